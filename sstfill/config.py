@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options: frozen dataclasses from mappings of text (command line, TOML), and back to plain JSON values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from sstfill.errors import OptionError, unknown
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], options: Mapping[str, Any]) -> T:
+    """Make a dataclass of options from a mapping whose values may be text.
+
+    Raises
+    ------
+    OptionError
+        For an unknown key (the message lists the valid ones) or a value that does not fit.
+
+    Examples
+    --------
+    >>> from sstfill.methods import Interpolate
+    >>> build(Interpolate, {"limit": "5"})
+    Interpolate(limit=5.0, space=True)
+    """
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in options:
+        if key not in names:
+            raise unknown(f"option of {cls.__name__}", key, names)
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(cls).validate_python(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(cause := first.get("ctx", {}).get("error"), OptionError):
+            raise cause from None
+        where = first["loc"][0] if first["loc"] else cls.__name__
+        raise OptionError(
+            f"{where}={first['input']!r}: {first['msg'].lower()}; it takes {_annotation(cls, str(where))}"
+        ) from None
+
+
+def options(instance: Any) -> dict[str, Any]:
+    """Return the options of a dataclass as plain values that JSON can hold."""
+    return {f.name: plain(getattr(instance, f.name)) for f in dataclasses.fields(instance)}
+
+
+def plain(value: Any) -> Any:
+    """Turn NumPy scalars, tuples and nested options into what JSON can hold; NaN and infinity become None.
+
+    >>> plain({"a": (1, float("nan"))})
+    {'a': [1, None]}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"method": getattr(value, "name", type(value).__name__), **options(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@cache
+def _adapter(cls: type[T]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
+
+
+def _annotation(cls: type, name: str) -> str:
+    found = [f.type for f in dataclasses.fields(cls) if f.name == name]
+    return str(found[0]) if found else "other values"

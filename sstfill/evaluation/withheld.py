@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare methods on pixels that were observed, hidden under transplanted clouds, and filled again."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill import metrics
+from sstfill.errors import InputError, OptionError
+from sstfill.evaluation.scorecard import Scorecard
+from sstfill.fill import fill
+from sstfill.gaps import cloud_fraction, days_to_observed, distance_to_observed, transplant_clouds
+from sstfill.grid import KM, cell_km, days, find_sea, pick_one, sea_mask, standardise
+from sstfill.methods import METHODS, Method, method_class
+from sstfill.version import __version__
+
+LEVELS = (0.5, 0.68, 0.9, 0.95)
+STEPS = (1.5, 3.5, 7.5, 15.5)  # edges of the distance bins in pixels: between the distances that grids have
+LAGS = (1.5, 3.5, 7.5)  # edges of the lag bins in time steps
+KERNELS = {"mae": metrics.mae, "rmse": metrics.rmse, "bias": metrics.bias}
+
+Values = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+
+
+class Bins(NamedTuple):
+    """A stratum: inner edges, one label more than edges, and what is binned."""
+
+    edges: NDArray[np.float64]
+    labels: list[str]
+    long_name: str
+
+
+class Estimate(NamedTuple):
+    """A method's answer at the withheld pixels, shape (n,), and the seconds that its fill took."""
+
+    mean: Values
+    sigma: Values
+    seconds: float = np.nan
+    cpu_seconds: float = np.nan
+
+
+class Sample(NamedTuple):
+    """Truth, strata and estimates at the withheld pixels, each of shape (n,)."""
+
+    truth: Values
+    strata: dict[str, Values]
+    estimates: dict[str, Estimate]
+    n_observed: int
+
+
+def score(
+    data: xr.Dataset | xr.DataArray,
+    methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method] | None = None,
+    *,
+    variable: str | None = None,
+    clouds: xr.DataArray | None = None,
+    share: float = 0.1,
+    seed: int = 0,
+    repeats: int = 1,
+    sea: xr.DataArray | None = None,
+) -> Scorecard:
+    """Score methods on observed pixels hidden under the clouds of other dates, the same for every method.
+
+    Parameters
+    ----------
+    data
+        The series, as for `sstfill.fill.fill`.
+    methods
+        Names or method instances; a mapping gives them labels. Default: every registered method that can do with so
+        many images, with its default options.
+    variable
+        Which field of a Dataset; needed where it holds several.
+    clouds
+        Masks to hide under, True under cloud: see `sstfill.gaps.transplant_clouds`.
+    share
+        Part of the observed pixels to hide.
+    seed, repeats
+        Repeat r hides with seed ``seed + r``; all repeats are pooled.
+    sea
+        True at sea; see `sstfill.grid.sea_mask`.
+
+    Returns
+    -------
+    Scorecard
+        Errors overall and by cloud fraction of the image, by distance to the nearest observation left in the image, and
+        by days to the nearest observation left at the pixel; CRPS and coverage of the error that the method states,
+        before `fill` scales it; seconds are those of one fill, on average.
+
+    Raises
+    ------
+    InputError
+        If there are no clouds to hide under; see `sstfill.gaps.transplant_clouds`.
+    OptionError
+        If a method or variable is unknown, two methods have one name, or `repeats` is less than 1.
+    """
+    if repeats < 1:
+        raise OptionError(f"repeats {repeats!r} is less than 1; ask for one repeat or more")
+    field = _field(data, variable)
+    chosen = _labelled(_able(field.sizes["time"]) if methods is None else methods)
+    if not chosen:
+        raise OptionError(f"no method to score in {methods!r}; name one, such as 'dineof'")
+    wet = sea_mask(field, find_sea(data) if sea is None and isinstance(data, xr.Dataset) else sea)
+    samples = []
+    for number in range(seed, seed + repeats):
+        withheld = transplant_clouds(field, wet, share=share, seed=number, clouds=clouds)
+        estimates = {label: _refill(field, method, wet, withheld, number) for label, method in chosen.items()}
+        samples.append(_sample(field, field, wet, withheld, estimates))
+    source = "other dates" if clouds is None else "given"
+    return _scorecard(field, samples, {"seed": seed, "repeats": repeats, "clouds": source})
+
+
+def score_against(
+    truth: xr.DataArray,
+    estimates: Mapping[str, xr.Dataset],
+    where: xr.DataArray,
+    *,
+    obs: xr.DataArray | None = None,
+    sea: xr.DataArray | None = None,
+) -> Scorecard:
+    """Score estimates that exist already, at pixels that were hidden when they were made.
+
+    Parameters
+    ----------
+    truth
+        The true field, dims as `sstfill.grid.standardise` takes them.
+    estimates
+        For each label what a method or `fill` returned: ``mean`` and perhaps ``error``, or the field under the name of
+        `truth` and perhaps ``<name>_error``; the grid of `truth`.
+    where
+        True at the hidden pixels, dims of `truth`; those without truth are left out.
+    obs
+        What the methods were given, for the strata. Default: `truth` without the hidden pixels; so pass it where
+        `truth` is known at the hidden pixels only, or everywhere.
+    sea
+        True at sea. Default: where there is any truth.
+
+    Raises
+    ------
+    InputError
+        If an estimate has no field to score or another shape, or nothing is hidden.
+    """
+    if not estimates:
+        raise InputError("no estimate to score: `estimates` is empty; give {label: dataset}")
+    field = standardise(truth)
+    hidden = _like(where, truth).astype(bool) & field.notnull()
+    if not hidden.any():
+        raise InputError("no pixel to score: `where` is nowhere True where truth is known; check both")
+    given = field if obs is None else _like(obs, truth)
+    found = {label: _estimate_of(label, dataset, truth, hidden) for label, dataset in estimates.items()}
+    sample = _sample(field, given, sea_mask(field, sea), hidden, found)
+    return _scorecard(field, [sample], {"repeats": 1, "clouds": "given"})
+
+
+def _able(n_times: int) -> list[str]:
+    """Names of the methods that can do with so many images."""
+    return [name for name, cls in METHODS.items() if n_times >= getattr(cls, "min_times", 1)]
+
+
+def _labelled(methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method]) -> dict[str, Method]:
+    if isinstance(methods, Mapping):
+        return {str(label): _instance(method) for label, method in methods.items()}
+    chosen = [_instance(m) for m in ([methods] if isinstance(methods, str | Method) else methods)]
+    doubled = [name for name, n in Counter(method.name for method in chosen).items() if n > 1]
+    if doubled:
+        raise OptionError(f"two methods are called {doubled[0]!r}; label them: {{'a': ..., 'b': ...}}")
+    return {method.name: method for method in chosen}
+
+
+def _instance(method: str | Method) -> Method:
+    return method_class(method)() if isinstance(method, str) else method
+
+
+def _field(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
+    array = data[pick_one(data, variable)] if isinstance(data, xr.Dataset) else data
+    return standardise(array.rename(array.name or "field"))
+
+
+def _like(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
+    """Bring an array on the dims of `truth`, in any order, to those of the standardised truth."""
+    if set(array.dims) != set(truth.dims) or any(array.sizes[d] != n for d, n in truth.sizes.items()):
+        raise InputError(f"{array.name!r} is {dict(array.sizes)}, truth is {dict(truth.sizes)}; bring it to that grid")
+    return standardise(truth.copy(data=array.transpose(*truth.dims).astype(truth.dtype).data))
+
+
+def _estimate_of(label: str, dataset: xr.Dataset, truth: xr.DataArray, hidden: xr.DataArray) -> Estimate:
+    name, error = ("mean", "error") if "mean" in dataset else (str(truth.name), f"{truth.name}_error")
+    if name not in dataset:
+        raise InputError(f"estimate {label!r} has neither 'mean' nor {name!r}; rename the field that is to be scored")
+    mean = _like(dataset[name], truth).values[hidden.values]
+    sigma = _like(dataset[error], truth).values[hidden.values] if error in dataset else mean * np.nan
+    return Estimate(mean, sigma)
+
+
+def _refill(field: xr.DataArray, method: Method, sea: xr.DataArray, withheld: xr.DataArray, seed: int) -> Estimate:
+    wall, cpu = time.perf_counter(), time.process_time()
+    filled = fill(field, method, sea=sea, withheld=withheld, score=False, seed=seed)
+    name, error = str(field.name), f"{field.name}_error"
+    filled = filled[[n for n in (name, error) if n in filled]].compute()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    mean = filled[name].transpose(*field.dims).values[withheld.values]
+    sigma = filled[error].transpose(*field.dims).values[withheld.values] if error in filled else mean * np.nan
+    return Estimate(mean, sigma, wall, cpu)
+
+
+def _sample(
+    truth: xr.DataArray, obs: xr.DataArray, sea: xr.DataArray, withheld: xr.DataArray, estimates: dict[str, Estimate]
+) -> Sample:
+    """Gather what is known of the withheld pixels; `obs` less `withheld` is what the methods saw."""
+    observed = obs.notnull().compute()
+    seen, hidden = (observed & ~withheld).transpose(*truth.dims), withheld.values
+    strata = {
+        "cloud": cloud_fraction(seen, sea).values[np.nonzero(hidden)[0]],
+        "distance": distance_to_observed(seen.values, cell_km(truth))[hidden],
+        "lag": days_to_observed(seen.values, days(truth))[hidden],
+    }
+    return Sample(truth.values[hidden], strata, estimates, int(((observed | withheld) & sea).sum()))
+
+
+def _bins(field: xr.DataArray) -> dict[str, Bins]:
+    km = "lat" in field.coords or ("y" in field.coords and str(field.y.attrs.get("units", "")).lower() in KM)
+    step = float(np.median(np.diff(days(field)))) if field.sizes["time"] > 1 else 1.0
+    return {
+        "cloud": Bins(
+            np.array([0.25, 0.5, 0.75]),
+            ["0-25 %", "25-50 %", "50-75 %", "75-100 %"],
+            "share of the sea not observed in the image",
+        ),
+        "distance": _stretched(STEPS, min(cell_km(field)), "km" if km else "px", "distance to the nearest observation"),
+        "lag": _stretched(LAGS, step, "days", "time to the nearest observation of the pixel"),
+    }
+
+
+def _stretched(steps: tuple[float, ...], size: float, unit: str, long_name: str) -> Bins:
+    """Bins of so many grid steps, their edges rounded to two digits."""
+    edges = [float(f"{step * size:.2g}") for step in steps]
+    between = [f"{low:g}-{high:g} {unit}" for low, high in zip([0.0, *edges[:-1]], edges, strict=True)]
+    return Bins(np.array(edges), [*between, f">{edges[-1]:g} {unit}"], long_name)
+
+
+def _scorecard(field: xr.DataArray, samples: list[Sample], attrs: dict[str, str | int]) -> Scorecard:
+    """Pool the samples of all repeats."""
+    truth = np.concatenate([s.truth for s in samples])
+    bins = _bins(field)
+    places = {k: np.digitize(np.concatenate([s.strata[k] for s in samples]), b.edges) for k, b in bins.items()}
+    pooled = {label: _pooled([s.estimates[label] for s in samples]) for label in samples[0].estimates}
+    filled = [np.isfinite(e.mean) for e in pooled.values()]
+    common = np.logical_and.reduce([f for f in filled if f.any()] or filled)
+    cards = [_card(truth, e, common, places, bins) for e in pooled.values()]
+    data = xr.concat(cards, xr.Variable("method", list(pooled)))
+    share = truth.size / sum(s.n_observed for s in samples)
+    what = {"variable": str(field.name), "units": str(field.attrs.get("units", "")), "share": share}
+    counts = {"n_withheld": truth.size, "n_common": int(common.sum()), "sstfill_version": __version__}
+    return Scorecard(data.assign_attrs({**what, **attrs, **counts}))
+
+
+def _pooled(estimates: list[Estimate]) -> Estimate:
+    mean, sigma, wall, cpu = zip(*estimates, strict=True)
+    return Estimate(np.concatenate(mean), np.concatenate(sigma), float(np.mean(wall)), float(np.mean(cpu)))
+
+
+def _card(
+    truth: Values, estimate: Estimate, common: Bools, places: dict[str, NDArray[np.intp]], bins: dict[str, Bins]
+) -> xr.Dataset:
+    """Score one method at the pixels that it filled, and `rmse` once more at those `common` to all."""
+    done = np.isfinite(estimate.mean)
+    stated = done & np.isfinite(estimate.sigma)
+    error, sigma = (estimate.mean - truth)[stated], estimate.sigma[stated]
+    card = xr.Dataset(coords={"level": list(LEVELS)})
+    card = card.assign({name: kernel(estimate.mean[done], truth[done]) for name, kernel in KERNELS.items()})
+    card["common_rmse"] = metrics.rmse(estimate.mean[common & done], truth[common & done])
+    card["correlation"] = metrics.correlation(estimate.mean[done], truth[done])
+    card["crps"] = metrics.crps_gaussian(error, sigma)
+    card["coverage"] = "level", [metrics.coverage(error, sigma, level) for level in LEVELS]
+    card["n"] = int(done.sum())
+    card["filled_share"] = float(done.mean())
+    card["seconds"], card["cpu_seconds"] = estimate.seconds, estimate.cpu_seconds
+    for stratum, (_, labels, long_name) in bins.items():
+        within = [done & (places[stratum] == k) for k in range(len(labels))]
+        card[f"{stratum}_bin"] = xr.Variable(f"{stratum}_bin", labels, {"long_name": long_name})
+        for name, kernel in (*KERNELS.items(), ("n", lambda mean, _: mean.size)):
+            values = [kernel(estimate.mean[w], truth[w]) for w in within]
+            card[f"{name}_by_{stratum}"] = f"{stratum}_bin", values
+    return card

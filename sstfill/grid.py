@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is what in a user's array: fields and their axes, time in days, distances, weights and the sea."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import cf_xarray  # noqa: F401  (registers the .cf accessor)
+import numpy as np
+import xarray as xr
+
+from sstfill.errors import InputError, OptionError, unknown
+
+TIME = ("time", "t", "date", "day", "dates", "days", "datetime", "ocean_time", "time_counter")
+LAT = ("lat", "latitude", "nav_lat", "lats", "latitudes", "gphit")
+LON = ("lon", "longitude", "nav_lon", "lons", "longitudes", "long", "glamt")
+Y = (*LAT, "y", "rlat", "nj", "j", "yc", "northing", "row", "rows")
+X = (*LON, "x", "rlon", "ni", "i", "xc", "easting", "col", "cols")
+ANCILLARY = {
+    *("quality", "flag", "flags", "mask", "masks", "lsm", "error", "errors", "err", "uncertainty", "source", "sources"),
+    *("sses", "dtime", "count", "counts", "nobs", "bounds", "bnds", "std", "stdev"),
+}
+ANCILLARY_PHRASE = re.compile(r"standard_(error|deviation)|num(ber)?_(of_)?obs|mask")
+SEA = ("sea_mask", "seamask", "ocean_mask", "sea_binary_mask", "mask", "sea")
+LAND = ("land_sea_mask", "land_binary_mask", "landmask", "land_mask", "lsm", "land")
+DAY_SHARE = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1 / 86400),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 1 / 1440),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 1 / 24),
+    **dict.fromkeys(("month", "months"), 30.436875),
+    **dict.fromkeys(("year", "years"), 365.2425),
+}
+KM = {"m": 1e-3, "meter": 1e-3, "metre": 1e-3, "meters": 1e-3, "metres": 1e-3, "km": 1.0}
+EARTH_RADIUS = 6371.0088  # km, mean radius of WGS84
+
+
+class Axes(NamedTuple):
+    """Names in the user's array: the dimensions of time, y and x, and the coordinates that locate them."""
+
+    dims: tuple[Hashable, ...]  # (time, y, x), or (y, x) where no time was asked for
+    time: Hashable | None
+    lat: Hashable | None
+    lon: Hashable | None
+
+
+def _found(da: xr.DataArray, axis: str, coordinate: str, names: Sequence[str]) -> list[Hashable]:
+    """Coordinates (or bare dimensions) that play a role: index coordinates first, then CF attributes, then names."""
+    cf = [*da.cf.coordinates.get(coordinate, []), *da.cf.axes.get(axis, [])]
+    named = [n for want in names for n in (*da.coords, *da.dims) if str(n).lower() == want]
+    moments = [n for n, c in da.coords.items() if axis == "T" and (c.dtype.kind == "M" or _is_cftime(c))]
+    return sorted(dict.fromkeys([*cf, *moments, *named]), key=lambda n: n not in da.dims)
+
+
+def _is_cftime(c: xr.DataArray) -> bool:
+    return c.dtype == object and c.size > 0 and hasattr(np.ravel(c.values)[0], "calendar")
+
+
+def _dim(da: xr.DataArray, found: list[Hashable], taken: Sequence[Hashable]) -> Hashable | None:
+    dims = [da[n].dims[0] for n in found if da[n].ndim == 1]
+    return next((d for d in dims if d in da.dims and d not in taken), None)
+
+
+def _position(da: xr.DataArray, coordinate: str, names: Sequence[str], spatial: Sequence[Hashable]) -> Hashable | None:
+    """Name of the latitude or longitude coordinate that varies over the spatial dims only."""
+    cf = da.cf.coordinates.get(coordinate, [])
+    named = [n for n in da.coords if str(n).lower() in names]
+    both = [n for n in dict.fromkeys([*cf, *named]) if n in da.coords and 0 < da[n].ndim <= 2]
+    return next((n for n in both if set(da[n].dims) <= set(spatial)), None)
+
+
+def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
+    """Find time, y and x in an array of any dim order; `InputError` says what is missing or in excess."""
+    label = repr(str(da.name)) if da.name is not None else "the array"
+    clock = _found(da, "T", "time", TIME)
+    t = _dim(da, clock, ())
+    if time and t is None:
+        raise InputError(f"{label} has no time dimension among {_sizes(da)}; add one: .expand_dims(time=[date])")
+    taken = [t] if t is not None else []
+    y = _dim(da, [n for n in _found(da, "Y", "latitude", Y) if n not in clock], taken)
+    x = _dim(da, [n for n in _found(da, "X", "longitude", X) if n not in clock], [*taken, y])
+    rest = [d for d in da.dims if d not in (t, y, x)]
+    loose = [d for d in rest if da.sizes[d] > 1]
+    loose = rest if len(loose) + (y is not None) + (x is not None) < 2 else loose
+    if len(loose) == (y is None) + (x is None):  # nameless spatial dims, in the order in which they come
+        y = loose.pop(0) if y is None else y
+        x = loose.pop(0) if x is None else x
+    if y is None or x is None:
+        raise InputError(f"{label} needs two spatial dimensions beside time, has {_sizes(da)}; reshape or .isel() it")
+    extra = next((d for d in loose if da.sizes[d] > 1), None)
+    if extra is not None:
+        raise InputError(f"{label} has an extra dimension {str(extra)!r} of size {da.sizes[extra]}; "
+                         f"choose one: .isel({extra}=0)")  # fmt: skip
+    when = next((n for n in clock if n in da.coords and da[n].dims == (t,)), None)
+    lat, lon = _position(da, "latitude", LAT, (y, x)), _position(da, "longitude", LON, (y, x))
+    located = lat is not None and lon is not None
+    return Axes((t, y, x) if time else (y, x), when, lat if located else None, lon if located else None)
+
+
+def _sizes(da: xr.DataArray) -> str:
+    return "(" + ", ".join(f"{d}: {n}" for d, n in da.sizes.items()) + ")"
+
+
+def _is_ancillary(name: Hashable, da: xr.DataArray) -> bool:
+    words = f"{name} {da.attrs.get('standard_name', '')}".lower()
+    meaning = {"flag_meanings", "flag_values", "flag_masks"} & set(da.attrs)
+    return bool(meaning or ANCILLARY & set(re.split(r"[^a-z]+", words)) or ANCILLARY_PHRASE.search(words))
+
+
+def _trouble(da: xr.DataArray) -> str | None:
+    try:
+        axes(da)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def candidates(ds: xr.Dataset) -> list[str]:
+    """Names of the fillable fields: floating, on time and two spatial dims, and not ancillary to another one.
+
+    >>> ds = xr.Dataset({"sst": (("time", "y", "x"), np.ones((2, 3, 3)))})
+    >>> candidates(ds.assign(sst_error=ds.sst))
+    ['sst']
+    """
+    links = ("ancillary_variables", "bounds")
+    helpers = {w for v in ds.variables.values() for k in links for w in str(v.attrs.get(k, "")).split()}
+    fields = [n for n, v in ds.data_vars.items() if v.dtype.kind == "f" and n not in helpers]
+    return [str(n) for n in fields if not _is_ancillary(n, ds[n]) and _trouble(ds[n]) is None]
+
+
+def pick(ds: xr.Dataset, variables: str | Sequence[str] | None = None) -> list[str]:
+    """Names to fill: those given (`OptionError` if unknown), or every candidate (`InputError` if none)."""
+    if variables is not None:
+        names = [variables] if isinstance(variables, str) else list(dict.fromkeys(variables))
+        if not names:
+            raise OptionError("variables=[] names nothing to fill; leave it out to fill every field")
+        for name in names:
+            if name not in ds.data_vars:
+                raise unknown("variable", name, candidates(ds) or map(str, ds.data_vars))
+        return names
+    found = candidates(ds)
+    if not found:
+        troubles = [_trouble(v) for n, v in ds.data_vars.items() if v.dtype.kind == "f" and not _is_ancillary(n, v)]
+        held = ", ".join(f"{n} {v.dtype}{_sizes(v)}" for n, v in ds.data_vars.items()) or "no variables"
+        reason = next((f"; {t}" for t in troubles if t), "; a field needs floating values on time and two spatial dims")
+        raise InputError(f"nothing to fill: the dataset holds {held}{reason}")
+    return found
+
+
+def pick_one(ds: xr.Dataset, variable: str | None = None) -> str:
+    """Name of the one field to work on; `InputError` lists them where there are several."""
+    names = pick(ds, variable)
+    if len(names) > 1:
+        raise InputError(f"the dataset holds {len(names)} fields, {', '.join(names)}; name one: variable={names[0]!r}")
+    return names[0]
+
+
+def _check_time(time: xr.DataArray, dim: Hashable) -> None:
+    values, name = time.values, time.name
+    if values.dtype.kind not in "MmiufO" or any(isinstance(v, str) for v in values[:1]):
+        raise InputError(f"time {name!r} holds {values.dtype} values; convert it: ds[{name!r}] = pd.to_datetime(...)")
+    if values.size == 0:
+        raise InputError(f"time {name!r} has no steps; give at least one image")
+    bad = np.flatnonzero(time.isnull().values)
+    if bad.size:
+        raise InputError(f"time {name!r} is missing (NaT) at step {bad[0]}; "
+                         f"drop it: ds.isel({dim}=ds[{name!r}].notnull().values)")  # fmt: skip
+    ordered, at = np.unique(values, return_index=True)
+    if ordered.size < values.size:
+        first = values[np.setdiff1d(np.arange(values.size), at)[0]]
+        raise InputError(f"time {name!r} holds {_date(first)} twice; drop one: ds.drop_duplicates({str(dim)!r})")
+    if (values[1:] < values[:-1]).any():
+        step = int(np.flatnonzero(values[1:] < values[:-1])[0]) + 1
+        raise InputError(f"time {name!r} goes back to {_date(values[step])} at step {step}; "
+                         f"sort it: ds.sortby({name!r})")  # fmt: skip
+
+
+def _date(value: object) -> str:
+    return np.datetime_as_string(value, unit="s") if isinstance(value, np.datetime64) else str(value)
+
+
+def standardise(da: xr.DataArray) -> xr.DataArray:
+    """Bring a gridded series to dims ``(time, lat, lon)`` or ``(time, y, x)``, lazily where it is lazy.
+
+    Axes are found by CF attributes (`cf_xarray`), then by usual names. Size-1 dims are squeezed; orientation stays.
+    Half precision becomes float32 and foreign byte order native. Without a time coordinate steps are taken as equal.
+
+    Raises
+    ------
+    InputError
+        No time or not two spatial dims, an extra dim, integer values, or time with NaT, duplicates or unsorted.
+
+    >>> da = xr.DataArray(np.ones((3, 2, 1, 4)), dims=("lon", "time", "depth", "lat"))
+    >>> standardise(da).dims
+    ('time', 'y', 'x')
+    """
+    if da.dtype.kind != "f":
+        raise InputError(f"{str(da.name)!r} holds {da.dtype} values, which have no gaps; open it with sstfill.io.open "
+                         "(or mask_and_scale=True), or convert it: .astype('float32').where(valid)")  # fmt: skip
+    found = axes(da)
+    if found.time is not None:
+        _check_time(da[found.time], found.dims[0])
+    if da.size == 0:
+        raise InputError(f"{str(da.name)!r} has no cells, {_sizes(da)}; check the selection that made it")
+    flat = found.lat is not None and (*da[found.lat].dims, *da[found.lon].dims) == found.dims[1:]
+    new = dict(zip(found.dims, ("time", "lat", "lon") if flat else ("time", "y", "x"), strict=True))
+    coords = {"time": found.time, "lat": found.lat, "lon": found.lon}
+    if not flat:
+        coords |= {new[d]: d for d in found.dims[1:] if d in da.coords}
+    kept = {k: _renamed(da[n].variable, new) for k, n in coords.items() if n is not None}
+    return xr.Dataset({"field": _native(_renamed(da.variable, new))}, coords=kept)["field"].rename(da.name)
+
+
+def _renamed(variable: xr.Variable, new: dict[Hashable, str]) -> xr.Variable:
+    squeezed = variable.isel({d: 0 for d in variable.dims if d not in new})
+    order = [d for d in new if d in squeezed.dims]
+    moved = squeezed.to_base_variable().transpose(*order)
+    return xr.Variable([new[d] for d in order], moved._data, moved.attrs, moved.encoding)
+
+
+def _native(variable: xr.Variable) -> xr.Variable:
+    dtype = {2: np.dtype("f4"), 4: np.dtype("f4")}.get(variable.dtype.itemsize, np.dtype("f8"))
+    if variable.dtype == dtype:
+        return variable
+    native = variable.astype(dtype, keep_attrs=True)
+    native.encoding = variable.encoding
+    return native
+
+
+def restore(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
+    """Undo `standardise`: the values of `field` with dims, coords, name, attrs, encoding and dtype of `like`."""
+    back = axes(like).dims
+    shape = tuple(like.sizes[d] for d in back)
+    if field.shape != shape:
+        raise InputError(f"a field of shape {field.shape} cannot take the place of one of shape {shape}; keep its grid")
+    variable = xr.Variable(back, field.variable._data)
+    full = xr.DataArray(variable).expand_dims([d for d in like.dims if d not in back]).transpose(*like.dims)
+    data = full.astype(like.dtype) if like.dtype.kind == "f" and full.dtype != like.dtype else full
+    return like.copy(deep=False, data=data.data)
+
+
+def days(field: xr.DataArray) -> np.ndarray:
+    """Days since the first step, float64, of a standardised field in any calendar.
+
+    Numeric time counts days unless its ``units`` say otherwise; without a time coordinate steps are one day apart.
+
+    >>> times = np.array(["2003-01-01", "2003-01-02T12"], "M8[ns]")
+    >>> days(xr.DataArray(np.zeros((2, 1, 1)), {"time": times}, ("time", "y", "x"))).tolist()
+    [0.0, 1.5]
+    """
+    time = field["time"]
+    since = time.values - time.values[0]
+    if since.dtype.kind == "m":
+        return since / np.timedelta64(1, "D")
+    if since.dtype == object:
+        return np.array([s.total_seconds() / 86400 for s in since])
+    unit = str(time.attrs.get("units", "days")).split(" ")[0].lower()
+    return since.astype(np.float64) * DAY_SHARE.get(unit, 1.0)
+
+
+def area_weights(field: xr.DataArray) -> xr.DataArray:
+    """Cosine of latitude, the relative area of a cell: on ``(lat,)`` or ``(y, x)``; ones where there is no latitude."""
+    if "lat" not in field.coords:
+        others = {d: 0 for d in field.dims[:-2]}
+        return xr.ones_like(field.isel(others, drop=True), dtype=np.float64).drop_attrs().rename("area_weight")
+    lat = field["lat"]
+    _check_latitude(lat)
+    weights = xr.apply_ufunc(lambda v: np.cos(np.deg2rad(v)), lat.astype(np.float64), dask="allowed")
+    return weights.clip(min=0.0).fillna(0.0).rename("area_weight")
+
+
+def _check_latitude(lat: xr.DataArray) -> None:
+    top = float(abs(lat).max())
+    if top > 90.01:
+        raise InputError(f"latitude reaches {top:g}, beyond 90 degrees; rename a projected coordinate to y")
+
+
+def cell_km(field: xr.DataArray) -> tuple[float, float]:
+    """Typical grid steps ``(dy, dx)`` in km: the median great-circle distance between neighbours.
+
+    Without latitude: the steps of ``y`` and ``x`` where their units are m or km, else ``(1.0, 1.0)``. An axis of one
+    cell takes the other's step. Haversine formula: Sinnott 1984, Sky and Telescope 68, 159.
+    """
+    if "lat" not in field.coords:
+        return _one_for_both(_projected_step(field, "y"), _projected_step(field, "x"))
+    lat, lon = (np.deg2rad(field[n].values.astype(np.float64)) for n in ("lat", "lon"))
+    _check_latitude(field["lat"])
+    if lat.ndim == 1:
+        step = np.median(np.abs(np.angle(np.exp(1j * np.diff(lon))))) if lon.size > 1 else np.nan
+        return _one_for_both(
+            _median(_haversine(lat[1:], lat[:-1], np.zeros(1))), _median(_haversine(lat, lat, np.full(1, step)))
+        )
+    dy = _haversine(lat[1:], lat[:-1], np.diff(lon, axis=0))
+    dx = _haversine(lat[:, 1:], lat[:, :-1], np.diff(lon, axis=1))
+    return _one_for_both(_median(dy), _median(dx))
+
+
+def _haversine(lat: np.ndarray, other: np.ndarray, dlon: np.ndarray) -> np.ndarray:
+    h = np.sin((lat - other) / 2) ** 2 + np.cos(lat) * np.cos(other) * np.sin(dlon / 2) ** 2
+    return 2 * EARTH_RADIUS * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))
+
+
+def _projected_step(field: xr.DataArray, dim: str) -> float:
+    scale = KM.get(str(field[dim].attrs.get("units", "")).lower()) if dim in field.coords else None
+    return 1.0 if scale is None else scale * _median(np.abs(np.diff(field[dim].values.astype(np.float64))))
+
+
+def _median(steps: np.ndarray) -> float:
+    known = steps[np.isfinite(steps)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def _one_for_both(dy: float, dx: float) -> tuple[float, float]:
+    known = [d for d in (dy, dx) if d > 0]  # NaN where an axis has one cell only
+    return (dy if dy > 0 else known[0], dx if dx > 0 else known[0]) if known else (1.0, 1.0)
+
+
+def sea_mask(field: xr.DataArray, sea: xr.DataArray | None = None) -> xr.DataArray:
+    """Boolean sea over the two spatial dims of a standardised field; by default what is observed at least once.
+
+    `sea` is bool, 0 to 1 (0 or NaN is land), or carries CF ``flag_meanings`` in which sea or water is told from land
+    (a cell flagged both is land; lakes, which OSTIA flags as water, are kept). Dims come in any order; with time, sea
+    at any step counts. Cells are matched by latitude and longitude where both have them (any orientation, longitudes
+    modulo 360, `sea` may be larger), else by shape; `InputError` tells both shapes.
+    """
+    spatial = field.dims[-2:]
+    if sea is None:
+        seen = field.notnull().any([d for d in field.dims if d not in spatial])
+        return seen.drop_attrs().rename("sea")
+    wet = _as_sea(sea)
+    found = axes(wet, time=False)
+    wet = wet.any([d for d in wet.dims if d not in found.dims]).transpose(*found.dims)
+    values = _matched(wet, found, field)
+    if values.shape != field.shape[-2:]:
+        raise InputError(f"sea mask of shape {wet.shape} does not lie on the field's grid of shape {field.shape[-2:]}; "
+                         "regrid it: sea.interp_like(field, method='nearest')")  # fmt: skip
+    coords = {n: c for n, c in field.coords.items() if set(c.dims) <= set(spatial)}
+    return xr.DataArray(values, coords=coords, dims=spatial, name="sea")
+
+
+def _as_sea(mask: xr.DataArray, *, land: bool = False) -> xr.DataArray:
+    """Read a mask of either polarity (`land`: nonzero is land) as True at sea."""
+    if mask.dtype == bool:
+        return ~mask if land else mask
+    if str(mask.attrs.get("flag_meanings", "")).strip():
+        return _flagged_sea(mask)
+    values = mask.fillna(0)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 1:
+        raise InputError(f"mask {str(mask.name)!r} holds {low:g} to {high:g}; give 1 at sea and 0 on land, "
+                         "or flag_meanings")  # fmt: skip
+    return values < 0.5 if land else values != 0
+
+
+def _flagged_sea(mask: xr.DataArray) -> xr.DataArray:
+    words = [set(w.split("_")) for w in str(mask.attrs["flag_meanings"]).lower().split()]
+    bits = "flag_masks" in mask.attrs
+    flags = mask.attrs.get("flag_masks", mask.attrs.get("flag_values", ""))
+    numbers = np.array(re.findall(r"-?\d+", flags) if isinstance(flags, str) else np.atleast_1d(flags)).astype(np.int64)
+    wet = [n for n, w in zip(numbers, words, strict=False) if w & {"sea", "water", "ocean"} and "land" not in w]
+    dry = [n for n, w in zip(numbers, words, strict=False) if "land" in w]
+    if not wet and not dry:
+        raise InputError(f"mask {str(mask.name)!r} flags neither sea nor land but "
+                         f"{mask.attrs['flag_meanings']!r}; give sea=... as 1 at sea, 0 on land")  # fmt: skip
+    values = mask.fillna(0).astype(np.int64)
+    is_wet, is_dry = (_any_flag(values, n) if bits else values.isin(n) for n in (wet, dry))
+    return (is_wet if wet else mask.notnull()) & ~is_dry
+
+
+def _any_flag(values: xr.DataArray, flags: list[np.int64]) -> xr.DataArray:
+    return (values & int(np.bitwise_or.reduce(flags) if flags else 0)) != 0
+
+
+def _matched(wet: xr.DataArray, found: Axes, field: xr.DataArray) -> Any:
+    """Cells of `wet` at those of `field`: by coordinates if both are rectilinear, else as they lie."""
+    flat = found.lat is not None and (*wet[found.lat].dims, *wet[found.lon].dims) == found.dims
+    if not flat or field.dims[-2:] != ("lat", "lon"):
+        return wet.data
+    rows = _nearest(field["lat"].values, wet[found.lat].values, 0.0)
+    columns = _nearest(field["lon"].values, wet[found.lon].values, 360.0)
+    if rows is None or columns is None:
+        here, there = (f"{_range(a, y)}, {_range(a, x)}" for a, y, x in ((wet, *found[2:]), (field, "lat", "lon")))
+        raise InputError(f"sea mask {wet.shape} over {here} does not cover the field {field.shape[-2:]} over {there}; "
+                         "regrid it: sea.interp_like(field, method='nearest')")  # fmt: skip
+    return wet.isel({found.dims[0]: rows, found.dims[1]: columns}).data
+
+
+def _range(da: xr.DataArray, name: Hashable) -> str:
+    return f"{name} {float(da[name].min()):g}..{float(da[name].max()):g}"
+
+
+def _nearest(want: np.ndarray, have: np.ndarray, period: float) -> np.ndarray | None:
+    """Index into `have` of each of `want`; None if one lies further off than a quarter of a cell."""
+    want, have = (v.astype(np.float64) % period if period else v.astype(np.float64) for v in (want, have))
+    order = np.argsort(have)
+    right = np.searchsorted(have[order], want)
+    near = order[np.stack([right - 1, right % have.size])]  # the neighbours below and above, round the circle
+    gap = np.abs(want - have[near])
+    gap = np.minimum(gap, period - gap) if period else gap
+    step = float(np.median(np.diff(have[order]))) if have.size > 1 else 1.0
+    return near[gap.argmin(axis=0), np.arange(want.size)] if gap.min(axis=0).max() <= step / 4 else None
+
+
+def find_sea(ds: xr.Dataset) -> xr.DataArray | None:
+    """Sea mask that a dataset brings along, True at sea; None if there is none.
+
+    Looked for by standard name (``sea_binary_mask``, ``land_binary_mask``), then by the names of `SEA` (nonzero is sea)
+    and `LAND`: in ``land_sea_mask``, ``lsm`` and the like **1 is land**, as in ECMWF's; a share of land of one half or
+    more is land. ``flag_meanings`` overrule the name. Masks that flag something else, such as clouds, are passed over.
+
+    >>> ds = xr.Dataset({"lsm": (("y", "x"), np.array([[0, 1]]))})
+    >>> find_sea(ds).values.tolist()
+    [[True, False]]
+    """
+    roles = {"sea_binary_mask": False, "land_binary_mask": True}
+    ranks = [*roles, *SEA, *LAND]
+    named = [(str(ds[n].attrs.get("standard_name", n)).lower(), n) for n in ds.variables if ds[n].ndim >= 2]
+    keyed = [(k if k in roles else str(n).lower(), n) for k, n in named]
+    for key, name in sorted((k for k in keyed if k[0] in ranks), key=lambda k: ranks.index(k[0])):
+        meanings = str(ds[name].attrs.get("flag_meanings", "")).lower()
+        if not meanings or re.search("sea|water|ocean|land", meanings):
+            return _as_sea(ds[name], land=roles.get(key, key in LAND))
+    return None

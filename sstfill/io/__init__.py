@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open CF and GHRSST series from NetCDF and Zarr, and write them whole or not at all."""
+
+from sstfill.io.atomic import atomic_path
+from sstfill.io.read import open, reading
+from sstfill.io.write import write
+
+__all__ = ["atomic_path", "open", "reading", "write"]

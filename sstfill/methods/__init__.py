@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gap-filling methods; importing this package registers them all in `METHODS`."""
+
+from sstfill.methods.base import METHODS, Method, method_class
+from sstfill.methods.bayes_eof import BayesEof
+from sstfill.methods.climatology import Climatology
+from sstfill.methods.dineof import Dineof
+from sstfill.methods.interpolation import Interpolate
+
+__all__ = ["METHODS", "BayesEof", "Climatology", "Dineof", "Interpolate", "Method", "method_class"]

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Climatology: each pixel's mean and seasonal cycle, the least that a method must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill import grid
+from sstfill.errors import OptionError
+from sstfill.methods.base import register
+from sstfill.methods.lowrank import LowRank, as_fields
+from sstfill.methods.matrix import ObservationMatrix, pack
+from sstfill.methods.regression import regress, second_moments
+
+YEAR = 365.2425
+RIDGE = 0.5
+"""Weight of the prior that the seasonal cycle is nil, in observations; it matters for pixels seen in one season only."""
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Climatology:
+    """Fill with the mean of each pixel plus a harmonic seasonal cycle.
+
+    Parameters
+    ----------
+    harmonics
+        Number of harmonics of the year fitted to each pixel by least squares; 0 is the mean alone. They
+        are used only where the series spans at least a year.
+
+    Examples
+    --------
+    >>> Climatology(harmonics=-1)
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.OptionError: harmonics=-1 must be 0 (mean only) to 6
+    """
+
+    name: ClassVar[str] = "climatology"
+    multivariate: ClassVar[bool] = True
+    min_times: ClassVar[int] = 2
+
+    harmonics: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.harmonics <= 6:
+            raise OptionError(f"harmonics={self.harmonics} must be 0 (mean only) to 6")
+
+    def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
+        """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
+        matrix = pack(obs, sea)
+        days = grid.days(obs)
+        used = self.harmonics if days[-1] - days[0] >= YEAR - 1 else 0
+        found = as_fields(_regressed(matrix, _season(days, used)), matrix, obs)
+        found.attrs = {"harmonics": used}
+        return found
+
+
+def _season(days: NDArray, harmonics: int) -> NDArray:
+    """Columns 1, sin, cos, sin 2, ... of the day of the year, ``(times, 1 + 2 harmonics)``."""
+    phase = 2 * np.pi * np.outer(days / YEAR, np.arange(1, harmonics + 1))
+    return np.column_stack([np.ones(len(days)), np.sin(phase), np.cos(phase)])
+
+
+def _regressed(matrix: ObservationMatrix, predictors: NDArray) -> LowRank:
+    """Least squares of each pixel on common predictors; the error is the scatter about them and of the fit."""
+    c = predictors.astype(matrix.values.dtype)
+    k = c.shape[1]
+    m = matrix.values.shape[1]
+    patterns, variance = np.empty((m, k), c.dtype), np.empty((m, k), c.dtype)
+    scatter = np.empty(m, c.dtype)
+    ridge = np.full(k, RIDGE)
+    ridge[0] = 1e-6
+    common = matrix.deviation**2
+    for part in regress(matrix.values, matrix.observed, c, second_moments(c), ridge):
+        patterns[part.pixels] = part.patterns
+        seen = matrix.observed[:, part.pixels]
+        residual = np.square((c @ part.patterns.T - matrix.values[:, part.pixels]) * seen).sum(0)
+        free = np.maximum(seen.sum(0) - k, 0)
+        scatter[part.pixels] = (residual + common) / (free + 1)
+        variance[part.pixels] = scatter[part.pixels, None] * np.diagonal(part.inverse, axis1=1, axis2=2)
+    return LowRank(patterns, c, np.zeros((len(c), k, k), c.dtype), np.minimum(variance, common), scatter)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DINEOF: data interpolating empirical orthogonal functions, the field's reference method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import xarray as xr
+
+from sstfill import grid
+from sstfill.errors import OptionError
+from sstfill.methods import outliers as outlier_test
+from sstfill.methods.base import register
+from sstfill.methods.crossvalidation import cloud_points, random_points
+from sstfill.methods.dineof_fit import DineofFit, Fitted
+from sstfill.methods.eof_error import with_error
+from sstfill.methods.lowrank import as_fields
+from sstfill.methods.matrix import ObservationMatrix, pack
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Dineof:
+    """Fill by iterated EOF decomposition; the number of modes is chosen by cross-validation.
+
+    The missing values are replaced by a truncated EOF decomposition of the series, again and again until they settle,
+    with 1, 2, 3, ... modes; the count with the lowest error at observations set aside is kept, those are put back,
+    and the iteration is run once more. A filter of the temporal covariance keeps the modes smooth in time.
+
+    Parameters
+    ----------
+    modes
+        Number of EOF modes, or ``"auto"`` for cross-validation.
+    max_modes
+        Largest number tried (``nev`` of the reference program).
+    alpha
+        Strength of the time filter in days squared (the reference ships 0.01 for daily data); 0 is no filter.
+        ``"auto"`` tries 0 and 0.01 to 0.3 times the smallest time step squared, and keeps the best.
+    filter_iterations
+        Steps of the time filter (``numit``).
+    cross_validation
+        Set aside ``"clouds"`` of other dates (3 % of the observations), or ``"random"`` single points, as the reference
+        program does; random points are given away by their neighbours and flatter the error.
+    tolerance
+        Stop iterating when the missing values change by less, relative to the standard deviation (``toliter``).
+    max_iterations
+        Most iterations for one count of modes (``nitemax``).
+    normalise
+        Divide each variable by its standard deviation first (``norm``; for several variables together).
+    min_pixel_coverage, min_image_coverage
+        Pixels (images) observed to a smaller share take no part and are not filled; 0.05 and 0.02 are usual.
+    error_length
+        Correlation length of the observation error in km; the error field of Beckers et al. (2006) counts
+        observations nearer than that as one.
+    solver
+        ``"fast"``: single precision, modes counted on a sample of pixels, warm-started subspace and over-relaxation;
+        the same fixed point. ``"reference"``: each step as the reference program takes it, in double precision.
+    outliers
+        Also return ``outlier``: 1 where an observation looks suspect (Alvera-Azcárate et al. 2012), else 0.
+    return_modes
+        Also return the modes: ``spatial_mode``, ``temporal_mode``, ``singular_value``, ``explained_variance``.
+    seed
+        Seed of the points set aside, the pixel sample and the starting vectors.
+
+    References
+    ----------
+    Beckers & Rixen (2003), Journal of Atmospheric and Oceanic Technology 20, 1839-1856.
+    Alvera-Azcárate, Barth, Rixen & Beckers (2005), Ocean Modelling 9, 325-346.
+    Beckers, Barth & Alvera-Azcárate (2006), Ocean Science 2, 183-199 (error field).
+    Alvera-Azcárate, Barth, Sirjacobs & Beckers (2009), Ocean Science 5, 475-485 (time filter).
+    """
+
+    name: ClassVar[str] = "dineof"
+    multivariate: ClassVar[bool] = True
+    min_times: ClassVar[int] = 3
+
+    modes: int | Literal["auto"] = "auto"
+    max_modes: int = 100
+    alpha: float | Literal["auto"] = "auto"
+    filter_iterations: int = 3
+    cross_validation: Literal["clouds", "random"] = "clouds"
+    tolerance: float = 1e-3
+    max_iterations: int = 300
+    normalise: bool = False
+    min_pixel_coverage: float = 0.0
+    min_image_coverage: float = 0.0
+    error_length: float = 25.0
+    solver: Literal["fast", "reference"] = "fast"
+    outliers: bool = False
+    return_modes: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.modes != "auto" and (isinstance(self.modes, str) or self.modes < 1):
+            raise OptionError(f"modes={self.modes!r} must be at least 1, or 'auto'")
+        if self.alpha != "auto" and (isinstance(self.alpha, str) or not self.alpha >= 0):
+            raise OptionError(f"alpha={self.alpha!r} must be 0 or more days², or 'auto'")
+        for option, least in (("max_modes", 1), ("filter_iterations", 0), ("max_iterations", 1), ("error_length", 0)):
+            if getattr(self, option) < least:
+                raise OptionError(f"{option}={getattr(self, option)} must be at least {least}")
+        if not self.tolerance > 0:
+            raise OptionError(f"tolerance={self.tolerance} must be positive; the reference program ships 1e-3")
+        for option in ("min_pixel_coverage", "min_image_coverage"):
+            if not 0 <= (share := getattr(self, option)) < 1:
+                raise OptionError(f"{option}={share} is a share; give 0 <= {option} < 1")
+        for option, choices in (("cross_validation", ("clouds", "random")), ("solver", ("fast", "reference"))):
+            if getattr(self, option) not in choices:
+                raise OptionError(f"{option}={getattr(self, option)!r}; choose from {', '.join(choices)}")
+
+    def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
+        """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
+        matrix, fitted = self.fit(obs, sea)
+        ratio = overlap(self.error_length, *grid.cell_km(obs.isel(variable=0, missing_dims="ignore")))
+        low = with_error(fitted.modes, matrix, ratio)
+        found = as_fields(low, matrix, obs)
+        if self.outliers:
+            found["outlier"] = outlier_test.outliers(obs, found["mean"], found["error"])
+        if self.return_modes:
+            found = found.merge(modes_dataset(fitted, matrix, obs))
+        found.attrs = fitted.diagnostics()
+        return found
+
+    def fit(self, obs: xr.DataArray, sea: xr.DataArray) -> tuple[ObservationMatrix, Fitted]:
+        """Decompose `obs`: the packed observations (gaps filled) and the modes kept."""
+        matrix = pack(
+            obs, sea, dtype=np.float64 if self.solver == "reference" else np.float32, normalise=self.normalise,
+            min_pixel_coverage=self.min_pixel_coverage, min_image_coverage=self.min_image_coverage,
+        )  # fmt: skip
+        if len(matrix.times) < self.min_times:
+            raise OptionError(f"min_image_coverage={self.min_image_coverage} leaves {len(matrix.times)} images; lower it")
+        if self.cross_validation == "clouds":
+            points = cloud_points(matrix, obs, sea, self.seed)
+        else:
+            points = random_points(matrix, np.random.default_rng(self.seed))
+        run = DineofFit(
+            modes=self.modes, max_modes=self.max_modes, alpha=self.alpha, filter_iterations=self.filter_iterations,
+            tolerance=self.tolerance, max_iterations=self.max_iterations, exact=self.solver == "reference",
+            seed=self.seed,
+        )  # fmt: skip
+        return matrix, run(matrix, points, grid.days(obs)[matrix.times])
+
+
+def overlap(length: float, dy: float, dx: float) -> float:
+    """How many grid cells share one independent observation error: ``length² / (dx dy)``, at least 1."""
+    return max(1.0, length**2 / (dy * dx))
+
+
+def modes_dataset(fitted: Fitted, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
+    """EOF modes on the grid of `obs`: unit-norm patterns and amplitudes, singular values in the units of the field."""
+    U, s, V = fitted.modes
+    order = [d for d in obs.dims if d != "time"]
+    patterns = np.full((len(s), int(np.prod([obs.sizes[d] for d in order]))), np.nan, U.dtype)
+    patterns[:, matrix.pixels] = U.T
+    amplitudes = np.full((len(s), obs.sizes["time"]), np.nan, V.dtype)
+    amplitudes[:, matrix.times] = V.T
+    mode = xr.DataArray(np.arange(1, len(s) + 1), dims="mode", attrs={"long_name": "EOF mode"})
+    coords = {"mode": mode, **{k: c for k, c in obs.coords.items() if "time" not in c.dims}, "time": obs["time"]}
+    spatial = patterns.reshape(len(s), *(obs.sizes[d] for d in order))
+    share = 100 * s.astype(np.float64) ** 2 / fitted.total
+    return xr.Dataset(
+        {
+            "spatial_mode": (("mode", *order), spatial, {"long_name": "spatial EOF, unit norm over all pixels"}),
+            "temporal_mode": (("mode", "time"), amplitudes, {"long_name": "temporal EOF, unit norm"}),
+            "singular_value": ("mode", s, {"long_name": "singular value"}),
+            "explained_variance": ("mode", share, {"long_name": "share of the filled variance", "units": "percent"}),
+        },
+        coords={k: c for k, c in coords.items() if set(c.dims) <= {"mode", "time", *order}},
+    )

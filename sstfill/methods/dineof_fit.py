@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How DINEOF finds its modes: count them by cross-validation, then fit them to all that was observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.methods.em import Decompose, Exact, Iteration, Modes, Sweep, Warm, rmse_at, sweep
+from sstfill.methods.matrix import ObservationMatrix, sum_squares
+from sstfill.methods.regression import regress, second_moments
+from sstfill.methods.timefilter import diffusion_filter
+from sstfill.progress import track
+
+ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.3)
+"""Filter strengths that ``alpha="auto"`` tries, in units of the smallest time step squared."""
+RELAXATION = 1.7
+SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
+
+
+class Fitted(NamedTuple):
+    """The modes kept, and how they were found."""
+
+    modes: Modes
+    cv_errors: list[float]
+    cv_error: float
+    alpha: float
+    iterations: int
+    total: float
+    points: int
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return what is worth recording beside the result."""
+        return {"modes": len(self.modes.s), "cv_error": self.cv_error, "cv_errors": self.cv_errors,
+                "cv_points": self.points, "alpha": self.alpha, "iterations": self.iterations}  # fmt: skip
+
+
+class _Trial(NamedTuple):
+    swept: Sweep
+    alpha: float
+    filter: NDArray
+    iterations: int
+
+
+@dataclass(frozen=True)
+class DineofFit:
+    """Options of the fit; see `sstfill.methods.Dineof`."""
+
+    modes: int | Literal["auto"] = "auto"
+    max_modes: int = 100
+    alpha: float | Literal["auto"] = "auto"
+    filter_iterations: int = 3
+    tolerance: float = 1e-3
+    max_iterations: int = 300
+    exact: bool = False
+    seed: int = 0
+
+    def __call__(self, matrix: ObservationMatrix, points: NDArray, days: NDArray) -> Fitted:
+        """Fit `matrix` (its gaps are filled in place), with the values at flat positions `points` set aside to count."""
+        X, deviation = matrix.values, matrix.deviation
+        assert X.flags.c_contiguous and matrix.observed.flags.c_contiguous, "flat positions need C order"
+        truth = X.ravel()[points]
+        X.ravel()[points] = 0
+        missing = ~matrix.observed
+        missing.ravel()[points] = True
+        trial, in_place = self._count(X, missing, points, truth, days, deviation)
+        run, decompose = self._run(deviation), self._decompose(trial.filter)
+        n = trial.swept.best if self.modes == "auto" else min(self.modes, len(trial.swept.errors))
+        if in_place:
+            cv_error = trial.swept.errors[n - 1]
+        else:
+            start(X, missing, trial.swept)
+            if isinstance(decompose, Warm):
+                decompose.subspace = trial.swept.modes.V
+            cv_error = rmse_at(points, truth, run.converge(X, missing, n, decompose))
+        X.ravel()[points] = truth
+        missing.ravel()[points] = False
+        modes = run.converge(X, missing, n, decompose, at_least=2)
+        done = trial.iterations + run.done
+        return Fitted(modes, trial.swept.errors, cv_error, trial.alpha, done, sum_squares(X), len(points))
+
+    def _count(
+        self, X: NDArray, missing: NDArray, points: NDArray, truth: NDArray, days: NDArray, deviation: float
+    ) -> tuple[_Trial, bool]:
+        """Sweep the mode counts: on `X` itself if there is one filter to try and the matrix is small, else on copies."""
+        n, m = X.shape
+        size = max(SAMPLE, SAMPLE_PER_IMAGE * n)
+        sampled = not self.exact and m > 1.5 * size
+        alphas = self._alphas(days)
+        in_place = not sampled and len(alphas) == 1
+        pixels = np.arange(m)
+        if sampled:
+            pixels = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
+            time, pixel = np.divmod(points, m)
+            at = np.searchsorted(pixels, pixel)
+            inside = pixels[np.minimum(at, size - 1)] == pixel
+            points, truth = time[inside] * size + at[inside], truth[inside]
+        if not in_place:
+            X, missing = (np.ascontiguousarray(a[:, pixels]) for a in (X, missing))
+        trials = [self._sweep(X if in_place else X.copy(), missing, points, truth, days, alpha, deviation)
+                  for alpha in track(alphas, "DINEOF: counting modes", len(alphas))]  # fmt: skip
+        return min(trials, key=self._error), in_place
+
+    def _sweep(
+        self, X: NDArray, missing: NDArray, points: NDArray, truth: NDArray, days: NDArray, alpha: float, deviation: float
+    ) -> _Trial:
+        time_filter = diffusion_filter(days, alpha, self.filter_iterations)
+        run = self._run(deviation)
+        most = min(self.max_modes, most_modes(len(X))) if self.modes == "auto" else min(self.modes, *X.shape)
+        swept = sweep(X, missing, points, truth, most, self._decompose(time_filter), run, fixed=self.modes != "auto")
+        return _Trial(swept, alpha, time_filter, run.done)
+
+    def _error(self, trial: _Trial) -> float:
+        return trial.swept.errors[-1] if self.modes != "auto" else min(trial.swept.errors)
+
+    def _alphas(self, days: NDArray) -> list[float]:
+        if self.alpha != "auto":
+            return [float(self.alpha)]
+        return [round(float(a * np.diff(days).min() ** 2), 12) for a in ALPHAS]
+
+    def _run(self, deviation: float) -> Iteration:
+        return Iteration(deviation, self.tolerance, self.max_iterations, 1.0 if self.exact else RELAXATION)
+
+    def _decompose(self, time_filter: NDArray) -> Decompose:
+        return Exact(time_filter) if self.exact else Warm(time_filter, np.random.default_rng(self.seed))
+
+
+def most_modes(images: int) -> int:
+    """Largest count worth trying: five fewer than images (as the reference program asks), half of a short series."""
+    return max(1, images - 5 if images > 10 else images // 2)
+
+
+def start(X: NDArray, missing: NDArray, swept: Sweep) -> None:
+    """Fill the gaps of `X` in place by regressing each pixel on the amplitudes found from a sample of pixels."""
+    _, s, V = swept.modes
+    sampled = len(swept.modes.U)
+    ridge = swept.errors[swept.best - 1] ** 2 * sampled / np.maximum(s.astype(np.float64), 1e-12) ** 2
+    observed = ~missing
+    for part in regress(X, observed, V, second_moments(V), ridge):
+        X[:, part.pixels] += (V @ part.patterns.T) * missing[:, part.pixels]
+

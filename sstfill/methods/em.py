@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DINEOF's iteration: decompose, replace the missing values by the leading modes, repeat; and its mode sweep.
+
+`Exact` decomposes as the reference program does (all eigenpairs of the N x N covariance, double precision).
+`Warm` carries the leading subspace from one iteration to the next, which needs products with a few vectors only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 2048
+"""Pixels handled at once, so that a block of the matrix stays in the processor's cache."""
+
+
+class Modes(NamedTuple):
+    """A truncated decomposition ``X^T = U diag(s) V^T``: U ``(pixels, modes)``, s ``(modes,)``, V ``(times, modes)``."""
+
+    U: NDArray
+    s: NDArray
+    V: NDArray
+
+
+class Decompose(Protocol):
+    """Leading modes of a gap-free matrix ``(times, pixels)``."""
+
+    def __call__(self, X: NDArray, n: int) -> Modes:
+        """Return `n` modes."""
+        ...
+
+
+@dataclass
+class Exact:
+    """Eigenpairs of ``F X X^T F^T`` by LAPACK; ``u_k`` is the normalised projection on ``v_k`` (as the reference)."""
+
+    time_filter: NDArray
+
+    def __call__(self, X: NDArray, n: int) -> Modes:
+        """Return the `n` leading modes."""
+        B = self.time_filter @ (X @ X.T) @ self.time_filter.T
+        eigenvalues, vectors = np.linalg.eigh((B + B.T) / 2)
+        V = vectors[:, ::-1][:, :n]
+        return _modes(X, V, eigenvalues[::-1][:n])
+
+
+@dataclass
+class Warm:
+    """One block power step per call from the last call's subspace, a few guard vectors wider than asked for."""
+
+    time_filter: NDArray
+    rng: np.random.Generator
+    subspace: NDArray | None = None
+    guard: int = 2
+    first_steps: int = 5
+
+    def __call__(self, X: NDArray, n: int) -> Modes:
+        """Return the `n` leading modes."""
+        F, width = self.time_filter.astype(X.dtype), min(n + self.guard, len(X))
+        have = 0 if self.subspace is None else self.subspace.shape[1]
+        if have < width:
+            fresh = self.rng.standard_normal((len(X), width - have)).astype(X.dtype)
+            self.subspace = fresh if self.subspace is None else np.concatenate([self.subspace, fresh], 1)
+        Q = np.linalg.qr(self.subspace[:, :width])[0]
+        for _ in range(self.first_steps if have < width else 1):
+            Q = np.linalg.qr(F @ (X @ (X.T @ (F @ Q))))[0]
+        Y = X.T @ (F @ Q)
+        eigenvalues, rotation = np.linalg.eigh(Y.astype(np.float64).T @ Y.astype(np.float64))
+        self.subspace = Q @ rotation[:, ::-1].astype(X.dtype)
+        return _modes(X, self.subspace[:, :n], eigenvalues[::-1][:n])
+
+
+def _modes(X: NDArray, V: NDArray, eigenvalues: NDArray) -> Modes:
+    U = X.T @ V
+    norm = np.sqrt((U.astype(np.float64) ** 2).sum(0))
+    s = np.sqrt(np.maximum(eigenvalues, 0))
+    return Modes(U / np.where(norm > 0, norm, 1).astype(X.dtype), s.astype(X.dtype), np.ascontiguousarray(V))
+
+
+@dataclass
+class Iteration:
+    """When to stop, and how far to step.
+
+    Attributes
+    ----------
+    deviation
+        Root mean square of the observed anomalies, the yardstick of convergence (``s0``).
+    tolerance
+        Stop when the missing values change by less, relative to `deviation`.
+    relaxation
+        Step length: 1 is plain substitution; between 1 and 2 goes faster to the same fixed point.
+    """
+
+    deviation: float
+    tolerance: float = 1e-3
+    max_iterations: int = 300
+    relaxation: float = 1.0
+    done: int = field(default=0, init=False)
+
+    def converge(self, X: NDArray, missing: NDArray, n: int, decompose: Decompose, *, at_least: int = 1) -> Modes:
+        """Iterate with `n` modes; `X` ``(times, pixels)`` is changed in place where `missing`."""
+        count, relaxation, last = max(1, int(missing.sum())), self.relaxation, np.inf
+        for i in range(self.max_iterations):
+            modes = decompose(X, n)
+            change = np.sqrt(substitute(X, missing, modes, relaxation) / count) / self.deviation
+            self.done += 1
+            if change < self.tolerance and i + 1 >= at_least:
+                break
+            if change > 1.5 * last:
+                relaxation = 1.0
+            last = change
+        return modes
+
+
+def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1.0) -> float:
+    """Move the missing values of `X` towards the truncated decomposition, in place; return the summed squared change."""
+    scaled = modes.U * modes.s
+    total = 0.0
+    for start in range(0, X.shape[1], BLOCK):
+        block = slice(start, start + BLOCK)
+        change = modes.V @ scaled[block].T
+        change -= X[:, block]
+        change *= missing[:, block]
+        total += float(np.vdot(change, change))
+        if relaxation != 1.0:
+            change *= change.dtype.type(relaxation)
+        X[:, block] += change
+    return total
+
+
+class Sweep(NamedTuple):
+    """Outcome of trying 1, 2, 3, ... modes: the error at each count, the best count, its modes."""
+
+    errors: list[float]
+    best: int
+    modes: Modes
+
+
+def sweep(
+    X: NDArray, missing: NDArray, points: NDArray, truth: NDArray, most: int, decompose: Decompose, run: Iteration,
+    *, fixed: bool = False,
+) -> Sweep:
+    """Try 1 to `most` modes, warm-started; stop when the cross-validation error rose three times in a row.
+
+    Parameters
+    ----------
+    X
+        Anomalies ``(times, pixels)``, zero where `missing`; on return the missing values of the best count.
+    missing
+        True in the gaps and at the cross-validation points.
+    points, truth
+        Flat positions in `X` of the cross-validation points, and the values withheld there.
+    fixed
+        Go through to `most` modes and keep those, whatever the error.
+    """
+    substitute(X, missing, decompose(X, 1))
+    errors: list[float] = []
+    best: tuple[int, Modes] | None = None
+    for n in range(1, most + 1):
+        modes = run.converge(X, missing, n, decompose)
+        errors.append(rmse_at(points, truth, modes))
+        if fixed or errors[-1] < min(errors[:-1], default=np.inf):
+            best = (n, modes)
+        if not fixed and n > 3 and errors[-1] > errors[-2] > errors[-3] > errors[-4]:
+            break
+    assert best is not None
+    substitute(X, missing, best[1])
+    return Sweep(errors, *best)
+
+
+def rmse_at(points: NDArray, truth: NDArray, modes: Modes) -> float:
+    """Root mean square error of the truncated decomposition at flat positions of the matrix."""
+    times, pixels = np.divmod(points, len(modes.U))
+    estimate = np.einsum("ij,ij->i", modes.V[times].astype(np.float64), (modes.U * modes.s)[pixels])
+    return float(np.sqrt(np.mean((estimate - truth) ** 2)))

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gappy field as the matrix (times, pixels) that EOF methods decompose, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill.errors import InputError
+
+SLAB = 32
+"""Images handled at once where an eager array is walked through."""
+
+
+def time_slabs(obs: xr.DataArray) -> Iterator[slice]:
+    """Walk along time: by the chunks of a Dask-backed array, else by `SLAB` images."""
+    chunks = obs.chunksizes.get("time") if obs.chunks else None
+    sizes = chunks or [SLAB] * -(-obs.sizes["time"] // SLAB)
+    start = 0
+    for size in sizes:
+        yield slice(start, min(start + size, obs.sizes["time"]))
+        start += size
+
+
+@dataclass(frozen=True)
+class ObservationMatrix:
+    """Centred observations of the pixels that take part, zero in the gaps.
+
+    Attributes
+    ----------
+    values
+        Anomalies, shape ``(times, pixels)``: what is left after `mean` is removed (and each variable
+        standardised, where asked); 0 where nothing was observed. Methods write their estimates into the gaps.
+    observed
+        True where an observation is, shape ``(times, pixels)``.
+    pixels
+        Position of each pixel in the flattened ``([variable,] y, x)`` grid.
+    times
+        Index of each image that takes part.
+    offset, scale
+        Per pixel: ``field = offset + scale * anomaly``.
+    """
+
+    values: NDArray
+    observed: NDArray[np.bool_]
+    pixels: NDArray[np.int64]
+    times: NDArray[np.int64]
+    offset: NDArray
+    scale: NDArray
+
+    @property
+    def deviation(self) -> float:
+        """Root mean square of the observed anomalies (the reference's ``s0``)."""
+        return float(np.sqrt(sum_squares(self.values) / self.observed.sum()))
+
+
+def pack(
+    obs: xr.DataArray,
+    sea: xr.DataArray,
+    *,
+    dtype: type = np.float32,
+    normalise: bool = False,
+    min_pixel_coverage: float = 0.0,
+    min_image_coverage: float = 0.0,
+) -> ObservationMatrix:
+    """Gather the sea pixels of `obs` into a centred `ObservationMatrix`.
+
+    Parameters
+    ----------
+    obs
+        Dims ``([variable,] time, y, x)``, NaN in the gaps; Dask-backed arrays are read slab by slab.
+    sea
+        True at sea, dims ``(y, x)``.
+    dtype
+        Floating type of the matrix.
+    normalise
+        Divide each variable by its standard deviation before the common mean is removed (``norm = 1``).
+    min_pixel_coverage, min_image_coverage
+        Pixels observed in a smaller share of the images (at least once in any case), and images that show a smaller
+        share of the sea, take no part.
+    """
+    if "variable" in obs.dims:
+        obs = obs.transpose("variable", "time", ...)
+    copies = obs.sizes.get("variable", 1)
+    at_sea = np.flatnonzero(np.tile(sea.values.ravel(), copies))
+    values = np.empty((obs.sizes["time"], at_sea.size), dtype)
+    observed = np.empty(values.shape, bool)
+    for slab in time_slabs(obs):
+        images = np.asarray(obs.isel(time=slab).data)
+        if copies > 1 or "variable" in obs.dims:
+            images = np.moveaxis(images, 0, 1)
+        values[slab] = images.reshape(images.shape[0], -1)[:, at_sea]
+        observed[slab] = np.isfinite(values[slab])
+    pixels, times = at_sea, np.arange(len(values))
+    keep = observed.sum(0) >= max(1, np.ceil(min_pixel_coverage * len(values)))
+    if not keep.all():
+        # advanced indexing may hand back Fortran order; flat positions need C order
+        values, observed = (np.ascontiguousarray(a[:, keep]) for a in (values, observed))
+        pixels = pixels[keep]
+    use = observed.sum(1) >= min_image_coverage * values.shape[1]
+    if not use.all():
+        values, observed, times = values[use], observed[use], times[use]
+    if not observed.any():
+        raise InputError(
+            f"no observation is left under min_pixel_coverage={min_pixel_coverage}, "
+            f"min_image_coverage={min_image_coverage}; lower them"
+        )
+    variable = pixels // sea.size
+    offset, scale = _centre(values, observed, variable if normalise else np.zeros_like(variable), normalise)
+    return ObservationMatrix(values, observed, pixels, times, offset, scale)
+
+
+def _centre(values: NDArray, observed: NDArray, group: NDArray, normalise: bool) -> tuple[NDArray, NDArray]:
+    """Standardise each group of pixels if asked, remove one common mean, put 0 in the gaps; all in place."""
+    for rows in _rows(values):
+        values[rows][~observed[rows]] = 0
+    offset, scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    if normalise:
+        for g in np.unique(group):
+            of = group == g
+            n = observed[:, of].sum()
+            mean = values[:, of].sum(dtype=np.float64) / n
+            std = np.sqrt(max((values[:, of] ** 2).sum(dtype=np.float64) / n - mean**2, np.finfo(float).tiny))
+            offset[of], scale[of] = mean, std
+        for rows in _rows(values):
+            values[rows] = np.where(observed[rows], (values[rows] - offset) / scale, 0)
+    common = values.sum(dtype=np.float64) / observed.sum()
+    for rows in _rows(values):
+        values[rows] -= values.dtype.type(common) * observed[rows]
+    return offset + scale * common, scale
+
+
+def _rows(values: NDArray) -> Iterator[slice]:
+    return (slice(i, i + SLAB) for i in range(0, len(values), SLAB))
+
+
+def sum_squares(values: NDArray) -> float:
+    """Sum of squares in double precision, without a second array of that size."""
+    return float(sum(np.square(values[rows]).sum(dtype=np.float64) for rows in _rows(values)))

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of what `fill()` returns and of scorecards; matplotlib and cartopy are loaded when one is drawn."""
+
+from sstfill.plot.maps import maps, panels
+from sstfill.plot.output import save
+from sstfill.plot.scores import scorecard
+
+__all__ = ["maps", "panels", "save", "scorecard"]

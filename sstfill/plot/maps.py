@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maps of a filled series: one date in all its layers, or several dates before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from sstfill.errors import OptionError, unknown
+from sstfill.plot.canvas import LAND_GREY, Canvas, canvas, draw_land, dress
+from sstfill.plot.sheet import Sheet, entitle, new_sheet
+from sstfill.plot.view import LAND, OBSERVED, Label, View, date, half_filled, spread, step_of, view, with_units
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+
+LAYERS = ("observed", "filled", "error", "source")
+SOURCES = ("observed", "filled", "not filled", "withheld", "land")
+SOURCE_COLOURS = ("#4477AA", "#DDAA33", "#FFFFFF", "#BB5566", LAND_GREY)  # Paul Tol's high-contrast set, muted blue
+TEMPERATURE, OTHER, ERROR = "plasma", "cividis", "viridis"
+
+
+def maps(
+    filled: xr.Dataset,
+    *,
+    variable: str | None = None,
+    time: Label | None = None,
+    layers: Sequence[str] = LAYERS,
+    axes: Sequence[Axes] | None = None,
+    cmap: str | None = None,
+    robust: bool = True,
+) -> Figure:
+    """Draw one date in a row of maps: what was seen, what was filled, how sure that is, where it came from.
+
+    The maps need no network: the coast is the edge of the data's own sea mask.
+
+    Parameters
+    ----------
+    filled
+        What `fill()` returned.
+    variable
+        Which variable; needed only where several were filled.
+    time
+        A date (the nearest step is taken) or the index of a step. Default: the step whose filled
+        share of the sea is nearest one half.
+    layers
+        Some of ``"observed"``, ``"filled"``, ``"error"``, ``"source"``, in the order wanted. The error is
+        left out where the method states none.
+    axes
+        Draw into these, one for each of `layers`. Default: a new figure.
+    cmap
+        Name of a matplotlib colour map for the field. Default: plasma for temperature, else cividis.
+    robust
+        Colour scale from the 2nd to the 98th percentile instead of from the least to the greatest value.
+
+    Returns
+    -------
+    Figure
+        A matplotlib figure; see `save`. It is not shown.
+
+    Raises
+    ------
+    OptionError
+        An unknown layer or variable, a date outside the series, too few axes.
+    InputError
+        The dataset is not what `fill()` returns.
+    """
+    whole = view(filled, variable)
+    shown = _layers(layers, whole)
+    step = half_filled(whole.source) if time is None else step_of(whole.field, time)
+    now, where, when = whole.at(step), canvas(whole.field), date(whole.field, step)
+    if axes is None:
+        sheet, dated = new_sheet(where, 1, len(shown)), ""
+        entitle(sheet, f"{whole.label}, {when}")
+    else:
+        sheet, dated = _given(axes, layers, shown), f"{when}: "
+    scale = _scale(now.field, robust)
+    for number, (ax, layer) in enumerate(zip(sheet.maps, shown, strict=True)):
+        ax.set_title((dated if number == 0 else "") + _title(layer, now), fontsize="medium")
+        _finish(ax, where, now, left=number == 0)
+        if layer == "source":
+            _draw_source(ax, where, now)
+        elif layer == "error":
+            _draw_error(sheet, ax, where, now, robust)
+    drawn = [(ax, layer) for ax, layer in zip(sheet.maps, shown, strict=True) if layer in ("observed", "filled")]
+    for ax, layer in drawn:
+        values = now.field.where(now.source == OBSERVED) if layer == "observed" else now.field
+        mesh = _draw(ax, where, values, cmap or _cmap(whole), scale)
+    if drawn:
+        sheet.add_bar([ax for ax, _ in drawn], mesh, with_units(whole.label, whole.units), now.field, scale)
+    return sheet.figure
+
+
+def panels(
+    filled: xr.Dataset,
+    *,
+    variable: str | None = None,
+    times: Sequence[Label] | None = None,
+    n: int = 6,
+    cmap: str | None = None,
+    robust: bool = True,
+) -> Figure:
+    """Draw a series in time: what was seen above what was filled, one column for each date.
+
+    Parameters
+    ----------
+    filled
+        What `fill()` returned.
+    variable
+        Which variable; needed only where several were filled.
+    times
+        Dates or indices of steps. Default: `n` steps evenly spread over the series.
+    n
+        How many dates where `times` names none.
+    cmap, robust
+        As in `maps`; all dates share one colour scale.
+
+    Returns
+    -------
+    Figure
+        A matplotlib figure; see `save`. It is not shown.
+
+    Raises
+    ------
+    OptionError
+        A date outside the series, or no date at all.
+    """
+    whole = view(filled, variable)
+    steps = spread(whole.field, n) if times is None else [step_of(whole.field, time) for time in times]
+    if not steps:
+        raise OptionError("times is empty; name at least one date, or leave it out")
+    where, views = canvas(whole.field), [whole.at(step) for step in steps]
+    field = xr.concat([now.field for now in views], "time", coords="minimal", compat="override", join="override")
+    scale = _scale(field, robust)
+    sheet = new_sheet(where, 2, len(steps))
+    entitle(sheet, whole.label)
+    for column, (step, now) in enumerate(zip(steps, views, strict=True)):
+        above, below = sheet.maps[column], sheet.maps[len(steps) + column]
+        above.set_title(date(whole.field, step), fontsize="medium")
+        _draw(above, where, now.field.where(now.source == OBSERVED), cmap or _cmap(whole), scale)
+        mesh = _draw(below, where, now.field, cmap or _cmap(whole), scale)
+        _finish(above, where, now, left=column == 0, bottom=False)
+        _finish(below, where, now, left=column == 0)
+    sheet.maps[0].set_ylabel("observed")
+    sheet.maps[len(steps)].set_ylabel("filled")
+    sheet.add_bar(sheet.maps[: len(steps)], mesh, with_units(whole.label, whole.units), field, scale)
+    return sheet.figure
+
+
+def _layers(layers: Sequence[str], whole: View) -> list[str]:
+    """Check the names, and drop the error where there is none."""
+    layers = _names(layers)
+    for layer in layers:
+        if layer not in LAYERS:
+            raise unknown("layer", layer, LAYERS)
+    shown = [layer for layer in layers if layer != "error" or whole.error is not None]
+    if not shown:
+        met = "no error is stated for this variable" if layers else "layers is empty"
+        raise OptionError(f"{met}; choose layers from {', '.join(LAYERS)}")
+    return shown
+
+
+def _given(axes: Sequence[Axes], layers: Sequence[str], shown: Sequence[str]) -> Sheet:
+    """Sheet of the axes of the layers that are shown; the others are hidden."""
+    axes, layers = list(axes), _names(layers)
+    if len(axes) != len(layers):
+        raise OptionError(f"{len(axes)} axes for {len(layers)} layers; give one for each of {', '.join(layers)}")
+    for ax, layer in zip(axes, layers, strict=True):
+        ax.set_visible(layer in shown)
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
+    return Sheet(figure, [ax for ax, layer in zip(axes, layers, strict=True) if layer in shown], bars=False)
+
+
+def _names(layers: Sequence[str]) -> list[str]:
+    return [layers] if isinstance(layers, str) else list(layers)
+
+
+def _scale(field: xr.DataArray, robust: bool) -> tuple[float, float]:
+    """Least and greatest value of the colour scale."""
+    values = field.values[np.isfinite(field.values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, [2, 98] if robust else [0, 100]).tolist()
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _cmap(whole: View) -> str:
+    name = str(whole.field.attrs.get("standard_name", ""))
+    return TEMPERATURE if whole.units in ("°C", "K") or "temperature" in name else OTHER
+
+
+def _draw(ax: Axes, where: Canvas, values: xr.DataArray, cmap: str, scale: tuple[float, float]) -> QuadMesh:
+    shown = np.ma.masked_invalid(values.values)
+    return ax.pcolormesh(where.x, where.y, shown, cmap=cmap, vmin=scale[0], vmax=scale[1], rasterized=True)
+
+
+def _draw_error(sheet: Sheet, ax: Axes, where: Canvas, now: View, robust: bool) -> None:
+    """Draw one sigma of the filled pixels on a scale that starts at zero, with its colour bar."""
+    assert now.error is not None
+    scale = (0.0, _scale(now.error, robust)[1])
+    mesh = _draw(ax, where, now.error, ERROR, scale)
+    sheet.add_bar([ax], mesh, with_units("error, 1 σ", now.units), now.error, scale)
+
+
+def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
+    """Draw where each pixel came from, with a legend of the kinds that occur and their share of the sea."""
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    ax.pcolormesh(
+        where.x, where.y, now.source.values, cmap=ListedColormap(SOURCE_COLOURS), vmin=-0.5, vmax=4.5, rasterized=True
+    )
+    patches = [
+        Patch(facecolor=SOURCE_COLOURS[flag], edgecolor="0.4", linewidth=0.5, label=f"{SOURCES[flag]}{share}")
+        for flag, share in _shares(now).items()
+    ]
+    height = ax.get_window_extent().height / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    anchor = (0.5, -0.32 / height)
+    ax.legend(handles=patches, loc="upper center", bbox_to_anchor=anchor, ncols=2, frameon=False, fontsize="small")
+
+
+def _shares(now: View) -> dict[int, str]:
+    """Text of the share of the sea for each flag that occurs."""
+    counts = {flag: int((now.source == flag).sum()) for flag in range(5)}
+    sea = sum(count for flag, count in counts.items() if flag != LAND)
+    return {flag: "" if flag == LAND else f" {_percent(count / sea)}" for flag, count in counts.items() if count}
+
+
+def _percent(share: float) -> str:
+    return "<1%" if 0 < share < 0.01 else ">99%" if 0.99 < share < 1 else f"{share:.0%}"
+
+
+def _title(layer: str, now: View) -> str:
+    if layer == "observed":
+        sea = int((now.source != LAND).sum())
+        return f"observed, {_percent(int((now.source == OBSERVED).sum()) / sea)} of the sea" if sea else "observed"
+    name = f"filled by {now.method}" if now.method else "filled"
+    return {"filled": name, "error": "error of the fill", "source": "source of each pixel"}[layer]
+
+
+def _finish(ax: Axes, where: Canvas, now: View, *, left: bool, bottom: bool = True) -> None:
+    draw_land(ax, where, now.source.values != LAND)
+    dress(ax, where, left=left, bottom=bottom)

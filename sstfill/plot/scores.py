@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figure of a scorecard: how wrong each method is, where, and whether it knows."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from sstfill.errors import InputError
+from sstfill.plot.sheet import new_figure
+from sstfill.plot.view import printed, with_units
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colour-blind safe set without yellow; the markers tell the lines apart in grey as well
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SPLITS = ("cloud", "distance", "lag")
+
+
+def scorecard(card: Any, ax: Axes | None = None) -> Figure:
+    """Draw a scorecard: errors pooled, by cloud, distance and time lag, and the stated against the found coverage.
+
+    Parameters
+    ----------
+    card
+        A scorecard, or its dataset.
+    ax
+        Draw only the pooled errors, into this. Default: a new figure of five panels.
+
+    Returns
+    -------
+    Figure
+        A matplotlib figure; see `save`. It is not shown.
+
+    Raises
+    ------
+    InputError
+        `card` is no scorecard.
+    """
+    data = card if isinstance(card, xr.Dataset) else getattr(card, "data", None)
+    if not isinstance(data, xr.Dataset) or not {"rmse", "mae", "method"} <= set(data.variables):
+        raise InputError(f"{type(card).__name__} is no scorecard; pass what score() returned")
+    if ax is not None:
+        _pooled(ax, data)
+        return ax.get_figure(root=True)  # type: ignore[return-value]
+    figure = new_figure(11.0, 5.6, "constrained")
+    boxes = figure.subplot_mosaic([["pooled", "cloud", "distance"], ["pooled", "lag", "coverage"]])
+    _pooled(boxes["pooled"], data)
+    for split in SPLITS:
+        _split(boxes[split], data, split)
+    _coverage(boxes["coverage"], data)
+    figure.suptitle(_heading(data))
+    return figure
+
+
+def _methods(data: xr.Dataset) -> list[tuple[str, str, str]]:
+    """Name, colour and marker of each method, the same in every panel."""
+    names = [str(name) for name in data["method"].values]
+    return list(zip(names, cycle(COLOURS), cycle(MARKERS), strict=False))
+
+
+def _pooled(ax: Axes, data: xr.Dataset) -> None:
+    """Bars of RMSE (full) and MAE (pale), least error on top."""
+    known = data.get("common_rmse", data["rmse"])  # what a scorecard ranks by: the pixels that all methods filled
+    order = np.argsort(-(known if known.notnull().any() else data["rmse"]).fillna(np.inf).values, kind="stable")
+    methods = _methods(data)
+    for place, number in enumerate(order):
+        _, colour, marker = methods[number]
+        one = data.isel(method=number)
+        for offset, key, face in ((0.19, "rmse", colour), (-0.19, "mae", _pale(colour))):
+            value = float(one[key])
+            ax.barh(place + offset, value, height=0.36, color=face)
+            text = f" {key.upper()} {value:.3g}" if np.isfinite(value) else f" {key.upper()} unknown"
+            ax.text(value if np.isfinite(value) else 0, place + offset, text, va="center", fontsize="small")
+        ax.plot(0.04, place + 0.19, marker, color="white", markersize=6, transform=ax.get_yaxis_transform())
+    ax.set_yticks(range(len(order)), [methods[number][0] for number in order])
+    ax.margins(x=0.35)
+    ax.set_xlim(left=0)
+    ax.set_xlabel(_error_label("error", data))
+    _clean(ax, "all withheld pixels", grid="x")
+
+
+def _pale(colour: str) -> tuple[float, float, float]:
+    """The colour mixed with white: as pale as if transparent, but no grid shows through."""
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = (0.45 * part + 0.55 for part in to_rgb(colour))
+    return red, green, blue
+
+
+def _split(ax: Axes, data: xr.Dataset, split: str) -> None:
+    """RMSE of each method against the bins of one circumstance."""
+    key, bins = f"rmse_by_{split}", f"{split}_bin"
+    if key not in data or not np.isfinite(data[key]).any():
+        _empty(ax, f"no RMSE by {split}")
+        return
+    labels, units = _bins(data[bins])
+    for number, (name, colour, marker) in enumerate(_methods(data)):
+        values = data[key].isel(method=number).values
+        ax.plot(range(len(labels)), values, color=colour, marker=marker, markersize=5, label=name)
+    ax.set_xticks(range(len(labels)), labels, fontsize="small")
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel(_error_label("RMSE", data))
+    ax.set_xlabel(with_units(str(data[bins].attrs.get("long_name", split)), units), fontsize="small")
+    _clean(ax, f"by {split}")
+
+
+def _coverage(ax: Axes, data: xr.Dataset) -> None:
+    """Share of truths inside the stated interval, against the share that was promised."""
+    if "coverage" not in data or not np.isfinite(data["coverage"]).any():
+        _empty(ax, "no method states an error")
+        return
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--")
+    levels = data["level"].values.astype(float)
+    for number, (name, colour, marker) in enumerate(_methods(data)):
+        found = data["coverage"].isel(method=number).values
+        if np.isfinite(found).any():
+            ax.plot(levels, found, color=colour, marker=marker, markersize=5, label=name)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated coverage", ylabel="found coverage")
+    ax.text(0.97, 0.06, "below the line: errors too small", ha="right", fontsize="small", color="0.4")
+    _clean(ax, "stated errors")
+
+
+def _heading(data: xr.Dataset) -> str:
+    attrs = data.attrs
+    parts = [f"{attrs.get('variable', 'field')} under withheld clouds"]
+    if "share" in attrs:
+        pixels = f"{attrs['n_withheld']:,} pixels, " if "n_withheld" in attrs else ""
+        parts.append(f"{pixels}{float(attrs['share']):.1%} of the observations")
+    if "seed" in attrs:
+        parts.append(f"seed {attrs['seed']}")
+    return ": ".join([parts[0], ", ".join(parts[1:])]) if parts[1:] else parts[0]
+
+
+def _error_label(label: str, data: xr.Dataset) -> str:
+    return with_units(label, printed(str(data.attrs.get("units", ""))))
+
+
+def _bins(bins: xr.DataArray) -> tuple[list[str], str]:
+    """Labels of bins and their units: a unit that all labels share is said once."""
+    labels = [f"{value:g}" if isinstance(value, float | np.floating) else str(value) for value in bins.values]
+    ends = {label.rpartition(" ")[2] for label in labels if " " in label}
+    if len(ends) == 1 and all(" " in label for label in labels):
+        return [label.rpartition(" ")[0] for label in labels], ends.pop()
+    return labels, str(bins.attrs.get("units", ""))
+
+
+def _empty(ax: Axes, text: str) -> None:
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", color="0.4", transform=ax.transAxes)
+
+
+def _clean(ax: Axes, title: str, grid: Literal["both", "x"] = "both") -> None:
+    ax.set_title(title, fontsize="medium", loc="left")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis=grid, color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be drawn: one filled variable with its error and source flags, and the choice of a time step."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sstfill import grid
+from sstfill.errors import InputError, OptionError, unknown
+
+OBSERVED, FILLED, NOT_FILLED, WITHHELD, LAND = range(5)
+"""The values of a ``v_source`` variable; see docs/architecture.md, "What fill() returns"."""
+
+CELSIUS = {"celsius", "degree_celsius", "degrees_celsius", "degc", "deg_c", "degree_c", "degrees_c", "c", "°c"}
+KELVIN = {"kelvin", "kelvins", "k", "degree_kelvin", "degrees_kelvin"}
+
+Label = str | int | np.datetime64 | datetime
+
+
+@dataclass(frozen=True)
+class View:
+    """One filled variable, dims ``(time, lat, lon)`` or ``(time, y, x)``; `error` where the method states one."""
+
+    field: xr.DataArray
+    source: xr.DataArray
+    error: xr.DataArray | None
+
+    def at(self, step: int) -> View:
+        """Load one time step, dims ``(lat, lon)`` or ``(y, x)``."""
+        error = None if self.error is None else self.error.isel(time=step).load()
+        return View(self.field.isel(time=step).load(), self.source.isel(time=step).load(), error)
+
+    @property
+    def units(self) -> str:
+        """Units as they are printed."""
+        return printed(str(self.field.attrs.get("units", "")))
+
+    @property
+    def method(self) -> str:
+        """Name of the method that filled the field, empty where the file does not tell."""
+        try:
+            said = json.loads(self.field.attrs.get("sstfill_method", "{}"))
+        except (TypeError, ValueError):
+            return ""
+        return str(said.get("name", "")) if isinstance(said, dict) else ""
+
+    @property
+    def label(self) -> str:
+        """Name of the quantity for a title, at most some 40 characters."""
+        attrs = self.field.attrs
+        names = [str(attrs.get(key, "")).strip() for key in ("long_name", "standard_name")]
+        names = [name.replace("_", " ") for name in names if 0 < len(name) <= 40]
+        name = names[0] if names else str(self.field.name)
+        return name[:1].upper() + name[1:] if " " in name else name
+
+
+def printed(units: str) -> str:
+    """Units as they are printed: ``°C``, ``K``, or what the file says.
+
+    Examples
+    --------
+    >>> printed("degree_Celsius"), printed("kelvin"), printed("mg m-3")
+    ('°C', 'K', 'mg m-3')
+    """
+    units = units.strip()
+    if units.lower().replace(" ", "_") in CELSIUS:
+        return "°C"
+    return "K" if units.lower() in KELVIN else units
+
+
+def with_units(label: str, units: str) -> str:
+    """Label of an axis: the quantity and, where known, its units."""
+    return f"{label} ({units})" if units else label
+
+
+def view(filled: xr.Dataset, variable: str | None = None) -> View:
+    """Find the filled variable in what `fill()` returned.
+
+    Parameters
+    ----------
+    filled
+        The dataset `fill()` returned.
+    variable
+        Name of the variable; needed only where several were filled.
+
+    Raises
+    ------
+    InputError
+        Nothing in the dataset has a ``<name>_source`` beside it.
+    OptionError
+        No such variable, or several to choose from.
+    """
+    names = [str(name) for name in filled.data_vars if f"{name}_source" in filled]
+    if not names:
+        raise InputError(
+            f"no variable with its '_source' flags among {', '.join(map(str, filled.data_vars)) or '(none)'}; "
+            "pass the dataset that fill() returned"
+        )
+    if variable is None and len(names) > 1:
+        raise OptionError(f"{len(names)} filled variables ({', '.join(names)}); choose one with variable={names[0]!r}")
+    if variable is not None and variable not in names:
+        raise unknown("filled variable", variable, names)
+    name = variable or names[0]
+    error = filled.get(f"{name}_error")
+    return View(
+        grid.standardise(filled[name]),
+        grid.standardise(filled[f"{name}_source"].astype("float32")),  # a field is floating; flags up to 4 stay exact
+        None if error is None else grid.standardise(error),
+    )
+
+
+def half_filled(source: xr.DataArray) -> int:
+    """Step whose filled share of the sea is nearest one half: the one that shows most of what a method does.
+
+    Examples
+    --------
+    >>> flags = xr.DataArray([[[0, 0, 4]], [[0, 1, 4]], [[1, 1, 4]]], dims=("time", "lat", "lon"))
+    >>> half_filled(flags)
+    1
+    """
+    space = source.dims[1:]
+    sea = (source != LAND).sum(space)
+    share = (source == FILLED).sum(space) / sea.where(sea > 0)
+    distance = abs(share - 0.5).fillna(np.inf).values
+    return int(distance.argmin())
+
+
+def step_of(field: xr.DataArray, time: Label) -> int:
+    """Index of the step that a label names: an index (negative from the end), or a date (nearest step).
+
+    Raises
+    ------
+    OptionError
+        The index or the date lies outside the series, or the date cannot be read.
+    """
+    count = field.sizes["time"]
+    if isinstance(time, int | np.integer):
+        if not -count <= time < count:
+            raise OptionError(f"no time step {time}; choose an index from 0 to {count - 1}{_span(field)}")
+        return int(time) % count
+    seconds = _seconds(field)
+    if seconds is None:
+        raise OptionError(f"time {time!r} is a date but the data have none; choose an index from 0 to {count - 1}")
+    wanted = _label_seconds(time, field)
+    slack = max(86400.0, float(np.median(np.diff(seconds))) if count > 1 else 0.0)
+    if not seconds.min() - slack < wanted < seconds.max() + slack:
+        raise OptionError(f"no time {str(time)!r} in the series; choose an index from 0 to {count - 1}{_span(field)}")
+    return int(abs(seconds - wanted).argmin())
+
+
+def spread(field: xr.DataArray, n: int) -> list[int]:
+    """At most `n` steps, evenly spread over the series, first and last included."""
+    if n < 1:
+        raise OptionError(f"n is {n}; choose at least 1 date")
+    return sorted({int(step) for step in np.linspace(0, field.sizes["time"] - 1, n).round()})
+
+
+def date(field: xr.DataArray, step: int) -> str:
+    """Date of a step for a title; with the hour only where the hour varies; the index where there are no dates."""
+    if _seconds(field) is None:
+        return f"step {step}"
+    times = [str(when) for when in field["time"].dt.strftime("%Y-%m-%d %H:%M").values]
+    one_hour = len({when[10:] for when in times}) == 1
+    return times[step][:10] if one_hour else times[step]
+
+
+def _seconds(field: xr.DataArray) -> np.ndarray | None:
+    """Seconds of each step since 1970, in the calendar of the data; None where the times are not dates."""
+    if "time" not in field.coords:
+        return None
+    times = field["time"].values
+    if np.issubdtype(times.dtype, np.datetime64):
+        return times.astype("datetime64[s]").astype("float64")
+    if times.dtype == object and hasattr(times[0], "calendar"):
+        return np.array([_cftime_seconds(when) for when in times])
+    return None
+
+
+def _label_seconds(time: Label, field: xr.DataArray) -> float:
+    """Seconds since 1970 of a date given by the user, in the calendar of the data."""
+    first = field["time"].values[0]
+    if isinstance(time, datetime) and time.tzinfo is not None:
+        time = time.astimezone(UTC).replace(tzinfo=None)
+    try:
+        if hasattr(first, "calendar"):
+            return _cftime_seconds(first.replace(**_parts(str(time))))
+        stamp = np.datetime64(str(time).removesuffix("Z"), "s")
+        if np.isnat(stamp):
+            raise ValueError("not a time")
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"time {time!r} is no date; write it as '2017-03-11', or give an index") from error
+    return float(stamp.astype("float64"))
+
+
+def _parts(text: str) -> dict[str, int]:
+    """Year to second of an ISO date in any calendar; numpy knows only our own."""
+    found = [int(part) for part in re.findall(r"\d+", text)]
+    if not found:
+        raise ValueError(f"no date in {text!r}")
+    keys = ("year", "month", "day", "hour", "minute", "second")
+    return dict(zip(keys, [*found, *(1, 1, 1, 0, 0, 0)[len(found) :]], strict=False))
+
+
+def _cftime_seconds(when: Any) -> float:
+    import cftime
+
+    return float(cftime.date2num(when, "seconds since 1970-01-01", calendar=when.calendar))
+
+
+def _span(field: xr.DataArray) -> str:
+    if _seconds(field) is None:
+        return ""
+    return f", or a date from {date(field, 0)} to {date(field, field.sizes['time'] - 1)}"

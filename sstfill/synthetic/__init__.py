@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ocean to practise on: surface quasi-geostrophic SST, moving clouds, a coast, and large EOF series, all seeded."""
+
+from sstfill.synthetic.coast import land
+from sstfill.synthetic.cover import clouds
+from sstfill.synthetic.modes import eof_series
+from sstfill.synthetic.scene import ocean
+from sstfill.synthetic.temperature import sst
+
+__all__ = ["clouds", "eof_series", "land", "ocean", "sst"]

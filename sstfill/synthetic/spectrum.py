@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random fields with a power-law spectrum, still or evolving, cropped from a larger periodic domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.fft
+
+WIDEST_DETOUR = 1024  # cells added up-wind at most, so that a strong wind on a fine grid stays affordable
+
+
+def wavenumbers(shape: tuple[int, int], spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``ky`` (ny, 1) and ``kx`` (1, nx // 2 + 1), radians per unit of `spacing`, in the order of ``rfft2``."""
+    ky = 2 * np.pi * scipy.fft.fftfreq(shape[0], spacing)[:, None]
+    kx = 2 * np.pi * scipy.fft.rfftfreq(shape[1], spacing)[None, :]
+    return ky, kx
+
+
+def multiplicity(shape: tuple[int, int]) -> np.ndarray:
+    """Return how many modes of the full transform each column of ``rfft2`` stands for, (1, nx // 2 + 1)."""
+    count = np.full((1, shape[1] // 2 + 1), 2.0, dtype="float32")
+    count[:, 0] = 1
+    if shape[1] % 2 == 0:
+        count[:, -1] = 1
+    return count
+
+
+def periodic_size(size: int, margin: float) -> int:
+    """Return an even, FFT-friendly size of at least `size` plus `margin` cells."""
+    wanted = size + int(np.ceil(margin))
+    return 2 * scipy.fft.next_fast_len((wanted + 1) // 2, real=True)
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Return the ``rfft2`` of white noise of unit variance, complex64."""
+    return scipy.fft.rfft2(rng.standard_normal(shape, dtype="float32"), workers=1)
+
+
+def amplitude(shape: tuple[int, int], *, scale: float, slope: float) -> np.ndarray:
+    """Return the factors that give white noise the power ``(k**2 + (2 pi / scale)**2) ** (-slope / 2)``, unit variance.
+
+    `scale` is in cells. The mean and the Nyquist modes (which a shift would not leave real) are left out.
+    """
+    ky, kx = wavenumbers(shape, 1.0)
+    power = (ky**2 + kx**2 + (2 * np.pi / scale) ** 2) ** (-slope / 2)
+    power[0, 0] = 0
+    power[shape[0] // 2] = 0  # the size is even
+    power[:, -1] = 0
+    total = float((power * multiplicity(shape)).sum())
+    return np.sqrt(power * (shape[0] * shape[1] / total)).astype("float32")
+
+
+def field(rng: np.random.Generator, shape: tuple[int, int], *, scale: float, slope: float) -> np.ndarray:
+    """Return one random field of `shape`, float32, variance about 1, no wrap-around; `scale` in cells."""
+    margin = min(scale, max(shape)) + 8
+    whole = (periodic_size(shape[0], margin), periodic_size(shape[1], margin))
+    spectrum = noise(rng, whole) * amplitude(whole, scale=scale, slope=slope)
+    return scipy.fft.irfft2(spectrum, s=whole, workers=1)[: shape[0], : shape[1]]
+
+
+def evolving(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    *,
+    scale: float,
+    slope: float,
+    memory: float,
+    drift: tuple[float, float] = (0.0, 0.0),
+) -> Iterator[np.ndarray]:
+    """Yield, for ever, the successive images of a drifting random field, each (ny, nx), float32, variance about 1.
+
+    Each mode is an Ornstein-Uhlenbeck process in the frame that moves with the drift. Its memory is
+    `memory` at `scale` and falls as ``k ** (-2/3)`` below it, as eddy turnover does in Kolmogorov's range.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    shape
+        Size of an image, cells.
+    scale
+        Outer scale, cells.
+    slope
+        Power of the two-dimensional spectrum below `scale`.
+    memory
+        Decorrelation time of the outer scale, images.
+    drift
+        Northward and eastward motion, cells an image.
+    """
+    # What leaves on one side comes back on the other: let it forget its shape before.
+    margins = [8 + min(scale, max(shape)) + min(2 * memory * abs(d), WIDEST_DETOUR) for d in drift]
+    whole = (periodic_size(shape[0], margins[0]), periodic_size(shape[1], margins[1]))
+    ky, kx = wavenumbers(whole, 1.0)
+    k_outer = 2 * np.pi / scale
+    keep = np.exp(-((1 + (ky**2 + kx**2) / k_outer**2) ** (1 / 3)) / memory).astype("float32")
+    refresh = np.sqrt(1 - keep**2)
+    shift = (keep * np.exp(-1j * (ky * drift[0] + kx * drift[1]))).astype("complex64")
+    weight = amplitude(whole, scale=scale, slope=slope)
+    state = noise(rng, whole)
+    while True:
+        yield scipy.fft.irfft2(state * weight, s=whole, workers=1)[: shape[0], : shape[1]]
+        state = state * shift + refresh * noise(rng, whole)
