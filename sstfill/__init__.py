@@ -1,2 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sstfill fills the gaps that clouds leave in satellite archives, and says how wrong each filled pixel may be."""
+"""sstfill fills the gaps that clouds leave in satellite archives, and says how wrong each filled pixel may be.
+
+The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this package is imported, and `fill`.
+
+>>> import sstfill
+>>> ocean = sstfill.synthetic.ocean(shape=(8, 16, 16), seed=1)
+>>> filled = ocean.gapfill.interpolate(variables="sst")
+>>> [name for name in filled.data_vars if name.startswith("sst")]
+['sst', 'sst_source', 'sst_error']
+"""
+
+from sstfill import config, errors, evaluation, gaps, grid, io, methods, metrics, plot, progress, synthetic
+from sstfill.accessor import DataArrayGapfill, DatasetGapfill
+from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
+from sstfill.evaluation import Scorecard, score
+from sstfill.fill import fill  # the function takes the name of its module, which stays in sys.modules
+from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Interpolate, Method
+from sstfill.version import __version__
+
+__all__ = [
+    "METHODS",
+    "BayesEof",
+    "Climatology",
+    "DataArrayGapfill",
+    "DatasetGapfill",
+    "Dineof",
+    "InputError",
+    "Interpolate",
+    "Method",
+    "OptionError",
+    "ReadError",
+    "Scorecard",
+    "SstfillError",
+    "WriteError",
+    "__version__",
+    "config",
+    "errors",
+    "evaluation",
+    "fill",
+    "gaps",
+    "grid",
+    "io",
+    "methods",
+    "metrics",
+    "plot",
+    "progress",
+    "score",
+    "synthetic",
+]

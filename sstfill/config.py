@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
@@ -32,17 +33,19 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
     for key in options:
         if key not in names:
             raise unknown(f"option of {cls.__name__}", key, names)
+        if isinstance(options[key], bool) and "bool" not in (kind := _annotation(cls, key)):
+            raise OptionError(f"{key}={options[key]} is a truth value; it takes {kind}")
     from pydantic import ValidationError
 
     try:
-        return _adapter(cls).validate_python(dict(options))
+        return _adapter(cls).validate_python(dict(options))  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         if isinstance(cause := first.get("ctx", {}).get("error"), OptionError):
             raise cause from None
         where = first["loc"][0] if first["loc"] else cls.__name__
         raise OptionError(
-            f"{where}={first['input']!r}: {first['msg'].lower()}; it takes {_annotation(cls, str(where))}"
+            f"{where}={_short(first['input'])}: {first['msg'].lower()}; it takes {_annotation(cls, str(where))}"
         ) from None
 
 
@@ -52,7 +55,7 @@ def options(instance: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn NumPy scalars, tuples and nested options into what JSON can hold; NaN and infinity become None.
+    """Turn any value into what JSON can hold: NaN and infinity become None, what it does not know becomes text.
 
     >>> plain({"a": (1, float("nan"))})
     {'a': [1, None]}
@@ -67,7 +70,11 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _short(value: Any) -> str:
+    return " ".join(reprlib.repr(value).split())
 
 
 @cache

@@ -4,22 +4,19 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from sstfill import config, gaps, grid
+from sstfill.companions import error_attrs, joined, placed, unfilled
 from sstfill.errors import InputError, OptionError
 from sstfill.hindcast import Hindcast, choose, hindcast
 from sstfill.methods import Method, method_class
 from sstfill.version import __version__
-
-log = logging.getLogger(__name__)
 
 
 def fill(
@@ -39,7 +36,8 @@ def fill(
     ----------
     data
         A Dataset or DataArray with time and two spatial dimensions in any order, NaN in the gaps. See
-        `sstfill.grid.standardise` for what is understood. Dask-backed data stay so.
+        `sstfill.grid.standardise` for what is understood. Dask-backed data stay so. What an earlier fill put into
+        the gaps (its ``v_source`` tells) is no observation: it is filled anew.
     method
         A method (``Dineof(modes=12)``), its name with default options, or None: then every method is tried
         on withheld clouds and the one with the lowest RMSE fills.
@@ -51,7 +49,7 @@ def fill(
         True (or 1) at sea, over the spatial dims. By default a sea mask in the Dataset, else the pixels that
         are observed at least once.
     withheld
-        True at observed pixels to hide from the method; they come back estimated, with source ``withheld``.
+        True at observed pixels to hide from the method; at sea they come back estimated, with source ``withheld``.
     score
         Hide a tenth of the observed pixels under clouds of other dates, fill them, and record the score in the
         attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second fill.
@@ -69,9 +67,9 @@ def fill(
     ------
     InputError
         If there is no time dimension, nothing observed, only land, no gap, an infinite value, too few images,
-        duplicate or descending times, or an ambiguous field.
+        duplicate or descending times, an ambiguous field, or a mask that does not fit.
     OptionError
-        For an unknown method or variable.
+        For an unknown method or variable, or a negative seed.
 
     Examples
     --------
@@ -81,13 +79,22 @@ def fill(
     >>> filled.sst_source.attrs["flag_meanings"]
     'observed filled not_filled withheld land'
     """
+    chosen = _chosen(method)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise OptionError(f"seed={seed!r} is no seed; give a whole number, 0 or more")
+    for label, mask in (("sea", sea), ("withheld", withheld)):
+        if mask is not None and not isinstance(mask, xr.DataArray):
+            raise InputError(f"{label} is a {type(mask).__name__}; give an xarray DataArray with the dims of the field")
     ds = _as_dataset(data)
-    chosen = method_class(method)() if isinstance(method, str) else method
-    names = grid.pick(ds, variables if not isinstance(data, xr.DataArray) else list(ds.data_vars))
+    whole = isinstance(data, xr.DataArray) and variables is None
+    names = grid.pick(ds, list(map(str, ds.data_vars)) if whole else variables)
+    for name in names:
+        ds = unfilled(ds, name)
     jobs = [_Job.of(ds, group, sea, withheld) for group in ([names] if together else [[n] for n in names])]
     todo = [job for job in jobs if job.missing > 0 or withheld is not None]
     if not todo:
-        raise InputError(f"{', '.join(names)}: no gaps at sea, nothing to fill; is the fill value decoded to NaN?")
+        raise InputError(f"{', '.join(names)}: no gaps at sea, nothing to fill; is the fill value decoded to NaN? "
+                         "Pixels that are never observed count as land unless sea=... says otherwise")  # fmt: skip
     result = ds
     for job in todo:
         result = job.run(result, chosen, score=score, seed=seed)
@@ -108,74 +115,95 @@ class _Job:
     @classmethod
     def of(cls, ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, withheld: xr.DataArray | None) -> _Job:
         fields = [grid.standardise(ds[n]) for n in names]
-        given = sea if sea is not None else grid.find_sea(ds)
         surveys = [gaps.survey(f) for f in fields]
-        wet = _sea(fields[0], given, surveys)
+        wet = _locked(_sea(fields[0], sea if sea is not None else grid.find_sea(ds), surveys).compute())
         for name, field, found in zip(names, fields, surveys, strict=True):
             _check(name, field, found, wet)
         n_sea = int(wet.sum()) * fields[0].sizes["time"]
         missing = sum(n_sea - int(s.pixel_count.where(wet, 0).sum()) for s in surveys)
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
-        return cls(names, obs, wet, _hidden(withheld, fields[0]), fingerprint, missing)
+        return cls(names, obs, wet, _hidden(withheld, fields[0], obs), fingerprint, missing)
 
     def run(self, ds: xr.Dataset, method: Method | None, *, score: bool, seed: int) -> xr.Dataset:
-        seen = self.obs if self.withheld is None else self.obs.where(~self.withheld)
-        tried: Hindcast | None = None
+        seen = _locked(self.obs if self.withheld is None else self.obs.where(~self.withheld))
+        if self.withheld is not None and not bool(seen.notnull().any()):
+            raise InputError(f"withheld hides all that is observed in {', '.join(self.names)}; leave something to see")
         if method is None:
-            method, tried = choose(seen, self.sea, seed)
-        _suits(method, self.obs)
-        if score and tried is None:
-            tried = hindcast(method, seen, self.sea, seed)
+            method, scores = choose(seen, self.sea, seed)
+        else:
+            _suits(method, self.obs)
+            scores = hindcast(method, seen, self.sea, seed) if score else {}
         estimate = method.reconstruct(seen, self.sea)
-        filled = xr.where(seen.notnull(), seen, estimate["mean"].astype(seen.dtype)).transpose(*seen.dims)
+        mean = estimate["mean"].astype(seen.dtype)
+        filled = xr.where(seen.notnull(), seen, mean.where(self.sea & np.isfinite(mean))).transpose(*seen.dims)
         for name in self.names:
-            ds = self._insert(ds, name, filled, estimate, method, tried)
+            ds = self._insert(ds, name, filled, estimate, method, scores.get(name))
         return ds
 
     def _insert(
-        self, ds: xr.Dataset, name: str, filled: xr.DataArray, estimate: xr.Dataset, method: Method, tried: Any
-    ) -> xr.Dataset:
+        self, ds: xr.Dataset, name: str, filled: xr.DataArray, estimate: xr.Dataset, method: Method,
+        score: Hindcast | None,
+    ) -> xr.Dataset:  # fmt: skip
+        like = ds[name]
         here = {"variable": name} if "variable" in self.obs.dims else {}
         obs, values = self.obs.sel(here, drop=True), filled.sel(here, drop=True)
-        wet = self.sea | obs.notnull().any("time")
-        source = gaps.source_flags(obs, values, wet, self.withheld)
-        extra: dict[str, xr.DataArray] = {f"{name}_source": source}
-        scale = tried.sigma_scale if tried else 1.0
+        hidden = None if self.withheld is None else self.withheld.sel(here, drop=True)
+        source = gaps.source_flags(obs, values, values.notnull() | self.sea, hidden)
+        extra = {f"{name}_source": placed(source, like, obs)}
         for key in estimate.data_vars:
             part = estimate[key].sel(here, drop=True) if "variable" in estimate[key].dims else estimate[key]
             if key == "error":
-                part = (part * scale).where((source == 1) | (source == 3)).astype(np.float32)
+                scaled = part.astype(np.float32) * np.float32(score.sigma_scale if score else 1)
+                part = scaled.where((source == 1) | (source == 3)).assign_attrs(error_attrs(name, like))
             if key != "mean":
-                extra[f"{name}_{key}"] = part.assign_attrs(estimate[key].attrs)
-        like = ds[name]
-        out = {name: grid.restore(values, like)} | {k: _placed(v, like, obs) for k, v in extra.items()}
-        out[name].attrs = like.attrs | self._provenance(like, list(extra), method, estimate, tried)
-        if f"{name}_error" in out:
-            out[f"{name}_error"].attrs = _error_attrs(name, like)
+                extra[f"{name}_{key}"] = placed(part, like, obs)
+        new = grid.restore(values, like)
+        new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
         line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {name} filled by {method.name}"
         history = "\n".join(filter(None, [line, str(ds.attrs.get("history", ""))]))
-        return ds.assign(out).assign_attrs(history=history)
+        return joined(ds, new, extra).assign_attrs(history=history)
 
     def _provenance(
-        self, like: xr.DataArray, extra: list[str], method: Method, estimate: xr.Dataset, tried: Hindcast | None
+        self, like: xr.DataArray, extra: list[str], method: Method, estimate: xr.Dataset, score: Hindcast | None
     ) -> dict[str, str]:
         said = {"name": method.name, "options": config.options(method), "diagnostics": config.plain(estimate.attrs)}
         linked = [*str(like.attrs.get("ancillary_variables", "")).split(), *extra]
         return {
             "ancillary_variables": " ".join(dict.fromkeys(linked)),
             "sstfill_version": __version__,
-            "sstfill_method": json.dumps(said),
+            "sstfill_method": json.dumps(said, allow_nan=False),
             "sstfill_fingerprint": self.fingerprint,
-        } | ({"sstfill_score": json.dumps(config.plain(tried.summary))} if tried else {})
+        } | ({"sstfill_score": json.dumps(config.plain(score.summary), allow_nan=False)} if score else {})
+
+
+def _chosen(method: Method | str | None) -> Method | None:
+    if isinstance(method, str):
+        return method_class(method)()
+    if isinstance(method, type):
+        raise OptionError(f"{method.__name__} is a class; call it: {method.__name__}()")
+    if method is not None and not (isinstance(method, Method) and is_dataclass(method)):
+        raise OptionError(f"{method!r} is not a method; give a name such as 'dineof' or a Method such as Dineof()")
+    return method
 
 
 def _as_dataset(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
     if isinstance(data, xr.DataArray):
+        if data.name in data.coords:
+            raise InputError(f"the field {data.name!r} is called as one of its coordinates; rename it: .rename('sst')")
         return data.to_dataset(name=data.name if data.name is not None else "field", promote_attrs=False)
     if isinstance(data, xr.Dataset):
         return data
     raise InputError(f"cannot fill a {type(data).__name__}; give an xarray Dataset or DataArray")
+
+
+def _locked(array: xr.DataArray) -> xr.DataArray:
+    """Return a view that a method cannot write to."""
+    if array.chunks is not None:
+        return array
+    view = np.asarray(array.data).view()
+    view.flags.writeable = False
+    return array.copy(deep=False, data=view)
 
 
 def _sea(field: xr.DataArray, given: xr.DataArray | None, surveys: list[xr.Dataset]) -> xr.DataArray:
@@ -197,8 +225,6 @@ def _check(name: str, field: xr.DataArray, found: xr.Dataset, sea: xr.DataArray)
 
 
 def _suits(method: Method, obs: xr.DataArray) -> None:
-    if not isinstance(method, Method):
-        raise OptionError(f"{method!r} is not a method; give a name such as 'dineof' or a Method such as Dineof()")
     needed = getattr(method, "min_times", 1)
     if obs.sizes["time"] < needed:
         raise InputError(f"{method.name} needs at least {needed} time steps, the data have {obs.sizes['time']}; "
@@ -207,38 +233,32 @@ def _suits(method: Method, obs: xr.DataArray) -> None:
         raise OptionError(f"{method.name} fills one variable at a time; leave out together=True")
 
 
-def _hidden(withheld: xr.DataArray | None, field: xr.DataArray) -> xr.DataArray | None:
+def _hidden(withheld: xr.DataArray | None, field: xr.DataArray, obs: xr.DataArray) -> xr.DataArray | None:
+    """Where `obs` (`field`, or several such) is withheld; the mask's dims may be the user's, in any order."""
     if withheld is None:
         return None
-    mask = withheld if withheld.dims == field.dims else withheld.transpose(*field.dims, missing_dims="ignore")
-    if mask.shape != field.shape:
-        raise InputError(f"withheld of shape {mask.shape} does not fit the field of shape {field.shape}")
-    return field.copy(data=mask.data.astype(bool)) & field.notnull()
+    found = grid.axes(withheld)
+    mask = withheld.transpose(*found.dims, ...)
+    if tuple(mask.sizes[d] for d in found.dims) != field.shape:
+        raise InputError(f"withheld of shape {withheld.shape} does not fit the field of shape {field.shape}")
+    for name, theirs in zip(("time", "lat", "lon"), found[1:], strict=True):
+        if theirs is not None and name in field.coords and not _alike(mask[theirs], field[name]):
+            raise InputError(f"withheld lies on another {name} than the field; bring it there: .reindex_like(field)")
+    there = mask.fillna(0).astype(bool).data.reshape(field.shape)
+    return field.copy(data=there) & obs.notnull()
+
+
+def _alike(a: xr.DataArray, b: xr.DataArray) -> bool:
+    if a.dtype.kind == b.dtype.kind == "f":
+        return a.ndim != b.ndim or a.ndim > 1 or bool(np.allclose(a.values, b.values, atol=1e-4, equal_nan=True))
+    return bool(np.array_equal(a.values, b.values))
 
 
 def _stack(fields: list[xr.DataArray], names: list[str]) -> xr.DataArray:
-    shapes = {f.shape for f in fields}
-    if len(shapes) > 1:
-        raise InputError(f"variables filled together need one grid; {', '.join(names)} have {sorted(shapes)}")
+    first = fields[0]
+    for name, field in zip(names, fields, strict=True):
+        here = [c for c in first.coords if c not in field.coords or not first[c].equals(field[c])]
+        if first.sizes != field.sizes or here:
+            raise InputError(f"variables filled together need one grid; {name} {dict(field.sizes)} is not on that of "
+                             f"{names[0]} {dict(first.sizes)}; regrid it: .interp_like()")  # fmt: skip
     return xr.concat([f.drop_attrs() for f in fields], xr.Variable("variable", names), join="override")
-
-
-def _placed(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
-    """Give a canonical field the layout of the user's: dims of `like`, coordinates where they apply."""
-    if field.dims == obs.dims:
-        back = grid.restore(field.astype(np.float64) if field.dtype.kind != "f" else field, like)
-        placed = back.astype(field.dtype).drop_encoding()
-        placed.attrs = dict(field.attrs)
-        return placed
-    names = dict(zip(obs.dims, grid.axes(like).dims, strict=True))
-    bare = field.drop_vars([c for c in field.coords if c not in field.dims or c in obs.dims])
-    return bare.rename({d: str(names[d]) for d in bare.dims if d in names and d != names[d]})
-
-
-def _error_attrs(name: str, like: xr.DataArray) -> dict[str, str]:
-    standard = like.attrs.get("standard_name")
-    return {
-        "long_name": f"expected error (one standard deviation) of filled {like.attrs.get('long_name', name)}",
-        **({"standard_name": f"{standard} standard_error"} if standard else {}),
-        **({"units": like.attrs["units"]} if "units" in like.attrs else {}),
-    }

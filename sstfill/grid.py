@@ -230,14 +230,20 @@ def _native(variable: xr.Variable) -> xr.Variable:
 
 def restore(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
     """Undo `standardise`: the values of `field` with dims, coords, name, attrs, encoding and dtype of `like`."""
+    placed = arrange(field, like)
+    same = like.dtype.kind != "f" or placed.dtype == like.dtype
+    return like.copy(deep=False, data=placed.data if same else placed.data.astype(like.dtype))
+
+
+def arrange(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
+    """Lay a standardised field out on the dims and coordinates of `like`; its dtype, attributes and name stay."""
     back = axes(like).dims
     shape = tuple(like.sizes[d] for d in back)
     if field.shape != shape:
         raise InputError(f"a field of shape {field.shape} cannot take the place of one of shape {shape}; keep its grid")
-    variable = xr.Variable(back, field.variable._data)
-    full = xr.DataArray(variable).expand_dims([d for d in like.dims if d not in back]).transpose(*like.dims)
-    data = full.astype(like.dtype) if like.dtype.kind == "f" and full.dtype != like.dtype else full
-    return like.copy(deep=False, data=data.data)
+    variable = xr.Variable(back, field.variable._data, field.attrs)
+    full = variable.set_dims({d: like.sizes[d] for d in like.dims})
+    return xr.DataArray(full, coords=like.coords, name=field.name)
 
 
 def days(field: xr.DataArray) -> np.ndarray:

@@ -142,7 +142,7 @@ def test_strata_by_hand():
 
 def test_every_method_is_shown_the_same_and_never_the_withheld():
     ASKED.clear()
-    score(OBS, METHODS, sea=SEA, seed=3)
+    score(OBS, METHODS, sea=SEA, seed=3, calibrate=False)
     withheld = transplant_clouds(OBS, SEA, seed=3)
     assert len(ASKED) == 3 and all(shown.equals(ASKED[0]) for shown in ASKED)
     assert ASKED[0].isnull().equals(OBS.isnull() | withheld)
@@ -244,7 +244,7 @@ def test_score_against_nothing():
 
 
 def test_score_against_agrees_with_score():
-    direct = score(OBS, {"a": Noisy(claim=0.1)}, sea=SEA, seed=2).data
+    direct = score(OBS, {"a": Noisy(claim=0.1)}, sea=SEA, seed=2, calibrate=False).data
     withheld = transplant_clouds(OBS, SEA, seed=2)
     estimate = Noisy(claim=0.1).reconstruct(OBS, SEA)
     as_filled = estimate.rename(mean="sst", error="sst_error").transpose("lon", "time", "lat")
@@ -325,3 +325,10 @@ def test_bins_follow_the_grid_and_the_time_step():
     data = score_against(truth, {"a": truth.to_dataset(name="mean")}, slow.notnull()).data
     assert data.lag_bin.values[0] == "0-12 days" and data.distance_bin.values.tolist()[0] == "0-1.5 px"
     assert data.rmse.values.tolist() == [0.0]
+
+
+def test_calibration_mends_a_method_that_is_too_sure_of_itself():
+    boastful = {"a": Noisy(noise=0.1, claim=0.01)}
+    raw = score(OBS, boastful, sea=SEA, calibrate=False).data["coverage"].sel(level=0.68).item()
+    mended = score(OBS, boastful, sea=SEA).data["coverage"].sel(level=0.68).item()
+    assert raw < 0.2 and abs(mended - 0.68) < 0.08

@@ -66,6 +66,7 @@ def score(
     seed: int = 0,
     repeats: int = 1,
     sea: xr.DataArray | None = None,
+    calibrate: bool = True,
 ) -> Scorecard:
     """Score methods on observed pixels hidden under the clouds of other dates, the same for every method.
 
@@ -86,13 +87,16 @@ def score(
         Repeat r hides with seed ``seed + r``; all repeats are pooled.
     sea
         True at sea; see `sstfill.grid.sea_mask`.
+    calibrate
+        Judge the error as `fill` states it: scaled on further clouds, hidden among what the method still sees. Each fill
+        then takes twice as long. False judges the error as the method gives it.
 
     Returns
     -------
     Scorecard
         Errors overall and by cloud fraction of the image, by distance to the nearest observation left in the image, and
-        by days to the nearest observation left at the pixel; CRPS and coverage of the error that the method states,
-        before `fill` scales it; seconds are those of one fill, on average.
+        by days to the nearest observation left at the pixel; CRPS and coverage of the stated error; seconds are those
+        of one fill, on average.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def score(
     samples = []
     for number in range(seed, seed + repeats):
         withheld = transplant_clouds(field, wet, share=share, seed=number, clouds=clouds)
-        estimates = {label: _refill(field, method, wet, withheld, number) for label, method in chosen.items()}
+        estimates = {label: _refill(field, method, wet, withheld, number, calibrate) for label, method in chosen.items()}
         samples.append(_sample(field, field, wet, withheld, estimates))
     source = "other dates" if clouds is None else "given"
     return _scorecard(field, samples, {"seed": seed, "repeats": repeats, "clouds": source})
@@ -199,9 +203,11 @@ def _estimate_of(label: str, dataset: xr.Dataset, truth: xr.DataArray, hidden: x
     return Estimate(mean, sigma)
 
 
-def _refill(field: xr.DataArray, method: Method, sea: xr.DataArray, withheld: xr.DataArray, seed: int) -> Estimate:
+def _refill(
+    field: xr.DataArray, method: Method, sea: xr.DataArray, withheld: xr.DataArray, seed: int, calibrate: bool
+) -> Estimate:
     wall, cpu = time.perf_counter(), time.process_time()
-    filled = fill(field, method, sea=sea, withheld=withheld, score=False, seed=seed)
+    filled = fill(field, method, sea=sea, withheld=withheld, score=calibrate, seed=seed)
     name, error = str(field.name), f"{field.name}_error"
     filled = filled[[n for n in (name, error) if n in filled]].compute()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

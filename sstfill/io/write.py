@@ -103,7 +103,7 @@ class _Pool(ThreadPoolExecutor):
 @contextlib.contextmanager
 def _drained(ds: xr.Dataset) -> Iterator[None]:
     """Let blocks under way finish before their target is removed: Dask raises as soon as one of them fails."""
-    if not ds.chunks or dask.config.get("pool", None) is not None:
+    if not any(v.chunks for v in ds.variables.values()) or dask.config.get("pool", None) is not None:
         yield
         return
     pool = _Pool(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)

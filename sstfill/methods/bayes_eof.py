@@ -16,6 +16,7 @@ from sstfill.methods.base import register
 from sstfill.methods.lowrank import LowRank, as_fields
 from sstfill.methods.matrix import ObservationMatrix, pack
 from sstfill.methods.regression import regress, second_moments, upper
+from sstfill.methods.threads import blas_threads
 from sstfill.methods.variational import Posterior, VariationalFit
 
 NOISE_PRIOR = 10.0
@@ -83,9 +84,13 @@ class BayesEof:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix = pack(obs, sea, normalise=self.normalise, min_pixel_coverage=self.min_pixel_coverage,
                       min_image_coverage=self.min_image_coverage)  # fmt: skip
+        if len(matrix.times) < self.min_times:
+            left = len(matrix.times)
+            raise OptionError(f"min_image_coverage={self.min_image_coverage} leaves {left} images; lower it")
         days = grid.days(obs)[matrix.times]
-        posterior = self._fit(matrix, days)
-        low = _patterns(matrix, posterior)
+        with blas_threads(matrix.values.size):
+            posterior = self._fit(matrix, days)
+            low = _patterns(matrix, posterior)
         found = as_fields(low, matrix, obs)
         found.attrs = {"modes": len(posterior.prior), "noise": float(np.sqrt(posterior.noise)),
                        "time_scale_days": [round(float(t), 3) for t in posterior.time_scale],

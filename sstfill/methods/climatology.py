@@ -73,15 +73,17 @@ def _regressed(matrix: ObservationMatrix, predictors: NDArray) -> LowRank:
     k = c.shape[1]
     m = matrix.values.shape[1]
     patterns, variance = np.empty((m, k), c.dtype), np.empty((m, k), c.dtype)
-    scatter = np.empty(m, c.dtype)
+    squares, free = np.empty(m), np.empty(m)
     ridge = np.full(k, RIDGE)
     ridge[0] = 1e-6
     common = matrix.deviation**2
     for part in regress(matrix.values, matrix.observed, c, second_moments(c), ridge):
         patterns[part.pixels] = part.patterns
         seen = matrix.observed[:, part.pixels]
-        residual = np.square((c @ part.patterns.T - matrix.values[:, part.pixels]) * seen).sum(0)
-        free = np.maximum(seen.sum(0) - k, 0)
-        scatter[part.pixels] = (residual + common) / (free + 1)
-        variance[part.pixels] = scatter[part.pixels, None] * np.diagonal(part.inverse, axis1=1, axis2=2)
-    return LowRank(patterns, c, np.zeros((len(c), k, k), c.dtype), np.minimum(variance, common), scatter)
+        squares[part.pixels] = np.square((c @ part.patterns.T - matrix.values[:, part.pixels]) * seen).sum(0)
+        free[part.pixels] = np.maximum(seen.sum(0) - k, 0)
+        variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
+    pooled = squares[free > 0].sum() / free.sum() if free.any() else common
+    scatter = (squares + pooled) / (free + 1)  # each pixel's own, drawn to that of all where few observations tell
+    variance = np.minimum(variance * scatter[:, np.newaxis], common).astype(c.dtype)
+    return LowRank(patterns, c, np.zeros((len(c), k, k), c.dtype), variance, scatter)

@@ -27,9 +27,14 @@ def random_points(matrix: ObservationMatrix, rng: np.random.Generator) -> NDArra
     (At most half of what is observed, for nearly empty data.)
     """
     size = matrix.observed.size
-    present = np.flatnonzero(matrix.observed)
-    wanted = int(min(0.01 * size + 40, 0.03 * size))
-    return np.sort(rng.choice(present, min(max(wanted, 1), max(present.size // 2, 1)), replace=False))
+    there = int(matrix.observed.sum())
+    wanted = min(max(int(min(0.01 * size + 40, 0.03 * size)), 1), max(there // 2, 1))
+    seen = matrix.observed.reshape(-1)
+    found = np.empty(0, np.int64)
+    while found.size < wanted:  # drawn with rejection: a list of all observed positions would outweigh the data
+        drawn = rng.integers(size, size=int(1.1 * wanted * size / there) + 16)
+        found = np.unique(np.concatenate([found, drawn[seen[drawn]]]))
+    return np.sort(rng.choice(found, wanted, replace=False))
 
 
 def cloud_points(matrix: ObservationMatrix, obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.int64]:

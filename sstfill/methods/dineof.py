@@ -18,6 +18,7 @@ from sstfill.methods.dineof_fit import DineofFit, Fitted
 from sstfill.methods.eof_error import with_error
 from sstfill.methods.lowrank import as_fields
 from sstfill.methods.matrix import ObservationMatrix, pack
+from sstfill.methods.threads import blas_threads
 
 
 @register
@@ -139,7 +140,8 @@ class Dineof:
             tolerance=self.tolerance, max_iterations=self.max_iterations, exact=self.solver == "reference",
             seed=self.seed,
         )  # fmt: skip
-        return matrix, run(matrix, points, grid.days(obs)[matrix.times])
+        with blas_threads(matrix.values.size):
+            return matrix, run(matrix, points, grid.days(obs)[matrix.times])
 
 
 def overlap(length: float, dy: float, dx: float) -> float:

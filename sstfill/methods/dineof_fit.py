@@ -18,7 +18,10 @@ from sstfill.progress import track
 ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.3)
 """Filter strengths that ``alpha="auto"`` tries, in units of the smallest time step squared."""
 RELAXATION = 1.7
-SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
+SAMPLE, SAMPLE_PER_IMAGE, SAMPLE_CELLS = 5000, 25, 2_000_000
+"""Modes are counted on this many pixels, per image this many, or so many values; whichever is most."""
+LEAST_RIDGE = 1e-5
+"""Keeps the regression of a pixel with fewer observations than modes solvable, however small the error."""
 
 
 class Fitted(NamedTuple):
@@ -64,7 +67,7 @@ class DineofFit:
         assert X.flags.c_contiguous and matrix.observed.flags.c_contiguous, "flat positions need C order"
         truth = X.ravel()[points]
         X.ravel()[points] = 0
-        missing = ~matrix.observed
+        missing = np.logical_not(matrix.observed, out=matrix.observed)  # in place: one mask, not two
         missing.ravel()[points] = True
         trial, in_place = self._count(X, missing, points, truth, days, deviation)
         run, decompose = self._run(deviation), self._decompose(trial.filter)
@@ -79,15 +82,17 @@ class DineofFit:
         X.ravel()[points] = truth
         missing.ravel()[points] = False
         modes = run.converge(X, missing, n, decompose, at_least=2)
+        np.logical_not(missing, out=matrix.observed)
         done = trial.iterations + run.done
-        return Fitted(modes, trial.swept.errors, cv_error, trial.alpha, done, sum_squares(X), len(points))
+        total = max(sum_squares(X), float(np.finfo(np.float32).tiny))
+        return Fitted(modes, trial.swept.errors, cv_error, trial.alpha, done, total, len(points))
 
     def _count(
         self, X: NDArray, missing: NDArray, points: NDArray, truth: NDArray, days: NDArray, deviation: float
     ) -> tuple[_Trial, bool]:
         """Sweep the mode counts: on `X` itself if there is one filter to try and the matrix is small, else on copies."""
         n, m = X.shape
-        size = max(SAMPLE, SAMPLE_PER_IMAGE * n)
+        size = max(SAMPLE, SAMPLE_PER_IMAGE * n, SAMPLE_CELLS // n)
         sampled = not self.exact and m > 1.5 * size
         alphas = self._alphas(days)
         in_place = not sampled and len(alphas) == 1
@@ -100,8 +105,12 @@ class DineofFit:
             points, truth = time[inside] * size + at[inside], truth[inside]
         if not in_place:
             X, missing = (np.ascontiguousarray(a[:, pixels]) for a in (X, missing))
-        trials = [self._sweep(X if in_place else X.copy(), missing, points, truth, days, alpha, deviation)
-                  for alpha in track(alphas, "DINEOF: counting modes", len(alphas))]  # fmt: skip
+        trials: list[_Trial] = []
+        for alpha in track(alphas, "DINEOF: counting modes", len(alphas)):
+            trials.append(self._sweep(X if len(alphas) == 1 else X.copy(), missing, points, truth, days, alpha, deviation))
+            errors = [self._error(trial) for trial in trials[-3:]]
+            if len(errors) == 3 and errors[2] > errors[1] > errors[0]:
+                break  # a stronger filter only does worse
         return min(trials, key=self._error), in_place
 
     def _sweep(
@@ -109,7 +118,7 @@ class DineofFit:
     ) -> _Trial:
         time_filter = diffusion_filter(days, alpha, self.filter_iterations)
         run = self._run(deviation)
-        most = min(self.max_modes, most_modes(len(X))) if self.modes == "auto" else min(self.modes, *X.shape)
+        most = min(self.max_modes, most_modes(min(X.shape))) if self.modes == "auto" else min(self.modes, *X.shape)
         swept = sweep(X, missing, points, truth, most, self._decompose(time_filter), run, fixed=self.modes != "auto")
         return _Trial(swept, alpha, time_filter, run.done)
 
@@ -129,7 +138,10 @@ class DineofFit:
 
 
 def most_modes(images: int) -> int:
-    """Largest count worth trying: five fewer than images (as the reference program asks), half of a short series."""
+    """Largest count worth trying: five fewer than images (as the reference program asks), half of a short series.
+
+    (Of the pixels, if there are fewer of them.)
+    """
     return max(1, images - 5 if images > 10 else images // 2)
 
 
@@ -138,7 +150,9 @@ def start(X: NDArray, missing: NDArray, swept: Sweep) -> None:
     _, s, V = swept.modes
     sampled = len(swept.modes.U)
     ridge = swept.errors[swept.best - 1] ** 2 * sampled / np.maximum(s.astype(np.float64), 1e-12) ** 2
-    observed = ~missing
+    ridge = np.maximum(ridge, LEAST_RIDGE)
+    observed = np.logical_not(missing, out=missing)
     for part in regress(X, observed, V, second_moments(V), ridge):
-        X[:, part.pixels] += (V @ part.patterns.T) * missing[:, part.pixels]
+        X[:, part.pixels] += (V @ part.patterns.T) * ~observed[:, part.pixels]
+    np.logical_not(observed, out=missing)
 

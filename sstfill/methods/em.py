@@ -66,16 +66,25 @@ class Warm:
             self.subspace = fresh if self.subspace is None else np.concatenate([self.subspace, fresh], 1)
         Q = np.linalg.qr(self.subspace[:, :width])[0]
         for _ in range(self.first_steps if have < width else 1):
-            Q = np.linalg.qr(F @ (X @ (X.T @ (F @ Q))))[0]
-        Y = X.T @ (F @ Q)
-        eigenvalues, rotation = np.linalg.eigh(Y.astype(np.float64).T @ Y.astype(np.float64))
+            Q = np.linalg.qr(F @ (X @ (X.T @ (F.T @ Q))))[0]
+        Y = X.T @ (F.T @ Q)
+        eigenvalues, rotation = np.linalg.eigh(gram(Y))
         self.subspace = Q @ rotation[:, ::-1].astype(X.dtype)
         return _modes(X, self.subspace[:, :n], eigenvalues[::-1][:n])
 
 
+def gram(Y: NDArray) -> NDArray[np.float64]:
+    """``Y^T Y`` in double precision, block by block (a double copy of `Y` as a whole would cost memory)."""
+    total = np.zeros((Y.shape[1],) * 2)
+    for start in range(0, len(Y), BLOCK):
+        block = Y[start : start + BLOCK].astype(np.float64)
+        total += block.T @ block
+    return total
+
+
 def _modes(X: NDArray, V: NDArray, eigenvalues: NDArray) -> Modes:
     U = X.T @ V
-    norm = np.sqrt((U.astype(np.float64) ** 2).sum(0))
+    norm = np.sqrt(np.einsum("ij,ij->j", U, U, dtype=np.float64))
     s = np.sqrt(np.maximum(eigenvalues, 0))
     return Modes(U / np.where(norm > 0, norm, 1).astype(X.dtype), s.astype(X.dtype), np.ascontiguousarray(V))
 

@@ -55,7 +55,7 @@ class Interpolate:
         days = grid.days(obs)
         variogram = Variogram.of(_sample(obs, sea), days)
         limit = np.inf if self.limit is None else self.limit
-        whole = obs.chunk(time=-1) if obs.chunks else obs
+        whole = obs.chunk({"time": -1, **dict.fromkeys(sea.dims, "auto")}) if obs.chunks else obs
         mean, error = xr.apply_ufunc(
             in_time, whole, kwargs={"days": days, "limit": limit, "variogram": variogram}, dask="parallelized",
             input_core_dims=[["time"]], output_core_dims=[["time"], ["time"]], output_dtypes=[obs.dtype, np.float32],
@@ -63,7 +63,7 @@ class Interpolate:
         mean, error = mean.transpose(*obs.dims), error.transpose(*obs.dims)
         if self.space:
             never = ~obs.notnull().any("time") & sea
-            mean = _in_space(mean, never, sea)
+            mean = _in_space(mean.chunk(time=obs.chunksizes["time"]) if obs.chunks else mean, never, sea)
             error = error.fillna(float(np.sqrt(2 * variogram.gamma[-1]))).where(mean.notnull())
         found = xr.Dataset({"mean": mean, "error": error})
         found.attrs = {"semivariogram_days": variogram.lags, "semivariogram": variogram.gamma}
@@ -121,7 +121,7 @@ def _interpolated(series: NDArray, days: NDArray, limit: float, variogram: Vario
 
 def _in_space(mean: xr.DataArray, never: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
     space = list(sea.dims)
-    whole = mean.chunk({d: -1 for d in space}) if mean.chunks else mean
+    whole, never = (a.chunk(dict.fromkeys(space, -1)) if a.chunks else a for a in (mean, never))
     return xr.apply_ufunc(
         membrane, whole, never, input_core_dims=[space, space], output_core_dims=[space], vectorize=True,
         dask="parallelized", output_dtypes=[mean.dtype],

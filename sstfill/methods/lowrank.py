@@ -59,15 +59,16 @@ class LowRank:
 
 def as_fields(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
     """Lay mean and error of a decomposition out on the grid of `obs`; lazy (chunked along time) where `obs` is."""
-    offset, scale = matrix.offset.astype(obs.dtype), matrix.scale.astype(obs.dtype)
+    dtype = obs.dtype  # the two functions below travel with each Dask task; they must not hold `obs`
+    offset, scale = matrix.offset.astype(dtype), matrix.scale.astype(dtype)
 
     def mean(times: slice) -> NDArray:
-        return (low.mean(times) * scale + offset).astype(obs.dtype, copy=False)
+        return (low.mean(times) * scale + offset).astype(dtype, copy=False)
 
     def error(times: slice) -> NDArray:
         return (np.sqrt(low.variance(times)) * scale).astype(np.float32, copy=False)
 
-    return xr.Dataset({"mean": _lay_out(mean, obs.dtype, matrix, obs),
+    return xr.Dataset({"mean": _lay_out(mean, dtype, matrix, obs),
                        "error": _lay_out(error, np.dtype("f4"), matrix, obs)})  # fmt: skip
 
 

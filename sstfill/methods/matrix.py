@@ -14,6 +14,8 @@ from sstfill.errors import InputError
 
 SLAB = 32
 """Images handled at once where an eager array is walked through."""
+CONSTANT = 1e-7
+"""A variable whose standard deviation is a smaller share of its mean is constant (to single precision)."""
 
 
 def time_slabs(obs: xr.DataArray) -> Iterator[slice]:
@@ -54,8 +56,8 @@ class ObservationMatrix:
 
     @property
     def deviation(self) -> float:
-        """Root mean square of the observed anomalies (the reference's ``s0``)."""
-        return float(np.sqrt(sum_squares(self.values) / self.observed.sum()))
+        """Root mean square of the observed anomalies (the reference's ``s0``); above 0 for a constant field too."""
+        return max(float(np.sqrt(sum_squares(self.values) / self.observed.sum())), float(np.finfo(np.float32).tiny))
 
 
 def pack(
@@ -96,14 +98,15 @@ def pack(
         values[slab] = images.reshape(images.shape[0], -1)[:, at_sea]
         observed[slab] = np.isfinite(values[slab])
     pixels, times = at_sea, np.arange(len(values))
-    keep = observed.sum(0) >= max(1, np.ceil(min_pixel_coverage * len(values)))
+    keep = observed.any(0) & (observed.sum(0) / len(values) >= min_pixel_coverage)
+    use = np.array([np.count_nonzero(row & keep) for row in observed]) / max(1, np.count_nonzero(keep)) >= min_image_coverage
+    if not use.all():
+        keep &= observed[use].any(0)
+        values, observed, times = values[use], observed[use], times[use]
     if not keep.all():
         # advanced indexing may hand back Fortran order; flat positions need C order
         values, observed = (np.ascontiguousarray(a[:, keep]) for a in (values, observed))
         pixels = pixels[keep]
-    use = observed.sum(1) >= min_image_coverage * values.shape[1]
-    if not use.all():
-        values, observed, times = values[use], observed[use], times[use]
     if not observed.any():
         raise InputError(
             f"no observation is left under min_pixel_coverage={min_pixel_coverage}, "
@@ -124,14 +127,15 @@ def _centre(values: NDArray, observed: NDArray, group: NDArray, normalise: bool)
             of = group == g
             n = observed[:, of].sum()
             mean = values[:, of].sum(dtype=np.float64) / n
-            std = np.sqrt(max((values[:, of] ** 2).sum(dtype=np.float64) / n - mean**2, np.finfo(float).tiny))
-            offset[of], scale[of] = mean, std
+            parts = (np.square((values[rows][:, of] - mean) * observed[rows][:, of]).sum() for rows in _rows(values))
+            std = np.sqrt(sum(parts) / n)
+            offset[of], scale[of] = mean, std if std > CONSTANT * abs(mean) else 1.0
         for rows in _rows(values):
             values[rows] = np.where(observed[rows], (values[rows] - offset) / scale, 0)
-    common = values.sum(dtype=np.float64) / observed.sum()
+    common = values.dtype.type(values.sum(dtype=np.float64) / observed.sum())  # what is taken off is what is put back
     for rows in _rows(values):
-        values[rows] -= values.dtype.type(common) * observed[rows]
-    return offset + scale * common, scale
+        values[rows] -= common * observed[rows]
+    return offset + scale * float(common), scale
 
 
 def _rows(values: NDArray) -> Iterator[slice]:

@@ -15,6 +15,8 @@ from sstfill.progress import track
 
 PRUNE = 1e-3
 """A mode is dropped when its variance falls below this share of the noise."""
+LEAST = 1e-24
+"""Variance at least assumed of the data, so that a constant field can be fitted too."""
 
 
 class Posterior(NamedTuple):
@@ -64,7 +66,7 @@ class VariationalFit:
     def __call__(self, X: NDArray, observed: NDArray, days: NDArray) -> Posterior:
         """Fit anomalies `X` ``(times, pixels)``, zero where not `observed`, at times `days`."""
         count = int(observed.sum())
-        power = float(np.square(X, dtype=np.float64).sum())
+        power = max(float(np.square(X, dtype=np.float64).sum()), LEAST * count)
         state = self._start(X, power / count, days)
         previous = np.inf
         for i in track(range(self.max_iterations), "Bayesian EOFs", self.max_iterations):

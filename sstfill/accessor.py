@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ds.gapfill`` and ``da.gapfill``: each method of sstfill as one call on an xarray object."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import xarray as xr
+
+from sstfill import plot
+from sstfill.describe import Description, describe
+from sstfill.docstrings import parameters
+from sstfill.evaluation import Scorecard, score
+from sstfill.fill import fill
+from sstfill.methods import BayesEof, Climatology, Dineof, Interpolate, Method
+from sstfill.modes import dineof_modes
+from sstfill.plot.maps import LAYERS
+from sstfill.plot.view import Label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+F = TypeVar("F", bound=Callable[..., Any])
+Names = str | Sequence[str]
+Methods = str | Method | Iterable[str | Method] | Mapping[str, str | Method]
+
+
+DOOR = parameters(fill)
+
+
+def _documented(*texts: Mapping[str, str]) -> Callable[[F], F]:
+    """Decorate: add to a docstring what `texts` say of its parameters, those of the method and those of the door."""
+
+    def decorate(function: F) -> F:
+        said = {n: " ".join(t[n] for t in texts if n in t) for n in function.__annotations__}
+        entries = [f"{n}\n{textwrap.indent(textwrap.fill(text, 100), '    ')}" for n, text in said.items() if text]
+        function.__doc__ = "\n".join([function.__doc__ or "", "", "Parameters", "----------", *entries, ""])
+        return function
+
+    return decorate
+
+
+def _field(filled: xr.Dataset, like: xr.DataArray) -> xr.DataArray:
+    """Return the filled field alone, under the name it had; it links to no companions, for they are left behind."""
+    found = filled["field" if like.name is None else like.name].rename(like.name)
+    own = {"ancillary_variables": like.attrs.get("ancillary_variables")}
+    found.attrs = {k: v for k, v in (found.attrs | own).items() if v is not None}
+    return found
+
+
+@xr.register_dataset_accessor("gapfill")
+class DatasetGapfill:
+    """Fill the gaps of a Dataset's gridded series: ``ds.gapfill.dineof()``, ``ds.gapfill.score()``, ...
+
+    What is filled comes back as a Dataset with, for each variable ``v``, the companions ``v_error`` (one sigma) and
+    ``v_source`` (0 observed, 1 filled, 2 not filled, 3 withheld, 4 land); see `sstfill.fill`.
+    """
+
+    def __init__(self, data: xr.Dataset) -> None:
+        self._data = data
+
+    @_documented(DOOR)
+    def fill(
+        self, method: Method | str | None = None, *, variables: Names | None = None, together: bool = False,
+        sea: xr.DataArray | None = None, withheld: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill with a method, its name, or (by default) the one that does best under withheld clouds."""
+        return fill(self._data, method, variables=variables, together=together, sea=sea, withheld=withheld,
+                    score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(Climatology), DOOR)
+    def climatology(
+        self, *, harmonics: int = 2, variables: Names | None = None, together: bool = False,
+        sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill with each pixel's mean and seasonal cycle; see `sstfill.Climatology`."""
+        return fill(self._data, Climatology(harmonics=harmonics), variables=variables, together=together, sea=sea,
+                    score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(Interpolate), DOOR)
+    def interpolate(
+        self, *, limit: float | None = None, space: bool = True, variables: Names | None = None,
+        together: bool = False, sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill by linear interpolation in time, then in space; see `sstfill.Interpolate`."""
+        return fill(self._data, Interpolate(limit=limit, space=space), variables=variables, together=together, sea=sea,
+                    score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(Dineof), DOOR)
+    def dineof(
+        self, *, modes: int | Literal["auto"] = "auto", max_modes: int = 100, alpha: float | Literal["auto"] = "auto",
+        filter_iterations: int = 3, cross_validation: Literal["clouds", "random"] = "clouds", tolerance: float = 1e-3,
+        max_iterations: int = 300, normalise: bool = False, min_pixel_coverage: float = 0.0,
+        min_image_coverage: float = 0.0, error_length: float = 25.0, solver: Literal["fast", "reference"] = "fast",
+        outliers: bool = False, return_modes: bool = False, variables: Names | None = None, together: bool = False,
+        sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill by iterated EOF decomposition with cross-validated modes; see `sstfill.Dineof`."""
+        return fill(self._data, Dineof(
+            modes=modes, max_modes=max_modes, alpha=alpha, filter_iterations=filter_iterations,
+            cross_validation=cross_validation, tolerance=tolerance, max_iterations=max_iterations, normalise=normalise,
+            min_pixel_coverage=min_pixel_coverage, min_image_coverage=min_image_coverage, error_length=error_length,
+            solver=solver, outliers=outliers, return_modes=return_modes, seed=seed,
+        ), variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(BayesEof), DOOR)
+    def bayes_eof(
+        self, *, modes: int | Literal["auto"] = "auto", normalise: bool = False, sample: int | Literal["auto"] = "auto",
+        tolerance: float = 1e-3, max_iterations: int = 40, min_pixel_coverage: float = 0.0,
+        min_image_coverage: float = 0.0, variables: Names | None = None, together: bool = False,
+        sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill by EOFs weighed by variational Bayes, with red-noise amplitudes; see `sstfill.BayesEof`."""
+        return fill(self._data, BayesEof(
+            modes=modes, normalise=normalise, sample=sample, tolerance=tolerance, max_iterations=max_iterations,
+            min_pixel_coverage=min_pixel_coverage, min_image_coverage=min_image_coverage, seed=seed,
+        ), variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(Dineof), parameters(dineof_modes))
+    def dineof_modes(
+        self, *, modes: int | Literal["auto"] = "auto", max_modes: int = 100, alpha: float | Literal["auto"] = "auto",
+        filter_iterations: int = 3, cross_validation: Literal["clouds", "random"] = "clouds", tolerance: float = 1e-3,
+        max_iterations: int = 300, normalise: bool = False, min_pixel_coverage: float = 0.0,
+        min_image_coverage: float = 0.0, error_length: float = 25.0, solver: Literal["fast", "reference"] = "fast",
+        variables: Names | None = None, together: bool = False, sea: xr.DataArray | None = None, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Return the EOF modes that DINEOF finds, without the filled field; see `sstfill.modes.dineof_modes`."""
+        return dineof_modes(self._data, Dineof(
+            modes=modes, max_modes=max_modes, alpha=alpha, filter_iterations=filter_iterations,
+            cross_validation=cross_validation, tolerance=tolerance, max_iterations=max_iterations, normalise=normalise,
+            min_pixel_coverage=min_pixel_coverage, min_image_coverage=min_image_coverage, error_length=error_length,
+            solver=solver, seed=seed,
+        ), variables=variables, together=together, sea=sea)  # fmt: skip
+
+    @_documented(parameters(score))
+    def score(
+        self, methods: Methods | None = None, *, variable: str | None = None, clouds: xr.DataArray | None = None,
+        share: float = 0.1, seed: int = 0, repeats: int = 1, sea: xr.DataArray | None = None, calibrate: bool = True,
+    ) -> Scorecard:  # fmt: skip
+        """Score methods on observed pixels hidden under the clouds of other dates; see `sstfill.score`."""
+        return score(self._data, methods, variable=variable, clouds=clouds, share=share, seed=seed, repeats=repeats,
+                     sea=sea, calibrate=calibrate)  # fmt: skip
+
+    @_documented(parameters(plot.maps))
+    def plot(
+        self, *, variable: str | None = None, time: Label | None = None, layers: Sequence[str] = LAYERS,
+        axes: Sequence[Axes] | None = None, cmap: str | None = None, robust: bool = True,
+    ) -> Figure:  # fmt: skip
+        """Draw one date of a *filled* Dataset: observed, filled, error and source; see `sstfill.plot.maps`."""
+        return plot.maps(self._data, variable=variable, time=time, layers=layers, axes=axes, cmap=cmap, robust=robust)
+
+    @_documented(parameters(describe))
+    def info(self, *, variables: Names | None = None, sea: xr.DataArray | None = None) -> Description:
+        """Say what sstfill sees here: fields, time, grid, sea, gaps, and what would fail; it raises nothing."""
+        return describe(self._data, variables=variables, sea=sea)
+
+
+@xr.register_dataarray_accessor("gapfill")
+class DataArrayGapfill:
+    """Fill the gaps of a gridded series: ``da.gapfill.dineof()`` returns the filled DataArray.
+
+    For the expected error and the source of each pixel, fill a Dataset: ``da.to_dataset(name="sst").gapfill.dineof()``.
+    """
+
+    def __init__(self, data: xr.DataArray) -> None:
+        self._data = data
+
+    @_documented(DOOR)
+    def fill(
+        self, method: Method | str | None = None, *, sea: xr.DataArray | None = None,
+        withheld: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        """Fill with a method, its name, or (by default) the one that does best under withheld clouds."""
+        return _field(fill(self._data, method, sea=sea, withheld=withheld, score=score, seed=seed), self._data)
+
+    @_documented(parameters(Climatology), DOOR)
+    def climatology(
+        self, *, harmonics: int = 2, sea: xr.DataArray | None = None, score: bool = True, seed: int = 0
+    ) -> xr.DataArray:
+        """Fill with each pixel's mean and seasonal cycle; see `sstfill.Climatology`."""
+        return _field(fill(self._data, Climatology(harmonics=harmonics), sea=sea, score=score, seed=seed), self._data)
+
+    @_documented(parameters(Interpolate), DOOR)
+    def interpolate(
+        self, *, limit: float | None = None, space: bool = True, sea: xr.DataArray | None = None, score: bool = True,
+        seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        """Fill by linear interpolation in time, then in space; see `sstfill.Interpolate`."""
+        return _field(
+            fill(self._data, Interpolate(limit=limit, space=space), sea=sea, score=score, seed=seed), self._data
+        )
+
+    @_documented(parameters(Dineof), DOOR)
+    def dineof(
+        self, *, modes: int | Literal["auto"] = "auto", max_modes: int = 100, alpha: float | Literal["auto"] = "auto",
+        filter_iterations: int = 3, cross_validation: Literal["clouds", "random"] = "clouds", tolerance: float = 1e-3,
+        max_iterations: int = 300, normalise: bool = False, min_pixel_coverage: float = 0.0,
+        min_image_coverage: float = 0.0, error_length: float = 25.0, solver: Literal["fast", "reference"] = "fast",
+        outliers: bool = False, return_modes: bool = False, sea: xr.DataArray | None = None, score: bool = True,
+        seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        """Fill by iterated EOF decomposition with cross-validated modes; see `sstfill.Dineof`."""
+        return _field(fill(self._data, Dineof(
+            modes=modes, max_modes=max_modes, alpha=alpha, filter_iterations=filter_iterations,
+            cross_validation=cross_validation, tolerance=tolerance, max_iterations=max_iterations, normalise=normalise,
+            min_pixel_coverage=min_pixel_coverage, min_image_coverage=min_image_coverage, error_length=error_length,
+            solver=solver, outliers=outliers, return_modes=return_modes, seed=seed,
+        ), sea=sea, score=score, seed=seed), self._data)  # fmt: skip
+
+    @_documented(parameters(BayesEof), DOOR)
+    def bayes_eof(
+        self, *, modes: int | Literal["auto"] = "auto", normalise: bool = False, sample: int | Literal["auto"] = "auto",
+        tolerance: float = 1e-3, max_iterations: int = 40, min_pixel_coverage: float = 0.0,
+        min_image_coverage: float = 0.0, sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        """Fill by EOFs weighed by variational Bayes, with red-noise amplitudes; see `sstfill.BayesEof`."""
+        return _field(fill(self._data, BayesEof(
+            modes=modes, normalise=normalise, sample=sample, tolerance=tolerance, max_iterations=max_iterations,
+            min_pixel_coverage=min_pixel_coverage, min_image_coverage=min_image_coverage, seed=seed,
+        ), sea=sea, score=score, seed=seed), self._data)  # fmt: skip
+
+    @_documented(parameters(Dineof), parameters(dineof_modes))
+    def dineof_modes(
+        self, *, modes: int | Literal["auto"] = "auto", max_modes: int = 100, alpha: float | Literal["auto"] = "auto",
+        filter_iterations: int = 3, cross_validation: Literal["clouds", "random"] = "clouds", tolerance: float = 1e-3,
+        max_iterations: int = 300, normalise: bool = False, min_pixel_coverage: float = 0.0,
+        min_image_coverage: float = 0.0, error_length: float = 25.0, solver: Literal["fast", "reference"] = "fast",
+        sea: xr.DataArray | None = None, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Return the EOF modes that DINEOF finds, without the filled field; see `sstfill.modes.dineof_modes`."""
+        return dineof_modes(self._data, Dineof(
+            modes=modes, max_modes=max_modes, alpha=alpha, filter_iterations=filter_iterations,
+            cross_validation=cross_validation, tolerance=tolerance, max_iterations=max_iterations, normalise=normalise,
+            min_pixel_coverage=min_pixel_coverage, min_image_coverage=min_image_coverage, error_length=error_length,
+            solver=solver, seed=seed,
+        ), sea=sea)  # fmt: skip
+
+    @_documented(parameters(score))
+    def score(
+        self, methods: Methods | None = None, *, clouds: xr.DataArray | None = None, share: float = 0.1, seed: int = 0,
+        repeats: int = 1, sea: xr.DataArray | None = None, calibrate: bool = True,
+    ) -> Scorecard:  # fmt: skip
+        """Score methods on observed pixels hidden under the clouds of other dates; see `sstfill.score`."""
+        return score(self._data, methods, clouds=clouds, share=share, seed=seed, repeats=repeats, sea=sea,
+                     calibrate=calibrate)  # fmt: skip
+
+    @_documented(parameters(describe))
+    def info(self, *, sea: xr.DataArray | None = None) -> Description:
+        """Say what sstfill sees here: time, grid, sea, gaps, and what would fail; it raises nothing."""
+        return describe(self._data, sea=sea)

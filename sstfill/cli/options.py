@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of a method on the command line, generated from the fields of its dataclass."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Collection
+from typing import Any
+
+from sstfill import config
+from sstfill.docstrings import parameters
+from sstfill.methods import Method, method_class
+
+SHARED = ("seed",)
+"""Fields that an option of the command itself serves: one ``--seed`` for the method and for the withheld clouds."""
+PREFIX = "option:"
+
+
+def flag(name: str) -> str:
+    """Spell a field as an option.
+
+    >>> flag("max_modes")
+    '--max-modes'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def own_fields(name: str, without: Collection[str] = ()) -> list[dataclasses.Field[Any]]:
+    """Fields of a method that get an option of their own."""
+    return [f for f in dataclasses.fields(method_class(name)) if f.name not in (*SHARED, *without)]
+
+
+def add_options(parser: argparse.ArgumentParser, name: str, without: Collection[str] = ()) -> None:
+    """Give a parser the options of a method, with the help of its docstring; those not given stay unset."""
+    group = parser.add_argument_group(f"options of {name}")
+    for field in own_fields(name, without):
+        text = explained(name, field).replace("%", "%%")
+        common: dict[str, Any] = {"dest": PREFIX + field.name, "default": argparse.SUPPRESS, "help": text}
+        if field.type in (bool, "bool"):
+            group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
+        else:
+            group.add_argument(flag(field.name), metavar=takes(field), **common)
+
+
+def spelled(field: dataclasses.Field[Any]) -> str:
+    """Spell an option with what it takes.
+
+    >>> [spelled(field) for field in own_fields("interpolate")]
+    ['--limit float|none', '--space, --no-space']
+    """
+    if field.type in (bool, "bool"):
+        return f"{flag(field.name)}, {flag('no_' + field.name)}"
+    return f"{flag(field.name)} {takes(field)}"
+
+
+def takes(field: dataclasses.Field[Any]) -> str:
+    """Short form of what a field takes.
+
+    >>> [takes(field) for field in own_fields("dineof") if field.name in ("modes", "solver", "tolerance")]
+    ['int|auto', 'float', 'fast|reference']
+    """
+    words = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+    bare = re.sub(r"Literal\[(.*?)\]", r"\1", words).replace(",", "|").replace("None", "none")
+    short = re.sub(r"[\s'\"]", "", bare)
+    return "value" if re.search(r"[\[\]()]", short) else short
+
+
+def explained(name: str, field: dataclasses.Field[Any]) -> str:
+    """Help text of an option: the docstring's words without their markup, and the default.
+
+    >>> explained("interpolate", own_fields("interpolate")[0])[-30:]
+    'None fills all (default: none)'
+    """
+    text = parameters(method_class(name)).get(field.name, "")
+    plain = re.sub(r"`+\"?(.*?)\"?`+", r"\1", text).removesuffix(".")
+    default = field.default if isinstance(field.default, str) else repr(field.default).lower()
+    return f"{plain} (default: {default})".strip()
+
+
+def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
+    """Build the method `name` from the options given and those `fixed`; `OptionError` for a value that does not fit."""
+    cls = method_class(name)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    given = {k.removeprefix(PREFIX): v for k, v in vars(args).items() if k.startswith(PREFIX)}
+    nothing = [k for k, v in given.items() if str(v).lower() == "none" and "None" in str(fields[k].type)]
+    shared = {k: getattr(args, k) for k in SHARED if k in fields}
+    return config.build(cls, given | dict.fromkeys(nothing) | shared | fixed)

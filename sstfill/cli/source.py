@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a run: the series it reads, whole or in blocks of images, the sea mask, and the output it may write."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from sstfill import grid, io
+from sstfill.errors import InputError, OptionError, WriteError, unknown
+from sstfill.io.write import SUFFIXES
+
+LARGE = 500e6  # bytes; a larger series is read block by block
+BLOCK = 64e6  # bytes of one variable in a block of images
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options that say what to read."""
+    parser.add_argument("input", metavar="INPUT", help="NetCDF file or Zarr store")
+    group = parser.add_argument_group("input")
+    group.add_argument("--quality-level", type=int, metavar="N", help="lowest GHRSST quality to keep, 0 to 5 (best)")
+    group.add_argument("--l2p-flags", metavar="A,B", help="GHRSST flags that make a pixel a gap, such as ice,lake")
+    group.add_argument("--sea", metavar="FILE[:VAR]", help="sea mask, 1 at sea and 0 on land (the reverse if it is "
+                       "called lsm or the like); by default one in the input, or what is ever observed")  # fmt: skip
+    group.add_argument("--time-chunk", type=int, metavar="N", help="read N images at a time; by default a series above "
+                       f"{LARGE / 1e6:.0f} MB is read in blocks, a smaller one whole")  # fmt: skip
+
+
+def add_variables(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the option that names variables; `names` reads it."""
+    parser.add_argument("--variable", action="append", metavar="V", help="a variable, or several with commas between; "
+                        "may be repeated; by default each one that can be filled")  # fmt: skip
+
+
+def names(given: str | list[str] | None) -> list[str] | None:
+    """Split names at commas; None where none are given.
+
+    >>> names(["sst,chlorophyll", "salinity"])
+    ['sst', 'chlorophyll', 'salinity']
+    """
+    if given is None:
+        return None
+    words = ",".join([given] if isinstance(given, str) else given).split(",")
+    return [word.strip() for word in words if word.strip()]
+
+
+@contextlib.contextmanager
+def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
+    """Open the input of a run; damage that shows only while lazy values are read is a `ReadError` too."""
+    how: dict[str, Any] = {"quality_level": args.quality_level, "l2p_flags": names(args.l2p_flags)}
+    if args.time_chunk is not None and args.time_chunk < 1:
+        raise OptionError(f"--time-chunk {args.time_chunk} is less than 1; read one image at a time, or more")
+    with io.reading(args.input), io.open(args.input, chunks={}, **how) as stored:
+        if args.time_chunk is None and stored.nbytes <= LARGE:
+            yield stored.load()
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The specified chunks separate the stored chunks")  # as asked for
+            chunked = io.open(args.input, chunks=blocks(stored, args.time_chunk), **how)
+        with chunked:
+            yield chunked
+
+
+def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:
+    """Sizes of blocks along time: `images`, or about `BLOCK` bytes in whole stored chunks; other dims as stored."""
+    fields = grid.candidates(ds)
+    if not fields:
+        return {}
+    da = max((ds[name] for name in fields), key=lambda da: da.nbytes)
+    time, length = grid.axes(da).dims[0], da.sizes[grid.axes(da).dims[0]]
+    stored = da.encoding.get("preferred_chunks", {})
+    unit = min(length, stored.get(time, 1))
+    if images is not None:
+        return {str(time): images}
+    if unit == length and any(stored[d] < n for d, n in da.sizes.items() if d in stored):
+        return {}  # stored as long series of few pixels: to read it image by image would read it all each time
+    return {str(time): max(1, round(BLOCK * length / da.nbytes / unit)) * unit}
+
+
+def sea(text: str | None) -> xr.DataArray | None:
+    """Read the sea mask that ``FILE`` or ``FILE:VAR`` names."""
+    if text is None:
+        return None
+    path, _, variable = (text, "", "") if Path(text).exists() else text.rpartition(":")
+    path, variable = (path, variable) if path else (text, "")
+    with io.reading(path), io.open(path) as ds:
+        if variable:
+            if variable not in ds.variables:
+                raise unknown("variable", variable, map(str, ds.data_vars))
+            ds = ds[[variable]]
+        only = next(iter(ds.data_vars.values())) if len(ds.data_vars) == 1 else None
+        found = only if (known := grid.find_sea(ds)) is None else known  # by its name 1 may be land
+        if found is None:
+            raise InputError(f"no sea mask found in {path}; name its variable: --sea {path}:NAME")
+        return found.load()
+
+
+def check_output(path: str, source: str | None = None) -> None:
+    """Refuse before the work what `sstfill.io.write` would refuse after it."""
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise OptionError(f"cannot tell a format from {target.name!r}; end it with {', '.join(SUFFIXES)}")
+    check_folder(path)
+    if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
+        raise WriteError(f"cannot write {target}: it is the input itself; choose another output name")
+
+
+def check_picture(path: str | None) -> None:
+    """Refuse before the work a picture that could not be saved after it."""
+    if path is not None:
+        check_folder(path)
+        if absent := [library for library in ("matplotlib", "cartopy") if find_spec(library) is None]:
+            raise OptionError(f"a picture needs {' and '.join(absent)}; install them: pip install 'sstfill[plot]'")
+        if (suffix := Path(path).suffix.lower()) not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
+            raise OptionError(f"cannot write a picture as {suffix or path!r}; end its name with .png, .pdf or .svg")
+
+
+def check_folder(path: str | None) -> None:
+    """Refuse an output in a folder that does not exist."""
+    if path is not None and not (folder := Path(path).resolve().parent).is_dir():
+        raise WriteError(f"cannot write {path}: folder {folder} does not exist; create it: mkdir -p {folder}")

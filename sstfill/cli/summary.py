@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A few lines on what was filled, by what, and how well, read off the attributes and flags of the result."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import xarray as xr
+
+from sstfill.gaps import SOURCE_FLAGS
+
+
+def filled_variables(ds: xr.Dataset) -> list[str]:
+    """Names of the variables that sstfill filled."""
+    return [str(n) for n, v in ds.data_vars.items() if f"{n}_source" in ds and "sstfill_method" in v.attrs]
+
+
+def summary(filled: xr.Dataset, *, chosen: bool) -> str:
+    """Describe each filled variable; `chosen` if the method was, on withheld clouds."""
+    return "\n".join(_of(filled, name, chosen) for name in filled_variables(filled))
+
+
+def _of(filled: xr.Dataset, name: str, chosen: bool) -> str:
+    da = filled[name]
+    said = json.loads(da.attrs["sstfill_method"])
+    sizes = ", ".join(f"{d} {n}" for d, n in da.sizes.items())
+    method = said["name"] + (" (chosen on withheld clouds)" if chosen else "")
+    found = [f"{k} {_number(v)}" for k, v in said["diagnostics"].items() if isinstance(v, int | float)]
+    lines = {"gaps": _gaps(filled[f"{name}_source"]), "method": ", ".join([method, *found])}
+    if "sstfill_score" in da.attrs:
+        lines["score"] = _score(json.loads(da.attrs["sstfill_score"]), str(da.attrs.get("units", "")))
+    return "\n".join([f"{name} ({sizes})", *(f"  {key:<7} {text}" for key, text in lines.items())])
+
+
+def _gaps(source: xr.DataArray) -> str:
+    """Count the flags; the share refers to the sea."""
+    found = xr.Dataset({key: (source == value).sum() for key, value in SOURCE_FLAGS.items()}).compute()  # in one pass
+    counts = {str(key): int(n) for key, n in found.data_vars.items()}
+    sea = source.size - counts["land"]
+    gaps = counts["filled"] + counts["not_filled"]
+    left = f", {counts['not_filled']} left empty" if counts["not_filled"] else ""
+    return f"{100 * gaps / sea:.1f} % of the sea was missing, {counts['filled']} pixels filled{left}"
+
+
+def _score(score: dict[str, Any], units: str) -> str:
+    errors = [f"{key.upper()} {_number(score[key])}" for key in ("mae", "rmse")]
+    parts = [*errors, f"bias {score['bias']:+.2g}" if score["bias"] is not None else "bias unknown"]
+    held = {float(k): v for k, v in score.get("coverage", {}).items() if v is not None}
+    text = ", ".join(parts) + (f" {units}" if units else "") + f" at {score['n']} withheld pixels"
+    return text + "".join(f"; {v:.1%} inside the {k:.0%} interval" for k, v in held.items() if k == max(held))
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else str(value) if isinstance(value, int) else f"{value:.3g}"

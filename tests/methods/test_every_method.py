@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The laws that every registered method keeps; a new method is tested by being registered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sstfill import config, gaps
+from sstfill.errors import InputError, OptionError
+from sstfill.fill import fill
+from sstfill.methods import METHODS, Climatology, Method
+from sstfill.synthetic import ocean
+
+LIKENESS = 0.02
+"""Two fills are alike when their root mean square difference is below this share of the field's deviation: iterations
+stop at a tolerance, and points are drawn in the order in which pixels come."""
+
+
+@cache
+def sea_surface() -> xr.Dataset:
+    """A persistent ocean, six-hourly, under moving clouds; with attributes and an encoding worth keeping."""
+    ds = ocean(shape=(24, 18, 22), seed=3, land=0.15)
+    ds["sst"].attrs["comment"] = "kept"
+    ds["sst"].encoding = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 20.0, "_FillValue": -32768}
+    return ds
+
+
+@cache
+def filled(name: str) -> xr.Dataset:
+    return fill(sea_surface(), name, variables="sst", score=False)
+
+
+def wet() -> np.ndarray:
+    return np.broadcast_to(sea_surface().sea.values == 1, sea_surface().sst.shape)
+
+
+def gap() -> np.ndarray:
+    return sea_surface().sst.isnull().values & wet()
+
+
+def rms(a: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(a, dtype=np.float64))))
+
+
+def assert_alike(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    there = ~np.isnan(expected)
+    assert rms((found - expected)[there]) < LIKENESS * float(sea_surface().truth.std())
+
+
+@pytest.mark.parametrize("name", METHODS)
+class TestEveryMethod:
+    def test_is_a_frozen_dataclass_with_keyword_options(self, name):
+        method = METHODS[name]()
+        assert isinstance(method, Method) and method.name == name
+        assert METHODS[name]() == method and hash(METHODS[name]()) == hash(method)
+        with pytest.raises(TypeError):
+            METHODS[name](1)
+        first = dataclasses.fields(method)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(method, first, None)
+
+    def test_options_survive_json(self, name):
+        method = METHODS[name]()
+        assert config.build(METHODS[name], json.loads(json.dumps(config.options(method)))) == method
+
+    def test_bad_options_are_told(self, name):
+        with pytest.raises(OptionError, match="no option of"):
+            config.build(METHODS[name], {"nonsense": 1})
+        for field in dataclasses.fields(METHODS[name]):
+            with pytest.raises(OptionError, match=field.name):
+                config.build(METHODS[name], {field.name: "nonsense"})
+
+    def test_observed_values_are_bit_identical(self, name):
+        obs, found = sea_surface().sst.values, filled(name).sst.values
+        seen = np.isfinite(obs)
+        np.testing.assert_array_equal(found[seen].view("u4"), obs[seen].view("u4"))
+
+    def test_land_is_missing_and_the_sea_is_filled(self, name):
+        found = filled(name).sst.values
+        assert np.isnan(found[~wet()]).all()
+        assert np.isfinite(found[wet()]).all()
+
+    def test_form_is_kept(self, name):
+        obs, found = sea_surface().sst, filled(name).sst
+        assert (found.dims, found.dtype, found.name, found.encoding) == (obs.dims, obs.dtype, obs.name, obs.encoding)
+        assert obs.attrs.items() - {("ancillary_variables", "sea")} <= found.attrs.items()
+        xr.testing.assert_identical(found.coords.to_dataset(), obs.coords.to_dataset())
+        for other in ("truth", "sea"):
+            xr.testing.assert_identical(filled(name)[other], sea_surface()[other])
+        assert {"sst_source", "sst_error", "sea"} == set(found.attrs["ancillary_variables"].split())
+        assert json.loads(found.attrs["sstfill_method"])["name"] == name
+
+    def test_source_flags_share_out_the_field(self, name):
+        source = filled(name).sst_source
+        assert source.dtype == np.int8 and source.dims == sea_surface().sst.dims
+        np.testing.assert_array_equal(source == 0, sea_surface().sst.notnull())
+        np.testing.assert_array_equal(source == 4, ~wet())
+        np.testing.assert_array_equal(source == 1, gap())
+
+    def test_error_is_positive_where_filled_and_missing_elsewhere(self, name):
+        error = filled(name).sst_error
+        assert error.dims == sea_surface().sst.dims and error.attrs["units"] == sea_surface().sst.attrs["units"]
+        assert (error.values[gap()] > 0).all()
+        assert np.isnan(error.values[~gap()]).all()
+
+    def test_stated_error_is_of_the_right_size(self, name):
+        noisy = filled(name).sst.values - sea_surface().truth.values
+        z = noisy[gap()] / filled(name).sst_error.values[gap()]
+        assert 0.3 < rms(z) < 2.0
+
+    def test_twice_the_same(self, name):
+        again = fill(sea_surface(), name, variables="sst", score=False)
+        for v in ("sst", "sst_error", "sst_source"):
+            np.testing.assert_array_equal(again[v], filled(name)[v])
+
+    def test_input_is_not_touched(self, name):
+        ds = sea_surface().copy(deep=True)
+        fill(ds, name, variables="sst", score=False)
+        xr.testing.assert_identical(ds, sea_surface())
+
+    @pytest.mark.parametrize("chunks", [{"time": 7}, {"time": (1, 20, 3), "lat": 5, "lon": 13}], ids=["time", "space"])
+    def test_lazy_is_the_same_and_stays_lazy(self, name, chunks):
+        found = fill(sea_surface().chunk(chunks), name, variables="sst", score=False)
+        for v in ("sst", "sst_error", "sst_source"):
+            assert found[v].chunks, f"{v} was computed"
+            np.testing.assert_allclose(found[v].values, filled(name)[v].values, rtol=1e-6, atol=1e-6)
+
+    def test_lazy_score_is_the_same(self, name):
+        ds = sea_surface()
+        eager, lazy = (fill(d, name, variables="sst").sst for d in (ds, ds.chunk(time=7, lat=5)))
+        one, other = (json.loads(da.attrs["sstfill_score"]) for da in (eager, lazy))
+        assert one.keys() == other.keys() and one["rmse"] == pytest.approx(other["rmse"], rel=1e-5)
+        assert one["sigma_scale"] == pytest.approx(other["sigma_scale"], rel=1e-4)
+
+    @pytest.mark.parametrize("order", [("lon", "time", "lat"), ("lat", "lon", "time")], ids=",".join)
+    def test_any_order_of_dims(self, name, order):
+        found = fill(sea_surface().sst.transpose(*order).rename(lon="longitude"), name, score=False)
+        assert found.sst.dims == tuple(d.replace("lon", "longitude") for d in order)
+        np.testing.assert_array_equal(found.sst.transpose("time", "lat", "longitude"), filled(name).sst)
+
+    def test_descending_latitude(self, name):
+        found = fill(sea_surface().isel(lat=slice(None, None, -1)), name, variables="sst", score=False)
+        assert_alike(found.sst.values[:, ::-1], filled(name).sst.values)
+
+    def test_kelvin(self, name):
+        ds = sea_surface()[["sst", "sea"]]
+        ds["sst"] = (ds.sst + np.float32(273.15)).assign_attrs(units="kelvin")
+        found = fill(ds, name, variables="sst", score=False)
+        assert_alike(found.sst.values - 273.15, filled(name).sst.values)
+        np.testing.assert_allclose(found.sst_error.values[gap()], filled(name).sst_error.values[gap()], rtol=0.05)
+
+    def test_double_precision(self, name):
+        ds = sea_surface().assign(sst=sea_surface().sst.astype(float))
+        found = fill(ds, name, variables="sst", score=False)
+        assert found.sst.dtype == np.float64
+        assert_alike(found.sst.values, filled(name).sst.values)
+
+    def test_better_than_the_mean_of_everything(self, name):
+        ds = sea_surface()
+        error = filled(name).sst.values - ds.truth.values
+        naive = float(ds.sst.mean()) - ds.truth.values
+        assert rms(error[gap()]) < 0.7 * rms(naive[gap()])
+
+    def test_better_than_climatology_where_the_sea_persists(self, name):
+        if METHODS[name] is Climatology:
+            pytest.skip("it is the yardstick")
+        mine, yardstick = (rms((filled(n).sst - sea_surface().truth).values[gap()]) for n in (name, Climatology.name))
+        assert mine < 0.7 * yardstick
+
+    def test_withheld_pixels_come_back_estimated(self, name):
+        ds = sea_surface()
+        hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, share=0.1, seed=8)
+        found = fill(ds, name, variables="sst", withheld=hidden, score=False)
+        np.testing.assert_array_equal(found.sst_source == 3, hidden)
+        at = hidden.values
+        assert np.isfinite(found.sst.values[at]).all() and (found.sst_error.values[at] > 0).all()
+        assert (found.sst.values[at] != ds.sst.values[at]).mean() > 0.9
+        assert rms((found.sst - ds.truth).values[at]) < 0.7 * float(ds.truth.std())
+
+    def test_withheld_values_are_not_looked_at(self, name):
+        ds = sea_surface()
+        hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, share=0.1, seed=8)
+        spoilt = ds.assign(sst=xr.where(hidden, np.float32(999), ds.sst, keep_attrs=True))
+        one, other = (fill(d, name, variables="sst", withheld=hidden, score=False) for d in (ds, spoilt))
+        np.testing.assert_array_equal(one.sst, other.sst)
+
+    def test_too_few_images(self, name):
+        least = METHODS[name].min_times
+        fill(sea_surface().isel(time=slice(least)), name, variables="sst", score=False)
+        if least > 1:
+            with pytest.raises(InputError, match=f"{name} needs at least {least} time steps"):
+                fill(sea_surface().isel(time=slice(least - 1)), name, variables="sst", score=False)
+
+    def test_several_variables_together_or_a_clear_refusal(self, name):
+        ds = sea_surface()[["sst", "sea"]].assign(warmer=sea_surface().sst.shift(time=1) + 5)
+        pair = {"variables": ["sst", "warmer"], "together": True, "score": False}
+        if not METHODS[name].multivariate:
+            with pytest.raises(OptionError, match="together=True"):
+                fill(ds, name, **pair)
+            return
+        found = fill(ds, name, **pair)
+        for v in pair["variables"]:
+            seen = ds[v].notnull().values
+            np.testing.assert_array_equal(found[v].values[seen], ds[v].values[seen])
+            assert np.isfinite(found[v].values[wet()]).all() and (found[f"{v}_error"].values[wet() & ~seen] > 0).all()
+        assert rms((found.sst - sea_surface().truth).values[gap()]) < 0.7 * float(sea_surface().truth.std())
+
+
+ODD = {
+    "one pixel": (20, 1, 1), "one row": (20, 1, 6), "more images than pixels": (40, 3, 4), "three images": (3, 6, 7),
+}  # fmt: skip
+
+
+def odd_field(make_field, shape: tuple[int, ...]) -> xr.DataArray:
+    rng = np.random.default_rng(1)
+    values = 15 + np.cumsum(rng.normal(size=shape), 0)
+    values[rng.random(shape) < 0.3] = np.nan
+    values[0] = 15.0
+    return make_field(values.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", METHODS)
+class TestOddData:
+    def check(self, obs: xr.DataArray, name: str, **kwargs) -> xr.Dataset:
+        found = fill(obs, name, score=False, **kwargs)
+        seen = obs.notnull().values
+        np.testing.assert_array_equal(found.sst.values[seen], obs.values[seen])
+        values, error = found.sst.values, found.sst_error.values[found.sst_source.values == 1]
+        assert np.isfinite(error).all() and (error >= 0).all()
+        low, high = float(obs.min()), float(obs.max())
+        room = max(high - low, 1e-3)
+        assert np.nanmin(values) >= low - room and np.nanmax(values) <= high + room
+        return found
+
+    @pytest.mark.parametrize("shape", ODD.values(), ids=ODD)
+    def test_odd_shapes(self, name, shape, make_field):
+        assert self.check(odd_field(make_field, shape), name).sst.notnull().all()
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("value", [0.0, 300.1])
+    def test_constant_field(self, name, value, dtype, make_field):
+        obs = odd_field(make_field, (12, 5, 6))
+        found = self.check(obs.where(obs.isnull(), value).astype(dtype), name)
+        np.testing.assert_allclose(found.sst, value, rtol=1e-6, atol=1e-6)
+
+    def test_images_without_any_observation(self, name, make_field):
+        obs = odd_field(make_field, (20, 6, 7))
+        obs[4] = obs[10:13] = np.nan
+        found = self.check(obs, name)
+        assert found.sst.notnull().all()
+        assert found.sst_error[11].mean() > 0
+
+    def test_pixels_never_observed_are_filled_or_flagged(self, name, make_field, all_sea):
+        obs = odd_field(make_field, (20, 6, 7))
+        obs[:, 2, 3:5] = np.nan
+        found = self.check(obs, name, sea=all_sea(obs))
+        state = "filled" if found.sst[:, 2, 3:5].notnull().all() else "not_filled"
+        assert (found.sst_source[:, 2, 3:5] == gaps.SOURCE_FLAGS[state]).all()
+
+    def test_irregular_times(self, name, make_field):
+        days = np.cumsum(np.random.default_rng(2).uniform(0.05, 3.0, 20))
+        obs = odd_field(make_field, (20, 6, 7))
+        assert self.check(make_field(obs.values, days), name).sst.notnull().all()
+
+    def test_one_observation(self, name, make_field, all_sea):
+        values = np.full((5, 3, 3), np.nan, np.float32)
+        values[2, 1, 1] = 12.5
+        obs = make_field(values)
+        found = self.check(obs, name, sea=all_sea(obs))
+        np.testing.assert_allclose(found.sst[:, 1, 1], 12.5, rtol=1e-6)
+
+    @pytest.mark.parametrize("factor", [1e-6, 1e6])
+    def test_units_do_not_matter(self, name, factor, make_field):
+        obs = odd_field(make_field, (20, 6, 7))
+        one, scaled = self.check(obs, name), fill(obs * np.float32(factor), name, score=False)
+        scatter = (scaled.sst / factor - one.sst).std() / obs.std()
+        assert scatter < LIKENESS

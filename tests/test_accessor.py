@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accessor: signatures that follow the methods, and the same results as the door."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import sstfill
+from sstfill.accessor import DataArrayGapfill, DatasetGapfill
+from sstfill.describe import describe
+from sstfill.docstrings import parameters
+from sstfill.modes import dineof_modes
+from sstfill.synthetic import ocean
+
+ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
+DOOR = {"sea": None, "score": True, "seed": 0, "variables": None, "together": False}
+
+
+@pytest.fixture(scope="module")
+def sea_and_clouds() -> xr.Dataset:
+    return ocean(shape=(12, 16, 18), step="1D", seed=1).drop_vars("truth")
+
+
+def _keywords(function: object) -> dict[str, object]:
+    found = list(inspect.signature(function).parameters.values())[1:]
+    assert {p.kind for p in found} <= {inspect.Parameter.KEYWORD_ONLY}
+    return {p.name: p.default for p in found}
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+@pytest.mark.parametrize("name", sorted(sstfill.METHODS))
+def test_method_takes_the_options_of_its_class_and_of_the_door(name: str, accessor: type) -> None:
+    options = {f.name: f.default for f in dataclasses.fields(sstfill.METHODS[name])}
+    door = {k: v for k, v in DOOR.items() if k in {"sea", "score", "seed"} | ACCESSORS[accessor]}
+    assert _keywords(getattr(accessor, name)) == door | options
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+@pytest.mark.parametrize("name", sorted(sstfill.METHODS))
+def test_method_passes_on_every_option(name: str, accessor: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each option set to a value of its own must arrive in the method; `seed` in the method and at the door."""
+    other = {"modes": 3, "max_modes": 7, "alpha": 0.5, "filter_iterations": 9, "cross_validation": "random",
+             "tolerance": 0.5, "max_iterations": 11, "normalise": True, "min_pixel_coverage": 0.25,
+             "min_image_coverage": 0.125, "error_length": 33.0, "solver": "reference", "outliers": True,
+             "return_modes": True, "seed": 17, "sample": 5000, "harmonics": 1, "limit": 4.5,
+             "space": False}  # fmt: skip
+    fields = {f.name: f.default for f in dataclasses.fields(sstfill.METHODS[name])}
+    given = {k: other[k] for k in fields}
+    assert all(given[k] != fields[k] for k in fields)
+    door = {"sea": object(), "score": False, "seed": 17} | dict.fromkeys(ACCESSORS[accessor], object())
+    seen: dict[str, object] = {}
+    monkeypatch.setattr("sstfill.accessor.fill", lambda data, method, **how: seen.update(how, data=data, method=method))
+    monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
+    data = object()
+    getattr(accessor(data), name)(**(given | door))
+    assert seen == door | {"data": data, "method": sstfill.METHODS[name](**given)}
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_fill_follows_the_door(accessor: type) -> None:
+    door = {p.name: p.default for p in list(inspect.signature(sstfill.fill).parameters.values())[1:]}
+    mine = {p.name: p.default for p in list(inspect.signature(accessor.fill).parameters.values())[1:]}
+    assert mine == {k: v for k, v in door.items() if k not in {"variables", "together"} - ACCESSORS[accessor]}
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_modes_take_the_options_of_dineof(accessor: type) -> None:
+    options = {f.name: f.default for f in dataclasses.fields(sstfill.Dineof)}
+    wanted = {k: v for k, v in options.items() if k not in ("outliers", "return_modes")}
+    door = {k: v for k, v in DOOR.items() if k in {"sea"} | ACCESSORS[accessor]}
+    assert _keywords(accessor.dineof_modes) == wanted | door
+
+
+def test_score_and_plot_follow_their_functions() -> None:
+    for mine, theirs in ((DatasetGapfill.score, sstfill.score), (DatasetGapfill.plot, sstfill.plot.maps)):
+        expected = list(inspect.signature(theirs).parameters.values())[1:]
+        taken = list(inspect.signature(mine).parameters.values())[1:]
+        assert [(p.name, p.default, p.kind) for p in taken] == [(p.name, p.default, p.kind) for p in expected]
+    assert set(inspect.signature(DataArrayGapfill.score).parameters) == (
+        set(inspect.signature(DatasetGapfill.score).parameters) - {"variable"}
+    )
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_docstrings_explain_every_parameter(accessor: type) -> None:
+    for name, function in inspect.getmembers(accessor, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        assert set(parameters(function)) == set(inspect.signature(function).parameters) - {"self"}, name
+
+
+@pytest.mark.parametrize("name", sorted(sstfill.METHODS))
+def test_dataset_in_dataset_out(name: str, sea_and_clouds: xr.Dataset) -> None:
+    filled = getattr(sea_and_clouds.gapfill, name)(score=False)
+    expected = sstfill.fill(sea_and_clouds, name, score=False)
+    xr.testing.assert_identical(filled.drop_attrs(), expected.drop_attrs())
+    assert filled.sst.attrs == expected.sst.attrs
+    assert {"sst", "sst_error", "sst_source"} <= set(filled.data_vars)
+
+
+@pytest.mark.parametrize("name", sorted(sstfill.METHODS))
+def test_array_in_array_out(name: str, sea_and_clouds: xr.Dataset) -> None:
+    da = sea_and_clouds["sst"]
+    filled = getattr(da.gapfill, name)(score=False, sea=sea_and_clouds.sea)
+    expected = getattr(sea_and_clouds.gapfill, name)(score=False)["sst"]
+    assert isinstance(filled, xr.DataArray)
+    np.testing.assert_array_equal(filled.values, expected.values)
+    assert filled.name == "sst"
+    assert filled.dims == da.dims
+    assert filled.attrs["units"] == da.attrs["units"]
+    assert filled.attrs["sstfill_method"] == expected.attrs["sstfill_method"]
+    assert filled.attrs["ancillary_variables"] == da.attrs["ancillary_variables"]  # no link to what is not there
+
+
+def test_nameless_array(sea_and_clouds: xr.Dataset) -> None:
+    filled = sea_and_clouds["sst"].rename(None).drop_attrs().gapfill.fill("interpolate", score=False)
+    assert filled.name is None
+    assert "ancillary_variables" not in filled.attrs
+    assert filled.notnull().sum() > sea_and_clouds["sst"].notnull().sum()
+
+
+def test_the_object_is_left_alone(sea_and_clouds: xr.Dataset) -> None:
+    before = sea_and_clouds.copy(deep=True)
+    sea_and_clouds.gapfill.climatology(score=False)
+    sea_and_clouds["sst"].gapfill.climatology(score=False)
+    xr.testing.assert_identical(sea_and_clouds, before)
+    assert list(vars(sea_and_clouds.gapfill)) == ["_data"]
+
+
+def test_seed_serves_method_and_withheld_clouds(sea_and_clouds: xr.Dataset) -> None:
+    filled = sea_and_clouds.gapfill.dineof(modes=2, seed=5)
+    assert '"seed": 5' in filled.sst.attrs["sstfill_method"]
+    assert '"seed": 5' in filled.sst.attrs["sstfill_score"]
+
+
+def test_score(sea_and_clouds: xr.Dataset) -> None:
+    names = ["climatology", "interpolate"]
+    card = sea_and_clouds.gapfill.score(names, seed=3)
+    again = sea_and_clouds["sst"].gapfill.score(names, seed=3, sea=sea_and_clouds.sea)
+    assert isinstance(card, sstfill.Scorecard)
+    assert list(card.data.method) == names
+    np.testing.assert_array_equal(card.data.rmse, again.data.rmse)
+
+
+def test_plot(sea_and_clouds: xr.Dataset) -> None:
+    pytest.importorskip("cartopy")
+    figure = sea_and_clouds.gapfill.interpolate(score=False).gapfill.plot(time=2, layers=["observed", "filled"])
+    assert len(figure.axes) >= 2
+
+
+def test_modes_only(sea_and_clouds: xr.Dataset) -> None:
+    found = sea_and_clouds.gapfill.dineof_modes(modes=3)
+    assert set(found.data_vars) == {
+        f"sst_{part}" for part in ("spatial_mode", "temporal_mode", "singular_value", "explained_variance")
+    }
+    assert found.sizes["mode"] == 3
+    norms = (found.sst_temporal_mode**2).sum("time")
+    np.testing.assert_allclose(norms, 1, rtol=1e-4)
+    xr.testing.assert_equal(found, sea_and_clouds["sst"].gapfill.dineof_modes(modes=3, sea=sea_and_clouds.sea))
+
+
+def test_modes_of_two_variables_keep_their_own_number(sea_and_clouds: xr.Dataset) -> None:
+    """A first variable with fewer modes must not cut those of the second short."""
+    noise = np.random.default_rng(0).normal(size=sea_and_clouds.sst.shape)
+    poor = sea_and_clouds.sst.copy(data=noise.astype("f4")).where(sea_and_clouds.sst.notnull())
+    ds = xr.Dataset({"poor": poor, "sst": sea_and_clouds.sst})
+    alone = dineof_modes(ds, variables="sst").sizes["mode"]
+    few = dineof_modes(ds, variables="poor").sizes["mode"]
+    assert few < alone
+    for order in (["poor", "sst"], ["sst", "poor"]):
+        both = dineof_modes(ds, variables=order)
+        assert int(both.sst_singular_value.notnull().sum()) == alone
+        assert int(both.poor_singular_value.notnull().sum()) == few
+
+
+class TestInfo:
+    def test_ready(self, sea_and_clouds: xr.Dataset) -> None:
+        found = sea_and_clouds.gapfill.info()
+        (field,) = found.fields
+        assert (field.name, field.trouble) == ("sst", "")
+        assert field.facts["time"] == "2018-01-01 to 2018-01-12, 12 images, one each 1 d"
+        assert "cells of 5 x 5 km" in field.facts["grid"]
+        assert field.facts["sea"].endswith("from variable 'sea'")
+        sea = sea_and_clouds.sea == 1
+        share = 100 * float(sea_and_clouds.sst.isnull().where(sea).mean())
+        assert field.facts["gaps"].startswith(f"{share:.1f} % of the sea, ")
+        assert found.passed_over == {"sea": "int8 values, no field"}
+        assert "ready to fill" in str(found) == repr(found)
+
+    def test_trouble_is_what_fill_raises(self, sea_and_clouds: xr.Dataset) -> None:
+        times = sea_and_clouds.time.values
+        cases = {
+            "no gaps": sea_and_clouds.fillna({"sst": 1.0}),
+            "all land": sea_and_clouds.assign(sea=sea_and_clouds.sea * 0),
+            "nothing seen": sea_and_clouds.assign(sst=sea_and_clouds.sst * np.nan),
+            "infinite": sea_and_clouds.assign(sst=sea_and_clouds.sst.where(sea_and_clouds.sst < 18, np.inf)),
+            "backwards": sea_and_clouds.assign_coords(time=times[::-1]),
+            "twice": sea_and_clouds.assign_coords(time=np.repeat(times[::2], 2)),
+        }
+        for name, ds in cases.items():
+            with pytest.raises(sstfill.InputError) as raised:
+                sstfill.fill(ds, "interpolate", score=False)
+            assert describe(ds).fields[0].trouble == str(raised.value), name
+
+    def test_no_field(self, sea_and_clouds: xr.Dataset) -> None:
+        found = describe(sea_and_clouds.isel(time=0, drop=True))
+        assert found.fields == ()
+        assert "no time dimension" in found.passed_over["sst"]
+        assert "NO FIELD TO FILL" in str(found)
+
+    def test_variable_by_name(self, sea_and_clouds: xr.Dataset) -> None:
+        assert "no variable 'chl'" in describe(sea_and_clouds, variables="chl").trouble
+        assert "int8 values" in describe(sea_and_clouds, variables="sea").fields[0].trouble
+
+    def test_quality_variables(self, sea_and_clouds: xr.Dataset) -> None:
+        zeros = xr.zeros_like(sea_and_clouds.sst, dtype="int8").drop_attrs()
+        found = describe(sea_and_clouds.assign(quality_level=zeros, l2p_flags=zeros))
+        assert found.quality["quality_level"] == "levels 0 to 5"
+        assert "ice" in found.quality["l2p_flags"]
+
+    def test_lazy_data_give_the_same_words(self, sea_and_clouds: xr.Dataset) -> None:
+        assert str(describe(sea_and_clouds.chunk(time=5))) == str(describe(sea_and_clouds))
+
+    def test_without_dates_or_positions(self, sea_and_clouds: xr.Dataset) -> None:
+        bare = sea_and_clouds["sst"].drop_vars(["time", "lat", "lon"]).drop_attrs()
+        facts = bare.gapfill.info(sea=sea_and_clouds.sea.drop_vars(["lat", "lon"])).fields[0].facts
+        assert "no dates" in facts["time"]
+        assert "without latitude" in facts["grid"]
+        assert facts["sea"].endswith("as given")
+
+    def test_uneven_steps(self, sea_and_clouds: xr.Dataset) -> None:
+        found = describe(sea_and_clouds.isel(time=[0, 1, 2, 3, 9]))
+        assert "1 d to 6 d apart, mostly 1 d" in found.fields[0].facts["time"]

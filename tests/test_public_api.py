@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `import sstfill` gives, and what it must not load."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import types
+
+import pytest
+import xarray as xr
+
+import sstfill
+from sstfill.docstrings import parameters, summary
+
+PUBLIC = {
+    *("fill", "score", "Scorecard", "METHODS", "Method", "__version__"),
+    *("BayesEof", "Climatology", "Dineof", "Interpolate"),
+    *("DatasetGapfill", "DataArrayGapfill"),
+    *("SstfillError", "InputError", "OptionError", "ReadError", "WriteError"),
+    *("config", "errors", "evaluation", "gaps", "grid", "io", "methods", "metrics", "plot", "progress", "synthetic"),
+}
+HEAVY = ("torch", "cartopy", "matplotlib", "pydantic", "tqdm", "netCDF4", "zarr", "sstfill.cli")
+
+
+def test_public_names() -> None:
+    assert set(sstfill.__all__) == PUBLIC
+    assert len(sstfill.__all__) == len(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(sstfill, name) is not None
+
+
+def test_fill_is_the_function_and_its_module_stays_importable() -> None:
+    from sstfill.fill import fill
+
+    assert sstfill.fill is fill
+    assert isinstance(importlib.import_module("sstfill.fill"), types.ModuleType)
+    assert sstfill.fill is fill  # importing the module again does not take the name back
+
+
+def test_every_registered_method_is_exported() -> None:
+    assert {cls.__name__ for cls in sstfill.METHODS.values()} <= set(sstfill.__all__)
+
+
+def test_importing_registers_the_accessors() -> None:
+    assert isinstance(xr.Dataset().gapfill, sstfill.DatasetGapfill)
+    assert isinstance(xr.DataArray(1.0).gapfill, sstfill.DataArrayGapfill)
+
+
+@pytest.mark.parametrize("module", ["sstfill", "sstfill.plot"])
+def test_import_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_parameters_of_a_docstring() -> None:
+    class Options:
+        """Do a thing.
+
+        Parameters
+        ----------
+        one, two
+            Text of both,
+            on two lines.
+        three : int
+            Another.
+
+        References
+        ----------
+        four
+            No parameter.
+        """
+
+    assert parameters(Options) == {"one": "Text of both, on two lines.", "two": "Text of both, on two lines.",
+                                   "three": "Another."}  # fmt: skip
+    assert summary(Options) == "Do a thing"
+    assert parameters(types.SimpleNamespace(__doc__=None)) == {}
+
+
+@pytest.mark.parametrize("name", sorted(sstfill.METHODS))
+def test_every_option_of_every_method_is_explained(name: str) -> None:
+    import dataclasses
+
+    cls = sstfill.METHODS[name]
+    said = parameters(cls)
+    assert set(said) == {f.name for f in dataclasses.fields(cls)}
+    assert all(said.values())
