@@ -15,18 +15,19 @@ log = logging.getLogger(__name__)
 
 
 def placed(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
-    """Give a field on some or all canonical dims, and perhaps others, the layout of the user's: dims and coordinates."""
+    """Lay a field out like the user's: `field` has some or all dims of `obs`, which are those of `like` renamed."""
     names = dict(zip(obs.dims, grid.axes(like).dims, strict=True))
     bare = xr.DataArray(xr.Variable([names.get(d, d) for d in field.dims], field.data, field.attrs))
     other = [d for d in field.dims if d not in names]
     if set(obs.dims) <= set(field.dims):
         bare = bare.expand_dims([d for d in like.dims if d not in bare.dims])
-    placed = bare.transpose(*other, *(d for d in like.dims if d in bare.dims))
+    bare = bare.transpose(*other, *(d for d in like.dims if d in bare.dims))
     coords = {d: field[d].variable for d in other if d in field.coords}
-    return placed.assign_coords(coords | {n: c for n, c in like.coords.items() if set(c.dims) <= set(placed.dims)})
+    return bare.assign_coords(coords | {n: c for n, c in like.coords.items() if set(c.dims) <= set(bare.dims)})
 
 
 def error_attrs(name: str, like: xr.DataArray) -> dict[str, str]:
+    """Attributes of the error of `like`, which is called `name`."""
     standard = like.attrs.get("standard_name")
     return {
         "long_name": f"expected error (one standard deviation) of filled {like.attrs.get('long_name', name)}",
@@ -62,7 +63,9 @@ def unfilled(ds: xr.Dataset, name: str) -> xr.Dataset:
     first = words.index(str(source.name))  # the user's own companions are named before
     ours = [w for w in words[first:] if w.startswith(f"{name}_")]
     bare = ds[name].where(source == gaps.SOURCE_FLAGS["observed"])
-    bare.attrs = {k: v for k, v in ds[name].attrs.items() if k != "ancillary_variables" and k[:8] != "sstfill_"}
+    bare.attrs = {
+        k: v for k, v in ds[name].attrs.items() if k != "ancillary_variables" and not k.startswith("sstfill_")
+    }
     if kept := [w for w in words if w not in ours]:
         bare.attrs["ancillary_variables"] = " ".join(kept)
     bare.encoding = ds[name].encoding

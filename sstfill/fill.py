@@ -115,13 +115,14 @@ class _Job:
     @classmethod
     def of(cls, ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, withheld: xr.DataArray | None) -> _Job:
         fields = [grid.standardise(ds[n]) for n in names]
+        obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         surveys = [gaps.survey(f) for f in fields]
-        wet = _locked(_sea(fields[0], sea if sea is not None else grid.find_sea(ds), surveys).compute())
+        given = sea if sea is not None else grid.find_sea(ds.drop_vars(names))
+        wet = _locked(_sea(fields[0], given, surveys).compute())
         for name, field, found in zip(names, fields, surveys, strict=True):
             _check(name, field, found, wet)
         n_sea = int(wet.sum()) * fields[0].sizes["time"]
         missing = sum(n_sea - int(s.pixel_count.where(wet, 0).sum()) for s in surveys)
-        obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
         return cls(names, obs, wet, _hidden(withheld, fields[0], obs), fingerprint, missing)
 

@@ -16,7 +16,7 @@ from sstfill.methods.base import register
 from sstfill.methods.crossvalidation import cloud_points, random_points
 from sstfill.methods.dineof_fit import DineofFit, Fitted
 from sstfill.methods.eof_error import with_error
-from sstfill.methods.lowrank import as_fields
+from sstfill.methods.lowrank import as_fields, residual_sigma
 from sstfill.methods.matrix import ObservationMatrix, pack
 from sstfill.methods.threads import blas_threads
 
@@ -114,10 +114,10 @@ class Dineof:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.fit(obs, sea)
         ratio = overlap(self.error_length, *grid.cell_km(obs.isel(variable=0, missing_dims="ignore")))
-        low = with_error(fitted.modes, matrix, ratio)
+        low = with_error(fitted.modes, matrix, ratio if "lat" in obs.coords else 1.0)
         found = as_fields(low, matrix, obs)
         if self.outliers:
-            found["outlier"] = outlier_test.outliers(obs, found["mean"], found["error"])
+            found["outlier"] = outlier_test.outliers(obs, found["mean"], residual_sigma(low, matrix, obs))
         if self.return_modes:
             found = found.merge(modes_dataset(fitted, matrix, obs))
         found.attrs = fitted.diagnostics()

@@ -104,7 +104,7 @@ class DineofFit:
             inside = pixels[np.minimum(at, size - 1)] == pixel
             points, truth = time[inside] * size + at[inside], truth[inside]
         if not in_place:
-            X, missing = (np.ascontiguousarray(a[:, pixels]) for a in (X, missing))
+            X, missing = (np.take(a, pixels, axis=1) for a in (X, missing))
         trials: list[_Trial] = []
         for alpha in track(alphas, "DINEOF: counting modes", len(alphas)):
             trials.append(self._sweep(X if len(alphas) == 1 else X.copy(), missing, points, truth, days, alpha, deviation))

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 BLOCK = 2048
 """Pixels handled at once, so that a block of the matrix stays in the processor's cache."""
+POINTS = 65_536
+"""Withheld points compared at once."""
 
 
 class Modes(NamedTuple):
@@ -64,6 +66,7 @@ class Warm:
         if have < width:
             fresh = self.rng.standard_normal((len(X), width - have)).astype(X.dtype)
             self.subspace = fresh if self.subspace is None else np.concatenate([self.subspace, fresh], 1)
+        assert self.subspace is not None
         Q = np.linalg.qr(self.subspace[:, :width])[0]
         for _ in range(self.first_steps if have < width else 1):
             Q = np.linalg.qr(F @ (X @ (X.T @ (F.T @ Q))))[0]
@@ -183,5 +186,9 @@ def sweep(
 def rmse_at(points: NDArray, truth: NDArray, modes: Modes) -> float:
     """Root mean square error of the truncated decomposition at flat positions of the matrix."""
     times, pixels = np.divmod(points, len(modes.U))
-    estimate = np.einsum("ij,ij->i", modes.V[times].astype(np.float64), (modes.U * modes.s)[pixels])
-    return float(np.sqrt(np.mean((estimate - truth) ** 2)))
+    squares = 0.0
+    for start in range(0, len(points), POINTS):
+        some = slice(start, start + POINTS)
+        amplitudes = modes.V[times[some]].astype(np.float64) * modes.s
+        squares += float(np.square(np.einsum("ij,ij->i", amplitudes, modes.U[pixels[some]]) - truth[some]).sum())
+    return float(np.sqrt(squares / len(points)))

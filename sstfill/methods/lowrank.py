@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -57,6 +58,21 @@ class LowRank:
         return out + np.asarray(self.noise, out.dtype)
 
 
+def residual_sigma(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.DataArray:
+    """Expected distance of an observation that was used from its own reconstruction.
+
+    Its variance is ``mu2 - u^T Cov(c_t) u``, the noise less the error of the mean: the mean has been drawn to it.
+    (At least a twentieth of the noise, where the modes hang on few observations.)
+    """
+    scale = matrix.scale.astype(np.float32)
+
+    def sigma(times: slice) -> NDArray:
+        noise = np.asarray(low.noise, low.patterns.dtype)
+        return np.sqrt(np.maximum(2 * noise - low.variance(times), 0.05 * noise)) * scale
+
+    return lay_out(sigma, np.dtype("f4"), matrix, obs)
+
+
 def as_fields(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
     """Lay mean and error of a decomposition out on the grid of `obs`; lazy (chunked along time) where `obs` is."""
     dtype = obs.dtype  # the two functions below travel with each Dask task; they must not hold `obs`
@@ -68,13 +84,15 @@ def as_fields(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.
     def error(times: slice) -> NDArray:
         return (np.sqrt(low.variance(times)) * scale).astype(np.float32, copy=False)
 
-    return xr.Dataset({"mean": _lay_out(mean, dtype, matrix, obs),
-                       "error": _lay_out(error, np.dtype("f4"), matrix, obs)})  # fmt: skip
+    return xr.Dataset({"mean": lay_out(mean, dtype, matrix, obs),
+                       "error": lay_out(error, np.dtype("f4"), matrix, obs)})  # fmt: skip
 
 
-def _lay_out(evaluate: Evaluate, dtype: np.dtype, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.DataArray:
+def lay_out(evaluate: Evaluate, dtype: np.dtype, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.DataArray:
+    """Put what `evaluate` says of a slice of images ``(times, pixels)`` on the grid of `obs`; lazy where `obs` is."""
     order = ("time", *(d for d in obs.dims if d != "time"))
     template = obs.transpose(*order)
+    values: Any
     if obs.chunks is None:
         values = np.empty(template.shape, dtype)
         for slab in time_slabs(template):

@@ -89,7 +89,7 @@ def pack(
         obs = obs.transpose("variable", "time", ...)
     copies = obs.sizes.get("variable", 1)
     at_sea = np.flatnonzero(np.tile(sea.values.ravel(), copies))
-    values = np.empty((obs.sizes["time"], at_sea.size), dtype)
+    values: NDArray = np.empty((obs.sizes["time"], at_sea.size), dtype)
     observed = np.empty(values.shape, bool)
     for slab in time_slabs(obs):
         images = np.asarray(obs.isel(time=slab).data)
@@ -99,7 +99,8 @@ def pack(
         observed[slab] = np.isfinite(values[slab])
     pixels, times = at_sea, np.arange(len(values))
     keep = observed.any(0) & (observed.sum(0) / len(values) >= min_pixel_coverage)
-    use = np.array([np.count_nonzero(row & keep) for row in observed]) / max(1, np.count_nonzero(keep)) >= min_image_coverage
+    shown = np.array([np.count_nonzero(row & keep) for row in observed])
+    use = shown / max(1, np.count_nonzero(keep)) >= min_image_coverage
     if not use.all():
         keep &= observed[use].any(0)
         values, observed, times = values[use], observed[use], times[use]

@@ -14,11 +14,11 @@ BOX = 20
 """Half width of the median test's box, in pixels."""
 
 
-def outliers(obs: xr.DataArray, mean: xr.DataArray, error: xr.DataArray) -> xr.DataArray:
+def outliers(obs: xr.DataArray, mean: xr.DataArray, sigma: xr.DataArray) -> xr.DataArray:
     """Flag suspect observations: 1 where the weighted index reaches 2, else 0 (lazy where `obs` is).
 
     The index is ``1/4 EOF test + 1/2 proximity + 1/4 median test``: how far the observation lies from the
-    reconstruction in units of its expected error, standardised by median and MAD over the image; 3 beside a gap, else
+    reconstruction in units of its expected distance (`sigma`), standardised by median and MAD over the image; 3 beside a gap, else
     0; how far it lies from the median of a box around it, in units of the box's MAD.
 
     References
@@ -27,9 +27,9 @@ def outliers(obs: xr.DataArray, mean: xr.DataArray, error: xr.DataArray) -> xr.D
     (2012), Remote Sensing of Environment 119, 84-91.
     """
     space = [d for d in obs.dims if d not in ("time", "variable")]
-    obs, mean, error = (a.chunk({d: -1 for d in space}) if a.chunks else a for a in (obs, mean, error))
+    obs, mean, sigma = (a.chunk({d: -1 for d in space}) if a.chunks else a for a in (obs, mean, sigma))
     index = xr.apply_ufunc(
-        outlier_index, obs, mean, error, input_core_dims=[space] * 3, output_core_dims=[space], vectorize=True,
+        outlier_index, obs, mean, sigma, input_core_dims=[space] * 3, output_core_dims=[space], vectorize=True,
         dask="parallelized", output_dtypes=[np.float32],
     )  # fmt: skip
     flag = (index >= THRESHOLD).astype(np.int8).transpose(*obs.dims)
@@ -38,12 +38,12 @@ def outliers(obs: xr.DataArray, mean: xr.DataArray, error: xr.DataArray) -> xr.D
     )
 
 
-def outlier_index(obs: NDArray, mean: NDArray, error: NDArray) -> NDArray[np.float32]:
+def outlier_index(obs: NDArray, mean: NDArray, sigma: NDArray) -> NDArray[np.float32]:
     """Index of one image ``(y, x)``; NaN where nothing is observed."""
     seen = np.isfinite(obs)
     if not seen.any():
         return np.full(obs.shape, np.nan, np.float32)
-    departure = np.abs(np.where(seen, obs - mean, np.nan)) / error
+    departure = np.abs(np.where(seen, obs - mean, np.nan)) / sigma
     eof = np.abs(departure - np.nanmedian(departure)) / _mad(departure)
     proximity = 3.0 * binary_dilation(~seen, np.ones((3, 3)), border_value=0)
     index = WEIGHTS[0] * eof + WEIGHTS[1] * proximity + WEIGHTS[2] * _median_test(np.where(seen, obs, np.nan))

@@ -40,7 +40,8 @@ class Variogram:
         [0.5, 2.0]
         """
         n = len(days)
-        steps = np.unique(np.round(np.geomspace(1, max(1, n - 1), LAGS)).astype(int)) if n > 1 else []
+        steps: NDArray = np.unique(np.round(np.geomspace(1, max(1, n - 1), LAGS)).astype(int))
+        steps = steps[steps < n]
         found = []
         for step in steps:
             squares = np.square(series[:, step:] - series[:, :-step], dtype=np.float64)
