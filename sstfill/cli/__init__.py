@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from sstfill.cli.memory import return_large_blocks
 from sstfill.cli.parser import parse
 from sstfill.cli.terminal import complain, messages, say
 from sstfill.errors import SstfillError
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    return_large_blocks()
     try:
         _run(words)
     except SstfillError as error:

@@ -17,8 +17,8 @@ from sstfill import grid, io
 from sstfill.errors import InputError, OptionError, WriteError, unknown
 from sstfill.io.write import SUFFIXES
 
-LARGE = 500e6  # bytes; a larger series is read block by block
-BLOCK = 64e6  # bytes of one variable in a block of images
+LARGE = 50e6  # bytes; a larger series is read block by block
+BLOCK = 16e6  # bytes of one variable in a block of images
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:

@@ -18,8 +18,9 @@ from sstfill.progress import track
 ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.3)
 """Filter strengths that ``alpha="auto"`` tries, in units of the smallest time step squared."""
 RELAXATION = 1.7
-SAMPLE, SAMPLE_PER_IMAGE, SAMPLE_CELLS = 5000, 25, 2_000_000
-"""Modes are counted on this many pixels, per image this many, or so many values; whichever is most."""
+SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
+LEAST_SAMPLE, MOST_SAMPLE = 2_000_000, 8_000_000
+"""Modes are counted on so many pixels, so many per image, or so many values at least; and so many values at most."""
 LEAST_RIDGE = 1e-5
 """Keeps the regression of a pixel with fewer observations than modes solvable, however small the error."""
 
@@ -92,7 +93,7 @@ class DineofFit:
     ) -> tuple[_Trial, bool]:
         """Sweep the mode counts: on `X` itself if there is one filter to try and the matrix is small, else on copies."""
         n, m = X.shape
-        size = max(SAMPLE, SAMPLE_PER_IMAGE * n, SAMPLE_CELLS // n)
+        size = max(SAMPLE, min(max(SAMPLE_PER_IMAGE * n, LEAST_SAMPLE // n), MOST_SAMPLE // n))
         sampled = not self.exact and m > 1.5 * size
         alphas = self._alphas(days)
         in_place = not sampled and len(alphas) == 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 BLOCK = 2048
 """Pixels handled at once, so that a block of the matrix stays in the processor's cache."""
-POINTS = 65_536
+POINTS = 16_384
 """Withheld points compared at once."""
 
 
@@ -73,6 +73,7 @@ class Warm:
         Y = X.T @ (F.T @ Q)
         eigenvalues, rotation = np.linalg.eigh(gram(Y))
         self.subspace = Q @ rotation[:, ::-1].astype(X.dtype)
+        del Y  # as large as the patterns that come next
         return _modes(X, self.subspace[:, :n], eigenvalues[::-1][:n])
 
 
@@ -89,7 +90,8 @@ def _modes(X: NDArray, V: NDArray, eigenvalues: NDArray) -> Modes:
     U = X.T @ V
     norm = np.sqrt(np.einsum("ij,ij->j", U, U, dtype=np.float64))
     s = np.sqrt(np.maximum(eigenvalues, 0))
-    return Modes(U / np.where(norm > 0, norm, 1).astype(X.dtype), s.astype(X.dtype), np.ascontiguousarray(V))
+    U /= np.where(norm > 0, norm, 1).astype(X.dtype)
+    return Modes(U, s.astype(X.dtype), np.ascontiguousarray(V))
 
 
 @dataclass
@@ -115,7 +117,9 @@ class Iteration:
     def converge(self, X: NDArray, missing: NDArray, n: int, decompose: Decompose, *, at_least: int = 1) -> Modes:
         """Iterate with `n` modes; `X` ``(times, pixels)`` is changed in place where `missing`."""
         count, relaxation, last = max(1, int(missing.sum())), self.relaxation, np.inf
+        modes: Modes | None = None
         for i in range(self.max_iterations):
+            modes = None  # let go of the last patterns before the next are made
             modes = decompose(X, n)
             change = np.sqrt(substitute(X, missing, modes, relaxation) / count) / self.deviation
             self.done += 1
@@ -124,16 +128,17 @@ class Iteration:
             if change > 1.5 * last:
                 relaxation = 1.0
             last = change
+        assert modes is not None
         return modes
 
 
 def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1.0) -> float:
     """Move the missing values of `X` towards the truncated decomposition, in place; return the summed squared change."""
-    scaled = modes.U * modes.s
+    amplitudes = modes.V * modes.s
     total = 0.0
     for start in range(0, X.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
-        change = modes.V @ scaled[block].T
+        change = amplitudes @ modes.U[block].T
         change -= X[:, block]
         change *= missing[:, block]
         total += float(np.vdot(change, change))

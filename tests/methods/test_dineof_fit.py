@@ -54,7 +54,7 @@ def test_fast_is_exact_within_the_tolerance():
 def test_counting_on_a_sample_of_pixels(monkeypatch):
     whole, truth = series(np.float32)
     everything = fitted(whole, alpha=0.0)
-    for name, value in {"SAMPLE": 150, "SAMPLE_PER_IMAGE": 1, "SAMPLE_CELLS": 1}.items():
+    for name, value in {"SAMPLE": 150, "SAMPLE_PER_IMAGE": 1, "LEAST_SAMPLE": 1}.items():
         if hasattr(dineof_fit, name):
             monkeypatch.setattr(dineof_fit, name, value)
     part, _ = series(np.float32)
