@@ -19,13 +19,17 @@ COMMON = {"alpha": 0.01, "filter_iterations": 3, "tolerance": 1e-3, "max_iterati
 def main() -> None:
     shipped = xr.open_dataset(SHARED / "bench" / "dineof_alboran2017" / "DINEOF_diagnostics.nc")["valc"].values[:5]
     rows = [["Fortran (shipped output)", int(shipped.argmin()) + 1, float(shipped.min()), 0.0, 1.9, "514"]]
-    for label, exact, dtype in (("sstfill, solver='reference'", True, np.float64), ("sstfill, solver='fast'", False, np.float32)):
+    for label, exact, dtype in (
+        ("sstfill, solver='reference'", True, np.float64),
+        ("sstfill, solver='fast'", False, np.float32),
+    ):
         matrix, points, days = packed(SHARED / "dineof" / "alboran_sst.nc", dtype=dtype)
         with timed() as clock:
             fitted = DineofFit(exact=exact, **COMMON)(matrix, points, days)
         off = 100 * (fitted.cv_error / shipped.min() - 1)
         rows.append([label, len(fitted.modes.s), fitted.cv_error, off, clock.cpu, fitted.iterations])
-    text = heading("DINEOF: the reference's Alboran example", data="22,186 pixels x 10 images, alpha 0.01, toliter 1e-3",
+    text = heading("DINEOF: the reference's Alboran example",
+                   data="22,186 pixels x 10 images, alpha 0.01, toliter 1e-3",
                    withheld=f"{len(points)} points, the reference's own (gfortran generator, seed {SEED})")  # fmt: skip
     publish("dineof_reference", text + table(
         ["program", "EOFs", "CV rmse (degC)", "off by %", "CPU s", "iterations"], rows) +

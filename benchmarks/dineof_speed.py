@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time, memory and error of DINEOF on the reference sizes, against the Fortran program and its BLAS fork.
 
-Each case is one `sstfill fill ... --no-score` in a process of its own, from the start of Python to the file written; the
-error is then measured on the reference's own withheld points and, where the truth is known, at the missing pixels.
+Each case is one `sstfill fill ... --no-score` in a process of its own, from the start of Python to the file written;
+the error is then measured on the reference's own withheld points and, where the truth is known, at the missing pixels.
 
 Run: OMP_NUM_THREADS=2 python benchmarks/dineof_speed.py [s m l xl]
 """
@@ -108,8 +108,11 @@ def main(cases: list[str]) -> None:
         text = heading("DINEOF: time, memory, error", threads=os.environ.get("OMP_NUM_THREADS", "all"),
                        inputs="s 5,011 x 100; m 20,044 x 200; l 50,025 x 365; xl 100,485 x 700 (seed 4); 60 % cloud",
                        measured="whole command, start of Python to file written, one process")  # fmt: skip
-        text += table(["case", "program", "CPU s", "wall s", "peak MB", "EOFs", "speed-up (CPU)", "rmse at missing"], rows)
-        text += f"\nCV rmse on the points that the reference draws with seed {SEED} (toliter 1e-3, alpha 0.01, numit 3):\n\n"
+        text += table(
+            ["case", "program", "CPU s", "wall s", "peak MB", "EOFs", "speed-up (CPU)", "rmse at missing"], rows
+        )
+        text += f"\nCV rmse on the points that the reference draws with seed {SEED} "
+        text += "(toliter 1e-3, alpha 0.01, numit 3):\n\n"
         text += table(["case", "Fortran", "sstfill", "difference", "EOFs", "CPU s of the fit"], errors)
         text += ("\nFortran figures: measured for the project on two shared cores with one thread; l and xl "
                  "extrapolated there, as is the fork's xl.\n")  # fmt: skip

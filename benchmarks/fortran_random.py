@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference program's cross-validation points: libgfortran's random numbers, drawn as DINEOF's manual run draws them.
+"""The reference program's cross-validation points: libgfortran's random numbers, drawn as DINEOF draws them.
 
 libgfortran documents its generator as xoshiro256** (Blackman & Vigna 2018, public domain), the seed array combined with
 four constants; checked here against the points that the reference shipped with its Alboran example.

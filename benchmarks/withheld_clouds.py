@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every method on every real series at hand, scored on withheld clouds.
 
-Three kinds of case: series whose withheld clouds came with them (the Fortran program was run on the same); cloudy series under
-clouds transplanted from their other dates (three seeds pooled); and gap-free series put under synthetic clouds
+Three kinds of case: series whose withheld clouds came with them (the Fortran program was run on them); cloudy series
+under clouds transplanted from their other dates (three seeds pooled); and gap-free series put under synthetic clouds
 that stay for days, scored at all hidden pixels against the truth.
 
 Run: OMP_NUM_THREADS=2 python benchmarks/withheld_clouds.py
@@ -84,12 +84,17 @@ def main() -> None:
         if wanted and wanted not in case.lower():
             continue
         rows += row(case, judge(*arguments), fortran)
-        print(*rows[-len(METHODS):], sep="\n", flush=True)
-    text = heading("Withheld clouds: every method on every real series", seed=SEED, repeats=f"{REPEATS} (cloudy series)",
+        print(*rows[-len(METHODS) :], sep="\n", flush=True)
+    text = heading("Withheld clouds: every method on every real series", seed=SEED,
+                   repeats=f"{REPEATS} (cloudy series)",
                    hidden="10 % of the observed pixels (cloudy series); 60 % under clouds of 5 days (gap-free series)",
                    options="defaults of each method")  # fmt: skip
-    text += table(["case", "method", "RMSE", "MAE", "bias", "in 68 %", "in 95 %", "pixels", "Fortran DINEOF RMSE"], rows)
-    text += "\n`in 68 %`: share of the withheld pixels within the stated 68 % interval; units are those of the variable.\n"
+    text += table(
+        ["case", "method", "RMSE", "MAE", "bias", "in 68 %", "in 95 %", "pixels", "Fortran DINEOF RMSE"], rows
+    )
+    text += (
+        "\n`in 68 %`: share of the withheld pixels within the stated 68 % interval; units are those of the variable.\n"
+    )
     if not wanted:
         publish("withheld_clouds", text)
 

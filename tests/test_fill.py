@@ -514,6 +514,10 @@ def test_how_often_lazy_data_are_read(score, computes):
     with dask.config.set(scheduler=counting):
         out = fill(field((12, 6, 7), masks="clouds").chunk(time=5), Spy(), score=score)
         assert counting.computes == computes
+        sea = field()[0].notnull().chunk(lat=2)
+        counting.computes = 0
+        fill(field().chunk(time=5), Spy(), sea=sea, score=False)
+        assert counting.computes == 2  # one more for a mask that is lazy itself
     assert all(v.chunks is not None for v in out.data_vars.values())
 
 
@@ -562,3 +566,28 @@ def test_no_method_named_takes_the_best(case):
     expected = {"interpolate"} if "walks" in case else {"dineof", "bayes_eof"}
     assert strict(out["sst"].attrs["sstfill_method"])["name"] in expected
     assert strict(out["sst"].attrs["sstfill_score"])["n"] > 50
+
+
+# --- real files
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("dineof/alboran_s42_input.nc", "sst"),
+        ("real/alboran_l3s_2022.nc", "sst"),
+        ("real/SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012_a_example.nc", "sea_surface_temperature"),
+    ],
+)
+def test_real_files(shared_data, tmp_path, file, name):
+    """Packed, on disk, with masks that call land what was observed: filled lazily, written, and read again."""
+    source = shared_data / file
+    with sio.open(source, variables=name, chunks={}) as ds:
+        sea = None if ds[name].sizes["time"] > 1 else ds[name][0].notnull() | (ds[name][0].isnull())
+        sio.write(fill(ds, Interpolate(), sea=sea), tmp_path / "a.nc", source=source)
+        with sio.open(tmp_path / "a.nc") as out:
+            seen, flags = ds[name].notnull().values, out[f"{name}_source"].values
+            np.testing.assert_array_equal(out[name].values[seen], ds[name].values[seen])
+            np.testing.assert_array_equal(flags == OBSERVED, seen)
+            assert (flags == FILLED).any() and np.isnan(out[name].values[flags >= NOT_FILLED]).all()
+            assert out[name].encoding["dtype"] == ds[name].encoding["dtype"]

@@ -88,8 +88,8 @@ def score(
     sea
         True at sea; see `sstfill.grid.sea_mask`.
     calibrate
-        Judge the error as `fill` states it: scaled on further clouds, hidden among what the method still sees. Each fill
-        then takes twice as long. False judges the error as the method gives it.
+        Judge the error as `fill` states it: scaled on further clouds, hidden among what the method still sees. Each
+        fill then takes twice as long. False judges the error as the method gives it.
 
     Returns
     -------
@@ -115,7 +115,9 @@ def score(
     samples = []
     for number in range(seed, seed + repeats):
         withheld = transplant_clouds(field, wet, share=share, seed=number, clouds=clouds)
-        estimates = {label: _refill(field, method, wet, withheld, number, calibrate) for label, method in chosen.items()}
+        estimates = {
+            label: _refill(field, method, wet, withheld, number, calibrate) for label, method in chosen.items()
+        }
         samples.append(_sample(field, field, wet, withheld, estimates))
     source = "other dates" if clouds is None else "given"
     return _scorecard(field, samples, {"seed": seed, "repeats": repeats, "clouds": source})

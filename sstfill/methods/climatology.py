@@ -19,7 +19,7 @@ from sstfill.methods.regression import regress, second_moments
 
 YEAR = 365.2425
 RIDGE = 0.5
-"""Weight of the prior that the seasonal cycle is nil, in observations; it matters for pixels seen in one season only."""
+"""Weight of the prior that the seasonal cycle is nil, in observations; matters for pixels seen in one season only."""
 
 
 @register

@@ -130,7 +130,9 @@ class Dineof:
             min_pixel_coverage=self.min_pixel_coverage, min_image_coverage=self.min_image_coverage,
         )  # fmt: skip
         if len(matrix.times) < self.min_times:
-            raise OptionError(f"min_image_coverage={self.min_image_coverage} leaves {len(matrix.times)} images; lower it")
+            raise OptionError(
+                f"min_image_coverage={self.min_image_coverage} leaves {len(matrix.times)} images; lower it"
+            )
         if self.cross_validation == "clouds":
             points = cloud_points(matrix, obs, sea, self.seed)
         else:

@@ -63,7 +63,7 @@ class DineofFit:
     seed: int = 0
 
     def __call__(self, matrix: ObservationMatrix, points: NDArray, days: NDArray) -> Fitted:
-        """Fit `matrix` (its gaps are filled in place), with the values at flat positions `points` set aside to count."""
+        """Fit `matrix` (its gaps are filled in place), with the values at flat positions `points` set aside."""
         X, deviation = matrix.values, matrix.deviation
         assert X.flags.c_contiguous and matrix.observed.flags.c_contiguous, "flat positions need C order"
         truth = X.ravel()[points]
@@ -91,7 +91,7 @@ class DineofFit:
     def _count(
         self, X: NDArray, missing: NDArray, points: NDArray, truth: NDArray, days: NDArray, deviation: float
     ) -> tuple[_Trial, bool]:
-        """Sweep the mode counts: on `X` itself if there is one filter to try and the matrix is small, else on copies."""
+        """Sweep the mode counts: on `X` itself for one filter and a small matrix, else on copies."""
         n, m = X.shape
         size = max(SAMPLE, min(max(SAMPLE_PER_IMAGE * n, LEAST_SAMPLE // n), MOST_SAMPLE // n))
         sampled = not self.exact and m > 1.5 * size
@@ -108,14 +108,23 @@ class DineofFit:
             X, missing = (np.take(a, pixels, axis=1) for a in (X, missing))
         trials: list[_Trial] = []
         for alpha in track(alphas, "DINEOF: counting modes", len(alphas)):
-            trials.append(self._sweep(X if len(alphas) == 1 else X.copy(), missing, points, truth, days, alpha, deviation))
+            trials.append(
+                self._sweep(X if len(alphas) == 1 else X.copy(), missing, points, truth, days, alpha, deviation)
+            )
             errors = [self._error(trial) for trial in trials[-3:]]
             if len(errors) == 3 and errors[2] > errors[1] > errors[0]:
                 break  # a stronger filter only does worse
         return min(trials, key=self._error), in_place
 
     def _sweep(
-        self, X: NDArray, missing: NDArray, points: NDArray, truth: NDArray, days: NDArray, alpha: float, deviation: float
+        self,
+        X: NDArray,
+        missing: NDArray,
+        points: NDArray,
+        truth: NDArray,
+        days: NDArray,
+        alpha: float,
+        deviation: float,
     ) -> _Trial:
         time_filter = diffusion_filter(days, alpha, self.filter_iterations)
         run = self._run(deviation)
@@ -156,4 +165,3 @@ def start(X: NDArray, missing: NDArray, swept: Sweep) -> None:
     for part in regress(X, observed, V, second_moments(V), ridge):
         X[:, part.pixels] += (V @ part.patterns.T) * ~observed[:, part.pixels]
     np.logical_not(observed, out=missing)
-

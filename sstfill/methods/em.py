@@ -20,7 +20,7 @@ POINTS = 16_384
 
 
 class Modes(NamedTuple):
-    """A truncated decomposition ``X^T = U diag(s) V^T``: U ``(pixels, modes)``, s ``(modes,)``, V ``(times, modes)``."""
+    """``X^T = U diag(s) V^T``, truncated: U ``(pixels, modes)``, s ``(modes,)``, V ``(times, modes)``."""
 
     U: NDArray
     s: NDArray
@@ -133,7 +133,7 @@ class Iteration:
 
 
 def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1.0) -> float:
-    """Move the missing values of `X` towards the truncated decomposition, in place; return the summed squared change."""
+    """Move the missing values of `X` towards the decomposition, in place; return the summed squared change."""
     amplitudes = modes.V * modes.s
     total = 0.0
     for start in range(0, X.shape[1], BLOCK):
@@ -157,8 +157,15 @@ class Sweep(NamedTuple):
 
 
 def sweep(
-    X: NDArray, missing: NDArray, points: NDArray, truth: NDArray, most: int, decompose: Decompose, run: Iteration,
-    *, fixed: bool = False,
+    X: NDArray,
+    missing: NDArray,
+    points: NDArray,
+    truth: NDArray,
+    most: int,
+    decompose: Decompose,
+    run: Iteration,
+    *,
+    fixed: bool = False,
 ) -> Sweep:
     """Try 1 to `most` modes, warm-started; stop when the cross-validation error rose three times in a row.
 

@@ -71,7 +71,7 @@ class Interpolate:
 
 
 def _sample(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
-    """Series of some sea pixels, ``(pixels, times)``: whole rows of the image, spread over it, about `SAMPLE` pixels."""
+    """Series of some sea pixels, ``(pixels, times)``: whole rows, spread over the image, about `SAMPLE` pixels."""
     rows, columns = obs.dims[1:]
     per_row = max(1.0, float(sea.sum()) / obs.sizes[rows])
     step = max(1, int(obs.sizes[rows] * per_row / SAMPLE))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A field as a few modes: ``x_it = offset_i + scale_i u_i . c_t``, with its expected error; evaluated when asked for."""
+"""A field as a few modes: ``x_it = offset_i + scale_i u_i . c_t``, with its error; evaluated when asked for."""
 
 from __future__ import annotations
 

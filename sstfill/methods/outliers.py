@@ -18,8 +18,8 @@ def outliers(obs: xr.DataArray, mean: xr.DataArray, sigma: xr.DataArray) -> xr.D
     """Flag suspect observations: 1 where the weighted index reaches 2, else 0 (lazy where `obs` is).
 
     The index is ``1/4 EOF test + 1/2 proximity + 1/4 median test``: how far the observation lies from the
-    reconstruction in units of its expected distance (`sigma`), standardised by median and MAD over the image; 3 beside a gap, else
-    0; how far it lies from the median of a box around it, in units of the box's MAD.
+    reconstruction in units of its expected distance (`sigma`), standardised by median and MAD over the image; 3 beside
+    a gap, else 0; how far it lies from the median of a box around it, in units of the box's MAD.
 
     References
     ----------
