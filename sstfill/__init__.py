@@ -10,7 +10,7 @@ The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this pack
 ['sst', 'sst_source', 'sst_error']
 """
 
-from sstfill import config, errors, evaluation, gaps, grid, io, methods, metrics, plot, progress, synthetic
+from sstfill import config, errors, evaluation, gaps, grid, io, methods, metrics, plot, progress, sea, synthetic
 from sstfill.accessor import DataArrayGapfill, DatasetGapfill
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
 from sstfill.evaluation import Scorecard, score
@@ -46,5 +46,6 @@ __all__ = [
     "plot",
     "progress",
     "score",
+    "sea",
     "synthetic",
 ]

@@ -15,6 +15,7 @@ from sstfill.errors import InputError, OptionError, SstfillError
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
 from sstfill.methods import METHODS
+from sstfill.sea import find_sea, sea_mask
 
 FLAGS = ("quality_level", "l2p_flags")
 
@@ -175,9 +176,9 @@ def _grid(field: xr.DataArray) -> str:
 
 
 def _gaps(ds: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None) -> dict[str, str]:
-    given = grid.find_sea(ds) if sea is None else sea
+    given = find_sea(ds) if sea is None else sea
     found = gaps.survey(field)
-    wet = found.pixel_count > 0 if given is None else grid.sea_mask(field, given)
+    wet = found.pixel_count > 0 if given is None else sea_mask(field, given)
     origin = "pixels observed at least once" if given is None else f"from variable {given.name!r}"
     said = {"sea": f"{_percent(float(wet.mean()))} of the grid, {origin if sea is None else 'as given'}"}
     whole = int(wet.sum()) * field.sizes["time"]

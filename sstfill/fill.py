@@ -16,6 +16,7 @@ from sstfill.companions import error_attrs, joined, placed, unfilled
 from sstfill.errors import InputError, OptionError
 from sstfill.hindcast import Hindcast, choose, hindcast
 from sstfill.methods import Method, method_class
+from sstfill.sea import find_sea, sea_mask
 from sstfill.version import __version__
 
 
@@ -117,7 +118,7 @@ class _Job:
         fields = [grid.standardise(ds[n]) for n in names]
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         surveys = [gaps.survey(f) for f in fields]
-        given = sea if sea is not None else grid.find_sea(ds.drop_vars(names))
+        given = sea if sea is not None else find_sea(ds.drop_vars(names))
         wet = _locked(_sea(fields[0], given, surveys).compute())
         for name, field, found in zip(names, fields, surveys, strict=True):
             _check(name, field, found, wet)
@@ -209,7 +210,7 @@ def _locked(array: xr.DataArray) -> xr.DataArray:
 
 def _sea(field: xr.DataArray, given: xr.DataArray | None, surveys: list[xr.Dataset]) -> xr.DataArray:
     if given is not None:
-        return grid.sea_mask(field, given)
+        return sea_mask(field, given)
     seen = sum(s.pixel_count for s in surveys) > 0
     coords = {n: c for n, c in field.coords.items() if set(c.dims) <= set(field.dims[1:])}
     return xr.DataArray(seen.values, dims=field.dims[1:], coords=coords, name="sea")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import cftime
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from sstfill import grid
 from sstfill.errors import InputError, OptionError
+from sstfill.sea import sea_mask
 
 DIMS = ("time", "lat", "lon")
 
@@ -104,7 +104,7 @@ def test_dask_stays_lazy():
     with dask.config.set(scheduler=no_compute):
         field = grid.standardise(da.transpose("lon", "time", "lat"))
         back = grid.restore(field, da)
-        sea = grid.sea_mask(field)
+        sea = sea_mask(field)
         grid.days(field), grid.area_weights(field), grid.cell_km(field)
     assert all(dask.is_dask_collection(a) for a in (field, back, sea))
 
@@ -217,63 +217,6 @@ def test_pick_says_what_there_is():
         grid.pick(xr.Dataset())
 
 
-def test_sea_is_what_was_observed_once():
-    da = series()
-    da[:, 0, 0] = np.nan
-    da[1:, 1, 1] = np.nan
-    sea = grid.sea_mask(grid.standardise(da))
-    assert sea.dtype == bool and sea.dims == ("lat", "lon") and int((~sea).sum()) == 1 and not sea[0, 0]
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(DIMS)))
-def test_sea_mask_in_any_layout(order):
-    field = grid.standardise(series())
-    truth = np.arange(30).reshape(5, 6) % 3 > 0
-    mask = xr.DataArray(truth, coords={"lat": field.lat, "lon": field.lon}, dims=("lat", "lon")).astype("f4")
-    mask = mask.where(mask > 0).expand_dims(time=[0, 1]).transpose(*order)
-    np.testing.assert_array_equal(grid.sea_mask(field, mask), truth)
-    np.testing.assert_array_equal(grid.sea_mask(field, mask.isel(time=0)), truth)
-
-
-def test_sea_mask_is_matched_by_coordinates():
-    field = grid.standardise(series(lat=np.linspace(35, 36, 5, dtype="f4")))
-    lon = (np.arange(345.0, 370.0, 2.3) + 0.4 + 180) % 360 - 180
-    wide = xr.DataArray(
-        np.ones((9, lon.size)), {"latitude": np.linspace(37, 35, 9), "longitude": lon}, ("latitude", "longitude")
-    )
-    wide[8, :] = 0
-    sea = grid.sea_mask(field, wide)
-    assert sea.shape == (5, 6) and not sea[0].any() and sea[1:].all()
-    with pytest.raises(InputError, match=r"\(9, 11\).*does not cover.*\(5, 6\)"):
-        grid.sea_mask(field, wide.assign_coords(latitude=np.linspace(57, 55, 9)))
-    with pytest.raises(InputError, match=r"\(4, 6\).*\(5, 6\)"):
-        grid.sea_mask(field, xr.DataArray(np.ones((4, 6)), dims=("y", "x")))
-    with pytest.raises(InputError, match="holds 1 to 5"):
-        grid.sea_mask(field, xr.DataArray(np.array([[1, 2, 5]]), dims=("y", "x"), name="mask"))
-
-
-def test_ostia_flags():
-    field = grid.standardise(series(1, 1, 5))
-    attrs = {"flag_meanings": "water land optional_lake_surface sea_ice optional_river_surface"}
-    mask = xr.DataArray([[[1.0, 2.0, 9.0, np.nan, 5.0]]], dims=("time", "lat", "lon"), attrs=attrs, name="mask")
-    for masks in (np.array([1, 2, 4, 8, 16], "i1"), "1b, 2b, 4b, 8b, 16b"):
-        sea = grid.sea_mask(field, mask.assign_attrs(flag_masks=masks))
-        assert sea.values.tolist() == [[True, False, True, False, True]]
-
-
-def test_find_sea_minds_the_polarity():
-    land = xr.DataArray([[1.0, 0.0, 0.3]], dims=("y", "x"))
-    sea = 1 - land
-    assert grid.find_sea(xr.Dataset({"lsm": land})).values.tolist() == [[False, True, True]]
-    assert grid.find_sea(xr.Dataset({"mask": sea})).values.tolist() == [[False, True, True]]
-    assert grid.find_sea(xr.Dataset({"m": land.assign_attrs(standard_name="land_binary_mask")}))[0, 1]
-    assert not grid.find_sea(xr.Dataset({"lsm": sea.assign_attrs(standard_name="sea_binary_mask")}))[0, 0]
-    flagged = land.round().astype("i1").assign_attrs(flag_values=np.array([0, 1]), flag_meanings="land sea")
-    assert grid.find_sea(xr.Dataset({"lsm": flagged})).values.tolist() == [[True, False, False]]
-    assert grid.find_sea(xr.Dataset({"mask": land.assign_attrs(flag_meanings="clear cloudy")})) is None
-    assert grid.find_sea(xr.Dataset({"sst": series()})) is None
-
-
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
@@ -291,7 +234,3 @@ def test_real_files(shared_data: Path, file, expected):
         xr.testing.assert_identical(grid.restore(field, ds[expected[0]]), ds[expected[0]])
         assert field.dims == (("time", "y", "x") if "lwp" in file else DIMS)
         assert grid.days(field)[0] == 0 and min(grid.cell_km(field)) > 0
-        sea = grid.find_sea(ds)
-        assert ("mask" in ds) == (sea is not None)
-        if sea is not None:
-            assert (grid.sea_mask(field, sea) & (field.notnull().any("time"))).sum() > 0.8 * grid.sea_mask(field).sum()

@@ -15,10 +15,11 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill import gaps, grid, hindcast
+from sstfill import gaps, hindcast
 from sstfill.errors import InputError
 from sstfill.hindcast import choose
 from sstfill.methods import Climatology, Interpolate
+from sstfill.sea import sea_mask
 
 judge = hindcast.hindcast
 
@@ -37,7 +38,7 @@ def cloudy(steps: int = 20, ny: int = 8, nx: int = 9, seed: int = 0, dtype: str 
 
 
 def wet(obs: xr.DataArray) -> xr.DataArray:
-    return grid.sea_mask(obs)
+    return sea_mask(obs)
 
 
 def together(*fields: xr.DataArray) -> xr.DataArray:

@@ -19,7 +19,20 @@ PUBLIC = {
     *("BayesEof", "Climatology", "Dineof", "Interpolate"),
     *("DatasetGapfill", "DataArrayGapfill"),
     *("SstfillError", "InputError", "OptionError", "ReadError", "WriteError"),
-    *("config", "errors", "evaluation", "gaps", "grid", "io", "methods", "metrics", "plot", "progress", "synthetic"),
+    *(
+        "config",
+        "errors",
+        "evaluation",
+        "gaps",
+        "grid",
+        "io",
+        "methods",
+        "metrics",
+        "plot",
+        "progress",
+        "sea",
+        "synthetic",
+    ),
 }
 HEAVY = ("torch", "cartopy", "matplotlib", "pydantic", "tqdm", "netCDF4", "zarr", "sstfill.cli")
 

@@ -16,6 +16,7 @@ import xarray as xr
 from sstfill import grid, io
 from sstfill.errors import InputError, OptionError, WriteError, unknown
 from sstfill.io.write import SUFFIXES
+from sstfill.sea import find_sea
 
 LARGE = 50e6  # bytes; a larger series is read block by block
 BLOCK = 16e6  # bytes of one variable in a block of images
@@ -96,7 +97,7 @@ def sea(text: str | None) -> xr.DataArray | None:
                 raise unknown("variable", variable, map(str, ds.data_vars))
             ds = ds[[variable]]
         only = next(iter(ds.data_vars.values())) if len(ds.data_vars) == 1 else None
-        found = only if (known := grid.find_sea(ds)) is None else known  # by its name 1 may be land
+        found = only if (known := find_sea(ds)) is None else known  # by its name 1 may be land
         if found is None:
             raise InputError(f"no sea mask found in {path}; name its variable: --sea {path}:NAME")
         return found.load()

@@ -13,12 +13,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import metrics
+from sstfill.companions import unfilled
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fill import fill
 from sstfill.gaps import cloud_fraction, days_to_observed, distance_to_observed, transplant_clouds
-from sstfill.grid import KM, cell_km, days, find_sea, pick_one, sea_mask, standardise
+from sstfill.grid import KM, cell_km, days, pick_one, standardise
 from sstfill.methods import METHODS, Method, method_class
+from sstfill.sea import find_sea, sea_mask
 from sstfill.version import __version__
 
 LEVELS = (0.5, 0.68, 0.9, 0.95)
@@ -86,7 +88,7 @@ def score(
     seed, repeats
         Repeat r hides with seed ``seed + r``; all repeats are pooled.
     sea
-        True at sea; see `sstfill.grid.sea_mask`.
+        True at sea; see `sstfill.sea.sea_mask`.
     calibrate
         Judge the error as `fill` states it: scaled on further clouds, hidden among what the method still sees. Each
         fill then takes twice as long. False judges the error as the method gives it.
@@ -185,7 +187,11 @@ def _instance(method: str | Method) -> Method:
 
 
 def _field(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
-    array = data[pick_one(data, variable)] if isinstance(data, xr.Dataset) else data
+    if isinstance(data, xr.Dataset):
+        name = pick_one(data, variable)
+        array = unfilled(data, name)[name]  # what an earlier fill made up is no truth
+    else:
+        array = data
     return standardise(array.rename(array.name or "field"))
 
 

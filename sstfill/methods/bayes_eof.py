@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sstfill import grid
 from sstfill.errors import OptionError
-from sstfill.methods.base import register
+from sstfill.methods.base import check_number, check_share, register
 from sstfill.methods.lowrank import LowRank, as_fields
 from sstfill.methods.matrix import ObservationMatrix, pack
 from sstfill.methods.regression import regress, second_moments, upper
@@ -72,13 +72,13 @@ class BayesEof:
 
     def __post_init__(self) -> None:
         for option in ("modes", "sample"):
-            if (value := getattr(self, option)) != "auto" and (isinstance(value, str) or value < 1):
-                raise OptionError(f"{option}={value!r} must be at least 1, or 'auto'")
-        if not self.tolerance > 0 or self.max_iterations < 1:
-            raise OptionError(f"tolerance={self.tolerance} and max_iterations={self.max_iterations} must be positive")
+            if getattr(self, option) != "auto":
+                check_number(option, getattr(self, option), 1, whole=True)
+        check_number("tolerance", self.tolerance, 0, above=True)
+        check_number("max_iterations", self.max_iterations, 1, whole=True)
         for option in ("min_pixel_coverage", "min_image_coverage"):
-            if not 0 <= (share := getattr(self, option)) < 1:
-                raise OptionError(f"{option}={share} is a share; give 0 <= {option} < 1")
+            check_share(option, getattr(self, option))
+        check_number("seed", self.seed, 0, whole=True)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""

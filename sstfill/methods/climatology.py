@@ -11,8 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import grid
-from sstfill.errors import OptionError
-from sstfill.methods.base import register
+from sstfill.methods.base import check_number, register
 from sstfill.methods.lowrank import LowRank, as_fields
 from sstfill.methods.matrix import ObservationMatrix, pack
 from sstfill.methods.regression import regress, second_moments
@@ -38,7 +37,7 @@ class Climatology:
     >>> Climatology(harmonics=-1)
     Traceback (most recent call last):
     ...
-    sstfill.errors.OptionError: harmonics=-1 must be 0 (mean only) to 6
+    sstfill.errors.OptionError: harmonics=-1 must be a whole number, 0 to 6
     """
 
     name: ClassVar[str] = "climatology"
@@ -48,8 +47,7 @@ class Climatology:
     harmonics: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.harmonics <= 6:
-            raise OptionError(f"harmonics={self.harmonics} must be 0 (mean only) to 6")
+        check_number("harmonics", self.harmonics, 0, 6, whole=True)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""

@@ -12,7 +12,7 @@ import xarray as xr
 from sstfill import grid
 from sstfill.errors import OptionError
 from sstfill.methods import outliers as outlier_test
-from sstfill.methods.base import register
+from sstfill.methods.base import check_choice, check_number, check_share, register
 from sstfill.methods.crossvalidation import cloud_points, random_points
 from sstfill.methods.dineof_fit import DineofFit, Fitted
 from sstfill.methods.eof_error import with_error
@@ -94,21 +94,18 @@ class Dineof:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.modes != "auto" and (isinstance(self.modes, str) or self.modes < 1):
-            raise OptionError(f"modes={self.modes!r} must be at least 1, or 'auto'")
-        if self.alpha != "auto" and (isinstance(self.alpha, str) or not self.alpha >= 0):
-            raise OptionError(f"alpha={self.alpha!r} must be 0 or more days², or 'auto'")
-        for option, least in (("max_modes", 1), ("filter_iterations", 0), ("max_iterations", 1), ("error_length", 0)):
-            if getattr(self, option) < least:
-                raise OptionError(f"{option}={getattr(self, option)} must be at least {least}")
-        if not self.tolerance > 0:
-            raise OptionError(f"tolerance={self.tolerance} must be positive; the reference program ships 1e-3")
+        if self.modes != "auto":
+            check_number("modes", self.modes, 1, whole=True)
+        if self.alpha != "auto":
+            check_number("alpha", self.alpha, 0)
+        for option, least in (("max_modes", 1), ("filter_iterations", 0), ("max_iterations", 1), ("seed", 0)):
+            check_number(option, getattr(self, option), least, whole=True)
+        check_number("error_length", self.error_length, 0)
+        check_number("tolerance", self.tolerance, 0, above=True)
         for option in ("min_pixel_coverage", "min_image_coverage"):
-            if not 0 <= (share := getattr(self, option)) < 1:
-                raise OptionError(f"{option}={share} is a share; give 0 <= {option} < 1")
-        for option, choices in (("cross_validation", ("clouds", "random")), ("solver", ("fast", "reference"))):
-            if getattr(self, option) not in choices:
-                raise OptionError(f"{option}={getattr(self, option)!r}; choose from {', '.join(choices)}")
+            check_share(option, getattr(self, option))
+        check_choice("cross_validation", self.cross_validation, ("clouds", "random"))
+        check_choice("solver", self.solver, ("fast", "reference"))
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""

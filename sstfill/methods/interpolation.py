@@ -14,8 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
 from sstfill import grid
-from sstfill.errors import OptionError
-from sstfill.methods.base import register
+from sstfill.methods.base import check_number, register
 from sstfill.methods.variogram import Variogram
 
 SAMPLE = 5000
@@ -47,8 +46,8 @@ class Interpolate:
     space: bool = True
 
     def __post_init__(self) -> None:
-        if self.limit is not None and not self.limit > 0:
-            raise OptionError(f"limit={self.limit} must be positive days, or None for no limit")
+        if self.limit is not None:
+            check_number("limit", self.limit, 0, above=True)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""

@@ -55,7 +55,7 @@ class LowRank:
         if self.pattern_variance is not None:
             power = self.amplitudes[times] ** 2 + np.diagonal(self.amplitude_covariance[times], axis1=1, axis2=2)
             out += power.astype(out.dtype) @ self.pattern_variance.T
-        return out + np.asarray(self.noise, out.dtype)
+        return np.maximum(out, 0) + np.asarray(self.noise, out.dtype)  # rounding can leave a form just below 0
 
 
 def residual_sigma(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.DataArray:
