@@ -25,6 +25,7 @@ from report import SHARED, heading, publish, table, timed
 from sstfill import synthetic
 from sstfill.methods.dineof_fit import DineofFit
 
+REPEATS = {"s": 3, "m": 3, "l": 3, "xl": 2}
 CASES = {"s": "s_5k_100", "m": "m_20k_200", "l": "l_50k_365", "xl": None}
 # CPU s, MB of the Fortran build and of DINEOF_Parallel, CV rmse, rmse at missing pixels: ../shared/facts/dineof.md
 FORTRAN = {"s": (14.9, 42, 3.7, 33, 0.288457, 0.264), "m": (301, 171, 32, 106, 0.283752, 0.250),
@@ -53,8 +54,14 @@ def source(case: str, folder: Path) -> Path:
     return target
 
 
+def best_run(case: str, path: Path, out: Path, options: list[str]) -> tuple[float, float, float]:
+    """CPU s, wall s and peak MB: the run of least CPU time among `REPEATS` (the machine is shared)."""
+    return min(run(path, out, options) for _ in range(REPEATS[case]))
+
+
 def run(path: Path, out: Path, options: list[str]) -> tuple[float, float, float]:
     """CPU s, wall s and peak MB of one fill from the command line."""
+    out.unlink(missing_ok=True)
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", MEASURED, "fill", str(path), "--out", str(out), "--quiet", *options],
                           capture_output=True, text=True, check=False)  # fmt: skip
@@ -94,7 +101,7 @@ def main(cases: list[str]) -> None:
             rows.append([case, "DINEOF_Parallel", cpu_b, "", mb_b, "", f"{cpu_f / cpu_b:.0f}x", "-"])
             for label, options in ROADS.items():
                 out = folder / "filled.nc"
-                cpu, wall, mb = run(path, out, options)
+                cpu, wall, mb = best_run(case, path, out, options)
                 with xr.open_dataset(out) as filled:
                     said = json.loads(filled["sst"].attrs["sstfill_method"])["diagnostics"]
                 rows.append([case, label, cpu, wall, round(mb), said.get("modes", ""), f"{cpu_f / cpu:.0f}x",
@@ -107,7 +114,7 @@ def main(cases: list[str]) -> None:
     if "s" in cases:
         text = heading("DINEOF: time, memory, error", threads=os.environ.get("OMP_NUM_THREADS", "all"),
                        inputs="s 5,011 x 100; m 20,044 x 200; l 50,025 x 365; xl 100,485 x 700 (seed 4); 60 % cloud",
-                       measured="whole command, start of Python to file written, one process")  # fmt: skip
+                       measured="whole command, start of Python to file written; the best of 3 runs (xl: of 2)")  # fmt: skip
         text += table(
             ["case", "program", "CPU s", "wall s", "peak MB", "EOFs", "speed-up (CPU)", "rmse at missing"], rows
         )

@@ -16,7 +16,7 @@ from sstfill.methods.base import check_number, check_share, register
 from sstfill.methods.lowrank import LowRank, as_fields
 from sstfill.methods.matrix import ObservationMatrix, pack
 from sstfill.methods.regression import regress, second_moments, upper
-from sstfill.methods.threads import blas_threads
+from sstfill.methods.threads import one_blas_thread
 from sstfill.methods.variational import Posterior, VariationalFit
 
 NOISE_PRIOR = 10.0
@@ -88,7 +88,7 @@ class BayesEof:
             left = len(matrix.times)
             raise OptionError(f"min_image_coverage={self.min_image_coverage} leaves {left} images; lower it")
         days = grid.days(obs)[matrix.times]
-        with blas_threads(matrix.values.size):
+        with one_blas_thread():
             posterior = self._fit(matrix, days)
             low = _patterns(matrix, posterior)
         found = as_fields(low, matrix, obs)

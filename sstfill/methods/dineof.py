@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -18,7 +19,7 @@ from sstfill.methods.dineof_fit import DineofFit, Fitted
 from sstfill.methods.eof_error import with_error
 from sstfill.methods.lowrank import as_fields, residual_sigma
 from sstfill.methods.matrix import ObservationMatrix, pack
-from sstfill.methods.threads import blas_threads
+from sstfill.methods.threads import one_blas_thread
 
 
 @register
@@ -139,7 +140,7 @@ class Dineof:
             tolerance=self.tolerance, max_iterations=self.max_iterations, exact=self.solver == "reference",
             seed=self.seed,
         )  # fmt: skip
-        with blas_threads(matrix.values.size):
+        with nullcontext() if self.solver == "reference" else one_blas_thread():
             return matrix, run(matrix, points, grid.days(obs)[matrix.times])
 
 

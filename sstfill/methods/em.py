@@ -136,9 +136,12 @@ def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1
     """Move the missing values of `X` towards the decomposition, in place; return the summed squared change."""
     amplitudes = modes.V * modes.s
     total = 0.0
+    buffer = np.empty((len(X), min(BLOCK, X.shape[1])), X.dtype)
     for start in range(0, X.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
-        change = amplitudes @ modes.U[block].T
+        patterns = modes.U[block]
+        whole = len(patterns) == buffer.shape[1]
+        change = np.matmul(amplitudes, patterns.T, out=buffer) if whole else amplitudes @ patterns.T
         change -= X[:, block]
         change *= missing[:, block]
         total += float(np.vdot(change, change))

