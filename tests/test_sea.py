@@ -7,25 +7,13 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
+from fields import DIMS, series
 
 from sstfill import grid
 from sstfill.errors import InputError
 from sstfill.sea import find_sea, sea_mask
-
-DIMS = ("time", "lat", "lon")
-
-
-def series(steps: int = 4, ny: int = 5, nx: int = 6, **changes) -> xr.DataArray:
-    values = np.random.default_rng(0).normal(15, 2, (steps, ny, nx)).astype("f4")
-    coords = {
-        "time": pd.date_range("2020-01-01", periods=steps),
-        "lat": ("lat", np.linspace(35, 36, ny), {"units": "degrees_north"}),
-        "lon": ("lon", np.linspace(350, 361.5, nx), {"units": "degrees_east"}),
-    } | changes
-    return xr.DataArray(values, coords=coords, dims=DIMS, name="sst", attrs={"units": "degC"})
 
 
 def test_sea_is_what_was_observed_once():

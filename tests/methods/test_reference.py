@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import xarray as xr
+from fortran_random import reference_points
 from numpy.typing import NDArray
 
 from sstfill.methods.dineof_fit import DineofFit
@@ -21,41 +20,6 @@ from sstfill.methods.timefilter import diffusion_filter
 SEED, ALPHA, NUMIT, TOLERANCE, MOST = 243435, 0.01, 3, 1e-3, 5  # dineof.init
 POINTS = 2258
 RECORD = 0x74  # where the values of a GHER file begin
-
-# The reference draws its points with gfortran's random_number: xoshiro256** (Blackman & Vigna 2021, ACM Transactions on
-# Mathematical Software 47, 36), upper 53 bits of each word, the seed xored with the keys that libgfortran documents.
-WORD = (1 << 64) - 1
-KEYS = (0xBD0C5B6E50C2DF49, 0xD46061CD46E1DF38, 0xBB4F4D4ED6103544, 0x114A583D0756AD39)
-
-
-def random_numbers(seed: int) -> Iterator[float]:
-    """gfortran's random_number after random_seed(put=seed) with all elements equal."""
-
-    def turned(x: int, bits: int) -> int:
-        return ((x << bits) | (x >> (64 - bits))) & WORD
-
-    s = [((seed << 32) | seed) ^ key for key in KEYS]
-    while True:
-        word = turned(s[1] * 5 & WORD, 7) * 9 & WORD
-        shifted = s[1] << 17 & WORD
-        s[2] ^= s[0]
-        s[3] ^= s[1]
-        s[1] ^= s[2]
-        s[0] ^= s[3]
-        s[2] ^= shifted
-        s[3] = turned(s[3], 45)
-        yield (word >> 11) * 2.0**-53
-
-
-def drawn_points(present: NDArray, count: int) -> NDArray:
-    """Flat positions in (times, pixels) of observed entries, pixel and time drawn in turn until one is present."""
-    left, found, numbers = present.copy(), [], random_numbers(SEED)
-    while len(found) < count:
-        pixel, time = (int(r * n) for r, n in zip(islice(numbers, 2), left.shape[::-1], strict=True))
-        if left[time, pixel]:
-            left[time, pixel] = False
-            found.append(time * left.shape[1] + pixel)
-    return np.array(found)
 
 
 class Alboran(NamedTuple):
@@ -92,7 +56,7 @@ def alboran(shared_data: Path) -> Alboran:
         field = np.ascontiguousarray(ds["sst"].transpose("time", "lon", "lat").values.astype(float)[:, sea])
         days = ds["time"].values.astype(float)
     observed = np.isfinite(field)
-    points = drawn_points(observed, int(min(0.01 * field.size + 40, 0.03 * field.size)))
+    points = reference_points(observed, SEED)
     bench = shared_data / "bench/dineof_alboran2017"
     return Alboran(field, observed, days, points, field[observed].mean(), sea, bench)
 
