@@ -112,9 +112,12 @@ def main(cases: list[str]) -> None:
                 n, cv, cpu = cv_on_reference_points(case, folder)
                 errors.append([case, cv_f, cv, f"{100 * (cv / cv_f - 1):+.2f} %", n, cpu])
     if "s" in cases:
-        text = heading("DINEOF: time, memory, error", threads=os.environ.get("OMP_NUM_THREADS", "all"),
-                       inputs="s 5,011 x 100; m 20,044 x 200; l 50,025 x 365; xl 100,485 x 700 (seed 4); 60 % cloud",
-                       measured="whole command, start of Python to file written; the best of 3 runs (xl: of 2)")  # fmt: skip
+        text = heading(
+            "DINEOF: time, memory, error",
+            threads=os.environ.get("OMP_NUM_THREADS", "all"),
+            inputs="s 5,011 x 100; m 20,044 x 200; l 50,025 x 365; xl 100,485 x 700 (seed 4); 60 % cloud",
+            measured="whole command, start of Python to file written; the best of 3 runs (xl: of 2)",
+        )
         text += table(
             ["case", "program", "CPU s", "wall s", "peak MB", "EOFs", "speed-up (CPU)", "rmse at missing"], rows
         )
