@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 2048
+STIFF = 1e-4
+"""Below this share of the observations' weight the ridge drowns in single precision; then double is used."""
 
 
 class Regressed(NamedTuple):
@@ -68,5 +70,6 @@ def regress(
         right = (X[:, block] * seen).T @ amplitudes
         matrices = unpack(normal, k)
         matrices[:, np.arange(k), np.arange(k)] += ridge.astype(X.dtype)
-        inverse = np.linalg.inv(matrices)
+        stiff = ridge.min() < STIFF * normal.max()  # then single precision would not tell ridge from rounding
+        inverse = np.linalg.inv(matrices.astype(np.float64) if stiff else matrices).astype(X.dtype, copy=False)
         yield Regressed(block, np.einsum("mij,mj->mi", inverse, right), inverse, right, normal)

@@ -15,6 +15,8 @@ from sstfill.progress import track
 
 PRUNE = 1e-3
 """A mode is dropped when its variance falls below this share of the noise."""
+LEAST_NOISE = 1e-6
+"""Least variance of the noise, as a share of the data's: single precision cannot tell the residual better."""
 LEAST = 1e-24
 """Variance at least assumed of the data, so that a constant field can be fitted too."""
 
@@ -106,7 +108,7 @@ def _ascend(
         residual += float((products * part.normal).sum(0, dtype=np.float64) @ twice)
         residual -= 2 * float(np.vdot(u, part.right))
         pattern_power += products[:, rows == columns].sum(0, dtype=np.float64)
-    noise = max(residual / count, 1e-12 * power / count)
+    noise = max(residual, LEAST_NOISE * power) / count
     found = smooth(unpack(normal, k) / noise, right / noise, days, state.time_scale)
     time_scale = fitted_time_scale(found, days) if learn_time else state.time_scale
     size = np.sqrt((found.mean**2).mean(0) + np.diagonal(found.covariance, axis1=1, axis2=2).mean(0))
