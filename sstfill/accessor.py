@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import xarray as xr
 
 from sstfill import plot
 from sstfill.describe import Description, describe
 from sstfill.docstrings import parameters
+from sstfill.errors import OptionError, unknown
 from sstfill.evaluation import Scorecard, score
 from sstfill.fill import fill
-from sstfill.methods import BayesEof, Climatology, Dineof, Interpolate, Method
+from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Interpolate, Method
 from sstfill.modes import dineof_modes
 from sstfill.plot.maps import LAYERS
 from sstfill.plot.view import Label
@@ -51,13 +53,39 @@ def _field(filled: xr.Dataset, like: xr.DataArray) -> xr.DataArray:
     return found
 
 
+class _UnknownMethodError(OptionError, AttributeError):
+    """A method that sstfill does not have, asked for as an attribute: `hasattr` and the like must see it as one."""
+
+
+class _Accessor:
+    """What both accessors do: show what `info` says, and name the methods there are when asked for another."""
+
+    _data: xr.Dataset | xr.DataArray
+
+    def __repr__(self) -> str:
+        try:
+            return str(describe(self._data))
+        except Exception:  # whatever is wrong with the data, a notebook or debugger must be able to show this object
+            return type(self).__name__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # what copy, pickle and notebooks probe for
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise _UnknownMethodError(*unknown("method", name, sorted(METHODS)).args)
+
+
 @xr.register_dataset_accessor("gapfill")
-class DatasetGapfill:
+class DatasetGapfill(_Accessor):
     """Fill the gaps of a Dataset's gridded series: ``ds.gapfill.dineof()``, ``ds.gapfill.score()``, ...
 
     What is filled comes back as a Dataset with, for each variable ``v``, the companions ``v_error`` (one sigma) and
     ``v_source`` (0 observed, 1 filled, 2 not filled, 3 withheld, 4 land); see `sstfill.fill`.
     """
+
+    _data: xr.Dataset
 
     def __init__(self, data: xr.Dataset) -> None:
         self._data = data
@@ -159,11 +187,13 @@ class DatasetGapfill:
 
 
 @xr.register_dataarray_accessor("gapfill")
-class DataArrayGapfill:
+class DataArrayGapfill(_Accessor):
     """Fill the gaps of a gridded series: ``da.gapfill.dineof()`` returns the filled DataArray.
 
     For the expected error and the source of each pixel, fill a Dataset: ``da.to_dataset(name="sst").gapfill.dineof()``.
     """
+
+    _data: xr.DataArray
 
     def __init__(self, data: xr.DataArray) -> None:
         self._data = data

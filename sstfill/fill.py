@@ -137,8 +137,8 @@ class _Job:
             _suits(method, self.obs)
             scores = hindcast(method, seen, self.sea, seed) if score else {}
         estimate = method.reconstruct(seen, self.sea)
-        mean = estimate["mean"].astype(seen.dtype)
-        filled = xr.where(seen.notnull(), seen, mean.where(self.sea & np.isfinite(mean))).transpose(*seen.dims)
+        filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
+        estimate = estimate.drop_vars("mean")
         for name in self.names:
             ds = self._insert(ds, name, filled, estimate, method, scores.get(name))
         return ds
@@ -156,10 +156,9 @@ class _Job:
         for key in estimate.data_vars:
             part = estimate[key].sel(here, drop=True) if "variable" in estimate[key].dims else estimate[key]
             if key == "error":
-                scaled = part.astype(np.float32) * np.float32(score.sigma_scale if score else 1)
-                part = scaled.where((source == 1) | (source == 3)).assign_attrs(error_attrs(name, like))
-            if key != "mean":
-                extra[f"{name}_{key}"] = placed(part, like, obs)
+                part = _scaled(part.transpose(*obs.dims), source, score.sigma_scale if score else 1.0)
+                part = part.assign_attrs(error_attrs(name, like))
+            extra[f"{name}_{key}"] = placed(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
         line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {name} filled by {method.name}"
@@ -177,6 +176,30 @@ class _Job:
             "sstfill_method": json.dumps(said, allow_nan=False),
             "sstfill_fingerprint": self.fingerprint,
         } | ({"sstfill_score": json.dumps(config.plain(score.summary), allow_nan=False)} if score else {})
+
+
+def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
+    """What was seen, and the estimate in the gaps at sea; eager arrays image by image, to spare memory."""
+    if seen.chunks or mean.chunks:
+        mean = mean.astype(seen.dtype)
+        return xr.where(seen.notnull(), seen, mean.where(sea & np.isfinite(mean))).transpose(*seen.dims)
+    out = np.array(seen.values)
+    wet = np.broadcast_to(sea.transpose(*seen.dims[-2:]).values, out.shape)
+    for at in np.ndindex(out.shape[:-2]):
+        image = mean.values[at]
+        np.copyto(out[at], image, where=np.isnan(out[at]) & wet[at] & np.isfinite(image), casting="same_kind")
+    return seen.copy(data=out)
+
+
+def _scaled(error: xr.DataArray, source: xr.DataArray, scale: float) -> xr.DataArray:
+    """The error times `scale` in single precision where a pixel is filled or withheld, else NaN."""
+    if error.chunks or source.chunks:
+        return (error.astype(np.float32) * np.float32(scale)).where((source == 1) | (source == 3))
+    out = np.full(error.shape, np.nan, np.float32)
+    for at in np.ndindex(out.shape[:-2]):
+        made = (source.values[at] == 1) | (source.values[at] == 3)
+        out[at][made] = error.values[at][made] * np.float32(scale)
+    return error.copy(data=out)
 
 
 def _chosen(method: Method | str | None) -> Method | None:

@@ -7,7 +7,7 @@ Fields have dims ``("time", y, x)`` whatever the two spatial dims are called; ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import xarray as xr
@@ -165,7 +165,8 @@ def transplant_clouds(
     seed
         Equal seeds hide equal pixels.
     clouds
-        True under cloud, dims time (of any length), y, x: masks to hide under instead of the gaps of other dates.
+        True or 1 under cloud: masks to hide under instead of the gaps of other dates. Dims time (of any length), y, x,
+        or those of `obs` by name in any order.
     keep
         Part of its observed pixels that each image keeps at least.
     min_cover
@@ -186,16 +187,16 @@ def transplant_clouds(
     ----------
     Beckers, Barth & Alvera-Azcarate 2006, DINEOF reconstruction of clouded images including error maps, Ocean Sci. 2.
     """
-    bad = next((value for value in (share, keep) if not 0 < value < 1), None)
-    if bad is not None:
-        raise OptionError(f"share or keep {bad!r} is not between 0 and 1; ten per cent is written 0.1")
+    for value in (share, keep):
+        if not isinstance(value, int | float | np.number) or not 0 < value < 1:
+            raise OptionError(f"share or keep {value!r} is not between 0 and 1; ten per cent is written 0.1")
     ordered = obs.transpose("time", ...)
     at_sea = sea.transpose(*ordered.dims[1:]).values.astype(bool)
     observed = (ordered if ordered.dtype == bool else ordered.notnull()).values & at_sea
     counts = np.count_nonzero(observed, axis=(1, 2))
     if not counts.any():
         raise InputError(f"nothing is observed at sea in {obs.name!r}; check the sea mask and the fill value")
-    clear = observed if clouds is None else ~_cloud_masks(clouds, at_sea)
+    clear = observed if clouds is None else ~_cloud_masks(clouds, ordered.dims, at_sea)
     donors = _donors(clear, at_sea, min_cover)
     rng = np.random.default_rng(seed)
     targets = np.flatnonzero(counts >= max(1, min_cover * np.count_nonzero(at_sea)))
@@ -213,14 +214,16 @@ def transplant_clouds(
     return withheld
 
 
-def _cloud_masks(clouds: xr.DataArray, sea: Bools) -> Bools:
-    if clouds.dtype != bool:
-        raise InputError(
-            f"clouds has dtype {clouds.dtype}, not bool; pass True under cloud, e.g. liquid_water_path > 70"
-        )
-    if clouds.ndim != 3 or clouds.shape[1:] != sea.shape:
+def _cloud_masks(clouds: xr.DataArray, dims: tuple[Hashable, ...], sea: Bools) -> Bools:
+    if not isinstance(clouds, xr.DataArray):
+        raise InputError(f"clouds is a {type(clouds).__name__}; give an xarray DataArray of (time, y, x)")
+    values = (clouds.transpose(*dims) if set(clouds.dims) == set(dims) else clouds).values
+    if values.dtype.kind not in "biu" or (values.dtype != bool and not ((values == 0) | (values == 1)).all()):
+        raise InputError(f"clouds has dtype {clouds.dtype}, not bool, nor 0 and 1 only; "
+                         "pass True under cloud, e.g. liquid_water_path > 70")  # fmt: skip
+    if values.ndim != 3 or values.shape[1:] != sea.shape:
         raise InputError(f"clouds has shape {clouds.shape}, the field (time, {sea.shape[0]}, {sea.shape[1]}); crop it")
-    return clouds.values
+    return values.astype(bool)
 
 
 def _donors(clear: Bools, sea: Bools, min_cover: float) -> NDArray[np.intp]:

@@ -25,6 +25,8 @@ SHARE = 0.1
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 EXTREME = 1e6
 """Errors are scaled by this factor, up or down, at most."""
+USUAL = 4.0
+"""Beyond this factor something is amiss with the stated error, and the log says so."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,10 @@ def _scored(how: dict[str, Any], truth: NDArray, mean: NDArray, sigma: NDArray, 
     if not even.all():
         fair = np.where(even, z / _scale(z[~even]), z / _scale(z[even]))
         summary["coverage"] = {str(p): metrics.coverage(fair, np.ones_like(fair), p) for p in LEVELS}
-    summary["sigma_scale"] = _scale(z)
-    return Hindcast(summary, _scale(z))
+    scale = summary["sigma_scale"] = _scale(z)
+    if not 1 / USUAL < scale < USUAL:
+        log.warning("the stated error had to be scaled by %.3g to hold on withheld clouds; do not rely on it", scale)
+    return Hindcast(summary, scale)
 
 
 def _standardised(error: NDArray, sigma: NDArray) -> NDArray:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Hashable
 from typing import Any
@@ -13,8 +14,11 @@ import xarray as xr
 from sstfill.errors import InputError
 from sstfill.grid import Axes, axes
 
+log = logging.getLogger(__name__)
+
 SEA = ("sea_mask", "seamask", "ocean_mask", "sea_binary_mask", "mask", "sea")
 LAND = ("land_sea_mask", "land_binary_mask", "landmask", "land_mask", "lsm", "land")
+VAGUE = ("mask", "sea", "land")  # may mean anything: what varies in time is no sea, but perhaps cloud
 
 
 def sea_mask(field: xr.DataArray, sea: xr.DataArray | None = None) -> xr.DataArray:
@@ -108,7 +112,8 @@ def find_sea(ds: xr.Dataset) -> xr.DataArray | None:
 
     Looked for by standard name (``sea_binary_mask``, ``land_binary_mask``), then by the names of `SEA` (nonzero is sea)
     and `LAND`: in ``land_sea_mask``, ``lsm`` and the like **1 is land**, as in ECMWF's; a share of land of one half or
-    more is land. ``flag_meanings`` overrule the name. Masks that flag something else, such as clouds, are passed over.
+    more is land. ``flag_meanings`` overrule the name. Masks that flag something else, such as clouds, are passed over;
+    so is what is called no more than ``mask``, ``sea`` or ``land``, flags nothing, and varies in time.
 
     >>> ds = xr.Dataset({"lsm": (("y", "x"), np.array([[0, 1]]))})
     >>> find_sea(ds).values.tolist()
@@ -120,6 +125,18 @@ def find_sea(ds: xr.Dataset) -> xr.DataArray | None:
     keyed = [(k if k in roles else str(n).lower(), n) for k, n in named]
     for key, name in sorted((k for k in keyed if k[0] in ranks), key=lambda k: ranks.index(k[0])):
         meanings = str(ds[name].attrs.get("flag_meanings", "")).lower()
-        if not meanings or re.search("sea|water|ocean|land", meanings):
+        if key in VAGUE and not meanings and _varies(ds[name]):
+            log.info("%s varies in time and flags nothing; not taken for the sea: pass sea=... if it is", name)
+        elif not meanings or re.search("sea|water|ocean|land", meanings):
+            log.info("sea taken from %s of the data", name)
             return _as_sea(ds[name], land=roles.get(key, key in LAND))
     return None
+
+
+def _varies(mask: xr.DataArray) -> bool:
+    """Whether a mask differs along any but its two spatial dims."""
+    if mask.ndim < 3 or not mask.size:
+        return False
+    first = {d: 0 for d in mask.dims if d not in axes(mask, time=False).dims}
+    values = mask.fillna(0)
+    return bool((values != values.isel(first, drop=True)).any())

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
+import pickle
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import sstfill
 from sstfill.accessor import DataArrayGapfill, DatasetGapfill
 from sstfill.describe import describe
 from sstfill.docstrings import parameters
+from sstfill.errors import unknown
 from sstfill.modes import dineof_modes
 from sstfill.synthetic import ocean
 
@@ -176,6 +179,67 @@ def test_modes_of_two_variables_keep_their_own_number(sea_and_clouds: xr.Dataset
         both = dineof_modes(ds, variables=order)
         assert int(both.sst_singular_value.notnull().sum()) == alone
         assert int(both.poor_singular_value.notnull().sum()) == few
+
+
+def _both(ds: xr.Dataset) -> list[DatasetGapfill | DataArrayGapfill]:
+    return [ds.gapfill, ds["sst"].gapfill]
+
+
+class TestShown:
+    def test_says_what_info_says(self, sea_and_clouds: xr.Dataset) -> None:
+        for accessor in _both(sea_and_clouds):
+            assert "ready to fill" in repr(accessor)
+            assert repr(accessor) == str(accessor) == str(accessor.info())
+
+    def test_in_a_notebook(self, sea_and_clouds: xr.Dataset) -> None:
+        ds = sea_and_clouds[["sst"]].copy()
+        ds["sst"] = ds.sst.assign_attrs(long_name="<b>sea & sky</b>")
+        for accessor in _both(ds):
+            shown = accessor._repr_html_()
+            assert shown.startswith("<pre>sst: ") and shown.endswith("</pre>")
+            assert "&lt;b&gt;sea &amp; sky&lt;/b&gt;" in shown
+
+    @pytest.mark.parametrize("accessor", ACCESSORS)
+    def test_never_raises(self, accessor: type, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(data: object) -> None:
+            raise OSError("the file is gone")
+
+        monkeypatch.setattr("sstfill.accessor.describe", broken)
+        assert repr(accessor(object())) == accessor.__name__
+        assert accessor(object())._repr_html_() == f"<pre>{accessor.__name__}</pre>"
+        assert repr(accessor.__new__(accessor)) == accessor.__name__
+
+
+class TestUnknownMethod:
+    def test_names_the_methods_there_are(self, sea_and_clouds: xr.Dataset) -> None:
+        message = str(unknown("method", "kriging", sorted(sstfill.METHODS)))
+        for accessor in _both(sea_and_clouds):
+            for kind in (AttributeError, sstfill.OptionError):
+                with pytest.raises(kind) as raised:
+                    _ = accessor.kriging
+                assert str(raised.value) == message
+
+    def test_names_the_nearest(self, sea_and_clouds: xr.Dataset) -> None:
+        with pytest.raises(AttributeError, match="did you mean 'dineof'"):
+            _ = sea_and_clouds.gapfill.dinof
+
+    def test_is_missing_to_hasattr_and_getattr(self, sea_and_clouds: xr.Dataset) -> None:
+        for accessor in _both(sea_and_clouds):
+            assert hasattr(accessor, "dineof") and not hasattr(accessor, "kriging")
+            assert getattr(accessor, "kriging", None) is None
+
+    def test_private_names_are_plainly_missing(self, sea_and_clouds: xr.Dataset) -> None:
+        for accessor in _both(sea_and_clouds):
+            for name in ("_ipython_display_", "__array__", "__deepcopy__"):
+                with pytest.raises(AttributeError) as raised:
+                    getattr(accessor, name)
+                assert not isinstance(raised.value, sstfill.OptionError)
+
+    def test_copies_and_pickles(self, sea_and_clouds: xr.Dataset) -> None:
+        for accessor in _both(sea_and_clouds):
+            for other in (copy.copy(accessor), copy.deepcopy(accessor), pickle.loads(pickle.dumps(accessor))):
+                assert type(other) is type(accessor)
+                xr.testing.assert_identical(other._data, accessor._data)
 
 
 class TestInfo:

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation import Scorecard, score, score_against
+from sstfill.fill import fill
 from sstfill.gaps import transplant_clouds
 from sstfill.grid import days
 from sstfill.methods import METHODS as REGISTERED
@@ -59,6 +60,19 @@ class Noisy:
         mean = (TRUTH + noise).where(xr.DataArray(np.arange(18) < self.columns, dims="lon")).transpose(*obs.dims)
         found = xr.Dataset({"mean": mean})
         return found if self.claim is None else found.assign(error=xr.full_like(mean, self.claim))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steady:
+    """Gives the mean image everywhere, whatever the dims are called."""
+
+    name: ClassVar[str] = "steady"
+    multivariate: ClassVar[bool] = False
+    min_times: ClassVar[int] = 1
+
+    def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
+        mean = obs.mean("time").fillna(obs.mean())
+        return xr.Dataset({"mean": mean.broadcast_like(obs).transpose(*obs.dims)})
 
 
 METHODS = {"poor": Noisy(noise=1.0), "good": Noisy(noise=0.1, claim=0.1), "partial": Noisy(noise=0.02, columns=9)}
@@ -222,11 +236,56 @@ def test_methods_of_one_name_need_labels():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"repeats": 0}, "repeats"), ({"share": 2}, "share"), ({"variable": "sea"}, "variable")]
+    ("options", "message"),
+    [
+        ({"repeats": 0}, "repeats"),
+        ({"repeats": 1.5}, "repeats=1.5 must be a whole number"),
+        ({"seed": -1}, "seed=-1 must be a whole number"),
+        ({"seed": 0.5}, "seed=0.5"),
+        ({"share": 2}, "share"),
+        ({"share": "0.1"}, "share"),
+        ({"share": None}, "share"),
+        ({"variable": "sea"}, "variable"),
+    ],
 )
 def test_bad_options(options, message):
     with pytest.raises(OptionError, match=message):
         score(xr.Dataset({"sst": OBS}), Noisy(), **options)
+
+
+def test_clouds_are_an_array_with_names():
+    with pytest.raises(InputError, match="ndarray; give an xarray DataArray"):
+        score(OBS, Noisy(), clouds=CLOUDS.values)
+    clouds = CLOUDS.drop_vars(["lat", "lon"]).rename(lat="latitude", lon="longitude")
+    named = OBS.rename(lat="latitude", lon="longitude")
+    first, turned = (
+        score(named, {"a": Steady()}, sea=SEA, clouds=c, calibrate=False).data.drop_vars(["seconds", "cpu_seconds"])
+        for c in (clouds, clouds.astype("i1").transpose("longitude", "latitude", "time"))
+    )
+    assert first.identical(turned)
+
+
+def test_a_fill_is_no_truth():
+    filled = fill(OBS, Noisy(), sea=SEA, score=False)
+    alone = filled["sst"]
+    with pytest.raises(InputError, match=r"'sst' was filled by sstfill.*pass the Dataset") as told:
+        score(alone, Noisy(), sea=SEA)
+    assert "\n" not in str(told.value)
+    with pytest.raises(InputError, match="was filled by sstfill"):
+        score(alone.to_dataset(), Noisy(), sea=SEA)
+    again, bare = (score(data, Noisy(), sea=SEA).data["n"].values for data in (filled, OBS))
+    assert again.tolist() == bare.tolist()
+
+
+def test_a_method_is_not_tuned_on_the_images_that_judge_it():
+    ASKED.clear()
+    score(OBS, Noisy(), sea=SEA, seed=3, share=0.15)
+    judged, tuned = (seen.notnull() for seen in sorted(ASKED, key=lambda a: -int(a.notnull().sum())))
+    withheld = transplant_clouds(OBS, SEA, share=0.15, seed=3)
+    assert judged.equals(OBS.notnull() & ~withheld)
+    drawn, used = ((w.any(("lat", "lon"))).values for w in (judged & ~tuned, withheld))
+    same = transplant_clouds(OBS.where(judged), SEA, seed=3).any(("lat", "lon")).values
+    assert drawn.any() and (drawn & used).sum() < (same & used).sum()
 
 
 @pytest.mark.parametrize("methods", [[], {}])

@@ -280,13 +280,40 @@ def test_half_of_the_share_is_accepted_and_told():
     assert withheld.share == pytest.approx(float(withheld.sum() / (field.notnull() & SEA).sum()))
 
 
-@pytest.mark.parametrize(("clouds", "message"), [(FIELD, "bool"), (FIELD[:, 1:] > 0, "crop"), (FIELD[0] > 0, "shape")])
+def test_clouds_of_integers_by_name_or_by_shape():
+    clouds = FIELD[:7].isnull()
+    expected = transplant_clouds(FIELD, SEA, clouds=clouds)
+    for masks in (
+        clouds.astype(np.uint8),
+        clouds.chunk(time=2),
+        clouds.transpose("lon", "time", "lat"),
+        clouds.rename(time="t", lat="a", lon="b"),
+    ):
+        assert transplant_clouds(FIELD, SEA, clouds=masks).identical(expected)
+    square, sea = FIELD[:, :20, :20], SEA[:20, :20]  # where the shape tells nothing
+    masks = square.isnull()
+    expected = transplant_clouds(square, sea, clouds=masks)
+    assert transplant_clouds(square, sea, clouds=masks.transpose("time", "lon", "lat")).identical(expected)
+
+
+@pytest.mark.parametrize(
+    ("clouds", "message"),
+    [
+        (FIELD, "bool"),
+        (FIELD[:, 1:] > 0, "crop"),
+        (FIELD[0] > 0, "shape"),
+        ((FIELD > 0) * 2, "0 and 1"),
+        (FIELD.isnull().values, "ndarray; give an xarray DataArray"),
+    ],
+)
 def test_clouds_that_do_not_fit(clouds, message):
     with pytest.raises(InputError, match=message):
         transplant_clouds(FIELD, SEA, clouds=clouds)
 
 
-@pytest.mark.parametrize("option", [{"share": 0.0}, {"share": 10}, {"keep": 1.0}, {"keep": -0.1}])
+@pytest.mark.parametrize(
+    "option", [{"share": 0.0}, {"share": 10}, {"share": "0.1"}, {"share": np.nan}, {"keep": 1.0}, {"keep": -0.1}]
+)
 def test_options_out_of_range(option):
     with pytest.raises(OptionError, match="between 0 and 1"):
         transplant_clouds(FIELD, SEA, **option)

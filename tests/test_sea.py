@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,31 @@ def test_find_sea_minds_the_polarity():
     assert find_sea(xr.Dataset({"lsm": flagged})).values.tolist() == [[True, False, False]]
     assert find_sea(xr.Dataset({"mask": land.assign_attrs(flag_meanings="clear cloudy")})) is None
     assert find_sea(xr.Dataset({"sst": series()})) is None
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 1}])
+@pytest.mark.parametrize("name", ["mask", "Sea", "land"])
+def test_a_vague_mask_that_varies_in_time_is_no_sea(name, chunks, caplog):
+    cloud = series().isnull()
+    cloud[1, 2, 3] = ~cloud[1, 2, 3]
+    ds = xr.Dataset({name: cloud.astype("i1").transpose("lat", "time", "lon")})
+    ds = ds.chunk(chunks) if chunks else ds
+    with caplog.at_level(logging.INFO, logger="sstfill.sea"):
+        assert find_sea(ds) is None and f"{name} varies in time" in caplog.text
+        found = find_sea(ds.assign(lsm=ds[name][:, 0] * 0))
+    assert found is not None and bool(found.all()) and "sea taken from lsm" in caplog.text
+
+
+def test_a_mask_repeated_in_time_or_named_for_the_sea_is_taken():
+    still = xr.DataArray([[1.0, np.nan, 0.0]], dims=("lat", "lon")).expand_dims(time=4)
+    assert find_sea(xr.Dataset({"mask": still}))[0].values.tolist() == [[True, False, False]]
+    moving = still.copy()
+    moving[2] = 1.0
+    assert find_sea(xr.Dataset({"mask": moving})) is None
+    assert find_sea(xr.Dataset({"sea_mask": moving}))[2].all()
+    assert find_sea(xr.Dataset({"mask": moving.assign_attrs(standard_name="sea_binary_mask")}))[2].all()
+    flags = {"flag_values": np.array([0, 1]), "flag_meanings": "land sea"}
+    assert find_sea(xr.Dataset({"mask": moving.assign_attrs(flags)}))[2].all()
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fill import fill
 from sstfill.gaps import cloud_fraction, days_to_observed, distance_to_observed, transplant_clouds
-from sstfill.grid import KM, cell_km, days, pick_one, standardise
+from sstfill.grid import KM, axes, cell_km, days, pick_one, standardise
 from sstfill.methods import METHODS, Method, method_class
+from sstfill.methods.base import check_number
 from sstfill.sea import find_sea, sea_mask
 from sstfill.version import __version__
 
@@ -82,11 +83,12 @@ def score(
     variable
         Which field of a Dataset; needed where it holds several.
     clouds
-        Masks to hide under, True under cloud: see `sstfill.gaps.transplant_clouds`.
+        Masks to hide under, True or 1 under cloud, dims in any order if called as those of `data`: see
+        `sstfill.gaps.transplant_clouds`.
     share
         Part of the observed pixels to hide.
     seed, repeats
-        Repeat r hides with seed ``seed + r``; all repeats are pooled.
+        Repeat r hides with seed ``seed + r``, and fills with another one derived from it; all repeats are pooled.
     sea
         True at sea; see `sstfill.sea.sea_mask`.
     calibrate
@@ -103,23 +105,26 @@ def score(
     Raises
     ------
     InputError
-        If there are no clouds to hide under; see `sstfill.gaps.transplant_clouds`.
+        If there are no clouds to hide under (see `sstfill.gaps.transplant_clouds`), or `data` was filled by sstfill and
+        has no ``<name>_source`` beside it that tells which pixels.
     OptionError
-        If a method or variable is unknown, two methods have one name, or `repeats` is less than 1.
+        If a method or variable is unknown, two methods have one name, or another option is out of its range.
     """
-    if repeats < 1:
-        raise OptionError(f"repeats {repeats!r} is less than 1; ask for one repeat or more")
-    field = _field(data, variable)
+    check_number("repeats", repeats, 1, whole=True)
+    check_number("seed", seed, 0, whole=True)
+    array = _observed(data, variable)
+    field = standardise(array)
     chosen = _labelled(_able(field.sizes["time"]) if methods is None else methods)
     if not chosen:
         raise OptionError(f"no method to score in {methods!r}; name one, such as 'dineof'")
     wet = sea_mask(field, find_sea(data) if sea is None and isinstance(data, xr.Dataset) else sea)
+    masks = None if clouds is None else _named(clouds, array, field)
     samples = []
     for number in range(seed, seed + repeats):
-        withheld = transplant_clouds(field, wet, share=share, seed=number, clouds=clouds)
-        estimates = {
-            label: _refill(field, method, wet, withheld, number, calibrate) for label, method in chosen.items()
-        }
+        withheld = transplant_clouds(field, wet, share=share, seed=number, clouds=masks)
+        # with the same seed the method would hide, for its own tuning and scaling, pixels of the very same images
+        other = int(np.random.SeedSequence([number, 1]).generate_state(1)[0])
+        estimates = {label: _refill(field, method, wet, withheld, other, calibrate) for label, method in chosen.items()}
         samples.append(_sample(field, field, wet, withheld, estimates))
     source = "other dates" if clouds is None else "given"
     return _scorecard(field, samples, {"seed": seed, "repeats": repeats, "clouds": source})
@@ -186,13 +191,25 @@ def _instance(method: str | Method) -> Method:
     return method_class(method)() if isinstance(method, str) else method
 
 
-def _field(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
+def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
+    """Choose the field and take away what an earlier fill made up, which is no truth."""
     if isinstance(data, xr.Dataset):
         name = pick_one(data, variable)
-        array = unfilled(data, name)[name]  # what an earlier fill made up is no truth
+        array = unfilled(data, name)[name]
     else:
         array = data
-    return standardise(array.rename(array.name or "field"))
+    if "sstfill_method" in array.attrs:
+        raise InputError(f"{array.name!r} was filled by sstfill and says not which pixels; "
+                         "pass the Dataset that fill() returned")  # fmt: skip
+    return array.rename(array.name or "field")
+
+
+def _named(clouds: xr.DataArray, like: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
+    """Call the dims of cloud masks as in the standardised field, where they are called as in the user's."""
+    if not isinstance(clouds, xr.DataArray):
+        raise InputError(f"clouds is a {type(clouds).__name__}; give an xarray DataArray with the dims of the field")
+    names = dict(zip(axes(like).dims, field.dims, strict=True))
+    return xr.DataArray(clouds.data, dims=[names.get(d, d) for d in clouds.dims])
 
 
 def _like(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:

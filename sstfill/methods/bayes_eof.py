@@ -91,6 +91,7 @@ class BayesEof:
         with one_blas_thread():
             posterior = self._fit(matrix, days)
             low = _patterns(matrix, posterior)
+        matrix = matrix.without_values()
         found = as_fields(low, matrix, obs)
         found.attrs = {"modes": len(posterior.prior), "noise": float(np.sqrt(posterior.noise)),
                        "time_scale_days": [round(float(t), 3) for t in posterior.time_scale],

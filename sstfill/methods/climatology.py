@@ -54,7 +54,9 @@ class Climatology:
         matrix = pack(obs, sea)
         days = grid.days(obs)
         used = self.harmonics if days[-1] - days[0] >= YEAR - 1 else 0
-        found = as_fields(_regressed(matrix, _season(days, used)), matrix, obs)
+        low = _regressed(matrix, _season(days, used))
+        matrix = matrix.without_values()
+        found = as_fields(low, matrix, obs)
         found.attrs = {"harmonics": used}
         return found
 

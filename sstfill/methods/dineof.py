@@ -60,7 +60,8 @@ class Dineof:
         ``"fast"``: single precision, modes counted on a sample of pixels, warm-started subspace and over-relaxation;
         the same fixed point. ``"reference"``: each step as the reference program takes it, in double precision.
     outliers
-        Also return ``outlier``: 1 where an observation looks suspect (Alvera-Azcárate et al. 2012), else 0.
+        Also return ``outlier``: 1 where an observation looks suspect (Alvera-Azcárate et al. 2012), else 0; 2 in gaps
+        and on land.
     return_modes
         Also return the modes: ``spatial_mode``, ``temporal_mode``, ``singular_value``, ``explained_variance``.
     seed
@@ -112,10 +113,11 @@ class Dineof:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.fit(obs, sea)
         ratio = overlap(self.error_length, *grid.cell_km(obs.isel(variable=0, missing_dims="ignore")))
-        low = with_error(fitted.modes, matrix, ratio if "lat" in obs.coords else 1.0)
+        low = with_error(fitted.modes, matrix, ratio if "lat" in obs.coords else 1.0, fitted.cv_error)
+        matrix = matrix.without_values()
         found = as_fields(low, matrix, obs)
         if self.outliers:
-            found["outlier"] = outlier_test.outliers(obs, found["mean"], residual_sigma(low, matrix, obs))
+            found["outlier"] = outlier_test.outliers(obs, found["mean"], residual_sigma(low, matrix, obs), sea)
         if self.return_modes:
             found = found.merge(modes_dataset(fitted, matrix, obs))
         found.attrs = fitted.diagnostics()
@@ -150,7 +152,10 @@ def overlap(length: float, dy: float, dx: float) -> float:
 
 
 def modes_dataset(fitted: Fitted, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
-    """EOF modes on the grid of `obs`: unit-norm patterns and amplitudes, singular values in the units of the field."""
+    """EOF modes on the grid of `obs`: unit-norm patterns and amplitudes, singular values in the units of the field.
+
+    The singular values of a normalised field have no units.
+    """
     U, s, V = fitted.modes
     order = [d for d in obs.dims if d != "time"]
     patterns = np.full((len(s), int(np.prod([obs.sizes[d] for d in order]))), np.nan, U.dtype)
@@ -161,11 +166,17 @@ def modes_dataset(fitted: Fitted, matrix: ObservationMatrix, obs: xr.DataArray) 
     coords = {"mode": mode, **{k: c for k, c in obs.coords.items() if "time" not in c.dims}, "time": obs["time"]}
     spatial = patterns.reshape(len(s), *(obs.sizes[d] for d in order))
     share = 100 * s.astype(np.float64) ** 2 / fitted.total
+    units = obs.attrs.get("units") if (matrix.scale == 1).all() else "1"
+    known = {} if units is None else {"units": units}
     return xr.Dataset(
         {
-            "spatial_mode": (("mode", *order), spatial, {"long_name": "spatial EOF, unit norm over all pixels"}),
-            "temporal_mode": (("mode", "time"), amplitudes, {"long_name": "temporal EOF, unit norm"}),
-            "singular_value": ("mode", s, {"long_name": "singular value"}),
+            "spatial_mode": (
+                ("mode", *order),
+                spatial,
+                {"long_name": "spatial EOF, unit norm over all pixels", "units": "1"},
+            ),
+            "temporal_mode": (("mode", "time"), amplitudes, {"long_name": "temporal EOF, unit norm", "units": "1"}),
+            "singular_value": ("mode", s, {"long_name": "singular value"} | known),
             "explained_variance": ("mode", share, {"long_name": "share of the filled variance", "units": "percent"}),
         },
         coords={k: c for k, c in coords.items() if set(c.dims) <= {"mode", "time", *order}},

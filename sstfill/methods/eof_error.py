@@ -12,7 +12,7 @@ from sstfill.methods.matrix import ObservationMatrix
 from sstfill.methods.regression import second_moments, unpack
 
 
-def with_error(modes: Modes, matrix: ObservationMatrix, overlap: float = 1.0) -> LowRank:
+def with_error(modes: Modes, matrix: ObservationMatrix, overlap: float = 1.0, cv_error: float = 0.0) -> LowRank:
     """Attach the error estimate of Beckers, Barth & Alvera-Azcárate (2006) to a decomposition.
 
     With ``L = U diag(s) / sqrt(N)``, its rows ``L_p`` at the pixels present in an image and ``mu2`` the variance that
@@ -28,6 +28,9 @@ def with_error(modes: Modes, matrix: ObservationMatrix, overlap: float = 1.0) ->
         The packed field; the observed values are needed, what was put into the gaps does not matter.
     overlap
         Number of neighbouring pixels that share one observation error, ``Lc²/(dx dy)`` in the paper.
+    cv_error
+        Error at the observations that were set aside. ``mu2`` is at least its square: the residual of the observations
+        that were fitted vanishes as modes are added, that of those set aside does not.
     """
     n = len(modes.V)
     patterns = modes.U * (modes.s / np.sqrt(n)).astype(modes.U.dtype)
@@ -41,7 +44,8 @@ def with_error(modes: Modes, matrix: ObservationMatrix, overlap: float = 1.0) ->
         normal += seen.astype(patterns.dtype) @ second_moments(patterns[block])
         residual = (amplitudes @ patterns[block].T - matrix.values[:, block]) * seen
         squares += float(np.vdot(residual, residual))
-    mu2 = max(squares / max(int(matrix.observed.sum()), 1), float(np.finfo(np.float32).tiny))
+    fitted = squares / max(int(matrix.observed.sum()), 1)
+    mu2 = max(fitted, cv_error**2, float(np.finfo(np.float32).tiny))
     covariance = _posterior(unpack(normal, k), overlap * mu2)
     return LowRank(patterns, amplitudes, covariance.astype(patterns.dtype), None, mu2)
 

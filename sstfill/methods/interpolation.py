@@ -18,7 +18,7 @@ from sstfill.methods.base import check_number, register
 from sstfill.methods.variogram import Variogram
 
 SAMPLE = 5000
-BLOCK = 4096
+BLOCK = 512
 
 
 @register
@@ -60,8 +60,8 @@ class Interpolate:
             input_core_dims=[["time"]], output_core_dims=[["time"], ["time"]], output_dtypes=[obs.dtype, np.float32],
         )  # fmt: skip
         mean, error = mean.transpose(*obs.dims), error.transpose(*obs.dims)
-        if self.space:
-            never = ~obs.notnull().any("time") & sea
+        never = ~obs.notnull().any("time") & sea
+        if self.space and (obs.chunks or bool(never.any())):
             mean = _in_space(mean.chunk(time=obs.chunksizes["time"]) if obs.chunks else mean, never, sea)
             error = error.fillna(float(np.sqrt(2 * variogram.gamma[-1]))).where(mean.notnull())
         found = xr.Dataset({"mean": mean, "error": error})

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -53,6 +53,10 @@ class ObservationMatrix:
     times: NDArray[np.int64]
     offset: NDArray
     scale: NDArray
+
+    def without_values(self) -> ObservationMatrix:
+        """Where pixels and images belong, without the observations (which may then be freed)."""
+        return replace(self, values=np.empty((0, 0), self.values.dtype), observed=np.empty((0, 0), bool))
 
     @property
     def deviation(self) -> float:

@@ -50,6 +50,19 @@ class TestModes:
         np.testing.assert_array_equal(found["spatial_mode"][0].notnull(), obs.notnull().any("time") & sea)
         assert found["mode"].values.tolist() == [1, 2]
 
+    @pytest.mark.parametrize(("options", "units"), [({}, "degree_Celsius"), ({"normalise": True}, "1")])
+    def test_say_their_units(self, case, options, units):
+        obs, sea, _ = case
+        obs = obs.assign_attrs(units="degree_Celsius")
+        found = Dineof(return_modes=True, modes=2, **options).reconstruct(obs, sea)
+        assert found["spatial_mode"].attrs["units"] == found["temporal_mode"].attrs["units"] == "1"
+        assert found["singular_value"].attrs["units"] == units
+
+    def test_of_a_field_without_units(self, case):
+        obs, sea, _ = case
+        found = Dineof(return_modes=True, modes=2).reconstruct(obs.drop_attrs(), sea)
+        assert "units" not in found["singular_value"].attrs
+
 
 class TestError:
     def test_error_fits_the_errors_made_on_independent_errors(self, make_field, all_sea):
