@@ -16,8 +16,12 @@ from sstfill.companions import error_attrs, joined, placed, unfilled
 from sstfill.errors import InputError, OptionError
 from sstfill.hindcast import Hindcast, choose, hindcast
 from sstfill.methods import Method, method_class
+from sstfill.methods.base import seeded
 from sstfill.sea import find_sea, sea_mask
 from sstfill.version import __version__
+
+OFF_SEA = 0.5
+"""A mask found in the data that leaves more than this share of the observations on land is not believed."""
 
 
 def fill(
@@ -55,7 +59,7 @@ def fill(
         Hide a tenth of the observed pixels under clouds of other dates, fill them, and record the score in the
         attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second fill.
     seed
-        Seed of the withheld clouds.
+        Seed of the withheld clouds, and of a method given by its name.
 
     Returns
     -------
@@ -80,9 +84,9 @@ def fill(
     >>> filled.sst_source.attrs["flag_meanings"]
     'observed filled not_filled withheld land'
     """
-    chosen = _chosen(method)
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise OptionError(f"seed={seed!r} is no seed; give a whole number, 0 or more")
+    chosen = _chosen(method, seed)
     for label, mask in (("sea", sea), ("withheld", withheld)):
         if mask is not None and not isinstance(mask, xr.DataArray):
             raise InputError(f"{label} is a {type(mask).__name__}; give an xarray DataArray with the dims of the field")
@@ -91,6 +95,9 @@ def fill(
     names = grid.pick(ds, list(map(str, ds.data_vars)) if whole else variables)
     for name in names:
         ds = unfilled(ds, name)
+        if "sstfill_method" in ds[name].attrs:
+            raise InputError(f"{name!r} was filled by sstfill and says not which pixels; pass the Dataset that fill() "
+                             "returned, which does")  # fmt: skip
     jobs = [_Job.of(ds, group, sea, withheld) for group in ([names] if together else [[n] for n in names])]
     todo = [job for job in jobs if job.missing > 0 or withheld is not None]
     if not todo:
@@ -121,7 +128,7 @@ class _Job:
         given = sea if sea is not None else find_sea(ds.drop_vars(names))
         wet = _locked(_sea(fields[0], given, surveys).compute())
         for name, field, found in zip(names, fields, surveys, strict=True):
-            _check(name, field, found, wet)
+            _check(name, field, found, wet, own=sea is None)
         n_sea = int(wet.sum()) * fields[0].sizes["time"]
         missing = sum(n_sea - int(s.pixel_count.where(wet, 0).sum()) for s in surveys)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
@@ -202,9 +209,9 @@ def _scaled(error: xr.DataArray, source: xr.DataArray, scale: float) -> xr.DataA
     return error.copy(data=out)
 
 
-def _chosen(method: Method | str | None) -> Method | None:
+def _chosen(method: Method | str | None, seed: int) -> Method | None:
     if isinstance(method, str):
-        return method_class(method)()
+        return seeded(method_class(method), seed)
     if isinstance(method, type):
         raise OptionError(f"{method.__name__} is a class; call it: {method.__name__}()")
     if method is not None and not (isinstance(method, Method) and is_dataclass(method)):
@@ -239,12 +246,17 @@ def _sea(field: xr.DataArray, given: xr.DataArray | None, surveys: list[xr.Datas
     return xr.DataArray(seen.values, dims=field.dims[1:], coords=coords, name="sea")
 
 
-def _check(name: str, field: xr.DataArray, found: xr.Dataset, sea: xr.DataArray) -> None:
+def _check(name: str, field: xr.DataArray, found: xr.Dataset, sea: xr.DataArray, *, own: bool) -> None:
+    """Refuse what cannot be filled; `own`: the sea mask was found in the data, not given."""
     if (n := int(found.infinite)) > 0:
         raise InputError(f"{name!r} holds {n} infinite values; make them missing: ds.where(np.isfinite(ds[{name!r}]))")
     if not bool(sea.any()) and bool(found.pixel_count.any()):
         raise InputError(f"the sea mask is land everywhere ({sea.shape}); give 1 at sea and 0 on land")
-    if not int(found.pixel_count.where(sea, 0).sum()):
+    total, at_sea = int(found.pixel_count.sum()), int(found.pixel_count.where(sea, 0).sum())
+    if own and at_sea and total - at_sea > OFF_SEA * total:
+        raise InputError(f"{1 - at_sea / total:.1%} of what is observed in {name!r} lies on land by the sea mask of "
+                         "the data; give one as sea=, 1 at sea and 0 on land")  # fmt: skip
+    if not at_sea:
         raise InputError(f"{name!r}: nothing observed at sea in {field.sizes['time']} images; "
                          "check the fill value, the quality threshold and the sea mask")  # fmt: skip
 

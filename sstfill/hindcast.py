@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from sstfill import gaps, metrics
 from sstfill.errors import InputError, SstfillError
-from sstfill.methods import METHODS, Method
+from sstfill.methods import METHODS, Interpolate, Method
+from sstfill.methods.base import seeded
 from sstfill.methods.matrix import SLAB
 from sstfill.progress import track
 
@@ -73,13 +74,25 @@ def hindcast(
 
 
 def choose(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> tuple[Method, dict[str, Hindcast]]:
-    """Return the registered method (default options) of the least `Hindcast.loss`, and its scores."""
-    able = [cls() for cls in METHODS.values() if obs.sizes["time"] >= cls.min_times and
+    """Return the registered method (default options) of the least `Hindcast.loss`, and its scores.
+
+    Where there are no clouds to withhold, `Interpolate` and no score, with a warning.
+    """
+    able = [seeded(cls, seed) for cls in METHODS.values() if obs.sizes["time"] >= cls.min_times and
             (cls.multivariate or "variable" not in obs.dims)]  # fmt: skip
+    try:
+        hidden = _withhold(obs, sea, seed, SHARE)
+    except InputError as reason:
+        if "variable" in obs.dims or obs.sizes["time"] == 1:
+            raise InputError(
+                f"no method could be tried on withheld clouds; name one, such as method='dineof' ({reason})"
+            ) from None
+        log.warning("interpolating, since no method can be tried on withheld clouds: %s", reason)
+        return Interpolate(), {}
     tried: list[tuple[float, Method, dict[str, Hindcast]]] = []
     for method in track(able, "choosing a method on withheld clouds"):
         try:
-            found = hindcast(method, obs, sea, seed)
+            found = _judge(method, obs, sea, hidden, {"share": SHARE, "seed": seed})
         except SstfillError as reason:
             log.warning("%s not considered: %s", method.name, reason)
             continue
@@ -99,6 +112,7 @@ def _names(obs: xr.DataArray) -> list[str]:
 
 def _withhold(obs: xr.DataArray, sea: xr.DataArray, seed: int, share: float) -> xr.DataArray:
     """Where to hide; of several variables, those without clouds to transplant are left whole."""
+    seed = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])  # clouds of their own, not those of a score
     if "variable" not in obs.dims:
         return gaps.transplant_clouds(obs, sea, share=share, seed=seed)
     parts, reasons = [], []

@@ -591,3 +591,19 @@ def test_real_files(shared_data, tmp_path, file, name):
             np.testing.assert_array_equal(flags == OBSERVED, seen)
             assert (flags == FILLED).any() and np.isnan(out[name].values[flags >= NOT_FILLED]).all()
             assert out[name].encoding["dtype"] == ds[name].encoding["dtype"]
+
+
+def test_a_mask_of_the_data_that_is_the_wrong_way_round_is_not_believed():
+    sst = field(masks="clouds")
+    wrong = xr.zeros_like(sst[0], dtype="i1").drop_vars("time")
+    wrong[0, 0] = 1
+    with pytest.raises(InputError, match=r"% of what is observed in 'sst' lies on land by the sea mask of the data"):
+        fill(xr.Dataset({"sst": sst, "mask": wrong}), "climatology", score=False)
+    restricted = fill(sst, "climatology", score=False, sea=wrong)  # a mask that is given may leave most of it out
+    assert (restricted["sst_source"] == FILLED).sum() == sst[:, 0, 0].isnull().sum()
+
+
+def test_a_filled_array_alone_is_refused():
+    filled = fill(field(), "interpolate", score=False)
+    with pytest.raises(InputError, match="was filled by sstfill and says not which pixels"):
+        fill(filled["sst"], "climatology", score=False)

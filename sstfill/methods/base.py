@@ -74,6 +74,11 @@ def check_choice(option: str, value: object, choices: Collection[str]) -> None:
         raise OptionError(f"{option}={value!r}; choose from {', '.join(choices)}")
 
 
+def seeded(cls: type[Any], seed: int) -> Any:
+    """Make a method with default options, and this seed where it takes one."""
+    return cls(seed=seed) if "seed" in getattr(cls, "__dataclass_fields__", {}) else cls()
+
+
 M = TypeVar("M", bound=type)
 
 
