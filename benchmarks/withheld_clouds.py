@@ -19,9 +19,10 @@ from report import SHARED, heading, publish, table
 from sstfill import synthetic
 from sstfill.evaluation import Scorecard, score, score_against
 from sstfill.fill import fill
-from sstfill.methods import METHODS
+from sstfill.methods import METHODS, Dineof
 
 SEED, REPEATS = 0, 3
+SHIPPED = "dineof (alpha 0.01, random CV)"
 GIVEN = {"Alboran SST, 10 images (s42)": ("dineof/alboran_s42", "sst", 0.568),
          "Madrid LST, 28 images (s42)": ("dineof/lst_madrid_s42", "lst", 1.291)}  # fmt: skip
 CLOUDY = {"Alboran L3S SST 2022, 92 images": ("real/alboran_l3s_2022.nc", "sst", {}),
@@ -39,7 +40,8 @@ def given(stem: str, variable: str) -> Scorecard:
     obs = xr.open_dataset(SHARED / f"{stem}_input.nc")
     truth = xr.open_dataset(SHARED / f"{stem}_truth.nc")[variable]
     where = obs[variable].isnull() & truth.notnull()
-    filled = {name: fill(obs, name, variables=variable, seed=SEED) for name in METHODS}
+    methods = {name: name for name in METHODS} | {SHIPPED: Dineof(alpha=0.01, cross_validation="random")}
+    filled = {label: fill(obs, m, variables=variable, seed=SEED) for label, m in methods.items()}
     return score_against(truth, filled, where, obs=obs[variable])
 
 
@@ -71,7 +73,7 @@ def row(case: str, card: Scorecard, fortran: float | str) -> list[list[object]]:
         cover = one["coverage"].sel(level=[0.68, 0.95]).values
         lines.append([case, str(one["method"].values), float(one["rmse"]), float(one["mae"]), float(one["bias"]),
                       f"{100 * cover[0]:.0f} %", f"{100 * cover[1]:.0f} %", int(one["n"]),
-                      fortran if str(one["method"].values) == "dineof" else ""])  # fmt: skip
+                      fortran if "dineof" in str(one["method"].values) else ""])  # fmt: skip
         case = ""
     return lines
 
@@ -93,6 +95,10 @@ def main() -> None:
         ["case", "method", "RMSE", "MAE", "bias", "in 68 %", "in 95 %", "pixels", "Fortran DINEOF RMSE"], rows
     )
     text += (
+        "\nFortran: for the Alboran series the mean of three draws of withheld clouds (this is one of them) with the "
+        "options it ships (alpha 0.01; with alpha 0.1 it had 0.481); for Madrid alpha 0. The project's facts list two "
+        "rivals on the Alboran draws that are not in this release: pixel + image mean 0.472, untuned local optimal "
+        "interpolation 0.364, which is the bar there.\n"
         "\n`in 68 %`: share of the withheld pixels within the stated 68 % interval; units are those of the variable.\n"
     )
     if not wanted:
