@@ -84,8 +84,9 @@ def choose(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> tuple[Method, dic
         hidden = _withhold(obs, sea, seed, SHARE)
     except InputError as reason:
         if "variable" in obs.dims or obs.sizes["time"] == 1:
+            name = "dineof" if "variable" in obs.dims else "interpolate"  # one that can do with such data
             raise InputError(
-                f"no method could be tried on withheld clouds; name one, such as method='dineof' ({reason})"
+                f"no method could be tried on withheld clouds; name one, such as method={name!r} ({reason})"
             ) from None
         log.warning("interpolating, since no method can be tried on withheld clouds: %s", reason)
         return Interpolate(), {}
