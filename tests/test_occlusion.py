@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The laws of the measurement operators, each asserted for every one of them by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sstfill.errors import InputError, OptionError
+from sstfill.occlusion import (
+    OPERATORS,
+    Cloud,
+    Raindrops,
+    RemovePixel,
+    VerticalMovingBar,
+    apply,
+    cloud_share,
+    operator_class,
+    threshold_for,
+)
+
+NAMES = sorted(OPERATORS)
+SHAPE = (12, 32, 48)
+TIME_DEPENDENT = [name for name in NAMES if name != "remove-pixel"]
+PAPER = {55: 0.799, 60: 0.696, 65: 0.559, 70: 0.395, 75: 0.245, 80: 0.134}  # Table 2a: g m-2 and occluded share
+
+
+def drifting_lwp(frames: int = 400, ny: int = 24, nx: int = 40) -> xr.DataArray:
+    """A smooth periodic LWP between 20 and 120 g m-2 that drifts slowly, above 70 in half of its pixels."""
+    t, y, x = np.meshgrid(np.arange(frames), np.arange(ny), np.arange(nx), indexing="ij")
+    wave = np.sin(2 * np.pi * (y / ny + t / 300)) * np.cos(2 * np.pi * (2 * x / nx - t / 500))
+    return xr.DataArray(70 + 50 * wave, dims=("time", "y", "x"), attrs={"units": "g m-2"})
+
+
+LWP = drifting_lwp()
+
+
+def make(name: str, **options: Any) -> Any:
+    return operator_class(name)(**({"lwp": LWP} if name == "cloud" else {}), **options)
+
+
+def draw(operator: Any, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
+    return operator.draw(shape, np.random.default_rng(seed))
+
+
+def lag_correlation(observed: np.ndarray) -> float:
+    """Correlation of successive frames about each frame's own mean; frames all seen or all hidden are left out."""
+    anomaly = observed - observed.mean((1, 2), keepdims=True)
+    power = (anomaly**2).sum((1, 2))
+    product = (anomaly[1:] * anomaly[:-1]).sum((1, 2))
+    pairs = (power[1:] > 0) & (power[:-1] > 0)
+    return float((product[pairs] / np.sqrt(power[1:] * power[:-1])[pairs]).mean())
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEveryOperator:
+    def test_draws_a_mask_of_the_shape_asked_for(self, name: str) -> None:
+        observed = draw(make(name))
+        assert observed.dtype == bool and observed.shape == SHAPE
+        assert observed.any() and not observed.all()
+
+    def test_same_seed_same_mask_other_seed_other_mask(self, name: str) -> None:
+        operator = make(name)
+        assert np.array_equal(draw(operator, 1), draw(operator, 1))
+        assert not np.array_equal(draw(operator, 1), draw(operator, 2))
+
+    def test_two_draws_of_one_generator_differ(self, name: str) -> None:
+        operator, rng = make(name), np.random.default_rng(0)
+        assert not np.array_equal(operator.draw(SHAPE, rng), operator.draw(SHAPE, rng))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_apply_keeps_what_is_seen_and_sets_the_rest(self, name: str, dtype: type) -> None:
+        operator = make(name)
+        observed = draw(operator)
+        values = np.random.default_rng(3).normal(size=(2, *SHAPE)).astype(dtype)
+        values[:, 0, :, 0] = -0.0
+        before = values.copy()
+        result = apply(values, observed, operator.fill_value)
+        assert result.dtype == dtype and np.array_equal(values, before)
+        assert result[:, observed].tobytes() == values[:, observed].tobytes()
+        assert (result[:, ~observed] == operator.fill_value).all()
+        assert np.array_equal(apply(result, observed, operator.fill_value), result)
+
+    def test_apply_is_equation_1(self, name: str) -> None:
+        operator = make(name)
+        m, x, c = draw(operator), np.random.default_rng(4).normal(size=SHAPE), operator.fill_value
+        assert np.array_equal(apply(x, m, c), x * m + c * (1 - m))
+
+    def test_one_frame_and_one_pixel(self, name: str) -> None:
+        operator = make(name)
+        for shape in [(1, 1, 1), (1, 16, 16), (5, 1, 1), (5, 1, 9), (5, 9, 1)]:
+            assert draw(operator, shape=shape).shape == shape
+
+    @pytest.mark.parametrize("shape", [(0, 4, 4), (4, 4), (4, 4, -1), (4, 4, 2.5)])
+    def test_a_bad_shape_raises(self, name: str, shape: Any) -> None:
+        with pytest.raises(OptionError, match="whole numbers of frames"):
+            draw(make(name), shape=shape)
+
+    def test_is_frozen_keyword_only_and_hashable(self, name: str) -> None:
+        operator = make(name)
+        assert {operator: 1}[operator] == 1
+        assert all(f.kw_only for f in dataclasses.fields(operator))
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(operator, dataclasses.fields(operator)[0].name, 0)
+
+    def test_successive_frames_are_correlated_but_for_removed_pixels(self, name: str) -> None:
+        lag = np.mean([lag_correlation(draw(make(name), seed)) for seed in range(20)])
+        assert lag > 0.4 if name in TIME_DEPENDENT else abs(lag) < 0.03
+
+    def test_every_frame_is_occluded_alike(self, name: str) -> None:
+        share = np.mean([~draw(make(name), seed) for seed in range(200)], axis=(0, 2, 3))
+        assert share == pytest.approx(share.mean(), rel=0.2)
+
+    def test_fill_value_is_the_papers(self, name: str) -> None:
+        assert operator_class(name).fill_value == (0 if name == "remove-pixel" else 1)
+
+
+@pytest.mark.parametrize(
+    ("operator", "least", "most"),
+    [
+        (RemovePixel(share=0.3), 0.29, 0.31),
+        (RemovePixel(share=0), 0, 0),
+        (Raindrops(), 0.18, 0.21),
+        (VerticalMovingBar(), 0.18, 0.22),
+        (VerticalMovingBar(min_width=0.4, max_width=0.4), 0.38, 0.42),
+        (Cloud(lwp=LWP), 0.45, 0.5),
+        (Cloud(lwp=LWP, threshold=121), 0, 0),
+    ],
+    ids=repr,
+)
+def test_occluded_share(operator: Any, least: float, most: float) -> None:
+    shares = [1 - draw(operator, seed, (24, 64, 64)).mean() for seed in range(100)]
+    assert least <= np.mean(shares) <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("remove-pixel", {"share": 1.0}),
+        ("remove-pixel", {"share": -0.1}),
+        ("remove-pixel", {"share": "half"}),
+        ("raindrops", {"count": 0}),
+        ("raindrops", {"count": 2.5}),
+        ("raindrops", {"width": 0}),
+        ("raindrops", {"min_length": 0.6, "max_length": 0.5}),
+        ("raindrops", {"max_speed": 1.5}),
+        ("vertical-moving-bar", {"min_width": 0.0}),
+        ("vertical-moving-bar", {"min_speed": float("nan")}),
+        ("cloud", {"threshold": -1}),
+        ("cloud", {"threshold": float("inf")}),
+        ("cloud", {"stride": 0}),
+        ("cloud", {"start_after": -1}),
+        ("cloud", {"units": "cm"}),
+    ],
+)
+def test_a_bad_option_raises_with_its_name_and_value(name: str, options: dict[str, Any]) -> None:
+    option, value = next(iter(options.items()))
+    with pytest.raises(OptionError, match=f"{option}={value!r}"):
+        make(name, **options)
+
+
+def test_an_unknown_operator_lists_the_choices() -> None:
+    with pytest.raises(
+        OptionError, match=r"did you mean 'raindrops'\? Choose from cloud, raindrops, remove-pixel, vert"
+    ):
+        operator_class("raindrop")
+
+
+def test_apply_keeps_the_kind_of_array_and_drops_nan_under_the_mask() -> None:
+    observed = draw(RemovePixel())
+    values = np.where(observed, 2.5, np.nan)
+    expected = np.where(observed, 2.5, 0.0)
+    field = xr.DataArray(values, dims=("time", "y", "x"), name="sst")
+    assert np.array_equal(apply(values, observed, 0.0), expected)
+    xr.testing.assert_identical(apply(field, observed, 0.0), field.copy(data=expected))
+    assert apply(field.chunk(time=3), observed, 0.0).chunks is not None
+
+
+def test_apply_is_differentiable_in_torch() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    observed = torch.tensor(draw(RemovePixel()))
+    values = torch.ones((2, 1, *SHAPE), requires_grad=True)
+    result = apply(values, observed, 0.0)
+    result.sum().backward()
+    assert torch.equal(result.detach(), observed.float().expand(2, 1, *SHAPE))
+    assert torch.equal(values.grad, observed.float().expand(2, 1, *SHAPE))
+
+
+def test_one_raindrop_falls_at_its_speed_and_returns_to_the_top() -> None:
+    n = 40
+    drop = Raindrops(count=1, width=0.2, min_length=0.25, max_length=0.25, min_speed=0.05, max_speed=0.05)
+    for seed in range(5):
+        occluded = ~draw(drop, seed, (50, n, n))
+        rows, columns = occluded.any(2), occluded.any((0, 1))
+        assert columns.sum() <= 0.2 * n and np.array_equal(occluded, occluded.any(2)[..., None] & columns)
+        assert np.array_equal(rows[1:-1, :-2], rows[2:, 2:])  # 0.05 of 40 pixels: two rows down a frame, none up
+        assert np.array_equal(rows[25:], rows[:25])  # (1 + length) / speed = 25 frames
+        assert rows.any(0).all() and rows.sum(1).max() == 0.25 * n and rows.sum(1).min() <= 2
+
+
+def test_raindrops_occlude_every_pixel_alike() -> None:
+    share = np.mean([~draw(Raindrops(), seed, (6, 32, 32)) for seed in range(400)], axis=(0, 1))
+    assert share.mean(0) == pytest.approx(share.mean(), rel=0.25)
+    assert share.mean(1) == pytest.approx(share.mean(), rel=0.1)
+
+
+def test_the_bar_goes_round_at_constant_speed_either_way() -> None:
+    bar = VerticalMovingBar(min_width=0.25, max_width=0.25, min_speed=0.1, max_speed=0.1)
+    ways = set()
+    for seed in range(20):
+        columns = ~draw(bar, seed, (11, 3, 40))
+        assert (columns == columns[:, :1]).all() and (columns.sum(2) == 10).all()
+        shifts = {s for s in (4, -4) if all(np.array_equal(np.roll(a, s, 1), b) for a, b in pairwise(columns))}
+        assert len(shifts) == 1
+        ways |= shifts
+    assert ways == {4, -4}
+
+
+class TestCloud:
+    def test_masks_are_the_thresholded_series_up_to_a_roll(self) -> None:
+        lwp = np.random.default_rng(5).uniform(0, 140, (60, 6, 5))
+        observed = draw(Cloud(lwp=lwp, units="g m-2", stride=7, start_after=20), shape=(6, 6, 5))
+        windows = [lwp[start : start + 36 : 7] <= 70 for start in range(20, 25)]
+        rolls = [np.roll(w, (y, x), (1, 2)) for w in windows for y in range(6) for x in range(5)]
+        assert sum(np.array_equal(roll, observed) for roll in rolls) == 1
+
+    def test_every_allowed_start_and_no_other_is_drawn(self) -> None:
+        clock = np.broadcast_to(np.arange(12.0)[:, None, None], (12, 2, 2))
+        starts = {
+            threshold: [
+                draw(Cloud(lwp=clock, units="g m-2", start_after=3, stride=2, threshold=threshold), s, (4, 1, 1))[
+                    0, 0, 0
+                ]
+                for s in range(40)
+            ]
+            for threshold in (2, 3, 4, 5)
+        }
+        assert not any(starts[2]) and any(starts[3]) and not all(starts[4]) and all(starts[5])
+
+    def test_a_larger_shape_repeats_the_domain_and_a_smaller_one_crops_it(self) -> None:
+        large = draw(Cloud(lwp=LWP), shape=(3, 60, 100))
+        assert np.array_equal(large[:, 24:], large[:, :-24]) and np.array_equal(large[..., 40:], large[..., :-40])
+        small = draw(Cloud(lwp=LWP), shape=(3, 10, 15))
+        assert np.array_equal(small, large[:, :10, :15])
+
+    def test_augment_flips_either_axis(self) -> None:
+        ramp = np.broadcast_to(np.arange(4.0)[:, None] * 10 + np.arange(4.0), (20, 4, 4))
+        options = {"lwp": ramp, "units": "g m-2", "start_after": 0, "stride": 1, "threshold": 5.0}
+        corner = np.array([[1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], bool)
+        plain = {draw(Cloud(**options), seed, (1, 4, 4)).tobytes() for seed in range(60)}
+        assert plain == {np.roll(corner, k, 0).tobytes() for k in range(4)}
+        asymmetric = np.array([[0, 1, 9, 9], [1, 9, 9, 9], [9, 9, 1, 9], [9, 9, 9, 9]], float)
+        options |= {"lwp": np.broadcast_to(asymmetric, (20, 4, 4))}
+        assert len({draw(Cloud(**options), seed, (1, 4, 4)).tobytes() for seed in range(400)}) == 16
+        assert len({draw(Cloud(**options, augment=True), seed, (1, 4, 4)).tobytes() for seed in range(900)}) == 64
+
+    def test_units_are_honoured(self) -> None:
+        kilograms = (LWP / 1000).assign_attrs(units="kg m**-2")
+        expected = draw(Cloud(lwp=LWP))
+        assert np.array_equal(draw(Cloud(lwp=kilograms)), expected)
+        assert np.array_equal(draw(Cloud(lwp=kilograms.values, units="kg/m2")), expected)
+        assert np.array_equal(draw(Cloud(lwp=LWP.transpose("x", "y", "time").chunk())), expected)
+
+    def test_unknown_units_raise(self) -> None:
+        with pytest.raises(OptionError, match="units=None; give units='g m-2'"):
+            Cloud(lwp=LWP.values)
+        with pytest.raises(OptionError, match="units='K'"):
+            Cloud(lwp=LWP.assign_attrs(units="K"))
+
+    @pytest.mark.parametrize(
+        "lwp", [LWP[0], LWP.values[0], LWP.rename(time="t"), LWP[:0], LWP.to_dataset(name="LWP"), 3.0]
+    )
+    def test_what_is_no_series_raises(self, lwp: Any) -> None:
+        with pytest.raises(InputError, match=r"give a filled array \(time, y, x\)"):
+            Cloud(lwp=lwp, units="g m-2")
+
+    def test_a_short_series_tells_how_many_frames_are_there_and_needed(self) -> None:
+        operator = Cloud(lwp=LWP[:231])
+        assert draw(operator, shape=(14, 4, 4)).shape == (14, 4, 4)
+        with pytest.raises(InputError, match=r"231 frames, 131 after start_after=100; 15 masks at stride=10 need 141"):
+            draw(operator, shape=(15, 4, 4))
+
+    def test_gaps_in_the_series_raise(self) -> None:
+        with pytest.raises(InputError, match="not finite"):
+            draw(Cloud(lwp=LWP.where(LWP > 30)))
+
+
+class TestShare:
+    @settings(max_examples=25, deadline=None)
+    @given(share=st.floats(0, 0.99), seed=st.integers(0, 99))
+    def test_threshold_for_inverts_cloud_share(self, share: float, seed: int) -> None:
+        lwp = np.random.default_rng(seed).gamma(2, 30, (110, 4, 5))
+        threshold = threshold_for(lwp, share, units="g m-2")
+        assert cloud_share(lwp, threshold, units="g m-2") == pytest.approx(share, abs=1.01 / 200)
+
+    def test_no_threshold_covers_a_clear_sky(self) -> None:
+        lwp = np.where(np.arange(200) % 10 == 0, 50.0, 0.0).reshape(2, 10, 10)
+        assert threshold_for(lwp, 0.1, start_after=0, units="g m-2") == 0
+        with pytest.raises(InputError, match=r"share=0.2, but only 0.100 of the LWP is above 0"):
+            threshold_for(lwp, 0.2, start_after=0, units="g m-2")
+
+    def test_bad_arguments_raise(self) -> None:
+        with pytest.raises(OptionError, match="threshold=-1"):
+            cloud_share(LWP, -1)
+        with pytest.raises(OptionError, match="share=1"):
+            threshold_for(LWP, 1)
+        with pytest.raises(InputError, match="400 frames, none after start_after=400"):
+            cloud_share(LWP, 70, start_after=400)
+
+
+class TestSimulatedClouds:
+    """On the LWP of PyCLES runs; the shares are those of facts/pycles.md, after the first hour (120 frames)."""
+
+    @pytest.fixture
+    def stratocumulus(self, shared_data: Path) -> xr.DataArray:
+        return xr.load_dataset(shared_data / "clouds" / "lwp_dycoms.nc").LWP
+
+    def test_shares_of_the_papers_thresholds(self, stratocumulus: xr.DataArray) -> None:
+        shares = [cloud_share(stratocumulus, threshold, start_after=120) for threshold in PAPER]
+        assert shares == pytest.approx([0.205, 0.142, 0.095, 0.061, 0.037, 0.021], abs=0.001)
+
+    def test_thresholds_of_the_papers_shares(self, stratocumulus: xr.DataArray) -> None:
+        thresholds = [threshold_for(stratocumulus, share, start_after=120) for share in PAPER.values()]
+        assert thresholds == pytest.approx([19.8, 27.0, 34.6, 43.4, 52.3, 60.7], abs=0.1)
+
+    def test_draws_have_the_share_and_move_slowly(self, stratocumulus: xr.DataArray) -> None:
+        operator = Cloud(lwp=stratocumulus, threshold=threshold_for(stratocumulus, 0.395))
+        draws = [draw(operator, seed, (24, 64, 64)) for seed in range(10)]
+        assert 1 - np.mean(draws) == pytest.approx(0.395, abs=0.02)
+        assert np.mean([lag_correlation(observed) for observed in draws]) > 0.4
+
+    def test_shallow_cumulus_covers_little(self, shared_data: Path) -> None:
+        lwp = xr.load_dataset(shared_data / "clouds" / "lwp_bomex.nc").LWP
+        assert 0.02 < cloud_share(lwp, 70) < 0.04
+        with pytest.raises(InputError, match="ask for a smaller share"):
+            threshold_for(lwp, PAPER[80])
+        with pytest.raises(InputError, match="240 frames, 140 after start_after=100; 24 masks at stride=10 need 231"):
+            draw(Cloud(lwp=lwp), shape=(24, 64, 64))
+        assert draw(Cloud(lwp=lwp, stride=5), shape=(24, 64, 64)).mean() == pytest.approx(0.97, abs=0.02)
+
+
+def test_importing_loads_no_torch() -> None:
+    code = "import sys, sstfill.occlusion; print(sorted({'torch', 'matplotlib', 'cartopy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
