@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""First guess of optimal interpolation: a mean for each pixel, and for each image, smoothed in time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.ndimage import gaussian_filter
+
+from sstfill import grid
+from sstfill.methods.interpolation import membrane
+
+SAMPLE = 20_000
+"""Pixels from which the means of the images are estimated."""
+ROUNDS = 15
+INDEPENDENT = 30.0
+"""Independent values that a wholly observed image is taken to hold: the weight of its mean against those around it."""
+PRIOR = 1.0
+"""Weight of the prior that a pixel is like the mean, in observations."""
+SMOOTH = 4.0
+"""Pixels over which the scatter about the first guess is smoothed."""
+TRIED = 0.5 * 2.0 ** np.arange(9)
+"""Time scales tried for the means of the images, in time steps."""
+
+
+class FirstGuess(NamedTuple):
+    """``pixel(y, x) + image(time)``, and the scatter of observations about it.
+
+    Attributes
+    ----------
+    pixel, scatter
+        ``(y, x)``, field units.
+    image
+        ``(time,)``, field units.
+    """
+
+    pixel: NDArray[np.float64]
+    image: NDArray[np.float64]
+    scatter: NDArray[np.float64]
+
+
+def first_guess(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> FirstGuess:
+    """Fit a first guess to a field ``(time, y, x)``, lazy or not.
+
+    Parameters
+    ----------
+    kind
+        ``"mean"`` (one number), ``"pixel"`` (a mean for each pixel) or ``"additive"`` (that and one for each image).
+    """
+    wet = sea.values.astype(bool)
+    every = max(1, int(np.sqrt(wet.sum() / SAMPLE)))
+    part = {d: slice(None, None, every) for d in sea.dims}
+    sample = obs.isel(part).values.astype(np.float64)
+    sample[:, ~wet[::every, ::every]] = np.nan
+    if not np.isfinite(sample).any():  # a coarse look at a small corner of a large sea may miss it
+        sample = np.where(wet, obs.values.astype(np.float64), np.nan)
+    level = float(np.nanmean(sample))
+    image = np.zeros(len(sample))
+    if kind == "additive":
+        image = _images(sample - level, grid.days(obs))
+    return _with_pixels(obs, wet, level, image, kind)
+
+
+def _images(sample: NDArray[np.float64], days: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of the images ``(time,)`` of anomalies ``(time, y, x)``, apart from those of the pixels."""
+    seen = np.isfinite(sample)
+    x = np.where(seen, sample, 0.0)
+    per_pixel, per_image = seen.sum(0), seen.sum((1, 2))
+    image = np.zeros(len(x))
+    for _ in range(ROUNDS):
+        pixel = (x - seen * image[:, np.newaxis, np.newaxis]).sum(0) / (per_pixel + PRIOR)
+        rest = np.square(x - seen * (pixel + image[:, np.newaxis, np.newaxis])).sum() / per_image.sum()
+        raw = (x - seen * pixel).sum((1, 2)) / np.maximum(per_image, 1)
+        before, image = image, _smoothed(raw, per_image / max(np.count_nonzero(per_pixel), 1), rest, days)
+        if np.abs(image - before).max() <= 1e-3 * np.sqrt(rest):
+            break
+    return image
+
+
+def _smoothed(
+    raw: NDArray[np.float64], coverage: NDArray[np.float64], rest: float, days: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Posterior mean of an exponentially correlated series whose values are the surer the larger the coverage.
+
+    Its time scale is the likeliest of `TRIED`.
+    """
+    there = coverage > 0
+    noise = rest / (1 + INDEPENDENT * coverage[there])
+    well = coverage[there] >= min(0.05, float(np.median(coverage[there])))
+    power = max(float(np.var(raw[there][well])), 1e-3 * rest, np.finfo(float).tiny)
+    lag = np.abs(days[:, np.newaxis] - days[there])
+    step = float(np.median(np.diff(days))) if len(days) > 1 else 1.0
+    best = (-np.inf, np.zeros(len(raw)))
+    for scale in TRIED * step:
+        covariance = power * np.exp(-lag / scale)
+        inner = covariance[there] + np.diag(noise + 1e-9 * power)
+        factor = cho_factor(inner, lower=True)
+        weights = cho_solve(factor, raw[there])
+        likelihood = -0.5 * raw[there] @ weights - np.log(np.diag(factor[0])).sum()
+        if likelihood > best[0]:
+            best = (float(likelihood), covariance @ weights)
+    return best[1]
+
+
+def _with_pixels(
+    obs: xr.DataArray, wet: NDArray[np.bool_], level: float, image: NDArray[np.float64], kind: str
+) -> FirstGuess:
+    """Means and scatter of the pixels, in two passes over the field."""
+    about = xr.DataArray(level + image, dims="time")
+    anomaly = obs.drop_vars("time", errors="ignore").astype(np.float64) - about
+    sums = xr.Dataset({"n": anomaly.notnull().sum("time"), "x": anomaly.sum("time")}).compute()
+    n = np.where(wet, sums.n.values, 0)
+    pixel = np.zeros(wet.shape)
+    if kind != "mean":
+        pixel = np.where(n > 0, np.where(wet, sums.x.values, 0.0) / (n + PRIOR), np.nan)
+        pixel = np.nan_to_num(membrane(pixel, wet & (n == 0)))
+    rest = anomaly - xr.DataArray(pixel, dims=obs.dims[1:])
+    squares = np.where(wet, (rest * rest).sum("time").values, 0.0)
+    return FirstGuess(level + pixel, image, _scatter(squares, n))
+
+
+def _scatter(squares: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Root mean square about the first guess near each pixel; drawn to that of all where little is observed."""
+    overall = squares.sum() / max(n.sum(), 1)
+    there, total = gaussian_filter(n.astype(np.float64), SMOOTH), gaussian_filter(squares, SMOOTH)
+    scatter = np.sqrt((total + PRIOR * overall) / (there + PRIOR))
+    return np.maximum(scatter, np.finfo(np.float32).tiny ** 0.5)
