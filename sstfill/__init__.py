@@ -12,14 +12,16 @@ The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this pack
 
 from sstfill import config, errors, evaluation, gaps, grid, io, methods, metrics, plot, progress, sea, synthetic
 from sstfill.accessor import DataArrayGapfill, DatasetGapfill
+from sstfill.auto import Auto
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
 from sstfill.evaluation import Scorecard, score
 from sstfill.fill import fill  # the function takes the name of its module, which stays in sys.modules
-from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Interpolate, Method
+from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Interpolate, Method, Oi, PatchMatch
 from sstfill.version import __version__
 
 __all__ = [
     "METHODS",
+    "Auto",
     "BayesEof",
     "Climatology",
     "DataArrayGapfill",
@@ -28,7 +30,9 @@ __all__ = [
     "InputError",
     "Interpolate",
     "Method",
+    "Oi",
     "OptionError",
+    "PatchMatch",
     "ReadError",
     "Scorecard",
     "SstfillError",

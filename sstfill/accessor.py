@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 import xarray as xr
 
 from sstfill import plot
+from sstfill.auto import Auto
 from sstfill.describe import Description, describe
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError, unknown
 from sstfill.evaluation import Scorecard, score
 from sstfill.fill import fill
-from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Interpolate, Method
+from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Interpolate, Method, Oi, PatchMatch
 from sstfill.modes import dineof_modes
 from sstfill.plot.maps import LAYERS
 from sstfill.plot.view import Label
@@ -95,9 +96,19 @@ class DatasetGapfill(_Accessor):
         self, method: Method | str | None = None, *, variables: Names | None = None, together: bool = False,
         sea: xr.DataArray | None = None, withheld: xr.DataArray | None = None, score: bool = True, seed: int = 0,
     ) -> xr.Dataset:  # fmt: skip
-        """Fill with a method, its name, or (by default) the one that does best under withheld clouds."""
+        """Fill with a method, its name, or (by default) what does best under withheld clouds; see `sstfill.Auto`."""
         return fill(self._data, method, variables=variables, together=together, sea=sea, withheld=withheld,
                     score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(Auto), DOOR)
+    def auto(
+        self, *, methods: tuple[str, ...] | None = None, blend: bool = True, budget: float | None = None,
+        share: float = 0.1, variables: Names | None = None, together: bool = False, sea: xr.DataArray | None = None,
+        score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill with the best of all methods on withheld clouds, or a blend of several; see `sstfill.Auto`."""
+        return fill(self._data, Auto(methods=methods, blend=blend, budget=budget, share=share, seed=seed),
+                    variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
 
     @_documented(parameters(Climatology), DOOR)
     def climatology(
@@ -145,6 +156,33 @@ class DatasetGapfill(_Accessor):
         return fill(self._data, BayesEof(
             modes=modes, normalise=normalise, sample=sample, tolerance=tolerance, max_iterations=max_iterations,
             min_pixel_coverage=min_pixel_coverage, min_image_coverage=min_image_coverage, seed=seed,
+        ), variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(Oi), DOOR)
+    def oi(
+        self, *, length: float | tuple[float, float] | Literal["auto"] = "auto",
+        time_scale: float | Literal["auto"] = "auto", noise: float | Literal["auto"] = "auto",
+        covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
+        first_guess: Literal["auto", "mean", "pixel", "additive"] = "auto", flow: tuple[float, float] = (0.0, 0.0),
+        neighbours: int = 50, variables: Names | None = None, together: bool = False,
+        sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill by optimal interpolation in space and time; see `sstfill.Oi`."""
+        return fill(self._data, Oi(
+            length=length, time_scale=time_scale, noise=noise, covariance=covariance, first_guess=first_guess,
+            flow=flow, neighbours=neighbours, seed=seed,
+        ), variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(PatchMatch), DOOR)
+    def patchmatch(
+        self, *, patch: int = 5, levels: int | Literal["auto"] = "auto", iterations: int = 5, sweeps: int = 2,
+        remove_mean: bool = True, sharp: bool = False, variables: Names | None = None, together: bool = False,
+        sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill with what similar space-time patches show; see `sstfill.PatchMatch`."""
+        return fill(self._data, PatchMatch(
+            patch=patch, levels=levels, iterations=iterations, sweeps=sweeps, remove_mean=remove_mean, sharp=sharp,
+            seed=seed,
         ), variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
 
     @_documented(parameters(Dineof), parameters(dineof_modes))
@@ -203,8 +241,19 @@ class DataArrayGapfill(_Accessor):
         self, method: Method | str | None = None, *, sea: xr.DataArray | None = None,
         withheld: xr.DataArray | None = None, score: bool = True, seed: int = 0,
     ) -> xr.DataArray:  # fmt: skip
-        """Fill with a method, its name, or (by default) the one that does best under withheld clouds."""
+        """Fill with a method, its name, or (by default) what does best under withheld clouds; see `sstfill.Auto`."""
         return _field(fill(self._data, method, sea=sea, withheld=withheld, score=score, seed=seed), self._data)
+
+    @_documented(parameters(Auto), DOOR)
+    def auto(
+        self, *, methods: tuple[str, ...] | None = None, blend: bool = True, budget: float | None = None,
+        share: float = 0.1, sea: xr.DataArray | None = None,
+        score: bool = True, seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        """Fill with the best of all methods on withheld clouds, or a blend of several; see `sstfill.Auto`."""
+        return _field(
+            fill(self._data, Auto(methods=methods, blend=blend, budget=budget, share=share, seed=seed),
+                 sea=sea, score=score, seed=seed), self._data)  # fmt: skip
 
     @_documented(parameters(Climatology), DOOR)
     def climatology(
@@ -250,6 +299,33 @@ class DataArrayGapfill(_Accessor):
         return _field(fill(self._data, BayesEof(
             modes=modes, normalise=normalise, sample=sample, tolerance=tolerance, max_iterations=max_iterations,
             min_pixel_coverage=min_pixel_coverage, min_image_coverage=min_image_coverage, seed=seed,
+        ), sea=sea, score=score, seed=seed), self._data)  # fmt: skip
+
+    @_documented(parameters(Oi), DOOR)
+    def oi(
+        self, *, length: float | tuple[float, float] | Literal["auto"] = "auto",
+        time_scale: float | Literal["auto"] = "auto", noise: float | Literal["auto"] = "auto",
+        covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
+        first_guess: Literal["auto", "mean", "pixel", "additive"] = "auto", flow: tuple[float, float] = (0.0, 0.0),
+        neighbours: int = 50, sea: xr.DataArray | None = None, score: bool = True,
+        seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        """Fill by optimal interpolation in space and time; see `sstfill.Oi`."""
+        return _field(fill(self._data, Oi(
+            length=length, time_scale=time_scale, noise=noise, covariance=covariance, first_guess=first_guess,
+            flow=flow, neighbours=neighbours, seed=seed,
+        ), sea=sea, score=score, seed=seed), self._data)  # fmt: skip
+
+    @_documented(parameters(PatchMatch), DOOR)
+    def patchmatch(
+        self, *, patch: int = 5, levels: int | Literal["auto"] = "auto", iterations: int = 5, sweeps: int = 2,
+        remove_mean: bool = True, sharp: bool = False, sea: xr.DataArray | None = None, score: bool = True,
+        seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        """Fill with what similar space-time patches show; see `sstfill.PatchMatch`."""
+        return _field(fill(self._data, PatchMatch(
+            patch=patch, levels=levels, iterations=iterations, sweeps=sweeps, remove_mean=remove_mean, sharp=sharp,
+            seed=seed,
         ), sea=sea, score=score, seed=seed), self._data)  # fmt: skip
 
     @_documented(parameters(Dineof), parameters(dineof_modes))

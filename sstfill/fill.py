@@ -12,9 +12,10 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config, gaps, grid
+from sstfill.auto import Auto
 from sstfill.companions import error_attrs, joined, placed, unfilled
 from sstfill.errors import InputError, OptionError
-from sstfill.hindcast import Hindcast, choose, hindcast
+from sstfill.hindcast import Hindcast, hindcast
 from sstfill.methods import Method, method_class
 from sstfill.methods.base import seeded
 from sstfill.sea import find_sea, sea_mask
@@ -44,8 +45,8 @@ def fill(
         `sstfill.grid.standardise` for what is understood. Dask-backed data stay so. What an earlier fill put into
         the gaps (its ``v_source`` tells) is no observation: it is filled anew.
     method
-        A method (``Dineof(modes=12)``), its name with default options, or None: then every method is tried
-        on withheld clouds and the one with the lowest RMSE fills.
+        A method (``Dineof(modes=12)``), its name with default options, or None, which is `sstfill.Auto`: every method
+        is tried on withheld clouds, and the best one fills, or a blend of several.
     variables
         Which variables of a Dataset to fill; by default each one that can be.
     together
@@ -57,7 +58,8 @@ def fill(
         True at observed pixels to hide from the method; at sea they come back estimated, with source ``withheld``.
     score
         Hide a tenth of the observed pixels under clouds of other dates, fill them, and record the score in the
-        attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second fill.
+        attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second fill. (`sstfill.Auto` needs the
+        score to choose by, and always records it.)
     seed
         Seed of the withheld clouds, and of a method given by its name.
 
@@ -134,16 +136,17 @@ class _Job:
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
         return cls(names, obs, wet, _hidden(withheld, fields[0], obs), fingerprint, missing)
 
-    def run(self, ds: xr.Dataset, method: Method | None, *, score: bool, seed: int) -> xr.Dataset:
+    def run(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
         seen = _locked(self.obs if self.withheld is None else self.obs.where(~self.withheld))
         if self.withheld is not None and not bool(seen.notnull().any()):
             raise InputError(f"withheld hides all that is observed in {', '.join(self.names)}; leave something to see")
-        if method is None:
-            method, scores = choose(seen, self.sea, seed)
+        _suits(method, self.obs)
+        if isinstance(method, Auto):
+            plan = method.plan(seen, self.sea)
+            scores, estimate = plan.scores, plan.reconstruct(seen, self.sea)
         else:
-            _suits(method, self.obs)
             scores = hindcast(method, seen, self.sea, seed) if score else {}
-        estimate = method.reconstruct(seen, self.sea)
+            estimate = method.reconstruct(seen, self.sea)
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:
@@ -168,7 +171,8 @@ class _Job:
             extra[f"{name}_{key}"] = placed(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
-        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {name} filled by {method.name}"
+        by = " ".join([method.name, *(f"({' + '.join(c)})" for c in [estimate.attrs.get("chosen", [])] if c)])
+        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {name} filled by {by}"
         history = "\n".join(filter(None, [line, str(ds.attrs.get("history", ""))]))
         return joined(ds, new, extra).assign_attrs(history=history)
 
@@ -209,12 +213,14 @@ def _scaled(error: xr.DataArray, source: xr.DataArray, scale: float) -> xr.DataA
     return error.copy(data=out)
 
 
-def _chosen(method: Method | str | None, seed: int) -> Method | None:
+def _chosen(method: Method | str | None, seed: int) -> Method:
+    if method is None:
+        return Auto(seed=int(seed))
     if isinstance(method, str):
         return seeded(method_class(method), seed)
     if isinstance(method, type):
         raise OptionError(f"{method.__name__} is a class; call it: {method.__name__}()")
-    if method is not None and not (isinstance(method, Method) and is_dataclass(method)):
+    if not (isinstance(method, Method) and is_dataclass(method)):
         raise OptionError(f"{method!r} is not a method; give a name such as 'dineof' or a Method such as Dineof()")
     return method
 

@@ -132,8 +132,11 @@ def test_one_time_step(name):
             fill(ds, name)
     else:
         assert fill(ds, name)["sst"].where(ds.sea == 1).notnull().any()
-    with pytest.raises(InputError, match="no method could be tried on withheld clouds; name one"):
-        fill(ds)
+
+
+def test_one_time_step_is_interpolated_where_no_method_is_named():
+    ds = series().isel(time=[4])
+    xr.testing.assert_equal(fill(ds)["sst"], fill(ds, "interpolate")["sst"])
 
 
 def test_two_candidates_are_both_filled_or_named():
@@ -164,7 +167,7 @@ def test_a_field_called_as_its_coordinate():
     ("method", "options", "message"),
     [
         ("dinof", {}, "no method 'dinof'; did you mean 'dineof'"),
-        ("", {}, "no method ''; Choose from bayes_eof, climatology, dineof, interpolate"),
+        ("", {}, "no method ''; Choose from auto, bayes_eof, climatology, dineof, interpolate"),
         (Dineof, {}, r"Dineof is a class; call it: Dineof\(\)"),
         (5, {}, "5 is not a method; give a name such as 'dineof'"),
         (object(), {}, "is not a method"),

@@ -78,8 +78,20 @@ class TestFill:
 
     def test_method_chosen_on_withheld_clouds(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = run("fill in.nc --out out.nc", capsys)
-        chosen = json.loads(opened("out.nc").sst.attrs["sstfill_method"])["name"]
-        assert f"method  {chosen} (chosen on withheld clouds)" in out
+        said = json.loads(opened("out.nc").sst.attrs["sstfill_method"])["diagnostics"]
+        assert f"method  auto, which chose {' + '.join(said['chosen'])}" in out
+        assert f"why     {said['why']}" in out and "tried   RMSE " in out
+        xr.testing.assert_equal(opened("out.nc"), opened("in.nc").gapfill.fill())
+
+    def test_auto_with_options(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = "fill in.nc --out out.nc --method auto --methods climatology,interpolate --no-blend --budget none"
+        out = run(f"{line} --seed 3", capsys)
+        auto = sstfill.Auto(methods=("climatology", "interpolate"), blend=False, seed=3)
+        xr.testing.assert_equal(opened("out.nc"), opened("in.nc").gapfill.fill(auto, seed=3))
+        assert "method  auto, which chose interpolate" in out
+        assert "methods='nonsense'" not in out
+        told = fails("fill in.nc --out o.nc --method auto --methods dineof,nonsense", capsys)
+        assert told.startswith("methods=('dineof', 'nonsense'): no method to try 'nonsense'")
 
     @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
     def test_zarr_in(self, suffix: str, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
@@ -396,7 +408,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.setattr("sstfill.cli.demo.SHAPE", (12, 20, 20))
     out = run(f"demo --out {tmp_path}", capsys)
     assert {p.name for p in tmp_path.iterdir()} == {"filled.nc", "filled.png"}
-    assert set(sstfill.METHODS) <= set(out.split())
+    assert set(sstfill.METHODS) - {"auto"} <= set(out.split())
     filled = opened(tmp_path / "filled.nc")
     gap = filled.sst_source == 1
     rmse = float(np.sqrt(((filled.sst - filled.truth) ** 2).where(gap).mean()))

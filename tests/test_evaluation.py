@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from scipy.ndimage import gaussian_filter
 
+from sstfill.auto import Auto
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation import Scorecard, score, score_against
 from sstfill.fill import fill
@@ -222,6 +223,14 @@ def test_methods_by_name_and_variable_of_a_dataset(registered):
 
 def test_all_registered_methods_that_can_do_with_so_few_images(registered):
     assert score(OBS).data.method.values.tolist() == ["noisy"]
+
+
+def test_auto_is_scored_where_all_are_asked_for(registered, monkeypatch):
+    monkeypatch.setitem(REGISTERED, "auto", Auto)
+    assert score(OBS).data.method.values.tolist() == ["noisy"]
+    data = score(OBS, "all").data
+    assert data.method.values.tolist() == ["noisy", "auto"]
+    assert data.rmse.values[1] == pytest.approx(data.rmse.values[0])  # it has but that one to choose
 
 
 def test_a_sea_mask_of_the_dataset_is_heeded():

@@ -563,8 +563,11 @@ def test_no_method_named_takes_the_best(case):
     truth = walks if "walks" in case else rng.normal(0, 1, (60, 1, 1)) * pattern + rng.normal(0, 0.05, walks.shape)
     da = field((60, 8, 9), masks="clouds", missing=0.1)
     out = fill(da.copy(data=np.where(da.isnull(), np.nan, 15 + truth).astype("f4")))
-    expected = {"interpolate"} if "walks" in case else {"dineof", "bayes_eof"}
-    assert strict(out["sst"].attrs["sstfill_method"])["name"] in expected
+    expected = {"interpolate", "oi"} if "walks" in case else {"dineof", "bayes_eof"}
+    said = strict(out["sst"].attrs["sstfill_method"])
+    assert said["name"] == "auto" and expected & set(said["diagnostics"]["chosen"])
+    assert min(said["diagnostics"]["rmse"].items(), key=lambda item: item[1])[0] in expected
+    assert f"sst filled by auto ({' + '.join(said['diagnostics']['chosen'])})" in out.attrs["history"]
     assert strict(out["sst"].attrs["sstfill_score"])["n"] > 50
 
 

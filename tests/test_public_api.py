@@ -16,7 +16,7 @@ from sstfill.docstrings import parameters, summary
 
 PUBLIC = {
     *("fill", "score", "Scorecard", "METHODS", "Method", "__version__"),
-    *("BayesEof", "Climatology", "Dineof", "Interpolate"),
+    *("Auto", "BayesEof", "Climatology", "Dineof", "Interpolate", "Oi", "PatchMatch"),
     *("DatasetGapfill", "DataArrayGapfill"),
     *("SstfillError", "InputError", "OptionError", "ReadError", "WriteError"),
     *(
@@ -34,7 +34,7 @@ PUBLIC = {
         "synthetic",
     ),
 }
-HEAVY = ("torch", "cartopy", "matplotlib", "pydantic", "tqdm", "netCDF4", "zarr", "sstfill.cli")
+HEAVY = ("torch", "numba", "cartopy", "matplotlib", "pydantic", "tqdm", "netCDF4", "zarr", "sstfill.cli")
 
 
 def test_public_names() -> None:

@@ -34,7 +34,7 @@ def run_demo(args: argparse.Namespace) -> Iterator[str]:
     card = score(seen, variable="sst", seed=args.seed)
     yield f"{card}\n"
     filled = fill(seen, card.best, variables="sst", seed=args.seed)
-    yield summary(filled, chosen=True)
+    yield summary(filled)
     gap = (filled.sst_source == 1).values
     error = metrics.rmse(filled.sst.values[gap], seen.truth.values[gap])
     yield f"  truth   RMSE {error:.3f} {seen.sst.units} at all filled pixels, where the truth is known here\n"

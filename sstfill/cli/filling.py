@@ -22,8 +22,9 @@ FIXED = ("outliers", "return_modes")
 def add_fill(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill fill``, but for those of a method."""
     _add_common(parser)
-    parser.add_argument("--method", metavar="NAME", help=f"{', '.join(sorted(METHODS))}; by default the one that does "
-                        "best on withheld clouds. Its options: sstfill fill --method NAME --help")  # fmt: skip
+    parser.add_argument("--method", metavar="NAME", help=f"{', '.join(sorted(METHODS))}; auto by default, "
+                        "which takes what does best on withheld clouds. Its options: "
+                        "sstfill fill --method NAME --help")  # fmt: skip
     parser.add_argument("--no-score", action="store_true", help="do without the score on withheld clouds and the "
                         "scaling of the errors that comes with it; halves the time")  # fmt: skip
     parser.add_argument("--plot", metavar="PNG", help="also draw one date of the first filled variable")
@@ -49,13 +50,13 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     started = time.perf_counter()
     check_output(args.out, args.input)
     check_picture(args.plot)
-    chosen = None if args.method is None else method(args, args.method)
+    chosen = None if args.method is None else method(args, args.method)  # None: auto with the seed
     with series(args) as ds:
         filled = fill(ds, chosen, variables=names(args.variable), together=args.together, sea=sea(args.sea),
                       score=not args.no_score, seed=args.seed)  # fmt: skip
         io.write(filled, args.out, source=args.input)
     with io.open(args.out, chunks={}) as written:
-        yield summary(written, chosen=chosen is None)
+        yield summary(written)
         if args.plot:
             yield f"drawn to {plot.save(plot.maps(written, variable=filled_variables(written)[0]), args.plot)}"
     yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sstfill import config
+from sstfill.cli.source import names
 from sstfill.docstrings import parameters
 from sstfill.methods import Method, method_class
 
@@ -62,6 +63,7 @@ def takes(field: dataclasses.Field[Any]) -> str:
     ['int|auto', 'float', 'fast|reference']
     """
     words = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+    words = words.replace("tuple[str, ...]", "names")
     bare = re.sub(r"Literal\[(.*?)\]", r"\1", words).replace(",", "|").replace("None", "none")
     short = re.sub(r"[\s'\"]", "", bare)
     return "value" if re.search(r"[\[\]()]", short) else short
@@ -85,5 +87,6 @@ def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     given = {k.removeprefix(PREFIX): v for k, v in vars(args).items() if k.startswith(PREFIX)}
     nothing = [k for k, v in given.items() if str(v).lower() == "none" and "None" in str(fields[k].type)]
+    several = {k: names(v) for k, v in given.items() if "tuple[str, ...]" in str(fields[k].type)}
     shared = {k: getattr(args, k) for k in SHARED if k in fields}
-    return config.build(cls, given | dict.fromkeys(nothing) | shared | fixed)
+    return config.build(cls, given | several | dict.fromkeys(nothing) | shared | fixed)

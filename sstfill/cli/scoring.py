@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from sstfill import plot
 from sstfill.cli.source import add_input, check_folder, check_picture, names, sea, series
 from sstfill.evaluation import score
+from sstfill.evaluation.withheld import ALL
 from sstfill.io import atomic_path
 from sstfill.methods import METHODS
 
@@ -17,7 +18,8 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill score``."""
     add_input(parser)
     parser.add_argument("--methods", metavar="A,B,C", help=f"of {', '.join(sorted(METHODS))}, with default options; "
-                        "by default each one that can do with so many images")  # fmt: skip
+                        "all for each one that can do with so many images, by default all but auto, which costs "
+                        "as much as the others together")  # fmt: skip
     parser.add_argument("--variable", metavar="V", help="which field, where there are several")
     parser.add_argument("--share", type=float, default=0.1, metavar="X", help="part of the observed pixels to hide "
                         "(default: 0.1)")  # fmt: skip
@@ -35,7 +37,8 @@ def run_score(args: argparse.Namespace) -> Iterator[str]:
     check_picture(args.plot)
     check_folder(args.json)
     with series(args) as ds:
-        card = score(ds, names(args.methods), variable=args.variable, share=args.share, seed=args.seed,
+        wanted = ALL if args.methods == ALL else names(args.methods)
+        card = score(ds, wanted, variable=args.variable, share=args.share, seed=args.seed,
                      repeats=args.repeats, sea=sea(args.sea), calibrate=not args.no_calibrate)  # fmt: skip
     yield card.to_markdown() if args.markdown else str(card)
     if args.json:

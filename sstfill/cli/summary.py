@@ -16,21 +16,42 @@ def filled_variables(ds: xr.Dataset) -> list[str]:
     return [str(n) for n, v in ds.data_vars.items() if f"{n}_source" in ds and "sstfill_method" in v.attrs]
 
 
-def summary(filled: xr.Dataset, *, chosen: bool) -> str:
-    """Describe each filled variable; `chosen` if the method was, on withheld clouds."""
-    return "\n".join(_of(filled, name, chosen) for name in filled_variables(filled))
+def summary(filled: xr.Dataset) -> str:
+    """Describe each filled variable."""
+    return "\n".join(_of(filled, name) for name in filled_variables(filled))
 
 
-def _of(filled: xr.Dataset, name: str, chosen: bool) -> str:
+def _of(filled: xr.Dataset, name: str) -> str:
     da = filled[name]
     said = json.loads(da.attrs["sstfill_method"])
     sizes = ", ".join(f"{d} {n}" for d, n in da.sizes.items())
-    method = said["name"] + (" (chosen on withheld clouds)" if chosen else "")
     found = [f"{k} {_number(v)}" for k, v in said["diagnostics"].items() if isinstance(v, int | float)]
-    lines = {"gaps": _gaps(filled[f"{name}_source"]), "method": ", ".join([method, *found])}
+    lines = {"gaps": _gaps(filled[f"{name}_source"]), "method": ", ".join([said["name"], *found])}
+    if "chosen" in said["diagnostics"]:
+        lines |= _choice(said["diagnostics"])
     if "sstfill_score" in da.attrs:
         lines["score"] = _score(json.loads(da.attrs["sstfill_score"]), str(da.attrs.get("units", "")))
     return "\n".join([f"{name} ({sizes})", *(f"  {key:<7} {text}" for key, text in lines.items())])
+
+
+def _choice(made: dict[str, Any]) -> dict[str, str]:
+    """What `sstfill.Auto` chose, on what grounds, and what it left out."""
+    lines = {"method": f"auto, which chose {' + '.join(made['chosen'])}", "why": made["why"]}
+    errors = {k: v for k, v in made.get("rmse", {}).items() if isinstance(v, int | float)}
+    if len(errors) > 1:
+        best = sorted(errors, key=lambda name: errors[name])
+        lines["tried"] = "RMSE " + ", ".join(f"{name} {_number(errors[name])}" for name in best)
+    if "weights" in made:
+        lines["weights"] = ", ".join(f"{name} {_span(made['weights'][name])}" for name in made["chosen"])
+    if "skipped" in made:
+        lines["without"] = "; ".join(f"{name} ({why})" for name, why in made["skipped"].items())
+    return lines
+
+
+def _span(table: list[list[float]]) -> str:
+    """From the least weight to the greatest, in percent."""
+    low, high = (100 * pick(map(pick, table)) for pick in (min, max))
+    return f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f}-{high:.0f} %"
 
 
 def _gaps(source: xr.DataArray) -> str:

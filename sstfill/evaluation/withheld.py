@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import metrics
+from sstfill.auto import Auto
 from sstfill.companions import unfilled
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
@@ -24,6 +25,7 @@ from sstfill.methods.base import check_number
 from sstfill.sea import find_sea, sea_mask
 from sstfill.version import __version__
 
+ALL = "all"
 LEVELS = (0.5, 0.68, 0.9, 0.95)
 STEPS = (1.5, 3.5, 7.5, 15.5)  # edges of the distance bins in pixels: between the distances that grids have
 LAGS = (1.5, 3.5, 7.5)  # edges of the lag bins in time steps
@@ -79,7 +81,8 @@ def score(
         The series, as for `sstfill.fill.fill`.
     methods
         Names or method instances; a mapping gives them labels. Default: every registered method that can do with so
-        many images, with its default options.
+        many images, with its default options; but for ``auto``, which costs as much as the others together.
+        ``"all"`` takes that one too.
     variable
         Which field of a Dataset; needed where it holds several.
     clouds
@@ -114,7 +117,10 @@ def score(
     check_number("seed", seed, 0, whole=True)
     array = _observed(data, variable)
     field = standardise(array)
-    chosen = _labelled(_able(field.sizes["time"]) if methods is None else methods)
+    if methods is None or (isinstance(methods, str) and methods == ALL):
+        able = _able(field.sizes["time"])
+        methods = able if methods == ALL else [name for name in able if name != Auto.name]
+    chosen = _labelled(methods)
     if not chosen:
         raise OptionError(f"no method to score in {methods!r}; name one, such as 'dineof'")
     wet = sea_mask(field, find_sea(data) if sea is None and isinstance(data, xr.Dataset) else sea)

@@ -6,5 +6,9 @@ from sstfill.methods.bayes_eof import BayesEof
 from sstfill.methods.climatology import Climatology
 from sstfill.methods.dineof import Dineof
 from sstfill.methods.interpolation import Interpolate
+from sstfill.methods.oi import Oi
+from sstfill.methods.patchmatch import PatchMatch
 
-__all__ = ["METHODS", "BayesEof", "Climatology", "Dineof", "Interpolate", "Method", "method_class"]
+__all__ = [
+    "METHODS", "BayesEof", "Climatology", "Dineof", "Interpolate", "Method", "Oi", "PatchMatch", "method_class",
+]  # fmt: skip

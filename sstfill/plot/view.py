@@ -44,12 +44,16 @@ class View:
 
     @property
     def method(self) -> str:
-        """Name of the method that filled the field, empty where the file does not tell."""
+        """Name of the method that filled the field (and of those it chose), empty where the file does not tell."""
         try:
             said = json.loads(self.field.attrs.get("sstfill_method", "{}"))
         except (TypeError, ValueError):
             return ""
-        return str(said.get("name", "")) if isinstance(said, dict) else ""
+        if not isinstance(said, dict):
+            return ""
+        made = said.get("diagnostics")
+        chosen = made.get("chosen") if isinstance(made, dict) else None
+        return " ".join([str(said.get("name", "")), *([f"({' + '.join(map(str, chosen))})"] if chosen else [])])
 
     @property
     def label(self) -> str:
