@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from sstfill.cli import demo, filling, looking, scoring
+from sstfill.cli import benching, demo, filling, looking, scoring
 from sstfill.cli.options import add_options, flag, own_fields
 from sstfill.errors import OptionError, unknown
 from sstfill.methods import METHODS, method_class
@@ -32,6 +32,7 @@ COMMANDS = {
     "methods": Command("list the methods, or the options of one", looking.add_methods, looking.run_methods),
     "dineof-modes": Command("write the EOF modes that DINEOF finds", filling.add_modes, filling.run_modes),
     "plot": Command("draw one date of a filled file", looking.add_plot, looking.run_plot),
+    "bench": Command("run the paper's protocol on the data at hand", benching.add_bench, benching.run_bench),
     "demo": Command("score, fill and draw a synthetic ocean", demo.add_demo, demo.run_demo),
 }
 

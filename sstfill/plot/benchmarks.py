@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of the paper's protocol: error against occluded share, and a sequence as each method fills it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from sstfill.errors import InputError
+from sstfill.plot.scores import COLOURS, MARKERS
+from sstfill.plot.sheet import new_figure
+from sstfill.plot.view import printed, with_units
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+Points = Sequence[tuple[float, float]]
+PANEL, COLUMNS = (3.9, 3.1), 3  # inches; panels side by side
+PICTURE, STEPS = 1.35, 4  # inches; frames of a sequence that are shown
+HIDDEN = "0.45"
+PAPER_STYLES = (("*", "-"), ("X", "none"))
+
+
+def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> Figure:
+    """Draw MAE against the share of occluded pixels, a panel for each data set under clouds.
+
+    Parameters
+    ----------
+    results
+        Dims ``(row, sequence)``: what `sstfill.evaluation.protocol.run` scored.
+    paper
+        Points (share, MAE in °C) of the paper for each of its methods, drawn as grey references in the panels in °C;
+        they were measured on other data.
+
+    Returns
+    -------
+    Figure
+        A matplotlib figure; see `sstfill.plot.save`. It is not shown.
+
+    Raises
+    ------
+    InputError
+        Nothing in the results was scored under clouds of set shares.
+    """
+    rows = np.isfinite(results["share"].values) & (results["variant"].values == "sequence")
+    data = results.isel(row=rows)
+    panels = list(dict.fromkeys(zip(data["data"].values.tolist(), data["masks"].values.tolist(), strict=True)))
+    if not panels:
+        raise InputError("no row of the results has an occluded share; run the operator 'cloud'")
+    methods = list(dict.fromkeys(data["method"].values.tolist()))
+    across = min(COLUMNS, len(panels))
+    down = -(-len(panels) // across)
+    figure = new_figure(max(PANEL[0] * across, 6.6), PANEL[1] * down + 0.9, "constrained")
+    boxes = figure.subplots(down, across, squeeze=False).ravel()
+    for ax, (name, masks) in zip(boxes, panels, strict=False):
+        one = data.isel(row=(data["data"].values == name) & (data["masks"].values == masks))
+        _panel(ax, one, methods, paper or {})
+        ax.set_title("\n".join(textwrap.wrap(f"{name} under {masks}", 44)), fontsize="small", loc="left")
+    for ax in boxes[len(panels) :]:
+        ax.set_axis_off()
+    _legend(figure, list(boxes[: len(panels)]), 4 if across == COLUMNS else 2)
+    return figure
+
+
+def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, Points]) -> None:
+    units = printed(str(data["units"].values[0]))
+    if units == "°C":
+        for (label, points), (marker, line) in zip(paper.items(), cycle(PAPER_STYLES), strict=False):
+            x, y = np.array(points).T
+            ax.plot(100 * x, y, color="0.6", marker=marker, linestyle=line, markersize=8, linewidth=1, zorder=1,
+                    label=f"paper: {label}, on other data")  # fmt: skip
+    for name, colour, marker in zip(methods, cycle(COLOURS), cycle(MARKERS), strict=False):
+        own = data.isel(row=data["method"].values == name)
+        if not own.sizes["row"]:
+            continue
+        own = own.sortby(own["occluded"].mean("sequence"))
+        x, y = 100 * own["occluded"].mean("sequence").values, own["mae"].mean("sequence").values
+        line = "-" if methods.index(name) < len(COLOURS) else "--"
+        ax.plot(x, y, color=colour, marker=marker, linestyle=line, markersize=5, label=name, zorder=3)
+    ax.set(xlim=(0, 100), xlabel="occluded (%)", ylabel=with_units("MAE", units))
+    ax.set_ylim(bottom=0)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
+def _legend(figure: Figure, boxes: list[Axes], across: int) -> None:
+    """One legend for all panels, below them."""
+    found: dict[str, Any] = {}
+    for ax in boxes:
+        handles, labels = ax.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(found.values()), list(found), loc="outside lower center", ncols=across, fontsize="small", frameon=False
+    )
+
+
+def strip(sample: xr.DataArray) -> Figure:
+    """Draw some frames of a sequence: the truth, what is seen of it, and what each method makes of that.
+
+    Parameters
+    ----------
+    sample
+        Dims ``(picture, time, y, x, channel)``, the pictures ``truth``, ``occluded`` and the methods; one channel, or
+        three (red, green, blue) from -1 to 1. NaN is drawn grey.
+
+    Returns
+    -------
+    Figure
+        A matplotlib figure; see `sstfill.plot.save`. It is not shown.
+
+    Raises
+    ------
+    InputError
+        `sample` has other dims, or neither one nor three channels.
+    """
+    if sample.dims != ("picture", "time", "y", "x", "channel") or sample.sizes["channel"] not in (1, 3):
+        raise InputError(f"a sample of {dict(sample.sizes)}; give (picture, time, y, x, channel) with 1 or 3 channels")
+    names = [str(name) for name in sample["picture"].values]
+    steps = np.unique(np.linspace(0, sample.sizes["time"] - 1, STEPS).round().astype(int))
+    shape = sample.sizes["y"] / sample.sizes["x"]
+    figure = new_figure(PICTURE * len(names) + 0.6, (PICTURE * shape + 0.05) * len(steps) + 1.0, "constrained")
+    boxes = figure.subplots(len(steps), len(names), squeeze=False)
+    truth = sample.sel(picture="truth").values
+    scale = np.nanpercentile(truth, (1, 99))
+    for column, name in enumerate(names):
+        one = sample.isel(picture=column).values
+        for row, step in enumerate(steps):
+            image = _draw(boxes[row, column], one[step], scale)
+        title = name if name in ("truth", "occluded") else f"{name}\nMAE {_error(sample, column):.3f}"
+        boxes[0, column].set_title(title, fontsize="small")
+    for row, step in enumerate(steps):
+        boxes[row, 0].set_ylabel(f"frame {step}", fontsize="small")
+    if sample.sizes["channel"] == 1:
+        bar = figure.colorbar(image, ax=boxes, shrink=0.6, pad=0.01)
+        bar.set_label(printed(str(sample.attrs.get("units", ""))), fontsize="small")
+        bar.ax.tick_params(labelsize="small")
+    figure.suptitle(_heading(sample), fontsize="medium")
+    return figure
+
+
+def _draw(ax: Axes, image: np.ndarray, scale: np.ndarray) -> AxesImage:
+    """Show one frame, ``(y, x, channel)``, its first row on top."""
+    ax.set_facecolor(HIDDEN)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if image.shape[-1] == 1:
+        return ax.imshow(image[..., 0], vmin=scale[0], vmax=scale[1], cmap="viridis", interpolation="nearest")
+    colour = np.clip((image + 1) / 2, 0, 1)
+    return ax.imshow(np.where(np.isnan(colour), float(HIDDEN), colour), interpolation="nearest")
+
+
+def _error(sample: xr.DataArray, column: int) -> float:
+    """MAE where the truth is occluded."""
+    truth, seen = (sample.sel(picture=name).values for name in ("truth", "occluded"))
+    hidden = np.isnan(seen) & ~np.isnan(truth)
+    return float(np.abs(sample.isel(picture=column).values - truth)[hidden].mean())
+
+
+def _heading(sample: xr.DataArray) -> str:
+    attrs = sample.attrs
+    return (
+        f"{attrs.get('data', 'a sequence')}: {attrs.get('operator', 'occluded')}, {attrs.get('occluded', 0):.0%} hidden"
+    )
