@@ -164,13 +164,13 @@ class DatasetGapfill(_Accessor):
         time_scale: float | Literal["auto"] = "auto", noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
         first_guess: Literal["auto", "mean", "pixel", "additive"] = "auto", flow: tuple[float, float] = (0.0, 0.0),
-        neighbours: int = 50, variables: Names | None = None, together: bool = False,
-        sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+        neighbours: int = 50, device: Literal["cpu", "cuda", "auto"] = "cpu", variables: Names | None = None,
+        together: bool = False, sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
     ) -> xr.Dataset:  # fmt: skip
         """Fill by optimal interpolation in space and time; see `sstfill.Oi`."""
         return fill(self._data, Oi(
             length=length, time_scale=time_scale, noise=noise, covariance=covariance, first_guess=first_guess,
-            flow=flow, neighbours=neighbours, seed=seed,
+            flow=flow, neighbours=neighbours, device=device, seed=seed,
         ), variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
 
     @_documented(parameters(PatchMatch), DOOR)
@@ -307,13 +307,13 @@ class DataArrayGapfill(_Accessor):
         time_scale: float | Literal["auto"] = "auto", noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
         first_guess: Literal["auto", "mean", "pixel", "additive"] = "auto", flow: tuple[float, float] = (0.0, 0.0),
-        neighbours: int = 50, sea: xr.DataArray | None = None, score: bool = True,
-        seed: int = 0,
+        neighbours: int = 50, device: Literal["cpu", "cuda", "auto"] = "cpu", sea: xr.DataArray | None = None,
+        score: bool = True, seed: int = 0,
     ) -> xr.DataArray:  # fmt: skip
         """Fill by optimal interpolation in space and time; see `sstfill.Oi`."""
         return _field(fill(self._data, Oi(
             length=length, time_scale=time_scale, noise=noise, covariance=covariance, first_guess=first_guess,
-            flow=flow, neighbours=neighbours, seed=seed,
+            flow=flow, neighbours=neighbours, device=device, seed=seed,
         ), sea=sea, score=score, seed=seed), self._data)  # fmt: skip
 
     @_documented(parameters(PatchMatch), DOOR)

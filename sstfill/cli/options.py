@@ -63,10 +63,10 @@ def takes(field: dataclasses.Field[Any]) -> str:
     ['int|auto', 'float', 'fast|reference']
     """
     words = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-    words = words.replace("tuple[str, ...]", "names")
+    words = words.replace("tuple[str, ...]", "names").replace("tuple[float, float]", "float+float")
     bare = re.sub(r"Literal\[(.*?)\]", r"\1", words).replace(",", "|").replace("None", "none")
     short = re.sub(r"[\s'\"]", "", bare)
-    return "value" if re.search(r"[\[\]()]", short) else short
+    return "value" if re.search(r"[\[\]()]", short) else short.replace("+", ",")
 
 
 def explained(name: str, field: dataclasses.Field[Any]) -> str:
@@ -77,8 +77,15 @@ def explained(name: str, field: dataclasses.Field[Any]) -> str:
     """
     text = parameters(method_class(name)).get(field.name, "")
     plain = re.sub(r"`+\"?(.*?)\"?`+", r"\1", text).removesuffix(".")
-    default = field.default if isinstance(field.default, str) else repr(field.default).lower()
+    default = field.default if isinstance(field.default, str) else repr(field.default).lower().strip("()")
+    default = default.replace(", ", ",")
     return f"{plain} (default: {default})".strip()
+
+
+def _is_several(field: dataclasses.Field[Any], text: Any) -> bool:
+    """Whether what was given is to be split at its commas."""
+    kind = str(field.type)
+    return "tuple[str, ...]" in kind or ("tuple[float, float]" in kind and "," in str(text))
 
 
 def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
@@ -87,6 +94,6 @@ def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     given = {k.removeprefix(PREFIX): v for k, v in vars(args).items() if k.startswith(PREFIX)}
     nothing = [k for k, v in given.items() if str(v).lower() == "none" and "None" in str(fields[k].type)]
-    several = {k: names(v) for k, v in given.items() if "tuple[str, ...]" in str(fields[k].type)}
+    several = {k: names(v) for k, v in given.items() if _is_several(fields[k], v)}
     shared = {k: getattr(args, k) for k in SHARED if k in fields}
     return config.build(cls, given | several | dict.fromkeys(nothing) | shared | fixed)

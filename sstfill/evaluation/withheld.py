@@ -26,7 +26,7 @@ from sstfill.sea import find_sea, sea_mask
 from sstfill.version import __version__
 
 ALL = "all"
-LEVELS = (0.5, 0.68, 0.9, 0.95)
+LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 STEPS = (1.5, 3.5, 7.5, 15.5)  # edges of the distance bins in pixels: between the distances that grids have
 LAGS = (1.5, 3.5, 7.5)  # edges of the lag bins in time steps
 KERNELS = {"mae": metrics.mae, "rmse": metrics.rmse, "bias": metrics.bias}

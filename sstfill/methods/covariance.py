@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-PER_UNIT = 64
-"""Entries of a correlation table for each unit of scaled distance."""
-LENGTH = 16 * PER_UNIT
+PER_UNIT = 1024
+"""Entries of a correlation table for each unit of scaled distance: linear between them to 4e-7, well below the noise.
+
+Numba's cache does not notice a change made here: delete ``__pycache__`` after one.
+"""
+LENGTH = 12 * PER_UNIT
 """Entries of a table; beyond, the correlation is nil."""
 REACH = (30, 40, 40)
 """Farthest steps (time, y, x) at which observations are looked for."""
@@ -99,18 +102,31 @@ def _table(form: Callable[[NDArray], NDArray]) -> NDArray[np.float64]:
     return values
 
 
-def reach(covariance: Covariance, cell: tuple[float, float], step: float) -> tuple[int, int, int]:
-    """Farthest steps (time, y, x) at which an observation can matter, for a cell in km and a step in days."""
-    longest = [max(p.length[i] for p in covariance.parts) for i in (0, 1)]
+def reach(
+    covariance: Covariance, cell: tuple[float, float], step: float, flow: tuple[float, float] = (0.0, 0.0)
+) -> tuple[int, int, int]:
+    """Farthest steps (time, y, x) at which an observation can matter.
+
+    Parameters
+    ----------
+    cell
+        Size of a cell along y and x, km.
+    step
+        Days between images.
+    flow
+        Displacement in km per day, of any direction: over two time scales it is followed.
+    """
+    longest = max(max(p.length) for p in covariance.parts)  # y need not be north
     lasting = max(p.time_scale for p in covariance.parts)
-    wanted = (6 * lasting / step, 6 * longest[0] / cell[0], 6 * longest[1] / cell[1])
+    far = 6 * longest + 2 * lasting * float(np.hypot(*flow))
+    wanted = (6 * lasting / step, far / cell[0], far / cell[1])
     return tuple(int(min(most, np.ceil(w))) for most, w in zip(REACH, wanted, strict=True))  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=512)
 def ranked(
     covariance: Covariance,
-    cell: tuple[float, float],
+    cell: tuple[tuple[float, float], tuple[float, float]],
     lags: tuple[float, ...],
     flow: tuple[float, float],
     within: tuple[int, int, int],
@@ -120,7 +136,7 @@ def ranked(
     Parameters
     ----------
     cell
-        Signed size of a cell along y and x, km northward and eastward.
+        Step along y, and step along x, km northward and eastward.
     lags
         Days from the image to those `within` [0] before to as many after.
     flow
@@ -130,8 +146,8 @@ def ranked(
     """  # fmt: skip
     t, y, x = (np.arange(-n, n + 1) for n in within)
     late = np.array(lags)[:, np.newaxis, np.newaxis]
-    north = y[np.newaxis, :, np.newaxis] * cell[0] - late * flow[0]
-    east = x[np.newaxis, np.newaxis, :] * cell[1] - late * flow[1]
+    rows, columns = y[np.newaxis, :, np.newaxis], x[np.newaxis, np.newaxis, :]
+    north, east = (rows * cell[0][i] + columns * cell[1][i] - late * flow[i] for i in (0, 1))
     found = covariance(north, east, late).astype(np.float32).ravel()
     near = np.flatnonzero(found > LEAST * covariance.variance)
     if near.size > LISTED:

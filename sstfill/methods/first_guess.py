@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.ndimage import gaussian_filter
 
 from sstfill import grid
@@ -89,38 +89,71 @@ def _smoothed(
     Its time scale is the likeliest of `TRIED`.
     """
     there = coverage > 0
-    noise = rest / (1 + INDEPENDENT * coverage[there])
     well = coverage[there] >= min(0.05, float(np.median(coverage[there])))
     power = max(float(np.var(raw[there][well])), 1e-3 * rest, np.finfo(float).tiny)
-    lag = np.abs(days[:, np.newaxis] - days[there])
+    trust = np.where(there, 1 / (rest / power / (1 + INDEPENDENT * coverage) + 1e-9), 0.0)  # 1 / variance, in `power`
+    pull = trust * raw
     step = float(np.median(np.diff(days))) if len(days) > 1 else 1.0
     best = (-np.inf, np.zeros(len(raw)))
     for scale in TRIED * step:
-        covariance = power * np.exp(-lag / scale)
-        inner = covariance[there] + np.diag(noise + 1e-9 * power)
-        factor = cho_factor(inner, lower=True)
-        weights = cho_solve(factor, raw[there])
-        likelihood = -0.5 * raw[there] @ weights - np.log(np.diag(factor[0])).sum()
+        inner, spread = _red_noise(days, scale)
+        inner[0] += trust
+        factor = cholesky_banded(inner, lower=True)
+        mean = cho_solve_banded((factor, True), pull)
+        likelihood = 0.5 * (pull @ mean) / power - np.log(factor[0]).sum() - spread
         if likelihood > best[0]:
-            best = (float(likelihood), covariance @ weights)
+            best = (float(likelihood), mean)
     return best[1]
+
+
+def _red_noise(days: NDArray[np.float64], scale: float) -> tuple[NDArray[np.float64], float]:
+    """Inverse of ``exp(-|lag| / scale)``, tridiagonal: its lower band ``(2, time)``. And half the log determinant.
+
+    Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, appendix B (Markov processes).
+    """
+    alike = np.exp(-np.diff(days) / scale)
+    alone = -np.expm1(-2 * np.diff(days) / scale)
+    band = np.zeros((2, len(days)))
+    band[0] = 1.0
+    band[0, 1:] += alike**2 / alone
+    band[0, :-1] += alike**2 / alone
+    band[1, :-1] = -alike / alone
+    return band, 0.5 * float(np.log(alone).sum())
 
 
 def _with_pixels(
     obs: xr.DataArray, wet: NDArray[np.bool_], level: float, image: NDArray[np.float64], kind: str
 ) -> FirstGuess:
-    """Means and scatter of the pixels, in two passes over the field."""
-    about = xr.DataArray(level + image, dims="time")
-    anomaly = obs.drop_vars("time", errors="ignore").astype(np.float64) - about
-    sums = xr.Dataset({"n": anomaly.notnull().sum("time"), "x": anomaly.sum("time")}).compute()
-    n = np.where(wet, sums.n.values, 0)
+    """Means and scatter of the pixels, in one pass over the field."""
+    n, total, squares = (_sums if obs.chunks is None else _lazy_sums)(obs, level + image)
+    n, total, squares = (np.where(wet, a, 0) for a in (n, total, squares))
     pixel = np.zeros(wet.shape)
     if kind != "mean":
-        pixel = np.where(n > 0, np.where(wet, sums.x.values, 0.0) / (n + PRIOR), np.nan)
+        pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
         pixel = np.nan_to_num(membrane(pixel, wet & (n == 0)))
-    rest = anomaly - xr.DataArray(pixel, dims=obs.dims[1:])
-    squares = np.where(wet, (rest * rest).sum("time").values, 0.0)
-    return FirstGuess(level + pixel, image, _scatter(squares, n))
+    about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
+    return FirstGuess(level + pixel, image, _scatter(about, n))
+
+
+def _sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
+    """Count, sum and sum of squares over time of the anomalies; image by image, to spare memory."""
+    n, total, squares = np.zeros(obs.shape[1:], np.int64), np.zeros(obs.shape[1:]), np.zeros(obs.shape[1:])
+    for image, mean in zip(obs.values, about, strict=True):
+        anomaly = image.astype(np.float64) - mean
+        seen = np.isfinite(anomaly)
+        anomaly[~seen] = 0.0
+        n += seen
+        total += anomaly
+        squares += anomaly**2
+    return n, total, squares
+
+
+def _lazy_sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
+    mean = xr.DataArray(about, dims="time")
+    anomaly = obs.drop_vars("time", errors="ignore").astype(np.float64) - mean
+    found = {"n": anomaly.notnull(), "total": anomaly, "squares": anomaly * anomaly}
+    sums = xr.Dataset({name: field.sum("time") for name, field in found.items()}).compute()
+    return sums["n"].values, sums["total"].values, sums["squares"].values
 
 
 def _scatter(squares: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:

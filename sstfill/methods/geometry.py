@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from sstfill import grid
 
+Step = tuple[float, float]
+
 
 class Positions(NamedTuple):
     """Positions of the pixels in km.
@@ -52,19 +54,33 @@ def positions(field: xr.DataArray) -> Positions:
 
 def _on_the_plane(field: xr.DataArray) -> Positions:
     dy, dx = grid.cell_km(field)
-    rows, columns = np.indices(field.shape[-2:], dtype=np.float64)
-    zero, one = np.zeros_like(rows), np.ones_like(rows)
-    xyz = np.stack([columns * dx, rows * dy, zero], -1)
-    return Positions(xyz, np.stack([zero, one, zero], -1), np.stack([one, zero, zero], -1), rows * dy)
+    north, east = np.meshgrid(_along(field, "y", dy), _along(field, "x", dx), indexing="ij")
+    zero, one = np.zeros_like(north), np.ones_like(north)
+    return Positions(
+        np.stack([east, north, zero], -1), np.stack([zero, one, zero], -1), np.stack([one, zero, zero], -1), north
+    )
 
 
-def signed_cell(at: Positions) -> tuple[float, float]:
-    """Typical size of a cell along y (northward) and x (eastward) in km, with its sign; 1 km where there is but one."""
+def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
+    """Coordinate of the plane in km, ascending or descending; the number of steps where it tells no unit."""
+    scale = grid.KM.get(str(field[dim].attrs.get("units", "")).lower()) if dim in field.coords else None
+    if scale is None:
+        return step * np.arange(field.sizes[dim], dtype=np.float64)
+    return scale * field[dim].values.astype(np.float64)
+
+
+def cell_steps(at: Positions) -> tuple[Step, Step]:
+    """Typical step along y, and along x, each ``(northward, eastward)`` in km; 1 km where there is but one pixel."""
     steps = []
-    for axis, unit in ((0, at.northward), (1, at.eastward)):
+    for axis in (0, 1):
         apart = np.diff(at.xyz, axis=axis)
-        along = (apart * unit[tuple(slice(None, n) for n in apart.shape[:2])]).sum(-1)
-        known = along[np.isfinite(along)]
-        steps.append(float(np.median(known)) if known.size else 0.0)
-    known = [abs(s) for s in steps if s]
-    return tuple(s or (known[0] if known else 1.0) for s in steps)  # type: ignore[return-value]
+        here = tuple(slice(None, n) for n in apart.shape[:2])
+        along = np.stack([(apart * unit[here]).sum(-1) for unit in (at.northward, at.eastward)], -1)
+        known = along[np.isfinite(along).all(-1)]
+        steps.append(np.median(known, axis=0) if known.size else np.zeros(2))
+    y, x = steps
+    if not y.any():  # as long as the other, at a right angle to it
+        y = np.array([x[1], -x[0]]) if x.any() else np.array([1.0, 0.0])
+    if not x.any():
+        x = np.array([-y[1], y[0]])
+    return (float(y[0]), float(y[1])), (float(x[0]), float(x[1]))

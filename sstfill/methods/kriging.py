@@ -17,7 +17,7 @@ from sstfill.methods.covariance import LENGTH, PER_UNIT
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}  # values are compared with themselves to find NaN: no "nnan"
 FLOOR = 1e-9
-"""Least pivot of the factorisation, as a share of the variance."""
+"""Least pivot of the factorisation, as a share of the variance: below, an observation is left out."""
 
 
 class Space(NamedTuple):
@@ -27,16 +27,16 @@ class Space(NamedTuple):
     ----------
     xyz, drift
         Position in km and its drift in km per day, ``(y, x, 3)``.
-    north, drift_north
-        The part of both along the meridian, ``(y, x)``.
+    northward
+        Unit vector, ``(y, x, 3)``. That of the target divides distances into meridional and zonal ones: they are
+        distances in a flat space then, in which a covariance has no negative eigenvalue.
     days
         ``(time,)``
     """
 
     xyz: NDArray[np.float64]
     drift: NDArray[np.float64]
-    north: NDArray[np.float64]
-    drift_north: NDArray[np.float64]
+    northward: NDArray[np.float64]
     days: NDArray[np.float64]
 
 
@@ -143,9 +143,12 @@ def covariances(P, channel, n, scales, in_space, in_time, noise, cross, C):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def factorise(C, n, y, prior, pivot, z):
-    """Cholesky factor in place, the target's row with it; return posterior mean and variance."""
-    least = FLOOR * C[0, 0] if n else 0.0
+def factorise(C, n, y, prior, noise, pivot, z):
+    """Cholesky factor in place, the target's row with it; return posterior mean and variance.
+
+    No pivot can be less than the noise, since a covariance has no negative eigenvalue, but for rounding and tables.
+    """
+    least = max(0.5 * noise, FLOOR * C[0, 0]) if n else 0.0
     for i in range(n + 1):
         for j in range(min(i, n)):
             s = C[i, j]
@@ -157,7 +160,7 @@ def factorise(C, n, y, prior, pivot, z):
             for k in range(i):
                 s -= C[i, k] * C[i, k]
                 v -= C[i, k] * z[k]
-            pivot[i] = 1 / np.sqrt(max(s, least))
+            pivot[i] = 1 / np.sqrt(s) if s > least else 0.0  # an observation that adds nothing is left out
             z[i] = v * pivot[i]
     mean, explained = 0.0, 0.0
     for k in range(n):
@@ -167,13 +170,16 @@ def factorise(C, n, y, prior, pivot, z):
 
 
 @njit(cache=True, nogil=True)
-def place(values, target, neighbours, n, xyz, drift, north, drift_north, days, P, channel, y):
+def place(values, target, neighbours, n, xyz, drift, northward, days, P, channel, y):
     """Positions of `n` observations and, last, of the target: x, y, z, north, day; their channels and values."""
+    now = days[target[1]]  # drift is counted from there: over a long series directions on the sphere would tell
+    meridian = northward[target[2], target[3]]
     for j in range(n + 1):
         c, t, row, column = neighbours[j] if j < n else target
+        P[j, 3] = 0.0
         for k in range(3):
-            P[j, k] = xyz[row, column, k] - days[t] * drift[row, column, k]
-        P[j, 3] = north[row, column] - days[t] * drift_north[row, column]
+            P[j, k] = xyz[row, column, k] - xyz[target[2], target[3], k] - (days[t] - now) * drift[row, column, k]
+            P[j, 3] += P[j, k] * meridian[k]
         P[j, 4] = days[t]
         channel[j] = c
         if j < n:
@@ -181,8 +187,7 @@ def place(values, target, neighbours, n, xyz, drift, north, drift_north, days, P
 
 
 @njit(cache=True, nogil=True)
-def solve(values, targets, neighbours, count, xyz, drift, north, drift_north, days, scales, in_space, in_time, noise,
-          cross):  # fmt: skip
+def solve(values, targets, neighbours, count, xyz, drift, northward, days, scales, in_space, in_time, noise, cross):
     """Posterior mean and variance (without the observation error) at each target from its neighbours."""
     most = neighbours.shape[1]
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
@@ -191,10 +196,10 @@ def solve(values, targets, neighbours, count, xyz, drift, north, drift_north, da
     channel = np.zeros(most + 1, np.int64)
     for i in range(len(targets)):
         n = count[i]
-        place(values, targets[i], neighbours[i], n, xyz, drift, north, drift_north, days, P, channel, y)
+        place(values, targets[i], neighbours[i], n, xyz, drift, northward, days, P, channel, y)
         prior = scales[:, 0].sum() * cross[channel[n], channel[n]]
         covariances(P, channel, n, scales, in_space, in_time, noise, cross, C)
-        mean[i], variance[i] = factorise(C, n, y, prior, pivot, z)
+        mean[i], variance[i] = factorise(C, n, y, prior, noise, pivot, z)
     return mean, variance
 
 

@@ -17,7 +17,7 @@ from sstfill.methods.base import check_choice, check_number, register
 from sstfill.methods.covariance import reach
 from sstfill.methods.first_guess import FirstGuess, first_guess
 from sstfill.methods.geometry import Positions, positions
-from sstfill.methods.oi_engine import Engine
+from sstfill.methods.oi_engine import Engine, per_day, resolved, usual_step
 from sstfill.methods.oi_fit import START, Fitted, Fixed, channels, fit
 from sstfill.methods.threads import available_cores
 from sstfill.patches import Patch, PatchGrid, map_patches
@@ -25,6 +25,8 @@ from sstfill.patches import Patch, PatchGrid, map_patches
 CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
 KINDS = ("additive", "pixel")
+FEW = 3
+"""Images up to which a mean of each pixel tells nothing."""
 
 
 @register
@@ -50,11 +52,14 @@ class Oi:
         withheld clouds.
     first_guess
         "mean" of all, a mean for each "pixel", or "additive": that and a mean for each image, smoothed in time.
-        "auto" takes the better of the last two under withheld clouds.
+        "auto" takes the better of the last two under withheld clouds, and the first for three images or less.
     flow
-        Mean flow eastward and northward, m/s, with which anomalies drift.
+        Mean flow eastward and northward, m/s, with which anomalies drift (at the command line ``--flow=-0.2,0.1``).
     neighbours
         Number of observations used for a pixel.
+    device
+        Where the equations are solved: "cpu" (compiled), "cuda" (batches on a GPU, by torch), or "auto": a GPU if there
+        is one. Scales are fitted on the CPU.
     seed
         Seed of the clouds withheld to fit the scales.
 
@@ -77,6 +82,7 @@ class Oi:
     first_guess: Literal["auto", "mean", "pixel", "additive"] = "auto"
     flow: tuple[float, float] = (0.0, 0.0)
     neighbours: int = 50
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,7 +91,7 @@ class Oi:
             for value in values:
                 if value != "auto":
                     check_number(option, value, 0, above=True)
-        if len(lengths) > 2 or (len(lengths) == 2 and "auto" in lengths):
+        if isinstance(self.length, tuple | list) and (len(lengths) != 2 or "auto" in lengths):
             raise OptionError(f"length={self.length!r}; give one number in km, two (northward, eastward), or 'auto'")
         check_choice("covariance", self.covariance, ("auto", *START))
         check_choice("first_guess", self.first_guess, ("auto", "mean", *KINDS[::-1]))
@@ -93,14 +99,19 @@ class Oi:
             raise OptionError(f"flow={self.flow!r}; give two numbers in m/s, eastward and northward")
         for part in self.flow:
             check_number("flow", part, -20, 20)
+        object.__setattr__(self, "flow", tuple(self.flow))
+        if isinstance(self.length, list):
+            object.__setattr__(self, "length", tuple(self.length))
         check_number("neighbours", self.neighbours, 1, 1000, whole=True)
+        check_choice("device", self.device, ("cpu", "cuda", "auto"))
         check_number("seed", self.seed, 0, whole=True)
         if self.covariance == "two-scale" and (self.length != "auto" or self.time_scale != "auto"):
             raise OptionError("covariance='two-scale' fits its scales; leave out length and time_scale")
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`); observed pixels come back as they are."""
-        kinds: Sequence[str] = KINDS if self.first_guess == "auto" else [self.first_guess]
+        usual: Sequence[str] = KINDS if obs.sizes["time"] > FEW else ["mean"]
+        kinds = usual if self.first_guess == "auto" else [self.first_guess]
         fitted = fit(obs, sea, self.covariance, kinds, self._fixed(), self.seed)
         guesses = [first_guess(one, sea, fitted.kind) for one in channels(obs)]
         found = self._mapped(obs, sea, fitted, guesses)
@@ -116,16 +127,22 @@ class Oi:
 
         both = self.length if isinstance(self.length, tuple | list) else (self.length, self.length)
         return Fixed(
-            length=(number(both[0]), number(both[1])), time_scale=number(self.time_scale), noise=number(self.noise)
+            length=(number(both[0]), number(both[1])),
+            time_scale=number(self.time_scale),
+            noise=number(self.noise),
+            flow=self.flow,
         )
 
     def _mapped(self, obs: xr.DataArray, sea: xr.DataArray, fitted: Fitted, guesses: list[FirstGuess]) -> xr.Dataset:
         days = grid.days(obs)
-        step = float(np.median(np.diff(days))) if len(days) > 1 else 1.0
-        patches = PatchGrid(core=CORE, halo=reach(fitted.covariance, grid.cell_km(obs), step))
-        job = _Job(self, fitted, guesses, positions(obs), days)
+        within = reach(fitted.covariance, grid.cell_km(obs), usual_step(days), per_day(self.flow))
+        patches = PatchGrid(core=CORE, halo=within)
+        device = resolved(self.device)
+        job = _Job(self, fitted, guesses, positions(obs), days, within, device)
         dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
-        return map_patches(job, obs, sea, grid=patches, outputs=dtypes, threads=available_cores())
+        return map_patches(
+            job, obs, sea, grid=patches, outputs=dtypes, threads=available_cores() if device == "cpu" else 1
+        )
 
 
 @dataclass(frozen=True)
@@ -137,6 +154,8 @@ class _Job:
     guesses: list[FirstGuess]
     at: Positions
     days: NDArray[np.float64]
+    within: tuple[int, int, int]
+    device: str
 
     def __call__(self, obs: NDArray, sea: NDArray[np.bool_], patch: Patch) -> tuple[NDArray, NDArray]:
         """Mean and error of the pixels inside a patch, ``([variable,] time, y, x)``."""
@@ -152,6 +171,7 @@ class _Job:
         engine = Engine(
             at=Positions(*(a[tuple(space)] for a in self.at)), days=self.days[times], covariance=self.fitted.covariance,
             flow=self.method.flow, cross=self.fitted.cross, neighbours=self.method.neighbours,
+            within=self.within, device=self.device,
         )  # fmt: skip
         mean, variance = engine(standard, targets)
         where = tuple(targets.T)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.methods.covariance import Covariance, ranked, reach
-from sstfill.methods.geometry import Positions, signed_cell
+from sstfill.errors import OptionError
+from sstfill.methods.covariance import Covariance, ranked
+from sstfill.methods.geometry import Positions, Step, cell_steps
 
 if TYPE_CHECKING:
     from sstfill.methods.kriging import Kernel, Order, Space
@@ -34,6 +35,11 @@ class Engine:
         Correlation between channels, ``(channel, channel)``.
     neighbours
         Number of observations used for a pixel.
+    within
+        Farthest steps (time, y, x) at which they are looked for; the same for all patches of a field, or the seams
+        would show.
+    device
+        ``"cpu"`` (compiled, a thread) or a device of torch (in batches).
     """
 
     at: Positions
@@ -42,6 +48,8 @@ class Engine:
     flow: tuple[float, float]
     cross: NDArray[np.float64]
     neighbours: int
+    within: tuple[int, int, int]
+    device: str = "cpu"
 
     def __call__(
         self, values: NDArray[np.float32], targets: NDArray[np.int32]
@@ -49,7 +57,12 @@ class Engine:
         """Posterior mean and variance at targets ``(n, 4)``: channel, time, y, x of `values`, NaN in its gaps."""
         from sstfill.methods import kriging
 
-        return kriging.interpolate(values, targets, self.order(targets), self.space(), self.kernel(), self.neighbours)
+        given = (values, targets, self.order(targets), self.space(), self.kernel(), self.neighbours)
+        if self.device == "cpu":
+            return kriging.interpolate(*given)
+        from sstfill.methods import oi_batched
+
+        return oi_batched.interpolate(*given, device=self.device)
 
     def kernel(self) -> Kernel:
         """Arrays of the covariance."""
@@ -61,34 +74,67 @@ class Engine:
         """Arrays of the geometry, in km and days."""
         from sstfill.methods import kriging
 
-        east, north = (DAY / 1000 * v for v in self.flow)
+        north, east = per_day(self.flow)
         drift = east * self.at.eastward + north * self.at.northward
-        return kriging.Space(self.at.xyz, drift, self.at.north, np.full_like(self.at.north, north), self.days)
+        return kriging.Space(self.at.xyz, drift, self.at.northward, self.days)
 
     def order(self, targets: NDArray[np.int32]) -> Order:
         """Where to look for observations, for each image among the targets."""
         from sstfill.methods import kriging
 
-        cell = tuple(_rounded(side) for side in signed_cell(self.at))
-        step = float(np.median(np.diff(self.days))) if len(self.days) > 1 else 1.0
-        within = reach(self.covariance, (abs(cell[0]), abs(cell[1])), step)
-        flow = (DAY / 1000 * self.flow[1], DAY / 1000 * self.flow[0])
+        cell = _rounded(*cell_steps(self.at))
+        step = usual_step(self.days)
         lists: dict[tuple[float, ...], int] = {}
         steps, pattern = [], np.zeros(len(self.days), np.int64)
         for t in np.unique(targets[:, 1]):
-            lags = _lags(self.days, int(t), within[0], step)
+            lags = _lags(self.days, int(t), self.within[0], step)
             if lags not in lists:
                 lists[lags] = len(lists)
-                steps.append(ranked(self.covariance, cell, lags, flow, within))
+                steps.append(ranked(self.covariance, cell, lags, per_day(self.flow), self.within))
             pattern[t] = lists[lags]
         begin = np.cumsum([0, *map(len, steps)])
         listed = np.concatenate(steps) if steps else np.zeros((0, 3), np.int32)
         return kriging.Order(np.ascontiguousarray(listed), begin, pattern)
 
 
-def _rounded(size: float) -> float:
-    """Round to steps of 5 %, so that neighbouring patches on the sphere share their lists."""
-    return float(np.copysign(np.exp(np.round(np.log(abs(size)) / 0.05) * 0.05), size))
+def resolved(device: str) -> str:
+    """Device of torch to use; `OptionError` if the one that is asked for is not there."""
+    if device == "cpu":
+        return device
+    try:
+        import torch
+    except ImportError:
+        raise OptionError(f"device={device!r} needs torch: pip install 'sstfill[gpu]', or take device='cpu'") from None
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "auto":
+        return "cpu"
+    raise OptionError("device='cuda', but torch sees no GPU; take device='auto' or 'cpu'")
+
+
+def per_day(flow: tuple[float, float]) -> tuple[float, float]:
+    """Displacement northward and eastward in km per day, of a flow eastward and northward in m/s.
+
+    >>> per_day((1.0, 0.0))
+    (0.0, 86.4)
+    """
+    return DAY / 1000 * flow[1], DAY / 1000 * flow[0]
+
+
+def usual_step(days: NDArray[np.float64]) -> float:
+    """Median of the days between images; 1 for a single one."""
+    return float(np.median(np.diff(days))) if len(days) > 1 else 1.0
+
+
+def _rounded(y: Step, x: Step) -> tuple[Step, Step]:
+    """Round to 5 % of their length, so that neighbouring patches on the sphere share their lists."""
+
+    def one(north: float, east: float) -> Step:
+        length = float(np.hypot(north, east))
+        size = 0.05 * np.exp(np.round(np.log(length) / 0.05) * 0.05)
+        return float(np.round(north / length / 0.05) * size), float(np.round(east / length / 0.05) * size)
+
+    return one(*y), one(*x)
 
 
 def _lags(days: NDArray[np.float64], t: int, most: int, step: float) -> tuple[float, ...]:

@@ -9,21 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 from scipy.optimize import minimize
 
 from sstfill import gaps, grid
 from sstfill.errors import InputError
-from sstfill.methods.covariance import Covariance, Part
+from sstfill.methods.covariance import Covariance, Part, reach
 from sstfill.methods.first_guess import FirstGuess, first_guess
 from sstfill.methods.geometry import Positions, positions
-from sstfill.methods.oi_engine import Engine
+from sstfill.methods.oi_engine import Engine, per_day, usual_step
+from sstfill.methods.oi_excerpt import excerpt
 from sstfill.methods.threads import available_cores, in_threads
 
 SHARE = 0.2
 """Part of the observed pixels that are withheld: more than for a score, for the sake of more different clouds."""
-TARGETS = 1000
-"""Withheld pixels on which a covariance is judged."""
+DRAWS = 6
+"""How often clouds are withheld: the fit is pooled over draws, for a few clouds are not typical of all."""
+TARGETS = 200
+"""Withheld pixels of each draw on which a covariance is judged."""
 NEIGHBOURS = 30
 ROUNDS = 2
 """How often the observations for each target are gathered anew, as the scales change."""
@@ -33,9 +35,7 @@ WIDE = 6.0
 """How far the logarithms of the parameters may go from where they start."""
 PRIOR = 0.002
 """Weight of the prior that the logarithms of the parameters are where they start."""
-EXCERPT = (400, 160, 160)
-"""Largest part of a series (time, y, x) on which is fitted."""
-LEAST_NOISE = {"exponential": 1e-5, "matern": 1e-5, "gauss": 1e-3}
+LEAST_NOISE = {"exponential": 1e-5, "matern": 2e-4, "gauss": 1e-3}
 """Of the variance: below, the equations lose their digits."""
 START = {
     "exponential": (Part("exponential", 0.9, (12.0, 12.0), 4.0),),
@@ -65,6 +65,7 @@ class Fixed:
     length: tuple[float, float] = (np.nan, np.nan)
     time_scale: float = np.nan
     noise: float = np.nan
+    flow: tuple[float, float] = (0.0, 0.0)
 
 
 def channels(obs: xr.DataArray) -> list[xr.DataArray]:
@@ -84,21 +85,6 @@ def standardised(
         for t, image in enumerate(one.values):
             out[i, t] = np.where(known, (image - guess.pixel - guess.image[t]) / guess.scatter, np.nan)
     return out
-
-
-def excerpt(obs: xr.DataArray, sea: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Load the part of the series on which to fit: the middle of the time, the window of most sea."""
-    times, rows, columns = obs.shape[-3:]
-    first = max(0, (times - EXCERPT[0]) // 2)
-    size = (min(rows, EXCERPT[1]), min(columns, EXCERPT[2]))
-    wet = sea.values.astype(np.float32)
-    half = [n // 2 for n in size]
-    inside = uniform_filter(wet, size, mode="constant")[
-        half[0] : rows - size[0] + half[0] + 1, half[1] : columns - size[1] + half[1] + 1
-    ]
-    y, x = np.unravel_index(int(np.argmax(inside)), inside.shape)
-    box = {sea.dims[0]: slice(y, y + size[0]), sea.dims[1]: slice(x, x + size[1])}
-    return obs.isel(box | {"time": slice(first, first + EXCERPT[0])}).load(), sea.isel(box)
 
 
 def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool_]:
@@ -134,6 +120,7 @@ class Trial:
     cross: NDArray[np.float64]
     at: Positions
     days: NDArray[np.float64]
+    cell: tuple[float, float]
 
     @classmethod
     def of(cls, obs: xr.DataArray, sea: xr.DataArray, kind: str, seed: int) -> Trial:
@@ -153,34 +140,16 @@ class Trial:
         values[hidden] = np.nan
         scatter = [guesses[c].scatter[y, x] for c, _, y, x in targets]
         return cls(kind=kind, values=values, targets=targets, truth=truth, cross=_cross(values), at=at,
-                   log_scatter=float(np.log(scatter).mean()) if scatter else 0.0, days=grid.days(obs))  # fmt: skip
+                   log_scatter=float(np.log(scatter).mean()) if scatter else 0.0, days=grid.days(obs),
+                   cell=grid.cell_km(obs))  # fmt: skip
 
-    def fit(self, parts: tuple[Part, ...], noise: float, fixed: Fixed, rounds: int = ROUNDS) -> Fitted:
-        """Fit variances, scales and noise from a start, by the log score of the withheld values."""
-        layout = Layout(parts, fixed)
-        x = start = layout.packed(parts, noise)
-        score = np.inf
-        for _ in range(rounds):
-            judge = self.judge(layout.covariance(x))
-
-            def loss(v: NDArray[np.float64], judge: Judge = judge) -> tuple[float, NDArray[np.float64]]:
-                value, slope = judge(layout.covariance(v))
-                return value + PRIOR * np.square(v - start).mean(), layout.gathered(slope, v) + 2 * PRIOR * (
-                    v - start
-                ) / v.size
-
-            found = minimize(loss, x, jac=True, method="L-BFGS-B", bounds=[(v - WIDE, v + WIDE) for v in start],
-                             options={"maxiter": ITERATIONS, "ftol": 1e-5})  # fmt: skip
-            x, score = found.x, float(found.fun)
-        return Fitted(kind=self.kind, covariance=layout.covariance(x), cross=self.cross,
-                      log_score=score + self.log_scatter)  # fmt: skip
-
-    def judge(self, first: Covariance) -> Judge:
+    def judge(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> Judge:
         """Mean negative log score of a covariance and its gradient, with the observations that `first` would use."""
         from sstfill.methods import kriging, oi_likelihood
 
-        engine = Engine(at=self.at, days=self.days, covariance=first, flow=(0.0, 0.0), cross=self.cross,
-                        neighbours=NEIGHBOURS)  # fmt: skip
+        within = reach(first, self.cell, usual_step(self.days), per_day(flow))
+        engine = Engine(at=self.at, days=self.days, covariance=first, flow=flow, cross=self.cross,
+                        neighbours=NEIGHBOURS, within=within)  # fmt: skip
         space, order = engine.space(), engine.order(self.targets)
         shares = np.array_split(np.arange(len(self.targets)), available_cores())
         jobs = [(self.targets[i], self.truth[i], *kriging.gather(self.values, self.targets[i], *order, NEIGHBOURS))
@@ -193,6 +162,28 @@ class Trial:
             return total / len(self.truth), np.append(by_part.ravel(), by_noise) / len(self.truth)
 
         return score
+
+
+def fitted(draws: Sequence[Trial], parts: tuple[Part, ...], noise: float, fixed: Fixed, rounds: int = ROUNDS) -> Fitted:
+    """Fit variances, scales and noise from a start, by the log score of the values withheld in several draws."""
+    layout = Layout(parts, fixed)
+    x = start = layout.packed(parts, noise)
+    score = np.inf
+    for _ in range(rounds):
+        judges = [draw.judge(layout.covariance(x), fixed.flow) for draw in draws]
+
+        def loss(v: NDArray[np.float64], judges: list[Judge] = judges) -> tuple[float, NDArray[np.float64]]:
+            covariance = layout.covariance(v)
+            values, slopes = zip(*(judge(covariance) for judge in judges), strict=True)
+            slope = layout.gathered(np.mean(slopes, axis=0), v) + 2 * PRIOR * (v - start) / v.size
+            return float(np.mean(values)) + PRIOR * np.square(v - start).mean(), slope
+
+        found = minimize(loss, x, jac=True, method="L-BFGS-B", bounds=[(v - WIDE, v + WIDE) for v in start],
+                         options={"maxiter": ITERATIONS, "ftol": 1e-5})  # fmt: skip
+        x, score = found.x, float(found.fun)
+    log_scatter = float(np.mean([draw.log_scatter for draw in draws]))
+    return Fitted(kind=draws[0].kind, covariance=layout.covariance(x), cross=draws[0].cross,
+                  log_score=score + log_scatter)  # fmt: skip
 
 
 def _cross(values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -281,21 +272,23 @@ def fit(obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str],
     """
     part, wet = excerpt(obs, sea)
     cell = grid.cell_km(part)
-    days = grid.days(part)
-    step = float(np.median(np.diff(days))) if len(days) > 1 else 1.0
+    step = usual_step(grid.days(part))
     starts = list(candidates(shapes, cell, step, fixed))
-    trials = [Trial.of(part, wet, kind, seed) for kind in kinds]
-    if not len(trials[0].targets):
-        return Fitted(kind=kinds[0], covariance=_unfitted(starts[0], fixed), cross=trials[0].cross, log_score=np.nan)
+    seeds = np.random.SeedSequence(seed).generate_state(DRAWS)
+    trials = [[draw for s in seeds if len((draw := Trial.of(part, wet, kind, int(s))).targets)] for kind in kinds]
+    if not trials[0]:
+        return _unfitted(part, kinds[0], starts[0], fixed)
     noise = NOISE if np.isnan(fixed.noise) else fixed.noise
     rounds = ROUNDS if len(starts) == 1 else 1  # a first look suffices to compare first guesses
-    found = [(trial.fit(starts[0], noise, fixed, rounds), trial) for trial in trials]
-    best, trial = min(found, key=lambda pair: pair[0].log_score)
+    found = [(fitted(draws, starts[0], noise, fixed, rounds), draws) for draws in trials]
+    best, draws = min(found, key=lambda pair: pair[0].log_score)
     for start in starts[1:]:
-        best = min(best, trial.fit(start, noise, fixed), key=lambda fitted: fitted.log_score)
+        best = min(best, fitted(draws, start, noise, fixed), key=lambda one: one.log_score)
     return best
 
 
-def _unfitted(start: tuple[Part, ...], fixed: Fixed) -> Covariance:
-    layout = Layout(start, fixed)
-    return layout.covariance(layout.packed(start, NOISE))
+def _unfitted(obs: xr.DataArray, kind: str, start: tuple[Part, ...], fixed: Fixed) -> Fitted:
+    """Where nothing can be withheld: what the fit would have started from."""
+    layout, n = Layout(start, fixed), len(channels(obs))
+    covariance = layout.covariance(layout.packed(start, NOISE))
+    return Fitted(kind=kind, covariance=covariance, cross=np.eye(n), log_score=np.nan)

@@ -40,8 +40,8 @@ def _add_pair(P, i, j, weight, scales, in_space, in_time, by_scale, gradient):
 
 
 @njit(cache=True, nogil=True)
-def log_scores(values, targets, truth, neighbours, count, xyz, drift, north, drift_north, days, scales, in_space,
-               in_time, noise, cross, by_scale):  # fmt: skip
+def log_scores(values, targets, truth, neighbours, count, xyz, drift, northward, days, scales, in_space, in_time,
+               noise, cross, by_scale):  # fmt: skip
     """Sum of the negative log scores of withheld values, and its gradient.
 
     Returns
@@ -61,10 +61,10 @@ def log_scores(values, targets, truth, neighbours, count, xyz, drift, north, dri
     total, by_noise = 0.0, 0.0
     for i in range(len(targets)):
         n = count[i]
-        place(values, targets[i], neighbours[i], n, xyz, drift, north, drift_north, days, P, channel, y)
+        place(values, targets[i], neighbours[i], n, xyz, drift, northward, days, P, channel, y)
         own = cross[channel[n], channel[n]]
         covariances(P, channel, n, scales, in_space, in_time, noise, cross, C)
-        mean, variance = factorise(C, n, y, scales[:, 0].sum() * own, pivot, z)
+        mean, variance = factorise(C, n, y, scales[:, 0].sum() * own, noise, pivot, z)
         spread, miss = variance + noise, mean - truth[i]
         total += 0.5 * np.log(spread) + 0.5 * miss * miss / spread
         by_mean, by_spread = miss / spread, 0.5 * (1 - miss * miss / spread) / spread
