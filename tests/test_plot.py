@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from sstfill import plot
 from sstfill.errors import InputError, OptionError
+from sstfill.evaluation import Scorecard
 from sstfill.plot.canvas import canvas, natural_earth
 from sstfill.plot.view import date, half_filled, step_of, view
 
@@ -399,3 +400,10 @@ def test_real_series(shared_data: Path, tmp_path: Path) -> None:
     done = xr.Dataset({"sst": filled.assign_attrs(obs.attrs), "sst_source": source})
     assert plot.save(plot.maps(done), tmp_path / "maps.png").stat().st_size > 10_000
     assert len(titles(plot.panels(done, n=3))) == 3
+
+
+def test_a_scorecard_draws_itself() -> None:
+    card = Scorecard(made_card())
+    assert titles_left(card.plot()) == titles_left(plot.scorecard(card))
+    own = Figure()
+    assert card.plot(own.subplots()) is own and len(own.axes) == 1

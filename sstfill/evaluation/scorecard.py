@@ -8,10 +8,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+
+from sstfill.plot import scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class Column(NamedTuple):
@@ -73,6 +79,21 @@ class Scorecard:
         Falls back to each method's own pixels where there are none in common.
         """
         return str(_ranked(self.data).method.values[0])
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """Draw it; see `sstfill.plot.scorecard`.
+
+        Parameters
+        ----------
+        ax
+            Where to draw the pooled errors alone. Default: a new figure with all there is.
+
+        Returns
+        -------
+        Figure
+            Not shown; `sstfill.plot.save` writes it.
+        """
+        return scores.scorecard(self, ax)
 
     def to_dataset(self) -> xr.Dataset:
         """Return a copy of the numbers."""
