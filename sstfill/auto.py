@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from sstfill import blend as blending
 from sstfill import config
+from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError, SstfillError, unknown
 from sstfill.hindcast import USUAL, Answers, Hindcast, ask, gather, hide, judge, variables
 from sstfill.methods import METHODS, Method
-from sstfill.methods.base import check_number, register, seeded
+from sstfill.methods.base import register, seeded
 from sstfill.progress import track
 from sstfill.trials import Recipe, Trials, Verdict, reach
 

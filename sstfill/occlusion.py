@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sstfill.checks import check_number, check_share
 from sstfill.errors import InputError, OptionError, unknown
 
 Shape = tuple[int, int, int]
@@ -68,7 +69,7 @@ class RemovePixel:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_share("share", self.share, zero=True)
+        check_share("share", self.share)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
         """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
@@ -94,8 +95,8 @@ class Raindrops:
     max_speed: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_number("count", self.count, 1, whole=True)
-        _check_share("width", self.width)
+        check_number("count", self.count, 1, whole=True)
+        check_share("width", self.width, zero=False)
         _check_span("length", self.min_length, self.max_length)
         _check_span("speed", self.min_speed, self.max_speed, zero=True)
 
@@ -180,9 +181,9 @@ class Cloud:
     units: str | None = None
 
     def __post_init__(self) -> None:
-        _check_number("threshold", self.threshold, 0)
-        _check_number("stride", self.stride, 1, whole=True)
-        _check_number("start_after", self.start_after, 0, whole=True)
+        check_number("threshold", self.threshold, 0)
+        check_number("stride", self.stride, 1, whole=True)
+        check_number("start_after", self.start_after, 0, whole=True)
         _series(self.lwp, self.units)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
@@ -222,7 +223,7 @@ def cloud_share(lwp: LwpSeries, threshold: float, *, start_after: int = SPIN_UP,
     >>> cloud_share(np.array([[[20.0, 50.0, 60.0, 90.0]]]), 55.0, start_after=0, units="g m-2")
     0.5
     """
-    _check_number("threshold", threshold, 0)
+    check_number("threshold", threshold, 0)
     return float((_settled(lwp, start_after, units) > threshold).mean())
 
 
@@ -234,7 +235,7 @@ def threshold_for(lwp: LwpSeries, share: float, *, start_after: int = SPIN_UP, u
     >>> threshold_for(np.array([[[20.0, 50.0, 60.0, 90.0]]]), 0.5, start_after=0, units="g m-2")
     50.0
     """
-    _check_share("share", share, zero=True)
+    check_share("share", share)
     values = _settled(lwp, start_after, units)
     cloudy = float((values > 0).mean())
     if share > cloudy:
@@ -243,7 +244,7 @@ def threshold_for(lwp: LwpSeries, share: float, *, start_after: int = SPIN_UP, u
 
 
 def _settled(lwp: LwpSeries, start_after: int, units: str | None) -> NDArray[np.floating]:
-    _check_number("start_after", start_after, 0, whole=True)
+    check_number("start_after", start_after, 0, whole=True)
     series, grams = _series(lwp, units)
     if len(series) <= start_after:
         raise InputError(f"the LWP series has {len(series)} frames, none after start_after={start_after}; lower it")
@@ -281,19 +282,8 @@ def _checked(shape: Shape) -> Shape:
     return shape
 
 
-def _check_number(option: str, value: object, least: int, *, whole: bool = False) -> None:
-    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not least <= value < float("inf"):
-        raise OptionError(f"{option}={value!r} must be a {'whole' if whole else 'finite'} number, {least} or more")
-
-
-def _check_share(option: str, value: object, *, zero: bool = False) -> None:
-    if not isinstance(value, (int, float, np.floating)) or not (0 < value < 1 or (zero and value == 0)):
-        raise OptionError(f"{option}={value!r} is a share; give 0 {'<=' if zero else '<'} {option} < 1")
-
-
 def _check_span(option: str, least: float, most: float, *, zero: bool = False) -> None:
-    _check_share(f"min_{option}", least, zero=zero)
-    _check_share(f"max_{option}", most, zero=zero)
+    check_share(f"min_{option}", least, zero=zero)
+    check_share(f"max_{option}", most, zero=zero)
     if least > most:
         raise OptionError(f"min_{option}={least!r} is above max_{option}={most!r}; swap them")

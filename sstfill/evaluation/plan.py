@@ -12,11 +12,12 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from sstfill import occlusion
+from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError, unknown
 from sstfill.evaluation.materials import FRAMES, SHARES, Materials
 from sstfill.evaluation.sequences import Masks, SceneWindows, Source, SyntheticClouds
 from sstfill.methods import METHODS, Method, method_class
-from sstfill.methods.base import check_choice, check_number, seeded
+from sstfill.methods.base import seeded
 
 CLOUD, SCENES = "cloud", "cloud-scenes"
 SIMPLE = (occlusion.Raindrops, occlusion.RemovePixel, occlusion.VerticalMovingBar)

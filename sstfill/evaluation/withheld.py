@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sstfill import metrics
 from sstfill.auto import Auto
+from sstfill.checks import check_number
 from sstfill.companions import unfilled
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
@@ -21,7 +22,6 @@ from sstfill.fill import fill
 from sstfill.gaps import cloud_fraction, days_to_observed, distance_to_observed, transplant_clouds
 from sstfill.grid import KM, axes, cell_km, days, pick_one, standardise
 from sstfill.methods import METHODS, Method, method_class
-from sstfill.methods.base import check_number
 from sstfill.sea import find_sea, sea_mask
 from sstfill.version import __version__
 

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
 import xarray as xr
 
-from sstfill.errors import OptionError, unknown
+from sstfill.errors import unknown
 
 
 @runtime_checkable
@@ -41,37 +39,6 @@ class Method(Protocol):
 
 
 METHODS: dict[str, type[Any]] = {}
-
-
-def check_number(
-    option: str, value: Any, least: float, most: float = np.inf, *, whole: bool = False, above: bool = False
-) -> None:
-    """Raise `OptionError` unless an option is a finite number from `least` (or above it) to `most`.
-
-    >>> check_number("modes", 2.5, 1, whole=True)
-    Traceback (most recent call last):
-    ...
-    sstfill.errors.OptionError: modes=2.5 must be a whole number, 1 or more
-    """
-    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    number = isinstance(value, kind) and not isinstance(value, bool) and np.isfinite(float(value))
-    if number and value <= most and (value > least if above else value >= least):
-        return
-    lower = f"above {least:g}" if above else f"{least:g} or more"
-    span = lower if most == np.inf else f"{'above ' if above else ''}{least:g} to {most:g}"
-    raise OptionError(f"{option}={value!r} must be a {'whole' if whole else 'finite'} number, {span}")
-
-
-def check_share(option: str, value: object) -> None:
-    """Raise `OptionError` unless an option is a share, 0 or more and less than 1."""
-    if not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise OptionError(f"{option}={value!r} is a share; give 0 <= {option} < 1")
-
-
-def check_choice(option: str, value: object, choices: Collection[str]) -> None:
-    """Raise `OptionError` unless an option is one of `choices`."""
-    if value not in choices:
-        raise OptionError(f"{option}={value!r}; choose from {', '.join(choices)}")
 
 
 def seeded(cls: type[Any], seed: int) -> Any:

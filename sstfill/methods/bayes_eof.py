@@ -11,8 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import grid
+from sstfill.checks import check_number, check_share
 from sstfill.errors import OptionError
-from sstfill.methods.base import check_number, check_share, register
+from sstfill.methods.base import register
 from sstfill.methods.lowrank import LowRank, as_fields
 from sstfill.methods.matrix import ObservationMatrix, pack
 from sstfill.methods.regression import regress, second_moments, upper

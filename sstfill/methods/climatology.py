@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import grid
-from sstfill.methods.base import check_number, register
+from sstfill.checks import check_number
+from sstfill.methods.base import register
 from sstfill.methods.lowrank import LowRank, as_fields
 from sstfill.methods.matrix import ObservationMatrix, pack
 from sstfill.methods.regression import regress, second_moments

@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 
 from sstfill import grid
+from sstfill.checks import check_choice, check_number, check_share
 from sstfill.errors import OptionError
 from sstfill.methods import outliers as outlier_test
-from sstfill.methods.base import check_choice, check_number, check_share, register
+from sstfill.methods.base import register
 from sstfill.methods.crossvalidation import cloud_points, random_points
 from sstfill.methods.dineof_fit import DineofFit, Fitted
 from sstfill.methods.eof_error import with_error

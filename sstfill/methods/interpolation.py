@@ -14,7 +14,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
 from sstfill import grid
-from sstfill.methods.base import check_number, register
+from sstfill.checks import check_number
+from sstfill.methods.base import register
 from sstfill.methods.variogram import Variogram
 
 SAMPLE = 5000

@@ -12,8 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import grid
+from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
-from sstfill.methods.base import check_choice, check_number, register
+from sstfill.methods.base import register
 from sstfill.methods.covariance import reach
 from sstfill.methods.first_guess import FirstGuess, first_guess
 from sstfill.methods.geometry import Positions, positions

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from sstfill import grid
+from sstfill.checks import check_number
 from sstfill.errors import OptionError
-from sstfill.methods.base import check_number, register
+from sstfill.methods.base import register
 from sstfill.methods.matrix import CONSTANT
 from sstfill.methods.patch_pyramid import Video, first_guess, levels_for
 

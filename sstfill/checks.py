@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of options, each with one error that tells the value met and what to give instead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from sstfill.errors import OptionError
+
+
+def check_number(
+    option: str, value: Any, least: float, most: float = np.inf, *, whole: bool = False, above: bool = False
+) -> None:
+    """Raise `OptionError` unless an option is a finite number from `least` (or above it) to `most`.
+
+    >>> check_number("modes", 2.5, 1, whole=True)
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.OptionError: modes=2.5 must be a whole number, 1 or more
+    """
+    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    number = isinstance(value, kind) and not isinstance(value, bool) and np.isfinite(float(value))
+    if number and value <= most and (value > least if above else value >= least):
+        return
+    lower = f"above {least:g}" if above else f"{least:g} or more"
+    span = lower if most == np.inf else f"{'above ' if above else ''}{least:g} to {most:g}"
+    raise OptionError(f"{option}={value!r} must be a {'whole' if whole else 'finite'} number, {span}")
+
+
+def check_share(option: str, value: object, *, zero: bool = True) -> None:
+    """Raise `OptionError` unless an option is a share, 0 or more (with ``zero=False``: above 0) and less than 1."""
+    if not isinstance(value, (int, float, np.floating)) or not (0 < value < 1 or (zero and value == 0)):
+        raise OptionError(f"{option}={value!r} is a share; give 0 {'<=' if zero else '<'} {option} < 1")
+
+
+def check_choice(option: str, value: object, choices: Collection[str]) -> None:
+    """Raise `OptionError` unless an option is one of `choices`."""
+    if value not in choices:
+        raise OptionError(f"{option}={value!r}; choose from {', '.join(choices)}")
