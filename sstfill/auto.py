@@ -19,7 +19,7 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError, SstfillError, unknown
 from sstfill.hindcast import USUAL, Answers, Hindcast, ask, gather, hide, judge, variables
 from sstfill.methods import METHODS, Method
-from sstfill.methods.base import register, seeded
+from sstfill.methods.base import affordable, register, seeded
 from sstfill.progress import track
 from sstfill.trials import Recipe, Trials, Verdict, reach
 
@@ -119,11 +119,7 @@ class Auto:
 
     def _able(self, obs: xr.DataArray) -> list[Method]:
         """Methods that can do with such data, the cheap ones first."""
-        names: Sequence[str] = self.methods or ()
-        if self.methods is None:
-            names = [
-                n for n, cls in METHODS.items() if n != self.name and obs.size <= getattr(cls, "largest", obs.size)
-            ]
+        names = [n for n in affordable(obs) if n != self.name] if self.methods is None else self.methods
         several, times = "variable" in obs.dims, obs.sizes["time"]
         fit = [n for n in names if times >= METHODS[n].min_times and (METHODS[n].multivariate or not several)]
         if not fit and self.methods is not None:

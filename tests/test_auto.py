@@ -16,6 +16,7 @@ import xarray as xr
 from sstfill import Auto, auto, fill, gaps
 from sstfill.errors import InputError, OptionError
 from sstfill.methods import METHODS, Interpolate
+from sstfill.methods.base import affordable
 from sstfill.synthetic import ocean
 
 NOISE = 0.1  # of the observations, by which withheld pixels differ from the truth
@@ -307,3 +308,12 @@ def test_no_name_is_auto_with_the_seed_of_the_door():
     by_default, named = fill(ds, variables="sst", seed=3), fill(ds, Auto(seed=3), variables="sst")
     xr.testing.assert_equal(by_default, named)
     assert by_default.sst.attrs == named.sst.attrs and said(named, "options")["seed"] == 3
+
+
+def test_a_dear_method_is_left_out_of_large_series_unless_named(monkeypatch):
+    obs = ocean(shape=(6, 12, 14), seed=1).sst
+    monkeypatch.setattr(METHODS["patchmatch"], "largest", obs.size - 1)
+    assert "patchmatch" not in affordable(obs) and "patchmatch" in affordable(obs[1:])
+    tried = [m.name for m in Auto()._able(obs)]
+    assert "patchmatch" not in tried and "oi" in tried and "auto" not in tried
+    assert [m.name for m in Auto(methods=("patchmatch",))._able(obs)] == ["patchmatch"]

@@ -21,7 +21,8 @@ from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fill import fill
 from sstfill.gaps import cloud_fraction, days_to_observed, distance_to_observed, transplant_clouds
 from sstfill.grid import KM, axes, cell_km, days, pick_one, standardise
-from sstfill.methods import METHODS, Method, method_class
+from sstfill.methods import Method, method_class
+from sstfill.methods.base import affordable
 from sstfill.sea import find_sea, sea_mask
 from sstfill.version import __version__
 
@@ -81,8 +82,8 @@ def score(
         The series, as for `sstfill.fill.fill`.
     methods
         Names or method instances; a mapping gives them labels. Default: every registered method that can do with so
-        many images, with its default options; but for ``auto``, which costs as much as the others together.
-        ``"all"`` takes that one too.
+        many images, with its default options; but for ``auto``, which costs as much as the others together, and for
+        ``patchmatch`` beyond 500,000 values. ``"all"`` takes ``auto`` too.
     variable
         Which field of a Dataset; needed where it holds several.
     clouds
@@ -118,7 +119,7 @@ def score(
     array = _observed(data, variable)
     field = standardise(array)
     if methods is None or (isinstance(methods, str) and methods == ALL):
-        able = _able(field.sizes["time"])
+        able = affordable(field)
         methods = able if methods == ALL else [name for name in able if name != Auto.name]
     chosen = _labelled(methods)
     if not chosen:
@@ -176,11 +177,6 @@ def score_against(
     found = {label: _estimate_of(label, dataset, truth, hidden) for label, dataset in estimates.items()}
     sample = _sample(field, given, sea_mask(field, sea), hidden, found)
     return _scorecard(field, [sample], {"repeats": 1, "clouds": "given"})
-
-
-def _able(n_times: int) -> list[str]:
-    """Names of the methods that can do with so many images."""
-    return [name for name, cls in METHODS.items() if n_times >= getattr(cls, "min_times", 1)]
 
 
 def _labelled(methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method]) -> dict[str, Method]:
