@@ -24,8 +24,12 @@ from sstfill.progress import track
 from sstfill.trials import Recipe, Trials, Verdict, reach
 
 log = logging.getLogger(__name__)
-ORDER = ("climatology", "interpolate", "oi", "bayes_eof", "dineof", "patchmatch")
-"""Methods in the order of their usual cost; others come last."""
+COST = {"climatology": 0.1, "interpolate": 0.3, "bayes_eof": 2.0, "dineof": 3.0, "oi": 20.0, "patchmatch": 50.0}
+"""Usual seconds for a million values, on one core or two; the cheapest are tried first, others last."""
+JUDGED = 1_000_000
+"""Withheld pixels on which methods are judged, at most: of more, a random part."""
+LITTLE = 0.05
+"""Share of a budget that a method may still take when it is used up."""
 
 
 @register
@@ -50,8 +54,9 @@ class Auto:
     blend
         Blend methods where that is better; otherwise the best one fills.
     budget
-        Seconds that trying and filling may take together: methods are tried from the usually cheapest on, none for
-        which the time left is too short, but always one. None sets no limit; with one, the result hangs on the machine.
+        Seconds that trying and filling should take together: methods are tried from the usually cheapest on, none for
+        which the time left seems too short, but always one; what has begun is not interrupted. None sets no limit; with
+        one, the result hangs on the machine.
     share
         Part of the observed pixels to withhold.
     seed
@@ -103,10 +108,11 @@ class Auto:
             hidden = hide(obs, sea, self.seed, self.share)
         except InputError as reason:
             return self._untried(able, reason)
-        answers, seconds, skipped = self._answers(able, obs, sea, hidden, started)
+        judged = _thinned(hidden, self.seed)
+        answers, seconds, skipped = self._answers(able, obs, sea, hidden, judged, started)
         if not answers:
             raise InputError("no method could be tried on withheld clouds; name one, such as method='interpolate'")
-        trials = Trials.of(answers, len(variables(obs)), *self._reach(obs, hidden, len(answers)))
+        trials = Trials.of(answers, len(variables(obs)), *self._reach(obs, hidden, judged, len(answers)))
         left = np.inf if self.budget is None else self.budget - (clock() - started)
         trials, verdict = self._affordable(trials, seconds, skipped, left)
         log.info("%s (seconds: %s)", verdict.why, {name: round(s, 2) for name, s in seconds.items()})
@@ -125,8 +131,7 @@ class Auto:
         if not fit and self.methods is not None:
             what = "several variables together" if several else f"{times} time steps"
             raise OptionError(f"methods={self.methods!r}: none can do with {what}; name others, or leave it out")
-        ranks = {name: rank for rank, name in enumerate(ORDER)}
-        return [seeded(METHODS[n], self.seed) for n in sorted(fit, key=lambda n: ranks.get(n, len(ORDER)))]
+        return [seeded(METHODS[n], self.seed) for n in sorted(fit, key=lambda n: COST.get(n, np.inf))]
 
     def _untried(self, able: list[Method], reason: InputError) -> Plan:
         """Fill by interpolation, or else by the first method that was named."""
@@ -141,7 +146,13 @@ class Auto:
         return Plan((first,), None, {}, {"chosen": [first.name], "why": why})
 
     def _answers(
-        self, able: list[Method], obs: xr.DataArray, sea: xr.DataArray, hidden: xr.DataArray, started: float
+        self,
+        able: list[Method],
+        obs: xr.DataArray,
+        sea: xr.DataArray,
+        hidden: xr.DataArray,
+        judged: xr.DataArray,
+        started: float,
     ) -> tuple[dict[str, Answers], dict[str, float], dict[str, str]]:
         """Try the methods: what they answer, the seconds each takes, and of those left out the reason."""
         answers: dict[str, Answers] = {}
@@ -150,12 +161,14 @@ class Auto:
         for method in track(able, "choosing a method on withheld clouds"):
             begun = clock()
             if self.budget is not None and answers:
-                left, need = self.budget - (begun - started), 2 * max(seconds.values())
-                if left < need:  # it costs no less than those before it, once here and once when it is chosen
-                    skipped[method.name] = f"{left:.3g} s of the budget left, and it needs {need:.3g} s or more"
+                left = max(self.budget - (begun - started), 0.0)
+                usual = COST.get(method.name, 0.0) * obs.size / 1e6
+                need = 2 * max(usual, *seconds.values())  # no less than those before it; here, and when it is chosen
+                if left < need:
+                    skipped[method.name] = f"{left:.3g} s of the budget left, and it needs about {need:.3g} s"
                     continue
             try:
-                found = ask(method, obs, sea, hidden)
+                found = ask(method, obs, sea, hidden, judged)
             except SstfillError as reason:
                 log.warning("%s not considered: %s", method.name, reason)
                 skipped[method.name] = str(reason)
@@ -166,12 +179,14 @@ class Auto:
                 skipped[method.name] = "filled no withheld pixel"
         return answers, seconds, skipped
 
-    def _reach(self, obs: xr.DataArray, hidden: xr.DataArray, methods: int) -> tuple[NDArray, NDArray]:
+    def _reach(
+        self, obs: xr.DataArray, hidden: xr.DataArray, judged: xr.DataArray, methods: int
+    ) -> tuple[NDArray, NDArray]:
         """How far the withheld pixels are from what was left; needed to blend only."""
         if not self.blend or methods < 2:
-            nowhere = np.full(int(hidden.sum()), np.nan)
+            nowhere = np.full(int(judged.sum()), np.nan)
             return nowhere, nowhere
-        distance, lag, *_ = gather(hidden, *reach(obs.where(~hidden)))
+        distance, lag, *_ = gather(judged, *reach(obs.where(~hidden)))
         return distance, lag
 
     def _affordable(
@@ -182,10 +197,12 @@ class Auto:
             verdict = trials.verdict(self.blend)
             chosen = [trials.names[k] for k in verdict.recipe.weights.used]
             least = min(trials.names, key=lambda name: seconds[name])
-            if sum(seconds[name] for name in chosen) <= left or chosen == [least]:
+            bearable = max(left, LITTLE * (self.budget or 0.0))
+            if sum(seconds[name] for name in chosen) <= bearable or chosen == [least]:
                 return trials, verdict
             dearest = max(chosen, key=lambda name: seconds[name])
-            skipped[dearest] = f"{left:.3g} s of the budget left, and filling by it takes {seconds[dearest]:.3g} s"
+            spare = max(left, 0.0)
+            skipped[dearest] = f"{spare:.3g} s of the budget left, and filling by it takes {seconds[dearest]:.3g} s"
             trials = trials.without(dearest)
 
 
@@ -277,6 +294,15 @@ def _blended(distance: NDArray, lag: NDArray, *fields: NDArray, weights: blendin
         means, sigmas = (np.stack([f[at] for f in some], -1) for some in (fields[:k], fields[k:]))
         mean[at], sigma[at] = blending.mix(weights.at(distance[at], lag[at]), means, sigmas)
     return mean, sigma
+
+
+def _thinned(hidden: xr.DataArray, seed: int) -> xr.DataArray:
+    """Random part of what is hidden, if it is much: enough to judge by."""
+    share = JUDGED / max(int(hidden.sum()), 1)
+    if share >= 1:
+        return hidden
+    drawn = np.random.default_rng(seed).random(hidden.shape, np.float32) < share
+    return hidden.copy(data=hidden.values & drawn)
 
 
 def _account(trials: Trials, names: list[str], why: str) -> dict[str, Any]:

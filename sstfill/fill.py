@@ -50,7 +50,7 @@ def fill(
     variables
         Which variables of a Dataset to fill; by default each one that can be.
     together
-        Fill the variables as one multivariate field, by a method that can (DINEOF, Bayesian EOFs).
+        Fill the variables as one multivariate field, by a method that can (all but interpolation).
     sea
         True (or 1) at sea, over the spatial dims. By default a sea mask in the Dataset, else the pixels that
         are observed at least once.

@@ -214,6 +214,36 @@ def transplant_clouds(
     return withheld
 
 
+def transplant_together(
+    obs: xr.DataArray, sea: xr.DataArray, *, share: float, seed: int, clouds: xr.DataArray | None = None
+) -> xr.DataArray:
+    """Choose observed pixels of several variables to hide, as `transplant_clouds` does for one.
+
+    Each variable is hidden where the *same* other date lacks it. So where variables are cloudy together they are hidden
+    together, and none tells what the other one hides; one without gaps stays whole, as it would.
+
+    Parameters
+    ----------
+    obs
+        Observations with a dim ``variable``.
+    clouds
+        Masks to hide under instead, with the dims of `obs`.
+    """
+    y, x = sea.dims
+    n = obs.sizes["variable"]
+
+    def abreast(masks: xr.DataArray) -> xr.DataArray:
+        values = masks.transpose("time", y, "variable", x).values
+        return xr.DataArray(values.reshape(*values.shape[:2], -1), dims=("time", y, x), name="variables")
+
+    wet = xr.DataArray(np.tile(sea.values, (1, n)), dims=sea.dims)
+    masks = None if clouds is None else abreast(clouds)
+    found = transplant_clouds(abreast(obs.notnull()), wet, share=share, seed=seed, clouds=masks)
+    parts = found.values.reshape(*found.shape[:2], n, -1)
+    laid = xr.DataArray(parts, dims=("time", y, "variable", x)).transpose(*obs.dims)
+    return obs.notnull().copy(data=laid.values).rename("withheld").assign_attrs(found.attrs)
+
+
 def _cloud_masks(clouds: xr.DataArray, dims: tuple[Hashable, ...], sea: Bools) -> Bools:
     if not isinstance(clouds, xr.DataArray):
         raise InputError(f"clouds is a {type(clouds).__name__}; give an xarray DataArray of (time, y, x)")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.array.core import slices_from_chunks
@@ -86,24 +87,14 @@ def hindcast(
 
 
 def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, share: float) -> xr.DataArray:
-    """Where to hide, bool with the dims of `obs`; of several variables, those without clouds are left whole.
+    """Where to hide, bool with the dims of `obs`; of several variables each where the same other date lacks it.
 
-    Raises `InputError` if there are no clouds to transplant in any variable.
+    Raises `InputError` if there are no clouds to transplant.
     """
     seed = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])  # clouds of their own, not those of a score
     if "variable" not in obs.dims:
         return gaps.transplant_clouds(obs, sea, share=share, seed=seed)
-    parts, reasons = [], []
-    for i, name in enumerate(variables(obs)):  # one seed: what is cloudy together shall be hidden together
-        one = obs.isel(variable=i, drop=True).rename(name)
-        try:
-            parts.append(gaps.transplant_clouds(one, sea, share=share, seed=seed))
-        except InputError as reason:
-            reasons.append(reason)
-            parts.append(xr.zeros_like(one, dtype=bool).compute())
-    if len(reasons) == len(parts):
-        raise reasons[0]
-    return xr.concat(parts, obs["variable"], join="override", combine_attrs="drop")
+    return gaps.transplant_together(obs, sea, share=share, seed=seed)
 
 
 def variables(obs: xr.DataArray) -> list[str]:
@@ -111,11 +102,16 @@ def variables(obs: xr.DataArray) -> list[str]:
     return [str(n) for n in obs["variable"].values] if "variable" in obs.dims else [str(obs.name)]
 
 
-def ask(method: Method, obs: xr.DataArray, sea: xr.DataArray, hidden: xr.DataArray) -> Answers:
-    """Fill `obs` without what is hidden, and keep what the method says there (NaN where it does not)."""
+def ask(
+    method: Method, obs: xr.DataArray, sea: xr.DataArray, hidden: xr.DataArray, judged: xr.DataArray | None = None
+) -> Answers:
+    """Fill `obs` without what is hidden, and keep what the method says there (NaN where it does not).
+
+    With `judged`, at those of the hidden pixels only.
+    """
     estimate = method.reconstruct(obs.where(~hidden), sea)
     sigma = estimate["error"] if "error" in estimate else xr.full_like(obs, np.nan)
-    return Answers(*gather(hidden, obs, estimate["mean"], sigma))
+    return Answers(*gather(hidden if judged is None else judged, obs, estimate["mean"], sigma))
 
 
 def judge(answers: Answers, names: list[str], how: dict[str, Any]) -> dict[str, Hindcast]:
@@ -186,8 +182,9 @@ def gather(hidden: xr.DataArray, *fields: xr.DataArray) -> tuple[NDArray, ...]:
     order = ("time", *(d for d in hidden.dims if d != "time"))
     arrays = [a.transpose(*order).data for a in fields]
     where = hidden.transpose(*order).values
-    pick = dask.delayed(_picked) if any(map(dask.is_dask_collection, arrays)) else _picked
-    parts = dask.compute([pick(where[b], b, where.shape, *(f[b] for f in arrays)) for b in _blocks(arrays)])[0]
+    parts = _lazily_picked(where, arrays) if any(map(dask.is_dask_collection, arrays)) else [
+        _picked(where[block], block, where.shape, *(a[block] for a in arrays)) for block in _slabs(arrays[0])
+    ]  # fmt: skip
     place, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     sort = np.argsort(place, kind="stable")
     index = np.unravel_index(place[sort], where.shape)
@@ -195,13 +192,21 @@ def gather(hidden: xr.DataArray, *fields: xr.DataArray) -> tuple[NDArray, ...]:
     return *(c[sort] for c in columns), index[0], layer
 
 
-def _blocks(arrays: list[Any]) -> Iterator[tuple[slice, ...]]:
-    """Blocks of the last array that has any, which is the one that took most work; else slabs of images."""
-    lazy = [a.chunks for a in arrays if hasattr(a, "chunks")]
-    if lazy:
-        yield from slices_from_chunks(lazy[-1])
-    else:
-        yield from ((slice(i, i + SLAB),) for i in range(0, len(arrays[0]), SLAB))
+def _lazily_picked(where: NDArray, arrays: list[Any]) -> list[tuple[NDArray, ...]]:
+    """Pick block by block in one graph, so that what several fields share is computed once.
+
+    The blocks are those of the last lazy array, which is the one that took most work.
+    """
+    chunks = next(a.chunks for a in reversed(arrays) if dask.is_dask_collection(a))
+    whole = [a if dask.is_dask_collection(a) else da.from_array(a, chunks) for a in arrays]
+    delayed = [a.rechunk(chunks).to_delayed(optimize_graph=False).ravel() for a in whole]
+    pick = dask.delayed(_picked, pure=False)
+    blocks = zip(slices_from_chunks(chunks), *delayed, strict=True)
+    return dask.compute([pick(where[block], block, where.shape, *parts) for block, *parts in blocks])[0]
+
+
+def _slabs(array: NDArray) -> Iterator[tuple[slice, ...]]:
+    yield from ((slice(i, i + SLAB),) for i in range(0, len(array), SLAB))
 
 
 def _picked(where: NDArray, block: tuple[slice, ...], shape: tuple[int, ...], *fields: NDArray) -> tuple[NDArray, ...]:

@@ -26,7 +26,8 @@ def add_fill(parser: argparse.ArgumentParser) -> None:
                         "which takes what does best on withheld clouds. Its options: "
                         "sstfill fill --method NAME --help")  # fmt: skip
     parser.add_argument("--no-score", action="store_true", help="do without the score on withheld clouds and the "
-                        "scaling of the errors that comes with it; halves the time")  # fmt: skip
+                        "scaling of the errors that comes with it; halves the time of a method that is named (auto is "
+                        "scored anyway)")  # fmt: skip
     parser.add_argument("--plot", metavar="PNG", help="also draw one date of the first filled variable")
 
 

@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from sstfill import occlusion
 from sstfill.checks import check_choice, check_number
-from sstfill.errors import OptionError, unknown
+from sstfill.errors import unknown
 from sstfill.evaluation.materials import FRAMES, SHARES, Materials
 from sstfill.evaluation.sequences import Masks, SceneWindows, Source, SyntheticClouds
 from sstfill.methods import METHODS, Method, method_class
 from sstfill.methods.base import seeded
+from sstfill.methods.oi_engine import resolved
 
 CLOUD, SCENES = "cloud", "cloud-scenes"
 SIMPLE = (occlusion.Raindrops, occlusion.RemovePixel, occlusion.VerticalMovingBar)
@@ -73,7 +72,7 @@ class Plan:
                 raise unknown("operator", name, OPERATORS)
         check_choice("device", self.device, DEVICES)
         if self.device == "cuda":
-            _check_cuda()
+            resolved(self.device)
 
     @property
     def chosen(self) -> dict[str, Method]:
@@ -133,11 +132,3 @@ def _on(method: Any, device: str) -> Any:
 def uses_device(methods: Iterable[str]) -> list[str]:
     """Names of the methods that have an option `device`; no other can use an accelerator."""
     return [name for name in methods if "device" in {f.name for f in dataclasses.fields(method_class(name))}]
-
-
-def _check_cuda() -> None:
-    if find_spec("torch") is None:
-        raise OptionError("device='cuda' needs torch, which is not installed; pip install torch, or use device='cpu'")
-    torch: Any = importlib.import_module("torch")
-    if not torch.cuda.is_available():
-        raise OptionError(f"device='cuda', but torch {torch.__version__} sees no GPU; use device='cpu' or 'auto'")

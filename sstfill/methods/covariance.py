@@ -123,7 +123,7 @@ def reach(
     return tuple(int(min(most, np.ceil(w))) for most, w in zip(REACH, wanted, strict=True))  # type: ignore[return-value]
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def ranked(
     covariance: Covariance,
     cell: tuple[tuple[float, float], tuple[float, float]],

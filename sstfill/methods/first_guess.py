@@ -43,14 +43,29 @@ class FirstGuess(NamedTuple):
     scatter: NDArray[np.float64]
 
 
-def first_guess(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> FirstGuess:
+class TimePart(NamedTuple):
+    """What a first guess says of all pixels alike: a number, and one for each image ``(time,)``."""
+
+    level: float
+    image: NDArray[np.float64]
+
+
+def first_guess(obs: xr.DataArray, sea: xr.DataArray, kind: str, given: TimePart | None = None) -> FirstGuess:
     """Fit a first guess to a field ``(time, y, x)``, lazy or not.
 
     Parameters
     ----------
     kind
         ``"mean"`` (one number), ``"pixel"`` (a mean for each pixel) or ``"additive"`` (that and one for each image).
+    given
+        Its time part, where it is known: from the whole of which `obs` is an excerpt.
     """
+    level, image = time_part(obs, sea, kind) if given is None else given
+    return _with_pixels(obs, sea.values.astype(bool), level, image, kind)
+
+
+def time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
+    """Fit the time part of a first guess to a sample of the pixels."""
     wet = sea.values.astype(bool)
     every = max(1, int(np.sqrt(wet.sum() / SAMPLE)))
     part = {d: slice(None, None, every) for d in sea.dims}
@@ -59,10 +74,7 @@ def first_guess(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> FirstGuess:
     if not np.isfinite(sample).any():  # a coarse look at a small corner of a large sea may miss it
         sample = np.where(wet, obs.values.astype(np.float64), np.nan)
     level = float(np.nanmean(sample))
-    image = np.zeros(len(sample))
-    if kind == "additive":
-        image = _images(sample - level, grid.days(obs))
-    return _with_pixels(obs, wet, level, image, kind)
+    return TimePart(level, _images(sample - level, grid.days(obs)) if kind == "additive" else np.zeros(len(sample)))
 
 
 def _images(sample: NDArray[np.float64], days: NDArray[np.float64]) -> NDArray[np.float64]:

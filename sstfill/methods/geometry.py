@@ -32,6 +32,11 @@ class Positions(NamedTuple):
     eastward: NDArray[np.float64]
     north: NDArray[np.float64]
 
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """True where there is a position, ``(y, x)``."""
+        return np.asarray(np.isfinite(self.xyz).all(axis=-1))
+
 
 def positions(field: xr.DataArray) -> Positions:
     """Positions of a standardised field's pixels.

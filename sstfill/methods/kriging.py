@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sstfill.methods.compiled import compiled
 from sstfill.methods.covariance import LENGTH, PER_UNIT
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}  # values are compared with themselves to find NaN: no "nnan"
@@ -80,7 +80,7 @@ class Order(NamedTuple):
     pattern: NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def gather(values, targets, steps, begin, pattern, most):
     """Find the observations for each target ``(channel, time, y, x)``; another channel's serve where its own lacks.
 
@@ -113,7 +113,7 @@ def gather(values, targets, steps, begin, pattern, most):
     return found, count
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def looked_up(table, distance):
     """Correlation at a scaled distance, linear between the entries of a table."""
     scaled = distance * PER_UNIT
@@ -123,7 +123,7 @@ def looked_up(table, distance):
     return table[k] + (table[k + 1] - table[k]) * (scaled - k)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def covariances(P, channel, n, scales, in_space, in_time, noise, cross, C):
     """Lower triangle of the covariances between `n` observations and, in the last row, the target."""
     for i in range(n + 1):
@@ -142,7 +142,7 @@ def covariances(P, channel, n, scales, in_space, in_time, noise, cross, C):
         C[i, i] = scales[:, 0].sum() * cross[channel[i], channel[i]] + noise
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def factorise(C, n, y, prior, noise, pivot, z):
     """Cholesky factor in place, the target's row with it; return posterior mean and variance.
 
@@ -169,7 +169,7 @@ def factorise(C, n, y, prior, noise, pivot, z):
     return mean, max(prior - explained, 0.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def place(values, target, neighbours, n, xyz, drift, northward, days, P, channel, y):
     """Positions of `n` observations and, last, of the target: x, y, z, north, day; their channels and values."""
     now = days[target[1]]  # drift is counted from there: over a long series directions on the sphere would tell
@@ -186,7 +186,7 @@ def place(values, target, neighbours, n, xyz, drift, northward, days, P, channel
             y[j] = values[c, t, row, column]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def solve(values, targets, neighbours, count, xyz, drift, northward, days, scales, in_space, in_time, noise, cross):
     """Posterior mean and variance (without the observation error) at each target from its neighbours."""
     most = neighbours.shape[1]

@@ -25,6 +25,8 @@ from sstfill.patches import Patch, PatchGrid, map_patches
 
 CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
+BLOCK = (64, 256, 256)
+"""Of a lazy field, what is worked on at once, unless its chunks are of that order."""
 KINDS = ("additive", "pixel")
 FEW = 3
 """Images up to which a mean of each pixel tells nothing."""
@@ -49,8 +51,8 @@ class Oi:
         Variance of the observation error as a share of that of the anomaly. "auto" fits it.
     covariance
         Shape of the correlation in space and in time: "exponential" (rough), "matern" (smoothness 3/2), "gauss" (very
-        smooth), or "two-scale", the sum of a large smooth and a small rough part. "auto" takes what does best under
-        withheld clouds.
+        smooth), or "two-scale", the sum of a large smooth and a small rough part. "auto" takes the better of
+        "exponential" and "two-scale" under withheld clouds (of "exponential" and "matern" where a scale is given).
     first_guess
         "mean" of all, a mean for each "pixel", or "additive": that and a mean for each image, smoothed in time.
         "auto" takes the better of the last two under withheld clouds, and the first for three images or less.
@@ -146,6 +148,16 @@ class Oi:
         )
 
 
+def _well_chunked(obs: xr.DataArray) -> xr.DataArray:
+    """Lay a lazy field out in blocks that hold several patches each: one on a border is worked out for each block."""
+    if not obs.chunks:
+        return obs
+    dims = obs.dims[-3:]
+    sizes = zip(dims, BLOCK, CORE, strict=True)
+    good = {d: max(obs.chunksizes[d]) <= 2 * n and min(obs.chunksizes[d][:-1], default=n) >= 2 * c for d, n, c in sizes}
+    return obs.chunk({d: n for d, n in zip(dims, BLOCK, strict=True) if not good[d]})
+
+
 @dataclass(frozen=True)
 class _Job:
     """What is done to a patch; sent whole to where it is done."""
@@ -162,7 +174,7 @@ class _Job:
         """Mean and error of the pixels inside a patch, ``([variable,] time, y, x)``."""
         values = obs.reshape(-1, *obs.shape[-3:])
         times, *space = patch.seen
-        known = sea & np.isfinite(self.at.north[tuple(space)])
+        known = sea & self.at.known[tuple(space)]
         level, scatter = self._guessed(patch.seen)
         standard = np.where(known, (values - level) / scatter, np.nan).astype(np.float32)
         inside = (slice(None), *patch.within)

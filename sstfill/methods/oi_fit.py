@@ -14,11 +14,11 @@ from scipy.optimize import minimize
 from sstfill import gaps, grid
 from sstfill.errors import InputError
 from sstfill.methods.covariance import Covariance, Part, reach
-from sstfill.methods.first_guess import FirstGuess, first_guess
+from sstfill.methods.first_guess import FirstGuess, TimePart, first_guess, time_part
 from sstfill.methods.geometry import Positions, positions
 from sstfill.methods.oi_engine import Engine, per_day, usual_step
 from sstfill.methods.oi_excerpt import excerpt
-from sstfill.methods.threads import available_cores, in_threads
+from sstfill.methods.threads import in_threads
 
 SHARE = 0.2
 """Part of the observed pixels that are withheld: more than for a score, for the sake of more different clouds."""
@@ -26,6 +26,8 @@ DRAWS = 6
 """How often clouds are withheld: the fit is pooled over draws, for a few clouds are not typical of all."""
 TARGETS = 200
 """Withheld pixels of each draw on which a covariance is judged."""
+SHARES = 4
+"""Parts in which they are judged at once: fixed, or the sums would depend on the number of cores."""
 NEIGHBOURS = 30
 ROUNDS = 2
 """How often the observations for each target are gathered anew, as the scales change."""
@@ -79,7 +81,7 @@ def standardised(
     obs: xr.DataArray, guesses: list[FirstGuess], sea: NDArray[np.bool_], at: Positions
 ) -> NDArray[np.float32]:
     """Anomalies over their scatter, ``(channel, time, y, x)``, NaN in the gaps, on land and where no position is."""
-    known = sea & np.isfinite(at.north)
+    known = sea & at.known
     out = np.empty((len(guesses), *obs.shape[-3:]), np.float32)
     for i, (one, guess) in enumerate(zip(channels(obs), guesses, strict=True)):
         for t, image in enumerate(one.values):
@@ -92,10 +94,11 @@ def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool
 
     Where that hides nothing either, scattered pixels.
     """
+    transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
     for turn in (None, (-2, -1), (-2,), (-1,)):
         try:
             masks = None if turn is None else _turned(obs, turn)
-            return gaps.transplant_clouds(obs, sea, share=SHARE, seed=seed, clouds=masks).values
+            return transplant(obs, sea, share=SHARE, seed=seed, clouds=masks).values
         except InputError:
             continue
     observed = obs.notnull().values & sea.values
@@ -123,14 +126,15 @@ class Trial:
     cell: tuple[float, float]
 
     @classmethod
-    def of(cls, obs: xr.DataArray, sea: xr.DataArray, kind: str, seed: int) -> Trial:
+    def of(
+        cls, obs: xr.DataArray, sea: xr.DataArray, kind: str, seed: int, given: Sequence[TimePart | None] | None = None
+    ) -> Trial:  # fmt: skip
         """Withhold some of an excerpt, and take the rest about its first guess."""
         parts = channels(obs)
-        hidden = np.stack([withheld(one, sea, seed) for one in parts])
+        hidden = withheld(obs, sea, seed).reshape(len(parts), *obs.shape[-3:])
         seen = [one.where(~hide) for one, hide in zip(parts, hidden, strict=True)]
-        guesses = [
-            first_guess(one if one.notnull().any() else full, sea, kind) for one, full in zip(seen, parts, strict=True)
-        ]
+        left = [one if one.notnull().any() else full for one, full in zip(seen, parts, strict=True)]
+        guesses = [first_guess(one, sea, kind, g) for one, g in zip(left, given or [None] * len(left), strict=True)]
         at, wet = positions(obs), sea.values.astype(bool)
         values = standardised(obs, guesses, wet, at)
         rng = np.random.default_rng(seed)
@@ -151,13 +155,13 @@ class Trial:
         engine = Engine(at=self.at, days=self.days, covariance=first, flow=flow, cross=self.cross,
                         neighbours=NEIGHBOURS, within=within)  # fmt: skip
         space, order = engine.space(), engine.order(self.targets)
-        shares = np.array_split(np.arange(len(self.targets)), available_cores())
+        shares = np.array_split(np.arange(len(self.targets)), SHARES)
         jobs = [(self.targets[i], self.truth[i], *kriging.gather(self.values, self.targets[i], *order, NEIGHBOURS))
                 for i in shares]  # fmt: skip
 
         def score(covariance: Covariance) -> tuple[float, NDArray[np.float64]]:
             kernel = (*covariance.arrays(), self.cross, covariance.slopes())
-            scored = in_threads(lambda job: oi_likelihood.log_scores(self.values, *job, *space, *kernel), jobs)  # type: ignore[call-arg]
+            scored = in_threads(lambda job: oi_likelihood.log_scores(self.values, *job, *space, *kernel), jobs)
             total, by_part, by_noise = (sum(column) for column in zip(*scored, strict=True))
             return total / len(self.truth), np.append(by_part.ravel(), by_noise) / len(self.truth)
 
@@ -270,12 +274,18 @@ def fit(obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str],
     shapes
         ``"auto"`` or a key of `START`.
     """
-    part, wet = excerpt(obs, sea)
+    numbered = obs.assign_coords(step=("time", np.arange(obs.sizes["time"])))
+    part, wet = excerpt(numbered, sea)
+    whole = part.shape == obs.shape  # else what all pixels have in common is that of the whole, as in the fill
+    given = {kind: None if whole else _common(obs, sea, kind, part["step"].values) for kind in kinds}
+    part = part.drop_vars("step")
     cell = grid.cell_km(part)
     step = usual_step(grid.days(part))
     starts = list(candidates(shapes, cell, step, fixed))
     seeds = np.random.SeedSequence(seed).generate_state(DRAWS)
-    trials = [[draw for s in seeds if len((draw := Trial.of(part, wet, kind, int(s))).targets)] for kind in kinds]
+    trials = [
+        [draw for s in seeds if len((draw := Trial.of(part, wet, kind, int(s), given[kind])).targets)] for kind in kinds
+    ]
     if not trials[0]:
         return _unfitted(part, kinds[0], starts[0], fixed)
     noise = NOISE if np.isnan(fixed.noise) else fixed.noise
@@ -285,6 +295,12 @@ def fit(obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str],
     for start in starts[1:]:
         best = min(best, fitted(draws, start, noise, fixed), key=lambda one: one.log_score)
     return best
+
+
+def _common(obs: xr.DataArray, sea: xr.DataArray, kind: str, steps: NDArray[np.int64]) -> list[TimePart | None]:
+    """Time parts of the first guesses of a whole series, at some of its times."""
+    found = [time_part(one, sea, kind) for one in channels(obs)]
+    return [TimePart(level, image[steps]) for level, image in found]
 
 
 def _unfitted(obs: xr.DataArray, kind: str, start: tuple[Part, ...], fixed: Fixed) -> Fitted:

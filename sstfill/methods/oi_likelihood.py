@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from sstfill.methods.compiled import compiled
 from sstfill.methods.kriging import FAST, covariances, factorise, looked_up, place
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _back(C, n, pivot, b, out):
     """Solve ``L' out = b`` with the factor in the lower triangle of C (its diagonal is 1 / pivot)."""
     for i in range(n - 1, -1, -1):
@@ -19,7 +19,7 @@ def _back(C, n, pivot, b, out):
         out[i] = s * pivot[i]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@compiled(fastmath=FAST)
 def _add_pair(P, i, j, weight, scales, in_space, in_time, by_scale, gradient):
     """Add ``weight * dC_ij`` by the logs of each part's variance, meridional, zonal and time scale."""
     along = (P[i, 3] - P[j, 3]) ** 2
@@ -39,7 +39,7 @@ def _add_pair(P, i, j, weight, scales, in_space, in_time, by_scale, gradient):
         gradient[k, 3] += strength * near * looked_up(by_scale[k], late)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def log_scores(values, targets, truth, neighbours, count, xyz, drift, northward, days, scales, in_space, in_time,
                noise, cross, by_scale):  # fmt: skip
     """Sum of the negative log scores of withheld values, and its gradient.

@@ -8,12 +8,10 @@ threads changes a bit of the result. Kernels release the GIL; threads are Python
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from sstfill.methods.compiled import compiled
 
 FAR = np.float32(1e30)
 """Distance of a patch that has no match yet."""
@@ -26,15 +24,7 @@ RELAXED = {"contract", "reassoc", "nsz"}
 """Sums may be taken in the order that is fastest on the machine; NaN stays NaN."""
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without the GIL and keep the machine code on disk, where there is a folder to write to."""
-    try:
-        return numba.njit(nogil=True, cache=True, fastmath=RELAXED)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return numba.njit(nogil=True, fastmath=RELAXED)(function)
-
-
-@_compiled
+@compiled(fastmath=RELAXED)
 def _draw(key: np.uint64, index: int) -> np.uint64:
     """Return a random word that depends on key and index alone (splitmix64; Steele, Lea & Flood 2014, OOPSLA)."""
     z = key + np.uint64(index) * np.uint64(0x9E3779B97F4A7C15)
@@ -43,7 +33,7 @@ def _draw(key: np.uint64, index: int) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@_compiled
+@compiled(fastmath=RELAXED)
 def _trusted(p: int, weight: NDArray, rows: NDArray, width: int) -> np.float32:
     """Sum of the weights of a target patch."""
     total = SMALL
@@ -54,7 +44,7 @@ def _trusted(p: int, weight: NDArray, rows: NDArray, width: int) -> np.float32:
     return total
 
 
-@_compiled
+@compiled(fastmath=RELAXED)
 def _distance(
     p: int, q: int, values: NDArray, weight: NDArray, penalty: NDArray, rows: NDArray, width: int, free: bool,
     norm: np.float32, best: np.float32, offset: NDArray,
@@ -84,7 +74,7 @@ def _distance(
     return total / norm
 
 
-@_compiled
+@compiled(fastmath=RELAXED)
 def _drawn(word: np.uint64, centre: int, reach: int, strides: NDArray, size: NDArray, half: int) -> int:
     """Return a random position in the video, at most `reach` from `centre` along each axis."""
     place = 0
@@ -99,7 +89,7 @@ def _drawn(word: np.uint64, centre: int, reach: int, strides: NDArray, size: NDA
     return place
 
 
-@_compiled
+@compiled(fastmath=RELAXED)
 def sweep(
     targets: NDArray, values: NDArray, weight: NDArray, penalty: NDArray, source: NDArray, rows: NDArray, width: int,
     free: bool, strides: NDArray, size: NDArray, jump: int, key: np.uint64, match: NDArray, new_match: NDArray,
@@ -163,13 +153,13 @@ def sweep(
         distance[p] = best
 
 
-@_compiled
+@compiled(fastmath=RELAXED)
 def _scale(buffer: NDArray) -> np.float32:
     """Return the 75th percentile of squared distances (Newson et al. 2014, section 3.2)."""
     return max(np.sort(buffer)[3 * (len(buffer) - 1) // 4], SMALL)
 
 
-@_compiled
+@compiled(fastmath=RELAXED)
 def vote(
     pixels: NDArray, values: NDArray, lend: NDArray, steps: NDArray, sharp: bool, match: NDArray, distance: NDArray,
     offsets: NDArray, mean: NDArray, variance: NDArray,

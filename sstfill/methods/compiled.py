@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compile a kernel with Numba, and keep the machine code where there is a folder to write to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate: compile without the interpreter's lock, with further `options` of ``numba.njit``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return numba.njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the user's cache can be written to
+            return numba.njit(nogil=True, **options)(function)
+
+    return decorate
