@@ -241,7 +241,7 @@ def transplant_together(
     found = transplant_clouds(abreast(obs.notnull()), wet, share=share, seed=seed, clouds=masks)
     parts = found.values.reshape(*found.shape[:2], n, -1)
     laid = xr.DataArray(parts, dims=("time", y, "variable", x)).transpose(*obs.dims)
-    return obs.notnull().copy(data=laid.values).rename("withheld").assign_attrs(found.attrs)
+    return obs.notnull().copy(data=laid.values).drop_attrs(deep=False).rename("withheld").assign_attrs(found.attrs)
 
 
 def _cloud_masks(clouds: xr.DataArray, dims: tuple[Hashable, ...], sea: Bools) -> Bools:

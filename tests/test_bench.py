@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -260,8 +261,8 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch):
 
 
 def test_cuda_without_torch_is_refused(monkeypatch):
-    monkeypatch.setattr(plan, "find_spec", lambda name: None)
-    with pytest.raises(OptionError, match="pip install torch"):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(OptionError, match="needs torch: pip install"):
         plan.Plan(device="cuda")
 
 

@@ -86,7 +86,7 @@ def card() -> Scorecard:
 
 def test_layout(card):
     data = card.data
-    assert dict(data.sizes) == {"method": 3, "level": 4} | {f"{k}_bin": n for k, n in BINS.items()}
+    assert dict(data.sizes) == {"method": 3, "level": 5} | {f"{k}_bin": n for k, n in BINS.items()}
     assert data.method.values.tolist() == list(METHODS) and data.level.values.tolist() == [0.5, 0.68, 0.8, 0.9, 0.95]
     pooled = [
         "mae",

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from sstfill import gaps
 from sstfill.errors import InputError, OptionError
 from sstfill.gaps import (
     SOURCE_FLAGS,
@@ -20,6 +21,7 @@ from sstfill.gaps import (
     survey,
     transplant_clouds,
 )
+from sstfill.synthetic import ocean
 
 DIMS = ("time", "lat", "lon")
 
@@ -326,3 +328,17 @@ def test_a_real_series_of_ten_images(shared_data, seed):
     withheld = transplant_clouds(sst, sea, seed=seed)
     observed = sst.notnull() & sea
     assert withheld.share == pytest.approx(0.1, abs=0.0005) and not (withheld & ~observed).any()
+
+
+def test_variables_cloudy_together_are_hidden_together():
+    ds = ocean(shape=(30, 24, 24), seed=1)
+    other = (2 * ds.sst + 1).where(xr.DataArray(np.arange(30) != 7, dims="time"))  # one image is missing
+    obs = xr.concat([ds.sst, other], xr.Variable("variable", ["sst", "other"]))
+    hidden = gaps.transplant_together(obs, ds.sea == 1, share=0.1, seed=0)
+    assert hidden.dims == obs.dims and not bool((hidden & obs.isnull()).any())
+    assert float(hidden.sum() / obs.notnull().sum()) == pytest.approx(0.1, abs=0.01)
+    one, two = hidden
+    given_away = one & ~two & other.notnull()
+    assert float(given_away.sum() / one.sum()) < 0.15  # where the missing image lent its gap, and at the trimmed end
+    whole = xr.concat([ds.sst, xr.zeros_like(ds.sst)], obs["variable"])
+    assert not bool(gaps.transplant_together(whole, ds.sea == 1, share=0.04, seed=0)[1].any())

@@ -104,6 +104,8 @@ def resolved(device: str) -> str:
     try:
         import torch
     except ImportError:
+        if device == "auto":
+            return "cpu"
         raise OptionError(f"device={device!r} needs torch: pip install 'sstfill[gpu]', or take device='cpu'") from None
     if torch.cuda.is_available():
         return "cuda"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import gaussian
@@ -166,4 +167,11 @@ def test_a_device_that_is_not_there_is_told():
         pytest.skip("there is a GPU")
     assert resolved("auto") == "cpu"
     with pytest.raises(OptionError, match="torch sees no GPU"):
+        resolved("cuda")
+
+
+def test_without_torch_there_is_the_processor(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert resolved("cpu") == resolved("auto") == "cpu"
+    with pytest.raises(OptionError, match="needs torch"):
         resolved("cuda")
