@@ -20,7 +20,7 @@ from report import SHARED, heading, publish, table
 SIZES = ((24, 64, 64), (92, 128, 128), (365, 256, 256))
 METHODS = ("climatology", "interpolate", "oi", "bayes_eof", "dineof", "patchmatch", "auto")
 SEED = 0
-LIMIT = 1800  # seconds of wall clock
+LIMIT = 600  # seconds of wall clock
 CLIP = (30, 64, 64)
 
 FIELD = """

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of the inpainting GAN: torch only, no xarray; a sequence is the pair (values, observed), ``b c t y x``.
+
+Nothing is imported here: `import sstfill.nn` is free, and torch loads with the module that is asked for.
+
+- `shapes`: what a network takes, in checks that name the value met
+- `masking`: occlude a sequence (eq. 1), put its observed pixels back (eq. 6)
+- `spectral`: initialisation and spectral normalisation of a convolution
+- `resnet`, `attention`: the two parts of a generator
+- `generator`: the paper's, and its static variant (`time_kernel=1`)
+- `recurrent`: the variant that sees the past only
+- `discriminator`: of frames, and of sequences
+- `losses`: hinge, and pixel losses over withheld clouds
+
+The paper is Yin, Pajot, de Bézenac, Gallinari, "Unsupervised spatiotemporal data inpainting" (2020).
+"""

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two PatchGAN discriminators, of single frames and of whole sequences, that score a sequence by its patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from sstfill.nn.shapes import check_sequence, check_whole
+from sstfill.nn.spectral import Convolution, spectral
+
+WIDTHS = (1, 2, 4, 8, 8, 8)
+"""Channels after each layer of stride 2, in units of the base (Table 5b, rows 1-6)."""
+SIDE = 2 ** (len(WIDTHS) - 1) + 1
+"""Least height and width of a frame, 33: a smaller one is down to one pixel before the last layer of stride 2."""
+SLOPE = 0.2
+
+
+class FrameDiscriminator(nn.Module):
+    """D_f: score each frame by itself, with 2-D convolutions (Table 5b); 2.2 million parameters with the defaults.
+
+    Six convolutions of stride 2 and one of stride 1, then one to a single channel, the score of a patch. (Row 8 of
+    the table gives this last one 8 ``base`` channels, which would make 2.7 million.) Kernels 3x3, padded by 1, with
+    bias; leaky ReLU of slope 0.2 between; spectral normalisation, no batch normalisation. The score is a logit-like
+    number for the hinge loss.
+
+    Parameters
+    ----------
+    channels
+        Of the data.
+    base
+        Channels after the first layer.
+
+    Raises
+    ------
+    OptionError
+        If an option is out of its range.
+    """
+
+    def __init__(self, *, channels: int = 1, base: int = 32) -> None:
+        super().__init__()
+        check_whole("channels", channels, 1)
+        check_whole("base", base, 1)
+        self.channels = channels
+        self.layers = _patch_gan(nn.Conv2d, channels, base, 2)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Score frames.
+
+        Parameters
+        ----------
+        values
+            Floating b c t y x, occluded pixels set to a constant; frames of at least 33x33.
+
+        Returns
+        -------
+        Tensor
+            b t, the mean over the patches of each frame.
+
+        Raises
+        ------
+        InputError
+            If a shape or the dtype is wrong, or frames are too small.
+        """
+        check_sequence(values, self.channels, side=SIDE)
+        frames = values.transpose(1, 2).flatten(0, 1)  # b c t y x -> (b t) c y x
+        patches: Tensor = self.layers(frames)  # (b t) 1 y' x'
+        return patches.mean((1, 2, 3)).unflatten(0, (values.shape[0], values.shape[2]))  # b t
+
+
+class SequenceDiscriminator(nn.Module):
+    """D_s: score a whole sequence, with 3-D convolutions; 6.5 million parameters with the defaults.
+
+    The layers of `FrameDiscriminator` with kernels 3x3x3; the stride in time is always 1, so that a sequence of any
+    length will do.
+
+    Parameters
+    ----------
+    channels, base
+        As for `FrameDiscriminator`.
+    differences
+        Score the differences between successive frames, as the paper does for clouds and other occlusions that move;
+        otherwise the frames (its Remove-Pixel).
+
+    Raises
+    ------
+    OptionError
+        If an option is out of its range.
+    """
+
+    def __init__(self, *, channels: int = 1, base: int = 32, differences: bool = True) -> None:
+        super().__init__()
+        check_whole("channels", channels, 1)
+        check_whole("base", base, 1)
+        self.channels, self.differences = channels, differences
+        self.layers = _patch_gan(nn.Conv3d, channels, base, (1, 2, 2))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Score sequences.
+
+        Parameters
+        ----------
+        values
+            Floating b c t y x, occluded pixels set to a constant; frames of at least 33x33, two or more of them where
+            their differences are scored.
+
+        Returns
+        -------
+        Tensor
+            b, the mean over the patches of each sequence.
+
+        Raises
+        ------
+        InputError
+            If a shape or the dtype is wrong, frames are too small or too few.
+        """
+        check_sequence(values, self.channels, frames=2 if self.differences else 1, side=SIDE)
+        features = values.diff(dim=2) if self.differences else values  # b c t-1 y x or b c t y x
+        patches: Tensor = self.layers(features)  # b 1 t y' x'
+        return patches.mean((1, 2, 3, 4))  # b
+
+
+def _patch_gan(
+    kind: Callable[..., Convolution], channels: int, base: int, stride: int | tuple[int, int, int]
+) -> nn.Sequential:
+    """Build Table 5b of 2-D or 3-D convolutions: from `channels` to the score of a patch."""
+    layers: list[nn.Module] = []
+    before = channels
+    for width, step in [*((width, stride) for width in WIDTHS), (WIDTHS[-1], 1)]:
+        layers += [spectral(kind(before, width * base, 3, step, 1)), nn.LeakyReLU(SLOPE)]
+        before = width * base
+    return nn.Sequential(*layers, spectral(kind(before, 1, 3, 1, 1)))
