@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import xarray as xr
 
-EXCERPT = (366, 128, 128)
+EXCERPT = (366, 160, 160)
 """Largest part of a series (time, y, x) on which is fitted."""
 
 
