@@ -159,14 +159,14 @@ As measured with seed 0 on 2026-11-22; reasons are our reading of the tables, no
 - The peers' options are those of their authors: SSGP predicts each pixel by support vector regression on pixels of the
   same biome, from a biome map; gapfilling_rasters uses the elevation; CRAN gapfill has, as ours, nothing but the
   series. Ours got neither map, nor coordinates, and run with their default options on all gaps.
-- St Petersburg: oi is ahead of every peer in all gaps, narrowly of SSGP at 28, 41 and 53 %. Half of the history is cloud
-  there, which leaves SSGP and the EOF methods little to learn from.
+- St Petersburg: oi is ahead of every peer in all gaps, narrowly of SSGP at 28, 41 and 53 %. Half of the history is
+  cloud there, which leaves SSGP and the EOF methods little to learn from.
 - Madrid: oi is ahead of every peer from 6 to 30 %, SSGP at 39 and 50 %. At 79 and 94 % oi falls behind the EOF
   methods, and at 94 % behind SSGP: next to nothing of the image is near, and the pattern has to come from how pixels
   went together in other years, which oi does not look at. dineof and SSGP are level there.
 - oi fits its scales to clouds withheld at random, and hangs on the seed where little is left of the image: with one
-  draw of clouds Madrid's 94 % gave 1.12, 1.72 and 1.10 K for three seeds (by hand), and 39 % 0.65 K where the six draws
-  of now give 0.86.
+  draw of clouds Madrid's 94 % gave 1.12, 1.72 and 1.10 K for three seeds (by hand), and 39 % 0.65 K where the six
+  draws of now give 0.86.
 - auto judges by withheld clouds of all dates, not of the one that counts here. Still it is the best of ours, or within
   2 % of it, in 15 of the 16 gaps; at St Petersburg's 53 % interpolation was better.
 - NDVI: auto's blend is best at the pixels seen at other times; where a pixel is never seen, patchmatch at 50 %.
