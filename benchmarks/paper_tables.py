@@ -17,7 +17,7 @@ from sstfill.methods import METHODS
 
 SINGLE = ",".join(name for name in METHODS if name != "auto")
 RUNS = {
-    "ocean": ["--operators", "cloud", "--sequences", "3"],
+    "ocean": ["--operators", "cloud", "--sequences", "2"],
     "data": ["--data", str(SHARED / "truth"), "--data", str(SHARED / "clouds"), "--data", str(SHARED / "clips"),
              "--methods", SINGLE, "--sequences", "1"],
 }  # fmt: skip

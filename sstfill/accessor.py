@@ -103,7 +103,7 @@ class DatasetGapfill(_Accessor):
     @_documented(parameters(Auto), DOOR)
     def auto(
         self, *, methods: tuple[str, ...] | None = None, blend: bool = True, budget: float | None = None,
-        share: float = 0.1, variables: Names | None = None, together: bool = False, sea: xr.DataArray | None = None,
+        share: float = 0.2, variables: Names | None = None, together: bool = False, sea: xr.DataArray | None = None,
         score: bool = True, seed: int = 0,
     ) -> xr.Dataset:  # fmt: skip
         """Fill with the best of all methods on withheld clouds, or a blend of several; see `sstfill.Auto`."""
@@ -247,7 +247,7 @@ class DataArrayGapfill(_Accessor):
     @_documented(parameters(Auto), DOOR)
     def auto(
         self, *, methods: tuple[str, ...] | None = None, blend: bool = True, budget: float | None = None,
-        share: float = 0.1, sea: xr.DataArray | None = None,
+        share: float = 0.2, sea: xr.DataArray | None = None,
         score: bool = True, seed: int = 0,
     ) -> xr.DataArray:  # fmt: skip
         """Fill with the best of all methods on withheld clouds, or a blend of several; see `sstfill.Auto`."""

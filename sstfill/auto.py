@@ -50,7 +50,7 @@ class Auto:
     ----------
     methods
         Names of the methods to try (at the command line with commas between them); None tries each one that can do
-        with the data, but patchmatch only in series of up to 500,000 values, for its cost.
+        with the data, but patchmatch only in series of up to 750,000 values, for its cost.
     blend
         Blend methods where that is better; otherwise the best one fills.
     budget
@@ -58,7 +58,7 @@ class Auto:
         which the time left seems too short, but always one; what has begun is not interrupted. None sets no limit; with
         one, the result hangs on the machine.
     share
-        Part of the observed pixels to withhold.
+        Part of the observed pixels to withhold: twice that of a score, for more different clouds make a surer choice.
     seed
         Seed of the withheld clouds and of the methods.
 
@@ -75,7 +75,7 @@ class Auto:
     methods: tuple[str, ...] | None = None
     blend: bool = True
     budget: float | None = None
-    share: float = 0.1
+    share: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ def test_method_passes_on_every_option(name: str, accessor: type, monkeypatch: p
              "min_image_coverage": 0.125, "error_length": 33.0, "solver": "reference", "outliers": True,
              "return_modes": True, "seed": 17, "sample": 5000, "harmonics": 1, "limit": 4.5,
              "space": False, "methods": ("interpolate", "dineof"), "blend": False, "budget": 60.0,
-             "share": 0.2, "length": 40.0, "time_scale": 2.5, "noise": 0.03, "covariance": "gauss",
+             "share": 0.3, "length": 40.0, "time_scale": 2.5, "noise": 0.03, "covariance": "gauss",
              "first_guess": "mean", "flow": (0.1, 0.2), "neighbours": 21, "device": "auto", "patch": 3,
              "levels": 2, "iterations": 4, "sweeps": 1, "remove_mean": False, "sharp": True}  # fmt: skip
     fields = {f.name: f.default for f in dataclasses.fields(sstfill.METHODS[name])}

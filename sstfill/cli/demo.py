@@ -15,6 +15,7 @@ from sstfill.fill import fill
 from sstfill.synthetic import ocean
 
 SHAPE = (60, 96, 96)
+QUICK = ("climatology", "interpolate", "dineof", "bayes_eof", "oi")
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def run_demo(args: argparse.Namespace) -> Iterator[str]:
     seen = ocean(shape=SHAPE, step="1D", seed=args.seed)
     days, rows, columns = SHAPE
     yield f"a synthetic ocean of {days} days, {rows} x {columns} pixels, behind moving clouds\n"
-    card = score(seen, variable="sst", seed=args.seed)
+    card = score(seen, QUICK, variable="sst", seed=args.seed)
     yield f"{card}\n"
     filled = fill(seen, card.best, variables="sst", seed=args.seed)
     yield summary(filled)

@@ -83,7 +83,7 @@ def score(
     methods
         Names or method instances; a mapping gives them labels. Default: every registered method that can do with so
         many images, with its default options; but for ``auto``, which costs as much as the others together, and for
-        ``patchmatch`` beyond 500,000 values. ``"all"`` takes ``auto`` too.
+        ``patchmatch`` beyond 750,000 values. ``"all"`` takes ``auto`` too.
     variable
         Which field of a Dataset; needed where it holds several.
     clouds

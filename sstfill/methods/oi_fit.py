@@ -127,11 +127,12 @@ class Trial:
 
     @classmethod
     def of(
-        cls, obs: xr.DataArray, sea: xr.DataArray, kind: str, seed: int, given: Sequence[TimePart | None] | None = None
+        cls, obs: xr.DataArray, sea: xr.DataArray, kind: str, seed: int, hidden: NDArray[np.bool_] | None = None,
+        given: Sequence[TimePart | None] | None = None,
     ) -> Trial:  # fmt: skip
-        """Withhold some of an excerpt, and take the rest about its first guess."""
+        """Withhold some of an excerpt (`hidden`, if that is known), and take the rest about its first guess."""
         parts = channels(obs)
-        hidden = withheld(obs, sea, seed).reshape(len(parts), *obs.shape[-3:])
+        hidden = (withheld(obs, sea, seed) if hidden is None else hidden).reshape(len(parts), *obs.shape[-3:])
         seen = [one.where(~hide) for one, hide in zip(parts, hidden, strict=True)]
         left = [one if one.notnull().any() else full for one, full in zip(seen, parts, strict=True)]
         guesses = [first_guess(one, sea, kind, g) for one, g in zip(left, given or [None] * len(left), strict=True)]
@@ -267,7 +268,7 @@ def candidates(shapes: str, cell: tuple[float, float], step: float, fixed: Fixed
 
 
 def fit(obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str], fixed: Fixed, seed: int) -> Fitted:
-    """Fit every first guess of `kinds` with the first covariance, the best of them with the others; return the best.
+    """Compare the first guesses of `kinds` with a simple covariance; fit the others about the best, return the best.
 
     Parameters
     ----------
@@ -283,18 +284,18 @@ def fit(obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str],
     step = usual_step(grid.days(part))
     starts = list(candidates(shapes, cell, step, fixed))
     seeds = np.random.SeedSequence(seed).generate_state(DRAWS)
-    trials = [
-        [draw for s in seeds if len((draw := Trial.of(part, wet, kind, int(s), given[kind])).targets)] for kind in kinds
-    ]
+    masks = {int(s): withheld(part, wet, int(s)) for s in seeds}
+    trials = [[Trial.of(part, wet, kind, s, mask, given[kind]) for s, mask in masks.items()] for kind in kinds]
+    trials = [[draw for draw in draws if len(draw.targets)] for draws in trials]
     if not trials[0]:
         return _unfitted(part, kinds[0], starts[0], fixed)
     noise = NOISE if np.isnan(fixed.noise) else fixed.noise
-    rounds = ROUNDS if len(starts) == 1 else 1  # a first look suffices to compare first guesses
-    found = [(fitted(draws, starts[0], noise, fixed, rounds), draws) for draws in trials]
-    best, draws = min(found, key=lambda pair: pair[0].log_score)
-    for start in starts[1:]:
-        best = min(best, fitted(draws, start, noise, fixed), key=lambda one: one.log_score)
-    return best
+    draws = trials[0]
+    if len(trials) > 1:  # a first look suffices to compare first guesses
+        draws = min(trials, key=lambda some: fitted(some[::2], starts[0], noise, fixed, rounds=1).log_score)
+    most = max(map(len, starts))  # a sum of two parts holds what either may be alone
+    finals = [fitted(draws, start, noise, fixed) for start in starts if len(start) == most]
+    return min(finals, key=lambda one: one.log_score)
 
 
 def _common(obs: xr.DataArray, sea: xr.DataArray, kind: str, steps: NDArray[np.int64]) -> list[TimePart | None]:

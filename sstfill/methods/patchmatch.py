@@ -80,7 +80,7 @@ class PatchMatch:
     name: ClassVar[str] = "patchmatch"
     multivariate: ClassVar[bool] = True
     min_times: ClassVar[int] = 1
-    largest: ClassVar[int] = 500_000
+    largest: ClassVar[int] = 750_000
     """Values of a series beyond which `sstfill.Auto` leaves it out, for its cost."""
 
     patch: int = 5
