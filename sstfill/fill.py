@@ -57,9 +57,9 @@ def fill(
     withheld
         True at observed pixels to hide from the method; at sea they come back estimated, with source ``withheld``.
     score
-        Hide a tenth (``auto``: a fifth) of the observed pixels under clouds of other dates, fill them, and record the score in the
-        attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second fill. (`sstfill.Auto` needs the
-        score to choose by, and always records it.)
+        Hide a tenth of the observed pixels under clouds of other dates, fill them, and record the score in the
+        attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second fill. (`sstfill.Auto` needs a
+        score to choose by, hides a fifth, and always records it.)
     seed
         Seed of the withheld clouds, and of a method given by its name.
 
