@@ -28,7 +28,9 @@ def frames_changed(network: nn.Module, values: Tensor, observed: Tensor, frame: 
 
 
 @pytest.mark.parametrize(
-    ("kind", "parameters"), list(zip(KINDS, [14_796_514, 5_063_266, 19_220_578], strict=True)), ids=str
+    ("kind", "parameters"),
+    list(zip(KINDS, [14_796_514, 5_063_266, 19_220_578], strict=True)),
+    ids=["paper", "static", "recurrent"],
 )
 def test_parameters_are_as_many_as_the_authors(kind: Any, parameters: int) -> None:
     assert sum(p.numel() for p in kind().parameters()) == parameters  # the paper's: 14.8 million
