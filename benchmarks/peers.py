@@ -166,8 +166,9 @@ As measured with seed 0 on 2026-11-22; reasons are our reading of the tables, no
 - oi fits its scales to clouds withheld at random, and hangs on the seed where little is left of the image: with one
   draw of clouds Madrid's 94 % gave 1.12, 1.72 and 1.10 K for three seeds (by hand), and 39 % 0.65 K where the six
   draws of now give 0.86.
-- auto judges by withheld clouds of all dates, not of the one that counts here. Still it is the best of ours, or within
-  2 % of it, in 15 of the 16 gaps; at St Petersburg's 53 % interpolation was better.
+- auto was run when it withheld a tenth of the observations and left out patchmatch beyond 500,000 values (now a fifth,
+  and 750,000). It judges by withheld clouds of all dates, not of the one that counts here. Still it is the best of
+  ours, or within 2 % of it, in 15 of the 16 gaps; at St Petersburg's 53 % interpolation was better.
 - NDVI: auto's blend is best at the pixels seen at other times; where a pixel is never seen, patchmatch at 50 %.
 - The comparison's own page ([SSGP-toolbox](https://github.com/Dreamlone/SSGP-toolbox/tree/master/Comparison)) prints
   the same errors to rounding, save for SSGP at Madrid, whose printed figures are up to 0.03 K off those of its fills.
