@@ -119,7 +119,10 @@ def test_every_method_survives_text_and_json(name):
     method = METHODS[name]()
     said = json.loads(json.dumps(config.options(method), allow_nan=False))
     assert config.build(METHODS[name], said) == method
-    assert config.build(METHODS[name], {k: str(v) for k, v in said.items() if v is not None}) == method
+    words = {
+        k: str(v) for k, v in said.items() if v is not None and not isinstance(v, list)
+    }  # lists have no one spelling
+    assert config.build(METHODS[name], words) == method
 
 
 def test_plain():

