@@ -143,9 +143,9 @@ class Oi:
         device = resolved(self.device)
         job = _Job(self, fitted, guesses, positions(obs), days, within, device)
         dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
-        return map_patches(
-            job, obs, sea, grid=patches, outputs=dtypes, threads=available_cores() if device == "cpu" else 1
-        )
+        threads = available_cores() if device == "cpu" else 1
+        found = map_patches(job, _well_chunked(obs), sea, grid=patches, outputs=dtypes, threads=threads)
+        return found.chunk(obs.chunksizes) if obs.chunks else found
 
 
 def _well_chunked(obs: xr.DataArray) -> xr.DataArray:
