@@ -10,23 +10,42 @@ The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this pack
 ['sst', 'sst_source', 'sst_error']
 """
 
-from sstfill import config, errors, evaluation, gaps, grid, io, methods, metrics, plot, progress, sea, synthetic
+from sstfill import (
+    config,
+    errors,
+    evaluation,
+    gaps,
+    grid,
+    io,
+    methods,
+    metrics,
+    occlusion,
+    plot,
+    progress,
+    sea,
+    synthetic,
+)
 from sstfill.accessor import DataArrayGapfill, DatasetGapfill
 from sstfill.auto import Auto
+from sstfill.checkpoint import Checkpoint
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
 from sstfill.evaluation import Scorecard, score
 from sstfill.fill import fill  # the function takes the name of its module, which stays in sys.modules
-from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Interpolate, Method, Oi, PatchMatch
+from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Gan, Interpolate, Method, Oi, PatchMatch
+from sstfill.training.options import TrainOptions
+from sstfill.training.train import train
 from sstfill.version import __version__
 
 __all__ = [
     "METHODS",
     "Auto",
     "BayesEof",
+    "Checkpoint",
     "Climatology",
     "DataArrayGapfill",
     "DatasetGapfill",
     "Dineof",
+    "Gan",
     "InputError",
     "Interpolate",
     "Method",
@@ -36,6 +55,7 @@ __all__ = [
     "ReadError",
     "Scorecard",
     "SstfillError",
+    "TrainOptions",
     "WriteError",
     "__version__",
     "config",
@@ -47,9 +67,11 @@ __all__ = [
     "io",
     "methods",
     "metrics",
+    "occlusion",
     "plot",
     "progress",
     "score",
     "sea",
     "synthetic",
+    "train",
 ]

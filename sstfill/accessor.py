@@ -6,21 +6,26 @@ from __future__ import annotations
 import html
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import xarray as xr
 
 from sstfill import plot
 from sstfill.auto import Auto
+from sstfill.checkpoint import Checkpoint
 from sstfill.describe import Description, describe
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError, unknown
 from sstfill.evaluation import Scorecard, score
 from sstfill.fill import fill
-from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Interpolate, Method, Oi, PatchMatch
+from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Gan, Interpolate, Method, Oi, PatchMatch
 from sstfill.modes import dineof_modes
+from sstfill.occlusion import Occlusion
 from sstfill.plot.maps import LAYERS
 from sstfill.plot.view import Label
+from sstfill.training.options import Device, Network, ObjectiveName, Precision, TrainOptions
+from sstfill.training.train import train
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,6 +190,33 @@ class DatasetGapfill(_Accessor):
             seed=seed,
         ), variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
 
+    @_documented(parameters(Gan), DOOR)
+    def gan(
+        self, model: str | Path | Checkpoint | Gan | None = None, *, samples: int = 1, adapt: bool = True,
+        device: Literal["auto", "cpu", "cuda"] = "auto", variables: Names | None = None, together: bool = False,
+        sea: xr.DataArray | None = None, score: bool = True, seed: int = 0,
+    ) -> xr.Dataset:  # fmt: skip
+        """Fill by a trained network; see `sstfill.Gan`."""
+        return fill(self._data, Gan(model=model, samples=samples, adapt=adapt, device=device, seed=seed),
+                    variables=variables, together=together, sea=sea, score=score, seed=seed)  # fmt: skip
+
+    @_documented(parameters(TrainOptions), parameters(train))
+    def train(
+        self, *, variable: str | None = None, clouds: str | Occlusion = "own", objective: ObjectiveName = "withheld",
+        network: Network = "compact", truth: xr.DataArray | str | None = None,
+        start: str | Path | Checkpoint | Gan = "shipped", clips: int = 40, log_scaled: bool = False, epochs: int = 20,
+        samples: int = 300, frames: int = 24, size: int = 64, batch: int = 1, base: int = 32,
+        learning_rate: float | None = None, patience: int = 5, precision: Precision = "float32",
+        device: Device = "auto", out: str | Path | None = None, resume: bool = False, sea: xr.DataArray | None = None,
+        seed: int = 0,
+    ) -> Gan:  # fmt: skip
+        """Train a network on this archive, without ground truth; see `sstfill.train`."""
+        return train(self._data, TrainOptions(
+            objective=objective, network=network, epochs=epochs, samples=samples, frames=frames, size=size, batch=batch,
+            base=base, learning_rate=learning_rate, patience=patience, precision=precision, device=device, seed=seed,
+        ), variable=variable, clouds=clouds, truth=truth, start=start, clips=clips, log_scaled=log_scaled, sea=sea,
+            out=out, resume=resume)  # fmt: skip
+
     @_documented(parameters(Dineof), parameters(dineof_modes))
     def dineof_modes(
         self, *, modes: int | Literal["auto"] = "auto", max_modes: int = 100, alpha: float | Literal["auto"] = "auto",
@@ -327,6 +359,33 @@ class DataArrayGapfill(_Accessor):
             patch=patch, levels=levels, iterations=iterations, sweeps=sweeps, remove_mean=remove_mean, sharp=sharp,
             seed=seed,
         ), sea=sea, score=score, seed=seed), self._data)  # fmt: skip
+
+    @_documented(parameters(Gan), DOOR)
+    def gan(
+        self, model: str | Path | Checkpoint | Gan | None = None, *, samples: int = 1, adapt: bool = True,
+        device: Literal["auto", "cpu", "cuda"] = "auto", sea: xr.DataArray | None = None, score: bool = True,
+        seed: int = 0,
+    ) -> xr.DataArray:  # fmt: skip
+        """Fill by a trained network; see `sstfill.Gan`."""
+        return _field(fill(self._data, Gan(model=model, samples=samples, adapt=adapt, device=device, seed=seed),
+                    sea=sea, score=score, seed=seed), self._data)  # fmt: skip
+
+    @_documented(parameters(TrainOptions), parameters(train))
+    def train(
+        self, *, clouds: str | Occlusion = "own", objective: ObjectiveName = "withheld",
+        network: Network = "compact", truth: xr.DataArray | str | None = None,
+        start: str | Path | Checkpoint | Gan = "shipped", clips: int = 40, log_scaled: bool = False, epochs: int = 20,
+        samples: int = 300, frames: int = 24, size: int = 64, batch: int = 1, base: int = 32,
+        learning_rate: float | None = None, patience: int = 5, precision: Precision = "float32",
+        device: Device = "auto", out: str | Path | None = None, resume: bool = False, sea: xr.DataArray | None = None,
+        seed: int = 0,
+    ) -> Gan:  # fmt: skip
+        """Train a network on this archive, without ground truth; see `sstfill.train`."""
+        return train(self._data, TrainOptions(
+            objective=objective, network=network, epochs=epochs, samples=samples, frames=frames, size=size, batch=batch,
+            base=base, learning_rate=learning_rate, patience=patience, precision=precision, device=device, seed=seed,
+        ), clouds=clouds, truth=truth, start=start, clips=clips, log_scaled=log_scaled, sea=sea,
+            out=out, resume=resume)  # fmt: skip
 
     @_documented(parameters(Dineof), parameters(dineof_modes))
     def dineof_modes(

@@ -13,15 +13,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import blend as blending
 from sstfill import config
+from sstfill.answers import Answers, gather
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError, SstfillError, unknown
-from sstfill.hindcast import USUAL, Answers, Hindcast, ask, gather, hide, judge, variables
+from sstfill.hindcast import USUAL, Hindcast, ask, hide, judge, variables
 from sstfill.methods import METHODS, Method
 from sstfill.methods.base import affordable, register, seeded
+from sstfill.mixing import combined
+from sstfill.nearness import reach
 from sstfill.progress import track
-from sstfill.trials import Recipe, Trials, Verdict, reach
+from sstfill.trials import Recipe, Trials, Verdict
 
 log = logging.getLogger(__name__)
 COST = {"climatology": 0.1, "interpolate": 0.3, "bayes_eof": 2.0, "dineof": 3.0, "oi": 20.0, "patchmatch": 50.0}
@@ -258,42 +260,8 @@ class Plan:
         """
         estimates = [m.reconstruct(obs, sea) for m in self.methods]
         reports = {m.name: config.plain(e.attrs) for m, e in zip(self.methods, estimates, strict=True)}
-        found = estimates[0] if self.recipe is None else _combined(self.recipe, estimates, obs)
+        found = estimates[0] if self.recipe is None else combined(self.recipe, estimates, obs)
         return found.drop_attrs(deep=False).assign_attrs(self.account | {"diagnostics": reports})
-
-
-def _combined(recipe: Recipe, estimates: list[xr.Dataset], obs: xr.DataArray) -> xr.Dataset:
-    means = [e["mean"].transpose(*obs.dims) for e in estimates]
-    sigmas = [_scaled(e, recipe.scale[:, k], obs) for k, e in enumerate(estimates)]
-    if len(estimates) == 1:
-        mean, sigma = means[0], sigmas[0]
-    else:
-        fields = [*reach(obs), *means, *sigmas]
-        if obs.chunks:
-            fields = [f.chunk(obs.chunksizes) for f in fields]
-        mean, sigma = xr.apply_ufunc(
-            _blended, *fields, kwargs={"weights": recipe.weights}, output_core_dims=[[], []], join="override",
-            dask="parallelized", output_dtypes=[obs.dtype, np.float32],
-        )  # fmt: skip
-    stated = any("error" in e for e in estimates)
-    return xr.Dataset({"mean": mean} | ({"error": sigma} if stated else {}))
-
-
-def _scaled(estimate: xr.Dataset, scale: NDArray, obs: xr.DataArray) -> xr.DataArray:
-    """The error a method states, as it held on withheld clouds; NaN where it states none."""
-    sigma = estimate["error"] if "error" in estimate else xr.full_like(estimate["mean"], np.nan, dtype=np.float32)
-    factor = xr.DataArray(scale.astype(np.float32), dims="variable") if "variable" in obs.dims else np.float32(scale[0])
-    return (sigma * factor).transpose(*obs.dims)
-
-
-def _blended(distance: NDArray, lag: NDArray, *fields: NDArray, weights: blending.Weights) -> tuple[NDArray, NDArray]:
-    """Blend whole fields, image by image to spare memory; `fields` are all means, then all errors."""
-    k = len(fields) // 2
-    mean, sigma = np.empty(distance.shape, fields[0].dtype), np.empty(distance.shape, np.float32)
-    for at in np.ndindex(distance.shape[:-2]):
-        means, sigmas = (np.stack([f[at] for f in some], -1) for some in (fields[:k], fields[k:]))
-        mean[at], sigma[at] = blending.mix(weights.at(distance[at], lag[at]), means, sigmas)
-    return mean, sigma
 
 
 def _thinned(hidden: xr.DataArray, seed: int) -> xr.DataArray:

@@ -16,21 +16,25 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill.errors import InputError, OptionError
+from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.occlusion import (
     OPERATORS,
     Cloud,
     Raindrops,
     RemovePixel,
+    SyntheticClouds,
     VerticalMovingBar,
     apply,
     cloud_share,
+    lwp_series,
     operator_class,
+    recover,
     threshold_for,
 )
 
 NAMES = sorted(OPERATORS)
 SHAPE = (12, 32, 48)
+SHAPES = st.tuples(st.integers(1, 15), st.integers(1, 40), st.integers(1, 60))
 TIME_DEPENDENT = [name for name in NAMES if name != "remove-pixel"]
 PAPER = {55: 0.799, 60: 0.696, 65: 0.559, 70: 0.395, 75: 0.245, 80: 0.134}  # Table 2a: g m-2 and occluded share
 
@@ -43,10 +47,15 @@ def drifting_lwp(frames: int = 400, ny: int = 24, nx: int = 40) -> xr.DataArray:
 
 
 LWP = drifting_lwp()
+NEEDED: dict[str, dict[str, Any]] = {
+    "cloud": {"lwp": LWP},
+    "observed-clouds": {"observed": LWP <= 70},
+    "synthetic-clouds": {"wind": (0.0, 0.0)},
+}
 
 
 def make(name: str, **options: Any) -> Any:
-    return operator_class(name)(**({"lwp": LWP} if name == "cloud" else {}), **options)
+    return operator_class(name)(**NEEDED.get(name, {}) | options)
 
 
 def draw(operator: Any, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
@@ -109,7 +118,7 @@ class TestEveryOperator:
     def test_is_frozen_keyword_only_and_hashable(self, name: str) -> None:
         operator = make(name)
         assert {operator: 1}[operator] == 1
-        assert all(f.kw_only for f in dataclasses.fields(operator))
+        assert all(f.kw_only or f.name in ("observed", "sea") for f in dataclasses.fields(operator))
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(operator, dataclasses.fields(operator)[0].name, 0)
 
@@ -120,6 +129,24 @@ class TestEveryOperator:
     def test_every_frame_is_occluded_alike(self, name: str) -> None:
         share = np.mean([~draw(make(name), seed) for seed in range(200)], axis=(0, 2, 3))
         assert share == pytest.approx(share.mean(), rel=0.2)
+
+    @settings(max_examples=10, deadline=None)
+    @given(shape=SHAPES, channels=st.integers(1, 3), seed=st.integers(0, 99), missing=st.booleans())
+    def test_the_mask_is_recovered_at_any_size_length_and_channel_count(
+        self, name: str, shape: tuple[int, int, int], channels: int, seed: int, missing: bool
+    ) -> None:
+        operator = make(name)
+        observed = draw(operator, seed, shape)
+        assert observed.shape == shape and np.array_equal(observed, draw(operator, seed, shape))
+        values = np.random.default_rng(seed).uniform(0.1, 0.9, (2, channels, *shape)).astype("f4")
+        fill = np.nan if missing else operator.fill_value
+        result = recover(apply(values, observed, fill), fill)
+        assert result.dtype == bool and np.array_equal(result, np.broadcast_to(observed, values.shape))
+
+    def test_near_frames_are_more_alike_than_distant_ones_but_for_removed_pixels(self, name: str) -> None:
+        draws = np.array([draw(make(name), seed) for seed in range(40)])
+        near, far = ((draws[:, lag:] == draws[:, :-lag]).mean() for lag in (1, 8))
+        assert near > far + 0.02 if name in TIME_DEPENDENT else near == pytest.approx(far, abs=0.01)
 
     def test_fill_value_is_the_papers(self, name: str) -> None:
         assert operator_class(name).fill_value == (0 if name == "remove-pixel" else 1)
@@ -135,6 +162,7 @@ class TestEveryOperator:
         (VerticalMovingBar(min_width=0.4, max_width=0.4), 0.38, 0.42),
         (Cloud(lwp=LWP), 0.45, 0.5),
         (Cloud(lwp=LWP, threshold=121), 0, 0),
+        (SyntheticClouds(share=0.3, wind=(0, 0)), 0.2999, 0.3001),
     ],
     ids=repr,
 )
@@ -161,6 +189,13 @@ def test_occluded_share(operator: Any, least: float, most: float) -> None:
         ("cloud", {"stride": 0}),
         ("cloud", {"start_after": -1}),
         ("cloud", {"units": "cm"}),
+        ("observed-clouds", {"stride": 400}),
+        ("observed-clouds", {"min_share": -0.1}),
+        ("observed-clouds", {"max_share": 1.1}),
+        ("observed-clouds", {"min_share": 0.6, "max_share": 0.5}),
+        ("synthetic-clouds", {"share": 1.0}),
+        ("synthetic-clouds", {"grid_km": 0}),
+        ("synthetic-clouds", {"variation": -1}),
     ],
 )
 def test_a_bad_option_raises_with_its_name_and_value(name: str, options: dict[str, Any]) -> None:
@@ -184,6 +219,24 @@ def test_apply_keeps_the_kind_of_array_and_drops_nan_under_the_mask() -> None:
     assert np.array_equal(apply(values, observed, 0.0), expected)
     xr.testing.assert_identical(apply(field, observed, 0.0), field.copy(data=expected))
     assert apply(field.chunk(time=3), observed, 0.0).chunks is not None
+
+
+def test_recover_keeps_the_kind_of_array_and_lazy_ones_lazy() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    observed = draw(RemovePixel())
+    values = np.random.default_rng(1).normal(size=SHAPE).astype("f4")
+    field = xr.DataArray(values, dims=("time", "y", "x"))
+    for fill in (0.1, np.float64(0.1), np.nan):  # 0.1 is another number in single precision
+        tensor = recover(apply(torch.tensor(values), torch.tensor(observed), float(fill)), fill)
+        assert tensor.dtype == torch.bool and np.array_equal(tensor.numpy(), observed)
+        array = recover(apply(field.chunk(time=3), observed, np.float32(fill)), fill)
+        assert array.chunks is not None and np.array_equal(array, observed)
+        assert np.array_equal(recover(apply(values, observed, float(fill)), fill), observed)
+
+
+def test_an_observed_value_equal_to_the_fill_passes_for_occluded() -> None:
+    assert recover(np.array([1.0, -0.0, 0.0]), 0.0).tolist() == [True, False, False]
+    assert recover(np.array([np.inf, np.nan]), np.nan).tolist() == [True, False]
 
 
 def test_apply_is_differentiable_in_torch() -> None:
@@ -293,6 +346,89 @@ class TestCloud:
     def test_gaps_in_the_series_raise(self) -> None:
         with pytest.raises(InputError, match="not finite"):
             draw(Cloud(lwp=LWP.where(LWP > 30)))
+
+
+class TestLwpSeries:
+    @pytest.mark.parametrize("suffix", ["nc", "zarr", "npy"])
+    def test_a_file_or_store_draws_what_the_array_does_and_reads_no_more_than_needed(
+        self, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / f"clouds.{suffix}"
+        kilograms = (LWP / 1000).assign_attrs(units="kg m-2").rename("LWP")
+        other = xr.Dataset({"LWP": kilograms, "wind": kilograms.rename(None) * 2, "mean": LWP.mean(("y", "x"))})
+        if suffix == "npy":
+            np.save(path, kilograms.values)
+        elif suffix == "nc":
+            other.to_netcdf(path)
+        else:
+            other.chunk(time=10).to_zarr(path, consolidated=False)
+        series = lwp_series(path)
+        read: list[int] = []
+        whole = xr.DataArray.to_numpy
+        monkeypatch.setattr(xr.DataArray, "to_numpy", lambda da: read.append(da.size) or whole(da))
+        found = draw(Cloud(lwp=series))
+        assert read == [SHAPE[0] * LWP[0].size]
+        assert isinstance(series.variable._data, np.memmap) if suffix == "npy" else not series.variable._in_memory
+        assert np.array_equal(found, draw(Cloud(lwp=LWP)))
+
+    def test_one_series_of_another_name_will_do_but_two_will_not(self, tmp_path: Path) -> None:
+        deck = LWP[:5].rename("deck")
+        deck.to_netcdf(tmp_path / "one.nc")
+        assert lwp_series(tmp_path / "one.nc").name == "deck"
+        xr.Dataset({"deck": deck, "other": deck.rename(None)}).to_netcdf(tmp_path / "two.nc")
+        with pytest.raises(InputError, match=r"two.nc holds deck \('time', 'y', 'x'\), other .* rename"):
+            lwp_series(tmp_path / "two.nc")
+
+    def test_what_cannot_be_read_raises(self, tmp_path: Path) -> None:
+        for name in ("absent.nc", "absent.zarr", "absent.npy"):
+            with pytest.raises(ReadError, match=name):
+                lwp_series(tmp_path / name)
+        (tmp_path / "empty.npy").touch()
+        np.save(tmp_path / "pickled.npy", np.array([{}]), allow_pickle=True)
+        for name in ("empty.npy", "pickled.npy"):
+            with pytest.raises(ReadError, match=name):
+                lwp_series(tmp_path / name)
+        np.save(tmp_path / "flat.npy", np.ones(3))
+        with pytest.raises(InputError, match="LWP is floating"):
+            lwp_series(tmp_path / "flat.npy")
+
+
+class TestSyntheticClouds:
+    def test_a_range_is_drawn_from(self) -> None:
+        operator = SyntheticClouds(share=(0.2, 0.6), persistence=("6h", "10D"), scale_km=(50, 400))
+        shares = [1 - draw(operator, seed, (4, 16, 16)).mean() for seed in range(60)]
+        assert (
+            0.2 <= min(shares) < 0.25 and 0.55 < max(shares) <= 0.6 and np.mean(shares) == pytest.approx(0.4, abs=0.05)
+        )
+
+    def test_persistent_clouds_stay_and_small_ones_are_small(self) -> None:
+        still = [lag_correlation(draw(make("synthetic-clouds", persistence=p), 1)) for p in ("3h", "20D")]
+        assert still[0] < 0.2 and still[1] > 0.8
+        edges = [
+            np.mean([np.diff(draw(make("synthetic-clouds", scale_km=s), k), axis=2).mean() for k in range(5)])
+            for s in (30.0, 500.0)
+        ]
+        assert edges[0] > 1.5 * edges[1]
+
+    def test_augment_reverses_the_wind(self) -> None:
+        ways = set()
+        for seed in range(20):
+            m = draw(SyntheticClouds(wind=(2.0, 0.0), step="10min", persistence="5D", augment=True), seed).astype(int)
+            ways.add((m[1:, :, 1:] == m[:-1, :, :-1]).mean() > (m[1:, :, :-1] == m[:-1, :, 1:]).mean())
+        assert ways == {True, False}
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [("share", (0.6, 0.2)), ("share", (0.1, 0.2, 0.3)), ("scale_km", (9, 3)), ("persistence", ("2D", "6h"))],
+    )
+    def test_a_bad_range_raises(self, option: str, value: Any) -> None:
+        with pytest.raises(OptionError, match=option):
+            SyntheticClouds(**{option: value})
+
+    def test_bad_times_raise(self) -> None:
+        for options in ({"step": "soon"}, {"persistence": "0h"}, {"wind": (1.0,)}, {"scale_km": 0}):
+            with pytest.raises(OptionError, match=next(iter(options))):
+                SyntheticClouds(**options)
 
 
 class TestShare:

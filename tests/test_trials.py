@@ -8,8 +8,9 @@ import pytest
 import xarray as xr
 
 from sstfill import trials
-from sstfill.hindcast import Answers
-from sstfill.trials import Trials, reach
+from sstfill.answers import Answers
+from sstfill.nearness import reach
+from sstfill.trials import Trials
 
 
 def tried(*size: float, n: int = 3000, images: int = 30, seed: int = 0, layers: int = 1, common: float = 0.0) -> Trials:

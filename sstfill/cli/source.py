@@ -22,9 +22,13 @@ LARGE = 50e6  # bytes; a larger series is read block by block
 BLOCK = 16e6  # bytes of one variable in a block of images
 
 
-def add_input(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options that say what to read."""
-    parser.add_argument("input", metavar="INPUT", help="NetCDF file or Zarr store")
+def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> None:
+    """Give a parser the options that say what to read; `unless` something else makes an input needless."""
+    text = "NetCDF file or Zarr store"
+    if unless is None:
+        parser.add_argument("input", metavar="INPUT", help=text)
+    else:
+        parser.add_argument("input", metavar="INPUT", nargs="?", help=f"{text}; needless {unless}")
     group = parser.add_argument_group("input")
     group.add_argument("--quality-level", type=int, metavar="N", help="lowest GHRSST quality to keep, 0 to 5 (best)")
     group.add_argument("--l2p-flags", metavar="A,B", help="GHRSST flags that make a pixel a gap, such as ice,lake")

@@ -13,16 +13,15 @@ import numpy as np
 import xarray as xr
 
 from sstfill import grid, io, occlusion
-from sstfill.errors import InputError, ReadError, SstfillError
+from sstfill.errors import ReadError, SstfillError
 from sstfill.evaluation.sequences import Clip, CloudScene, LwpClouds, Ocean, Series, Source, decoded
 from sstfill.io.read import ZARR_MARKS
+from sstfill.occlusion.lwp import is_lwp, published
 
 SHARES = (0.799, 0.696, 0.559, 0.395, 0.245, 0.134)
 """Occluded shares of the paper's six thresholds, 55 to 80 g m-2 (Table 2a)."""
 FRAMES, STRIDE, LEAST = 24, 10, 40
 """Of the paper: frames of a sequence, LWP frames from one mask to the next. Ours: least edge of a field, pixels."""
-LWP_NAMES = ("lwp", "clwvi")
-LWP_STANDARD = ("atmosphere_mass_content_of_cloud_liquid_water", "atmosphere_cloud_liquid_water_content")
 STRAY = 0.01  # share of the sea that may be missing from a truth: such pixels count as land
 CELSIUS = ("degree_celsius", "degrees_celsius", "celsius", "degc", "deg_c", "c")
 NUMPY, SURVEY_BYTES = b"\x93NUMPY", 64e6
@@ -112,7 +111,7 @@ def _look(path: Path, name: str, found: _Found) -> list[Note]:
         if _is_clip(head):
             return [_clip(path, name, found)]
         if head.startswith(NUMPY):
-            return [_clouds(_published(path), name, found)]
+            return [_clouds(published(path).astype("float32"), name, found)]
         if not path.is_dir() and not head.startswith((b"CDF", b"\x89HDF")):
             return []
         with io.reading(path), io.open(path, chunks={}) as ds:
@@ -122,7 +121,7 @@ def _look(path: Path, name: str, found: _Found) -> list[Note]:
 
 
 def _dataset(ds: xr.Dataset, path: Path, name: str, found: _Found) -> list[Note]:
-    lwp = next((v for v in ds.data_vars.values() if _is_lwp(v)), None)
+    lwp = next((v for v in ds.data_vars.values() if is_lwp(v)), None)
     if lwp is not None:
         return [_clouds(lwp.load(), name, found)]
     classes = next((v for v in ds.data_vars.values() if _is_scene(v)), None)
@@ -166,22 +165,6 @@ def _gaps(field: xr.DataArray) -> tuple[str, float]:
 def _spacing(da: xr.DataArray) -> str:
     days = float(np.median(np.diff(grid.days(grid.standardise(da)))))
     return "daily" if abs(days - 1) < 0.01 else f"every {days * 24:.3g} h" if days < 1 else f"every {days:.3g} days"
-
-
-def _is_lwp(da: xr.DataArray) -> bool:
-    named = str(da.name).lower() in LWP_NAMES or da.attrs.get("standard_name") in LWP_STANDARD
-    return named and da.ndim == 3 and "time" in da.dims
-
-
-def _published(path: Path) -> xr.DataArray:
-    """Read the paper's own cloud masks (figshare 9929798) or what is laid out like them: (time, y, x), kg m-2."""
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise InputError(f"a NumPy file that cannot be read: {error}") from error
-    if values.ndim != 3 or values.dtype.kind != "f":
-        raise InputError(f"a NumPy array of {values.dtype} {values.shape}; LWP is floating, (time, y, x), kg m-2")
-    return xr.DataArray(values.astype("float32"), dims=("time", "y", "x"), attrs={"units": "kg m-2"})
 
 
 def _clouds(lwp: xr.DataArray, name: str, found: _Found) -> Note:

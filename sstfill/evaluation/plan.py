@@ -13,7 +13,7 @@ from sstfill import occlusion
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import unknown
 from sstfill.evaluation.materials import FRAMES, SHARES, Materials
-from sstfill.evaluation.sequences import Masks, SceneWindows, Source, SyntheticClouds
+from sstfill.evaluation.sequences import Masks, SceneWindows, Source
 from sstfill.methods import METHODS, Method, method_class
 from sstfill.methods.base import seeded
 from sstfill.methods.oi_engine import resolved
@@ -120,7 +120,7 @@ def _cloudy(source: Source, plan: Plan, materials: Materials) -> Iterator[Case]:
     for clouds in materials.clouds:
         yield from (Case(source, CLOUD, clouds.at(s), clouds.name, s) for s in plan.shares)
     if not materials.clouds:
-        yield from (Case(source, CLOUD, SyntheticClouds(share=s), "synthetic clouds", s) for s in plan.shares)
+        yield from (Case(source, CLOUD, occlusion.SyntheticClouds(share=s), "synthetic clouds", s) for s in plan.shares)
 
 
 def _on(method: Any, device: str) -> Any:

@@ -147,17 +147,6 @@ def decoded(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
     return np.stack(pictures) if pictures else np.empty((0, size, size, 1 if grey else 3), np.uint8)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SyntheticClouds:
-    """The synthetic ocean's own moving clouds, for want of simulated ones, hiding a given share."""
-
-    share: float
-
-    def draw(self, shape: tuple[int, int, int], rng: np.random.Generator) -> Mask:
-        """Draw a mask `observed`."""
-        return ~synthetic.clouds(shape=shape, share=self.share, step="6h", seed=_seed(rng)).values
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LwpClouds:
     """Clouds of a liquid-water-path series, with the threshold (g m-2) that gives each occluded share."""

@@ -5,10 +5,11 @@ from sstfill.methods.base import METHODS, Method, method_class
 from sstfill.methods.bayes_eof import BayesEof
 from sstfill.methods.climatology import Climatology
 from sstfill.methods.dineof import Dineof
+from sstfill.methods.gan import Gan
 from sstfill.methods.interpolation import Interpolate
 from sstfill.methods.oi import Oi
 from sstfill.methods.patchmatch import PatchMatch
 
 __all__ = [
-    "METHODS", "BayesEof", "Climatology", "Dineof", "Interpolate", "Method", "Oi", "PatchMatch", "method_class",
+    "METHODS", "BayesEof", "Climatology", "Dineof", "Gan", "Interpolate", "Method", "Oi", "PatchMatch", "method_class",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -30,6 +30,14 @@ BLOCK = (64, 256, 256)
 KINDS = ("additive", "pixel")
 FEW = 3
 """Images up to which a mean of each pixel tells nothing."""
+
+
+class Analysis(NamedTuple):
+    """What optimal interpolation finds: the filled field, the covariance, and a first guess for each variable."""
+
+    found: xr.Dataset
+    fitted: Fitted
+    guesses: list[FirstGuess]
 
 
 @register
@@ -113,6 +121,10 @@ class Oi:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`); observed pixels come back as they are."""
+        return self.analyse(obs, sea).found
+
+    def analyse(self, obs: xr.DataArray, sea: xr.DataArray) -> Analysis:
+        """Fill `obs`, and tell with which covariance and about which first guess."""
         usual: Sequence[str] = KINDS if obs.sizes["time"] > FEW else ["mean"]
         kinds = usual if self.first_guess == "auto" else [self.first_guess]
         fitted = fit(obs, sea, self.covariance, kinds, self._fixed(), self.seed)
@@ -122,7 +134,7 @@ class Oi:
             "first_guess": fitted.kind, "components": fitted.covariance.described(),
             "noise": fitted.covariance.noise / fitted.covariance.variance, "log_score": fitted.log_score,
         }  # fmt: skip
-        return found
+        return Analysis(found, fitted, guesses)
 
     def _fixed(self) -> Fixed:
         def number(value: Any) -> float:

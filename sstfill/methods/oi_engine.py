@@ -106,7 +106,7 @@ def resolved(device: str) -> str:
     except ImportError:
         if device == "auto":
             return "cpu"
-        raise OptionError(f"device={device!r} needs torch: pip install 'sstfill[gpu]', or take device='cpu'") from None
+        raise OptionError(f"device={device!r} needs torch: pip install torch, or take device='cpu'") from None
     if torch.cuda.is_available():
         return "cuda"
     if device == "auto":

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``sstfill train``: from an archive, or from a recipe of synthetic oceans, to a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from sstfill import config
+from sstfill.cli.options import PREFIX, flag, takes
+from sstfill.cli.source import add_input, sea, series
+from sstfill.docstrings import parameters
+from sstfill.errors import OptionError
+from sstfill.methods import Gan
+from sstfill.training.ocean_training import train_on_oceans
+from sstfill.training.oceans import Oceans
+from sstfill.training.options import TrainOptions
+from sstfill.training.recipe import ArchiveOptions, TrainRecipe, load
+from sstfill.training.train import train
+
+HOW, WHAT = PREFIX + "train:", PREFIX + "archive:"
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of ``sstfill train``, generated from the recipe's tables."""
+    add_input(parser, unless="where the recipe trains on synthetic oceans")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the checkpoint, its log (log.csv) and "
+                        "the state to resume from")  # fmt: skip
+    parser.add_argument("--recipe", metavar="TOML", help="what to train on and how; the options below go before it")
+    parser.add_argument("--resume", action="store_true", help="go on with the training in --out, if there is one")
+    said = parameters(train)
+    for title, cls, prefix in (("archive", ArchiveOptions, WHAT), ("training", TrainOptions, HOW)):
+        group, own = parser.add_argument_group(title), parameters(cls)
+        for field in dataclasses.fields(cls):
+            words = own.get(field.name) or said.get(field.name, "")
+            text = f"{words.replace('`', '').replace('%', '%%')} (default: {field.default})".strip().lower()
+            common: dict[str, Any] = {"dest": prefix + field.name, "default": argparse.SUPPRESS, "help": text}
+            if field.type in (bool, "bool"):
+                group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
+            else:
+                group.add_argument(flag(field.name), metavar=takes(field), **common)
+
+
+def run_train(args: argparse.Namespace) -> Iterator[str]:
+    """Train, and say what came of it."""
+    started = time.perf_counter()
+    model = _trained(args, _recipe(args))
+    checkpoint = model.checkpoint
+    trained, scores = checkpoint.config["trained"], checkpoint.config["scores"]
+    yield f"{checkpoint}: {trained['stopped']}; best epoch {trained['best_epoch']}"
+    yield f"withheld MAE {scores['withheld_mae']:.4g} (scaled units), bias {scores['withheld_bias']:.2g}"
+    yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
+
+
+def _trained(args: argparse.Namespace, recipe: TrainRecipe) -> Gan:
+    if isinstance(recipe.on, Oceans):
+        if args.input is not None:
+            raise OptionError(f"{args.recipe} trains on synthetic oceans; leave out {args.input}, or [oceans]")
+        return train_on_oceans(recipe.train, recipe.on, args.out, resume=args.resume)
+    if args.input is None:
+        raise OptionError("nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table")
+    with series(args) as ds:
+        return train(ds, recipe.train, sea=sea(args.sea), out=args.out, resume=args.resume,
+                     **{f.name: getattr(recipe.on, f.name) for f in dataclasses.fields(ArchiveOptions)})  # fmt: skip
+
+
+def _recipe(args: argparse.Namespace) -> TrainRecipe:
+    """The recipe, with the options given in place of its own."""
+    recipe = load(args.recipe) if args.recipe else TrainRecipe(TrainOptions(), ArchiveOptions())
+    how = config.build(TrainOptions, _stated(recipe.train) | _given(args, HOW, TrainOptions))
+    what = _given(args, WHAT, ArchiveOptions)
+    if isinstance(recipe.on, Oceans):
+        if what:
+            raise OptionError(
+                f"{flag(next(iter(what)))} is for an archive, and {args.recipe} trains on synthetic oceans"
+            )
+        return TrainRecipe(how, recipe.on)
+    return TrainRecipe(how, config.build(ArchiveOptions, _stated(recipe.on) | what))
+
+
+def _stated(instance: Any) -> dict[str, Any]:
+    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+
+
+def _given(args: argparse.Namespace, prefix: str, cls: type) -> dict[str, Any]:
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+    given = {k.removeprefix(prefix): v for k, v in vars(args).items() if k.startswith(prefix)}
+    return {k: None if str(v).lower() == "none" and "None" in kinds[k] else v for k, v in given.items()}

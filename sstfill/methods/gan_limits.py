@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a series lies outside what a checkpoint was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sstfill import grid
+from sstfill.checkpoint import Checkpoint
+from sstfill.methods.oi_engine import usual_step
+
+TRAITS = ("correlation from image to image", "correlation from pixel to pixel", "noise")
+ROOM = 0.05
+"""How far beyond the range of its training a trait may lie, on its logarithmic scale, before it is worth a word."""
+ALIKE = 1.5
+"""Grid step, time step and variability may differ by this factor from those of the archive trained on."""
+
+
+def concerns(checkpoint: Checkpoint, obs: xr.DataArray, traits: Sequence[float] = ()) -> list[str]:
+    """Say in what a series lies outside what a checkpoint was trained on; nothing where it does not."""
+    config = checkpoint.config
+    found = _traits(config.get("traits"), traits)
+    if config.get("units") and (units := str(obs.attrs.get("units", ""))) and units != config["units"]:
+        found.append(f"units are {units}, it was trained on {config['units']}")
+    days, cell = usual_step(grid.days(obs)), float(np.mean(grid.cell_km(obs)))
+    found += _factor("time step", days, config.get("step_days"), "days")
+    found += _factor("grid step", cell, config.get("cell_km"), "km")
+    if config.get("spread"):
+        found += _factor("variability", float(obs.std()), config["spread"], config.get("units", ""))
+    if not found:
+        return []
+    return [f"the series is unlike what the network was trained on ({'; '.join(found)}); mind the withheld-cloud score"]
+
+
+def _traits(ranges: Sequence[Sequence[float]] | None, traits: Sequence[float]) -> list[str]:
+    if ranges is None:
+        return []
+    rows = zip(TRAITS, traits, ranges, strict=False)
+    return [f"unusual {name}" for name, value, (low, high) in rows if not low - ROOM <= value <= high + ROOM]
+
+
+def _factor(name: str, met: float, known: Any, units: str) -> list[str]:
+    if not known or not np.isfinite(met) or met <= 0 or 1 / ALIKE <= met / known <= ALIKE:
+        return []
+    return [f"{name} of {met:.3g} {units}, not {known:.3g}".replace("  ", " ")]

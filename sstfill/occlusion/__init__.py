@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measurement operators of the inpainting GAN: random occlusion masks, and a pure `apply` of x*m + c*(1-m).
+
+Four are those of "Unsupervised spatiotemporal data inpainting" (section 3.2); `ObservedClouds` takes the archive's own
+clouds of other dates, `SyntheticClouds` invents them. Each is a frozen dataclass whose fields are its parameters;
+`draw` returns a mask `observed` (True = seen), `fill_value` is the paper's c, `recover` reads the mask off the result.
+"""
+
+from sstfill.occlusion.base import Mask, Occlusion, Shape, apply, recover
+from sstfill.occlusion.cloud import Cloud
+from sstfill.occlusion.lwp import GRAMS, SPIN_UP, LwpSeries, cloud_share, lwp_series, threshold_for
+from sstfill.occlusion.moving import Raindrops, VerticalMovingBar
+from sstfill.occlusion.observed import ObservedClouds
+from sstfill.occlusion.operators import OPERATORS, operator_class
+from sstfill.occlusion.scattered import RemovePixel
+from sstfill.occlusion.synthetic import SyntheticClouds
+
+__all__ = [
+    "GRAMS",
+    "OPERATORS",
+    "SPIN_UP",
+    "Cloud",
+    "LwpSeries",
+    "Mask",
+    "ObservedClouds",
+    "Occlusion",
+    "Raindrops",
+    "RemovePixel",
+    "Shape",
+    "SyntheticClouds",
+    "VerticalMovingBar",
+    "apply",
+    "cloud_share",
+    "lwp_series",
+    "operator_class",
+    "recover",
+    "threshold_for",
+]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The measurement operator SyntheticClouds: those of the synthetic ocean, for want of simulated or observed ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sstfill import synthetic
+from sstfill.checks import check_number, check_share
+from sstfill.errors import OptionError
+from sstfill.occlusion.base import Mask, Shape, checked, flipped
+from sstfill.synthetic import checks
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticClouds:
+    """Moving clouds drawn afresh by `sstfill.synthetic.clouds`: any number, none like another.
+
+    A pair of values stands for a range, from which each draw takes its own.
+
+    Parameters
+    ----------
+    share
+        Occluded share of the whole sequence, which is met to the pixel; drawn evenly.
+    step
+        Time from one frame to the next.
+    persistence
+        Time in which the largest clouds forget their shape; a range is drawn evenly in its logarithm.
+    scale_km
+        Size of the largest cloud systems, km; a range is drawn evenly in its logarithm.
+    grid_km
+        Edge of a pixel, km.
+    wind
+        Eastward and northward, m s-1. Where it carries clouds further than their size in a `step`, a pixel's cover says
+        little about the next frame (with the defaults: 26 pixels a frame); clouds without wind stay where they are.
+    variation
+        How unlike the cover of different frames is, as in `sstfill.synthetic.clouds`.
+    augment
+        Also flip y and x at random: the wind then blows from anywhere.
+
+    >>> float(SyntheticClouds(share=0.25).draw((4, 10, 10), np.random.default_rng(0)).mean())
+    0.75
+    """
+
+    name: ClassVar[str] = "synthetic-clouds"
+    fill_value: ClassVar[float] = 1.0
+
+    share: float | Range = 0.4
+    step: str = "6h"
+    persistence: str | tuple[str, str] = "1D"
+    scale_km: float | Range = 200.0
+    grid_km: float = 5.0
+    wind: Range = (6.0, 2.0)
+    variation: float = 0.5
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        for bound in _ends("share", self.share):
+            check_share("share", bound)
+        _ascending("share", _ends("share", self.share))
+        _ascending("persistence", self._memories)
+        for bound in _ends("scale_km", self.scale_km):
+            check_number("scale_km", bound, 0, above=True)
+        _ascending("scale_km", _ends("scale_km", self.scale_km))
+        check_number("grid_km", self.grid_km, 0, above=True)
+        check_number("variation", self.variation, 0)
+        checks.duration("step", self.step)
+        checks.wind(self.wind)
+
+    @property
+    def _memories(self) -> Range:
+        first, last = _ends("persistence", self.persistence)
+        return checks.duration("persistence", first), checks.duration("persistence", last)
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
+        """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
+        sizes = checked(shape)
+        least, most = _ends("share", self.share)
+        share = least if least == most else rng.uniform(least, most)
+        persistence = f"{_between(self._memories, rng)!r}s"
+        scale = _between(_ends("scale_km", self.scale_km), rng)
+        cloudy = synthetic.clouds(shape=sizes, share=share, step=self.step, persistence=persistence, scale_km=scale,
+                                  wind=self.wind, variation=self.variation, grid_km=self.grid_km, lat=0.0,
+                                  seed=int(rng.integers(2**31))).values  # fmt: skip
+        down, right = flipped(self.augment, rng)
+        return ~cloudy[:, ::down, ::right]
+
+
+def _ends(option: str, value: object) -> tuple:
+    """Return a pair as it is, anything else twice."""
+    if not isinstance(value, tuple):
+        return value, value
+    if len(value) != 2:
+        raise OptionError(f"{option}={value!r} is no range; give one value, or a pair (least, most)")
+    return value
+
+
+def _ascending(option: str, ends: tuple[float, float]) -> None:
+    if ends[0] > ends[1]:
+        raise OptionError(f"{option} has the range {ends[0]:g} to {ends[1]:g}, which falls; swap its ends")
+
+
+def _between(ends: tuple[float, float], rng: np.random.Generator) -> float:
+    """Draw evenly in the logarithm; nothing is drawn where both ends are one value."""
+    least, most = ends
+    return float(least if least == most else math.exp(rng.uniform(math.log(least), math.log(most))))

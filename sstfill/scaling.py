@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring a field to the range a network works in, by what was observed of it, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import xarray as xr
+
+from sstfill.checks import check_choice, check_number
+from sstfill.errors import InputError, OptionError
+
+Kind = Literal["standardise", "anomaly", "log"]
+KINDS = ("standardise", "anomaly", "log")
+SPREADS = 3.0
+"""Standard deviations that become one: nearly all values fall in (-1, 1), the range of the paper's tanh."""
+PIECE = 1 << 20
+"""Values that are taken to double precision at once."""
+ROUNDING = 8 * float(np.finfo(float).eps)
+"""Spread relative to the mean below which a field is constant but for rounding."""
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How a field is scaled: pointwise, the same for every pixel, and invertible.
+
+    The paper's authors scale by (x - mean) / (3 std) with both taken from the unoccluded truth; here they come from
+    observed values only (`fit`), so that nothing of what is to be estimated leaks.
+
+    Parameters
+    ----------
+    kind
+        ``standardise``: (x - mean) / (3 std). ``anomaly``: x - mean, in the field's units. ``log``: the decimal
+        logarithm, then standardised, for what spans orders of magnitude as chlorophyll does.
+    mean, std
+        Of the observed values, or of their decimal logarithm.
+
+    Raises
+    ------
+    OptionError
+        An unknown kind, a number that is not finite, a `std` not above zero.
+
+    Examples
+    --------
+    >>> scaling = Scaling.fit(np.array([10.0, 14.0, np.nan]))
+    >>> scaling
+    Scaling(kind='standardise', mean=12.0, std=2.0)
+    >>> scaling.apply(np.array([18.0])), scaling.invert(np.array([1.0]))
+    (array([1.]), array([18.]))
+    """
+
+    kind: Kind
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, KINDS)
+        if not math.isfinite(self.mean):
+            raise OptionError(f"mean={self.mean!r} must be a finite number")
+        check_number("std", self.std, 0, above=True)
+
+    @classmethod
+    def fit(cls, obs: Any, kind: Kind = "standardise") -> Scaling:
+        """Measure mean and standard deviation of what was observed, in one streaming pass.
+
+        Sums are in double precision about a value of the field itself: a large mean costs no digits. Dask blocks are
+        read one by one and not kept; chunks change the result by rounding only.
+
+        Parameters
+        ----------
+        obs
+            DataArray or array of any shape, NaN where nothing was observed.
+        kind
+            As for `Scaling`. The standard deviation of a constant field is taken as 1.
+
+        Raises
+        ------
+        InputError
+            If there is no observation, an infinite one, or with ``log`` one that is not above zero.
+        OptionError
+            An unknown kind.
+        """
+        check_choice("kind", kind, KINDS)
+        found = _merged(_block_moments(obs.data if isinstance(obs, xr.DataArray) else obs, kind == "log"))
+        if found.unfit:
+            raise _not_positive(found.unfit)
+        if found.infinite:
+            raise InputError(f"{found.infinite} observed values are infinite; set them to NaN before scaling")
+        if not found.number:
+            raise InputError("no value is observed (all NaN), so there is no scale; choose another period or region")
+        spread = math.sqrt(found.squares / found.number)
+        return cls(kind, found.mean, spread if spread > ROUNDING * abs(found.mean) else 1.0)
+
+    def apply(self, values: V) -> V:
+        """Scale values; NaN stays NaN, shape and floating dtype stay, Dask blocks stay lazy, attributes are kept.
+
+        Parameters
+        ----------
+        values
+            DataArray, NumPy array or torch tensor, in the units of the field.
+
+        Raises
+        ------
+        InputError
+            With ``log``, if a value is not above zero (with Dask: when computed).
+        """
+        return _pointwise(self._scale, values)
+
+    def invert(self, values: V) -> V:
+        """Bring scaled values back to the units of the field; types as in `apply`."""
+        return _pointwise(self._unscale, values)
+
+    def _scale(self, values: Any) -> Any:
+        if self.kind == "anomaly":
+            return values - self.mean
+        if self.kind == "log":
+            values = _log10(values)
+        return (values - self.mean) / (SPREADS * self.std)
+
+    def _unscale(self, values: Any) -> Any:
+        if self.kind == "anomaly":
+            return values + self.mean
+        unscaled = values * (SPREADS * self.std) + self.mean
+        return 10.0**unscaled if self.kind == "log" else unscaled
+
+
+def _pointwise(kernel: Any, values: Any) -> Any:
+    """Run a kernel on an array or tensor, or on each block of a DataArray."""
+    if not isinstance(values, xr.DataArray):
+        return kernel(values)
+    dtype = np.result_type(values.dtype, 1.0)
+    return xr.apply_ufunc(kernel, values, dask="parallelized", output_dtypes=[dtype], keep_attrs=True)
+
+
+def _log10(values: Any) -> Any:
+    """Take the decimal logarithm of a NumPy array or a torch tensor; torch is not imported for it."""
+    if unfit := int((values <= 0).sum()):
+        raise _not_positive(unfit)
+    return np.log10(values) if isinstance(values, np.ndarray | np.generic) else values.log10()
+
+
+def _not_positive(count: int) -> InputError:
+    return InputError(
+        f"{count} values are zero or negative and have no logarithm; set them to NaN, or scale with kind='standardise'"
+    )
+
+
+class _Moments(NamedTuple):
+    """What is known of some values: how many, their mean, squares about it; infinite ones, and ones without log."""
+
+    number: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    infinite: int = 0
+    unfit: int = 0
+
+
+def _block_moments(data: Any, log: bool) -> Iterable[_Moments]:
+    if not hasattr(data, "dask"):
+        return [_moments(np.asarray(data), log)]
+    import dask
+
+    blocks: Iterable[_Moments] = dask.compute(*(dask.delayed(_moments)(b, log) for b in data.to_delayed().ravel()))
+    return blocks
+
+
+def _moments(values: np.ndarray, log: bool) -> _Moments:
+    pieces = np.nditer(
+        values,
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_dtypes=np.dtype(float),
+        casting="same_kind",
+        buffersize=PIECE,
+    )
+    return _merged(_piece_moments(np.asarray(piece), log) for piece in pieces)
+
+
+def _piece_moments(values: np.ndarray, log: bool) -> _Moments:
+    """Measure 1-D float64 values in two passes, the first about one of them."""
+    infinite = int(np.isinf(values).sum())
+    unfit = int((values <= 0).sum()) if log else 0
+    values = values[np.isfinite(values)]
+    if not values.size or unfit:
+        return _Moments(0, 0.0, 0.0, infinite, unfit)
+    values = np.log10(values) if log else values
+    away = values - values[0]
+    mean = away.mean()
+    return _Moments(values.size, float(values[0] + mean), float(np.square(away - mean).sum()), infinite, 0)
+
+
+def _merged(parts: Iterable[_Moments]) -> _Moments:
+    """Put parts together, in their order (Chan, Golub & LeVeque 1983, eq. 2.1)."""
+    total = _Moments()
+    for part in parts:
+        number = total.number + part.number
+        share = part.number / max(number, 1)
+        delta = part.mean - total.mean if total.number else part.mean
+        squares = delta**2 * total.number * share
+        total = _Moments(
+            number,
+            total.mean + delta * share,
+            total.squares + part.squares + squares,
+            total.infinite + part.infinite,
+            total.unfit + part.unfit,
+        )
+    return total

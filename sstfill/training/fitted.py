@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training leaves: a network, how it came about, and which epoch was the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from sstfill import config
+from sstfill.training.log import Row
+from sstfill.training.options import TrainOptions
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training left.
+
+    Attributes
+    ----------
+    network
+        With the averaged weights that scored best; on the CPU, in evaluation mode.
+    history
+        A row for each epoch, see `sstfill.training.log.Row`.
+    steps, seconds, device
+        Batches in all, time in all, where.
+    stopped
+        Why training ended, in words.
+    options
+        As given.
+    """
+
+    network: nn.Module
+    history: tuple[Row, ...]
+    steps: int
+    seconds: float
+    device: str
+    stopped: str
+    options: TrainOptions
+
+    @property
+    def best(self) -> Row:
+        """The row of the epoch whose weights these are."""
+        return best_row(self.history)
+
+    def trained(self) -> dict[str, Any]:
+        """Tell all but the weights, in what JSON can hold: for a checkpoint."""
+        return config.plain(
+            {
+                "options": config.options(self.options), "steps": self.steps, "seconds": self.seconds,
+                "device": self.device, "stopped": self.stopped, "best_epoch": self.best["epoch"],
+                "history": self.history,
+            }
+        )  # fmt: skip
+
+
+def best_row(history: Iterable[Row]) -> Row:
+    """Return the row with the least error, the first where several have it; an error that is no number is worst."""
+    return min(history, key=lambda row: math.inf if math.isnan(row["withheld_mae"]) else row["withheld_mae"])

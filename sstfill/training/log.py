@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How training went: a row for each epoch, in CSV and in words."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sstfill.io.atomic import atomic_path
+
+Row = Mapping[str, Any]
+"""What an epoch left: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``, ``withheld_bias``,
+``withheld_nll`` (scaled units; the last None without a stated scale), ``learning_rate``, ``seconds`` of
+training, ``skipped`` (sequences of no use), ``left_out`` (batches without a finite gradient), and the mean of each loss
+under its name."""
+
+
+def write(path: Path, history: Sequence[Row]) -> None:
+    """Write the rows of all epochs as CSV, whole or not at all.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written; an earlier one is left as it was.
+    """
+    names = list(dict.fromkeys(name for row in history for name in row))
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, names)
+        table.writeheader()
+        table.writerows(history)
+
+
+def sentence(row: Row, losses: Iterable[str]) -> str:
+    """Tell an epoch in one line.
+
+    >>> sentence({"epoch": 3, "withheld_mae": 0.123456, "withheld": 0.5, "seconds": 61.2, "skipped": 0}, ["withheld"])
+    'epoch 3: withheld MAE 0.1235; loss withheld 0.5; 61 s'
+    """
+    parts = ", ".join(f"{name} {row[name]:.4g}" for name in losses if row.get(name) is not None)
+    skipped = f"; {row['skipped']} sequences of no use" if row["skipped"] else ""
+    return (
+        f"epoch {row['epoch']}: withheld MAE {row['withheld_mae']:.4g}; loss {parts}; {row['seconds']:.0f} s{skipped}"
+    )
+
+
+def heading(history: Sequence[Row], epochs: int) -> str:
+    """Head the progress bar of the next epoch with the scores of those before.
+
+    >>> heading([{"epoch": 1, "withheld_mae": 0.2}, {"epoch": 2, "withheld_mae": 0.3}], 20)
+    'epoch 3/20, withheld MAE 0.3 (best 0.2)'
+    """
+    title = f"epoch {len(history) + 1}/{epochs}"
+    if not history:
+        return title
+    scores = [row["withheld_mae"] for row in history]
+    return f"{title}, withheld MAE {scores[-1]:.4g} (best {min(scores):.4g})"

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How to train: a recipe's [train] table, with the defaults of each objective."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from sstfill.checks import check_choice, check_number, check_share
+from sstfill.errors import OptionError
+
+Network = Literal["compact", "paper", "static", "recurrent"]
+ObjectiveName = Literal["withheld", "adversarial", "withheld+adversarial", "paired", "unpaired"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
+Schedule = Literal["constant", "cosine", "decay"]
+
+DECAY_STEPS = 50
+"""Steps between two reductions of the learning rate, in the schedule "decay"."""
+WARMING = 0.05
+"""Share of the training in which the learning rate rises, in the schedule "cosine"."""
+DISCRIMINATED_SIDE = 33
+"""Least height and width of a frame where a discriminator looks (`sstfill.nn.discriminator.SIDE`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An Adam optimiser and how its learning rate changes.
+
+    Attributes
+    ----------
+    learning_rate, beta1, beta2
+        Of Adam.
+    weight_decay
+        Share of the weights taken off in each step, per unit of the learning rate (AdamW).
+    schedule
+        "constant"; "decay", by the factor `decay` every 50 steps; or "cosine", up in the first twentieth of the
+        training, then down to nothing along half a cosine.
+    decay
+        See `schedule`.
+    """
+
+    learning_rate: float
+    beta1: float
+    beta2: float
+    weight_decay: float
+    schedule: Schedule
+    decay: float = 0.99
+
+    def rate(self, steps: int, progress: float) -> float:
+        """Compute the learning rate after so many steps, a share `progress` of the whole training.
+
+        >>> PAPER.rate(100, 0.0), PIXELWISE.rate(100, 1.0)
+        (9.801e-05, 0.0)
+        """
+        if self.schedule == "cosine":
+            down = max(0.0, progress - WARMING) / (1 - WARMING)
+            return self.learning_rate * min(1.0, progress / WARMING) * (1 + math.cos(math.pi * down)) / 2
+        return self.learning_rate * (self.decay ** (steps // DECAY_STEPS) if self.schedule == "decay" else 1.0)
+
+
+PAPER = Recipe(learning_rate=1e-4, beta1=0.0, beta2=0.999, weight_decay=0.0, schedule="decay")
+"""Of the paper (section 3.4) and its authors' program; all discriminators here, all adversarial objectives."""
+PIXELWISE = Recipe(learning_rate=1e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, schedule="cosine")
+"""Where withheld pixels lead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of training; None stands for the default of the objective.
+
+    Parameters
+    ----------
+    network
+        "compact", or one of the paper's: "paper", "static" (each frame alone, no D_s), "recurrent" (past only).
+    base
+        Channels of the network's first layer, to which all its widths are proportional.
+    objective
+        "withheld": restore pixels hidden from what was observed (Laplace likelihood where the network states a scale,
+        else absolute error). "adversarial": the paper's, equation 4. "withheld+adversarial": both. "paired" and
+        "unpaired": the paper's supervised variants, which need the truth.
+    adversarial_weight
+        Of the adversarial term beside a pixel term.
+    discriminator_base, discriminator_steps
+        Channels of the discriminators' first layer, and their steps for each of the generator (on the same batch).
+    differences
+        Whether D_s sees differences of successive frames (clouds), not frames (the paper's Remove-Pixel).
+    frames, size
+        Length, and height and width in pixels, of a sequence.
+    batch, samples, epochs
+        Sequences a batch and process, sequences an epoch, epochs at most.
+    learning_rate, beta1, beta2, weight_decay, schedule, decay
+        Of the generator's optimiser, see `Recipe`. None: 1e-3, 0.9, 0.99, 0.01, "cosine" for objectives that begin
+        with "withheld"; the paper's 1e-4, 0, 0.999, 0, "decay" (by 0.99) for the others.
+    clip
+        Greatest norm of a gradient, 0 for no limit.
+    ema
+        Share of the averaged weights that a step leaves, once training is well under way.
+    patience
+        Epochs without a better score on withheld pixels after which training stops.
+    save_minutes
+        Least time between two saved states within an epoch; one is saved after each epoch in any case.
+    seed
+        Of everything random.
+    device
+        "auto": a GPU if there is one.
+    precision
+        "bfloat16": mixed, for GPUs; very slow on most CPUs.
+
+    Raises
+    ------
+    OptionError
+        If an option is out of its range, or does not go with another.
+
+    >>> TrainOptions(objective="adversarial").recipe.learning_rate
+    0.0001
+    """
+
+    network: Network = "compact"
+    base: int = 32
+    objective: ObjectiveName = "withheld"
+    adversarial_weight: float = 0.01
+    discriminator_base: int = 8
+    discriminator_steps: int = 2
+    differences: bool = True
+    frames: int = 24
+    size: int = 64
+    batch: int = 1
+    samples: int = 300
+    epochs: int = 20
+    learning_rate: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    weight_decay: float | None = None
+    schedule: Schedule | None = None
+    decay: float | None = None
+    clip: float = 1.0
+    ema: float = 0.999
+    patience: int = 5
+    save_minutes: float = 10.0
+    seed: int = 0
+    device: Device = "auto"
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        for name in _COUNTS:
+            check_number(name, getattr(self, name), 1, whole=True)
+        check_number("seed", self.seed, 0, whole=True)
+        for name in ("adversarial_weight", "clip", "save_minutes"):
+            check_number(name, getattr(self, name), 0)
+        check_share("ema", self.ema)
+        self._check_recipe()
+        self._check_discriminated()
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether discriminators take part."""
+        return self.objective != "withheld"
+
+    @property
+    def hidden(self) -> bool:
+        """Whether a sequence is of use only with something withheld."""
+        return self.objective not in ("adversarial", "unpaired")
+
+    @property
+    def sequences(self) -> bool:
+        """Whether D_s takes part: not against the static network."""
+        return self.network != "static"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The generator's optimiser."""
+        given = {name: getattr(self, name) for name in Recipe.__dataclass_fields__}
+        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return replace(PIXELWISE if self.objective.startswith("withheld") else PAPER, **chosen)
+
+    @property
+    def opposing(self) -> Recipe:
+        """The discriminators' optimiser: the generator's where the objective is the paper's, else the paper's."""
+        return PAPER if self.objective.startswith("withheld") else self.recipe
+
+    def _check_recipe(self) -> None:
+        if self.schedule is not None:
+            check_choice("schedule", self.schedule, get_args(Schedule))
+        recipe = self.recipe
+        check_number("learning_rate", recipe.learning_rate, 0, above=True)
+        check_share("beta1", recipe.beta1)
+        check_share("beta2", recipe.beta2)
+        check_number("weight_decay", recipe.weight_decay, 0)
+        check_number("decay", recipe.decay, 0, 1, above=True)
+
+    def _check_discriminated(self) -> None:
+        if self.adversarial and self.size < DISCRIMINATED_SIDE:
+            raise OptionError(
+                f"size={self.size} is too small for the discriminators of objective={self.objective!r}; "
+                f"give size={DISCRIMINATED_SIDE} or more, or objective='withheld'"
+            )
+        if self.adversarial and self.sequences and self.differences and self.frames < 2:
+            raise OptionError(
+                f"frames={self.frames} have no differences for the discriminator of sequences; "
+                "give frames=2 or more, or network='static'"
+            )
+
+
+_CHOICES = {
+    "network": get_args(Network),
+    "objective": get_args(ObjectiveName),
+    "device": get_args(Device),
+    "precision": get_args(Precision),
+}
+_COUNTS = (
+    "base", "discriminator_base", "discriminator_steps", "frames", "size", "batch", "samples", "epochs", "patience",
+)  # fmt: skip

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The score that training is judged by: errors on the withheld pixels of the validation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sstfill.errors import InputError
+from sstfill.nn.losses import laplace_nll
+from sstfill.training.completion import complete
+from sstfill.training.options import TrainOptions
+from sstfill.training.processes import Processes
+from sstfill.training.sample import Batches, Sample, Source, ahead
+
+
+@torch.no_grad()
+def validate(
+    network: nn.Module, source: Source, options: TrainOptions, processes: Processes
+) -> dict[str, float | None]:
+    """Score a network on withheld pixels, pooled over all sequences of the validation.
+
+    Returns
+    -------
+    dict
+        In scaled units: ``withheld_mae``, the mean absolute error, ``withheld_bias``, the mean of estimate minus truth,
+        and ``withheld_nll``, the mean negative log likelihood under the stated Laplace scale, or None without one.
+
+    Raises
+    ------
+    InputError
+        If nothing is withheld.
+    """
+    own = Batches(source.validation(), options.batch, hidden=True, rank=processes.rank, processes=processes.size)
+    sums = torch.zeros(4, dtype=torch.float64)
+    for batch in ahead(own):
+        sums += _sums(network, batch.to(processes.device)).cpu()
+    count, error, bias, nll = processes.sum(sums).tolist()
+    if not count:
+        raise InputError("no sequence of the validation is of use; give some with pixels observed, and some withheld")
+    stated = None if math.isnan(nll) else nll / count
+    return {"withheld_mae": error / count, "withheld_bias": bias / count, "withheld_nll": stated}
+
+
+def _sums(network: nn.Module, batch: Sample) -> Tensor:
+    """Count withheld pixels, and sum error, bias and negative log likelihood (NaN where none is stated) over them."""
+    found = complete(network, batch)
+    misfit = (found.values - batch.values)[batch.withheld].double()
+    count = misfit.new_tensor(len(misfit))
+    nll = misfit.new_tensor(math.nan)
+    if found.log_scale is not None:
+        nll = laplace_nll(found.values, found.log_scale, batch.values, batch.withheld).double() * count
+    return torch.stack([count, misfit.abs().sum(), misfit.sum(), nll])
