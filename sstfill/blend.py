@@ -151,8 +151,8 @@ def convex_weights(moments: NDArray) -> NDArray:
 
 
 def _fit(error: NDArray, part: NDArray, image: NDArray, distance: NDArray, lag: NDArray) -> Weights:
-    far, i = _classes(distance)
-    late, j = _classes(lag)
+    far, i = classes(distance)
+    late, j = classes(lag)
     whole = _moments(error, part)
     table = np.empty((far.size, late.size, error.shape[1]))
     for a, b in np.ndindex(far.size, late.size):
@@ -167,7 +167,7 @@ def _moments(error: NDArray, part: NDArray) -> NDArray:
     return (error * (part / part.sum())[:, np.newaxis]).T @ error
 
 
-def _classes(values: NDArray) -> tuple[NDArray, NDArray]:
+def classes(values: NDArray) -> tuple[NDArray, NDArray]:
     """Centres of up to `CLASSES` equally full classes of what is positive and finite, and the class of each value."""
     good = values[np.isfinite(values) & (values > 0)]
     if not good.size:

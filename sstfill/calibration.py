@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The factor by which a stated error must be multiplied to hold on withheld pixels."""
+"""Factors by which a stated error must be multiplied to hold on withheld pixels: one for all, or by stratum."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
+
+from sstfill import blend
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Shares of errors that the intervals promise to hold."""
@@ -44,3 +48,55 @@ def error_scale(z: NDArray) -> float:
     missed = np.square(inside - levels).sum(0).round(12)
     best = np.lexsort((np.abs(STEPS), missed))[0]  # of equals the nearest to the quantile
     return float(np.clip(start * np.exp(STEPS[best]), 1 / EXTREME, EXTREME))
+
+
+@dataclass(frozen=True)
+class StratifiedScale:
+    """Factors of a stated error by how far a pixel is from data, their logarithms linear between the centres of classes.
+
+    Attributes
+    ----------
+    distance, lag
+        Centres of the classes, as of `sstfill.blend.Weights`; shapes ``(a,)`` and ``(b,)``.
+    logarithm
+        Of the factors, shape ``(a, b)``.
+    """
+
+    distance: NDArray
+    lag: NDArray
+    logarithm: NDArray
+
+    @classmethod
+    def fit(cls, z: NDArray, image: NDArray, distance: NDArray, lag: NDArray) -> StratifiedScale:
+        """Find `error_scale` of each stratum, drawn to that of all pixels by `sstfill.blend.PRIOR`.
+
+        Parameters
+        ----------
+        z
+            ``|error| / sigma`` of withheld pixels, shape ``(n,)``; not finite where that is unknown.
+        image
+            Number of the image that each lies in.
+        distance, lag
+            How far each is from data, see `sstfill.nearness.reach`.
+
+        >>> z = np.abs(np.random.default_rng(0).normal(size=(2, 20_000))) * [[1.0], [4.0]]
+        >>> distance = np.repeat([1.0, 100.0], 20_000)
+        >>> scale = StratifiedScale.fit(z.ravel(), np.tile(np.arange(2000), 20), distance, np.ones(40_000))
+        >>> scale.at(np.array([1.0, 100.0]), np.ones(2)).round(1).tolist()
+        [1.0, 4.0]
+        """
+        far, i = blend.classes(distance)
+        late, j = blend.classes(lag)
+        whole = np.log(error_scale(z))
+        table = np.empty((far.size, late.size))
+        for a, b in np.ndindex(table.shape):
+            here = (i == a) & (j == b) & np.isfinite(z)
+            images = np.unique(image[here]).size
+            table[a, b] = (images * np.log(error_scale(z[here])) + blend.PRIOR * whole) / (images + blend.PRIOR)
+        return cls(far, late, table)
+
+    def at(self, distance: NDArray, lag: NDArray) -> NDArray:
+        """Factors at pixels so far from data, of their shape."""
+        table = blend.Weights(self.distance, self.lag, self.logarithm[..., np.newaxis])
+        factor: NDArray = np.exp(table.at(distance, lag)[..., 0])
+        return factor

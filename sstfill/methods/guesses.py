@@ -140,7 +140,8 @@ def _traits(oi: Analysis, obs: xr.DataArray) -> tuple[float, float, float]:
     covariance = oi.fitted.covariance
     step, (dy, dx) = usual_step(grid.days(obs)), grid.cell_km(obs)
     variance = max(covariance.variance, np.finfo(float).tiny)
-    time, space = float(covariance(0.0, 0.0, step)), float(covariance(dy, dx, 0.0))
+    north, east, lag = np.array([[0.0, dy], [0.0, dx], [step, 0.0]])
+    time, space = covariance(north, east, lag).tolist()
     shares = (1 - time / variance, 1 - space / variance, covariance.noise / variance)
     floors = (1e-4, 1e-4, 1e-5)
     first, second, third = (float(np.log(max(s, f))) / 4 for s, f in zip(shares, floors, strict=True))

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sstfill.nn.masking import keep_observed
 from sstfill.nn.shapes import check_sequence, check_whole
 
 FOLD = 2
@@ -174,12 +173,7 @@ def _stage(channels: int, blocks: int) -> nn.ModuleList:
     return nn.ModuleList([Block(channels) for _ in range(blocks)])
 
 
-def _through(stage: nn.ModuleList | nn.Sequential, h: Tensor, b: int) -> Tensor:
-    for part in stage:
+def _through(stage: nn.Module, h: Tensor, b: int) -> Tensor:
+    for part in stage.children():
         h = part(h, b)
     return h
-
-
-def corrected(values: Tensor, observed: Tensor, guess: Tensor, error: Tensor, correction: Tensor) -> Tensor:
-    """Compose a completed sequence: what was observed, and the corrected first guess in the gaps (equation 6)."""
-    return keep_observed(values, observed, guess + error * correction)
