@@ -52,7 +52,7 @@ def error_scale(z: NDArray) -> float:
 
 @dataclass(frozen=True)
 class StratifiedScale:
-    """Factors of a stated error by how far a pixel is from data, their logarithms linear between the centres of classes.
+    """Factors of a stated error by how far a pixel is from data, linear in logarithms between centres of classes.
 
     Attributes
     ----------

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import blend as blending
+from sstfill.calibration import StratifiedScale
 from sstfill.nearness import reach
 from sstfill.trials import Recipe
 
@@ -40,6 +41,27 @@ def combined(recipe: Recipe, estimates: Sequence[xr.Dataset], obs: xr.DataArray)
         )  # fmt: skip
     stated = any("error" in e for e in estimates)
     return xr.Dataset({"mean": mean} | ({"error": sigma} if stated else {}))
+
+
+def rescaled(found: xr.Dataset, scale: StratifiedScale, obs: xr.DataArray) -> xr.Dataset:
+    """Scale ``error``, where it is stated, by how far each pixel of `obs` is from data; lazy where `obs` is."""
+    if "error" not in found:
+        return found
+    fields = [found["error"].transpose(*obs.dims), *reach(obs)]
+    if obs.chunks:
+        fields = [f.chunk(obs.chunksizes) for f in fields]
+    error = xr.apply_ufunc(
+        _rescaled, *fields, kwargs={"scale": scale}, join="override", dask="parallelized", output_dtypes=[np.float32]
+    )
+    return found.assign(error=error)
+
+
+def _rescaled(error: NDArray, distance: NDArray, lag: NDArray, *, scale: StratifiedScale) -> NDArray:
+    """Scale image by image, to spare memory."""
+    out = np.empty(error.shape, np.float32)
+    for at in np.ndindex(error.shape[:-2]):
+        out[at] = error[at] * scale.at(distance[at], lag[at])
+    return out
 
 
 def _scaled(estimate: xr.Dataset, scale: NDArray, obs: xr.DataArray) -> xr.DataArray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,19 +21,31 @@ from sstfill.docstrings import parameters
 from sstfill.errors import unknown
 from sstfill.modes import dineof_modes
 from sstfill.synthetic import ocean
+from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
 DOOR = {"sea": None, "score": True, "seed": 0, "variables": None, "together": False}
 
 
+@functools.cache
+def series() -> xr.Dataset:
+    return ocean(shape=(12, 16, 18), step="1D", seed=1).drop_vars("truth")
+
+
 @pytest.fixture(scope="module")
 def sea_and_clouds() -> xr.Dataset:
-    return ocean(shape=(12, 16, 18), step="1D", seed=1).drop_vars("truth")
+    return series()
+
+
+@functools.cache
+def through_the_door(name: str) -> xr.Dataset:
+    """The series as `fill` fills it, once for all tests."""
+    return sstfill.fill(series(), name, score=False)
 
 
 def _keywords(function: object) -> dict[str, object]:
     found = list(inspect.signature(function).parameters.values())[1:]
-    assert {p.kind for p in found} <= {inspect.Parameter.KEYWORD_ONLY}
+    assert {p.kind for p in found if p.name != "model"} <= {inspect.Parameter.KEYWORD_ONLY}
     return {p.name: p.default for p in found}
 
 
@@ -53,8 +67,9 @@ def test_method_passes_on_every_option(name: str, accessor: type, monkeypatch: p
              "return_modes": True, "seed": 17, "sample": 5000, "harmonics": 1, "limit": 4.5,
              "space": False, "methods": ("interpolate", "dineof"), "blend": False, "budget": 60.0,
              "share": 0.3, "length": 40.0, "time_scale": 2.5, "noise": 0.03, "covariance": "gauss",
-             "first_guess": "mean", "flow": (0.1, 0.2), "neighbours": 21, "device": "auto", "patch": 3,
-             "levels": 2, "iterations": 4, "sweeps": 1, "remove_mean": False, "sharp": True}  # fmt: skip
+             "first_guess": "mean", "flow": (0.1, 0.2), "neighbours": 21, "device": "cuda", "patch": 3,
+             "levels": 2, "iterations": 4, "sweeps": 1, "remove_mean": False, "sharp": True,
+             "model": Path(__file__).parent, "samples": 16, "adapt": False}  # fmt: skip
     fields = {f.name: f.default for f in dataclasses.fields(sstfill.METHODS[name])}
     given = {k: other[k] for k in fields}
     assert all(given[k] != fields[k] for k in fields)
@@ -82,6 +97,50 @@ def test_modes_take_the_options_of_dineof(accessor: type) -> None:
     assert _keywords(accessor.dineof_modes) == wanted | door
 
 
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_the_model_of_gan_may_be_positional(accessor: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods: list[object] = []
+    monkeypatch.setattr("sstfill.accessor.fill", lambda data, method, **how: methods.append(method))
+    monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
+    accessor(object()).gan(Path(__file__).parent, score=False)
+    accessor(object()).gan(sstfill.Gan(model=Path(__file__).parent), score=False)
+    assert methods == [sstfill.Gan(model=Path(__file__).parent)] * 2
+
+
+def _trainings() -> tuple[dict[str, object], dict[str, object]]:
+    """Defaults of `TrainOptions`, and of `sstfill.train` but for its data and options."""
+    options = {f.name: f.default for f in dataclasses.fields(TrainOptions)}
+    found = list(inspect.signature(sstfill.train).parameters.values())[2:]
+    return options, {p.name: p.default for p in found}
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_train_takes_the_options_of_training(accessor: type) -> None:
+    options, function = _trainings()
+    mine = _keywords(accessor.train)
+    assert set(function) - set(mine) == ({"variable"} if accessor is DataArrayGapfill else set())
+    assert set(mine) <= set(options) | set(function)
+    assert {"network", "objective", "epochs", "samples", "frames", "size", "device", "seed"} <= set(mine)
+    assert mine == {name: (options | function)[name] for name in mine}
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_train_passes_on_every_option(accessor: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = {"objective": "adversarial", "network": "paper", "epochs": 3, "samples": 7, "frames": 5, "size": 40,
+           "batch": 2, "base": 3, "learning_rate": 0.5, "patience": 9, "precision": "bfloat16", "device": "cuda",
+           "seed": 17}  # fmt: skip
+    options, function = _trainings()
+    mine = _keywords(accessor.train)
+    assert set(how) == set(mine) & set(options)
+    assert all(how[name] != options[name] for name in how)
+    given = {name: object() for name in set(mine) & set(function)}
+    seen: dict[str, object] = {}
+    monkeypatch.setattr("sstfill.accessor.train", lambda data, options, **rest: seen.update(rest, all=(data, options)))
+    data = object()
+    accessor(data).train(**(given | how))
+    assert seen == given | {"all": (data, TrainOptions(**how))}
+
+
 def test_score_and_plot_follow_their_functions() -> None:
     for mine, theirs in ((DatasetGapfill.score, sstfill.score), (DatasetGapfill.plot, sstfill.plot.maps)):
         expected = list(inspect.signature(theirs).parameters.values())[1:]
@@ -97,13 +156,15 @@ def test_docstrings_explain_every_parameter(accessor: type) -> None:
     for name, function in inspect.getmembers(accessor, inspect.isfunction):
         if name.startswith("_"):
             continue
-        assert set(parameters(function)) == set(inspect.signature(function).parameters) - {"self"}, name
+        said = parameters(function)
+        assert set(said) == set(inspect.signature(function).parameters) - {"self"}, name
+        assert all(said.values()), name
 
 
 @pytest.mark.parametrize("name", sorted(sstfill.METHODS))
 def test_dataset_in_dataset_out(name: str, sea_and_clouds: xr.Dataset) -> None:
     filled = getattr(sea_and_clouds.gapfill, name)(score=False)
-    expected = sstfill.fill(sea_and_clouds, name, score=False)
+    expected = through_the_door(name)
     xr.testing.assert_identical(filled.drop_attrs(), expected.drop_attrs())
     assert filled.sst.attrs == expected.sst.attrs
     assert {"sst", "sst_error", "sst_source"} <= set(filled.data_vars)
@@ -113,7 +174,7 @@ def test_dataset_in_dataset_out(name: str, sea_and_clouds: xr.Dataset) -> None:
 def test_array_in_array_out(name: str, sea_and_clouds: xr.Dataset) -> None:
     da = sea_and_clouds["sst"]
     filled = getattr(da.gapfill, name)(score=False, sea=sea_and_clouds.sea)
-    expected = getattr(sea_and_clouds.gapfill, name)(score=False)["sst"]
+    expected = through_the_door(name)["sst"]
     assert isinstance(filled, xr.DataArray)
     np.testing.assert_array_equal(filled.values, expected.values)
     assert filled.name == "sst"

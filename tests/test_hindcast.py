@@ -14,7 +14,6 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import ndtri
 
 from sstfill import gaps, hindcast
 from sstfill.errors import InputError
@@ -163,43 +162,3 @@ def test_what_cannot_be_scored_is_said_in_the_log(case, caplog):
     with caplog.at_level(logging.WARNING):
         assert judge(Spy(fails=case == "the method"), obs, xr.ones_like(obs[0], dtype=bool), 0) == {}
     assert "no withheld-cloud score: " in caplog.text
-
-
-# --- the scale of the error
-
-
-def coverages(z: np.ndarray, scale: float) -> np.ndarray:
-    return np.array([float(np.mean(z <= scale * ndtri((1 + level) / 2))) for level in hindcast.LEVELS])
-
-
-@given(factor=st.floats(1e-3, 1e3), seed=st.integers(0, 5))
-@settings(max_examples=20, deadline=None)
-def test_scale_of_gaussian_errors_is_their_size(factor, seed):
-    z = factor * np.abs(np.random.default_rng(seed).normal(size=20_000))
-    assert hindcast.error_scale(z) == pytest.approx(factor, rel=0.03)
-
-
-def test_heavy_tails_are_shared_out():
-    """Of no scale all intervals hold; this one misses by less, all in all, than the one that makes 68 % hold."""
-    z = np.abs(np.random.default_rng(0).standard_t(2, 50_000))
-    scale, levels = hindcast.error_scale(z), np.array(hindcast.LEVELS)
-    missed = {
-        s: np.square(coverages(z, s) - levels).sum()
-        for s in (scale, np.quantile(z, 0.6827), 0.97 * scale, 1.03 * scale)
-    }
-    assert min(missed, key=missed.get) == scale > np.quantile(z, 0.6827)
-
-
-@pytest.mark.parametrize(("z", "scale"), [([], 1.0), ([np.inf], 1.0), ([0.0, 0.0], 1e-6), ([1e30], 1e6), ([2.0], 2.0)])
-def test_scale_of_odd_errors(z, scale):
-    assert hindcast.error_scale(np.array(z)) == pytest.approx(scale)
-
-
-def test_gathered_pixels_come_in_one_order_whatever_the_chunks():
-    obs = cloudy()
-    hidden = hindcast.hide(obs, wet(obs), 0, 0.1)
-    whole = hindcast.gather(hidden, obs)
-    for chunks in ({"time": 3}, {"time": 7, "lat": 3, "lon": 4}):
-        for one, other in zip(whole, hindcast.gather(hidden, obs.chunk(chunks)), strict=True):
-            np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(whole[0], obs.values[hidden.values])

@@ -16,7 +16,8 @@ from sstfill.docstrings import parameters, summary
 
 PUBLIC = {
     *("fill", "score", "Scorecard", "METHODS", "Method", "__version__"),
-    *("Auto", "BayesEof", "Climatology", "Dineof", "Interpolate", "Oi", "PatchMatch"),
+    *("train", "TrainOptions", "Checkpoint"),
+    *("Auto", "BayesEof", "Climatology", "Dineof", "Gan", "Interpolate", "Oi", "PatchMatch"),
     *("DatasetGapfill", "DataArrayGapfill"),
     *("SstfillError", "InputError", "OptionError", "ReadError", "WriteError"),
     *(
@@ -28,13 +29,14 @@ PUBLIC = {
         "io",
         "methods",
         "metrics",
+        "occlusion",
         "plot",
         "progress",
         "sea",
         "synthetic",
     ),
 }
-HEAVY = ("torch", "numba", "cartopy", "matplotlib", "pydantic", "tqdm", "netCDF4", "zarr", "sstfill.cli")
+HEAVY = ("torch", "safetensors", "numba", "cartopy", "matplotlib", "pydantic", "tqdm", "netCDF4", "zarr", "sstfill.cli")
 
 
 def test_public_names() -> None:
@@ -61,7 +63,14 @@ def test_importing_registers_the_accessors() -> None:
     assert isinstance(xr.DataArray(1.0).gapfill, sstfill.DataArrayGapfill)
 
 
-@pytest.mark.parametrize("module", ["sstfill", "sstfill.plot"])
+def test_train_is_the_function() -> None:
+    from sstfill.training.train import train
+
+    assert sstfill.train is train
+    assert isinstance(importlib.import_module("sstfill.training.train"), types.ModuleType)
+
+
+@pytest.mark.parametrize("module", ["sstfill", "sstfill.plot", "sstfill.training.train", "sstfill.training.recipe"])
 def test_import_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -92,11 +101,10 @@ def test_parameters_of_a_docstring() -> None:
     assert parameters(types.SimpleNamespace(__doc__=None)) == {}
 
 
-@pytest.mark.parametrize("name", sorted(sstfill.METHODS))
-def test_every_option_of_every_method_is_explained(name: str) -> None:
+@pytest.mark.parametrize("cls", [*sstfill.METHODS.values(), sstfill.TrainOptions], ids=lambda cls: cls.__name__)
+def test_every_option_is_explained(cls: type) -> None:
     import dataclasses
 
-    cls = sstfill.METHODS[name]
     said = parameters(cls)
     assert set(said) == {f.name for f in dataclasses.fields(cls)}
     assert all(said.values())

@@ -7,13 +7,14 @@ import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from sstfill import gaps
 from sstfill.answers import Answers, gather
+from sstfill.calibration import StratifiedScale, standardised
 from sstfill.checkpoint import Checkpoint
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError
@@ -22,9 +23,9 @@ from sstfill.methods.gan_compact import corrected
 from sstfill.methods.gan_network import VIEWS, Networks
 from sstfill.methods.gan_paper import completed
 from sstfill.methods.oi_engine import resolved
-from sstfill.mixing import combined
+from sstfill.mixing import combined, rescaled
 from sstfill.nearness import reach
-from sstfill.trials import Recipe, Trials, Verdict
+from sstfill.trials import Recipe, Trials
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent.parent / "models" / "compact"
@@ -32,6 +33,15 @@ SHIPPED = Path(__file__).parent.parent / "models" / "compact"
 SHARE = 0.2
 """Part of the observed pixels withheld to weigh the network against its first guesses, and to scale its error."""
 Columns = dict[str, xr.Dataset]
+
+
+class Weighed(NamedTuple):
+    """What withheld clouds say of a network and its first guesses: which to mix, how to scale the error, and why."""
+
+    names: list[str]
+    recipe: Recipe
+    strata: StratifiedScale
+    why: str
 
 
 @register
@@ -53,7 +63,7 @@ class Gan:
         sign; their spread adds to the expected error.
     adapt
         Withhold clouds (a fifth of what is observed), and where first guesses do better there than the network, mix
-        them in by distance to data; scale the error to hold there. Doubles the time.
+        them in by distance to data; scale the error to hold there, near data and far from them. Doubles the time.
     device
         Where the network runs: "cpu", "cuda", or "auto": a GPU if there is one.
     seed
@@ -73,7 +83,7 @@ class Gan:
     largest: ClassVar[int] = 0  # `Auto` and ``score(methods="all")`` take it only where it is named
     __pydantic_config__: ClassVar[Any] = {"arbitrary_types_allowed": True}
 
-    model: str | Path | Checkpoint | None = None
+    model: str | Path | Checkpoint | Gan | None = None
     samples: int = 1
     adapt: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -85,6 +95,10 @@ class Gan:
         if not isinstance(self.model, str | Path | Checkpoint | None):
             raise OptionError(f"model is a {type(self.model).__name__}; give a checkpoint's directory, or what train() "
                               "returned")  # fmt: skip
+        if isinstance(self.model, str | Path) and not Path(self.model).exists():
+            raise OptionError(
+                f"model={str(self.model)!r}: there is no such folder; give one that a checkpoint was saved in"
+            )
         check_number("samples", self.samples, 1, VIEWS, whole=True)
         if not isinstance(self.adapt, bool):
             raise OptionError(f"adapt={self.adapt!r} must be True or False")
@@ -96,37 +110,46 @@ class Gan:
         """The weights, and what they were trained on; `ReadError` if they cannot be read."""
         if isinstance(self.model, Checkpoint):
             return self.model
-        return _loaded(str(self.model) if self.model is not None else str(SHIPPED), _changed(self.model or SHIPPED))
+        folder = SHIPPED if self.model is None else Path(str(self.model))
+        return _loaded(folder, _changed(folder))
+
+    def _repr_html_(self) -> str:
+        return self.checkpoint._repr_html_()
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         networks = Networks(self.checkpoint, resolved(self.device), self.samples)
-        verdict = self._verdict(obs, sea, networks) if self.adapt else None
+        weighed = self._weighed(obs, sea, networks) if self.adapt else None
         columns = _columns(obs, sea, networks, self.seed)
-        for concern in columns["gan"].attrs.pop("concerns", ()):
-            log.warning("%s", concern)
         account: dict[str, Any] = {"model": networks.checkpoint.fingerprint}
-        if verdict is None:
-            return columns["gan"].drop_attrs(deep=False).assign_attrs(account)
-        used = verdict.recipe.weights.used
-        names = [list(columns)[k] for k in used]
-        recipe = Recipe(verdict.recipe.weights.among(used), verdict.recipe.scale[:, used])
-        found = combined(recipe, [columns[n] for n in names], obs)
-        return found.drop_attrs(deep=False).assign_attrs(account | {"mixed": names, "why": verdict.why})
+        if concern := columns["gan"].attrs["concern"]:
+            account["concern"] = concern
+            log.warning("%s", concern)
+        found = columns["gan"]
+        if weighed is not None:
+            stated = _stated(columns)
+            found = combined(weighed.recipe, [stated[n] for n in weighed.names], obs)
+            found = rescaled(found, weighed.strata, obs)
+            account |= {"mixed": weighed.names, "why": weighed.why}
+        found = found.chunk(obs.chunksizes) if obs.chunks else found
+        return found.drop_attrs(deep=False).assign_attrs(account)
 
-    def _verdict(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> Verdict | None:
-        """Withhold clouds; find what to mix the network with, and how to scale its error; None where there are none."""
+    def _weighed(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> Weighed | None:
+        """Withhold clouds, fill them, compare; None where there are none to withhold."""
         try:
             hidden = gaps.transplant_clouds(obs, sea, share=SHARE, seed=_own(self.seed))
         except InputError as reason:
             log.info("the network is not weighed against its first guesses: %s", reason)
             return None
         seen = obs.where(~hidden)
-        answers = {n: _answers(hidden, obs, found) for n, found in _columns(seen, sea, networks, self.seed).items()}
-        distance, lag, *_ = gather(hidden, *reach(seen))
-        verdict = Trials.of(answers, 1, distance, lag).verdict(True)
-        log.info("%s", verdict.why)
-        return verdict
+        trials = _tried(hidden, obs, _stated(_columns(seen, sea, networks, self.seed)), reach(seen))
+        recipe, fair, why = trials.verdict(True)
+        z = standardised(fair.mean - fair.truth, fair.sigma)
+        strata = StratifiedScale.fit(z, fair.image, trials.distance, trials.lag)
+        used = recipe.weights.used
+        log.info("%s", why)
+        lean = Recipe(recipe.weights.among(used), recipe.scale[:, used])
+        return Weighed([trials.names[k] for k in used], lean, strata, why)
 
 
 def _columns(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int) -> Columns:
@@ -134,9 +157,24 @@ def _columns(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int
     return (corrected if networks.corrects else completed)(obs, sea, networks, seed)
 
 
-def _answers(hidden: xr.DataArray, obs: xr.DataArray, found: xr.Dataset) -> Answers:
-    error = found["error"] if "error" in found else xr.full_like(obs, np.nan, dtype=np.float32)
-    return Answers(*gather(hidden, obs, found["mean"].transpose(*obs.dims), error.transpose(*obs.dims)))
+def _stated(columns: Columns) -> Columns:
+    """Where none states an error, one that is the same everywhere, for withheld clouds to scale."""
+    if any("error" in found for found in columns.values()):
+        return columns
+    return {n: found.assign(error=xr.ones_like(found["mean"], dtype=np.float32)) for n, found in columns.items()}
+
+
+def _tried(
+    hidden: xr.DataArray, obs: xr.DataArray, columns: Columns, near: tuple[xr.DataArray, xr.DataArray]
+) -> Trials:
+    """What each fill says of the hidden pixels, and how far these are from data; lazy fields in one go."""
+    unknown = xr.full_like(obs, np.nan, dtype=np.float32)
+    errors = [found.get("error", unknown) for found in columns.values()]
+    means = [found["mean"] for found in columns.values()]
+    truth, distance, lag, *said, image, layer = gather(hidden, obs, *near, *errors, *means[::-1])
+    pairs = zip(columns, said[: len(errors)], said[len(errors) :][::-1], strict=True)
+    answers = {name: Answers(truth, mean, sigma, image, layer) for name, sigma, mean in pairs}
+    return Trials.of(answers, 1, distance, lag)
 
 
 def _own(seed: int) -> int:
@@ -144,11 +182,11 @@ def _own(seed: int) -> int:
     return int(np.random.SeedSequence([seed, 3]).generate_state(1)[0])
 
 
-def _changed(path: str | Path | Checkpoint) -> float:
-    config = Path(str(path)) / "config.json"
+def _changed(folder: Path) -> float:
+    config = folder / "config.json"
     return config.stat().st_mtime if config.is_file() else 0.0
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: str, changed: float) -> Checkpoint:
-    return Checkpoint.load(path)
+def _loaded(folder: Path, changed: float) -> Checkpoint:
+    return Checkpoint.load(folder)

@@ -4,37 +4,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.methods.gan_limits import concerns
+from sstfill.methods.bayes_eof import BayesEof
+from sstfill.methods.gan_layout import laid_out
+from sstfill.methods.gan_limits import concern
 from sstfill.methods.gan_network import Networks
 from sstfill.methods.guesses import CHANNELS, FIELDS, SIGNED, Guesses, channels, unit
-from sstfill.patches import Patch, PatchGrid, map_patches
+from sstfill.patches import PatchGrid, map_patches
 
 GRID = PatchGrid(core=(64, 128, 128), overlap=(8, 16, 16), halo=(4, 8, 8))
 """Large patches: the halo and the overlap cost less than a twofold of the pixels."""
-LOG_RATIO = 4.0
-"""The network's error is at most so many e-foldings from the first guess's."""
 
 
 def corrected(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int) -> dict[str, xr.Dataset]:
-    """Fill `obs` by the network (``gan``) and by its first guesses, each with ``mean`` and maybe ``error``."""
+    """Fill `obs` by the network (``gan``) and by its first guesses, each with ``mean`` and ``error``.
+
+    Where EOFs or the interpolation cannot tell, optimal interpolation stands in.
+    """
+    obs = laid_out(obs, GRID)
     guesses = Guesses.of(obs, sea, seed=seed)
-    fields = [guesses.fields[name] for name in FIELDS]
+    fields = guesses.fields
     dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
     job = Correction(networks, guesses.lean())
-    found = map_patches(job, obs, sea, *fields, grid=GRID, outputs=dtypes)
-    found.attrs["concerns"] = concerns(networks.checkpoint, obs, guesses.traits)
-    oi, oi_error, eof, eof_error, interpolated = fields
-    return {
-        "gan": found,
-        "oi": xr.Dataset({"mean": oi, "error": oi_error}),
-        "eof": xr.Dataset({"mean": eof, "error": eof_error}),
-        "interpolated": xr.Dataset({"mean": interpolated}),
-    }
+    found = map_patches(job, obs, sea, *(fields[name] for name in FIELDS), grid=GRID, outputs=dtypes)
+    found.attrs["concern"] = concern(networks.checkpoint, obs, guesses.traits)
+    names = ["oi", "eof", "interpolated"] if obs.sizes["time"] >= BayesEof.min_times else ["oi", "interpolated"]
+    guessed = {n: xr.Dataset({"mean": fields[n], "error": fields[f"{n}_error"]}) for n in names}
+    return {"gan": found} | {n: guess.fillna(guessed["oi"]) for n, guess in guessed.items()}
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,16 @@ class Correction:
     networks: Networks
     guesses: Guesses
 
-    def __call__(self, obs: NDArray, sea: NDArray, *fields: NDArray | Patch) -> tuple[NDArray, NDArray]:
-        """Mean and error of the pixels inside a patch, ``(time, y, x)``."""
-        *arrays, patch = fields
-        assert isinstance(patch, Patch)
-        named = dict(zip(FIELDS, arrays, strict=True))
+    def __call__(self, obs: NDArray, sea: NDArray, *guessed: Any) -> tuple[NDArray, NDArray]:
+        """Mean and error of the pixels inside a patch, ``(time, y, x)``; `guessed` are `FIELDS`, then the patch."""
+        *fields, patch = guessed
+        named: dict[str, NDArray] = dict(zip(FIELDS, fields, strict=True))
         level, scatter = self.guesses.within(patch)
-        seen = channels(obs, sea, named, level, scatter, self.guesses.traits)
-        correction, log_ratio = self.networks.correct(seen, np.isin(CHANNELS, SIGNED))
-        error = unit(named["oi_error"], scatter)
-        mean = np.where(np.isfinite(obs), obs, named["oi"] + error * correction)
-        sigma = error * np.exp(np.clip(log_ratio, -LOG_RATIO, LOG_RATIO)) * np.sqrt(2)  # of a Laplace scale
+        gap = np.isnan(obs) & sea.astype(bool)
+        mean, sigma = np.where(np.isnan(obs), named["oi"], obs), unit(named["oi_error"], scatter)
+        if gap[patch.within].any():
+            seen = channels(obs, sea, named, level, scatter, self.guesses.traits)
+            correction, log_ratio = self.networks.correct(seen, np.isin(CHANNELS, SIGNED))
+            ratio = np.exp(log_ratio) * np.sqrt(2)  # of a Laplace scale
+            mean, sigma = np.where(gap, mean + sigma * correction, mean), np.where(gap, sigma * ratio, sigma)
         return mean[patch.within], np.where(np.isfinite(mean), sigma, np.nan)[patch.within]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ from sstfill.checkpoint import Checkpoint
 
 VIEWS = 16
 """A patch turned four ways, mirrored or not, with anomalies of either sign."""
+LOG_RATIO = 4.0
+"""The network's error is at most so many e-foldings from the first guess's."""
 _KEPT: dict[tuple[str, str], Any] = {}
 """Networks by fingerprint and device, one of each in a process."""
+_BUILDING = Lock()
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,12 @@ class Networks:
     def network(self) -> Any:
         """Return the network, in evaluation mode on its device."""
         key = (self.checkpoint.fingerprint, self.device)
-        if key not in _KEPT:
-            if len(_KEPT) > 3:
-                _KEPT.clear()
-            _KEPT[key] = self.checkpoint.network().to(self.device)
-        return _KEPT[key]
+        with _BUILDING:
+            if key not in _KEPT:
+                if len(_KEPT) > 3:
+                    _KEPT.clear()
+                _KEPT[key] = self.checkpoint.network().to(self.device)
+            return _KEPT[key]
 
     def correct(self, channels: NDArray[np.float32], signed: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
         """Correction of the first guess and logarithm of the error, both over the guess's error, ``(time, y, x)``.
@@ -60,7 +65,7 @@ class Networks:
                 found = self.network()(torch.from_numpy(turned)[np.newaxis].to(self.device))
                 mean, log = (_back(part[0, 0].float().cpu().numpy(), turn) for part in found)
                 means.append(sign * mean)
-                logs.append(log)
+                logs.append(np.clip(log, -LOG_RATIO, LOG_RATIO))
         mean = np.mean(means, 0)
         variance = np.mean(np.exp(2 * np.asarray(logs)), 0) + np.var(means, 0)
         return mean, 0.5 * np.log(variance)

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.errors import InputError
-from sstfill.methods.gan_limits import concerns
+from sstfill.methods.gan_layout import laid_out
+from sstfill.methods.gan_limits import concern
 from sstfill.methods.gan_network import Networks
 from sstfill.patches import Patch, PatchGrid, map_patches
 from sstfill.scaling import Scaling
@@ -20,16 +20,14 @@ def completed(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: in
     """Fill `obs` by the network: ``gan``, with ``mean``, and as ``error`` the spread among several views."""
     config = networks.checkpoint.config
     frames, height, width = config["patch"]
-    if min(obs.shape[1:]) < 2:
-        raise InputError(f"images of {obs.shape[1]}x{obs.shape[2]} pixels; the network needs 2x2 or more")
     grid = PatchGrid(
         core=tuple(max(1, n // 2) for n in (frames, height, width)),
         overlap=tuple(n // 2 for n in (frames, height, width)),
     )
     job = Completion(networks, Scaling(**config["scaling"]))
     outputs = {"mean": obs.dtype} | ({"error": np.dtype(np.float32)} if networks.samples > 1 else {})
-    found = map_patches(job, obs, sea, grid=grid, outputs=outputs)
-    found.attrs["concerns"] = concerns(networks.checkpoint, obs)
+    found = map_patches(job, laid_out(obs, grid), sea, grid=grid, outputs=outputs)
+    found.attrs["concern"] = concern(networks.checkpoint, obs)
     return {"gan": found}
 
 
@@ -42,15 +40,21 @@ class Completion:
 
     def __call__(self, obs: NDArray, sea: NDArray, patch: Patch) -> tuple[NDArray, ...]:
         """Mean (and spread among views) of the pixels inside a patch, ``(time, y, x)``."""
-        observed = np.isfinite(obs) & sea.astype(bool)
-        scaled = np.where(observed, self.scaling.apply(obs), 0.0).astype(np.float32)
-        short = max(0, 2 - min(obs.shape[1:]))
-        room = ((0, 0), (0, short), (0, short))
-        estimate, spread = (
-            part[:, : obs.shape[1], : obs.shape[2]]
-            for part in self.networks.complete(np.pad(scaled, room), np.pad(observed, room))
-        )
-        mean = np.where(np.isfinite(obs), obs, self.scaling.invert(estimate))
-        error = np.abs(self.scaling.invert(estimate + spread) - self.scaling.invert(estimate))
+        gap = np.isnan(obs) & sea.astype(bool)
+        mean, error = obs, np.full(obs.shape, np.nan, np.float32)
+        if gap[patch.within].any():
+            estimate, spread = self._estimated(obs, np.isfinite(obs) & sea.astype(bool))
+            filled = self.scaling.invert(estimate)
+            mean = np.where(gap, filled, obs)
+            error = np.where(gap, np.abs(self.scaling.invert(estimate + spread) - filled), np.nan)
         answers = (mean[patch.within], error[patch.within])
         return answers if self.networks.samples > 1 else answers[:1]
+
+    def _estimated(self, obs: NDArray, observed: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+        """What the network says, scaled, and the spread among views; a row or column of pixels gets another one."""
+        scaled = self.scaling.apply(np.where(observed, obs, np.nan))
+        _, height, width = obs.shape
+        room = ((0, 0), (0, max(0, 2 - height)), (0, max(0, 2 - width)))
+        values = np.pad(np.where(observed, scaled, 0.0).astype(np.float32), room)
+        estimate, spread = self.networks.complete(values, np.pad(observed, room))
+        return estimate[:, :height, :width], spread[:, :height, :width]

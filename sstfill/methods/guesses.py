@@ -46,7 +46,7 @@ class Guesses:
     Attributes
     ----------
     fields
-        ``oi``, ``oi_error``, ``eof``, ``eof_error`` and ``interpolated``, each ``(time, y, x)`` in the field's units.
+        `FIELDS`, which the network sees, and ``interpolated_error``; each ``(time, y, x)`` in the field's units.
     about
         What anomalies are taken about, and their scatter.
     traits
@@ -59,15 +59,21 @@ class Guesses:
 
     @classmethod
     def of(cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> Guesses:
-        """Fill `obs` (time, y, x) by each; EOFs are left out (NaN) where there are too few images."""
+        """Fill `obs` (time, y, x) by each; EOFs are left out (NaN) where there are too few images.
+
+        Where optimal interpolation cannot tell (a pixel without coordinates), EOFs or else the interpolation stand in.
+        """
         oi = Oi(seed=seed).analyse(obs, sea)
-        fields = {"oi": oi.found["mean"], "oi_error": oi.found["error"]}
+        interpolated = Interpolate().reconstruct(obs, sea)
         if obs.sizes["time"] >= BayesEof.min_times:
             eof = BayesEof(seed=seed).reconstruct(obs, sea)
-            fields |= {"eof": eof["mean"], "eof_error": eof["error"]}
         else:
-            fields |= dict.fromkeys(("eof", "eof_error"), xr.full_like(obs, np.nan))
-        fields["interpolated"] = Interpolate().reconstruct(obs, sea)["mean"]
+            eof = xr.Dataset(dict.fromkeys(("mean", "error"), xr.full_like(obs, np.nan)))
+        guess = oi.found.fillna(eof).fillna(interpolated)
+        fields = {
+            "oi": guess["mean"], "oi_error": guess["error"], "eof": eof["mean"], "eof_error": eof["error"],
+            "interpolated": interpolated["mean"], "interpolated_error": interpolated["error"],
+        }  # fmt: skip
         bare = {name: field.transpose(*obs.dims).drop_attrs() for name, field in fields.items()}
         return cls(xr.Dataset(bare), oi.guesses[0], _traits(oi, obs))
 
