@@ -17,8 +17,11 @@ import xarray as xr
 import sstfill
 from sstfill.cli import main, source
 from sstfill.cli.options import flag
+from sstfill.nn import registry
 from sstfill.progress import track
 from sstfill.synthetic import ocean
+from sstfill.training.oceans import Oceans
+from sstfill.training.recipe import ArchiveOptions
 
 PNG = b"\x89PNG"
 
@@ -189,6 +192,133 @@ class TestFill:
         out, err = capsys.readouterr()
         assert err.startswith("sstfill: warning: no withheld-cloud score: ")
         assert "score" not in out
+
+
+TINY = "--frames 2 --size 12 --samples 2 --epochs 1 --device cpu"
+
+
+class TestTrain:
+    def test_an_archive_then_fill(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sstfill.training.archive_source.VALIDATED", 1)
+        out = run(f"train in.nc --out model --clips 2 {TINY}", capsys)
+        config = json.loads((folder / "model" / "config.json").read_text())
+        assert out.startswith("Checkpoint(compact, ")
+        for words in ("all 1 epochs done; best epoch 1", f"withheld MAE {config['scores']['withheld_mae']:.4g} (scaled",
+                      "written to model in"):  # fmt: skip
+            assert words in out
+        assert config["trained"]["options"]["frames"] == 2 and len(list(folder.rglob("clips/*/training/*.npz"))) == 2
+        run("fill in.nc --out out.nc --method gan --model model --no-adapt --no-score", capsys)
+        said = json.loads(opened("out.nc").sst.attrs["sstfill_method"])
+        assert said["diagnostics"]["model"] == config["weights_sha256"][:12]
+        assert not (opened("out.nc").sst_source == 2).any()
+
+    def test_resume(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = f"train in.nc --out model --network paper --base 1 {TINY}"
+        run(line, capsys)
+        assert "model holds a training already; give resume=True" in fails(line, capsys)
+        out = run(f"{line} --resume", capsys)
+        assert "all 1 epochs done" in out
+        assert "was saved with base=1 (now 2)" in fails(f"{line} --resume --base 2", capsys)
+
+    def test_a_recipe_and_options_that_go_before_it(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (folder / "own.toml").write_text(
+            '[archive]\nclouds = "raindrops"\n[train]\nnetwork = "static"\nbase = 4\nobjective = "withheld"\n'
+        )
+        run(f"train in.nc --out model --recipe own.toml --base 1 --clouds remove-pixel {TINY}", capsys)
+        config = json.loads((folder / "model" / "config.json").read_text())
+        assert config["network"] == {"name": "static", "options": {"base": 1}}
+        assert config["occlusion"] == "remove-pixel"
+        assert config["trained"]["options"]["learning_rate"] is None
+
+    def test_synthetic_oceans(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[object] = []
+
+        def trained(*args: object, **how: object) -> sstfill.Gan:
+            asked.append((args, how))
+            return sstfill.Gan(model=sstfill.Checkpoint(
+                {"network": {"name": "static", "options": {"base": 1}}, "trained": {"stopped": "done", "best_epoch": 2},
+                 "scores": {"withheld_mae": 0.5, "withheld_bias": 0.1}},
+                registry.build("static", {"base": 1}).state_dict(),
+            ))  # fmt: skip
+
+        monkeypatch.setattr("sstfill.cli.training.train_on_oceans", trained)
+        (folder / "own.toml").write_text("[oceans]\ntraining = 7\n")
+        assert "done; best epoch 2" in run("train --out model --recipe own.toml --epochs 3 --resume", capsys)
+        assert asked == [((sstfill.TrainOptions(epochs=3), Oceans(training=7), "model"), {"resume": True})]
+
+    def test_sea_and_quality_reach_the_training(
+        self, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        quality = xr.full_like(seen.sst, 5, dtype="int8").drop_attrs()
+        quality[:, 3:6] = 2
+        wet = seen.sea.where(seen.lat < seen.lat.mean(), 0).astype("int8").drop_attrs()
+        sstfill.io.write(seen.drop_vars("sea").assign(quality_level=quality), "q.nc")
+        sstfill.io.write(xr.Dataset({"wet": wet}), "wet.nc")
+        monkeypatch.setattr("sstfill.cli.training.train", _stop)
+        with pytest.raises(StoppedError) as stopped:
+            run("train q.nc --out model --sea wet.nc --quality-level 4 --truth none --variable sst", capsys)
+        (ds, options), how = stopped.value.args
+        assert not ds.sst[:, 3:6].notnull().any()
+        assert options == sstfill.TrainOptions()
+        assert how.pop("sea").equals(wet)
+        assert how == {"out": "model", "resume": False, "variable": "sst", "clouds": "own", "truth": None,
+                       "start": "shipped", "clips": 40, "log_scaled": False}  # fmt: skip
+
+    def test_help_lists_every_option(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as left:
+            main(["train", "--help"])
+        assert left.value.code == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        for field in (*dataclasses.fields(sstfill.TrainOptions), *dataclasses.fields(ArchiveOptions)):
+            assert f" {flag(field.name)}" in shown
+        for words in ("--network compact|paper|static|recurrent", "--device auto|cpu|cuda", "--log-scaled, --no-log-",
+                      "--schedule constant|cosine|decay", "Images of a sequence (default: 24)", "no D_s", "--resume",
+                      "(default: shipped)", "needless where the recipe trains on synthetic oceans"):  # fmt: skip
+            assert words in shown
+        with pytest.raises(SystemExit):
+            main(["--help"])
+        assert "train a network on an archive" in " ".join(capsys.readouterr().out.split())
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ("", "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table"),
+            ("in.nc --epoch 3", "no option of train '--epoch'; did you mean '--epochs'? Choose from"),
+            ("in.nc --recipe no.toml", "no recipe can be read from no.toml"),
+            ("in.nc --recipe both.toml", "both.toml has both [archive] and [oceans]; keep one"),
+            ("in.nc --recipe wrong.toml", "no option of TrainOptions 'epoch'; did you mean 'epochs'? Choose from net"),
+            ("in.nc --recipe oceans.toml", "oceans.toml trains on synthetic oceans; leave out in.nc, or [oceans]"),
+            ("--recipe oceans.toml --clips 3", "--clips is for an archive, and oceans.toml trains on synthetic oceans"),
+            ("--recipe oceans.toml --network paper", "network='paper', and on oceans network is 'compact'"),
+            ("in.nc --network big", "network='big': input should be 'compact', 'paper', 'static' or 'recurrent'"),
+            ("in.nc --epochs many", "epochs='many'"),
+            ("in.nc --size 40", "size=40, and images have 16x18 pixels; give size=16"),
+            ("in.nc --frames 11", "12 images are too few to train and validate on sequences of 11; give frames=3 or"),
+            ("in.nc --clouds rain", "no measurement operator 'rain'; did you mean 'raindrops'?"),
+            ("in.nc --variable chl", "no variable 'chl'"),
+            ("in.nc --objective paired --size 33", "objective='paired' needs the truth"),
+            ("in.nc --start nowhere", "nowhere"),
+            ("nowhere.nc", "cannot read nowhere.nc: no such file"),
+        ],
+    )
+    def test_mistakes(self, options: str, words: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (folder / "both.toml").write_text("[archive]\n[oceans]\n")
+        (folder / "wrong.toml").write_text("[train]\nepoch = 3\n")
+        (folder / "oceans.toml").write_text("[oceans]\n")
+        assert words in fails(f"train --out model {options}", capsys)
+        assert not (folder / "model" / "config.json").exists()
+
+
+class StoppedError(Exception):
+    """Tells what a call was given."""
+
+
+def _stop(*args: object, **how: object) -> None:
+    raise StoppedError(args, how)
 
 
 class TestMistakes:
@@ -408,7 +538,7 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.setattr("sstfill.cli.demo.SHAPE", (12, 20, 20))
     out = run(f"demo --out {tmp_path}", capsys)
     assert {p.name for p in tmp_path.iterdir()} == {"filled.nc", "filled.png"}
-    assert set(sstfill.METHODS) - {"auto", "patchmatch"} <= set(out.split())
+    assert set(sstfill.METHODS) - {"auto", "gan", "patchmatch"} <= set(out.split())
     filled = opened(tmp_path / "filled.nc")
     gap = filled.sst_source == 1
     rmse = float(np.sqrt(((filled.sst - filled.truth) ** 2).where(gap).mean()))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from sstfill.cli import benching, demo, filling, looking, scoring, training
+from sstfill.cli import benching, clouds, demo, filling, importing, looking, scoring, training
 from sstfill.cli.options import add_options, flag, own_fields
 from sstfill.errors import OptionError, unknown
 from sstfill.methods import METHODS, method_class
@@ -31,6 +31,12 @@ COMMANDS = {
     "score": Command("compare methods on observed pixels hidden from them", scoring.add_score, scoring.run_score),
     "info": Command("say what is seen of a file, and what would fail", looking.add_info, looking.run_info),
     "methods": Command("list the methods, or the options of one", looking.add_methods, looking.run_methods),
+    "import-granules": Command(
+        "bring daily level-3 files into one Zarr store", importing.add_import_granules, importing.run_import_granules
+    ),
+    "import-video": Command("bring video clips into a Zarr store", importing.add_import_video, importing.run_import_video),
+    "import-pycles": Command("import the clouds of a PyCLES run", clouds.add_import_pycles, clouds.run_import_pycles),
+    "clouds": Command("say what thresholds hide of a series of clouds", clouds.add_clouds, clouds.run_clouds),
     "dineof-modes": Command("write the EOF modes that DINEOF finds", filling.add_modes, filling.run_modes),
     "plot": Command("draw one date of a filled file", looking.add_plot, looking.run_plot),
     "bench": Command("run the paper's protocol on the data at hand", benching.add_bench, benching.run_bench),

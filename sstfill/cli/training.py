@@ -7,9 +7,9 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
-from sstfill import config
+from sstfill import config, training
 from sstfill.cli.options import PREFIX, flag, takes
 from sstfill.cli.source import add_input, sea, series
 from sstfill.docstrings import parameters
@@ -36,12 +36,19 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         group, own = parser.add_argument_group(title), parameters(cls)
         for field in dataclasses.fields(cls):
             words = own.get(field.name) or said.get(field.name, "")
-            text = f"{words.replace('`', '').replace('%', '%%')} (default: {field.default})".strip().lower()
+            plain = words.replace("`", "").replace("%", "%%").removesuffix(".")
+            text = f"{plain} (default: {str(field.default).lower()})".strip()
             common: dict[str, Any] = {"dest": prefix + field.name, "default": argparse.SUPPRESS, "help": text}
             if field.type in (bool, "bool"):
                 group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
             else:
-                group.add_argument(flag(field.name), metavar=takes(field), **common)
+                group.add_argument(flag(field.name), metavar=_metavar(field), **common)
+
+
+def _metavar(field: dataclasses.Field[Any]) -> str:
+    """Short form of what a field takes, the choices of a type that has a name."""
+    choices = get_args(getattr(training.options, str(field.type).removesuffix(" | None"), None))
+    return "|".join(choices) or takes(field)
 
 
 def run_train(args: argparse.Namespace) -> Iterator[str]:

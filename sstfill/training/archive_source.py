@@ -22,7 +22,7 @@ from sstfill.training.windows import Window, Windows, withheld
 VALIDATED = 8
 """Sequences to validate on."""
 TRIES = 20
-Masks = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]
+Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Part:
     windows: Windows
     clouds: Occlusion
 
+    def again(self, judged: bool, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Draw what occludes a completed sequence once more: nothing if it is not `judged`, or the truth is at hand."""
+        shape = self.windows.shape
+        return self.clouds.draw(shape, rng) if judged and self.windows.truth is None else np.ones(shape, bool)
+
 
 @dataclass(frozen=True)
 class PaperSource:
@@ -39,7 +44,7 @@ class PaperSource:
 
     Attributes
     ----------
-    training, validation
+    training, validated
         What they are drawn from.
     scaling
         From observed values of the training block.
@@ -47,6 +52,8 @@ class PaperSource:
         Sequences of an epoch.
     hidden
         Whether pixels are withheld from the network in training.
+    judged
+        Whether discriminators see the completed sequences, which are occluded once more for them.
     seed
         Of the validation.
     """
@@ -56,6 +63,7 @@ class PaperSource:
     scaling: Scaling
     samples: int
     hidden: bool
+    judged: bool
     seed: int
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
@@ -71,34 +79,36 @@ class PaperSource:
 
     def _sample(self, part: Part, hidden: bool, rng: np.random.Generator) -> Sample:
         window = part.windows.draw(rng)
-        observed, out, again = masks(window, part.clouds, hidden, rng)
-        field = window.obs if window.truth is None else window.truth
-        known = observed | out
-        values = np.where(known, self.scaling.apply(field.values), 0.0).astype(np.float32)
+        observed, out = masks(window, part, hidden, rng)
+        scaled = self.scaling.apply(known(window, observed, out))
+        values = np.nan_to_num(scaled).astype(np.float32)
+        again = part.again(self.judged, rng)
         sea = np.broadcast_to(window.sea.values.astype(bool), values.shape)
         nothing = np.zeros((0, *values.shape), np.float32)
         zeros = np.zeros_like(values)[np.newaxis]
         arrays = (*(a[np.newaxis] for a in (values, observed, out, again, sea)), nothing, zeros, zeros)
-        return Sample(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+        return Sample(*(torch.from_numpy(np.array(a, order="C")) for a in arrays))
 
 
-def masks(window: Window, clouds: Occlusion, hidden: bool, rng: np.random.Generator) -> Masks:
-    """What the network sees, what is withheld from it, and a mask to occlude the completed sequence with.
-
-    With the truth at hand, all that is not observed is withheld, and the completed sequence is not occluded again.
-    """
-    shape = window.obs.shape
-    seen = np.isfinite(window.obs.values)
+def masks(window: Window, part: Part, hidden: bool, rng: np.random.Generator) -> Masks:
+    """What the network sees, and what is withheld from it: with the truth at hand all that is not observed."""
+    seen, shape = np.isfinite(window.obs.values), part.windows.shape
     if window.truth is not None:
         wet = np.broadcast_to(window.sea.values.astype(bool), shape) & np.isfinite(window.truth.values)
-        observed = seen & wet if not seen[wet].all() else wet & clouds.draw(shape, rng)
-        return observed, wet & ~observed, np.ones(shape, bool)
+        observed = seen & wet if not seen[wet].all() else wet & part.clouds.draw(shape, rng)
+        return observed, wet & ~observed
     out = np.zeros(shape, bool)
     for _ in range(TRIES if hidden else 0):
-        out = withheld(seen, clouds.draw(shape, rng))
+        out = withheld(seen, part.clouds.draw(shape, rng))
         if out.any():
             break
-    return seen & ~out, out, clouds.draw(shape, rng)
+    return seen & ~out, out
+
+
+def known(window: Window, observed: NDArray[np.bool_], out: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """What the trainer knows: what was observed, and under the mask the truth where it is at hand; NaN elsewhere."""
+    hidden = window.obs if window.truth is None else window.truth
+    return np.where(observed, window.obs.values, np.where(out, hidden.values, np.nan))
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ class GuessedSource:
 
     Attributes
     ----------
-    training, validated, samples, seed
+    training, validated, samples, judged, seed
         As for `PaperSource`.
     clips
         Sequences to train on; each epoch turns and mirrors them anew.
@@ -119,6 +129,7 @@ class GuessedSource:
     validated: Part
     samples: int
     clips: int
+    judged: bool
     folder: Path
     seed: int
 
@@ -134,25 +145,20 @@ class GuessedSource:
         del number
         for k in rng.choice(self.clips, self.samples):
             own = np.random.default_rng(rng.integers(2**63))
-            yield self._given(bank.turned(self._arrays("training", int(k)), own), own)
+            found = bank.sample(bank.turned(self._arrays("training", int(k)), own))
+            again = np.ascontiguousarray(self.training.again(self.judged, own))
+            yield found._replace(again=torch.from_numpy(again)[np.newaxis])
 
     def validation(self) -> Iterator[Sample]:
-        """Give the same sequences each time."""
+        """Give the same sequences each time; the first time, all are worked out."""
+        self.prepare()
         for k in range(VALIDATED):
-            yield self._given(self._arrays("validation", k), np.random.default_rng([self.seed, 3, k]))
+            yield bank.sample(self._arrays("validation", k))
 
     def traits(self) -> list[list[float]]:
         """Range of each trait over the training sequences."""
         rows = np.array([self._arrays("training", k)["traits"] for k in range(self.clips)])
         return np.stack([rows.min(0), rows.max(0)], 1).tolist()
-
-    def _given(self, arrays: dict[str, NDArray], rng: np.random.Generator) -> Sample:
-        """Make a sample whose independent mask is of the training's clouds, or shows all where the truth is known."""
-        found = bank.sample(arrays)
-        if self.training.windows.truth is not None:
-            return found._replace(again=torch.ones_like(found.again))
-        again = self.training.clouds.draw(tuple(found.values.shape[1:]), rng)  # type: ignore[arg-type]
-        return found._replace(again=torch.from_numpy(np.ascontiguousarray(again))[np.newaxis])
 
     def _arrays(self, name: str, k: int) -> dict[str, NDArray]:
         file = self._file(name, k)
@@ -165,15 +171,14 @@ class GuessedSource:
         rng = np.random.default_rng([self.seed, 2, name == "training", k])
         for _ in range(TRIES):
             window = part.windows.draw(rng)
-            observed, out, _ = masks(window, part.clouds, True, rng)
+            observed, out = masks(window, part, True, rng)
             if observed.any() and out.any():
                 break
         else:
             raise InputError("clouds of other dates hide nothing of what is observed; name an operator as clouds=")
-        field = window.obs if window.truth is None else window.truth
-        obs = field.where(window.obs.copy(data=observed))
-        known = np.where(observed | out, field.values, np.nan)
-        bank.write(self._file(name, k), bank.worked_out(obs, known, window.sea, self.seed + k))
+        obs = window.obs.copy(data=np.where(observed, window.obs.values, np.nan))
+        arrays = bank.worked_out(obs, known(window, observed, out), window.sea, self.seed + k)
+        bank.write(self._file(name, k), arrays)
 
     def _file(self, name: str, k: int) -> Path:
         return self.folder / name / f"{k}.npz"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from sstfill.errors import ReadError
+from sstfill.io.atomic import atomic_path, fail
 from sstfill.methods.guesses import CHANNELS, FIELDS, SIGNED, Guesses, channels, unit
 from sstfill.scaling import SPREADS
 from sstfill.training.sample import Sample
@@ -50,17 +52,22 @@ def worked_out(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) 
 
 
 def write(file: Path, arrays: dict[str, NDArray]) -> None:
-    """Write a sequence, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.npz")
-    np.savez(part, allow_pickle=False, **arrays)  # type: ignore[arg-type]
-    part.replace(file)
+    """Write a sequence, whole or not at all; `WriteError` if it cannot be written."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(file.parent, error)
+    with atomic_path(file) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def read(file: Path) -> dict[str, NDArray]:
-    """Read a sequence."""
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
+    """Read a sequence; `ReadError` if it is damaged."""
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ReadError(f"{file} is damaged ({error}); remove it, and it is made anew") from error
 
 
 def turned(arrays: dict[str, NDArray], rng: np.random.Generator) -> dict[str, NDArray]:

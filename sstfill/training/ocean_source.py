@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,10 @@ class OceanSource:
     def prepare(self) -> None:
         """Make all sequences that are not there yet, on all cores."""
         numbers = [n for n in (*self._validation, *self._training) if not self._file(n).exists()]
+        if not numbers:
+            return
         make = partial(made, paper=self.oceans.paper, folder=self.folder)
-        with ProcessPoolExecutor(available_cores()) as pool:
+        with ProcessPoolExecutor(available_cores(), get_context("spawn")) as pool:
             for _ in track(pool.map(make, numbers), "oceans", len(numbers)):
                 pass
 
@@ -54,7 +57,8 @@ class OceanSource:
                 yield bank.sample(bank.turned(arrays, own))
 
     def validation(self) -> Iterator[Sample]:
-        """Give the oceans that are not trained on."""
+        """Give the oceans that are not trained on; the first time, all oceans are made."""
+        self.prepare()
         for ocean in self._validation:
             if arrays := self._arrays(ocean):
                 yield bank.sample(arrays)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,16 @@ from sstfill import config
 from sstfill.checkpoint import Checkpoint
 from sstfill.errors import OptionError
 from sstfill.methods.gan import Gan
-from sstfill.training.described import described
+from sstfill.training.described import described, save
 from sstfill.training.oceans import Oceans
 from sstfill.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from sstfill.training.ocean_source import OceanSource
+
+
+NEEDED = {"network": "compact", "objective": "withheld", "batch": 1}
+"""Options that are not open to choice."""
 
 
 def train_on_oceans(
@@ -40,22 +43,21 @@ def train_on_oceans(
     Raises
     ------
     OptionError
-        If the options are not for this.
+        If the options are not for this; and as for `sstfill.train`.
     """
-    if options.network != "compact" or options.adversarial or options.batch != 1:
-        raise OptionError("on oceans the compact network is trained: network='compact', objective='withheld', batch=1; "
-                          "give an archive for anything else")  # fmt: skip
+    for name, needed in NEEDED.items():
+        if (met := getattr(options, name)) != needed:
+            raise OptionError(f"{name}={met!r}, and on oceans {name} is {needed!r}; give an archive for anything else")
     from sstfill.training.loop import fit
     from sstfill.training.ocean_source import OceanSource
-    from sstfill.training.train import new_network
+    from sstfill.training.train import network_options, new_network
 
     source = OceanSource(oceans, Path(folder) if folder is not None else Path(out) / "oceans", options.samples)
-    source.prepare()
     fitted = fit(new_network(options), source, options, out=Path(out), resume=resume)
     about = {"data": {"oceans": config.options(oceans)}, "patch": _patch(source), "occlusion": "many kinds"}
-    told = described(fitted, replace(options, frames=1)) | about | {"traits": source.traits()}
+    told = described(fitted, options.network, network_options(options)) | about | {"traits": source.traits()}
     checkpoint = Checkpoint(told, fitted.network.state_dict())
-    checkpoint.save(out)
+    save(checkpoint, out)
     return Gan(model=checkpoint, device=options.device)
 
 

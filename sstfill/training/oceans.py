@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import xarray as xr
@@ -14,6 +14,7 @@ from sstfill import occlusion, synthetic
 from sstfill.checks import check_number, check_share
 
 Rng = np.random.Generator
+Shape = tuple[int, int, int]
 SHARES = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
 """Occluded shares of the paper's Table 2a."""
 STREAM = 77
@@ -73,13 +74,21 @@ def draw(number: int, paper: float = Oceans.paper) -> Ocean | None:
     rng = np.random.default_rng([number, STREAM])
     truth, over, noise, sea, cloudy = (_like_paper if rng.random() < paper else _any)(number, rng)
     if cloudy is None:
-        cloudy = ~_operator(rng).draw(truth.shape, rng)
+        images, height, width = truth.shape
+        cloudy = ~_operator(rng).draw((images, height, width), rng)
     values = truth.values + over
     seen = (values + noise * rng.standard_normal(truth.shape)).astype(np.float32)
     obs = truth.copy(data=np.where(cloudy | ~sea, np.float32(np.nan), seen))
     if int(obs.notnull().sum()) < LEAST_SEEN:
         return None
     return Ocean(obs, seen, xr.DataArray(sea, dims=obs.dims[1:], coords={d: obs[d] for d in obs.dims[1:]}))
+
+
+class Where(TypedDict):
+    """Where an ocean lies, in the words of `sstfill.synthetic`."""
+
+    grid_km: float
+    lat: float
 
 
 Parts = tuple[xr.DataArray, Any, float, NDArray[np.bool_], NDArray[np.bool_] | None]
@@ -102,7 +111,7 @@ def _any(number: int, rng: Rng) -> Parts:
     rows = int(side * rng.uniform(0.8, 1.2))
     shape = (images, rows, int(side**2 / rows))
     hours = int(rng.choice([1, 3, 6, 12, 24, 24, 24, 24, 48]))
-    where = {"grid_km": _log_uniform(rng, 1, 20), "lat": float(rng.uniform(-60, 60))}
+    where = Where(grid_km=_log_uniform(rng, 1, 20), lat=float(rng.uniform(-60, 60)))
     fastest = 3.0 * where["grid_km"] * 1000 / (hours * 3600)  # three pixels from image to image
     spread, speed = _log_uniform(rng, 0.15, 1.5), min(_log_uniform(rng, 0.03, 0.6), fastest)
     truth = synthetic.sst(
@@ -115,8 +124,10 @@ def _any(number: int, rng: Rng) -> Parts:
     sea = np.ones(shape[1:], bool)
     share = float(rng.uniform(0.05, 0.95))
     if rng.random() < 0.6:
-        land, kind = float(rng.uniform(0.02, 0.5)), ("coast", "islands")[int(rng.choice(2))]
-        sea = synthetic.land(shape=shape[1:], share=land, kind=kind, seed=number, **where).values
+        land, island = float(rng.uniform(0.02, 0.5)), int(rng.choice(2))
+        sea = synthetic.land(
+            shape=shape[1:], share=land, kind="islands" if island else "coast", seed=number, **where
+        ).values
     cloudy = None
     if rng.random() < 0.85:
         cloudy = synthetic.clouds(
@@ -127,16 +138,14 @@ def _any(number: int, rng: Rng) -> Parts:
     return truth, over, noise, sea, cloudy
 
 
-def _disturbed(
-    number: int, rng: Rng, shape: tuple[int, int, int], step: str, speed: tuple[float, float], where: dict[str, float]
-) -> Any:
+def _disturbed(number: int, rng: Rng, shape: Shape, step: str, speed: tuple[float, float], where: Where) -> Any:
     """What lies over the eddies, in units of their spread: weather, offsets of whole images, patterns that stay.
 
     `speed` is that of the eddies, and the fastest that may be.
     """
     over: Any = np.zeros(shape)
     if rng.random() < 0.5:
-        own = where | {"grid_km": where["grid_km"] * float(rng.uniform(0.3, 2))}
+        own = Where(grid_km=where["grid_km"] * float(rng.uniform(0.3, 2)), lat=where["lat"])
         pace = min(speed[0] * float(rng.uniform(0.5, 2)), speed[1])
         other = synthetic.sst(shape=shape, step=step, seed=EXTRA + number, speed=pace, gradient=0.0, mean=0.0,
                               variability=1.0, **own)  # fmt: skip

@@ -82,14 +82,22 @@ class TrainOptions:
         "unpaired": the paper's supervised variants, which need the truth.
     adversarial_weight
         Of the adversarial term beside a pixel term.
-    discriminator_base, discriminator_steps
-        Channels of the discriminators' first layer, and their steps for each of the generator (on the same batch).
+    discriminator_base
+        Channels of the discriminators' first layer.
+    discriminator_steps
+        Steps of the discriminators for each of the generator (on the same batch).
     differences
         Whether D_s sees differences of successive frames (clouds), not frames (the paper's Remove-Pixel).
-    frames, size
-        Length, and height and width in pixels, of a sequence.
-    batch, samples, epochs
-        Sequences a batch and process, sequences an epoch, epochs at most.
+    frames
+        Images of a sequence.
+    size
+        Height and width of a sequence, in pixels.
+    batch
+        Sequences a batch, in each process.
+    samples
+        Sequences an epoch.
+    epochs
+        How many at most.
     learning_rate, beta1, beta2, weight_decay, schedule, decay
         Of the generator's optimiser, see `Recipe`. None: 1e-3, 0.9, 0.99, 0.01, "cosine" for objectives that begin
         with "withheld"; the paper's 1e-4, 0, 0.999, 0, "decay" (by 0.99) for the others.

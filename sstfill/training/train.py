@@ -3,88 +3,43 @@
 
 from __future__ import annotations
 
-import logging
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from sstfill import config, gaps, grid, occlusion
+from sstfill import config, grid, occlusion
 from sstfill.checkpoint import Checkpoint
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
-from sstfill.methods.gan import SHIPPED, Gan
+from sstfill.methods.gan import Gan
 from sstfill.methods.guesses import CHANNELS
 from sstfill.methods.oi_engine import usual_step
 from sstfill.scaling import Scaling
-from sstfill.sea import find_sea, sea_mask
-from sstfill.training.described import described
+from sstfill.training.archive import Archive
+from sstfill.training.described import described, save
 from sstfill.training.options import TrainOptions
-from sstfill.training.windows import Blocks, Windows, blocks
+from sstfill.training.windows import Windows, blocks, longest
 
 if TYPE_CHECKING:
     from torch import nn
 
     from sstfill.training.archive_source import GuessedSource, PaperSource
-    from sstfill.training.fitted import Fitted
 
-log = logging.getLogger(__name__)
 FRAMES, SIZE = 24, 64
 """Of a sequence, where the archive has as much: those of the paper."""
 VALIDATION_CLOUDS = 0.25
 """Share of the archive's dates whose cloud masks are kept for validation."""
-
 CLOUD_GAP = 2
 """Dates left out between the cloud masks for training and those for validation."""
 FEW = 12
-"""Images up to which both take any mask: there would be next to none for each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Archive:
-    """What is trained on, ready to be cut into windows.
-
-    Attributes
-    ----------
-    obs, sea, truth
-        The field ``(time, y, x)``, lazy or not, where the sea is, and the field without gaps if it is known.
-    fingerprint
-        Of the observations.
-    """
-
-    obs: xr.DataArray
-    sea: xr.DataArray
-    truth: xr.DataArray | None
-    fingerprint: str
-
-    @classmethod
-    def of(
-        cls, data: xr.Dataset | xr.DataArray, variable: str | None, sea: xr.DataArray | None,
-        truth: xr.DataArray | str | None,
-    ) -> Archive:  # fmt: skip
-        """Pick and check the field of a Dataset."""
-        ds = data.to_dataset(name=data.name or "field") if isinstance(data, xr.DataArray) else data
-        given = [variable] if variable is not None else None
-        others = ds.drop_vars(truth) if isinstance(truth, str) and truth in ds else ds
-        names = grid.pick(others, given)
-        if len(names) > 1:
-            raise InputError(f"{', '.join(names)} can be trained on, one at a time; give variable={names[0]!r}")
-        field = grid.standardise(ds[names[0]])
-        if isinstance(truth, str) and truth not in ds:
-            raise InputError(f"no variable {truth!r} with the truth; there are {', '.join(map(str, ds.data_vars))}")
-        known = ds[truth] if isinstance(truth, str) else truth
-        survey = gaps.survey(field)
-        if not int(survey.pixel_count.sum()):
-            raise InputError(f"{names[0]!r}: nothing observed; check the fill value and the quality threshold")
-        found = sea if sea is not None else find_sea(ds.drop_vars(names[0]))
-        wet = sea_mask(field, found) if found is not None else _ever_seen(field, survey)
-        return cls(obs=field.rename(names[0]), sea=wet.compute(), fingerprint=survey.attrs["fingerprint"],
-                   truth=None if known is None else grid.standardise(known))  # fmt: skip
+"""Images below which both take any mask: there would be next to none for each."""
 
 
 def train(
@@ -141,52 +96,42 @@ def train(
     Raises
     ------
     InputError
-        If the archive is shorter than a sequence or smaller than a window, all land, or shows nothing to train on.
+        If the archive is shorter than two sequences or smaller than a window, all land, or shows nothing to train on,
+        if a value is infinite, or the truth does not fit.
     OptionError
-        For an unknown option, operator or network, or if there is no GPU where one is asked for.
+        For an unknown variable, option, operator or network, if there is no GPU where one is asked for, if `out` holds
+        a training that is not to be resumed, or if training diverges in its first epoch.
+    ReadError
+        If there is no checkpoint to start from, or what is in `out` is damaged.
+    WriteError
+        If `out` cannot be written.
     """
     chosen = options or TrainOptions()
-    archive = Archive.of(data, variable, sea, truth)
-    chosen = _sized(chosen, archive)
-    if chosen.objective in ("paired", "unpaired") and archive.truth is None:
+    if chosen.objective in ("paired", "unpaired") and truth is None:
         raise OptionError(f"objective={chosen.objective!r} needs the truth; give truth=, or objective='withheld'")
     check_number("clips", clips, 1, whole=True)
+    archive = Archive.of(data, variable, sea, truth)
+    chosen = _sized(chosen, archive)
     with _folder(out) as folder:
-        network = _network(chosen, start)
+        from sstfill.training.loop import fit
+
+        begun = _begun(chosen, start)
+        size = network_options(chosen) if begun is None else begun.config["network"]["options"]
+        network = new_network(chosen) if begun is None else begun.network()
+        chosen = replace(chosen, base=size.get("base", chosen.base))
         source = _source(archive, chosen, clouds, clips, log_scaled, folder)
-        fitted = _fitted(network, source, chosen, None if out is None else Path(out), resume)
-        checkpoint = Checkpoint(_described(archive, chosen, clouds, source, fitted), fitted.network.state_dict())
-    if out is not None:
-        checkpoint.save(out)
+        fitted = fit(network, source, chosen, out=None if out is None else Path(out), resume=resume)
+        told = described(fitted, chosen.network, size) | _told(archive, chosen, clouds, source, begun)
+        checkpoint = Checkpoint(told, fitted.network.state_dict())
+    save(checkpoint, out)
     return Gan(model=checkpoint, device=chosen.device)
 
 
-def _fitted(
-    network: nn.Module, source: PaperSource | GuessedSource, options: TrainOptions, out: Path | None, resume: bool
-) -> Fitted:
-    from sstfill.training.archive_source import GuessedSource
-    from sstfill.training.loop import fit
-
-    if isinstance(source, GuessedSource):
-        source.prepare()
-    return fit(network, source, options, out=out, resume=resume)
-
-
-def _ever_seen(field: xr.DataArray, survey: xr.Dataset) -> xr.DataArray:
-    coords = {n: c for n, c in field.coords.items() if set(c.dims) <= set(field.dims[1:])}
-    return xr.DataArray(survey.pixel_count.values > 0, dims=field.dims[1:], coords=coords, name="sea")
-
-
 def _sized(options: TrainOptions, archive: Archive) -> TrainOptions:
-    """Check that sequences fit the archive; those of default size are cut to it."""
+    """Check that windows fit the archive; sequences of default size are cut to it."""
     images, height, width = archive.obs.shape
-    frames, size = options.frames, options.size
-    if options.frames == FRAMES:
-        frames = min(FRAMES, max(1, (images - images // 20) // 3))
-    if options.size == SIZE:
-        size = min(SIZE, height, width)
-    if frames > images:
-        raise InputError(f"frames={frames}, and the archive has {images} images; give frames={max(1, images // 3)}")
+    frames = min(FRAMES, longest(images)) if options.frames == FRAMES else options.frames
+    size = min(SIZE, height, width) if options.size == SIZE else options.size
     if size > min(height, width):
         raise InputError(f"size={size}, and images have {height}x{width} pixels; give size={min(height, width)}")
     return replace(options, frames=frames, size=size)
@@ -202,17 +147,21 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _network(options: TrainOptions, start: Any) -> nn.Module:
-    if isinstance(start, Gan):
-        start = start.checkpoint
-    if start == "shipped" and (options.network != "compact" or not SHIPPED.is_dir()):
-        start = "new"
-    if start != "new":
-        given = start if isinstance(start, Checkpoint) else Checkpoint.load(SHIPPED if start == "shipped" else start)
-        if (name := given.config["network"]["name"]) != options.network:
-            raise OptionError(f"start is a {name} network, network={options.network!r}; give the same, or start='new'")
-        return given.network()
-    return new_network(options)
+def _begun(options: TrainOptions, start: str | Path | Checkpoint | Gan) -> Checkpoint | None:
+    """What is trained further; None for a new network."""
+    if start == "new" or (start == "shipped" and options.network != "compact"):
+        return None
+    given = Gan(model=None if start == "shipped" else start).checkpoint
+    if (name := given.config["network"]["name"]) != options.network:
+        raise OptionError(f"start is a {name} network, network={options.network!r}; give the same, or start='new'")
+    if options.network == "compact" and given.config.get("channels") != list(CHANNELS):
+        raise OptionError("start was trained on other first guesses than this version of sstfill has; give start='new'")
+    return given
+
+
+def network_options(options: TrainOptions) -> dict[str, Any]:
+    """Options of a new network, as `sstfill.nn.registry.build` takes them."""
+    return {"base": options.base} | ({"inputs": len(CHANNELS)} if options.network == "compact" else {})
 
 
 def new_network(options: TrainOptions) -> nn.Module:
@@ -221,10 +170,9 @@ def new_network(options: TrainOptions) -> nn.Module:
 
     from sstfill.nn import registry
 
-    own = {"inputs": len(CHANNELS)} if options.network == "compact" else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        return registry.build(options.network, {"base": options.base, **own})
+        return registry.build(options.network, network_options(options))
 
 
 def _source(
@@ -233,42 +181,68 @@ def _source(
     from sstfill.training.archive_source import GuessedSource, PaperSource, Part
 
     cut = blocks(archive.obs.sizes["time"], options.frames)
-    operators = _operators(clouds, archive, cut)
+    operators = _operators(clouds, archive)
     shape = (options.frames, options.size, options.size)
     training, validated = (
         Part(Windows(archive.obs, archive.sea, times, shape, archive.truth), operator)
         for times, operator in zip(cut, operators, strict=True)
     )
     if options.network == "compact":
-        return GuessedSource(training, validated, options.samples, clips, folder, options.seed)
+        kept = folder / _digest(
+            archive.fingerprint, archive.sea.values.tobytes(), shape, options.seed, _label(clouds), CHANNELS
+        )
+        return GuessedSource(training, validated, options.samples, clips, options.adversarial, kept, options.seed)
     scaling = Scaling.fit(archive.obs[cut.training], "log" if log_scaled else "standardise")
-    return PaperSource(training, validated, scaling, options.samples, options.hidden, options.seed)
+    return PaperSource(training, validated, scaling, options.samples, options.hidden, options.adversarial, options.seed)
 
 
-def _operators(clouds: Any, archive: Archive, cut: Blocks) -> tuple[occlusion.Occlusion, occlusion.Occlusion]:
-    """What hides more in training, and in validation: of the archive's own clouds, those of dates apart."""
-    if clouds == "own":
-        bank = occlusion.ObservedClouds(archive.obs.notnull(), archive.sea)
-        if archive.obs.sizes["time"] < FEW:
-            return bank, bank
-        first, second = bank.split((1 - VALIDATION_CLOUDS, VALIDATION_CLOUDS), gap=CLOUD_GAP)
+def _digest(*parts: object) -> str:
+    """Short name for what sequences depend on, so that those of another training are not taken for them."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def _operators(clouds: Any, archive: Archive) -> tuple[occlusion.Occlusion, occlusion.Occlusion]:
+    """What hides more in training, and in validation: of observed clouds, those of dates apart."""
+    operator = _operator(clouds, archive)
+    if isinstance(operator, occlusion.ObservedClouds) and len(operator.observed) >= FEW * operator.stride:
+        first, second = operator.split((1 - VALIDATION_CLOUDS, VALIDATION_CLOUDS), gap=CLOUD_GAP)
         return first, second
-    operator = occlusion.operator_class(clouds)() if isinstance(clouds, str) else clouds
-    if not hasattr(operator, "draw"):
-        raise OptionError(f"clouds={clouds!r}; give 'own', the name of a measurement operator, or an operator")
     return operator, operator
 
 
-def _described(archive: Archive, options: TrainOptions, clouds: Any, source: Any, fitted: Fitted) -> dict[str, Any]:
-    """What a checkpoint says of itself; the compact network has no units, so only the paper's are told theirs."""
+def _operator(clouds: Any, archive: Archive) -> occlusion.Occlusion:
+    if not isinstance(clouds, str):
+        if isinstance(clouds, type) or not hasattr(clouds, "draw"):
+            raise OptionError(f"clouds is a {type(clouds).__name__}, which draws no masks; give 'own', the name of a "
+                              "measurement operator, or an operator such as sstfill.occlusion.Raindrops()")  # fmt: skip
+        found: occlusion.Occlusion = clouds
+        return found
+    if clouds == "own":
+        return occlusion.ObservedClouds(archive.obs.notnull(), archive.sea)
+    kind = occlusion.operator_class(clouds)
+    if needed := [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]:
+        raise OptionError(f"clouds={clouds!r} needs {needed[0]}; give the operator, "
+                          f"sstfill.occlusion.{kind.__name__}({needed[0]}=...), or clouds='own'")  # fmt: skip
+    return kind()
+
+
+def _label(clouds: Any) -> str:
+    return clouds if isinstance(clouds, str) else repr(clouds)
+
+
+def _told(
+    archive: Archive, options: TrainOptions, clouds: Any, source: Any, begun: Checkpoint | None
+) -> dict[str, Any]:
+    """What a checkpoint says of its archive; the compact network has no units, so only the paper's are told theirs."""
     obs = archive.obs
-    told = described(fitted, options) | {
+    told = {
         "variable": str(obs.name), "patch": [options.frames, options.size, options.size],
-        "occlusion": "own" if clouds == "own" else repr(clouds),
-        "data": {"fingerprint": archive.fingerprint, "shape": list(obs.shape)},
+        "occlusion": _label(clouds), "data": {"fingerprint": archive.fingerprint, "shape": list(obs.shape)},
     }  # fmt: skip
     if options.network == "compact":
-        return told | {"traits": source.traits()}
+        before = [begun.config["traits"]] if begun and "traits" in begun.config else []
+        met = np.array([source.traits(), *before])  # training, trait, (least, greatest)
+        return told | {"traits": np.stack([met[..., 0].min(0), met[..., 1].max(0)], 1).tolist()}
     return told | {
         "scaling": config.options(source.scaling), "units": str(obs.attrs.get("units", "")),
         "step_days": usual_step(grid.days(obs)), "cell_km": float(np.mean(grid.cell_km(obs))),

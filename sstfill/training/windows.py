@@ -18,7 +18,7 @@ TRIES = 200
 VALIDATED = 6
 """One image in so many is kept for validation, at the end of the archive, and at least a sequence."""
 GAP = 5
-"""Images left out between training and validation, at most: neighbours in time are alike."""
+"""Images left out between training and validation, fewer from short archives: neighbours in time are alike."""
 
 
 class Blocks(NamedTuple):
@@ -26,6 +26,20 @@ class Blocks(NamedTuple):
 
     training: slice
     validation: slice
+
+
+def gap(images: int) -> int:
+    """Images left out between the blocks of an archive, one at least."""
+    return max(1, min(GAP, images // 20))
+
+
+def longest(images: int) -> int:
+    """Length of the sequences that an archive surely allows.
+
+    >>> longest(100)
+    31
+    """
+    return max(1, (images - gap(images)) // 3)
 
 
 def blocks(images: int, frames: int) -> Blocks:
@@ -40,11 +54,12 @@ def blocks(images: int, frames: int) -> Blocks:
     Blocks(training=slice(0, 71, None), validation=slice(76, 100, None))
     """
     held = max(frames, images // VALIDATED)
-    gap = min(GAP, images // 20)
-    if images - held - gap < frames:
+    trained = images - held - gap(images)
+    if trained < frames:
+        shorter = f"frames={longest(images)} or less, or " if longest(images) < frames else ""
         raise InputError(f"{images} images are too few to train and validate on sequences of {frames}; "
-                         f"give frames={max(1, (images - gap) // 3)} or less, or a longer archive")  # fmt: skip
-    return Blocks(slice(0, images - held - gap), slice(images - held, images))
+                         f"give {shorter}a longer archive")  # fmt: skip
+    return Blocks(slice(0, trained), slice(images - held, images))
 
 
 class Window(NamedTuple):

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When granules are, and the regular time axis on which their missing days are steps too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sstfill.errors import InputError, OptionError
+
+SECOND, HOUR, DAY = np.timedelta64(1, "s"), np.timedelta64(1, "h"), np.timedelta64(1, "D")
+LOOSE = 0.25  # of a step, that a gap between granules may be off a whole number of steps
+ENOUGH = 3  # gaps to tell a step from; with fewer, days are expected
+MOST_STEPS = 1_000_000
+Times = NDArray[np.datetime64]
+
+
+class Axis(NamedTuple):
+    """Times of all steps, and the step of each granule."""
+
+    times: Times
+    steps: NDArray[np.int_]
+
+
+def axis(times: Times, step: str) -> Axis:
+    """Lay granules on a regular axis from the first to the last; steps without a granule get the time they are due.
+
+    Parameters
+    ----------
+    times
+        Time of each granule, in seconds, any order.
+    step
+        ``"auto"``: the step that all gaps are multiples of, the median gap or one day. ``"none"``: no steps but those
+        that there are. Otherwise a length such as ``"1D"`` or ``"12h"``.
+
+    >>> days = np.array(["2022-06-01", "2022-06-04", "2022-06-02"], "M8[s]")
+    >>> axis(days, "auto").times.astype("M8[D]").astype(str).tolist()
+    ['2022-06-01', '2022-06-02', '2022-06-03', '2022-06-04']
+    """
+    if step == "none":
+        known, steps = np.unique(times, return_inverse=True)
+        return Axis(known, steps)
+    length = inferred(times) if step == "auto" else _length(step)
+    turns = (times - times.min()) / length
+    phase = np.angle(np.exp(2j * np.pi * turns).mean()) / (2 * np.pi)  # where in a step granules lie, on the whole
+    steps = np.rint(turns - phase).astype(int)
+    steps -= (first := steps.min())
+    if steps.max() >= MOST_STEPS:
+        raise InputError(f"step={step!r} makes {steps.max() + 1} steps of {len(times)} granules; give a longer one")
+    due = times.min() + np.rint((np.arange(steps.max() + 1) + first + phase) * (length / SECOND)).astype(int) * SECOND
+    due[steps] = times
+    return Axis(due, steps)
+
+
+def _length(step: str) -> np.timedelta64:
+    try:
+        length = pd.Timedelta(step).to_timedelta64().astype("m8[s]")
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"step={step!r} is no length of time; give auto, none, or one such as 1D or 12h") from error
+    if np.isnat(length) or length < SECOND:
+        raise OptionError(f"step={step!r} is no length of time; give a second or more, such as 1D")
+    return np.timedelta64(length)
+
+
+def inferred(times: Times) -> np.timedelta64:
+    """Step of a regular series with holes, an hour or more; `InputError` where there is none."""
+    hours = np.unique((times + HOUR // 2).astype("M8[h]"))
+    gaps = np.diff(hours) / HOUR
+    if not gaps.size:
+        return DAY.astype("m8[s]")
+    likely = (float(np.median(gaps)), 24.0)
+    for step in likely if len(gaps) >= ENOUGH else likely[::-1]:
+        multiples = gaps / step
+        if (np.abs(multiples - np.maximum(np.rint(multiples), 1)) <= LOOSE).all():
+            return np.timedelta64(round(step * 3600), "s")
+    raise InputError(f"granules come every {gaps.min():g} to {gaps.max():g} hours, which is no regular step; "
+                     "give one, such as step='1D', or step='none' to keep their times as they are")  # fmt: skip
+
+
+def moment(attrs: Mapping[Any, Any], path: Path) -> np.datetime64:
+    """Time of a granule without a time axis: its attribute for the start of coverage, else the date in its name."""
+    for key in ("time_coverage_start", "start_time"):
+        if (found := _stamp(str(attrs.get(key, "")))) is not None:
+            return found
+    if (found := _stamp(path.name)) is not None:
+        return found
+    raise InputError(f"{path} has no time: no time axis, no time_coverage_start, no date such as 20220601 in its name; "
+                     "add a time coordinate")  # fmt: skip
+
+
+def _stamp(text: str) -> np.datetime64 | None:
+    """First date (and time) in a text such as ``20220601T190000Z`` or ``2022-06-01 19:00:00``."""
+    for found in re.finditer(r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)(?:[T _]?(\d\d):?(\d\d):?(\d\d))?(?!\d)", text):
+        year, month, day, *clock = (int(part or 0) for part in found.groups())
+        try:
+            return np.datetime64(pd.Timestamp(year, month, day, *clock), "s")
+        except ValueError:
+            continue  # digits that are no date
+    return None
+
+
+def created(attrs: Mapping[Any, Any]) -> str:
+    """When a granule was made, as digits that sort; empty where it does not say."""
+    stamps = [_stamp(str(attrs[key])) for key in ("date_created", "creation_date", "date_modified") if key in attrs]
+    return next((str(stamp) for stamp in stamps if stamp is not None), "")

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A record beside a store under way of what is on the disk already; every line is flushed to it before the next step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sstfill.errors import WriteError
+
+
+def ledger_path(store: Path) -> Path:
+    """Where the ledger of a store lies.
+
+    >>> ledger_path(Path("natl.zarr")).name
+    'natl.zarr.ledger'
+    """
+    return store.with_name(store.name + ".ledger")
+
+
+class Ledger:
+    """What a download set out to do, and which of its windows are done; held by one process at a time.
+
+    A line that was cut short, by a kill or a full disk, is as if it had not been written.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "natl.zarr.ledger"
+    >>> with Ledger(path) as ledger:
+    ...     ledger.begin({"windows": 3})
+    ...     ledger.record(1)
+    >>> with Ledger(path) as again:
+    ...     again.plan, again.done
+    ({'windows': 3}, {1})
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan: dict[str, Any] | None = None
+        self.done: set[int] = set()
+        self._descriptor = -1
+
+    def __enter__(self) -> Ledger:
+        try:
+            self._descriptor = self._locked()
+            self._read()
+        except OSError as error:
+            self._close()
+            if isinstance(error, WriteError):
+                raise
+            raise WriteError(f"cannot write {self.path}: {error.strerror or error}; choose another folder") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.plan is None:  # nothing was begun, nothing is kept
+            self.path.unlink(missing_ok=True)
+        self._close()
+
+    def begin(self, plan: Mapping[str, Any]) -> None:
+        """Put a new plan in place of what was there."""
+        self.plan, self.done = dict(plan), set()
+        os.ftruncate(self._descriptor, 0)
+        self._append(self.plan)
+        _sync_folder(self.path.parent)
+
+    def record(self, window: int) -> None:
+        """Note that a window is on the disk."""
+        self._append(window)
+        self.done.add(window)
+
+    def finish(self) -> None:
+        """All is done: the store speaks for itself."""
+        self.path.unlink(missing_ok=True)
+        self.plan, self.done = None, set()
+
+    def _append(self, value: Any) -> None:
+        os.write(self._descriptor, json.dumps(value).encode() + b"\n")
+        os.fsync(self._descriptor)
+
+    def _read(self) -> None:
+        text = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        whole = text[: text.rfind(b"\n") + 1]
+        lines = []
+        for line in whole.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        if lines and isinstance(lines[0], dict):
+            self.plan = lines[0]
+            self.done = {n for n in lines[1:] if isinstance(n, int)}
+        os.ftruncate(self._descriptor, len(whole))  # what comes next begins a line of its own
+
+    def _locked(self) -> int:
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                _lock(descriptor)
+                if self.path.exists() and os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise WriteError(
+                    f"another download is writing {self.path.stem}; wait for it, or choose another name"
+                ) from None
+            os.close(descriptor)  # its holder has just removed it
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _lock(descriptor: int) -> None:
+    with contextlib.suppress(ImportError):  # Windows has no fcntl: there nothing keeps two downloads apart
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

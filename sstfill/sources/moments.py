@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dates and times of a recipe: absolute ones, and ones relative to the day on which it runs."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from sstfill.errors import OptionError
+
+RELATIVE = re.compile(r"-\s*(\d{1,5})\s*([hdw])")
+HOURS = {"h": 1, "d": 24, "w": 168}
+
+
+def is_relative(text: str) -> bool:
+    """Whether a time counts back from now, such as ``"-30d"``.
+
+    >>> is_relative("-30d"), is_relative("2023-01-01")
+    (True, False)
+    """
+    return RELATIVE.fullmatch(text.strip()) is not None
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """Turn the text of a time into one without a zone, in UTC.
+
+    Parameters
+    ----------
+    text
+        ``"2023-01-31"``, ``"2023-01-31T06:00"`` (UTC unless it names a zone), or back from now by whole hours, days or
+        weeks: ``"-6h"`` falls on the hour, ``"-30d"`` and ``"-4w"`` on midnight.
+    now
+        What relative times count from, with its zone.
+
+    Raises
+    ------
+    OptionError
+        If it is neither.
+
+    >>> moment("-30d", datetime(2024, 3, 1, 17, 45, tzinfo=UTC))
+    datetime.datetime(2024, 1, 31, 0, 0)
+    """
+    if found := RELATIVE.fullmatch(text.strip()):
+        back = now.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
+        number, unit = int(found[1]), found[2]
+        return (back if unit == "h" else back.replace(hour=0)) - timedelta(hours=number * HOURS[unit])
+    try:
+        when = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise OptionError(
+            f"{text!r} is no time; write 2023-01-31, 2023-01-31T06:00, or back from today: -30d, -6h"
+        ) from error
+    return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)

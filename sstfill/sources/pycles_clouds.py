@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What thresholds make of a series of liquid water path: the share that each occludes, in one pass over the store."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import xarray as xr
+
+from sstfill.checks import check_number
+from sstfill.errors import InputError, OptionError
+from sstfill.occlusion.lwp import SPIN_UP, LwpSeries, in_grams, ordered
+from sstfill.progress import track
+
+BLOCK = 16e6  # bytes of a block of frames
+
+
+def occluded_shares(
+    lwp: LwpSeries, thresholds: Sequence[float], *, start_after: int = SPIN_UP, units: str | None = None
+) -> list[float]:
+    """Share of the pixels that each threshold occludes: `sstfill.occlusion.cloud_share`, for series beyond memory.
+
+    Parameters
+    ----------
+    lwp
+        LWP ``(time, y, x)``, as `sstfill.occlusion.lwp_series` opens it; read block by block, once.
+    thresholds
+        In g m-2.
+    start_after
+        Frames left out at the start of the series (spin-up).
+    units
+        By default the attribute of `lwp`.
+
+    Raises
+    ------
+    OptionError
+        No thresholds, one below 0, or units that are not those of LWP.
+    InputError
+        No frame after `start_after`, or values that are not finite.
+
+    >>> lwp = xr.DataArray([[[20.0, 50.0, 60.0, 90.0]]], dims=("time", "y", "x"), attrs={"units": "g m-2"})
+    >>> occluded_shares(lwp, [55, 80], start_after=0)
+    [0.5, 0.25]
+    """
+    if not len(thresholds):
+        raise OptionError("thresholds=[] names none; give some in g m-2, such as 55 and 80")
+    for threshold in thresholds:
+        check_number("threshold", threshold, 0)
+    check_number("start_after", start_after, 0, whole=True)
+    series, grams = ordered(lwp, units)
+    if len(series) <= start_after:
+        raise InputError(f"the LWP series has {len(series)} frames, none after start_after={start_after}; lower it")
+    above, pixels = np.zeros(len(thresholds), dtype=np.int64), 0
+    blocks = list(_blocks(series, start_after))
+    for block in track(blocks, "occluded shares", len(blocks)):
+        values = in_grams(series[block], grams)
+        above += [int((values > threshold).sum()) for threshold in thresholds]
+        pixels += values.size
+    return [float(count / pixels) for count in above]
+
+
+def _blocks(series: xr.DataArray, start: int) -> Iterator[slice]:
+    """Frames from `start` on, cut at borders of stored chunks."""
+    stored = series.encoding.get("preferred_chunks", {}).get("time", 1)
+    frames = max(1, int(BLOCK / (series.nbytes / len(series))) // stored) * stored
+    cuts = [start, *range((start // frames + 1) * frames, len(series), frames), len(series)]
+    yield from (slice(a, b) for a, b in itertools.pairwise(cuts))

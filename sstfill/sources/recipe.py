@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe: a TOML file that says what to bring in, from where, and into what kind of store."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from sstfill import config
+from sstfill.errors import OptionError, ReadError, unknown
+from sstfill.sources.local import PyclesSource, VideoSource
+from sstfill.sources.plan import Plan
+from sstfill.sources.presets import presets
+from sstfill.sources.request import CopernicusRequest, Target
+
+Source = CopernicusRequest | PyclesSource | VideoSource
+SOURCES: dict[str, type[Any]] = {"copernicus": CopernicusRequest, "pycles": PyclesSource, "video": VideoSource}
+TABLES = ("title", "source", "target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to bring in, and into what kind of store.
+
+    Attributes
+    ----------
+    name
+        Of the recipe.
+    title
+        One line on what it is for.
+    source
+        The [source] table, by its ``kind``.
+    target
+        The [target] table.
+    """
+
+    name: str
+    title: str
+    source: Source
+    target: Target
+
+    def plan(self) -> Plan:
+        """Say what `run` would do; the catalogue is asked, half a minute at most, but nothing is fetched."""
+        if isinstance(self.source, CopernicusRequest):
+            from sstfill.sources.planning import plan
+
+            return plan(self.source, self.target)
+        return self.source.plan(self.target)
+
+    def run(self, out: str | os.PathLike[str], update: bool = False) -> xr.Dataset:
+        """Bring the data in; run again, it goes on where it was, or returns what is there.
+
+        Parameters
+        ----------
+        out
+            The store, ``.zarr``.
+        update
+            Append the times that are new since the store was made.
+
+        Returns
+        -------
+        Dataset
+            The store, opened lazily.
+
+        Raises
+        ------
+        SstfillError
+            See `sstfill.sources.copernicus.download`.
+        """
+        if isinstance(self.source, CopernicusRequest):
+            from sstfill.sources.copernicus import download
+
+            return download(self.source, out, target=self.target, update=update)
+        if update:
+            raise OptionError(f"{self.name} has nothing to update; leave update out")
+        return self.source.run(out, self.target)
+
+
+def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
+    """Read a recipe that ships with sstfill, or one of your own.
+
+    Parameters
+    ----------
+    name_or_path
+        A name such as ``"copernicus/natl_hourly"``, as listed by ``sstfill recipes``, or a TOML file.
+
+    Returns
+    -------
+    Recipe
+        Checked, with nothing fetched.
+
+    Raises
+    ------
+    ReadError
+        No such recipe, or no TOML.
+    OptionError
+        An unknown table or key (the message lists the valid ones), or a value that does not fit.
+
+    >>> load_recipe("copernicus/natl_hourly").source.variables
+    ('thetao',)
+    """
+    path = _file(os.fspath(name_or_path))
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReadError(f"no recipe can be read from {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ReadError(f"{path} is no TOML: {error}") from error
+    name = f"{path.parent.name}/{path.stem}" if path in presets().values() else path.name
+    return _built(name, tables)
+
+
+def _file(name: str) -> Path:
+    known = presets()
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = known.get(name.removesuffix(".toml")) or known.get(name.removesuffix(".toml").removeprefix("recipes/"))
+    if shipped is not None:
+        return shipped
+    if path.suffix == ".toml" and path.parent.is_dir() and path.parent != Path():
+        raise ReadError(f"no recipe can be read from {name}: no such file; sstfill recipes lists those that ship")
+    raise unknown("recipe", name, known)
+
+
+def _built(name: str, tables: dict[str, Any]) -> Recipe:
+    for key in tables:
+        if key not in TABLES:
+            raise unknown(f"table of {name}", key, TABLES)
+    for key in ("source", "target"):
+        if not isinstance(tables.get(key, {}), dict):
+            raise OptionError(f"{key}={tables[key]!r} in {name} is no table; write [{key}]")
+    source = {key: _plain(value) for key, value in tables.get("source", {}).items()}
+    kind = source.pop("kind", None)
+    if kind not in SOURCES:
+        raise OptionError(f"[source] kind is missing in {name}; choose from {', '.join(SOURCES)}") if kind is None else unknown(
+            f"kind of source in {name}", kind, SOURCES)  # fmt: skip
+    title = tables.get("title", "")
+    if not isinstance(title, str):
+        raise OptionError(f"title={title!r} in {name}; write one line of text")
+    return Recipe(name=name, title=title, source=config.build(SOURCES[kind], source),
+                  target=config.build(Target, tables.get("target", {})))  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """TOML knows dates; a request has them as text."""
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips on disk: video files, folders of pictures and arrays, read picture by picture."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.errors import InputError, OptionError, ReadError, SstfillError
+from sstfill.io.seam import one_line
+
+VIDEOS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+ARRAYS = (".npy", ".npz", ".mat")
+LAYOUTS = {
+    3: lambda s: "tyx",
+    4: lambda s: "tyxc" if s[3] in (1, 3) else "tcyx" if s[1] in (1, 3) else "ntyx",
+    5: lambda s: "ntyxc" if s[4] in (1, 3) else "ntcyx",
+}
+MATLAB_LAYOUTS = {
+    3: lambda s: "yxt",
+    4: lambda s: "yxct" if s[2] in (1, 3) else "yxtn",
+    5: lambda s: "yxctn",
+}
+
+Pictures = Iterator[NDArray[Any]]
+
+
+class Footage(NamedTuple):
+    """A clip: its name, and its pictures ``(y, x, channel)`` one after another."""
+
+    name: str
+    pictures: Pictures
+
+
+def find(path: Path) -> list[Path]:
+    """Videos, arrays and folders of pictures at or below `path`, in natural order.
+
+    Raises
+    ------
+    ReadError
+        No such folder.
+    InputError
+        No clips in it; the error names what it holds.
+    """
+    if not path.exists():
+        raise ReadError(f"no clips at {path}: no such file or folder; check the name")
+    if path.is_file():
+        return [path]
+    found, other = [], set()
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        members = [Path(folder) / name for name in files if not name.startswith(".")]
+        found += [m for m in members if m.suffix.lower() in VIDEOS + ARRAYS]
+        found += [Path(folder)] if any(m.suffix.lower() in PICTURES for m in members) else []
+        other |= {m.suffix or m.name for m in members} - {*VIDEOS, *ARRAYS, *PICTURES}
+    if not found:
+        held = f"only {', '.join(sorted(other)[:8])}" if other else "nothing"
+        raise InputError(f"no clips in {path}: it holds {held}; give videos ({' '.join(VIDEOS[:5])} ...), "
+                         f"folders of pictures ({' '.join(PICTURES[:2])}) or arrays ({' '.join(ARRAYS)})")  # fmt: skip
+    return sorted(found, key=lambda p: natural(p.relative_to(path).as_posix()))
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Key by which ``frame10`` comes after ``frame9``.
+
+    >>> sorted(["f10", "f9", "f1"], key=natural)
+    ['f1', 'f9', 'f10']
+    """
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", text)]
+
+
+def read(source: Path, name: str, axes: str | None) -> Iterator[Footage]:
+    """Clips of one source: one, but for arrays that hold several."""
+    if source.is_dir():
+        yield Footage(name, _folder(source))
+    elif source.suffix.lower() in ARRAYS:
+        yield from _arrays(source, name, axes)
+    else:
+        yield Footage(name, _video(source))
+
+
+def _av() -> Any:
+    try:
+        return importlib.import_module("av")
+    except ImportError as error:
+        raise InputError("videos and pictures need PyAV; install it: pip install 'sstfill[video]'") from error
+
+
+@contextlib.contextmanager
+def _decoding(path: Path) -> Iterator[Any]:
+    """PyAV, with its failures as one-line `ReadError`s."""
+    av = _av()
+    try:
+        yield av
+    except (av.error.FFmpegError, IndexError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = "it holds no video" if isinstance(error, IndexError) else reason
+        raise ReadError(f"cannot decode {path}: {reason}; it is damaged or no video, replace or remove it") from error
+
+
+def _video(path: Path) -> Pictures:
+    with _decoding(path) as av, av.open(f"file:{path}") as container:
+        for frame in container.decode(video=0):
+            yield upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+
+
+def upright(picture: NDArray[Any], rotation: int) -> NDArray[Any]:
+    """Turn a picture as its file says it is to be shown: degrees counterclockwise, in quarter turns."""
+    return np.rot90(picture, round(rotation / 90))
+
+
+def _folder(folder: Path) -> Pictures:
+    files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")]
+    first: tuple[Path, tuple[int, ...]] | None = None
+    for file in sorted(files, key=lambda f: natural(f.name)):
+        with _decoding(file) as av, file.open("rb") as stream, av.open(stream) as container:
+            picture = next(container.decode(video=0), None)
+            if picture is None:
+                raise ReadError(f"cannot decode {file}: it holds no picture; replace or remove it")
+            values = picture.to_ndarray(format="rgb24")
+        first = first or (file, values.shape)
+        if values.shape != first[1]:
+            raise InputError(f"{file} is {values.shape[0]}x{values.shape[1]}, {first[0].name} is "
+                             f"{first[1][0]}x{first[1][1]}; give each clip a folder of its own")  # fmt: skip
+        yield values
+
+
+def _arrays(path: Path, name: str, axes: str | None) -> Iterator[Footage]:
+    for key, array in _loaded(path):
+        label = f"{name}:{key}" if key else name
+        letters = axes or _layout(array.shape, path)
+        if sorted(letters) != sorted(set(letters) & set("ntcyx")) or not set("tyx") <= set(letters):
+            raise OptionError(f"axes={letters!r}; name each axis once: n (clip), t, c (channel), y, x, such as 'ntyxc'")
+        if len(letters) != array.ndim:
+            raise InputError(f"{label} of shape {array.shape} does not have the axes {letters!r}; name its own: axes=")
+        if array.dtype.kind not in "uif":
+            raise InputError(f"{label} holds {array.dtype} values; save it as uint8 or float32")
+        yield from _split(array, letters, label)
+
+
+def _layout(shape: tuple[int, ...], path: Path) -> str:
+    layouts = MATLAB_LAYOUTS if path.suffix.lower() == ".mat" else LAYOUTS
+    if len(shape) not in layouts:
+        raise InputError(f"{path} has shape {shape}; clips have 3 to 5 axes (time, y, x, maybe channel and clip)")
+    return layouts[len(shape)](shape)
+
+
+def _split(array: NDArray[Any], letters: str, label: str) -> Iterator[Footage]:
+    """Clips of an array, lazily where it is mapped to memory."""
+    several = "n" in letters
+    present = [letter for letter in "ntyxc" if letter in letters]
+    ordered = array.transpose([letters.index(letter) for letter in present])
+    ordered = ordered if several else ordered[None]
+    ordered = ordered if "c" in letters else ordered[..., None]
+    for number, clip in enumerate(ordered):
+        yield Footage(f"{label}[{number}]" if several else label, (np.asarray(picture) for picture in clip))
+
+
+def _loaded(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    try:
+        if path.suffix.lower() == ".mat":
+            yield from _matlab(path)
+        elif path.suffix.lower() == ".npy":
+            yield "", np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                yield from _candidates(path, ((key, archive[key]) for key in archive.files))
+    except SstfillError:
+        raise
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        pickled = "Python objects" in str(error) or "allow_pickle" in str(error)
+        reason = "it holds Python objects" if pickled else one_line(error)
+        raise ReadError(f"cannot read {path}: {reason}; save it again as a plain array, or remove it") from error
+
+
+def _matlab(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        names = [name for name, shape, _ in whosmat(path) if len(shape) >= 3]
+        yield from _candidates(path, ((name, loadmat(path, variable_names=[name])[name]) for name in names))
+    except NotImplementedError as error:
+        raise ReadError(f"cannot read {path}: it is a MATLAB 7.3 (HDF5) file; save it in MATLAB with "
+                        "save(file, '-v7'), or as .npy") from error  # fmt: skip
+    except (MatReadError, TypeError) as error:
+        raise ReadError(f"cannot read {path}: {error}; it is damaged or no MATLAB file, replace it") from error
+
+
+def _candidates(path: Path, arrays: Iterator[tuple[str, NDArray[Any]]]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Arrays of three axes or more; a sole one needs no name."""
+    found = False
+    for key, array in arrays:
+        if array.ndim >= 3:
+            found = True
+            yield key, array
+    if not found:
+        raise InputError(f"{path} holds no array of 3 axes or more (time, y, x); save the clip as one")

@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a cloudy archive to a method that fills: every network and objective, no leak, no whole archive in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from archives import Guessing, Watched, archive, guess_cheaply
+
+import sstfill
+from sstfill.checkpoint import Checkpoint
+from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
+from sstfill.methods.gan import SHIPPED, Gan
+from sstfill.occlusion import ObservedClouds, Raindrops
+from sstfill.scaling import Scaling
+from sstfill.training import archive_source, bank, described, loop
+from sstfill.training.archive import Archive
+from sstfill.training.archive_source import PaperSource
+from sstfill.training.options import TrainOptions
+from sstfill.training.train import FEW, _sized, _source, train
+from sstfill.training.windows import blocks
+
+SIDE = 33
+"""Of the least frame that discriminators judge."""
+
+
+@pytest.fixture
+def cloudy() -> xr.Dataset:
+    return archive().drop_vars("truth")
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> Guessing:
+    monkeypatch.setattr(archive_source, "VALIDATED", 2)
+    return guess_cheaply(monkeypatch)
+
+
+def small(**given: Any) -> TrainOptions:
+    """Options of a training that takes a moment."""
+    usual: dict[str, Any] = {"network": "paper", "base": 1, "discriminator_base": 1, "frames": 2, "size": 8,
+                             "samples": 2, "epochs": 1, "device": "cpu", "schedule": "constant"}  # fmt: skip
+    return TrainOptions(**(usual | given))
+
+
+def compact(**given: Any) -> TrainOptions:
+    return small(network="compact", **given)
+
+
+def source_of(ds: xr.Dataset, options: TrainOptions, clouds: Any = "own", truth: str | None = None) -> Any:
+    return _source(Archive.of(ds, None, None, truth), options, clouds, 2, False, Path("nowhere"))
+
+
+def told(raised: pytest.ExceptionInfo[Any]) -> str:
+    """The message of one of our errors, which must be one line."""
+    assert isinstance(raised.value, SstfillError) and "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+class TestNetworks:
+    @pytest.mark.parametrize(
+        ("network", "objective", "truth"),
+        [("paper", "withheld+adversarial", None), ("paper", "paired", "truth"), ("static", "adversarial", None),
+         ("recurrent", "unpaired", "truth")],
+    )  # fmt: skip
+    def test_the_paper_s_and_its_variants_train_and_fill(
+        self, network: str, objective: str, truth: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(archive_source, "VALIDATED", 1)
+        ds = archive((9, SIDE + 2, SIDE), seed=1)
+        options = small(network=network, objective=objective, size=SIDE)
+        model = train(ds if truth else ds.drop_vars("truth"), options, truth=truth)
+        config = model.checkpoint.config
+        assert isinstance(model, Gan)
+        assert config["network"] == {"name": network, "options": {"base": 1}}
+        assert (config["objective"], config["patch"], config["variable"]) == (objective, [2, SIDE, SIDE], "sst")
+        assert (config["units"], config["step_days"], config["channels"]) == ("degC", 1.0, None)
+        assert config["trained"]["steps"] == 2 and np.isfinite(config["scores"]["withheld_mae"])
+        training = ds.sst[:6]
+        assert config["scaling"]["mean"] == pytest.approx(float(training.mean()), rel=1e-5)
+        filled = ds[["sst", "sea"]].gapfill.gan(Gan(model=model.checkpoint, adapt=False), score=False)
+        assert int(filled.sst.where(ds.sea).isnull().sum()) == int((~ds.sea).sum()) * 9
+        xr.testing.assert_equal(filled.sst.where(ds.sst.notnull()), ds.sst)
+
+    def test_the_compact_one_from_nothing(self, cloudy: xr.Dataset, cheap: Guessing) -> None:
+        model = train(cloudy, compact(), start="new", clips=2)
+        config = model.checkpoint.config
+        assert config["network"]["options"] == {"base": 1, "inputs": 13}
+        assert len(cheap.seeds) == 2 + 2
+        assert "scaling" not in config and "units" not in config
+        assert len(config["traits"]) == 3 and config["occlusion"] == "own"
+        assert config["data"]["shape"] == [18, 20, 22]
+
+    def test_it_is_known_by_its_archive(self, cloudy: xr.Dataset, cheap: Guessing) -> None:
+        config = train(cloudy, small()).checkpoint.config
+        filled = sstfill.fill(cloudy, "climatology", score=False)
+        assert config["data"]["fingerprint"] == filled.sst.attrs["sstfill_fingerprint"]
+
+    def test_the_shipped_one_is_trained_further(self, cloudy: xr.Dataset, cheap: Guessing) -> None:
+        """At next to no learning rate its weights hardly move."""
+        shipped = Checkpoint.load(SHIPPED)
+        model = train(cloudy, compact(learning_rate=1e-9, weight_decay=0.0), clips=2)
+        assert model.checkpoint.config["network"] == shipped.config["network"]
+        assert model.checkpoint.config["trained"]["options"]["base"] == shipped.config["network"]["options"]["base"]
+        for name, weight in model.checkpoint.weights.items():
+            assert torch.allclose(weight, shipped.weights[name], atol=1e-6)
+        before, now = (np.array(config["traits"]) for config in (shipped.config, model.checkpoint.config))
+        assert (now[:, 0] <= before[:, 0]).all() and (now[:, 1] >= before[:, 1]).all() and (now != before).any()
+        assert model.checkpoint.fingerprint != shipped.fingerprint
+
+    @pytest.mark.parametrize("kind", [Path, str, Checkpoint.load, lambda path: Gan(model=path)])
+    def test_another_one_is_trained_further(self, kind: Any, cloudy: xr.Dataset, tmp_path: Path) -> None:
+        """Its size counts, not that of the options."""
+        first = train(cloudy, small(base=2), out=tmp_path / "first")
+        model = train(cloudy, small(learning_rate=1e-9), start=kind(tmp_path / "first"))
+        assert model.checkpoint.config["network"]["options"] == {"base": 2}
+        for one, other in zip(_weights(model), _weights(first), strict=True):
+            assert torch.allclose(one, other, atol=1e-6)
+
+    def test_the_device_is_passed_on(self, cloudy: xr.Dataset) -> None:
+        assert train(cloudy, small()).device == "cpu"
+
+
+class TestSeeds:
+    @pytest.mark.parametrize("kind", [small, compact])
+    def test_the_same_seed_gives_the_same_weights(self, kind: Any, cloudy: xr.Dataset, cheap: Guessing) -> None:
+        prints = [
+            train(cloudy, kind(seed=seed), start="new", clips=2).checkpoint.fingerprint for seed in (0, 0, 1)
+        ]  # fmt: skip
+        assert prints[0] == prints[1] != prints[2]
+
+    def test_random_numbers_of_others_are_left_alone(self, cloudy: xr.Dataset) -> None:
+        before = torch.get_rng_state()
+        train(cloudy, small())
+        assert torch.equal(before, torch.get_rng_state())
+
+    def test_the_archive_is_left_alone(self, cloudy: xr.Dataset) -> None:
+        before = cloudy.copy(deep=True)
+        train(cloudy, small())
+        xr.testing.assert_identical(cloudy, before)
+
+
+class TestNoLeak:
+    @pytest.mark.parametrize("images", [12, 30, 120])
+    def test_training_and_validation_share_no_date(self, images: int) -> None:
+        ds = archive((images, 8, 8)).drop_vars("truth")
+        source = source_of(ds, small())
+        trained, validated = (part.windows.times for part in (source.training, source.validated))
+        assert trained.stop < validated.start and validated.stop == images
+        masks = [set(part.clouds.observed.time.values.tolist()) for part in (source.training, source.validated)]
+        assert masks[0] and masks[1] and not masks[0] & masks[1]
+        assert (min(masks[1]) - max(masks[0])) / 86400e9 > 2
+        dates = set(ds.time[validated].values.tolist())
+        assert not masks[0] & dates  # nor are the dates of the validation among the masks of the training
+
+    def test_clouds_of_another_archive_are_parted_too(self, cloudy: xr.Dataset) -> None:
+        other = archive((40, 9, 9), seed=3)
+        source = source_of(cloudy, small(), ObservedClouds(other.sst.notnull(), stride=2))
+        banks = [set(part.clouds.observed.time.values.tolist()) for part in (source.training, source.validated)]
+        assert not banks[0] & banks[1]
+        assert [part.clouds.stride for part in (source.training, source.validated)] == [2, 2]
+
+    def test_a_short_archive_takes_any_of_its_masks(self) -> None:
+        source = source_of(archive((FEW - 1, 8, 8)).drop_vars("truth"), small())
+        assert source.training.clouds is source.validated.clouds
+
+    def test_scaling_is_of_the_training_block_at_sea(self, cloudy: xr.Dataset) -> None:
+        """Neither validation nor land, where a producer may leave anything, nor the truth enters."""
+        past = blocks(18, 2).training
+        wild = cloudy.assign(sst=cloudy.sst.where(cloudy.time < cloudy.time[past.stop], 1e4).where(cloudy.sea, -1e4))
+        assert Scaling.fit(wild.sst).std > 1e3
+        assert source_of(cloudy, small()).scaling == source_of(wild, small()).scaling
+        ds = archive()
+        guessed = source_of(ds.assign(truth=ds.truth * 0 + 1e4), small(), truth="truth")
+        assert guessed.scaling == source_of(cloudy, small()).scaling
+
+    def test_what_an_earlier_fill_put_in_is_not_trained_on(self, cloudy: xr.Dataset) -> None:
+        filled = cloudy.gapfill.climatology(score=False)
+        assert int(filled.sst.notnull().sum()) > int(cloudy.sst.notnull().sum())
+        found, expected = Archive.of(filled, None, None, None), Archive.of(cloudy, None, None, None)
+        assert found.fingerprint == expected.fingerprint
+        xr.testing.assert_equal(found.obs, expected.obs)
+
+
+class TestLarge:
+    @pytest.mark.parametrize("network", ["paper", "compact"])
+    def test_an_archive_is_never_computed_whole(self, network: str, cheap: Guessing) -> None:
+        ds = archive((60, 40, 40)).drop_vars("truth")
+        watched = Watched(ds, {"time": 6, "lat": 20, "lon": 20})
+        lazy = ds.assign(sst=watched.lazy("sst"))
+        with dask.config.set(scheduler=watched):
+            model = train(lazy, small(network=network), start="new", clips=2)
+        assert 0 < watched.largest <= 2 * 40 * 40 < ds.sst.size / 20  # the count of each pixel's and image's values
+        assert lazy.sst.chunks is not None
+        whole = train(ds, small(network=network), start="new", clips=2)
+        for name, weight in model.checkpoint.weights.items():
+            assert torch.allclose(weight, whole.checkpoint.weights[name], atol=1e-5)
+        assert model.checkpoint.config["data"] == whole.checkpoint.config["data"]
+
+    def test_a_sequence_reads_its_window_and_its_clouds(self) -> None:
+        ds = archive((60, 40, 40)).drop_vars("truth")
+        watched = Watched(ds, {"time": 6, "lat": 20, "lon": 20})
+        source = source_of(ds.assign(sst=watched.lazy("sst")), small(samples=1), Raindrops())
+        watched.read.clear()
+        list(source.epoch(0, np.random.default_rng(0)))
+        assert 1 <= len(watched.read) <= 8 < 40
+
+    def test_a_store_on_disk(self, tmp_path: Path) -> None:
+        ds = archive((12, 12, 12)).drop_vars("truth")
+        ds.to_zarr(tmp_path / "archive.zarr", encoding={"sst": {"chunks": (3, 12, 12)}}, consolidated=False)
+        with xr.open_zarr(tmp_path / "archive.zarr", consolidated=False) as stored:
+            model = stored.gapfill.train(network="paper", base=1, frames=2, size=8, samples=2, epochs=1, device="cpu")
+        assert model.checkpoint.config["trained"]["steps"] == 2
+
+
+class TestSizes:
+    def test_default_sizes_are_cut_to_the_archive(self, cloudy: xr.Dataset) -> None:
+        source = source_of_sized(cloudy, TrainOptions(network="paper"))
+        assert source.training.windows.shape == (5, 20, 20)
+
+    def test_several_fields_need_a_name(self, cloudy: xr.Dataset) -> None:
+        two = cloudy.assign(chl=cloudy.sst + 1)
+        with pytest.raises(InputError) as raised:
+            train(two, small())
+        assert "holds 2 fields, sst, chl; name one: variable='sst'" in told(raised)
+        assert train(two, small(), variable="chl").checkpoint.config["variable"] == "chl"
+
+    def test_an_array(self, cloudy: xr.Dataset) -> None:
+        model = cloudy.sst.rename(None).gapfill.train(network="paper", base=1, frames=2, size=8, samples=1, epochs=1,
+                                                      device="cpu", sea=cloudy.sea)  # fmt: skip
+        assert model.checkpoint.config["variable"] == "field"
+
+
+class TestFolder:
+    def test_checkpoint_log_and_state(self, cloudy: xr.Dataset, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()  # a folder that is there already will do
+        model = train(cloudy, small(), out=tmp_path / "out")
+        names = {file.name for file in (tmp_path / "out").iterdir()}
+        assert names == {"config.json", "weights.safetensors", "log.csv", "training.safetensors"}
+        assert Checkpoint.load(tmp_path / "out") == model.checkpoint
+
+    @pytest.mark.parametrize("kind", [small, compact])
+    def test_resumed_it_ends_where_it_would_have(
+        self, kind: Any, cloudy: xr.Dataset, cheap: Guessing, tmp_path: Path
+    ) -> None:
+        how: dict[str, Any] = {"start": "new", "clips": 2}
+        train(cloudy, kind(epochs=1), out=tmp_path / "out", **how)
+        asked = len(cheap.seeds)
+        resumed = train(cloudy, kind(epochs=2), out=tmp_path / "out", resume=True, **how)
+        assert len(cheap.seeds) == asked  # first guesses are kept
+        straight = train(cloudy, kind(epochs=2), **how)
+        assert resumed.checkpoint.fingerprint == straight.checkpoint.fingerprint
+        assert len(resumed.checkpoint.config["trained"]["history"]) == 2
+        assert Checkpoint.load(tmp_path / "out") == resumed.checkpoint
+
+    def test_mistakes_are_found_before_first_guesses_are_made(
+        self, cloudy: xr.Dataset, cheap: Guessing, tmp_path: Path
+    ) -> None:
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "training.safetensors").write_bytes(b"")
+        with pytest.raises(OptionError, match="holds a training already; give resume=True to go on with it"):
+            train(cloudy, compact(), out=tmp_path / "old")
+        with pytest.raises(OptionError, match="resume=True needs out"):
+            train(cloudy, compact(), resume=True)
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(WriteError) as raised:
+            train(cloudy, compact(), out=tmp_path / "file")
+        assert "cannot write" in told(raised)
+        if not torch.cuda.is_available():
+            with pytest.raises(OptionError, match="device='cuda', but torch sees no GPU; give device='cpu' or 'auto'"):
+                train(cloudy, compact(device="cuda"))
+        assert not cheap.seeds
+
+    def test_first_guesses_of_another_training_are_not_taken(
+        self, cloudy: xr.Dataset, cheap: Guessing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A training that was killed in its first epoch leaves them behind; the next may be of another archive."""
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "learn", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(cloudy, compact(), clips=2, out=tmp_path)
+        assert len(list(tmp_path.rglob("*.npz"))) == 2 + 2
+        before = len(cheap.seeds)
+        for change in ({"ds": archive(seed=5).drop_vars("truth")}, {"frames": 3}, {"seed": 1}, {"clouds": "raindrops"}):
+            how = {"ds": cloudy, "frames": 2, "seed": 0, "clouds": "own"} | change
+            with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+                patched.setattr(loop, "learn", _killed)
+                train(how["ds"], compact(frames=how["frames"], seed=how["seed"]), clips=2, clouds=how["clouds"],
+                      out=tmp_path)  # fmt: skip
+            assert len(cheap.seeds) == before + 4
+            before += 4
+        train(cloudy, compact(), clips=3, out=tmp_path)
+        assert len(cheap.seeds) == before + 1  # the same training again, with one sequence more
+
+    def test_a_full_disk_leaves_the_last_state(
+        self, cloudy: xr.Dataset, cheap: Guessing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(bank.np, "savez", full)
+        with pytest.raises(WriteError) as raised:
+            train(cloudy, compact(), out=tmp_path / "out")
+        assert "No space left on device" in told(raised)
+        assert not list(tmp_path.rglob("*.npz"))
+
+    def test_of_several_processes_the_first_writes(
+        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        checkpoint = train(cloudy, small()).checkpoint
+        monkeypatch.setenv("RANK", "1")
+        described.save(checkpoint, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        monkeypatch.setenv("RANK", "0")
+        described.save(checkpoint, tmp_path / "out")
+        assert Checkpoint.load(tmp_path / "out") == checkpoint
+
+
+def _one(ds: xr.Dataset, value: float) -> xr.Dataset:
+    sst = ds.sst.copy()
+    sst[3, 5, 5] = value
+    return ds.assign(sst=sst)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("change", "options", "words"),
+        [
+            (lambda ds: ds.isel(time=slice(0, 6)), {"frames": 5}, "6 images are too few to train and validate on "
+             "sequences of 5; give frames=1 or less, or a longer archive"),
+            (lambda ds: ds.isel(time=slice(0, 2)), {"frames": 1}, "2 images are too few"),
+            (lambda ds: ds, {"size": 21}, "size=21, and images have 20x22 pixels; give size=20"),
+            (lambda ds: ds.assign(sea=ds.sea & False), {}, "'sst': nothing observed at sea, 0 of 440 pixels"),
+            (lambda ds: ds.assign(sst=ds.sst * np.nan), {}, "'sst': nothing observed at sea"),
+            (lambda ds: ds.drop_vars("sea").assign(sst=ds.sst * np.nan), {}, "'sst': nothing observed at sea"),
+            (lambda ds: _one(ds, np.inf), {}, "'sst' holds 1 infinite values; make them missing"),
+            (lambda ds: ds.isel(time=0), {}, "no time dimension"),
+            (lambda ds: ds.assign(sst=ds.sst.fillna(9.0)), {}, "has a cloud at sea; give a cloudy archive"),
+            (lambda ds: ds.sst.values, {}, "cannot train on a ndarray; give an xarray Dataset or DataArray"),
+        ],
+    )  # fmt: skip
+    def test_archive(self, change: Any, options: dict[str, Any], words: str, cloudy: xr.Dataset) -> None:
+        with pytest.raises(InputError) as raised:
+            train(change(cloudy), small(**options))
+        assert words in told(raised)
+
+    @pytest.mark.parametrize(
+        ("how", "words"),
+        [
+            ({"variable": "chl"}, "no variable 'chl'; Choose from sst"),
+            ({"clouds": "raindrop"}, "no measurement operator 'raindrop'; did you mean 'raindrops'?"),
+            ({"clouds": "cloud"}, "clouds='cloud' needs lwp; give the operator, sstfill.occlusion.Cloud(lwp=...), or"),
+            ({"clouds": "observed-clouds"}, "clouds='observed-clouds' needs observed"),
+            ({"clouds": Raindrops}, "clouds is a type, which draws no masks; give 'own', the name of"),
+            ({"clouds": xr.DataArray([True])}, "clouds is a DataArray, which draws no masks"),
+            ({"clips": 0}, "clips=0 must be a whole number, 1 or more"),
+            ({"truth": "sss"}, "no variable 'sss'"),
+            ({"start": 3}, "model is a int"),
+        ],
+    )
+    def test_options(self, how: dict[str, Any], words: str, cloudy: xr.Dataset) -> None:
+        with pytest.raises(OptionError) as raised:
+            train(cloudy, small(), **how)
+        assert words in told(raised)
+
+    def test_checkpoints_to_start_from(self, cloudy: xr.Dataset, tmp_path: Path) -> None:
+        with pytest.raises(SstfillError) as raised:
+            train(cloudy, small(), start=tmp_path / "nowhere")
+        assert "nowhere" in told(raised)
+        with pytest.raises(OptionError) as raised:
+            train(cloudy, small(), start=SHIPPED)
+        assert "start is a compact network, network='paper'; give the same, or start='new'" in told(raised)
+        shipped = Checkpoint.load(SHIPPED)
+        other = Checkpoint(shipped.config | {"channels": ["observed", "wind"]}, shipped.weights)
+        with pytest.raises(OptionError) as raised:
+            train(cloudy, compact(), start=other)
+        assert "other first guesses" in told(raised)
+        (tmp_path / "foreign").mkdir()
+        (tmp_path / "foreign" / "config.json").write_text("{}")
+        with pytest.raises(ReadError) as raised:
+            train(cloudy, small(), start=tmp_path / "foreign")
+        told(raised)
+
+    @pytest.mark.parametrize("objective", ["paired", "unpaired"])
+    def test_supervised_without_truth(self, objective: str, cloudy: xr.Dataset) -> None:
+        with pytest.raises(OptionError) as raised:
+            train(cloudy, small(objective=objective, size=SIDE))
+        assert f"objective={objective!r} needs the truth; give truth=, or objective='withheld'" in told(raised)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda da: da[:-1], "the truth, (17, 20, 22), is not on the dates and the grid of the field, (18, 20"),
+            (lambda da: da.assign_coords(time=da.time + np.timedelta64(1, "D")), "is not on the dates and the grid"),
+            (lambda da: da.assign_coords(lat=da.lat + 1), "is not on the dates and the grid"),
+            (lambda da: da.assign_attrs(units="kelvin"), "the truth is in kelvin, the field in degC; convert one"),
+            (lambda da: da * np.nan, "'truth': nothing observed at sea"),
+            (lambda da: da.where(da < 15, np.inf), "'truth' holds"),
+            (lambda da: da.isel(time=0), "no time dimension"),
+            (lambda da: da.fillna(0).astype(int), "holds int64 values"),
+        ],
+    )  # fmt: skip
+    def test_wrong_truth(self, change: Any, words: str) -> None:
+        ds = archive()
+        with pytest.raises(InputError) as raised:
+            train(ds.drop_vars("truth"), small(), truth=change(ds.truth))
+        assert words in told(raised)
+
+    def test_truth_on_its_dims_in_another_order(self) -> None:
+        ds = archive()
+        found = Archive.of(ds.drop_vars("truth"), None, None, ds.truth.transpose("lon", "time", "lat"))
+        assert found.truth is not None
+        np.testing.assert_array_equal(found.truth.values, ds.truth.values)
+        assert found.fingerprint != Archive.of(ds.drop_vars("truth"), None, None, None).fingerprint
+
+
+def source_of_sized(ds: xr.Dataset, options: TrainOptions) -> PaperSource:
+    found = Archive.of(ds, None, None, None)
+    source = _source(found, _sized(options, found), "own", 2, False, Path("nowhere"))
+    assert isinstance(source, PaperSource)
+    return source
+
+
+def _weights(model: Gan) -> list[torch.Tensor]:
+    return list(model.checkpoint.network().parameters())
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
