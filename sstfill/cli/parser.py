@@ -34,7 +34,9 @@ COMMANDS = {
     "import-granules": Command(
         "bring daily level-3 files into one Zarr store", importing.add_import_granules, importing.run_import_granules
     ),
-    "import-video": Command("bring video clips into a Zarr store", importing.add_import_video, importing.run_import_video),
+    "import-video": Command(
+        "bring video clips into a Zarr store", importing.add_import_video, importing.run_import_video
+    ),
     "import-pycles": Command("import the clouds of a PyCLES run", clouds.add_import_pycles, clouds.run_import_pycles),
     "clouds": Command("say what thresholds hide of a series of clouds", clouds.add_clouds, clouds.run_clouds),
     "dineof-modes": Command("write the EOF modes that DINEOF finds", filling.add_modes, filling.run_modes),

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from sstfill.training.archive_source import GuessedSource, PaperSource
 
+FURTHER = 2e-4
+"""Learning rate of what has been trained before: a fifth of that of a new network."""
 FRAMES, SIZE = 24, 64
 """Of a sequence, where the archive has as much: those of the paper."""
 VALIDATION_CLOUDS = 0.25
@@ -75,6 +77,7 @@ def train(
         The same field without gaps, or its name in `data`: for objectives "paired" and "unpaired".
     start
         Of the compact network: what to train further; "shipped" is what comes with sstfill, "new" starts from nothing.
+        Unless `options` give a learning rate, that is a fifth of the usual one for what has been trained before.
         The paper's networks start from nothing unless a checkpoint is given.
     clips
         Sequences for which first guesses are worked out, a few seconds each (compact network only).
@@ -116,6 +119,8 @@ def train(
         from sstfill.training.loop import fit
 
         begun = _begun(chosen, start)
+        if begun is not None and chosen.learning_rate is None and chosen.objective == "withheld":
+            chosen = replace(chosen, learning_rate=FURTHER)
         size = network_options(chosen) if begun is None else begun.config["network"]["options"]
         network = new_network(chosen) if begun is None else begun.network()
         chosen = replace(chosen, base=size.get("base", chosen.base))
