@@ -32,6 +32,7 @@ from sstfill.errors import InputError, OptionError, ReadError, SstfillError, Wri
 from sstfill.evaluation import Scorecard, score
 from sstfill.fill import fill  # the function takes the name of its module, which stays in sys.modules
 from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Gan, Interpolate, Method, Oi, PatchMatch
+from sstfill.sources.recipe import load_recipe
 from sstfill.training.options import TrainOptions
 from sstfill.training.train import train
 from sstfill.version import __version__
@@ -65,6 +66,7 @@ __all__ = [
     "gaps",
     "grid",
     "io",
+    "load_recipe",
     "methods",
     "metrics",
     "occlusion",

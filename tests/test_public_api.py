@@ -27,6 +27,7 @@ PUBLIC = {
         "gaps",
         "grid",
         "io",
+        "load_recipe",
         "methods",
         "metrics",
         "occlusion",

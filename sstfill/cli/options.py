@@ -37,12 +37,16 @@ def add_options(parser: argparse.ArgumentParser, name: str, without: Collection[
     """Give a parser the options of a method, with the help of its docstring; those not given stay unset."""
     group = parser.add_argument_group(f"options of {name}")
     for field in own_fields(name, without):
-        text = explained(name, field).replace("%", "%%")
-        common: dict[str, Any] = {"dest": PREFIX + field.name, "default": argparse.SUPPRESS, "help": text}
-        if field.type in (bool, "bool"):
-            group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
-        else:
-            group.add_argument(flag(field.name), metavar=takes(field), **common)
+        add_field(group, field, takes(field), PREFIX + field.name, explained(name, field))
+
+
+def add_field(group: Any, field: dataclasses.Field[Any], metavar: str, dest: str, text: str) -> None:
+    """Give a parser or a group of it an option for a field of a dataclass; not given, it stays unset."""
+    common: dict[str, Any] = {"dest": dest, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+    if field.type in (bool, "bool"):
+        group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
+    else:
+        group.add_argument(flag(field.name), metavar=metavar, **common)
 
 
 def spelled(field: dataclasses.Field[Any]) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from sstfill.cli import benching, clouds, demo, filling, importing, looking, scoring, training
+from sstfill.cli import benching, clouds, demo, downloading, filling, importing, looking, scoring, training
 from sstfill.cli.options import add_options, flag, own_fields
 from sstfill.errors import OptionError, unknown
 from sstfill.methods import METHODS, method_class
@@ -31,6 +31,13 @@ COMMANDS = {
     "score": Command("compare methods on observed pixels hidden from them", scoring.add_score, scoring.run_score),
     "info": Command("say what is seen of a file, and what would fail", looking.add_info, looking.run_info),
     "methods": Command("list the methods, or the options of one", looking.add_methods, looking.run_methods),
+    "recipes": Command(
+        "list the recipes that bring data in, or print one", downloading.add_recipes, downloading.run_recipes
+    ),
+    "plan": Command("say what a recipe would bring in", downloading.add_plan, downloading.run_plan),
+    "download": Command(
+        "bring in what a recipe says; killed, it goes on", downloading.add_download, downloading.run_download
+    ),
     "import-granules": Command(
         "bring daily level-3 files into one Zarr store", importing.add_import_granules, importing.run_import_granules
     ),

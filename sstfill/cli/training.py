@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from sstfill import config, training
-from sstfill.cli.options import PREFIX, flag, takes
+from sstfill.cli.options import PREFIX, add_field, flag, takes
 from sstfill.cli.source import add_input, sea, series
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError
@@ -36,13 +36,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         group, own = parser.add_argument_group(title), parameters(cls)
         for field in dataclasses.fields(cls):
             words = own.get(field.name) or said.get(field.name, "")
-            plain = words.replace("`", "").replace("%", "%%").removesuffix(".")
+            plain = words.replace("`", "").removesuffix(".")
             text = f"{plain} (default: {str(field.default).lower()})".strip()
-            common: dict[str, Any] = {"dest": prefix + field.name, "default": argparse.SUPPRESS, "help": text}
-            if field.type in (bool, "bool"):
-                group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
-            else:
-                group.add_argument(flag(field.name), metavar=_metavar(field), **common)
+            add_field(group, field, _metavar(field), prefix + field.name, text)
 
 
 def _metavar(field: dataclasses.Field[Any]) -> str:

@@ -18,7 +18,7 @@ from sstfill.sources.coverage import Axis, Coverage, milliseconds, since_1970
 from sstfill.sources.credentials import need_login
 from sstfill.sources.patience import Patience, limited
 from sstfill.sources.reads import ATTACHED, Reads, noted
-from sstfill.sources.refusals import refusal
+from sstfill.sources.refusals import refusal, told
 from sstfill.sources.request import SERVICES, CopernicusRequest
 
 T = TypeVar("T")
@@ -58,8 +58,8 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     Returns
     -------
     Dataset
-        With attrs ``dataset_id``, ``dataset_version``, ``product_id`` and ``doi``, ``encoding["sstfill_offset"]``, the index in
-        the source of the first value of each dimension, and ``encoding["sstfill_reads"]``, an account of its reads.
+        With attrs ``dataset_id``, ``dataset_version``, ``product_id`` and ``doi``; ``encoding["sstfill_offset"]``, the
+        index in the source of each dimension's first value; ``encoding["sstfill_reads"]``, an account of its reads.
 
     Raises
     ------
@@ -73,22 +73,24 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     coverage = describe_client_dataset(request)
     asked = dataclasses.replace(_within(request, coverage), dataset_version=coverage.version)
     patience = Patience(request.patience)
-    reads = Reads(patience)
+    reads = Reads(request.patience)
 
     def ask() -> xr.Dataset | None:
         with noted(reads):
-            return client.open_dataset(**asked.arguments(), username=login.user, password=login.password,
-                                       coordinates_selection_method="strict-inside", raise_if_updating=True,
-                                       chunk_size_limit=0)  # type: ignore[no-any-return]  # fmt: skip
+            opened: xr.Dataset | None = client.open_dataset(
+                **asked.arguments(), username=login.user, password=login.password, chunk_size_limit=0,
+                coordinates_selection_method="strict-inside", raise_if_updating=True,
+            )  # fmt: skip
+            return opened
 
     ds = _answer(ask, request, patience)
     if ds is None:  # what the client returns where it would have asked for a password
         raise ReadError(
-            f"Copernicus Marine was not given a login, though there is one in {login.where}; run: copernicusmarine login"
+            f"Copernicus Marine was given no login, though there is one in {login.where}; run: copernicusmarine login"
         )
     if reads.refused:
         raise ReadError(
-            f"the service did not have {sorted(reads.refused)[0]}, a coordinate of {request.dataset_id}; try again later"
+            f"the service does not have {min(reads.refused)}, a coordinate of {request.dataset_id}; try again later"
         )
     ds.attrs |= {"dataset_id": coverage.dataset_id, "dataset_version": coverage.version,
                  "product_id": coverage.product_id, "doi": coverage.doi}  # fmt: skip
@@ -98,8 +100,8 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
 
 
 def other_service(request: CopernicusRequest) -> list[CopernicusRequest]:
-    """The same request to each layout of the service, none where one was asked for."""
-    return [] if request.service else [dataclasses.replace(request, service=name) for name in SERVICES]
+    """The same request to the layouts of the service that were not asked for."""
+    return [dataclasses.replace(request, service=name) for name in SERVICES if name != request.service]
 
 
 def client_version() -> str:
@@ -134,8 +136,8 @@ def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Patience
             if final is not None:
                 raise final from error
             if isinstance(error, TimeoutError) or not patience.wait(attempt):
-                raise ReadError(f"Copernicus Marine did not answer for {request.patience:.0f} s ({_said(error)}); check the "
-                                "network, or try again later") from error  # fmt: skip
+                raise ReadError(f"Copernicus Marine did not answer for {request.patience:.0f} s ({told(error)}); check "
+                                "the network, or try again later") from error  # fmt: skip
             log.debug("attempt %d failed: %s", attempt, error)
             attempt += 1
         else:
@@ -143,14 +145,9 @@ def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Patience
             return answer
 
 
-def _said(error: BaseException) -> str:
-    text = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {text}"[:160] if text else type(error).__name__
-
-
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Keep the client's own log, which tells where a login lies, and its warnings of what becomes an error here, quiet."""
+    """Keep the client's own log quiet: it tells where a login lies, and warns of what becomes an error here."""
     logger = logging.getLogger("copernicusmarine")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -26,7 +26,7 @@ from sstfill.sources.judge import Fetch, Judge
 from sstfill.sources.ledger import Ledger, ledger_path
 from sstfill.sources.patience import Patience
 from sstfill.sources.reads import Reads, reads_of
-from sstfill.sources.refusals import OURS
+from sstfill.sources.refusals import OURS, told
 from sstfill.sources.request import CopernicusRequest, Target
 from sstfill.sources.verify import Box
 from sstfill.sources.windows import Windows
@@ -48,8 +48,8 @@ def download(
 ) -> xr.Dataset:
     """Fetch what is asked for window by window; killed at any moment, the same call goes on where it was.
 
-    While it is under way the store carries the attribute ``sstfill_state = "incomplete"``, and a ledger lies beside it. A store
-    that is complete and was made for the same request is returned at once, without network or login.
+    While it is under way the store carries the attribute ``sstfill_state = "incomplete"``, and a ledger lies beside it.
+    A store that is complete and was made for the same request is returned at once, without network or login.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def download(
     Raises
     ------
     ReadError
-        No login or a wrong one; nothing answered for ``request.patience`` seconds; values lost on the way. The store can be
-        resumed.
+        No login or a wrong one; nothing answered for ``request.patience`` seconds; values lost on the way. The store
+        can be resumed.
     OptionError
         An unknown dataset, version or variable; nothing in the box or the period.
     InputError
@@ -95,8 +95,8 @@ def download(
             if isinstance(error, SstfillError):
                 raise
             free = shutil.disk_usage(path.resolve().parent).free / 1e6
-            raise WriteError(f"cannot write {path}: {error.strerror or error}, {free:,.0f} MB free there; make room and run the "
-                             "same command again, it goes on where it was") from error  # fmt: skip
+            raise WriteError(f"cannot write {path}: {error.strerror or error}, {free:,.0f} MB free; make room and "
+                             "run the same command again, it goes on where it was") from error  # fmt: skip
     return io.open(path, chunks={})
 
 
@@ -183,8 +183,6 @@ def _recall(judge: Judge, path: Path, boxes: list[dict[str, slice]], done: set[i
 def _fetcher(source: xr.Dataset, task: Job, reads: Reads | None) -> Fetch:
     """What gives the values of a window of the store."""
     patience = Patience(task.request.patience)
-    if reads is not None:
-        reads.patience = patience
     moving = source[[n for n, v in source.data_vars.items() if "time" in v.dims]]
 
     def fetch(box: Box) -> xr.Dataset:
@@ -208,10 +206,10 @@ def _patiently(load: Callable[[], xr.Dataset], reads: Reads | None, patience: Pa
             attempt += 1
             if reads is not None:
                 reads.forget()
-            if attempt >= ATTEMPTS or not patience.wait(attempt):
-                text = " ".join(str(error).split())[:160] or type(error).__name__
-                raise ReadError(f"{name} cannot be read any further ({text}); check the network and run the same command again, "
-                                "it goes on where it was") from error  # fmt: skip
+            final = (reads is not None and reads.gave_up) or attempt >= ATTEMPTS
+            if final or not patience.wait(attempt):
+                raise ReadError(f"{name} cannot be read any further ({told(error)}); check the network and run the "
+                                "same command again, it goes on where it was") from error  # fmt: skip
             log.debug("attempt %d at a window failed: %s", attempt, error)
         else:
             patience.renew()

@@ -96,7 +96,7 @@ class Coverage:
     def check_version(self, wanted: str | None) -> None:
         """Refuse a version that is not served."""
         if wanted is not None and wanted not in self.versions:
-            raise OptionError(f"version {wanted} of {self.dataset_id} is not served any more, only {', '.join(self.versions)}; "
+            raise OptionError(f"version {wanted} of {self.dataset_id} is not served, but {', '.join(self.versions)}; "
                               "versions are not to be mixed: begin another store")  # fmt: skip
 
 

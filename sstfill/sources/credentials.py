@@ -8,8 +8,8 @@ import binascii
 import configparser
 import netrc
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from sstfill.errors import ReadError
 
@@ -18,7 +18,8 @@ FOLDER = "COPERNICUSMARINE_CREDENTIALS_DIRECTORY"
 HOSTS = ("nrt.cmems-du.eu", "my.cmems-du.eu", "auth.marine.copernicus.eu", "default_host")
 
 
-class Login(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Login:
     """A user name and a password, and where they were found; its text says only where."""
 
     user: str
@@ -28,11 +29,9 @@ class Login(NamedTuple):
     def __repr__(self) -> str:
         return f"Login(from {self.where})"
 
-    __str__ = __repr__
-
 
 def find_login() -> Login | None:
-    """Look for a login in the environment, then in the file of ``copernicusmarine login``, motuclient's and ``.netrc``."""
+    """Look for a login in the environment, the file of ``copernicusmarine login``, motuclient's and ``.netrc``."""
     given = os.environ.get(USER), os.environ.get(PASSWORD)
     if given[0] and given[1]:
         return Login(given[0], given[1], "the environment")
@@ -47,8 +46,8 @@ def need_login() -> Login:
     """Return the login that was found, or raise a `ReadError` that tells how to give one."""
     login = find_login()
     if login is None:
-        raise ReadError(f"no Copernicus Marine login in {USER} and {PASSWORD}, nor in {_own_file()}, motuclient-python.ini or "
-                        ".netrc; run: copernicusmarine login (free account: data.marine.copernicus.eu/register)")  # fmt: skip
+        raise ReadError(f"no Copernicus Marine login in {USER} and {PASSWORD}, {_own_file()}, motuclient-python.ini or "
+                        ".netrc; run: copernicusmarine login (free: data.marine.copernicus.eu/register)")  # fmt: skip
     return login
 
 

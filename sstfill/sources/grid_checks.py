@@ -29,8 +29,8 @@ def ready(ds: xr.Dataset, request: CopernicusRequest, target: Target) -> xr.Data
         raise OptionError(f"{request.dataset_id} has no time dimension among {dict(ds.sizes)}; choose another dataset")
     for dim in ("depth", "elevation"):
         if ds.sizes.get(dim, 1) > 1:
-            raise OptionError(f"the request covers {ds.sizes[dim]} levels of {dim}; give one: minimum_depth and maximum_depth "
-                              "of the same value take the nearest")  # fmt: skip
+            raise OptionError(f"the request covers {ds.sizes[dim]} levels of {dim}; give one: minimum_depth and "
+                              "maximum_depth of the same value take the nearest")  # fmt: skip
         if dim in ds.dims:
             ds = ds.squeeze(dim)
     _check_times(ds)
@@ -38,8 +38,8 @@ def ready(ds: xr.Dataset, request: CopernicusRequest, target: Target) -> xr.Data
     target.lengths(tuple(map(str, ds.sizes)))
     for dim, size in target.expect.items():
         if ds.sizes[dim] != size:
-            raise OptionError(f"the box holds {ds.sizes[dim]} values of {dim}, not {size} as expected; widen or narrow it, or "
-                              "leave out [target] expect")  # fmt: skip
+            raise OptionError(f"the box holds {ds.sizes[dim]} values of {dim}, not {size} as expected; widen or narrow "
+                              "it, or leave out [target] expect")  # fmt: skip
     return ds.transpose("time", ...)
 
 
@@ -59,8 +59,8 @@ def _check_inside(ds: xr.Dataset, request: CopernicusRequest) -> None:
     if period[0] != period[1] or period[0] is None:
         low, high = period
         if (low is not None and times[0] < low) or (high is not None and times[-1] > high):
-            raise OptionError(f"{request.dataset_id} has no time from {request.start_datetime} to {request.end_datetime}; the "
-                              f"nearest is {times[0].astype('M8[s]')}")  # fmt: skip
+            raise OptionError(f"{request.dataset_id} has no time in {request.start_datetime} to {request.end_datetime}"
+                              f"; the nearest is {times[0].astype('M8[s]')}")  # fmt: skip
     for name in ("latitude", "longitude"):
         low_, high_ = getattr(request, f"minimum_{name}"), getattr(request, f"maximum_{name}")
         if name not in ds.coords or low_ is None or high_ is None or low_ == high_:

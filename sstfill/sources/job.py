@@ -28,7 +28,7 @@ from sstfill.version import __version__
 log = logging.getLogger(__name__)
 
 Opener = Callable[[CopernicusRequest], xr.Dataset]
-WINDOW = 2**25  # bytes of values of a window
+WINDOW = 3 * 2**23  # bytes of values of a window
 REQUEST = "sstfill_request"
 
 
@@ -77,15 +77,15 @@ def check_same_request(
     different = [k for k in flat[1] if flat[0].get(k) != flat[1][k]]
     if different:
         k = different[0]
-        raise WriteError(f"{out} was made for another request ({k}: {flat[0].get(k)!r} there, {flat[1][k]!r} here); choose "
-                         "another name, or remove it")  # fmt: skip
+        raise WriteError(f"{out} was made for another request ({k}: {flat[0].get(k)!r} there, {flat[1][k]!r} here); "
+                         "choose another name, or remove it")  # fmt: skip
     if version[0] is not None and version[0] != version[1]:
         raise WriteError(
             f"{out} holds version {version[1]}, not {version[0]}; versions are not to be mixed: choose another name"
         )
     if held["end"] != new["end"] and not update:
-        raise WriteError(f"{out} was made for times up to {held['end'] or 'the last'}, not {new['end'] or 'the last'}; add the new "
-                         "ones with update=True (--update), or choose another name")  # fmt: skip
+        raise WriteError(f"{out} was made for times up to {held['end'] or 'the last'}, not {new['end'] or 'the last'}; "
+                         "add the new ones with update=True (--update), or choose another name")  # fmt: skip
 
 
 def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener) -> Job:
@@ -115,8 +115,8 @@ def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
         check_same(source, held)
         total = windows.edges["time"][-1]
         if plan["begin"] + source.sizes["time"] != total:
-            raise InputError(f"the dataset has {source.sizes['time']} times from {plan['first']} to {plan['last']}, no longer "
-                             f"{total - plan['begin']}; begin another store")  # fmt: skip
+            raise InputError(f"the dataset has {source.sizes['time']} times from {plan['first']} to {plan['last']}, no "
+                             f"longer {total - plan['begin']}; begin another store")  # fmt: skip
     if plan["begin"]:
         store.mark(out, {store.STATE: store.INCOMPLETE})
         store.grow(out, plan["begin"], source["time"].values)
@@ -129,13 +129,11 @@ def append(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
     """Make room for the days that are new since the store was made; None where there are none."""
     with xr.open_zarr(out, consolidated=False, chunks=None) as held:
         times = held["time"].values
-        wanted = dataclasses.replace(request, start_datetime=str(times[-1].astype("M8[ms]")),
+        absolute = request.resolved(datetime.now(UTC))
+        if absolute.end_datetime is not None and np.datetime64(absolute.end_datetime) <= times[-1]:
+            return None
+        wanted = dataclasses.replace(absolute, start_datetime=str(times[-1].astype("M8[ms]")),
                                      dataset_version=held.attrs.get("dataset_version") or None)  # fmt: skip
-        if request.end_datetime is not None:
-            until = np.datetime64(str(request.resolved(datetime.now(UTC)).end_datetime))
-            if until <= times[-1]:
-                return None
-        wanted = wanted.resolved(datetime.now(UTC))
         opened = opener(wanted)
         whole = ready(opened, wanted, dataclasses.replace(target, expect={}))
         source = whole.isel(time=whole["time"].values > times[-1])
@@ -191,8 +189,10 @@ def _pinned(request: CopernicusRequest, opened: xr.Dataset, source: xr.Dataset) 
 
 
 def _plan(pinned: CopernicusRequest, windows: Windows, at: int, skip: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    return {"asked": wanted, "version": pinned.dataset_version, "first": pinned.start_datetime, "last": pinned.end_datetime,
-            "begin": at, "skip": skip, "edges": {d: list(e) for d, e in windows.edges.items()}}  # fmt: skip
+    return {
+        "asked": wanted, "version": pinned.dataset_version, "first": pinned.start_datetime, "last": pinned.end_datetime,
+        "begin": at, "skip": skip, "edges": {d: list(e) for d, e in windows.edges.items()},
+    }  # fmt: skip
 
 
 def _provenance(request: CopernicusRequest, target: Target, opened: xr.Dataset) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _provenance(request: CopernicusRequest, target: Target, opened: xr.Dataset) 
     said = {
         store.STATE: store.INCOMPLETE,
         REQUEST: json.dumps(asked(request, target)),
-        "source": f"Copernicus Marine Service, dataset {request.dataset_id}, version {held.get('dataset_version', 'unknown')}",
+        "source": f"Copernicus Marine Service, dataset {request.dataset_id}",
         "dataset_id": request.dataset_id,
         "dataset_version": held.get("dataset_version", request.dataset_version or ""),
         "copernicusmarine_version": held.get("copernicusmarine_version", client_version()),
@@ -217,7 +217,8 @@ def finished(
     times = job.source.sizes["time"]
     line = f"{now} sstfill {__version__}: {'added' if job.begin else 'fetched'} {times} times of {request.dataset_id}"
     return {
-        store.STATE: store.COMPLETE, REQUEST: json.dumps(asked(request, target)), "date_created": before.get("date_created", now),
-        "date_modified": now, "history": "\n".join(filter(None, [str(before.get("history", "")), line])),
+        store.STATE: store.COMPLETE, REQUEST: json.dumps(asked(request, target)),
+        "date_created": before.get("date_created", now), "date_modified": now,
+        "history": "\n".join(filter(None, [str(before.get("history", "")), line])),
         "sstfill_empty_chunks": int(before.get("sstfill_empty_chunks", 0)) + empty,
     }  # fmt: skip

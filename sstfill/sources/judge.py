@@ -9,7 +9,7 @@ from collections.abc import Callable
 import xarray as xr
 
 from sstfill.errors import ReadError
-from sstfill.sources.reads import Reads, column, wait_a_moment
+from sstfill.sources.reads import Reads, wait_a_moment
 from sstfill.sources.verify import Box, Seen
 
 log = logging.getLogger(__name__)
@@ -20,9 +20,9 @@ Fetch = Callable[[Box], xr.Dataset]
 class Judge:
     """Decides what is lost and what is empty.
 
-    A chunk that the service says it does not have is asked for again, then looked for in the service's other layout. Where that
-    has it, its values are taken. Where it has not either, the chunk is taken for one of nothing but fill values, as long as
-    the service still has chunks that it had before and no value is known to have been there.
+    A chunk that the service says it does not have is asked for again, then looked for in the service's other layout.
+    Where that has it, its values are taken. Where it has not either, the chunk is taken for one of nothing but fill
+    values, as long as the service still has chunks that it had before and no value is known to have been there.
 
     Parameters
     ----------
@@ -47,11 +47,10 @@ class Judge:
         self.empty = 0  # chunks taken for empty
         self.again = 0  # windows fetched a second time
         self._fetch, self._reads, self._others, self._absent = fetch, reads, others, absent
-        self._came: set[str] = set()  # columns of which a chunk came
         self._witness: str | None = None  # a chunk of data that the service had
 
     def settle(self, box: Box, *, last: bool = False) -> xr.Dataset | None:
-        """Return the values of a window, None where they cannot be judged before others are; `ReadError` if they are lost."""
+        """Return the values of a window, None where others must be judged before; `ReadError` if they are lost."""
         values = self._fetch(box)
         doubts = self.seen.doubts(values, box)
         refused = self._refused(values)
@@ -82,7 +81,6 @@ class Judge:
         self.seen.learn(values, box)
         if self._reads is not None:
             came = _of(values, self._reads.came)
-            self._came |= {column(k) for k in came}
             self._witness = next(iter(came), self._witness)
 
     def _elsewhere(self, box: Box, values: xr.Dataset, refused: set[str], last: bool) -> xr.Dataset | None:
@@ -98,8 +96,7 @@ class Judge:
             alone = False
             values = values.fillna(other)
         doubts = self.seen.doubts(values, box) if alone or self._without_gaps(values, box) else []
-        contradicted = alone and any(column(k) in self._came for k in refused)
-        if doubts or contradicted:
+        if doubts or alone:  # with nothing to compare, what is missing is not known to be empty
             raise _lost(box, doubts or [_said(refused)])
         assert self._reads is not None
         witness = next(iter(_of(values, self._reads.came)), self._witness)
@@ -134,5 +131,6 @@ def _where(values: xr.Dataset) -> str:
 
 
 def _lost(box: Box, doubts: list[str]) -> ReadError:
-    return ReadError(f"part of window {dict((d, (s.start, s.stop)) for d, s in box.items())} was lost twice: {'; '.join(doubts)}; "
-                     "run the same command later, or with absent='accept' if it is empty at the source")  # fmt: skip
+    place = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in box.items())
+    return ReadError(f"part of {place} was lost twice: {'; '.join(doubts)}; run the same command later, or with "
+                     "absent='accept' if it is empty at the source")  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A record beside a store under way of what is on the disk already; every line is flushed to it before the next step."""
+"""A record beside a store under way of what is on the disk already; each line is flushed before the next step."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.plan is None:  # nothing was begun, nothing is kept
+        if self.plan is None:  # nothing was begun, or all is done
             self.path.unlink(missing_ok=True)
         self._close()
 
@@ -75,8 +75,8 @@ class Ledger:
         self.done.add(window)
 
     def finish(self) -> None:
-        """All is done: the store speaks for itself."""
-        self.path.unlink(missing_ok=True)
+        """All is done: the store speaks for itself, and the file goes when the ledger is closed."""
+        os.ftruncate(self._descriptor, 0)
         self.plan, self.done = None, set()
 
     def _append(self, value: Any) -> None:

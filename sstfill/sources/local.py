@@ -15,43 +15,44 @@ from sstfill.errors import OptionError
 from sstfill.sources.plan import Plan
 from sstfill.sources.request import Target
 
+UNISST = "10.6084/m9.figshare.9929798"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PyclesSource:
-    """A published array of liquid water path, ``(time, y, x)`` in kg m-2.
+    """The liquid water path that the paper's authors published, ``(time, y, x)`` in kg m-2.
 
     Parameters
     ----------
     doi
-        Of the data set that holds it.
-    file
-        Name of the file in it.
-    checksum
-        Of the file, ``"md5:..."`` or ``"sha256:..."``; empty to do without.
+        Of the data set that holds it; only this one is known.
     path
         A copy on your own disk, taken instead of the download.
+    cache
+        Folder for the download; by default pooch's own for sstfill.
     """
 
-    doi: str = ""
-    file: str = "cloud_dataset.npy"
-    checksum: str = ""
+    doi: str = UNISST
     path: str = ""
+    cache: str = ""
 
     def __post_init__(self) -> None:
-        if not self.doi and not self.path:
-            raise OptionError("a source of kind pycles needs a doi, or the path of a copy")
+        if self.doi != UNISST:
+            raise OptionError(f"doi={self.doi!r}; only {UNISST} is known. Your own PyCLES runs: sstfill import-pycles")
 
     def plan(self, target: Target) -> Plan:
         """Say what `run` would do."""
-        where = self.path or f"{self.file} of doi:{self.doi}"
-        return Plan(source=where, what="LWP, g m-2", box="the whole series", target=f"Zarr v{target.zarr_format}")
+        where = self.path or f"doi:{self.doi}"
+        missing = (f"{self.path} is not there; give a copy, or leave path out to download it",)
+        return Plan(source=where, what="LWP, g m-2", box="10,800 frames of 64 x 64",
+                    target=f"Zarr v{target.zarr_format}",
+                    remarks=missing if self.path and not Path(self.path).is_file() else ())  # fmt: skip
 
     def run(self, out: str | os.PathLike[str], target: Target) -> xr.Dataset:
         """Fetch or read the array, and write it as a store."""
-        from sstfill.sources.pycles_published import import_published
+        from sstfill.sources.pycles_published import published_lwp
 
-        import_published(self.path or None, out, doi=self.doi or None, file=self.file, checksum=self.checksum or None,
-                         zarr_format=target.zarr_format)  # fmt: skip
+        published_lwp(out, path=self.path or None, cache=self.cache or None, zarr_format=target.zarr_format)
         return io.open(out, chunks={})
 
 
@@ -87,7 +88,8 @@ class VideoSource:
         there = Path(self.path).exists()
         size = f"{self.size} x {self.size} pixels" if self.size else "pixels as they are"
         return Plan(
-            source=self.path, what=f"video, {'gray' if self.gray else 'red, green, blue'}", box=f"{self.frames} frames of {size}",
+            source=self.path, what=f"video, {'gray' if self.gray else 'red, green, blue'}",
+            box=f"{self.frames} frames of {size}",
             target=f"Zarr v{target.zarr_format}",
             remarks=() if there else (f"{self.path} is not there; {self.obtain or 'put the clips into it'}",),
         )  # fmt: skip
@@ -100,6 +102,7 @@ class VideoSource:
 
         crop: Any = self.crop
         return import_video(
-            self.path, out, size=self.size, frames=self.frames, gray=self.gray, stride=self.stride, crop=crop, split=self.split,
-            per_clip=self.per_clip, axes=self.axes, dtype=self.dtype, seed=self.seed, zarr_format=target.zarr_format,
+            self.path, out, size=self.size, frames=self.frames, gray=self.gray, stride=self.stride, crop=crop,
+            split=self.split, per_clip=self.per_clip, axes=self.axes, dtype=self.dtype, seed=self.seed,
+            zarr_format=target.zarr_format,
         )  # fmt: skip

@@ -42,14 +42,11 @@ class Patience:
         return max(0.0, self.seconds - (self._clock() - self._since))
 
     def wait(self, attempt: int) -> bool:
-        """Pause before the next attempt, longer after each; False where no time is left for one."""
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(
-            0.7, 1.3
-        )  # clients must not march in step
-        if pause >= self.left:
-            return False
-        time.sleep(pause)
-        return True
+        """Pause before the next attempt, longer after each; False where there was no time left for one."""
+        left = self.left
+        jitter = random.uniform(0.7, 1.3)  # clients must not march in step
+        time.sleep(min(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * jitter, left))
+        return left > 0
 
 
 def limited(call: Callable[[], T], seconds: float) -> T:

@@ -46,7 +46,7 @@ def plan(
     chunks = target.lengths(DIMS)
     base = Plan(
         source=request.dataset_id, what=", ".join(request.variables) or "all", box=_box(absolute),
-        target=f"Zarr v{target.zarr_format}, chunks {' x '.join(map(str, chunks.values()))} (time, latitude, longitude)",
+        target=f"Zarr v{target.zarr_format}, chunks {' x '.join(map(str, chunks.values()))} ({', '.join(DIMS)})",
         login=_login(),
     )  # fmt: skip
     try:
@@ -65,7 +65,7 @@ def plan(
     if not nbytes:
         remarks.append("nothing lies in the box and the period; widen them")
     return dataclasses.replace(
-        base, source=f"{request.dataset_id}, version {coverage.version}{f' (doi:{coverage.doi})' if coverage.doi else ''}",
+        base, source=f"{request.dataset_id}, version {coverage.version}{coverage.doi and f', doi:{coverage.doi}'}",
         what=", ".join(names), box=_box(absolute), sizes=sizes, nbytes=nbytes, remarks=tuple(remarks),
         windows=_windows(sizes, chunks, coverage, len(names)) if nbytes else 0,
     )  # fmt: skip
@@ -88,7 +88,7 @@ def _checked(request: CopernicusRequest, coverage: Coverage) -> CopernicusReques
     start, end = request.start_datetime or first, request.end_datetime or last
     if request.clip_end and since_1970(end) > axis.last:
         end = last
-    if since_1970(start) < axis.first or since_1970(end) > axis.last:
+    if since_1970(start) < axis.first or since_1970(start) > axis.last or since_1970(end) > axis.last:
         raise OptionError(
             f"{request.dataset_id} has times from {first} to {last}, not {start} to {end}; ask for what lies within"
         )

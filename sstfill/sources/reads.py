@@ -14,7 +14,7 @@ import xarray as xr
 
 from sstfill.sources.patience import Patience
 
-CACHE = 2**26  # bytes of compressed chunks kept, for windows that end within a chunk of the source
+CACHE = 3 * 2**24  # bytes of compressed chunks kept, for windows that end within a chunk of the source
 METADATA = (".zmetadata", ".zarray", ".zattrs", ".zgroup", "zarr.json")
 ATTACHED = "sstfill_reads"
 
@@ -22,22 +22,24 @@ ATTACHED = "sstfill_reads"
 class Reads:
     """What was asked of a store since `clear`: keys of chunks that came, and keys that it says it does not have.
 
-    The client turns a chunk answered 403 or 404 into missing values without a word. Zarr leaves out chunks of nothing but
-    fill values, so that this may be right; whether it is can only be judged by who knows that it happened.
+    The client turns a chunk answered 403 or 404 into missing values without a word. Zarr leaves out chunks of nothing
+    but fill values, so that this may be right; whether it is can only be judged by who knows that it happened.
     """
 
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds  # that each chunk may be asked for
+        self.gave_up = False
         self.came: set[str] = set()
         self.refused: set[str] = set()
         self.ask: Callable[[str], bool] | None = None  # whether the store has a key, past the cache
         self._held: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
+        self.session = threading.Lock()  # held while the client's session is made
 
     def clear(self) -> None:
         """Begin a new account."""
         with self._lock:
-            self.came, self.refused = set(), set()
+            self.came, self.refused, self.gave_up = set(), set(), False
 
     def held(self, key: str) -> bytes | None:
         """Return the bytes of a chunk that came lately."""
@@ -73,95 +75,110 @@ def reads_of(ds: xr.Dataset) -> Reads | None:
     return found if isinstance(found, Reads) else None
 
 
-def column(key: str) -> str:
-    """Name the place of a chunk without its time, which comes first: ``thetao/3.0.1`` is in the column ``thetao/*.0.1``.
-
-    >>> column("thetao/3.0.1")
-    'thetao/*.0.1'
-    """
-    array, _, number = key.rpartition("/")
-    return f"{array}/*{number[number.find('.') :] if '.' in number else ''}"
+_here = threading.local()  # `reads`: the account of what this thread opens
+_installed = threading.Lock()
+_openings = 0
 
 
 @contextlib.contextmanager
 def noted(reads: Reads) -> Iterator[None]:
-    """Let datasets that the client opens in this context be read with an account in `reads`.
+    """Let what the client opens on this thread, in this context, be read with an account in `reads`.
 
-    Where the client's inside is not as in release 2.5 they are opened as it does, without one.
+    Other threads, among them openings that were given up and still wait for an answer, are not touched. Where the
+    inside of the client is not as in release 2.5 it opens as it does, without an account.
     """
     try:
         from copernicusmarine.core_functions import custom_s3_store_zarr_v3 as module
 
-        original = module.CustomS3StoreZarrV3
-        substitute = _honest(original, reads)
+        _install(module, +1)
     except (ImportError, AttributeError):
         yield
         return
-    module.CustomS3StoreZarrV3 = substitute
+    _here.reads = reads
     try:
         yield
     finally:
-        module.CustomS3StoreZarrV3 = original
+        _here.reads = None
+        _install(module, -1)
 
 
-def _honest(original: Any, reads: Reads) -> Any:
-    lock = threading.Lock()
+def _install(module: Any, change: int) -> None:
+    """Put our store in the place of the client's while anything is being opened."""
+    global _openings
+    with _installed:
+        if _openings == 0:
+            module.CustomS3StoreZarrV3 = _honest(module.CustomS3StoreZarrV3)
+        _openings += change
+        if _openings == 0:
+            module.CustomS3StoreZarrV3 = module.CustomS3StoreZarrV3.__base__
 
-    class HonestStore(original):  # type: ignore[misc]
+
+def _honest(original: Any) -> Any:
+    """The client's store with an account of its reads; without one, the client's store."""
+
+    class HonestStore(original):
         """The client's store, with an account of its reads."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            reads.ask = self.has
+            self._reads: Reads | None = getattr(_here, "reads", None)
+            if self._reads is not None:
+                self._reads.ask = self.has
 
         def _get_session(self) -> Any:
-            with lock:
+            if self._reads is None:
+                return super()._get_session()
+            with self._reads.session:
                 if self._session is None:
                     session = super()._get_session()
-                    session.s3_client = _impatient(session.s3_client, self._copernicus_marine_username, reads.patience)
+                    name = self._copernicus_marine_username
+                    session.s3_client = _impatient(session.s3_client, name, self._reads.seconds)
                 return self._session
 
         async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-            if (body := reads.held(key)) is not None:
+            if self._reads is None:
+                return await super().get(key, prototype, byte_range)
+            if (body := self._reads.held(key)) is not None:
                 return prototype.buffer.from_bytes(body)
             found = await super().get(key, prototype, byte_range)
-            reads.note(key, None if found is None else found.to_bytes())
+            self._reads.note(key, None if found is None else found.to_bytes())
             return found
 
         def with_retries(self, fn: Callable[[], Any]) -> Any:
-            attempt = 0
+            if self._reads is None:
+                return super().with_retries(fn)
+            patience, attempt = Patience(self._reads.seconds), 0
             while True:
                 try:
-                    answer = fn()
+                    return fn()
                 except Exception:  # whatever it is, another attempt is all there is to do
-                    if not reads.patience.wait(attempt):
+                    if not patience.wait(attempt):
+                        self._reads.gave_up = True
                         raise
                     attempt += 1
-                else:
-                    reads.patience.renew()
-                    return answer
 
         def has(self, key: str) -> bool:
             """Whether the service has this key now."""
-            import botocore.exceptions
-
-            def ask() -> bool:
-                try:
-                    self._get_session().get_object(bucket_name=self._bucket, object_key=f"{self._root_path}/{key}")[
-                        "Body"
-                    ].close()
-                except botocore.exceptions.ClientError as error:
-                    if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
-                        return False
-                    raise
-                return True
-
-            return bool(self.with_retries(ask))
+            return bool(
+                self.with_retries(lambda: _is_there(self._get_session(), self._bucket, f"{self._root_path}/{key}"))
+            )
 
     return HonestStore
 
 
-def _impatient(client: Any, username: str | None, patience: Patience) -> Any:
+def _is_there(session: Any, bucket: str, key: str) -> bool:
+    import botocore.exceptions
+
+    try:
+        session.get_object(bucket_name=bucket, object_key=key)["Body"].close()
+    except botocore.exceptions.ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
+            return False
+        raise
+    return True
+
+
+def _impatient(client: Any, username: str | None, seconds: float) -> Any:
     """The same S3 client, which tries once: how often, and for how long, is decided in one place only."""
     import boto3
     import botocore
@@ -169,8 +186,9 @@ def _impatient(client: Any, username: str | None, patience: Patience) -> Any:
     from copernicusmarine.core_functions.utils import create_custom_query_function
 
     config = botocore.config.Config(
-        signature_version=botocore.UNSIGNED, retries={"total_max_attempts": 1, "mode": "standard"}, max_pool_connections=32,
-        connect_timeout=min(10.0, patience.seconds), read_timeout=min(60.0, patience.seconds),
+        signature_version=botocore.UNSIGNED, max_pool_connections=32,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        connect_timeout=min(10.0, seconds), read_timeout=min(60.0, seconds),
     )  # fmt: skip
     once = boto3.Session().client("s3", config=config, endpoint_url=client.meta.endpoint_url)
     for operation in ("GetObject", "HeadObject", "ListObjectsV2"):

@@ -112,7 +112,8 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
         raise ReadError(f"no recipe can be read from {path}: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ReadError(f"{path} is no TOML: {error}") from error
-    name = f"{path.parent.name}/{path.stem}" if path in presets().values() else path.name
+    shipped = {file.resolve(): name for name, file in presets().items()}
+    name = shipped.get(path.resolve(), path.name)
     return _built(name, tables)
 
 
@@ -139,8 +140,9 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
     source = {key: _plain(value) for key, value in tables.get("source", {}).items()}
     kind = source.pop("kind", None)
     if kind not in SOURCES:
-        raise OptionError(f"[source] kind is missing in {name}; choose from {', '.join(SOURCES)}") if kind is None else unknown(
-            f"kind of source in {name}", kind, SOURCES)  # fmt: skip
+        if kind is None:
+            raise OptionError(f"[source] of {name} has no kind; choose from {', '.join(SOURCES)}")
+        raise unknown(f"kind of source in {name}", kind, SOURCES)
     title = tables.get("title", "")
     if not isinstance(title, str):
         raise OptionError(f"title={title!r} in {name}; write one line of text")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from sstfill.errors import OptionError, ReadError, SstfillError, unknown
@@ -47,6 +48,16 @@ def refusal(error: BaseException, request: CopernicusRequest, known: Callable[[]
                 "ServiceNotSupported", "WrongDatetimeFormat"):  # fmt: skip
         return OptionError(f"{request.dataset_id} cannot be read so: {text}")
     return None
+
+
+def told(error: BaseException) -> str:
+    """Say what an error says, in one short line, without the parameters of addresses: a user name may be among them.
+
+    >>> told(OSError("no answer from https://host/key?x-cop-user=ada"))
+    'OSError: no answer from https://host/key'
+    """
+    text = re.sub(r"\?[^\s\"'()]*", "", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"[:160] if text else type(error).__name__
 
 
 def _statuses(error: BaseException) -> Iterator[int]:

@@ -20,7 +20,7 @@ BY_THE_WAY = ("dataset_version", "start_datetime", "end_datetime", "clip_end", "
 
 @dataclass(frozen=True, kw_only=True)
 class CopernicusRequest:
-    """A box and a period of one dataset; all names but the last three are arguments of ``copernicusmarine.open_dataset``.
+    """A box and a period of one dataset; names but the last three are arguments of ``copernicusmarine.open_dataset``.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class CopernicusRequest:
     minimum_depth, maximum_depth
         Metres; one level is needed. Equal values take the nearest level.
     start_datetime, end_datetime
-        Inclusive; a date is its midnight. Relative times such as ``"-30d"`` count back from today. Without an end, all that
-        there is.
+        Inclusive; a date is its midnight. Relative times such as ``"-30d"`` count back from today. Without an end, all
+        that there is.
     service
         ``"arco-geo-series"`` or ``"arco-time-series"``; by default the one that needs fewer chunks.
     clip_end

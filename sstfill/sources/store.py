@@ -67,7 +67,7 @@ def create(out: Path, ds: xr.Dataset, lengths: Mapping[str, int], zarr_format: i
         encoding[str(name)] = _room(v, zarr_format) | {"chunks": tuple(lengths[str(d)] for d in v.dims)}
     layout.attrs = {str(k): config.plain(v) for k, v in {**ds.attrs, **attrs}.items()}
     with atomic_path(out) as temporary:
-        layout.to_zarr(temporary, mode="w-", zarr_format=zarr_format, consolidated=False, compute=False,  # type: ignore[call-overload]
+        layout.to_zarr(temporary, mode="w-", zarr_format=zarr_format, consolidated=False, compute=False,
                        encoding=encoding)  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def _room(v: xr.DataArray, zarr_format: int) -> dict[str, Any]:
 def write(out: Path, box: Mapping[str, slice], values: xr.Dataset, zarr_format: int) -> None:
     """Write one window, and have it on the disk when this returns."""
     bare = values.drop_vars(list(values.coords)).drop_encoding()
-    bare.to_zarr(out, mode="r+", region=dict(box), consolidated=False, zarr_format=zarr_format)  # type: ignore[call-overload]
+    bare.to_zarr(out, mode="r+", region=dict(box), consolidated=False, zarr_format=zarr_format)
     import zarr
 
     group = zarr.open_group(out, mode="r")
@@ -134,11 +134,13 @@ def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
             f"the new times of {out} are finer than the old ones ({clock.attrs['units']}); begin another store"
         )
     for _, array in group.arrays():
-        dims = array.metadata.dimension_names if array.metadata.zarr_format == 3 else array.attrs["_ARRAY_DIMENSIONS"]
-        if "time" in dims:
+        named: Any = array.metadata
+        dims: Any = named.dimension_names if named.zarr_format == 3 else array.attrs.get("_ARRAY_DIMENSIONS")
+        if dims and "time" in dims:
             axis = list(dims).index("time")
             array.resize((*array.shape[:axis], begin + len(times), *array.shape[axis + 1 :]))
-    clock[begin:] = times.astype(f"M8[{unit}]").astype(np.int64)
+    longer: Any = zarr.open_group(out, mode="r+")["time"]
+    longer[begin:] = times.astype(f"M8[{unit}]").astype(np.int64)
 
 
 def mark(out: Path, attrs: Mapping[str, Any]) -> None:
@@ -158,5 +160,5 @@ def check_room(out: Path, needed: int) -> None:
     """Refuse before the first byte what might not fit, compression left out."""
     free = shutil.disk_usage(out.resolve().parent).free
     if needed > free:
-        raise WriteError(f"cannot write {out}: it may take {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free there; "
-                         "make room, choose another disk, or ask for less")  # fmt: skip
+        raise WriteError(f"cannot write {out}: it may take {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free; make "
+                         "room there, choose another disk, or ask for less")  # fmt: skip

@@ -39,8 +39,9 @@ class Seen:
         """Take a window for true."""
         for name, held in _held(window).items():
             place = _place(name, box)
-            self._ever[place] = held.any(axis=0) | self._ever.get(place, False)
-            self._always[place] = held.all(axis=0) & self._always.get(place, True)
+            any_, all_ = np.asarray(held.any(axis=0)), np.asarray(held.all(axis=0))
+            self._ever[place] = any_ | self._ever.get(place, any_)
+            self._always[place] = all_ & self._always.get(place, all_)
             self._times[place] = self._times.get(place, 0) + len(held)
 
     def doubts(self, window: xr.Dataset, box: Box) -> list[str]:
@@ -49,7 +50,7 @@ class Seen:
         for name, held in _held(window).items():
             place = _place(name, box)
             ever = self._ever.get(place, np.zeros(held.shape[1:], bool))
-            empty = ~held.any(axis=tuple(range(1, held.ndim)))
+            empty = np.asarray(~held.any(axis=tuple(range(1, held.ndim))))
             if empty.any() and (ever.any() or not empty.all()):
                 found.append(f"{name} has no value at all at {int(empty.sum())} of {len(empty)} times")
             if self.gap_free(name, box) and (gone := (ever & ~held.all(axis=0)).sum()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut a download into windows that no chunk of the store shares, and that few chunks of the source are fetched twice for."""
+"""Cut a download into windows: no chunk of the store in two of them, few chunks of the source."""
 
 from __future__ import annotations
 
@@ -63,17 +63,18 @@ def cut(
     Returns
     -------
     Windows
-        Each covers whole chunks of the store, but for the first where `begin` falls within one. They end on chunks of the
-        source where those fit.
+        Each covers whole chunks of the store, but for the first where `begin` falls within one. They end on chunks of
+        the source where those fit.
 
     >>> cut({"time": 10, "x": 8}, {"time": 2, "x": 8}, {"time": 4, "x": 8}, pixels=40).edges
     {'time': (0, 4, 8, 10), 'x': (0, 8)}
     """
     offset, begin = offset or {}, begin or {}
     lengths = _lengths(sizes, target, source, pixels)
-    return Windows({
-        d: _edges(begin.get(d, 0), n, target[d], source.get(d, 1), offset.get(d, 0), lengths[d]) for d, n in sizes.items()
-    })  # fmt: skip
+    edges = {}
+    for d, n in sizes.items():
+        edges[d] = _edges(begin.get(d, 0), n, target[d], source.get(d, 1), offset.get(d, 0), lengths[d])
+    return Windows(edges)
 
 
 def _lengths(

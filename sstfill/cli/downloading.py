@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``sstfill recipes``, ``sstfill plan`` and ``sstfill download``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator
+
+from sstfill.errors import OptionError
+from sstfill.sources.presets import presets
+from sstfill.sources.recipe import Recipe, load_recipe
+from sstfill.sources.request import CopernicusRequest
+
+
+def add_recipes(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of ``sstfill recipes``: the name of one, to see its text."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe, to copy and change it")
+
+
+def run_recipes(args: argparse.Namespace) -> Iterator[str]:
+    """List the recipes that ship, or print one."""
+    known = presets()
+    if args.name is not None:
+        recipe = load_recipe(args.name)
+        yield (
+            known[recipe.name].read_text("utf-8").rstrip() if recipe.name in known else f"{recipe.name}: {recipe.title}"
+        )
+        return
+    width = max(map(len, known))
+    yield "\n".join(f"{name:<{width}}  {load_recipe(name).title}" for name in known)
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of ``sstfill plan``."""
+    _add_recipe(parser)
+
+
+def run_plan(args: argparse.Namespace) -> Iterator[str]:
+    """Say what a recipe would bring in, and what is missing for it."""
+    yield str(_recipe(args).plan())
+
+
+def add_download(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of ``sstfill download``."""
+    _add_recipe(parser)
+    parser.add_argument("--out", required=True, metavar="ZARR", help="store to write; killed, the same command goes on")
+    parser.add_argument("--update", action="store_true", help="append the times that are new since the store was made")
+
+
+def run_download(args: argparse.Namespace) -> Iterator[str]:
+    """Bring in what a recipe says."""
+    started = time.perf_counter()
+    recipe = _recipe(args)
+    with recipe.run(args.out, update=args.update) as ds:
+        sizes = ", ".join(f"{d} {n:,}" for d, n in ds.sizes.items())
+        yield f"{recipe.name}: {', '.join(map(str, ds.data_vars))} ({sizes})"
+    yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a name of sstfill recipes, or a TOML file of your own")
+    parser.add_argument("--patience", metavar="SECONDS", type=float, help="how long without any answer before giving "
+                        "up (Copernicus Marine; default: the recipe's, or 300)")  # fmt: skip
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    recipe = load_recipe(args.recipe)
+    if args.patience is None:
+        return recipe
+    if not isinstance(recipe.source, CopernicusRequest):
+        raise OptionError(f"--patience is for recipes of Copernicus Marine, which {recipe.name} is not; leave it out")
+    return dataclasses.replace(recipe, source=dataclasses.replace(recipe.source, patience=args.patience))
