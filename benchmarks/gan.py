@@ -142,7 +142,7 @@ def real() -> None:
     text = heading("The network zero-shot on real series", seed=real_cases.SEED, model=str(Gan().checkpoint))
     text += ("Withheld clouds as in withheld_clouds.md (equal seeds, equal pixels): compare with auto and the others "
              "there.\n\n")  # fmt: skip
-    head = ["case", "method", "RMSE", "MAE", "bias", "inside 50 / 80 / 90 / 95 %", "n", ""]
+    head = ["case", "method", "RMSE", "MAE", "bias", "inside 50 / 68 / 80 / 90 / 95 %", "n", ""]
     publish("gan_real", text + table(head, lines))
 
 
