@@ -167,7 +167,7 @@ def test_a_field_called_as_its_coordinate():
     ("method", "options", "message"),
     [
         ("dinof", {}, "no method 'dinof'; did you mean 'dineof'"),
-        ("", {}, "no method ''; Choose from auto, bayes_eof, climatology, dineof, interpolate"),
+        ("", {}, "no method ''; Choose from auto, bayes_eof, climatology, dineof, gan, interpolate"),
         (Dineof, {}, r"Dineof is a class; call it: Dineof\(\)"),
         (5, {}, "5 is not a method; give a name such as 'dineof'"),
         (object(), {}, "is not a method"),

@@ -34,6 +34,8 @@ FAR_STEPS, FAR_PIXELS = 16, 64
 """Beyond so many time steps and pixels, one distance to the nearest observation is like another."""
 LEAST_ERROR = 1e-4
 """Of optimal interpolation, as a share of the scatter: below it the correction has no unit."""
+LARGEST = 30.0
+"""Anomalies are clipped to so many times their scatter, either way."""
 BOUND = 4.0
 """Logarithms of ratios are clipped to this, either way."""
 FIELDS = ("oi", "oi_error", "eof", "eof_error", "interpolated")
@@ -118,7 +120,7 @@ def channels(
     away = np.minimum(gaps.distance_to_observed(seen), FAR_PIXELS)
     with np.errstate(invalid="ignore", divide="ignore"):
         parts = [
-            seen, wet, (guess - level) / scatter, np.log(error / scatter) / 2,
+            seen, wet, ((guess - level) / scatter).clip(-LARGEST, LARGEST), np.log(error / scatter) / 2,
             np.arcsinh((fields["eof"] - guess) / error),
             np.log(fields["eof_error"] / error).clip(-BOUND, BOUND),
             np.arcsinh((fields["interpolated"] - guess) / error),

@@ -56,7 +56,8 @@ def blocks(images: int, frames: int) -> Blocks:
     held = max(frames, images // VALIDATED)
     trained = images - held - gap(images)
     if trained < frames:
-        shorter = f"frames={longest(images)} or less, or " if longest(images) < frames else ""
+        enough = images > 2 and longest(images) < frames
+        shorter = f"frames={longest(images)} or less, or " if enough else ""
         raise InputError(f"{images} images are too few to train and validate on sequences of {frames}; "
                          f"give {shorter}a longer archive")  # fmt: skip
     return Blocks(slice(0, trained), slice(images - held, images))

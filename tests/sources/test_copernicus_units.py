@@ -373,7 +373,7 @@ SLOW = """
     from sstfill.sources import job
     from sstfill.sources.copernicus import CopernicusRequest, Target, download
     job.WINDOW = 2 * 6 * 8 * 4
-    service = FakeService(a_model(40), hooks=[slow(0.01)])
+    service = FakeService(a_model(40), hooks=[slow(0.1)])
     service.hooks.append(lambda name, key, values: print("ready", flush=True) or values)
     download(CopernicusRequest(dataset_id="x", variables=("thetao",)), {out!r},
              target=Target(chunks={{"time": 2, "latitude": 3, "longitude": 8}}), opener=service)
