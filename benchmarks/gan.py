@@ -296,7 +296,7 @@ def ablation() -> None:
         rows.append([name, *pool.row(), ""])
     text = heading("Ablation: variants and objectives of the paper, small and short", archive=f"{images} images of "
                    f"{SIZE}x{SIZE}, 6 hours apart, 40 % occluded; tested on the {CLIP} that follow", seed=SEED + 50,
-                   training=f"C_base {base}, {samples * epochs} steps of 12x40x40 each, learning rate 1e-3")  # fmt: skip
+                   training=f"C_base {base}, {samples * epochs} steps of 12x40x40 each, rate 1e-3")  # fmt: skip
     publish("gan_ablation", text + table(["", "MAE °C", "RMSE", "bias", "s"], rows))
 
 

@@ -12,7 +12,12 @@ WIDTH, HEIGHT = 300, 150
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 34, 20
 LONGEST = 160
 """Characters of a table's cell."""
-CURVES = {"train": "training loss", "withheld_mae": "withheld MAE"}
+CURVES = {
+    "train": "training loss",
+    "withheld": "withheld loss",
+    "adversarial": "adversarial loss",
+    "withheld_mae": "withheld MAE",
+}
 """Keys of an epoch that are drawn, and what they are called."""
 ROWS = {
     "variable": "variable",
@@ -46,7 +51,7 @@ def summary(title: str, config: Mapping[str, Any]) -> str:
     '<div><strong>Checkpoint</strong><table><tr><th>units</th><td>&lt;K&gt;</td></tr></table></div>'
     """
     history = _history(config)
-    rows = _best(history, config.get("units"))
+    rows = _best(history)
     rows |= {label: _text(config[key]) for key, label in ROWS.items() if config.get(key) not in (None, "", {}, [])}
     if effort := _text(_part(config.get("trained"), TRAINED)):
         rows["training"] = effort
@@ -70,12 +75,12 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _best(history: list[Mapping[str, Any]], units: Any) -> dict[str, str]:
+def _best(history: list[Mapping[str, Any]]) -> dict[str, str]:
     points = _points(history, "withheld_mae")
     if not points:
         return {}
     epoch, best = min(points, key=lambda point: point[1])
-    return {"withheld MAE": f"{_text(best)} {_text(units)}".strip() + f", best, in epoch {epoch:g}"}
+    return {"withheld MAE": f"{_text(best)} in scaled units, best, in epoch {epoch:g}"}
 
 
 def _part(found: Any, names: Mapping[str, str]) -> dict[str, Any]:

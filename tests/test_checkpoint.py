@@ -399,7 +399,7 @@ def test_the_summary_tells_scores_and_draws_curves() -> None:
     shown = made(trained=trained, data={"fingerprint": "ab12"}, scores={"dineof": {"mae": 0.61234}})._repr_html_()
     root = parsed(shown)
     cells = {row[0].text: row[1].text for row in root.iter("tr")}
-    assert cells["withheld MAE"] == "0.42 kelvin, best, in epoch 1"
+    assert cells["withheld MAE"] == "0.42 in scaled units, best, in epoch 1"
     assert cells["trained on"] == "fingerprint ab12" and cells["scores"] == "dineof mae 0.6123"
     assert cells["training"] == "steps 900, seconds 61.5, device cpu"
     curves = list(root.iter("svg"))

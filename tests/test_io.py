@@ -590,3 +590,18 @@ def test_real_files_keep_their_stored_numbers(shared_data, tmp_path, file, name,
                 np.testing.assert_allclose(back[name], ds[name], rtol=1e-6)
     np.testing.assert_array_equal(stored_numbers(source, name), stored_numbers(out, name))
     assert stored_numbers(source, name).dtype == stored_numbers(out, name).dtype
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_unfinished_download_is_refused(tmp_path, zarr_format):
+    path = tmp_path / "a.zarr"
+    for state in ("incomplete", "complete"):
+        marked = dataset().assign_attrs(sstfill_state=state)
+        marked.to_zarr(path, mode="w", consolidated=False, zarr_format=zarr_format)
+        if state == "incomplete":
+            with pytest.raises(
+                ReadError, match=r"a\.zarr: it is an unfinished download; run the same `sstfill download`"
+            ):
+                sio.open(path)
+    with sio.open(path) as back:
+        assert back.sizes["time"] == 4

@@ -29,8 +29,8 @@ FRAMES, MASKS, PICTURE = 4, 3, 1.7  # frames and masks that are drawn; inches of
 def add_import_pycles(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill import-pycles``."""
     parser.add_argument("directory", metavar="OUTPUT_DIR", help="what PyCLES wrote: Output.<simname>.<id>")
-    parser.add_argument("--out", required=True, metavar="OUT", help="Zarr store to write; an earlier one is replaced "
-                        "when the new one is whole")  # fmt: skip
+    parser.add_argument("--out", required=True, metavar="OUT", help="Zarr store to write; one made of the same before "
+                        "is kept, another is refused")  # fmt: skip
     parser.add_argument("--layout", choices=LAYOUTS, help="where several were written: visualization files, fields of "
                         "each rank, or what combine3d.py joined; by default the one with most frames")  # fmt: skip
     parser.add_argument("--stats", metavar="FILE", help="Stats.*.nc with the density for 3-D fields, where the run's "

@@ -85,8 +85,8 @@ def run_import_granules(args: argparse.Namespace) -> Iterator[str]:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="OUT.zarr", help="the store; an earlier one is replaced when "
-                        "the new one is whole")  # fmt: skip
+    parser.add_argument("--out", required=True, metavar="OUT.zarr", help="the store; one made of the same before is "
+                        "kept, another is refused")  # fmt: skip
     parser.add_argument("--zarr-format", type=int, default=3, metavar="N", help="2 or 3 (default: 3)")
 
 

@@ -57,7 +57,7 @@ def open(
     Raises
     ------
     ReadError
-        Missing, empty, truncated, not NetCDF or Zarr.
+        Missing, empty, truncated, not NetCDF or Zarr; a download that is not finished.
     InputError, OptionError
         Quality or flags asked for that the file does not hold; an unknown variable or flag.
     """
@@ -66,10 +66,17 @@ def open(
         warnings.simplefilter("ignore", xr.SerializationWarning)  # several fill values: all are decoded to NaN
         stored = _open(location, chunks)
         try:
+            _check_finished(stored, location)
             return _prepared(stored, variables, quality_level, l2p_flags)
         except BaseException:
             stored.close()
             raise
+
+
+def _check_finished(ds: xr.Dataset, path: Path) -> None:
+    """Refuse a store that sstfill.sources has laid out and not filled yet: what is to come would pass for gaps."""
+    if path.is_dir() and ds.attrs.get("sstfill_state") == "incomplete":
+        raise ReadError(f"cannot read {path}: it is an unfinished download; run the same `sstfill download` again")
 
 
 def _prepared(

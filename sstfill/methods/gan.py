@@ -17,11 +17,12 @@ from sstfill.answers import Answers, gather
 from sstfill.calibration import StratifiedScale, standardised
 from sstfill.checkpoint import Checkpoint
 from sstfill.checks import check_choice, check_number
-from sstfill.errors import InputError, OptionError
+from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.methods.base import register
 from sstfill.methods.gan_compact import corrected
 from sstfill.methods.gan_network import VIEWS, Networks
 from sstfill.methods.gan_paper import completed
+from sstfill.methods.guesses import CHANNELS
 from sstfill.methods.oi_engine import resolved
 from sstfill.mixing import combined, rescaled
 from sstfill.nearness import reach
@@ -60,7 +61,7 @@ class Gan:
         A checkpoint: a directory, what `train` returned, or None for the one that ships with sstfill.
     samples
         Views of the series that are filled and averaged, up to 16: turned, mirrored and with anomalies of opposite
-        sign; their spread adds to the expected error.
+        sign; their spread adds to the expected error. The paper's networks know no sign: 8 views at most.
     adapt
         Withhold clouds (a fifth of what is observed), and where first guesses do better there than the network, mix
         them in by distance to data; scale the error to hold there, near data and far from them. Doubles the time.
@@ -118,7 +119,7 @@ class Gan:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        networks = Networks(self.checkpoint, resolved(self.device), self.samples)
+        networks = Networks(_usable(self.checkpoint), resolved(self.device), self.samples)
         weighed = self._weighed(obs, sea, networks) if self.adapt else None
         columns = _columns(obs, sea, networks, self.seed)
         account: dict[str, Any] = {"model": networks.checkpoint.fingerprint}
@@ -150,6 +151,19 @@ class Gan:
         log.info("%s", why)
         lean = Recipe(recipe.weights.among(used), recipe.scale[:, used])
         return Weighed([trials.names[k] for k in used], lean, strata, why)
+
+
+def _usable(checkpoint: Checkpoint) -> Checkpoint:
+    """Raise `ReadError` unless a checkpoint says all that filling needs."""
+    config = checkpoint.config
+    if config["network"]["name"] == "compact":
+        if config.get("channels") not in (None, list(CHANNELS)):
+            raise ReadError(f"{checkpoint} was trained to see other first guesses than this version of sstfill has; "
+                            "train it anew")  # fmt: skip
+        return checkpoint
+    if missing := [name for name in ("patch", "scaling") if not config.get(name)]:
+        raise ReadError(f"{checkpoint} does not say its {' and '.join(missing)}; save it by sstfill.train")
+    return checkpoint
 
 
 def _columns(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int) -> Columns:

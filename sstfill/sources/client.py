@@ -59,7 +59,8 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     -------
     Dataset
         With attrs ``dataset_id``, ``dataset_version``, ``product_id`` and ``doi``; ``encoding["sstfill_offset"]``, the
-        index in the source of each dimension's first value; ``encoding["sstfill_reads"]``, an account of its reads.
+        index in the source of each dimension's first value; ``encoding["sstfill_reads"]``, an account of its reads,
+        where the client's store could be given one.
 
     Raises
     ------
@@ -94,7 +95,13 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
         )
     ds.attrs |= {"dataset_id": coverage.dataset_id, "dataset_version": coverage.version,
                  "product_id": coverage.product_id, "doi": coverage.doi}  # fmt: skip
-    ds.encoding = {"sstfill_offset": _offsets(ds, coverage), ATTACHED: reads}
+    ds.encoding = {"sstfill_offset": _offsets(ds, coverage)}
+    if reads.ask is None:  # the client's inside has changed: an empty account would tell that every chunk came
+        log.warning(
+            "this release of copernicusmarine does not tell which chunks were lost; doubtful values are refused"
+        )
+        return ds
+    ds.encoding[ATTACHED] = reads
     reads.clear()
     return ds
 

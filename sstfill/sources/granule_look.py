@@ -46,6 +46,8 @@ class Look:
     place: dict[Hashable, NDArray[Any]]
     packing: dict[str, tuple[Any, ...]]
     units: dict[str, str]
+    flags: dict[str, tuple[str, ...]]
+    known: frozenset[str]  # all variables of the file, wanted or not
     attrs: dict[Any, Any]
 
 
@@ -78,6 +80,8 @@ def look(path: Path, variables: str | Sequence[str] | None, quality_level: int |
             place={n: ds[n].values for n in located},
             packing={n: _packing(packed[n]) for n in names},
             units={n: _units(packed[n].attrs) for n in names},
+            flags={n: _flags(packed[n].attrs) for n in names},
+            known=frozenset(map(str, packed.variables)),
             attrs=dict(ds.attrs),
         )
 
@@ -92,6 +96,8 @@ def glance(path: Path, like: Look) -> Look | None:
         wanted = {*like.dims, *like.place} | ({like.time} if like.time is not None else set())
         if not wanted <= set(ds.variables) or any(_is_changed(ds[n].attrs) for n in like.place):
             return None
+        if not like.known.issuperset(map(str, ds.variables)):
+            return None
         if any(tuple(d for d in ds[n].dims if d != dim) != dims for n, dims in like.dims.items()):
             return None
         if like.time is None and dim is not None and ds.sizes[dim] > 1:
@@ -103,6 +109,7 @@ def glance(path: Path, like: Look) -> Look | None:
             place={n: ds[n].values for n in like.place},
             packing={n: _packing(ds[n]) for n in like.dims},
             units={n: _units(ds[n].attrs) for n in like.dims},
+            flags={n: _flags(ds[n].attrs) for n in like.dims},
             attrs=dict(ds.attrs),
         )
 
@@ -133,6 +140,12 @@ def _varying(ds: xr.Dataset, found: grid.Axes, dropped: set[str]) -> list[str]:
 
 def _units(attrs: Mapping[Any, Any]) -> str:
     return str(attrs.get("units", ""))
+
+
+def _flags(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
+    """What the numbers of a flag mean, in terms that compare equal where it is the same."""
+    meanings = " ".join(str(attrs.get("flag_meanings", "")).split())
+    return (meanings, *(str(np.asarray(attrs.get(k, ())).tolist()) for k in ("flag_masks", "flag_values")))
 
 
 def _timed(ds: xr.Dataset, path: Path) -> tuple[xr.Dataset, Hashable | None]:

@@ -32,6 +32,7 @@ class Archive:
     granules: list[Granule] = field(default_factory=list)
     repacked: set[str] = field(default_factory=set)
     lacking: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
 
 
 def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality_level: int | None) -> Archive:
@@ -42,7 +43,7 @@ def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality
     ReadError
         A granule that is damaged.
     InputError
-        Another grid, other units, or a field that one of them lacks; the error names both files.
+        Another grid, other units or flags, or a field that one of them lacks; the error names both files.
     """
     archive: Archive | None = None
     for path in track(paths, "granules", len(paths)):
@@ -53,7 +54,8 @@ def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality
         archive.granules.append(seen.granule)
     assert archive is not None
     for names, what in ((archive.repacked, "is packed in more than one way, and stored as floats"),
-                        (archive.lacking, "is not in each granule, and empty where it lacks")):  # fmt: skip
+                        (archive.lacking, "is not in each granule, and empty where it lacks"),
+                        (archive.late, "is not in the first granule, and left out")):  # fmt: skip
         for name in sorted(names):
             log.warning("%s %s", name, what)
     return archive
@@ -66,6 +68,10 @@ def _agree(archive: Archive, seen: Look) -> None:
     for name in first.fields:
         if name not in seen.dims:
             raise InputError(f"{b} has no {name!r}, which {a} has; import them apart, or name others: variables=")
+    for name in seen.fields:
+        if name not in first.dims:
+            raise InputError(f"{b} has {name!r}, which {a} has not; import them apart, or name others: variables=")
+    archive.late |= set(seen.dims) - set(first.dims)
     for name, dims in first.dims.items():
         if name not in seen.dims:
             archive.lacking.add(name)
@@ -75,6 +81,9 @@ def _agree(archive: Archive, seen: Look) -> None:
         elif first.units[name] != seen.units[name]:
             raise InputError(f"{name!r} is in {seen.units[name]!r} in {b}, in {first.units[name]!r} in {a}; "
                              "import them apart")  # fmt: skip
+        elif first.flags[name] != seen.flags[name]:
+            raise InputError(f"the flags of {name!r} are {_told(seen.flags[name])} in {b}, {_told(first.flags[name])} "
+                             f"in {a}; import them apart")  # fmt: skip
         elif first.packing[name] != seen.packing[name]:
             archive.repacked.add(name)
     archive.attrs = {k: v for k, v in archive.attrs.items() if k in seen.attrs and np.array_equal(v, seen.attrs[k])}
@@ -92,6 +101,10 @@ def _same_grid(first: Look, seen: Look) -> None:
     for name, values in first.place.items():
         if not _close(values, seen.place[name]):
             raise InputError(f"mixed grids: {str(name)!r} of {b} differs from that of {a}; import them apart")
+
+
+def _told(flags: tuple[str, ...]) -> str:
+    return f"{flags[0]!r} {' '.join(flags[1:])}"
 
 
 def _listed(place: Mapping[Hashable, Any]) -> str:

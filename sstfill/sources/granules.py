@@ -24,7 +24,7 @@ from sstfill.sources.granule_columns import Column, columns
 from sstfill.sources.granule_look import Granule, raw
 from sstfill.sources.granule_survey import Archive, survey
 from sstfill.sources.granule_times import Axis, axis
-from sstfill.sources.whole import check_store, provenance, whole_store
+from sstfill.sources.whole import check_store, is_made, provenance, whole_store
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def import_granules(
     paths
         A folder, searched with all folders in it, a glob such as ``"archive/2022*.nc"``, or files.
     out
-        The store, ``.zarr``; an earlier one is replaced.
+        The store, ``.zarr``; one made from the same with the same options is returned, any other refused.
     variables
         The fields to keep; masks and flags stay. All by default.
     quality_level
@@ -95,6 +95,8 @@ def import_granules(
         log.warning("%d of %d steps are empty; give step= if this is not meant", empty, len(times))
     options = {"variables": archive.first.fields, "quality_level": quality_level, "step": step,
                "duplicates": duplicates, "granules": len(files), "empty_steps": empty}  # fmt: skip
+    if is_made(out, zarr_format, "import-granules", {"from": str(paths), **options}):
+        return io.open(out, chunks={})
     with whole_store(out, zarr_format) as store:
         with io.reading(files[0]), raw(files[0]) as first:
             held = columns(archive, first, gaps=empty > 0, quality=quality_level is not None)

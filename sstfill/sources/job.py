@@ -20,6 +20,7 @@ from sstfill.sources import store
 from sstfill.sources.client import client_version
 from sstfill.sources.grid_checks import check_same, ready
 from sstfill.sources.ledger import Ledger
+from sstfill.sources.moments import is_relative, moment
 from sstfill.sources.reads import Reads, reads_of
 from sstfill.sources.request import CopernicusRequest, Target
 from sstfill.sources.windows import Windows, cut
@@ -72,8 +73,8 @@ def check_same_request(
     out: Path, held: dict[str, Any], new: dict[str, Any], version: tuple[str | None, str], update: bool
 ) -> None:
     """Refuse to go on with a store that was made for something else."""
-    flat = [{**h["request"], **{f"[target] {k}": v for k, v in h["target"].items()}, "start_datetime": h["start"]}
-            for h in (held, new)]  # fmt: skip
+    flat = [{**h["request"], **{f"[target] {k}": v for k, v in h["target"].items()},
+             "start_datetime": _time(h["start"])} for h in (held, new)]  # fmt: skip
     different = [k for k in flat[1] if flat[0].get(k) != flat[1][k]]
     if different:
         k = different[0]
@@ -83,9 +84,16 @@ def check_same_request(
         raise WriteError(
             f"{out} holds version {version[1]}, not {version[0]}; versions are not to be mixed: choose another name"
         )
-    if held["end"] != new["end"] and not update:
+    if _time(held["end"]) != _time(new["end"]) and not update:
         raise WriteError(f"{out} was made for times up to {held['end'] or 'the last'}, not {new['end'] or 'the last'}; "
                          "add the new ones with update=True (--update), or choose another name")  # fmt: skip
+
+
+def _time(text: str | None) -> str | None:
+    """A time such that it compares equal however it is written; a relative one stays relative."""
+    if text is None:
+        return None
+    return "".join(text.split()) if is_relative(text) else moment(text, datetime.now(UTC)).isoformat()
 
 
 def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener) -> Job:

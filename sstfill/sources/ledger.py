@@ -80,22 +80,33 @@ class Ledger:
         self.plan, self.done = None, set()
 
     def _append(self, value: Any) -> None:
-        os.write(self._descriptor, json.dumps(value).encode() + b"\n")
-        os.fsync(self._descriptor)
+        line, end = json.dumps(value).encode() + b"\n", os.fstat(self._descriptor).st_size
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, end)
+            raise WriteError(f"cannot write {self.path}: {error.strerror or error}; make room and run the same command "
+                             "again, it goes on where it was") from error  # fmt: skip
 
     def _read(self) -> None:
         text = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
-        whole = text[: text.rfind(b"\n") + 1]
-        lines = []
-        for line in whole.splitlines():
+        good = 0
+        for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
             try:
-                lines.append(json.loads(line))
+                value = json.loads(line)
             except ValueError:
                 break
-        if lines and isinstance(lines[0], dict):
-            self.plan = lines[0]
-            self.done = {n for n in lines[1:] if isinstance(n, int)}
-        os.ftruncate(self._descriptor, len(whole))  # what comes next begins a line of its own
+            if self.plan is None and isinstance(value, dict):
+                self.plan = value
+            elif self.plan is not None and isinstance(value, int):
+                self.done.add(value)
+            else:
+                break
+            good += len(line)
+        os.ftruncate(self._descriptor, good)  # what comes next begins a line of its own
 
     def _locked(self) -> int:
         while True:

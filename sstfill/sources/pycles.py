@@ -28,7 +28,7 @@ from sstfill.sources.pycles_fields import (
 )
 from sstfill.sources.pycles_pickle import read_array
 from sstfill.sources.pycles_store import frames_in_chunk, write_series
-from sstfill.sources.whole import check_store, provenance
+from sstfill.sources.whole import check_store, is_made, provenance
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def import_pycles(
         The run's output, ``Output.<simname>.<id>``, or the folder in which it is the only one; the folder of the
         visualisation files, of the fields, or of what ``combine3d.py`` wrote will do too.
     out
-        Zarr store to write; an earlier one is replaced when the new one is whole.
+        Zarr store to write; one made from the same with the same options is kept, any other refused.
     layout
         ``"visualization"``, ``"fields"`` (rank files) or ``"combined"``; by default the one with most frames.
     stats
@@ -105,7 +105,10 @@ def import_pycles(
     _check_steps(times)
     shape = read(next(iter(paths.values()))).shape
     _check_grid(run, shape)
-    options = {"directory": os.fspath(directory), "layout": chosen, "stats": stats, "start": start}
+    options = {"directory": os.fspath(directory), "layout": chosen, "stats": stats, "start": start,
+               "frames": len(paths)}  # fmt: skip
+    if is_made(out, zarr_format, "import_pycles", options):
+        return Path(out)
     described = _described(run, chosen) | provenance(SOURCE, "import_pycles", options)
     coords = xr.Dataset(coords=_axes(run, times, shape, epoch), attrs=described)
     size = frames_in_chunk(len(paths), shape)

@@ -21,7 +21,7 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.occlusion.lwp import published
 from sstfill.progress import track
 from sstfill.sources.pycles_store import frames_in_chunk, write_series
-from sstfill.sources.whole import check_store, provenance
+from sstfill.sources.whole import check_store, is_made, provenance
 
 DOI = "10.6084/m9.figshare.9929798"
 NAME = "cloud_dataset.npy"
@@ -47,7 +47,7 @@ def published_lwp(
     Parameters
     ----------
     out
-        Zarr store to write; an earlier one is replaced when the new one is whole.
+        Zarr store to write; one made from the same array is kept, any other refused.
     path
         A local copy; by default the file is downloaded by its DOI and checked against the checksum figshare states.
     cache
@@ -76,6 +76,8 @@ def published_lwp(
     series = published(array)
     shape = (series.sizes["time"], series.sizes["y"], series.sizes["x"])
     options = {"doi": DOI, "file": array.name, "md5": _md5(array), "downloaded": path is None}
+    if is_made(out, zarr_format, "published_lwp", {"md5": options["md5"]}):
+        return Path(out)
     described = {"Conventions": "CF-1.11", "title": "Liquid water path simulated by PyCLES, the cloud masks of "
                  "'Unsupervised spatiotemporal data inpainting'", "references": f"https://doi.org/{DOI}"}  # fmt: skip
     counted = {"long_name": "number of the frame; the authors published no times", "units": "1", "axis": "T"}

@@ -139,9 +139,11 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
             raise OptionError(f"{key}={tables[key]!r} in {name} is no table; write [{key}]")
     source = {key: _plain(value) for key, value in tables.get("source", {}).items()}
     kind = source.pop("kind", None)
+    if kind is None:
+        raise OptionError(f"[source] of {name} has no kind; choose from {', '.join(SOURCES)}")
+    if not isinstance(kind, str):
+        raise OptionError(f"kind={kind!r} in {name} is no text; choose from {', '.join(SOURCES)}")
     if kind not in SOURCES:
-        if kind is None:
-            raise OptionError(f"[source] of {name} has no kind; choose from {', '.join(SOURCES)}")
         raise unknown(f"kind of source in {name}", kind, SOURCES)
     title = tables.get("title", "")
     if not isinstance(title, str):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sstfill import config
 from sstfill.errors import InputError, WriteError
 from sstfill.io import atomic_path
+from sstfill.io.packing import VALID
 
 STATE = "sstfill_state"
 COMPLETE, INCOMPLETE = "complete", "incomplete"
@@ -54,6 +55,7 @@ def create(out: Path, ds: xr.Dataset, lengths: Mapping[str, int], zarr_format: i
     """
     import dask.array
 
+    ds = _unpacked(ds)
     still = [name for name, v in ds.data_vars.items() if "time" not in v.dims]
     layout = (
         ds.drop_vars(list(ds.data_vars)).drop_encoding().assign({n: ds[n].drop_encoding().compute() for n in still})
@@ -69,6 +71,15 @@ def create(out: Path, ds: xr.Dataset, lengths: Mapping[str, int], zarr_format: i
     with atomic_path(out) as temporary:
         layout.to_zarr(temporary, mode="w-", zarr_format=zarr_format, consolidated=False, compute=False,
                        encoding=encoding)  # fmt: skip
+
+
+def _unpacked(ds: xr.Dataset) -> xr.Dataset:
+    """The same without the valid ranges of packed numbers, which do not hold for the floats that are stored."""
+    bare = ds.copy()
+    for v in bare.variables.values():
+        if v.dtype.kind == "f" and {"scale_factor", "add_offset"} & set(v.encoding):
+            v.attrs = {k: value for k, value in v.attrs.items() if k not in VALID}
+    return bare
 
 
 def _clock(times: NDArray[np.datetime64]) -> dict[str, Any]:

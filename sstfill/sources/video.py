@@ -22,7 +22,7 @@ from sstfill.progress import track
 from sstfill.sources import video_files
 from sstfill.sources.video_files import Footage
 from sstfill.sources.video_frames import Crop, Dtype, Framing
-from sstfill.sources.whole import check_store, provenance, whole_store
+from sstfill.sources.whole import check_store, is_made, provenance, whole_store
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def import_video(
     path
         A folder, searched with all folders in it, or one file.
     out
-        The store, ``.zarr``; an earlier one is replaced.
+        The store, ``.zarr``; one made from the same with the same options is returned, any other refused.
     size
         Height and width of the frames in pixels, to which they are resized; None keeps those of the clips.
     frames
@@ -153,8 +153,11 @@ def import_video(
                     per_clip=per_clip)  # fmt: skip
     sources = video_files.find(Path(path))
     check_store(out, zarr_format, [Path(path)])
-    options = {"size": size, "frames": frames, "gray": gray, "stride": stride, "crop": crop, "split": shares,
+    options = {"from": str(Path(path).resolve()), "files": len(sources), "size": size, "frames": frames,
+               "gray": gray, "stride": stride, "crop": crop, "split": shares,
                "per_clip": per_clip, "axes": axes, "dtype": dtype, "seed": seed}  # fmt: skip
+    if is_made(out, zarr_format, "import-video", options):
+        return io.open(out, chunks={})
     with whole_store(out, zarr_format) as store:
         kept = _write(_cuts(sources, Path(path), axes, cutter), store, cutter, zarr_format)
         if not kept:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,13 +17,17 @@ import zarr
 from sstfill.errors import OptionError, WriteError
 from sstfill.io.atomic import atomic_path
 from sstfill.io.read import ZARR_MARKS
+from sstfill.sources.ledger import ledger_path
+from sstfill.sources.store import attributes
 from sstfill.version import __version__
+
+log = logging.getLogger(__name__)
 
 FORMATS = (2, 3)
 
 
 def check_store(out: str | os.PathLike[str], zarr_format: int, inputs: Iterable[Path] = ()) -> None:
-    """Refuse before the work a target that is no ``.zarr``, holds something else, or holds an input.
+    """Refuse before the work a target that is no ``.zarr``, holds what no import made, or holds an input.
 
     >>> check_store("kth.nc", 3)
     Traceback (most recent call last):
@@ -43,6 +48,42 @@ def check_store(out: str | os.PathLike[str], zarr_format: int, inputs: Iterable[
     within = target.resolve()
     if any(within in (path := given.resolve(), *path.parents) for given in inputs):
         raise WriteError(f"cannot write {target}: it holds an input; choose another output name")
+    _import_of(target)
+
+
+def is_made(out: str | os.PathLike[str], zarr_format: int, made: str, options: Mapping[str, Any]) -> bool:
+    """Whether `out` is there, made by the same import with the same options; `WriteError` if it is anything else."""
+    target = Path(out)
+    held = _import_of(target)
+    if held is None:
+        return False
+    wanted = json.loads(json.dumps({"made": made, **options, "zarr_format": zarr_format}, default=str))
+    different = [key for key in wanted if held.get(key) != wanted[key]]
+    if different:
+        k = different[0]
+        raise WriteError(f"{target} was made by another import ({k}: {held.get(k)!r} there, {wanted[k]!r} here); "
+                         "choose another name, or remove it")  # fmt: skip
+    log.info("%s is there already, made from the same with the same options", target)
+    return True
+
+
+def _import_of(target: Path) -> dict[str, Any] | None:
+    """What a store was imported from and how, None where there is none; `WriteError` for a store of something else."""
+    if ledger_path(target).exists():
+        raise WriteError(f"cannot write {target}: a download into it is under way ({ledger_path(target).name} is "
+                         "beside it); choose another name, or remove both")  # fmt: skip
+    attrs = attributes(target)
+    if attrs is None:
+        return None
+    held: Any = None
+    with contextlib.suppress(TypeError, ValueError):
+        held = json.loads(attrs.get("sstfill_import", "null"))
+    last = str(attrs.get("history", "")).rpartition("\n")[2]  # of a filled copy this tells something else
+    imported = isinstance(held, dict) and "made" in held and last.endswith(f": {held['made']}")
+    if "sstfill_request" in attrs or not imported:
+        raise WriteError(f"cannot write {target}: it is a Zarr store of something else; choose another name, or remove "
+                         "it")  # fmt: skip
+    return {**held, "zarr_format": 2 if (target / ".zgroup").is_file() else 3}
 
 
 @contextlib.contextmanager

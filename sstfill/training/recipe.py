@@ -42,11 +42,13 @@ class TrainRecipe:
     on: ArchiveOptions | Oceans
 
 
+SHIPPED = Path(__file__).parent.parent / "recipes" / "train"
+"""The recipes that come with sstfill."""
 TABLES: dict[str, type[Any]] = {"train": TrainOptions, "archive": ArchiveOptions, "oceans": Oceans}
 
 
 def load(path: str | Path) -> TrainRecipe:
-    """Read a recipe.
+    """Read a recipe; where there is no such file, the one that ships with sstfill under its name.
 
     Raises
     ------
@@ -57,6 +59,8 @@ def load(path: str | Path) -> TrainRecipe:
         [oceans].
     """
     file = Path(path)
+    if not file.exists() and (shipped := SHIPPED / file.with_suffix(".toml").name).is_file():
+        file = shipped
     try:
         tables = tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -88,7 +88,7 @@ def train(
     out
         Folder for the checkpoint, the log and the state to resume from; None keeps nothing but what is returned.
     resume
-        Go on with the training in `out`, if there is one.
+        Go on with the training in `out`, if there is one: with the same data, clouds and start, which are not compared.
 
     Returns
     -------
@@ -109,7 +109,14 @@ def train(
     WriteError
         If `out` cannot be written.
     """
-    chosen = options or TrainOptions()
+    chosen = options if options is not None else TrainOptions()
+    if not isinstance(chosen, TrainOptions):
+        raise OptionError(f"options is a {type(chosen).__name__}; give sstfill.TrainOptions(...)")
+    if log_scaled and chosen.network == "compact":
+        raise OptionError("log_scaled is for the paper's networks; take the logarithm yourself, or network='paper'")
+    for label, mask in (("sea", sea), ("truth", truth)):
+        if not isinstance(mask, xr.DataArray | str | None) or (label == "sea" and isinstance(mask, str)):
+            raise InputError(f"{label} is a {type(mask).__name__}; give an xarray DataArray with the dims of the field")
     if chosen.objective in ("paired", "unpaired") and truth is None:
         raise OptionError(f"objective={chosen.objective!r} needs the truth; give truth=, or objective='withheld'")
     check_number("clips", clips, 1, whole=True)
@@ -119,11 +126,10 @@ def train(
         from sstfill.training.loop import fit
 
         begun = _begun(chosen, start)
-        if begun is not None and chosen.learning_rate is None and chosen.objective == "withheld":
-            chosen = replace(chosen, learning_rate=FURTHER)
+        if begun is not None:
+            chosen = _further(chosen, begun)
         size = network_options(chosen) if begun is None else begun.config["network"]["options"]
         network = new_network(chosen) if begun is None else begun.network()
-        chosen = replace(chosen, base=size.get("base", chosen.base))
         source = _source(archive, chosen, clouds, clips, log_scaled, folder)
         fitted = fit(network, source, chosen, out=None if out is None else Path(out), resume=resume)
         told = described(fitted, chosen.network, size) | _told(archive, chosen, clouds, source, begun)
@@ -164,6 +170,13 @@ def _begun(options: TrainOptions, start: str | Path | Checkpoint | Gan) -> Check
     return given
 
 
+def _further(options: TrainOptions, begun: Checkpoint) -> TrainOptions:
+    """Options of training a checkpoint further: its own size, whatever `base` says, and small steps."""
+    base = begun.config["network"]["options"].get("base", options.base)
+    slow = options.learning_rate is None and options.objective.startswith("withheld")
+    return replace(options, base=base, learning_rate=FURTHER) if slow else replace(options, base=base)
+
+
 def network_options(options: TrainOptions) -> dict[str, Any]:
     """Options of a new network, as `sstfill.nn.registry.build` takes them."""
     return {"base": options.base} | ({"inputs": len(CHANNELS)} if options.network == "compact" else {})
@@ -193,12 +206,16 @@ def _source(
         for times, operator in zip(cut, operators, strict=True)
     )
     if options.network == "compact":
-        kept = folder / _digest(
-            archive.fingerprint, archive.sea.values.tobytes(), shape, options.seed, _label(clouds), CHANNELS
-        )
+        kept = folder / _digest(archive.fingerprint, _places(archive), shape, options.seed, _label(clouds), CHANNELS)
         return GuessedSource(training, validated, options.samples, clips, options.adversarial, kept, options.seed)
     scaling = Scaling.fit(archive.obs[cut.training], "log" if log_scaled else "standardise")
     return PaperSource(training, validated, scaling, options.samples, options.hidden, options.adversarial, options.seed)
+
+
+def _places(archive: Archive) -> bytes:
+    """Sea, times and positions, on which first guesses depend."""
+    parts = [archive.sea.values, *(c.values for _, c in sorted(archive.obs.coords.items()) if c.dtype != object)]
+    return b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
 
 
 def _digest(*parts: object) -> str:
@@ -232,7 +249,13 @@ def _operator(clouds: Any, archive: Archive) -> occlusion.Occlusion:
 
 
 def _label(clouds: Any) -> str:
-    return clouds if isinstance(clouds, str) else repr(clouds)
+    """Tell an operator from others, by what its arrays hold too."""
+    if isinstance(clouds, str):
+        return clouds
+    arrays = [
+        np.asarray(a).tobytes() for n in ("observed", "sea", "lwp") if (a := getattr(clouds, n, None)) is not None
+    ]
+    return repr(clouds) + (f" {_digest(*arrays)}" if arrays else "")
 
 
 def _told(

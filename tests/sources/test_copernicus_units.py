@@ -233,6 +233,53 @@ def test_a_store_of_another_request_is_refused_and_left_alone(tmp_path, change, 
     assert_same(out, service.data)
 
 
+def test_the_same_time_written_another_way_is_the_same_request(tmp_path):
+    import dataclasses
+
+    out, service = tmp_path / "a.zarr", FakeService(a_model())
+    fetched(service, out, dataclasses.replace(REQUEST, start_datetime="2023-01-02", end_datetime="2023-01-05"))
+    for first, last in (("2023-01-02T00:00:00", "2023-01-05T00:00"), ("2023-01-02T02:00+02:00", "2023-01-05 00:00Z")):
+        fetched(service, out, dataclasses.replace(REQUEST, start_datetime=first, end_datetime=last))
+    assert len(service.opened) == 1
+    with pytest.raises(WriteError, match="start_datetime"):
+        fetched(service, out, dataclasses.replace(REQUEST, start_datetime="2023-01-02T01:00", end_datetime=last))
+
+
+def test_valid_ranges_of_packed_numbers_are_left_behind(tmp_path):
+    service = FakeService(a_model())
+    service.data["thetao"].attrs |= {"valid_min": np.int16(-300), "valid_max": np.int16(4500)}
+    with fetched(service, tmp_path / "own.zarr") as ds:
+        assert ds["thetao"].attrs["valid_max"] == 4500  # of floats that were floats
+    service.data["thetao"].encoding = {"dtype": np.dtype("i2"), "scale_factor": 0.01, "add_offset": 20.0}
+    with fetched(service, tmp_path / "a.zarr") as ds:
+        assert not {"valid_min", "valid_max"} & set(ds["thetao"].attrs) and ds["thetao"].attrs["units"] == "degrees_C"
+    assert "valid_min" in service.data["thetao"].attrs
+    assert_same(tmp_path / "a.zarr", service.data)
+
+
+@pytest.mark.parametrize("hooked", [True, False])
+def test_without_a_hook_in_the_client_there_is_no_account_of_reads(monkeypatch, hooked, caplog):
+    from contextlib import contextmanager
+    from types import SimpleNamespace
+
+    from sstfill.sources import client
+    from sstfill.sources.coverage import Coverage
+    from sstfill.sources.reads import reads_of
+
+    @contextmanager
+    def noted(reads):
+        reads.ask = (lambda key: True) if hooked else None
+        yield
+
+    monkeypatch.setattr(client, "noted", noted)
+    monkeypatch.setattr(client, "need_login", lambda: SimpleNamespace(user="u", password="p", where="here"))
+    monkeypatch.setattr(client, "_client", lambda: SimpleNamespace(open_dataset=lambda **options: a_model()))
+    coverage = Coverage(dataset_id="x", version="202406", versions=("202406",))
+    monkeypatch.setattr(client, "describe_client_dataset", lambda request: coverage)
+    assert (reads_of(client.open_client_dataset(REQUEST)) is not None) == hooked
+    assert ("does not tell which chunks were lost" in caplog.text) != hooked
+
+
 def test_other_chunks_are_another_request(tmp_path):
     service = FakeService(a_model())
     fetched(service, tmp_path / "a.zarr")

@@ -63,6 +63,15 @@ def granule(day: int, *, hour: float = 0, size: int = 6, units: str = "kelvin", 
     )  # fmt: skip
 
 
+def flagged(meanings: str | None) -> xr.Dataset:
+    ds = granule(1)
+    if meanings is None:
+        del ds["l2p_flags"].attrs["flag_meanings"]
+    else:
+        ds["l2p_flags"].attrs["flag_meanings"] = meanings
+    return ds
+
+
 def name(day: int) -> str:
     return f"2022060{day + 1}000000-X-L3S_GHRSST-SSTsubskin-v02.0.nc"
 
@@ -186,6 +195,9 @@ def test_without_dates_of_making_the_newer_file_is_taken(tmp_path: Path) -> None
         (lambda: granule(1).rename(lon="lng"), "mixed grids"),
         (lambda: granule(1, units="celsius"), "is in 'celsius' in .*, in 'kelvin' in"),
         (lambda: granule(1).drop_vars("wind_speed"), "has no 'wind_speed', which"),
+        (lambda: granule(1).assign(sst2=granule(1)["wind_speed"]), "has 'sst2', which .* has not"),
+        (lambda: flagged("microwave land sea cloud"), "flags of 'l2p_flags' are 'microwave land sea cloud' .* in .*, "),
+        (lambda: flagged(None), "flags of 'l2p_flags' are ''"),
         (lambda: granule(1).drop_vars(["wind_speed", "sea_surface_temperature"]), "nothing to fill"),
     ],
 )
@@ -194,7 +206,7 @@ def test_granules_that_do_not_go_together(tmp_path: Path, other: Callable[[], xr
     other().to_netcdf(folder / name(1))
     with pytest.raises(InputError, match=reason) as caught:
         import_granules(folder, tmp_path / "a.zarr")
-    assert name(1) in str(caught.value)
+    assert name(1) in str(caught.value) and (name(0) in str(caught.value) or reason == "nothing to fill")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "a.zarr").exists()
 
@@ -224,6 +236,28 @@ def test_helpers_that_some_granules_lack_are_empty_there(tmp_path: Path, caplog:
         assert ds["l2p_flags"].notnull().all(("lat", "lon")).values.tolist() == [True, False]
         assert np.array_equal(ds["l2p_flags"].values[0], granule(0)["l2p_flags"].values[0])
     assert "l2p_flags is not in each granule" in caplog.text
+
+
+def test_helpers_that_the_first_granule_lacks_are_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture
+                                                                 ) -> None:  # fmt: skip
+    folder = put(tmp_path / "l3", 1)
+    granule(0).drop_vars("l2p_flags").to_netcdf(folder / name(0))
+    with import_granules(folder, tmp_path / "a.zarr") as ds:
+        assert "l2p_flags" not in ds
+    assert "l2p_flags is not in the first granule, and left out" in caplog.text
+
+
+def test_an_earlier_store_is_kept_and_never_replaced(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.zarr"
+    import_granules(archive, out).close()
+    made = (out / "zarr.json").stat().st_ino
+    import_granules(archive, out).close()
+    with pytest.raises(WriteError, match=r"a\.zarr was made by another import \(quality_level: None there, 4 here"):
+        import_granules(archive, out, quality_level=4)
+    put(archive, 2)
+    with pytest.raises(WriteError, match="granules: 5 there, 6 here"):
+        import_granules(archive, out)
+    assert (out / "zarr.json").stat().st_ino == made
 
 
 @pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from sstfill.errors import WriteError
@@ -83,3 +86,36 @@ def test_a_second_download_is_refused(path):
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(WriteError, match="choose another folder"), Ledger(tmp_path / "no" / "x.zarr.ledger"):
         pass
+
+
+def test_a_line_written_in_parts_is_whole_and_one_that_fails_is_taken_back(path, monkeypatch):
+    write = os.write
+    with Ledger(path) as ledger:
+        ledger.begin({"a": 1})
+        monkeypatch.setattr(os, "write", lambda descriptor, text: write(descriptor, text[:1]))
+        ledger.record(123)
+        before = path.read_bytes()
+        rooms = iter([2])
+
+        def full(descriptor, text):
+            if (room := next(rooms, 0)) == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(descriptor, text[:room])
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(WriteError, match="No space left on device; make room"):
+            ledger.record(456)
+        assert path.read_bytes() == before and ledger.done == {123}
+        monkeypatch.undo()
+        ledger.record(7)
+    with Ledger(path) as ledger:
+        assert (ledger.plan, ledger.done) == ({"a": 1}, {123, 7})
+
+
+@pytest.mark.parametrize("bad", [b"1{", b'"x"', b"\xff", b""])
+def test_from_the_first_bad_line_on_nothing_is_taken(path, bad):
+    path.write_bytes(b'{"a": 1}\n1\n' + bad + b"\n2\n")
+    with Ledger(path) as ledger:
+        assert (ledger.plan, ledger.done) == ({"a": 1}, {1})
+        ledger.record(3)
+    assert path.read_bytes() == b'{"a": 1}\n1\n3\n'

@@ -169,7 +169,7 @@ class TestLayouts:
         for t in (600, 1200):
             write_combined(run / "joined" / f"{t + 1_000_000 * fork}.nc", t, fork=fork)
         for folder in (run, run / "joined"):
-            lwp = imported(folder, tmp_path / "lwp.zarr")
+            lwp = imported(folder, tmp_path / f"{folder.name}.zarr")
             np.testing.assert_allclose(lwp, expected(600, 1200), rtol=1e-6)
             assert lwp.time.values.tolist() == [600.0, 1200.0]
 
@@ -355,11 +355,15 @@ class TestBroken:
         shutil.rmtree(out)
 
 
-def test_an_earlier_store_survives_a_failure(run: Path, tmp_path: Path) -> None:
+def test_an_earlier_store_is_kept_and_never_replaced(run: Path, tmp_path: Path) -> None:
     out = import_pycles(run, tmp_path / "lwp.zarr")
-    before = lwp_series(out).load()
-    (run / "fields" / "180" / "2.nc").unlink()
-    with pytest.raises(ReadError):
+    before, made = lwp_series(out).load(), (out / "zarr.json").stat()
+    import_pycles(run, out)
+    assert (out / "zarr.json").stat().st_ino == made.st_ino
+    with pytest.raises(WriteError, match=r"lwp\.zarr was made by another import \(start: None there.*or remove it"):
+        import_pycles(run, out, start="2001-07-10")
+    shutil.rmtree(run / "fields" / "180")
+    with pytest.raises(WriteError, match="frames: 3 there, 2 here"):
         import_pycles(run, out)
     xr.testing.assert_identical(lwp_series(out).load(), before)
 
@@ -442,6 +446,15 @@ class TestPublished:
         made = json.loads(ds.attrs["sstfill_import"])
         assert made["md5"] == hashlib.md5(array.read_bytes()).hexdigest() and made["downloaded"] is False
         assert cloud_share(lwp, 70) == pytest.approx(cloud_share(np.load(array), 70, units="kg m-2"), abs=1e-3)
+
+    def test_kept_or_refused(self, array: Path, tmp_path: Path) -> None:
+        out = published_lwp(tmp_path / "lwp.zarr", path=array)
+        made = (out / "zarr.json").stat().st_ino
+        published_lwp(out, path=array)
+        np.save(tmp_path / "other.npy", np.load(array) / 2)
+        with pytest.raises(WriteError, match=r"made by another import .*md5"):
+            published_lwp(out, path=tmp_path / "other.npy")
+        assert (out / "zarr.json").stat().st_ino == made
 
     def test_large_array_is_not_read_at_once(self, tmp_path: Path) -> None:
         path = tmp_path / "large.npy"

@@ -127,6 +127,7 @@ def test_the_dateline(low, high, count):
             "zarr_format=4; choose from 2, 3",
         ),
         ("[source]\nkind = 'pycles'\ndoi = '10.1/x'", "only 10.6084/m9.figshare.9929798 is known"),
+        ("[source]\nkind = ['pycles']", r"kind=\['pycles'\] in .* is no text; choose from copernicus, pycles, video"),
         ("source = 3", r"source=3 in .* is no table; write \[source\]"),
         ("title = 3\n[source]\nkind = 'pycles'", "title=3"),
     ],

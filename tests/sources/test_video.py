@@ -15,7 +15,6 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill import io
 from sstfill.cli.importing import add_import_video, run_import_video
 from sstfill.errors import InputError, OptionError, ReadError, WriteError
 from sstfill.sources import video
@@ -162,12 +161,46 @@ def test_damage_is_named_and_nothing_is_written(tmp_path: Path, name: str, conte
     _made((folder / name).parent)
     (folder / name).write_bytes(content)
     out = tmp_path / "o.zarr"
-    import_video(folder / "0.npy", out, frames=4, size=4).close()
     with pytest.raises(ReadError, match=rf"{reason} .*{re.escape(name)}"):
         import_video(folder, out, frames=4, size=8)
-    with io.open(out) as earlier:
-        assert earlier.sizes["y"] == 4  # as it was
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["clips", "o.zarr"]
+    assert [p.name for p in tmp_path.iterdir()] == ["clips"]
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_is_there_is_kept_and_never_replaced(tmp_path: Path, zarr_format: int) -> None:
+    folder, out = _made(tmp_path / "clips"), tmp_path / "o.zarr"
+    np.save(folder / "0.npy", noise(4))
+
+    def bring(**how: object) -> None:
+        import_video(folder, out, **({"frames": 4, "size": 4, "zarr_format": zarr_format} | how)).close()  # type: ignore[arg-type]
+
+    bring()
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in out.rglob("*")}
+    bring()
+    for how, reason in (({"size": 8}, "size: 4 there, 8 here"), ({"zarr_format": 5 - zarr_format}, "zarr_format")):
+        with pytest.raises(
+            WriteError, match=rf"o\.zarr was made by another import \({reason}.*; choose another name, or"
+        ):
+            bring(**how)
+    np.save(folder / "1.npy", noise(4, seed=1))
+    with pytest.raises(WriteError, match="files: 1 there, 2 here"):
+        bring()
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in out.rglob("*")} == before
+
+
+def test_stores_of_something_else_are_never_replaced(tmp_path: Path) -> None:
+    folder = _made(tmp_path / "clips")
+    np.save(folder / "0.npy", noise(4))
+    with import_video(folder, tmp_path / "o.zarr", frames=4, size=4) as ds:
+        line = {"history": ds.attrs["history"] + "\n2026-01-01T00:00:00Z sstfill: fill"}
+        ds.load().drop_encoding().assign_attrs(line).to_zarr(tmp_path / "filled.zarr", consolidated=False)
+    xr.Dataset({"a": 1}).to_zarr(tmp_path / "foreign.zarr", consolidated=False)
+    xr.Dataset({"a": 1}, attrs={"sstfill_request": "{}"}).to_zarr(tmp_path / "fetched.zarr", consolidated=False)
+    (tmp_path / "begun.zarr.ledger").write_text("{}")
+    for name, reason in (("filled", "something else"), ("foreign", "something else"), ("fetched", "something else"),
+                         ("begun", r"begun\.zarr\.ledger is beside it")):  # fmt: skip
+        with pytest.raises(WriteError, match=rf"cannot write .*{name}\.zarr: .*{reason}.*; choose another name, or"):
+            import_video(folder, tmp_path / f"{name}.zarr", frames=4, size=4)
 
 
 def _made(folder: Path) -> Path:
