@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sstfill.errors import ReadError, WriteError
-from sstfill.io.atomic import atomic_path, fail
+from sstfill.io.atomic import atomic_path, fail, flush
 from sstfill.version import __version__
 
 FORMAT = 1
@@ -78,7 +78,7 @@ def _replace(folder: Path, weights: bytes, config: bytes) -> None:
     pending = _pending(folder, digest(weights))
     try:
         pending.write_bytes(weights)
-        _flush(pending)
+        flush(pending)
         with atomic_path(folder / CONFIG) as temporary:
             temporary.write_bytes(config)
     finally:
@@ -91,7 +91,7 @@ def _settle(folder: Path) -> None:
     if (folder / CONFIG).exists():
         wanted = _pending(folder, _read_config(folder)[DIGEST])
         if wanted.exists():
-            _flush(folder)  # the configuration must not reach the disk after the weights it tells of
+            flush(folder)  # the configuration must not reach the disk after the weights it tells of
             os.replace(wanted, folder / WEIGHTS)  # noqa: PTH105  (one system call, atomic)
     for orphan in folder.glob(_pending(folder, "*").name):
         orphan.unlink(missing_ok=True)
@@ -99,14 +99,6 @@ def _settle(folder: Path) -> None:
 
 def _pending(folder: Path, of: str) -> Path:
     return folder / f".weights.{of[:12]}.safetensors"
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_target(folder: Path) -> None:

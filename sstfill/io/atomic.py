@@ -73,11 +73,16 @@ def _check_parent(final: Path) -> None:
 def _sync(path: Path) -> None:
     """Flush a file, or a folder with all it holds, to the disk."""
     for member in [*(path.rglob("*") if path.is_dir() else ()), path, path.parent]:
-        descriptor = os.open(member, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(member)
+
+
+def flush(path: Path) -> None:
+    """Flush one file, or the entries of one folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _move(temporary: Path, final: Path) -> None:

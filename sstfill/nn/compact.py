@@ -52,7 +52,7 @@ class Compact(nn.Module):
         check_whole("inputs", inputs, 1)
         check_whole("outputs", outputs, 1)
         check_whole("base", base, 1)
-        self.channels, self.outputs, self.base = inputs, outputs, base
+        self.channels = inputs
         top, middle, bottom = (width * base for width in WIDTHS)
         self.enter = nn.Conv2d(inputs * FOLD**2, top, 3, padding=1)
         self.down = nn.ModuleList([_stage(top, 2), _stage(middle, 2)])

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from sstfill.errors import WriteError
+from sstfill.io.atomic import flush
 
 
 def ledger_path(store: Path) -> Path:
@@ -67,7 +68,7 @@ class Ledger:
         self.plan, self.done = dict(plan), set()
         os.ftruncate(self._descriptor, 0)
         self._append(self.plan)
-        _sync_folder(self.path.parent)
+        flush(self.path.parent)
 
     def record(self, window: int) -> None:
         """Note that a window is on the disk."""
@@ -133,11 +134,3 @@ def _lock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from sstfill import config
 from sstfill.errors import InputError, WriteError
 from sstfill.io import atomic_path
+from sstfill.io.atomic import flush
 from sstfill.io.packing import VALID
 
 STATE = "sstfill_state"
@@ -119,18 +119,10 @@ def _sync(folder: Path, array: Any, region: list[slice]) -> None:
     for number in np.ndindex(*map(len, spans)):
         path = folder / array.metadata.encode_chunk_key(tuple(span[i] for span, i in zip(spans, number, strict=True)))
         if path.exists():
-            _flush(path)
+            flush(path)
             folders |= {p for p in path.parents if folder in p.parents}
     for each in folders:
-        _flush(each)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush(each)
 
 
 def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
