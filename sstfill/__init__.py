@@ -11,6 +11,7 @@ The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this pack
 """
 
 from sstfill import (
+    archive,
     config,
     errors,
     evaluation,
@@ -59,6 +60,7 @@ __all__ = [
     "TrainOptions",
     "WriteError",
     "__version__",
+    "archive",
     "config",
     "errors",
     "evaluation",

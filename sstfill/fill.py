@@ -88,7 +88,7 @@ def fill(
     """
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise OptionError(f"seed={seed!r} is no seed; give a whole number, 0 or more")
-    chosen = _chosen(method, seed)
+    chosen = chosen_method(method, seed)
     for label, mask in (("sea", sea), ("withheld", withheld)):
         if mask is not None and not isinstance(mask, xr.DataArray):
             raise InputError(f"{label} is a {type(mask).__name__}; give an xarray DataArray with the dims of the field")
@@ -213,7 +213,8 @@ def _scaled(error: xr.DataArray, source: xr.DataArray, scale: float) -> xr.DataA
     return error.copy(data=out)
 
 
-def _chosen(method: Method | str | None, seed: int) -> Method:
+def chosen_method(method: Method | str | None, seed: int) -> Method:
+    """Return the method meant: itself, by its name with default options, or `sstfill.Auto` for None."""
     if method is None:
         return Auto(seed=int(seed))
     if isinstance(method, str):

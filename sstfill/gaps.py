@@ -123,6 +123,26 @@ def _digest(block: NDArray[np.floating], origin: tuple[int, ...], shape: tuple[i
     return total
 
 
+def image_digests(images: NDArray[np.floating], origin: tuple[int, int], width: int) -> Words:
+    """Words that change with the observations of each image, ``(time,)``; those of an image's parts add up.
+
+    `images` ``(time, y, x)`` are a part of images `width` pixels wide, whose first pixel lies at `origin` ``(y, x)``.
+
+    >>> image = np.array([[[1.0, np.nan], [3.0, 4.0]]])
+    >>> parts = image_digests(image[:, :1], (0, 0), 2) + image_digests(image[:, 1:], (1, 0), 2)
+    >>> bool((parts == image_digests(image, (0, 0), 2)).all())
+    True
+    """
+    rows, columns = (np.arange(o, o + n, dtype=np.uint64) for o, n in zip(origin, images.shape[1:], strict=True))
+    key = _scramble(rows[:, np.newaxis] * np.uint64(width) + columns)
+    words = np.zeros(len(images), np.uint64)
+    for t, image in enumerate(images):
+        there = ~np.isnan(image)
+        bits = (image[there].astype(np.float64) + 0.0).view(np.uint64)
+        words[t] = _scramble(bits ^ key[there]).sum(dtype=np.uint64)
+    return words
+
+
 def _scramble(words: Words) -> Words:
     """Finaliser of the generator splitmix64 (Steele, Lea & Flood 2014, OOPSLA): a bijection without structure."""
     z = words + np.uint64(0x9E3779B97F4A7C15)

@@ -14,8 +14,12 @@ from sstfill.calibration import StratifiedScale
 from sstfill.nearness import reach
 from sstfill.trials import Recipe
 
+Near = tuple[xr.DataArray, xr.DataArray]
 
-def combined(recipe: Recipe, estimates: Sequence[xr.Dataset], obs: xr.DataArray) -> xr.Dataset:
+
+def combined(
+    recipe: Recipe, estimates: Sequence[xr.Dataset], obs: xr.DataArray, near: Near | None = None
+) -> xr.Dataset:
     """Blend estimates of `obs` by a recipe: ``mean`` and, where one of them states it, ``error``; lazy where `obs` is.
 
     Parameters
@@ -26,13 +30,15 @@ def combined(recipe: Recipe, estimates: Sequence[xr.Dataset], obs: xr.DataArray)
         Datasets of ``mean`` and maybe ``error``, dims of `obs`.
     obs
         What they were made from: how far a pixel is from data decides on the weights.
+    near
+        How far that is (`sstfill.nearness.reach`), where it is known, as from more than `obs` shows.
     """
     means = [e["mean"].transpose(*obs.dims) for e in estimates]
     sigmas = [_scaled(e, recipe.scale[:, k], obs) for k, e in enumerate(estimates)]
     if len(estimates) == 1:
         mean, sigma = means[0], sigmas[0]
     else:
-        fields = [*reach(obs), *means, *sigmas]
+        fields = [*(near or reach(obs)), *means, *sigmas]
         if obs.chunks:
             fields = [f.chunk(obs.chunksizes) for f in fields]
         mean, sigma = xr.apply_ufunc(
@@ -43,11 +49,14 @@ def combined(recipe: Recipe, estimates: Sequence[xr.Dataset], obs: xr.DataArray)
     return xr.Dataset({"mean": mean} | ({"error": sigma} if stated else {}))
 
 
-def rescaled(found: xr.Dataset, scale: StratifiedScale, obs: xr.DataArray) -> xr.Dataset:
-    """Scale ``error``, where it is stated, by how far each pixel of `obs` is from data; lazy where `obs` is."""
+def rescaled(found: xr.Dataset, scale: StratifiedScale, obs: xr.DataArray, near: Near | None = None) -> xr.Dataset:
+    """Scale ``error``, where it is stated, by how far each pixel of `obs` is from data; lazy where `obs` is.
+
+    `near` as in `combined`.
+    """
     if "error" not in found:
         return found
-    fields = [found["error"].transpose(*obs.dims), *reach(obs)]
+    fields = [found["error"].transpose(*obs.dims), *(near or reach(obs))]
     if obs.chunks:
         fields = [f.chunk(obs.chunksizes) for f in fields]
     error = xr.apply_ufunc(

@@ -21,6 +21,7 @@ PUBLIC = {
     *("DatasetGapfill", "DataArrayGapfill"),
     *("SstfillError", "InputError", "OptionError", "ReadError", "WriteError"),
     *(
+        "archive",
         "config",
         "errors",
         "evaluation",

@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 2 on an error of sstfill's, 130 when interrupted, 141 when the reader of standard output went away.
+        0, or what a command returned beside its texts (see `sstfill nightly`); 2 on an error of sstfill's, 130 when
+        interrupted, 141 when the reader of standard output went away.
 
     Examples
     --------
@@ -37,24 +38,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     return_large_blocks()
     try:
-        _run(words)
+        return _run(words)
     except SstfillError as error:
         if "--debug" in words:
             traceback.print_exc()
         complain(f"error: {error}")
         return FAILED
-    except KeyboardInterrupt:
-        complain("interrupted; an earlier output is unchanged")
+    except KeyboardInterrupt as stop:
+        complain(f"interrupted; {str(stop) or 'an earlier output is unchanged'}")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
         return READER_GONE
-    return 0
 
 
-def _run(words: Sequence[str]) -> None:
+def _run(words: Sequence[str]) -> int:
     args = parse(words)
     with messages(quiet=args.quiet, progress=args.progress):
-        for text in args.run(args):
+        texts = args.run(args)
+        while True:
+            try:
+                text = next(texts)
+            except StopIteration as end:
+                return int(end.value or 0)
             if not args.quiet:
                 say(text)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill import io, plot
+from sstfill.cli.downloading import Watch
 from sstfill.cli.source import check_picture, names
 from sstfill.errors import OptionError
 from sstfill.evaluation import published
@@ -42,12 +42,12 @@ def add_import_pycles(parser: argparse.ArgumentParser) -> None:
 
 def run_import_pycles(args: argparse.Namespace) -> Iterator[str]:
     """Import a run, and say what was found."""
-    started = time.perf_counter()
+    watch = Watch()
     out = import_pycles(args.directory, args.out, layout=args.layout, stats=args.stats, start=args.start,
                         zarr_format=args.zarr_format)  # fmt: skip
     with io.reading(out), io.open(out) as written:
         yield _found(written)
-    yield f"written to {out} in {time.perf_counter() - started:.1f} s"
+        yield watch.said(out, written.attrs)
 
 
 def _found(ds: xr.Dataset) -> str:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 from sstfill.errors import OptionError
 from sstfill.sources.presets import presets
@@ -39,30 +41,48 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def run_plan(args: argparse.Namespace) -> Iterator[str]:
     """Say what a recipe would bring in, and what is missing for it."""
-    yield str(_recipe(args).plan())
+    recipe = _recipe(args)
+    yield str(recipe.plan() if args.patience is None else recipe.plan(patience=args.patience))
 
 
 def add_download(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill download``."""
     _add_recipe(parser)
     parser.add_argument("--out", required=True, metavar="ZARR", help="store to write; killed, the same command goes on")
-    parser.add_argument("--update", action="store_true", help="append the times that are new since the store was made")
+    parser.add_argument("--update", action="store_true", help="append the times that are new since the store was "
+                        "made, and fetch again those that the recipe's revisit covers")  # fmt: skip
 
 
 def run_download(args: argparse.Namespace) -> Iterator[str]:
     """Bring in what a recipe says."""
-    started = time.perf_counter()
+    watch = Watch()
     recipe = _recipe(args)
     with recipe.run(args.out, update=args.update) as ds:
         sizes = ", ".join(f"{d} {n:,}" for d, n in ds.sizes.items())
-        yield f"{recipe.name}: {', '.join(map(str, ds.data_vars))} ({sizes})"
-    yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
+        largest_first = sorted(ds.data_vars, key=lambda name: (-ds[name].ndim, str(name)))
+        yield f"{recipe.name}: {', '.join(map(str, largest_first))} ({sizes})"
+        yield watch.said(args.out, ds.attrs)
+
+
+class Watch:
+    """Since when a command runs: what it took, and whether a store was there before it."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def said(self, out: object, attrs: Mapping[Hashable, Any]) -> str:
+        """Say that a store was written, or that it was there already, by its date."""
+        made = str(attrs.get("date_modified", attrs.get("date_created", "")))
+        if made and made < self._date:
+            return f"{out} is complete since {made}; nothing was fetched or written"
+        return f"written to {out} in {time.perf_counter() - self._started:.1f} s"
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a name of sstfill recipes, or a TOML file of your own")
     parser.add_argument("--patience", metavar="SECONDS", type=float, help="how long without any answer before giving "
-                        "up (Copernicus Marine; default: the recipe's, or 300)")  # fmt: skip
+                        "up (Copernicus Marine; default: the recipe's, or 300; of a plan: 15)")  # fmt: skip
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

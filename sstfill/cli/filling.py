@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from sstfill import io, plot
+from sstfill.cli import archives
 from sstfill.cli.options import add_options, method
 from sstfill.cli.source import add_input, add_variables, check_output, check_picture, names, sea, series
 from sstfill.cli.summary import filled_variables, summary
@@ -29,6 +30,7 @@ def add_fill(parser: argparse.ArgumentParser) -> None:
                         "scaling of the errors that comes with it; halves the time of a method that is named (auto is "
                         "scored anyway)")  # fmt: skip
     parser.add_argument("--plot", metavar="PNG", help="also draw one date of the first filled variable")
+    archives.add_archive(parser)
 
 
 def add_modes(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +54,9 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     check_output(args.out, args.input)
     check_picture(args.plot)
     chosen = None if args.method is None else method(args, args.method)  # None: auto with the seed
+    if archives.meant(args):
+        yield from archives.run_archive(args, chosen)
+        return
     with series(args) as ds:
         filled = fill(ds, chosen, variables=names(args.variable), together=args.together, sea=sea(args.sea),
                       score=not args.no_score, seed=args.seed)  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 
 import numpy as np
 
+from sstfill.cli.downloading import Watch
 from sstfill.cli.source import add_variables, names
 from sstfill.errors import OptionError
 from sstfill.sources.granules import import_granules
@@ -39,7 +39,7 @@ def add_import_video(parser: argparse.ArgumentParser) -> None:
 
 def run_import_video(args: argparse.Namespace) -> Iterator[str]:
     """Import clips, and say how many."""
-    started = time.perf_counter()
+    watch = Watch()
     with import_video(
         args.input, args.out, size=_count("size", args.size, "none"), frames=args.frames, gray=args.gray,
         stride=args.stride, crop=_crop(args.crop), split=_split(args.split),
@@ -50,10 +50,11 @@ def run_import_video(args: argparse.Namespace) -> Iterator[str]:
         parts = ", ".join(f"{n} {name}" for n, name in zip(count, SPLITS, strict=True))
         shape = " x ".join(f"{ds.sizes[d]} {d}" for d in ds["video"].dims)
         left_out = json.loads(ds.attrs["sstfill_import"])["clips_left_out"]
+        ended = watch.said(args.out, ds.attrs)
     yield f"video {shape}; {parts}"
     if left_out:
         yield f"{left_out} clips have fewer than {args.frames} frames at stride {args.stride}, and are left out"
-    yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
+    yield ended
 
 
 def add_import_granules(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ def add_import_granules(parser: argparse.ArgumentParser) -> None:
 
 def run_import_granules(args: argparse.Namespace) -> Iterator[str]:
     """Import granules, and say from when to when."""
-    started = time.perf_counter()
+    watch = Watch()
     with import_granules(
         args.input, args.out, variables=names(args.variable), quality_level=args.quality_level, step=args.step,
         duplicates=args.duplicates, zarr_format=args.zarr_format,
@@ -79,9 +80,10 @@ def run_import_granules(args: argparse.Namespace) -> Iterator[str]:
         said = json.loads(ds.attrs["sstfill_import"])
         first, last = ds.attrs["time_coverage_start"], ds.attrs["time_coverage_end"]
         steps = ds["granule"].size
+        ended = watch.said(args.out, ds.attrs)
     yield f"{said['granules']} granules -> {steps} steps from {first} to {last}, {said['empty_steps']} of them empty"
     yield f"fields: {', '.join(said['variables'])}"
-    yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
+    yield ended
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

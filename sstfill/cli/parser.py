@@ -8,7 +8,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from sstfill.cli import benching, clouds, demo, downloading, filling, importing, looking, scoring, training
+from sstfill.cli import (
+    archives,
+    benching,
+    clouds,
+    demo,
+    downloading,
+    filling,
+    importing,
+    looking,
+    nightly,
+    scoring,
+    training,
+)
 from sstfill.cli.options import add_options, flag, own_fields
 from sstfill.errors import OptionError, unknown
 from sstfill.methods import METHODS, method_class
@@ -27,6 +39,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fill": Command("fill the gaps of a file", filling.add_fill, filling.run_fill),
+    "verify": Command("check a filled archive, chunk by chunk", archives.add_verify, archives.run_verify),
+    "nightly": Command("download, fill, score, report; for cron", nightly.add_nightly, nightly.run_nightly),
     "train": Command("train a network on an archive", training.add_train, training.run_train),
     "score": Command("compare methods on observed pixels hidden from them", scoring.add_score, scoring.run_score),
     "info": Command("say what is seen of a file, and what would fail", looking.add_info, looking.run_info),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,8 +132,19 @@ def _read_error(path: str | os.PathLike[str], error: Exception) -> ReadError:
 
 def _open(path: Path, chunks: int | str | Mapping[str, int | str] | None) -> xr.Dataset:
     engine = _engine(path)
-    options = {"consolidated": (path / ".zmetadata").is_file()} if engine == "zarr" else {}
+    options = {"consolidated": _is_consolidated(path)} if engine == "zarr" else {}
     return xr.open_dataset(path, engine=engine, chunks=chunks, decode_timedelta=False, **options)  # type: ignore[arg-type]
+
+
+def _is_consolidated(path: Path) -> bool:
+    """Whether a store has a copy of all its metadata in one file, which shows it as it was when that was written."""
+    if (path / ".zmetadata").is_file():
+        return True
+    try:
+        found = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or damaged, which opening it tells
+        return False
+    return isinstance(found, dict) and found.get("consolidated_metadata") is not None
 
 
 def _engine(path: Path) -> str:

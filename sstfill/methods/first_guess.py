@@ -50,6 +50,24 @@ class TimePart(NamedTuple):
     image: NDArray[np.float64]
 
 
+class Smoothing(NamedTuple):
+    """What the smoothing of the images' means is worked out from.
+
+    Attributes
+    ----------
+    rest
+        Variance about the first guess, field units squared.
+    power
+        Variance of the images' means.
+    scale
+        Their time scale, days.
+    """
+
+    rest: float
+    power: float
+    scale: float
+
+
 def first_guess(obs: xr.DataArray, sea: xr.DataArray, kind: str, given: TimePart | None = None) -> FirstGuess:
     """Fit a first guess to a field ``(time, y, x)``, lazy or not.
 
@@ -74,11 +92,11 @@ def time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
     if not np.isfinite(sample).any():  # a coarse look at a small corner of a large sea may miss it
         sample = np.where(wet, obs.values.astype(np.float64), np.nan)
     level = float(np.nanmean(sample))
-    return TimePart(level, _images(sample - level, grid.days(obs)) if kind == "additive" else np.zeros(len(sample)))
+    return TimePart(level, images(sample - level, grid.days(obs))[0] if kind == "additive" else np.zeros(len(sample)))
 
 
-def _images(sample: NDArray[np.float64], days: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of the images ``(time,)`` of anomalies ``(time, y, x)``, apart from those of the pixels."""
+def images(sample: NDArray[np.float64], days: NDArray[np.float64]) -> tuple[NDArray[np.float64], Smoothing]:
+    """Means of the images ``(time,)`` of anomalies ``(time, y, x)``, apart from those of the pixels; how smoothed."""
     seen = np.isfinite(sample)
     x = np.where(seen, sample, 0.0)
     per_pixel, per_image = seen.sum(0), seen.sum((1, 2))
@@ -87,35 +105,57 @@ def _images(sample: NDArray[np.float64], days: NDArray[np.float64]) -> NDArray[n
         pixel = (x - seen * image[:, np.newaxis, np.newaxis]).sum(0) / (per_pixel + PRIOR)
         rest = np.square(x - seen * (pixel + image[:, np.newaxis, np.newaxis])).sum() / per_image.sum()
         raw = (x - seen * pixel).sum((1, 2)) / np.maximum(per_image, 1)
-        before, image = image, _smoothed(raw, per_image / max(np.count_nonzero(per_pixel), 1), rest, days)
+        before, coverage = image, per_image / max(np.count_nonzero(per_pixel), 1)
+        image, smoothing = _smoothed(raw, coverage, rest, days)
         if np.abs(image - before).max() <= 1e-3 * np.sqrt(rest):
             break
-    return image
+    return image, smoothing
 
 
 def _smoothed(
     raw: NDArray[np.float64], coverage: NDArray[np.float64], rest: float, days: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Posterior mean of an exponentially correlated series whose values are the surer the larger the coverage.
-
-    Its time scale is the likeliest of `TRIED`.
-    """
+) -> tuple[NDArray[np.float64], Smoothing]:
+    """Posterior mean with the likeliest time scale of `TRIED`."""
     there = coverage > 0
     well = coverage[there] >= min(0.05, float(np.median(coverage[there])))
     power = max(float(np.var(raw[there][well])), 1e-3 * rest, np.finfo(float).tiny)
-    trust = np.where(there, 1 / (rest / power / (1 + INDEPENDENT * coverage) + 1e-9), 0.0)  # 1 / variance, in `power`
-    pull = trust * raw
     step = float(np.median(np.diff(days))) if len(days) > 1 else 1.0
-    best = (-np.inf, np.zeros(len(raw)))
-    for scale in TRIED * step:
-        inner, spread = _red_noise(days, scale)
-        inner[0] += trust
-        factor = cholesky_banded(inner, lower=True)
-        mean = cho_solve_banded((factor, True), pull)
-        likelihood = 0.5 * (pull @ mean) / power - np.log(factor[0]).sum() - spread
-        if likelihood > best[0]:
-            best = (float(likelihood), mean)
-    return best[1]
+    likeliest, image, best = -np.inf, np.zeros(len(raw)), Smoothing(rest, power, step)
+    for scale in (TRIED * step).tolist():
+        smoothing = Smoothing(rest, power, scale)
+        likelihood, mean = posterior(raw, coverage, smoothing, days)
+        if likelihood > likeliest:
+            likeliest, image, best = likelihood, mean, smoothing
+    return image, best
+
+
+def posterior(
+    raw: NDArray[np.float64], coverage: NDArray[np.float64], smoothing: Smoothing, days: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Posterior mean of an exponentially correlated series whose values are the surer the larger the coverage.
+
+    Parameters
+    ----------
+    raw
+        Means of what is seen of the images, ``(time,)``.
+    coverage
+        Which share of the pixels that is, ``(time,)``.
+
+    Returns
+    -------
+    likelihood
+        Its logarithm but for a constant.
+    mean
+        ``(time,)``
+    """
+    rest, power, scale = smoothing
+    trust = np.where(coverage > 0, 1 / (rest / power / (1 + INDEPENDENT * coverage) + 1e-9), 0.0)
+    pull = trust * raw  # trust is 1 / variance, in `power`
+    inner, spread = _red_noise(days, scale)
+    inner[0] += trust
+    factor = cholesky_banded(inner, lower=True)
+    mean: NDArray[np.float64] = cho_solve_banded((factor, True), pull)
+    return float(0.5 * (pull @ mean) / power - np.log(factor[0]).sum() - spread), mean
 
 
 def _red_noise(days: NDArray[np.float64], scale: float) -> tuple[NDArray[np.float64], float]:
@@ -144,7 +184,7 @@ def _with_pixels(
         pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
         pixel = np.nan_to_num(membrane(pixel, wet & (n == 0)))
     about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
-    return FirstGuess(level + pixel, image, _scatter(about, n))
+    return FirstGuess(level + pixel, image, scattered(about, n, about.sum() / max(n.sum(), 1)))
 
 
 def _sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
@@ -168,9 +208,18 @@ def _lazy_sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, 
     return sums["n"].values, sums["total"].values, sums["squares"].values
 
 
-def _scatter(squares: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Root mean square about the first guess near each pixel; drawn to that of all where little is observed."""
-    overall = squares.sum() / max(n.sum(), 1)
+def scattered(squares: NDArray[np.float64], n: NDArray[np.int64], overall: float) -> NDArray[np.float64]:
+    """Root mean square about the first guess near each pixel; drawn to that of all where little is observed.
+
+    Parameters
+    ----------
+    squares
+        Sum of squares about the first guess over time, ``(y, x)``.
+    n
+        Number of observations.
+    overall
+        Mean square of all pixels.
+    """
     there, total = gaussian_filter(n.astype(np.float64), SMOOTH), gaussian_filter(squares, SMOOTH)
     scatter = np.sqrt((total + PRIOR * overall) / (there + PRIOR))
     return np.maximum(scatter, np.finfo(np.float32).tiny ** 0.5)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from sstfill import gaps, grid
 from sstfill.methods.bayes_eof import BayesEof
+from sstfill.methods.covariance import Covariance
 from sstfill.methods.first_guess import FirstGuess
 from sstfill.methods.interpolation import Interpolate
-from sstfill.methods.oi import Analysis, Oi
+from sstfill.methods.oi import Oi
 from sstfill.methods.oi_engine import usual_step
 from sstfill.patches import Patch
 
@@ -77,7 +78,8 @@ class Guesses:
             "interpolated": interpolated["mean"], "interpolated_error": interpolated["error"],
         }  # fmt: skip
         bare = {name: field.transpose(*obs.dims).drop_attrs() for name, field in fields.items()}
-        return cls(xr.Dataset(bare), oi.guesses[0], _traits(oi, obs))
+        step, cell = usual_step(grid.days(obs)), grid.cell_km(obs)
+        return cls(xr.Dataset(bare), oi.guesses[0], traits(oi.fitted.covariance, step, cell))
 
     def within(self, patch: Patch) -> tuple[NDArray, NDArray]:
         """What anomalies are taken about, ``(time, y, x)``, and the scatter, ``(y, x)``, where a patch sees them."""
@@ -144,9 +146,9 @@ def _steps(seen: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.minimum((at - last) / FAR_STEPS, 1.0).astype(np.float32)
 
 
-def _traits(oi: Analysis, obs: xr.DataArray) -> tuple[float, float, float]:
-    covariance = oi.fitted.covariance
-    step, (dy, dx) = usual_step(grid.days(obs)), grid.cell_km(obs)
+def traits(covariance: Covariance, step: float, cell: tuple[float, float]) -> tuple[float, float, float]:
+    """See `Guesses.traits`; `step` in days, `cell` (y, x) in km."""
+    dy, dx = cell
     variance = max(covariance.variance, np.finfo(float).tiny)
     north, east, lag = np.array([[0.0, dy], [0.0, dx], [step, 0.0]])
     time, space = covariance(north, east, lag).tolist()

@@ -80,32 +80,37 @@ def _sample(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
     )  # fmt: skip
 
 
-def in_time(series: NDArray, *, days: NDArray, limit: float, variogram: Variogram) -> tuple[NDArray, NDArray]:
+def in_time(
+    series: NDArray, *, days: NDArray, limit: float, variogram: Variogram, wanted: slice = slice(None)
+) -> tuple[NDArray, NDArray]:
     """Interpolate series ``(..., times)`` linearly; NaN in gaps longer than `limit` days and where nothing is observed.
 
     Returns
     -------
     mean, error
-        Both shaped as `series`.
+        Both shaped as `series`, or as its part of the times `wanted`.
     """
     flat = series.reshape(-1, series.shape[-1])
-    mean, error = np.empty_like(flat), np.empty(flat.shape, np.float32)
+    shape = (*series.shape[:-1], len(days[wanted]))
+    mean, error = np.empty((len(flat), shape[-1]), series.dtype), np.empty((len(flat), shape[-1]), np.float32)
     for start in range(0, len(flat), BLOCK):
         block = slice(start, start + BLOCK)
-        mean[block], error[block] = _interpolated(flat[block], days, limit, variogram)
-    return mean.reshape(series.shape), error.reshape(series.shape)
+        mean[block], error[block] = _interpolated(flat[block], days, limit, variogram, wanted)
+    return mean.reshape(shape), error.reshape(shape)
 
 
-def _interpolated(series: NDArray, days: NDArray, limit: float, variogram: Variogram) -> tuple[NDArray, NDArray]:
+def _interpolated(
+    series: NDArray, days: NDArray, limit: float, variogram: Variogram, wanted: slice
+) -> tuple[NDArray, NDArray]:
     n = series.shape[1]
     seen = np.isfinite(series)
     step = np.arange(n)
-    before = np.maximum.accumulate(np.where(seen, step, -1), 1)
-    after = np.minimum.accumulate(np.where(seen, step, n)[:, ::-1], 1)[:, ::-1]
+    before = np.maximum.accumulate(np.where(seen, step, -1), 1)[:, wanted]
+    after = np.minimum.accumulate(np.where(seen, step, n)[:, ::-1], 1)[:, ::-1][:, wanted]
     has_before, has_after = before >= 0, after < n
     left = np.where(has_before, before, np.minimum(after, n - 1))
     right = np.where(has_after, after, left)
-    back, ahead = np.abs(days - days[left]), np.abs(days[right] - days)
+    back, ahead = np.abs(days[wanted] - days[left]), np.abs(days[right] - days[wanted])
     span = back + ahead
     w = np.where(span > 0, back / np.where(span > 0, span, 1), 0.0)
     one_sided = ~(has_before & has_after)

@@ -40,6 +40,10 @@ class Engine:
         would show.
     device
         ``"cpu"`` (compiled, a thread) or a device of torch (in batches).
+    cell
+        Step along y, and along x, km northward and eastward; None takes what is typical of `at`.
+    step
+        Usual days between images; None takes the median of `days`.
     """
 
     at: Positions
@@ -50,6 +54,8 @@ class Engine:
     neighbours: int
     within: tuple[int, int, int]
     device: str = "cpu"
+    cell: tuple[Step, Step] | None = None
+    step: float | None = None
 
     def __call__(
         self, values: NDArray[np.float32], targets: NDArray[np.int32]
@@ -82,8 +88,8 @@ class Engine:
         """Where to look for observations, for each image among the targets."""
         from sstfill.methods import kriging
 
-        cell = _rounded(*cell_steps(self.at))
-        step = usual_step(self.days)
+        cell = rounded(*(cell_steps(self.at) if self.cell is None else self.cell))
+        step = usual_step(self.days) if self.step is None else self.step
         lists: dict[tuple[float, ...], int] = {}
         steps, pattern = [], np.zeros(len(self.days), np.int64)
         for t in np.unique(targets[:, 1]):
@@ -128,7 +134,7 @@ def usual_step(days: NDArray[np.float64]) -> float:
     return float(np.median(np.diff(days))) if len(days) > 1 else 1.0
 
 
-def _rounded(y: Step, x: Step) -> tuple[Step, Step]:
+def rounded(y: Step, x: Step) -> tuple[Step, Step]:
     """Round to 5 % of their length, so that neighbouring patches on the sphere share their lists."""
 
     def one(north: float, east: float) -> Step:

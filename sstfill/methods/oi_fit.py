@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -267,18 +267,24 @@ def candidates(shapes: str, cell: tuple[float, float], step: float, fixed: Fixed
         )
 
 
-def fit(obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str], fixed: Fixed, seed: int) -> Fitted:
+def fit(
+    obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str], fixed: Fixed, seed: int,
+    known: Mapping[str, TimePart] | None = None,
+) -> Fitted:  # fmt: skip
     """Compare the first guesses of `kinds` with a simple covariance; fit the others about the best, return the best.
 
     Parameters
     ----------
     shapes
         ``"auto"`` or a key of `START`.
+    known
+        Time parts of the first guesses by kind, of a single variable, where they need not be worked out.
     """
     numbered = obs.assign_coords(step=("time", np.arange(obs.sizes["time"])))
     part, wet = excerpt(numbered, sea)
     whole = part.shape == obs.shape  # else what all pixels have in common is that of the whole, as in the fill
-    given = {kind: None if whole else _common(obs, sea, kind, part["step"].values) for kind in kinds}
+    steps = part["step"].values
+    given = {kind: None if whole else _common(obs, sea, kind, steps, (known or {}).get(kind)) for kind in kinds}
     part = part.drop_vars("step")
     cell = grid.cell_km(part)
     step = usual_step(grid.days(part))
@@ -298,9 +304,11 @@ def fit(obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str],
     return min(finals, key=lambda one: one.log_score)
 
 
-def _common(obs: xr.DataArray, sea: xr.DataArray, kind: str, steps: NDArray[np.int64]) -> list[TimePart | None]:
+def _common(
+    obs: xr.DataArray, sea: xr.DataArray, kind: str, steps: NDArray[np.int64], known: TimePart | None
+) -> list[TimePart | None]:
     """Time parts of the first guesses of a whole series, at some of its times."""
-    found = [time_part(one, sea, kind) for one in channels(obs)]
+    found = [time_part(one, sea, kind) for one in channels(obs)] if known is None else [known]
     return [TimePart(level, image[steps]) for level, image in found]
 
 

@@ -62,14 +62,77 @@ def regress(
     ridge
         Noise variance over prior variance of each mode, shape ``(k,)``.
     """
-    k = amplitudes.shape[1]
     for start in range(0, X.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
         seen = observed[:, block].astype(X.dtype)
         normal = seen.T @ moments
         right = (X[:, block] * seen).T @ amplitudes
-        matrices = unpack(normal, k)
-        matrices[:, np.arange(k), np.arange(k)] += ridge.astype(X.dtype)
-        stiff = ridge.min() < STIFF * normal.max()  # then single precision would not tell ridge from rounding
-        inverse = np.linalg.inv(matrices.astype(np.float64) if stiff else matrices).astype(X.dtype, copy=False)
-        yield Regressed(block, np.einsum("mij,mj->mi", inverse, right), inverse, right, normal)
+        yield _solved(block, normal, right, ridge)
+
+
+class NormalEquations:
+    """The sums that `regress` solves, of ``m`` pixels, added up over slabs of time: so a long series need not be held.
+
+    Parameters
+    ----------
+    pixels, modes
+        Numbers of them, ``m`` and ``k``.
+
+    Attributes
+    ----------
+    normal, right
+        ``(m, k(k+1)/2)`` and ``(m, k)``, single precision.
+    power, count
+        Sum of squares and number of the observations, ``(m,)``.
+
+    Examples
+    --------
+    >>> c, x = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [4.0], [0.0]])
+    >>> sums = NormalEquations(1, 1)
+    >>> sums.add(x, x != 0, c, second_moments(c))
+    >>> [part.patterns.tolist() for part in sums.solve(np.zeros(1))]
+    [[[2.0]]]
+    """
+
+    def __init__(self, pixels: int, modes: int) -> None:
+        self.normal = np.zeros((pixels, modes * (modes + 1) // 2), np.float32)
+        self.right = np.zeros((pixels, modes), np.float32)
+        self.power: NDArray[np.float64] = np.zeros(pixels)
+        self.count: NDArray[np.int64] = np.zeros(pixels, np.int64)
+
+    def add(self, X: NDArray, observed: NDArray, amplitudes: NDArray, moments: NDArray) -> None:
+        """Add a slab of images; arguments as of `regress`."""
+        for start in range(0, X.shape[1], BLOCK):
+            block = slice(start, start + BLOCK)
+            seen = observed[:, block].astype(X.dtype)
+            values = X[:, block] * seen
+            self.normal[block] += seen.T @ moments
+            self.right[block] += values.T @ amplitudes
+            self.power[block] += np.square(values, dtype=np.float64).sum(0)
+            self.count[block] += observed[:, block].sum(0)
+
+    def solve(self, ridge: NDArray) -> Iterator[Regressed]:
+        """Solve for all pixels, block by block."""
+        for start in range(0, len(self.right), BLOCK):
+            block = slice(start, start + BLOCK)
+            yield _solved(block, self.normal[block], self.right[block], ridge)
+
+    def residual(self, part: Regressed) -> NDArray[np.float64]:
+        """Sum of squares that the patterns of a block of pixels leave of their observations, ``(m,)``.
+
+        Where `moments` held the covariance of the amplitudes, its expected value.
+        """
+        u = part.patterns.astype(np.float64)
+        rows, columns = upper(u.shape[1])
+        twice = np.where(rows == columns, 1.0, 2.0)
+        explained = 2 * (u * part.right).sum(1) - ((u[:, rows] * u[:, columns]) * part.normal) @ twice
+        return np.maximum(self.power[part.pixels] - explained, 0)
+
+
+def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Regressed:
+    k = right.shape[1]
+    matrices = unpack(normal, k)
+    matrices[:, np.arange(k), np.arange(k)] += ridge.astype(right.dtype)
+    stiff = ridge.min() < STIFF * normal.max()  # then single precision would not tell ridge from rounding
+    inverse = np.linalg.inv(matrices.astype(np.float64) if stiff else matrices).astype(right.dtype, copy=False)
+    return Regressed(block, np.einsum("mij,mj->mi", inverse, right), inverse, right, normal)

@@ -11,12 +11,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
 T = TypeVar("T")
 R = TypeVar("R")
+_CORES: ContextVar[int | None] = ContextVar("sstfill_cores", default=None)
 
 
 @contextmanager
@@ -26,8 +28,20 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def cores(count: int) -> Iterator[None]:
+    """Use so many processor cores inside this context, as one of several workers does."""
+    token = _CORES.set(count)
+    try:
+        yield
+    finally:
+        _CORES.reset(token)
+
+
 def available_cores() -> int:
     """Count the processor cores that this process may use."""
+    if (granted := _CORES.get()) is not None:
+        return granted
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -14,9 +14,10 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import OptionError, ReadError
+from sstfill.sources.bounds import around_the_globe, covered
 from sstfill.sources.coverage import Axis, Coverage, milliseconds, since_1970
 from sstfill.sources.credentials import need_login
-from sstfill.sources.patience import Patience, limited
+from sstfill.sources.patience import NoAnswerError, Patience, limited
 from sstfill.sources.reads import ATTACHED, Reads, noted
 from sstfill.sources.refusals import refusal, told
 from sstfill.sources.request import SERVICES, CopernicusRequest
@@ -80,7 +81,7 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
         with noted(reads):
             opened: xr.Dataset | None = client.open_dataset(
                 **asked.arguments(), username=login.user, password=login.password, chunk_size_limit=0,
-                coordinates_selection_method="strict-inside", raise_if_updating=True,
+                coordinates_selection_method=_selection(asked, coverage), raise_if_updating=True,
             )  # fmt: skip
             return opened
 
@@ -133,7 +134,7 @@ def _client() -> Any:
 
 def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Patience) -> T:
     """Ask until there is an answer, a refusal that stays one, or no patience left."""
-    attempt = 0
+    attempt, reason = 0, "no answer at all"
     while True:
         try:
             with _hushed():
@@ -142,9 +143,11 @@ def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Patience
             final = refusal(error, request, _known_datasets)
             if final is not None:
                 raise final from error
-            if isinstance(error, TimeoutError) or not patience.wait(attempt):
-                raise ReadError(f"Copernicus Marine did not answer for {request.patience:.0f} s ({told(error)}); check "
-                                "the network, or try again later") from error  # fmt: skip
+            in_vain = isinstance(error, NoAnswerError)
+            reason = reason if in_vain else told(error)  # of the last attempt that ended
+            if in_vain or not patience.wait(attempt):
+                raise ReadError(f"Copernicus Marine did not answer for {request.patience:.0f} s ({reason}); check the "
+                                "network, or try again later") from error  # fmt: skip
             log.debug("attempt %d failed: %s", attempt, error)
             attempt += 1
         else:
@@ -232,6 +235,18 @@ def _within(request: CopernicusRequest, coverage: Coverage) -> CopernicusRequest
     ):
         return request
     return dataclasses.replace(request, end_datetime=str(milliseconds(axis.last)))
+
+
+def _selection(request: CopernicusRequest, coverage: Coverage) -> str:
+    """The client's way to cut the box: strictly, but for boxes over the dateline of a grid that counts cells.
+
+    There the client takes 179.98 for a longitude beyond the last centre, 179.95; the rest is checked here instead.
+    """
+    longitude = coverage.axes.get("longitude")
+    if longitude is None or not around_the_globe(longitude):
+        return "strict-inside"
+    covered(request, coverage)
+    return "inside"
 
 
 def _offsets(ds: xr.Dataset, coverage: Coverage) -> dict[str, int]:

@@ -22,12 +22,16 @@ from sstfill.sources import store
 from sstfill.sources.client import open_client_dataset, other_service
 from sstfill.sources.grid_checks import check_same, ready
 from sstfill.sources.job import Job, Opener
-from sstfill.sources.judge import Fetch, Judge
+from sstfill.sources.judge import Judge
+from sstfill.sources.layout import Layout
 from sstfill.sources.ledger import Ledger, ledger_path
 from sstfill.sources.patience import Patience
 from sstfill.sources.reads import Reads, reads_of
+from sstfill.sources.recall import Recall
 from sstfill.sources.refusals import OURS, told
 from sstfill.sources.request import CopernicusRequest, Target
+from sstfill.sources.stray import no_stray_writes
+from sstfill.sources.tiling import Tiling
 from sstfill.sources.verify import Box
 from sstfill.sources.windows import Windows
 
@@ -60,7 +64,9 @@ def download(
     target
         Its chunks and format.
     update
-        Append the times that are new since the store was made; make it where there is none.
+        Append the times that are new since the store was made, and fetch again those that ``request.revisit`` covers;
+        make the store where there is none. While that goes on the store is incomplete, and a reader finds the old or
+        the new values of a time that it had before, chunk by chunk.
     opener
         Gives the dataset for a request with absolute times; another than the client's is for tests.
 
@@ -80,16 +86,25 @@ def download(
         The dataset is no longer what the store was begun with.
     WriteError
         The store was made for another request, or is being written by another process; no permission, no space.
+    KeyboardInterrupt
+        As it came, with a message that tells how the store was left.
     """
     path, layout = Path(out), target or Target()
     _check_target(path)
-    with Ledger(ledger_path(path)) as ledger:
+    with Ledger(ledger_path(path)) as ledger, no_stray_writes():
+        accounts: list[Reads] = []
+
+        def opening(asked: CopernicusRequest) -> xr.Dataset:
+            ds = opener(asked)
+            accounts.extend(filter(None, [reads_of(ds)]))
+            return ds
+
         try:
             resumed = ledger.plan is not None
-            task = _task(path, ledger, request, layout, update, opener)
+            task = _task(path, ledger, request, layout, update, opening)
             while task is not None:
-                _carry_out(path, ledger, request, layout, opener, task)
-                task = jobs.append(path, ledger, layout, request, opener) if update and resumed else None
+                _carry_out(path, ledger, request, layout, opening, task)
+                task = jobs.append(path, ledger, layout, request, opening) if update and resumed else None
                 resumed = False
         except OSError as error:
             if isinstance(error, SstfillError):
@@ -97,7 +112,17 @@ def download(
             free = shutil.disk_usage(path.resolve().parent).free / 1e6
             raise WriteError(f"cannot write {path}: {error.strerror or error}, {free:,.0f} MB free; make room and "
                              "run the same command again, it goes on where it was") from error  # fmt: skip
+        except KeyboardInterrupt as stop:
+            for reads in accounts:
+                reads.stop.set()  # threads that still fetch give up rather than try again
+            raise KeyboardInterrupt(_where_it_stands(path, ledger)) from stop
     return io.open(path, chunks={})
+
+
+def _where_it_stands(path: Path, ledger: Ledger) -> str:
+    if ledger.plan is None:
+        return f"{path} is as it was"
+    return f"{path} is incomplete; run the same command again, it goes on where it was"
 
 
 def _check_target(path: Path) -> None:
@@ -123,6 +148,8 @@ def _task(
     if ledger.plan is not None and not _is_done(held, ledger):
         jobs.check_same_request(path, ledger.plan["asked"], wanted, version, update)
         return jobs.resume(path, ledger, target, _as_begun(request, ledger.plan["asked"]), opener)
+    if (update or ledger.plan is not None) and store.is_consolidated(path):
+        store.consolidate(path)  # a kill, or an earlier version, may have left the copy behind the metadata
     ledger.finish()
     if held.get(store.STATE) != store.COMPLETE:
         raise WriteError(f"{path} is incomplete and its ledger {ledger.path.name} is gone; remove it and start again")
@@ -144,43 +171,44 @@ def _as_begun(request: CopernicusRequest, begun: dict[str, Any]) -> CopernicusRe
 def _carry_out(
     path: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener, task: Job
 ) -> None:
-    judge = Judge(_fetcher(task.source, task, task.reads), task.reads, _others(task, target, opener), request.absent)
+    def stored(box: Box) -> xr.Dataset | None:
+        return store.read(path, box, task.held) if box["time"].start < task.held else None
+
+    judge = Judge(_layout(task.source, task, task.reads), _others(task, target, opener), request.absent, stored)
     boxes = task.windows.boxes()
+    recall = Recall(path, boxes, ledger.done, task.begin)
     left = [i for i in range(len(boxes)) if i not in ledger.done]
-    postponed: list[int] = []
-    for last, numbers in ((False, left), (True, postponed)):
+
+    def settle(numbers: list[int], last: bool) -> list[int]:
+        """Bring windows to the disk; return those that others must be judged before."""
+        postponed = []
         for i in track(numbers, f"fetching {path.name}", len(numbers)):
-            _recall(judge, path, boxes, ledger.done, boxes[i], task.begin)
+            recall.tell(judge.seen, boxes[i])
+            empty = judge.empty
             values = judge.settle(boxes[i], last=last)
             if values is None:
                 postponed.append(i)
                 continue
-            store.write(path, boxes[i], values, target.zarr_format)
-            ledger.record(i)
+            if not store.holds(stored(boxes[i]), values):
+                store.write(path, boxes[i], values, target.zarr_format)
+            ledger.record(i, judge.empty - empty)
+        return postponed
+
+    settle(settle(left, last=False), last=True)
+    returned = judge.returned()
+    back = [i for i, box in enumerate(boxes) if box in returned]
+    for i in back:
+        ledger.forget(i)
+    settle(back, last=True)
     assert ledger.plan is not None
     before = store.attributes(path) or {}
     begun = _as_begun(request, ledger.plan["asked"])
-    store.mark(path, jobs.finished(begun, target, before, judge.empty, task))
+    store.mark(path, jobs.finished(begun, target, before, ledger.empty, task))
     store.tidy(path)
     ledger.finish()
 
 
-def _recall(judge: Judge, path: Path, boxes: list[dict[str, slice]], done: set[int], box: Box, begin: int) -> None:
-    """Let a judge who knows nothing of a place look at two times that the store has of it."""
-    place = {d: s for d, s in box.items() if d != "time"}
-    known = next((boxes[i] for i in sorted(done) if {d: s for d, s in boxes[i].items() if d != "time"} == place), None)
-    first = begin - 2 if begin > 1 else known["time"].start if known is not None else None
-    if first is None:
-        return
-    with xr.open_zarr(path, consolidated=False, chunks=None) as held:
-        if any(judge.seen.knows(str(n), box) for n in held.data_vars):
-            return
-        judge.seen.learn(
-            held.drop_vars(list(held.coords)).isel(dict(place) | {"time": slice(first, first + 2)}).load(), box
-        )
-
-
-def _fetcher(source: xr.Dataset, task: Job, reads: Reads | None) -> Fetch:
+def _layout(source: xr.Dataset, task: Job, reads: Reads | None) -> Layout:
     """What gives the values of a window of the store."""
     patience = Patience(task.request.patience)
     moving = source[[n for n, v in source.data_vars.items() if "time" in v.dims]]
@@ -190,7 +218,7 @@ def _fetcher(source: xr.Dataset, task: Job, reads: Reads | None) -> Fetch:
         patience.renew()
         return _patiently(lambda: moving.isel(here).load(), reads, patience, task.request.dataset_id)
 
-    return fetch
+    return Layout(fetch, reads, None if reads is None else Tiling.of(moving))
 
 
 def _patiently(load: Callable[[], xr.Dataset], reads: Reads | None, patience: Patience, name: str) -> xr.Dataset:
@@ -216,11 +244,11 @@ def _patiently(load: Callable[[], xr.Dataset], reads: Reads | None, patience: Pa
             return values
 
 
-def _others(task: Job, target: Target, opener: Opener) -> Callable[[], list[tuple[Fetch, Reads | None]]]:
+def _others(task: Job, target: Target, opener: Opener) -> Callable[[], list[Layout]]:
     """The same windows from the service's two layouts, opened when first needed."""
-    opened: list[tuple[Fetch, Reads | None]] | None = None
+    opened: list[Layout] | None = None
 
-    def others() -> list[tuple[Fetch, Reads | None]]:
+    def others() -> list[Layout]:
         nonlocal opened
         if opened is None:
             opened = []
@@ -234,7 +262,7 @@ def _others(task: Job, target: Target, opener: Opener) -> Callable[[], list[tupl
                 except (OptionError, ValueError) as error:  # this layout does not have it
                     log.debug("%s: %s", request.service, error)
                     continue
-                opened.append((_fetcher(other, task, reads_of(ds)), reads_of(ds)))
+                opened.append(_layout(other, task, reads_of(ds)))
         return opened
 
     return others

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sstfill.errors import InputError, WriteError
 from sstfill.sources import store
 from sstfill.sources.client import client_version
 from sstfill.sources.grid_checks import check_same, ready
 from sstfill.sources.ledger import Ledger
-from sstfill.sources.moments import is_relative, moment
+from sstfill.sources.moments import is_relative, moment, span
 from sstfill.sources.reads import Reads, reads_of
 from sstfill.sources.request import CopernicusRequest, Target
 from sstfill.sources.windows import Windows, cut
@@ -29,7 +32,7 @@ from sstfill.version import __version__
 log = logging.getLogger(__name__)
 
 Opener = Callable[[CopernicusRequest], xr.Dataset]
-WINDOW = 3 * 2**23  # bytes of values of a window
+WINDOW = 2**24  # bytes of values of a window
 REQUEST = "sstfill_request"
 
 
@@ -44,11 +47,13 @@ class Job:
     source
         What there is to fetch, lazy; its first time is number `begin` of the store.
     begin
-        Times that the store has had before.
+        Number of the first time.
     windows
         Windows of the store.
     reads
         Account of the reads of `source`, where it is the client's.
+    held
+        Times that the store has had before; those from `begin` on are fetched again.
     """
 
     request: CopernicusRequest
@@ -56,6 +61,7 @@ class Job:
     begin: int
     windows: Windows
     reads: Reads | None
+    held: int = 0
 
 
 def asked(request: CopernicusRequest, target: Target) -> dict[str, Any]:
@@ -105,9 +111,18 @@ def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target,
     windows = _cut(source, opened, lengths, 0)
     store.check_room(out, _size(source))
     pinned = _pinned(request, opened, source)
+    if ledger.plan is not None:
+        _sweep(out)
     ledger.begin(_plan(pinned, windows, 0, 0, asked(request, target)))
     store.create(out, source, lengths, target.zarr_format, _provenance(request, target, opened))
     return Job(pinned, source, 0, windows, reads_of(opened))
+
+
+def _sweep(out: Path) -> None:
+    """Remove the half of a store that a process left which was killed while it laid it out, see `atomic_path`."""
+    final = out.resolve()
+    for left in final.parent.glob(f".{glob.escape(final.stem)}.{'[0-9a-f]' * 12}.tmp{final.suffix}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener) -> Job:
@@ -130,33 +145,53 @@ def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
         store.grow(out, plan["begin"], source["time"].values)
     store.tidy(out)
     log.info("%d of %d windows are there", len(ledger.done), len(windows))
-    return Job(pinned, source, plan["begin"], windows, reads_of(opened))
+    return Job(pinned, source, plan["begin"], windows, reads_of(opened), plan.get("held", plan["begin"]))
 
 
 def append(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener) -> Job | None:
-    """Make room for the days that are new since the store was made; None where there are none."""
+    """Make room for the days that are new since the store was made, and see to those that ``request.revisit`` covers.
+
+    None where there is nothing to do. Times of the store that the dataset no longer has as they are, or that it has put
+    in between, cannot be revisited: a warning says so, and only the new ones are fetched.
+    """
     with xr.open_zarr(out, consolidated=False, chunks=None) as held:
         times = held["time"].values
         absolute = request.resolved(datetime.now(UTC))
-        if absolute.end_datetime is not None and np.datetime64(absolute.end_datetime) <= times[-1]:
+        ended = absolute.end_datetime is not None and np.datetime64(absolute.end_datetime) <= times[-1]
+        if ended and request.revisit is None:
             return None
-        wanted = dataclasses.replace(absolute, start_datetime=str(times[-1].astype("M8[ms]")),
+        at = _revisited(times, request)
+        first, last = (str(times[i].astype("M8[ms]")) for i in (min(at, len(times) - 1), -1))
+        wanted = dataclasses.replace(absolute, start_datetime=first, end_datetime=last if ended else
+                                     absolute.end_datetime,
                                      dataset_version=held.attrs.get("dataset_version") or None)  # fmt: skip
         opened = opener(wanted)
         whole = ready(opened, wanted, dataclasses.replace(target, expect={}))
-        source = whole.isel(time=whole["time"].values > times[-1])
+        if not np.array_equal(whole["time"].values[: len(times) - at], times[at:]):
+            log.warning(
+                "%s: the dataset has other times since %s than the store; only new ones are fetched", out, first
+            )
+            at = len(times)
+        source = whole.isel(time=whole["time"].values > times[-1] if at == len(times) else slice(None))
         if not source.sizes["time"]:
             return None
         check_same(source, held)
     skip = whole.sizes["time"] - source.sizes["time"]
     lengths = target.lengths(_dims(source))
-    windows = _cut(source, opened, lengths, len(times), skip)
+    windows = _cut(source, opened, lengths, at, skip)
     store.check_room(out, _size(source))
     pinned = _pinned(wanted, opened, whole)
-    ledger.begin(_plan(pinned, windows, len(times), skip, asked(request, target)))
+    ledger.begin(_plan(pinned, windows, at, skip, asked(request, target)) | {"held": len(times)})
     store.mark(out, {store.STATE: store.INCOMPLETE})
-    store.grow(out, len(times), source["time"].values)
-    return Job(pinned, source, len(times), windows, reads_of(opened))
+    store.grow(out, at, source["time"].values)
+    return Job(pinned, source, at, windows, reads_of(opened), len(times))
+
+
+def _revisited(times: NDArray[np.datetime64], request: CopernicusRequest) -> int:
+    """Number of the first time of the store that is fetched again; one beyond the last where none is."""
+    if request.revisit is None:
+        return len(times)
+    return int(np.searchsorted(times, times[-1] - np.timedelta64(span(request.revisit)), side="right"))
 
 
 def _dims(source: xr.Dataset) -> tuple[str, ...]:
@@ -222,8 +257,9 @@ def finished(
 ) -> dict[str, Any]:
     """Attributes of a store that has become whole."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    times = job.source.sizes["time"]
-    line = f"{now} sstfill {__version__}: {'added' if job.begin else 'fetched'} {times} times of {request.dataset_id}"
+    times = job.begin + job.source.sizes["time"] - job.held
+    line = f"{now} sstfill {__version__}: {'added' if job.held else 'fetched'} {times} times of {request.dataset_id}"
+    line += f", {job.held - job.begin} fetched again" if job.held > job.begin else ""
     return {
         store.STATE: store.COMPLETE, REQUEST: json.dumps(asked(request, target)),
         "date_created": before.get("date_created", now), "date_modified": now,

@@ -14,6 +14,8 @@ from typing import Any
 from sstfill.errors import WriteError
 from sstfill.io.atomic import flush
 
+GONE = -1  # in place of a number of chunks: the window is not done after all
+
 
 def ledger_path(store: Path) -> Path:
     """Where the ledger of a store lies.
@@ -43,6 +45,7 @@ class Ledger:
         self.path = path
         self.plan: dict[str, Any] | None = None
         self.done: set[int] = set()
+        self._empty: dict[int, int] = {}  # chunks of those windows that were taken for empty
         self._descriptor = -1
 
     def __enter__(self) -> Ledger:
@@ -65,20 +68,38 @@ class Ledger:
 
     def begin(self, plan: Mapping[str, Any]) -> None:
         """Put a new plan in place of what was there."""
-        self.plan, self.done = dict(plan), set()
+        self.plan, self.done, self._empty = dict(plan), set(), {}
         os.ftruncate(self._descriptor, 0)
         self._append(self.plan)
         flush(self.path.parent)
 
-    def record(self, window: int) -> None:
-        """Note that a window is on the disk."""
-        self._append(window)
-        self.done.add(window)
+    def record(self, window: int, empty: int = 0) -> None:
+        """Note that a window is on the disk, and how many of its chunks were taken for empty."""
+        self._append([window, empty] if empty else window)
+        self._take(window, empty)
+
+    def forget(self, window: int) -> None:
+        """Note that a window must be fetched again, whatever is on the disk."""
+        self._append([window, GONE])
+        self._take(window, GONE)
+
+    @property
+    def empty(self) -> int:
+        """Chunks of all windows that are done which were taken for empty."""
+        return sum(self._empty.values())
 
     def finish(self) -> None:
         """All is done: the store speaks for itself, and the file goes when the ledger is closed."""
         os.ftruncate(self._descriptor, 0)
-        self.plan, self.done = None, set()
+        self.plan, self.done, self._empty = None, set(), {}
+
+    def _take(self, window: int, empty: int) -> None:
+        if empty == GONE:
+            self.done.discard(window)
+            self._empty.pop(window, None)
+            return
+        self.done.add(window)
+        self._empty[window] = empty
 
     def _append(self, value: Any) -> None:
         line, end = json.dumps(value).encode() + b"\n", os.fstat(self._descriptor).st_size
@@ -103,7 +124,9 @@ class Ledger:
             if self.plan is None and isinstance(value, dict):
                 self.plan = value
             elif self.plan is not None and isinstance(value, int):
-                self.done.add(value)
+                self._take(value, 0)
+            elif self.plan is not None and isinstance(value, list) and [*map(type, value)] == [int, int]:
+                self._take(*value)
             else:
                 break
             good += len(line)

@@ -3,19 +3,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import xarray as xr
 
 from sstfill import io
-from sstfill.errors import OptionError
+from sstfill.errors import InputError, OptionError, ReadError
+from sstfill.sources import video_files
 from sstfill.sources.plan import Plan
+from sstfill.sources.pycles_store import frames_in_chunk
 from sstfill.sources.request import Target
+from sstfill.sources.video import Cutter, import_video, shares_of
+from sstfill.sources.video_frames import Framing
 
 UNISST = "10.6084/m9.figshare.9929798"
+PUBLISHED = (10_800, 64, 64)  # (time, y, x) of the series behind that DOI
+BY_TF = (
+    "TFRecords cannot be read; write each sequence of frames as a folder of pictures, or as .npy (time, y, x, channel)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +51,47 @@ class PyclesSource:
             raise OptionError(f"doi={self.doi!r}; only {UNISST} is known. Your own PyCLES runs: sstfill import-pycles")
 
     def plan(self, target: Target) -> Plan:
-        """Say what `run` would do."""
-        where = self.path or f"doi:{self.doi}"
-        missing = (f"{self.path} is not there; give a copy, or leave path out to download it",)
-        return Plan(source=where, what="LWP, g m-2", box="10,800 frames of 64 x 64",
-                    target=f"Zarr v{target.zarr_format}",
-                    remarks=missing if self.path and not Path(self.path).is_file() else ())  # fmt: skip
+        """Say what `run` would do; a copy that is there is looked at."""
+        missing, shape = self._missing(), PUBLISHED
+        if self.path and not missing:
+            from sstfill.occlusion.lwp import published
+
+            frames, height, width = published(Path(self.path)).shape
+            shape = (frames, height, width)
+        together = frames_in_chunk(shape[0], shape[1:])
+        where = str(Path(self.path).resolve()) if self.path else f"doi:{self.doi}, 354 MB, kept in {self._kept()}"
+        return Plan(
+            source=where, what="LWP, g m-2", box=f"{shape[0]:,} frames of {shape[1]} x {shape[2]}",
+            target=f"Zarr v{target.zarr_format}, chunks {together} x {shape[1]} x {shape[2]} (time, y, x)",
+            sizes={} if self.path and missing else dict(zip(("time", "y", "x"), shape, strict=True)),
+            nbytes=None if self.path and missing else 4 * math.prod(shape),
+            windows=None if self.path and missing else -(-shape[0] // together),
+            remarks=(missing,) if missing else (),
+        )  # fmt: skip
 
     def run(self, out: str | os.PathLike[str], target: Target) -> xr.Dataset:
         """Fetch or read the array, and write it as a store."""
         from sstfill.sources.pycles_published import published_lwp
 
+        if self.path and (missing := self._missing()):
+            raise ReadError(missing)
         published_lwp(out, path=self.path or None, cache=self.cache or None, zarr_format=target.zarr_format)
         return io.open(out, chunks={})
+
+    def _missing(self) -> str:
+        """What has to be mended first; empty where nothing has."""
+        if self.path:
+            there = Path(self.path).is_file()
+            return "" if there else f"{Path(self.path).resolve()} is not there; give a copy, or leave path out to " \
+                "download it"  # fmt: skip
+        return "" if find_spec("pooch") else "the download needs pooch; install it: pip install 'sstfill[clouds]'"
+
+    def _kept(self) -> str:
+        if self.cache or find_spec("pooch") is None:
+            return self.cache or "pooch's folder"
+        import pooch
+
+        return str(pooch.os_cache("sstfill"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,46 +101,72 @@ class VideoSource:
     Parameters
     ----------
     path
-        Folder of the clips.
+        Folder of the clips, from where the command is run.
     size, frames, gray, stride, crop, split, per_clip, axes, dtype, seed
-        As for `import_video`.
+        As for `import_video`; TOML, which knows no None, has ``size = "none"`` and ``per_clip = "all"``.
     obtain
         Where the data set is had, and what to put into `path`.
     """
 
     path: str
-    size: int | None = 64
+    size: int | Literal["none"] | None = 64
     frames: int = 35
     gray: bool = False
     stride: int = 1
     crop: str | tuple[int, int, int, int] = "none"
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    per_clip: int | None = 1
+    per_clip: int | Literal["all"] | None = 1
     axes: str | None = None
     dtype: Literal["uint8", "float32"] = "uint8"
     seed: int = 0
     obtain: str = ""
 
+    def __post_init__(self) -> None:
+        crop: Any = self.crop
+        framing = Framing(size=self._size, gray=self.gray, crop=crop, dtype=self.dtype)
+        Cutter(framing=framing, frames=self.frames, stride=self.stride, per_clip=self._per_clip)
+        shares_of(self.split)
+
+    @property
+    def _size(self) -> int | None:
+        return None if isinstance(self.size, str) else self.size
+
+    @property
+    def _per_clip(self) -> int | None:
+        return None if isinstance(self.per_clip, str) else self.per_clip
+
     def plan(self, target: Target) -> Plan:
-        """Say what `run` would do."""
-        there = Path(self.path).exists()
-        size = f"{self.size} x {self.size} pixels" if self.size else "pixels as they are"
+        """Say what `run` would do; the folder is looked through, no clip is opened."""
+        try:
+            found = f"{len(self._sources()):,} videos, arrays or folders of pictures found; lengths not looked at"
+        except (InputError, ReadError) as error:
+            found = str(error)
+        size = f"{self._size} x {self._size} pixels" if self._size else "pixels as they are"
         return Plan(
-            source=self.path, what=f"video, {'gray' if self.gray else 'red, green, blue'}",
-            box=f"{self.frames} frames of {size}",
-            target=f"Zarr v{target.zarr_format}",
-            remarks=() if there else (f"{self.path} is not there; {self.obtain or 'put the clips into it'}",),
+            source=str(Path(self.path).resolve()), what=f"video, {'gray' if self.gray else 'red, green, blue'}",
+            box=f"{self.frames} frames of {size}, {self._per_clip or 'all'} of each clip",
+            target=f"Zarr v{target.zarr_format}, a chunk for each sequence (clip, channel, time, y, x)",
+            remarks=(found,),
         )  # fmt: skip
 
     def run(self, out: str | os.PathLike[str], target: Target) -> xr.Dataset:
-        """Cut the clips, and write them as a store."""
-        if not Path(self.path).exists():
-            raise OptionError(f"{self.path} is not there; {self.obtain or 'put the clips into it, or change path'}")
-        from sstfill.sources.video import import_video
-
+        """Cut the clips, and write them as a store; a folder without clips is an error that says how to get them."""
+        self._sources()
         crop: Any = self.crop
         return import_video(
-            self.path, out, size=self.size, frames=self.frames, gray=self.gray, stride=self.stride, crop=crop,
-            split=self.split, per_clip=self.per_clip, axes=self.axes, dtype=self.dtype, seed=self.seed,
+            self.path, out, size=self._size, frames=self.frames, gray=self.gray, stride=self.stride, crop=crop,
+            split=self.split, per_clip=self._per_clip, axes=self.axes, dtype=self.dtype, seed=self.seed,
             zarr_format=target.zarr_format,
         )  # fmt: skip
+
+    def _sources(self) -> list[Path]:
+        place = Path(self.path)
+        if not place.exists():
+            remedy = self.obtain or "put the clips there, or change path"
+            raise ReadError(f"{place.resolve()} is not there; {remedy}")
+        try:
+            return video_files.find(place)
+        except InputError as error:
+            if any(place.rglob("*.tfrecord*")):
+                raise InputError(f"{place.resolve()} holds no clips: {self.obtain or BY_TF}") from error
+            raise InputError(f"{error}{self.obtain and f'. {self.obtain}'}") from error

@@ -21,6 +21,18 @@ def is_relative(text: str) -> bool:
     return RELATIVE.fullmatch(text.strip()) is not None
 
 
+def span(text: str) -> timedelta:
+    """Turn the text of a length of time into one: whole hours, days or weeks.
+
+    >>> span("10d")
+    datetime.timedelta(days=10)
+    """
+    found = RELATIVE.fullmatch("-" + text.strip())
+    if found is None:
+        raise OptionError(f"{text!r} is no length of time; write 10d, 36h or 2w")
+    return timedelta(hours=int(found[1]) * HOURS[found[2]])
+
+
 def moment(text: str, now: datetime) -> datetime:
     """Turn the text of a time into one without a zone, in UTC.
 

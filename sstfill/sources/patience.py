@@ -21,15 +21,23 @@ class Patience:
     ----------
     seconds
         How long without any answer is too long.
+    clock, sleep
+        In place of those of `time`.
 
     >>> patience = Patience(60)
     >>> patience.left > 59
     True
     """
 
-    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
         self.seconds = seconds
-        self._clock = clock
+        self._clock, self._sleep = clock, sleep
         self._since = clock()
 
     def renew(self) -> None:
@@ -45,12 +53,16 @@ class Patience:
         """Pause before the next attempt, longer after each; False where there was no time left for one."""
         left = self.left
         jitter = random.uniform(0.7, 1.3)  # clients must not march in step
-        time.sleep(min(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * jitter, left))
+        (self._sleep or time.sleep)(min(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * jitter, left))
         return left > 0
 
 
+class NoAnswerError(TimeoutError):
+    """A call that is left to itself: it did not come back in time."""
+
+
 def limited(call: Callable[[], T], seconds: float) -> T:
-    """Return what `call` returns; `TimeoutError` if that takes longer, and the call is left to itself.
+    """Return what `call` returns; `NoAnswerError` if that takes longer, and the call is left to itself.
 
     >>> limited(lambda: 42, 5.0)
     42
@@ -68,7 +80,7 @@ def limited(call: Callable[[], T], seconds: float) -> T:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:.0f} s")
+        raise NoAnswerError(f"no answer within {seconds:.0f} s")
     if failure:
         raise failure[0]
     return answer[0]

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+QUICK = 15.0
+"""Seconds that a catalogue has for its answer, unless said otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -27,7 +30,7 @@ class Plan:
     target
         Format and chunks.
     login
-        Where a login was found; None where none is needed, empty where none was found.
+        Where a login was found; None where none is needed, empty where none was found. Never the login itself.
     remarks
         What else there is to know, or to do first.
     """
@@ -51,7 +54,9 @@ class Plan:
         if self.windows is not None:
             rows["windows"] = f"{self.windows:,}"
         rows["target"] = self.target
-        if self.login is not None:
+        if self.login is None:
+            rows["login"] = "not needed"
+        else:
             rows["login"] = f"found in {self.login}" if self.login else "not found; run: copernicusmarine login"
         lines = [f"{name:<10} {text}" for name, text in rows.items() if text]
         return "\n".join([*lines, *(f"note       {text}" for text in self.remarks)])

@@ -10,25 +10,27 @@ from datetime import UTC, datetime
 import numpy as np
 
 from sstfill.errors import OptionError, ReadError
+from sstfill.sources.bounds import covered
 from sstfill.sources.client import describe_client_dataset
-from sstfill.sources.coverage import Coverage, milliseconds, since_1970
+from sstfill.sources.coverage import Coverage
 from sstfill.sources.credentials import find_login
 from sstfill.sources.job import WINDOW
-from sstfill.sources.plan import Plan
+from sstfill.sources.plan import QUICK, Plan
 from sstfill.sources.request import SERVICES, CopernicusRequest, Target
 from sstfill.sources.windows import cut
 
 DIMS = ("time", "latitude", "longitude")
 BYTES = 4  # of a value, as a rule; packed ones may come as float64
-QUICK = 30.0  # seconds that the catalogue has for its answer
 
 
 def plan(
     request: CopernicusRequest,
     target: Target,
     describer: Callable[[CopernicusRequest], Coverage] = describe_client_dataset,
+    *,
+    patience: float = QUICK,
 ) -> Plan:
-    """Say what a download would do.
+    """Say what a download would do; without the catalogue, what the recipe alone tells.
 
     Parameters
     ----------
@@ -36,11 +38,14 @@ def plan(
         As for `download`.
     describer
         Gives what the catalogue says; another than the client's is for tests.
+    patience
+        Seconds that the catalogue has for its answer.
 
     Raises
     ------
     OptionError
-        An unknown dataset, version or variable; a period that the dataset does not have.
+        What a download would be refused for: an unknown dataset, version or variable; a box, a depth or a period that
+        the dataset does not have, or in which nothing lies.
     """
     absolute = request.resolved(datetime.now(UTC))
     chunks = target.lengths(DIMS)
@@ -50,24 +55,29 @@ def plan(
         login=_login(),
     )  # fmt: skip
     try:
-        coverage = describer(dataclasses.replace(absolute, patience=min(QUICK, request.patience)))
+        coverage = describer(dataclasses.replace(absolute, patience=patience))
     except ReadError as error:
-        return dataclasses.replace(base, remarks=(f"shape not known: {error}",))
-    absolute = _checked(absolute, coverage)
+        pinned = ", ".join(f"{d} {n}" for d, n in target.expect.items())
+        expected = (f"the recipe expects {pinned}",) if pinned else ()
+        return dataclasses.replace(base, remarks=(f"shape not known: {error}", *expected))
+    absolute = covered(absolute, coverage)
     sizes = coverage.sizes(absolute)
     names = coverage.named(request.variables)
     nbytes = int(np.prod(list(sizes.values()), dtype=np.int64)) * BYTES * len(names)
+    if not nbytes:
+        empty = ", ".join(d for d, n in sizes.items() if not n)
+        raise OptionError(
+            f"nothing of {request.dataset_id} lies in {_box(absolute)} (no {empty}); widen the box or the period"
+        )
     remarks = [
-        f"expects {n} values of {d}, the box holds {sizes.get(d)}"
+        f"the recipe expects {n} values of {d}, the box holds {sizes.get(d)}; the download would be refused"
         for d, n in target.expect.items()
         if sizes.get(d) != n
     ]
-    if not nbytes:
-        remarks.append("nothing lies in the box and the period; widen them")
     return dataclasses.replace(
         base, source=f"{request.dataset_id}, version {coverage.version}{coverage.doi and f', doi:{coverage.doi}'}",
         what=", ".join(names), box=_box(absolute), sizes=sizes, nbytes=nbytes, remarks=tuple(remarks),
-        windows=_windows(sizes, chunks, coverage, len(names)) if nbytes else 0,
+        windows=_windows(sizes, chunks, coverage, len(names)),
     )  # fmt: skip
 
 
@@ -77,22 +87,6 @@ def _login() -> str:
     except ReadError:
         return ""
     return found.where if found else ""
-
-
-def _checked(request: CopernicusRequest, coverage: Coverage) -> CopernicusRequest:
-    """The request with the ends of the dataset where it names none; `OptionError` where it goes beyond them."""
-    axis = coverage.axes.get("time")
-    if axis is None:
-        raise OptionError(f"{request.dataset_id} has no time dimension; choose another dataset")
-    first, last = (str(milliseconds(v)) for v in (axis.first, axis.last))
-    start, end = request.start_datetime or first, request.end_datetime or last
-    if request.clip_end and since_1970(end) > axis.last:
-        end = last
-    if since_1970(start) < axis.first or since_1970(start) > axis.last or since_1970(end) > axis.last:
-        raise OptionError(
-            f"{request.dataset_id} has times from {first} to {last}, not {start} to {end}; ask for what lies within"
-        )
-    return dataclasses.replace(request, start_datetime=start, end_datetime=end)
 
 
 def _box(request: CopernicusRequest) -> str:

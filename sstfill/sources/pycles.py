@@ -136,6 +136,9 @@ def find_run(directory: Path) -> Run:
         raise InputError(
             f"{directory} holds {len(runs)} runs ({', '.join(r.folder.name for r in runs)}); name one of them"
         )
+    below = [p.name for p in sorted(directory.iterdir()) if p.is_dir() and _run(p).frames]
+    if below:
+        raise InputError(f"{directory} holds folders with frames of runs ({', '.join(below[:5])}); name one of them")
     if [*directory.glob("*/Stats.*.nc"), *directory.glob("*/*/Stats.*.nc")]:
         raise ReadError(f"{directory} holds statistics but no frames; set visualization.frequency of the namelist to "
                         "30 to 60 s (it is off by default) and run again")  # fmt: skip

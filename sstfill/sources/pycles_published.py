@@ -21,6 +21,7 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.occlusion.lwp import published
 from sstfill.progress import track
 from sstfill.sources.pycles_store import frames_in_chunk, write_series
+from sstfill.sources.refusals import told
 from sstfill.sources.whole import check_store, is_made, provenance
 
 DOI = "10.6084/m9.figshare.9929798"
@@ -49,7 +50,9 @@ def published_lwp(
     out
         Zarr store to write; one made from the same array is kept, any other refused.
     path
-        A local copy; by default the file is downloaded by its DOI and checked against the checksum figshare states.
+        A local copy; by default the file is downloaded by its DOI and checked against the checksum figshare states. A
+        copy is called the published series only where an earlier download has left that checksum in `cache`, and it is
+        the same; otherwise the store says that it is of a local file.
     cache
         Folder for the download, which is kept there; by default pooch's own for sstfill.
     zarr_format
@@ -75,14 +78,19 @@ def published_lwp(
     array = fetch(cache) if path is None else Path(path)
     series = published(array)
     shape = (series.sizes["time"], series.sizes["y"], series.sizes["x"])
-    options = {"doi": DOI, "file": array.name, "md5": _md5(array), "downloaded": path is None}
-    if is_made(out, zarr_format, "published_lwp", {"md5": options["md5"]}):
+    md5 = _md5(array)
+    theirs = path is None or f"md5:{md5}" == _stated(cache)
+    options = {"doi": DOI if theirs else "", "file": array.name, "md5": md5, "downloaded": path is None}
+    if is_made(out, zarr_format, "published_lwp", {"md5": md5}):
         return Path(out)
-    described = {"Conventions": "CF-1.11", "title": "Liquid water path simulated by PyCLES, the cloud masks of "
-                 "'Unsupervised spatiotemporal data inpainting'", "references": f"https://doi.org/{DOI}"}  # fmt: skip
+    described = {"Conventions": "CF-1.11", "title": "Liquid water path"}
+    if theirs:
+        described |= {"title": "Liquid water path simulated by PyCLES, the cloud masks of 'Unsupervised spatiotemporal "
+                      "data inpainting'", "references": f"https://doi.org/{DOI}"}  # fmt: skip
+    source = f"figshare, doi:{DOI}" if theirs else f"local file {array.name}, not compared with doi:{DOI}"
     counted = {"long_name": "number of the frame; the authors published no times", "units": "1", "axis": "T"}
     coords = xr.Dataset(coords={"time": ("time", np.arange(shape[0]), counted)},
-                        attrs=described | provenance(f"figshare, doi:{DOI}", "published_lwp", options))  # fmt: skip
+                        attrs=described | provenance(source, "published_lwp", options))  # fmt: skip
     size = frames_in_chunk(shape[0], shape[1:])
     blocks = (series[at : at + size].to_numpy() * GRAMS for at in range(0, shape[0], size))
     write_series(Path(out), blocks, coords, shape, zarr_format)
@@ -95,7 +103,7 @@ def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
         import pooch
         import requests
     except ImportError as error:
-        raise OptionError(f"the download needs pooch; pip install pooch, or {BY_HAND}") from error
+        raise OptionError(f"the download needs pooch; pip install 'sstfill[clouds]', or {BY_HAND}") from error
     folder = Path(pooch.os_cache("sstfill") if cache is None else cache)
     store = pooch.create(path=folder, base_url=f"doi:{DOI}/", registry=None, retry_if_failed=2)
     try:
@@ -107,11 +115,25 @@ def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
             found = Path(store.fetch(NAME, downloader=_download))
         (folder / REGISTRY).write_text(f"{NAME} {store.registry[NAME]}\n")
     except (requests.RequestException, ValueError, LookupError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = told(error) if isinstance(error, requests.RequestException) else " ".join(str(error).split())
         raise ReadError(f"cannot download {NAME} (doi:{DOI}): {reason}; try again later, or {BY_HAND}") from error
     except OSError as error:
         raise WriteError(f"cannot keep {NAME} in {folder}: {error.strerror or error}; give another cache") from error
     return found
+
+
+def _stated(cache: str | os.PathLike[str] | None) -> str | None:
+    """The checksum that figshare stated at an earlier download, None where there was none."""
+    with contextlib.suppress(ImportError, OSError):
+        if cache is None:
+            import pooch
+
+            cache = pooch.os_cache("sstfill")
+        for line in (Path(cache) / REGISTRY).read_text("utf-8").splitlines():
+            name, _, checksum = line.partition(" ")
+            if name == NAME:
+                return checksum.strip()
+    return None
 
 
 def _files() -> list[dict[str, Any]]:

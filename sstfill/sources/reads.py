@@ -12,7 +12,9 @@ from typing import Any
 
 import xarray as xr
 
+from sstfill.errors import ReadError
 from sstfill.sources.patience import Patience
+from sstfill.sources.refusals import OURS, told
 
 CACHE = 3 * 2**24  # bytes of compressed chunks kept, for windows that end within a chunk of the source
 METADATA = (".zmetadata", ".zarray", ".zattrs", ".zgroup", "zarr.json")
@@ -32,7 +34,9 @@ class Reads:
         self.came: set[str] = set()
         self.refused: set[str] = set()
         self.ask: Callable[[str], bool] | None = None  # whether the store has a key, past the cache
+        self.stop = threading.Event()  # set when nobody waits any more for what is under way
         self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0  # bytes of those
         self._lock = threading.Lock()
         self.session = threading.Lock()  # held while the client's session is made
 
@@ -59,14 +63,16 @@ class Reads:
                 self.refused.add(key)
                 return
             self.came.add(key)
+            self._size += len(body) - len(self._held.pop(key, b""))
             self._held[key] = body
-            while sum(map(len, self._held.values())) > CACHE and len(self._held) > 1:
-                self._held.popitem(last=False)
+            while self._size > CACHE and len(self._held) > 1:
+                self._size -= len(self._held.popitem(last=False)[1])
 
     def forget(self) -> None:
         """Fetch all chunks anew: one of those held may be damaged."""
         with self._lock:
             self._held.clear()
+            self._size = 0
 
 
 def reads_of(ds: xr.Dataset) -> Reads | None:
@@ -147,21 +153,27 @@ def _honest(original: Any) -> Any:
         def with_retries(self, fn: Callable[[], Any]) -> Any:
             if self._reads is None:
                 return super().with_retries(fn)
-            patience, attempt = Patience(self._reads.seconds), 0
+            patience, attempt = Patience(self._reads.seconds, sleep=self._reads.stop.wait), 0
             while True:
                 try:
                     return fn()
                 except Exception:  # whatever it is, another attempt is all there is to do
-                    if not patience.wait(attempt):
+                    if not patience.wait(attempt) or self._reads.stop.is_set():
                         self._reads.gave_up = True
                         raise
                     attempt += 1
 
         def has(self, key: str) -> bool:
-            """Whether the service has this key now."""
-            return bool(
-                self.with_retries(lambda: _is_there(self._get_session(), self._bucket, f"{self._root_path}/{key}"))
-            )
+            """Whether the service has this key now; `ReadError` if it does not answer."""
+            try:
+                return bool(
+                    self.with_retries(lambda: _is_there(self._get_session(), self._bucket, f"{self._root_path}/{key}"))
+                )
+            except OURS:
+                raise
+            except Exception as error:  # of the network
+                raise ReadError(f"the service does not answer whether it has {key} ({told(error)}); check the network "
+                                "and run the same command again, it goes on where it was") from error  # fmt: skip
 
     return HonestStore
 

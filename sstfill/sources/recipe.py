@@ -13,9 +13,10 @@ from typing import Any
 import xarray as xr
 
 from sstfill import config
+from sstfill.checks import check_number
 from sstfill.errors import OptionError, ReadError, unknown
 from sstfill.sources.local import PyclesSource, VideoSource
-from sstfill.sources.plan import Plan
+from sstfill.sources.plan import QUICK, Plan
 from sstfill.sources.presets import presets
 from sstfill.sources.request import CopernicusRequest, Target
 
@@ -45,12 +46,24 @@ class Recipe:
     source: Source
     target: Target
 
-    def plan(self) -> Plan:
-        """Say what `run` would do; the catalogue is asked, half a minute at most, but nothing is fetched."""
+    def plan(self, patience: float = QUICK) -> Plan:
+        """Say what `run` would do; the catalogue is asked, nothing is fetched.
+
+        Parameters
+        ----------
+        patience
+            Seconds that the catalogue has for its answer; the plan then tells what the recipe alone says.
+
+        Raises
+        ------
+        OptionError
+            What `run` would be refused for: a dataset or variable that there is not, a box or period beyond it.
+        """
         if isinstance(self.source, CopernicusRequest):
             from sstfill.sources.planning import plan
 
-            return plan(self.source, self.target)
+            check_number("patience", patience, 0, above=True)
+            return plan(self.source, self.target, patience=patience)
         return self.source.plan(self.target)
 
     def run(self, out: str | os.PathLike[str], update: bool = False) -> xr.Dataset:
@@ -61,7 +74,7 @@ class Recipe:
         out
             The store, ``.zarr``.
         update
-            Append the times that are new since the store was made.
+            Append the times that are new since the store was made, and fetch again those that ``revisit`` covers.
 
         Returns
         -------
@@ -145,11 +158,14 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
         raise OptionError(f"kind={kind!r} in {name} is no text; choose from {', '.join(SOURCES)}")
     if kind not in SOURCES:
         raise unknown(f"kind of source in {name}", kind, SOURCES)
+    target = config.build(Target, tables.get("target", {}))
+    if kind != "copernicus" and (target.chunks or target.expect):
+        raise OptionError(f"[target] {'chunks' if target.chunks else 'expect'} in {name} is for kind = \"copernicus\"; "
+                          f"leave it out, kind = {kind!r} has a layout of its own")  # fmt: skip
     title = tables.get("title", "")
     if not isinstance(title, str):
         raise OptionError(f"title={title!r} in {name}; write one line of text")
-    return Recipe(name=name, title=title, source=config.build(SOURCES[kind], source),
-                  target=config.build(Target, tables.get("target", {})))  # fmt: skip
+    return Recipe(name=name, title=title, source=config.build(SOURCES[kind], source), target=target)
 
 
 def _plain(value: Any) -> Any:

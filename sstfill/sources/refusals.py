@@ -53,11 +53,19 @@ def refusal(error: BaseException, request: CopernicusRequest, known: Callable[[]
 def told(error: BaseException) -> str:
     """Say what an error says, in one short line, without the parameters of addresses: a user name may be among them.
 
+    Of an error that says nothing, or that attempts were made in vain, what was behind it.
+
     >>> told(OSError("no answer from https://host/key?x-cop-user=ada"))
     'OSError: no answer from https://host/key'
     """
+    while (behind := error.__cause__ or error.__context__) is not None and _is_a_wrapper(error):
+        error = behind
     text = re.sub(r"\?[^\s\"'()]*", "", " ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:160] if text else type(error).__name__
+
+
+def _is_a_wrapper(error: BaseException) -> bool:
+    return not str(error) or "Max retries exceeded" in str(error) or type(error).__name__ == "ProxyError"
 
 
 def _statuses(error: BaseException) -> Iterator[int]:

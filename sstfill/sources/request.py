@@ -10,17 +10,18 @@ from typing import Any, Literal
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
-from sstfill.sources.moments import is_relative, moment
+from sstfill.sources.moments import is_relative, moment, span
 
 SERVICES = ("arco-geo-series", "arco-time-series")
 RANGES = ("longitude", "latitude", "depth")
-BY_THE_WAY = ("dataset_version", "start_datetime", "end_datetime", "clip_end", "service", "patience", "absent")
+BY_THE_WAY = ("dataset_version", "start_datetime", "end_datetime", "clip_end", "service", "patience", "absent",
+              "revisit")  # fmt: skip
 """Fields that may change between two runs without making another request of it; times are compared apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopernicusRequest:
-    """A box and a period of one dataset; names but the last three are arguments of ``copernicusmarine.open_dataset``.
+    """A box and a period of one dataset; names but the last four are arguments of ``copernicusmarine.open_dataset``.
 
     Parameters
     ----------
@@ -50,6 +51,10 @@ class CopernicusRequest:
     absent
         Chunks that the service does not have hold nothing but fill values, or were lost. ``"check"`` compares with the
         service's other layout; ``"refuse"`` takes any for lost, ``"accept"`` for empty.
+    revisit
+        A length of time such as ``"10d"``: an update fetches that much of the end of the store again, because providers
+        revise recent days, and writes what differs. A pixel that the provider has blanked since is blank afterwards.
+        None, the default, leaves alone what the store has.
     """
 
     dataset_id: str
@@ -68,10 +73,13 @@ class CopernicusRequest:
     clip_end: bool = False
     patience: float = 300.0
     absent: Literal["check", "refuse", "accept"] = "check"
+    revisit: str | None = None
 
     def __post_init__(self) -> None:
         check_number("patience", self.patience, 0, above=True)
         check_choice("absent", self.absent, ("check", "refuse", "accept"))
+        if self.revisit is not None:
+            span(self.revisit)
         if self.service is not None:
             check_choice("service", self.service, SERVICES)
         for name, most in (("longitude", 360), ("latitude", 90)):
@@ -104,7 +112,9 @@ class CopernicusRequest:
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for the client; its own defaults are left to it."""
-        names = [f.name for f in dataclasses.fields(self) if f.name not in ("clip_end", "patience", "absent")]
+        names = [
+            f.name for f in dataclasses.fields(self) if f.name not in ("clip_end", "patience", "absent", "revisit")
+        ]
         given = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())}
         return given | ({"variables": list(self.variables)} if self.variables else {})
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ def attributes(out: Path) -> dict[str, Any] | None:
     import zarr
 
     try:
-        return dict(zarr.open_group(out, mode="r").attrs)
+        return dict(zarr.open_group(out, mode="r", use_consolidated=False).attrs)
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError) as error:
         raise WriteError(
             f"cannot write {out}: there is something else than a Zarr store; choose another name"
@@ -107,9 +109,25 @@ def write(out: Path, box: Mapping[str, slice], values: xr.Dataset, zarr_format: 
     bare.to_zarr(out, mode="r+", region=dict(box), consolidated=False, zarr_format=zarr_format)
     import zarr
 
-    group = zarr.open_group(out, mode="r")
+    group = zarr.open_group(out, mode="r", use_consolidated=False)
     for name, v in bare.data_vars.items():
         _sync(out / str(name), group[str(name)], [box[str(d)] for d in v.dims])
+
+
+def read(out: Path, box: Mapping[str, slice], until: int) -> xr.Dataset:
+    """What the store has in a window, of times before number `until`."""
+    here = dict(box) | {"time": slice(box["time"].start, min(box["time"].stop, until))}
+    with xr.open_zarr(out, consolidated=False, chunks=None) as held:
+        moving = [n for n, v in held.data_vars.items() if "time" in v.dims]
+        return held[moving].drop_vars(list(held.coords)).isel(here).load()
+
+
+def holds(stored: xr.Dataset | None, values: xr.Dataset) -> bool:
+    """Whether a window is in the store as it came, so that there is nothing to write."""
+    if stored is None or stored.sizes["time"] < values.sizes["time"]:
+        return False
+    return all(np.array_equal(v.values, values[n].values, equal_nan=v.dtype.kind == "f")
+               for n, v in stored.data_vars.items())  # fmt: skip
 
 
 def _sync(folder: Path, array: Any, region: list[slice]) -> None:
@@ -120,8 +138,8 @@ def _sync(folder: Path, array: Any, region: list[slice]) -> None:
         path = folder / array.metadata.encode_chunk_key(tuple(span[i] for span, i in zip(spans, number, strict=True)))
         if path.exists():
             flush(path)
-            folders |= {p for p in path.parents if folder in p.parents}
-    for each in folders:
+        folders |= {p for p in path.parents if folder in p.parents}
+    for each in filter(Path.exists, folders):
         flush(each)
 
 
@@ -129,7 +147,8 @@ def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
     """Make room for `times` from index `begin` on; doing so again changes nothing."""
     import zarr
 
-    group = zarr.open_group(out, mode="r+")
+    copied = is_consolidated(out)
+    group = zarr.open_group(out, mode="r+", use_consolidated=False)
     clock: Any = group["time"]
     unit = next(u for u, text in UNITS.items() if text == clock.attrs["units"])
     if (times != times.astype(f"M8[{unit}]")).any():
@@ -142,15 +161,38 @@ def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
         if dims and "time" in dims:
             axis = list(dims).index("time")
             array.resize((*array.shape[:axis], begin + len(times), *array.shape[axis + 1 :]))
-    longer: Any = zarr.open_group(out, mode="r+")["time"]
+    longer: Any = zarr.open_group(out, mode="r+", use_consolidated=False)["time"]
     longer[begin:] = times.astype(f"M8[{unit}]").astype(np.int64)
+    if copied:
+        consolidate(out)
 
 
 def mark(out: Path, attrs: Mapping[str, Any]) -> None:
     """Set global attributes, all or none."""
     import zarr
 
-    zarr.open_group(out, mode="r+").attrs.update({k: config.plain(v) for k, v in attrs.items()})
+    copied = is_consolidated(out)
+    group = zarr.open_group(out, mode="r+", use_consolidated=False)
+    group.attrs.update({k: config.plain(v) for k, v in attrs.items()})
+    if copied:
+        consolidate(out)
+
+
+def is_consolidated(out: Path) -> bool:
+    """Whether a store holds a copy of all its metadata in one file, which readers believe before the metadata."""
+    if (out / ".zmetadata").is_file():
+        return True
+    root = out / "zarr.json"
+    return root.is_file() and json.loads(root.read_text("utf-8")).get("consolidated_metadata") is not None
+
+
+def consolidate(out: Path) -> None:
+    """Make the copy of all metadata anew; without, readers of one that was made before an update miss its times."""
+    import zarr
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part", category=UserWarning)
+        zarr.consolidate_metadata(out)
 
 
 def tidy(out: Path) -> None:

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 Box = Mapping[str, slice]
+STEADY = 6  # times with values at the same pixels, after which a mask is taken for that of land
 
 
 class Seen:
@@ -62,6 +63,13 @@ class Seen:
         place = _place(name, box)
         same = place in self._ever and bool((self._ever[place] == self._always[place]).all())
         return same and self._times[place] > 1 and bool(self._ever[place].any())
+
+    def complete(self, name: str, window: xr.Dataset, box: Box) -> bool:
+        """Whether a window has a value wherever there can be one: at all pixels of a steady mask that is known."""
+        held, place = _held(window).get(name), _place(name, box)
+        if held is None or not self.gap_free(name, box) or self._times[place] < STEADY:
+            return False
+        return not (self._ever[place] & ~held.all(axis=0)).any()
 
 
 def _place(name: str, box: Box) -> tuple[Any, ...]:

@@ -127,7 +127,8 @@ def import_video(
         Axes of arrays, a letter for each: n (clip), t, c (channel), y, x. By default told from the shape: ``tyx``,
         ``tyxc``, ``tcyx``, ``ntyx``, ``ntyxc``, ``ntcyx`` in .npy and .npz, ``yxt``, ``yxct``, ``yxtn`` in .mat.
     dtype
-        ``"uint8"``, or ``"float32"`` with the values as they came (pictures 0 to 255).
+        ``"uint8"``, or ``"float32"`` with the values as they came. Pictures are 0 (black) to 255 (white) in both; those
+        of more than 8 bits, such as 16-bit PNG, are rounded in the first and keep their fractions in the second.
     seed
         Seed of the split.
     zarr_format
@@ -148,7 +149,7 @@ def import_video(
     OptionError, WriteError
         A value outside its range; an output that cannot be written.
     """
-    shares = _shares(split)
+    shares = shares_of(split)
     cutter = Cutter(framing=Framing(size=size, gray=gray, crop=crop, dtype=dtype), frames=frames, stride=stride,
                     per_clip=per_clip)  # fmt: skip
     sources = video_files.find(Path(path))
@@ -172,7 +173,8 @@ def import_video(
     return io.open(out, chunks={})
 
 
-def _shares(split: tuple[float, float, float]) -> tuple[float, ...]:
+def shares_of(split: tuple[float, float, float]) -> tuple[float, ...]:
+    """Shares of train, validation and test, checked."""
     shares = tuple(float(s) for s in split)
     if len(shares) != 3 or not all(0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-6:
         raise OptionError(f"split={split!r}; give the shares of train, validation and test, which add up to 1")
@@ -182,7 +184,7 @@ def _shares(split: tuple[float, float, float]) -> tuple[float, ...]:
 def _cuts(sources: list[Path], root: Path, axes: str | None, cutter: Cutter) -> Iterator[Cut]:
     for source in track(sources, "clips", len(sources)):
         name = source.relative_to(root).as_posix() if source != root else root.name
-        for clip in video_files.read(source, name, axes):
+        for clip in video_files.read(source, name, axes, fractions=cutter.framing.dtype == "float32"):
             yield from cutter.cuts(clip)
 
 

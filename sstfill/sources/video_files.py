@@ -21,6 +21,7 @@ from sstfill.io.seam import one_line
 VIDEOS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 ARRAYS = (".npy", ".npz", ".mat")
+STEP = np.float32(65535 / 255)  # of 16 bits, for one of 8
 LAYOUTS = {
     3: lambda s: "tyx",
     4: lambda s: "tyxc" if s[3] in (1, 3) else "tcyx" if s[1] in (1, 3) else "ntyx",
@@ -79,14 +80,19 @@ def natural(text: str) -> list[tuple[int, str]]:
     return [(int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", text)]
 
 
-def read(source: Path, name: str, axes: str | None) -> Iterator[Footage]:
-    """Clips of one source: one, but for arrays that hold several."""
+def read(source: Path, name: str, axes: str | None, *, fractions: bool = False) -> Iterator[Footage]:
+    """Clips of one source: one, but for arrays that hold several.
+
+    Pictures are uint8, 0 (black) to 255 (white). Where a file has more than 8 bits to a colour they are rounded to
+    that, or, with `fractions`, float32 in the same range: a value of a 16-bit PNG over 257. Values of arrays are as
+    they are.
+    """
     if source.is_dir():
-        yield Footage(name, _folder(source))
+        yield Footage(name, _folder(source, fractions))
     elif source.suffix.lower() in ARRAYS:
         yield from _arrays(source, name, axes)
     else:
-        yield Footage(name, _video(source))
+        yield Footage(name, _video(source, fractions))
 
 
 def _av() -> Any:
@@ -108,10 +114,18 @@ def _decoding(path: Path) -> Iterator[Any]:
         raise ReadError(f"cannot decode {path}: {reason}; it is damaged or no video, replace or remove it") from error
 
 
-def _video(path: Path) -> Pictures:
+def _video(path: Path, fractions: bool) -> Pictures:
     with _decoding(path) as av, av.open(f"file:{path}") as container:
         for frame in container.decode(video=0):
-            yield upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+            yield upright(_colours(frame, fractions), frame.rotation)
+
+
+def _colours(frame: Any, fractions: bool) -> NDArray[Any]:
+    """Red, green and blue ``(y, x, 3)``, see `read`."""
+    if max(part.bits for part in frame.format.components) <= 8:
+        return np.asarray(frame.to_ndarray(format="rgb24"))
+    values = np.asarray(frame.to_ndarray(format="rgb48le"), np.float32) / STEP
+    return values if fractions else np.rint(values).astype(np.uint8)
 
 
 def upright(picture: NDArray[Any], rotation: int) -> NDArray[Any]:
@@ -119,7 +133,7 @@ def upright(picture: NDArray[Any], rotation: int) -> NDArray[Any]:
     return np.rot90(picture, round(rotation / 90))
 
 
-def _folder(folder: Path) -> Pictures:
+def _folder(folder: Path, fractions: bool) -> Pictures:
     files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")]
     first: tuple[Path, tuple[int, ...]] | None = None
     for file in sorted(files, key=lambda f: natural(f.name)):
@@ -127,7 +141,7 @@ def _folder(folder: Path) -> Pictures:
             picture = next(container.decode(video=0), None)
             if picture is None:
                 raise ReadError(f"cannot decode {file}: it holds no picture; replace or remove it")
-            values = picture.to_ndarray(format="rgb24")
+            values = _colours(picture, fractions)
         first = first or (file, values.shape)
         if values.shape != first[1]:
             raise InputError(f"{file} is {values.shape[0]}x{values.shape[1]}, {first[0].name} is "

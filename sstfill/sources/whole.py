@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import zarr
-
 from sstfill.errors import OptionError, WriteError
 from sstfill.io.atomic import atomic_path
 from sstfill.io.read import ZARR_MARKS
 from sstfill.sources.ledger import ledger_path
 from sstfill.sources.store import attributes
+from sstfill.sources.stray import no_stray_writes
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
@@ -88,10 +87,15 @@ def _import_of(target: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def whole_store(out: str | os.PathLike[str], zarr_format: int) -> Iterator[Path]:
-    """Yield a hidden path to build a Zarr store at; it takes the place of `out` when the body ends without an error."""
-    with atomic_path(out) as temporary:
+    """Yield a hidden path to build a Zarr store at; it takes the place of `out` when the body ends without an error.
+
+    With an `OSError` of the body it is removed only when nothing is being written to it any more.
+    """
+    with atomic_path(out) as temporary, no_stray_writes():
         yield temporary
         if zarr_format == 2:  # version 3 has no consolidated metadata yet
+            import zarr
+
             zarr.consolidate_metadata(temporary)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -12,6 +12,7 @@ from sstfill import gaps, grid
 from sstfill.companions import unfilled
 from sstfill.errors import InputError, unknown
 from sstfill.sea import find_sea, sea_mask
+from sstfill.training.windows import large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,12 @@ class Archive:
         known = None if truth is None else _matching(truth, field, wet)
         prints = [survey.attrs["fingerprint"], *([] if known is None else [known.attrs["fingerprint"]])]
         return cls(obs=field.where(wet).rename(name), sea=wet, truth=known, fingerprint="-".join(prints))
+
+    def loaded(self) -> Archive:
+        """Return it in memory, unless it is lazy and too large for that."""
+        if large(self.obs):
+            return self
+        return replace(self, obs=self.obs.compute(), truth=None if self.truth is None else self.truth.compute())
 
 
 def _ever_seen(field: xr.DataArray, survey: xr.Dataset) -> xr.DataArray:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from sstfill.occlusion import Occlusion
 from sstfill.progress import track
 from sstfill.scaling import Scaling
 from sstfill.training import bank
+from sstfill.training.cloud_slabs import operators
 from sstfill.training.sample import Sample
-from sstfill.training.windows import Window, Windows, withheld
+from sstfill.training.slabs import shuffled
+from sstfill.training.windows import Window, Windows, large, withheld
 
 VALIDATED = 8
 """Sequences to validate on."""
@@ -31,6 +35,23 @@ class Part:
 
     windows: Windows
     clouds: Occlusion
+
+    def drawn(self, rng: np.random.Generator) -> Generator[tuple[Window, Part, np.random.Generator], None, None]:
+        """Draw windows without end, each with what occludes it and random numbers of its own.
+
+        Those of an archive too large for memory come from slabs of it: see `sstfill.training.slabs`.
+        """
+        places, masked = rng.spawn(2)  # which leaves `rng` as it is
+        with closing(operators(self.clouds, self.windows.shape, masked)) as clouds, ExitStack() as reading:
+            slabs = reading.enter_context(closing(shuffled(self.windows, places))) if large(self.windows.obs) else None
+            for occlusion in clouds:
+                own = np.random.default_rng(rng.integers(2**63))
+                yield next(slabs) if slabs else self.windows.draw(own), replace(self, clouds=occlusion), own
+
+    def held(self, rng: np.random.Generator) -> Part:
+        """Return it with some clouds in memory, if all are too many."""
+        with closing(operators(self.clouds, self.windows.shape, rng)) as clouds:
+            return replace(self, clouds=next(clouds))
 
     def again(self, judged: bool, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Draw what occludes a completed sequence once more: nothing if it is not `judged`, or the truth is at hand."""
@@ -69,16 +90,17 @@ class PaperSource:
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Give random sequences."""
         del number
-        for _ in range(self.samples):
-            yield self._sample(self.training, self.hidden, np.random.default_rng(rng.integers(2**63)))
+        with closing(self.training.drawn(rng)) as drawn:
+            for window, part, own in islice(drawn, self.samples):
+                yield self._sample(window, part, self.hidden, own)
 
     def validation(self) -> Iterator[Sample]:
         """Give the same sequences each time."""
         for k in range(VALIDATED):
-            yield self._sample(self.validated, True, np.random.default_rng([self.seed, 1, k]))
+            own = np.random.default_rng([self.seed, 1, k])
+            yield self._sample(self.validated.windows.draw(own), self.validated.held(own), True, own)
 
-    def _sample(self, part: Part, hidden: bool, rng: np.random.Generator) -> Sample:
-        window = part.windows.draw(rng)
+    def _sample(self, window: Window, part: Part, hidden: bool, rng: np.random.Generator) -> Sample:
         observed, out = masks(window, part, hidden, rng)
         scaled = self.scaling.apply(known(window, observed, out))
         values = np.nan_to_num(scaled).astype(np.float32)
@@ -143,11 +165,14 @@ class GuessedSource:
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
         """Give kept sequences at random, turned and mirrored."""
         del number
-        for k in rng.choice(self.clips, self.samples):
-            own = np.random.default_rng(rng.integers(2**63))
-            found = bank.sample(bank.turned(self._arrays("training", int(k)), own))
-            again = np.ascontiguousarray(self.training.again(self.judged, own))
-            yield found._replace(again=torch.from_numpy(again)[np.newaxis])
+        (masked,) = rng.spawn(1)
+        with closing(operators(self.training.clouds, self.training.windows.shape, masked)) as clouds:
+            for k in rng.choice(self.clips, self.samples):
+                own = np.random.default_rng(rng.integers(2**63))
+                found = bank.sample(bank.turned(self._arrays("training", int(k)), own))
+                part = replace(self.training, clouds=next(clouds)) if self.judged else self.training
+                again = np.ascontiguousarray(part.again(self.judged, own))
+                yield found._replace(again=torch.from_numpy(again)[np.newaxis])
 
     def validation(self) -> Iterator[Sample]:
         """Give the same sequences each time; the first time, all are worked out."""
@@ -167,8 +192,8 @@ class GuessedSource:
         return bank.read(file)
 
     def _make(self, name: str, k: int) -> None:
-        part = self.training if name == "training" else self.validated
         rng = np.random.default_rng([self.seed, 2, name == "training", k])
+        part = (self.training if name == "training" else self.validated).held(rng)
         for _ in range(TRIES):
             window = part.windows.draw(rng)
             observed, out = masks(window, part, True, rng)

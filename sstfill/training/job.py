@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -51,8 +52,9 @@ class Job:
 
     def some(self, epoch: int, count: int) -> Iterator[Sample]:
         """Yield the first `count` batches of an epoch, on the device; the source is asked with the first of them."""
-        for batch in islice(self.batches(epoch), count):
-            yield batch.to(self.processes.device)
+        with closing(self.batches(epoch)) as batches:
+            for batch in islice(batches, count):
+                yield batch.to(self.processes.device)
 
 
 def begin(network: nn.Module, source: Source, options: TrainOptions, processes: Processes) -> tuple[State, Job]:

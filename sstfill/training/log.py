@@ -13,7 +13,8 @@ from sstfill.io.atomic import atomic_path
 Row = Mapping[str, Any]
 """What an epoch left: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``, ``withheld_bias``,
 ``withheld_nll`` (scaled units; the last None without a stated scale), ``learning_rate``, ``seconds`` of
-training, ``skipped`` (sequences of no use), ``left_out`` (batches without a finite gradient), and the mean of each loss
+training, ``waiting`` (share of them in which the device waited for data; earlier versions lack it), ``skipped``
+(sequences of no use), ``left_out`` (batches without a finite gradient), and the mean of each loss
 under its name."""
 
 
@@ -35,13 +36,16 @@ def write(path: Path, history: Sequence[Row]) -> None:
 def sentence(row: Row, losses: Iterable[str]) -> str:
     """Tell an epoch in one line.
 
-    >>> sentence({"epoch": 3, "withheld_mae": 0.123456, "withheld": 0.5, "seconds": 61.2, "skipped": 0}, ["withheld"])
-    'epoch 3: withheld MAE 0.1235; loss withheld 0.5; 61 s'
+    >>> row = {"epoch": 3, "withheld_mae": 0.123456, "withheld": 0.5, "seconds": 61.2, "waiting": 0.031, "skipped": 0}
+    >>> sentence(row, ["withheld"])
+    'epoch 3: withheld MAE 0.1235; loss withheld 0.5; 61 s, waiting for data 3 %'
     """
     parts = ", ".join(f"{name} {row[name]:.4g}" for name in losses if row.get(name) is not None)
     skipped = f"; {row['skipped']} sequences of no use" if row["skipped"] else ""
+    waiting = f", waiting for data {100 * row['waiting']:.0f} %" if "waiting" in row else ""
     return (
-        f"epoch {row['epoch']}: withheld MAE {row['withheld_mae']:.4g}; loss {parts}; {row['seconds']:.0f} s{skipped}"
+        f"epoch {row['epoch']}: withheld MAE {row['withheld_mae']:.4g}; loss {parts}; "
+        f"{row['seconds']:.0f} s{waiting}{skipped}"
     )
 
 

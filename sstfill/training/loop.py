@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from sstfill.training.average import settle
 from sstfill.training.fitted import Fitted, best_row
 from sstfill.training.job import Job, begin
 from sstfill.training.options import Recipe, TrainOptions
+from sstfill.training.prefetch import Waited, ahead
 from sstfill.training.processes import Processes, together
-from sstfill.training.sample import Sample, Source, ahead
+from sstfill.training.sample import Sample, Source
 from sstfill.training.score import validate
 from sstfill.training.state import State
 
@@ -91,21 +93,23 @@ def fit(
 def learn(now: State, job: Job, out: Path | None) -> int:
     """Train through the rest of an epoch; return how many of its sequences were of no use."""
     options, processes = job.options, job.processes
-    batches = job.batches(epoch := len(now.history))
+    epoch = len(now.history)
     expected = math.ceil(options.samples / (options.batch * processes.size))
-    stream = ahead(islice(batches, now.batches, None))  # past those of before a restart
-    began = time.monotonic() - now.seconds
+    began, waited_before = time.monotonic() - now.seconds, now.waiting
     last_saved = time.monotonic()
     left = max(0, expected - now.batches)
-    for batch in track(in_step(stream, processes), log.heading(now.history, options.epochs), left):
-        progress = (epoch + min(1.0, (now.batches + 0.5) / expected)) / options.epochs
-        step(now, job, batch.to(processes.device), progress)
-        now.seconds = time.monotonic() - began
-        if now.failures >= FAILURES:
-            break
-        if out and processes.first and time.monotonic() - last_saved >= 60 * options.save_minutes:
-            state.save(out, now, options)
-            last_saved = time.monotonic()
+    past = islice(batches := job.batches(epoch), now.batches, None)  # those of before a restart
+    with closing(batches), closing(ahead(past)) as stream:
+        waited = Waited(stream)
+        for batch in track(in_step(waited, processes), log.heading(now.history, options.epochs), left):
+            progress = (epoch + min(1.0, (now.batches + 0.5) / expected)) / options.epochs
+            step(now, job, batch.to(processes.device), progress)
+            now.seconds, now.waiting = time.monotonic() - began, waited_before + waited.seconds
+            if now.failures >= FAILURES:
+                break
+            if out and processes.first and time.monotonic() - last_saved >= 60 * options.save_minutes:
+                state.save(out, now, options)
+                last_saved = time.monotonic()
     if not now.batches:
         raise InputError(
             f"epoch {epoch + 1}: none of {batches.skipped} sequences is of use (all land or cloud, values not finite"
@@ -175,10 +179,10 @@ def finish(now: State, job: Job, skipped: int, scores: dict[str, float | None]) 
     row = {
         "epoch": len(now.history) + 1, "steps": now.steps, **losses, **scores,
         "learning_rate": now.optimiser.param_groups[0]["lr"], "seconds": now.seconds,
-        "skipped": skipped, "left_out": now.left_out,
+        "waiting": min(1.0, now.waiting / max(now.seconds, 1e-9)), "skipped": skipped, "left_out": now.left_out,
     }  # fmt: skip
     now.history.append(row)
-    now.batches, now.left_out, now.sums, now.seconds = 0, 0, {}, 0.0
+    now.batches, now.left_out, now.sums, now.seconds, now.waiting = 0, 0, {}, 0.0, 0.0
     if best_row(now.history) is row:
         now.best = {name: weight.cpu().clone() for name, weight in now.average.network.state_dict().items()}
     if processes.first:

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,8 +13,6 @@ from torch import Tensor
 
 from sstfill.errors import InputError
 from sstfill.nn.shapes import check_observed
-
-T = TypeVar("T")
 
 
 class Sample(NamedTuple):
@@ -93,6 +90,7 @@ class Batches:
 
     def __init__(self, stream: Iterable[Sample], size: int, *, hidden: bool, rank: int = 0, processes: int = 1) -> None:
         self.skipped = 0
+        self._stream = stream
         self._own, self._size, self._hidden = _share(stream, rank, processes), size, hidden
 
     def __iter__(self) -> Iterator[Sample]:
@@ -100,6 +98,11 @@ class Batches:
         useful = self._useful()
         while batch := list(islice(useful, self._size)):
             yield _stack(batch)
+
+    def close(self) -> None:
+        """Close the stream, if that can be: what makes it may read ahead in a thread."""
+        if isinstance(self._stream, Generator):
+            self._stream.close()
 
     def _useful(self) -> Iterator[Sample]:
         for sample in self._own:
@@ -117,23 +120,6 @@ def usable(sample: Sample, *, hidden: bool) -> bool:
         bool(part.isfinite().all()) for part in (sample.channels, sample.guess, sample.error)
     )
     return finite and bool(sample.observed.any()) and (not hidden or bool(sample.withheld.any()))
-
-
-def ahead(items: Iterable[T]) -> Iterator[T]:
-    """Iterate while a thread makes the next item: the accelerator need not wait for it."""
-    stream = iter(items)
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(_step, stream)
-        while found := upcoming.result():
-            upcoming = pool.submit(_step, stream)
-            yield found[0]
-
-
-def _step(stream: Iterator[T]) -> tuple[T] | None:
-    """Take the next item, or None at the end."""
-    for item in stream:
-        return (item,)
-    return None
 
 
 def _share(stream: Iterable[Sample], rank: int, processes: int) -> Iterable[Sample]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,9 @@ from sstfill.errors import InputError
 from sstfill.nn.losses import laplace_nll
 from sstfill.training.completion import complete
 from sstfill.training.options import TrainOptions
+from sstfill.training.prefetch import ahead
 from sstfill.training.processes import Processes
-from sstfill.training.sample import Batches, Sample, Source, ahead
+from sstfill.training.sample import Batches, Sample, Source
 
 
 @torch.no_grad()
@@ -35,8 +37,9 @@ def validate(
     """
     own = Batches(source.validation(), options.batch, hidden=True, rank=processes.rank, processes=processes.size)
     sums = torch.zeros(4, dtype=torch.float64)
-    for batch in ahead(own):
-        sums += _sums(network, batch.to(processes.device)).cpu()
+    with closing(own), closing(ahead(own)) as stream:
+        for batch in stream:
+            sums += _sums(network, batch.to(processes.device)).cpu()
     count, error, bias, nll = processes.sum(sums).tolist()
     if not count:
         raise InputError("no sequence of the validation is of use; give some with pixels observed, and some withheld")

@@ -31,6 +31,8 @@ FORMAT = 1
 HEADER = "sstfill_training"
 FREE = ("device", "patience", "save_minutes")
 """Options that may change when training resumes; `epochs` too, unless the learning rate follows from them."""
+LACKING = {"waiting": 0.0}
+"""What states of earlier versions lack, and how it begins."""
 TENSOR, ITEMS = "$tensor", "$items"
 
 
@@ -46,9 +48,9 @@ class State:
         Of the network and of the discriminators.
     steps
         Batches of the whole training.
-    batches, left_out, sums, seconds
+    batches, left_out, sums, seconds, waiting
         Of the epoch under way: batches done, those left out for want of a finite gradient, sums of the losses over the
-        others, time.
+        others, time, and how much of it was spent waiting for data.
     failures
         Batches left out in a row.
     history
@@ -67,6 +69,7 @@ class State:
     left_out: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    waiting: float = 0.0
     failures: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -91,7 +94,7 @@ class State:
                 _check_same(part.state_dict(), tree[name])
             part.load_state_dict(tree[name])
         for name in _COUNTS:
-            setattr(self, name, tree[name])
+            setattr(self, name, LACKING[name] if name in LACKING and name not in tree else tree[name])
         self.best = dict(tree["best"])
         torch.set_rng_state(tree["random"])
         if tree["cuda_random"] is not None and torch.cuda.is_available():
@@ -105,7 +108,7 @@ class State:
         return {name: part for name, part in parts.items() if part is not None}
 
 
-_COUNTS = ("steps", "batches", "left_out", "sums", "seconds", "failures", "history")
+_COUNTS = ("steps", "batches", "left_out", "sums", "seconds", "waiting", "failures", "history")
 
 
 def save(folder: Path, state: State, options: TrainOptions) -> None:

@@ -63,8 +63,8 @@ def train(
     Parameters
     ----------
     data
-        A Dataset or DataArray with time and two spatial dimensions, NaN in the gaps; Dask-backed ones are never loaded
-        whole.
+        A Dataset or DataArray with time and two spatial dimensions, NaN in the gaps. Dask-backed ones of more than
+        128 MiB are never loaded whole: the paper's networks train on slabs of them, five of 32 MiB at a time.
     options
         See `TrainOptions`; by default the compact network learns to restore withheld clouds. Sequences longer or
         larger than the archive allows are an error, unless they have the default sizes.
@@ -120,7 +120,7 @@ def train(
     if chosen.objective in ("paired", "unpaired") and truth is None:
         raise OptionError(f"objective={chosen.objective!r} needs the truth; give truth=, or objective='withheld'")
     check_number("clips", clips, 1, whole=True)
-    archive = Archive.of(data, variable, sea, truth)
+    archive = Archive.of(data, variable, sea, truth).loaded()
     chosen = _sized(chosen, archive)
     with _folder(out) as folder:
         from sstfill.training.loop import fit
@@ -197,9 +197,10 @@ def _source(
     archive: Archive, options: TrainOptions, clouds: Any, clips: int, log_scaled: bool, folder: Path
 ) -> PaperSource | GuessedSource:
     from sstfill.training.archive_source import GuessedSource, PaperSource, Part
+    from sstfill.training.cloud_slabs import loaded
 
     cut = blocks(archive.obs.sizes["time"], options.frames)
-    operators = _operators(clouds, archive)
+    operators = [loaded(operator) for operator in _operators(clouds, archive)]
     shape = (options.frames, options.size, options.size)
     training, validated = (
         Part(Windows(archive.obs, archive.sea, times, shape, archive.truth), operator)

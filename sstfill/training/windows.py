@@ -17,6 +17,8 @@ LEAST_SEA, LEAST_SEEN = 0.1, 0.02
 TRIES = 200
 VALIDATED = 6
 """One image in so many is kept for validation, at the end of the archive, and at least a sequence."""
+HELD = 128 * 2**20
+"""Bytes of a lazy array up to which it is loaded; of a larger one slabs are read that take about as much."""
 GAP = 5
 """Images left out between training and validation, fewer from short archives: neighbours in time are alike."""
 
@@ -96,7 +98,7 @@ class Windows:
     truth: xr.DataArray | None = None
 
     def draw(self, rng: np.random.Generator) -> Window:
-        """Draw a window with enough sea and observations; `InputError` if there is none in many tries."""
+        """Draw a window with enough sea and observations, which alone is read; `InputError` if many tries find none."""
         whole = (self.times.stop - self.times.start, *self.obs.shape[1:])
         for _ in range(TRIES):
             start = [int(rng.integers(n - m + 1)) for n, m in zip(whole, self.shape, strict=True)]
@@ -109,8 +111,18 @@ class Windows:
             if np.isfinite(obs.values[:, wet]).mean() >= LEAST_SEEN:
                 truth = None if self.truth is None else self.truth[t, y, x].load()
                 return Window(obs.where(self.sea[y, x]), self.sea[y, x], truth)
-        raise InputError(f"no window of {self.shape} pixels with {LEAST_SEA:.0%} sea, {LEAST_SEEN:.0%} of it observed, "
-                         f"in {TRIES} tries; give a smaller size, or data with fewer clouds")  # fmt: skip
+        raise none_found(self.shape)
+
+
+def none_found(shape: tuple[int, int, int]) -> InputError:
+    """Say that no window can be trained on."""
+    return InputError(f"no window of {shape} pixels with {LEAST_SEA:.0%} sea, {LEAST_SEEN:.0%} of it observed, "
+                      f"in {TRIES} tries; give a smaller size, or data with fewer clouds")  # fmt: skip
+
+
+def large(field: xr.DataArray) -> bool:
+    """Whether an array is lazy and too large to be loaded."""
+    return field.chunks is not None and field.nbytes > HELD
 
 
 def withheld(observed: NDArray[np.bool_], clouds: NDArray[np.bool_], most: float = 0.8) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -31,9 +32,9 @@ from standin import (
     a_level3,
     a_model,
 )
-from standin.client import point_at
+from standin.client import PROXIES, end_openings, openings, point_at
 
-from sstfill.errors import OptionError, ReadError, SstfillError
+from sstfill.errors import OptionError, ReadError
 from sstfill.sources import job, judge, patience
 from sstfill.sources.copernicus import CopernicusRequest, Target, download
 
@@ -59,9 +60,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]
     with StandIn(MODEL, OBSERVED) as standin:
         point_at(standin, monkeypatch, tmp_path)
         yield standin
-    for thread in openings():  # given up, but not to go on to the real addresses
-        thread.join(20)
-        assert not thread.is_alive()
+    end_openings()
     assert client_store.CustomS3StoreZarrV3.__module__.startswith("copernicusmarine.")  # nothing of ours was left in it
 
 
@@ -74,10 +73,6 @@ def one_attempt(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "natl.zarr"
-
-
-def openings() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "sstfill-limited"]
 
 
 def truth(published: Published = MODEL) -> xr.DataArray:
@@ -93,6 +88,19 @@ def assert_whole(out: Path, expected: xr.DataArray) -> None:
         np.testing.assert_array_equal(held.time, expected.time)
         assert got.attrs["sstfill_state"] == "complete"
     assert not out.with_name(out.name + ".ledger").exists()
+
+
+def without_names(patch: pytest.MonkeyPatch) -> None:
+    """Ask the service past the proxy, on a machine that cannot look its name up."""
+    from copernicusmarine.core_functions import sessions
+
+    def no_name(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    for name in PROXIES:
+        patch.delenv(name)
+    patch.setattr(sessions, "PROXIES", {})
+    patch.setattr(socket, "getaddrinfo", no_name)
 
 
 def assert_resumable(out: Path) -> None:
@@ -190,6 +198,56 @@ def test_a_day_without_observations_is_no_loss_either(server, out):
         assert got.quality_level.attrs["flag_meanings"] == OBSERVED.data.quality_level.attrs["flag_meanings"]
 
 
+@pytest.mark.parametrize("times", [3, 5, 12])
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_burst_of_refusals_is_not_taken_for_clouds(server, out, code, times):
+    """One variable with gaps has nothing to tell a lost chunk by, and the burst reaches into the other layout."""
+    request = CopernicusRequest(dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series")
+    server.faults.add(Status(code), CHUNK, times=times, after=1)
+    download(request, out, target=SMALL)
+    assert_whole(out, OBSERVED.expected().sea_surface_temperature)
+    assert len(server.faults.fired) == times
+
+
+def test_a_burst_of_refusals_of_a_model_passes_too(server, out):
+    server.faults.add(Status(403), CHUNK, times=15, after=1)
+    download(SURFACE, out, target=SMALL)
+    assert_whole(out, truth())
+
+
+def test_a_chunk_of_clouds_that_no_layout_has_for_a_while_is_asked_for_at_the_end(server, out):
+    request = CopernicusRequest(dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series")
+    lost = r"timeChunked\.zarr/sea_surface_temperature/2\.|geoChunked\.zarr/sea_surface_temperature/"
+    server.faults.add(Status(404), lost, times=ALWAYS)
+    server.faults.add(Do(server.faults.clear), r"timeChunked\.zarr/sea_surface_temperature/4\.", times=1)
+    download(request, out, target=SMALL)
+    assert_whole(out, OBSERVED.expected().sea_surface_temperature)
+    with xr.open_zarr(out, chunks=None, consolidated=False) as got:
+        assert got.attrs["sstfill_empty_chunks"] == 0
+
+
+def test_a_window_without_observations_is_no_loss_beside_a_variable_without_gaps(server, out):
+    """A chunk of the cloudy one does not exist, and only the other is known to have a value everywhere."""
+    both = a_level3(steps=12)
+    both["sea_surface_temperature"][4:6] = np.nan
+    full = np.random.default_rng(0).normal(290, 1, both.sea_surface_temperature.shape).astype("f4")
+    both["analysed_sst"] = (both.sea_surface_temperature.dims, full, {"units": "kelvin"})
+    mixed = Published("mixed_P1D-m", both, geo_chunked={"time": 2, "latitude": 3, "longitude": 4})
+    server.catalogue.publish(mixed)
+    names = ("sea_surface_temperature", "analysed_sst")
+    download(CopernicusRequest(dataset_id=mixed.dataset, variables=names, service="arco-geo-series"), out, target=SMALL)
+    for name in names:
+        assert_whole(out, mixed.expected()[name])
+
+
+def test_a_service_that_breaks_down_while_it_is_asked_again_is_told(server, one_attempt, out):
+    server.faults.add(Status(404), r"timeChunked\.zarr/thetao/2\.|geoChunked\.zarr/thetao/0\.1\.1\.1", times=ALWAYS)
+    server.faults.add(Status(503), r"timeChunked\.zarr/thetao/[01]\.", after=2, times=ALWAYS)
+    with pytest.raises(ReadError, match=r"does not answer whether it has thetao/.*; check the network"):
+        download(SURFACE, out, target=SMALL)
+    assert_resumable(out)
+
+
 def test_a_version_withdrawn_in_the_middle_is_refused_and_never_mixed(server, out):
     newer = Published(HOURLY, a_model(seed=1), version="202506")
 
@@ -198,8 +256,9 @@ def test_a_version_withdrawn_in_the_middle_is_refused_and_never_mixed(server, ou
         server.catalogue.withdraw(MODEL.item)
 
     server.faults.add(Do(replace), CHUNK, after=3)
-    with pytest.raises(SstfillError):
+    with pytest.raises(ReadError, match=r"this version of the dataset is gone.*sstfill plan") as caught:
         download(dataclasses.replace(SURFACE, patience=3), out, target=SMALL)
+    assert "accept" not in str(caught.value)
     assert_resumable(out)
     with pytest.raises(OptionError, match=r"202406.*202506.*another store"):
         download(SURFACE, out, target=SMALL)
@@ -242,6 +301,46 @@ def test_a_box_over_the_dateline_is_one_box(server, out):
     assert_whole(out, expected)
     with xr.open_zarr(out, chunks=None, consolidated=False) as got:
         assert got.longitude.values.tolist() == [170, 180, 190]
+
+
+CENTRES = (-175 + 10 * np.arange(36)).astype("f4")  # of cells: none lies on the dateline, nor does the axis reach it
+CELLS = Published("cells_P1D-m", a_model(nx=36).assign_coords(longitude=CENTRES))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "columns", "held"),
+    [
+        (165, -165, [34, 35, 0, 1], [165, 175, 185, 195]),
+        (180, -170, [0], [-175]),
+        (172, 180, [35], [175]),
+        (178, 188, [0], [185]),
+        (-180, 180, [*range(36)], CENTRES.tolist()),
+    ],
+)
+def test_a_box_up_to_or_over_the_dateline_of_a_grid_of_cells(server, out, low, high, columns, held):
+    server.catalogue.publish(CELLS)
+    request = dataclasses.replace(SURFACE, dataset_id="cells_P1D-m", minimum_longitude=low, maximum_longitude=high)
+    download(request, out, target=Target(chunks={"time": 12}))
+    assert_whole(out, truth(CELLS).isel(longitude=columns).assign_coords(longitude=np.array(held, "f4")))
+    with xr.open_zarr(out, chunks=None, consolidated=False) as got:
+        assert got.longitude.values.tolist() == held
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"maximum_latitude": 60}, "latitude"),
+        ({"end_datetime": "2031-02-01"}, "times from"),
+        ({"minimum_depth": 900, "maximum_depth": 900}, "depth"),
+        ({"minimum_longitude": 176, "maximum_longitude": -176}, "longitude"),
+    ],
+)
+def test_around_the_globe_what_lies_beyond_is_refused_all_the_same(server, out, changes, message):
+    server.catalogue.publish(CELLS)
+    asked = {"minimum_longitude": 165, "maximum_longitude": -165} | changes
+    with pytest.raises(OptionError, match=message):
+        download(dataclasses.replace(SURFACE, dataset_id="cells_P1D-m", **asked), out, target=SMALL)
+    assert not list(out.parent.glob("natl.zarr*"))
 
 
 def test_a_wrong_password_is_told_once_and_leaves_nothing(server, out, monkeypatch, tmp_path):
@@ -297,17 +396,31 @@ def test_data_under_revision_are_refused(server, out):
         download(SURFACE, out, target=SMALL)
 
 
-@pytest.mark.parametrize("down", ["catalogue", "login", "network"])
-def test_a_service_that_is_down_is_told_in_the_time_allowed(server, out, tmp_path, down):
+@pytest.mark.parametrize(
+    ("down", "reason"),
+    [
+        ("catalogue", "503 Server Error: Service Unavailable"),
+        ("login", "503 Server Error: Service Unavailable"),
+        ("network", "Connection refused"),
+        ("names", r"Failed to resolve .* Name or service not known"),
+        ("silence", "no answer at all"),
+    ],
+)
+def test_a_service_that_is_down_is_told_in_the_time_allowed_with_the_reason(server, out, monkeypatch, down, reason):
     if down == "network":
         server.close()
+    elif down == "names":
+        without_names(monkeypatch)
+    elif down == "silence":
+        server.faults.add(Do(lambda: server.closing.wait(20)), CATALOGUE, times=ALWAYS)
     else:
         server.faults.add(Status(503), {"catalogue": CATALOGUE, "login": LOGIN}[down], times=ALWAYS)
     started = time.monotonic()
-    with pytest.raises(ReadError, match="did not answer for 2 s"):
-        download(dataclasses.replace(SURFACE, patience=2), out, target=SMALL)
-    assert time.monotonic() - started < 5
-    assert not list(tmp_path.glob("natl.zarr*"))
+    with pytest.raises(ReadError, match=rf"did not answer for 1 s \(.*{reason}.*\); check the network") as caught:
+        download(dataclasses.replace(SURFACE, patience=1), out, target=SMALL)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - started < 4
+    assert not list(out.parent.glob("natl.zarr*"))
 
 
 def test_an_opening_that_was_given_up_spoils_no_later_one(server, out):

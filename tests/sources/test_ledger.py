@@ -32,6 +32,34 @@ def test_what_was_recorded_is_there_again(path):
         assert (ledger.plan, ledger.done) == ({"edges": [0, 9]}, set())
 
 
+def test_chunks_taken_for_empty_are_counted_over_all_runs(path):
+    with Ledger(path) as ledger:
+        ledger.begin({})
+        ledger.record(0, 2)
+        ledger.record(1)
+    with Ledger(path) as ledger:
+        assert (ledger.done, ledger.empty) == ({0, 1}, 2)
+        ledger.record(2, 3)
+    with Ledger(path) as ledger:
+        assert (ledger.done, ledger.empty) == ({0, 1, 2}, 5)
+        ledger.begin({})
+        assert ledger.empty == 0
+
+
+def test_a_window_that_must_be_fetched_again_is_not_done_and_counts_nothing(path):
+    with Ledger(path) as ledger:
+        ledger.begin({})
+        ledger.record(0, 2)
+        ledger.record(1, 1)
+        ledger.forget(0)
+        assert (ledger.done, ledger.empty) == ({1}, 1)
+    with Ledger(path) as ledger:
+        assert (ledger.done, ledger.empty) == ({1}, 1)
+        ledger.record(0)
+    with Ledger(path) as ledger:
+        assert (ledger.done, ledger.empty) == ({0, 1}, 1)
+
+
 def test_cut_anywhere_it_holds_what_came_before(path):
     with Ledger(path) as ledger:
         ledger.begin({"a": 1})
@@ -112,7 +140,7 @@ def test_a_line_written_in_parts_is_whole_and_one_that_fails_is_taken_back(path,
         assert (ledger.plan, ledger.done) == ({"a": 1}, {123, 7})
 
 
-@pytest.mark.parametrize("bad", [b"1{", b'"x"', b"\xff", b""])
+@pytest.mark.parametrize("bad", [b"1{", b'"x"', b"\xff", b"", b"[1]", b"[1, true]"])
 def test_from_the_first_bad_line_on_nothing_is_taken(path, bad):
     path.write_bytes(b'{"a": 1}\n1\n' + bad + b"\n2\n")
     with Ledger(path) as ledger:

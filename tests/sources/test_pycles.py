@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import io as streams
 import json
 import logging
 import pickle
@@ -20,6 +19,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from fake_figshare import Figshare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -185,6 +185,10 @@ class TestLayouts:
         other = tmp_path / "Output.Case.fghij"
         write_pickle(other, 60)
         with pytest.raises(InputError, match=r"holds 2 runs \(Output.Case.abcde, Output.Case.fghij\); name one"):
+            find_run(tmp_path)
+        for folder, name in ((run, "mine"), (other, "theirs")):
+            folder.rename(tmp_path / name)
+        with pytest.raises(InputError, match=r"holds folders with frames of runs \(mine, theirs\); name one of them"):
             find_run(tmp_path)
 
     def test_folder_names_of_the_namelist(self, run: Path, tmp_path: Path) -> None:
@@ -436,13 +440,14 @@ def array(tmp_path: Path) -> Path:
 class TestPublished:
     def test_local_copy(self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pycles_store, "CHUNK", 100 * 4 * 72)
-        out = published_lwp(tmp_path / "lwp.zarr", path=array)
+        out = published_lwp(tmp_path / "lwp.zarr", path=array, cache=tmp_path / "no-download")
         lwp = lwp_series(out)
         np.testing.assert_allclose(lwp, 1000 * np.load(array), rtol=1e-6)
         assert lwp.attrs["units"] == "g m-2" and lwp.encoding["chunks"] == (100, 8, 9)
         assert lwp.time.values.tolist() == list(range(300))
         ds = sstfill.io.open(out)
-        assert "10.6084/m9.figshare.9929798" in ds.attrs["source"]
+        assert ds.attrs["source"] == f"local file {array.name}, not compared with doi:10.6084/m9.figshare.9929798"
+        assert "references" not in ds.attrs and "Unsupervised" not in ds.attrs["title"]
         made = json.loads(ds.attrs["sstfill_import"])
         assert made["md5"] == hashlib.md5(array.read_bytes()).hexdigest() and made["downloaded"] is False
         assert cloud_share(lwp, 70) == pytest.approx(cloud_share(np.load(array), 70, units="kg m-2"), abs=1e-3)
@@ -490,41 +495,9 @@ class TestPublished:
     def test_without_pooch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pooch", None)
         with pytest.raises(
-            OptionError, match=r"pip install pooch, or download cloud_dataset.npy from https://doi.org/10"
+            OptionError, match=r"pip install 'sstfill\[clouds\]', or download cloud_dataset.npy from https://doi.org/10"
         ):
             published_lwp(tmp_path / "lwp.zarr")
-
-
-class Figshare:
-    """Stands for doi.org and figshare at the seam of `requests`; `challenge` is its answer to what is no browser."""
-
-    def __init__(self, content: bytes, *, challenge: int | None = None) -> None:
-        self.content, self.challenge, self.asked = content, challenge, []
-        self.md5 = hashlib.md5(content).hexdigest()
-
-    def get(self, url: str, **options: Any) -> Any:
-        import requests
-
-        assert options.get("timeout")
-        self.asked.append(url)
-        entry = {"id": 77, "name": NAME, "download_url": "https://ndownloader.figshare.com/files/77",
-                 "computed_md5": self.md5}  # fmt: skip
-        answer = requests.Response()
-        answer.status_code, answer.url = 200, url
-        if url.startswith("https://doi.org/"):
-            answer.url, body = "https://figshare.com/articles/9929798", b"<html>"
-        elif url.startswith("https://api.figshare.com/v2/articles?doi="):
-            body = b'[{"id": 9929798}]'
-        elif url == "https://api.figshare.com/v2/articles/9929798":
-            body = json.dumps({"files": [entry]}).encode()
-        elif "ndownloader" in url and self.challenge is not None:
-            answer.status_code, body = self.challenge, b""
-        else:
-            assert url in (entry["download_url"], "https://api.figshare.com/v2/file/download/77")
-            body = self.content
-        answer.raw = streams.BytesIO(body)
-        answer.headers["content-length"] = str(len(body))
-        return answer
 
 
 class TestDownload:
@@ -551,6 +524,20 @@ class TestDownload:
         monkeypatch.setattr("requests.get", None)  # a second run needs no network
         assert pycles_published.fetch(tmp_path / "cache").read_bytes() == site.content
 
+    def test_a_copy_is_the_published_series_where_its_checksum_is(
+        self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("requests.get", Figshare(array.read_bytes()).get)
+        pycles_published.fetch(tmp_path / "cache")
+        monkeypatch.setattr("requests.get", None)
+        sources = []
+        for out in ("same.zarr", "changed.zarr"):
+            published_lwp(tmp_path / out, path=array, cache=tmp_path / "cache")
+            sources.append(sstfill.io.open(tmp_path / out).attrs["source"])
+            np.save(array, np.load(array) / 2)
+        assert sources[0] == "figshare, doi:10.6084/m9.figshare.9929798"
+        assert sources[1].startswith(f"local file {array.name}, not compared")
+
     def test_damage_on_the_way(self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         site = Figshare(array.read_bytes())
         site.content = site.content[:-1] + b"!"
@@ -560,17 +547,37 @@ class TestDownload:
             published_lwp(tmp_path / "lwp.zarr", cache=tmp_path / "cache")
         assert list((tmp_path / "cache").iterdir()) == [] and not (tmp_path / "lwp.zarr").exists()
 
+    def test_a_cache_that_holds_another_file(
+        self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        site, cache = Figshare(array.read_bytes()), tmp_path / "cache"
+        monkeypatch.setattr("requests.get", site.get)
+        pycles_published.fetch(cache)
+        np.save(cache / NAME, np.zeros((4, 8, 9)))
+        asked = len(site.asked)
+        assert pycles_published.fetch(cache).read_bytes() == site.content and len(site.asked) > asked
+        np.save(cache / NAME, np.zeros((4, 8, 9)))
+        site.content = b"another file"
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        with pytest.raises(ReadError, match=r"MD5 hash .* does not match|hash of downloaded file"):
+            published_lwp(tmp_path / "lwp.zarr", cache=cache)
+        assert not (tmp_path / "lwp.zarr").exists()
+
     def test_no_network(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import requests
 
         def unreachable(*_: Any, **__: Any) -> None:
-            raise requests.ConnectionError("Name or service not known")
+            try:
+                raise OSError("Failed to resolve 'api.figshare.com' ([Errno -2] Name or service not known)")
+            except OSError as error:
+                raise requests.ConnectionError(f"Max retries exceeded with url: /v2/{'x' * 300}") from error
 
         monkeypatch.setattr("requests.get", unreachable)
         with pytest.raises(
-            ReadError, match=r"Name or service not known; try again later, or download cloud_dataset.npy"
-        ):
+            ReadError, match=r"Name or service not known\); try again later, or download cloud_dataset.npy"
+        ) as caught:
             published_lwp(tmp_path / "lwp.zarr", cache=tmp_path / "cache")
+        assert len(str(caught.value)) < 320
 
     def test_cache_that_cannot_be_made(self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("requests.get", Figshare(array.read_bytes()).get)

@@ -24,6 +24,11 @@ NEEDED = {
 DAY, HOUR = 86_400_000.0, 3_600_000.0
 
 
+SURFACE = CopernicusRequest(
+    dataset_id="x", minimum_latitude=20, maximum_latitude=21, minimum_depth=0.5, maximum_depth=0.5
+)
+
+
 def globe(step: float, first: str, last: str, dataset: str = "x") -> Coverage:
     """The model's grid of 1/12 degree: nodes at -180 and at -80."""
     times = [float(datetime.fromisoformat(t).replace(tzinfo=UTC).timestamp() * 1e3) for t in (first, last)]
@@ -31,6 +36,7 @@ def globe(step: float, first: str, last: str, dataset: str = "x") -> Coverage:
         "time": Axis(first=times[0], last=times[1], step=step, chunk={"arco-geo-series": 1}),
         "latitude": Axis(first=-80, last=90, step=1 / 12, chunk={"arco-geo-series": 681}),
         "longitude": Axis(first=-180, last=180 - 1 / 12, step=1 / 12, chunk={"arco-geo-series": 720}),
+        "depth": Axis(first=0.5, last=5.0, values=(0.5, 2.0, 5.0)),
     }
     return Coverage(dataset_id=dataset, version="202406", versions=("202406",), variables={"thetao": "t"}, axes=axes)
 
@@ -45,7 +51,8 @@ def test_every_preset_is_valid_and_says_what_it_is(name):
     assert recipe.name == name and 20 < len(recipe.title) < 120
     assert recipe == load_recipe(presets()[name]) == load_recipe(f"recipes/{name}.toml")
     if not isinstance(recipe.source, CopernicusRequest):
-        assert recipe.name in str(recipe) and "Zarr v3" in str(recipe.plan())
+        told = str(recipe.plan())
+        assert "Zarr v3" in told and "login      not needed" in told
 
 
 @pytest.mark.parametrize(
@@ -72,12 +79,13 @@ def test_a_plan_without_a_catalogue_tells_what_it_can(monkeypatch, tmp_path):
     monkeypatch.setenv("COPERNICUSMARINE_CREDENTIALS_DIRECTORY", str(tmp_path))
 
     def down(request: CopernicusRequest) -> Coverage:
-        assert request.patience <= 30
+        assert request.patience <= 15
         raise ReadError("Copernicus Marine did not answer for 30 s")
 
     recipe = load_recipe("copernicus/natl_daily")
     text = str(plan(recipe.source, recipe.target, down))
     assert "login      not found; run: copernicusmarine login" in text
+    assert "the recipe expects latitude 64, longitude 64" in text
     assert "shape not known" in text and "2018-01-01 to 2018-12-31" in text and "24 x 64 x 64" in text
     monkeypatch.setenv("COPERNICUSMARINE_SERVICE_USERNAME", "ada")
     monkeypatch.setenv("COPERNICUSMARINE_SERVICE_PASSWORD", "secret")
@@ -85,13 +93,42 @@ def test_a_plan_without_a_catalogue_tells_what_it_can(monkeypatch, tmp_path):
     assert "found in the environment" in text and "ada" not in text and "secret" not in text
 
 
-def test_a_plan_of_nothing_and_of_too_much():
-    request = CopernicusRequest(dataset_id="x", minimum_latitude=20.01, maximum_latitude=20.02)
-    told = plan(request, Target(expect={"latitude": 64}), lambda r: globe(DAY, "2020-01-01", "2020-02-01"))
-    assert told.nbytes == 0 and told.windows == 0 and "expects 64 values of latitude, the box holds 0" in str(told)
-    late = dataclasses.replace(request, start_datetime="2021-01-01")
-    with pytest.raises(OptionError, match=r"has times from 2020-01-01T00:00:00.000 to 2020-02-01"):
-        plan(late, Target(), lambda r: globe(DAY, "2020-01-01", "2020-02-01"))
+def test_a_plan_refuses_what_the_download_would_be_refused_for():
+    def planned(step: float = DAY, expect: dict[str, int] | None = None, **changes: object) -> str:
+        request = dataclasses.replace(SURFACE, **changes)
+        return str(plan(request, Target(expect=expect or {}), lambda r: globe(step, "2020-01-01", "2020-02-01")))
+
+    assert "the recipe expects 9 values of latitude, the box holds 13" in planned(expect={"latitude": 9})
+    for changes, message in (
+        ({"start_datetime": "2021-01-01"}, r"has times from 2020-01-01T00:00:00.000 to 2020-02-01"),
+        (
+            {"start_datetime": "2020-01-02T06:00", "end_datetime": "2020-01-02T18:00"},
+            r"nothing of x .* \(no time\); widen",
+        ),
+        ({"minimum_latitude": 20.01, "maximum_latitude": 20.02}, r"nothing of x lies in .* \(no latitude\)"),
+        ({"minimum_latitude": -85}, r"x has latitude from -80 to 90, not latitude -85 to 21"),
+        ({"minimum_depth": 900, "maximum_depth": 900}, r"x has depth from 0.5 to 5, not latitude .*depth 900 to 900"),
+        ({"minimum_depth": None, "maximum_depth": None}, r"covers 3 levels of depth; give one"),
+    ):
+        with pytest.raises(OptionError, match=message) as caught:
+            planned(**changes)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
+def test_a_plan_knows_a_regional_axis_from_one_around_the_globe():
+    regional = {"longitude": Axis(first=-6.0, last=36.0, step=0.25)}
+
+    def planned(low: float, high: float, axes: dict[str, Axis]) -> int:
+        whole = globe(DAY, "2020-01-01", "2020-02-01")
+        coverage = dataclasses.replace(whole, axes={**whole.axes, **axes})
+        request = dataclasses.replace(SURFACE, minimum_longitude=low, maximum_longitude=high)
+        return plan(request, Target(), lambda r: coverage).sizes["longitude"]
+
+    assert planned(170, -170, {}) == planned(170, 190, {}) == 241
+    assert planned(-6, 36, regional) == 169
+    for low, high in ((-10, 0), (0, 40), (350, 360)):  # 350 is -10
+        with pytest.raises(OptionError, match="has longitude from -6 to 36"):
+            planned(low, high, regional)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +165,13 @@ def test_the_dateline(low, high, count):
         ),
         ("[source]\nkind = 'pycles'\ndoi = '10.1/x'", "only 10.6084/m9.figshare.9929798 is known"),
         ("[source]\nkind = ['pycles']", r"kind=\['pycles'\] in .* is no text; choose from copernicus, pycles, video"),
+        (
+            "[source]\nkind = 'pycles'\n[target]\nchunks = {time = 9}",
+            r"chunks in .* is for kind = .copernicus.; leave it",
+        ),
+        ("[source]\nkind = 'video'\npath = 'x'\nsize = 0", "size=0"),
+        ("[source]\nkind = 'video'\npath = 'x'\ncrop = 'middle'", "crop='middle'; choose from none, center"),
+        ("[source]\nkind = 'video'\npath = 'x'\nsplit = [1, 2, 3]", "add up to 1"),
         ("source = 3", r"source=3 in .* is no table; write \[source\]"),
         ("title = 3\n[source]\nkind = 'pycles'", "title=3"),
     ],

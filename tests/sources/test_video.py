@@ -48,6 +48,16 @@ def picture(path: Path, values: np.ndarray) -> None:
     path.write_bytes(b"".join(map(bytes, packets)))
 
 
+def deep_picture(path: Path, values: np.ndarray) -> None:
+    """A PNG of 16 bits to a pixel, grey or in colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = "gray16" if values.ndim == 2 else "rgb48"
+    codec = av.CodecContext.create("png", "w")
+    codec.height, codec.width, codec.pix_fmt, codec.framerate = *values.shape[:2], f"{kind}be", 25
+    frame = av.VideoFrame.from_ndarray(values, format=f"{kind}le").reformat(format=f"{kind}be")
+    path.write_bytes(b"".join(map(bytes, codec.encode(frame) + codec.encode(None))))
+
+
 def moved(frames: np.ndarray) -> np.ndarray:
     return np.moveaxis(frames, -1, 0)  # (time, y, x, channel) -> (channel, time, y, x)
 
@@ -74,6 +84,28 @@ def test_every_kind_of_clip_comes_in_bit_for_bit(clips: Path, tmp_path: Path) ->
         assert ds["channel"].values.tolist() == ["red", "green", "blue"]
         for name, frames, seed in (("frames", 11, 3), ("walking/p9.mkv", 8, 1), ("z.npy", 8, 5)):
             assert np.array_equal(ds["video"].sel(clip=name).values, moved(noise(frames, seed=seed)[:8]))
+
+
+@pytest.mark.parametrize("shape", [(4, 12, 16), (4, 12, 16, 3)], ids=["grey", "colours"])
+def test_pictures_of_16_bits_keep_their_brightness(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
+    values.flat[:2] = 0, 65535
+    for number, frame in enumerate(values):
+        deep_picture(tmp_path / "clip" / f"{number}.png", frame)
+    wanted = moved(values if values.ndim == 4 else np.repeat(values[..., None], 3, axis=3)) / 257
+    with import_video(tmp_path / "clip", tmp_path / "f.zarr", size=None, frames=4, dtype="float32") as ds:
+        np.testing.assert_allclose(ds["video"].values[0], wanted, rtol=1e-6)
+        assert ds["video"].values.min() == 0 and ds["video"].values.max() == 255
+    with import_video(tmp_path / "clip", tmp_path / "b.zarr", size=None, frames=4) as ds:
+        assert np.array_equal(ds["video"].values[0], np.rint(wanted).astype(np.uint8))
+
+
+def test_a_dark_picture_of_16_bits_is_not_black(tmp_path: Path) -> None:
+    """All in the low 8 bits, as a camera of 12 bits may leave it: told apart in float32."""
+    ramp = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16)
+    deep_picture(tmp_path / "clip" / "0.png", ramp)
+    with import_video(tmp_path / "clip", tmp_path / "f.zarr", size=None, frames=1, dtype="float32", gray=True) as ds:
+        np.testing.assert_allclose(ds["video"].values[0, 0, 0], ramp / 257, rtol=1e-5, atol=1e-6)
 
 
 def test_clips_too_short_are_left_out_and_counted(clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

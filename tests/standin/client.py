@@ -8,6 +8,7 @@ import ipaddress
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,26 @@ def impatient(patch: pytest.MonkeyPatch, tries: int = 2) -> None:
     from copernicusmarine.core_functions import custom_s3_store_zarr_v3 as store
     from copernicusmarine.core_functions import sessions
 
-    patch.setattr(store.CustomS3StoreZarrV3.__init__, "__defaults__", (None, tries, 0))
+    released = next(c for c in store.CustomS3StoreZarrV3.__mro__ if c.__module__.startswith("copernicusmarine."))
+    patch.setattr(released.__init__, "__defaults__", (None, tries, 0))
     as_released = sessions.botocore.config.Config
 
     def without_retries(**options: Any) -> Any:
         return as_released(**options | {"retries": {"max_attempts": 0}})
 
     patch.setattr(sessions.botocore.config, "Config", without_retries)
+
+
+def end_openings(seconds: float = 20.0) -> None:
+    """Wait for openings that were given up: with the addresses restored they would go on to the real ones."""
+    for thread in openings():
+        thread.join(seconds)
+        assert not thread.is_alive()
+
+
+def openings() -> list[threading.Thread]:
+    """Openings that are under way, or were given up."""
+    return [thread for thread in threading.enumerate() if thread.name == "sstfill-limited"]
 
 
 def loopback_only(patch: pytest.MonkeyPatch) -> None:

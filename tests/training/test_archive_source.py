@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from sstfill.nn.registry import build
 from sstfill.occlusion import ObservedClouds, RemovePixel
 from sstfill.occlusion.base import Mask, Shape
 from sstfill.scaling import Scaling
-from sstfill.training import archive_source
+from sstfill.training import archive_source, cloud_slabs, slabs, windows
 from sstfill.training.archive_source import GuessedSource, PaperSource, Part
 from sstfill.training.completion import complete
 from sstfill.training.sample import Batches, Sample
@@ -151,6 +152,63 @@ class TestPaperSource:
         ds = ds.assign(truth=ds.truth.fillna(0.0))
         source = paper(ds, scaling=Scaling.fit(ds.sst[:10], "log"))
         assert valid(epoch(source))
+
+
+class TestLarge:
+    """What is lazy is too large to be loaded: windows, and the archive's own clouds, come from slabs."""
+
+    @pytest.fixture(autouse=True)
+    def tiny(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(windows, "HELD", 0)
+        monkeypatch.setattr(slabs, "SLAB", 8_000)
+        monkeypatch.setattr(cloud_slabs, "SLAB", 8_000)
+
+    @pytest.fixture
+    def lazy(self, cloudy: xr.Dataset) -> xr.Dataset:
+        return cloudy.chunk(time=4, lat=7, lon=9).assign(sea=cloudy.sea)
+
+    def own(self, ds: xr.Dataset) -> ObservedClouds:
+        return ObservedClouds(ds.sst.notnull(), ds.sea)
+
+    def test_the_same_seed_gives_the_same_sequences(self, lazy: xr.Dataset) -> None:
+        source = paper(lazy, self.own(lazy), samples=20)
+        first = epoch(source)
+        assert valid(first) and same(first, epoch(paper(lazy, self.own(lazy), samples=20)))
+        assert not same(first, epoch(source, seed=1))
+        assert same(list(source.validation()), list(source.validation()))
+
+    def test_more_sequences_begin_with_the_same(self, lazy: xr.Dataset) -> None:
+        """So that a restart finds what it was in the middle of."""
+        some, more = (paper(lazy, self.own(lazy), samples=n) for n in (5, 40))
+        assert same(epoch(some), epoch(more)[:5])
+
+    def test_with_the_truth(self) -> None:
+        ds = archive()
+        lazy = ds.chunk(time=4, lat=7, lon=9).assign(sea=ds.sea)
+        for sample in epoch(paper(lazy, samples=10)):
+            assert torch.equal(sample.observed | sample.withheld, sample.sea)
+
+    def test_only_the_training_block(self, cloudy: xr.Dataset) -> None:
+        dated = cloudy.assign(sst=cloudy.sst * 0 + xr.DataArray(np.arange(18), dims="time")).chunk(time=4)
+        source = paper(dated.assign(sea=cloudy.sea), scaling=Scaling("anomaly", 0.0, 1.0), samples=40)
+        met = {int(v) for sample in epoch(source) for v in sample.values[sample.observed].unique()}
+        assert met == set(range(10))
+
+    def test_clouds_of_guessed_sequences(
+        self, few: None, cloudy: xr.Dataset, lazy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        guess_cheaply(monkeypatch)
+        one, other = (guessed(lazy, tmp_path / name, self.own(lazy), judged=True) for name in "ab")
+        assert valid(epoch(one)) and same(epoch(one), epoch(other))
+        assert same(list(one.validation()), list(other.validation()))
+        assert not all(bool(sample.again.all()) for sample in epoch(one))
+
+    def test_no_thread_is_left(self, lazy: xr.Dataset) -> None:
+        source = paper(lazy, self.own(lazy))
+        stream = source.epoch(0, np.random.default_rng(0))
+        next(stream)
+        stream.close()
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")]
 
 
 class TestTruth:

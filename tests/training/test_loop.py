@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,8 +85,8 @@ def test_the_static_network_alone_against_the_discriminator_of_frames() -> None:
 def test_the_same_seed_gives_the_same_training() -> None:
     one, two = (waves.train(None, epochs=2) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(waves.weights(one).values(), waves.weights(two).values(), strict=True))
-    drop = [{key: value for key, value in row.items() if key != "seconds"} for row in one.history]
-    assert drop == [{key: value for key, value in row.items() if key != "seconds"} for row in two.history]
+    rows = [[{**row, "seconds": 0, "waiting": 0} for row in fitted.history] for fitted in (one, two)]
+    assert rows[0] == rows[1]
 
 
 def test_mixed_precision_trains_and_keeps_what_was_observed() -> None:
@@ -103,10 +104,26 @@ def test_a_log_and_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str], cap
         fitted = fit(compact(), Waves(samples=2), small(), out=out)
     rows = read(out / LOG)
     assert [float(row["withheld_mae"]) for row in rows] == [row["withheld_mae"] for row in fitted.history]
-    assert {"epoch", "steps", "withheld", "withheld_bias", "learning_rate", "seconds", "skipped"} <= set(rows[0])
+    assert {"epoch", "steps", "withheld", "withheld_bias", "learning_rate", "seconds", "waiting", "skipped"} <= set(
+        rows[0]
+    )
     assert "epoch 2/2, withheld MAE" in capsys.readouterr().err
     assert "epoch 1: withheld MAE" in caplog.text
     assert log.heading([], 3) == "epoch 1/3"
+
+
+def test_how_long_the_device_waited_for_data(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(Waves):
+        def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
+            for sample in super().epoch(number, rng):
+                time.sleep(0.2 * number)
+                yield sample
+
+    with caplog.at_level(logging.INFO, "sstfill"):
+        fitted = fit(compact(), Slow(samples=8), small(epochs=2))
+    ready, late = (row["waiting"] for row in fitted.history)
+    assert 0 <= ready < 0.7 < late <= 1
+    assert f"waiting for data {100 * late:.0f} %" in caplog.text
 
 
 # When it does not go well --------------------------------------------------------------------------------------------

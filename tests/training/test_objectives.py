@@ -12,7 +12,7 @@ from sstfill.errors import InputError, OptionError
 from sstfill.nn.losses import laplace_nll, masked_l1
 from sstfill.training.completion import Completion, complete
 from sstfill.training.objectives import Adversary, compose
-from sstfill.training.sample import Batches, Sample, ahead, usable
+from sstfill.training.sample import Batches, Sample, usable
 
 SIDE = 34
 
@@ -210,16 +210,10 @@ def test_processes_share_sequences_without_overlap() -> None:
     assert counted.asked == [1, 3]
 
 
-def test_the_next_batch_is_made_ahead_in_order() -> None:
-    made = []
-    stream = ahead(made.append(k) or k for k in range(4))
-    assert next(stream) == 0
-    assert list(stream) == [1, 2, 3]
-    assert made == [0, 1, 2, 3]
-
-    def broken():
-        yield 1
-        raise InputError("no")
-
-    with pytest.raises(InputError, match="no"):
-        list(ahead(broken()))
+def test_batches_close_what_they_are_made_of() -> None:
+    stream = Waves().epoch(0, np.random.default_rng(0))
+    batches = Batches(stream, 2, hidden=True)
+    next(iter(batches))
+    batches.close()
+    assert next(stream, None) is None
+    Batches([one()], 1, hidden=False).close()

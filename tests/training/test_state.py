@@ -6,12 +6,16 @@ import json
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import waves
+from safetensors import safe_open
 from safetensors.torch import save_file
 from waves import Waves, compact, small
 
@@ -19,13 +23,14 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.nn.compact import Compact
 from sstfill.training import state
 from sstfill.training.loop import LOG, Fitted, fit
+from sstfill.training.sample import Sample
 
 
 def assert_same(one: Fitted, two: Fitted) -> None:
     assert all(torch.equal(a, b) for a, b in zip(waves.weights(one).values(), waves.weights(two).values(), strict=True))
     assert len(one.history) == len(two.history)
     for a, b in zip(one.history, two.history, strict=True):
-        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+        assert {**a, "seconds": 0, "waiting": 0} == {**b, "seconds": 0, "waiting": 0}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,48 @@ def test_a_killed_training_goes_on_bit_by_bit(tmp_path: Path, straight: Fitted) 
     assert_same(waves.train(tmp_path, resume=True), straight)
     assert len((tmp_path / LOG).read_text().splitlines()) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == [LOG, state.FILE]
+
+
+def test_an_interrupted_training_goes_on_bit_by_bit(tmp_path: Path, straight: Fitted) -> None:
+    """Interrupted when the second batch of the second epoch was to be made."""
+
+    class Interrupted(Waves):
+        def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
+            for k, sample in enumerate(super().epoch(number, rng)):
+                if (number, k) == (1, 3):
+                    raise KeyboardInterrupt
+                yield sample
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(waves, "Waves", lambda **given: Interrupted(size=34, samples=4))
+        waves.train(tmp_path)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")]
+    header = _header(tmp_path)
+    assert (header["state"]["batches"], header["state"]["steps"]) == (1, 3)
+    assert 0 < header["state"]["waiting"] < header["state"]["seconds"]
+    assert_same(waves.train(tmp_path, resume=True), straight)
+
+
+def test_a_state_of_an_earlier_version(tmp_path: Path, straight: Fitted) -> None:
+    """Which knows nothing of waiting for data."""
+    waves.train(tmp_path, epochs=2)
+    with safe_open(tmp_path / state.FILE, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = _header(tmp_path)
+    del header["state"]["waiting"]
+    for row in header["state"]["history"]:
+        del row["waiting"]
+    save_file(tensors, tmp_path / state.FILE, {state.HEADER: json.dumps(header)})
+    resumed = waves.train(tmp_path, resume=True)
+    assert_same(resumed, straight)
+    assert ["waiting" in row for row in resumed.history] == [False, False, True]
+    assert len((tmp_path / LOG).read_text().splitlines()) == 4
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    with safe_open(folder / state.FILE, "pt") as file:
+        header: dict[str, Any] = json.loads(file.metadata()[state.HEADER])
+    return header
 
 
 def test_a_finished_training_can_be_made_longer(tmp_path: Path, straight: Fitted) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sstfill.errors import InputError, OptionError, ReadError, SstfillError, Wri
 from sstfill.methods.gan import SHIPPED, Gan
 from sstfill.occlusion import ObservedClouds, Raindrops
 from sstfill.scaling import Scaling
-from sstfill.training import archive_source, bank, described, loop
+from sstfill.training import archive_source, bank, cloud_slabs, described, loop, slabs, windows
 from sstfill.training.archive import Archive
 from sstfill.training.archive_source import PaperSource
 from sstfill.training.options import TrainOptions
@@ -39,6 +41,34 @@ def cloudy() -> xr.Dataset:
 def cheap(monkeypatch: pytest.MonkeyPatch) -> Guessing:
     monkeypatch.setattr(archive_source, "VALIDATED", 2)
     return guess_cheaply(monkeypatch)
+
+
+Tiny = Callable[[], None]
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    """From when it is called, what is lazy is too large, and slabs are tiny."""
+
+    def becomes() -> None:
+        monkeypatch.setattr(windows, "HELD", 0)
+        for module in (slabs, cloud_slabs):
+            monkeypatch.setattr(module, "SLAB", 8_000)
+
+    return becomes
+
+
+def _interrupted(after: int) -> Callable[..., None]:
+    """Stands for `loop.step`: so many steps, and then an interruption."""
+    taken, step = [0], loop.step
+
+    def steps(*given: Any) -> None:
+        if taken[0] == after:
+            raise KeyboardInterrupt
+        taken[0] += 1
+        step(*given)
+
+    return steps
 
 
 def small(**given: Any) -> TrainOptions:
@@ -189,18 +219,42 @@ class TestNoLeak:
 
 class TestLarge:
     @pytest.mark.parametrize("network", ["paper", "compact"])
-    def test_an_archive_is_never_computed_whole(self, network: str, cheap: Guessing) -> None:
+    def test_an_archive_is_never_computed_whole(self, network: str, cheap: Guessing, tiny: Tiny) -> None:
         ds = archive((60, 40, 40)).drop_vars("truth")
         watched = Watched(ds, {"time": 6, "lat": 20, "lon": 20})
         lazy = ds.assign(sst=watched.lazy("sst"))
+        tiny()
         with dask.config.set(scheduler=watched):
             model = train(lazy, small(network=network), start="new", clips=2)
         assert 0 < watched.largest <= 2 * 40 * 40 < ds.sst.size / 20  # the count of each pixel's and image's values
         assert lazy.sst.chunks is not None
-        whole = train(ds, small(network=network), start="new", clips=2)
+        again = train(lazy, small(network=network), start="new", clips=2)
+        assert model.checkpoint.fingerprint == again.checkpoint.fingerprint
+
+    @pytest.mark.parametrize("network", ["paper", "compact"])
+    def test_a_small_one_is_as_if_it_were_in_memory(self, network: str, cheap: Guessing) -> None:
+        ds = archive((60, 40, 40)).drop_vars("truth")
+        lazy = ds.chunk(time=6, lat=20, lon=20).assign(sea=ds.sea)
+        model, whole = (train(one, small(network=network), start="new", clips=2) for one in (lazy, ds))
         for name, weight in model.checkpoint.weights.items():
             assert torch.allclose(weight, whole.checkpoint.weights[name], atol=1e-5)
         assert model.checkpoint.config["data"] == whole.checkpoint.config["data"]
+        assert lazy.sst.chunks is not None
+
+    def test_resumed_it_ends_where_it_would_have(self, tmp_path: Path, tiny: Tiny, cheap: Guessing) -> None:
+        """Interrupted in the middle of an epoch, and of its slabs."""
+        tiny()
+        ds = archive((60, 40, 40)).drop_vars("truth")
+        lazy = ds.chunk(time=6, lat=20, lon=20).assign(sea=ds.sea)
+        how: dict[str, Any] = {"samples": 6, "epochs": 2, "save_minutes": 0.0}
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(loop, "step", _interrupted(after=8))
+            with pytest.raises(KeyboardInterrupt):
+                train(lazy, small(**how), out=tmp_path)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")]
+        resumed = train(lazy, small(**how), out=tmp_path, resume=True)
+        straight = train(lazy, small(**how))
+        assert resumed.checkpoint.fingerprint == straight.checkpoint.fingerprint
 
     def test_a_sequence_reads_its_window_and_its_clouds(self) -> None:
         ds = archive((60, 40, 40)).drop_vars("truth")

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives: cost against size, 20 GB under 4 GB of memory, workers, and thirty nights over a growing archive.
+
+Each fill runs in a process of its own. The archives are synthetic: the ocean of `sstfill.synthetic`, tiled in space and
+continued in time by mirroring, with clouds; they compress well, what is filled does not know it.
+
+Run: python benchmarks/archives.py size|large|workers|nights [method ...]
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from report import heading, publish, table
+
+from sstfill import synthetic
+
+SEED = 0
+TILE = (64, 128, 128)
+STEP = np.timedelta64(1, "D")
+SIZES = {"interpolate": (1, 4, 16, 64), "dineof": (1, 4, 16, 64), "gan": (1, 4, 16)}
+BASE = (48, 128, 128)
+"""Shape of the archive of size 1; 4 is twice as long along y and x each, 16 four times as long in time besides."""
+GROWTH = {1: (1, 1, 1), 4: (1, 2, 2), 16: (4, 2, 2), 64: (4, 4, 4)}
+LARGE = (1280, 2048, 2048)
+NIGHTS, BEFORE = 30, 700
+
+FILL = """
+import json, sys, time
+from sstfill.archive import fill_archive
+from sstfill.cli.memory import return_large_blocks
+return_large_blocks()
+if __name__ == "__main__":
+    source, out, method, options = sys.argv[1], sys.argv[2], sys.argv[3] or None, json.loads(sys.argv[4])
+    done = fill_archive(source, out, method, **options)
+    print("MEASURED", json.dumps([done.seconds, done.fitting, done.memory, done.units, done.made, done.filled, done.new,
+                                  done.revised, done.influenced]))
+"""
+
+
+def ocean() -> tuple[np.ndarray, np.ndarray]:
+    """Truth in degrees and where it is observed, `TILE` each; daily."""
+    field = synthetic.sst(shape=TILE, step="1D", seed=SEED)
+    clouds = synthetic.ocean(shape=TILE, step="1D", seed=SEED + 1)
+    return field.values.astype(np.float32), np.isfinite(clouds.sst.values)
+
+
+def write(path: Path, shape: tuple[int, int, int], days: slice | None = None) -> None:
+    """Write an archive, image by image of mirrored tiles: bounded memory, whatever its size."""
+    import zarr
+
+    truth, seen = ocean()
+    shutil.rmtree(path, ignore_errors=True)
+    n, ny, nx = shape
+    coords = {
+        "time": np.datetime64("2015-01-01", "ns") + np.arange(n) * STEP, "lat": 20 + 0.02 * np.arange(ny),
+        "lon": -60 + 0.025 * np.arange(nx),
+    }  # fmt: skip
+    xr.Dataset(coords=coords).to_zarr(path, zarr_format=3, consolidated=False)
+    array = zarr.open_group(path, mode="r+").create_array(
+        "sst", shape=shape, chunks=(8, 256, 256), dtype="f4", fill_value=np.nan, dimension_names=["time", "lat", "lon"],
+        attributes={"units": "degree_Celsius", "standard_name": "sea_surface_temperature"},
+    )  # fmt: skip
+    for start in range(0, n, 8):
+        array[start : start + 8] = np.stack([image(truth, seen, t, ny, nx) for t in range(start, min(n, start + 8))])
+
+
+def image(truth: np.ndarray, seen: np.ndarray, t: int, ny: int, nx: int) -> np.ndarray:
+    """One day: the tile to and fro in time, mirrored from tile to tile, a season on top, clouds of another day."""
+    period = 2 * TILE[0] - 2
+    back = t % period
+    day = truth[back if back < TILE[0] else period - back]
+    cloud = seen[(7 * t + 3 * (t // period)) % TILE[0]]
+    two = [
+        np.concatenate([np.concatenate([a, a[:, ::-1]], 1), np.concatenate([a[::-1], a[::-1, ::-1]], 1)])
+        for a in (day, cloud)
+    ]
+    whole, there = (np.tile(a, (-(-ny // (2 * TILE[1])), -(-nx // (2 * TILE[2]))))[:ny, :nx] for a in two)
+    season = np.float32(3 * np.sin(2 * np.pi * t / 365.25))
+    return np.where(there, whole + season, np.float32(np.nan))
+
+
+def fill(source: Path, out: Path, method: str, **options: object) -> list[float]:
+    """Fill in a process of its own; what `FILL` measures."""
+    script = source.parent / "fill_one.py"
+    script.write_text(FILL)
+    words = [sys.executable, str(script), str(source), str(out), method, json.dumps(options)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    line = next((text for text in ended.stdout.splitlines() if text.startswith("MEASURED")), None)
+    if line is None:
+        raise SystemExit(ended.stderr)
+    return list(json.loads(line.partition(" ")[2]))
+
+
+def size(folder: Path, methods: list[str]) -> None:
+    """Time and memory against the size."""
+    rows = []
+    for method in methods or list(SIZES):
+        for factor in SIZES[method]:
+            shape = tuple(n * g for n, g in zip(BASE, GROWTH[factor], strict=True))
+            write(folder / "in.zarr", shape)  # type: ignore[arg-type]
+            shutil.rmtree(folder / "out.zarr", ignore_errors=True)
+            shutil.rmtree(folder / "out.zarr.job", ignore_errors=True)
+            seconds, fitting, memory, units, _, filled, *_ = fill(folder / "in.zarr", folder / "out.zarr", method)
+            pixels = float(np.prod(shape)) / 1e6
+            each = (seconds - fitting) / pixels
+            rows.append([method, factor, shape, pixels, int(units), seconds, fitting, each, memory / 1e6, int(filled)])
+            print(rows[-1], flush=True)
+    head = ["method", "size", "time, y, x", "million values", "units", "seconds", "of it settling the method",
+            "seconds per million values after that", "peak memory, MB", "pixels filled"]  # fmt: skip
+    publish("archive_size", heading("Archives: cost against size", seed=SEED, chunks=(8, 256, 256)) + table(head, rows))
+
+
+def large(folder: Path, methods: list[str]) -> None:
+    """20 GB of values."""
+    rows = []
+    started = time.perf_counter()
+    write(folder / "in.zarr", LARGE)
+    stored = sum(f.stat().st_size for f in (folder / "in.zarr").rglob("*") if f.is_file()) / 1e9
+    made = time.perf_counter() - started
+    for method in methods or ["climatology"]:
+        for part in ("out.zarr", "out.zarr.job"):
+            shutil.rmtree(folder / part, ignore_errors=True)
+        seconds, fitting, memory, units, _, filled, *_ = fill(
+            folder / "in.zarr", folder / "out.zarr", method, memory=4 * 10**9
+        )
+        rows.append([method, int(units), seconds, fitting, memory / 1e9, int(filled)])
+        print(rows[-1], flush=True)
+    size = f"{np.prod(LARGE) * 4 / 1e9:.1f} GB of float32, {stored:.2f} GB stored, written in {made:.0f} s"
+    facts = {"seed": SEED, "shape": LARGE, "size": size}
+    head = ["method", "units", "seconds", "of it settling the method", "peak memory, GB", "pixels filled"]
+    publish("archive_large", heading("An archive of 20 GB", **facts) + table(head, rows))
+
+
+def workers(folder: Path, methods: list[str]) -> None:
+    """One worker against two, and against none."""
+    rows = []
+    write(folder / "in.zarr", (192, 256, 256))
+    for method in methods or ["interpolate", "oi"]:
+        for count in (0, 1, 2):
+            for part in ("out.zarr", "out.zarr.job"):
+                shutil.rmtree(folder / part, ignore_errors=True)
+            seconds, fitting, memory, units, *_ = fill(folder / "in.zarr", folder / "out.zarr", method, workers=count)
+            seconds -= fitting
+            rows.append([method, count or "none: this process", int(units), seconds, seconds / units, memory / 1e6])
+            print(rows[-1], flush=True)
+    empty = overhead()
+    head = ["method", "workers", "units", "seconds without settling", "seconds per unit", "peak MB of a process"]
+    told = f"{1e3 * empty:.1f} ms for a unit that does nothing, sent to and fro (2 workers, 400 units)"
+    facts = {"seed": SEED, "shape": (192, 256, 256), "overhead": told}
+    publish("archive_workers", heading("Archives: workers", **facts) + table(head, rows))
+
+
+def overhead() -> float:
+    """Seconds for a unit that does nothing."""
+    from distributed import Client, LocalCluster, as_completed
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        client.gather(client.map(abs, range(20), pure=False))
+        started = time.perf_counter()
+        futures = as_completed(client.submit(abs, i, pure=False) for i in range(6))
+        sent = 6
+        for done in futures:
+            done.result()
+            if sent < 400:
+                futures.add(client.submit(abs, sent, pure=False))
+                sent += 1
+        return (time.perf_counter() - started) / 400
+
+
+def nights(folder: Path, methods: list[str]) -> None:
+    """Thirty nights: a new day each, one of them late, some revised; each compared with a fill from scratch."""
+    method = (methods or ["interpolate"])[0]
+    write(folder / "all.zarr", (BEFORE + NIGHTS, 128, 128))
+    whole = xr.open_zarr(folder / "all.zarr", consolidated=False).load().drop_encoding()
+    rng = np.random.default_rng(SEED)
+    whole.isel(time=slice(0, BEFORE)).chunk(time=1, lat=-1, lon=-1).to_zarr(
+        folder / "in.zarr", zarr_format=3, consolidated=False
+    )
+    rows, shares = [], []
+    for night in range(NIGHTS):
+        today = BEFORE + night
+        arrive(folder / "in.zarr", whole, night, today, rng)
+        first = night == 0
+        options = {} if first else {"update": True}
+        done = fill(folder / "in.zarr", folder / "out.zarr", method if first else "", **options)
+        for part in ("scratch.zarr", "scratch.zarr.job"):
+            shutil.rmtree(folder / part, ignore_errors=True)
+        scratch = fill(folder / "in.zarr", folder / "scratch.zarr", "", like=str(folder / "out.zarr"))
+        a, b = (xr.open_zarr(folder / name).load() for name in ("out.zarr", "scratch.zarr"))
+        same = all(np.array_equal(a[v].values, b[v].values, equal_nan=True) for v in ("sst", "sst_error", "sst_source"))
+        shares += [] if first else [done[0] / scratch[0]]
+        told = "first fill" if first else f"{shares[-1]:.0%}"
+        made = f"{int(done[4])} of {int(done[3])}"
+        rows.append([night + 1, *map(int, done[6:9]), made, done[0], scratch[0], told, "yes" if same else "NO"])
+        print(rows[-1], flush=True)
+    facts = {
+        "seed": SEED, "method": method, "shape": f"{BEFORE + 1} to {BEFORE + NIGHTS} days of 128 x 128",
+        "mean share of the time of a fill from scratch": f"{np.mean(shares):.1%}",
+    }  # fmt: skip
+    head = [
+        "night",
+        "new",
+        "revised",
+        "influenced",
+        "units made",
+        "seconds",
+        "from scratch",
+        "share",
+        "equal bit by bit",
+    ]
+    publish(f"archive_nights_{method}", heading("Archives: thirty nights", **facts) + table(head, rows))
+
+
+def arrive(path: Path, whole: xr.Dataset, night: int, today: int, rng: np.random.Generator) -> None:
+    """Append today's image, empty on night 12 and filled in three nights later; on some nights five are revised."""
+    import zarr
+
+    late = BEFORE + 11
+    new = whole.isel(time=[today]).copy(deep=True)
+    if today == late:
+        new.sst[:] = np.nan
+    new.chunk(time=1, lat=-1, lon=-1).to_zarr(path, append_dim="time", consolidated=False)
+    array = zarr.open_group(path, mode="r+")["sst"]
+    if today == late + 3:
+        array[late] = whole.sst[late].values
+    if night % 7 == 5:
+        for day in range(today - 5, today):
+            whole.sst[day] += rng.normal(0, 0.05, whole.sst[day].shape).astype(np.float32)
+            if not late <= day < late + 3 or today >= late + 3:
+                array[day] = whole.sst[day].values
+
+
+if __name__ == "__main__":
+    todo = {"size": size, "large": large, "workers": workers, "nights": nights}
+    if len(sys.argv) < 2 or sys.argv[1] not in todo:
+        raise SystemExit(__doc__)
+    with tempfile.TemporaryDirectory(dir=tempfile.gettempdir(), prefix="archives-") as where:
+        todo[sys.argv[1]](Path(where), sys.argv[2:])

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder beside a filled store in which a job keeps what it must not forget: request, models, days, work under way.
+
+filled.zarr.job/
+    lock              held by the process that works on the output
+    job.json          what was asked for, by which version, about which grid
+    model/VARIABLE/   the pinned method
+    days/VARIABLE.npz what the input held when the output was made
+    next/             a run under way: the same again, ledger, and staged.zarr
+    commit            there while what is in next/ is being put in place
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.archive.source import Stats
+from sstfill.archive.store import REVISION, ROOT, publish
+from sstfill.errors import ReadError, WriteError
+from sstfill.io.atomic import atomic_path, fail, flush
+from sstfill.version import __version__
+
+FORMAT = 1
+"""Of the folder; a later one may not understand it."""
+
+
+@dataclass(frozen=True)
+class Days:
+    """What an archive held when it was last looked at.
+
+    Attributes
+    ----------
+    time
+        Days as whole microseconds since 1970, ``(time,)``.
+    digest, count
+        A word of the observations of each image, and their number.
+    revision
+        How often each day of the output was made.
+    sample
+        ``(time, point)``, see `sstfill.pinned.Window`.
+    stats
+        Files of the archive.
+    """
+
+    time: NDArray[np.int64]
+    digest: NDArray[np.uint64]
+    count: NDArray[np.int64]
+    revision: NDArray[np.int32]
+    sample: NDArray[np.float32]
+    stats: Stats
+
+    def save(self, path: Path) -> None:
+        """Write to a file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {k: v for k, v in vars(self).items() if k != "stats"}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, stats=np.array(json.dumps(self.stats)), **arrays)
+
+    @classmethod
+    def none(cls, points: int) -> Days:
+        """Of an archive that was never looked at."""
+        bare = np.zeros(0, np.int64)
+        return cls(bare, bare.astype(np.uint64), bare, bare.astype(np.int32), np.zeros((0, points), np.float32), {})
+
+    @classmethod
+    def load(cls, path: Path) -> Days:
+        """Read from a file."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+                arrays = {k: held[k] for k in held.files}
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise ReadError(f"cannot read {path}: {error}; remove {path.parents[1]} and fill anew") from error
+        return cls(**{k: v for k, v in arrays.items() if k != "stats"}, stats=json.loads(str(arrays["stats"])))
+
+
+class Job:
+    """The folder of a job; held by one process at a time, which a lock of the system sees to: it goes with its holder.
+
+    Use as a context.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out.resolve() if out.is_symlink() else out
+        self.folder = self.out.with_name(self.out.name + ".job")
+        self.next = self.folder / "next"
+        self.staged = self.next / "staged.zarr"
+        self.ended = False  # whether opening the job has ended a run that was cut short at the very last
+        self._lock = -1
+
+    def __enter__(self) -> Job:
+        try:
+            self._lock = self._held()
+            if (self.folder / "commit").exists():
+                self._put_in_place()
+                self.ended = True
+            if self.begun is None:  # what is left of a run that was put in place, or was not begun
+                shutil.rmtree(self.next, ignore_errors=True)
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, OSError):
+                fail(self.out, error)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock < 0:
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._lock, 0)
+            if not any(p.name != "lock" for p in self.folder.iterdir()):  # nothing was begun
+                shutil.rmtree(self.folder)  # while it is locked: who waits for the lock sees that it went
+        os.close(self._lock)
+        self._lock = -1
+
+    def _held(self) -> int:
+        while True:
+            self.folder.mkdir(exist_ok=True)
+            try:
+                descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:
+                continue  # the folder has just been removed by who held it
+            try:
+                self._take(descriptor)
+                if _is_file(descriptor, self.folder / "lock"):
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # its holder has just removed it
+
+    def _take(self, descriptor: int) -> None:
+        with contextlib.suppress(ImportError):  # Windows has no fcntl: there nothing keeps two jobs apart
+            import fcntl
+
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(descriptor, 200).decode(errors="replace") or "another process"
+                raise WriteError(f"{self.out} is being filled by {holder}; wait for it, or end it") from None
+        os.ftruncate(descriptor, 0)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode())
+
+    @property
+    def settled(self) -> dict[str, Any] | None:
+        """What the finished output was asked to be, if there is one."""
+        if not (self.out / REVISION / ROOT).exists():  # nothing is there, or something else than the job made
+            return None
+        return _read(self.folder / "job.json")
+
+    @property
+    def begun(self) -> dict[str, Any] | None:
+        """What the run under way was asked for, if there is one."""
+        return _read(self.next / "job.json")
+
+    def begin(self, request: Mapping[str, Any], lender: Job | None = None) -> None:
+        """Start a run: all that is in its way from an earlier one that was not finished goes.
+
+        What is asked for is written last: a run that has it has the methods of the `lender`, too.
+        """
+        shutil.rmtree(self.next, ignore_errors=True)
+        self.next.mkdir(parents=True, exist_ok=True)
+        if lender is not None:
+            shutil.copytree(lender.folder / "model", self.next / "model", dirs_exist_ok=True)
+        with atomic_path(self.next / "job.json") as temporary:
+            told = {"format": FORMAT, "version": __version__, **request}
+            temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+    def model(self, name: str) -> Path:
+        """Folder of the pinned method of a variable: that of the run under way if it has one of its own."""
+        own = self.next / "model" / name
+        return own if own.is_dir() else self.folder / "model" / name
+
+    def commit(self) -> None:
+        """Put what the run made in place; if that is cut short, whoever opens the job next ends it."""
+        for member in [*self.next.rglob("*"), self.next]:
+            flush(member)
+        with atomic_path(self.folder / "commit") as mark:
+            mark.write_text("what is in next/ is being put in place\n", encoding="utf-8")
+        self._put_in_place()
+
+    def _put_in_place(self) -> None:
+        begun = self.begun
+        publish(self.staged, self.out, anew=begun is not None and begun["mode"] == "anew")
+        for part in ("model", "days"):
+            for made in sorted((self.next / part).glob("*")):
+                kept = self.folder / part / made.name
+                kept.parent.mkdir(exist_ok=True)
+                if kept.is_dir():
+                    shutil.rmtree(kept)
+                os.replace(made, kept)  # noqa: PTH105
+        if (self.next / "job.json").exists():
+            os.replace(self.next / "job.json", self.folder / "job.json")  # noqa: PTH105
+        for folder in (self.folder / "model", self.folder / "days", self.folder):
+            flush(folder)
+        (self.folder / "commit").unlink()
+        shutil.rmtree(self.next, ignore_errors=True)
+
+
+def _is_file(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        known = found["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReadError(f"cannot read {path}: {error}; remove {path.parent} and fill anew") from error
+    if not known:
+        raise ReadError(f"{path} was written by sstfill {found.get('version')}, in another format; go on with that "
+                        "version, or fill anew to another output")  # fmt: skip
+    return dict(found)
+
+
+@contextlib.contextmanager
+def held(out: Path) -> Iterator[Job]:
+    """Open the job of an output."""
+    if not out.parent.is_dir():
+        raise WriteError(f"cannot write {out}: folder {out.parent} does not exist; create it: mkdir -p {out.parent}")
+    with Job(out) as job:
+        yield job

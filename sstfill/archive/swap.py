@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put a new version of a store in the place of the old one, in one step that a reader cannot see half of."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from pathlib import Path
+
+from sstfill.io.atomic import flush
+
+HERE, EXCHANGE = -100, 2
+"""``AT_FDCWD`` and ``RENAME_EXCHANGE`` of renameat2(2), Linux 3.15."""
+
+
+def linked(target: Path, *stores: Path) -> None:
+    """Make a folder that holds the files of all `stores`, by links to them; those of a later store win."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for store in stores:
+        for file in sorted(p for p in store.rglob("*") if p.is_file()):
+            link = target / file.relative_to(store)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            os.link(file, link)
+    for folder in (target, *(p for p in target.rglob("*") if p.is_dir())):
+        flush(folder)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two folders of one file system in one step; `OSError` where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    if rename is None:
+        raise OSError("this system cannot exchange two folders")
+    if rename(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one))
+    flush(other.parent)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check a filled store against itself and against the archive it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from sstfill import gaps, grid, io
+from sstfill.archive import store
+from sstfill.archive.job import Days, Job
+from sstfill.archive.model import Model
+from sstfill.archive.plan import microseconds
+from sstfill.archive.source import Source
+from sstfill.errors import ReadError
+from sstfill.patches import Patch, PatchGrid
+from sstfill.pinned import gathering
+from sstfill.progress import track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What was found.
+
+    Attributes
+    ----------
+    units
+        Work units that were checked.
+    compared
+        Whether observed values were compared with the archive.
+    wrong
+        What is wrong, one line each; nothing of a sound store.
+    """
+
+    units: int
+    compared: bool
+    wrong: tuple[str, ...]
+
+
+def verify(out: str | Path, source: str | Path | None = None) -> Verified:
+    """Check that every chunk of a filled store is there, flags and values agree, and observed values are untouched.
+
+    Parameters
+    ----------
+    out
+        Store that `fill_archive` made.
+    source
+        The archive it was made from, with which observed values are compared bit by bit; by default the one that it was
+        made from last, if that is still where it was.
+
+    Raises
+    ------
+    ReadError
+        If `out` is no such store, or its job is not beside it.
+    """
+    target = Path(out)
+    job = Job(target)
+    settled = job.settled
+    if settled is None:
+        raise ReadError(f"cannot verify {target}: {job.folder} is not beside it, which tells how it was made")
+    kept = settled.get("input", "")
+    given = source if source is not None else kept if kept and Path(kept).exists() else None
+    read = None if given is None else Source(
+        path=str(Path(given).resolve()), quality_level=settled["quality_level"], l2p_flags=tuple(settled["l2p_flags"])
+    )  # fmt: skip
+    wrong, count = [], 0
+    archive, path = (None, "") if read is None else (read.open(), read.path)
+    if (job.folder / "commit").exists():
+        wrong.append("a run that was cut short has yet to put its last days in place: run it again")
+    with io.reading(target), xr.open_zarr(target, chunks=None) as held:
+        for name in settled["variables"]:
+            obs = None if archive is None or read is None else read.field(archive, name)
+            days = Days.load(job.folder / "days" / f"{name}.npz")
+            wrong += _of_whole(held, name, days)
+            sea = Model.load(job.folder / "model" / name).sea.values
+            patches = list(PatchGrid(core=gathering.CORE).patches(held[name].shape))
+            for patch in track(patches, f"verifying {name}", len(patches)):
+                wrong += [
+                    f"{name}, {_where(patch)}: {trouble}"
+                    for trouble in _of_unit(target, held, name, patch, sea, obs, path)
+                ]
+                count += 1
+    return Verified(units=count, compared=read is not None, wrong=tuple(wrong))
+
+
+def _of_whole(held: xr.Dataset, name: str, days: Days) -> list[str]:
+    wrong = []
+    missing = [f"{name}{p}" for p in store.PARTS if f"{name}{p}" not in held]
+    if missing:
+        return [f"{', '.join(missing)} missing"]
+    if not np.array_equal(microseconds(grid.standardise(held[name])), days.time):
+        wrong.append(f"{name}: its times are not those that were filled")
+    if (held[store.REVISION].values < 1).any():
+        wrong.append("a day has no revision: it was never made")
+    return wrong
+
+
+def _of_unit(
+    target: Path,
+    held: xr.Dataset,
+    name: str,
+    patch: Patch,
+    sea: np.ndarray,
+    obs: xr.DataArray | None,
+    path: str,
+) -> list[str]:
+    absent = [p for p in store.PARTS if not store.chunk_file(target, f"{name}{p}", patch, gathering.CORE).is_file()]
+    if absent:
+        return [f"no chunk of {', '.join(name + p for p in absent)}"]
+    try:
+        with io.reading(target):
+            values, error, source = (held[f"{name}{p}"][patch.inside].values for p in store.PARTS)
+    except ReadError as trouble:
+        return [str(trouble)]
+    flag = gaps.SOURCE_FLAGS
+    wet = np.broadcast_to(sea[patch.inside[1:]], values.shape)
+    has, estimated = np.isfinite(values), source == flag["filled"]
+    rules = {
+        "a flag that means nothing": ~np.isin(source, list(flag.values())),
+        "a pixel that is said to be observed or filled is missing": ~has & (estimated | (source == flag["observed"])),
+        "a pixel that is said to be missing has a value": has & np.isin(source, [flag["not_filled"], flag["land"]]),
+        "land was filled": estimated & ~wet,
+        "sea is said to be land": wet & (source == flag["land"]),
+        "an error where nothing was filled": np.isfinite(error) & ~estimated,
+    }  # fmt: skip
+    wrong = [f"{what} ({int(found.sum())} pixels)" for what, found in rules.items() if found.any()]
+    if obs is not None:
+        with io.reading(path):
+            own = obs[patch.inside].values
+        seen = np.isfinite(own)
+        if not np.array_equal(seen, source == flag["observed"]):
+            wrong.append("what is observed is not what the archive holds; it has changed since: --update")
+        elif own.dtype != values.dtype or own[seen].tobytes() != values[seen].tobytes():
+            wrong.append("observed values differ from the archive's")
+    return wrong
+
+
+def _where(patch: Patch) -> str:
+    t, y, x = patch.inside
+    return f"images {t.start}-{t.stop - 1}, rows {y.start}-{y.stop - 1}, columns {x.start}-{x.stop - 1}"

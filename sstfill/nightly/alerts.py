@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a night calls for somebody's attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sstfill.nightly.history import usual
+from sstfill.nightly.night import Found
+from sstfill.nightly.recipe import Alert
+
+AHEAD = 2.0
+"""Days that the newest image may lie ahead of the clock."""
+
+
+def alerts(
+    found: dict[str, Found], lines: list[dict[str, Any]], state: str, newest: tuple[str, float | None],
+    refused: str, alert: Alert, now: datetime,
+) -> Iterator[str]:  # fmt: skip
+    """Say what to look at, one line each.
+
+    Parameters
+    ----------
+    found
+        What tonight says, by variable.
+    lines, state
+        The nights before, and the word for what the output holds now.
+    newest
+        Date of the newest image, in words and in days since 1970.
+    refused
+        Why the download did not bring what it should; empty otherwise.
+    alert
+        What calls for attention.
+    now
+        What the clock says, with its zone.
+    """
+    if refused:
+        yield f"the download did not end well, and what was there already was filled: {refused}"
+    yield from _age(newest, alert, now)
+    for name, one in found.items():
+        error, past = one.score.get("rmse"), usual(lines, state, name, one.model, alert)
+        if past is not None and error is not None and error > past.limit:
+            yield (f"{name}: RMSE {error:.3g} {one.units} on withheld clouds of the recent images leaves its history: "
+                   f"the median of {past.nights} nights is {past.median:.3g}, the limit {past.limit:.3g}")  # fmt: skip
+        if one.filled_share < alert.min_filled_share:
+            yield (f"{name}: {one.filled_share:.1%} of the gaps at sea in the recent images filled, less than "
+                   f"{alert.min_filled_share:.1%} (min_filled_share)")  # fmt: skip
+        if one.empty:
+            yield f"{name}: nothing observed on {', '.join(one.empty)}"
+
+
+def _age(newest: tuple[str, float | None], alert: Alert, now: datetime) -> Iterator[str]:
+    said, days = newest
+    if days is None:
+        return
+    age = now.timestamp() / 86_400 - days
+    if age > alert.max_age_days:
+        yield f"the newest image is of {said}, {age:.1f} days ago; more than {alert.max_age_days:g} (max_age_days)"
+    if age < -AHEAD:
+        yield f"the newest image is of {said}, {-age:.1f} days ahead of this machine's clock; look at the clock"

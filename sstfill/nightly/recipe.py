@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A nightly recipe: a TOML file that says what to bring in, how to fill it, and when to call somebody."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sstfill import config
+from sstfill.checks import check_number
+from sstfill.errors import OptionError, ReadError, unknown
+from sstfill.methods import Method, method_class
+from sstfill.sources.presets import folder as shipped_folder
+from sstfill.sources.recipe import Recipe, load_recipe
+from sstfill.sources.request import CopernicusRequest
+
+TABLES = ("title", "nightly", "download", "fill", "alert")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """The [nightly] table.
+
+    Parameters
+    ----------
+    archive
+        Zarr store that is filled.
+    filled
+        Zarr store to fill it into.
+    report
+        Folder of the report: ``index.html``, ``latest.json``, ``history.jsonl``, ``nightly.log``, ``lock``.
+    """
+
+    archive: str
+    filled: str
+    report: str
+
+    def __post_init__(self) -> None:
+        for name in ("archive", "filled"):
+            if not getattr(self, name).rstrip("/").endswith(".zarr"):
+                raise OptionError(
+                    f"{name}={getattr(self, name)!r} in [nightly] is no Zarr store; end its name with .zarr"
+                )
+        if len({self.archive, self.filled, self.report}) < 3:
+            raise OptionError(f"archive, filled and report in [nightly] are not three places: {self.archive!r}, "
+                              f"{self.filled!r}, {self.report!r}")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """The [download] table.
+
+    Parameters
+    ----------
+    recipe
+        A recipe of ``sstfill recipes``, or a TOML file of one, relative to the nightly recipe.
+    """
+
+    recipe: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fill:
+    """The [fill] table; further keys are options of the method.
+
+    Parameters
+    ----------
+    method
+        Its name; ``"auto"`` takes, on the first night, what does best on withheld clouds.
+    variables
+        Names; none means each one that can be filled.
+    quality_level, l2p_flags
+        As in `sstfill.io.open`.
+    seed
+        Of whatever is random.
+    """
+
+    method: str = "auto"
+    variables: tuple[str, ...] = ()
+    quality_level: int | None = None
+    l2p_flags: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """The [alert] table: what calls for attention.
+
+    Parameters
+    ----------
+    rmse_sigma
+        Tonight's RMSE on withheld clouds lies further above the median of its history than so many of its robust
+        standard deviations (1.4826 times the median absolute deviation, which is taken as 5 % of the median at least).
+    rmse_nights
+        Length of that history.
+    min_nights
+        Fewer nights tell nothing yet.
+    min_filled_share
+        Less of the gaps at sea of the recent images was filled.
+    max_age_days
+        The newest image is older.
+    empty_days
+        So many of the newest images are watched for one with nothing observed; 0 watches none.
+    """
+
+    rmse_sigma: float = 4.0
+    rmse_nights: int = 60
+    min_nights: int = 7
+    min_filled_share: float = 0.9
+    max_age_days: float = 3.0
+    empty_days: int = 3
+
+    def __post_init__(self) -> None:
+        check_number("rmse_sigma", self.rmse_sigma, 0, above=True)
+        check_number("rmse_nights", self.rmse_nights, 1, whole=True)
+        check_number("min_nights", self.min_nights, 1, whole=True)
+        check_number("min_filled_share", self.min_filled_share, 0, 1)
+        check_number("max_age_days", self.max_age_days, 0, above=True)
+        check_number("empty_days", self.empty_days, 0, whole=True)
+        if self.min_nights > self.rmse_nights:
+            raise OptionError(f"min_nights={self.min_nights} is more than rmse_nights={self.rmse_nights}; lower it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightlyRecipe:
+    """What a night has to do, checked.
+
+    Attributes
+    ----------
+    name, title, text
+        Of the recipe; its TOML.
+    archive, filled, report
+        Where things are, absolute.
+    download
+        What brings new days in; None where other means do.
+    method
+        To fill with on the first night; later ones compare it with what the output was filled by.
+    fill, alert
+        The tables.
+    """
+
+    name: str
+    title: str
+    text: str
+    archive: Path
+    filled: Path
+    report: Path
+    download: Recipe | None
+    method: Method
+    fill: Fill
+    alert: Alert
+
+
+def load_nightly(recipe: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> NightlyRecipe:
+    """Read a nightly recipe.
+
+    Parameters
+    ----------
+    recipe
+        A TOML file, or the name of one that ships with sstfill, such as ``"nightly/med_l3s"``.
+    folder
+        Where relative paths begin. Default: the folder of the recipe; of one that ships, the working directory.
+
+    Raises
+    ------
+    ReadError
+        No such file, or no TOML.
+    OptionError
+        An unknown table or key (the message lists the valid ones), or a value that does not fit.
+
+    >>> load_nightly("nightly/med_l3s").download.name
+    'copernicus/nightly_l3s'
+    """
+    path = _file(os.fspath(recipe))
+    try:
+        text = path.read_text("utf-8")
+        tables = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReadError(f"no recipe can be read from {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ReadError(f"{path} is no TOML: {error}") from error
+    ships = path.resolve().is_relative_to(shipped_folder().resolve())
+    base = Path(folder).expanduser() if folder is not None else Path() if ships else path.parent
+    return _built(path, text, tables, base.resolve())
+
+
+def _file(name: str) -> Path:
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {f"nightly/{p.stem}": p for p in sorted((shipped_folder() / "nightly").glob("*.toml"))}
+    found = shipped.get(name.removesuffix(".toml").removeprefix("recipes/"))
+    if found is None:
+        raise ReadError(f"no recipe can be read from {name}: no such file; give a TOML file, or one that ships: "
+                        f"{', '.join(shipped)}")  # fmt: skip
+    return found
+
+
+def _built(path: Path, text: str, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
+    for key, table in tables.items():
+        if key not in TABLES:
+            raise unknown(f"table of {path.name}", key, TABLES)
+        if key != "title" and not isinstance(table, dict):
+            raise OptionError(f"{key}={table!r} in {path.name} is no table; write [{key}]")
+    title = tables.get("title", path.stem)
+    if not isinstance(title, str):
+        raise OptionError(f"title={title!r} in {path.name}; write one line of text")
+    given = dict(tables.get("nightly", {}))
+    for field in dataclasses.fields(Places):
+        if field.name not in given:
+            raise OptionError(f"[nightly] of {path.name} has no {field.name}; it takes archive, filled, report")
+    places = config.build(Places, given)
+    archive, filled, report = (base / Path(p).expanduser() for p in (places.archive, places.filled, places.report))
+    if not report.parent.is_dir():
+        raise OptionError(f"report={places.report!r} of {path.name} lies in {report.parent}, which is not there; "
+                          f"create it: mkdir -p {report.parent}")  # fmt: skip
+    fill, method = _fill(dict(tables.get("fill", {})), base)
+    return NightlyRecipe(
+        name=path.stem, title=title, text=text, archive=archive, filled=filled, report=report,
+        download=_download(tables, path), method=method, fill=fill, alert=config.build(Alert, tables.get("alert", {})),
+    )  # fmt: skip
+
+
+def _download(tables: Mapping[str, Any], path: Path) -> Recipe | None:
+    if "download" not in tables:
+        return None
+    if "recipe" not in tables["download"]:
+        raise OptionError(f"[download] of {path.name} has no recipe; name one of sstfill recipes, or a TOML file")
+    name = config.build(Download, tables["download"]).recipe
+    beside = path.parent / Path(name).expanduser()
+    found = load_recipe(beside if beside.is_file() else name)
+    if not isinstance(found.source, CopernicusRequest):
+        raise OptionError(
+            f"recipe={name!r} in [download] brings in one series that does not grow; leave [download] out"
+        )
+    return found
+
+
+def _fill(given: dict[str, Any], base: Path) -> tuple[Fill, Method]:
+    known = [f.name for f in dataclasses.fields(Fill)]
+    fill = config.build(Fill, {k: v for k, v in given.items() if k in known})
+    own = {k: v for k, v in given.items() if k not in known}
+    cls = method_class(fill.method)
+    names = [f.name for f in dataclasses.fields(cls) if f.name != "seed"]
+    for key in own:
+        if key not in names:
+            raise unknown(f"key of [fill] with method = {fill.method!r}", key, [*known, *names])
+    model = own.get("model")
+    if isinstance(model, str) and (base / model).exists():
+        own["model"] = str(base / model)
+    seeded = {"seed": fill.seed} if any(f.name == "seed" for f in dataclasses.fields(cls)) else {}
+    return fill, config.build(cls, own | seeded)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making items ahead of whoever uses them, and how long that one waited all the same."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+DEPTH = 3
+"""Items that are made, or being made, ahead of the one in use."""
+
+
+def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
+    """Iterate while a thread makes the next `depth` items: the accelerator need not wait for them.
+
+    An error in the thread is raised here, in its turn and with its traceback. Closed before the end (or interrupted),
+    the generator waits for the item that is being made, and leaves no thread behind: `contextlib.closing`.
+
+    >>> list(ahead(range(4)))
+    [0, 1, 2, 3]
+    """
+    stream = iter(items)
+    with ThreadPoolExecutor(1, "sstfill-ahead") as pool:
+        upcoming = deque(pool.submit(_step, stream) for _ in range(depth))
+        try:
+            while found := upcoming.popleft().result():
+                upcoming.append(pool.submit(_step, stream))
+                yield found[0]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _step(stream: Iterator[T]) -> tuple[T] | None:
+    """Take the next item, or None at the end."""
+    for item in stream:
+        return (item,)
+    return None
+
+
+class Waited(Generic[T]):
+    """Items, and the seconds that were spent waiting for them.
+
+    Attributes
+    ----------
+    seconds
+        So far.
+    """
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self.seconds = 0.0
+        self._items = items
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the items."""
+        stream = iter(self._items)
+        while True:
+            asked = time.monotonic()
+            found = _step(stream)
+            self.seconds += time.monotonic() - asked
+            if found is None:
+                return
+            yield found[0]

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lock of an output, and what is kept beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_archives as small
+
+from sstfill import errors
+from sstfill.archive import fill_archive, job, run
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    small.small_units(monkeypatch)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from sstfill.archive import job
+with job.held(Path(sys.argv[1])) as held:
+    (held.folder / "job.json").write_text("kept") if "keep" in sys.argv else None
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(out: Path, *words: str) -> subprocess.Popen:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(out), *words], stdin=-1, stdout=-1)
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def test_a_second_job_gets_one_line_and_the_first_is_unharmed(tmp_path):
+    archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    with holder(out) as first:
+        with pytest.raises(errors.WriteError, match=rf"being filled by process {first.pid} on .* wait for it"):
+            fill_archive(archive, out, small.METHOD)
+        assert (tmp_path / "out.zarr.job/lock").exists()
+        with pytest.raises(errors.WriteError, match="being filled"):
+            fill_archive(archive, out, small.METHOD)
+        first.communicate()
+    assert first.returncode == 0
+    assert not (tmp_path / "out.zarr.job").exists()
+    fill_archive(archive, out, small.METHOD)
+    small.sound(out, archive)
+
+
+def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
+    archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    with holder(out) as first:
+        first.kill()
+    assert (tmp_path / "out.zarr.job/lock").read_text().startswith(f"process {first.pid}")
+    fill_archive(archive, out, small.METHOD)
+    small.sound(out, archive)
+
+
+def test_two_jobs_that_start_at_once(tmp_path, monkeypatch):
+    archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    first_is_in, second_is_done, found = threading.Event(), threading.Event(), []
+    real = run._Run.go
+
+    def go(self, fill, started):
+        first_is_in.set()
+        assert second_is_done.wait(60)
+        return real(self, fill, started)
+
+    monkeypatch.setattr(run._Run, "go", go)
+    thread = threading.Thread(target=lambda: found.append(fill_archive(archive, out, small.METHOD)))
+    thread.start()
+    assert first_is_in.wait(60)
+    with pytest.raises(errors.WriteError, match="being filled"):
+        fill_archive(archive, out, small.METHOD)
+    second_is_done.set()
+    thread.join()
+    assert found[0].made == found[0].units
+    small.sound(out, archive)
+
+
+def test_a_lock_whose_file_was_removed_is_not_taken_for_the_lock(tmp_path, monkeypatch):
+    real, opened = job.os.open, []
+
+    def replaced(path, flags, mode=0o777, **where):
+        descriptor = real(path, flags, mode, **where)
+        if str(path).endswith("job/lock"):
+            opened.append(path)
+            if len(opened) == 1:  # its holder ends between the opening and the locking, and takes its folder away
+                job.shutil.rmtree(tmp_path / "out.zarr.job")
+        return descriptor
+
+    monkeypatch.setattr(job.os, "open", replaced)
+    with job.held(tmp_path / "out.zarr") as held:
+        assert (held.folder / "lock").exists()
+        assert len(opened) == 2
+
+
+def test_nothing_is_left_of_a_job_that_did_not_begin(tmp_path):
+    with job.held(tmp_path / "out.zarr"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(errors.WriteError, match="mkdir -p"):
+        fill_archive(tmp_path / "in.zarr", tmp_path / "no" / "out.zarr")
+    with pytest.raises(errors.ReadError, match="no such file"):
+        fill_archive(tmp_path / "in.zarr", tmp_path / "out.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_while_work_is_put_in_place_frees_the_lock(tmp_path, monkeypatch):
+    for part in ("model", "days"):
+        (tmp_path / "out.zarr.job" / part).mkdir(parents=True)
+    (tmp_path / "out.zarr.job/commit").write_text("")
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(job.Job, "_put_in_place", interrupted)
+        with job.held(tmp_path / "out.zarr"):
+            pass
+    with job.held(tmp_path / "out.zarr"):
+        pass
+
+
+def test_an_output_that_is_a_link_is_followed(tmp_path):
+    archive = small.put(small.ocean(4), tmp_path / "in.zarr")
+    (tmp_path / "disk").mkdir()
+    out = tmp_path / "out.zarr"
+    out.symlink_to(tmp_path / "disk/real.zarr")
+    fill_archive(archive, out, small.METHOD)
+    small.append(small.ocean(5).isel(time=[4]), archive)
+    fill_archive(archive, out, update=True)
+    assert out.is_symlink()
+    assert (tmp_path / "disk/real.zarr.job").is_dir()
+    small.sound(tmp_path / "disk/real.zarr", archive)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"PK\x03\x04half", None])
+def test_days_that_cannot_be_read_are_told(tmp_path, spoilt):
+    path = tmp_path / "out.zarr.job/days/sst.npz"
+    path.parent.mkdir(parents=True)
+    if spoilt is not None:
+        path.write_bytes(spoilt)
+    with pytest.raises(errors.ReadError, match="fill anew"):
+        job.Days.load(path)
+
+
+def test_days_are_kept(tmp_path):
+    days = job.Days(
+        np.arange(3), np.arange(3, dtype="u8"), np.arange(3), np.ones(3, "i4"), np.ones((3, 2), "f4"), {"a": [1]}
+    )
+    days.save(tmp_path / "days/sst.npz")
+    again = job.Days.load(tmp_path / "days/sst.npz")
+    assert all(np.array_equal(v, vars(again)[k]) for k, v in vars(days).items())
+
+
+def test_a_folder_that_is_damaged_is_told(tmp_path):
+    archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    fill_archive(archive, out, small.METHOD)
+    (tmp_path / "out.zarr.job/job.json").write_text("{")
+    with pytest.raises(errors.ReadError, match=r"job.json: .*fill anew"):
+        fill_archive(archive, out, update=True)

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Filling an archive unit by unit: what comes out, whatever goes in; and that a run which was cut short goes on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_archives as small
+import xarray as xr
+
+import sstfill
+from sstfill import errors
+from sstfill.archive import fill_archive, run, verify
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    small.small_units(monkeypatch)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return small.put(small.ocean(), tmp_path / "in.zarr")
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing catches it."""
+
+
+def stop_after(monkeypatch, units: int) -> None:
+    """Kill the run when it has filled so many units."""
+    real, count = run.take, [0]
+
+    def take(task, staged):
+        if count[0] == units:
+            raise Killed
+        count[0] += 1
+        real(task, staged)
+
+    monkeypatch.setattr(run, "take", take)
+
+
+def test_a_first_run_fills_all(archive, tmp_path):
+    done = fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
+    assert (done.units, done.made, done.new, done.revised, done.influenced) == (small.UNITS, small.UNITS, small.T, 0, 0)
+    small.sound(tmp_path / "out.zarr", archive)
+    out = small.loaded(tmp_path / "out.zarr")
+    given = small.ocean().sst
+    sea = given.notnull().any("time")
+    assert out.sst.notnull().where(sea, True).all()
+    assert not out.sst.notnull().where(~sea, False).any()
+    assert out.sst_source.values[0, 13, 5] == 4
+    assert (out.sstfill_revision == 1).all()
+    assert float(abs(out.sst - given).max()) == 0
+    assert out.attrs["history"].count("unit by unit") == 1
+
+
+def test_it_agrees_with_filling_in_one_piece_where_the_window_shows_all(archive, tmp_path, monkeypatch):
+    from sstfill.pinned import gathering
+
+    monkeypatch.setattr(gathering, "CORE", (64, 64, 64))
+    fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
+    whole = sstfill.fill(small.ocean(), small.METHOD, score=False)
+    np.testing.assert_allclose(small.loaded(tmp_path / "out.zarr").sst, whole.sst, atol=1e-4)
+
+
+@pytest.mark.parametrize("units", [0, 7])
+def test_a_run_that_was_cut_short_goes_on(archive, tmp_path, monkeypatch, units):
+    fill_archive(archive, tmp_path / "whole.zarr", small.METHOD)
+    out = tmp_path / "out.zarr"
+    with monkeypatch.context() as m, pytest.raises(Killed):
+        stop_after(m, units)
+        fill_archive(archive, out, small.METHOD)
+    assert not out.exists()
+    asked: list[int] = []
+    real = run.take
+    monkeypatch.setattr(run, "take", lambda task, staged: (asked.append(task.number), real(task, staged)))
+    done = fill_archive(archive, out, small.METHOD)
+    assert len(asked) == small.UNITS - units
+    assert done.made == small.UNITS
+    assert small.difference(out, tmp_path / "whole.zarr") == ""
+    small.sound(out, archive)
+
+
+def test_a_model_that_is_settled_is_not_settled_again(archive, tmp_path, monkeypatch):
+    with monkeypatch.context() as m, pytest.raises(Killed):
+        stop_after(m, 3)
+        fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
+    monkeypatch.setattr(run.Model, "make", lambda *_: pytest.fail("settled again"))
+    fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
+
+
+def test_a_line_of_the_ledger_that_was_cut_and_a_chunk_that_went_are_made_again(archive, tmp_path, monkeypatch):
+    fill_archive(archive, tmp_path / "whole.zarr", small.METHOD)
+    out = tmp_path / "out.zarr"
+    with monkeypatch.context() as m, pytest.raises(Killed):
+        stop_after(m, 6)
+        fill_archive(archive, out, small.METHOD)
+    ledger = tmp_path / "out.zarr.job" / "next" / "ledger"
+    ledger.write_bytes(ledger.read_bytes()[:-1])  # the line of unit 5
+    chunks = sorted((tmp_path / "out.zarr.job/next/staged.zarr/sst_error/c").rglob("*"))
+    next(c for c in chunks if c.is_file()).unlink()
+    asked: list[int] = []
+    real = run.take
+    monkeypatch.setattr(run, "take", lambda task, staged: (asked.append(task.number), real(task, staged)))
+    fill_archive(archive, out, small.METHOD)
+    assert asked == [0, *range(5, small.UNITS)]
+    assert small.difference(out, tmp_path / "whole.zarr") == ""
+
+
+def test_a_day_that_is_revised_between_the_kill_and_the_next_run_and_one_that_is_revised_back(tmp_path, monkeypatch):
+    ocean = small.ocean()
+    archive, out = small.put(ocean, tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    fill_archive(archive, out, small.METHOD)
+    small.write(small.revised(ocean, 9), archive, 9)
+    with monkeypatch.context() as m, pytest.raises(Killed):
+        stop_after(m, 2)
+        fill_archive(archive, out, update=True)
+    small.write(ocean, archive, 9)  # as it was
+    small.write(small.revised(ocean, 19), archive, 19)
+    done = fill_archive(archive, out, update=True)
+    assert (done.new, done.revised) == (0, 1)
+    small.sound(out, archive)
+    fill_archive(archive, tmp_path / "scratch.zarr", like=out)
+    assert small.difference(out, tmp_path / "scratch.zarr", revision=False) == ""
+
+
+def test_a_run_that_was_cut_short_is_not_mistaken_for_another(archive, tmp_path, monkeypatch):
+    with monkeypatch.context() as m, pytest.raises(Killed):
+        stop_after(m, 3)
+        fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
+    with pytest.raises(errors.OptionError, match=r"begun with interpolate .* remove .*next to give that up"):
+        fill_archive(archive, tmp_path / "out.zarr", "climatology")
+    shutil.rmtree(tmp_path / "out.zarr.job/next")
+    fill_archive(archive, tmp_path / "out.zarr", "climatology")
+    small.sound(tmp_path / "out.zarr", archive)
+
+
+def test_a_method_that_is_lent_is_there_from_the_first_moment(archive, tmp_path, monkeypatch):
+    fill_archive(archive, tmp_path / "a.zarr", small.METHOD)
+    with monkeypatch.context() as m, pytest.raises(Killed):
+        stop_after(m, 0)
+        fill_archive(archive, tmp_path / "b.zarr", like=tmp_path / "a.zarr")
+    fill_archive(archive, tmp_path / "b.zarr", like=tmp_path / "a.zarr")
+    assert small.difference(tmp_path / "a.zarr", tmp_path / "b.zarr") == ""
+
+
+CHUNKS = [(small.T, 7, 5), (3, 10, 9)]
+
+
+@pytest.mark.parametrize("form", [*CHUNKS, "v2", "sharded", "netcdf"], ids=str)
+def test_how_the_input_is_stored_does_not_matter(tmp_path, form):
+    ocean = small.ocean()
+    fill_archive(small.put(ocean, tmp_path / "plain.zarr"), tmp_path / "wanted.zarr", small.METHOD)
+    other = tmp_path / ("in.nc" if form == "netcdf" else "in.zarr")
+    if form == "v2":
+        small.put(ocean, other, (2, 12, 10), zarr_format=2)
+    elif form == "sharded":
+        small.put(ocean, other, (1, 10, 7), encoding={"sst": {"shards": (4, 20, 14)}})
+    elif form == "netcdf":
+        small.put(ocean, other)
+    else:
+        small.put(ocean, other, form)
+    fill_archive(other, tmp_path / "out.zarr", small.METHOD)
+    assert small.difference(tmp_path / "out.zarr", tmp_path / "wanted.zarr") == ""
+
+
+def _packed(tmp_path: Path) -> Path:
+    packed = {"sst": {"dtype": "i2", "scale_factor": 0.01, "add_offset": 20.0, "_FillValue": np.int16(-32768)}}
+    return small.put(small.ocean(), tmp_path / "in.zarr", encoding=packed)
+
+
+def _double(tmp_path: Path) -> Path:
+    ocean = small.ocean(dtype="f8")
+    return small.put(ocean + np.pi * 1e-9, tmp_path / "in.zarr")
+
+
+def _calendar(tmp_path: Path) -> Path:
+    ocean = small.ocean()
+    return small.put(ocean.assign_coords(time=xr.date_range("2021-02-20", periods=small.T, calendar="360_day",
+                                                            use_cftime=True)), tmp_path / "in.zarr")  # fmt: skip
+
+
+def _curvilinear(tmp_path: Path) -> Path:
+    ocean = small.ocean().rename(lat="y", lon="x")
+    lat, lon = xr.broadcast(ocean.y, ocean.x)
+    return small.put(ocean.drop_vars(["y", "x"]).assign_coords(lat=lat, lon=lon), tmp_path / "in.zarr")
+
+
+def _hourly(tmp_path: Path) -> Path:
+    ocean = small.ocean()
+    hours = np.datetime64("2021-03-01T00", "ns") + 3 * np.arange(small.T).astype("timedelta64[h]")
+    return small.put(ocean.assign_coords(time=hours), tmp_path / "in.zarr")
+
+
+def _ascending(tmp_path: Path) -> Path:
+    return small.put(small.ocean().isel(lat=slice(None, None, -1)), tmp_path / "in.zarr")
+
+
+def _numbered(tmp_path: Path) -> Path:
+    days = ("time", np.arange(small.T) * 1.5, {"long_name": "days of the run"})
+    return small.put(small.ocean().assign_coords(time=days), tmp_path / "in.zarr")
+
+
+def _untimed(tmp_path: Path) -> Path:
+    return small.put(small.ocean().drop_vars("time"), tmp_path / "in.zarr")
+
+
+def _deep(tmp_path: Path) -> Path:
+    ocean = small.ocean().expand_dims(depth=[0.5]).transpose("time", "depth", "lat", "lon")
+    return small.put(ocean, tmp_path / "in.zarr", (1, 1, small.Y, small.X))
+
+
+def _moved(tmp_path: Path) -> Path:
+    return small.put(small.ocean().transpose("lon", "lat", "time"), tmp_path / "in.zarr", (small.X, small.Y, 4))
+
+
+def _blind_day(tmp_path: Path) -> Path:
+    ocean = small.ocean()
+    ocean["sst"][7:9] = np.nan
+    return small.put(ocean, tmp_path / "in.zarr")
+
+
+def _land_tile(tmp_path: Path) -> Path:
+    ocean = small.ocean()
+    ocean["sst"][:, 16:] = np.nan
+    return small.put(ocean, tmp_path / "in.zarr")
+
+
+def _short(tmp_path: Path) -> Path:
+    return small.put(small.ocean(3), tmp_path / "in.zarr")
+
+
+def _described(tmp_path: Path) -> Path:
+    ocean = small.ocean()
+    ocean = ocean.assign_coords(month=("time", ocean.time.dt.month.data), run=7, reference=np.datetime64("2021-01-01"))
+    return small.put(ocean.assign_attrs(title="an ocean", history="made up"), tmp_path / "in.zarr")
+
+
+KINDS = [_packed, _double, _calendar, _curvilinear, _hourly, _ascending, _numbered, _untimed, _deep, _moved, _blind_day,
+         _land_tile, _short, _described]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda f: f.__name__)
+def test_observed_values_and_coordinates_are_kept_whatever_they_are(tmp_path, make):
+    archive, out = make(tmp_path), tmp_path / "out.zarr"
+    fill_archive(archive, out, small.METHOD)
+    small.sound(out, archive)
+    with sstfill.io.open(archive) as given, sstfill.io.open(out) as made:
+        obs = sstfill.grid.standardise(given.sst).load()
+        filled = sstfill.grid.standardise(made.sst).load()
+        assert filled.dtype == given.sst.dtype
+        there = obs.notnull().values
+        assert filled.values[there].tobytes() == obs.values[there].tobytes()
+        sea = there.any(0)
+        assert np.isfinite(filled.values[:, sea]).all()
+        assert not np.isfinite(filled.values[:, ~sea]).any()
+        for name, coord in given.sst.coords.items():
+            assert name in made.coords
+            kept = coord.isel(depth=0) if "depth" in coord.dims else coord
+            np.testing.assert_array_equal(made[name].values, kept.transpose(*made[name].dims).values)
+        assert {k: v for k, v in given.sst.attrs.items()}.items() <= made.sst.attrs.items()
+        assert made.attrs.get("title") == given.attrs.get("title")
+        assert str(given.attrs.get("history", "")) in made.attrs["history"]
+
+
+def test_two_variables_are_filled_each_by_itself(tmp_path):
+    ocean = small.ocean()
+    ocean["chl"] = (small.ocean(seed=2).sst / 10).astype("f8")
+    archive, out = small.put(ocean, tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    done = fill_archive(archive, out, small.METHOD)
+    assert (done.units, done.made) == (2 * small.UNITS, 2 * small.UNITS)
+    small.sound(out, archive)
+    fill_archive(archive, tmp_path / "one.zarr", small.METHOD, variables="chl")
+    both, one = small.loaded(out), small.loaded(tmp_path / "one.zarr")
+    assert both.chl.values.tobytes() == one.chl.values.tobytes()
+    with pytest.raises(errors.OptionError, match="variables"):
+        fill_archive(archive, out, update=True, variables="chl")
+    ocean["chl"][5] += 0.1
+    small.write(ocean, archive, 5)
+    done = fill_archive(archive, out, update=True)
+    assert 0 < done.made < small.UNITS
+    small.sound(out, archive)
+    fill_archive(archive, tmp_path / "scratch.zarr", like=out)
+    assert small.difference(out, tmp_path / "scratch.zarr", revision=False) == ""
+
+
+def test_quality_levels_are_heeded_and_remembered(tmp_path):
+    ocean = small.ocean()
+    level = xr.full_like(ocean.sst, 5, dtype="i1").assign_attrs(flag_values=[0, 1, 2, 3, 4, 5])
+    level[:, 3:9, 2:8] = 2
+    ocean["quality_level"] = level.drop_attrs()
+    archive, out = small.put(ocean, tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    fill_archive(archive, out, small.METHOD, quality_level=4)
+    small.sound(out, archive)
+    assert (small.loaded(out).sst_source[:, 3:9, 2:8] != 0).all()
+    with pytest.raises(errors.OptionError, match=r"quality_level 4, not None; --anew"):
+        fill_archive(archive, out, update=True)
+    ocean["quality_level"][11, 3:9, 2:8] = 5
+    small.write(ocean, archive, 11)  # the same values, better judged
+    done = fill_archive(archive, out, update=True, quality_level=4)
+    assert done.revised == 1
+    small.sound(out, archive)
+
+
+def test_a_sea_mask_is_kept(archive, tmp_path):
+    sea = small.ocean().sst.notnull().any("time")
+    sea[:4] = False
+    out = tmp_path / "out.zarr"
+    fill_archive(archive, out, small.METHOD, sea=sea)
+    small.sound(out, archive)
+    held = small.loaded(out)
+    assert not (held.sst_source[:, :4] == 1).any()
+    assert (held.sst_source[:, :4] == 0).any()
+    fill_archive(archive, out, update=True, sea=sea)
+    with pytest.raises(errors.OptionError, match="another sea mask"):
+        fill_archive(archive, out, update=True, sea=~sea)
+
+
+@pytest.mark.parametrize("trouble", ["infinite", "blind", "twice"])
+def test_archives_that_cannot_be_filled_are_refused_and_nothing_is_left(tmp_path, trouble):
+    ocean = small.ocean()
+    if trouble == "infinite":
+        ocean["sst"][3, 2, 2] = np.inf
+    elif trouble == "blind":
+        ocean["sst"][:] = np.nan
+    else:
+        ocean = ocean.isel(time=[0, 1, 1, 2])
+    archive = small.put(ocean, tmp_path / "in.zarr")
+    with pytest.raises(errors.InputError):
+        fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
+    assert not (tmp_path / "out.zarr").exists()
+    fill_archive(small.put(small.ocean(), archive), tmp_path / "out.zarr", small.METHOD)
+    small.sound(tmp_path / "out.zarr", archive)
+
+
+def test_a_methods_own_refusal_of_a_window_leaves_it_unfilled(archive, tmp_path):
+    fill_archive(archive, tmp_path / "out.zarr", "climatology")
+    assert verify(tmp_path / "out.zarr", archive).wrong == ()

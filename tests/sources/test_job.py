@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a download killed while it laid its store out left beside it is removed by the next, and nothing else is."""
+
+from __future__ import annotations
+
+from fake_service import FakeService, a_model
+
+from sstfill.sources.copernicus import CopernicusRequest, download
+from sstfill.sources.ledger import Ledger, ledger_path
+
+
+def test_the_half_of_a_store_is_removed_and_what_is_anothers_is_left(tmp_path):
+    others = {".b.0123456789ab.tmp.zarr", ".a.0123456789ab.tmp.nc", ".a.mine.tmp.zarr"}
+    for name in {".a.0123456789ab.tmp.zarr", ".a.0123456789ab.tmp.zarr.old", *others}:
+        (tmp_path / name / "thetao").mkdir(parents=True)
+    out = tmp_path / "a.zarr"
+    with Ledger(ledger_path(out)) as ledger:
+        ledger.begin({"windows": 3})
+    download(CopernicusRequest(dataset_id="x", patience=0.8), out, opener=FakeService(a_model())).close()
+    assert {p.name for p in tmp_path.iterdir()} == {"a.zarr", *others}
