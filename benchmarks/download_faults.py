@@ -148,7 +148,8 @@ def faults(quick: bool) -> None:
         f"`sstfill download` in a process of its own; faults of chunks begin after {AFTER} chunks. Met: how many "
         "requests were answered with the fault. Identical: as in [download_kills](download_kills.md). Refused: the "
         "line that is shown; the exit status is 2. Afterwards: the same command without the fault, and how many of the "
-        "windows it asked for.\n\n"
+        "windows it asked for. One row is no success: a version that is rewritten in place, on the same grid, is not "
+        "noticed, and the store holds both.\n\n"
     )
     publish(
         "download_faults", text + table(["fault", "lasts", "met", "what was done", "s", "result", "afterwards"], rows)

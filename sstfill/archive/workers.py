@@ -24,7 +24,7 @@ RETRIES = 2
 LEAST = {"climatology": 600_000_000, "interpolate": 600_000_000, "dineof": 1_200_000_000, "bayes_eof": 1_200_000_000,
          "oi": 1_200_000_000}  # fmt: skip
 MOST = 2_000_000_000
-"""Bytes that a process needs to settle a method and fill units by it, by what was measured and a third more; others `MOST`.
+"""Bytes that a process needs to settle a method and fill units by it: what was measured, and a third more; else `MOST`.
 
 Units are of one size, so that this hardly grows with the archive.
 """
@@ -113,8 +113,9 @@ def check_memory(memory: int | None, count: int, method: str) -> None:
     each = memory // max(1, count) if memory else least
     if each < least:
         of = f"each of {count} workers" if count else "it"
-        raise OptionError(f"{method} needs about {least / 1e9:.1f} GB in {of}, --memory leaves {each / 1e9:.2g} GB; give "
-                          f"{least * max(1, count) / 1e9:.1f}GB or more, or fewer workers")  # fmt: skip
+        enough = f"{least * max(1, count) / 1e9:.1f}GB"
+        raise OptionError(f"{method} needs about {least / 1e9:.1f} GB in {of}, --memory leaves {each / 1e9:.2g} GB; "
+                          f"give {enough} or more, or fewer workers")  # fmt: skip
 
 
 @contextlib.contextmanager

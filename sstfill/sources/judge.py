@@ -14,6 +14,7 @@ from sstfill.errors import ReadError
 from sstfill.progress import track
 from sstfill.sources.land import Land
 from sstfill.sources.layout import Layout, cut, variable
+from sstfill.sources.patience import Patience
 from sstfill.sources.reads import wait_a_moment
 from sstfill.sources.tiling import overlap
 from sstfill.sources.verify import Box, Seen
@@ -183,11 +184,14 @@ class Judge:
 
     def _ask_again(self, box: Box, filled: xr.Dataset, witness: str, refused: list[str], others: list[Layout]) -> None:
         """Ask for what there was before, then for what was refused; `_Back` if that is there, `ReadError` else."""
-        assert self._layout.reads is not None
+        reads = self._layout.reads
+        assert reads is not None
+        patience = Patience(reads.seconds)
         for attempt in range(ATTEMPTS):
-            if self._layout.reads.ask is not None and self._layout.reads.ask(witness):
+            if reads.ask is not None and reads.ask(witness):
                 break
-            wait_a_moment(attempt)
+            if patience.left:
+                wait_a_moment(attempt)
         else:
             raise _withdrawn(box, f"the service has lost {witness}, which it had before")
         if attempt:
