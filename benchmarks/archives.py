@@ -26,7 +26,7 @@ from sstfill import synthetic
 SEED = 0
 TILE = (64, 128, 128)
 STEP = np.timedelta64(1, "D")
-SIZES = {"interpolate": (1, 4, 16, 64), "dineof": (1, 4, 16, 64), "gan": (1, 4, 16)}
+SIZES = {"interpolate": (1, 4, 16, 64), "dineof": (1, 4, 16, 64), "gan": (1, 4)}
 BASE = (48, 128, 128)
 """Shape of the archive of size 1; 4 is twice as long along y and x each, 16 four times as long in time besides."""
 GROWTH = {1: (1, 1, 1), 4: (1, 2, 2), 16: (4, 2, 2), 64: (4, 4, 4)}
