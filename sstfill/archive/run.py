@@ -139,6 +139,8 @@ def fill_archive(
     with held(target) as job:
         with read.open() as ds:
             names = tuple(sorted(grid.pick(ds, variables)))  # a store lists them in any order
+            if filled := [name for name in names if "sstfill_method" in ds[name].attrs]:
+                raise InputError(f"{filled[0]!r} of {read.path} was filled by sstfill; give the archive that was filled")
             lender = None if like is None else Job(Path(like))
             ask = Ask(job, read, names, sea, seed, lender, tell_grid(ds, names))
         request, chosen = ask.request(method, update=update, anew=anew)

@@ -112,9 +112,9 @@ def check_memory(memory: int | None, count: int, method: str) -> None:
     least = LEAST.get(method, MOST)
     each = memory // max(1, count) if memory else least
     if each < least:
-        of = f"each of {count} workers" if count else "it"
+        of = f" in each of {count} workers" if count else ""
         enough = f"{least * max(1, count) / 1e9:.1f}GB"
-        raise OptionError(f"{method} needs about {least / 1e9:.1f} GB in {of}, --memory leaves {each / 1e9:.2g} GB; "
+        raise OptionError(f"{method} needs about {least / 1e9:.1f} GB{of}, --memory leaves {each / 1e9:.2g} GB; "
                           f"give {enough} or more, or fewer workers")  # fmt: skip
 
 

@@ -337,6 +337,8 @@ def test_archives_that_cannot_be_filled_are_refused_and_nothing_is_left(tmp_path
     small.sound(tmp_path / "out.zarr", archive)
 
 
-def test_a_methods_own_refusal_of_a_window_leaves_it_unfilled(archive, tmp_path):
+def test_what_was_filled_is_not_filled_again(archive, tmp_path):
     fill_archive(archive, tmp_path / "out.zarr", "climatology")
-    assert verify(tmp_path / "out.zarr", archive).wrong == ()
+    with pytest.raises(errors.InputError, match="was filled by sstfill; give the archive"):
+        fill_archive(tmp_path / "out.zarr", tmp_path / "twice.zarr", "climatology")
+    assert not (tmp_path / "twice.zarr").exists() and not (tmp_path / "twice.zarr.job").exists()
