@@ -140,7 +140,7 @@ def fill_archive(
         with read.open() as ds:
             names = tuple(sorted(grid.pick(ds, variables)))  # a store lists them in any order
             if filled := [name for name in names if "sstfill_method" in ds[name].attrs]:
-                raise InputError(f"{filled[0]!r} of {read.path} was filled by sstfill; give the archive that was filled")
+                raise InputError(f"{filled[0]!r} in {read.path} was filled by sstfill; give it as it was before")
             lender = None if like is None else Job(Path(like))
             ask = Ask(job, read, names, sea, seed, lender, tell_grid(ds, names))
         request, chosen = ask.request(method, update=update, anew=anew)

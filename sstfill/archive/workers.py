@@ -21,7 +21,7 @@ PATIENCE = "20s"
 RETRIES = 2
 """How often a unit is tried again whose worker was lost while it sent its answer."""
 
-LEAST = {"climatology": 600_000_000, "interpolate": 600_000_000, "dineof": 1_200_000_000, "bayes_eof": 1_200_000_000,
+LEAST = {"climatology": 600_000_000, "interpolate": 600_000_000, "dineof": 1_600_000_000, "bayes_eof": 1_600_000_000,
          "oi": 1_200_000_000}  # fmt: skip
 MOST = 2_000_000_000
 """Bytes that a process needs to settle a method and fill units by it: what was measured, and a third more; else `MOST`.

@@ -13,7 +13,7 @@ import xarray as xr
 
 import sstfill
 from sstfill import errors
-from sstfill.archive import fill_archive, run, verify
+from sstfill.archive import fill_archive, run
 
 
 @pytest.fixture(autouse=True)
@@ -339,6 +339,6 @@ def test_archives_that_cannot_be_filled_are_refused_and_nothing_is_left(tmp_path
 
 def test_what_was_filled_is_not_filled_again(archive, tmp_path):
     fill_archive(archive, tmp_path / "out.zarr", "climatology")
-    with pytest.raises(errors.InputError, match="was filled by sstfill; give the archive"):
+    with pytest.raises(errors.InputError, match="was filled by sstfill; give it as it was"):
         fill_archive(tmp_path / "out.zarr", tmp_path / "twice.zarr", "climatology")
     assert not (tmp_path / "twice.zarr").exists() and not (tmp_path / "twice.zarr.job").exists()

@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 
-from sstfill import gaps
 from sstfill.checkpoint import Checkpoint
 from sstfill.errors import ReadError
 from sstfill.methods import Gan
-from sstfill.methods import oi as in_memory
 from sstfill.methods.guesses import CHANNELS
 from sstfill.nn import registry
 from sstfill.patches import PatchGrid, Shape
@@ -31,34 +27,12 @@ SHAPE = (24, 40, 48)
 CORE = (12, 20, 24)
 
 
+pytestmark = pytest.mark.usefixtures("settled")
+
+
 @pytest.fixture(scope="module")
 def surface() -> xr.Dataset:
     return ocean(shape=SHAPE, step="1D", seed=3, land=0.1)
-
-
-@pytest.fixture(scope="module")
-def sea(surface) -> xr.DataArray:
-    return surface.sea.astype(bool)
-
-
-@pytest.fixture(scope="module")
-def hidden(surface, sea) -> NDArray[np.bool_]:
-    return gaps.transplant_clouds(surface.sst, sea, share=0.1, seed=5).values
-
-
-@pytest.fixture(scope="module")
-def seen(surface, hidden) -> xr.DataArray:
-    return surface.sst.where(~hidden)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def settled(seen, sea) -> Iterator[None]:
-    """One fit of the covariance serves all."""
-    fitted = in_memory.fit(seen, sea, "auto", ["additive"], in_memory.Oi()._fixed(), 0)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(in_memory, "fit", lambda *_: fitted)
-        patched.setattr(oi, "fit", lambda *_: fitted)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import gaps
 from sstfill.errors import ReadError
 from sstfill.methods import Oi
 from sstfill.methods import oi as in_memory
@@ -26,34 +24,12 @@ SHAPE = (40, 48, 56)
 CORE = (16, 24, 24)
 
 
+pytestmark = pytest.mark.usefixtures("settled")
+
+
 @pytest.fixture(scope="module")
 def surface() -> xr.Dataset:
     return ocean(shape=SHAPE, seed=3, land=0.1)
-
-
-@pytest.fixture(scope="module")
-def sea(surface) -> xr.DataArray:
-    return surface.sea.astype(bool)
-
-
-@pytest.fixture(scope="module")
-def hidden(surface, sea) -> NDArray[np.bool_]:
-    return gaps.transplant_clouds(surface.sst, sea, share=0.1, seed=5).values
-
-
-@pytest.fixture(scope="module")
-def seen(surface, hidden) -> xr.DataArray:
-    return surface.sst.where(~hidden)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def settled(seen, sea) -> Iterator[None]:
-    """One fit of the covariance serves all."""
-    fitted = in_memory.fit(seen, sea, "auto", ["additive"], in_memory.Oi()._fixed(), 0)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(in_memory, "fit", lambda *_: fitted)
-        patched.setattr(oi, "fit", lambda *_: fitted)
-        yield
 
 
 @pytest.fixture(scope="module")
