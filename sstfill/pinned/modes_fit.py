@@ -107,12 +107,14 @@ def fit_dineof(method: Dineof, archive: Archive) -> Fit:
 
 
 def _freedom(matrix: ObservationMatrix, modes: int) -> float:
-    """Factor from the residual variance of a decomposition to that of the noise: observations over those left over.
+    """Factor from the residual variance of a decomposition towards that of the noise.
 
-    (A decomposition has as many parameters as patterns and amplitudes have values, less a rotation.)
+    The noise would be as many times larger as there are observations for each one left over. (A decomposition has as
+    many parameters as patterns and amplitudes have values, less a rotation.) The root of that fills best: where there
+    are many modes, patterns would be drawn to zero too much by the whole of it.
     """
     count = int(matrix.observed.sum())
-    return count / max(count - modes * (sum(matrix.values.shape) - modes), 1)
+    return float(np.sqrt(count / max(count - modes * (sum(matrix.values.shape) - modes), 1)))
 
 
 def _field(archive: Archive) -> tuple[xr.DataArray, xr.DataArray]:
