@@ -146,7 +146,7 @@ def fill_archive(
         request, chosen = ask.request(method, update=update, anew=anew)
         request["input"] = read.path
         run = _Run(ask, request, chosen, uuid.uuid4().hex[:8])
-        check_memory(memory, workers, request["method"])
+        check_memory(memory, workers, request["method"], ask.grid[0] * ask.grid[1])
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
             return run.go(fill, started)
 

@@ -26,8 +26,10 @@ LEAST = {"climatology": 600_000_000, "interpolate": 600_000_000, "dineof": 1_600
 MOST = 2_000_000_000
 """Bytes that a process needs to settle a method and fill units by it: what was measured, and a third more; else `MOST`.
 
-Units are of one size, so that this hardly grows with the archive.
+Units are of one size, so that this grows with the maps of what was looked at only.
 """
+A_PIXEL = 50
+"""Bytes for each pixel of an image: counts, the sea, what knows where the chunks are."""
 
 Fill = Callable[[Task], Done]
 
@@ -107,9 +109,15 @@ def _answer(future: Any, task: Task) -> Done:
         raise WriteError("the cluster went away; run the same command again, it goes on where it was") from error
 
 
-def check_memory(memory: int | None, count: int, method: str) -> None:
-    """Refuse less memory than a process needs to fill units by a method."""
-    least = LEAST.get(method, MOST)
+def check_memory(memory: int | None, count: int, method: str, pixels: int) -> None:
+    """Refuse less memory than a process needs to fill units by a method, of images of so many pixels.
+
+    >>> check_memory(10**9, 2, "interpolate", 10**6)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.OptionError: interpolate needs about 0.7 GB in each of 2 workers, ...
+    """
+    least = LEAST.get(method, MOST) + A_PIXEL * pixels
     each = memory // max(1, count) if memory else least
     if each < least:
         of = f" in each of {count} workers" if count else ""
