@@ -16,10 +16,8 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -31,6 +29,7 @@ from sstfill.archive.source import Stats
 from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
 from sstfill.io.atomic import atomic_path, fail, flush
+from sstfill.io.lock import holder, lock, sign
 from sstfill.version import __version__
 
 FORMAT = 1
@@ -142,17 +141,11 @@ class Job:
             os.close(descriptor)  # its holder has just removed it
 
     def _take(self, descriptor: int) -> None:
-        with contextlib.suppress(ImportError):  # Windows has no fcntl: there nothing keeps two jobs apart
-            import fcntl
-
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(descriptor, 200).decode(errors="replace") or "another process"
-                raise WriteError(f"{self.out} is being filled by {holder}; wait for it, or end it") from None
-        os.ftruncate(descriptor, 0)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode())
+        try:
+            lock(descriptor)
+        except BlockingIOError:
+            raise WriteError(f"{self.out} is being filled by {holder(descriptor)}; wait for it, or end it") from None
+        sign(descriptor)
 
     @property
     def settled(self) -> dict[str, Any] | None:

@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from sstfill import config, grid
 from sstfill.archive import store
@@ -58,11 +56,6 @@ class Layout:
         store.lay_out(draft, self.fields, gathering.CORE, self.attrs)
         arrays = [f"{name}{part}" for name in self.fields for part in store.PARTS]
         store.adopt(draft, self.staged, {chunk for task in kept for chunk in chunks(self.staged, task)}, arrays)
-
-    @staticmethod
-    def finish(staged: Path, revision: NDArray[np.int32]) -> None:
-        """Write how often each day was made, and make the store ready to be put in place."""
-        store.finish(staged, {}, revision)
 
 
 def chunks(at: Path, task: Task) -> list[Path]:

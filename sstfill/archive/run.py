@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import grid, io
+from sstfill.archive import store
 from sstfill.archive.ask import Ask, short, tell_grid
 from sstfill.archive.job import Days, Job, held
 from sstfill.archive.layout import DRAFT, Layout, take
@@ -292,15 +293,9 @@ class _Run:
         base, now = self.bases[name], self.days[name]
         known, same = _met(base, now)
         models = {n: Model.load(self.ask.job.model(n)) for n in self.ask.names}
-        first = models[name]
-        grid_units = list(
-            units(first.shape(len(now.time)), gathering.CORE, first.pinned.reach, np.ones(len(now.time), bool))
-        )
-        again, numbers = np.zeros(len(now.time), bool), set(made)
-        for number, patch in grid_units:
-            again[patch.inside[0]] |= number in numbers
+        count, again = _remade(models[name], len(now.time), {number for number in made if number < VARIABLE})
         return Outcome(
-            out=str(self.ask.job.out), units=len(grid_units) * len(models), made=len(made),
+            out=str(self.ask.job.out), units=count * len(models), made=len(made),
             new=int((~known).sum()), revised=int((known & ~same).sum()),
             influenced=int((again & same).sum()), observed=sum(d.observed for d in self.done),
             filled=sum(d.filled for d in self.done), not_filled=sum(d.not_filled for d in self.done),
@@ -313,24 +308,31 @@ class _Run:
         if not made:
             return
         for i, name in enumerate(self.ask.names):
-            now, model = self.days[name], Model.load(job.model(name))
-            shape = model.shape(len(now.time))
-            again = np.zeros(len(now.time), bool)
-            for number, patch in units(shape, gathering.CORE, model.pinned.reach, np.ones(len(now.time), bool)):
-                again[patch.inside[0]] |= i * VARIABLE + number in made
+            now, own = self.days[name], {n % VARIABLE for n in made if n // VARIABLE == i}
+            _, again = _remade(Model.load(job.model(name)), len(now.time), own)
             base = self.bases[name]
             revision = np.zeros(len(now.time), np.int32)
             if base is not None:
                 revision[np.isin(now.time, base.time)] = base.revision
             self.days[name] = replace(now, revision=revision + again)
             self.days[name].save(job.next / "days" / f"{name}.npz")
-        Layout.finish(job.staged, self.days[self.ask.names[0]].revision)
+        store.finish(job.staged, self.days[self.ask.names[0]].revision)
 
     def _unchanged(self) -> None:
         """Keep what was seen of the archive's files, so that they need not be read again."""
         for name, now in self.days.items():
             now.save(self.ask.job.folder / "days" / f"{name}.npz")
         shutil.rmtree(self.ask.job.next)
+
+
+def _remade(model: Model, times: int, made: set[int]) -> tuple[int, NDArray[np.bool_]]:
+    """How many units an archive has, and the days of those that were made; bool ``(time,)``."""
+    every, again = np.ones(times, bool), np.zeros(times, bool)
+    count = 0
+    for number, patch in units(model.shape(times), gathering.CORE, model.pinned.reach, every):
+        again[patch.inside[0]] |= number in made
+        count += 1
+    return count, again
 
 
 def _met(base: Days | None, now: Days) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -113,12 +113,11 @@ def write_unit(store: Path, name: str, patch: Patch, values: Mapping[str, NDArra
         flush(chunk_file(store, f"{name}{part}", patch, array.chunks))
 
 
-def finish(store: Path, attrs: Mapping[str, Any], revision: NDArray[np.int32]) -> None:
-    """Write what is known at the end of a run, gather all metadata in the root, and flush everything to the disk."""
+def finish(store: Path, revision: NDArray[np.int32]) -> None:
+    """Write how often each day was made, gather all metadata in the root, and flush everything to the disk."""
     import zarr
 
     root = zarr.open_group(store, mode="r+", use_consolidated=False)
-    root.attrs.update(attrs)
     made: Any = root[REVISION]
     made[:] = revision
     with warnings.catch_warnings():

@@ -6,13 +6,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from sstfill.errors import WriteError
+from sstfill.io.lock import holder, lock, sign
 
 LOGGER = logging.getLogger("sstfill")
 SIZE, KEPT = 1_000_000, 5
@@ -34,25 +34,20 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise WriteError(f"cannot write {folder}: {error.strerror}; choose another folder for the report") from error
     try:
-        _lock(descriptor, folder)
-        os.ftruncate(descriptor, 0)
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
+        _take(descriptor, folder)
         yield
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    with contextlib.suppress(ImportError):  # Windows has no fcntl: there nothing keeps two nights apart
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace") or "another process"
-            raise WriteError(f"another night is under way in {folder}: {holder}; wait for it, or end it") from None
+def _take(descriptor: int, folder: Path) -> None:
+    try:
+        lock(descriptor)
+    except BlockingIOError:
+        who = holder(descriptor)
+        raise WriteError(f"another night is under way in {folder}: {who}; wait for it, or end it") from None
+    sign(descriptor)
 
 
 def held_by_another(error: BaseException | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sstfill.errors import WriteError
 from sstfill.io.atomic import flush
+from sstfill.io.lock import lock
 
 GONE = -1  # in place of a number of chunks: the window is not done after all
 
@@ -136,7 +137,7 @@ class Ledger:
         while True:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                _lock(descriptor)
+                lock(descriptor)
                 if self.path.exists() and os.path.samestat(os.fstat(descriptor), self.path.stat()):
                     return descriptor
             except BlockingIOError:
@@ -150,10 +151,3 @@ class Ledger:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _lock(descriptor: int) -> None:
-    with contextlib.suppress(ImportError):  # Windows has no fcntl: there nothing keeps two downloads apart
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
