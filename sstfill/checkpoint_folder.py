@@ -73,7 +73,7 @@ def _create(folder: Path, weights: bytes, config: bytes) -> None:
 
 def _replace(folder: Path, weights: bytes, config: bytes) -> None:
     """Replace the two files of a folder in the steps told above."""
-    _check_target(folder)
+    check_target(folder)
     _settle(folder)
     pending = _pending(folder, digest(weights))
     try:
@@ -101,7 +101,7 @@ def _pending(folder: Path, of: str) -> Path:
     return folder / f".weights.{of[:12]}.safetensors"
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
     """Refuse what is no folder, and a folder with files of these names that are not ours."""
     if not folder.is_dir():
         raise WriteError(f"cannot write {folder}: it is a file; a checkpoint is a folder, choose another name")

@@ -28,12 +28,15 @@ from numpy.typing import NDArray
 from sstfill.archive.source import Stats
 from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
-from sstfill.io.atomic import atomic_path, fail, flush
-from sstfill.io.lock import holder, lock, sign
+from sstfill.io import place
+from sstfill.io.atomic import atomic_path, fail, flush, noted
+from sstfill.io.lock import OutputLock
 from sstfill.version import __version__
 
 FORMAT = 1
 """Of the folder; a later one may not understand it."""
+PARTS = ("lock", "job.json", "model", "days", "next", "commit")
+"""What lies in the folder."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,12 @@ class Job:
         self.next = self.folder / "next"
         self.staged = self.next / "staged.zarr"
         self.ended = False  # whether opening the job has ended a run that was cut short at the very last
-        self._lock = -1
+        self._lock = OutputLock(self.out)
 
     def __enter__(self) -> Job:
         try:
-            self._lock = self._held()
+            self._check_folder()
+            self._lock.__enter__()
             if (self.folder / "commit").exists():
                 self._put_in_place()
                 self.ended = True
@@ -115,37 +119,19 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock < 0:
-            return
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._lock, 0)
-            if not any(p.name != "lock" for p in self.folder.iterdir()):  # nothing was begun
-                shutil.rmtree(self.folder)  # while it is locked: who waits for the lock sees that it went
-        os.close(self._lock)
-        self._lock = -1
+        self._lock.__exit__()
 
-    def _held(self) -> int:
-        while True:
-            self.folder.mkdir(exist_ok=True)
-            try:
-                descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-            except FileNotFoundError:
-                continue  # the folder has just been removed by who held it
-            try:
-                self._take(descriptor)
-                if _is_file(descriptor, self.folder / "lock"):
-                    return descriptor
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)  # its holder has just removed it
-
-    def _take(self, descriptor: int) -> None:
-        try:
-            lock(descriptor)
-        except BlockingIOError:
-            raise WriteError(f"{self.out} is being filled by {holder(descriptor)}; wait for it, or end it") from None
-        sign(descriptor)
+    def _check_folder(self) -> None:
+        """Refuse a folder that no job made, and whatever else lies in one."""
+        held: set[str] = set()
+        with contextlib.suppress(FileNotFoundError):  # another job may be removing it
+            held = {member.name for member in self.folder.iterdir()}
+        begun = (self.next / "job.json").is_file() or held & {"lock", "job.json", "commit"}
+        strange = sorted(n for n in held if n not in PARTS and not (n.startswith(".") and ".tmp" in n))
+        if strange or (held and not begun):
+            named = ", ".join((strange or sorted(held))[: place.NAMED])
+            raise WriteError(f"cannot write {self.out}: {self.folder} would keep what the job must not forget, and it "
+                             f"holds {named}; move that elsewhere, or choose another output")  # fmt: skip
 
     @property
     def settled(self) -> dict[str, Any] | None:
@@ -183,11 +169,16 @@ class Job:
             flush(member)
         with atomic_path(self.folder / "commit") as mark:
             mark.write_text("what is in next/ is being put in place\n", encoding="utf-8")
-        self._put_in_place()
+        try:
+            self._put_in_place()
+        except KeyboardInterrupt as stop:
+            stop.args = (f"{self.out} is being put in place; run the same command again, it ends that",)
+            raise
 
     def _put_in_place(self) -> None:
         begun = self.begun
-        publish(self.staged, self.out, anew=begun is not None and begun["mode"] == "anew")
+        with noted(self.out, self.staged):
+            publish(self.staged, self.out, anew=begun is not None and begun["mode"] == "anew")
         for part in ("model", "days"):
             for made in sorted((self.next / part).glob("*")):
                 kept = self.folder / part / made.name
@@ -203,10 +194,10 @@ class Job:
         shutil.rmtree(self.next, ignore_errors=True)
 
 
-def _is_file(descriptor: int, path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    return False
+def is_archive_output(out: str | Path) -> bool:
+    """Whether a job of an archive works, or has worked, on an output; a lock alone is not one."""
+    folder = Path(f"{out}.job")
+    return any((folder / name).is_file() for name in ("job.json", "next/job.json", "commit"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -27,8 +27,9 @@ from sstfill.archive.plan import differing, first_look, next_look, units
 from sstfill.archive.source import Source, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
-from sstfill.errors import InputError, OptionError, SstfillError, WriteError
-from sstfill.io.atomic import fail
+from sstfill.errors import InputError, OptionError, SstfillError
+from sstfill.io import place
+from sstfill.io.atomic import begin_work, fail
 from sstfill.io.seam import while_reading
 from sstfill.methods import Method
 from sstfill.pinned import gathering
@@ -135,8 +136,11 @@ def fill_archive(
     if target.suffix != ".zarr":
         raise OptionError(f"an archive is filled into a Zarr store; {target.name!r} does not end with .zarr")
     read = Source(path=str(Path(source).resolve()), quality_level=quality_level, l2p_flags=tuple(l2p_flags or ()))
-    if target.exists() and Path(read.path).exists() and target.samefile(read.path):
-        raise WriteError(f"cannot write {target}: it is the input itself; choose another output name")
+    begin_work()
+    place.check_apart(target, read.path)
+    place.check_regular(target)
+    if target.is_dir():
+        store.check_in_place(target, anew=anew)
     with held(target) as job:
         with read.open() as ds:
             names = tuple(sorted(grid.pick(ds, variables)))  # a store lists them in any order

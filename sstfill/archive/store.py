@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 from sstfill import gaps
 from sstfill.archive import swap
 from sstfill.companions import error_attrs
+from sstfill.errors import WriteError
+from sstfill.io import place
 from sstfill.io.atomic import flush
 from sstfill.patches import Patch, Shape
 
@@ -123,6 +126,7 @@ def finish(store: Path, revision: NDArray[np.int32]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(store)
+    place.mark_store(store, grows=True)
     for member in [*store.rglob("*"), store]:
         flush(member)
 
@@ -149,6 +153,7 @@ def publish(staged: Path, out: Path, *, anew: bool = False) -> None:
         flush(out.parent)
         return
     if not _same(staged / ROOT, out / ROOT):
+        check_in_place(out, anew=anew)
         try:
             whole = staged.with_name("whole.zarr")
             swap.linked(whole, *([] if anew else [out]), staged)
@@ -158,6 +163,26 @@ def publish(staged: Path, out: Path, *, anew: bool = False) -> None:
             _replaced(staged, out) if anew else _moved(staged, out)
             return
     os.replace(staged, staged.with_name("published.zarr"))  # noqa: PTH105
+
+
+def check_in_place(out: Path, *, anew: bool) -> None:
+    """Refuse to put a store in the place of one with which something would go that no job made.
+
+    With `anew` the old store goes as a whole. Else all files in it are kept, which links, pipes and the like are not.
+
+    Raises
+    ------
+    WriteError
+        With what is in the way.
+    """
+    if anew and out.exists():
+        place.check_replaceable(out)
+    for at, folders, files in os.walk(out):
+        for name in (*folders, *files):
+            mode = (Path(at) / name).lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise WriteError(f"cannot write {out}: {Path(at) / name} in it is neither a file nor a folder; remove "
+                                 "it, and run the same command again")  # fmt: skip
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,9 +18,16 @@ from sstfill.archive.model import Model
 from sstfill.archive.plan import microseconds
 from sstfill.archive.source import Source
 from sstfill.errors import ReadError
+from sstfill.io import place
+from sstfill.io.lock import OutputLock, held_by
 from sstfill.patches import Patch, PatchGrid
 from sstfill.pinned import gathering
 from sstfill.progress import track
+
+LOOKS = 5
+"""How often a store may be written while it is verified."""
+LONGEST = 600.0
+"""Seconds that a store may take to be put in place; then it is looked at all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +65,40 @@ def verify(out: str | Path, source: str | Path | None = None) -> Verified:
     ReadError
         If `out` is no such store, or its job is not beside it.
     """
-    target = Path(out)
-    job = Job(target)
+    job = Job(Path(out))
+    if job.settled is None:
+        raise ReadError(f"cannot verify {out}: {job.folder} is not beside it, which tells how it was made")
+    for _ in range(LOOKS):
+        _wait(job)
+        before = _state(job)
+        found = _verified(Path(out), job, source)
+        if _state(job) == before and not _is_put_in_place(job):
+            return found
+    raise ReadError(f"cannot verify {out}: {held_by(OutputLock(job.out).path) or 'another process'} is writing it; "
+                    "verify it when that is done")  # fmt: skip
+
+
+def _state(job: Job) -> list[Any]:
+    """What tells a store and its job from those that another run put in their place."""
+    told = job.folder / "job.json"
+    return [place.identity(job.out), place.identity(told), *sorted(map(place.identity, job.folder.glob("days/*")))]
+
+
+def _is_put_in_place(job: Job) -> bool:
+    """Whether another process is at the very last step of a run."""
+    return (job.folder / "commit").exists() and bool(held_by(OutputLock(job.out).path))
+
+
+def _wait(job: Job) -> None:
+    """Wait until no process is putting the output in place."""
+    end = time.monotonic() + LONGEST
+    while _is_put_in_place(job) and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def _verified(target: Path, job: Job, source: str | Path | None) -> Verified:
     settled = job.settled
-    if settled is None:
-        raise ReadError(f"cannot verify {target}: {job.folder} is not beside it, which tells how it was made")
+    assert settled is not None
     kept = settled.get("input", "")
     given = source if source is not None else kept if kept and Path(kept).exists() else None
     read = None if given is None else Source(

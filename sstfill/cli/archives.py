@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sstfill import archive, io, plot
 from sstfill.archive import Outcome
+from sstfill.archive.job import is_archive_output
 from sstfill.cli.source import names, sea
 from sstfill.cli.summary import filled_variables
 from sstfill.errors import InputError, OptionError
@@ -50,7 +51,7 @@ def meant(args: argparse.Namespace) -> bool:
                 f"--{asked[0]} fills unit by unit, into a Zarr store; {args.out!r} does not end with .zarr"
             )
         return False
-    if asked or Path(args.out + ".job").exists():
+    if asked or is_archive_output(args.out):
         return True
     with io.reading(args.input), io.open(args.input, chunks={}) as ds:
         return bool(ds.nbytes > LARGE)

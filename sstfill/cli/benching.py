@@ -10,13 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sstfill.cli.source import check_folder, names
+from sstfill.cli.source import names
 from sstfill.errors import WriteError
 from sstfill.evaluation import materials, protocol, published, records, tables
 from sstfill.evaluation.plan import DEVICES, OPERATORS, Plan, quick
-from sstfill.io import atomic_path
+from sstfill.io import atomic_path, place
 from sstfill.methods import METHODS
 from sstfill.plot import benchmarks
+from sstfill.plot.output import signed
 
 BENCHES = ("paper",)
 NAME = "paper"
@@ -86,7 +87,7 @@ def write(outcome: protocol.Outcome, found: materials.Materials, out: Path) -> l
     except OSError as error:
         raise WriteError(f"cannot make folder {out}: {error.strerror}; choose another --out") from error
     for name, content in files.items():
-        with atomic_path(out / name) as temporary:
+        with atomic_path(out / name, replaces=place.check_replaceable) as temporary:
             temporary.write_bytes(content)
     return sorted(files)
 
@@ -103,7 +104,7 @@ def figures(outcome: protocol.Outcome) -> dict[str, bytes]:
     images = {}
     for name, figure in drawn.items():
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=130)
+        figure.savefig(buffer, format="png", dpi=130, **signed("png"))
         images[name] = buffer.getvalue()
     return images
 
@@ -123,9 +124,11 @@ def references() -> dict[str, list[tuple[float, float]]]:
 
 def check_out(out: str | Path) -> None:
     """Refuse before the work a folder that could not be written after it."""
-    check_folder(str(out))
+    place.check_parent(out)
     if Path(out).exists() and not Path(out).is_dir():
         raise WriteError(f"cannot write to {out}: it is a file; choose another --out")
+    for written in sorted(Path(out).glob(f"{NAME}[._]*")):
+        place.check_replaceable(written)
 
 
 def _summary(outcome: protocol.Outcome) -> Iterator[str]:

@@ -51,16 +51,17 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def run_fill(args: argparse.Namespace) -> Iterator[str]:
     """Fill a file, and report."""
     started = time.perf_counter()
-    check_output(args.out, args.input)
-    check_picture(args.plot)
+    check_output(args.out, args.input, claimed=True)
+    check_picture(args.plot, args.input)
     chosen = None if args.method is None else method(args, args.method)  # None: auto with the seed
     if archives.meant(args):
         yield from archives.run_archive(args, chosen)
         return
-    with series(args) as ds:
+    with io.claimed(args.out, source=args.input) as output, series(args) as ds:
+        output.check(ds)
         filled = fill(ds, chosen, variables=names(args.variable), together=args.together, sea=sea(args.sea),
                       score=not args.no_score, seed=args.seed)  # fmt: skip
-        io.write(filled, args.out, source=args.input)
+        output.write(filled)
     with io.open(args.out, chunks={}) as written:
         yield summary(written)
         if args.plot:
@@ -70,13 +71,13 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
 
 def run_modes(args: argparse.Namespace) -> Iterator[str]:
     """Write the modes that DINEOF finds, and list them."""
-    check_output(args.out, args.input)
+    check_output(args.out, args.input, claimed=True)
     dineof = method(args, "dineof", return_modes=True)
     assert isinstance(dineof, Dineof)
-    with series(args) as ds:
+    with io.claimed(args.out, source=args.input) as output, series(args) as ds:
         chosen = names(args.variable)
         found = dineof_modes(ds, dineof, variables=chosen, together=args.together, sea=sea(args.sea))
-        io.write(found, args.out, source=args.input)
+        output.write(found)
     for name, share in found.filter_by_attrs(units="percent").data_vars.items():
         known = share.dropna("mode").values
         first = ", ".join(f"{value:.1f} %" for value in known[:8])

@@ -7,10 +7,10 @@ import argparse
 from collections.abc import Iterator
 
 from sstfill import plot
-from sstfill.cli.source import add_input, check_folder, check_picture, names, sea, series
+from sstfill.cli.source import add_input, check_picture, names, sea, series
 from sstfill.evaluation import score
 from sstfill.evaluation.withheld import ALL
-from sstfill.io import atomic_path
+from sstfill.io import atomic_path, place
 from sstfill.methods import METHODS
 
 
@@ -34,15 +34,16 @@ def add_score(parser: argparse.ArgumentParser) -> None:
 
 def run_score(args: argparse.Namespace) -> Iterator[str]:
     """Score methods on a file and print the table."""
-    check_picture(args.plot)
-    check_folder(args.json)
+    check_picture(args.plot, args.input)
+    if args.json is not None:
+        place.check(args.json, args.input)
     with series(args) as ds:
         wanted = ALL if args.methods == ALL else names(args.methods)
         card = score(ds, wanted, variable=args.variable, share=args.share, seed=args.seed,
                      repeats=args.repeats, sea=sea(args.sea), calibrate=not args.no_calibrate)  # fmt: skip
     yield card.to_markdown() if args.markdown else str(card)
     if args.json:
-        with atomic_path(args.json) as temporary:
+        with atomic_path(args.json, replaces=place.check_replaceable) as temporary:
             temporary.write_text(card.to_json())
         yield f"numbers written to {args.json}"
     if args.plot:

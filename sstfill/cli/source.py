@@ -14,7 +14,8 @@ from typing import Any
 import xarray as xr
 
 from sstfill import grid, io
-from sstfill.errors import InputError, OptionError, WriteError, unknown
+from sstfill.errors import InputError, OptionError, unknown
+from sstfill.io import place
 from sstfill.io.write import SUFFIXES
 from sstfill.sea import find_sea
 
@@ -107,27 +108,27 @@ def sea(text: str | None) -> xr.DataArray | None:
         return found.load()
 
 
-def check_output(path: str, source: str | None = None) -> None:
-    """Refuse before the work what `sstfill.io.write` would refuse after it."""
+def check_output(path: str, source: str | None = None, *, claimed: bool = False) -> None:
+    """Refuse before the work what `sstfill.io.write` would refuse after it.
+
+    With `claimed`, `sstfill.io.claimed` or an archive job looks next at what lies there.
+    """
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise OptionError(f"cannot tell a format from {target.name!r}; end it with {', '.join(SUFFIXES)}")
-    check_folder(path)
-    if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
-        raise WriteError(f"cannot write {target}: it is the input itself; choose another output name")
+    place.check_parent(path)
+    if source is not None:
+        place.check_apart(path, source)
+    if not claimed:
+        place.check_replaceable(path)
 
 
-def check_picture(path: str | None) -> None:
+def check_picture(path: str | None, source: str | None = None) -> None:
     """Refuse before the work a picture that could not be saved after it."""
     if path is not None:
-        check_folder(path)
+        place.check_parent(path)
         if absent := [library for library in ("matplotlib", "cartopy") if find_spec(library) is None]:
             raise OptionError(f"a picture needs {' and '.join(absent)}; install them: pip install 'sstfill[plot]'")
         if (suffix := Path(path).suffix.lower()) not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
             raise OptionError(f"cannot write a picture as {suffix or path!r}; end its name with .png, .pdf or .svg")
-
-
-def check_folder(path: str | None) -> None:
-    """Refuse an output in a folder that does not exist."""
-    if path is not None and not (folder := Path(path).resolve().parent).is_dir():
-        raise WriteError(f"cannot write {path}: folder {folder} does not exist; create it: mkdir -p {folder}")
+        place.check(path, source)

@@ -14,6 +14,7 @@ from sstfill.cli.options import PREFIX, add_field, flag, takes
 from sstfill.cli.source import add_input, sea, series
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError
+from sstfill.io import place
 from sstfill.methods import Gan
 from sstfill.training.ocean_training import train_on_oceans
 from sstfill.training.oceans import Oceans
@@ -65,6 +66,7 @@ def _trained(args: argparse.Namespace, recipe: TrainRecipe) -> Gan:
         return train_on_oceans(recipe.train, recipe.on, args.out, resume=args.resume)
     if args.input is None:
         raise OptionError("nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table")
+    place.check_apart(args.out, args.input, around=True)
     with series(args) as ds:
         return train(ds, recipe.train, sea=sea(args.sea), out=args.out, resume=args.resume,
                      **{f.name: getattr(recipe.on, f.name) for f in dataclasses.fields(ArchiveOptions)})  # fmt: skip

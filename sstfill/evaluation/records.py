@@ -64,6 +64,7 @@ def to_json(results: xr.Dataset, notes: Iterable[Note] = ()) -> str:
         row = results.isel(row=number)
         line["by_sequence"] = {key: row[key].values.tolist() for key in ("n", "fingerprint", *SEQUENCE)}
     whole = {
+        "sstfill": version("sstfill"),
         "run": facts(results), "materials": [n._asdict() for n in notes], "results": lines,
         "published": [row._asdict() | {"units": row.units} for row in published.TABLES],
     }  # fmt: skip

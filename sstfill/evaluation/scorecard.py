@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill.plot import scores
+from sstfill.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,7 @@ class Scorecard:
 
     def to_json(self) -> str:
         """Write the whole dataset as JSON; what is not known is null."""
-        return json.dumps(_json_ready(self.data.to_dict()), allow_nan=False)
+        return json.dumps({"sstfill": __version__} | _json_ready(self.data.to_dict()), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Scorecard:

@@ -3,6 +3,6 @@
 
 from sstfill.io.atomic import atomic_path
 from sstfill.io.read import open, reading
-from sstfill.io.write import write
+from sstfill.io.write import claimed, write
 
-__all__ = ["atomic_path", "open", "reading", "write"]
+__all__ = ["atomic_path", "claimed", "open", "reading", "write"]

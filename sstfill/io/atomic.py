@@ -4,25 +4,41 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import hashlib
 import logging
 import os
+import re
 import shutil
+import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from sstfill.errors import SstfillError, WriteError
+from sstfill.io import place
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(
+    target: str | os.PathLike[str], *, replaces: Callable[[Path], None] = place.check_regular
+) -> Iterator[Path]:
     """Yield a hidden path beside `target`; what is written there is moved in place on success.
 
-    It may become a file or a folder. On failure it is removed and `target` is as it was; a link is followed.
+    It may become a file or a folder. On failure it is removed and `target` is as it was; a link is followed. Hidden
+    paths that a killed process left are removed first.
+
+    Parameters
+    ----------
+    target
+        File or folder to be.
+    replaces
+        Refuses what must not be replaced; asked at the very end. By default files are replaced, and folders that are
+        Zarr stores of sstfill's; for an output that a user names it is `sstfill.io.place.check_replaceable`.
 
     Raises
     ------
@@ -37,19 +53,92 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     ['score.json']
     """
     try:
-        final = Path(target).resolve()
-        _check_parent(final)
-        temporary = final.with_name(f".{final.stem}.{uuid.uuid4().hex[:12]}.tmp{final.suffix}")
+        final = place.resolved(target)
+        place.check_parent(target)
+        sweep(final)
+        temporary = _hidden(final)
     except OSError as error:
         fail(target, error)
     try:
         yield temporary
         _sync(temporary)
-        _move(temporary, final)
+        replaces(final)
+        if final.is_dir():
+            place.check_replaceable(final)
+        with noted(target, temporary) if replaces is not place.check_regular else contextlib.nullcontext():
+            _move(temporary, final)
     except OSError as error:
         fail(target, error)
     finally:
         _remove(temporary)
+
+
+_IN_PLACE: list[str] = []
+"""Outputs that were put in place since the work began, see `begin_work`."""
+
+
+def begin_work() -> None:
+    """Forget what was put in place before."""
+    _IN_PLACE.clear()
+
+
+@contextlib.contextmanager
+def noted(target: str | os.PathLike[str], made: Path) -> Iterator[None]:
+    """Note that an output is put in place, at whatever moment an interrupt comes: then what was `made` is gone."""
+    _IN_PLACE.append(os.fspath(target))
+    try:
+        yield
+    except BaseException:
+        if os.path.lexists(made):
+            _IN_PLACE.remove(os.fspath(target))
+        raise
+
+
+def what_stands() -> str:
+    """Say what became of the outputs, for a user who interrupts the work.
+
+    >>> begin_work()
+    >>> what_stands()
+    'an earlier output is unchanged'
+    """
+    if not _IN_PLACE:
+        return "an earlier output is unchanged"
+    written = ", ".join(dict.fromkeys(_IN_PLACE))
+    return f"{written} {'are' if len(set(_IN_PLACE)) > 1 else 'is'} written whole; what came after is not done"
+
+
+def _hidden(final: Path) -> Path:
+    """A hidden name beside a path; it tells the process, so that what a killed one left can be told."""
+    return final.with_name(f".{final.stem[:80]}.{_process(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp{final.suffix[:20]}")
+
+
+def _process(number: int) -> str:
+    """Name a process of this machine: host, number and when it began, since numbers are used again."""
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    began = "0"
+    with contextlib.suppress(OSError, IndexError):  # only Linux has it
+        began = Path(f"/proc/{number}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+    return f"{host}-{number}-{began}"
+
+
+def sweep(target: str | os.PathLike[str]) -> None:
+    """Remove what processes of this machine that were killed left of an output under a hidden name.
+
+    One that was killed between the two steps of replacing a folder has the earlier output under a hidden name, too: it
+    is put back where there is none.
+    """
+    final = place.resolved(target)
+    start, end = re.escape(f".{final.stem[:80]}."), re.escape(f".tmp{final.suffix[:20]}")
+    pattern = re.compile(rf"{start}(([0-9a-f]{{8}})-(\d+)-\d+)-[0-9a-f]{{8}}{end}(\.old)?")
+    here = _process(os.getpid()).partition("-")[0]
+    for left in sorted(final.parent.glob(f".{glob.escape(final.stem[:80])}.*")):
+        found = pattern.fullmatch(left.name)
+        if found is None or found[2] != here or _process(int(found[3])) == found[1]:
+            continue
+        if found[4] and not final.exists():
+            os.replace(left, final)  # noqa: PTH105
+        else:
+            _remove(left)
 
 
 def fail(target: str | os.PathLike[str], error: OSError) -> NoReturn:
@@ -61,13 +150,6 @@ def fail(target: str | os.PathLike[str], error: OSError) -> NoReturn:
         reason += f", {shutil.disk_usage(Path(target).resolve().parent).free / 1e6:.0f} MB free there"
     raise WriteError(f"cannot write {os.fspath(target)}: {reason}; choose another folder or make room; "
                      "an earlier output is unchanged") from error  # fmt: skip
-
-
-def _check_parent(final: Path) -> None:
-    if not final.parent.exists():
-        raise WriteError(f"cannot write {final}: folder {final.parent} does not exist; create it: mkdir -p")
-    if not final.parent.is_dir():
-        raise WriteError(f"cannot write {final}: {final.parent} is a file; choose another folder")
 
 
 def _sync(path: Path) -> None:
@@ -94,16 +176,19 @@ def _move(temporary: Path, final: Path) -> None:
     try:
         os.replace(temporary, final)  # noqa: PTH105
     except BaseException:
-        os.replace(aside, final)  # noqa: PTH105
+        if not final.exists():  # else an interrupt came when all was done
+            os.replace(aside, final)  # noqa: PTH105
         raise
-    _remove(aside)
+    finally:
+        if final.exists():
+            _remove(aside)
 
 
 def _remove(path: Path) -> None:
     for pause in (0.0, 0.1, 0.5):  # a worker elsewhere may still be writing its last block
         time.sleep(pause)
         try:
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)

@@ -6,10 +6,124 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+
+from sstfill.errors import WriteError
+
+SIGNED = "process "
+"""How the content of a lock begins; a file that begins otherwise is not ours."""
 
 
-def lock(descriptor: int) -> None:
+def acquire(path: Path, busy: Callable[[str], WriteError], *, signed: bool = True, flags: int = 0) -> int:
+    """Open a file, made where it is not there, and lock it; returns the descriptor.
+
+    Parameters
+    ----------
+    path
+        The file.
+    busy
+        Makes the error for a file that another holds, from who that is.
+    signed
+        Write into it who holds it; a file with other content is refused, not truncated.
+    flags
+        For opening it, beside those needed here.
+
+    Raises
+    ------
+    WriteError
+        Another holds it, or it is not a lock.
+    OSError
+        It cannot be opened or locked; no descriptor is left open.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+        taken = False
+        try:
+            _lock(descriptor)
+            taken = _is_file(descriptor, path)  # else its holder has just removed it
+            if taken and signed:
+                _sign(descriptor, path)
+            if taken:
+                return descriptor
+        except BlockingIOError:
+            raise busy(_holder(descriptor)) from None
+        except BaseException:
+            taken = False
+            raise
+        finally:
+            if not taken:
+                os.close(descriptor)
+
+
+def held_by(path: Path) -> str:
+    """Tell who else holds a lock; empty where nobody does, or where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return ""
+    try:
+        _lock(descriptor)
+    except BlockingIOError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+class OutputLock:
+    """The lock of a Zarr output, ``OUT.job/lock``, which fills in memory and archive jobs take alike.
+
+    The folder is made where it is not there, and goes with the lock if nothing else is in it; a folder that somebody
+    else made stays. Use as a context; a second one for the same output is refused, in this process too.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out.with_name(out.name + ".job")
+        self.path = self.folder / "lock"
+        self._descriptor = -1
+        self._own = False
+
+    def __enter__(self) -> OutputLock:
+        while self._descriptor < 0:
+            self._own = self.path.is_file() or self._made()  # a lock of a killed process: that made the folder
+            with contextlib.suppress(FileNotFoundError):  # its holder has just removed the folder
+                self._descriptor = acquire(self.path, self._busy)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor < 0:
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            self._tidy()
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _made(self) -> bool:
+        try:
+            self.folder.mkdir()
+        except FileExistsError:
+            return False
+        return True
+
+    def _busy(self, who: str) -> WriteError:
+        return WriteError(f"{self.out} is being filled by {who}; wait for it, or end it")
+
+    def _tidy(self) -> None:
+        """Remove the lock while it is held: whoever waits for it sees that it went, and makes another."""
+        others = {member.name for member in self.folder.iterdir()} - {self.path.name}
+        if others and "job.json" not in others:
+            return  # a run that was cut short: the lock tells that the folder is ours
+        self.path.unlink()
+        if not others and self._own:
+            self.folder.rmdir()
+
+
+def _lock(descriptor: int) -> None:
     """Lock an open file; `BlockingIOError` if another holds it. On Windows, which has no fcntl, nothing is locked."""
     with contextlib.suppress(ImportError):
         import fcntl
@@ -17,13 +131,26 @@ def lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def sign(descriptor: int) -> None:
+def _is_file(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def _sign(descriptor: int, path: Path) -> None:
     """Write into a locked file who holds it, and since when."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _content(descriptor).startswith((SIGNED, "\0")):
+        raise WriteError(f"cannot write {path}: it is not a lock of sstfill; remove it, or choose another output")
     os.ftruncate(descriptor, 0)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {now}".encode())
+    os.pwrite(descriptor, f"{SIGNED}{os.getpid()} on {socket.gethostname()} since {now}".encode(), 0)
 
 
-def holder(descriptor: int) -> str:
-    """Who holds a file, as `sign` wrote it."""
-    return os.read(descriptor, 200).decode(errors="replace") or "another process"
+def _content(descriptor: int) -> str:
+    """First bytes of a file; of an empty one, a NUL."""
+    return os.pread(descriptor, 200, 0).decode(errors="replace") or "\0"
+
+
+def _holder(descriptor: int) -> str:
+    content = _content(descriptor)
+    return content if content.startswith(SIGNED) else "another process"

@@ -17,6 +17,7 @@ from sstfill.errors import ReadError, SstfillError
 from sstfill.io.ghrsst import keep_quality, unflagged
 from sstfill.io.missing import mask_missing
 from sstfill.io.netcdf3 import expected_size
+from sstfill.io.place import MARK
 from sstfill.io.seam import from_backend, one_line
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -68,6 +69,7 @@ def open(
         stored = _open(location, chunks)
         try:
             _check_finished(stored, location)
+            stored.attrs.pop(MARK, None)  # it tells of this very file, and of nothing made from it
             return _prepared(stored, variables, quality_level, l2p_flags)
         except BaseException:
             stored.close()

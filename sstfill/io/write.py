@@ -7,20 +7,19 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import dask
-import dask.system
 import xarray as xr
 
 from sstfill.errors import OptionError, ReadError, WriteError
-from sstfill.io.atomic import atomic_path, fail
+from sstfill.io import place
+from sstfill.io.atomic import atomic_path, begin_work, fail
+from sstfill.io.attributes import check_storable, storable
+from sstfill.io.drain import drained
 from sstfill.io.encoding import stored
+from sstfill.io.lock import OutputLock
 from sstfill.io.packing import DoesNotFit
-from sstfill.io.read import ZARR_MARKS
 from sstfill.io.seam import from_backend, one_line, while_reading
 
 log = logging.getLogger(__name__)
@@ -41,34 +40,90 @@ def write(ds: xr.Dataset, path: StrPath, *, source: StrPath | Iterable[StrPath] 
     ds
         Dataset to write.
     path
-        ``.nc``, ``.nc4`` or ``.cdf`` for NetCDF-4, ``.zarr`` for a Zarr v3 folder. An earlier output is replaced.
+        ``.nc``, ``.nc4`` or ``.cdf`` for NetCDF-4, ``.zarr`` for a Zarr v3 folder. An earlier output of sstfill is
+        replaced, nothing else (see `sstfill.io.place`).
     source
         Input path or paths, which the output must not overwrite.
 
     Raises
     ------
     WriteError
-        No such folder, no permission, no space, not storable, or `path` is an input; what was there stays.
+        No such folder, no permission, no space, not storable; `path` is an input, or something that sstfill did not
+        make; another process is writing it. What was there stays.
     OptionError
         Another suffix.
     ReadError
         Lazy values that cannot be read from their own file.
     """
+    with claimed(path, source=source) as output:
+        output.write(ds)
+
+
+@contextlib.contextmanager
+def claimed(path: StrPath, *, source: StrPath | Iterable[StrPath] | None = None) -> Iterator[Output]:
+    """Check that an output can be written, and keep it for this process while the work for it is done.
+
+    A Zarr output is locked, as an archive job locks it. Whatever took the place of the output in the meantime all the
+    same is not replaced.
+
+    Parameters
+    ----------
+    path, source
+        As in `write`.
+
+    Raises
+    ------
+    OptionError, WriteError
+        As in `write`, before the work.
+    """
     target = Path(path)
     zarr = _is_zarr(target)
-    try:
-        _check_target(target, zarr)
-        _check_source(target, source)
-    except OSError as error:
-        fail(target, error)
-    refusals: dict[str, list[str]] = {}
-    while not _attempt(ds, target, zarr, refusals):
-        pass  # each refusal is one step down a ladder of at most three
+    given = [source] if isinstance(source, str | os.PathLike) else list(source or ())
+    begin_work()
+    with contextlib.ExitStack() as held:
+        try:
+            place.check(target, given)
+            if zarr:
+                held.enter_context(OutputLock(place.resolved(target)))
+            output = Output(target, zarr, given, place.identity(target))
+        except OSError as error:
+            fail(target, error)
+        yield output
 
 
-def _attempt(ds: xr.Dataset, target: Path, zarr: bool, refusals: dict[str, list[str]]) -> bool:
+class Output:
+    """An output that is kept for this process, see `claimed`."""
+
+    def __init__(self, target: Path, zarr: bool, source: list[StrPath], before: tuple[int, ...]) -> None:
+        self.target = target
+        self._zarr, self._source, self._before = zarr, source, before
+
+    def check(self, ds: xr.Dataset) -> None:
+        """Refuse before the work a dataset whose names, types or attributes the format cannot hold."""
+        check_storable(ds, self.target, zarr=self._zarr)
+
+    def write(self, ds: xr.Dataset) -> None:
+        """Write `ds`, whole or not at all, see `write`."""
+        held = storable(ds, zarr=self._zarr)
+        refusals: dict[str, list[str]] = {}
+        while not _attempt(held, self, self._zarr, refusals):
+            pass  # each refusal is one step down a ladder of at most three
+        self._before = place.identity(self.target)
+
+    def check_unchanged(self, final: Path) -> None:
+        """Refuse to replace what is not an output of ours, or is not the one that was there when the work began."""
+        for given in self._source:
+            place.check_apart(self.target, given)
+        if place.identity(final) != self._before:
+            raise WriteError(f"cannot write {self.target}: another process has written it since this run began; what "
+                             "it wrote is kept: choose another output name, and run again")  # fmt: skip
+        place.check_replaceable(final)
+
+
+def _attempt(ds: xr.Dataset, output: Output, zarr: bool, refusals: dict[str, list[str]]) -> bool:
+    target = output.target
     try:
-        with atomic_path(target) as temporary, _drained(ds):
+        with atomic_path(target, replaces=output.check_unchanged) as temporary, drained(ds):
             _put(stored(ds, refusals, zarr=zarr), temporary, zarr, ds)
     except DoesNotFit as misfit:
         name, reason = misfit.args
@@ -86,42 +141,16 @@ def _attempt(ds: xr.Dataset, target: Path, zarr: bool, refusals: dict[str, list[
     return True
 
 
-class _Pool(ThreadPoolExecutor):
-    """Threads that know what they have under way."""
-
-    def __init__(self, workers: int) -> None:
-        super().__init__(workers)
-        self.pending: set[Future[Any]] = set()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future = super().submit(fn, *args, **kwargs)
-        self.pending.add(future)
-        future.add_done_callback(self.pending.discard)
-        return future
-
-
-@contextlib.contextmanager
-def _drained(ds: xr.Dataset) -> Iterator[None]:
-    """Let blocks under way finish before their target is removed: Dask raises as soon as one of them fails."""
-    if not any(v.chunks for v in ds.variables.values()) or dask.config.get("pool", None) is not None:
-        yield
-        return
-    pool = _Pool(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
-    try:
-        with dask.config.set(pool=pool):
-            yield
-    finally:
-        wait(list(pool.pending))  # not shut down: another thread may have met it in Dask's settings
-
-
 def _put(ds: xr.Dataset, temporary: Path, zarr: bool, original: xr.Dataset) -> None:
     if zarr:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")  # text labels
             ds.to_zarr(temporary, mode="w-", zarr_format=3, consolidated=False)
+        place.mark_store(temporary)
         return
     growing = [d for d in original.encoding.get("unlimited_dims", ()) if d in ds.dims]
     ds.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", unlimited_dims=growing)
+    place.mark_netcdf(temporary)
 
 
 def _is_zarr(target: Path) -> bool:
@@ -129,20 +158,3 @@ def _is_zarr(target: Path) -> bool:
     if suffix not in SUFFIXES:
         raise OptionError(f"cannot tell a format from {target.name!r}; end it with {', '.join(SUFFIXES)}")
     return suffix == ".zarr"
-
-
-def _check_target(target: Path, zarr: bool) -> None:
-    """Refuse to replace a folder by a file, a file by a folder, or a folder that is no Zarr store."""
-    if not zarr and target.is_dir():
-        raise WriteError(f"cannot write {target}: it is a folder; give a file name in it, or end it with .zarr")
-    if zarr and target.is_file():
-        raise WriteError(f"cannot write {target}: it is a file; remove it or choose another name")
-    if zarr and target.is_dir() and any(target.iterdir()) and not any((target / m).is_file() for m in ZARR_MARKS):
-        raise WriteError(f"cannot write {target}: that folder holds something else than a Zarr store; choose another")
-
-
-def _check_source(target: Path, source: StrPath | Iterable[StrPath] | None) -> None:
-    paths = [source] if isinstance(source, str | os.PathLike) else list(source or ())
-    for path in map(Path, paths):
-        if path.exists() and target.exists() and path.samefile(target):
-            raise WriteError(f"cannot write {target}: it is the input itself; choose another output name")

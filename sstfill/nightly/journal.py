@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
@@ -12,9 +13,12 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from sstfill.errors import WriteError
-from sstfill.io.lock import holder, lock, sign
+from sstfill.io import place
+from sstfill.io.lock import acquire
 
 LOGGER = logging.getLogger("sstfill")
+MARK = ".sstfill-report"
+"""File by which a night knows the folder of a report as one that nights made."""
 SIZE, KEPT = 1_000_000, 5
 """Bytes of the log file beyond which another one is begun, and how many old ones are kept."""
 
@@ -28,26 +32,52 @@ def alone(folder: Path) -> Iterator[None]:
     WriteError
         Another night holds it (see `held_by_another`), or the folder cannot be written.
     """
+
+    def busy(who: str) -> WriteError:
+        return WriteError(f"another night is under way in {folder}: {who}; wait for it, or end it")
+
     try:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        claim(folder)
+        descriptor = acquire(folder / "lock", busy)
     except OSError as error:
+        if isinstance(error, WriteError):
+            raise
         raise WriteError(f"cannot write {folder}: {error.strerror}; choose another folder for the report") from error
     try:
-        _take(descriptor, folder)
         yield
-        os.ftruncate(descriptor, 0)
     finally:
+        (folder / "lock").unlink(missing_ok=True)  # while it is held: whoever waits for it makes another
         os.close(descriptor)
 
 
-def _take(descriptor: int, folder: Path) -> None:
+def claim(folder: Path) -> None:
+    """Mark a new or empty folder as that of a report; refuse one that holds anything that no night put there.
+
+    A report of a version that made no mark is known by its history, and is marked.
+    """
+    place.check_regular(folder)
+    if not folder.exists():
+        folder.mkdir(exist_ok=True)
+    if not folder.is_dir():
+        raise WriteError(f"cannot write {folder}: it is a file; choose another folder for the report")
+    mark = folder / MARK
+    held = sorted(member.name for member in folder.iterdir() if member.name != "lock")
+    ours = mark.is_file() or (not mark.exists() and _is_report(folder))
+    if held and not ours:
+        named = ", ".join(held[: place.NAMED]) + (", ..." if len(held) > place.NAMED else "")
+        raise WriteError(f"cannot write a report to {folder}: no night made that folder, and it holds {named}; give "
+                         "report= a new folder of its own")  # fmt: skip
+    if not mark.is_file():
+        mark.write_text("The report of a nightly job of sstfill; each night writes it again.\n", encoding="utf-8")
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether a folder holds the page, the log and the history of nights before there were marks."""
     try:
-        lock(descriptor)
-    except BlockingIOError:
-        who = holder(descriptor)
-        raise WriteError(f"another night is under way in {folder}: {who}; wait for it, or end it") from None
-    sign(descriptor)
+        first = (folder / "history.jsonl").read_text("utf-8").partition("\n")[0]
+        return (folder / "nightly.log").is_file() and {"status", "started", "found"} <= json.loads(first).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def held_by_another(error: BaseException | None) -> bool:

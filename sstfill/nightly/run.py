@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sstfill.archive import Outcome, fill_archive
 from sstfill.archive.source import Source
 from sstfill.errors import SstfillError, WriteError
+from sstfill.io import place
 from sstfill.nightly import history, recent, report
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.journal import alone, held_by_another, kept
@@ -53,6 +55,8 @@ def run_night(
     when = now or datetime.now(UTC)
     started = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     how = {"workers": workers, "scheduler": scheduler, "memory": memory, "anew": anew}
+    for other in (recipe.archive, recipe.filled):
+        _check_apart(recipe.report, other)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(alone(recipe.report))
@@ -69,6 +73,15 @@ def run_night(
             raise
         log.info("night ends: %s, exit status %d", night.status, night.exit)
     return night
+
+
+def _check_apart(report: Path, other: Path) -> None:
+    """Refuse a report in the archive, the filled store or what lies beside them, or one that would hold these."""
+    for path in (other, other.with_name(other.name + ".job"), other.with_name(other.name + ".ledger")):
+        one, two = place.resolved(report), place.resolved(path)
+        if one == two or one in two.parents or two in one.parents:
+            raise WriteError(f"cannot write a report to {report}: {path} lies there; give report= a folder of its own")
+        place.check_apart(report, path)
 
 
 @dataclass

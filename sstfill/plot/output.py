@@ -5,15 +5,29 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sstfill.errors import OptionError
-from sstfill.io import atomic_path
+from sstfill.io import atomic_path, place
+from sstfill.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
+SIGNED = f"{place.PICTURE} {__version__}"
+
+
+def signed(suffix: str) -> dict[str, Any]:
+    """Arguments of `savefig` that write into a picture that sstfill drew it, where its format has a place for that.
+
+    >>> signed("svg")["metadata"].keys()
+    dict_keys(['Creator'])
+    """
+    if suffix in ("jpg", "jpeg"):
+        return {"pil_kwargs": {"comment": SIGNED.encode()}}
+    key = {"png": "Software", "pdf": "Creator", "svg": "Creator", "svgz": "Creator", "ps": "Creator", "eps": "Creator"}
+    return {"metadata": {key[suffix]: SIGNED}} if suffix in key else {}
 
 
 def save(figure: Figure, path: str | PathLike[str]) -> Path:
@@ -36,13 +50,13 @@ def save(figure: Figure, path: str | PathLike[str]) -> Path:
     OptionError
         The suffix names no format that matplotlib writes.
     WriteError
-        The file cannot be written; an earlier one is left as it was.
+        The file cannot be written, or one is there that sstfill did not draw; it is left as it was.
     """
     target = Path(path)
     formats = sorted(figure.canvas.get_supported_filetypes())
     suffix = target.suffix.lower().lstrip(".")
     if suffix not in formats:
         raise OptionError(f"cannot write a picture as {target.name!r}; end its name in .{', .'.join(formats)}")
-    with atomic_path(target) as temporary:
-        figure.savefig(temporary, format=suffix, dpi=DPI)
+    with atomic_path(target, replaces=place.check_replaceable) as temporary:
+        figure.savefig(temporary, format=suffix, dpi=DPI, **signed(suffix))
     return target

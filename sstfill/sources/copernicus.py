@@ -16,6 +16,8 @@ import xarray as xr
 
 from sstfill import io
 from sstfill.errors import OptionError, ReadError, SstfillError, WriteError
+from sstfill.io import place
+from sstfill.io.drain import drained
 from sstfill.progress import track
 from sstfill.sources import job as jobs
 from sstfill.sources import store
@@ -30,7 +32,6 @@ from sstfill.sources.reads import Reads, reads_of
 from sstfill.sources.recall import Recall
 from sstfill.sources.refusals import OURS, told
 from sstfill.sources.request import CopernicusRequest, Target
-from sstfill.sources.stray import no_stray_writes
 from sstfill.sources.tiling import Tiling
 from sstfill.sources.verify import Box
 from sstfill.sources.windows import Windows
@@ -91,7 +92,7 @@ def download(
     """
     path, layout = Path(out), target or Target()
     _check_target(path)
-    with Ledger(ledger_path(path)) as ledger, no_stray_writes():
+    with Ledger(ledger_path(path)) as ledger, drained():
         accounts: list[Reads] = []
 
         def opening(asked: CopernicusRequest) -> xr.Dataset:
@@ -128,10 +129,8 @@ def _where_it_stands(path: Path, ledger: Ledger) -> str:
 def _check_target(path: Path) -> None:
     if path.suffix.lower() != ".zarr":
         raise OptionError(f"the download is written as a Zarr store, not as {path.name!r}; end its name with .zarr")
-    if not path.resolve().parent.is_dir():
-        raise WriteError(f"cannot write {path}: folder {path.resolve().parent} does not exist; create it: mkdir -p")
-    if path.is_file():
-        raise WriteError(f"cannot write {path}: it is a file; remove it or choose another name")
+    if not path.is_dir():
+        place.check(path)
 
 
 def _task(

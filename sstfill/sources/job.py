@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError, WriteError
+from sstfill.io.atomic import sweep
 from sstfill.sources import store
 from sstfill.sources.client import client_version
 from sstfill.sources.grid_checks import check_same, ready
@@ -112,17 +111,10 @@ def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target,
     store.check_room(out, _size(source))
     pinned = _pinned(request, opened, source)
     if ledger.plan is not None:
-        _sweep(out)
+        sweep(out)
     ledger.begin(_plan(pinned, windows, 0, 0, asked(request, target)))
     store.create(out, source, lengths, target.zarr_format, _provenance(request, target, opened))
     return Job(pinned, source, 0, windows, reads_of(opened))
-
-
-def _sweep(out: Path) -> None:
-    """Remove the half of a store that a process left which was killed while it laid it out, see `atomic_path`."""
-    final = out.resolve()
-    for left in final.parent.glob(f".{glob.escape(final.stem)}.{'[0-9a-f]' * 12}.tmp{final.suffix}*"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener) -> Job:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sstfill.errors import WriteError
 from sstfill.io.atomic import flush
-from sstfill.io.lock import lock
+from sstfill.io.lock import acquire
 
 GONE = -1  # in place of a number of chunks: the window is not done after all
 
@@ -51,7 +51,7 @@ class Ledger:
 
     def __enter__(self) -> Ledger:
         try:
-            self._descriptor = self._locked()
+            self._descriptor = acquire(self.path, self._busy, signed=False, flags=os.O_APPEND)
             self._read()
         except OSError as error:
             self._close()
@@ -133,19 +133,8 @@ class Ledger:
             good += len(line)
         os.ftruncate(self._descriptor, good)  # what comes next begins a line of its own
 
-    def _locked(self) -> int:
-        while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                lock(descriptor)
-                if self.path.exists() and os.path.samestat(os.fstat(descriptor), self.path.stat()):
-                    return descriptor
-            except BlockingIOError:
-                os.close(descriptor)
-                raise WriteError(
-                    f"another download is writing {self.path.stem}; wait for it, or choose another name"
-                ) from None
-            os.close(descriptor)  # its holder has just removed it
+    def _busy(self, _: str) -> WriteError:
+        return WriteError(f"another download is writing {self.path.stem}; wait for it, or choose another name")
 
     def _close(self) -> None:
         if self._descriptor >= 0:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sstfill.errors import OptionError, WriteError
+from sstfill.io import place
 from sstfill.io.atomic import atomic_path
-from sstfill.io.read import ZARR_MARKS
+from sstfill.io.drain import drained
 from sstfill.sources.ledger import ledger_path
 from sstfill.sources.store import attributes
-from sstfill.sources.stray import no_stray_writes
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
@@ -38,16 +38,12 @@ def check_store(out: str | os.PathLike[str], zarr_format: int, inputs: Iterable[
         raise OptionError(f"zarr_format={zarr_format!r}; choose from 2, 3")
     if target.suffix.lower() != ".zarr":
         raise OptionError(f"cannot write {target.name!r} as Zarr; end its name with .zarr")
-    if not target.resolve().parent.is_dir():
-        raise WriteError(f"cannot write {target}: folder {target.resolve().parent} does not exist; create it: mkdir -p")
-    if target.is_file():
-        raise WriteError(f"cannot write {target}: it is a file; remove it or choose another name")
-    if target.is_dir() and any(target.iterdir()) and not any((target / mark).is_file() for mark in ZARR_MARKS):
-        raise WriteError(f"cannot write {target}: that folder holds something else than a Zarr store; choose another")
-    within = target.resolve()
-    if any(within in (path := given.resolve(), *path.parents) for given in inputs):
-        raise WriteError(f"cannot write {target}: it holds an input; choose another output name")
+    for given in inputs:
+        place.check_apart(target, given)
     _import_of(target)
+    if target.is_dir() and any(target.iterdir()):
+        return  # an import, which is returned as it is where it is the same, and else refused
+    place.check(target, inputs)
 
 
 def is_made(out: str | os.PathLike[str], zarr_format: int, made: str, options: Mapping[str, Any]) -> bool:
@@ -91,7 +87,7 @@ def whole_store(out: str | os.PathLike[str], zarr_format: int) -> Iterator[Path]
 
     With an `OSError` of the body it is removed only when nothing is being written to it any more.
     """
-    with atomic_path(out) as temporary, no_stray_writes():
+    with atomic_path(out, replaces=place.check_replaceable) as temporary, drained():
         yield temporary
         if zarr_format == 2:  # version 3 has no consolidated metadata yet
             import zarr

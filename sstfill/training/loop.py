@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from sstfill.checkpoint_folder import check_target
 from sstfill.errors import InputError, OptionError
+from sstfill.io import place
 from sstfill.io.atomic import fail
 from sstfill.progress import track
 from sstfill.training import log, state
@@ -212,6 +214,9 @@ def _prepare(out: Path | None, resume: bool) -> bool:
         if resume:
             raise OptionError("resume=True needs out, the folder of the training to go on with")
         return False
+    if out.is_dir():
+        check_target(out)
+        place.check_replaceable(out / LOG)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attributes, names and types that a format cannot hold: found before the work, so that no finished run is lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sstfill.errors import WriteError
+from sstfill.io.seam import one_line
+
+log = logging.getLogger(__name__)
+
+CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "calendar", "coordinates", "dtype")
+"""Attributes that xarray's decoder and encoder use; they are left as they are."""
+FAILURES = (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError, OverflowError)
+"""What the libraries raise for what they cannot store."""
+
+
+def storable(ds: xr.Dataset, *, zarr: bool) -> xr.Dataset:
+    """Give `ds` with each attribute that the format cannot hold as text, with a logged warning.
+
+    An attribute whose name the format cannot hold is left out, with a warning, too.
+    """
+    own = _kept(ds.attrs, "the dataset", zarr)
+    bare = ds.copy(deep=False)
+    bare.attrs = own
+    for name, variable in ds.variables.items():
+        kept = _kept(variable.attrs, repr(name), zarr)
+        if kept is not variable.attrs:
+            bare[name].attrs = kept
+    return bare
+
+
+def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
+    """Refuse before the work a dataset whose names or types the format cannot hold.
+
+    One value of each variable is written to a temporary folder, as the whole would be.
+
+    Raises
+    ------
+    WriteError
+        With the variable, and what the library says of it.
+    """
+    for name in [*ds.variables, *ds.dims]:
+        _check_name(name, target, zarr)
+    small = storable(_sample(ds), zarr=zarr)
+    try:
+        _rehearse(small, zarr)
+    except FAILURES as error:
+        culprit = next((n for n in small.variables if _fails(small, n, zarr)), None)
+        what = "the dataset" if culprit is None else f"variable {culprit!r}"
+        raise WriteError(f"cannot write {target}: {what} cannot be stored: {one_line(error)}; leave it out, or "
+                         "change its name, type or attributes") from error  # fmt: skip
+
+
+def _sample(ds: xr.Dataset) -> xr.Dataset:
+    """One value of each variable; nothing of a lazy one is read unless it holds text or objects."""
+    first = ds.isel(dict.fromkeys(ds.dims, slice(0, 1)))
+    made = {}
+    for name, variable in first.variables.items():
+        values = variable.values if variable.dtype.kind == "O" else np.zeros(variable.shape, variable.dtype)
+        made[name] = xr.Variable(variable.dims, values, variable.attrs)
+    data = {name: v for name, v in made.items() if name not in ds.coords}
+    return xr.Dataset(data, {name: made[name] for name in ds.coords}, ds.attrs)
+
+
+def _fails(ds: xr.Dataset, name: Hashable, zarr: bool) -> bool:
+    try:
+        _rehearse(xr.Dataset({"only": ds.variables[name].to_base_variable()}), zarr)
+    except FAILURES:
+        return True
+    return False
+
+
+def _rehearse(ds: xr.Dataset, zarr: bool) -> None:
+    import warnings
+
+    with tempfile.TemporaryDirectory(prefix="sstfill-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if zarr:
+            ds.to_zarr(Path(folder) / "a.zarr", mode="w-", zarr_format=3, consolidated=False)
+        else:
+            ds.to_netcdf(Path(folder) / "a.nc", engine="netcdf4", format="NETCDF4")
+
+
+def _check_name(name: Hashable, target: Path, zarr: bool) -> None:
+    text = str(name)
+    wrong = (
+        not isinstance(name, str) or not text.strip() or "/" in text or not text.isprintable() or text != text.strip()
+    )
+    if wrong or (zarr and (text.startswith("__") or text in (".", "..", "zarr.json"))):
+        raise WriteError(f"cannot write {target}: no variable or dimension can be called {name!r} there; rename it: "
+                         f"ds.rename({{{name!r}: 'other'}})")  # fmt: skip
+
+
+def _kept(attrs: Mapping[Any, Any], of: str, zarr: bool) -> dict[Any, Any]:
+    """Attributes as they can be stored: the same object where all can."""
+    holds = _json_holds if zarr else _netcdf_holds
+    kept: dict[Any, Any] = {}
+    changed = False
+    for key, value in attrs.items():
+        if not _name_holds(key):
+            log.warning("attribute %r of %s cannot be stored by this name; it is left out", key, of)
+            changed = True
+        elif key in CF or holds(value):
+            kept[key] = value
+        else:
+            log.warning("attribute %s of %s, %s, cannot be stored as it is; it is stored as text", key, of,
+                        type(value).__name__)  # fmt: skip
+            kept[key] = _text(value)
+            changed = True
+    return kept if changed else attrs  # type: ignore[return-value]
+
+
+def _name_holds(key: Any) -> bool:
+    reserved = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict", "CLASS", "NAME",
+                "DIMENSION_LIST", "REFERENCE_LIST")  # fmt: skip
+    return isinstance(key, str) and key == key.strip() != "" and "/" not in key and key.isprintable() and (
+        key not in reserved)  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    try:
+        text = value if isinstance(value, str) else json.dumps(value)
+    except (TypeError, ValueError):
+        text = str(value)
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _json_holds(value: Any) -> bool:
+    """Whether Zarr can hold a value, as xarray passes it on."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return all(map(_json_holds, value))
+    if isinstance(value, dict):
+        return all(_is_text(k) and _json_holds(v) for k, v in value.items())
+    return value is None or isinstance(value, bool | int | float) or _is_text(value)
+
+
+def _netcdf_holds(value: Any) -> bool:
+    """Whether NetCDF-4 can hold a value: text, bytes, a number of at most 64 bits, or a list of one kind of these."""
+    if _is_text(value):
+        return True
+    if isinstance(value, bytes):
+        return b"\0" not in value
+    if isinstance(value, list | tuple) and value and all(map(_is_text, value)):
+        return True
+    if isinstance(value, bool | np.bool_ | str) or value is None:
+        return False
+    try:
+        numbers = np.asarray(value)
+    except (ValueError, OverflowError, TypeError):
+        return False
+    if numbers.dtype.kind in "SU" and isinstance(value, np.ndarray):
+        return numbers.ndim <= 1 and all(map(_is_text, numbers.ravel().tolist()))
+    return numbers.ndim <= 1 and numbers.dtype.kind in "iuf" and numbers.dtype != np.float16 and (
+        numbers.dtype.itemsize <= 8)  # fmt: skip
