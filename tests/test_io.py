@@ -506,8 +506,6 @@ def test_where_no_output_can_go(tmp_path):
     for name in ("a.tif", "a"):
         with pytest.raises(OptionError, match=r"\.nc, \.nc4, \.cdf, \.zarr"):
             sio.write(ds, tmp_path / name)
-    with pytest.raises(WriteError, match="attr"):
-        sio.write(ds.assign_attrs(nested={"a": 1}), tmp_path / "a.nc")
     assert (tmp_path / "notes.zarr" / "keep.txt").exists() and litter(tmp_path) == []
 
 

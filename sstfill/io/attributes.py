@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import warnings
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "calendar", "coordinates", "dtype")
 """Attributes that xarray's decoder and encoder use; they are left as they are."""
-FAILURES = (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError, OverflowError)
+FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError, OverflowError)
 """What the libraries raise for what they cannot store."""
 
 
@@ -42,7 +43,7 @@ def storable(ds: xr.Dataset, *, zarr: bool) -> xr.Dataset:
 def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
     """Refuse before the work a dataset whose names or types the format cannot hold.
 
-    One value of each variable is written to a temporary folder, as the whole would be.
+    One value of each variable is written as the whole would be, to a temporary folder or into memory.
 
     Raises
     ------
@@ -54,6 +55,8 @@ def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
     small = storable(_sample(ds), zarr=zarr)
     try:
         _rehearse(small, zarr)
+    except OSError as error:
+        log.info("not known before the work whether all can be stored: %s", error)  # the temporary folder may be full
     except FAILURES as error:
         culprit = next((n for n in small.variables if _fails(small, n, zarr)), None)
         what = "the dataset" if culprit is None else f"variable {culprit!r}"
@@ -75,30 +78,33 @@ def _sample(ds: xr.Dataset) -> xr.Dataset:
 def _fails(ds: xr.Dataset, name: Hashable, zarr: bool) -> bool:
     try:
         _rehearse(xr.Dataset({"only": ds.variables[name].to_base_variable()}), zarr)
-    except FAILURES:
+    except (OSError, *FAILURES):
         return True
     return False
 
 
 def _rehearse(ds: xr.Dataset, zarr: bool) -> None:
-    import warnings
+    from zarr.storage import MemoryStore
 
-    with tempfile.TemporaryDirectory(prefix="sstfill-") as folder, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if zarr:
-            ds.to_zarr(Path(folder) / "a.zarr", mode="w-", zarr_format=3, consolidated=False)
-        else:
+            ds.to_zarr(MemoryStore(), mode="w-", zarr_format=3, consolidated=False)
+            return
+        with tempfile.TemporaryDirectory(prefix="sstfill-") as folder:
             ds.to_netcdf(Path(folder) / "a.nc", engine="netcdf4", format="NETCDF4")
 
 
 def _check_name(name: Hashable, target: Path, zarr: bool) -> None:
     text = str(name)
-    wrong = (
-        not isinstance(name, str) or not text.strip() or "/" in text or not text.isprintable() or text != text.strip()
-    )
-    if wrong or (zarr and (text.startswith("__") or text in (".", "..", "zarr.json"))):
+    fits = isinstance(name, str) and _is_name(text)
+    if not fits or (zarr and (text.startswith("__") or text in (".", "..", "zarr.json"))):
         raise WriteError(f"cannot write {target}: no variable or dimension can be called {name!r} there; rename it: "
                          f"ds.rename({{{name!r}: 'other'}})")  # fmt: skip
+
+
+def _is_name(text: str) -> bool:
+    return text == text.strip() != "" and "/" not in text and text.isprintable()
 
 
 def _kept(attrs: Mapping[Any, Any], of: str, zarr: bool) -> dict[Any, Any]:
@@ -123,8 +129,7 @@ def _kept(attrs: Mapping[Any, Any], of: str, zarr: bool) -> dict[Any, Any]:
 def _name_holds(key: Any) -> bool:
     reserved = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict", "CLASS", "NAME",
                 "DIMENSION_LIST", "REFERENCE_LIST")  # fmt: skip
-    return isinstance(key, str) and key == key.strip() != "" and "/" not in key and key.isprintable() and (
-        key not in reserved)  # fmt: skip
+    return isinstance(key, str) and _is_name(key) and key not in reserved
 
 
 def _text(value: Any) -> str:
