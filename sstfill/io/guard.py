@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError, ReadError
 from sstfill.io import hdf5, netcdf3, zarr_metadata
 from sstfill.io.declared import check_declared, check_memory, memory
-from sstfill.io.seam import opening, reading
+from sstfill.io.seam import DAMAGED, opening, reading
 from sstfill.io.zarr_metadata import MARKS
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = ["MARKS", "check_memory", "engine_of", "memory"]
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 NUMPY = b"\x93NUMPY"
+MATLAB_BYTES = {"int8": 1, "uint8": 1, "logical": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "single": 4}
 NOT_DATA = {
     b"\x1f\x8b": "it is gzip-compressed; gunzip it first",
     b"PK\x03\x04": "it is a zip archive; unzip it first",
@@ -47,7 +48,7 @@ StrPath = str | os.PathLike[str]
 Chunks = int | str | Mapping[str, int | str] | None
 
 
-def engine_of(path: StrPath, *, allow_links: bool = False) -> str:
+def engine_of(path: StrPath, *, allow_links: bool = False, remedy: str = DAMAGED) -> str:
     """Name of the xarray engine for a path, by content, after all that its metadata declare has been checked.
 
     Raises
@@ -56,7 +57,7 @@ def engine_of(path: StrPath, *, allow_links: bool = False) -> str:
         Missing, no regular file, of another format, cut short; a codec, link, size or type that is refused.
     """
     location = Path(path)
-    with opening(location):
+    with opening(location, remedy):
         if _is_folder(location):
             _check_zarr(location, allow_links)
             return "zarr"
@@ -67,9 +68,7 @@ def engine_of(path: StrPath, *, allow_links: bool = False) -> str:
         return "netcdf4"
 
 
-def open_dataset(
-    path: StrPath, *, chunks: Chunks = None, allow_links: bool = False, **options: Any
-) -> xr.Dataset:
+def open_dataset(path: StrPath, *, chunks: Chunks = None, allow_links: bool = False, **options: Any) -> xr.Dataset:
     """Open what a user named, as `xarray.open_dataset` does with the same options."""
     engine = engine_of(path, allow_links=allow_links)
     with opening(path):
@@ -77,7 +76,7 @@ def open_dataset(
         location = os.path.abspath(path)  # noqa: PTH100
         if engine == "zarr":
             options["consolidated"] = is_consolidated(Path(path))
-        return xr.open_dataset(location, engine=engine, chunks=chunks, **options)  # type: ignore[arg-type]
+        return xr.open_dataset(location, engine=engine, chunks=chunks, **options)
 
 
 def open_zarr(path: StrPath, **options: Any) -> xr.Dataset:
@@ -94,7 +93,7 @@ def open_group(path: StrPath, mode: str = "r", **options: Any) -> zarr.Group:
     if Path(path).exists():
         check_own(path)
     with opening(path):
-        return zarr.open_group(str(path), mode=mode, **options)  # type: ignore[arg-type]
+        return zarr.open_group(str(path), mode=mode, **options)
 
 
 def open_array(path: StrPath, mode: str = "r", **options: Any) -> zarr.Array:
@@ -103,7 +102,7 @@ def open_array(path: StrPath, mode: str = "r", **options: Any) -> zarr.Array:
 
     check_own(path)
     with opening(path):
-        return zarr.open_array(str(path), mode=mode, **options)  # type: ignore[arg-type]
+        return zarr.open_array(str(path), mode=mode, **options)
 
 
 def check_own(path: StrPath) -> None:
@@ -121,20 +120,20 @@ def check_own(path: StrPath) -> None:
 
 
 @contextlib.contextmanager
-def open_netcdf(path: StrPath, *, allow_links: bool = False) -> Iterator[Any]:
+def open_netcdf(path: StrPath, remedy: str = DAMAGED) -> Iterator[Any]:
     """Open a NetCDF file with all its groups, as a `netCDF4.Dataset`; failures while it is read are `ReadError`s."""
     import netCDF4
 
-    if engine_of(path, allow_links=allow_links) != "netcdf4":
+    if engine_of(path, remedy=remedy) != "netcdf4":
         raise ReadError(f"cannot read {path}: it is a Zarr store; give a NetCDF file")
-    with reading(path), netCDF4.Dataset(os.path.abspath(path)) as held:  # noqa: PTH100
+    with reading(path, remedy), netCDF4.Dataset(os.path.abspath(path)) as held:  # noqa: PTH100
         yield held
 
 
-def map_array(path: StrPath) -> NDArray[Any]:
+def map_array(path: StrPath, remedy: str = "save it again as a plain array") -> NDArray[Any]:
     """Map a ``.npy`` file into memory; objects are refused."""
     location = Path(path)
-    with opening(location, "check it, or save it again as a plain array"):
+    with opening(location, remedy):
         _check_regular(location)
         if location.stat().st_size == 0:
             raise ReadError(f"cannot read {location}: it is empty; fetch it again")
@@ -207,6 +206,27 @@ def _promised(stream: Any) -> int | None:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(io.BytesIO(stream.read(2**16)))
     return math.prod(shape) * dtype.itemsize
+
+
+def matlab_arrays(path: StrPath, axes: int) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a MATLAB file that have so many axes or more."""
+    from scipy.io import loadmat, whosmat
+
+    location = Path(path)
+    with opening(location, "it is damaged or no MATLAB file, replace it"):
+        _check_regular(location)
+        try:
+            found = [(name, shape, kind) for name, shape, kind in whosmat(location) if len(shape) >= axes]
+        except NotImplementedError as error:
+            raise ReadError(
+                f"cannot read {location}: it is a MATLAB 7.3 (HDF5) file; save it in MATLAB with "
+                "save(file, '-v7'), or as .npy"
+            ) from error
+        needed = sum(math.prod(shape) * MATLAB_BYTES.get(kind, 8) for _, shape, kind in found)
+        check_memory(location, "loading it", needed)
+        names = [name for name, _, _ in found]
+        held = loadmat(location, variable_names=names) if names else {}
+        return {name: held[name] for name in names}
 
 
 @contextlib.contextmanager

@@ -13,12 +13,14 @@ from sstfill import grid
 from sstfill.errors import ReadError
 from sstfill.io import guard
 from sstfill.io.ghrsst import keep_quality, unflagged
-from sstfill.io.missing import mask_missing
+from sstfill.io.missing import is_masked, mask_missing
 from sstfill.io.seam import opening, reading
 
 ZARR_MARKS = guard.MARKS
 IMAGE_COPIES = 4
 """Images that are in memory at once, whatever is done with them: one read, its mask, its counts, its sum."""
+MASKED_COPIES = 2
+"""Times the size of a field that is not chunked: its values, and those with missing ones masked."""
 
 __all__ = ["ZARR_MARKS", "open", "reading"]
 
@@ -106,6 +108,9 @@ def _check_held(ds: xr.Dataset, path: Path, fields: Sequence[str]) -> None:
     for name in fields:
         image = ds[name].nbytes // max(1, ds[name].sizes[grid.axes(ds[name]).dims[0]])
         guard.check_memory(path, f"one image of {name!r}", IMAGE_COPIES * image)
+        if ds[name].chunks is None and is_masked(ds[name]):
+            what = f"{name!r}, whose missing values are told as it is opened,"
+            guard.check_memory(path, what, MASKED_COPIES * ds[name].nbytes)
 
 
 def _is_position(da: xr.DataArray) -> bool:

@@ -66,7 +66,7 @@ def opening(path: str | os.PathLike[str], remedy: str = DAMAGED) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+def reading(path: str | os.PathLike[str], remedy: str = DAMAGED) -> Iterator[None]:
     """Turn failures of the storage libraries into one-line `ReadError`s; use it where lazy values are computed.
 
     >>> with reading("sst.nc"):
@@ -83,7 +83,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     except Exception as error:
         if not from_backend(error):
             raise
-        raise _read_error(path, error, DAMAGED) from error
+        raise _read_error(path, error, remedy) from error
 
 
 @contextlib.contextmanager
@@ -137,8 +137,7 @@ def from_backend(error: BaseException) -> bool:
 def while_reading(error: BaseException) -> bool:
     """Whether a storage failure arose from reading stored values, as against writing them."""
     return from_backend(error) and any(
-        _is_storage(module) and name.rpartition(".")[2] in READERS
-        for module, name in _frames(error)
+        _is_storage(module) and name.rpartition(".")[2] in READERS for module, name in _frames(error)
     )
 
 

@@ -113,9 +113,7 @@ class ZarrMetadata:
         dims: object,
     ) -> Declared:
         if len(shape) != len(chunk):
-            raise _refused(
-                self.root, name, f"has shape {list(shape)} and chunks {list(chunk)}; mend its metadata"
-            )
+            raise _refused(self.root, name, f"has shape {list(shape)} and chunks {list(chunk)}; mend its metadata")
         folder = self.root / name
         return Declared(
             name=name or self.root.name,
@@ -188,6 +186,7 @@ def _check_entry(root: Path, entry: os.DirEntry[str], allow_links: bool) -> bool
 
 
 def read(root: Path, file: Path) -> dict[str, Any]:
+    """Read one metadata file of a store, a mapping; `ReadError` tells what else it holds."""
     size = file.stat().st_size
     where = os.path.relpath(file, root)
     if size > LARGEST:
@@ -299,9 +298,7 @@ def _lengths(root: Path, name: str, key: str, value: object, *, least: int) -> t
     for length in lengths:
         if not isinstance(length, int) or isinstance(length, bool) or not least <= length < 2**63:
             met = json.dumps(value)[:60]
-            raise _refused(
-                root, name, f"has {key} {met}; they are whole numbers, {least} or more: mend its metadata"
-            )
+            raise _refused(root, name, f"has {key} {met}; they are whole numbers, {least} or more: mend its metadata")
     return tuple(lengths)
 
 
