@@ -16,7 +16,7 @@ import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 import xarray as xr
@@ -44,6 +44,7 @@ NOT_DATA = {
     b"<": "it is a web page or XML, often a failed download; fetch it again",
 }
 
+Mode = Literal["r", "r+", "a"]
 StrPath = str | os.PathLike[str]
 Chunks = int | str | Mapping[str, int | str] | None
 
@@ -86,7 +87,7 @@ def open_zarr(path: StrPath, **options: Any) -> xr.Dataset:
         return xr.open_zarr(os.path.abspath(path), **options)  # noqa: PTH100
 
 
-def open_group(path: StrPath, mode: str = "r", **options: Any) -> zarr.Group:
+def open_group(path: StrPath, mode: Mode = "r", **options: Any) -> zarr.Group:
     """Open the group of a store that sstfill made, as `zarr.open_group` does with the same options."""
     import zarr
 
@@ -96,7 +97,7 @@ def open_group(path: StrPath, mode: str = "r", **options: Any) -> zarr.Group:
         return zarr.open_group(str(path), mode=mode, **options)
 
 
-def open_array(path: StrPath, mode: str = "r", **options: Any) -> zarr.Array:
+def open_array(path: StrPath, mode: Mode = "r", **options: Any) -> zarr.Array:
     """Open an array in a store that sstfill made, as `zarr.open_array` does with the same options."""
     import zarr
 

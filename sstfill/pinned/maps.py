@@ -136,7 +136,7 @@ def _create(
         fail(folder / MAPS, error)
 
 
-def _open(folder: Path, name: str, mode: str) -> zarr.Array:
+def _open(folder: Path, name: str, mode: guard.Mode) -> zarr.Array:
     try:
         return guard.open_array(folder / MAPS / name, mode=mode, zarr_format=3)
     except ReadError as error:
