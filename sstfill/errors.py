@@ -19,7 +19,10 @@ from collections.abc import Iterable
 
 
 class SstfillError(Exception):
-    """Base of everything sstfill raises on purpose."""
+    """Base of everything sstfill raises on purpose; its message is one line that a terminal may show."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(SstfillError, ValueError):
@@ -36,6 +39,19 @@ class ReadError(SstfillError, OSError):
 
 class WriteError(SstfillError, OSError):
     """An output that cannot be written; an earlier output is left as it was."""
+
+
+def printable(text: str) -> str:
+    """Spell out what a terminal would obey: control characters, line ends, bytes that are no text.
+
+    Names of files and what stands in them are a stranger's words, and they are quoted in messages.
+
+    >>> print(printable("a\x1b[2J.nc\n"))
+    a\\x1b[2J.nc\\n
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> OptionError:

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 from sstfill.archive.source import Stats
 from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
-from sstfill.io import place
+from sstfill.io import guard, place
 from sstfill.io.atomic import atomic_path, fail, flush, noted
 from sstfill.io.lock import OutputLock
 from sstfill.version import __version__
@@ -80,11 +79,8 @@ class Days:
     @classmethod
     def load(cls, path: Path) -> Days:
         """Read from a file."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                arrays = {k: held[k] for k in held.files}
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise ReadError(f"cannot read {path}: {error}; remove {path.parents[1]} and fill anew") from error
+        with guard.open_arrays(path, f"remove {path.parents[1]} and fill anew") as held:
+            arrays = dict(held)
         return cls(**{k: v for k, v in arrays.items() if k != "stats"}, stats=json.loads(str(arrays["stats"])))
 
 

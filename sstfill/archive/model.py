@@ -16,6 +16,7 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.errors import ReadError
+from sstfill.io import guard
 from sstfill.io.atomic import flush
 from sstfill.methods import Method
 from sstfill.patches import Shape
@@ -68,10 +69,12 @@ class Model:
         """Read a model; `ReadError` if it is not whole."""
         try:
             told = json.loads((folder / "score.json").read_text(encoding="utf-8"))
-            with np.load(folder / "grid.npz", allow_pickle=False) as held:
+            with guard.open_arrays(folder / "grid.npz", "fill the archive anew") as held:
                 sea = xr.DataArray(held["sea"], dims=told["dims"], name="sea")
                 points = Points(held["rows"], held["columns"])
             word = (folder / "fingerprint").read_text(encoding="utf-8")
+        except ReadError:
+            raise
         except (OSError, ValueError, KeyError) as error:
             raise ReadError(f"cannot read the model in {folder}: {error}; fill the archive anew") from error
         return cls(load(folder / "method"), sea, points, told["summary"], told["sigma_scale"], word)

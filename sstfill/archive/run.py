@@ -89,6 +89,7 @@ def fill_archive(
     sea: xr.DataArray | None = None,
     quality_level: int | None = None,
     l2p_flags: Sequence[str] = (),
+    allow_links: bool = False,
     seed: int = 0,
     update: bool = False,
     anew: bool = False,
@@ -112,7 +113,7 @@ def fill_archive(
         A method, its name, or None for `sstfill.Auto`. With `update`, None is the one that the output was made by.
     variables, sea, seed
         As in `sstfill.fill`.
-    quality_level, l2p_flags
+    quality_level, l2p_flags, allow_links
         As in `sstfill.io.open`.
     update
         Fill only days that are new or revised since, and those that these influence, by the method as it was settled.
@@ -135,7 +136,12 @@ def fill_archive(
     target = Path(out)
     if target.suffix != ".zarr":
         raise OptionError(f"an archive is filled into a Zarr store; {target.name!r} does not end with .zarr")
-    read = Source(path=str(Path(source).resolve()), quality_level=quality_level, l2p_flags=tuple(l2p_flags or ()))
+    read = Source(
+        path=str(Path(source).resolve()),
+        quality_level=quality_level,
+        l2p_flags=tuple(l2p_flags or ()),
+        allow_links=allow_links,
+    )
     begin_work()
     place.check_apart(target, read.path)
     place.check_regular(target)

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import gaps, grid, io
+from sstfill.io import guard
 from sstfill.pinned import Points
 
 BLOCK = 32e6
@@ -32,17 +33,22 @@ class Source:
     ----------
     path
         Zarr store or NetCDF file.
-    quality_level, l2p_flags
+    quality_level, l2p_flags, allow_links
         As in `sstfill.io.open`.
     """
 
     path: str
     quality_level: int | None = None
     l2p_flags: tuple[str, ...] = ()
+    allow_links: bool = False
 
     def open(self) -> xr.Dataset:
         """Open the archive in blocks of about `BLOCK` bytes, whole stored chunks."""
-        how: dict[str, Any] = {"quality_level": self.quality_level, "l2p_flags": list(self.l2p_flags) or None}
+        how: dict[str, Any] = {
+            "quality_level": self.quality_level,
+            "l2p_flags": list(self.l2p_flags) or None,
+            "allow_links": self.allow_links,
+        }
         with io.reading(self.path):
             stored = io.open(self.path, chunks={}, **how)
             chunks = _blocks(stored)
@@ -77,10 +83,8 @@ def _stat(path: Path) -> list[int]:
 
 def _codings(root: Path) -> Stats:
     """By array, a word of what its values are decoded by: scale, fill value, codecs, but not its shape."""
-    import zarr
-
     found = {}
-    for name, array in zarr.open_group(root, mode="r", use_consolidated=False).arrays():
+    for name, array in guard.open_group(root, mode="r", use_consolidated=False).arrays():
         told = array.metadata.to_dict()
         told = {k: v for k, v in told.items() if k not in ("shape", "consolidated_metadata")}
         word = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).digest()
@@ -181,9 +185,7 @@ def touched(path: str, before: Stats, after: Stats, times: int) -> NDArray[np.in
         return np.empty(0, np.int64)
     if not Path(path).is_dir():
         return np.arange(times)
-    import zarr
-
-    root = zarr.open_group(path, mode="r", use_consolidated=False)
+    root = guard.open_group(path, mode="r", use_consolidated=False)
     by_array: dict[str, list[str]] = {}
     for file in files:
         by_array.setdefault(file.partition("/")[0], []).append(file.partition("/")[2])

@@ -24,7 +24,7 @@ from sstfill import gaps
 from sstfill.archive import swap
 from sstfill.companions import error_attrs
 from sstfill.errors import WriteError
-from sstfill.io import place
+from sstfill.io import guard, place
 from sstfill.io.atomic import flush
 from sstfill.patches import Patch, Shape
 
@@ -49,7 +49,6 @@ def lay_out(store: Path, fields: Mapping[str, xr.DataArray], chunks: Shape, attr
     attrs
         Of the store.
     """
-    import zarr
 
     first = next(iter(fields.values()))
     coords = xr.Dataset(coords=first.coords)
@@ -62,7 +61,7 @@ def lay_out(store: Path, fields: Mapping[str, xr.DataArray], chunks: Shape, attr
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")
         bare.assign_attrs(attrs).to_zarr(store, mode="w-", zarr_format=3, consolidated=False, encoding=encoding)
-    root = zarr.open_group(store, mode="r+")
+    root = guard.open_group(store, mode="r+")
     for name, field in fields.items():
         for part, dtype, empty, own in _parts(name, field):
             root.create_array(
@@ -107,9 +106,7 @@ def write_unit(store: Path, name: str, patch: Patch, values: Mapping[str, NDArra
 
     `values` are ``""`` (filled), ``"_error"`` and ``"_source"``, each ``(time, y, x)`` of the unit.
     """
-    import zarr
-
-    root = zarr.open_group(store, mode="r+", use_consolidated=False)
+    root = guard.open_group(store, mode="r+", use_consolidated=False)
     for part, block in values.items():
         array: Any = root[f"{name}{part}"]  # an empty chunk is written too: else an old one would outlive it
         array.with_config({"write_empty_chunks": True})[patch.inside] = block
@@ -120,7 +117,7 @@ def finish(store: Path, revision: NDArray[np.int32]) -> None:
     """Write how often each day was made, gather all metadata in the root, and flush everything to the disk."""
     import zarr
 
-    root = zarr.open_group(store, mode="r+", use_consolidated=False)
+    root = guard.open_group(store, mode="r+", use_consolidated=False)
     made: Any = root[REVISION]
     made[:] = revision
     with warnings.catch_warnings():

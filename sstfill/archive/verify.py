@@ -18,7 +18,7 @@ from sstfill.archive.model import Model
 from sstfill.archive.plan import microseconds
 from sstfill.archive.source import Source
 from sstfill.errors import ReadError
-from sstfill.io import place
+from sstfill.io import guard, place
 from sstfill.io.lock import OutputLock, held_by
 from sstfill.patches import Patch, PatchGrid
 from sstfill.pinned import gathering
@@ -49,7 +49,7 @@ class Verified:
     wrong: tuple[str, ...]
 
 
-def verify(out: str | Path, source: str | Path | None = None) -> Verified:
+def verify(out: str | Path, source: str | Path | None = None, *, allow_links: bool = False) -> Verified:
     """Check that every chunk of a filled store is there, flags and values agree, and observed values are untouched.
 
     Parameters
@@ -59,6 +59,8 @@ def verify(out: str | Path, source: str | Path | None = None) -> Verified:
     source
         The archive it was made from, with which observed values are compared bit by bit; by default the one that it was
         made from last, if that is still where it was.
+    allow_links
+        Follow links in the archive, as in `sstfill.io.open`.
 
     Raises
     ------
@@ -101,14 +103,19 @@ def _verified(target: Path, job: Job, source: str | Path | None) -> Verified:
     assert settled is not None
     kept = settled.get("input", "")
     given = source if source is not None else kept if kept and Path(kept).exists() else None
-    read = None if given is None else Source(
-        path=str(Path(given).resolve()), quality_level=settled["quality_level"], l2p_flags=tuple(settled["l2p_flags"])
-    )  # fmt: skip
+    read = None
+    if given is not None:
+        read = Source(
+            path=str(Path(given).resolve()),
+            quality_level=settled["quality_level"],
+            l2p_flags=tuple(settled["l2p_flags"]),
+            allow_links=allow_links,
+        )
     wrong, count = [], 0
     archive, path = (None, "") if read is None else (read.open(), read.path)
     if (job.folder / "commit").exists():
         wrong.append("a run that was cut short has yet to put its last days in place: run it again")
-    with io.reading(target), xr.open_zarr(target, chunks=None) as held:
+    with io.reading(target), guard.open_zarr(target, chunks=None) as held:
         for name in settled["variables"]:
             obs = None if archive is None or read is None else read.field(archive, name)
             days = Days.load(job.folder / "days" / f"{name}.npz")

@@ -11,7 +11,7 @@ from pathlib import Path
 from sstfill import archive, io, plot
 from sstfill.archive import Outcome
 from sstfill.archive.job import is_archive_output
-from sstfill.cli.source import names, sea
+from sstfill.cli.source import add_links, names, sea
 from sstfill.cli.summary import filled_variables
 from sstfill.errors import InputError, OptionError
 from sstfill.methods import Method
@@ -53,7 +53,7 @@ def meant(args: argparse.Namespace) -> bool:
         return False
     if asked or is_archive_output(args.out):
         return True
-    with io.reading(args.input), io.open(args.input, chunks={}) as ds:
+    with io.reading(args.input), io.open(args.input, chunks={}, allow_links=args.allow_links) as ds:
         return bool(ds.nbytes > LARGE)
 
 
@@ -65,7 +65,8 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         raise OptionError(f"--workers {args.workers} is less than 0; give a number of processes")
     done = archive.fill_archive(
         args.input, args.out, method, variables=names(args.variable), sea=sea(args.sea),
-        quality_level=args.quality_level, l2p_flags=names(args.l2p_flags) or (), seed=args.seed, update=args.update,
+        quality_level=args.quality_level, l2p_flags=names(args.l2p_flags) or (), allow_links=args.allow_links,
+        seed=args.seed, update=args.update,
         anew=args.anew, like=args.like, workers=args.workers, scheduler=args.scheduler, memory=size(args.memory),
     )  # fmt: skip
     yield told(done)
@@ -113,11 +114,12 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("filled", metavar="FILLED", help="Zarr store that was filled as an archive")
     parser.add_argument("--input", metavar="ARCHIVE", help="archive that it was filled from, to compare observed "
                         "values with; by default the one that it was filled from last, if that is there")  # fmt: skip
+    add_links(parser)
 
 
 def run_verify(args: argparse.Namespace) -> Iterator[str]:
     """Check a filled store; what is wrong is one line each, and an error."""
-    found = archive.verify(args.filled, args.input)
+    found = archive.verify(args.filled, args.input, allow_links=args.allow_links)
     yield from found.wrong
     if found.wrong:
         raise InputError(

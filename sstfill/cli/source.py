@@ -16,6 +16,7 @@ import xarray as xr
 from sstfill import grid, io
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.io import place
+from sstfill.io.declared import check_memory
 from sstfill.io.write import SUFFIXES
 from sstfill.sea import find_sea
 
@@ -37,6 +38,16 @@ def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> 
                        "called lsm or the like); by default one in the input, or what is ever observed")  # fmt: skip
     group.add_argument("--time-chunk", type=int, metavar="N", help="read N images at a time; by default a series above "
                        f"{LARGE / 1e6:.0f} MB is read in blocks, a smaller one whole")  # fmt: skip
+    add_links(group)
+
+
+def add_links(parser: argparse._ActionsContainer) -> None:
+    """Give a parser the option that lets an input refer to other files."""
+    parser.add_argument(
+        "--allow-links",
+        action="store_true",
+        help="follow links in the input to other files of this machine; only for files of a maker you trust",
+    )
 
 
 def add_variables(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +71,11 @@ def names(given: str | list[str] | None) -> list[str] | None:
 @contextlib.contextmanager
 def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
     """Open the input of a run; damage that shows only while lazy values are read is a `ReadError` too."""
-    how: dict[str, Any] = {"quality_level": args.quality_level, "l2p_flags": names(args.l2p_flags)}
+    how: dict[str, Any] = {
+        "quality_level": args.quality_level,
+        "l2p_flags": names(args.l2p_flags),
+        "allow_links": args.allow_links,
+    }
     if args.time_chunk is not None and args.time_chunk < 1:
         raise OptionError(f"--time-chunk {args.time_chunk} is less than 1; read one image at a time, or more")
     with io.reading(args.input), io.open(args.input, chunks={}, **how) as stored:
@@ -105,6 +120,7 @@ def sea(text: str | None) -> xr.DataArray | None:
         found = only if (known := find_sea(ds)) is None else known  # by its name 1 may be land
         if found is None:
             raise InputError(f"no sea mask found in {path}; name its variable: --sea {path}:NAME")
+        check_memory(Path(path), "the sea mask", found.nbytes)
         return found.load()
 
 

@@ -15,6 +15,7 @@ import xarray as xr
 from sstfill import grid, io, occlusion
 from sstfill.errors import ReadError, SstfillError
 from sstfill.evaluation.sequences import Clip, CloudScene, LwpClouds, Ocean, Series, Source, decoded
+from sstfill.io import guard
 from sstfill.io.read import ZARR_MARKS
 from sstfill.occlusion.lwp import is_lwp, published
 
@@ -111,7 +112,9 @@ def _look(path: Path, name: str, found: _Found) -> list[Note]:
         if _is_clip(head):
             return [_clip(path, name, found)]
         if head.startswith(NUMPY):
-            return [_clouds(published(path).astype("float32"), name, found)]
+            mapped = published(path)
+            guard.check_memory(path, "its series", 2 * 4 * mapped.size)
+            return [_clouds(mapped.astype("float32"), name, found)]
         if not path.is_dir() and not head.startswith((b"CDF", b"\x89HDF")):
             return []
         with io.reading(path), io.open(path, chunks={}) as ds:
@@ -123,9 +126,11 @@ def _look(path: Path, name: str, found: _Found) -> list[Note]:
 def _dataset(ds: xr.Dataset, path: Path, name: str, found: _Found) -> list[Note]:
     lwp = next((v for v in ds.data_vars.values() if is_lwp(v)), None)
     if lwp is not None:
+        guard.check_memory(path, f"{lwp.name!r}", 2 * lwp.nbytes)
         return [_clouds(lwp.load(), name, found)]
     classes = next((v for v in ds.data_vars.values() if _is_scene(v)), None)
     if classes is not None:
+        guard.check_memory(path, f"{classes.name!r}", 2 * classes.nbytes)
         return [_scene(classes.load(), name, found)]
     fields = grid.candidates(ds)
     if not fields:

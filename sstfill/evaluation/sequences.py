@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import xarray as xr
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from sstfill import grid, io, occlusion, synthetic
 from sstfill.errors import InputError
+from sstfill.io import guard
 
 Kind = Literal["ocean", "series", "clip"]
 Mask = NDArray[np.bool_]
@@ -128,22 +128,17 @@ def decoded(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        PyAV is absent, or it cannot read the file.
+        PyAV is absent.
+    ReadError
+        PyAV cannot read the file.
     """
-    try:
-        av: Any = importlib.import_module("av")
-    except ImportError as error:
-        raise InputError("clips need PyAV; pip install av") from error
     pictures = []
-    try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                small = frame.reformat(width=size, height=size, format="gray" if grey else "rgb24").to_ndarray()
-                pictures.append(small.reshape(size, size, -1))
-                if len(pictures) == MOST_FRAMES:
-                    break
-    except (av.error.FFmpegError, IndexError) as error:
-        raise InputError(f"{path.name} cannot be decoded: {error}") from error
+    with guard.open_video(path) as container:
+        for frame in container.decode(video=0):
+            small = frame.reformat(width=size, height=size, format="gray" if grey else "rgb24").to_ndarray()
+            pictures.append(small.reshape(size, size, -1))
+            if len(pictures) == MOST_FRAMES:
+                break
     return np.stack(pictures) if pictures else np.empty((0, size, size, 1 if grey else 3), np.uint8)
 
 

@@ -17,6 +17,11 @@ import xarray as xr
 from sstfill import grid
 
 
+def is_masked(da: xr.DataArray) -> bool:
+    """Whether `mask_missing` has something to do, for which it looks at all values of a field that is not chunked."""
+    return bool(overlooked(da)) or valid_range(da) != (None, None)
+
+
 def mask_missing(ds: xr.Dataset) -> xr.Dataset:
     """Make overlooked missing values of the candidate fields NaN; attrs and encoding stay."""
     return ds.assign({n: _masked(ds[n]) for n in grid.candidates(ds)})

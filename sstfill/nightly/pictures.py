@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from sstfill import grid, io, plot
+from sstfill.io import guard
 from sstfill.nightly.history import Usual
 from sstfill.nightly.recent import thinning
 
@@ -35,7 +35,7 @@ def map_of_newest(filled: Path, name: str) -> tuple[str, str]:
         A PNG as a data URI, and a note on it; the first is empty where no picture could be drawn, the note says why.
     """
     try:
-        with io.reading(filled), xr.open_zarr(filled, chunks=None) as held:
+        with io.reading(filled), guard.open_zarr(filled, chunks=None) as held:
             parts = [n for n in (name, f"{name}_error", f"{name}_source") if n in held]
             time, *sides = map(str, grid.axes(held[name]).dims)
             every = thinning(tuple(held.sizes[d] for d in sides), PIXELS)

@@ -16,6 +16,7 @@ from sstfill.archive.job import Days, Job
 from sstfill.archive.model import Model
 from sstfill.archive.source import Source
 from sstfill.errors import ReadError
+from sstfill.io import guard
 from sstfill.nightly.night import Found
 from sstfill.patches import Patch
 from sstfill.pinned.base import Window
@@ -90,7 +91,7 @@ def _patch(inside: tuple[slice, ...], reach: tuple[int, ...], shape: tuple[int, 
 def look_at(out: Path, scores: dict[str, dict[str, object]], watched: int) -> dict[str, Found]:
     """Count where the pixels of the recent images come from, and how sure those are that were filled."""
     job, found = Job(out), {}
-    with io.reading(out), xr.open_zarr(out, chunks=None) as held:
+    with io.reading(out), guard.open_zarr(out, chunks=None) as held:
         for name, score in scores.items():
             days = Days.load(job.folder / "days" / f"{name}.npz")
             times = slice(max(0, len(days.time) - TRIED[0]), len(days.time))
@@ -160,7 +161,7 @@ def newest(out: Path) -> tuple[str, float | None]:
     """Date of the newest image, and its time in days since 1970 (None where times are no dates)."""
     job = Job(out)
     name = settled(job)[0]
-    with io.reading(out), xr.open_zarr(out, chunks=None) as held:
+    with io.reading(out), guard.open_zarr(out, chunks=None) as held:
         said = date(held[name], held[name].sizes[str(grid.axes(held[name]).dims[0])] - 1)
     days = Days.load(job.folder / "days" / f"{name}.npz").time[-1] / 86_400e6
     return ("", None) if said.startswith("image ") else (said, float(days))

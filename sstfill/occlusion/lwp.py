@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.checks import check_number, check_share
-from sstfill.errors import InputError, OptionError, ReadError
+from sstfill.errors import InputError, OptionError
+from sstfill.io import guard
 
 LwpSeries = xr.DataArray | NDArray[np.floating]
 SPIN_UP = 100  # LWP frames left out by the paper's authors while the simulated clouds form
@@ -67,12 +68,7 @@ def is_lwp(da: xr.DataArray) -> bool:
 
 def published(path: Path) -> xr.DataArray:
     """Map the paper's own cloud series, or what is laid out like it, into memory: ``.npy``, (time, y, x), kg m-2."""
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ReadError(
-            f"{path} cannot be read: {error or 'it is empty'}; check the name, or fetch it again"
-        ) from error
+    values = guard.map_array(path)
     if values.ndim != 3 or values.dtype.kind != "f":
         raise InputError(f"a NumPy array of {values.dtype} {values.shape}; LWP is floating, (time, y, x), kg m-2")
     return xr.DataArray(values, dims=("time", "y", "x"), attrs={"units": "kg m-2"})

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sstfill.errors import ReadError
+from sstfill.io import guard
 from sstfill.io.atomic import atomic_path, fail
 
 if TYPE_CHECKING:
@@ -127,24 +128,19 @@ def _create(
     folder: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype, dims: list[str],
     fill: float,
 ) -> zarr.Array:  # fmt: skip
-    import zarr
-
     try:
-        group = zarr.open_group(str(folder / MAPS), mode="a", zarr_format=3)
+        group = guard.open_group(folder / MAPS, mode="a", zarr_format=3)
         return group.create_array(name, shape=shape, chunks=chunks, dtype=dtype, fill_value=np.asarray(fill, dtype)[()],
                                   dimension_names=dims, overwrite=True)  # fmt: skip
     except OSError as error:
         fail(folder / MAPS, error)
 
 
-def _open(folder: Path, name: str, mode: str) -> zarr.Array:
-    import zarr
-
+def _open(folder: Path, name: str, mode: guard.Mode) -> zarr.Array:
     try:
-        found = zarr.open_array(str(folder / MAPS / name), mode=mode, zarr_format=3)
-    except (OSError, KeyError, ValueError) as error:
+        return guard.open_array(folder / MAPS / name, mode=mode, zarr_format=3)
+    except ReadError as error:
         raise _unreadable(folder, name, error) from error
-    return found
 
 
 def _unreadable(folder: Path, name: str, error: Exception) -> ReadError:

@@ -16,7 +16,7 @@ import xarray as xr
 
 from sstfill import io
 from sstfill.errors import OptionError, ReadError, SstfillError, WriteError
-from sstfill.io import place
+from sstfill.io import guard, place
 from sstfill.io.drain import drained
 from sstfill.progress import track
 from sstfill.sources import job as jobs
@@ -147,7 +147,7 @@ def _task(
     if ledger.plan is not None and not _is_done(held, ledger):
         jobs.check_same_request(path, ledger.plan["asked"], wanted, version, update)
         return jobs.resume(path, ledger, target, _as_begun(request, ledger.plan["asked"]), opener)
-    if (update or ledger.plan is not None) and store.is_consolidated(path):
+    if (update or ledger.plan is not None) and guard.is_consolidated(path):
         store.consolidate(path)  # a kill, or an earlier version, may have left the copy behind the metadata
     ledger.finish()
     if held.get(store.STATE) != store.COMPLETE:

@@ -14,9 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import grid, io
-from sstfill.errors import InputError
-from sstfill.io.netcdf3 import expected_size
-from sstfill.io.read import HDF5
+from sstfill.errors import InputError, ReadError
+from sstfill.io import guard
 from sstfill.sources.granule_times import Times, created, moment
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class Look:
 
 def raw(path: Path) -> xr.Dataset:
     """Open a granule as it is stored, packed."""
-    return xr.open_dataset(path, engine="netcdf4", decode_cf=False)
+    return guard.open_dataset(path, decode_cf=False)
 
 
 def look(path: Path, variables: str | Sequence[str] | None, quality_level: int | None) -> Look:
@@ -88,10 +87,12 @@ def look(path: Path, variables: str | Sequence[str] | None, quality_level: int |
 
 def glance(path: Path, like: Look) -> Look | None:
     """Look at a granule that is probably laid out as another; None where it is not, or may be damaged."""
-    if not _is_sound(path):
-        return None
     how: dict[str, Any] = {"mask_and_scale": False, "decode_coords": False, "decode_timedelta": False}
-    with io.reading(path), xr.open_dataset(path, engine="netcdf4", **how) as ds:
+    try:
+        opened = guard.open_dataset(path, **how)
+    except ReadError:
+        return None  # a full look says what is wrong
+    with io.reading(path), opened as ds:
         dim = like.granule.time_dim
         wanted = {*like.dims, *like.place} | ({like.time} if like.time is not None else set())
         if not wanted <= set(ds.variables) or any(_is_changed(ds[n].attrs) for n in like.place):
@@ -112,16 +113,6 @@ def glance(path: Path, like: Look) -> Look | None:
             flags={n: _flags(ds[n].attrs) for n in like.dims},
             attrs=dict(ds.attrs),
         )
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether a file is what NetCDF reads, and of its full length where NetCDF does not notice."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(8)
-        return head == HDF5 or (head.startswith(b"CDF") and path.stat().st_size >= expected_size(path))
-    except (OSError, ValueError):
-        return False  # a full look says what is wrong
 
 
 def _is_changed(attrs: Mapping[Any, Any]) -> bool:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.checks import check_choice
 from sstfill.errors import InputError
+from sstfill.io import guard
 from sstfill.progress import track
 from sstfill.sources.granule_columns import Column, columns
 from sstfill.sources.granule_look import Granule, raw
@@ -211,7 +212,7 @@ def _attrs(archive: Archive, paths: str, options: dict[str, Any], times: NDArray
 
 def _fill(store: Path, held: list[Column], plan: Plan, steps: int, together: int, level: int | None) -> None:
     """Write the values in blocks of whole chunks, one reader and one writer."""
-    group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    group = guard.open_group(store, mode="r+", use_consolidated=False)
     blocks = range(0, steps, together)
     for start in track(blocks, "steps", len(blocks)):
         stop = min(start + together, steps)

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError, WriteError
+from sstfill.io import guard
 from sstfill.io.atomic import sweep
 from sstfill.sources import store
 from sstfill.sources.client import client_version
@@ -126,7 +127,7 @@ def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
     opened = opener(pinned)
     source = ready(opened, pinned, target).isel(time=slice(plan["skip"], None))
     windows = Windows({d: tuple(e) for d, e in plan["edges"].items()})
-    with xr.open_zarr(out, consolidated=False, chunks=None) as held:
+    with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         check_same(source, held)
         total = windows.edges["time"][-1]
         if plan["begin"] + source.sizes["time"] != total:
@@ -146,7 +147,7 @@ def append(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
     None where there is nothing to do. Times of the store that the dataset no longer has as they are, or that it has put
     in between, cannot be revisited: a warning says so, and only the new ones are fetched.
     """
-    with xr.open_zarr(out, consolidated=False, chunks=None) as held:
+    with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         times = held["time"].values
         absolute = request.resolved(datetime.now(UTC))
         ended = absolute.end_datetime is not None and np.datetime64(absolute.end_datetime) <= times[-1]

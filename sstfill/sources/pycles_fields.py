@@ -11,25 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.errors import InputError, ReadError, SstfillError
+from sstfill.errors import InputError, ReadError
+from sstfill.io import guard
 
 Floats = NDArray[np.float64]
 GRAMS = 1000.0  # per kilogram
+CUT_SHORT = "if the run was stopped while it wrote, remove that time step, else copy the file again"
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open a NetCDF file of a run; damage, also where values are read, is a `ReadError`."""
-    import netCDF4
-
-    try:
-        with netCDF4.Dataset(path) as stored:
-            yield stored
-    except SstfillError:
-        raise
-    except (OSError, RuntimeError) as error:
-        raise ReadError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; if the run was stopped "
-                        "while it wrote, remove that time step, else copy the file again") from error  # fmt: skip
+    with guard.open_netcdf(path, CUT_SHORT) as stored:
+        yield stored
 
 
 def column_weights(stats: Path) -> Floats:

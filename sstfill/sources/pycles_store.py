@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
+from sstfill.io import guard
 from sstfill.progress import track
 from sstfill.sources.whole import whole_store
 
@@ -60,7 +61,6 @@ def write_series(
         No such folder, no permission, no space; an earlier store is left as it was.
     """
     import dask.array
-    import zarr
 
     size = frames_in_chunk(shape[0], shape[1:])
     empty = dask.array.zeros(shape, chunks=(size, *shape[1:]), dtype="f4")
@@ -69,7 +69,7 @@ def write_series(
     with whole_store(target, zarr_format) as temporary:
         layout.to_zarr(temporary, mode="w-", zarr_format=zarr_format, consolidated=False, compute=False,
                        encoding=encoding)  # fmt: skip
-        stored = zarr.open_array(temporary / "LWP", mode="r+")
+        stored = guard.open_array(temporary / "LWP", mode="r+")
         start = 0
         for block in track(blocks, f"writing {target.name}", -(-shape[0] // size)):
             check_block(block, start)

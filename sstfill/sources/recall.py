@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import xarray as xr
-
+from sstfill.io import guard
 from sstfill.sources.verify import STEADY, Box, Seen
 
 Place = tuple[tuple[str, int, int], ...]
@@ -43,7 +42,7 @@ class Recall:
         if place in self._told or not times:
             return
         self._told.add(place)
-        with xr.open_zarr(self._path, consolidated=False, chunks=None) as held:
+        with guard.open_zarr(self._path, consolidated=False, chunks=None) as held:
             here = {d: s for d, s in box.items() if d != "time"} | {"time": times}
             seen.learn(held.drop_vars(list(held.coords)).isel(here).load(), box)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import config
-from sstfill.errors import InputError, WriteError
-from sstfill.io import atomic_path
+from sstfill.errors import InputError, ReadError, WriteError
+from sstfill.io import atomic_path, guard
 from sstfill.io.atomic import flush
 from sstfill.io.packing import VALID
 
@@ -29,11 +28,11 @@ def attributes(out: Path) -> dict[str, Any] | None:
     """Global attributes of a store, None where there is nothing; `WriteError` where there is something else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    import zarr
-
+    if not (out.is_dir() and guard.is_store(out)):
+        raise WriteError(f"cannot write {out}: there is something else than a Zarr store; choose another name")
     try:
-        return dict(zarr.open_group(out, mode="r", use_consolidated=False).attrs)
-    except (FileNotFoundError, NotADirectoryError, KeyError, ValueError) as error:
+        return dict(guard.open_group(out, mode="r", use_consolidated=False).attrs)
+    except ReadError as error:
         raise WriteError(
             f"cannot write {out}: there is something else than a Zarr store; choose another name"
         ) from error
@@ -107,9 +106,7 @@ def write(out: Path, box: Mapping[str, slice], values: xr.Dataset, zarr_format: 
     """Write one window, and have it on the disk when this returns."""
     bare = values.drop_vars(list(values.coords)).drop_encoding()
     bare.to_zarr(out, mode="r+", region=dict(box), consolidated=False, zarr_format=zarr_format)
-    import zarr
-
-    group = zarr.open_group(out, mode="r", use_consolidated=False)
+    group = guard.open_group(out, mode="r", use_consolidated=False)
     for name, v in bare.data_vars.items():
         _sync(out / str(name), group[str(name)], [box[str(d)] for d in v.dims])
 
@@ -117,7 +114,7 @@ def write(out: Path, box: Mapping[str, slice], values: xr.Dataset, zarr_format: 
 def read(out: Path, box: Mapping[str, slice], until: int) -> xr.Dataset:
     """What the store has in a window, of times before number `until`."""
     here = dict(box) | {"time": slice(box["time"].start, min(box["time"].stop, until))}
-    with xr.open_zarr(out, consolidated=False, chunks=None) as held:
+    with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         moving = [n for n, v in held.data_vars.items() if "time" in v.dims]
         return held[moving].drop_vars(list(held.coords)).isel(here).load()
 
@@ -145,10 +142,8 @@ def _sync(folder: Path, array: Any, region: list[slice]) -> None:
 
 def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
     """Make room for `times` from index `begin` on; doing so again changes nothing."""
-    import zarr
-
-    copied = is_consolidated(out)
-    group = zarr.open_group(out, mode="r+", use_consolidated=False)
+    copied = guard.is_consolidated(out)
+    group = guard.open_group(out, mode="r+", use_consolidated=False)
     clock: Any = group["time"]
     unit = next(u for u, text in UNITS.items() if text == clock.attrs["units"])
     if (times != times.astype(f"M8[{unit}]")).any():
@@ -161,7 +156,7 @@ def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
         if dims and "time" in dims:
             axis = list(dims).index("time")
             array.resize((*array.shape[:axis], begin + len(times), *array.shape[axis + 1 :]))
-    longer: Any = zarr.open_group(out, mode="r+", use_consolidated=False)["time"]
+    longer: Any = guard.open_group(out, mode="r+", use_consolidated=False)["time"]
     longer[begin:] = times.astype(f"M8[{unit}]").astype(np.int64)
     if copied:
         consolidate(out)
@@ -169,21 +164,11 @@ def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
 
 def mark(out: Path, attrs: Mapping[str, Any]) -> None:
     """Set global attributes, all or none."""
-    import zarr
-
-    copied = is_consolidated(out)
-    group = zarr.open_group(out, mode="r+", use_consolidated=False)
+    copied = guard.is_consolidated(out)
+    group = guard.open_group(out, mode="r+", use_consolidated=False)
     group.attrs.update({k: config.plain(v) for k, v in attrs.items()})
     if copied:
         consolidate(out)
-
-
-def is_consolidated(out: Path) -> bool:
-    """Whether a store holds a copy of all its metadata in one file, which readers believe before the metadata."""
-    if (out / ".zmetadata").is_file():
-        return True
-    root = out / "zarr.json"
-    return root.is_file() and json.loads(root.read_text("utf-8")).get("consolidated_metadata") is not None
 
 
 def consolidate(out: Path) -> None:

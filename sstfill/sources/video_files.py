@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.errors import InputError, OptionError, ReadError, SstfillError
-from sstfill.io.seam import one_line
+from sstfill.errors import InputError, OptionError, ReadError
+from sstfill.io import guard
 
 VIDEOS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 ARRAYS = (".npy", ".npz", ".mat")
+PLAIN = "save it again as a plain array, or remove it"
 STEP = np.float32(65535 / 255)  # of 16 bits, for one of 8
 LAYOUTS = {
     3: lambda s: "tyx",
@@ -95,27 +93,8 @@ def read(source: Path, name: str, axes: str | None, *, fractions: bool = False) 
         yield Footage(name, _video(source, fractions))
 
 
-def _av() -> Any:
-    try:
-        return importlib.import_module("av")
-    except ImportError as error:
-        raise InputError("videos and pictures need PyAV; install it: pip install 'sstfill[video]'") from error
-
-
-@contextlib.contextmanager
-def _decoding(path: Path) -> Iterator[Any]:
-    """PyAV, with its failures as one-line `ReadError`s."""
-    av = _av()
-    try:
-        yield av
-    except (av.error.FFmpegError, IndexError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        reason = "it holds no video" if isinstance(error, IndexError) else reason
-        raise ReadError(f"cannot decode {path}: {reason}; it is damaged or no video, replace or remove it") from error
-
-
 def _video(path: Path, fractions: bool) -> Pictures:
-    with _decoding(path) as av, av.open(f"file:{path}") as container:
+    with guard.open_video(path) as container:
         for frame in container.decode(video=0):
             yield upright(_colours(frame, fractions), frame.rotation)
 
@@ -137,7 +116,7 @@ def _folder(folder: Path, fractions: bool) -> Pictures:
     files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")]
     first: tuple[Path, tuple[int, ...]] | None = None
     for file in sorted(files, key=lambda f: natural(f.name)):
-        with _decoding(file) as av, file.open("rb") as stream, av.open(stream) as container:
+        with guard.open_video(file) as container:
             picture = next(container.decode(video=0), None)
             if picture is None:
                 raise ReadError(f"cannot decode {file}: it holds no picture; replace or remove it")
@@ -181,34 +160,17 @@ def _split(array: NDArray[Any], letters: str, label: str) -> Iterator[Footage]:
 
 
 def _loaded(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    try:
-        if path.suffix.lower() == ".mat":
-            yield from _matlab(path)
-        elif path.suffix.lower() == ".npy":
-            yield "", np.load(path, mmap_mode="r", allow_pickle=False)
-        else:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                yield from _candidates(path, ((key, archive[key]) for key in archive.files))
-    except SstfillError:
-        raise
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
-        pickled = "Python objects" in str(error) or "allow_pickle" in str(error)
-        reason = "it holds Python objects" if pickled else one_line(error)
-        raise ReadError(f"cannot read {path}: {reason}; save it again as a plain array, or remove it") from error
+    if path.suffix.lower() == ".mat":
+        yield from _matlab(path)
+    elif path.suffix.lower() == ".npy":
+        yield "", guard.map_array(path, PLAIN)
+    else:
+        with guard.open_arrays(path, PLAIN) as archive:
+            yield from _candidates(path, iter(archive.items()))
 
 
 def _matlab(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    from scipy.io import loadmat, whosmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        names = [name for name, shape, _ in whosmat(path) if len(shape) >= 3]
-        yield from _candidates(path, ((name, loadmat(path, variable_names=[name])[name]) for name in names))
-    except NotImplementedError as error:
-        raise ReadError(f"cannot read {path}: it is a MATLAB 7.3 (HDF5) file; save it in MATLAB with "
-                        "save(file, '-v7'), or as .npy") from error  # fmt: skip
-    except (MatReadError, TypeError) as error:
-        raise ReadError(f"cannot read {path}: {error}; it is damaged or no MATLAB file, replace it") from error
+    yield from _candidates(path, iter(guard.matlab_arrays(path, axes=3).items()))
 
 
 def _candidates(path: Path, arrays: Iterator[tuple[str, NDArray[Any]]]) -> Iterator[tuple[str, NDArray[Any]]]:

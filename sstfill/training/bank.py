@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.errors import ReadError
+from sstfill.io import guard
 from sstfill.io.atomic import atomic_path, fail
 from sstfill.methods.guesses import CHANNELS, FIELDS, SIGNED, Guesses, channels, unit
 from sstfill.scaling import SPREADS
@@ -63,11 +62,8 @@ def write(file: Path, arrays: dict[str, NDArray]) -> None:
 
 def read(file: Path) -> dict[str, NDArray]:
     """Read a sequence; `ReadError` if it is damaged."""
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ReadError(f"{file} is damaged ({error}); remove it, and it is made anew") from error
+    with guard.open_arrays(file, "it is damaged: remove it, and it is made anew") as arrays:
+        return dict(arrays)
 
 
 def turned(arrays: dict[str, NDArray], rng: np.random.Generator) -> dict[str, NDArray]:
