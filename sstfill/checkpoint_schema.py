@@ -67,7 +67,7 @@ class CheckpointConfig(_Part):
     objective: Text | None = None
     occlusion: Text | None = None
     trained: dict[str, Any] | None = None
-    scores: dict[str, Annotated[float, Field(strict=True)] | None] | None = None
+    scores: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
     variable: Text | None = None
     units: Text | None = None
