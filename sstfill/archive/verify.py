@@ -66,16 +66,23 @@ def verify(out: str | Path, source: str | Path | None = None) -> Verified:
     read = None if given is None else Source(
         path=str(Path(given).resolve()), quality_level=settled["quality_level"], l2p_flags=tuple(settled["l2p_flags"])
     )  # fmt: skip
-    wrong, count = [], 0
+    wrong: list[str] = []
+    count = 0
     archive, path = (None, "") if read is None else (read.open(), read.path)
     if (job.folder / "commit").exists():
         wrong.append("a run that was cut short has yet to put its last days in place: run it again")
     with io.reading(target), xr.open_zarr(target, chunks=None) as held:
         for name in settled["variables"]:
+            if name not in held or store.REVISION not in held:
+                wrong.append(f"{name} or {store.REVISION} missing")
+                continue
             obs = None if archive is None or read is None else read.field(archive, name)
             days = Days.load(job.folder / "days" / f"{name}.npz")
-            wrong += _of_whole(held, name, days)
             sea = Model.load(job.folder / "model" / name).sea.values
+            trouble = _of_whole(held, name, days, sea.shape)
+            wrong += trouble
+            if any(text.endswith(MISSING) for text in trouble):
+                continue
             patches = list(PatchGrid(core=gathering.CORE).patches(held[name].shape))
             for patch in track(patches, f"verifying {name}", len(patches)):
                 wrong += [
@@ -86,11 +93,15 @@ def verify(out: str | Path, source: str | Path | None = None) -> Verified:
     return Verified(units=count, compared=read is not None, wrong=tuple(wrong))
 
 
-def _of_whole(held: xr.Dataset, name: str, days: Days) -> list[str]:
+MISSING = "missing"
+
+
+def _of_whole(held: xr.Dataset, name: str, days: Days, shape: tuple[int, ...]) -> list[str]:
     wrong = []
-    missing = [f"{name}{p}" for p in store.PARTS if f"{name}{p}" not in held]
+    whole = (len(days.time), *shape)
+    missing = [f"{name}{p}" for p in store.PARTS if f"{name}{p}" not in held or held[f"{name}{p}"].shape != whole]
     if missing:
-        return [f"{', '.join(missing)} missing"]
+        return [f"{', '.join(missing)} of shape {whole} {MISSING}"]
     if not np.array_equal(microseconds(grid.standardise(held[name])), days.time):
         wrong.append(f"{name}: its times are not those that were filled")
     if (held[store.REVISION].values < 1).any():

@@ -7,6 +7,7 @@ numbers are bounded before anything is built of them, so that no document costs 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -255,6 +256,59 @@ def misfit(error: ValueError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{where} is not a key of it"
     return f"{where}={short(first['input'])}: {message}" if where else message
+
+
+@contextlib.contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Begin the message of an `OptionError` with the name of the document that the option stands in.
+
+    >>> with naming("own.toml"):
+    ...     raise OptionError("epochs=0 must be a whole number, 1 or more")
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.OptionError: own.toml: epochs=0 must be a whole number, 1 or more
+    """
+    try:
+        yield
+    except OptionError as error:
+        shown = file if file.isprintable() else ascii(file)
+        if shown in str(error):
+            raise
+        raise OptionError(f"{shown}: {error}") from error
+
+
+def one_line(name: str, value: object) -> str:
+    """Return text of one printable line; `OptionError` for anything else.
+
+    >>> one_line("title", "a\x1b[31m")
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.OptionError: title='a\x1b[31m'; write one line of text
+    """
+    if not isinstance(value, str) or not value.isprintable() or len(value) > 1000:
+        raise OptionError(f"{name}={short(value)}; write one line of text")
+    return value
+
+
+def without_comments(tables: Mapping[str, Any]) -> str:
+    """Write the tables of a TOML file for people to read; comments, which may hold anything, are left out.
+
+    >>> print(without_comments({"title": "A", "fill": {"method": "oi", "seed": 3}}))
+    title = "A"
+    <BLANKLINE>
+    [fill]
+    method = "oi"
+    seed = 3
+    """
+    lines = [f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    for key, table in tables.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{key}]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def place(text: StrPath, name: str, base: StrPath | None = None) -> Path:

@@ -154,9 +154,9 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        for name in _COUNTS:
-            check_number(name, getattr(self, name), 1, whole=True)
-        check_number("seed", self.seed, 0, whole=True)
+        for name, most in _COUNTS.items():
+            check_number(name, getattr(self, name), 1, most, whole=True)
+        check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
         for name in ("adversarial_weight", "clip", "save_minutes"):
             check_number(name, getattr(self, name), 0)
         check_share("ema", self.ema)
@@ -219,6 +219,15 @@ _CHOICES = {
     "device": get_args(Device),
     "precision": get_args(Precision),
 }
-_COUNTS = (
-    "base", "discriminator_base", "discriminator_steps", "frames", "size", "batch", "samples", "epochs", "patience",
-)  # fmt: skip
+_COUNTS = {
+    "base": 4096,
+    "discriminator_base": 4096,
+    "discriminator_steps": 1000,
+    "frames": 10_000,
+    "size": 10_000,
+    "batch": 10_000,
+    "samples": 10**9,
+    "epochs": 10**9,
+    "patience": 10**9,
+}
+"""Whole numbers from 1, and what they are at most."""
