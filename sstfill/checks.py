@@ -38,6 +38,18 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
+def check_most(option: str, value: float, most: int) -> None:
+    """Raise `OptionError` where a number is beyond what anybody can mean, which would only exhaust memory or time.
+
+    >>> check_most("size", 10**12, 10_000)
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.OptionError: size=1000000000000 is more than 10,000; lower it
+    """
+    if value > most:
+        raise OptionError(f"{option}={value} is more than {most:,}; lower it")
+
+
 def check_share(option: str, value: object, *, zero: bool = True) -> None:
     """Raise `OptionError` unless an option is a share, 0 or more (with ``zero=False``: above 0) and less than 1."""
     if not isinstance(value, (int, float, np.floating)) or not (0 < value < 1 or (zero and value == 0)):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sstfill import config
-from sstfill.checks import check_number
+from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, ReadError, unknown
 from sstfill.io.documents import naming, one_line, place, read_toml, short, without_comments
 from sstfill.methods import Method, method_class
@@ -120,11 +120,13 @@ class Alert:
 
     def __post_init__(self) -> None:
         check_number("rmse_sigma", self.rmse_sigma, 0, above=True)
-        check_number("rmse_nights", self.rmse_nights, 1, 1_000_000, whole=True)
+        check_number("rmse_nights", self.rmse_nights, 1, whole=True)
+        check_most("rmse_nights", self.rmse_nights, 1_000_000)
         check_number("min_nights", self.min_nights, 1, whole=True)
         check_number("min_filled_share", self.min_filled_share, 0, 1)
         check_number("max_age_days", self.max_age_days, 0, above=True)
-        check_number("empty_days", self.empty_days, 0, 100_000, whole=True)
+        check_number("empty_days", self.empty_days, 0, whole=True)
+        check_most("empty_days", self.empty_days, 100_000)
         if self.min_nights > self.rmse_nights:
             raise OptionError(f"min_nights={self.min_nights} is more than rmse_nights={self.rmse_nights}; lower it")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sstfill.checks import check_choice, check_number
+from sstfill.checks import check_choice, check_most, check_number
 from sstfill.errors import OptionError
 from sstfill.sources.moments import is_relative, moment, span
 
@@ -160,7 +160,8 @@ class Target:
             raise OptionError(f"zarr_format={self.zarr_format!r}; choose from 2, 3")
         for table in ("chunks", "expect"):
             for dim, length in getattr(self, table).items():
-                check_number(f"{table}.{dim}", length, 1, 2**31 - 1, whole=True)
+                check_number(f"{table}.{dim}", length, 1, whole=True)
+                check_most(f"{table}.{dim}", length, 2**31 - 1)
 
     def lengths(self, dims: tuple[str, ...]) -> dict[str, int]:
         """Length of a chunk in each dimension, time first.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from sstfill.errors import ReadError
 from sstfill.io.atomic import atomic_path, fail
+from sstfill.io.documents import read_arrays
 from sstfill.methods.guesses import CHANNELS, FIELDS, SIGNED, Guesses, channels, unit
 from sstfill.scaling import SPREADS
 from sstfill.training.sample import Sample
@@ -64,10 +64,10 @@ def write(file: Path, arrays: dict[str, NDArray]) -> None:
 def read(file: Path) -> dict[str, NDArray]:
     """Read a sequence; `ReadError` if it is damaged."""
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ReadError(f"{file} is damaged ({error}); remove it, and it is made anew") from error
+        return read_arrays(file, {}, remedy="")
+    except ReadError as error:
+        reason = str(error).partition(": ")[2].rstrip("; ")
+        raise ReadError(f"{file} is damaged ({reason}); remove it, and it is made anew") from error
 
 
 def turned(arrays: dict[str, NDArray], rng: np.random.Generator) -> dict[str, NDArray]:

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import occlusion, synthetic
-from sstfill.checks import check_number, check_share
+from sstfill.checks import check_most, check_number, check_share
 
 Rng = np.random.Generator
 Shape = tuple[int, int, int]
@@ -49,10 +49,12 @@ class Oceans:
     first: int = 10_000
 
     def __post_init__(self) -> None:
-        check_number("training", self.training, 1, MOST, whole=True)
-        check_number("validation", self.validation, 1, MOST, whole=True)
+        for name in ("training", "validation"):
+            check_number(name, getattr(self, name), 1, whole=True)
+            check_most(name, getattr(self, name), MOST)
         check_share("paper", self.paper)
-        check_number("first", self.first, self.validation + 1, TRUTH - MOST, whole=True)
+        check_number("first", self.first, self.validation + 1, whole=True)
+        check_most("first", self.first, TRUTH - MOST)
 
 
 class Ocean(NamedTuple):

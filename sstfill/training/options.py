@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from sstfill.checks import check_choice, check_number, check_share
+from sstfill.checks import check_choice, check_most, check_number, check_share
 from sstfill.errors import OptionError
 
 Network = Literal["compact", "paper", "static", "recurrent"]
@@ -155,8 +155,10 @@ class TrainOptions:
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         for name, most in _COUNTS.items():
-            check_number(name, getattr(self, name), 1, most, whole=True)
-        check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
+            check_number(name, getattr(self, name), 1, whole=True)
+            check_most(name, getattr(self, name), most)
+        check_number("seed", self.seed, 0, whole=True)
+        check_most("seed", self.seed, 2**63 - 1)
         for name in ("adversarial_weight", "clip", "save_minutes"):
             check_number(name, getattr(self, name), 0)
         check_share("ema", self.ema)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sstfill import config
-from sstfill.checks import check_number
+from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, ReadError, unknown
 from sstfill.io.documents import naming, place, read_toml, short
 from sstfill.training.oceans import Oceans
@@ -28,7 +28,8 @@ class ArchiveOptions:
     log_scaled: bool = False
 
     def __post_init__(self) -> None:
-        check_number("clips", self.clips, 1, 1_000_000, whole=True)
+        check_number("clips", self.clips, 1, whole=True)
+        check_most("clips", self.clips, 1_000_000)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from sstfill import config
 from sstfill.errors import OptionError, ReadError
 from sstfill.io.atomic import atomic_path
+from sstfill.io.documents import parse_json, short
 from sstfill.training.average import Average
 from sstfill.training.objectives import Adversary
 from sstfill.training.options import TrainOptions
@@ -33,6 +34,7 @@ FREE = ("device", "patience", "save_minutes")
 """Options that may change when training resumes; `epochs` too, unless the learning rate follows from them."""
 LACKING = {"waiting": 0.0}
 """What states of earlier versions lack, and how it begins."""
+REMEDY = "remove it to train from the start"
 TENSOR, ITEMS = "$tensor", "$items"
 
 
@@ -142,20 +144,18 @@ def load(folder: Path, options: TrainOptions) -> dict[str, Any]:
     path = folder / FILE
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
+            header = parse_json((file.metadata() or {})[HEADER], path, remedy=REMEDY)
             if header["format"] != FORMAT:
                 raise ReadError(
-                    f"{path} has format {header['format']}, this is sstfill {__version__} with format {FORMAT}; "
-                    f"resume with sstfill {header['sstfill_version']}"
+                    f"{path} has format {short(header['format'])}, this is sstfill {__version__} with format {FORMAT}; "
+                    f"resume with sstfill {short(header['sstfill_version'])[1:-1]}"
                 )
             _check_options(header["options"], options, path)
             return dict(_unpack(header["state"], {name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, (ReadError, OptionError)):
             raise
-        raise ReadError(
-            f"{path} is damaged or no saved training ({error}); remove it to train from the start"
-        ) from error
+        raise ReadError(f"{path} is damaged or no saved training ({error}); {REMEDY}") from error
 
 
 def tidy(folder: Path) -> None:
@@ -171,7 +171,7 @@ def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) 
     free = FREE if options.recipe.schedule == "cosine" else (*FREE, "epochs")
     differing = [name for name in now if name not in free and saved.get(name) != now[name]]
     if differing:
-        told = ", ".join(f"{name}={saved.get(name)!r} (now {now[name]!r})" for name in differing)
+        told = ", ".join(f"{name}={short(saved.get(name))} (now {now[name]!r})" for name in differing)
         raise OptionError(
             f"{path} was saved with {told}; resume with the same options, or train from the start in another folder"
         )
