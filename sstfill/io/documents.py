@@ -74,11 +74,14 @@ def read_json(path: StrPath, *, remedy: str, most: int = JSON_BYTES) -> dict[str
     return found
 
 
-def parse_json(content: str | bytes, name: StrPath, *, remedy: str) -> Any:
-    """Parse JSON whose numbers are finite and whose nesting is bounded; errors as of `read_json`, with that name."""
+def parse_json(content: str | bytes, name: StrPath, *, remedy: str, finite: bool = True) -> Any:
+    """Parse JSON of bounded numbers and nesting, by default without NaN and infinity; errors as of `read_json`."""
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        found = json.loads(text, parse_constant=_constant, parse_float=_finite, parse_int=_bounded)
+        if finite:
+            found = json.loads(text, parse_constant=_constant, parse_float=_finite, parse_int=_bounded)
+        else:
+            found = json.loads(text, parse_int=_bounded)
     except UnicodeDecodeError as error:
         raise _unreadable(name, f"it is not UTF-8 text (byte {error.start})", remedy) from error
     except RecursionError as error:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from sstfill import config
 from sstfill.errors import InputError, WriteError
 from sstfill.io import atomic_path
 from sstfill.io.atomic import flush
+from sstfill.io.documents import read_json
 from sstfill.io.packing import VALID
 
 STATE = "sstfill_state"
@@ -183,7 +183,7 @@ def is_consolidated(out: Path) -> bool:
     if (out / ".zmetadata").is_file():
         return True
     root = out / "zarr.json"
-    return root.is_file() and json.loads(root.read_text("utf-8")).get("consolidated_metadata") is not None
+    return root.is_file() and read_json(root, remedy="remove the store and start again").get("consolidated_metadata") is not None
 
 
 def consolidate(out: Path) -> None:
