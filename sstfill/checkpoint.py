@@ -7,15 +7,17 @@ Nothing of it is ever a pickle, which could run anything when loaded. `checkpoin
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from sstfill.checkpoint_folder import DIGEST, FORMAT, WEIGHTS, describes_network, digest, read, write
+from sstfill.checkpoint_folder import DIGEST, FORMAT, REMEDY, WEIGHTS, describes_network, digest, read, write
 from sstfill.checkpoint_html import summary
 from sstfill.config import plain
 from sstfill.errors import InputError, OptionError, ReadError
+from sstfill.io.documents import parse_json, short
 from sstfill.nn import registry
 from sstfill.version import __version__
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 StrPath = str | os.PathLike[str]
+Shapes = dict[str, tuple[int, ...]]
+HEADER = 16 * 2**20
+"""Bytes of the header of a weights file at most; the format's own bound is 100 MB."""
+WIDEST = 8
+"""Bytes of a number of the weights at most."""
 
 
 class Checkpoint:
@@ -33,8 +40,9 @@ class Checkpoint:
     Parameters
     ----------
     config
-        What JSON can hold. Needed is ``network``, ``{"name": ..., "options": {...}}`` as for
-        `sstfill.nn.registry.build`; ``format``, ``sstfill_version`` and ``weights_sha256`` are added.
+        What JSON can hold, by the keys of `sstfill.checkpoint_schema.CheckpointConfig`; notes of your own go under
+        ``data``. Needed is ``network``, ``{"name": ..., "options": {...}}`` as for `sstfill.nn.registry.build`;
+        ``format``, ``sstfill_version`` and ``weights_sha256`` are added.
     weights
         The network's state by name, buffers too; copied to the CPU.
 
@@ -43,7 +51,7 @@ class Checkpoint:
     OptionError
         If there is no such network.
     InputError
-        If the weights are not those of the network.
+        If the weights are not those of the network, or the configuration has a key or a value that there is not.
 
     Examples
     --------
@@ -56,8 +64,11 @@ class Checkpoint:
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         self._weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
         head = {"format": FORMAT, "sstfill_version": __version__}
-        self._config: dict[str, Any] = head | plain(config) | {DIGEST: digest(_serialised(self._weights))}
-        self._size = registry.size(self.network())
+        self._config: dict[str, Any] = head | plain(config)
+        network = _outline(self._config)
+        _check_fit(_shapes(network), {n: tuple(tensor.shape) for n, tensor in weights.items()}, self._config)
+        self._config[DIGEST] = digest(_serialised(self._weights))
+        self._size = registry.size(network)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -75,9 +86,8 @@ class Checkpoint:
         return str(self._config[DIGEST])[:12]
 
     def network(self) -> nn.Module:
-        """Build the network anew, with these weights, on the CPU and in evaluation mode; errors as for the class."""
-        network = _new_network(self._config.get("network"))
-        _check_fit(network, self._weights, self._config["network"]["name"])
+        """Build the network anew, with these weights, on the CPU and in evaluation mode."""
+        network = _new_network(self._config["network"], "cpu")
         network.load_state_dict(self._weights)
         return network.eval()
 
@@ -101,12 +111,16 @@ class Checkpoint:
         Raises
         ------
         ReadError
-            If it is missing, damaged, of something else (no pickle is ever loaded) or of a later version; the message
-            says which.
+            If it is missing, damaged, of something else (no pickle is ever loaded), of a later version, or if a weight
+            is not finite; the message says which. Sizes are compared before any memory is taken.
         """
-        config, content = read(path)
         try:
-            loaded = cls(config, _deserialised(content))
+            config, file = read(path, _most_bytes)
+            with file:
+                _check_fit(_shapes(_outline(config)), _declared(file), config)
+                weights = _deserialised(file.read())
+            _check_numbers(weights)
+            loaded = cls(config, weights)
         except (InputError, OptionError) as error:
             raise ReadError(f"cannot load {os.fspath(path)}: {error}") from error
         loaded._config[DIGEST] = config[DIGEST]  # as stored, should this safetensors lay out the file otherwise
@@ -126,25 +140,75 @@ class Checkpoint:
         return summary(str(self), self._config)
 
 
-def _new_network(described: Any) -> nn.Module:
-    """Build a network as a configuration describes it; the caller's random numbers are left as they were."""
+def _outline(config: Mapping[str, Any]) -> nn.Module:
+    """Build the network of a configuration, which is checked first, without any memory for its weights."""
+    described = config.get("network")
     if not describes_network(described):
-        raise OptionError(f"network={described!r} is no network; give {{'name': ..., 'options': {{...}}}}")
+        raise OptionError(f"network={short(described)} is no network; give {{'name': ..., 'options': {{...}}}}")
+    from sstfill.checkpoint_schema import check_config  # pydantic costs a tenth of a second where none is loaded
+
+    check_config(config)
+    return _new_network(described, "meta")
+
+
+def _new_network(described: Any, device: str) -> nn.Module:
+    """Build a network as a configuration describes it; the caller's random numbers are left as they were."""
     import torch
 
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         return registry.build(described["name"], described["options"])
 
 
-def _check_fit(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
-    needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+def _shapes(network: nn.Module) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _most_bytes(config: Mapping[str, Any]) -> int:
+    numbers = sum(math.prod(shape) for shape in _shapes(_outline(config)).values())
+    return WIDEST * numbers + HEADER
+
+
+def _declared(file: IO[bytes]) -> Shapes:
+    """Shapes by name that the header of a weights file declares; the file is left at its beginning."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > HEADER:
+        raise _no_safetensors()
+    try:
+        header = parse_json(file.read(length), WEIGHTS, remedy="")
+        entries = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+        shapes = {name: tuple(int(side) for side in shape) for name, shape in entries.items()}
+    except (ReadError, AttributeError, TypeError, KeyError, ValueError) as error:
+        raise _no_safetensors() from error
+    file.seek(0)
+    return shapes
+
+
+def _check_fit(needed: Shapes, given: Shapes, config: Mapping[str, Any]) -> None:
     wrong = sorted(n for n in needed.keys() | given.keys() if needed.get(n) != given.get(n))
     if wrong:
         first = wrong[0]
+        shown = first if first.isprintable() else ascii(first)
         raise InputError(
-            f"the weights are not of this network {name} ({len(wrong)} differ): {first} should be of shape "
-            f"{needed.get(first, 'none')}, not {given.get(first, 'none')}; give its options as they were in training"
+            f"the weights are not of this network {config['network']['name']} ({len(wrong)} differ): {shown[:200]} "
+            f"should be of shape {needed.get(first, 'none')}, not {given.get(first, 'none')}; "
+            "give its options as they were in training"
+        )
+
+
+def _check_numbers(weights: Mapping[str, Tensor]) -> None:
+    """Raise `InputError` unless the weights are finite numbers of the usual kinds."""
+    import torch
+
+    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
+    for name, tensor in weights.items():
+        if tensor.dtype not in kinds:
+            raise InputError(f"{name} in {WEIGHTS} has dtype {tensor.dtype}, which no network here has; {REMEDY}")
+    counts = {name: int((~torch.isfinite(tensor)).sum()) for name, tensor in weights.items()}
+    wrong = [name for name, count in counts.items() if count]
+    if wrong:
+        raise InputError(
+            f"{sum(counts.values())} weights are NaN or infinite, {counts[wrong[0]]} of them in {wrong[0]}; "
+            "take the checkpoint of an earlier training, or train anew with a lower learning_rate"
         )
 
 
@@ -166,8 +230,12 @@ def _deserialised(content: bytes) -> dict[str, Tensor]:
     try:
         weights: dict[str, Tensor] = library.torch.load(content)
     except library.SafetensorError as error:
-        raise InputError(f"{WEIGHTS} is no safetensors file; copy the checkpoint again") from error
+        raise _no_safetensors() from error
     return weights
+
+
+def _no_safetensors() -> InputError:
+    return InputError(f"{WEIGHTS} is no safetensors file; {REMEDY}")
 
 
 def _count(number: int) -> str:

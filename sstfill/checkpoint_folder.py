@@ -12,11 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from sstfill.errors import ReadError, WriteError
+from sstfill.errors import ReadError, SstfillError, WriteError
 from sstfill.io.atomic import atomic_path, fail, flush
+from sstfill.io.documents import open_regular, read_json, short
 from sstfill.version import __version__
 
 FORMAT = 1
@@ -25,6 +28,9 @@ CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 DIGEST = "weights_sha256"
 TRIES = 2
 """How often a checkpoint is read that another process may be replacing."""
+CONFIG_BYTES = 16 * 2**20
+"""Largest configuration that is read: a history of a hundred thousand epochs stays below."""
+REMEDY = "copy the checkpoint again"
 
 StrPath = str | os.PathLike[str]
 
@@ -47,16 +53,28 @@ def write(path: StrPath, weights: bytes, config: dict[str, Any]) -> None:
         fail(path, error)
 
 
-def read(path: StrPath) -> tuple[dict[str, Any], bytes]:
-    """Read configuration and weights of a checkpoint, the digest compared; see `sstfill.checkpoint.Checkpoint.load`."""
+def read(path: StrPath, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], IO[bytes]]:
+    """Read the configuration of a checkpoint and open the weights whose digest it tells.
+
+    Parameters
+    ----------
+    path
+        The folder; see `sstfill.checkpoint.Checkpoint.load` for what is raised.
+    most
+        Says how many bytes the weights of a configuration can have at most; of a larger file nothing is read.
+    """
     folder = Path(path)
     try:
         _check_folder(folder)
-        return _read(folder)
+        return _read(folder, most)
     except OSError as error:
         if isinstance(error, ReadError):
             raise
         raise ReadError(f"cannot read {folder}: {error.strerror or error}; check the path") from error
+    except ValueError as error:  # a NUL in the name
+        if isinstance(error, SstfillError):
+            raise
+        raise ReadError(f"cannot read {short(str(folder))}: {error}; check the path") from error
 
 
 def describes_network(found: Any) -> bool:
@@ -125,34 +143,46 @@ def _check_folder(folder: Path) -> None:
     )
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
-    """Read configuration and weights that belong together."""
+def _read(folder: Path, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], IO[bytes]]:
+    """Read a configuration, and open the weights that belong to it."""
     for _ in range(TRIES):
         config = _read_config(folder)
+        largest = most(config)
         for file in (folder / WEIGHTS, _pending(folder, config[DIGEST])):
-            with contextlib.suppress(FileNotFoundError):
-                if digest(content := file.read_bytes()) == config[DIGEST]:
-                    return config, content
+            if not file.exists():
+                continue
+            weights = open_regular(file, remedy=REMEDY)
+            size = os.fstat(weights.fileno()).st_size
+            if size <= largest and hashlib.file_digest(weights, "sha256").hexdigest() == config[DIGEST]:
+                weights.seek(0)
+                return config, weights
+            weights.close()
+            if size > largest:
+                raise ReadError(f"{file} has {size:,} bytes, its network at most {largest:,}; {REMEDY}")
     if not (folder / WEIGHTS).exists():
-        raise ReadError(f"{folder} holds no {WEIGHTS}; copy the checkpoint again")
-    raise ReadError(f"{folder / WEIGHTS} is truncated or damaged, its SHA-256 is not the one that {CONFIG} tells; "
-                    "copy the checkpoint again")  # fmt: skip
+        raise ReadError(f"{folder} holds no {WEIGHTS}; {REMEDY}")
+    raise ReadError(
+        f"{folder / WEIGHTS} is truncated or damaged, its SHA-256 is not the one that {CONFIG} tells; {REMEDY}"
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.exists():
         raise ReadError(f"{folder} is no checkpoint of sstfill: it holds no {CONFIG}; give the folder that was saved")
-    try:
-        config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ReadError(f"{file} is no JSON; copy the checkpoint again") from error
-    version = config.get("format") if isinstance(config, dict) else None
-    if not isinstance(version, int) or version < 1 or "sstfill_version" not in config:
+    config = read_json(file, remedy=REMEDY, most=CONFIG_BYTES)
+    version = config.get("format")
+    is_number = isinstance(version, int) and not isinstance(version, bool)
+    if not is_number or version < 1 or not isinstance(config.get("sstfill_version"), str):
         raise ReadError(f"{file} is not of sstfill; give a folder that Checkpoint.save wrote")
     if version > FORMAT:
-        raise ReadError(f"{folder} has format {version}, written by sstfill {config['sstfill_version']}; "
-                        f"this is sstfill {__version__}, which reads up to {FORMAT}: update it")  # fmt: skip
+        written = short(config["sstfill_version"]).strip("'")
+        raise ReadError(
+            f"{folder} has format {version}, written by sstfill {written}; this is sstfill {__version__}, which "
+            f"reads up to {FORMAT}: update it"
+        )
     if not isinstance(config.get(DIGEST), str) or not describes_network(config.get("network")):
-        raise ReadError(f"{file} lacks {DIGEST} or the network's name and options; copy the checkpoint again")
-    return dict(config)
+        raise ReadError(f"{file} lacks {DIGEST} or the network's name and options; {REMEDY}")
+    if not re.fullmatch("[0-9a-f]{64}", config[DIGEST]):  # it becomes part of a file's name
+        raise ReadError(f"{file} tells {DIGEST}={short(config[DIGEST])}, which is no SHA-256; {REMEDY}")
+    return config

@@ -22,12 +22,32 @@ def check_number(
     sstfill.errors.OptionError: modes=2.5 must be a whole number, 1 or more
     """
     kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    number = isinstance(value, kind) and not isinstance(value, bool) and np.isfinite(float(value))
+    number = isinstance(value, kind) and not isinstance(value, bool) and _is_finite(value)
     if number and value <= most and (value > least if above else value >= least):
         return
     lower = f"above {least:g}" if above else f"{least:g} or more"
     span = lower if most == np.inf else f"{'above ' if above else ''}{least:g} to {most:g}"
-    raise OptionError(f"{option}={value!r} must be a {'whole' if whole else 'finite'} number, {span}")
+    shown = repr(value) if number or not isinstance(value, int) else f"a number of {value.bit_length()} bits"
+    raise OptionError(f"{option}={shown} must be a {'whole' if whole else 'finite'} number, {span}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def check_most(option: str, value: float, most: int) -> None:
+    """Raise `OptionError` where a number is beyond what anybody can mean, which would only exhaust memory or time.
+
+    >>> check_most("size", 10**12, 10_000)
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.OptionError: size=1000000000000 is more than 10,000; lower it
+    """
+    if value > most:
+        raise OptionError(f"{option}={value} is more than {most:,}; lower it")
 
 
 def check_share(option: str, value: object, *, zero: bool = True) -> None:

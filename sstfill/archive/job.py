@@ -19,16 +19,18 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from sstfill.archive.source import Stats
 from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
-from sstfill.io import guard, place
+from sstfill.io import place
 from sstfill.io.atomic import atomic_path, fail, flush, noted
+from sstfill.io.documents import checked, misfit, parse_json, read_arrays, read_json
 from sstfill.io.lock import OutputLock
 from sstfill.version import __version__
 
@@ -36,6 +38,30 @@ FORMAT = 1
 """Of the folder; a later one may not understand it."""
 PARTS = ("lock", "job.json", "model", "days", "next", "commit")
 """What lies in the folder."""
+ARRAYS = {"time": "i", "digest": "u", "count": "i", "revision": "i", "sample": "f", "stats": "U"}
+"""What a file of days holds, and the kinds of its dtypes."""
+
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\x00]+$")]
+"""Of a variable: it becomes the name of a file."""
+
+
+class JobDocument(BaseModel):
+    """What stands in a ``job.json``: see `sstfill.archive.ask.Ask.request`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    format: int
+    version: str
+    mode: Literal["first", "anew", "update"]
+    variables: Annotated[list[Name], Field(min_length=1)]
+    quality_level: int | None
+    l2p_flags: list[str]
+    grid: Annotated[list[Any], Field(min_length=2)]
+    core: tuple[int, int, int]
+    seed: Annotated[int, Field(strict=True, ge=0)]
+    method: str
+    options: dict[str, Any]
+    like: str | None = None
+    input: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,10 +104,21 @@ class Days:
 
     @classmethod
     def load(cls, path: Path) -> Days:
-        """Read from a file."""
-        with guard.open_arrays(path, f"remove {path.parents[1]} and fill anew") as held:
-            arrays = dict(held)
-        return cls(**{k: v for k, v in arrays.items() if k != "stats"}, stats=json.loads(str(arrays["stats"])))
+        """Read from a file; `ReadError` if it is damaged, or its arrays do not go together."""
+        remedy = f"remove {path.parents[1]} and fill anew"
+        arrays = read_arrays(path, ARRAYS, remedy=remedy)
+        if arrays.keys() != ARRAYS.keys():
+            raise ReadError(f"cannot read {path}: it holds an array that is not of days; {remedy}")
+        shapes = {name: arrays[name].shape for name in ("time", "digest", "count", "revision")}
+        sample = arrays["sample"]
+        if len(set(shapes.values())) > 1 or arrays["time"].ndim != 1 or sample.shape[:-1] != arrays["time"].shape:
+            raise ReadError(f"cannot read {path}: its arrays have {shapes} and {sample.shape}; {remedy}")
+        found = parse_json(str(arrays.pop("stats")), path, remedy=remedy)
+        try:
+            stats = TypeAdapter(Stats).validate_python(found, strict=True)
+        except ValueError as error:
+            raise ReadError(f"cannot read {path}: {misfit(error)}; {remedy}") from error
+        return cls(**arrays, stats=stats)
 
 
 class Job:
@@ -199,15 +236,15 @@ def is_archive_output(out: str | Path) -> bool:
 def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        known = found["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReadError(f"cannot read {path}: {error}; remove {path.parent} and fill anew") from error
-    if not known:
-        raise ReadError(f"{path} was written by sstfill {found.get('version')}, in another format; go on with that "
-                        "version, or fill anew to another output")  # fmt: skip
-    return dict(found)
+    remedy = f"remove {path.parent} and fill anew"
+    found = read_json(path, remedy=remedy)
+    if found.get("format") != FORMAT:
+        raise ReadError(
+            f"{path} was written by sstfill {str(found.get('version'))[:40]!r}, in another format; go on with that "
+            "version, or fill anew to another output"
+        )
+    checked(JobDocument, found, path, remedy=remedy)
+    return found
 
 
 @contextlib.contextmanager

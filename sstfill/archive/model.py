@@ -8,20 +8,34 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field
 
 from sstfill import config
+from sstfill.calibration import EXTREME
 from sstfill.errors import ReadError
-from sstfill.io import guard
 from sstfill.io.atomic import flush
+from sstfill.io.documents import checked, read_arrays, read_bytes, read_json
 from sstfill.methods import Method
 from sstfill.patches import Shape
 from sstfill.pinned import Archive, Pinned, Points, load
 from sstfill.pinned.score import pinned_and_scored
+
+REMEDY = "put it back from a backup, or fill the archive anew with --anew"
+
+
+class Score(BaseModel):
+    """The ``score.json`` of a model."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    summary: dict[str, Any]
+    sigma_scale: Annotated[float, Field(ge=1 / EXTREME, le=EXTREME)]
+    dims: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -66,25 +80,63 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path) -> Model:
-        """Read a model; `ReadError` if it is not whole."""
-        try:
-            told = json.loads((folder / "score.json").read_text(encoding="utf-8"))
-            with guard.open_arrays(folder / "grid.npz", "fill the archive anew") as held:
-                sea = xr.DataArray(held["sea"], dims=told["dims"], name="sea")
-                points = Points(held["rows"], held["columns"])
-            word = (folder / "fingerprint").read_text(encoding="utf-8")
-        except ReadError:
-            raise
-        except (OSError, ValueError, KeyError) as error:
-            raise ReadError(f"cannot read the model in {folder}: {error}; fill the archive anew") from error
-        return cls(load(folder / "method"), sea, points, told["summary"], told["sigma_scale"], word)
+        """Read a model.
+
+        Raises
+        ------
+        ReadError
+            If it is not whole, if any file of it is not what was written when the method was settled, or if a number of
+            it is not one that sstfill can have written.
+        """
+        word = read_bytes(folder / "fingerprint", remedy=REMEDY, most=100).decode("ascii", "replace")
+        found = _fingerprint_now(folder)
+        if found != word:
+            raise ReadError(
+                f"the settled method in {folder} was changed since it was settled: its fingerprint was "
+                f"{ascii(word)[1:-1]}, now it is {found}; {REMEDY}"
+            )
+        path = folder / "score.json"
+        score = checked(Score, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
+        arrays = read_arrays(folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY)
+        sea, points = arrays["sea"], Points(arrays["rows"], arrays["columns"])
+        shapes = (sea.ndim, points.rows.ndim, points.columns.shape)
+        if shapes != (2, 1, points.rows.shape) or not _lie_within(points, sea.shape):
+            raise ReadError(f"cannot read {folder / 'grid.npz'}: its points do not lie on its grid; {REMEDY}")
+        field = xr.DataArray(sea, dims=score.dims, name="sea")
+        return cls(load(folder / "method"), field, points, score.summary, score.sigma_scale, word)
+
+
+def _lie_within(points: Points, shape: tuple[int, ...]) -> bool:
+    rows, columns = points
+    low, high = (rows >= 0) & (columns >= 0), (rows < shape[0]) & (columns < shape[1])
+    return bool((low & high).all())
+
+
+def _fingerprint_now(folder: Path) -> str:
+    """The fingerprint of what is on the disk; worked out again only where a file has changed since the last time."""
+    try:
+        stats = [(str(file), file.stat()) for file in _files(folder)]
+        return _fingerprint_of(folder, tuple((name, s.st_size, s.st_mtime_ns, s.st_ino) for name, s in stats))
+    except OSError as error:
+        raise ReadError(f"cannot read the model in {folder}: {error.strerror or error}; {REMEDY}") from error
+
+
+@lru_cache(maxsize=32)
+def _fingerprint_of(folder: Path, stats: tuple[tuple[str, int, int, int], ...]) -> str:
+    return _fingerprint(folder)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files of a model, but for its fingerprint and what the system leaves there (``.nfs...``, ``.DS_Store``)."""
+    found = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
+    return sorted(file for file in found if file != folder / "fingerprint")
 
 
 def _fingerprint(folder: Path) -> str:
     """16 hex digits of all files of a model."""
     words = hashlib.sha256()
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        words.update(file.relative_to(folder).as_posix().encode())
+    for file in _files(folder):
+        words.update(os.fsencode(file.relative_to(folder).as_posix()))
         with file.open("rb") as stream:
             words.update(hashlib.file_digest(stream, "sha256").digest())
     return words.hexdigest()[:16]

@@ -27,7 +27,7 @@ from sstfill.archive.plan import differing, first_look, next_look, units
 from sstfill.archive.source import Source, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
-from sstfill.errors import InputError, OptionError, SstfillError
+from sstfill.errors import InputError, OptionError, ReadError, SstfillError
 from sstfill.io import place
 from sstfill.io.atomic import begin_work, fail
 from sstfill.io.seam import while_reading
@@ -284,6 +284,11 @@ class _Run:
                     f"{job.out} was filled with another sea mask; leave it out, or --anew fills all again"
                 )
             before = last or self.bases[name] or Days.none(len(points.rows))
+            if before.sample.shape[1] != len(points.rows):
+                raise ReadError(
+                    f"the days kept of {name!r} in {job.folder} are not those of its settled method; --anew fills all "
+                    "again"
+                )
             self.days[name] = next_look(ask.source, ds, name, before, points)
             return last
         started = time.perf_counter()

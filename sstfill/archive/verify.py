@@ -73,7 +73,7 @@ def verify(out: str | Path, source: str | Path | None = None, *, allow_links: bo
     for _ in range(LOOKS):
         _wait(job)
         before = _state(job)
-        found = _verified(Path(out), job, source)
+        found = _verified(Path(out), job, source, allow_links)
         if _state(job) == before and not _is_put_in_place(job):
             return found
     raise ReadError(f"cannot verify {out}: {held_by(OutputLock(job.out).path) or 'another process'} is writing it; "
@@ -98,7 +98,9 @@ def _wait(job: Job) -> None:
         time.sleep(0.1)
 
 
-def _verified(target: Path, job: Job, source: str | Path | None) -> Verified:
+def _verified(
+    target: Path, job: Job, source: str | Path | None, allow_links: bool
+) -> Verified:
     settled = job.settled
     assert settled is not None
     kept = settled.get("input", "")
@@ -111,16 +113,23 @@ def _verified(target: Path, job: Job, source: str | Path | None) -> Verified:
             l2p_flags=tuple(settled["l2p_flags"]),
             allow_links=allow_links,
         )
-    wrong, count = [], 0
+    wrong: list[str] = []
+    count = 0
     archive, path = (None, "") if read is None else (read.open(), read.path)
     if (job.folder / "commit").exists():
         wrong.append("a run that was cut short has yet to put its last days in place: run it again")
     with io.reading(target), guard.open_zarr(target, chunks=None) as held:
         for name in settled["variables"]:
+            if name not in held or store.REVISION not in held:
+                wrong.append(f"{name} or {store.REVISION} missing")
+                continue
             obs = None if archive is None or read is None else read.field(archive, name)
             days = Days.load(job.folder / "days" / f"{name}.npz")
-            wrong += _of_whole(held, name, days)
             sea = Model.load(job.folder / "model" / name).sea.values
+            trouble = _of_whole(held, name, days, sea.shape)
+            wrong += trouble
+            if any(text.endswith(MISSING) for text in trouble):
+                continue
             patches = list(PatchGrid(core=gathering.CORE).patches(held[name].shape))
             for patch in track(patches, f"verifying {name}", len(patches)):
                 wrong += [
@@ -131,11 +140,15 @@ def _verified(target: Path, job: Job, source: str | Path | None) -> Verified:
     return Verified(units=count, compared=read is not None, wrong=tuple(wrong))
 
 
-def _of_whole(held: xr.Dataset, name: str, days: Days) -> list[str]:
+MISSING = "missing"
+
+
+def _of_whole(held: xr.Dataset, name: str, days: Days, shape: tuple[int, ...]) -> list[str]:
     wrong = []
-    missing = [f"{name}{p}" for p in store.PARTS if f"{name}{p}" not in held]
+    whole = (len(days.time), *shape)
+    missing = [f"{name}{p}" for p in store.PARTS if f"{name}{p}" not in held or held[f"{name}{p}"].shape != whole]
     if missing:
-        return [f"{', '.join(missing)} missing"]
+        return [f"{', '.join(missing)} of shape {whole} {MISSING}"]
     if not np.array_equal(microseconds(grid.standardise(held[name])), days.time):
         wrong.append(f"{name}: its times are not those that were filled")
     if (held[store.REVISION].values < 1).any():

@@ -31,7 +31,7 @@ def concern(checkpoint: Checkpoint, obs: xr.DataArray, traits: Sequence[float] =
     found = _traits(config.get("traits"), traits)
     units, known = str(obs.attrs.get("units") or ""), str(config.get("units") or "")
     if units and known and _spelled(units) != _spelled(known):
-        found.append(f"units are {units}, it was trained on {known}")
+        found.append(f"units are {units}, it was trained on {known if known.isprintable() else ascii(known)}")
     days, cell = usual_step(grid.days(obs)), float(np.mean(grid.cell_km(obs)))
     found += _factor("time step", days, config.get("step_days"), "days")
     found += _factor("grid step", cell, config.get("cell_km"), "km")
@@ -52,11 +52,14 @@ def _spelled(units: str) -> str:
     return next((unit for unit, ways in SPELLINGS.items() if word in ways), word)
 
 
-def _traits(ranges: Sequence[Sequence[float]] | None, traits: Sequence[float]) -> list[str]:
+def _traits(ranges: Sequence[Sequence[float | None]] | None, traits: Sequence[float]) -> list[str]:
     if ranges is None:
         return []
-    rows = zip(TRAITS, traits, ranges, strict=False)
-    return [f"unusual {name}" for name, value, (low, high) in rows if not low - ROOM <= value <= high + ROOM]
+    found = []
+    for name, value, (low, high) in zip(TRAITS, traits, ranges, strict=False):
+        if low is not None and high is not None and not low - ROOM <= value <= high + ROOM:
+            found.append(f"unusual {name}")
+    return found
 
 
 def _factor(name: str, met: float, known: Any, units: str) -> list[str]:

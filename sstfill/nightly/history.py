@@ -7,17 +7,25 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
+from sstfill.errors import ReadError
 from sstfill.io.atomic import atomic_path
+from sstfill.io.documents import parse_json, read_bytes
 from sstfill.nightly.night import Night
 from sstfill.nightly.recipe import Alert
 
 log = logging.getLogger(__name__)
 FLOOR = 0.05
 """The median absolute deviation of the scores is taken as this share of their median at least."""
+BYTES = 256 * 2**20
+"""Of a history that is read: centuries of nights."""
+TOLD = 10
+"""Bad lines whose numbers are told."""
+Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 KEPT = ("status", "started", "seconds", "attention", "failure", "newest", "state", "found")
 
 
@@ -30,22 +38,71 @@ class Usual:
     nights: int
 
 
+class Score(BaseModel):
+    """What of a variable's score is used again."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    rmse: Number | None = None
+    bias: Number | None = None
+    n: Number | None = None
+    sigma_scale: Number | None = None
+    coverage: dict[str, Number | None] | None = None
+
+
+class FoundLine(BaseModel):
+    """What of a variable is used again."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model: str
+    score: Score
+    filled_share: Number | None = None
+
+
+class Line(BaseModel):
+    """A line of the history: see `line`."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    status: Literal["fine", "attention", "failed", "busy"]
+    started: str
+    state: str
+    found: dict[str, FoundLine]
+    failure: str = ""
+    newest: str = ""
+    attention: list[str] = []
+    seconds: dict[str, Number] = {}
+    days: dict[str, int] = {}
+    times: int = 1
+
+
 def read(path: Path) -> list[dict[str, Any]]:
-    """Read the lines; what is no line of ours is left out, and told."""
+    """Read the lines; those that are not ours are left out, told in one warning, and kept aside by `write`."""
+    good, bad = _parted(path)
+    if bad:
+        numbers = ", ".join(f"line {number}" for number in list(bad)[:TOLD]) + (", ..." if len(bad) > TOLD else "")
+        log.warning("%s of %s cannot be read and is left out; it is kept in %s", numbers, path, _aside(path).name)
+    return good
+
+
+def _parted(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
+    """The lines that can be read, and by their number those that cannot."""
     if not path.exists():
-        return []
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        return [], {}
+    content = read_bytes(path, remedy="move it away; the next night begins another one", most=BYTES)
+    good: list[dict[str, Any]] = []
+    bad: dict[int, bytes] = {}
+    for number, text in enumerate(content.splitlines(), 1):
         try:
-            line = json.loads(text)
-            known = isinstance(line, dict) and {"status", "started", "state", "found"} <= line.keys()
-        except ValueError:
-            known = False
-        if known:
-            lines.append(line)
+            found = parse_json(text, path, remedy="")
+            Line.model_validate(found, strict=True)
+        except (ReadError, ValueError):  # pydantic's errors are ValueErrors
+            bad[number] = text
         else:
-            log.warning("line %d of %s cannot be read; it is left out", number, path)
-    return lines
+            good.append(found)
+    return good, bad
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.unreadable{path.suffix}")
 
 
 def line(night: Night) -> dict[str, Any]:
@@ -60,16 +117,22 @@ def added(lines: list[dict[str, Any]], night: Night) -> list[dict[str, Any]]:
     """Lines with that of a night: in the place of the last one if the output is as it was and the end was the same."""
     new = line(night)
     last = lines[-1] if lines else None
-    if last is None or (last["state"], last["failure"]) != (new["state"], new["failure"]):
+    if last is None or (last["state"], last.get("failure", "")) != (new["state"], new["failure"]):
         return [*lines, new]
     kept = {"started": last["started"], "times": last.get("times", 1) + 1, "again": new["started"]}
     if night.outcome is None or not night.outcome.made:  # what was new then is what there is to tell of this state
-        kept |= {"days": last["days"], "seconds": last["seconds"]}
+        kept |= {key: last[key] for key in ("days", "seconds") if key in last}
     return [*lines[:-1], new | kept]
 
 
 def write(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Write all lines, or leave what was there."""
+    """Write all lines, or leave what was there; lines there that cannot be read go to a file of their own first."""
+    _, bad = _parted(path)
+    if bad:
+        kept = _aside(path)
+        before = kept.read_bytes() if kept.is_file() else b""
+        with atomic_path(kept) as temporary:
+            temporary.write_bytes(before + b"".join(text + b"\n" for text in bad.values()))
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json.dumps(one, allow_nan=False) + "\n" for one in lines), encoding="utf-8")
 

@@ -80,8 +80,12 @@ def _days(night: Night, line: dict[str, Any]) -> list[str]:
 
 def _made(night: Night, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The night in which the output became what it is."""
-    same = (one for one in lines if one["state"] == night.state and one["days"].get("made"))
+    same = (one for one in lines if one["state"] == night.state and _has_days(one) and one["days"]["made"])
     return next(same, lines[-1])
+
+
+def _has_days(line: dict[str, Any]) -> bool:
+    return {"new", "revised", "influenced", "units", "made"} <= line.get("days", {}).keys() and "seconds" in line
 
 
 def _variable(panel: Panel, found: Found) -> list[str]:
@@ -100,9 +104,13 @@ def _score(panel: Panel, found: Found) -> list[str]:
     score, units = found.score, escape(found.units)
     if score.get("rmse") is None:
         return ["<p>No score tonight: no clouds could be put over the recent images.</p>"]
-    text = (f"RMSE <b>{score['rmse']:.3g}</b> {units}, bias {score['bias']:+.2g} at {score['n']:,} pixels of the "
-            "recent images hidden under clouds of other dates")  # fmt: skip
-    if (held := score.get("coverage", {}).get("0.95")) is not None:
+    text = f"RMSE <b>{score['rmse']:.3g}</b> {units}"
+    if score.get("bias") is not None:
+        text += f", bias {score['bias']:+.2g}"
+    if score.get("n") is not None:
+        text += f" at {score['n']:,} pixels"
+    text += " of the recent images hidden under clouds of other dates"
+    if (held := (score.get("coverage") or {}).get("0.95")) is not None:
         text += f"; {held:.0%} of them inside the 95 % interval, once rescaled"
     if (scale := score.get("sigma_scale")) is not None:
         text += f"; the error stated there should have been {scale:.2f} times as large"
@@ -139,16 +147,21 @@ def _nights(lines: Sequence[dict[str, Any]]) -> list[str]:
 
 def _night(one: dict[str, Any], names: Sequence[str]) -> str:
     days = one.get("days", {})
-    cells = [one["started"][:16].replace("T", " "), one["status"], one["newest"],
+    cells = [one["started"][:16].replace("T", " "), one["status"], one.get("newest", ""),
              *(str(days.get(k, "")) for k in ("new", "revised", "influenced"))]  # fmt: skip
     for name in names:
         found = one["found"].get(name)
         error = found["score"].get("rmse") if found else None
-        cells += ["" if error is None else f"{error:.3g}", f"{found['filled_share']:.1%}" if found else ""]
-    cells.append(f"{sum(one['seconds'].values()):.0f}")
-    why = "; ".join(filter(None, [one["failure"], *one["attention"]]))
+        cells += ["" if error is None else f"{error:.3g}", _percent(found)]
+    cells.append(f"{sum(one.get('seconds', {}).values()):.0f}")
+    why = "; ".join(filter(None, [one.get("failure", ""), *one.get("attention", [])]))
     said = f' title="{escape(why)}"' if why else ""
     return f'<tr class="{escape(one["status"])}"{said}>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>"
+
+
+def _percent(found: dict[str, Any] | None) -> str:
+    share = None if found is None else found.get("filled_share")
+    return "" if share is None else f"{share:.1%}"
 
 
 def _said(night: Night) -> list[str]:

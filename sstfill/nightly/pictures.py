@@ -52,7 +52,7 @@ def map_of_newest(filled: Path, name: str) -> tuple[str, str]:
 
 def score_chart(lines: Sequence[dict[str, Any]], name: str, past: Usual | None) -> str:
     """Draw the RMSE of the last nights as SVG; tonight's is the last one."""
-    nights = [(one["newest"] or one["started"][:10], one["found"][name]) for one in lines if name in one["found"]]
+    nights = [(one.get("newest") or one["started"][:10], one["found"][name]) for one in lines if name in one["found"]]
     scored = [(when, found) for when, found in nights if found["score"].get("rmse") is not None]
     known = [(when, found["score"]["rmse"], found["model"]) for when, found in scored[-NIGHTS:]]
     if not known:

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sstfill import config
-from sstfill.checks import check_number
+from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, ReadError, unknown
+from sstfill.io.documents import naming, one_line, place, read_toml, short, without_comments
 from sstfill.methods import Method, method_class
 from sstfill.sources.presets import folder as shipped_folder
 from sstfill.sources.recipe import Recipe, load_recipe
@@ -86,6 +86,9 @@ class Fill:
     l2p_flags: tuple[str, ...] = ()
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_number("seed", self.seed, 0, whole=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
@@ -118,10 +121,12 @@ class Alert:
     def __post_init__(self) -> None:
         check_number("rmse_sigma", self.rmse_sigma, 0, above=True)
         check_number("rmse_nights", self.rmse_nights, 1, whole=True)
+        check_most("rmse_nights", self.rmse_nights, 1_000_000)
         check_number("min_nights", self.min_nights, 1, whole=True)
         check_number("min_filled_share", self.min_filled_share, 0, 1)
         check_number("max_age_days", self.max_age_days, 0, above=True)
         check_number("empty_days", self.empty_days, 0, whole=True)
+        check_most("empty_days", self.empty_days, 100_000)
         if self.min_nights > self.rmse_nights:
             raise OptionError(f"min_nights={self.min_nights} is more than rmse_nights={self.rmse_nights}; lower it")
 
@@ -133,7 +138,7 @@ class NightlyRecipe:
     Attributes
     ----------
     name, title, text
-        Of the recipe; its TOML.
+        Of the recipe; its tables as they are shown, without comments.
     archive, filled, report
         Where things are, absolute.
     download
@@ -177,50 +182,44 @@ def load_nightly(recipe: str | os.PathLike[str], folder: str | os.PathLike[str] 
     'copernicus/nightly_l3s'
     """
     path = _file(os.fspath(recipe))
-    try:
-        text = path.read_text("utf-8")
-        tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"no recipe can be read from {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ReadError(f"{path} is no TOML: {error}") from error
+    tables, _ = read_toml(path)
     ships = path.resolve().is_relative_to(shipped_folder().resolve())
-    base = Path(folder).expanduser() if folder is not None else Path() if ships else path.parent
-    return _built(path, text, tables, base.resolve())
+    with naming(path.name):
+        base = place(folder, "folder") if folder is not None else Path() if ships else path.parent
+        return _built(path, tables, base.resolve())
 
 
 def _file(name: str) -> Path:
-    if Path(name).is_file():
-        return Path(name)
+    path = place(name, "recipe")
+    if path.exists():
+        return path
     shipped = {f"nightly/{p.stem}": p for p in sorted((shipped_folder() / "nightly").glob("*.toml"))}
     found = shipped.get(name.removesuffix(".toml").removeprefix("recipes/"))
     if found is None:
-        raise ReadError(f"no recipe can be read from {name}: no such file; give a TOML file, or one that ships: "
+        raise ReadError(f"no recipe can be read from {short(name)[1:-1]}: no such file; give a TOML file, or one that ships: "
                         f"{', '.join(shipped)}")  # fmt: skip
     return found
 
 
-def _built(path: Path, text: str, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
+def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
     for key, table in tables.items():
         if key not in TABLES:
             raise unknown(f"table of {path.name}", key, TABLES)
         if key != "title" and not isinstance(table, dict):
-            raise OptionError(f"{key}={table!r} in {path.name} is no table; write [{key}]")
-    title = tables.get("title", path.stem)
-    if not isinstance(title, str):
-        raise OptionError(f"title={title!r} in {path.name}; write one line of text")
+            raise OptionError(f"{key}={short(table)} in {path.name} is no table; write [{key}]")
+    title = one_line("title", tables.get("title", ascii(path.stem)[1:-1]))
     given = dict(tables.get("nightly", {}))
     for field in dataclasses.fields(Places):
         if field.name not in given:
             raise OptionError(f"[nightly] of {path.name} has no {field.name}; it takes archive, filled, report")
     places = config.build(Places, given)
-    archive, filled, report = (base / Path(p).expanduser() for p in (places.archive, places.filled, places.report))
+    archive, filled, report = (place(getattr(places, n), n, base) for n in ("archive", "filled", "report"))
     if not report.parent.is_dir():
         raise OptionError(f"report={places.report!r} of {path.name} lies in {report.parent}, which is not there; "
                           f"create it: mkdir -p {report.parent}")  # fmt: skip
     fill, method = _fill(dict(tables.get("fill", {})), base)
     return NightlyRecipe(
-        name=path.stem, title=title, text=text, archive=archive, filled=filled, report=report,
+        name=path.stem, title=title, text=without_comments(tables), archive=archive, filled=filled, report=report,
         download=_download(tables, path), method=method, fill=fill, alert=config.build(Alert, tables.get("alert", {})),
     )  # fmt: skip
 
@@ -231,11 +230,11 @@ def _download(tables: Mapping[str, Any], path: Path) -> Recipe | None:
     if "recipe" not in tables["download"]:
         raise OptionError(f"[download] of {path.name} has no recipe; name one of sstfill recipes, or a TOML file")
     name = config.build(Download, tables["download"]).recipe
-    beside = path.parent / Path(name).expanduser()
+    beside = place(name, "recipe", path.parent)
     found = load_recipe(beside if beside.is_file() else name)
     if not isinstance(found.source, CopernicusRequest):
         raise OptionError(
-            f"recipe={name!r} in [download] brings in one series that does not grow; leave [download] out"
+            f"recipe={short(name)} in [download] brings in one series that does not grow; leave [download] out"
         )
     return found
 
@@ -250,7 +249,7 @@ def _fill(given: dict[str, Any], base: Path) -> tuple[Fill, Method]:
         if key not in names:
             raise unknown(f"key of [fill] with method = {fill.method!r}", key, [*known, *names])
     model = own.get("model")
-    if isinstance(model, str) and (base / model).exists():
-        own["model"] = str(base / model)
+    if isinstance(model, str) and place(model, "model", base).exists():
+        own["model"] = str(place(model, "model", base))
     seeded = {"seed": fill.seed} if any(f.name == "seed" for f in dataclasses.fields(cls)) else {}
     return fill, config.build(cls, own | seeded)

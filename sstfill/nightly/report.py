@@ -70,4 +70,4 @@ def provenance(recipe: NightlyRecipe, night: Night) -> dict[str, Any]:
 
 def _put(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no UTF-8

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 STD = 0.02
@@ -24,10 +25,28 @@ def spectral(convolution: Convolution) -> Convolution:
     Parameters
     ----------
     convolution
-        Changed in place, and returned.
+        Changed in place, and returned. One on the device "meta", which holds no numbers, gets the same names and
+        shapes only: torch emulates the norm of such a weight, which takes seconds a network.
     """
+    if convolution.weight.is_meta:
+        parametrize.register_parametrization(convolution, "weight", _Outline(convolution.weight), unsafe=True)
+        return convolution
     nn.init.normal_(convolution.weight, 0.0, STD)
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
     spectral_norm(convolution)
     return convolution
+
+
+class _Outline(nn.Module):
+    """Names and shapes of the buffers of `spectral_norm`, and nothing of what it does."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        rows = weight.shape[0]
+        self.register_buffer("_u", weight.new_empty(rows))
+        self.register_buffer("_v", weight.new_empty(weight.numel() // rows))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight."""
+        return weight

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import ReadError
+from sstfill.io.documents import read_json
 from sstfill.patches import Patch, Shape
 
 STEPS = 30
@@ -139,9 +140,7 @@ KINDS: dict[str, Kind] = {}
 
 def saved_kind(folder: Path) -> str:
     """Name of the method that was saved in a folder; `ReadError` if there is none."""
-    import json
-
-    try:
-        return str(json.loads((folder / "pinned.json").read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReadError(f"cannot read {folder}: it holds no pinned method; fill the archive anew") from error
+    state = read_json(folder / "pinned.json", remedy="it holds no pinned method; fill the archive anew")
+    if not isinstance(kind := state.get("kind"), str):
+        raise ReadError(f"cannot read {folder}: it holds no pinned method; fill the archive anew")
+    return kind

@@ -225,8 +225,11 @@ def load(folder: Path) -> PinnedGan:
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
     if checkpoint.fingerprint != state["fingerprint"]:
         raise ReadError(f"{folder / CHECKPOINT} is {checkpoint}, not {state['fingerprint'][:8]}; fill the archive anew")
-    options = state["options"]
-    sayer = _sayer(Networks(checkpoint, resolved(options["device"]), options["samples"]), folder, state["guesses"])
+    method = config.build(Gan, state["options"])
+    networks = Networks(_usable(checkpoint), resolved(method.device), method.samples)
+    if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
+        raise ReadError(f"{folder} lacks the network's first guesses; fill the archive anew")
+    sayer = _sayer(networks, folder, state["guesses"])
     weighed = None if state["weighed"] is None else Weighed.heard(state["weighed"])
     return PinnedGan(folder, sayer, weighed, state["account"])
 

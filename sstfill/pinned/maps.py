@@ -19,12 +19,16 @@ from numpy.typing import DTypeLike, NDArray
 from sstfill.errors import ReadError
 from sstfill.io import guard
 from sstfill.io.atomic import atomic_path, fail
+from sstfill.io.documents import read_json
+from sstfill.pinned.states import REMEDY, check_state
 
 if TYPE_CHECKING:
     import zarr
 
 CHUNK = 256
 STATE, MAPS = "pinned.json", "maps.zarr"
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
+"""What zarr and its codecs raise for damaged metadata and chunks."""
 
 Tile = tuple[slice, slice]
 
@@ -42,22 +46,18 @@ def write_state(folder: Path, kind: str, state: Mapping[str, Any]) -> None:
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> write_state(folder, "climatology", {"options": {"harmonics": 2}})
+    >>> write_state(folder, "climatology", {"options": {}, "offset": 0.1, "harmonics": 2})
     >>> read_state(folder)
-    {'kind': 'climatology', 'options': {'harmonics': 2}}
+    {'kind': 'climatology', 'options': {}, 'offset': 0.1, 'harmonics': 2}
     """
     with atomic_path(folder / STATE) as temporary:
         temporary.write_text(json.dumps({"kind": kind, **state}, allow_nan=False, indent=1), encoding="utf-8")
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read ``pinned.json``; `ReadError` if it is missing or no mapping."""
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReadError(f"cannot read {folder / STATE}: {error}; fill the archive anew") from error
-    if not isinstance(state, dict):
-        raise ReadError(f"cannot read {folder / STATE}: it holds no mapping; fill the archive anew")
+    """Read ``pinned.json``; `ReadError` if it is missing, or not what its method needs (see `check_state`)."""
+    state = read_json(folder / STATE, remedy=REMEDY)
+    check_state(state, folder / STATE)
     return state
 
 
@@ -104,7 +104,7 @@ def read_part(folder: Path, name: str, rows: slice, columns: slice) -> NDArray:
     array = _open(folder, name, "r")
     try:
         return np.asarray(array[(..., rows, columns)])
-    except OSError as error:
+    except _DAMAGED as error:
         raise _unreadable(folder, name, error) from error
 
 
@@ -120,7 +120,7 @@ def read_array(folder: Path, name: str) -> NDArray:
     array = _open(folder, name, "r")
     try:
         return np.asarray(array[...])
-    except OSError as error:
+    except _DAMAGED as error:
         raise _unreadable(folder, name, error) from error
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import config, grid
+from sstfill.errors import ReadError
 from sstfill.methods.bayes_eof import BayesEof
 from sstfill.methods.climatology import Climatology
 from sstfill.methods.dineof import Dineof
@@ -22,6 +23,7 @@ from sstfill.pinned import maps
 from sstfill.pinned.base import KINDS, STEPS, Archive, Kind, Window
 from sstfill.pinned.modes_fit import Sensor, fit_bayes, fit_dineof
 from sstfill.pinned.modes_pin import season, since_1970, write_bayes, write_climatology, write_dineof
+from sstfill.pinned.states import REMEDY
 
 IMAGES = 4
 """Images whose error is worked out at once."""
@@ -144,6 +146,12 @@ def load_modes(folder: Path) -> PinnedModes:
     names = ("patterns", "products", "used", "time_scale")
     arrays: dict[str, Any] = {name: maps.read_array(folder, f"point_{name}") for name in names}
     sensor = Sensor(**arrays, **state["sensor"])
+    points, k = sensor.patterns.shape if sensor.patterns.ndim == 2 else (-1, -1)
+    shapes = (sensor.products.shape, sensor.used.shape, sensor.time_scale.shape)
+    if shapes != ((points, k * (k + 1) // 2), (points,), (k,)) or sensor.used.dtype != bool:
+        raise ReadError(f"cannot read {folder}: its arrays do not go together; {REMEDY}")
+    if not all(np.isfinite(a).all() for a in arrays.values()) or not (sensor.time_scale > 0).all():
+        raise ReadError(f"cannot read {folder}: an amplitude has a number that is not finite; {REMEDY}")
     return PinnedModes(folder, state["kind"], sensor.offset, sensor)
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from sstfill import grid
-from sstfill.errors import InputError, OptionError, unknown
+from sstfill.errors import InputError, OptionError, ReadError, unknown
+from sstfill.io.documents import parse_json
 
 OBSERVED, FILLED, NOT_FILLED, WITHHELD, LAND = range(5)
 """The values of a ``v_source`` variable; see docs/architecture.md, "What fill() returns"."""
@@ -46,8 +46,8 @@ class View:
     def method(self) -> str:
         """Name of the method that filled the field (and of those it chose), empty where the file does not tell."""
         try:
-            said = json.loads(self.field.attrs.get("sstfill_method", "{}"))
-        except (TypeError, ValueError):
+            said = parse_json(str(self.field.attrs.get("sstfill_method", "{}")), "sstfill_method", remedy="")
+        except ReadError:
             return ""
         if not isinstance(said, dict):
             return ""

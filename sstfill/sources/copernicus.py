@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ import xarray as xr
 from sstfill import io
 from sstfill.errors import OptionError, ReadError, SstfillError, WriteError
 from sstfill.io import guard, place
+from sstfill.io.documents import checked, parse_json
 from sstfill.io.drain import drained
 from sstfill.progress import track
 from sstfill.sources import job as jobs
@@ -144,6 +144,8 @@ def _task(
     if jobs.REQUEST not in held:
         raise WriteError(f"cannot write {path}: it is a Zarr store of something else; choose another name")
     version = (request.dataset_version, str(held.get("dataset_version", "")))
+    if ledger.plan is not None:
+        jobs.check_plan(path, ledger)
     if ledger.plan is not None and not _is_done(held, ledger):
         jobs.check_same_request(path, ledger.plan["asked"], wanted, version, update)
         return jobs.resume(path, ledger, target, _as_begun(request, ledger.plan["asked"]), opener)
@@ -152,7 +154,9 @@ def _task(
     ledger.finish()
     if held.get(store.STATE) != store.COMPLETE:
         raise WriteError(f"{path} is incomplete and its ledger {ledger.path.name} is gone; remove it and start again")
-    jobs.check_same_request(path, json.loads(held[jobs.REQUEST]), wanted, version, update)
+    begun = parse_json(str(held[jobs.REQUEST]), path, remedy="remove it and start again")
+    checked(jobs.Asked, begun, path, remedy="remove it and start again")
+    jobs.check_same_request(path, begun, wanted, version, update)
     return jobs.append(path, ledger, target, request, opener) if update else None
 
 

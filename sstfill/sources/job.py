@@ -10,15 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from sstfill.errors import InputError, WriteError
 from sstfill.io import guard
 from sstfill.io.atomic import sweep
+from sstfill.io.documents import checked
 from sstfill.sources import store
 from sstfill.sources.client import client_version
 from sstfill.sources.grid_checks import check_same, ready
@@ -73,6 +75,35 @@ def asked(request: CopernicusRequest, target: Target) -> dict[str, Any]:
         "start": request.start_datetime,
         "end": request.end_datetime,
     }
+
+
+def check_plan(out: Path, ledger: Ledger) -> None:
+    """Refuse a ledger whose first line is not a plan that `begin` or `append` wrote."""
+    checked(LedgerPlan, ledger.plan or {}, ledger.path, remedy=f"remove it and {out}, and start again")
+
+
+class Asked(BaseModel):
+    """As `asked` tells it."""
+
+    model_config = ConfigDict(extra="forbid")
+    request: dict[str, Any]
+    target: dict[str, Any]
+    start: str | None
+    end: str | None
+
+
+class LedgerPlan(BaseModel):
+    """The first line of a ledger."""
+
+    model_config = ConfigDict(extra="forbid")
+    asked: Asked
+    version: str | None
+    first: str
+    last: str
+    begin: Annotated[int, Field(strict=True, ge=0)]
+    skip: Annotated[int, Field(strict=True, ge=0)]
+    edges: dict[str, Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=2)]]
+    held: Annotated[int, Field(strict=True, ge=0)] = 0
 
 
 def check_same_request(

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sstfill.errors import WriteError
+from sstfill.errors import ReadError, WriteError
 from sstfill.io.atomic import flush
+from sstfill.io.documents import parse_json
 from sstfill.io.lock import acquire
 
 GONE = -1  # in place of a number of chunks: the window is not done after all
@@ -119,12 +120,12 @@ class Ledger:
         good = 0
         for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
             try:
-                value = json.loads(line)
-            except ValueError:
+                value = parse_json(line, self.path, remedy="")
+            except ReadError:
                 break
             if self.plan is None and isinstance(value, dict):
                 self.plan = value
-            elif self.plan is not None and isinstance(value, int):
+            elif self.plan is not None and type(value) is int:  # a bool is none
                 self._take(value, 0)
             elif self.plan is not None and isinstance(value, list) and [*map(type, value)] == [int, int]:
                 self._take(*value)

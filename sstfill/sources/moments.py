@@ -55,11 +55,14 @@ def moment(text: str, now: datetime) -> datetime:
     if found := RELATIVE.fullmatch(text.strip()):
         back = now.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
         number, unit = int(found[1]), found[2]
-        return (back if unit == "h" else back.replace(hour=0)) - timedelta(hours=number * HOURS[unit])
+        try:
+            return (back if unit == "h" else back.replace(hour=0)) - timedelta(hours=number * HOURS[unit])
+        except OverflowError as error:
+            raise OptionError(f"{text!r} lies before the year 1; write a later time") from error
     try:
         when = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError) as error:
         raise OptionError(
             f"{text!r} is no time; write 2023-01-31, 2023-01-31T06:00, or back from today: -30d, -6h"
         ) from error
-    return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)

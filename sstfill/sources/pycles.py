@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError, ReadError
+from sstfill.io.documents import read_json
 from sstfill.sources.pycles_fields import (
     GRAMS,
     column_weights,
@@ -163,8 +164,8 @@ def _namelist(folder: Path) -> dict[str, Any]:
     """The ``.in`` file that PyCLES copies to its output, JSON; empty where there is none that can be read."""
     for path in sorted(folder.glob("*.in")):
         try:
-            held = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            held = read_json(path, remedy="")
+        except ReadError as error:
             log.warning("%s cannot be read (%s); the grid's spacing is not known without it", path, error)
             continue
         if isinstance(held, dict) and isinstance(held.get("grid"), dict):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import xarray as xr
 from sstfill import config
 from sstfill.checks import check_number
 from sstfill.errors import OptionError, ReadError, unknown
+from sstfill.io.documents import naming, one_line, place, read_toml, short
 from sstfill.sources.local import PyclesSource, VideoSource
 from sstfill.sources.plan import QUICK, Plan
 from sstfill.sources.presets import presets
@@ -119,27 +119,23 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
     ('thetao',)
     """
     path = _file(os.fspath(name_or_path))
-    try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"no recipe can be read from {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ReadError(f"{path} is no TOML: {error}") from error
+    tables, _ = read_toml(path)
     shipped = {file.resolve(): name for name, file in presets().items()}
     name = shipped.get(path.resolve(), path.name)
-    return _built(name, tables)
+    with naming(name):
+        return _built(name, tables)
 
 
 def _file(name: str) -> Path:
     known = presets()
-    path = Path(name)
+    path = place(name, "recipe")
     if path.is_file():
         return path
     shipped = known.get(name.removesuffix(".toml")) or known.get(name.removesuffix(".toml").removeprefix("recipes/"))
     if shipped is not None:
         return shipped
     if path.suffix == ".toml" and path.parent.is_dir() and path.parent != Path():
-        raise ReadError(f"no recipe can be read from {name}: no such file; sstfill recipes lists those that ship")
+        raise ReadError(f"no recipe can be read from {short(name)[1:-1]}: no such file; sstfill recipes lists those that ship")
     raise unknown("recipe", name, known)
 
 
@@ -149,22 +145,20 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
             raise unknown(f"table of {name}", key, TABLES)
     for key in ("source", "target"):
         if not isinstance(tables.get(key, {}), dict):
-            raise OptionError(f"{key}={tables[key]!r} in {name} is no table; write [{key}]")
+            raise OptionError(f"{key}={short(tables[key])} in {name} is no table; write [{key}]")
     source = {key: _plain(value) for key, value in tables.get("source", {}).items()}
     kind = source.pop("kind", None)
     if kind is None:
         raise OptionError(f"[source] of {name} has no kind; choose from {', '.join(SOURCES)}")
     if not isinstance(kind, str):
-        raise OptionError(f"kind={kind!r} in {name} is no text; choose from {', '.join(SOURCES)}")
+        raise OptionError(f"kind={short(kind)} in {name} is no text; choose from {', '.join(SOURCES)}")
     if kind not in SOURCES:
         raise unknown(f"kind of source in {name}", kind, SOURCES)
     target = config.build(Target, tables.get("target", {}))
     if kind != "copernicus" and (target.chunks or target.expect):
         raise OptionError(f"[target] {'chunks' if target.chunks else 'expect'} in {name} is for kind = \"copernicus\"; "
                           f"leave it out, kind = {kind!r} has a layout of its own")  # fmt: skip
-    title = tables.get("title", "")
-    if not isinstance(title, str):
-        raise OptionError(f"title={title!r} in {name}; write one line of text")
+    title = one_line("title", tables.get("title", ""))
     return Recipe(name=name, title=title, source=config.build(SOURCES[kind], source), target=target)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sstfill.checks import check_choice, check_number
+from sstfill.checks import check_choice, check_most, check_number
 from sstfill.errors import OptionError
 from sstfill.sources.moments import is_relative, moment, span
 
@@ -87,6 +87,9 @@ class CopernicusRequest:
                 value = getattr(self, f"{end}_{name}")
                 if value is not None and not -min(most, 180) <= value <= most:
                     raise OptionError(f"{end}_{name}={value!r}; give degrees from {-min(most, 180)} to {most}")
+        for end in ("minimum", "maximum"):
+            if (depth := getattr(self, f"{end}_depth")) is not None:
+                check_number(f"{end}_depth", depth, -1e5, 1e5)
         for name in ("latitude", "depth"):
             low, high = (getattr(self, f"{end}_{name}") for end in ("minimum", "maximum"))
             if low is not None and high is not None and low > high:
@@ -158,6 +161,7 @@ class Target:
         for table in ("chunks", "expect"):
             for dim, length in getattr(self, table).items():
                 check_number(f"{table}.{dim}", length, 1, whole=True)
+                check_most(f"{table}.{dim}", length, 2**31 - 1)
 
     def lengths(self, dims: tuple[str, ...]) -> dict[str, int]:
         """Length of a chunk in each dimension, time first.

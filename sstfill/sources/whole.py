@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sstfill.errors import OptionError, WriteError
+from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.io import place
 from sstfill.io.atomic import atomic_path
+from sstfill.io.documents import parse_json
 from sstfill.io.drain import drained
 from sstfill.sources.ledger import ledger_path
 from sstfill.sources.store import attributes
@@ -71,8 +72,8 @@ def _import_of(target: Path) -> dict[str, Any] | None:
     if attrs is None:
         return None
     held: Any = None
-    with contextlib.suppress(TypeError, ValueError):
-        held = json.loads(attrs.get("sstfill_import", "null"))
+    with contextlib.suppress(ReadError):
+        held = parse_json(str(attrs.get("sstfill_import", "null")), target, remedy="")
     last = str(attrs.get("history", "")).rpartition("\n")[2]  # of a filled copy this tells something else
     imported = isinstance(held, dict) and "made" in held and last.endswith(f": {held['made']}")
     if "sstfill_request" in attrs or not imported:

@@ -10,14 +10,17 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.io import guard
+from sstfill.errors import ReadError
 from sstfill.io.atomic import atomic_path, fail
+from sstfill.io.documents import read_arrays
 from sstfill.methods.guesses import CHANNELS, FIELDS, SIGNED, Guesses, channels, unit
 from sstfill.scaling import SPREADS
 from sstfill.training.sample import Sample
 
 PRECISION = np.float16
 """Of the channels on disk."""
+ARRAYS = {"channels": "f", "values": "f", "guess": "f", "error": "f", "sea": "b"}
+"""What a file holds at least, and the kinds of its dtypes."""
 
 
 def worked_out(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) -> dict[str, NDArray]:
@@ -62,8 +65,16 @@ def write(file: Path, arrays: dict[str, NDArray]) -> None:
 
 def read(file: Path) -> dict[str, NDArray]:
     """Read a sequence; `ReadError` if it is damaged."""
-    with guard.open_arrays(file, "it is damaged: remove it, and it is made anew") as arrays:
-        return dict(arrays)
+    try:
+        arrays = read_arrays(file, ARRAYS, remedy="")
+        shape = arrays["values"].shape
+        shapes = {name: arrays[name].shape for name in ("guess", "error")}
+        if {*shapes.values()} != {shape} or arrays["channels"].shape[1:] != shape or arrays["sea"].shape != shape[1:]:
+            raise ReadError(f": its arrays do not go together, {shapes}")
+        return arrays
+    except ReadError as error:
+        reason = str(error).partition(": ")[2].rstrip("; ")
+        raise ReadError(f"{file} is damaged ({reason}); remove it, and it is made anew") from error
 
 
 def turned(arrays: dict[str, NDArray], rng: np.random.Generator) -> dict[str, NDArray]:

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import occlusion, synthetic
-from sstfill.checks import check_number, check_share
+from sstfill.checks import check_most, check_number, check_share
 
 Rng = np.random.Generator
 Shape = tuple[int, int, int]
@@ -22,6 +22,8 @@ TRUTH, CLOUDS, EXTRA, STATIC = 10_000_000, 20_000_000, 30_000_000, 40_000_000
 """Added to the number of an ocean, so that its parts have seeds of their own (and those of no test or benchmark)."""
 PIXELS = 110_000
 """Of a sequence that is not the paper's: images and their size are drawn so that there are about as many."""
+MOST = 1_000_000
+"""Oceans at most: their numbers stay below those of their parts."""
 LEAST_SEEN = 200
 """Observations without which an ocean is left out."""
 
@@ -47,10 +49,12 @@ class Oceans:
     first: int = 10_000
 
     def __post_init__(self) -> None:
-        check_number("training", self.training, 1, whole=True)
-        check_number("validation", self.validation, 1, whole=True)
+        for name in ("training", "validation"):
+            check_number(name, getattr(self, name), 1, whole=True)
+            check_most(name, getattr(self, name), MOST)
         check_share("paper", self.paper)
         check_number("first", self.first, self.validation + 1, whole=True)
+        check_most("first", self.first, TRUTH - MOST)
 
 
 class Ocean(NamedTuple):

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from sstfill.checks import check_choice, check_number, check_share
+from sstfill.checks import check_choice, check_most, check_number, check_share
 from sstfill.errors import OptionError
 
 Network = Literal["compact", "paper", "static", "recurrent"]
@@ -154,9 +154,11 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        for name in _COUNTS:
+        for name, most in _COUNTS.items():
             check_number(name, getattr(self, name), 1, whole=True)
+            check_most(name, getattr(self, name), most)
         check_number("seed", self.seed, 0, whole=True)
+        check_most("seed", self.seed, 2**63 - 1)
         for name in ("adversarial_weight", "clip", "save_minutes"):
             check_number(name, getattr(self, name), 0)
         check_share("ema", self.ema)
@@ -219,6 +221,15 @@ _CHOICES = {
     "device": get_args(Device),
     "precision": get_args(Precision),
 }
-_COUNTS = (
-    "base", "discriminator_base", "discriminator_steps", "frames", "size", "batch", "samples", "epochs", "patience",
-)  # fmt: skip
+_COUNTS = {
+    "base": 4096,
+    "discriminator_base": 4096,
+    "discriminator_steps": 1000,
+    "frames": 10_000,
+    "size": 10_000,
+    "batch": 10_000,
+    "samples": 10**9,
+    "epochs": 10**9,
+    "patience": 10**9,
+}
+"""Whole numbers from 1, and what they are at most."""

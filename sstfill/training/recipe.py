@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sstfill import config
+from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, ReadError, unknown
+from sstfill.io.documents import naming, place, read_toml, short
 from sstfill.training.oceans import Oceans
 from sstfill.training.options import TrainOptions
 
@@ -24,6 +26,10 @@ class ArchiveOptions:
     start: str = "shipped"
     clips: int = 40
     log_scaled: bool = False
+
+    def __post_init__(self) -> None:
+        check_number("clips", self.clips, 1, whole=True)
+        check_most("clips", self.clips, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ TABLES: dict[str, type[Any]] = {"train": TrainOptions, "archive": ArchiveOptions
 
 
 def load(path: str | Path) -> TrainRecipe:
-    """Read a recipe; where there is no such file, the one that ships with sstfill under its name.
+    """Read a recipe: a TOML file, or the name of one that ships with sstfill (``"oceans"``, ``"train/oceans"``).
 
     Raises
     ------
@@ -58,22 +64,35 @@ def load(path: str | Path) -> TrainRecipe:
         For an unknown table or key (the message lists the valid ones), a value that does not fit, or both [archive] and
         [oceans].
     """
-    file = Path(path)
-    if not file.exists() and (shipped := SHIPPED / file.with_suffix(".toml").name).is_file():
-        file = shipped
-    try:
-        tables = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"no recipe can be read from {file}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ReadError(f"{file} is no TOML: {error}") from error
+    file = _file(os.fspath(path))
+    tables, _ = read_toml(file)
+    with naming(file.name):
+        return _built(file.name, tables)
+
+
+def _file(name: str) -> Path:
+    """The file of that name; a name without a folder, or in ``train/``, may be one that ships."""
+    file = place(name, "recipe")
+    if file.exists():
+        return file
+    ships = name.removeprefix("recipes/").removeprefix("train/").removesuffix(".toml")
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+    if ships not in shipped:
+        raise ReadError(
+            f"no recipe can be read from {short(name)[1:-1]}: no such file; give a TOML file, or one that ships: "
+            f"{', '.join(f'train/{stem}' for stem in shipped)}"
+        )
+    return shipped[ships]
+
+
+def _built(file: str, tables: dict[str, Any]) -> TrainRecipe:
     for name, table in tables.items():
         if name not in TABLES:
             raise unknown("table of a training recipe", name, TABLES)
         if not isinstance(table, dict):
-            raise OptionError(f"{name}={table!r} in {file.name} is no table; write [{name}]")
+            raise OptionError(f"{name}={short(table)} in {file} is no table; write [{name}]")
     if "archive" in tables and "oceans" in tables:
-        raise OptionError(f"{file.name} has both [archive] and [oceans]; keep one")
+        raise OptionError(f"{file} has both [archive] and [oceans]; keep one")
     on = "oceans" if "oceans" in tables else "archive"
     train, data = (config.build(TABLES[name], tables.get(name, {})) for name in ("train", on))
     return TrainRecipe(train, data)

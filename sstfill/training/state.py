@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sstfill import config
-from sstfill.errors import OptionError, ReadError
+from sstfill.errors import OptionError, ReadError, SstfillError
 from sstfill.io.atomic import atomic_path
+from sstfill.io.documents import parse_json, short
 from sstfill.training.average import Average
 from sstfill.training.objectives import Adversary
 from sstfill.training.options import TrainOptions
@@ -33,6 +34,7 @@ FREE = ("device", "patience", "save_minutes")
 """Options that may change when training resumes; `epochs` too, unless the learning rate follows from them."""
 LACKING = {"waiting": 0.0}
 """What states of earlier versions lack, and how it begins."""
+REMEDY = "remove it to train from the start"
 TENSOR, ITEMS = "$tensor", "$items"
 
 
@@ -88,14 +90,32 @@ class State:
         ------
         OptionError
             If it is of another network.
+        ReadError
+            If it lacks something, or holds something that cannot be what was collected.
         """
+        try:
+            self._restore(tree)
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            if isinstance(error, SstfillError):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ReadError(f"{FILE} is damaged or no saved training ({reason}); {REMEDY}") from error
+
+    def _restore(self, tree: Mapping[str, Any]) -> None:
         for name, part in self._parts().items():
             if isinstance(part, nn.Module):
                 _check_same(part.state_dict(), tree[name])
             part.load_state_dict(tree[name])
-        for name in _COUNTS:
-            setattr(self, name, LACKING[name] if name in LACKING and name not in tree else tree[name])
+        for name, kind in _COUNTS.items():
+            value = LACKING[name] if name in LACKING and name not in tree else tree[name]
+            if not isinstance(value, kind) or (isinstance(value, int | float) and not value >= 0):
+                raise ValueError(f"{name}={short(value)}")
+            setattr(self, name, value)
+        if any(not isinstance(row, dict) or "withheld_mae" not in row or "epoch" not in row for row in self.history):
+            raise ValueError("a row of the history lacks its epoch or its score")
         self.best = dict(tree["best"])
+        if self.best:
+            _check_same(self.network.state_dict(), self.best)
         torch.set_rng_state(tree["random"])
         if tree["cuda_random"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(tree["cuda_random"])
@@ -108,7 +128,10 @@ class State:
         return {name: part for name, part in parts.items() if part is not None}
 
 
-_COUNTS = ("steps", "batches", "left_out", "sums", "seconds", "waiting", "failures", "history")
+_COUNTS: dict[str, Any] = {
+    "steps": int, "batches": int, "left_out": int, "sums": dict, "seconds": int | float, "waiting": int | float,
+    "failures": int, "history": list,
+}  # fmt: skip
 
 
 def save(folder: Path, state: State, options: TrainOptions) -> None:
@@ -142,20 +165,18 @@ def load(folder: Path, options: TrainOptions) -> dict[str, Any]:
     path = folder / FILE
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
+            header = parse_json((file.metadata() or {})[HEADER], path, remedy=REMEDY, finite=False)
             if header["format"] != FORMAT:
                 raise ReadError(
-                    f"{path} has format {header['format']}, this is sstfill {__version__} with format {FORMAT}; "
-                    f"resume with sstfill {header['sstfill_version']}"
+                    f"{path} has format {short(header['format'])}, this is sstfill {__version__} with format {FORMAT}; "
+                    f"resume with sstfill {short(header['sstfill_version'])[1:-1]}"
                 )
             _check_options(header["options"], options, path)
             return dict(_unpack(header["state"], {name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, (ReadError, OptionError)):
             raise
-        raise ReadError(
-            f"{path} is damaged or no saved training ({error}); remove it to train from the start"
-        ) from error
+        raise ReadError(f"{path} is damaged or no saved training ({error}); {REMEDY}") from error
 
 
 def tidy(folder: Path) -> None:
@@ -171,7 +192,7 @@ def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) 
     free = FREE if options.recipe.schedule == "cosine" else (*FREE, "epochs")
     differing = [name for name in now if name not in free and saved.get(name) != now[name]]
     if differing:
-        told = ", ".join(f"{name}={saved.get(name)!r} (now {now[name]!r})" for name in differing)
+        told = ", ".join(f"{name}={short(saved.get(name))} (now {now[name]!r})" for name in differing)
         raise OptionError(
             f"{path} was saved with {told}; resume with the same options, or train from the start in another folder"
         )

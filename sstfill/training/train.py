@@ -269,8 +269,8 @@ def _told(
         "occlusion": _label(clouds), "data": {"fingerprint": archive.fingerprint, "shape": list(obs.shape)},
     }  # fmt: skip
     if options.network == "compact":
-        before = [begun.config["traits"]] if begun and "traits" in begun.config else []
-        met = np.array([source.traits(), *before])  # training, trait, (least, greatest)
+        before = [begun.config["traits"]] if begun and begun.config.get("traits") else []
+        met = np.array([source.traits(), *before], float)  # training, trait, (least, greatest)
         return told | {"traits": np.stack([met[..., 0].min(0), met[..., 1].max(0)], 1).tolist()}
     return told | {
         "scaling": config.options(source.scaling), "units": str(obs.attrs.get("units", "")),

@@ -18,9 +18,9 @@ from sstfill.pinned.maps import Map
 
 def test_a_state_comes_back_with_every_bit(tmp_path):
     state = {"numbers": [0.1, 1 / 3, 1e-300, float(np.float32(0.1))], "text": "a", "none": None}
-    maps.write_state(tmp_path, "dineof", state)
-    assert maps.read_state(tmp_path) == {"kind": "dineof", **state}
-    assert saved_kind(tmp_path) == "dineof"
+    maps.write_state(tmp_path, "own", {"options": state})
+    assert maps.read_state(tmp_path) == {"kind": "own", "options": state}
+    assert saved_kind(tmp_path) == "own"
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]"])
