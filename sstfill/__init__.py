@@ -8,35 +8,56 @@ The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this pack
 >>> filled = ocean.gapfill.interpolate(variables="sst")
 >>> [name for name in filled.data_vars if name.startswith("sst")]
 ['sst', 'sst_source', 'sst_error']
+
+Importing it loads xarray and nothing else; the names below are imported when they are first asked for.
 """
 
-from sstfill import (
-    archive,
-    config,
-    errors,
-    evaluation,
-    gaps,
-    grid,
-    io,
-    methods,
-    metrics,
-    occlusion,
-    plot,
-    progress,
-    sea,
-    synthetic,
-)
-from sstfill.accessor import DataArrayGapfill, DatasetGapfill
-from sstfill.auto import Auto
-from sstfill.checkpoint import Checkpoint
-from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
-from sstfill.evaluation import Scorecard, score
-from sstfill.fill import fill  # the function takes the name of its module, which stays in sys.modules
-from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Gan, Interpolate, Method, Oi, PatchMatch
-from sstfill.sources.recipe import load_recipe
-from sstfill.training.options import TrainOptions
-from sstfill.training.train import train
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
 from sstfill.version import __version__
+
+if TYPE_CHECKING:
+    from sstfill import (
+        archive,
+        config,
+        errors,
+        evaluation,
+        gaps,
+        grid,
+        io,
+        methods,
+        metrics,
+        occlusion,
+        plot,
+        progress,
+        sea,
+        synthetic,
+    )
+    from sstfill.accessor import DataArrayGapfill, DatasetGapfill
+    from sstfill.auto import Auto
+    from sstfill.checkpoint import Checkpoint
+    from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
+    from sstfill.evaluation import Scorecard, score
+    from sstfill.fill import fill
+    from sstfill.methods import (
+        METHODS,
+        BayesEof,
+        Climatology,
+        Dineof,
+        Gan,
+        Interpolate,
+        Method,
+        Oi,
+        PatchMatch,
+    )
+    from sstfill.sources.recipe import load_recipe
+    from sstfill.training.options import TrainOptions
+    from sstfill.training.train import train
 
 __all__ = [
     "METHODS",
@@ -79,3 +100,106 @@ __all__ = [
     "synthetic",
     "train",
 ]
+
+_HOMES = {
+    "sstfill.accessor": ("DataArrayGapfill", "DatasetGapfill"),
+    "sstfill.auto": ("Auto",),
+    "sstfill.checkpoint": ("Checkpoint",),
+    "sstfill.errors": ("InputError", "OptionError", "ReadError", "SstfillError", "WriteError"),
+    "sstfill.evaluation": ("Scorecard", "score"),
+    "sstfill.methods": (
+        "METHODS",
+        "BayesEof",
+        "Climatology",
+        "Dineof",
+        "Gan",
+        "Interpolate",
+        "Method",
+        "Oi",
+        "PatchMatch",
+    ),
+    "sstfill.sources.recipe": ("load_recipe",),
+    "sstfill.training.options": ("TrainOptions",),
+    "sstfill.training.train": ("train",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""The module of each public name; a public name that is not here is a module itself, but for `fill`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a module of this package, when it is first asked for."""
+    if name in _HOME_OF:
+        # METHODS is complete only where the method that tries the others is registered, too
+        importlib.import_module("sstfill.auto")
+        found = getattr(importlib.import_module(_HOME_OF[name]), name)
+        globals()[name] = found
+        return found
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(types.ModuleType):
+    """This package, whose attribute `fill` is the function although there is a module of that name.
+
+    The import system sets a submodule as an attribute of its package whenever it loads one; a plain attribute would
+    therefore be the function or the module, depending on what was imported first.
+    """
+
+    @property
+    def fill(self) -> Any:
+        if "fill" not in vars(self):
+            vars(self)["fill"] = importlib.import_module("sstfill.fill").fill
+        return vars(self)["fill"]
+
+    @fill.setter
+    def fill(self, value: Any) -> None:
+        if not isinstance(value, types.ModuleType):
+            vars(self)["fill"] = value
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+class _AccessorAtFirstUse:
+    """Stands for an accessor class until ``.gapfill`` is used, which imports the class with every method of ours."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, data: Any) -> Any:
+        return self._class()(data)
+
+    def __getattr__(self, name: str) -> Any:
+        """Look at the class, as ``help(xarray.Dataset.gapfill.dineof)`` does."""
+        return getattr(self._class(), name)
+
+    def _class(self) -> Any:
+        return getattr(importlib.import_module("sstfill.accessor"), self._name)
+
+
+def _register_accessors() -> None:
+    import xarray as xr
+
+    xr.register_dataset_accessor("gapfill")(_AccessorAtFirstUse("DatasetGapfill"))
+    xr.register_dataarray_accessor("gapfill")(_AccessorAtFirstUse("DataArrayGapfill"))
+
+
+def _is_the_command() -> bool:
+    """Whether this process is the command ``sstfill``, which uses no accessor.
+
+    It therefore catches signals, and answers ``--help``, half a second earlier: before xarray is imported.
+    """
+    program = os.path.basename(next(iter(getattr(sys, "argv", [])), ""))  # noqa: PTH119  # pathlib is slow to import
+    if program == "-m":  # so it is while Python looks for what is to be run
+        following = sys.orig_argv[sys.orig_argv.index("-m") + 1 :] if "-m" in sys.orig_argv else []
+        return following[:1] == ["sstfill"]
+    return program in ("sstfill", "sstfill.exe", "sstfill-script.py")
+
+
+if not _is_the_command():
+    _register_accessors()

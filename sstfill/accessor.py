@@ -83,7 +83,6 @@ class _Accessor:
         raise _UnknownMethodError(*unknown("method", name, sorted(METHODS)).args)
 
 
-@xr.register_dataset_accessor("gapfill")
 class DatasetGapfill(_Accessor):
     """Fill the gaps of a Dataset's gridded series: ``ds.gapfill.dineof()``, ``ds.gapfill.score()``, ...
 
@@ -256,7 +255,6 @@ class DatasetGapfill(_Accessor):
         return describe(self._data, variables=variables, sea=sea)
 
 
-@xr.register_dataarray_accessor("gapfill")
 class DataArrayGapfill(_Accessor):
     """Fill the gaps of a gridded series: ``da.gapfill.dineof()`` returns the filled DataArray.
 

@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``sstfill``: fill, score and look at gridded series from a shell; an error is one line and status 2."""
+"""The command ``sstfill``: fill, score and look at gridded series from a shell; an error is one line and status 2.
+
+Nothing is imported here but what catches signals: the rest follows when they are caught.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from collections.abc import Sequence
 
-from sstfill.cli.memory import return_large_blocks
-from sstfill.cli.parser import parse
-from sstfill.cli.terminal import complain, messages, say
-from sstfill.errors import SstfillError
-
-FAILED, INTERRUPTED, READER_GONE = 2, 130, 141
+from sstfill.cli.signals import Signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,44 +18,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        Arguments without the program's name; those of the process by default.
+        Arguments without the program's name; by default those of the process, which is then taken to be the
+        command's own: its signals and its messages stay as the command needs them until it ends.
 
     Returns
     -------
     int
-        0, or what a command returned beside its texts (see `sstfill nightly`); 2 on an error of sstfill's, 130 when
-        interrupted, 141 when the reader of standard output went away.
+        0, or what a command returned beside its texts (see `sstfill nightly`); 2 on an error of sstfill's, 70 on one
+        that was not foreseen, 128 + n when signal n ended it (130 for Ctrl-C), 141 when the reader of standard output
+        went away.
 
     Examples
     --------
     >>> main(["fill", "nowhere.nc", "--out", "filled.nc"])
     2
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    return_large_blocks()
+    whole_process = argv is None
+    signals = Signals(whole_process=whole_process)
+    signals.catch()
     try:
-        return _run(words)
-    except SstfillError as error:
-        if "--debug" in words:
-            traceback.print_exc()
-        complain(f"error: {error}")
-        return FAILED
-    except KeyboardInterrupt as stop:
-        complain(f"interrupted; {str(stop) or 'an earlier output is unchanged'}")
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
-        return READER_GONE
+        from sstfill.cli.running import run
 
-
-def _run(words: Sequence[str]) -> int:
-    args = parse(words)
-    with messages(quiet=args.quiet, progress=args.progress):
-        texts = args.run(args)
-        while True:
-            try:
-                text = next(texts)
-            except StopIteration as end:
-                return int(end.value or 0)
-            if not args.quiet:
-                say(text)
+        return run(list(sys.argv[1:] if argv is None else argv), signals, whole_process=whole_process)
+    finally:
+        if whole_process:
+            signals.end_plainly()
+        else:
+            signals.release()

@@ -33,7 +33,7 @@ def add_fill(parser: argparse.ArgumentParser) -> None:
     archives.add_archive(parser)
 
 
-def add_modes(parser: argparse.ArgumentParser) -> None:
+def add_dineof_modes(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill dineof-modes``."""
     _add_common(parser)
     add_options(parser, "dineof", FIXED)
@@ -69,7 +69,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
 
 
-def run_modes(args: argparse.Namespace) -> Iterator[str]:
+def run_dineof_modes(args: argparse.Namespace) -> Iterator[str]:
     """Write the modes that DINEOF finds, and list them."""
     check_output(args.out, args.input, claimed=True)
     dineof = method(args, "dineof", return_modes=True)

@@ -1,70 +1,100 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grammar of the command line: subcommands, their options, and what is said of an option that does not exist."""
+"""The grammar of the command line: subcommands, their options, and what is said of an option that does not exist.
+
+The module of a subcommand is imported when that subcommand is asked for; ``sstfill --help`` imports none.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import math
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from sstfill.cli import (
-    archives,
-    benching,
-    clouds,
-    demo,
-    downloading,
-    filling,
-    importing,
-    looking,
-    nightly,
-    scoring,
-    training,
-)
-from sstfill.cli.options import add_options, flag, own_fields
 from sstfill.errors import OptionError, unknown
-from sstfill.methods import METHODS, method_class
 from sstfill.version import __version__
 
 ABOUT = "Fill the gaps that clouds leave in satellite archives, and say how wrong each filled pixel may be."
+LARGEST = 2**63 - 1
+"""Largest whole number that an option takes: what libraries can hold."""
+
+Run = Callable[[argparse.Namespace], Iterator[str]]
 
 
 class Command(NamedTuple):
-    """A subcommand: what it is for, what gives a parser its options, and what runs it, text by text."""
+    """A subcommand: what it is for, and the module of `sstfill.cli` with its ``add_NAME`` and ``run_NAME``."""
 
     purpose: str
-    add: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], Iterator[str]]
+    module: str
+
+    def parts(self, name: str) -> tuple[Callable[[argparse.ArgumentParser], None], Run]:
+        """What gives a parser the options of the subcommand, and what runs it, text by text."""
+        module = importlib.import_module(f"sstfill.cli.{self.module}")
+        plain = name.replace("-", "_")
+        return getattr(module, f"add_{plain}"), getattr(module, f"run_{plain}")
 
 
 COMMANDS = {
-    "fill": Command("fill the gaps of a file", filling.add_fill, filling.run_fill),
-    "verify": Command("check a filled archive, chunk by chunk", archives.add_verify, archives.run_verify),
-    "nightly": Command("download, fill, score, report; for cron", nightly.add_nightly, nightly.run_nightly),
-    "train": Command("train a network on an archive", training.add_train, training.run_train),
-    "score": Command("compare methods on observed pixels hidden from them", scoring.add_score, scoring.run_score),
-    "info": Command("say what is seen of a file, and what would fail", looking.add_info, looking.run_info),
-    "methods": Command("list the methods, or the options of one", looking.add_methods, looking.run_methods),
-    "recipes": Command(
-        "list the recipes that bring data in, or print one", downloading.add_recipes, downloading.run_recipes
-    ),
-    "plan": Command("say what a recipe would bring in", downloading.add_plan, downloading.run_plan),
-    "download": Command(
-        "bring in what a recipe says; killed, it goes on", downloading.add_download, downloading.run_download
-    ),
-    "import-granules": Command(
-        "bring daily level-3 files into one Zarr store", importing.add_import_granules, importing.run_import_granules
-    ),
-    "import-video": Command(
-        "bring video clips into a Zarr store", importing.add_import_video, importing.run_import_video
-    ),
-    "import-pycles": Command("import the clouds of a PyCLES run", clouds.add_import_pycles, clouds.run_import_pycles),
-    "clouds": Command("say what thresholds hide of a series of clouds", clouds.add_clouds, clouds.run_clouds),
-    "dineof-modes": Command("write the EOF modes that DINEOF finds", filling.add_modes, filling.run_modes),
-    "plot": Command("draw one date of a filled file", looking.add_plot, looking.run_plot),
-    "bench": Command("run the paper's protocol on the data at hand", benching.add_bench, benching.run_bench),
-    "demo": Command("score, fill and draw a synthetic ocean", demo.add_demo, demo.run_demo),
+    "fill": Command("fill the gaps of a file", "filling"),
+    "verify": Command("check a filled archive, chunk by chunk", "archives"),
+    "nightly": Command("download, fill, score, report; for cron", "nightly"),
+    "train": Command("train a network on an archive", "training"),
+    "score": Command("compare methods on observed pixels hidden from them", "scoring"),
+    "info": Command("say what is seen of a file, and what would fail", "looking"),
+    "methods": Command("list the methods, or the options of one", "looking"),
+    "recipes": Command("list the recipes that bring data in, or print one", "downloading"),
+    "plan": Command("say what a recipe would bring in", "downloading"),
+    "download": Command("bring in what a recipe says; killed, it goes on", "downloading"),
+    "import-granules": Command("bring daily level-3 files into one Zarr store", "importing"),
+    "import-video": Command("bring video clips into a Zarr store", "importing"),
+    "import-pycles": Command("import the clouds of a PyCLES run", "clouds"),
+    "clouds": Command("say what thresholds hide of a series of clouds", "clouds"),
+    "dineof-modes": Command("write the EOF modes that DINEOF finds", "filling"),
+    "plot": Command("draw one date of a filled file", "looking"),
+    "bench": Command("run the paper's protocol on the data at hand", "benching"),
+    "demo": Command("score, fill and draw a synthetic ocean", "demo"),
 }
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number that libraries can hold.
+
+    >>> whole_number("-3")
+    -3
+    """
+    if len(text) > 30 or not -LARGEST <= int(text) <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} is not a whole number below 2**63")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Read a number; one that is no number (NaN) would pass every later comparison.
+
+    >>> number("1e3")
+    1000.0
+    """
+    value = float(text)
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are errors of sstfill, of one line each."""
+
+    def __init__(self, *args: object, **how: object) -> None:
+        super().__init__(*args, allow_abbrev=False, **how)  # type: ignore[arg-type]
+        # argparse looks types up here first: `type=int` of every option then means a number of bounded size
+        self.register("type", int, whole_number)
+        self.register("type", float, number)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake, with where its remedy is told."""
+        words = [word if len(word) <= 200 else reprlib.repr(word) for word in message.split(" ")]
+        raise OptionError(f"{' '.join(words)}; see {self.prog} --help")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -73,63 +103,82 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     Raises
     ------
     OptionError
-        An unknown method or option. (Other mistakes end the process with status 2, as argparse does.)
+        An unknown method, option or value, or an argument that is missing.
+    SystemExit
+        ``--help`` or ``--version`` were answered.
 
     >>> parse(["fill", "in.nc", "--out", "out.nc", "--method", "interpolate", "--limit", "5"]).method
     'interpolate'
     """
-    parser, subparsers = _grammar(_method_named(words))
-    args, rest = parser.parse_known_args(words)
-    if rest:
-        raise _excess(rest, args, subparsers[args.command].format_usage())
-    return args
-
-
-def _method_named(words: Sequence[str]) -> str | None:
-    """Name after ``--method`` of ``fill``: it decides which options there are."""
-    if next((word for word in words if not word.startswith("-")), "") != "fill":
-        return None
-    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    scout.add_argument("--method", nargs="?")
-    name: str | None = scout.parse_known_args(words)[0].method
-    return None if name is None else str(method_class(name).name)
-
-
-def _grammar(method: str | None) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    parser = argparse.ArgumentParser("sstfill", description=ABOUT, allow_abbrev=False)
+    # Options that stand before the subcommand take no value: the first word that is none is the subcommand.
+    command = next((word for word in words if not word.startswith("-")), None)
+    parser = Parser("sstfill", description=ABOUT)
     parser.add_argument("--version", action="version", version=f"sstfill {__version__}")
     parser.set_defaults(quiet=False, progress=False, debug=False)
     _add_messages(parser)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    made = {}
-    for name, command in COMMANDS.items():
-        about = command.purpose.capitalize() + "."
-        made[name] = commands.add_parser(name, help=command.purpose, description=about, allow_abbrev=False)
-        made[name].set_defaults(run=command.run)
-        command.add(made[name])
-        _add_messages(made[name])
-    if method is not None:
-        add_options(made["fill"], method)
-    return parser, made
+    subparsers = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=Parser
+    )
+    usage = ""
+    for name, known in COMMANDS.items():
+        about = known.purpose.capitalize() + "."
+        subparser = subparsers.add_parser(name, help=known.purpose, description=about)
+        if name == command:
+            add, run = known.parts(name)
+            subparser.set_defaults(run=run)
+            add(subparser)
+            _add_messages(subparser)
+            _add_method(subparser, words)
+            usage = subparser.format_usage()
+    if command is not None and command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        raise _excess(rest, args, usage)
+    return args
+
+
+def _add_method(subparser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Give the parser of ``fill`` the options of the method after ``--method``, where one is named."""
+    if subparser.prog != "sstfill fill":
+        return
+    from sstfill.cli.options import add_options
+    from sstfill.methods import method_class
+
+    scout = Parser(add_help=False)
+    scout.add_argument("--method", nargs="?")
+    name: str | None = scout.parse_known_args(words)[0].method
+    if name is not None:
+        add_options(subparser, str(method_class(name).name))
 
 
 def _add_messages(parser: argparse.ArgumentParser) -> None:
     """Options that may stand before or after the subcommand, which therefore must not reset them."""
     group = parser.add_argument_group("messages")
-    for name, text in (("quiet", "say nothing but errors"), ("debug", "show the traceback of an error"),
-                       ("progress", "show progress even where standard error is no terminal")):  # fmt: skip
-        group.add_argument(flag(name), action="store_true", default=argparse.SUPPRESS, help=text)
+    texts = {
+        "--quiet": "say nothing but errors",
+        "--debug": "show the traceback of an error, and what libraries warn of",
+        "--progress": "show progress even where standard error is no terminal",
+    }
+    for option, text in texts.items():
+        group.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def _excess(rest: list[str], args: argparse.Namespace, usage: str) -> OptionError:
+    from sstfill.cli.options import flag, own_fields
+    from sstfill.methods import METHODS
+
     wrong = next((word for word in rest if word.startswith("-")), None)
     if wrong is None:
         return OptionError(f"{rest[0]!r} is one argument too many; see sstfill {args.command} --help")
     name = wrong.partition("=")[0]
     method = getattr(args, "method", None)
-    takers = [m for m in sorted(METHODS) if name.replace("--no-", "--") in {flag(f.name) for f in own_fields(m)}]
+    takers = []
+    for known in sorted(METHODS):
+        if name.replace("--no-", "--") in {flag(field.name) for field in own_fields(known)}:
+            takers.append(known)
     if takers and args.command == "fill" and method is None:
         return OptionError(f"{name} is an option of {', '.join(takers)}; name the method too: --method {takers[0]}")
-    own = [flag(f.name) for f in own_fields(method)] if method is not None else []
+    own = [flag(field.name) for field in own_fields(method)] if method is not None else []
     valid = dict.fromkeys([*own, *re.findall(r"--[a-z][a-z0-9-]*", usage)])
     return unknown(f"option of {method or args.command}", name, valid)

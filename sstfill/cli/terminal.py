@@ -5,39 +5,166 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
+from typing import Any, TextIO
 
+from sstfill.errors import WriteError
+from sstfill.printable import printable
 from sstfill.progress import shown
 
-LOGGER = logging.getLogger("sstfill")
+OURS = "sstfill"
+LONGEST = 2000
+"""Characters of a line on standard error: a message may quote a value, of any length."""
+
+
+class ReaderGoneError(Exception):
+    """Whoever read standard output went away."""
 
 
 def say(text: str) -> None:
-    """Write to standard output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Write to standard output.
+
+    Raises
+    ------
+    ReaderGoneError
+        Nobody reads it any more.
+    WriteError
+        It cannot be written to, as on a full disk.
+    """
+    if sys.stdout is None:
+        return
+    with _written_out():
+        sys.stdout.write(printable(text, _encoding(sys.stdout), lines=True) + "\n")
+        sys.stdout.flush()
+
+
+def flush() -> None:
+    """Write out what others left in the buffer of standard output, as argparse does; raises what `say` raises."""
+    if sys.stdout is None:
+        return
+    with _written_out():
+        sys.stdout.flush()
 
 
 def complain(text: str) -> None:
-    """Write one line to standard error."""
-    sys.stderr.write(f"sstfill: {text}\n")
+    """Write one line to standard error; where that cannot be done, nobody can be told."""
+    line = printable(text, _encoding(sys.stderr))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    _write_error(f"sstfill: {line}\n")
 
 
-class _Complaints(logging.Handler):
-    """Shows the library's warnings as lines of the command's own."""
+def show_traceback() -> None:
+    """Write the traceback of the error at hand to standard error."""
+    _write_error(printable(traceback.format_exc(), _encoding(sys.stderr), lines=True))
 
-    def emit(self, record: logging.LogRecord) -> None:
-        complain(f"{record.levelname.lower()}: {record.getMessage()}")
+
+def open_closed_streams() -> None:
+    """Open what was closed by whoever started the process (``>&-``).
+
+    The first file opened would get the number of the closed stream else, and be written to by whatever writes there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+
+
+def _write_error(text: str) -> None:
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _give_up(sys.stderr)
 
 
 @contextlib.contextmanager
-def messages(*, quiet: bool, progress: bool) -> Iterator[None]:
-    """Show the library's warnings and its progress (always, or where standard error is a terminal) in this context."""
-    handler = _Complaints(logging.ERROR if quiet else logging.WARNING)
-    LOGGER.addHandler(handler)
+def _written_out() -> Iterator[None]:
     try:
-        with shown(progress or (sys.stderr.isatty() and not quiet)):
+        yield
+    except BrokenPipeError as error:
+        _give_up(sys.stdout)
+        raise ReaderGoneError from error
+    except OSError as error:
+        _give_up(sys.stdout)
+        raise WriteError(f"cannot write to standard output: {error.strerror}; send it elsewhere") from error
+
+
+def _give_up(stream: TextIO) -> None:
+    """Send the rest to nowhere: the interpreter writes out its buffers once more at its end, and would complain."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _encoding(stream: TextIO | None) -> str:
+    return getattr(stream, "encoding", None) or "utf-8"
+
+
+class _Complaints(logging.Handler):
+    """Shows the warnings of sstfill as lines of the command's own, and those of libraries with ``--debug`` only."""
+
+    def __init__(self, *, quiet: bool, debug: bool) -> None:
+        super().__init__(logging.ERROR if quiet else logging.WARNING)
+        self._debug = debug
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_ours = record.name == OURS or record.name.startswith(OURS + ".")
+        if not is_ours and not self._debug:
+            return
+        origin = "" if is_ours else f"{record.name}: "
+        try:
+            complain(f"{record.levelname.lower()}: {origin}{record.getMessage().strip()}")
+        except Exception:
+            self.handleError(record)
+
+
+@contextlib.contextmanager
+def messages(*, quiet: bool, progress: bool, debug: bool) -> Iterator[None]:
+    """Show the library's warnings and its progress (always, or where standard error is a terminal) in this context.
+
+    What other libraries warn of goes to the log, and is shown with `debug` only.
+    """
+    handler = _Complaints(quiet=quiet, debug=debug)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    try:
+        with shown(sys.stderr is not None and (progress or (is_terminal and not quiet))):
             yield
     finally:
-        LOGGER.removeHandler(handler)
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+
+
+def silence_the_end(*, debug: bool) -> None:
+    """Keep what libraries say while the process ends, or in threads of theirs, off standard error; for good."""
+    if debug:
+        return
+    logging.getLogger().addHandler(logging.NullHandler())
+    # The workers of a cluster that is started here are processes of the command, too.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    threading.excepthook = _log_failed_thread
+    earlier = sys.unraisablehook
+
+    def log_unraisable(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            earlier(unraisable)
+            return
+        logging.getLogger("sstfill.unraisable").debug("%r in %r", unraisable.exc_value, unraisable.object)
+
+    sys.unraisablehook = log_unraisable
+
+
+def _log_failed_thread(failed: threading.ExceptHookArgs) -> None:
+    logging.getLogger("sstfill.threads").debug("%r in %r", failed.exc_value, failed.thread)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run one command line; whatever ends it becomes one line on standard error and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+
+from sstfill.cli.memory import return_large_blocks
+from sstfill.cli.parser import parse
+from sstfill.cli.signals import Signals
+from sstfill.cli.terminal import (
+    ReaderGoneError,
+    complain,
+    flush,
+    messages,
+    open_closed_streams,
+    say,
+    show_traceback,
+    silence_the_end,
+)
+from sstfill.errors import InputError, SstfillError
+
+FAILED, UNFORESEEN, READER_GONE = 2, 70, 141
+
+INTERRUPTED = "what was not finished is not in place, an earlier output is whole"
+NO_MEMORY = (
+    "fill unit by unit, into a .zarr output with --memory SIZE, or give fewer variables, images or pixels at a time"
+)
+
+
+def run(words: Sequence[str], signals: Signals, *, whole_process: bool) -> int:
+    """Run a command line and return its exit status; see `sstfill.cli.main`."""
+    try:
+        return _ended(words, signals, whole_process)
+    except KeyboardInterrupt as stop:
+        if "--debug" in words:
+            show_traceback()
+        complain(f"interrupted; {str(stop) or INTERRUPTED}")
+        return signals.status()
+
+
+def _ended(words: Sequence[str], signals: Signals, whole_process: bool) -> int:
+    """Run a command line; an error becomes a line and a status, an interrupt is raised."""
+    open_closed_streams()
+    try:
+        return _run(words, signals, whole_process)
+    except ReaderGoneError:
+        return READER_GONE
+    except SstfillError as error:
+        line, status = f"error: {error}", FAILED
+    except MemoryError as error:
+        line, status = f"error: there is not enough memory ({error or 'MemoryError'}); {NO_MEMORY}", FAILED
+    except RecursionError as error:
+        line, status = f"error: what was given is nested too deeply to be read ({error}); check it", FAILED
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        line, status = f"unexpected {what}; please report it; --debug shows where", UNFORESEEN
+    if "--debug" in words:
+        show_traceback()
+    complain(line)
+    return status
+
+
+def _run(words: Sequence[str], signals: Signals, whole_process: bool) -> int:
+    try:
+        args = parse(words)
+    except SystemExit:  # --help or --version were answered
+        flush()
+        raise
+    _check_current_folder()
+    return_large_blocks()
+    signals.starting = False
+    if whole_process:
+        silence_the_end(debug=args.debug)
+    with messages(quiet=args.quiet, progress=args.progress, debug=args.debug):
+        texts = args.run(args)
+        with contextlib.closing(texts):
+            while True:
+                try:
+                    text = next(texts)
+                except StopIteration as end:
+                    return int(end.value or 0)
+                if not args.quiet:
+                    say(text)
+
+
+def _check_current_folder() -> None:
+    """Refuse to run in a folder that was deleted: libraries ask for it in places where no name can be told."""
+    try:
+        os.getcwd()  # noqa: PTH109  # the error is what is asked for
+    except OSError as error:
+        raise InputError(f"the current folder cannot be used: {error.strerror}; change to another: cd") from error

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signals that end the command: what is under way is tidied up, one line is said, the exit status is 128 + n.
+
+This module is the first that the command imports and must stay light: until `Signals.catch` has run, Ctrl-C shows a
+traceback of Python's own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+ENDING = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+"""What ends the command; Windows knows no SIGHUP."""
+INSISTS = 1.0
+"""Seconds after which a second signal is meant: one Ctrl-C often arrives twice, by the terminal and by a wrapper."""
+AGAIN = 0.05
+"""Seconds until a signal is sent again that was lost where Python ignores exceptions."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the command to end; raised in the main thread, wherever it is."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class Signals:
+    """How the command takes signals.
+
+    Before anything is begun (`starting`), a signal ends a process of the command's own at once: an exception in the
+    middle of an import can come out as a traceback of a library. Later it raises `Stopped`, so that what is half
+    written is removed. A second one ends the process without that.
+    """
+
+    def __init__(self, *, whole_process: bool) -> None:
+        self.starting = whole_process
+        self.received: int | None = None
+        self._when = 0.0
+        self._before: dict[int, Any] = {}
+        self._unraisable = sys.unraisablehook
+
+    def catch(self) -> None:
+        """Take the signals, but for those that whoever started the process wants ignored, as nohup does."""
+        for number in ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                try:
+                    self._before[number] = signal.signal(number, self._on_signal)
+                except ValueError:  # a thread other than the main one runs the command, and may not
+                    return
+        sys.unraisablehook = self._on_unraisable
+
+    def release(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        sys.unraisablehook = self._unraisable
+
+    def end_plainly(self) -> None:
+        """Have a further signal end the process without a word: all is done but for what Python does at its end."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_DFL)
+
+    def status(self) -> int:
+        """Exit status that tells which signal ended the command."""
+        return 128 + (signal.SIGINT if self.received is None else self.received)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.starting:
+            os.write(2, b"sstfill: interrupted; nothing was begun\n")
+            os._exit(128 + number)
+        if self.received is None:
+            self.received, self._when = number, time.monotonic()
+            raise Stopped(number)
+        if time.monotonic() - self._when > INSISTS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def _on_unraisable(self, unraisable: Any) -> None:
+        """Send a signal again whose exception was raised in a finaliser, where Python can only report it."""
+        if not isinstance(unraisable.exc_value, Stopped):
+            self._unraisable(unraisable)
+            return
+        import threading
+
+        self.received = None
+        threading.Timer(AGAIN, signal.raise_signal, [unraisable.exc_value.number]).start()
