@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,9 +16,11 @@ from sstfill.auto import Auto
 from sstfill.companions import error_attrs, joined, placed, unfilled
 from sstfill.errors import InputError, OptionError
 from sstfill.hindcast import Hindcast, hindcast
+from sstfill.magnitude import Magnitude, Tamed
 from sstfill.methods import Method, method_class
 from sstfill.methods.base import seeded
 from sstfill.sea import find_sea, sea_mask
+from sstfill.strays import warn_of_strays
 from sstfill.version import __version__
 
 OFF_SEA = 0.5
@@ -73,8 +75,9 @@ def fill(
     Raises
     ------
     InputError
-        If there is no time dimension, nothing observed, only land, no gap, an infinite value, too few images,
-        duplicate or descending times, an ambiguous field, or a mask that does not fit.
+        If there is no time dimension, nothing observed, only land, no gap, an infinite value, one beyond 1e30 or
+        too far from all others, too few images, duplicate or descending times, an ambiguous field, or a mask that does
+        not fit.
     OptionError
         For an unknown method or variable, or a negative seed.
 
@@ -121,6 +124,7 @@ class _Job:
     withheld: xr.DataArray | None
     fingerprint: str
     missing: int
+    tamed: Tamed
 
     @classmethod
     def of(cls, ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, withheld: xr.DataArray | None) -> _Job:
@@ -134,19 +138,31 @@ class _Job:
         n_sea = int(wet.sum()) * fields[0].sizes["time"]
         missing = sum(n_sea - int(s.pixel_count.where(wet, 0).sum()) for s in surveys)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
-        return cls(names, obs, wet, _hidden(withheld, fields[0], obs), fingerprint, missing)
+        hidden = _hidden(withheld, fields[0], obs)
+        if hidden is not None:  # what is withheld must not even tell of the magnitude
+            surveys = [gaps.survey(f) for f in _parts(obs.where(~hidden), names)]
+        magnitudes = {}
+        for name, field, found in zip(names, fields, surveys, strict=True):
+            warn_of_strays(name, found, wet)
+            least, most = float(found.least.where(wet).min()), float(found.most.where(wet).max())
+            magnitudes[name] = Magnitude.of(name, least, most, field.dtype)
+        return cls(names, obs, wet, hidden, fingerprint, missing, Tamed(magnitudes, obs))
 
     def run(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
         seen = _locked(self.obs if self.withheld is None else self.obs.where(~self.withheld))
         if self.withheld is not None and not bool(seen.notnull().any()):
             raise InputError(f"withheld hides all that is observed in {', '.join(self.names)}; leave something to see")
         _suits(method, self.obs)
+        shown = _locked(self.tamed.apply(seen))
         if isinstance(method, Auto):
-            plan = method.plan(seen, self.sea)
-            scores, estimate = plan.scores, plan.reconstruct(seen, self.sea)
+            plan = method.plan(shown, self.sea)
+            scores, estimate = plan.scores, plan.reconstruct(shown, self.sea)
         else:
-            scores = hindcast(method, seen, self.sea, seed) if score else {}
-            estimate = method.reconstruct(seen, self.sea)
+            scores = hindcast(method, shown, self.sea, seed) if score else {}
+            estimate = method.reconstruct(shown, self.sea)
+        if not self.tamed.usual:
+            scores = {n: replace(s, summary=self.tamed.score(n, s.summary)) for n, s in scores.items()}
+            estimate = self.tamed.invert(estimate, normalised=getattr(method, "normalise", False))
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:
@@ -296,6 +312,13 @@ def _alike(a: xr.DataArray, b: xr.DataArray) -> bool:
     if a.dtype.kind == b.dtype.kind == "f":
         return a.ndim != b.ndim or a.ndim > 1 or bool(np.allclose(a.values, b.values, atol=1e-4, equal_nan=True))
     return bool(np.array_equal(a.values, b.values))
+
+
+def _parts(obs: xr.DataArray, names: list[str]) -> list[xr.DataArray]:
+    """Undo `_stack`."""
+    if "variable" not in obs.dims:
+        return [obs]
+    return [obs.sel(variable=name, drop=True) for name in names]
 
 
 def _stack(fields: list[xr.DataArray], names: list[str]) -> xr.DataArray:

@@ -20,7 +20,7 @@ SOURCE_FLAGS = {"observed": 0, "filled": 1, "not_filled": 2, "withheld": 3, "lan
 
 Bools = NDArray[np.bool_]
 Words = NDArray[np.uint64]
-Survey = tuple[NDArray[np.int64], NDArray[np.int64], int, Words]
+Survey = tuple[NDArray[np.int64], NDArray[np.int64], NDArray, NDArray, int, Words]
 Rng = np.random.Generator
 Visit = tuple[int, NDArray[np.intp]]
 
@@ -56,7 +56,8 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
     `obs` (time, y, x), NaN in the gaps, is read once, block by block or image by image. With `sea`, True at sea, the
     counts heed nothing else; the fingerprint always covers the whole array.
 
-    Returns ``pixel_count`` (y, x) and ``image_count`` (time), of finite observations, and ``infinite``, of infinities.
+    Returns ``pixel_count`` (y, x) and ``image_count`` (time), of finite observations, ``least`` and ``most`` (y, x), their
+    extremes (NaN where there are none), and ``infinite``, the number of infinities.
     Attribute ``fingerprint``: 16 hex digits of the values, their positions and the shape; independent of chunks, of
     dtype (values are compared as float64) and of the sign of 0. It detects change, not tampering.
 
@@ -68,11 +69,17 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
     field = obs.transpose("time", ...)
     space = field.dims[1:]
     at_sea = np.ones(field.shape[1:], bool) if sea is None else sea.transpose(*space).values.astype(bool)
-    pixel, image, infinite, digest = (_survey_eager if field.chunks is None else _survey_lazy)(field, at_sea)
+    pixel, image, least, most, infinite, digest = (_survey_eager if field.chunks is None else _survey_lazy)(field, at_sea)
     for n in field.shape:
         digest = _scramble(digest + np.uint64(n))
     return xr.Dataset(
-        {"pixel_count": (space, pixel), "image_count": ("time", image), "infinite": ((), infinite)},
+        {
+            "pixel_count": (space, pixel),
+            "image_count": ("time", image),
+            "least": (space, least),
+            "most": (space, most),
+            "infinite": ((), infinite),
+        },
         coords=obs.coords,
         attrs={"fingerprint": f"{int(digest[0]):016x}"},
     )
@@ -81,14 +88,17 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
 def _survey_eager(field: xr.DataArray, sea: Bools) -> Survey:
     values = field.values
     pixel, images = np.zeros(sea.shape, np.int64), np.zeros(len(values), np.int64)
+    least, most = np.full((2, *sea.shape), np.nan, values.dtype)
     infinite, digest = 0, np.zeros(1, np.uint64)
     for t, image in enumerate(values):
         present = np.isfinite(image) & sea
         pixel += present
         images[t] = np.count_nonzero(present)
+        np.fmin(least, image, out=least, where=present)
+        np.fmax(most, image, out=most, where=present)
         infinite += int(np.count_nonzero(np.isinf(image) & sea))
         digest += _digest(image[np.newaxis], (t, 0, 0), values.shape)
-    return pixel, images, infinite, digest
+    return pixel, images, least, most, infinite, digest
 
 
 def _survey_lazy(field: xr.DataArray, sea: Bools) -> Survey:
@@ -99,9 +109,17 @@ def _survey_lazy(field: xr.DataArray, sea: Bools) -> Survey:
     present = da.isfinite(blocks) & sea
     ones = tuple((1,) * n for n in blocks.numblocks)
     digests = blocks.map_blocks(_digest_block, chunks=ones, dtype=np.uint64, meta=np.empty((0, 0, 0), np.uint64))
-    wanted = (present.sum(axis=0), present.sum(axis=(1, 2)), (da.isinf(blocks) & sea).sum(), digests.sum())
-    pixel, images, infinite, digest = dask.compute(*wanted)
-    return pixel, images, int(infinite), np.atleast_1d(digest)
+    wanted = (
+        present.sum(axis=0),
+        present.sum(axis=(1, 2)),
+        da.where(present, blocks, np.inf).min(axis=0),
+        da.where(present, blocks, -np.inf).max(axis=0),
+        (da.isinf(blocks) & sea).sum(),
+        digests.sum(),
+    )
+    pixel, images, least, most, infinite, digest = dask.compute(*wanted)
+    least, most = (np.where(pixel > 0, end, np.nan).astype(field.dtype) for end in (least, most))
+    return pixel, images, least, most, int(infinite), np.atleast_1d(digest)
 
 
 def _digest_block(block: NDArray[np.floating], block_info: dict) -> Words:

@@ -196,6 +196,10 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     if da.dtype.kind != "f":
         raise InputError(f"{str(da.name)!r} holds {da.dtype} values, which have no gaps; open it with sstfill.io.open "
                          "(or mask_and_scale=True), or convert it: .astype('float32').where(valid)")  # fmt: skip
+    if da.dtype.itemsize > 8:
+        raise InputError(
+            f"{str(da.name)!r} holds {da.dtype} values, which would be rounded; convert it: .astype('float64')"
+        )
     found = axes(da)
     if found.time is not None:
         _check_time(da[found.time], found.dims[0])
@@ -227,10 +231,15 @@ def _native(variable: xr.Variable) -> xr.Variable:
 
 
 def restore(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
-    """Undo `standardise`: the values of `field` with dims, coords, name, attrs, encoding and dtype of `like`."""
+    """Undo `standardise`: the values of `field` with dims, coords, name, attrs, encoding and dtype of `like`.
+
+    What half precision cannot hold becomes its largest number.
+    """
     placed = arrange(field, like)
-    same = like.dtype.kind != "f" or placed.dtype == like.dtype
-    return like.copy(deep=False, data=placed.data if same else placed.data.astype(like.dtype))
+    if like.dtype.kind != "f" or placed.dtype == like.dtype:
+        return like.copy(deep=False, data=placed.data)
+    most = np.finfo(like.dtype).max
+    return like.copy(deep=False, data=placed.data.clip(-most, most).astype(like.dtype))
 
 
 def arrange(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:

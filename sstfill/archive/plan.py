@@ -15,6 +15,7 @@ from sstfill import grid
 from sstfill.archive.job import Days
 from sstfill.archive.source import Look, Source, look, touched
 from sstfill.errors import InputError
+from sstfill.magnitude import check_usual
 from sstfill.patches import Patch, PatchGrid, Shape
 from sstfill.pinned import Archive, Points
 from sstfill.pinned.gathering import archive, scattered
@@ -71,6 +72,7 @@ def _check(name: str, found: Look) -> None:
     if not found.image_count.any():
         raise InputError(f"{name!r}: nothing observed in {len(found.image_count)} images; check the fill value and "
                          "the quality threshold")  # fmt: skip
+    check_usual(name, found.least, found.most)
 
 
 def next_look(source: Source, ds: xr.Dataset, name: str, before: Days, points: Points) -> Days:
@@ -94,7 +96,7 @@ def next_look(source: Source, ds: xr.Dataset, name: str, before: Days, points: P
         new[:same] = old[:same]
     for slab in _slabs(obs, again):
         found = look(obs[slab], points)
-        _check_infinite(name, found, str(source.path))
+        _check_later(name, found, str(source.path))
         digest[slab], count[slab], sample[slab] = found.digest, found.image_count, found.sample
     if lost := int(((count[:same] == 0) & (before.count[:same] > 0)).sum()):
         log.warning(
@@ -103,9 +105,12 @@ def next_look(source: Source, ds: xr.Dataset, name: str, before: Days, points: P
     return Days(times, digest, count, revision, sample, stats)
 
 
-def _check_infinite(name: str, found: Look, path: str) -> None:
+def _check_later(name: str, found: Look, path: str) -> None:
+    """Refuse infinite and huge values; later days may be calm, where an archive as a whole is not."""
     if found.infinite:
         raise InputError(f"{name!r} of {path} now holds {found.infinite} infinite values; make them missing")
+    if found.image_count.any():
+        check_usual(name, min(found.least, -1.0), max(found.most, 1.0))
 
 
 def _slabs(obs: xr.DataArray, wanted: NDArray[np.bool_]) -> Iterator[slice]:

@@ -120,6 +120,8 @@ class Look(NamedTuple):
         Values at the points that were asked for, ``(time, point)``.
     infinite
         Number of infinite values.
+    least, most
+        Extremes of the finite values; infinite where there are none.
     """
 
     digest: NDArray[np.uint64]
@@ -127,6 +129,8 @@ class Look(NamedTuple):
     pixel_count: NDArray[np.int64]
     sample: NDArray[np.float32]
     infinite: int
+    least: float = np.inf
+    most: float = -np.inf
 
 
 NOWHERE = Points(np.empty(0, np.int64), np.empty(0, np.int64))
@@ -143,6 +147,7 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
     found = Look(np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros((ny, nx), np.int64),
                  np.full((n, len(points.rows)), np.nan, np.float32), 0)  # fmt: skip
     examine, infinite = dask.delayed(_examined, pure=False), 0
+    least, most = np.inf, -np.inf
     sides = [list(_spans(c)) for c in field.data.chunks]
     for i, times in enumerate(sides[0]):
         row = [(j, k) for j in range(len(sides[1])) for k in range(len(sides[2]))]
@@ -156,7 +161,8 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
             found.pixel_count[box] += part.pixel_count
             found.sample[times, at] = part.sample
             infinite += part.infinite
-    return found._replace(infinite=infinite)
+            least, most = min(least, part.least), max(most, part.most)
+    return found._replace(infinite=infinite, least=least, most=most)
 
 
 def _within(points: Points, rows: slice, columns: slice) -> NDArray[np.int64]:
@@ -167,8 +173,11 @@ def _within(points: Points, rows: slice, columns: slice) -> NDArray[np.int64]:
 def _examined(block: NDArray, origin: tuple[int, int], width: int, rows: NDArray, columns: NDArray) -> Look:
     there = np.isfinite(block)
     words = gaps.image_digests(block, origin, width) if width else np.zeros(len(block), np.uint64)
-    sample = block[:, rows - origin[0], columns - origin[1]].astype(np.float32)
-    return Look(words, there.sum((1, 2)), there.sum(0), sample, int(np.isinf(block).sum()))
+    with np.errstate(over="ignore"):  # values beyond single precision are refused when all was looked at
+        sample = block[:, rows - origin[0], columns - origin[1]].astype(np.float32)
+    least = float(block.min(where=there, initial=np.inf))
+    most = float(block.max(where=there, initial=-np.inf))
+    return Look(words, there.sum((1, 2)), there.sum(0), sample, int(np.isinf(block).sum()), least, most)
 
 
 def _spans(chunks: tuple[int, ...]) -> Iterator[slice]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from sstfill.methods.em import Decompose, Exact, Iteration, Modes, Sweep, Warm, rmse_at, sweep
 from sstfill.methods.matrix import ObservationMatrix, sum_squares
@@ -45,7 +46,7 @@ class Fitted(NamedTuple):
 class _Trial(NamedTuple):
     swept: Sweep
     alpha: float
-    filter: NDArray
+    filter: sparse.csr_array
     iterations: int
 
 
@@ -143,7 +144,7 @@ class DineofFit:
     def _run(self, deviation: float) -> Iteration:
         return Iteration(deviation, self.tolerance, self.max_iterations, 1.0 if self.exact else RELAXATION)
 
-    def _decompose(self, time_filter: NDArray) -> Decompose:
+    def _decompose(self, time_filter: sparse.csr_array) -> Decompose:
         return Exact(time_filter) if self.exact else Warm(time_filter, np.random.default_rng(self.seed))
 
 

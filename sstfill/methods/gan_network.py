@@ -12,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.checkpoint import Checkpoint
+from sstfill.errors import ReadError
 
 VIEWS = 16
 """A patch turned four ways, mirrored or not, with anomalies of either sign."""
 LOG_RATIO = 4.0
 """The network's error is at most so many e-foldings from the first guess's."""
+FARTHEST = 100.0
+"""An answer so far off is refused: so many errors of the first guess from it, or, of the paper's networks, so many of
+the units that its archive was scaled to (three standard deviations each) from that archive's mean."""
 _KEPT: dict[tuple[str, str], Any] = {}
 """Networks by fingerprint and device, one of each in a process."""
 _BUILDING = Lock()
@@ -64,6 +68,8 @@ class Networks:
                 turned = np.ascontiguousarray(_turned(seen, turn), np.float32)
                 found = self.network()(torch.from_numpy(turned)[np.newaxis].to(self.device))
                 mean, log = (_back(part[0, 0].float().cpu().numpy(), turn) for part in found)
+                self._check(mean, "errors of the first guess from it")
+                self._check(log)
                 means.append(sign * mean)
                 logs.append(np.clip(log, -LOG_RATIO, LOG_RATIO))
         mean = np.mean(means, 0)
@@ -79,8 +85,22 @@ class Networks:
             for turn, _ in _views(self.samples, signs=(1,)):
                 pair = (np.ascontiguousarray(_turned(a, turn))[np.newaxis, np.newaxis] for a in (values, observed))
                 tensors = [torch.from_numpy(a).to(self.device) for a in pair]
-                found.append(_back(self.network().estimate(*tensors)[0, 0].float().cpu().numpy(), turn))
+                estimate = _back(self.network().estimate(*tensors)[0, 0].float().cpu().numpy(), turn)
+                self._check(estimate, "times three standard deviations from the mean of what it was trained on")
+                found.append(estimate)
         return np.mean(found, 0), np.std(found, 0)
+
+    def _check(self, answer: NDArray, units: str = "") -> None:
+        """Raise `ReadError` for an answer that no trained network gives; with `units`, for one that is too far off."""
+        remedy = "use another model, or train it anew"
+        if bad := int(np.count_nonzero(~np.isfinite(answer))):
+            raise ReadError(f"{self.checkpoint} answers {bad} of {answer.size} pixels with NaN or infinity; {remedy}")
+        farthest = float(np.abs(answer).max())
+        if units and farthest > FARTHEST:
+            raise ReadError(
+                f"{self.checkpoint} answers with values up to {farthest:.3g} {units}; check the units of the data, "
+                f"{remedy}"
+            )
 
 
 def _views(samples: int, signs: tuple[int, ...] = (1, -1)) -> Iterator[tuple[int, int]]:

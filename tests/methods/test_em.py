@@ -54,6 +54,15 @@ class TestDecompositions:
         np.testing.assert_allclose(modes.V.T @ modes.V, np.eye(RANK), atol=1e-12)
         assert (modes.s < np.linalg.norm(X.T @ modes.V, axis=0)).all()
 
+    def test_fewer_pixels_than_images_give_the_same_modes_by_the_shorter_side(self):
+        X, F = low_rank(0.3)[:, :8], diffusion_filter(IRREGULAR, 0.1, 3)
+        modes = Exact(F)(X, 5)
+        smoothed = F @ X @ X.T @ F.T
+        eigenvalues, vectors = np.linalg.eigh(smoothed)
+        V = vectors[:, ::-1][:, :5]
+        np.testing.assert_allclose(modes.s, np.sqrt(eigenvalues[::-1][:5]), rtol=1e-10)
+        np.testing.assert_allclose(np.abs(modes.V.T @ V), np.eye(5), atol=1e-10)
+
     def test_warm_keeps_single_precision(self):
         modes = Warm(np.eye(N), np.random.default_rng(0))(low_rank(0.1).astype(np.float32), 2)
         assert {a.dtype for a in modes} == {np.dtype(np.float32)}

@@ -452,3 +452,16 @@ def test_each_guess_that_may_be_mixed_in_is_whole(compact, obs, sea):
     for name, found in columns.items():  # whichever is chosen states an error
         assert np.isfinite(found["mean"].values[wet(obs, sea)]).all(), name
         assert (found["error"].values[wet(obs, sea)] >= 0).all(), name
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.0, 1e6])
+@pytest.mark.parametrize("name", ["compact", "paper"])
+@pytest.mark.parametrize("adapt", [False, True])
+def test_a_network_of_nan_or_of_one_number_is_refused(name, value, adapt, obs, sea):
+    good = made(name)
+    same = {n: torch.full_like(w, value) if w.is_floating_point() else w for n, w in good.weights.items()}
+    broken = Checkpoint({k: good.config[k] for k in ("network", "scaling", "patch") if k in good.config}, same)
+    if name == "paper" and np.isfinite(value):
+        pytest.skip("its last layer is bounded")
+    with pytest.raises(ReadError, match=r"answers .* (NaN|errors of the first guess).*; .*train it anew"):
+        fill(obs, Gan(model=broken, adapt=adapt), sea=sea, score=False)
