@@ -27,7 +27,7 @@ import attack_numbers
 import attack_outputs
 import attack_signals
 import attack_worlds
-from attack_yard import ENDINGS, EXTRAS, LIMIT, Case, Verdict, aside, attack, warm
+from attack_yard import ENDINGS, EXTRAS, LIMIT, LIMIT_WHOLE, Case, Verdict, aside, attack, warm
 from report import ROOT, heading, publish, table
 
 CLASSES: dict[str, tuple[str, Callable[[Path, random.Random], Iterable[Case]]]] = {
@@ -43,10 +43,10 @@ TITLE = "Attacks: what comes of damaged, altered and hostile files, signals and 
 GOAL = (
     "The goal is 0 in each column right of *done*. *One line*: refused, or ended by a signal, with the exit status that "
     "says so and one line of an error. *Done*: exit status 0, observed values as they were. *Traceback*: also a crash, "
-    "or exit status 70. *Hang*: over {limit:.0f} s. *Silent*: done without a word where one was due. *Noisy*: lines that "
+    "or exit status 70. *Hang*: over {limit:.0f} s, of a process of its own over {whole:.0f} s. *Silent*: done without a word where one was due. *Noisy*: lines that "
     "are not sstfill's own, doubled lines, terminal escapes. *Memory*: over 2 GiB. *Lost*: something changed that was "
     "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a payload ran. *Litter*: something new "
-    "is left beside the output."
+    "is left beside the output. *Orphan*: a process of its that goes on."
 )
 SHOWN = 60
 """Failures that the page lists at most."""
@@ -155,7 +155,7 @@ def main() -> int:
     else:
         sections = other_sections(asked.label) | {asked.label: text}
         body = "\n".join(sections[name] for name in ("before", "after") if name in sections)
-        publish("attack", f"# {TITLE}\n\n{GOAL.format(limit=LIMIT)}\n\n{body}")
+        publish("attack", f"# {TITLE}\n\n{GOAL.format(limit=LIMIT, whole=LIMIT_WHOLE)}\n\n{body}")
     return 1 if bad else 0
 
 

@@ -13,14 +13,14 @@ from functools import cache, partial
 from pathlib import Path
 
 from attack_inputs import series
-from attack_yard import Case, Words, run_warm
+from attack_yard import Case, Words, aside, run_warm
 
 NAMESPACE = 0x00020000
 """CLONE_NEWNS of the kernel: what this process and its children mount, no other one sees."""
 SHAPE = (40, 48, 48)
 WAYS: dict[str, tuple[str, ...]] = {
     "in memory, .nc": ("out.nc",),
-    "in memory, .zarr": ("out.zarr", "--time-chunk", "4"),
+    "in memory, .zarr": ("out.zarr",),
     "unit by unit, .zarr": ("out.zarr", "--memory", "1GB"),
 }
 LEAST, MOST = 8_000, 3_000_000
@@ -32,8 +32,8 @@ HOW = ("--method", "interpolate", "--no-score")
 
 def cases(home: Path, rng: random.Random) -> Iterator[Case]:
     """Disks of sizes that let a write fail at another moment each, with an earlier output there or without."""
-    source = home.with_name("large.nc")
-    series(SHAPE).to_netcdf(source)
+    source = home.with_name("large.zarr")  # chunks of a day, so that an output has many, too
+    aside(lambda: series(SHAPE).chunk(time=1).to_zarr(source, zarr_format=3, consolidated=False), home)
     series((4, *SHAPE[1:])).to_netcdf(home.with_name("small.nc"))
     for way, words in WAYS.items():
         for k in range(TIMES):

@@ -27,8 +27,8 @@ import numpy as np
 from sstfill import io
 from sstfill.cli import main
 
-LIMIT = 40.0
-"""Seconds after which a command counts as one that hangs: all inputs are of a few kilobytes."""
+LIMIT, LIMIT_WHOLE = 20.0, 60.0
+"""Seconds after which a command counts as one that hangs, in a warm process and in one of its own: inputs are small."""
 ADDRESSES = 6 * 2**30
 """Bytes of address space that a command may take beyond what it begins with."""
 LARGE = 2 * 2**30
@@ -248,7 +248,7 @@ def run_whole(words: Words, cwd: Path, case: Case) -> Ended:
     try:
         if case.strike is not None:
             _strike(process, *case.strike)
-        out, err = process.communicate(timeout=LIMIT)
+        out, err = process.communicate(timeout=LIMIT_WHOLE)
         status: int | None = process.returncode
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
@@ -300,7 +300,7 @@ def judge(case: Case, words: Words, ended: Ended, before: Files, folder: Path) -
     """Say how a command ended and what else there is to say against it."""
     extras = [*said(case, ended), *left(case, ended, before, folder)]
     out = words[words.index("--out") + 1] if "--out" in words else None
-    if "fill" in words and (ended.status == 0 or (case.strike and (folder / str(out)).exists())):
+    if "fill" in words and out is not None and (ended.status == 0 or (case.strike and (folder / os.fsdecode(out)).exists())):
         extras += wrong_values(words, folder)
     spelled = " ".join(os.fsdecode(word)[:60] for word in words)
     text = shortened(ended)
