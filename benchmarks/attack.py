@@ -9,14 +9,13 @@ Everything lies in one temporary folder, and nothing leaves this machine.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 

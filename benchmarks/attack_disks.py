@@ -90,5 +90,3 @@ def _mount(place: Path, size: int, *more: str) -> None:
 
 def _unmount(place: Path) -> None:
     subprocess.run(["umount", str(place)], check=True)
-
-

@@ -480,7 +480,9 @@ def hdf5(home: Path) -> Iterator[Case]:
         "external storage of a secret": external_storage,
         "an external link to a secret": external_link,
         "a virtual dataset of a secret": virtual,
-        "a group that contains itself": lambda path, rng: _hdf5(path, lambda file: file.__setitem__("g/again", file["/"])),
+        "a group that contains itself": lambda path, rng: _hdf5(
+            path, lambda file: file.__setitem__("g/again", file["/"])
+        ),
         "a soft link to itself": soft_loop,
         "10^9 steps, none stored": partial(declared, steps=10**9),
         "10^12 steps, none stored": partial(declared, steps=10**12),

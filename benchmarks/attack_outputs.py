@@ -44,6 +44,7 @@ def _refused(name: str, lay: Lay, words: Words) -> Case:
 
 def stores() -> Iterator[Case]:
     """Folders that end with .zarr and hold what sstfill did not make."""
+
     def ours(folder: Path) -> None:
         if run_warm(["fill", "in.nc", "--out", "out.zarr", *FILL], folder).status:
             raise SystemExit("what is to be replaced could not be made")

@@ -84,7 +84,11 @@ def names() -> Iterator[Case]:
         commands: list[Words] = [["info", given], ["fill", given, "--out", out, *FILL],
                                  ["fill", given, "--out", raw + b".out.zarr", *FILL]]  # fmt: skip
         yield _case(f"a name {name}", *commands, lay=lay, makes=made)
-        missing: list[Words] = [["info", raw + b".nonesuch.nc"], ["verify", raw], ["train", "--recipe", raw, "--out", "m"]]
+        missing: list[Words] = [
+            ["info", raw + b".nonesuch.nc"],
+            ["verify", raw],
+            ["train", "--recipe", raw, "--out", "m"],
+        ]
         yield _case(f"a missing file with a name {name}", *missing)
     for path in ("~nouser/x.nc", "~", "x" * 5000, "", ".", "/", "//", "in.nc/x", "https://127.0.0.1:9/x.nc", "loop.nc"):
         commands = [["info", path], ["fill", path, "--out", "out.nc", *FILL], ["fill", "in.nc", "--out", path, *FILL],
@@ -117,7 +121,14 @@ def words() -> Iterator[Case]:
                  ("--scheduler", "tcp://127.0.0.1:9"), ("--scheduler", "nonsense")):  # fmt: skip
         command = ["fill", "in.nc", "--out", "out.zarr", *FILL[:2], *more]
         yield _case(f"the words {' '.join(more)[:30]!r}", command, whole=False)
-    for command in ([], ["nonesuch"], ["fill"], ["info"], ["info", "in.nc", "--nonesuch"], ["score", "in.nc", "--seed", LONG]):
+    for command in (
+        [],
+        ["nonesuch"],
+        ["fill"],
+        ["info"],
+        ["info", "in.nc", "--nonesuch"],
+        ["score", "in.nc", "--seed", LONG],
+    ):
         yield _case(f"the command {' '.join(command)[:30]!r}", command, whole=False)
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import os
+import pkgutil
 import random
 import resource
 import shutil
@@ -157,7 +159,8 @@ def run_warm(words: Words, cwd: Path, before: Callable[[], object] | None = None
     def act() -> int:
         if before is not None:
             before()
-        return main([os.fsdecode(word) for word in words])
+        sys.argv = ["sstfill", *(os.fsdecode(word) for word in words)]
+        return main()
 
     return forked(act, cwd)
 
@@ -300,7 +303,11 @@ def judge(case: Case, words: Words, ended: Ended, before: Files, folder: Path) -
     """Say how a command ended and what else there is to say against it."""
     extras = [*said(case, ended), *left(case, ended, before, folder)]
     out = words[words.index("--out") + 1] if "--out" in words else None
-    if "fill" in words and out is not None and (ended.status == 0 or (case.strike and (folder / os.fsdecode(out)).exists())):
+    if (
+        "fill" in words
+        and out is not None
+        and (ended.status == 0 or (case.strike and (folder / os.fsdecode(out)).exists()))
+    ):
         extras += wrong_values(words, folder)
     spelled = " ".join(os.fsdecode(word)[:60] for word in words)
     text = shortened(ended)
@@ -423,10 +430,9 @@ def warm() -> None:
     import torch
     import zarr  # noqa: F401
 
-    import sstfill.archive
-    import sstfill.nightly
-    import sstfill.training
-    from sstfill.cli.parser import parse
+    import sstfill
 
+    for module in pkgutil.walk_packages(sstfill.__path__, "sstfill."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     torch.set_num_threads(1)
-    parse(["fill", "in.nc", "--out", "out.nc"])
