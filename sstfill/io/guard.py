@@ -134,12 +134,24 @@ def open_netcdf(path: StrPath, remedy: str = DAMAGED) -> Iterator[Any]:
 def map_array(path: StrPath, remedy: str = "save it again as a plain array") -> NDArray[Any]:
     """Map a ``.npy`` file into memory; objects are refused."""
     location = Path(path)
-    with opening(location, remedy):
+    with _plain(location, remedy):
         _check_regular(location)
         if location.stat().st_size == 0:
             raise ReadError(f"cannot read {location}: it is empty; fetch it again")
         mapped: NDArray[Any] = np.load(location, mmap_mode="r", allow_pickle=False)
         return mapped
+
+
+@contextlib.contextmanager
+def _plain(path: Path, remedy: str) -> Iterator[None]:
+    """Around the reading of arrays: NumPy refuses pickled objects in words about its own options."""
+    with opening(path, remedy):
+        try:
+            yield
+        except ValueError as error:
+            if "Python objects" in str(error) or "allow_pickle" in str(error):
+                raise ReadError(f"cannot read {path}: it holds Python objects; {remedy}") from error
+            raise
 
 
 @contextlib.contextmanager
@@ -171,7 +183,7 @@ class _Arrays(Mapping[str, NDArray[Any]]):
     def __getitem__(self, key: str) -> NDArray[Any]:
         if key not in self._archive.files:
             raise KeyError(key)
-        with opening(self._path, self._remedy):
+        with _plain(self._path, self._remedy):
             held: NDArray[Any] = self._archive[key]
             return held
 
