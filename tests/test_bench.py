@@ -16,6 +16,7 @@ from sstfill import io, synthetic
 from sstfill.cli import main
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.evaluation import materials, plan, protocol, published, records, sequences, tables
+from sstfill.io import guard
 from sstfill.methods import METHODS
 from sstfill.plot import benchmarks
 
@@ -130,7 +131,7 @@ def test_clouds_too_thin_are_left_out_with_the_reason(tmp_path):
 def test_a_pickled_array_is_not_loaded(tmp_path):
     np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     found = materials.find([tmp_path])
-    assert not found.clouds and "cannot be read" in found.notes[0].how
+    assert not found.clouds and "cannot read" in found.notes[0].how
 
 
 def test_a_window_over_a_scene_moves_and_hides_a_share():
@@ -324,10 +325,10 @@ def test_without_pyav_a_clip_is_told_not_used(tmp_path, monkeypatch):
     def absent(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(sequences.importlib, "import_module", absent)
+    monkeypatch.setattr(guard.importlib, "import_module", absent)
     sequences.decoded.cache_clear()
     found = materials.find([tmp_path])
-    assert len(found.sources) == 1 and "pip install av" in found.notes[0].how
+    assert len(found.sources) == 1 and "sstfill[video]" in found.notes[0].how
 
 
 def test_figures_refuse_what_they_cannot_draw():

@@ -88,12 +88,15 @@ def open_zarr(path: StrPath, **options: Any) -> xr.Dataset:
 
 
 def open_group(path: StrPath, mode: Mode = "r", **options: Any) -> zarr.Group:
-    """Open the group of a store that sstfill made, as `zarr.open_group` does with the same options."""
+    """Open the group of a store that sstfill made, as `zarr.open_group` does with the same options.
+
+    Where it is opened to be written, failures of the system stay `OSError`s, which writers turn into theirs.
+    """
     import zarr
 
-    if Path(path).exists():
+    if Path(path).is_dir():
         check_own(path)
-    with opening(path):
+    with opening(path) if mode == "r" else contextlib.nullcontext():
         return zarr.open_group(str(path), mode=mode, **options)
 
 
@@ -102,7 +105,7 @@ def open_array(path: StrPath, mode: Mode = "r", **options: Any) -> zarr.Array:
     import zarr
 
     check_own(path)
-    with opening(path):
+    with opening(path) if mode == "r" else contextlib.nullcontext():
         return zarr.open_array(str(path), mode=mode, **options)
 
 
@@ -134,12 +137,24 @@ def open_netcdf(path: StrPath, remedy: str = DAMAGED) -> Iterator[Any]:
 def map_array(path: StrPath, remedy: str = "save it again as a plain array") -> NDArray[Any]:
     """Map a ``.npy`` file into memory; objects are refused."""
     location = Path(path)
-    with opening(location, remedy):
+    with _plain(location, remedy):
         _check_regular(location)
         if location.stat().st_size == 0:
             raise ReadError(f"cannot read {location}: it is empty; fetch it again")
         mapped: NDArray[Any] = np.load(location, mmap_mode="r", allow_pickle=False)
         return mapped
+
+
+@contextlib.contextmanager
+def _plain(path: Path, remedy: str) -> Iterator[None]:
+    """Around the reading of arrays: NumPy refuses pickled objects in words about its own options."""
+    with opening(path, remedy):
+        try:
+            yield
+        except ValueError as error:
+            if "Python objects" in str(error) or "allow_pickle" in str(error):
+                raise ReadError(f"cannot read {path}: it holds Python objects; {remedy}") from error
+            raise
 
 
 @contextlib.contextmanager
@@ -153,7 +168,7 @@ def open_arrays(path: StrPath, remedy: str = "save it again as plain arrays") ->
     """
     location = Path(path)
     with opening(location, remedy):
-        _check_regular(location)
+        _check_regular(location, missing=remedy)
         stream = location.open("rb")
     with stream:
         with opening(location, remedy):
@@ -171,7 +186,7 @@ class _Arrays(Mapping[str, NDArray[Any]]):
     def __getitem__(self, key: str) -> NDArray[Any]:
         if key not in self._archive.files:
             raise KeyError(key)
-        with opening(self._path, self._remedy):
+        with _plain(self._path, self._remedy):
             held: NDArray[Any] = self._archive[key]
             return held
 
@@ -274,13 +289,13 @@ def is_store(path: Path) -> bool:
     return any((path / mark).is_file() for mark in MARKS)
 
 
-def _is_folder(path: Path) -> bool:
+def _is_folder(path: Path, missing: str = "check the name") -> bool:
     """Whether a path is a folder; `ReadError` for what is neither a folder nor a regular file."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
         remote = "://" in os.fspath(path) or ":/" in os.fspath(path)
-        remedy = "download it first" if remote else "no such file; check the name"
+        remedy = "download it first" if remote else f"no such file; {missing}"
         raise ReadError(f"cannot read {path}: {remedy}") from error
     except PermissionError:
         raise
@@ -296,8 +311,8 @@ def _is_folder(path: Path) -> bool:
     return False
 
 
-def _check_regular(path: Path) -> None:
-    if _is_folder(path):
+def _check_regular(path: Path, missing: str = "check the name") -> None:
+    if _is_folder(path, missing):
         raise ReadError(f"cannot read {path}: it is a folder; give a file in it")
 
 

@@ -475,9 +475,9 @@ class TestPublished:
         out = tmp_path / "lwp.zarr"
         content = array.read_bytes()
         for words, damaged in (
-            ("cannot be read", content[:-9]),
-            ("cannot be read", b"<html>"),
-            ("cannot be read", b""),
+            ("cannot read", content[:-9]),
+            ("cannot read", b"<html>"),
+            ("cannot read", b""),
         ):
             array.write_bytes(damaged)
             with pytest.raises(ReadError, match=words):
