@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -204,6 +204,8 @@ def pin(method: Gan, archive: Archive, folder: Path) -> PinnedGan:
         weighed = _weighed(held, _sayer(networks, folder, guesses))
     if held is None or not held.little:
         _pin_guesses(guesses, archive, folder)
+    if weighed is None or not networks.corrects:
+        networks = replace(networks, bounded=True)  # nothing else keeps a bad network out
     sayer = _sayer(networks, folder, guesses)
     own = traits(sayer.oi.fitted.covariance, sayer.oi.step, sayer.oi.cell) if isinstance(sayer, Corrected) else ()
     account: dict[str, Any] = {"model": checkpoint.fingerprint}
@@ -226,7 +228,10 @@ def load(folder: Path) -> PinnedGan:
     if checkpoint.fingerprint != state["fingerprint"]:
         raise ReadError(f"{folder / CHECKPOINT} is {checkpoint}, not {state['fingerprint'][:8]}; fill the archive anew")
     options = state["options"]
-    sayer = _sayer(Networks(checkpoint, resolved(options["device"]), options["samples"]), folder, state["guesses"])
+    networks = Networks(checkpoint, resolved(options["device"]), options["samples"])
+    if state["weighed"] is None or not networks.corrects:
+        networks = replace(networks, bounded=True)
+    sayer = _sayer(networks, folder, state["guesses"])
     weighed = None if state["weighed"] is None else Weighed.heard(state["weighed"])
     return PinnedGan(folder, sayer, weighed, state["account"])
 

@@ -59,7 +59,7 @@ def check(obs: xr.DataArray, method: str, score: bool = False) -> xr.Dataset | N
     seen, made = obs.notnull().values, found.sst_source.values == gaps.SOURCE_FLAGS["filled"]
     assert made.any()
     assert found.sst.values[seen].tobytes() == obs.values[seen].tobytes()
-    values, error = found.sst.values[made], found.sst_error.values[made]
+    values, error = found.sst.values[made].astype(np.float64), found.sst_error.values[made]
     assert np.isfinite(values).all() and np.isfinite(error).all() and (error >= 0).all()
     low, high = float(obs.min()), float(obs.max())
     room = (high - low) + 1e-6 * max(abs(low), abs(high))
