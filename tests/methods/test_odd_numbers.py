@@ -114,7 +114,7 @@ def test_little_noise_on_a_large_offset_is_not_lost_in_double_precision(method):
 
 @pytest.mark.parametrize("value", [1e31, -1e200, 1e-31, 5e-324])
 def test_what_single_precision_cannot_hold_is_refused(value):
-    with pytest.raises(InputError, match="cannot be filled; .*units"):
+    with pytest.raises(InputError, match=r"cannot be filled; .*units"):
         fill(clouded(np.full(SHAPE, value), np.float64), "climatology")
 
 
