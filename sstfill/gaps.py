@@ -56,8 +56,8 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
     `obs` (time, y, x), NaN in the gaps, is read once, block by block or image by image. With `sea`, True at sea, the
     counts heed nothing else; the fingerprint always covers the whole array.
 
-    Returns ``pixel_count`` (y, x) and ``image_count`` (time), of finite observations, ``least`` and ``most`` (y, x), their
-    extremes (NaN where there are none), and ``infinite``, the number of infinities.
+    Returns ``pixel_count`` (y, x) and ``image_count`` (time), of finite observations, ``least`` and ``most`` (y, x),
+    their extremes (NaN where there are none), and ``infinite``, the number of infinities.
     Attribute ``fingerprint``: 16 hex digits of the values, their positions and the shape; independent of chunks, of
     dtype (values are compared as float64) and of the sign of 0. It detects change, not tampering.
 
@@ -69,7 +69,8 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
     field = obs.transpose("time", ...)
     space = field.dims[1:]
     at_sea = np.ones(field.shape[1:], bool) if sea is None else sea.transpose(*space).values.astype(bool)
-    pixel, image, least, most, infinite, digest = (_survey_eager if field.chunks is None else _survey_lazy)(field, at_sea)
+    read = _survey_eager if field.chunks is None else _survey_lazy
+    pixel, image, least, most, infinite, digest = read(field, at_sea)
     for n in field.shape:
         digest = _scramble(digest + np.uint64(n))
     return xr.Dataset(

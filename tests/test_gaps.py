@@ -86,6 +86,8 @@ def test_counts():
     assert (found.pixel_count == expected.sum("time")).all()
     assert (found.image_count == expected.sum(("lat", "lon"))).all()
     assert int(found.infinite) == 1 and int(survey(field).infinite) == 2
+    np.testing.assert_array_equal(found.least, field.where(expected).min("time"))
+    np.testing.assert_array_equal(found.most, field.where(expected).max("time"))
 
 
 @settings(max_examples=20, deadline=None)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -121,6 +121,8 @@ class Gan:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         networks = Networks(_usable(self.checkpoint), resolved(self.device), self.samples)
         weighed = self._weighed(obs, sea, networks) if self.adapt else None
+        if weighed is None or not networks.corrects:
+            networks = replace(networks, bounded=True)  # nothing else keeps a bad network out
         columns = _columns(obs, sea, networks, self.seed)
         account: dict[str, Any] = {"model": networks.checkpoint.fingerprint}
         if concern := columns["gan"].attrs["concern"]:

@@ -18,7 +18,7 @@ VIEWS = 16
 """A patch turned four ways, mirrored or not, with anomalies of either sign."""
 LOG_RATIO = 4.0
 """The network's error is at most so many e-foldings from the first guess's."""
-FARTHEST = 100.0
+FARTHEST = 1000.0
 """An answer so far off is refused: so many errors of the first guess from it, or, of the paper's networks, so many of
 the units that its archive was scaled to (three standard deviations each) from that archive's mean."""
 _KEPT: dict[tuple[str, str], Any] = {}
@@ -28,11 +28,21 @@ _BUILDING = Lock()
 
 @dataclass(frozen=True)
 class Networks:
-    """What is sent to where patches are filled; the network itself is built there, once."""
+    """What is sent to where patches are filled; the network itself is built there, once.
+
+    Attributes
+    ----------
+    checkpoint, device, samples
+        As of `sstfill.methods.Gan`, the device resolved.
+    bounded
+        Refuse answers beyond `FARTHEST`. Not while a network is weighed against its first guesses, where a bad one
+        is left out. NaN is refused in any case.
+    """
 
     checkpoint: Checkpoint
     device: str
     samples: int = 1
+    bounded: bool = False
 
     @property
     def corrects(self) -> bool:
@@ -96,7 +106,7 @@ class Networks:
         if bad := int(np.count_nonzero(~np.isfinite(answer))):
             raise ReadError(f"{self.checkpoint} answers {bad} of {answer.size} pixels with NaN or infinity; {remedy}")
         farthest = float(np.abs(answer).max())
-        if units and farthest > FARTHEST:
+        if self.bounded and units and farthest > FARTHEST:
             raise ReadError(
                 f"{self.checkpoint} answers with values up to {farthest:.3g} {units}; check the units of the data, "
                 f"{remedy}"

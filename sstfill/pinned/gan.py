@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -204,6 +204,8 @@ def pin(method: Gan, archive: Archive, folder: Path) -> PinnedGan:
         weighed = _weighed(held, _sayer(networks, folder, guesses))
     if held is None or not held.little:
         _pin_guesses(guesses, archive, folder)
+    if weighed is None or not networks.corrects:
+        networks = replace(networks, bounded=True)  # nothing else keeps a bad network out
     sayer = _sayer(networks, folder, guesses)
     own = traits(sayer.oi.fitted.covariance, sayer.oi.step, sayer.oi.cell) if isinstance(sayer, Corrected) else ()
     account: dict[str, Any] = {"model": checkpoint.fingerprint}
@@ -229,6 +231,8 @@ def load(folder: Path) -> PinnedGan:
     networks = Networks(_usable(checkpoint), resolved(method.device), method.samples)
     if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
         raise ReadError(f"{folder} lacks the network's first guesses; fill the archive anew")
+    if state["weighed"] is None or not networks.corrects:
+        networks = replace(networks, bounded=True)
     sayer = _sayer(networks, folder, state["guesses"])
     weighed = None if state["weighed"] is None else Weighed.heard(state["weighed"])
     return PinnedGan(folder, sayer, weighed, state["account"])

@@ -59,7 +59,7 @@ def check(obs: xr.DataArray, method: str, score: bool = False) -> xr.Dataset | N
     seen, made = obs.notnull().values, found.sst_source.values == gaps.SOURCE_FLAGS["filled"]
     assert made.any()
     assert found.sst.values[seen].tobytes() == obs.values[seen].tobytes()
-    values, error = found.sst.values[made], found.sst_error.values[made]
+    values, error = found.sst.values[made].astype(np.float64), found.sst_error.values[made]
     assert np.isfinite(values).all() and np.isfinite(error).all() and (error >= 0).all()
     low, high = float(obs.min()), float(obs.max())
     room = (high - low) + 1e-6 * max(abs(low), abs(high))
@@ -114,7 +114,7 @@ def test_little_noise_on_a_large_offset_is_not_lost_in_double_precision(method):
 
 @pytest.mark.parametrize("value", [1e31, -1e200, 1e-31, 5e-324])
 def test_what_single_precision_cannot_hold_is_refused(value):
-    with pytest.raises(InputError, match="cannot be filled; .*units"):
+    with pytest.raises(InputError, match=r"cannot be filled; .*units"):
         fill(clouded(np.full(SHAPE, value), np.float64), "climatology")
 
 
