@@ -231,11 +231,14 @@ def test_an_interrupt_says_what_is_true(tmp_path, monkeypatch):
     real = os.replace
 
     def before(*names):
-        raise KeyboardInterrupt
+        if Path(names[1]).parent == tmp_path:
+            raise KeyboardInterrupt
+        real(*names)
 
     def after(*names):
         real(*names)
-        raise KeyboardInterrupt
+        if Path(names[1]).parent == tmp_path:
+            raise KeyboardInterrupt
 
     for at, said in ((before, "an earlier output is unchanged"), (after, f"{path} is written whole")):
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -252,7 +255,8 @@ def test_an_interrupt_when_a_folder_was_replaced_leaves_the_new_one(tmp_path, mo
 
     def second(*names):
         real(*names)
-        calls.append(names)
+        if Path(names[1]).parent == tmp_path:  # zarr puts its own files in place likewise
+            calls.append(names)
         if len(calls) == 2:
             raise KeyboardInterrupt
 
