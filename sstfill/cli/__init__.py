@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"error: {error}")
         return FAILED
     except KeyboardInterrupt as stop:
-        complain(f"interrupted; {str(stop) or 'an earlier output is unchanged'}")
+        from sstfill.io.atomic import what_stands
+
+        complain(f"interrupted; {str(stop) or what_stands()}")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
