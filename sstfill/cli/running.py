@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 
 from sstfill.cli.memory import return_large_blocks
@@ -24,7 +25,6 @@ from sstfill.errors import InputError, SstfillError
 
 FAILED, UNFORESEEN, READER_GONE = 2, 70, 141
 
-INTERRUPTED = "what was not finished is not in place, an earlier output is whole"
 NO_MEMORY = (
     "fill unit by unit, into a .zarr output with --memory SIZE, or give fewer variables, images or pixels at a time"
 )
@@ -37,7 +37,10 @@ def run(words: Sequence[str], signals: Signals, *, whole_process: bool) -> int:
     except KeyboardInterrupt as stop:
         if "--debug" in words:
             show_traceback()
-        complain(f"interrupted; {str(stop) or INTERRUPTED}")
+        # a writer that was never imported has replaced nothing
+        writer = sys.modules.get("sstfill.io.atomic")
+        standing = writer.what_stands() if writer else "an earlier output is unchanged"
+        complain(f"interrupted; {str(stop) or standing}")
         return signals.status()
 
 

@@ -108,5 +108,5 @@ def sound(out: Path, source: Path) -> None:
     found = verify(out, source)
     assert found.wrong == ()
     left = {p.name for p in job.Job(out).folder.iterdir()}
-    assert left == {"lock", "job.json", "model", "days"}, left
+    assert left == {"job.json", "model", "days"}, left
     assert not [p.name for p in out.parent.iterdir() if p.name.startswith(".") or p.name.endswith(".tmp")]

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import os
+
 from fake_service import FakeService, a_model
 
+from sstfill.io.atomic import _process
 from sstfill.sources.copernicus import CopernicusRequest, download
 from sstfill.sources.ledger import Ledger, ledger_path
 
 
 def test_the_half_of_a_store_is_removed_and_what_is_anothers_is_left(tmp_path):
-    others = {".b.0123456789ab.tmp.zarr", ".a.0123456789ab.tmp.nc", ".a.mine.tmp.zarr"}
-    for name in {".a.0123456789ab.tmp.zarr", ".a.0123456789ab.tmp.zarr.old", *others}:
+    dead = f"{_process(os.getpid()).partition('-')[0]}-{2**22 + 1}-7-0123abcd"  # a process that cannot be
+    others = {f".b.{dead}.tmp.zarr", f".a.{dead}.tmp.nc", ".a.mine.tmp.zarr"}
+    for name in {f".a.{dead}.tmp.zarr", *others}:
         (tmp_path / name / "thetao").mkdir(parents=True)
     out = tmp_path / "a.zarr"
     with Ledger(ledger_path(out)) as ledger:

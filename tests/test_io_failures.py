@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Full disks, interrupts in the midst of a write, and what a format cannot hold."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+import test_place
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sstfill import io
+from sstfill.cli import main
+from sstfill.errors import WriteError
+from sstfill.io.attributes import check_storable, storable
+from sstfill.io.drain import drained
+
+
+def large(lazy: bool) -> xr.Dataset:
+    """Some 6 MB of noise in chunks of 100 kB."""
+    values = np.random.default_rng(1).normal(size=(60, 160, 160)).astype("f4")
+    ds = xr.Dataset({name: (("time", "lat", "lon"), values) for name in ("a", "b")})
+    return ds.chunk(time=1) if lazy else ds
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 2 MB, where the system lets us mount one."""
+    at = tmp_path / "disk"
+    at.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(at)], check=False, stderr=-1)
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    yield at
+    subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+def test_a_full_disk_leaves_nothing(small_disk, suffix, lazy):
+    out = small_disk / f"a{suffix}"
+    io.write(test_place.series(), out)
+    for _ in range(3):
+        with pytest.raises(WriteError, match="cannot write"):
+            io.write(large(lazy), out)
+        assert [p.name for p in small_disk.iterdir()] == [out.name]
+    with io.open(out) as back:
+        assert back.sizes["time"] == 3
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+def test_a_limit_on_the_size_of_files_leaves_nothing(tmp_path, suffix):
+    script = """
+import resource, signal, sys, test_io_failures
+from sstfill import errors, io
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ds = test_io_failures.large(True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    io.write(ds, sys.argv[1])
+except errors.WriteError as error:
+    print(error)
+"""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / f"a{suffix}")], capture_output=True, env=env,
+                          text=True, check=False)  # fmt: skip
+    assert done.stdout.startswith("cannot write") and done.stdout.count("\n") == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 50_000
+
+
+class Stopped(KeyboardInterrupt):
+    """As the command line turns SIGTERM into."""
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+@pytest.mark.parametrize("after", [0.02, 0.1])
+def test_an_interrupt_leaves_nothing(tmp_path, suffix, lazy, after):
+    def stop(*_):
+        raise Stopped
+
+    ds, out = large(lazy), tmp_path / f"a{suffix}"
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with contextlib.suppress(Stopped):  # one that falls into a destructor is lost, and all is written
+            signal.setitimer(signal.ITIMER_REAL, after)
+            for _ in range(3):
+                io.write(ds, out)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    time.sleep(0.1)
+    assert [p.name for p in tmp_path.iterdir()] in ([], [out.name])
+
+
+def test_blocks_under_way_end_before_an_error_goes_on():
+    ended = []
+
+    def block(x, block_info=None):
+        if block_info[None]["chunk-location"] == (0,):
+            raise OSError("full")
+        time.sleep(0.2)
+        ended.append(1)
+        return x
+
+    lazy = dask.array.zeros(4, chunks=1).map_blocks(block, dtype="f8", meta=np.empty(0))
+    ds = xr.Dataset({"a": ("x", lazy)})
+    with pytest.raises(OSError, match="full"), drained(ds):
+        ds["a"].values  # noqa: B018
+    now = len(ended)
+    time.sleep(0.3)
+    assert len(ended) == now
+
+
+ODD: dict[str, Any] = {
+    "nested": {"a": 1}, "none": None, "true": True, "flag": np.bool_(True), "big": 2**70, "complex": 1 + 2j,
+    "date": np.datetime64("2024-01-01"), "nul": "a\0b", "surrogate": "\udcff", "mixed": [1, "a"], "empty": [],
+    "square": np.eye(2), "objects": np.array([None, 1], dtype=object), "half": np.float16(1), "a/b": 1, " lead": 1,
+    "": 1, "_NCProperties": "x", "bytes": b"\xff", "path": Path("x"), "set": {1}, "long": np.longdouble(1), "fine": 1.5,
+    "texts": ["a", "b"], "numbers": np.arange(3), "nan": float("nan"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".nc"])
+@pytest.mark.parametrize("key", ODD)
+def test_no_attribute_loses_a_finished_run(tmp_path, suffix, key):
+    ds = test_place.series()
+    ds.attrs[key] = ODD[key]
+    ds["sst"].attrs[key] = ODD[key]
+    ds["lat"].attrs[key] = ODD[key]
+    before = dict(ds.attrs)
+    path = tmp_path / f"a{suffix}"
+    io.write(ds, path)
+    with io.open(path) as back:
+        assert np.array_equal(back["sst"], ds["sst"], equal_nan=True)
+        assert key in back["sst"].attrs or key in ("a/b", " lead", "", "_NCProperties")
+    assert list(ds.attrs) == list(before)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(attrs=st.dictionaries(st.text(max_size=4), VALUES, max_size=3), suffix=st.sampled_from([".zarr", ".nc"]))
+def test_whatever_the_attributes_are_the_values_are_written(tmp_path_factory, attrs, suffix):
+    ds = test_place.series()
+    ds.attrs, ds["sst"].attrs = dict(attrs), dict(attrs)
+    path = tmp_path_factory.mktemp("attrs") / f"a{suffix}"
+    io.write(ds, path)
+    how = {"engine": "zarr", "consolidated": False} if suffix == ".zarr" else {"engine": "netcdf4"}
+    with xr.open_dataset(path, **how) as back:
+        assert np.array_equal(back["sst"], ds["sst"], equal_nan=True)
+
+
+def test_attributes_that_can_be_stored_are_left_as_they_are():
+    ds = test_place.series().assign_attrs(title="a", levels=[1, 2], names=["a", "b"])
+    for zarr in (True, False):
+        xr.testing.assert_identical(storable(ds, zarr=zarr), ds)
+
+
+@pytest.mark.parametrize("zarr", [True, False])
+@pytest.mark.parametrize("name", ["a/b", "", " a", "a\n", 3])
+def test_names_that_cannot_be_stored_are_refused_before_the_work(zarr, name):
+    with pytest.raises(WriteError, match="rename it"):
+        check_storable(test_place.series().rename(sst=name), Path("a"), zarr=zarr)
+
+
+@pytest.mark.parametrize("zarr", [True, False])
+def test_types_that_cannot_be_stored_are_refused_before_the_work(zarr):
+    odd = np.array([{"a": 1}, None, 3], dtype=object)
+    with pytest.raises(WriteError, match="variable 'odd' cannot be stored: "):
+        check_storable(test_place.series().assign(odd=("time", odd)), Path("a"), zarr=zarr)
+    check_storable(test_place.series().assign(word=("time", np.array(list("abc"), object))), Path("a"), zarr=zarr)
+
+
+def test_the_command_refuses_before_it_fills(tmp_path, capsys, monkeypatch):
+    ds = test_place.series(8).assign(odd=("time", np.arange(8, dtype="c16")))
+    ds.to_zarr(tmp_path / "in.zarr", zarr_format=3, consolidated=False)
+    monkeypatch.setattr("sstfill.cli.filling.fill", lambda *_, **__: pytest.fail("it was filled"))
+    if main(["fill", str(tmp_path / "in.zarr"), "--out", str(tmp_path / "out.nc"), "--method", "climatology"]) == 2:
+        assert "'odd' cannot be stored" in capsys.readouterr().err
