@@ -12,12 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import config, grid
+from sstfill.errors import ReadError
 from sstfill.methods.bayes_eof import BayesEof
 from sstfill.methods.climatology import Climatology
 from sstfill.methods.dineof import Dineof
 from sstfill.methods.lowrank import LowRank
 from sstfill.methods.threads import one_blas_thread
-from sstfill.errors import ReadError
 from sstfill.patches import Shape
 from sstfill.pinned import maps
 from sstfill.pinned.base import KINDS, STEPS, Archive, Kind, Window

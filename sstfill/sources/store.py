@@ -183,7 +183,10 @@ def is_consolidated(out: Path) -> bool:
     if (out / ".zmetadata").is_file():
         return True
     root = out / "zarr.json"
-    return root.is_file() and read_json(root, remedy="remove the store and start again").get("consolidated_metadata") is not None
+    return (
+        root.is_file()
+        and read_json(root, remedy="remove the store and start again").get("consolidated_metadata") is not None
+    )
 
 
 def consolidate(out: Path) -> None:
