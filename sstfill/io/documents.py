@@ -16,8 +16,9 @@ import stat
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +141,7 @@ def read_bytes(path: StrPath, *, remedy: str, most: int) -> bytes:
     return content
 
 
-def open_regular(path: StrPath, *, remedy: str) -> IO[bytes]:
+def open_regular(path: StrPath, *, remedy: str) -> BufferedReader:
     """Open a file for reading that is no device, FIFO or folder; opening never waits for a writer."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
