@@ -178,8 +178,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ReadError(f"{file} is not of sstfill; give a folder that Checkpoint.save wrote")
     if version > FORMAT:
         raise ReadError(
-            f"{folder} has format {version}, written by sstfill {short(written)[1:-1]}; this is sstfill {__version__}, which "
-            f"reads up to {FORMAT}: update it"
+            f"{folder} has format {version}, written by sstfill {short(written)[1:-1]}; "
+            f"this is sstfill {__version__}, which reads up to {FORMAT}: update it"
         )
     if not isinstance(config.get(DIGEST), str) or not describes_network(config.get("network")):
         raise ReadError(f"{file} lacks {DIGEST} or the network's name and options; {REMEDY}")
