@@ -191,7 +191,7 @@ def load_nightly(recipe: str | os.PathLike[str], folder: str | os.PathLike[str] 
 
 def _file(name: str) -> Path:
     path = place(name, "recipe")
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return path
     shipped = {f"nightly/{p.stem}": p for p in sorted((shipped_folder() / "nightly").glob("*.toml"))}
     found = shipped.get(name.removesuffix(".toml").removeprefix("recipes/"))
