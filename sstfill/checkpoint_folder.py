@@ -14,8 +14,9 @@ import json
 import os
 import re
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sstfill.errors import ReadError, SstfillError, WriteError
 from sstfill.io.atomic import atomic_path, fail, flush
@@ -53,7 +54,7 @@ def write(path: StrPath, weights: bytes, config: dict[str, Any]) -> None:
         fail(path, error)
 
 
-def read(path: StrPath, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], IO[bytes]]:
+def read(path: StrPath, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], BufferedReader]:
     """Read the configuration of a checkpoint and open the weights whose digest it tells.
 
     Parameters
@@ -143,7 +144,7 @@ def _check_folder(folder: Path) -> None:
     )
 
 
-def _read(folder: Path, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], IO[bytes]]:
+def _read(folder: Path, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], BufferedReader]:
     """Read a configuration, and open the weights that belong to it."""
     for _ in range(TRIES):
         config = _read_config(folder)
@@ -172,14 +173,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ReadError(f"{folder} is no checkpoint of sstfill: it holds no {CONFIG}; give the folder that was saved")
     config = read_json(file, remedy=REMEDY, most=CONFIG_BYTES)
     version = config.get("format")
-    is_number = isinstance(version, int) and not isinstance(version, bool)
-    if not is_number or version < 1 or not isinstance(config.get("sstfill_version"), str):
+    written = config.get("sstfill_version")
+    if not isinstance(version, int) or version < 1 or not isinstance(written, str):
         raise ReadError(f"{file} is not of sstfill; give a folder that Checkpoint.save wrote")
     if version > FORMAT:
-        written = short(config["sstfill_version"]).strip("'")
         raise ReadError(
-            f"{folder} has format {version}, written by sstfill {written}; this is sstfill {__version__}, which "
-            f"reads up to {FORMAT}: update it"
+            f"{folder} has format {version}, written by sstfill {short(written)[1:-1]}; "
+            f"this is sstfill {__version__}, which reads up to {FORMAT}: update it"
         )
     if not isinstance(config.get(DIGEST), str) or not describes_network(config.get("network")):
         raise ReadError(f"{file} lacks {DIGEST} or the network's name and options; {REMEDY}")

@@ -115,7 +115,7 @@ def test_arrays_that_claim_more_than_they_hold(tmp_path: Path) -> None:
         else:
             with zipfile.ZipFile(file, "w", kind) as archive:
                 archive.writestr("a.npy", member)
-        with pytest.raises(ReadError, match="declares shape|compressed array|pickled objects"):
+        with pytest.raises(ReadError, match=r"declares shape|compressed array|pickled objects"):
             documents.read_arrays(file, {"a": "f"}, remedy="make it anew")
 
 
@@ -158,7 +158,16 @@ VALUES = st.one_of(
         {"a": {"b": 1}}, [[1], ["x"]], 10**18, -(10**18), 10**30, -1, 0, float("nan"), float("inf"), -0.0, 1e308,
     ]),
 )  # fmt: skip
-RAW = ["2024-01-01", "2024-01-01T00:00:00Z", "07:32:00", "9" * 5000, "0x" + "f" * 5000, "[" * 5000, "{a=" * 500, "1e999"]
+RAW = [
+    "2024-01-01",
+    "2024-01-01T00:00:00Z",
+    "07:32:00",
+    "9" * 5000,
+    "0x" + "f" * 5000,
+    "[" * 5000,
+    "{a=" * 500,
+    "1e999",
+]
 
 
 @st.composite
@@ -228,7 +237,7 @@ def test_names_that_are_no_recipe(name: str, tmp_path: Path, monkeypatch: pytest
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as of a user that the system does not know
-    with pytest.raises(OptionError, match="filled='~/out.zarr': .*; write the whole path"):
+    with pytest.raises(OptionError, match=r"filled='~/out.zarr': .*; write the whole path"):
         documents.place("~/out.zarr", "filled")
 
 

@@ -27,6 +27,7 @@ from sstfill.nightly.alerts import alerts
 from sstfill.nightly.history import FLOOR, added, read, same_state, usual, write
 from sstfill.nightly.journal import alone, held_by_another
 from sstfill.nightly.night import Found
+from sstfill.nightly.page import page
 from sstfill.nightly.recent import recent_score
 from sstfill.nightly.recipe import Alert
 from sstfill.synthetic import ocean
@@ -431,8 +432,48 @@ def test_a_history_with_a_torn_line_is_read_and_written_whole(tmp_path, caplog):
     write(path, [a_line("a", 1.0), a_line("b", None)])
     path.write_text(path.read_text() + '{"status": "fi\n[1]\n')
     assert [one["state"] for one in read(path)] == ["a", "b"]
-    assert "line 3" in caplog.text and "line 4" in caplog.text
+    assert "line 3, line 4 of" in caplog.text and "kept in history.unreadable.jsonl" in caplog.text
     assert same_state(read(path), "a") == a_line("a", 1.0) and same_state(read(path), "c") is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(bad=st.one_of(
+    st.binary(min_size=1, max_size=60).filter(lambda text: text.strip()),
+    st.sampled_from([b"\xff", b"[" * 50_000, b"9" * 5000, b'{"status": "fine"}', b"null", b"NaN"]),
+))  # fmt: skip
+def test_a_bad_line_stops_no_night_and_is_kept_aside(tmp_path_factory, bad):
+    path = tmp_path_factory.mktemp("history") / "history.jsonl"
+    write(path, [a_line("a", 1.0), a_line("b", 2.0)])
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + bad + b"\n" + second)
+    lines = read(path)
+    assert [one["state"] for one in lines] == ["a", "b"]
+    write(path, lines)
+    assert path.read_bytes() == first + second
+    kept = path.with_name("history.unreadable.jsonl").read_bytes()
+    assert kept.splitlines() == [text for text in bad.splitlines() if text.strip()]
+    write(path, lines)
+    assert path.with_name("history.unreadable.jsonl").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"found": {"sst": {"model": "m", "score": {"rmse": "1"}}}}, {"seconds": {"fill": None}}, {"status": "odd"},
+     {"found": {"sst": {"model": "m", "score": {"rmse": 1e31}}}}, {"days": {"made": "x"}}, {"started": 3}],
+)  # fmt: skip
+def test_a_line_with_a_value_that_no_night_wrote_is_a_bad_line(tmp_path, change):
+    path = tmp_path / "history.jsonl"
+    path.write_text(json.dumps(a_line("a", 1.0) | change) + "\n")
+    assert read(path) == []
+
+
+def test_the_page_of_bare_lines_and_of_markup(tmp_path):
+    recipe = load_nightly("nightly/med_l3s", tmp_path)
+    odd = "<script>alert(1)</script>"
+    lines = [a_line("a", 1.0), a_line(odd, 2.0, model=odd) | {"failure": odd, "attention": [odd], "newest": odd}]
+    night = Night(status="attention", started=odd, state="b", attention=(odd,), failure=odd, whole=odd, said=(odd,))
+    text = page(recipe, night, lines, [], {"archive": odd, odd: {"a": odd}})
+    assert odd not in text and "&lt;script&gt;" in text
 
 
 def test_a_line_takes_the_place_of_one_that_says_the_same():

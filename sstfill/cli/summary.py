@@ -8,12 +8,23 @@ from typing import Any
 
 import xarray as xr
 
+from sstfill.errors import ReadError
 from sstfill.gaps import SOURCE_FLAGS
+from sstfill.io.documents import parse_json
 
 
 def filled_variables(ds: xr.Dataset) -> list[str]:
     """Names of the variables that sstfill filled."""
-    return [str(n) for n, v in ds.data_vars.items() if f"{n}_source" in ds and "sstfill_method" in v.attrs]
+    return [str(n) for n, v in ds.data_vars.items() if f"{n}_source" in ds and _told(v.attrs.get("sstfill_method"))]
+
+
+def _told(attribute: object) -> dict[str, Any]:
+    """What an attribute tells of a method; nothing where it is not one that `sstfill.fill` wrote."""
+    try:
+        said = parse_json(str(attribute), "sstfill_method", remedy="")
+    except ReadError:
+        return {}
+    return said if isinstance(said, dict) and {"name", "diagnostics"} <= said.keys() else {}
 
 
 def summary(filled: xr.Dataset) -> str:
@@ -23,7 +34,7 @@ def summary(filled: xr.Dataset) -> str:
 
 def _of(filled: xr.Dataset, name: str) -> str:
     da = filled[name]
-    said = json.loads(da.attrs["sstfill_method"])
+    said = _told(da.attrs["sstfill_method"])
     sizes = ", ".join(f"{d} {n}" for d, n in da.sizes.items())
     found = [f"{k} {_number(v)}" for k, v in said["diagnostics"].items() if isinstance(v, int | float)]
     lines = {"gaps": _gaps(filled[f"{name}_source"]), "method": ", ".join([said["name"], *found])}

@@ -16,8 +16,9 @@ import stat
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ def parse_json(content: str | bytes, name: StrPath, *, remedy: str, finite: bool
         raise _unreadable(name, f"it is not UTF-8 text (byte {error.start})", remedy) from error
     except RecursionError as error:
         raise _unreadable(name, f"it is nested deeper than {DEEPEST} levels", remedy) from error
-    except _Refused as error:
+    except _RefusedError as error:
         raise _unreadable(name, str(error), remedy) from error
     except ValueError as error:
         raise _unreadable(name, f"it is no JSON ({error})", remedy) from error
@@ -140,7 +141,7 @@ def read_bytes(path: StrPath, *, remedy: str, most: int) -> bytes:
     return content
 
 
-def open_regular(path: StrPath, *, remedy: str) -> IO[bytes]:
+def open_regular(path: StrPath, *, remedy: str) -> BufferedReader:
     """Open a file for reading that is no device, FIFO or folder; opening never waits for a writer."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -349,25 +350,25 @@ def short(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-class _Refused(ValueError):
+class _RefusedError(ValueError):
     """What is JSON, and refused all the same."""
 
 
 def _constant(text: str) -> Any:
-    raise _Refused(f"it holds {HOLDS_NAN}")
+    raise _RefusedError(f"it holds {HOLDS_NAN}")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise _Refused(f"it holds the number {text[:40]}, which is not finite")
+        raise _RefusedError(f"it holds the number {text[:40]}, which is not finite")
     return value
 
 
 def _bounded(text: str) -> int:
     value = int(text) if len(text) <= 40 else JSON_NUMBER
     if abs(value) >= JSON_NUMBER:
-        raise _Refused(f"it holds a number of {len(text)} digits")
+        raise _RefusedError(f"it holds a number of {len(text)} digits")
     return value
 
 

@@ -91,6 +91,8 @@ def _parted(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
     good: list[dict[str, Any]] = []
     bad: dict[int, bytes] = {}
     for number, text in enumerate(content.splitlines(), 1):
+        if not text.strip():
+            continue
         try:
             found = parse_json(text, path, remedy="")
             Line.model_validate(found, strict=True)

@@ -191,13 +191,15 @@ def load_nightly(recipe: str | os.PathLike[str], folder: str | os.PathLike[str] 
 
 def _file(name: str) -> Path:
     path = place(name, "recipe")
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return path
     shipped = {f"nightly/{p.stem}": p for p in sorted((shipped_folder() / "nightly").glob("*.toml"))}
     found = shipped.get(name.removesuffix(".toml").removeprefix("recipes/"))
     if found is None:
-        raise ReadError(f"no recipe can be read from {short(name)[1:-1]}: no such file; give a TOML file, or one that ships: "
-                        f"{', '.join(shipped)}")  # fmt: skip
+        raise ReadError(
+            f"no recipe can be read from {short(name)[1:-1]}: no such file; give a TOML file, or one that ships: "
+            f"{', '.join(shipped)}"
+        )
     return found
 
 

@@ -135,7 +135,9 @@ def _file(name: str) -> Path:
     if shipped is not None:
         return shipped
     if path.suffix == ".toml" and path.parent.is_dir() and path.parent != Path():
-        raise ReadError(f"no recipe can be read from {short(name)[1:-1]}: no such file; sstfill recipes lists those that ship")
+        raise ReadError(
+            f"no recipe can be read from {short(name)[1:-1]}: no such file; sstfill recipes lists those that ship"
+        )
     raise unknown("recipe", name, known)
 
 

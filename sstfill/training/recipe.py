@@ -73,7 +73,7 @@ def load(path: str | Path) -> TrainRecipe:
 def _file(name: str) -> Path:
     """The file of that name; a name without a folder, or in ``train/``, may be one that ships."""
     file = place(name, "recipe")
-    if file.exists():
+    if file.exists() and not file.is_dir():
         return file
     ships = name.removeprefix("recipes/").removeprefix("train/").removesuffix(".toml")
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}

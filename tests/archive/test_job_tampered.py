@@ -91,7 +91,7 @@ NUMBERS = st.sampled_from([-1.0, 0, 1e31, -1e31, None, "x", True, [], {}, 10**30
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_an_altered_state_that_was_signed_again(
     settled: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
@@ -131,7 +131,7 @@ CONTENT = st.one_of(
 
 
 @given(name=st.sampled_from(FILES), content=CONTENT)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_damaged_file_of_a_job_is_one_line(filled, tmp_path_factory, name: str, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     for part in ("in.zarr", "out.zarr", "out.zarr.job"):
@@ -154,7 +154,7 @@ JOBS = st.sampled_from([None, -1, 0, 2.5, "x", "../x", [], {}, ["../../x"], [["a
 
 
 @given(data=st.data(), value=JOBS)
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 def test_an_altered_request_is_one_line(filled, tmp_path_factory, data: st.DataObject, value: object) -> None:
     folder = tmp_path_factory.mktemp("request")
     for part in ("in.zarr", "out.zarr", "out.zarr.job"):

@@ -86,7 +86,7 @@ def test_a_copy_holds_all(tmp_path):
     first.mkdir()
     maps.create_maps(first, {"noise": Map()}, 2, 2)
     maps.write_tile(first, "noise", (slice(0, 1), slice(0, 2)), np.ones((1, 2)))
-    maps.write_state(first, "dineof", {"noise": 0.5})
+    maps.write_state(first, "own", {"options": {"noise": 0.5}})
     maps.copy(first, second)
     assert maps.read_state(second) == maps.read_state(first)
     assert np.array_equal(
