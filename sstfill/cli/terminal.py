@@ -58,9 +58,10 @@ def complain(text: str) -> None:
     _write_error(f"sstfill: {line}\n")
 
 
-def show_traceback() -> None:
-    """Write the traceback of the error at hand to standard error."""
-    _write_error(printable(traceback.format_exc(), _encoding(sys.stderr), lines=True))
+def show_traceback(error: BaseException) -> None:
+    """Write the traceback of an error to standard error."""
+    text = "".join(traceback.format_exception(error))
+    _write_error(printable(text, _encoding(sys.stderr), lines=True))
 
 
 def open_closed_streams() -> None:
