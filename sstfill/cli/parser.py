@@ -14,6 +14,7 @@ import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from sstfill.cli.terminal import say
 from sstfill.errors import OptionError, unknown
 from sstfill.version import __version__
 
@@ -91,6 +92,10 @@ class Parser(argparse.ArgumentParser):
         # argparse looks types up here first: `type=int` of every option then means a number of bounded size
         self.register("type", int, whole_number)
         self.register("type", float, number)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Answer ``--help`` and ``--version`` as all is said; argparse hides that a disk is full."""
+        say(message.rstrip("\n"))
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake, with where its remedy is told."""

@@ -13,7 +13,6 @@ from sstfill.cli.signals import Signals
 from sstfill.cli.terminal import (
     ReaderGoneError,
     complain,
-    flush,
     messages,
     open_closed_streams,
     say,
@@ -69,11 +68,7 @@ def _told(error: Exception) -> tuple[str, int]:
 
 
 def _run(words: Sequence[str], signals: Signals, whole_process: bool) -> int:
-    try:
-        args = parse(words)
-    except SystemExit:  # --help or --version were answered
-        flush()
-        raise
+    args = parse(words)
     _check_current_folder()
     return_large_blocks()
     signals.starting = False

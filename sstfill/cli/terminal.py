@@ -42,14 +42,6 @@ def say(text: str) -> None:
         sys.stdout.flush()
 
 
-def flush() -> None:
-    """Write out what others left in the buffer of standard output, as argparse does; raises what `say` raises."""
-    if sys.stdout is None:
-        return
-    with _written_out():
-        sys.stdout.flush()
-
-
 def complain(text: str) -> None:
     """Write one line to standard error; where that cannot be done, nobody can be told."""
     line = printable(text, _encoding(sys.stderr))
