@@ -147,6 +147,7 @@ def silence_the_end(*, debug: bool) -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     # The workers of a cluster that is started here are processes of the command, too.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "critical")
     threading.excepthook = _log_failed_thread
     earlier = sys.unraisablehook
 
