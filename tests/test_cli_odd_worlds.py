@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sstfill.cli import main
@@ -57,6 +57,7 @@ def test_names_and_places_that_are_odd(tmp_path: Path) -> None:
     assert err.count(b"\n") == 1
 
 
+@settings(deadline=None)  # other processes may take the cores
 @given(st.text(st.characters(codec=None)), st.sampled_from(["utf-8", "ascii", "latin-1"]))
 def test_printable_text_is_one_harmless_line_of_its_encoding(text: str, encoding: str) -> None:
     shown = printable(text, encoding)
