@@ -81,7 +81,7 @@ def talking(args: object) -> Iterator[str]:
     yield "done\x1b[31m"
 
 
-@pytest.mark.filterwarnings("default:overflow encountered")
+@pytest.mark.filterwarnings("always:overflow encountered")
 def test_libraries_are_heard_with_debug_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
