@@ -60,7 +60,7 @@ def test_info_imports_what_reads(tmp_path: Path) -> None:
     sstfill.io.write(ocean(shape=(6, 8, 8), seed=1), tmp_path / "in.nc")
     found = as_command("info", str(tmp_path / "in.nc"))
     ours = {"sstfill.archive", "sstfill.training", "sstfill.nightly", "sstfill.accessor", "sstfill.evaluation"}
-    # xarray imports `distributed` to ask whether a cluster serves a lazy file
+    # dask imports `distributed` to ask whether there is a cluster, whenever it computes
     serving = {"netCDF4", "dask.array", "distributed", "scipy.sparse", "scipy.optimize"}
     assert found & ({*HEAVY, *ours} - serving) == set()
 
