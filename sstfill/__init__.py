@@ -12,16 +12,18 @@ The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this pack
 Importing it loads xarray and nothing else; the names below are imported when they are first asked for.
 """
 
+from __future__ import annotations
+
 import importlib
-import importlib.util
 import os
 import sys
 import types
-from typing import TYPE_CHECKING, Any
 
-from sstfill.version import __version__
-
+# As `typing` has it, which is slow to import: the command catches signals only when this module is there.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sstfill import (
         archive,
         config,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from sstfill.sources.recipe import load_recipe
     from sstfill.training.options import TrainOptions
     from sstfill.training.train import train
+    from sstfill.version import __version__
 
 __all__ = [
     "METHODS",
@@ -121,6 +124,7 @@ _HOMES = {
     "sstfill.sources.recipe": ("load_recipe",),
     "sstfill.training.options": ("TrainOptions",),
     "sstfill.training.train": ("train",),
+    "sstfill.version": ("__version__",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 """The module of each public name; a public name that is not here is a module itself, but for `fill`."""
@@ -129,13 +133,17 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     """Import a public name, or a module of this package, when it is first asked for."""
     if name in _HOME_OF:
-        # METHODS is complete only where the method that tries the others is registered, too
-        importlib.import_module("sstfill.auto")
+        if name == "METHODS":  # complete only where the method that tries the others is registered, too
+            importlib.import_module("sstfill.auto")
         found = getattr(importlib.import_module(_HOME_OF[name]), name)
         globals()[name] = found
         return found
-    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
-        return importlib.import_module(f"{__name__}.{name}")
+    if not name.startswith("_"):
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":  # the module is there, and misses another
+                raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

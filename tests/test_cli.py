@@ -313,8 +313,8 @@ class TestTrain:
         assert not (folder / "model" / "config.json").exists()
 
 
-class StoppedError(Exception):
-    """Tells what a call was given."""
+class StoppedError(BaseException):
+    """Tells what a call was given; no `Exception`, which the command would turn into a line."""
 
 
 def _stop(*args: object, **how: object) -> None:
@@ -442,15 +442,38 @@ class TestMistakes:
 
         monkeypatch.setattr("sstfill.cli.filling.fill", interrupted)
         assert main(["fill", "in.nc", "--out", "old.nc"]) == 130
-        assert capsys.readouterr().err == "sstfill: interrupted; an earlier output is unchanged\n"
+        err = capsys.readouterr().err
+        assert err == "sstfill: interrupted; what was not finished is not in place, an earlier output is whole\n"
 
-    def test_our_own_mistakes_are_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_was_not_foreseen_is_one_line(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def broken(*_: object, **__: object) -> None:
-            raise ZeroDivisionError("a bug")
+            raise ZeroDivisionError("a bug\nof two lines")
 
         monkeypatch.setattr("sstfill.cli.filling.fill", broken)
-        with pytest.raises(ZeroDivisionError, match="a bug"):
-            main(["fill", "in.nc", "--out", "old.nc"])
+        assert main(["fill", "in.nc", "--out", "old.nc"]) == 70
+        line = "sstfill: unexpected ZeroDivisionError: a bug\\nof two lines; please report it; --debug shows where\n"
+        assert capsys.readouterr().err == line
+        assert main(["fill", "in.nc", "--out", "old.nc", "--debug"]) == 70
+        err = capsys.readouterr().err
+        assert "Traceback" in err and "in broken" in err and err.endswith(line)
+
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (MemoryError("Unable to allocate 7.28 TiB"), "not enough memory (Unable to allocate 7.28 TiB); fill unit"),
+            (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        ],
+    )
+    def test_too_large_and_too_deep(
+        self, error: Exception, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def beyond(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("sstfill.cli.filling.fill", beyond)
+        assert words in fails("fill in.nc --out old.nc", capsys)
 
     def test_debug_shows_the_traceback(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["fill", "nowhere.nc", "--out", "old.nc", "--debug"]) == 2
@@ -458,12 +481,23 @@ class TestMistakes:
         assert "Traceback" in err
         assert err.splitlines()[-1].startswith("sstfill: error: cannot read nowhere.nc")
 
-    @pytest.mark.parametrize("line", ["", "fil in.nc", "fill in.nc", "fill in.nc --out o.nc --seed x", "plot old.nc"])
-    def test_grammar(self, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit) as left:
-            main(line.split())
-        assert left.value.code == 2
-        assert "usage: sstfill" in capsys.readouterr().err
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [
+            ("", "the following arguments are required: COMMAND; see sstfill --help"),
+            ("fil in.nc", "no command 'fil'; did you mean 'fill'? Choose from"),
+            ("fill in.nc", "the following arguments are required: --out; see sstfill fill --help"),
+            ("fill in.nc --out o.nc --seed x", "argument --seed: invalid int value: 'x'; see sstfill fill --help"),
+            (f"fill in.nc --out o.nc --seed {'9' * 5000}", "is not a whole number below 2**63; see sstfill fill"),
+            (f"fill in.nc --out o.nc --method dineof --modes {'9' * 5000}", "modes='999"),
+            ("plan name --patience nan", "argument --patience: 'nan' is not a number; see sstfill plan --help"),
+            ("plot old.nc", "the following arguments are required: --out; see sstfill plot --help"),
+            ("bench other", "invalid choice: 'other'"),
+        ],
+    )
+    def test_grammar(self, line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+        told = fails(line, capsys)
+        assert words in told and len(told) < 400
 
 
 class TestScore:

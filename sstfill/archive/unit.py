@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -125,7 +124,11 @@ def forget() -> None:
 
 
 def peak() -> int:
-    """Most memory that this process has had, bytes."""
+    """Most memory that this process has had, bytes; 0 where the system does not tell, as on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(most if sys.platform == "darwin" else most * 1024)
 

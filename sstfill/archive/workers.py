@@ -164,7 +164,8 @@ def _own(count: int, memory: int | None) -> Iterator[Any]:
     import dask
     from distributed import LocalCluster
 
-    quiet = {"distributed.logging.distributed": "error", "distributed.worker.daemon": True}
+    # What goes wrong is raised here; what workers log of it beside that, while they end, concerns nobody.
+    quiet = {"distributed.logging.distributed": "critical", "distributed.worker.daemon": True}
     with dask.config.set(quiet), contextlib.ExitStack() as stack:
         try:
             cluster = stack.enter_context(LocalCluster(

@@ -89,9 +89,8 @@ def told(done: Outcome) -> str:
         if score:
             lines.append(f"{name}: RMSE {score['rmse']:.3g}, bias {score['bias']:+.2g} on withheld clouds")
     fitting = f", {done.fitting:.0f} s of it to settle the method" if done.fitting else ""
-    lines.append(
-        f"written to {done.out} in {done.seconds:.1f} s{fitting}; {done.memory / 1e9:.2f} GB of memory at most"
-    )
+    memory = f"; {done.memory / 1e9:.2f} GB of memory at most" if done.memory else ""
+    lines.append(f"written to {done.out} in {done.seconds:.1f} s{fitting}{memory}")
     return "\n".join(lines)
 
 

@@ -12,8 +12,9 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+from sstfill.cli.terminal import say
 from sstfill.errors import OptionError, unknown
 from sstfill.version import __version__
 
@@ -85,11 +86,16 @@ def number(text: str) -> float:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are errors of sstfill, of one line each."""
 
-    def __init__(self, *args: object, **how: object) -> None:
-        super().__init__(*args, allow_abbrev=False, **how)  # type: ignore[arg-type]
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.allow_abbrev = False
         # argparse looks types up here first: `type=int` of every option then means a number of bounded size
         self.register("type", int, whole_number)
         self.register("type", float, number)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Answer ``--help`` and ``--version`` as all is said; argparse hides that a disk is full."""
+        say(message.rstrip("\n"))
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake, with where its remedy is told."""

@@ -14,7 +14,6 @@ from sstfill.cli.signals import Signals
 from sstfill.cli.terminal import (
     ReaderGoneError,
     complain,
-    flush,
     messages,
     open_closed_streams,
     say,
@@ -36,7 +35,7 @@ def run(words: Sequence[str], signals: Signals, *, whole_process: bool) -> int:
         return _ended(words, signals, whole_process)
     except KeyboardInterrupt as stop:
         if "--debug" in words:
-            show_traceback()
+            show_traceback(stop)
         # a writer that was never imported has replaced nothing
         writer = sys.modules.get("sstfill.io.atomic")
         standing = writer.what_stands() if writer else "an earlier output is unchanged"
@@ -51,27 +50,28 @@ def _ended(words: Sequence[str], signals: Signals, whole_process: bool) -> int:
         return _run(words, signals, whole_process)
     except ReaderGoneError:
         return READER_GONE
-    except SstfillError as error:
-        line, status = f"error: {error}", FAILED
-    except MemoryError as error:
-        line, status = f"error: there is not enough memory ({error or 'MemoryError'}); {NO_MEMORY}", FAILED
-    except RecursionError as error:
-        line, status = f"error: what was given is nested too deeply to be read ({error}); check it", FAILED
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        line, status = f"unexpected {what}; please report it; --debug shows where", UNFORESEEN
-    if "--debug" in words:
-        show_traceback()
-    complain(line)
-    return status
+        if "--debug" in words:
+            show_traceback(error)
+        line, status = _told(error)
+        complain(line)
+        return status
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Say an error in one line, and give the exit status that goes with it."""
+    if isinstance(error, SstfillError):
+        return f"error: {error}", FAILED
+    if isinstance(error, MemoryError):
+        return f"error: there is not enough memory ({error or 'MemoryError'}); {NO_MEMORY}", FAILED
+    if isinstance(error, RecursionError):
+        return f"error: what was given is nested too deeply to be read ({error}); check it", FAILED
+    what = f"{type(error).__name__}: {error}"
+    return f"unexpected {what}; please report it; --debug shows where", UNFORESEEN
 
 
 def _run(words: Sequence[str], signals: Signals, whole_process: bool) -> int:
-    try:
-        args = parse(words)
-    except SystemExit:  # --help or --version were answered
-        flush()
-        raise
+    args = parse(words)
     _check_current_folder()
     return_large_blocks()
     signals.starting = False

@@ -42,14 +42,6 @@ def say(text: str) -> None:
         sys.stdout.flush()
 
 
-def flush() -> None:
-    """Write out what others left in the buffer of standard output, as argparse does; raises what `say` raises."""
-    if sys.stdout is None:
-        return
-    with _written_out():
-        sys.stdout.flush()
-
-
 def complain(text: str) -> None:
     """Write one line to standard error; where that cannot be done, nobody can be told."""
     line = printable(text, _encoding(sys.stderr))
@@ -58,9 +50,10 @@ def complain(text: str) -> None:
     _write_error(f"sstfill: {line}\n")
 
 
-def show_traceback() -> None:
-    """Write the traceback of the error at hand to standard error."""
-    _write_error(printable(traceback.format_exc(), _encoding(sys.stderr), lines=True))
+def show_traceback(error: BaseException) -> None:
+    """Write the traceback of an error to standard error."""
+    text = "".join(traceback.format_exception(error))
+    _write_error(printable(text, _encoding(sys.stderr), lines=True))
 
 
 def open_closed_streams() -> None:
@@ -154,6 +147,7 @@ def silence_the_end(*, debug: bool) -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     # The workers of a cluster that is started here are processes of the command, too.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "critical")
     threading.excepthook = _log_failed_thread
     earlier = sys.unraisablehook
 

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which libraries are imported by what: time is theirs, so that lists of modules are held and not seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sstfill
+from sstfill.cli import parser
+
+HEAVY = (
+    *("torch", "safetensors", "numba", "distributed", "pydantic", "tqdm", "zarr", "netCDF4"),
+    *("matplotlib", "cartopy", "scipy.stats", "scipy.sparse", "scipy.optimize", "dask.array"),
+)
+"""What takes long to import and serves some tasks only."""
+
+
+def loaded(code: str) -> set[str]:
+    """Names of the modules that a process of its own has imported after `code`."""
+    how = ["-c", code + "\nimport json, sys; sys.stderr.write(json.dumps(list(sys.modules)))"]
+    done = subprocess.run([sys.executable, *how], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr))
+
+
+def test_importing_the_package_imports_xarray_alone() -> None:
+    found = loaded("import sstfill")
+    assert "xarray" in found
+    assert {name for name in found if name.startswith("sstfill")} == {"sstfill"}
+    assert found.isdisjoint({*HEAVY, "scipy", "dask"})
+
+
+def as_command(*words: str) -> set[str]:
+    """Names of the modules that the command has imported at its end."""
+    code = f"""
+import sys
+sys.argv = ["/usr/bin/sstfill", *{list(words)!r}]
+from sstfill.cli import main
+try:
+    status = main()
+except SystemExit as end:
+    status = end.code
+assert status == 0, status
+"""
+    return loaded(code)
+
+
+def test_help_imports_nothing_beyond_the_standard_library() -> None:
+    found = as_command("--help")
+    assert found.isdisjoint({*HEAVY, "numpy", "xarray", "pandas", "scipy", "dask", "sstfill.methods", "sstfill.io"})
+
+
+def test_info_imports_what_reads(tmp_path: Path) -> None:
+    from sstfill.synthetic import ocean
+
+    sstfill.io.write(ocean(shape=(6, 8, 8), seed=1), tmp_path / "in.nc")
+    found = as_command("info", str(tmp_path / "in.nc"))
+    ours = {"sstfill.archive", "sstfill.training", "sstfill.nightly", "sstfill.accessor", "sstfill.evaluation"}
+    # dask imports `distributed` to ask whether there is a cluster, whenever it computes
+    serving = {"netCDF4", "dask.array", "distributed", "scipy.sparse", "scipy.optimize"}
+    assert found & ({*HEAVY, *ours} - serving) == set()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import sstfill.fill",
+        "from sstfill.fill import fill",
+        "import sstfill.methods, sstfill.fill, sstfill.archive",
+        "from sstfill import fill",
+        "import sstfill; sstfill.fill; import sstfill.fill",
+    ],
+)
+def test_fill_is_the_function_whatever_was_imported_first(first: str) -> None:
+    code = f"""
+{first}
+import sstfill, sys
+assert sstfill.fill is sys.modules["sstfill.fill"].fill
+from sstfill import fill
+assert fill is sstfill.fill
+"""
+    loaded(code)
+
+
+def test_names_are_found_listed_and_may_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import sstfill
+missing = set(sstfill.__all__) - set(dir(sstfill))
+assert not missing, missing
+assert "auto" in sstfill.METHODS
+assert sstfill.describe.describe  # a module that is no public name
+assert not hasattr(sstfill, "nothing")
+try:
+    sstfill.nothing
+except AttributeError as error:
+    assert str(error) == "module 'sstfill' has no attribute 'nothing'"
+import xarray
+assert "harmonics" in xarray.Dataset.gapfill.climatology.__doc__
+assert type(xarray.Dataset().gapfill) is sstfill.DatasetGapfill
+from sstfill import *
+assert score is sstfill.score
+"""
+    loaded(code)
+    monkeypatch.setattr(sstfill, "fill", None)
+    assert sstfill.fill is None
+
+
+def test_the_command_alone_goes_without_the_accessor() -> None:
+    code = "import sys; sys.argv = [{!r}]; import sstfill; print('xarray' in sys.modules)"
+    for program, expected in (("/usr/bin/sstfill", "False"), ("sstfill.exe", "False"), ("mine.py", "True")):
+        done = subprocess.run([sys.executable, "-c", code.format(program)], capture_output=True, text=True)
+        assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+def test_the_package_imports_where_there_is_no_resource_module() -> None:
+    """Windows has neither `resource` nor `fcntl`."""
+    loaded(
+        """
+import sys
+sys.modules["resource"] = sys.modules["fcntl"] = None
+import sstfill, sstfill.archive, sstfill.nightly
+from sstfill.archive.unit import peak
+assert peak() == 0
+"""
+    )
+
+
+@pytest.mark.parametrize("name", sorted(parser.COMMANDS))
+def test_every_subcommand_has_its_two_functions(name: str) -> None:
+    add, run = parser.COMMANDS[name].parts(name)
+    assert callable(add) and callable(run)
