@@ -40,12 +40,13 @@ CLASSES: dict[str, tuple[str, Callable[[Path, random.Random], Iterable[Case]]]] 
 }
 TITLE = "Attacks: what comes of damaged, altered and hostile files, signals and full disks"
 GOAL = (
-    "The goal is 0 in each column right of *done*. *One line*: refused, or ended by a signal, with the exit status that "
-    "says so and one line of an error. *Done*: exit status 0, observed values as they were. *Traceback*: also a crash, "
-    "or exit status 70. *Hang*: over {limit:.0f} s, of a process of its own over {whole:.0f} s. *Silent*: done without a word where one was due. *Noisy*: lines that "
-    "are not sstfill's own, doubled lines, terminal escapes. *Memory*: over 2 GiB. *Lost*: something changed that was "
-    "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a payload ran. *Litter*: something new "
-    "is left beside the output. *Orphan*: a process of its that goes on."
+    "The goal is 0 in each column right of *done*. *One line*: refused, or ended by a signal, with the exit status "
+    "that says so and one line of an error. *Done*: exit status 0, observed values as they were. *Traceback*: also a "
+    "crash, or exit status 70. *Hang*: over {limit:.0f} s, of a process of its own over {whole:.0f} s. *Silent*: done "
+    "without a word where one was due. *Noisy*: lines that are not sstfill's own, doubled lines, terminal escapes. "
+    "*False*: says that an output is unchanged which is not. *Memory*: over 2 GiB. *Lost*: something changed that was "
+    "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a payload ran. *Litter*: something "
+    "new is left beside the output. *Orphan*: a process that goes on."
 )
 SHOWN = 60
 """Failures that the page lists at most."""
@@ -91,7 +92,7 @@ def section(label: str, seed: int, rows: list[list[object]], bad: list[Verdict],
         "", seed=seed, share_of_the_cases=f"{scale:g}",
         libraries=", ".join(f"{name} {version(name)}" for name in ("netCDF4", "zarr", "numcodecs", "dask")),
         data="series of 12 x 10 x 14 in NetCDF 3 and 4, Zarr v2 and v3, and what was made of them",
-        peak_of_memory=f"{peak / 1e9:.2f} GB of a command, of which the libraries in memory at its start are about half",
+        peak_of_memory=f"{peak / 1e9:.2f} GB of a command, with the libraries",
         full_disks=attack_disks.means(),
     ).removeprefix("# \n\n")  # fmt: skip
     head = ["class", "cases", "commands", *ENDINGS, *EXTRAS, "minutes"]

@@ -72,7 +72,7 @@ class Case:
     arrange
         Lays the files into an empty folder and gives the command lines, which run in that folder one after another.
     makes
-        Names that the commands may make or replace there. Whatever else changes is lost, whatever else is new is litter.
+        Names that the commands may make or replace there. Whatever else changes is lost, what is new is litter.
     fine
         Exit statuses that are as they should be; anything but 0 and 2 needs no error line.
     refused
@@ -129,10 +129,7 @@ def attack(case: Case, folder: Path, rng: random.Random) -> list[Verdict]:
     verdicts = []
     for words in commands:
         before = files(folder)
-        if case.whole:
-            ended = run_whole(words, folder, case)
-        else:
-            ended = run_warm(words, folder, case.before)
+        ended = run_whole(words, folder, case) if case.whole else run_warm(words, folder, case.before)
         verdicts.append(judge(case, words, ended, before, folder))
         case = dataclasses.replace(case, strike=None)
     if case.after is not None:
