@@ -48,6 +48,7 @@ GOAL = (
     "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a payload ran. *Litter*: something "
     "new is left beside the output. *Orphan*: a process that goes on."
 )
+PAGE = ROOT / "docs" / "benchmarks" / "attack.md"
 SHOWN = 60
 """Failures that the page lists at most."""
 
@@ -86,10 +87,13 @@ def counted(verdicts: list[Verdict]) -> list[int]:
     return [*(endings[name] for name in ENDINGS), *(extras[name] for name in EXTRAS)]
 
 
-def section(label: str, seed: int, rows: list[list[object]], bad: list[Verdict], peak: int, scale: float) -> str:
+def section(asked: argparse.Namespace, rows: list[list[object]], every: list[Verdict]) -> str:
     """What the page says of one run."""
+    totals = [sum(row[k] for row in rows) for k in range(1, len(rows[0]))]  # type: ignore[misc]
+    bad = [verdict for verdict in every if verdict.bad]
+    peak = max(verdict.peak for verdict in every)
     measured = heading(
-        "", seed=seed, share_of_the_cases=f"{scale:g}",
+        "", seed=asked.seed, share_of_the_cases=f"{asked.scale:g}",
         libraries=", ".join(f"{name} {version(name)}" for name in ("netCDF4", "zarr", "numcodecs", "dask")),
         data="series of 12 x 10 x 14 in NetCDF 3 and 4, Zarr v2 and v3, and what was made of them",
         peak_of_memory=f"{peak / 1e9:.2f} GB of a command, with the libraries",
@@ -98,7 +102,7 @@ def section(label: str, seed: int, rows: list[list[object]], bad: list[Verdict],
     head = ["class", "cases", "commands", *ENDINGS, *EXTRAS, "minutes"]
     kinds = Counter((cause(verdict), ", ".join([verdict.ending, *verdict.extras])) for verdict in bad)
     listed = [[count, what, why] for (why, what), count in kinds.most_common(SHOWN)]
-    text = f"## {label}\n\n{measured}{table(head, rows)}"
+    text = f"## {asked.label}\n\n{measured}{table(head, [*rows, ['all', *totals]])}"
     if listed:
         text += f"\n{len(bad)} commands failed, in {len(kinds)} kinds; the most frequent:\n\n"
         text += table(["commands", "what", "last words"], listed)
@@ -113,11 +117,17 @@ def cause(verdict: Verdict) -> str:
 
 def other_sections(label: str) -> dict[str, str]:
     """The sections of the page that other labels wrote."""
-    page = ROOT / "docs" / "benchmarks" / "attack.md"
-    if not page.exists():
+    if not PAGE.exists():
         return {}
-    parts = re.split(r"^## (\w+)\n", page.read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^## (\w+)\n", PAGE.read_text(), flags=re.MULTILINE)
     return {name: f"## {name}\n{text}" for name, text in zip(parts[1::2], parts[2::2], strict=True) if name != label}
+
+
+def page(label: str, text: str) -> str:
+    """The page with one section written anew."""
+    sections = other_sections(label) | {label: text}
+    body = "\n".join(sections[name] for name in ("before", "after") if name in sections)
+    return f"# {TITLE}\n\n{GOAL.format(limit=LIMIT, whole=LIMIT_WHOLE)}\n\n{body}"
 
 
 def arguments() -> argparse.Namespace:
@@ -145,18 +155,16 @@ def main() -> int:
             every += verdicts
             rows.append([CLASSES[name][0], count, len(verdicts), *counted(verdicts), round(seconds / 60, 1)])
             print(table(["class", "cases", "commands", *ENDINGS, *EXTRAS, "minutes"], rows[-1:]), flush=True)
-    totals = [sum(row[k] for row in rows) for k in range(1, len(rows[0]))]  # type: ignore[misc]
-    rows.append(["all", *totals])
-    bad = [verdict for verdict in every if verdict.bad]
-    peak = max(verdict.peak for verdict in every)
-    text = section(asked.label or "unlabelled", asked.seed, rows, bad, peak, asked.scale)
+            if asked.label is not None:
+                PAGE.write_text(
+                    page(asked.label, section(asked, rows, every))
+                )  # a run that is cut short has a page, too
+    text = section(asked, rows, every)
     if asked.label is None:
         print(text)
     else:
-        sections = other_sections(asked.label) | {asked.label: text}
-        body = "\n".join(sections[name] for name in ("before", "after") if name in sections)
-        publish("attack", f"# {TITLE}\n\n{GOAL.format(limit=LIMIT, whole=LIMIT_WHOLE)}\n\n{body}")
-    return 1 if bad else 0
+        publish("attack", page(asked.label, text))
+    return 1 if any(verdict.bad for verdict in every) else 0
 
 
 if __name__ == "__main__":
