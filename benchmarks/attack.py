@@ -40,13 +40,15 @@ CLASSES: dict[str, tuple[str, Callable[[Path, random.Random], Iterable[Case]]]] 
 }
 TITLE = "Attacks: what comes of damaged, altered and hostile files, signals and full disks"
 GOAL = (
-    "The goal is 0 in each column right of *done*. *One line*: refused, or ended by a signal, with the exit status that "
-    "says so and one line of an error. *Done*: exit status 0, observed values as they were. *Traceback*: also a crash, "
-    "or exit status 70. *Hang*: over {limit:.0f} s, of a process of its own over {whole:.0f} s. *Silent*: done without a word where one was due. *Noisy*: lines that "
-    "are not sstfill's own, doubled lines, terminal escapes. *Memory*: over 2 GiB. *Lost*: something changed that was "
-    "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a payload ran. *Litter*: something new "
-    "is left beside the output. *Orphan*: a process of its that goes on."
+    "The goal is 0 in each column right of *done*. *One line*: refused, or ended by a signal, with the exit status "
+    "that says so and one line of an error. *Done*: exit status 0, observed values as they were. *Traceback*: also a "
+    "crash, or exit status 70. *Hang*: over {limit:.0f} s, of a process of its own over {whole:.0f} s. *Silent*: done "
+    "without a word where one was due. *Noisy*: lines that are not sstfill's own, doubled lines, terminal escapes. "
+    "*False*: says that an output is unchanged which is not. *Memory*: over 2 GiB. *Lost*: something changed that was "
+    "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a payload ran. *Litter*: something "
+    "new is left beside the output. *Orphan*: a process that goes on."
 )
+PAGE = ROOT / "docs" / "benchmarks" / "attack.md"
 SHOWN = 60
 """Failures that the page lists at most."""
 
@@ -85,19 +87,22 @@ def counted(verdicts: list[Verdict]) -> list[int]:
     return [*(endings[name] for name in ENDINGS), *(extras[name] for name in EXTRAS)]
 
 
-def section(label: str, seed: int, rows: list[list[object]], bad: list[Verdict], peak: int, scale: float) -> str:
+def section(asked: argparse.Namespace, rows: list[list[object]], every: list[Verdict]) -> str:
     """What the page says of one run."""
+    totals = [sum(row[k] for row in rows) for k in range(1, len(rows[0]))]  # type: ignore[misc]
+    bad = [verdict for verdict in every if verdict.bad]
+    peak = max(verdict.peak for verdict in every)
     measured = heading(
-        "", seed=seed, share_of_the_cases=f"{scale:g}",
+        "", seed=asked.seed, share_of_the_cases=f"{asked.scale:g}",
         libraries=", ".join(f"{name} {version(name)}" for name in ("netCDF4", "zarr", "numcodecs", "dask")),
         data="series of 12 x 10 x 14 in NetCDF 3 and 4, Zarr v2 and v3, and what was made of them",
-        peak_of_memory=f"{peak / 1e9:.2f} GB of a command, of which the libraries in memory at its start are about half",
+        peak_of_memory=f"{peak / 1e9:.2f} GB of a command, with the libraries",
         full_disks=attack_disks.means(),
     ).removeprefix("# \n\n")  # fmt: skip
     head = ["class", "cases", "commands", *ENDINGS, *EXTRAS, "minutes"]
     kinds = Counter((cause(verdict), ", ".join([verdict.ending, *verdict.extras])) for verdict in bad)
     listed = [[count, what, why] for (why, what), count in kinds.most_common(SHOWN)]
-    text = f"## {label}\n\n{measured}{table(head, rows)}"
+    text = f"## {asked.label}\n\n{measured}{table(head, [*rows, ['all', *totals]])}"
     if listed:
         text += f"\n{len(bad)} commands failed, in {len(kinds)} kinds; the most frequent:\n\n"
         text += table(["commands", "what", "last words"], listed)
@@ -112,11 +117,17 @@ def cause(verdict: Verdict) -> str:
 
 def other_sections(label: str) -> dict[str, str]:
     """The sections of the page that other labels wrote."""
-    page = ROOT / "docs" / "benchmarks" / "attack.md"
-    if not page.exists():
+    if not PAGE.exists():
         return {}
-    parts = re.split(r"^## (\w+)\n", page.read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^## (\w+)\n", PAGE.read_text(), flags=re.MULTILINE)
     return {name: f"## {name}\n{text}" for name, text in zip(parts[1::2], parts[2::2], strict=True) if name != label}
+
+
+def page(label: str, text: str) -> str:
+    """The page with one section written anew."""
+    sections = other_sections(label) | {label: text}
+    body = "\n".join(sections[name] for name in ("before", "after") if name in sections)
+    return f"# {TITLE}\n\n{GOAL.format(limit=LIMIT, whole=LIMIT_WHOLE)}\n\n{body}"
 
 
 def arguments() -> argparse.Namespace:
@@ -144,18 +155,16 @@ def main() -> int:
             every += verdicts
             rows.append([CLASSES[name][0], count, len(verdicts), *counted(verdicts), round(seconds / 60, 1)])
             print(table(["class", "cases", "commands", *ENDINGS, *EXTRAS, "minutes"], rows[-1:]), flush=True)
-    totals = [sum(row[k] for row in rows) for k in range(1, len(rows[0]))]  # type: ignore[misc]
-    rows.append(["all", *totals])
-    bad = [verdict for verdict in every if verdict.bad]
-    peak = max(verdict.peak for verdict in every)
-    text = section(asked.label or "unlabelled", asked.seed, rows, bad, peak, asked.scale)
+            if asked.label is not None:
+                PAGE.write_text(
+                    page(asked.label, section(asked, rows, every))
+                )  # a run that is cut short has a page, too
+    text = section(asked, rows, every)
     if asked.label is None:
         print(text)
     else:
-        sections = other_sections(asked.label) | {asked.label: text}
-        body = "\n".join(sections[name] for name in ("before", "after") if name in sections)
-        publish("attack", f"# {TITLE}\n\n{GOAL.format(limit=LIMIT, whole=LIMIT_WHOLE)}\n\n{body}")
-    return 1 if bad else 0
+        publish("attack", page(asked.label, text))
+    return 1 if any(verdict.bad for verdict in every) else 0
 
 
 if __name__ == "__main__":

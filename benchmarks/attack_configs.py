@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import random
 import shutil
 import struct
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attack_inputs import TEXTS, Payload, blot, flip, overwrite, places, series, tamper, truncate
+from attack_inputs import TEXTS, Payload, blot, flip, npy, overwrite, places, series, tamper, truncate
 from attack_yard import Case, Words, aside
 
 from sstfill.cli import main
@@ -87,6 +88,7 @@ VALUES = (
     '"a\\u0000b"', "0.5", '["sst", "sst"]', '{a = 1}',
 )  # fmt: skip
 """What is put in the place of a value of a recipe, as TOML."""
+ODD_LINES = ("nonesuch = 1", '"\\u001b[31m" = 1', "[nonesuch]\na = 1", "[[fill]]", "a.b.c = 1", "# \x7f\x1b[31m")
 
 
 def cases(home: Path, rng: random.Random) -> Iterator[Case]:
@@ -140,12 +142,10 @@ def checkpoints(base: Path) -> Iterator[Case]:
         yield _checkpoint(base, "an odd value in config.json", lambda model, rng: tamper(model / "config.json", rng))
     for name, text in TEXTS.items():
         act = partial(overwrite, text=text)
-        yield _checkpoint(
-            base, f"config.json that is {name}", lambda model, rng, act=act: act(model / "config.json", rng)
-        )
+        yield _checkpoint(base, f"config.json that is {name}", partial(_to_config, act=act))
     for options in ({"base": 4096}, {"base": 10**9}, {"base": 10**30}, {"base": -1}, {"base": 2.5}, {"base": "2"},
-                    {"base": True}, {"base": 2, "fill": float("nan")}, {"base": 2, "more": 1}, {"base": 2, "channels": 10**6},
-                    {"base": 2, "time_kernel": 10**9 + 1}, {}):  # fmt: skip
+                    {"base": True}, {"base": 2, "fill": float("nan")}, {"base": 2, "more": 1},
+                    {"base": 2, "channels": 10**6}, {"base": 2, "time_kernel": 10**9 + 1}, {}):  # fmt: skip
         yield _checkpoint(base, f"options {options}", partial(reconfigured, options=options))
     for name in ("compact", "recurrent", "paper", "nonesuch", "../static", "os.system", ""):
         yield _checkpoint(base, f"the network {name!r}", partial(reconfigured, name=name))
@@ -161,7 +161,7 @@ def checkpoints(base: Path) -> Iterator[Case]:
             {"a": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4]}}
         ),
         "a header nested deep": struct.pack("<Q", 200_000) + b"[" * 200_000,
-        "a pickle": __import__("pickle").dumps(Payload()),
+        "a pickle": pickle.dumps(Payload()),
         "nothing": b"",
     }
     for name, content in headers.items():
@@ -170,7 +170,7 @@ def checkpoints(base: Path) -> Iterator[Case]:
     for value in (np.nan, 1.0, np.inf, 1e30):
         act = partial(constant, value=value)
         yield _checkpoint(
-            base, f"weights all {value}", partial(reweighted, act=act, signed=True), refused=not value == 1e30
+            base, f"weights all {value}", partial(reweighted, act=act, signed=True), refused=value != 1e30
         )
     for name, make in (("a pipe", os.mkfifo), ("/dev/zero", lambda path: path.symlink_to("/dev/zero"))):
         for part in ("config.json", "weights.safetensors"):
@@ -187,6 +187,10 @@ def _checkpoint(base: Path, name: str, mend: Mend, *, refused: bool = False) -> 
 
     fine = (0,) if name == SOUND else (0, 2)
     return Case(f"checkpoint: {name}", arrange, refused=refused, fine=fine)
+
+
+def _to_config(model: Path, rng: random.Random, act: Mend) -> None:
+    act(model / "config.json", rng)
 
 
 def _instead(model: Path, rng: random.Random, part: str, make: Callable[[Path], object]) -> None:
@@ -368,10 +372,6 @@ def _pipe(path: Path, rng: random.Random) -> None:
 
 def npz(path: Path, rng: random.Random, kind: str) -> None:
     """Put an archive of arrays in the place of one: 3 GB of zeros in a few kilobytes, or a pickle."""
-    import pickle
-
-    from attack_inputs import npy
-
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
         for name in ("time", "digest", "count", "revision", "sample", "stats"):
             if kind == "bomb":

@@ -60,7 +60,8 @@ def _case(way: str, source: Path, words: tuple[str, ...], free: int, earlier: bo
 
     title = f"{way}, {free // 1000} kB free, {'an earlier output' if earlier else 'nothing'} there"
     limit = None if can_mount() else partial(_limit, free)
-    return Case(title, arrange, before=limit, after=_unmount if can_mount() else None)
+    after = _unmount if can_mount() else None
+    return Case(title, arrange, before=limit, after=after, whole=True)  # threads may write on until the end
 
 
 def _limit(size: int) -> None:

@@ -44,6 +44,8 @@ TEXTS = {
 }
 """What is put in the place of a whole metadata file."""
 
+CALL = b"__import__('pathlib').Path('sentinel-npy').touch()"
+
 Mend = Callable[[Path, random.Random], object]
 
 
@@ -441,7 +443,8 @@ def odd_attributes(home: Path) -> Iterator[Case]:
     times: list[dict[str, Any]] = [
         {"units": "days since 0000-00-00"}, {"units": "parsecs since 2000-01-01"}, {"units": "days since \x1b[31m"},
         {"units": "days since 99999-01-01"}, {"calendar": "nonesuch"}, {"calendar": "360_day"}, {"calendar": 7},
-        {"units": 7}, {"units": "seconds since 1e400"}, {"units": "days since 2000-01-01 +99:99"}, {"scale_factor": 0.0},
+        {"units": 7}, {"units": "seconds since 1e400"}, {"units": "days since 2000-01-01 +99:99"},
+        {"scale_factor": 0.0},
         {"units": "months since 1970-01-01"}, {"units": ""}, {"units": "days since -290000-01-01"},
     ]  # fmt: skip
     for base in ("deflated.nc", "v2.zarr", "v3.zarr"):
@@ -511,10 +514,7 @@ def _again(file: Any, name: str, data: Any = None, shape: tuple[int, ...] | None
     scales = [file[d] for d in ("time", "lat", "lon")] if name == "sst" else []
     attrs = {k: v for k, v in old.attrs.items() if k not in ("DIMENSION_LIST", "_FillValue", "REFERENCE_LIST")}
     del file[name]
-    if data is None:
-        made = file.create_dataset(name, shape, **how)
-    else:
-        made = file.create_dataset(name, data=data, **how)
+    made = file.create_dataset(name, shape, data=data, **how)
     for key, value in attrs.items():
         if key not in ("CLASS", "NAME", "_Netcdf4Coordinates", "_Netcdf4Dimid"):
             made.attrs[key] = value
@@ -571,6 +571,11 @@ def virtual(path: Path, rng: random.Random) -> None:
             made.dims[k].attach_scale(file[name])
 
     _hdf5(path, act)
+
+
+def group_loop(path: Path, rng: random.Random) -> None:
+    """Let a group contain itself."""
+    _hdf5(path, lambda file: file.__setitem__("g/again", file["/"]))
 
 
 def soft_loop(path: Path, rng: random.Random) -> None:
@@ -640,7 +645,7 @@ def no_data(home: Path) -> Iterator[Case]:
         "shape of 5,000 digits": npy("<f4", (10**4999, 2, 2)),
         "negative shape": npy("<f4", (-3, 2, 2)),
         "type of objects": npy("|O", (1,)) + pickle.dumps([Payload()]),
-        "header that calls": b"\x93NUMPY\x01\x00\x40\x00" + b"__import__('pathlib').Path('sentinel-npy').touch()".ljust(64),
+        "header that calls": b"\x93NUMPY\x01\x00\x40\x00" + CALL.ljust(64),
         "header nested deep": b"\x93NUMPY\x02\x00\x00\x40\x00\x00" + b"(" * 0x4000,
         "no values": npy("<f4", (0, 0, 0)),
     }  # fmt: skip

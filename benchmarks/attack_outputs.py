@@ -74,6 +74,9 @@ def stores() -> Iterator[Case]:
         archive(folder / "raw.zarr")
         (folder / "out.zarr").symlink_to("raw.zarr")
 
+    def hard_link(folder: Path) -> None:
+        (folder / "out.nc").hardlink_to(folder / "in.nc")
+
     lays: dict[str, Lay] = {
         "a raw archive": lambda folder: archive(folder / "out.zarr"),
         "our store with the user's notes in it": with_notes,
@@ -93,7 +96,7 @@ def stores() -> Iterator[Case]:
     yield _refused("DINEOF modes over a raw archive", lays["a raw archive"],
                    ["dineof-modes", "in.nc", "--out", "out.zarr"])  # fmt: skip
     yield _refused("fill over the input itself", lambda folder: None, ["fill", "in.nc", "--out", "in.nc"])
-    yield _refused("fill over a hard link to the input", lambda folder: (folder / "out.nc").hardlink_to(folder / "in.nc"),
+    yield _refused("fill over a hard link to the input", hard_link,
                    ["fill", "in.nc", "--out", "out.nc", *FILL])  # fmt: skip
 
 

@@ -26,14 +26,14 @@ def cases(home: Path, rng: random.Random) -> Iterator[Case]:
 def _case(name: str, *commands: Words, makes: tuple[str, ...] = ("out.nc", "out.zarr", "out.zarr.job"),
           fine: tuple[int, ...] = (0, 2), environ: Mapping[str, str | None] | None = None,
           before: Callable[[], object] | None = None, lay: Callable[[Path], object] | None = None,
-          whole: bool = True) -> Case:  # fmt: skip
+          whole: bool = True, mute: bool = False) -> Case:  # fmt: skip
     def arrange(folder: Path, rng: random.Random) -> list[Words]:
         series().to_netcdf(folder / "in.nc")
         if lay is not None:
             lay(folder)
         return list(commands)
 
-    return Case(name, arrange, makes=makes, fine=fine, environ=environ or {}, before=before, whole=whole)
+    return Case(name, arrange, makes=makes, fine=fine, environ=environ or {}, before=before, whole=whole, mute=mute)
 
 
 def streams() -> Iterator[Case]:
@@ -55,8 +55,8 @@ def streams() -> Iterator[Case]:
         yield _case(f"standard output full{told}", command, before=full(1), fine=(1, 2))
         yield _case(f"standard output read by nobody{told}", command, before=unread, fine=(0, 141))
     for command in (info, fill, ["info", "nonesuch.nc"]):
-        yield _case("standard error closed", command, before=lambda: os.close(2), fine=(0, 2, 141))
-        yield _case("standard error full", command, before=full(2), fine=(0, 2, 141))
+        yield _case("standard error closed", command, before=lambda: os.close(2), fine=(0, 2, 141), mute=True)
+        yield _case("standard error full", command, before=full(2), fine=(0, 2, 141), mute=True)
         yield _case("standard input closed", command, before=lambda: os.close(0))
 
 
