@@ -97,11 +97,13 @@ class OutputLock:
     def __exit__(self, *_: object) -> None:
         if self._descriptor < 0:
             return
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            self._tidy()
-        os.close(self._descriptor)
-        self._descriptor = -1
+        try:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+                self._tidy()
+        finally:  # an interrupt must not leave the lock with a process that goes on
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _made(self) -> bool:
         try:
