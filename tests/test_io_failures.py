@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -93,15 +94,17 @@ def test_an_interrupt_leaves_nothing(tmp_path, suffix, lazy, after):
         raise Stopped
 
     ds, out = large(lazy), tmp_path / f"a{suffix}"
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
+    timer = threading.Timer(after, os.kill, [os.getpid(), signal.SIGTERM])
+    timer.start()
     try:
         with contextlib.suppress(Stopped):  # one that falls into a destructor is lost, and all is written
-            signal.setitimer(signal.ITIMER_REAL, after)
             for _ in range(3):
                 io.write(ds, out)
+            timer.join()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        timer.cancel()
+        signal.signal(signal.SIGTERM, before)
     time.sleep(0.1)
     assert [p.name for p in tmp_path.iterdir()] in ([], [out.name])
 

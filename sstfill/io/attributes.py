@@ -97,7 +97,7 @@ def _rehearse(ds: xr.Dataset, zarr: bool) -> None:
 
 def _check_name(name: Hashable, target: Path, zarr: bool) -> None:
     text = str(name)
-    fits = isinstance(name, str) and _is_name(text)
+    fits = isinstance(name, str) and _is_name(text) and (zarr or _begins_well(text))
     if not fits or (zarr and (text.startswith("__") or text in (".", "..", "zarr.json"))):
         raise WriteError(f"cannot write {target}: no variable or dimension can be called {name!r} there; rename it: "
                          f"ds.rename({{{name!r}: 'other'}})")  # fmt: skip
@@ -107,13 +107,18 @@ def _is_name(text: str) -> bool:
     return text == text.strip() != "" and "/" not in text and text.isprintable()
 
 
+def _begins_well(text: str) -> bool:
+    """Whether NetCDF takes the first character of a name: a letter, a digit, an underscore, or beyond ASCII."""
+    return text[0].isalnum() or text[0] == "_" or not text[0].isascii()
+
+
 def _kept(attrs: Mapping[Any, Any], of: str, zarr: bool) -> dict[Any, Any]:
     """Attributes as they can be stored: the same object where all can."""
     holds = _json_holds if zarr else _netcdf_holds
     kept: dict[Any, Any] = {}
     changed = False
     for key, value in attrs.items():
-        if not _name_holds(key):
+        if not _name_holds(key, zarr):
             log.warning("attribute %r of %s cannot be stored by this name; it is left out", key, of)
             changed = True
         elif key in CF or holds(value):
@@ -126,10 +131,11 @@ def _kept(attrs: Mapping[Any, Any], of: str, zarr: bool) -> dict[Any, Any]:
     return kept if changed else attrs  # type: ignore[return-value]
 
 
-def _name_holds(key: Any) -> bool:
+def _name_holds(key: Any, zarr: bool) -> bool:
     reserved = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict", "CLASS", "NAME",
                 "DIMENSION_LIST", "REFERENCE_LIST")  # fmt: skip
-    return isinstance(key, str) and _is_name(key) and key not in reserved
+    fits = isinstance(key, str) and _is_name(key) and key not in reserved
+    return fits and (zarr or _begins_well(key))
 
 
 def _text(value: Any) -> str:

@@ -3,12 +3,17 @@
 
 Dask and Zarr raise as soon as one block fails; their other threads go on. What they write would land in a folder that
 is being removed, and leave it behind; and Zarr's tasks would tell of themselves when the process ends.
+
+An exception that a signal handler raises in the middle of a storage library can leave a lock of that library held, and
+whatever writes next waits for ever. Signals are therefore held back until a block is done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,9 +22,11 @@ from typing import Any
 import dask
 import dask.system
 import xarray as xr
+from dask.callbacks import Callback
 
 from sstfill.errors import ReadError
 
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 LONGEST = 30.0
 """Seconds to wait at most; writes to a full disk fail at once, and a block is some megabytes."""
 
@@ -32,7 +39,7 @@ def drained(ds: xr.Dataset | None = None) -> Iterator[None]:
     once: it comes of the input, between two writes.
     """
     try:
-        with _own_threads(ds):
+        with _own_threads(ds), signals_between_blocks():
             yield
     except ReadError:
         raise
@@ -42,6 +49,44 @@ def drained(ds: xr.Dataset | None = None) -> Iterator[None]:
         if loop[0] is not None:
             sync(_settled(LONGEST))
         raise
+
+
+@contextlib.contextmanager
+def signals_between_blocks() -> Iterator[None]:
+    """Hold back the signals that end a process; their handlers run before the next block of Dask, or at the end.
+
+    A second signal is not held back. Nothing is done in threads other than the main one, which receive no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    handlers: dict[int, Any] = {}
+
+    def hold(number: int, frame: Any) -> None:
+        held.append(number)
+        if len(held) > 1:
+            handlers[number](number, frame)
+
+    def release() -> None:
+        if held:
+            number = held[0]
+            held.clear()
+            handlers[number](number, None)
+
+    for name in ENDING:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and callable(handler := signal.getsignal(number)):
+            handlers[number] = handler
+            signal.signal(number, hold)
+    try:
+        # the scheduler calls this in the main thread, where no storage library is at work
+        with Callback(pretask=lambda key, graph, state: release()):
+            yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        release()
 
 
 @contextlib.contextmanager
