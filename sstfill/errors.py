@@ -17,6 +17,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from sstfill.printable import printable
+
 
 class SstfillError(Exception):
     """Base of everything sstfill raises on purpose; its message is one line that a terminal may show."""
@@ -39,19 +41,6 @@ class ReadError(SstfillError, OSError):
 
 class WriteError(SstfillError, OSError):
     """An output that cannot be written; an earlier output is left as it was."""
-
-
-def printable(text: str) -> str:
-    """Spell out what a terminal would obey: control characters, line ends, bytes that are no text.
-
-    Names of files and what stands in them are a stranger's words, and they are quoted in messages.
-
-    >>> print(printable("a\x1b[2J.nc\n"))
-    a\\x1b[2J.nc\\n
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> OptionError:

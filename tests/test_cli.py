@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 
 import sstfill
+from sstfill import io
 from sstfill.cli import main, source
 from sstfill.cli.options import flag
 from sstfill.nn import registry
@@ -326,13 +327,13 @@ class TestMistakes:
 
     @pytest.fixture(autouse=True)
     def earlier(self, folder: Path) -> None:
-        (folder / "old.nc").write_bytes(b"an earlier output")
+        io.write(xr.Dataset({"an_earlier_output": ("x", [1.0])}), folder / "old.nc")
 
     @pytest.fixture(autouse=True)
     def untouched(self, earlier: None, folder: Path):
-        before = (folder / "in.nc").read_bytes()
+        before, old = (folder / "in.nc").read_bytes(), (folder / "old.nc").read_bytes()
         yield
-        assert (folder / "old.nc").read_bytes() == b"an earlier output"
+        assert (folder / "old.nc").read_bytes() == old
         assert (folder / "in.nc").read_bytes() == before
         assert not list(folder.glob(".*"))
 
@@ -443,7 +444,7 @@ class TestMistakes:
         monkeypatch.setattr("sstfill.cli.filling.fill", interrupted)
         assert main(["fill", "in.nc", "--out", "old.nc"]) == 130
         err = capsys.readouterr().err
-        assert err == "sstfill: interrupted; what was not finished is not in place, an earlier output is whole\n"
+        assert err == "sstfill: interrupted; an earlier output is unchanged\n"
 
     def test_what_was_not_foreseen_is_one_line(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -58,7 +58,7 @@ def ended(before: str) -> tuple[int, str, str]:
 def test_a_signal_at_work_tidies_up_and_tells(number: signal.Signals) -> None:
     status, out, err = ended(AT_WORK.format(number=int(number)))
     assert (status, out) == (128 + number, "begun\ntidied\n")
-    assert err == "sstfill: interrupted; what was not finished is not in place, an earlier output is whole\n"
+    assert err == "sstfill: interrupted; an earlier output is unchanged\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -138,7 +138,7 @@ def test_workers_end_with_the_command(tmp_path: Path) -> None:
     started.send_signal(signal.SIGTERM)
     out, err = started.communicate(timeout=100)
     assert (started.returncode, out) == (143, "")
-    assert err == "sstfill: interrupted; what was not finished is not in place, an earlier output is whole\n"
+    assert err == "sstfill: interrupted; an earlier output is unchanged\n"
     time.sleep(1)
     alive = []
     for worker in workers:

@@ -36,7 +36,7 @@ PICTURE = "drawn by sstfill"
 DOCUMENT = "sstfill"
 """Key of a JSON document, with the version."""
 TABLE = "# The paper's protocol on the data at hand"
-COLUMNS = ("epoch,steps,withheld_mae", "data,kind,units,")
+COLUMNS = ("epoch,steps,", "data,kind,units,")
 """How the tables of a training and of the paper's protocol begin."""
 ROOT = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 ARRAY = ("zarr.json", ".zarray", ".zattrs")

@@ -214,6 +214,9 @@ def _prepare(out: Path | None, resume: bool) -> bool:
         if resume:
             raise OptionError("resume=True needs out, the folder of the training to go on with")
         return False
+    saved = (out / state.FILE).exists()
+    if saved and not resume:
+        raise OptionError(f"{out} holds a training already; give resume=True to go on with it, or another folder")
     if out.is_dir():
         check_target(out)
         place.check_replaceable(out / LOG)
@@ -222,9 +225,6 @@ def _prepare(out: Path | None, resume: bool) -> bool:
     except OSError as error:
         fail(out, error)
     state.tidy(out)
-    saved = (out / state.FILE).exists()
-    if saved and not resume:
-        raise OptionError(f"{out} holds a training already; give resume=True to go on with it, or another folder")
     return saved
 
 
