@@ -20,10 +20,12 @@ import xarray as xr
 from numpy.typing import NDArray
 from report import SHARED, heading, publish, table
 
-from sstfill import gaps, grid, synthetic
+from sstfill import synthetic
+from sstfill.fields import gaps, grid
+from sstfill.fields.patches import PatchGrid
 from sstfill.methods import METHODS
-from sstfill.patches import PatchGrid
-from sstfill.pinned import gathering, pin
+from sstfill.methods.common import sampling
+from sstfill.methods.registry import pin
 
 SEED, SHARE = 0, 0.1
 ALL = ("interpolate", "climatology", "bayes_eof", "dineof", "oi", "gan")
@@ -47,11 +49,11 @@ def series() -> dict[str, xr.DataArray]:
 def unit_by_unit(name: str, obs: xr.DataArray, sea: xr.DataArray) -> tuple[NDArray, float]:
     """Pin a method to a series, and ask it about all units."""
     started = time.perf_counter()
-    whole = gathering.gather(obs, sea, seed=SEED)
+    whole = sampling.gather(obs, sea, seed=SEED)
     out = np.full(obs.shape, np.nan)
     with tempfile.TemporaryDirectory() as folder:
         pinned = pin(METHODS[name](), whole, Path(folder) / "model")
-        for window in gathering.windows(whole, PatchGrid(core=gathering.CORE, halo=pinned.reach)):
+        for window in sampling.windows(whole, PatchGrid(core=sampling.CORE, halo=pinned.reach)):
             out[window.patch.inside] = pinned.estimate(window)["mean"].values
     return out, time.perf_counter() - started
 

@@ -105,8 +105,8 @@ def make_bases(base: Path) -> None:
     """Write an archive of two nights, what a first night makes of it, and a tiny network."""
     import torch
 
-    from sstfill.checkpoint import Checkpoint
     from sstfill.nn import registry
+    from sstfill.nn.checkpoint.checkpoint import Checkpoint
 
     base.mkdir()
     os.chdir(base)

@@ -11,7 +11,7 @@ import xarray as xr
 from reference_case import SEED, packed
 from report import SHARED, heading, publish, table, timed
 
-from sstfill.methods.dineof_fit import DineofFit
+from sstfill.methods.eof.truncation import DineofFit
 
 COMMON = {"alpha": 0.01, "filter_iterations": 3, "tolerance": 1e-3, "max_iterations": 300, "max_modes": 5}
 

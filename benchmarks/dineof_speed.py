@@ -23,7 +23,7 @@ from reference_case import SEED, packed
 from report import SHARED, heading, publish, table, timed
 
 from sstfill import synthetic
-from sstfill.methods.dineof_fit import DineofFit
+from sstfill.methods.eof.truncation import DineofFit
 
 GOALS = {  # of the project: 10 times the reference's CPU time is the floor
     "s": lambda cpu, mb, fortran: f"<= {fortran / 10:.2g} s: {'met' if cpu <= fortran / 10 else 'missed'}",

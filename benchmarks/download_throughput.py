@@ -27,7 +27,7 @@ import pandas as pd
 import xarray as xr
 from report import ROOT, heading, publish, table
 
-from sstfill.sources.copernicus import CopernicusRequest, Target, download
+from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 
 QUICK = "--quick" in sys.argv
 SEED = 0

@@ -18,11 +18,14 @@ import xarray as xr
 from numpy.typing import NDArray
 from report import ROOT, SHARED, heading, publish, table
 
-from sstfill import checkpoint, grid, metrics, occlusion, synthetic
+from sstfill import occlusion, synthetic
 from sstfill.evaluation import score, score_against
+from sstfill.fields import grid
 from sstfill.fill import fill
 from sstfill.methods import Dineof, Gan, Method, Oi, method_class
 from sstfill.methods.base import seeded
+from sstfill.nn.checkpoint import checkpoint
+from sstfill.validation import metrics
 
 QUICK = "--quick" in sys.argv
 SHARES = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
@@ -187,8 +190,8 @@ def speed() -> None:
     """Millions of pixels a second of the networks alone, and of a whole fill."""
     import torch
 
-    from sstfill.methods.gan_network import Networks
-    from sstfill.methods.guesses import CHANNELS, SIGNED
+    from sstfill.methods.gan.network import Networks
+    from sstfill.methods.gan.network_inputs import CHANNELS, SIGNED
     from sstfill.nn import registry
 
     rows: list[list[object]] = []
@@ -226,9 +229,9 @@ def guesses() -> None:
     """What each first guess brings: the shipped network with some of what it sees set to nothing, not trained anew."""
     import torch
 
-    from sstfill.methods.guesses import CHANNELS
-    from sstfill.training import bank
-    from sstfill.training.oceans import draw
+    from sstfill.methods.gan.network_inputs import CHANNELS
+    from sstfill.training.data import cache as bank
+    from sstfill.training.data.oceans import draw
 
     without = {
         "all": (), "no EOFs": ("eof", "eof_error"), "no interpolation in time": ("interpolated",),
@@ -253,7 +256,7 @@ def guesses() -> None:
             ratios[name].append(float((found - sample.values)[sample.withheld].abs().mean() / first))
     rows = [[name, float(np.exp(np.mean(np.log(r)))), min(r), max(r)] for name, r in ratios.items()]
     text = heading("What the network makes of what it sees", oceans=f"{numbers.start} to {numbers.stop - 1} of "
-                   "sstfill.training.oceans, not trained on", model=str(Gan().checkpoint))  # fmt: skip
+                   "sstfill.training.data.oceans, not trained on", model=str(Gan().checkpoint))  # fmt: skip
     text += "MAE of the network alone over that of optimal interpolation, whose anomaly and error it always sees.\n\n"
     publish("gan_guesses", text + table(["it sees", "geometric mean", "least", "most"], rows))
 

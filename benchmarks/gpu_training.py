@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from report import heading, publish, table
 
-from sstfill import grid, metrics, occlusion, synthetic
+from sstfill import occlusion, synthetic
+from sstfill.fields import grid
 from sstfill.methods import Gan
 from sstfill.training.options import TrainOptions
 from sstfill.training.train import train
+from sstfill.validation import metrics
 
 PEAK = 990.0
 """TFLOP/s of an H200 in bfloat16, dense."""

@@ -10,8 +10,8 @@ import xarray as xr
 from fortran_random import reference_points
 from numpy.typing import NDArray
 
-from sstfill import grid
-from sstfill.methods.matrix import ObservationMatrix, pack
+from sstfill.fields import grid
+from sstfill.methods.common.matrix import ObservationMatrix, pack
 
 SEED = 243435
 

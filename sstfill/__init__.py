@@ -24,27 +24,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sstfill import (
-        archive,
-        config,
-        errors,
-        evaluation,
-        gaps,
-        grid,
-        io,
-        methods,
-        metrics,
-        occlusion,
-        plot,
-        progress,
-        sea,
-        synthetic,
-    )
+    from sstfill import archive, config, errors, evaluation, io, methods, occlusion, plot, progress, synthetic
     from sstfill.accessor import DataArrayGapfill, DatasetGapfill
-    from sstfill.auto import Auto
-    from sstfill.checkpoint import Checkpoint
     from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
     from sstfill.evaluation import Scorecard, score
+    from sstfill.fields import gaps, grid, sea
     from sstfill.fill import fill
     from sstfill.methods import (
         METHODS,
@@ -57,9 +41,12 @@ if TYPE_CHECKING:
         Oi,
         PatchMatch,
     )
+    from sstfill.methods.auto.method import Auto
+    from sstfill.nn.checkpoint.checkpoint import Checkpoint
     from sstfill.sources.recipe import load_recipe
     from sstfill.training.options import TrainOptions
     from sstfill.training.train import train
+    from sstfill.validation import metrics
     from sstfill.version import __version__
 
 __all__ = [
@@ -106,8 +93,8 @@ __all__ = [
 
 _HOMES = {
     "sstfill.accessor": ("DataArrayGapfill", "DatasetGapfill"),
-    "sstfill.auto": ("Auto",),
-    "sstfill.checkpoint": ("Checkpoint",),
+    "sstfill.methods.auto.method": ("Auto",),
+    "sstfill.nn.checkpoint.checkpoint": ("Checkpoint",),
     "sstfill.errors": ("InputError", "OptionError", "ReadError", "SstfillError", "WriteError"),
     "sstfill.evaluation": ("Scorecard", "score"),
     "sstfill.methods": (
@@ -134,7 +121,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name, or a module of this package, when it is first asked for."""
     if name in _HOME_OF:
         if name == "METHODS":  # complete only where the method that tries the others is registered, too
-            importlib.import_module("sstfill.auto")
+            importlib.import_module("sstfill.methods.auto.method")
         found = getattr(importlib.import_module(_HOME_OF[name]), name)
         globals()[name] = found
         return found

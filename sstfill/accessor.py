@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 import xarray as xr
 
 from sstfill import plot
-from sstfill.auto import Auto
-from sstfill.checkpoint import Checkpoint
 from sstfill.describe import Description, describe
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError, unknown
 from sstfill.evaluation import Scorecard, score
 from sstfill.fill import fill
 from sstfill.methods import METHODS, BayesEof, Climatology, Dineof, Gan, Interpolate, Method, Oi, PatchMatch
+from sstfill.methods.auto.method import Auto
 from sstfill.modes import dineof_modes
+from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.occlusion import Occlusion
 from sstfill.plot.maps import LAYERS
 from sstfill.plot.view import Label

@@ -10,12 +10,12 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 
-from sstfill import gaps, grid
 from sstfill.errors import InputError, OptionError, SstfillError
+from sstfill.fields import gaps, grid
+from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
 from sstfill.methods import METHODS
-from sstfill.sea import find_sea, sea_mask
 
 FLAGS = ("quality_level", "l2p_flags")
 

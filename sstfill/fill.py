@@ -11,16 +11,17 @@ from datetime import UTC, datetime
 import numpy as np
 import xarray as xr
 
-from sstfill import config, gaps, grid
-from sstfill.auto import Auto
-from sstfill.companions import error_attrs, joined, placed, unfilled
+from sstfill import config
 from sstfill.errors import InputError, OptionError
-from sstfill.hindcast import Hindcast, hindcast
-from sstfill.magnitude import Magnitude, Tamed
+from sstfill.fields import gaps, grid
+from sstfill.fields.ancillary import error_attrs, joined, placed, unfilled
+from sstfill.fields.magnitude import Magnitude, Tamed
+from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.strays import warn_of_strays
 from sstfill.methods import Method, method_class
+from sstfill.methods.auto.method import Auto
 from sstfill.methods.base import seeded
-from sstfill.sea import find_sea, sea_mask
-from sstfill.strays import warn_of_strays
+from sstfill.validation.withheld import Hindcast, hindcast
 from sstfill.version import __version__
 
 OFF_SEA = 0.5
@@ -44,7 +45,7 @@ def fill(
     ----------
     data
         A Dataset or DataArray with time and two spatial dimensions in any order, NaN in the gaps. See
-        `sstfill.grid.standardise` for what is understood. Dask-backed data stay so. What an earlier fill put into
+        `sstfill.fields.grid.standardise` for what is understood. Dask-backed data stay so. What an earlier fill put into
         the gaps (its ``v_source`` tells) is no observation: it is filled anew.
     method
         A method (``Dineof(modes=12)``), its name with default options, or None, which is `sstfill.Auto`: every method

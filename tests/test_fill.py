@@ -17,9 +17,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill import gaps
 from sstfill import io as sio
 from sstfill.errors import InputError, OptionError
+from sstfill.fields import gaps
 from sstfill.fill import fill
 from sstfill.methods import METHODS, Climatology, Interpolate
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sstfill.archive.plan import _check, _check_later
 from sstfill.archive.source import look
 from sstfill.errors import InputError
-from sstfill.magnitude import Magnitude, Tamed
+from sstfill.fields.magnitude import Magnitude, Tamed
 
 DIMS = ("time", "y", "x")
 

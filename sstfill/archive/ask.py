@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill import config, grid
+from sstfill import config
 from sstfill.archive.job import Job
 from sstfill.archive.source import Source
 from sstfill.errors import InputError, OptionError, WriteError
+from sstfill.fields import grid
 from sstfill.fill import chosen_method
 from sstfill.methods import Method
-from sstfill.pinned import gathering
+from sstfill.methods.common import sampling
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Ask:
                 f"cannot write {self.job.out}: it was not filled as an archive; choose another output, or remove it"
             )
         like = {"variables": list(self.names), "quality_level": self.source.quality_level,
-                "l2p_flags": list(self.source.l2p_flags), "grid": self.grid, "core": list(gathering.CORE)}  # fmt: skip
+                "l2p_flags": list(self.source.l2p_flags), "grid": self.grid, "core": list(sampling.CORE)}  # fmt: skip
         if settled is not None and not anew and update and self.model is not None:
             raise OptionError(f"{self.job.out} has a settled method of its own; leave out --like, or give --anew, too")
         if settled is not None and ((update and not anew) or self._ends(settled, method)):

@@ -30,8 +30,8 @@ from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
 from sstfill.io import place
 from sstfill.io.atomic import atomic_path, fail, flush, noted
-from sstfill.io.documents import checked, misfit, parse_json, read_arrays, read_json
 from sstfill.io.lock import OutputLock
+from sstfill.io.untrusted.documents import checked, misfit, parse_json, read_arrays, read_json
 from sstfill.version import __version__
 
 FORMAT = 1
@@ -77,7 +77,7 @@ class Days:
     revision
         How often each day of the output was made.
     sample
-        ``(time, point)``, see `sstfill.pinned.Window`.
+        ``(time, point)``, see `sstfill.methods.registry.Window`.
     stats
         Files of the archive.
     """

@@ -14,13 +14,14 @@ from typing import Any
 
 import xarray as xr
 
-from sstfill import config, grid
+from sstfill import config
 from sstfill.archive import store
 from sstfill.archive.job import Days, Job
 from sstfill.archive.model import Model
 from sstfill.archive.unit import Task
+from sstfill.fields import grid
 from sstfill.io.atomic import flush
-from sstfill.pinned import gathering
+from sstfill.methods.common import sampling
 from sstfill.version import __version__
 
 DRAFT = "draft-"
@@ -53,14 +54,14 @@ class Layout:
         """Make a store that units are written into, and the one that takes whole ones, with what is done kept."""
         for old in self.staged.parent.glob(f"{DRAFT}*"):
             shutil.rmtree(old)
-        store.lay_out(draft, self.fields, gathering.CORE, self.attrs)
+        store.lay_out(draft, self.fields, sampling.CORE, self.attrs)
         arrays = [f"{name}{part}" for name in self.fields for part in store.PARTS]
         store.adopt(draft, self.staged, {chunk for task in kept for chunk in chunks(self.staged, task)}, arrays)
 
 
 def chunks(at: Path, task: Task) -> list[Path]:
     """Files of the chunks of a unit in a store."""
-    return [store.chunk_file(at, f"{task.name}{part}", task.patch, gathering.CORE) for part in store.PARTS]
+    return [store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE) for part in store.PARTS]
 
 
 def take(task: Task, staged: Path) -> None:

@@ -17,14 +17,14 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 
 from sstfill import config
-from sstfill.calibration import EXTREME
 from sstfill.errors import ReadError
+from sstfill.fields.patches import Shape
 from sstfill.io.atomic import flush
-from sstfill.io.documents import checked, read_arrays, read_bytes, read_json
+from sstfill.io.untrusted.documents import checked, read_arrays, read_bytes, read_json
 from sstfill.methods import Method
-from sstfill.patches import Shape
-from sstfill.pinned import Archive, Pinned, Points, load
-from sstfill.pinned.score import pinned_and_scored
+from sstfill.methods.fitted_score import pinned_and_scored
+from sstfill.methods.registry import Archive, Pinned, Points, load
+from sstfill.validation.calibration import EXTREME
 
 REMEDY = "put it back from a backup, or fill the archive anew with --anew"
 

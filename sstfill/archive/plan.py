@@ -11,15 +11,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import grid
 from sstfill.archive.job import Days
 from sstfill.archive.source import Look, Source, look, touched
 from sstfill.errors import InputError
-from sstfill.magnitude import check_usual
-from sstfill.patches import Patch, PatchGrid, Shape
-from sstfill.pinned import Archive, Points
-from sstfill.pinned.gathering import archive, scattered
-from sstfill.sea import find_sea, sea_mask
+from sstfill.fields import grid
+from sstfill.fields.magnitude import check_usual
+from sstfill.fields.patches import Patch, PatchGrid, Shape
+from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.methods.common.sampling import archive, scattered
+from sstfill.methods.registry import Archive, Points
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import grid, io
+from sstfill import io
 from sstfill.archive import store
 from sstfill.archive.ask import Ask, short, tell_grid
 from sstfill.archive.job import Days, Job, held
@@ -28,13 +28,14 @@ from sstfill.archive.source import Source, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
+from sstfill.fields import grid
+from sstfill.fields.sea import sea_mask
 from sstfill.io import place
 from sstfill.io.atomic import begin_work, fail
-from sstfill.io.seam import while_reading
+from sstfill.io.error_origin import while_reading
 from sstfill.methods import Method
-from sstfill.pinned import gathering
+from sstfill.methods.common import sampling
 from sstfill.progress import track
-from sstfill.sea import sea_mask
 from sstfill.sources.ledger import Ledger
 from sstfill.version import __version__
 
@@ -240,7 +241,7 @@ class _Run:
             shape = model.shape(len(now.time))
             wanted = differing(self.bases[name], now, str(job.out))
             since = self._since(last[name], now)
-            for number, patch in units(shape, gathering.CORE, model.pinned.reach, wanted | since):
+            for number, patch in units(shape, sampling.CORE, model.pinned.reach, wanted | since):
                 key = i * VARIABLE + number
                 if since[patch.seen[0]].any():
                     stale.add(key)
@@ -344,7 +345,7 @@ def _remade(model: Model, times: int, made: set[int]) -> tuple[int, NDArray[np.b
     """How many units an archive has, and the days of those that were made; bool ``(time,)``."""
     every, again = np.ones(times, bool), np.zeros(times, bool)
     count = 0
-    for number, patch in units(model.shape(times), gathering.CORE, model.pinned.reach, every):
+    for number, patch in units(model.shape(times), sampling.CORE, model.pinned.reach, every):
         again[patch.inside[0]] |= number in made
         count += 1
     return count, again

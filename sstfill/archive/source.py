@@ -16,9 +16,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import gaps, grid, io
-from sstfill.io import guard
-from sstfill.pinned import Points
+from sstfill import io
+from sstfill.fields import gaps, grid
+from sstfill.io.untrusted import guard
+from sstfill.methods.registry import Points
 
 BLOCK = 32e6
 """Bytes of a variable that are read at once, about."""

@@ -20,13 +20,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import gaps
 from sstfill.archive import swap
-from sstfill.companions import error_attrs
 from sstfill.errors import WriteError
-from sstfill.io import guard, place
+from sstfill.fields import gaps
+from sstfill.fields.ancillary import error_attrs
+from sstfill.fields.patches import Patch, Shape
+from sstfill.io import place
 from sstfill.io.atomic import flush
-from sstfill.patches import Patch, Shape
+from sstfill.io.untrusted import guard
 
 log = logging.getLogger(__name__)
 TIMES = 4096

@@ -13,15 +13,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import gaps, io
+from sstfill import io
 from sstfill.archive.job import Days
 from sstfill.archive.model import Model
 from sstfill.archive.source import Source, opened
 from sstfill.archive.store import write_unit
 from sstfill.errors import SstfillError, WriteError
-from sstfill.methods.threads import cores
-from sstfill.patches import Patch
-from sstfill.pinned import Window
+from sstfill.fields import gaps
+from sstfill.fields.patches import Patch
+from sstfill.methods.common.threads import cores
+from sstfill.methods.registry import Window
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill import gaps, grid, io
+from sstfill import io
 from sstfill.archive import store
 from sstfill.archive.job import Days, Job
 from sstfill.archive.model import Model
 from sstfill.archive.plan import microseconds
 from sstfill.archive.source import Source
 from sstfill.errors import ReadError
-from sstfill.io import guard, place
+from sstfill.fields import gaps, grid
+from sstfill.fields.patches import Patch, PatchGrid
+from sstfill.io import place
 from sstfill.io.lock import OutputLock, held_by
-from sstfill.patches import Patch, PatchGrid
-from sstfill.pinned import gathering
+from sstfill.io.untrusted import guard
+from sstfill.methods.common import sampling
 from sstfill.progress import track
 
 LOOKS = 5
@@ -98,9 +100,7 @@ def _wait(job: Job) -> None:
         time.sleep(0.1)
 
 
-def _verified(
-    target: Path, job: Job, source: str | Path | None, allow_links: bool
-) -> Verified:
+def _verified(target: Path, job: Job, source: str | Path | None, allow_links: bool) -> Verified:
     settled = job.settled
     assert settled is not None
     kept = settled.get("input", "")
@@ -130,7 +130,7 @@ def _verified(
             wrong += trouble
             if any(text.endswith(MISSING) for text in trouble):
                 continue
-            patches = list(PatchGrid(core=gathering.CORE).patches(held[name].shape))
+            patches = list(PatchGrid(core=sampling.CORE).patches(held[name].shape))
             for patch in track(patches, f"verifying {name}", len(patches)):
                 wrong += [
                     f"{name}, {_where(patch)}: {trouble}"
@@ -165,7 +165,7 @@ def _of_unit(
     obs: xr.DataArray | None,
     path: str,
 ) -> list[str]:
-    absent = [p for p in store.PARTS if not store.chunk_file(target, f"{name}{p}", patch, gathering.CORE).is_file()]
+    absent = [p for p in store.PARTS if not store.chunk_file(target, f"{name}{p}", patch, sampling.CORE).is_file()]
     if absent:
         return [f"no chunk of {', '.join(name + p for p in absent)}"]
     try:

@@ -12,8 +12,8 @@ from typing import Any
 
 from sstfill.cli.source import names
 from sstfill.errors import WriteError
-from sstfill.evaluation import materials, protocol, published, records, tables
-from sstfill.evaluation.plan import DEVICES, OPERATORS, Plan, quick
+from sstfill.evaluation.paper import datasets, protocol, published, records, tables
+from sstfill.evaluation.paper.plan import DEVICES, OPERATORS, Plan, quick
 from sstfill.io import atomic_path, place
 from sstfill.methods import METHODS
 from sstfill.plot import benchmarks
@@ -64,7 +64,7 @@ def paper(plan: Plan, folders: Sequence[str | Path], out: str | Path) -> Iterato
         `out` cannot be written to; what is there is untouched.
     """
     check_out(out)
-    found = materials.find(folders)
+    found = datasets.find(folders)
     for note in found.notes:
         yield f"{'used' if note.used else 'not used':9}{note.path}: {note.how}"
     outcome = protocol.run(plan, found)
@@ -73,7 +73,7 @@ def paper(plan: Plan, folders: Sequence[str | Path], out: str | Path) -> Iterato
     yield f"written to {out}: {', '.join(written)}"
 
 
-def write(outcome: protocol.Outcome, found: materials.Materials, out: Path) -> list[str]:
+def write(outcome: protocol.Outcome, found: datasets.Materials, out: Path) -> list[str]:
     """Write tables and figures, all made before the first is written; each replaces its predecessor whole."""
     pictures = figures(outcome)
     texts = {

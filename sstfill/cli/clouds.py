@@ -14,11 +14,11 @@ from sstfill import io, plot
 from sstfill.cli.downloading import Watch
 from sstfill.cli.source import check_picture, names
 from sstfill.errors import OptionError
-from sstfill.evaluation import published
+from sstfill.evaluation.paper import published
 from sstfill.occlusion.lwp import SPIN_UP, in_grams, lwp_series, ordered
 from sstfill.plot.sheet import new_figure
-from sstfill.sources.pycles import LAYOUTS, import_pycles
-from sstfill.sources.pycles_clouds import occluded_shares
+from sstfill.sources.pycles.clouds import occluded_shares
+from sstfill.sources.pycles.pycles import LAYOUTS, import_pycles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

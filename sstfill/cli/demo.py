@@ -7,12 +7,13 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from sstfill import io, metrics, plot
+from sstfill import io, plot
 from sstfill.cli.source import check_output, check_picture
 from sstfill.cli.summary import summary
 from sstfill.evaluation import score
 from sstfill.fill import fill
 from sstfill.synthetic import ocean
+from sstfill.validation import metrics
 
 SHAPE = (60, 96, 96)
 QUICK = ("climatology", "interpolate", "dineof", "bayes_eof", "oi")

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sstfill.errors import OptionError
+from sstfill.sources.copernicus.request import CopernicusRequest
 from sstfill.sources.presets import presets
 from sstfill.sources.recipe import Recipe, load_recipe
-from sstfill.sources.request import CopernicusRequest
 
 
 def add_recipes(parser: argparse.ArgumentParser) -> None:

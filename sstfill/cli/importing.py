@@ -12,9 +12,9 @@ import numpy as np
 from sstfill.cli.downloading import Watch
 from sstfill.cli.source import add_variables, names
 from sstfill.errors import OptionError
-from sstfill.sources.granules import import_granules
-from sstfill.sources.video import SPLITS, import_video
-from sstfill.sources.video_frames import Crop
+from sstfill.sources.granules.granules import import_granules
+from sstfill.sources.video.frames import Crop
+from sstfill.sources.video.video import SPLITS, import_video
 
 
 def add_import_video(parser: argparse.ArgumentParser) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 
 import xarray as xr
 
-from sstfill import grid, io
+from sstfill import io
 from sstfill.errors import InputError, OptionError, unknown
+from sstfill.fields import grid
+from sstfill.fields.sea import find_sea
 from sstfill.io import place
-from sstfill.io.declared import check_memory
+from sstfill.io.untrusted.declared import check_memory
 from sstfill.io.write import SUFFIXES
-from sstfill.sea import find_sea
 
 LARGE = 50e6  # bytes; a larger series is read block by block
 BLOCK = 16e6  # bytes of one variable in a block of images

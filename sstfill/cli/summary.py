@@ -9,8 +9,8 @@ from typing import Any
 import xarray as xr
 
 from sstfill.errors import ReadError
-from sstfill.gaps import SOURCE_FLAGS
-from sstfill.io.documents import parse_json
+from sstfill.fields.gaps import SOURCE_FLAGS
+from sstfill.io.untrusted.documents import parse_json
 
 
 def filled_variables(ds: xr.Dataset) -> list[str]:

@@ -16,8 +16,8 @@ from sstfill.docstrings import parameters
 from sstfill.errors import OptionError
 from sstfill.io import place
 from sstfill.methods import Gan
+from sstfill.training.data.oceans import Oceans
 from sstfill.training.ocean_training import train_on_oceans
-from sstfill.training.oceans import Oceans
 from sstfill.training.options import TrainOptions
 from sstfill.training.recipe import ArchiveOptions, TrainRecipe, load
 from sstfill.training.train import train

@@ -12,18 +12,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import metrics
-from sstfill.auto import Auto
 from sstfill.checks import check_number
-from sstfill.companions import unfilled
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
+from sstfill.fields.ancillary import unfilled
+from sstfill.fields.gaps import cloud_fraction, days_to_observed, distance_to_observed, transplant_clouds
+from sstfill.fields.grid import KM, axes, cell_km, days, pick_one, standardise
+from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fill import fill
-from sstfill.gaps import cloud_fraction, days_to_observed, distance_to_observed, transplant_clouds
-from sstfill.grid import KM, axes, cell_km, days, pick_one, standardise
 from sstfill.methods import Method, method_class
+from sstfill.methods.auto.method import Auto
 from sstfill.methods.base import affordable
-from sstfill.sea import find_sea, sea_mask
+from sstfill.validation import metrics
 from sstfill.version import __version__
 
 ALL = "all"
@@ -88,13 +88,13 @@ def score(
         Which field of a Dataset; needed where it holds several.
     clouds
         Masks to hide under, True or 1 under cloud, dims in any order if called as those of `data`: see
-        `sstfill.gaps.transplant_clouds`.
+        `sstfill.fields.gaps.transplant_clouds`.
     share
         Part of the observed pixels to hide.
     seed, repeats
         Repeat r hides with seed ``seed + r``, and fills with another one derived from it; all repeats are pooled.
     sea
-        True at sea; see `sstfill.sea.sea_mask`.
+        True at sea; see `sstfill.fields.sea.sea_mask`.
     calibrate
         Judge the error as `fill` states it: scaled on further clouds, hidden among what the method still sees. Each
         fill then takes twice as long. False judges the error as the method gives it.
@@ -109,7 +109,7 @@ def score(
     Raises
     ------
     InputError
-        If there are no clouds to hide under (see `sstfill.gaps.transplant_clouds`), or `data` was filled by sstfill and
+        If there are no clouds to hide under (see `sstfill.fields.gaps.transplant_clouds`), or `data` was filled by sstfill and
         has no ``<name>_source`` beside it that tells which pixels.
     OptionError
         If a method or variable is unknown, two methods have one name, or another option is out of its range.
@@ -150,7 +150,7 @@ def score_against(
     Parameters
     ----------
     truth
-        The true field, dims as `sstfill.grid.standardise` takes them.
+        The true field, dims as `sstfill.fields.grid.standardise` takes them.
     estimates
         For each label what a method or `fill` returned: ``mean`` and perhaps ``error``, or the field under the name of
         `truth` and perhaps ``<name>_error``; the grid of `truth`.

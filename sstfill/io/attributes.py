@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import WriteError
-from sstfill.io.seam import one_line
+from sstfill.io.error_origin import one_line
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill import grid
+from sstfill.fields import grid
 
 
 def is_masked(da: xr.DataArray) -> bool:

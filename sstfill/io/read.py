@@ -9,13 +9,13 @@ from pathlib import Path
 
 import xarray as xr
 
-from sstfill import grid
 from sstfill.errors import ReadError
-from sstfill.io import guard
+from sstfill.fields import grid
+from sstfill.io.error_origin import opening, reading
 from sstfill.io.ghrsst import keep_quality, unflagged
 from sstfill.io.missing import is_masked, mask_missing
 from sstfill.io.place import MARK
-from sstfill.io.seam import opening, reading
+from sstfill.io.untrusted import guard
 
 ZARR_MARKS = guard.MARKS
 IMAGE_COPIES = 4

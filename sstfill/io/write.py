@@ -18,9 +18,9 @@ from sstfill.io.atomic import atomic_path, begin_work, fail
 from sstfill.io.attributes import check_storable, storable
 from sstfill.io.drain import drained
 from sstfill.io.encoding import stored
+from sstfill.io.error_origin import from_backend, one_line, while_reading
 from sstfill.io.lock import OutputLock
 from sstfill.io.packing import DoesNotFit
-from sstfill.io.seam import from_backend, one_line, while_reading
 
 log = logging.getLogger(__name__)
 

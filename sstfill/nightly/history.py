@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sstfill.errors import ReadError
 from sstfill.io.atomic import atomic_path
-from sstfill.io.documents import parse_json, read_bytes
+from sstfill.io.untrusted.documents import parse_json, read_bytes
 from sstfill.nightly.night import Night
 from sstfill.nightly.recipe import Alert
 

@@ -25,7 +25,7 @@ class Found:
     model
         Fingerprint of the settled method.
     score
-        Under clouds put over the most recent images, see `sstfill.pinned.score.scored`; empty where there were none.
+        Under clouds put over the most recent images, see `sstfill.methods.fitted_score.scored`; empty where there were none.
     shares
         Of the sea in the most recent images, by where a pixel comes from: ``observed``, ``filled``, ``not_filled``.
     newest

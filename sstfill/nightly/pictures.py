@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from sstfill import grid, io, plot
-from sstfill.io import guard
+from sstfill import io, plot
+from sstfill.fields import grid
+from sstfill.io.untrusted import guard
 from sstfill.nightly.history import Usual
 from sstfill.nightly.recent import thinning
 

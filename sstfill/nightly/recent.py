@@ -11,17 +11,18 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill import gaps, grid, io
+from sstfill import io
 from sstfill.archive.job import Days, Job
 from sstfill.archive.model import Model
 from sstfill.archive.source import Source
 from sstfill.errors import ReadError
-from sstfill.io import guard
+from sstfill.fields import gaps, grid
+from sstfill.fields.patches import Patch
+from sstfill.io.untrusted import guard
+from sstfill.methods.common.sampling import TRIED, cut, spatial
+from sstfill.methods.fitted import Window
+from sstfill.methods.fitted_score import scored
 from sstfill.nightly.night import Found
-from sstfill.patches import Patch
-from sstfill.pinned.base import Window
-from sstfill.pinned.gathering import TRIED, cut, spatial
-from sstfill.pinned.score import scored
 from sstfill.plot.view import printed
 
 TILES = 3
@@ -48,7 +49,7 @@ def recent_score(out: Path, source: Source, seed: int = 0) -> dict[str, dict[str
     Returns
     -------
     dict
-        By variable, `sstfill.hindcast.Hindcast.summary`, with ``sigma_scale`` as a factor of the error that is stored;
+        By variable, `sstfill.validation.withheld.Hindcast.summary`, with ``sigma_scale`` as a factor of the error that is stored;
         empty where nothing could be hidden: nothing observed, or no clouds.
     """
     job, found = Job(out), {}

@@ -13,11 +13,11 @@ from typing import Any
 from sstfill import config
 from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, ReadError, unknown
-from sstfill.io.documents import naming, one_line, place, read_toml, short, without_comments
+from sstfill.io.untrusted.documents import naming, one_line, place, read_toml, short, without_comments
 from sstfill.methods import Method, method_class
+from sstfill.sources.copernicus.request import CopernicusRequest
 from sstfill.sources.presets import folder as shipped_folder
 from sstfill.sources.recipe import Recipe, load_recipe
-from sstfill.sources.request import CopernicusRequest
 
 TABLES = ("title", "nightly", "download", "fill", "alert")
 

@@ -71,7 +71,7 @@ class Compact(nn.Module):
         Parameters
         ----------
         channels
-            Floating b c t y x, c what it sees (see `sstfill.methods.guesses`).
+            Floating b c t y x, c what it sees (see `sstfill.methods.gan.network_inputs`).
 
         Returns
         -------

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.checks import check_number, check_share
 from sstfill.errors import InputError, OptionError
-from sstfill.io import guard
+from sstfill.io.untrusted import guard
 
 LwpSeries = xr.DataArray | NDArray[np.floating]
 SPIN_UP = 100  # LWP frames left out by the paper's authors while the simulated clouds form

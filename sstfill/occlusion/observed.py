@@ -159,7 +159,7 @@ class ObservedClouds:
             sea = np.asarray(self.sea)
         if sea.dtype != bool or sea.shape != plane:
             raise InputError(f"sea holds {sea.dtype} of shape {sea.shape}; give bool on the archive's grid of {plane}, "
-                             "as sstfill.sea.sea_mask does")  # fmt: skip
+                             "as sstfill.fields.sea.sea_mask does")  # fmt: skip
         return sea
 
     @cached_property

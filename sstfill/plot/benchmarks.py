@@ -34,7 +34,7 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
     Parameters
     ----------
     results
-        Dims ``(row, sequence)``: what `sstfill.evaluation.protocol.run` scored.
+        Dims ``(row, sequence)``: what `sstfill.evaluation.paper.protocol.run` scored.
     paper
         Points (share, MAE in °C) of the paper for each of its methods, drawn as grey references in the panels in °C;
         they were measured on other data.

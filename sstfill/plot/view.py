@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill import grid
 from sstfill.errors import InputError, OptionError, ReadError, unknown
-from sstfill.io.documents import parse_json
+from sstfill.fields import grid
+from sstfill.io.untrusted.documents import parse_json
 
 OBSERVED, FILLED, NOT_FILLED, WITHHELD, LAND = range(5)
 """The values of a ``v_source`` variable; see docs/architecture.md, "What fill() returns"."""

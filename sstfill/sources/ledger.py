@@ -13,8 +13,8 @@ from typing import Any
 
 from sstfill.errors import ReadError, WriteError
 from sstfill.io.atomic import flush
-from sstfill.io.documents import parse_json
 from sstfill.io.lock import acquire
+from sstfill.io.untrusted.documents import parse_json
 
 GONE = -1  # in place of a number of chunks: the window is not done after all
 

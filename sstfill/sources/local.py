@@ -14,12 +14,12 @@ import xarray as xr
 
 from sstfill import io
 from sstfill.errors import InputError, OptionError, ReadError
-from sstfill.sources import video_files
+from sstfill.sources.copernicus.request import Target
 from sstfill.sources.plan import Plan
-from sstfill.sources.pycles_store import frames_in_chunk
-from sstfill.sources.request import Target
-from sstfill.sources.video import Cutter, import_video, shares_of
-from sstfill.sources.video_frames import Framing
+from sstfill.sources.pycles.store import frames_in_chunk
+from sstfill.sources.video import files as video_files
+from sstfill.sources.video.frames import Framing
+from sstfill.sources.video.video import Cutter, import_video, shares_of
 
 UNISST = "10.6084/m9.figshare.9929798"
 PUBLISHED = (10_800, 64, 64)  # (time, y, x) of the series behind that DOI
@@ -71,7 +71,7 @@ class PyclesSource:
 
     def run(self, out: str | os.PathLike[str], target: Target) -> xr.Dataset:
         """Fetch or read the array, and write it as a store."""
-        from sstfill.sources.pycles_published import published_lwp
+        from sstfill.sources.pycles.published import published_lwp
 
         if self.path and (missing := self._missing()):
             raise ReadError(missing)
@@ -96,7 +96,7 @@ class PyclesSource:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSource:
-    """Clips from a folder on your own disk; see `sstfill.sources.video.import_video` for what the options mean.
+    """Clips from a folder on your own disk; see `sstfill.sources.video.video.import_video` for what the options mean.
 
     Parameters
     ----------

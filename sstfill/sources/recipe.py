@@ -14,11 +14,11 @@ import xarray as xr
 from sstfill import config
 from sstfill.checks import check_number
 from sstfill.errors import OptionError, ReadError, unknown
-from sstfill.io.documents import naming, one_line, place, read_toml, short
+from sstfill.io.untrusted.documents import naming, one_line, place, read_toml, short
+from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.local import PyclesSource, VideoSource
 from sstfill.sources.plan import QUICK, Plan
 from sstfill.sources.presets import presets
-from sstfill.sources.request import CopernicusRequest, Target
 
 Source = CopernicusRequest | PyclesSource | VideoSource
 SOURCES: dict[str, type[Any]] = {"copernicus": CopernicusRequest, "pycles": PyclesSource, "video": VideoSource}
@@ -60,7 +60,7 @@ class Recipe:
             What `run` would be refused for: a dataset or variable that there is not, a box or period beyond it.
         """
         if isinstance(self.source, CopernicusRequest):
-            from sstfill.sources.planning import plan
+            from sstfill.sources.copernicus.planning import plan
 
             check_number("patience", patience, 0, above=True)
             return plan(self.source, self.target, patience=patience)
@@ -84,10 +84,10 @@ class Recipe:
         Raises
         ------
         SstfillError
-            See `sstfill.sources.copernicus.download`.
+            See `sstfill.sources.copernicus.download.download`.
         """
         if isinstance(self.source, CopernicusRequest):
-            from sstfill.sources.copernicus import download
+            from sstfill.sources.copernicus.download import download
 
             return download(self.source, out, target=self.target, update=update)
         if update:

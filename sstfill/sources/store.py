@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import InputError, ReadError, WriteError
-from sstfill.io import atomic_path, guard
+from sstfill.io import atomic_path
 from sstfill.io.atomic import flush
 from sstfill.io.packing import VALID
+from sstfill.io.untrusted import guard
 
 STATE = "sstfill_state"
 COMPLETE, INCOMPLETE = "complete", "incomplete"

@@ -15,12 +15,12 @@ from torch.optim import AdamW, Optimizer
 
 from sstfill.errors import InputError
 from sstfill.nn.generator import OCCLUDED
-from sstfill.training.average import Average
-from sstfill.training.completion import Completer
+from sstfill.training.data.sample import Batches, Sample, Source
+from sstfill.training.distributed import Processes
+from sstfill.training.ema import Average
+from sstfill.training.forward import Completer
 from sstfill.training.objectives import Objective, compose
 from sstfill.training.options import Recipe, TrainOptions
-from sstfill.training.processes import Processes
-from sstfill.training.sample import Batches, Sample, Source
 from sstfill.training.state import State
 
 

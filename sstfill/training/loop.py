@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from sstfill.checkpoint_folder import check_target
 from sstfill.errors import InputError, OptionError
 from sstfill.io import place
 from sstfill.io.atomic import fail
+from sstfill.nn.checkpoint.folder import check_target
 from sstfill.progress import track
 from sstfill.training import log, state
-from sstfill.training.average import settle
+from sstfill.training.data.prefetch import Waited, ahead
+from sstfill.training.data.sample import Sample, Source
+from sstfill.training.distributed import Processes, together
+from sstfill.training.ema import settle
 from sstfill.training.fitted import Fitted, best_row
 from sstfill.training.job import Job, begin
 from sstfill.training.options import Recipe, TrainOptions
-from sstfill.training.prefetch import Waited, ahead
-from sstfill.training.processes import Processes, together
-from sstfill.training.sample import Sample, Source
 from sstfill.training.score import validate
 from sstfill.training.state import State
 

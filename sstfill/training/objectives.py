@@ -17,9 +17,9 @@ from sstfill.nn.discriminator import FrameDiscriminator, SequenceDiscriminator
 from sstfill.nn.generator import OCCLUDED
 from sstfill.nn.losses import discriminator_hinge, generator_hinge, laplace_nll, masked_l1
 from sstfill.nn.masking import occlude
-from sstfill.training.completion import Completion
+from sstfill.training.data.sample import Sample
+from sstfill.training.forward import Completion
 from sstfill.training.options import TrainOptions
-from sstfill.training.sample import Sample
 
 LEAST = 1e-4
 """Error of a first guess, in scaled units, below which there is little to gain."""

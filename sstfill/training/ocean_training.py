@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sstfill import config
-from sstfill.checkpoint import Checkpoint
 from sstfill.errors import OptionError
-from sstfill.methods.gan import Gan
-from sstfill.training.described import described, save
-from sstfill.training.oceans import Oceans
+from sstfill.methods.gan.method import Gan
+from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.training.data.oceans import Oceans
+from sstfill.training.model_card import described, save
 from sstfill.training.options import TrainOptions
 
 if TYPE_CHECKING:
-    from sstfill.training.ocean_source import OceanSource
+    from sstfill.training.data.ocean_source import OceanSource
 
 
 NEEDED = {"network": "compact", "objective": "withheld", "batch": 1}
@@ -48,8 +48,8 @@ def train_on_oceans(
     for name, needed in NEEDED.items():
         if (met := getattr(options, name)) != needed:
             raise OptionError(f"{name}={met!r}, and on oceans {name} is {needed!r}; give an archive for anything else")
+    from sstfill.training.data.ocean_source import OceanSource
     from sstfill.training.loop import fit
-    from sstfill.training.ocean_source import OceanSource
     from sstfill.training.train import network_options, new_network
 
     source = OceanSource(oceans, Path(folder) if folder is not None else Path(out) / "oceans", options.samples)

@@ -11,8 +11,8 @@ from typing import Any
 from sstfill import config
 from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, ReadError, unknown
-from sstfill.io.documents import naming, place, read_toml, short
-from sstfill.training.oceans import Oceans
+from sstfill.io.untrusted.documents import naming, place, read_toml, short
+from sstfill.training.data.oceans import Oceans
 from sstfill.training.options import TrainOptions
 
 

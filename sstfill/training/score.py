@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from sstfill.errors import InputError
 from sstfill.nn.losses import laplace_nll
-from sstfill.training.completion import complete
+from sstfill.training.data.prefetch import ahead
+from sstfill.training.data.sample import Batches, Sample, Source
+from sstfill.training.distributed import Processes
+from sstfill.training.forward import complete
 from sstfill.training.options import TrainOptions
-from sstfill.training.prefetch import ahead
-from sstfill.training.processes import Processes
-from sstfill.training.sample import Batches, Sample, Source
 
 
 @torch.no_grad()

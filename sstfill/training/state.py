@@ -20,8 +20,8 @@ from torch.optim import Optimizer
 from sstfill import config
 from sstfill.errors import OptionError, ReadError, SstfillError
 from sstfill.io.atomic import atomic_path
-from sstfill.io.documents import parse_json, short
-from sstfill.training.average import Average
+from sstfill.io.untrusted.documents import parse_json, short
+from sstfill.training.ema import Average
 from sstfill.training.objectives import Adversary
 from sstfill.training.options import TrainOptions
 from sstfill.version import __version__

@@ -14,23 +14,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import xarray as xr
 
-from sstfill import config, grid, occlusion
-from sstfill.checkpoint import Checkpoint
+from sstfill import config, occlusion
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
-from sstfill.methods.gan import Gan
-from sstfill.methods.guesses import CHANNELS
-from sstfill.methods.oi_engine import usual_step
-from sstfill.scaling import Scaling
-from sstfill.training.archive import Archive
-from sstfill.training.described import described, save
+from sstfill.fields import grid
+from sstfill.fields.scaling import Scaling
+from sstfill.methods.gan.method import Gan
+from sstfill.methods.gan.network_inputs import CHANNELS
+from sstfill.methods.oi.solver import usual_step
+from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.training.data.archive import Archive
+from sstfill.training.data.windows import Windows, blocks, longest
+from sstfill.training.model_card import described, save
 from sstfill.training.options import TrainOptions
-from sstfill.training.windows import Windows, blocks, longest
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from sstfill.training.archive_source import GuessedSource, PaperSource
+    from sstfill.training.data.archive_source import GuessedSource, PaperSource
 
 FURTHER = 2e-4
 """Learning rate of what has been trained before: a fifth of that of a new network."""
@@ -196,8 +197,8 @@ def new_network(options: TrainOptions) -> nn.Module:
 def _source(
     archive: Archive, options: TrainOptions, clouds: Any, clips: int, log_scaled: bool, folder: Path
 ) -> PaperSource | GuessedSource:
-    from sstfill.training.archive_source import GuessedSource, PaperSource, Part
-    from sstfill.training.cloud_slabs import loaded
+    from sstfill.training.data.archive_source import GuessedSource, PaperSource, Part
+    from sstfill.training.data.cloud_slabs import loaded
 
     cut = blocks(archive.obs.sizes["time"], options.frames)
     operators = [loaded(operator) for operator in _operators(clouds, archive)]

@@ -17,6 +17,8 @@ import small_archives as small
 from sstfill import errors
 from sstfill.archive import fill_archive, layout, run, store, unit, workers
 
+SUPPORT = Path(__file__).parents[1] / "support"
+
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
@@ -115,7 +117,7 @@ def test_a_file_that_may_not_grow_is_told(archive, tmp_path):
     """A quota, as it were: the limit of a process on the size of files, with its signal ignored."""
     code = f"""
 import resource, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(SUPPORT)!r})
 import small_archives as small
 from sstfill import errors
 from sstfill.archive import fill_archive
@@ -299,7 +301,7 @@ def test_a_process_that_is_killed_again_and_again_ends_with_the_same(archive, tm
     fill_archive(archive, tmp_path / "wanted.zarr", small.METHOD)
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(SUPPORT)!r})
 import small_archives as small
 from sstfill.archive import fill_archive, run
 small.small_units(type("P", (), {{"setattr": lambda self, *a: setattr(*a) if len(a) == 3 else None}})())

@@ -15,7 +15,7 @@ import small_archives as small
 from sstfill import errors
 from sstfill.archive import fill_archive, job, plan
 from sstfill.methods import Interpolate
-from sstfill.pinned import gathering
+from sstfill.methods.common import sampling
 
 
 @pytest.fixture(autouse=True)
@@ -202,7 +202,7 @@ def test_a_lent_model_is_refused_where_there_is_one(filled):
 
 def test_other_units_are_refused(filled, monkeypatch):
     archive, out = filled
-    monkeypatch.setattr(gathering, "CORE", (8, 16, 16))
+    monkeypatch.setattr(sampling, "CORE", (8, 16, 16))
     with pytest.raises(errors.OptionError, match="core"):
         fill_archive(archive, out, update=True)
 

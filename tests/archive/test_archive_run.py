@@ -59,9 +59,9 @@ def test_a_first_run_fills_all(archive, tmp_path):
 
 
 def test_it_agrees_with_filling_in_one_piece_where_the_window_shows_all(archive, tmp_path, monkeypatch):
-    from sstfill.pinned import gathering
+    from sstfill.methods.common import sampling
 
-    monkeypatch.setattr(gathering, "CORE", (64, 64, 64))
+    monkeypatch.setattr(sampling, "CORE", (64, 64, 64))
     fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
     whole = sstfill.fill(small.ocean(), small.METHOD, score=False)
     np.testing.assert_allclose(small.loaded(tmp_path / "out.zarr").sst, whole.sst, atol=1e-4)
@@ -250,8 +250,8 @@ def test_observed_values_and_coordinates_are_kept_whatever_they_are(tmp_path, ma
     fill_archive(archive, out, small.METHOD)
     small.sound(out, archive)
     with sstfill.io.open(archive) as given, sstfill.io.open(out) as made:
-        obs = sstfill.grid.standardise(given.sst).load()
-        filled = sstfill.grid.standardise(made.sst).load()
+        obs = sstfill.fields.grid.standardise(given.sst).load()
+        filled = sstfill.fields.grid.standardise(made.sst).load()
         assert filled.dtype == given.sst.dtype
         there = obs.notnull().values
         assert filled.values[there].tobytes() == obs.values[there].tobytes()

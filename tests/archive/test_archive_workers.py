@@ -180,7 +180,7 @@ def test_what_is_sent_of_a_unit_is_small(made):
     import pickle
 
     from sstfill.archive.source import Source
-    from sstfill.patches import PatchGrid
+    from sstfill.fields.patches import PatchGrid
 
     patch = next(PatchGrid(core=(16, 256, 256)).patches((20, 300, 300)))
     task = unit.Task(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import small_archives as small
 
-from sstfill import gaps
 from sstfill.archive import source
-from sstfill.pinned import Points
+from sstfill.fields import gaps
+from sstfill.methods.registry import Points
 
 
 def _source(path: Path) -> source.Source:

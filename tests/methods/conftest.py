@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
+
+from sstfill.fields import gaps
+from sstfill.methods.oi import fitted as oi
+from sstfill.methods.oi import method as in_memory
 
 Field = Callable[..., xr.DataArray]
 
@@ -35,3 +39,28 @@ def make_field() -> Field:
 @pytest.fixture(scope="session")
 def all_sea() -> Callable[[xr.DataArray], xr.DataArray]:
     return sea_of
+
+
+@pytest.fixture(scope="module")
+def sea(surface) -> xr.DataArray:
+    return surface.sea.astype(bool)
+
+
+@pytest.fixture(scope="module")
+def hidden(surface, sea) -> NDArray[np.bool_]:
+    return gaps.transplant_clouds(surface.sst, sea, share=0.1, seed=5).values
+
+
+@pytest.fixture(scope="module")
+def seen(surface, hidden) -> xr.DataArray:
+    return surface.sst.where(~hidden)
+
+
+@pytest.fixture(scope="module")
+def settled(seen, sea) -> Iterator[None]:
+    """One fit of the covariance serves all."""
+    fitted = in_memory.fit(seen, sea, "auto", ["additive"], in_memory.Oi()._fixed(), 0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(in_memory, "fit", lambda *_: fitted)
+        patched.setattr(oi, "fit", lambda *_: fitted)
+        yield

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sstfill import Auto, config, gaps
+from sstfill import Auto, config
 from sstfill.errors import InputError, OptionError
+from sstfill.fields import gaps
 from sstfill.fill import fill
 from sstfill.methods import METHODS, Climatology, Method
 from sstfill.synthetic import ocean

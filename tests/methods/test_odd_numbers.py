@@ -12,8 +12,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill import gaps
 from sstfill.errors import InputError
+from sstfill.fields import gaps
 from sstfill.fill import fill
 from sstfill.methods import METHODS
 
@@ -129,7 +129,7 @@ def test_a_stray_that_drowns_all_others_is_refused_with_its_place():
 
 def test_a_stray_is_told_of_once_and_usual_fields_are_not(caplog):
     obs = clouded(15 + usual())
-    with caplog.at_level(logging.WARNING, "sstfill.strays"):
+    with caplog.at_level(logging.WARNING, "sstfill.fields.strays"):
         fill(obs, "climatology", score=False)
         assert not caplog.records
         obs[3, 4, 5] = 999.0

@@ -19,6 +19,8 @@ from sstfill.cli import main
 from sstfill.errors import InputError, ReadError
 from sstfill.occlusion import lwp_series
 
+SUPPORT = Path(__file__).parents[1] / "support"
+
 CLOUDS, PRESETS = "recipes/clouds/pycles_unisst.toml", ("kth", "bair", "faceforensics")
 
 
@@ -197,8 +199,8 @@ STRAY = """
 import resource, sys, zarr, numpy as np
 sys.path.insert(0, {folder!r})
 from fake_service import FakeService, a_model
-from sstfill.sources.copernicus import CopernicusRequest, Target, download
-from sstfill.sources.whole import whole_store
+from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
+from sstfill.sources.atomic_store import whole_store
 
 values = np.random.default_rng(0).normal(size=(400, 50, 50))
 
@@ -225,7 +227,7 @@ except OSError as error:
 @pytest.mark.parametrize("what", ["whole", "downloaded"])
 def test_a_full_disk_is_one_line(what: str, here: Path) -> None:
     """The other chunks that zarr was about to write would tell of themselves when the process ends."""
-    script = STRAY.format(what=what, folder=str(Path(__file__).parent))
+    script = STRAY.format(what=what, folder=str(SUPPORT))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=here, env={**os.environ})
     assert done.returncode == 0 and done.stderr.count("\n") == 1, done.stderr
     assert re.match("error: .*File too large", done.stderr)

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from sstfill.errors import OptionError, ReadError
-from sstfill.sources.coverage import Axis, Coverage
-from sstfill.sources.moments import moment
-from sstfill.sources.planning import plan
+from sstfill.sources.copernicus.coverage import Axis, Coverage
+from sstfill.sources.copernicus.planning import plan
+from sstfill.sources.copernicus.request import CopernicusRequest, Target
+from sstfill.sources.dates import moment
 from sstfill.sources.presets import presets
 from sstfill.sources.recipe import load_recipe
-from sstfill.sources.request import CopernicusRequest, Target
 
 NEEDED = {
     *(f"copernicus/{n}" for n in ("natl_hourly", "satl_hourly", "natl_daily", "satl_daily", "global_l3s")),

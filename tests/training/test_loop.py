@@ -24,9 +24,9 @@ from sstfill.errors import InputError, OptionError
 from sstfill.nn.generator import Generator
 from sstfill.nn.recurrent import RecurrentGenerator
 from sstfill.training import log
-from sstfill.training.average import Average, settle
+from sstfill.training.data.sample import Batches, Sample
+from sstfill.training.ema import Average, settle
 from sstfill.training.loop import LOG, fit
-from sstfill.training.sample import Batches, Sample
 
 SIDE = 34
 

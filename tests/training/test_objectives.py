@@ -10,9 +10,9 @@ from waves import Waves, compact, paper, sample_of, small
 
 from sstfill.errors import InputError, OptionError
 from sstfill.nn.losses import laplace_nll, masked_l1
-from sstfill.training.completion import Completion, complete
+from sstfill.training.data.sample import Batches, Sample, usable
+from sstfill.training.forward import Completion, complete
 from sstfill.training.objectives import Adversary, compose
-from sstfill.training.sample import Batches, Sample, usable
 
 SIDE = 34
 

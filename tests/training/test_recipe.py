@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sstfill.errors import OptionError, ReadError, SstfillError
+from sstfill.training.data.oceans import Oceans
 from sstfill.training.ocean_training import NEEDED
-from sstfill.training.oceans import Oceans
 from sstfill.training.options import PAPER, TrainOptions
 from sstfill.training.recipe import ArchiveOptions, load
 

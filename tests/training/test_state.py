@@ -22,8 +22,8 @@ from waves import Waves, compact, small
 from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.nn.compact import Compact
 from sstfill.training import state
+from sstfill.training.data.sample import Sample
 from sstfill.training.loop import LOG, Fitted, fit
-from sstfill.training.sample import Sample
 
 
 def assert_same(one: Fitted, two: Fitted) -> None:

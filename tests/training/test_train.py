@@ -16,17 +16,19 @@ import xarray as xr
 from archives import Guessing, Watched, archive, guess_cheaply
 
 import sstfill
-from sstfill.checkpoint import Checkpoint
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
-from sstfill.methods.gan import SHIPPED, Gan
+from sstfill.fields.scaling import Scaling
+from sstfill.methods.gan.method import SHIPPED, Gan
+from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.occlusion import ObservedClouds, Raindrops
-from sstfill.scaling import Scaling
-from sstfill.training import archive_source, bank, cloud_slabs, described, loop, slabs, windows
-from sstfill.training.archive import Archive
-from sstfill.training.archive_source import PaperSource
+from sstfill.training import loop, model_card
+from sstfill.training.data import archive_source, chunk_buffer, cloud_slabs, windows
+from sstfill.training.data import cache as bank
+from sstfill.training.data.archive import Archive
+from sstfill.training.data.archive_source import PaperSource
+from sstfill.training.data.windows import blocks
 from sstfill.training.options import TrainOptions
 from sstfill.training.train import FEW, _sized, _source, train
-from sstfill.training.windows import blocks
 
 SIDE = 33
 """Of the least frame that discriminators judge."""
@@ -52,7 +54,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
     def becomes() -> None:
         monkeypatch.setattr(windows, "HELD", 0)
-        for module in (slabs, cloud_slabs):
+        for module in (chunk_buffer, cloud_slabs):
             monkeypatch.setattr(module, "SLAB", 8_000)
 
     return becomes
@@ -368,10 +370,10 @@ class TestFolder:
     ) -> None:
         checkpoint = train(cloudy, small()).checkpoint
         monkeypatch.setenv("RANK", "1")
-        described.save(checkpoint, tmp_path / "out")
+        model_card.save(checkpoint, tmp_path / "out")
         assert not (tmp_path / "out").exists()
         monkeypatch.setenv("RANK", "0")
-        described.save(checkpoint, tmp_path / "out")
+        model_card.save(checkpoint, tmp_path / "out")
         assert Checkpoint.load(tmp_path / "out") == checkpoint
 
 

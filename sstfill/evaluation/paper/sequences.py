@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the paper's protocol draws from: sequences whose truth is known, and masks that are no formula but data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill import io, occlusion, synthetic
+from sstfill.errors import InputError
+from sstfill.fields import grid
+from sstfill.io.untrusted import guard
+
+Kind = Literal["ocean", "series", "clip"]
+Mask = NDArray[np.bool_]
+TRIES = 200
+LEAST_SEA = 0.5  # of a crop
+COVER = (0.05, 0.95)  # of a sequence of windows over a scene
+OUTSIDE = 0.1  # share of a sequence of windows that may lie on land or off the swath
+FASTEST = 4.0  # pixels a frame, of a window over a scene
+MOST_FRAMES = 3000  # decoded of a clip
+
+
+class Source(Protocol):
+    """Where true sequences come from."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables, and part of the seed of each draw."""
+        ...
+
+    @property
+    def kind(self) -> Kind:
+        """What it is: a synthetic ocean, a gap-free series or a clip."""
+        ...
+
+    @property
+    def units(self) -> str:
+        """Units of the errors."""
+        ...
+
+    def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
+        """Draw a sequence: a variable for each channel, float32 ``(time, y, x)``, NaN on land alone."""
+        ...
+
+
+class Masks(Protocol):
+    """Where masks come from; the operators of `sstfill.occlusion` are such."""
+
+    def draw(self, shape: tuple[int, int, int], rng: np.random.Generator) -> Mask:
+        """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ocean:
+    """The synthetic ocean: 5 km pixels, 6 hours from frame to frame as in the paper.
+
+    >>> dict(Ocean().draw(2, 8, np.random.default_rng(0)).sizes)
+    {'time': 2, 'lat': 8, 'lon': 8}
+    """
+
+    name: str = "synthetic ocean"
+    kind: ClassVar[Kind] = "ocean"
+    units: ClassVar[str] = "°C"
+
+    def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
+        """Simulate a sequence."""
+        return synthetic.sst(shape=(frames, size, size), step="6h", seed=_seed(rng)).to_dataset(name="sst")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A gap-free series in a file; a draw is a random span of it in a random window, or all there is of an edge.
+
+    A pixel that is not always there counts as land.
+    """
+
+    name: str
+    path: Path
+    variable: str
+    units: str
+    kind: ClassVar[Kind] = "series"
+
+    def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
+        """Draw a window that is at least half sea; `InputError` where none is found."""
+        with io.reading(self.path), io.open(self.path, chunks={}) as ds:
+            whole = grid.standardise(ds[self.variable])
+            wanted = dict(zip(whole.dims, (frames, size, size), strict=True))
+            for _ in range(TRIES):
+                starts = {d: int(rng.integers(max(whole.sizes[d] - n, 0) + 1)) for d, n in wanted.items()}
+                crop = whole.isel({d: slice(starts[d], starts[d] + n) for d, n in wanted.items()}).load()
+                crop = crop.where(crop.notnull().all("time"))
+                if crop[0].notnull().mean() >= LEAST_SEA and crop.std() > 0:
+                    return crop.astype("float32").to_dataset(name=self.variable)
+        raise InputError(f"{self.name}: no window of {size}x{size} without gaps and at least half sea in {TRIES} draws")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A video file; a draw is a random span of its frames, resized to a square, values from -1 to 1."""
+
+    name: str
+    path: Path
+    channels: tuple[str, ...] = ("grey",)
+    kind: ClassVar[Kind] = "clip"
+    units: ClassVar[str] = "of the range -1 to 1"
+
+    def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
+        """Draw consecutive frames; `InputError` where the clip is shorter."""
+        whole = decoded(self.path, size, len(self.channels) == 1)
+        if len(whole) < frames:
+            raise InputError(f"{self.name}: {len(whole)} frames, {frames} are needed; give a longer clip")
+        start = int(rng.integers(len(whole) - frames + 1))
+        values = whole[start : start + frames].astype("float32") / np.float32(127.5) - 1
+        return xr.Dataset({c: (("time", "y", "x"), values[..., k]) for k, c in enumerate(self.channels)})
+
+
+@lru_cache(maxsize=4)
+def decoded(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
+    """Decode a clip with PyAV, ``(time, size, size, channel)``, at most `MOST_FRAMES` of it.
+
+    Raises
+    ------
+    InputError
+        PyAV is absent.
+    ReadError
+        PyAV cannot read the file.
+    """
+    pictures = []
+    with guard.open_video(path) as container:
+        for frame in container.decode(video=0):
+            small = frame.reformat(width=size, height=size, format="gray" if grey else "rgb24").to_ndarray()
+            pictures.append(small.reshape(size, size, -1))
+            if len(pictures) == MOST_FRAMES:
+                break
+    return np.stack(pictures) if pictures else np.empty((0, size, size, 1 if grey else 3), np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LwpClouds:
+    """Clouds of a liquid-water-path series, with the threshold (g m-2) that gives each occluded share."""
+
+    name: str
+    lwp: xr.DataArray = field(repr=False)
+    thresholds: dict[float, float]
+    stride: int
+    start_after: int
+
+    def at(self, share: float) -> occlusion.Cloud:
+        """Return the measurement operator that occludes this share."""
+        return occlusion.Cloud(
+            lwp=self.lwp, threshold=self.thresholds[share], stride=self.stride, start_after=self.start_after
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CloudScene:
+    """Cloud classes of one satellite image: what is `hidden` and what is `outside` (land, off the swath), (y, x)."""
+
+    name: str
+    hidden: Mask = field(repr=False)
+    outside: Mask = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SceneWindows:
+    """A window that moves across a satellite image at constant random velocity: a frame for each step."""
+
+    scenes: tuple[CloudScene, ...]
+
+    def draw(self, shape: tuple[int, int, int], rng: np.random.Generator) -> Mask:
+        """Draw a mask `observed` whose cover is 5 to 95 %; `InputError` where none is found."""
+        for _ in range(TRIES):
+            scene = self.scenes[int(rng.integers(len(self.scenes)))]
+            corners = _path(scene.hidden.shape, shape, rng)
+            if corners is None:
+                continue
+            hidden, outside = (_windows(m, corners, shape[1:]) for m in (scene.hidden, scene.outside))
+            if COVER[0] <= hidden.mean() <= COVER[1] and outside.mean() <= OUTSIDE:
+                return ~hidden
+        raise InputError(f"no window of {shape[1]}x{shape[2]} with 5 to 95 % cloud in {TRIES} draws from "
+                         f"{', '.join(s.name for s in self.scenes)}")  # fmt: skip
+
+
+def _path(plane: tuple[int, ...], shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.int_] | None:
+    """Upper left corners ``(time, 2)`` of a window that stays in the scene; None where it would leave it."""
+    angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0, FASTEST)
+    room = np.subtract(plane, shape[1:])
+    steps = np.outer(np.arange(shape[0]), speed * np.array([np.sin(angle), np.cos(angle)]))
+    corners = np.rint(rng.uniform(0, 1, 2) * np.maximum(room, 0) + steps - steps.mean(0)).astype(int)
+    return corners if ((corners >= 0) & (corners <= room)).all() else None
+
+
+def _windows(plane: Mask, corners: NDArray[np.int_], size: tuple[int, ...]) -> Mask:
+    return np.stack([plane[y : y + size[0], x : x + size[1]] for y, x in corners])
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))

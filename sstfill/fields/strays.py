@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Observations far outside the rest of a field: worth a line in the log, or too far to compute with."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from sstfill.errors import InputError
+
+log = logging.getLogger(__name__)
+FAR = 20.0
+"""An observation so many spreads from the middle of the field is worth a line."""
+FARTHEST = 2.0**24
+"""So many spreads away single precision, with its 24 bits, holds nothing of the others."""
+LEAST_PIXELS = 10
+"""Of fewer pixels the spread cannot be told."""
+FLOOR = 1e-3
+"""The spread is at least this share of the middle."""
+WIDE = 30.0
+"""A field of positive values that vary by this factor, as chlorophyll does, is looked at in logarithms too."""
+
+
+def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
+    """Log one line where observations lie more than `FAR` spreads from the middle of their field.
+
+    The middle is the median over pixels of the middle of each pixel's range. The spread joins two parts: the standard
+    deviation in time, by the range of the median pixel and the number of its observations; and that in space, by the
+    median absolute deviation of the pixels' middles. A few strays change neither.
+
+    Parameters
+    ----------
+    name
+        Variable, for the message.
+    found
+        A `sstfill.fields.gaps.survey`.
+    sea
+        True at sea.
+
+    Raises
+    ------
+    InputError
+        If they are more than `FARTHEST` spreads away.
+    """
+    there = (found.pixel_count.values > 0) & sea.values
+    if np.count_nonzero(there) < LEAST_PIXELS:
+        return
+    least, most = (found[end].values[there].astype(np.float64) for end in ("least", "most"))
+    away = _distances(least, most, found.pixel_count.values[there])
+    if least.min() > 0 and np.quantile(most, 0.95) > WIDE * np.quantile(least, 0.05):
+        away = np.minimum(away, _distances(np.log(least), np.log(most), found.pixel_count.values[there]))
+    if away.max() <= FAR:
+        return
+    number, worst = int((away.max(0) > FAR).sum()), int(away.max(0).argmax())
+    value = (least if away[0, worst] > away[1, worst] else most)[worst]
+    usual = f"{np.median(least):.4g} to {np.median(most):.4g}"
+    place = _place(found, np.argwhere(there)[worst])
+    if away.max() > FARTHEST:
+        raise InputError(
+            f"{name!r} holds {value:g} at {place}, where a pixel usually holds {usual}: too far apart to "
+            "compute with; make what is no observation missing"
+        )
+    log.warning(
+        "%s: %d pixels hold observations more than %g spreads outside the field, such as %g at %s "
+        "(a pixel usually holds %s); make them missing if they are wrong",
+        name,
+        number,
+        FAR,
+        value,
+        place,
+        usual,
+    )
+
+
+def _distances(least: NDArray, most: NDArray, count: NDArray) -> NDArray[np.float64]:
+    """How many spreads the least and most value of each pixel are from the middle, ``(2, pixel)``; 0 if none."""
+    middles = least + (most - least) / 2
+    middle = float(np.median(middles))
+    often = count > 1
+    expected = 2 * ndtri((count[often] - 0.375) / (count[often] + 0.25))  # Blom 1958: range of normal values
+    in_time = float(np.median((most - least)[often] / expected)) if often.any() else 0.0
+    in_space = 1.4826 * float(np.median(np.abs(middles - middle)))
+    spread = float(np.hypot(in_time, in_space))
+    if spread == 0:
+        return np.zeros((2, len(least)))
+    return np.array([middle - least, most - middle]) / max(spread, FLOOR * abs(middle))
+
+
+def _place(found: xr.Dataset, at: NDArray[np.int64]) -> str:
+    """Where a pixel lies, by its coordinates or else its position."""
+    dims = found.pixel_count.dims
+    words = []
+    for dim, i in zip(dims, at.tolist(), strict=True):
+        known = dim in found.coords
+        words.append(f"{dim} {float(found[dim].values[i]):.5g}" if known else f"{dim} index {i}")
+    return ", ".join(words)

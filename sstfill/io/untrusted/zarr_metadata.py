@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at the metadata of a Zarr store, v2 or v3, before Zarr does: codecs, sizes, links.
+
+Formats: Zarr storage specification v2, and Zarr core specification v3 with the codecs of its extensions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sstfill.errors import ReadError
+from sstfill.io.untrusted.declared import Declared
+
+MARKS = (".zmetadata", ".zgroup", ".zattrs", ".zarray", "zarr.json")
+LARGEST = 2**26
+"""Bytes of a metadata file, far more than a thousand arrays need."""
+NUMERIC_CODECS = {
+    "adler32",
+    "astype",
+    "bitround",
+    "blosc",
+    "bz2",
+    "crc32",
+    "crc32c",
+    "delta",
+    "fixedscaleoffset",
+    "fletcher32",
+    "gzip",
+    "jenkins_lookup3",
+    "lz4",
+    "lzma",
+    "packbits",
+    "pcodec",
+    "quantize",
+    "shuffle",
+    "zfpy",
+    "zlib",
+    "zstd",
+}
+"""Codecs that only turn bytes into numbers. Not among them are those that build Python objects: `pickle` runs code."""
+TEXT_CODECS = {"vlen-utf8", "vlen-bytes"}
+V3_CODECS = {"bytes", "endian", "transpose", "sharding_indexed"}
+ALLOWED = NUMERIC_CODECS | TEXT_CODECS | V3_CODECS
+WIDTHS = {"bool": 1, "string": 16, "variable_length_bytes": 16}
+"""Bytes of an element, of the Zarr v3 types that NumPy does not know by the same name."""
+
+
+@dataclass
+class ZarrMetadata:
+    """What the metadata files of a store hold, by the path of the array within it."""
+
+    root: Path
+    arrays: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    attrs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def declared(self) -> Iterator[Declared]:
+        """Each array as it is described; `ReadError` where a codec or a size is refused."""
+        for name, metadata in self.arrays:
+            if metadata.get("zarr_format") == 3:
+                yield self._v3(name, metadata)
+            else:
+                yield self._v2(name, metadata)
+
+    def _v2(self, name: str, metadata: Mapping[str, Any]) -> Declared:
+        compressor, filters = metadata.get("compressor"), metadata.get("filters")
+        codecs = [*_list(self.root, name, "filters", filters or []), compressor]
+        kinds = [_check_codec(self.root, name, c, "id") for c in codecs if c is not None]
+        dtype = _dtype(self.root, name, metadata.get("dtype"))
+        if dtype.hasobject and (dtype.fields or not TEXT_CODECS & set(kinds)):
+            raise _refused(self.root, name, "holds Python objects; store it anew as numbers or text")
+        shape = _lengths(self.root, name, "shape", metadata.get("shape"), least=0)
+        attrs = self.attrs.get(name, {})
+        return self._array(
+            name,
+            shape=shape,
+            chunk=_lengths(self.root, name, "chunks", metadata.get("chunks"), least=1),
+            itemsize=dtype.itemsize,
+            attrs=attrs,
+            dims=attrs.get("_ARRAY_DIMENSIONS"),
+        )
+
+    def _v3(self, name: str, metadata: Mapping[str, Any]) -> Declared:
+        shape = _lengths(self.root, name, "shape", metadata.get("shape"), least=0)
+        chunk = _chunk_shape(self.root, name, metadata.get("chunk_grid"))
+        _check_codecs(self.root, name, metadata.get("codecs"), math.prod(chunk), depth=0)
+        attrs = metadata.get("attributes") or {}
+        return self._array(
+            name,
+            shape=shape,
+            chunk=chunk,
+            itemsize=_width(self.root, name, metadata.get("data_type")),
+            attrs=_mapping(self.root, name, attrs),
+            dims=metadata.get("dimension_names"),
+        )
+
+    def _array(
+        self,
+        name: str,
+        *,
+        shape: tuple[int, ...],
+        chunk: tuple[int, ...],
+        itemsize: int,
+        attrs: Mapping[str, Any],
+        dims: object,
+    ) -> Declared:
+        if len(shape) != len(chunk):
+            raise _refused(self.root, name, f"has shape {list(shape)} and chunks {list(chunk)}; mend its metadata")
+        folder = self.root / name
+        return Declared(
+            name=name or self.root.name,
+            shape=shape,
+            itemsize=itemsize,
+            chunk=chunk,
+            indexed=dims == [name],
+            stored=lambda: sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
+            attrs={} if "/" in name else attrs,
+        )
+
+
+def look(root: Path, *, allow_links: bool) -> ZarrMetadata:
+    """Read all metadata files of a store, and list all its other files.
+
+    Raises
+    ------
+    ReadError
+        A link that was not asked for, or what is neither a file nor a folder: reading it might never end.
+    """
+    found = ZarrMetadata(root)
+    seen = {os.path.realpath(root)}
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _check_entry(root, entry, allow_links):
+                    real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                    if real not in seen:
+                        seen.add(real)
+                        folders.append(Path(entry.path))
+                elif entry.name in MARKS:
+                    _enter(found, _within(root, folder), entry.name, read(root, Path(entry.path)))
+    return found
+
+
+def glance(root: Path) -> ZarrMetadata:
+    """Read the metadata files of a store of ours and its arrays, without a list of its chunks."""
+    found = ZarrMetadata(root)
+    for folder in [root, *(p for p in root.iterdir() if p.is_dir())]:
+        for file in (folder / mark for mark in MARKS):
+            if file.is_file():
+                _enter(found, _within(root, folder), file.name, read(root, file))
+    return found
+
+
+def _within(root: Path, folder: Path) -> str:
+    return "" if folder == root else folder.relative_to(root).as_posix()
+
+
+def _check_entry(root: Path, entry: os.DirEntry[str], allow_links: bool) -> bool:
+    """Whether an entry is a folder; links only where they are asked for."""
+    if entry.is_symlink():
+        if not allow_links:
+            where = os.path.relpath(entry.path, root)
+            raise ReadError(
+                f"cannot read {root}: {where} in it is a link to {os.readlink(entry.path)}; "  # noqa: PTH115
+                "if you trust who made it, allow links: allow_links=True, or --allow-links"
+            )
+        if not Path(entry.path).exists():
+            return False  # as an absent chunk, which holds no values
+    if entry.is_dir():
+        return True
+    if not entry.is_file():
+        kind = stat.filemode(entry.stat().st_mode)
+        where = os.path.relpath(entry.path, root)
+        raise ReadError(f"cannot read {root}: {where} in it is no file ({kind}); remove it")
+    return False
+
+
+def read(root: Path, file: Path) -> dict[str, Any]:
+    """Read one metadata file of a store, a mapping; `ReadError` tells what else it holds."""
+    size = file.stat().st_size
+    where = os.path.relpath(file, root)
+    if size > LARGEST:
+        raise ReadError(f"cannot read {root}: {where} has {size / 1e6:,.0f} MB; it is no metadata, fetch it again")
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
+        raise ReadError(f"cannot read {root}: {where} is not valid JSON ({reason}); fetch it again") from error
+    return _mapping(root, where, held)
+
+
+def _enter(found: ZarrMetadata, prefix: str, mark: str, held: dict[str, Any]) -> None:
+    """Put what a metadata file holds where it belongs; consolidated metadata hold that of many arrays."""
+    if mark == ".zarray":
+        found.arrays.append((prefix, held))
+    elif mark == ".zattrs":
+        found.attrs.setdefault(prefix, held)
+    elif mark == ".zmetadata":
+        for key, one in _mapping(found.root, mark, held.get("metadata", {})).items():
+            name, _, kind = key.rpartition("/")
+            _check_name(found.root, name)
+            if kind in (".zarray", ".zattrs"):
+                _enter(found, _joined(prefix, name), kind, _mapping(found.root, key, one))
+    elif mark == "zarr.json" and held.get("node_type") == "array":
+        found.arrays.append((prefix, {**held, "zarr_format": 3}))
+    elif mark == "zarr.json":
+        copies = held.get("consolidated_metadata")
+        if copies is not None:
+            copies = _mapping(found.root, mark, copies).get("metadata", {})
+            for name, one in _mapping(found.root, mark, copies).items():
+                _check_name(found.root, name)
+                _enter(found, _joined(prefix, name), mark, _mapping(found.root, name, one))
+
+
+def _joined(prefix: str, name: str) -> str:
+    return "/".join(part for part in (prefix, name) if part)
+
+
+def _check_name(root: Path, name: str) -> None:
+    """Refuse the name of an array that leads out of the store."""
+    parts = name.replace("\\", "/").split("/")
+    if name and any(part in ("", ".", "..") for part in parts):
+        raise ReadError(f"cannot read {root}: its metadata name {name!r}, which leads out of it; fetch it again")
+
+
+def _check_codecs(root: Path, name: str, codecs: object, elements: int, depth: int) -> None:
+    """Check a chain of Zarr v3 codecs, and those inside of its shards."""
+    if depth > 4:
+        raise _refused(root, name, "has shards within shards within shards; store it anew")
+    for codec in _list(root, name, "codecs", codecs):
+        kind = _check_codec(root, name, codec, "name")
+        if kind != "sharding_indexed":
+            continue
+        inner = _mapping(root, name, codec.get("configuration", {}))
+        shape = _lengths(root, name, "chunk_shape", inner.get("chunk_shape"), least=1)
+        _check_codecs(root, name, inner.get("codecs", []), math.prod(shape), depth + 1)
+        _check_codecs(root, name, inner.get("index_codecs", []), math.prod(shape), depth + 1)
+
+
+def _check_codec(root: Path, name: str, codec: object, key: str) -> str:
+    """Name of a codec, if it is one of `ALLOWED`."""
+    said = codec.get(key) if isinstance(codec, dict) else codec
+    kind = said.removeprefix("numcodecs.") if isinstance(said, str) else said
+    if not isinstance(kind, str) or kind not in ALLOWED:
+        raise _refused(
+            root,
+            name,
+            f"is stored with the codec {str(said)[:60]!r}, which sstfill does not run; "
+            "store it anew with zstd, blosc or zlib",
+        )
+    if key == "id" and kind in V3_CODECS:
+        raise _refused(root, name, f"names the codec {kind!r}, which Zarr v2 does not know; fetch it again")
+    return kind
+
+
+def _chunk_shape(root: Path, name: str, chunk_grid: object) -> tuple[int, ...]:
+    grid = _mapping(root, name, chunk_grid)
+    inner = _mapping(root, name, grid.get("configuration", {}))
+    return _lengths(root, name, "chunk_shape", inner.get("chunk_shape"), least=1)
+
+
+def _dtype(root: Path, name: str, said: object) -> np.dtype[Any]:
+    if isinstance(said, str):
+        try:
+            return np.dtype(said)
+        except (TypeError, ValueError, SyntaxError):
+            pass
+    raise _refused(root, name, f"has the type {str(said)[:60]!r}; store it anew as numbers")
+
+
+def _width(root: Path, name: str, said: object) -> int:
+    """Bytes of an element of a Zarr v3 type; names that Zarr does not know it refuses itself."""
+    if isinstance(said, dict):
+        inner = _mapping(root, name, said.get("configuration", {}))
+        length = inner.get("length_bytes", 8)
+        return _lengths(root, name, "length_bytes", [length], least=0)[0]
+    if not isinstance(said, str):
+        raise _refused(root, name, f"has the type {str(said)[:60]!r}; store it anew as numbers")
+    if said in WIDTHS:
+        return WIDTHS[said]
+    digits = "".join(c for c in said if c.isdigit())
+    return int(digits[:9]) // 8 if digits else 8
+
+
+def _lengths(root: Path, name: str, key: str, value: object, *, least: int) -> tuple[int, ...]:
+    """Lengths of dimensions, whole numbers from `least` on."""
+    lengths = value if isinstance(value, list) else [None]
+    for length in lengths:
+        if not isinstance(length, int) or isinstance(length, bool) or not least <= length < 2**63:
+            met = json.dumps(value)[:60]
+            raise _refused(root, name, f"has {key} {met}; they are whole numbers, {least} or more: mend its metadata")
+    return tuple(lengths)
+
+
+def _mapping(root: Path, name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _refused(root, name, f"has {str(value)[:60]!r} for metadata; fetch it again")
+    return value
+
+
+def _list(root: Path, name: str, key: str, value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise _refused(root, name, f"has {key} {str(value)[:60]!r}, not a list; fetch it again")
+    return value
+
+
+def _refused(root: Path, name: str, what: str) -> ReadError:
+    return ReadError(f"cannot read {root}: {name or root.name!r} {what}")

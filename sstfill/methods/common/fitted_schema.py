@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may stand in the ``pinned.json`` of each method: keys, types, and numbers that are finite and plausible.
+
+A settled method is used for years, on every night. So each number of it is looked at whenever it is read, for all
+methods here; what they have in maps is held by the fingerprint of the model (`sstfill.archive.model`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sstfill.io.untrusted.documents import checked
+from sstfill.validation.calibration import EXTREME
+
+REMEDY = "fill the archive anew"
+MAGNITUDE = 1e30
+"""Of any number, in the units of the field or their square."""
+
+Number = Annotated[float, Field(ge=-MAGNITUDE, le=MAGNITUDE)]
+Positive = Annotated[float, Field(gt=0, le=MAGNITUDE)]
+NotNegative = Annotated[float, Field(ge=0, le=MAGNITUDE)]
+Scale = Annotated[float, Field(ge=1 / EXTREME, le=EXTREME)]
+Logarithm = Annotated[float, Field(ge=-np.log(EXTREME) - 1e-6, le=np.log(EXTREME) + 1e-6)]
+Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\\x00.][^/\\\x00]*$")]
+"""Of a method: it becomes the name of a folder."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class _State(_Part):
+    kind: Name
+    options: dict[str, Any]
+
+
+class Weighed(_Part):
+    """As `sstfill.methods.common.fitted_blend.Weighed` is told."""
+
+    names: Annotated[list[Name], Field(min_length=1)]
+    why: str
+    scale: list[list[Scale]]
+    weights: tuple[list[Positive], list[Positive], list[list[list[Share]]]]
+    strata: tuple[list[Positive], list[Positive], list[list[Logarithm]]] | None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Weighed:
+        distance, lag, table = self.weights
+        _check_table("weights", distance, lag, table, (len(self.names),))
+        if [len(row) for row in self.scale] != [len(self.names)]:
+            raise ValueError(f"scale={self.scale}: one number for each of {', '.join(self.names)} belongs here")
+        if self.strata is not None:
+            _check_table("strata", *self.strata, ())
+        return self
+
+
+def _check_table(name: str, distance: list[float], lag: list[float], table: Any, inner: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless a table has a row for each distance and a column for each lag, in rising order."""
+    shape = np.array(table, float).shape if _is_even(table) else ()
+    if shape != (len(distance), len(lag), *inner) or not distance or not lag:
+        raise ValueError(f"{name}: the table has shape {shape}, not {(len(distance), len(lag), *inner)}")
+    if sorted(set(distance)) != distance or sorted(set(lag)) != lag:
+        raise ValueError(f"{name}: distances and lags must rise")
+
+
+def _is_even(table: Any) -> bool:
+    """Whether lists within a list all have the same lengths."""
+    if not isinstance(table, list) or not table or not isinstance(table[0], list):
+        return True
+    return len({len(row) for row in table}) == 1 and all(_is_even(row) for row in table)
+
+
+class Interpolate(_State):
+    """As `sstfill.methods.interpolation.fitted.PinnedInterpolate` is saved."""
+
+    lags: Annotated[list[NotNegative], Field(min_length=1)]
+    gamma: Annotated[list[NotNegative], Field(min_length=1)]
+    steps: Annotated[int, Field(strict=True, ge=1, le=10_000)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Interpolate:
+        if len(self.lags) != len(self.gamma) or sorted(self.lags) != self.lags:
+            raise ValueError(f"lags and gamma have {len(self.lags)} and {len(self.gamma)} numbers, or lags do not rise")
+        return self
+
+
+class Climatology(_State):
+    """As a climatology is saved (`sstfill.methods.eof.fitted`)."""
+
+    offset: Number
+    harmonics: Annotated[int, Field(strict=True, ge=0, le=1000)]
+
+
+class Sensor(_Part):
+    """The numbers of `sstfill.methods.eof.fitted_amplitudes.Sensor`."""
+
+    offset: Number
+    noise: NotNegative
+    least: Share
+
+
+class Modes(_State):
+    """As DINEOF and Bayesian EOFs are saved (`sstfill.methods.eof.fitted`)."""
+
+    sensor: Sensor
+
+
+class Covariance(_Part):
+    """As `sstfill.methods.oi.covariance.Covariance`."""
+
+    parts: Annotated[list[tuple[str, NotNegative, tuple[Positive, Positive], Positive]], Field(min_length=1)]
+    noise: NotNegative
+
+
+class Fitted(_Part):
+    """As `sstfill.methods.oi.covariance_fit.Fitted`."""
+
+    kind: Literal["mean", "pixel", "additive"]
+    covariance: Covariance
+    cross: list[list[Annotated[float, Field(ge=-1 - 1e-6, le=1 + 1e-6)]]]
+    log_score: Number | None
+
+
+class Images(_Part):
+    """As `sstfill.methods.oi.fitted_background.Images`."""
+
+    every: Annotated[int, Field(strict=True, ge=1)]
+    smoothing: tuple[Number, Number, Number] | None
+    pixels: Annotated[int, Field(strict=True, ge=1)]
+    level: Number
+    pixel: list[Number]
+
+
+class Oi(_State):
+    """As `sstfill.methods.oi.fitted.PinnedOi` is saved."""
+
+    fitted: Fitted
+    images: Images
+    cell: tuple[Positive, Positive]
+    step: Positive
+    cells: list[list[tuple[tuple[Number, Number], tuple[Number, Number]]]]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Oi:
+        if not self.cells or not _is_even(self.cells):
+            raise ValueError("cells: the squares of the grid are not all there")
+        return self
+
+
+class Gan(_State):
+    """As `sstfill.methods.gan.fitted.PinnedGan` is saved."""
+
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
+    guesses: list[Literal["oi", "interpolate", "bayes_eof"]]
+    account: dict[str, Any]
+    weighed: Weighed | None
+
+
+class Account(BaseModel):
+    """What of an account is used again: the methods that were chosen."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    chosen: Annotated[list[Name], Field(min_length=1)]
+
+
+class Auto(_State):
+    """As `sstfill.methods.auto.fitted.PinnedAuto` is saved."""
+
+    account: Account
+    weighed: Weighed | None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Auto:
+        if "auto" in self.account.chosen:
+            raise ValueError("account.chosen: 'auto' cannot be chosen by itself")
+        if self.weighed is not None and not set(self.weighed.names) <= set(self.account.chosen):
+            raise ValueError(f"weighed.names={self.weighed.names} are not all among {self.account.chosen}")
+        return self
+
+
+STATES: dict[str, type[_State]] = {
+    "interpolate": Interpolate,
+    "climatology": Climatology,
+    "dineof": Modes,
+    "bayes_eof": Modes,
+    "oi": Oi,
+    "gan": Gan,
+    "auto": Auto,
+}
+"""By name of the method; any other has its options only."""
+
+
+def check_state(state: Mapping[str, Any], file: Path) -> None:
+    """Raise `ReadError` unless the state of a pinned method holds what its method needs, and nothing else.
+
+    >>> check_state({"kind": "interpolate", "options": {}, "lags": [1.0], "gamma": [-1.0], "steps": 30}, Path("a.json"))
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.ReadError: cannot read a.json: gamma.0=-1.0: input should be greater than or equal to 0; ... anew
+    """
+    checked(STATES.get(str(state.get("kind")), _State), state, file, remedy=REMEDY)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a pinned method lies on disk: ``pinned.json`` for small things, ``maps.zarr`` for fields on the archive's grid.
+
+Maps are written tile by tile and read part by part, so that none is ever held whole. `write_state` comes last: a folder
+without ``pinned.json`` holds no pinned method (`sstfill.methods.fitted.saved_kind`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from sstfill.errors import ReadError
+from sstfill.io.atomic import atomic_path, fail
+from sstfill.io.untrusted import guard
+from sstfill.io.untrusted.documents import read_json
+from sstfill.methods.common.fitted_schema import REMEDY, check_state
+
+if TYPE_CHECKING:
+    import zarr
+
+CHUNK = 256
+STATE, MAPS = "pinned.json", "maps.zarr"
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
+"""What zarr and its codecs raise for damaged metadata and chunks."""
+
+Tile = tuple[slice, slice]
+
+
+class Map(NamedTuple):
+    """A field on the grid: leading dims (``()`` for one number a pixel), dtype, and what is found where none is set."""
+
+    lead: tuple[int, ...] = ()
+    dtype: DTypeLike = np.float32
+    fill: float = np.nan
+
+
+def write_state(folder: Path, kind: str, state: Mapping[str, Any]) -> None:
+    """Write ``pinned.json`` whole: the kind, and plain JSON values (`sstfill.config.plain`); floats keep every bit.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_state(folder, "climatology", {"options": {}, "offset": 0.1, "harmonics": 2})
+    >>> read_state(folder)
+    {'kind': 'climatology', 'options': {}, 'offset': 0.1, 'harmonics': 2}
+    """
+    with atomic_path(folder / STATE) as temporary:
+        temporary.write_text(json.dumps({"kind": kind, **state}, allow_nan=False, indent=1), encoding="utf-8")
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Read ``pinned.json``; `ReadError` if it is missing, or not what its method needs (see `check_state`)."""
+    state = read_json(folder / STATE, remedy=REMEDY)
+    check_state(state, folder / STATE)
+    return state
+
+
+def copy(source: Path, folder: Path) -> None:
+    """Copy state and maps into a new or empty folder, the state last."""
+    try:
+        folder.mkdir(exist_ok=True)
+        if (source / MAPS).exists():
+            shutil.copytree(source / MAPS, folder / MAPS, dirs_exist_ok=True)
+    except OSError as error:
+        fail(folder, error)
+    state = read_state(source)
+    write_state(folder, state.pop("kind"), state)
+
+
+def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: int = CHUNK) -> None:
+    """Create ``maps.zarr`` (Zarr v3) with these maps, shapes ``(*lead, y, x)``, chunked ``(*lead, chunk, chunk)``.
+
+    A store that exists gains them; one of the same name is replaced.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> create_maps(folder, {"patterns": Map((2,))}, y=4, x=6)
+    >>> write_tile(folder, "patterns", (slice(0, 2), slice(3, 6)), np.ones((2, 2, 3)))
+    >>> read_part(folder, "patterns", slice(1, 3), slice(2, 4))[0].tolist()
+    [[nan, 1.0], [nan, nan]]
+    """
+    for name, (lead, dtype, fill) in maps.items():
+        dims = [*(f"{name}_{i}" for i in range(len(lead))), "y", "x"]
+        _create(folder, name, (*lead, y, x), (*lead, min(chunk, y), min(chunk, x)), np.dtype(dtype), dims, fill)
+
+
+def write_tile(folder: Path, name: str, tile: Tile, values: NDArray) -> None:
+    """Write values ``(*lead, rows, columns)`` into a tile of a map. One writer at a time."""
+    array = _open(folder, name, "r+")
+    try:
+        array[(..., *tile)] = np.asarray(values, array.dtype)
+    except OSError as error:
+        fail(folder / MAPS, error)
+
+
+def read_part(folder: Path, name: str, rows: slice, columns: slice) -> NDArray:
+    """Read part of a map, ``(*lead, rows, columns)``, and nothing else from the disk but the chunks it lies in."""
+    array = _open(folder, name, "r")
+    try:
+        return np.asarray(array[(..., rows, columns)])
+    except _DAMAGED as error:
+        raise _unreadable(folder, name, error) from error
+
+
+def write_array(folder: Path, name: str, values: NDArray) -> None:
+    """Write a whole array that is no field on the grid (one chunk) beside the maps."""
+    lengths = tuple(max(1, n) for n in values.shape)
+    dims = [f"{name}_{i}" for i in range(values.ndim)]
+    _create(folder, name, values.shape, lengths, values.dtype, dims, 0)[...] = values
+
+
+def read_array(folder: Path, name: str) -> NDArray:
+    """Read what `write_array` wrote."""
+    array = _open(folder, name, "r")
+    try:
+        return np.asarray(array[...])
+    except _DAMAGED as error:
+        raise _unreadable(folder, name, error) from error
+
+
+def _create(
+    folder: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype, dims: list[str],
+    fill: float,
+) -> zarr.Array:  # fmt: skip
+    try:
+        group = guard.open_group(folder / MAPS, mode="a", zarr_format=3)
+        return group.create_array(name, shape=shape, chunks=chunks, dtype=dtype, fill_value=np.asarray(fill, dtype)[()],
+                                  dimension_names=dims, overwrite=True)  # fmt: skip
+    except OSError as error:
+        fail(folder / MAPS, error)
+
+
+def _open(folder: Path, name: str, mode: guard.Mode) -> zarr.Array:
+    try:
+        return guard.open_array(folder / MAPS / name, mode=mode, zarr_format=3)
+    except ReadError as error:
+        raise _unreadable(folder, name, error) from error
+
+
+def _unreadable(folder: Path, name: str, error: Exception) -> ReadError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ReadError(f"cannot read map {name!r} in {folder / MAPS}: {reason}; fill the archive anew")

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variational Bayes for EOFs of gappy data: patterns and amplitudes are estimated with their uncertainty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.methods.common.regression import regress, second_moments, unpack, upper
+from sstfill.methods.eof.kalman_smoother import fitted_time_scale, smooth
+from sstfill.progress import track
+
+PRUNE = 1e-3
+"""A mode is dropped when its variance falls below this share of the noise."""
+LEAST_NOISE = 1e-6
+"""Least variance of the noise, as a share of the data's: single precision cannot tell the residual better."""
+LEAST = 1e-24
+"""Variance at least assumed of the data, so that a constant field can be fitted too."""
+
+
+class Posterior(NamedTuple):
+    """What the data say of the amplitudes, and the variances that were learnt.
+
+    Attributes
+    ----------
+    amplitudes, covariance
+        Shapes ``(times, k)`` and ``(times, k, k)``; unit mean square each.
+    prior
+        Variance of each mode's pattern values, ``(k,)``.
+    noise
+        Variance of an observation about the modes.
+    time_scale
+        E-folding time of each amplitude, days, ``(k,)``.
+    iterations
+        How many it took.
+    """
+
+    amplitudes: NDArray
+    covariance: NDArray
+    prior: NDArray
+    noise: float
+    time_scale: NDArray
+    iterations: int
+
+
+@dataclass(frozen=True)
+class VariationalFit:
+    """Estimate a `Posterior` by coordinate ascent.
+
+    The model is ``x_it = u_i . c_t + e_it``, ``u_ik ~ N(0, prior_k)``, ``e ~ N(0, noise)`` and each ``c_k`` a red-noise
+    process of unit variance. Modes that the data do not support are pruned (automatic relevance determination).
+
+    References
+    ----------
+    Bishop (1999): Variational principal components. ICANN 99, 509-514.
+    Ilin & Raiko (2010): Practical approaches to principal component analysis in the presence of missing values.
+    Journal of Machine Learning Research 11, 1957-2000.
+    """
+
+    modes: int
+    tolerance: float = 1e-3
+    max_iterations: int = 40
+    seed: int = 0
+
+    def __call__(self, X: NDArray, observed: NDArray, days: NDArray) -> Posterior:
+        """Fit anomalies `X` ``(times, pixels)``, zero where not `observed`, at times `days`."""
+        count = int(observed.sum())
+        power = max(float(np.square(X, dtype=np.float64).sum()), LEAST * count)
+        state = self._start(X, power / count, days)
+        previous = np.inf
+        for i in track(range(self.max_iterations), "Bayesian EOFs", self.max_iterations):
+            state = _ascend(X, observed, days, state, power, count, learn_time=i >= 3)
+            if i > 5 and abs(previous - state.noise) < self.tolerance * state.noise:
+                break
+            previous = state.noise
+        return state._replace(iterations=i + 1)
+
+    def _start(self, X: NDArray, variance: float, days: NDArray) -> Posterior:
+        k = min(self.modes, *X.shape)
+        Q = np.linalg.qr(np.random.default_rng(self.seed).standard_normal((len(X), k)).astype(X.dtype))[0]
+        for _ in range(4):
+            Q = np.linalg.qr(X @ (X.T @ Q))[0]
+        order = np.argsort(-np.linalg.norm(X.T @ Q, axis=0))
+        amplitudes = Q[:, order] * X.dtype.type(np.sqrt(len(X)))
+        spread = np.tile(0.1 * np.eye(k, dtype=X.dtype), (len(X), 1, 1))
+        return Posterior(amplitudes, spread, np.full(k, variance / k), 0.1 * variance,
+                         np.full(k, 5 * np.median(np.diff(days))), 0)  # fmt: skip
+
+
+def _ascend(
+    X: NDArray, observed: NDArray, days: NDArray, state: Posterior, power: float, count: int, *, learn_time: bool
+) -> Posterior:
+    """One round: patterns given amplitudes, noise and priors, amplitudes given patterns."""
+    k, dtype = state.amplitudes.shape[1], X.dtype
+    rows, columns = upper(k)
+    twice = np.where(rows == columns, 1, 2).astype(dtype)
+    moments = second_moments(state.amplitudes, state.covariance)
+    normal, right = np.zeros((len(X), len(rows))), np.zeros((len(X), k))
+    residual, pattern_power = power, np.zeros(k)
+    for part in regress(X, observed, state.amplitudes, moments, state.noise / state.prior):
+        u = part.patterns
+        products = u[:, rows] * u[:, columns] + dtype.type(state.noise) * part.inverse[:, rows, columns]
+        normal += observed[:, part.pixels].astype(dtype) @ products
+        right += X[:, part.pixels] @ u
+        residual += float((products * part.normal).sum(0, dtype=np.float64) @ twice)
+        residual -= 2 * float(np.vdot(u, part.right))
+        pattern_power += products[:, rows == columns].sum(0, dtype=np.float64)
+    noise = max(residual, LEAST_NOISE * power) / count
+    found = smooth(unpack(normal, k) / noise, right / noise, days, state.time_scale)
+    time_scale = fitted_time_scale(found, days) if learn_time else state.time_scale
+    size = np.sqrt((found.mean**2).mean(0) + np.diagonal(found.covariance, axis1=1, axis2=2).mean(0))
+    prior = pattern_power / X.shape[1] * size**2
+    keep = prior > (PRUNE * noise if learn_time else 0)
+    keep |= prior == prior.max()
+    covariance = (found.covariance / size / size[:, np.newaxis])[:, keep][:, :, keep]
+    return Posterior((found.mean / size)[:, keep].astype(dtype), covariance.astype(dtype), prior[keep], noise,
+                     time_scale[keep], state.iterations)  # fmt: skip

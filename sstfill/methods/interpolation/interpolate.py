@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interpolation: linearly in time, pixel by pixel; then in space where a pixel was never seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import spsolve
+
+from sstfill.checks import check_number
+from sstfill.fields import grid
+from sstfill.methods.base import register
+from sstfill.methods.interpolation.variogram import Variogram
+
+SAMPLE = 5000
+BLOCK = 512
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Interpolate:
+    """Fill each pixel linearly in time between its observations, and hold the nearest one at the ends.
+
+    The expected error is that of this weighting under the series' own semivariogram in time (a kriging variance with
+    the weights of the linear interpolation).
+
+    Parameters
+    ----------
+    limit
+        Longest gap to fill, in days between the observations around it (at the ends: to the nearest one);
+        longer gaps are left unfilled. None fills all.
+    space
+        Fill sea pixels that are never observed by harmonic (membrane) interpolation between their neighbours.
+    """
+
+    name: ClassVar[str] = "interpolate"
+    multivariate: ClassVar[bool] = False
+    min_times: ClassVar[int] = 1
+
+    limit: float | None = None
+    space: bool = True
+
+    def __post_init__(self) -> None:
+        if self.limit is not None:
+            check_number("limit", self.limit, 0, above=True)
+
+    def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
+        """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
+        days = grid.days(obs)
+        variogram = Variogram.of(_sample(obs, sea), days)
+        limit = np.inf if self.limit is None else self.limit
+        whole = obs.chunk({"time": -1, **dict.fromkeys(sea.dims, "auto")}) if obs.chunks else obs
+        mean, error = xr.apply_ufunc(
+            in_time, whole, kwargs={"days": days, "limit": limit, "variogram": variogram}, dask="parallelized",
+            input_core_dims=[["time"]], output_core_dims=[["time"], ["time"]], output_dtypes=[obs.dtype, np.float32],
+        )  # fmt: skip
+        mean, error = mean.transpose(*obs.dims), error.transpose(*obs.dims)
+        never = ~obs.notnull().any("time") & sea
+        if self.space and (obs.chunks or bool(never.any())):
+            mean = _in_space(mean.chunk(time=obs.chunksizes["time"]) if obs.chunks else mean, never, sea)
+            error = error.fillna(float(np.sqrt(2 * variogram.gamma[-1]))).where(mean.notnull())
+        found = xr.Dataset({"mean": mean, "error": error})
+        found.attrs = {"semivariogram_days": variogram.lags, "semivariogram": variogram.gamma}
+        return found
+
+
+def _sample(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
+    """Series of some sea pixels, ``(pixels, times)``: whole rows, spread over the image, about `SAMPLE` pixels."""
+    rows, columns = obs.dims[1:]
+    per_row = max(1.0, float(sea.sum()) / obs.sizes[rows])
+    step = max(1, int(obs.sizes[rows] * per_row / SAMPLE))
+    return obs.isel({rows: slice(step // 2, None, step)}).transpose(rows, columns, "time").values.reshape(
+        -1, obs.sizes["time"]
+    )  # fmt: skip
+
+
+def in_time(
+    series: NDArray, *, days: NDArray, limit: float, variogram: Variogram, wanted: slice = slice(None)
+) -> tuple[NDArray, NDArray]:
+    """Interpolate series ``(..., times)`` linearly; NaN in gaps longer than `limit` days and where nothing is observed.
+
+    Returns
+    -------
+    mean, error
+        Both shaped as `series`, or as its part of the times `wanted`.
+    """
+    flat = series.reshape(-1, series.shape[-1])
+    shape = (*series.shape[:-1], len(days[wanted]))
+    mean, error = np.empty((len(flat), shape[-1]), series.dtype), np.empty((len(flat), shape[-1]), np.float32)
+    for start in range(0, len(flat), BLOCK):
+        block = slice(start, start + BLOCK)
+        mean[block], error[block] = _interpolated(flat[block], days, limit, variogram, wanted)
+    return mean.reshape(shape), error.reshape(shape)
+
+
+def _interpolated(
+    series: NDArray, days: NDArray, limit: float, variogram: Variogram, wanted: slice
+) -> tuple[NDArray, NDArray]:
+    n = series.shape[1]
+    seen = np.isfinite(series)
+    step = np.arange(n)
+    before = np.maximum.accumulate(np.where(seen, step, -1), 1)[:, wanted]
+    after = np.minimum.accumulate(np.where(seen, step, n)[:, ::-1], 1)[:, ::-1][:, wanted]
+    has_before, has_after = before >= 0, after < n
+    left = np.where(has_before, before, np.minimum(after, n - 1))
+    right = np.where(has_after, after, left)
+    back, ahead = np.abs(days[wanted] - days[left]), np.abs(days[right] - days[wanted])
+    span = back + ahead
+    w = np.where(span > 0, back / np.where(span > 0, span, 1), 0.0)
+    one_sided = ~(has_before & has_after)
+    w[one_sided] = 0.0
+    gap = np.where(one_sided, back, np.abs(days[right] - days[left]))
+    good = (has_before | has_after) & (gap <= limit)
+    low, high = np.take_along_axis(series, left, 1), np.take_along_axis(series, right, 1)
+    mean = np.where(good, low + (high - low) * w.astype(series.dtype), np.nan).astype(series.dtype)
+    cross = np.where(one_sided, 0.0, w * (1 - w) * variogram(span))
+    variance = 2 * ((1 - w) * variogram(back) + w * variogram(ahead) - cross)
+    return mean, np.where(good, np.sqrt(np.maximum(variance, 0)), np.nan).astype(np.float32)
+
+
+def _in_space(mean: xr.DataArray, never: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
+    space = list(sea.dims)
+    whole, never = (a.chunk(dict.fromkeys(space, -1)) if a.chunks else a for a in (mean, never))
+    return xr.apply_ufunc(
+        membrane, whole, never, input_core_dims=[space, space], output_core_dims=[space], vectorize=True,
+        dask="parallelized", output_dtypes=[mean.dtype],
+    ).transpose(*mean.dims)  # fmt: skip
+
+
+def membrane(image: NDArray, fill: NDArray) -> NDArray:
+    """Fill the pixels `fill` of an image ``(y, x)`` so that each is the mean of its known or filled neighbours.
+
+    Pixels with no way to a known one stay NaN. (Laplace's equation with the image's own values as boundary.)
+
+    >>> membrane(np.array([[1.0, np.nan, 3.0]]), np.array([[False, True, False]])).tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    fill = fill & ~np.isfinite(image)
+    if not fill.any():
+        return image
+    usable = fill | np.isfinite(image)
+    number = np.cumsum(usable.ravel()).reshape(image.shape) - 1
+    pairs = np.concatenate([
+        np.stack([number[:, :-1], number[:, 1:]])[:, usable[:, :-1] & usable[:, 1:]],
+        np.stack([number[:-1], number[1:]])[:, usable[:-1] & usable[1:]],
+    ], axis=1)  # fmt: skip
+    count = int(usable.sum())
+    links = coo_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=(count, count)).tocsr()
+    links = links + links.T
+    unknown, values = fill[usable], image[usable].astype(np.float64)
+    component = connected_components(links, directed=False)[1]
+    reached = np.isin(component, component[~unknown]) & unknown
+    if not reached.any():
+        return image
+    degree = links.sum(1)
+    inner = links[reached]
+    matrix = coo_array((degree[reached], (np.arange(reached.sum()),) * 2)).tocsc() - inner[:, reached].tocsc()
+    values[reached] = spsolve(matrix, inner[:, ~unknown] @ values[~unknown])
+    out = image.copy()
+    out[usable] = values
+    return out

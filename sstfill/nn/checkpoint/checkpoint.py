@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained network with all that is needed to use it: a folder of ``weights.safetensors`` and ``config.json``.
+
+Nothing of it is ever a pickle, which could run anything when loaded. `checkpoint_folder` keeps the two files together,
+`checkpoint_html` draws the summary.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any
+
+from sstfill.config import plain
+from sstfill.errors import InputError, OptionError, ReadError
+from sstfill.io.untrusted.documents import parse_json, short
+from sstfill.nn import registry
+from sstfill.nn.checkpoint.folder import DIGEST, FORMAT, REMEDY, WEIGHTS, describes_network, digest, read, write
+from sstfill.nn.checkpoint.html import summary
+from sstfill.version import __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+StrPath = str | os.PathLike[str]
+Shapes = dict[str, tuple[int, ...]]
+HEADER = 16 * 2**20
+"""Bytes of the header of a weights file at most; the format's own bound is 100 MB."""
+WIDEST = 8
+"""Bytes of a number of the weights at most."""
+
+
+class Checkpoint:
+    """A network's weights, and what it was made of and trained on; not to be changed once made.
+
+    Two are equal if their weights and configurations are. In Jupyter it shows a table and its loss curve.
+
+    Parameters
+    ----------
+    config
+        What JSON can hold, by the keys of `sstfill.nn.checkpoint.schema.CheckpointConfig`; notes of your own go under
+        ``data``. Needed is ``network``, ``{"name": ..., "options": {...}}`` as for `sstfill.nn.registry.build`;
+        ``format``, ``sstfill_version`` and ``weights_sha256`` are added.
+    weights
+        The network's state by name, buffers too; copied to the CPU.
+
+    Raises
+    ------
+    OptionError
+        If there is no such network.
+    InputError
+        If the weights are not those of the network, or the configuration has a key or a value that there is not.
+
+    Examples
+    --------
+    >>> config = {"network": {"name": "static", "options": {"base": 2}}}
+    >>> checkpoint = Checkpoint(config, registry.build("static", {"base": 2}).state_dict())
+    >>> str(checkpoint)[:36]
+    'Checkpoint(static, 20.1 k parameters'
+    """
+
+    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        self._weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+        head = {"format": FORMAT, "sstfill_version": __version__}
+        self._config: dict[str, Any] = head | plain(config)
+        network = _outline(self._config)
+        _check_fit(_shapes(network), {n: tuple(tensor.shape) for n, tensor in weights.items()}, self._config)
+        self._config[DIGEST] = digest(_serialised(self._weights))
+        self._size = registry.size(network)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All but the weights, as JSON holds it."""
+        return self._config
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The network's state by name, on the CPU."""
+        return self._weights
+
+    @property
+    def fingerprint(self) -> str:
+        """First 12 hex digits of the SHA-256 of the weights' file."""
+        return str(self._config[DIGEST])[:12]
+
+    def network(self) -> nn.Module:
+        """Build the network anew, with these weights, on the CPU and in evaluation mode."""
+        network = _new_network(self._config["network"], "cpu")
+        network.load_state_dict(self._weights)
+        return network.eval()
+
+    def save(self, path: StrPath) -> None:
+        """Write a folder, whole or not at all; other files in it are left alone.
+
+        An earlier checkpoint there is replaced: whenever the process is killed, the old one or the new can be loaded.
+
+        Raises
+        ------
+        WriteError
+            No such parent folder, no permission, no space, or the folder holds the weights or the configuration of
+            something else; what was there is unchanged.
+        """
+        write(path, _serialised(self._weights), self._config)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Checkpoint:
+        """Read a folder that `save` wrote, to the CPU; other files in it are ignored.
+
+        Raises
+        ------
+        ReadError
+            If it is missing, damaged, of something else (no pickle is ever loaded), of a later version, or if a weight
+            is not finite; the message says which. Sizes are compared before any memory is taken.
+        """
+        try:
+            config, file = read(path, _most_bytes)
+            with file:
+                _check_fit(_shapes(_outline(config)), _declared(file), config)
+                weights = _deserialised(file.read())
+            _check_numbers(weights)
+            loaded = cls(config, weights)
+        except (InputError, OptionError) as error:
+            raise ReadError(f"cannot load {os.fspath(path)}: {error}") from error
+        loaded._config[DIGEST] = config[DIGEST]  # as stored, should this safetensors lay out the file otherwise
+        return loaded
+
+    def __eq__(self, other: object) -> bool:
+        return self._config == other._config if isinstance(other, Checkpoint) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        name = self._config["network"]["name"]
+        return f"Checkpoint({name}, {_count(self._size)} parameters, sha256 {self.fingerprint[:8]})"
+
+    def _repr_html_(self) -> str:
+        return summary(str(self), self._config)
+
+
+def _outline(config: Mapping[str, Any]) -> nn.Module:
+    """Build the network of a configuration, which is checked first, without any memory for its weights."""
+    described = config.get("network")
+    if not describes_network(described):
+        raise OptionError(f"network={short(described)} is no network; give {{'name': ..., 'options': {{...}}}}")
+    from sstfill.nn.checkpoint.schema import check_config  # pydantic costs a tenth of a second where none is loaded
+
+    check_config(config)
+    return _new_network(described, "meta")
+
+
+def _new_network(described: Any, device: str) -> nn.Module:
+    """Build a network as a configuration describes it; the caller's random numbers are left as they were."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        return registry.build(described["name"], described["options"])
+
+
+def _shapes(network: nn.Module) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _most_bytes(config: Mapping[str, Any]) -> int:
+    numbers = sum(math.prod(shape) for shape in _shapes(_outline(config)).values())
+    return WIDEST * numbers + HEADER
+
+
+def _declared(file: IO[bytes]) -> Shapes:
+    """Shapes by name that the header of a weights file declares; the file is left at its beginning."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > HEADER:
+        raise _no_safetensors()
+    try:
+        header = parse_json(file.read(length), WEIGHTS, remedy="")
+        entries = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+        shapes = {name: tuple(int(side) for side in shape) for name, shape in entries.items()}
+    except (ReadError, AttributeError, TypeError, KeyError, ValueError) as error:
+        raise _no_safetensors() from error
+    file.seek(0)
+    return shapes
+
+
+def _check_fit(needed: Shapes, given: Shapes, config: Mapping[str, Any]) -> None:
+    wrong = sorted(n for n in needed.keys() | given.keys() if needed.get(n) != given.get(n))
+    if wrong:
+        first = wrong[0]
+        shown = first if first.isprintable() else ascii(first)
+        raise InputError(
+            f"the weights are not of this network {config['network']['name']} ({len(wrong)} differ): {shown[:200]} "
+            f"should be of shape {needed.get(first, 'none')}, not {given.get(first, 'none')}; "
+            "give its options as they were in training"
+        )
+
+
+def _check_numbers(weights: Mapping[str, Tensor]) -> None:
+    """Raise `InputError` unless the weights are finite numbers of the usual kinds."""
+    import torch
+
+    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
+    for name, tensor in weights.items():
+        if tensor.dtype not in kinds:
+            raise InputError(f"{name} in {WEIGHTS} has dtype {tensor.dtype}, which no network here has; {REMEDY}")
+    counts = {name: int((~torch.isfinite(tensor)).sum()) for name, tensor in weights.items()}
+    wrong = [name for name, count in counts.items() if count]
+    if wrong:
+        raise InputError(
+            f"{sum(counts.values())} weights are NaN or infinite, {counts[wrong[0]]} of them in {wrong[0]}; "
+            "take the checkpoint of an earlier training, or train anew with a lower learning_rate"
+        )
+
+
+def _safetensors() -> ModuleType:
+    try:
+        import safetensors.torch
+    except ModuleNotFoundError as error:
+        raise OptionError("checkpoints need PyTorch and safetensors; pip install torch safetensors") from error
+    return safetensors
+
+
+def _serialised(weights: dict[str, Tensor]) -> bytes:
+    content: bytes = _safetensors().torch.save(weights, metadata={"format": "pt"})
+    return content
+
+
+def _deserialised(content: bytes) -> dict[str, Tensor]:
+    library = _safetensors()
+    try:
+        weights: dict[str, Tensor] = library.torch.load(content)
+    except library.SafetensorError as error:
+        raise _no_safetensors() from error
+    return weights
+
+
+def _no_safetensors() -> InputError:
+    return InputError(f"{WEIGHTS} is no safetensors file; {REMEDY}")
+
+
+def _count(number: int) -> str:
+    if number >= 1e6:
+        return f"{number / 1e6:.1f} M"
+    return f"{number / 1e3:.1f} k" if number >= 1e3 else str(number)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copernicus Marine datasets, downloaded window by window by the official client."""

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Liquid water path from the 3-D fields of a PyCLES run: ql times density and layer depth, summed over the column."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.errors import InputError, ReadError
+from sstfill.io.untrusted import guard
+
+Floats = NDArray[np.float64]
+GRAMS = 1000.0  # per kilogram
+CUT_SHORT = "if the run was stopped while it wrote, remove that time step, else copy the file again"
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a NetCDF file of a run; damage, also where values are read, is a `ReadError`."""
+    with guard.open_netcdf(path, CUT_SHORT) as stored:
+        yield stored
+
+
+def column_weights(stats: Path) -> Floats:
+    """Mass of dry reference air in each layer, g m-2, from a run's statistics file, ``(nz,)``: rho0 dz.
+
+    The density at cell centres is ``rho0_half`` in the CliMA fork and ``rho0`` elsewhere; ``profiles/z`` are the upper
+    edges of the layers in both, of equal depth or not. LWP is the sum of ql times these.
+    """
+    with opened(stats) as stored:
+        held = stored.groups
+        reference = held["reference"].variables if "reference" in held else {}
+        edges = held["profiles"].variables.get("z") if "profiles" in held else None
+        density = reference.get("rho0_half", reference.get("rho0"))
+        if density is None or edges is None:
+            raise InputError(f"{stats} has no reference/rho0 or no profiles/z; give the run's own: stats=...")
+        rho, top = (np.ma.filled(v[:].astype(np.float64), np.nan) for v in (density, edges))
+    weights = rho * np.diff(top, prepend=0.0) * GRAMS
+    if not (np.isfinite(weights) & (weights > 0)).all():
+        raise ReadError(f"{stats}: density or heights are missing or not positive; give the statistics of another run "
+                        "of the same case: stats=...")  # fmt: skip
+    return weights
+
+
+def is_combined(path: Path) -> bool:
+    """Whether a file is what the project's ``combine3d.py`` makes of a time step, not the part of one rank."""
+    with opened(path) as stored:
+        return "fields" in stored.groups and "dims" not in stored.groups
+
+
+def combined_offset(path: Path) -> int:
+    """What the name of a combined file adds to its time: a million in the CliMA fork, which writes x, y and z too."""
+    with opened(path) as stored:
+        return 1_000_000 if "x" in stored["fields"].variables else 0
+
+
+def combined_lwp(path: Path, weights: Floats) -> Floats:
+    """Integrate a file with ``fields/ql (nx, ny, nz)`` over the column, g m-2, ``(y, x)``."""
+    with opened(path) as stored:
+        ql = _liquid(stored, path)
+        if ql.ndim != 3:
+            raise InputError(f"{path}: ql has dims {ql.dimensions}, not (nx, ny, nz); give what combine3d.py wrote")
+        _check_levels(path, ql.shape[2], weights)
+        return (_filled(ql) @ weights).T
+
+
+def ranks_lwp(folder: Path, weights: Floats) -> Floats:
+    """Join the rank files of a time step and integrate them over the column, g m-2, ``(y, x)``.
+
+    Raises
+    ------
+    ReadError
+        No rank files, damaged ones, or cells that no rank covers.
+    InputError
+        Ranks of different grids or over the same cells; no ``ql``; another number of levels than the density has.
+    """
+    parts = sorted(folder.glob("*.nc"))
+    covered, lwp = np.zeros((0, 0, 0), dtype=bool), np.zeros((0, 0))
+    for path in parts:
+        with opened(path) as stored:
+            size, grid, low = (_triple(stored, path, kind) for kind in ("nl", "n", "indx_lo"))
+            if not covered.size:
+                _check_levels(path, grid[2], weights)
+                covered, lwp = np.zeros(grid, dtype=bool), np.zeros(grid[:2])
+            box = tuple(slice(at, at + n) for at, n in zip(low, size, strict=True))
+            ql = _liquid(stored, path)
+            if covered.shape != grid or ql.size != np.prod(size) or covered[box].shape != size:
+                raise InputError(f"{path}: {size} cells at {low} of {grid} do not fit the other ranks' {covered.shape}"
+                                 "; keep one run in a folder")  # fmt: skip
+            if covered[box].any():
+                raise InputError(f"{path} has cells of another rank too; keep the ranks of one run in a folder")
+            lwp[box[:2]] += _filled(ql).reshape(size) @ weights[box[2]]
+            covered[box] = True
+    if not covered.size or not covered.all():
+        share = covered.mean() if covered.size else 0
+        raise ReadError(f"{folder}: {len(parts)} rank files cover {share:.0%} of the grid; copy the missing ones, "
+                        "or remove that time step")  # fmt: skip
+    return lwp.T
+
+
+def _triple(stored: Any, path: Path, kind: str) -> tuple[int, int, int]:
+    """The three numbers ``<kind>_0 .. <kind>_2`` of a rank file's group ``dims``."""
+    held = stored.groups["dims"].variables if "dims" in stored.groups else {}
+    names = [f"{kind}_{axis}" for axis in range(3)]
+    if absent := [name for name in names if name not in held]:
+        raise ReadError(f"{path} has no dims/{absent[0]}; it is no rank file of PyCLES, or was cut short: remove it")
+    x, y, z = (int(held[name][0]) for name in names)
+    return x, y, z
+
+
+def _liquid(stored: Any, path: Path) -> Any:
+    held = stored.groups["fields"].variables if "fields" in stored.groups else {}
+    if "ql" not in held:
+        raise InputError(f"{path} holds {', '.join(sorted(held)) or 'no fields'}, no ql; add 'ql' to "
+                         "fields_io.diagnostic_fields of the namelist and run again")  # fmt: skip
+    return held["ql"]
+
+
+def _filled(ql: Any) -> Floats:
+    """Values with NaN where none were written: NetCDF reserves the space before."""
+    return np.asarray(np.ma.filled(ql[:].astype(np.float64), np.nan))
+
+
+def _check_levels(path: Path, levels: int, weights: Floats) -> None:
+    if levels != len(weights):
+        raise InputError(
+            f"{path} has {levels} levels, the statistics {len(weights)}; give those of the same run: stats=..."
+        )

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seed paper's own series of liquid water path, by its DOI or from a local copy, into a Zarr store."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sstfill.errors import OptionError, ReadError, WriteError
+from sstfill.occlusion.lwp import published
+from sstfill.progress import track
+from sstfill.sources.atomic_store import check_store, is_made, provenance
+from sstfill.sources.copernicus.refusals import told
+from sstfill.sources.pycles.store import frames_in_chunk, write_series
+
+DOI = "10.6084/m9.figshare.9929798"
+NAME = "cloud_dataset.npy"
+ARTICLE = "https://api.figshare.com/v2/articles/9929798"
+FILES = "https://api.figshare.com/v2/file/download"
+REGISTRY = "registry.txt"  # in the cache: the checksum that figshare stated, so that a second run needs no network
+TIMEOUT = 30.0  # seconds without an answer
+GRAMS = 1000.0
+BY_HAND = f"download {NAME} from https://doi.org/{DOI} with a browser and give it as path"
+
+
+def published_lwp(
+    out: str | os.PathLike[str],
+    *,
+    path: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    zarr_format: int = 3,
+) -> Path:
+    """Bring the paper's series, ``cloud_dataset.npy`` ``(10800, 64, 64)`` in kg m-2, into a Zarr store in g m-2.
+
+    The array is mapped into memory and written block by block. Its frames carry no times, so ``time`` counts them.
+
+    Parameters
+    ----------
+    out
+        Zarr store to write; one made from the same array is kept, any other refused.
+    path
+        A local copy; by default the file is downloaded by its DOI and checked against the checksum figshare states. A
+        copy is called the published series only where an earlier download has left that checksum in `cache`, and it is
+        the same; otherwise the store says that it is of a local file.
+    cache
+        Folder for the download, which is kept there; by default pooch's own for sstfill.
+    zarr_format
+        3, or 2 for older readers.
+
+    Returns
+    -------
+    Path
+        The store; `sstfill.occlusion.lwp_series` opens it.
+
+    Raises
+    ------
+    OptionError
+        No `path`, and pooch is not installed.
+    ReadError
+        No network, no such record, another checksum; a copy that is missing, damaged or no NumPy array.
+    InputError
+        An array that is not floating ``(time, y, x)``, or values that cannot be kg m-2.
+    WriteError
+        A cache or store that cannot be written.
+    """
+    check_store(out, zarr_format, [] if path is None else [Path(path)])
+    array = fetch(cache) if path is None else Path(path)
+    series = published(array)
+    shape = (series.sizes["time"], series.sizes["y"], series.sizes["x"])
+    md5 = _md5(array)
+    theirs = path is None or f"md5:{md5}" == _stated(cache)
+    options = {"doi": DOI if theirs else "", "file": array.name, "md5": md5, "downloaded": path is None}
+    if is_made(out, zarr_format, "published_lwp", {"md5": md5}):
+        return Path(out)
+    described = {"Conventions": "CF-1.11", "title": "Liquid water path"}
+    if theirs:
+        described |= {"title": "Liquid water path simulated by PyCLES, the cloud masks of 'Unsupervised spatiotemporal "
+                      "data inpainting'", "references": f"https://doi.org/{DOI}"}  # fmt: skip
+    source = f"figshare, doi:{DOI}" if theirs else f"local file {array.name}, not compared with doi:{DOI}"
+    counted = {"long_name": "number of the frame; the authors published no times", "units": "1", "axis": "T"}
+    coords = xr.Dataset(coords={"time": ("time", np.arange(shape[0]), counted)},
+                        attrs=described | provenance(source, "published_lwp", options))  # fmt: skip
+    size = frames_in_chunk(shape[0], shape[1:])
+    blocks = (series[at : at + size].to_numpy() * GRAMS for at in range(0, shape[0], size))
+    write_series(Path(out), blocks, coords, shape, zarr_format)
+    return Path(out)
+
+
+def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
+    """Download the paper's array, unless it is in the cache already, and check it; return where it is."""
+    try:
+        import pooch
+        import requests
+    except ImportError as error:
+        raise OptionError(f"the download needs pooch; pip install 'sstfill[clouds]', or {BY_HAND}") from error
+    folder = Path(pooch.os_cache("sstfill") if cache is None else cache)
+    store = pooch.create(path=folder, base_url=f"doi:{DOI}/", registry=None, retry_if_failed=2)
+    try:
+        with _quiet(pooch.get_logger()):
+            if (folder / REGISTRY).is_file():
+                store.load_registry(folder / REGISTRY)
+            else:
+                store.registry = _checksums()
+            found = Path(store.fetch(NAME, downloader=_download))
+        (folder / REGISTRY).write_text(f"{NAME} {store.registry[NAME]}\n")
+    except (requests.RequestException, ValueError, LookupError, TypeError) as error:
+        reason = told(error) if isinstance(error, requests.RequestException) else " ".join(str(error).split())
+        raise ReadError(f"cannot download {NAME} (doi:{DOI}): {reason}; try again later, or {BY_HAND}") from error
+    except OSError as error:
+        raise WriteError(f"cannot keep {NAME} in {folder}: {error.strerror or error}; give another cache") from error
+    return found
+
+
+def _stated(cache: str | os.PathLike[str] | None) -> str | None:
+    """The checksum that figshare stated at an earlier download, None where there was none."""
+    with contextlib.suppress(ImportError, OSError):
+        if cache is None:
+            import pooch
+
+            cache = pooch.os_cache("sstfill")
+        for line in (Path(cache) / REGISTRY).read_text("utf-8").splitlines():
+            name, _, checksum = line.partition(" ")
+            if name == NAME:
+                return checksum.strip()
+    return None
+
+
+def _files() -> list[dict[str, Any]]:
+    """What figshare's interface says of the record's files."""
+    import requests
+
+    answer = requests.get(ARTICLE, timeout=TIMEOUT)
+    answer.raise_for_status()
+    return list(answer.json()["files"])
+
+
+def _checksums() -> dict[str, str]:
+    """The registry for pooch, from figshare's own checksums."""
+    return {f["name"]: f"md5:{f['computed_md5']}" for f in _files()}
+
+
+def _download(url: str, output_file: Any, store: Any) -> None:
+    """Serve as pooch's downloader: by DOI, or past the web site where that asks for a browser (empty 202, or 403)."""
+    import pooch
+    import requests
+
+    options: dict[str, Any] = {"timeout": TIMEOUT, "chunk_size": 2**18}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*doesn't specify which version", category=UserWarning)
+        with contextlib.suppress(requests.RequestException, LookupError):
+            pooch.DOIDownloader(progressbar=_Bar(), **options)(url, output_file, store)
+    if Path(output_file).stat().st_size == 0:
+        number = next(f["id"] for f in _files() if f["name"] == NAME)
+        pooch.HTTPDownloader(progressbar=_Bar(), **options)(f"{FILES}/{number}", output_file, store)
+
+
+class _Bar:
+    """A progress bar as pooch wants one, on sstfill's seam: megabytes."""
+
+    total = 0
+
+    def __init__(self) -> None:
+        self._seen, self._shown = 0, 0
+        self._steps: Iterator[int] | None = None
+
+    def update(self, count: int) -> None:
+        self._seen += count
+        if self._steps is None:
+            whole = math.ceil(self.total / 1e6)
+            self._steps = track(range(whole), f"{NAME} (MB)", whole)
+        new = int(self._seen / 1e6) - self._shown
+        self._shown += sum(1 for _ in itertools.islice(self._steps, max(0, new)))
+
+    def reset(self) -> None:
+        """Pooch starts again from 0 at the end; what was shown stays."""
+        self._seen = 0
+
+    def close(self) -> None:
+        for _ in self._steps or ():
+            pass
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep another library's messages to warnings for a while."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips on disk: video files, folders of pictures and arrays, read picture by picture."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.errors import InputError, OptionError, ReadError
+from sstfill.io.untrusted import guard
+
+VIDEOS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+ARRAYS = (".npy", ".npz", ".mat")
+PLAIN = "save it again as a plain array, or remove it"
+STEP = np.float32(65535 / 255)  # of 16 bits, for one of 8
+LAYOUTS = {
+    3: lambda s: "tyx",
+    4: lambda s: "tyxc" if s[3] in (1, 3) else "tcyx" if s[1] in (1, 3) else "ntyx",
+    5: lambda s: "ntyxc" if s[4] in (1, 3) else "ntcyx",
+}
+MATLAB_LAYOUTS = {
+    3: lambda s: "yxt",
+    4: lambda s: "yxct" if s[2] in (1, 3) else "yxtn",
+    5: lambda s: "yxctn",
+}
+
+Pictures = Iterator[NDArray[Any]]
+
+
+class Footage(NamedTuple):
+    """A clip: its name, and its pictures ``(y, x, channel)`` one after another."""
+
+    name: str
+    pictures: Pictures
+
+
+def find(path: Path) -> list[Path]:
+    """Videos, arrays and folders of pictures at or below `path`, in natural order.
+
+    Raises
+    ------
+    ReadError
+        No such folder.
+    InputError
+        No clips in it; the error names what it holds.
+    """
+    if not path.exists():
+        raise ReadError(f"no clips at {path}: no such file or folder; check the name")
+    if path.is_file():
+        return [path]
+    found, other = [], set()
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        members = [Path(folder) / name for name in files if not name.startswith(".")]
+        found += [m for m in members if m.suffix.lower() in VIDEOS + ARRAYS]
+        found += [Path(folder)] if any(m.suffix.lower() in PICTURES for m in members) else []
+        other |= {m.suffix or m.name for m in members} - {*VIDEOS, *ARRAYS, *PICTURES}
+    if not found:
+        held = f"only {', '.join(sorted(other)[:8])}" if other else "nothing"
+        raise InputError(f"no clips in {path}: it holds {held}; give videos ({' '.join(VIDEOS[:5])} ...), "
+                         f"folders of pictures ({' '.join(PICTURES[:2])}) or arrays ({' '.join(ARRAYS)})")  # fmt: skip
+    return sorted(found, key=lambda p: natural(p.relative_to(path).as_posix()))
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Key by which ``frame10`` comes after ``frame9``.
+
+    >>> sorted(["f10", "f9", "f1"], key=natural)
+    ['f1', 'f9', 'f10']
+    """
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", text)]
+
+
+def read(source: Path, name: str, axes: str | None, *, fractions: bool = False) -> Iterator[Footage]:
+    """Clips of one source: one, but for arrays that hold several.
+
+    Pictures are uint8, 0 (black) to 255 (white). Where a file has more than 8 bits to a colour they are rounded to
+    that, or, with `fractions`, float32 in the same range: a value of a 16-bit PNG over 257. Values of arrays are as
+    they are.
+    """
+    if source.is_dir():
+        yield Footage(name, _folder(source, fractions))
+    elif source.suffix.lower() in ARRAYS:
+        yield from _arrays(source, name, axes)
+    else:
+        yield Footage(name, _video(source, fractions))
+
+
+def _video(path: Path, fractions: bool) -> Pictures:
+    with guard.open_video(path) as container:
+        for frame in container.decode(video=0):
+            yield upright(_colours(frame, fractions), frame.rotation)
+
+
+def _colours(frame: Any, fractions: bool) -> NDArray[Any]:
+    """Red, green and blue ``(y, x, 3)``, see `read`."""
+    if max(part.bits for part in frame.format.components) <= 8:
+        return np.asarray(frame.to_ndarray(format="rgb24"))
+    values = np.asarray(frame.to_ndarray(format="rgb48le"), np.float32) / STEP
+    return values if fractions else np.rint(values).astype(np.uint8)
+
+
+def upright(picture: NDArray[Any], rotation: int) -> NDArray[Any]:
+    """Turn a picture as its file says it is to be shown: degrees counterclockwise, in quarter turns."""
+    return np.rot90(picture, round(rotation / 90))
+
+
+def _folder(folder: Path, fractions: bool) -> Pictures:
+    files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")]
+    first: tuple[Path, tuple[int, ...]] | None = None
+    for file in sorted(files, key=lambda f: natural(f.name)):
+        with guard.open_video(file) as container:
+            picture = next(container.decode(video=0), None)
+            if picture is None:
+                raise ReadError(f"cannot decode {file}: it holds no picture; replace or remove it")
+            values = _colours(picture, fractions)
+        first = first or (file, values.shape)
+        if values.shape != first[1]:
+            raise InputError(f"{file} is {values.shape[0]}x{values.shape[1]}, {first[0].name} is "
+                             f"{first[1][0]}x{first[1][1]}; give each clip a folder of its own")  # fmt: skip
+        yield values
+
+
+def _arrays(path: Path, name: str, axes: str | None) -> Iterator[Footage]:
+    for key, array in _loaded(path):
+        label = f"{name}:{key}" if key else name
+        letters = axes or _layout(array.shape, path)
+        if sorted(letters) != sorted(set(letters) & set("ntcyx")) or not set("tyx") <= set(letters):
+            raise OptionError(f"axes={letters!r}; name each axis once: n (clip), t, c (channel), y, x, such as 'ntyxc'")
+        if len(letters) != array.ndim:
+            raise InputError(f"{label} of shape {array.shape} does not have the axes {letters!r}; name its own: axes=")
+        if array.dtype.kind not in "uif":
+            raise InputError(f"{label} holds {array.dtype} values; save it as uint8 or float32")
+        yield from _split(array, letters, label)
+
+
+def _layout(shape: tuple[int, ...], path: Path) -> str:
+    layouts = MATLAB_LAYOUTS if path.suffix.lower() == ".mat" else LAYOUTS
+    if len(shape) not in layouts:
+        raise InputError(f"{path} has shape {shape}; clips have 3 to 5 axes (time, y, x, maybe channel and clip)")
+    return layouts[len(shape)](shape)
+
+
+def _split(array: NDArray[Any], letters: str, label: str) -> Iterator[Footage]:
+    """Clips of an array, lazily where it is mapped to memory."""
+    several = "n" in letters
+    present = [letter for letter in "ntyxc" if letter in letters]
+    ordered = array.transpose([letters.index(letter) for letter in present])
+    ordered = ordered if several else ordered[None]
+    ordered = ordered if "c" in letters else ordered[..., None]
+    for number, clip in enumerate(ordered):
+        yield Footage(f"{label}[{number}]" if several else label, (np.asarray(picture) for picture in clip))
+
+
+def _loaded(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    if path.suffix.lower() == ".mat":
+        yield from _matlab(path)
+    elif path.suffix.lower() == ".npy":
+        yield "", guard.map_array(path, PLAIN)
+    else:
+        with guard.open_arrays(path, PLAIN) as archive:
+            yield from _candidates(path, iter(archive.items()))
+
+
+def _matlab(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield from _candidates(path, iter(guard.matlab_arrays(path, axes=3).items()))
+
+
+def _candidates(path: Path, arrays: Iterator[tuple[str, NDArray[Any]]]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Arrays of three axes or more; a sole one needs no name."""
+    found = False
+    for key, array in arrays:
+        if array.ndim >= 3:
+            found = True
+            yield key, array
+    if not found:
+        raise InputError(f"{path} holds no array of 3 axes or more (time, y, x); save the clip as one")

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Video clips into one Zarr store ``(clip, channel, time, y, x)``, clip by clip, with splits for training."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill import io
+from sstfill.checks import check_number
+from sstfill.errors import InputError, OptionError
+from sstfill.progress import track
+from sstfill.sources.atomic_store import check_store, is_made, provenance, whole_store
+from sstfill.sources.video import files as video_files
+from sstfill.sources.video.files import Footage
+from sstfill.sources.video.frames import Crop, Dtype, Framing
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+SHARD = 16e6  # bytes of sequences written at once into one file, in which each can still be read alone
+
+
+class Cut(NamedTuple):
+    """Frames cut from a clip: the clip's name, the number of the first frame, values ``(channel, time, y, x)``."""
+
+    clip: str
+    start: int
+    values: NDArray[Any]
+
+
+@dataclass(kw_only=True)
+class Cutter:
+    """Cuts clips into sequences; `short` gathers the names of clips that do not yield one."""
+
+    framing: Framing
+    frames: int
+    stride: int
+    per_clip: int | None
+    short: list[str] = field(default_factory=list)
+    first: tuple[str, tuple[int, ...]] | None = None  # name and size of the first clip
+
+    def __post_init__(self) -> None:
+        check_number("frames", self.frames, 1, whole=True)
+        check_number("stride", self.stride, 1, whole=True)
+        if self.per_clip is not None:
+            check_number("per_clip", self.per_clip, 1, whole=True)
+
+    def cuts(self, clip: Footage) -> Iterator[Cut]:
+        """Sequences of a clip one after another, without overlap; a remainder is left out."""
+        chosen = itertools.islice(clip.pictures, 0, None, self.stride)
+        for number in itertools.count() if self.per_clip is None else range(self.per_clip):
+            pictures = [self.framing(p, clip.name) for p in itertools.islice(chosen, self.frames)]
+            if len(pictures) < self.frames:
+                if number == 0:
+                    self._leave_out(clip.name, len(pictures))
+                return
+            values = np.stack(pictures, axis=1)
+            self._check_size(values.shape[2:], clip.name)
+            yield Cut(clip.name, number * self.frames * self.stride, values)
+
+    def _leave_out(self, name: str, frames: int) -> None:
+        by = f" at stride {self.stride}" if self.stride > 1 else ""
+        log.warning("%s is left out: it has %d frames%s, %d are needed", name, frames, by, self.frames)
+        self.short.append(name)
+
+    def _check_size(self, size: tuple[int, ...], name: str) -> None:
+        self.first = self.first or (name, size)
+        if size != self.first[1]:
+            raise InputError(f"{name} is {size[0]}x{size[1]}, {self.first[0]} is {self.first[1][0]}x{self.first[1][1]};"
+                             " bring them to one size, such as size=64")  # fmt: skip
+
+
+def import_video(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    size: int | None = 64,
+    frames: int = 35,
+    gray: bool = False,
+    stride: int = 1,
+    crop: Crop = "none",
+    split: tuple[float, float, float] = (0.9, 0.05, 0.05),
+    per_clip: int | None = 1,
+    axes: str | None = None,
+    dtype: Dtype = "uint8",
+    seed: int = 0,
+    zarr_format: int = 3,
+) -> xr.Dataset:
+    """Bring video clips into one Zarr store, clip by clip; it is written whole or not at all.
+
+    Clips are video files, folders of pictures (one clip each, in natural order of their names), and arrays in
+    ``.npy``, ``.npz`` or ``.mat`` (before MATLAB 7.3), at or below `path`. A clip shorter than needed is left out with
+    a warning.
+
+    Parameters
+    ----------
+    path
+        A folder, searched with all folders in it, or one file.
+    out
+        The store, ``.zarr``; one made from the same with the same options is returned, any other refused.
+    size
+        Height and width of the frames in pixels, to which they are resized; None keeps those of the clips.
+    frames
+        Frames of a sequence.
+    gray
+        One channel, the BT.601 luma, in place of red, green and blue.
+    stride
+        Take each `stride`-th frame.
+    crop
+        Before resizing: ``"none"``, ``"center"`` (the largest square), or ``(top, left, height, width)`` in pixels.
+    split
+        Shares of train, validation and test. All sequences of a clip fall in the same; from three clips on, a share
+        above 0 has at least one clip.
+    per_clip
+        Most sequences cut from a clip, one after another; None takes all.
+    axes
+        Axes of arrays, a letter for each: n (clip), t, c (channel), y, x. By default told from the shape: ``tyx``,
+        ``tyxc``, ``tcyx``, ``ntyx``, ``ntyxc``, ``ntcyx`` in .npy and .npz, ``yxt``, ``yxct``, ``yxtn`` in .mat.
+    dtype
+        ``"uint8"``, or ``"float32"`` with the values as they came. Pictures are 0 (black) to 255 (white) in both; those
+        of more than 8 bits, such as 16-bit PNG, are rounded in the first and keep their fractions in the second.
+    seed
+        Seed of the split.
+    zarr_format
+        2 or 3.
+
+    Returns
+    -------
+    xarray.Dataset
+        The store opened lazily: ``video(clip, channel, time, y, x)``, names ``clip``, and for each the ``source``
+        clip, its ``first_frame`` and its ``split`` (0 train, 1 validation, 2 test).
+
+    Raises
+    ------
+    InputError
+        No clips, none long enough, sizes or values that do not fit.
+    ReadError
+        A file that cannot be decoded; nothing is written.
+    OptionError, WriteError
+        A value outside its range; an output that cannot be written.
+    """
+    shares = shares_of(split)
+    cutter = Cutter(framing=Framing(size=size, gray=gray, crop=crop, dtype=dtype), frames=frames, stride=stride,
+                    per_clip=per_clip)  # fmt: skip
+    sources = video_files.find(Path(path))
+    check_store(out, zarr_format, [Path(path)])
+    options = {"from": str(Path(path).resolve()), "files": len(sources), "size": size, "frames": frames,
+               "gray": gray, "stride": stride, "crop": crop, "split": shares,
+               "per_clip": per_clip, "axes": axes, "dtype": dtype, "seed": seed}  # fmt: skip
+    if is_made(out, zarr_format, "import-video", options):
+        return io.open(out, chunks={})
+    with whole_store(out, zarr_format) as store:
+        kept = _write(_cuts(sources, Path(path), axes, cutter), store, cutter, zarr_format)
+        if not kept:
+            raise InputError(f"none of {len(cutter.short)} clips in {path} has {frames} frames at stride {stride}; "
+                             f"ask for fewer: frames=... (--frames)")  # fmt: skip
+        labels = _labels(kept, per_clip, shares, seed)
+        labels["channel"] = ("channel", np.array(cutter.framing.channels, dtype=object))
+        options |= {"clips_left_out": len(cutter.short)}
+        labels.attrs = {"Conventions": "CF-1.11", "title": f"Video clips from {Path(path).name}"}
+        labels.attrs |= provenance(str(Path(path).resolve()), "import-video", options)
+        labels.to_zarr(store, mode="a", zarr_format=zarr_format, consolidated=False)
+    return io.open(out, chunks={})
+
+
+def shares_of(split: tuple[float, float, float]) -> tuple[float, ...]:
+    """Shares of train, validation and test, checked."""
+    shares = tuple(float(s) for s in split)
+    if len(shares) != 3 or not all(0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-6:
+        raise OptionError(f"split={split!r}; give the shares of train, validation and test, which add up to 1")
+    return shares
+
+
+def _cuts(sources: list[Path], root: Path, axes: str | None, cutter: Cutter) -> Iterator[Cut]:
+    for source in track(sources, "clips", len(sources)):
+        name = source.relative_to(root).as_posix() if source != root else root.name
+        for clip in video_files.read(source, name, axes, fractions=cutter.framing.dtype == "float32"):
+            yield from cutter.cuts(clip)
+
+
+def _write(cuts: Iterator[Cut], store: Path, cutter: Cutter, zarr_format: int) -> list[tuple[str, int]]:
+    """Write sequences some megabytes at a time; return the clip and first frame of each."""
+    kept: list[tuple[str, int]] = []
+    first = next(cuts, None)
+    if first is None:
+        return kept
+    together = max(1, min(512, int(SHARD // first.values.nbytes))) if zarr_format == 3 else 1
+    cuts = itertools.chain([first], cuts)
+    while batch := list(itertools.islice(cuts, together)):
+        video = _video(np.stack([cut.values for cut in batch]), cutter)
+        if kept:
+            video.to_zarr(store, append_dim="clip", zarr_format=zarr_format, consolidated=False)
+        else:
+            chunks = (1, *first.values.shape)
+            shards = {"shards": (together, *first.values.shape)} if together > 1 else {}
+            video.to_zarr(store, mode="w-", zarr_format=zarr_format, consolidated=False,
+                          encoding={"video": {"chunks": chunks, **shards}})  # fmt: skip
+        kept += [(cut.clip, cut.start) for cut in batch]
+    return kept
+
+
+def _video(values: NDArray[Any], cutter: Cutter) -> xr.Dataset:
+    dims = ("clip", "channel", "time", "y", "x")
+    attrs: dict[str, Any] = {"long_name": "brightness", "units": "1"}
+    if cutter.framing.dtype == "uint8":
+        attrs |= {"valid_min": np.uint8(0), "valid_max": np.uint8(255)}
+    return xr.Dataset({"video": (dims, values, attrs)})
+
+
+def _labels(kept: list[tuple[str, int]], per_clip: int | None, shares: tuple[float, ...], seed: int) -> xr.Dataset:
+    names = [clip if per_clip == 1 else f"{clip}@{start}" for clip, start in kept]
+    source = [clip for clip, _ in kept]
+    assigned = _assigned(list(dict.fromkeys(source)), shares, seed)
+    return xr.Dataset(
+        {
+            "source": ("clip", np.array(source, dtype=object), {"long_name": "clip that the sequence was cut from"}),
+            "first_frame": ("clip", np.array([start for _, start in kept]), {"long_name": "first frame in the clip"}),
+            "split": ("clip", np.array([assigned[clip] for clip in source], np.int8), {
+                "long_name": "part of the data set", "flag_values": np.arange(3, dtype=np.int8),
+                "flag_meanings": " ".join(SPLITS)}),
+        },
+        {"clip": ("clip", np.array(names, dtype=object), {"long_name": "name of the sequence"})},
+    )  # fmt: skip
+
+
+def _assigned(clips: list[str], shares: tuple[float, ...], seed: int) -> dict[str, int]:
+    """Number of the split of each clip, by a seeded draw."""
+    count = len(clips)
+    train, validation, test = (int(share > 0 and count >= 3) for share in shares)  # clips each has at least
+    first = max(round(shares[1] * count), validation)
+    second = min(max(round((shares[1] + shares[2]) * count), first + test), count - train)
+    bounds = (min(first, second - test), second)
+    order = np.random.default_rng(seed).permutation(count)
+    parts = [1] * bounds[0] + [2] * (bounds[1] - bounds[0]) + [0] * (count - bounds[1])
+    return {clips[place]: part for place, part in zip(order, parts, strict=True)}

@@ -1,0 +1,474 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Filling by a network: whatever the weights, no worse than the first guesses, whole, chunk by chunk, of any size."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill import config
+from sstfill.errors import OptionError, ReadError
+from sstfill.fields import gaps, grid
+from sstfill.fields.patches import PatchGrid
+from sstfill.fill import fill
+from sstfill.methods.gan import compact as gan_compact
+from sstfill.methods.gan import network as gan_network
+from sstfill.methods.gan import tiling
+from sstfill.methods.gan.domain_check import TRAITS
+from sstfill.methods.gan.method import SHARE, Gan, _columns, _own
+from sstfill.methods.gan.network import VIEWS, Networks, _back, _turned, _views
+from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, Guesses
+from sstfill.methods.oi import method as optimal
+from sstfill.nn import registry
+from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.synthetic import ocean
+from sstfill.validation.blend import combined
+
+SHAPE = (8, 16, 20)
+PAPERS = ("paper", "static", "recurrent")
+FLIPPED = np.isin(CHANNELS, SIGNED)
+
+
+@pytest.fixture(scope="module")
+def sea_surface() -> xr.Dataset:
+    return ocean(shape=SHAPE, seed=3, land=0.15)
+
+
+@pytest.fixture(scope="module")
+def obs(sea_surface) -> xr.DataArray:
+    return sea_surface.sst
+
+
+@pytest.fixture(scope="module")
+def sea(sea_surface) -> xr.DataArray:
+    return sea_surface.sea.astype(bool)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled(obs, sea) -> Iterator[None]:
+    """One fit of optimal interpolation serves all; patches are small, so that there are several."""
+    fitted = optimal.fit(obs, sea, "auto", ["additive"], optimal.Oi()._fixed(), 0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(optimal, "fit", lambda *_: fitted)
+        patched.setattr(gan_compact, "GRID", PatchGrid(core=(4, 8, 8), overlap=(2, 4, 4), halo=(1, 2, 2)))
+        patched.setattr(tiling, "BLOCK", (4, 8, 16))
+        yield
+
+
+def made(name: str, seed: int = 0, size: float = 0.05, told: dict | None = None) -> Checkpoint:
+    """A small network with random weights."""
+    options = {"inputs": len(CHANNELS), "base": 4} if name == "compact" else {"base": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = registry.build(name, options)
+        for value in network.parameters():
+            value.data.add_(size * torch.randn_like(value))
+    about = {"scaling": {"kind": "standardise", "mean": 15.0, "std": 1.0}, "patch": [4, 8, 8]}
+    return Checkpoint(
+        {"network": {"name": name, "options": options}} | (about if name in PAPERS else {}) | (told or {}),
+        network.state_dict(),
+    )
+
+
+@pytest.fixture(scope="module")
+def compact() -> Checkpoint:
+    return made("compact")
+
+
+@pytest.fixture(scope="module")
+def plain(compact, obs, sea) -> xr.Dataset:
+    """What a network of random weights makes of the series, unweighed."""
+    return Gan(model=compact, adapt=False).reconstruct(obs, sea)
+
+
+def rms(values: NDArray) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def withheld(obs: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
+    """The clouds under which a fill with the seed 0 is weighed."""
+    return gaps.transplant_clouds(obs, sea, share=SHARE, seed=_own(0))
+
+
+def wet(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
+    return np.broadcast_to(sea.values, obs.shape)
+
+
+# --- laws
+
+
+def test_the_network_that_ships_fills_the_sea(sea_surface, obs, sea):
+    found = fill(sea_surface, Gan(), variables="sst", score=False)
+    at, gap = wet(obs, sea), obs.isnull().values & wet(obs, sea)
+    seen = obs.notnull().values
+    np.testing.assert_array_equal(found.sst.values[seen].view("u4"), obs.values[seen].view("u4"))
+    assert np.isfinite(found.sst.values[at]).all() and np.isnan(found.sst.values[~at]).all()
+    z = (found.sst - sea_surface.truth).values[gap] / found.sst_error.values[gap]
+    assert (found.sst_error.values[gap] > 0).all() and 0.3 < rms(z) < 2
+    assert rms((found.sst - sea_surface.truth).values[gap]) < 0.7 * float(sea_surface.truth.std())
+    assert tuple(Gan().checkpoint.config["channels"]) == CHANNELS
+
+
+def test_a_new_network_answers_with_optimal_interpolation(obs, sea):
+    new = made("compact", size=0.0)
+    found = Gan(model=new, adapt=False).reconstruct(obs, sea)
+    guess = Guesses.of(obs, sea)
+    at, seen = wet(obs, sea), obs.notnull().values
+    np.testing.assert_allclose(found["mean"].values[at], guess.fields["oi"].values[at], rtol=1e-6)
+    ratio = found["error"].values / guess.fields["oi_error"].values
+    np.testing.assert_allclose(ratio[at & ~seen], np.sqrt(2), rtol=1e-4)  # of a Laplace distribution
+    np.testing.assert_allclose(ratio[at & seen], 1, rtol=1e-4)  # no correction where something was observed
+
+
+def test_observations_stay_and_the_sea_is_filled(plain, obs, sea):
+    seen, at = obs.notnull().values, wet(obs, sea)
+    np.testing.assert_array_equal(plain["mean"].values[seen], obs.values[seen])
+    for part in ("mean", "error"):
+        assert np.isfinite(plain[part].values[at]).all() and np.isnan(plain[part].values[~at & ~seen]).all()
+    assert (plain["error"].values[at] > 0).all()
+
+
+@pytest.mark.parametrize("chunks", [{"time": 1}, {"time": (1, 5, 2), "lat": 7, "lon": 9}], ids=["images", "blocks"])
+@pytest.mark.parametrize("name", ["compact", "paper"])
+def test_lazy_is_the_same_and_stays_lazy(name, chunks, obs, sea):
+    method = Gan(model=made(name))
+    found, expected = method.reconstruct(obs.chunk(chunks), sea), method.reconstruct(obs, sea)
+    assert found.attrs == expected.attrs and "why" in found.attrs
+    for part in ("mean", "error"):
+        assert found[part].chunks == obs.chunk(chunks).chunks and found[part].dtype == expected[part].dtype
+        at = wet(obs, sea)
+        np.testing.assert_allclose(found[part].values[at], expected[part].values[at], rtol=1e-5, atol=1e-5)
+
+
+def test_lazy_data_are_read_a_few_times(compact, obs, sea):
+    reads = []
+
+    def read(block: NDArray) -> NDArray:
+        reads.append(block.shape)
+        return block
+
+    lazy = obs.chunk(time=2)
+    counted = lazy.copy(data=lazy.data.map_blocks(read, meta=np.empty((0, 0, 0), lazy.dtype)))
+    Gan(model=compact).reconstruct(counted, sea)
+    assert len(reads) <= 11 * lazy.data.npartitions  # the guesses twice, the clouds once, the comparison once
+
+
+def test_a_fill_can_be_sent_to_a_worker(compact, obs, sea, plain):
+    method = pickle.loads(pickle.dumps(Gan(model=compact, adapt=False)))
+    assert method == Gan(model=compact, adapt=False)
+    lazy = method.reconstruct(obs.chunk(time=5), sea)
+    again = cloudpickle.loads(cloudpickle.dumps(lazy)).compute(scheduler="synchronous")
+    np.testing.assert_allclose(again["mean"], plain["mean"], rtol=1e-5)
+
+
+def test_the_network_is_not_asked_about_patches_without_a_gap_at_sea(compact, monkeypatch, obs, sea):
+    asked = []
+    monkeypatch.setattr(Networks, "correct", lambda self, seen, _: asked.append(seen.shape) or (0 * seen[0],) * 2)
+    monkeypatch.setattr(Networks, "complete", lambda self, v, _: asked.append(v.shape) or (v, v))
+    for model in (compact, made("paper")):
+        known = obs.fillna(15.0)
+        found = Gan(model=model, adapt=False).reconstruct(known, sea)
+        assert asked == [] and (found["mean"] == known).all()
+        known[2, 9, 12] = np.nan
+        there = known[2].isnull()
+        Gan(model=model, adapt=False).reconstruct(known, ~there)
+        assert asked == []
+        Gan(model=model, adapt=False).reconstruct(known, sea | there)
+        assert asked
+        asked.clear()
+
+
+# --- views
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_turning_back_undoes_a_turn(turn):
+    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    turned = _turned(array, turn)
+    np.testing.assert_array_equal(_back(turned, turn), array)
+    assert turned.shape == ((2, 4, 3) if (turn % 4) % 2 != turn // 4 else (2, 3, 4))
+    others = [_turned(array, n) for n in range(8) if n != turn]
+    assert all(o.shape != turned.shape or (o != turned).any() for o in others)
+
+
+def drawn(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(len(CHANNELS), *shape)).astype(np.float32)
+
+
+def test_samples_are_the_mean_of_views(compact):
+    seen, networks = drawn(3, 8, 12), Networks(compact, "cpu", 4)
+    means, variances = [], []
+    for turn, sign in [(0, 1), (0, -1), (1, 1), (1, -1)]:
+        view = np.where(FLIPPED[:, None, None, None], sign * seen, seen)
+        one = Networks(compact, "cpu").correct(np.ascontiguousarray(_turned(view, turn)), FLIPPED)
+        means.append(sign * _back(one[0], turn))
+        variances.append(np.exp(2 * _back(one[1], turn)))
+    mean, log_ratio = networks.correct(seen, FLIPPED)
+    np.testing.assert_allclose(mean, np.mean(means, 0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.exp(2 * log_ratio), np.mean(variances, 0) + np.var(means, 0), rtol=1e-4)
+    assert np.var(means, 0).max() > 0
+
+
+def test_all_views_together_have_the_symmetries(compact):
+    seen, networks = drawn(2, 8, 16), Networks(compact, "cpu", VIEWS)
+    mean, log_ratio = networks.correct(seen, FLIPPED)
+    flipped = np.where(FLIPPED[:, None, None, None], -seen, seen)
+    other = networks.correct(flipped, FLIPPED)
+    np.testing.assert_allclose(other[0], -mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(other[1], log_ratio, rtol=1e-4, atol=1e-6)
+    turned = networks.correct(np.ascontiguousarray(_turned(seen, 5)), FLIPPED)
+    np.testing.assert_allclose(_back(turned[0], 5), mean, rtol=1e-4, atol=1e-6)
+    assert len(set(_views(VIEWS))) == VIEWS and len(list(_views(VIEWS, (1,)))) == 8
+
+
+def test_samples_of_a_whole_series(compact, plain, obs, sea):
+    found = Gan(model=compact, samples=4, adapt=False).reconstruct(obs, sea)
+    gap = obs.isnull().values & wet(obs, sea)
+    assert (found["mean"].values != plain["mean"].values)[gap].mean() > 0.9
+    assert np.isfinite(found["mean"].values[wet(obs, sea)]).all()
+
+
+# --- weighed on withheld clouds
+
+
+@pytest.mark.parametrize("size", [0.05, 0.3])
+def test_on_the_withheld_clouds_no_fill_is_worse_for_being_weighed(size, obs, sea):
+    networks, hidden = Networks(made("compact", size=size), "cpu"), withheld(obs, sea)
+    seen = obs.where(~hidden)
+    columns = _columns(seen, sea, networks, 0)
+    weighed = Gan()._weighed(obs, sea, networks)
+    found = combined(weighed.recipe, [columns[name] for name in weighed.names], seen)
+    missed = {n: rms((f["mean"] - obs).values[hidden.values]) for n, f in (columns | {"mixed": found}).items()}
+    assert missed["mixed"] <= 1.0001 * min(missed.values()), missed
+    assert weighed.why and set(weighed.names) <= {"gan", "oi", "eof", "interpolated"}
+
+
+def test_a_bad_network_is_left_out(sea_surface, obs, sea):
+    bad = Gan(model=made("compact", size=0.5))
+    gap = obs.isnull().values & wet(obs, sea)
+    weighed, alone = (
+        rms((m.reconstruct(obs, sea)["mean"] - sea_surface.truth).values[gap]) for m in (bad, replace(bad, adapt=False))
+    )
+    guess = Guesses.of(obs, sea).fields["oi"]
+    assert weighed < 1.2 * rms((guess - sea_surface.truth).values[gap]) < 0.7 * alone
+    assert "gan" not in bad.reconstruct(obs, sea).attrs["mixed"]
+
+
+def test_the_error_holds_under_clouds_it_was_not_scaled_by(sea_surface, obs, sea):
+    gap = obs.isnull().values & wet(obs, sea)
+    for name in ("compact", "paper"):
+        found = Gan(model=made(name)).reconstruct(obs, sea)
+        z = ((found["mean"] - sea_surface.truth) / found["error"]).values[gap]
+        assert 0.4 < np.mean(np.abs(z) < 1) < 0.95, name
+
+
+@pytest.mark.parametrize("name", ["compact", "paper"])
+def test_without_clouds_to_transplant_the_network_is_taken_as_it_is(name, obs, sea, caplog):
+    method = Gan(model=made(name))
+    blank = obs.fillna(15.0)
+    blank[4] = np.nan
+    for series in (obs[:1], blank):
+        with caplog.at_level(logging.INFO):
+            found = method.reconstruct(series, sea)
+        assert "mixed" not in found.attrs and "not weighed" in caplog.text
+        assert np.isfinite(found["mean"].values[wet(series, sea)]).all()
+        caplog.clear()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_few_images(steps, compact, obs, sea):
+    found = Gan(model=compact).reconstruct(obs[:steps], sea)
+    assert np.isfinite(found["mean"].values[wet(obs[:steps], sea)]).all()
+    assert "eof" not in found.attrs.get("mixed", []) or steps > 2
+
+
+def test_pixels_that_a_guess_leaves_out_are_filled_by_another(compact, obs, sea):
+    never = obs.where((obs.lat > obs.lat[3]) | (obs.lon > obs.lon[4]))
+    for adapt in (True, False):
+        found = Gan(model=compact, adapt=adapt).reconstruct(never, sea | True)
+        assert found["mean"].notnull().all() and (found["error"] > 0).all()
+
+
+# --- outside of what a checkpoint was trained on
+
+
+def ranges(obs: xr.DataArray, sea: xr.DataArray, moved: float) -> list[list[float]]:
+    return [[t + moved - 0.01, t + moved + 0.01] for t in Guesses.of(obs, sea).traits]
+
+
+@pytest.mark.parametrize("moved", [0.0, 1.0])
+def test_unusual_traits_are_told_once(moved, obs, sea, caplog):
+    model = made("compact", told={"traits": ranges(obs, sea, moved)})
+    with caplog.at_level(logging.WARNING):
+        found = Gan(model=model, adapt=False).reconstruct(obs, sea)
+    assert len(caplog.records) == (moved > 0)
+    assert ("concern" in found.attrs) == (moved > 0)
+    assert all((f"unusual {trait}" in caplog.text) == (moved > 0) for trait in TRAITS)
+
+
+LIKE = {"units": "", "step_days": 0.25, "cell_km": 10.0, "spread": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, ""),
+        ({"units": "degC"}, ""),
+        ({"units": "K"}, "units are degree_Celsius, it was trained on K"),
+        ({"step_days": 1.0}, "time step of 0.25 days"),
+        ({"cell_km": 40.0}, "grid step of"),
+        ({"spread": 5.0}, "variability of"),
+        (dict.fromkeys(LIKE), ""),
+    ],
+)
+def test_a_series_unlike_that_of_the_paper_networks_is_told(changed, message, obs, sea, caplog):
+    like = LIKE | {
+        "cell_km": float(np.mean(grid.cell_km(obs))),
+        "spread": float(obs.std()),
+        "units": obs.attrs["units"],
+    }
+    model = made("paper", told=like | changed)
+    with caplog.at_level(logging.WARNING):
+        Gan(model=model, adapt=False).reconstruct(obs, sea)
+    assert len(caplog.records) == bool(message)
+    assert message in caplog.text
+
+
+# --- the paper's networks
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2), (3, 1, 5), (2, 6, 1), (5, 9, 20), (7, 1, 1)], ids=str)
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_paper_networks_fill_any_size(name, shape, make_field, all_sea):
+    rng = np.random.default_rng(0)
+    values = 15 + rng.normal(size=shape)
+    values[rng.random(shape) < 0.4] = np.nan
+    series = make_field(values)
+    model = made(name)
+    found = Gan(model=model, adapt=False, samples=2).reconstruct(series, all_sea(series))
+    seen = np.isfinite(values)
+    np.testing.assert_allclose(found["mean"].values[seen], values[seen], rtol=1e-12)
+    assert found["mean"].notnull().all() and (np.abs(found["mean"] - 15) <= 3).where(series.isnull(), True).all()
+    assert (found["error"].values[~seen] >= 0).all()
+    assert "error" not in Gan(model=model, adapt=False).reconstruct(series, all_sea(series))
+
+
+def test_the_paper_networks_get_an_error_from_withheld_clouds(obs, sea):
+    found = Gan(model=made("static")).reconstruct(obs, sea)
+    assert found.attrs["mixed"] == ["gan"]
+    assert (found["error"].values[wet(obs, sea)] > 0).all()
+
+
+# --- which model
+
+
+def test_whatever_stands_for_a_model(compact, tmp_path, obs, sea):
+    compact.save(tmp_path / "mine")
+    forms = [compact, tmp_path / "mine", str(tmp_path / "mine"), Gan(model=compact, samples=3)]
+    methods = [Gan(model=form, adapt=False) for form in forms]
+    assert [m.checkpoint.fingerprint for m in methods] == [compact.fingerprint] * 4
+    assert methods[3].model == compact and methods[3].samples == 1
+    assert config.build(Gan, {"model": forms[2]}).checkpoint == compact
+    assert methods[0] == methods[3] and hash(methods[0]) == hash(methods[3])
+
+
+def test_a_folder_that_changes_is_read_again(compact, tmp_path):
+    compact.save(tmp_path / "mine")
+    method = Gan(model=str(tmp_path / "mine"))
+    assert method.checkpoint == compact and method.checkpoint is method.checkpoint
+    other = made("compact", seed=1)
+    other.save(tmp_path / "mine")
+    os.utime(tmp_path / "mine" / "config.json", (2e9, 2e9))
+    assert method.checkpoint == other
+
+
+@pytest.mark.parametrize("form", [3, {"network": "compact"}, np.zeros(2)], ids=["number", "dict", "array"])
+def test_what_is_no_model_is_refused(form):
+    with pytest.raises(OptionError, match=f"model is a {type(form).__name__}; give a checkpoint"):
+        Gan(model=form)
+
+
+def test_a_path_of_nothing_or_of_something_else(tmp_path, obs, sea):
+    with pytest.raises(OptionError, match=r"model='.*nowhere': there is no such folder"):
+        Gan(model=tmp_path / "nowhere")
+    with pytest.raises(OptionError, match="model"):
+        config.build(Gan, {"model": "nonsense"})
+    with pytest.raises(ReadError, match="no checkpoint of sstfill"):
+        Gan(model=tmp_path).reconstruct(obs, sea)
+    (tmp_path / "net.pth").write_bytes(b"pickled")
+    with pytest.raises(ReadError, match="never loaded"):
+        Gan(model=str(tmp_path / "net.pth")).reconstruct(obs, sea)
+
+
+@pytest.mark.parametrize("options", [{"samples": 17}, {"adapt": 1}, {"device": "tpu"}, {"seed": -1}])
+def test_options_are_checked(options):
+    with pytest.raises(OptionError, match=next(iter(options))):
+        Gan(**options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(obs, sea):
+    with pytest.raises(OptionError, match="torch sees no GPU"):
+        Gan(device="cuda").reconstruct(obs, sea)
+
+
+# --- what is told of it
+
+
+def test_weights_are_told_by_their_fingerprint_only(sea_surface, compact):
+    method = Gan(model=compact)
+    assert len(repr(method)) < 200 and compact.fingerprint[:8] in repr(method)
+    assert len(json.dumps(config.options(method))) < 300
+    found = fill(sea_surface, method, variables="sst", score=False).sst
+    told = json.loads(found.attrs["sstfill_method"])
+    assert told["diagnostics"]["model"] == compact.fingerprint and len(found.attrs["sstfill_method"]) < 1500
+
+
+def test_it_shows_its_checkpoint_in_jupyter(compact):
+    assert Gan(model=compact)._repr_html_() == compact._repr_html_()
+
+
+def test_networks_are_built_once(compact, monkeypatch):
+    monkeypatch.setattr(gan_network, "_KEPT", {})
+    kept = Networks(compact, "cpu").network()
+    assert Networks(pickle.loads(pickle.dumps(compact)), "cpu", 4).network() is kept and not kept.training
+    for seed in range(1, 5):
+        Networks(made("compact", seed=seed), "cpu").network()
+    assert len(gan_network._KEPT) <= 4
+
+
+def test_each_guess_that_may_be_mixed_in_is_whole(compact, obs, sea):
+    columns = _columns(obs, sea, Networks(compact, "cpu"), 0)
+    assert list(columns) == ["gan", "oi", "eof", "interpolated"]
+    assert columns["oi"]["mean"].equals(Guesses.of(obs, sea).fields[FIELDS[0]])
+    for name, found in columns.items():  # whichever is chosen states an error
+        assert np.isfinite(found["mean"].values[wet(obs, sea)]).all(), name
+        assert (found["error"].values[wet(obs, sea)] >= 0).all(), name
+
+
+@pytest.mark.parametrize("value", [np.nan, 1.0])
+@pytest.mark.parametrize("name", ["compact", "paper"])
+@pytest.mark.parametrize("adapt", [False, True])
+def test_a_network_of_nan_or_of_ones_is_refused_or_left_out(name, value, adapt, obs, sea):
+    good = made(name)
+    same = {n: torch.full_like(w, value) if w.is_floating_point() else w for n, w in good.weights.items()}
+    broken = Checkpoint({k: good.config[k] for k in ("network", "scaling", "patch") if k in good.config}, same)
+    if name == "paper" and value == 1:
+        pytest.skip("its last layer is bounded")
+    if adapt and value == 1:
+        found = fill(obs, Gan(model=broken), sea=sea, score=False)
+        assert "gan" not in json.loads(found.sst.attrs["sstfill_method"])["diagnostics"]["mixed"]
+        return
+    with pytest.raises(ReadError, match=r"answers .* (NaN|errors of the first guess).*; .*train it anew"):
+        fill(obs, Gan(model=broken, adapt=adapt), sea=sea, score=False)

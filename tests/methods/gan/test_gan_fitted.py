@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks pinned to an archive: as good as in memory, with all they need in one folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from sstfill.errors import ReadError
+from sstfill.fields.patches import PatchGrid, Shape
+from sstfill.methods import Gan
+from sstfill.methods.common.sampling import gather, windows
+from sstfill.methods.fitted import Archive, Window
+from sstfill.methods.gan import fitted as gan
+from sstfill.methods.gan.network_inputs import CHANNELS
+from sstfill.methods.oi import fitted as oi
+from sstfill.methods.registry import load, pin
+from sstfill.nn import registry
+from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.synthetic import ocean
+
+SHAPE = (24, 40, 48)
+CORE = (12, 20, 24)
+
+
+pytestmark = pytest.mark.usefixtures("settled")
+
+
+@pytest.fixture(scope="module")
+def surface() -> xr.Dataset:
+    return ocean(shape=SHAPE, step="1D", seed=3, land=0.1)
+
+
+@pytest.fixture(scope="module")
+def archive(seen, sea) -> Archive:
+    return gather(seen, sea)
+
+
+@pytest.fixture(scope="module")
+def pinned(archive, settled, tmp_path_factory) -> gan.PinnedGan:
+    return pin(Gan(), archive, tmp_path_factory.mktemp("gan") / "model")
+
+
+def a_window(archive: Archive, halo: Shape, core: Shape = CORE) -> Window:
+    return next(windows(archive, PatchGrid(core=core, halo=halo)))
+
+
+def network(name: str, size: float = 0.05) -> Checkpoint:
+    """A small network with random weights."""
+    options = {"inputs": len(CHANNELS), "base": 4} if name == "compact" else {"base": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = registry.build(name, options)
+        for value in made.parameters():
+            value.data.add_(size * torch.randn_like(value))
+    about = {"scaling": {"kind": "standardise", "mean": 15.0, "std": 1.0}, "patch": [8, 24, 24]}
+    config = {"network": {"name": name, "options": options}}
+    return Checkpoint(config if name == "compact" else config | about, made.state_dict())
+
+
+def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden):
+    whole = Gan(adapt=False).reconstruct(seen, sea)
+    mean, error = (xr.full_like(seen, np.nan) for _ in range(2))
+    for window in windows(archive, PatchGrid(core=CORE, halo=pinned.reach)):
+        found = pinned.estimate(window)
+        mean[window.patch.inside], error[window.patch.inside] = found["mean"].values, found["error"].values
+    at_sea = np.broadcast_to(sea.values, seen.shape)
+    np.testing.assert_array_equal(np.isfinite(mean.values), at_sea)
+    missed = [float(np.sqrt(np.mean((m - surface.sst).values[hidden] ** 2))) for m in (mean, whole["mean"])]
+    assert missed[0] <= 1.05 * missed[1]
+    z = ((mean - surface.sst) / error).values[hidden]
+    assert 0.5 < np.sqrt(np.mean(z**2)) < 2
+    assert found.attrs["model"] == Gan().checkpoint.fingerprint and found.attrs["mixed"] == list(pinned.weighed.names)
+
+
+def test_it_is_read_as_it_was_written_without_anything_outside(archive, tmp_path):
+    network("compact").save(tmp_path / "trained")
+    made = pin(Gan(model=tmp_path / "trained", samples=2), archive, tmp_path / "model")
+    shutil.rmtree(tmp_path / "trained")
+    made.save(tmp_path / "copy")
+    shutil.rmtree(tmp_path / "model")
+    copy = load(tmp_path / "copy")
+    assert copy.reach == made.reach and copy.account == made.account and copy.sayer.networks.samples == 2
+    window = a_window(archive, made.reach)
+    again = load(tmp_path / "copy").estimate(window)
+    xr.testing.assert_identical(copy.estimate(window), again)
+
+
+def test_chunks_and_what_is_seen_beyond_do_not_matter(archive, seen, sea, tmp_path):
+    model = network("compact")
+    one = pin(Gan(model=model, adapt=False), archive, tmp_path / "one")
+    lazy = gather(seen.chunk({"time": 5, "lat": 17}), sea)
+    other = pin(Gan(model=model, adapt=False), lazy, tmp_path / "other")
+    found = one.estimate(a_window(archive, one.reach))
+    xr.testing.assert_identical(found, other.estimate(a_window(lazy, one.reach)))
+    xr.testing.assert_identical(found, one.estimate(a_window(archive, SHAPE)))
+
+
+def test_a_new_network_says_what_optimal_interpolation_does(archive, tmp_path):
+    made = pin(Gan(model=network("compact", 0.0), adapt=False), archive, tmp_path / "model")
+    window = a_window(archive, made.reach)
+    columns = made.sayer.columns(window)
+    assert list(columns) == ["gan", "oi", "eof", "interpolated"]
+    np.testing.assert_allclose(columns["gan"]["mean"], made.sayer.oi.estimate(window)["mean"], atol=1e-5)
+    for name, found in columns.items():
+        assert found["mean"].dims == window.obs.dims and found["mean"].shape == window.patch.shape, name
+
+
+def test_another_checkpoint_is_refused(pinned, tmp_path):
+    pinned.save(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "checkpoint")
+    network("compact").save(tmp_path / "model" / "checkpoint")
+    with pytest.raises(ReadError, match="fill the archive anew"):
+        load(tmp_path / "model")
+
+
+def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
+    fitted = replace(oi.fit(), kind="mean")
+    monkeypatch.setattr(oi, "fit", lambda *_: fitted)
+    short = gather(seen[:2], sea)
+    made = pin(Gan(model=network("compact"), adapt=False), short, tmp_path / "model")
+    assert not (tmp_path / "model" / "bayes_eof").exists()
+    window = a_window(short, made.reach, (2, 40, 48))
+    assert list(made.sayer.columns(window)) == ["gan", "oi", "interpolated"]
+    assert np.isfinite(load(tmp_path / "model").estimate(window)["mean"].values[:, sea.values]).all()
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_the_paper_networks(samples, archive, seen, tmp_path):
+    made = pin(Gan(model=network("static"), samples=samples), archive, tmp_path / "model")
+    assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "pinned.json"}
+    window = a_window(archive, made.reach)
+    found = load(tmp_path / "model").estimate(window)
+    xr.testing.assert_identical(found, made.estimate(window))
+    inside = window.inside.values
+    at_sea = np.broadcast_to(window.sea.values[window.patch.within[1:]], inside.shape)
+    observed = np.isfinite(inside) & at_sea
+    np.testing.assert_allclose(found["mean"].values[observed], inside[observed], rtol=1e-6)
+    gap = at_sea & ~observed
+    assert np.isfinite(found["mean"].values[at_sea]).all() and (found["error"].values[gap] >= 0).all()
+
+
+def test_where_no_clouds_can_be_withheld_the_network_fills_alone(surface, sea, tmp_path):
+    whole = gather(surface.truth.astype("f4"), sea)
+    made = pin(Gan(model=network("static")), whole, tmp_path / "model")
+    assert made.weighed is None and json.loads((tmp_path / "model" / "pinned.json").read_text())["weighed"] is None
+
+
+@pytest.mark.parametrize("shape", [(32, 288, 288), (5, 7, 300), (200, 1, 161)], ids=str)
+def test_pieces_are_even_and_not_too_large(shape):
+    pieces = gan.pieces_of(shape)
+    sizes = [p.inside[2].stop - p.inside[2].start for p in pieces.patches(shape)]
+    assert max(sizes) <= gan.LARGEST[2] + gan.OVERLAP[2] and max(sizes) <= 2 * min(sizes)

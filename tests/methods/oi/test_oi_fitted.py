@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Optimal interpolation pinned to an archive: as good as in memory, the same in whatever window and from any chunks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill.errors import ReadError
+from sstfill.fields.patches import Patch, PatchGrid
+from sstfill.methods import Oi
+from sstfill.methods.common.sampling import cut, gather, windows
+from sstfill.methods.fitted import STEPS, Archive, Pinned
+from sstfill.methods.interpolation.background import first_guess
+from sstfill.methods.oi import fitted as oi
+from sstfill.methods.oi import fitted_background
+from sstfill.methods.oi import method as in_memory
+from sstfill.methods.registry import load, pin
+from sstfill.synthetic import ocean
+
+SHAPE = (40, 48, 56)
+CORE = (16, 24, 24)
+
+
+pytestmark = pytest.mark.usefixtures("settled")
+
+
+@pytest.fixture(scope="module")
+def surface() -> xr.Dataset:
+    return ocean(shape=SHAPE, seed=3, land=0.1)
+
+
+@pytest.fixture(scope="module")
+def archive(seen, sea, settled) -> Archive:
+    return gather(seen, sea)
+
+
+@pytest.fixture(scope="module")
+def pinned(archive, tmp_path_factory) -> Pinned:
+    return pin(Oi(), archive, tmp_path_factory.mktemp("oi") / "model")
+
+
+def filled(pinned: Pinned, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
+    """All units of an archive, side by side."""
+    out = xr.Dataset({name: xr.full_like(archive.obs, np.nan).compute() for name in ("mean", "error")})
+    for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
+        found = pinned.estimate(window)
+        for name in out:
+            assert found[name].dims == window.obs.dims and found[name].shape == window.patch.shape
+            out[name][window.patch.inside] = found[name].values
+    return out
+
+
+def rmse(mean: xr.DataArray, surface: xr.Dataset, hidden: NDArray[np.bool_]) -> float:
+    return float(np.sqrt(np.mean((mean - surface.sst).values[hidden] ** 2)))
+
+
+def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden):
+    whole, found = Oi().reconstruct(seen, sea), filled(pinned, archive)
+    assert rmse(found["mean"], surface, hidden) <= 1.02 * rmse(whole["mean"], surface, hidden)
+    np.testing.assert_allclose(found["error"].values[hidden], whole["error"].values[hidden], rtol=0.05)
+    at_sea = np.broadcast_to(sea.values, seen.shape)
+    for name in found:
+        np.testing.assert_array_equal(np.isfinite(found[name].values), at_sea)
+    observed = seen.notnull().values & at_sea
+    np.testing.assert_array_equal(found["mean"].values[observed], seen.values[observed])
+
+
+def test_the_first_guess_is_that_of_the_method(pinned, archive, seen, sea):
+    whole = first_guess(seen, sea, "additive")
+    guess = pinned.first_guess(next(windows(archive, PatchGrid(core=SHAPE))))
+    for name, tolerance in (("pixel", 0.1), ("image", 0.2), ("scatter", 0.1)):
+        found, wanted = getattr(guess, name), getattr(whole, name)
+        here = sea.values if wanted.ndim == 2 else slice(None)
+        assert np.abs(found - wanted)[here].max() < tolerance * np.std(wanted[here]) + 0.02, name
+
+
+def test_units_that_overlap_agree(pinned, archive):
+    one, other = Patch(_box((16, 32), (0, 32), (8, 40)), None), Patch(_box((20, 40), (16, 48), (24, 56)), None)
+    found = [pinned.estimate(_window(archive, patch, pinned.reach))["mean"] for patch in (one, other)]
+    np.testing.assert_array_equal(found[0].values[4:, 16:, 16:], found[1].values[:12, :16, :16])
+
+
+def test_what_is_seen_beyond_its_reach_does_not_matter(pinned, archive):
+    patch = Patch(_box((16, 32), (8, 40), (8, 40)), None)
+    close, wide = (pinned.estimate(_window(archive, patch, r)) for r in (pinned.reach, SHAPE))
+    xr.testing.assert_identical(close, wide)
+
+
+@pytest.mark.parametrize("chunks", [{"time": 1}, {"time": 7, "lat": 13, "lon": 50}], ids=str)
+def test_chunks_do_not_matter(chunks, pinned, seen, sea, archive, tmp_path):
+    other = pin(Oi(), gather(seen.chunk(chunks), sea), tmp_path / "model")
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    xr.testing.assert_identical(pinned.estimate(window), other.estimate(window))
+    assert (tmp_path / "model" / "pinned.json").read_bytes() == (pinned.folder / "pinned.json").read_bytes()
+
+
+def test_tiles_hardly_matter(pinned, archive, tmp_path):
+    tiles = [(slice(a, a + 24), slice(b, b + 28)) for a in (0, 24) for b in (0, 28)]
+    other = pin(Oi(), replace(archive, tiles=tiles), tmp_path / "model")
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    xr.testing.assert_allclose(pinned.estimate(window), other.estimate(window), atol=1e-4)
+
+
+def test_it_is_read_as_it_was_written(pinned, archive, tmp_path):
+    pinned.save(tmp_path / "copy")
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    copy = load(tmp_path / "copy")
+    xr.testing.assert_identical(copy.estimate(window), pinned.estimate(window))
+    assert copy.reach == pinned.reach and copy.folder == tmp_path / "copy"
+
+
+def test_what_was_not_written_is_refused(tmp_path):
+    with pytest.raises(ReadError, match="no pinned method"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["mean", "pixel"])
+def test_other_first_guesses(kind, archive, seen, sea, hidden, surface, tmp_path, monkeypatch):
+    fitted = replace(oi.fit(), kind=kind)
+    monkeypatch.setattr(oi, "fit", lambda *_: fitted)
+    monkeypatch.setattr(in_memory, "fit", lambda *_: fitted)
+    found = filled(pin(Oi(first_guess=kind), archive, tmp_path / "model"), archive)
+    whole = Oi(first_guess=kind).reconstruct(seen, sea)
+    np.testing.assert_allclose(found["mean"].values[hidden], whole["mean"].values[hidden], atol=0.02)
+
+
+def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
+    from sstfill.methods.oi.covariance_fit import fit
+
+    monkeypatch.setattr(oi, "fit", fit)
+    found = pin(Oi(covariance="exponential", first_guess="pixel"), archive, tmp_path / "model")
+    assert found.fitted == load(tmp_path / "model").fitted or np.array_equal(found.fitted.cross, np.eye(1))
+    assert found.fitted.kind == "pixel" and found.fitted.covariance.parts[0].shape == "exponential"
+    t, y, x = found.reach
+    assert 0 < t <= STEPS and 0 < y <= 40 and 0 < x <= 40
+
+
+def test_pixels_never_seen_and_images_never_seen_are_filled(archive, seen, sea, tmp_path):
+    never = seen.where((seen.lat > seen.lat[6]) & (seen.time != seen.time[20]))
+    bare = gather(never, sea)
+    found = filled(pin(Oi(), bare, tmp_path / "model"), bare)
+    assert np.isfinite(found["mean"].values[np.broadcast_to(sea.values, never.shape)]).all()
+    off = (found["mean"] - never.mean()).values[:, sea.values]
+    assert np.abs(off).max() < 5 * float(never.std())
+
+
+def test_an_image_tells_its_mean_by_the_images_near_it_only(pinned, archive):
+    days = np.arange(SHAPE[0]) * 0.25
+    images = pinned.images
+    assert images.steps == fitted_background.NEAR
+    whole, part = images.at(archive.sample, days), images.at(archive.sample[10:30], days[10:30])
+    near = fitted_background.NEAR
+    np.testing.assert_array_equal(whole[10 + near : 30 - near], part[near:-near])
+
+
+def _box(*ends: tuple[int, int]) -> tuple[slice, slice, slice]:
+    t, y, x = (slice(a, b) for a, b in ends)
+    return t, y, x
+
+
+def _window(archive: Archive, patch: Patch, halo: tuple[int, int, int]):
+    sides = zip(patch.inside, halo, archive.obs.shape, strict=True)
+    seen = tuple(slice(max(0, s.start - h), min(n, s.stop + h)) for s, h, n in sides)
+    return cut(archive.obs, archive.sea, archive.sample, archive.points, Patch(patch.inside, seen))

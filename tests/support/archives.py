@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small cloudy archives to train on, first guesses that cost nothing, and lazy arrays that tell what is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill.methods.gan.network_inputs import CHANNELS
+from sstfill.training.data import cache as bank
+
+
+def archive(shape: tuple[int, int, int] = (18, 20, 22), *, seed: int = 0, share: float = 0.4) -> xr.Dataset:
+    """A daily series ``sst`` of waves under square clouds that drift, its ``truth``, and ``sea``: the first two rows
+    are land."""
+    rng = np.random.default_rng(seed)
+    t, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    truth = 15 + np.sin(0.4 * x + 0.2 * y + 0.3 * t + seed) + 0.5 * np.cos(0.3 * y - 0.1 * t)
+    blocks = rng.random((shape[0], -(-shape[1] // 5), -(-shape[2] // 5))) < share
+    cloudy = blocks.repeat(5, 1).repeat(5, 2)[:, : shape[1], : shape[2]]
+    sea = (y[0] >= 2) & (x[0] >= 0)
+    coords = {
+        "time": np.datetime64("2020-01-01", "ns") + np.arange(shape[0]) * np.timedelta64(1, "D"),
+        "lat": 40 + 0.05 * np.arange(shape[1]), "lon": 5 + 0.05 * np.arange(shape[2]),
+    }  # fmt: skip
+    dims, attrs = ("time", "lat", "lon"), {"units": "degC"}
+    return xr.Dataset(
+        {
+            "sst": (dims, np.where(cloudy | ~sea, np.nan, truth).astype("f4"), attrs),
+            "truth": (dims, np.where(sea, truth, np.nan).astype("f4"), attrs),
+            "sea": (dims[1:], sea),
+        },
+        coords,
+    )
+
+
+@dataclass
+class Guessing:
+    """Stands for `bank.worked_out`: the first guess is the mean of what is observed; tells how often it was asked."""
+
+    seeds: list[int] = field(default_factory=list)
+
+    def __call__(self, obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) -> dict[str, NDArray]:
+        self.seeds.append(seed)
+        mean, seen = float(np.nanmean(obs.values)), np.isfinite(obs.values)
+        channels = np.zeros((len(CHANNELS), *obs.shape), bank.PRECISION)
+        channels[CHANNELS.index("observed")] = seen
+        channels[CHANNELS.index("anomaly")] = np.where(seen, obs.values - mean, 0)
+        values = ((known - mean) / 3).astype(np.float32)
+        still = np.zeros(obs.shape, np.float32)
+        traits = np.array([-1.0, -0.5, 0.1 * mean - 1])
+        return {"channels": channels, "values": values, "guess": still, "error": still + np.float32(0.3),
+                "sea": sea.values.astype(bool), "traits": traits}  # fmt: skip
+
+
+def guess_cheaply(monkeypatch: pytest.MonkeyPatch) -> Guessing:
+    found = Guessing()
+    monkeypatch.setattr(bank, "worked_out", found)
+    return found
+
+
+@dataclass
+class Watched:
+    """A Dataset in Dask blocks, and which of them were read; as a scheduler, the most that was computed at once."""
+
+    ds: xr.Dataset
+    chunks: dict[str, int]
+    read: list[tuple[int, ...]] = field(default_factory=list)
+    largest: int = 0
+
+    def lazy(self, name: str) -> xr.DataArray:
+        """Return a variable, lazy, of which each block that is read is listed in `read`."""
+        values = self.ds[name].values
+
+        def block(block_info: Any = None) -> np.ndarray:
+            where = block_info[None]["array-location"]
+            self.read.append(tuple(start for start, _ in where))
+            return values[tuple(slice(*span) for span in where)]
+
+        chunks = self.ds[name].chunk(self.chunks).chunks
+        return self.ds[name].copy(data=da.map_blocks(block, chunks=chunks, dtype=values.dtype, meta=values[:0]))
+
+    def __call__(self, graph: Any, keys: Any, **options: Any) -> Any:
+        found = dask.get(graph, keys, **options)
+        self.largest = max(self.largest, _size(found))
+        return found
+
+
+def _size(found: Any) -> int:
+    if isinstance(found, (list, tuple)):
+        return sum(_size(part) for part in found)
+    return int(getattr(found, "size", 1))
