@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stores, fill jobs and checkpoints that sstfill 0.1.0 wrote before its rooms and names changed.
+
+``written_before.tgz`` was made by the code of commit 047ad75 from a synthetic ocean (seed 3): an archive of 18 images
+filled by each method, the same archive with two more images, what that code made of an update, and a small checkpoint.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import sstfill
+from sstfill.archive import fill_archive, verify
+
+PACKED = Path(__file__).with_name("written_before.tgz")
+METHODS = ("interpolate", "climatology", "dineof", "bayes_eof", "oi", "patchmatch", "auto")
+NEAR = 1e-4
+"""Tolerance in degrees: another processor rounds iterations otherwise; the spread of the field is 0.5 degrees."""
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("before")
+    with tarfile.open(PACKED) as packed:
+        packed.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(before: Path) -> dict[str, np.ndarray]:
+    with np.load(before / "expected.npz") as held:
+        return dict(held)
+
+
+def assert_equals(found: xr.Dataset, expected: dict[str, np.ndarray], kind: str) -> None:
+    np.testing.assert_array_equal(found["sst_source"].values, expected[f"{kind}/sst_source"])
+    for name in ("sst", "sst_error"):
+        np.testing.assert_allclose(found[name].values, expected[f"{kind}/{name}"], rtol=0, atol=NEAR)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_job_of_before_goes_on_and_gives_what_it_gave(method, before, expected, tmp_path):
+    out = tmp_path / f"{method}.zarr"
+    shutil.copytree(before / out.name, out)
+    shutil.copytree(before / f"{out.name}.job", tmp_path / f"{out.name}.job")
+    done = fill_archive(before / "longer.zarr", out, update=True)
+    assert done.new == 2
+    with xr.open_zarr(out, chunks=None) as held:
+        assert_equals(held, expected, f"archive/{method}")
+    assert not verify(out).wrong
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fill_in_memory_gives_what_it_gave(method, before, expected):
+    with sstfill.io.open(before / "longer.zarr") as ds:
+        assert_equals(sstfill.fill(ds.load(), method), expected, f"memory/{method}")
+
+
+def test_a_checkpoint_of_before_loads(before):
+    checkpoint = sstfill.Checkpoint.load(before / "static")
+    assert str(checkpoint).startswith("Checkpoint(static, 20.1 k parameters")
