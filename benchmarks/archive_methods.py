@@ -25,7 +25,7 @@ from sstfill.fields import gaps, grid
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import METHODS
 from sstfill.methods.common import sampling
-from sstfill.methods.registry import pin
+from sstfill.methods.registry import fit
 
 SEED, SHARE = 0, 0.1
 ALL = ("interpolate", "climatology", "bayes_eof", "dineof", "oi", "gan")
@@ -52,7 +52,7 @@ def unit_by_unit(name: str, obs: xr.DataArray, sea: xr.DataArray) -> tuple[NDArr
     whole = sampling.gather(obs, sea, seed=SEED)
     out = np.full(obs.shape, np.nan)
     with tempfile.TemporaryDirectory() as folder:
-        pinned = pin(METHODS[name](), whole, Path(folder) / "model")
+        pinned = fit(METHODS[name](), whole, Path(folder) / "model")
         for window in sampling.windows(whole, PatchGrid(core=sampling.CORE, halo=pinned.reach)):
             out[window.patch.inside] = pinned.estimate(window)["mean"].values
     return out, time.perf_counter() - started

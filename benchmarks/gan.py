@@ -245,7 +245,7 @@ def guesses() -> None:
         if ocean is None:
             continue
         obs = grid.standardise(ocean.obs)
-        arrays = bank.worked_out(obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number)
+        arrays = bank.compute_inputs(obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number)
         sample = bank.sample(arrays)
         first = (sample.guess - sample.values)[sample.withheld].abs().mean()
         for name, lost in without.items():

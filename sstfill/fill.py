@@ -21,7 +21,7 @@ from sstfill.fields.strays import warn_of_strays
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
 from sstfill.methods.base import seeded
-from sstfill.validation.withheld import Hindcast, hindcast
+from sstfill.validation.withheld import WithheldScore, withheld_score
 from sstfill.version import __version__
 
 OFF_SEA = 0.5
@@ -104,7 +104,7 @@ def fill(
         if "sstfill_method" in ds[name].attrs:
             raise InputError(f"{name!r} was filled by sstfill and says not which pixels; pass the Dataset that fill() "
                              "returned, which does")  # fmt: skip
-    jobs = [_Job.of(ds, group, sea, withheld) for group in ([names] if together else [[n] for n in names])]
+    jobs = [_Field.of(ds, group, sea, withheld) for group in ([names] if together else [[n] for n in names])]
     todo = [job for job in jobs if job.missing > 0 or withheld is not None]
     if not todo:
         raise InputError(f"{', '.join(names)}: no gaps at sea, nothing to fill; is the fill value decoded to NaN? "
@@ -116,7 +116,7 @@ def fill(
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Field:
     """One field to fill: a variable, or several stacked along ``variable``."""
 
     names: list[str]
@@ -128,7 +128,7 @@ class _Job:
     tamed: Tamed
 
     @classmethod
-    def of(cls, ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, withheld: xr.DataArray | None) -> _Job:
+    def of(cls, ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, withheld: xr.DataArray | None) -> _Field:
         fields = [grid.standardise(ds[n]) for n in names]
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         surveys = [gaps.survey(f) for f in fields]
@@ -159,7 +159,7 @@ class _Job:
             plan = method.plan(shown, self.sea)
             scores, estimate = plan.scores, plan.reconstruct(shown, self.sea)
         else:
-            scores = hindcast(method, shown, self.sea, seed) if score else {}
+            scores = withheld_score(method, shown, self.sea, seed) if score else {}
             estimate = method.reconstruct(shown, self.sea)
         if not self.tamed.usual:
             scores = {n: replace(s, summary=self.tamed.score(n, s.summary)) for n, s in scores.items()}
@@ -172,7 +172,7 @@ class _Job:
 
     def _insert(
         self, ds: xr.Dataset, name: str, filled: xr.DataArray, estimate: xr.Dataset, method: Method,
-        score: Hindcast | None,
+        score: WithheldScore | None,
     ) -> xr.Dataset:  # fmt: skip
         like = ds[name]
         here = {"variable": name} if "variable" in self.obs.dims else {}
@@ -194,7 +194,7 @@ class _Job:
         return joined(ds, new, extra).assign_attrs(history=history)
 
     def _provenance(
-        self, like: xr.DataArray, extra: list[str], method: Method, estimate: xr.Dataset, score: Hindcast | None
+        self, like: xr.DataArray, extra: list[str], method: Method, estimate: xr.Dataset, score: WithheldScore | None
     ) -> dict[str, str]:
         said = {"name": method.name, "options": config.options(method), "diagnostics": config.plain(estimate.attrs)}
         linked = [*str(like.attrs.get("ancillary_variables", "")).split(), *extra]

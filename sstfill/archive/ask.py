@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config
-from sstfill.archive.job import Job
-from sstfill.archive.source import Source
+from sstfill.archive.job import FillJob
+from sstfill.archive.source import ArchiveSource
 from sstfill.errors import InputError, OptionError, WriteError
 from sstfill.fields import grid
 from sstfill.fill import chosen_method
@@ -27,15 +27,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ask:
+class RunSettings:
     """What is asked for, and what is known of the same output from before."""
 
-    job: Job
-    source: Source
+    job: FillJob
+    source: ArchiveSource
     names: tuple[str, ...]
     sea: xr.DataArray | None
     seed: int
-    model: Job | None
+    model: FillJob | None
     grid: list[Any]
 
     def request(self, method: Method | str | None, *, update: bool, anew: bool) -> tuple[dict[str, Any], Method | None]:
@@ -68,7 +68,7 @@ class Ask:
             return bool(settled.get("like") == str(self.model.out.resolve()))
         return _told(method, self.seed) == _said(settled)
 
-    def _borrowed(self, model: Job, method: Method | str | None, like: dict[str, Any]) -> dict[str, Any]:
+    def _borrowed(self, model: FillJob, method: Method | str | None, like: dict[str, Any]) -> dict[str, Any]:
         settled = model.settled
         if settled is None:
             raise OptionError(f"{model.out} was not filled as an archive: it has no settled method to lend")

@@ -121,7 +121,7 @@ class Days:
         return cls(**arrays, stats=stats)
 
 
-class Job:
+class FillJob:
     """The folder of a job; held by one process at a time, which a lock of the system sees to: it goes with its holder.
 
     Use as a context.
@@ -135,7 +135,7 @@ class Job:
         self.ended = False  # whether opening the job has ended a run that was cut short at the very last
         self._lock = OutputLock(self.out)
 
-    def __enter__(self) -> Job:
+    def __enter__(self) -> FillJob:
         try:
             self._check_folder()
             self._lock.__enter__()
@@ -178,7 +178,7 @@ class Job:
         """What the run under way was asked for, if there is one."""
         return _read(self.next / "job.json")
 
-    def begin(self, request: Mapping[str, Any], lender: Job | None = None) -> None:
+    def begin(self, request: Mapping[str, Any], lender: FillJob | None = None) -> None:
         """Start a run: all that is in its way from an earlier one that was not finished goes.
 
         What is asked for is written last: a run that has it has the methods of the `lender`, too.
@@ -248,9 +248,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def held(out: Path) -> Iterator[Job]:
+def held(out: Path) -> Iterator[FillJob]:
     """Open the job of an output."""
     if not out.parent.is_dir():
         raise WriteError(f"cannot write {out}: folder {out.parent} does not exist; create it: mkdir -p {out.parent}")
-    with Job(out) as job:
+    with FillJob(out) as job:
         yield job

@@ -16,7 +16,7 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.archive import store
-from sstfill.archive.job import Days, Job
+from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model
 from sstfill.archive.unit import Task
 from sstfill.fields import grid
@@ -29,7 +29,7 @@ DRAFT = "draft-"
 
 
 @dataclass(frozen=True)
-class Layout:
+class StoreLayout:
     """What is stored of each variable, and where."""
 
     staged: Path
@@ -37,7 +37,7 @@ class Layout:
     attrs: Mapping[str, Any]
 
     @classmethod
-    def of(cls, job: Job, ds: xr.Dataset, days: Mapping[str, Days], request: Mapping[str, Any]) -> Layout:
+    def of(cls, job: FillJob, ds: xr.Dataset, days: Mapping[str, Days], request: Mapping[str, Any]) -> StoreLayout:
         """Lay out the variables in `days` as they are in an archive, time first, single dims dropped."""
         fields = {name: _like(ds[name], Model.load(job.model(name)), request) for name in days}
         told = f"{', '.join(fields)} filled by {request['method']}, unit by unit"

@@ -22,8 +22,8 @@ from sstfill.fields.patches import Shape
 from sstfill.io.atomic import flush
 from sstfill.io.untrusted.documents import checked, read_arrays, read_bytes, read_json
 from sstfill.methods import Method
-from sstfill.methods.fitted_score import pinned_and_scored
-from sstfill.methods.registry import Archive, Pinned, Points, load
+from sstfill.methods.fitted_score import fitted_and_scored
+from sstfill.methods.registry import Archive, FittedMethod, Points, load
 from sstfill.validation.calibration import EXTREME
 
 REMEDY = "put it back from a backup, or fill the archive anew with --anew"
@@ -42,7 +42,7 @@ class Score(BaseModel):
 class Model:
     """A pinned method, the sea, the points of the sample, and the factor that makes its stated error hold."""
 
-    pinned: Pinned
+    pinned: FittedMethod
     sea: xr.DataArray
     points: Points
     summary: dict[str, Any]
@@ -55,7 +55,7 @@ class Model:
         draft = folder.with_name(f".{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        pinned, found = pinned_and_scored(method, whole, draft / "method")
+        pinned, found = fitted_and_scored(method, whole, draft / "method")
         model = cls(
             pinned, whole.sea, whole.points, found.summary if found else {}, found.sigma_scale if found else 1.0
         )

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.archive.job import Days
-from sstfill.archive.source import Look, Source, look, touched
+from sstfill.archive.source import ArchivePass, ArchiveSource, look, touched
 from sstfill.errors import InputError
 from sstfill.fields import grid
 from sstfill.fields.magnitude import check_usual
@@ -41,7 +41,9 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
     return np.rint(values.astype(np.float64) * grid.DAY_SHARE.get(unit, 1.0) * 86_400e6).astype(np.int64)
 
 
-def first_look(source: Source, ds: xr.Dataset, name: str, sea: xr.DataArray | None, seed: int) -> tuple[Days, Archive]:
+def first_look(
+    source: ArchiveSource, ds: xr.Dataset, name: str, sea: xr.DataArray | None, seed: int
+) -> tuple[Days, Archive]:
     """Look at all of an archive, and gather what a method needs to be pinned to it."""
     obs, stats = source.field(ds, name), source.stats()
     found = look(obs)
@@ -54,7 +56,7 @@ def first_look(source: Source, ds: xr.Dataset, name: str, sea: xr.DataArray | No
     return days, archive(obs, wet, sample, points, seed)
 
 
-def _sea(obs: xr.DataArray, given: xr.DataArray | None, found: Look) -> xr.DataArray:
+def _sea(obs: xr.DataArray, given: xr.DataArray | None, found: ArchivePass) -> xr.DataArray:
     """Where to fill: a mask that is given or found, else what is ever observed."""
     if given is None:
         return xr.DataArray(found.pixel_count > 0, dims=obs.dims[1:], name="sea")
@@ -64,7 +66,7 @@ def _sea(obs: xr.DataArray, given: xr.DataArray | None, found: Look) -> xr.DataA
     return xr.DataArray(wet.values, dims=obs.dims[1:], name="sea")
 
 
-def _check(name: str, found: Look) -> None:
+def _check(name: str, found: ArchivePass) -> None:
     if found.infinite:
         raise InputError(
             f"{name!r} holds {found.infinite} infinite values; make them missing: ds.where(np.isfinite(ds))"
@@ -75,7 +77,7 @@ def _check(name: str, found: Look) -> None:
     check_usual(name, found.least, found.most)
 
 
-def next_look(source: Source, ds: xr.Dataset, name: str, before: Days, points: Points) -> Days:
+def next_look(source: ArchiveSource, ds: xr.Dataset, name: str, before: Days, points: Points) -> Days:
     """Look at what has come or changed since: the images of files that changed, and those that were not there."""
     obs, stats = source.field(ds, name), source.stats()
     times = microseconds(obs)
@@ -105,7 +107,7 @@ def next_look(source: Source, ds: xr.Dataset, name: str, before: Days, points: P
     return Days(times, digest, count, revision, sample, stats)
 
 
-def _check_later(name: str, found: Look, path: str) -> None:
+def _check_later(name: str, found: ArchivePass, path: str) -> None:
     """Refuse infinite and huge values; later days may be calm, where an archive as a whole is not."""
     if found.infinite:
         raise InputError(f"{name!r} of {path} now holds {found.infinite} infinite values; make them missing")

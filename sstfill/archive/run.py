@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.archive import store
-from sstfill.archive.ask import Ask, short, tell_grid
-from sstfill.archive.job import Days, Job, held
-from sstfill.archive.layout import DRAFT, Layout, take
+from sstfill.archive.ask import RunSettings, short, tell_grid
+from sstfill.archive.job import Days, FillJob, held
+from sstfill.archive.layout import DRAFT, StoreLayout, take
 from sstfill.archive.model import Model
 from sstfill.archive.plan import differing, first_look, next_look, units
-from sstfill.archive.source import Source, touched
+from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
@@ -47,7 +47,7 @@ LOOKS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class FillOutcome:
     """What a run did.
 
     Attributes
@@ -98,7 +98,7 @@ def fill_archive(
     workers: int = 0,
     scheduler: str | None = None,
     memory: int | None = None,
-) -> Outcome:
+) -> FillOutcome:
     """Fill an archive of any size, unit by unit, into a Zarr store; run again after any interruption, it goes on.
 
     The method is settled once on the whole archive (in bounded memory) and kept beside the output, in ``OUT.job``. From
@@ -137,7 +137,7 @@ def fill_archive(
     target = Path(out)
     if target.suffix != ".zarr":
         raise OptionError(f"an archive is filled into a Zarr store; {target.name!r} does not end with .zarr")
-    read = Source(
+    read = ArchiveSource(
         path=str(Path(source).resolve()),
         quality_level=quality_level,
         l2p_flags=tuple(l2p_flags or ()),
@@ -153,11 +153,11 @@ def fill_archive(
             names = tuple(sorted(grid.pick(ds, variables)))  # a store lists them in any order
             if filled := [name for name in names if "sstfill_method" in ds[name].attrs]:
                 raise InputError(f"{filled[0]!r} in {read.path} was filled by sstfill; give it as it was before")
-            lender = None if like is None else Job(Path(like))
-            ask = Ask(job, read, names, sea, seed, lender, tell_grid(ds, names))
+            lender = None if like is None else FillJob(Path(like))
+            ask = RunSettings(job, read, names, sea, seed, lender, tell_grid(ds, names))
         request, chosen = ask.request(method, update=update, anew=anew)
         request["input"] = read.path
-        run = _Run(ask, request, chosen, uuid.uuid4().hex[:8])
+        run = _FillRun(ask, request, chosen, uuid.uuid4().hex[:8])
         check_memory(memory, workers, request["method"], ask.grid[0] * ask.grid[1])
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
             return run.go(fill, started)
@@ -175,10 +175,10 @@ def _writing(target: Path) -> Iterator[None]:
 
 
 @dataclass
-class _Run:
+class _FillRun:
     """One run over all variables of an output."""
 
-    ask: Ask
+    ask: RunSettings
     request: dict[str, Any]
     method: Method | None
     night: str
@@ -188,7 +188,7 @@ class _Run:
     days: dict[str, Days] = field(default_factory=dict)
     bases: dict[str, Days | None] = field(default_factory=dict)
 
-    def go(self, fill: Workers, started: float) -> Outcome:
+    def go(self, fill: Workers, started: float) -> FillOutcome:
         """Fill what is to be filled, until the archive is as it was when that was planned; then put it in place."""
         self._begin()
         job = self.ask.job
@@ -235,7 +235,7 @@ class _Run:
         draft = job.next / f"{DRAFT}{self.night}.zarr"
         with ask.source.open() as ds:
             last = {name: self._looked(ds, name) for name in ask.names}
-            layout = Layout.of(job, ds, self.days, self.request)
+            layout = StoreLayout.of(job, ds, self.days, self.request)
         for i, name in enumerate(ask.names):
             model, now = Model.load(job.model(name)), self.days[name]
             shape = model.shape(len(now.time))
@@ -304,13 +304,13 @@ class _Run:
         stats = self.ask.source.stats()
         return any(touched(self.ask.source.path, d.stats, stats, len(d.time)).size > 0 for d in self.days.values())
 
-    def _outcome(self, made: list[int]) -> Outcome:
+    def _outcome(self, made: list[int]) -> FillOutcome:
         name = self.ask.names[0]
         base, now = self.bases[name], self.days[name]
         known, same = _met(base, now)
         models = {n: Model.load(self.ask.job.model(n)) for n in self.ask.names}
         count, again = _remade(models[name], len(now.time), {number for number in made if number < VARIABLE})
-        return Outcome(
+        return FillOutcome(
             out=str(self.ask.job.out), units=count * len(models), made=len(made),
             new=int((~known).sum()), revised=int((known & ~same).sum()),
             influenced=int((again & same).sum()), observed=sum(d.observed for d in self.done),

@@ -27,7 +27,7 @@ Stats = dict[str, list[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ArchiveSource:
     """What is read of an archive.
 
     Parameters
@@ -72,7 +72,7 @@ class Source:
 
 
 @lru_cache(maxsize=4)
-def opened(source: Source, name: str, night: str) -> xr.DataArray:
+def opened(source: ArchiveSource, name: str, night: str) -> xr.DataArray:
     """Open a variable once in a process for each `night`, any word that tells one run from the next."""
     return source.field(source.open(), name)
 
@@ -108,7 +108,7 @@ def _blocks(ds: xr.Dataset) -> dict[str, int]:
     return {dims[0]: min(da.sizes[dims[0]], stored[dims[0]] * many), **{d: stored[d] for d in dims[1:]}}
 
 
-class Look(NamedTuple):
+class ArchivePass(NamedTuple):
     """What a pass over some images tells.
 
     Attributes
@@ -137,7 +137,7 @@ class Look(NamedTuple):
 NOWHERE = Points(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) -> Look:
+def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) -> ArchivePass:
     """Count and digest the observations of a Dask-backed field ``(time, y, x)``, a slab of blocks at a time.
 
     Without `digest` the words are 0, which saves most of the time.
@@ -145,7 +145,7 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
     import dask
 
     n, ny, nx = field.shape
-    found = Look(np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros((ny, nx), np.int64),
+    found = ArchivePass(np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros((ny, nx), np.int64),
                  np.full((n, len(points.rows)), np.nan, np.float32), 0)  # fmt: skip
     examine, infinite = dask.delayed(_examined, pure=False), 0
     least, most = np.inf, -np.inf
@@ -171,14 +171,14 @@ def _within(points: Points, rows: slice, columns: slice) -> NDArray[np.int64]:
     return np.flatnonzero(inside & (points.columns >= columns.start) & (points.columns < columns.stop))
 
 
-def _examined(block: NDArray, origin: tuple[int, int], width: int, rows: NDArray, columns: NDArray) -> Look:
+def _examined(block: NDArray, origin: tuple[int, int], width: int, rows: NDArray, columns: NDArray) -> ArchivePass:
     there = np.isfinite(block)
     words = gaps.image_digests(block, origin, width) if width else np.zeros(len(block), np.uint64)
     with np.errstate(over="ignore"):  # values beyond single precision are refused when all was looked at
         sample = block[:, rows - origin[0], columns - origin[1]].astype(np.float32)
     least = float(block.min(where=there, initial=np.inf))
     most = float(block.max(where=there, initial=-np.inf))
-    return Look(words, there.sum((1, 2)), there.sum(0), sample, int(np.isinf(block).sum()), least, most)
+    return ArchivePass(words, there.sum((1, 2)), there.sum(0), sample, int(np.isinf(block).sum()), least, most)
 
 
 def _spans(chunks: tuple[int, ...]) -> Iterator[slice]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.archive.job import Days
 from sstfill.archive.model import Model
-from sstfill.archive.source import Source, opened
+from sstfill.archive.source import ArchiveSource, opened
 from sstfill.archive.store import write_unit
 from sstfill.errors import SstfillError, WriteError
 from sstfill.fields import gaps
@@ -46,7 +46,7 @@ class Task:
     number: int
     name: str
     patch: Patch
-    source: Source
+    source: ArchiveSource
     days: Path
     model: Path
     draft: Path

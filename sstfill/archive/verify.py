@@ -13,10 +13,10 @@ import xarray as xr
 
 from sstfill import io
 from sstfill.archive import store
-from sstfill.archive.job import Days, Job
+from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model
 from sstfill.archive.plan import microseconds
-from sstfill.archive.source import Source
+from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
 from sstfill.fields import gaps, grid
 from sstfill.fields.patches import Patch, PatchGrid
@@ -69,7 +69,7 @@ def verify(out: str | Path, source: str | Path | None = None, *, allow_links: bo
     ReadError
         If `out` is no such store, or its job is not beside it.
     """
-    job = Job(Path(out))
+    job = FillJob(Path(out))
     if job.settled is None:
         raise ReadError(f"cannot verify {out}: {job.folder} is not beside it, which tells how it was made")
     for _ in range(LOOKS):
@@ -82,32 +82,32 @@ def verify(out: str | Path, source: str | Path | None = None, *, allow_links: bo
                     "verify it when that is done")  # fmt: skip
 
 
-def _state(job: Job) -> list[Any]:
+def _state(job: FillJob) -> list[Any]:
     """What tells a store and its job from those that another run put in their place."""
     told = job.folder / "job.json"
     return [place.identity(job.out), place.identity(told), *sorted(map(place.identity, job.folder.glob("days/*")))]
 
 
-def _is_put_in_place(job: Job) -> bool:
+def _is_put_in_place(job: FillJob) -> bool:
     """Whether another process is at the very last step of a run."""
     return (job.folder / "commit").exists() and bool(held_by(OutputLock(job.out).path))
 
 
-def _wait(job: Job) -> None:
+def _wait(job: FillJob) -> None:
     """Wait until no process is putting the output in place."""
     end = time.monotonic() + LONGEST
     while _is_put_in_place(job) and time.monotonic() < end:
         time.sleep(0.1)
 
 
-def _verified(target: Path, job: Job, source: str | Path | None, allow_links: bool) -> Verified:
+def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links: bool) -> Verified:
     settled = job.settled
     assert settled is not None
     kept = settled.get("input", "")
     given = source if source is not None else kept if kept and Path(kept).exists() else None
     read = None
     if given is not None:
-        read = Source(
+        read = ArchiveSource(
             path=str(Path(given).resolve()),
             quality_level=settled["quality_level"],
             l2p_flags=tuple(settled["l2p_flags"]),

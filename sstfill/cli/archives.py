@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sstfill import archive, io, plot
-from sstfill.archive import Outcome
+from sstfill.archive import FillOutcome
 from sstfill.archive.job import is_archive_output
 from sstfill.cli.source import add_links, names, sea
 from sstfill.cli.summary import filled_variables
@@ -75,7 +75,7 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
             yield f"drawn to {plot.save(plot.maps(written, variable=filled_variables(written)[0]), args.plot)}"
 
 
-def told(done: Outcome) -> str:
+def told(done: FillOutcome) -> str:
     """Say what a run did."""
     if not done.made:
         return f"nothing to do: {done.out} holds all days as they are, none is new or revised"

@@ -13,7 +13,7 @@ from typing import Any
 from sstfill.cli.source import names
 from sstfill.errors import WriteError
 from sstfill.evaluation.paper import datasets, protocol, published, records, tables
-from sstfill.evaluation.paper.plan import DEVICES, OPERATORS, Plan, quick
+from sstfill.evaluation.paper.plan import DEVICES, OPERATORS, ProtocolPlan, quick
 from sstfill.io import atomic_path, place
 from sstfill.methods import METHODS
 from sstfill.plot import benchmarks
@@ -46,14 +46,14 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 def run_bench(args: argparse.Namespace) -> Iterator[str]:
     """Run the protocol and write what came of it."""
     methods, operators = names(args.methods), names(args.operators)
-    plan = Plan(
+    plan = ProtocolPlan(
         sequences=args.sequences, seed=args.seed, device=args.device, methods=tuple(methods) if methods else None,
         operators=tuple(operators) if operators else None,
     )  # fmt: skip
     yield from paper(quick(plan) if args.quick else plan, args.data or [], args.out)
 
 
-def paper(plan: Plan, folders: Sequence[str | Path], out: str | Path) -> Iterator[str]:
+def paper(plan: ProtocolPlan, folders: Sequence[str | Path], out: str | Path) -> Iterator[str]:
     """Run a plan on what lies in some folders, write tables and figures to `out`, and tell text by text.
 
     Raises
@@ -73,7 +73,7 @@ def paper(plan: Plan, folders: Sequence[str | Path], out: str | Path) -> Iterato
     yield f"written to {out}: {', '.join(written)}"
 
 
-def write(outcome: protocol.Outcome, found: datasets.Materials, out: Path) -> list[str]:
+def write(outcome: protocol.ProtocolResult, found: datasets.Materials, out: Path) -> list[str]:
     """Write tables and figures, all made before the first is written; each replaces its predecessor whole."""
     pictures = figures(outcome)
     texts = {
@@ -92,7 +92,7 @@ def write(outcome: protocol.Outcome, found: datasets.Materials, out: Path) -> li
     return sorted(files)
 
 
-def figures(outcome: protocol.Outcome) -> dict[str, bytes]:
+def figures(outcome: protocol.ProtocolResult) -> dict[str, bytes]:
     """PNG images by file name; none where matplotlib is absent."""
     if find_spec("matplotlib") is None:
         return {}
@@ -131,7 +131,7 @@ def check_out(out: str | Path) -> None:
         place.check_replaceable(written)
 
 
-def _summary(outcome: protocol.Outcome) -> Iterator[str]:
+def _summary(outcome: protocol.ProtocolResult) -> Iterator[str]:
     """One line for each data set: the best method over all its rows, and what failed."""
     lines = records.records(outcome.results)
     for data in dict.fromkeys(line["data"] for line in lines):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Column(NamedTuple):
+class ScoreColumn(NamedTuple):
     """One column of the table: its title, variable and number format, and the distance from perfect to rank by."""
 
     title: str
@@ -48,16 +48,16 @@ def _short(value: float, decimals: int) -> str:
 
 
 COLUMNS = (
-    Column("RMSE", "rmse", _fixed),
-    Column("common RMSE", "common_rmse", _fixed),
-    Column("MAE", "mae", _fixed),
-    Column("bias", "bias", _signed, rank=abs),
-    Column("corr.", "correlation", lambda value, decimals: f"{value:.3f}", rank=lambda value: -value),
-    Column("CRPS", "crps", _fixed),
-    Column("in 68 %", "coverage", _percent, rank=lambda value: abs(value - 0.68), level=0.68),
-    Column("in 95 %", "coverage", _percent, rank=lambda value: abs(value - 0.95), level=0.95),
-    Column("filled", "filled_share", _percent, rank=lambda value: -value),
-    Column("seconds", "seconds", _short),
+    ScoreColumn("RMSE", "rmse", _fixed),
+    ScoreColumn("common RMSE", "common_rmse", _fixed),
+    ScoreColumn("MAE", "mae", _fixed),
+    ScoreColumn("bias", "bias", _signed, rank=abs),
+    ScoreColumn("corr.", "correlation", lambda value, decimals: f"{value:.3f}", rank=lambda value: -value),
+    ScoreColumn("CRPS", "crps", _fixed),
+    ScoreColumn("in 68 %", "coverage", _percent, rank=lambda value: abs(value - 0.68), level=0.68),
+    ScoreColumn("in 95 %", "coverage", _percent, rank=lambda value: abs(value - 0.95), level=0.95),
+    ScoreColumn("filled", "filled_share", _percent, rank=lambda value: -value),
+    ScoreColumn("seconds", "seconds", _short),
 )
 
 
@@ -163,7 +163,7 @@ def _table(data: xr.Dataset, mark: Callable[[str, bool], str]) -> list[list[str]
     return [list(row) for row in zip(names, *columns, strict=True)]
 
 
-def _cells(column: Column, values: np.ndarray, decimals: int, mark: Callable[[str, bool], str]) -> list[str]:
+def _cells(column: ScoreColumn, values: np.ndarray, decimals: int, mark: Callable[[str, bool], str]) -> list[str]:
     ranks = [column.rank(float(v)) if math.isfinite(v) else math.inf for v in values]
     texts = [column.text(float(v), decimals) if math.isfinite(v) else "-" for v in values]
     rivals = sum(map(math.isfinite, ranks)) > 1  # one that is alone is not the best

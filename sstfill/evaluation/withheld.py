@@ -53,7 +53,7 @@ class Estimate(NamedTuple):
     cpu_seconds: float = np.nan
 
 
-class Sample(NamedTuple):
+class WithheldSample(NamedTuple):
     """Truth, strata and estimates at the withheld pixels, each of shape (n,)."""
 
     truth: Values
@@ -245,7 +245,7 @@ def _refill(
 
 def _sample(
     truth: xr.DataArray, obs: xr.DataArray, sea: xr.DataArray, withheld: xr.DataArray, estimates: dict[str, Estimate]
-) -> Sample:
+) -> WithheldSample:
     """Gather what is known of the withheld pixels; `obs` less `withheld` is what the methods saw."""
     observed = obs.notnull().compute()
     seen, hidden = (observed & ~withheld).transpose(*truth.dims), withheld.values
@@ -254,7 +254,7 @@ def _sample(
         "distance": distance_to_observed(seen.values, cell_km(truth))[hidden],
         "lag": days_to_observed(seen.values, days(truth))[hidden],
     }
-    return Sample(truth.values[hidden], strata, estimates, int(((observed | withheld) & sea).sum()))
+    return WithheldSample(truth.values[hidden], strata, estimates, int(((observed | withheld) & sea).sum()))
 
 
 def _bins(field: xr.DataArray) -> dict[str, Bins]:
@@ -278,7 +278,7 @@ def _stretched(steps: tuple[float, ...], size: float, unit: str, long_name: str)
     return Bins(np.array(edges), [*between, f">{edges[-1]:g} {unit}"], long_name)
 
 
-def _scorecard(field: xr.DataArray, samples: list[Sample], attrs: dict[str, str | int]) -> Scorecard:
+def _scorecard(field: xr.DataArray, samples: list[WithheldSample], attrs: dict[str, str | int]) -> Scorecard:
     """Pool the samples of all repeats."""
     truth = np.concatenate([s.truth for s in samples])
     bins = _bins(field)

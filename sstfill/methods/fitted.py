@@ -103,7 +103,7 @@ class Archive:
 
 
 @runtime_checkable
-class Pinned(Protocol):
+class FittedMethod(Protocol):
     """What became of a method. What it says of a pixel depends on what `reach` covers around it and on the sample."""
 
     @property
@@ -127,18 +127,18 @@ class Pinned(Protocol):
         ...
 
 
-class Kind(NamedTuple):
+class Fitting(NamedTuple):
     """How a method is pinned to an archive, and read again."""
 
-    pin: Callable[[Any, Archive, Path], Pinned]
-    load: Callable[[Path], Pinned]
+    fit: Callable[[Any, Archive, Path], FittedMethod]
+    load: Callable[[Path], FittedMethod]
 
 
-KINDS: dict[str, Kind] = {}
+FITTINGS: dict[str, Fitting] = {}
 """By name of the method. `pin` gets the method, the archive and an empty folder, which it fills."""
 
 
-def saved_kind(folder: Path) -> str:
+def saved_method(folder: Path) -> str:
     """Name of the method that was saved in a folder; `ReadError` if there is none."""
     state = read_json(folder / "pinned.json", remedy="it holds no pinned method; fill the archive anew")
     if not isinstance(kind := state.get("kind"), str):

@@ -13,15 +13,15 @@ import numpy as np
 from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.methods.base import Method
-from sstfill.methods.common.fitted_blend import Withheld, ask, withhold
-from sstfill.methods.fitted import Archive, Pinned, Window
-from sstfill.methods.registry import pin
-from sstfill.validation.withheld import SHARE, Hindcast, judge
+from sstfill.methods.common.fitted_blend import Holdout, ask, withhold
+from sstfill.methods.fitted import Archive, FittedMethod, Window
+from sstfill.methods.registry import fit
+from sstfill.validation.withheld import SHARE, WithheldScore, score_estimates
 
 log = logging.getLogger(__name__)
 
 
-def pinned_and_scored(method: Method, archive: Archive, folder: Path) -> tuple[Pinned, Hindcast | None]:
+def fitted_and_scored(method: Method, archive: Archive, folder: Path) -> tuple[FittedMethod, WithheldScore | None]:
     """Pin a method to an archive, and say how good it is where clouds are hidden from it, fit included.
 
     Where so much had to be hidden that the method would miss it, it is pinned anew to the whole.
@@ -30,19 +30,21 @@ def pinned_and_scored(method: Method, archive: Archive, folder: Path) -> tuple[P
         held = withhold(archive, share=SHARE, seed=int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0]))
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
-        return pin(method, archive, folder), None
-    tried = pin(method, held.archive, folder)
+        return fit(method, archive, folder), None
+    tried = fit(method, held.archive, folder)
     name = str(archive.obs.name)
     found = ask(held.trials, lambda window: {name: tried.estimate(window)})[name]
     told = {"share": SHARE, "seed": archive.seed, "windows": len(held.trials)}
-    score = judge(found, [name], told)[name]
+    score = score_estimates(found, [name], told)[name]
     if held.little:
         return tried, score
     shutil.rmtree(folder)
-    return pin(method, archive, folder), score
+    return fit(method, archive, folder), score
 
 
-def scored(pinned: Pinned, windows: Sequence[Window], seed: int, name: str, share: float = SHARE) -> Hindcast | None:
+def scored(
+    pinned: FittedMethod, windows: Sequence[Window], seed: int, name: str, share: float = SHARE
+) -> WithheldScore | None:
     """Hide clouds in each window, ask, compare; None where nothing could be hidden."""
     seeds = np.random.SeedSequence([seed, 7]).generate_state(max(1, len(windows)))
     held = []
@@ -53,8 +55,8 @@ def scored(pinned: Pinned, windows: Sequence[Window], seed: int, name: str, shar
             continue
         judged = hidden[window.patch.within]
         if judged.any():
-            held.append(Withheld(window.without(hidden), judged, window.inside.values[judged]))
+            held.append(Holdout(window.without(hidden), judged, window.inside.values[judged]))
     if not held:
         return None
     found = ask(held, lambda window: {name: pinned.estimate(window)})[name]
-    return judge(found, [name], {"share": share, "seed": seed, "windows": len(held)})[name]
+    return score_estimates(found, [name], {"share": share, "seed": seed, "windows": len(held)})[name]

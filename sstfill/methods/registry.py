@@ -24,12 +24,12 @@ import sstfill.methods.oi.fitted  # noqa: F401  (enters its kinds)
 from sstfill.errors import InputError
 from sstfill.methods.base import Method
 from sstfill.methods.common import fitted_windowed
-from sstfill.methods.fitted import KINDS, Archive, Pinned, Points, Window, saved_kind
+from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod, Points, Window, saved_method
 
-__all__ = ["KINDS", "Archive", "Pinned", "Points", "Window", "load", "pin"]
+__all__ = ["FITTINGS", "Archive", "FittedMethod", "Points", "Window", "load", "fit"]
 
 
-def pin(method: Method, archive: Archive, folder: Path) -> Pinned:
+def fit(method: Method, archive: Archive, folder: Path) -> FittedMethod:
     """Settle what a method needs to know of an archive, and write it into a folder, which is created.
 
     Parameters
@@ -51,10 +51,10 @@ def pin(method: Method, archive: Archive, folder: Path) -> Pinned:
             f"{method.name} needs at least {least} time steps, the archive has {n}; use method 'interpolate'"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    found: Pinned = fitted_windowed.kind(method.name).pin(method, archive, folder)
+    found: FittedMethod = fitted_windowed.kind(method.name).fit(method, archive, folder)
     return found
 
 
-def load(folder: Path) -> Pinned:
-    """Read what `pin` or `Pinned.save` wrote; `ReadError` if there is nothing such."""
-    return fitted_windowed.kind(saved_kind(folder)).load(folder)
+def load(folder: Path) -> FittedMethod:
+    """Read what `pin` or `FittedMethod.save` wrote; `ReadError` if there is nothing such."""
+    return fitted_windowed.kind(saved_method(folder)).load(folder)

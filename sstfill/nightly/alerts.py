@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sstfill.nightly.history import usual
-from sstfill.nightly.night import Found
+from sstfill.nightly.night import VariableReport
 from sstfill.nightly.recipe import Alert
 
 AHEAD = 2.0
@@ -16,7 +16,7 @@ AHEAD = 2.0
 
 
 def alerts(
-    found: dict[str, Found], lines: list[dict[str, Any]], state: str, newest: tuple[str, float | None],
+    found: dict[str, VariableReport], lines: list[dict[str, Any]], state: str, newest: tuple[str, float | None],
     refused: str, alert: Alert, now: datetime,
 ) -> Iterator[str]:  # fmt: skip
     """Say what to look at, one line each.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sstfill import config
-from sstfill.archive import Outcome
+from sstfill.archive import FillOutcome
 
 Status = Literal["fine", "attention", "failed", "busy"]
 EXIT: dict[Status, int] = {"fine": 0, "attention": 1, "failed": 2, "busy": 75}
@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class VariableReport:
     """What tonight says of one variable; all of it can be held by JSON.
 
     Attributes
@@ -93,10 +93,10 @@ class Night:
     failure: str = ""
     whole: str = ""
     refused: str = ""
-    outcome: Outcome | None = None
+    outcome: FillOutcome | None = None
     newest: str = ""
     state: str = ""
-    found: dict[str, Found] = field(default_factory=dict)
+    found: dict[str, VariableReport] = field(default_factory=dict)
     said: tuple[str, ...] = ()
 
     @property

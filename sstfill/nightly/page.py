@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from sstfill.nightly.history import Usual
-from sstfill.nightly.night import Found, Night
+from sstfill.nightly.night import Night, VariableReport
 from sstfill.nightly.recipe import NightlyRecipe
 from sstfill.nightly.style import STYLE
 
@@ -88,7 +88,7 @@ def _has_days(line: dict[str, Any]) -> bool:
     return {"new", "revised", "influenced", "units", "made"} <= line.get("days", {}).keys() and "seconds" in line
 
 
-def _variable(panel: Panel, found: Found) -> list[str]:
+def _variable(panel: Panel, found: VariableReport) -> list[str]:
     parts = [f"<section><h2>{escape(panel.name)}</h2>"]
     if panel.picture:
         alt = escape(f"{panel.name}, newest image: observed, filled, error, source")
@@ -100,7 +100,7 @@ def _variable(panel: Panel, found: Found) -> list[str]:
     return [*parts, *_score(panel, found), *_shares(found), "</section>"]
 
 
-def _score(panel: Panel, found: Found) -> list[str]:
+def _score(panel: Panel, found: VariableReport) -> list[str]:
     score, units = found.score, escape(found.units)
     if score.get("rmse") is None:
         return ["<p>No score tonight: no clouds could be put over the recent images.</p>"]
@@ -121,7 +121,7 @@ def _score(panel: Panel, found: Found) -> list[str]:
     return [f"<p>{text}. {usual}</p>", f"<figure>{panel.chart}<figcaption>{below}</figcaption></figure>"]
 
 
-def _shares(found: Found) -> list[str]:
+def _shares(found: VariableReport) -> list[str]:
     head = "<th></th><th>observed</th><th>filled</th><th>not filled</th><th>median error of what was filled</th>"
     rows = ""
     both = (("newest image", found.newest, found.newest_error), ("recent images", found.shares, found.error))

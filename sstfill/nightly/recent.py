@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import io
-from sstfill.archive.job import Days, Job
+from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model
-from sstfill.archive.source import Source
+from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
 from sstfill.fields import gaps, grid
 from sstfill.fields.patches import Patch
@@ -22,7 +22,7 @@ from sstfill.io.untrusted import guard
 from sstfill.methods.common.sampling import TRIED, cut, spatial
 from sstfill.methods.fitted import Window
 from sstfill.methods.fitted_score import scored
-from sstfill.nightly.night import Found
+from sstfill.nightly.night import VariableReport
 from sstfill.plot.view import printed
 
 TILES = 3
@@ -34,7 +34,7 @@ SOME = 1_000_000
 KINDS = ("observed", "filled", "not_filled")
 
 
-def recent_score(out: Path, source: Source, seed: int = 0) -> dict[str, dict[str, object]]:
+def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, dict[str, object]]:
     """Hide clouds in the most recent images, and ask the settled method, as it is, what is below.
 
     Parameters
@@ -52,7 +52,7 @@ def recent_score(out: Path, source: Source, seed: int = 0) -> dict[str, dict[str
         By variable, `sstfill.validation.withheld.Hindcast.summary`, with ``sigma_scale`` as a factor of the error that is stored;
         empty where nothing could be hidden: nothing observed, or no clouds.
     """
-    job, found = Job(out), {}
+    job, found = FillJob(out), {}
     with io.reading(source.path), source.open() as ds:
         for name in settled(job):
             model, days = Model.load(job.model(name)), Days.load(job.folder / "days" / f"{name}.npz")
@@ -63,7 +63,7 @@ def recent_score(out: Path, source: Source, seed: int = 0) -> dict[str, dict[str
     return found
 
 
-def settled(job: Job) -> tuple[str, ...]:
+def settled(job: FillJob) -> tuple[str, ...]:
     """Variables of a filled archive; `ReadError` if there is none."""
     asked = job.settled
     if asked is None:
@@ -89,9 +89,9 @@ def _patch(inside: tuple[slice, ...], reach: tuple[int, ...], shape: tuple[int, 
     return Patch(inside, seen)  # type: ignore[arg-type]
 
 
-def look_at(out: Path, scores: dict[str, dict[str, object]], watched: int) -> dict[str, Found]:
+def look_at(out: Path, scores: dict[str, dict[str, object]], watched: int) -> dict[str, VariableReport]:
     """Count where the pixels of the recent images come from, and how sure those are that were filled."""
-    job, found = Job(out), {}
+    job, found = FillJob(out), {}
     with io.reading(out), guard.open_zarr(out, chunks=None) as held:
         for name, score in scores.items():
             days = Days.load(job.folder / "days" / f"{name}.npz")
@@ -99,7 +99,7 @@ def look_at(out: Path, scores: dict[str, dict[str, object]], watched: int) -> di
             counts = _counted(held[f"{name}_source"], times)
             errors = _some(held[f"{name}_error"], times)
             last = range(len(days.time) - min(watched, len(days.time)), len(days.time))
-            found[name] = Found(
+            found[name] = VariableReport(
                 model=Model.load(job.model(name)).fingerprint, score=score, shares=_shares(counts.sum(0)),
                 newest=_shares(counts[-1]), error=_median(errors), newest_error=_median(errors[-1]),
                 empty=tuple(date(held[name], i) for i in last if not days.count[i]),
@@ -160,7 +160,7 @@ def date(field: xr.DataArray, step: int) -> str:
 
 def newest(out: Path) -> tuple[str, float | None]:
     """Date of the newest image, and its time in days since 1970 (None where times are no dates)."""
-    job = Job(out)
+    job = FillJob(out)
     name = settled(job)[0]
     with io.reading(out), guard.open_zarr(out, chunks=None) as held:
         said = date(held[name], held[name].sizes[str(grid.axes(held[name]).dims[0])] - 1)
@@ -170,7 +170,7 @@ def newest(out: Path) -> tuple[str, float | None]:
 
 def state(out: Path) -> str:
     """A word for what a filled store holds: the same for the same days, observations, revisions and methods."""
-    job, words = Job(out), hashlib.sha256()
+    job, words = FillJob(out), hashlib.sha256()
     for name in settled(job):
         days = Days.load(job.folder / "days" / f"{name}.npz")
         words.update(json.dumps([name, Model.load(job.model(name)).fingerprint]).encode())

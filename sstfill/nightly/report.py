@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sstfill import config, io
-from sstfill.archive.job import Job
+from sstfill.archive.job import FillJob
 from sstfill.errors import SstfillError
 from sstfill.io.atomic import atomic_path
 from sstfill.nightly import history
@@ -60,7 +60,7 @@ def provenance(recipe: NightlyRecipe, night: Night) -> dict[str, Any]:
         "models": {name: one.model for name, one in night.found.items()},
     }  # fmt: skip
     try:
-        told["filled by"] = (Job(recipe.filled).settled or {}).get("version")
+        told["filled by"] = (FillJob(recipe.filled).settled or {}).get("version")
         with io.open(recipe.archive, chunks={}) as ds:
             told |= {f"archive: {k}": ds.attrs[k] for k in ORIGIN if ds.attrs.get(k)}
     except SstfillError as error:  # a night that failed may be about this very thing

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sstfill.archive import Outcome, fill_archive
-from sstfill.archive.source import Source
+from sstfill.archive import FillOutcome, fill_archive
+from sstfill.archive.source import ArchiveSource
 from sstfill.errors import SstfillError, WriteError
 from sstfill.io import place
 from sstfill.nightly import history, recent, report
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.journal import alone, held_by_another, kept
-from sstfill.nightly.night import Found, Night
+from sstfill.nightly.night import Night, VariableReport
 from sstfill.nightly.recipe import NightlyRecipe
 from sstfill.sources.recipe import Recipe
 from sstfill.version import __version__
@@ -156,7 +156,7 @@ class _Work:
             return _told(error)
         return ""
 
-    def _filled(self) -> Outcome:
+    def _filled(self) -> FillOutcome:
         wanted = self.recipe.fill
         done = fill_archive(
             self.recipe.archive, self.recipe.filled, self.recipe.method, variables=wanted.variables or None,
@@ -167,13 +167,13 @@ class _Work:
         log.info("%d of %d units filled: %s", done.made, done.units, days)
         return done
 
-    def _found(self, lines: list[dict[str, Any]], state: str) -> dict[str, Found]:
+    def _found(self, lines: list[dict[str, Any]], state: str) -> dict[str, VariableReport]:
         """Look at the recent images; what was scored as it is now need not be scored again."""
         recipe, before = self.recipe, history.same_state(lines, state)
         if before is not None:
             scores = {name: dict(one["score"]) for name, one in before["found"].items()}
         else:
-            source = Source(path=str(recipe.archive.resolve()), quality_level=recipe.fill.quality_level,
+            source = ArchiveSource(path=str(recipe.archive.resolve()), quality_level=recipe.fill.quality_level,
                             l2p_flags=recipe.fill.l2p_flags)  # fmt: skip
             scores = recent.recent_score(recipe.filled, source, recipe.fill.seed)
         return recent.look_at(recipe.filled, scores, recipe.alert.empty_days)

@@ -15,7 +15,7 @@ import xarray as xr
 from sstfill import io
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.sources.copernicus.request import Target
-from sstfill.sources.plan import Plan
+from sstfill.sources.plan import DownloadPlan
 from sstfill.sources.pycles.store import frames_in_chunk
 from sstfill.sources.video import files as video_files
 from sstfill.sources.video.frames import Framing
@@ -50,7 +50,7 @@ class PyclesSource:
         if self.doi != UNISST:
             raise OptionError(f"doi={self.doi!r}; only {UNISST} is known. Your own PyCLES runs: sstfill import-pycles")
 
-    def plan(self, target: Target) -> Plan:
+    def plan(self, target: Target) -> DownloadPlan:
         """Say what `run` would do; a copy that is there is looked at."""
         missing, shape = self._missing(), PUBLISHED
         if self.path and not missing:
@@ -60,7 +60,7 @@ class PyclesSource:
             shape = (frames, height, width)
         together = frames_in_chunk(shape[0], shape[1:])
         where = str(Path(self.path).resolve()) if self.path else f"doi:{self.doi}, 354 MB, kept in {self._kept()}"
-        return Plan(
+        return DownloadPlan(
             source=where, what="LWP, g m-2", box=f"{shape[0]:,} frames of {shape[1]} x {shape[2]}",
             target=f"Zarr v{target.zarr_format}, chunks {together} x {shape[1]} x {shape[2]} (time, y, x)",
             sizes={} if self.path and missing else dict(zip(("time", "y", "x"), shape, strict=True)),
@@ -135,14 +135,14 @@ class VideoSource:
     def _per_clip(self) -> int | None:
         return None if isinstance(self.per_clip, str) else self.per_clip
 
-    def plan(self, target: Target) -> Plan:
+    def plan(self, target: Target) -> DownloadPlan:
         """Say what `run` would do; the folder is looked through, no clip is opened."""
         try:
             found = f"{len(self._sources()):,} videos, arrays or folders of pictures found; lengths not looked at"
         except (InputError, ReadError) as error:
             found = str(error)
         size = f"{self._size} x {self._size} pixels" if self._size else "pixels as they are"
-        return Plan(
+        return DownloadPlan(
             source=str(Path(self.path).resolve()), what=f"video, {'gray' if self.gray else 'red, green, blue'}",
             box=f"{self.frames} frames of {size}, {self._per_clip or 'all'} of each clip",
             target=f"Zarr v{target.zarr_format}, a chunk for each sequence (clip, channel, time, y, x)",

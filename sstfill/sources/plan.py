@@ -10,7 +10,7 @@ QUICK = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class DownloadPlan:
     """What would be fetched, and to where; its text is a table.
 
     Attributes

@@ -17,7 +17,7 @@ from sstfill.errors import OptionError, ReadError, unknown
 from sstfill.io.untrusted.documents import naming, one_line, place, read_toml, short
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.local import PyclesSource, VideoSource
-from sstfill.sources.plan import QUICK, Plan
+from sstfill.sources.plan import QUICK, DownloadPlan
 from sstfill.sources.presets import presets
 
 Source = CopernicusRequest | PyclesSource | VideoSource
@@ -46,7 +46,7 @@ class Recipe:
     source: Source
     target: Target
 
-    def plan(self, patience: float = QUICK) -> Plan:
+    def plan(self, patience: float = QUICK) -> DownloadPlan:
         """Say what `run` would do; the catalogue is asked, nothing is fetched.
 
         Parameters

@@ -16,7 +16,7 @@ from sstfill.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedNetwork:
     """What training left.
 
     Attributes

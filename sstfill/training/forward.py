@@ -14,7 +14,7 @@ LEAST_ERROR = 1e-6
 """Of a first guess, in scaled units, in the logarithm: the error of what is known exactly."""
 
 
-class Completion(NamedTuple):
+class CompletedBatch(NamedTuple):
     """A completed batch.
 
     Attributes
@@ -29,7 +29,7 @@ class Completion(NamedTuple):
     log_scale: Tensor | None
 
 
-def complete(network: nn.Module, sample: Sample) -> Completion:
+def complete(network: nn.Module, sample: Sample) -> CompletedBatch:
     """Complete a batch by a generator.
 
     Parameters
@@ -43,11 +43,11 @@ def complete(network: nn.Module, sample: Sample) -> Completion:
     estimate = getattr(network, "estimate", None)
     if estimate is not None:
         found: Tensor = estimate(sample.values, sample.observed)  # b c t y x
-        return Completion(keep_observed(sample.values, sample.observed, found.float()), None)
+        return CompletedBatch(keep_observed(sample.values, sample.observed, found.float()), None)
     correction, log_ratio = network(sample.channels)  # b c t y x each
     corrected = sample.guess + sample.error * correction.float()
     log_scale = sample.error.clamp_min(LEAST_ERROR).log() + log_ratio.float()
-    return Completion(keep_observed(sample.values, sample.observed, corrected), log_scale)
+    return CompletedBatch(keep_observed(sample.values, sample.observed, corrected), log_scale)
 
 
 class Completer(nn.Module):
@@ -57,6 +57,6 @@ class Completer(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, sample: Sample) -> Completion:
+    def forward(self, sample: Sample) -> CompletedBatch:
         """Complete a batch."""
         return complete(self.network, sample)

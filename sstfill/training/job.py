@@ -15,34 +15,34 @@ from torch.optim import AdamW, Optimizer
 
 from sstfill.errors import InputError
 from sstfill.nn.generator import OCCLUDED
-from sstfill.training.data.sample import Batches, Sample, Source
+from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
 from sstfill.training.ema import Average
 from sstfill.training.forward import Completer
 from sstfill.training.objectives import Objective, compose
-from sstfill.training.options import Recipe, TrainOptions
+from sstfill.training.options import OptimiserRecipe, TrainOptions
 from sstfill.training.state import State
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What training does not change.
 
     Attributes
     ----------
     source, options, processes, objective
         As given to `begin`, and what the options compose.
-    completer, opponent
+    completer, discriminator_optimizer
         The generator's and the discriminators' forward passes, each with `DistributedDataParallel` around it where
         there are several processes.
     """
 
-    source: Source
+    source: SampleSource
     options: TrainOptions
     processes: Processes
     objective: Objective
     completer: nn.Module
-    opponent: nn.Module | None
+    discriminator_optimizer: nn.Module | None
 
     def batches(self, epoch: int) -> Batches:
         """Give this process's batches of an epoch, the same ones each time."""
@@ -57,28 +57,30 @@ class Job:
                 yield batch.to(self.processes.device)
 
 
-def begin(network: nn.Module, source: Source, options: TrainOptions, processes: Processes) -> tuple[State, Job]:
+def begin(
+    network: nn.Module, source: SampleSource, options: TrainOptions, processes: Processes
+) -> tuple[State, TrainingJob]:
     """Copy the network to the device, and draw new discriminators; they see in a gap what the generator sees there."""
     own = copy.deepcopy(network).to(processes.device).train().requires_grad_(True)
     completer = processes.wrap(Completer(own))  # from here on all processes have the weights of the first
     fill = getattr(own, "fill", OCCLUDED)
     objective = compose(options.objective, options, channels=_channels(source), fill=fill)
     adversary = objective.adversary.to(processes.device) if objective.adversary else None
-    opponent = processes.wrap(adversary) if adversary else None
+    discriminator_optimizer = processes.wrap(adversary) if adversary else None
     now = State(
         own, Average(own, options.ema), adversary, _adam(own, options.recipe),
         _adam(adversary, options.opposing) if adversary else None,
     )  # fmt: skip
-    return now, Job(source, options, processes, objective, completer, opponent)
+    return now, TrainingJob(source, options, processes, objective, completer, discriminator_optimizer)
 
 
-def _channels(source: Source) -> int:
+def _channels(source: SampleSource) -> int:
     """Count the channels of the data, in the first sequence of the validation."""
     for sample in source.validation():
         return len(sample.values)
     raise InputError("the validation holds no sequence; give some, with pixels withheld")
 
 
-def _adam(network: nn.Module, recipe: Recipe) -> Optimizer:
+def _adam(network: nn.Module, recipe: OptimiserRecipe) -> Optimizer:
     betas = (recipe.beta1, recipe.beta2)
     return AdamW(network.parameters(), recipe.learning_rate, betas, weight_decay=recipe.weight_decay)

@@ -23,12 +23,12 @@ from sstfill.nn.checkpoint.folder import check_target
 from sstfill.progress import track
 from sstfill.training import log, state
 from sstfill.training.data.prefetch import Waited, ahead
-from sstfill.training.data.sample import Sample, Source
+from sstfill.training.data.sample import Sample, SampleSource
 from sstfill.training.distributed import Processes, together
 from sstfill.training.ema import settle
-from sstfill.training.fitted import Fitted, best_row
-from sstfill.training.job import Job, begin
-from sstfill.training.options import Recipe, TrainOptions
+from sstfill.training.fitted import TrainedNetwork, best_row
+from sstfill.training.job import TrainingJob, begin
+from sstfill.training.options import OptimiserRecipe, TrainOptions
 from sstfill.training.score import validate
 from sstfill.training.state import State
 
@@ -45,8 +45,8 @@ _told = logging.getLogger(__name__)
 
 
 def fit(
-    network: nn.Module, source: Source, options: TrainOptions, *, out: Path | None = None, resume: bool = False
-) -> Fitted:
+    network: nn.Module, source: SampleSource, options: TrainOptions, *, out: Path | None = None, resume: bool = False
+) -> TrainedNetwork:
     """Train a network on sequences with gaps.
 
     Alone, or as one of several processes that torchrun has started: then each takes its share of the sequences, and
@@ -92,7 +92,7 @@ def fit(
         return _fitted(now, options, processes, verdict)
 
 
-def learn(now: State, job: Job, out: Path | None) -> int:
+def learn(now: State, job: TrainingJob, out: Path | None) -> int:
     """Train through the rest of an epoch; return how many of its sequences were of no use."""
     options, processes = job.options, job.processes
     epoch = len(now.history)
@@ -120,7 +120,7 @@ def learn(now: State, job: Job, out: Path | None) -> int:
     return int(processes.sum(torch.tensor(batches.skipped)))
 
 
-def step(now: State, job: Job, batch: Sample, progress: float) -> None:
+def step(now: State, job: TrainingJob, batch: Sample, progress: float) -> None:
     """Train on a batch: the generator completes it, the discriminators learn, then the generator does."""
     options, device = job.options, job.processes.device
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
@@ -129,12 +129,12 @@ def step(now: State, job: Job, batch: Sample, progress: float) -> None:
     good = True
     with mixed:
         completion = job.completer(batch)
-    if now.opponent and job.opponent:
-        _set_rate(now.opponent, options.opposing, now.steps, progress)
+    if now.discriminator_optimizer and job.discriminator_optimizer:
+        _set_rate(now.discriminator_optimizer, options.opposing, now.steps, progress)
         for _ in range(options.discriminator_steps):
             with mixed:
-                loss = job.opponent(completion.values.detach(), batch)
-            good &= update(loss, now.opponent, options.clip, job.processes)
+                loss = job.discriminator_optimizer(completion.values.detach(), batch)
+            good &= update(loss, now.discriminator_optimizer, options.clip, job.processes)
         losses["discriminator"] = loss.detach()
     with mixed:
         total, terms = job.objective(completion, batch)
@@ -165,7 +165,7 @@ def in_step(batches: Iterable[Sample], processes: Processes) -> Iterator[Sample]
         batch = next(stream, None)
 
 
-def score(now: State, job: Job) -> dict[str, float | None]:
+def score(now: State, job: TrainingJob) -> dict[str, float | None]:
     """Score the averaged weights, with the statistics that some batches of this epoch leave."""
     average, processes = now.average.network, job.processes
     settle(average, job.some(len(now.history), SETTLING))
@@ -173,7 +173,7 @@ def score(now: State, job: Job) -> dict[str, float | None]:
     return validate(average, job.source, job.options, processes)
 
 
-def finish(now: State, job: Job, skipped: int, scores: dict[str, float | None]) -> None:
+def finish(now: State, job: TrainingJob, skipped: int, scores: dict[str, float | None]) -> None:
     """Close an epoch: write its row, and keep the averaged weights if none scored better."""
     processes, trained = job.processes, max(1, now.batches - now.left_out)
     means = processes.sum(torch.tensor(list(now.sums.values()), dtype=torch.float64)) / (trained * processes.size)
@@ -228,7 +228,7 @@ def _prepare(out: Path | None, resume: bool) -> bool:
     return saved
 
 
-def _set_rate(optimiser: Optimizer, recipe: Recipe, steps: int, progress: float) -> None:
+def _set_rate(optimiser: Optimizer, recipe: OptimiserRecipe, steps: int, progress: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = recipe.rate(steps, progress)
 
@@ -243,7 +243,7 @@ def _count(now: State, losses: dict[str, Tensor], good: bool) -> None:
         now.sums[name] = now.sums.get(name, 0.0) + (loss.item() if good else 0.0)
 
 
-def _fitted(now: State, options: TrainOptions, processes: Processes, verdict: str) -> Fitted:
+def _fitted(now: State, options: TrainOptions, processes: Processes, verdict: str) -> TrainedNetwork:
     """Take the best weights."""
     if verdict.startswith("diverged") and processes.first:
         _told.warning("training %s; the weights of epoch %d are kept", verdict, best_row(now.history)["epoch"])
@@ -254,4 +254,4 @@ def _fitted(now: State, options: TrainOptions, processes: Processes, verdict: st
     network = now.average.network.cpu()
     network.load_state_dict(now.best)
     seconds = sum(row["seconds"] for row in now.history)
-    return Fitted(network, tuple(now.history), now.steps, seconds, str(processes.device), verdict, options)
+    return TrainedNetwork(network, tuple(now.history), now.steps, seconds, str(processes.device), verdict, options)

@@ -11,10 +11,10 @@ from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from sstfill.training.fitted import Fitted
+    from sstfill.training.fitted import TrainedNetwork
 
 
-def described(fitted: Fitted, network: str, options: dict[str, Any]) -> dict[str, Any]:
+def described(fitted: TrainedNetwork, network: str, options: dict[str, Any]) -> dict[str, Any]:
     """Describe a network, of that name and with those options, and its training, in what JSON can hold."""
     return {
         "network": {"name": network, "options": options},

@@ -18,7 +18,7 @@ from sstfill.nn.generator import OCCLUDED
 from sstfill.nn.losses import discriminator_hinge, generator_hinge, laplace_nll, masked_l1
 from sstfill.nn.masking import occlude
 from sstfill.training.data.sample import Sample
-from sstfill.training.forward import Completion
+from sstfill.training.forward import CompletedBatch
 from sstfill.training.options import TrainOptions
 
 LEAST = 1e-4
@@ -30,13 +30,13 @@ class Term(Protocol):
 
     name: ClassVar[str]
 
-    def __call__(self, completion: Completion, sample: Sample) -> Tensor:
+    def __call__(self, completion: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the loss, one number."""
         ...
 
 
 @dataclass(frozen=True)
-class Withheld:
+class WithheldTerm:
     """Restore what was hidden: Laplace likelihood where the network states a scale, else mean absolute error.
 
     The likelihood alone would count an error by how many of its own scale it is; beside it stands the mean absolute
@@ -45,7 +45,7 @@ class Withheld:
 
     name: ClassVar[str] = "withheld"
 
-    def __call__(self, completion: Completion, sample: Sample) -> Tensor:
+    def __call__(self, completion: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the loss over withheld pixels."""
         if completion.log_scale is None:
             return masked_l1(completion.values, sample.values, sample.withheld)
@@ -54,7 +54,7 @@ class Withheld:
         )
 
 
-def over_guess(completion: Completion, sample: Sample) -> Tensor:
+def over_guess(completion: CompletedBatch, sample: Sample) -> Tensor:
     """Compute the mean absolute error over withheld pixels as a share of the first guess's; 0 where there is none."""
     if not bool((sample.error > 0).any()):
         return completion.values.new_zeros(())
@@ -68,7 +68,7 @@ class Paired:
 
     name: ClassVar[str] = "l1"
 
-    def __call__(self, completion: Completion, sample: Sample) -> Tensor:
+    def __call__(self, completion: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the loss over withheld pixels, which are all the occluded ones."""
         return masked_l1(completion.values, sample.values, sample.withheld)
 
@@ -106,21 +106,21 @@ class Adversary(nn.Module):
     ) -> None:
         super().__init__()
         self.fill = fill
-        self.judges = nn.ModuleList([FrameDiscriminator(channels=channels, base=base)])
+        self.discriminators = nn.ModuleList([FrameDiscriminator(channels=channels, base=base)])
         if sequences:
-            self.judges.append(SequenceDiscriminator(channels=channels, base=base, differences=differences))
+            self.discriminators.append(SequenceDiscriminator(channels=channels, base=base, differences=differences))
 
     def forward(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the discriminators' loss; `fake` are completed sequences b c t y x, without a gradient."""
         both = torch.cat([self.real(sample), self.again(fake.detach(), sample)])  # 2b c t y x
-        scores = [judge(both).float().chunk(2) for judge in self.judges]
+        scores = [judge(both).float().chunk(2) for judge in self.discriminators]
         return torch.stack([discriminator_hinge(real, fake) for real, fake in scores]).sum()
 
-    def fooled(self, fake: Tensor, sample: Sample) -> Tensor:
+    def generator_loss(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the generator's loss; the discriminators receive no gradient."""
         self.requires_grad_(False)
         again = self.again(fake, sample)
-        loss = torch.stack([generator_hinge(judge(again).float()) for judge in self.judges]).sum()
+        loss = torch.stack([generator_hinge(judge(again).float()) for judge in self.discriminators]).sum()
         self.requires_grad_(True)
         return loss
 
@@ -141,9 +141,9 @@ class Adversarial:
 
     adversary: Adversary
 
-    def __call__(self, completion: Completion, sample: Sample) -> Tensor:
+    def __call__(self, completion: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the generator's side of the loss."""
-        return self.adversary.fooled(completion.values, sample)
+        return self.adversary.generator_loss(completion.values, sample)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Objective:
     terms: tuple[tuple[float, Term], ...]
     adversary: Adversary | None = None
 
-    def __call__(self, completion: Completion, sample: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, completion: CompletedBatch, sample: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute what the generator minimises, and each term by name, without its weight or a gradient."""
         losses = [(weight, term.name, term(completion, sample)) for weight, term in self.terms]
         total = torch.stack([weight * loss for weight, _, loss in losses]).sum()
@@ -191,7 +191,7 @@ def compose(objective: str, options: TrainOptions, *, channels: int = 1, fill: f
         raise unknown("objective", objective, _PIXEL_TERMS)
     pixel = _PIXEL_TERMS[objective]
     if objective == "withheld":
-        return Objective(((1.0, Withheld()),))
+        return Objective(((1.0, WithheldTerm()),))
     adversary = Adversary(
         channels=channels, base=options.discriminator_base, sequences=options.sequences,
         differences=options.differences, fill=fill,
@@ -202,9 +202,9 @@ def compose(objective: str, options: TrainOptions, *, channels: int = 1, fill: f
 
 
 _PIXEL_TERMS: dict[str, Term | None] = {
-    "withheld": Withheld(),
+    "withheld": WithheldTerm(),
     "adversarial": None,
-    "withheld+adversarial": Withheld(),
+    "withheld+adversarial": WithheldTerm(),
     "paired": Paired(),
     "unpaired": None,
 }

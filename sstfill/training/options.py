@@ -25,7 +25,7 @@ DISCRIMINATED_SIDE = 33
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class OptimiserRecipe:
     """An Adam optimiser and how its learning rate changes.
 
     Attributes
@@ -60,9 +60,9 @@ class Recipe:
         return self.learning_rate * (self.decay ** (steps // DECAY_STEPS) if self.schedule == "decay" else 1.0)
 
 
-PAPER = Recipe(learning_rate=1e-4, beta1=0.0, beta2=0.999, weight_decay=0.0, schedule="decay")
+PAPER = OptimiserRecipe(learning_rate=1e-4, beta1=0.0, beta2=0.999, weight_decay=0.0, schedule="decay")
 """Of the paper (section 3.4) and its authors' program; all discriminators here, all adversarial objectives."""
-PIXELWISE = Recipe(learning_rate=1e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, schedule="cosine")
+PIXELWISE = OptimiserRecipe(learning_rate=1e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, schedule="cosine")
 """Where withheld pixels lead."""
 
 
@@ -99,7 +99,7 @@ class TrainOptions:
     epochs
         How many at most.
     learning_rate, beta1, beta2, weight_decay, schedule, decay
-        Of the generator's optimiser, see `Recipe`. None: 1e-3, 0.9, 0.99, 0.01, "cosine" for objectives that begin
+        Of the generator's optimiser, see `OptimiserRecipe`. None: 1e-3, 0.9, 0.99, 0.01, "cosine" for objectives that begin
         with "withheld"; the paper's 1e-4, 0, 0.999, 0, "decay" (by 0.99) for the others.
     clip
         Greatest norm of a gradient, 0 for no limit.
@@ -181,14 +181,14 @@ class TrainOptions:
         return self.network != "static"
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> OptimiserRecipe:
         """The generator's optimiser."""
-        given = {name: getattr(self, name) for name in Recipe.__dataclass_fields__}
+        given = {name: getattr(self, name) for name in OptimiserRecipe.__dataclass_fields__}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return replace(PIXELWISE if self.objective.startswith("withheld") else PAPER, **chosen)
 
     @property
-    def opposing(self) -> Recipe:
+    def opposing(self) -> OptimiserRecipe:
         """The discriminators' optimiser: the generator's where the objective is the paper's, else the paper's."""
         return PAPER if self.objective.startswith("withheld") else self.recipe
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sstfill.errors import InputError
 from sstfill.nn.losses import laplace_nll
 from sstfill.training.data.prefetch import ahead
-from sstfill.training.data.sample import Batches, Sample, Source
+from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
 from sstfill.training.forward import complete
 from sstfill.training.options import TrainOptions
@@ -20,7 +20,7 @@ from sstfill.training.options import TrainOptions
 
 @torch.no_grad()
 def validate(
-    network: nn.Module, source: Source, options: TrainOptions, processes: Processes
+    network: nn.Module, source: SampleSource, options: TrainOptions, processes: Processes
 ) -> dict[str, float | None]:
     """Score a network on withheld pixels, pooled over all sequences of the validation.
 

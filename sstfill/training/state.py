@@ -46,7 +46,7 @@ class State:
     ----------
     network, average, adversary
         What trains, its averaged weights, the discriminators if any.
-    optimiser, opponent
+    optimiser, discriminator_optimizer
         Of the network and of the discriminators.
     steps
         Batches of the whole training.
@@ -65,7 +65,7 @@ class State:
     average: Average
     adversary: Adversary | None
     optimiser: Optimizer
-    opponent: Optimizer | None
+    discriminator_optimizer: Optimizer | None
     steps: int = 0
     batches: int = 0
     left_out: int = 0
@@ -123,7 +123,7 @@ class State:
     def _parts(self) -> dict[str, Any]:
         parts = {
             "network": self.network, "average": self.average.network, "adversary": self.adversary,
-            "optimiser": self.optimiser, "opponent": self.opponent,
+            "optimiser": self.optimiser, "discriminator_optimizer": self.discriminator_optimizer,
         }  # fmt: skip
         return {name: part for name, part in parts.items() if part is not None}
 

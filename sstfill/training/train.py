@@ -23,8 +23,8 @@ from sstfill.methods.gan.method import Gan
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.oi.solver import usual_step
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
-from sstfill.training.data.archive import Archive
-from sstfill.training.data.windows import Windows, blocks, longest
+from sstfill.training.data.archive import TrainingField
+from sstfill.training.data.windows import TrainingWindows, blocks, longest
 from sstfill.training.model_card import described, save
 from sstfill.training.options import TrainOptions
 
@@ -121,7 +121,7 @@ def train(
     if chosen.objective in ("paired", "unpaired") and truth is None:
         raise OptionError(f"objective={chosen.objective!r} needs the truth; give truth=, or objective='withheld'")
     check_number("clips", clips, 1, whole=True)
-    archive = Archive.of(data, variable, sea, truth).loaded()
+    archive = TrainingField.of(data, variable, sea, truth).loaded()
     chosen = _sized(chosen, archive)
     with _folder(out) as folder:
         from sstfill.training.loop import fit
@@ -139,7 +139,7 @@ def train(
     return Gan(model=checkpoint, device=chosen.device)
 
 
-def _sized(options: TrainOptions, archive: Archive) -> TrainOptions:
+def _sized(options: TrainOptions, archive: TrainingField) -> TrainOptions:
     """Check that windows fit the archive; sequences of default size are cut to it."""
     images, height, width = archive.obs.shape
     frames = min(FRAMES, longest(images)) if options.frames == FRAMES else options.frames
@@ -195,16 +195,16 @@ def new_network(options: TrainOptions) -> nn.Module:
 
 
 def _source(
-    archive: Archive, options: TrainOptions, clouds: Any, clips: int, log_scaled: bool, folder: Path
+    archive: TrainingField, options: TrainOptions, clouds: Any, clips: int, log_scaled: bool, folder: Path
 ) -> PaperSource | GuessedSource:
-    from sstfill.training.data.archive_source import GuessedSource, PaperSource, Part
+    from sstfill.training.data.archive_source import ArchivePart, GuessedSource, PaperSource
     from sstfill.training.data.cloud_slabs import loaded
 
     cut = blocks(archive.obs.sizes["time"], options.frames)
     operators = [loaded(operator) for operator in _operators(clouds, archive)]
     shape = (options.frames, options.size, options.size)
     training, validated = (
-        Part(Windows(archive.obs, archive.sea, times, shape, archive.truth), operator)
+        ArchivePart(TrainingWindows(archive.obs, archive.sea, times, shape, archive.truth), operator)
         for times, operator in zip(cut, operators, strict=True)
     )
     if options.network == "compact":
@@ -214,7 +214,7 @@ def _source(
     return PaperSource(training, validated, scaling, options.samples, options.hidden, options.adversarial, options.seed)
 
 
-def _places(archive: Archive) -> bytes:
+def _places(archive: TrainingField) -> bytes:
     """Sea, times and positions, on which first guesses depend."""
     parts = [archive.sea.values, *(c.values for _, c in sorted(archive.obs.coords.items()) if c.dtype != object)]
     return b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
@@ -225,7 +225,7 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
-def _operators(clouds: Any, archive: Archive) -> tuple[occlusion.Occlusion, occlusion.Occlusion]:
+def _operators(clouds: Any, archive: TrainingField) -> tuple[occlusion.Occlusion, occlusion.Occlusion]:
     """What hides more in training, and in validation: of observed clouds, those of dates apart."""
     operator = _operator(clouds, archive)
     if isinstance(operator, occlusion.ObservedClouds) and len(operator.observed) >= FEW * operator.stride:
@@ -234,7 +234,7 @@ def _operators(clouds: Any, archive: Archive) -> tuple[occlusion.Occlusion, occl
     return operator, operator
 
 
-def _operator(clouds: Any, archive: Archive) -> occlusion.Occlusion:
+def _operator(clouds: Any, archive: TrainingField) -> occlusion.Occlusion:
     if not isinstance(clouds, str):
         if isinstance(clouds, type) or not hasattr(clouds, "draw"):
             raise OptionError(f"clouds is a {type(clouds).__name__}, which draws no masks; give 'own', the name of a "
@@ -261,7 +261,7 @@ def _label(clouds: Any) -> str:
 
 
 def _told(
-    archive: Archive, options: TrainOptions, clouds: Any, source: Any, begun: Checkpoint | None
+    archive: TrainingField, options: TrainOptions, clouds: Any, source: Any, begun: Checkpoint | None
 ) -> dict[str, Any]:
     """What a checkpoint says of its archive; the compact network has no units, so only the paper's are told theirs."""
     obs = archive.obs

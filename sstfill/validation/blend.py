@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from sstfill.validation import blend_weights as blending
 from sstfill.validation.calibration import StratifiedScale
-from sstfill.validation.cross_validation import Recipe
-from sstfill.validation.distances import reach
+from sstfill.validation.cross_validation import BlendRecipe
+from sstfill.validation.distances import distance_to_data
 
 Near = tuple[xr.DataArray, xr.DataArray]
 
 
 def combined(
-    recipe: Recipe, estimates: Sequence[xr.Dataset], obs: xr.DataArray, near: Near | None = None
+    recipe: BlendRecipe, estimates: Sequence[xr.Dataset], obs: xr.DataArray, near: Near | None = None
 ) -> xr.Dataset:
     """Blend estimates of `obs` by a recipe: ``mean`` and, where one of them states it, ``error``; lazy where `obs` is.
 
@@ -31,14 +31,14 @@ def combined(
     obs
         What they were made from: how far a pixel is from data decides on the weights.
     near
-        How far that is (`sstfill.validation.distances.reach`), where it is known, as from more than `obs` shows.
+        How far that is (`sstfill.validation.distances.distance_to_data`), where it is known, as from more than `obs` shows.
     """
     means = [e["mean"].transpose(*obs.dims) for e in estimates]
     sigmas = [_scaled(e, recipe.scale[:, k], obs) for k, e in enumerate(estimates)]
     if len(estimates) == 1:
         mean, sigma = means[0], sigmas[0]
     else:
-        fields = [*(near or reach(obs)), *means, *sigmas]
+        fields = [*(near or distance_to_data(obs)), *means, *sigmas]
         if obs.chunks:
             fields = [f.chunk(obs.chunksizes) for f in fields]
         mean, sigma = xr.apply_ufunc(
@@ -56,7 +56,7 @@ def rescaled(found: xr.Dataset, scale: StratifiedScale, obs: xr.DataArray, near:
     """
     if "error" not in found:
         return found
-    fields = [found["error"].transpose(*obs.dims), *(near or reach(obs))]
+    fields = [found["error"].transpose(*obs.dims), *(near or distance_to_data(obs))]
     if obs.chunks:
         fields = [f.chunk(obs.chunksizes) for f in fields]
     error = xr.apply_ufunc(

@@ -77,7 +77,7 @@ class StratifiedScale:
         image
             Number of the image that each lies in.
         distance, lag
-            How far each is from data, see `sstfill.validation.distances.reach`.
+            How far each is from data, see `sstfill.validation.distances.distance_to_data`.
 
         >>> z = np.abs(np.random.default_rng(0).normal(size=(2, 20_000))) * [[1.0], [4.0]]
         >>> distance = np.repeat([1.0, 100.0], 20_000)

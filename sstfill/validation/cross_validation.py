@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from sstfill.validation import blend_weights, metrics
 from sstfill.validation.calibration import error_scale, standardised
-from sstfill.validation.withheld_estimates import Answers
+from sstfill.validation.withheld_estimates import WithheldEstimates
 
 GAIN = 0.005
 """Share by which a blend must beat the best single method, to be worth the filling by several."""
 
 
-class Recipe(NamedTuple):
+class BlendRecipe(NamedTuple):
     """How to make one field of what several methods say.
 
     Attributes
@@ -33,16 +33,16 @@ class Recipe(NamedTuple):
     scale: NDArray
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """A recipe from all withheld pixels, what it makes of each half when taken from the other one, and the reason."""
 
-    recipe: Recipe
-    fair: Answers
+    recipe: BlendRecipe
+    fair: WithheldEstimates
     why: str
 
 
 @dataclass(frozen=True)
-class Trials:
+class CrossValidation:
     """Answers of methods at n withheld pixels.
 
     Attributes
@@ -70,13 +70,13 @@ class Trials:
     layers: int = 1
 
     @classmethod
-    def of(cls, answers: dict[str, Answers], layers: int, distance: NDArray, lag: NDArray) -> Trials:
+    def of(cls, answers: dict[str, WithheldEstimates], layers: int, distance: NDArray, lag: NDArray) -> CrossValidation:
         """Put the answers of all methods side by side."""
         first = next(iter(answers.values()))
         mean, sigma = (np.stack([getattr(a, k) for a in answers.values()], 1) for k in ("mean", "sigma"))
         return cls(tuple(answers), mean, sigma, first.truth, first.image, first.layer, distance, lag, layers)
 
-    def without(self, name: str) -> Trials:
+    def without(self, name: str) -> CrossValidation:
         """Leave one method out."""
         kept = [k for k, n in enumerate(self.names) if n != name]
         names = tuple(self.names[k] for k in kept)
@@ -118,36 +118,36 @@ class Trials:
         number = np.unique(self.image, return_inverse=True)[1]
         return number % 2 == 0 if number.max() > 0 else np.arange(number.size) < number.size // 2
 
-    def verdict(self, blending: bool) -> Verdict:
+    def verdict(self, blending: bool) -> Decision:
         """Decide between the best method and the blend, which must prove better on pixels that it was not fitted to."""
         one, errors = self.best(slice(None)), self.loss(self.mean)
         order = np.argsort(errors, kind="stable")
         told = f"{self.names[order[0]]}: {self._told(errors[order[0]])} on withheld clouds"
         rest = f", next {self.names[order[1]]} {self._number(errors[order[1]])}" if len(order) > 1 else ", the only one"
         if blending and len(self.names) > 1 and 0 < self.half.sum() < self.half.size:
-            several, fair = self.blended(slice(None)), self.crossed(Trials.blended)
+            several, fair = self.blended(slice(None)), self.crossed(CrossValidation.blended)
             loss = float(self.loss(fair.mean))
             if several.weights.used.size > 1 and loss < (1 - GAIN) * errors[order[0]]:
                 *most, last = (self.names[k] for k in several.weights.used)
                 who = f"{', '.join(most)} and {last}"
                 single = f"best single {self.names[order[0]]} {self._number(errors[order[0]])}"
-                return Verdict(several, fair, f"blend of {who}: {self._told(loss)} on withheld clouds, {single}")
+                return Decision(several, fair, f"blend of {who}: {self._told(loss)} on withheld clouds, {single}")
             rest += f", a blend {self._number(loss)}"
-        return Verdict(one, self.crossed(Trials.best), told + rest)
+        return Decision(one, self.crossed(CrossValidation.best), told + rest)
 
-    def best(self, rows: NDArray | slice) -> Recipe:
+    def best(self, rows: NDArray | slice) -> BlendRecipe:
         """All weight for the method of least error at some of the pixels."""
         square = np.square(self.missed(self.mean)[rows])
         first = int(np.argmin(np.average(square, axis=0, weights=self.part[rows])))
-        return Recipe(blend_weights.Weights.alone(first, len(self.names)), self._scale(rows))
+        return BlendRecipe(blend_weights.Weights.alone(first, len(self.names)), self._scale(rows))
 
-    def blended(self, rows: NDArray | slice) -> Recipe:
+    def blended(self, rows: NDArray | slice) -> BlendRecipe:
         """Weights of least error at some of the pixels."""
         error = self.missed(self.mean)[rows]
         weights = blend_weights.fit(error, self.part[rows], self.image[rows], self.distance[rows], self.lag[rows])
-        return Recipe(weights, self._scale(rows))
+        return BlendRecipe(weights, self._scale(rows))
 
-    def crossed(self, rule: object) -> Answers:
+    def crossed(self, rule: object) -> WithheldEstimates:
         """What a rule makes of each half of the pixels when it has seen the other half only."""
         assert callable(rule)
         mean, sigma = np.empty(self.truth.shape), np.empty(self.truth.shape)
@@ -157,7 +157,7 @@ class Trials:
             w = weights.among(used).at(self.distance[here], self.lag[here])
             stated = self.sigma[here][:, used] * scale[self.layer[here]][:, used]
             mean[here], sigma[here] = blend_weights.mix(w, self.mean[here][:, used], stated)
-        return Answers(self.truth, mean, sigma, self.image, self.layer)
+        return WithheldEstimates(self.truth, mean, sigma, self.image, self.layer)
 
     def _scale(self, rows: NDArray | slice) -> NDArray:
         z = standardised(self.mean[rows] - self.truth[rows][:, np.newaxis], self.sigma[rows])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sstfill.fields import gaps, grid
 
 
-def reach(obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+def distance_to_data(obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """How far each pixel is from data: km to the nearest observation in its image, days to the nearest of the pixel.
 
     Both float32 with the dims of `obs`, lazy where it is; 0 at observations, infinite where there are none. Of several

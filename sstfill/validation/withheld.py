@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sstfill.fields import gaps
 from sstfill.validation import metrics
-from sstfill.validation.withheld_estimates import Answers, gather
+from sstfill.validation.withheld_estimates import WithheldEstimates, gather
 
 if TYPE_CHECKING:
     from sstfill.methods.base import Method
@@ -27,7 +27,7 @@ USUAL = 4.0
 
 
 @dataclass(frozen=True)
-class Hindcast:
+class WithheldScore:
     """What a method made of the withheld clouds of one variable.
 
     Attributes
@@ -53,9 +53,9 @@ class Hindcast:
         return float(np.sqrt(share * self.rmse**2 + (1 - share) * std**2)) / (std or 1.0)
 
 
-def hindcast(
+def withheld_score(
     method: Method, obs: xr.DataArray, sea: xr.DataArray, seed: int, share: float = SHARE
-) -> dict[str, Hindcast]:
+) -> dict[str, WithheldScore]:
     """Fill clouds transplanted from other dates and score each variable; nothing (but a warning) where there are none.
 
     The error is scaled so that it holds as well as can be at all of `LEVELS`, see `error_scale`. The coverage reported
@@ -63,11 +63,11 @@ def hindcast(
     """
     try:
         hidden = hide(obs, sea, seed, share)
-        found = ask(method, obs, sea, hidden)
+        found = predict_withheld(method, obs, sea, hidden)
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return {}
-    return judge(found, variables(obs), {"share": share, "seed": seed})
+    return score_estimates(found, variables(obs), {"share": share, "seed": seed})
 
 
 def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, share: float) -> xr.DataArray:
@@ -86,26 +86,26 @@ def variables(obs: xr.DataArray) -> list[str]:
     return [str(n) for n in obs["variable"].values] if "variable" in obs.dims else [str(obs.name)]
 
 
-def ask(
+def predict_withheld(
     method: Method, obs: xr.DataArray, sea: xr.DataArray, hidden: xr.DataArray, judged: xr.DataArray | None = None
-) -> Answers:
+) -> WithheldEstimates:
     """Fill `obs` without what is hidden, and keep what the method says there (NaN where it does not).
 
     With `judged`, at those of the hidden pixels only.
     """
     estimate = method.reconstruct(obs.where(~hidden), sea)
     sigma = estimate["error"] if "error" in estimate else xr.full_like(obs, np.nan)
-    return Answers(*gather(hidden if judged is None else judged, obs, estimate["mean"], sigma))
+    return WithheldEstimates(*gather(hidden if judged is None else judged, obs, estimate["mean"], sigma))
 
 
-def judge(answers: Answers, names: list[str], how: dict[str, Any]) -> dict[str, Hindcast]:
+def score_estimates(answers: WithheldEstimates, names: list[str], how: dict[str, Any]) -> dict[str, WithheldScore]:
     """Score each variable of which something was hidden; `how` goes into the summary."""
     *columns, layer = answers
     at = {name: layer == i for i, name in enumerate(names)}
     return {name: _scored(how, *(c[here] for c in columns)) for name, here in at.items() if here.any()}
 
 
-def _scored(how: dict[str, Any], truth: NDArray, mean: NDArray, sigma: NDArray, image: NDArray) -> Hindcast:
+def _scored(how: dict[str, Any], truth: NDArray, mean: NDArray, sigma: NDArray, image: NDArray) -> WithheldScore:
     known = np.isfinite(mean)
     filled, wanted = mean[known], truth[known]
     summary: dict[str, Any] = {
@@ -115,7 +115,7 @@ def _scored(how: dict[str, Any], truth: NDArray, mean: NDArray, sigma: NDArray, 
     }  # fmt: skip
     stated = known & np.isfinite(sigma)
     if not stated.any():
-        return Hindcast(summary, 1.0)
+        return WithheldScore(summary, 1.0)
     z = standardised(np.abs(mean - truth)[stated], sigma[stated])
     even = np.unique(image[stated], return_inverse=True)[1] % 2 == 0
     if not even.all():
@@ -124,4 +124,4 @@ def _scored(how: dict[str, Any], truth: NDArray, mean: NDArray, sigma: NDArray, 
     scale = summary["sigma_scale"] = error_scale(z)
     if not 1 / USUAL < scale < USUAL:
         log.warning("the stated error had to be scaled by %.3g to hold on withheld clouds; do not rely on it", scale)
-    return Hindcast(summary, scale)
+    return WithheldScore(summary, scale)

@@ -17,7 +17,7 @@ SLAB = 16
 """Images of an eager field that are looked at together, to spare memory."""
 
 
-class Answers(NamedTuple):
+class WithheldEstimates(NamedTuple):
     """What a method said at the withheld pixels, each of shape (n,): and what is true, and which image and variable."""
 
     truth: NDArray

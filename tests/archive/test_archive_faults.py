@@ -198,14 +198,14 @@ def test_an_input_that_changes_while_it_is_read(tmp_path, monkeypatch, change):
     with monkeypatch.context() as m:
         done = after_units(m, 6, act)
         if change == "revised twice":
-            real = run._Run._changed
+            real = run._FillRun._changed
 
             def changed(self):
                 if len(done) == small.UNITS:
                     small.write(small.revised(ocean, 2), archive, 2)
                 return real(self)
 
-            m.setattr(run._Run, "_changed", changed)
+            m.setattr(run._FillRun, "_changed", changed)
         fill_archive(archive, out, small.METHOD)
     assert len(done) > small.UNITS
     small.sound(out, archive)
@@ -243,7 +243,7 @@ def test_an_input_that_changes_and_changes_back_leaves_nothing_behind(archive, t
 
 def test_an_input_that_changes_all_the_time_is_given_up_and_what_was_done_is_kept(archive, tmp_path, monkeypatch):
     with monkeypatch.context() as m:
-        m.setattr(run._Run, "_changed", lambda self: True)
+        m.setattr(run._FillRun, "_changed", lambda self: True)
         with pytest.raises(errors.InputError, match="changes all the time"):
             fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
         done = after_units(m, 0, None)

@@ -65,14 +65,14 @@ def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
 def test_two_jobs_that_start_at_once(tmp_path, monkeypatch):
     archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
     first_is_in, second_is_done, found = threading.Event(), threading.Event(), []
-    real = run._Run.go
+    real = run._FillRun.go
 
     def go(self, fill, started):
         first_is_in.set()
         assert second_is_done.wait(60)
         return real(self, fill, started)
 
-    monkeypatch.setattr(run._Run, "go", go)
+    monkeypatch.setattr(run._FillRun, "go", go)
     thread = threading.Thread(target=lambda: found.append(fill_archive(archive, out, small.METHOD)))
     thread.start()
     assert first_is_in.wait(60)
@@ -121,7 +121,7 @@ def test_an_interrupt_while_work_is_put_in_place_frees_the_lock(tmp_path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
-        m.setattr(job.Job, "_put_in_place", interrupted)
+        m.setattr(job.FillJob, "_put_in_place", interrupted)
         with job.held(tmp_path / "out.zarr"):
             pass
     with job.held(tmp_path / "out.zarr"):

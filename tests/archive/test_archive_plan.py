@@ -36,7 +36,7 @@ def updated(archive: Path, out: Path):
     done = fill_archive(archive, out, update=True)
     small.sound(out, archive)
     scratch = out.with_name("scratch.zarr")
-    for old in (scratch, job.Job(scratch).folder):
+    for old in (scratch, job.FillJob(scratch).folder):
         shutil.rmtree(old, ignore_errors=True)
     fill_archive(archive, scratch, like=out)
     assert small.difference(out, scratch, revision=False) == ""

@@ -134,7 +134,7 @@ def test_killed_at_any_step_of_the_commit(prepared, tmp_path, monkeypatch, kind,
         with job.held(out):
             pass
         assert small.difference(out, wanted, revision=False) == ""
-        assert {p.name for p in job.Job(out).folder.iterdir()} == {"job.json", "model", "days"}
+        assert {p.name for p in job.FillJob(out).folder.iterdir()} == {"job.json", "model", "days"}
     small.sound(out, archive)
 
 

@@ -142,9 +142,9 @@ def test_an_error_of_a_unit_is_told_and_the_others_are_kept(made, tmp_path, proc
     archive, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
     small.put(small.ocean(), archive)
     chunk = archive / "sst/c/18/0/0"
-    whole, real = chunk.read_bytes(), run._Run._plan
+    whole, real = chunk.read_bytes(), run._FillRun._plan
     with monkeypatch.context() as m:
-        m.setattr(run._Run, "_plan", lambda self, ledger: (real(self, ledger), chunk.write_bytes(whole[:30]))[0])
+        m.setattr(run._FillRun, "_plan", lambda self, ledger: (real(self, ledger), chunk.write_bytes(whole[:30]))[0])
         with pytest.raises(errors.ReadError, match=r"in.zarr: .*damaged or cut short"):
             fill_archive(archive, out, small.METHOD, scheduler=processes.scheduler_address)
     chunk.write_bytes(whole)
@@ -179,12 +179,12 @@ def test_the_scheduler_is_given_a_few_of_thousands_of_units_at_a_time(made, monk
 def test_what_is_sent_of_a_unit_is_small(made):
     import pickle
 
-    from sstfill.archive.source import Source
+    from sstfill.archive.source import ArchiveSource
     from sstfill.fields.patches import PatchGrid
 
     patch = next(PatchGrid(core=(16, 256, 256)).patches((20, 300, 300)))
     task = unit.Task(
-        number=0, name="sst", patch=patch, source=Source(path="/a"), days=made, model=made, draft=made, night="x"
+        number=0, name="sst", patch=patch, source=ArchiveSource(path="/a"), days=made, model=made, draft=made, night="x"
     )
     assert len(pickle.dumps(task)) < 2000
 

@@ -14,8 +14,8 @@ from sstfill.fields import gaps
 from sstfill.methods.registry import Points
 
 
-def _source(path: Path) -> source.Source:
-    return source.Source(path=str(path))
+def _source(path: Path) -> source.ArchiveSource:
+    return source.ArchiveSource(path=str(path))
 
 
 @pytest.mark.parametrize("chunks", [(1, 20, 14), (6, 7, 14), (20, 20, 5)])

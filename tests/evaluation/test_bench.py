@@ -89,8 +89,8 @@ def run(folder, tmp_path_factory) -> Path:
     return out
 
 
-def small(**changes) -> plan.Plan:
-    return replace(plan.quick(plan.Plan(methods=("interpolate",), sequences=1)), **changes)
+def small(**changes) -> plan.ProtocolPlan:
+    return replace(plan.quick(plan.ProtocolPlan(methods=("interpolate",), sequences=1)), **changes)
 
 
 def test_every_file_is_told_how_it_is_used_or_why_not(folder):
@@ -134,7 +134,7 @@ def test_a_pickled_array_is_not_loaded(tmp_path):
 
 
 def test_a_window_over_a_scene_moves_and_hides_a_share():
-    found = datasets._Found()
+    found = datasets._DatasetChoice()
     datasets._scene(scene().cloud, "s", found)
     masks = sequences.SceneWindows(scenes=tuple(found.scenes))
     observed = masks.draw((12, 32, 32), np.random.default_rng(3))
@@ -144,7 +144,7 @@ def test_a_window_over_a_scene_moves_and_hides_a_share():
 
 
 def test_land_and_swath_edge_are_no_clouds():
-    found = datasets._Found()
+    found = datasets._DatasetChoice()
     datasets._scene(scene().cloud.where(False, 2), "edge", found)
     with pytest.raises(InputError, match="no window of 32x32"):
         sequences.SceneWindows(scenes=tuple(found.scenes)).draw((4, 32, 32), np.random.default_rng(0))
@@ -248,7 +248,7 @@ def test_what_is_left_unfilled_counts_as_the_mean_of_what_was_seen(monkeypatch):
 
 def test_the_device_is_passed_to_methods_that_have_one(monkeypatch):
     monkeypatch.setitem(METHODS, "broken", Broken)
-    chosen = plan.Plan(methods=("broken", "interpolate"), device="auto").chosen
+    chosen = plan.ProtocolPlan(methods=("broken", "interpolate"), device="auto").chosen
     assert chosen["broken"].device == "auto"
     assert plan.uses_device(chosen) == ["broken"]
 
@@ -257,13 +257,13 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(OptionError, match="sees no GPU"):
-        plan.Plan(device="cuda")
+        plan.ProtocolPlan(device="cuda")
 
 
 def test_cuda_without_torch_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(OptionError, match="needs torch: pip install"):
-        plan.Plan(device="cuda")
+        plan.ProtocolPlan(device="cuda")
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sstfill.archive import verify
-from sstfill.archive.source import Source
+from sstfill.archive.source import ArchiveSource
 from sstfill.cli import main
 from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.nightly import EXIT, Night, load_nightly, run_night
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.history import FLOOR, added, read, same_state, usual, write
 from sstfill.nightly.journal import alone, held_by_another
-from sstfill.nightly.night import Found
+from sstfill.nightly.night import VariableReport
 from sstfill.nightly.page import page
 from sstfill.nightly.recent import recent_score
 from sstfill.nightly.recipe import Alert
@@ -172,7 +172,7 @@ def test_a_second_run_the_same_night_finds_nothing_to_do(place, monkeypatch):
 def test_the_score_is_that_of_the_state_alone(place):
     place.bring(20)
     place.night(20)
-    source = Source(path=str(place.folder / "in.zarr"))
+    source = ArchiveSource(path=str(place.folder / "in.zarr"))
     one, other = (recent_score(place.folder / "out.zarr", source, seed) for seed in (0, 0))
     assert one == other and one["sst"]["n"] > 100
     assert recent_score(place.folder / "out.zarr", source, 1) != one
@@ -485,7 +485,7 @@ def test_a_line_takes_the_place_of_one_that_says_the_same():
 
 
 def test_limits_of_age_share_and_clock():
-    found = {"sst": Found(model="m", score={}, shares={"observed": 0.5, "filled": 0.2, "not_filled": 0.3}, newest={},
+    found = {"sst": VariableReport(model="m", score={}, shares={"observed": 0.5, "filled": 0.2, "not_filled": 0.3}, newest={},
                           error=None, newest_error=None, empty=())}  # fmt: skip
     now = datetime(2024, 1, 4, tzinfo=UTC)
     day = (now.timestamp() - 3 * 86_400) / 86_400

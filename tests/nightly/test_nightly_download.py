@@ -151,7 +151,7 @@ def test_a_download_cut_in_the_middle_fills_nothing_and_goes_on(server, clock, t
     server.catalogue.publish(published(26))
     clock.now += timedelta(days=6)
     with monkeypatch.context() as patch:
-        patch.setattr(deadline.Patience, "wait", lambda self, attempt: False)
+        patch.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
         server.faults.add(Status(503), CHUNK, after=2, times=math.inf)
         night = clock.night(tmp_path)
     assert night.exit == 2 and "unfinished download" in night.failure and "before that the download" in night.failure

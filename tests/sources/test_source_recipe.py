@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sstfill.errors import OptionError, ReadError
-from sstfill.sources.copernicus.coverage import Axis, Coverage
+from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis
 from sstfill.sources.copernicus.planning import plan
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.dates import moment
@@ -33,10 +33,10 @@ def globe(step: float, first: str, last: str, dataset: str = "x") -> Coverage:
     """The model's grid of 1/12 degree: nodes at -180 and at -80."""
     times = [float(datetime.fromisoformat(t).replace(tzinfo=UTC).timestamp() * 1e3) for t in (first, last)]
     axes = {
-        "time": Axis(first=times[0], last=times[1], step=step, chunk={"arco-geo-series": 1}),
-        "latitude": Axis(first=-80, last=90, step=1 / 12, chunk={"arco-geo-series": 681}),
-        "longitude": Axis(first=-180, last=180 - 1 / 12, step=1 / 12, chunk={"arco-geo-series": 720}),
-        "depth": Axis(first=0.5, last=5.0, values=(0.5, 2.0, 5.0)),
+        "time": CoverageAxis(first=times[0], last=times[1], step=step, chunk={"arco-geo-series": 1}),
+        "latitude": CoverageAxis(first=-80, last=90, step=1 / 12, chunk={"arco-geo-series": 681}),
+        "longitude": CoverageAxis(first=-180, last=180 - 1 / 12, step=1 / 12, chunk={"arco-geo-series": 720}),
+        "depth": CoverageAxis(first=0.5, last=5.0, values=(0.5, 2.0, 5.0)),
     }
     return Coverage(dataset_id=dataset, version="202406", versions=("202406",), variables={"thetao": "t"}, axes=axes)
 
@@ -116,9 +116,9 @@ def test_a_plan_refuses_what_the_download_would_be_refused_for():
 
 
 def test_a_plan_knows_a_regional_axis_from_one_around_the_globe():
-    regional = {"longitude": Axis(first=-6.0, last=36.0, step=0.25)}
+    regional = {"longitude": CoverageAxis(first=-6.0, last=36.0, step=0.25)}
 
-    def planned(low: float, high: float, axes: dict[str, Axis]) -> int:
+    def planned(low: float, high: float, axes: dict[str, CoverageAxis]) -> int:
         whole = globe(DAY, "2020-01-01", "2020-02-01")
         coverage = dataclasses.replace(whole, axes={**whole.axes, **axes})
         request = dataclasses.replace(SURFACE, minimum_longitude=low, maximum_longitude=high)

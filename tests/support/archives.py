@@ -43,7 +43,7 @@ def archive(shape: tuple[int, int, int] = (18, 20, 22), *, seed: int = 0, share:
 
 @dataclass
 class Guessing:
-    """Stands for `bank.worked_out`: the first guess is the mean of what is observed; tells how often it was asked."""
+    """Stands for `bank.compute_inputs`: the first guess is the mean of what is observed; tells how often it was asked."""
 
     seeds: list[int] = field(default_factory=list)
 
@@ -62,7 +62,7 @@ class Guessing:
 
 def guess_cheaply(monkeypatch: pytest.MonkeyPatch) -> Guessing:
     found = Guessing()
-    monkeypatch.setattr(bank, "worked_out", found)
+    monkeypatch.setattr(bank, "compute_inputs", found)
     return found
 
 

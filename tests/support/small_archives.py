@@ -108,6 +108,6 @@ def sound(out: Path, source: Path) -> None:
     """Assert that a store is whole, its observed values are those of the archive, and nothing is left behind."""
     found = verify(out, source)
     assert found.wrong == ()
-    left = {p.name for p in job.Job(out).folder.iterdir()}
+    left = {p.name for p in job.FillJob(out).folder.iterdir()}
     assert left == {"job.json", "model", "days"}, left
     assert not [p.name for p in out.parent.iterdir() if p.name.startswith(".") or p.name.endswith(".tmp")]

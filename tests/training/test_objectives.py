@@ -11,7 +11,7 @@ from waves import Waves, compact, paper, sample_of, small
 from sstfill.errors import InputError, OptionError
 from sstfill.nn.losses import laplace_nll, masked_l1
 from sstfill.training.data.sample import Batches, Sample, usable
-from sstfill.training.forward import Completion, complete
+from sstfill.training.forward import CompletedBatch, complete
 from sstfill.training.objectives import Adversary, compose
 
 SIDE = 34
@@ -30,7 +30,7 @@ def options(**given: object):
     return small(size=SIDE, **given)
 
 
-def completion(sample: Sample) -> Completion:
+def completion(sample: Sample) -> CompletedBatch:
     found = complete(paper(), sample)
     assert torch.equal(found.values[sample.observed], sample.values[sample.observed])
     return found
@@ -118,7 +118,7 @@ def test_each_side_learns_from_its_own_loss_only() -> None:
     assert fake.grad is None
     assert all(p.grad is not None and p.grad.isfinite().all() for p in adversary.parameters())
     adversary.zero_grad()
-    adversary.fooled(fake, sample).backward()
+    adversary.generator_loss(fake, sample).backward()
     assert fake.grad is not None
     seen = sample.again & sample.sea
     assert (fake.grad[~seen] == 0).all()
@@ -145,14 +145,17 @@ def test_the_static_network_faces_no_discriminator_of_sequences() -> None:
     static = compose("adversarial", options(objective="adversarial", network="static")).adversary
     assert with_sequences is not None
     assert static is not None
-    assert [type(judge).__name__ for judge in with_sequences.judges] == ["FrameDiscriminator", "SequenceDiscriminator"]
-    assert [type(judge).__name__ for judge in static.judges] == ["FrameDiscriminator"]
+    assert [type(judge).__name__ for judge in with_sequences.discriminators] == [
+        "FrameDiscriminator",
+        "SequenceDiscriminator",
+    ]
+    assert [type(judge).__name__ for judge in static.discriminators] == ["FrameDiscriminator"]
 
 
 def test_sequences_may_be_judged_by_their_plain_frames() -> None:
     adversary = compose("adversarial", options(objective="adversarial", differences=False)).adversary
     assert adversary is not None
-    assert not adversary.judges[1].differences
+    assert not adversary.discriminators[1].differences
 
 
 # Samples ------------------------------------------------------------------------------------------------------------

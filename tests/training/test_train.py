@@ -24,7 +24,7 @@ from sstfill.occlusion import ObservedClouds, Raindrops
 from sstfill.training import loop, model_card
 from sstfill.training.data import archive_source, chunk_buffer, cloud_slabs, windows
 from sstfill.training.data import cache as bank
-from sstfill.training.data.archive import Archive
+from sstfill.training.data.archive import TrainingField
 from sstfill.training.data.archive_source import PaperSource
 from sstfill.training.data.windows import blocks
 from sstfill.training.options import TrainOptions
@@ -85,7 +85,7 @@ def compact(**given: Any) -> TrainOptions:
 
 
 def source_of(ds: xr.Dataset, options: TrainOptions, clouds: Any = "own", truth: str | None = None) -> Any:
-    return _source(Archive.of(ds, None, None, truth), options, clouds, 2, False, Path("nowhere"))
+    return _source(TrainingField.of(ds, None, None, truth), options, clouds, 2, False, Path("nowhere"))
 
 
 def told(raised: pytest.ExceptionInfo[Any]) -> str:
@@ -214,7 +214,7 @@ class TestNoLeak:
     def test_what_an_earlier_fill_put_in_is_not_trained_on(self, cloudy: xr.Dataset) -> None:
         filled = cloudy.gapfill.climatology(score=False)
         assert int(filled.sst.notnull().sum()) > int(cloudy.sst.notnull().sum())
-        found, expected = Archive.of(filled, None, None, None), Archive.of(cloudy, None, None, None)
+        found, expected = TrainingField.of(filled, None, None, None), TrainingField.of(cloudy, None, None, None)
         assert found.fingerprint == expected.fingerprint
         xr.testing.assert_equal(found.obs, expected.obs)
 
@@ -469,14 +469,14 @@ class TestBadInput:
 
     def test_truth_on_its_dims_in_another_order(self) -> None:
         ds = archive()
-        found = Archive.of(ds.drop_vars("truth"), None, None, ds.truth.transpose("lon", "time", "lat"))
+        found = TrainingField.of(ds.drop_vars("truth"), None, None, ds.truth.transpose("lon", "time", "lat"))
         assert found.truth is not None
         np.testing.assert_array_equal(found.truth.values, ds.truth.values)
-        assert found.fingerprint != Archive.of(ds.drop_vars("truth"), None, None, None).fingerprint
+        assert found.fingerprint != TrainingField.of(ds.drop_vars("truth"), None, None, None).fingerprint
 
 
 def source_of_sized(ds: xr.Dataset, options: TrainOptions) -> PaperSource:
-    found = Archive.of(ds, None, None, None)
+    found = TrainingField.of(ds, None, None, None)
     source = _source(found, _sized(options, found), "own", 2, False, Path("nowhere"))
     assert isinstance(source, PaperSource)
     return source

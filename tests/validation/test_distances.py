@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sstfill.validation.distances import reach
+from sstfill.validation.distances import distance_to_data
 
 
 def gappy() -> xr.DataArray:
@@ -21,26 +21,28 @@ def gappy() -> xr.DataArray:
 
 @pytest.mark.parametrize("chunks", [{"time": 4}, {"variable": 1, "time": 4, "lat": 3, "lon": 5}])
 def test_reach_is_lazy_and_the_same(chunks):
-    for one, other in zip(reach(gappy()), reach(gappy().chunk(chunks)), strict=True):
+    for one, other in zip(distance_to_data(gappy()), distance_to_data(gappy().chunk(chunks)), strict=True):
         assert other.chunks == gappy().chunk(chunks).chunks and other.dims == one.dims
         np.testing.assert_array_equal(one, other)
 
 
 def test_reach_in_km_and_days_of_each_variable():
     obs = gappy()
-    distance, lag = reach(obs)
+    distance, lag = distance_to_data(obs)
     seen = obs.notnull()
     assert (distance.where(seen, 0) == 0).all() and (lag.where(seen, 0) == 0).all()
     assert np.isinf(distance[:, 3]).all() and np.isinf(lag[1, :, 2, 2]).all() and np.isfinite(lag[0, :, 2, 2]).all()
     one = xr.full_like(obs[0, :1], np.nan)
     one[0, 0, 0] = 1.0
-    assert float(reach(one)[0][0, 0, 2]) == pytest.approx(2 * 0.1 * 111.2 * np.cos(np.deg2rad(60.25)), rel=0.01)
-    assert float(reach(one)[0][0, 3, 0]) == pytest.approx(3 * 0.1 * 111.2, rel=0.01)
+    assert float(distance_to_data(one)[0][0, 0, 2]) == pytest.approx(
+        2 * 0.1 * 111.2 * np.cos(np.deg2rad(60.25)), rel=0.01
+    )
+    assert float(distance_to_data(one)[0][0, 3, 0]) == pytest.approx(3 * 0.1 * 111.2, rel=0.01)
 
 
 def test_a_field_without_coordinates_is_measured_in_pixels():
     obs = xr.DataArray(np.full((3, 4, 5), np.nan), dims=("time", "y", "x"))
     obs[1, 2, 0] = 1.0
-    distance, lag = reach(obs)
+    distance, lag = distance_to_data(obs)
     assert distance.dtype == lag.dtype == np.float32
     assert distance[1, 2].values.tolist() == [0, 1, 2, 3, 4] and lag[:, 2, 0].values.tolist() == [1, 0, 1]

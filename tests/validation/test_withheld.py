@@ -21,7 +21,7 @@ from sstfill.fields.sea import sea_mask
 from sstfill.methods import Climatology
 from sstfill.validation import withheld
 
-judge = withheld.hindcast
+judge = withheld.withheld_score
 
 
 def cloudy(steps: int = 20, ny: int = 8, nx: int = 9, seed: int = 0, dtype: str = "f4") -> xr.DataArray:

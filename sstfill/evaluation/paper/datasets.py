@@ -14,7 +14,7 @@ import xarray as xr
 
 from sstfill import io, occlusion
 from sstfill.errors import ReadError, SstfillError
-from sstfill.evaluation.paper.sequences import Clip, CloudScene, LwpClouds, Ocean, Series, Source, decoded
+from sstfill.evaluation.paper.sequences import Clip, CloudScene, LwpClouds, Series, SyntheticOcean, TruthSource, decoded
 from sstfill.fields import grid
 from sstfill.io.read import ZARR_MARKS
 from sstfill.io.untrusted import guard
@@ -41,15 +41,15 @@ class Note(NamedTuple):
 class Materials:
     """What the protocol runs on: true sequences, clouds, scenes; and a note on each file met."""
 
-    sources: tuple[Source, ...] = (Ocean(),)
+    sources: tuple[TruthSource, ...] = (SyntheticOcean(),)
     clouds: tuple[LwpClouds, ...] = ()
     scenes: tuple[CloudScene, ...] = ()
     notes: tuple[Note, ...] = ()
 
 
 @dataclass
-class _Found:
-    sources: list[Source] = field(default_factory=lambda: [Ocean()])
+class _DatasetChoice:
+    sources: list[TruthSource] = field(default_factory=lambda: [SyntheticOcean()])
     clouds: list[LwpClouds] = field(default_factory=list)
     scenes: list[CloudScene] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
@@ -72,7 +72,7 @@ def find(folders: Sequence[str | os.PathLike[str]] = ()) -> Materials:
     >>> [source.name for source in find().sources]
     ['synthetic ocean']
     """
-    found, others = _Found(), 0
+    found, others = _DatasetChoice(), 0
     for folder in map(Path, folders):
         if not folder.exists():
             raise ReadError(f"cannot read {folder}: no such folder; check the name given as --data")
@@ -106,7 +106,7 @@ def _is_clip(head: bytes) -> bool:
     return head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
 
 
-def _look(path: Path, name: str, found: _Found) -> list[Note]:
+def _look(path: Path, name: str, found: _DatasetChoice) -> list[Note]:
     """Enter what a path holds into `found`, and tell; nothing of a file of another kind."""
     try:
         head = b"" if path.is_dir() else _head(path)
@@ -124,7 +124,7 @@ def _look(path: Path, name: str, found: _Found) -> list[Note]:
         return [Note(name, False, str(error))]
 
 
-def _dataset(ds: xr.Dataset, path: Path, name: str, found: _Found) -> list[Note]:
+def _dataset(ds: xr.Dataset, path: Path, name: str, found: _DatasetChoice) -> list[Note]:
     lwp = next((v for v in ds.data_vars.values() if is_lwp(v)), None)
     if lwp is not None:
         guard.check_memory(path, f"{lwp.name!r}", 2 * lwp.nbytes)
@@ -173,7 +173,7 @@ def _spacing(da: xr.DataArray) -> str:
     return "daily" if abs(days - 1) < 0.01 else f"every {days * 24:.3g} h" if days < 1 else f"every {days:.3g} days"
 
 
-def _clouds(lwp: xr.DataArray, name: str, found: _Found) -> Note:
+def _clouds(lwp: xr.DataArray, name: str, found: _DatasetChoice) -> Note:
     """Set the thresholds to the paper's occluded shares, which depend on how deep the clouds are."""
     settled = lwp.sizes["time"] - occlusion.SPIN_UP
     stride = min(STRIDE, (settled - 1) // (FRAMES - 1))
@@ -192,7 +192,7 @@ def _is_scene(da: xr.DataArray) -> bool:
     return "cloud" in str(da.name).lower() and da.ndim == 2 and classes
 
 
-def _scene(da: xr.DataArray, name: str, found: _Found) -> Note:
+def _scene(da: xr.DataArray, name: str, found: _DatasetChoice) -> Note:
     """Read the classes by their meanings; without them 0 is clear."""
     meanings = str(da.attrs.get("flag_meanings", "clear cloudy")).lower().split()
     stated = da.attrs.get("flag_values", range(len(meanings)))
@@ -207,7 +207,7 @@ def _scene(da: xr.DataArray, name: str, found: _Found) -> Note:
     return Note(name, True, f"cloud classes of {ny}x{nx} pixels: a window moving across is a sequence of masks")
 
 
-def _clip(path: Path, name: str, found: _Found) -> Note:
+def _clip(path: Path, name: str, found: _DatasetChoice) -> Note:
     count = len(decoded(path, LEAST, True))
     if count < FRAMES:
         return Note(name, False, f"a clip of {count} frames, {FRAMES} are needed")

@@ -13,7 +13,7 @@ from sstfill import occlusion
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import unknown
 from sstfill.evaluation.paper.datasets import FRAMES, SHARES, Materials
-from sstfill.evaluation.paper.sequences import Masks, SceneWindows, Source
+from sstfill.evaluation.paper.sequences import Masks, SceneWindows, TruthSource
 from sstfill.methods import METHODS, Method, method_class
 from sstfill.methods.base import seeded
 from sstfill.methods.oi.solver import resolved
@@ -27,7 +27,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ProtocolPlan:
     """How much of the protocol to run, and how.
 
     Parameters
@@ -81,7 +81,7 @@ class Plan:
         return {name: _on(seeded(METHODS[name], self.seed), self.device) for name in names}
 
 
-def quick(plan: Plan) -> Plan:
+def quick(plan: ProtocolPlan) -> ProtocolPlan:
     """Shrink a plan to a run of seconds: two small, short sequences and three of the occluded shares."""
     return replace(plan, sequences=min(plan.sequences, 2), frames=12, clip_frames=12, size=32,
                    shares=(SHARES[0], MIDDLE, SHARES[-1]))  # fmt: skip
@@ -90,7 +90,7 @@ def quick(plan: Plan) -> Plan:
 class Case(NamedTuple):
     """A data set under an operator; `share` is NaN where the operator has no set share."""
 
-    source: Source
+    source: TruthSource
     operator: str
     masks: Masks
     origin: str
@@ -102,7 +102,7 @@ class Case(NamedTuple):
         return f"{self.source.name} {self.operator} {self.origin}"
 
 
-def cases(plan: Plan, materials: Materials) -> Iterator[Case]:
+def cases(plan: ProtocolPlan, materials: Materials) -> Iterator[Case]:
     """Every data set under every operator; clips are put under no clouds, as in the paper."""
     wanted = plan.operators or OPERATORS
     for source in materials.sources:
@@ -116,7 +116,7 @@ def cases(plan: Plan, materials: Materials) -> Iterator[Case]:
                 yield Case(source, cls.name, cls(), "drawn")
 
 
-def _cloudy(source: Source, plan: Plan, materials: Materials) -> Iterator[Case]:
+def _cloudy(source: TruthSource, plan: ProtocolPlan, materials: Materials) -> Iterator[Case]:
     for clouds in materials.clouds:
         yield from (Case(source, CLOUD, clouds.at(s), clouds.name, s) for s in plan.shares)
     if not materials.clouds:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sstfill.errors import OptionError, SstfillError
 from sstfill.evaluation.paper.datasets import Materials
-from sstfill.evaluation.paper.plan import CLOUD, MIDDLE, Case, Plan, cases
+from sstfill.evaluation.paper.plan import CLOUD, MIDDLE, Case, ProtocolPlan, cases
 from sstfill.fill import fill
 from sstfill.methods import Method
 from sstfill.progress import track
@@ -53,7 +53,7 @@ class Sequence(NamedTuple):
         return ~self.observed & self.sea.values
 
 
-class Outcome(NamedTuple):
+class ProtocolResult(NamedTuple):
     """Scores of all fills, and some sequences to look at.
 
     `results` has dims ``(row, sequence)``: a row is a data set, an operator, a share, a method and a variant.
@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
     samples: list[xr.DataArray]
 
 
-def run(plan: Plan, materials: Materials) -> Outcome:
+def run(plan: ProtocolPlan, materials: Materials) -> ProtocolResult:
     """Run the protocol.
 
     Parameters
@@ -105,7 +105,7 @@ def run(plan: Plan, materials: Materials) -> Outcome:
             samples.append(_sample(case, drawn, pictures))
     rows = [_row(todo[n], name, variant, found, facts[n]) for (n, name, variant), found in scores.items()]
     results = xr.concat(rows, "row", coords="different", compat="equals", join="exact")
-    return Outcome(results.assign_attrs(_attrs(plan, todo, facts)), samples)
+    return ProtocolResult(results.assign_attrs(_attrs(plan, todo, facts)), samples)
 
 
 def _to_show(todo: list[Case]) -> set[int]:
@@ -122,7 +122,7 @@ def _rng(*words: int | str) -> np.random.Generator:
     return np.random.default_rng([w if isinstance(w, int) else zlib.crc32(w.encode()) for w in words])
 
 
-def _drawn(case: Case, plan: Plan, k: int) -> Sequence | str:
+def _drawn(case: Case, plan: ProtocolPlan, k: int) -> Sequence | str:
     """Sequence `k` of a case, or the reason why there is none."""
     frames = plan.clip_frames if case.source.kind == "clip" else plan.frames
     try:
@@ -225,7 +225,7 @@ def _pooled(values: xr.DataArray, n: xr.DataArray) -> float:
     return float((values * n).sum() / n.sum()) if n.any() else math.nan
 
 
-def _attrs(plan: Plan, todo: list[Case], facts: dict[int, list[tuple[float, float, str]]]) -> dict[str, Any]:
+def _attrs(plan: ProtocolPlan, todo: list[Case], facts: dict[int, list[tuple[float, float, str]]]) -> dict[str, Any]:
     """The plan, and one fingerprint for all sequences of a data set under all their masks."""
     prints: dict[str, str] = {}
     for source in dict.fromkeys(case.source.name for case in todo):

@@ -27,7 +27,7 @@ FASTEST = 4.0  # pixels a frame, of a window over a scene
 MOST_FRAMES = 3000  # decoded of a clip
 
 
-class Source(Protocol):
+class TruthSource(Protocol):
     """Where true sequences come from."""
 
     @property
@@ -59,7 +59,7 @@ class Masks(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ocean:
+class SyntheticOcean:
     """The synthetic ocean: 5 km pixels, 6 hours from frame to frame as in the paper.
 
     >>> dict(Ocean().draw(2, 8, np.random.default_rng(0)).sizes)

@@ -19,19 +19,19 @@ from sstfill.errors import InputError, SstfillError
 from sstfill.fields.patches import Shape
 from sstfill.methods import Method
 from sstfill.methods.auto.method import Auto
-from sstfill.methods.common.fitted_blend import Estimates, Held, Weighed, ask, nearness, withhold
+from sstfill.methods.common.fitted_blend import Blend, Estimates, Held, ask, nearness, withhold
 from sstfill.methods.common.fitted_store import read_state, write_state
 from sstfill.methods.common.fitted_windowed import kind
-from sstfill.methods.fitted import KINDS, Archive, Kind, Pinned, Window
+from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod, Fitting, Window
 from sstfill.progress import track
-from sstfill.validation.cross_validation import Trials
-from sstfill.validation.withheld_estimates import Answers
+from sstfill.validation.cross_validation import CrossValidation
+from sstfill.validation.withheld_estimates import WithheldEstimates
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PinnedAuto:
+class FittedAuto:
     """The methods that were chosen, and how they are mixed.
 
     Attributes
@@ -50,30 +50,30 @@ class PinnedAuto:
 
     folder: Path
     method: Auto
-    chosen: Mapping[str, Pinned]
-    weighed: Weighed | None
+    chosen: Mapping[str, FittedMethod]
+    weighed: Blend | None
     account: dict[str, Any]
 
     @property
     def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         own = (0, 0, 0) if self.weighed is None else self.weighed.reach
         t, y, x = (max(sides) for sides in zip(own, *(one.reach for one in self.chosen.values()), strict=True))
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         estimates = {name: one.estimate(window) for name, one in self.chosen.items()}
         if self.weighed is None:
             return next(iter(estimates.values()))
         return self.weighed.mixed(estimates, window).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
 
-def pin(method: Auto, archive: Archive, folder: Path) -> PinnedAuto:
+def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
     """Pin each method that can do with the archive, try them, keep those that fill."""
     able = method._able(archive.obs)
     seed = int(np.random.SeedSequence([method.seed, 2]).generate_state(1)[0])  # not the clouds of a score
@@ -84,8 +84,8 @@ def pin(method: Auto, archive: Archive, folder: Path) -> PinnedAuto:
     answers, skipped = _answers(method, able, held, folder)
     if not answers:
         raise InputError("no method could be tried on withheld clouds; name one, such as method='interpolate'")
-    trials = Trials.of(answers, 1, *nearness(held.trials))
-    weighed = Weighed.of(trials, blending=method.blend, strata=False)
+    trials = CrossValidation.of(answers, 1, *nearness(held.trials))
+    weighed = Blend.of(trials, blending=method.blend, strata=False)
     rmse = {name: values[0] for name, values in zip(trials.names, trials.rmse(), strict=True)}
     account = {"chosen": list(weighed.names), "why": weighed.why, "rmse": rmse}
     account |= {"skipped": skipped} if skipped else {}
@@ -95,17 +95,19 @@ def pin(method: Auto, archive: Archive, folder: Path) -> PinnedAuto:
     return _kept(method, folder, weighed.names, weighed, account)
 
 
-def load(folder: Path) -> PinnedAuto:
-    """Read what `pin` or `PinnedAuto.save` wrote."""
+def load(folder: Path) -> FittedAuto:
+    """Read what `pin` or `FittedAuto.save` wrote."""
     state = read_state(folder)
     chosen = {name: kind(name).load(folder / name) for name in state["account"]["chosen"]}
-    weighed = None if state["weighed"] is None else Weighed.heard(state["weighed"])
-    return PinnedAuto(folder, config.build(Auto, state["options"]), chosen, weighed, state["account"])
+    weighed = None if state["weighed"] is None else Blend.heard(state["weighed"])
+    return FittedAuto(folder, config.build(Auto, state["options"]), chosen, weighed, state["account"])
 
 
-def _answers(method: Auto, able: list[Method], held: Held, folder: Path) -> tuple[dict[str, Answers], dict[str, str]]:
+def _answers(
+    method: Auto, able: list[Method], held: Held, folder: Path
+) -> tuple[dict[str, WithheldEstimates], dict[str, str]]:
     """Pin and try the methods: what they answer, and of those left out the reason."""
-    answers: dict[str, Answers] = {}
+    answers: dict[str, WithheldEstimates] = {}
     skipped: dict[str, str] = {}
     begun, last = clock(), 0.0
     for one in track(able, "choosing a method on withheld clouds"):
@@ -126,20 +128,20 @@ def _answers(method: Auto, able: list[Method], held: Held, folder: Path) -> tupl
     return answers, skipped
 
 
-def _alone(name: str, pinned: Pinned) -> Callable[[Window], Estimates]:
+def _alone(name: str, pinned: FittedMethod) -> Callable[[Window], Estimates]:
     return lambda window: {name: pinned.estimate(window)}
 
 
-def _pinned(one: Method, archive: Archive, folder: Path) -> Pinned:
+def _pinned(one: Method, archive: Archive, folder: Path) -> FittedMethod:
     """Pin a method in a new folder under its name."""
     own = folder / one.name
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
-    found: Pinned = kind(one.name).pin(one, archive, own)
+    found: FittedMethod = kind(one.name).fit(one, archive, own)
     return found
 
 
-def _untried(method: Auto, able: list[Method], archive: Archive, folder: Path, reason: InputError) -> PinnedAuto:
+def _untried(method: Auto, able: list[Method], archive: Archive, folder: Path, reason: InputError) -> FittedAuto:
     """Pin interpolation, or else the first method that was named."""
     wanted = [m for m in able if m.name == "interpolate"] or (able[:1] if method.methods else [])
     if not wanted:
@@ -152,8 +154,8 @@ def _untried(method: Auto, able: list[Method], archive: Archive, folder: Path, r
 
 
 def _kept(
-    method: Auto, folder: Path, names: tuple[str, ...], weighed: Weighed | None, account: dict[str, Any]
-) -> PinnedAuto:
+    method: Auto, folder: Path, names: tuple[str, ...], weighed: Blend | None, account: dict[str, Any]
+) -> FittedAuto:
     """Remove the methods that do not fill, write down what does."""
     for part in [p for p in folder.iterdir() if p.is_dir() and p.name not in names]:
         shutil.rmtree(part)
@@ -164,4 +166,4 @@ def _kept(
     return load(folder)
 
 
-KINDS[Auto.name] = Kind(pin, load)
+FITTINGS[Auto.name] = Fitting(fit_archive, load)

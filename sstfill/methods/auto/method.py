@@ -20,10 +20,10 @@ from sstfill.methods import METHODS, Method
 from sstfill.methods.base import affordable, register, seeded
 from sstfill.progress import track
 from sstfill.validation.blend import combined
-from sstfill.validation.cross_validation import Recipe, Trials, Verdict
-from sstfill.validation.distances import reach
-from sstfill.validation.withheld import USUAL, Hindcast, ask, hide, judge, variables
-from sstfill.validation.withheld_estimates import Answers, gather
+from sstfill.validation.cross_validation import BlendRecipe, CrossValidation, Decision
+from sstfill.validation.distances import distance_to_data
+from sstfill.validation.withheld import USUAL, WithheldScore, hide, predict_withheld, score_estimates, variables
+from sstfill.validation.withheld_estimates import WithheldEstimates, gather
 
 log = logging.getLogger(__name__)
 COST = {"climatology": 0.1, "interpolate": 0.3, "bayes_eof": 2.0, "dineof": 3.0, "oi": 20.0, "patchmatch": 50.0}
@@ -94,7 +94,7 @@ class Auto:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         return self.plan(obs, sea).reconstruct(obs, sea)
 
-    def plan(self, obs: xr.DataArray, sea: xr.DataArray) -> Plan:
+    def plan(self, obs: xr.DataArray, sea: xr.DataArray) -> FillPlan:
         """Try the methods on `obs`; say which of them shall fill it, with what weights, and how good that is.
 
         Raises
@@ -114,16 +114,18 @@ class Auto:
         answers, seconds, skipped = self._answers(able, obs, sea, hidden, judged, started)
         if not answers:
             raise InputError("no method could be tried on withheld clouds; name one, such as method='interpolate'")
-        trials = Trials.of(answers, len(variables(obs)), *self._reach(obs, hidden, judged, len(answers)))
+        trials = CrossValidation.of(answers, len(variables(obs)), *self._reach(obs, hidden, judged, len(answers)))
         left = np.inf if self.budget is None else self.budget - (clock() - started)
         trials, verdict = self._affordable(trials, seconds, skipped, left)
         log.info("%s (seconds: %s)", verdict.why, {name: round(s, 2) for name, s in seconds.items()})
-        account = _account(Trials.of(answers, trials.layers, trials.distance, trials.lag), variables(obs), verdict.why)
+        account = _account(
+            CrossValidation.of(answers, trials.layers, trials.distance, trials.lag), variables(obs), verdict.why
+        )
         account |= {"skipped": skipped} if skipped else {}
         if self.budget is not None:  # what hangs on the machine is recorded only where the result hangs on it too
             account["seconds"] = {name: round(s, 3) for name, s in seconds.items()}
-        scores = judge(verdict.fair, variables(obs), {"share": self.share, "seed": self.seed})
-        return Plan.of(able, trials, verdict.recipe, scores, account)
+        scores = score_estimates(verdict.fair, variables(obs), {"share": self.share, "seed": self.seed})
+        return FillPlan.of(able, trials, verdict.recipe, scores, account)
 
     def _able(self, obs: xr.DataArray) -> list[Method]:
         """Methods that can do with such data, the cheap ones first."""
@@ -135,7 +137,7 @@ class Auto:
             raise OptionError(f"methods={self.methods!r}: none can do with {what}; name others, or leave it out")
         return [seeded(METHODS[n], self.seed) for n in sorted(fit, key=lambda n: COST.get(n, np.inf))]
 
-    def _untried(self, able: list[Method], reason: InputError) -> Plan:
+    def _untried(self, able: list[Method], reason: InputError) -> FillPlan:
         """Fill by interpolation, or else by the first method that was named."""
         wanted = [m for m in able if m.name == "interpolate"] or (able[:1] if self.methods else [])
         if not wanted:
@@ -145,7 +147,7 @@ class Auto:
         first = wanted[0]
         log.warning("%s fills, since no method can be tried on withheld clouds: %s", first.name, reason)
         why = f"{first.name}, since no method can be tried on withheld clouds: {reason}"
-        return Plan((first,), None, {}, {"chosen": [first.name], "why": why})
+        return FillPlan((first,), None, {}, {"chosen": [first.name], "why": why})
 
     def _answers(
         self,
@@ -155,9 +157,9 @@ class Auto:
         hidden: xr.DataArray,
         judged: xr.DataArray,
         started: float,
-    ) -> tuple[dict[str, Answers], dict[str, float], dict[str, str]]:
+    ) -> tuple[dict[str, WithheldEstimates], dict[str, float], dict[str, str]]:
         """Try the methods: what they answer, the seconds each takes, and of those left out the reason."""
-        answers: dict[str, Answers] = {}
+        answers: dict[str, WithheldEstimates] = {}
         seconds: dict[str, float] = {}
         skipped: dict[str, str] = {}
         for method in track(able, "choosing a method on withheld clouds"):
@@ -170,7 +172,7 @@ class Auto:
                     skipped[method.name] = f"{left:.3g} s of the budget left, and it needs about {need:.3g} s"
                     continue
             try:
-                found = ask(method, obs, sea, hidden, judged)
+                found = predict_withheld(method, obs, sea, hidden, judged)
             except SstfillError as reason:
                 log.warning("%s not considered: %s", method.name, reason)
                 skipped[method.name] = str(reason)
@@ -188,12 +190,12 @@ class Auto:
         if not self.blend or methods < 2:
             nowhere = np.full(int(judged.sum()), np.nan)
             return nowhere, nowhere
-        distance, lag, *_ = gather(judged, *reach(obs.where(~hidden)))
+        distance, lag, *_ = gather(judged, *distance_to_data(obs.where(~hidden)))
         return distance, lag
 
     def _affordable(
-        self, trials: Trials, seconds: Mapping[str, float], skipped: dict[str, str], left: float
-    ) -> tuple[Trials, Verdict]:
+        self, trials: CrossValidation, seconds: Mapping[str, float], skipped: dict[str, str], left: float
+    ) -> tuple[CrossValidation, Decision]:
         """Decide; while the time left does not suffice for those chosen, do without the dearest of them."""
         while True:
             verdict = trials.verdict(self.blend)
@@ -209,7 +211,7 @@ class Auto:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FillPlan:
     """How a series will be filled, and how good that proved on withheld clouds.
 
     Attributes
@@ -226,15 +228,15 @@ class Plan:
     """
 
     methods: tuple[Method, ...]
-    recipe: Recipe | None
-    scores: dict[str, Hindcast]
+    recipe: BlendRecipe | None
+    scores: dict[str, WithheldScore]
     account: dict[str, Any]
 
     @classmethod
     def of(
-        cls, able: Sequence[Method], trials: Trials, recipe: Recipe, scores: dict[str, Hindcast],
+        cls, able: Sequence[Method], trials: CrossValidation, recipe: BlendRecipe, scores: dict[str, WithheldScore],
         account: dict[str, Any],
-    ) -> Plan:  # fmt: skip
+    ) -> FillPlan:  # fmt: skip
         """Keep of the methods tried those that a recipe uses."""
         used = recipe.weights.used
         names = [trials.names[k] for k in used]
@@ -251,7 +253,7 @@ class Plan:
             centres = {"distance": weights.distance.round(3).tolist(), "lag_days": weights.lag.round(3).tolist()}
             account["weights"] = centres | tables
         by_name = {m.name: m for m in able}
-        return cls(tuple(by_name[n] for n in names), Recipe(weights, recipe.scale[:, used]), scores, account)
+        return cls(tuple(by_name[n] for n in names), BlendRecipe(weights, recipe.scale[:, used]), scores, account)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs`: ``mean`` and, where the methods tell, ``error``; lazy where `obs` is.
@@ -273,7 +275,7 @@ def _thinned(hidden: xr.DataArray, seed: int) -> xr.DataArray:
     return hidden.copy(data=hidden.values & drawn)
 
 
-def _account(trials: Trials, names: list[str], why: str) -> dict[str, Any]:
+def _account(trials: CrossValidation, names: list[str], why: str) -> dict[str, Any]:
     """Why, and the RMSE of each method: a number, or one for each of several variables."""
     found = dict(zip(trials.names, trials.rmse(), strict=True))
     rmse: dict[str, Any] = {m: dict(zip(names, v, strict=True)) if len(names) > 1 else v[0] for m, v in found.items()}

@@ -20,9 +20,9 @@ from sstfill.methods.fitted import STEPS, Archive, Window
 from sstfill.validation.blend import combined, rescaled
 from sstfill.validation.blend_weights import Weights
 from sstfill.validation.calibration import StratifiedScale, standardised
-from sstfill.validation.cross_validation import Recipe, Trials
-from sstfill.validation.distances import reach
-from sstfill.validation.withheld_estimates import Answers
+from sstfill.validation.cross_validation import BlendRecipe, CrossValidation
+from sstfill.validation.distances import distance_to_data
+from sstfill.validation.withheld_estimates import WithheldEstimates
 
 log = logging.getLogger(__name__)
 NEAR: Shape = (STEPS, 40, 40)
@@ -35,7 +35,7 @@ Mask = tuple[Box, NDArray[np.bool_]]
 Estimates = Mapping[str, xr.Dataset]
 
 
-class Withheld(NamedTuple):
+class Holdout(NamedTuple):
     """A window some of whose observations are hidden; which of the part asked for, and what is true there ``(n,)``."""
 
     window: Window
@@ -50,12 +50,12 @@ class Held(NamedTuple):
     """
 
     archive: Archive
-    trials: list[Withheld]
+    trials: list[Holdout]
     little: bool
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Blend:
     """What withheld clouds say of several estimates: which to mix, how to scale their errors, and why.
 
     Attributes
@@ -71,19 +71,19 @@ class Weighed:
     """
 
     names: tuple[str, ...]
-    recipe: Recipe
+    recipe: BlendRecipe
     strata: StratifiedScale | None
     why: str
 
     @classmethod
-    def of(cls, trials: Trials, *, blending: bool, strata: bool) -> Weighed:
+    def of(cls, trials: CrossValidation, *, blending: bool, strata: bool) -> Blend:
         """Decide by what several estimates said at withheld pixels."""
         recipe, fair, why = trials.verdict(blending)
         z = standardised(fair.mean - fair.truth, fair.sigma)
         scale = StratifiedScale.fit(z, fair.image, trials.distance, trials.lag) if strata else None
         used = recipe.weights.used
         log.info("%s", why)
-        lean = Recipe(recipe.weights.among(used), recipe.scale[:, used])
+        lean = BlendRecipe(recipe.weights.among(used), recipe.scale[:, used])
         return cls(tuple(trials.names[k] for k in used), lean, scale, why)
 
     @property
@@ -109,9 +109,9 @@ class Weighed:
         }  # fmt: skip
 
     @classmethod
-    def heard(cls, told: Mapping[str, Any]) -> Weighed:
+    def heard(cls, told: Mapping[str, Any]) -> Blend:
         """Make it from plain values."""
-        recipe = Recipe(Weights(*map(np.array, told["weights"])), np.array(told["scale"]))
+        recipe = BlendRecipe(Weights(*map(np.array, told["weights"])), np.array(told["scale"]))
         strata = None if told["strata"] is None else StratifiedScale(*map(np.array, told["strata"]))
         return cls(tuple(told["names"]), recipe, strata, told["why"])
 
@@ -137,7 +137,7 @@ def withhold(archive: Archive, *, share: float, seed: int) -> Held:
         if judged.sum() > most:
             judged = judged & (np.random.default_rng(own).random(judged.shape) < most / judged.sum())
         if judged.any():
-            found.append(Withheld(window.without(hidden), judged, window.inside.values[judged]))
+            found.append(Holdout(window.without(hidden), judged, window.inside.values[judged]))
             masks.append((window.patch.seen, hidden))
     if not found:
         raise reason
@@ -176,22 +176,22 @@ def _hidden(block: NDArray, *, masks: list[Mask], block_info: Any = None) -> NDA
     return out
 
 
-def ask(withheld: Sequence[Withheld], estimate: Callable[[Window], Estimates]) -> dict[str, Answers]:
+def ask(withheld: Sequence[Holdout], estimate: Callable[[Window], Estimates]) -> dict[str, WithheldEstimates]:
     """What each estimate says of the hidden pixels of all windows; an image of each window is one of its own."""
-    parts: dict[str, list[Answers]] = {}
+    parts: dict[str, list[WithheldEstimates]] = {}
     images = 0
     for window, hidden, truth in withheld:
         image = np.nonzero(hidden)[0]
         for name, found in estimate(window).items():
             mean = found["mean"].transpose(*window.obs.dims).values[hidden].astype(np.float64)
             sigma = _error(found, window)[hidden].astype(np.float64)
-            answers = Answers(truth.astype(np.float64), mean, sigma, image + images, np.zeros_like(image))
+            answers = WithheldEstimates(truth.astype(np.float64), mean, sigma, image + images, np.zeros_like(image))
             parts.setdefault(name, []).append(answers)
         images += len(hidden)
-    return {name: Answers(*map(np.concatenate, zip(*some, strict=True))) for name, some in parts.items()}
+    return {name: WithheldEstimates(*map(np.concatenate, zip(*some, strict=True))) for name, some in parts.items()}
 
 
-def nearness(withheld: Sequence[Withheld]) -> tuple[NDArray, NDArray]:
+def nearness(withheld: Sequence[Holdout]) -> tuple[NDArray, NDArray]:
     """How far the hidden pixels are from data: km in the image, and days; ``(n,)`` each."""
     near = [[field.values[hidden] for field in _nearness(window)] for window, hidden, _ in withheld]
     distance, lag = (np.concatenate(column).astype(np.float64) for column in zip(*near, strict=True))
@@ -200,7 +200,7 @@ def nearness(withheld: Sequence[Withheld]) -> tuple[NDArray, NDArray]:
 
 def _nearness(window: Window) -> tuple[xr.DataArray, xr.DataArray]:
     shown = narrowed(window, NEAR)
-    distance, lag = (field[shown.patch.within] for field in reach(shown.obs))
+    distance, lag = (field[shown.patch.within] for field in distance_to_data(shown.obs))
     return distance, lag
 
 

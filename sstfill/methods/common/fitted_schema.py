@@ -41,7 +41,7 @@ class _State(_Part):
 
 
 class Weighed(_Part):
-    """As `sstfill.methods.common.fitted_blend.Weighed` is told."""
+    """As `sstfill.methods.common.fitted_blend.Blend` is told."""
 
     names: Annotated[list[Name], Field(min_length=1)]
     why: str
@@ -77,7 +77,7 @@ def _is_even(table: Any) -> bool:
 
 
 class Interpolate(_State):
-    """As `sstfill.methods.interpolation.fitted.PinnedInterpolate` is saved."""
+    """As `sstfill.methods.interpolation.fitted.FittedInterpolate` is saved."""
 
     lags: Annotated[list[NotNegative], Field(min_length=1)]
     gamma: Annotated[list[NotNegative], Field(min_length=1)]
@@ -119,7 +119,7 @@ class Covariance(_Part):
 
 
 class Fitted(_Part):
-    """As `sstfill.methods.oi.covariance_fit.Fitted`."""
+    """As `sstfill.methods.oi.covariance_fit.FittedCovariance`."""
 
     kind: Literal["mean", "pixel", "additive"]
     covariance: Covariance
@@ -138,7 +138,7 @@ class Images(_Part):
 
 
 class Oi(_State):
-    """As `sstfill.methods.oi.fitted.PinnedOi` is saved."""
+    """As `sstfill.methods.oi.fitted.FittedOi` is saved."""
 
     fitted: Fitted
     images: Images
@@ -154,7 +154,7 @@ class Oi(_State):
 
 
 class Gan(_State):
-    """As `sstfill.methods.gan.fitted.PinnedGan` is saved."""
+    """As `sstfill.methods.gan.fitted.FittedGan` is saved."""
 
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
     guesses: list[Literal["oi", "interpolate", "bayes_eof"]]
@@ -170,7 +170,7 @@ class Account(BaseModel):
 
 
 class Auto(_State):
-    """As `sstfill.methods.auto.fitted.PinnedAuto` is saved."""
+    """As `sstfill.methods.auto.fitted.FittedAuto` is saved."""
 
     account: Account
     weighed: Weighed | None

@@ -2,7 +2,7 @@
 """How a pinned method lies on disk: ``pinned.json`` for small things, ``maps.zarr`` for fields on the archive's grid.
 
 Maps are written tile by tile and read part by part, so that none is ever held whole. `write_state` comes last: a folder
-without ``pinned.json`` holds no pinned method (`sstfill.methods.fitted.saved_kind`).
+without ``pinned.json`` holds no pinned method (`sstfill.methods.fitted.saved_method`).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from sstfill.errors import InputError
 from sstfill.fields.patches import Patch, Shape
 from sstfill.methods.base import Method, method_class
 from sstfill.methods.common.fitted_store import read_state, write_state
-from sstfill.methods.fitted import KINDS, STEPS, Archive, Kind, Window
+from sstfill.methods.fitted import FITTINGS, STEPS, Archive, Fitting, Window
 
 log = logging.getLogger(__name__)
 REACH: Shape = (STEPS, 32, 32)
@@ -23,18 +23,18 @@ REACH: Shape = (STEPS, 32, 32)
 
 
 @dataclass(frozen=True)
-class PinnedWindowed:
+class FittedWindowed:
     """A method as it is: each window is filled from what it shows, and nothing else."""
 
     method: Method
 
     @property
     def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         return REACH
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.Pinned`; what the method refuses (too few observations) stays unfilled."""
+        """See `sstfill.methods.fitted.FittedMethod`; what the method refuses (too few observations) stays unfilled."""
         shown = narrowed(window, REACH)
         inside = shown.inside
         unknown = xr.Dataset({"mean": xr.full_like(inside, np.nan).drop_attrs()}, inside.coords)
@@ -49,7 +49,7 @@ class PinnedWindowed:
         return xr.Dataset({name: field[shown.patch.within] for name, field in fields.items()}, attrs=found.attrs)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         folder.mkdir(parents=True, exist_ok=True)
         write_state(folder, self.method.name, {"options": config.options(self.method)})
 
@@ -67,22 +67,22 @@ def narrowed(window: Window, reach: Shape) -> Window:
     )  # fmt: skip
 
 
-def kind(name: str) -> Kind:
+def kind(name: str) -> Fitting:
     """How a method of this name is pinned; as it is, unless it has a way of its own."""
-    return KINDS.get(name, WINDOWED)
+    return FITTINGS.get(name, WINDOWED)
 
 
-def pin(method: Method, archive: Archive, folder: Path) -> PinnedWindowed:
+def fit_archive(method: Method, archive: Archive, folder: Path) -> FittedWindowed:
     """Write down the options of a method."""
-    found = PinnedWindowed(method)
+    found = FittedWindowed(method)
     found.save(folder)
     return found
 
 
-def load(folder: Path) -> PinnedWindowed:
+def load(folder: Path) -> FittedWindowed:
     """Read what `pin` wrote; `OptionError` if the method is not registered here."""
     state = read_state(folder)
-    return PinnedWindowed(config.build(method_class(state["kind"]), state["options"]))
+    return FittedWindowed(config.build(method_class(state["kind"]), state["options"]))
 
 
-WINDOWED = Kind(pin, load)
+WINDOWED = Fitting(fit_archive, load)

@@ -20,7 +20,7 @@ from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof import outliers as outlier_test
 from sstfill.methods.eof.error import with_error
 from sstfill.methods.eof.holdout import cloud_points, random_points
-from sstfill.methods.eof.truncation import DineofFit, Fitted
+from sstfill.methods.eof.truncation import DineofFit, FittedModes
 
 
 @register
@@ -124,7 +124,7 @@ class Dineof:
         found.attrs = fitted.diagnostics()
         return found
 
-    def fit(self, obs: xr.DataArray, sea: xr.DataArray) -> tuple[ObservationMatrix, Fitted]:
+    def fit(self, obs: xr.DataArray, sea: xr.DataArray) -> tuple[ObservationMatrix, FittedModes]:
         """Decompose `obs`: the packed observations (gaps filled) and the modes kept."""
         matrix = pack(
             obs, sea, dtype=np.float64 if self.solver == "reference" else np.float32, normalise=self.normalise,
@@ -152,7 +152,7 @@ def overlap(length: float, dy: float, dx: float) -> float:
     return max(1.0, length**2 / (dy * dx))
 
 
-def modes_dataset(fitted: Fitted, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
+def modes_dataset(fitted: FittedModes, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
     """EOF modes on the grid of `obs`: unit-norm patterns and amplitudes, singular values in the units of the field.
 
     The singular values of a normalised field have no units.

@@ -23,7 +23,7 @@ from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.eof.dineof import Dineof
 from sstfill.methods.eof.fitted_amplitudes import Sensor, fit_bayes, fit_dineof
 from sstfill.methods.eof.fitted_build import season, since_1970, write_bayes, write_climatology, write_dineof
-from sstfill.methods.fitted import KINDS, STEPS, Archive, Kind, Window
+from sstfill.methods.fitted import FITTINGS, STEPS, Archive, Fitting, Window
 from sstfill.methods.interpolation.climatology import Climatology
 
 IMAGES = 4
@@ -31,7 +31,7 @@ IMAGES = 4
 
 
 @dataclass(frozen=True)
-class PinnedModes:
+class FittedModesOfArchive:
     """Patterns on the archive's grid, and how the amplitudes of any image are told.
 
     Bayesian EOFs and DINEOF: amplitudes are red noise in time, smoothed (Kalman, Rauch-Tung-Striebel) over the images
@@ -111,43 +111,43 @@ class PinnedModes:
         return found.mean[within].astype(np.float32), found.covariance[within].astype(np.float32), part[within]
 
 
-def pin_climatology(method: Climatology, archive: Archive, folder: Path) -> PinnedModes:
+def fitted_climatology(method: Climatology, archive: Archive, folder: Path) -> FittedModesOfArchive:
     """Fit each pixel's mean and seasonal cycle, tile by tile."""
     offset, harmonics = write_climatology(method, archive, folder)
     fitted_store.write_state(
         folder, method.name, {"options": config.options(method), "offset": offset, "harmonics": harmonics}
     )
-    return PinnedModes(folder, method.name, offset, None, harmonics)
+    return FittedModesOfArchive(folder, method.name, offset, None, harmonics)
 
 
-def pin_bayes_eof(method: BayesEof, archive: Archive, folder: Path) -> PinnedModes:
+def fitted_bayes_eof(method: BayesEof, archive: Archive, folder: Path) -> FittedModesOfArchive:
     """Fit amplitudes to the sample, then patterns of all pixels, tile by tile."""
     fit = fit_bayes(method, archive)
     write_bayes(method, archive, fit, folder)
     return _kept(method, fit.sensor, folder)
 
 
-def pin_dineof(method: Dineof, archive: Archive, folder: Path) -> PinnedModes:
+def fitted_dineof(method: Dineof, archive: Archive, folder: Path) -> FittedModesOfArchive:
     """Fit amplitudes to the sample, then patterns of all pixels, tile by tile."""
     fit = fit_dineof(method, archive)
     write_dineof(method, archive, fit, folder)
     return _kept(method, fit.sensor, folder)
 
 
-def _kept(method: BayesEof | Dineof, sensor: Sensor, folder: Path) -> PinnedModes:
+def _kept(method: BayesEof | Dineof, sensor: Sensor, folder: Path) -> FittedModesOfArchive:
     """Write what tells the amplitudes; this comes last."""
     for name in ("patterns", "products", "used", "time_scale"):
         fitted_store.write_array(folder, f"point_{name}", getattr(sensor, name))
     numbers = {name: getattr(sensor, name) for name in ("offset", "noise", "least")}
     fitted_store.write_state(folder, method.name, {"options": config.options(method), "sensor": numbers})
-    return PinnedModes(folder, method.name, sensor.offset, sensor)
+    return FittedModesOfArchive(folder, method.name, sensor.offset, sensor)
 
 
-def load_modes(folder: Path) -> PinnedModes:
+def load_modes(folder: Path) -> FittedModesOfArchive:
     """Read what one of the ``pin_...`` functions left in a folder."""
     state = fitted_store.read_state(folder)
     if "sensor" not in state:
-        return PinnedModes(folder, state["kind"], state["offset"], None, state["harmonics"])
+        return FittedModesOfArchive(folder, state["kind"], state["offset"], None, state["harmonics"])
     names = ("patterns", "products", "used", "time_scale")
     arrays: dict[str, Any] = {name: fitted_store.read_array(folder, f"point_{name}") for name in names}
     sensor = Sensor(**arrays, **state["sensor"])
@@ -157,9 +157,9 @@ def load_modes(folder: Path) -> PinnedModes:
         raise ReadError(f"cannot read {folder}: its arrays do not go together; {REMEDY}")
     if not all(np.isfinite(a).all() for a in arrays.values()) or not (sensor.time_scale > 0).all():
         raise ReadError(f"cannot read {folder}: an amplitude has a number that is not finite; {REMEDY}")
-    return PinnedModes(folder, state["kind"], sensor.offset, sensor)
+    return FittedModesOfArchive(folder, state["kind"], sensor.offset, sensor)
 
 
-KINDS[Climatology.name] = Kind(pin_climatology, load_modes)
-KINDS[Dineof.name] = Kind(pin_dineof, load_modes)
-KINDS[BayesEof.name] = Kind(pin_bayes_eof, load_modes)
+FITTINGS[Climatology.name] = Fitting(fitted_climatology, load_modes)
+FITTINGS[Dineof.name] = Fitting(fitted_dineof, load_modes)
+FITTINGS[BayesEof.name] = Fitting(fitted_bayes_eof, load_modes)

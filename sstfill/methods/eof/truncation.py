@@ -26,7 +26,7 @@ LEAST_RIDGE = 1e-5
 """Keeps the regression of a pixel with fewer observations than modes solvable, however small the error."""
 
 
-class Fitted(NamedTuple):
+class FittedModes(NamedTuple):
     """The modes kept, and how they were found."""
 
     modes: Modes
@@ -63,7 +63,7 @@ class DineofFit:
     exact: bool = False
     seed: int = 0
 
-    def __call__(self, matrix: ObservationMatrix, points: NDArray, days: NDArray) -> Fitted:
+    def __call__(self, matrix: ObservationMatrix, points: NDArray, days: NDArray) -> FittedModes:
         """Fit `matrix` (its gaps are filled in place), with the values at flat positions `points` set aside."""
         X, deviation = matrix.values, matrix.deviation
         assert X.flags.c_contiguous and matrix.observed.flags.c_contiguous, "flat positions need C order"
@@ -87,7 +87,7 @@ class DineofFit:
         np.logical_not(missing, out=matrix.observed)
         done = trial.iterations + run.done
         total = max(sum_squares(X), float(np.finfo(np.float32).tiny))
-        return Fitted(modes, trial.swept.errors, cv_error, trial.alpha, done, total, len(points))
+        return FittedModes(modes, trial.swept.errors, cv_error, trial.alpha, done, total, len(points))
 
     def _count(
         self, X: NDArray, missing: NDArray, points: NDArray, truth: NDArray, days: NDArray, deviation: float

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from sstfill.fields.patches import PatchGrid, map_patches
 from sstfill.methods.eof.bayes_eof import BayesEof
-from sstfill.methods.gan.domain_check import concern
+from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.network import Networks
-from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, Guesses, channels, unit
+from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, FirstGuesses, channels, unit
 from sstfill.methods.gan.tiling import laid_out
 
 GRID = PatchGrid(core=(64, 128, 128), overlap=(8, 16, 16), halo=(4, 8, 8))
@@ -27,12 +27,12 @@ def corrected(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: in
     Where EOFs or the interpolation cannot tell, optimal interpolation stands in.
     """
     obs = laid_out(obs, GRID)
-    guesses = Guesses.of(obs, sea, seed=seed)
+    guesses = FirstGuesses.of(obs, sea, seed=seed)
     fields = guesses.fields
     dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
     job = Correction(networks, guesses.lean())
     found = map_patches(job, obs, sea, *(fields[name] for name in FIELDS), grid=GRID, outputs=dtypes)
-    found.attrs["concern"] = concern(networks.checkpoint, obs, guesses.traits)
+    found.attrs["concern"] = domain_shift(networks.checkpoint, obs, guesses.traits)
     names = ["oi", "eof", "interpolated"] if obs.sizes["time"] >= BayesEof.min_times else ["oi", "interpolated"]
     guessed = {n: xr.Dataset({"mean": fields[n], "error": fields[f"{n}_error"]}) for n in names}
     return {"gan": found} | {n: guess.fillna(guessed["oi"]) for n, guess in guessed.items()}
@@ -43,7 +43,7 @@ class Correction:
     """What is done to a patch; sent whole to where it is done."""
 
     networks: Networks
-    guesses: Guesses
+    guesses: FirstGuesses
 
     def __call__(self, obs: NDArray, sea: NDArray, *guessed: Any) -> tuple[NDArray, NDArray]:
         """Mean and error of the pixels inside a patch, ``(time, y, x)``; `guessed` are `FIELDS`, then the patch."""

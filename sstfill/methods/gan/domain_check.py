@@ -25,7 +25,7 @@ SPELLINGS = {
 """Ways to write a unit of temperature, in lower case."""
 
 
-def concern(checkpoint: Checkpoint, obs: xr.DataArray, traits: Sequence[float] = ()) -> str:
+def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, traits: Sequence[float] = ()) -> str:
     """Say in what a series lies outside what a checkpoint was trained on; nothing ("") where it does not."""
     config = checkpoint.config
     found = _traits(config.get("traits"), traits)

@@ -18,23 +18,23 @@ from sstfill.errors import InputError, ReadError
 from sstfill.fields.patches import Patch, PatchGrid, Shape, map_patches
 from sstfill.fields.scaling import Scaling
 from sstfill.methods import Method
-from sstfill.methods.common.fitted_blend import Held, Weighed, ask, nearness, withhold
+from sstfill.methods.common.fitted_blend import Blend, Held, ask, nearness, withhold
 from sstfill.methods.common.fitted_store import read_state, write_state
 from sstfill.methods.common.fitted_windowed import narrowed
 from sstfill.methods.eof.bayes_eof import BayesEof
-from sstfill.methods.fitted import KINDS, Archive, Kind, Pinned, Window
+from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod, Fitting, Window
 from sstfill.methods.gan.compact import Correction
-from sstfill.methods.gan.domain_check import concern
+from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.method import SHARE, Gan, _own, _stated, _usable
 from sstfill.methods.gan.network import Networks
-from sstfill.methods.gan.network_inputs import FIELDS, Guesses, traits
-from sstfill.methods.gan.paper import Completion
+from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, traits
+from sstfill.methods.gan.paper import PatchCompletion
 from sstfill.methods.interpolation.interpolate import Interpolate
-from sstfill.methods.oi.fitted import PinnedOi
+from sstfill.methods.oi.fitted import FittedOi
 from sstfill.methods.oi.method import Oi
 from sstfill.methods.oi.solver import resolved
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
-from sstfill.validation.cross_validation import Trials
+from sstfill.validation.cross_validation import CrossValidation
 
 log = logging.getLogger(__name__)
 MARGIN: Shape = (4, 8, 8)
@@ -47,12 +47,12 @@ CHECKPOINT = "checkpoint"
 Columns = dict[str, xr.Dataset]
 
 
-class Sayer(Protocol):
+class Predictor(Protocol):
     """What a network, and what it starts from, say of a window."""
 
     @property
     def reach(self) -> Shape:
-        """As of `sstfill.methods.fitted.Pinned`."""
+        """As of `sstfill.methods.fitted.FittedMethod`."""
         ...
 
     def columns(self, window: Window) -> Columns:
@@ -65,9 +65,9 @@ class Corrected:
     """The compact network, and its first guesses by name."""
 
     networks: Networks
-    oi: PinnedOi
-    interpolate: Pinned
-    eof: Pinned | None
+    oi: FittedOi
+    interpolate: FittedMethod
+    eof: FittedMethod | None
 
     @property
     def reach(self) -> Shape:
@@ -102,14 +102,14 @@ class Corrected:
         found = {name: part.estimate(wide) for name, part in parts.items() if part is not None}
         return {name: one.transpose(*dims).drop_attrs() for name, one in found.items()}
 
-    def _about(self, wide: Window) -> Guesses:
+    def _about(self, wide: Window) -> FirstGuesses:
         """What anomalies are taken about, where patches are counted from the first pixel of what is asked for."""
         times, *space = wide.patch.within
         about = self.oi.first_guess(wide)
         here = about._replace(pixel=about.pixel[tuple(space)], image=about.image[times],
                               scatter=about.scatter[tuple(space)])  # fmt: skip
         own = traits(self.oi.fitted.covariance, self.oi.step, self.oi.cell)
-        return Guesses(xr.Dataset(), here, own)
+        return FirstGuesses(xr.Dataset(), here, own)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Completed:
         shown = narrowed(window, self.reach)
         halves = tuple(n // 2 for n in self._sides)
         core = tuple(max(1, n) for n in halves)
-        job = Completion(self.networks, Scaling(**self.networks.checkpoint.config["scaling"]))
+        job = PatchCompletion(self.networks, Scaling(**self.networks.checkpoint.config["scaling"]))
         outputs = {"mean": shown.obs.dtype} | ({"error": np.dtype(np.float32)} if self.networks.samples > 1 else {})
         pieces = PatchGrid(core=core, overlap=halves)  # type: ignore[arg-type]
         found = map_patches(job, shown.obs, shown.sea, grid=pieces, outputs=outputs)
@@ -142,7 +142,7 @@ class Completed:
 
 
 @dataclass(frozen=True)
-class PinnedGan:
+class FittedGan:
     """A network with all that it needs.
 
     Attributes
@@ -158,25 +158,25 @@ class PinnedGan:
     """
 
     folder: Path
-    sayer: Sayer
-    weighed: Weighed | None
+    sayer: Predictor
+    weighed: Blend | None
     account: dict[str, Any]
 
     @property
     def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         own = (0, 0, 0) if self.weighed is None else self.weighed.reach
         t, y, x = (max(a, b) for a, b in zip(own, self.sayer.reach, strict=True))
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         columns = self.sayer.columns(window)
         found = columns["gan"] if self.weighed is None else self.weighed.mixed(_stated(columns), window)
         return found.drop_attrs(deep=False).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
 
@@ -191,7 +191,7 @@ def pieces_of(shape: Shape) -> PatchGrid:
     return PatchGrid(core=core, overlap=(t, y, x), halo=HALO)  # type: ignore[arg-type]
 
 
-def pin(method: Gan, archive: Archive, folder: Path) -> PinnedGan:
+def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
     """Pin the first guesses, and weigh the network against them in the windows that are there to judge by."""
     checkpoint = _usable(method.checkpoint)
     checkpoint.save(folder / CHECKPOINT)
@@ -209,7 +209,7 @@ def pin(method: Gan, archive: Archive, folder: Path) -> PinnedGan:
     sayer = _sayer(networks, folder, guesses)
     own = traits(sayer.oi.fitted.covariance, sayer.oi.step, sayer.oi.cell) if isinstance(sayer, Corrected) else ()
     account: dict[str, Any] = {"model": checkpoint.fingerprint}
-    if unlike := concern(checkpoint, archive.obs, own):
+    if unlike := domain_shift(checkpoint, archive.obs, own):
         log.warning("%s", unlike)
         account["concern"] = unlike
     account |= {} if weighed is None else {"mixed": list(weighed.names), "why": weighed.why}
@@ -218,11 +218,11 @@ def pin(method: Gan, archive: Archive, folder: Path) -> PinnedGan:
         "fingerprint": checkpoint.fingerprint, "guesses": [guess.name for guess in guesses], "account": account,
         "weighed": None if weighed is None else weighed.told(),
     })  # fmt: skip
-    return PinnedGan(folder, sayer, weighed, account)
+    return FittedGan(folder, sayer, weighed, account)
 
 
-def load(folder: Path) -> PinnedGan:
-    """Read what `pin` or `PinnedGan.save` wrote; `ReadError` if the checkpoint is another one."""
+def load(folder: Path) -> FittedGan:
+    """Read what `pin` or `FittedGan.save` wrote; `ReadError` if the checkpoint is another one."""
     state = read_state(folder)
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
     if checkpoint.fingerprint != state["fingerprint"]:
@@ -234,8 +234,8 @@ def load(folder: Path) -> PinnedGan:
     if state["weighed"] is None or not networks.corrects:
         networks = replace(networks, bounded=True)
     sayer = _sayer(networks, folder, state["guesses"])
-    weighed = None if state["weighed"] is None else Weighed.heard(state["weighed"])
-    return PinnedGan(folder, sayer, weighed, state["account"])
+    weighed = None if state["weighed"] is None else Blend.heard(state["weighed"])
+    return FittedGan(folder, sayer, weighed, state["account"])
 
 
 def _guesses(method: Gan, archive: Archive) -> list[Method]:
@@ -250,14 +250,14 @@ def _pin_guesses(guesses: list[Method], archive: Archive, folder: Path) -> None:
         own = folder / guess.name
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)
-        KINDS[guess.name].pin(guess, archive, own)
+        FITTINGS[guess.name].fit(guess, archive, own)
 
 
 def _sayer(networks: Networks, folder: Path, guesses: Sequence[Method | str]) -> Corrected | Completed:
     if not networks.corrects:
         return Completed(networks)
     names = [guess if isinstance(guess, str) else guess.name for guess in guesses]
-    found: dict[str, Any] = {name: KINDS[name].load(folder / name) for name in names}
+    found: dict[str, Any] = {name: FITTINGS[name].load(folder / name) for name in names}
     return Corrected(networks, found[Oi.name], found[Interpolate.name], found.get(BayesEof.name))
 
 
@@ -270,10 +270,10 @@ def _held(method: Gan, archive: Archive) -> Held | None:
         return None
 
 
-def _weighed(held: Held, sayer: Sayer) -> Weighed:
+def _weighed(held: Held, sayer: Predictor) -> Blend:
     """Fill withheld clouds, and compare."""
     answers = ask(held.trials, lambda window: _stated(sayer.columns(window)))
-    return Weighed.of(Trials.of(answers, 1, *nearness(held.trials)), blending=True, strata=True)
+    return Blend.of(CrossValidation.of(answers, 1, *nearness(held.trials)), blending=True, strata=True)
 
 
 def _cut(window: Window, wide: Window) -> dict[Any, slice]:
@@ -281,4 +281,4 @@ def _cut(window: Window, wide: Window) -> dict[Any, slice]:
     return dict(zip(window.obs.dims, Patch(window.patch.inside, wide.patch.inside).within, strict=True))
 
 
-KINDS[Gan.name] = Kind(pin, load)
+FITTINGS[Gan.name] = Fitting(fit_archive, load)

@@ -24,9 +24,9 @@ from sstfill.methods.oi.solver import resolved
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.validation.blend import combined, rescaled
 from sstfill.validation.calibration import StratifiedScale, standardised
-from sstfill.validation.cross_validation import Recipe, Trials
-from sstfill.validation.distances import reach
-from sstfill.validation.withheld_estimates import Answers, gather
+from sstfill.validation.cross_validation import BlendRecipe, CrossValidation
+from sstfill.validation.distances import distance_to_data
+from sstfill.validation.withheld_estimates import WithheldEstimates, gather
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parents[2] / "models" / "compact"
@@ -36,11 +36,11 @@ SHARE = 0.2
 Columns = dict[str, xr.Dataset]
 
 
-class Weighed(NamedTuple):
+class NetworkBlend(NamedTuple):
     """What withheld clouds say of a network and its first guesses: which to mix, how to scale the error, and why."""
 
     names: list[str]
-    recipe: Recipe
+    recipe: BlendRecipe
     strata: StratifiedScale
     why: str
 
@@ -137,7 +137,7 @@ class Gan:
         found = found.chunk(obs.chunksizes) if obs.chunks else found
         return found.drop_attrs(deep=False).assign_attrs(account)
 
-    def _weighed(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> Weighed | None:
+    def _weighed(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> NetworkBlend | None:
         """Withhold clouds, fill them, compare; None where there are none to withhold."""
         try:
             hidden = gaps.transplant_clouds(obs, sea, share=SHARE, seed=_own(self.seed))
@@ -145,14 +145,14 @@ class Gan:
             log.info("the network is not weighed against its first guesses: %s", reason)
             return None
         seen = obs.where(~hidden)
-        trials = _tried(hidden, obs, _stated(_columns(seen, sea, networks, self.seed)), reach(seen))
+        trials = _tried(hidden, obs, _stated(_columns(seen, sea, networks, self.seed)), distance_to_data(seen))
         recipe, fair, why = trials.verdict(True)
         z = standardised(fair.mean - fair.truth, fair.sigma)
         strata = StratifiedScale.fit(z, fair.image, trials.distance, trials.lag)
         used = recipe.weights.used
         log.info("%s", why)
-        lean = Recipe(recipe.weights.among(used), recipe.scale[:, used])
-        return Weighed([trials.names[k] for k in used], lean, strata, why)
+        lean = BlendRecipe(recipe.weights.among(used), recipe.scale[:, used])
+        return NetworkBlend([trials.names[k] for k in used], lean, strata, why)
 
 
 def _usable(checkpoint: Checkpoint) -> Checkpoint:
@@ -182,15 +182,15 @@ def _stated(columns: Columns) -> Columns:
 
 def _tried(
     hidden: xr.DataArray, obs: xr.DataArray, columns: Columns, near: tuple[xr.DataArray, xr.DataArray]
-) -> Trials:
+) -> CrossValidation:
     """What each fill says of the hidden pixels, and how far these are from data; lazy fields in one go."""
     unknown = xr.full_like(obs, np.nan, dtype=np.float32)
     errors = [found.get("error", unknown) for found in columns.values()]
     means = [found["mean"] for found in columns.values()]
     truth, distance, lag, *said, image, layer = gather(hidden, obs, *near, *errors, *means[::-1])
     pairs = zip(columns, said[: len(errors)], said[len(errors) :][::-1], strict=True)
-    answers = {name: Answers(truth, mean, sigma, image, layer) for name, sigma, mean in pairs}
-    return Trials.of(answers, 1, distance, lag)
+    answers = {name: WithheldEstimates(truth, mean, sigma, image, layer) for name, sigma, mean in pairs}
+    return CrossValidation.of(answers, 1, distance, lag)
 
 
 def _own(seed: int) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sstfill.fields import gaps, grid
 from sstfill.fields.patches import Patch
 from sstfill.methods.eof.bayes_eof import BayesEof
-from sstfill.methods.interpolation.background import FirstGuess
+from sstfill.methods.interpolation.background import Background
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.covariance import Covariance
 from sstfill.methods.oi.method import Oi
@@ -43,7 +43,7 @@ FIELDS = ("oi", "oi_error", "eof", "eof_error", "interpolated")
 
 
 @dataclass(frozen=True)
-class Guesses:
+class FirstGuesses:
     """First guesses of one series.
 
     Attributes
@@ -57,11 +57,11 @@ class Guesses:
     """
 
     fields: xr.Dataset
-    about: FirstGuess
+    about: Background
     traits: tuple[float, float, float]
 
     @classmethod
-    def of(cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> Guesses:
+    def of(cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> FirstGuesses:
         """Fill `obs` (time, y, x) by each; EOFs are left out (NaN) where there are too few images.
 
         Where optimal interpolation cannot tell (a pixel without coordinates), EOFs or else the interpolation stand in.
@@ -87,9 +87,9 @@ class Guesses:
         level = self.about.image[times, np.newaxis, np.newaxis] + self.about.pixel[tuple(space)]
         return level, self.about.scatter[tuple(space)]
 
-    def lean(self) -> Guesses:
+    def lean(self) -> FirstGuesses:
         """Without the fields, which travel apart."""
-        return Guesses(xr.Dataset(), self.about, self.traits)
+        return FirstGuesses(xr.Dataset(), self.about, self.traits)
 
 
 def channels(
@@ -106,9 +106,9 @@ def channels(
     fields
         The first guesses, `FIELDS`, each of the shape of `obs`.
     level, scatter
-        See `Guesses.within`.
+        See `FirstGuesses.within`.
     traits
-        See `Guesses.traits`.
+        See `FirstGuesses.traits`.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def _steps(seen: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def traits(covariance: Covariance, step: float, cell: tuple[float, float]) -> tuple[float, float, float]:
-    """See `Guesses.traits`; `step` in days, `cell` (y, x) in km."""
+    """See `FirstGuesses.traits`; `step` in days, `cell` (y, x) in km."""
     dy, dx = cell
     variance = max(covariance.variance, np.finfo(float).tiny)
     north, east, lag = np.array([[0.0, dy], [0.0, dx], [step, 0.0]])

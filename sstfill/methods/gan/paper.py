@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sstfill.fields.patches import Patch, PatchGrid, map_patches
 from sstfill.fields.scaling import Scaling
-from sstfill.methods.gan.domain_check import concern
+from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.network import Networks
 from sstfill.methods.gan.tiling import laid_out
 
@@ -24,15 +24,15 @@ def completed(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: in
         core=tuple(max(1, n // 2) for n in (frames, height, width)),
         overlap=tuple(n // 2 for n in (frames, height, width)),
     )
-    job = Completion(networks, Scaling(**config["scaling"]))
+    job = PatchCompletion(networks, Scaling(**config["scaling"]))
     outputs = {"mean": obs.dtype} | ({"error": np.dtype(np.float32)} if networks.samples > 1 else {})
     found = map_patches(job, laid_out(obs, grid), sea, grid=grid, outputs=outputs)
-    found.attrs["concern"] = concern(networks.checkpoint, obs)
+    found.attrs["concern"] = domain_shift(networks.checkpoint, obs)
     return {"gan": found}
 
 
 @dataclass(frozen=True)
-class Completion:
+class PatchCompletion:
     """What is done to a patch; sent whole to where it is done."""
 
     networks: Networks

@@ -27,7 +27,7 @@ TRIED = 0.5 * 2.0 ** np.arange(9)
 """Time scales tried for the means of the images, in time steps."""
 
 
-class FirstGuess(NamedTuple):
+class Background(NamedTuple):
     """``pixel(y, x) + image(time)``, and the scatter of observations about it.
 
     Attributes
@@ -68,7 +68,7 @@ class Smoothing(NamedTuple):
     scale: float
 
 
-def first_guess(obs: xr.DataArray, sea: xr.DataArray, kind: str, given: TimePart | None = None) -> FirstGuess:
+def background(obs: xr.DataArray, sea: xr.DataArray, kind: str, given: TimePart | None = None) -> Background:
     """Fit a first guess to a field ``(time, y, x)``, lazy or not.
 
     Parameters
@@ -175,7 +175,7 @@ def _red_noise(days: NDArray[np.float64], scale: float) -> tuple[NDArray[np.floa
 
 def _with_pixels(
     obs: xr.DataArray, wet: NDArray[np.bool_], level: float, image: NDArray[np.float64], kind: str
-) -> FirstGuess:
+) -> Background:
     """Means and scatter of the pixels, in one pass over the field."""
     n, total, squares = (_sums if obs.chunks is None else _lazy_sums)(obs, level + image)
     n, total, squares = (np.where(wet, a, 0) for a in (n, total, squares))
@@ -184,7 +184,7 @@ def _with_pixels(
         pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
         pixel = np.nan_to_num(membrane(pixel, wet & (n == 0)))
     about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
-    return FirstGuess(level + pixel, image, scattered(about, n, about.sum() / max(n.sum(), 1)))
+    return Background(level + pixel, image, scattered(about, n, about.sum() / max(n.sum(), 1)))
 
 
 def _sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:

@@ -13,7 +13,7 @@ from sstfill import config
 from sstfill.fields import grid
 from sstfill.fields.patches import Shape
 from sstfill.methods.common import fitted_store
-from sstfill.methods.fitted import KINDS, STEPS, Archive, Kind, Window
+from sstfill.methods.fitted import FITTINGS, STEPS, Archive, Fitting, Window
 from sstfill.methods.interpolation.interpolate import SAMPLE, Interpolate, in_time, membrane
 from sstfill.methods.interpolation.variogram import Variogram
 
@@ -24,7 +24,7 @@ SPACE = 32
 
 
 @dataclass(frozen=True)
-class PinnedInterpolate:
+class FittedInterpolate:
     """Interpolation with the archive's own semivariogram.
 
     What lies beyond `reach` is not seen: a pixel hidden for longer than that is held at the nearest observation, and
@@ -75,22 +75,22 @@ class PinnedInterpolate:
         fitted_store.write_state(folder, self.method.name, {"options": config.options(self.method), **state})
 
 
-def pin_interpolate(method: Interpolate, archive: Archive, folder: Path) -> PinnedInterpolate:
+def fitted_interpolate(method: Interpolate, archive: Archive, folder: Path) -> FittedInterpolate:
     """Learn the semivariogram from the sample."""
     days = grid.days(archive.obs)
     some = archive.sample[:, :: max(1, archive.sample.shape[1] // SAMPLE)]
     step = float(np.median(np.diff(days))) if len(days) > 1 else DAYS
     steps = int(np.clip(np.ceil(max(DAYS, method.limit or 0.0) / step), STEPS, MOST_STEPS))
-    pinned = PinnedInterpolate(method, Variogram.of(np.ascontiguousarray(some.T), days), steps)
+    pinned = FittedInterpolate(method, Variogram.of(np.ascontiguousarray(some.T), days), steps)
     pinned.save(folder)
     return pinned
 
 
-def load_interpolate(folder: Path) -> PinnedInterpolate:
-    """Read what `PinnedInterpolate.save` wrote."""
+def load_interpolate(folder: Path) -> FittedInterpolate:
+    """Read what `FittedInterpolate.save` wrote."""
     state = fitted_store.read_state(folder)
     variogram = Variogram(np.array(state["lags"]), np.array(state["gamma"]))
-    return PinnedInterpolate(config.build(Interpolate, state["options"]), variogram, state["steps"])
+    return FittedInterpolate(config.build(Interpolate, state["options"]), variogram, state["steps"])
 
 
-KINDS[Interpolate.name] = Kind(pin_interpolate, load_interpolate)
+FITTINGS[Interpolate.name] = Fitting(fitted_interpolate, load_interpolate)

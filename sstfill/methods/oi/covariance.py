@@ -38,7 +38,7 @@ SLOPES = {
 """Derivative of `SHAPES` by the logarithm of the scale."""
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """One component: ``variance * shape(distance / length) * shape(lag / time_scale)``.
 
     Attributes
@@ -57,9 +57,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Covariance:
-    """Sum of `Part`, and the variance `noise` of independent observation errors."""
+    """Sum of `Component`, and the variance `noise` of independent observation errors."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Component, ...]
     noise: float
 
     @property

@@ -14,10 +14,10 @@ from scipy.optimize import minimize
 from sstfill.errors import InputError
 from sstfill.fields import gaps, grid
 from sstfill.methods.common.threads import in_threads
-from sstfill.methods.interpolation.background import FirstGuess, TimePart, first_guess, time_part
-from sstfill.methods.oi.covariance import Covariance, Part, reach
+from sstfill.methods.interpolation.background import Background, TimePart, background, time_part
+from sstfill.methods.oi.covariance import Component, Covariance, reach
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Engine, per_day, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, usual_step
 from sstfill.methods.oi.subsample import excerpt
 
 SHARE = 0.2
@@ -40,10 +40,10 @@ PRIOR = 0.002
 LEAST_NOISE = {"exponential": 1e-5, "matern": 2e-4, "gauss": 1e-3}
 """Of the variance: below, the equations lose their digits."""
 START = {
-    "exponential": (Part("exponential", 0.9, (12.0, 12.0), 4.0),),
-    "matern": (Part("matern", 0.9, (8.0, 8.0), 3.0),),
-    "gauss": (Part("gauss", 0.9, (8.0, 8.0), 3.0),),
-    "two-scale": (Part("matern", 0.6, (20.0, 20.0), 4.0), Part("exponential", 0.35, (6.0, 6.0), 1.0)),
+    "exponential": (Component("exponential", 0.9, (12.0, 12.0), 4.0),),
+    "matern": (Component("matern", 0.9, (8.0, 8.0), 3.0),),
+    "gauss": (Component("gauss", 0.9, (8.0, 8.0), 3.0),),
+    "two-scale": (Component("matern", 0.6, (20.0, 20.0), 4.0), Component("exponential", 0.35, (6.0, 6.0), 1.0)),
 }
 """Where the fit of each covariance starts: lengths in pixels, time scales in steps."""
 NOISE = 0.03
@@ -51,7 +51,7 @@ Judge = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class FittedCovariance:
     """First guess by channel, covariance of the standardised anomalies, and the log score that chose them."""
 
     kind: str
@@ -78,7 +78,7 @@ def channels(obs: xr.DataArray) -> list[xr.DataArray]:
 
 
 def standardised(
-    obs: xr.DataArray, guesses: list[FirstGuess], sea: NDArray[np.bool_], at: Positions
+    obs: xr.DataArray, guesses: list[Background], sea: NDArray[np.bool_], at: Positions
 ) -> NDArray[np.float32]:
     """Anomalies over their scatter, ``(channel, time, y, x)``, NaN in the gaps, on land and where no position is."""
     known = sea & at.known
@@ -112,7 +112,7 @@ def _turned(obs: xr.DataArray, axes: tuple[int, ...]) -> xr.DataArray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class WithheldTrial:
     """Standardised anomalies with some withheld, and what those are."""
 
     kind: str
@@ -129,13 +129,13 @@ class Trial:
     def of(
         cls, obs: xr.DataArray, sea: xr.DataArray, kind: str, seed: int, hidden: NDArray[np.bool_] | None = None,
         given: Sequence[TimePart | None] | None = None,
-    ) -> Trial:  # fmt: skip
+    ) -> WithheldTrial:  # fmt: skip
         """Withhold some of an excerpt (`hidden`, if that is known), and take the rest about its first guess."""
         parts = channels(obs)
         hidden = (withheld(obs, sea, seed) if hidden is None else hidden).reshape(len(parts), *obs.shape[-3:])
         seen = [one.where(~hide) for one, hide in zip(parts, hidden, strict=True)]
         left = [one if one.notnull().any() else full for one, full in zip(seen, parts, strict=True)]
-        guesses = [first_guess(one, sea, kind, g) for one, g in zip(left, given or [None] * len(left), strict=True)]
+        guesses = [background(one, sea, kind, g) for one, g in zip(left, given or [None] * len(left), strict=True)]
         at, wet = positions(obs), sea.values.astype(bool)
         values = standardised(obs, guesses, wet, at)
         rng = np.random.default_rng(seed)
@@ -153,7 +153,7 @@ class Trial:
         from sstfill.methods.oi import likelihood, solver_kernels
 
         within = reach(first, self.cell, usual_step(self.days), per_day(flow))
-        engine = Engine(at=self.at, days=self.days, covariance=first, flow=flow, cross=self.cross,
+        engine = Solver(at=self.at, days=self.days, covariance=first, flow=flow, cross=self.cross,
                         neighbours=NEIGHBOURS, within=within)  # fmt: skip
         space, order = engine.space(), engine.order(self.targets)
         shares = np.array_split(np.arange(len(self.targets)), SHARES)
@@ -169,9 +169,11 @@ class Trial:
         return score
 
 
-def fitted(draws: Sequence[Trial], parts: tuple[Part, ...], noise: float, fixed: Fixed, rounds: int = ROUNDS) -> Fitted:
+def fitted(
+    draws: Sequence[WithheldTrial], parts: tuple[Component, ...], noise: float, fixed: Fixed, rounds: int = ROUNDS
+) -> FittedCovariance:
     """Fit variances, scales and noise from a start, by the log score of the values withheld in several draws."""
-    layout = Layout(parts, fixed)
+    layout = ParameterLayout(parts, fixed)
     x = start = layout.packed(parts, noise)
     score = np.inf
     for _ in range(rounds):
@@ -187,7 +189,7 @@ def fitted(draws: Sequence[Trial], parts: tuple[Part, ...], noise: float, fixed:
                          options={"maxiter": ITERATIONS, "ftol": 1e-5})  # fmt: skip
         x, score = found.x, float(found.fun)
     log_scatter = float(np.mean([draw.log_scatter for draw in draws]))
-    return Fitted(kind=draws[0].kind, covariance=layout.covariance(x), cross=draws[0].cross,
+    return FittedCovariance(kind=draws[0].kind, covariance=layout.covariance(x), cross=draws[0].cross,
                   log_score=score + log_scatter)  # fmt: skip
 
 
@@ -208,10 +210,10 @@ def _cross(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterLayout:
     """Which logarithms are fitted: those of `numbers` that are not fixed, and one ratio of lengths for all parts."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Component, ...]
     fixed: Fixed
 
     @property
@@ -225,7 +227,7 @@ class Layout:
     def _sized(self) -> bool:
         return bool(np.isfinite(self.fixed.length[0]))
 
-    def packed(self, parts: tuple[Part, ...], noise: float) -> NDArray[np.float64]:
+    def packed(self, parts: tuple[Component, ...], noise: float) -> NDArray[np.float64]:
         """Logarithms of what is free of these parts."""
         numbers = np.array([v for p in parts for v in (p.variance, *p.length, p.time_scale)] + [noise])
         ratio = [] if self._sized else [parts[0].length[0] / parts[0].length[1]]
@@ -248,14 +250,14 @@ class Layout:
         for part, (variance, _, zonal, lasting) in zip(self.parts, numbers[:-1].reshape(-1, 4), strict=True):
             length = self.fixed.length if self._sized else (float(zonal * ratio), float(zonal))
             lasting = lasting if np.isnan(self.fixed.time_scale) else self.fixed.time_scale
-            parts.append(Part(part.shape, float(variance), length, float(lasting)))
+            parts.append(Component(part.shape, float(variance), length, float(lasting)))
         total = sum(p.variance for p in parts)
         noise = float(numbers[-1]) if np.isnan(self.fixed.noise) else self.fixed.noise * total
         least = max(LEAST_NOISE[p.shape] for p in parts) * total
         return Covariance(parts=tuple(parts), noise=max(noise, least))
 
 
-def candidates(shapes: str, cell: tuple[float, float], step: float, fixed: Fixed) -> Iterator[tuple[Part, ...]]:
+def candidates(shapes: str, cell: tuple[float, float], step: float, fixed: Fixed) -> Iterator[tuple[Component, ...]]:
     """Starts of the fits to be tried, in km and days; where a length is given there is one scale only."""
     one = np.isfinite(fixed.length).all() or np.isfinite(fixed.time_scale)
     names = {"auto": ["exponential", "matern"] if one else ["exponential", "two-scale"]}.get(shapes, [shapes])
@@ -270,7 +272,7 @@ def candidates(shapes: str, cell: tuple[float, float], step: float, fixed: Fixed
 def fit(
     obs: xr.DataArray, sea: xr.DataArray, shapes: str, kinds: Sequence[str], fixed: Fixed, seed: int,
     known: Mapping[str, TimePart] | None = None,
-) -> Fitted:  # fmt: skip
+) -> FittedCovariance:  # fmt: skip
     """Compare the first guesses of `kinds` with a simple covariance; fit the others about the best, return the best.
 
     Parameters
@@ -291,7 +293,7 @@ def fit(
     starts = list(candidates(shapes, cell, step, fixed))
     seeds = np.random.SeedSequence(seed).generate_state(DRAWS)
     masks = {int(s): withheld(part, wet, int(s)) for s in seeds}
-    trials = [[Trial.of(part, wet, kind, s, mask, given[kind]) for s, mask in masks.items()] for kind in kinds]
+    trials = [[WithheldTrial.of(part, wet, kind, s, mask, given[kind]) for s, mask in masks.items()] for kind in kinds]
     trials = [[draw for draw in draws if len(draw.targets)] for draws in trials]
     if not trials[0]:
         return _unfitted(part, kinds[0], starts[0], fixed)
@@ -312,8 +314,8 @@ def _common(
     return [TimePart(level, image[steps]) for level, image in found]
 
 
-def _unfitted(obs: xr.DataArray, kind: str, start: tuple[Part, ...], fixed: Fixed) -> Fitted:
+def _unfitted(obs: xr.DataArray, kind: str, start: tuple[Component, ...], fixed: Fixed) -> FittedCovariance:
     """Where nothing can be withheld: what the fit would have started from."""
-    layout, n = Layout(start, fixed), len(channels(obs))
+    layout, n = ParameterLayout(start, fixed), len(channels(obs))
     covariance = layout.covariance(layout.packed(start, NOISE))
-    return Fitted(kind=kind, covariance=covariance, cross=np.eye(n), log_score=np.nan)
+    return FittedCovariance(kind=kind, covariance=covariance, cross=np.eye(n), log_score=np.nan)

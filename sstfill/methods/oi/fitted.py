@@ -20,15 +20,15 @@ from sstfill.fields.patches import Shape
 from sstfill.methods.common.fitted_store import read_part, read_state, write_state
 from sstfill.methods.common.fitted_windowed import narrowed
 from sstfill.methods.common.threads import in_threads
-from sstfill.methods.fitted import KINDS, STEPS, Archive, Kind, Window
-from sstfill.methods.interpolation.background import FirstGuess
-from sstfill.methods.oi.covariance import Covariance, Part, reach
-from sstfill.methods.oi.covariance_fit import Fitted, fit, standardised
-from sstfill.methods.oi.fitted_background import ABOUT, Images, pinned_guess
+from sstfill.methods.fitted import FITTINGS, STEPS, Archive, Fitting, Window
+from sstfill.methods.interpolation.background import Background
+from sstfill.methods.oi.covariance import Component, Covariance, reach
+from sstfill.methods.oi.covariance_fit import FittedCovariance, fit, standardised
+from sstfill.methods.oi.fitted_background import ABOUT, Images, fitted_background
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps, positions
 from sstfill.methods.oi.method import FEW, Oi
 from sstfill.methods.oi.method import KINDS as GUESSES
-from sstfill.methods.oi.solver import Engine, per_day, resolved, rounded, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, resolved, rounded, usual_step
 from sstfill.methods.oi.subsample import EXCERPT
 
 TILE = 64
@@ -38,7 +38,7 @@ TARGETS = 8192
 
 
 @dataclass(frozen=True)
-class PinnedOi:
+class FittedOi:
     """Optimal interpolation whose covariance and first guess are settled.
 
     What is estimated for a pixel depends on the observations within `reach`, and of images of these times on the
@@ -62,7 +62,7 @@ class PinnedOi:
 
     folder: Path
     method: Oi
-    fitted: Fitted
+    fitted: FittedCovariance
     images: Images
     cell: tuple[float, float]
     step: float
@@ -76,12 +76,12 @@ class PinnedOi:
 
     @property
     def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         time, y, x = self.within
         return time + self.images.steps, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.Pinned`; observed pixels come back as they are."""
+        """See `sstfill.methods.fitted.FittedMethod`; observed pixels come back as they are."""
         window = narrowed(window, self.reach)
         obs, at, sea = window.obs, positions(window.obs), window.sea.values.astype(bool)
         guess = self.first_guess(window)
@@ -101,15 +101,15 @@ class PinnedOi:
         found = {"mean": (inside.dims, filled), "error": (inside.dims, error)}
         return xr.Dataset(found, inside.coords, self._account)
 
-    def first_guess(self, window: Window) -> FirstGuess:
+    def first_guess(self, window: Window) -> Background:
         """What anomalies are taken about, and their scatter, in all that a window shows."""
         _, *space = window.patch.seen
         pixel, scatter = (read_part(self.folder, name, *space).astype(np.float64) for name in ABOUT)
         image = self.images.at(window.sample, grid.days(window.obs))
-        return FirstGuess(pixel, image, scatter)
+        return Background(pixel, image, scatter)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.Pinned`."""
+        """See `sstfill.methods.fitted.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
     def _interpolated(
@@ -121,7 +121,7 @@ class PinnedOi:
 
         def interpolate(job: tuple[tuple[Step, Step], NDArray[np.intp]]) -> None:
             cell, rows = job
-            engine = Engine(at=at, days=days, covariance=self.fitted.covariance, flow=self.method.flow,
+            engine = Solver(at=at, days=days, covariance=self.fitted.covariance, flow=self.method.flow,
                             cross=self.fitted.cross, neighbours=self.method.neighbours, within=self.within,
                             device=device, cell=cell, step=self.step)  # fmt: skip
             mean[rows], variance[rows] = engine(standard, targets[rows])
@@ -156,7 +156,7 @@ class PinnedOi:
         }  # fmt: skip
 
 
-def pin(method: Oi, archive: Archive, folder: Path) -> PinnedOi:
+def fit_archive(method: Oi, archive: Archive, folder: Path) -> FittedOi:
     """Fit covariance and first guess to an archive; maps of the latter in one pass over it."""
     bare = _bare(archive.obs)
     days = grid.days(archive.obs)
@@ -167,7 +167,7 @@ def pin(method: Oi, archive: Archive, folder: Path) -> PinnedOi:
     known = {kind: time_part._replace(image=time_part.image[times]) for kind, (_, time_part) in parts.items()}
     fitted = fit(archive.obs[times], archive.sea, method.covariance, kinds, method._fixed(), method.seed, known)
     images, time_part = parts[fitted.kind]
-    images = pinned_guess(archive, fitted.kind, images, time_part, folder)
+    images = fitted_background(archive, fitted.kind, images, time_part, folder)
     write_state(folder, method.name, {
         "options": config.options(method), "fitted": _told(fitted), "images": images.told(),
         "cell": grid.cell_km(bare), "step": usual_step(days), "cells": _cells(bare).tolist(),
@@ -175,11 +175,11 @@ def pin(method: Oi, archive: Archive, folder: Path) -> PinnedOi:
     return load(folder)
 
 
-def load(folder: Path) -> PinnedOi:
-    """Read what `pin` or `PinnedOi.save` wrote."""
+def load(folder: Path) -> FittedOi:
+    """Read what `pin` or `FittedOi.save` wrote."""
     state = read_state(folder)
     dy, dx = state["cell"]
-    return PinnedOi(
+    return FittedOi(
         folder, config.build(Oi, state["options"]), _heard(state["fitted"]), Images.of(state["images"]), (dy, dx),
         state["step"], np.array(state["cells"]),
     )  # fmt: skip
@@ -209,7 +209,7 @@ def _fullest(archive: Archive) -> slice:
     return slice(start, start + most)
 
 
-def _told(fitted: Fitted) -> dict[str, Any]:
+def _told(fitted: FittedCovariance) -> dict[str, Any]:
     """In plain values."""
     covariance = {"parts": [list(part) for part in fitted.covariance.parts], "noise": fitted.covariance.noise}
     found = {"kind": fitted.kind, "covariance": covariance, "cross": fitted.cross, "log_score": fitted.log_score}
@@ -217,11 +217,11 @@ def _told(fitted: Fitted) -> dict[str, Any]:
     return plain
 
 
-def _heard(told: dict[str, Any]) -> Fitted:
-    parts = tuple(Part(s, v, (float(ly), float(lx)), t) for s, v, (ly, lx), t in told["covariance"]["parts"])
+def _heard(told: dict[str, Any]) -> FittedCovariance:
+    parts = tuple(Component(s, v, (float(ly), float(lx)), t) for s, v, (ly, lx), t in told["covariance"]["parts"])
     score = np.nan if told["log_score"] is None else told["log_score"]
     covariance = Covariance(parts=parts, noise=told["covariance"]["noise"])
-    return Fitted(kind=told["kind"], covariance=covariance, cross=np.array(told["cross"]), log_score=score)
+    return FittedCovariance(kind=told["kind"], covariance=covariance, cross=np.array(told["cross"]), log_score=score)
 
 
-KINDS[Oi.name] = Kind(pin, load)
+FITTINGS[Oi.name] = Fitting(fit_archive, load)

@@ -112,7 +112,7 @@ class Sums(NamedTuple):
     squares: NDArray[np.float64]
 
 
-def pinned_guess(archive: Archive, kind: str, found: Images, time_part: TimePart, folder: Path) -> Images:
+def fitted_background(archive: Archive, kind: str, found: Images, time_part: TimePart, folder: Path) -> Images:
     """Write the maps of a first guess; return how the images' means are found about them."""
     ny, nx = archive.sea.shape
     create_maps(folder, dict.fromkeys(ABOUT, Map()), ny, nx)

@@ -17,11 +17,11 @@ from sstfill.fields import grid
 from sstfill.fields.patches import Patch, PatchGrid, map_patches
 from sstfill.methods.base import register
 from sstfill.methods.common.threads import available_cores
-from sstfill.methods.interpolation.background import FirstGuess, first_guess
+from sstfill.methods.interpolation.background import Background, background
 from sstfill.methods.oi.covariance import reach
-from sstfill.methods.oi.covariance_fit import START, Fitted, Fixed, channels, fit
+from sstfill.methods.oi.covariance_fit import START, FittedCovariance, Fixed, channels, fit
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Engine, per_day, resolved, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, resolved, usual_step
 
 CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
@@ -36,8 +36,8 @@ class Analysis(NamedTuple):
     """What optimal interpolation finds: the filled field, the covariance, and a first guess for each variable."""
 
     found: xr.Dataset
-    fitted: Fitted
-    guesses: list[FirstGuess]
+    fitted: FittedCovariance
+    guesses: list[Background]
 
 
 @register
@@ -128,7 +128,7 @@ class Oi:
         usual: Sequence[str] = KINDS if obs.sizes["time"] > FEW else ["mean"]
         kinds = usual if self.first_guess == "auto" else [self.first_guess]
         fitted = fit(obs, sea, self.covariance, kinds, self._fixed(), self.seed)
-        guesses = [first_guess(one, sea, fitted.kind) for one in channels(obs)]
+        guesses = [background(one, sea, fitted.kind) for one in channels(obs)]
         found = self._mapped(obs, sea, fitted, guesses)
         found.attrs = {
             "first_guess": fitted.kind, "components": fitted.covariance.described(),
@@ -148,12 +148,14 @@ class Oi:
             flow=self.flow,
         )
 
-    def _mapped(self, obs: xr.DataArray, sea: xr.DataArray, fitted: Fitted, guesses: list[FirstGuess]) -> xr.Dataset:
+    def _mapped(
+        self, obs: xr.DataArray, sea: xr.DataArray, fitted: FittedCovariance, guesses: list[Background]
+    ) -> xr.Dataset:
         days = grid.days(obs)
         within = reach(fitted.covariance, grid.cell_km(obs), usual_step(days), per_day(self.flow))
         patches = PatchGrid(core=CORE, halo=within)
         device = resolved(self.device)
-        job = _Job(self, fitted, guesses, positions(obs), days, within, device)
+        job = _PatchSolver(self, fitted, guesses, positions(obs), days, within, device)
         dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
         threads = available_cores() if device == "cpu" else 1
         found = map_patches(job, _well_chunked(obs), sea, grid=patches, outputs=dtypes, threads=threads)
@@ -171,12 +173,12 @@ def _well_chunked(obs: xr.DataArray) -> xr.DataArray:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _PatchSolver:
     """What is done to a patch; sent whole to where it is done."""
 
     method: Oi
-    fitted: Fitted
-    guesses: list[FirstGuess]
+    fitted: FittedCovariance
+    guesses: list[Background]
     at: Positions
     days: NDArray[np.float64]
     within: tuple[int, int, int]
@@ -193,7 +195,7 @@ class _Job:
         wanted = np.zeros(values.shape, bool)
         wanted[inside] = (known & np.isnan(values))[inside]
         targets = np.argwhere(wanted).astype(np.int32)
-        engine = Engine(
+        engine = Solver(
             at=Positions(*(a[tuple(space)] for a in self.at)), days=self.days[times], covariance=self.fitted.covariance,
             flow=self.method.flow, cross=self.fitted.cross, neighbours=self.method.neighbours,
             within=self.within, device=self.device,

@@ -14,13 +14,13 @@ from sstfill.methods.oi.covariance import Covariance, ranked
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
 if TYPE_CHECKING:
-    from sstfill.methods.oi.solver_kernels import Kernel, Order, Space
+    from sstfill.methods.oi.solver_kernels import Kernel, NeighbourOffsets, Space
 
 DAY = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class Solver:
     """What is needed to interpolate at a place: geometry, times and covariance.
 
     Attributes
@@ -84,7 +84,7 @@ class Engine:
         drift = east * self.at.eastward + north * self.at.northward
         return solver_kernels.Space(self.at.xyz, drift, self.at.northward, self.days)
 
-    def order(self, targets: NDArray[np.int32]) -> Order:
+    def order(self, targets: NDArray[np.int32]) -> NeighbourOffsets:
         """Where to look for observations, for each image among the targets."""
         from sstfill.methods.oi import solver_kernels
 
@@ -100,7 +100,7 @@ class Engine:
             pattern[t] = lists[lags]
         begin = np.cumsum([0, *map(len, steps)])
         listed = np.concatenate(steps) if steps else np.zeros((0, 3), np.int32)
-        return solver_kernels.Order(np.ascontiguousarray(listed), begin, pattern)
+        return solver_kernels.NeighbourOffsets(np.ascontiguousarray(listed), begin, pattern)
 
 
 def resolved(device: str) -> str:

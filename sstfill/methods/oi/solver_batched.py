@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sstfill.methods.oi.covariance import LENGTH, PER_UNIT
-from sstfill.methods.oi.solver_kernels import Kernel, Order, Space
+from sstfill.methods.oi.solver_kernels import Kernel, NeighbourOffsets, Space
 
 LOOKED_AT = 2**24
 """Places looked at for observations at once."""
@@ -27,7 +27,7 @@ JITTER = 1e-6
 """Added to the diagonal, as a share of the variance, of a system that has no Cholesky factor."""
 
 
-class Found(NamedTuple):
+class Neighbours(NamedTuple):
     """Observations for a batch of targets: channel, time, y, x ``(b, k, 4)``; which of them there are ``(b, k)``."""
 
     at: Tensor
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 def interpolate(
     values: NDArray[np.float32],
     targets: NDArray[np.int32],
-    order: Order,
+    order: NeighbourOffsets,
     space: Space,
     kernel: Kernel,
     most: int,
@@ -61,7 +61,7 @@ def interpolate(
     return mean.cpu().numpy(), variance.cpu().numpy()
 
 
-def _batches(targets: Tensor, order: Order, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(targets: Tensor, order: NeighbourOffsets, device: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of targets that share a list of places to look at, and that list."""
     pattern = torch.as_tensor(order.pattern, device=device)[targets[:, 1]]
     for p in torch.unique(pattern).tolist():
@@ -71,16 +71,18 @@ def _batches(targets: Tensor, order: Order, device: str) -> Iterator[tuple[Tenso
             yield part, torch.as_tensor(steps, device=device)
 
 
-def _found(field: Tensor, targets: Tensor, rows: Tensor, steps: Tensor, most: int) -> Iterator[tuple[Tensor, Found]]:
+def _found(
+    field: Tensor, targets: Tensor, rows: Tensor, steps: Tensor, most: int
+) -> Iterator[tuple[Tensor, Neighbours]]:
     """Observations for the targets of some rows: most need but the beginning of the list, the others all of it."""
     found = _gathered(field, targets[rows], steps[:SHORT], most)
     full = found.there.all(1) if len(steps) > SHORT else torch.ones(len(rows), dtype=torch.bool, device=field.device)
-    yield rows[full], Found(found.at[full], found.there[full])
+    yield rows[full], Neighbours(found.at[full], found.there[full])
     for part in torch.split(rows[~full], max(1, LOOKED_AT // len(steps))) if not bool(full.all()) else ():
         yield part, _gathered(field, targets[part], steps, most)
 
 
-def _gathered(field: Tensor, targets: Tensor, steps: Tensor, most: int) -> Found:
+def _gathered(field: Tensor, targets: Tensor, steps: Tensor, most: int) -> Neighbours:
     """First `most` observations along the list; another channel's serve where its own lacks."""
     sizes = field.shape[1:]
     at = targets[:, None, 1:] + steps  # b m 3
@@ -98,11 +100,11 @@ def _gathered(field: Tensor, targets: Tensor, steps: Tensor, most: int) -> Found
     there = torch.zeros((len(targets), most), dtype=torch.bool, device=field.device)
     found[row, slot] = torch.stack([a[row, column] for a in (channel, t, y, x)], -1)
     there[row, slot] = True
-    return Found(found, there)
+    return Neighbours(found, there)
 
 
 def _solved(
-    field: Tensor, targets: Tensor, found: Found, space: list[Tensor], numbers: list[Tensor], noise: float
+    field: Tensor, targets: Tensor, found: Neighbours, space: list[Tensor], numbers: list[Tensor], noise: float
 ) -> tuple[Tensor, Tensor]:
     """Posterior mean and variance ``(b,)`` from the systems of a batch; places of no observation are left out."""
     at = torch.cat([found.at, targets[:, None]], 1)  # the target comes last

@@ -62,7 +62,7 @@ class Kernel(NamedTuple):
     cross: NDArray[np.float64]
 
 
-class Order(NamedTuple):
+class NeighbourOffsets(NamedTuple):
     """Steps ``(time, y, x)`` from a target to where observations may be, those that tell most first.
 
     Attributes
@@ -204,7 +204,12 @@ def solve(values, targets, neighbours, count, xyz, drift, northward, days, scale
 
 
 def interpolate(
-    values: NDArray[np.float32], targets: NDArray[np.int32], order: Order, space: Space, kernel: Kernel, most: int
+    values: NDArray[np.float32],
+    targets: NDArray[np.int32],
+    order: NeighbourOffsets,
+    space: Space,
+    kernel: Kernel,
+    most: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Posterior mean and variance at the targets ``(n, 4)`` from values ``(channel, time, y, x)``, NaN in the gaps."""
     neighbours, count = gather(values, targets, *order, most)

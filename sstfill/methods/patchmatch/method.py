@@ -19,14 +19,14 @@ from sstfill.errors import OptionError
 from sstfill.fields import grid
 from sstfill.methods.base import register
 from sstfill.methods.common.matrix import CONSTANT
-from sstfill.methods.patchmatch.pyramid import Video, first_guess, levels_for
+from sstfill.methods.patchmatch.pyramid import Series, first_guess, levels_for
 
 FILLED = 0.1
 """Weight of a filled pixel against an observed one where patches are compared."""
 LENT = 0.3
 """Weight of a vote for a value that is itself filled."""
 PENALTY = 0.5
-"""What a source pixel that is filled adds to the distance, as a share of `Video.drift`."""
+"""What a source pixel that is filled adds to the distance, as a share of `Series.drift`."""
 MOST = np.float32(1)
 """Bound of that drift, in variances of the channel; land and what lies outside cost as much."""
 DRIFT = 0.1
@@ -146,7 +146,7 @@ def _filled(raw: NDArray, sea: NDArray[np.bool_], days: NDArray, method: PatchMa
     scale = np.where(scale > CONSTANT * np.abs(offset), scale, 1.0)
     standard = np.where(observed, (values - offset) / scale, 0).astype(np.float32)
     guess = np.stack([first_guess(v, o, days) for v, o in zip(standard, observed, strict=True)])
-    video = Video(guess, observed.astype(np.float32), sea)
+    video = Series(guess, observed.astype(np.float32), sea)
     levels = levels_for(video, method.patch) if method.levels == "auto" else method.levels
     filled, variance = _coarse_to_fine(video, levels, method)
     variance += np.square(filled - guess) + DRIFT * video.drift()
@@ -157,7 +157,7 @@ def _filled(raw: NDArray, sea: NDArray[np.bool_], days: NDArray, method: PatchMa
     return mean, error, levels
 
 
-def _coarse_to_fine(video: Video, levels: int, method: PatchMatch) -> tuple[NDArray, NDArray]:
+def _coarse_to_fine(video: Series, levels: int, method: PatchMatch) -> tuple[NDArray, NDArray]:
     """Estimate, and its expected squared error in the gaps, both ``(channels, times, y, x)``."""
     from numba import config
 
@@ -174,7 +174,7 @@ def _coarse_to_fine(video: Video, levels: int, method: PatchMatch) -> tuple[NDAr
     return layer.estimate, layer.variance
 
 
-class _Found(NamedTuple):
+class _Matches(NamedTuple):
     """What the search found of each padded position: the match (-1 for none), its squared distance and offset."""
 
     match: NDArray[np.int64]
@@ -185,7 +185,7 @@ class _Found(NamedTuple):
 class _Layer:
     """One resolution: the video padded and flattened for the kernels, and the state of its filling."""
 
-    def __init__(self, video: Video, method: PatchMatch, level: int, coarse: _Layer | None) -> None:
+    def __init__(self, video: Series, method: PatchMatch, level: int, coarse: _Layer | None) -> None:
         self.video, self.method, self.level = video, method, level
         start = video if coarse is None else video.moved(coarse.estimate - coarse.video.values)
         self.half = method.patch // 2
@@ -201,7 +201,7 @@ class _Layer:
         match = np.full(self.source.size, -1)
         if coarse is not None:
             match[self.targets] = self._handed_down(coarse)
-        self.found = _Found(match, np.zeros(match.size, np.float32), np.zeros(self.values.shape, np.float32))
+        self.found = _Matches(match, np.zeros(match.size, np.float32), np.zeros(self.values.shape, np.float32))
         self.estimate: NDArray = start.values
         self.variance: NDArray = np.zeros(video.values.shape)
 

@@ -23,7 +23,7 @@ FLOOR = 2e-3
 
 
 @dataclass(frozen=True)
-class Video:
+class Series:
     """Standardised values and how far they may be trusted, at one resolution.
 
     Attributes
@@ -65,19 +65,19 @@ class Video:
         return np.stack([np.square(distance_transform_edt(trust <= 0, sampling=step))
                          for trust, step in zip(self.trust, steps, strict=True)])  # fmt: skip
 
-    def moved(self, by: NDArray) -> Video:
+    def moved(self, by: NDArray) -> Series:
         """Add what a coarser video was moved `by`, where pixels are not observed."""
         step = by.astype(np.float32).repeat(2, -2).repeat(2, -1)[..., : self.sea.shape[0], : self.sea.shape[1]]
         return replace(self, values=self.values + (1 - self.trust) * step)
 
-    def coarser(self) -> Video:
+    def coarser(self) -> Series:
         """Make four pixels one: the mean of its observed sea pixels (of the guessed ones where there are none)."""
         wet = self.sea.astype(np.float32)
         weight = (self.trust + GUESSED) * wet
         total, sea = _four(weight), _four(wet)
         values = _four(self.values * weight) / np.where(total > 0, total, np.float32(1))
         trust = _four(self.trust * wet) / np.where(sea > 0, sea, np.float32(1))
-        return Video(values.astype(np.float32), np.minimum(trust, 1), sea > 0)
+        return Series(values.astype(np.float32), np.minimum(trust, 1), sea > 0)
 
 
 def _four(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -88,7 +88,7 @@ def _four(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return even[..., ::2, ::2] + even[..., 1::2, ::2] + even[..., ::2, 1::2] + even[..., 1::2, 1::2]
 
 
-def levels_for(video: Video, patch: int) -> int:
+def levels_for(video: Series, patch: int) -> int:
     """Choose how many resolutions: until a patch of the coarsest reaches across a gap, while images hold two patches.
 
     >>> sea = np.ones((64, 64), bool)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 from sstfill.errors import OptionError
-from sstfill.sources.copernicus.coverage import Axis, Coverage, milliseconds, since_1970
+from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis, milliseconds, since_1970
 from sstfill.sources.copernicus.request import RANGES, CopernicusRequest
 
 SLACK = 1e-3  # of a step: float32 coordinates
@@ -48,7 +48,7 @@ def _check_range(name: str, request: CopernicusRequest, coverage: Coverage) -> N
                           "the same value take the nearest")  # fmt: skip
 
 
-def around_the_globe(longitude: Axis) -> bool:
+def around_the_globe(longitude: CoverageAxis) -> bool:
     """Whether a longitude lies within an axis wherever it is; also where the axis counts the centres of cells.
 
     >>> around_the_globe(Axis(first=-179.95, last=179.95, step=0.1)), around_the_globe(Axis(first=-6, last=36, step=1))

@@ -15,9 +15,9 @@ import xarray as xr
 
 from sstfill.errors import OptionError, ReadError
 from sstfill.sources.copernicus.bounds import around_the_globe, covered
-from sstfill.sources.copernicus.coverage import Axis, Coverage, milliseconds, since_1970
+from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis, milliseconds, since_1970
 from sstfill.sources.copernicus.credentials import need_login
-from sstfill.sources.copernicus.deadline import NoAnswerError, Patience, limited
+from sstfill.sources.copernicus.deadline import Deadline, NoAnswerError, limited
 from sstfill.sources.copernicus.reads import ATTACHED, Reads, noted
 from sstfill.sources.copernicus.refusals import refusal, told
 from sstfill.sources.copernicus.request import SERVICES, CopernicusRequest
@@ -43,7 +43,7 @@ def describe_client_dataset(request: CopernicusRequest) -> Coverage:
                                 disable_progress_bar=True, raise_on_error=True)  # fmt: skip
         return _coverage(found, request)
 
-    coverage = _answer(ask, request, Patience(request.patience))
+    coverage = _answer(ask, request, Deadline(request.patience))
     coverage.named(request.variables)
     return coverage
 
@@ -74,7 +74,7 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     client = _client()
     coverage = describe_client_dataset(request)
     asked = dataclasses.replace(_within(request, coverage), dataset_version=coverage.version)
-    patience = Patience(request.patience)
+    patience = Deadline(request.patience)
     reads = Reads(request.patience)
 
     def ask() -> xr.Dataset | None:
@@ -132,7 +132,7 @@ def _client() -> Any:
     return copernicusmarine
 
 
-def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Patience) -> T:
+def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Deadline) -> T:
     """Ask until there is an answer, a refusal that stays one, or no patience left."""
     attempt, reason = 0, "no answer at all"
     while True:
@@ -207,13 +207,13 @@ def _coverage(found: Any, request: CopernicusRequest) -> Coverage:
     )  # fmt: skip
 
 
-def _axis(held: dict[str, Any]) -> Axis:
+def _axis(held: dict[str, Any]) -> CoverageAxis:
     first = next(iter(held.values()))
     values = tuple(sorted(_number(v) for v in first.values or ()))
     low = _number(first.minimum_value) if first.minimum_value is not None else values[0]
     high = _number(first.maximum_value) if first.maximum_value is not None else values[-1]
     chunk = {name: int(c.chunking_length) for name, c in held.items() if c.chunking_length}
-    return Axis(first=low, last=high, step=None if values else first.step, values=values, chunk=chunk)
+    return CoverageAxis(first=low, last=high, step=None if values else first.step, values=values, chunk=chunk)
 
 
 def _number(value: float | str) -> float:

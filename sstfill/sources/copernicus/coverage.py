@@ -15,7 +15,7 @@ from sstfill.sources.copernicus.request import CopernicusRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis:
+class CoverageAxis:
     """Values of a coordinate, times in milliseconds since 1970, and how many a chunk of each layout holds."""
 
     first: float
@@ -59,7 +59,7 @@ class Coverage:
     product_id: str = ""
     doi: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)  # short name: standard name
-    axes: Mapping[str, Axis] = field(default_factory=dict)
+    axes: Mapping[str, CoverageAxis] = field(default_factory=dict)
 
     def named(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """Short names of the variables wanted; `OptionError` for one that there is not, with the nearest."""

@@ -14,7 +14,7 @@ T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 20.0
 
 
-class Patience:
+class Deadline:
     """Seconds left before giving up; `renew` after an answer, `wait` after a failure.
 
     Parameters

@@ -22,19 +22,19 @@ from sstfill.io.untrusted.documents import checked, parse_json
 from sstfill.progress import track
 from sstfill.sources import store
 from sstfill.sources.copernicus import job as jobs
-from sstfill.sources.copernicus.audit.chunk_audit import Judge
-from sstfill.sources.copernicus.audit.layout import Layout
+from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit
+from sstfill.sources.copernicus.audit.layout import ServiceLayout
 from sstfill.sources.copernicus.audit.revisit import Recall
 from sstfill.sources.copernicus.audit.tiling import Tiling
 from sstfill.sources.copernicus.audit.verify import Box
 from sstfill.sources.copernicus.client import open_client_dataset, other_service
-from sstfill.sources.copernicus.deadline import Patience
+from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.grid_checks import check_same, ready
-from sstfill.sources.copernicus.job import Job, Opener
+from sstfill.sources.copernicus.job import DownloadPart, Opener
 from sstfill.sources.copernicus.reads import Reads, reads_of
 from sstfill.sources.copernicus.refusals import OURS, told
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
-from sstfill.sources.copernicus.windows import Windows
+from sstfill.sources.copernicus.windows import DownloadWindows
 from sstfill.sources.ledger import Ledger, ledger_path
 
 __all__ = ["CopernicusRequest", "Target", "download", "open_client_dataset"]
@@ -136,7 +136,7 @@ def _check_target(path: Path) -> None:
 
 def _task(
     path: Path, ledger: Ledger, request: CopernicusRequest, target: Target, update: bool, opener: Opener
-) -> Job | None:
+) -> DownloadPart | None:
     """What is to be done; None where the store is complete."""
     held = store.attributes(path)
     wanted = jobs.asked(request, target)
@@ -165,7 +165,7 @@ def _is_done(held: dict[str, Any], ledger: Ledger) -> bool:
     """Whether a ledger was left by a process killed after its last word."""
     assert ledger.plan is not None
     edges = {d: tuple(e) for d, e in ledger.plan["edges"].items()}
-    return held.get(store.STATE) == store.COMPLETE and len(ledger.done) == len(Windows(edges))
+    return held.get(store.STATE) == store.COMPLETE and len(ledger.done) == len(DownloadWindows(edges))
 
 
 def _as_begun(request: CopernicusRequest, begun: dict[str, Any]) -> CopernicusRequest:
@@ -173,12 +173,12 @@ def _as_begun(request: CopernicusRequest, begun: dict[str, Any]) -> CopernicusRe
 
 
 def _carry_out(
-    path: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener, task: Job
+    path: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener, task: DownloadPart
 ) -> None:
     def stored(box: Box) -> xr.Dataset | None:
         return store.read(path, box, task.held) if box["time"].start < task.held else None
 
-    judge = Judge(_layout(task.source, task, task.reads), _others(task, target, opener), request.absent, stored)
+    judge = ChunkAudit(_layout(task.source, task, task.reads), _others(task, target, opener), request.absent, stored)
     boxes = task.windows.boxes()
     recall = Recall(path, boxes, ledger.done, task.begin)
     left = [i for i in range(len(boxes)) if i not in ledger.done]
@@ -212,9 +212,9 @@ def _carry_out(
     ledger.finish()
 
 
-def _layout(source: xr.Dataset, task: Job, reads: Reads | None) -> Layout:
+def _layout(source: xr.Dataset, task: DownloadPart, reads: Reads | None) -> ServiceLayout:
     """What gives the values of a window of the store."""
-    patience = Patience(task.request.patience)
+    patience = Deadline(task.request.patience)
     moving = source[[n for n, v in source.data_vars.items() if "time" in v.dims]]
 
     def fetch(box: Box) -> xr.Dataset:
@@ -222,10 +222,10 @@ def _layout(source: xr.Dataset, task: Job, reads: Reads | None) -> Layout:
         patience.renew()
         return _patiently(lambda: moving.isel(here).load(), reads, patience, task.request.dataset_id)
 
-    return Layout(fetch, reads, None if reads is None else Tiling.of(moving))
+    return ServiceLayout(fetch, reads, None if reads is None else Tiling.of(moving))
 
 
-def _patiently(load: Callable[[], xr.Dataset], reads: Reads | None, patience: Patience, name: str) -> xr.Dataset:
+def _patiently(load: Callable[[], xr.Dataset], reads: Reads | None, patience: Deadline, name: str) -> xr.Dataset:
     attempt = 0
     while True:
         if reads is not None:
@@ -248,11 +248,11 @@ def _patiently(load: Callable[[], xr.Dataset], reads: Reads | None, patience: Pa
             return values
 
 
-def _others(task: Job, target: Target, opener: Opener) -> Callable[[], list[Layout]]:
+def _others(task: DownloadPart, target: Target, opener: Opener) -> Callable[[], list[ServiceLayout]]:
     """The same windows from the service's two layouts, opened when first needed."""
-    opened: list[Layout] | None = None
+    opened: list[ServiceLayout] | None = None
 
-    def others() -> list[Layout]:
+    def others() -> list[ServiceLayout]:
         nonlocal opened
         if opened is None:
             opened = []

@@ -26,7 +26,7 @@ from sstfill.sources.copernicus.client import client_version
 from sstfill.sources.copernicus.grid_checks import check_same, ready
 from sstfill.sources.copernicus.reads import Reads, reads_of
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
-from sstfill.sources.copernicus.windows import Windows, cut
+from sstfill.sources.copernicus.windows import DownloadWindows, cut
 from sstfill.sources.dates import is_relative, moment, span
 from sstfill.sources.ledger import Ledger
 from sstfill.version import __version__
@@ -39,7 +39,7 @@ REQUEST = "sstfill_request"
 
 
 @dataclass(frozen=True)
-class Job:
+class DownloadPart:
     """A part of a store still to be filled.
 
     Attributes
@@ -61,7 +61,7 @@ class Job:
     request: CopernicusRequest
     source: xr.Dataset
     begin: int
-    windows: Windows
+    windows: DownloadWindows
     reads: Reads | None
     held: int = 0
 
@@ -133,7 +133,7 @@ def _time(text: str | None) -> str | None:
     return "".join(text.split()) if is_relative(text) else moment(text, datetime.now(UTC)).isoformat()
 
 
-def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener) -> Job:
+def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener) -> DownloadPart:
     """Open the source, lay the store out, and write down what there is to do."""
     absolute = request.resolved(datetime.now(UTC))
     opened = opener(absolute)
@@ -146,10 +146,10 @@ def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target,
         sweep(out)
     ledger.begin(_plan(pinned, windows, 0, 0, asked(request, target)))
     store.create(out, source, lengths, target.zarr_format, _provenance(request, target, opened))
-    return Job(pinned, source, 0, windows, reads_of(opened))
+    return DownloadPart(pinned, source, 0, windows, reads_of(opened))
 
 
-def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener) -> Job:
+def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener) -> DownloadPart:
     """Open the source as it was, and go on where the ledger ends."""
     assert ledger.plan is not None
     plan = ledger.plan
@@ -157,7 +157,7 @@ def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
                                  dataset_version=plan["version"])  # fmt: skip
     opened = opener(pinned)
     source = ready(opened, pinned, target).isel(time=slice(plan["skip"], None))
-    windows = Windows({d: tuple(e) for d, e in plan["edges"].items()})
+    windows = DownloadWindows({d: tuple(e) for d, e in plan["edges"].items()})
     with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         check_same(source, held)
         total = windows.edges["time"][-1]
@@ -169,10 +169,12 @@ def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
         store.grow(out, plan["begin"], source["time"].values)
     store.tidy(out)
     log.info("%d of %d windows are there", len(ledger.done), len(windows))
-    return Job(pinned, source, plan["begin"], windows, reads_of(opened), plan.get("held", plan["begin"]))
+    return DownloadPart(pinned, source, plan["begin"], windows, reads_of(opened), plan.get("held", plan["begin"]))
 
 
-def append(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener) -> Job | None:
+def append(
+    out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener
+) -> DownloadPart | None:
     """Make room for the days that are new since the store was made, and see to those that ``request.revisit`` covers.
 
     None where there is nothing to do. Times of the store that the dataset no longer has as they are, or that it has put
@@ -208,7 +210,7 @@ def append(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
     ledger.begin(_plan(pinned, windows, at, skip, asked(request, target)) | {"held": len(times)})
     store.mark(out, {store.STATE: store.INCOMPLETE})
     store.grow(out, at, source["time"].values)
-    return Job(pinned, source, at, windows, reads_of(opened), len(times))
+    return DownloadPart(pinned, source, at, windows, reads_of(opened), len(times))
 
 
 def _revisited(times: NDArray[np.datetime64], request: CopernicusRequest) -> int:
@@ -230,7 +232,7 @@ def _size(source: xr.Dataset) -> int:
     return sum(v.size * v.dtype.itemsize for v in _moving(source))
 
 
-def _cut(source: xr.Dataset, opened: xr.Dataset, lengths: dict[str, int], at: int, skip: int = 0) -> Windows:
+def _cut(source: xr.Dataset, opened: xr.Dataset, lengths: dict[str, int], at: int, skip: int = 0) -> DownloadWindows:
     dims, moving = _dims(source), _moving(source)
     chunks = moving[0].encoding.get("preferred_chunks", {})
     offset = dict(opened.encoding.get("sstfill_offset", {}))
@@ -255,7 +257,9 @@ def _pinned(request: CopernicusRequest, opened: xr.Dataset, source: xr.Dataset) 
     )
 
 
-def _plan(pinned: CopernicusRequest, windows: Windows, at: int, skip: int, wanted: dict[str, Any]) -> dict[str, Any]:
+def _plan(
+    pinned: CopernicusRequest, windows: DownloadWindows, at: int, skip: int, wanted: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "asked": wanted, "version": pinned.dataset_version, "first": pinned.start_datetime, "last": pinned.end_datetime,
         "begin": at, "skip": skip, "edges": {d: list(e) for d, e in windows.edges.items()},
@@ -277,7 +281,7 @@ def _provenance(request: CopernicusRequest, target: Target, opened: xr.Dataset) 
 
 
 def finished(
-    request: CopernicusRequest, target: Target, before: dict[str, Any], empty: int, job: Job
+    request: CopernicusRequest, target: Target, before: dict[str, Any], empty: int, job: DownloadPart
 ) -> dict[str, Any]:
     """Attributes of a store that has become whole."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -17,7 +17,7 @@ from sstfill.sources.copernicus.credentials import find_login
 from sstfill.sources.copernicus.job import WINDOW
 from sstfill.sources.copernicus.request import SERVICES, CopernicusRequest, Target
 from sstfill.sources.copernicus.windows import cut
-from sstfill.sources.plan import QUICK, Plan
+from sstfill.sources.plan import QUICK, DownloadPlan
 
 DIMS = ("time", "latitude", "longitude")
 BYTES = 4  # of a value, as a rule; packed ones may come as float64
@@ -29,7 +29,7 @@ def plan(
     describer: Callable[[CopernicusRequest], Coverage] = describe_client_dataset,
     *,
     patience: float = QUICK,
-) -> Plan:
+) -> DownloadPlan:
     """Say what a download would do; without the catalogue, what the recipe alone tells.
 
     Parameters
@@ -49,7 +49,7 @@ def plan(
     """
     absolute = request.resolved(datetime.now(UTC))
     chunks = target.lengths(DIMS)
-    base = Plan(
+    base = DownloadPlan(
         source=request.dataset_id, what=", ".join(request.variables) or "all", box=_box(absolute),
         target=f"Zarr v{target.zarr_format}, chunks {' x '.join(map(str, chunks.values()))} ({', '.join(DIMS)})",
         login=_login(),

@@ -13,7 +13,7 @@ from typing import Any
 import xarray as xr
 
 from sstfill.errors import ReadError
-from sstfill.sources.copernicus.deadline import Patience
+from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.refusals import OURS, told
 
 CACHE = 3 * 2**24  # bytes of compressed chunks kept, for windows that end within a chunk of the source
@@ -153,7 +153,7 @@ def _honest(original: Any) -> Any:
         def with_retries(self, fn: Callable[[], Any]) -> Any:
             if self._reads is None:
                 return super().with_retries(fn)
-            patience, attempt = Patience(self._reads.seconds, sleep=self._reads.stop.wait), 0
+            patience, attempt = Deadline(self._reads.seconds, sleep=self._reads.stop.wait), 0
             while True:
                 try:
                     return fn()

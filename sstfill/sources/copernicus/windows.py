@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Windows:
+class DownloadWindows:
     """Where windows begin and end, by dimension; window `i` of all is a box of indices.
 
     Attributes
@@ -44,7 +44,7 @@ def cut(
     offset: Mapping[str, int] | None = None,
     begin: Mapping[str, int] | None = None,
     pixels: int,
-) -> Windows:
+) -> DownloadWindows:
     """Cut a grid into windows.
 
     Parameters
@@ -74,7 +74,7 @@ def cut(
     edges = {}
     for d, n in sizes.items():
         edges[d] = _edges(begin.get(d, 0), n, target[d], source.get(d, 1), offset.get(d, 0), lengths[d])
-    return Windows(edges)
+    return DownloadWindows(edges)
 
 
 def _lengths(

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.io.packing import VALID
 from sstfill.sources.granules.look import PACKING, Granule
-from sstfill.sources.granules.survey import Archive
+from sstfill.sources.granules.survey import GranuleArchive
 
 WIDER = {"i1": "i2", "u1": "i2", "i2": "i4", "u2": "i4", "i4": "i8", "u4": "i8"}
 NUMBERS_OF_FLAGS = ("flag_masks", "flag_values", *VALID)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class StoredVariable:
     """A variable of the store: dims and shape beside time, stored type, and the number of what is missing.
 
     `fill` is None where nothing can be missing. `unpacked`: granules pack it differently, and it is stored as floats.
@@ -63,12 +63,12 @@ class Column:
         return np.asarray(values.transpose(*self.dims).values)
 
 
-def columns(archive: Archive, raw: xr.Dataset, *, gaps: bool, quality: bool) -> list[Column]:
+def columns(archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool) -> list[StoredVariable]:
     """Columns of a store; `gaps`: some steps are missing; `quality`: low quality becomes missing in the fields."""
     return [_column(name, archive, raw, gaps=gaps, quality=quality) for name in archive.first.dims]
 
 
-def _column(name: str, archive: Archive, raw: xr.Dataset, *, gaps: bool, quality: bool) -> Column:
+def _column(name: str, archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool) -> StoredVariable:
     attrs, dims = dict(raw[name].attrs), archive.first.dims[name]
     masked = quality and name in archive.first.fields
     dtype, fill, unsigned = raw[name].dtype.newbyteorder("="), attrs.get("_FillValue"), False
@@ -90,7 +90,7 @@ def _column(name: str, archive: Archive, raw: xr.Dataset, *, gaps: bool, quality
     if fill is not None:
         attrs["_FillValue"] = fill = dtype.type(fill)
     shape = tuple(archive.first.sizes[d] for d in dims)
-    return Column(name=name, dims=dims, shape=shape, dtype=dtype, fill=fill, attrs=attrs, unpacked=unpacked,
+    return StoredVariable(name=name, dims=dims, shape=shape, dtype=dtype, fill=fill, attrs=attrs, unpacked=unpacked,
                   unsigned=unsigned, masked=masked)  # fmt: skip
 
 

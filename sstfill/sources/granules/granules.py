@@ -22,10 +22,10 @@ from sstfill.errors import InputError
 from sstfill.io.untrusted import guard
 from sstfill.progress import track
 from sstfill.sources.atomic_store import check_store, is_made, provenance, whole_store
-from sstfill.sources.granules.columns import Column, columns
+from sstfill.sources.granules.columns import StoredVariable, columns
 from sstfill.sources.granules.look import Granule, raw
-from sstfill.sources.granules.survey import Archive, survey
-from sstfill.sources.granules.times import Axis, axis
+from sstfill.sources.granules.survey import GranuleArchive, survey
+from sstfill.sources.granules.times import TimeAxis, axis
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def _planned(granules: Sequence[Granule], step: str, duplicates: str) -> tuple[N
     return _times(laid, plan), plan
 
 
-def _times(laid: Axis, plan: Plan) -> NDArray[Any]:
+def _times(laid: TimeAxis, plan: Plan) -> NDArray[Any]:
     times = laid.times.copy()
     for place, (granule, at) in plan.items():
         times[place] = granule.times[at]
@@ -165,7 +165,7 @@ def _chosen(one: tuple[Granule, int], other: tuple[Granule, int], duplicates: st
     return other if later else one
 
 
-def _template(archive: Archive, packed: xr.Dataset, held: list[Column], times: NDArray[Any], plan: Plan, together: int
+def _template(archive: GranuleArchive, packed: xr.Dataset, held: list[StoredVariable], times: NDArray[Any], plan: Plan, together: int
               ) -> xr.Dataset:  # fmt: skip
     """All of the store but the values of its columns."""
     dim = archive.first.granule.time_dim or "time"
@@ -192,25 +192,25 @@ def _static(variable: xr.Variable) -> xr.Variable:
     return xr.Variable((), np.int32(0), variable.attrs)
 
 
-def _tiles(column: Column) -> tuple[int, ...]:
+def _tiles(column: StoredVariable) -> tuple[int, ...]:
     large = column.empty(1).nbytes > LARGE
     return tuple(min(size, TILE) if large else size for size in column.shape)
 
 
-def _encoding(column: Column, together: int, zarr_format: int) -> dict[str, Any]:
+def _encoding(column: StoredVariable, together: int, zarr_format: int) -> dict[str, Any]:
     """Chunks, and for version 3 what an absent chunk holds; version 2 takes it from ``_FillValue``."""
     absent = {} if zarr_format == 2 or column.fill is None else {"fill_value": column.fill}
     return {"chunks": (together, *_tiles(column)), **absent}
 
 
-def _attrs(archive: Archive, paths: str, options: dict[str, Any], times: NDArray[Any]) -> dict[Hashable, Any]:
+def _attrs(archive: GranuleArchive, paths: str, options: dict[str, Any], times: NDArray[Any]) -> dict[Hashable, Any]:
     made = provenance(paths, "import-granules", {"from": paths, **options}, str(archive.attrs.get("history", "")))
     kept = {"source": archive.attrs["source"]} if "source" in archive.attrs else {}
     covered = {"time_coverage_start": f"{times[0]}Z", "time_coverage_end": f"{times[-1]}Z"}
     return {"Conventions": "CF-1.11", **archive.attrs, **made, **kept, **covered}
 
 
-def _fill(store: Path, held: list[Column], plan: Plan, steps: int, together: int, level: int | None) -> None:
+def _fill(store: Path, held: list[StoredVariable], plan: Plan, steps: int, together: int, level: int | None) -> None:
     """Write the values in blocks of whole chunks, one reader and one writer."""
     group = guard.open_group(store, mode="r+", use_consolidated=False)
     blocks = range(0, steps, together)
@@ -226,7 +226,7 @@ def _fill(store: Path, held: list[Column], plan: Plan, steps: int, together: int
             target[start:stop] = block
 
 
-def _read(held: list[Column], values: dict[str, NDArray[Any]], row: int, granule: Granule, at: int, level: int | None
+def _read(held: list[StoredVariable], values: dict[str, NDArray[Any]], row: int, granule: Granule, at: int, level: int | None
           ) -> None:  # fmt: skip
     with io.reading(granule.path), raw(granule.path) as packed:
         keep = _good(packed, granule, at, level)

@@ -35,7 +35,7 @@ class Granule(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class GranuleLook:
     """All that is compared between granules; each variable's dims are those beside time."""
 
     granule: Granule
@@ -56,7 +56,7 @@ def raw(path: Path) -> xr.Dataset:
     return guard.open_dataset(path, decode_cf=False)
 
 
-def look(path: Path, variables: str | Sequence[str] | None, quality_level: int | None) -> Look:
+def look(path: Path, variables: str | Sequence[str] | None, quality_level: int | None) -> GranuleLook:
     """Look at a granule of which nothing is known."""
     with io.reading(path), io.open(path, chunks={}, quality_level=quality_level) as stored, raw(path) as packed:
         ds, time_dim = _timed(stored, path)
@@ -71,7 +71,7 @@ def look(path: Path, variables: str | Sequence[str] | None, quality_level: int |
             raise InputError(f"{path} has {ds.sizes[dim]} steps and no dates; add a time coordinate with CF units")
         names = _varying(ds, found, {*grid.candidates(ds)} - {*fields})
         located = [n for n in (found.lat, found.lon, *found.dims[1:]) if n is not None and n in ds.coords]
-        return Look(
+        return GranuleLook(
             granule=Granule(path, _times(ds, time, path), created(ds.attrs), time_dim),
             time=time,
             fields=fields,
@@ -86,7 +86,7 @@ def look(path: Path, variables: str | Sequence[str] | None, quality_level: int |
         )
 
 
-def glance(path: Path, like: Look) -> Look | None:
+def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
     """Look at a granule that is probably laid out as another; None where it is not, or may be damaged."""
     how: dict[str, Any] = {"mask_and_scale": False, "decode_coords": False, "decode_timedelta": False}
     try:

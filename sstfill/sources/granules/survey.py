@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.progress import track
-from sstfill.sources.granules.look import Granule, Look, glance, look
+from sstfill.sources.granules.look import Granule, GranuleLook, glance, look
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ SAME_PLACE = 0.01  # of a grid step
 
 
 @dataclass(kw_only=True)
-class Archive:
+class GranuleArchive:
     """The granules, what the first holds, and in what the others differ from it."""
 
-    first: Look
+    first: GranuleLook
     attrs: dict[Any, Any]  # that all share
     granules: list[Granule] = field(default_factory=list)
     repacked: set[str] = field(default_factory=set)
@@ -35,7 +35,7 @@ class Archive:
     late: set[str] = field(default_factory=set)
 
 
-def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality_level: int | None) -> Archive:
+def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality_level: int | None) -> GranuleArchive:
     """Look at each granule, and refuse those that do not go together.
 
     Raises
@@ -45,11 +45,13 @@ def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality
     InputError
         Another grid, other units or flags, or a field that one of them lacks; the error names both files.
     """
-    archive: Archive | None = None
+    archive: GranuleArchive | None = None
     for path in track(paths, "granules", len(paths)):
         seen = glance(path, archive.first) if archive else None
         seen = seen or look(path, variables, quality_level)
-        archive = archive or Archive(first=seen, attrs={k: v for k, v in seen.attrs.items() if not OF_ONE.search(k)})
+        archive = archive or GranuleArchive(
+            first=seen, attrs={k: v for k, v in seen.attrs.items() if not OF_ONE.search(k)}
+        )
         _agree(archive, seen)
         archive.granules.append(seen.granule)
     assert archive is not None
@@ -61,7 +63,7 @@ def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality
     return archive
 
 
-def _agree(archive: Archive, seen: Look) -> None:
+def _agree(archive: GranuleArchive, seen: GranuleLook) -> None:
     first = archive.first
     a, b = first.granule.path, seen.granule.path
     _same_grid(first, seen)
@@ -89,7 +91,7 @@ def _agree(archive: Archive, seen: Look) -> None:
     archive.attrs = {k: v for k, v in archive.attrs.items() if k in seen.attrs and np.array_equal(v, seen.attrs[k])}
 
 
-def _same_grid(first: Look, seen: Look) -> None:
+def _same_grid(first: GranuleLook, seen: GranuleLook) -> None:
     a, b = first.granule.path, seen.granule.path
     for dim, size in first.sizes.items():
         if dim in seen.sizes and seen.sizes[dim] != size:

@@ -21,14 +21,14 @@ MOST_STEPS = 1_000_000
 Times = NDArray[np.datetime64]
 
 
-class Axis(NamedTuple):
+class TimeAxis(NamedTuple):
     """Times of all steps, and the step of each granule."""
 
     times: Times
     steps: NDArray[np.int_]
 
 
-def axis(times: Times, step: str) -> Axis:
+def axis(times: Times, step: str) -> TimeAxis:
     """Lay granules on a regular axis from the first to the last; steps without a granule get the time they are due.
 
     Parameters
@@ -45,7 +45,7 @@ def axis(times: Times, step: str) -> Axis:
     """
     if step == "none":
         known, steps = np.unique(times, return_inverse=True)
-        return Axis(known, steps)
+        return TimeAxis(known, steps)
     length = inferred(times) if step == "auto" else _length(step)
     turns = (times - times.min()) / length
     phase = np.angle(np.exp(2j * np.pi * turns).mean()) / (2 * np.pi)  # where in a step granules lie, on the whole
@@ -55,7 +55,7 @@ def axis(times: Times, step: str) -> Axis:
         raise InputError(f"step={step!r} makes {steps.max() + 1} steps of {len(times)} granules; give a longer one")
     due = times.min() + np.rint((np.arange(steps.max() + 1) + first + phase) * (length / SECOND)).astype(int) * SECOND
     due[steps] = times
-    return Axis(due, steps)
+    return TimeAxis(due, steps)
 
 
 def _length(step: str) -> np.timedelta64:

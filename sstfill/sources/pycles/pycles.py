@@ -35,7 +35,7 @@ FROM = {"visualization": "lwp of the visualisation files", "fields": "ql times d
 
 
 @dataclass(frozen=True)
-class Run:
+class PyclesRun:
     """What was found of a run: its folder, its namelist (empty where there is none), and its frames by time (s)."""
 
     folder: Path
@@ -110,14 +110,14 @@ def import_pycles(
     return Path(out)
 
 
-def _described(run: Run, layout: str) -> dict[str, str]:
+def _described(run: PyclesRun, layout: str) -> dict[str, str]:
     case = run.said("meta", "casename")
     title = f"Liquid water path{f' of {case}' if case else ''}, simulated by PyCLES"
     namelist = {"namelist": json.dumps(run.namelist, sort_keys=True)} if run.namelist else {}
     return {"Conventions": "CF-1.11", "title": title, "layout": layout, "lwp_from": FROM[layout], **namelist}
 
 
-def find_run(directory: Path) -> Run:
+def find_run(directory: Path) -> PyclesRun:
     """Find the frames of a run in its folder, or of the only run in a folder; `ReadError` where there are none."""
     if not directory.is_dir():
         met = "it is a file; give the folder of the run" if directory.exists() else "no such folder; check the name"
@@ -140,17 +140,17 @@ def find_run(directory: Path) -> Run:
                     "fields/<time>/<rank>.nc")  # fmt: skip
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> PyclesRun:
     inside = folder.name in ("Visualization", "fields") or re.fullmatch(r"Output\..*", folder.parent.name)
     namelist = _namelist(folder) or (_namelist(folder.parent) if inside else {})
-    bare = Run(folder, namelist, {})
+    bare = PyclesRun(folder, namelist, {})
     fields = folder / str(bare.said("fields_io", "fields_dir", "fields"))
     found = {
         "visualization": _pickles(folder / "Visualization") or _pickles(folder),
         "fields": _steps(fields) or (_steps(folder) if any(folder.glob("[0-9]*/0.nc")) else {}),
         "combined": _combined([folder, *sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isidentifier())]),
     }
-    return Run(folder, namelist, {name: paths for name, paths in found.items() if paths})
+    return PyclesRun(folder, namelist, {name: paths for name, paths in found.items() if paths})
 
 
 def _namelist(folder: Path) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _combined(folders: list[Path]) -> dict[int, Path]:
     return {}
 
 
-def _choose(run: Run, layout: str | None) -> str:
+def _choose(run: PyclesRun, layout: str | None) -> str:
     """The layout asked for, else the one of most frames, the first of `LAYOUTS` among equals."""
     if layout is None:
         return max((name for name in LAYOUTS if name in run.frames), key=lambda name: len(run.frames[name]))
@@ -198,7 +198,7 @@ def _choose(run: Run, layout: str | None) -> str:
     return layout
 
 
-def _reader(run: Run, layout: str, stats: Path | None) -> Callable[[Path], NDArray[np.float64]]:
+def _reader(run: PyclesRun, layout: str, stats: Path | None) -> Callable[[Path], NDArray[np.float64]]:
     """What reads a frame, g m-2, ``(y, x)``."""
     if layout == "visualization":
         return _pickled_lwp
@@ -236,7 +236,7 @@ def _blocks(
         yield np.stack(block)
 
 
-def _check_grid(run: Run, shape: tuple[int, ...]) -> None:
+def _check_grid(run: PyclesRun, shape: tuple[int, ...]) -> None:
     stated = tuple(run.said("grid", key) for key in ("ny", "nx"))
     if None not in stated and stated != shape:
         raise InputError(
@@ -265,7 +265,9 @@ def _date(start: str | None) -> np.datetime64 | None:
     return date
 
 
-def _axes(run: Run, times: NDArray[np.int64], shape: tuple[int, ...], epoch: np.datetime64 | None) -> dict[str, Any]:
+def _axes(
+    run: PyclesRun, times: NDArray[np.int64], shape: tuple[int, ...], epoch: np.datetime64 | None
+) -> dict[str, Any]:
     """Coordinates: time in seconds or as dates, x and y at cell centres where the namelist tells the spacing."""
     about = {"long_name": "simulated time since the start of the run", "axis": "T"}
     if epoch is None:

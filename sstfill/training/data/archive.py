@@ -16,7 +16,7 @@ from sstfill.training.data.windows import large
 
 
 @dataclass(frozen=True, kw_only=True)
-class Archive:
+class TrainingField:
     """What is trained on, ready to be cut into windows.
 
     Attributes
@@ -36,7 +36,7 @@ class Archive:
     def of(
         cls, data: xr.Dataset | xr.DataArray, variable: str | None, sea: xr.DataArray | None,
         truth: xr.DataArray | str | None,
-    ) -> Archive:  # fmt: skip
+    ) -> TrainingField:  # fmt: skip
         """Pick and check the field of a Dataset; errors as for `sstfill.train`."""
         if not isinstance(data, (xr.Dataset, xr.DataArray)):
             raise InputError(f"cannot train on a {type(data).__name__}; give an xarray Dataset or DataArray")
@@ -55,7 +55,7 @@ class Archive:
         prints = [survey.attrs["fingerprint"], *([] if known is None else [known.attrs["fingerprint"]])]
         return cls(obs=field.where(wet).rename(name), sea=wet, truth=known, fingerprint="-".join(prints))
 
-    def loaded(self) -> Archive:
+    def loaded(self) -> TrainingField:
         """Return it in memory, unless it is lazy and too large for that."""
         if large(self.obs):
             return self

@@ -21,7 +21,7 @@ from sstfill.training.data import cache as bank
 from sstfill.training.data.chunk_buffer import shuffled
 from sstfill.training.data.cloud_slabs import operators
 from sstfill.training.data.sample import Sample
-from sstfill.training.data.windows import Window, Windows, large, withheld
+from sstfill.training.data.windows import TrainingWindow, TrainingWindows, large, withheld
 
 VALIDATED = 8
 """Sequences to validate on."""
@@ -30,13 +30,15 @@ Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Part:
+class ArchivePart:
     """Windows, and clouds to lay over them that are not those of the other part."""
 
-    windows: Windows
+    windows: TrainingWindows
     clouds: Occlusion
 
-    def drawn(self, rng: np.random.Generator) -> Generator[tuple[Window, Part, np.random.Generator], None, None]:
+    def drawn(
+        self, rng: np.random.Generator
+    ) -> Generator[tuple[TrainingWindow, ArchivePart, np.random.Generator], None, None]:
         """Draw windows without end, each with what occludes it and random numbers of its own.
 
         Those of an archive too large for memory come from slabs of it: see `sstfill.training.data.chunk_buffer`.
@@ -48,7 +50,7 @@ class Part:
                 own = np.random.default_rng(rng.integers(2**63))
                 yield next(slabs) if slabs else self.windows.draw(own), replace(self, clouds=occlusion), own
 
-    def held(self, rng: np.random.Generator) -> Part:
+    def held(self, rng: np.random.Generator) -> ArchivePart:
         """Return it with some clouds in memory, if all are too many."""
         with closing(operators(self.clouds, self.windows.shape, rng)) as clouds:
             return replace(self, clouds=next(clouds))
@@ -79,8 +81,8 @@ class PaperSource:
         Of the validation.
     """
 
-    training: Part
-    validated: Part
+    training: ArchivePart
+    validated: ArchivePart
     scaling: Scaling
     samples: int
     hidden: bool
@@ -100,7 +102,7 @@ class PaperSource:
             own = np.random.default_rng([self.seed, 1, k])
             yield self._sample(self.validated.windows.draw(own), self.validated.held(own), True, own)
 
-    def _sample(self, window: Window, part: Part, hidden: bool, rng: np.random.Generator) -> Sample:
+    def _sample(self, window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.random.Generator) -> Sample:
         observed, out = masks(window, part, hidden, rng)
         scaled = self.scaling.apply(known(window, observed, out))
         values = np.nan_to_num(scaled).astype(np.float32)
@@ -112,7 +114,7 @@ class PaperSource:
         return Sample(*(torch.from_numpy(np.array(a, order="C")) for a in arrays))
 
 
-def masks(window: Window, part: Part, hidden: bool, rng: np.random.Generator) -> Masks:
+def masks(window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.random.Generator) -> Masks:
     """What the network sees, and what is withheld from it: with the truth at hand all that is not observed."""
     seen, shape = np.isfinite(window.obs.values), part.windows.shape
     if window.truth is not None:
@@ -127,7 +129,7 @@ def masks(window: Window, part: Part, hidden: bool, rng: np.random.Generator) ->
     return seen & ~out, out
 
 
-def known(window: Window, observed: NDArray[np.bool_], out: NDArray[np.bool_]) -> NDArray[np.floating]:
+def known(window: TrainingWindow, observed: NDArray[np.bool_], out: NDArray[np.bool_]) -> NDArray[np.floating]:
     """What the trainer knows: what was observed, and under the mask the truth where it is at hand; NaN elsewhere."""
     hidden = window.obs if window.truth is None else window.truth
     return np.where(observed, window.obs.values, np.where(out, hidden.values, np.nan))
@@ -147,8 +149,8 @@ class GuessedSource:
         Where they are kept.
     """
 
-    training: Part
-    validated: Part
+    training: ArchivePart
+    validated: ArchivePart
     samples: int
     clips: int
     judged: bool
@@ -202,7 +204,7 @@ class GuessedSource:
         else:
             raise InputError("clouds of other dates hide nothing of what is observed; name an operator as clouds=")
         obs = window.obs.copy(data=np.where(observed, window.obs.values, np.nan))
-        arrays = bank.worked_out(obs, known(window, observed, out), window.sea, self.seed + k)
+        arrays = bank.compute_inputs(obs, known(window, observed, out), window.sea, self.seed + k)
         bank.write(self._file(name, k), arrays)
 
     def _file(self, name: str, k: int) -> Path:

@@ -14,7 +14,7 @@ from sstfill.errors import ReadError
 from sstfill.fields.scaling import SPREADS
 from sstfill.io.atomic import atomic_path, fail
 from sstfill.io.untrusted.documents import read_arrays
-from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, Guesses, channels, unit
+from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, FirstGuesses, channels, unit
 from sstfill.training.data.sample import Sample
 
 PRECISION = np.float16
@@ -23,7 +23,7 @@ ARRAYS = {"channels": "f", "values": "f", "guess": "f", "error": "f", "sea": "b"
 """What a file holds at least, and the kinds of its dtypes."""
 
 
-def worked_out(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) -> dict[str, NDArray]:
+def compute_inputs(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) -> dict[str, NDArray]:
     """Fill a cloudy sequence by the first guesses; arrays that make a `Sample`, and that a file can hold.
 
     Parameters
@@ -37,7 +37,7 @@ def worked_out(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) 
     seed
         Of the first guesses.
     """
-    guesses = Guesses.of(obs, sea, seed=seed)
+    guesses = FirstGuesses.of(obs, sea, seed=seed)
     fields = {name: np.asarray(guesses.fields[name].values) for name in FIELDS}
     level = guesses.about.image[:, np.newaxis, np.newaxis] + guesses.about.pixel
     scatter, wet = guesses.about.scatter, sea.values.astype(bool)

@@ -15,7 +15,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.training.data.prefetch import ahead
-from sstfill.training.data.windows import HELD, LEAST_SEA, LEAST_SEEN, TRIES, Window, Windows, none_found
+from sstfill.training.data.windows import (
+    HELD,
+    LEAST_SEA,
+    LEAST_SEEN,
+    TRIES,
+    TrainingWindow,
+    TrainingWindows,
+    none_found,
+)
 
 T = TypeVar("T")
 Shape = tuple[int, int, int]
@@ -103,8 +111,8 @@ class Reading:
         return math.prod(e + m - 1 for e, m in zip(extent, self.shape, strict=True))
 
 
-def shuffled(windows: Windows, rng: Rng) -> Generator[Window, None, None]:
-    """Draw windows without end, as `Windows.draw` would; five slabs of `SLAB` bytes are in memory at most.
+def shuffled(windows: TrainingWindows, rng: Rng) -> Generator[TrainingWindow, None, None]:
+    """Draw windows without end, as `TrainingWindows.draw` would; five slabs of `SLAB` bytes are in memory at most.
 
     Every slab comes up once before any comes again, in an order of its own each time.
 
@@ -134,7 +142,7 @@ def mixed(groups: Iterator[Iterator[T]], rng: Rng) -> Iterator[T]:
             taken[k : k + 1] = islice(groups, 1)
 
 
-def _slabs(windows: Windows, rng: Rng) -> Iterator[Iterator[Window]]:
+def _slabs(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingWindow]]:
     """Read one slab after the other, and give the windows of each; those of which nothing is of use are passed over."""
     reading = _reading(windows)
     wet = _wet(windows.sea.values.astype(bool), reading.shape[1:])
@@ -159,7 +167,7 @@ def without_end(count: int, rng: Rng) -> Iterator[int]:
         yield from rng.permutation(count).tolist()
 
 
-def _reading(windows: Windows) -> Reading:
+def _reading(windows: TrainingWindows) -> Reading:
     whole = ((windows.times.start, windows.times.stop), *((0, n) for n in windows.obs.shape[1:]))
     spans = tuple((start, stop - m + 1) for (start, stop), m in zip(whole, windows.shape, strict=True))
     fields = [windows.obs] if windows.truth is None else [windows.obs, windows.truth]
@@ -187,7 +195,7 @@ class Slab:
     truth: xr.DataArray | None
 
     @classmethod
-    def read(cls, windows: Windows, box: Box) -> Slab:
+    def read(cls, windows: TrainingWindows, box: Box) -> Slab:
         """Read the slab of a box."""
         t, y, x = box.around(windows.shape)
         truth = None if windows.truth is None else windows.truth[t, y, x].compute()
@@ -202,12 +210,12 @@ class Slab:
         drawn = [Box(*(slice(s, s + m) for s, m in zip(start, self.shape, strict=True))) for start in starts]
         return [place for place in drawn if self._seen(place)]
 
-    def window(self, place: Box) -> Window:
+    def window(self, place: Box) -> TrainingWindow:
         """Cut a window out, in memory of its own."""
         t, y, x = place
         sea = self.sea[y, x]
         truth = None if self.truth is None else self.truth[t, y, x].copy()
-        return Window(self.obs[t, y, x].where(sea), sea, truth)
+        return TrainingWindow(self.obs[t, y, x].where(sea), sea, truth)
 
     def _seen(self, place: Box) -> bool:
         wet = self.sea.values[place.y, place.x].astype(bool)

@@ -21,7 +21,7 @@ from sstfill.training.data.sample import Sample
 
 
 class OceanSource:
-    """Oceans by their numbers; see `sstfill.training.data.sample.Source`.
+    """Oceans by their numbers; see `sstfill.training.data.sample.SampleSource`.
 
     Parameters
     ----------
@@ -89,5 +89,5 @@ def made(number: int, paper: float, folder: Path) -> None:
     arrays: dict[str, NDArray] = {}
     if ocean is not None:
         obs = grid.standardise(ocean.obs)
-        arrays = bank.worked_out(obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number)
+        arrays = bank.compute_inputs(obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number)
     bank.write(_file(folder, number), arrays)

@@ -57,7 +57,7 @@ class Oceans:
         check_most("first", self.first, TRUTH - MOST)
 
 
-class Ocean(NamedTuple):
+class OceanExample(NamedTuple):
     """A cloudy series, what a cloudless satellite would have seen (noise and all), and where the sea is."""
 
     obs: xr.DataArray
@@ -65,7 +65,7 @@ class Ocean(NamedTuple):
     sea: xr.DataArray
 
 
-def draw(number: int, paper: float = Oceans.paper) -> Ocean | None:
+def draw(number: int, paper: float = Oceans.paper) -> OceanExample | None:
     """Draw an ocean; None where clouds leave next to nothing to see.
 
     Parameters
@@ -85,7 +85,7 @@ def draw(number: int, paper: float = Oceans.paper) -> Ocean | None:
     obs = truth.copy(data=np.where(cloudy | ~sea, np.float32(np.nan), seen))
     if int(obs.notnull().sum()) < LEAST_SEEN:
         return None
-    return Ocean(obs, seen, xr.DataArray(sea, dims=obs.dims[1:], coords={d: obs[d] for d in obs.dims[1:]}))
+    return OceanExample(obs, seen, xr.DataArray(sea, dims=obs.dims[1:], coords={d: obs[d] for d in obs.dims[1:]}))
 
 
 class Where(TypedDict):

@@ -51,7 +51,7 @@ class Sample(NamedTuple):
         return Sample(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """What gives sequences, the same ones each time it is asked with the same arguments: so training can resume."""
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterable[Sample]:

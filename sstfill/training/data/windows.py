@@ -65,7 +65,7 @@ def blocks(images: int, frames: int) -> Blocks:
     return Blocks(slice(0, trained), slice(images - held, images))
 
 
-class Window(NamedTuple):
+class TrainingWindow(NamedTuple):
     """A piece of the archive, in memory."""
 
     obs: xr.DataArray
@@ -74,7 +74,7 @@ class Window(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Windows:
+class TrainingWindows:
     """Random windows of a block of time.
 
     Attributes
@@ -97,7 +97,7 @@ class Windows:
     shape: tuple[int, int, int]
     truth: xr.DataArray | None = None
 
-    def draw(self, rng: np.random.Generator) -> Window:
+    def draw(self, rng: np.random.Generator) -> TrainingWindow:
         """Draw a window with enough sea and observations, which alone is read; `InputError` if many tries find none."""
         whole = (self.times.stop - self.times.start, *self.obs.shape[1:])
         for _ in range(TRIES):
@@ -110,7 +110,7 @@ class Windows:
             obs = self.obs[t, y, x].load()
             if np.isfinite(obs.values[:, wet]).mean() >= LEAST_SEEN:
                 truth = None if self.truth is None else self.truth[t, y, x].load()
-                return Window(obs.where(self.sea[y, x]), self.sea[y, x], truth)
+                return TrainingWindow(obs.where(self.sea[y, x]), self.sea[y, x], truth)
         raise none_found(self.shape)
 
 

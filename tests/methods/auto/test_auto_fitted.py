@@ -18,9 +18,9 @@ from sstfill.methods.common import fitted_blend
 from sstfill.methods.common.fitted_windowed import REACH
 from sstfill.methods.common.sampling import gather, windows
 from sstfill.methods.fitted import Archive
-from sstfill.methods.registry import load, pin
+from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
-from sstfill.validation.distances import reach
+from sstfill.validation.distances import distance_to_data
 
 SHAPE = (36, 30, 32)
 SAID = (("a", 0.5), ("b", -0.6))
@@ -119,7 +119,7 @@ def test_images_of_different_windows_are_different(held):
 def test_nearness_is_that_of_the_window(held):
     distance, lag = fitted_blend.nearness(held.trials)
     window, hidden, _ = held.trials[0]
-    far, late = (field[window.patch.within].values[hidden] for field in reach(window.obs))
+    far, late = (field[window.patch.within].values[hidden] for field in distance_to_data(window.obs))
     np.testing.assert_array_equal(distance[: hidden.sum()], far)
     np.testing.assert_array_equal(lag[: hidden.sum()], late)
 
@@ -129,7 +129,7 @@ def test_nearness_is_that_of_the_window(held):
 
 def test_the_best_is_kept_and_the_others_are_not(oracles, archive, tmp_path):
     oracles(poor=1.0, good=0.05, fair=0.3)
-    made = pin(Auto(blend=False), archive, tmp_path / "model")
+    made = fit(Auto(blend=False), archive, tmp_path / "model")
     assert made.account["chosen"] == ["good"] and made.reach == REACH
     assert set(made.account["rmse"]) == {"poor", "good", "fair"}
     assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "pinned.json"}
@@ -137,7 +137,7 @@ def test_the_best_is_kept_and_the_others_are_not(oracles, archive, tmp_path):
 
 def test_equals_are_blended(oracles, archive, surface, tmp_path):
     oracles(one=0.3, other=0.31, worst=10.0)
-    made = pin(Auto(), archive, tmp_path / "model")
+    made = fit(Auto(), archive, tmp_path / "model")
     assert made.account["chosen"] == ["one", "other"] and made.account["skipped"] == {
         "worst": "filled no withheld pixel"
     }
@@ -149,7 +149,7 @@ def test_equals_are_blended(oracles, archive, surface, tmp_path):
 
 
 def test_it_is_as_good_as_the_best_of_the_methods_and_read_as_written(archive, surface, tmp_path):
-    made = pin(Auto(methods=CHEAP), archive, tmp_path / "model")
+    made = fit(Auto(methods=CHEAP), archive, tmp_path / "model")
     made.save(tmp_path / "copy")
     copy = load(tmp_path / "copy")
     assert copy.account == made.account and copy.reach == made.reach
@@ -165,21 +165,21 @@ def test_it_is_as_good_as_the_best_of_the_methods_and_read_as_written(archive, s
 
 
 def test_beyond_its_reach_nothing_matters(archive, tmp_path):
-    made = pin(Auto(methods=("climatology", "bayes_eof")), archive, tmp_path / "model")
+    made = fit(Auto(methods=("climatology", "bayes_eof")), archive, tmp_path / "model")
     close, wide = (next(windows(archive, PatchGrid(core=(8, 8, 8), halo=h))) for h in (made.reach, SHAPE))
     xr.testing.assert_identical(made.estimate(close), made.estimate(wide))
 
 
 def test_without_clouds_to_withhold_the_archive_is_interpolated(surface, tmp_path, caplog):
     whole = gather(surface.truth, surface.sea.astype(bool))
-    made = pin(Auto(), whole, tmp_path / "model")
+    made = fit(Auto(), whole, tmp_path / "model")
     assert made.account["chosen"] == ["interpolate"] and "no method can be tried" in caplog.text
     window = next(windows(whole, PatchGrid(core=SHAPE)))
     xr.testing.assert_identical(load(tmp_path / "model").estimate(window), made.estimate(window))
 
 
 def test_a_budget_that_is_used_up(archive, tmp_path):
-    made = pin(Auto(methods=CHEAP, budget=1e-6), archive, tmp_path / "model")
+    made = fit(Auto(methods=CHEAP, budget=1e-6), archive, tmp_path / "model")
     assert made.account["chosen"] == ["climatology"] and set(made.account["skipped"]) == {"interpolate", "bayes_eof"}
 
 
@@ -191,8 +191,8 @@ def test_weights_and_strata_survive_as_text(held):
         return {n: xr.Dataset({"mean": window.inside.fillna(15.0) + s * noise, "error": error}) for n, s in SAID}
 
     trials = fitted_blend.Trials.of(fitted_blend.ask(held.trials, said), 1, *fitted_blend.nearness(held.trials))
-    one = fitted_blend.Weighed.of(trials, blending=True, strata=True)
-    other = fitted_blend.Weighed.heard(one.told())
+    one = fitted_blend.Blend.of(trials, blending=True, strata=True)
+    other = fitted_blend.Blend.heard(one.told())
     window = held.trials[0].window
     xr.testing.assert_identical(one.mixed(said(window), window), other.mixed(said(window), window))
     assert one.reach == other.reach == fitted_blend.NEAR

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from sstfill.errors import ReadError, WriteError
 from sstfill.methods.common import fitted_store
 from sstfill.methods.common.fitted_store import Map
-from sstfill.methods.fitted import saved_kind
+from sstfill.methods.fitted import saved_method
 
 
 def test_a_state_comes_back_with_every_bit(tmp_path):
     state = {"numbers": [0.1, 1 / 3, 1e-300, float(np.float32(0.1))], "text": "a", "none": None}
     fitted_store.write_state(tmp_path, "own", {"options": state})
     assert fitted_store.read_state(tmp_path) == {"kind": "own", "options": state}
-    assert saved_kind(tmp_path) == "own"
+    assert saved_method(tmp_path) == "own"
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]"])

@@ -18,7 +18,7 @@ from sstfill.methods import METHODS, PatchMatch
 from sstfill.methods.common.fitted_windowed import REACH, narrowed
 from sstfill.methods.common.sampling import cut, gather, windows
 from sstfill.methods.fitted import STEPS, Archive
-from sstfill.methods.registry import load, pin
+from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
 
 SHAPE = (10, 14, 16)
@@ -54,7 +54,7 @@ def registered(monkeypatch):
 
 
 def test_it_fills_a_window_as_a_series(archive, tmp_path):
-    made = pin(FAST, archive, tmp_path / "model")
+    made = fit(FAST, archive, tmp_path / "model")
     window = next(windows(archive, PatchGrid(core=(4, 6, 8), halo=REACH)))
     found, whole = made.estimate(window), FAST.reconstruct(window.obs, window.sea)
     np.testing.assert_array_equal(found["mean"].values, whole["mean"].values[:4, :6, :8])
@@ -66,7 +66,7 @@ def test_it_fills_a_window_as_a_series(archive, tmp_path):
 
 
 def test_a_method_of_somebody_elses(registered, archive, tmp_path):
-    made = pin(Third(plus=1.0, limits=(0.0, 5.0)), archive, tmp_path / "model")
+    made = fit(Third(plus=1.0, limits=(0.0, 5.0)), archive, tmp_path / "model")
     window = next(windows(archive, PatchGrid(core=(4, 6, 8))))
     assert load(tmp_path / "model").method == made.method
     found = made.estimate(window)
@@ -76,7 +76,7 @@ def test_a_method_of_somebody_elses(registered, archive, tmp_path):
 
 def test_one_that_is_not_registered_any_more(archive, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "third", Third)
-    pin(Third(), archive, tmp_path / "model")
+    fit(Third(), archive, tmp_path / "model")
     monkeypatch.delitem(METHODS, "third")
     with pytest.raises(OptionError, match="no method 'third'"):
         load(tmp_path / "model")
@@ -87,13 +87,13 @@ def test_what_it_refuses_stays_unfilled(left, registered, archive, tmp_path):
     window = next(windows(archive, PatchGrid(core=SHAPE)))
     hidden = np.ones(SHAPE, bool)
     hidden.reshape(-1)[np.flatnonzero(window.obs.notnull().values)[:left]] = False
-    found = pin(Third(), archive, tmp_path / "model").estimate(window.without(hidden))
+    found = fit(Third(), archive, tmp_path / "model").estimate(window.without(hidden))
     assert found["mean"].isnull().all() and found["mean"].shape == SHAPE
 
 
 def test_a_window_of_too_few_images_stays_unfilled(registered, archive, tmp_path):
     window = next(windows(archive, PatchGrid(core=(1, 14, 16))))
-    assert pin(Third(), archive, tmp_path / "model").estimate(window)["mean"].isnull().all()
+    assert fit(Third(), archive, tmp_path / "model").estimate(window)["mean"].isnull().all()
 
 
 def test_a_narrowed_window_shows_what_is_within_reach(archive):

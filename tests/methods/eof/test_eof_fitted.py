@@ -17,7 +17,7 @@ from sstfill.methods import BayesEof, Climatology, Dineof
 from sstfill.methods.common.sampling import gather, spatial, windows
 from sstfill.methods.eof import fitted_maps
 from sstfill.methods.eof.fitted_build import since_1970
-from sstfill.methods.fitted import KINDS, Archive, Pinned
+from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod
 
 BAYES = BayesEof(modes=16, max_iterations=25)
 METHODS = [Climatology(), Dineof(), BAYES]
@@ -37,7 +37,7 @@ def tiled(archive: Archive, size: tuple[int, int] = CORE[1:]) -> Archive:
     return replace(archive, tiles=spatial(archive.sea.shape, size))
 
 
-def filled(pinned: Pinned, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
+def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
     mean, error = np.full((2, *archive.obs.shape), np.nan, np.float32)
     for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
         found = pinned.estimate(window)
@@ -50,9 +50,9 @@ def rmse(mean: xr.DataArray, truth: xr.DataArray) -> float:
     return float(np.sqrt(np.square(mean - truth).mean()))
 
 
-def pin(method: Any, archive: Archive, folder: Path) -> Pinned:
+def pin(method: Any, archive: Archive, folder: Path) -> FittedMethod:
     folder.mkdir()
-    found: Pinned = KINDS[method.name].pin(method, archive, folder)
+    found: FittedMethod = FITTINGS[method.name].fit(method, archive, folder)
     return found
 
 
@@ -130,7 +130,7 @@ def test_chunks_do_not_matter(method, everything, archive, scene, tmp_path):
 def test_what_was_saved_says_the_same(name, everything, archive, tmp_path):
     pinned = everything[name]
     pinned.save(tmp_path / "copy")
-    again = KINDS[name].load(tmp_path / "copy")
+    again = FITTINGS[name].load(tmp_path / "copy")
     assert again.reach == pinned.reach
     for window in archive.trials[:2]:
         xr.testing.assert_identical(again.estimate(window), pinned.estimate(window))
@@ -223,4 +223,4 @@ def test_days_count_from_the_first_step_without_a_calendar():
 
 def test_a_folder_without_a_method_is_told(tmp_path):
     with pytest.raises(ReadError, match="fill the archive anew"):
-        KINDS["dineof"].load(tmp_path)
+        FITTINGS["dineof"].load(tmp_path)

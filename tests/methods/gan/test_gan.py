@@ -28,7 +28,7 @@ from sstfill.methods.gan import tiling
 from sstfill.methods.gan.domain_check import TRAITS
 from sstfill.methods.gan.method import SHARE, Gan, _columns, _own
 from sstfill.methods.gan.network import VIEWS, Networks, _back, _turned, _views
-from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, Guesses
+from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, FirstGuesses
 from sstfill.methods.oi import method as optimal
 from sstfill.nn import registry
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
@@ -123,7 +123,7 @@ def test_the_network_that_ships_fills_the_sea(sea_surface, obs, sea):
 def test_a_new_network_answers_with_optimal_interpolation(obs, sea):
     new = made("compact", size=0.0)
     found = Gan(model=new, adapt=False).reconstruct(obs, sea)
-    guess = Guesses.of(obs, sea)
+    guess = FirstGuesses.of(obs, sea)
     at, seen = wet(obs, sea), obs.notnull().values
     np.testing.assert_allclose(found["mean"].values[at], guess.fields["oi"].values[at], rtol=1e-6)
     ratio = found["error"].values / guess.fields["oi_error"].values
@@ -260,7 +260,7 @@ def test_a_bad_network_is_left_out(sea_surface, obs, sea):
     weighed, alone = (
         rms((m.reconstruct(obs, sea)["mean"] - sea_surface.truth).values[gap]) for m in (bad, replace(bad, adapt=False))
     )
-    guess = Guesses.of(obs, sea).fields["oi"]
+    guess = FirstGuesses.of(obs, sea).fields["oi"]
     assert weighed < 1.2 * rms((guess - sea_surface.truth).values[gap]) < 0.7 * alone
     assert "gan" not in bad.reconstruct(obs, sea).attrs["mixed"]
 
@@ -304,7 +304,7 @@ def test_pixels_that_a_guess_leaves_out_are_filled_by_another(compact, obs, sea)
 
 
 def ranges(obs: xr.DataArray, sea: xr.DataArray, moved: float) -> list[list[float]]:
-    return [[t + moved - 0.01, t + moved + 0.01] for t in Guesses.of(obs, sea).traits]
+    return [[t + moved - 0.01, t + moved + 0.01] for t in FirstGuesses.of(obs, sea).traits]
 
 
 @pytest.mark.parametrize("moved", [0.0, 1.0])
@@ -451,7 +451,7 @@ def test_networks_are_built_once(compact, monkeypatch):
 def test_each_guess_that_may_be_mixed_in_is_whole(compact, obs, sea):
     columns = _columns(obs, sea, Networks(compact, "cpu"), 0)
     assert list(columns) == ["gan", "oi", "eof", "interpolated"]
-    assert columns["oi"]["mean"].equals(Guesses.of(obs, sea).fields[FIELDS[0]])
+    assert columns["oi"]["mean"].equals(FirstGuesses.of(obs, sea).fields[FIELDS[0]])
     for name, found in columns.items():  # whichever is chosen states an error
         assert np.isfinite(found["mean"].values[wet(obs, sea)]).all(), name
         assert (found["error"].values[wet(obs, sea)] >= 0).all(), name

@@ -20,7 +20,7 @@ from sstfill.methods.fitted import Archive, Window
 from sstfill.methods.gan import fitted as gan
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.oi import fitted as oi
-from sstfill.methods.registry import load, pin
+from sstfill.methods.registry import fit, load
 from sstfill.nn import registry
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.synthetic import ocean
@@ -43,8 +43,8 @@ def archive(seen, sea) -> Archive:
 
 
 @pytest.fixture(scope="module")
-def pinned(archive, settled, tmp_path_factory) -> gan.PinnedGan:
-    return pin(Gan(), archive, tmp_path_factory.mktemp("gan") / "model")
+def pinned(archive, settled, tmp_path_factory) -> gan.FittedGan:
+    return fit(Gan(), archive, tmp_path_factory.mktemp("gan") / "model")
 
 
 def a_window(archive: Archive, halo: Shape, core: Shape = CORE) -> Window:
@@ -81,7 +81,7 @@ def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden)
 
 def test_it_is_read_as_it_was_written_without_anything_outside(archive, tmp_path):
     network("compact").save(tmp_path / "trained")
-    made = pin(Gan(model=tmp_path / "trained", samples=2), archive, tmp_path / "model")
+    made = fit(Gan(model=tmp_path / "trained", samples=2), archive, tmp_path / "model")
     shutil.rmtree(tmp_path / "trained")
     made.save(tmp_path / "copy")
     shutil.rmtree(tmp_path / "model")
@@ -94,16 +94,16 @@ def test_it_is_read_as_it_was_written_without_anything_outside(archive, tmp_path
 
 def test_chunks_and_what_is_seen_beyond_do_not_matter(archive, seen, sea, tmp_path):
     model = network("compact")
-    one = pin(Gan(model=model, adapt=False), archive, tmp_path / "one")
+    one = fit(Gan(model=model, adapt=False), archive, tmp_path / "one")
     lazy = gather(seen.chunk({"time": 5, "lat": 17}), sea)
-    other = pin(Gan(model=model, adapt=False), lazy, tmp_path / "other")
+    other = fit(Gan(model=model, adapt=False), lazy, tmp_path / "other")
     found = one.estimate(a_window(archive, one.reach))
     xr.testing.assert_identical(found, other.estimate(a_window(lazy, one.reach)))
     xr.testing.assert_identical(found, one.estimate(a_window(archive, SHAPE)))
 
 
 def test_a_new_network_says_what_optimal_interpolation_does(archive, tmp_path):
-    made = pin(Gan(model=network("compact", 0.0), adapt=False), archive, tmp_path / "model")
+    made = fit(Gan(model=network("compact", 0.0), adapt=False), archive, tmp_path / "model")
     window = a_window(archive, made.reach)
     columns = made.sayer.columns(window)
     assert list(columns) == ["gan", "oi", "eof", "interpolated"]
@@ -124,7 +124,7 @@ def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
     fitted = replace(oi.fit(), kind="mean")
     monkeypatch.setattr(oi, "fit", lambda *_: fitted)
     short = gather(seen[:2], sea)
-    made = pin(Gan(model=network("compact"), adapt=False), short, tmp_path / "model")
+    made = fit(Gan(model=network("compact"), adapt=False), short, tmp_path / "model")
     assert not (tmp_path / "model" / "bayes_eof").exists()
     window = a_window(short, made.reach, (2, 40, 48))
     assert list(made.sayer.columns(window)) == ["gan", "oi", "interpolated"]
@@ -133,7 +133,7 @@ def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("samples", [1, 2])
 def test_the_paper_networks(samples, archive, seen, tmp_path):
-    made = pin(Gan(model=network("static"), samples=samples), archive, tmp_path / "model")
+    made = fit(Gan(model=network("static"), samples=samples), archive, tmp_path / "model")
     assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "pinned.json"}
     window = a_window(archive, made.reach)
     found = load(tmp_path / "model").estimate(window)
@@ -148,7 +148,7 @@ def test_the_paper_networks(samples, archive, seen, tmp_path):
 
 def test_where_no_clouds_can_be_withheld_the_network_fills_alone(surface, sea, tmp_path):
     whole = gather(surface.truth.astype("f4"), sea)
-    made = pin(Gan(model=network("static")), whole, tmp_path / "model")
+    made = fit(Gan(model=network("static")), whole, tmp_path / "model")
     assert made.weighed is None and json.loads((tmp_path / "model" / "pinned.json").read_text())["weighed"] is None
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sstfill.fields.patches import PatchGrid
-from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, LEAST_ERROR, SIGNED, Guesses, channels, unit
+from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, LEAST_ERROR, SIGNED, FirstGuesses, channels, unit
 from sstfill.methods.oi import method as optimal
 from sstfill.synthetic import ocean
 
@@ -29,8 +29,8 @@ def sea(sea_surface) -> xr.DataArray:
 
 
 @pytest.fixture(scope="module")
-def guesses(sea_surface, sea) -> Guesses:
-    return Guesses.of(sea_surface.sst, sea)
+def guesses(sea_surface, sea) -> FirstGuesses:
+    return FirstGuesses.of(sea_surface.sst, sea)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_patch_gets_its_part_of_what_anomalies_are_taken_about(guesses):
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_too_few_images_for_eofs(steps, sea_surface, sea, settled):
-    few = Guesses.of(sea_surface.sst[:steps], sea)
+    few = FirstGuesses.of(sea_surface.sst[:steps], sea)
     assert few.fields["eof"].isnull().all() and few.fields["eof_error"].isnull().all()
     assert few.fields["oi"].where(sea, 0).notnull().all() and all(map(np.isfinite, few.traits))
 
@@ -170,7 +170,7 @@ def test_lazy_guesses_are_the_same_and_read_little(chunks, sea_surface, sea, set
 
     lazy = sea_surface.sst.chunk(chunks)
     counted = lazy.copy(data=lazy.data.map_blocks(read, meta=np.empty((0, 0, 0), lazy.dtype)))
-    found, expected = Guesses.of(counted, sea), Guesses.of(sea_surface.sst, sea)
+    found, expected = FirstGuesses.of(counted, sea), FirstGuesses.of(sea_surface.sst, sea)
     assert len(reads) <= 4 * lazy.data.npartitions
     assert all(found.fields[name].chunks for name in ("oi", "interpolated"))
     xr.testing.assert_allclose(found.fields.compute(), expected.fields, rtol=1e-5)
@@ -182,7 +182,7 @@ def test_a_pixel_without_coordinates_gets_another_guess(sea_surface, sea, settle
     lat[tuple(wet)] = lon[tuple(wet)] = np.nan
     bare = sea_surface.sst.rename(lat="y", lon="x").drop_vars(["y", "x"])
     obs = bare.assign_coords(lat=(("y", "x"), lat), lon=(("y", "x"), lon))
-    found = Guesses.of(obs, sea.rename(lat="y", lon="x").drop_vars(["y", "x"]))
+    found = FirstGuesses.of(obs, sea.rename(lat="y", lon="x").drop_vars(["y", "x"]))
     here = {"y": wet[0], "x": wet[1]}
     gap = obs[here].isnull()
     assert gap.any()

@@ -12,10 +12,10 @@ from sstfill.fields import gaps
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import Interpolate
 from sstfill.methods.common.sampling import gather, windows
-from sstfill.methods.fitted import KINDS, Archive
-from sstfill.methods.interpolation.fitted import PinnedInterpolate
+from sstfill.methods.fitted import FITTINGS, Archive
+from sstfill.methods.interpolation.fitted import FittedInterpolate
 
-PIN, LOAD = KINDS["interpolate"]
+PIN, LOAD = FITTINGS["interpolate"]
 CORE = (16, 24, 24)
 
 
@@ -97,7 +97,7 @@ def test_a_window_that_shows_nothing_is_left_empty(scene, tmp_path):
     archive = gather(seen, sea)
     window = archive.trials[0]
     pinned = PIN(Interpolate(), archive, tmp_path)
-    assert isinstance(pinned, PinnedInterpolate)
+    assert isinstance(pinned, FittedInterpolate)
     found = pinned.estimate(replace(window, obs=window.obs.where(False)))
     assert not found["mean"].notnull().any() and not found["error"].notnull().any()
 

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from sstfill.methods.oi.covariance import LENGTH, PER_UNIT, REACH, SHAPES, SLOPES, Covariance, Part, ranked, reach
+from sstfill.methods.oi.covariance import LENGTH, PER_UNIT, REACH, SHAPES, SLOPES, Component, Covariance, ranked, reach
 from sstfill.methods.oi.solver_kernels import looked_up
 
 KM = ((10.0, 0.0), (0.0, 10.0))
@@ -16,13 +16,13 @@ DAILY = tuple(float(t) for t in range(-3, 4))
 
 
 def one(length: float = 50.0, time_scale: float = 3.0) -> Covariance:
-    return Covariance(parts=(Part("exponential", 2.0, (length, 2 * length), time_scale),), noise=0.1)
+    return Covariance(parts=(Component("exponential", 2.0, (length, 2 * length), time_scale),), noise=0.1)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tables_are_accurate(shape) -> None:
     r = np.random.default_rng(0).uniform(0, 11.9, 2000)
-    table = Covariance(parts=(Part(shape, 1.0, (1.0, 1.0), 1.0),), noise=0.0).arrays()[1][0]
+    table = Covariance(parts=(Component(shape, 1.0, (1.0, 1.0), 1.0),), noise=0.0).arrays()[1][0]
     np.testing.assert_allclose([looked_up(table, v) for v in r], SHAPES[shape](r), rtol=0, atol=4e-7)
     assert looked_up(table, LENGTH / PER_UNIT) == looked_up(table, 1e6) == 0.0
 
@@ -35,7 +35,7 @@ def test_slopes_are_derivatives_by_the_logarithm_of_the_scale(shape) -> None:
 
 
 def test_value_at_the_origin_is_the_variance() -> None:
-    both = Covariance(parts=(*one().parts, Part("gauss", 0.5, (9.0, 9.0), 1.0)), noise=1.0)
+    both = Covariance(parts=(*one().parts, Component("gauss", 0.5, (9.0, 9.0), 1.0)), noise=1.0)
     assert both(0.0, 0.0, 0.0) == both.variance == 2.5
     assert both(50.0, 0.0, 0.0) == pytest.approx(both(0.0, 100.0, 0.0), abs=1e-6)
 

@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 from sstfill.methods.oi import covariance_fit, subsample
-from sstfill.methods.oi.covariance import Covariance, Part
-from sstfill.methods.oi.covariance_fit import Fixed, Layout, Trial, fit
+from sstfill.methods.oi.covariance import Component, Covariance
+from sstfill.methods.oi.covariance_fit import Fixed, ParameterLayout, WithheldTrial, fit
 
 CELL = 10.0
 SHAPE = (30, 24, 24)
@@ -28,7 +28,7 @@ def on_plane(values: np.ndarray) -> xr.DataArray:
 @cache
 def drawn(shape: str) -> xr.DataArray:
     """Half seen, of anomaly variance 4 and noise a tenth of it."""
-    part = Part(shape, 1.0, (20.0, 30.0), 2.5)
+    part = Component(shape, 1.0, (20.0, 30.0), 2.5)
     truth = gaussian.draw(SHAPE, CELL, Covariance(parts=(part,), noise=0.1), 1, seed=2)[0]
     noisy = truth + np.sqrt(0.1) * np.random.default_rng(11).normal(size=SHAPE)
     return on_plane(np.where(gaussian.clouds(SHAPE, 0.5, seed=5), np.nan, 15 + 2 * noisy))
@@ -78,15 +78,15 @@ def test_first_guess_is_chosen_by_the_data() -> None:
 
 def test_flow_is_used_in_the_fit() -> None:
     seen = drawn("exponential")
-    trial = Trial.of(seen, SEA, "mean", 0)
-    one = Covariance(parts=(Part("exponential", 1.0, (20.0, 30.0), 2.5),), noise=0.1)
+    trial = WithheldTrial.of(seen, SEA, "mean", 0)
+    one = Covariance(parts=(Component("exponential", 1.0, (20.0, 30.0), 2.5),), noise=0.1)
     assert trial.judge(one)(one)[0] < trial.judge(one, (0.5, 0.5))(one)[0]  # nothing drifts here
 
 
 @pytest.mark.parametrize("fixed", [Fixed(), Fixed(length=(5.0, 6.0)), Fixed(time_scale=2.0, noise=0.2)])
 def test_layout_packs_and_unpacks(fixed) -> None:
-    parts = (Part("matern", 0.6, (20.0, 10.0), 4.0), Part("exponential", 0.3, (6.0, 3.0), 1.0))
-    layout = Layout(parts, fixed)
+    parts = (Component("matern", 0.6, (20.0, 10.0), 4.0), Component("exponential", 0.3, (6.0, 3.0), 1.0))
+    layout = ParameterLayout(parts, fixed)
     back = layout.covariance(layout.packed(parts, 0.05))
     for part, other in zip(parts, back.parts, strict=True):
         assert other.variance == pytest.approx(part.variance)
@@ -96,7 +96,7 @@ def test_layout_packs_and_unpacks(fixed) -> None:
 
 
 def test_a_series_without_clouds_to_lend_is_fitted_all_the_same() -> None:
-    model = Covariance(parts=(Part("gauss", 1.0, (20.0, 20.0), 2.0),), noise=0.0)
+    model = Covariance(parts=(Component("gauss", 1.0, (20.0, 20.0), 2.0),), noise=0.0)
     full = on_plane(gaussian.draw((3, 8, 8), CELL, model, 1, seed=4)[0])
     hidden = covariance_fit.withheld(full, SEA[:8, :8], 0)
     assert 0 < hidden.sum() < hidden.size / 2

@@ -21,10 +21,10 @@ from sstfill.cli import main
 from sstfill.errors import OptionError
 from sstfill.fill import fill
 from sstfill.methods import Oi
-from sstfill.methods.interpolation.background import first_guess
+from sstfill.methods.interpolation.background import background
 from sstfill.methods.oi import covariance_fit
 from sstfill.methods.oi import method as oi
-from sstfill.methods.oi.covariance import Covariance, Part
+from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.synthetic import ocean
 
 GIVEN = {"length": 30.0, "time_scale": 2.0, "noise": 0.05, "covariance": "exponential"}
@@ -61,10 +61,10 @@ def test_equals_the_dense_solution(order, make_field, all_sea) -> None:
     method = Oi(length=(60.0, 90.0), time_scale=4.0, noise=0.1, covariance="matern", first_guess="mean", neighbours=120)
     found = method.reconstruct(obs, all_sea(obs))
     (fitted,) = found.attrs["components"]
-    part = Part("matern", fitted["variance"], tuple(fitted["length_km"]), fitted["time_scale_days"])
+    part = Component("matern", fitted["variance"], tuple(fitted["length_km"]), fitted["time_scale_days"])
     assert part[2:] == ((60.0, 90.0), 4.0) and found.attrs["noise"] == pytest.approx(0.1)
     model = Covariance(parts=(part,), noise=0.1 * part.variance)
-    guess = first_guess(obs, all_sea(obs), "mean")
+    guess = background(obs, all_sea(obs), "mean")
     values = ((obs.values - guess.pixel) / guess.scatter)[np.newaxis]
     at = gaussian.sphere(*np.meshgrid(obs.lat, obs.lon, indexing="ij"))
     for target in np.argwhere(np.isnan(values)):
@@ -192,7 +192,7 @@ class TestFlow:
     SPEED = 10 / 86.4
 
     def advected(self, north: int, east: int) -> np.ndarray:
-        model = Covariance(parts=(Part("matern", 1.0, (20.0, 20.0), 30.0),), noise=0.0)
+        model = Covariance(parts=(Component("matern", 1.0, (20.0, 20.0), 30.0),), noise=0.0)
         big = gaussian.draw((1, 34, 34), 10.0, model, 1, seed=3)[0, 0]
         return np.stack([big[10 - north * t : 30 - north * t, 10 - east * t : 30 - east * t] for t in range(5)])
 

@@ -14,12 +14,12 @@ from sstfill.errors import ReadError
 from sstfill.fields.patches import Patch, PatchGrid
 from sstfill.methods import Oi
 from sstfill.methods.common.sampling import cut, gather, windows
-from sstfill.methods.fitted import STEPS, Archive, Pinned
-from sstfill.methods.interpolation.background import first_guess
+from sstfill.methods.fitted import STEPS, Archive, FittedMethod
+from sstfill.methods.interpolation.background import background
 from sstfill.methods.oi import fitted as oi
 from sstfill.methods.oi import fitted_background
 from sstfill.methods.oi import method as in_memory
-from sstfill.methods.registry import load, pin
+from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
 
 SHAPE = (40, 48, 56)
@@ -40,11 +40,11 @@ def archive(seen, sea, settled) -> Archive:
 
 
 @pytest.fixture(scope="module")
-def pinned(archive, tmp_path_factory) -> Pinned:
-    return pin(Oi(), archive, tmp_path_factory.mktemp("oi") / "model")
+def pinned(archive, tmp_path_factory) -> FittedMethod:
+    return fit(Oi(), archive, tmp_path_factory.mktemp("oi") / "model")
 
 
-def filled(pinned: Pinned, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
+def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
     """All units of an archive, side by side."""
     out = xr.Dataset({name: xr.full_like(archive.obs, np.nan).compute() for name in ("mean", "error")})
     for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
@@ -71,7 +71,7 @@ def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden)
 
 
 def test_the_first_guess_is_that_of_the_method(pinned, archive, seen, sea):
-    whole = first_guess(seen, sea, "additive")
+    whole = background(seen, sea, "additive")
     guess = pinned.first_guess(next(windows(archive, PatchGrid(core=SHAPE))))
     for name, tolerance in (("pixel", 0.1), ("image", 0.2), ("scatter", 0.1)):
         found, wanted = getattr(guess, name), getattr(whole, name)
@@ -93,7 +93,7 @@ def test_what_is_seen_beyond_its_reach_does_not_matter(pinned, archive):
 
 @pytest.mark.parametrize("chunks", [{"time": 1}, {"time": 7, "lat": 13, "lon": 50}], ids=str)
 def test_chunks_do_not_matter(chunks, pinned, seen, sea, archive, tmp_path):
-    other = pin(Oi(), gather(seen.chunk(chunks), sea), tmp_path / "model")
+    other = fit(Oi(), gather(seen.chunk(chunks), sea), tmp_path / "model")
     window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
     xr.testing.assert_identical(pinned.estimate(window), other.estimate(window))
     assert (tmp_path / "model" / "pinned.json").read_bytes() == (pinned.folder / "pinned.json").read_bytes()
@@ -101,7 +101,7 @@ def test_chunks_do_not_matter(chunks, pinned, seen, sea, archive, tmp_path):
 
 def test_tiles_hardly_matter(pinned, archive, tmp_path):
     tiles = [(slice(a, a + 24), slice(b, b + 28)) for a in (0, 24) for b in (0, 28)]
-    other = pin(Oi(), replace(archive, tiles=tiles), tmp_path / "model")
+    other = fit(Oi(), replace(archive, tiles=tiles), tmp_path / "model")
     window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
     xr.testing.assert_allclose(pinned.estimate(window), other.estimate(window), atol=1e-4)
 
@@ -124,7 +124,7 @@ def test_other_first_guesses(kind, archive, seen, sea, hidden, surface, tmp_path
     fitted = replace(oi.fit(), kind=kind)
     monkeypatch.setattr(oi, "fit", lambda *_: fitted)
     monkeypatch.setattr(in_memory, "fit", lambda *_: fitted)
-    found = filled(pin(Oi(first_guess=kind), archive, tmp_path / "model"), archive)
+    found = filled(fit(Oi(first_guess=kind), archive, tmp_path / "model"), archive)
     whole = Oi(first_guess=kind).reconstruct(seen, sea)
     np.testing.assert_allclose(found["mean"].values[hidden], whole["mean"].values[hidden], atol=0.02)
 
@@ -133,7 +133,7 @@ def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
     from sstfill.methods.oi.covariance_fit import fit
 
     monkeypatch.setattr(oi, "fit", fit)
-    found = pin(Oi(covariance="exponential", first_guess="pixel"), archive, tmp_path / "model")
+    found = fit(Oi(covariance="exponential", first_guess="pixel"), archive, tmp_path / "model")
     assert found.fitted == load(tmp_path / "model").fitted or np.array_equal(found.fitted.cross, np.eye(1))
     assert found.fitted.kind == "pixel" and found.fitted.covariance.parts[0].shape == "exponential"
     t, y, x = found.reach
@@ -143,7 +143,7 @@ def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
 def test_pixels_never_seen_and_images_never_seen_are_filled(archive, seen, sea, tmp_path):
     never = seen.where((seen.lat > seen.lat[6]) & (seen.time != seen.time[20]))
     bare = gather(never, sea)
-    found = filled(pin(Oi(), bare, tmp_path / "model"), bare)
+    found = filled(fit(Oi(), bare, tmp_path / "model"), bare)
     assert np.isfinite(found["mean"].values[np.broadcast_to(sea.values, never.shape)]).all()
     off = (found["mean"] - never.mean()).values[:, sea.values]
     assert np.abs(off).max() < 5 * float(never.std())

@@ -13,17 +13,17 @@ import xarray as xr
 from scipy.special import ndtri
 
 from sstfill.errors import OptionError
-from sstfill.methods.oi.covariance import Covariance, Part
+from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.methods.oi.geometry import positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import Engine, per_day, resolved, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, resolved, usual_step
 from sstfill.synthetic import ocean
 
 MEAN, VARIANCE = 1e-4, 1e-5
 """Differences allowed, of anomalies of variance 1: a table of 1024 entries per scale is good for 4e-7, which the
 solution enlarges where noise is little."""
 DAYS = np.array([0.0, 0.4, 1.9, 2.0, 4.7])
-TWO = (Part("matern", 0.7, (150.0, 260.0), 5.0), Part("exponential", 0.3, (80.0, 60.0), 2.0))
+TWO = (Component("matern", 0.7, (150.0, 260.0), 5.0), Component("exponential", 0.3, (80.0, 60.0), 2.0))
 
 
 def grid(lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
@@ -31,9 +31,9 @@ def grid(lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
     return xr.DataArray(values, {"lat": lat, "lon": lon}, ("time", "lat", "lon"))
 
 
-def engine(field: xr.DataArray, **changes) -> Engine:
+def engine(field: xr.DataArray, **changes) -> Solver:
     same = {"days": DAYS, "flow": (0.0, 0.0), "cross": np.eye(1), "neighbours": 400, "within": (5, 8, 8)}
-    return Engine(at=positions(field), **(same | changes))
+    return Solver(at=positions(field), **(same | changes))
 
 
 def scattered(shape: tuple[int, ...], seed: int, missing: float = 0.6) -> np.ndarray:
@@ -44,7 +44,7 @@ def scattered(shape: tuple[int, ...], seed: int, missing: float = 0.6) -> np.nda
 @pytest.mark.parametrize("flow", [(0.0, 0.0), (0.1, -0.05)], ids=["still", "flow"])
 @pytest.mark.parametrize("lat", [np.linspace(41, 44, 5), np.linspace(60, 57, 5)], ids=["ascending", "descending"])
 @pytest.mark.parametrize("noise", [0.3, 0.01])
-@pytest.mark.parametrize("parts", [TWO, (Part("gauss", 1.0, (200.0, 250.0), 6.0),)], ids=["two parts", "gauss"])
+@pytest.mark.parametrize("parts", [TWO, (Component("gauss", 1.0, (200.0, 250.0), 6.0),)], ids=["two parts", "gauss"])
 def test_equals_the_dense_solution(parts, noise, lat, flow) -> None:
     lon = np.linspace(178, 182, 6)
     covariance, values = Covariance(parts=parts, noise=noise), scattered((1, 5, 5, 6), 1)
@@ -77,7 +77,7 @@ def test_two_channels_equal_the_dense_solution() -> None:
 @pytest.mark.parametrize("length", [(3000.0, 3000.0), (9000.0, 4000.0), (8000.0, 20000.0)], ids=str)
 def test_large_and_smooth_fields_keep_their_digits(shape, noise, lat, lon, length) -> None:
     lat, lon, rng = np.linspace(*lat, 8), np.linspace(*lon, 8), np.random.default_rng(0)
-    covariance = Covariance(parts=(Part(shape, 1.0, length, 20.0),), noise=noise)
+    covariance = Covariance(parts=(Component(shape, 1.0, length, 20.0),), noise=noise)
     at, days = gaussian.sphere(*np.meshgrid(lat, lon, indexing="ij")), np.arange(3.0)
     points = np.argwhere(np.ones((1, 3, 8, 8), bool))
     full = gaussian.matrix(points, points, points[28], at, days, covariance, np.eye(1))
@@ -106,7 +106,7 @@ def test_drift_does_not_hang_on_when_the_series_began() -> None:
 def test_nothing_near_gives_the_first_guess() -> None:
     values = np.full((1, 5, 5, 6), np.nan, np.float32)
     values[0, 0, 0, 0] = 3.0
-    covariance = Covariance(parts=(Part("gauss", 1.5, (10.0, 10.0), 0.2),), noise=0.1)
+    covariance = Covariance(parts=(Component("gauss", 1.5, (10.0, 10.0), 0.2),), noise=0.1)
     mean, variance = engine(grid(np.linspace(41, 44, 5), np.linspace(5, 9, 6)), covariance=covariance)(
         values, np.array([[0, 4, 4, 5]], np.int32)
     )
@@ -123,7 +123,7 @@ def test_few_neighbours_cost_little() -> None:
 
 
 def test_stated_error_covers_fields_of_the_model() -> None:
-    covariance = Covariance(parts=(Part("exponential", 1.0, (25.0, 25.0), 2.0),), noise=0.1)
+    covariance = Covariance(parts=(Component("exponential", 1.0, (25.0, 25.0), 2.0),), noise=0.1)
     shape, rng = (6, 14, 14), np.random.default_rng(5)
     noisy = gaussian.draw(shape, 10.0, covariance, 8, seed=6)
     noisy += np.sqrt(covariance.noise) * rng.normal(size=noisy.shape)

@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 
 from sstfill.methods.oi import solver_kernels
-from sstfill.methods.oi.covariance import Covariance, Part
+from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.methods.oi.geometry import positions
 from sstfill.methods.oi.likelihood import log_scores
-from sstfill.methods.oi.solver import Engine
+from sstfill.methods.oi.solver import Solver
 
 CROSS = np.array([[1.0, 0.6], [0.6, 1.0]])
 START = np.log([0.6, 160.0, 110.0, 3.0, 0.4, 60.0, 80.0, 1.5, 0.2])
@@ -22,7 +22,7 @@ START = np.log([0.6, 160.0, 110.0, 3.0, 0.4, 60.0, 80.0, 1.5, 0.2])
 def covariance(logarithms: np.ndarray) -> Covariance:
     *numbers, noise = np.exp(logarithms).tolist()
     shapes = ("matern", "exponential")
-    parts = (Part(s, v, (y, x), t) for s, (v, y, x, t) in zip(shapes, (numbers[:4], numbers[4:]), strict=True))
+    parts = (Component(s, v, (y, x), t) for s, (v, y, x, t) in zip(shapes, (numbers[:4], numbers[4:]), strict=True))
     return Covariance(parts=tuple(parts), noise=noise)
 
 
@@ -41,7 +41,7 @@ class Case:
         self.targets = np.argwhere(np.isfinite(self.values) & (rng.random(self.values.shape) < 0.4)).astype(np.int32)
         self.truth = self.values[tuple(self.targets.T)].astype(float)
         self.values[tuple(self.targets.T)] = np.nan
-        engine = Engine(at=positions(field), days=self.days, covariance=covariance(START), flow=(0.1, 0.0),
+        engine = Solver(at=positions(field), days=self.days, covariance=covariance(START), flow=(0.1, 0.0),
                         cross=CROSS, neighbours=200, within=(3, 5, 6))  # fmt: skip
         self.space = engine.space()
         self.near = solver_kernels.gather(self.values, self.targets, *engine.order(self.targets), 200)

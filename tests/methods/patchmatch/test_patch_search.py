@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill.methods.patchmatch.pyramid import Video, first_guess, levels_for
+from sstfill.methods.patchmatch.pyramid import Series, first_guess, levels_for
 
 pytest.importorskip("numba")
 
@@ -170,18 +170,18 @@ class TestFirstGuess:
 
 
 class TestVideo:
-    def video(self) -> Video:
+    def video(self) -> Series:
         rng = np.random.default_rng(3)
         values = rng.normal(size=(2, 3, 7, 6)).astype(np.float32)
         trust = (rng.random(values.shape) < 0.5).astype(np.float32)
-        return Video(values, trust, rng.random((7, 6)) < 0.8)
+        return Series(values, trust, rng.random((7, 6)) < 0.8)
 
     def test_coarser_is_the_mean_of_what_is_seen(self):
         values = np.array([[1, 3], [100, 100]], np.float32).reshape(1, 1, 2, 2)
         trust = np.array([[1, 1], [0, 0]], np.float32).reshape(1, 1, 2, 2)
-        half = Video(values, trust, np.array([[True, True], [False, False]])).coarser()  # what is on land is left out
+        half = Series(values, trust, np.array([[True, True], [False, False]])).coarser()  # what is on land is left out
         assert half.values.item() == pytest.approx(2) and half.trust.item() == 1 and half.sea.all()
-        assert Video(values, trust, np.ones((2, 2), bool)).coarser().trust.item() == 0.5
+        assert Series(values, trust, np.ones((2, 2), bool)).coarser().trust.item() == 0.5
 
     def test_odd_sides_and_land(self):
         video = self.video()
@@ -197,9 +197,9 @@ class TestVideo:
 
     def test_single_pixels_need_one_level(self):
         trust = (np.random.default_rng(0).random((1, 4, 64, 64)) < 0.3).astype(np.float32)
-        assert levels_for(Video(trust, trust, np.ones((64, 64), bool)), 5) == 1
+        assert levels_for(Series(trust, trust, np.ones((64, 64), bool)), 5) == 1
 
     def test_increments_without_neighbours_are_those_of_the_other_axes(self):
         values = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
-        found = Video(values, np.ones_like(values), np.ones((1, 4), bool)).increments()
+        found = Series(values, np.ones_like(values), np.ones((1, 4), bool)).increments()
         np.testing.assert_array_equal(found, [[1, 1, 1]])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sstfill.errors import InputError, ReadError, SstfillError
 from sstfill.fields.scaling import Scaling
-from sstfill.methods.gan.domain_check import concern
+from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.method import SHIPPED, Gan, _usable
 from sstfill.nn.checkpoint import folder as checkpoint_folder
 from sstfill.nn.checkpoint.checkpoint import Checkpoint, _outline, _shapes
@@ -65,7 +65,7 @@ def used(folder: Path) -> None:
         frames, height, width = config["patch"]
         assert min(frames, height, width) >= 1
         field = xr.DataArray(np.zeros((3, 4, 4)), dims=("time", "y", "x"), attrs={"units": "m"})
-        assert concern(checkpoint, field, (-0.5, -0.5, -0.5)).isprintable()
+        assert domain_shift(checkpoint, field, (-0.5, -0.5, -0.5)).isprintable()
     except SstfillError as error:
         assert "\n" not in str(error)
 

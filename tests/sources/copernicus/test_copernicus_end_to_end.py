@@ -68,7 +68,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]
 @pytest.fixture
 def one_attempt(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience is at its end after the first failure."""
-    monkeypatch.setattr(deadline.Patience, "wait", lambda self, attempt: False)
+    monkeypatch.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
 
 
 @pytest.fixture

@@ -302,7 +302,7 @@ def test_broken_off_refused_for_another_and_resumed(server, here, monkeypatch, c
     (here / "other.toml").write_text(RECIPE.replace("-39.5", "-39.6"))
     server.faults.add(Status(503), CHUNK, after=2, times=math.inf)
     with monkeypatch.context() as hasty:
-        hasty.setattr(deadline.Patience, "wait", lambda self, attempt: False)
+        hasty.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
         told = said(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
     assert "check the network and run the same command again, it goes on where it was" in told
     for words in (

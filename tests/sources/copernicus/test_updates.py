@@ -21,7 +21,7 @@ from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.audit.revisit import Recall
 from sstfill.sources.copernicus.audit.verify import Seen
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
-from sstfill.sources.copernicus.windows import Windows
+from sstfill.sources.copernicus.windows import DownloadWindows
 
 REQUEST = CopernicusRequest(dataset_id="x", variables=("thetao",), patience=0.5)
 NIGHTLY = dataclasses.replace(REQUEST, revisit="5d")
@@ -280,7 +280,9 @@ def test_to_remember_looks_at_each_window_once(tmp_path):
             return super().__getitem__(i)
 
     a_model(400).squeeze("depth").to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
-    boxes = Counted(Windows({"time": tuple(range(0, 401, 2)), "latitude": (0, 3, 6), "longitude": (0, 8)}).boxes())
+    boxes = Counted(
+        DownloadWindows({"time": tuple(range(0, 401, 2)), "latitude": (0, 3, 6), "longitude": (0, 8)}).boxes()
+    )
     seen, recall = Seen(), Recall(tmp_path / "a.zarr", boxes, range(300), 0)
     for box in list(boxes):
         recall.tell(seen, box)

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill.sources.copernicus.windows import Windows, cut
+from sstfill.sources.copernicus.windows import DownloadWindows, cut
 
 
 @settings(max_examples=25, deadline=None)
@@ -48,6 +48,6 @@ def test_long_chunks_of_the_source_are_fetched_once():
 
 
 def test_time_runs_fastest():
-    boxes = Windows({"time": (0, 1, 2), "x": (0, 3, 5)}).boxes()
+    boxes = DownloadWindows({"time": (0, 1, 2), "x": (0, 3, 5)}).boxes()
     assert [(b["x"].start, b["time"].start) for b in boxes] == [(0, 0), (0, 1), (3, 0), (3, 1)]
     assert list(boxes[0]) == ["time", "x"]

@@ -20,19 +20,23 @@ from sstfill.nn.registry import build
 from sstfill.occlusion import ObservedClouds, RemovePixel
 from sstfill.occlusion.base import Mask, Shape
 from sstfill.training.data import archive_source, chunk_buffer, cloud_slabs, windows
-from sstfill.training.data.archive_source import GuessedSource, PaperSource, Part
+from sstfill.training.data.archive_source import ArchivePart, GuessedSource, PaperSource
 from sstfill.training.data.sample import Batches, Sample
-from sstfill.training.data.windows import Windows
+from sstfill.training.data.windows import TrainingWindows
 from sstfill.training.forward import complete
 
 WILD = 1e3
 CLOUDS = RemovePixel(share=0.3)
 
 
-def parts(ds: xr.Dataset, clouds: Any = CLOUDS, shape: tuple[int, int, int] = (3, 8, 8)) -> tuple[Part, Part]:
+def parts(
+    ds: xr.Dataset, clouds: Any = CLOUDS, shape: tuple[int, int, int] = (3, 8, 8)
+) -> tuple[ArchivePart, ArchivePart]:
     """For training the first 10 images, for validation the last 6."""
     truth = ds.get("truth")
-    return tuple(Part(Windows(ds.sst, ds.sea, t, shape, truth), clouds) for t in (slice(0, 10), slice(12, 18)))  # type: ignore[return-value]
+    return tuple(
+        ArchivePart(TrainingWindows(ds.sst, ds.sea, t, shape, truth), clouds) for t in (slice(0, 10), slice(12, 18))
+    )  # type: ignore[return-value]
 
 
 def paper(ds: xr.Dataset, clouds: Any = CLOUDS, **given: Any) -> PaperSource:
@@ -333,7 +337,7 @@ def _sees(one: Sample, other: Sample) -> bool:
     return masks and inputs and torch.equal(one.values[one.observed], other.values[other.observed])
 
 
-def _placed(hidden: torch.Tensor, part: Part, ds: xr.Dataset, rng: np.random.Generator) -> xr.DataArray:
+def _placed(hidden: torch.Tensor, part: ArchivePart, ds: xr.Dataset, rng: np.random.Generator) -> xr.DataArray:
     """The mask of a sequence where the archive has it: its window is the first thing drawn."""
     window = part.windows.draw(rng)
     here = window.obs.copy(data=hidden[0].numpy())

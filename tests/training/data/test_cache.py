@@ -25,7 +25,7 @@ def arrays() -> dict[str, NDArray]:
     ds = archive((6, 12, 12))
     obs, sea = grid.standardise(ds.sst), ds.sea
     hidden = np.random.default_rng(0).random(obs.shape) < 0.5
-    return bank.worked_out(obs.where(~hidden), obs.values, sea, 0)
+    return bank.compute_inputs(obs.where(~hidden), obs.values, sea, 0)
 
 
 def test_what_a_sequence_holds(arrays: dict[str, NDArray]) -> None:
@@ -57,7 +57,7 @@ def test_a_series_in_other_units_is_the_same_to_the_network(arrays: dict[str, ND
     ds = archive((6, 12, 12))
     obs = grid.standardise(ds.sst) * 1.8 + 32
     hidden = np.random.default_rng(0).random(obs.shape) < 0.5
-    other = bank.worked_out(obs.where(~hidden), obs.values, ds.sea, 0)
+    other = bank.compute_inputs(obs.where(~hidden), obs.values, ds.sea, 0)
     for name in ("values", "guess", "error"):
         np.testing.assert_allclose(other[name], arrays[name], atol=5e-3)
 

@@ -19,23 +19,25 @@ from hypothesis import strategies as st
 from sstfill.errors import InputError
 from sstfill.training.data import chunk_buffer
 from sstfill.training.data.chunk_buffer import MOST, Reading, mixed, shuffled
-from sstfill.training.data.windows import LEAST_SEA, LEAST_SEEN, Window, Windows
+from sstfill.training.data.windows import LEAST_SEA, LEAST_SEEN, TrainingWindow, TrainingWindows
 
 quick = settings(max_examples=25, deadline=None)
 CHUNKS = {"time": 5, "lat": 10, "lon": 10}
 
 
-def of(ds: xr.Dataset, times: slice = slice(0, 30), shape: tuple[int, int, int] = (4, 8, 8), **how: Any) -> Windows:
+def of(
+    ds: xr.Dataset, times: slice = slice(0, 30), shape: tuple[int, int, int] = (4, 8, 8), **how: Any
+) -> TrainingWindows:
     truth = how.get("truth", ds["truth"].chunk(CHUNKS) if "truth" in ds else None)
-    return Windows(how.get("obs", ds.sst.chunk(CHUNKS)), ds.sea, times, shape, truth)
+    return TrainingWindows(how.get("obs", ds.sst.chunk(CHUNKS)), ds.sea, times, shape, truth)
 
 
-def drawn(windows: Windows, count: int, seed: int = 0) -> list[Window]:
+def drawn(windows: TrainingWindows, count: int, seed: int = 0) -> list[TrainingWindow]:
     with closing(shuffled(windows, np.random.default_rng(seed))) as stream:
         return list(islice(stream, count))
 
 
-def places(windows: list[Window], ds: xr.Dataset) -> list[tuple[int, ...]]:
+def places(windows: list[TrainingWindow], ds: xr.Dataset) -> list[tuple[int, ...]]:
     """Where windows begin in the archive."""
     return [tuple(int(np.flatnonzero(ds[d].values == w.obs[d].values[0])[0]) for d in ds.sst.dims) for w in windows]
 

@@ -21,7 +21,7 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training import ocean_training
 from sstfill.training.data import ocean_source, oceans
 from sstfill.training.data.ocean_source import OceanSource, made
-from sstfill.training.data.oceans import LEAST_SEEN, Ocean, Oceans, draw
+from sstfill.training.data.oceans import LEAST_SEEN, OceanExample, Oceans, draw
 from sstfill.training.data.sample import Batches, Sample
 from sstfill.training.ocean_training import train_on_oceans
 from sstfill.training.options import TrainOptions
@@ -29,10 +29,10 @@ from sstfill.training.options import TrainOptions
 FEW = Oceans(training=3, validation=2, first=10)
 
 
-def small(number: int, paper: float = 0.4) -> Ocean | None:
+def small(number: int, paper: float = 0.4) -> OceanExample | None:
     """Stands for `draw`: a small ocean; number 11 has nothing to see."""
     ds = archive((4, 8 + number % 3, 9), seed=number)
-    return None if number == 11 else Ocean(ds.sst, ds.truth.values, ds.sea)
+    return None if number == 11 else OceanExample(ds.sst, ds.truth.values, ds.sea)
 
 
 @pytest.fixture

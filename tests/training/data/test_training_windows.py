@@ -14,13 +14,22 @@ from hypothesis import strategies as st
 
 from sstfill.errors import InputError
 from sstfill.training.data import windows
-from sstfill.training.data.windows import GAP, LEAST_SEA, LEAST_SEEN, VALIDATED, Windows, blocks, longest, withheld
+from sstfill.training.data.windows import (
+    GAP,
+    LEAST_SEA,
+    LEAST_SEEN,
+    VALIDATED,
+    TrainingWindows,
+    blocks,
+    longest,
+    withheld,
+)
 
 quick = settings(max_examples=25, deadline=None)
 
 
-def of(ds: xr.Dataset, times: slice = slice(0, 12), shape: tuple[int, int, int] = (4, 8, 8)) -> Windows:
-    return Windows(ds.sst, ds.sea, times, shape, ds.get("truth"))
+def of(ds: xr.Dataset, times: slice = slice(0, 12), shape: tuple[int, int, int] = (4, 8, 8)) -> TrainingWindows:
+    return TrainingWindows(ds.sst, ds.sea, times, shape, ds.get("truth"))
 
 
 class TestBlocks:
@@ -123,7 +132,7 @@ class TestDraw:
     def test_only_windows_are_read(self) -> None:
         ds = archive((40, 30, 30))
         watched = Watched(ds, {"time": 5, "lat": 10, "lon": 10})
-        own = Windows(watched.lazy("sst"), ds.sea, slice(10, 40), (4, 8, 8), watched.lazy("truth"))
+        own = TrainingWindows(watched.lazy("sst"), ds.sea, slice(10, 40), (4, 8, 8), watched.lazy("truth"))
         for k in range(10):
             watched.read.clear()
             window = own.draw(np.random.default_rng(k))
@@ -137,7 +146,7 @@ class TestDraw:
         ds = archive()
         watched = Watched(ds, {"time": 5, "lat": 10, "lon": 10})
         with pytest.raises(InputError, match="no window"):
-            Windows(watched.lazy("sst"), ds.sea & False, slice(0, 12), (4, 8, 8)).draw(np.random.default_rng(0))
+            TrainingWindows(watched.lazy("sst"), ds.sea & False, slice(0, 12), (4, 8, 8)).draw(np.random.default_rng(0))
         assert not watched.read
 
 

@@ -13,10 +13,10 @@ import xarray as xr
 from sstfill.errors import ReadError
 from sstfill.progress import track
 from sstfill.sources.copernicus.audit.land import Land
-from sstfill.sources.copernicus.audit.layout import Layout, cut, variable
+from sstfill.sources.copernicus.audit.layout import ServiceLayout, cut, variable
 from sstfill.sources.copernicus.audit.tiling import overlap
 from sstfill.sources.copernicus.audit.verify import Box, Seen
-from sstfill.sources.copernicus.deadline import Patience
+from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.reads import wait_a_moment
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 8  # at a window whose chunks come and go, and at a chunk that the service had before: about 20 s
 
 
-class Judge:
+class ChunkAudit:
     """Decides what is lost and what is empty.
 
     A chunk that the service says it does not have is asked for again, then looked for in the service's other layout.
@@ -48,8 +48,8 @@ class Judge:
 
     def __init__(
         self,
-        layout: Layout,
-        others: Callable[[], list[Layout]],
+        layout: ServiceLayout,
+        others: Callable[[], list[ServiceLayout]],
         absent: str = "check",
         stored: Callable[[Box], xr.Dataset | None] = lambda box: None,
     ) -> None:
@@ -150,7 +150,7 @@ class Judge:
             self._land.saw(self._layout.tiling, came)
 
     def _elsewhere(self, box: Box, values: xr.Dataset, refused: list[str], last: bool) -> xr.Dataset | None:
-        compared: list[tuple[Layout, xr.Dataset]] = []
+        compared: list[tuple[ServiceLayout, xr.Dataset]] = []
         filled = values
         for other in self._others():
             found = other.fetch(box)
@@ -182,11 +182,13 @@ class Judge:
         self._note_empty(box, values, refused, compared)
         return filled
 
-    def _ask_again(self, box: Box, filled: xr.Dataset, witness: str, refused: list[str], others: list[Layout]) -> None:
+    def _ask_again(
+        self, box: Box, filled: xr.Dataset, witness: str, refused: list[str], others: list[ServiceLayout]
+    ) -> None:
         """Ask for what there was before, then for what was refused; `_Back` if that is there, `ReadError` else."""
         reads = self._layout.reads
         assert reads is not None
-        patience = Patience(reads.seconds)
+        patience = Deadline(reads.seconds)
         for attempt in range(ATTEMPTS):
             if reads.ask is not None and reads.ask(witness):
                 break
@@ -200,7 +202,7 @@ class Judge:
         for number, other in enumerate(others, 1):
             self._confirm(number, other, self._same_place(other, filled, box, refused))
 
-    def _same_place(self, other: Layout, filled: xr.Dataset, box: Box, refused: list[str]) -> list[str]:
+    def _same_place(self, other: ServiceLayout, filled: xr.Dataset, box: Box, refused: list[str]) -> list[str]:
         """Chunks that another layout was refused; only those that meet these where it is known how both are cut."""
         mine, its, absent = self._layout.fitting(filled, box), other.fitting(filled, box), other.refused(filled)
         if mine is None or its is None:
@@ -208,7 +210,7 @@ class Judge:
         here = [(variable(k), mine.extent(k)) for k in refused]
         return [k for k in absent if any(n == variable(k) and overlap(its.extent(k), e) for n, e in here)]
 
-    def _confirm(self, number: int, layout: Layout, refused: list[str]) -> None:
+    def _confirm(self, number: int, layout: ServiceLayout, refused: list[str]) -> None:
         """Ask once more for what a layout was refused, now that the service answers well; `_Back` if it is there."""
         ask = None if layout.reads is None else layout.reads.ask
         for key in refused if ask is not None else ():
@@ -217,7 +219,7 @@ class Judge:
             self._confirmed.add((number, key))
 
     def _note_empty(
-        self, box: Box, values: xr.Dataset, refused: list[str], compared: list[tuple[Layout, xr.Dataset]]
+        self, box: Box, values: xr.Dataset, refused: list[str], compared: list[tuple[ServiceLayout, xr.Dataset]]
     ) -> None:
         """Remember places where the other layouts have no more than a chunk that is absent, and whether any there."""
         tiling = self._layout.fitting(values, box)

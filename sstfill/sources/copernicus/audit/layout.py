@@ -14,7 +14,7 @@ from sstfill.sources.copernicus.reads import Reads
 
 
 @dataclass(frozen=True)
-class Layout:
+class ServiceLayout:
     """What gives the values of a window, the account of its reads, how it is cut.
 
     `reads` and `tiling` are None where they are not known, as with a dataset that is no client's.
