@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fills and updates of an archive whose process, or a worker of it, is sent SIGKILL at random moments, and run again.
+"""Fills and updates of an archive whose process, or a worker of it, is sent SIGKILL at random
+moments, and run again.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/archive_kills.py [--quick]
 """
@@ -38,7 +39,9 @@ COMMAND = (str(Path(sys.executable).with_name("sstfill")), "fill")
 def archive(home: Path) -> tuple[Path, Path]:
     """The archive as it is on the first night and on the next."""
     ocean = sstfill.synthetic.ocean(shape=SHAPE, seed=SEED)[["sst"]]
-    ocean = ocean.assign_coords(time=np.datetime64("2020-01-01") + np.arange(SHAPE[0]).astype("timedelta64[D]"))
+    ocean = ocean.assign_coords(
+        time=np.datetime64("2020-01-01") + np.arange(SHAPE[0]).astype("timedelta64[D]")
+    )
     before = ocean.isel(time=slice(0, -NEW)).copy(deep=True)
     before["sst"][SHAPE[0] // 2, :20] = np.nan
     stores = home / "before.zarr", home / "after.zarr"
@@ -73,14 +76,22 @@ def difference(one: Path, other: Path) -> str:
     """What differs, but for the time of making."""
     with xr.open_zarr(one) as first, xr.open_zarr(other) as second:
         a, b = first.load(), second.load()
-    wrong = [str(n) for n in {*a.variables, *b.variables} if n not in a.variables or n not in b.variables
-             or a[n].attrs != b[n].attrs or a[n].values.tobytes() != b[n].values.tobytes()]  # fmt: skip
+    wrong = [
+        str(n)
+        for n in {*a.variables, *b.variables}
+        if n not in a.variables
+        or n not in b.variables
+        or a[n].attrs != b[n].attrs
+        or a[n].values.tobytes() != b[n].values.tobytes()
+    ]
     return ", ".join(sorted(wrong))
 
 
 @dataclass
 class Series:
-    """Kills of one command: what is read, what is there before, what an undisturbed run makes and how long it takes."""
+    """Kills of one command: what is read, what is there before, what an undisturbed run makes and
+    how long it takes.
+    """
 
     name: str
     source: Path
@@ -115,7 +126,9 @@ class Series:
         folder.mkdir()
         if self.base is not None:
             for part in ("", ".job"):
-                shutil.copytree(self.base.with_name(self.base.name + part), folder / f"out.zarr{part}")
+                shutil.copytree(
+                    self.base.with_name(self.base.name + part), folder / f"out.zarr{part}"
+                )
         return folder / "out.zarr"
 
     def begun(self, out: Path) -> subprocess.Popen[bytes]:
@@ -138,7 +151,9 @@ class Series:
             time.sleep(0.002)
 
     def kill(self, number: int, share: float, rng: np.random.Generator) -> list[object]:
-        """One row: kill after a share of what an undisturbed run takes from here, run again, compare."""
+        """One row: kill after a share of what an undisturbed run takes from here, run again,
+        compare.
+        """
         out = self.prepared(f"kill{number}")
         old = root(out)
         victims = "--workers" in self.words
@@ -153,17 +168,33 @@ class Series:
         found = workers_of(process) if victims else [process.pid]
         send(found[int(rng.integers(len(found)))])
         process.wait()
-        if process.returncode:  # it was killed, or its worker was while the workers started, which it says
+        if (
+            process.returncode
+        ):  # it was killed, or its worker was while the workers started, which it says
             process = self.begun(out)
             process.wait()
-        if process.returncode and "is filled already" not in (told := process.stderr.read().decode()):
+        if process.returncode and "is filled already" not in (
+            told := process.stderr.read().decode()
+        ):
             raise SystemExit(told)  # else it was ended when it had done all, and said so
         lost = time.perf_counter() - began - self.whole
         wrong = difference(out, self.wanted) or "; ".join(verify(out, self.source).wrong)
-        left = {p.name for p in out.with_name("out.zarr.job").iterdir()} - {"lock", "job.json", "model", "days"}
+        left = {p.name for p in out.with_name("out.zarr.job").iterdir()} - {
+            "lock",
+            "job.json",
+            "model",
+            "days",
+        }
         shutil.rmtree(out.parent)
-        row = [number, self.name, "a worker" if victims else "the job", at, f"{done} of {self.units}", lost,
-               "; ".join(filter(None, [wrong, ", ".join(left)])) or "yes"]  # fmt: skip
+        row = [
+            number,
+            self.name,
+            "a worker" if victims else "the job",
+            at,
+            f"{done} of {self.units}",
+            lost,
+            "; ".join(filter(None, [wrong, ", ".join(left)])) or "yes",
+        ]
         print(*row, flush=True)
         return row
 
@@ -191,15 +222,21 @@ def main() -> None:
             for series in (fill, update):
                 told.append(f"{series.name} {series.whole:.1f} s, {series.units} units")
                 moments = (np.arange(KILLS) + rng.random(KILLS)) / KILLS
-                rows += [series.kill(len(rows) + k + 1, float(m), rng) for k, m in enumerate(moments)]
+                rows += [
+                    series.kill(len(rows) + k + 1, float(m), rng) for k, m in enumerate(moments)
+                ]
     text = heading(
-        "Fills of an archive killed at random moments", seed=SEED, zarr=version("zarr"),
-        distributed=version("distributed"), method="interpolate, work units of 16 x 256 x 256",
+        "Fills of an archive killed at random moments",
+        seed=SEED,
+        zarr=version("zarr"),
+        distributed=version("distributed"),
+        method="interpolate, work units of 16 x 256 x 256",
         data=f"sstfill.synthetic.ocean, {' x '.join(map(str, SHAPE))}, a day a chunk; an update finds {NEW} new days "
-             "and one that was revised", undisturbed="; ".join(told),
+        "and one that was revised",
+        undisturbed="; ".join(told),
         moments="random (seeded): of the job, one in each equal part of an undisturbed run from where it holds its "
-                "lock; of a worker, when a random number of units are done",
-    )  # fmt: skip
+        "lock; of a worker, when a random number of units are done",
+    )
     text += (
         "`sstfill fill` in a process of its own is sent SIGKILL, then the same command runs to the end; or one of its "
         "two workers is, and the job goes on by itself (killed while the workers start, it says so in one line and is "
@@ -210,7 +247,8 @@ def main() -> None:
     head = ["kill", "while", "of", "s after start", "units done", "seconds lost", "identical"]
     same, lost = sum(r[-1] == "yes" for r in rows), [float(str(r[5])) for r in rows]
     text += (
-        table(head, rows) + f"\n{len(rows)} kills: {same} identical; {statistics.median(lost):.1f} s lost (median), "
+        table(head, rows)
+        + f"\n{len(rows)} kills: {same} identical; {statistics.median(lost):.1f} s lost (median), "
     )
     publish("archive_kills", text + f"{max(lost):.1f} s at most.\n")
 

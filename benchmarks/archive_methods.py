@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What methods lose by being settled on an archive once and asked unit by unit, against filling the series as a whole.
+"""What methods lose by being settled on an archive once and asked unit by unit, against filling the
+series as a whole.
 
-Clouds of other dates hide a tenth of what is observed; from what is left the method fills the series in memory, and is
-pinned to it as to an archive and asked unit by unit. Both are compared with what was hidden, and with each other in
-all gaps.
+Clouds of other dates hide a tenth of what is observed; from what is left the method fills the
+series in memory, and is pinned to it as to an archive and asked unit by unit. Both are compared
+with what was hidden, and with each other in all gaps.
 
 Run: python benchmarks/archive_methods.py [method ...]
 """
@@ -72,13 +73,27 @@ def main(methods: list[str]) -> None:
             memory = METHODS[name]().reconstruct(obs, sea)["mean"].transpose(*obs.dims).values
             seconds = time.perf_counter() - started
             pieces, own = unit_by_unit(name, obs, sea)
-            errors = [float(np.sqrt(np.nanmean((made - field.values)[where] ** 2))) for made in (memory, pieces)]
+            errors = [
+                float(np.sqrt(np.nanmean((made - field.values)[where] ** 2)))
+                for made in (memory, pieces)
+            ]
             apart = float(np.sqrt(np.nanmean((memory - pieces)[gap] ** 2))) / spread
             rows.append([title, name, *errors, errors[1] / errors[0], apart, seconds, own])
             print(rows[-1], flush=True)
-    head = ["series", "method", "RMSE in memory", "RMSE unit by unit", "ratio", "apart in gaps / std", "s in memory",
-            "s unit by unit"]  # fmt: skip
-    publish("archive_methods", heading("Methods settled on an archive", seed=SEED, share=SHARE) + table(head, rows))
+    head = [
+        "series",
+        "method",
+        "RMSE in memory",
+        "RMSE unit by unit",
+        "ratio",
+        "apart in gaps / std",
+        "s in memory",
+        "s unit by unit",
+    ]
+    publish(
+        "archive_methods",
+        heading("Methods settled on an archive", seed=SEED, share=SHARE) + table(head, rows),
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives: cost against size, 20 GB under 4 GB of memory, workers, and thirty nights over a growing archive.
+"""Archives: cost against size, 20 GB under 4 GB of memory, workers, and thirty nights over a
+growing archive.
 
-Each fill runs in a process of its own. The archives are synthetic: the ocean of `sstfill.synthetic`, tiled in space and
-continued in time by mirroring, with clouds; they compress well, what is filled does not know it.
+Each fill runs in a process of its own. The archives are synthetic: the ocean of
+`sstfill.synthetic`, tiled in space and continued in time by mirroring, with clouds; they compress
+well, what is filled does not know it.
 
 Run: python benchmarks/archives.py size|large|workers|nights [method ...]
 """
@@ -28,7 +30,9 @@ TILE = (64, 128, 128)
 STEP = np.timedelta64(1, "D")
 SIZES = {"interpolate": (1, 4, 16, 64), "dineof": (1, 4, 16, 64), "gan": (1, 4)}
 BASE = (48, 128, 128)
-"""Shape of the archive of size 1; 4 is twice as long along y and x each, 16 four times as long in time besides."""
+"""Shape of the archive of size 1; 4 is twice as long along y and x each, 16 four times as long in
+time besides.
+"""
 GROWTH = {1: (1, 1, 1), 4: (1, 2, 2), 16: (4, 2, 2), 64: (4, 4, 4)}
 LARGE = (1280, 2048, 2048)
 NIGHTS, BEFORE = 30, 700
@@ -61,29 +65,43 @@ def write(path: Path, shape: tuple[int, int, int], days: slice | None = None) ->
     shutil.rmtree(path, ignore_errors=True)
     n, ny, nx = shape
     coords = {
-        "time": np.datetime64("2015-01-01", "ns") + np.arange(n) * STEP, "lat": 20 + 0.02 * np.arange(ny),
+        "time": np.datetime64("2015-01-01", "ns") + np.arange(n) * STEP,
+        "lat": 20 + 0.02 * np.arange(ny),
         "lon": -60 + 0.025 * np.arange(nx),
-    }  # fmt: skip
+    }
     xr.Dataset(coords=coords).to_zarr(path, zarr_format=3, consolidated=False)
     array = zarr.open_group(path, mode="r+").create_array(
-        "sst", shape=shape, chunks=(8, 256, 256), dtype="f4", fill_value=np.nan, dimension_names=["time", "lat", "lon"],
+        "sst",
+        shape=shape,
+        chunks=(8, 256, 256),
+        dtype="f4",
+        fill_value=np.nan,
+        dimension_names=["time", "lat", "lon"],
         attributes={"units": "degree_Celsius", "standard_name": "sea_surface_temperature"},
-    )  # fmt: skip
+    )
     for start in range(0, n, 8):
-        array[start : start + 8] = np.stack([image(truth, seen, t, ny, nx) for t in range(start, min(n, start + 8))])
+        array[start : start + 8] = np.stack(
+            [image(truth, seen, t, ny, nx) for t in range(start, min(n, start + 8))]
+        )
 
 
 def image(truth: np.ndarray, seen: np.ndarray, t: int, ny: int, nx: int) -> np.ndarray:
-    """One day: the tile to and fro in time, mirrored from tile to tile, a season on top, clouds of another day."""
+    """One day: the tile to and fro in time, mirrored from tile to tile, a season on top, clouds of
+    another day.
+    """
     period = 2 * TILE[0] - 2
     back = t % period
     day = truth[back if back < TILE[0] else period - back]
     cloud = seen[(7 * t + 3 * (t // period)) % TILE[0]]
     two = [
-        np.concatenate([np.concatenate([a, a[:, ::-1]], 1), np.concatenate([a[::-1], a[::-1, ::-1]], 1)])
+        np.concatenate(
+            [np.concatenate([a, a[:, ::-1]], 1), np.concatenate([a[::-1], a[::-1, ::-1]], 1)]
+        )
         for a in (day, cloud)
     ]
-    whole, there = (np.tile(a, (-(-ny // (2 * TILE[1])), -(-nx // (2 * TILE[2]))))[:ny, :nx] for a in two)
+    whole, there = (
+        np.tile(a, (-(-ny // (2 * TILE[1])), -(-nx // (2 * TILE[2]))))[:ny, :nx] for a in two
+    )
     season = np.float32(3 * np.sin(2 * np.pi * t / 365.25))
     return np.where(there, whole + season, np.float32(np.nan))
 
@@ -109,14 +127,42 @@ def size(folder: Path, methods: list[str]) -> None:
             write(folder / "in.zarr", shape)  # type: ignore[arg-type]
             shutil.rmtree(folder / "out.zarr", ignore_errors=True)
             shutil.rmtree(folder / "out.zarr.job", ignore_errors=True)
-            seconds, fitting, memory, units, _, filled, *_ = fill(folder / "in.zarr", folder / "out.zarr", method)
+            seconds, fitting, memory, units, _, filled, *_ = fill(
+                folder / "in.zarr", folder / "out.zarr", method
+            )
             pixels = float(np.prod(shape)) / 1e6
             each = (seconds - fitting) / pixels
-            rows.append([method, factor, shape, pixels, int(units), seconds, fitting, each, memory / 1e6, int(filled)])
+            rows.append(
+                [
+                    method,
+                    factor,
+                    shape,
+                    pixels,
+                    int(units),
+                    seconds,
+                    fitting,
+                    each,
+                    memory / 1e6,
+                    int(filled),
+                ]
+            )
             print(rows[-1], flush=True)
-    head = ["method", "size", "time, y, x", "million values", "units", "seconds", "of it settling the method",
-            "seconds per million values after that", "peak memory, MB", "pixels filled"]  # fmt: skip
-    publish("archive_size", heading("Archives: cost against size", seed=SEED, chunks=(8, 256, 256)) + table(head, rows))
+    head = [
+        "method",
+        "size",
+        "time, y, x",
+        "million values",
+        "units",
+        "seconds",
+        "of it settling the method",
+        "seconds per million values after that",
+        "peak memory, MB",
+        "pixels filled",
+    ]
+    publish(
+        "archive_size",
+        heading("Archives: cost against size", seed=SEED, chunks=(8, 256, 256)) + table(head, rows),
+    )
 
 
 def large(folder: Path, methods: list[str]) -> None:
@@ -136,7 +182,14 @@ def large(folder: Path, methods: list[str]) -> None:
         print(rows[-1], flush=True)
     size = f"{np.prod(LARGE) * 4 / 1e9:.1f} GB of float32, {stored:.2f} GB stored, written in {made:.0f} s"
     facts = {"seed": SEED, "shape": LARGE, "size": size}
-    head = ["method", "units", "seconds", "of it settling the method", "peak memory, GB", "pixels filled"]
+    head = [
+        "method",
+        "units",
+        "seconds",
+        "of it settling the method",
+        "peak memory, GB",
+        "pixels filled",
+    ]
     publish("archive_large", heading("An archive of 20 GB", **facts) + table(head, rows))
 
 
@@ -148,13 +201,33 @@ def workers(folder: Path, methods: list[str]) -> None:
         for count in (0, 1, 2):
             for part in ("out.zarr", "out.zarr.job"):
                 shutil.rmtree(folder / part, ignore_errors=True)
-            seconds, fitting, memory, units, *_ = fill(folder / "in.zarr", folder / "out.zarr", method, workers=count)
+            seconds, fitting, memory, units, *_ = fill(
+                folder / "in.zarr", folder / "out.zarr", method, workers=count
+            )
             seconds -= fitting
-            rows.append([method, count or "none: this process", int(units), seconds, seconds / units, memory / 1e6])
+            rows.append(
+                [
+                    method,
+                    count or "none: this process",
+                    int(units),
+                    seconds,
+                    seconds / units,
+                    memory / 1e6,
+                ]
+            )
             print(rows[-1], flush=True)
     empty = overhead()
-    head = ["method", "workers", "units", "seconds without settling", "seconds per unit", "peak MB of a process"]
-    told = f"{1e3 * empty:.1f} ms for a unit that does nothing, sent to and fro (2 workers, 400 units)"
+    head = [
+        "method",
+        "workers",
+        "units",
+        "seconds without settling",
+        "seconds per unit",
+        "peak MB of a process",
+    ]
+    told = (
+        f"{1e3 * empty:.1f} ms for a unit that does nothing, sent to and fro (2 workers, 400 units)"
+    )
     facts = {"seed": SEED, "shape": (96, 256, 256), "overhead": told}
     publish("archive_workers", heading("Archives: workers", **facts) + table(head, rows))
 
@@ -163,7 +236,10 @@ def overhead() -> float:
     """Seconds for a unit that does nothing."""
     from distributed import Client, LocalCluster, as_completed
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         client.gather(client.map(abs, range(20), pure=False))
         started = time.perf_counter()
         futures = as_completed(client.submit(abs, i, pure=False) for i in range(6))
@@ -177,7 +253,9 @@ def overhead() -> float:
 
 
 def nights(folder: Path, methods: list[str]) -> None:
-    """Thirty nights: a new day each, one of them late, some revised; each compared with a fill from scratch."""
+    """Thirty nights: a new day each, one of them late, some revised; each compared with a fill from
+    scratch.
+    """
     method = (methods or ["interpolate"])[0]
     write(folder / "all.zarr", (BEFORE + NIGHTS, 128, 128))
     whole = xr.open_zarr(folder / "all.zarr", consolidated=False).load().drop_encoding()
@@ -194,20 +272,37 @@ def nights(folder: Path, methods: list[str]) -> None:
         done = fill(folder / "in.zarr", folder / "out.zarr", method if first else "", **options)
         for part in ("scratch.zarr", "scratch.zarr.job"):
             shutil.rmtree(folder / part, ignore_errors=True)
-        scratch = fill(folder / "in.zarr", folder / "scratch.zarr", "", like=str(folder / "out.zarr"))
+        scratch = fill(
+            folder / "in.zarr", folder / "scratch.zarr", "", like=str(folder / "out.zarr")
+        )
         a, b = (xr.open_zarr(folder / name).load() for name in ("out.zarr", "scratch.zarr"))
-        same = all(np.array_equal(a[v].values, b[v].values, equal_nan=True) for v in ("sst", "sst_error", "sst_source"))
+        same = all(
+            np.array_equal(a[v].values, b[v].values, equal_nan=True)
+            for v in ("sst", "sst_error", "sst_source")
+        )
         shares += [] if first else [done[0] / scratch[0]]
         parts += [] if first else [done[4] / done[3]]
         told = "first fill" if first else f"{shares[-1]:.0%}"
         made = f"{int(done[4])} of {int(done[3])}"
-        rows.append([night + 1, *map(int, done[6:9]), made, done[0], scratch[0], told, "yes" if same else "NO"])
+        rows.append(
+            [
+                night + 1,
+                *map(int, done[6:9]),
+                made,
+                done[0],
+                scratch[0],
+                told,
+                "yes" if same else "NO",
+            ]
+        )
         print(rows[-1], flush=True)
     facts = {
-        "seed": SEED, "method": method, "shape": f"{BEFORE + 1} to {BEFORE + NIGHTS} days of 128 x 128",
+        "seed": SEED,
+        "method": method,
+        "shape": f"{BEFORE + 1} to {BEFORE + NIGHTS} days of 128 x 128",
         "mean share of the time of a fill from scratch": f"{np.mean(shares):.1%}",
         "mean share of the units of a fill from scratch": f"{np.mean(parts):.1%}",
-    }  # fmt: skip
+    }
     head = [
         "night",
         "new",
@@ -219,11 +314,15 @@ def nights(folder: Path, methods: list[str]) -> None:
         "share",
         "equal bit by bit",
     ]
-    publish(f"archive_nights_{method}", heading("Archives: thirty nights", **facts) + table(head, rows))
+    publish(
+        f"archive_nights_{method}", heading("Archives: thirty nights", **facts) + table(head, rows)
+    )
 
 
 def arrive(path: Path, whole: xr.Dataset, night: int, today: int, rng: np.random.Generator) -> None:
-    """Append today's image, empty on night 12 and filled in three nights later; on some nights five are revised."""
+    """Append today's image, empty on night 12 and filled in three nights later; on some nights five
+    are revised.
+    """
     import zarr
 
     late = BEFORE + 11

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes of damaged and hostile inputs, models, recipes and jobs, of signals, full disks and odd worlds.
+"""What comes of damaged and hostile inputs, models, recipes and jobs, of signals, full disks and
+odd worlds.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/attack.py --label after [--seed N] [--scale 0.1] [--only CLASS]
+Run: OMP_NUM_THREADS=1 python benchmarks/attack.py --label after [--seed N] [--scale 0.1] [--only
+CLASS]
 
 Everything lies in one temporary folder, and nothing leaves this machine.
 """
@@ -93,14 +95,20 @@ def section(asked: argparse.Namespace, rows: list[list[object]], every: list[Ver
     bad = [verdict for verdict in every if verdict.bad]
     peak = max(verdict.peak for verdict in every)
     measured = heading(
-        "", seed=asked.seed, share_of_the_cases=f"{asked.scale:g}",
-        libraries=", ".join(f"{name} {version(name)}" for name in ("netCDF4", "zarr", "numcodecs", "dask")),
+        "",
+        seed=asked.seed,
+        share_of_the_cases=f"{asked.scale:g}",
+        libraries=", ".join(
+            f"{name} {version(name)}" for name in ("netCDF4", "zarr", "numcodecs", "dask")
+        ),
         data="series of 12 x 10 x 14 in NetCDF 3 and 4, Zarr v2 and v3, and what was made of them",
         peak_of_memory=f"{peak / 1e9:.2f} GB of a command, with the libraries",
         full_disks=attack_disks.means(),
-    ).removeprefix("# \n\n")  # fmt: skip
+    ).removeprefix("# \n\n")
     head = ["class", "cases", "commands", *ENDINGS, *EXTRAS, "minutes"]
-    kinds = Counter((cause(verdict), ", ".join([verdict.ending, *verdict.extras])) for verdict in bad)
+    kinds = Counter(
+        (cause(verdict), ", ".join([verdict.ending, *verdict.extras])) for verdict in bad
+    )
     listed = [[count, what, why] for (why, what), count in kinds.most_common(SHOWN)]
     text = f"## {asked.label}\n\n{measured}{table(head, [*rows, ['all', *totals]])}"
     if listed:
@@ -120,7 +128,11 @@ def other_sections(label: str) -> dict[str, str]:
     if not PAGE.exists():
         return {}
     parts = re.split(r"^## (\w+)\n", PAGE.read_text(), flags=re.MULTILINE)
-    return {name: f"## {name}\n{text}" for name, text in zip(parts[1::2], parts[2::2], strict=True) if name != label}
+    return {
+        name: f"## {name}\n{text}"
+        for name, text in zip(parts[1::2], parts[2::2], strict=True)
+        if name != label
+    }
 
 
 def page(label: str, text: str) -> str:
@@ -133,10 +145,14 @@ def page(label: str, text: str) -> str:
 def arguments() -> argparse.Namespace:
     """What is asked for."""
     parser = argparse.ArgumentParser(description="attack sstfill, and count what comes of it")
-    parser.add_argument("--label", choices=["before", "after"], help="write docs/benchmarks/attack.md, this section")
+    parser.add_argument(
+        "--label", choices=["before", "after"], help="write docs/benchmarks/attack.md, this section"
+    )
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the cases to run")
-    parser.add_argument("--only", choices=CLASSES, action="append", help="run this class; may be repeated")
+    parser.add_argument(
+        "--only", choices=CLASSES, action="append", help="run this class; may be repeated"
+    )
     return parser.parse_args()
 
 
@@ -153,8 +169,13 @@ def main() -> int:
         for name in asked.only or CLASSES:
             count, verdicts, seconds = run(name, home, asked.seed, asked.scale)
             every += verdicts
-            rows.append([CLASSES[name][0], count, len(verdicts), *counted(verdicts), round(seconds / 60, 1)])
-            print(table(["class", "cases", "commands", *ENDINGS, *EXTRAS, "minutes"], rows[-1:]), flush=True)
+            rows.append(
+                [CLASSES[name][0], count, len(verdicts), *counted(verdicts), round(seconds / 60, 1)]
+            )
+            print(
+                table(["class", "cases", "commands", *ENDINGS, *EXTRAS, "minutes"], rows[-1:]),
+                flush=True,
+            )
             if asked.label is not None:
                 PAGE.write_text(
                     page(asked.label, section(asked, rows, every))

@@ -17,7 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attack_inputs import TEXTS, Payload, blot, flip, npy, overwrite, places, series, tamper, truncate
+from attack_inputs import (
+    TEXTS,
+    Payload,
+    blot,
+    flip,
+    npy,
+    overwrite,
+    places,
+    series,
+    tamper,
+    truncate,
+)
 from attack_yard import Case, Words, aside
 
 from sstfill.cli import main
@@ -83,12 +94,41 @@ split = [0.8, 0.1, 0.1]
 """
 SOUND = "as it was"
 VALUES = (
-    "-1", "0", "1e308", "nan", "inf", "-inf", "9" * 5000, "10" * 12, '""', '"abc"', "true", "[]", "{}", "[[[]]]",
-    '"\\u001b[31mred"', '"../../etc"', '"/dev/zero"', '"~nouser/x"', "1979-05-27", '"' + "x" * 5000 + '"', "[-1]",
-    '"a\\u0000b"', "0.5", '["sst", "sst"]', '{a = 1}',
-)  # fmt: skip
+    "-1",
+    "0",
+    "1e308",
+    "nan",
+    "inf",
+    "-inf",
+    "9" * 5000,
+    "10" * 12,
+    '""',
+    '"abc"',
+    "true",
+    "[]",
+    "{}",
+    "[[[]]]",
+    '"\\u001b[31mred"',
+    '"../../etc"',
+    '"/dev/zero"',
+    '"~nouser/x"',
+    "1979-05-27",
+    '"' + "x" * 5000 + '"',
+    "[-1]",
+    '"a\\u0000b"',
+    "0.5",
+    '["sst", "sst"]',
+    "{a = 1}",
+)
 """What is put in the place of a value of a recipe, as TOML."""
-ODD_LINES = ("nonesuch = 1", '"\\u001b[31m" = 1', "[nonesuch]\na = 1", "[[fill]]", "a.b.c = 1", "# \x7f\x1b[31m")
+ODD_LINES = (
+    "nonesuch = 1",
+    '"\\u001b[31m" = 1',
+    "[nonesuch]\na = 1",
+    "[[fill]]",
+    "a.b.c = 1",
+    "# \x7f\x1b[31m",
+)
 
 
 def cases(home: Path, rng: random.Random) -> Iterator[Case]:
@@ -116,13 +156,30 @@ def make_bases(base: Path) -> None:
     series((8, 16, 16)).to_netcdf("small.nc")
     torch.manual_seed(1)
     config = {
-        "network": {"name": "static", "options": {"base": 2}}, "patch": [4, 16, 16], "units": "degrees_C",
-        "scaling": {"kind": "standardise", "mean": 15.0, "std": 2.0}, "step_days": 1.0, "cell_km": 20.0, "spread": 1.0,
-    }  # fmt: skip
+        "network": {"name": "static", "options": {"base": 2}},
+        "patch": [4, 16, 16],
+        "units": "degrees_C",
+        "scaling": {"kind": "standardise", "mean": 15.0, "std": 2.0},
+        "step_days": 1.0,
+        "cell_km": 20.0,
+        "spread": 1.0,
+    }
     Checkpoint(config, registry.build("static", {"base": 2}).state_dict()).save("model")
     shutil.copytree("first.zarr", "in.zarr")
     Path("nightly.toml").write_text(NIGHTLY)
-    filled = main(["fill", "in.zarr", "--out", "out.zarr", "--method", "interpolate", "--memory", "1GB", "--quiet"])
+    filled = main(
+        [
+            "fill",
+            "in.zarr",
+            "--out",
+            "out.zarr",
+            "--method",
+            "interpolate",
+            "--memory",
+            "1GB",
+            "--quiet",
+        ]
+    )
     night = Path("night")
     night.mkdir()
     for name in ("in.zarr", "nightly.toml"):
@@ -139,13 +196,28 @@ def checkpoints(base: Path) -> Iterator[Case]:
     """Checkpoints whose configuration or weights are not what they were."""
     yield _checkpoint(base, SOUND, lambda model, rng: None)
     for _ in range(30):
-        yield _checkpoint(base, "an odd value in config.json", lambda model, rng: tamper(model / "config.json", rng))
+        yield _checkpoint(
+            base,
+            "an odd value in config.json",
+            lambda model, rng: tamper(model / "config.json", rng),
+        )
     for name, text in TEXTS.items():
         act = partial(overwrite, text=text)
         yield _checkpoint(base, f"config.json that is {name}", partial(_to_config, act=act))
-    for options in ({"base": 4096}, {"base": 10**9}, {"base": 10**30}, {"base": -1}, {"base": 2.5}, {"base": "2"},
-                    {"base": True}, {"base": 2, "fill": float("nan")}, {"base": 2, "more": 1},
-                    {"base": 2, "channels": 10**6}, {"base": 2, "time_kernel": 10**9 + 1}, {}):  # fmt: skip
+    for options in (
+        {"base": 4096},
+        {"base": 10**9},
+        {"base": 10**30},
+        {"base": -1},
+        {"base": 2.5},
+        {"base": "2"},
+        {"base": True},
+        {"base": 2, "fill": float("nan")},
+        {"base": 2, "more": 1},
+        {"base": 2, "channels": 10**6},
+        {"base": 2, "time_kernel": 10**9 + 1},
+        {},
+    ):
         yield _checkpoint(base, f"options {options}", partial(reconfigured, options=options))
     for name in ("compact", "recurrent", "paper", "nonesuch", "../static", "os.system", ""):
         yield _checkpoint(base, f"the network {name!r}", partial(reconfigured, name=name))
@@ -170,9 +242,15 @@ def checkpoints(base: Path) -> Iterator[Case]:
     for value in (np.nan, 1.0, np.inf, 1e30):
         act = partial(constant, value=value)
         yield _checkpoint(
-            base, f"weights all {value}", partial(reweighted, act=act, signed=True), refused=value != 1e30
+            base,
+            f"weights all {value}",
+            partial(reweighted, act=act, signed=True),
+            refused=value != 1e30,
         )
-    for name, make in (("a pipe", os.mkfifo), ("/dev/zero", lambda path: path.symlink_to("/dev/zero"))):
+    for name, make in (
+        ("a pipe", os.mkfifo),
+        ("/dev/zero", lambda path: path.symlink_to("/dev/zero")),
+    ):
         for part in ("config.json", "weights.safetensors"):
             yield _checkpoint(base, f"{part} is {name}", partial(_instead, part=part, make=make))
 
@@ -198,7 +276,9 @@ def _instead(model: Path, rng: random.Random, part: str, make: Callable[[Path], 
     make(model / part)
 
 
-def reconfigured(model: Path, rng: random.Random, name: str = "static", options: Any = None) -> None:
+def reconfigured(
+    model: Path, rng: random.Random, name: str = "static", options: Any = None
+) -> None:
     """Let a configuration name another network, or other options."""
     file = model / "config.json"
     tree = json.loads(file.read_text())
@@ -221,7 +301,9 @@ def constant(path: Path, rng: random.Random, value: float) -> None:
     content = path.read_bytes()
     size = 8 + struct.unpack("<Q", content[:8])[0]
     count = (len(content) - size) // 4
-    path.write_bytes(content[:size] + np.full(count, value, "<f4").tobytes() + content[size + 4 * count :])
+    path.write_bytes(
+        content[:size] + np.full(count, value, "<f4").tobytes() + content[size + 4 * count :]
+    )
 
 
 def safetensors(header: dict[str, Any]) -> bytes:
@@ -244,17 +326,27 @@ def recipes(base: Path) -> Iterator[Case]:
             yield _recipe(base, f"{kind}: bytes flipped", text, lay, flipped)
             yield _recipe(base, f"{kind}: an odd key", text, lay, odd_key)
         for name, content in odd_toml().items():
-            yield _recipe(base, f"{kind}: {name}", text, lay, lambda _, rng, content=content: content)
+            yield _recipe(
+                base, f"{kind}: {name}", text, lay, lambda _, rng, content=content: content
+            )
 
 
-def _recipe(base: Path, name: str, text: str, lay: Any, change: Callable[[bytes, random.Random], bytes]) -> Case:
+def _recipe(
+    base: Path, name: str, text: str, lay: Any, change: Callable[[bytes, random.Random], bytes]
+) -> Case:
     def arrange(folder: Path, rng: random.Random) -> list[Words]:
         words: list[Words] = lay(base, folder)
         (folder / "recipe.toml").write_bytes(change(text.encode(), rng))
         return words
 
     makes = ("out.zarr", "out.zarr.job", "report", "model", "lwp.zarr", "clips.zarr")
-    return Case(f"recipe of {name}", arrange, makes=makes, fine=(0, 1, 2) if lay is _night else (0, 2), keeps=False)
+    return Case(
+        f"recipe of {name}",
+        arrange,
+        makes=makes,
+        fine=(0, 1, 2) if lay is _night else (0, 2),
+        keeps=False,
+    )
 
 
 def _night(base: Path, folder: Path) -> list[Words]:
@@ -274,14 +366,19 @@ def _pycles(base: Path, folder: Path) -> list[Words]:
 def _video(base: Path, folder: Path) -> list[Words]:
     (folder / "clips").mkdir()
     for k in range(3):
-        np.save(folder / "clips" / f"clip{k}.npy", np.random.default_rng(k).integers(0, 255, (9, 16, 16, 1), "u1"))
+        np.save(
+            folder / "clips" / f"clip{k}.npy",
+            np.random.default_rng(k).integers(0, 255, (9, 16, 16, 1), "u1"),
+        )
     return [["plan", "recipe.toml"]]
 
 
 def odd_value(content: bytes, rng: random.Random) -> bytes:
     """Put something odd in the place of a value; what a network would be asked for stays as it is."""
     lines = content.decode().splitlines()
-    found = [k for k, line in enumerate(lines) if "=" in line and not line.startswith(("kind", "path"))]
+    found = [
+        k for k, line in enumerate(lines) if "=" in line and not line.startswith(("kind", "path"))
+    ]
     at = rng.choice(found)
     lines[at] = f"{lines[at].partition('=')[0]}= {rng.choice(VALUES)}"
     return "\n".join(lines).encode()
@@ -290,7 +387,14 @@ def odd_value(content: bytes, rng: random.Random) -> bytes:
 def odd_key(content: bytes, rng: random.Random) -> bytes:
     """Add a key, a table or a comment that nobody asked for."""
     odd = rng.choice(
-        ["nonesuch = 1", '"\\u001b[31m" = 1', "[nonesuch]\na = 1", "[[fill]]", "a.b.c = 1", "# \x7f\x1b[31m"]
+        [
+            "nonesuch = 1",
+            '"\\u001b[31m" = 1',
+            "[nonesuch]\na = 1",
+            "[[fill]]",
+            "a.b.c = 1",
+            "# \x7f\x1b[31m",
+        ]
     )
     lines = content.decode().splitlines()
     lines.insert(rng.randrange(len(lines)), odd)
@@ -321,7 +425,9 @@ def odd_toml() -> dict[str, bytes]:
 
 
 def jobs(base: Path) -> Iterator[Case]:
-    """A filled archive, a file of whose job or of itself is damaged; the input is as it was, or has two new days."""
+    """A filled archive, a file of whose job or of itself is damaged; the input is as it was, or has
+    two new days.
+    """
     acts: dict[str, Mend] = {
         "flipped": partial(flip, count=3),
         "cut short": truncate,
@@ -342,17 +448,32 @@ def jobs(base: Path) -> Iterator[Case]:
         yield _job(base, f"days/sst.npz: {name}", "second.zarr", "out.zarr.job/days", act)
     for scale in (1e30, float("nan"), -1.0, 0.0):
         act = partial(rescaled, scale=scale)
-        yield _job(base, f"numbers of the model set to {scale}", "second.zarr", "out.zarr.job/model", act, refused=True)
+        yield _job(
+            base,
+            f"numbers of the model set to {scale}",
+            "second.zarr",
+            "out.zarr.job/model",
+            act,
+            refused=True,
+        )
 
 
-def _job(base: Path, name: str, source: str, part: str, act: Mend, *, refused: bool = False) -> Case:
+def _job(
+    base: Path, name: str, source: str, part: str, act: Mend, *, refused: bool = False
+) -> Case:
     def arrange(folder: Path, rng: random.Random) -> list[Words]:
         shutil.copytree(base / source, folder / "in.zarr")
         for of_it in ("out.zarr", "out.zarr.job"):
             shutil.copytree(base / of_it, folder / of_it)
-        found = sorted(path for path in (folder / part).rglob("*") if path.is_file() and path.name != "lock")
+        found = sorted(
+            path for path in (folder / part).rglob("*") if path.is_file() and path.name != "lock"
+        )
         act(rng.choice(found), rng)
-        return [["verify", "out.zarr"], ["fill", "in.zarr", "--out", "out.zarr", "--update"], ["verify", "out.zarr"]]
+        return [
+            ["verify", "out.zarr"],
+            ["fill", "in.zarr", "--out", "out.zarr", "--update"],
+            ["verify", "out.zarr"],
+        ]
 
     return Case(f"job: {name}", arrange, refused=refused)
 
@@ -386,7 +507,9 @@ def npz(path: Path, rng: random.Random, kind: str) -> None:
 
 
 def rescaled(path: Path, rng: random.Random, scale: float) -> None:
-    """Change all numbers with a fraction in the JSON files of a model, as if its fit had ended elsewhere."""
+    """Change all numbers with a fraction in the JSON files of a model, as if its fit had ended
+    elsewhere.
+    """
     for file in sorted(path.parent.rglob("*.json")):
         tree = json.loads(file.read_text())
         for container, key in places(tree):
@@ -407,7 +530,9 @@ def histories(base: Path) -> Iterator[Case]:
         "nothing": partial(overwrite, text=b""),
         "zeros": partial(overwrite, text=bytes(300)),
         "nested deep": partial(overwrite, text=TEXTS["nested 100,000 deep"] + b"\n"),
-        "a number of 5,000 digits": partial(overwrite, text=TEXTS["a number of 5,000 digits"] + b"\n"),
+        "a number of 5,000 digits": partial(
+            overwrite, text=TEXTS["a number of 5,000 digits"] + b"\n"
+        ),
         "an odd value": tamper_line,
         "lines that are lists": partial(overwrite, text=b"[]\n7\nnull\n"),
         "a known line with odd parts": partial(
@@ -415,9 +540,13 @@ def histories(base: Path) -> Iterator[Case]:
         ),
     }
     for name, act in acts.items():
-        for file in ("history.jsonl", "latest.json") if name != "an odd value" else ("history.jsonl",) * 6:
+        for file in (
+            ("history.jsonl", "latest.json") if name != "an odd value" else ("history.jsonl",) * 6
+        ):
 
-            def arrange(folder: Path, rng: random.Random, act: Mend = act, file: str = file) -> list[Words]:
+            def arrange(
+                folder: Path, rng: random.Random, act: Mend = act, file: str = file
+            ) -> list[Words]:
                 shutil.copytree(base / "night", folder, dirs_exist_ok=True)
                 act(folder / "report" / file, rng)
                 return [["nightly", "nightly.toml"]]

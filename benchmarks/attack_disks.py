@@ -31,9 +31,13 @@ HOW = ("--method", "interpolate", "--no-score")
 
 
 def cases(home: Path, rng: random.Random) -> Iterator[Case]:
-    """Disks of sizes that let a write fail at another moment each, with an earlier output there or without."""
+    """Disks of sizes that let a write fail at another moment each, with an earlier output there or
+    without.
+    """
     source = home.with_name("large.zarr")  # chunks of a day, so that an output has many, too
-    aside(lambda: series(SHAPE).chunk(time=1).to_zarr(source, zarr_format=3, consolidated=False), home)
+    aside(
+        lambda: series(SHAPE).chunk(time=1).to_zarr(source, zarr_format=3, consolidated=False), home
+    )
     series((4, *SHAPE[1:])).to_netcdf(home.with_name("small.nc"))
     for way, words in WAYS.items():
         for k in range(TIMES):
@@ -61,7 +65,9 @@ def _case(way: str, source: Path, words: tuple[str, ...], free: int, earlier: bo
     title = f"{way}, {free // 1000} kB free, {'an earlier output' if earlier else 'nothing'} there"
     limit = None if can_mount() else partial(_limit, free)
     after = _unmount if can_mount() else None
-    return Case(title, arrange, before=limit, after=after, whole=True)  # threads may write on until the end
+    return Case(
+        title, arrange, before=limit, after=after, whole=True
+    )  # threads may write on until the end
 
 
 def _limit(size: int) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs that are damaged, tampered with or hostile: NetCDF 3 and 4, Zarr v2 and v3, and what is none of these."""
+"""Inputs that are damaged, tampered with or hostile: NetCDF 3 and 4, Zarr v2 and v3, and what is
+none of these.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,55 @@ SHAPE = (12, 10, 14)
 FILES = ("deflated.nc", "plain.nc", "packed.nc", "classic.nc")
 STORES = ("v2.zarr", "v2_consolidated.zarr", "v3.zarr", "v3_consolidated.zarr")
 ODD: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 3, 2**31, 2**63, 10**9, 10**12, 10**30, -(10**9), 0.5, math.nan, math.inf, -math.inf, 1e308,
-    "", "abc", "\x1b[31mred", "a\nb", "nul\x00", "é" * 300, "1e9", "NaN", "<f2", "|O", "<U9", "|V8", ">i8", "<M8[ns]",
-    "float16", "complex128", "pickle", "days since 0000-00-00", "parsecs", [], [0], [-1], [10**9] * 3, [None], ["a"],
-    {}, {"a": 1}, {"id": "pickle"}, {"id": "zlib", "level": 99}, {"name": "nonesuch"}, [[[[]]]],
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    2**31,
+    2**63,
+    10**9,
+    10**12,
+    10**30,
+    -(10**9),
+    0.5,
+    math.nan,
+    math.inf,
+    -math.inf,
+    1e308,
+    "",
+    "abc",
+    "\x1b[31mred",
+    "a\nb",
+    "nul\x00",
+    "é" * 300,
+    "1e9",
+    "NaN",
+    "<f2",
+    "|O",
+    "<U9",
+    "|V8",
+    ">i8",
+    "<M8[ns]",
+    "float16",
+    "complex128",
+    "pickle",
+    "days since 0000-00-00",
+    "parsecs",
+    [],
+    [0],
+    [-1],
+    [10**9] * 3,
+    [None],
+    ["a"],
+    {},
+    {"a": 1},
+    {"id": "pickle"},
+    {"id": "zlib", "level": 99},
+    {"name": "nonesuch"},
+    [[[[]]]],
+)
 """What is put in the place of a value of the metadata."""
 TEXTS = {
     "empty": b"",
@@ -85,12 +131,20 @@ def make_bases(home: Path) -> None:
         encoding: dict[str, Any] = {"chunks": (4, 5, 7)}
         if name == "v2.zarr":
             encoding["compressors"] = None
-        ds.to_zarr(home / name, zarr_format=version, consolidated="consolidated" in name, encoding={"sst": encoding})
+        ds.to_zarr(
+            home / name,
+            zarr_format=version,
+            consolidated="consolidated" in name,
+            encoding={"sst": encoding},
+        )
 
 
 def both(name: str, *more: str) -> list[Words]:
     """Look at an input, and fill it."""
-    return [["info", name, *more], ["fill", name, "--out", "out.nc", "--method", "interpolate", *more]]
+    return [
+        ["info", name, *more],
+        ["fill", name, "--out", "out.nc", "--method", "interpolate", *more],
+    ]
 
 
 def copied(home: Path, base: str, folder: Path) -> Path:
@@ -150,7 +204,9 @@ def blot(path: Path, rng: random.Random) -> None:
     content = bytearray(path.read_bytes())
     length = min(len(content), rng.choice([4, 16, 64, 512]))
     start = rng.randrange(len(content) - length + 1)
-    content[start : start + length] = rng.choice([bytes(length), b"\xff" * length, rng.randbytes(length)])
+    content[start : start + length] = rng.choice(
+        [bytes(length), b"\xff" * length, rng.randbytes(length)]
+    )
     path.write_bytes(content)
 
 
@@ -174,7 +230,12 @@ def damaged_files(home: Path) -> Iterator[Case]:
     for base in FILES:
         for k in range(6):
             yield altered(home, base, "byte flips", partial(flip, count=(1, 3, 20)[k % 3]))
-            yield altered(home, base, "byte flips in the header", partial(flip, count=(1, 4)[k % 2], within=2000))
+            yield altered(
+                home,
+                base,
+                "byte flips in the header",
+                partial(flip, count=(1, 4)[k % 2], within=2000),
+            )
         for _ in range(4):
             yield altered(home, base, "cut short", truncate)
             yield altered(home, base, "blotted", blot)
@@ -204,11 +265,17 @@ def damaged_stores(home: Path) -> Iterator[Case]:
     """Zarr stores with a chunk or a metadata file that is damaged or gone."""
     for base in STORES:
         for _ in range(3):
-            yield altered(home, base, "byte flips in the metadata", of_one(partial(flip, count=2), True))
-            yield altered(home, base, "byte flips in a chunk", of_one(partial(flip, count=2), False))
+            yield altered(
+                home, base, "byte flips in the metadata", of_one(partial(flip, count=2), True)
+            )
+            yield altered(
+                home, base, "byte flips in a chunk", of_one(partial(flip, count=2), False)
+            )
             yield altered(home, base, "a chunk cut short", of_one(truncate, False))
         yield altered(home, base, "metadata cut short", of_one(truncate, True))
-        yield altered(home, base, "a metadata file gone", of_one(lambda path, rng: path.unlink(), True))
+        yield altered(
+            home, base, "a metadata file gone", of_one(lambda path, rng: path.unlink(), True)
+        )
         yield altered(home, base, "a chunk gone", of_one(lambda path, rng: path.unlink(), False))
 
 
@@ -218,7 +285,13 @@ def damaged_stores(home: Path) -> Iterator[Case]:
 def places(tree: Any) -> list[tuple[Any, Any]]:
     """All (container, key) of a JSON tree."""
     found: list[tuple[Any, Any]] = []
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    inner = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
     for key, value in inner:
         found += [(tree, key), *places(value)]
     return found
@@ -244,7 +317,9 @@ def tampered_metadata(home: Path) -> Iterator[Case]:
         for _ in range(14):
             yield altered(home, base, "an odd value in the metadata", of_one(tamper, True))
         for name, text in TEXTS.items():
-            yield altered(home, base, f"metadata that is {name}", of_one(partial(overwrite, text=text), True))
+            yield altered(
+                home, base, f"metadata that is {name}", of_one(partial(overwrite, text=text), True)
+            )
 
 
 def overwrite(path: Path, rng: random.Random, text: bytes) -> None:
@@ -254,10 +329,14 @@ def overwrite(path: Path, rng: random.Random, text: bytes) -> None:
 
 def array(store: Path, name: str = "sst") -> Path:
     """The metadata file of an array of a store."""
-    return next(path for path in (store / name / ".zarray", store / name / "zarr.json") if path.exists())
+    return next(
+        path for path in (store / name / ".zarray", store / name / "zarr.json") if path.exists()
+    )
 
 
-def edit(store: Path, rng: random.Random, change: Callable[[dict[str, Any]], object], name: str = "sst") -> None:
+def edit(
+    store: Path, rng: random.Random, change: Callable[[dict[str, Any]], object], name: str = "sst"
+) -> None:
     """Change the metadata of an array, in the consolidated copy too."""
     file = array(store, name)
     tree = json.loads(file.read_text())
@@ -276,7 +355,11 @@ def edit(store: Path, rng: random.Random, change: Callable[[dict[str, Any]], obj
 
 def first_chunk(store: Path, name: str = "sst") -> Path:
     """A chunk of an array of a store."""
-    return next(path for path in sorted((store / name).rglob("*")) if path.is_file() and not is_metadata(path))
+    return next(
+        path
+        for path in sorted((store / name).rglob("*"))
+        if path.is_file() and not is_metadata(path)
+    )
 
 
 def settings(base: str) -> dict[str, Callable[[dict[str, Any]], object]]:
@@ -290,7 +373,9 @@ def settings(base: str) -> dict[str, Callable[[dict[str, Any]], object]]:
             return put(chunks=list(sizes))
         return lambda tree: tree["chunk_grid"]["configuration"].update(chunk_shape=list(sizes))
 
-    def together(*changes: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
+    def together(
+        *changes: Callable[[dict[str, Any]], object],
+    ) -> Callable[[dict[str, Any]], object]:
         return lambda tree: [change(tree) for change in changes]
 
     many, huge = 10**9, 10**12
@@ -313,18 +398,62 @@ def hostile_metadata(home: Path) -> Iterator[Case]:
         for name, change in settings(base).items():
             yield altered(home, base, name, partial(edit, change=change))
     for base in STORES[:2]:
-        yield altered(home, base, "the codec pickle as a compressor", partial(pickled, key="compressor"), refused=True)
-        yield altered(home, base, "the codec pickle as a filter", partial(pickled, key="filters"), refused=True)
-        yield altered(home, base, "the codec pickle of a coordinate", partial(pickled, key="filters", name="lat"))
-        for codec in ("msgpack2", "json2", "vlen-bytes", "categorize", "lzma", "bz2", "nonesuch", "../zlib"):
+        yield altered(
+            home,
+            base,
+            "the codec pickle as a compressor",
+            partial(pickled, key="compressor"),
+            refused=True,
+        )
+        yield altered(
+            home,
+            base,
+            "the codec pickle as a filter",
+            partial(pickled, key="filters"),
+            refused=True,
+        )
+        yield altered(
+            home,
+            base,
+            "the codec pickle of a coordinate",
+            partial(pickled, key="filters", name="lat"),
+        )
+        for codec in (
+            "msgpack2",
+            "json2",
+            "vlen-bytes",
+            "categorize",
+            "lzma",
+            "bz2",
+            "nonesuch",
+            "../zlib",
+        ):
             change = partial(_set, "compressor", {"id": codec})
             yield altered(home, base, f"the codec {codec}", partial(edit, change=change))
     for base in STORES[2:]:
-        for codec in ("numcodecs.pickle", "pickle", "numcodecs.zlib", "nonesuch", "transpose", "sharding_indexed"):
+        for codec in (
+            "numcodecs.pickle",
+            "pickle",
+            "numcodecs.zlib",
+            "nonesuch",
+            "transpose",
+            "sharding_indexed",
+        ):
             change = partial(_codec, codec)
             yield altered(home, base, f"the codec {codec}", partial(edit, change=change))
     for base in STORES:
-        for dtype in ("|O", "<f2", "float16", "<c16", "<U1000000", "|V16", "r16", "string", "bool", [["a", "<f4"]]):
+        for dtype in (
+            "|O",
+            "<f2",
+            "float16",
+            "<c16",
+            "<U1000000",
+            "|V16",
+            "r16",
+            "string",
+            "bool",
+            [["a", "<f4"]],
+        ):
             change = partial(_set, "dtype" if base.startswith("v2") else "data_type", dtype)
             yield altered(home, base, f"the type {dtype}", partial(edit, change=change))
 
@@ -355,17 +484,43 @@ def odd_chunks(home: Path) -> Iterator[Case]:
     """Chunks, metadata and whole stores that are links, pipes, devices, folders."""
     for base in ("v2.zarr", "v3.zarr"):
         yield altered(home, base, "a chunk that links to a secret", secret_chunk)
-        yield altered(home, base, "a chunk that is a hard link to a secret", partial(secret_chunk, hard=True))
+        yield altered(
+            home, base, "a chunk that is a hard link to a secret", partial(secret_chunk, hard=True)
+        )
         yield altered(home, base, "an array that links to a folder outside", secret_array)
-        for name, make in (("a pipe", pipe), ("/dev/zero", zeros), ("a link to itself", loop), ("a folder", folder_in)):
-            yield altered(home, base, f"a chunk that is {name}", partial(_replace, make=make, part=first_chunk))
-            yield altered(home, base, f"metadata that is {name}", partial(_replace, make=make, part=array))
-    for name, make in (("a pipe", pipe), ("/dev/zero", zeros), ("a link to itself", loop), ("a folder", folder_in)):
-        yield altered(home, "deflated.nc", f"the input is {name}", partial(_replace, make=make, part=lambda path: path))
+        for name, make in (
+            ("a pipe", pipe),
+            ("/dev/zero", zeros),
+            ("a link to itself", loop),
+            ("a folder", folder_in),
+        ):
+            yield altered(
+                home,
+                base,
+                f"a chunk that is {name}",
+                partial(_replace, make=make, part=first_chunk),
+            )
+            yield altered(
+                home, base, f"metadata that is {name}", partial(_replace, make=make, part=array)
+            )
+    for name, make in (
+        ("a pipe", pipe),
+        ("/dev/zero", zeros),
+        ("a link to itself", loop),
+        ("a folder", folder_in),
+    ):
+        yield altered(
+            home,
+            "deflated.nc",
+            f"the input is {name}",
+            partial(_replace, make=make, part=lambda path: path),
+        )
 
 
 def secret_chunk(store: Path, rng: random.Random, hard: bool = False) -> None:
-    """Let a chunk be another file, whose numbers are a secret: uncompressed, so that they would pass."""
+    """Let a chunk be another file, whose numbers are a secret: uncompressed, so that they would
+    pass.
+    """
     secret = store.with_name("secret.bin")
     secret.write_bytes(np.full(4 * 5 * 7, SECRET, "<f4").tobytes())
     raw = [{"name": "bytes", "configuration": {"endian": "little"}}]
@@ -377,7 +532,9 @@ def secret_chunk(store: Path, rng: random.Random, hard: bool = False) -> None:
             path.write_bytes(np.full(4 * 5 * 7, 15.0, "<f4").tobytes())
     chunk.unlink()
     if hard:
-        chunk.hardlink_to(secret)  # no program can tell: for the count of what is filled, not for a leak
+        chunk.hardlink_to(
+            secret
+        )  # no program can tell: for the count of what is filled, not for a leak
         secret.write_bytes(np.full(4 * 5 * 7, 16.0, "<f4").tobytes())
     else:
         chunk.symlink_to("../" * len(chunk.parent.relative_to(store.parent).parts) + secret.name)
@@ -390,7 +547,9 @@ def secret_array(store: Path, rng: random.Random) -> None:
     (store / "sst").symlink_to("../elsewhere")
 
 
-def _replace(path: Path, rng: random.Random, make: Callable[[Path], object], part: Callable[[Path], Path]) -> None:
+def _replace(
+    path: Path, rng: random.Random, make: Callable[[Path], object], part: Callable[[Path], Path]
+) -> None:
     victim = part(path)
     victim.unlink()
     make(victim)
@@ -437,26 +596,43 @@ def odd_attributes(home: Path) -> Iterator[Case]:
         ("coordinates that are a number", {"coordinates": 7}, False),
         ("ancillary variables that are not there", {"ancillary_variables": "nonesuch"}, False),
         ("a grid mapping that is a number", {"grid_mapping": 7}, False),
-        ("units with escapes", {"units": "\x1b[31mred\x1b]0;title\x07", "long_name": "a\x1b[2Jb"}, False),
+        (
+            "units with escapes",
+            {"units": "\x1b[31mred\x1b]0;title\x07", "long_name": "a\x1b[2Jb"},
+            False,
+        ),
         ("a long attribute", {"comment": "x" * 200_000}, False),
     ]
     times: list[dict[str, Any]] = [
-        {"units": "days since 0000-00-00"}, {"units": "parsecs since 2000-01-01"}, {"units": "days since \x1b[31m"},
-        {"units": "days since 99999-01-01"}, {"calendar": "nonesuch"}, {"calendar": "360_day"}, {"calendar": 7},
-        {"units": 7}, {"units": "seconds since 1e400"}, {"units": "days since 2000-01-01 +99:99"},
+        {"units": "days since 0000-00-00"},
+        {"units": "parsecs since 2000-01-01"},
+        {"units": "days since \x1b[31m"},
+        {"units": "days since 99999-01-01"},
+        {"calendar": "nonesuch"},
+        {"calendar": "360_day"},
+        {"calendar": 7},
+        {"units": 7},
+        {"units": "seconds since 1e400"},
+        {"units": "days since 2000-01-01 +99:99"},
         {"scale_factor": 0.0},
-        {"units": "months since 1970-01-01"}, {"units": ""}, {"units": "days since -290000-01-01"},
-    ]  # fmt: skip
+        {"units": "months since 1970-01-01"},
+        {"units": ""},
+        {"units": "days since -290000-01-01"},
+    ]
     for base in ("deflated.nc", "v2.zarr", "v3.zarr"):
         for name, attrs, refused in attributes:
             yield altered(home, base, name, partial(put_attributes, attrs=attrs), refused=refused)
         for attrs in times:
             name = f"times with {', '.join(f'{key} {value!r}' for key, value in attrs.items())}"
             yield altered(home, base, name, partial(put_attributes, attrs=attrs, name="time"))
-    yield altered(home, "packed.nc", "scale_factor of 0", partial(put_attributes, attrs=zero), refused=True)
+    yield altered(
+        home, "packed.nc", "scale_factor of 0", partial(put_attributes, attrs=zero), refused=True
+    )
 
 
-def put_attributes(path: Path, rng: random.Random, attrs: dict[str, Any], name: str = "sst") -> None:
+def put_attributes(
+    path: Path, rng: random.Random, attrs: dict[str, Any], name: str = "sst"
+) -> None:
     """Give a variable attributes, without a look at them."""
     if path.is_dir():
         own = path / name / ".zattrs"
@@ -491,14 +667,32 @@ def hdf5(home: Path) -> Iterator[Case]:
         "10^12 steps, none stored": partial(declared, steps=10**12),
         "one chunk of gigabytes": partial(declared, steps=40, size=5000, whole=True),
         "a filter that nobody has": unknown_filter,
-        "5,000 groups": lambda path, rng: _hdf5(path, lambda f: [f.create_group(f"g{n}/h") for n in range(5000)]),
+        "5,000 groups": lambda path, rng: _hdf5(
+            path, lambda f: [f.create_group(f"g{n}/h") for n in range(5000)]
+        ),
     }
     for name, act in acts.items():
         yield altered(home, "deflated.nc", name, act)
-    kinds: list[Any] = ["<f2", ">f2", "<c8", "S4", "V3", [("a", "<f4"), ("b", "<i8")], "bool", ">f8", "<i8", "<u1"]
+    kinds: list[Any] = [
+        "<f2",
+        ">f2",
+        "<c8",
+        "S4",
+        "V3",
+        [("a", "<f4"), ("b", "<i8")],
+        "bool",
+        ">f8",
+        "<i8",
+        "<u1",
+    ]
     for kind in kinds:
         for name in ("sst", "lat"):
-            yield altered(home, "deflated.nc", f"{name} of type {kind}", partial(retyped, kind=kind, name=name))
+            yield altered(
+                home,
+                "deflated.nc",
+                f"{name} of type {kind}",
+                partial(retyped, kind=kind, name=name),
+            )
 
 
 def _hdf5(path: Path, act: Callable[[Any], object]) -> None:
@@ -508,11 +702,17 @@ def _hdf5(path: Path, act: Callable[[Any], object]) -> None:
         act(file)
 
 
-def _again(file: Any, name: str, data: Any = None, shape: tuple[int, ...] | None = None, **how: Any) -> None:
+def _again(
+    file: Any, name: str, data: Any = None, shape: tuple[int, ...] | None = None, **how: Any
+) -> None:
     """Make a variable anew, with the dimensions and attributes that it had."""
     old = file[name]
     scales = [file[d] for d in ("time", "lat", "lon")] if name == "sst" else []
-    attrs = {k: v for k, v in old.attrs.items() if k not in ("DIMENSION_LIST", "_FillValue", "REFERENCE_LIST")}
+    attrs = {
+        k: v
+        for k, v in old.attrs.items()
+        if k not in ("DIMENSION_LIST", "_FillValue", "REFERENCE_LIST")
+    }
     del file[name]
     made = file.create_dataset(name, shape, data=data, **how)
     for key, value in attrs.items():
@@ -585,24 +785,32 @@ def soft_loop(path: Path, rng: random.Random) -> None:
     _hdf5(path, lambda file: file.__setitem__("loop", h5py.SoftLink("/loop")))
 
 
-def declared(path: Path, rng: random.Random, steps: int, size: int = 14, whole: bool = False) -> None:
+def declared(
+    path: Path, rng: random.Random, steps: int, size: int = 14, whole: bool = False
+) -> None:
     """Let a file declare more than anybody has: chunks that are not there take no room."""
     import h5py
 
     chunks = (steps, size, size) if whole else (1, size, size)
     with h5py.File(path, "w") as file:
         for name, length in (("time", steps), ("lat", size), ("lon", size)):
-            made = file.create_dataset(name, (length,), "<f8", chunks=(min(length, 1000),), compression="gzip")
+            made = file.create_dataset(
+                name, (length,), "<f8", chunks=(min(length, 1000),), compression="gzip"
+            )
             made.make_scale(name)
         file["time"].attrs["units"] = "seconds since 1990-01-01"
         file["lat"][:], file["lon"][:] = np.linspace(30, 40, size), np.linspace(0, 10, size)
-        sst = file.create_dataset("sst", (steps, size, size), "<f4", chunks=chunks, compression="gzip")
+        sst = file.create_dataset(
+            "sst", (steps, size, size), "<f4", chunks=chunks, compression="gzip"
+        )
         for k, name in enumerate(("time", "lat", "lon")):
             sst.dims[k].attach_scale(file[name])
 
 
 def unknown_filter(path: Path, rng: random.Random) -> None:
-    """Let chunks be compressed by a filter that no library has: the number of one that has is changed."""
+    """Let chunks be compressed by a filter that no library has: the number of one that has is
+    changed.
+    """
     content = path.read_bytes()
     made = content.replace(b"deflate\x00", b"nonesuch")
     path.write_bytes(made)
@@ -648,7 +856,7 @@ def no_data(home: Path) -> Iterator[Case]:
         "header that calls": b"\x93NUMPY\x01\x00\x40\x00" + CALL.ljust(64),
         "header nested deep": b"\x93NUMPY\x02\x00\x00\x40\x00\x00" + b"(" * 0x4000,
         "no values": npy("<f4", (0, 0, 0)),
-    }  # fmt: skip
+    }
     for name, content in arrays.items():
 
         def arrange(folder: Path, rng: random.Random, content: bytes = content) -> list[Words]:
@@ -665,4 +873,9 @@ def npy(kind: str, shape: tuple[int, ...]) -> bytes:
     if kind != "|O":
         text += "\n"
     head = text.encode()
-    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(head)) + head + (bytes(64) if kind != "|O" else b"")
+    return (
+        b"\x93NUMPY\x02\x00"
+        + struct.pack("<I", len(head))
+        + head
+        + (bytes(64) if kind != "|O" else b"")
+    )

@@ -28,7 +28,9 @@ def cases(home: Path, rng: random.Random) -> Iterator[Case]:
 def archive(path: Path) -> None:
     """Write an archive as a user has it."""
     path.parent.mkdir(exist_ok=True)
-    aside(lambda: series().chunk(time=1).to_zarr(path, zarr_format=3, consolidated=False), path.parent)
+    aside(
+        lambda: series().chunk(time=1).to_zarr(path, zarr_format=3, consolidated=False), path.parent
+    )
 
 
 def _refused(name: str, lay: Lay, words: Words) -> Case:
@@ -93,11 +95,17 @@ def stores() -> Iterator[Case]:
             yield _refused(f"fill {how} over {name}", lay, words)
         inner: Words = ["fill", "out.zarr/in.nc", "--out", "out.zarr", *FILL[:2], *memory]
         yield _refused(f"fill {how}, the input inside of the output", with_input, inner)
-    yield _refused("DINEOF modes over a raw archive", lays["a raw archive"],
-                   ["dineof-modes", "in.nc", "--out", "out.zarr"])  # fmt: skip
-    yield _refused("fill over the input itself", lambda folder: None, ["fill", "in.nc", "--out", "in.nc"])
-    yield _refused("fill over a hard link to the input", hard_link,
-                   ["fill", "in.nc", "--out", "out.nc", *FILL])  # fmt: skip
+    yield _refused(
+        "DINEOF modes over a raw archive",
+        lays["a raw archive"],
+        ["dineof-modes", "in.nc", "--out", "out.zarr"],
+    )
+    yield _refused(
+        "fill over the input itself", lambda folder: None, ["fill", "in.nc", "--out", "in.nc"]
+    )
+    yield _refused(
+        "fill over a hard link to the input", hard_link, ["fill", "in.nc", "--out", "out.nc", *FILL]
+    )
 
 
 def nights() -> Iterator[Case]:
@@ -130,14 +138,18 @@ def nights() -> Iterator[Case]:
         "with a user's nightly.log": lay(of_user("nightly.log", "my own log\n")),
         "that is the archive": lay(nothing, "in.zarr"),
         "that is inside of the archive": lay(nothing, "in.zarr/report"),
-        "that is the archive by another name": lay(lambda folder: (folder / "other").symlink_to("in.zarr"), "other"),
+        "that is the archive by another name": lay(
+            lambda folder: (folder / "other").symlink_to("in.zarr"), "other"
+        ),
         "that is the folder of the recipe, with an index.html": lay(
             lambda folder: (folder / "index.html").write_text("mine"), "."
         ),
     }
     for name, act in found.items():
         case = _refused(f"nightly: a report folder {name}", act, ["nightly", "nightly.toml"])
-        yield Case(case.name, case.arrange, makes=("out.zarr", "out.zarr.job"), fine=(2,), keeps=False)
+        yield Case(
+            case.name, case.arrange, makes=("out.zarr", "out.zarr.job"), fine=(2,), keeps=False
+        )
 
 
 def others() -> Iterator[Case]:
@@ -158,29 +170,67 @@ def others() -> Iterator[Case]:
         (folder / "recipe.toml").write_text('[source]\nkind = "pycles"\npath = "lwp.npy"\n')
         archive(folder / "out.zarr")
 
-    train: Words = ["train", "in.nc", "--out", "model", "--network", "static", "--base", "2", "--epochs", "1",
-                    "--samples", "1", "--size", "8", "--frames", "4"]  # fmt: skip
-    yield _refused("train over another's config.json", folder_of("model", {"config.json": '{"mine": 1}'}), train)
+    train: Words = [
+        "train",
+        "in.nc",
+        "--out",
+        "model",
+        "--network",
+        "static",
+        "--base",
+        "2",
+        "--epochs",
+        "1",
+        "--samples",
+        "1",
+        "--size",
+        "8",
+        "--frames",
+        "4",
+    ]
+    yield _refused(
+        "train over another's config.json",
+        folder_of("model", {"config.json": '{"mine": 1}'}),
+        train,
+    )
     yield _refused("train over a file", lambda folder: (folder / "model").write_text("mine"), train)
-    yield _refused("download over a raw archive", clouds, ["download", "recipe.toml", "--out", "out.zarr"])
-    yield _refused("a picture over a folder", folder_of("map.png", {"a.txt": "mine"}),
-                   ["plot", "in.nc", "--out", "map.png"])  # fmt: skip
-    yield _refused("a NetCDF file over a folder", folder_of("out.nc", {"a.txt": "mine"}),
-                   ["fill", "in.nc", "--out", "out.nc", *FILL])  # fmt: skip
-    yield _refused("fill into a folder that is not there", lambda folder: None,
-                   ["fill", "in.nc", "--out", "nowhere/out.nc", *FILL])  # fmt: skip
-    yield _refused("fill over a pipe", lambda folder: os.mkfifo(folder / "out.nc"),
-                   ["fill", "in.nc", "--out", "out.nc", *FILL])  # fmt: skip
+    yield _refused(
+        "download over a raw archive", clouds, ["download", "recipe.toml", "--out", "out.zarr"]
+    )
+    yield _refused(
+        "a picture over a folder",
+        folder_of("map.png", {"a.txt": "mine"}),
+        ["plot", "in.nc", "--out", "map.png"],
+    )
+    yield _refused(
+        "a NetCDF file over a folder",
+        folder_of("out.nc", {"a.txt": "mine"}),
+        ["fill", "in.nc", "--out", "out.nc", *FILL],
+    )
+    yield _refused(
+        "fill into a folder that is not there",
+        lambda folder: None,
+        ["fill", "in.nc", "--out", "nowhere/out.nc", *FILL],
+    )
+    yield _refused(
+        "fill over a pipe",
+        lambda folder: os.mkfifo(folder / "out.nc"),
+        ["fill", "in.nc", "--out", "out.nc", *FILL],
+    )
 
 
 def allowed() -> Iterator[Case]:
     """Outputs of our own, which a next run replaces: to refuse these would be wrong, too."""
     for name, more in (("out.nc", ()), ("out.zarr", ()), ("out.zarr", ("--memory", "1GB"))):
 
-        def arrange(folder: Path, rng: random.Random, name: str = name, more: Words = more) -> list[Words]:
+        def arrange(
+            folder: Path, rng: random.Random, name: str = name, more: Words = more
+        ) -> list[Words]:
             series().to_netcdf(folder / "in.nc")
             words: Words = ["fill", "in.nc", "--out", name, *FILL[:2], *more]
             again: Words = [*words, "--seed", "1", *(("--anew",) if more else ())]
             return [words, again]
 
-        yield Case(f"an output of ours, {name}{' unit by unit' if more else ''}", arrange, fine=(0,))
+        yield Case(
+            f"an output of ours, {name}{' unit by unit' if more else ''}", arrange, fine=(0,)
+        )

@@ -26,7 +26,9 @@ WAYS: dict[str, tuple[tuple[str, ...], int]] = {
 
 
 def cases(home: Path, rng: random.Random) -> Iterator[Case]:
-    """Each signal in each equal part of the time that an undisturbed run takes, from its very start."""
+    """Each signal in each equal part of the time that an undisturbed run takes, from its very
+    start.
+    """
     source, small = home.with_name("long.nc"), home.with_name("short.nc")
     series(SHAPE).to_netcdf(source)
     series((4, *SHAPE[1:])).to_netcdf(small)
@@ -43,7 +45,9 @@ def _undisturbed(source: Path, words: tuple[str, ...], folder: Path) -> float:
     folder.mkdir()
     shutil.copy(source, folder / "in.nc")
     began = time.perf_counter()
-    ended = run_whole(["fill", "in.nc", "--out", *words], folder, Case("undisturbed", lambda folder, rng: []))
+    ended = run_whole(
+        ["fill", "in.nc", "--out", *words], folder, Case("undisturbed", lambda folder, rng: [])
+    )
     if ended.status:
         raise SystemExit(f"undisturbed: {ended.err}")
     shutil.rmtree(folder)
@@ -51,7 +55,13 @@ def _undisturbed(source: Path, words: tuple[str, ...], folder: Path) -> float:
 
 
 def _case(
-    way: str, source: Path, small: Path, words: tuple[str, ...], number: signal.Signals, moment: float, earlier: bool
+    way: str,
+    source: Path,
+    small: Path,
+    words: tuple[str, ...],
+    number: signal.Signals,
+    moment: float,
+    earlier: bool,
 ) -> Case:
     def arrange(folder: Path, rng: random.Random) -> list[Words]:
         shutil.copy(source, folder / "in.nc")

@@ -23,17 +23,33 @@ def cases(home: Path, rng: random.Random) -> Iterator[Case]:
     yield from surroundings()
 
 
-def _case(name: str, *commands: Words, makes: tuple[str, ...] = ("out.nc", "out.zarr", "out.zarr.job"),
-          fine: tuple[int, ...] = (0, 2), environ: Mapping[str, str | None] | None = None,
-          before: Callable[[], object] | None = None, lay: Callable[[Path], object] | None = None,
-          whole: bool = True, mute: bool = False) -> Case:  # fmt: skip
+def _case(
+    name: str,
+    *commands: Words,
+    makes: tuple[str, ...] = ("out.nc", "out.zarr", "out.zarr.job"),
+    fine: tuple[int, ...] = (0, 2),
+    environ: Mapping[str, str | None] | None = None,
+    before: Callable[[], object] | None = None,
+    lay: Callable[[Path], object] | None = None,
+    whole: bool = True,
+    mute: bool = False,
+) -> Case:
     def arrange(folder: Path, rng: random.Random) -> list[Words]:
         series().to_netcdf(folder / "in.nc")
         if lay is not None:
             lay(folder)
         return list(commands)
 
-    return Case(name, arrange, makes=makes, fine=fine, environ=environ or {}, before=before, whole=whole, mute=mute)
+    return Case(
+        name,
+        arrange,
+        makes=makes,
+        fine=fine,
+        environ=environ or {},
+        before=before,
+        whole=whole,
+        mute=mute,
+    )
 
 
 def streams() -> Iterator[Case]:
@@ -51,11 +67,19 @@ def streams() -> Iterator[Case]:
     fill: Words = ["fill", "in.nc", "--out", "out.nc", *FILL]
     for command in (info, fill, ["methods"], ["--help"], ["fill", "--help"], ["--version"]):
         told = f" ({' '.join(command[:2])})"  # type: ignore[arg-type]
-        yield _case(f"standard output closed{told}", command, before=lambda: os.close(1), fine=(0, 1, 2))
+        yield _case(
+            f"standard output closed{told}", command, before=lambda: os.close(1), fine=(0, 1, 2)
+        )
         yield _case(f"standard output full{told}", command, before=full(1), fine=(1, 2))
         yield _case(f"standard output read by nobody{told}", command, before=unread, fine=(0, 141))
     for command in (info, fill, ["info", "nonesuch.nc"]):
-        yield _case("standard error closed", command, before=lambda: os.close(2), fine=(0, 2, 141), mute=True)
+        yield _case(
+            "standard error closed",
+            command,
+            before=lambda: os.close(2),
+            fine=(0, 2, 141),
+            mute=True,
+        )
         yield _case("standard error full", command, before=full(2), fine=(0, 2, 141), mute=True)
         yield _case("standard input closed", command, before=lambda: os.close(0))
 
@@ -81,8 +105,11 @@ def names() -> Iterator[Case]:
 
         given, out = raw + b".nc", raw + b".out.nc"
         made = (Path(os.fsdecode(out)).name, Path(os.fsdecode(raw + b".out.zarr")).name)
-        commands: list[Words] = [["info", given], ["fill", given, "--out", out, *FILL],
-                                 ["fill", given, "--out", raw + b".out.zarr", *FILL]]  # fmt: skip
+        commands: list[Words] = [
+            ["info", given],
+            ["fill", given, "--out", out, *FILL],
+            ["fill", given, "--out", raw + b".out.zarr", *FILL],
+        ]
         yield _case(f"a name {name}", *commands, lay=lay, makes=made)
         missing: list[Words] = [
             ["info", raw + b".nonesuch.nc"],
@@ -90,35 +117,90 @@ def names() -> Iterator[Case]:
             ["train", "--recipe", raw, "--out", "m"],
         ]
         yield _case(f"a missing file with a name {name}", *missing)
-    for path in ("~nouser/x.nc", "~", "x" * 5000, "", ".", "/", "//", "in.nc/x", "https://127.0.0.1:9/x.nc", "loop.nc"):
-        commands = [["info", path], ["fill", path, "--out", "out.nc", *FILL], ["fill", "in.nc", "--out", path, *FILL],
-                    ["info", "in.nc", "--sea", path], ["nightly", path], ["plan", path], ["verify", path],
-                    ["fill", "in.nc", "--out", "out.nc", *FILL, "--plot", path]]  # fmt: skip
-        yield _case(f"the path {path[:20]!r}", *commands, whole=False,
-                    lay=lambda folder: (folder / "loop.nc").symlink_to("loop.nc"))  # fmt: skip
-    nul: list[Words] = [["info", "a\0b.nc"], ["fill", "in.nc", "--out", "a\0b.nc"], ["info", "in.nc", "--sea", "a\0b"],
-                        ["plan", "a\0b"], ["nightly", "a\0b"], ["verify", "a\0b"]]  # fmt: skip
+    for path in (
+        "~nouser/x.nc",
+        "~",
+        "x" * 5000,
+        "",
+        ".",
+        "/",
+        "//",
+        "in.nc/x",
+        "https://127.0.0.1:9/x.nc",
+        "loop.nc",
+    ):
+        commands = [
+            ["info", path],
+            ["fill", path, "--out", "out.nc", *FILL],
+            ["fill", "in.nc", "--out", path, *FILL],
+            ["info", "in.nc", "--sea", path],
+            ["nightly", path],
+            ["plan", path],
+            ["verify", path],
+            ["fill", "in.nc", "--out", "out.nc", *FILL, "--plot", path],
+        ]
+        yield _case(
+            f"the path {path[:20]!r}",
+            *commands,
+            whole=False,
+            lay=lambda folder: (folder / "loop.nc").symlink_to("loop.nc"),
+        )
+    nul: list[Words] = [
+        ["info", "a\0b.nc"],
+        ["fill", "in.nc", "--out", "a\0b.nc"],
+        ["info", "in.nc", "--sea", "a\0b"],
+        ["plan", "a\0b"],
+        ["nightly", "a\0b"],
+        ["verify", "a\0b"],
+    ]
     yield _case("a name with a NUL", *nul, whole=False)
 
 
 def words() -> Iterator[Case]:
     """Options that no one means."""
     odd: list[tuple[str, ...]] = [
-        ("--seed", LONG), ("--seed", "-1"), ("--time-chunk", LONG), ("--time-chunk", "0"), ("--quality-level", LONG),
-        ("--quality-level", "-1"), ("--variable", ""), ("--variable", "\x1b[31m"), ("--variable", "x" * 5000),
-        ("--l2p-flags", ",,,"), ("--sea", "in.nc:\x1b[31m"), ("--method", "nonesuch"), ("--method", ""),
-        ("--method", "interpolate", "--limit", LONG), ("--method", "interpolate", "--limit", "nan"),
-        ("--method", "interpolate", "--limit", "-1"), ("--method", "dineof", "--modes", LONG),
-        ("--method", "dineof", "--modes", "1e400"), ("--method", "dineof", "--tolerance", "nan"),
-        ("--method", "oi", "--seed", LONG), ("--plot", ""), ("--plot", "x.xyz"), ("--seed", "٣"), ("--seed", "1_0"),
-    ]  # fmt: skip
+        ("--seed", LONG),
+        ("--seed", "-1"),
+        ("--time-chunk", LONG),
+        ("--time-chunk", "0"),
+        ("--quality-level", LONG),
+        ("--quality-level", "-1"),
+        ("--variable", ""),
+        ("--variable", "\x1b[31m"),
+        ("--variable", "x" * 5000),
+        ("--l2p-flags", ",,,"),
+        ("--sea", "in.nc:\x1b[31m"),
+        ("--method", "nonesuch"),
+        ("--method", ""),
+        ("--method", "interpolate", "--limit", LONG),
+        ("--method", "interpolate", "--limit", "nan"),
+        ("--method", "interpolate", "--limit", "-1"),
+        ("--method", "dineof", "--modes", LONG),
+        ("--method", "dineof", "--modes", "1e400"),
+        ("--method", "dineof", "--tolerance", "nan"),
+        ("--method", "oi", "--seed", LONG),
+        ("--plot", ""),
+        ("--plot", "x.xyz"),
+        ("--seed", "٣"),
+        ("--seed", "1_0"),
+    ]
     for more in odd:
         how = () if "--method" in more else FILL
         command: Words = ["fill", "in.nc", "--out", "out.nc", *how, *more]
         yield _case(f"the words {' '.join(more)[:30]!r}", command, whole=False)
-    for more in (("--memory", LONG + "GB"), ("--memory", "0"), ("--memory", "1e400"), ("--memory", "1 B"),
-                 ("--workers", LONG), ("--workers", "-1"), ("--like", "nonesuch"), ("--like", "in.nc"), ("--update",),
-                 ("--scheduler", "tcp://127.0.0.1:9"), ("--scheduler", "nonsense")):  # fmt: skip
+    for more in (
+        ("--memory", LONG + "GB"),
+        ("--memory", "0"),
+        ("--memory", "1e400"),
+        ("--memory", "1 B"),
+        ("--workers", LONG),
+        ("--workers", "-1"),
+        ("--like", "nonesuch"),
+        ("--like", "in.nc"),
+        ("--update",),
+        ("--scheduler", "tcp://127.0.0.1:9"),
+        ("--scheduler", "nonsense"),
+    ):
         command = ["fill", "in.nc", "--out", "out.zarr", *FILL[:2], *more]
         yield _case(f"the words {' '.join(more)[:30]!r}", command, whole=False)
     for command in (
@@ -144,12 +226,22 @@ def surroundings() -> Iterator[Case]:
     info: Words = ["info", "in.nc"]
     fill: Words = ["fill", "in.nc", "--out", "out.nc", *FILL]
     for name, environ in (
-        ("HOME unset", {"HOME": None}), ("HOME that is not there", {"HOME": "/nonexistent"}),
-        ("HOME that is a file", {"HOME": "/dev/null"}), ("the locale C", {"LC_ALL": "C", "PYTHONUTF8": "0"}),
-        ("a locale that is not there", {"LC_ALL": "xx_YY.utf8"}), ("ASCII streams", {"PYTHONIOENCODING": "ascii"}),
-        ("TMPDIR that is not there", {"TMPDIR": "/nonexistent"}), ("COLUMNS of 1", {"COLUMNS": "1"}),
+        ("HOME unset", {"HOME": None}),
+        ("HOME that is not there", {"HOME": "/nonexistent"}),
+        ("HOME that is a file", {"HOME": "/dev/null"}),
+        ("the locale C", {"LC_ALL": "C", "PYTHONUTF8": "0"}),
+        ("a locale that is not there", {"LC_ALL": "xx_YY.utf8"}),
+        ("ASCII streams", {"PYTHONIOENCODING": "ascii"}),
+        ("TMPDIR that is not there", {"TMPDIR": "/nonexistent"}),
+        ("COLUMNS of 1", {"COLUMNS": "1"}),
         ("COLUMNS that is text", {"COLUMNS": "x"}),
-        ("warnings as errors", {"PYTHONWARNINGS": "error"}), ("no PATH", {"PATH": None}),
-    ):  # fmt: skip
+        ("warnings as errors", {"PYTHONWARNINGS": "error"}),
+        ("no PATH", {"PATH": None}),
+    ):
         yield _case(name, info, fill, ["fill", "--help"], ["info", "~/x.nc"], environ=environ)
-    yield _case("a working directory that is gone", ["info", "in.nc"], ["fill", "x.nc", "--out", "y.nc"], before=gone)
+    yield _case(
+        "a working directory that is gone",
+        ["info", "in.nc"],
+        ["fill", "x.nc", "--out", "y.nc"],
+        before=gone,
+    )

@@ -30,7 +30,9 @@ from sstfill import io
 from sstfill.cli import main
 
 LIMIT, LIMIT_WHOLE = 20.0, 60.0
-"""Seconds after which a command counts as one that hangs, in a warm process and in one of its own: inputs are small."""
+"""Seconds after which a command counts as one that hangs, in a warm process and in one of its own:
+inputs are small.
+"""
 ADDRESSES = 6 * 2**30
 """Bytes of address space that a command may take beyond what it begins with."""
 LARGE = 2 * 2**30
@@ -51,7 +53,9 @@ Files = dict[str, str]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit status (negative: the signal that killed it; None: it hung), and what it wrote."""
+    """How a command ended: exit status (negative: the signal that killed it; None: it hung), and
+    what it wrote.
+    """
 
     status: int | None
     out: str
@@ -70,9 +74,11 @@ class Case:
     name
         What is done.
     arrange
-        Lays the files into an empty folder and gives the command lines, which run in that folder one after another.
+        Lays the files into an empty folder and gives the command lines, which run in that folder
+        one after another.
     makes
-        Names that the commands may make or replace there. Whatever else changes is lost, what is new is litter.
+        Names that the commands may make or replace there. Whatever else changes is lost, what is
+        new is litter.
     fine
         Exit statuses that are as they should be; anything but 0 and 2 needs no error line.
     refused
@@ -80,7 +86,8 @@ class Case:
     keeps
         Whether a command that does not end with 0 leaves what it may replace as it was.
     whole
-        Whether a process of its own is needed, with a start and an end, where otherwise a warm one is forked.
+        Whether a process of its own is needed, with a start and an end, where otherwise a warm one
+        is forked.
     environ
         Environment variables to set, or to unset (None); for a process of its own.
     before
@@ -88,7 +95,8 @@ class Case:
     after
         Runs at the end: what `arrange` mounted is to be taken away.
     strike
-        A signal that the first command is sent, and after how many seconds; the others run undisturbed.
+        A signal that the first command is sent, and after how many seconds; the others run
+        undisturbed.
     mute
         Whether nobody can read what the command says.
     """
@@ -132,7 +140,9 @@ def attack(case: Case, folder: Path, rng: random.Random) -> list[Verdict]:
     verdicts = []
     for words in commands:
         before = files(folder)
-        ended = run_whole(words, folder, case) if case.whole else run_warm(words, folder, case.before)
+        ended = (
+            run_whole(words, folder, case) if case.whole else run_warm(words, folder, case.before)
+        )
         verdicts.append(judge(case, words, ended, before, folder))
         case = dataclasses.replace(case, strike=None)
     if case.after is not None:
@@ -166,7 +176,9 @@ def run_warm(words: Words, cwd: Path, before: Callable[[], object] | None = None
 
 
 def forked(act: Callable[[], int], cwd: Path) -> Ended:
-    """Call a function in a child, with a limit of time and of memory; its return value becomes the exit status."""
+    """Call a function in a child, with a limit of time and of memory; its return value becomes the
+    exit status.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     told = [cwd.with_name(f"{cwd.name}.{stream}") for stream in ("out", "err")]
@@ -196,7 +208,9 @@ def _become(act: Callable[[], int], cwd: Path, told: list[Path]) -> None:
         status = act()
     except SystemExit as leave:
         status = leave.code if isinstance(leave.code, int) else 1
-    except BaseException:  # as the interpreter would: what main() lets through is a traceback and status 1
+    except (
+        BaseException
+    ):  # as the interpreter would: what main() lets through is a traceback and status 1
         traceback.print_exc()
     finally:
         try:
@@ -245,9 +259,15 @@ def run_whole(words: Words, cwd: Path, case: Case) -> Ended:
     began = time.perf_counter()
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
-        command(words), cwd=cwd, env=environment(case.environ, mark), preexec_fn=partial(_begin, case.before),
-        start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        command(words),
+        cwd=cwd,
+        env=environment(case.environ, mark),
+        preexec_fn=partial(_begin, case.before),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         if case.strike is not None:
             _strike(process, *case.strike)
@@ -262,7 +282,9 @@ def run_whole(words: Words, cwd: Path, case: Case) -> Ended:
 
 
 def _begin(before: Callable[[], object] | None) -> None:
-    """Undo what a shell does to a command in the background, whose Ctrl-C it ignores; then what a case asks for."""
+    """Undo what a shell does to a command in the background, whose Ctrl-C it ignores; then what a
+    case asks for.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     if before is not None:
@@ -311,7 +333,9 @@ def judge(case: Case, words: Words, ended: Ended, before: Files, folder: Path) -
         extras += wrong_values(words, folder)
     spelled = " ".join(os.fsdecode(word)[:60] for word in words)
     text = shortened(ended)
-    return Verdict(case.name, spelled, ending(case, ended), tuple(extras), text, ended.seconds, ended.peak)
+    return Verdict(
+        case.name, spelled, ending(case, ended), tuple(extras), text, ended.seconds, ended.peak
+    )
 
 
 def ending(case: Case, ended: Ended) -> str:
@@ -328,7 +352,11 @@ def ending(case: Case, ended: Ended) -> str:
         return "traceback" if ended.status < 0 else "wrong status"
     if status == 0:
         return "done"
-    errors = [line for line in ended.err.splitlines() if line.startswith(("sstfill: error: ", "sstfill: unexpected"))]
+    errors = [
+        line
+        for line in ended.err.splitlines()
+        if line.startswith(("sstfill: error: ", "sstfill: unexpected"))
+    ]
     if status == 2 and not case.mute and len(errors) != 1 and not ended.err.startswith("usage: "):
         return "wrong status"
     return "one line"
@@ -365,7 +393,9 @@ def left(case: Case, ended: Ended, before: Files, folder: Path) -> list[str]:
     kept = [name for name in before if Path(name).parts[0] not in free]
     if any(after.get(name) != before[name] for name in kept):
         found.append("lost")
-    outputs = [name for name in before.keys() | after.keys() if not Path(name).parts[0].endswith(".job")]
+    outputs = [
+        name for name in before.keys() | after.keys() if not Path(name).parts[0].endswith(".job")
+    ]
     if "is unchanged" in ended.err and any(after.get(name) != before.get(name) for name in outputs):
         found.append("false")
     new = [name for name in after.keys() - before.keys() if Path(name).parts[0] not in case.makes]
@@ -375,7 +405,9 @@ def left(case: Case, ended: Ended, before: Files, folder: Path) -> list[str]:
 
 
 def files(folder: Path) -> Files:
-    """What a folder holds: the digest of each file, the target of each link, and what else there is."""
+    """What a folder holds: the digest of each file, the target of each link, and what else there
+    is.
+    """
     found = {}
     for path in folder.rglob("*"):
         mode = path.lstat().st_mode
@@ -390,7 +422,9 @@ def files(folder: Path) -> Files:
 
 
 def wrong_values(words: Words, folder: Path) -> list[str]:
-    """Whether a filled output shows a secret, or other values than the input where that was observed."""
+    """Whether a filled output shows a secret, or other values than the input where that was
+    observed.
+    """
     source = folder / os.fsdecode(words[words.index("fill") + 1])
     out = folder / os.fsdecode(words[words.index("--out") + 1])
     secret, changed = 3, 4
@@ -401,7 +435,9 @@ def wrong_values(words: Words, folder: Path) -> list[str]:
                 values = filled[name].values
                 if np.any(values == SECRET):
                     return secret
-                observed = given[name].transpose(*filled[name].dims).reindex_like(filled[name]).values
+                observed = (
+                    given[name].transpose(*filled[name].dims).reindex_like(filled[name]).values
+                )
                 known = np.isfinite(observed)
                 if not np.array_equal(values[known], observed[known].astype(values.dtype)):
                     return changed

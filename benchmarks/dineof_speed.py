@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time, memory and error of DINEOF on the reference sizes, against the Fortran program and its BLAS fork.
+"""Time, memory and error of DINEOF on the reference sizes, against the Fortran program and its BLAS
+fork.
 
-Each case is one `sstfill fill ... --no-score` in a process of its own, from the start of Python to the file written;
-the error is then measured on the reference's own withheld points and, where the truth is known, at the missing pixels.
+Each case is one `sstfill fill ... --no-score` in a process of its own, from the start of Python to
+the file written; the error is then measured on the reference's own withheld points and, where the
+truth is known, at the missing pixels.
 
 Run: OMP_NUM_THREADS=2 python benchmarks/dineof_speed.py [s m l xl]
 """
@@ -26,19 +28,29 @@ from sstfill import synthetic
 from sstfill.methods.eof.truncation import DineofFit
 
 GOALS = {  # of the project: 10 times the reference's CPU time is the floor
-    "s": lambda cpu, mb, fortran: f"<= {fortran / 10:.2g} s: {'met' if cpu <= fortran / 10 else 'missed'}",
+    "s": lambda cpu, mb, fortran: (
+        f"<= {fortran / 10:.2g} s: {'met' if cpu <= fortran / 10 else 'missed'}"
+    ),
     "m": lambda cpu, mb, fortran: f"<= 6 s: {'met' if cpu <= 6 else 'missed'}",
     "l": lambda cpu, mb, fortran: f"<= 40 s: {'met' if cpu <= 40 else 'missed'}",
     "xl": lambda cpu, mb, fortran: f"<= 600 MB: {'met' if mb <= 600 else 'missed'}",
 }
 REPEATS = {"s": 3, "m": 3, "l": 2, "xl": 1}
 CASES = {"s": "s_5k_100", "m": "m_20k_200", "l": "l_50k_365", "xl": None}
-# CPU s, MB of the Fortran build and of DINEOF_Parallel, CV rmse, rmse at missing pixels: ../shared/facts/dineof.md
-FORTRAN = {"s": (14.9, 42, 3.7, 33, 0.288457, 0.264), "m": (301, 171, 32, 106, 0.283752, 0.250),
-           "l": (2700, 635, 325, 388, 0.279708, 0.248), "xl": (19000, 2377, 1300, 1363, None, None)}  # fmt: skip
+# CPU s, MB of the Fortran build and of DINEOF_Parallel, CV rmse, rmse at missing pixels:
+# ../shared/facts/dineof.md
+FORTRAN = {
+    "s": (14.9, 42, 3.7, 33, 0.288457, 0.264),
+    "m": (301, 171, 32, 106, 0.283752, 0.250),
+    "l": (2700, 635, 325, 388, 0.279708, 0.248),
+    "xl": (19000, 2377, 1300, 1363, None, None),
+}
 SAME = ["--method", "dineof", "--alpha", "0.01", "--cross-validation", "random", "--no-score"]
-ROADS = {"dineof, the reference's options": SAME, "dineof, defaults": ["--method", "dineof", "--no-score"],
-         "bayes_eof": ["--method", "bayes_eof", "--no-score"]}  # fmt: skip
+ROADS = {
+    "dineof, the reference's options": SAME,
+    "dineof, defaults": ["--method", "dineof", "--no-score"],
+    "bayes_eof": ["--method", "bayes_eof", "--no-score"],
+}
 MEASURED = """
 import resource, sys
 from sstfill.cli import main
@@ -69,8 +81,12 @@ def run(path: Path, out: Path, options: list[str]) -> tuple[float, float, float]
     """CPU s, wall s and peak MB of one fill from the command line."""
     out.unlink(missing_ok=True)
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", MEASURED, "fill", str(path), "--out", str(out), "--quiet", *options],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, "fill", str(path), "--out", str(out), "--quiet", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     wall = time.perf_counter() - began
     measured = [line.split() for line in done.stdout.splitlines() if line.startswith("MEASURED")]
     if done.returncode or not measured:
@@ -85,11 +101,19 @@ def error_at_missing(case: str, out: Path) -> float | str:
         return "-"
     with xr.open_dataset(out) as filled, xr.open_dataset(truth) as known:
         gap = filled["sst_source"].values == 1
-        return float(np.sqrt(np.nanmean(np.square((filled["sst"].values - known["sst"].values)[gap], dtype=float))))
+        return float(
+            np.sqrt(
+                np.nanmean(
+                    np.square((filled["sst"].values - known["sst"].values)[gap], dtype=float)
+                )
+            )
+        )
 
 
 def cv_on_reference_points(case: str, folder: Path) -> tuple[int, float, float]:
-    """EOF count and CV rmse of the fast solver on the reference's points, and the CPU seconds of the fit alone."""
+    """EOF count and CV rmse of the fast solver on the reference's points, and the CPU seconds of
+    the fit alone.
+    """
     matrix, points, days = packed(source(case, folder))
     with timed() as clock:
         fitted = DineofFit(alpha=0.01)(matrix, points, days)
@@ -104,7 +128,20 @@ def main(cases: list[str]) -> None:
             cpu_f, mb_f, cpu_b, mb_b, cv_f, true_f = FORTRAN[case]
             path = source(case, folder)
             rows.append([case, "Fortran", cpu_f, "", mb_f, "", "1x", "", "", true_f or "-"])
-            rows.append([case, "DINEOF_Parallel", cpu_b, "", mb_b, "", f"{cpu_f / cpu_b:.0f}x", "1x", "", "-"])
+            rows.append(
+                [
+                    case,
+                    "DINEOF_Parallel",
+                    cpu_b,
+                    "",
+                    mb_b,
+                    "",
+                    f"{cpu_f / cpu_b:.0f}x",
+                    "1x",
+                    "",
+                    "-",
+                ]
+            )
             for label, options in ROADS.items():
                 out = folder / "filled.nc"
                 cpu, wall, mb = best_run(case, path, out, options)
@@ -112,7 +149,16 @@ def main(cases: list[str]) -> None:
                     said = json.loads(filled["sst"].attrs["sstfill_method"])["diagnostics"]
                 gains = [f"{cpu_f / cpu:.0f}x", f"{cpu_b / cpu:.1f}x", GOALS[case](cpu, mb, cpu_f)]
                 rows.append(
-                    [case, label, cpu, wall, round(mb), said.get("modes", ""), *gains, error_at_missing(case, out)]
+                    [
+                        case,
+                        label,
+                        cpu,
+                        wall,
+                        round(mb),
+                        said.get("modes", ""),
+                        *gains,
+                        error_at_missing(case, out),
+                    ]
                 )
                 print(rows[-1], flush=True)
                 out.unlink()
@@ -143,9 +189,13 @@ def main(cases: list[str]) -> None:
         )
         text += f"\nCV rmse on the points that the reference draws with seed {SEED} "
         text += "(toliter 1e-3, alpha 0.01, numit 3):\n\n"
-        text += table(["case", "Fortran", "sstfill", "difference", "EOFs", "CPU s of the fit"], errors)
-        text += ("\nFortran figures: measured for the project on two shared cores with one thread; l and xl "
-                 "extrapolated there, as is the fork's xl.\n")  # fmt: skip
+        text += table(
+            ["case", "Fortran", "sstfill", "difference", "EOFs", "CPU s of the fit"], errors
+        )
+        text += (
+            "\nFortran figures: measured for the project on two shared cores with one thread; l and xl "
+            "extrapolated there, as is the fork's xl.\n"
+        )
         publish("dineof_speed", text)
 
 

@@ -55,23 +55,36 @@ def cases() -> Iterator[Case]:
 
 
 def of_chunks() -> Iterator[Case]:
-    """Chunks that do not come, come late, come damaged, or are gone: the client makes missing values of the last."""
+    """Chunks that do not come, come late, come damaged, or are gone: the client makes missing
+    values of the last.
+    """
     statuses = {str(code): Status(code) for code in (401, 403, 404, 429, 503)}
-    bodies = {"truncated body": Truncated(), "truncated body, its header agrees": Truncated(declared=True)}
+    bodies = {
+        "truncated body": Truncated(),
+        "truncated body, its header agrees": Truncated(declared=True),
+    }
     for name, fault in (statuses | bodies | {"dropped connection": Dropped()}).items():
         yield Case(name, f"{BRIEF} chunks", failing(fault, times=BRIEF, after=AFTER))
         yield Case(name, "for good", failing(fault, after=AFTER), SOON)
     yield Case("slow: 2 s a chunk", f"{BRIEF} chunks", failing(Slow(2), times=BRIEF, after=AFTER))
     yield Case("slow: 60 s a chunk", "for good", failing(Slow(60), after=AFTER), SOON)
-    gone, one, other = Status(404), r"timeChunked\.zarr/\w+/5\.", r"geoChunked\.zarr/(sst|analysed_sst)/0\.3\.3"
+    gone, one, other = (
+        Status(404),
+        r"timeChunked\.zarr/\w+/5\.",
+        r"geoChunked\.zarr/(sst|analysed_sst)/0\.3\.3",
+    )
     yield Case("a window's chunks lost in one layout (404)", "for good", failing(gone, one))
-    yield Case("a window's chunks lost in both layouts (404)", "for good", failing(gone, f"{one}|{other}"))
+    yield Case(
+        "a window's chunks lost in both layouts (404)", "for good", failing(gone, f"{one}|{other}")
+    )
 
 
 def of_the_way() -> Iterator[Case]:
     """Login, catalogue and network."""
     for name, where in (("login", LOGIN), ("catalogue", CATALOGUE)):
-        yield Case(f"503 of the {name}", f"{BRIEF} requests", failing(Status(503), where, times=BRIEF))
+        yield Case(
+            f"503 of the {name}", f"{BRIEF} requests", failing(Status(503), where, times=BRIEF)
+        )
         yield Case(f"503 of the {name}", "for good", failing(Status(503), where), SOON)
     user, password = "COPERNICUSMARINE_SERVICE_USERNAME", "COPERNICUSMARINE_SERVICE_PASSWORD"
     yield Case("wrong password", "for good", _nothing, environ={password: "wrong"})
@@ -113,10 +126,22 @@ def changed() -> Iterator[Case]:
         here.server.faults.clear()
         here.server.catalogue.publish(old)
 
-    yield Case("a version is added in the middle", "for good", then(lambda here: here.server.catalogue.publish(newer)))
-    yield Case("a version replaces the old one in the middle", "until the rerun", then(replace), SOON, mend=restore)
+    yield Case(
+        "a version is added in the middle",
+        "for good",
+        then(lambda here: here.server.catalogue.publish(newer)),
+    )
+    yield Case(
+        "a version replaces the old one in the middle",
+        "until the rerun",
+        then(replace),
+        SOON,
+        mend=restore,
+    )
     again = then(lambda here: here.server.catalogue.publish(rewritten))
-    yield Case("the same version is rewritten in place", "until the rerun", again, SOON, mend=restore)
+    yield Case(
+        "the same version is rewritten in place", "until the rerun", again, SOON, mend=restore
+    )
 
 
 def faults(quick: bool) -> None:
@@ -136,14 +161,16 @@ def faults(quick: bool) -> None:
         rows += [_burst(count) for count in (3, 20)]
         rows += [disk_full(source, yard, early) for early in (True, False)]
     text = heading(
-        "Downloads from a service that fails", seed=SEED, copernicusmarine=version("copernicusmarine"),
+        "Downloads from a service that fails",
+        seed=SEED,
+        copernicusmarine=version("copernicusmarine"),
         load=f"{os.getloadavg()[1]:.0f} processes wanted the cores (mean of 5 minutes)",
         service="tests/standin over TLS on this machine",
         data=f"3 variables of {TIMES} x {NY} x {NX}, {TIMES // STEP} windows; undisturbed {usual:.1f} s, most of it "
-             f"the start of Python and the login, and {asked} chunks",
+        f"the start of Python and the login, and {asked} chunks",
         patience="300 s for faults that pass, 5 s for those that last (`--patience 5`)",
         disk="a tmpfs, filled by another file",
-    )  # fmt: skip
+    )
     text += (
         f"`sstfill download` in a process of its own; faults of chunks begin after {AFTER} chunks. Met: how many "
         "requests were answered with the fault. Identical: as in [download_kills](download_kills.md). Refused: the "
@@ -152,12 +179,15 @@ def faults(quick: bool) -> None:
         "noticed, and the store holds both.\n\n"
     )
     publish(
-        "download_faults", text + table(["fault", "lasts", "met", "what was done", "s", "result", "afterwards"], rows)
+        "download_faults",
+        text + table(["fault", "lasts", "met", "what was done", "s", "result", "afterwards"], rows),
     )
 
 
 def _burst(count: int) -> list[object]:
-    """Chunks of one variable with gaps refused for a while, in either layout: nothing else tells that they are lost."""
+    """Chunks of one variable with gaps refused for a while, in either layout: nothing else tells
+    that they are lost.
+    """
     source = published(TIMES, alone=True)
     with place(source) as here:
         yard = here.home / "wanted" / "natl.zarr"
@@ -166,7 +196,9 @@ def _burst(count: int) -> list[object]:
         check_served(yard, source)
         usual = len(here.server.chunks())
         case = Case(
-            "403, a variable with gaps alone", f"{count} chunks", failing(Status(403), times=count, after=AFTER)
+            "403, a variable with gaps alone",
+            f"{count} chunks",
+            failing(Status(403), times=count, after=AFTER),
         )
         return _row(case, source, yard, usual)
 
@@ -200,7 +232,12 @@ def _told(row: list[object], here: Place, out: Path, yard: Path) -> list[object]
 def _result(here: Place, out: Path, yard: Path, code: int) -> str:
     if code == 0:
         return "; ".join(differences(out, yard)) or "identical"
-    line = here.told(out).removeprefix("sstfill: error: ").replace(str(out), "natl.zarr").replace("|", "/")
+    line = (
+        here.told(out)
+        .removeprefix("sstfill: error: ")
+        .replace(str(out), "natl.zarr")
+        .replace("|", "/")
+    )
     return f"refused: {line}" if code == 2 else f"exit status {code}: {line}"
 
 
@@ -209,7 +246,13 @@ def _done(here: Place, usual: int, code: int) -> str:
     other = sum("geoChunked" in path for path in chunks)
     if code == 0:
         again = len(chunks) - other - usual
-        said = f"asked again for {again} chunks" if again > 0 else "waited" if here.server.faults.fired else "nothing"
+        said = (
+            f"asked again for {again} chunks"
+            if again > 0
+            else "waited"
+            if here.server.faults.fired
+            else "nothing"
+        )
         return said + (f", looked for {other} in the other layout" if other else "")
     if not here.server.seen:
         return "refused before anything was asked"
@@ -243,7 +286,9 @@ def _disk(where: Path, megabytes: int) -> Iterator[Path]:
     if os.geteuid() != 0:
         raise SystemExit("a small disk is mounted for the fault of a full one; run as root")
     where.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(where)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(where)], check=True
+    )
     try:
         yield where
     finally:

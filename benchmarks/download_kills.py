@@ -41,7 +41,9 @@ def _lines(ledger: Path) -> int:
         return 0
 
 
-def followed(process: subprocess.Popen[bytes], out: Path, fresh: bool, total: int, until: int = 4) -> list[float]:
+def followed(
+    process: subprocess.Popen[bytes], out: Path, fresh: bool, total: int, until: int = 4
+) -> list[float]:
     """When each stage was reached, up to one or to the end of the process, seconds from now."""
     started, reached, now = time.perf_counter(), [0.0], 0
     while now < until and process.poll() is None:
@@ -53,7 +55,9 @@ def followed(process: subprocess.Popen[bytes], out: Path, fresh: bool, total: in
 
 @dataclass
 class Series:
-    """Kills of one command: what is there before, what is wanted after, how long it takes undisturbed."""
+    """Kills of one command: what is there before, what is wanted after, how long it takes
+    undisturbed.
+    """
 
     here: Place
     words: tuple[str, ...]
@@ -107,8 +111,15 @@ class Series:
         code, _ = self.here.run(out, *self.words)
         both = asked & self.here.windows()
         differ = differences(out, self.wanted) if code == 0 else [self.here.told(out)]
-        row = [number, STAGES[at], ", ".join(there) or "nothing", f"{after:.2f}", lines - 1 if lines else "", len(both),
-               "; ".join(differ) or "yes"]  # fmt: skip
+        row = [
+            number,
+            STAGES[at],
+            ", ".join(there) or "nothing",
+            f"{after:.2f}",
+            lines - 1 if lines else "",
+            len(both),
+            "; ".join(differ) or "yes",
+        ]
         print(*row, sorted(both), sep=" | ", flush=True)
         return row
 
@@ -119,12 +130,21 @@ class Series:
         return [self.kill(i + 1, *moment) for i, moment in enumerate(moments)]
 
 
-HEAD = ["kill", "while it was", "there already", "s after start", "windows in the ledger",
-        "windows fetched again", "identical"]  # fmt: skip
+HEAD = [
+    "kill",
+    "while it was",
+    "there already",
+    "s after start",
+    "windows in the ledger",
+    "windows fetched again",
+    "identical",
+]
 
 
 def kills(quick: bool) -> None:
-    """SIGKILL at random moments, the same command again, and the store compared with an undisturbed one."""
+    """SIGKILL at random moments, the same command again, and the store compared with an undisturbed
+    one.
+    """
     times, latency = 192, 0.02
     whole = published(times, (8, 100))
     longer = published(times, (8, 100), alone=True)
@@ -143,13 +163,16 @@ def kills(quick: bool) -> None:
         check_served(second.wanted, longer)
         more = second.kills((0, 0, 1, 1) if quick else (1, 2, 5, 2))
     text = heading(
-        "Downloads killed at random moments", seed=SEED, copernicusmarine=version("copernicusmarine"),
+        "Downloads killed at random moments",
+        seed=SEED,
+        copernicusmarine=version("copernicusmarine"),
         load=f"{os.getloadavg()[1]:.0f} processes wanted the cores (mean of 5 minutes)",
         service=f"tests/standin over TLS on this machine, {latency * 1e3:.0f} ms added to each chunk",
         data=f"3 variables of {times} x {NY} x {NX} (packed int16 with clouds, int8 flags, float32 with land), two "
-             f"stretches without data and without chunks; {times // STEP} windows of {STEP} times",
-        undisturbed=_said(first.times), moments="random within each stage (seeded), each stage timed undisturbed",
-    )  # fmt: skip
+        f"stretches without data and without chunks; {times // STEP} windows of {STEP} times",
+        undisturbed=_said(first.times),
+        moments="random within each stage (seeded), each stage timed undisturbed",
+    )
     text += (
         "`sstfill download` in a process of its own is sent SIGKILL, then the same command runs to the end. Identical: "
         "every array bit for bit, its type, chunks and attributes, global attributes but for the times of making, the "

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks of downloads share: a stand-in to download from, the command in a process, a comparison."""
+"""What the benchmarks of downloads share: a stand-in to download from, the command in a process, a
+comparison.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +42,18 @@ chunks = {{ time = {STEP}, latitude = {NY}, longitude = {NX} }}
 
 
 def published(
-    times: int, empty: tuple[int, ...] = (), *, alone: bool = False, version: str = "202406", seed: int = SEED
+    times: int,
+    empty: tuple[int, ...] = (),
+    *,
+    alone: bool = False,
+    version: str = "202406",
+    seed: int = SEED,
 ) -> Published:
-    """Cloudy packed SST, alone or with its quality as int8 and an analysis without gaps; chunks of time without data.
+    """Cloudy packed SST, alone or with its quality as int8 and an analysis without gaps; chunks of
+    time without data.
 
-    Alone it has land as large as a chunk of the layout of long series, where that chunk does not exist.
+    Alone it has land as large as a chunk of the layout of long series, where that chunk does not
+    exist.
     """
     ds = a_level3(steps=times, ny=NY, nx=NX, seed=seed).rename(sea_surface_temperature="sst")
     rng = np.random.default_rng(seed)
@@ -55,9 +64,16 @@ def published(
     land = (slice(None), slice(6), slice(8 if alone else 4))
     analysed[land], sst.values[land] = np.nan, np.nan
     ds["sst"] = sst
-    ds["analysed_sst"] = (ds.sst.dims, analysed, {"units": "kelvin"}, {"_FillValue": np.float32(np.nan)})
-    layouts = {"time_chunked": {"time": STEP, "latitude": NY, "longitude": NX},
-               "geo_chunked": {"time": 1024, "latitude": 6, "longitude": 8}}  # fmt: skip
+    ds["analysed_sst"] = (
+        ds.sst.dims,
+        analysed,
+        {"units": "kelvin"},
+        {"_FillValue": np.float32(np.nan)},
+    )
+    layouts = {
+        "time_chunked": {"time": STEP, "latitude": NY, "longitude": NX},
+        "geo_chunked": {"time": 1024, "latitude": 6, "longitude": 8},
+    }
     return Published(NAME, ds[["sst"]] if alone else ds, version, "SST_STANDIN", **layouts)
 
 
@@ -72,9 +88,20 @@ class Place:
     def start(self, out: Path, *words: str) -> subprocess.Popen[bytes]:
         """Begin ``sstfill download``; what it says goes to a file beside the store."""
         out.parent.mkdir(exist_ok=True, parents=True)
-        command = [sys.executable, "-c", RUN, "download", str(self.home / "recipe.toml"), "--out", str(out), *words]
+        command = [
+            sys.executable,
+            "-c",
+            RUN,
+            "download",
+            str(self.home / "recipe.toml"),
+            "--out",
+            str(out),
+            *words,
+        ]
         with self._told(out).open("wb") as told:
-            return subprocess.Popen(command, env=self.environ, cwd=self.home, stdout=told, stderr=told)
+            return subprocess.Popen(
+                command, env=self.environ, cwd=self.home, stdout=told, stderr=told
+            )
 
     def run(self, out: Path, *words: str) -> tuple[int, float]:
         """Exit status and seconds of a download from start to end."""
@@ -101,18 +128,27 @@ class Place:
 def place(*versions: Published) -> Iterator[Place]:
     """Serve these versions over TLS."""
     ca = tls.authority()
-    with tempfile.TemporaryDirectory() as folder, StandIn(*versions, tls=tls.identity(ca)) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        StandIn(*versions, tls=tls.identity(ca)) as server,
+    ):
         home = Path(folder)
         (home / "recipe.toml").write_text(RECIPE)
         yield Place(server, home, tls.environment(server, ca, home))
 
 
 def differences(got: Path, wanted: Path) -> list[str]:
-    """Where two stores differ: arrays, their type, chunks and attributes, files; the time of making left out."""
+    """Where two stores differ: arrays, their type, chunks and attributes, files; the time of making
+    left out.
+    """
     if not (got / "zarr.json").exists():
         return ["no store"]
     a, b = zarr.open_group(got, mode="r"), zarr.open_group(wanted, mode="r")
-    found = [f"attribute {k}" for k in {*a.attrs, *b.attrs} if _timeless(a.attrs, k) != _timeless(b.attrs, k)]
+    found = [
+        f"attribute {k}"
+        for k in {*a.attrs, *b.attrs}
+        if _timeless(a.attrs, k) != _timeless(b.attrs, k)
+    ]
     arrays, others = dict(a.arrays()), dict(b.arrays())
     found += [f"array {n}" for n in arrays.keys() ^ others.keys()]
     for n in arrays.keys() & others.keys():
@@ -133,7 +169,11 @@ def _sorted(array: zarr.Array) -> str:
 def _timeless(attrs: zarr.core.attributes.Attributes, name: str) -> object:
     if name in ("date_created", "date_modified"):
         return name in attrs
-    return re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "", value) if isinstance(value := attrs.get(name), str) else value
+    return (
+        re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "", value)
+        if isinstance(value := attrs.get(name), str)
+        else value
+    )
 
 
 def check_served(out: Path, source: Published) -> None:
@@ -143,5 +183,7 @@ def check_served(out: Path, source: Published) -> None:
         for name in expected.variables:
             values, wanted = got[name].values, expected[name].values
             same = values.dtype == wanted.dtype and values.tobytes() == wanted.tobytes()
-            if not (same or (name == "quality_level" and np.array_equal(values, wanted, equal_nan=True))):
+            if not (
+                same or (name == "quality_level" and np.array_equal(values, wanted, equal_nan=True))
+            ):
                 raise SystemExit(f"{name} is not what was served")

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two gigabytes through the download, by the real client over TLS: memory, and speed against plain copies of the same.
+"""Two gigabytes through the download, by the real client over TLS: memory, and speed against plain
+copies of the same.
 
-The stand-in of tests/standin serves from a process of its own; the download, a loop of GETs of the same chunks, and a
-copy of the same store from disk to disk run each in a fresh one. Writes docs/benchmarks/download_throughput.md.
+The stand-in of tests/standin serves from a process of its own; the download, a loop of GETs of the
+same chunks, and a copy of the same store from disk to disk run each in a fresh one. Writes
+docs/benchmarks/download_throughput.md.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/download_throughput.py [--quick]
 """
@@ -35,7 +37,9 @@ DATASET, VERSION = "throughput_PT1H-m", "202406"
 CHUNK = {"time": 8, "latitude": 256, "longitude": 256}
 """Of the source, 2.1 MB of float32; `SIZES` holds whole ones."""
 SIZES = {"time": 160 if QUICK else 1912, "latitude": 512, "longitude": 512}
-REQUEST = CopernicusRequest(dataset_id=DATASET, variables=("thetao",), service="arco-geo-series", patience=60)
+REQUEST = CopernicusRequest(
+    dataset_id=DATASET, variables=("thetao",), service="arco-geo-series", patience=60
+)
 TARGET = Target(chunks={"time": 24, "latitude": 256, "longitude": 256})
 LOGICAL = 4 * int(np.prod(list(SIZES.values()))) / 1e6
 """MB of values."""
@@ -45,21 +49,33 @@ WINDOW = {"time": 48, "latitude": 256, "longitude": 256}
 
 
 def tile() -> xr.Dataset:
-    """One chunk of a smooth temperature with noise, in thousandths of a degree, a twentieth of it land."""
+    """One chunk of a smooth temperature with noise, in thousandths of a degree, a twentieth of it
+    land.
+    """
     rng = np.random.default_rng(SEED)
     t, y, x = (np.arange(n, dtype=np.float32) for n in CHUNK.values())
     smooth = 15 + 5 * np.sin(y / 40)[:, None] * np.cos(x / 50) + np.sin(t / 4)[:, None, None]
     values = (smooth + 0.02 * rng.standard_normal(smooth.shape)).round(3).astype("f4")
     values[:, : CHUNK["latitude"] // 5, : CHUNK["longitude"] // 4] = np.nan
     coords = {
-        "time": xr.Variable("time", pd.date_range("2023-01-01", periods=len(t), freq="h"), {"axis": "T"},
-                            {"units": "seconds since 1970-01-01", "calendar": "standard", "dtype": "int64"}),
-        "latitude": xr.Variable("latitude", (y / 12).astype("f4"), {"units": "degrees_north", "axis": "Y"}),
-        "longitude": xr.Variable("longitude", (x / 12 - 60).astype("f4"), {"units": "degrees_east", "axis": "X"}),
-    }  # fmt: skip
+        "time": xr.Variable(
+            "time",
+            pd.date_range("2023-01-01", periods=len(t), freq="h"),
+            {"axis": "T"},
+            {"units": "seconds since 1970-01-01", "calendar": "standard", "dtype": "int64"},
+        ),
+        "latitude": xr.Variable(
+            "latitude", (y / 12).astype("f4"), {"units": "degrees_north", "axis": "Y"}
+        ),
+        "longitude": xr.Variable(
+            "longitude", (x / 12 - 60).astype("f4"), {"units": "degrees_east", "axis": "X"}
+        ),
+    }
     attrs = {"standard_name": "sea_water_potential_temperature", "units": "degrees_C"}
     return xr.Dataset(
-        {"thetao": (tuple(CHUNK), values, attrs, {"_FillValue": np.float32(np.nan)})}, coords, {"title": "a tile"}
+        {"thetao": (tuple(CHUNK), values, attrs, {"_FillValue": np.float32(np.nan)})},
+        coords,
+        {"title": "a tile"},
     )
 
 
@@ -70,7 +86,9 @@ def published() -> Any:
 
     ds = repeated(tile(), **{d: SIZES[d] // CHUNK[d] for d in SIZES})
     longer = CHUNK | {"time": 2 * CHUNK["time"]}
-    return Published(DATASET, ds, version=VERSION, time_chunked=CHUNK, geo_chunked=longer, periodic=True)
+    return Published(
+        DATASET, ds, version=VERSION, time_chunked=CHUNK, geo_chunked=longer, periodic=True
+    )
 
 
 def serve(folder: Path) -> None:
@@ -80,7 +98,10 @@ def serve(folder: Path) -> None:
 
     ca, offered = authority(), published()
     with StandIn(offered, tls=identity(ca)) as server:
-        told = {"environment": environment(server, ca, folder), "folder": offered.folder("timeChunked")}
+        told = {
+            "environment": environment(server, ca, folder),
+            "folder": offered.folder("timeChunked"),
+        }
         (folder / "server.json").write_text(json.dumps(told))
         print("ready", flush=True)
         sys.stdin.read()
@@ -102,20 +123,30 @@ def get(folder: Path) -> dict[str, Any]:
     with requests.Session() as session:
         for number in numbers:
             key = ".".join(map(str, number))
-            answer = session.get(f"https://s3.waw3-1.cloudferro.com{where}/thetao/{key}", timeout=60)
+            answer = session.get(
+                f"https://s3.waw3-1.cloudferro.com{where}/thetao/{key}", timeout=60
+            )
             answer.raise_for_status()
             received += len(answer.content)
     return {"received": received}
 
 
 def copy(folder: Path) -> dict[str, Any]:
-    """The same store, Zarr v2 on the disk, into one as the download lays it out, by zarr alone; then on the disk."""
+    """The same store, Zarr v2 on the disk, into one as the download lays it out, by zarr alone;
+    then on the disk.
+    """
     import zarr
 
     source: Any = zarr.open_array(folder / "source.zarr" / "thetao", mode="r")
     chunks = tuple(TARGET.chunks[d] for d in SIZES)
-    target: Any = zarr.create_array(folder / "copy.zarr", shape=source.shape, dtype=source.dtype, chunks=chunks,
-                                    fill_value=np.nan, overwrite=True)  # fmt: skip
+    target: Any = zarr.create_array(
+        folder / "copy.zarr",
+        shape=source.shape,
+        dtype=source.dtype,
+        chunks=chunks,
+        fill_value=np.nan,
+        overwrite=True,
+    )
     steps = [range(0, SIZES[d], WINDOW[d] // TARGET.chunks[d] * TARGET.chunks[d]) for d in SIZES]
     for number in np.ndindex(*map(len, steps)):
         box = tuple(slice(s[i], s[i] + s.step) for s, i in zip(steps, number, strict=True))
@@ -128,12 +159,18 @@ def step(name: str, folder: Path) -> None:
     """One part in this process; tells what it took."""
     wall, cpu = time.perf_counter(), time.process_time()
     found = {"fetch": fetch, "get": get, "copy": copy}[name](folder)
-    found |= {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak": high_water()}
+    found |= {
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+        "peak": high_water(),
+    }
     print(json.dumps(found))
 
 
 def high_water() -> float:
-    """Largest resident memory of this process, MB; unlike ru_maxrss it leaves out the parent it was forked from."""
+    """Largest resident memory of this process, MB; unlike ru_maxrss it leaves out the parent it was
+    forked from.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
@@ -141,7 +178,9 @@ def high_water() -> float:
 @contextmanager
 def serving(folder: Path) -> Iterator[dict[str, Any]]:
     """The stand-in in a process of its own; gives the environment for its clients."""
-    process = subprocess.Popen(_command("serve", folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_paths())
+    process = subprocess.Popen(
+        _command("serve", folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_paths()
+    )
     assert process.stdin is not None and process.stdout is not None
     try:
         assert process.stdout.readline() == b"ready\n", "the stand-in did not start"
@@ -152,7 +191,9 @@ def serving(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def measured(name: str, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
-    done = subprocess.run(_command(name, folder), env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        _command(name, folder), env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{name}: {done.stderr}")
     found = json.loads(done.stdout.splitlines()[-1])
@@ -165,7 +206,9 @@ def _command(name: str, folder: Path) -> list[str]:
 
 
 def _paths() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    }
 
 
 def lay_out(folder: Path) -> None:
@@ -180,12 +223,16 @@ def lay_out(folder: Path) -> None:
 
 def check(folder: Path) -> None:
     """Every value of the download is that of the tile."""
-    wanted = np.tile(tile().thetao.values, [1, *(SIZES[d] // CHUNK[d] for d in ("latitude", "longitude"))])
+    wanted = np.tile(
+        tile().thetao.values, [1, *(SIZES[d] // CHUNK[d] for d in ("latitude", "longitude"))]
+    )
     with xr.open_zarr(folder / "out.zarr", chunks=None, consolidated=False) as got:
         assert dict(got.thetao.sizes) == SIZES, got.thetao.sizes
         for at in range(0, SIZES["time"], CHUNK["time"]):
             held = got.thetao[at : at + CHUNK["time"]].values
-            assert held.tobytes() == wanted.tobytes(), f"values from time {at} on are not those served"
+            assert held.tobytes() == wanted.tobytes(), (
+                f"values from time {at} on are not those served"
+            )
 
 
 def main() -> None:
@@ -197,35 +244,65 @@ def main() -> None:
         with serving(folder) as environment:
             for _ in range(ROUNDS):
                 shutil.rmtree(folder / "out.zarr", ignore_errors=True)
-                rounds.append({name: measured(name, folder, environment) for name in ("get", "copy", "fetch")})
+                rounds.append(
+                    {name: measured(name, folder, environment) for name in ("get", "copy", "fetch")}
+                )
         check(folder)
     finally:
         shutil.rmtree(folder)
-    report({name: min((r[name] for r in rounds), key=lambda f: f["wall"]) | {
-        "peak": max(r[name]["peak"] for r in rounds)} for name in rounds[0]})  # fmt: skip
+    report(
+        {
+            name: min((r[name] for r in rounds), key=lambda f: f["wall"])
+            | {"peak": max(r[name]["peak"] for r in rounds)}
+            for name in rounds[0]
+        }
+    )
 
 
 def report(found: dict[str, dict[str, Any]]) -> None:
-    names = {"fetch": "sstfill download", "get": "GETs of the chunks in a loop, thrown away",
-             "copy": "zarr to zarr on the disk, no network"}  # fmt: skip
-    rows = [[names[n], found[n]["wall"], LOGICAL / found[n]["wall"], found[n]["cpu"], round(found[n]["peak"])]
-            for n in names]  # fmt: skip
+    names = {
+        "fetch": "sstfill download",
+        "get": "GETs of the chunks in a loop, thrown away",
+        "copy": "zarr to zarr on the disk, no network",
+    }
+    rows = [
+        [
+            names[n],
+            found[n]["wall"],
+            LOGICAL / found[n]["wall"],
+            found[n]["cpu"],
+            round(found[n]["peak"]),
+        ]
+        for n in names
+    ]
     both = found["get"]["wall"] + found["copy"]["wall"]
-    rows.append(["the two one after the other", both, LOGICAL / both, found["get"]["cpu"] + found["copy"]["cpu"], ""])
+    rows.append(
+        [
+            "the two one after the other",
+            both,
+            LOGICAL / both,
+            found["get"]["cpu"] + found["copy"]["cpu"],
+            "",
+        ]
+    )
     packages = ", ".join(f"{p} {version(p)}" for p in ("zarr", "copernicusmarine", "numcodecs"))
     sent = found["get"]["received"] / 1e6
-    text = heading("Throughput and memory of a download", **{"also": packages}, request=f"{SIZES}, float32, "
-                   f"{LOGICAL:,.0f} MB of values; {sent:,.0f} MB as served (lz4)", seed=SEED,
-                   chunks=f"of the source {tuple(CHUNK.values())}, of the store {tuple(TARGET.chunks.values())} (zstd)",
-                   load=f"{os.getloadavg()[2]:.1f} processes on average over the last quarter of an hour",
-                   service="tests/standin over TLS on this machine, in a process of its own, on the same cores"
-                   )  # fmt: skip
+    text = heading(
+        "Throughput and memory of a download",
+        **{"also": packages},
+        request=f"{SIZES}, float32, {LOGICAL:,.0f} MB of values; {sent:,.0f} MB as served (lz4)",
+        seed=SEED,
+        chunks=f"of the source {tuple(CHUNK.values())}, of the store {tuple(TARGET.chunks.values())} (zstd)",
+        load=f"{os.getloadavg()[2]:.1f} processes on average over the last quarter of an hour",
+        service="tests/standin over TLS on this machine, in a process of its own, on the same cores",
+    )
     text += table(["", "wall s", "MB/s of values", "CPU s", "peak resident MB"], rows)
-    text += (f"\nThe fastest of {ROUNDS} rounds, in turns; the highest of their peaks. CPU and memory are of the "
-             "process named, without the server's. The store is checked value for value afterwards. "
-             f"The download takes {found['fetch']['wall'] / both:.2f} of the time of the two plain copies "
-             "one after the other.\n\nRun again: `OMP_NUM_THREADS=1 python benchmarks/download_throughput.py`\n"
-             )  # fmt: skip
+    text += (
+        f"\nThe fastest of {ROUNDS} rounds, in turns; the highest of their peaks. CPU and memory are of the "
+        "process named, without the server's. The store is checked value for value afterwards. "
+        f"The download takes {found['fetch']['wall'] / both:.2f} of the time of the two plain copies "
+        "one after the other.\n\nRun again: `OMP_NUM_THREADS=1 python benchmarks/download_throughput.py`\n"
+    )
     if QUICK:
         print(text)
     else:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copernicus downloads that are killed, and downloads from a service that fails: is the store the same in the end?
+"""Copernicus downloads that are killed, and downloads from a service that fails: is the store the
+same in the end?
 
-The command line with the real client, in a process of its own over TLS, asks the stand-in of tests/standin.
+The command line with the real client, in a process of its own over TLS, asks the stand-in of
+tests/standin.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/downloads.py kills|faults [--quick]
 """

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference program's cross-validation points: libgfortran's random numbers, drawn as DINEOF draws them.
+"""The reference program's cross-validation points: libgfortran's random numbers, drawn as DINEOF
+draws them.
 
-libgfortran documents its generator as xoshiro256** (Blackman & Vigna 2018, public domain), the seed array combined with
-four constants; checked here against the points that the reference shipped with its Alboran example.
+libgfortran documents its generator as xoshiro256** (Blackman & Vigna 2018, public domain), the seed
+array combined with four constants; checked here against the points that the reference shipped with
+its Alboran example.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ SCRAMBLE = (0xBD0C5B6E50C2DF49, 0xD46061CD46E1DF38, 0xBB4F4D4ED6103544, 0x114A58
 
 
 def random_numbers(seed: int) -> Iterator[float]:
-    """Yield what ``random_number`` (real*8) gives after ``random_seed(put=...)`` with every element equal to `seed`."""
+    """Yield what ``random_number`` (real*8) gives after ``random_seed(put=...)`` with every element
+    equal to `seed`.
+    """
     word = seed & 0xFFFFFFFF
     s = [((word << 32) | word) ^ key for key in SCRAMBLE]
 
@@ -37,9 +41,11 @@ def random_numbers(seed: int) -> Iterator[float]:
 
 
 def reference_points(observed: NDArray[np.bool_], seed: int = 243435) -> NDArray[np.int64]:
-    """Flat positions in ``(times, pixels)`` of the points that the reference sets aside; pixels in its own order.
+    """Flat positions in ``(times, pixels)`` of the points that the reference sets aside; pixels in
+    its own order.
 
-    Pixel and time are drawn until ``floor(min(0.01 M N + 40, 0.03 M N))`` distinct observed values are found.
+    Pixel and time are drawn until ``floor(min(0.01 M N + 40, 0.03 M N))`` distinct observed values
+    are found.
     """
     times, pixels = observed.shape
     wanted = int(min(0.01 * observed.size + 40, 0.03 * observed.size))

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network against optimal interpolation, DINEOF and the rest: the paper's Table 2, real series, ablation, speed.
+"""The network against optimal interpolation, DINEOF and the rest: the paper's Table 2, real series,
+ablation, speed.
 
-Each part writes a page of docs/benchmarks/gan_*.md; equal seeds draw equal sequences and clouds for every method.
+Each part writes a page of docs/benchmarks/gan_*.md; equal seeds draw equal sequences and clouds for
+every method.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/gan.py table2|real|calibration|guesses|ablation|speed [--quick]
+Run: OMP_NUM_THREADS=1 python benchmarks/gan.py table2|real|calibration|guesses|ablation|speed
+[--quick]
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ MODELS = ROOT / "benchmarks" / "models"
 
 
 def sea_of(obs: xr.DataArray) -> xr.DataArray:
-    return xr.DataArray(np.ones(obs.shape[1:], bool), dims=obs.dims[1:], coords={d: obs[d] for d in obs.dims[1:]})
+    return xr.DataArray(
+        np.ones(obs.shape[1:], bool), dims=obs.dims[1:], coords={d: obs[d] for d in obs.dims[1:]}
+    )
 
 
 def made(method: Method | str, obs: xr.DataArray) -> tuple[NDArray, NDArray | None, float]:
@@ -59,9 +64,18 @@ class Pool:
         self.sigma: list[NDArray] = []
         self.seconds = 0.0
 
-    def add(self, mean: NDArray, sigma: NDArray | None, truth: NDArray, where: NDArray, seconds: float = 0.0) -> None:
+    def add(
+        self,
+        mean: NDArray,
+        sigma: NDArray | None,
+        truth: NDArray,
+        where: NDArray,
+        seconds: float = 0.0,
+    ) -> None:
         error = (mean - truth)[where]
-        level = truth[~where].mean()  # a method that leaves a pixel unfilled has said no more than the mean
+        level = truth[
+            ~where
+        ].mean()  # a method that leaves a pixel unfilled has said no more than the mean
         self.error.append(np.where(np.isfinite(error), error, level - truth[where]))
         if sigma is not None:
             self.sigma.append(sigma[where])
@@ -79,14 +93,18 @@ class Pool:
         if not self.sigma:
             return ""
         error, sigma = np.concatenate(self.error), np.concatenate(self.sigma)
-        return " / ".join(f"{100 * metrics.coverage(error, sigma, p):.0f}" for p in (0.5, 0.8, 0.9, 0.95))
+        return " / ".join(
+            f"{100 * metrics.coverage(error, sigma, p):.0f}" for p in (0.5, 0.8, 0.9, 0.95)
+        )
 
 
 def networks() -> dict[str, Method]:
     """The shipped network in its three ways, and those that other parts of this benchmark trained."""
     found: dict[str, Method] = {
-        "gan": Gan(), "gan, 8 views": Gan(samples=8), "gan, network alone": Gan(adapt=False),
-    }  # fmt: skip
+        "gan": Gan(),
+        "gan, 8 views": Gan(samples=8),
+        "gan, network alone": Gan(adapt=False),
+    }
     for folder in sorted(MODELS.glob("*")) if MODELS.is_dir() else []:
         found[f"{folder.name} (trained here)"] = Gan(model=checkpoint.Checkpoint.load(folder))
     return found
@@ -95,14 +113,20 @@ def networks() -> dict[str, Method]:
 def table2() -> None:
     """MAE in the occluded area by share, on clips of synthetic oceans the networks have not seen."""
     methods: dict[str, Method | str] = {
-        "linear in time": "interpolate", "dineof, clip by clip": "dineof", "bayes_eof": "bayes_eof", "oi": "oi",
-        "auto": "auto", **networks(),
-    }  # fmt: skip
+        "linear in time": "interpolate",
+        "dineof, clip by clip": "dineof",
+        "bayes_eof": "bayes_eof",
+        "oi": "oi",
+        "auto": "auto",
+        **networks(),
+    }
     pools: dict[tuple[str, float], Pool] = {}
     for share in SHARES:
         for k in range(CLIPS):
             seed = SEED + k
-            truth = grid.standardise(synthetic.sst(shape=(ARCHIVE, SIZE, SIZE), step="6h", seed=seed))
+            truth = grid.standardise(
+                synthetic.sst(shape=(ARCHIVE, SIZE, SIZE), step="6h", seed=seed)
+            )
             cloudy = synthetic.clouds(shape=truth.shape, share=share, step="6h", seed=seed).values
             obs = truth.where(~cloudy)
             last = dict(time=slice(-CLIP, None))
@@ -113,7 +137,9 @@ def table2() -> None:
                 pools.setdefault((name, share), Pool()).add(mean, sigma, wanted, where, seconds)
             mean, sigma, seconds = made("dineof", obs)
             whole = pools.setdefault(("dineof, whole archive", share), Pool())
-            whole.add(mean[-CLIP:], None if sigma is None else sigma[-CLIP:], wanted, where, seconds)
+            whole.add(
+                mean[-CLIP:], None if sigma is None else sigma[-CLIP:], wanted, where, seconds
+            )
             here = {n: np.abs(p.error[-1]).mean() for (n, s), p in pools.items() if s == share}
             print(share, k, {n: round(float(error), 4) for n, error in here.items()}, flush=True)
     names = list(dict.fromkeys(name for name, _ in pools))
@@ -121,14 +147,28 @@ def table2() -> None:
     best = [min(pools[n, s].mae for n in ("oi", "auto", "linear in time")) for s in SHARES]
     first = [pools["dineof, clip by clip", s].mae for s in SHARES]
     for name in (n for n in names if n.startswith("gan")):
-        rows.append([f"{name}, over the best of oi, auto, linear",
-                     *(pools[name, s].mae / b for s, b in zip(SHARES, best, strict=True)), ""])  # fmt: skip
-        rows.append([f"{name}, over dineof clip by clip",
-                     *(pools[name, s].mae / b for s, b in zip(SHARES, first, strict=True)), ""])  # fmt: skip
+        rows.append(
+            [
+                f"{name}, over the best of oi, auto, linear",
+                *(pools[name, s].mae / b for s, b in zip(SHARES, best, strict=True)),
+                "",
+            ]
+        )
+        rows.append(
+            [
+                f"{name}, over dineof clip by clip",
+                *(pools[name, s].mae / b for s, b in zip(SHARES, first, strict=True)),
+                "",
+            ]
+        )
     cover = [[n, *(pools[n, s].cover() for s in SHARES)] for n in names if pools[n, 0.4].sigma]
-    text = heading("The paper's Table 2 on the synthetic ocean", sequences=f"{CLIPS} clips of {CLIP}x{SIZE}x{SIZE}, 6 "
-                   f"hours apart, the last of oceans of {ARCHIVE} images, without noise", seeds=f"{SEED} and on",
-                   model=str(Gan().checkpoint))  # fmt: skip
+    text = heading(
+        "The paper's Table 2 on the synthetic ocean",
+        sequences=f"{CLIPS} clips of {CLIP}x{SIZE}x{SIZE}, 6 "
+        f"hours apart, the last of oceans of {ARCHIVE} images, without noise",
+        seeds=f"{SEED} and on",
+        model=str(Gan().checkpoint),
+    )
     text += "MAE in the occluded area, °C, by occluded share; seconds a clip at 40 %.\n\n"
     text += table(["", *(f"{s:.1%}" for s in SHARES), "s"], rows)
     text += "\nShare of occluded pixels inside the 50 / 80 / 90 / 95 % intervals (truth without noise).\n\n"
@@ -136,15 +176,21 @@ def table2() -> None:
 
 
 def real() -> None:
-    """Real series under withheld clouds, the network zero-shot; the clouds of docs/benchmarks/withheld_clouds.md."""
+    """Real series under withheld clouds, the network zero-shot; the clouds of
+    docs/benchmarks/withheld_clouds.md.
+    """
     chosen: dict[str, Method] = {"gan": Gan(), "gan, network alone": Gan(adapt=False)}
     lines: list[list[object]] = []
     for case, card in _cards(chosen):
         lines += real_cases.row(case, card, "")
         print(*lines[-len(chosen) :], sep="\n", flush=True)
-    text = heading("The network zero-shot on real series", seed=real_cases.SEED, model=str(Gan().checkpoint))
-    text += ("Withheld clouds as in withheld_clouds.md (equal seeds, equal pixels): compare with auto and the others "
-             "there.\n\n")  # fmt: skip
+    text = heading(
+        "The network zero-shot on real series", seed=real_cases.SEED, model=str(Gan().checkpoint)
+    )
+    text += (
+        "Withheld clouds as in withheld_clouds.md (equal seeds, equal pixels): compare with auto and the others "
+        "there.\n\n"
+    )
     head = ["case", "method", "RMSE", "MAE", "bias", "inside 50 / 68 / 80 / 90 / 95 %", "n", ""]
     publish("gan_real", text + table(head, lines))
 
@@ -154,15 +200,39 @@ def _cards(methods: Mapping[str, Method]):
         obs = xr.open_dataset(SHARED / f"{stem}_input.nc")
         truth = xr.open_dataset(SHARED / f"{stem}_truth.nc")[variable]
         filled = {n: fill(obs, m, variables=variable) for n, m in methods.items()}
-        yield case, score_against(truth, filled, obs[variable].isnull() & truth.notnull(), obs=obs[variable])
+        yield (
+            case,
+            score_against(
+                truth, filled, obs[variable].isnull() & truth.notnull(), obs=obs[variable]
+            ),
+        )
     for case, (path, variable, select) in real_cases.CLOUDY.items():
         data = xr.open_dataset(SHARED / path).isel(select)
-        yield case, score(data, dict(methods), variable=variable, seed=real_cases.SEED, repeats=1 if QUICK else 2)
+        yield (
+            case,
+            score(
+                data,
+                dict(methods),
+                variable=variable,
+                seed=real_cases.SEED,
+                repeats=1 if QUICK else 2,
+            ),
+        )
     for case, (path, variable, images) in real_cases.GAPFREE.items():
         truth = xr.open_dataset(SHARED / path)[variable].isel(time=slice(images)).astype("float32")
-        sea, shape = truth.notnull().any("time"), tuple(truth.sizes[d] for d in ("time", "lat", "lon"))
-        cloud = synthetic.clouds(shape=shape, share=0.6, step="1D", persistence="5D", scale_km=400, grid_km=15,
-                                 seed=real_cases.SEED)  # fmt: skip
+        sea, shape = (
+            truth.notnull().any("time"),
+            tuple(truth.sizes[d] for d in ("time", "lat", "lon")),
+        )
+        cloud = synthetic.clouds(
+            shape=shape,
+            share=0.6,
+            step="1D",
+            persistence="5D",
+            scale_km=400,
+            grid_km=15,
+            seed=real_cases.SEED,
+        )
         obs = truth.where(~cloud.values)
         sea &= obs.notnull().any("time")
         filled = {n: fill(obs, m, sea=sea) for n, m in methods.items()}
@@ -170,20 +240,31 @@ def _cards(methods: Mapping[str, Method]):
 
 
 def calibration() -> None:
-    """Coverage of the error that fill() gives, on noisy synthetic oceans, against new noisy observations."""
+    """Coverage of the error that fill() gives, on noisy synthetic oceans, against new noisy
+    observations.
+    """
     pool = {"gan": Pool(), "oi": Pool()}
     for k in range(3 if QUICK else 6):
         rng = np.random.default_rng([SEED, k])
-        ds = synthetic.ocean(shape=(CLIP, SIZE, SIZE), seed=SEED + 100 + k, share=0.3 + 0.1 * k, noise=0.1)
+        ds = synthetic.ocean(
+            shape=(CLIP, SIZE, SIZE), seed=SEED + 100 + k, share=0.3 + 0.1 * k, noise=0.1
+        )
         fresh = ds.truth.values + 0.1 * rng.standard_normal(ds.truth.shape)
         where = np.isnan(ds.sst.values) & np.isfinite(fresh)
         for name, method in (("gan", Gan()), ("oi", Oi())):
             found = fill(ds, method, variables="sst")
             pool[name].add(found.sst.values, found.sst_error.values, fresh, where)
-    text = heading("Calibration of the stated error", oceans=f"{CLIP}x{SIZE}x{SIZE}, noise 0.1 °C, cover 30 to 80 %",
-                   seeds=f"{SEED + 100} and on", model=str(Gan().checkpoint))  # fmt: skip
+    text = heading(
+        "Calibration of the stated error",
+        oceans=f"{CLIP}x{SIZE}x{SIZE}, noise 0.1 °C, cover 30 to 80 %",
+        seeds=f"{SEED + 100} and on",
+        model=str(Gan().checkpoint),
+    )
     rows = [[n, *p.row(), p.cover()] for n, p in pool.items()]
-    publish("gan_calibration", text + table(["", "MAE", "RMSE", "bias", "inside 50 / 80 / 90 / 95 %"], rows))
+    publish(
+        "gan_calibration",
+        text + table(["", "MAE", "RMSE", "bias", "inside 50 / 80 / 90 / 95 %"], rows),
+    )
 
 
 def speed() -> None:
@@ -200,20 +281,46 @@ def speed() -> None:
     rng = np.random.default_rng(0)
     seen = rng.normal(size=(len(CHANNELS), *shape)).astype(np.float32)
     compact = Networks(Gan().checkpoint, "cpu")
-    rows.append(["compact, forward", registry.size(compact.network()),
-                 pixels / _seconds(lambda: compact.correct(seen, np.isin(CHANNELS, SIGNED)))])  # fmt: skip
-    values, observed = (torch.from_numpy(a) for a in (seen[:1][np.newaxis], seen[:1][np.newaxis] > 0))
+    rows.append(
+        [
+            "compact, forward",
+            registry.size(compact.network()),
+            pixels / _seconds(lambda: compact.correct(seen, np.isin(CHANNELS, SIGNED))),
+        ]
+    )
+    values, observed = (
+        torch.from_numpy(a) for a in (seen[:1][np.newaxis], seen[:1][np.newaxis] > 0)
+    )
     for base in (2, 4, 8) if QUICK else (2, 4, 8, 32):
         network = registry.build("paper", {"base": base}).eval()
         with torch.inference_mode():
-            rows.append([f"paper, C_base {base}, forward", registry.size(network),
-                         pixels / _seconds(lambda n=network: n(values, observed), 1 if base > 8 else 3)])  # fmt: skip
+            rows.append(
+                [
+                    f"paper, C_base {base}, forward",
+                    registry.size(network),
+                    pixels / _seconds(lambda n=network: n(values, observed), 1 if base > 8 else 3),
+                ]
+            )
     ds = synthetic.ocean(shape=shape, seed=SEED)
-    for name, method in (("gan", Gan()), ("gan, network alone", Gan(adapt=False)), ("oi", Oi()), ("dineof", Dineof())):
-        rows.append([f"fill by {name}, no score", "", pixels / _seconds(
-            lambda m=method: fill(ds, m, variables="sst", score=False), 2)])  # fmt: skip
-    text = heading("Speed of the networks", series=f"{shape}", torch=torch.__version__,
-                   torch_threads=torch.get_num_threads())  # fmt: skip
+    for name, method in (
+        ("gan", Gan()),
+        ("gan, network alone", Gan(adapt=False)),
+        ("oi", Oi()),
+        ("dineof", Dineof()),
+    ):
+        rows.append(
+            [
+                f"fill by {name}, no score",
+                "",
+                pixels / _seconds(lambda m=method: fill(ds, m, variables="sst", score=False), 2),
+            ]
+        )
+    text = heading(
+        "Speed of the networks",
+        series=f"{shape}",
+        torch=torch.__version__,
+        torch_threads=torch.get_num_threads(),
+    )
     publish("gan_speed", text + table(["", "parameters", "MPixel/s"], rows))
 
 
@@ -226,7 +333,9 @@ def _seconds(run: Callable[[], object], times: int = 3) -> float:
 
 
 def guesses() -> None:
-    """What each first guess brings: the shipped network with some of what it sees set to nothing, not trained anew."""
+    """What each first guess brings: the shipped network with some of what it sees set to nothing,
+    not trained anew.
+    """
     import torch
 
     from sstfill.methods.gan.network_inputs import CHANNELS
@@ -234,10 +343,13 @@ def guesses() -> None:
     from sstfill.training.data.oceans import draw
 
     without = {
-        "all": (), "no EOFs": ("eof", "eof_error"), "no interpolation in time": ("interpolated",),
-        "neither": ("eof", "eof_error", "interpolated"), "no distance to data": ("before", "after", "distance"),
+        "all": (),
+        "no EOFs": ("eof", "eof_error"),
+        "no interpolation in time": ("interpolated",),
+        "neither": ("eof", "eof_error", "interpolated"),
+        "no distance to data": ("before", "after", "distance"),
         "no traits of the series": ("time_correlation", "space_correlation", "noise"),
-    }  # fmt: skip
+    }
     network, ratios = Gan().checkpoint.network(), {name: [] for name in without}
     numbers = range(5000, 5008 if QUICK else 5020)
     for number in numbers:
@@ -245,7 +357,9 @@ def guesses() -> None:
         if ocean is None:
             continue
         obs = grid.standardise(ocean.obs)
-        arrays = bank.compute_inputs(obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number)
+        arrays = bank.compute_inputs(
+            obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number
+        )
         sample = bank.sample(arrays)
         first = (sample.guess - sample.values)[sample.withheld].abs().mean()
         for name, lost in without.items():
@@ -253,16 +367,24 @@ def guesses() -> None:
             seen[[CHANNELS.index(c) for c in lost]] = 0.0
             with torch.inference_mode():
                 found = sample.guess + sample.error * network(seen[None])[0][0]
-            ratios[name].append(float((found - sample.values)[sample.withheld].abs().mean() / first))
+            ratios[name].append(
+                float((found - sample.values)[sample.withheld].abs().mean() / first)
+            )
     rows = [[name, float(np.exp(np.mean(np.log(r)))), min(r), max(r)] for name, r in ratios.items()]
-    text = heading("What the network makes of what it sees", oceans=f"{numbers.start} to {numbers.stop - 1} of "
-                   "sstfill.training.data.oceans, not trained on", model=str(Gan().checkpoint))  # fmt: skip
+    text = heading(
+        "What the network makes of what it sees",
+        oceans=f"{numbers.start} to {numbers.stop - 1} of "
+        "sstfill.training.data.oceans, not trained on",
+        model=str(Gan().checkpoint),
+    )
     text += "MAE of the network alone over that of optimal interpolation, whose anomaly and error it always sees.\n\n"
     publish("gan_guesses", text + table(["it sees", "geometric mean", "least", "most"], rows))
 
 
 def ablation() -> None:
-    """The paper's variants and objectives, each trained on the same cloudy ocean from nothing, equally long."""
+    """The paper's variants and objectives, each trained on the same cloudy ocean from nothing,
+    equally long.
+    """
     from sstfill.training.options import TrainOptions
     from sstfill.training.train import train
 
@@ -274,32 +396,47 @@ def ablation() -> None:
     clip, where = grid.standardise(obs.isel(time=slice(-CLIP, None))), cloudy[-CLIP:]
     wanted = truth.values[-CLIP:]
     clouds = occlusion.SyntheticClouds(share=share, step="6h")
-    common = dict(base=base, samples=samples, epochs=epochs, frames=12, size=40, discriminator_base=4, seed=1)
+    common = dict(
+        base=base, samples=samples, epochs=epochs, frames=12, size=40, discriminator_base=4, seed=1
+    )
     cases = {
         "full: adversarial only": ("paper", "adversarial"),
         "static, no D_s: adversarial only": ("static", "adversarial"),
-        "recurrent: adversarial only": ("recurrent", "adversarial"), "full: withheld only": ("paper", "withheld"),
-        "full: both": ("paper", "withheld+adversarial"), "full: supervised, unpaired": ("paper", "unpaired"),
+        "recurrent: adversarial only": ("recurrent", "adversarial"),
+        "full: withheld only": ("paper", "withheld"),
+        "full: both": ("paper", "withheld+adversarial"),
+        "full: supervised, unpaired": ("paper", "unpaired"),
         "full: supervised, paired": ("paper", "paired"),
-    }  # fmt: skip
+    }
     rows: list[list[object]] = []
     for name, (network, objective) in cases.items():
         start = time.perf_counter()
-        options = TrainOptions(network=network, objective=objective, patience=epochs, learning_rate=1e-3, **common)
+        options = TrainOptions(
+            network=network, objective=objective, patience=epochs, learning_rate=1e-3, **common
+        )
         needs = {"truth": truth.isel(past)} if objective in ("paired", "unpaired") else {}
         model = train(obs.isel(past), options, clouds=clouds, **needs)
         pool = Pool()
         pool.add(*made(Gan(model=model.model, adapt=False), clip)[:2], wanted, where)
         rows.append([name, *pool.row(), time.perf_counter() - start])
         print(rows[-1], flush=True)
-    others = {"linear in time": "interpolate", "dineof": "dineof", "oi": "oi", "gan, zero-shot": Gan()}
+    others = {
+        "linear in time": "interpolate",
+        "dineof": "dineof",
+        "oi": "oi",
+        "gan, zero-shot": Gan(),
+    }
     for name, method in others.items():
         pool = Pool()
         pool.add(*made(method, clip)[:2], wanted, where)
         rows.append([name, *pool.row(), ""])
-    text = heading("Ablation: variants and objectives of the paper, small and short", archive=f"{images} images of "
-                   f"{SIZE}x{SIZE}, 6 hours apart, 40 % occluded; tested on the {CLIP} that follow", seed=SEED + 50,
-                   training=f"C_base {base}, {samples * epochs} steps of 12x40x40 each, rate 1e-3")  # fmt: skip
+    text = heading(
+        "Ablation: variants and objectives of the paper, small and short",
+        archive=f"{images} images of "
+        f"{SIZE}x{SIZE}, 6 hours apart, 40 % occluded; tested on the {CLIP} that follow",
+        seed=SEED + 50,
+        training=f"C_base {base}, {samples * epochs} steps of 12x40x40 each, rate 1e-3",
+    )
     publish("gan_ablation", text + table(["", "MAE °C", "RMSE", "bias", "s"], rows))
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's GAN at full size on a GPU: steps a second, share of the peak, and the speed of filling.
+"""The paper's GAN at full size on a GPU: steps a second, share of the peak, and the speed of
+filling.
 
-Trains C_base 32 on a synthetic ocean under 40 % of cloud for as many steps as fit in the minutes given (the authors
-took 30,000), then fills. One script, within 25 minutes on an H200.
+Trains C_base 32 on a synthetic ocean under 40 % of cloud for as many steps as fit in the minutes
+given (the authors took 30,000), then fills. One script, within 25 minutes on an H200.
 
 Run: python benchmarks/gpu_training.py [--minutes 20] [--device cuda] [--base 32]
 """
@@ -26,7 +27,9 @@ from sstfill.validation import metrics
 PEAK = 990.0
 """TFLOP/s of an H200 in bfloat16, dense."""
 STEP = 17.0
-"""TFLOP of a generator step at C_base 32, 24x64x64, forward and backward, discriminators apart (facts/paper.md)."""
+"""TFLOP of a generator step at C_base 32, 24x64x64, forward and backward, discriminators apart
+(facts/paper.md).
+"""
 CLIP, SIZE, IMAGES, SEED = 24, 64, 960, 910_000
 
 
@@ -41,14 +44,26 @@ def main() -> None:
     clouds = occlusion.SyntheticClouds(share=0.4, step="6h")
     rows: list[list[object]] = []
     for objective in ("adversarial", "withheld+adversarial"):
-        common = dict(network="paper", base=args.base, objective=objective, discriminator_base=args.base, clip=0.0,
-                      precision="bfloat16", device=args.device, seed=0)  # fmt: skip
-        trial = train(obs.isel(past), TrainOptions(**common, epochs=1, samples=20), clouds=clouds).checkpoint
+        common = dict(
+            network="paper",
+            base=args.base,
+            objective=objective,
+            discriminator_base=args.base,
+            clip=0.0,
+            precision="bfloat16",
+            device=args.device,
+            seed=0,
+        )
+        trial = train(
+            obs.isel(past), TrainOptions(**common, epochs=1, samples=20), clouds=clouds
+        ).checkpoint
         pace = trial.config["trained"]["seconds"] / trial.config["trained"]["steps"]
         steps = int(min(30_000, args.minutes / 2 * 60 / pace * 0.9))
         epochs = max(1, min(100, steps // 100))
         start = time.perf_counter()
-        options = TrainOptions(**common, epochs=epochs, samples=max(1, steps // epochs), patience=epochs)
+        options = TrainOptions(
+            **common, epochs=epochs, samples=max(1, steps // epochs), patience=epochs
+        )
         model = train(obs.isel(past), options, clouds=clouds)
         seconds = time.perf_counter() - start
         done = model.checkpoint.config["trained"]["steps"]
@@ -56,10 +71,24 @@ def main() -> None:
         flops = STEP * (args.base / 32) ** 2 * done / seconds
         rows.append([objective, done, done / seconds, flops / PEAK, *error, filled])
     machine = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    text = heading("The paper's GAN at full size", device=machine, torch=torch.__version__, C_base=args.base,
-                   archive=f"{IMAGES} images of {SIZE}x{SIZE}, 40 % occluded",
-                   peak=f"{PEAK:.0f} TFLOP/s taken; the generator's work alone counted")  # fmt: skip
-    head = ["objective", "steps", "steps/s", "share of the peak", "MAE °C", "RMSE", "bias", "fill MPixel/s"]
+    text = heading(
+        "The paper's GAN at full size",
+        device=machine,
+        torch=torch.__version__,
+        C_base=args.base,
+        archive=f"{IMAGES} images of {SIZE}x{SIZE}, 40 % occluded",
+        peak=f"{PEAK:.0f} TFLOP/s taken; the generator's work alone counted",
+    )
+    head = [
+        "objective",
+        "steps",
+        "steps/s",
+        "share of the peak",
+        "MAE °C",
+        "RMSE",
+        "bias",
+        "fill MPixel/s",
+    ]
     publish("gpu_training", text + table(head, rows))
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory of every method against the size of the series, and of patchmatch under the four operators.
+"""Time and memory of every method against the size of the series, and of patchmatch under the four
+operators.
 
-Each fill runs in a process of its own, without a score; the field is made before the clock starts. A method is not run
-at the sizes that would take it beyond `LIMIT`, by its cost at the size before.
+Each fill runs in a process of its own, without a score; the field is made before the clock starts.
+A method is not run at the sizes that would take it beyond `LIMIT`, by its cost at the size before.
 
 Run: python benchmarks/method_costs.py [method ...]
 """
@@ -49,7 +50,8 @@ field = truth.where(seen).to_dataset(name="sst").assign(sea=(truth.dims[1:], np.
 """
 FILL = """
 warm = synthetic.ocean(shape=(6, 12, 12), seed=1)[["sst", "sea"]]
-sstfill.fill(warm, name, variables="sst", score=False)  # compiled kernels are cached: they are not what is measured
+# compiled kernels are cached: they are not what is measured
+sstfill.fill(warm, name, variables="sst", score=False)
 before = peak_mb()
 with timed() as clock:
     filled = sstfill.fill(field, name, variables="sst", score=False, sea=(field.sea == 1)).compute()
@@ -61,14 +63,21 @@ print("MEASURED", json.dumps([clock.wall, clock.cpu, peak_mb(), before, float(np
 
 
 def measure(name: str, shape: tuple[int, int, int], how: str) -> list[float]:
-    """Wall s, CPU s, peak MB, MB before, RMSE, MAE, share missing of a fill in a process of its own."""
+    """Wall s, CPU s, peak MB, MB before, RMSE, MAE, share missing of a fill in a process of its
+    own.
+    """
     code = FIELD + (SERIES if how == "series" else OCCLUDED) + FILL
     lwp = str(SHARED / "clouds" / "lwp_dycoms.nc")
     done = subprocess.run(
-        [sys.executable, "-c", code, name, json.dumps(shape), str(SEED), how, lwp], capture_output=True, text=True,
-        check=False, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
-    )  # fmt: skip
-    found = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if line.startswith("MEASURED")]
+        [sys.executable, "-c", code, name, json.dumps(shape), str(SEED), how, lwp],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+    )
+    found = [
+        line.split(" ", 1)[1] for line in done.stdout.splitlines() if line.startswith("MEASURED")
+    ]
     if done.returncode or not found:
         raise RuntimeError(done.stdout + done.stderr)
     return json.loads(found[0])
@@ -79,7 +88,11 @@ def main(names: list[str]) -> None:
     for name in names:
         last = 0.0
         for size, before in zip(SIZES, (None, *SIZES), strict=False):
-            growth = 1.0 if before is None else size[0] * size[1] * size[2] / (before[0] * before[1] * before[2])
+            growth = (
+                1.0
+                if before is None
+                else size[0] * size[1] * size[2] / (before[0] * before[1] * before[2])
+            )
             text = "x".join(map(str, size))
             if last * growth > LIMIT:
                 rows.append([name, text, f"not run: about {last * growth:.0f} s", "", "", ""])
@@ -100,8 +113,12 @@ def main(names: list[str]) -> None:
         field="EOF-like red noise, 60 % cloud, noise 0.2",
         measured="one fill without score, kernels compiled; the machine is shared, so seconds vary",
     )
-    text += table(["method", "times x y x x", "wall s", "CPU s", "MB above the input", "RMSE"], rows)
-    text += f"\n## {'x'.join(map(str, CLIP))} under the four operators (synthetic SST, 6-hourly)\n\n"
+    text += table(
+        ["method", "times x y x x", "wall s", "CPU s", "MB above the input", "RMSE"], rows
+    )
+    text += (
+        f"\n## {'x'.join(map(str, CLIP))} under the four operators (synthetic SST, 6-hourly)\n\n"
+    )
     text += table(["operator", "occluded", "method", "wall s", "CPU s", "MAE", "RMSE"], clips)
     publish("method_costs", text)
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Peers: every method beside the fills that other programs shipped, at the very pixels that these filled.
+"""Peers: every method beside the fills that other programs shipped, at the very pixels that these
+filled.
 
-Land surface temperature with the fills of three programs and the truth (Sarafanov et al. 2020); the NDVI mask study of
-Gerber et al. 2018, whose truth is known but no peer's fill; and CRAN gapfill's fill of its demo, which has no truth.
+Land surface temperature with the fills of three programs and the truth (Sarafanov et al. 2020); the
+NDVI mask study of Gerber et al. 2018, whose truth is known but no peer's fill; and CRAN gapfill's
+fill of its demo, which has no truth.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/peers.py [words of a case]  (a quarter of an hour; publishes if all cases run)
+Run: OMP_NUM_THREADS=1 python benchmarks/peers.py [words of a case]  (a quarter of an hour;
+publishes if all cases run)
 """
 
 from __future__ import annotations
@@ -25,17 +28,29 @@ SEED = 0
 NAMES = ("climatology", "interpolate", "oi", "bayes_eof", "dineof", "patchmatch", "auto")
 BENCH = SHARED / "bench"
 CITIES = {"Madrid": "ssgp_lst_madrid", "St Petersburg": "ssgp_lst_stpetersburg"}
-USES = {"SSGP-toolbox": "SSGP (with a biome map)", "CRAN_gapfill": "CRAN gapfill",
-        "gapfilling_rasters": "gapfilling_rasters (with elevation)"}  # fmt: skip
+USES = {
+    "SSGP-toolbox": "SSGP (with a biome map)",
+    "CRAN_gapfill": "CRAN gapfill",
+    "gapfilling_rasters": "gapfilling_rasters (with elevation)",
+}
 
 
 def series(data: xr.Dataset, gap: int) -> xr.DataArray:
     """The history and, at its own date, the image with one of the gaps."""
-    image = data.gappy.isel(gap=gap, drop=True).expand_dims(time=[np.datetime64(data.truth.attrs["time"], "ns")])
-    return xr.concat([data.history_lst, image], "time").sortby("time").rename("lst").assign_attrs(units="K")
+    image = data.gappy.isel(gap=gap, drop=True).expand_dims(
+        time=[np.datetime64(data.truth.attrs["time"], "ns")]
+    )
+    return (
+        xr.concat([data.history_lst, image], "time")
+        .sortby("time")
+        .rename("lst")
+        .assign_attrs(units="K")
+    )
 
 
-def ours(obs: xr.DataArray, method: str, sea: xr.DataArray | None = None) -> tuple[xr.DataArray, float, str]:
+def ours(
+    obs: xr.DataArray, method: str, sea: xr.DataArray | None = None
+) -> tuple[xr.DataArray, float, str]:
     """One fill: the field, CPU seconds, and what `auto` took."""
     with timed() as clock:
         filled = fill(obs, method, sea=sea, score=False, seed=SEED)[obs.name]
@@ -51,34 +66,58 @@ def bold(errors: NDArray) -> list[list[str]]:
     """Each row's errors as text, the least of each column in bold; "-" where there is none."""
     least = np.nanmin(errors, 0)
     texts = [[f"{e:.3g}" if np.isfinite(e) else "-" for e in row] for row in errors]
-    return [[f"**{t}**" if e == b else t for e, b, t in zip(row, least, text, strict=True)]
-            for row, text in zip(errors, texts, strict=True)]  # fmt: skip
+    return [
+        [f"**{t}**" if e == b else t for e, b, t in zip(row, least, text, strict=True)]
+        for row, text in zip(errors, texts, strict=True)
+    ]
 
 
 def winners(labels: Sequence[str], errors: NDArray, shares: Sequence[str]) -> str:
     """Who has the least error in which columns."""
     best = [labels[i] for i in np.nanargmin(errors, 0)]
     return "; ".join(
-        f"{who} at {', '.join(s for s, b in zip(shares, best, strict=True) if b == who)}" for who in dict.fromkeys(best)
+        f"{who} at {', '.join(s for s, b in zip(shares, best, strict=True) if b == who)}"
+        for who in dict.fromkeys(best)
     )
 
 
 def city(name: str, stem: str) -> str:
     """Mean absolute error in the gap of one image, for eight gaps: our methods, then the peers."""
     data = xr.open_dataset(BENCH / f"{stem}.nc").load()
-    truth, when, hidden = data.truth.values, data.truth.attrs["time"][:10], data.gappy.isnull().values
+    truth, when, hidden = (
+        data.truth.values,
+        data.truth.attrs["time"][:10],
+        data.gappy.isnull().values,
+    )
     shares = [f"{100 * h.mean():.0f} %" for h in hidden]
-    theirs = np.array([[mae(p, truth, h) for p, h in zip(peer, hidden, strict=True)] for peer in data.peer.values])
+    theirs = np.array(
+        [[mae(p, truth, h) for p, h in zip(peer, hidden, strict=True)] for peer in data.peer.values]
+    )
     off = np.abs(theirs - data.peer_mae.values).max()
-    errors, seconds, taken = np.full((len(NAMES), len(hidden)), np.nan), np.zeros((len(NAMES), len(hidden))), []
+    errors, seconds, taken = (
+        np.full((len(NAMES), len(hidden)), np.nan),
+        np.zeros((len(NAMES), len(hidden))),
+        [],
+    )
     for g, where in enumerate(hidden):
         obs = series(data, g)
         for m, method in enumerate(NAMES):
             filled, seconds[m, g], chosen = ours(obs, method)
             errors[m, g] = mae(filled.sel(time=when).squeeze().values, truth, where)
             taken += [chosen] if chosen else []
-            print(name, shares[g], method, f"{errors[m, g]:.3f} K", f"{seconds[m, g]:.1f} s", chosen, flush=True)
-    everyone, labels = np.concatenate([errors, theirs]), [*NAMES, *(USES[p] for p in data.method.values)]
+            print(
+                name,
+                shares[g],
+                method,
+                f"{errors[m, g]:.3f} K",
+                f"{seconds[m, g]:.1f} s",
+                chosen,
+                flush=True,
+            )
+    everyone, labels = (
+        np.concatenate([errors, theirs]),
+        [*NAMES, *(USES[p] for p in data.method.values)],
+    )
     cpu = [*(f"{s:.1f}" for s in np.median(seconds, 1)), *[""] * len(theirs)]
     own, rival = errors[:-1], theirs.min(0)
     rows = [[label, *cells, s] for label, cells, s in zip(labels, bold(everyone), cpu, strict=True)]
@@ -97,11 +136,15 @@ def city(name: str, stem: str) -> str:
 
 
 def mask_study() -> str:
-    """Errors at the pixels that the study masked; apart, those of pixels that are masked in every image."""
+    """Errors at the pixels that the study masked; apart, those of pixels that are masked in every
+    image.
+    """
     cube = xr.open_dataset(BENCH / "gapfill_maskstudy_ndvi.nc").ndvi.load()
     reference = cube.sel(level=0, drop=True)
-    text = ("## NDVI mask study\n\n48 images of 100 x 100 pixels, errors at the pixels that the study masked. `never "
-            "seen`: masked in every image, which climatology and the EOF methods do not fill.\n\n")  # fmt: skip
+    text = (
+        "## NDVI mask study\n\n48 images of 100 x 100 pixels, errors at the pixels that the study masked. `never "
+        "seen`: masked in every image, which climatology and the EOF methods do not fill.\n\n"
+    )
     for level in (20, 50):
         obs = cube.sel(level=level, drop=True)
         hidden, seen = (obs.isnull() & reference.notnull()).values, obs.notnull().any("time").values
@@ -111,12 +154,21 @@ def mask_study() -> str:
             filled, cpu, chosen = ours(obs, method, sea)
             difference = (filled - reference).values
             for k, where in enumerate(groups):
-                errors[m, 2 * k : 2 * k + 2] = np.sqrt((difference[where] ** 2).mean()), abs(difference[where]).mean()
+                errors[m, 2 * k : 2 * k + 2] = (
+                    np.sqrt((difference[where] ** 2).mean()),
+                    abs(difference[where]).mean(),
+                )
             seconds.append(f"{cpu:.1f}")
             print("NDVI", level, method, errors[m].round(4), f"{cpu:.1f} s", chosen, flush=True)
         rows = [[n, *cells, s] for n, cells, s in zip(NAMES, bold(errors), seconds, strict=True)]
         n = [f"{int(g.sum()):,}" for g in groups]
-        head = ["method", f"RMSE ({n[0]} pixels)", "MAE", f"RMSE, never seen ({n[1]} pixels)", "MAE, never seen"]
+        head = [
+            "method",
+            f"RMSE ({n[0]} pixels)",
+            "MAE",
+            f"RMSE, never seen ({n[1]} pixels)",
+            "MAE, never seen",
+        ]
         text += f"{level} % missing; `auto` took {chosen}:\n\n{table([*head, 'CPU s'], rows)}\n"
     return text + (
         "CRAN gapfill's own fill of this study is not at hand, and its paper's figures are not in the file: no peer's "
@@ -136,9 +188,15 @@ def demo() -> str:
         fills.append(filled.values)
         away = (filled.values - theirs)[gap]
         alike = np.corrcoef(filled.values[gap], theirs[gap])[0, 1]
-        rows.append([method, float(np.abs(away).mean()), float(away.mean()), float(alike), f"{cpu:.1f}"])
+        rows.append(
+            [method, float(np.abs(away).mean()), float(away.mean()), float(alike), f"{cpu:.1f}"]
+        )
         print("demo", *rows[-1], chosen, flush=True)
-    among = [float(np.abs(a - b)[gap].mean()) for i, a in enumerate(fills[2:-1]) for b in fills[3 + i : -1]]
+    among = [
+        float(np.abs(a - b)[gap].mean())
+        for i, a in enumerate(fills[2:-1])
+        for b in fills[3 + i : -1]
+    ]
     return (
         f"## NDVI demo: agreement with CRAN gapfill\n\n16 images of 21 x 21 pixels, {int(gap.sum()):,} gaps, no truth: "
         "this is agreement, not skill. The file has no dates; taken are those of its dimensions by the package's "
@@ -178,11 +236,17 @@ As measured with seed 0 on 2026-11-22; reasons are our reading of the tables, no
 
 def main() -> None:
     wanted = " ".join(sys.argv[1:]).lower()
-    jobs: dict[str, Callable[[], str]] = {f"LST {name}": partial(city, name, stem) for name, stem in CITIES.items()}
+    jobs: dict[str, Callable[[], str]] = {
+        f"LST {name}": partial(city, name, stem) for name, stem in CITIES.items()
+    }
     jobs |= {"NDVI mask study": mask_study, "NDVI demo": demo}
-    text = heading("Peers: other programs' fills and ours", seed=SEED,
-                   methods=f"{', '.join(NAMES)}, with default options and without a score",
-                   sizes="told above each table", bold="the least error of a column")  # fmt: skip
+    text = heading(
+        "Peers: other programs' fills and ours",
+        seed=SEED,
+        methods=f"{', '.join(NAMES)}, with default options and without a score",
+        sizes="told above each table",
+        bold="the least error of a column",
+    )
     parts = [job() for case, job in jobs.items() if wanted in case.lower()]
     if wanted:
         print(*parts, sep="\n")

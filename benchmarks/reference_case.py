@@ -16,10 +16,13 @@ from sstfill.methods.common.matrix import ObservationMatrix, pack
 SEED = 243435
 
 
-def packed(path: Path, variable: str = "sst", dtype: type = np.float32) -> tuple[ObservationMatrix, NDArray, NDArray]:
+def packed(
+    path: Path, variable: str = "sst", dtype: type = np.float32
+) -> tuple[ObservationMatrix, NDArray, NDArray]:
     """Matrix (pixels with longitude outermost), flat positions of the reference's points, days.
 
-    The reference draws among all sea pixels, ours drop those never observed, so the points are renumbered.
+    The reference draws among all sea pixels, ours drop those never observed, so the points are
+    renumbered.
     """
     with xr.open_dataset(path) as ds:
         days = grid.days(grid.standardise(ds[variable]))
@@ -28,5 +31,7 @@ def packed(path: Path, variable: str = "sst", dtype: type = np.float32) -> tuple
     obs = xr.DataArray(field, dims=("time", "lon", "lat"))
     matrix = pack(obs, sea, dtype=dtype)
     at_sea = np.flatnonzero(sea.values.ravel())
-    time, pixel = np.divmod(reference_points(np.isfinite(field.reshape(len(obs), -1)[:, at_sea]), SEED), at_sea.size)
+    time, pixel = np.divmod(
+        reference_points(np.isfinite(field.reshape(len(obs), -1)[:, at_sea]), SEED), at_sea.size
+    )
     return matrix, time * len(matrix.pixels) + np.searchsorted(matrix.pixels, at_sea[pixel]), days

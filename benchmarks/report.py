@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every benchmark shares: where data lie, the heading with versions, tables on screen and in docs/benchmarks."""
+"""What every benchmark shares: where data lie, the heading with versions, tables on screen and in
+docs/benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(cell(v) for v in row) + " |" for row in rows]) + "\n"
+    return (
+        "\n".join(lines + ["| " + " | ".join(cell(v) for v in row) + " |" for row in rows]) + "\n"
+    )
 
 
 def publish(name: str, text: str) -> None:

@@ -37,7 +37,9 @@ html_show_sourcelink = False
 
 
 def close_code(app, what, name, obj, options, lines):
-    """Let a letter follow code in a docstring: a plural s after a class name, which reStructuredText does not allow."""
+    """Let a letter follow code in a docstring: a plural s after a class name, which
+    reStructuredText does not allow.
+    """
     lines[:] = [CODE.sub(r"`\1`\\ ", line) for line in lines]
 
 

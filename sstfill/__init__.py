@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sstfill fills the gaps that clouds leave in satellite archives, and says how wrong each filled pixel may be.
+"""sstfill fills the gaps that clouds leave in satellite archives, and says how wrong each filled
+pixel may be.
 
-The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this package is imported, and `fill`.
+The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this package is imported, and
+`fill`.
 
 >>> import sstfill
 >>> ocean = sstfill.synthetic.ocean(shape=(8, 16, 16), seed=1)
@@ -9,7 +11,8 @@ The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this pack
 >>> [name for name in filled.data_vars if name.startswith("sst")]
 ['sst', 'sst_source', 'sst_error']
 
-Importing it loads xarray and nothing else; the names below are imported when they are first asked for.
+Importing it loads xarray and nothing else; the names below are imported when they are first asked
+for.
 """
 
 from __future__ import annotations
@@ -19,12 +22,24 @@ import os
 import sys
 import types
 
-# As `typing` has it, which is slow to import: the command catches signals only when this module is there.
+# As `typing` has it, which is slow to import: the command catches signals only when this module is
+# there.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sstfill import archive, config, errors, evaluation, io, methods, occlusion, plot, progress, synthetic
+    from sstfill import (
+        archive,
+        config,
+        errors,
+        evaluation,
+        io,
+        methods,
+        occlusion,
+        plot,
+        progress,
+        synthetic,
+    )
     from sstfill.accessor import DataArrayGapfill, DatasetGapfill
     from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
     from sstfill.evaluation import Scorecard, score
@@ -114,13 +129,17 @@ _HOMES = {
     "sstfill.version": ("__version__",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-"""The module of each public name; a public name that is not here is a module itself, but for `fill`."""
+"""The module of each public name; a public name that is not here is a module itself, but for
+`fill`.
+"""
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name, or a module of this package, when it is first asked for."""
     if name in _HOME_OF:
-        if name == "METHODS":  # complete only where the method that tries the others is registered, too
+        if (
+            name == "METHODS"
+        ):  # complete only where the method that tries the others is registered, too
             importlib.import_module("sstfill.methods.auto.method")
         found = getattr(importlib.import_module(_HOME_OF[name]), name)
         globals()[name] = found
@@ -141,8 +160,8 @@ def __dir__() -> list[str]:
 class _Package(types.ModuleType):
     """This package, whose attribute `fill` is the function although there is a module of that name.
 
-    The import system sets a submodule as an attribute of its package whenever it loads one; a plain attribute would
-    therefore be the function or the module, depending on what was imported first.
+    The import system sets a submodule as an attribute of its package whenever it loads one; a plain
+    attribute would therefore be the function or the module, depending on what was imported first.
     """
 
     @property
@@ -161,7 +180,9 @@ sys.modules[__name__].__class__ = _Package
 
 
 class _AccessorAtFirstUse:
-    """Stands for an accessor class until ``.gapfill`` is used, which imports the class with every method of ours."""
+    """Stands for an accessor class until ``.gapfill`` is used, which imports the class with every
+    method of ours.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -187,7 +208,8 @@ def _register_accessors() -> None:
 def _is_the_command() -> bool:
     """Whether this process is the command ``sstfill``, which uses no accessor.
 
-    It therefore catches signals, and answers ``--help``, half a second earlier: before xarray is imported.
+    It therefore catches signals, and answers ``--help``, half a second earlier: before xarray is
+    imported.
     """
     program = os.path.basename(next(iter(getattr(sys, "argv", [])), ""))  # noqa: PTH119  # pathlib is slow to import
     if program == "-m":  # so it is while Python looks for what is to be run

@@ -12,7 +12,13 @@ from sstfill.errors import OptionError
 
 
 def check_number(
-    option: str, value: Any, least: float, most: float = np.inf, *, whole: bool = False, above: bool = False
+    option: str,
+    value: Any,
+    least: float,
+    most: float = np.inf,
+    *,
+    whole: bool = False,
+    above: bool = False,
 ) -> None:
     """Raise `OptionError` unless an option is a finite number from `least` (or above it) to `most`.
 
@@ -27,7 +33,11 @@ def check_number(
         return
     lower = f"above {least:g}" if above else f"{least:g} or more"
     span = lower if most == np.inf else f"{'above ' if above else ''}{least:g} to {most:g}"
-    shown = repr(value) if number or not isinstance(value, int) else f"a number of {value.bit_length()} bits"
+    shown = (
+        repr(value)
+        if number or not isinstance(value, int)
+        else f"a number of {value.bit_length()} bits"
+    )
     raise OptionError(f"{option}={shown} must be a {'whole' if whole else 'finite'} number, {span}")
 
 
@@ -39,7 +49,8 @@ def _is_finite(value: Any) -> bool:
 
 
 def check_most(option: str, value: float, most: int) -> None:
-    """Raise `OptionError` where a number is beyond what anybody can mean, which would only exhaust memory or time.
+    """Raise `OptionError` where a number is beyond what anybody can mean, which would only exhaust
+    memory or time.
 
     >>> check_most("size", 10**12, 10_000)
     Traceback (most recent call last):
@@ -51,9 +62,15 @@ def check_most(option: str, value: float, most: int) -> None:
 
 
 def check_share(option: str, value: object, *, zero: bool = True) -> None:
-    """Raise `OptionError` unless an option is a share, 0 or more (with ``zero=False``: above 0) and less than 1."""
-    if not isinstance(value, (int, float, np.floating)) or not (0 < value < 1 or (zero and value == 0)):
-        raise OptionError(f"{option}={value!r} is a share; give 0 {'<=' if zero else '<'} {option} < 1")
+    """Raise `OptionError` unless an option is a share, 0 or more (with ``zero=False``: above 0) and
+    less than 1.
+    """
+    if not isinstance(value, (int, float, np.floating)) or not (
+        0 < value < 1 or (zero and value == 0)
+    ):
+        raise OptionError(
+            f"{option}={value!r} is a share; give 0 {'<=' if zero else '<'} {option} < 1"
+        )
 
 
 def check_choice(option: str, value: object, choices: Collection[str]) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options: frozen dataclasses from mappings of text (command line, TOML), and back to plain JSON values."""
+"""Options: frozen dataclasses from mappings of text (command line, TOML), and back to plain JSON
+values.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ def options(instance: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn any value into what JSON can hold: NaN and infinity become None, what it does not know becomes text.
+    """Turn any value into what JSON can hold: NaN and infinity become None, what it does not know
+    becomes text.
 
     >>> plain({"a": (1, float("nan"))})
     {'a': [1, None]}

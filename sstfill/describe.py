@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sstfill sees of a dataset: its fields and their gaps, what is passed over, and what would fail."""
+"""What sstfill sees of a dataset: its fields and their gaps, what is passed over, and what would
+fail.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,11 @@ FLAGS = ("quality_level", "l2p_flags")
 
 @dataclass(frozen=True)
 class FieldDescription:
-    """One field: its `title`, what is known of it, and in `trouble` why it could not be filled (empty if it could).
+    """One field: its `title`, what is known of it, and in `trouble` why it could not be filled
+    (empty if it could).
 
-    `facts` holds ``time``, ``grid``, ``sea``, ``gaps`` and ``methods`` (those that can do with so many images), as far
-    as the field could be understood.
+    `facts` holds ``time``, ``grid``, ``sea``, ``gaps`` and ``methods`` (those that can do with so
+    many images), as far as the field could be understood.
     """
 
     name: str
@@ -76,7 +79,8 @@ def describe(
     variables: str | Sequence[str] | None = None,
     sea: xr.DataArray | None = None,
 ) -> Description:
-    """Say what would be filled and with what; reads the data twice, fills nothing, and raises nothing of sstfill's.
+    """Say what would be filled and with what; reads the data twice, fills nothing, and raises
+    nothing of sstfill's.
 
     Parameters
     ----------
@@ -107,7 +111,9 @@ def describe(
     able = grid.candidates(ds)
     return Description(
         fields=tuple(_described(ds, name, sea) for name in names),
-        passed_over={str(n): _reason(v, n in able) for n, v in ds.data_vars.items() if n not in names},
+        passed_over={
+            str(n): _reason(v, n in able) for n, v in ds.data_vars.items() if n not in names
+        },
         quality={str(n): _quality(ds[n]) for n in ds.variables if str(n).lower() in FLAGS},
         trouble=trouble,
     )
@@ -128,7 +134,11 @@ class _NoMethod:
 def _described(ds: xr.Dataset, name: str, sea: xr.DataArray | None) -> FieldDescription:
     da = ds[name]
     sizes = ", ".join(f"{d} {n}" for d, n in da.sizes.items())
-    words = [f"{da.dtype} ({sizes})", str(da.attrs.get("units", "")), str(da.attrs.get("long_name", ""))]
+    words = [
+        f"{da.dtype} ({sizes})",
+        str(da.attrs.get("units", "")),
+        str(da.attrs.get("long_name", "")),
+    ]
     title = ", ".join(filter(None, words))
     facts: dict[str, str] = {}
     try:
@@ -151,9 +161,13 @@ def _time(field: xr.DataArray) -> str:
     steps = np.diff(grid.days(field))
     if not steps.size:
         return f"{first}, {count}"
-    usual, least, most = (_days(float(step)) for step in (np.median(steps), steps.min(), steps.max()))
+    usual, least, most = (
+        _days(float(step)) for step in (np.median(steps), steps.min(), steps.max())
+    )
     pace = (
-        f"one each {usual}" if np.allclose(steps, steps[0], rtol=0.01) else f"{least} to {most} apart, mostly {usual}"
+        f"one each {usual}"
+        if np.allclose(steps, steps[0], rtol=0.01)
+        else f"{least} to {most} apart, mostly {usual}"
     )
     return f"{first} to {last}, {count}, {pace}"
 
@@ -171,7 +185,9 @@ def _grid(field: xr.DataArray) -> str:
     if "lat" not in field.coords:
         return f"{' x '.join(map(str, field.shape[1:]))} cells without latitude and longitude"
     kind = "" if field["lat"].ndim == 1 else ", curvilinear"
-    where = ", ".join(f"{n} {float(field[n].min()):.5g} to {float(field[n].max()):.5g}" for n in ("lat", "lon"))
+    where = ", ".join(
+        f"{n} {float(field[n].min()):.5g} to {float(field[n].max()):.5g}" for n in ("lat", "lon")
+    )
     return f"{where}{kind}, cells of {dy:.3g} x {dx:.3g} km"
 
 
@@ -180,13 +196,17 @@ def _gaps(ds: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None) -> dict
     found = gaps.survey(field)
     wet = found.pixel_count > 0 if given is None else sea_mask(field, given)
     origin = "pixels observed at least once" if given is None else f"from variable {given.name!r}"
-    said = {"sea": f"{_percent(float(wet.mean()))} of the grid, {origin if sea is None else 'as given'}"}
+    said = {
+        "sea": f"{_percent(float(wet.mean()))} of the grid, {origin if sea is None else 'as given'}"
+    }
     whole = int(wet.sum()) * field.sizes["time"]
     if whole:
         missing = 1 - int(found.pixel_count.where(wet, 0).sum()) / whole
         empty = int((found.image_count == 0).sum())
         never = int(((found.pixel_count == 0) & wet).sum())
-        said["gaps"] = f"{_percent(missing)} of the sea, {empty} images empty, {never} sea pixels never observed"
+        said["gaps"] = (
+            f"{_percent(missing)} of the sea, {empty} images empty, {never} sea pixels never observed"
+        )
     return said
 
 

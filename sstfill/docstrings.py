@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What numpydoc docstrings say of options, so that the accessor and the command line need not say it again."""
+"""What numpydoc docstrings say of options, so that the accessor and the command line need not say
+it again.
+"""
 
 from __future__ import annotations
 
 import inspect
 import re
 
-PARAMETERS = re.compile(r"^Parameters\n-{3,}\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", re.DOTALL | re.MULTILINE)
+PARAMETERS = re.compile(
+    r"^Parameters\n-{3,}\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", re.DOTALL | re.MULTILINE
+)
 
 
 def summary(thing: object) -> str:
@@ -24,7 +28,8 @@ def parameters(thing: object) -> dict[str, str]:
 
     >>> from sstfill.methods import Interpolate
     >>> parameters(Interpolate)["space"]
-    'Fill sea pixels that are never observed by harmonic (membrane) interpolation between their neighbours.'
+    'Fill sea pixels that are never observed by harmonic (membrane) interpolation between their
+    neighbours.'
     """
     section = PARAMETERS.search(inspect.getdoc(thing) or "")
     found: dict[str, str] = {}

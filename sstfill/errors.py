@@ -21,7 +21,9 @@ from sstfill.printable import printable
 
 
 class SstfillError(Exception):
-    """Base of everything sstfill raises on purpose; its message is one line that a terminal may show."""
+    """Base of everything sstfill raises on purpose; its message is one line that a terminal may
+    show.
+    """
 
     def __str__(self) -> str:
         return printable(super().__str__())

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one door through which every gap is filled; it owns the invariants, so that no method can break one."""
+"""The one door through which every gap is filled; it owns the invariants, so that no method can
+break one.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from sstfill.validation.withheld import WithheldScore, withheld_score
 from sstfill.version import __version__
 
 OFF_SEA = 0.5
-"""A mask found in the data that leaves more than this share of the observations on land is not believed."""
+"""A mask found in the data that leaves more than this share of the observations on land is not
+believed.
+"""
 
 
 def fill(
@@ -44,41 +48,45 @@ def fill(
     Parameters
     ----------
     data
-        A Dataset or DataArray with time and two spatial dimensions in any order, NaN in the gaps. See
-        `sstfill.fields.grid.standardise` for what is understood. Dask-backed data stay so. What an earlier fill put into
-        the gaps (its ``v_source`` tells) is no observation: it is filled anew.
+        A Dataset or DataArray with time and two spatial dimensions in any order, NaN in the gaps.
+        See `sstfill.fields.grid.standardise` for what is understood. Dask-backed data stay so. What
+        an earlier fill put into the gaps (its ``v_source`` tells) is no observation: it is filled
+        anew.
     method
-        A method (``Dineof(modes=12)``), its name with default options, or None, which is `sstfill.Auto`: every method
-        is tried on withheld clouds, and the best one fills, or a blend of several.
+        A method (``Dineof(modes=12)``), its name with default options, or None, which is
+        `sstfill.Auto`: every method is tried on withheld clouds, and the best one fills, or a blend
+        of several.
     variables
         Which variables of a Dataset to fill; by default each one that can be.
     together
         Fill the variables as one multivariate field, by a method that can (all but interpolation).
     sea
-        True (or 1) at sea, over the spatial dims. By default a sea mask in the Dataset, else the pixels that
-        are observed at least once.
+        True (or 1) at sea, over the spatial dims. By default a sea mask in the Dataset, else the
+        pixels that are observed at least once.
     withheld
-        True at observed pixels to hide from the method; at sea they come back estimated, with source ``withheld``.
+        True at observed pixels to hide from the method; at sea they come back estimated, with
+        source ``withheld``.
     score
-        Hide a tenth of the observed pixels under clouds of other dates, fill them, and record the score in the
-        attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second fill. (`sstfill.Auto` needs a
-        score to choose by, hides a fifth, and always records it.)
+        Hide a tenth of the observed pixels under clouds of other dates, fill them, and record the
+        score in the attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second
+        fill. (`sstfill.Auto` needs a score to choose by, hides a fifth, and always records it.)
     seed
         Seed of the withheld clouds, and of a method given by its name.
 
     Returns
     -------
     Dataset
-        `data` with each variable ``v`` filled (observed values bit-identical, land NaN; dims, order, dtype, attributes
-        and encoding kept), ``v_error`` (one sigma of the filled pixels, units of ``v``) and ``v_source`` (CF flags:
-        0 observed, 1 filled, 2 not filled, 3 withheld, 4 land).
+        `data` with each variable ``v`` filled (observed values bit-identical, land NaN; dims,
+        order, dtype, attributes and encoding kept), ``v_error`` (one sigma of the filled pixels,
+        units of ``v``) and ``v_source`` (CF flags: 0 observed, 1 filled, 2 not filled, 3 withheld,
+        4 land).
 
     Raises
     ------
     InputError
-        If there is no time dimension, nothing observed, only land, no gap, an infinite value, one beyond 1e30 or
-        too far from all others, too few images, duplicate or descending times, an ambiguous field, or a mask that does
-        not fit.
+        If there is no time dimension, nothing observed, only land, no gap, an infinite value, one
+        beyond 1e30 or too far from all others, too few images, duplicate or descending times, an
+        ambiguous field, or a mask that does not fit.
     OptionError
         For an unknown method or variable, or a negative seed.
 
@@ -95,20 +103,29 @@ def fill(
     chosen = chosen_method(method, seed)
     for label, mask in (("sea", sea), ("withheld", withheld)):
         if mask is not None and not isinstance(mask, xr.DataArray):
-            raise InputError(f"{label} is a {type(mask).__name__}; give an xarray DataArray with the dims of the field")
+            raise InputError(
+                f"{label} is a {type(mask).__name__}; give an xarray DataArray with the dims of the field"
+            )
     ds = _as_dataset(data)
     whole = isinstance(data, xr.DataArray) and variables is None
     names = grid.pick(ds, list(map(str, ds.data_vars)) if whole else variables)
     for name in names:
         ds = unfilled(ds, name)
         if "sstfill_method" in ds[name].attrs:
-            raise InputError(f"{name!r} was filled by sstfill and says not which pixels; pass the Dataset that fill() "
-                             "returned, which does")  # fmt: skip
-    jobs = [_Field.of(ds, group, sea, withheld) for group in ([names] if together else [[n] for n in names])]
+            raise InputError(
+                f"{name!r} was filled by sstfill and says not which pixels; pass the Dataset that fill() "
+                "returned, which does"
+            )
+    jobs = [
+        _Field.of(ds, group, sea, withheld)
+        for group in ([names] if together else [[n] for n in names])
+    ]
     todo = [job for job in jobs if job.missing > 0 or withheld is not None]
     if not todo:
-        raise InputError(f"{', '.join(names)}: no gaps at sea, nothing to fill; is the fill value decoded to NaN? "
-                         "Pixels that are never observed count as land unless sea=... says otherwise")  # fmt: skip
+        raise InputError(
+            f"{', '.join(names)}: no gaps at sea, nothing to fill; is the fill value decoded to NaN? "
+            "Pixels that are never observed count as land unless sea=... says otherwise"
+        )
     result = ds
     for job in todo:
         result = job.run(result, chosen, score=score, seed=seed)
@@ -128,7 +145,13 @@ class _Field:
     tamed: Tamed
 
     @classmethod
-    def of(cls, ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, withheld: xr.DataArray | None) -> _Field:
+    def of(
+        cls,
+        ds: xr.Dataset,
+        names: list[str],
+        sea: xr.DataArray | None,
+        withheld: xr.DataArray | None,
+    ) -> _Field:
         fields = [grid.standardise(ds[n]) for n in names]
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         surveys = [gaps.survey(f) for f in fields]
@@ -152,7 +175,9 @@ class _Field:
     def run(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
         seen = _locked(self.obs if self.withheld is None else self.obs.where(~self.withheld))
         if self.withheld is not None and not bool(seen.notnull().any()):
-            raise InputError(f"withheld hides all that is observed in {', '.join(self.names)}; leave something to see")
+            raise InputError(
+                f"withheld hides all that is observed in {', '.join(self.names)}; leave something to see"
+            )
         _suits(method, self.obs)
         shown = _locked(self.tamed.apply(seen))
         if isinstance(method, Auto):
@@ -162,7 +187,9 @@ class _Field:
             scores = withheld_score(method, shown, self.sea, seed) if score else {}
             estimate = method.reconstruct(shown, self.sea)
         if not self.tamed.usual:
-            scores = {n: replace(s, summary=self.tamed.score(n, s.summary)) for n, s in scores.items()}
+            scores = {
+                n: replace(s, summary=self.tamed.score(n, s.summary)) for n, s in scores.items()
+            }
             estimate = self.tamed.invert(estimate, normalised=getattr(method, "normalise", False))
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
@@ -171,9 +198,14 @@ class _Field:
         return ds
 
     def _insert(
-        self, ds: xr.Dataset, name: str, filled: xr.DataArray, estimate: xr.Dataset, method: Method,
+        self,
+        ds: xr.Dataset,
+        name: str,
+        filled: xr.DataArray,
+        estimate: xr.Dataset,
+        method: Method,
         score: WithheldScore | None,
-    ) -> xr.Dataset:  # fmt: skip
+    ) -> xr.Dataset:
         like = ds[name]
         here = {"variable": name} if "variable" in self.obs.dims else {}
         obs, values = self.obs.sel(here, drop=True), filled.sel(here, drop=True)
@@ -181,41 +213,73 @@ class _Field:
         source = gaps.source_flags(obs, values, values.notnull() | self.sea, hidden)
         extra = {f"{name}_source": placed(source, like, obs)}
         for key in estimate.data_vars:
-            part = estimate[key].sel(here, drop=True) if "variable" in estimate[key].dims else estimate[key]
+            part = (
+                estimate[key].sel(here, drop=True)
+                if "variable" in estimate[key].dims
+                else estimate[key]
+            )
             if key == "error":
-                part = _scaled(part.transpose(*obs.dims), source, score.sigma_scale if score else 1.0)
+                part = _scaled(
+                    part.transpose(*obs.dims), source, score.sigma_scale if score else 1.0
+                )
                 part = part.assign_attrs(error_attrs(name, like))
             extra[f"{name}_{key}"] = placed(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
-        by = " ".join([method.name, *(f"({' + '.join(c)})" for c in [estimate.attrs.get("chosen", [])] if c)])
-        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {name} filled by {by}"
+        by = " ".join(
+            [method.name, *(f"({' + '.join(c)})" for c in [estimate.attrs.get("chosen", [])] if c)]
+        )
+        line = (
+            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {name} filled by {by}"
+        )
         history = "\n".join(filter(None, [line, str(ds.attrs.get("history", ""))]))
         return joined(ds, new, extra).assign_attrs(history=history)
 
     def _provenance(
-        self, like: xr.DataArray, extra: list[str], method: Method, estimate: xr.Dataset, score: WithheldScore | None
+        self,
+        like: xr.DataArray,
+        extra: list[str],
+        method: Method,
+        estimate: xr.Dataset,
+        score: WithheldScore | None,
     ) -> dict[str, str]:
-        said = {"name": method.name, "options": config.options(method), "diagnostics": config.plain(estimate.attrs)}
+        said = {
+            "name": method.name,
+            "options": config.options(method),
+            "diagnostics": config.plain(estimate.attrs),
+        }
         linked = [*str(like.attrs.get("ancillary_variables", "")).split(), *extra]
         return {
             "ancillary_variables": " ".join(dict.fromkeys(linked)),
             "sstfill_version": __version__,
             "sstfill_method": json.dumps(said, allow_nan=False),
             "sstfill_fingerprint": self.fingerprint,
-        } | ({"sstfill_score": json.dumps(config.plain(score.summary), allow_nan=False)} if score else {})
+        } | (
+            {"sstfill_score": json.dumps(config.plain(score.summary), allow_nan=False)}
+            if score
+            else {}
+        )
 
 
 def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
-    """What was seen, and the estimate in the gaps at sea; eager arrays image by image, to spare memory."""
+    """What was seen, and the estimate in the gaps at sea; eager arrays image by image, to spare
+    memory.
+    """
     if seen.chunks or mean.chunks:
         mean = mean.astype(seen.dtype)
-        return xr.where(seen.notnull(), seen, mean.where(sea & np.isfinite(mean))).transpose(*seen.dims)
+        return xr.where(seen.notnull(), seen, mean.where(sea & np.isfinite(mean))).transpose(
+            *seen.dims
+        )
     out = np.array(seen.values)
     wet = np.broadcast_to(sea.transpose(*seen.dims[-2:]).values, out.shape)
     for at in np.ndindex(out.shape[:-2]):
         image = mean.values[at]
-        np.copyto(out[at], image, where=np.isnan(out[at]) & wet[at] & np.isfinite(image), casting="same_kind")
+        np.copyto(
+            out[at],
+            image,
+            where=np.isnan(out[at]) & wet[at] & np.isfinite(image),
+            casting="same_kind",
+        )
     return seen.copy(data=out)
 
 
@@ -231,7 +295,9 @@ def _scaled(error: xr.DataArray, source: xr.DataArray, scale: float) -> xr.DataA
 
 
 def chosen_method(method: Method | str | None, seed: int) -> Method:
-    """Return the method meant: itself, by its name with default options, or `sstfill.Auto` for None."""
+    """Return the method meant: itself, by its name with default options, or `sstfill.Auto` for
+    None.
+    """
     if method is None:
         return Auto(seed=int(seed))
     if isinstance(method, str):
@@ -239,15 +305,21 @@ def chosen_method(method: Method | str | None, seed: int) -> Method:
     if isinstance(method, type):
         raise OptionError(f"{method.__name__} is a class; call it: {method.__name__}()")
     if not (isinstance(method, Method) and is_dataclass(method)):
-        raise OptionError(f"{method!r} is not a method; give a name such as 'dineof' or a Method such as Dineof()")
+        raise OptionError(
+            f"{method!r} is not a method; give a name such as 'dineof' or a Method such as Dineof()"
+        )
     return method
 
 
 def _as_dataset(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
     if isinstance(data, xr.DataArray):
         if data.name in data.coords:
-            raise InputError(f"the field {data.name!r} is called as one of its coordinates; rename it: .rename('sst')")
-        return data.to_dataset(name=data.name if data.name is not None else "field", promote_attrs=False)
+            raise InputError(
+                f"the field {data.name!r} is called as one of its coordinates; rename it: .rename('sst')"
+            )
+        return data.to_dataset(
+            name=data.name if data.name is not None else "field", promote_attrs=False
+        )
     if isinstance(data, xr.Dataset):
         return data
     raise InputError(f"cannot fill a {type(data).__name__}; give an xarray Dataset or DataArray")
@@ -262,7 +334,9 @@ def _locked(array: xr.DataArray) -> xr.DataArray:
     return array.copy(deep=False, data=view)
 
 
-def _sea(field: xr.DataArray, given: xr.DataArray | None, surveys: list[xr.Dataset]) -> xr.DataArray:
+def _sea(
+    field: xr.DataArray, given: xr.DataArray | None, surveys: list[xr.Dataset]
+) -> xr.DataArray:
     if given is not None:
         return sea_mask(field, given)
     seen = sum(s.pixel_count for s in surveys) > 0
@@ -270,48 +344,72 @@ def _sea(field: xr.DataArray, given: xr.DataArray | None, surveys: list[xr.Datas
     return xr.DataArray(seen.values, dims=field.dims[1:], coords=coords, name="sea")
 
 
-def _check(name: str, field: xr.DataArray, found: xr.Dataset, sea: xr.DataArray, *, own: bool) -> None:
+def _check(
+    name: str, field: xr.DataArray, found: xr.Dataset, sea: xr.DataArray, *, own: bool
+) -> None:
     """Refuse what cannot be filled; `own`: the sea mask was found in the data, not given."""
     if (n := int(found.infinite)) > 0:
-        raise InputError(f"{name!r} holds {n} infinite values; make them missing: ds.where(np.isfinite(ds[{name!r}]))")
+        raise InputError(
+            f"{name!r} holds {n} infinite values; make them missing: ds.where(np.isfinite(ds[{name!r}]))"
+        )
     if not bool(sea.any()) and bool(found.pixel_count.any()):
-        raise InputError(f"the sea mask is land everywhere ({sea.shape}); give 1 at sea and 0 on land")
+        raise InputError(
+            f"the sea mask is land everywhere ({sea.shape}); give 1 at sea and 0 on land"
+        )
     total, at_sea = int(found.pixel_count.sum()), int(found.pixel_count.where(sea, 0).sum())
     if own and at_sea and total - at_sea > OFF_SEA * total:
-        raise InputError(f"{1 - at_sea / total:.1%} of what is observed in {name!r} lies on land by the sea mask of "
-                         "the data; give one as sea=, 1 at sea and 0 on land")  # fmt: skip
+        raise InputError(
+            f"{1 - at_sea / total:.1%} of what is observed in {name!r} lies on land by the sea mask of "
+            "the data; give one as sea=, 1 at sea and 0 on land"
+        )
     if not at_sea:
-        raise InputError(f"{name!r}: nothing observed at sea in {field.sizes['time']} images; "
-                         "check the fill value, the quality threshold and the sea mask")  # fmt: skip
+        raise InputError(
+            f"{name!r}: nothing observed at sea in {field.sizes['time']} images; "
+            "check the fill value, the quality threshold and the sea mask"
+        )
 
 
 def _suits(method: Method, obs: xr.DataArray) -> None:
     needed = getattr(method, "min_times", 1)
     if obs.sizes["time"] < needed:
-        raise InputError(f"{method.name} needs at least {needed} time steps, the data have {obs.sizes['time']}; "
-                         "give a longer series, or use method 'interpolate'")  # fmt: skip
+        raise InputError(
+            f"{method.name} needs at least {needed} time steps, the data have {obs.sizes['time']}; "
+            "give a longer series, or use method 'interpolate'"
+        )
     if "variable" in obs.dims and not method.multivariate:
         raise OptionError(f"{method.name} fills one variable at a time; leave out together=True")
 
 
-def _hidden(withheld: xr.DataArray | None, field: xr.DataArray, obs: xr.DataArray) -> xr.DataArray | None:
-    """Where `obs` (`field`, or several such) is withheld; the mask's dims may be the user's, in any order."""
+def _hidden(
+    withheld: xr.DataArray | None, field: xr.DataArray, obs: xr.DataArray
+) -> xr.DataArray | None:
+    """Where `obs` (`field`, or several such) is withheld; the mask's dims may be the user's, in any
+    order.
+    """
     if withheld is None:
         return None
     found = grid.axes(withheld)
     mask = withheld.transpose(*found.dims, ...)
     if tuple(mask.sizes[d] for d in found.dims) != field.shape:
-        raise InputError(f"withheld of shape {withheld.shape} does not fit the field of shape {field.shape}")
+        raise InputError(
+            f"withheld of shape {withheld.shape} does not fit the field of shape {field.shape}"
+        )
     for name, theirs in zip(("time", "lat", "lon"), found[1:], strict=True):
         if theirs is not None and name in field.coords and not _alike(mask[theirs], field[name]):
-            raise InputError(f"withheld lies on another {name} than the field; bring it there: .reindex_like(field)")
+            raise InputError(
+                f"withheld lies on another {name} than the field; bring it there: .reindex_like(field)"
+            )
     there = mask.fillna(0).astype(bool).data.reshape(field.shape)
     return field.copy(data=there) & obs.notnull()
 
 
 def _alike(a: xr.DataArray, b: xr.DataArray) -> bool:
     if a.dtype.kind == b.dtype.kind == "f":
-        return a.ndim != b.ndim or a.ndim > 1 or bool(np.allclose(a.values, b.values, atol=1e-4, equal_nan=True))
+        return (
+            a.ndim != b.ndim
+            or a.ndim > 1
+            or bool(np.allclose(a.values, b.values, atol=1e-4, equal_nan=True))
+        )
     return bool(np.array_equal(a.values, b.values))
 
 
@@ -327,6 +425,10 @@ def _stack(fields: list[xr.DataArray], names: list[str]) -> xr.DataArray:
     for name, field in zip(names, fields, strict=True):
         here = [c for c in first.coords if c not in field.coords or not first[c].equals(field[c])]
         if first.sizes != field.sizes or here:
-            raise InputError(f"variables filled together need one grid; {name} {dict(field.sizes)} is not on that of "
-                             f"{names[0]} {dict(first.sizes)}; regrid it: .interp_like()")  # fmt: skip
-    return xr.concat([f.drop_attrs() for f in fields], xr.Variable("variable", names), join="override")
+            raise InputError(
+                f"variables filled together need one grid; {name} {dict(field.sizes)} is not on that of "
+                f"{names[0]} {dict(first.sizes)}; regrid it: .interp_like()"
+            )
+    return xr.concat(
+        [f.drop_attrs() for f in fields], xr.Variable("variable", names), join="override"
+    )

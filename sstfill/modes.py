@@ -36,9 +36,10 @@ def dineof_modes(
     Returns
     -------
     Dataset
-        For each variable ``v``: ``v_spatial_mode`` (mode and the spatial dims; unit norm), ``v_temporal_mode``
-        (mode, time; unit norm), ``v_singular_value`` (mode; units of the field) and ``v_explained_variance``
-        (mode; percent). NaN on land, and in modes beyond a variable's own count.
+        For each variable ``v``: ``v_spatial_mode`` (mode and the spatial dims; unit norm),
+        ``v_temporal_mode`` (mode, time; unit norm), ``v_singular_value`` (mode; units of the field)
+        and ``v_explained_variance`` (mode; percent). NaN on land, and in modes beyond a variable's
+        own count.
 
     Raises
     ------
@@ -57,4 +58,6 @@ def dineof_modes(
     fields = [str(n) for n in filled.data_vars if f"{n}_{PARTS[0]}" in filled]
     modes = filled[[f"{name}_{part}" for name in fields for part in PARTS]]
     said = {f"{n}_{PARTS[0]}": filled[n].attrs["sstfill_method"] for n in fields}
-    return modes.assign({n: modes[n].assign_attrs(sstfill_method=method) for n, method in said.items()})
+    return modes.assign(
+        {n: modes[n].assign_attrs(sstfill_method=method) for n, method in said.items()}
+    )

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 # Characters that reverse the direction of what follows: a name with one looks like another name.
-_REVERSING = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+_REVERSING = frozenset(
+    map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+)
 _BREAKS = frozenset("\u2028\u2029")
 
 

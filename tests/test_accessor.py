@@ -59,23 +59,65 @@ def test_method_takes_the_options_of_its_class_and_of_the_door(name: str, access
 
 @pytest.mark.parametrize("accessor", ACCESSORS)
 @pytest.mark.parametrize("name", sorted(sstfill.METHODS))
-def test_method_passes_on_every_option(name: str, accessor: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each option set to a value of its own must arrive in the method; `seed` in the method and at the door."""
-    other = {"modes": 3, "max_modes": 7, "alpha": 0.5, "filter_iterations": 9, "cross_validation": "random",
-             "tolerance": 0.5, "max_iterations": 11, "normalise": True, "min_pixel_coverage": 0.25,
-             "min_image_coverage": 0.125, "error_length": 33.0, "solver": "reference", "outliers": True,
-             "return_modes": True, "seed": 17, "sample": 5000, "harmonics": 1, "limit": 4.5,
-             "space": False, "methods": ("interpolate", "dineof"), "blend": False, "budget": 60.0,
-             "share": 0.3, "length": 40.0, "time_scale": 2.5, "noise": 0.03, "covariance": "gauss",
-             "first_guess": "mean", "flow": (0.1, 0.2), "neighbours": 21, "device": "cuda", "patch": 3,
-             "levels": 2, "iterations": 4, "sweeps": 1, "remove_mean": False, "sharp": True,
-             "model": Path(__file__).parent, "samples": 16, "adapt": False}  # fmt: skip
+def test_method_passes_on_every_option(
+    name: str, accessor: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each option set to a value of its own must arrive in the method; `seed` in the method and at
+    the door.
+    """
+    other = {
+        "modes": 3,
+        "max_modes": 7,
+        "alpha": 0.5,
+        "filter_iterations": 9,
+        "cross_validation": "random",
+        "tolerance": 0.5,
+        "max_iterations": 11,
+        "normalise": True,
+        "min_pixel_coverage": 0.25,
+        "min_image_coverage": 0.125,
+        "error_length": 33.0,
+        "solver": "reference",
+        "outliers": True,
+        "return_modes": True,
+        "seed": 17,
+        "sample": 5000,
+        "harmonics": 1,
+        "limit": 4.5,
+        "space": False,
+        "methods": ("interpolate", "dineof"),
+        "blend": False,
+        "budget": 60.0,
+        "share": 0.3,
+        "length": 40.0,
+        "time_scale": 2.5,
+        "noise": 0.03,
+        "covariance": "gauss",
+        "first_guess": "mean",
+        "flow": (0.1, 0.2),
+        "neighbours": 21,
+        "device": "cuda",
+        "patch": 3,
+        "levels": 2,
+        "iterations": 4,
+        "sweeps": 1,
+        "remove_mean": False,
+        "sharp": True,
+        "model": Path(__file__).parent,
+        "samples": 16,
+        "adapt": False,
+    }
     fields = {f.name: f.default for f in dataclasses.fields(sstfill.METHODS[name])}
     given = {k: other[k] for k in fields}
     assert all(given[k] != fields[k] for k in fields)
-    door = {"sea": object(), "score": False, "seed": 17} | dict.fromkeys(ACCESSORS[accessor], object())
+    door = {"sea": object(), "score": False, "seed": 17} | dict.fromkeys(
+        ACCESSORS[accessor], object()
+    )
     seen: dict[str, object] = {}
-    monkeypatch.setattr("sstfill.accessor.fill", lambda data, method, **how: seen.update(how, data=data, method=method))
+    monkeypatch.setattr(
+        "sstfill.accessor.fill",
+        lambda data, method, **how: seen.update(how, data=data, method=method),
+    )
     monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
     data = object()
     getattr(accessor(data), name)(**(given | door))
@@ -84,9 +126,15 @@ def test_method_passes_on_every_option(name: str, accessor: type, monkeypatch: p
 
 @pytest.mark.parametrize("accessor", ACCESSORS)
 def test_fill_follows_the_door(accessor: type) -> None:
-    door = {p.name: p.default for p in list(inspect.signature(sstfill.fill).parameters.values())[1:]}
-    mine = {p.name: p.default for p in list(inspect.signature(accessor.fill).parameters.values())[1:]}
-    assert mine == {k: v for k, v in door.items() if k not in {"variables", "together"} - ACCESSORS[accessor]}
+    door = {
+        p.name: p.default for p in list(inspect.signature(sstfill.fill).parameters.values())[1:]
+    }
+    mine = {
+        p.name: p.default for p in list(inspect.signature(accessor.fill).parameters.values())[1:]
+    }
+    assert mine == {
+        k: v for k, v in door.items() if k not in {"variables", "together"} - ACCESSORS[accessor]
+    }
 
 
 @pytest.mark.parametrize("accessor", ACCESSORS)
@@ -98,7 +146,9 @@ def test_modes_take_the_options_of_dineof(accessor: type) -> None:
 
 
 @pytest.mark.parametrize("accessor", ACCESSORS)
-def test_the_model_of_gan_may_be_positional(accessor: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_of_gan_may_be_positional(
+    accessor: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     methods: list[object] = []
     monkeypatch.setattr("sstfill.accessor.fill", lambda data, method, **how: methods.append(method))
     monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
@@ -120,32 +170,54 @@ def test_train_takes_the_options_of_training(accessor: type) -> None:
     mine = _keywords(accessor.train)
     assert set(function) - set(mine) == ({"variable"} if accessor is DataArrayGapfill else set())
     assert set(mine) <= set(options) | set(function)
-    assert {"network", "objective", "epochs", "samples", "frames", "size", "device", "seed"} <= set(mine)
+    assert {"network", "objective", "epochs", "samples", "frames", "size", "device", "seed"} <= set(
+        mine
+    )
     assert mine == {name: (options | function)[name] for name in mine}
 
 
 @pytest.mark.parametrize("accessor", ACCESSORS)
 def test_train_passes_on_every_option(accessor: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    how = {"objective": "adversarial", "network": "paper", "epochs": 3, "samples": 7, "frames": 5, "size": 40,
-           "batch": 2, "base": 3, "learning_rate": 0.5, "patience": 9, "precision": "bfloat16", "device": "cuda",
-           "seed": 17}  # fmt: skip
+    how = {
+        "objective": "adversarial",
+        "network": "paper",
+        "epochs": 3,
+        "samples": 7,
+        "frames": 5,
+        "size": 40,
+        "batch": 2,
+        "base": 3,
+        "learning_rate": 0.5,
+        "patience": 9,
+        "precision": "bfloat16",
+        "device": "cuda",
+        "seed": 17,
+    }
     options, function = _trainings()
     mine = _keywords(accessor.train)
     assert set(how) == set(mine) & set(options)
     assert all(how[name] != options[name] for name in how)
     given = {name: object() for name in set(mine) & set(function)}
     seen: dict[str, object] = {}
-    monkeypatch.setattr("sstfill.accessor.train", lambda data, options, **rest: seen.update(rest, all=(data, options)))
+    monkeypatch.setattr(
+        "sstfill.accessor.train",
+        lambda data, options, **rest: seen.update(rest, all=(data, options)),
+    )
     data = object()
     accessor(data).train(**(given | how))
     assert seen == given | {"all": (data, TrainOptions(**how))}
 
 
 def test_score_and_plot_follow_their_functions() -> None:
-    for mine, theirs in ((DatasetGapfill.score, sstfill.score), (DatasetGapfill.plot, sstfill.plot.maps)):
+    for mine, theirs in (
+        (DatasetGapfill.score, sstfill.score),
+        (DatasetGapfill.plot, sstfill.plot.maps),
+    ):
         expected = list(inspect.signature(theirs).parameters.values())[1:]
         taken = list(inspect.signature(mine).parameters.values())[1:]
-        assert [(p.name, p.default, p.kind) for p in taken] == [(p.name, p.default, p.kind) for p in expected]
+        assert [(p.name, p.default, p.kind) for p in taken] == [
+            (p.name, p.default, p.kind) for p in expected
+        ]
     assert set(inspect.signature(DataArrayGapfill.score).parameters) == (
         set(inspect.signature(DatasetGapfill.score).parameters) - {"variable"}
     )
@@ -181,11 +253,15 @@ def test_array_in_array_out(name: str, sea_and_clouds: xr.Dataset) -> None:
     assert filled.dims == da.dims
     assert filled.attrs["units"] == da.attrs["units"]
     assert filled.attrs["sstfill_method"] == expected.attrs["sstfill_method"]
-    assert filled.attrs["ancillary_variables"] == da.attrs["ancillary_variables"]  # no link to what is not there
+    assert (
+        filled.attrs["ancillary_variables"] == da.attrs["ancillary_variables"]
+    )  # no link to what is not there
 
 
 def test_nameless_array(sea_and_clouds: xr.Dataset) -> None:
-    filled = sea_and_clouds["sst"].rename(None).drop_attrs().gapfill.fill("interpolate", score=False)
+    filled = (
+        sea_and_clouds["sst"].rename(None).drop_attrs().gapfill.fill("interpolate", score=False)
+    )
     assert filled.name is None
     assert "ancillary_variables" not in filled.attrs
     assert filled.notnull().sum() > sea_and_clouds["sst"].notnull().sum()
@@ -216,19 +292,24 @@ def test_score(sea_and_clouds: xr.Dataset) -> None:
 
 def test_plot(sea_and_clouds: xr.Dataset) -> None:
     pytest.importorskip("cartopy")
-    figure = sea_and_clouds.gapfill.interpolate(score=False).gapfill.plot(time=2, layers=["observed", "filled"])
+    figure = sea_and_clouds.gapfill.interpolate(score=False).gapfill.plot(
+        time=2, layers=["observed", "filled"]
+    )
     assert len(figure.axes) >= 2
 
 
 def test_modes_only(sea_and_clouds: xr.Dataset) -> None:
     found = sea_and_clouds.gapfill.dineof_modes(modes=3)
     assert set(found.data_vars) == {
-        f"sst_{part}" for part in ("spatial_mode", "temporal_mode", "singular_value", "explained_variance")
+        f"sst_{part}"
+        for part in ("spatial_mode", "temporal_mode", "singular_value", "explained_variance")
     }
     assert found.sizes["mode"] == 3
     norms = (found.sst_temporal_mode**2).sum("time")
     np.testing.assert_allclose(norms, 1, rtol=1e-4)
-    xr.testing.assert_equal(found, sea_and_clouds["sst"].gapfill.dineof_modes(modes=3, sea=sea_and_clouds.sea))
+    xr.testing.assert_equal(
+        found, sea_and_clouds["sst"].gapfill.dineof_modes(modes=3, sea=sea_and_clouds.sea)
+    )
 
 
 def test_modes_of_two_variables_keep_their_own_number(sea_and_clouds: xr.Dataset) -> None:
@@ -301,7 +382,11 @@ class TestUnknownMethod:
 
     def test_copies_and_pickles(self, sea_and_clouds: xr.Dataset) -> None:
         for accessor in _both(sea_and_clouds):
-            for other in (copy.copy(accessor), copy.deepcopy(accessor), pickle.loads(pickle.dumps(accessor))):
+            for other in (
+                copy.copy(accessor),
+                copy.deepcopy(accessor),
+                pickle.loads(pickle.dumps(accessor)),
+            ):
                 assert type(other) is type(accessor)
                 xr.testing.assert_identical(other._data, accessor._data)
 
@@ -326,7 +411,9 @@ class TestInfo:
             "no gaps": sea_and_clouds.fillna({"sst": 1.0}),
             "all land": sea_and_clouds.assign(sea=sea_and_clouds.sea * 0),
             "nothing seen": sea_and_clouds.assign(sst=sea_and_clouds.sst * np.nan),
-            "infinite": sea_and_clouds.assign(sst=sea_and_clouds.sst.where(sea_and_clouds.sst < 18, np.inf)),
+            "infinite": sea_and_clouds.assign(
+                sst=sea_and_clouds.sst.where(sea_and_clouds.sst < 18, np.inf)
+            ),
             "backwards": sea_and_clouds.assign_coords(time=times[::-1]),
             "twice": sea_and_clouds.assign_coords(time=np.repeat(times[::2], 2)),
         }

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options from text and back: what fits is taken, what does not is refused with the name of what does."""
+"""Options from text and back: what fits is taken, what does not is refused with the name of what
+does.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,10 @@ def test_what_fits(given, expected):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"mods": 1}, r"no option of Options 'mods'; did you mean 'modes'\? Choose from modes, limit, space"),
+        (
+            {"mods": 1},
+            r"no option of Options 'mods'; did you mean 'modes'\? Choose from modes, limit, space",
+        ),
         ({"MODES": 1}, "no option of Options 'MODES'"),
         ({1: 1}, "no option of Options 1; Choose from"),
         ({"options": {"modes": 3}}, "no option of Options 'options'"),
@@ -110,8 +115,9 @@ def test_options_from_toml():
     """
     read = tomllib.loads(text)
     assert {n: config.build(METHODS[n], o) for n, o in read.items()} == {
-        "dineof": Dineof(modes=5, tolerance=1e-2, outliers=True), "interpolate": Interpolate(limit=3.0)
-    }  # fmt: skip
+        "dineof": Dineof(modes=5, tolerance=1e-2, outliers=True),
+        "interpolate": Interpolate(limit=3.0),
+    }
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -127,16 +133,37 @@ def test_every_method_survives_text_and_json(name):
 
 def test_plain():
     value = {
-        "nan": np.float32("nan"), "inf": (np.inf, -np.inf), "array": np.array([[1, 2]], "i2"), "zero": np.array(1.5),
-        "bool": np.bool_(True), "text": np.str_("a"), "none": None, 3: "key", "method": Interpolate(limit=2.0),
-        "date": np.datetime64("2020-01-02"), "path": Path("a"), "set": {1}, "day": datetime.date(2020, 1, 2),
+        "nan": np.float32("nan"),
+        "inf": (np.inf, -np.inf),
+        "array": np.array([[1, 2]], "i2"),
+        "zero": np.array(1.5),
+        "bool": np.bool_(True),
+        "text": np.str_("a"),
+        "none": None,
+        3: "key",
+        "method": Interpolate(limit=2.0),
+        "date": np.datetime64("2020-01-02"),
+        "path": Path("a"),
+        "set": {1},
+        "day": datetime.date(2020, 1, 2),
         "deep": {"a": [np.nan, {"b": np.array([np.inf, 1.0])}]},
-    }  # fmt: skip
+    }
     assert json.loads(json.dumps(config.plain(value), allow_nan=False)) == {
-        "nan": None, "inf": [None, None], "array": [[1, 2]], "zero": 1.5, "bool": True, "text": "a", "none": None,
-        "3": "key", "method": {"method": "interpolate", "limit": 2.0, "space": True}, "date": "2020-01-02", "path": "a",
-        "set": "{1}", "day": "2020-01-02", "deep": {"a": [None, {"b": [None, 1.0]}]},
-    }  # fmt: skip
+        "nan": None,
+        "inf": [None, None],
+        "array": [[1, 2]],
+        "zero": 1.5,
+        "bool": True,
+        "text": "a",
+        "none": None,
+        "3": "key",
+        "method": {"method": "interpolate", "limit": 2.0, "space": True},
+        "date": "2020-01-02",
+        "path": "a",
+        "set": "{1}",
+        "day": "2020-01-02",
+        "deep": {"a": [None, {"b": [None, 1.0]}]},
+    }
 
 
 scalars = (
@@ -151,14 +178,20 @@ scalars = (
 )
 
 
-@given(st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner)))
+@given(
+    st.recursive(
+        scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner)
+    )
+)
 @settings(max_examples=25, deadline=None)
 def test_plain_is_always_strict_json_and_stays_so(value):
     once = config.plain(value)
     assert json.loads(json.dumps(once, allow_nan=False)) == once == config.plain(once)
 
 
-@given(st.dictionaries(st.sampled_from(["modes", "limit", "space", "solver", "name", "lags"]), scalars))
+@given(
+    st.dictionaries(st.sampled_from(["modes", "limit", "space", "solver", "name", "lags"]), scalars)
+)
 @settings(max_examples=25, deadline=None)
 def test_any_value_is_taken_or_refused_in_one_line(options):
     try:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one door: whatever a method returns, observations survive, land stays land, each value is accounted for."""
+"""The one door: whatever a method returns, observations survive, land stays land, each value is
+accounted for.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ from sstfill.methods import METHODS, Climatology, Interpolate
 
 DIMS = ("time", "lat", "lon")
 OBSERVED, FILLED, NOT_FILLED, WITHHELD, LAND = range(5)
-PACKED = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 20.0, "_FillValue": np.int16(-32768)}
+PACKED = {
+    "dtype": "int16",
+    "scale_factor": 0.01,
+    "add_offset": 20.0,
+    "_FillValue": np.int16(-32768),
+}
 ATTRS = {"units": "degC", "standard_name": "sea_surface_temperature", "long_name": "SST"}
 
 
@@ -33,18 +40,25 @@ ATTRS = {"units": "degC", "standard_name": "sea_surface_temperature", "long_name
 
 
 def field(
-    shape: tuple[int, int, int] = (8, 5, 6), *, dtype: str = "f4", missing: float = 0.4, seed: int = 0,
+    shape: tuple[int, int, int] = (8, 5, 6),
+    *,
+    dtype: str = "f4",
+    missing: float = 0.4,
+    seed: int = 0,
     masks: str = "random",
-) -> xr.DataArray:  # fmt: skip
+) -> xr.DataArray:
     """A seeded field under a mask: random pixels, blobs of cloud, whole images or whole pixels."""
     rng = np.random.default_rng(seed)
     gap = {
         "random": rng.random(shape) < missing,
         "images": np.broadcast_to(rng.random((shape[0], 1, 1)) < missing, shape),
         "pixels": np.broadcast_to(rng.random(shape[1:]) < missing, shape),
-        "clouds": np.abs(np.arange(shape[2]) - rng.integers(shape[2], size=(shape[0], 1, 1))) < 1 + missing * shape[2],
+        "clouds": np.abs(np.arange(shape[2]) - rng.integers(shape[2], size=(shape[0], 1, 1)))
+        < 1 + missing * shape[2],
     }[masks]
-    values = np.where(np.broadcast_to(gap, shape), np.nan, 15 + 2 * rng.standard_normal(shape)).astype(dtype)
+    values = np.where(
+        np.broadcast_to(gap, shape), np.nan, 15 + 2 * rng.standard_normal(shape)
+    ).astype(dtype)
     if masks == "random":
         values[0, 0, 0] = -0.0
     coords = {
@@ -58,13 +72,19 @@ def field(
 def two_variables(**changes: xr.DataArray) -> xr.Dataset:
     """Two fields of different size under different clouds."""
     a = field((12, 6, 7), masks="clouds", seed=1)
-    b = (1000 * field((12, 6, 7), masks="clouds", seed=2)).rename("chl").assign_attrs(units="ug m-3")
+    b = (
+        (1000 * field((12, 6, 7), masks="clouds", seed=2))
+        .rename("chl")
+        .assign_attrs(units="ug m-3")
+    )
     return xr.Dataset({"sst": a, "chl": b} | changes, attrs={"title": "t", "history": "made"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spy:
-    """Returns one value everywhere, land and observed pixels included, in a type and order of its own."""
+    """Returns one value everywhere, land and observed pixels included, in a type and order of its
+    own.
+    """
 
     name: ClassVar[str] = "spy"
     multivariate: ClassVar[bool] = True
@@ -81,13 +101,17 @@ class Spy:
             obs.values[...] = 0
         order = obs.dims[::-1] if self.shuffles else obs.dims
         like = xr.zeros_like(obs, dtype="f8").transpose(*order)
-        found = xr.Dataset({"mean": like + self.mean}, attrs={"nothing": np.nan, "sizes": obs.shape})
+        found = xr.Dataset(
+            {"mean": like + self.mean}, attrs={"nothing": np.nan, "sizes": obs.shape}
+        )
         if self.error is not None:
             found["error"] = like + self.error
         if self.modes:
             number = xr.DataArray(np.arange(1, self.modes + 1), dims="mode", name="mode")
             patterns = (xr.zeros_like(sea, dtype="f8") + number).transpose(..., "mode")
-            found = found.assign_coords(mode=number).assign(pattern=patterns.assign_attrs(long_name="EOF"))
+            found = found.assign_coords(mode=number).assign(
+                pattern=patterns.assign_attrs(long_name="EOF")
+            )
             found["amplitude"] = (obs["time"].astype("f8") * 0 + number).drop_vars("time")
             found["share"] = 1.0 / number
             found["outlier"] = like.astype("i1").assign_attrs(flag_meanings="no yes")
@@ -98,13 +122,23 @@ def bits(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
 
 
-def check_invariants(before: xr.DataArray, after: xr.Dataset, sea: np.ndarray | None = None) -> None:
-    """All that `fill` promises of one variable; `sea` has the shape of `before` or of its last dims."""
+def check_invariants(
+    before: xr.DataArray, after: xr.Dataset, sea: np.ndarray | None = None
+) -> None:
+    """All that `fill` promises of one variable; `sea` has the shape of `before` or of its last
+    dims.
+    """
     name = str(before.name)
     new, source = after[name], after[f"{name}_source"]
-    assert new.dims == source.dims == before.dims and new.dtype == before.dtype and source.dtype == np.int8
+    assert (
+        new.dims == source.dims == before.dims
+        and new.dtype == before.dtype
+        and source.dtype == np.int8
+    )
     assert new.encoding == before.encoding and before.attrs.items() <= new.attrs.items()
-    xr.testing.assert_identical(new.drop_attrs().coords.to_dataset(), before.drop_attrs().coords.to_dataset())
+    xr.testing.assert_identical(
+        new.drop_attrs().coords.to_dataset(), before.drop_attrs().coords.to_dataset()
+    )
     seen, flags = before.notnull().values, source.values
     np.testing.assert_array_equal(bits(new.values)[seen], bits(before.values)[seen])
     np.testing.assert_array_equal(flags == OBSERVED, seen)
@@ -120,7 +154,9 @@ def check_invariants(before: xr.DataArray, after: xr.Dataset, sea: np.ndarray | 
     if f"{name}_error" in after:
         error = after[f"{name}_error"]
         assert error.dims == before.dims and error.dtype == np.float32
-        assert (error.values[flags == FILLED] >= 0).all() and np.isnan(error.values[flags != FILLED]).all()
+        assert (error.values[flags == FILLED] >= 0).all() and np.isnan(
+            error.values[flags != FILLED]
+        ).all()
 
 
 def strict(text: str) -> dict:
@@ -154,11 +190,20 @@ class Counting:
     depth=st.booleans(),
     chunks=st.none() | st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)),
     coast=st.booleans(),
-    method=st.sampled_from([Interpolate(), Interpolate(limit=1, space=False), Climatology(harmonics=0), Spy(),
-                            Spy(mean=np.nan, error=None), Spy(mean=np.inf), Spy(error=0.0)]),
+    method=st.sampled_from(
+        [
+            Interpolate(),
+            Interpolate(limit=1, space=False),
+            Climatology(harmonics=0),
+            Spy(),
+            Spy(mean=np.nan, error=None),
+            Spy(mean=np.inf),
+            Spy(error=0.0),
+        ]
+    ),
     score=st.booleans(),
     seed=st.integers(0, 9),
-)  # fmt: skip
+)
 @settings(max_examples=60, deadline=None)
 def test_no_method_breaks_an_invariant(
     shape, masks, missing, dtype, order, names, depth, chunks, coast, method, score, seed
@@ -170,7 +215,11 @@ def test_no_method_breaks_an_invariant(
     da.encoding = dict(PACKED)
     seen = plain.notnull().values
     wet = np.random.default_rng(seed).random(shape[1:]) < 0.7 if coast else seen.any(0)
-    sea = plain[0].drop_vars(DIMS).copy(data=wet).rename(lat=names[1], lon=names[2]) if coast else None
+    sea = (
+        plain[0].drop_vars(DIMS).copy(data=wet).rename(lat=names[1], lon=names[2])
+        if coast
+        else None
+    )
     lazy = da if chunks is None else da.chunk(dict(zip(names, chunks, strict=True)))
     if not (seen & wet).any() or (seen | ~wet).all():
         with pytest.raises(InputError, match=r"nothing observed|no gaps|land everywhere"):
@@ -188,7 +237,9 @@ def test_no_method_breaks_an_invariant(
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_the_input_is_not_touched(name, dtype):
     """Float32, all sea, in memory order: where a method works in place, it must be on a copy."""
-    ds = xr.Dataset({"sst": field((9, 6, 7), masks="clouds", dtype=dtype)}, attrs={"history": "made"})
+    ds = xr.Dataset(
+        {"sst": field((9, 6, 7), masks="clouds", dtype=dtype)}, attrs={"history": "made"}
+    )
     ds["sst"].encoding = dict(PACKED)
     before, encoding = ds.copy(deep=True), {n: dict(v.encoding) for n, v in ds.variables.items()}
     out = fill(ds, name)
@@ -222,11 +273,16 @@ def test_packed_integers_survive_a_round_trip(tmp_path):
     sio.write(ds, tmp_path / "a.nc")
     with sio.open(tmp_path / "a.nc", chunks={}) as opened:
         sio.write(fill(opened, Interpolate()), tmp_path / "b.nc")
-    with xr.open_dataset(tmp_path / "a.nc", mask_and_scale=False) as a, xr.open_dataset(
-        tmp_path / "b.nc", mask_and_scale=False
-    ) as b:  # fmt: skip
+    with (
+        xr.open_dataset(tmp_path / "a.nc", mask_and_scale=False) as a,
+        xr.open_dataset(tmp_path / "b.nc", mask_and_scale=False) as b,
+    ):
         seen = b["sst_source"].values == OBSERVED
-        assert b["sst"].dtype == np.int16 and b["sst"].attrs["scale_factor"] == 0.01 and 0 < seen.sum() < seen.size
+        assert (
+            b["sst"].dtype == np.int16
+            and b["sst"].attrs["scale_factor"] == 0.01
+            and 0 < seen.sum() < seen.size
+        )
         np.testing.assert_array_equal(a["sst"].values[seen], b["sst"].values[seen])
         assert (b["sst"].values[b["sst_source"].values == FILLED] != -32768).all()
         assert b["sst_source"].dtype == np.int8 and b["sst_error"].dtype == np.float32
@@ -245,7 +301,11 @@ def test_curvilinear_positions_come_back():
     da = da.assign_coords(nav_lat=(("nj", "ni"), 40 + 0.1 * j), nav_lon=(("nj", "ni"), 5 + 0.1 * i))
     out = fill(da, Spy(modes=2))
     check_invariants(da, out, np.ones((6, 1, 5), bool))
-    assert {"nav_lat", "nav_lon"} <= set(out["sst_source"].coords) and out["sst_pattern"].dims == ("mode", "ni", "nj")
+    assert {"nav_lat", "nav_lon"} <= set(out["sst_source"].coords) and out["sst_pattern"].dims == (
+        "mode",
+        "ni",
+        "nj",
+    )
 
 
 # --- what is said of the result
@@ -254,7 +314,10 @@ def test_curvilinear_positions_come_back():
 def test_error_says_what_it_is():
     out = fill(field().assign_attrs(ancillary_variables="quality sst_count"), Spy(), score=False)
     error = out["sst_error"]
-    assert error.attrs["standard_name"] == "sea_surface_temperature standard_error" and error.attrs["units"] == "degC"
+    assert (
+        error.attrs["standard_name"] == "sea_surface_temperature standard_error"
+        and error.attrs["units"] == "degC"
+    )
     assert "standard deviation" in error.attrs["long_name"]
     assert out["sst"].attrs["ancillary_variables"] == "quality sst_count sst_source sst_error"
     bare = fill(field().drop_attrs(), Spy(), score=False)["sst_error"].attrs
@@ -271,8 +334,9 @@ def test_provenance():
     assert out["sst"].attrs["sstfill_fingerprint"] == gaps.survey(da).attrs["fingerprint"]
     assert out["sst"].attrs["sstfill_version"] in out.attrs["history"]
     assert strict(fill(field(), Spy())["sst"].attrs["sstfill_method"])["diagnostics"] == {
-        "nothing": None, "sizes": [8, 5, 6]
-    }  # fmt: skip
+        "nothing": None,
+        "sizes": [8, 5, 6],
+    }
 
 
 def test_history_accumulates():
@@ -288,7 +352,9 @@ def test_error_is_scaled_by_the_score():
     error = out["sst_error"].values[out["sst_source"].values == FILLED]
     assert scale > 100  # the spy misses by some 84 degrees
     np.testing.assert_allclose(error, 0.5 * scale, rtol=1e-5)
-    assert (fill(field(), Spy(error=0.5), score=False)["sst_error"].dropna("time", how="all").max()) == 0.5
+    assert (
+        fill(field(), Spy(error=0.5), score=False)["sst_error"].dropna("time", how="all").max()
+    ) == 0.5
 
 
 def test_a_series_without_clouds_to_transplant(caplog):
@@ -301,7 +367,9 @@ def test_a_series_without_clouds_to_transplant(caplog):
 
 
 def test_the_same_fill_twice():
-    a, b = (fill(field(masks="clouds"), Interpolate(), seed=3).drop_attrs(deep=False) for _ in range(2))
+    a, b = (
+        fill(field(masks="clouds"), Interpolate(), seed=3).drop_attrs(deep=False) for _ in range(2)
+    )
     xr.testing.assert_identical(a, b)
 
 
@@ -322,7 +390,9 @@ def test_each_gappy_variable_is_filled():
 def test_unnamed_arrays():
     da = field()
     check_invariants(da.rename("field"), fill(da.rename(None), Interpolate()))
-    assert "mask" in fill(da.rename("mask"), Interpolate())  # what is handed over alone is the field, whatever its name
+    assert "mask" in fill(
+        da.rename("mask"), Interpolate()
+    )  # what is handed over alone is the field, whatever its name
 
 
 def test_several_together():
@@ -376,7 +446,9 @@ def test_a_method_for_one_variable_refuses_several():
 def test_what_a_method_returns_besides():
     da = field().transpose("lon", "time", "lat").expand_dims(depth=1, axis=3)
     out = fill(da, Spy(modes=3))
-    assert out["sst_pattern"].dims == ("mode", "lon", "lat") and out["sst_pattern"].attrs == {"long_name": "EOF"}
+    assert out["sst_pattern"].dims == ("mode", "lon", "lat") and out["sst_pattern"].attrs == {
+        "long_name": "EOF"
+    }
     assert out["sst_amplitude"].dims == ("mode", "time") and out["sst_share"].dims == ("mode",)
     assert out["sst_outlier"].dims == da.dims and out["sst_outlier"].dtype == np.int8
     assert out["mode"].values.tolist() == [1, 2, 3]
@@ -394,13 +466,17 @@ def test_variables_with_different_counts_of_modes(counts):
 
 def test_a_dimension_of_the_user_s_own_is_not_overwritten():
     ds = xr.Dataset({"sst": field(), "waves": ("mode", np.arange(2))}, {"mode": ["wind", "swell"]})
-    with pytest.raises(InputError, match=r"dimension 'mode' of their own; rename it: ds.rename\(mode='my_mode'\)"):
+    with pytest.raises(
+        InputError, match=r"dimension 'mode' of their own; rename it: ds.rename\(mode='my_mode'\)"
+    ):
         fill(ds, Spy(modes=3))
     assert "waves" in fill(ds, Spy())
 
 
 def test_a_companion_of_the_user_s_own_gives_way_with_a_warning(caplog):
-    ds = xr.Dataset({"sst": field(), "sst_error": xr.ones_like(field()), "sst_mine": xr.ones_like(field())})
+    ds = xr.Dataset(
+        {"sst": field(), "sst_error": xr.ones_like(field()), "sst_mine": xr.ones_like(field())}
+    )
     with caplog.at_level(logging.WARNING):
         out = fill(ds, Spy(), score=False, variables="sst")
     assert "sst_error of the data gives way" in caplog.text and "sst_mine" not in caplog.text
@@ -413,14 +489,18 @@ def test_filling_anew_starts_from_what_was_observed(tmp_path):
     ds["sst"].encoding = dict(PACKED)
     first = fill(ds, Spy(modes=2))
     again, direct = fill(first, Interpolate()), fill(ds, Interpolate())
-    xr.testing.assert_identical(again.drop_vars("mode").drop_attrs(deep=False), direct.drop_attrs(deep=False))
+    xr.testing.assert_identical(
+        again.drop_vars("mode").drop_attrs(deep=False), direct.drop_attrs(deep=False)
+    )
     assert again["sst"].encoding == PACKED and len(again.attrs["history"].split("\n")) == 2
     assert "sstfill_score" not in fill(first, Spy(error=None), score=False)["sst"].attrs
     assert "sst_error" not in fill(first, Spy(error=None), score=False)
     sio.write(direct, tmp_path / "a.nc")
     with sio.open(tmp_path / "a.nc", chunks={}) as opened:
         xr.testing.assert_equal(fill(opened, Interpolate())["sst_source"], direct["sst_source"])
-        assert fill(opened, Interpolate(limit=0.5))["sst_source"].equals(fill(ds, Interpolate(limit=0.5))["sst_source"])
+        assert fill(opened, Interpolate(limit=0.5))["sst_source"].equals(
+            fill(ds, Interpolate(limit=0.5))["sst_source"]
+        )
 
 
 # --- the sea
@@ -453,13 +533,17 @@ def test_sea_in_any_form(form):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_what_was_observed_on_land_survives(name):
-    """A mask in the Dataset says land where there are observations: they stay, and nothing is filled around them."""
+    """A mask in the Dataset says land where there are observations: they stay, and nothing is
+    filled around them.
+    """
     da = field((9, 6, 7), masks="clouds")
     mask = xr.ones_like(da[0], dtype="i1").drop_vars("time").drop_attrs()
     mask[:, :2] = 0
     out = fill(xr.Dataset({"sst": da, "mask": mask}), name)
     check_invariants(da, out, mask.values == 1)
-    assert (out["sst_source"][:, :, :2] == OBSERVED).any() and (out["sst_source"][:, :, :2] == LAND).any()
+    assert (out["sst_source"][:, :, :2] == OBSERVED).any() and (
+        out["sst_source"][:, :, :2] == LAND
+    ).any()
 
 
 # --- withheld
@@ -474,9 +558,13 @@ def test_withheld_comes_back_estimated_and_hidden_from_the_method():
     blind = fill(da.where(~hide), Interpolate(), sea=da.notnull().any("time"))
     np.testing.assert_array_equal(out["sst"], blind["sst"])
     for form in (
-        hide.transpose("lon", "time", "lat"), hide.astype("f4").where(hide), hide.chunk(time=3),
-        hide.drop_vars(DIMS), hide.expand_dims(depth=1), hide | da.isnull(),
-    ):  # fmt: skip
+        hide.transpose("lon", "time", "lat"),
+        hide.astype("f4").where(hide),
+        hide.chunk(time=3),
+        hide.drop_vars(DIMS),
+        hide.expand_dims(depth=1),
+        hide | da.isnull(),
+    ):
         xr.testing.assert_identical(fill(da, Interpolate(), withheld=form)["sst"], out["sst"])
     lazy = fill(da.chunk(time=4), Interpolate(), withheld=hide)
     np.testing.assert_array_equal(lazy["sst_source"], out["sst_source"])
@@ -484,16 +572,31 @@ def test_withheld_comes_back_estimated_and_hidden_from_the_method():
 
 def test_withheld_in_a_series_without_gaps():
     da = field().fillna(15.0)
-    out = fill(da, Climatology(harmonics=0), withheld=xr.zeros_like(da, dtype=bool).where(da.lon != da.lon[2], da > 15))
-    assert (out["sst_source"] == WITHHELD).sum() == (da > 15)[:, :, 2].sum() and out["sst"].notnull().all()
+    out = fill(
+        da,
+        Climatology(harmonics=0),
+        withheld=xr.zeros_like(da, dtype=bool).where(da.lon != da.lon[2], da > 15),
+    )
+    assert (out["sst_source"] == WITHHELD).sum() == (da > 15)[:, :, 2].sum() and out[
+        "sst"
+    ].notnull().all()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h[:, :3], r"withheld of shape \(8, 3, 6\) does not fit the field of shape \(8, 5, 6\)"),
-        (lambda h: h.isel(lat=slice(None, None, -1)), "withheld lies on another lat than the field"),
-        (lambda h: h.assign_coords(time=h.time + np.timedelta64(1, "D")), "withheld lies on another time"),
+        (
+            lambda h: h[:, :3],
+            r"withheld of shape \(8, 3, 6\) does not fit the field of shape \(8, 5, 6\)",
+        ),
+        (
+            lambda h: h.isel(lat=slice(None, None, -1)),
+            "withheld lies on another lat than the field",
+        ),
+        (
+            lambda h: h.assign_coords(time=h.time + np.timedelta64(1, "D")),
+            "withheld lies on another time",
+        ),
         (lambda h: h.values, "withheld is a ndarray; give an xarray DataArray"),
         (lambda h: xr.ones_like(h), "withheld hides all that is observed in sst"),
     ],
@@ -509,7 +612,9 @@ def test_withheld_that_does_not_fit(change, message):
 
 @pytest.mark.parametrize(("score", "computes"), [(False, 1), (True, 3)])
 def test_how_often_lazy_data_are_read(score, computes):
-    """One pass surveys the gaps; the score takes one to see the clouds and one to gather what was hidden."""
+    """One pass surveys the gaps; the score takes one to see the clouds and one to gather what was
+    hidden.
+    """
     counting = Counting()
     with dask.config.set(scheduler=counting):
         out = fill(field((12, 6, 7), masks="clouds").chunk(time=5), Spy(), score=score)
@@ -523,13 +628,21 @@ def test_how_often_lazy_data_are_read(score, computes):
 
 @pytest.mark.parametrize("with_mask", [False, True])
 def test_one_image_needs_one_block(with_mask):
-    """The result streams: each block of it is made of its own block of the input, which is loaded once."""
+    """The result streams: each block of it is made of its own block of the input, which is loaded
+    once.
+    """
     loaded = []
     da = field((12, 6, 7), masks="clouds").chunk(time=3)
     watched = da.copy(
-        data=da.data.map_blocks(lambda x: loaded.append(1) or x, dtype="f4", meta=np.empty((0, 0, 0), "f4"))
+        data=da.data.map_blocks(
+            lambda x: loaded.append(1) or x, dtype="f4", meta=np.empty((0, 0, 0), "f4")
+        )
     )
-    mask = {"mask": xr.ones_like(da[0], dtype="i1").drop_vars("time").drop_attrs()} if with_mask else {}
+    mask = (
+        {"mask": xr.ones_like(da[0], dtype="i1").drop_vars("time").drop_attrs()}
+        if with_mask
+        else {}
+    )
     out = fill(xr.Dataset({"sst": watched} | mask), Spy(), score=False)
     assert len(loaded) == 4
     loaded.clear()
@@ -560,14 +673,20 @@ def test_lazy_and_eager_agree(name):
 def test_no_method_named_takes_the_best(case):
     rng = np.random.default_rng(0)
     walks, pattern = np.cumsum(rng.normal(0, 1, (60, 8, 9)), axis=0), rng.normal(0, 1, (8, 9))
-    truth = walks if "walks" in case else rng.normal(0, 1, (60, 1, 1)) * pattern + rng.normal(0, 0.05, walks.shape)
+    truth = (
+        walks
+        if "walks" in case
+        else rng.normal(0, 1, (60, 1, 1)) * pattern + rng.normal(0, 0.05, walks.shape)
+    )
     da = field((60, 8, 9), masks="clouds", missing=0.1)
     out = fill(da.copy(data=np.where(da.isnull(), np.nan, 15 + truth).astype("f4")))
     expected = {"interpolate", "oi"} if "walks" in case else {"dineof", "bayes_eof"}
     said = strict(out["sst"].attrs["sstfill_method"])
     assert said["name"] == "auto" and expected & set(said["diagnostics"]["chosen"])
     assert min(said["diagnostics"]["rmse"].items(), key=lambda item: item[1])[0] in expected
-    assert f"sst filled by auto ({' + '.join(said['diagnostics']['chosen'])})" in out.attrs["history"]
+    assert (
+        f"sst filled by auto ({' + '.join(said['diagnostics']['chosen'])})" in out.attrs["history"]
+    )
     assert strict(out["sst"].attrs["sstfill_score"])["n"] > 50
 
 
@@ -583,7 +702,9 @@ def test_no_method_named_takes_the_best(case):
     ],
 )
 def test_real_files(shared_data, tmp_path, file, name):
-    """Packed, on disk, with masks that call land what was observed: filled lazily, written, and read again."""
+    """Packed, on disk, with masks that call land what was observed: filled lazily, written, and
+    read again.
+    """
     source = shared_data / file
     with sio.open(source, variables=name, chunks={}) as ds:
         sea = None if ds[name].sizes["time"] > 1 else ds[name][0].notnull() | (ds[name][0].isnull())
@@ -600,9 +721,13 @@ def test_a_mask_of_the_data_that_is_the_wrong_way_round_is_not_believed():
     sst = field(masks="clouds")
     wrong = xr.zeros_like(sst[0], dtype="i1").drop_vars("time")
     wrong[0, 0] = 1
-    with pytest.raises(InputError, match=r"% of what is observed in 'sst' lies on land by the sea mask of the data"):
+    with pytest.raises(
+        InputError, match=r"% of what is observed in 'sst' lies on land by the sea mask of the data"
+    ):
         fill(xr.Dataset({"sst": sst, "mask": wrong}), "climatology", score=False)
-    restricted = fill(sst, "climatology", score=False, sea=wrong)  # a mask that is given may leave most of it out
+    restricted = fill(
+        sst, "climatology", score=False, sea=wrong
+    )  # a mask that is given may leave most of it out
     assert (restricted["sst_source"] == FILLED).sum() == sst[:, 0, 0].isnull().sum()
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which libraries are imported by what: time is theirs, so that lists of modules are held and not seconds."""
+"""Which libraries are imported by what: time is theirs, so that lists of modules are held and not
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ assert status == 0, status
 
 def test_help_imports_nothing_beyond_the_standard_library() -> None:
     found = as_command("--help")
-    assert found.isdisjoint({*HEAVY, "numpy", "xarray", "pandas", "scipy", "dask", "sstfill.methods", "sstfill.io"})
+    assert found.isdisjoint(
+        {*HEAVY, "numpy", "xarray", "pandas", "scipy", "dask", "sstfill.methods", "sstfill.io"}
+    )
 
 
 def test_info_imports_what_reads(tmp_path: Path) -> None:
@@ -59,7 +63,13 @@ def test_info_imports_what_reads(tmp_path: Path) -> None:
 
     sstfill.io.write(ocean(shape=(6, 8, 8), seed=1), tmp_path / "in.nc")
     found = as_command("info", str(tmp_path / "in.nc"))
-    ours = {"sstfill.archive", "sstfill.training", "sstfill.nightly", "sstfill.accessor", "sstfill.evaluation"}
+    ours = {
+        "sstfill.archive",
+        "sstfill.training",
+        "sstfill.nightly",
+        "sstfill.accessor",
+        "sstfill.evaluation",
+    }
     # dask imports `distributed` to ask whether there is a cluster, whenever it computes
     serving = {"netCDF4", "dask.array", "distributed", "scipy.sparse", "scipy.optimize"}
     assert found & ({*HEAVY, *ours} - serving) == set()
@@ -111,8 +121,14 @@ assert score is sstfill.score
 
 def test_the_command_alone_goes_without_the_accessor() -> None:
     code = "import sys; sys.argv = [{!r}]; import sstfill; print('xarray' in sys.modules)"
-    for program, expected in (("/usr/bin/sstfill", "False"), ("sstfill.exe", "False"), ("mine.py", "True")):
-        done = subprocess.run([sys.executable, "-c", code.format(program)], capture_output=True, text=True)
+    for program, expected in (
+        ("/usr/bin/sstfill", "False"),
+        ("sstfill.exe", "False"),
+        ("mine.py", "True"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(program)], capture_output=True, text=True
+        )
         assert (done.stdout.strip(), done.stderr) == (expected, "")
 
 

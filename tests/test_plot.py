@@ -88,10 +88,16 @@ def test_maps_have_a_panel_for_each_layer_on_a_map() -> None:
     figure = plot.maps(made(), time="2017-03-11")
     paint(figure)
     assert figure.get_suptitle() == "Sea surface temperature, 2017-03-11"
-    assert [title.split(",")[0] for title in titles(figure)] == ["observed", "filled", "error of the fill",
-                                                                 "source of each pixel"]  # fmt: skip
+    assert [title.split(",")[0] for title in titles(figure)] == [
+        "observed",
+        "filled",
+        "error of the fill",
+        "source of each pixel",
+    ]
     panels = [ax for ax in figure.axes if hasattr(ax, "projection")]
-    assert len(panels) == 4 and all(isinstance(ax.projection, cartopy.crs.PlateCarree) for ax in panels)
+    assert len(panels) == 4 and all(
+        isinstance(ax.projection, cartopy.crs.PlateCarree) for ax in panels
+    )
     labels = [ax.get_xlabel() for ax in figure.axes if ax not in panels]
     assert sorted(labels) == ["Sea surface temperature (K)", "error, 1 σ (K)"]
 
@@ -102,7 +108,9 @@ def test_observed_shows_only_the_observed_and_shares_the_scale() -> None:
     now = ds.isel(time=2)
     filled, observed = (ax.collections[0] for ax in figure.axes[:2])
     assert filled.get_clim() == observed.get_clim()
-    np.testing.assert_array_equal(np.ma.getmaskarray(observed.get_array()), (now.sst_source != 0).values)
+    np.testing.assert_array_equal(
+        np.ma.getmaskarray(observed.get_array()), (now.sst_source != 0).values
+    )
     np.testing.assert_array_equal(filled.get_array().filled(np.nan), now.sst.values)
     legend = [text.get_text() for text in figure.axes[2].get_legend().get_texts()]
     assert legend == ["observed 48%", "filled 50%", "not filled 1%", "withheld 1%"]
@@ -111,7 +119,10 @@ def test_observed_shows_only_the_observed_and_shares_the_scale() -> None:
 def test_robust_scale_leaves_out_the_extremes() -> None:
     ds = made(land=False)
     ds["sst"][2, 4, 4] = 999.0
-    robust, full = (plot.maps(ds, time=2, robust=robust).axes[0].collections[0].get_clim() for robust in (True, False))
+    robust, full = (
+        plot.maps(ds, time=2, robust=robust).axes[0].collections[0].get_clim()
+        for robust in (True, False)
+    )
     assert robust[1] < 300 and full[1] == 999.0
 
 
@@ -127,7 +138,9 @@ def test_lazy_input_is_drawn() -> None:
 
 def test_error_is_left_out_where_there_is_none() -> None:
     assert len(titles(plot.maps(made(error=False)))) == 3
-    with pytest.raises(OptionError, match=r"no error is stated .* choose layers from observed, filled"):
+    with pytest.raises(
+        OptionError, match=r"no error is stated .* choose layers from observed, filled"
+    ):
         plot.maps(made(error=False), layers=("error",))
 
 
@@ -138,7 +151,11 @@ def test_celsius_and_other_units() -> None:
 
 @pytest.mark.parametrize(
     ("said", "title"),
-    [('{"name": "dineof", "options": {}}', "filled by dineof"), ("by hand", "filled"), ("3", "filled")],
+    [
+        ('{"name": "dineof", "options": {}}', "filled by dineof"),
+        ("by hand", "filled"),
+        ("3", "filled"),
+    ],
 )
 def test_title_names_the_method(said: str, title: str) -> None:
     ds = made()
@@ -176,7 +193,11 @@ def test_without_positions_the_axes_are_plain() -> None:
 
 
 def test_coast_runs_between_sea_and_land() -> None:
-    coasts = [part for part in plot.maps(made(), time=2).axes[0].collections if isinstance(part, LineCollection)]
+    coasts = [
+        part
+        for part in plot.maps(made(), time=2).axes[0].collections
+        if isinstance(part, LineCollection)
+    ]
     lines = coasts[0].get_segments()
     assert len(lines) == 6  # a corner of 3 x 3 cells
     assert {point[0] for line in lines for point in line} <= {-5.125, -4.875, -4.625, -4.375}
@@ -192,13 +213,18 @@ def test_global_grid_is_drawn_in_one_piece() -> None:
 def test_draws_into_given_axes() -> None:
     figure = Figure()
     axes = figure.subplots(1, 3)
-    assert plot.maps(made(error=False), time=1, layers=("filled", "error", "source"), axes=axes) is figure
+    assert (
+        plot.maps(made(error=False), time=1, layers=("filled", "error", "source"), axes=axes)
+        is figure
+    )
     assert axes[0].get_title() == "2017-03-10: filled" and not axes[1].get_visible()
     with pytest.raises(OptionError, match="3 axes for 2 layers"):
         plot.maps(made(), layers=("filled", "source"), axes=axes)
 
 
-@pytest.mark.parametrize(("time", "step"), [("2017-03-11", 2), ("2017-03-11T14:00", 3), (-1, 4), (np.int64(1), 1)])
+@pytest.mark.parametrize(
+    ("time", "step"), [("2017-03-11", 2), ("2017-03-11T14:00", 3), (-1, 4), (np.int64(1), 1)]
+)
 def test_time_by_label_or_index(time: str | int, step: int) -> None:
     assert step_of(view(made()).field, time) == step
 
@@ -276,7 +302,9 @@ def test_a_step_without_values_is_drawn() -> None:
 
 
 def features(figure: Figure) -> list[Artist]:
-    return [part for ax in figure.axes for part in ax.get_children() if isinstance(part, FeatureArtist)]
+    return [
+        part for ax in figure.axes for part in ax.get_children() if isinstance(part, FeatureArtist)
+    ]
 
 
 def write_coast(folder: Path) -> Path:
@@ -290,7 +318,9 @@ def write_coast(folder: Path) -> Path:
     return path.with_suffix(".shp")
 
 
-def test_natural_earth_only_where_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_natural_earth_only_where_its_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(cartopy.config, "data_dir", tmp_path)
     monkeypatch.setitem(cartopy.config, "pre_existing_data_dir", tmp_path / "none")
     assert natural_earth() is None
@@ -318,7 +348,11 @@ def made_card(coverage: bool = True) -> xr.Dataset:
     by = {"cloud": ["0-50 %", "50-100 %"], "distance": [5.0, 20.0, 80.0], "lag": ["1", "2", ">2"]}
     card = xr.Dataset(
         {"rmse": ("method", [0.7, 0.4, 0.5]), "mae": ("method", [0.5, 0.3, 0.4])},
-        coords={"method": methods, "level": [0.5, 0.9], **{f"{split}_bin": bins for split, bins in by.items()}},
+        coords={
+            "method": methods,
+            "level": [0.5, 0.9],
+            **{f"{split}_bin": bins for split, bins in by.items()},
+        },
         attrs={"variable": "sst", "units": "K", "share": 0.1, "seed": 0},
     )
     for split, bins in by.items():
@@ -330,18 +364,33 @@ def made_card(coverage: bool = True) -> xr.Dataset:
 def test_scorecard_keeps_the_colour_of_a_method() -> None:
     figure = plot.scorecard(made_card())
     paint(figure)
-    assert titles_left(figure) == ["all withheld pixels", "by cloud", "by distance", "by lag", "stated errors"]
-    colours = [{line.get_label(): line.get_color() for line in ax.get_lines()} for ax in figure.axes[1:]]
+    assert titles_left(figure) == [
+        "all withheld pixels",
+        "by cloud",
+        "by distance",
+        "by lag",
+        "stated errors",
+    ]
+    colours = [
+        {line.get_label(): line.get_color() for line in ax.get_lines()} for ax in figure.axes[1:]
+    ]
     assert colours[0] == colours[1] == colours[2]
     assert colours[3]["dineof"] == colours[0]["dineof"] and "climatology" not in colours[3]
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["climatology", "dineof", "interpolate"]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [
+        "climatology",
+        "dineof",
+        "interpolate",
+    ]
 
 
 def test_units_of_bins_are_said_once() -> None:
     card = made_card()
     card["cloud_bin"].attrs["long_name"] = "cloud"
     ax = plot.scorecard(card).axes[1]
-    assert ax.get_xlabel() == "cloud (%)" and [t.get_text() for t in ax.get_xticklabels()] == ["0-50", "50-100"]
+    assert ax.get_xlabel() == "cloud (%)" and [t.get_text() for t in ax.get_xticklabels()] == [
+        "0-50",
+        "50-100",
+    ]
 
 
 def titles_left(figure: Figure) -> list[str]:
@@ -387,7 +436,9 @@ class Unpaintable(Artist):
 
 @pytest.mark.parametrize("name", ["map.xyz", "map"])
 def test_save_refuses_an_unknown_suffix(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OptionError, match=rf"cannot write a picture as '{name}'; end its name in .*\.png"):
+    with pytest.raises(
+        OptionError, match=rf"cannot write a picture as '{name}'; end its name in .*\.png"
+    ):
         plot.save(plot.scorecard(made_card()), tmp_path / name)
     assert not list(tmp_path.iterdir())
 

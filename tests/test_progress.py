@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress is silent unless asked for, goes to standard error, and never changes what is iterated over."""
+"""Progress is silent unless asked for, goes to standard error, and never changes what is iterated
+over.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,18 @@ PUBLIC = {
         "synthetic",
     ),
 }
-HEAVY = ("torch", "safetensors", "numba", "cartopy", "matplotlib", "pydantic", "tqdm", "netCDF4", "zarr", "sstfill.cli")
+HEAVY = (
+    "torch",
+    "safetensors",
+    "numba",
+    "cartopy",
+    "matplotlib",
+    "pydantic",
+    "tqdm",
+    "netCDF4",
+    "zarr",
+    "sstfill.cli",
+)
 
 
 def test_public_names() -> None:
@@ -72,7 +83,9 @@ def test_train_is_the_function() -> None:
     assert isinstance(importlib.import_module("sstfill.training.train"), types.ModuleType)
 
 
-@pytest.mark.parametrize("module", ["sstfill", "sstfill.plot", "sstfill.training.train", "sstfill.training.recipe"])
+@pytest.mark.parametrize(
+    "module", ["sstfill", "sstfill.plot", "sstfill.training.train", "sstfill.training.recipe"]
+)
 def test_import_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -97,13 +110,18 @@ def test_parameters_of_a_docstring() -> None:
             No parameter.
         """
 
-    assert parameters(Options) == {"one": "Text of both, on two lines.", "two": "Text of both, on two lines.",
-                                   "three": "Another."}  # fmt: skip
+    assert parameters(Options) == {
+        "one": "Text of both, on two lines.",
+        "two": "Text of both, on two lines.",
+        "three": "Another.",
+    }
     assert summary(Options) == "Do a thing"
     assert parameters(types.SimpleNamespace(__doc__=None)) == {}
 
 
-@pytest.mark.parametrize("cls", [*sstfill.METHODS.values(), sstfill.TrainOptions], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [*sstfill.METHODS.values(), sstfill.TrainOptions], ids=lambda cls: cls.__name__
+)
 def test_every_option_is_explained(cls: type) -> None:
     import dataclasses
 

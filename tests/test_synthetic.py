@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The practice ocean: it moves like one, its clouds drift and hide what they should, and every option is checked."""
+"""The practice ocean: it moves like one, its clouds drift and hide what they should, and every
+option is checked.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,10 @@ def test_spectrum_is_that_of_turbulence() -> None:
     ky, kx = spectrum.wavenumbers((n, n), 1.0)
     ring = np.rint(np.hypot(ky, kx) * n / (2 * np.pi)).astype(int)
     power = np.bincount(ring.ravel(), (np.abs(theta) ** 2 * spectrum.multiplicity((n, n))).ravel())
-    first, last = round(1.5 * n / wavelength), round(n / 3 * 0.6)  # between the eddies and the damping
+    first, last = (
+        round(1.5 * n / wavelength),
+        round(n / 3 * 0.6),
+    )  # between the eddies and the damping
     k = np.arange(first, last)
     slope = np.polyfit(np.log(k), np.log(power[k]), 1)[0]
     assert -3 < slope < -1.2  # -5/3 in an endless inertial range; coherent eddies steepen it
@@ -119,15 +124,26 @@ def test_warm_eddies_turn_as_their_hemisphere_has_them(lat: float, hand: int) ->
 
 
 def test_gradient_seasons_and_days_have_the_size_asked_for() -> None:
-    north = synthetic.sst(shape=(1, 64, 16), gradient=-3.0, variability=0.1).isel(time=0).mean("lon")
+    north = (
+        synthetic.sst(shape=(1, 64, 16), gradient=-3.0, variability=0.1).isel(time=0).mean("lon")
+    )
     km = (north.lat - north.lat.mean()) * 111.195
     assert np.polyfit(km, north, 1)[0] * 100 == pytest.approx(-3, abs=0.1)
-    year = {"shape": (13, 4, 4), "step": "30D", "speed": 0.01, "variability": 1e-3, "gradient": 0.0, "seasonal": 5.0}
+    year = {
+        "shape": (13, 4, 4),
+        "step": "30D",
+        "speed": 0.01,
+        "variability": 1e-3,
+        "gradient": 0.0,
+        "seasonal": 5.0,
+    }
     north, south = (synthetic.sst(lat=lat, **year).mean(("lat", "lon")) for lat in (40, -40))
     assert float(north.max() - north.min()) == pytest.approx(10, abs=0.3)
     assert int(north.time[north.argmax("time")].dt.month) in (8, 9)
     np.testing.assert_allclose(north + south, 36, atol=0.05)
-    day = synthetic.sst(shape=(24, 2, 2), step="1h", lon=0.0, variability=1e-3, diurnal=0.5, gradient=0.0)[:, 0, 0]
+    day = synthetic.sst(
+        shape=(24, 2, 2), step="1h", lon=0.0, variability=1e-3, diurnal=0.5, gradient=0.0
+    )[:, 0, 0]
     assert int(day.time[day.argmax("time")].dt.hour) == 15
     assert float(day.max() - day.min()) == pytest.approx(1, abs=0.02)
 
@@ -156,10 +172,20 @@ def test_opposite_edges_are_unrelated() -> None:
     seed=st.integers(0, 9),
 )
 def test_any_sst_is_finite_and_of_the_size_asked_for(
-    shape: tuple[int, int, int], grid_km: float, variability: float, gradient: float, dtype: str, seed: int
+    shape: tuple[int, int, int],
+    grid_km: float,
+    variability: float,
+    gradient: float,
+    dtype: str,
+    seed: int,
 ) -> None:
     out = synthetic.sst(
-        shape=shape, grid_km=grid_km, variability=variability, gradient=gradient, dtype=dtype, seed=seed
+        shape=shape,
+        grid_km=grid_km,
+        variability=variability,
+        gradient=gradient,
+        dtype=dtype,
+        seed=seed,
     )
     assert out.shape == shape
     assert out.dtype == dtype
@@ -175,7 +201,9 @@ def test_any_sst_is_finite_and_of_the_size_asked_for(
     share=st.floats(0, 0.99),
     variation=st.floats(0, 2),
 )
-def test_clouds_hide_the_share_asked_for(shape: tuple[int, int, int], share: float, variation: float) -> None:
+def test_clouds_hide_the_share_asked_for(
+    shape: tuple[int, int, int], share: float, variation: float
+) -> None:
     cloudy = synthetic.clouds(shape=shape, share=share, variation=variation)
     assert cloudy.shape == shape
     assert cloudy.dtype == bool
@@ -186,7 +214,10 @@ def test_clouds_move_with_the_wind() -> None:
     def masks(wind: tuple[float, float]) -> np.ndarray:
         return synthetic.clouds(shape=(40, 64, 64), wind=wind, persistence="2D", variation=0).values
 
-    for wind, (dy, dx) in (((5 / 2.16, 0), (0, 10)), ((0, -5 / 2.16), (-10, 0))):  # 6 h carry them 50 km
+    for wind, (dy, dx) in (
+        ((5 / 2.16, 0), (0, 10)),
+        ((0, -5 / 2.16), (-10, 0)),
+    ):  # 6 h carry them 50 km
         now, later = masks(wind)[:-1], masks(wind)[1:]
         moved = np.roll(now, (dy, dx), (1, 2))[:, 10:-10, 10:-10]
         stayed, later = now[:, 10:-10, 10:-10], later[:, 10:-10, 10:-10]
@@ -195,7 +226,9 @@ def test_clouds_move_with_the_wind() -> None:
 
 def test_clouds_that_persist_are_alike_longer() -> None:
     def likeness(persistence: str) -> float:
-        m = synthetic.clouds(shape=(40, 48, 48), wind=(0, 0), persistence=persistence, variation=0).values
+        m = synthetic.clouds(
+            shape=(40, 48, 48), wind=(0, 0), persistence=persistence, variation=0
+        ).values
         return correlation(m[1:], m[:-1])
 
     assert likeness("3h") < 0.2 < 0.4 < likeness("2D")
@@ -203,7 +236,9 @@ def test_clouds_that_persist_are_alike_longer() -> None:
 
 def test_variation_makes_clear_days_and_overcast_ones() -> None:
     def spread(variation: float) -> float:
-        cover = synthetic.clouds(shape=(200, 24, 24), step="1D", variation=variation).mean(("lat", "lon"))
+        cover = synthetic.clouds(shape=(200, 24, 24), step="1D", variation=variation).mean(
+            ("lat", "lon")
+        )
         return float(cover.std())
 
     assert spread(2.0) > 1.2 * spread(0.0)
@@ -290,7 +325,9 @@ def test_eof_series_is_made_of_its_modes() -> None:
     assert np.isnan(obs).mean(1).std() > 0.1
     assert np.nanstd(obs - truth) == pytest.approx(0.2, rel=0.03)
     assert correlation(truth[1:] - truth.mean(0), truth[:-1] - truth.mean(0)) > 0.8
-    xr.testing.assert_identical(series[["sst"]], synthetic.eof_series(pixels=1001, times=70, modes=6, seed=1)[["sst"]])
+    xr.testing.assert_identical(
+        series[["sst"]], synthetic.eof_series(pixels=1001, times=70, modes=6, seed=1)[["sst"]]
+    )
 
 
 def test_eof_series_resembles_the_benchmark_input(shared_data: Path) -> None:
@@ -299,7 +336,8 @@ def test_eof_series_resembles_the_benchmark_input(shared_data: Path) -> None:
         assert abs(float(made.sea.mean() - reference.mask.mean())) < 0.02
         sea = made.sea.astype(bool)
         cover = [
-            f.isnull().where(s).mean(("lat", "lon")) for f, s in ((made.sst, sea), (reference.sst, reference.mask))
+            f.isnull().where(s).mean(("lat", "lon"))
+            for f, s in ((made.sst, sea), (reference.sst, reference.mask))
         ]
         assert float(cover[0].mean() - cover[1].mean()) == pytest.approx(0, abs=0.02)
         assert 0.5 < float(cover[0].std() / cover[1].std()) < 2
@@ -307,7 +345,12 @@ def test_eof_series_resembles_the_benchmark_input(shared_data: Path) -> None:
 
 
 @SMALL
-@given(pixels=st.integers(1, 300), times=st.integers(1, 40), share=st.floats(0, 0.95), land=st.floats(0, 0.8))
+@given(
+    pixels=st.integers(1, 300),
+    times=st.integers(1, 40),
+    share=st.floats(0, 0.95),
+    land=st.floats(0, 0.8),
+)
 def test_any_eof_series_has_its_size(pixels: int, times: int, share: float, land: float) -> None:
     series = synthetic.eof_series(pixels=pixels, times=times, share=share, land=land, modes=3)
     assert int(series.sea.sum()) == pixels
@@ -368,7 +411,9 @@ def test_any_eof_series_has_its_size(pixels: int, times: int, share: float, land
         ("eof_series", {"land": 1.0}, "land 1.0"),
     ],
 )
-def test_a_refusal_tells_the_value_and_the_remedy(make: str, options: dict[str, object], says: str) -> None:
+def test_a_refusal_tells_the_value_and_the_remedy(
+    make: str, options: dict[str, object], says: str
+) -> None:
     with pytest.raises(OptionError, match=says) as refusal:
         getattr(synthetic, make)(**options)
     assert "\n" not in str(refusal.value)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stores, fill jobs and checkpoints that sstfill 0.1.0 wrote before its rooms and names changed.
 
-``written_before.tgz`` was made by the code of commit 047ad75 from a synthetic ocean (seed 3): an archive of 18 images
-filled by each method, the same archive with two more images, what that code made of an update, and a small checkpoint.
+``written_before.tgz`` was made by the code of commit 047ad75 from a synthetic ocean (seed 3): an
+archive of 18 images filled by each method, the same archive with two more images, what that code
+made of an update, and a small checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from sstfill.archive import fill_archive, verify
 PACKED = Path(__file__).with_name("written_before.tgz")
 METHODS = ("interpolate", "climatology", "dineof", "bayes_eof", "oi", "patchmatch", "auto")
 NEAR = 1e-4
-"""Tolerance in degrees: another processor rounds iterations otherwise; the spread of the field is 0.5 degrees."""
+"""Tolerance in degrees: another processor rounds iterations otherwise; the spread of the field is
+0.5 degrees.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,9 @@ def expected(before: Path) -> dict[str, np.ndarray]:
 def assert_equals(found: xr.Dataset, expected: dict[str, np.ndarray], kind: str) -> None:
     np.testing.assert_array_equal(found["sst_source"].values, expected[f"{kind}/sst_source"])
     for name in ("sst", "sst_error"):
-        np.testing.assert_allclose(found[name].values, expected[f"{kind}/{name}"], rtol=0, atol=NEAR)
+        np.testing.assert_allclose(
+            found[name].values, expected[f"{kind}/{name}"], rtol=0, atol=NEAR
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder beside a filled store in which a job keeps what it must not forget: request, models, days, work under way.
+"""The folder beside a filled store in which a job keeps what it must not forget: request, models,
+days, work under way.
 
 filled.zarr.job/
     lock              held by the process that works on the output
@@ -100,7 +101,14 @@ class Days:
     def none(cls, points: int) -> Days:
         """Of an archive that was never looked at."""
         bare = np.zeros(0, np.int64)
-        return cls(bare, bare.astype(np.uint64), bare, bare.astype(np.int32), np.zeros((0, points), np.float32), {})
+        return cls(
+            bare,
+            bare.astype(np.uint64),
+            bare,
+            bare.astype(np.int32),
+            np.zeros((0, points), np.float32),
+            {},
+        )
 
     @classmethod
     def load(cls, path: Path) -> Days:
@@ -111,8 +119,14 @@ class Days:
             raise ReadError(f"cannot read {path}: it holds an array that is not of days; {remedy}")
         shapes = {name: arrays[name].shape for name in ("time", "digest", "count", "revision")}
         sample = arrays["sample"]
-        if len(set(shapes.values())) > 1 or arrays["time"].ndim != 1 or sample.shape[:-1] != arrays["time"].shape:
-            raise ReadError(f"cannot read {path}: its arrays have {shapes} and {sample.shape}; {remedy}")
+        if (
+            len(set(shapes.values())) > 1
+            or arrays["time"].ndim != 1
+            or sample.shape[:-1] != arrays["time"].shape
+        ):
+            raise ReadError(
+                f"cannot read {path}: its arrays have {shapes} and {sample.shape}; {remedy}"
+            )
         found = parse_json(str(arrays.pop("stats")), path, remedy=remedy)
         try:
             stats = TypeAdapter(Stats).validate_python(found, strict=True)
@@ -122,7 +136,8 @@ class Days:
 
 
 class FillJob:
-    """The folder of a job; held by one process at a time, which a lock of the system sees to: it goes with its holder.
+    """The folder of a job; held by one process at a time, which a lock of the system sees to: it
+    goes with its holder.
 
     Use as a context.
     """
@@ -132,7 +147,9 @@ class FillJob:
         self.folder = self.out.with_name(self.out.name + ".job")
         self.next = self.folder / "next"
         self.staged = self.next / "staged.zarr"
-        self.ended = False  # whether opening the job has ended a run that was cut short at the very last
+        self.ended = (
+            False  # whether opening the job has ended a run that was cut short at the very last
+        )
         self._lock = OutputLock(self.out)
 
     def __enter__(self) -> FillJob:
@@ -160,16 +177,22 @@ class FillJob:
         with contextlib.suppress(FileNotFoundError):  # another job may be removing it
             held = {member.name for member in self.folder.iterdir()}
         begun = (self.next / "job.json").is_file() or held & {"lock", "job.json", "commit"}
-        strange = sorted(n for n in held if n not in PARTS and not (n.startswith(".") and ".tmp" in n))
+        strange = sorted(
+            n for n in held if n not in PARTS and not (n.startswith(".") and ".tmp" in n)
+        )
         if strange or (held and not begun):
             named = ", ".join((strange or sorted(held))[: place.NAMED])
-            raise WriteError(f"cannot write {self.out}: {self.folder} would keep what the job must not forget, and it "
-                             f"holds {named}; move that elsewhere, or choose another output")  # fmt: skip
+            raise WriteError(
+                f"cannot write {self.out}: {self.folder} would keep what the job must not forget, and it "
+                f"holds {named}; move that elsewhere, or choose another output"
+            )
 
     @property
     def settled(self) -> dict[str, Any] | None:
         """What the finished output was asked to be, if there is one."""
-        if not (self.out / REVISION / ROOT).exists():  # nothing is there, or something else than the job made
+        if not (
+            self.out / REVISION / ROOT
+        ).exists():  # nothing is there, or something else than the job made
             return None
         return _read(self.folder / "job.json")
 
@@ -192,7 +215,9 @@ class FillJob:
             temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")
 
     def model(self, name: str) -> Path:
-        """Folder of the pinned method of a variable: that of the run under way if it has one of its own."""
+        """Folder of the pinned method of a variable: that of the run under way if it has one of its
+        own.
+        """
         own = self.next / "model" / name
         return own if own.is_dir() else self.folder / "model" / name
 
@@ -205,7 +230,9 @@ class FillJob:
         try:
             self._put_in_place()
         except KeyboardInterrupt as stop:
-            stop.args = (f"{self.out} is being put in place; run the same command again, it ends that",)
+            stop.args = (
+                f"{self.out} is being put in place; run the same command again, it ends that",
+            )
             raise
 
     def _put_in_place(self) -> None:
@@ -251,6 +278,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 def held(out: Path) -> Iterator[FillJob]:
     """Open the job of an output."""
     if not out.parent.is_dir():
-        raise WriteError(f"cannot write {out}: folder {out.parent} does not exist; create it: mkdir -p {out.parent}")
+        raise WriteError(
+            f"cannot write {out}: folder {out.parent} does not exist; create it: mkdir -p {out.parent}"
+        )
     with FillJob(out) as job:
         yield job

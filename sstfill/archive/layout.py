@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store of a run before its units are filled: coordinates, attributes and provenance, for the days there are."""
+"""The store of a run before its units are filled: coordinates, attributes and provenance, for the
+days there are.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,19 @@ class StoreLayout:
     attrs: Mapping[str, Any]
 
     @classmethod
-    def of(cls, job: FillJob, ds: xr.Dataset, days: Mapping[str, Days], request: Mapping[str, Any]) -> StoreLayout:
-        """Lay out the variables in `days` as they are in an archive, time first, single dims dropped."""
+    def of(
+        cls, job: FillJob, ds: xr.Dataset, days: Mapping[str, Days], request: Mapping[str, Any]
+    ) -> StoreLayout:
+        """Lay out the variables in `days` as they are in an archive, time first, single dims
+        dropped.
+        """
         fields = {name: _like(ds[name], Model.load(job.model(name)), request) for name in days}
         told = f"{', '.join(fields)} filled by {request['method']}, unit by unit"
         line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {told}"
         history = "\n".join(filter(None, [line, str(ds.attrs.get("history", ""))]))
-        attrs = {str(k): store.plain(v) for k, v in ds.attrs.items() if not str(k).startswith("sstfill_")}
+        attrs = {
+            str(k): store.plain(v) for k, v in ds.attrs.items() if not str(k).startswith("sstfill_")
+        }
         return cls(job.staged, fields, attrs | {"history": history})
 
     def holds(self, task: Task) -> bool:
@@ -51,21 +59,33 @@ class StoreLayout:
         return all(chunk.is_file() for chunk in chunks(self.staged, task))
 
     def make(self, draft: Path, kept: Iterable[Task]) -> None:
-        """Make a store that units are written into, and the one that takes whole ones, with what is done kept."""
+        """Make a store that units are written into, and the one that takes whole ones, with what is
+        done kept.
+        """
         for old in self.staged.parent.glob(f"{DRAFT}*"):
             shutil.rmtree(old)
         store.lay_out(draft, self.fields, sampling.CORE, self.attrs)
         arrays = [f"{name}{part}" for name in self.fields for part in store.PARTS]
-        store.adopt(draft, self.staged, {chunk for task in kept for chunk in chunks(self.staged, task)}, arrays)
+        store.adopt(
+            draft,
+            self.staged,
+            {chunk for task in kept for chunk in chunks(self.staged, task)},
+            arrays,
+        )
 
 
 def chunks(at: Path, task: Task) -> list[Path]:
     """Files of the chunks of a unit in a store."""
-    return [store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE) for part in store.PARTS]
+    return [
+        store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE)
+        for part in store.PARTS
+    ]
 
 
 def take(task: Task, staged: Path) -> None:
-    """Take the chunks of a unit from where it was written: who still writes for an earlier run can spoil nothing."""
+    """Take the chunks of a unit from where it was written: who still writes for an earlier run can
+    spoil nothing.
+    """
     for made, kept in zip(chunks(task.draft, task), chunks(staged, task), strict=True):
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, kept)  # noqa: PTH105
@@ -77,11 +97,16 @@ def _like(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.Data
     bare = da.isel({d: 0 for d in da.dims if d not in dims}).transpose(*dims)
     name = str(da.name)
     said = {"name": request["method"], "options": request["options"], "diagnostics": {}}
-    linked = [*str(da.attrs.get("ancillary_variables", "")).split(), *(f"{name}{p}" for p in store.PARTS[1:])]
+    linked = [
+        *str(da.attrs.get("ancillary_variables", "")).split(),
+        *(f"{name}{p}" for p in store.PARTS[1:]),
+    ]
     own = {
-        "ancillary_variables": " ".join(dict.fromkeys(linked)), "sstfill_version": __version__,
-        "sstfill_method": json.dumps(said, allow_nan=False), "sstfill_model": model.fingerprint,
-    }  # fmt: skip
+        "ancillary_variables": " ".join(dict.fromkeys(linked)),
+        "sstfill_version": __version__,
+        "sstfill_method": json.dumps(said, allow_nan=False),
+        "sstfill_model": model.fingerprint,
+    }
     if model.summary:
         own["sstfill_score"] = json.dumps(config.plain(model.summary), allow_nan=False)
     return bare.assign_attrs(da.attrs | own)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settled method of one variable of an archive, with all that filling needs: sea, sample points, error scale."""
+"""The settled method of one variable of an archive, with all that filling needs: sea, sample
+points, error scale.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class Score(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """A pinned method, the sea, the points of the sample, and the factor that makes its stated error hold."""
+    """A pinned method, the sea, the points of the sample, and the factor that makes its stated
+    error hold.
+    """
 
     pinned: FittedMethod
     sea: xr.DataArray
@@ -51,13 +55,19 @@ class Model:
 
     @classmethod
     def make(cls, method: Method, whole: Archive, folder: Path) -> Model:
-        """Pin a method to an archive, score it, and save all that; the folder appears whole or not at all."""
+        """Pin a method to an archive, score it, and save all that; the folder appears whole or not
+        at all.
+        """
         draft = folder.with_name(f".{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         pinned, found = fitted_and_scored(method, whole, draft / "method")
         model = cls(
-            pinned, whole.sea, whole.points, found.summary if found else {}, found.sigma_scale if found else 1.0
+            pinned,
+            whole.sea,
+            whole.points,
+            found.summary if found else {},
+            found.sigma_scale if found else 1.0,
         )
         model._save(draft)
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
@@ -74,8 +84,17 @@ class Model:
         return times, rows, columns
 
     def _save(self, folder: Path) -> None:
-        np.savez(folder / "grid.npz", sea=self.sea.values, rows=self.points.rows, columns=self.points.columns)
-        told = {"summary": config.plain(self.summary), "sigma_scale": self.sigma_scale, "dims": list(self.sea.dims)}
+        np.savez(
+            folder / "grid.npz",
+            sea=self.sea.values,
+            rows=self.points.rows,
+            columns=self.points.columns,
+        )
+        told = {
+            "summary": config.plain(self.summary),
+            "sigma_scale": self.sigma_scale,
+            "dims": list(self.sea.dims),
+        }
         (folder / "score.json").write_text(json.dumps(told), encoding="utf-8")
 
     @classmethod
@@ -85,10 +104,12 @@ class Model:
         Raises
         ------
         ReadError
-            If it is not whole, if any file of it is not what was written when the method was settled, or if a number of
-            it is not one that sstfill can have written.
+            If it is not whole, if any file of it is not what was written when the method was
+            settled, or if a number of it is not one that sstfill can have written.
         """
-        word = read_bytes(folder / "fingerprint", remedy=REMEDY, most=100).decode("ascii", "replace")
+        word = read_bytes(folder / "fingerprint", remedy=REMEDY, most=100).decode(
+            "ascii", "replace"
+        )
         found = _fingerprint_now(folder)
         if found != word:
             raise ReadError(
@@ -97,11 +118,15 @@ class Model:
             )
         path = folder / "score.json"
         score = checked(Score, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
-        arrays = read_arrays(folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY)
+        arrays = read_arrays(
+            folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY
+        )
         sea, points = arrays["sea"], Points(arrays["rows"], arrays["columns"])
         shapes = (sea.ndim, points.rows.ndim, points.columns.shape)
         if shapes != (2, 1, points.rows.shape) or not _lie_within(points, sea.shape):
-            raise ReadError(f"cannot read {folder / 'grid.npz'}: its points do not lie on its grid; {REMEDY}")
+            raise ReadError(
+                f"cannot read {folder / 'grid.npz'}: its points do not lie on its grid; {REMEDY}"
+            )
         field = xr.DataArray(sea, dims=score.dims, name="sea")
         return cls(load(folder / "method"), field, points, score.summary, score.sigma_scale, word)
 
@@ -113,12 +138,18 @@ def _lie_within(points: Points, shape: tuple[int, ...]) -> bool:
 
 
 def _fingerprint_now(folder: Path) -> str:
-    """The fingerprint of what is on the disk; worked out again only where a file has changed since the last time."""
+    """The fingerprint of what is on the disk; worked out again only where a file has changed since
+    the last time.
+    """
     try:
         stats = [(str(file), file.stat()) for file in _files(folder)]
-        return _fingerprint_of(folder, tuple((name, s.st_size, s.st_mtime_ns, s.st_ino) for name, s in stats))
+        return _fingerprint_of(
+            folder, tuple((name, s.st_size, s.st_mtime_ns, s.st_ino) for name, s in stats)
+        )
     except OSError as error:
-        raise ReadError(f"cannot read the model in {folder}: {error.strerror or error}; {REMEDY}") from error
+        raise ReadError(
+            f"cannot read the model in {folder}: {error.strerror or error}; {REMEDY}"
+        ) from error
 
 
 @lru_cache(maxsize=32)
@@ -127,7 +158,9 @@ def _fingerprint_of(folder: Path, stats: tuple[tuple[str, int, int, int], ...]) 
 
 
 def _files(folder: Path) -> list[Path]:
-    """Files of a model, but for its fingerprint and what the system leaves there (``.nfs...``, ``.DS_Store``)."""
+    """Files of a model, but for its fingerprint and what the system leaves there (``.nfs...``,
+    ``.DS_Store``).
+    """
     found = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
     return sorted(file for file in found if file != folder / "fingerprint")
 

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 
 def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
-    """Times of a field, whole microseconds since 1970; numbers count from 0, steps without a time are days.
+    """Times of a field, whole microseconds since 1970; numbers count from 0, steps without a time
+    are days.
 
     >>> microseconds(xr.DataArray(np.zeros((2, 1, 1)), dims=("time", "y", "x"))).tolist()
     [0, 86400000000]
@@ -36,9 +37,13 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
     if values.dtype == object:
         import cftime
 
-        return np.asarray(cftime.date2num(values, "microseconds since 1970-01-01", values[0].calendar), np.int64)
+        return np.asarray(
+            cftime.date2num(values, "microseconds since 1970-01-01", values[0].calendar), np.int64
+        )
     unit = str(field["time"].attrs.get("units", "days")).split(" ")[0].lower()
-    return np.rint(values.astype(np.float64) * grid.DAY_SHARE.get(unit, 1.0) * 86_400e6).astype(np.int64)
+    return np.rint(values.astype(np.float64) * grid.DAY_SHARE.get(unit, 1.0) * 86_400e6).astype(
+        np.int64
+    )
 
 
 def first_look(
@@ -48,11 +53,22 @@ def first_look(
     obs, stats = source.field(ds, name), source.stats()
     found = look(obs)
     _check(name, found)
-    given = sea if sea is not None else find_sea(ds.drop_vars([n for n in grid.candidates(ds) if n in ds]))
+    given = (
+        sea
+        if sea is not None
+        else find_sea(ds.drop_vars([n for n in grid.candidates(ds) if n in ds]))
+    )
     wet = _sea(obs, given, found)
     points = scattered(wet, obs.sizes["time"], seed)
     sample = look(obs, points, digest=False).sample
-    days = Days(microseconds(obs), found.digest, found.image_count, np.zeros(len(sample), np.int32), sample, stats)
+    days = Days(
+        microseconds(obs),
+        found.digest,
+        found.image_count,
+        np.zeros(len(sample), np.int32),
+        sample,
+        stats,
+    )
     return days, archive(obs, wet, sample, points, seed)
 
 
@@ -62,7 +78,9 @@ def _sea(obs: xr.DataArray, given: xr.DataArray | None, found: ArchivePass) -> x
         return xr.DataArray(found.pixel_count > 0, dims=obs.dims[1:], name="sea")
     wet = sea_mask(obs, given).compute()
     if not (found.pixel_count[wet.values] > 0).any():
-        raise InputError(f"{obs.name!r}: nothing is observed at sea by the mask; give 1 at sea and 0 on land")
+        raise InputError(
+            f"{obs.name!r}: nothing is observed at sea by the mask; give 1 at sea and 0 on land"
+        )
     return xr.DataArray(wet.values, dims=obs.dims[1:], name="sea")
 
 
@@ -72,13 +90,19 @@ def _check(name: str, found: ArchivePass) -> None:
             f"{name!r} holds {found.infinite} infinite values; make them missing: ds.where(np.isfinite(ds))"
         )
     if not found.image_count.any():
-        raise InputError(f"{name!r}: nothing observed in {len(found.image_count)} images; check the fill value and "
-                         "the quality threshold")  # fmt: skip
+        raise InputError(
+            f"{name!r}: nothing observed in {len(found.image_count)} images; check the fill value and "
+            "the quality threshold"
+        )
     check_usual(name, found.least, found.most)
 
 
-def next_look(source: ArchiveSource, ds: xr.Dataset, name: str, before: Days, points: Points) -> Days:
-    """Look at what has come or changed since: the images of files that changed, and those that were not there."""
+def next_look(
+    source: ArchiveSource, ds: xr.Dataset, name: str, before: Days, points: Points
+) -> Days:
+    """Look at what has come or changed since: the images of files that changed, and those that were
+    not there.
+    """
     obs, stats = source.field(ds, name), source.stats()
     times = microseconds(obs)
     same = _prefix(before.time, times)
@@ -102,7 +126,9 @@ def next_look(source: ArchiveSource, ds: xr.Dataset, name: str, before: Days, po
         digest[slab], count[slab], sample[slab] = found.digest, found.image_count, found.sample
     if lost := int(((count[:same] == 0) & (before.count[:same] > 0)).sum()):
         log.warning(
-            "%d images of %s that held observations hold none now; they are taken as revised", lost, source.path
+            "%d images of %s that held observations hold none now; they are taken as revised",
+            lost,
+            source.path,
         )
     return Days(times, digest, count, revision, sample, stats)
 
@@ -110,7 +136,9 @@ def next_look(source: ArchiveSource, ds: xr.Dataset, name: str, before: Days, po
 def _check_later(name: str, found: ArchivePass, path: str) -> None:
     """Refuse infinite and huge values; later days may be calm, where an archive as a whole is not."""
     if found.infinite:
-        raise InputError(f"{name!r} of {path} now holds {found.infinite} infinite values; make them missing")
+        raise InputError(
+            f"{name!r} of {path} now holds {found.infinite} infinite values; make them missing"
+        )
     if found.image_count.any():
         check_usual(name, min(found.least, -1.0), max(found.most, 1.0))
 
@@ -137,15 +165,21 @@ def differing(before: Days | None, now: Days, out: str) -> NDArray[np.bool_]:
     if before is None:
         return found
     if gone := int((~np.isin(before.time, now.time)).sum()):
-        raise InputError(f"{gone} of the {len(before.time)} images that the archive had when {out} was filled are "
-                         "gone: days may be added and revised, not removed; put them back, or --anew")  # fmt: skip
+        raise InputError(
+            f"{gone} of the {len(before.time)} images that the archive had when {out} was filled are "
+            "gone: days may be added and revised, not removed; put them back, or --anew"
+        )
     same = _prefix(before.time, now.time)
     found[:same] = before.digest[:same] != now.digest[:same]
     return found
 
 
-def units(shape: Shape, core: Shape, reach: Shape, changed: NDArray[np.bool_]) -> Iterator[tuple[int, Patch]]:
-    """Number and place of each work unit that sees a changed day; numbers stay as the archive grows in time."""
+def units(
+    shape: Shape, core: Shape, reach: Shape, changed: NDArray[np.bool_]
+) -> Iterator[tuple[int, Patch]]:
+    """Number and place of each work unit that sees a changed day; numbers stay as the archive grows
+    in time.
+    """
     for number, patch in enumerate(PatchGrid(core=core, halo=reach).patches(shape)):
         if changed[patch.seen[0]].any():
             yield number, patch

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fill an archive into a store: plan, fill what is to be filled, put it in place; killed at any moment, go on."""
+"""Fill an archive into a store: plan, fill what is to be filled, put it in place; killed at any
+moment, go on.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ class FillOutcome:
     units, made
         Work units of the archive, and how many this run filled.
     new, revised, influenced
-        Days of the first variable that were new, had changed, or were filled again for the sake of these.
+        Days of the first variable that were new, had changed, or were filled again for the sake of
+        these.
     observed, filled, not_filled
         Pixels of the units that were filled.
     score
@@ -99,10 +102,12 @@ def fill_archive(
     scheduler: str | None = None,
     memory: int | None = None,
 ) -> FillOutcome:
-    """Fill an archive of any size, unit by unit, into a Zarr store; run again after any interruption, it goes on.
+    """Fill an archive of any size, unit by unit, into a Zarr store; run again after any
+    interruption, it goes on.
 
-    The method is settled once on the whole archive (in bounded memory) and kept beside the output, in ``OUT.job``. From
-    then on what is said of a pixel depends on the days around it only, so that any unit can be made alone.
+    The method is settled once on the whole archive (in bounded memory) and kept beside the output,
+    in ``OUT.job``. From then on what is said of a pixel depends on the days around it only, so that
+    any unit can be made alone.
 
     Parameters
     ----------
@@ -111,20 +116,24 @@ def fill_archive(
     out
         Zarr store to make, its name ending with ``.zarr``; it appears whole or not at all.
     method
-        A method, its name, or None for `sstfill.Auto`. With `update`, None is the one that the output was made by.
+        A method, its name, or None for `sstfill.Auto`. With `update`, None is the one that the
+        output was made by.
     variables, sea, seed
         As in `sstfill.fill`.
     quality_level, l2p_flags, allow_links
         As in `sstfill.io.open`.
     update
-        Fill only days that are new or revised since, and those that these influence, by the method as it was settled.
+        Fill only days that are new or revised since, and those that these influence, by the method
+        as it was settled.
     anew
-        Settle the method anew and fill everything again; the old output is there until the new one is whole.
+        Settle the method anew and fill everything again; the old output is there until the new one
+        is whole.
     like
-        Store filled before: fill by the very method that was settled for it, on an archive of the same grid.
+        Store filled before: fill by the very method that was settled for it, on an archive of the
+        same grid.
     workers, scheduler
-        So many worker processes on this machine, or the address of a `dask.distributed` cluster that sees the same
-        files; by default all is done in this process.
+        So many worker processes on this machine, or the address of a `dask.distributed` cluster
+        that sees the same files; by default all is done in this process.
     memory
         Bytes that may be used; refused where a unit needs more.
 
@@ -136,7 +145,9 @@ def fill_archive(
     started = time.perf_counter()
     target = Path(out)
     if target.suffix != ".zarr":
-        raise OptionError(f"an archive is filled into a Zarr store; {target.name!r} does not end with .zarr")
+        raise OptionError(
+            f"an archive is filled into a Zarr store; {target.name!r} does not end with .zarr"
+        )
     read = ArchiveSource(
         path=str(Path(source).resolve()),
         quality_level=quality_level,
@@ -152,7 +163,9 @@ def fill_archive(
         with read.open() as ds:
             names = tuple(sorted(grid.pick(ds, variables)))  # a store lists them in any order
             if filled := [name for name in names if "sstfill_method" in ds[name].attrs]:
-                raise InputError(f"{filled[0]!r} in {read.path} was filled by sstfill; give it as it was before")
+                raise InputError(
+                    f"{filled[0]!r} in {read.path} was filled by sstfill; give it as it was before"
+                )
             lender = None if like is None else FillJob(Path(like))
             ask = RunSettings(job, read, names, sea, seed, lender, tell_grid(ds, names))
         request, chosen = ask.request(method, update=update, anew=anew)
@@ -189,7 +202,9 @@ class _FillRun:
     bases: dict[str, Days | None] = field(default_factory=dict)
 
     def go(self, fill: Workers, started: float) -> FillOutcome:
-        """Fill what is to be filled, until the archive is as it was when that was planned; then put it in place."""
+        """Fill what is to be filled, until the archive is as it was when that was planned; then put
+        it in place.
+        """
         self._begin()
         job = self.ask.job
         with Ledger(job.next / "ledger") as ledger:
@@ -202,35 +217,51 @@ class _FillRun:
                     self.memory = max(self.memory, one.memory)
                 if not self._changed():
                     break
-                log.warning("%s changed while it was read; its changed days are filled again", self.ask.source.path)
+                log.warning(
+                    "%s changed while it was read; its changed days are filled again",
+                    self.ask.source.path,
+                )
                 self.night = uuid.uuid4().hex[:8]
             else:
-                raise InputError(f"{self.ask.source.path} changes all the time; run again when what writes it is done")
+                raise InputError(
+                    f"{self.ask.source.path} changes all the time; run again when what writes it is done"
+                )
             outcome = self._outcome(sorted(ledger.done))
             self._settle(ledger)
         if outcome.made or not job.out.exists():
             job.commit()
         else:
             self._unchanged()
-        return replace(outcome, seconds=time.perf_counter() - started, memory=max(self.memory, peak()))
+        return replace(
+            outcome, seconds=time.perf_counter() - started, memory=max(self.memory, peak())
+        )
 
     def _begin(self) -> None:
         """Go on with a run that was cut short, if it was asked for the same; else begin one."""
         job, begun = self.ask.job, self.ask.job.begun
         if begun is not None:
             asked = {k: v for k, v in begun.items() if k not in ("format", "version", "input")}
-            if asked == {k: v for k, v in self.request.items() if k != "input"} and begun["version"] == __version__:
+            if (
+                asked == {k: v for k, v in self.request.items() if k != "input"}
+                and begun["version"] == __version__
+            ):
                 return
             if begun["mode"] != "update" and begun["version"] == __version__:
-                raise OptionError(f"{job.out} was begun with {begun['method']} {short(begun['options'])}, not as asked "
-                                  f"now; run the same command again, or remove {job.next} to give that up")  # fmt: skip
+                raise OptionError(
+                    f"{job.out} was begun with {begun['method']} {short(begun['options'])}, not as asked "
+                    f"now; run the same command again, or remove {job.next} to give that up"
+                )
             if begun["mode"] != "update":
-                raise OptionError(f"{job.out} was begun by sstfill {begun['version']}, this is {__version__}; go on "
-                                  f"with that version, or remove {job.next} to give that up")  # fmt: skip
+                raise OptionError(
+                    f"{job.out} was begun by sstfill {begun['version']}, this is {__version__}; go on "
+                    f"with that version, or remove {job.next} to give that up"
+                )
         job.begin(self.request, self.ask.model if self.request["mode"] != "update" else None)
 
     def _plan(self, ledger: Ledger) -> dict[int, Task]:
-        """Look at the archive, settle the method where it is not, and list the units that are to be filled."""
+        """Look at the archive, settle the method where it is not, and list the units that are to be
+        filled.
+        """
         job, ask, stale, todo = self.ask.job, self.ask, set[int](), dict[int, Task]()
         draft = job.next / f"{DRAFT}{self.night}.zarr"
         with ask.source.open() as ds:
@@ -247,9 +278,15 @@ class _FillRun:
                     stale.add(key)
                 if wanted[patch.seen[0]].any():
                     todo[key] = Task(
-                        number=key, name=name, patch=patch, source=ask.source, model=job.model(name),
-                        days=job.next / "days" / f"{name}.npz", draft=draft, night=self.night,
-                    )  # fmt: skip
+                        number=key,
+                        name=name,
+                        patch=patch,
+                        source=ask.source,
+                        model=job.model(name),
+                        days=job.next / "days" / f"{name}.npz",
+                        draft=draft,
+                        night=self.night,
+                    )
         valid = {n for n in ledger.done & todo.keys() - stale if layout.holds(todo[n])}
         if ledger.plan is None or valid != ledger.done:
             ledger.begin({"night": self.night})
@@ -261,7 +298,9 @@ class _FillRun:
         return {number: task for number, task in sorted(todo.items()) if number not in valid}
 
     def _since(self, last: Days | None, now: Days) -> NDArray[np.bool_]:
-        """Days that may have been read otherwise since this run last looked, even where they are as they were then."""
+        """Days that may have been read otherwise since this run last looked, even where they are as
+        they were then.
+        """
         if last is None:
             return np.zeros(len(now.time), bool)
         found = differing(last, now, str(self.ask.job.out))
@@ -280,7 +319,9 @@ class _FillRun:
         if settled.is_dir():
             model = Model.load(settled)
             points = model.points
-            if ask.sea is not None and not np.array_equal(sea_mask(ask.source.field(ds, name), ask.sea), model.sea):
+            if ask.sea is not None and not np.array_equal(
+                sea_mask(ask.source.field(ds, name), ask.sea), model.sea
+            ):
                 raise OptionError(
                     f"{job.out} was filled with another sea mask; leave it out, or --anew fills all again"
                 )
@@ -302,21 +343,32 @@ class _FillRun:
 
     def _changed(self) -> bool:
         stats = self.ask.source.stats()
-        return any(touched(self.ask.source.path, d.stats, stats, len(d.time)).size > 0 for d in self.days.values())
+        return any(
+            touched(self.ask.source.path, d.stats, stats, len(d.time)).size > 0
+            for d in self.days.values()
+        )
 
     def _outcome(self, made: list[int]) -> FillOutcome:
         name = self.ask.names[0]
         base, now = self.bases[name], self.days[name]
         known, same = _met(base, now)
         models = {n: Model.load(self.ask.job.model(n)) for n in self.ask.names}
-        count, again = _remade(models[name], len(now.time), {number for number in made if number < VARIABLE})
+        count, again = _remade(
+            models[name], len(now.time), {number for number in made if number < VARIABLE}
+        )
         return FillOutcome(
-            out=str(self.ask.job.out), units=count * len(models), made=len(made),
-            new=int((~known).sum()), revised=int((known & ~same).sum()),
-            influenced=int((again & same).sum()), observed=sum(d.observed for d in self.done),
-            filled=sum(d.filled for d in self.done), not_filled=sum(d.not_filled for d in self.done),
-            score={n: m.summary for n, m in models.items()}, fitting=self.fitting,
-        )  # fmt: skip
+            out=str(self.ask.job.out),
+            units=count * len(models),
+            made=len(made),
+            new=int((~known).sum()),
+            revised=int((known & ~same).sum()),
+            influenced=int((again & same).sum()),
+            observed=sum(d.observed for d in self.done),
+            filled=sum(d.filled for d in self.done),
+            not_filled=sum(d.not_filled for d in self.done),
+            score={n: m.summary for n, m in models.items()},
+            fitting=self.fitting,
+        )
 
     def _settle(self, ledger: Ledger) -> None:
         """Count the revisions, and write what is known only now."""
@@ -352,7 +404,9 @@ def _remade(model: Model, times: int, made: set[int]) -> tuple[int, NDArray[np.b
 
 
 def _met(base: Days | None, now: Days) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Days that the output held before, and those among them whose observations are the same; bool ``(time,)``."""
+    """Days that the output held before, and those among them whose observations are the same; bool
+    ``(time,)``.
+    """
     same = np.zeros(len(now.time), bool)
     if base is None:
         return same, same

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The archive that is read: how it is opened, block by block, and which of its files hold which days."""
+"""The archive that is read: how it is opened, block by block, and which of its files hold which
+days.
+"""
 
 from __future__ import annotations
 
@@ -63,27 +65,37 @@ class ArchiveSource:
         return grid.standardise(ds[name])
 
     def stats(self) -> Stats:
-        """What tells that a file with values has changed, by its path in the archive; and how each array is coded."""
+        """What tells that a file with values has changed, by its path in the archive; and how each
+        array is coded.
+        """
         root = Path(self.path)
         if root.is_file():
             return {"": _stat(root)}
-        files = (p for p in root.rglob("*") if not p.name.startswith((".z", "zarr.json")) and p.is_file())
+        files = (
+            p for p in root.rglob("*") if not p.name.startswith((".z", "zarr.json")) and p.is_file()
+        )
         return {p.relative_to(root).as_posix(): _stat(p) for p in sorted(files)} | _codings(root)
 
 
 @lru_cache(maxsize=4)
 def opened(source: ArchiveSource, name: str, night: str) -> xr.DataArray:
-    """Open a variable once in a process for each `night`, any word that tells one run from the next."""
+    """Open a variable once in a process for each `night`, any word that tells one run from the
+    next.
+    """
     return source.field(source.open(), name)
 
 
 def _stat(path: Path) -> list[int]:
-    found = path.stat()  # nobody sets the time of a file's own change, as the time of its content may be
+    found = (
+        path.stat()
+    )  # nobody sets the time of a file's own change, as the time of its content may be
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _codings(root: Path) -> Stats:
-    """By array, a word of what its values are decoded by: scale, fill value, codecs, but not its shape."""
+    """By array, a word of what its values are decoded by: scale, fill value, codecs, but not its
+    shape.
+    """
     found = {}
     for name, array in guard.open_group(root, mode="r", use_consolidated=False).arrays():
         told = array.metadata.to_dict()
@@ -94,7 +106,9 @@ def _codings(root: Path) -> Stats:
 
 
 def _blocks(ds: xr.Dataset) -> dict[str, int]:
-    """Lengths of blocks: whole stored chunks, several along time if they are small, fewer rows if they are not."""
+    """Lengths of blocks: whole stored chunks, several along time if they are small, fewer rows if
+    they are not.
+    """
     fields = grid.candidates(ds)
     if not fields:
         return {}
@@ -105,7 +119,10 @@ def _blocks(ds: xr.Dataset) -> dict[str, int]:
     size = float(np.prod([stored[d] for d in dims])) * da.dtype.itemsize
     across = float(np.prod([da.sizes[d] / stored[d] for d in dims[1:]]))
     many = max(1, round(BLOCK / size / (across if stored[dims[0]] < da.sizes[dims[0]] else 1)))
-    return {dims[0]: min(da.sizes[dims[0]], stored[dims[0]] * many), **{d: stored[d] for d in dims[1:]}}
+    return {
+        dims[0]: min(da.sizes[dims[0]], stored[dims[0]] * many),
+        **{d: stored[d] for d in dims[1:]},
+    }
 
 
 class ArchivePass(NamedTuple):
@@ -138,15 +155,21 @@ NOWHERE = Points(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) -> ArchivePass:
-    """Count and digest the observations of a Dask-backed field ``(time, y, x)``, a slab of blocks at a time.
+    """Count and digest the observations of a Dask-backed field ``(time, y, x)``, a slab of blocks
+    at a time.
 
     Without `digest` the words are 0, which saves most of the time.
     """
     import dask
 
     n, ny, nx = field.shape
-    found = ArchivePass(np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros((ny, nx), np.int64),
-                 np.full((n, len(points.rows)), np.nan, np.float32), 0)  # fmt: skip
+    found = ArchivePass(
+        np.zeros(n, np.uint64),
+        np.zeros(n, np.int64),
+        np.zeros((ny, nx), np.int64),
+        np.full((n, len(points.rows)), np.nan, np.float32),
+        0,
+    )
     examine, infinite = dask.delayed(_examined, pure=False), 0
     least, most = np.inf, -np.inf
     sides = [list(_spans(c)) for c in field.data.chunks]
@@ -154,8 +177,16 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
         row = [(j, k) for j in range(len(sides[1])) for k in range(len(sides[2]))]
         boxes = [(sides[1][j], sides[2][k]) for j, k in row]
         held = [_within(points, *box) for box in boxes]
-        asked = [examine(field.data.blocks[i, j, k], (box[0].start, box[1].start), nx * digest, points.rows[at],
-                         points.columns[at]) for (j, k), box, at in zip(row, boxes, held, strict=True)]  # fmt: skip
+        asked = [
+            examine(
+                field.data.blocks[i, j, k],
+                (box[0].start, box[1].start),
+                nx * digest,
+                points.rows[at],
+                points.columns[at],
+            )
+            for (j, k), box, at in zip(row, boxes, held, strict=True)
+        ]
         for box, at, part in zip(boxes, held, dask.compute(*asked), strict=True):
             found.digest[times] += part.digest
             found.image_count[times] += part.image_count
@@ -168,17 +199,25 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
 
 def _within(points: Points, rows: slice, columns: slice) -> NDArray[np.int64]:
     inside = (points.rows >= rows.start) & (points.rows < rows.stop)
-    return np.flatnonzero(inside & (points.columns >= columns.start) & (points.columns < columns.stop))
+    return np.flatnonzero(
+        inside & (points.columns >= columns.start) & (points.columns < columns.stop)
+    )
 
 
-def _examined(block: NDArray, origin: tuple[int, int], width: int, rows: NDArray, columns: NDArray) -> ArchivePass:
+def _examined(
+    block: NDArray, origin: tuple[int, int], width: int, rows: NDArray, columns: NDArray
+) -> ArchivePass:
     there = np.isfinite(block)
     words = gaps.image_digests(block, origin, width) if width else np.zeros(len(block), np.uint64)
-    with np.errstate(over="ignore"):  # values beyond single precision are refused when all was looked at
+    with np.errstate(
+        over="ignore"
+    ):  # values beyond single precision are refused when all was looked at
         sample = block[:, rows - origin[0], columns - origin[1]].astype(np.float32)
     least = float(block.min(where=there, initial=np.inf))
     most = float(block.max(where=there, initial=-np.inf))
-    return ArchivePass(words, there.sum((1, 2)), there.sum(0), sample, int(np.isinf(block).sum()), least, most)
+    return ArchivePass(
+        words, there.sum((1, 2)), there.sum(0), sample, int(np.isinf(block).sum()), least, most
+    )
 
 
 def _spans(chunks: tuple[int, ...]) -> Iterator[slice]:
@@ -189,7 +228,9 @@ def _spans(chunks: tuple[int, ...]) -> Iterator[slice]:
 
 
 def touched(path: str, before: Stats, after: Stats, times: int) -> NDArray[np.int64]:
-    """Images that files hold which changed, came or went: where a file's name does not tell which, all of them."""
+    """Images that files hold which changed, came or went: where a file's name does not tell which,
+    all of them.
+    """
     files = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     if not files:
         return np.empty(0, np.int64)
@@ -215,6 +256,10 @@ def touched(path: str, before: Stats, after: Stats, times: int) -> NDArray[np.in
 
 
 def _time_axis(array: Any) -> int | None:
-    names = array.metadata.dimension_names if array.metadata.zarr_format == 3 else array.attrs.get("_ARRAY_DIMENSIONS")
+    names = (
+        array.metadata.dimension_names
+        if array.metadata.zarr_format == 3
+        else array.attrs.get("_ARRAY_DIMENSIONS")
+    )
     found = [i for i, n in enumerate(names or ()) if str(n).lower() in grid.TIME]
     return found[0] if found else None

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put a new version of a store in the place of the old one, in one step that a reader cannot see half of."""
+"""Put a new version of a store in the place of the old one, in one step that a reader cannot see
+half of.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ HERE, EXCHANGE = -100, 2
 
 
 def linked(target: Path, *stores: Path) -> None:
-    """Make a folder that holds the files of all `stores`, by links to them; those of a later store win."""
+    """Make a folder that holds the files of all `stores`, by links to them; those of a later store
+    win.
+    """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for store in stores:
@@ -30,7 +34,11 @@ def linked(target: Path, *stores: Path) -> None:
 
 def exchange(one: Path, other: Path) -> None:
     """Exchange two folders of one file system in one step; `OSError` where the system cannot."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    rename = (
+        getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        if os.name == "posix"
+        else None
+    )
     if rename is None:
         raise OSError("this system cannot exchange two folders")
     if rename(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE):

@@ -38,7 +38,8 @@ class Task:
     patch
         Where it lies in the archive.
     source, days, model, draft
-        The archive; and files of the job: what the archive held, the pinned method, the store to write.
+        The archive; and files of the job: what the archive held, the pinned method, the store to
+        write.
     night
         Tells one run from another.
     """
@@ -55,7 +56,9 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What became of a unit: counts of its pixels by where they come from, seconds, and memory in bytes at the peak."""
+    """What became of a unit: counts of its pixels by where they come from, seconds, and memory in
+    bytes at the peak.
+    """
 
     number: int
     observed: int
@@ -84,16 +87,24 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
     except OSError as error:
         if isinstance(error, SstfillError):
             raise
-        raise WriteError(f"cannot write {task.draft}: {error.strerror or error}; make room and run the same command "
-                         "again, it goes on where it was") from error  # fmt: skip
+        raise WriteError(
+            f"cannot write {task.draft}: {error.strerror or error}; make room and run the same command "
+            "again, it goes on where it was"
+        ) from error
     count = np.bincount(made["_source"].ravel(), minlength=5)
     return Done(
-        number=task.number, observed=int(count[0]), filled=int(count[1]), not_filled=int(count[2]),
-        seconds=time.perf_counter() - started, memory=peak(),
-    )  # fmt: skip
+        number=task.number,
+        observed=int(count[0]),
+        filled=int(count[1]),
+        not_filled=int(count[2]),
+        seconds=time.perf_counter() - started,
+        memory=peak(),
+    )
 
 
-def _window(obs: xr.DataArray, model: Model, sample: NDArray[np.float32], patch: Patch, scheduler: str) -> Window:
+def _window(
+    obs: xr.DataArray, model: Model, sample: NDArray[np.float32], patch: Patch, scheduler: str
+) -> Window:
     """Load a window; a worker must not send its reading to the cluster that it is part of."""
     times, rows, columns = patch.seen
     seen = obs[times, rows, columns].compute(scheduler=scheduler)
@@ -101,7 +112,9 @@ def _window(obs: xr.DataArray, model: Model, sample: NDArray[np.float32], patch:
 
 
 def filled(model: Model, window: Window) -> dict[str, NDArray]:
-    """Fill what a window asks for: observed values as they are, estimates in gaps at sea, and where each is from."""
+    """Fill what a window asks for: observed values as they are, estimates in gaps at sea, and where
+    each is from.
+    """
     inside = window.inside
     sea = window.sea[window.patch.within[1:]]
     obs = inside.values
@@ -112,7 +125,9 @@ def filled(model: Model, window: Window) -> dict[str, NDArray]:
         told = gap & np.isfinite(found["mean"].values)
         mean = np.where(told, found["mean"].values.astype(obs.dtype), obs)
         if "error" in found:
-            error = np.where(told, found["error"].values * np.float32(model.sigma_scale), np.nan).astype(np.float32)
+            error = np.where(
+                told, found["error"].values * np.float32(model.sigma_scale), np.nan
+            ).astype(np.float32)
     there = inside.copy(data=mean)
     source = gaps.source_flags(inside, there, there.notnull() | sea)
     return {"": mean, "_error": error, "_source": source.values}
@@ -125,7 +140,9 @@ def forget() -> None:
 
 
 def peak() -> int:
-    """Most memory that this process has had, bytes; 0 where the system does not tell, as on Windows."""
+    """Most memory that this process has had, bytes; 0 where the system does not tell, as on
+    Windows.
+    """
     try:
         import resource
     except ImportError:

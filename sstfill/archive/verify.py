@@ -51,16 +51,19 @@ class Verified:
     wrong: tuple[str, ...]
 
 
-def verify(out: str | Path, source: str | Path | None = None, *, allow_links: bool = False) -> Verified:
-    """Check that every chunk of a filled store is there, flags and values agree, and observed values are untouched.
+def verify(
+    out: str | Path, source: str | Path | None = None, *, allow_links: bool = False
+) -> Verified:
+    """Check that every chunk of a filled store is there, flags and values agree, and observed
+    values are untouched.
 
     Parameters
     ----------
     out
         Store that `fill_archive` made.
     source
-        The archive it was made from, with which observed values are compared bit by bit; by default the one that it was
-        made from last, if that is still where it was.
+        The archive it was made from, with which observed values are compared bit by bit; by default
+        the one that it was made from last, if that is still where it was.
     allow_links
         Follow links in the archive, as in `sstfill.io.open`.
 
@@ -71,21 +74,29 @@ def verify(out: str | Path, source: str | Path | None = None, *, allow_links: bo
     """
     job = FillJob(Path(out))
     if job.settled is None:
-        raise ReadError(f"cannot verify {out}: {job.folder} is not beside it, which tells how it was made")
+        raise ReadError(
+            f"cannot verify {out}: {job.folder} is not beside it, which tells how it was made"
+        )
     for _ in range(LOOKS):
         _wait(job)
         before = _state(job)
         found = _verified(Path(out), job, source, allow_links)
         if _state(job) == before and not _is_put_in_place(job):
             return found
-    raise ReadError(f"cannot verify {out}: {held_by(OutputLock(job.out).path) or 'another process'} is writing it; "
-                    "verify it when that is done")  # fmt: skip
+    raise ReadError(
+        f"cannot verify {out}: {held_by(OutputLock(job.out).path) or 'another process'} is writing it; "
+        "verify it when that is done"
+    )
 
 
 def _state(job: FillJob) -> list[Any]:
     """What tells a store and its job from those that another run put in their place."""
     told = job.folder / "job.json"
-    return [place.identity(job.out), place.identity(told), *sorted(map(place.identity, job.folder.glob("days/*")))]
+    return [
+        place.identity(job.out),
+        place.identity(told),
+        *sorted(map(place.identity, job.folder.glob("days/*"))),
+    ]
 
 
 def _is_put_in_place(job: FillJob) -> bool:
@@ -146,7 +157,11 @@ MISSING = "missing"
 def _of_whole(held: xr.Dataset, name: str, days: Days, shape: tuple[int, ...]) -> list[str]:
     wrong = []
     whole = (len(days.time), *shape)
-    missing = [f"{name}{p}" for p in store.PARTS if f"{name}{p}" not in held or held[f"{name}{p}"].shape != whole]
+    missing = [
+        f"{name}{p}"
+        for p in store.PARTS
+        if f"{name}{p}" not in held or held[f"{name}{p}"].shape != whole
+    ]
     if missing:
         return [f"{', '.join(missing)} of shape {whole} {MISSING}"]
     if not np.array_equal(microseconds(grid.standardise(held[name])), days.time):
@@ -165,7 +180,11 @@ def _of_unit(
     obs: xr.DataArray | None,
     path: str,
 ) -> list[str]:
-    absent = [p for p in store.PARTS if not store.chunk_file(target, f"{name}{p}", patch, sampling.CORE).is_file()]
+    absent = [
+        p
+        for p in store.PARTS
+        if not store.chunk_file(target, f"{name}{p}", patch, sampling.CORE).is_file()
+    ]
     if absent:
         return [f"no chunk of {', '.join(name + p for p in absent)}"]
     try:
@@ -178,19 +197,23 @@ def _of_unit(
     has, estimated = np.isfinite(values), source == flag["filled"]
     rules = {
         "a flag that means nothing": ~np.isin(source, list(flag.values())),
-        "a pixel that is said to be observed or filled is missing": ~has & (estimated | (source == flag["observed"])),
-        "a pixel that is said to be missing has a value": has & np.isin(source, [flag["not_filled"], flag["land"]]),
+        "a pixel that is said to be observed or filled is missing": ~has
+        & (estimated | (source == flag["observed"])),
+        "a pixel that is said to be missing has a value": has
+        & np.isin(source, [flag["not_filled"], flag["land"]]),
         "land was filled": estimated & ~wet,
         "sea is said to be land": wet & (source == flag["land"]),
         "an error where nothing was filled": np.isfinite(error) & ~estimated,
-    }  # fmt: skip
+    }
     wrong = [f"{what} ({int(found.sum())} pixels)" for what, found in rules.items() if found.any()]
     if obs is not None:
         with io.reading(path):
             own = obs[patch.inside].values
         seen = np.isfinite(own)
         if not np.array_equal(seen, source == flag["observed"]):
-            wrong.append("what is observed is not what the archive holds; it has changed since: --update")
+            wrong.append(
+                "what is observed is not what the archive holds; it has changed since: --update"
+            )
         elif own.dtype != values.dtype or own[seen].tobytes() != values[seen].tobytes():
             wrong.append("observed values differ from the archive's")
     return wrong

@@ -15,16 +15,24 @@ from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
 AHEAD = 2
-"""Units that wait at a worker beyond the one it works on: enough to keep it busy, few enough for the scheduler."""
+"""Units that wait at a worker beyond the one it works on: enough to keep it busy, few enough for
+the scheduler.
+"""
 PATIENCE = "20s"
 """How long a cluster may take to answer."""
 RETRIES = 2
 """How often a unit is tried again whose worker was lost while it sent its answer."""
 
-LEAST = {"climatology": 600_000_000, "interpolate": 600_000_000, "dineof": 1_600_000_000, "bayes_eof": 1_600_000_000,
-         "oi": 1_200_000_000}  # fmt: skip
+LEAST = {
+    "climatology": 600_000_000,
+    "interpolate": 600_000_000,
+    "dineof": 1_600_000_000,
+    "bayes_eof": 1_600_000_000,
+    "oi": 1_200_000_000,
+}
 MOST = 2_000_000_000
-"""Bytes that a process needs to settle a method and fill units by it: what was measured, and a third more; else `MOST`.
+"""Bytes that a process needs to settle a method and fill units by it: what was measured, and a
+third more; else `MOST`.
 
 Units are of one size, so that this grows with the maps of what was looked at only.
 """
@@ -58,7 +66,9 @@ class Cluster:
     client: Any
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Done]:
-        """Fill them all; at any moment the scheduler knows of a few units for each worker thread only."""
+        """Fill them all; at any moment the scheduler knows of a few units for each worker thread
+        only.
+        """
         from distributed import as_completed
 
         waiting = iter(tasks)
@@ -80,7 +90,9 @@ class Cluster:
         self.client.run(forget, on_error="ignore")
 
     def _room(self) -> int:
-        threads = sum(w["nthreads"] for w in self.client.scheduler_info(n_workers=-1)["workers"].values())
+        threads = sum(
+            w["nthreads"] for w in self.client.scheduler_info(n_workers=-1)["workers"].values()
+        )
         return max(1, threads) * (1 + AHEAD)
 
     def _sent(self, task: Task, names: dict[str, Task]) -> Any:
@@ -106,11 +118,14 @@ def _answer(future: Any, task: Task) -> Done:
             "memory does; give more (--memory), or fewer workers (--workers), and run the same command again"
         ) from error
     except FutureCancelledError as error:
-        raise WriteError("the cluster went away; run the same command again, it goes on where it was") from error
+        raise WriteError(
+            "the cluster went away; run the same command again, it goes on where it was"
+        ) from error
 
 
 def check_memory(memory: int | None, count: int, method: str, pixels: int) -> None:
-    """Refuse less memory than a process needs to fill units by a method, of images of so many pixels.
+    """Refuse less memory than a process needs to fill units by a method, of images of so many
+    pixels.
 
     >>> check_memory(10**9, 2, "interpolate", 10**6)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -122,8 +137,10 @@ def check_memory(memory: int | None, count: int, method: str, pixels: int) -> No
     if each < least:
         of = f" in each of {count} workers" if count else ""
         enough = f"{least * max(1, count) / 1e9:.1f}GB"
-        raise OptionError(f"{method} needs about {least / 1e9:.1f} GB{of}, --memory leaves {each / 1e9:.2g} GB; "
-                          f"give {enough} or more, or fewer workers")  # fmt: skip
+        raise OptionError(
+            f"{method} needs about {least / 1e9:.1f} GB{of}, --memory leaves {each / 1e9:.2g} GB; "
+            f"give {enough} or more, or fewer workers"
+        )
 
 
 @contextlib.contextmanager
@@ -140,7 +157,9 @@ def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Wor
         Bytes that all workers started here may use together.
     """
     if count and scheduler:
-        raise OptionError(f"--workers {count} starts a cluster, --scheduler {scheduler} names one; give one of them")
+        raise OptionError(
+            f"--workers {count} starts a cluster, --scheduler {scheduler} names one; give one of them"
+        )
     if not count and not scheduler:
         yield here
         return
@@ -149,11 +168,17 @@ def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Wor
     with contextlib.ExitStack() as stack:
         if scheduler:
             try:
-                client = stack.enter_context(Client(scheduler, timeout=PATIENCE, set_as_default=False))
+                client = stack.enter_context(
+                    Client(scheduler, timeout=PATIENCE, set_as_default=False)
+                )
             except (OSError, ValueError, TimeoutError) as error:
-                raise ReadError(f"no cluster answers at {scheduler}: {error}; start one: dask scheduler") from error
+                raise ReadError(
+                    f"no cluster answers at {scheduler}: {error}; start one: dask scheduler"
+                ) from error
         else:
-            client = stack.enter_context(Client(stack.enter_context(_own(count, memory)), set_as_default=False))
+            client = stack.enter_context(
+                Client(stack.enter_context(_own(count, memory)), set_as_default=False)
+            )
         _check_versions(client)
         yield Cluster(client)
 
@@ -164,17 +189,26 @@ def _own(count: int, memory: int | None) -> Iterator[Any]:
     import dask
     from distributed import LocalCluster
 
-    # What goes wrong is raised here; what workers log of it beside that, while they end, concerns nobody.
+    # What goes wrong is raised here; what workers log of it beside that, while they end, concerns
+    # nobody.
     quiet = {"distributed.logging.distributed": "critical", "distributed.worker.daemon": True}
     with dask.config.set(quiet), contextlib.ExitStack() as stack:
         try:
-            cluster = stack.enter_context(LocalCluster(
-                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0",
-                memory_limit=memory // count if memory else "auto", silence_logs=logging.ERROR,
-            ))  # fmt: skip
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=":0",
+                    memory_limit=memory // count if memory else "auto",
+                    silence_logs=logging.ERROR,
+                )
+            )
         except RuntimeError as error:
             reason = error.__cause__ or error
-            raise WriteError(f"{count} workers did not start: {reason}; run the same command again") from error
+            raise WriteError(
+                f"{count} workers did not start: {reason}; run the same command again"
+            ) from error
         yield cluster
 
 
@@ -182,13 +216,19 @@ def _check_versions(client: Any) -> None:
     told = client.run(_version, on_error="return")
     for error in told.values():
         if isinstance(error, ImportError):
-            raise InputError(f"a worker has no sstfill: {error}; install version {__version__} there") from error
-    found = {worker: version for worker, version in told.items() if isinstance(version, str)}  # others have just died
+            raise InputError(
+                f"a worker has no sstfill: {error}; install version {__version__} there"
+            ) from error
+    found = {
+        worker: version for worker, version in told.items() if isinstance(version, str)
+    }  # others have just died
     if not found:
         raise InputError("the cluster has no workers; start some: dask worker ADDRESS")
     if other := {w: v for w, v in found.items() if v != __version__}:
         worker, version = next(iter(other.items()))
-        raise InputError(f"worker {worker} has sstfill {version}, here is {__version__}; install the same there")
+        raise InputError(
+            f"worker {worker} has sstfill {version}, here is {__version__}; install the same there"
+        )
 
 
 def _version() -> str:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``sstfill``: fill, score and look at gridded series from a shell; an error is one line and status 2.
+"""The command ``sstfill``: fill, score and look at gridded series from a shell; an error is one
+line and status 2.
 
 Nothing is imported here but what catches signals: the rest follows when they are caught.
 """
@@ -18,15 +19,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        Arguments without the program's name; by default those of the process, which is then taken to be the
-        command's own: its signals and its messages stay as the command needs them until it ends.
+        Arguments without the program's name; by default those of the process, which is then taken
+        to be the command's own: its signals and its messages stay as the command needs them until
+        it ends.
 
     Returns
     -------
     int
-        0, or what a command returned beside its texts (see `sstfill nightly`); 2 on an error of sstfill's, 70 on one
-        that was not foreseen, 128 + n when signal n ended it (130 for Ctrl-C), 141 when the reader of standard output
-        went away.
+        0, or what a command returned beside its texts (see `sstfill nightly`); 2 on an error of
+        sstfill's, 70 on one that was not foreseen, 128 + n when signal n ended it (130 for Ctrl-C),
+        141 when the reader of standard output went away.
 
     Examples
     --------
@@ -39,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from sstfill.cli.running import run
 
-        return run(list(sys.argv[1:] if argv is None else argv), signals, whole_process=whole_process)
+        return run(
+            list(sys.argv[1:] if argv is None else argv), signals, whole_process=whole_process
+        )
     finally:
         if whole_process:
             signals.end_plainly()

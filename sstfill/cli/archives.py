@@ -17,8 +17,19 @@ from sstfill.errors import InputError, OptionError
 from sstfill.methods import Method
 
 LARGE = 2e9
-"""Bytes of an input, decoded, beyond which it is filled unit by unit anyway, if into a Zarr store."""
-UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+"""Bytes of an input, decoded, beyond which it is filled unit by unit anyway, if into a Zarr store.
+"""
+UNITS = {
+    "": 1,
+    "k": 1e3,
+    "m": 1e6,
+    "g": 1e9,
+    "t": 1e12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
 
 
 def add_archive(parser: argparse.ArgumentParser) -> None:
@@ -29,22 +40,32 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
         "killed, the same command goes on where it was. The settled method is kept beside the output, in OUT.job",
     )
     group.add_argument(
-        "--update", action="store_true",
+        "--update",
+        action="store_true",
         help="fill only days that are new or revised since and those that they influence, by the settled method",
-    )  # fmt: skip
-    group.add_argument("--anew", action="store_true", help="settle the method anew and fill everything again")
-    group.add_argument("--like", metavar="FILLED", help="fill by the method that was settled for this output")
-    group.add_argument("--workers", type=int, default=0, metavar="N", help="fill by N processes of this machine")
+    )
     group.add_argument(
-        "--scheduler", metavar="ADDRESS",
+        "--anew", action="store_true", help="settle the method anew and fill everything again"
+    )
+    group.add_argument(
+        "--like", metavar="FILLED", help="fill by the method that was settled for this output"
+    )
+    group.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="fill by N processes of this machine"
+    )
+    group.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
         help="fill by a dask.distributed cluster that sees the same files, such as tcp://host:8786",
-    )  # fmt: skip
+    )
     group.add_argument("--memory", metavar="SIZE", help="memory that may be used, such as 4GB")
 
 
 def meant(args: argparse.Namespace) -> bool:
     """Whether the input is to be filled as an archive."""
-    asked = [o for o in ("update", "anew", "like", "workers", "scheduler", "memory") if getattr(args, o)]
+    asked = [
+        o for o in ("update", "anew", "like", "workers", "scheduler", "memory") if getattr(args, o)
+    ]
     if Path(args.out).suffix.lower() != ".zarr":
         if asked:
             raise OptionError(
@@ -60,15 +81,28 @@ def meant(args: argparse.Namespace) -> bool:
 def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str]:
     """Fill an archive, and report."""
     if args.together:
-        raise OptionError("--together fills several variables at once, which is not done unit by unit; leave it out")
+        raise OptionError(
+            "--together fills several variables at once, which is not done unit by unit; leave it out"
+        )
     if args.workers < 0:
         raise OptionError(f"--workers {args.workers} is less than 0; give a number of processes")
     done = archive.fill_archive(
-        args.input, args.out, method, variables=names(args.variable), sea=sea(args.sea),
-        quality_level=args.quality_level, l2p_flags=names(args.l2p_flags) or (), allow_links=args.allow_links,
-        seed=args.seed, update=args.update,
-        anew=args.anew, like=args.like, workers=args.workers, scheduler=args.scheduler, memory=size(args.memory),
-    )  # fmt: skip
+        args.input,
+        args.out,
+        method,
+        variables=names(args.variable),
+        sea=sea(args.sea),
+        quality_level=args.quality_level,
+        l2p_flags=names(args.l2p_flags) or (),
+        allow_links=args.allow_links,
+        seed=args.seed,
+        update=args.update,
+        anew=args.anew,
+        like=args.like,
+        workers=args.workers,
+        scheduler=args.scheduler,
+        memory=size(args.memory),
+    )
     yield told(done)
     if args.plot:
         with io.open(args.out, chunks={}) as written:
@@ -79,15 +113,24 @@ def told(done: FillOutcome) -> str:
     """Say what a run did."""
     if not done.made:
         return f"nothing to do: {done.out} holds all days as they are, none is new or revised"
-    days = ", ".join(f"{n} {what}" for n, what in ((done.new, "new"), (done.revised, "revised"),
-                                                   (done.influenced, "influenced by these")) if n)  # fmt: skip
+    days = ", ".join(
+        f"{n} {what}"
+        for n, what in (
+            (done.new, "new"),
+            (done.revised, "revised"),
+            (done.influenced, "influenced by these"),
+        )
+        if n
+    )
     lines = [f"{done.made} of {done.units} units filled; days: {days}"]
     gaps = done.filled + done.not_filled
     if gaps:
         lines.append(f"{done.filled / gaps:.1%} of the gaps at sea in them filled")
     for name, score in done.score.items():
         if score:
-            lines.append(f"{name}: RMSE {score['rmse']:.3g}, bias {score['bias']:+.2g} on withheld clouds")
+            lines.append(
+                f"{name}: RMSE {score['rmse']:.3g}, bias {score['bias']:+.2g} on withheld clouds"
+            )
     fitting = f", {done.fitting:.0f} s of it to settle the method" if done.fitting else ""
     memory = f"; {done.memory / 1e9:.2f} GB of memory at most" if done.memory else ""
     lines.append(f"written to {done.out} in {done.seconds:.1f} s{fitting}{memory}")
@@ -111,8 +154,12 @@ def size(text: str | None) -> int | None:
 def add_verify(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill verify``."""
     parser.add_argument("filled", metavar="FILLED", help="Zarr store that was filled as an archive")
-    parser.add_argument("--input", metavar="ARCHIVE", help="archive that it was filled from, to compare observed "
-                        "values with; by default the one that it was filled from last, if that is there")  # fmt: skip
+    parser.add_argument(
+        "--input",
+        metavar="ARCHIVE",
+        help="archive that it was filled from, to compare observed "
+        "values with; by default the one that it was filled from last, if that is there",
+    )
     add_links(parser)
 
 
@@ -124,5 +171,9 @@ def run_verify(args: argparse.Namespace) -> Iterator[str]:
         raise InputError(
             f"{args.filled}: {len(found.wrong)} things are wrong; fill again what they concern: --update, or --anew"
         )
-    against = "observed values are those of the archive" if found.compared else "not compared with an archive: --input"
+    against = (
+        "observed values are those of the archive"
+        if found.compared
+        else "not compared with an archive: --input"
+    )
     yield f"{args.filled}: {found.units} units, every chunk is there, flags and values agree; {against}"

@@ -25,36 +25,73 @@ NAME = "paper"
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill bench``."""
-    parser.add_argument("bench", choices=BENCHES, help="paper: the tables of 'Unsupervised spatiotemporal data "
-                        "inpainting', its operators and every method, on the data at hand")  # fmt: skip
-    parser.add_argument("--data", action="append", metavar="DIR", default=None, help="folder searched for gap-free "
-                        "series, clips, liquid water path and cloud images; may be repeated; by default the synthetic "
-                        "ocean under synthetic clouds alone")  # fmt: skip
-    parser.add_argument("--out", default="benchmarks-out", metavar="DIR", help="folder for paper.md, .json, .csv and "
-                        "the figures (default: benchmarks-out)")  # fmt: skip
-    parser.add_argument("--methods", metavar="A,B,C", help=f"of {', '.join(sorted(METHODS))}; by default all")
-    parser.add_argument("--operators", metavar="A,B,C", help=f"of {', '.join(OPERATORS)}; by default all")
-    parser.add_argument("--sequences", type=int, default=3, metavar="N", help="of each data set (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="equal seeds draw equal sequences and masks "
-                        "(default: 0)")  # fmt: skip
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="for methods that can use a GPU "
-                        "(default: auto)")  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="two small sequences and three occluded shares: seconds "
-                        "instead of minutes, no numbers to quote")  # fmt: skip
+    parser.add_argument(
+        "bench",
+        choices=BENCHES,
+        help="paper: the tables of 'Unsupervised spatiotemporal data "
+        "inpainting', its operators and every method, on the data at hand",
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        metavar="DIR",
+        default=None,
+        help="folder searched for gap-free "
+        "series, clips, liquid water path and cloud images; may be repeated; by default the synthetic "
+        "ocean under synthetic clouds alone",
+    )
+    parser.add_argument(
+        "--out",
+        default="benchmarks-out",
+        metavar="DIR",
+        help="folder for paper.md, .json, .csv and the figures (default: benchmarks-out)",
+    )
+    parser.add_argument(
+        "--methods", metavar="A,B,C", help=f"of {', '.join(sorted(METHODS))}; by default all"
+    )
+    parser.add_argument(
+        "--operators", metavar="A,B,C", help=f"of {', '.join(OPERATORS)}; by default all"
+    )
+    parser.add_argument(
+        "--sequences", type=int, default=3, metavar="N", help="of each data set (default: 3)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="equal seeds draw equal sequences and masks (default: 0)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="for methods that can use a GPU (default: auto)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="two small sequences and three occluded shares: seconds "
+        "instead of minutes, no numbers to quote",
+    )
 
 
 def run_bench(args: argparse.Namespace) -> Iterator[str]:
     """Run the protocol and write what came of it."""
     methods, operators = names(args.methods), names(args.operators)
     plan = ProtocolPlan(
-        sequences=args.sequences, seed=args.seed, device=args.device, methods=tuple(methods) if methods else None,
+        sequences=args.sequences,
+        seed=args.seed,
+        device=args.device,
+        methods=tuple(methods) if methods else None,
         operators=tuple(operators) if operators else None,
-    )  # fmt: skip
+    )
     yield from paper(quick(plan) if args.quick else plan, args.data or [], args.out)
 
 
 def paper(plan: ProtocolPlan, folders: Sequence[str | Path], out: str | Path) -> Iterator[str]:
-    """Run a plan on what lies in some folders, write tables and figures to `out`, and tell text by text.
+    """Run a plan on what lies in some folders, write tables and figures to `out`, and tell text by
+    text.
 
     Raises
     ------
@@ -74,7 +111,9 @@ def paper(plan: ProtocolPlan, folders: Sequence[str | Path], out: str | Path) ->
 
 
 def write(outcome: protocol.ProtocolResult, found: datasets.Materials, out: Path) -> list[str]:
-    """Write tables and figures, all made before the first is written; each replaces its predecessor whole."""
+    """Write tables and figures, all made before the first is written; each replaces its predecessor
+    whole.
+    """
     pictures = figures(outcome)
     texts = {
         f"{NAME}.json": records.to_json(outcome.results, found.notes),
@@ -85,7 +124,9 @@ def write(outcome: protocol.ProtocolResult, found: datasets.Materials, out: Path
     try:
         out.mkdir(exist_ok=True)
     except OSError as error:
-        raise WriteError(f"cannot make folder {out}: {error.strerror}; choose another --out") from error
+        raise WriteError(
+            f"cannot make folder {out}: {error.strerror}; choose another --out"
+        ) from error
     for name, content in files.items():
         with atomic_path(out / name, replaces=place.check_replaceable) as temporary:
             temporary.write_bytes(content)
@@ -116,7 +157,10 @@ def references() -> dict[str, list[tuple[float, float]]]:
     [(0.395, 0.1214)]
     """
     points: dict[str, list[tuple[float, float]]] = {}
-    for row in [*published.rows("2a"), *(r for r in published.rows("2b") if r.method == published.DINEOF)]:
+    for row in [
+        *published.rows("2a"),
+        *(r for r in published.rows("2b") if r.method == published.DINEOF),
+    ]:
         if row.lwp and row.mae is not None and row.occluded is not None:
             points.setdefault(row.method, []).append((row.occluded, row.mae))
     return points
@@ -135,9 +179,13 @@ def _summary(outcome: protocol.ProtocolResult) -> Iterator[str]:
     """One line for each data set: the best method over all its rows, and what failed."""
     lines = records.records(outcome.results)
     for data in dict.fromkeys(line["data"] for line in lines):
-        mine = [line for line in lines if line["data"] == data and line["variant"] == protocol.WHOLE]
+        mine = [
+            line for line in lines if line["data"] == data and line["variant"] == protocol.WHOLE
+        ]
         won = [min(group, key=lambda line: line["mae"])["method"] for group in _settings(mine)]
-        told = ", ".join(f"{m} {won.count(m)}" for m in sorted(set(won), key=won.count, reverse=True))
+        told = ", ".join(
+            f"{m} {won.count(m)}" for m in sorted(set(won), key=won.count, reverse=True)
+        )
         yield f"{data}: least MAE in {len(won)} settings: {told or 'none filled'}"
     failed = [line for line in lines if line["reason"]]
     if failed:
@@ -148,5 +196,7 @@ def _settings(lines: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         if line["n"]:
-            groups.setdefault(f"{line['operator']} {line['masks']} {line['share']}", []).append(line)
+            groups.setdefault(f"{line['operator']} {line['masks']} {line['share']}", []).append(
+                line
+            )
     return list(groups.values())

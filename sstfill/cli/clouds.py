@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``sstfill import-pycles`` and ``sstfill clouds``: a simulated series of liquid water path, imported and looked at."""
+"""``sstfill import-pycles`` and ``sstfill clouds``: a simulated series of liquid water path,
+imported and looked at.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +30,45 @@ FRAMES, MASKS, PICTURE = 4, 3, 1.7  # frames and masks that are drawn; inches of
 
 def add_import_pycles(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill import-pycles``."""
-    parser.add_argument("directory", metavar="OUTPUT_DIR", help="what PyCLES wrote: Output.<simname>.<id>")
-    parser.add_argument("--out", required=True, metavar="OUT", help="Zarr store to write; one made of the same before "
-                        "is kept, another is refused")  # fmt: skip
-    parser.add_argument("--layout", choices=LAYOUTS, help="where several were written: visualization files, fields of "
-                        "each rank, or what combine3d.py joined; by default the one with most frames")  # fmt: skip
-    parser.add_argument("--stats", metavar="FILE", help="Stats.*.nc with the density for 3-D fields, where the run's "
-                        "own is not in its folder")  # fmt: skip
-    parser.add_argument("--start", metavar="DATE", help="date at which the simulation starts; by default time is in "
-                        "seconds since then")  # fmt: skip
+    parser.add_argument(
+        "directory", metavar="OUTPUT_DIR", help="what PyCLES wrote: Output.<simname>.<id>"
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="OUT",
+        help="Zarr store to write; one made of the same before is kept, another is refused",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        help="where several were written: visualization files, fields of "
+        "each rank, or what combine3d.py joined; by default the one with most frames",
+    )
+    parser.add_argument(
+        "--stats",
+        metavar="FILE",
+        help="Stats.*.nc with the density for 3-D fields, where the run's own is not in its folder",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="DATE",
+        help="date at which the simulation starts; by default time is in seconds since then",
+    )
     parser.add_argument("--zarr-format", type=int, choices=(2, 3), default=3, help="(default: 3)")
 
 
 def run_import_pycles(args: argparse.Namespace) -> Iterator[str]:
     """Import a run, and say what was found."""
     watch = Watch()
-    out = import_pycles(args.directory, args.out, layout=args.layout, stats=args.stats, start=args.start,
-                        zarr_format=args.zarr_format)  # fmt: skip
+    out = import_pycles(
+        args.directory,
+        args.out,
+        layout=args.layout,
+        stats=args.stats,
+        start=args.start,
+        zarr_format=args.zarr_format,
+    )
     with io.reading(out), io.open(out) as written:
         yield _found(written)
         yield watch.said(out, written.attrs)
@@ -59,13 +83,27 @@ def _found(ds: xr.Dataset) -> str:
 
 def add_clouds(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill clouds``."""
-    parser.add_argument("input", metavar="LWP", help="series of liquid water path: NetCDF, Zarr, or the paper's .npy")
     parser.add_argument(
-        "--thresholds", action="append", metavar="A,B,C", help="in g m-2; by default those of the paper"
+        "input",
+        metavar="LWP",
+        help="series of liquid water path: NetCDF, Zarr, or the paper's .npy",
     )
-    parser.add_argument("--start-after", type=int, default=SPIN_UP, metavar="N", help="frames left out while the "
-                        f"clouds form (default: {SPIN_UP})")  # fmt: skip
-    parser.add_argument("--plot", metavar="PNG", help="also draw some frames, and what thresholds make of them")
+    parser.add_argument(
+        "--thresholds",
+        action="append",
+        metavar="A,B,C",
+        help="in g m-2; by default those of the paper",
+    )
+    parser.add_argument(
+        "--start-after",
+        type=int,
+        default=SPIN_UP,
+        metavar="N",
+        help=f"frames left out while the clouds form (default: {SPIN_UP})",
+    )
+    parser.add_argument(
+        "--plot", metavar="PNG", help="also draw some frames, and what thresholds make of them"
+    )
 
 
 def run_clouds(args: argparse.Namespace) -> Iterator[str]:
@@ -90,10 +128,16 @@ def paper() -> dict[float, float]:
     >>> paper()[70]
     0.395
     """
-    return {row.lwp: row.occluded for row in published.rows("2a") if row.lwp is not None and row.occluded is not None}
+    return {
+        row.lwp: row.occluded
+        for row in published.rows("2a")
+        if row.lwp is not None and row.occluded is not None
+    }
 
 
-def table(series: xr.DataArray, thresholds: Sequence[float], shares: Sequence[float], start_after: int) -> str:
+def table(
+    series: xr.DataArray, thresholds: Sequence[float], shares: Sequence[float], start_after: int
+) -> str:
     """Lay out the occluded shares in percent, beside the paper's where it has the threshold."""
     sizes = ", ".join(f"{d} {n}" for d, n in series.sizes.items())
     known = paper()
@@ -107,14 +151,20 @@ def table(series: xr.DataArray, thresholds: Sequence[float], shares: Sequence[fl
     return "\n".join(lines)
 
 
-def draw(series: xr.DataArray, thresholds: Sequence[float], shares: Sequence[float], *, start_after: int) -> Figure:
-    """Draw frames spread over the series after spin-up, and below each what some of the thresholds leave to be seen."""
+def draw(
+    series: xr.DataArray, thresholds: Sequence[float], shares: Sequence[float], *, start_after: int
+) -> Figure:
+    """Draw frames spread over the series after spin-up, and below each what some of the thresholds
+    leave to be seen.
+    """
     ordering, grams = ordered(series, None)
     steps = np.unique(np.linspace(start_after, len(ordering) - 1, FRAMES).round().astype(int))
     frames = [in_grams(ordering[int(step)], grams) for step in steps]
     rows = np.unique(np.linspace(0, len(thresholds) - 1, MASKS).round().astype(int))
     tall = PICTURE * float(np.clip(frames[0].shape[0] / frames[0].shape[1], 0.3, 3))
-    figure = new_figure(PICTURE * len(steps) + 1.4, (tall + 0.1) * (len(rows) + 1) + 0.6, "constrained")
+    figure = new_figure(
+        PICTURE * len(steps) + 1.4, (tall + 0.1) * (len(rows) + 1) + 0.6, "constrained"
+    )
     boxes = figure.subplots(len(rows) + 1, len(steps), squeeze=False)
     top = max(float(np.percentile(frames, 99)), 1e-6)
     for column, (step, frame) in enumerate(zip(steps, frames, strict=True)):
@@ -124,13 +174,19 @@ def draw(series: xr.DataArray, thresholds: Sequence[float], shares: Sequence[flo
         boxes[0, column].set_title(when(ordering, int(step)), fontsize="small")
         for row, chosen in enumerate(rows, 1):
             hidden = frame > thresholds[chosen]
-            boxes[row, column].imshow(hidden, vmin=0, vmax=1, cmap="Blues_r", origin="lower", interpolation="nearest")
+            boxes[row, column].imshow(
+                hidden, vmin=0, vmax=1, cmap="Blues_r", origin="lower", interpolation="nearest"
+            )
     for row, chosen in enumerate(rows, 1):
-        boxes[row, 0].set_ylabel(f"above {thresholds[chosen]:g}\n{shares[chosen]:.1%} of the series", fontsize="small")
+        boxes[row, 0].set_ylabel(
+            f"above {thresholds[chosen]:g}\n{shares[chosen]:.1%} of the series", fontsize="small"
+        )
     for ax in boxes.ravel():
         ax.set(xticks=[], yticks=[])
     boxes[0, 0].set_ylabel("LWP", fontsize="small")
-    figure.colorbar(image, ax=list(boxes[0]), pad=0.01, extend="max").set_label("g m-2", fontsize="small")
+    figure.colorbar(image, ax=list(boxes[0]), pad=0.01, extend="max").set_label(
+        "g m-2", fontsize="small"
+    )
     return figure
 
 
@@ -148,4 +204,6 @@ def _numbers(given: list[str] | None) -> list[float]:
     try:
         return [float(word) for word in names(given) or []]
     except ValueError as error:
-        raise OptionError(f"--thresholds {','.join(given or [])}: {error}; give numbers with commas between") from error
+        raise OptionError(
+            f"--thresholds {','.join(given or [])}: {error}; give numbers with commas between"
+        ) from error

@@ -21,8 +21,12 @@ QUICK = ("climatology", "interpolate", "dineof", "bayes_eof", "oi")
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill demo``."""
-    parser.add_argument("--out", default=".", metavar="DIR", help="folder for filled.nc and filled.png (default: .)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another ocean (default: 0)")
+    parser.add_argument(
+        "--out", default=".", metavar="DIR", help="folder for filled.nc and filled.png (default: .)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="another ocean (default: 0)"
+    )
 
 
 def run_demo(args: argparse.Namespace) -> Iterator[str]:

@@ -18,7 +18,9 @@ from sstfill.sources.recipe import Recipe, load_recipe
 
 def add_recipes(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill recipes``: the name of one, to see its text."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe, to copy and change it")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="print this recipe, to copy and change it"
+    )
 
 
 def run_recipes(args: argparse.Namespace) -> Iterator[str]:
@@ -27,7 +29,9 @@ def run_recipes(args: argparse.Namespace) -> Iterator[str]:
     if args.name is not None:
         recipe = load_recipe(args.name)
         yield (
-            known[recipe.name].read_text("utf-8").rstrip() if recipe.name in known else f"{recipe.name}: {recipe.title}"
+            known[recipe.name].read_text("utf-8").rstrip()
+            if recipe.name in known
+            else f"{recipe.name}: {recipe.title}"
         )
         return
     width = max(map(len, known))
@@ -48,9 +52,18 @@ def run_plan(args: argparse.Namespace) -> Iterator[str]:
 def add_download(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill download``."""
     _add_recipe(parser)
-    parser.add_argument("--out", required=True, metavar="ZARR", help="store to write; killed, the same command goes on")
-    parser.add_argument("--update", action="store_true", help="append the times that are new since the store was "
-                        "made, and fetch again those that the recipe's revisit covers")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="ZARR",
+        help="store to write; killed, the same command goes on",
+    )
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="append the times that are new since the store was "
+        "made, and fetch again those that the recipe's revisit covers",
+    )
 
 
 def run_download(args: argparse.Namespace) -> Iterator[str]:
@@ -80,9 +93,16 @@ class Watch:
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a name of sstfill recipes, or a TOML file of your own")
-    parser.add_argument("--patience", metavar="SECONDS", type=float, help="how long without any answer before giving "
-                        "up (Copernicus Marine; default: the recipe's, or 300; of a plan: 15)")  # fmt: skip
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="a name of sstfill recipes, or a TOML file of your own"
+    )
+    parser.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=float,
+        help="how long without any answer before giving "
+        "up (Copernicus Marine; default: the recipe's, or 300; of a plan: 15)",
+    )
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -90,5 +110,9 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     if args.patience is None:
         return recipe
     if not isinstance(recipe.source, CopernicusRequest):
-        raise OptionError(f"--patience is for recipes of Copernicus Marine, which {recipe.name} is not; leave it out")
-    return dataclasses.replace(recipe, source=dataclasses.replace(recipe.source, patience=args.patience))
+        raise OptionError(
+            f"--patience is for recipes of Copernicus Marine, which {recipe.name} is not; leave it out"
+        )
+    return dataclasses.replace(
+        recipe, source=dataclasses.replace(recipe.source, patience=args.patience)
+    )

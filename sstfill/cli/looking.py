@@ -42,15 +42,20 @@ def run_methods(args: argparse.Namespace) -> Iterator[str]:
     yield f"{args.name}: {summary(method_class(args.name))}"
     for field in own_fields(args.name):
         yield f"  {spelled(field)}"
-        yield textwrap.fill(explained(args.name, field), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        yield textwrap.fill(
+            explained(args.name, field), 100, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
 
 
 def add_plot(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill plot``."""
     parser.add_argument("input", metavar="FILLED", help="what sstfill fill wrote")
     parser.add_argument("--out", required=True, metavar="PNG", help="picture to write")
-    parser.add_argument("--time", metavar="WHEN", help="a date, or the index of an image; by default the one of which "
-                        "about half was filled")  # fmt: skip
+    parser.add_argument(
+        "--time",
+        metavar="WHEN",
+        help="a date, or the index of an image; by default the one of which about half was filled",
+    )
     parser.add_argument("--variable", metavar="V", help="which variable, where several were filled")
 
 

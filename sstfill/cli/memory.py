@@ -11,10 +11,11 @@ LARGE = 1 << 22  # bytes
 
 
 def return_large_blocks() -> None:
-    """Have the GNU C library map blocks from 4 MB on one by one, so that freeing one returns it; elsewhere do nothing.
+    """Have the GNU C library map blocks from 4 MB on one by one, so that freeing one returns it;
+    elsewhere do nothing.
 
-    By default the library raises that limit to 32 MB as a program goes, and keeps what lies below: 100 MB more at the
-    peak of filling 700 images of 100,000 pixels.
+    By default the library raises that limit to 32 MB as a program goes, and keeps what lies below:
+    100 MB more at the peak of filling 700 images of 100,000 pixels.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -19,26 +19,44 @@ STATUS = (
 def add_nightly(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill nightly``."""
     parser.epilog = STATUS
-    parser.add_argument("recipe", metavar="RECIPE", help="a TOML file, or one that ships: nightly/med_l3s")
-    parser.add_argument("--folder", metavar="DIR", help="where the recipe's relative paths begin (default: its own "
-                        "folder; of a recipe that ships, the working directory)")  # fmt: skip
-    parser.add_argument("--anew", action="store_true", help="settle the method anew and fill everything again, as "
-                        "after a new version of sstfill")  # fmt: skip
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="fill by N processes of this machine")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="fill by a dask.distributed cluster that sees the same "
-                        "files, such as tcp://host:8786")  # fmt: skip
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="a TOML file, or one that ships: nightly/med_l3s"
+    )
+    parser.add_argument(
+        "--folder",
+        metavar="DIR",
+        help="where the recipe's relative paths begin (default: its own "
+        "folder; of a recipe that ships, the working directory)",
+    )
+    parser.add_argument(
+        "--anew",
+        action="store_true",
+        help="settle the method anew and fill everything again, as after a new version of sstfill",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="fill by N processes of this machine"
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="fill by a dask.distributed cluster that sees the same files, such as tcp://host:8786",
+    )
     parser.add_argument("--memory", metavar="SIZE", help="memory that may be used, such as 4GB")
 
 
 def run_nightly(args: argparse.Namespace) -> Generator[str, None, int]:
-    """Do a night's work; what calls for attention goes to standard error, so that cron sends a mail only then."""
+    """Do a night's work; what calls for attention goes to standard error, so that cron sends a mail
+    only then.
+    """
     from sstfill.nightly import load_nightly, run_night
 
     if args.workers < 0:
         raise OptionError(f"--workers {args.workers} is less than 0; give a number of processes")
     recipe = load_nightly(args.recipe, args.folder)
     memory = size(args.memory)
-    night = run_night(recipe, workers=args.workers, scheduler=args.scheduler, memory=memory, anew=args.anew)
+    night = run_night(
+        recipe, workers=args.workers, scheduler=args.scheduler, memory=memory, anew=args.anew
+    )
     if night.status == "busy":
         complain(f"busy: {night.failure}")
         return night.exit

@@ -15,7 +15,9 @@ from sstfill.docstrings import parameters
 from sstfill.methods import Method, method_class
 
 SHARED = ("seed",)
-"""Fields that an option of the command itself serves: one ``--seed`` for the method and for the withheld clouds."""
+"""Fields that an option of the command itself serves: one ``--seed`` for the method and for the
+withheld clouds.
+"""
 PREFIX = "option:"
 
 
@@ -34,15 +36,25 @@ def own_fields(name: str, without: Collection[str] = ()) -> list[dataclasses.Fie
 
 
 def add_options(parser: argparse.ArgumentParser, name: str, without: Collection[str] = ()) -> None:
-    """Give a parser the options of a method, with the help of its docstring; those not given stay unset."""
+    """Give a parser the options of a method, with the help of its docstring; those not given stay
+    unset.
+    """
     group = parser.add_argument_group(f"options of {name}")
     for field in own_fields(name, without):
         add_field(group, field, takes(field), PREFIX + field.name, explained(name, field))
 
 
-def add_field(group: Any, field: dataclasses.Field[Any], metavar: str, dest: str, text: str) -> None:
-    """Give a parser or a group of it an option for a field of a dataclass; not given, it stays unset."""
-    common: dict[str, Any] = {"dest": dest, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+def add_field(
+    group: Any, field: dataclasses.Field[Any], metavar: str, dest: str, text: str
+) -> None:
+    """Give a parser or a group of it an option for a field of a dataclass; not given, it stays
+    unset.
+    """
+    common: dict[str, Any] = {
+        "dest": dest,
+        "default": argparse.SUPPRESS,
+        "help": text.replace("%", "%%"),
+    }
     if field.type in (bool, "bool"):
         group.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
     else:
@@ -66,7 +78,11 @@ def takes(field: dataclasses.Field[Any]) -> str:
     >>> [takes(field) for field in own_fields("dineof") if field.name in ("modes", "solver", "tolerance")]
     ['int|auto', 'float', 'fast|reference']
     """
-    words = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+    words = (
+        field.type
+        if isinstance(field.type, str)
+        else getattr(field.type, "__name__", str(field.type))
+    )
     words = words.replace("tuple[str, ...]", "names").replace("tuple[float, float]", "float+float")
     bare = re.sub(r"Literal\[(.*?)\]", r"\1", words).replace(",", "|").replace("None", "none")
     short = re.sub(r"[\s'\"]", "", bare)
@@ -81,7 +97,9 @@ def explained(name: str, field: dataclasses.Field[Any]) -> str:
     """
     text = parameters(method_class(name)).get(field.name, "")
     plain = re.sub(r"`+\"?(.*?)\"?`+", r"\1", text).removesuffix(".")
-    default = field.default if isinstance(field.default, str) else repr(field.default).lower().strip("()")
+    default = (
+        field.default if isinstance(field.default, str) else repr(field.default).lower().strip("()")
+    )
     default = default.replace(", ", ",")
     return f"{plain} (default: {default})".strip()
 
@@ -93,11 +111,15 @@ def _is_several(field: dataclasses.Field[Any], text: Any) -> bool:
 
 
 def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
-    """Build the method `name` from the options given and those `fixed`; `OptionError` for a value that does not fit."""
+    """Build the method `name` from the options given and those `fixed`; `OptionError` for a value
+    that does not fit.
+    """
     cls = method_class(name)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     given = {k.removeprefix(PREFIX): v for k, v in vars(args).items() if k.startswith(PREFIX)}
-    nothing = [k for k, v in given.items() if str(v).lower() == "none" and "None" in str(fields[k].type)]
+    nothing = [
+        k for k, v in given.items() if str(v).lower() == "none" and "None" in str(fields[k].type)
+    ]
     several = {k: names(v) for k, v in given.items() if _is_several(fields[k], v)}
     shared = {k: getattr(args, k) for k in SHARED if k in fields}
     return config.build(cls, given | several | dict.fromkeys(nothing) | shared | fixed)

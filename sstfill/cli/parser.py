@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grammar of the command line: subcommands, their options, and what is said of an option that does not exist.
+"""The grammar of the command line: subcommands, their options, and what is said of an option that
+does not exist.
 
-The module of a subcommand is imported when that subcommand is asked for; ``sstfill --help`` imports none.
+The module of a subcommand is imported when that subcommand is asked for; ``sstfill --help`` imports
+none.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ Run = Callable[[argparse.Namespace], Iterator[str]]
 
 
 class Command(NamedTuple):
-    """A subcommand: what it is for, and the module of `sstfill.cli` with its ``add_NAME`` and ``run_NAME``."""
+    """A subcommand: what it is for, and the module of `sstfill.cli` with its ``add_NAME`` and
+    ``run_NAME``.
+    """
 
     purpose: str
     module: str
@@ -89,7 +93,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
         self.allow_abbrev = False
-        # argparse looks types up here first: `type=int` of every option then means a number of bounded size
+        # argparse looks types up here first: `type=int` of every option then means a number of
+        # bounded size
         self.register("type", int, whole_number)
         self.register("type", float, number)
 
@@ -116,7 +121,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     >>> parse(["fill", "in.nc", "--out", "out.nc", "--method", "interpolate", "--limit", "5"]).method
     'interpolate'
     """
-    # Options that stand before the subcommand take no value: the first word that is none is the subcommand.
+    # Options that stand before the subcommand take no value: the first word that is none is the
+    # subcommand.
     command = next((word for word in words if not word.startswith("-")), None)
     parser = Parser("sstfill", description=ABOUT)
     parser.add_argument("--version", action="version", version=f"sstfill {__version__}")
@@ -176,7 +182,9 @@ def _excess(rest: list[str], args: argparse.Namespace, usage: str) -> OptionErro
 
     wrong = next((word for word in rest if word.startswith("-")), None)
     if wrong is None:
-        return OptionError(f"{rest[0]!r} is one argument too many; see sstfill {args.command} --help")
+        return OptionError(
+            f"{rest[0]!r} is one argument too many; see sstfill {args.command} --help"
+        )
     name = wrong.partition("=")[0]
     method = getattr(args, "method", None)
     takers = []
@@ -184,7 +192,9 @@ def _excess(rest: list[str], args: argparse.Namespace, usage: str) -> OptionErro
         if name.replace("--no-", "--") in {flag(field.name) for field in own_fields(known)}:
             takers.append(known)
     if takers and args.command == "fill" and method is None:
-        return OptionError(f"{name} is an option of {', '.join(takers)}; name the method too: --method {takers[0]}")
+        return OptionError(
+            f"{name} is an option of {', '.join(takers)}; name the method too: --method {takers[0]}"
+        )
     own = [flag(field.name) for field in own_fields(method)] if method is not None else []
     valid = dict.fromkeys([*own, *re.findall(r"--[a-z][a-z0-9-]*", usage)])
     return unknown(f"option of {method or args.command}", name, valid)

@@ -24,9 +24,7 @@ from sstfill.errors import InputError, SstfillError
 
 FAILED, UNFORESEEN, READER_GONE = 2, 70, 141
 
-NO_MEMORY = (
-    "fill unit by unit, into a .zarr output with --memory SIZE, or give fewer variables, images or pixels at a time"
-)
+NO_MEMORY = "fill unit by unit, into a .zarr output with --memory SIZE, or give fewer variables, images or pixels at a time"
 
 
 def run(words: Sequence[str], signals: Signals, *, whole_process: bool) -> int:
@@ -90,8 +88,12 @@ def _run(words: Sequence[str], signals: Signals, whole_process: bool) -> int:
 
 
 def _check_current_folder() -> None:
-    """Refuse to run in a folder that was deleted: libraries ask for it in places where no name can be told."""
+    """Refuse to run in a folder that was deleted: libraries ask for it in places where no name can
+    be told.
+    """
     try:
         os.getcwd()  # noqa: PTH109  # the error is what is asked for
     except OSError as error:
-        raise InputError(f"the current folder cannot be used: {error.strerror}; change to another: cd") from error
+        raise InputError(
+            f"the current folder cannot be used: {error.strerror}; change to another: cd"
+        ) from error

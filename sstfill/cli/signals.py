@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals that end the command: what is under way is tidied up, one line is said, the exit status is 128 + n.
+"""Signals that end the command: what is under way is tidied up, one line is said, the exit status
+is 128 + n.
 
-This module is the first that the command imports and must stay light: until `Signals.catch` has run, Ctrl-C shows a
-traceback of Python's own.
+This module is the first that the command imports and must stay light: until `Signals.catch` has
+run, Ctrl-C shows a traceback of Python's own.
 """
 
 from __future__ import annotations
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-ENDING = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+ENDING = [
+    number
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if (number := getattr(signal, name, None)) is not None
+]
 """What ends the command; Windows knows no SIGHUP."""
 INSISTS = 1.0
-"""Seconds after which a second signal is meant: one Ctrl-C often arrives twice, by the terminal and by a wrapper."""
+"""Seconds after which a second signal is meant: one Ctrl-C often arrives twice, by the terminal and
+by a wrapper.
+"""
 AGAIN = 0.05
 """Seconds until a signal is sent again that was lost where Python ignores exceptions."""
 
@@ -36,9 +43,9 @@ class Stopped(KeyboardInterrupt):
 class Signals:
     """How the command takes signals.
 
-    Before anything is begun (`starting`), a signal ends a process of the command's own at once: an exception in the
-    middle of an import can come out as a traceback of a library. Later it raises `Stopped`, so that what is half
-    written is removed. A second one ends the process without that.
+    Before anything is begun (`starting`), a signal ends a process of the command's own at once: an
+    exception in the middle of an import can come out as a traceback of a library. Later it raises
+    `Stopped`, so that what is half written is removed. A second one ends the process without that.
     """
 
     def __init__(self, *, whole_process: bool) -> None:
@@ -49,7 +56,9 @@ class Signals:
         self._unraisable = sys.unraisablehook
 
     def catch(self) -> None:
-        """Take the signals, but for those that whoever started the process wants ignored, as nohup does."""
+        """Take the signals, but for those that whoever started the process wants ignored, as nohup
+        does.
+        """
         for number in ENDING:
             if signal.getsignal(number) != signal.SIG_IGN:
                 try:
@@ -65,7 +74,9 @@ class Signals:
         sys.unraisablehook = self._unraisable
 
     def end_plainly(self) -> None:
-        """Have a further signal end the process without a word: all is done but for what Python does at its end."""
+        """Have a further signal end the process without a word: all is done but for what Python
+        does at its end.
+        """
         for number in self._before:
             signal.signal(number, signal.SIG_DFL)
 
@@ -85,7 +96,9 @@ class Signals:
             signal.raise_signal(number)
 
     def _on_unraisable(self, unraisable: Any) -> None:
-        """Send a signal again whose exception was raised in a finaliser, where Python can only report it."""
+        """Send a signal again whose exception was raised in a finaliser, where Python can only
+        report it.
+        """
         if not isinstance(unraisable.exc_value, Stopped):
             self._unraisable(unraisable)
             return

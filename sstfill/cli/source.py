@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a run: the series it reads, whole or in blocks of images, the sea mask, and the output it may write."""
+"""The files of a run: the series it reads, whole or in blocks of images, the sea mask, and the
+output it may write.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,37 @@ BLOCK = 16e6  # bytes of one variable in a block of images
 
 
 def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> None:
-    """Give a parser the options that say what to read; `unless` something else makes an input needless."""
+    """Give a parser the options that say what to read; `unless` something else makes an input
+    needless.
+    """
     text = "NetCDF file or Zarr store"
     if unless is None:
         parser.add_argument("input", metavar="INPUT", help=text)
     else:
         parser.add_argument("input", metavar="INPUT", nargs="?", help=f"{text}; needless {unless}")
     group = parser.add_argument_group("input")
-    group.add_argument("--quality-level", type=int, metavar="N", help="lowest GHRSST quality to keep, 0 to 5 (best)")
-    group.add_argument("--l2p-flags", metavar="A,B", help="GHRSST flags that make a pixel a gap, such as ice,lake")
-    group.add_argument("--sea", metavar="FILE[:VAR]", help="sea mask, 1 at sea and 0 on land (the reverse if it is "
-                       "called lsm or the like); by default one in the input, or what is ever observed")  # fmt: skip
-    group.add_argument("--time-chunk", type=int, metavar="N", help="read N images at a time; by default a series above "
-                       f"{LARGE / 1e6:.0f} MB is read in blocks, a smaller one whole")  # fmt: skip
+    group.add_argument(
+        "--quality-level",
+        type=int,
+        metavar="N",
+        help="lowest GHRSST quality to keep, 0 to 5 (best)",
+    )
+    group.add_argument(
+        "--l2p-flags", metavar="A,B", help="GHRSST flags that make a pixel a gap, such as ice,lake"
+    )
+    group.add_argument(
+        "--sea",
+        metavar="FILE[:VAR]",
+        help="sea mask, 1 at sea and 0 on land (the reverse if it is "
+        "called lsm or the like); by default one in the input, or what is ever observed",
+    )
+    group.add_argument(
+        "--time-chunk",
+        type=int,
+        metavar="N",
+        help="read N images at a time; by default a series above "
+        f"{LARGE / 1e6:.0f} MB is read in blocks, a smaller one whole",
+    )
     add_links(group)
 
 
@@ -53,8 +73,13 @@ def add_links(parser: argparse._ActionsContainer) -> None:
 
 def add_variables(parser: argparse.ArgumentParser) -> None:
     """Give a parser the option that names variables; `names` reads it."""
-    parser.add_argument("--variable", action="append", metavar="V", help="a variable, or several with commas between; "
-                        "may be repeated; by default each one that can be filled")  # fmt: skip
+    parser.add_argument(
+        "--variable",
+        action="append",
+        metavar="V",
+        help="a variable, or several with commas between; "
+        "may be repeated; by default each one that can be filled",
+    )
 
 
 def names(given: str | list[str] | None) -> list[str] | None:
@@ -71,27 +96,35 @@ def names(given: str | list[str] | None) -> list[str] | None:
 
 @contextlib.contextmanager
 def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
-    """Open the input of a run; damage that shows only while lazy values are read is a `ReadError` too."""
+    """Open the input of a run; damage that shows only while lazy values are read is a `ReadError`
+    too.
+    """
     how: dict[str, Any] = {
         "quality_level": args.quality_level,
         "l2p_flags": names(args.l2p_flags),
         "allow_links": args.allow_links,
     }
     if args.time_chunk is not None and args.time_chunk < 1:
-        raise OptionError(f"--time-chunk {args.time_chunk} is less than 1; read one image at a time, or more")
+        raise OptionError(
+            f"--time-chunk {args.time_chunk} is less than 1; read one image at a time, or more"
+        )
     with io.reading(args.input), io.open(args.input, chunks={}, **how) as stored:
         if args.time_chunk is None and stored.nbytes <= LARGE:
             yield stored.load()
             return
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The specified chunks separate the stored chunks")  # as asked for
+            warnings.filterwarnings(
+                "ignore", message="The specified chunks separate the stored chunks"
+            )  # as asked for
             chunked = io.open(args.input, chunks=blocks(stored, args.time_chunk), **how)
         with chunked:
             yield chunked
 
 
 def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:
-    """Sizes of blocks along time: `images`, or about `BLOCK` bytes in whole stored chunks; other dims as stored."""
+    """Sizes of blocks along time: `images`, or about `BLOCK` bytes in whole stored chunks; other
+    dims as stored.
+    """
     fields = grid.candidates(ds)
     if not fields:
         return {}
@@ -102,7 +135,8 @@ def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:
     if images is not None:
         return {str(time): images}
     if unit == length and any(stored[d] < n for d, n in da.sizes.items() if d in stored):
-        return {}  # stored as long series of few pixels: to read it image by image would read it all each time
+        # stored as long series of few pixels: to read it image by image would read it all each time
+        return {}
     return {str(time): max(1, round(BLOCK * length / da.nbytes / unit)) * unit}
 
 
@@ -132,7 +166,9 @@ def check_output(path: str, source: str | None = None, *, claimed: bool = False)
     """
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
-        raise OptionError(f"cannot tell a format from {target.name!r}; end it with {', '.join(SUFFIXES)}")
+        raise OptionError(
+            f"cannot tell a format from {target.name!r}; end it with {', '.join(SUFFIXES)}"
+        )
     place.check_parent(path)
     if source is not None:
         place.check_apart(path, source)
@@ -144,8 +180,14 @@ def check_picture(path: str | None, source: str | None = None) -> None:
     """Refuse before the work a picture that could not be saved after it."""
     if path is not None:
         place.check_parent(path)
-        if absent := [library for library in ("matplotlib", "cartopy") if find_spec(library) is None]:
-            raise OptionError(f"a picture needs {' and '.join(absent)}; install them: pip install 'sstfill[plot]'")
+        if absent := [
+            library for library in ("matplotlib", "cartopy") if find_spec(library) is None
+        ]:
+            raise OptionError(
+                f"a picture needs {' and '.join(absent)}; install them: pip install 'sstfill[plot]'"
+            )
         if (suffix := Path(path).suffix.lower()) not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
-            raise OptionError(f"cannot write a picture as {suffix or path!r}; end its name with .png, .pdf or .svg")
+            raise OptionError(
+                f"cannot write a picture as {suffix or path!r}; end its name with .png, .pdf or .svg"
+            )
         place.check(path, source)

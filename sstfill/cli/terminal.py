@@ -59,7 +59,8 @@ def show_traceback(error: BaseException) -> None:
 def open_closed_streams() -> None:
     """Open what was closed by whoever started the process (``>&-``).
 
-    The first file opened would get the number of the closed stream else, and be written to by whatever writes there.
+    The first file opened would get the number of the closed stream else, and be written to by
+    whatever writes there.
     """
     for number in range(3):
         try:
@@ -88,11 +89,15 @@ def _written_out() -> Iterator[None]:
         raise ReaderGoneError from error
     except OSError as error:
         _give_up(sys.stdout)
-        raise WriteError(f"cannot write to standard output: {error.strerror}; send it elsewhere") from error
+        raise WriteError(
+            f"cannot write to standard output: {error.strerror}; send it elsewhere"
+        ) from error
 
 
 def _give_up(stream: TextIO) -> None:
-    """Send the rest to nowhere: the interpreter writes out its buffers once more at its end, and would complain."""
+    """Send the rest to nowhere: the interpreter writes out its buffers once more at its end, and
+    would complain.
+    """
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -104,7 +109,9 @@ def _encoding(stream: TextIO | None) -> str:
 
 
 class _Complaints(logging.Handler):
-    """Shows the warnings of sstfill as lines of the command's own, and those of libraries with ``--debug`` only."""
+    """Shows the warnings of sstfill as lines of the command's own, and those of libraries with
+    ``--debug`` only.
+    """
 
     def __init__(self, *, quiet: bool, debug: bool) -> None:
         super().__init__(logging.ERROR if quiet else logging.WARNING)
@@ -123,7 +130,8 @@ class _Complaints(logging.Handler):
 
 @contextlib.contextmanager
 def messages(*, quiet: bool, progress: bool, debug: bool) -> Iterator[None]:
-    """Show the library's warnings and its progress (always, or where standard error is a terminal) in this context.
+    """Show the library's warnings and its progress (always, or where standard error is a terminal)
+    in this context.
 
     What other libraries warn of goes to the log, and is shown with `debug` only.
     """
@@ -141,7 +149,9 @@ def messages(*, quiet: bool, progress: bool, debug: bool) -> Iterator[None]:
 
 
 def silence_the_end(*, debug: bool) -> None:
-    """Keep what libraries say while the process ends, or in threads of theirs, off standard error; for good."""
+    """Keep what libraries say while the process ends, or in threads of theirs, off standard error;
+    for good.
+    """
     if debug:
         return
     logging.getLogger().addHandler(logging.NullHandler())
@@ -155,7 +165,9 @@ def silence_the_end(*, debug: bool) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             earlier(unraisable)
             return
-        logging.getLogger("sstfill.unraisable").debug("%r in %r", unraisable.exc_value, unraisable.object)
+        logging.getLogger("sstfill.unraisable").debug(
+            "%r in %r", unraisable.exc_value, unraisable.object
+        )
 
     sys.unraisablehook = log_unraisable
 

@@ -28,10 +28,18 @@ HOW, WHAT = PREFIX + "train:", PREFIX + "archive:"
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill train``, generated from the recipe's tables."""
     add_input(parser, unless="where the recipe trains on synthetic oceans")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the checkpoint, its log (log.csv) and "
-                        "the state to resume from")  # fmt: skip
-    parser.add_argument("--recipe", metavar="TOML", help="what to train on and how; the options below go before it")
-    parser.add_argument("--resume", action="store_true", help="go on with the training in --out, if there is one")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder of the checkpoint, its log (log.csv) and the state to resume from",
+    )
+    parser.add_argument(
+        "--recipe", metavar="TOML", help="what to train on and how; the options below go before it"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the training in --out, if there is one"
+    )
     said = parameters(train)
     for title, cls, prefix in (("archive", ArchiveOptions, WHAT), ("training", TrainOptions, HOW)):
         group, own = parser.add_argument_group(title), parameters(cls)
@@ -62,14 +70,24 @@ def run_train(args: argparse.Namespace) -> Iterator[str]:
 def _trained(args: argparse.Namespace, recipe: TrainRecipe) -> Gan:
     if isinstance(recipe.on, Oceans):
         if args.input is not None:
-            raise OptionError(f"{args.recipe} trains on synthetic oceans; leave out {args.input}, or [oceans]")
+            raise OptionError(
+                f"{args.recipe} trains on synthetic oceans; leave out {args.input}, or [oceans]"
+            )
         return train_on_oceans(recipe.train, recipe.on, args.out, resume=args.resume)
     if args.input is None:
-        raise OptionError("nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table")
+        raise OptionError(
+            "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table"
+        )
     place.check_apart(args.out, args.input, around=True)
     with series(args) as ds:
-        return train(ds, recipe.train, sea=sea(args.sea), out=args.out, resume=args.resume,
-                     **{f.name: getattr(recipe.on, f.name) for f in dataclasses.fields(ArchiveOptions)})  # fmt: skip
+        return train(
+            ds,
+            recipe.train,
+            sea=sea(args.sea),
+            out=args.out,
+            resume=args.resume,
+            **{f.name: getattr(recipe.on, f.name) for f in dataclasses.fields(ArchiveOptions)},
+        )
 
 
 def _recipe(args: argparse.Namespace) -> TrainRecipe:
@@ -93,4 +111,6 @@ def _stated(instance: Any) -> dict[str, Any]:
 def _given(args: argparse.Namespace, prefix: str, cls: type) -> dict[str, Any]:
     kinds = {f.name: str(f.type) for f in dataclasses.fields(cls)}
     given = {k.removeprefix(prefix): v for k, v in vars(args).items() if k.startswith(prefix)}
-    return {k: None if str(v).lower() == "none" and "None" in kinds[k] else v for k, v in given.items()}
+    return {
+        k: None if str(v).lower() == "none" and "None" in kinds[k] else v for k, v in given.items()
+    }

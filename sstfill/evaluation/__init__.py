@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Honest scores: methods compared on observed pixels that were hidden from them under transplanted clouds."""
+"""Honest scores: methods compared on observed pixels that were hidden from them under transplanted
+clouds.
+"""
 
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.evaluation.withheld import score, score_against

@@ -16,7 +16,12 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.ancillary import unfilled
-from sstfill.fields.gaps import cloud_fraction, days_to_observed, distance_to_observed, transplant_clouds
+from sstfill.fields.gaps import (
+    cloud_fraction,
+    days_to_observed,
+    distance_to_observed,
+    transplant_clouds,
+)
 from sstfill.fields.grid import KM, axes, cell_km, days, pick_one, standardise
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fill import fill
@@ -28,7 +33,12 @@ from sstfill.version import __version__
 
 ALL = "all"
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
-STEPS = (1.5, 3.5, 7.5, 15.5)  # edges of the distance bins in pixels: between the distances that grids have
+STEPS = (
+    1.5,
+    3.5,
+    7.5,
+    15.5,
+)  # edges of the distance bins in pixels: between the distances that grids have
 LAGS = (1.5, 3.5, 7.5)  # edges of the lag bins in time steps
 KERNELS = {"mae": metrics.mae, "rmse": metrics.rmse, "bias": metrics.bias}
 
@@ -74,45 +84,50 @@ def score(
     sea: xr.DataArray | None = None,
     calibrate: bool = True,
 ) -> Scorecard:
-    """Score methods on observed pixels hidden under the clouds of other dates, the same for every method.
+    """Score methods on observed pixels hidden under the clouds of other dates, the same for every
+    method.
 
     Parameters
     ----------
     data
         The series, as for `sstfill.fill.fill`.
     methods
-        Names or method instances; a mapping gives them labels. Default: every registered method that can do with so
-        many images, with its default options; but for ``auto``, which costs as much as the others together, and for
-        ``patchmatch`` beyond 750,000 values. ``"all"`` takes ``auto`` too.
+        Names or method instances; a mapping gives them labels. Default: every registered method
+        that can do with so many images, with its default options; but for ``auto``, which costs as
+        much as the others together, and for ``patchmatch`` beyond 750,000 values. ``"all"`` takes
+        ``auto`` too.
     variable
         Which field of a Dataset; needed where it holds several.
     clouds
-        Masks to hide under, True or 1 under cloud, dims in any order if called as those of `data`: see
-        `sstfill.fields.gaps.transplant_clouds`.
+        Masks to hide under, True or 1 under cloud, dims in any order if called as those of `data`:
+        see `sstfill.fields.gaps.transplant_clouds`.
     share
         Part of the observed pixels to hide.
     seed, repeats
-        Repeat r hides with seed ``seed + r``, and fills with another one derived from it; all repeats are pooled.
+        Repeat r hides with seed ``seed + r``, and fills with another one derived from it; all
+        repeats are pooled.
     sea
         True at sea; see `sstfill.fields.sea.sea_mask`.
     calibrate
-        Judge the error as `fill` states it: scaled on further clouds, hidden among what the method still sees. Each
-        fill then takes twice as long. False judges the error as the method gives it.
+        Judge the error as `fill` states it: scaled on further clouds, hidden among what the method
+        still sees. Each fill then takes twice as long. False judges the error as the method gives
+        it.
 
     Returns
     -------
     Scorecard
-        Errors overall and by cloud fraction of the image, by distance to the nearest observation left in the image, and
-        by days to the nearest observation left at the pixel; CRPS and coverage of the stated error; seconds are those
-        of one fill, on average.
+        Errors overall and by cloud fraction of the image, by distance to the nearest observation
+        left in the image, and by days to the nearest observation left at the pixel; CRPS and
+        coverage of the stated error; seconds are those of one fill, on average.
 
     Raises
     ------
     InputError
-        If there are no clouds to hide under (see `sstfill.fields.gaps.transplant_clouds`), or `data` was filled by sstfill and
-        has no ``<name>_source`` beside it that tells which pixels.
+        If there are no clouds to hide under (see `sstfill.fields.gaps.transplant_clouds`), or
+        `data` was filled by sstfill and has no ``<name>_source`` beside it that tells which pixels.
     OptionError
-        If a method or variable is unknown, two methods have one name, or another option is out of its range.
+        If a method or variable is unknown, two methods have one name, or another option is out of
+        its range.
     """
     check_number("repeats", repeats, 1, whole=True)
     check_number("seed", seed, 0, whole=True)
@@ -129,9 +144,13 @@ def score(
     samples = []
     for number in range(seed, seed + repeats):
         withheld = transplant_clouds(field, wet, share=share, seed=number, clouds=masks)
-        # with the same seed the method would hide, for its own tuning and scaling, pixels of the very same images
+        # with the same seed the method would hide, for its own tuning and scaling, pixels of the
+        # very same images
         other = int(np.random.SeedSequence([number, 1]).generate_state(1)[0])
-        estimates = {label: _refill(field, method, wet, withheld, other, calibrate) for label, method in chosen.items()}
+        estimates = {
+            label: _refill(field, method, wet, withheld, other, calibrate)
+            for label, method in chosen.items()
+        }
         samples.append(_sample(field, field, wet, withheld, estimates))
     source = "other dates" if clouds is None else "given"
     return _scorecard(field, samples, {"seed": seed, "repeats": repeats, "clouds": source})
@@ -152,13 +171,13 @@ def score_against(
     truth
         The true field, dims as `sstfill.fields.grid.standardise` takes them.
     estimates
-        For each label what a method or `fill` returned: ``mean`` and perhaps ``error``, or the field under the name of
-        `truth` and perhaps ``<name>_error``; the grid of `truth`.
+        For each label what a method or `fill` returned: ``mean`` and perhaps ``error``, or the
+        field under the name of `truth` and perhaps ``<name>_error``; the grid of `truth`.
     where
         True at the hidden pixels, dims of `truth`; those without truth are left out.
     obs
-        What the methods were given, for the strata. Default: `truth` without the hidden pixels; so pass it where
-        `truth` is known at the hidden pixels only, or everywhere.
+        What the methods were given, for the strata. Default: `truth` without the hidden pixels; so
+        pass it where `truth` is known at the hidden pixels only, or everywhere.
     sea
         True at sea. Default: where there is any truth.
 
@@ -172,20 +191,28 @@ def score_against(
     field = standardise(truth)
     hidden = _like(where, truth).astype(bool) & field.notnull()
     if not hidden.any():
-        raise InputError("no pixel to score: `where` is nowhere True where truth is known; check both")
+        raise InputError(
+            "no pixel to score: `where` is nowhere True where truth is known; check both"
+        )
     given = field if obs is None else _like(obs, truth)
-    found = {label: _estimate_of(label, dataset, truth, hidden) for label, dataset in estimates.items()}
+    found = {
+        label: _estimate_of(label, dataset, truth, hidden) for label, dataset in estimates.items()
+    }
     sample = _sample(field, given, sea_mask(field, sea), hidden, found)
     return _scorecard(field, [sample], {"repeats": 1, "clouds": "given"})
 
 
-def _labelled(methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method]) -> dict[str, Method]:
+def _labelled(
+    methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method],
+) -> dict[str, Method]:
     if isinstance(methods, Mapping):
         return {str(label): _instance(method) for label, method in methods.items()}
     chosen = [_instance(m) for m in ([methods] if isinstance(methods, str | Method) else methods)]
     doubled = [name for name, n in Counter(method.name for method in chosen).items() if n > 1]
     if doubled:
-        raise OptionError(f"two methods are called {doubled[0]!r}; label them: {{'a': ..., 'b': ...}}")
+        raise OptionError(
+            f"two methods are called {doubled[0]!r}; label them: {{'a': ..., 'b': ...}}"
+        )
     return {method.name: method for method in chosen}
 
 
@@ -201,37 +228,60 @@ def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataA
     else:
         array = data
     if "sstfill_method" in array.attrs:
-        raise InputError(f"{array.name!r} was filled by sstfill and says not which pixels; "
-                         "pass the Dataset that fill() returned")  # fmt: skip
+        raise InputError(
+            f"{array.name!r} was filled by sstfill and says not which pixels; "
+            "pass the Dataset that fill() returned"
+        )
     return array.rename(array.name or "field")
 
 
 def _named(clouds: xr.DataArray, like: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
-    """Call the dims of cloud masks as in the standardised field, where they are called as in the user's."""
+    """Call the dims of cloud masks as in the standardised field, where they are called as in the
+    user's.
+    """
     if not isinstance(clouds, xr.DataArray):
-        raise InputError(f"clouds is a {type(clouds).__name__}; give an xarray DataArray with the dims of the field")
+        raise InputError(
+            f"clouds is a {type(clouds).__name__}; give an xarray DataArray with the dims of the field"
+        )
     names = dict(zip(axes(like).dims, field.dims, strict=True))
     return xr.DataArray(clouds.data, dims=[names.get(d, d) for d in clouds.dims])
 
 
 def _like(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
     """Bring an array on the dims of `truth`, in any order, to those of the standardised truth."""
-    if set(array.dims) != set(truth.dims) or any(array.sizes[d] != n for d, n in truth.sizes.items()):
-        raise InputError(f"{array.name!r} is {dict(array.sizes)}, truth is {dict(truth.sizes)}; bring it to that grid")
+    if set(array.dims) != set(truth.dims) or any(
+        array.sizes[d] != n for d, n in truth.sizes.items()
+    ):
+        raise InputError(
+            f"{array.name!r} is {dict(array.sizes)}, truth is {dict(truth.sizes)}; bring it to that grid"
+        )
     return standardise(truth.copy(data=array.transpose(*truth.dims).astype(truth.dtype).data))
 
 
-def _estimate_of(label: str, dataset: xr.Dataset, truth: xr.DataArray, hidden: xr.DataArray) -> Estimate:
-    name, error = ("mean", "error") if "mean" in dataset else (str(truth.name), f"{truth.name}_error")
+def _estimate_of(
+    label: str, dataset: xr.Dataset, truth: xr.DataArray, hidden: xr.DataArray
+) -> Estimate:
+    name, error = (
+        ("mean", "error") if "mean" in dataset else (str(truth.name), f"{truth.name}_error")
+    )
     if name not in dataset:
-        raise InputError(f"estimate {label!r} has neither 'mean' nor {name!r}; rename the field that is to be scored")
+        raise InputError(
+            f"estimate {label!r} has neither 'mean' nor {name!r}; rename the field that is to be scored"
+        )
     mean = _like(dataset[name], truth).values[hidden.values]
-    sigma = _like(dataset[error], truth).values[hidden.values] if error in dataset else mean * np.nan
+    sigma = (
+        _like(dataset[error], truth).values[hidden.values] if error in dataset else mean * np.nan
+    )
     return Estimate(mean, sigma)
 
 
 def _refill(
-    field: xr.DataArray, method: Method, sea: xr.DataArray, withheld: xr.DataArray, seed: int, calibrate: bool
+    field: xr.DataArray,
+    method: Method,
+    sea: xr.DataArray,
+    withheld: xr.DataArray,
+    seed: int,
+    calibrate: bool,
 ) -> Estimate:
     wall, cpu = time.perf_counter(), time.process_time()
     filled = fill(field, method, sea=sea, withheld=withheld, score=calibrate, seed=seed)
@@ -239,12 +289,20 @@ def _refill(
     filled = filled[[n for n in (name, error) if n in filled]].compute()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     mean = filled[name].transpose(*field.dims).values[withheld.values]
-    sigma = filled[error].transpose(*field.dims).values[withheld.values] if error in filled else mean * np.nan
+    sigma = (
+        filled[error].transpose(*field.dims).values[withheld.values]
+        if error in filled
+        else mean * np.nan
+    )
     return Estimate(mean, sigma, wall, cpu)
 
 
 def _sample(
-    truth: xr.DataArray, obs: xr.DataArray, sea: xr.DataArray, withheld: xr.DataArray, estimates: dict[str, Estimate]
+    truth: xr.DataArray,
+    obs: xr.DataArray,
+    sea: xr.DataArray,
+    withheld: xr.DataArray,
+    estimates: dict[str, Estimate],
 ) -> WithheldSample:
     """Gather what is known of the withheld pixels; `obs` less `withheld` is what the methods saw."""
     observed = obs.notnull().compute()
@@ -254,11 +312,15 @@ def _sample(
         "distance": distance_to_observed(seen.values, cell_km(truth))[hidden],
         "lag": days_to_observed(seen.values, days(truth))[hidden],
     }
-    return WithheldSample(truth.values[hidden], strata, estimates, int(((observed | withheld) & sea).sum()))
+    return WithheldSample(
+        truth.values[hidden], strata, estimates, int(((observed | withheld) & sea).sum())
+    )
 
 
 def _bins(field: xr.DataArray) -> dict[str, Bins]:
-    km = "lat" in field.coords or ("y" in field.coords and str(field.y.attrs.get("units", "")).lower() in KM)
+    km = "lat" in field.coords or (
+        "y" in field.coords and str(field.y.attrs.get("units", "")).lower() in KM
+    )
     step = float(np.median(np.diff(days(field)))) if field.sizes["time"] > 1 else 1.0
     return {
         "cloud": Bins(
@@ -266,7 +328,9 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
             ["0-25 %", "25-50 %", "50-75 %", "75-100 %"],
             "share of the sea not observed in the image",
         ),
-        "distance": _stretched(STEPS, min(cell_km(field)), "km" if km else "px", "distance to the nearest observation"),
+        "distance": _stretched(
+            STEPS, min(cell_km(field)), "km" if km else "px", "distance to the nearest observation"
+        ),
         "lag": _stretched(LAGS, step, "days", "time to the nearest observation of the pixel"),
     }
 
@@ -274,40 +338,61 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
 def _stretched(steps: tuple[float, ...], size: float, unit: str, long_name: str) -> Bins:
     """Bins of so many grid steps, their edges rounded to two digits."""
     edges = [float(f"{step * size:.2g}") for step in steps]
-    between = [f"{low:g}-{high:g} {unit}" for low, high in zip([0.0, *edges[:-1]], edges, strict=True)]
+    between = [
+        f"{low:g}-{high:g} {unit}" for low, high in zip([0.0, *edges[:-1]], edges, strict=True)
+    ]
     return Bins(np.array(edges), [*between, f">{edges[-1]:g} {unit}"], long_name)
 
 
-def _scorecard(field: xr.DataArray, samples: list[WithheldSample], attrs: dict[str, str | int]) -> Scorecard:
+def _scorecard(
+    field: xr.DataArray, samples: list[WithheldSample], attrs: dict[str, str | int]
+) -> Scorecard:
     """Pool the samples of all repeats."""
     truth = np.concatenate([s.truth for s in samples])
     bins = _bins(field)
-    places = {k: np.digitize(np.concatenate([s.strata[k] for s in samples]), b.edges) for k, b in bins.items()}
-    pooled = {label: _pooled([s.estimates[label] for s in samples]) for label in samples[0].estimates}
+    places = {
+        k: np.digitize(np.concatenate([s.strata[k] for s in samples]), b.edges)
+        for k, b in bins.items()
+    }
+    pooled = {
+        label: _pooled([s.estimates[label] for s in samples]) for label in samples[0].estimates
+    }
     filled = [np.isfinite(e.mean) for e in pooled.values()]
     common = np.logical_and.reduce([f for f in filled if f.any()] or filled)
     cards = [_card(truth, e, common, places, bins) for e in pooled.values()]
     data = xr.concat(cards, xr.Variable("method", list(pooled)))
     share = truth.size / sum(s.n_observed for s in samples)
     what = {"variable": str(field.name), "units": str(field.attrs.get("units", "")), "share": share}
-    counts = {"n_withheld": truth.size, "n_common": int(common.sum()), "sstfill_version": __version__}
+    counts = {
+        "n_withheld": truth.size,
+        "n_common": int(common.sum()),
+        "sstfill_version": __version__,
+    }
     return Scorecard(data.assign_attrs({**what, **attrs, **counts}))
 
 
 def _pooled(estimates: list[Estimate]) -> Estimate:
     mean, sigma, wall, cpu = zip(*estimates, strict=True)
-    return Estimate(np.concatenate(mean), np.concatenate(sigma), float(np.mean(wall)), float(np.mean(cpu)))
+    return Estimate(
+        np.concatenate(mean), np.concatenate(sigma), float(np.mean(wall)), float(np.mean(cpu))
+    )
 
 
 def _card(
-    truth: Values, estimate: Estimate, common: Bools, places: dict[str, NDArray[np.intp]], bins: dict[str, Bins]
+    truth: Values,
+    estimate: Estimate,
+    common: Bools,
+    places: dict[str, NDArray[np.intp]],
+    bins: dict[str, Bins],
 ) -> xr.Dataset:
     """Score one method at the pixels that it filled, and `rmse` once more at those `common` to all."""
     done = np.isfinite(estimate.mean)
     stated = done & np.isfinite(estimate.sigma)
     error, sigma = (estimate.mean - truth)[stated], estimate.sigma[stated]
     card = xr.Dataset(coords={"level": list(LEVELS)})
-    card = card.assign({name: kernel(estimate.mean[done], truth[done]) for name, kernel in KERNELS.items()})
+    card = card.assign(
+        {name: kernel(estimate.mean[done], truth[done]) for name, kernel in KERNELS.items()}
+    )
     card["common_rmse"] = metrics.rmse(estimate.mean[common & done], truth[common & done])
     card["correlation"] = metrics.correlation(estimate.mean[done], truth[done])
     card["crps"] = metrics.crps_gaussian(error, sigma)

@@ -19,7 +19,20 @@ LON = ("lon", "longitude", "nav_lon", "lons", "longitudes", "long", "glamt")
 Y = (*LAT, "y", "rlat", "nj", "j", "yc", "northing", "row", "rows")
 X = (*LON, "x", "rlon", "ni", "i", "xc", "easting", "col", "cols")
 ANCILLARY = {
-    *("quality", "flag", "flags", "mask", "masks", "lsm", "error", "errors", "err", "uncertainty", "source", "sources"),
+    *(
+        "quality",
+        "flag",
+        "flags",
+        "mask",
+        "masks",
+        "lsm",
+        "error",
+        "errors",
+        "err",
+        "uncertainty",
+        "source",
+        "sources",
+    ),
     *("sses", "dtime", "count", "counts", "nobs", "bounds", "bnds", "std", "stdev"),
 }
 ANCILLARY_PHRASE = re.compile(r"standard_(error|deviation)|num(ber)?_(of_)?obs|mask")
@@ -35,7 +48,9 @@ EARTH_RADIUS = 6371.0088  # km, mean radius of WGS84
 
 
 class Axes(NamedTuple):
-    """Names in the user's array: the dimensions of time, y and x, and the coordinates that locate them."""
+    """Names in the user's array: the dimensions of time, y and x, and the coordinates that locate
+    them.
+    """
 
     dims: tuple[Hashable, ...]  # (time, y, x), or (y, x) where no time was asked for
     time: Hashable | None
@@ -44,10 +59,14 @@ class Axes(NamedTuple):
 
 
 def _found(da: xr.DataArray, axis: str, coordinate: str, names: Sequence[str]) -> list[Hashable]:
-    """Coordinates (or bare dimensions) that play a role: index coordinates first, then CF attributes, then names."""
+    """Coordinates (or bare dimensions) that play a role: index coordinates first, then CF
+    attributes, then names.
+    """
     cf = [*da.cf.coordinates.get(coordinate, []), *da.cf.axes.get(axis, [])]
     named = [n for want in names for n in (*da.coords, *da.dims) if str(n).lower() == want]
-    moments = [n for n, c in da.coords.items() if axis == "T" and (c.dtype.kind == "M" or _is_cftime(c))]
+    moments = [
+        n for n, c in da.coords.items() if axis == "T" and (c.dtype.kind == "M" or _is_cftime(c))
+    ]
     return sorted(dict.fromkeys([*cf, *moments, *named]), key=lambda n: n not in da.dims)
 
 
@@ -60,7 +79,9 @@ def _dim(da: xr.DataArray, found: list[Hashable], taken: Sequence[Hashable]) -> 
     return next((d for d in dims if d in da.dims and d not in taken), None)
 
 
-def _position(da: xr.DataArray, coordinate: str, names: Sequence[str], spatial: Sequence[Hashable]) -> Hashable | None:
+def _position(
+    da: xr.DataArray, coordinate: str, names: Sequence[str], spatial: Sequence[Hashable]
+) -> Hashable | None:
     """Name of the latitude or longitude coordinate that varies over the spatial dims only."""
     cf = da.cf.coordinates.get(coordinate, [])
     named = [n for n in da.coords if str(n).lower() in names]
@@ -69,31 +90,43 @@ def _position(da: xr.DataArray, coordinate: str, names: Sequence[str], spatial: 
 
 
 def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
-    """Find time, y and x in an array of any dim order; `InputError` says what is missing or in excess."""
+    """Find time, y and x in an array of any dim order; `InputError` says what is missing or in
+    excess.
+    """
     label = repr(str(da.name)) if da.name is not None else "the array"
     clock = _found(da, "T", "time", TIME)
     t = _dim(da, clock, ())
     if time and t is None:
-        raise InputError(f"{label} has no time dimension among {_sizes(da)}; add one: .expand_dims(time=[date])")
+        raise InputError(
+            f"{label} has no time dimension among {_sizes(da)}; add one: .expand_dims(time=[date])"
+        )
     taken = [t] if t is not None else []
     y = _dim(da, [n for n in _found(da, "Y", "latitude", Y) if n not in clock], taken)
     x = _dim(da, [n for n in _found(da, "X", "longitude", X) if n not in clock], [*taken, y])
     rest = [d for d in da.dims if d not in (t, y, x)]
     loose = [d for d in rest if da.sizes[d] > 1]
     loose = rest if len(loose) + (y is not None) + (x is not None) < 2 else loose
-    if len(loose) == (y is None) + (x is None):  # nameless spatial dims, in the order in which they come
+    if len(loose) == (y is None) + (
+        x is None
+    ):  # nameless spatial dims, in the order in which they come
         y = loose.pop(0) if y is None else y
         x = loose.pop(0) if x is None else x
     if y is None or x is None:
-        raise InputError(f"{label} needs two spatial dimensions beside time, has {_sizes(da)}; reshape or .isel() it")
+        raise InputError(
+            f"{label} needs two spatial dimensions beside time, has {_sizes(da)}; reshape or .isel() it"
+        )
     extra = next((d for d in loose if da.sizes[d] > 1), None)
     if extra is not None:
-        raise InputError(f"{label} has an extra dimension {str(extra)!r} of size {da.sizes[extra]}; "
-                         f"choose one: .isel({extra}=0)")  # fmt: skip
+        raise InputError(
+            f"{label} has an extra dimension {str(extra)!r} of size {da.sizes[extra]}; "
+            f"choose one: .isel({extra}=0)"
+        )
     when = next((n for n in clock if n in da.coords and da[n].dims == (t,)), None)
     lat, lon = _position(da, "latitude", LAT, (y, x)), _position(da, "longitude", LON, (y, x))
     located = lat is not None and lon is not None
-    return Axes((t, y, x) if time else (y, x), when, lat if located else None, lon if located else None)
+    return Axes(
+        (t, y, x) if time else (y, x), when, lat if located else None, lon if located else None
+    )
 
 
 def _sizes(da: xr.DataArray) -> str:
@@ -103,7 +136,9 @@ def _sizes(da: xr.DataArray) -> str:
 def _is_ancillary(name: Hashable, da: xr.DataArray) -> bool:
     words = f"{name} {da.attrs.get('standard_name', '')}".lower()
     meaning = {"flag_meanings", "flag_values", "flag_masks"} & set(da.attrs)
-    return bool(meaning or ANCILLARY & set(re.split(r"[^a-z]+", words)) or ANCILLARY_PHRASE.search(words))
+    return bool(
+        meaning or ANCILLARY & set(re.split(r"[^a-z]+", words)) or ANCILLARY_PHRASE.search(words)
+    )
 
 
 def _trouble(da: xr.DataArray) -> str | None:
@@ -115,33 +150,50 @@ def _trouble(da: xr.DataArray) -> str | None:
 
 
 def candidates(ds: xr.Dataset) -> list[str]:
-    """Names of the fillable fields: floating, on time and two spatial dims, and not ancillary to another one.
+    """Names of the fillable fields: floating, on time and two spatial dims, and not ancillary to
+    another one.
 
     >>> ds = xr.Dataset({"sst": (("time", "y", "x"), np.ones((2, 3, 3)))})
     >>> candidates(ds.assign(sst_error=ds.sst))
     ['sst']
     """
     links = ("ancillary_variables", "bounds")
-    helpers = {w for v in ds.variables.values() for k in links for w in str(v.attrs.get(k, "")).split()}
+    helpers = {
+        w for v in ds.variables.values() for k in links for w in str(v.attrs.get(k, "")).split()
+    }
     fields = [n for n, v in ds.data_vars.items() if v.dtype.kind == "f" and n not in helpers]
     return [str(n) for n in fields if not _is_ancillary(n, ds[n]) and _trouble(ds[n]) is None]
 
 
 def pick(ds: xr.Dataset, variables: str | Sequence[str] | None = None) -> list[str]:
-    """Names to fill: those given (`OptionError` if unknown), or every candidate (`InputError` if none)."""
+    """Names to fill: those given (`OptionError` if unknown), or every candidate (`InputError` if
+    none).
+    """
     if variables is not None:
         names = [variables] if isinstance(variables, str) else list(dict.fromkeys(variables))
         if not names:
-            raise OptionError("variables=[] names nothing to fill; leave it out to fill every field")
+            raise OptionError(
+                "variables=[] names nothing to fill; leave it out to fill every field"
+            )
         for name in names:
             if name not in ds.data_vars:
                 raise unknown("variable", name, candidates(ds) or map(str, ds.data_vars))
         return names
     found = candidates(ds)
     if not found:
-        troubles = [_trouble(v) for n, v in ds.data_vars.items() if v.dtype.kind == "f" and not _is_ancillary(n, v)]
-        held = ", ".join(f"{n} {v.dtype}{_sizes(v)}" for n, v in ds.data_vars.items()) or "no variables"
-        reason = next((f"; {t}" for t in troubles if t), "; a field needs floating values on time and two spatial dims")
+        troubles = [
+            _trouble(v)
+            for n, v in ds.data_vars.items()
+            if v.dtype.kind == "f" and not _is_ancillary(n, v)
+        ]
+        held = (
+            ", ".join(f"{n} {v.dtype}{_sizes(v)}" for n, v in ds.data_vars.items())
+            or "no variables"
+        )
+        reason = next(
+            (f"; {t}" for t in troubles if t),
+            "; a field needs floating values on time and two spatial dims",
+        )
         raise InputError(f"nothing to fill: the dataset holds {held}{reason}")
     return found
 
@@ -150,52 +202,69 @@ def pick_one(ds: xr.Dataset, variable: str | None = None) -> str:
     """Name of the one field to work on; `InputError` lists them where there are several."""
     names = pick(ds, variable)
     if len(names) > 1:
-        raise InputError(f"the dataset holds {len(names)} fields, {', '.join(names)}; name one: variable={names[0]!r}")
+        raise InputError(
+            f"the dataset holds {len(names)} fields, {', '.join(names)}; name one: variable={names[0]!r}"
+        )
     return names[0]
 
 
 def _check_time(time: xr.DataArray, dim: Hashable) -> None:
     values, name = time.values, time.name
     if values.dtype.kind not in "MmiufO" or any(isinstance(v, str) for v in values[:1]):
-        raise InputError(f"time {name!r} holds {values.dtype} values; convert it: ds[{name!r}] = pd.to_datetime(...)")
+        raise InputError(
+            f"time {name!r} holds {values.dtype} values; convert it: ds[{name!r}] = pd.to_datetime(...)"
+        )
     if values.size == 0:
         raise InputError(f"time {name!r} has no steps; give at least one image")
     bad = np.flatnonzero(time.isnull().values)
     if bad.size:
-        raise InputError(f"time {name!r} is missing (NaT) at step {bad[0]}; "
-                         f"drop it: ds.isel({dim}=ds[{name!r}].notnull().values)")  # fmt: skip
+        raise InputError(
+            f"time {name!r} is missing (NaT) at step {bad[0]}; "
+            f"drop it: ds.isel({dim}=ds[{name!r}].notnull().values)"
+        )
     ordered, at = np.unique(values, return_index=True)
     if ordered.size < values.size:
         first = values[np.setdiff1d(np.arange(values.size), at)[0]]
-        raise InputError(f"time {name!r} holds {_date(first)} twice; drop one: ds.drop_duplicates({str(dim)!r})")
+        raise InputError(
+            f"time {name!r} holds {_date(first)} twice; drop one: ds.drop_duplicates({str(dim)!r})"
+        )
     if (values[1:] < values[:-1]).any():
         step = int(np.flatnonzero(values[1:] < values[:-1])[0]) + 1
-        raise InputError(f"time {name!r} goes back to {_date(values[step])} at step {step}; "
-                         f"sort it: ds.sortby({name!r})")  # fmt: skip
+        raise InputError(
+            f"time {name!r} goes back to {_date(values[step])} at step {step}; "
+            f"sort it: ds.sortby({name!r})"
+        )
 
 
 def _date(value: object) -> str:
-    return np.datetime_as_string(value, unit="s") if isinstance(value, np.datetime64) else str(value)
+    return (
+        np.datetime_as_string(value, unit="s") if isinstance(value, np.datetime64) else str(value)
+    )
 
 
 def standardise(da: xr.DataArray) -> xr.DataArray:
-    """Bring a gridded series to dims ``(time, lat, lon)`` or ``(time, y, x)``, lazily where it is lazy.
+    """Bring a gridded series to dims ``(time, lat, lon)`` or ``(time, y, x)``, lazily where it is
+    lazy.
 
-    Axes are found by CF attributes (`cf_xarray`), then by usual names. Size-1 dims are squeezed; orientation stays.
-    Half precision becomes float32 and foreign byte order native. Without a time coordinate steps are taken as equal.
+    Axes are found by CF attributes (`cf_xarray`), then by usual names. Size-1 dims are squeezed;
+    orientation stays. Half precision becomes float32 and foreign byte order native. Without a time
+    coordinate steps are taken as equal.
 
     Raises
     ------
     InputError
-        No time or not two spatial dims, an extra dim, integer values, or time with NaT, duplicates or unsorted.
+        No time or not two spatial dims, an extra dim, integer values, or time with NaT, duplicates
+        or unsorted.
 
     >>> da = xr.DataArray(np.ones((3, 2, 1, 4)), dims=("lon", "time", "depth", "lat"))
     >>> standardise(da).dims
     ('time', 'y', 'x')
     """
     if da.dtype.kind != "f":
-        raise InputError(f"{str(da.name)!r} holds {da.dtype} values, which have no gaps; open it with sstfill.io.open "
-                         "(or mask_and_scale=True), or convert it: .astype('float32').where(valid)")  # fmt: skip
+        raise InputError(
+            f"{str(da.name)!r} holds {da.dtype} values, which have no gaps; open it with sstfill.io.open "
+            "(or mask_and_scale=True), or convert it: .astype('float32').where(valid)"
+        )
     if da.dtype.itemsize > 8:
         raise InputError(
             f"{str(da.name)!r} holds {da.dtype} values, which would be rounded; convert it: .astype('float64')"
@@ -204,14 +273,18 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     if found.time is not None:
         _check_time(da[found.time], found.dims[0])
     if da.size == 0:
-        raise InputError(f"{str(da.name)!r} has no cells, {_sizes(da)}; check the selection that made it")
+        raise InputError(
+            f"{str(da.name)!r} has no cells, {_sizes(da)}; check the selection that made it"
+        )
     flat = found.lat is not None and (*da[found.lat].dims, *da[found.lon].dims) == found.dims[1:]
     new = dict(zip(found.dims, ("time", "lat", "lon") if flat else ("time", "y", "x"), strict=True))
     coords = {"time": found.time, "lat": found.lat, "lon": found.lon}
     if not flat:
         coords |= {new[d]: d for d in found.dims[1:] if d in da.coords}
     kept = {k: _renamed(da[n].variable, new) for k, n in coords.items() if n is not None}
-    return xr.Dataset({"field": _native(_renamed(da.variable, new))}, coords=kept)["field"].rename(da.name)
+    return xr.Dataset({"field": _native(_renamed(da.variable, new))}, coords=kept)["field"].rename(
+        da.name
+    )
 
 
 def _renamed(variable: xr.Variable, new: dict[Hashable, str]) -> xr.Variable:
@@ -231,7 +304,8 @@ def _native(variable: xr.Variable) -> xr.Variable:
 
 
 def restore(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
-    """Undo `standardise`: the values of `field` with dims, coords, name, attrs, encoding and dtype of `like`.
+    """Undo `standardise`: the values of `field` with dims, coords, name, attrs, encoding and dtype
+    of `like`.
 
     What half precision cannot hold becomes its largest number.
     """
@@ -243,11 +317,15 @@ def restore(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
 
 
 def arrange(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
-    """Lay a standardised field out on the dims and coordinates of `like`; its dtype, attributes and name stay."""
+    """Lay a standardised field out on the dims and coordinates of `like`; its dtype, attributes and
+    name stay.
+    """
     back = axes(like).dims
     shape = tuple(like.sizes[d] for d in back)
     if field.shape != shape:
-        raise InputError(f"a field of shape {field.shape} cannot take the place of one of shape {shape}; keep its grid")
+        raise InputError(
+            f"a field of shape {field.shape} cannot take the place of one of shape {shape}; keep its grid"
+        )
     variable = xr.Variable(back, field.variable._data, field.attrs)
     full = variable.set_dims({d: like.sizes[d] for d in like.dims})
     return xr.DataArray(full, coords=like.coords, name=field.name)
@@ -256,7 +334,8 @@ def arrange(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
 def days(field: xr.DataArray) -> np.ndarray:
     """Days since the first step, float64, of a standardised field in any calendar.
 
-    Numeric time counts days unless its ``units`` say otherwise; without a time coordinate steps are one day apart.
+    Numeric time counts days unless its ``units`` say otherwise; without a time coordinate steps are
+    one day apart.
 
     >>> times = np.array(["2003-01-01", "2003-01-02T12"], "M8[ns]")
     >>> days(xr.DataArray(np.zeros((2, 1, 1)), {"time": times}, ("time", "y", "x"))).tolist()
@@ -273,27 +352,38 @@ def days(field: xr.DataArray) -> np.ndarray:
 
 
 def area_weights(field: xr.DataArray) -> xr.DataArray:
-    """Cosine of latitude, the relative area of a cell: on ``(lat,)`` or ``(y, x)``; ones where there is no latitude."""
+    """Cosine of latitude, the relative area of a cell: on ``(lat,)`` or ``(y, x)``; ones where
+    there is no latitude.
+    """
     if "lat" not in field.coords:
         others = {d: 0 for d in field.dims[:-2]}
-        return xr.ones_like(field.isel(others, drop=True), dtype=np.float64).drop_attrs().rename("area_weight")
+        return (
+            xr.ones_like(field.isel(others, drop=True), dtype=np.float64)
+            .drop_attrs()
+            .rename("area_weight")
+        )
     lat = field["lat"]
     _check_latitude(lat)
-    weights = xr.apply_ufunc(lambda v: np.cos(np.deg2rad(v)), lat.astype(np.float64), dask="allowed")
+    weights = xr.apply_ufunc(
+        lambda v: np.cos(np.deg2rad(v)), lat.astype(np.float64), dask="allowed"
+    )
     return weights.clip(min=0.0).fillna(0.0).rename("area_weight")
 
 
 def _check_latitude(lat: xr.DataArray) -> None:
     top = float(abs(lat).max())
     if top > 90.01:
-        raise InputError(f"latitude reaches {top:g}, beyond 90 degrees; rename a projected coordinate to y")
+        raise InputError(
+            f"latitude reaches {top:g}, beyond 90 degrees; rename a projected coordinate to y"
+        )
 
 
 def cell_km(field: xr.DataArray) -> tuple[float, float]:
     """Typical grid steps ``(dy, dx)`` in km: the median great-circle distance between neighbours.
 
-    Without latitude: the steps of ``y`` and ``x`` where their units are m or km, else ``(1.0, 1.0)``. An axis of one
-    cell takes the other's step. Haversine formula: Sinnott 1984, Sky and Telescope 68, 159.
+    Without latitude: the steps of ``y`` and ``x`` where their units are m or km, else ``(1.0,
+    1.0)``. An axis of one cell takes the other's step. Haversine formula: Sinnott 1984, Sky and
+    Telescope 68, 159.
     """
     if "lat" not in field.coords:
         return _one_for_both(_projected_step(field, "y"), _projected_step(field, "x"))
@@ -302,7 +392,8 @@ def cell_km(field: xr.DataArray) -> tuple[float, float]:
     if lat.ndim == 1:
         step = np.median(np.abs(np.angle(np.exp(1j * np.diff(lon))))) if lon.size > 1 else np.nan
         return _one_for_both(
-            _median(_haversine(lat[1:], lat[:-1], np.zeros(1))), _median(_haversine(lat, lat, np.full(1, step)))
+            _median(_haversine(lat[1:], lat[:-1], np.zeros(1))),
+            _median(_haversine(lat, lat, np.full(1, step))),
         )
     dy = _haversine(lat[1:], lat[:-1], np.diff(lon, axis=0))
     dx = _haversine(lat[:, 1:], lat[:, :-1], np.diff(lon, axis=1))
@@ -316,7 +407,11 @@ def _haversine(lat: np.ndarray, other: np.ndarray, dlon: np.ndarray) -> np.ndarr
 
 def _projected_step(field: xr.DataArray, dim: str) -> float:
     scale = KM.get(str(field[dim].attrs.get("units", "")).lower()) if dim in field.coords else None
-    return 1.0 if scale is None else scale * _median(np.abs(np.diff(field[dim].values.astype(np.float64))))
+    return (
+        1.0
+        if scale is None
+        else scale * _median(np.abs(np.diff(field[dim].values.astype(np.float64))))
+    )
 
 
 def _median(steps: np.ndarray) -> float:

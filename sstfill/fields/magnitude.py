@@ -14,11 +14,15 @@ import xarray as xr
 from sstfill.errors import InputError
 
 USUAL = (1e-12, 1e12)
-"""Largest absolute values between these are left as they are: squares and their sums fit single precision."""
+"""Largest absolute values between these are left as they are: squares and their sums fit single
+precision.
+"""
 EXTREME = (1e-30, 1e30)
 """Beyond these an error, which is kept in single precision, could vanish or become infinite."""
 NARROW = 1e-5
-"""A range that is a smaller share of the values drowns in single precision; then the middle is taken off."""
+"""A range that is a smaller share of the values drowns in single precision; then the middle is
+taken off.
+"""
 IN_UNITS = ("mae", "rmse", "bias", "std")
 """Entries of a score that have the units of the field."""
 
@@ -27,8 +31,8 @@ IN_UNITS = ("mae", "rmse", "bias", "std")
 class Magnitude:
     """How a field is changed before methods see it: ``(values - shift) / factor``.
 
-    The factor is a power of two, so that nothing is rounded. Usual fields have none (shift 0, factor 1)
-    and reach the methods as they are.
+    The factor is a power of two, so that nothing is rounded. Usual fields have none (shift 0,
+    factor 1) and reach the methods as they are.
     """
 
     shift: float = 0.0
@@ -86,7 +90,8 @@ class Tamed:
         return ((obs - self._shift) / self._factor).transpose(*obs.dims).assign_attrs(obs.attrs)
 
     def invert(self, estimate: xr.Dataset, *, normalised: bool = False) -> xr.Dataset:
-        """Bring what a method returned back to the units of the field; its attributes say what was done.
+        """Bring what a method returned back to the units of the field; its attributes say what was
+        done.
 
         Parameters
         ----------
@@ -97,13 +102,19 @@ class Tamed:
         """
         if self.usual:
             return estimate
-        found = estimate.assign(mean=_kept(estimate["mean"] * self._factor + self._shift, estimate["mean"]))
+        found = estimate.assign(
+            mean=_kept(estimate["mean"] * self._factor + self._shift, estimate["mean"])
+        )
         if "error" in found:
             found["error"] = _kept(estimate["error"] * self._factor, estimate["error"])
         if "singular_value" in found and not normalised and isinstance(self._factor, float):
-            found["singular_value"] = _kept(estimate["singular_value"] * self._factor, estimate["singular_value"])
+            found["singular_value"] = _kept(
+                estimate["singular_value"] * self._factor, estimate["singular_value"]
+            )
         told = {name: {"shift": m.shift, "factor": m.factor} for name, m in self._by_name.items()}
-        return found.assign_attrs(estimate.attrs | {"fitted_to_values_less_shift_over_factor": told})
+        return found.assign_attrs(
+            estimate.attrs | {"fitted_to_values_less_shift_over_factor": told}
+        )
 
     def score(self, name: str, summary: dict[str, Any]) -> dict[str, Any]:
         """Bring the entries of a score back to the units of the field."""

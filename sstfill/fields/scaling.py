@@ -17,7 +17,9 @@ from sstfill.errors import InputError, OptionError
 Kind = Literal["standardise", "anomaly", "log"]
 KINDS = ("standardise", "anomaly", "log")
 SPREADS = 3.0
-"""Standard deviations that become one: nearly all values fall in (-1, 1), the range of the paper's tanh."""
+"""Standard deviations that become one: nearly all values fall in (-1, 1), the range of the paper's
+tanh.
+"""
 PIECE = 1 << 20
 """Values that are taken to double precision at once."""
 ROUNDING = 8 * float(np.finfo(float).eps)
@@ -30,14 +32,16 @@ V = TypeVar("V")
 class Scaling:
     """How a field is scaled: pointwise, the same for every pixel, and invertible.
 
-    The paper's authors scale by (x - mean) / (3 std) with both taken from the unoccluded truth; here they come from
-    observed values only (`fit`), so that nothing of what is to be estimated leaks.
+    The paper's authors scale by (x - mean) / (3 std) with both taken from the unoccluded truth;
+    here they come from observed values only (`fit`), so that nothing of what is to be estimated
+    leaks.
 
     Parameters
     ----------
     kind
-        ``standardise``: (x - mean) / (3 std). ``anomaly``: x - mean, in the field's units. ``log``: the decimal
-        logarithm, then standardised, for what spans orders of magnitude as chlorophyll does.
+        ``standardise``: (x - mean) / (3 std). ``anomaly``: x - mean, in the field's units. ``log``:
+        the decimal logarithm, then standardised, for what spans orders of magnitude as chlorophyll
+        does.
     mean, std
         Of the observed values, or of their decimal logarithm.
 
@@ -69,8 +73,9 @@ class Scaling:
     def fit(cls, obs: Any, kind: Kind = "standardise") -> Scaling:
         """Measure mean and standard deviation of what was observed, in one streaming pass.
 
-        Sums are in double precision about a value of the field itself: a large mean costs no digits. Dask blocks are
-        read one by one and not kept; chunks change the result by rounding only.
+        Sums are in double precision about a value of the field itself: a large mean costs no
+        digits. Dask blocks are read one by one and not kept; chunks change the result by rounding
+        only.
 
         Parameters
         ----------
@@ -87,18 +92,25 @@ class Scaling:
             An unknown kind.
         """
         check_choice("kind", kind, KINDS)
-        found = _merged(_block_moments(obs.data if isinstance(obs, xr.DataArray) else obs, kind == "log"))
+        found = _merged(
+            _block_moments(obs.data if isinstance(obs, xr.DataArray) else obs, kind == "log")
+        )
         if found.unfit:
             raise _not_positive(found.unfit)
         if found.infinite:
-            raise InputError(f"{found.infinite} observed values are infinite; set them to NaN before scaling")
+            raise InputError(
+                f"{found.infinite} observed values are infinite; set them to NaN before scaling"
+            )
         if not found.number:
-            raise InputError("no value is observed (all NaN), so there is no scale; choose another period or region")
+            raise InputError(
+                "no value is observed (all NaN), so there is no scale; choose another period or region"
+            )
         spread = math.sqrt(found.squares / found.number)
         return cls(kind, found.mean, spread if spread > ROUNDING * abs(found.mean) else 1.0)
 
     def apply(self, values: V) -> V:
-        """Scale values; NaN stays NaN, shape and floating dtype stay, Dask blocks stay lazy, attributes are kept.
+        """Scale values; NaN stays NaN, shape and floating dtype stay, Dask blocks stay lazy,
+        attributes are kept.
 
         Parameters
         ----------
@@ -135,7 +147,9 @@ def _pointwise(kernel: Any, values: Any) -> Any:
     if not isinstance(values, xr.DataArray):
         return kernel(values)
     dtype = np.result_type(values.dtype, 1.0)
-    return xr.apply_ufunc(kernel, values, dask="parallelized", output_dtypes=[dtype], keep_attrs=True)
+    return xr.apply_ufunc(
+        kernel, values, dask="parallelized", output_dtypes=[dtype], keep_attrs=True
+    )
 
 
 def _log10(values: Any) -> Any:
@@ -152,7 +166,9 @@ def _not_positive(count: int) -> InputError:
 
 
 class _Moments(NamedTuple):
-    """What is known of some values: how many, their mean, squares about it; infinite ones, and ones without log."""
+    """What is known of some values: how many, their mean, squares about it; infinite ones, and ones
+    without log.
+    """
 
     number: int = 0
     mean: float = 0.0
@@ -166,7 +182,9 @@ def _block_moments(data: Any, log: bool) -> Iterable[_Moments]:
         return [_moments(np.asarray(data), log)]
     import dask
 
-    blocks: Iterable[_Moments] = dask.compute(*(dask.delayed(_moments)(b, log) for b in data.to_delayed().ravel()))
+    blocks: Iterable[_Moments] = dask.compute(
+        *(dask.delayed(_moments)(b, log) for b in data.to_delayed().ravel())
+    )
     return blocks
 
 
@@ -191,7 +209,9 @@ def _piece_moments(values: np.ndarray, log: bool) -> _Moments:
     values = np.log10(values) if log else values
     away = values - values[0]
     mean = away.mean()
-    return _Moments(values.size, float(values[0] + mean), float(np.square(away - mean).sum()), infinite, 0)
+    return _Moments(
+        values.size, float(values[0] + mean), float(np.square(away - mean).sum()), infinite, 0
+    )
 
 
 def _merged(parts: Iterable[_Moments]) -> _Moments:

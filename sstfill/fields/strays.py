@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observations far outside the rest of a field: worth a line in the log, or too far to compute with."""
+"""Observations far outside the rest of a field: worth a line in the log, or too far to compute
+with.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,18 @@ LEAST_PIXELS = 10
 FLOOR = 1e-3
 """The spread is at least this share of the middle."""
 WIDE = 30.0
-"""A field of positive values that vary by this factor, as chlorophyll does, is looked at in logarithms too."""
+"""A field of positive values that vary by this factor, as chlorophyll does, is looked at in
+logarithms too.
+"""
 
 
 def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
     """Log one line where observations lie more than `FAR` spreads from the middle of their field.
 
-    The middle is the median over pixels of the middle of each pixel's range. The spread joins two parts: the standard
-    deviation in time, by the range of the median pixel and the number of its observations; and that in space, by the
-    median absolute deviation of the pixels' middles. A few strays change neither.
+    The middle is the median over pixels of the middle of each pixel's range. The spread joins two
+    parts: the standard deviation in time, by the range of the median pixel and the number of its
+    observations; and that in space, by the median absolute deviation of the pixels' middles. A few
+    strays change neither.
 
     Parameters
     ----------
@@ -52,7 +57,9 @@ def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
     least, most = (found[end].values[there].astype(np.float64) for end in ("least", "most"))
     away = _distances(least, most, found.pixel_count.values[there])
     if least.min() > 0 and np.quantile(most, 0.95) > WIDE * np.quantile(least, 0.05):
-        away = np.minimum(away, _distances(np.log(least), np.log(most), found.pixel_count.values[there]))
+        away = np.minimum(
+            away, _distances(np.log(least), np.log(most), found.pixel_count.values[there])
+        )
     if away.max() <= FAR:
         return
     number, worst = int((away.max(0) > FAR).sum()), int(away.max(0).argmax())
@@ -77,11 +84,15 @@ def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
 
 
 def _distances(least: NDArray, most: NDArray, count: NDArray) -> NDArray[np.float64]:
-    """How many spreads the least and most value of each pixel are from the middle, ``(2, pixel)``; 0 if none."""
+    """How many spreads the least and most value of each pixel are from the middle, ``(2, pixel)``;
+    0 if none.
+    """
     middles = least + (most - least) / 2
     middle = float(np.median(middles))
     often = count > 1
-    expected = 2 * ndtri((count[often] - 0.375) / (count[often] + 0.25))  # Blom 1958: range of normal values
+    expected = 2 * ndtri(
+        (count[often] - 0.375) / (count[often] + 0.25)
+    )  # Blom 1958: range of normal values
     in_time = float(np.median((most - least)[often] / expected)) if often.any() else 0.0
     in_space = 1.4826 * float(np.median(np.abs(middles - middle)))
     spread = float(np.hypot(in_time, in_space))

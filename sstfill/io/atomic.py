@@ -29,16 +29,17 @@ def atomic_path(
 ) -> Iterator[Path]:
     """Yield a hidden path beside `target`; what is written there is moved in place on success.
 
-    It may become a file or a folder. On failure it is removed and `target` is as it was; a link is followed. Hidden
-    paths that a killed process left are removed first.
+    It may become a file or a folder. On failure it is removed and `target` is as it was; a link is
+    followed. Hidden paths that a killed process left are removed first.
 
     Parameters
     ----------
     target
         File or folder to be.
     replaces
-        Refuses what must not be replaced; asked at the very end. By default files are replaced, and folders that are
-        Zarr stores of sstfill's; for an output that a user names it is `sstfill.io.place.check_replaceable`.
+        Refuses what must not be replaced; asked at the very end. By default files are replaced, and
+        folders that are Zarr stores of sstfill's; for an output that a user names it is
+        `sstfill.io.place.check_replaceable`.
 
     Raises
     ------
@@ -65,7 +66,11 @@ def atomic_path(
         replaces(final)
         if final.is_dir():
             place.check_replaceable(final)
-        with noted(target, temporary) if replaces is not place.check_regular else contextlib.nullcontext():
+        with (
+            noted(target, temporary)
+            if replaces is not place.check_regular
+            else contextlib.nullcontext()
+        ):
             _move(temporary, final)
     except OSError as error:
         fail(target, error)
@@ -84,7 +89,9 @@ def begin_work() -> None:
 
 @contextlib.contextmanager
 def noted(target: str | os.PathLike[str], made: Path) -> Iterator[None]:
-    """Note that an output is put in place, at whatever moment an interrupt comes: then what was `made` is gone."""
+    """Note that an output is put in place, at whatever moment an interrupt comes: then what was
+    `made` is gone.
+    """
     _IN_PLACE.append(os.fspath(target))
     try:
         yield
@@ -108,8 +115,12 @@ def what_stands() -> str:
 
 
 def _hidden(final: Path) -> Path:
-    """A hidden name beside a path; it tells the process, so that what a killed one left can be told."""
-    return final.with_name(f".{final.stem[:80]}.{_process(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp{final.suffix[:20]}")
+    """A hidden name beside a path; it tells the process, so that what a killed one left can be
+    told.
+    """
+    return final.with_name(
+        f".{final.stem[:80]}.{_process(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp{final.suffix[:20]}"
+    )
 
 
 def _process(number: int) -> str:
@@ -117,15 +128,20 @@ def _process(number: int) -> str:
     host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
     began = "0"
     with contextlib.suppress(OSError, IndexError):  # only Linux has it
-        began = Path(f"/proc/{number}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+        began = (
+            Path(f"/proc/{number}/stat")
+            .read_text("utf-8", "replace")
+            .rpartition(")")[2]
+            .split()[19]
+        )
     return f"{host}-{number}-{began}"
 
 
 def sweep(target: str | os.PathLike[str]) -> None:
     """Remove what processes of this machine that were killed left of an output under a hidden name.
 
-    One that was killed between the two steps of replacing a folder has the earlier output under a hidden name, too: it
-    is put back where there is none.
+    One that was killed between the two steps of replacing a folder has the earlier output under a
+    hidden name, too: it is put back where there is none.
     """
     final = place.resolved(target)
     start, end = re.escape(f".{final.stem[:80]}."), re.escape(f".tmp{final.suffix[:20]}")
@@ -142,14 +158,20 @@ def sweep(target: str | os.PathLike[str]) -> None:
 
 
 def fail(target: str | os.PathLike[str], error: OSError) -> NoReturn:
-    """Raise the one-line `WriteError` of a failed write; an error that is sstfill's own passes as it is."""
+    """Raise the one-line `WriteError` of a failed write; an error that is sstfill's own passes as
+    it is.
+    """
     if isinstance(error, SstfillError):
         raise error
     reason = error.strerror or str(error) or type(error).__name__
     with contextlib.suppress(OSError):
-        reason += f", {shutil.disk_usage(Path(target).resolve().parent).free / 1e6:.0f} MB free there"
-    raise WriteError(f"cannot write {os.fspath(target)}: {reason}; choose another folder or make room; "
-                     "an earlier output is unchanged") from error  # fmt: skip
+        reason += (
+            f", {shutil.disk_usage(Path(target).resolve().parent).free / 1e6:.0f} MB free there"
+        )
+    raise WriteError(
+        f"cannot write {os.fspath(target)}: {reason}; choose another folder or make room; "
+        "an earlier output is unchanged"
+    ) from error
 
 
 def _sync(path: Path) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attributes, names and types that a format cannot hold: found before the work, so that no finished run is lost."""
+"""Attributes, names and types that a format cannot hold: found before the work, so that no finished
+run is lost.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,26 @@ from sstfill.io.error_origin import one_line
 
 log = logging.getLogger(__name__)
 
-CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "calendar", "coordinates", "dtype")
+CF = (
+    "_FillValue",
+    "missing_value",
+    "scale_factor",
+    "add_offset",
+    "units",
+    "calendar",
+    "coordinates",
+    "dtype",
+)
 """Attributes that xarray's decoder and encoder use; they are left as they are."""
-FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError, OverflowError)
+FAILURES = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+)
 """What the libraries raise for what they cannot store."""
 
 
@@ -43,7 +62,8 @@ def storable(ds: xr.Dataset, *, zarr: bool) -> xr.Dataset:
 def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
     """Refuse before the work a dataset whose names or types the format cannot hold.
 
-    One value of each variable is written as the whole would be, to a temporary folder or into memory.
+    One value of each variable is written as the whole would be, to a temporary folder or into
+    memory.
 
     Raises
     ------
@@ -56,12 +76,16 @@ def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
     try:
         _rehearse(small, zarr)
     except OSError as error:
-        log.info("not known before the work whether all can be stored: %s", error)  # the temporary folder may be full
+        log.info(
+            "not known before the work whether all can be stored: %s", error
+        )  # the temporary folder may be full
     except FAILURES as error:
         culprit = next((n for n in small.variables if _fails(small, n, zarr)), None)
         what = "the dataset" if culprit is None else f"variable {culprit!r}"
-        raise WriteError(f"cannot write {target}: {what} cannot be stored: {one_line(error)}; leave it out, or "
-                         "change its name, type or attributes") from error  # fmt: skip
+        raise WriteError(
+            f"cannot write {target}: {what} cannot be stored: {one_line(error)}; leave it out, or "
+            "change its name, type or attributes"
+        ) from error
 
 
 def _sample(ds: xr.Dataset) -> xr.Dataset:
@@ -69,7 +93,11 @@ def _sample(ds: xr.Dataset) -> xr.Dataset:
     first = ds.isel(dict.fromkeys(ds.dims, slice(0, 1)))
     made = {}
     for name, variable in first.variables.items():
-        values = variable.values if variable.dtype.kind == "O" else np.zeros(variable.shape, variable.dtype)
+        values = (
+            variable.values
+            if variable.dtype.kind == "O"
+            else np.zeros(variable.shape, variable.dtype)
+        )
         made[name] = xr.Variable(variable.dims, values, variable.attrs)
     data = {name: v for name, v in made.items() if name not in ds.coords}
     return xr.Dataset(data, {name: made[name] for name in ds.coords}, ds.attrs)
@@ -99,8 +127,10 @@ def _check_name(name: Hashable, target: Path, zarr: bool) -> None:
     text = str(name)
     fits = isinstance(name, str) and _is_name(text) and (zarr or _begins_well(text))
     if not fits or (zarr and (text.startswith("__") or text in (".", "..", "zarr.json"))):
-        raise WriteError(f"cannot write {target}: no variable or dimension can be called {name!r} there; rename it: "
-                         f"ds.rename({{{name!r}: 'other'}})")  # fmt: skip
+        raise WriteError(
+            f"cannot write {target}: no variable or dimension can be called {name!r} there; rename it: "
+            f"ds.rename({{{name!r}: 'other'}})"
+        )
 
 
 def _is_name(text: str) -> bool:
@@ -108,7 +138,9 @@ def _is_name(text: str) -> bool:
 
 
 def _begins_well(text: str) -> bool:
-    """Whether NetCDF takes the first character of a name: a letter, a digit, an underscore, or beyond ASCII."""
+    """Whether NetCDF takes the first character of a name: a letter, a digit, an underscore, or
+    beyond ASCII.
+    """
     return text[0].isalnum() or text[0] == "_" or not text[0].isascii()
 
 
@@ -124,16 +156,28 @@ def _kept(attrs: Mapping[Any, Any], of: str, zarr: bool) -> dict[Any, Any]:
         elif key in CF or holds(value):
             kept[key] = value
         else:
-            log.warning("attribute %s of %s, %s, cannot be stored as it is; it is stored as text", key, of,
-                        type(value).__name__)  # fmt: skip
+            log.warning(
+                "attribute %s of %s, %s, cannot be stored as it is; it is stored as text",
+                key,
+                of,
+                type(value).__name__,
+            )
             kept[key] = _text(value)
             changed = True
     return kept if changed else attrs  # type: ignore[return-value]
 
 
 def _name_holds(key: Any, zarr: bool) -> bool:
-    reserved = ("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict", "CLASS", "NAME",
-                "DIMENSION_LIST", "REFERENCE_LIST")  # fmt: skip
+    reserved = (
+        "_NCProperties",
+        "_Netcdf4Dimid",
+        "_Netcdf4Coordinates",
+        "_nc3_strict",
+        "CLASS",
+        "NAME",
+        "DIMENSION_LIST",
+        "REFERENCE_LIST",
+    )
     fits = isinstance(key, str) and _is_name(key) and key not in reserved
     return fits and (zarr or _begins_well(key))
 
@@ -170,7 +214,9 @@ def _json_holds(value: Any) -> bool:
 
 
 def _netcdf_holds(value: Any) -> bool:
-    """Whether NetCDF-4 can hold a value: text, bytes, a number of at most 64 bits, or a list of one kind of these."""
+    """Whether NetCDF-4 can hold a value: text, bytes, a number of at most 64 bits, or a list of one
+    kind of these.
+    """
     if _is_text(value):
         return True
     if isinstance(value, bytes):
@@ -185,5 +231,9 @@ def _netcdf_holds(value: Any) -> bool:
         return False
     if numbers.dtype.kind in "SU" and isinstance(value, np.ndarray):
         return numbers.ndim <= 1 and all(map(_is_text, numbers.ravel().tolist()))
-    return numbers.ndim <= 1 and numbers.dtype.kind in "iuf" and numbers.dtype != np.float16 and (
-        numbers.dtype.itemsize <= 8)  # fmt: skip
+    return (
+        numbers.ndim <= 1
+        and numbers.dtype.kind in "iuf"
+        and numbers.dtype != np.float16
+        and (numbers.dtype.itemsize <= 8)
+    )

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wait for writes that are still under way when one of many fails or is interrupted.
 
-Dask and Zarr raise as soon as one block fails; their other threads go on. What they write would land in a folder that
-is being removed, and leave it behind; and Zarr's tasks would tell of themselves when the process ends.
+Dask and Zarr raise as soon as one block fails; their other threads go on. What they write would
+land in a folder that is being removed, and leave it behind; and Zarr's tasks would tell of
+themselves when the process ends.
 
-An exception that a signal handler raises in the middle of a storage library can leave a lock of that library held, and
-whatever writes next waits for ever. Signals are therefore held back until a block is done.
+An exception that a signal handler raises in the middle of a storage library can leave a lock of
+that library held, and whatever writes next waits for ever. Signals are therefore held back until a
+block is done.
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ LONGEST = 30.0
 
 @contextlib.contextmanager
 def drained(ds: xr.Dataset | None = None) -> Iterator[None]:
-    """Let an error or an interrupt of the body out only when nothing that it began is being written any more.
+    """Let an error or an interrupt of the body out only when nothing that it began is being written
+    any more.
 
-    Dask computes the lazy variables of `ds` in threads of this context, which are waited for. A `ReadError` passes at
-    once: it comes of the input, between two writes.
+    Dask computes the lazy variables of `ds` in threads of this context, which are waited for. A
+    `ReadError` passes at once: it comes of the input, between two writes.
     """
     try:
         with _own_threads(ds), signals_between_blocks():
@@ -53,9 +56,11 @@ def drained(ds: xr.Dataset | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_between_blocks() -> Iterator[None]:
-    """Hold back the signals that end a process; their handlers run before the next block of Dask, or at the end.
+    """Hold back the signals that end a process; their handlers run before the next block of Dask,
+    or at the end.
 
-    A second signal is not held back. Nothing is done in threads other than the main one, which receive no signals.
+    A second signal is not held back. Nothing is done in threads other than the main one, which
+    receive no signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -120,7 +125,9 @@ class _Pool(ThreadPoolExecutor):
 async def _settled(seconds: float) -> None:
     """Wait until nothing else runs in this loop, and take note of how it ended."""
     end = time.monotonic() + seconds
-    while (others := asyncio.all_tasks() - {asyncio.current_task()}) and (left := end - time.monotonic()) > 0:
+    while (others := asyncio.all_tasks() - {asyncio.current_task()}) and (
+        left := end - time.monotonic()
+    ) > 0:
         done, _ = await asyncio.wait(others, timeout=left)
         for task in done:
             if not task.cancelled():

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dataset as it goes to disk: own packing and fill values kept, everything stale in its encodings dropped."""
+"""The dataset as it goes to disk: own packing and fill values kept, everything stale in its
+encodings dropped.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ LARGEST_CHUNK = 2**26  # bytes; larger Dask blocks are left to NetCDF's own chun
 
 
 def stored(ds: xr.Dataset, refusals: dict[str, list[str]], *, zarr: bool) -> xr.Dataset:
-    """Variables of `ds` ready to be written; `refusals` are the reasons why earlier forms of each did not fit."""
+    """Variables of `ds` ready to be written; `refusals` are the reasons why earlier forms of each
+    did not fit.
+    """
     variables = {n: _stored(n, v, ds, refusals.get(str(n), [])) for n, v in ds.variables.items()}
     for name, variable in variables.items():
         variable.encoding |= {} if zarr else _layout(variable, ds.variables[name].encoding)
@@ -25,10 +29,14 @@ def stored(ds: xr.Dataset, refusals: dict[str, list[str]], *, zarr: bool) -> xr.
     return xr.Dataset(data, {n: variables[n] for n in ds.coords}, ds.attrs)
 
 
-def _stored(name: Hashable, variable: xr.Variable, ds: xr.Dataset, refusals: list[str]) -> xr.Variable:
+def _stored(
+    name: Hashable, variable: xr.Variable, ds: xr.Dataset, refusals: list[str]
+) -> xr.Variable:
     old = variable.encoding
     if variable.dtype.kind == "f" and name not in ds.coords:
-        new = packed(variable.to_base_variable(), ladder(str(name), variable)[len(refusals)], refusals)
+        new = packed(
+            variable.to_base_variable(), ladder(str(name), variable)[len(refusals)], refusals
+        )
     else:
         new = variable.copy(deep=False)
         new.encoding = _other(name, variable, ds)
@@ -47,11 +55,19 @@ def _other(name: Hashable, variable: xr.Variable, ds: xr.Dataset) -> dict[str, A
         own = old.get("_FillValue", variable.attrs.get("_FillValue"))
         return {"_FillValue": own if old.get("dtype", variable.dtype) == variable.dtype else None}
     same = old.get("dtype") == variable.dtype and "_FillValue" not in variable.attrs
-    return {"_FillValue": old["_FillValue"]} if same and variable.dtype.kind in "iu" and "_FillValue" in old else {}
+    return (
+        {"_FillValue": old["_FillValue"]}
+        if same and variable.dtype.kind in "iu" and "_FillValue" in old
+        else {}
+    )
 
 
 def _is_cftime(variable: xr.Variable) -> bool:
-    return variable.dtype == object and variable.size > 0 and hasattr(variable.values.flat[0], "calendar")
+    return (
+        variable.dtype == object
+        and variable.size > 0
+        and hasattr(variable.values.flat[0], "calendar")
+    )
 
 
 def _layout(variable: xr.Variable, old: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +88,8 @@ def _regular(variable: xr.Variable) -> xr.Variable:
     if variable.chunks is None:
         return variable
     sizes = {
-        d: max(c) for d, c in zip(variable.dims, variable.chunks, strict=True) if set(c[:-1]) - {c[0]} or c[-1] > c[0]
+        d: max(c)
+        for d, c in zip(variable.dims, variable.chunks, strict=True)
+        if set(c[:-1]) - {c[0]} or c[-1] > c[0]
     }
     return variable.chunk(sizes) if sizes else variable

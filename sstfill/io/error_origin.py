@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn what the storage libraries raise into one-line `ReadError`s, and leave our own bugs as they are.
+"""Turn what the storage libraries raise into one-line `ReadError`s, and leave our own bugs as they
+are.
 
-`opening` stands around code that only opens: whatever it raises is the fault of what is opened. `reading` stands around
-code that computes too: there the frames of the traceback tell whether a storage library raised it while it read.
+`opening` stands around code that only opens: whatever it raises is the fault of what is opened.
+`reading` stands around code that computes too: there the frames of the traceback tell whether a
+storage library raised it while it read.
 """
 
 from __future__ import annotations
@@ -47,13 +49,15 @@ DAMAGED = "it is damaged or cut short, fetch it again"
 def opening(path: str | os.PathLike[str], remedy: str = DAMAGED) -> Iterator[None]:
     """Turn every failure into a `ReadError` that names `path`; no code of a caller may run inside.
 
-    Warnings of the libraries are dropped: each either becomes an error later or is of no use to a reader.
+    Warnings of the libraries are dropped: each either becomes an error later or is of no use to a
+    reader.
 
     >>> with opening("sst.zarr"):
     ...     raise KeyError("chunks")
     Traceback (most recent call last):
     ...
-    sstfill.errors.ReadError: cannot read sst.zarr: no 'chunks'; it is damaged or cut short, fetch it again
+    sstfill.errors.ReadError: cannot read sst.zarr: no 'chunks'; it is damaged or cut short, fetch
+    it again
     """
     try:
         with warnings.catch_warnings():
@@ -67,13 +71,15 @@ def opening(path: str | os.PathLike[str], remedy: str = DAMAGED) -> Iterator[Non
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str], remedy: str = DAMAGED) -> Iterator[None]:
-    """Turn failures of the storage libraries into one-line `ReadError`s; use it where lazy values are computed.
+    """Turn failures of the storage libraries into one-line `ReadError`s; use it where lazy values
+    are computed.
 
     >>> with reading("sst.nc"):
     ...     raise RuntimeError("NetCDF: HDF error")
     Traceback (most recent call last):
     ...
-    sstfill.errors.ReadError: cannot read sst.nc: NetCDF: HDF error; it is damaged or cut short, fetch it again
+    sstfill.errors.ReadError: cannot read sst.nc: NetCDF: HDF error; it is damaged or cut short,
+    fetch it again
     """
     try:
         with quiet():
@@ -100,7 +106,9 @@ def _read_error(path: str | os.PathLike[str], error: Exception, remedy: str) -> 
     if isinstance(error, PermissionError):
         return ReadError(f"cannot read {name}: permission denied; ask its owner, or chmod +r it")
     if isinstance(error, MemoryError):
-        return ReadError(f"cannot read {name}: {one_line(error)}; there is not enough memory for it")
+        return ReadError(
+            f"cannot read {name}: {one_line(error)}; there is not enough memory for it"
+        )
     undated = "decode" in str(error) and isinstance(error, ValueError | OverflowError)
     if undated and not isinstance(error, UnicodeError):
         return ReadError(
@@ -111,7 +119,9 @@ def _read_error(path: str | os.PathLike[str], error: Exception, remedy: str) -> 
 
 
 def _frames(error: BaseException) -> list[tuple[str, str]]:
-    """Module and function of the frames below the last one that is ours, the caller's or Dask's, innermost first."""
+    """Module and function of the frames below the last one that is ours, the caller's or Dask's,
+    innermost first.
+    """
     walked = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     below = []
     for frame in reversed(walked):
@@ -137,7 +147,8 @@ def from_backend(error: BaseException) -> bool:
 def while_reading(error: BaseException) -> bool:
     """Whether a storage failure arose from reading stored values, as against writing them."""
     return from_backend(error) and any(
-        _is_storage(module) and name.rpartition(".")[2] in READERS for module, name in _frames(error)
+        _is_storage(module) and name.rpartition(".")[2] in READERS
+        for module, name in _frames(error)
     )
 
 

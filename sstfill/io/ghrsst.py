@@ -20,7 +20,9 @@ L2P_FLAGS = {"microwave": 1, "land": 2, "ice": 4, "lake": 8, "river": 16}
 def keep_quality(ds: xr.Dataset, fields: Sequence[str], level: int) -> xr.Dataset:
     """Make the pixels of `fields` whose ``quality_level`` is below `level`, or missing, gaps."""
     if isinstance(level, bool) or level not in range(6):
-        raise OptionError(f"quality_level={level!r} is no GHRSST quality; choose from 0 to 5 (5 is best)")
+        raise OptionError(
+            f"quality_level={level!r} is no GHRSST quality; choose from 0 to 5 (5 is best)"
+        )
     return keep_where(ds, fields, _helper(ds, "quality_level") >= level)
 
 
@@ -42,15 +44,20 @@ def flag_bits(flags: xr.DataArray) -> dict[str, int]:
     if not meanings:
         return dict(L2P_FLAGS)
     masks = flags.attrs.get("flag_masks", [2**k for k in range(len(meanings))])
-    numbers = [int(n) for n in (re.findall(r"-?\d+", masks) if isinstance(masks, str) else np.atleast_1d(masks))]
+    numbers = [
+        int(n)
+        for n in (re.findall(r"-?\d+", masks) if isinstance(masks, str) else np.atleast_1d(masks))
+    ]
     return dict(zip(meanings, numbers, strict=False))
 
 
 def _helper(ds: xr.Dataset, name: str) -> xr.DataArray:
     found = next((n for n in ds.variables if str(n).lower() == name), None)
     if found is None:
-        raise InputError(f"{name} was asked for, but the dataset holds only {', '.join(map(str, ds.data_vars))}; "
-                         f"leave {name} out")  # fmt: skip
+        raise InputError(
+            f"{name} was asked for, but the dataset holds only {', '.join(map(str, ds.data_vars))}; "
+            f"leave {name} out"
+        )
     return ds[found]
 
 
@@ -60,6 +67,8 @@ def keep_where(ds: xr.Dataset, fields: Sequence[str], keep: xr.DataArray) -> xr.
     for name in fields:
         da = ds[name]
         if not set(keep.dims) <= set(da.dims):
-            raise InputError(f"{str(keep.name)!r} lies on {keep.dims}, {name!r} on {da.dims}; give them the same grid")
+            raise InputError(
+                f"{str(keep.name)!r} lies on {keep.dims}, {name!r} on {da.dims}; give them the same grid"
+            )
         kept[name] = da.copy(deep=False, data=da.where(keep).transpose(*da.dims).data)
     return ds.assign(kept)

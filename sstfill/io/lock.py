@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock of the system on an open file, which goes with the process that holds it; and who holds it."""
+"""A lock of the system on an open file, which goes with the process that holds it; and who holds
+it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ SIGNED = "process "
 """How the content of a lock begins; a file that begins otherwise is not ours."""
 
 
-def acquire(path: Path, busy: Callable[[str], WriteError], *, signed: bool = True, flags: int = 0) -> int:
+def acquire(
+    path: Path, busy: Callable[[str], WriteError], *, signed: bool = True, flags: int = 0
+) -> int:
     """Open a file, made where it is not there, and lock it; returns the descriptor.
 
     Parameters
@@ -74,10 +78,12 @@ def held_by(path: Path) -> str:
 
 
 class OutputLock:
-    """The lock of a Zarr output, ``OUT.job/lock``, which fills in memory and archive jobs take alike.
+    """The lock of a Zarr output, ``OUT.job/lock``, which fills in memory and archive jobs take
+    alike.
 
-    The folder is made where it is not there, and goes with the lock if nothing else is in it; a folder that somebody
-    else made stays. Use as a context; a second one for the same output is refused, in this process too.
+    The folder is made where it is not there, and goes with the lock if nothing else is in it; a
+    folder that somebody else made stays. Use as a context; a second one for the same output is
+    refused, in this process too.
     """
 
     def __init__(self, out: Path) -> None:
@@ -89,7 +95,9 @@ class OutputLock:
 
     def __enter__(self) -> OutputLock:
         while self._descriptor < 0:
-            self._own = self.path.is_file() or self._made()  # a lock of a killed process: that made the folder
+            self._own = (
+                self.path.is_file() or self._made()
+            )  # a lock of a killed process: that made the folder
             with contextlib.suppress(FileNotFoundError):  # its holder has just removed the folder
                 self._descriptor = acquire(self.path, self._busy)
         return self
@@ -116,7 +124,9 @@ class OutputLock:
         return WriteError(f"{self.out} is being filled by {who}; wait for it, or end it")
 
     def _tidy(self) -> None:
-        """Remove the lock while it is held: whoever waits for it sees that it went, and makes another."""
+        """Remove the lock while it is held: whoever waits for it sees that it went, and makes
+        another.
+        """
         others = {member.name for member in self.folder.iterdir()} - {self.path.name}
         if others and "job.json" not in others:
             return  # a run that was cut short: the lock tells that the folder is ours
@@ -126,7 +136,10 @@ class OutputLock:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock an open file; `BlockingIOError` if another holds it. On Windows, which has no fcntl, nothing is locked."""
+    """Lock an open file; `BlockingIOError` if another holds it.
+
+    On Windows, which has no fcntl, nothing is locked.
+    """
     with contextlib.suppress(ImportError):
         import fcntl
 
@@ -141,11 +154,17 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 def _sign(descriptor: int, path: Path) -> None:
     """Write into a locked file who holds it, and since when."""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _content(descriptor).startswith((SIGNED, "\0")):
-        raise WriteError(f"cannot write {path}: it is not a lock of sstfill; remove it, or choose another output")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _content(descriptor).startswith(
+        (SIGNED, "\0")
+    ):
+        raise WriteError(
+            f"cannot write {path}: it is not a lock of sstfill; remove it, or choose another output"
+        )
     os.ftruncate(descriptor, 0)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    os.pwrite(descriptor, f"{SIGNED}{os.getpid()} on {socket.gethostname()} since {now}".encode(), 0)
+    os.pwrite(
+        descriptor, f"{SIGNED}{os.getpid()} on {socket.gethostname()} since {now}".encode(), 0
+    )
 
 
 def _content(descriptor: int) -> str:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decide whether a path may be written, and whether what lies there may be replaced.
 
-Every writer asks here twice: before the work, and again at the moment of the replace. Only what sstfill made is
-replaced, which a mark in the output tells:
+Every writer asks here twice: before the work, and again at the moment of the replace. Only what
+sstfill made is replaced, which a mark in the output tells:
 
 - A Zarr store has the global attribute ``sstfill_output``, a digest of the metadata of its arrays and, but for an
-  archive that grows, of the names, sizes and first bytes of its chunks. A copy that somebody altered inherits the
-  attribute and not the digest. Nothing else may lie in the store: each file is a metadata document, or a chunk of an
-  array of the root group.
+  archive that grows, of the names, sizes and first bytes of its chunks. A copy that somebody
+  altered inherits the attribute and not the digest. Nothing else may lie in the store: each file is
+  a metadata document, or a chunk of an array of the root group.
 - A NetCDF file has the same attribute, a digest of its variables, with the size of the file.
 - A picture, a JSON document and a table say so in their own way, see `OURS`.
 
@@ -49,7 +49,8 @@ LARGEST = 2**28
 
 
 def check(target: StrPath, inputs: StrPath | Iterable[StrPath] | None = None) -> None:
-    """Refuse an output that cannot be written, or that would replace or hold something that is not sstfill's.
+    """Refuse an output that cannot be written, or that would replace or hold something that is not
+    sstfill's.
 
     Parameters
     ----------
@@ -73,8 +74,10 @@ def check_parent(target: StrPath) -> None:
     """Refuse an output in a folder that does not exist."""
     final = resolved(target)
     if not final.parent.exists():
-        raise WriteError(f"cannot write {target}: folder {final.parent} does not exist; create it: "
-                         f"mkdir -p {final.parent}")  # fmt: skip
+        raise WriteError(
+            f"cannot write {target}: folder {final.parent} does not exist; create it: "
+            f"mkdir -p {final.parent}"
+        )
     if not final.parent.is_dir():
         raise WriteError(f"cannot write {target}: {final.parent} is a file; choose another folder")
 
@@ -84,7 +87,9 @@ def resolved(target: StrPath) -> Path:
     try:
         return Path(target).resolve()
     except (RuntimeError, OSError, ValueError) as error:
-        raise WriteError(f"cannot write {os.fspath(target)!r}: {error}; choose another name") from error
+        raise WriteError(
+            f"cannot write {os.fspath(target)!r}: {error}; choose another name"
+        ) from error
 
 
 def check_apart(target: StrPath, given: StrPath, *, around: bool = False) -> None:
@@ -93,27 +98,39 @@ def check_apart(target: StrPath, given: StrPath, *, around: bool = False) -> Non
     if not source.exists():
         return
     if _same(final, source):
-        raise WriteError(f"cannot write {target}: it is the input itself; choose another output name")
+        raise WriteError(
+            f"cannot write {target}: it is the input itself; choose another output name"
+        )
     if any(_same(folder, source) for folder in final.parents):
-        raise WriteError(f"cannot write {target}: it lies in the input {given}; choose another folder")
+        raise WriteError(
+            f"cannot write {target}: it lies in the input {given}; choose another folder"
+        )
     if not around and any(_same(final, folder) for folder in source.parents):
-        raise WriteError(f"cannot write {target}: it holds the input {given}; choose another output name")
+        raise WriteError(
+            f"cannot write {target}: it holds the input {given}; choose another output name"
+        )
 
 
 def check_replaceable(target: StrPath) -> None:
     """Refuse to replace what lies at a path unless sstfill made it and nothing else lies in it."""
     final = resolved(target)
     try:
-        mode = Path(target).stat().st_mode  # by way of the links: those of /dev lead to paths that are not there
+        mode = (
+            Path(target).stat().st_mode
+        )  # by way of the links: those of /dev lead to paths that are not there
     except FileNotFoundError:
         return
     store = final.suffix.lower() == ".zarr"
     if stat.S_ISDIR(mode) and not store:
-        raise WriteError(f"cannot write {target}: it is a folder; give a file name in it, or end it with .zarr")
+        raise WriteError(
+            f"cannot write {target}: it is a folder; give a file name in it, or end it with .zarr"
+        )
     if stat.S_ISDIR(mode):
         _check_store(final, target)
     elif not stat.S_ISREG(mode):
-        raise WriteError(f"cannot write {target}: it is {_kind(mode)}, not a file; choose another name")
+        raise WriteError(
+            f"cannot write {target}: it is {_kind(mode)}, not a file; choose another name"
+        )
     elif store:
         raise WriteError(f"cannot write {target}: it is a file; remove it or choose another name")
     elif final.stat().st_size and not OURS.get(final.suffix.lower(), _is_any)(final):
@@ -127,22 +144,32 @@ def check_regular(target: StrPath) -> None:
     except FileNotFoundError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise WriteError(f"cannot write {target}: it is {_kind(mode)}, not a file; choose another name")
+        raise WriteError(
+            f"cannot write {target}: it is {_kind(mode)}, not a file; choose another name"
+        )
 
 
 def identity(target: StrPath) -> tuple[int, ...]:
-    """What tells one output from the one that another writer put in its place; empty where there is none."""
+    """What tells one output from the one that another writer put in its place; empty where there is
+    none.
+    """
     final = resolved(target)
     found: list[int] = []
     for path in (final, final / "zarr.json"):
         if path.exists():
             held = path.stat()
-            found += [held.st_dev, held.st_ino, *([] if path.is_dir() else [held.st_size, held.st_mtime_ns])]
+            found += [
+                held.st_dev,
+                held.st_ino,
+                *([] if path.is_dir() else [held.st_size, held.st_mtime_ns]),
+            ]
     return tuple(found)
 
 
 def mark_store(store: Path, *, grows: bool = False) -> None:
-    """Mark a Zarr store as made by sstfill; with `grows`, chunks may be added and replaced without a new mark."""
+    """Mark a Zarr store as made by sstfill; with `grows`, chunks may be added and replaced without
+    a new mark.
+    """
     root = store / "zarr.json"
     document = root if root.is_file() else store / ".zattrs"
     held = json.loads(document.read_text("utf-8")) if document.is_file() else {}
@@ -152,7 +179,9 @@ def mark_store(store: Path, *, grows: bool = False) -> None:
 
 
 def mark_netcdf(file: Path) -> None:
-    """Mark a NetCDF file as made by sstfill; its size goes into the mark, which has the same length for any size."""
+    """Mark a NetCDF file as made by sstfill; its size goes into the mark, which has the same length
+    for any size.
+    """
     import netCDF4
 
     for _ in range(3):  # the first mark makes the file larger, the second has the size that remains
@@ -168,9 +197,13 @@ def _check_store(folder: Path, target: StrPath) -> None:
     members = list(itertools.islice(strangers(folder), NAMED + 1))
     if members:
         named = ", ".join(members[:NAMED]) + (", ..." if len(members) > NAMED else "")
-        _refuse(target, f"that folder holds something else than a Zarr store that sstfill made: {named}")
+        _refuse(
+            target, f"that folder holds something else than a Zarr store that sstfill made: {named}"
+        )
     if any(folder.iterdir()) and not is_our_store(folder):
-        _refuse(target, "that Zarr store was not made as an output of sstfill, or was changed since")
+        _refuse(
+            target, "that Zarr store was not made as an output of sstfill, or was changed since"
+        )
 
 
 def is_our_store(folder: Path) -> bool:
@@ -184,7 +217,9 @@ def is_our_store(folder: Path) -> bool:
 
 
 def strangers(folder: Path) -> Iterator[str]:
-    """Name what lies in a folder and does not belong to a Zarr store whose arrays lie in the root group."""
+    """Name what lies in a folder and does not belong to a Zarr store whose arrays lie in the root
+    group.
+    """
     for member in sorted(os.scandir(folder), key=lambda member: member.name):
         if member.is_symlink() or not member.is_dir():
             if member.is_symlink() or not member.is_file() or member.name not in ROOT:
@@ -229,7 +264,8 @@ def _dimensions(folder: Path) -> int | None:
 
 
 def _is_chunk(path: str, dimensions: int) -> bool:
-    """Whether a path in the folder of an array is the key of one of its chunks, as Zarr 2 and 3 write them.
+    """Whether a path in the folder of an array is the key of one of its chunks, as Zarr 2 and 3
+    write them.
 
     >>> _is_chunk("c/0/12", 2), _is_chunk("0.12", 2), _is_chunk("c", 0), _is_chunk("0/notes", 2), _is_chunk("c/0", 2)
     (True, True, True, False, False)
@@ -248,8 +284,14 @@ def _store_digest(store: Path, *, grows: bool) -> str:
             path = folder / document
             if path.is_file():
                 held = json.loads(path.read_text("utf-8"))
-                digest.update(f"{folder.name}/{document} {json.dumps(held, sort_keys=True)}\n".encode())
-        chunks = [] if grows else sorted(p for p in folder.rglob("*") if p.name not in ARRAY and p.is_file())
+                digest.update(
+                    f"{folder.name}/{document} {json.dumps(held, sort_keys=True)}\n".encode()
+                )
+        chunks = (
+            []
+            if grows
+            else sorted(p for p in folder.rglob("*") if p.name not in ARRAY and p.is_file())
+        )
         for path in chunks:
             size = path.stat().st_size
             digest.update(f"{path.relative_to(store)} {size}\n".encode())
@@ -264,7 +306,9 @@ def _netcdf_digest(held: Any) -> str:
     told = [f"{name} {len(dimension)}" for name, dimension in held.dimensions.items()]
     for name, variable in held.variables.items():
         attributes = {key: str(variable.getncattr(key)) for key in variable.ncattrs()}
-        told.append(f"{name} {variable.dimensions} {variable.dtype} {json.dumps(attributes, sort_keys=True)}")
+        told.append(
+            f"{name} {variable.dimensions} {variable.dtype} {json.dumps(attributes, sort_keys=True)}"
+        )
     told += [f"{name}/" for name in held.groups]
     return hashlib.sha256("\n".join(told).encode(errors="replace")).hexdigest()
 
@@ -301,9 +345,13 @@ def _is_any(file: Path) -> bool:
 
 
 OURS: dict[str, Callable[[Path], bool]] = {
-    ".nc": _is_netcdf, ".nc4": _is_netcdf, ".cdf": _is_netcdf, ".json": _is_document, ".csv": _is_table,
+    ".nc": _is_netcdf,
+    ".nc4": _is_netcdf,
+    ".cdf": _is_netcdf,
+    ".json": _is_document,
+    ".csv": _is_table,
     ".md": _is_table,
-}  # fmt: skip
+}
 """By the suffix of a file, what tells whether sstfill made it; for others `_is_any` does."""
 
 
@@ -316,7 +364,12 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _kind(mode: int) -> str:
-    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    kinds = {
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
     return kinds.get(stat.S_IFMT(mode), "something else")
 
 

@@ -19,7 +19,9 @@ from sstfill.io.untrusted import guard
 
 ZARR_MARKS = guard.MARKS
 IMAGE_COPIES = 4
-"""Images that are in memory at once, whatever is done with them: one read, its mask, its counts, its sum."""
+"""Images that are in memory at once, whatever is done with them: one read, its mask, its counts,
+its sum.
+"""
 MASKED_COPIES = 2
 """Times the size of a field that is not chunked: its values, and those with missing ones masked."""
 
@@ -37,7 +39,8 @@ def open(
 ) -> xr.Dataset:
     """Open a gridded series: NetCDF 3 or 4, or a Zarr v2 or v3 folder, whatever its name.
 
-    Values equal to a declared fill or missing value, or outside the declared valid range, are NaN in the fields.
+    Values equal to a declared fill or missing value, or outside the declared valid range, are NaN
+    in the fields.
 
     Parameters
     ----------
@@ -52,19 +55,23 @@ def open(
     chunks
         As in `xarray.open_dataset`: ``{}`` or sizes give Dask arrays, for data larger than memory.
     allow_links
-        Follow links in it to other files: symbolic links in a Zarr folder, external links, external storage and
-        virtual datasets of HDF5. They show what this process may read, so ask only for files of a maker you trust.
+        Follow links in it to other files: symbolic links in a Zarr folder, external links, external
+        storage and virtual datasets of HDF5. They show what this process may read, so ask only for
+        files of a maker you trust.
 
     Raises
     ------
     ReadError
-        Missing, empty, truncated, not NetCDF or Zarr; a download that is not finished; a codec that sstfill does not
-        run, a link that was not asked for, sizes that memory cannot hold, a packing that means nothing.
+        Missing, empty, truncated, not NetCDF or Zarr; a download that is not finished; a codec that
+        sstfill does not run, a link that was not asked for, sizes that memory cannot hold, a
+        packing that means nothing.
     InputError, OptionError
         Quality or flags asked for that the file does not hold; an unknown variable or flag.
     """
     location = Path(path)
-    stored = guard.open_dataset(location, chunks=chunks, allow_links=allow_links, decode_timedelta=False)
+    stored = guard.open_dataset(
+        location, chunks=chunks, allow_links=allow_links, decode_timedelta=False
+    )
     try:
         with opening(location):
             _check_finished(stored, location)
@@ -77,9 +84,13 @@ def open(
 
 
 def _check_finished(ds: xr.Dataset, path: Path) -> None:
-    """Refuse a store that sstfill.sources has laid out and not filled yet: what is to come would pass for gaps."""
+    """Refuse a store that sstfill.sources has laid out and not filled yet: what is to come would
+    pass for gaps.
+    """
     if path.is_dir() and ds.attrs.get("sstfill_state") == "incomplete":
-        raise ReadError(f"cannot read {path}: it is an unfinished download; run the same `sstfill download` again")
+        raise ReadError(
+            f"cannot read {path}: it is an unfinished download; run the same `sstfill download` again"
+        )
 
 
 def _prepared(
@@ -119,6 +130,8 @@ def _check_held(ds: xr.Dataset, path: Path, fields: Sequence[str]) -> None:
 def _is_position(da: xr.DataArray) -> bool:
     """Whether a variable is a latitude or longitude that its file does not declare as a coordinate."""
     named = str(da.name).lower() in (*grid.LAT, *grid.LON)
-    return da.dtype.kind == "f" and 0 < da.ndim <= 2 and (
-        named or da.attrs.get("standard_name") in ("latitude", "longitude")
-    )  # fmt: skip
+    return (
+        da.dtype.kind == "f"
+        and 0 < da.ndim <= 2
+        and (named or da.attrs.get("standard_name") in ("latitude", "longitude"))
+    )

@@ -29,27 +29,31 @@ SUFFIXES = (".nc", ".nc4", ".cdf", ".zarr")
 StrPath = str | os.PathLike[str]
 
 
-def write(ds: xr.Dataset, path: StrPath, *, source: StrPath | Iterable[StrPath] | None = None) -> None:
-    """Write `ds` beside `path` under a hidden name, then move it in place; Dask blocks are written one by one.
+def write(
+    ds: xr.Dataset, path: StrPath, *, source: StrPath | Iterable[StrPath] | None = None
+) -> None:
+    """Write `ds` beside `path` under a hidden name, then move it in place; Dask blocks are written
+    one by one.
 
-    Packed variables keep their packing, and observed values their stored integers. A value that would wrap or turn
-    into a gap widens the packing (int32, then floats) with a logged warning and a note in ``comment``.
+    Packed variables keep their packing, and observed values their stored integers. A value that
+    would wrap or turn into a gap widens the packing (int32, then floats) with a logged warning and
+    a note in ``comment``.
 
     Parameters
     ----------
     ds
         Dataset to write.
     path
-        ``.nc``, ``.nc4`` or ``.cdf`` for NetCDF-4, ``.zarr`` for a Zarr v3 folder. An earlier output of sstfill is
-        replaced, nothing else (see `sstfill.io.place`).
+        ``.nc``, ``.nc4`` or ``.cdf`` for NetCDF-4, ``.zarr`` for a Zarr v3 folder. An earlier
+        output of sstfill is replaced, nothing else (see `sstfill.io.place`).
     source
         Input path or paths, which the output must not overwrite.
 
     Raises
     ------
     WriteError
-        No such folder, no permission, no space, not storable; `path` is an input, or something that sstfill did not
-        make; another process is writing it. What was there stays.
+        No such folder, no permission, no space, not storable; `path` is an input, or something that
+        sstfill did not make; another process is writing it. What was there stays.
     OptionError
         Another suffix.
     ReadError
@@ -60,11 +64,14 @@ def write(ds: xr.Dataset, path: StrPath, *, source: StrPath | Iterable[StrPath] 
 
 
 @contextlib.contextmanager
-def claimed(path: StrPath, *, source: StrPath | Iterable[StrPath] | None = None) -> Iterator[Output]:
-    """Check that an output can be written, and keep it for this process while the work for it is done.
+def claimed(
+    path: StrPath, *, source: StrPath | Iterable[StrPath] | None = None
+) -> Iterator[Output]:
+    """Check that an output can be written, and keep it for this process while the work for it is
+    done.
 
-    A Zarr output is locked, as an archive job locks it. Whatever took the place of the output in the meantime all the
-    same is not replaced.
+    A Zarr output is locked, as an archive job locks it. Whatever took the place of the output in
+    the meantime all the same is not replaced.
 
     Parameters
     ----------
@@ -94,7 +101,9 @@ def claimed(path: StrPath, *, source: StrPath | Iterable[StrPath] | None = None)
 class Output:
     """An output that is kept for this process, see `claimed`."""
 
-    def __init__(self, target: Path, zarr: bool, source: list[StrPath], before: tuple[int, ...]) -> None:
+    def __init__(
+        self, target: Path, zarr: bool, source: list[StrPath], before: tuple[int, ...]
+    ) -> None:
         self.target = target
         self._zarr, self._source, self._before = zarr, source, before
 
@@ -111,12 +120,16 @@ class Output:
         self._before = place.identity(self.target)
 
     def check_unchanged(self, final: Path) -> None:
-        """Refuse to replace what is not an output of ours, or is not the one that was there when the work began."""
+        """Refuse to replace what is not an output of ours, or is not the one that was there when
+        the work began.
+        """
         for given in self._source:
             place.check_apart(self.target, given)
         if place.identity(final) != self._before:
-            raise WriteError(f"cannot write {self.target}: another process has written it since this run began; what "
-                             "it wrote is kept: choose another output name, and run again")  # fmt: skip
+            raise WriteError(
+                f"cannot write {self.target}: another process has written it since this run began; what "
+                "it wrote is kept: choose another output name, and run again"
+            )
         place.check_replaceable(final)
 
 
@@ -134,17 +147,22 @@ def _attempt(ds: xr.Dataset, output: Output, zarr: bool, refusals: dict[str, lis
         if not from_backend(error):
             raise
         if while_reading(error):
-            raise ReadError(f"cannot write {target}: its input cannot be read: {one_line(error)}; "
-                            "fetch the input again") from error  # fmt: skip
-        raise WriteError(f"cannot write {target}: {one_line(error)}; "
-                         "check the free space, names and attributes") from error  # fmt: skip
+            raise ReadError(
+                f"cannot write {target}: its input cannot be read: {one_line(error)}; "
+                "fetch the input again"
+            ) from error
+        raise WriteError(
+            f"cannot write {target}: {one_line(error)}; check the free space, names and attributes"
+        ) from error
     return True
 
 
 def _put(ds: xr.Dataset, temporary: Path, zarr: bool, original: xr.Dataset) -> None:
     if zarr:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")  # text labels
+            warnings.filterwarnings(
+                "ignore", message=".*does not have a Zarr V3 specification"
+            )  # text labels
             ds.to_zarr(temporary, mode="w-", zarr_format=3, consolidated=False)
         place.mark_store(temporary)
         return
@@ -156,5 +174,7 @@ def _put(ds: xr.Dataset, temporary: Path, zarr: bool, original: xr.Dataset) -> N
 def _is_zarr(target: Path) -> bool:
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
-        raise OptionError(f"cannot tell a format from {target.name!r}; end it with {', '.join(SUFFIXES)}")
+        raise OptionError(
+            f"cannot tell a format from {target.name!r}; end it with {', '.join(SUFFIXES)}"
+        )
     return suffix == ".zarr"

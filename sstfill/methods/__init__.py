@@ -11,5 +11,14 @@ from sstfill.methods.oi.method import Oi
 from sstfill.methods.patchmatch.method import PatchMatch
 
 __all__ = [
-    "METHODS", "BayesEof", "Climatology", "Dineof", "Gan", "Interpolate", "Method", "Oi", "PatchMatch", "method_class",
-]  # fmt: skip
+    "METHODS",
+    "BayesEof",
+    "Climatology",
+    "Dineof",
+    "Gan",
+    "Interpolate",
+    "Method",
+    "Oi",
+    "PatchMatch",
+    "method_class",
+]

@@ -47,9 +47,11 @@ def seeded(cls: type[Any], seed: int) -> Any:
 
 
 def affordable(obs: xr.DataArray) -> list[str]:
-    """Names of the methods that can do with so many images, and whose cost is bearable for so many values.
+    """Names of the methods that can do with so many images, and whose cost is bearable for so many
+    values.
 
-    A method of large cost says as `largest` beyond how many values it is used only where it is named.
+    A method of large cost says as `largest` beyond how many values it is used only where it is
+    named.
     """
     fit = [n for n, cls in METHODS.items() if obs.sizes["time"] >= getattr(cls, "min_times", 1)]
     return [n for n in fit if obs.size <= getattr(METHODS[n], "largest", obs.size)]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A method whose fit to an archive is settled, so that any piece of the archive can be filled alone, on any night."""
+"""A method whose fit to an archive is settled, so that any piece of the archive can be filled
+alone, on any night.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ STEPS = 30
 
 
 class Points(NamedTuple):
-    """Row and column, ``(point,)`` each, of the pixels at which every image of an archive is known to every window."""
+    """Row and column, ``(point,)`` each, of the pixels at which every image of an archive is known
+    to every window.
+    """
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
@@ -38,7 +42,8 @@ class Window:
     sea
         ``(y, x)``, True at sea.
     patch
-        Where the piece lies in the whole archive, and which part of it (`Patch.inside`) is asked for.
+        Where the piece lies in the whole archive, and which part of it (`Patch.inside`) is asked
+        for.
     sample
         ``(time, point)``: what is observed of the same images at `points`, all over the archive.
     points
@@ -52,7 +57,9 @@ class Window:
     points: Points
 
     def without(self, hidden: NDArray[np.bool_]) -> Window:
-        """Hide observations, bool of the shape of `obs`: from the piece, and from the sample where it lies in it."""
+        """Hide observations, bool of the shape of `obs`: from the piece, and from the sample where
+        it lies in it.
+        """
         _, rows, columns = self.patch.seen
         inside = (self.points.rows >= rows.start) & (self.points.rows < rows.stop)
         inside &= (self.points.columns >= columns.start) & (self.points.columns < columns.stop)
@@ -64,7 +71,9 @@ class Window:
     def asking(self, margin: Shape) -> Window:
         """Ask for a wider part: `margin` more on either side, as far as is seen."""
         sides = zip(self.patch.inside, self.patch.seen, margin, strict=True)
-        wider = tuple(slice(max(i.start - m, s.start), min(i.stop + m, s.stop)) for i, s, m in sides)
+        wider = tuple(
+            slice(max(i.start - m, s.start), min(i.stop + m, s.stop)) for i, s, m in sides
+        )
         return replace(self, patch=Patch(wider, self.patch.seen))  # type: ignore[arg-type]
 
     @property
@@ -104,7 +113,10 @@ class Archive:
 
 @runtime_checkable
 class FittedMethod(Protocol):
-    """What became of a method. What it says of a pixel depends on what `reach` covers around it and on the sample."""
+    """What became of a method.
+
+    What it says of a pixel depends on what `reach` covers around it and on the sample.
+    """
 
     @property
     def reach(self) -> Shape:
@@ -117,13 +129,16 @@ class FittedMethod(Protocol):
         Returns
         -------
         Dataset
-            ``mean`` and, where it is known, ``error`` (one sigma): dims and coordinates of `Window.inside`. An estimate
-            at every sea pixel that can be told of, observed ones included; NaN elsewhere.
+            ``mean`` and, where it is known, ``error`` (one sigma): dims and coordinates of
+            `Window.inside`. An estimate at every sea pixel that can be told of, observed ones
+            included; NaN elsewhere.
         """
         ...
 
     def save(self, folder: Path) -> None:
-        """Write all that is needed to `load` it into a new folder: ``pinned.json``, and maps as ``maps.zarr``."""
+        """Write all that is needed to `load` it into a new folder: ``pinned.json``, and maps as
+        ``maps.zarr``.
+        """
         ...
 
 
@@ -140,7 +155,9 @@ FITTINGS: dict[str, Fitting] = {}
 
 def saved_method(folder: Path) -> str:
     """Name of the method that was saved in a folder; `ReadError` if there is none."""
-    state = read_json(folder / "pinned.json", remedy="it holds no pinned method; fill the archive anew")
+    state = read_json(
+        folder / "pinned.json", remedy="it holds no pinned method; fill the archive anew"
+    )
     if not isinstance(kind := state.get("kind"), str):
         raise ReadError(f"cannot read {folder}: it holds no pinned method; fill the archive anew")
     return kind

@@ -21,13 +21,20 @@ from sstfill.validation.withheld import SHARE, WithheldScore, score_estimates
 log = logging.getLogger(__name__)
 
 
-def fitted_and_scored(method: Method, archive: Archive, folder: Path) -> tuple[FittedMethod, WithheldScore | None]:
-    """Pin a method to an archive, and say how good it is where clouds are hidden from it, fit included.
+def fitted_and_scored(
+    method: Method, archive: Archive, folder: Path
+) -> tuple[FittedMethod, WithheldScore | None]:
+    """Pin a method to an archive, and say how good it is where clouds are hidden from it, fit
+    included.
 
     Where so much had to be hidden that the method would miss it, it is pinned anew to the whole.
     """
     try:
-        held = withhold(archive, share=SHARE, seed=int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0]))
+        held = withhold(
+            archive,
+            share=SHARE,
+            seed=int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0]),
+        )
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return fit(method, archive, folder), None
@@ -50,7 +57,9 @@ def scored(
     held = []
     for window, own in zip(windows, seeds, strict=False):
         try:
-            hidden = gaps.transplant_clouds(window.obs, window.sea, share=share, seed=int(own)).values
+            hidden = gaps.transplant_clouds(
+                window.obs, window.sea, share=share, seed=int(own)
+            ).values
         except InputError:
             continue
         judged = hidden[window.patch.within]
@@ -59,4 +68,6 @@ def scored(
     if not held:
         return None
     found = ask(held, lambda window: {name: pinned.estimate(window)})[name]
-    return score_estimates(found, [name], {"share": share, "seed": seed, "windows": len(held)})[name]
+    return score_estimates(found, [name], {"share": share, "seed": seed, "windows": len(held)})[
+        name
+    ]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods pinned to an archive larger than memory: `pin` settles what they need to know, `load` reads that again.
+"""Methods pinned to an archive larger than memory: `pin` settles what they need to know, `load`
+reads that again.
 
 >>> import tempfile
 >>> import sstfill.synthetic
@@ -30,7 +31,8 @@ __all__ = ["FITTINGS", "Archive", "FittedMethod", "Points", "Window", "load", "f
 
 
 def fit(method: Method, archive: Archive, folder: Path) -> FittedMethod:
-    """Settle what a method needs to know of an archive, and write it into a folder, which is created.
+    """Settle what a method needs to know of an archive, and write it into a folder, which is
+    created.
 
     Parameters
     ----------

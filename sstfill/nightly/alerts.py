@@ -16,9 +16,14 @@ AHEAD = 2.0
 
 
 def alerts(
-    found: dict[str, VariableReport], lines: list[dict[str, Any]], state: str, newest: tuple[str, float | None],
-    refused: str, alert: Alert, now: datetime,
-) -> Iterator[str]:  # fmt: skip
+    found: dict[str, VariableReport],
+    lines: list[dict[str, Any]],
+    state: str,
+    newest: tuple[str, float | None],
+    refused: str,
+    alert: Alert,
+    now: datetime,
+) -> Iterator[str]:
     """Say what to look at, one line each.
 
     Parameters
@@ -42,11 +47,15 @@ def alerts(
     for name, one in found.items():
         error, past = one.score.get("rmse"), usual(lines, state, name, one.model, alert)
         if past is not None and error is not None and error > past.limit:
-            yield (f"{name}: RMSE {error:.3g} {one.units} on withheld clouds of the recent images leaves its history: "
-                   f"the median of {past.nights} nights is {past.median:.3g}, the limit {past.limit:.3g}")  # fmt: skip
+            yield (
+                f"{name}: RMSE {error:.3g} {one.units} on withheld clouds of the recent images leaves its history: "
+                f"the median of {past.nights} nights is {past.median:.3g}, the limit {past.limit:.3g}"
+            )
         if one.filled_share < alert.min_filled_share:
-            yield (f"{name}: {one.filled_share:.1%} of the gaps at sea in the recent images filled, less than "
-                   f"{alert.min_filled_share:.1%} (min_filled_share)")  # fmt: skip
+            yield (
+                f"{name}: {one.filled_share:.1%} of the gaps at sea in the recent images filled, less than "
+                f"{alert.min_filled_share:.1%} (min_filled_share)"
+            )
         if one.empty:
             yield f"{name}: nothing observed on {', '.join(one.empty)}"
 

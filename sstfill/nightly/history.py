@@ -31,7 +31,9 @@ KEPT = ("status", "started", "seconds", "attention", "failure", "newest", "state
 
 @dataclass(frozen=True)
 class Usual:
-    """What is usual of a score: the median, how far up is too far, and of how many nights that is known."""
+    """What is usual of a score: the median, how far up is too far, and of how many nights that is
+    known.
+    """
 
     median: float
     limit: float
@@ -75,11 +77,20 @@ class Line(BaseModel):
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Read the lines; those that are not ours are left out, told in one warning, and kept aside by `write`."""
+    """Read the lines; those that are not ours are left out, told in one warning, and kept aside by
+    `write`.
+    """
     good, bad = _parted(path)
     if bad:
-        numbers = ", ".join(f"line {number}" for number in list(bad)[:TOLD]) + (", ..." if len(bad) > TOLD else "")
-        log.warning("%s of %s cannot be read and is left out; it is kept in %s", numbers, path, _aside(path).name)
+        numbers = ", ".join(f"line {number}" for number in list(bad)[:TOLD]) + (
+            ", ..." if len(bad) > TOLD else ""
+        )
+        log.warning(
+            "%s of %s cannot be read and is left out; it is kept in %s",
+            numbers,
+            path,
+            _aside(path).name,
+        )
     return good
 
 
@@ -111,24 +122,32 @@ def line(night: Night) -> dict[str, Any]:
     """What is kept of a night."""
     told = night.told()
     outcome = told["outcome"] or {}
-    days = {k: outcome[k] for k in ("new", "revised", "influenced", "units", "made") if k in outcome}
+    days = {
+        k: outcome[k] for k in ("new", "revised", "influenced", "units", "made") if k in outcome
+    }
     return {k: told[k] for k in KEPT} | {"days": days, "times": 1}
 
 
 def added(lines: list[dict[str, Any]], night: Night) -> list[dict[str, Any]]:
-    """Lines with that of a night: in the place of the last one if the output is as it was and the end was the same."""
+    """Lines with that of a night: in the place of the last one if the output is as it was and the
+    end was the same.
+    """
     new = line(night)
     last = lines[-1] if lines else None
     if last is None or (last["state"], last.get("failure", "")) != (new["state"], new["failure"]):
         return [*lines, new]
     kept = {"started": last["started"], "times": last.get("times", 1) + 1, "again": new["started"]}
-    if night.outcome is None or not night.outcome.made:  # what was new then is what there is to tell of this state
+    if (
+        night.outcome is None or not night.outcome.made
+    ):  # what was new then is what there is to tell of this state
         kept |= {key: last[key] for key in ("days", "seconds") if key in last}
     return [*lines[:-1], new | kept]
 
 
 def write(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Write all lines, or leave what was there; lines there that cannot be read go to a file of their own first."""
+    """Write all lines, or leave what was there; lines there that cannot be read go to a file of
+    their own first.
+    """
     _, bad = _parted(path)
     if bad:
         kept = _aside(path)
@@ -136,7 +155,9 @@ def write(path: Path, lines: list[dict[str, Any]]) -> None:
         with atomic_path(kept) as temporary:
             temporary.write_bytes(before + b"".join(text + b"\n" for text in bad.values()))
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(one, allow_nan=False) + "\n" for one in lines), encoding="utf-8")
+        temporary.write_text(
+            "".join(json.dumps(one, allow_nan=False) + "\n" for one in lines), encoding="utf-8"
+        )
 
 
 def same_state(lines: list[dict[str, Any]], state: str) -> dict[str, Any] | None:
@@ -144,11 +165,14 @@ def same_state(lines: list[dict[str, Any]], state: str) -> dict[str, Any] | None
     return next((one for one in reversed(lines) if one["state"] == state and one["found"]), None)
 
 
-def usual(lines: list[dict[str, Any]], state: str, name: str, model: str, alert: Alert) -> Usual | None:
-    """What is usual of the RMSE of a variable: of earlier nights with the same method, each state of the output once.
+def usual(
+    lines: list[dict[str, Any]], state: str, name: str, model: str, alert: Alert
+) -> Usual | None:
+    """What is usual of the RMSE of a variable: of earlier nights with the same method, each state
+    of the output once.
 
-    None with fewer than `Alert.min_nights` of them. Median and median absolute deviation, so that a bad night among
-    them does not move what is usual.
+    None with fewer than `Alert.min_nights` of them. Median and median absolute deviation, so that a
+    bad night among them does not move what is usual.
     """
     by_state: dict[str, float] = {}
     for one in lines:

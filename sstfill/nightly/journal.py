@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of the report while a night is under way: its lock, its log file, and the warnings that are heard."""
+"""The folder of the report while a night is under way: its lock, its log file, and the warnings
+that are heard.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ SIZE, KEPT = 1_000_000, 5
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a report folder, made where it is not there; the system lets go of it with the process.
+    """Hold the lock of a report folder, made where it is not there; the system lets go of it with
+    the process.
 
     Raises
     ------
@@ -42,16 +45,21 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, WriteError):
             raise
-        raise WriteError(f"cannot write {folder}: {error.strerror}; choose another folder for the report") from error
+        raise WriteError(
+            f"cannot write {folder}: {error.strerror}; choose another folder for the report"
+        ) from error
     try:
         yield
     finally:
-        (folder / "lock").unlink(missing_ok=True)  # while it is held: whoever waits for it makes another
+        (folder / "lock").unlink(
+            missing_ok=True
+        )  # while it is held: whoever waits for it makes another
         os.close(descriptor)
 
 
 def claim(folder: Path) -> None:
-    """Mark a new or empty folder as that of a report; refuse one that holds anything that no night put there.
+    """Mark a new or empty folder as that of a report; refuse one that holds anything that no night
+    put there.
 
     A report of a version that made no mark is known by its history, and is marked.
     """
@@ -59,23 +67,32 @@ def claim(folder: Path) -> None:
     if not folder.exists():
         folder.mkdir(exist_ok=True)
     if not folder.is_dir():
-        raise WriteError(f"cannot write {folder}: it is a file; choose another folder for the report")
+        raise WriteError(
+            f"cannot write {folder}: it is a file; choose another folder for the report"
+        )
     mark = folder / MARK
     held = sorted(member.name for member in folder.iterdir() if member.name != "lock")
     ours = mark.is_file() or (not mark.exists() and _is_report(folder))
     if held and not ours:
         named = ", ".join(held[: place.NAMED]) + (", ..." if len(held) > place.NAMED else "")
-        raise WriteError(f"cannot write a report to {folder}: no night made that folder, and it holds {named}; give "
-                         "report= a new folder of its own")  # fmt: skip
+        raise WriteError(
+            f"cannot write a report to {folder}: no night made that folder, and it holds {named}; give "
+            "report= a new folder of its own"
+        )
     if not mark.is_file():
-        mark.write_text("The report of a nightly job of sstfill; each night writes it again.\n", encoding="utf-8")
+        mark.write_text(
+            "The report of a nightly job of sstfill; each night writes it again.\n",
+            encoding="utf-8",
+        )
 
 
 def _is_report(folder: Path) -> bool:
     """Whether a folder holds the page, the log and the history of nights before there were marks."""
     try:
         first = (folder / "history.jsonl").read_text("utf-8").partition("\n")[0]
-        return (folder / "nightly.log").is_file() and {"status", "started", "found"} <= json.loads(first).keys()
+        return (folder / "nightly.log").is_file() and {"status", "started", "found"} <= json.loads(
+            first
+        ).keys()
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -107,7 +124,9 @@ def kept(path: Path) -> Iterator[list[str]]:
     """Write what the library logs into a file, in UTC; gives the warnings heard so far."""
     heard = _Heard()
     file = RotatingFileHandler(path, maxBytes=SIZE, backupCount=KEPT, encoding="utf-8", delay=True)
-    form = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    form = logging.Formatter(
+        "%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
     form.converter = time.gmtime
     file.setFormatter(form)
     before = LOGGER.level

@@ -11,7 +11,9 @@ from sstfill.archive import FillOutcome
 
 Status = Literal["fine", "attention", "failed", "busy"]
 EXIT: dict[Status, int] = {"fine": 0, "attention": 1, "failed": 2, "busy": 75}
-"""Exit status of the command; 75 is ``EX_TEMPFAIL`` of sysexits.h: nothing is wrong, try again later."""
+"""Exit status of the command; 75 is ``EX_TEMPFAIL`` of sysexits.h: nothing is wrong, try again
+later.
+"""
 FORMAT = 1
 """Of ``latest.json`` and of the lines of ``history.jsonl``."""
 
@@ -25,13 +27,16 @@ class VariableReport:
     model
         Fingerprint of the settled method.
     score
-        Under clouds put over the most recent images, see `sstfill.methods.fitted_score.scored`; empty where there were none.
+        Under clouds put over the most recent images, see `sstfill.methods.fitted_score.scored`;
+        empty where there were none.
     shares
-        Of the sea in the most recent images, by where a pixel comes from: ``observed``, ``filled``, ``not_filled``.
+        Of the sea in the most recent images, by where a pixel comes from: ``observed``, ``filled``,
+        ``not_filled``.
     newest
         The same of the newest image.
     error, newest_error
-        Median of the stated error (one sigma) of filled pixels, in the recent images and in the newest one.
+        Median of the stated error (one sigma) of filled pixels, in the recent images and in the
+        newest one.
     empty
         Dates of the newest images, of those that are watched, with nothing observed.
     units
@@ -49,7 +54,9 @@ class VariableReport:
 
     @property
     def filled_share(self) -> float:
-        """Share of the gaps at sea in the recent images that was filled; 1 where there were no gaps."""
+        """Share of the gaps at sea in the recent images that was filled; 1 where there were no
+        gaps.
+        """
         gaps = self.shares.get("filled", 0.0) + self.shares.get("not_filled", 0.0)
         return self.shares.get("filled", 0.0) / gaps if gaps else 1.0
 
@@ -61,7 +68,8 @@ class Night:
     Attributes
     ----------
     status
-        ``"fine"``, ``"attention"`` (done, but look), ``"failed"`` or ``"busy"`` (another job is at it), see `EXIT`.
+        ``"fine"``, ``"attention"`` (done, but look), ``"failed"`` or ``"busy"`` (another job is at
+        it), see `EXIT`.
     started
         When, ISO 8601 in UTC.
     seconds
@@ -106,7 +114,10 @@ class Night:
 
     def told(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
-        found = {name: config.options(one) | {"filled_share": one.filled_share} for name, one in self.found.items()}
+        found = {
+            name: config.options(one) | {"filled_share": one.filled_share}
+            for name, one in self.found.items()
+        }
         bare = {k: v for k, v in vars(self).items() if k not in ("outcome", "found")}
         done = None if self.outcome is None else config.options(self.outcome)
         told = {"format": FORMAT, **bare, "exit": self.exit, "outcome": done, "found": found}

@@ -22,7 +22,9 @@ START = (
 
 
 class Panel(NamedTuple):
-    """What there is to see of one variable: a map as a data URI with a note on it, and the chart of its score."""
+    """What there is to see of one variable: a map as a data URI with a note on it, and the chart of
+    its score.
+    """
 
     name: str
     picture: str
@@ -32,32 +34,46 @@ class Panel(NamedTuple):
 
 
 def page(
-    recipe: NightlyRecipe, night: Night, lines: Sequence[dict[str, Any]], panels: Iterable[Panel],
+    recipe: NightlyRecipe,
+    night: Night,
+    lines: Sequence[dict[str, Any]],
+    panels: Iterable[Panel],
     origin: dict[str, Any],
-) -> str:  # fmt: skip
+) -> str:
     """Write the page; `lines` is the history with tonight's line at its end."""
     title = f"<title>{escape(HEADLINE[night.status])}: {escape(recipe.title)}</title>"
     body = [
-        *_head(recipe, night), *_days(night, _made(night, lines)),
+        *_head(recipe, night),
+        *_days(night, _made(night, lines)),
         *(part for panel in panels for part in _variable(panel, night.found[panel.name])),
-        *_nights(lines), *_said(night), *_origin(recipe, origin),
-    ]  # fmt: skip
-    return "\n".join([f"{START}{title}<style>{STYLE}</style></head><body>", *body, "</body></html>\n"])
+        *_nights(lines),
+        *_said(night),
+        *_origin(recipe, origin),
+    ]
+    return "\n".join(
+        [f"{START}{title}<style>{STYLE}</style></head><body>", *body, "</body></html>\n"]
+    )
 
 
 def _head(recipe: NightlyRecipe, night: Night) -> list[str]:
     when = night.started.replace("T", " ").replace("Z", " UTC")
     newest = f" Newest image: {escape(night.newest)}." if night.newest else ""
-    parts = [f"<header><h1>{escape(recipe.title)}</h1>",
-             f'<p class="status {night.status}"><strong>{HEADLINE[night.status]}</strong> {escape(when)}</p>',
-             f"<p>{escape(_capital(night.whole))}.{newest}</p></header>"]  # fmt: skip
+    parts = [
+        f"<header><h1>{escape(recipe.title)}</h1>",
+        f'<p class="status {night.status}"><strong>{HEADLINE[night.status]}</strong> {escape(when)}</p>',
+        f"<p>{escape(_capital(night.whole))}.{newest}</p></header>",
+    ]
     if night.failure:
-        parts.append(f'<section class="failed"><h2>What failed</h2><p>{escape(_capital(night.failure))}</p><p>Nothing '
-                     "is lost: mend it if it does not mend itself, and run the same command again. nightly.log has the "
-                     "traceback.</p></section>")  # fmt: skip
+        parts.append(
+            f'<section class="failed"><h2>What failed</h2><p>{escape(_capital(night.failure))}</p><p>Nothing '
+            "is lost: mend it if it does not mend itself, and run the same command again. nightly.log has the "
+            "traceback.</p></section>"
+        )
     if night.attention:
         items = "".join(f"<li>{escape(text)}</li>" for text in night.attention)
-        parts.append(f'<section class="attention"><h2>What to look at</h2><ul>{items}</ul></section>')
+        parts.append(
+            f'<section class="attention"><h2>What to look at</h2><ul>{items}</ul></section>'
+        )
     return parts
 
 
@@ -66,26 +82,41 @@ def _days(night: Night, line: dict[str, Any]) -> list[str]:
         return []
     days = line["days"]
     facts = {
-        "new days": days["new"], "revised days": days["revised"], "days influenced by these": days["influenced"],
-        f"of {days['units']:,} units filled": days["made"], "seconds": f"{sum(line['seconds'].values()):.0f}",
+        "new days": days["new"],
+        "revised days": days["revised"],
+        "days influenced by these": days["influenced"],
+        f"of {days['units']:,} units filled": days["made"],
+        "seconds": f"{sum(line['seconds'].values()):.0f}",
         "GB of memory at most": f"{night.outcome.memory / 1e9:.2f}",
-    }  # fmt: skip
+    }
     tiles = "".join(f"<div><b>{value}</b> {escape(name)}</div>" for name, value in facts.items())
     since = line["started"].replace("T", " ").replace("Z", " UTC")
-    idle = "" if night.outcome.made else f"<p>Nothing is new or revised since; that was at {escape(since)}.</p>"
+    idle = (
+        ""
+        if night.outcome.made
+        else f"<p>Nothing is new or revised since; that was at {escape(since)}.</p>"
+    )
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in night.seconds.items())
-    return [f'<section><h2>What was filled</h2><div class="tiles">{tiles}</div>{idle}'
-            f'<p class="small">This run: {escape(steps)}</p></section>']  # fmt: skip
+    return [
+        f'<section><h2>What was filled</h2><div class="tiles">{tiles}</div>{idle}'
+        f'<p class="small">This run: {escape(steps)}</p></section>'
+    ]
 
 
 def _made(night: Night, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The night in which the output became what it is."""
-    same = (one for one in lines if one["state"] == night.state and _has_days(one) and one["days"]["made"])
+    same = (
+        one
+        for one in lines
+        if one["state"] == night.state and _has_days(one) and one["days"]["made"]
+    )
     return next(same, lines[-1])
 
 
 def _has_days(line: dict[str, Any]) -> bool:
-    return {"new", "revised", "influenced", "units", "made"} <= line.get("days", {}).keys() and "seconds" in line
+    return {"new", "revised", "influenced", "units", "made"} <= line.get(
+        "days", {}
+    ).keys() and "seconds" in line
 
 
 def _variable(panel: Panel, found: VariableReport) -> list[str]:
@@ -115,23 +146,36 @@ def _score(panel: Panel, found: VariableReport) -> list[str]:
     if (scale := score.get("sigma_scale")) is not None:
         text += f"; the error stated there should have been {scale:.2f} times as large"
     past = panel.usual
-    usual = (f"Usual: {past.median:.3g}, attention above {past.limit:.3g}, from {past.nights} nights." if past else
-             "Too few nights with this method yet to say what is usual.")  # fmt: skip
+    usual = (
+        f"Usual: {past.median:.3g}, attention above {past.limit:.3g}, from {past.nights} nights."
+        if past
+        else "Too few nights with this method yet to say what is usual."
+    )
     below = f"RMSE ({units}) on withheld clouds, night by night; grey: by another settled method"
-    return [f"<p>{text}. {usual}</p>", f"<figure>{panel.chart}<figcaption>{below}</figcaption></figure>"]
+    return [
+        f"<p>{text}. {usual}</p>",
+        f"<figure>{panel.chart}<figcaption>{below}</figcaption></figure>",
+    ]
 
 
 def _shares(found: VariableReport) -> list[str]:
     head = "<th></th><th>observed</th><th>filled</th><th>not filled</th><th>median error of what was filled</th>"
     rows = ""
-    both = (("newest image", found.newest, found.newest_error), ("recent images", found.shares, found.error))
+    both = (
+        ("newest image", found.newest, found.newest_error),
+        ("recent images", found.shares, found.error),
+    )
     for what, shares, error in both:
         cells = "".join(f"<td>{share:.1%}</td>" for share in shares.values())
         sure = "unknown" if error is None else f"{error:.3g} {escape(found.units)}"
         rows += f"<tr><th>{what}</th>{cells}<td>{sure}</td></tr>"
-    said = f"Shares of the sea. Of the gaps in the recent images {found.filled_share:.1%} were filled."
-    return [f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>',
-            f'<p class="small">{said} Settled method: {escape(found.model)}.</p>']  # fmt: skip
+    said = (
+        f"Shares of the sea. Of the gaps in the recent images {found.filled_share:.1%} were filled."
+    )
+    return [
+        f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>',
+        f'<p class="small">{said} Settled method: {escape(found.model)}.</p>',
+    ]
 
 
 def _nights(lines: Sequence[dict[str, Any]]) -> list[str]:
@@ -147,8 +191,12 @@ def _nights(lines: Sequence[dict[str, Any]]) -> list[str]:
 
 def _night(one: dict[str, Any], names: Sequence[str]) -> str:
     days = one.get("days", {})
-    cells = [one["started"][:16].replace("T", " "), one["status"], one.get("newest", ""),
-             *(str(days.get(k, "")) for k in ("new", "revised", "influenced"))]  # fmt: skip
+    cells = [
+        one["started"][:16].replace("T", " "),
+        one["status"],
+        one.get("newest", ""),
+        *(str(days.get(k, "")) for k in ("new", "revised", "influenced")),
+    ]
     for name in names:
         found = one["found"].get(name)
         error = found["score"].get("rmse") if found else None
@@ -156,7 +204,11 @@ def _night(one: dict[str, Any], names: Sequence[str]) -> str:
     cells.append(f"{sum(one.get('seconds', {}).values()):.0f}")
     why = "; ".join(filter(None, [one.get("failure", ""), *one.get("attention", [])]))
     said = f' title="{escape(why)}"' if why else ""
-    return f'<tr class="{escape(one["status"])}"{said}>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>"
+    return (
+        f'<tr class="{escape(one["status"])}"{said}>'
+        + "".join(f"<td>{escape(c)}</td>" for c in cells)
+        + "</tr>"
+    )
 
 
 def _percent(found: dict[str, Any] | None) -> str:
@@ -167,14 +219,20 @@ def _percent(found: dict[str, Any] | None) -> str:
 def _said(night: Night) -> list[str]:
     if not night.said:
         return []
-    return [f"<section><h2>Said on the way</h2><pre>{escape(chr(10).join(night.said))}</pre></section>"]
+    return [
+        f"<section><h2>Said on the way</h2><pre>{escape(chr(10).join(night.said))}</pre></section>"
+    ]
 
 
 def _origin(recipe: NightlyRecipe, origin: dict[str, Any]) -> list[str]:
     told = {key: _words(value) for key, value in origin.items() if value not in (None, "", {})}
-    rows = "".join(f"<tr><th>{escape(key)}</th><td>{escape(words)}</td></tr>" for key, words in told.items())
-    return [f'<section><h2>Provenance</h2><div class="wide"><table class="left">{rows}</table></div>'
-            f"<details><summary>the recipe</summary><pre>{escape(recipe.text)}</pre></details></section>"]  # fmt: skip
+    rows = "".join(
+        f"<tr><th>{escape(key)}</th><td>{escape(words)}</td></tr>" for key, words in told.items()
+    )
+    return [
+        f'<section><h2>Provenance</h2><div class="wide"><table class="left">{rows}</table></div>'
+        f"<details><summary>the recipe</summary><pre>{escape(recipe.text)}</pre></details></section>"
+    ]
 
 
 def _words(value: Any) -> str:

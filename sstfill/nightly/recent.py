@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The most recent images of a filled archive: how well the settled method does there, and how much it could fill."""
+"""The most recent images of a filled archive: how well the settled method does there, and how much
+it could fill.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +51,20 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
     Returns
     -------
     dict
-        By variable, `sstfill.validation.withheld.Hindcast.summary`, with ``sigma_scale`` as a factor of the error that is stored;
-        empty where nothing could be hidden: nothing observed, or no clouds.
+        By variable, `sstfill.validation.withheld.Hindcast.summary`, with ``sigma_scale`` as a
+        factor of the error that is stored; empty where nothing could be hidden: nothing observed,
+        or no clouds.
     """
     job, found = FillJob(out), {}
     with io.reading(source.path), source.open() as ds:
         for name in settled(job):
-            model, days = Model.load(job.model(name)), Days.load(job.folder / "days" / f"{name}.npz")
-            said = scored(model.pinned, list(_windows(source.field(ds, name), model, days)), seed, name)
+            model, days = (
+                Model.load(job.model(name)),
+                Days.load(job.folder / "days" / f"{name}.npz"),
+            )
+            said = scored(
+                model.pinned, list(_windows(source.field(ds, name), model, days)), seed, name
+            )
             found[name] = {} if said is None else dict(said.summary)
             if "sigma_scale" in found[name]:
                 found[name]["sigma_scale"] /= model.sigma_scale
@@ -67,7 +75,9 @@ def settled(job: FillJob) -> tuple[str, ...]:
     """Variables of a filled archive; `ReadError` if there is none."""
     asked = job.settled
     if asked is None:
-        raise ReadError(f"{job.out} was not filled as an archive: there is no {job.folder.name} beside it")
+        raise ReadError(
+            f"{job.out} was not filled as an archive: there is no {job.folder.name} beside it"
+        )
     return tuple(asked["variables"])
 
 
@@ -76,7 +86,9 @@ def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
     shape = obs.shape
     times = slice(max(0, shape[0] - TRIED[0]), shape[0])
     tiles = spatial(shape[1:], TRIED[1:])  # type: ignore[arg-type]
-    number = (model.points.rows // TRIED[1]) * -(-shape[2] // TRIED[2]) + model.points.columns // TRIED[2]
+    number = (model.points.rows // TRIED[1]) * -(
+        -shape[2] // TRIED[2]
+    ) + model.points.columns // TRIED[2]
     counts = np.bincount(number, np.isfinite(days.sample[times]).sum(0), len(tiles))
     best = [i for i in np.argsort(-counts, kind="stable")[:TILES] if counts[i]]
     patches = [_patch((times, *tiles[i]), model.pinned.reach, shape) for i in best]
@@ -89,8 +101,12 @@ def _patch(inside: tuple[slice, ...], reach: tuple[int, ...], shape: tuple[int, 
     return Patch(inside, seen)  # type: ignore[arg-type]
 
 
-def look_at(out: Path, scores: dict[str, dict[str, object]], watched: int) -> dict[str, VariableReport]:
-    """Count where the pixels of the recent images come from, and how sure those are that were filled."""
+def look_at(
+    out: Path, scores: dict[str, dict[str, object]], watched: int
+) -> dict[str, VariableReport]:
+    """Count where the pixels of the recent images come from, and how sure those are that were
+    filled.
+    """
     job, found = FillJob(out), {}
     with io.reading(out), guard.open_zarr(out, chunks=None) as held:
         for name, score in scores.items():
@@ -100,11 +116,15 @@ def look_at(out: Path, scores: dict[str, dict[str, object]], watched: int) -> di
             errors = _some(held[f"{name}_error"], times)
             last = range(len(days.time) - min(watched, len(days.time)), len(days.time))
             found[name] = VariableReport(
-                model=Model.load(job.model(name)).fingerprint, score=score, shares=_shares(counts.sum(0)),
-                newest=_shares(counts[-1]), error=_median(errors), newest_error=_median(errors[-1]),
+                model=Model.load(job.model(name)).fingerprint,
+                score=score,
+                shares=_shares(counts.sum(0)),
+                newest=_shares(counts[-1]),
+                error=_median(errors),
+                newest_error=_median(errors[-1]),
                 empty=tuple(date(held[name], i) for i in last if not days.count[i]),
                 units=printed(str(held[name].attrs.get("units", ""))),
-            )  # fmt: skip
+            )
     return found
 
 
@@ -113,7 +133,9 @@ def _counted(source: xr.DataArray, times: slice) -> NDArray[np.int64]:
     counts = np.zeros((times.stop - times.start, len(gaps.SOURCE_FLAGS)), np.int64)
     for start in range(0, source.shape[1], ROWS):
         block = source[times, start : start + ROWS].values
-        counts += np.stack([np.bincount(image.ravel(), minlength=counts.shape[1]) for image in block])
+        counts += np.stack(
+            [np.bincount(image.ravel(), minlength=counts.shape[1]) for image in block]
+        )
     return counts
 
 
@@ -121,7 +143,9 @@ def _some(error: xr.DataArray, times: slice) -> NDArray[np.float32]:
     every = thinning(error.shape[1:], SOME // max(1, times.stop - times.start))
     rows = range(0, error.shape[1], ROWS // every * every or every)
     step = rows.step
-    return np.concatenate([error[times, r : r + step].values[:, ::every, ::every] for r in rows], axis=1)
+    return np.concatenate(
+        [error[times, r : r + step].values[:, ::every, ::every] for r in rows], axis=1
+    )
 
 
 def thinning(shape: tuple[int, ...], pixels: int) -> int:
@@ -169,7 +193,9 @@ def newest(out: Path) -> tuple[str, float | None]:
 
 
 def state(out: Path) -> str:
-    """A word for what a filled store holds: the same for the same days, observations, revisions and methods."""
+    """A word for what a filled store holds: the same for the same days, observations, revisions and
+    methods.
+    """
     job, words = FillJob(out), hashlib.sha256()
     for name in settled(job):
         days = Days.load(job.folder / "days" / f"{name}.npz")

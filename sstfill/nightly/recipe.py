@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A nightly recipe: a TOML file that says what to bring in, how to fill it, and when to call somebody."""
+"""A nightly recipe: a TOML file that says what to bring in, how to fill it, and when to call
+somebody.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from typing import Any
 from sstfill import config
 from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, ReadError, unknown
-from sstfill.io.untrusted.documents import naming, one_line, place, read_toml, short, without_comments
+from sstfill.io.untrusted.documents import (
+    naming,
+    one_line,
+    place,
+    read_toml,
+    short,
+    without_comments,
+)
 from sstfill.methods import Method, method_class
 from sstfill.sources.copernicus.request import CopernicusRequest
 from sstfill.sources.presets import folder as shipped_folder
@@ -33,7 +42,8 @@ class Places:
     filled
         Zarr store to fill it into.
     report
-        Folder of the report: ``index.html``, ``latest.json``, ``history.jsonl``, ``nightly.log``, ``lock``.
+        Folder of the report: ``index.html``, ``latest.json``, ``history.jsonl``, ``nightly.log``,
+        ``lock``.
     """
 
     archive: str
@@ -47,8 +57,10 @@ class Places:
                     f"{name}={getattr(self, name)!r} in [nightly] is no Zarr store; end its name with .zarr"
                 )
         if len({self.archive, self.filled, self.report}) < 3:
-            raise OptionError(f"archive, filled and report in [nightly] are not three places: {self.archive!r}, "
-                              f"{self.filled!r}, {self.report!r}")  # fmt: skip
+            raise OptionError(
+                f"archive, filled and report in [nightly] are not three places: {self.archive!r}, "
+                f"{self.filled!r}, {self.report!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +109,9 @@ class Alert:
     Parameters
     ----------
     rmse_sigma
-        Tonight's RMSE on withheld clouds lies further above the median of its history than so many of its robust
-        standard deviations (1.4826 times the median absolute deviation, which is taken as 5 % of the median at least).
+        Tonight's RMSE on withheld clouds lies further above the median of its history than so many
+        of its robust standard deviations (1.4826 times the median absolute deviation, which is
+        taken as 5 % of the median at least).
     rmse_nights
         Length of that history.
     min_nights
@@ -128,7 +141,9 @@ class Alert:
         check_number("empty_days", self.empty_days, 0, whole=True)
         check_most("empty_days", self.empty_days, 100_000)
         if self.min_nights > self.rmse_nights:
-            raise OptionError(f"min_nights={self.min_nights} is more than rmse_nights={self.rmse_nights}; lower it")
+            raise OptionError(
+                f"min_nights={self.min_nights} is more than rmse_nights={self.rmse_nights}; lower it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +176,9 @@ class NightlyRecipe:
     alert: Alert
 
 
-def load_nightly(recipe: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> NightlyRecipe:
+def load_nightly(
+    recipe: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None
+) -> NightlyRecipe:
     """Read a nightly recipe.
 
     Parameters
@@ -169,7 +186,8 @@ def load_nightly(recipe: str | os.PathLike[str], folder: str | os.PathLike[str] 
     recipe
         A TOML file, or the name of one that ships with sstfill, such as ``"nightly/med_l3s"``.
     folder
-        Where relative paths begin. Default: the folder of the recipe; of one that ships, the working directory.
+        Where relative paths begin. Default: the folder of the recipe; of one that ships, the
+        working directory.
 
     Raises
     ------
@@ -193,7 +211,9 @@ def _file(name: str) -> Path:
     path = place(name, "recipe")
     if path.exists() and not path.is_dir():
         return path
-    shipped = {f"nightly/{p.stem}": p for p in sorted((shipped_folder() / "nightly").glob("*.toml"))}
+    shipped = {
+        f"nightly/{p.stem}": p for p in sorted((shipped_folder() / "nightly").glob("*.toml"))
+    }
     found = shipped.get(name.removesuffix(".toml").removeprefix("recipes/"))
     if found is None:
         raise ReadError(
@@ -213,24 +233,40 @@ def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
     given = dict(tables.get("nightly", {}))
     for field in dataclasses.fields(Places):
         if field.name not in given:
-            raise OptionError(f"[nightly] of {path.name} has no {field.name}; it takes archive, filled, report")
+            raise OptionError(
+                f"[nightly] of {path.name} has no {field.name}; it takes archive, filled, report"
+            )
     places = config.build(Places, given)
-    archive, filled, report = (place(getattr(places, n), n, base) for n in ("archive", "filled", "report"))
+    archive, filled, report = (
+        place(getattr(places, n), n, base) for n in ("archive", "filled", "report")
+    )
     if not report.parent.is_dir():
-        raise OptionError(f"report={places.report!r} of {path.name} lies in {report.parent}, which is not there; "
-                          f"create it: mkdir -p {report.parent}")  # fmt: skip
+        raise OptionError(
+            f"report={places.report!r} of {path.name} lies in {report.parent}, which is not there; "
+            f"create it: mkdir -p {report.parent}"
+        )
     fill, method = _fill(dict(tables.get("fill", {})), base)
     return NightlyRecipe(
-        name=path.stem, title=title, text=without_comments(tables), archive=archive, filled=filled, report=report,
-        download=_download(tables, path), method=method, fill=fill, alert=config.build(Alert, tables.get("alert", {})),
-    )  # fmt: skip
+        name=path.stem,
+        title=title,
+        text=without_comments(tables),
+        archive=archive,
+        filled=filled,
+        report=report,
+        download=_download(tables, path),
+        method=method,
+        fill=fill,
+        alert=config.build(Alert, tables.get("alert", {})),
+    )
 
 
 def _download(tables: Mapping[str, Any], path: Path) -> Recipe | None:
     if "download" not in tables:
         return None
     if "recipe" not in tables["download"]:
-        raise OptionError(f"[download] of {path.name} has no recipe; name one of sstfill recipes, or a TOML file")
+        raise OptionError(
+            f"[download] of {path.name} has no recipe; name one of sstfill recipes, or a TOML file"
+        )
     name = config.build(Download, tables["download"]).recipe
     beside = place(name, "recipe", path.parent)
     found = load_recipe(beside if beside.is_file() else name)

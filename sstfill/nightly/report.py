@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a night: a page for people, ``latest.json`` for machines, the history; each whole or not at all."""
+"""The report of a night: a page for people, ``latest.json`` for machines, the history; each whole
+or not at all.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ from sstfill.version import __version__
 PAGE, LATEST, HISTORY = "index.html", "latest.json", "history.jsonl"
 MAPS = 4
 """Variables at most of which a map is drawn."""
-ORIGIN = ("source", "dataset_id", "dataset_version", "references", "date_modified", "sstfill_version")
+ORIGIN = (
+    "source",
+    "dataset_id",
+    "dataset_version",
+    "references",
+    "date_modified",
+    "sstfill_version",
+)
 """Attributes of the archive that the report repeats."""
 
 
@@ -40,8 +49,14 @@ def write(recipe: NightlyRecipe, night: Night, lines: list[dict[str, Any]]) -> N
     folder = recipe.report
     history.write(folder / HISTORY, lines)
     origin = provenance(recipe, night)
-    limits = {name: usual(lines, night.state, name, one.model, recipe.alert) for name, one in night.found.items()}
-    told = night.told() | {"usual": {n: vars(u) for n, u in limits.items() if u}, "provenance": origin}
+    limits = {
+        name: usual(lines, night.state, name, one.model, recipe.alert)
+        for name, one in night.found.items()
+    }
+    told = night.told() | {
+        "usual": {n: vars(u) for n, u in limits.items() if u},
+        "provenance": origin,
+    }
     _put(folder / LATEST, json.dumps(config.plain(told), indent=1, allow_nan=False) + "\n")
     panels = []
     for number, (name, past) in enumerate(limits.items()):
@@ -53,12 +68,17 @@ def write(recipe: NightlyRecipe, night: Night, lines: list[dict[str, Any]]) -> N
 def provenance(recipe: NightlyRecipe, night: Night) -> dict[str, Any]:
     """By what the output was made, of what."""
     told: dict[str, Any] = {
-        "sstfill": __version__, "python": sys.version.split()[0], "recipe": recipe.title,
-        "archive": str(recipe.archive), "filled": str(recipe.filled),
+        "sstfill": __version__,
+        "python": sys.version.split()[0],
+        "recipe": recipe.title,
+        "archive": str(recipe.archive),
+        "filled": str(recipe.filled),
         "download": None if recipe.download is None else recipe.download.name,
-        "method": recipe.method.name, "options": config.options(recipe.method), "seed": recipe.fill.seed,
+        "method": recipe.method.name,
+        "options": config.options(recipe.method),
+        "seed": recipe.fill.seed,
         "models": {name: one.model for name, one in night.found.items()},
-    }  # fmt: skip
+    }
     try:
         told["filled by"] = (FillJob(recipe.filled).settled or {}).get("version")
         with io.open(recipe.archive, chunks={}) as ds:
@@ -70,4 +90,6 @@ def provenance(recipe: NightlyRecipe, night: Night) -> dict[str, Any]:
 
 def _put(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no UTF-8
+        temporary.write_text(
+            text, encoding="utf-8", errors="backslashreplace"
+        )  # a path may be no UTF-8

@@ -28,9 +28,14 @@ log = logging.getLogger(__name__)
 
 
 def run_night(
-    recipe: NightlyRecipe, *, workers: int = 0, scheduler: str | None = None, memory: int | None = None,
-    anew: bool = False, now: datetime | None = None,
-) -> Night:  # fmt: skip
+    recipe: NightlyRecipe,
+    *,
+    workers: int = 0,
+    scheduler: str | None = None,
+    memory: int | None = None,
+    anew: bool = False,
+    now: datetime | None = None,
+) -> Night:
     """Bring new days in, fill them, score, report; run again, it finds what is left to do.
 
     Parameters
@@ -76,11 +81,19 @@ def run_night(
 
 
 def _check_apart(report: Path, other: Path) -> None:
-    """Refuse a report in the archive, the filled store or what lies beside them, or one that would hold these."""
-    for path in (other, other.with_name(other.name + ".job"), other.with_name(other.name + ".ledger")):
+    """Refuse a report in the archive, the filled store or what lies beside them, or one that would
+    hold these.
+    """
+    for path in (
+        other,
+        other.with_name(other.name + ".job"),
+        other.with_name(other.name + ".ledger"),
+    ):
         one, two = place.resolved(report), place.resolved(path)
         if one == two or one in two.parents or two in one.parents:
-            raise WriteError(f"cannot write a report to {report}: {path} lies there; give report= a folder of its own")
+            raise WriteError(
+                f"cannot write a report to {report}: {path} lies there; give report= a folder of its own"
+            )
         place.check_apart(report, path)
 
 
@@ -126,15 +139,25 @@ class _Work:
         with self._step("score"):
             state, newest = recent.state(self.recipe.filled), recent.newest(self.recipe.filled)
             found = self._found(lines, state)
-        calls = tuple(alerts(found, lines, state, newest, self.refused, self.recipe.alert, self.now))
+        calls = tuple(
+            alerts(found, lines, state, newest, self.refused, self.recipe.alert, self.now)
+        )
         said = tuple(self.said)
         for text in calls:
             log.warning("attention: %s", text)
         return Night(
-            status="attention" if calls else "fine", started=self.started, seconds=self.seconds, attention=calls,
-            refused=self.refused, outcome=outcome, newest=newest[0], state=state, found=found,
-            whole="the output is whole and holds all days that the archive has", said=said,
-        )  # fmt: skip
+            status="attention" if calls else "fine",
+            started=self.started,
+            seconds=self.seconds,
+            attention=calls,
+            refused=self.refused,
+            outcome=outcome,
+            newest=newest[0],
+            state=state,
+            found=found,
+            whole="the output is whole and holds all days that the archive has",
+            said=said,
+        )
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
@@ -148,21 +171,35 @@ class _Work:
         """Bring new days in; returns why not, where there is an archive to fill all the same."""
         try:
             with download.run(self.recipe.archive, update=True) as ds:
-                log.info("%s holds %s", self.recipe.archive, ", ".join(f"{d} {n}" for d, n in ds.sizes.items()))
+                log.info(
+                    "%s holds %s",
+                    self.recipe.archive,
+                    ", ".join(f"{d} {n}" for d, n in ds.sizes.items()),
+                )
         except Exception as error:
             if held_by_another(error) or not self.recipe.archive.exists():
                 raise
-            log.warning("the download did not end well: %s", error, exc_info=not isinstance(error, SstfillError))
+            log.warning(
+                "the download did not end well: %s",
+                error,
+                exc_info=not isinstance(error, SstfillError),
+            )
             return _told(error)
         return ""
 
     def _filled(self) -> FillOutcome:
         wanted = self.recipe.fill
         done = fill_archive(
-            self.recipe.archive, self.recipe.filled, self.recipe.method, variables=wanted.variables or None,
-            quality_level=wanted.quality_level, l2p_flags=wanted.l2p_flags, seed=wanted.seed,
-            update=not self.how["anew"], **self.how,
-        )  # fmt: skip
+            self.recipe.archive,
+            self.recipe.filled,
+            self.recipe.method,
+            variables=wanted.variables or None,
+            quality_level=wanted.quality_level,
+            l2p_flags=wanted.l2p_flags,
+            seed=wanted.seed,
+            update=not self.how["anew"],
+            **self.how,
+        )
         days = f"{done.new} days new, {done.revised} revised, {done.influenced} influenced by these"
         log.info("%d of %d units filled: %s", done.made, done.units, days)
         return done
@@ -173,8 +210,11 @@ class _Work:
         if before is not None:
             scores = {name: dict(one["score"]) for name, one in before["found"].items()}
         else:
-            source = ArchiveSource(path=str(recipe.archive.resolve()), quality_level=recipe.fill.quality_level,
-                            l2p_flags=recipe.fill.l2p_flags)  # fmt: skip
+            source = ArchiveSource(
+                path=str(recipe.archive.resolve()),
+                quality_level=recipe.fill.quality_level,
+                l2p_flags=recipe.fill.l2p_flags,
+            )
             scores = recent.recent_score(recipe.filled, source, recipe.fill.seed)
         return recent.look_at(recipe.filled, scores, recipe.alert.empty_days)
 
@@ -185,17 +225,20 @@ class _Work:
         said = tuple(self.said)
         log.error("%s; %s", failure, self._left(), exc_info=error)
         return Night(
-            status="failed", started=self.started, seconds=self.seconds, failure=failure, refused=self.refused,
-            whole=self._left(), said=said,
-        )  # fmt: skip
+            status="failed",
+            started=self.started,
+            seconds=self.seconds,
+            failure=failure,
+            refused=self.refused,
+            whole=self._left(),
+            said=said,
+        )
 
     def _left(self) -> str:
         if self.stage in ("score", "report"):
             return "the output is whole and holds all days that the archive has; what failed came after"
         if self.recipe.filled.exists():
-            return (
-                "the output is as it was before this night; what is done of it is kept, and the next run goes on there"
-            )
+            return "the output is as it was before this night; what is done of it is kept, and the next run goes on there"
         return "there is no output yet; what is done of it is kept, and the next run goes on there"
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the inpainting GAN: torch only, no xarray; a sequence is the pair (values, observed), ``b c t y x``.
+"""The networks of the inpainting GAN: torch only, no xarray; a sequence is the pair (values,
+observed), ``b c t y x``.
 
-Nothing is imported here: `import sstfill.nn` is free, and torch loads with the module that is asked for.
+Nothing is imported here: `import sstfill.nn` is free, and torch loads with the module that is asked
+for.
 
 - `shapes`: what a network takes, in checks that name the value met
 - `masking`: occlude a sequence (eq. 1), put its observed pixels back (eq. 6)
@@ -12,5 +14,6 @@ Nothing is imported here: `import sstfill.nn` is free, and torch loads with the 
 - `discriminator`: of frames, and of sequences
 - `losses`: hinge, and pixel losses over withheld clouds
 
-The paper is Yin, Pajot, de Bézenac, Gallinari, "Unsupervised spatiotemporal data inpainting" (2020).
+The paper is Yin, Pajot, de Bézenac, Gallinari, "Unsupervised spatiotemporal data inpainting"
+(2020).
 """

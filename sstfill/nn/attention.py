@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spatial self-attention within each frame, on the kernels that never hold the matrix of all pairs of pixels."""
+"""Spatial self-attention within each frame, on the kernels that never hold the matrix of all pairs
+of pixels.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,20 @@ REDUCTION = 8
 
 
 class FrameAttention(nn.Module):
-    """Self-attention over the pixels of a frame, x + gamma * o, as in Zhang et al. (2019), equations 1-3.
+    """Self-attention over the pixels of a frame, x + gamma * o, as in Zhang et al. (2019),
+    equations 1-3.
 
-    Queries f, keys g, values h and output v are 1x1 convolutions, spectrally normalised, without bias; the softmax is
-    of f'g itself, not scaled by the number of channels. gamma is one number and starts at 0, so that a new layer is
-    the identity and f, g, h, v learn from its second step on. Frames do not see each other. Memory grows with the
-    number of pixels (flash and memory-efficient kernels), time with its square.
+    Queries f, keys g, values h and output v are 1x1 convolutions, spectrally normalised, without
+    bias; the softmax is of f'g itself, not scaled by the number of channels. gamma is one number
+    and starts at 0, so that a new layer is the identity and f, g, h, v learn from its second step
+    on. Frames do not see each other. Memory grows with the number of pixels (flash and
+    memory-efficient kernels), time with its square.
 
     Parameters
     ----------
     channels
-        Of the input and the output. Queries, keys and values have one eighth, at least one: the same number for all
-        three, without which the flash kernel declines.
+        Of the input and the output. Queries, keys and values have one eighth, at least one: the
+        same number for all three, without which the flash kernel declines.
     """
 
     def __init__(self, channels: int) -> None:
@@ -41,7 +45,9 @@ class FrameAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Take b c t y x, return the same shape."""
         query, key, value = (_to_positions(part(x)) for part in (self.query, self.key, self.value))
-        attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)  # (b t) 1 (y x) c'
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, scale=1.0
+        )  # (b t) 1 (y x) c'
         added: Tensor = x + self.gamma * self.output(_to_frames(attended, x.shape))
         return added
 
@@ -49,13 +55,16 @@ class FrameAttention(nn.Module):
 def _to_positions(x: Tensor) -> Tensor:
     """Rearrange b c t y x -> (b t) 1 (y x) c: one head, the pixels of a frame as its tokens.
 
-    A copy, because `contiguous` would keep the strides of a single channel, which the fused kernels refuse.
+    A copy, because `contiguous` would keep the strides of a single channel, which the fused kernels
+    refuse.
     """
     frames = x.permute(0, 2, 3, 4, 1).clone(memory_format=contiguous_format)  # b t y x c
     return frames.flatten(2, 3).flatten(0, 1).unsqueeze(1)
 
 
 def _to_frames(tokens: Tensor, shape: Size) -> Tensor:
-    """Rearrange (b t) 1 (y x) c -> b c t y x, the inverse of `_to_positions`; lengths but c from `shape`."""
+    """Rearrange (b t) 1 (y x) c -> b c t y x, the inverse of `_to_positions`; lengths but c from
+    `shape`.
+    """
     b, _, t, y, x = shape
     return tokens.reshape(b, t, y, x, -1).permute(0, 4, 1, 2, 3)

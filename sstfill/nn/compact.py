@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compact backbone: a space-time U-Net with factorised convolutions that corrects a first guess."""
+"""The compact backbone: a space-time U-Net with factorised convolutions that corrects a first
+guess.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from torch.nn import functional
 from sstfill.nn.shapes import check_sequence, check_whole
 
 FOLD = 2
-"""Pixels of an edge that the first layer folds into channels: all layers work at half resolution or less."""
+"""Pixels of an edge that the first layer folds into channels: all layers work at half resolution or
+less.
+"""
 LEVELS = 3
 """Resolutions of the U-Net, each half of the one above."""
 SIDE = FOLD * 2 ** (LEVELS - 1)
@@ -23,14 +27,16 @@ EPSILON = 1e-6
 
 
 class Compact(nn.Module):
-    """Estimate how wrong a first guess is, and how uncertain the estimate: a residual network in units of its error.
+    """Estimate how wrong a first guess is, and how uncertain the estimate: a residual network in
+    units of its error.
 
-    A U-Net of three levels, at 1/2, 1/4 and 1/8 of the resolution. Its blocks are factorised as in Tran et al. (2018,
-    "R(2+1)D"): 3x3 pixels of each frame, then three frames of each pixel; at the lowest level each position also
-    attends to itself at all other times, the less the further they are (the linear bias of Press et al. 2022). What a
-    block adds is normalised by the root mean square over channels (Zhang & Sennrich 2019), pixel by pixel, so that the
-    answer depends neither on the batch nor on the extent of the patch. A new network answers with the first guess and
-    its own error.
+    A U-Net of three levels, at 1/2, 1/4 and 1/8 of the resolution. Its blocks are factorised as in
+    Tran et al. (2018, "R(2+1)D"): 3x3 pixels of each frame, then three frames of each pixel; at the
+    lowest level each position also attends to itself at all other times, the less the further they
+    are (the linear bias of Press et al. 2022). What a block adds is normalised by the root mean
+    square over channels (Zhang & Sennrich 2019), pixel by pixel, so that the answer depends neither
+    on the batch nor on the extent of the patch. A new network answers with the first guess and its
+    own error.
 
     Parameters
     ----------
@@ -76,8 +82,8 @@ class Compact(nn.Module):
         Returns
         -------
         tuple of Tensor
-            The correction in units of the first guess's error, and the logarithm of the new error in the same units;
-            both b c t y x, c the channels of the field.
+            The correction in units of the first guess's error, and the logarithm of the new error
+            in the same units; both b c t y x, c the channels of the field.
 
         Raises
         ------
@@ -99,18 +105,24 @@ class Compact(nn.Module):
         for grow, stage in zip(self.grow, self.up, strict=True):
             h = _through(stage, kept.pop() + functional.pixel_shuffle(grow(h), 2), b)
         found = functional.pixel_shuffle(self.leave(h).float(), FOLD)[..., :y, :x]  # (b t) 2c y x
-        correction, log_ratio = found.unflatten(0, (b, t)).transpose(1, 2).chunk(2, 1)  # b c t y x each
+        correction, log_ratio = (
+            found.unflatten(0, (b, t)).transpose(1, 2).chunk(2, 1)
+        )  # b c t y x each
         return correction, log_ratio
 
 
 class Block(nn.Module):
-    """Two residual steps: 3x3 pixels of each frame, then three frames of each pixel; (b t) c y x with b given."""
+    """Two residual steps: 3x3 pixels of each frame, then three frames of each pixel; (b t) c y x
+    with b given.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.before, self.between = Norm(channels), Norm(channels)
         self.space = nn.Conv2d(channels, channels, 3, padding=1)
-        self.time = nn.ModuleList([nn.Conv2d(channels, channels, 1, bias=shift == 0) for shift in (0, -1, 1)])
+        self.time = nn.ModuleList(
+            [nn.Conv2d(channels, channels, 1, bias=shift == 0) for shift in (0, -1, 1)]
+        )
 
     def forward(self, h: Tensor, b: int) -> Tensor:
         """Take and return (b t) c y x."""
@@ -131,7 +143,9 @@ _FIRST, _LAST = (0, 0, 0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 0, 0, 1)
 
 
 class TimeAttention(nn.Module):
-    """Each position attends to itself at all times; a distance in frames costs more or less from head to head."""
+    """Each position attends to itself at all times; a distance in frames costs more or less from
+    head to head.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -139,7 +153,9 @@ class TimeAttention(nn.Module):
         self.before = Norm(channels)
         self.project = nn.Conv2d(channels, 3 * self.heads * HEAD, 1)
         self.output = nn.Conv2d(self.heads * HEAD, channels, 1)
-        self.slope = nn.Parameter(torch.linspace(-3.0, 0.5, self.heads))  # log of the cost of a frame
+        self.slope = nn.Parameter(
+            torch.linspace(-3.0, 0.5, self.heads)
+        )  # log of the cost of a frame
 
     def forward(self, h: Tensor, b: int) -> Tensor:
         """Take and return (b t) c y x."""
@@ -151,7 +167,11 @@ class TimeAttention(nn.Module):
         away = (frames[:, None] - frames[None]).abs()
         bias = (-self.slope.exp()[:, None, None] * away).to(query.dtype)  # head t t
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        back = attended.unflatten(0, (b, y * x)).permute(0, 3, 2, 4, 1).reshape(n, self.heads * HEAD, y, x)
+        back = (
+            attended.unflatten(0, (b, y * x))
+            .permute(0, 3, 2, 4, 1)
+            .reshape(n, self.heads * HEAD, y, x)
+        )
         out: Tensor = h + self.output(back)
         return out
 

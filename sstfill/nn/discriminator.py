@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two PatchGAN discriminators, of single frames and of whole sequences, that score a sequence by its patches."""
+"""Two PatchGAN discriminators, of single frames and of whole sequences, that score a sequence by
+its patches.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,20 @@ from sstfill.nn.spectral import Convolution, spectral
 WIDTHS = (1, 2, 4, 8, 8, 8)
 """Channels after each layer of stride 2, in units of the base (Table 5b, rows 1-6)."""
 SIDE = 2 ** (len(WIDTHS) - 1) + 1
-"""Least height and width of a frame, 33: a smaller one is down to one pixel before the last layer of stride 2."""
+"""Least height and width of a frame, 33: a smaller one is down to one pixel before the last layer
+of stride 2.
+"""
 SLOPE = 0.2
 
 
 class FrameDiscriminator(nn.Module):
-    """D_f: score each frame by itself, with 2-D convolutions (Table 5b); 2.2 million parameters with the defaults.
+    """D_f: score each frame by itself, with 2-D convolutions (Table 5b); 2.2 million parameters
+    with the defaults.
 
-    Six convolutions of stride 2 and one of stride 1, then one to a single channel, the score of a patch. (Row 8 of
-    the table gives this last one 8 ``base`` channels, which would make 2.7 million.) Kernels 3x3, padded by 1, with
-    bias; leaky ReLU of slope 0.2 between; spectral normalisation, no batch normalisation. The score is a logit-like
-    number for the hinge loss.
+    Six convolutions of stride 2 and one of stride 1, then one to a single channel, the score of a
+    patch. (Row 8 of the table gives this last one 8 ``base`` channels, which would make 2.7
+    million.) Kernels 3x3, padded by 1, with bias; leaky ReLU of slope 0.2 between; spectral
+    normalisation, no batch normalisation. The score is a logit-like number for the hinge loss.
 
     Parameters
     ----------
@@ -72,16 +77,16 @@ class FrameDiscriminator(nn.Module):
 class SequenceDiscriminator(nn.Module):
     """D_s: score a whole sequence, with 3-D convolutions; 6.5 million parameters with the defaults.
 
-    The layers of `FrameDiscriminator` with kernels 3x3x3; the stride in time is always 1, so that a sequence of any
-    length will do.
+    The layers of `FrameDiscriminator` with kernels 3x3x3; the stride in time is always 1, so that a
+    sequence of any length will do.
 
     Parameters
     ----------
     channels, base
         As for `FrameDiscriminator`.
     differences
-        Score the differences between successive frames, as the paper does for clouds and other occlusions that move;
-        otherwise the frames (its Remove-Pixel).
+        Score the differences between successive frames, as the paper does for clouds and other
+        occlusions that move; otherwise the frames (its Remove-Pixel).
 
     Raises
     ------
@@ -102,8 +107,8 @@ class SequenceDiscriminator(nn.Module):
         Parameters
         ----------
         values
-            Floating b c t y x, occluded pixels set to a constant; frames of at least 33x33, two or more of them where
-            their differences are scored.
+            Floating b c t y x, occluded pixels set to a constant; frames of at least 33x33, two or
+            more of them where their differences are scored.
 
         Returns
         -------

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's generator: a 3-D residual network at full resolution with attention within each frame."""
+"""The paper's generator: a 3-D residual network at full resolution with attention within each
+frame.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,22 @@ SIDE = 2
 class Generator(nn.Module):
     """Complete a sequence: x_hat = m*y + (1-m)*phi(y), equation 6, with phi of Table 5a.
 
-    Channels 1-32-512-256-128-64, attention, 64-32-1, tanh: 14.8 million parameters with the defaults. Where the table
-    leaves a choice or contradicts itself, the one is taken that meets this count of the authors' program:
+    Channels 1-32-512-256-128-64, attention, 64-32-1, tanh: 14.8 million parameters with the
+    defaults. Where the table leaves a choice or contradicts itself, the one is taken that meets
+    this count of the authors' program:
 
     - row 3 of the table, a second block of 16 ``base`` channels, is left out: it alone has 14.2 million parameters;
     - row 9 normalises ``base`` channels (what row 8 gives), not 2 ``base``;
     - the second convolution of a block keeps its outputs, a 1x1x1 convolution leads past every block.
 
-    Ours, because neither tells: no normalisation before the first block (`resnet.ResidualBlock`), biases only in the
-    last convolution, attention of Zhang et al. (2019) without pooling. The mask is not an input: the network sees
-    `fill` in the gaps.
+    Ours, because neither tells: no normalisation before the first block (`resnet.ResidualBlock`),
+    biases only in the last convolution, attention of Zhang et al. (2019) without pooling. The mask
+    is not an input: the network sees `fill` in the gaps.
 
-    phi lies in (-1, 1): scale the data so (observed values may exceed it, they are copied). In training mode batch
-    normalisation takes its statistics over all frames of the batch, in evaluation mode it uses those it has gathered.
-    A frame is completed from thirteen on either side (two convolutions in each of six blocks, and the last).
+    phi lies in (-1, 1): scale the data so (observed values may exceed it, they are copied). In
+    training mode batch normalisation takes its statistics over all frames of the batch, in
+    evaluation mode it uses those it has gathered. A frame is completed from thirteen on either side
+    (two convolutions in each of six blocks, and the last).
 
     Parameters
     ----------
@@ -41,7 +45,8 @@ class Generator(nn.Module):
     base
         The paper's C_base, to which all widths are proportional.
     time_kernel
-        Frames that a convolution spans, odd; 1 is the paper's static variant, which completes each frame alone.
+        Frames that a convolution spans, odd; 1 is the paper's static variant, which completes each
+        frame alone.
     fill
         What the network sees in the gaps.
 
@@ -51,7 +56,9 @@ class Generator(nn.Module):
         If an option is out of its range.
     """
 
-    def __init__(self, *, channels: int = 1, base: int = 32, time_kernel: int = 3, fill: float = OCCLUDED) -> None:
+    def __init__(
+        self, *, channels: int = 1, base: int = 32, time_kernel: int = 3, fill: float = OCCLUDED
+    ) -> None:
         super().__init__()
         check_whole("channels", channels, 1)
         check_whole("base", base, 1)

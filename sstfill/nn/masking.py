@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Occlude a sequence, and put its observed pixels back: the two selections between the networks.
 
-Equation 6 is how the paper handles the likelihood (eq. 5): a generator that copies what was observed reproduces it
-exactly, so data consistency needs no term in the loss.
+Equation 6 is how the paper handles the likelihood (eq. 5): a generator that copies what was
+observed reproduces it exactly, so data consistency needs no term in the loss.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ from sstfill.nn.spectral import spectral
 
 
 class ConvGRU(nn.Module):
-    """A gated recurrent unit of 3x3 convolutions (Siam et al. 2016), from the first frame of a sequence to the last.
+    """A gated recurrent unit of 3x3 convolutions (Siam et al. 2016), from the first frame of a
+    sequence to the last.
 
-    z = sigmoid(Wz x + Uz h), r = sigmoid(Wr x + Ur h), n = tanh(Wn x + Un (r h)), h <- (1-z) h + z n; h begins at 0.
+    z = sigmoid(Wz x + Uz h), r = sigmoid(Wr x + Ur h), n = tanh(Wn x + Un (r h)), h <- (1-z) h + z
+    n; h begins at 0.
 
     Parameters
     ----------
@@ -51,11 +53,12 @@ class ConvGRU(nn.Module):
 
 
 class RecurrentGenerator(nn.Module):
-    """Complete each frame from the observations up to it: the recurrent variant (section 4.2, appendix C).
+    """Complete each frame from the observations up to it: the recurrent variant (section 4.2,
+    appendix C).
 
-    `Generator` with a time kernel of 1, and a `ConvGRU` "after encoding the sequence into the space with maximum
-    number of channels". Past only holds in evaluation mode; in training mode frames also share the statistics of
-    batch normalisation.
+    `Generator` with a time kernel of 1, and a `ConvGRU` "after encoding the sequence into the space
+    with maximum number of channels". Past only holds in evaluation mode; in training mode frames
+    also share the statistics of batch normalisation.
 
     Parameters
     ----------
@@ -79,7 +82,9 @@ class RecurrentGenerator(nn.Module):
         self.decoder = decoder(channels, base, 1)
 
     def estimate(self, values: Tensor, observed: Tensor) -> Tensor:
-        """Compute phi(y) at every pixel, observed ones included; shapes and errors as in `Generator.forward`."""
+        """Compute phi(y) at every pixel, observed ones included; shapes and errors as in
+        `Generator.forward`.
+        """
         check_sequence(values, self.channels, side=SIDE)
         seen = occlude(values, observed, self.fill)  # b c t y x
         estimate: Tensor = self.decoder(self.memory(self.encoder(seen)))  # b c t y x

@@ -37,15 +37,16 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     Raises
     ------
     OptionError
-        For an unknown name or option (the message lists the valid ones), one that is missing or out of its range, and
-        where PyTorch is not installed.
+        For an unknown name or option (the message lists the valid ones), one that is missing or out
+        of its range, and where PyTorch is not installed.
 
     Examples
     --------
     >>> build("papre", {})
     Traceback (most recent call last):
     ...
-    sstfill.errors.OptionError: no network 'papre'; did you mean 'paper'? Choose from compact, paper, static, recurrent
+    sstfill.errors.OptionError: no network 'papre'; did you mean 'paper'? Choose from compact,
+    paper, static, recurrent
     """
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
@@ -56,7 +57,9 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
             raise unknown(f"option of network {name}", option, taken)
     missing = [n for n, p in taken.items() if p.default is p.empty and n not in options]
     if missing:
-        raise OptionError(f"network {name} lacks the option {missing[0]!r}; it takes {', '.join(taken)}")
+        raise OptionError(
+            f"network {name} lacks the option {missing[0]!r}; it takes {', '.join(taken)}"
+        )
     network: nn.Module = kind(**settled, **options)
     return network
 

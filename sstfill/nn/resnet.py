@@ -9,9 +9,11 @@ from sstfill.nn.spectral import spectral
 
 
 def conv(inputs: int, outputs: int, time_kernel: int, *, bias: bool = False) -> nn.Conv3d:
-    """Build a convolution of `time_kernel` frames and 3x3 pixels at full resolution, spectrally normalised.
+    """Build a convolution of `time_kernel` frames and 3x3 pixels at full resolution, spectrally
+    normalised.
 
-    A bias would be taken out again by the batch normalisation that follows nearly everywhere: off unless asked for.
+    A bias would be taken out again by the batch normalisation that follows nearly everywhere: off
+    unless asked for.
     """
     kernel, padding = (time_kernel, 3, 3), (time_kernel // 2, 1, 1)
     return spectral(nn.Conv3d(inputs, outputs, kernel, padding=padding, bias=bias))
@@ -20,9 +22,9 @@ def conv(inputs: int, outputs: int, time_kernel: int, *, bias: bool = False) -> 
 class ResidualBlock(nn.Module):
     """Two convolutions, and a 1x1x1 convolution past them: the "3D ResNet block" of Table 5a.
 
-    Normalisation and ReLU come before each convolution (He et al. 2016, "Identity mappings in deep residual networks",
-    which the paper cites; hence its batch normalisation after the last block, row 9). The second convolution keeps
-    the number of channels.
+    Normalisation and ReLU come before each convolution (He et al. 2016, "Identity mappings in deep
+    residual networks", which the paper cites; hence its batch normalisation after the last block,
+    row 9). The second convolution keeps the number of channels.
 
     Parameters
     ----------
@@ -31,11 +33,13 @@ class ResidualBlock(nn.Module):
     time_kernel
         Frames that a convolution spans; 1 leaves frames alone.
     normalise_first
-        Whether normalisation and ReLU come before the first convolution too: not where the input is the data, half of
-        which a ReLU would discard.
+        Whether normalisation and ReLU come before the first convolution too: not where the input is
+        the data, half of which a ReLU would discard.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, time_kernel: int = 3, normalise_first: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, time_kernel: int = 3, normalise_first: bool = True
+    ) -> None:
         super().__init__()
         first = (nn.BatchNorm3d(inputs), nn.ReLU()) if normalise_first else ()
         self.path = nn.Sequential(

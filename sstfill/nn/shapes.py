@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network takes: checks of options and tensors, each with a message that names the value met."""
+"""What a network takes: checks of options and tensors, each with a message that names the value
+met.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,24 @@ AXES = "b c t y x"
 
 
 def check_whole(option: str, value: int, least: int, *, odd: bool = False) -> None:
-    """Raise `OptionError` unless an option is a whole number of at least `least`, odd where asked for.
+    """Raise `OptionError` unless an option is a whole number of at least `least`, odd where asked
+    for.
 
     >>> check_whole("base", 0, 1)
     Traceback (most recent call last):
     ...
     sstfill.errors.OptionError: base=0 must be a whole number, 1 or more
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least and (value % 2 or not odd):
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value >= least
+        and (value % 2 or not odd)
+    ):
         return
-    raise OptionError(f"{option}={value!r} must be {'an odd' if odd else 'a whole'} number, {least} or more")
+    raise OptionError(
+        f"{option}={value!r} must be {'an odd' if odd else 'a whole'} number, {least} or more"
+    )
 
 
 def check_finite(option: str, value: float) -> None:
@@ -39,15 +49,19 @@ def check_finite(option: str, value: float) -> None:
 
 
 def check_sequence(values: Tensor, channels: int, *, frames: int = 1, side: int = 1) -> None:
-    """Raise `InputError` unless `values` is a floating ``b c t y x`` with these channels and lengths at least these.
+    """Raise `InputError` unless `values` is a floating ``b c t y x`` with these channels and
+    lengths at least these.
 
     >>> check_sequence(torch.zeros(1, 2, 24, 64, 64), 1)
     Traceback (most recent call last):
     ...
-    sstfill.errors.InputError: values have 2 channels, the network 1; give c=1 in b c t y x, or build it with channels=2
+    sstfill.errors.InputError: values have 2 channels, the network 1; give c=1 in b c t y x, or
+    build it with channels=2
     """
     if values.ndim != len(AXES.split()) or not values.is_floating_point():
-        raise InputError(f"values are {values.dtype} of shape {tuple(values.shape)}; give floating {AXES}")
+        raise InputError(
+            f"values are {values.dtype} of shape {tuple(values.shape)}; give floating {AXES}"
+        )
     batch, found, length, *sides = values.shape
     if found != channels:
         raise InputError(
@@ -59,7 +73,9 @@ def check_sequence(values: Tensor, channels: int, *, frames: int = 1, side: int 
     if length < frames:
         raise InputError(f"values have {length} frames; give at least {frames}")
     if min(sides) < side:
-        raise InputError(f"frames of {sides[0]}x{sides[1]} pixels are too small; give at least {side}x{side}")
+        raise InputError(
+            f"frames of {sides[0]}x{sides[1]} pixels are too small; give at least {side}x{side}"
+        )
 
 
 def check_observed(values: Tensor, observed: Tensor) -> None:
@@ -68,7 +84,8 @@ def check_observed(values: Tensor, observed: Tensor) -> None:
     >>> check_observed(torch.zeros(2), torch.ones(2))
     Traceback (most recent call last):
     ...
-    sstfill.errors.InputError: the mask is torch.float32 of shape (2,); give torch.bool of shape (2,)
+    sstfill.errors.InputError: the mask is torch.float32 of shape (2,); give torch.bool of shape
+    (2,)
     """
     if observed.dtype != torch.bool or observed.shape != values.shape:
         raise InputError(

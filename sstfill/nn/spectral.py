@@ -10,26 +10,33 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 STD = 0.02
-"""Standard deviation of a weight before normalisation ("normal distribution with a gain of 0.02", section 3.4)."""
+"""Standard deviation of a weight before normalisation ("normal distribution with a gain of 0.02",
+section 3.4).
+"""
 
 Convolution = TypeVar("Convolution", nn.Conv2d, nn.Conv3d)
 
 
 def spectral(convolution: Convolution) -> Convolution:
-    """Draw a convolution's weight from N(0, 0.02), zero its bias, and normalise it spectrally (Miyato et al. 2018).
+    """Draw a convolution's weight from N(0, 0.02), zero its bias, and normalise it spectrally
+    (Miyato et al. 2018).
 
-    The norm is that of the weight as a matrix (output channels, input channels x kernel). Each forward pass in
-    training mode takes one power iteration; in evaluation mode the weight is fixed. The scale of the weight drops out
-    of what the network computes: with Adam, 0.02 sets how fast the direction of a weight turns.
+    The norm is that of the weight as a matrix (output channels, input channels x kernel). Each
+    forward pass in training mode takes one power iteration; in evaluation mode the weight is fixed.
+    The scale of the weight drops out of what the network computes: with Adam, 0.02 sets how fast
+    the direction of a weight turns.
 
     Parameters
     ----------
     convolution
-        Changed in place, and returned. One on the device "meta", which holds no numbers, gets the same names and
-        shapes only: torch emulates the norm of such a weight, which takes seconds a network.
+        Changed in place, and returned. One on the device "meta", which holds no numbers, gets the
+        same names and shapes only: torch emulates the norm of such a weight, which takes seconds a
+        network.
     """
     if convolution.weight.is_meta:
-        parametrize.register_parametrization(convolution, "weight", _Outline(convolution.weight), unsafe=True)
+        parametrize.register_parametrization(
+            convolution, "weight", _Outline(convolution.weight), unsafe=True
+        )
         return convolution
     nn.init.normal_(convolution.weight, 0.0, STD)
     if convolution.bias is not None:

@@ -16,19 +16,21 @@ from sstfill.occlusion.lwp import SPIN_UP, LwpSeries, in_grams, ordered
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cloud:
-    """Clouds of a large-eddy simulation: a pixel is occluded where the liquid water path (LWP) exceeds a threshold.
+    """Clouds of a large-eddy simulation: a pixel is occluded where the liquid water path (LWP)
+    exceeds a threshold.
 
-    A draw starts at a random frame of the series and at a random corner of its domain, which is taken as doubly
-    periodic (as PyCLES domains are): a smaller shape is a crop, a larger one repeats the domain without a seam.
-    Instances are equal to themselves alone.
+    A draw starts at a random frame of the series and at a random corner of its domain, which is
+    taken as doubly periodic (as PyCLES domains are): a smaller shape is a crop, a larger one
+    repeats the domain without a seam. Instances are equal to themselves alone.
 
     Parameters
     ----------
     lwp
-        LWP ``(time, y, x)``, DataArray or NumPy array, without gaps; `lwp_series` opens a file or store. Load it first
-        if many masks are to be drawn.
+        LWP ``(time, y, x)``, DataArray or NumPy array, without gaps; `lwp_series` opens a file or
+        store. Load it first if many masks are to be drawn.
     threshold
-        In g m-2, whatever the units of `lwp`; the paper uses 55 to 80. `threshold_for` gives it for an occluded share.
+        In g m-2, whatever the units of `lwp`; the paper uses 55 to 80. `threshold_for` gives it for
+        an occluded share.
     stride
         LWP frames from one mask to the next.
     start_after
@@ -36,7 +38,8 @@ class Cloud:
     augment
         Also flip y and x at random. The mean wind then blows from anywhere.
     units
-        ``"g m-2"`` or ``"kg m-2"``; by default the attribute ``units`` of `lwp`, and an array needs to be told.
+        ``"g m-2"`` or ``"kg m-2"``; by default the attribute ``units`` of `lwp`, and an array needs
+        to be told.
 
     >>> lwp = np.tile([20.0, 90.0], (30, 1, 1))
     >>> Cloud(lwp=lwp, units="g m-2", start_after=0).draw((3, 1, 4), np.random.default_rng(0)).mean()
@@ -60,7 +63,9 @@ class Cloud:
         ordered(self.lwp, self.units)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
-        """Draw a mask `observed` (True = seen) of `shape` (time, y, x); `InputError` where the series is too short."""
+        """Draw a mask `observed` (True = seen) of `shape` (time, y, x); `InputError` where the
+        series is too short.
+        """
         frames, *plane = checked(shape)
         series, grams = ordered(self.lwp, self.units)
         span, settled = (frames - 1) * self.stride + 1, len(series) - self.start_after
@@ -71,6 +76,9 @@ class Cloud:
             )
         start = self.start_after + int(rng.integers(settled - span + 1))
         observed = in_grams(series[start : start + span : self.stride], grams) <= self.threshold
-        rows, columns = ((rng.integers(n) + np.arange(m)) % n for n, m in zip(series.shape[1:], plane, strict=True))
+        rows, columns = (
+            (rng.integers(n) + np.arange(m)) % n
+            for n, m in zip(series.shape[1:], plane, strict=True)
+        )
         down, right = flipped(self.augment, rng)
         return observed[:, rows[::down, None], columns[::right]]

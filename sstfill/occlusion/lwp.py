@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Series of liquid water path (LWP): read from a file, in known units, and the threshold for an occluded share."""
+"""Series of liquid water path (LWP): read from a file, in known units, and the threshold for an
+occluded share.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +19,35 @@ from sstfill.io.untrusted import guard
 
 LwpSeries = xr.DataArray | NDArray[np.floating]
 SPIN_UP = 100  # LWP frames left out by the paper's authors while the simulated clouds form
-GRAMS = {"gm-2": 1.0, "g/m2": 1.0, "kgm-2": 1000.0, "kg/m2": 1000.0}  # by LWP units without spaces, dots, ^ and **
+GRAMS = {
+    "gm-2": 1.0,
+    "g/m2": 1.0,
+    "kgm-2": 1000.0,
+    "kg/m2": 1000.0,
+}  # by LWP units without spaces, dots, ^ and **
 NAMES = ("lwp", "clwvi")
-STANDARD_NAMES = ("atmosphere_mass_content_of_cloud_liquid_water", "atmosphere_cloud_liquid_water_content")
+STANDARD_NAMES = (
+    "atmosphere_mass_content_of_cloud_liquid_water",
+    "atmosphere_cloud_liquid_water_content",
+)
 
 
 def lwp_series(path: str | os.PathLike[str]) -> xr.DataArray:
-    """Open the LWP of a NetCDF file, a Zarr store or the paper's NumPy file, lazily: a draw reads the frames it needs.
+    """Open the LWP of a NetCDF file, a Zarr store or the paper's NumPy file, lazily: a draw reads
+    the frames it needs.
 
     Parameters
     ----------
     path
-        NetCDF or Zarr: the variable called `lwp`, or of its CF standard name, or else the only floating one on time and
-        two more dims. ``.npy``, as the paper's authors published theirs (figshare 9929798): (time, y, x), kg m-2.
+        NetCDF or Zarr: the variable called `lwp`, or of its CF standard name, or else the only
+        floating one on time and two more dims. ``.npy``, as the paper's authors published theirs
+        (figshare 9929798): (time, y, x), kg m-2.
 
     Returns
     -------
     DataArray
-        Dims as stored, for `Cloud`, `cloud_share` and `threshold_for`. ``load()`` it if many masks are to be drawn.
+        Dims as stored, for `Cloud`, `cloud_share` and `threshold_for`. ``load()`` it if many masks
+        are to be drawn.
 
     Raises
     ------
@@ -47,13 +60,17 @@ def lwp_series(path: str | os.PathLike[str]) -> xr.DataArray:
     if location.suffix == ".npy":
         return published(location)
     ds = io.open(location)
-    series = [v for v in ds.data_vars.values() if v.ndim == 3 and "time" in v.dims and v.dtype.kind == "f"]
+    series = [
+        v for v in ds.data_vars.values() if v.ndim == 3 and "time" in v.dims and v.dtype.kind == "f"
+    ]
     chosen = [v for v in series if is_lwp(v)] or series
     if len(chosen) == 1:
         return chosen[0]
     ds.close()
     held = ", ".join(f"{n} {v.dims}" for n, v in ds.data_vars.items()) or "no variables"
-    raise InputError(f"{location} holds {held}; rename the liquid water path 'lwp', of dims time and two more")
+    raise InputError(
+        f"{location} holds {held}; rename the liquid water path 'lwp', of dims time and two more"
+    )
 
 
 def is_lwp(da: xr.DataArray) -> bool:
@@ -67,15 +84,22 @@ def is_lwp(da: xr.DataArray) -> bool:
 
 
 def published(path: Path) -> xr.DataArray:
-    """Map the paper's own cloud series, or what is laid out like it, into memory: ``.npy``, (time, y, x), kg m-2."""
+    """Map the paper's own cloud series, or what is laid out like it, into memory: ``.npy``, (time,
+    y, x), kg m-2.
+    """
     values = guard.map_array(path)
     if values.ndim != 3 or values.dtype.kind != "f":
-        raise InputError(f"a NumPy array of {values.dtype} {values.shape}; LWP is floating, (time, y, x), kg m-2")
+        raise InputError(
+            f"a NumPy array of {values.dtype} {values.shape}; LWP is floating, (time, y, x), kg m-2"
+        )
     return xr.DataArray(values, dims=("time", "y", "x"), attrs={"units": "kg m-2"})
 
 
-def cloud_share(lwp: LwpSeries, threshold: float, *, start_after: int = SPIN_UP, units: str | None = None) -> float:
-    """Share of the pixels that a threshold (g m-2) occludes, after the first `start_after` frames; see `Cloud`.
+def cloud_share(
+    lwp: LwpSeries, threshold: float, *, start_after: int = SPIN_UP, units: str | None = None
+) -> float:
+    """Share of the pixels that a threshold (g m-2) occludes, after the first `start_after` frames;
+    see `Cloud`.
 
     >>> cloud_share(np.array([[[20.0, 50.0, 60.0, 90.0]]]), 55.0, start_after=0, units="g m-2")
     0.5
@@ -84,8 +108,11 @@ def cloud_share(lwp: LwpSeries, threshold: float, *, start_after: int = SPIN_UP,
     return float((_settled(lwp, start_after, units) > threshold).mean())
 
 
-def threshold_for(lwp: LwpSeries, share: float, *, start_after: int = SPIN_UP, units: str | None = None) -> float:
-    """Least threshold (g m-2) that occludes `share` of the pixels or a little less: the inverse of `cloud_share`.
+def threshold_for(
+    lwp: LwpSeries, share: float, *, start_after: int = SPIN_UP, units: str | None = None
+) -> float:
+    """Least threshold (g m-2) that occludes `share` of the pixels or a little less: the inverse of
+    `cloud_share`.
 
     `InputError` where fewer pixels than that hold any liquid water: clouds cannot cover more.
 
@@ -96,7 +123,9 @@ def threshold_for(lwp: LwpSeries, share: float, *, start_after: int = SPIN_UP, u
     values = _settled(lwp, start_after, units)
     cloudy = float((values > 0).mean())
     if share > cloudy:
-        raise InputError(f"share={share!r}, but only {cloudy:.3f} of the LWP is above 0; ask for a smaller share")
+        raise InputError(
+            f"share={share!r}, but only {cloudy:.3f} of the LWP is above 0; ask for a smaller share"
+        )
     return float(np.quantile(values, 1 - share, method="inverted_cdf"))
 
 
@@ -104,12 +133,16 @@ def _settled(lwp: LwpSeries, start_after: int, units: str | None) -> NDArray[np.
     check_number("start_after", start_after, 0, whole=True)
     series, grams = ordered(lwp, units)
     if len(series) <= start_after:
-        raise InputError(f"the LWP series has {len(series)} frames, none after start_after={start_after}; lower it")
+        raise InputError(
+            f"the LWP series has {len(series)} frames, none after start_after={start_after}; lower it"
+        )
     return in_grams(series[start_after:], grams)
 
 
 def ordered(lwp: LwpSeries, units: str | None) -> tuple[xr.DataArray, float]:
-    """Return the series with time first (y before x where they are so called), and the factor that makes it g m-2."""
+    """Return the series with time first (y before x where they are so called), and the factor that
+    makes it g m-2.
+    """
     if isinstance(lwp, np.ndarray) and lwp.ndim == 3:
         lwp = xr.DataArray(lwp, dims=("time", "y", "x"))
     if not isinstance(lwp, xr.DataArray) or lwp.ndim != 3 or not lwp.size or "time" not in lwp.dims:
@@ -125,5 +158,7 @@ def in_grams(series: xr.DataArray, factor: float) -> NDArray[np.floating]:
     """Compute part of a series in g m-2; `InputError` where it has gaps."""
     values = series.to_numpy() * factor
     if not np.isfinite(values).all():  # a gap would pass for a cloud
-        raise InputError(f"{int((~np.isfinite(values)).sum())} LWP values are not finite; give a series without gaps")
+        raise InputError(
+            f"{int((~np.isfinite(values)).sum())} LWP values are not finite; give a series without gaps"
+        )
     return values

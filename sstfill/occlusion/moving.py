@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measurement operators whose bars move through the frame: Raindrops and Vertical-Moving-Bar.
 
-Lengths, widths and speeds are shares of the frame's edge, speeds per frame; a pixel is occluded where its centre lies
-in a bar.
+Lengths, widths and speeds are shares of the frame's edge, speeds per frame; a pixel is occluded
+where its centre lies in a bar.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from sstfill.occlusion.base import Mask, Shape, check_span, checked
 
 @dataclass(frozen=True, kw_only=True)
 class Raindrops:
-    """Bars of one width and random length fall at random speeds; out of the frame, they return to the top.
+    """Bars of one width and random length fall at random speeds; out of the frame, they return to
+    the top.
 
-    The position is uniform over the whole fall, so that no frame and no pixel is occluded more often than another.
-    With the defaults 19.6 % of the pixels are occluded, 16 to 23 % in a sequence (measured: 200 of 24 frames of 64x64).
+    The position is uniform over the whole fall, so that no frame and no pixel is occluded more
+    often than another. With the defaults 19.6 % of the pixels are occluded, 16 to 23 % in a
+    sequence (measured: 200 of 24 frames of 64x64).
     """
 
     name: ClassVar[str] = "raindrops"
@@ -45,7 +47,9 @@ class Raindrops:
         frames, ny, nx = checked(shape)
         length = rng.uniform(self.min_length, self.max_length, self.count)
         speed = rng.uniform(self.min_speed, self.max_speed, self.count)
-        start = rng.uniform(0, 1 + length)  # of the lower end; the bar is just out of the frame at 0 and at 1 + length
+        start = rng.uniform(
+            0, 1 + length
+        )  # of the lower end; the bar is just out of the frame at 0 and at 1 + length
         left = rng.uniform(-self.width, 1, self.count)
         lower = (start + speed * np.arange(frames)[:, None]) % (1 + length)
         rows = _inside(ny, (lower - length)[..., None], length[:, None])  # time, bar, y
@@ -55,7 +59,8 @@ class Raindrops:
 
 @dataclass(frozen=True, kw_only=True)
 class VerticalMovingBar:
-    """One vertical bar crosses the frame at constant speed, to the left or the right, and re-enters opposite.
+    """One vertical bar crosses the frame at constant speed, to the left or the right, and re-enters
+    opposite.
 
     The bar's width is the occluded share: 10 to 30 % with the defaults, 20 % on average.
     """

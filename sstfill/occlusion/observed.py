@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurement operator ObservedClouds: the archive's own cloud masks of other dates, moved, flipped and cut out."""
+"""The measurement operator ObservedClouds: the archive's own cloud masks of other dates, moved,
+flipped and cut out.
+"""
 
 from __future__ import annotations
 
@@ -20,30 +22,35 @@ from sstfill.occlusion.base import Mask, Shape, check_order, checked, flipped
 
 Archive = xr.DataArray | Mask
 Indices = NDArray[np.intp]
-TRIES = 32  # windows looked at for one whose occluded share is right, and images beyond those needed
+TRIES = (
+    32  # windows looked at for one whose occluded share is right, and images beyond those needed
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ObservedClouds:
     """Clouds as an archive saw them: what a user has who has no simulated ones.
 
-    A draw shows consecutive images from a random date on, in a window centred anywhere, flipped at random. Beyond its
-    edges the archive is mirrored, so that clouds meet no seam, and a larger shape is tiled with it; in time it is
-    played back and forth where it is shorter than the sequence. Up to 32 such windows are looked at for one whose
-    occluded share lies within the bounds. If none does, single images that do are shown, each from a date and a window
-    of its own; if no image does either (as for a single pixel), what came nearest to the bounds.
+    A draw shows consecutive images from a random date on, in a window centred anywhere, flipped at
+    random. Beyond its edges the archive is mirrored, so that clouds meet no seam, and a larger
+    shape is tiled with it; in time it is played back and forth where it is shorter than the
+    sequence. Up to 32 such windows are looked at for one whose occluded share lies within the
+    bounds. If none does, single images that do are shown, each from a date and a window of its own;
+    if no image does either (as for a single pixel), what came nearest to the bounds.
 
-    Land says nothing about clouds: each land pixel of an image is taken to be as the sea pixel nearest to it. Occluded
-    shares count all pixels of the window, those too. Instances are equal to themselves alone.
+    Land says nothing about clouds: each land pixel of an image is taken to be as the sea pixel
+    nearest to it. Occluded shares count all pixels of the window, those too. Instances are equal to
+    themselves alone.
 
     Parameters
     ----------
     observed
-        True where seen: DataArray ``(time, y, x)`` or ``(time, lat, lon)``, or NumPy array; ``obs.notnull()`` of
-        an archive. A lazy one stays lazy, and a draw reads the images and rows it needs: load it first if memory allows
-        and many masks are to be drawn.
+        True where seen: DataArray ``(time, y, x)`` or ``(time, lat, lon)``, or NumPy array;
+        ``obs.notnull()`` of an archive. A lazy one stays lazy, and a draw reads the images and rows
+        it needs: load it first if memory allows and many masks are to be drawn.
     sea
-        True at sea, ``(y, x)``; by default all is sea, and land that is never seen counts as clouded for ever.
+        True at sea, ``(y, x)``; by default all is sea, and land that is never seen counts as
+        clouded for ever.
     stride
         Images from one mask to the next; less than there are images.
     shift
@@ -58,7 +65,8 @@ class ObservedClouds:
     Raises
     ------
     InputError
-        Not bool, of other dims, without sea, not of one grid; in a draw: no image has a cloud, or none anything else.
+        Not bool, of other dims, without sea, not of one grid; in a draw: no image has a cloud, or
+        none anything else.
     OptionError
         An option outside its range.
 
@@ -102,7 +110,8 @@ class ObservedClouds:
         return best
 
     def split(self, parts: int | Sequence[float], *, gap: int = 5) -> tuple[ObservedClouds, ...]:
-        """Cut the dates into disjoint blocks of time, as banks of masks for training, validation and test.
+        """Cut the dates into disjoint blocks of time, as banks of masks for training, validation
+        and test.
 
         Parameters
         ----------
@@ -140,11 +149,20 @@ class ObservedClouds:
         given = self.observed
         if isinstance(given, np.ndarray) and given.ndim == 3:
             given = xr.DataArray(given, dims=("time", "y", "x"))
-        if not isinstance(given, xr.DataArray) or given.ndim != 3 or not given.size or "time" not in given.dims:
+        if (
+            not isinstance(given, xr.DataArray)
+            or given.ndim != 3
+            or not given.size
+            or "time" not in given.dims
+        ):
             met = getattr(given, "dims", getattr(given, "shape", ""))
-            raise InputError(f"observed is a {type(given).__name__} {met}; give a filled array (time, y, x)")
+            raise InputError(
+                f"observed is a {type(given).__name__} {met}; give a filled array (time, y, x)"
+            )
         if given.dtype != bool:
-            raise InputError(f"observed holds {given.dtype}; give True where seen, such as obs.notnull()")
+            raise InputError(
+                f"observed holds {given.dtype}; give True where seen, such as obs.notnull()"
+            )
         return given.transpose("time", "y", "lat", "x", "lon", ..., missing_dims="ignore")
 
     @cached_property
@@ -158,8 +176,10 @@ class ObservedClouds:
         else:
             sea = np.asarray(self.sea)
         if sea.dtype != bool or sea.shape != plane:
-            raise InputError(f"sea holds {sea.dtype} of shape {sea.shape}; give bool on the archive's grid of {plane}, "
-                             "as sstfill.fields.sea.sea_mask does")  # fmt: skip
+            raise InputError(
+                f"sea holds {sea.dtype} of shape {sea.shape}; give bool on the archive's grid of {plane}, "
+                "as sstfill.fields.sea.sea_mask does"
+            )
         return sea
 
     @cached_property
@@ -167,14 +187,18 @@ class ObservedClouds:
         """Row and column of the sea pixel nearest to each pixel, (2, y, x)."""
         return distance_transform_edt(~self._at_sea, return_distances=False, return_indices=True)
 
-    def _candidates(self, frames: int, plane: list[int], rng: np.random.Generator) -> Iterator[Mask]:
+    def _candidates(
+        self, frames: int, plane: list[int], rng: np.random.Generator
+    ) -> Iterator[Mask]:
         if self.consecutive:
             for _ in range(TRIES):
                 yield self._read(self._dates(frames, rng), *self._window(plane, rng))
         yield self._singles(frames, plane, rng)
 
     def _singles(self, frames: int, plane: list[int], rng: np.random.Generator) -> Mask:
-        """Images from dates in random order, those within the bounds if there are any; in turn if they are too few."""
+        """Images from dates in random order, those within the bounds if there are any; in turn if
+        they are too few.
+        """
         right: list[Mask] = []
         wrong: list[Mask] = []
         for date in rng.permutation(len(self._series))[: frames + TRIES]:
@@ -196,13 +220,21 @@ class ObservedClouds:
     def _window(self, plane: list[int], rng: np.random.Generator) -> tuple[Indices, Indices]:
         """Rows and columns of the archive that a window shows."""
         sizes = self._series.shape[1:]
-        starts = [int(rng.integers(n)) - m // 2 if self.shift else 0 for n, m in zip(sizes, plane, strict=True)]
+        starts = [
+            int(rng.integers(n)) - m // 2 if self.shift else 0
+            for n, m in zip(sizes, plane, strict=True)
+        ]
         down, right = flipped(self.flip, rng)
-        rows, columns = (_reflected(k + np.arange(m), 2 * n, 1) for k, n, m in zip(starts, sizes, plane, strict=True))
+        rows, columns = (
+            _reflected(k + np.arange(m), 2 * n, 1)
+            for k, n, m in zip(starts, sizes, plane, strict=True)
+        )
         return rows[::down], columns[::right]
 
     def _read(self, dates: Indices, rows: Indices, columns: Indices) -> Mask:
-        """Compute what the archive shows of a window, (time, y, x); no more than the rows and columns it needs."""
+        """Compute what the archive shows of a window, (time, y, x); no more than the rows and
+        columns it needs.
+        """
         wanted = (dates, *self._nearest[:, rows[:, None], columns])
         keys, places = zip(*(_located(index) for index in wanted), strict=True)
         block = self._series.isel(dict(zip(self._series.dims, keys, strict=True))).to_numpy()
@@ -223,18 +255,24 @@ class ObservedClouds:
             if not (clear or cloudy):
                 return
         met = "has a cloud" if clear else "has anything but clouds"
-        raise InputError(f"no image of {len(self._series)} {met} at sea; give a cloudy archive as observed, "
-                         "or take SyntheticClouds")  # fmt: skip
+        raise InputError(
+            f"no image of {len(self._series)} {met} at sea; give a cloudy archive as observed, "
+            "or take SyntheticClouds"
+        )
 
 
 def _reflected(index: Indices, period: int, repeat: int) -> Indices:
-    """Fold places on a line that is mirrored at its ends, whose end points are shown twice (`repeat` 1) or once (0)."""
+    """Fold places on a line that is mirrored at its ends, whose end points are shown twice
+    (`repeat` 1) or once (0).
+    """
     folded = index % period
     return np.minimum(folded, period - repeat - folded)
 
 
 def _located(index: Indices) -> tuple[slice | Indices, Indices]:
-    """Split places into those to read, each once and in order (a slice if evenly spaced), and where each then lies."""
+    """Split places into those to read, each once and in order (a slice if evenly spaced), and where
+    each then lies.
+    """
     unique, inverse = np.unique(index, return_inverse=True)
     steps = np.diff(unique)
     if not steps.size or (steps == steps[0]).all():
@@ -249,5 +287,7 @@ def _shares(parts: int | Sequence[float]) -> list[float]:
         return [1 / int(parts)] * int(parts)
     shares = [float(share) for share in parts]
     if not shares or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
-        raise OptionError(f"parts={parts!r} are not shares that add up to 1; give such as (0.8, 0.1, 0.1)")
+        raise OptionError(
+            f"parts={parts!r} are not shares that add up to 1; give such as (0.8, 0.1, 0.1)"
+        )
     return shares

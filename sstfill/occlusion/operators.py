@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table in which each measurement operator is found by name: the paper's four, then those beyond it."""
+"""The table in which each measurement operator is found by name: the paper's four, then those
+beyond it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from sstfill.occlusion.scattered import RemovePixel
 from sstfill.occlusion.synthetic import SyntheticClouds
 
 PAPERS = (Cloud, Raindrops, RemovePixel, VerticalMovingBar)
-OPERATORS: dict[str, type[Any]] = {cls.name: cls for cls in (*PAPERS, ObservedClouds, SyntheticClouds)}
+OPERATORS: dict[str, type[Any]] = {
+    cls.name: cls for cls in (*PAPERS, ObservedClouds, SyntheticClouds)
+}
 
 
 def operator_class(name: str) -> type[Any]:

@@ -14,7 +14,9 @@ from sstfill.occlusion.base import Mask, Shape, checked
 
 @dataclass(frozen=True, kw_only=True)
 class RemovePixel:
-    """Each pixel of each frame is lost independently, with probability `share` (0 or more, less than 1)."""
+    """Each pixel of each frame is lost independently, with probability `share` (0 or more, less
+    than 1).
+    """
 
     name: ClassVar[str] = "remove-pixel"
     fill_value: ClassVar[float] = 0.0

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurement operator SyntheticClouds: those of the synthetic ocean, for want of simulated or observed ones."""
+"""The measurement operator SyntheticClouds: those of the synthetic ocean, for want of simulated or
+observed ones.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,16 @@ class SyntheticClouds:
     step
         Time from one frame to the next.
     persistence
-        Time in which the largest clouds forget their shape; a range is drawn evenly in its logarithm.
+        Time in which the largest clouds forget their shape; a range is drawn evenly in its
+        logarithm.
     scale_km
         Size of the largest cloud systems, km; a range is drawn evenly in its logarithm.
     grid_km
         Edge of a pixel, km.
     wind
-        Eastward and northward, m s-1. Where it carries clouds further than their size in a `step`, a pixel's cover says
-        little about the next frame (with the defaults: 26 pixels a frame); clouds without wind stay where they are.
+        Eastward and northward, m s-1. Where it carries clouds further than their size in a `step`,
+        a pixel's cover says little about the next frame (with the defaults: 26 pixels a frame);
+        clouds without wind stay where they are.
     variation
         How unlike the cover of different frames is, as in `sstfill.synthetic.clouds`.
     augment
@@ -85,9 +89,18 @@ class SyntheticClouds:
         share = least if least == most else rng.uniform(least, most)
         persistence = f"{_between(self._memories, rng)!r}s"
         scale = _between(_ends("scale_km", self.scale_km), rng)
-        cloudy = synthetic.clouds(shape=sizes, share=share, step=self.step, persistence=persistence, scale_km=scale,
-                                  wind=self.wind, variation=self.variation, grid_km=self.grid_km, lat=0.0,
-                                  seed=int(rng.integers(2**31))).values  # fmt: skip
+        cloudy = synthetic.clouds(
+            shape=sizes,
+            share=share,
+            step=self.step,
+            persistence=persistence,
+            scale_km=scale,
+            wind=self.wind,
+            variation=self.variation,
+            grid_km=self.grid_km,
+            lat=0.0,
+            seed=int(rng.integers(2**31)),
+        ).values
         down, right = flipped(self.augment, rng)
         return ~cloudy[:, ::down, ::right]
 
@@ -97,13 +110,17 @@ def _ends(option: str, value: object) -> tuple:
     if not isinstance(value, tuple):
         return value, value
     if len(value) != 2:
-        raise OptionError(f"{option}={value!r} is no range; give one value, or a pair (least, most)")
+        raise OptionError(
+            f"{option}={value!r} is no range; give one value, or a pair (least, most)"
+        )
     return value
 
 
 def _ascending(option: str, ends: tuple[float, float]) -> None:
     if ends[0] > ends[1]:
-        raise OptionError(f"{option} has the range {ends[0]:g} to {ends[1]:g}, which falls; swap its ends")
+        raise OptionError(
+            f"{option} has the range {ends[0]:g} to {ends[1]:g}, which falls; swap its ends"
+        )
 
 
 def _between(ends: tuple[float, float], rng: np.random.Generator) -> float:

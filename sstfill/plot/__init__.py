@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of what `fill()` returns and of scorecards; matplotlib and cartopy are loaded when one is drawn."""
+"""Pictures of what `fill()` returns and of scorecards; matplotlib and cartopy are loaded when one
+is drawn.
+"""
 
 from sstfill.plot.maps import maps, panels
 from sstfill.plot.output import save

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of the paper's protocol: error against occluded share, and a sequence as each method fills it."""
+"""Figures of the paper's protocol: error against occluded share, and a sequence as each method
+fills it.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,8 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
     results
         Dims ``(row, sequence)``: what `sstfill.evaluation.paper.protocol.run` scored.
     paper
-        Points (share, MAE in °C) of the paper for each of its methods, drawn as grey references in the panels in °C;
-        they were measured on other data.
+        Points (share, MAE in °C) of the paper for each of its methods, drawn as grey references in
+        the panels in °C; they were measured on other data.
 
     Returns
     -------
@@ -51,7 +53,9 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
     """
     rows = np.isfinite(results["share"].values) & (results["variant"].values == "sequence")
     data = results.isel(row=rows)
-    panels = list(dict.fromkeys(zip(data["data"].values.tolist(), data["masks"].values.tolist(), strict=True)))
+    panels = list(
+        dict.fromkeys(zip(data["data"].values.tolist(), data["masks"].values.tolist(), strict=True))
+    )
     if not panels:
         raise InputError("no row of the results has an occluded share; run the operator 'cloud'")
     methods = list(dict.fromkeys(data["method"].values.tolist()))
@@ -62,7 +66,9 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
     for ax, (name, masks) in zip(boxes, panels, strict=False):
         one = data.isel(row=(data["data"].values == name) & (data["masks"].values == masks))
         _panel(ax, one, methods, paper or {})
-        ax.set_title("\n".join(textwrap.wrap(f"{name} under {masks}", 44)), fontsize="small", loc="left")
+        ax.set_title(
+            "\n".join(textwrap.wrap(f"{name} under {masks}", 44)), fontsize="small", loc="left"
+        )
     for ax in boxes[len(panels) :]:
         ax.set_axis_off()
     _legend(figure, list(boxes[: len(panels)]), 4 if across == COLUMNS else 2)
@@ -72,10 +78,21 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
 def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, Points]) -> None:
     units = printed(str(data["units"].values[0]))
     if units == "°C":
-        for (label, points), (marker, line) in zip(paper.items(), cycle(PAPER_STYLES), strict=False):
+        for (label, points), (marker, line) in zip(
+            paper.items(), cycle(PAPER_STYLES), strict=False
+        ):
             x, y = np.array(points).T
-            ax.plot(100 * x, y, color="0.6", marker=marker, linestyle=line, markersize=8, linewidth=1, zorder=1,
-                    label=f"paper: {label}, on other data")  # fmt: skip
+            ax.plot(
+                100 * x,
+                y,
+                color="0.6",
+                marker=marker,
+                linestyle=line,
+                markersize=8,
+                linewidth=1,
+                zorder=1,
+                label=f"paper: {label}, on other data",
+            )
     for name, colour, marker in zip(methods, cycle(COLOURS), cycle(MARKERS), strict=False):
         own = data.isel(row=data["method"].values == name)
         if not own.sizes["row"]:
@@ -83,7 +100,9 @@ def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, P
         own = own.sortby(own["occluded"].mean("sequence"))
         x, y = 100 * own["occluded"].mean("sequence").values, own["mae"].mean("sequence").values
         line = "-" if methods.index(name) < len(COLOURS) else "--"
-        ax.plot(x, y, color=colour, marker=marker, linestyle=line, markersize=5, label=name, zorder=3)
+        ax.plot(
+            x, y, color=colour, marker=marker, linestyle=line, markersize=5, label=name, zorder=3
+        )
     ax.set(xlim=(0, 100), xlabel="occluded (%)", ylabel=with_units("MAE", units))
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
@@ -98,18 +117,24 @@ def _legend(figure: Figure, boxes: list[Axes], across: int) -> None:
         handles, labels = ax.get_legend_handles_labels()
         found |= dict(zip(labels, handles, strict=True))
     figure.legend(
-        list(found.values()), list(found), loc="outside lower center", ncols=across, fontsize="small", frameon=False
+        list(found.values()),
+        list(found),
+        loc="outside lower center",
+        ncols=across,
+        fontsize="small",
+        frameon=False,
     )
 
 
 def strip(sample: xr.DataArray) -> Figure:
-    """Draw some frames of a sequence: the truth, what is seen of it, and what each method makes of that.
+    """Draw some frames of a sequence: the truth, what is seen of it, and what each method makes of
+    that.
 
     Parameters
     ----------
     sample
-        Dims ``(picture, time, y, x, channel)``, the pictures ``truth``, ``occluded`` and the methods; one channel, or
-        three (red, green, blue) from -1 to 1. NaN is drawn grey.
+        Dims ``(picture, time, y, x, channel)``, the pictures ``truth``, ``occluded`` and the
+        methods; one channel, or three (red, green, blue) from -1 to 1. NaN is drawn grey.
 
     Returns
     -------
@@ -121,12 +146,19 @@ def strip(sample: xr.DataArray) -> Figure:
     InputError
         `sample` has other dims, or neither one nor three channels.
     """
-    if sample.dims != ("picture", "time", "y", "x", "channel") or sample.sizes["channel"] not in (1, 3):
-        raise InputError(f"a sample of {dict(sample.sizes)}; give (picture, time, y, x, channel) with 1 or 3 channels")
+    if sample.dims != ("picture", "time", "y", "x", "channel") or sample.sizes["channel"] not in (
+        1,
+        3,
+    ):
+        raise InputError(
+            f"a sample of {dict(sample.sizes)}; give (picture, time, y, x, channel) with 1 or 3 channels"
+        )
     names = [str(name) for name in sample["picture"].values]
     steps = np.unique(np.linspace(0, sample.sizes["time"] - 1, STEPS).round().astype(int))
     shape = sample.sizes["y"] / sample.sizes["x"]
-    figure = new_figure(PICTURE * len(names) + 0.6, (PICTURE * shape + 0.05) * len(steps) + 1.0, "constrained")
+    figure = new_figure(
+        PICTURE * len(names) + 0.6, (PICTURE * shape + 0.05) * len(steps) + 1.0, "constrained"
+    )
     boxes = figure.subplots(len(steps), len(names), squeeze=False)
     truth = sample.sel(picture="truth").values
     scale = np.nanpercentile(truth, (1, 99))
@@ -134,7 +166,9 @@ def strip(sample: xr.DataArray) -> Figure:
         one = sample.isel(picture=column).values
         for row, step in enumerate(steps):
             image = _draw(boxes[row, column], one[step], scale)
-        title = name if name in ("truth", "occluded") else f"{name}\nMAE {_error(sample, column):.3f}"
+        title = (
+            name if name in ("truth", "occluded") else f"{name}\nMAE {_error(sample, column):.3f}"
+        )
         boxes[0, column].set_title(title, fontsize="small")
     for row, step in enumerate(steps):
         boxes[row, 0].set_ylabel(f"frame {step}", fontsize="small")
@@ -152,7 +186,9 @@ def _draw(ax: Axes, image: np.ndarray, scale: np.ndarray) -> AxesImage:
     ax.set_xticks([])
     ax.set_yticks([])
     if image.shape[-1] == 1:
-        return ax.imshow(image[..., 0], vmin=scale[0], vmax=scale[1], cmap="viridis", interpolation="nearest")
+        return ax.imshow(
+            image[..., 0], vmin=scale[0], vmax=scale[1], cmap="viridis", interpolation="nearest"
+        )
     colour = np.clip((image + 1) / 2, 0, 1)
     return ax.imshow(np.where(np.isnan(colour), float(HIDDEN), colour), interpolation="nearest")
 
@@ -166,6 +202,4 @@ def _error(sample: xr.DataArray, column: int) -> float:
 
 def _heading(sample: xr.DataArray) -> str:
     attrs = sample.attrs
-    return (
-        f"{attrs.get('data', 'a sequence')}: {attrs.get('operator', 'occluded')}, {attrs.get('occluded', 0):.0%} hidden"
-    )
+    return f"{attrs.get('data', 'a sequence')}: {attrs.get('operator', 'occluded')}, {attrs.get('occluded', 0):.0%} hidden"

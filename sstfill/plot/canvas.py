@@ -36,7 +36,9 @@ class Canvas:
 
     @property
     def stretch(self) -> float:
-        """Height of a degree of latitude over that of longitude: true shapes in the middle of a regional map."""
+        """Height of a degree of latitude over that of longitude: true shapes in the middle of a
+        regional map.
+        """
         if not self.geographic or np.ptp(self.y) > 90:
             return 1.0
         return float(1 / np.cos(np.deg2rad(np.clip(self.y.mean(), -75, 75))))
@@ -81,7 +83,9 @@ def dress(ax: Axes, where: Canvas, *, left: bool, bottom: bool) -> None:
     ax.set_facecolor("white")
     ax.xaxis.set_visible(True)
     ax.yaxis.set_visible(True)
-    ax.set_xticks(_ticks(*ax.get_xlim(), margin=0.08))  # the labels of neighbouring maps must stay apart
+    ax.set_xticks(
+        _ticks(*ax.get_xlim(), margin=0.08)
+    )  # the labels of neighbouring maps must stay apart
     ax.set_yticks(_ticks(*ax.get_ylim(), margin=0.0))
     if where.geographic and hasattr(ax, "projection"):
         from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
@@ -107,20 +111,37 @@ def draw_land(ax: Axes, where: Canvas, sea: np.ndarray) -> None:
         _draw_natural_earth(ax, where)
         return
     land = np.ma.masked_array(np.ones(sea.shape), sea)
-    ax.pcolormesh(where.x, where.y, land, cmap=ListedColormap([LAND_GREY]), vmin=0, vmax=1, zorder=2, rasterized=True)
-    lines = LineCollection(list(_edges(where, sea)), colors=COAST, linewidths=COAST_WIDTH, capstyle="round", zorder=3)
+    ax.pcolormesh(
+        where.x,
+        where.y,
+        land,
+        cmap=ListedColormap([LAND_GREY]),
+        vmin=0,
+        vmax=1,
+        zorder=2,
+        rasterized=True,
+    )
+    lines = LineCollection(
+        list(_edges(where, sea)), colors=COAST, linewidths=COAST_WIDTH, capstyle="round", zorder=3
+    )
     ax.add_collection(lines, autolim=False)
 
 
 def natural_earth(resolution: str = "50m") -> Path | None:
-    """Path of the Natural Earth coast line if its files are on this machine already; never a download."""
+    """Path of the Natural Earth coast line if its files are on this machine already; never a
+    download.
+    """
     from cartopy import config
     from cartopy.io import Downloader
 
     keys = {"config": config, "category": "physical", "name": "coastline", "resolution": resolution}
-    finder = Downloader.from_config(("shapefiles", "natural_earth", resolution, "physical", "coastline"))
+    finder = Downloader.from_config(
+        ("shapefiles", "natural_earth", resolution, "physical", "coastline")
+    )
     for found in (finder.pre_downloaded_path(keys), finder.target_path(keys)):
-        if found is not None and all(Path(found).with_suffix(end).is_file() for end in (".shp", ".shx", ".dbf")):
+        if found is not None and all(
+            Path(found).with_suffix(end).is_file() for end in (".shp", ".shx", ".dbf")
+        ):
             return Path(found)
     return None
 
@@ -135,10 +156,16 @@ def _draw_natural_earth(ax: Axes, where: Canvas) -> None:
 
     try:
         lines = list(shapereader.Reader(path).geometries())
-    except (OSError, ValueError, struct.error) as error:  # a picture must not fail for want of a coast line
+    except (
+        OSError,
+        ValueError,
+        struct.error,
+    ) as error:  # a picture must not fail for want of a coast line
         log.warning("coast line %s cannot be read (%s); drawn without it", path, error)
         return
-    add_geometries(lines, ccrs.PlateCarree(), facecolor="none", edgecolor=COAST, linewidth=COAST_WIDTH)
+    add_geometries(
+        lines, ccrs.PlateCarree(), facecolor="none", edgecolor=COAST, linewidth=COAST_WIDTH
+    )
 
 
 def _ticks(low: float, high: float, margin: float) -> list[float]:
@@ -162,7 +189,9 @@ def _has_cartopy() -> bool:
 
 
 def _corners(centres: np.ndarray, along: int) -> np.ndarray:
-    """Corners of cells from their centres, which grow along one axis: means of four, linear beyond the border."""
+    """Corners of cells from their centres, which grow along one axis: means of four, linear beyond
+    the border.
+    """
     for axis in (0, 1):
         if centres.shape[axis] > 1:
             width = [(1, 1) if other == axis else (0, 0) for other in (0, 1)]
@@ -174,7 +203,9 @@ def _corners(centres: np.ndarray, along: int) -> np.ndarray:
 
 
 def _complete(values: np.ndarray) -> np.ndarray:
-    """Give cells without a position that of the nearest cell that has one (swath files leave corners empty)."""
+    """Give cells without a position that of the nearest cell that has one (swath files leave
+    corners empty).
+    """
     missing = ~np.isfinite(values)
     if not missing.any() or missing.all():
         return values
@@ -188,7 +219,9 @@ def _unwrap(lon: np.ndarray) -> np.ndarray:
 
 
 def _centre(x: np.ndarray) -> float:
-    """Central longitude that keeps the map in one piece: 0 or 180 where they do, else the middle in tens."""
+    """Central longitude that keeps the map in one piece: 0 or 180 where they do, else the middle in
+    tens.
+    """
     for centre in (0.0, 180.0, -180.0):
         if centre - 180 <= x.min() and x.max() <= centre + 180:
             return centre

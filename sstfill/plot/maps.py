@@ -12,7 +12,18 @@ import xarray as xr
 from sstfill.errors import OptionError, unknown
 from sstfill.plot.canvas import LAND_GREY, Canvas, canvas, draw_land, dress
 from sstfill.plot.sheet import Sheet, entitle, new_sheet
-from sstfill.plot.view import LAND, OBSERVED, Label, View, date, half_filled, spread, step_of, view, with_units
+from sstfill.plot.view import (
+    LAND,
+    OBSERVED,
+    Label,
+    View,
+    date,
+    half_filled,
+    spread,
+    step_of,
+    view,
+    with_units,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +32,13 @@ if TYPE_CHECKING:
 
 LAYERS = ("observed", "filled", "error", "source")
 SOURCES = ("observed", "filled", "not filled", "withheld", "land")
-SOURCE_COLOURS = ("#4477AA", "#DDAA33", "#FFFFFF", "#BB5566", LAND_GREY)  # Paul Tol's high-contrast set, muted blue
+SOURCE_COLOURS = (
+    "#4477AA",
+    "#DDAA33",
+    "#FFFFFF",
+    "#BB5566",
+    LAND_GREY,
+)  # Paul Tol's high-contrast set, muted blue
 TEMPERATURE, OTHER, ERROR = "plasma", "cividis", "viridis"
 
 
@@ -35,7 +52,8 @@ def maps(
     cmap: str | None = None,
     robust: bool = True,
 ) -> Figure:
-    """Draw one date in a row of maps: what was seen, what was filled, how sure that is, where it came from.
+    """Draw one date in a row of maps: what was seen, what was filled, how sure that is, where it
+    came from.
 
     The maps need no network: the coast is the edge of the data's own sea mask.
 
@@ -49,14 +67,16 @@ def maps(
         A date (the nearest step is taken) or the index of a step. Default: the step whose filled
         share of the sea is nearest one half.
     layers
-        Some of ``"observed"``, ``"filled"``, ``"error"``, ``"source"``, in the order wanted. The error is
-        left out where the method states none.
+        Some of ``"observed"``, ``"filled"``, ``"error"``, ``"source"``, in the order wanted. The
+        error is left out where the method states none.
     axes
         Draw into these, one for each of `layers`. Default: a new figure.
     cmap
-        Name of a matplotlib colour map for the field. Default: plasma for temperature, else cividis.
+        Name of a matplotlib colour map for the field. Default: plasma for temperature, else
+        cividis.
     robust
-        Colour scale from the 2nd to the 98th percentile instead of from the least to the greatest value.
+        Colour scale from the 2nd to the 98th percentile instead of from the least to the greatest
+        value.
 
     Returns
     -------
@@ -87,12 +107,18 @@ def maps(
             _draw_source(ax, where, now)
         elif layer == "error":
             _draw_error(sheet, ax, where, now, robust)
-    drawn = [(ax, layer) for ax, layer in zip(sheet.maps, shown, strict=True) if layer in ("observed", "filled")]
+    drawn = [
+        (ax, layer)
+        for ax, layer in zip(sheet.maps, shown, strict=True)
+        if layer in ("observed", "filled")
+    ]
     for ax, layer in drawn:
         values = now.field.where(now.source == OBSERVED) if layer == "observed" else now.field
         mesh = _draw(ax, where, values, cmap or _cmap(whole), scale)
     if drawn:
-        sheet.add_bar([ax for ax, _ in drawn], mesh, with_units(whole.label, whole.units), now.field, scale)
+        sheet.add_bar(
+            [ax for ax, _ in drawn], mesh, with_units(whole.label, whole.units), now.field, scale
+        )
     return sheet.figure
 
 
@@ -131,11 +157,15 @@ def panels(
         A date outside the series, or no date at all.
     """
     whole = view(filled, variable)
-    steps = spread(whole.field, n) if times is None else [step_of(whole.field, time) for time in times]
+    steps = (
+        spread(whole.field, n) if times is None else [step_of(whole.field, time) for time in times]
+    )
     if not steps:
         raise OptionError("times is empty; name at least one date, or leave it out")
     where, views = canvas(whole.field), [whole.at(step) for step in steps]
-    field = xr.concat([now.field for now in views], "time", coords="minimal", compat="override", join="override")
+    field = xr.concat(
+        [now.field for now in views], "time", coords="minimal", compat="override", join="override"
+    )
     scale = _scale(field, robust)
     sheet = new_sheet(where, 2, len(steps))
     entitle(sheet, whole.label)
@@ -148,7 +178,9 @@ def panels(
         _finish(below, where, now, left=column == 0)
     sheet.maps[0].set_ylabel("observed")
     sheet.maps[len(steps)].set_ylabel("filled")
-    sheet.add_bar(sheet.maps[: len(steps)], mesh, with_units(whole.label, whole.units), field, scale)
+    sheet.add_bar(
+        sheet.maps[: len(steps)], mesh, with_units(whole.label, whole.units), field, scale
+    )
     return sheet.figure
 
 
@@ -169,12 +201,16 @@ def _given(axes: Sequence[Axes], layers: Sequence[str], shown: Sequence[str]) ->
     """Sheet of the axes of the layers that are shown; the others are hidden."""
     axes, layers = list(axes), _names(layers)
     if len(axes) != len(layers):
-        raise OptionError(f"{len(axes)} axes for {len(layers)} layers; give one for each of {', '.join(layers)}")
+        raise OptionError(
+            f"{len(axes)} axes for {len(layers)} layers; give one for each of {', '.join(layers)}"
+        )
     for ax, layer in zip(axes, layers, strict=True):
         ax.set_visible(layer in shown)
     figure = axes[0].get_figure(root=True)
     assert figure is not None
-    return Sheet(figure, [ax for ax, layer in zip(axes, layers, strict=True) if layer in shown], bars=False)
+    return Sheet(
+        figure, [ax for ax, layer in zip(axes, layers, strict=True) if layer in shown], bars=False
+    )
 
 
 def _names(layers: Sequence[str]) -> list[str]:
@@ -195,9 +231,13 @@ def _cmap(whole: View) -> str:
     return TEMPERATURE if whole.units in ("°C", "K") or "temperature" in name else OTHER
 
 
-def _draw(ax: Axes, where: Canvas, values: xr.DataArray, cmap: str, scale: tuple[float, float]) -> QuadMesh:
+def _draw(
+    ax: Axes, where: Canvas, values: xr.DataArray, cmap: str, scale: tuple[float, float]
+) -> QuadMesh:
     shown = np.ma.masked_invalid(values.values)
-    return ax.pcolormesh(where.x, where.y, shown, cmap=cmap, vmin=scale[0], vmax=scale[1], rasterized=True)
+    return ax.pcolormesh(
+        where.x, where.y, shown, cmap=cmap, vmin=scale[0], vmax=scale[1], rasterized=True
+    )
 
 
 def _draw_error(sheet: Sheet, ax: Axes, where: Canvas, now: View, robust: bool) -> None:
@@ -209,27 +249,51 @@ def _draw_error(sheet: Sheet, ax: Axes, where: Canvas, now: View, robust: bool) 
 
 
 def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
-    """Draw where each pixel came from, with a legend of the kinds that occur and their share of the sea."""
+    """Draw where each pixel came from, with a legend of the kinds that occur and their share of the
+    sea.
+    """
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
     ax.pcolormesh(
-        where.x, where.y, now.source.values, cmap=ListedColormap(SOURCE_COLOURS), vmin=-0.5, vmax=4.5, rasterized=True
+        where.x,
+        where.y,
+        now.source.values,
+        cmap=ListedColormap(SOURCE_COLOURS),
+        vmin=-0.5,
+        vmax=4.5,
+        rasterized=True,
     )
     patches = [
-        Patch(facecolor=SOURCE_COLOURS[flag], edgecolor="0.4", linewidth=0.5, label=f"{SOURCES[flag]}{share}")
+        Patch(
+            facecolor=SOURCE_COLOURS[flag],
+            edgecolor="0.4",
+            linewidth=0.5,
+            label=f"{SOURCES[flag]}{share}",
+        )
         for flag, share in _shares(now).items()
     ]
     height = ax.get_window_extent().height / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
     anchor = (0.5, -0.32 / height)
-    ax.legend(handles=patches, loc="upper center", bbox_to_anchor=anchor, ncols=2, frameon=False, fontsize="small")
+    ax.legend(
+        handles=patches,
+        loc="upper center",
+        bbox_to_anchor=anchor,
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+    )
 
 
 def _shares(now: View) -> dict[int, str]:
     """Text of the share of the sea for each flag that occurs."""
     counts = {flag: int((now.source == flag).sum()) for flag in range(5)}
     sea = sum(count for flag, count in counts.items() if flag != LAND)
-    return {flag: "" if flag == LAND else f" {_percent(count / sea)}" for flag, count in counts.items() if count}
+    return {
+        flag: "" if flag == LAND else f" {_percent(count / sea)}"
+        for flag, count in counts.items()
+        if count
+    }
 
 
 def _percent(share: float) -> str:
@@ -239,7 +303,11 @@ def _percent(share: float) -> str:
 def _title(layer: str, now: View) -> str:
     if layer == "observed":
         sea = int((now.source != LAND).sum())
-        return f"observed, {_percent(int((now.source == OBSERVED).sum()) / sea)} of the sea" if sea else "observed"
+        return (
+            f"observed, {_percent(int((now.source == OBSERVED).sum()) / sea)} of the sea"
+            if sea
+            else "observed"
+        )
     name = f"filled by {now.method}" if now.method else "filled"
     return {"filled": name, "error": "error of the fill", "source": "source of each pixel"}[layer]
 

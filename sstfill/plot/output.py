@@ -19,14 +19,22 @@ SIGNED = f"{place.PICTURE} {__version__}"
 
 
 def signed(suffix: str) -> dict[str, Any]:
-    """Arguments of `savefig` that write into a picture that sstfill drew it, where its format has a place for that.
+    """Arguments of `savefig` that write into a picture that sstfill drew it, where its format has a
+    place for that.
 
     >>> signed("svg")["metadata"].keys()
     dict_keys(['Creator'])
     """
     if suffix in ("jpg", "jpeg"):
         return {"pil_kwargs": {"comment": SIGNED.encode()}}
-    key = {"png": "Software", "pdf": "Creator", "svg": "Creator", "svgz": "Creator", "ps": "Creator", "eps": "Creator"}
+    key = {
+        "png": "Software",
+        "pdf": "Creator",
+        "svg": "Creator",
+        "svgz": "Creator",
+        "ps": "Creator",
+        "eps": "Creator",
+    }
     return {"metadata": {key[suffix]: SIGNED}} if suffix in key else {}
 
 
@@ -56,7 +64,9 @@ def save(figure: Figure, path: str | PathLike[str]) -> Path:
     formats = sorted(figure.canvas.get_supported_filetypes())
     suffix = target.suffix.lower().lstrip(".")
     if suffix not in formats:
-        raise OptionError(f"cannot write a picture as {target.name!r}; end its name in .{', .'.join(formats)}")
+        raise OptionError(
+            f"cannot write a picture as {target.name!r}; end its name in .{', .'.join(formats)}"
+        )
     with atomic_path(target, replaces=place.check_replaceable) as temporary:
         figure.savefig(temporary, format=suffix, dpi=DPI, **signed(suffix))
     return target

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colour-blind safe set without yellow; the markers tell the lines apart in grey as well
+# Okabe and Ito's colour-blind safe set without yellow; the markers tell the lines apart in grey as
+# well
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SPLITS = ("cloud", "distance", "lag")
 
 
 def scorecard(card: Any, ax: Axes | None = None) -> Figure:
-    """Draw a scorecard: errors pooled, by cloud, distance and time lag, and the stated against the found coverage.
+    """Draw a scorecard: errors pooled, by cloud, distance and time lag, and the stated against the
+    found coverage.
 
     Parameters
     ----------
@@ -67,8 +69,12 @@ def _methods(data: xr.Dataset) -> list[tuple[str, str, str]]:
 
 def _pooled(ax: Axes, data: xr.Dataset) -> None:
     """Bars of RMSE (full) and MAE (pale), least error on top."""
-    known = data.get("common_rmse", data["rmse"])  # what a scorecard ranks by: the pixels that all methods filled
-    order = np.argsort(-(known if known.notnull().any() else data["rmse"]).fillna(np.inf).values, kind="stable")
+    known = data.get(
+        "common_rmse", data["rmse"]
+    )  # what a scorecard ranks by: the pixels that all methods filled
+    order = np.argsort(
+        -(known if known.notnull().any() else data["rmse"]).fillna(np.inf).values, kind="stable"
+    )
     methods = _methods(data)
     for place, number in enumerate(order):
         _, colour, marker = methods[number]
@@ -76,9 +82,24 @@ def _pooled(ax: Axes, data: xr.Dataset) -> None:
         for offset, key, face in ((0.19, "rmse", colour), (-0.19, "mae", _pale(colour))):
             value = float(one[key])
             ax.barh(place + offset, value, height=0.36, color=face)
-            text = f" {key.upper()} {value:.3g}" if np.isfinite(value) else f" {key.upper()} unknown"
-            ax.text(value if np.isfinite(value) else 0, place + offset, text, va="center", fontsize="small")
-        ax.plot(0.04, place + 0.19, marker, color="white", markersize=6, transform=ax.get_yaxis_transform())
+            text = (
+                f" {key.upper()} {value:.3g}" if np.isfinite(value) else f" {key.upper()} unknown"
+            )
+            ax.text(
+                value if np.isfinite(value) else 0,
+                place + offset,
+                text,
+                va="center",
+                fontsize="small",
+            )
+        ax.plot(
+            0.04,
+            place + 0.19,
+            marker,
+            color="white",
+            markersize=6,
+            transform=ax.get_yaxis_transform(),
+        )
     ax.set_yticks(range(len(order)), [methods[number][0] for number in order])
     ax.margins(x=0.35)
     ax.set_xlim(left=0)
@@ -107,7 +128,9 @@ def _split(ax: Axes, data: xr.Dataset, split: str) -> None:
     ax.set_xticks(range(len(labels)), labels, fontsize="small")
     ax.set_ylim(bottom=0)
     ax.set_ylabel(_error_label("RMSE", data))
-    ax.set_xlabel(with_units(str(data[bins].attrs.get("long_name", split)), units), fontsize="small")
+    ax.set_xlabel(
+        with_units(str(data[bins].attrs.get("long_name", split)), units), fontsize="small"
+    )
     _clean(ax, f"by {split}")
 
 
@@ -123,7 +146,9 @@ def _coverage(ax: Axes, data: xr.Dataset) -> None:
         if np.isfinite(found).any():
             ax.plot(levels, found, color=colour, marker=marker, markersize=5, label=name)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated coverage", ylabel="found coverage")
-    ax.text(0.97, 0.06, "below the line: errors too small", ha="right", fontsize="small", color="0.4")
+    ax.text(
+        0.97, 0.06, "below the line: errors too small", ha="right", fontsize="small", color="0.4"
+    )
     _clean(ax, "stated errors")
 
 
@@ -144,7 +169,10 @@ def _error_label(label: str, data: xr.Dataset) -> str:
 
 def _bins(bins: xr.DataArray) -> tuple[list[str], str]:
     """Labels of bins and their units: a unit that all labels share is said once."""
-    labels = [f"{value:g}" if isinstance(value, float | np.floating) else str(value) for value in bins.values]
+    labels = [
+        f"{value:g}" if isinstance(value, float | np.floating) else str(value)
+        for value in bins.values
+    ]
     ends = {label.rpartition(" ")[2] for label in labels if " " in label}
     if len(ends) == 1 and all(" " in label for label in labels):
         return [label.rpartition(" ")[0] for label in labels], ends.pop()

@@ -23,18 +23,27 @@ BAR_ABOVE_EDGE, BAR_HEIGHT, POINT = 0.62, 0.13, 0.16
 
 @dataclass(frozen=True)
 class Sheet:
-    """A figure and its maps, row by row; `bars` tells whether the sheet has its own room for colour bars."""
+    """A figure and its maps, row by row; `bars` tells whether the sheet has its own room for colour
+    bars.
+    """
 
     figure: Figure
     maps: list[Axes]
     bars: bool
 
     def add_bar(
-        self, axes: list[Axes], mesh: QuadMesh, label: str, field: xr.DataArray, scale: tuple[float, float]
+        self,
+        axes: list[Axes],
+        mesh: QuadMesh,
+        label: str,
+        field: xr.DataArray,
+        scale: tuple[float, float],
     ) -> None:
         """Add a colour bar under some neighbouring maps, pointed where values lie beyond the scale."""
         below, above = bool((field < scale[0]).any()), bool((field > scale[1]).any())
-        extend: Any = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+        extend: Any = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
+            below, above
+        ]
         if self.bars:
             width, box = self._strip(axes)
             place: dict[str, Any] = {"cax": self.figure.add_axes(box), "extendfrac": POINT / width}
@@ -58,7 +67,9 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise OptionError("pictures need matplotlib and cartopy; pip install 'sstfill[plot]'") from error
+        raise OptionError(
+            "pictures need matplotlib and cartopy; pip install 'sstfill[plot]'"
+        ) from error
     return Figure(figsize=(width, height), layout=layout)
 
 
@@ -82,7 +93,9 @@ def new_sheet(where: Canvas, rows: int, columns: int) -> Sheet:
         for row in range(rows)
         for column in range(columns)
     ]
-    return Sheet(figure, [figure.add_axes(box, projection=where.projection) for box in boxes], bars=True)
+    return Sheet(
+        figure, [figure.add_axes(box, projection=where.projection) for box in boxes], bars=True
+    )
 
 
 def entitle(sheet: Sheet, text: str) -> None:

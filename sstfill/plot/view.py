@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be drawn: one filled variable with its error and source flags, and the choice of a time step."""
+"""What is to be drawn: one filled variable with its error and source flags, and the choice of a
+time step.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,17 @@ from sstfill.io.untrusted.documents import parse_json
 OBSERVED, FILLED, NOT_FILLED, WITHHELD, LAND = range(5)
 """The values of a ``v_source`` variable; see docs/architecture.md, "What fill() returns"."""
 
-CELSIUS = {"celsius", "degree_celsius", "degrees_celsius", "degc", "deg_c", "degree_c", "degrees_c", "c", "°c"}
+CELSIUS = {
+    "celsius",
+    "degree_celsius",
+    "degrees_celsius",
+    "degc",
+    "deg_c",
+    "degree_c",
+    "degrees_c",
+    "c",
+    "°c",
+}
 KELVIN = {"kelvin", "kelvins", "k", "degree_kelvin", "degrees_kelvin"}
 
 Label = str | int | np.datetime64 | datetime
@@ -26,7 +38,9 @@ Label = str | int | np.datetime64 | datetime
 
 @dataclass(frozen=True)
 class View:
-    """One filled variable, dims ``(time, lat, lon)`` or ``(time, y, x)``; `error` where the method states one."""
+    """One filled variable, dims ``(time, lat, lon)`` or ``(time, y, x)``; `error` where the method
+    states one.
+    """
 
     field: xr.DataArray
     source: xr.DataArray
@@ -44,16 +58,22 @@ class View:
 
     @property
     def method(self) -> str:
-        """Name of the method that filled the field (and of those it chose), empty where the file does not tell."""
+        """Name of the method that filled the field (and of those it chose), empty where the file
+        does not tell.
+        """
         try:
-            said = parse_json(str(self.field.attrs.get("sstfill_method", "{}")), "sstfill_method", remedy="")
+            said = parse_json(
+                str(self.field.attrs.get("sstfill_method", "{}")), "sstfill_method", remedy=""
+            )
         except ReadError:
             return ""
         if not isinstance(said, dict):
             return ""
         made = said.get("diagnostics")
         chosen = made.get("chosen") if isinstance(made, dict) else None
-        return " ".join([str(said.get("name", "")), *([f"({' + '.join(map(str, chosen))})"] if chosen else [])])
+        return " ".join(
+            [str(said.get("name", "")), *([f"({' + '.join(map(str, chosen))})"] if chosen else [])]
+        )
 
     @property
     def label(self) -> str:
@@ -108,20 +128,25 @@ def view(filled: xr.Dataset, variable: str | None = None) -> View:
             "pass the dataset that fill() returned"
         )
     if variable is None and len(names) > 1:
-        raise OptionError(f"{len(names)} filled variables ({', '.join(names)}); choose one with variable={names[0]!r}")
+        raise OptionError(
+            f"{len(names)} filled variables ({', '.join(names)}); choose one with variable={names[0]!r}"
+        )
     if variable is not None and variable not in names:
         raise unknown("filled variable", variable, names)
     name = variable or names[0]
     error = filled.get(f"{name}_error")
     return View(
         grid.standardise(filled[name]),
-        grid.standardise(filled[f"{name}_source"].astype("float32")),  # a field is floating; flags up to 4 stay exact
+        grid.standardise(
+            filled[f"{name}_source"].astype("float32")
+        ),  # a field is floating; flags up to 4 stay exact
         None if error is None else grid.standardise(error),
     )
 
 
 def half_filled(source: xr.DataArray) -> int:
-    """Step whose filled share of the sea is nearest one half: the one that shows most of what a method does.
+    """Step whose filled share of the sea is nearest one half: the one that shows most of what a
+    method does.
 
     Examples
     --------
@@ -137,7 +162,8 @@ def half_filled(source: xr.DataArray) -> int:
 
 
 def step_of(field: xr.DataArray, time: Label) -> int:
-    """Index of the step that a label names: an index (negative from the end), or a date (nearest step).
+    """Index of the step that a label names: an index (negative from the end), or a date (nearest
+    step).
 
     Raises
     ------
@@ -147,15 +173,21 @@ def step_of(field: xr.DataArray, time: Label) -> int:
     count = field.sizes["time"]
     if isinstance(time, int | np.integer):
         if not -count <= time < count:
-            raise OptionError(f"no time step {time}; choose an index from 0 to {count - 1}{_span(field)}")
+            raise OptionError(
+                f"no time step {time}; choose an index from 0 to {count - 1}{_span(field)}"
+            )
         return int(time) % count
     seconds = _seconds(field)
     if seconds is None:
-        raise OptionError(f"time {time!r} is a date but the data have none; choose an index from 0 to {count - 1}")
+        raise OptionError(
+            f"time {time!r} is a date but the data have none; choose an index from 0 to {count - 1}"
+        )
     wanted = _label_seconds(time, field)
     slack = max(86400.0, float(np.median(np.diff(seconds))) if count > 1 else 0.0)
     if not seconds.min() - slack < wanted < seconds.max() + slack:
-        raise OptionError(f"no time {str(time)!r} in the series; choose an index from 0 to {count - 1}{_span(field)}")
+        raise OptionError(
+            f"no time {str(time)!r} in the series; choose an index from 0 to {count - 1}{_span(field)}"
+        )
     return int(abs(seconds - wanted).argmin())
 
 
@@ -167,7 +199,9 @@ def spread(field: xr.DataArray, n: int) -> list[int]:
 
 
 def date(field: xr.DataArray, step: int) -> str:
-    """Date of a step for a title; with the hour only where the hour varies; the index where there are no dates."""
+    """Date of a step for a title; with the hour only where the hour varies; the index where there
+    are no dates.
+    """
     if _seconds(field) is None:
         return f"step {step}"
     times = [str(when) for when in field["time"].dt.strftime("%Y-%m-%d %H:%M").values]
@@ -176,7 +210,9 @@ def date(field: xr.DataArray, step: int) -> str:
 
 
 def _seconds(field: xr.DataArray) -> np.ndarray | None:
-    """Seconds of each step since 1970, in the calendar of the data; None where the times are not dates."""
+    """Seconds of each step since 1970, in the calendar of the data; None where the times are not
+    dates.
+    """
     if "time" not in field.coords:
         return None
     times = field["time"].values
@@ -199,7 +235,9 @@ def _label_seconds(time: Label, field: xr.DataArray) -> float:
         if np.isnat(stamp):
             raise ValueError("not a time")
     except (ValueError, TypeError) as error:
-        raise OptionError(f"time {time!r} is no date; write it as '2017-03-11', or give an index") from error
+        raise OptionError(
+            f"time {time!r} is no date; write it as '2017-03-11', or give an index"
+        ) from error
     return float(stamp.astype("float64"))
 
 

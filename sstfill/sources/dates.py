@@ -39,8 +39,9 @@ def moment(text: str, now: datetime) -> datetime:
     Parameters
     ----------
     text
-        ``"2023-01-31"``, ``"2023-01-31T06:00"`` (UTC unless it names a zone), or back from now by whole hours, days or
-        weeks: ``"-6h"`` falls on the hour, ``"-30d"`` and ``"-4w"`` on midnight.
+        ``"2023-01-31"``, ``"2023-01-31T06:00"`` (UTC unless it names a zone), or back from now by
+        whole hours, days or weeks: ``"-6h"`` falls on the hour, ``"-30d"`` and ``"-4w"`` on
+        midnight.
     now
         What relative times count from, with its zone.
 
@@ -56,7 +57,9 @@ def moment(text: str, now: datetime) -> datetime:
         back = now.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
         number, unit = int(found[1]), found[2]
         try:
-            return (back if unit == "h" else back.replace(hour=0)) - timedelta(hours=number * HOURS[unit])
+            return (back if unit == "h" else back.replace(hour=0)) - timedelta(
+                hours=number * HOURS[unit]
+            )
         except OverflowError as error:
             raise OptionError(f"{text!r} lies before the year 1; write a later time") from error
     try:

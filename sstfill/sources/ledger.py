@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A record beside a store under way of what is on the disk already; each line is flushed before the next step."""
+"""A record beside a store under way of what is on the disk already; each line is flushed before the
+next step.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def ledger_path(store: Path) -> Path:
 
 
 class Ledger:
-    """What a download set out to do, and which of its windows are done; held by one process at a time.
+    """What a download set out to do, and which of its windows are done; held by one process at a
+    time.
 
     A line that was cut short, by a kill or a full disk, is as if it had not been written.
 
@@ -58,11 +61,16 @@ class Ledger:
             self._close()
             if isinstance(error, WriteError):
                 raise
-            raise WriteError(f"cannot write {self.path}: {error.strerror or error}; choose another folder") from error
+            raise WriteError(
+                f"cannot write {self.path}: {error.strerror or error}; choose another folder"
+            ) from error
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self.plan is None:  # nothing was begun, or all is done
             self.path.unlink(missing_ok=True)
@@ -112,8 +120,10 @@ class Ledger:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, end)
-            raise WriteError(f"cannot write {self.path}: {error.strerror or error}; make room and run the same command "
-                             "again, it goes on where it was") from error  # fmt: skip
+            raise WriteError(
+                f"cannot write {self.path}: {error.strerror or error}; make room and run the same command "
+                "again, it goes on where it was"
+            ) from error
 
     def _read(self) -> None:
         text = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
@@ -127,7 +137,11 @@ class Ledger:
                 self.plan = value
             elif self.plan is not None and type(value) is int:  # a bool is none
                 self._take(value, 0)
-            elif self.plan is not None and isinstance(value, list) and [*map(type, value)] == [int, int]:
+            elif (
+                self.plan is not None
+                and isinstance(value, list)
+                and [*map(type, value)] == [int, int]
+            ):
                 self._take(*value)
             else:
                 break
@@ -135,7 +149,9 @@ class Ledger:
         os.ftruncate(self._descriptor, good)  # what comes next begins a line of its own
 
     def _busy(self, _: str) -> WriteError:
-        return WriteError(f"another download is writing {self.path.stem}; wait for it, or choose another name")
+        return WriteError(
+            f"another download is writing {self.path.stem}; wait for it, or choose another name"
+        )
 
     def _close(self) -> None:
         if self._descriptor >= 0:

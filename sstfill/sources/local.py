@@ -23,9 +23,7 @@ from sstfill.sources.video.video import Cutter, import_video, shares_of
 
 UNISST = "10.6084/m9.figshare.9929798"
 PUBLISHED = (10_800, 64, 64)  # (time, y, x) of the series behind that DOI
-BY_TF = (
-    "TFRecords cannot be read; write each sequence of frames as a folder of pictures, or as .npy (time, y, x, channel)"
-)
+BY_TF = "TFRecords cannot be read; write each sequence of frames as a folder of pictures, or as .npy (time, y, x, channel)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +46,9 @@ class PyclesSource:
 
     def __post_init__(self) -> None:
         if self.doi != UNISST:
-            raise OptionError(f"doi={self.doi!r}; only {UNISST} is known. Your own PyCLES runs: sstfill import-pycles")
+            raise OptionError(
+                f"doi={self.doi!r}; only {UNISST} is known. Your own PyCLES runs: sstfill import-pycles"
+            )
 
     def plan(self, target: Target) -> DownloadPlan:
         """Say what `run` would do; a copy that is there is looked at."""
@@ -59,15 +59,23 @@ class PyclesSource:
             frames, height, width = published(Path(self.path)).shape
             shape = (frames, height, width)
         together = frames_in_chunk(shape[0], shape[1:])
-        where = str(Path(self.path).resolve()) if self.path else f"doi:{self.doi}, 354 MB, kept in {self._kept()}"
+        where = (
+            str(Path(self.path).resolve())
+            if self.path
+            else f"doi:{self.doi}, 354 MB, kept in {self._kept()}"
+        )
         return DownloadPlan(
-            source=where, what="LWP, g m-2", box=f"{shape[0]:,} frames of {shape[1]} x {shape[2]}",
+            source=where,
+            what="LWP, g m-2",
+            box=f"{shape[0]:,} frames of {shape[1]} x {shape[2]}",
             target=f"Zarr v{target.zarr_format}, chunks {together} x {shape[1]} x {shape[2]} (time, y, x)",
-            sizes={} if self.path and missing else dict(zip(("time", "y", "x"), shape, strict=True)),
+            sizes={}
+            if self.path and missing
+            else dict(zip(("time", "y", "x"), shape, strict=True)),
             nbytes=None if self.path and missing else 4 * math.prod(shape),
             windows=None if self.path and missing else -(-shape[0] // together),
             remarks=(missing,) if missing else (),
-        )  # fmt: skip
+        )
 
     def run(self, out: str | os.PathLike[str], target: Target) -> xr.Dataset:
         """Fetch or read the array, and write it as a store."""
@@ -75,16 +83,26 @@ class PyclesSource:
 
         if self.path and (missing := self._missing()):
             raise ReadError(missing)
-        published_lwp(out, path=self.path or None, cache=self.cache or None, zarr_format=target.zarr_format)
+        published_lwp(
+            out, path=self.path or None, cache=self.cache or None, zarr_format=target.zarr_format
+        )
         return io.open(out, chunks={})
 
     def _missing(self) -> str:
         """What has to be mended first; empty where nothing has."""
         if self.path:
             there = Path(self.path).is_file()
-            return "" if there else f"{Path(self.path).resolve()} is not there; give a copy, or leave path out to " \
-                "download it"  # fmt: skip
-        return "" if find_spec("pooch") else "the download needs pooch; install it: pip install 'sstfill[clouds]'"
+            return (
+                ""
+                if there
+                else f"{Path(self.path).resolve()} is not there; give a copy, or leave path out to "
+                "download it"
+            )
+        return (
+            ""
+            if find_spec("pooch")
+            else "the download needs pooch; install it: pip install 'sstfill[clouds]'"
+        )
 
     def _kept(self) -> str:
         if self.cache or find_spec("pooch") is None:
@@ -96,14 +114,16 @@ class PyclesSource:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSource:
-    """Clips from a folder on your own disk; see `sstfill.sources.video.video.import_video` for what the options mean.
+    """Clips from a folder on your own disk; see `sstfill.sources.video.video.import_video` for what
+    the options mean.
 
     Parameters
     ----------
     path
         Folder of the clips, from where the command is run.
     size, frames, gray, stride, crop, split, per_clip, axes, dtype, seed
-        As for `import_video`; TOML, which knows no None, has ``size = "none"`` and ``per_clip = "all"``.
+        As for `import_video`; TOML, which knows no None, has ``size = "none"`` and ``per_clip =
+        "all"``.
     obtain
         Where the data set is had, and what to put into `path`.
     """
@@ -143,21 +163,34 @@ class VideoSource:
             found = str(error)
         size = f"{self._size} x {self._size} pixels" if self._size else "pixels as they are"
         return DownloadPlan(
-            source=str(Path(self.path).resolve()), what=f"video, {'gray' if self.gray else 'red, green, blue'}",
+            source=str(Path(self.path).resolve()),
+            what=f"video, {'gray' if self.gray else 'red, green, blue'}",
             box=f"{self.frames} frames of {size}, {self._per_clip or 'all'} of each clip",
             target=f"Zarr v{target.zarr_format}, a chunk for each sequence (clip, channel, time, y, x)",
             remarks=(found,),
-        )  # fmt: skip
+        )
 
     def run(self, out: str | os.PathLike[str], target: Target) -> xr.Dataset:
-        """Cut the clips, and write them as a store; a folder without clips is an error that says how to get them."""
+        """Cut the clips, and write them as a store; a folder without clips is an error that says
+        how to get them.
+        """
         self._sources()
         crop: Any = self.crop
         return import_video(
-            self.path, out, size=self._size, frames=self.frames, gray=self.gray, stride=self.stride, crop=crop,
-            split=self.split, per_clip=self._per_clip, axes=self.axes, dtype=self.dtype, seed=self.seed,
+            self.path,
+            out,
+            size=self._size,
+            frames=self.frames,
+            gray=self.gray,
+            stride=self.stride,
+            crop=crop,
+            split=self.split,
+            per_clip=self._per_clip,
+            axes=self.axes,
+            dtype=self.dtype,
+            seed=self.seed,
             zarr_format=target.zarr_format,
-        )  # fmt: skip
+        )
 
     def _sources(self) -> list[Path]:
         place = Path(self.path)
@@ -168,5 +201,7 @@ class VideoSource:
             return video_files.find(place)
         except InputError as error:
             if any(place.rglob("*.tfrecord*")):
-                raise InputError(f"{place.resolve()} holds no clips: {self.obtain or BY_TF}") from error
+                raise InputError(
+                    f"{place.resolve()} holds no clips: {self.obtain or BY_TF}"
+                ) from error
             raise InputError(f"{error}{self.obtain and f'. {self.obtain}'}") from error

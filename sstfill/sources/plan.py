@@ -24,13 +24,15 @@ class DownloadPlan:
     sizes
         Length of each dimension; empty where nobody knows before the service is asked.
     nbytes
-        Size of the values, uncompressed; compressed on the disk they take a third to three quarters of it.
+        Size of the values, uncompressed; compressed on the disk they take a third to three quarters
+        of it.
     windows
         Number of windows, each of which is fetched, checked and written before the next.
     target
         Format and chunks.
     login
-        Where a login was found; None where none is needed, empty where none was found. Never the login itself.
+        Where a login was found; None where none is needed, empty where none was found. Never the
+        login itself.
     remarks
         What else there is to know, or to do first.
     """
@@ -57,7 +59,9 @@ class DownloadPlan:
         if self.login is None:
             rows["login"] = "not needed"
         else:
-            rows["login"] = f"found in {self.login}" if self.login else "not found; run: copernicusmarine login"
+            rows["login"] = (
+                f"found in {self.login}" if self.login else "not found; run: copernicusmarine login"
+            )
         lines = [f"{name:<10} {text}" for name, text in rows.items() if text]
         return "\n".join([*lines, *(f"note       {text}" for text in self.remarks)])
 

@@ -11,7 +11,8 @@ KINDS = ("copernicus", "clouds", "video")
 
 
 def folder() -> Path:
-    """Where the recipes lie: in the installed package, or beside the package in a checkout of the sources.
+    """Where the recipes lie: in the installed package, or beside the package in a checkout of the
+    sources.
 
     >>> (folder() / "copernicus").is_dir()
     True
@@ -26,4 +27,8 @@ def presets() -> dict[str, Path]:
     >>> "copernicus/natl_hourly" in presets()
     True
     """
-    return {f"{kind}/{path.stem}": path for kind in KINDS for path in sorted((folder() / kind).glob("*.toml"))}
+    return {
+        f"{kind}/{path.stem}": path
+        for kind in KINDS
+        for path in sorted((folder() / kind).glob("*.toml"))
+    }

@@ -21,7 +21,11 @@ from sstfill.sources.plan import QUICK, DownloadPlan
 from sstfill.sources.presets import presets
 
 Source = CopernicusRequest | PyclesSource | VideoSource
-SOURCES: dict[str, type[Any]] = {"copernicus": CopernicusRequest, "pycles": PyclesSource, "video": VideoSource}
+SOURCES: dict[str, type[Any]] = {
+    "copernicus": CopernicusRequest,
+    "pycles": PyclesSource,
+    "video": VideoSource,
+}
 TABLES = ("title", "source", "target")
 
 
@@ -52,12 +56,14 @@ class Recipe:
         Parameters
         ----------
         patience
-            Seconds that the catalogue has for its answer; the plan then tells what the recipe alone says.
+            Seconds that the catalogue has for its answer; the plan then tells what the recipe alone
+            says.
 
         Raises
         ------
         OptionError
-            What `run` would be refused for: a dataset or variable that there is not, a box or period beyond it.
+            What `run` would be refused for: a dataset or variable that there is not, a box or
+            period beyond it.
         """
         if isinstance(self.source, CopernicusRequest):
             from sstfill.sources.copernicus.planning import plan
@@ -74,7 +80,8 @@ class Recipe:
         out
             The store, ``.zarr``.
         update
-            Append the times that are new since the store was made, and fetch again those that ``revisit`` covers.
+            Append the times that are new since the store was made, and fetch again those that
+            ``revisit`` covers.
 
         Returns
         -------
@@ -101,7 +108,8 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
     Parameters
     ----------
     name_or_path
-        A name such as ``"copernicus/natl_hourly"``, as listed by ``sstfill recipes``, or a TOML file.
+        A name such as ``"copernicus/natl_hourly"``, as listed by ``sstfill recipes``, or a TOML
+        file.
 
     Returns
     -------
@@ -131,7 +139,9 @@ def _file(name: str) -> Path:
     path = place(name, "recipe")
     if path.is_file():
         return path
-    shipped = known.get(name.removesuffix(".toml")) or known.get(name.removesuffix(".toml").removeprefix("recipes/"))
+    shipped = known.get(name.removesuffix(".toml")) or known.get(
+        name.removesuffix(".toml").removeprefix("recipes/")
+    )
     if shipped is not None:
         return shipped
     if path.suffix == ".toml" and path.parent.is_dir() and path.parent != Path():
@@ -153,13 +163,17 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
     if kind is None:
         raise OptionError(f"[source] of {name} has no kind; choose from {', '.join(SOURCES)}")
     if not isinstance(kind, str):
-        raise OptionError(f"kind={short(kind)} in {name} is no text; choose from {', '.join(SOURCES)}")
+        raise OptionError(
+            f"kind={short(kind)} in {name} is no text; choose from {', '.join(SOURCES)}"
+        )
     if kind not in SOURCES:
         raise unknown(f"kind of source in {name}", kind, SOURCES)
     target = config.build(Target, tables.get("target", {}))
     if kind != "copernicus" and (target.chunks or target.expect):
-        raise OptionError(f"[target] {'chunks' if target.chunks else 'expect'} in {name} is for kind = \"copernicus\"; "
-                          f"leave it out, kind = {kind!r} has a layout of its own")  # fmt: skip
+        raise OptionError(
+            f'[target] {"chunks" if target.chunks else "expect"} in {name} is for kind = "copernicus"; '
+            f"leave it out, kind = {kind!r} has a layout of its own"
+        )
     title = one_line("title", tables.get("title", ""))
     return Recipe(name=name, title=title, source=config.build(SOURCES[kind], source), target=target)
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ocean to practise on: surface quasi-geostrophic SST, moving clouds, a coast, and large EOF series, all seeded."""
+"""An ocean to practise on: surface quasi-geostrophic SST, moving clouds, a coast, and large EOF
+series, all seeded.
+"""
 
 from sstfill.synthetic.coast import land
 from sstfill.synthetic.cover import clouds

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The coordinates of a synthetic ocean: a regular latitude-longitude grid about a centre, and a regular time axis."""
+"""The coordinates of a synthetic ocean: a regular latitude-longitude grid about a centre, and a
+regular time axis.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,12 @@ KM_PER_DEGREE = 111.195  # of latitude, on a sphere of radius 6371 km
 POLEWARD = 80.0  # beyond this the cells of a regular grid are no longer nearly square
 
 
-def horizontal(shape: tuple[int, int], *, grid_km: float, lat: float, lon: float) -> dict[str, xr.Variable]:
-    """Return ``lat`` and ``lon`` of a grid of `grid_km` cells about a centre; cells are square at the centre."""
+def horizontal(
+    shape: tuple[int, int], *, grid_km: float, lat: float, lon: float
+) -> dict[str, xr.Variable]:
+    """Return ``lat`` and ``lon`` of a grid of `grid_km` cells about a centre; cells are square at
+    the centre.
+    """
     step = checks.number("grid_km", grid_km, above=0) / KM_PER_DEGREE
     centre = checks.number("lat", lat), checks.number("lon", lon)
     if abs(centre[0]) + step * shape[0] / 2 > POLEWARD:
@@ -25,10 +31,22 @@ def horizontal(shape: tuple[int, int], *, grid_km: float, lat: float, lon: float
         )
     steps = step, step / np.cos(np.deg2rad(centre[0]))
     if steps[1] * shape[1] > 360:
-        raise OptionError(f"grid_km {grid_km!r} with {shape[1]} columns goes round the Earth; give a smaller one")
+        raise OptionError(
+            f"grid_km {grid_km!r} with {shape[1]} columns goes round the Earth; give a smaller one"
+        )
     attrs = (
-        {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
-        {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
+        {
+            "standard_name": "latitude",
+            "long_name": "latitude",
+            "units": "degrees_north",
+            "axis": "Y",
+        },
+        {
+            "standard_name": "longitude",
+            "long_name": "longitude",
+            "units": "degrees_east",
+            "axis": "X",
+        },
     )
     return {
         name: xr.Variable(name, c + d * (np.arange(n) - (n - 1) / 2), a)
@@ -44,8 +62,15 @@ def temporal(times: int, *, step: str, start: str) -> xr.Variable:
         if np.isnat(first):
             raise ValueError("not a time")
     except (TypeError, ValueError) as error:
-        raise OptionError(f"start {start!r} is not a date; give one such as '2018-01-01'") from error
-    if int(first.astype("int64")) + (times - 1) * int(spacing.astype("int64")) > np.iinfo("int64").max:
-        raise OptionError(f"step {step!r} from {start!r} leaves the calendar, which ends in 2262; give a shorter step")
+        raise OptionError(
+            f"start {start!r} is not a date; give one such as '2018-01-01'"
+        ) from error
+    if (
+        int(first.astype("int64")) + (times - 1) * int(spacing.astype("int64"))
+        > np.iinfo("int64").max
+    ):
+        raise OptionError(
+            f"step {step!r} from {start!r} leaves the calendar, which ends in 2262; give a shorter step"
+        )
     attrs = {"standard_name": "time", "long_name": "time", "axis": "T"}
     return xr.Variable("time", first + spacing * np.arange(times), attrs)

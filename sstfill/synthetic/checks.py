@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the options of a synthetic ocean may be; every refusal is an `OptionError` with the value and the remedy."""
+"""What the options of a synthetic ocean may be; every refusal is an `OptionError` with the value
+and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,23 @@ def integer(name: str, value: int, *, least: int) -> int:
 
 
 def number(
-    name: str, value: float, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+    name: str,
+    value: float,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
 ) -> float:
-    """Return `value` as a finite float, at least `least`, strictly above `above` and at most `most`."""
-    bound = f" above {above:g}" if above > -math.inf else f" of {least:g} or more" if least > -math.inf else ""
+    """Return `value` as a finite float, at least `least`, strictly above `above` and at most
+    `most`.
+    """
+    bound = (
+        f" above {above:g}"
+        if above > -math.inf
+        else f" of {least:g} or more"
+        if least > -math.inf
+        else ""
+    )
     if most < math.inf:
         bound += f" and at most {most:g}"
     try:
@@ -64,9 +79,13 @@ def duration(name: str, value: str) -> float:
     try:
         seconds = float(pd.to_timedelta(value).total_seconds())
     except (TypeError, ValueError) as error:
-        raise OptionError(f"{name} {value!r} is not a length of time; give one such as '6h' or '1D'") from error
+        raise OptionError(
+            f"{name} {value!r} is not a length of time; give one such as '6h' or '1D'"
+        ) from error
     if not seconds > 0:
-        raise OptionError(f"{name} {value!r} is not a positive length of time; give one such as '6h' or '1D'")
+        raise OptionError(
+            f"{name} {value!r} is not a positive length of time; give one such as '6h' or '1D'"
+        )
     return seconds
 
 
@@ -87,5 +106,7 @@ def wind(value: tuple[float, float]) -> tuple[float, float]:
     try:
         u, v = value
     except (TypeError, ValueError) as error:
-        raise OptionError(f"wind {value!r} is not a pair; give (eastward, northward) in m/s, such as (6, 2)") from error
+        raise OptionError(
+            f"wind {value!r} is not a pair; give (eastward, northward) in m/s, such as (6, 2)"
+        ) from error
     return number("wind", u), number("wind", v)

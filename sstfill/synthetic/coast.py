@@ -36,7 +36,8 @@ def land(
     share
         Part of the cells that is land, in [0, 1); met to the nearest cell, and one cell stays sea.
     kind
-        ``coast`` (along one side), ``island``, ``islands``, or ``none`` for no land whatever the share.
+        ``coast`` (along one side), ``island``, ``islands``, or ``none`` for no land whatever the
+        share.
     seed
         The same seed gives the same coast.
     grid_km, lat, lon
@@ -63,7 +64,9 @@ def land(
         raise unknown("kind of land", kind, get_args(Kind))
     cells = 0 if kind == "none" else min(round(checks.share("share", share) * ny * nx), ny * nx - 1)
     sea = sea_cells((ny, nx), land=cells, kind=kind, seed=checks.integer("seed", seed, least=0))
-    return xr.DataArray(sea, dims=("lat", "lon"), coords=coords, name="sea", attrs={"long_name": "sea"})
+    return xr.DataArray(
+        sea, dims=("lat", "lon"), coords=coords, name="sea", attrs={"long_name": "sea"}
+    )
 
 
 def sea_cells(shape: tuple[int, int], *, land: int, kind: Kind, seed: int) -> np.ndarray:

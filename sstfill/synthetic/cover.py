@@ -34,8 +34,9 @@ def clouds(
 ) -> xr.DataArray:
     """Draw a sequence of moving cloud masks.
 
-    A Gaussian field with a power-law spectrum drifts with the wind while each of its modes forgets itself,
-    small ones sooner; it is cloudy where the field exceeds one threshold, chosen so that the share is right.
+    A Gaussian field with a power-law spectrum drifts with the wind while each of its modes forgets
+    itself, small ones sooner; it is cloudy where the field exceeds one threshold, chosen so that
+    the share is right.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def clouds(
     wind
         Eastward and northward, m s-1.
     variation
-        How unlike the cover of different images is: 0 leaves it to chance, 2 makes most nearly clear or overcast.
+        How unlike the cover of different images is: 0 leaves it to chance, 2 makes most nearly
+        clear or overcast.
     seed
         The same seed gives the same clouds.
     start, grid_km, lat, lon
@@ -92,7 +94,9 @@ def clouds(
         drift=(v * cells_per_step, u * cells_per_step),
     )
     depth = np.empty((nt, ny, nx), dtype="float32")
-    depth[:] = _weather(rng, nt, memory, checks.number("variation", variation, least=0))[:, None, None]
+    depth[:] = _weather(rng, nt, memory, checks.number("variation", variation, least=0))[
+        :, None, None
+    ]
     for t, image in enumerate(itertools.islice(images, nt)):
         depth[t] += image
     counted = depth if sea is None else depth[:, _mask(sea, (ny, nx))]
@@ -115,7 +119,9 @@ def threshold(values: np.ndarray, share: float) -> np.float32:
 
 
 def _weather(rng: np.random.Generator, times: int, memory: float, spread: float) -> np.ndarray:
-    """An offset for each image, an AR(1) series that remembers twice as long as the largest clouds, float32."""
+    """An offset for each image, an AR(1) series that remembers twice as long as the largest clouds,
+    float32.
+    """
     keep = math.exp(-1 / (2 * memory))
     draws = rng.standard_normal(times)
     offsets = np.empty(times, dtype="float32")

@@ -40,8 +40,9 @@ def eof_series(
 ) -> xr.Dataset:
     """Make a cloudy series that is exactly a sum of EOF modes plus noise.
 
-    Each mode is a smooth random map times an AR(1) series; later modes are smaller, patchier and forget
-    sooner. The cover differs from image to image. Written block by block: memory stays near the output's.
+    Each mode is a smooth random map times an AR(1) series; later modes are smaller, patchier and
+    forget sooner. The cover differs from image to image. Written block by block: memory stays near
+    the output's.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ def eof_series(
     Returns
     -------
     Dataset
-        ``sst`` (float32, dims ``(time, lat, lon)``, degC, NaN in the gaps), ``sea`` (int8, 1 at sea),
-        and ``truth`` if asked.
+        ``sst`` (float32, dims ``(time, lat, lon)``, degC, NaN in the gaps), ``sea`` (int8, 1 at
+        sea), and ``truth`` if asked.
 
     Raises
     ------
@@ -81,7 +82,10 @@ def eof_series(
     >>> int(series.sea.sum()), series.sst.sizes["time"]
     (90, 7)
     """
-    pixels, times = checks.integer("pixels", pixels, least=1), checks.integer("times", times, least=1)
+    pixels, times = (
+        checks.integer("pixels", pixels, least=1),
+        checks.integer("times", times, least=1),
+    )
     modes, seed = checks.integer("modes", modes, least=1), checks.integer("seed", seed, least=0)
     cells = pixels / (1 - checks.share("land", land))
     ny = max(1, round(np.sqrt(cells)))
@@ -92,7 +96,10 @@ def eof_series(
     rng = np.random.default_rng([seed, STREAM])
     maps, series = _maps(rng, sea, modes), _series(rng, times, modes)
     covers = _covers(sea, times, checks.share("share", share), seed)
-    fields = {name: np.full((times, *shape), np.nan, dtype="float32") for name in ["sst", "truth"][: 1 + truth]}
+    fields = {
+        name: np.full((times, *shape), np.nan, dtype="float32")
+        for name in ["sst", "truth"][: 1 + truth]
+    }
     spread = np.float32(checks.number("noise", noise, least=0))
     for first in range(0, times, BLOCK):
         block = slice(first, min(first + BLOCK, times))
@@ -103,13 +110,19 @@ def eof_series(
         for row in values:
             row[next(covers)] = np.nan
         fields["sst"][block, sea] = values
-    data = {name: xr.Variable(("time", "lat", "lon"), field, ATTRS) for name, field in fields.items()}
+    data = {
+        name: xr.Variable(("time", "lat", "lon"), field, ATTRS) for name, field in fields.items()
+    }
     data["sea"] = xr.Variable(("lat", "lon"), sea.astype("int8"), SEA_ATTRS)
-    return xr.Dataset(data, coords, {"Conventions": "CF-1.8", "title": f"synthetic EOF series of {modes} modes"})
+    return xr.Dataset(
+        data, coords, {"Conventions": "CF-1.8", "title": f"synthetic EOF series of {modes} modes"}
+    )
 
 
 def _maps(rng: np.random.Generator, sea: np.ndarray, modes: int) -> np.ndarray:
-    """The mean and then the modes on sea pixels, scaled by their standard deviation in time, (1 + modes, pixels)."""
+    """The mean and then the modes on sea pixels, scaled by their standard deviation in time, (1 +
+    modes, pixels).
+    """
     size = max(8, *sea.shape)
     maps = np.empty((1 + modes, int(sea.sum())), dtype="float32")
     maps[0] = MEAN + MEAN_SPREAD * spectrum.field(rng, sea.shape, scale=size, slope=5)[sea]
@@ -120,7 +133,9 @@ def _maps(rng: np.random.Generator, sea: np.ndarray, modes: int) -> np.ndarray:
 
 
 def _series(rng: np.random.Generator, times: int, modes: int) -> np.ndarray:
-    """AR(1) series of unit variance, (times, modes), float32; the first remember a season, the last a week."""
+    """AR(1) series of unit variance, (times, modes), float32; the first remember a season, the last
+    a week.
+    """
     keep = np.exp(-1 / (7 + 80 / np.arange(1, modes + 1)))
     series = rng.standard_normal((times, modes))
     for t in range(1, times):
@@ -129,11 +144,17 @@ def _series(rng: np.random.Generator, times: int, modes: int) -> np.ndarray:
 
 
 def _covers(sea: np.ndarray, times: int, share: float, seed: int) -> Iterator[np.ndarray]:
-    """Yield, image by image, which sea pixels are hidden; the images' shares differ and average to `share`."""
+    """Yield, image by image, which sea pixels are hidden; the images' shares differ and average to
+    `share`.
+    """
     rng = np.random.default_rng([seed, CLOUD_STREAM])
     shares = _shares(rng, times, share)
     images = spectrum.evolving(
-        rng, (sea.shape[0], sea.shape[1]), scale=max(8, *sea.shape) / 2, slope=3.5, memory=CLOUD_MEMORY
+        rng,
+        (sea.shape[0], sea.shape[1]),
+        scale=max(8, *sea.shape) / 2,
+        slope=3.5,
+        memory=CLOUD_MEMORY,
     )
     for image, hidden in zip(itertools.islice(images, times), shares, strict=True):
         values = image[sea]
@@ -141,7 +162,9 @@ def _covers(sea: np.ndarray, times: int, share: float, seed: int) -> Iterator[np
 
 
 def _shares(rng: np.random.Generator, times: int, share: float) -> np.ndarray:
-    """Shares of `times` images, spread over [0, 1) as real ones are, that average to `share` within 1e-6."""
+    """Shares of `times` images, spread over [0, 1) as real ones are, that average to `share` within
+    1e-6.
+    """
     z = rng.standard_normal(times)
     low, high = -20.0, 20.0  # bisect the centre of a logit-normal
     for _ in range(60):

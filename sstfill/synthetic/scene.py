@@ -71,8 +71,8 @@ def ocean(
     Returns
     -------
     Dataset
-        ``sst`` (observed, NaN under cloud and on land), ``truth`` (without noise, NaN on land), both
-        ``(time, lat, lon)`` in degC, and ``sea`` (``(lat, lon)``, int8, 1 at sea).
+        ``sst`` (observed, NaN under cloud and on land), ``truth`` (without noise, NaN on land),
+        both ``(time, lat, lon)`` in degC, and ``sea`` (``(lat, lon)``, int8, 1 at sea).
 
     Raises
     ------
@@ -116,11 +116,18 @@ def ocean(
         **where,
     )
     observed = _observe(truth, cloudy, spread, seed).where(sea)
-    observed.attrs |= {"long_name": "observed sea surface temperature", "ancillary_variables": "sea"}
+    observed.attrs |= {
+        "long_name": "observed sea surface temperature",
+        "ancillary_variables": "sea",
+    }
     truth = truth.where(sea)
     truth.attrs["long_name"] = "true sea surface temperature"
     mask = sea.astype("int8").assign_attrs(SEA_ATTRS)
-    title = {"Conventions": "CF-1.8", "title": "synthetic ocean", "source": f"sstfill.synthetic.ocean, seed {seed}"}
+    title = {
+        "Conventions": "CF-1.8",
+        "title": "synthetic ocean",
+        "source": f"sstfill.synthetic.ocean, seed {seed}",
+    }
     return xr.Dataset({"sst": observed, "truth": truth, "sea": mask}, attrs=title)
 
 

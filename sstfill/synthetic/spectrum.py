@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random fields with a power-law spectrum, still or evolving, cropped from a larger periodic domain."""
+"""Random fields with a power-law spectrum, still or evolving, cropped from a larger periodic
+domain.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,24 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.fft
 
-WIDEST_DETOUR = 1024  # cells added up-wind at most, so that a strong wind on a fine grid stays affordable
+WIDEST_DETOUR = (
+    1024  # cells added up-wind at most, so that a strong wind on a fine grid stays affordable
+)
 
 
 def wavenumbers(shape: tuple[int, int], spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``ky`` (ny, 1) and ``kx`` (1, nx // 2 + 1), radians per unit of `spacing`, in the order of ``rfft2``."""
+    """Return ``ky`` (ny, 1) and ``kx`` (1, nx // 2 + 1), radians per unit of `spacing`, in the
+    order of ``rfft2``.
+    """
     ky = 2 * np.pi * scipy.fft.fftfreq(shape[0], spacing)[:, None]
     kx = 2 * np.pi * scipy.fft.rfftfreq(shape[1], spacing)[None, :]
     return ky, kx
 
 
 def multiplicity(shape: tuple[int, int]) -> np.ndarray:
-    """Return how many modes of the full transform each column of ``rfft2`` stands for, (1, nx // 2 + 1)."""
+    """Return how many modes of the full transform each column of ``rfft2`` stands for, (1, nx // 2
+    + 1).
+    """
     count = np.full((1, shape[1] // 2 + 1), 2.0, dtype="float32")
     count[:, 0] = 1
     if shape[1] % 2 == 0:
@@ -39,9 +47,11 @@ def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def amplitude(shape: tuple[int, int], *, scale: float, slope: float) -> np.ndarray:
-    """Return the factors that give white noise the power ``(k**2 + (2 pi / scale)**2) ** (-slope / 2)``, unit variance.
+    """Return the factors that give white noise the power ``(k**2 + (2 pi / scale)**2) ** (-slope /
+    2)``, unit variance.
 
-    `scale` is in cells. The mean and the Nyquist modes (which a shift would not leave real) are left out.
+    `scale` is in cells. The mean and the Nyquist modes (which a shift would not leave real) are
+    left out.
     """
     ky, kx = wavenumbers(shape, 1.0)
     power = (ky**2 + kx**2 + (2 * np.pi / scale) ** 2) ** (-slope / 2)
@@ -52,8 +62,12 @@ def amplitude(shape: tuple[int, int], *, scale: float, slope: float) -> np.ndarr
     return np.sqrt(power * (shape[0] * shape[1] / total)).astype("float32")
 
 
-def field(rng: np.random.Generator, shape: tuple[int, int], *, scale: float, slope: float) -> np.ndarray:
-    """Return one random field of `shape`, float32, variance about 1, no wrap-around; `scale` in cells."""
+def field(
+    rng: np.random.Generator, shape: tuple[int, int], *, scale: float, slope: float
+) -> np.ndarray:
+    """Return one random field of `shape`, float32, variance about 1, no wrap-around; `scale` in
+    cells.
+    """
     margin = min(scale, max(shape)) + 8
     whole = (periodic_size(shape[0], margin), periodic_size(shape[1], margin))
     spectrum = noise(rng, whole) * amplitude(whole, scale=scale, slope=slope)
@@ -69,10 +83,12 @@ def evolving(
     memory: float,
     drift: tuple[float, float] = (0.0, 0.0),
 ) -> Iterator[np.ndarray]:
-    """Yield, for ever, the successive images of a drifting random field, each (ny, nx), float32, variance about 1.
+    """Yield, for ever, the successive images of a drifting random field, each (ny, nx), float32,
+    variance about 1.
 
     Each mode is an Ornstein-Uhlenbeck process in the frame that moves with the drift. Its memory is
-    `memory` at `scale` and falls as ``k ** (-2/3)`` below it, as eddy turnover does in Kolmogorov's range.
+    `memory` at `scale` and falls as ``k ** (-2/3)`` below it, as eddy turnover does in Kolmogorov's
+    range.
 
     Parameters
     ----------

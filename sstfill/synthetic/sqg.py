@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Surface quasi-geostrophic turbulence on a doubly periodic domain, pseudo-spectral.
 
-The law is ``d theta / dt + J(psi, theta + G y) = forcing - damping`` with ``psi_hat = theta_hat / |k|``: temperature at
-the surface moves itself about. Held et al. (1995), doi:10.1017/S0022112095000012, equations 2 to 4; Lapeyre and Klein
-(2006), doi:10.1175/JPO2840.1, for its likeness to the ocean's mesoscale. The time step is fourth-order Runge-Kutta with
-the linear terms integrated exactly; products are dealiased by the 2/3 rule.
+The law is ``d theta / dt + J(psi, theta + G y) = forcing - damping`` with ``psi_hat = theta_hat /
+|k|``: temperature at the surface moves itself about. Held et al. (1995),
+doi:10.1017/S0022112095000012, equations 2 to 4; Lapeyre and Klein (2006), doi:10.1175/JPO2840.1,
+for its likeness to the ocean's mesoscale. The time step is fourth-order Runge-Kutta with the linear
+terms integrated exactly; products are dealiased by the 2/3 rule.
 
-Here the anomaly has a root-mean-square of 1, and so has the current (``|k| psi_hat`` is ``theta_hat``): the unit of
-length is a cell, that of time what the current takes to cross one.
+Here the anomaly has a root-mean-square of 1, and so has the current (``|k| psi_hat`` is
+``theta_hat``): the unit of length is a cell, that of time what the current takes to cross one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Turbulence:
         1 where warm eddies turn clockwise, as in the north; -1 where they turn the other way.
     """
 
-    def __init__(self, *, shape: tuple[int, int], wavelength: float, gradient: float, hand: float) -> None:
+    def __init__(
+        self, *, shape: tuple[int, int], wavelength: float, gradient: float, hand: float
+    ) -> None:
         self.shape = shape
         ky, kx = spectrum.wavenumbers(shape, 1.0)
         k = np.hypot(ky, kx)
@@ -48,7 +51,9 @@ class Turbulence:
         psi = hand / k_safe
         self.kept = ((k <= k_last) & (k > 0)).astype("float32")
         # theta_hat times these: u, v, d theta / dx, d theta / dy
-        self.factors = np.stack([-1j * ky * psi, 1j * kx * psi, 1j * kx + 0 * ky, 1j * ky + 0 * kx]).astype("complex64")
+        self.factors = np.stack(
+            [-1j * ky * psi, 1j * kx * psi, 1j * kx + 0 * ky, 1j * ky + 0 * kx]
+        ).astype("complex64")
         strain = (k_last / k_eddy) ** (2 / 3) / self.turnover
         viscous = VISCOSITY * strain * np.minimum(k / k_last, 1) ** VISCOUS_ORDER
         drag = DRAG / self.turnover * np.minimum(1, (k_eddy / 2 / k_safe) ** 4)
@@ -68,7 +73,9 @@ class Turbulence:
         return scipy.fft.irfft2(theta, s=self.shape, workers=1)
 
     def advance(self, theta: np.ndarray, time: float) -> np.ndarray:
-        """Return the state `time` later; the inner step follows the fastest current, looked up once a turnover."""
+        """Return the state `time` later; the inner step follows the fastest current, looked up once
+        a turnover.
+        """
         left = time
         while left > 0:
             stretch = min(left, self.turnover)
@@ -89,7 +96,9 @@ class Turbulence:
         return half * (midway + dt / 6 * (half * a + 2 * (b + c))) + dt / 6 * d
 
     def _advection(self, theta: np.ndarray) -> np.ndarray:
-        u, v, theta_x, theta_y = scipy.fft.irfft2(self.factors * theta, s=self.shape, workers=1, overwrite_x=True)
+        u, v, theta_x, theta_y = scipy.fft.irfft2(
+            self.factors * theta, s=self.shape, workers=1, overwrite_x=True
+        )
         u *= theta_x
         v *= theta_y
         u += v

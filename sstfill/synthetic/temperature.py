@@ -12,7 +12,10 @@ from sstfill.synthetic import axes, checks
 from sstfill.synthetic.spectrum import periodic_size
 from sstfill.synthetic.sqg import Turbulence
 
-STREAM, NOISE_STREAM = 1, 2  # second word of the random seeds, so that no two parts of an ocean share numbers
+STREAM, NOISE_STREAM = (
+    1,
+    2,
+)  # second word of the random seeds, so that no two parts of an ocean share numbers
 TURNOVERS = 20  # of spin-up: filaments are there after 10, the spectrum stands still after 15
 EDDY_KM = 140.0  # wavelength; an eddy is half as wide
 WARMEST_DAY, WARMEST_HOUR = 245, 15  # of the northern year; local solar time
@@ -67,7 +70,8 @@ def sst(
     speed
         Root-mean-square current, m s-1; 0.25 carries water 5 km in 6 hours; up to 5.
     seasonal
-        Amplitude of the yearly cycle, degC; warmest at the beginning of September, of March in the south.
+        Amplitude of the yearly cycle, degC; warmest at the beginning of September, of March in the
+        south.
     diurnal
         Amplitude of the daily cycle, degC; warmest at 15 h local solar time.
     noise
@@ -88,8 +92,8 @@ def sst(
 
     Notes
     -----
-    CPU time grows with the number of inner steps: cells divided by the fastest current, a few each 6 hours.
-    The equations are those of Held et al. (1995), see `sstfill.synthetic.sqg`.
+    CPU time grows with the number of inner steps: cells divided by the fastest current, a few each
+    6 hours. The equations are those of Held et al. (1995), see `sstfill.synthetic.sqg`.
 
     Examples
     --------
@@ -103,12 +107,18 @@ def sst(
     kind, seed = checks.floating(dtype), checks.integer("seed", seed, least=0)
     spread = checks.number("noise", noise, least=0)
     size = checks.number("variability", variability, above=0, most=50)
-    pace = checks.number("speed", speed, above=0, most=5) * checks.duration("step", step) / (grid_km * 1e3)  # cells
-    flow = _flow((ny, nx), grid_km=grid_km, gradient=checks.number("gradient", gradient) / size, lat=lat)
-    background = checks.number("mean", mean) + _slope(coords["lat"], gradient)
-    cycles = _seasons(coords["time"], checks.number("seasonal", seasonal), lat)[:, None, None] + _days(
-        coords["time"], coords["lon"], checks.number("diurnal", diurnal)
+    pace = (
+        checks.number("speed", speed, above=0, most=5)
+        * checks.duration("step", step)
+        / (grid_km * 1e3)
+    )  # cells
+    flow = _flow(
+        (ny, nx), grid_km=grid_km, gradient=checks.number("gradient", gradient) / size, lat=lat
     )
+    background = checks.number("mean", mean) + _slope(coords["lat"], gradient)
+    cycles = _seasons(coords["time"], checks.number("seasonal", seasonal), lat)[
+        :, None, None
+    ] + _days(coords["time"], coords["lon"], checks.number("diurnal", diurnal))
     grain = np.random.default_rng([seed, NOISE_STREAM])
     out = np.empty((nt, ny, nx), dtype=kind)
     theta = flow.start(np.random.default_rng([seed, STREAM]), turnovers=TURNOVERS)
@@ -118,11 +128,14 @@ def sst(
         out[t] = size * flow.temperature(theta)[:ny, :nx] + background + cycles[t]
         if spread:
             out[t] += spread * grain.standard_normal((ny, nx), dtype="float32")
-    return xr.DataArray(out, dims=("time", "lat", "lon"), coords=coords, name="sst", attrs=dict(ATTRS))
+    return xr.DataArray(
+        out, dims=("time", "lat", "lon"), coords=coords, name="sst", attrs=dict(ATTRS)
+    )
 
 
 def _flow(shape: tuple[int, int], *, grid_km: float, gradient: float, lat: float) -> Turbulence:
-    """The turbulence whose periodic domain holds the grid, an eddy's room around it and three eddies at least.
+    """The turbulence whose periodic domain holds the grid, an eddy's room around it and three
+    eddies at least.
 
     `gradient` is in anomalies per 100 km.
     """
@@ -143,7 +156,9 @@ def _slope(lat: xr.Variable, gradient: float) -> np.ndarray:
 
 def _seasons(time: xr.Variable, amplitude: float, lat: float) -> np.ndarray:
     days = (time.values - time.values.astype("datetime64[Y]")) / np.timedelta64(1, "D")
-    return math.copysign(amplitude, amplitude * lat) * np.cos(2 * np.pi * (days - WARMEST_DAY) / YEAR)
+    return math.copysign(amplitude, amplitude * lat) * np.cos(
+        2 * np.pi * (days - WARMEST_DAY) / YEAR
+    )
 
 
 def _days(time: xr.Variable, lon: xr.Variable, amplitude: float) -> np.ndarray:

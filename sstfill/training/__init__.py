@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the inpainting networks on a cloudy archive, without ground truth.
 
-Nothing is imported here: `import sstfill.training` is free, and torch loads with the module that is asked for.
+Nothing is imported here: `import sstfill.training` is free, and torch loads with the module that is
+asked for.
 
 - `train`: the door, from an archive to a `Gan`; `archive`: what of a Dataset is trained on; `windows`: pieces of it;
-  `slabs`, `cloud_slabs`: read many at a time, where it is larger than memory; `archive_source`: sequences from these
+  `slabs`, `cloud_slabs`: read many at a time, where it is larger than memory; `archive_source`:
+  sequences from these
 - `ocean_training`: the other door, how the checkpoint that ships was made; `oceans`, `ocean_source`: on what
 - `bank`: sequences with their first guesses, on disk; `described`: what a checkpoint tells of its training
 - `recipe`: a TOML file of all that; `options`: its [train] table; both free of torch

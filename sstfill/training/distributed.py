@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where training runs: one device, or several processes that torchrun has started, each with its own."""
+"""Where training runs: one device, or several processes that torchrun has started, each with its
+own.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Processes:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Stand `DistributedDataParallel` around a module, which averages gradients over processes; alone, nothing."""
+        """Stand `DistributedDataParallel` around a module, which averages gradients over processes;
+        alone, nothing.
+        """
         if self.size == 1:
             return module
         own = [self.device] if self.device.type == "cuda" else None
@@ -90,7 +94,8 @@ def chosen(device: str) -> torch.device:
 
 @contextmanager
 def together(device: str, seed: int) -> Iterator[Processes]:
-    """Join the other processes, if torchrun has started any, with torch's own random numbers seeded while inside.
+    """Join the other processes, if torchrun has started any, with torch's own random numbers seeded
+    while inside.
 
     Raises
     ------
@@ -99,7 +104,10 @@ def together(device: str, seed: int) -> Iterator[Processes]:
     """
     own = chosen(device)
     cuda = own.type == "cuda"
-    with torch.random.fork_rng([own.index] if cuda else []), torch.backends.cudnn.flags(benchmark=cuda):
+    with (
+        torch.random.fork_rng([own.index] if cuda else []),
+        torch.backends.cudnn.flags(benchmark=cuda),
+    ):
         torch.manual_seed(seed)
         if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
             yield Processes(own)

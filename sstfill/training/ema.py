@@ -23,8 +23,8 @@ class Average:
     network
         Copied, not changed.
     decay
-        Share of the average that a step leaves. At first less, (1 + n) / (10 + n) after n steps, so that the average
-        soon forgets how the network began.
+        Share of the average that a step leaves. At first less, (1 + n) / (10 + n) after n steps, so
+        that the average soon forgets how the network began.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -42,10 +42,12 @@ class Average:
 
 @torch.no_grad()
 def settle(network: nn.Module, batches: Iterable[Sample]) -> None:
-    """Measure anew what evaluation takes as fixed: statistics of batch normalisation, and largest singular values.
+    """Measure anew what evaluation takes as fixed: statistics of batch normalisation, and largest
+    singular values.
 
-    Those gathered in training belong to weights that have moved since, not to their average. Leaves a network without
-    either as it is, without asking for a batch, and every network in evaluation mode.
+    Those gathered in training belong to weights that have moved since, not to their average. Leaves
+    a network without either as it is, without asking for a batch, and every network in evaluation
+    mode.
     """
     network.eval()
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]

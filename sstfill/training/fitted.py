@@ -50,13 +50,22 @@ class TrainedNetwork:
         """Tell all but the weights, in what JSON can hold: for a checkpoint."""
         return config.plain(
             {
-                "options": config.options(self.options), "steps": self.steps, "seconds": self.seconds,
-                "device": self.device, "stopped": self.stopped, "best_epoch": self.best["epoch"],
+                "options": config.options(self.options),
+                "steps": self.steps,
+                "seconds": self.seconds,
+                "device": self.device,
+                "stopped": self.stopped,
+                "best_epoch": self.best["epoch"],
                 "history": self.history,
             }
-        )  # fmt: skip
+        )
 
 
 def best_row(history: Iterable[Row]) -> Row:
-    """Return the row with the least error, the first where several have it; an error that is no number is worst."""
-    return min(history, key=lambda row: math.inf if math.isnan(row["withheld_mae"]) else row["withheld_mae"])
+    """Return the row with the least error, the first where several have it; an error that is no
+    number is worst.
+    """
+    return min(
+        history,
+        key=lambda row: math.inf if math.isnan(row["withheld_mae"]) else row["withheld_mae"],
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call for every generator: the paper's complete a sequence, the compact one corrects a first guess."""
+"""One call for every generator: the paper's complete a sequence, the compact one corrects a first
+guess.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class CompletedBatch(NamedTuple):
     values
         b c t y x: bit-identical where observed, the estimate elsewhere.
     log_scale
-        b c t y x: natural logarithm of the Laplace scale, in scaled units; None where the network states none.
+        b c t y x: natural logarithm of the Laplace scale, in scaled units; None where the network
+        states none.
     """
 
     values: Tensor
@@ -35,8 +38,9 @@ def complete(network: nn.Module, sample: Sample) -> CompletedBatch:
     Parameters
     ----------
     network
-        One with ``estimate(values, observed)`` (`Generator`, `RecurrentGenerator`), or one whose ``forward(channels)``
-        returns a correction in units of the first guess's error, and the log of the new error (`Compact`).
+        One with ``estimate(values, observed)`` (`Generator`, `RecurrentGenerator`), or one whose
+        ``forward(channels)`` returns a correction in units of the first guess's error, and the log
+        of the new error (`Compact`).
     sample
         A batch, b c t y x.
     """

@@ -33,8 +33,8 @@ class TrainingJob:
     source, options, processes, objective
         As given to `begin`, and what the options compose.
     completer, discriminator_optimizer
-        The generator's and the discriminators' forward passes, each with `DistributedDataParallel` around it where
-        there are several processes.
+        The generator's and the discriminators' forward passes, each with `DistributedDataParallel`
+        around it where there are several processes.
     """
 
     source: SampleSource
@@ -48,10 +48,18 @@ class TrainingJob:
         """Give this process's batches of an epoch, the same ones each time."""
         options, processes = self.options, self.processes
         sequences = self.source.epoch(epoch, np.random.default_rng([options.seed, epoch]))
-        return Batches(sequences, options.batch, hidden=options.hidden, rank=processes.rank, processes=processes.size)
+        return Batches(
+            sequences,
+            options.batch,
+            hidden=options.hidden,
+            rank=processes.rank,
+            processes=processes.size,
+        )
 
     def some(self, epoch: int, count: int) -> Iterator[Sample]:
-        """Yield the first `count` batches of an epoch, on the device; the source is asked with the first of them."""
+        """Yield the first `count` batches of an epoch, on the device; the source is asked with the
+        first of them.
+        """
         with closing(self.batches(epoch)) as batches:
             for batch in islice(batches, count):
                 yield batch.to(self.processes.device)
@@ -60,18 +68,27 @@ class TrainingJob:
 def begin(
     network: nn.Module, source: SampleSource, options: TrainOptions, processes: Processes
 ) -> tuple[State, TrainingJob]:
-    """Copy the network to the device, and draw new discriminators; they see in a gap what the generator sees there."""
+    """Copy the network to the device, and draw new discriminators; they see in a gap what the
+    generator sees there.
+    """
     own = copy.deepcopy(network).to(processes.device).train().requires_grad_(True)
-    completer = processes.wrap(Completer(own))  # from here on all processes have the weights of the first
+    completer = processes.wrap(
+        Completer(own)
+    )  # from here on all processes have the weights of the first
     fill = getattr(own, "fill", OCCLUDED)
     objective = compose(options.objective, options, channels=_channels(source), fill=fill)
     adversary = objective.adversary.to(processes.device) if objective.adversary else None
     discriminator_optimizer = processes.wrap(adversary) if adversary else None
     now = State(
-        own, Average(own, options.ema), adversary, _adam(own, options.recipe),
+        own,
+        Average(own, options.ema),
+        adversary,
+        _adam(own, options.recipe),
         _adam(adversary, options.opposing) if adversary else None,
-    )  # fmt: skip
-    return now, TrainingJob(source, options, processes, objective, completer, discriminator_optimizer)
+    )
+    return now, TrainingJob(
+        source, options, processes, objective, completer, discriminator_optimizer
+    )
 
 
 def _channels(source: SampleSource) -> int:
@@ -83,4 +100,6 @@ def _channels(source: SampleSource) -> int:
 
 def _adam(network: nn.Module, recipe: OptimiserRecipe) -> Optimizer:
     betas = (recipe.beta1, recipe.beta2)
-    return AdamW(network.parameters(), recipe.learning_rate, betas, weight_decay=recipe.weight_decay)
+    return AdamW(
+        network.parameters(), recipe.learning_rate, betas, weight_decay=recipe.weight_decay
+    )

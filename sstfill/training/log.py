@@ -11,10 +11,11 @@ from typing import Any
 from sstfill.io.atomic import atomic_path
 
 Row = Mapping[str, Any]
-"""What an epoch left: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``, ``withheld_bias``,
-``withheld_nll`` (scaled units; the last None without a stated scale), ``learning_rate``, ``seconds`` of
-training, ``waiting`` (share of them in which the device waited for data; earlier versions lack it), ``skipped``
-(sequences of no use), ``left_out`` (batches without a finite gradient), and the mean of each loss
+"""What an epoch left: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``,
+``withheld_bias``, ``withheld_nll`` (scaled units; the last None without a stated scale),
+``learning_rate``, ``seconds`` of training, ``waiting`` (share of them in which the device waited
+for data; earlier versions lack it), ``skipped`` (sequences of no use), ``left_out`` (batches
+without a finite gradient), and the mean of each loss
 under its name."""
 
 

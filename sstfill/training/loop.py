@@ -45,12 +45,18 @@ _told = logging.getLogger(__name__)
 
 
 def fit(
-    network: nn.Module, source: SampleSource, options: TrainOptions, *, out: Path | None = None, resume: bool = False
+    network: nn.Module,
+    source: SampleSource,
+    options: TrainOptions,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
 ) -> TrainedNetwork:
     """Train a network on sequences with gaps.
 
-    Alone, or as one of several processes that torchrun has started: then each takes its share of the sequences, and
-    the first writes. On the CPU the same seed gives the same weights, bit by bit, resumed or not.
+    Alone, or as one of several processes that torchrun has started: then each takes its share of
+    the sequences, and the first writes. On the CPU the same seed gives the same weights, bit by
+    bit, resumed or not.
 
     Parameters
     ----------
@@ -61,17 +67,19 @@ def fit(
     options
         How to train.
     out
-        Folder for the state, `state.FILE`, and the log, `LOG`; made where it is not. None: nothing is written.
+        Folder for the state, `state.FILE`, and the log, `LOG`; made where it is not. None: nothing
+        is written.
     resume
         Go on from the state in `out`, if there is one.
 
     Raises
     ------
     InputError
-        If no sequence of an epoch is of use, nothing is withheld in validation, or a shape is wrong.
+        If no sequence of an epoch is of use, nothing is withheld in validation, or a shape is
+        wrong.
     OptionError
-        If there is no GPU where one is asked for, `out` holds a training that is not to be resumed or has other
-        options, or training diverges in its first epoch.
+        If there is no GPU where one is asked for, `out` holds a training that is not to be resumed
+        or has other options, or training diverges in its first epoch.
     ReadError
         If the saved state is damaged.
     WriteError
@@ -103,13 +111,19 @@ def learn(now: State, job: TrainingJob, out: Path | None) -> int:
     past = islice(batches := job.batches(epoch), now.batches, None)  # those of before a restart
     with closing(batches), closing(ahead(past)) as stream:
         waited = Waited(stream)
-        for batch in track(in_step(waited, processes), log.heading(now.history, options.epochs), left):
+        for batch in track(
+            in_step(waited, processes), log.heading(now.history, options.epochs), left
+        ):
             progress = (epoch + min(1.0, (now.batches + 0.5) / expected)) / options.epochs
             step(now, job, batch.to(processes.device), progress)
             now.seconds, now.waiting = time.monotonic() - began, waited_before + waited.seconds
             if now.failures >= FAILURES:
                 break
-            if out and processes.first and time.monotonic() - last_saved >= 60 * options.save_minutes:
+            if (
+                out
+                and processes.first
+                and time.monotonic() - last_saved >= 60 * options.save_minutes
+            ):
                 state.save(out, now, options)
                 last_saved = time.monotonic()
     if not now.batches:
@@ -121,7 +135,9 @@ def learn(now: State, job: TrainingJob, out: Path | None) -> int:
 
 
 def step(now: State, job: TrainingJob, batch: Sample, progress: float) -> None:
-    """Train on a batch: the generator completes it, the discriminators learn, then the generator does."""
+    """Train on a batch: the generator completes it, the discriminators learn, then the generator
+    does.
+    """
     options, device = job.options, job.processes.device
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
     _set_rate(now.optimiser, options.recipe, now.steps, progress)
@@ -145,7 +161,9 @@ def step(now: State, job: TrainingJob, batch: Sample, progress: float) -> None:
 
 
 def update(loss: Tensor, optimiser: Optimizer, clip: float, processes: Processes) -> bool:
-    """Take a step down the gradient of a loss, unless it is not finite; return whether it was taken."""
+    """Take a step down the gradient of a loss, unless it is not finite; return whether it was
+    taken.
+    """
     optimiser.zero_grad()
     loss.backward()
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
@@ -176,17 +194,27 @@ def score(now: State, job: TrainingJob) -> dict[str, float | None]:
 def finish(now: State, job: TrainingJob, skipped: int, scores: dict[str, float | None]) -> None:
     """Close an epoch: write its row, and keep the averaged weights if none scored better."""
     processes, trained = job.processes, max(1, now.batches - now.left_out)
-    means = processes.sum(torch.tensor(list(now.sums.values()), dtype=torch.float64)) / (trained * processes.size)
+    means = processes.sum(torch.tensor(list(now.sums.values()), dtype=torch.float64)) / (
+        trained * processes.size
+    )
     losses = dict(zip(now.sums, means.tolist(), strict=True))
     row = {
-        "epoch": len(now.history) + 1, "steps": now.steps, **losses, **scores,
-        "learning_rate": now.optimiser.param_groups[0]["lr"], "seconds": now.seconds,
-        "waiting": min(1.0, now.waiting / max(now.seconds, 1e-9)), "skipped": skipped, "left_out": now.left_out,
-    }  # fmt: skip
+        "epoch": len(now.history) + 1,
+        "steps": now.steps,
+        **losses,
+        **scores,
+        "learning_rate": now.optimiser.param_groups[0]["lr"],
+        "seconds": now.seconds,
+        "waiting": min(1.0, now.waiting / max(now.seconds, 1e-9)),
+        "skipped": skipped,
+        "left_out": now.left_out,
+    }
     now.history.append(row)
     now.batches, now.left_out, now.sums, now.seconds, now.waiting = 0, 0, {}, 0.0, 0.0
     if best_row(now.history) is row:
-        now.best = {name: weight.cpu().clone() for name, weight in now.average.network.state_dict().items()}
+        now.best = {
+            name: weight.cpu().clone() for name, weight in now.average.network.state_dict().items()
+        }
     if processes.first:
         _told.info(log.sentence(row, losses))
 
@@ -198,7 +226,10 @@ def stopped(now: State, options: TrainOptions) -> str | None:
     best, last = best_row(now.history), now.history[-1]
     if now.failures >= FAILURES:
         return f"diverged: {now.failures} batches in a row without a finite gradient in epoch {last['epoch']}"
-    if not math.isfinite(last["withheld_mae"]) or last["withheld_mae"] > WORSE * best["withheld_mae"]:
+    if (
+        not math.isfinite(last["withheld_mae"])
+        or last["withheld_mae"] > WORSE * best["withheld_mae"]
+    ):
         return (
             f"diverged: withheld MAE {last['withheld_mae']:.3g} in epoch {last['epoch']}, "
             f"{best['withheld_mae']:.3g} in epoch {best['epoch']}"
@@ -216,7 +247,9 @@ def _prepare(out: Path | None, resume: bool) -> bool:
         return False
     saved = (out / state.FILE).exists()
     if saved and not resume:
-        raise OptionError(f"{out} holds a training already; give resume=True to go on with it, or another folder")
+        raise OptionError(
+            f"{out} holds a training already; give resume=True to go on with it, or another folder"
+        )
     if out.is_dir():
         check_target(out)
         place.check_replaceable(out / LOG)
@@ -243,10 +276,14 @@ def _count(now: State, losses: dict[str, Tensor], good: bool) -> None:
         now.sums[name] = now.sums.get(name, 0.0) + (loss.item() if good else 0.0)
 
 
-def _fitted(now: State, options: TrainOptions, processes: Processes, verdict: str) -> TrainedNetwork:
+def _fitted(
+    now: State, options: TrainOptions, processes: Processes, verdict: str
+) -> TrainedNetwork:
     """Take the best weights."""
     if verdict.startswith("diverged") and processes.first:
-        _told.warning("training %s; the weights of epoch %d are kept", verdict, best_row(now.history)["epoch"])
+        _told.warning(
+            "training %s; the weights of epoch %d are kept", verdict, best_row(now.history)["epoch"]
+        )
     if not math.isfinite(best_row(now.history)["withheld_mae"]):
         raise OptionError(
             f"learning_rate={options.recipe.learning_rate:g}: training diverged in its first epoch; give a lower one"
@@ -254,4 +291,6 @@ def _fitted(now: State, options: TrainOptions, processes: Processes, verdict: st
     network = now.average.network.cpu()
     network.load_state_dict(now.best)
     seconds = sum(row["seconds"] for row in now.history)
-    return TrainedNetwork(network, tuple(now.history), now.steps, seconds, str(processes.device), verdict, options)
+    return TrainedNetwork(
+        network, tuple(now.history), now.steps, seconds, str(processes.device), verdict, options
+    )

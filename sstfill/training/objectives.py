@@ -37,10 +37,12 @@ class Term(Protocol):
 
 @dataclass(frozen=True)
 class WithheldTerm:
-    """Restore what was hidden: Laplace likelihood where the network states a scale, else mean absolute error.
+    """Restore what was hidden: Laplace likelihood where the network states a scale, else mean
+    absolute error.
 
-    The likelihood alone would count an error by how many of its own scale it is; beside it stands the mean absolute
-    error over that of the first guess, where there is one, which counts large errors for what they are.
+    The likelihood alone would count an error by how many of its own scale it is; beside it stands
+    the mean absolute error over that of the first guess, where there is one, which counts large
+    errors for what they are.
     """
 
     name: ClassVar[str] = "withheld"
@@ -49,13 +51,15 @@ class WithheldTerm:
         """Compute the loss over withheld pixels."""
         if completion.log_scale is None:
             return masked_l1(completion.values, sample.values, sample.withheld)
-        return laplace_nll(completion.values, completion.log_scale, sample.values, sample.withheld) + over_guess(
-            completion, sample
-        )
+        return laplace_nll(
+            completion.values, completion.log_scale, sample.values, sample.withheld
+        ) + over_guess(completion, sample)
 
 
 def over_guess(completion: CompletedBatch, sample: Sample) -> Tensor:
-    """Compute the mean absolute error over withheld pixels as a share of the first guess's; 0 where there is none."""
+    """Compute the mean absolute error over withheld pixels as a share of the first guess's; 0 where
+    there is none.
+    """
     if not bool((sample.error > 0).any()):
         return completion.values.new_zeros(())
     own = masked_l1(completion.values, sample.values, sample.withheld)
@@ -64,7 +68,9 @@ def over_guess(completion: CompletedBatch, sample: Sample) -> Tensor:
 
 @dataclass(frozen=True)
 class Paired:
-    """Regress to the truth: mean absolute error over every occluded pixel at sea (appendix C, paired variant)."""
+    """Regress to the truth: mean absolute error over every occluded pixel at sea (appendix C,
+    paired variant).
+    """
 
     name: ClassVar[str] = "l1"
 
@@ -74,12 +80,14 @@ class Paired:
 
 
 class Adversary(nn.Module):
-    """D_f and D_s and what they judge: measurements against completed sequences measured once more (equation 4).
+    """D_f and D_s and what they judge: measurements against completed sequences measured once more
+    (equation 4).
 
-    The real one is the archive's own measurement (everything known to the trainer), the fake one a completed sequence
-    under an independent mask; land is occluded in both. Where the truth is at hand the same lines compare true with
-    completed sequences (appendix C, both supervised variants): nothing is occluded then. The discriminators are not
-    told which sequences belong together.
+    The real one is the archive's own measurement (everything known to the trainer), the fake one a
+    completed sequence under an independent mask; land is occluded in both. Where the truth is at
+    hand the same lines compare true with completed sequences (appendix C, both supervised
+    variants): nothing is occluded then. The discriminators are not told which sequences belong
+    together.
 
     Parameters
     ----------
@@ -108,10 +116,14 @@ class Adversary(nn.Module):
         self.fill = fill
         self.discriminators = nn.ModuleList([FrameDiscriminator(channels=channels, base=base)])
         if sequences:
-            self.discriminators.append(SequenceDiscriminator(channels=channels, base=base, differences=differences))
+            self.discriminators.append(
+                SequenceDiscriminator(channels=channels, base=base, differences=differences)
+            )
 
     def forward(self, fake: Tensor, sample: Sample) -> Tensor:
-        """Compute the discriminators' loss; `fake` are completed sequences b c t y x, without a gradient."""
+        """Compute the discriminators' loss; `fake` are completed sequences b c t y x, without a
+        gradient.
+        """
         both = torch.cat([self.real(sample), self.again(fake.detach(), sample)])  # 2b c t y x
         scores = [judge(both).float().chunk(2) for judge in self.discriminators]
         return torch.stack([discriminator_hinge(real, fake) for real, fake in scores]).sum()
@@ -120,7 +132,9 @@ class Adversary(nn.Module):
         """Compute the generator's loss; the discriminators receive no gradient."""
         self.requires_grad_(False)
         again = self.again(fake, sample)
-        loss = torch.stack([generator_hinge(judge(again).float()) for judge in self.discriminators]).sum()
+        loss = torch.stack(
+            [generator_hinge(judge(again).float()) for judge in self.discriminators]
+        ).sum()
         self.requires_grad_(True)
         return loss
 
@@ -161,14 +175,20 @@ class Objective:
     terms: tuple[tuple[float, Term], ...]
     adversary: Adversary | None = None
 
-    def __call__(self, completion: CompletedBatch, sample: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute what the generator minimises, and each term by name, without its weight or a gradient."""
+    def __call__(
+        self, completion: CompletedBatch, sample: Sample
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute what the generator minimises, and each term by name, without its weight or a
+        gradient.
+        """
         losses = [(weight, term.name, term(completion, sample)) for weight, term in self.terms]
         total = torch.stack([weight * loss for weight, _, loss in losses]).sum()
         return total, {name: loss.detach() for _, name, loss in losses}
 
 
-def compose(objective: str, options: TrainOptions, *, channels: int = 1, fill: float = OCCLUDED) -> Objective:
+def compose(
+    objective: str, options: TrainOptions, *, channels: int = 1, fill: float = OCCLUDED
+) -> Objective:
     """Compose an objective by name; new discriminators are drawn from torch's global generator.
 
     Parameters
@@ -180,7 +200,8 @@ def compose(objective: str, options: TrainOptions, *, channels: int = 1, fill: f
     channels
         Of the data.
     fill
-        What occluded pixels are set to where the discriminators look: what the generator sees there.
+        What occluded pixels are set to where the discriminators look: what the generator sees
+        there.
 
     Raises
     ------
@@ -193,12 +214,17 @@ def compose(objective: str, options: TrainOptions, *, channels: int = 1, fill: f
     if objective == "withheld":
         return Objective(((1.0, WithheldTerm()),))
     adversary = Adversary(
-        channels=channels, base=options.discriminator_base, sequences=options.sequences,
-        differences=options.differences, fill=fill,
-    )  # fmt: skip
+        channels=channels,
+        base=options.discriminator_base,
+        sequences=options.sequences,
+        differences=options.differences,
+        fill=fill,
+    )
     if pixel is None:
         return Objective(((1.0, Adversarial(adversary)),), adversary)
-    return Objective(((1.0, pixel), (options.adversarial_weight, Adversarial(adversary))), adversary)
+    return Objective(
+        ((1.0, pixel), (options.adversarial_weight, Adversarial(adversary))), adversary
+    )
 
 
 _PIXEL_TERMS: dict[str, Term | None] = {

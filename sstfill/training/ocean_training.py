@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the compact network on synthetic oceans: how the checkpoint that ships with sstfill is made."""
+"""Train the compact network on synthetic oceans: how the checkpoint that ships with sstfill is
+made.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,21 @@ NEEDED = {"network": "compact", "objective": "withheld", "batch": 1}
 
 
 def train_on_oceans(
-    options: TrainOptions, oceans: Oceans, out: str | Path, *, resume: bool = False, folder: str | Path | None = None
+    options: TrainOptions,
+    oceans: Oceans,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    folder: str | Path | None = None,
 ) -> Gan:
-    """Train a compact network on synthetic oceans, whose truth it is taught to find under their clouds.
+    """Train a compact network on synthetic oceans, whose truth it is taught to find under their
+    clouds.
 
     Parameters
     ----------
     options
-        See `TrainOptions`; oceans differ in size, so that ``frames`` and ``size`` mean nothing, and ``batch`` is 1.
+        See `TrainOptions`; oceans differ in size, so that ``frames`` and ``size`` mean nothing, and
+        ``batch`` is 1.
     oceans
         Which.
     out
@@ -38,7 +47,8 @@ def train_on_oceans(
     resume
         Go on with the training in `out`, if there is one.
     folder
-        Where the oceans are kept with their first guesses (several GB for a thousand); by default in `out`.
+        Where the oceans are kept with their first guesses (several GB for a thousand); by default
+        in `out`.
 
     Raises
     ------
@@ -47,15 +57,27 @@ def train_on_oceans(
     """
     for name, needed in NEEDED.items():
         if (met := getattr(options, name)) != needed:
-            raise OptionError(f"{name}={met!r}, and on oceans {name} is {needed!r}; give an archive for anything else")
+            raise OptionError(
+                f"{name}={met!r}, and on oceans {name} is {needed!r}; give an archive for anything else"
+            )
     from sstfill.training.data.ocean_source import OceanSource
     from sstfill.training.loop import fit
     from sstfill.training.train import network_options, new_network
 
-    source = OceanSource(oceans, Path(folder) if folder is not None else Path(out) / "oceans", options.samples)
+    source = OceanSource(
+        oceans, Path(folder) if folder is not None else Path(out) / "oceans", options.samples
+    )
     fitted = fit(new_network(options), source, options, out=Path(out), resume=resume)
-    about = {"data": {"oceans": config.options(oceans)}, "patch": _patch(source), "occlusion": "many kinds"}
-    told = described(fitted, options.network, network_options(options)) | about | {"traits": source.traits()}
+    about = {
+        "data": {"oceans": config.options(oceans)},
+        "patch": _patch(source),
+        "occlusion": "many kinds",
+    }
+    told = (
+        described(fitted, options.network, network_options(options))
+        | about
+        | {"traits": source.traits()}
+    )
     checkpoint = Checkpoint(told, fitted.network.state_dict())
     save(checkpoint, out)
     return Gan(model=checkpoint, device=options.device)

@@ -21,7 +21,8 @@ DECAY_STEPS = 50
 WARMING = 0.05
 """Share of the training in which the learning rate rises, in the schedule "cosine"."""
 DISCRIMINATED_SIDE = 33
-"""Least height and width of a frame where a discriminator looks (`sstfill.nn.discriminator.SIDE`)."""
+"""Least height and width of a frame where a discriminator looks (`sstfill.nn.discriminator.SIDE`).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,8 @@ class OptimiserRecipe:
     weight_decay
         Share of the weights taken off in each step, per unit of the learning rate (AdamW).
     schedule
-        "constant"; "decay", by the factor `decay` every 50 steps; or "cosine", up in the first twentieth of the
-        training, then down to nothing along half a cosine.
+        "constant"; "decay", by the factor `decay` every 50 steps; or "cosine", up in the first
+        twentieth of the training, then down to nothing along half a cosine.
     decay
         See `schedule`.
     """
@@ -56,13 +57,26 @@ class OptimiserRecipe:
         """
         if self.schedule == "cosine":
             down = max(0.0, progress - WARMING) / (1 - WARMING)
-            return self.learning_rate * min(1.0, progress / WARMING) * (1 + math.cos(math.pi * down)) / 2
-        return self.learning_rate * (self.decay ** (steps // DECAY_STEPS) if self.schedule == "decay" else 1.0)
+            return (
+                self.learning_rate
+                * min(1.0, progress / WARMING)
+                * (1 + math.cos(math.pi * down))
+                / 2
+            )
+        return self.learning_rate * (
+            self.decay ** (steps // DECAY_STEPS) if self.schedule == "decay" else 1.0
+        )
 
 
-PAPER = OptimiserRecipe(learning_rate=1e-4, beta1=0.0, beta2=0.999, weight_decay=0.0, schedule="decay")
-"""Of the paper (section 3.4) and its authors' program; all discriminators here, all adversarial objectives."""
-PIXELWISE = OptimiserRecipe(learning_rate=1e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, schedule="cosine")
+PAPER = OptimiserRecipe(
+    learning_rate=1e-4, beta1=0.0, beta2=0.999, weight_decay=0.0, schedule="decay"
+)
+"""Of the paper (section 3.4) and its authors' program; all discriminators here, all adversarial
+objectives.
+"""
+PIXELWISE = OptimiserRecipe(
+    learning_rate=1e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, schedule="cosine"
+)
 """Where withheld pixels lead."""
 
 
@@ -73,13 +87,15 @@ class TrainOptions:
     Parameters
     ----------
     network
-        "compact", or one of the paper's: "paper", "static" (each frame alone, no D_s), "recurrent" (past only).
+        "compact", or one of the paper's: "paper", "static" (each frame alone, no D_s), "recurrent"
+        (past only).
     base
         Channels of the network's first layer, to which all its widths are proportional.
     objective
-        "withheld": restore pixels hidden from what was observed (Laplace likelihood where the network states a scale,
-        else absolute error). "adversarial": the paper's, equation 4. "withheld+adversarial": both. "paired" and
-        "unpaired": the paper's supervised variants, which need the truth.
+        "withheld": restore pixels hidden from what was observed (Laplace likelihood where the
+        network states a scale, else absolute error). "adversarial": the paper's, equation 4.
+        "withheld+adversarial": both. "paired" and "unpaired": the paper's supervised variants,
+        which need the truth.
     adversarial_weight
         Of the adversarial term beside a pixel term.
     discriminator_base
@@ -87,7 +103,8 @@ class TrainOptions:
     discriminator_steps
         Steps of the discriminators for each of the generator (on the same batch).
     differences
-        Whether D_s sees differences of successive frames (clouds), not frames (the paper's Remove-Pixel).
+        Whether D_s sees differences of successive frames (clouds), not frames (the paper's
+        Remove-Pixel).
     frames
         Images of a sequence.
     size
@@ -99,8 +116,9 @@ class TrainOptions:
     epochs
         How many at most.
     learning_rate, beta1, beta2, weight_decay, schedule, decay
-        Of the generator's optimiser, see `OptimiserRecipe`. None: 1e-3, 0.9, 0.99, 0.01, "cosine" for objectives that begin
-        with "withheld"; the paper's 1e-4, 0, 0.999, 0, "decay" (by 0.99) for the others.
+        Of the generator's optimiser, see `OptimiserRecipe`. None: 1e-3, 0.9, 0.99, 0.01, "cosine"
+        for objectives that begin with "withheld"; the paper's 1e-4, 0, 0.999, 0, "decay" (by 0.99)
+        for the others.
     clip
         Greatest norm of a gradient, 0 for no limit.
     ema
@@ -108,7 +126,8 @@ class TrainOptions:
     patience
         Epochs without a better score on withheld pixels after which training stops.
     save_minutes
-        Least time between two saved states within an epoch; one is saved after each epoch in any case.
+        Least time between two saved states within an epoch; one is saved after each epoch in any
+        case.
     seed
         Of everything random.
     device
@@ -189,7 +208,9 @@ class TrainOptions:
 
     @property
     def opposing(self) -> OptimiserRecipe:
-        """The discriminators' optimiser: the generator's where the objective is the paper's, else the paper's."""
+        """The discriminators' optimiser: the generator's where the objective is the paper's, else
+        the paper's.
+        """
         return PAPER if self.objective.startswith("withheld") else self.recipe
 
     def _check_recipe(self) -> None:

@@ -18,7 +18,9 @@ from sstfill.training.options import TrainOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveOptions:
-    """The [archive] table: what of `sstfill.train` is not in `TrainOptions`, and can be written in a file."""
+    """The [archive] table: what of `sstfill.train` is not in `TrainOptions`, and can be written in
+    a file.
+    """
 
     variable: str | None = None
     clouds: str = "own"
@@ -54,15 +56,16 @@ TABLES: dict[str, type[Any]] = {"train": TrainOptions, "archive": ArchiveOptions
 
 
 def load(path: str | Path) -> TrainRecipe:
-    """Read a recipe: a TOML file, or the name of one that ships with sstfill (``"oceans"``, ``"train/oceans"``).
+    """Read a recipe: a TOML file, or the name of one that ships with sstfill (``"oceans"``,
+    ``"train/oceans"``).
 
     Raises
     ------
     ReadError
         If there is no such file, or it is no TOML.
     OptionError
-        For an unknown table or key (the message lists the valid ones), a value that does not fit, or both [archive] and
-        [oceans].
+        For an unknown table or key (the message lists the valid ones), a value that does not fit,
+        or both [archive] and [oceans].
     """
     file = _file(os.fspath(path))
     tables, _ = read_toml(file)

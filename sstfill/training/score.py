@@ -27,32 +27,46 @@ def validate(
     Returns
     -------
     dict
-        In scaled units: ``withheld_mae``, the mean absolute error, ``withheld_bias``, the mean of estimate minus truth,
-        and ``withheld_nll``, the mean negative log likelihood under the stated Laplace scale, or None without one.
+        In scaled units: ``withheld_mae``, the mean absolute error, ``withheld_bias``, the mean of
+        estimate minus truth, and ``withheld_nll``, the mean negative log likelihood under the
+        stated Laplace scale, or None without one.
 
     Raises
     ------
     InputError
         If nothing is withheld.
     """
-    own = Batches(source.validation(), options.batch, hidden=True, rank=processes.rank, processes=processes.size)
+    own = Batches(
+        source.validation(),
+        options.batch,
+        hidden=True,
+        rank=processes.rank,
+        processes=processes.size,
+    )
     sums = torch.zeros(4, dtype=torch.float64)
     with closing(own), closing(ahead(own)) as stream:
         for batch in stream:
             sums += _sums(network, batch.to(processes.device)).cpu()
     count, error, bias, nll = processes.sum(sums).tolist()
     if not count:
-        raise InputError("no sequence of the validation is of use; give some with pixels observed, and some withheld")
+        raise InputError(
+            "no sequence of the validation is of use; give some with pixels observed, and some withheld"
+        )
     stated = None if math.isnan(nll) else nll / count
     return {"withheld_mae": error / count, "withheld_bias": bias / count, "withheld_nll": stated}
 
 
 def _sums(network: nn.Module, batch: Sample) -> Tensor:
-    """Count withheld pixels, and sum error, bias and negative log likelihood (NaN where none is stated) over them."""
+    """Count withheld pixels, and sum error, bias and negative log likelihood (NaN where none is
+    stated) over them.
+    """
     found = complete(network, batch)
     misfit = (found.values - batch.values)[batch.withheld].double()
     count = misfit.new_tensor(len(misfit))
     nll = misfit.new_tensor(math.nan)
     if found.log_scale is not None:
-        nll = laplace_nll(found.values, found.log_scale, batch.values, batch.withheld).double() * count
+        nll = (
+            laplace_nll(found.values, found.log_scale, batch.values, batch.withheld).double()
+            * count
+        )
     return torch.stack([count, misfit.abs().sum(), misfit.sum(), nll])

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that training changes, and the one file it is saved in: tensors, and the rest as JSON in its header."""
+"""All that training changes, and the one file it is saved in: tensors, and the rest as JSON in its
+header.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ FILE = "training.safetensors"
 FORMAT = 1
 HEADER = "sstfill_training"
 FREE = ("device", "patience", "save_minutes")
-"""Options that may change when training resumes; `epochs` too, unless the learning rate follows from them."""
+"""Options that may change when training resumes; `epochs` too, unless the learning rate follows
+from them.
+"""
 LACKING = {"waiting": 0.0}
 """What states of earlier versions lack, and how it begins."""
 REMEDY = "remove it to train from the start"
@@ -51,8 +55,8 @@ class State:
     steps
         Batches of the whole training.
     batches, left_out, sums, seconds, waiting
-        Of the epoch under way: batches done, those left out for want of a finite gradient, sums of the losses over the
-        others, time, and how much of it was spent waiting for data.
+        Of the epoch under way: batches done, those left out for want of a finite gradient, sums of
+        the losses over the others, time, and how much of it was spent waiting for data.
     failures
         Batches left out in a row.
     history
@@ -77,11 +81,19 @@ class State:
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def tree(self) -> dict[str, Any]:
-        """Collect all of it, with the state of torch's random numbers, as nested mappings, lists and tensors."""
+        """Collect all of it, with the state of torch's random numbers, as nested mappings, lists
+        and tensors.
+        """
         parts = {name: part.state_dict() for name, part in self._parts().items()}
         counts = {name: getattr(self, name) for name in _COUNTS}
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-        return {**parts, **counts, "best": self.best, "random": torch.get_rng_state(), "cuda_random": cuda}
+        return {
+            **parts,
+            **counts,
+            "best": self.best,
+            "random": torch.get_rng_state(),
+            "cuda_random": cuda,
+        }
 
     def restore(self, tree: Mapping[str, Any]) -> None:
         """Become what `tree` was collected from.
@@ -99,7 +111,9 @@ class State:
             if isinstance(error, SstfillError):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise ReadError(f"{FILE} is damaged or no saved training ({reason}); {REMEDY}") from error
+            raise ReadError(
+                f"{FILE} is damaged or no saved training ({reason}); {REMEDY}"
+            ) from error
 
     def _restore(self, tree: Mapping[str, Any]) -> None:
         for name, part in self._parts().items():
@@ -111,7 +125,10 @@ class State:
             if not isinstance(value, kind) or (isinstance(value, int | float) and not value >= 0):
                 raise ValueError(f"{name}={short(value)}")
             setattr(self, name, value)
-        if any(not isinstance(row, dict) or "withheld_mae" not in row or "epoch" not in row for row in self.history):
+        if any(
+            not isinstance(row, dict) or "withheld_mae" not in row or "epoch" not in row
+            for row in self.history
+        ):
             raise ValueError("a row of the history lacks its epoch or its score")
         self.best = dict(tree["best"])
         if self.best:
@@ -122,16 +139,25 @@ class State:
 
     def _parts(self) -> dict[str, Any]:
         parts = {
-            "network": self.network, "average": self.average.network, "adversary": self.adversary,
-            "optimiser": self.optimiser, "discriminator_optimizer": self.discriminator_optimizer,
-        }  # fmt: skip
+            "network": self.network,
+            "average": self.average.network,
+            "adversary": self.adversary,
+            "optimiser": self.optimiser,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
         return {name: part for name, part in parts.items() if part is not None}
 
 
 _COUNTS: dict[str, Any] = {
-    "steps": int, "batches": int, "left_out": int, "sums": dict, "seconds": int | float, "waiting": int | float,
-    "failures": int, "history": list,
-}  # fmt: skip
+    "steps": int,
+    "batches": int,
+    "left_out": int,
+    "sums": dict,
+    "seconds": int | float,
+    "waiting": int | float,
+    "failures": int,
+    "history": list,
+}
 
 
 def save(folder: Path, state: State, options: TrainOptions) -> None:
@@ -144,7 +170,12 @@ def save(folder: Path, state: State, options: TrainOptions) -> None:
     """
     tensors: dict[str, Tensor] = {}
     tree = _pack(state.tree(), "state", tensors)
-    header = {"format": FORMAT, "sstfill_version": __version__, "options": config.options(options), "state": tree}
+    header = {
+        "format": FORMAT,
+        "sstfill_version": __version__,
+        "options": config.options(options),
+        "state": tree,
+    }
     with atomic_path(folder / FILE) as temporary:
         try:
             save_file(tensors, temporary, {HEADER: json.dumps(header)})
@@ -172,7 +203,9 @@ def load(folder: Path, options: TrainOptions) -> dict[str, Any]:
                     f"resume with sstfill {short(header['sstfill_version'])[1:-1]}"
                 )
             _check_options(header["options"], options, path)
-            return dict(_unpack(header["state"], {name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
+            return dict(
+                _unpack(header["state"], {name: file.get_tensor(name) for name in file.keys()})
+            )  # noqa: SIM118
     except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, (ReadError, OptionError)):
             raise
@@ -192,7 +225,9 @@ def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) 
     free = FREE if options.recipe.schedule == "cosine" else (*FREE, "epochs")
     differing = [name for name in now if name not in free and saved.get(name) != now[name]]
     if differing:
-        told = ", ".join(f"{name}={short(saved.get(name))} (now {now[name]!r})" for name in differing)
+        told = ", ".join(
+            f"{name}={short(saved.get(name))} (now {now[name]!r})" for name in differing
+        )
         raise OptionError(
             f"{path} was saved with {told}; resume with the same options, or train from the start in another folder"
         )
@@ -208,7 +243,9 @@ def _check_same(now: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
 
 
 def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return what JSON can hold of a tree; its tensors go into `tensors` under the names left in their place."""
+    """Return what JSON can hold of a tree; its tensors go into `tensors` under the names left in
+    their place.
+    """
     if isinstance(tree, Tensor):
         tensors[name] = tree.detach().cpu().contiguous()
         return {TENSOR: name}

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of several estimates of one field, from their errors where the truth is known, by how far it is to data.
+"""Weights of several estimates of one field, from their errors where the truth is known, by how far
+it is to data.
 
-An estimate is a column: errors and estimates have shape ``(..., methods)``. Two things say how hard a pixel is: its
-`distance` to the nearest observation in the image, and its `lag`, the time to the nearest observation of the pixel.
+An estimate is a column: errors and estimates have shape ``(..., methods)``. Two things say how hard
+a pixel is: its `distance` to the nearest observation in the image, and its `lag`, the time to the
+nearest observation of the pixel.
 """
 
 from __future__ import annotations
@@ -15,13 +17,18 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 CLASSES = 2
-"""Classes along distance and along lag, equally full: near and far; three did no better on real and synthetic series.
+"""Classes along distance and along lag, equally full: near and far; three did no better on real and
+synthetic series.
 """
 PRIOR = 20.0
-"""Worth of the moments of all pixels against those of a stratum, in images. Errors under one cloud go together, so
-that an image, not a pixel, is one piece of evidence. (5 to 100 differed by less than 1 % in error; 20 was best.)"""
+"""Worth of the moments of all pixels against those of a stratum, in images. Errors under one cloud
+go together, so
+that an image, not a pixel, is one piece of evidence. (5 to 100 differed by less than 1 % in error;
+20 was best.)"""
 RIDGE = 1e-3
-"""Share of the mean squared error added to each method's own: of methods that hardly differ each gets its part."""
+"""Share of the mean squared error added to each method's own: of methods that hardly differ each
+gets its part.
+"""
 NEGLIGIBLE = 0.03
 """A method that weighs less everywhere is left out: it would cost a fill and change little."""
 BARELY = 1e-9
@@ -30,13 +37,14 @@ BARELY = 1e-9
 
 @dataclass(frozen=True)
 class Weights:
-    """Convex weights of methods on a grid of distances and lags, linear in their logarithms between the centres.
+    """Convex weights of methods on a grid of distances and lags, linear in their logarithms between
+    the centres.
 
     Attributes
     ----------
     distance, lag
-        Centres, increasing, shapes ``(a,)`` and ``(b,)``, in the units of what is passed to `at`; beyond the outermost
-        the weights stay as they are there.
+        Centres, increasing, shapes ``(a,)`` and ``(b,)``, in the units of what is passed to `at`;
+        beyond the outermost the weights stay as they are there.
     table
         Weights of the methods, shape ``(a, b, methods)``: none negative, their sum 1.
     """
@@ -84,10 +92,12 @@ class Mixture(NamedTuple):
 
 
 def mix(weights: NDArray, mean: NDArray, sigma: NDArray) -> Mixture:
-    """Blend estimates ``(..., methods)``; those that are NaN at a pixel leave their weight to the others.
+    """Blend estimates ``(..., methods)``; those that are NaN at a pixel leave their weight to the
+    others.
 
-    The variance is that of the mixture, ``sum w sigma^2 + sum w (mean_i - mean)^2``: what the methods expect, and how
-    much they disagree. It is NaN where none of those that answer states an error.
+    The variance is that of the mixture, ``sum w sigma^2 + sum w (mean_i - mean)^2``: what the
+    methods expect, and how much they disagree. It is NaN where none of those that answer states an
+    error.
     """
     known = np.isfinite(mean)
     w = _shared(weights, known)
@@ -96,15 +106,18 @@ def mix(weights: NDArray, mean: NDArray, sigma: NDArray) -> Mixture:
     spread = (w * np.square(values - blend[..., np.newaxis])).sum(-1)
     stated = known & np.isfinite(sigma)
     with np.errstate(over="ignore"):
-        variance = (_shared(weights, stated) * np.square(np.where(stated, sigma, 0.0))).sum(-1) + spread
+        variance = (_shared(weights, stated) * np.square(np.where(stated, sigma, 0.0))).sum(
+            -1
+        ) + spread
     return Mixture(blend, np.where(stated.any(-1), np.sqrt(variance), np.nan))
 
 
 def fit(error: NDArray, part: NDArray, image: NDArray, distance: NDArray, lag: NDArray) -> Weights:
     """Find the weights of least squared error, by stratum of distance and lag.
 
-    In each stratum ``w' S w`` is minimised over convex ``w`` (Bates & Granger 1969, Operational Research Quarterly 20,
-    451-468), ``S`` the second moments of the errors there, drawn to those of all pixels by `PRIOR`.
+    In each stratum ``w' S w`` is minimised over convex ``w`` (Bates & Granger 1969, Operational
+    Research Quarterly 20, 451-468), ``S`` the second moments of the errors there, drawn to those of
+    all pixels by `PRIOR`.
 
     Parameters
     ----------
@@ -136,8 +149,8 @@ def fit(error: NDArray, part: NDArray, image: NDArray, distance: NDArray, lag: N
 def convex_weights(moments: NDArray) -> NDArray:
     """Minimise ``w' S w`` over ``w >= 0`` of sum 1, exactly, for positive definite moments ``S``.
 
-    As non-negative least squares: the ``w`` of least ``|L' w|^2 + (1' w - 1)^2``, ``S = L L'``, differs from it by a
-    factor only, for ``w' S w`` is homogeneous.
+    As non-negative least squares: the ``w`` of least ``|L' w|^2 + (1' w - 1)^2``, ``S = L L'``,
+    differs from it by a factor only, for ``w' S w`` is homogeneous.
 
     >>> convex_weights(np.diag([1.0, 3.0])).round(2).tolist()
     [0.75, 0.25]
@@ -168,7 +181,9 @@ def _moments(error: NDArray, part: NDArray) -> NDArray:
 
 
 def classes(values: NDArray) -> tuple[NDArray, NDArray]:
-    """Centres of up to `CLASSES` equally full classes of what is positive and finite, and the class of each value."""
+    """Centres of up to `CLASSES` equally full classes of what is positive and finite, and the class
+    of each value.
+    """
     good = values[np.isfinite(values) & (values > 0)]
     if not good.size:
         return np.ones(1), np.zeros(values.shape, np.intp)
@@ -181,7 +196,9 @@ def classes(values: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def _between(centres: NDArray, values: NDArray) -> tuple[tuple[NDArray, NDArray], NDArray]:
-    """Index of the centres on either side, and how far the value is on its way from one to the other, 0 to 1."""
+    """Index of the centres on either side, and how far the value is on its way from one to the
+    other, 0 to 1.
+    """
     inside = np.clip(values, centres[0], centres[-1])
     after = np.searchsorted(centres, inside, side="right").clip(1, max(1, centres.size - 1))
     low, high = after - 1, np.minimum(after, centres.size - 1)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Factors by which a stated error must be multiplied to hold on withheld pixels: one for all, or by stratum."""
+"""Factors by which a stated error must be multiplied to hold on withheld pixels: one for all, or by
+stratum.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,13 @@ def standardised(error: NDArray, sigma: NDArray) -> NDArray:
 
 
 def error_scale(z: NDArray) -> float:
-    """Return the factor by which sigma must be multiplied so that its intervals hold as many errors as they promise.
+    """Return the factor by which sigma must be multiplied so that its intervals hold as many errors
+    as they promise.
 
-    Minimises the sum over `LEVELS` of squared (share inside - level), searched around the 68.27 % quantile of
-    `z` = ``|error| / sigma``, which alone would do for Gaussian errors: of heavier tails, as those of filled pixels
-    are, it leaves too many outside the wide intervals; here what cannot be met is shared out. Infinite `z` are ignored.
+    Minimises the sum over `LEVELS` of squared (share inside - level), searched around the 68.27 %
+    quantile of `z` = ``|error| / sigma``, which alone would do for Gaussian errors: of heavier
+    tails, as those of filled pixels are, it leaves too many outside the wide intervals; here what
+    cannot be met is shared out. Infinite `z` are ignored.
 
     >>> z = np.abs(np.random.default_rng(0).normal(0, 2, 100_000))
     >>> round(error_scale(z), 1)
@@ -44,7 +48,10 @@ def error_scale(z: NDArray) -> float:
     if not 1 / EXTREME < start < EXTREME:
         return float(np.clip(start, 1 / EXTREME, EXTREME))
     levels = np.array(LEVELS)[:, np.newaxis]
-    inside = np.searchsorted(known, start * np.exp(STEPS) * ndtri((1 + levels) / 2), side="right") / known.size
+    inside = (
+        np.searchsorted(known, start * np.exp(STEPS) * ndtri((1 + levels) / 2), side="right")
+        / known.size
+    )
     missed = np.square(inside - levels).sum(0).round(12)
     best = np.lexsort((np.abs(STEPS), missed))[0]  # of equals the nearest to the quantile
     return float(np.clip(start * np.exp(STEPS[best]), 1 / EXTREME, EXTREME))
@@ -52,12 +59,14 @@ def error_scale(z: NDArray) -> float:
 
 @dataclass(frozen=True)
 class StratifiedScale:
-    """Factors of a stated error by how far a pixel is from data, linear in logarithms between centres of classes.
+    """Factors of a stated error by how far a pixel is from data, linear in logarithms between
+    centres of classes.
 
     Attributes
     ----------
     distance, lag
-        Centres of the classes, as of `sstfill.validation.blend_weights.Weights`; shapes ``(a,)`` and ``(b,)``.
+        Centres of the classes, as of `sstfill.validation.blend_weights.Weights`; shapes ``(a,)``
+        and ``(b,)``.
     logarithm
         Of the factors, shape ``(a, b)``.
     """
@@ -68,12 +77,14 @@ class StratifiedScale:
 
     @classmethod
     def fit(cls, z: NDArray, image: NDArray, distance: NDArray, lag: NDArray) -> StratifiedScale:
-        """Find `error_scale` of each stratum, drawn to that of all pixels by `sstfill.validation.blend_weights.PRIOR`.
+        """Find `error_scale` of each stratum, drawn to that of all pixels by
+        `sstfill.validation.blend_weights.PRIOR`.
 
         Parameters
         ----------
         z
-            ``|error| / sigma`` of withheld pixels, shape ``(n,)``; not finite where that is unknown.
+            ``|error| / sigma`` of withheld pixels, shape ``(n,)``; not finite where that is
+            unknown.
         image
             Number of the image that each lies in.
         distance, lag

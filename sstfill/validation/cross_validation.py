@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several methods said at the same withheld pixels: which is best, how to blend them, how good that really is."""
+"""What several methods said at the same withheld pixels: which is best, how to blend them, how good
+that really is.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class BlendRecipe(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """A recipe from all withheld pixels, what it makes of each half when taken from the other one, and the reason."""
+    """A recipe from all withheld pixels, what it makes of each half when taken from the other one,
+    and the reason.
+    """
 
     recipe: BlendRecipe
     fair: WithheldEstimates
@@ -70,11 +74,25 @@ class CrossValidation:
     layers: int = 1
 
     @classmethod
-    def of(cls, answers: dict[str, WithheldEstimates], layers: int, distance: NDArray, lag: NDArray) -> CrossValidation:
+    def of(
+        cls, answers: dict[str, WithheldEstimates], layers: int, distance: NDArray, lag: NDArray
+    ) -> CrossValidation:
         """Put the answers of all methods side by side."""
         first = next(iter(answers.values()))
-        mean, sigma = (np.stack([getattr(a, k) for a in answers.values()], 1) for k in ("mean", "sigma"))
-        return cls(tuple(answers), mean, sigma, first.truth, first.image, first.layer, distance, lag, layers)
+        mean, sigma = (
+            np.stack([getattr(a, k) for a in answers.values()], 1) for k in ("mean", "sigma")
+        )
+        return cls(
+            tuple(answers),
+            mean,
+            sigma,
+            first.truth,
+            first.image,
+            first.layer,
+            distance,
+            lag,
+            layers,
+        )
 
     def without(self, name: str) -> CrossValidation:
         """Leave one method out."""
@@ -83,14 +101,20 @@ class CrossValidation:
         return replace(self, names=names, mean=self.mean[:, kept], sigma=self.sigma[:, kept])
 
     def missed(self, mean: NDArray) -> NDArray:
-        """Errors over the variable's standard deviation; what was not filled counts as filled with its mean."""
+        """Errors over the variable's standard deviation; what was not filled counts as filled with
+        its mean.
+        """
         centre, std = self._moments
         shape = (-1, *(1,) * (mean.ndim - 1))
-        truth, middle, unit = (a.reshape(shape) for a in (self.truth, centre[self.layer], std[self.layer]))
+        truth, middle, unit = (
+            a.reshape(shape) for a in (self.truth, centre[self.layer], std[self.layer])
+        )
         return (np.where(np.isfinite(mean), mean, middle) - truth) / unit
 
     def loss(self, mean: NDArray) -> NDArray:
-        """Root mean square of `missed`, each variable counting the same; one number, or one for each method."""
+        """Root mean square of `missed`, each variable counting the same; one number, or one for
+        each method.
+        """
         return np.sqrt(np.average(np.square(self.missed(mean)), axis=0, weights=self.part))
 
     def rmse(self) -> list[list[float]]:
@@ -103,7 +127,9 @@ class CrossValidation:
 
     @cached_property
     def part(self) -> NDArray:
-        """How much each pixel counts: variables count the same, however many of their pixels were withheld."""
+        """How much each pixel counts: variables count the same, however many of their pixels were
+        withheld.
+        """
         return 1 / np.bincount(self.layer, minlength=self.layers)[self.layer]
 
     @cached_property
@@ -114,16 +140,24 @@ class CrossValidation:
 
     @cached_property
     def half(self) -> NDArray:
-        """True in every other image of those with withheld pixels; of a single one, in its upper half; ``(n,)``."""
+        """True in every other image of those with withheld pixels; of a single one, in its upper
+        half; ``(n,)``.
+        """
         number = np.unique(self.image, return_inverse=True)[1]
         return number % 2 == 0 if number.max() > 0 else np.arange(number.size) < number.size // 2
 
     def verdict(self, blending: bool) -> Decision:
-        """Decide between the best method and the blend, which must prove better on pixels that it was not fitted to."""
+        """Decide between the best method and the blend, which must prove better on pixels that it
+        was not fitted to.
+        """
         one, errors = self.best(slice(None)), self.loss(self.mean)
         order = np.argsort(errors, kind="stable")
         told = f"{self.names[order[0]]}: {self._told(errors[order[0]])} on withheld clouds"
-        rest = f", next {self.names[order[1]]} {self._number(errors[order[1]])}" if len(order) > 1 else ", the only one"
+        rest = (
+            f", next {self.names[order[1]]} {self._number(errors[order[1]])}"
+            if len(order) > 1
+            else ", the only one"
+        )
         if blending and len(self.names) > 1 and 0 < self.half.sum() < self.half.size:
             several, fair = self.blended(slice(None)), self.crossed(CrossValidation.blended)
             loss = float(self.loss(fair.mean))
@@ -131,7 +165,11 @@ class CrossValidation:
                 *most, last = (self.names[k] for k in several.weights.used)
                 who = f"{', '.join(most)} and {last}"
                 single = f"best single {self.names[order[0]]} {self._number(errors[order[0]])}"
-                return Decision(several, fair, f"blend of {who}: {self._told(loss)} on withheld clouds, {single}")
+                return Decision(
+                    several,
+                    fair,
+                    f"blend of {who}: {self._told(loss)} on withheld clouds, {single}",
+                )
             rest += f", a blend {self._number(loss)}"
         return Decision(one, self.crossed(CrossValidation.best), told + rest)
 
@@ -144,7 +182,9 @@ class CrossValidation:
     def blended(self, rows: NDArray | slice) -> BlendRecipe:
         """Weights of least error at some of the pixels."""
         error = self.missed(self.mean)[rows]
-        weights = blend_weights.fit(error, self.part[rows], self.image[rows], self.distance[rows], self.lag[rows])
+        weights = blend_weights.fit(
+            error, self.part[rows], self.image[rows], self.distance[rows], self.lag[rows]
+        )
         return BlendRecipe(weights, self._scale(rows))
 
     def crossed(self, rule: object) -> WithheldEstimates:
@@ -162,7 +202,10 @@ class CrossValidation:
     def _scale(self, rows: NDArray | slice) -> NDArray:
         z = standardised(self.mean[rows] - self.truth[rows][:, np.newaxis], self.sigma[rows])
         layer = self.layer[rows]
-        each = [[error_scale(z[layer == v, k]) for k in range(len(self.names))] for v in range(self.layers)]
+        each = [
+            [error_scale(z[layer == v, k]) for k in range(len(self.names))]
+            for v in range(self.layers)
+        ]
         return np.array(each)
 
     def _told(self, loss: float) -> str:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of estimates against truth: numpy kernels, one formula each.
 
-Inputs are 1-D, of equal length and free of NaN; sums are carried in float64 whatever the inputs are. An *error* is
-estimate minus truth, in the units of the field. An empty input gives NaN, silently: nothing was there to score.
+Inputs are 1-D, of equal length and free of NaN; sums are carried in float64 whatever the inputs
+are. An *error* is estimate minus truth, in the units of the field. An empty input gives NaN,
+silently: nothing was there to score.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def rmse(estimate: ArrayLike, truth: ArrayLike) -> float:
 
 
 def centred_rmse(estimate: ArrayLike, truth: ArrayLike) -> float:
-    """Root mean squared error after the bias is removed (standard deviation of the error); NaN of nothing.
+    """Root mean squared error after the bias is removed (standard deviation of the error); NaN of
+    nothing.
 
     >>> centred_rmse([2.0, 4.0], [1.0, 3.0])
     0.0
@@ -65,7 +67,8 @@ def correlation(estimate: ArrayLike, truth: ArrayLike) -> float:
 
 
 def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
-    """Share of the errors inside the central Gaussian interval of probability `level`; NaN of nothing.
+    """Share of the errors inside the central Gaussian interval of probability `level`; NaN of
+    nothing.
 
     A well stated sigma gives back `level`; less means overconfident.
 
@@ -93,14 +96,16 @@ def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
 
 
 def crps_gaussian(error: ArrayLike, sigma: ArrayLike) -> float:
-    """Mean continuous ranked probability score of Gaussian estimates; smaller is better, NaN of nothing.
+    """Mean continuous ranked probability score of Gaussian estimates; smaller is better, NaN of
+    nothing.
 
-    With z = error / sigma it is ``sigma [z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)]`` for one estimate, in the
-    units of the field; where sigma is 0 it is its limit, the absolute error.
+    With z = error / sigma it is ``sigma [z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)]`` for one
+    estimate, in the units of the field; where sigma is 0 it is its limit, the absolute error.
 
     References
     ----------
-    Gneiting & Raftery 2007, Strictly proper scoring rules, prediction, and estimation, JASA 102, section 4.2.
+    Gneiting & Raftery 2007, Strictly proper scoring rules, prediction, and estimation, JASA 102,
+    section 4.2.
 
     Examples
     --------
@@ -115,10 +120,12 @@ def crps_gaussian(error: ArrayLike, sigma: ArrayLike) -> float:
 
 
 def sigma_scale(error: ArrayLike, sigma: ArrayLike) -> float:
-    """Return the one factor by which a stated sigma must be multiplied to match the errors; NaN of nothing.
+    """Return the one factor by which a stated sigma must be multiplied to match the errors; NaN of
+    nothing.
 
-    ``sqrt(mean((error / sigma)**2))``: the maximum-likelihood factor for Gaussian errors. Above 1 the statement was
-    overconfident. It heeds every error, outliers included; an error other than 0 with a sigma of 0 makes it infinite.
+    ``sqrt(mean((error / sigma)**2))``: the maximum-likelihood factor for Gaussian errors. Above 1
+    the statement was overconfident. It heeds every error, outliers included; an error other than 0
+    with a sigma of 0 makes it infinite.
 
     >>> sigma_scale([2.0, -2.0], [1.0, 1.0])
     2.0

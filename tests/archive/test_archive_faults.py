@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults: full disk, read-only target, damaged input, input that changes while it is read, wrong names."""
+"""Faults: full disk, read-only target, damaged input, input that changes while it is read, wrong
+names.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,17 @@ def full_disk(tmp_path: Path):
     """A folder on a disk of 2 MB of its own."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("needs the right to mount")
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_full_disk_is_told_at_whatever_step_and_the_run_goes_on_when_there_is_room(archive, full_disk, tmp_path):
+def test_a_full_disk_is_told_at_whatever_step_and_the_run_goes_on_when_there_is_room(
+    archive, full_disk, tmp_path
+):
     fill_archive(archive, tmp_path / "wanted.zarr", small.METHOD)
     out, ballast, met = full_disk / "out.zarr", full_disk / "ballast", set()
     for free in (0, 8_000, 40_000, 80_000, 120_000, 160_000):
@@ -62,12 +68,23 @@ def test_a_full_disk_is_told_at_whatever_step_and_the_run_goes_on_when_there_is_
     small.sound(out, archive)
 
 
-PLACES = [(unit, "write_unit"), (store, "lay_out"), (store, "adopt"), (layout.store, "finish"),
-          (run, "take"), (run.Days, "save"), (run.Model, "_save"), (run.Job, "begin"), (run.Job, "commit")]  # fmt: skip
+PLACES = [
+    (unit, "write_unit"),
+    (store, "lay_out"),
+    (store, "adopt"),
+    (layout.store, "finish"),
+    (run, "take"),
+    (run.Days, "save"),
+    (run.Model, "_save"),
+    (run.Job, "begin"),
+    (run.Job, "commit"),
+]
 
 
 @pytest.mark.parametrize(("module", "name"), PLACES, ids=lambda p: getattr(p, "__name__", p))
-def test_a_write_that_fails_is_one_line_wherever_it_fails(archive, tmp_path, monkeypatch, module, name):
+def test_a_write_that_fails_is_one_line_wherever_it_fails(
+    archive, tmp_path, monkeypatch, module, name
+):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -83,7 +100,9 @@ def test_a_write_that_fails_is_one_line_wherever_it_fails(archive, tmp_path, mon
 def test_a_read_only_folder_is_one_line(archive, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("needs the right to mount")
     try:
         with pytest.raises(errors.WriteError, match="Read-only file system"):
@@ -98,7 +117,10 @@ def test_a_disk_that_turns_read_only_leaves_the_old_output(tmp_path, monkeypatch
     if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("needs the right to mount")
     try:
-        archive, out = small.put(small.ocean().isel(time=slice(0, 10)), tmp_path / "in.zarr"), disk / "out.zarr"
+        archive, out = (
+            small.put(small.ocean().isel(time=slice(0, 10)), tmp_path / "in.zarr"),
+            disk / "out.zarr",
+        )
         fill_archive(archive, out, small.METHOD)
         before = small.loaded(out)
         small.append(small.ocean().isel(time=[10]), archive)
@@ -162,7 +184,9 @@ def after_units(monkeypatch, count: int, act) -> list[int]:
     return done
 
 
-def test_a_chunk_that_is_cut_under_a_run_is_told_and_what_was_done_is_kept(archive, tmp_path, monkeypatch):
+def test_a_chunk_that_is_cut_under_a_run_is_told_and_what_was_done_is_kept(
+    archive, tmp_path, monkeypatch
+):
     fill_archive(archive, tmp_path / "wanted.zarr", small.METHOD)
     chunk, out = archive / "sst/c/18/0/0", tmp_path / "out.zarr"
     whole = chunk.read_bytes()
@@ -215,7 +239,10 @@ def test_an_input_that_changes_while_it_is_read(tmp_path, monkeypatch, change):
 
 def test_days_that_come_while_a_run_is_under_way_wait_for_the_next(tmp_path, monkeypatch):
     ocean = small.ocean(22)
-    archive, out = small.put(ocean.isel(time=slice(0, 20)), tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    archive, out = (
+        small.put(ocean.isel(time=slice(0, 20)), tmp_path / "in.zarr"),
+        tmp_path / "out.zarr",
+    )
     with monkeypatch.context() as m:
         after_units(m, 3, lambda: small.append(ocean.isel(time=[20, 21]), archive))
         fill_archive(archive, out, small.METHOD)
@@ -224,7 +251,9 @@ def test_days_that_come_while_a_run_is_under_way_wait_for_the_next(tmp_path, mon
     small.sound(out, archive)
 
 
-def test_an_input_that_changes_and_changes_back_leaves_nothing_behind(archive, tmp_path, monkeypatch):
+def test_an_input_that_changes_and_changes_back_leaves_nothing_behind(
+    archive, tmp_path, monkeypatch
+):
     """Units that were filled in between are filled again though the archive is what it was."""
     fill_archive(archive, tmp_path / "wanted.zarr", small.METHOD)
     ocean, real, count = small.ocean(), run.take, [0]
@@ -241,7 +270,9 @@ def test_an_input_that_changes_and_changes_back_leaves_nothing_behind(archive, t
     assert small.difference(tmp_path / "out.zarr", tmp_path / "wanted.zarr") == ""
 
 
-def test_an_input_that_changes_all_the_time_is_given_up_and_what_was_done_is_kept(archive, tmp_path, monkeypatch):
+def test_an_input_that_changes_all_the_time_is_given_up_and_what_was_done_is_kept(
+    archive, tmp_path, monkeypatch
+):
     with monkeypatch.context() as m:
         m.setattr(run._FillRun, "_changed", lambda self: True)
         with pytest.raises(errors.InputError, match="changes all the time"):
@@ -258,13 +289,22 @@ def test_who_still_writes_for_a_run_that_was_cut_short_spoils_nothing(tmp_path, 
     archive, out, sent = small.put(ocean, tmp_path / "in.zarr"), tmp_path / "out.zarr", []
     real = unit.fill_unit
     with monkeypatch.context() as m, pytest.raises(RuntimeError):
-        m.setattr(workers, "fill_unit", lambda task: sent.append(task) or (real(task) if len(sent) < 3 else _cut()))
+        m.setattr(
+            workers,
+            "fill_unit",
+            lambda task: sent.append(task) or (real(task) if len(sent) < 3 else _cut()),
+        )
         fill_archive(archive, out, small.METHOD)
     late = real.__globals__["filled"](
         unit.Model.load(sent[0].model),
-        unit._window(unit.opened(sent[0].source, "sst", "x"), unit.Model.load(sent[0].model),
-                     unit.Days.load(sent[0].days).sample, sent[0].patch, "threads"),
-    )  # fmt: skip
+        unit._window(
+            unit.opened(sent[0].source, "sst", "x"),
+            unit.Model.load(sent[0].model),
+            unit.Days.load(sent[0].days).sample,
+            sent[0].patch,
+            "threads",
+        ),
+    )
     small.write(small.revised(ocean, 2), archive, 2)
 
     def write_late():

@@ -41,7 +41,9 @@ def holder(out: Path, *words: str) -> subprocess.Popen:
 def test_a_second_job_gets_one_line_and_the_first_is_unharmed(tmp_path):
     archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
     with holder(out) as first:
-        with pytest.raises(errors.WriteError, match=rf"being filled by process {first.pid} on .* wait for it"):
+        with pytest.raises(
+            errors.WriteError, match=rf"being filled by process {first.pid} on .* wait for it"
+        ):
             fill_archive(archive, out, small.METHOD)
         assert (tmp_path / "out.zarr.job/lock").exists()
         with pytest.raises(errors.WriteError, match="being filled"):
@@ -91,7 +93,9 @@ def test_a_lock_whose_file_was_removed_is_not_taken_for_the_lock(tmp_path, monke
         descriptor = real(path, flags, mode, **where)
         if str(path).endswith("job/lock"):
             opened.append(path)
-            if len(opened) == 1:  # its holder ends between the opening and the locking, and takes its folder away
+            if (
+                len(opened) == 1
+            ):  # its holder ends between the opening and the locking, and takes its folder away
                 job.shutil.rmtree(tmp_path / "out.zarr.job")
         return descriptor
 
@@ -153,7 +157,12 @@ def test_days_that_cannot_be_read_are_told(tmp_path, spoilt):
 
 def test_days_are_kept(tmp_path):
     days = job.Days(
-        np.arange(3), np.arange(3, dtype="u8"), np.arange(3), np.ones(3, "i4"), np.ones((3, 2), "f4"), {"a": [1]}
+        np.arange(3),
+        np.arange(3, dtype="u8"),
+        np.arange(3),
+        np.ones(3, "i4"),
+        np.ones((3, 2), "f4"),
+        {"a": [1]},
     )
     days.save(tmp_path / "days/sst.npz")
     again = job.Days.load(tmp_path / "days/sst.npz")

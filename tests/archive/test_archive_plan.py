@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Updates: which days are new, revised or influenced, what is refused; each night equals a fill from scratch."""
+"""Updates: which days are new, revised or influenced, what is refused; each night equals a fill
+from scratch.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,11 @@ def test_a_new_day_fills_it_and_what_it_influences(filled):
     archive, out = filled
     small.append(small.ocean().isel(time=slice(18, 19)), archive)
     done = updated(archive, out)
-    assert (done.new, done.revised, done.made) == (1, 0, 4)  # the last unit, and the one before that reaches into it
+    assert (done.new, done.revised, done.made) == (
+        1,
+        0,
+        4,
+    )  # the last unit, and the one before that reaches into it
     assert done.influenced == 6
     assert small.loaded(out).sstfill_revision.values.tolist() == [1] * 12 + [2] * 6 + [1]
 
@@ -88,7 +94,9 @@ def test_files_that_were_only_touched_are_read_again_and_not_filled_again(filled
     os.utime(archive / "sst/c/5/0/0")
     seen = []
     real = plan.look
-    monkeypatch.setattr(plan, "look", lambda obs, points: (seen.append(obs.time.values), real(obs, points))[1])
+    monkeypatch.setattr(
+        plan, "look", lambda obs, points: (seen.append(obs.time.values), real(obs, points))[1]
+    )
     done = fill_archive(archive, out, update=True)
     assert (done.made, len(seen)) == (0, 1)
     assert small.ocean().time.values[5] in seen[0]
@@ -139,7 +147,11 @@ def test_an_input_that_is_written_anew_each_night(tmp_path, suffix):
     ocean = small.ocean()
     small.put(ocean.isel(time=slice(0, 12)), archive)
     fill_archive(archive, out, small.METHOD)
-    small.put(small.revised(ocean, 2).isel(time=slice(0, 13)), archive, (13, 7, 7) if suffix == ".zarr" else None)
+    small.put(
+        small.revised(ocean, 2).isel(time=slice(0, 13)),
+        archive,
+        (13, 7, 7) if suffix == ".zarr" else None,
+    )
     done = updated(archive, out)
     assert (done.new, done.revised) == (1, 1)
 
@@ -181,7 +193,9 @@ def test_what_was_asked_otherwise_is_refused(filled, monkeypatch):
     with pytest.raises(errors.OptionError, match=r"is filled already; --update .*--anew"):
         fill_archive(archive, out, small.METHOD)
     for method in ("climatology", Interpolate(limit=3)):
-        with pytest.raises(errors.OptionError, match=r"was filled by interpolate .*--anew fills all again"):
+        with pytest.raises(
+            errors.OptionError, match=r"was filled by interpolate .*--anew fills all again"
+        ):
             fill_archive(archive, out, method, update=True)
     fill_archive(archive, out, small.METHOD, update=True)
     with pytest.raises(errors.OptionError, match=r"variable"):
@@ -220,7 +234,9 @@ def test_anew_settles_the_method_anew_and_swaps_the_whole(filled, tmp_path):
 
 def test_an_update_of_nothing_is_a_first_fill(tmp_path):
     archive = small.put(small.ocean(), tmp_path / "in.zarr")
-    assert fill_archive(archive, tmp_path / "out.zarr", small.METHOD, update=True).made == small.UNITS
+    assert (
+        fill_archive(archive, tmp_path / "out.zarr", small.METHOD, update=True).made == small.UNITS
+    )
     small.sound(tmp_path / "out.zarr", archive)
 
 
@@ -247,7 +263,10 @@ def test_numbers_of_units_stay_as_an_archive_grows():
 def test_units_that_see_a_changed_day():
     changed = np.zeros(20, bool)
     changed[9] = True
-    hit = {patch.inside[0].start for _, patch in plan.units((20, 8, 8), (4, 16, 16), (2, 0, 0), changed)}
+    hit = {
+        patch.inside[0].start
+        for _, patch in plan.units((20, 8, 8), (4, 16, 16), (2, 0, 0), changed)
+    }
     assert hit == {8, 4}  # 4-7 see up to 9
 
 
@@ -255,5 +274,7 @@ def test_times_tell_archives_apart():
     ocean = small.ocean().sst
     later = ocean.assign_coords(time=ocean.time + np.timedelta64(1, "D"))
     assert (plan.microseconds(later) - plan.microseconds(ocean) == 86_400_000_000).all()
-    hours = ocean.assign_coords(time=("time", np.arange(small.T), {"units": "hours since 2000-01-01"}))
+    hours = ocean.assign_coords(
+        time=("time", np.arange(small.T), {"units": "hours since 2000-01-01"})
+    )
     assert plan.microseconds(hours)[1] == 3_600_000_000

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filling an archive unit by unit: what comes out, whatever goes in; and that a run which was cut short goes on."""
+"""Filling an archive unit by unit: what comes out, whatever goes in; and that a run which was cut
+short goes on.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,13 @@ def stop_after(monkeypatch, units: int) -> None:
 
 def test_a_first_run_fills_all(archive, tmp_path):
     done = fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
-    assert (done.units, done.made, done.new, done.revised, done.influenced) == (small.UNITS, small.UNITS, small.T, 0, 0)
+    assert (done.units, done.made, done.new, done.revised, done.influenced) == (
+        small.UNITS,
+        small.UNITS,
+        small.T,
+        0,
+        0,
+    )
     small.sound(tmp_path / "out.zarr", archive)
     out = small.loaded(tmp_path / "out.zarr")
     given = small.ocean().sst
@@ -58,7 +66,9 @@ def test_a_first_run_fills_all(archive, tmp_path):
     assert out.attrs["history"].count("unit by unit") == 1
 
 
-def test_it_agrees_with_filling_in_one_piece_where_the_window_shows_all(archive, tmp_path, monkeypatch):
+def test_it_agrees_with_filling_in_one_piece_where_the_window_shows_all(
+    archive, tmp_path, monkeypatch
+):
     from sstfill.methods.common import sampling
 
     monkeypatch.setattr(sampling, "CORE", (64, 64, 64))
@@ -77,7 +87,9 @@ def test_a_run_that_was_cut_short_goes_on(archive, tmp_path, monkeypatch, units)
     assert not out.exists()
     asked: list[int] = []
     real = run.take
-    monkeypatch.setattr(run, "take", lambda task, staged: (asked.append(task.number), real(task, staged)))
+    monkeypatch.setattr(
+        run, "take", lambda task, staged: (asked.append(task.number), real(task, staged))
+    )
     done = fill_archive(archive, out, small.METHOD)
     assert len(asked) == small.UNITS - units
     assert done.made == small.UNITS
@@ -93,7 +105,9 @@ def test_a_model_that_is_settled_is_not_settled_again(archive, tmp_path, monkeyp
     fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
 
 
-def test_a_line_of_the_ledger_that_was_cut_and_a_chunk_that_went_are_made_again(archive, tmp_path, monkeypatch):
+def test_a_line_of_the_ledger_that_was_cut_and_a_chunk_that_went_are_made_again(
+    archive, tmp_path, monkeypatch
+):
     fill_archive(archive, tmp_path / "whole.zarr", small.METHOD)
     out = tmp_path / "out.zarr"
     with monkeypatch.context() as m, pytest.raises(Killed):
@@ -105,13 +119,17 @@ def test_a_line_of_the_ledger_that_was_cut_and_a_chunk_that_went_are_made_again(
     next(c for c in chunks if c.is_file()).unlink()
     asked: list[int] = []
     real = run.take
-    monkeypatch.setattr(run, "take", lambda task, staged: (asked.append(task.number), real(task, staged)))
+    monkeypatch.setattr(
+        run, "take", lambda task, staged: (asked.append(task.number), real(task, staged))
+    )
     fill_archive(archive, out, small.METHOD)
     assert asked == [0, *range(5, small.UNITS)]
     assert small.difference(out, tmp_path / "whole.zarr") == ""
 
 
-def test_a_day_that_is_revised_between_the_kill_and_the_next_run_and_one_that_is_revised_back(tmp_path, monkeypatch):
+def test_a_day_that_is_revised_between_the_kill_and_the_next_run_and_one_that_is_revised_back(
+    tmp_path, monkeypatch
+):
     ocean = small.ocean()
     archive, out = small.put(ocean, tmp_path / "in.zarr"), tmp_path / "out.zarr"
     fill_archive(archive, out, small.METHOD)
@@ -132,7 +150,9 @@ def test_a_run_that_was_cut_short_is_not_mistaken_for_another(archive, tmp_path,
     with monkeypatch.context() as m, pytest.raises(Killed):
         stop_after(m, 3)
         fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
-    with pytest.raises(errors.OptionError, match=r"begun with interpolate .* remove .*next to give that up"):
+    with pytest.raises(
+        errors.OptionError, match=r"begun with interpolate .* remove .*next to give that up"
+    ):
         fill_archive(archive, tmp_path / "out.zarr", "climatology")
     shutil.rmtree(tmp_path / "out.zarr.job/next")
     fill_archive(archive, tmp_path / "out.zarr", "climatology")
@@ -169,7 +189,14 @@ def test_how_the_input_is_stored_does_not_matter(tmp_path, form):
 
 
 def _packed(tmp_path: Path) -> Path:
-    packed = {"sst": {"dtype": "i2", "scale_factor": 0.01, "add_offset": 20.0, "_FillValue": np.int16(-32768)}}
+    packed = {
+        "sst": {
+            "dtype": "i2",
+            "scale_factor": 0.01,
+            "add_offset": 20.0,
+            "_FillValue": np.int16(-32768),
+        }
+    }
     return small.put(small.ocean(), tmp_path / "in.zarr", encoding=packed)
 
 
@@ -180,14 +207,20 @@ def _double(tmp_path: Path) -> Path:
 
 def _calendar(tmp_path: Path) -> Path:
     ocean = small.ocean()
-    return small.put(ocean.assign_coords(time=xr.date_range("2021-02-20", periods=small.T, calendar="360_day",
-                                                            use_cftime=True)), tmp_path / "in.zarr")  # fmt: skip
+    return small.put(
+        ocean.assign_coords(
+            time=xr.date_range("2021-02-20", periods=small.T, calendar="360_day", use_cftime=True)
+        ),
+        tmp_path / "in.zarr",
+    )
 
 
 def _curvilinear(tmp_path: Path) -> Path:
     ocean = small.ocean().rename(lat="y", lon="x")
     lat, lon = xr.broadcast(ocean.y, ocean.x)
-    return small.put(ocean.drop_vars(["y", "x"]).assign_coords(lat=lat, lon=lon), tmp_path / "in.zarr")
+    return small.put(
+        ocean.drop_vars(["y", "x"]).assign_coords(lat=lat, lon=lon), tmp_path / "in.zarr"
+    )
 
 
 def _hourly(tmp_path: Path) -> Path:
@@ -215,7 +248,9 @@ def _deep(tmp_path: Path) -> Path:
 
 
 def _moved(tmp_path: Path) -> Path:
-    return small.put(small.ocean().transpose("lon", "lat", "time"), tmp_path / "in.zarr", (small.X, small.Y, 4))
+    return small.put(
+        small.ocean().transpose("lon", "lat", "time"), tmp_path / "in.zarr", (small.X, small.Y, 4)
+    )
 
 
 def _blind_day(tmp_path: Path) -> Path:
@@ -236,12 +271,28 @@ def _short(tmp_path: Path) -> Path:
 
 def _described(tmp_path: Path) -> Path:
     ocean = small.ocean()
-    ocean = ocean.assign_coords(month=("time", ocean.time.dt.month.data), run=7, reference=np.datetime64("2021-01-01"))
+    ocean = ocean.assign_coords(
+        month=("time", ocean.time.dt.month.data), run=7, reference=np.datetime64("2021-01-01")
+    )
     return small.put(ocean.assign_attrs(title="an ocean", history="made up"), tmp_path / "in.zarr")
 
 
-KINDS = [_packed, _double, _calendar, _curvilinear, _hourly, _ascending, _numbered, _untimed, _deep, _moved, _blind_day,
-         _land_tile, _short, _described]  # fmt: skip
+KINDS = [
+    _packed,
+    _double,
+    _calendar,
+    _curvilinear,
+    _hourly,
+    _ascending,
+    _numbered,
+    _untimed,
+    _deep,
+    _moved,
+    _blind_day,
+    _land_tile,
+    _short,
+    _described,
+]
 
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda f: f.__name__)
@@ -261,7 +312,9 @@ def test_observed_values_and_coordinates_are_kept_whatever_they_are(tmp_path, ma
         for name, coord in given.sst.coords.items():
             assert name in made.coords
             kept = coord.isel(depth=0) if "depth" in coord.dims else coord
-            np.testing.assert_array_equal(made[name].values, kept.transpose(*made[name].dims).values)
+            np.testing.assert_array_equal(
+                made[name].values, kept.transpose(*made[name].dims).values
+            )
         assert {k: v for k, v in given.sst.attrs.items()}.items() <= made.sst.attrs.items()
         assert made.attrs.get("title") == given.attrs.get("title")
         assert str(given.attrs.get("history", "")) in made.attrs["history"]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Putting a night's work in place: killed at any step the next run ends it, and a reader sees old or new days."""
+"""Putting a night's work in place: killed at any step the next run ends it, and a reader sees old
+or new days.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ class Killed(BaseException):
     """Stands for a SIGKILL: nothing catches it."""
 
 
-STEPS = [(os, "replace"), (os, "link"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"), (store.swap, "exchange")]
+STEPS = [
+    (os, "replace"),
+    (os, "link"),
+    (os, "unlink"),
+    (os, "rmdir"),
+    (os, "mkdir"),
+    (store.swap, "exchange"),
+]
 """Every call by which the commit changes what is on the disk."""
 
 
@@ -53,7 +62,9 @@ class Countdown:
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch):
-    """Begins a night on an output, up to where it is to be put in place: its folder, the archive, what is wanted."""
+    """Begins a night on an output, up to where it is to be put in place: its folder, the archive,
+    what is wanted.
+    """
     small.small_units(monkeypatch)
     ocean = small.ocean()
     archive = small.put(ocean.isel(time=slice(0, 10)), tmp_path / "in.zarr", (2, small.Y, small.X))
@@ -76,7 +87,9 @@ def prepared(tmp_path: Path, monkeypatch):
             how = {"method": small.METHOD, "anew": True} if kind == "anew" else {"update": True}
             fill_archive(archive, out, **how)
         wanted = tmp_path / "wanted.zarr"
-        fill_archive(archive, wanted, like=out) if kind != "anew" else fill_archive(archive, wanted, small.METHOD)
+        fill_archive(archive, wanted, like=out) if kind != "anew" else fill_archive(
+            archive, wanted, small.METHOD
+        )
         return home, archive, wanted
 
     return begin
@@ -95,7 +108,9 @@ def seen(out: Path) -> list[xr.Dataset]:
 
 
 def check_reader(out: Path, old: xr.Dataset, new: xr.Dataset) -> None:
-    """A store as a reader finds it: whole, with the days of before or after, each unit of before or after."""
+    """A store as a reader finds it: whole, with the days of before or after, each unit of before or
+    after.
+    """
     for held in seen(out):
         whole = next((w for w in (old, new) if w.sizes["time"] == held.sizes["time"]), None)
         assert whole is not None, held.sizes
@@ -103,7 +118,9 @@ def check_reader(out: Path, old: xr.Dataset, new: xr.Dataset) -> None:
         assert (held.sstfill_revision > 0).all()
         n = held.sizes["time"]
         for name in ("sst", "sst_error", "sst_source"):
-            for t, y in itertools.product(range(0, n, small.CORE[0]), range(0, small.Y, small.CORE[1])):
+            for t, y in itertools.product(
+                range(0, n, small.CORE[0]), range(0, small.Y, small.CORE[1])
+            ):
                 at = (slice(t, min(t + small.CORE[0], n)), slice(y, y + small.CORE[1]))
                 block, choices = held[name].values[at], [w[name].values[at] for w in (old, new)]
                 assert any(np.array_equal(block, c, equal_nan=True) for c in choices), (name, t, y)
@@ -175,7 +192,10 @@ def test_a_reader_sees_one_night_or_the_other_and_nothing_between(prepared, monk
             return
         for held in seen(out):
             names = ("time", "sst", "sst_source")
-            now = [all(np.array_equal(held[n], w[n], equal_nan=n == "sst") for n in names) for w in (old, new)]
+            now = [
+                all(np.array_equal(held[n], w[n], equal_nan=n == "sst") for n in names)
+                for w in (old, new)
+            ]
             assert any(now)
             states.append(now.index(True))
 
@@ -217,7 +237,10 @@ def test_without_links_chunks_are_moved_and_that_is_said(prepared, monkeypatch, 
 
 def test_what_others_put_into_a_filled_store_is_kept(tmp_path, monkeypatch):
     small.small_units(monkeypatch)
-    archive, out = small.put(small.ocean().isel(time=slice(0, 10)), tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    archive, out = (
+        small.put(small.ocean().isel(time=slice(0, 10)), tmp_path / "in.zarr"),
+        tmp_path / "out.zarr",
+    )
     fill_archive(archive, out, small.METHOD)
     (out / "README").write_text("mine")
     small.append(small.ocean().isel(time=slice(10, 11)), archive)
@@ -242,6 +265,12 @@ def test_empty_chunks_are_written(tmp_path):
     patch = sstfill.fields.patches.Patch((slice(0, 4),) * 3, (slice(0, 4),) * 3)
     empty = np.full((4, 4, 4), np.nan, "f4")
     store.write_unit(
-        tmp_path / "s.zarr", "sst", patch, {"": empty, "_error": empty, "_source": np.full((4, 4, 4), 2, "i1")}
+        tmp_path / "s.zarr",
+        "sst",
+        patch,
+        {"": empty, "_error": empty, "_source": np.full((4, 4, 4), 2, "i1")},
     )
-    assert all(store.chunk_file(tmp_path / "s.zarr", f"sst{p}", patch, (4, 4, 4)).is_file() for p in store.PARTS)
+    assert all(
+        store.chunk_file(tmp_path / "s.zarr", f"sst{p}", patch, (4, 4, 4)).is_file()
+        for p in store.PARTS
+    )

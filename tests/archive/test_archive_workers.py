@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Units filled by a real `dask.distributed` cluster: threads, processes, deaths, what the scheduler is given."""
+"""Units filled by a real `dask.distributed` cluster: threads, processes, deaths, what the scheduler
+is given.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,17 @@ def processes() -> Iterator[LocalCluster]:
 def test_any_cluster_makes_the_same(made, tmp_path, kind, request):
     if kind == "threads":
         with cluster(n_workers=1, threads_per_worker=3, processes=False) as found:
-            fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address)
+            fill_archive(
+                made / "in.zarr",
+                tmp_path / "out.zarr",
+                small.METHOD,
+                scheduler=found.scheduler_address,
+            )
     else:
         found = request.getfixturevalue("processes")
-        fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address)
+        fill_archive(
+            made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address
+        )
     assert small.difference(tmp_path / "out.zarr", made / "wanted.zarr") == ""
     small.sound(tmp_path / "out.zarr", made / "in.zarr")
 
@@ -87,7 +96,9 @@ def test_a_worker_that_is_killed_in_the_middle_changes_nothing(made, tmp_path, m
                 os.kill(pids(client)[0], signal.SIGKILL)
 
         monkeypatch.setattr(run, "take", take)
-        fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address)
+        fill_archive(
+            made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address
+        )
     assert count[0] == small.UNITS
     assert small.difference(tmp_path / "out.zarr", made / "wanted.zarr") == ""
     small.sound(tmp_path / "out.zarr", made / "in.zarr")
@@ -100,18 +111,23 @@ def _deadly(task, threads=0):
 
 
 @pytest.mark.slow
-def test_a_unit_that_ends_each_worker_is_one_line_and_the_others_are_kept(made, tmp_path, monkeypatch):
+def test_a_unit_that_ends_each_worker_is_one_line_and_the_others_are_kept(
+    made, tmp_path, monkeypatch
+):
     out = tmp_path / "out.zarr"
     with cluster(n_workers=2, threads_per_worker=1, memory_limit=0) as found:
         with monkeypatch.context() as m:
             m.setattr(workers, "fill_unit", _deadly)
             with pytest.raises(
-                errors.InputError, match=r"unit 4 of sst ended its worker 4 times.*run the same command again"
+                errors.InputError,
+                match=r"unit 4 of sst ended its worker 4 times.*run the same command again",
             ):
                 fill_archive(made / "in.zarr", out, small.METHOD, scheduler=found.scheduler_address)
         assert not out.exists()
         asked, real = [], run.take
-        monkeypatch.setattr(run, "take", lambda task, staged: (asked.append(task.number), real(task, staged)))
+        monkeypatch.setattr(
+            run, "take", lambda task, staged: (asked.append(task.number), real(task, staged))
+        )
         fill_archive(made / "in.zarr", out, small.METHOD, scheduler=found.scheduler_address)
     assert 4 in asked
     assert len(asked) < small.UNITS
@@ -133,7 +149,9 @@ def _greedy(task, threads=0):
 def test_a_worker_out_of_memory_is_started_again(made, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "fill_unit", _greedy)
     with cluster(n_workers=1, threads_per_worker=1, memory_limit="700MB") as found:
-        fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address)
+        fill_archive(
+            made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address
+        )
     assert small.difference(tmp_path / "out.zarr", made / "wanted.zarr") == ""
     small.sound(tmp_path / "out.zarr", made / "in.zarr")
 
@@ -144,7 +162,11 @@ def test_an_error_of_a_unit_is_told_and_the_others_are_kept(made, tmp_path, proc
     chunk = archive / "sst/c/18/0/0"
     whole, real = chunk.read_bytes(), run._FillRun._plan
     with monkeypatch.context() as m:
-        m.setattr(run._FillRun, "_plan", lambda self, ledger: (real(self, ledger), chunk.write_bytes(whole[:30]))[0])
+        m.setattr(
+            run._FillRun,
+            "_plan",
+            lambda self, ledger: (real(self, ledger), chunk.write_bytes(whole[:30]))[0],
+        )
         with pytest.raises(errors.ReadError, match=r"in.zarr: .*damaged or cut short"):
             fill_archive(archive, out, small.METHOD, scheduler=processes.scheduler_address)
     chunk.write_bytes(whole)
@@ -159,19 +181,25 @@ def _fake(task, threads=0):
 
 def test_the_scheduler_is_given_a_few_of_thousands_of_units_at_a_time(made, monkeypatch):
     monkeypatch.setattr(workers, "fill_unit", _fake)
-    task = unit.Task(number=0, name="sst", patch=None, source=None, days=made, model=made, draft=made, night="x")
+    task = unit.Task(
+        number=0, name="sst", patch=None, source=None, days=made, model=made, draft=made, night="x"
+    )
     with (
         cluster(n_workers=1, threads_per_worker=2, processes=False) as found,
         Client(found, set_as_default=False) as client,
     ):
         most, done, started = 0, [], time.perf_counter()
-        for one in workers.Cluster(client)(dataclasses.replace(task, number=n) for n in range(2000)):
+        for one in workers.Cluster(client)(
+            dataclasses.replace(task, number=n) for n in range(2000)
+        ):
             done.append(one.number)
             most = max(most, len(found.scheduler.tasks))
         seconds = time.perf_counter() - started
         left = len(found.scheduler.tasks)
     assert sorted(done) == list(range(2000))
-    assert most <= 2 * (1 + workers.AHEAD) + 8  # and those of which it has yet to hear that they are done with
+    assert (
+        most <= 2 * (1 + workers.AHEAD) + 8
+    )  # and those of which it has yet to hear that they are done with
     assert left <= 8
     assert seconds < 60
 
@@ -184,7 +212,14 @@ def test_what_is_sent_of_a_unit_is_small(made):
 
     patch = next(PatchGrid(core=(16, 256, 256)).patches((20, 300, 300)))
     task = unit.Task(
-        number=0, name="sst", patch=patch, source=ArchiveSource(path="/a"), days=made, model=made, draft=made, night="x"
+        number=0,
+        name="sst",
+        patch=patch,
+        source=ArchiveSource(path="/a"),
+        days=made,
+        model=made,
+        draft=made,
+        night="x",
     )
     assert len(pickle.dumps(task)) < 2000
 
@@ -201,7 +236,9 @@ def test_a_wrong_address_is_one_line_soon(made, tmp_path, address, monkeypatch):
 
 def test_a_cluster_without_workers_is_refused(made, tmp_path):
     with cluster(n_workers=0) as found, pytest.raises(errors.InputError, match="has no workers"):
-        fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address)
+        fill_archive(
+            made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address
+        )
 
 
 def test_workers_that_do_not_start_are_one_line(made, tmp_path, monkeypatch):
@@ -209,16 +246,25 @@ def test_workers_that_do_not_start_are_one_line(made, tmp_path, monkeypatch):
         raise RuntimeError("Nanny failed to start.") from RuntimeError("no memory")
 
     monkeypatch.setattr("distributed.LocalCluster", failing)
-    with pytest.raises(errors.WriteError, match="2 workers did not start: no memory; run the same command again"):
+    with pytest.raises(
+        errors.WriteError, match="2 workers did not start: no memory; run the same command again"
+    ):
         fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, workers=2)
 
 
 def test_workers_of_another_version_are_refused(made, tmp_path, processes, monkeypatch):
     monkeypatch.setattr(workers, "__version__", "99.0")
     with pytest.raises(errors.InputError, match=r"has sstfill .*, here is 99.0"):
-        fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=processes.scheduler_address)
+        fill_archive(
+            made / "in.zarr",
+            tmp_path / "out.zarr",
+            small.METHOD,
+            scheduler=processes.scheduler_address,
+        )
 
 
 def test_own_workers_and_a_cluster_at_once_are_refused(made, tmp_path):
     with pytest.raises(errors.OptionError, match="give one of them"):
-        fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, workers=2, scheduler="tcp://a:1")
+        fill_archive(
+            made / "in.zarr", tmp_path / "out.zarr", small.METHOD, workers=2, scheduler="tcp://a:1"
+        )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job folder that was damaged or altered is told in one line, and a settled method that was changed is never used."""
+"""A job folder that was damaged or altered is told in one line, and a settled method that was
+changed is never used.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def resigned(folder: Path) -> None:
 
 @pytest.mark.parametrize("scale", ["1e30", "NaN", "0", "-1", "null", '"1"', "1e999", "true"])
 @pytest.mark.parametrize("sign", [False, True])
-def test_a_changed_error_scale_is_refused(copied: tuple[Path, Path], scale: str, sign: bool) -> None:
+def test_a_changed_error_scale_is_refused(
+    copied: tuple[Path, Path], scale: str, sign: bool
+) -> None:
     archive, out = copied
     folder = model_of(out)
     told = json.loads((folder / "score.json").read_text())
@@ -56,7 +60,9 @@ def test_a_changed_error_scale_is_refused(copied: tuple[Path, Path], scale: str,
         resigned(folder)
     if sign and scale in ('"1"', "true"):
         return  # a number all the same, and a plausible one
-    with pytest.raises(ReadError, match="score.json" if sign else "was changed since it was settled") as raised:
+    with pytest.raises(
+        ReadError, match="score.json" if sign else "was changed since it was settled"
+    ) as raised:
         small.append(small.ocean(7).isel(time=[6]), archive)
         fill_archive(archive, out, update=True)
     assert "\n" not in str(raised.value) and "--anew" in str(raised.value)
@@ -68,7 +74,9 @@ def test_any_file_of_a_settled_method_is_held_by_its_fingerprint(copied: tuple[P
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = file.read_bytes()
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if content else b"x")
-        with pytest.raises(ReadError, match="was changed since it was settled: its fingerprint was"):
+        with pytest.raises(
+            ReadError, match="was changed since it was settled: its fingerprint was"
+        ):
             Model.load(folder)
         file.write_bytes(content)
     Model.load(folder)
@@ -95,7 +103,9 @@ NUMBERS = st.sampled_from([-1.0, 0, 1e31, -1e31, None, "x", True, [], {}, 10**30
 def test_an_altered_state_that_was_signed_again(
     settled: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Each number of each method is of its kind and within its range, whoever wrote the fingerprint."""
+    """Each number of each method is of its kind and within its range, whoever wrote the
+    fingerprint.
+    """
     folder = tmp_path_factory.mktemp("altered") / "model"
     shutil.copytree(settled, folder)
     path = folder / "method" / "pinned.json"
@@ -122,17 +132,40 @@ def test_an_altered_state_that_was_signed_again(
         assert "\n" not in str(error)
 
 
-FILES = ("job.json", "days/sst.npz", "model/sst/score.json", "model/sst/grid.npz", "model/sst/method/pinned.json",
-         "model/sst/fingerprint", "commit", "next/job.json", "next/ledger")  # fmt: skip
+FILES = (
+    "job.json",
+    "days/sst.npz",
+    "model/sst/score.json",
+    "model/sst/grid.npz",
+    "model/sst/method/pinned.json",
+    "model/sst/fingerprint",
+    "commit",
+    "next/job.json",
+    "next/ledger",
+)
 CONTENT = st.one_of(
     st.binary(max_size=60),
-    st.sampled_from([b"", b"{}", b"[]", b"null", b"[" * 50_000, b"9" * 5000, b'{"format": 1}', b"\xff", b"PK\x03\x04"]),
+    st.sampled_from(
+        [
+            b"",
+            b"{}",
+            b"[]",
+            b"null",
+            b"[" * 50_000,
+            b"9" * 5000,
+            b'{"format": 1}',
+            b"\xff",
+            b"PK\x03\x04",
+        ]
+    ),
 )
 
 
 @given(name=st.sampled_from(FILES), content=CONTENT)
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-def test_a_damaged_file_of_a_job_is_one_line(filled, tmp_path_factory, name: str, content: bytes) -> None:
+def test_a_damaged_file_of_a_job_is_one_line(
+    filled, tmp_path_factory, name: str, content: bytes
+) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     for part in ("in.zarr", "out.zarr", "out.zarr.job"):
         shutil.copytree(filled[0].parent / part, folder / part)
@@ -155,7 +188,9 @@ JOBS = st.sampled_from([None, -1, 0, 2.5, "x", "../x", [], {}, ["../../x"], [["a
 
 @given(data=st.data(), value=JOBS)
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-def test_an_altered_request_is_one_line(filled, tmp_path_factory, data: st.DataObject, value: object) -> None:
+def test_an_altered_request_is_one_line(
+    filled, tmp_path_factory, data: st.DataObject, value: object
+) -> None:
     folder = tmp_path_factory.mktemp("request")
     for part in ("in.zarr", "out.zarr", "out.zarr.job"):
         shutil.copytree(filled[0].parent / part, folder / part)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is read of an archive: which files hold which days, and that looking does not depend on how it is stored."""
+"""What is read of an archive: which files hold which days, and that looking does not depend on how
+it is stored.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def test_a_file_whose_name_tells_no_day_touches_all(tmp_path):
     path = small.put(small.ocean(), tmp_path / "in.zarr")
     before = _source(path).stats()
     (path / "sst/note").write_text("?")
-    assert source.touched(str(path), before, _source(path).stats(), small.T).tolist() == list(range(small.T))
+    assert source.touched(str(path), before, _source(path).stats(), small.T).tolist() == list(
+        range(small.T)
+    )
 
 
 def test_metadata_of_the_store_and_coordinates_touch_nothing(tmp_path):
@@ -81,5 +85,7 @@ def test_blocks_are_whole_chunks_of_bounded_size(tmp_path, monkeypatch, chunks):
         stored = ds.sst.encoding["chunks"]
         for sizes, length in zip(field.data.chunks, stored, strict=True):
             assert all(s % length == 0 for s in sizes[:-1])
-        slab = max(field.data.chunks[0]) * (small.Y * small.X * 4 if chunks[0] < small.T else chunks[1] * chunks[2] * 4)
+        slab = max(field.data.chunks[0]) * (
+            small.Y * small.X * 4 if chunks[0] < small.T else chunks[1] * chunks[2] * 4
+        )
         assert slab <= max(2 * source.BLOCK, np.prod(stored) * 4 * 28)

@@ -65,22 +65,36 @@ def opened(path: Path | str) -> xr.Dataset:
 
 
 class TestFill:
-    def test_result_is_that_of_the_accessor(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        out = run("fill in.nc --out out.nc --method dineof --modes 3 --alpha 0.1 --outliers --seed 4", capsys)
+    def test_result_is_that_of_the_accessor(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = run(
+            "fill in.nc --out out.nc --method dineof --modes 3 --alpha 0.1 --outliers --seed 4",
+            capsys,
+        )
         expected = opened("in.nc").gapfill.dineof(modes=3, alpha=0.1, outliers=True, seed=4)
         written = opened("out.nc")
         xr.testing.assert_equal(written, expected)
         assert written.sst.attrs["sstfill_method"] == expected.sst.attrs["sstfill_method"]
         assert written.sst.attrs["sstfill_score"] == expected.sst.attrs["sstfill_score"]
         score = json.loads(expected.sst.attrs["sstfill_score"])
-        for words in ("sst (time 12, lat 16, lon 18)", "dineof, modes 3", "alpha 0.1", f"MAE {score['mae']:.3g}",
-                      f"RMSE {score['rmse']:.3g}", "95% interval", "written to out.nc in"):  # fmt: skip
+        for words in (
+            "sst (time 12, lat 16, lon 18)",
+            "dineof, modes 3",
+            "alpha 0.1",
+            f"MAE {score['mae']:.3g}",
+            f"RMSE {score['rmse']:.3g}",
+            "95% interval",
+            "written to out.nc in",
+        ):
             assert words in out
         sea = written.sst_source != 4
         share = float((written.sst_source == 1).sum() / sea.sum())
         assert f"{100 * share:.1f} % of the sea was missing" in out
 
-    def test_method_chosen_on_withheld_clouds(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_method_chosen_on_withheld_clouds(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         out = run("fill in.nc --out out.nc", capsys)
         said = json.loads(opened("out.nc").sst.attrs["sstfill_method"])["diagnostics"]
         assert f"method  auto, which chose {' + '.join(said['chosen'])}" in out
@@ -98,30 +112,42 @@ class TestFill:
         assert told.startswith("methods=('dineof', 'nonsense'): no method to try 'nonsense'")
 
     @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
-    def test_zarr_in(self, suffix: str, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_zarr_in(
+        self, suffix: str, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         sstfill.io.write(seen, "in.zarr")
         run(f"fill in.zarr --out out{suffix} --method interpolate --no-score", capsys)
         xr.testing.assert_equal(opened(f"out{suffix}"), seen.gapfill.interpolate(score=False))
 
     @pytest.mark.parametrize(("options", "stored"), [("", 1), ("--time-chunk 5", 12)])
     def test_large_series_goes_through_in_blocks(
-        self, options: str, stored: int, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str],
+        self,
+        options: str,
+        stored: int,
+        folder: Path,
+        seen: xr.Dataset,
+        capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
+    ) -> None:
         seen.to_netcdf("in.nc", encoding={"sst": {"chunksizes": (stored, 16, 18)}})
         chunks: list[object] = []
         door = sstfill.fill
         monkeypatch.setattr(
-            "sstfill.cli.filling.fill", lambda ds, *a, **k: chunks.append(ds.sst.chunksizes) or door(ds, *a, **k)
+            "sstfill.cli.filling.fill",
+            lambda ds, *a, **k: chunks.append(ds.sst.chunksizes) or door(ds, *a, **k),
         )
         monkeypatch.setattr(source, "LARGE", 0 if not options else 1e9)
         monkeypatch.setattr(source, "BLOCK", 5 * 16 * 18 * 4)
         out = run(f"fill in.nc --out out.nc --method interpolate --no-score {options}", capsys)
         assert chunks[0]["time"] == (5, 5, 2)  # type: ignore[index]
         assert "pixels filled" in out
-        xr.testing.assert_allclose(opened("out.nc"), opened("in.nc").gapfill.interpolate(score=False), rtol=1e-6)
+        xr.testing.assert_allclose(
+            opened("out.nc"), opened("in.nc").gapfill.interpolate(score=False), rtol=1e-6
+        )
 
-    def test_sea_from_a_file(self, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_sea_from_a_file(
+        self, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         bare = seen.drop_vars("sea")
         sea = seen.sea.where(seen.lat < seen.lat.mean(), 0).astype("int8").drop_attrs()
         sstfill.io.write(bare, "bare.nc")
@@ -129,13 +155,19 @@ class TestFill:
         sstfill.io.write(xr.Dataset({"lsm": 1 - sea}), "lsm.nc")
         for where in ("masks.nc:wet", "lsm.nc", "lsm.nc:lsm"):
             run(f"fill bare.nc --out out.nc --method climatology --no-score --sea {where}", capsys)
-            xr.testing.assert_equal(opened("out.nc"), bare.gapfill.climatology(score=False, sea=sea))
+            xr.testing.assert_equal(
+                opened("out.nc"), bare.gapfill.climatology(score=False, sea=sea)
+            )
         assert "no variable 'dry'" in fails("fill bare.nc --out o.nc --sea masks.nc:dry", capsys)
         assert "--sea masks.nc:NAME" in fails("fill bare.nc --out o.nc --sea masks.nc", capsys)
         assert "cannot read nowhere.nc" in fails("fill bare.nc --out o.nc --sea nowhere.nc", capsys)
 
-    def test_several_variables(self, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-        two = seen.assign(chl=seen.sst.copy(data=seen.sst.values[:, ::-1]).drop_attrs(), third=seen.sst)
+    def test_several_variables(
+        self, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        two = seen.assign(
+            chl=seen.sst.copy(data=seen.sst.values[:, ::-1]).drop_attrs(), third=seen.sst
+        )
         sstfill.io.write(two.drop_vars("sea"), "two.nc")
         line = "fill two.nc --out out.nc --method dineof --modes 2 --no-score --together"
         out = run(f"{line} --variable sst,chl", capsys)
@@ -145,13 +177,17 @@ class TestFill:
         assert "chl (time" in out
         assert "third_source" not in opened("out.nc")
 
-    def test_quality_level(self, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_quality_level(
+        self, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         quality = xr.full_like(seen.sst, 5, dtype="int8").drop_attrs()
         quality[:, 3:6] = 2
         sstfill.io.write(seen.assign(quality_level=quality), "q.nc")
         run("fill q.nc --out out.nc --method interpolate --no-score --quality-level 4", capsys)
         assert not (opened("out.nc").sst_source[:, 3:6] == 0).any()
-        assert "quality_level was asked for" in fails("fill in.nc --out o.nc --quality-level 4", capsys)
+        assert "quality_level was asked for" in fails(
+            "fill in.nc --out o.nc --quality-level 4", capsys
+        )
 
     def test_plot(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("cartopy")
@@ -174,17 +210,22 @@ class TestFill:
     ) -> None:
         door = sstfill.fill
         monkeypatch.setattr(
-            "sstfill.cli.filling.fill", lambda *a, **k: list(track([1], "at work")) and door(*a, **k)
-        )  # fmt: skip
+            "sstfill.cli.filling.fill",
+            lambda *a, **k: list(track([1], "at work")) and door(*a, **k),
+        )
         line = "fill in.nc --out out.nc --method climatology --no-score"
         assert main(line.split()) == 0
         assert capsys.readouterr().err == ""
         assert main([*line.split(), "--progress"]) == 0
         assert "at work" in capsys.readouterr().err
 
-    def test_warnings_are_lines_on_stderr(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_warnings_are_lines_on_stderr(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         ds = opened("in.nc").isel(time=slice(0, 2))
-        sstfill.io.write(ds.assign(sst=ds.sst.where(ds.lat > ds.lat.mean())), "clear.nc")  # no clouds to borrow
+        sstfill.io.write(
+            ds.assign(sst=ds.sst.where(ds.lat > ds.lat.mean())), "clear.nc"
+        )  # no clouds to borrow
         ds = opened("clear.nc")
         whole = ds.sst.fillna(ds.sst.mean())
         ds["sst"] = whole.where((ds.sea == 1) & (ds.time == ds.time[0]))
@@ -206,10 +247,16 @@ class TestTrain:
         out = run(f"train in.nc --out model --clips 2 {TINY}", capsys)
         config = json.loads((folder / "model" / "config.json").read_text())
         assert out.startswith("Checkpoint(compact, ")
-        for words in ("all 1 epochs done; best epoch 1", f"withheld MAE {config['scores']['withheld_mae']:.4g} (scaled",
-                      "written to model in"):  # fmt: skip
+        for words in (
+            "all 1 epochs done; best epoch 1",
+            f"withheld MAE {config['scores']['withheld_mae']:.4g} (scaled",
+            "written to model in",
+        ):
             assert words in out
-        assert config["trained"]["options"]["frames"] == 2 and len(list(folder.rglob("clips/*/training/*.npz"))) == 2
+        assert (
+            config["trained"]["options"]["frames"] == 2
+            and len(list(folder.rglob("clips/*/training/*.npz"))) == 2
+        )
         run("fill in.nc --out out.nc --method gan --model model --no-adapt --no-score", capsys)
         said = json.loads(opened("out.nc").sst.attrs["sstfill_method"])
         assert said["diagnostics"]["model"] == config["weights_sha256"][:12]
@@ -223,11 +270,16 @@ class TestTrain:
         assert "all 1 epochs done" in out
         assert "was saved with base=1 (now 2)" in fails(f"{line} --resume --base 2", capsys)
 
-    def test_a_recipe_and_options_that_go_before_it(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_recipe_and_options_that_go_before_it(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         (folder / "own.toml").write_text(
             '[archive]\nclouds = "raindrops"\n[train]\nnetwork = "static"\nbase = 4\nobjective = "withheld"\n'
         )
-        run(f"train in.nc --out model --recipe own.toml --base 1 --clouds remove-pixel {TINY}", capsys)
+        run(
+            f"train in.nc --out model --recipe own.toml --base 1 --clouds remove-pixel {TINY}",
+            capsys,
+        )
         config = json.loads((folder / "model" / "config.json").read_text())
         assert config["network"] == {"name": "static", "options": {"base": 1}}
         assert config["occlusion"] == "remove-pixel"
@@ -240,19 +292,32 @@ class TestTrain:
 
         def trained(*args: object, **how: object) -> sstfill.Gan:
             asked.append((args, how))
-            return sstfill.Gan(model=sstfill.Checkpoint(
-                {"network": {"name": "static", "options": {"base": 1}}, "trained": {"stopped": "done", "best_epoch": 2},
-                 "scores": {"withheld_mae": 0.5, "withheld_bias": 0.1}},
-                registry.build("static", {"base": 1}).state_dict(),
-            ))  # fmt: skip
+            return sstfill.Gan(
+                model=sstfill.Checkpoint(
+                    {
+                        "network": {"name": "static", "options": {"base": 1}},
+                        "trained": {"stopped": "done", "best_epoch": 2},
+                        "scores": {"withheld_mae": 0.5, "withheld_bias": 0.1},
+                    },
+                    registry.build("static", {"base": 1}).state_dict(),
+                )
+            )
 
         monkeypatch.setattr("sstfill.cli.training.train_on_oceans", trained)
         (folder / "own.toml").write_text("[oceans]\ntraining = 7\n")
-        assert "done; best epoch 2" in run("train --out model --recipe own.toml --epochs 3 --resume", capsys)
-        assert asked == [((sstfill.TrainOptions(epochs=3), Oceans(training=7), "model"), {"resume": True})]
+        assert "done; best epoch 2" in run(
+            "train --out model --recipe own.toml --epochs 3 --resume", capsys
+        )
+        assert asked == [
+            ((sstfill.TrainOptions(epochs=3), Oceans(training=7), "model"), {"resume": True})
+        ]
 
     def test_sea_and_quality_reach_the_training(
-        self, folder: Path, seen: xr.Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        folder: Path,
+        seen: xr.Dataset,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         quality = xr.full_like(seen.sst, 5, dtype="int8").drop_attrs()
         quality[:, 3:6] = 2
@@ -261,24 +326,46 @@ class TestTrain:
         sstfill.io.write(xr.Dataset({"wet": wet}), "wet.nc")
         monkeypatch.setattr("sstfill.cli.training.train", _stop)
         with pytest.raises(StoppedError) as stopped:
-            run("train q.nc --out model --sea wet.nc --quality-level 4 --truth none --variable sst", capsys)
+            run(
+                "train q.nc --out model --sea wet.nc --quality-level 4 --truth none --variable sst",
+                capsys,
+            )
         (ds, options), how = stopped.value.args
         assert not ds.sst[:, 3:6].notnull().any()
         assert options == sstfill.TrainOptions()
         assert how.pop("sea").equals(wet)
-        assert how == {"out": "model", "resume": False, "variable": "sst", "clouds": "own", "truth": None,
-                       "start": "shipped", "clips": 40, "log_scaled": False}  # fmt: skip
+        assert how == {
+            "out": "model",
+            "resume": False,
+            "variable": "sst",
+            "clouds": "own",
+            "truth": None,
+            "start": "shipped",
+            "clips": 40,
+            "log_scaled": False,
+        }
 
     def test_help_lists_every_option(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as left:
             main(["train", "--help"])
         assert left.value.code == 0
         shown = " ".join(capsys.readouterr().out.split())
-        for field in (*dataclasses.fields(sstfill.TrainOptions), *dataclasses.fields(ArchiveOptions)):
+        for field in (
+            *dataclasses.fields(sstfill.TrainOptions),
+            *dataclasses.fields(ArchiveOptions),
+        ):
             assert f" {flag(field.name)}" in shown
-        for words in ("--network compact|paper|static|recurrent", "--device auto|cpu|cuda", "--log-scaled, --no-log-",
-                      "--schedule constant|cosine|decay", "Images of a sequence (default: 24)", "no D_s", "--resume",
-                      "(default: shipped)", "needless where the recipe trains on synthetic oceans"):  # fmt: skip
+        for words in (
+            "--network compact|paper|static|recurrent",
+            "--device auto|cpu|cuda",
+            "--log-scaled, --no-log-",
+            "--schedule constant|cosine|decay",
+            "Images of a sequence (default: 24)",
+            "no D_s",
+            "--resume",
+            "(default: shipped)",
+            "needless where the recipe trains on synthetic oceans",
+        ):
             assert words in shown
         with pytest.raises(SystemExit):
             main(["--help"])
@@ -287,18 +374,42 @@ class TestTrain:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ("", "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table"),
-            ("in.nc --epoch 3", "no option of train '--epoch'; did you mean '--epochs'? Choose from"),
+            (
+                "",
+                "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table",
+            ),
+            (
+                "in.nc --epoch 3",
+                "no option of train '--epoch'; did you mean '--epochs'? Choose from",
+            ),
             ("in.nc --recipe no.toml", "no recipe can be read from no.toml"),
             ("in.nc --recipe both.toml", "both.toml has both [archive] and [oceans]; keep one"),
-            ("in.nc --recipe wrong.toml", "no option of TrainOptions 'epoch'; did you mean 'epochs'? Choose from net"),
-            ("in.nc --recipe oceans.toml", "oceans.toml trains on synthetic oceans; leave out in.nc, or [oceans]"),
-            ("--recipe oceans.toml --clips 3", "--clips is for an archive, and oceans.toml trains on synthetic oceans"),
-            ("--recipe oceans.toml --network paper", "network='paper', and on oceans network is 'compact'"),
-            ("in.nc --network big", "network='big': input should be 'compact', 'paper', 'static' or 'recurrent'"),
+            (
+                "in.nc --recipe wrong.toml",
+                "no option of TrainOptions 'epoch'; did you mean 'epochs'? Choose from net",
+            ),
+            (
+                "in.nc --recipe oceans.toml",
+                "oceans.toml trains on synthetic oceans; leave out in.nc, or [oceans]",
+            ),
+            (
+                "--recipe oceans.toml --clips 3",
+                "--clips is for an archive, and oceans.toml trains on synthetic oceans",
+            ),
+            (
+                "--recipe oceans.toml --network paper",
+                "network='paper', and on oceans network is 'compact'",
+            ),
+            (
+                "in.nc --network big",
+                "network='big': input should be 'compact', 'paper', 'static' or 'recurrent'",
+            ),
             ("in.nc --epochs many", "epochs='many'"),
             ("in.nc --size 40", "size=40, and images have 16x18 pixels; give size=16"),
-            ("in.nc --frames 11", "12 images are too few to train and validate on sequences of 11; give frames=3 or"),
+            (
+                "in.nc --frames 11",
+                "12 images are too few to train and validate on sequences of 11; give frames=3 or",
+            ),
             ("in.nc --clouds rain", "no measurement operator 'rain'; did you mean 'raindrops'?"),
             ("in.nc --variable chl", "no variable 'chl'"),
             ("in.nc --objective paired --size 33", "objective='paired' needs the truth"),
@@ -306,7 +417,9 @@ class TestTrain:
             ("nowhere.nc", "cannot read nowhere.nc: no such file"),
         ],
     )
-    def test_mistakes(self, options: str, words: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_mistakes(
+        self, options: str, words: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         (folder / "both.toml").write_text("[archive]\n[oceans]\n")
         (folder / "wrong.toml").write_text("[train]\nepoch = 3\n")
         (folder / "oceans.toml").write_text("[oceans]\n")
@@ -341,10 +454,16 @@ class TestMistakes:
         ("options", "words"),
         [
             ("--method dinof", "no method 'dinof'; did you mean 'dineof'?"),
-            ("--method dineof --mode 3", "no option of dineof '--mode'; did you mean '--modes'? Choose from"),
+            (
+                "--method dineof --mode 3",
+                "no option of dineof '--mode'; did you mean '--modes'? Choose from",
+            ),
             ("--method interpolate --modes 3", "no option of interpolate '--modes'"),
             ("--method interpolate --modes=3", "Choose from"),
-            ("--modes 3", "--modes is an option of bayes_eof, dineof; name the method too: --method bayes_eof"),
+            (
+                "--modes 3",
+                "--modes is an option of bayes_eof, dineof; name the method too: --method bayes_eof",
+            ),
             ("--no-space", "--no-space is an option of interpolate; name the method too"),
             ("--method dineof --modes many", "modes='many'"),
             ("--method dineof --modes 0", "modes=0 must be a whole number, 1 or more"),
@@ -366,11 +485,15 @@ class TestMistakes:
         assert {"--limit", "--space", "--out", "--seed"} <= set(line.replace(",", "").split())
         assert "--error-length" not in line
 
-    def test_option_values_before_the_input_are_not_taken_for_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_option_values_before_the_input_are_not_taken_for_it(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert "'--foo'" in fails("fill --foo 5 in.nc --out old.nc", capsys)
 
     def test_missing_file(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "cannot read nowhere.nc: no such file" in fails("fill nowhere.nc --out old.nc", capsys)
+        assert "cannot read nowhere.nc: no such file" in fails(
+            "fill nowhere.nc --out old.nc", capsys
+        )
 
     def test_truncated_file(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         whole = (folder / "in.nc").read_bytes()
@@ -380,9 +503,13 @@ class TestMistakes:
 
     def test_damage_inside_a_store(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         sstfill.io.write(opened("in.nc"), "in.zarr")
-        chunk = next(p for p in sorted((folder / "in.zarr" / "sst" / "c").rglob("*")) if p.is_file())
+        chunk = next(
+            p for p in sorted((folder / "in.zarr" / "sst" / "c").rglob("*")) if p.is_file()
+        )
         chunk.write_bytes(b"no chunk")
-        assert "cannot read in.zarr" in fails("fill in.zarr --out old.nc --method climatology", capsys)
+        assert "cannot read in.zarr" in fails(
+            "fill in.zarr --out old.nc --method climatology", capsys
+        )
         assert "cannot read in.zarr" in fails("fill in.zarr --out old.nc --time-chunk 4", capsys)
 
     def test_output_is_the_input(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -405,12 +532,16 @@ class TestMistakes:
             (lambda ds: ds.isel(time=0, drop=True), "no time dimension"),
         ],
     )
-    def test_unfillable(self, change, words: str, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_unfillable(
+        self, change, words: str, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         sstfill.io.write(change(seen), "bad.nc")
         assert words in fails("fill bad.nc --out old.nc", capsys)
         assert words in run("info bad.nc", capsys)  # told, not raised
 
-    def test_two_candidates_for_score(self, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_two_candidates_for_score(
+        self, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         sstfill.io.write(seen.assign(chl=seen.sst), "two.nc")
         assert "holds 2 fields, sst, chl; name one" in fails("score two.nc", capsys)
 
@@ -425,7 +556,10 @@ class TestMistakes:
     ) -> None:
         monkeypatch.setattr(source, "find_spec", lambda name: None)
         line = fails("fill in.nc --out old.nc --plot map.png", capsys)
-        assert line == "a picture needs matplotlib and cartopy; install them: pip install 'sstfill[plot]'"
+        assert (
+            line
+            == "a picture needs matplotlib and cartopy; install them: pip install 'sstfill[plot]'"
+        )
 
     def test_failure_while_writing(
         self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -437,7 +571,9 @@ class TestMistakes:
         line = fails("fill in.nc --out old.nc --method climatology --no-score", capsys)
         assert "No space left on device" in line
 
-    def test_interrupt(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_interrupt(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
@@ -463,12 +599,19 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("error", "words"),
         [
-            (MemoryError("Unable to allocate 7.28 TiB"), "not enough memory (Unable to allocate 7.28 TiB); fill unit"),
+            (
+                MemoryError("Unable to allocate 7.28 TiB"),
+                "not enough memory (Unable to allocate 7.28 TiB); fill unit",
+            ),
             (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         ],
     )
     def test_too_large_and_too_deep(
-        self, error: Exception, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        error: Exception,
+        words: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def beyond(*_: object, **__: object) -> None:
             raise error
@@ -488,10 +631,19 @@ class TestMistakes:
             ("", "the following arguments are required: COMMAND; see sstfill --help"),
             ("fil in.nc", "no command 'fil'; did you mean 'fill'? Choose from"),
             ("fill in.nc", "the following arguments are required: --out; see sstfill fill --help"),
-            ("fill in.nc --out o.nc --seed x", "argument --seed: invalid int value: 'x'; see sstfill fill --help"),
-            (f"fill in.nc --out o.nc --seed {'9' * 5000}", "is not a whole number below 2**63; see sstfill fill"),
+            (
+                "fill in.nc --out o.nc --seed x",
+                "argument --seed: invalid int value: 'x'; see sstfill fill --help",
+            ),
+            (
+                f"fill in.nc --out o.nc --seed {'9' * 5000}",
+                "is not a whole number below 2**63; see sstfill fill",
+            ),
             (f"fill in.nc --out o.nc --method dineof --modes {'9' * 5000}", "modes='999"),
-            ("plan name --patience nan", "argument --patience: 'nan' is not a number; see sstfill plan --help"),
+            (
+                "plan name --patience nan",
+                "argument --patience: 'nan' is not a number; see sstfill plan --help",
+            ),
             ("plot old.nc", "the following arguments are required: --out; see sstfill plot --help"),
             ("bench other", "invalid choice: 'other'"),
         ],
@@ -504,19 +656,21 @@ class TestMistakes:
 class TestScore:
     def test_table_json_and_picture(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("matplotlib")
-        line = (
-            "score in.nc --methods climatology,interpolate --share 0.15 --repeats 2 --seed 3 --json s.json --plot s.png"
-        )
+        line = "score in.nc --methods climatology,interpolate --share 0.15 --repeats 2 --seed 3 --json s.json --plot s.png"
         out = run(line, capsys)
         card = sstfill.Scorecard.from_json((folder / "s.json").read_text())
-        expected = opened("in.nc").gapfill.score(["climatology", "interpolate"], share=0.15, repeats=2, seed=3)
+        expected = opened("in.nc").gapfill.score(
+            ["climatology", "interpolate"], share=0.15, repeats=2, seed=3
+        )
         np.testing.assert_array_equal(card.data.rmse, expected.data.rmse)
         assert out.startswith("sst (degree_Celsius): ")
         assert f"{float(card.data.rmse.min()):.3f}" in out
         assert (folder / "s.png").read_bytes()[:4] == PNG
 
     def test_markdown(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run("score in.nc --methods climatology --markdown", capsys).startswith("| method | RMSE |")
+        assert run("score in.nc --methods climatology --markdown", capsys).startswith(
+            "| method | RMSE |"
+        )
 
 
 class TestLooking:
@@ -526,7 +680,9 @@ class TestLooking:
         assert "no method 'magic'" in fails("methods magic", capsys)
 
     @pytest.mark.parametrize("name", sorted(sstfill.METHODS))
-    def test_help_lists_the_options_of_a_method(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_help_lists_the_options_of_a_method(
+        self, name: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         listed = run(f"methods {name}", capsys)
         with pytest.raises(SystemExit) as left:
             main(["fill", "--method", name, "--help"])
@@ -537,9 +693,14 @@ class TestLooking:
             assert field.name == "seed" or f"  {flag(field.name)}" in listed
         assert f"options of {name}" in shown
 
-    def test_help_tells_the_docstring_and_the_default(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_help_tells_the_docstring_and_the_default(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         listed = " ".join(run("methods dineof", capsys).split())
-        assert "--cross-validation clouds|random Set aside clouds of other dates (3 % of the observations)" in listed
+        assert (
+            "--cross-validation clouds|random Set aside clouds of other dates (3 % of the observations)"
+            in listed
+        )
         assert "--normalise, --no-normalise" in listed
         assert "(default: 0.001)" in listed
 
@@ -548,11 +709,19 @@ class TestLooking:
 
     def test_info_on_real_data(self, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = run(f"info {shared_data / 'real' / 'alboran_l3s_2022.nc'}", capsys)
-        for words in ("2022-06-01 to 2022-08-31, 92 images, one each 1 d", "from variable 'mask'", "31.2 % of the sea",
-                      "lat 34.812 to 37.25", "ready to fill", "source_of_sst: uint8 values"):  # fmt: skip
+        for words in (
+            "2022-06-01 to 2022-08-31, 92 images, one each 1 d",
+            "from variable 'mask'",
+            "31.2 % of the sea",
+            "lat 34.812 to 37.25",
+            "ready to fill",
+            "source_of_sst: uint8 values",
+        ):
             assert words in out
         producer = shared_data / "real" / "SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012_a_example.nc"
-        assert "sea_surface_temperature: float32 (time 92, lat 40, lon 41), kelvin" in run(f"info {producer}", capsys)
+        assert "sea_surface_temperature: float32 (time 92, lat 40, lon 41), kelvin" in run(
+            f"info {producer}", capsys
+        )
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as left:
@@ -563,12 +732,16 @@ class TestLooking:
 
 def test_dineof_modes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run("dineof-modes in.nc --out modes.nc --modes 3 --seed 2", capsys)
-    xr.testing.assert_equal(opened("modes.nc"), opened("in.nc").gapfill.dineof_modes(modes=3, seed=2))
+    xr.testing.assert_equal(
+        opened("modes.nc"), opened("in.nc").gapfill.dineof_modes(modes=3, seed=2)
+    )
     assert "sst_explained_variance: 3 modes, of the variance" in out
     assert "'--outliers'" in fails("dineof-modes in.nc --out o.nc --outliers", capsys)
 
 
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("cartopy")
     monkeypatch.setattr("sstfill.cli.demo.SHAPE", (12, 20, 20))
     out = run(f"demo --out {tmp_path}", capsys)
@@ -582,7 +755,9 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert "does not exist" in fails(f"demo --out {tmp_path}/no", capsys)
 
 
-@pytest.mark.parametrize("layout", [{"time": 1, "lat": 16, "lon": 18}, {"time": 12, "lat": 4, "lon": 6}, {}])
+@pytest.mark.parametrize(
+    "layout", [{"time": 1, "lat": 16, "lon": 18}, {"time": 12, "lat": 4, "lon": 6}, {}]
+)
 def test_blocks_are_whole_stored_chunks(
     layout: dict[str, int], seen: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -604,7 +779,9 @@ class TestProcess:
         done = subprocess.run(line, capture_output=True, text=True)
         assert done.returncode == 2
         assert done.stdout == ""
-        assert done.stderr == "sstfill: error: cannot read nowhere.nc: no such file; check the name\n"
+        assert (
+            done.stderr == "sstfill: error: cannot read nowhere.nc: no such file; check the name\n"
+        )
 
     def test_reader_that_goes_away(self) -> None:
         reader, writer = os.pipe()

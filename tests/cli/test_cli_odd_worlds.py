@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command where streams are closed or full, names are no UTF-8, folders are gone, and libraries talk."""
+"""The command where streams are closed or full, names are no UTF-8, folders are gone, and libraries
+talk.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ COMMAND = f'"{sys.executable}" -m sstfill'
 
 def shell(line: str, folder: Path, **env: str) -> tuple[int, str, bytes]:
     """Run a line of a shell; exit status, output and error lines."""
-    done = subprocess.run(["bash", "-c", line], capture_output=True, cwd=folder, env=os.environ | env, timeout=120)
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, cwd=folder, env=os.environ | env, timeout=120
+    )
     return done.returncode, done.stdout.decode(), done.stderr
 
 
@@ -40,8 +44,16 @@ def test_standard_output_closed_full_or_without_a_reader(tmp_path: Path) -> None
     if Path("/dev/full").exists():
         line = b"sstfill: error: cannot write to standard output: No space left on device; send it elsewhere\n"
         for unbuffered in ("", "1"):
-            assert shell(f"{COMMAND} --help >/dev/full", tmp_path, PYTHONUNBUFFERED=unbuffered) == (2, "", line)
-        assert shell(f"{COMMAND} fill nowhere.nc --out out.nc 2>/dev/full", tmp_path) == (2, "", b"")
+            assert shell(f"{COMMAND} --help >/dev/full", tmp_path, PYTHONUNBUFFERED=unbuffered) == (
+                2,
+                "",
+                line,
+            )
+        assert shell(f"{COMMAND} fill nowhere.nc --out out.nc 2>/dev/full", tmp_path) == (
+            2,
+            "",
+            b"",
+        )
 
 
 @posix
@@ -51,7 +63,10 @@ def test_names_and_places_that_are_odd(tmp_path: Path) -> None:
     for env in ({}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
         assert shell(f"{COMMAND} info {name}", tmp_path, **env) == (2, "", line)
     status, _, err = shell(f"env -u HOME {COMMAND} info '~nouser/in.nc'", tmp_path)
-    assert (status, err) == (2, b"sstfill: error: cannot read ~nouser/in.nc: no such file; check the name\n")
+    assert (status, err) == (
+        2,
+        b"sstfill: error: cannot read ~nouser/in.nc: no such file; check the name\n",
+    )
     status, _, err = shell(f"mkdir gone; cd gone; rmdir ../gone; {COMMAND} info in.nc", tmp_path)
     assert status == 2 and err.startswith(b"sstfill: error: the current folder cannot be used: ")
     assert err.count(b"\n") == 1
@@ -100,7 +115,9 @@ def test_libraries_are_heard_with_debug_only(
 
 
 def test_a_process_that_ends_says_no_more(tmp_path: Path) -> None:
-    """Threads and finalisers that fail, and libraries that log at the very end, are not the user's concern."""
+    """Threads and finalisers that fail, and libraries that log at the very end, are not the user's
+    concern.
+    """
     code = """
 import atexit, logging, sys, threading
 sys.argv = ["/usr/bin/sstfill", "methods"]
@@ -119,7 +136,9 @@ sstfill.cli.looking.run_methods = work
 from sstfill.cli import main
 sys.exit(main())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
@@ -134,5 +153,9 @@ def test_a_message_of_any_length_is_one_line(
     monkeypatch.setattr("sstfill.cli.looking.run_methods", fails)
     assert main(["methods"]) == 70
     err = capsys.readouterr().err
-    assert err.startswith("sstfill: unexpected ValueError: long") and err.count("\n") == 1 and len(err) < 3000
+    assert (
+        err.startswith("sstfill: unexpected ValueError: long")
+        and err.count("\n") == 1
+        and len(err) < 3000
+    )
     assert err.endswith("please report it; --debug shows where\n")

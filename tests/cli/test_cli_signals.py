@@ -69,7 +69,9 @@ def test_a_signal_while_libraries_are_imported_ends_at_once(number: signal.Signa
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As under nohup, or in the background of a script."""
-    before = "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + AT_WORK.format(number=int(signal.SIGHUP))
+    before = "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + AT_WORK.format(
+        number=int(signal.SIGHUP)
+    )
     status, out, err = ended(before)
     assert (status, out, err) == (0, "begun\nnever\ntidied\n", "")
 
@@ -119,15 +121,34 @@ def children(pid: int) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc to look for processes in")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="no /proc to look for processes in"
+)
 def test_workers_end_with_the_command(tmp_path: Path) -> None:
     import sstfill
 
     ocean = sstfill.synthetic.ocean(shape=(200, 64, 64), step="1D", seed=1).drop_vars("truth")
     sstfill.io.write(ocean, tmp_path / "in.nc")
-    words = [sys.executable, "-m", "sstfill", "fill", "in.nc", "--out", "out.zarr", "--method", "oi", "--workers", "2"]
+    words = [
+        sys.executable,
+        "-m",
+        "sstfill",
+        "fill",
+        "in.nc",
+        "--out",
+        "out.zarr",
+        "--method",
+        "oi",
+        "--workers",
+        "2",
+    ]
     started = subprocess.Popen(
-        words, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        words,
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 100
     workers: list[str] = []

@@ -20,7 +20,14 @@ from sstfill.io.untrusted import guard
 from sstfill.methods import METHODS
 from sstfill.plot import benchmarks
 
-FILES = {"paper.md", "paper.json", "paper.csv", "paper_by_share.png", "paper_sample_1.png", "paper_sample_2.png"}
+FILES = {
+    "paper.md",
+    "paper.json",
+    "paper.csv",
+    "paper_by_share.png",
+    "paper_sample_1.png",
+    "paper_sample_2.png",
+}
 PNG = b"\x89PNG"
 
 
@@ -113,7 +120,8 @@ def test_thresholds_give_the_papers_shares_whatever_the_units(tmp_path):
     assert [c.name for c in found.clouds] == ["any.nc", "published.npy"]
     for clouds in found.clouds:
         hidden = {
-            share: 1 - clouds.at(share).draw((24, 24, 24), np.random.default_rng(0)).mean() for share in datasets.SHARES
+            share: 1 - clouds.at(share).draw((24, 24, 24), np.random.default_rng(0)).mean()
+            for share in datasets.SHARES
         }
         assert all(abs(share - met) < 0.01 for share, met in hidden.items()), hidden
 
@@ -147,7 +155,9 @@ def test_land_and_swath_edge_are_no_clouds():
     found = datasets._DatasetChoice()
     datasets._scene(scene().cloud.where(False, 2), "edge", found)
     with pytest.raises(InputError, match="no window of 32x32"):
-        sequences.SceneWindows(scenes=tuple(found.scenes)).draw((4, 32, 32), np.random.default_rng(0))
+        sequences.SceneWindows(scenes=tuple(found.scenes)).draw(
+            (4, 32, 32), np.random.default_rng(0)
+        )
 
 
 def test_a_series_with_some_stray_gaps_takes_them_for_land(tmp_path):
@@ -171,15 +181,28 @@ def test_all_files_are_written_and_complete(run):
     operators = {line["operator"] for line in whole["results"]}
     assert operators == set(plan.OPERATORS)
     assert {line["data"] for line in whole["results"]} == {"synthetic ocean", "truth.zarr"}
-    assert all(line["reason"] == "" and line["mae"] > 0 and line["n"] > 0 for line in whole["results"])
-    assert {line["method"] for line in whole["results"] if line["variant"] == "static"} == {"interpolate"}
-    assert whole["run"]["seed"] == 0 and set(whole["run"]["fingerprints"]) == {"synthetic ocean", "truth.zarr"}
+    assert all(
+        line["reason"] == "" and line["mae"] > 0 and line["n"] > 0 for line in whole["results"]
+    )
+    assert {line["method"] for line in whole["results"] if line["variant"] == "static"} == {
+        "interpolate"
+    }
+    assert whole["run"]["seed"] == 0 and set(whole["run"]["fingerprints"]) == {
+        "synthetic ocean",
+        "truth.zarr",
+    }
     assert whole["run"]["versions"]["sstfill"]
 
 
 def test_the_papers_numbers_stand_beside_ours_and_are_marked(run):
     text = (run / "paper.md").read_text()
-    for number in (".0739 ± 0.0324", ".1214 ± 0.0248", ".1273 ± 0.0443", ".0547 ± 0.0105", ".1036 ± 0.0047"):
+    for number in (
+        ".0739 ± 0.0324",
+        ".1214 ± 0.0248",
+        ".1273 ± 0.0443",
+        ".0547 ± 0.0105",
+        ".1036 ± 0.0047",
+    ):
         assert number in text
     for title in ("## Table 1", "## Table 2a", "## Table 2b", "## Table 3", "## Table 4"):
         assert title in text
@@ -200,7 +223,8 @@ def test_the_published_means_are_those_of_the_paper():
 
 def test_equal_seeds_give_equal_numbers():
     first, again, other = (
-        protocol.run(small(seed=s, operators=("cloud", "raindrops")), datasets.find()).results for s in (0, 0, 1)
+        protocol.run(small(seed=s, operators=("cloud", "raindrops")), datasets.find()).results
+        for s in (0, 0, 1)
     )
     xr.testing.assert_identical(first.drop_vars("seconds"), again.drop_vars("seconds"))
     assert (first["mae"] != other["mae"]).all()
@@ -218,13 +242,17 @@ def test_scores_are_of_the_occluded_pixels_and_pooled():
     results = protocol.run(small(sequences=2, operators=("remove-pixel",)), datasets.find()).results
     row = results.isel(row=0)
     assert float(row.pooled_mae) == pytest.approx(float((row.mae * row.n).sum() / row.n.sum()))
-    assert float(row.pooled_rmse) ** 2 == pytest.approx(float((row.rmse**2 * row.n).sum() / row.n.sum()))
+    assert float(row.pooled_rmse) ** 2 == pytest.approx(
+        float((row.rmse**2 * row.n).sum() / row.n.sum())
+    )
     assert row.n.values / (12 * 32 * 32) == pytest.approx(row.occluded.values)
 
 
 def test_a_failing_method_is_recorded_and_stops_nothing(monkeypatch):
     monkeypatch.setitem(METHODS, "broken", Broken)
-    outcome = protocol.run(small(methods=("broken", "interpolate"), operators=("cloud",)), datasets.find())
+    outcome = protocol.run(
+        small(methods=("broken", "interpolate"), operators=("cloud",)), datasets.find()
+    )
     rows = {(r["method"], r["variant"]): r for r in records.records(outcome.results)}
     assert rows["broken", "sequence"]["reason"] == "RuntimeError: out of memory"
     assert rows["broken", "sequence"]["n"] == 0 and np.isnan(rows["broken", "sequence"]["mae"])
@@ -243,7 +271,9 @@ def test_what_is_left_unfilled_counts_as_the_mean_of_what_was_seen(monkeypatch):
     row = records.records(protocol.run(chosen, datasets.find()).results)[0]
     hidden = drawn.truth.sst.values[drawn.hidden]
     assert row["filled_share"] == 0
-    assert row["mae"] == pytest.approx(np.abs(hidden - float(drawn.seen.sst.mean())).mean(), rel=1e-5)
+    assert row["mae"] == pytest.approx(
+        np.abs(hidden - float(drawn.seen.sst.mean())).mean(), rel=1e-5
+    )
 
 
 def test_the_device_is_passed_to_methods_that_have_one(monkeypatch):
@@ -309,7 +339,9 @@ def test_a_clip_is_filled_in_grey_and_in_colour(tmp_path):
     found = datasets.find([path])
     assert [s.name for s in found.sources[1:]] == ["clip.mp4 (grey)", "clip.mp4 (RGB)"]
     only = replace(found, sources=found.sources[1:])
-    outcome = protocol.run(small(methods=("interpolate", "climatology"), operators=("raindrops",)), only)
+    outcome = protocol.run(
+        small(methods=("interpolate", "climatology"), operators=("raindrops",)), only
+    )
     assert not any(r["reason"] for r in records.records(outcome.results))
     assert outcome.samples[1].sizes["channel"] == 3
     assert float(np.nanmax(np.abs(outcome.samples[1].sel(picture="truth")))) <= 1

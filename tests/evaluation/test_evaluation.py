@@ -32,7 +32,9 @@ def truth_field() -> xr.DataArray:
         "lon": np.linspace(-3, -1.8, 18),
     }
     values = 20 + 5 * gaussian_filter(rng.normal(size=(20, 16, 18)), (2, 2, 2))
-    return xr.DataArray(values, coords, ("time", "lat", "lon"), name="sst", attrs={"units": "degree_Celsius"})
+    return xr.DataArray(
+        values, coords, ("time", "lat", "lon"), name="sst", attrs={"units": "degree_Celsius"}
+    )
 
 
 TRUTH = truth_field()
@@ -46,7 +48,9 @@ SEA = xr.ones_like(TRUTH[0], dtype=bool).drop_vars("time")
 
 @dataclass(frozen=True, kw_only=True)
 class Noisy:
-    """Knows the truth up to noise, states `claim` as its error, and leaves out what lies outside `columns`."""
+    """Knows the truth up to noise, states `claim` as its error, and leaves out what lies outside
+    `columns`.
+    """
 
     name: ClassVar[str] = "noisy"
     multivariate: ClassVar[bool] = False
@@ -58,7 +62,11 @@ class Noisy:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         ASKED.append(obs)
         noise = self.noise * np.random.default_rng(5).normal(size=obs.shape)
-        mean = (TRUTH + noise).where(xr.DataArray(np.arange(18) < self.columns, dims="lon")).transpose(*obs.dims)
+        mean = (
+            (TRUTH + noise)
+            .where(xr.DataArray(np.arange(18) < self.columns, dims="lon"))
+            .transpose(*obs.dims)
+        )
         found = xr.Dataset({"mean": mean})
         return found if self.claim is None else found.assign(error=xr.full_like(mean, self.claim))
 
@@ -76,7 +84,11 @@ class Steady:
         return xr.Dataset({"mean": mean.broadcast_like(obs).transpose(*obs.dims)})
 
 
-METHODS = {"poor": Noisy(noise=1.0), "good": Noisy(noise=0.1, claim=0.1), "partial": Noisy(noise=0.02, columns=9)}
+METHODS = {
+    "poor": Noisy(noise=1.0),
+    "good": Noisy(noise=0.1, claim=0.1),
+    "partial": Noisy(noise=0.02, columns=9),
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +99,13 @@ def card() -> Scorecard:
 def test_layout(card):
     data = card.data
     assert dict(data.sizes) == {"method": 3, "level": 5} | {f"{k}_bin": n for k, n in BINS.items()}
-    assert data.method.values.tolist() == list(METHODS) and data.level.values.tolist() == [0.5, 0.68, 0.8, 0.9, 0.95]
+    assert data.method.values.tolist() == list(METHODS) and data.level.values.tolist() == [
+        0.5,
+        0.68,
+        0.8,
+        0.9,
+        0.95,
+    ]
     pooled = [
         "mae",
         "rmse",
@@ -102,10 +120,20 @@ def test_layout(card):
     ]
     assert all(data[name].dims == ("method",) for name in pooled)
     assert data.coverage.dims == ("method", "level")
-    split = {f"{name}_by_{k}": ("method", f"{k}_bin") for name in ("mae", "rmse", "bias", "n") for k in BINS}
+    split = {
+        f"{name}_by_{k}": ("method", f"{k}_bin")
+        for name in ("mae", "rmse", "bias", "n")
+        for k in BINS
+    }
     assert {name: data[name].dims for name in split} == split
     assert set(data.data_vars) == {*pooled, "coverage", *split}
-    expected = {"variable": "sst", "units": "degree_Celsius", "seed": 3, "repeats": 2, "clouds": "other dates"}
+    expected = {
+        "variable": "sst",
+        "units": "degree_Celsius",
+        "seed": 3,
+        "repeats": 2,
+        "clouds": "other dates",
+    }
     assert expected.items() <= data.attrs.items()
     assert data.attrs["share"] == pytest.approx(0.15, abs=0.001)
 
@@ -125,7 +153,9 @@ def test_partial_fill_is_told_and_compared_on_common_pixels(card):
     data = card.data
     assert data.filled_share.loc[{"method": ["poor", "good"]}].values.tolist() == [1.0, 1.0]
     assert 0 < data.filled_share.loc[{"method": "partial"}] < 1
-    assert int(data.n.loc[{"method": "partial"}]) == data.attrs["n_common"] < data.attrs["n_withheld"]
+    assert (
+        int(data.n.loc[{"method": "partial"}]) == data.attrs["n_common"] < data.attrs["n_withheld"]
+    )
     assert data.common_rmse.loc[{"method": "partial"}] == data.rmse.loc[{"method": "partial"}]
     assert data.common_rmse.loc[{"method": "poor"}] != data.rmse.loc[{"method": "poor"}]
 
@@ -145,14 +175,23 @@ def test_strata_by_hand():
     obs[:6, :, :8] = TRUTH[:6, :, :8]  # 8 of 18 columns seen, in 6 images
     clouds = xr.zeros_like(obs, dtype=bool)[:1]
     clouds[:, :, 7] = True
-    data = score(obs, {"a": Noisy()}, sea=SEA, clouds=clouds, share=16 / (6 * 16 * 8)).data  # one column, one image
+    data = score(
+        obs, {"a": Noisy()}, sea=SEA, clouds=clouds, share=16 / (6 * 16 * 8)
+    ).data  # one column, one image
     assert data.attrs["n_withheld"] == 16 and data.attrs["clouds"] == "given"
     assert data.n_by_cloud.values.tolist() == [[0, 0, 16, 0]]  # 1 - 7/18
     assert data.n_by_distance.values.tolist() == [[16, 0, 0, 0, 0]]
     assert data.n_by_lag.values.tolist() == [[16, 0, 0, 0]]
     assert data.cloud_bin.values.tolist() == ["0-25 %", "25-50 %", "50-75 %", "75-100 %"]
-    assert data.distance_bin.values[0].startswith("0-") and data.distance_bin.values[0].endswith(" km")
-    assert data.lag_bin.values.tolist() == ["0-1.5 days", "1.5-3.5 days", "3.5-7.5 days", ">7.5 days"]
+    assert data.distance_bin.values[0].startswith("0-") and data.distance_bin.values[0].endswith(
+        " km"
+    )
+    assert data.lag_bin.values.tolist() == [
+        "0-1.5 days",
+        "1.5-3.5 days",
+        "3.5-7.5 days",
+        ">7.5 days",
+    ]
 
 
 def test_every_method_is_shown_the_same_and_never_the_withheld():
@@ -176,25 +215,34 @@ def test_leaving_out_hard_pixels_does_not_win():
     full, part = TRUTH + easy, (TRUTH + 0.2).where(easy < 1)
     estimates = {"full": full.to_dataset(name="mean"), "part": part.to_dataset(name="mean")}
     card = score_against(TRUTH, estimates, clear)
-    assert float(card.data.rmse.loc[{"method": "part"}]) < float(card.data.rmse.loc[{"method": "full"}])
+    assert float(card.data.rmse.loc[{"method": "part"}]) < float(
+        card.data.rmse.loc[{"method": "full"}]
+    )
     assert card.best == "full"
 
 
 def test_a_method_that_fills_nothing_comes_last():
-    estimates = {"none": (TRUTH * np.nan).to_dataset(name="mean"), "some": (TRUTH + 1).to_dataset(name="mean")}
+    estimates = {
+        "none": (TRUTH * np.nan).to_dataset(name="mean"),
+        "some": (TRUTH + 1).to_dataset(name="mean"),
+    }
     card = score_against(TRUTH, estimates, TRUTH > 0)
     assert card.best == "some" and card.data.filled_share.values.tolist() == [0.0, 1.0]
     assert float(card.data.common_rmse.loc[{"method": "some"}]) == pytest.approx(1.0)
 
 
 def test_deterministic_but_for_the_clock():
-    first, again = (score(OBS, Noisy(), sea=SEA, seed=7).data.drop_vars(["seconds", "cpu_seconds"]) for _ in range(2))
+    first, again = (
+        score(OBS, Noisy(), sea=SEA, seed=7).data.drop_vars(["seconds", "cpu_seconds"])
+        for _ in range(2)
+    )
     assert first.identical(again)
 
 
 def test_lazy_data_score_the_same():
     eager, lazy = (
-        score(obs, Noisy(), sea=SEA).data.drop_vars(["seconds", "cpu_seconds"]) for obs in (OBS, OBS.chunk())
+        score(obs, Noisy(), sea=SEA).data.drop_vars(["seconds", "cpu_seconds"])
+        for obs in (OBS, OBS.chunk())
     )
     xr.testing.assert_allclose(eager, lazy)
 
@@ -230,7 +278,9 @@ def test_auto_is_scored_where_all_are_asked_for(registered, monkeypatch):
     assert score(OBS).data.method.values.tolist() == ["noisy"]
     data = score(OBS, "all").data
     assert data.method.values.tolist() == ["noisy", "auto"]
-    assert data.rmse.values[1] == pytest.approx(data.rmse.values[0])  # it has but that one to choose
+    assert data.rmse.values[1] == pytest.approx(
+        data.rmse.values[0]
+    )  # it has but that one to choose
 
 
 def test_a_sea_mask_of_the_dataset_is_heeded():
@@ -268,7 +318,9 @@ def test_clouds_are_an_array_with_names():
     clouds = CLOUDS.drop_vars(["lat", "lon"]).rename(lat="latitude", lon="longitude")
     named = OBS.rename(lat="latitude", lon="longitude")
     first, turned = (
-        score(named, {"a": Steady()}, sea=SEA, clouds=c, calibrate=False).data.drop_vars(["seconds", "cpu_seconds"])
+        score(named, {"a": Steady()}, sea=SEA, clouds=c, calibrate=False).data.drop_vars(
+            ["seconds", "cpu_seconds"]
+        )
         for c in (clouds, clouds.astype("i1").transpose("longitude", "latitude", "time"))
     )
     assert first.identical(turned)
@@ -289,7 +341,9 @@ def test_a_fill_is_no_truth():
 def test_a_method_is_not_tuned_on_the_images_that_judge_it():
     ASKED.clear()
     score(OBS, Noisy(), sea=SEA, seed=3, share=0.15)
-    judged, tuned = (seen.notnull() for seen in sorted(ASKED, key=lambda a: -int(a.notnull().sum())))
+    judged, tuned = (
+        seen.notnull() for seen in sorted(ASKED, key=lambda a: -int(a.notnull().sum()))
+    )
     withheld = transplant_clouds(OBS, SEA, share=0.15, seed=3)
     assert judged.equals(OBS.notnull() & ~withheld)
     drawn, used = ((w.any(("lat", "lon"))).values for w in (judged & ~tuned, withheld))
@@ -317,9 +371,12 @@ def test_score_against_agrees_with_score():
     estimate = Noisy(claim=0.1).reconstruct(OBS, SEA)
     as_filled = estimate.rename(mean="sst", error="sst_error").transpose("lon", "time", "lat")
     for given in (estimate, as_filled):
-        again = score_against(OBS, {"a": given}, withheld.transpose("lat", "time", "lon"), sea=SEA).data
+        again = score_against(
+            OBS, {"a": given}, withheld.transpose("lat", "time", "lon"), sea=SEA
+        ).data
         xr.testing.assert_allclose(
-            again.drop_vars(["seconds", "cpu_seconds"]), direct.drop_vars(["seconds", "cpu_seconds"])
+            again.drop_vars(["seconds", "cpu_seconds"]),
+            direct.drop_vars(["seconds", "cpu_seconds"]),
         )
 
 
@@ -345,7 +402,9 @@ def test_withheld_file_of_the_benchmarks(shared_data):
         sst, hidden, sea = truth.sst.load(), truth.hidden.load() == 1, truth.mask.load() == 1
         given = obs.sst.load()
         mean = given.mean("time").broadcast_like(sst).transpose(*sst.dims)
-    card = score_against(sst, {"pixel mean": mean.to_dataset(name="sst")}, hidden, obs=given, sea=sea)
+    card = score_against(
+        sst, {"pixel mean": mean.to_dataset(name="sst")}, hidden, obs=given, sea=sea
+    )
     assert 0.3 < float(card.data.rmse[0]) < 0.9 and card.data.attrs["n_withheld"] == 12246
     assert card.data.attrs["share"] == pytest.approx(0.1, abs=0.005)
 
@@ -362,7 +421,11 @@ def test_json_parses_and_round_trips(card):
 
 def test_text_is_aligned_and_marks_the_best(card):
     first, head, *rows, note = str(card).splitlines()
-    assert "sst (degree_Celsius)" in first and "clouds of other dates" in first and note.startswith("*")
+    assert (
+        "sst (degree_Celsius)" in first
+        and "clouds of other dates" in first
+        and note.startswith("*")
+    )
     for title in ("RMSE", "MAE", "bias", "seconds"):  # numbers end where their titles end
         edge = head.index(title) + len(title)
         assert all(row[edge - 1].isdigit() and (row + " ")[edge] in " *" for row in rows)
@@ -391,7 +454,9 @@ def test_bins_follow_the_grid_and_the_time_step():
     assert np.diff(days(slow))[0] == 8
     truth = slow.fillna(0.0)
     data = score_against(truth, {"a": truth.to_dataset(name="mean")}, slow.notnull()).data
-    assert data.lag_bin.values[0] == "0-12 days" and data.distance_bin.values.tolist()[0] == "0-1.5 px"
+    assert (
+        data.lag_bin.values[0] == "0-12 days" and data.distance_bin.values.tolist()[0] == "0-1.5 px"
+    )
     assert data.rmse.values.tolist() == [0.0]
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frechet distances against closed forms, and features that are called by no other name than their own."""
+"""Frechet distances against closed forms, and features that are called by no other name than their
+own.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ class TinyI3D(torch.nn.Module):
     """Called as I3D is; tells by its features what it was called with."""
 
     def forward(
-        self, x: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False
+        self,
+        x: torch.Tensor,
+        rescale: bool = False,
+        resize: bool = False,
+        return_features: bool = False,
     ) -> torch.Tensor:
         called = float(rescale) + 2 * float(resize) + 4 * float(return_features)
         mean = x.mean(dim=[1, 2, 3, 4])
@@ -55,7 +61,9 @@ class Plain(torch.nn.Module):
 class FakeInception(torch.nn.Module):
     """The contract of torch-fidelity's class: uint8 ``b 3 y x`` in, a tuple of features out."""
 
-    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None) -> None:
+    def __init__(
+        self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None
+    ) -> None:
         super().__init__()
         assert features_list == ["2048"]
         assert feature_extractor_weights_path is not None
@@ -71,7 +79,9 @@ def sequences(b: int = 6, t: int = 12, c: int = 1, seed: int = 0, shift: float =
     return np.random.default_rng(seed).uniform(11 + shift, 18 + shift, (b, c, t, 8, 9))
 
 
-def with_moments(mean: np.ndarray, covariance: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+def with_moments(
+    mean: np.ndarray, covariance: np.ndarray, n: int, rng: np.random.Generator
+) -> np.ndarray:
     """Draw samples whose mean and covariance are these exactly; n greater than d."""
     d = len(mean)
     white = rng.normal(size=(n, d))
@@ -145,7 +155,9 @@ def test_agrees_with_square_roots_of_covariances(seed: int, n: int, m: int, d: i
     a, b = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)), rng.normal(size=(m, d)) + 1
     if d > 1:
         scale = a.var() + b.var() + 1
-        assert frechet_distance(a, b) == pytest.approx(by_square_roots(a, b), abs=1e-5 * d * scale)  # theirs loses half
+        assert frechet_distance(a, b) == pytest.approx(
+            by_square_roots(a, b), abs=1e-5 * d * scale
+        )  # theirs loses half
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-10)
 
 
@@ -165,7 +177,9 @@ def test_fewer_samples_than_features_lose_no_digits() -> None:
     padded = np.zeros((20, 2048))
     padded[:, 0] = np.arange(20)
     expected = np.arange(20).std(ddof=1) ** 2 * 0.25  # half as wide
-    assert frechet_distance(padded, padded / 2 + padded.mean(axis=0) / 2) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(padded, padded / 2 + padded.mean(axis=0) / 2) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +223,10 @@ def test_no_other_number_can_be_called_fid(name: str) -> None:
 
 def test_random_features_score_and_say_what_they_are() -> None:
     truth = sequences()
-    near, far = (frechet_score(truth, sequences(8, seed=1, shift=s), RandomFeatures(), span=SPAN) for s in (0, 2))
+    near, far = (
+        frechet_score(truth, sequences(8, seed=1, shift=s), RandomFeatures(), span=SPAN)
+        for s in (0, 2)
+    )
     assert 0 < near.value < far.value
     assert str(far).startswith("Frechet distance of random features (seed 0, d 64) ")
     assert (far.standard, far.n) == (False, 6)
@@ -218,7 +235,9 @@ def test_random_features_score_and_say_what_they_are() -> None:
 def test_random_features_depend_on_seed_alone() -> None:
     truth = sequences(3)
     state = torch.random.get_rng_state()
-    one, batched, other = (f(truth, SPAN) for f in (RandomFeatures(), RandomFeatures(batch=1), RandomFeatures(seed=1)))
+    one, batched, other = (
+        f(truth, SPAN) for f in (RandomFeatures(), RandomFeatures(batch=1), RandomFeatures(seed=1))
+    )
     assert one.shape == (3, 64)
     np.testing.assert_allclose(one, batched, rtol=1e-5, atol=1e-6)
     assert np.abs(one - other).max() > 0.1
@@ -260,7 +279,12 @@ def test_span_must_be_a_range(span: tuple[float, float]) -> None:
 def test_sequences_that_are_refused() -> None:
     gappy = sequences()
     gappy[0, 0, 0, 0, 0] = np.nan
-    cases = [(gappy, "land"), (sequences(c=2), "c of 1 or 3"), (sequences()[0], "b c t y x"), (sequences(b=0), "shape")]
+    cases = [
+        (gappy, "land"),
+        (sequences(c=2), "c of 1 or 3"),
+        (sequences()[0], "b c t y x"),
+        (sequences(b=0), "shape"),
+    ]
     for values, says in cases:
         with pytest.raises(InputError, match=says):
             frechet_score(values, values, RandomFeatures(), span=SPAN)
@@ -280,14 +304,20 @@ def test_i3d_is_called_as_usual(tiny_i3d: Path) -> None:
     np.testing.assert_allclose(seen, [[255, 0, 7], [128, 0, 7], [0, 0, 7]])
 
 
-def test_fvd_of_another_network_is_not_called_fvd(tiny_i3d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fvd_of_another_network_is_not_called_fvd(
+    tiny_i3d: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     features = I3DFeatures(weights=str(tiny_i3d))
     score = frechet_score(sequences(), sequences(seed=3), features, span=SPAN)
     assert score.value >= 0
     assert not score.standard
-    assert str(score).startswith(f"Frechet distance of features of a video network ({features._digest[:8]}) ")
+    assert str(score).startswith(
+        f"Frechet distance of features of a video network ({features._digest[:8]}) "
+    )
     monkeypatch.setattr(I3DFeatures, "standard_file", features._digest)
-    assert str(frechet_score(sequences(), sequences(seed=3), features, span=SPAN)).startswith("FVD ")
+    assert str(frechet_score(sequences(), sequences(seed=3), features, span=SPAN)).startswith(
+        "FVD "
+    )
 
 
 def test_i3d_refuses_short_sequences_and_foreign_files(tiny_i3d: Path, tmp_path: Path) -> None:
@@ -316,16 +346,24 @@ def test_fid_shows_every_frame_in_bytes(fake_library: Path) -> None:
 def test_fid_keeps_the_colours_of_a_frame_together(fake_library: Path) -> None:
     truth = np.full((2, 3, 2, 4, 4), 10.0)
     truth[:, 1] = 20.0
-    np.testing.assert_array_equal(InceptionFeatures(weights=fake_library)(truth, SPAN), [[0, 255]] * 4)
+    np.testing.assert_array_equal(
+        InceptionFeatures(weights=fake_library)(truth, SPAN), [[0, 255]] * 4
+    )
 
 
-def test_fid_of_other_weights_is_not_called_fid(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fid_of_other_weights_is_not_called_fid(
+    fake_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     features = InceptionFeatures(weights=fake_library)
     score = frechet_score(sequences(), sequences(seed=3), features, span=SPAN)
-    assert str(score).startswith(f"Frechet distance of InceptionV3 features ({features._digest[:8]}) ")
+    assert str(score).startswith(
+        f"Frechet distance of InceptionV3 features ({features._digest[:8]}) "
+    )
     assert score.n == 6 * 12
     monkeypatch.setattr(InceptionFeatures, "standard_file", features._digest)
-    assert str(frechet_score(sequences(), sequences(seed=3), features, span=SPAN)).startswith("FID ")
+    assert str(frechet_score(sequences(), sequences(seed=3), features, span=SPAN)).startswith(
+        "FID "
+    )
 
 
 def test_fid_downloads_only_when_told_and_only_what_it_should(
@@ -339,7 +377,9 @@ def test_fid_downloads_only_when_told_and_only_what_it_should(
     (tmp_path / "elsewhere" / "inception.pth").write_bytes(fake_library.read_bytes())
     with pytest.raises(ReadError, match="invalid hash"):
         InceptionFeatures(download=True)
-    monkeypatch.setattr(InceptionFeatures, "standard_file", InceptionFeatures(weights=fake_library)._digest)
+    monkeypatch.setattr(
+        InceptionFeatures, "standard_file", InceptionFeatures(weights=fake_library)._digest
+    )
     assert InceptionFeatures(download=True).name == "FID"
     assert InceptionFeatures().standard  # from the cache
 
@@ -381,7 +421,9 @@ def test_fid_by_torch_fidelity_itself(tmp_path: Path) -> None:
             torch.nn.init.normal_(self.fc.weight, 0, 0.01)
 
     torch.save({}, tmp_path / "empty.pth")
-    random = Unloaded("random", ["2048"], feature_extractor_weights_path=str(tmp_path / "empty.pth"))
+    random = Unloaded(
+        "random", ["2048"], feature_extractor_weights_path=str(tmp_path / "empty.pth")
+    )
     torch.save(random.state_dict(), tmp_path / "random.pth")
     features = InceptionFeatures(weights=tmp_path / "random.pth")
     truth = sequences(b=1, t=2)

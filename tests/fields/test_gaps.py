@@ -64,13 +64,20 @@ def test_each_flag_where_it_belongs(chunks):
     flags = source_flags(obs, filled, sea, withheld)
     names = ["observed", "filled", "not_filled", "withheld", "withheld", "land"]
     assert flags.values.ravel().tolist() == [SOURCE_FLAGS[n] for n in names]
-    assert flags.dtype == np.int8 and flags.dims == obs.dims and (flags.chunks is None) == (chunks is None)
+    assert (
+        flags.dtype == np.int8
+        and flags.dims == obs.dims
+        and (flags.chunks is None) == (chunks is None)
+    )
 
 
 def test_flag_attributes_are_cf():
     flags = source_flags(FIELD, FIELD, SEA)
     assert flags.attrs["flag_values"].dtype == np.int8
-    assert dict(zip(flags.flag_meanings.split(), flags.flag_values.tolist(), strict=True)) == SOURCE_FLAGS
+    assert (
+        dict(zip(flags.flag_meanings.split(), flags.flag_values.tolist(), strict=True))
+        == SOURCE_FLAGS
+    )
     assert set(np.unique(flags)) == {0, 2, 4}
 
 
@@ -105,7 +112,9 @@ def test_survey_reads_each_block_once():
         reads.append(block_info[None]["chunk-location"])
         return np.ones((2, 3, 4))
 
-    blocks = da.map_blocks(load, chunks=((2, 2), (3,), (4, 4)), dtype=float, meta=np.empty((0, 0, 0)))
+    blocks = da.map_blocks(
+        load, chunks=((2, 2), (3,), (4, 4)), dtype=float, meta=np.empty((0, 0, 0))
+    )
     survey(xr.DataArray(blocks, dims=DIMS))
     assert sorted(reads) == [(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 0, 1)]
 
@@ -181,8 +190,12 @@ def test_days_by_brute_force(seed):
     rng = np.random.default_rng(seed)
     observed = rng.random((7, 2, 3)) < 0.3
     days = np.cumsum(rng.uniform(0.1, 5, 7))
-    apart = np.where(observed, np.abs(days[:, np.newaxis] - days)[:, :, np.newaxis, np.newaxis], np.inf)
-    np.testing.assert_allclose(days_to_observed(observed, days), apart.min(axis=1), rtol=1e-5, atol=1e-6)
+    apart = np.where(
+        observed, np.abs(days[:, np.newaxis] - days)[:, :, np.newaxis, np.newaxis], np.inf
+    )
+    np.testing.assert_allclose(
+        days_to_observed(observed, days), apart.min(axis=1), rtol=1e-5, atol=1e-6
+    )
 
 
 # --- transplanted clouds ---
@@ -297,7 +310,9 @@ def test_clouds_of_integers_by_name_or_by_shape():
     square, sea = FIELD[:, :20, :20], SEA[:20, :20]  # where the shape tells nothing
     masks = square.isnull()
     expected = transplant_clouds(square, sea, clouds=masks)
-    assert transplant_clouds(square, sea, clouds=masks.transpose("time", "lon", "lat")).identical(expected)
+    assert transplant_clouds(square, sea, clouds=masks.transpose("time", "lon", "lat")).identical(
+        expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -316,7 +331,15 @@ def test_clouds_that_do_not_fit(clouds, message):
 
 
 @pytest.mark.parametrize(
-    "option", [{"share": 0.0}, {"share": 10}, {"share": "0.1"}, {"share": np.nan}, {"keep": 1.0}, {"keep": -0.1}]
+    "option",
+    [
+        {"share": 0.0},
+        {"share": 10},
+        {"share": "0.1"},
+        {"share": np.nan},
+        {"keep": 1.0},
+        {"keep": -0.1},
+    ],
 )
 def test_options_out_of_range(option):
     with pytest.raises(OptionError, match="between 0 and 1"):
@@ -334,13 +357,17 @@ def test_a_real_series_of_ten_images(shared_data, seed):
 
 def test_variables_cloudy_together_are_hidden_together():
     ds = ocean(shape=(30, 24, 24), seed=1)
-    other = (2 * ds.sst + 1).where(xr.DataArray(np.arange(30) != 7, dims="time"))  # one image is missing
+    other = (2 * ds.sst + 1).where(
+        xr.DataArray(np.arange(30) != 7, dims="time")
+    )  # one image is missing
     obs = xr.concat([ds.sst, other], xr.Variable("variable", ["sst", "other"]))
     hidden = gaps.transplant_together(obs, ds.sea == 1, share=0.1, seed=0)
     assert hidden.dims == obs.dims and not bool((hidden & obs.isnull()).any())
     assert float(hidden.sum() / obs.notnull().sum()) == pytest.approx(0.1, abs=0.01)
     one, two = hidden
     given_away = one & ~two & other.notnull()
-    assert float(given_away.sum() / one.sum()) < 0.15  # where the missing image lent its gap, and at the trimmed end
+    assert (
+        float(given_away.sum() / one.sum()) < 0.15
+    )  # where the missing image lent its gap, and at the trimmed end
     whole = xr.concat([ds.sst, xr.zeros_like(ds.sst)], obs["variable"])
     assert not bool(gaps.transplant_together(whole, ds.sea == 1, share=0.04, seed=0)[1].any())

@@ -24,7 +24,9 @@ from sstfill.fields.sea import sea_mask
 def curvilinear() -> xr.DataArray:
     j, i = np.mgrid[0:5, 0:6]
     da = series().drop_vars(["lat", "lon"]).rename(lat="nj", lon="ni")
-    return da.assign_coords(nav_lat=(("nj", "ni"), 40 + 0.1 * j + 0.02 * i), nav_lon=(("nj", "ni"), 5 + 0.1 * i))
+    return da.assign_coords(
+        nav_lat=(("nj", "ni"), 40 + 0.1 * j + 0.02 * i), nav_lon=(("nj", "ni"), 5 + 0.1 * i)
+    )
 
 
 def no_compute(*_, **__):
@@ -33,7 +35,9 @@ def no_compute(*_, **__):
 
 @given(
     order=st.permutations(DIMS),
-    names=st.sampled_from([DIMS, ("t", "latitude", "longitude"), ("date", "y", "x"), ("a", "b", "c")]),
+    names=st.sampled_from(
+        [DIMS, ("t", "latitude", "longitude"), ("date", "y", "x"), ("a", "b", "c")]
+    ),
     depth=st.booleans(),
     descending=st.booleans(),
     dtype=st.sampled_from(["f4", "f8", ">f4"]),
@@ -65,9 +69,15 @@ def test_curvilinear_keeps_its_positions():
 
 
 def test_rotated_pole_keeps_true_latitude():
-    da = curvilinear().rename(nj="rlat", ni="rlon").assign_coords(rlat=np.arange(5.0), rlon=np.arange(6.0))
+    da = (
+        curvilinear()
+        .rename(nj="rlat", ni="rlon")
+        .assign_coords(rlat=np.arange(5.0), rlon=np.arange(6.0))
+    )
     field = grid.standardise(da)
-    assert field.dims == ("time", "y", "x") and float(field["lat"].min()) == 40 and "y" in field.coords
+    assert (
+        field.dims == ("time", "y", "x") and float(field["lat"].min()) == 40 and "y" in field.coords
+    )
 
 
 def test_plain_dims_without_coordinates():
@@ -110,7 +120,12 @@ def test_dask_stays_lazy():
         (lambda d: d.isel(time=[0, 2, 1]), "step 2.*sortby"),
         (lambda d: d.isel(time=[]), "no steps"),
         (lambda d: d.isel(lat=[]), "no cells"),
-        (lambda d: d.assign_coords(time=pd.DatetimeIndex(["2020-01-01", "NaT", "2020-01-02", "2020-01-03"])), "NaT"),
+        (
+            lambda d: d.assign_coords(
+                time=pd.DatetimeIndex(["2020-01-01", "NaT", "2020-01-02", "2020-01-03"])
+            ),
+            "NaT",
+        ),
         (lambda d: d.assign_coords(time=["a", "b", "c", "d"]), "to_datetime"),
     ],
 )
@@ -120,9 +135,13 @@ def test_refusals_name_the_remedy(change, message):
 
 
 def test_remedies_work():
-    da = series().assign_coords(time=pd.DatetimeIndex(["2020-01-01", "NaT", "2020-01-02", "2020-01-03"]))
+    da = series().assign_coords(
+        time=pd.DatetimeIndex(["2020-01-01", "NaT", "2020-01-02", "2020-01-03"])
+    )
     assert grid.standardise(da.isel(time=da["time"].notnull().values)).sizes["time"] == 3
-    assert grid.standardise(series().isel(time=[0, 1, 1]).drop_duplicates("time")).sizes["time"] == 2
+    assert (
+        grid.standardise(series().isel(time=[0, 1, 1]).drop_duplicates("time")).sizes["time"] == 2
+    )
 
 
 @pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])
@@ -138,7 +157,13 @@ def test_leap_days_follow_the_calendar():
 
 @pytest.mark.parametrize(
     ("units", "step"),
-    [(None, 1), ("days since 2000-01-01", 1), ("hours", 1 / 24), ("s", 1 / 86400), ("months since 2000", 30.436875)],
+    [
+        (None, 1),
+        ("days since 2000-01-01", 1),
+        ("hours", 1 / 24),
+        ("s", 1 / 86400),
+        ("months since 2000", 30.436875),
+    ],
 )
 def test_numeric_time(units, step):
     time = ("time", np.arange(4) * 2 + 7, {} if units is None else {"units": units})
@@ -150,15 +175,22 @@ def test_time_without_coordinate_counts_steps():
 
 
 def test_cell_km_against_one_degree():
-    field = grid.standardise(series(lat=np.arange(58.0, 63.0), lon=[358.0, 359.0, 0.0, 1.0, 2.0, 3.0]))
+    field = grid.standardise(
+        series(lat=np.arange(58.0, 63.0), lon=[358.0, 359.0, 0.0, 1.0, 2.0, 3.0])
+    )
     dy, dx = grid.cell_km(field)
     assert dy == pytest.approx(111.19, abs=0.02) and dx == pytest.approx(dy / 2, rel=1e-3)
 
 
 def test_cell_km_of_curvilinear_projected_and_single_row():
     dy, dx = grid.cell_km(grid.standardise(curvilinear()))
-    assert 11 < dy < 11.3 and dx == pytest.approx(np.hypot(11.12 * np.cos(np.deg2rad(40.2)), 2.224), rel=0.02)
-    metres = {"y": ("y", np.arange(5) * 50.0, {"units": "m"}), "x": ("x", np.arange(6) * 100.0, {"units": "m"})}
+    assert 11 < dy < 11.3 and dx == pytest.approx(
+        np.hypot(11.12 * np.cos(np.deg2rad(40.2)), 2.224), rel=0.02
+    )
+    metres = {
+        "y": ("y", np.arange(5) * 50.0, {"units": "m"}),
+        "x": ("x", np.arange(6) * 100.0, {"units": "m"}),
+    }
     plain = series().drop_vars(["lat", "lon"]).rename(lat="y", lon="x").assign_coords(metres)
     assert grid.cell_km(grid.standardise(plain)) == pytest.approx((0.05, 0.1))
     row = grid.standardise(series().isel(lat=[0]))
@@ -176,11 +208,27 @@ def test_area_weights_follow_latitude():
 def dataset() -> xr.Dataset:
     sst = series()
     flags = xr.zeros_like(sst).assign_attrs(flag_meanings="a b", flag_values=[0, 1])
-    names = ["quality_level", "sses_bias", "analysis_error", "source_of_sst", "mask", "sst_dtime", "sst_source", "nobs"]
+    names = [
+        "quality_level",
+        "sses_bias",
+        "analysis_error",
+        "source_of_sst",
+        "mask",
+        "sst_dtime",
+        "sst_source",
+        "nobs",
+    ]
     extra = {n: sst.rename(n) for n in [*names, "number_of_observations", "sst_standard_error"]}
     linked = sst.assign_attrs(ancillary_variables="weird_name")
     return xr.Dataset(
-        {"sst": linked, "weird_name": sst, "cloud": flags, "count": sst.astype("i4"), "static": sst[0], **extra}
+        {
+            "sst": linked,
+            "weird_name": sst,
+            "cloud": flags,
+            "count": sst.astype("i4"),
+            "static": sst[0],
+            **extra,
+        }
     )
 
 

@@ -45,7 +45,9 @@ def test_an_archive_of_odd_magnitude_is_refused(value):
 
 
 def test_later_days_of_an_archive_may_be_calm_but_not_huge():
-    calm, huge = (look(xr.DataArray(np.full((2, 3, 3), v), dims=DIMS).chunk()) for v in (1e-20, 1e20))
+    calm, huge = (
+        look(xr.DataArray(np.full((2, 3, 3), v), dims=DIMS).chunk()) for v in (1e-20, 1e20)
+    )
     _check_later("sst", calm, "archive.zarr")
     with pytest.raises(InputError, match=r"1e\+20"):
         _check_later("sst", huge, "archive.zarr")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patches: every pixel covered once in sum, and the same answer whatever the chunks, threads or processes."""
+"""Patches: every pixel covered once in sum, and the same answer whatever the chunks, threads or
+processes.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +54,15 @@ def identity(*arrays_and_patch):
 
 
 def moody(obs, *others_and_patch):
-    """Mean of all that is seen, plus the observations; nothing where these are low, nor in some patches at all."""
+    """Mean of all that is seen, plus the observations; nothing where these are low, nor in some
+    patches at all.
+    """
     *others, patch = others_and_patch
     mine = obs[(..., *patch.within)]
     mean = np.nanmean(obs) if np.isfinite(obs).any() else np.float32(3)
-    told = np.where(mine < -0.5, np.nan, np.nan_to_num(mine) + mean + sum(other.sum() for other in others))
+    told = np.where(
+        mine < -0.5, np.nan, np.nan_to_num(mine) + mean + sum(other.sum() for other in others)
+    )
     told = told * np.nan if sum(s.start for s in patch.inside) % 3 == 2 else told
     return told, mine
 
@@ -102,7 +108,10 @@ def test_patches_lie_where_the_definition_says(grid, shape):
     for c, o, h, n in zip(grid.core, grid.overlap, grid.halo, shape, strict=True):
         starts = [(k * c - o // 2, (k + 1) * c + o - o // 2) for k in range(-(-n // c))]
         per_axis.append(
-            [(slice(max(a, 0), min(b, n)), slice(max(max(a, 0) - h, 0), min(min(b, n) + h, n))) for a, b in starts]
+            [
+                (slice(max(a, 0), min(b, n)), slice(max(max(a, 0) - h, 0), min(min(b, n) + h, n)))
+                for a, b in starts
+            ]
         )
     expected = [tuple(zip(*axes, strict=True)) for axes in itertools.product(*per_axis)]
     assert [tuple(p) for p in found] == expected
@@ -115,7 +124,9 @@ def test_touching_finds_just_the_patches_that_touch(data, grid, shape):
     block = tuple(slice(*e) for e in ends)
     marked = np.zeros(shape, bool)
     marked[block] = True
-    assert list(grid.touching(shape, block)) == [p for p in grid.patches(shape) if marked[p.inside].any()]
+    assert list(grid.touching(shape, block)) == [
+        p for p in grid.patches(shape) if marked[p.inside].any()
+    ]
 
 
 @given(grid=grids(), shape=shapes, seed=st.integers(0, 9))
@@ -160,11 +171,17 @@ def test_any_chunks_give_the_same_bits(data, grid, shape):
     other = other.chunk(data.draw(st.sampled_from([{}, {"time": 2}, {"y": 3, "x": 1}])))
     found = map_patches(moody, lazy, other, sea.isnull(), **kwargs)
     assert found["mean"].chunks == found["copy"].chunks == chunks
-    assert [found[n].dtype for n in outputs] == [eager[n].dtype for n in outputs] == list(outputs.values())
+    assert (
+        [found[n].dtype for n in outputs]
+        == [eager[n].dtype for n in outputs]
+        == list(outputs.values())
+    )
     xr.testing.assert_identical(found.compute(scheduler="sync"), eager)
 
 
-@pytest.mark.parametrize("chunks", [None, {"time": 2, "lat": 3}, {"variable": 1, "time": 3, "lon": 4}])
+@pytest.mark.parametrize(
+    "chunks", [None, {"time": 2, "lat": 3}, {"variable": 1, "time": 3, "lon": 4}]
+)
 def test_a_leading_variable_dim_is_passed_whole(chunks):
     one = series(6, 7, 8)
     both = xr.concat([one, one + 5], "variable").assign_coords(variable=["sst", "chl"])
@@ -175,11 +192,16 @@ def test_a_leading_variable_dim_is_passed_whole(chunks):
         seen.append((values.shape[0], more.shape[0], plain.ndim))
         return ((values - values[::-1])[(..., *patch.within)],)
 
-    fields = [f if chunks is None else f.chunk({d: n for d, n in chunks.items() if d in f.dims}) for f in (both, three)]
+    fields = [
+        f if chunks is None else f.chunk({d: n for d, n in chunks.items() if d in f.dims})
+        for f in (both, three)
+    ]
     result = map_patches(first_minus_second, *fields, one, grid=GRID, outputs=["mean"])
     np.testing.assert_allclose(result["mean"], both - both.values[::-1], atol=1e-5)
     assert result["mean"].dims == ("variable", *DIMS) and set(seen) == {(2, 3, 3)}
-    xr.testing.assert_identical(result.drop_vars("mean").compute(), both.to_dataset(name="v").drop_vars("v"))
+    xr.testing.assert_identical(
+        result.drop_vars("mean").compute(), both.to_dataset(name="v").drop_vars("v")
+    )
 
 
 def test_nan_is_left_out_of_the_blend():
@@ -219,7 +241,10 @@ def test_threads_change_nothing(threads):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("order", [("time", "y", "x"), ("y", "x", "time")])
 def test_neither_answers_nor_sums_pile_up(order, threads):
-    sizes, core = dict(zip(order, (256, 32, 16), strict=True)), dict(zip(order, (4, 8, 16), strict=True))
+    sizes, core = (
+        dict(zip(order, (256, 32, 16), strict=True)),
+        dict(zip(order, (4, 8, 16), strict=True)),
+    )
     dims = ("time", "y", "x")
     field = gappy([sizes[d] for d in dims])
     core = tuple(core[d] for d in dims)
@@ -228,7 +253,9 @@ def test_neither_answers_nor_sums_pile_up(order, threads):
     map_patches(identity, field, grid=grid, outputs=["mean"], threads=threads)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2.5 * field.nbytes  # the result, and sums in double precision of a few rows of patches
+    assert (
+        peak < 2.5 * field.nbytes
+    )  # the result, and sums in double precision of a few rows of patches
 
 
 def test_a_grid_larger_than_the_field_is_one_patch():
@@ -283,8 +310,12 @@ def counted(field: xr.DataArray, chunks, loaded: list) -> xr.DataArray:
 def test_nothing_is_computed_or_called_until_asked_for():
     loaded: list = []
     with dask.config.set(scheduler=no_compute):
-        lazy = map_patches(no_compute, counted(gappy(), 3, loaded), grid=GRID, outputs=["mean", "error"])
-        lazy = map_patches(no_compute, gappy(), lazy["mean"], gappy()[0].chunk(), grid=GRID, outputs=["mean"])
+        lazy = map_patches(
+            no_compute, counted(gappy(), 3, loaded), grid=GRID, outputs=["mean", "error"]
+        )
+        lazy = map_patches(
+            no_compute, gappy(), lazy["mean"], gappy()[0].chunk(), grid=GRID, outputs=["mean"]
+        )
         one = map_patches(no_compute, gappy(), gappy()[0].chunk(y=3), grid=GRID, outputs=["mean"])
     assert not loaded and lazy["mean"].chunks == ((3, 3, 1), (3, 3, 2), (3, 3, 3))
     assert one["mean"].chunks == ((7,), (8,), (9,))
@@ -323,8 +354,12 @@ def test_tasks_are_few_and_small():
     def heavy(values, patch):
         return (values[patch.within] + weights[0].astype("f4"),)
 
-    zeros = xr.DataArray(dask.array.zeros((40, 400, 400), chunks=(10, 100, 100), dtype="f4"), dims=DIMS)
-    lazy = map_patches(heavy, zeros, grid=PatchGrid(core=(4, 16, 16), overlap=(2, 8, 8)), outputs=["mean"])["mean"]
+    zeros = xr.DataArray(
+        dask.array.zeros((40, 400, 400), chunks=(10, 100, 100), dtype="f4"), dims=DIMS
+    )
+    lazy = map_patches(
+        heavy, zeros, grid=PatchGrid(core=(4, 16, 16), overlap=(2, 8, 8)), outputs=["mean"]
+    )["mean"]
     graph = dict(lazy.__dask_graph__())
     sizes = sorted(len(dumps(task)) for task in graph.values())
     assert sizes[-1] > weights.nbytes > 20 * sizes[-2]  # the function, once
@@ -345,7 +380,9 @@ def test_worker_processes_give_the_same():
     eager = map_patches(local, field, sea, **kwargs)
     lazy = map_patches(local, field.chunk(time=3, y=5, x=7), sea, **kwargs)
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
         distributed.Client(cluster),
     ):
         found = lazy.compute()
@@ -360,7 +397,10 @@ def test_worker_processes_give_the_same():
         ({"core": 4}, "core=4 must be three"),
         ({"core": (4, 4, 4.5)}, "whole"),
         ({"core": (True, 4, 4)}, "whole"),
-        ({"core": (4, 4, 4), "overlap": (0, 5, 0)}, r"overlap=\(0, 5, 0\) exceeds core=\(4, 4, 4\)"),
+        (
+            {"core": (4, 4, 4), "overlap": (0, 5, 0)},
+            r"overlap=\(0, 5, 0\) exceeds core=\(4, 4, 4\)",
+        ),
         ({"core": (4, 4, 4), "overlap": (0, -1, 0)}, r"overlap=.* 0 or more"),
         ({"core": (4, 4, 4), "halo": (0, 0, -1)}, r"halo=\(0, 0, -1\)"),
     ],
@@ -371,7 +411,9 @@ def test_grids_that_cannot_be(options, match):
 
 
 def test_a_grid_from_text_or_numpy_is_the_same_grid():
-    assert PatchGrid(core=[2, 3, 4], overlap=np.array([1, 2, 4]), halo=[1, 2, 0]) == GRID and hash(GRID)
+    assert PatchGrid(core=[2, 3, 4], overlap=np.array([1, 2, 4]), halo=[1, 2, 0]) == GRID and hash(
+        GRID
+    )
 
 
 @pytest.mark.parametrize(
@@ -412,7 +454,10 @@ def test_options_that_make_no_sense(change, match):
 @pytest.mark.parametrize(
     ("function", "match"),
     [
-        (lambda a, patch: (a,), r"shape \(\d, 6, 6\) and dtype float32; return numbers of shape \(3, 4, 6\)"),
+        (
+            lambda a, patch: (a,),
+            r"shape \(\d, 6, 6\) and dtype float32; return numbers of shape \(3, 4, 6\)",
+        ),
         (lambda a, patch: (a[patch.within].astype(str),), "dtype <U"),
         (lambda a, patch: a[patch.within], "a ndarray; return a tuple of one array each for mean"),
         (lambda a, patch: (), "0 values"),

@@ -36,7 +36,9 @@ def field(chunks: dict[str, int] | None = None, dtype: str = "f4") -> xr.DataArr
     values = np.random.default_rng(0).normal(290, 2, (6, 5, 4)).astype(dtype)
     values[np.random.default_rng(1).random(values.shape) < 0.4] = np.nan
     attrs = {"units": "kelvin", "long_name": "temperature"}
-    made = xr.DataArray(values, dims=("time", "lat", "lon"), coords={"time": np.arange(6)}, name="sst", attrs=attrs)
+    made = xr.DataArray(
+        values, dims=("time", "lat", "lon"), coords={"time": np.arange(6)}, name="sst", attrs=attrs
+    )
     return made if chunks is None else made.chunk(chunks)
 
 
@@ -54,11 +56,18 @@ def test_mean_and_spread_are_those_of_the_observed(values, kind):
     assert found.std == pytest.approx(1.0 if constant else seen.std(), rel=1e-9)
 
 
-@given(hnp.arrays(float, (4, 5), elements=POSITIVE), hnp.arrays(bool, (4, 5)), hnp.arrays(float, (4, 5)))
+@given(
+    hnp.arrays(float, (4, 5), elements=POSITIVE),
+    hnp.arrays(bool, (4, 5)),
+    hnp.arrays(float, (4, 5)),
+)
 @capped
 def test_what_is_masked_has_no_say(truth, observed, other):
     observed[0, 0] = True
-    fits = [Scaling.fit(xr.DataArray(t).where(observed), "log") for t in (truth, np.where(observed, truth, other))]
+    fits = [
+        Scaling.fit(xr.DataArray(t).where(observed), "log")
+        for t in (truth, np.where(observed, truth, other))
+    ]
     assert fits[0] == fits[1] == Scaling.fit(truth[observed], "log")
 
 
@@ -66,7 +75,9 @@ def test_what_is_masked_has_no_say(truth, observed, other):
 @pytest.mark.parametrize("chunks", [{"time": 1}, {"time": 4, "lat": 2}, {}])
 def test_chunks_change_nothing_but_rounding(kind, chunks):
     whole, streamed = Scaling.fit(field(), kind), Scaling.fit(field(chunks), kind)
-    assert streamed.mean == pytest.approx(whole.mean, rel=1e-14) and streamed.std == pytest.approx(whole.std, rel=1e-12)
+    assert streamed.mean == pytest.approx(whole.mean, rel=1e-14) and streamed.std == pytest.approx(
+        whole.std, rel=1e-12
+    )
 
 
 def test_blocks_are_read_once_and_one_by_one():
@@ -76,7 +87,9 @@ def test_blocks_are_read_once_and_one_by_one():
         read.append(block_info[None]["chunk-location"])
         return np.full((1, 3, 3), 1.0 + read[-1][0])
 
-    lazy = dask.array.map_blocks(block, chunks=((1,) * 7, (3,), (3,)), dtype=float, meta=np.empty((0, 0, 0)))
+    lazy = dask.array.map_blocks(
+        block, chunks=((1,) * 7, (3,), (3,)), dtype=float, meta=np.empty((0, 0, 0))
+    )
     with dask.config.set(scheduler="synchronous"):
         found = Scaling.fit(xr.DataArray(lazy))
     assert sorted(read) == [(t, 0, 0) for t in range(7)]
@@ -112,8 +125,16 @@ def test_a_constant_field_has_spread_one(kind, value, dtype):
     [
         (np.full((2, 2), np.nan), "standardise", r"no value is observed \(all NaN\)"),
         (np.empty((0, 2)), "anomaly", "no value is observed"),
-        (np.array([1.0, np.inf, -np.inf]), "standardise", "2 observed values are infinite; set them to NaN"),
-        (np.array([1.0, 0.0, -3.0, np.nan]), "log", "2 values are zero or negative.*kind='standardise'"),
+        (
+            np.array([1.0, np.inf, -np.inf]),
+            "standardise",
+            "2 observed values are infinite; set them to NaN",
+        ),
+        (
+            np.array([1.0, 0.0, -3.0, np.nan]),
+            "log",
+            "2 values are zero or negative.*kind='standardise'",
+        ),
     ],
 )
 @pytest.mark.parametrize("lazy", [False, True])
@@ -204,9 +225,13 @@ def test_integers_become_floats():
         assert scaled.dtype == float and scaled[3] == 0
 
 
-@pytest.mark.parametrize("wrap", [np.asarray, torch.tensor, xr.DataArray, lambda v: xr.DataArray(v).chunk()])
+@pytest.mark.parametrize(
+    "wrap", [np.asarray, torch.tensor, xr.DataArray, lambda v: xr.DataArray(v).chunk()]
+)
 def test_what_has_no_logarithm_is_told(wrap):
-    with pytest.raises(InputError, match="2 values are zero or negative and have no logarithm; set them to NaN"):
+    with pytest.raises(
+        InputError, match="2 values are zero or negative and have no logarithm; set them to NaN"
+    ):
         np.asarray(Scaling("log", 0.0, 1.0).apply(wrap([1.0, 0.0, -2.0, float("nan")])))
 
 

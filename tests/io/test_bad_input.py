@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cannot be filled ends in one clear line with the remedy, and leaves an earlier output untouched."""
+"""What cannot be filled ends in one clear line with the remedy, and leaves an earlier output
+untouched.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def series() -> xr.Dataset:
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file in a folder, hidden ones too."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def one_line(error: BaseException) -> str:
@@ -64,24 +68,63 @@ def run(source: Path, output: Path, method: object = "interpolate", **options: o
 
 SPOILT: dict[str, tuple[Change, str]] = {
     "no time dimension": (lambda d: d.isel(time=0, drop=True), r"no time dimension.*expand_dims"),
-    "all land": (lambda d: d.assign(sea=d.sea * 0), "sea mask is land everywhere.*give 1 at sea and 0 on land"),
-    "nothing observed": (lambda d: d.assign(sst=d.sst * np.nan), "nothing observed at sea in 8 images; check the fill"),
-    "observed on land only": (lambda d: d.assign(sst=d.sst * np.nan).fillna({"sst": 15.0}).assign(
-        sst=lambda e: e.sst.where(d.sea == 0)), "nothing observed at sea"),
-    "no gaps": (lambda d: d.fillna({"sst": 15.0}), "no gaps at sea, nothing to fill; is the fill value decoded"),
-    "one time step, no mask": (lambda d: d[["sst"]].isel(time=[0]), "never observed count as land unless sea="),
-    "infinite": (lambda d: d.assign(sst=d.sst.fillna(np.inf)), r"infinite values; make them missing: ds.where"),
+    "all land": (
+        lambda d: d.assign(sea=d.sea * 0),
+        "sea mask is land everywhere.*give 1 at sea and 0 on land",
+    ),
+    "nothing observed": (
+        lambda d: d.assign(sst=d.sst * np.nan),
+        "nothing observed at sea in 8 images; check the fill",
+    ),
+    "observed on land only": (
+        lambda d: (
+            d.assign(sst=d.sst * np.nan)
+            .fillna({"sst": 15.0})
+            .assign(sst=lambda e: e.sst.where(d.sea == 0))
+        ),
+        "nothing observed at sea",
+    ),
+    "no gaps": (
+        lambda d: d.fillna({"sst": 15.0}),
+        "no gaps at sea, nothing to fill; is the fill value decoded",
+    ),
+    "one time step, no mask": (
+        lambda d: d[["sst"]].isel(time=[0]),
+        "never observed count as land unless sea=",
+    ),
+    "infinite": (
+        lambda d: d.assign(sst=d.sst.fillna(np.inf)),
+        r"infinite values; make them missing: ds.where",
+    ),
     "minus infinite": (lambda d: d.assign(sst=d.sst.where(d.sst < 19, -np.inf)), "infinite values"),
-    "duplicate times": (lambda d: d.isel(time=[0, 1, 1, 2]), r"twice; drop one: ds.drop_duplicates\('time'\)"),
-    "descending times": (lambda d: d.isel(time=slice(None, None, -1)), r"goes back to .* sort it: ds.sortby\('time'\)"),
+    "duplicate times": (
+        lambda d: d.isel(time=[0, 1, 1, 2]),
+        r"twice; drop one: ds.drop_duplicates\('time'\)",
+    ),
+    "descending times": (
+        lambda d: d.isel(time=slice(None, None, -1)),
+        r"goes back to .* sort it: ds.sortby\('time'\)",
+    ),
     "unsorted times": (lambda d: d.isel(time=[0, 2, 1, 3]), r"sort it: ds.sortby\('time'\)"),
-    "a missing time": (lambda d: d.assign_coords(time=d.time.where(d.time != d.time[2])), "missing .NaT. at step 2"),
-    "three spatial dimensions": (lambda d: d.expand_dims(depth=[0.0, 5.0], axis=1), r"choose one: .isel\(depth=0\)"),
+    "a missing time": (
+        lambda d: d.assign_coords(time=d.time.where(d.time != d.time[2])),
+        "missing .NaT. at step 2",
+    ),
+    "three spatial dimensions": (
+        lambda d: d.expand_dims(depth=[0.0, 5.0], axis=1),
+        r"choose one: .isel\(depth=0\)",
+    ),
     "one spatial dimension": (lambda d: d.isel(lat=0, drop=True), "needs two spatial dimensions"),
-    "whole numbers": (lambda d: d.assign(sst=d.sst.fillna(0).astype("i2")), "nothing to fill.*int16"),
+    "whole numbers": (
+        lambda d: d.assign(sst=d.sst.fillna(0).astype("i2")),
+        "nothing to fill.*int16",
+    ),
     "no variables": (lambda d: d.drop_vars(["sst", "sea"]), "nothing to fill"),
-    "a mask of another grid": (lambda d: d.assign(sea=(("y", "x"), np.ones((3, 4), "i1"))), "sea mask of shape .3, 4."),
-}  # fmt: skip
+    "a mask of another grid": (
+        lambda d: d.assign(sea=(("y", "x"), np.ones((3, 4), "i1"))),
+        "sea mask of shape .3, 4.",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", SPOILT)
@@ -89,9 +132,9 @@ def test_data_that_cannot_be_filled(case, files):
     spoil, message = SPOILT[case]
     source, output = files
     shutil.rmtree(source) if source.is_dir() else source.unlink()
-    spoil(series()).to_zarr(source, consolidated=False, zarr_format=3) if source.suffix == ".zarr" else spoil(
-        series()
-    ).to_netcdf(source)
+    spoil(series()).to_zarr(
+        source, consolidated=False, zarr_format=3
+    ) if source.suffix == ".zarr" else spoil(series()).to_netcdf(source)
     with pytest.raises(InputError, match=message) as raised:
         run(source, output)
     one_line(raised.value)
@@ -109,7 +152,9 @@ def test_arrays_that_cannot_be_filled(case, lazy):
 
 
 REMEDIES: dict[str, Change] = {
-    "no time dimension": lambda d: d.assign(sst=d.sst.expand_dims(time=[pd.Timestamp("2020-01-01")])),
+    "no time dimension": lambda d: d.assign(
+        sst=d.sst.expand_dims(time=[pd.Timestamp("2020-01-01")])
+    ),
     "infinite": lambda d: d.assign(sst=d.sst.where(np.isfinite(d.sst))),
     "duplicate times": lambda d: d.drop_duplicates("time"),
     "descending times": lambda d: d.sortby("time"),
@@ -128,7 +173,9 @@ def test_the_remedy_works(case):
 def test_one_time_step(name):
     ds = series().isel(time=[4])
     if METHODS[name].min_times > 1:
-        with pytest.raises(InputError, match=r"needs at least .* time steps, the data have 1; give a longer series"):
+        with pytest.raises(
+            InputError, match=r"needs at least .* time steps, the data have 1; give a longer series"
+        ):
             fill(ds, name)
     else:
         assert fill(ds, name)["sst"].where(ds.sea == 1).notnull().any()
@@ -167,7 +214,11 @@ def test_a_field_called_as_its_coordinate():
     ("method", "options", "message"),
     [
         ("dinof", {}, "no method 'dinof'; did you mean 'dineof'"),
-        ("", {}, "no method ''; Choose from auto, bayes_eof, climatology, dineof, gan, interpolate"),
+        (
+            "",
+            {},
+            "no method ''; Choose from auto, bayes_eof, climatology, dineof, gan, interpolate",
+        ),
         (Dineof, {}, r"Dineof is a class; call it: Dineof\(\)"),
         (5, {}, "5 is not a method; give a name such as 'dineof'"),
         (object(), {}, "is not a method"),
@@ -186,8 +237,15 @@ def test_unknown_methods_and_options(method, options, message, files):
 def test_the_door_checks_before_it_works():
     """A wrong option is told before the data are read."""
     lazy = series()["sst"].chunk()
-    unread = lazy.copy(data=lazy.data.map_blocks(lambda x: 1 / 0, dtype="f4", meta=np.empty((0, 0, 0), "f4")))
-    for options in ({"method": Interpolate}, {"method": "nope"}, {"seed": -1}, {"variables": "nope"}):
+    unread = lazy.copy(
+        data=lazy.data.map_blocks(lambda x: 1 / 0, dtype="f4", meta=np.empty((0, 0, 0), "f4"))
+    )
+    for options in (
+        {"method": Interpolate},
+        {"method": "nope"},
+        {"seed": -1},
+        {"variables": "nope"},
+    ):
         with pytest.raises(OptionError):
             fill(unread, **options)
     with pytest.raises(InputError, match="sea is a ndarray"):
@@ -208,7 +266,10 @@ def test_variables_of_an_array():
     [
         (lambda p: p.unlink(), "no such file; check the name"),
         (lambda p: p.write_bytes(b""), "it is empty, often a failed download; fetch it again"),
-        (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "damaged or cut short, fetch it again"),
+        (
+            lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]),
+            "damaged or cut short, fetch it again",
+        ),
         (lambda p: p.write_text("<html>404</html>"), "a web page or XML"),
         (lambda p: p.write_bytes(os.urandom(1000)), "neither NetCDF nor Zarr"),
     ],
@@ -227,7 +288,9 @@ def test_files_that_cannot_be_read(tmp_path, spoil, message):
 
 
 def test_damage_met_while_filling(tmp_path):
-    """A block that cannot be unpacked shows only when it is read: still one line, and the old output stays."""
+    """A block that cannot be unpacked shows only when it is read: still one line, and the old
+    output stays.
+    """
     source, output = tmp_path / "in.zarr", tmp_path / "out" / "filled.nc"
     output.parent.mkdir()
     sio.write(series().chunk(time=2), source)
@@ -244,7 +307,9 @@ def test_damage_met_while_filling(tmp_path):
 def test_output_equal_to_input(files):
     source, _ = files
     before = snapshot(source.parent)
-    with pytest.raises(WriteError, match="it is the input itself; choose another output name") as raised:
+    with pytest.raises(
+        WriteError, match="it is the input itself; choose another output name"
+    ) as raised:
         run(source, source)
     one_line(raised.value)
     assert snapshot(source.parent) == before
@@ -263,7 +328,9 @@ def test_no_permission_and_full_disk(error, files, monkeypatch):
 
     monkeypatch.setattr(xr.Dataset, "to_netcdf", refuse)
     monkeypatch.setattr(xr.Dataset, "to_zarr", refuse)
-    with pytest.raises(WriteError, match=rf"{os.strerror(error)}.*choose another folder or make room") as raised:
+    with pytest.raises(
+        WriteError, match=rf"{os.strerror(error)}.*choose another folder or make room"
+    ) as raised:
         run(source, output)
     assert str(output) in one_line(raised.value)
     assert written and written[0].parent == output.parent

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents of any content are read or refused in one line; so are recipes, whatever is written into them."""
+"""Documents of any content are read or refused in one line; so are recipes, whatever is written
+into them.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +33,31 @@ SHIPPED = sorted(RECIPES.glob("*/*.toml"))
 # --- JSON
 
 
-@given(content=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
+@given(
+    content=st.binary(max_size=200)
+    | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace"))
+)
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_a_document_or_one_line(content: bytes) -> None:
     try:
         documents.parse_json(content, "job.json", remedy="fill anew")
     except ReadError as error:
-        assert "\n" not in str(error) and str(error).endswith("; fill anew") and "job.json" in str(error)
+        assert (
+            "\n" not in str(error)
+            and str(error).endswith("; fill anew")
+            and "job.json" in str(error)
+        )
 
 
-@given(tree=st.recursive(st.none() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False)
-                         | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+@given(
+    tree=st.recursive(
+        st.none()
+        | st.integers(-(2**64), 2**64)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 @settings(deadline=None, max_examples=50)
 def test_what_json_holds_comes_back(tree: Any) -> None:
     assert documents.parse_json(json.dumps(tree), "a", remedy="") == tree
@@ -85,7 +101,9 @@ def npz(**arrays: np.ndarray) -> bytes:
 
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
-def test_altered_arrays_are_one_line(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_altered_arrays_are_one_line(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     content = bytearray(npz(a=np.arange(9.0), b=np.array("text")))
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -99,7 +117,9 @@ def test_altered_arrays_are_one_line(tmp_path_factory: pytest.TempPathFactory, d
 
 def header(shape: tuple[int, ...]) -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
     return stream.getvalue()
 
 
@@ -151,13 +171,37 @@ class Raw(str):
 
 
 VALUES = st.one_of(
-    st.booleans(), st.integers(), st.floats(), st.text(st.characters(codec="utf-8"), max_size=8),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(codec="utf-8"), max_size=8),
     st.lists(st.integers(-2, 9), max_size=3),
-    st.sampled_from([
-        "~nouser/x.zarr", "a\0b.zarr", "loop/x.zarr", "", "/", "..", "\x1b[31m", "-99999w", "9999-12-31", {},
-        {"a": {"b": 1}}, [[1], ["x"]], 10**18, -(10**18), 10**30, -1, 0, float("nan"), float("inf"), -0.0, 1e308,
-    ]),
-)  # fmt: skip
+    st.sampled_from(
+        [
+            "~nouser/x.zarr",
+            "a\0b.zarr",
+            "loop/x.zarr",
+            "",
+            "/",
+            "..",
+            "\x1b[31m",
+            "-99999w",
+            "9999-12-31",
+            {},
+            {"a": {"b": 1}},
+            [[1], ["x"]],
+            10**18,
+            -(10**18),
+            10**30,
+            -1,
+            0,
+            float("nan"),
+            float("inf"),
+            -0.0,
+            1e308,
+        ]
+    ),
+)
 RAW = [
     "2024-01-01",
     "2024-01-01T00:00:00Z",
@@ -173,7 +217,9 @@ RAW = [
 @st.composite
 def altered(draw: st.DrawFn, tables: dict[str, Any]) -> str:
     """A recipe with some values replaced, keys added or left out, as text."""
-    tables = {key: dict(table) if isinstance(table, dict) else table for key, table in tables.items()}
+    tables = {
+        key: dict(table) if isinstance(table, dict) else table for key, table in tables.items()
+    }
     lines: list[str] = []
     raw = draw(st.none() | st.sampled_from(RAW))
     for _ in range(draw(st.integers(1, 3))):
@@ -187,10 +233,15 @@ def altered(draw: st.DrawFn, tables: dict[str, Any]) -> str:
                 table.pop(key, None)
         else:
             tables[name] = draw(VALUES)
-    lines += [f"{key} = {toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    lines += [
+        f"{key} = {toml(value)}" for key, value in tables.items() if not isinstance(value, dict)
+    ]
     for key, table in tables.items():
         if isinstance(table, dict):
-            lines += [f"[{json.dumps(key)}]", *(f"{json.dumps(k)} = {toml(v)}" for k, v in table.items())]
+            lines += [
+                f"[{json.dumps(key)}]",
+                *(f"{json.dumps(k)} = {toml(v)}" for k, v in table.items()),
+            ]
     if raw is not None and len(lines) > 1:
         at = draw(st.integers(0, len(lines) - 1))
         lines[at] = lines[at].partition(" = ")[0] + f" = {raw}"
@@ -213,10 +264,17 @@ def test_an_altered_recipe_is_read_or_one_line(
 @pytest.mark.parametrize(
     "content",
     [
-        b"\xff\xfe", b"a." * 30_000 + b"b = 1", b"a = " + b"[" * 30_000, b"a = " + b"9" * 5000, b"[a]\n" * 2,
-        b"a = {" + b"b = {" * 400, b"x = 1\n" * 20_000, b"\x00", b"title = 2024-13-99",
+        b"\xff\xfe",
+        b"a." * 30_000 + b"b = 1",
+        b"a = " + b"[" * 30_000,
+        b"a = " + b"9" * 5000,
+        b"[a]\n" * 2,
+        b"a = {" + b"b = {" * 400,
+        b"x = 1\n" * 20_000,
+        b"\x00",
+        b"title = 2024-13-99",
     ],
-)  # fmt: skip
+)
 def test_toml_that_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_bytes(content)
     for reader in (load, load_recipe, load_nightly):
@@ -225,8 +283,12 @@ def test_toml_that_is_refused(content: bytes, tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["~nouser/own.toml", "a\0b.toml", "loop/own.toml", "nowhere/own.toml", "\udcff.toml"])
-def test_names_that_are_no_recipe(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["~nouser/own.toml", "a\0b.toml", "loop/own.toml", "nowhere/own.toml", "\udcff.toml"]
+)
+def test_names_that_are_no_recipe(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     for reader in (load, load_recipe, load_nightly):
@@ -236,20 +298,28 @@ def test_names_that_are_no_recipe(name: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as of a user that the system does not know
+    monkeypatch.setattr(
+        os.path, "expanduser", lambda path: path
+    )  # as of a user that the system does not know
     with pytest.raises(OptionError, match=r"filled='~/out.zarr': .*; write the whole path"):
         documents.place("~/out.zarr", "filled")
 
 
-@pytest.mark.parametrize("name", ["oceans", "oceans.toml", "train/oceans", "recipes/train/oceans.toml"])
-def test_a_training_recipe_that_ships_by_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["oceans", "oceans.toml", "train/oceans", "recipes/train/oceans.toml"]
+)
+def test_a_training_recipe_that_ships_by_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(name) == load(RECIPES / "train" / "oceans.toml")
 
 
 def test_a_path_that_is_not_there_is_no_recipe_that_ships(tmp_path: Path) -> None:
     for path in (tmp_path / "oceans.toml", "nowhere/oceans.toml", "./sub/paper.toml"):
-        with pytest.raises(ReadError, match=r"no such file; give a TOML file, or one that ships: train/oceans"):
+        with pytest.raises(
+            ReadError, match=r"no such file; give a TOML file, or one that ships: train/oceans"
+        ):
             load(path)
 
 

@@ -59,7 +59,9 @@ def store(folder: Path, zarr_format: int = 2, *, consolidated: bool = False) -> 
 
 
 def netcdf(folder: Path, kind: str = "NETCDF4") -> Path:
-    path = folder / f"{kind.lower()}{next(NUMBERS)}.nc"  # a new name: what failed to open may be open still
+    path = (
+        folder / f"{kind.lower()}{next(NUMBERS)}.nc"
+    )  # a new name: what failed to open may be open still
     dataset().to_netcdf(path, format=kind, engine="netcdf4")
     return path
 
@@ -123,7 +125,9 @@ def test_metadata_beside_consolidated_ones_are_checked_too(tmp_path):
     refused(path, "codec 'pickle'")
 
 
-@pytest.mark.parametrize("codec", ["numcodecs.pickle", "pickle", "json2", "msgpack2", "nonsense", 5])
+@pytest.mark.parametrize(
+    "codec", ["numcodecs.pickle", "pickle", "json2", "msgpack2", "nonsense", 5]
+)
 @pytest.mark.parametrize("nested", [False, True])
 def test_codecs_of_version_3(tmp_path, codec, nested):
     path = store(tmp_path, 3)
@@ -136,7 +140,9 @@ def test_codecs_of_version_3(tmp_path, codec, nested):
             "index_codecs": [{"name": "bytes"}],
         },
     }
-    change(path / "sst" / "zarr.json", lambda held: held.update(codecs=[sharded if nested else one]))
+    change(
+        path / "sst" / "zarr.json", lambda held: held.update(codecs=[sharded if nested else one])
+    )
     refused(path, "which sstfill does not run")
 
 
@@ -205,7 +211,10 @@ def test_links_in_a_store(tmp_path, zarr_format, what):
     }[what]
     inner.rename(tmp_path / "moved")
     inner.symlink_to(tmp_path / "moved")
-    refused(path, r"is a link to .*moved; if you trust who made it, allow links: allow_links=True, or --allow-links")
+    refused(
+        path,
+        r"is a link to .*moved; if you trust who made it, allow links: allow_links=True, or --allow-links",
+    )
     xr.testing.assert_identical(use(path, allow_links=True), dataset())
     assert main(["info", str(path)]) == 2
     assert main(["info", str(path), "--allow-links"]) == 0
@@ -232,7 +241,9 @@ def test_links_of_hdf5(tmp_path):
                 layout = h5py.VirtualLayout(shape=(4, 5, 6), dtype="f4")
                 layout[...] = h5py.VirtualSource(str(other), "sst", shape=(4, 5, 6))
                 file.create_virtual_dataset("hidden", layout)
-        refused(path, r"'hidden' in it is a link to another file, .*allow_links=True, or --allow-links")
+        refused(
+            path, r"'hidden' in it is a link to another file, .*allow_links=True, or --allow-links"
+        )
         assert "hidden" in use(path, allow_links=True)
 
 
@@ -243,7 +254,10 @@ def test_declared_sizes_are_checked_before_anything_is_made(tmp_path):
     for zarr_format, mark in ((2, ".zarray"), (3, "zarr.json")):
         cases: dict[str, tuple[str, dict[str, Any]]] = {
             "coordinate 'time' of 1000000000 values": ("time", {"shape": [10**9]}),
-            "in 1000000000 chunks|one chunk of": ("sst", {"shape": [10**9, 5, 6], "chunks": [1, 5, 6]}),
+            "in 1000000000 chunks|one chunk of": (
+                "sst",
+                {"shape": [10**9, 5, 6], "chunks": [1, 5, 6]},
+            ),
             "one chunk of 'sst'": ("sst", {"shape": [4, 5, 6], "chunks": [10**9, 5, 6]}),
             "declares 1000000x1000x1000 values.*are stored": (
                 "sst",
@@ -257,7 +271,9 @@ def test_declared_sizes_are_checked_before_anything_is_made(tmp_path):
         for message, (name, sizes) in cases.items():
             path = store(tmp_path, zarr_format)
 
-            def mend(held: dict[str, Any], sizes: dict[str, Any] = sizes, version: int = zarr_format) -> None:
+            def mend(
+                held: dict[str, Any], sizes: dict[str, Any] = sizes, version: int = zarr_format
+            ) -> None:
                 held["shape"] = sizes["shape"]
                 if version == 2:
                     held["chunks"] = sizes.get("chunks", held["chunks"])
@@ -331,13 +347,19 @@ def test_archives_of_arrays_that_are_bombs(tmp_path, monkeypatch):
     with guard.open_arrays(path) as held:
         assert set(held) == {"zeros", "one"} and held["one"].sum() == 3
     monkeypatch.setattr(declared, "memory", lambda: 10**6)
-    with pytest.raises(ReadError, match=r"a\.npz: unpacking it needs 0\.0 GB"), guard.open_arrays(path):
+    with (
+        pytest.raises(ReadError, match=r"a\.npz: unpacking it needs 0\.0 GB"),
+        guard.open_arrays(path),
+    ):
         pass
     monkeypatch.undo()
     with zipfile.ZipFile(path, "w") as archive, archive.open("x.npy", "w") as stream:
         header = {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
         np.lib.format.write_array_header_1_0(stream, header)
-    with pytest.raises(ReadError, match=r"x\.npy declares 8,000,000\.0 MB"), guard.open_arrays(path):
+    with (
+        pytest.raises(ReadError, match=r"x\.npy declares 8,000,000\.0 MB"),
+        guard.open_arrays(path),
+    ):
         pass
     for damage in (b"", b"PK\x03\x04", os.urandom(100)):
         path.write_bytes(damage)
@@ -432,7 +454,10 @@ def test_packings_that_mean_nothing(tmp_path, kind, key, value):
     if key == "add_offset" and value == 0:
         assert "sst" in use(path)
     else:
-        refused(path, f"{key} of 'sst' is .*, by which no value can be unpacked; set the attribute right")
+        refused(
+            path,
+            f"{key} of 'sst' is .*, by which no value can be unpacked; set the attribute right",
+        )
 
 
 # --- what is no file
@@ -471,7 +496,16 @@ def test_sockets_and_devices(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["~nouser/a.nc", "a\0b.nc", "x" * 5000, os.fsdecode(b"\xff\xfe.nc"), "a\x1b[2J.nc", "a\nb.nc", "loop"]
+    "name",
+    [
+        "~nouser/a.nc",
+        "a\0b.nc",
+        "x" * 5000,
+        os.fsdecode(b"\xff\xfe.nc"),
+        "a\x1b[2J.nc",
+        "a\nb.nc",
+        "loop",
+    ],
 )
 def test_odd_names(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -509,20 +543,35 @@ def test_no_warnings_of_the_libraries(tmp_path):
 
 
 def test_whatever_fails_while_opening_is_one_line():
-    for error in (TypeError("a\nb"), KeyError("x"), RecursionError("deep"), MemoryError(), AttributeError("\x1b[2J")):
-        with pytest.raises(ReadError, match="cannot read here: ") as caught, error_origin.opening("here"):
+    for error in (
+        TypeError("a\nb"),
+        KeyError("x"),
+        RecursionError("deep"),
+        MemoryError(),
+        AttributeError("\x1b[2J"),
+    ):
+        with (
+            pytest.raises(ReadError, match="cannot read here: ") as caught,
+            error_origin.opening("here"),
+        ):
             raise error
         assert str(caught.value).isprintable()
 
 
 def test_our_own_mistakes_stay_what_they_are_while_reading(tmp_path):
     path = store(tmp_path)
-    with pytest.raises(TypeError, match="ours"), error_origin.reading(path), io.open(path, chunks={}) as ds:
+    with (
+        pytest.raises(TypeError, match="ours"),
+        error_origin.reading(path),
+        io.open(path, chunks={}) as ds,
+    ):
 
         def ours(block: np.ndarray) -> np.ndarray:
             raise TypeError("ours")
 
-        xr.apply_ufunc(ours, ds["sst"], dask="parallelized", output_dtypes=["f4"]).compute(scheduler="synchronous")
+        xr.apply_ufunc(ours, ds["sst"], dask="parallelized", output_dtypes=["f4"]).compute(
+            scheduler="synchronous"
+        )
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
@@ -546,7 +595,9 @@ def test_a_playlist_is_no_video(tmp_path):
     secret = tmp_path / "secret.ts"
     secret.write_bytes(b"G" + bytes(187))
     path = tmp_path / "a.mp4"
-    path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n")
+    path.write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n"
+    )
     with pytest.raises(ReadError, match="cannot decode"), guard.open_video(path) as container:
         next(container.decode(video=0))
 
@@ -554,7 +605,15 @@ def test_a_playlist_is_no_video(tmp_path):
 def test_no_place_opens_a_store_or_file_by_itself():
     """All but the guard go through it; writers make stores, which is another matter."""
     package = Path(guard.__file__).parents[1]
-    calls = ("xr.open_", "zarr.open", "netCDF4.Dataset(", "np.load(", "h5py.File(", "av.open(", "loadmat(")
+    calls = (
+        "xr.open_",
+        "zarr.open",
+        "netCDF4.Dataset(",
+        "np.load(",
+        "h5py.File(",
+        "av.open(",
+        "loadmat(",
+    )
     found = [
         f"{file.relative_to(package)}: {line.strip()}"
         for file in sorted(package.rglob("*.py"))
@@ -567,7 +626,9 @@ def test_no_place_opens_a_store_or_file_by_itself():
 
 def test_h5py_is_loaded_for_hdf5_only(tmp_path):
     path = store(tmp_path)
-    code = "import sys; from sstfill import io; io.open(sys.argv[1]); assert 'h5py' not in sys.modules"
+    code = (
+        "import sys; from sstfill import io; io.open(sys.argv[1]); assert 'h5py' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
@@ -576,21 +637,54 @@ def test_h5py_is_loaded_for_hdf5_only(tmp_path):
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
-    st.sampled_from([0, -1, 1, 2, 7, 2**31, 2**63, 10**12, 10**30, 0.0, 1e308, float("nan"), float("inf")]),
     st.sampled_from(
-        ["", "abc", "<f2", "|O", "|V8", "<U9", "<M8[ns]", "\x1b[2J", "../x", "days since never", "x" * 999]
+        [0, -1, 1, 2, 7, 2**31, 2**63, 10**12, 10**30, 0.0, 1e308, float("nan"), float("inf")]
     ),
-    st.sampled_from(["float16", "string", "zlib", "pickle", "gregorian", "2", "time", "seconds since 1970-01-01"]),
+    st.sampled_from(
+        [
+            "",
+            "abc",
+            "<f2",
+            "|O",
+            "|V8",
+            "<U9",
+            "<M8[ns]",
+            "\x1b[2J",
+            "../x",
+            "days since never",
+            "x" * 999,
+        ]
+    ),
+    st.sampled_from(
+        [
+            "float16",
+            "string",
+            "zlib",
+            "pickle",
+            "gregorian",
+            "2",
+            "time",
+            "seconds since 1970-01-01",
+        ]
+    ),
     st.lists(st.one_of(st.integers(-2, 2**40), st.text(max_size=3), st.none()), max_size=4),
     st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
 )
-SOME = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def places(held: object, prefix: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
     """The way to each field of a JSON document."""
     found: list[tuple[object, ...]] = []
-    items: Any = held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, list) else ()
+    items: Any = (
+        held.items()
+        if isinstance(held, dict)
+        else enumerate(held)
+        if isinstance(held, list)
+        else ()
+    )
     for key, value in items:
         found += [(*prefix, key), *places(value, (*prefix, key))]
     return found
@@ -633,17 +727,47 @@ def test_tampered_zarr(tmp_path, zarr_format, consolidated, data, value, remove)
 @SOME
 def test_tampered_attributes_of_hdf5(tmp_path, name, value, data):
     path = netcdf(tmp_path)
-    keys = ["units", "calendar", "scale_factor", "add_offset", "_FillValue", "missing_value", "valid_range"]
-    keys += ["valid_min", "coordinates", "grid_mapping", "flag_meanings", "standard_name", "dtype", "_Unsigned"]
-    key = data.draw(st.sampled_from([*keys, "DIMENSION_LIST", "CLASS", "NAME", "_Netcdf4Dimid", "REFERENCE_LIST"]))
-    with h5py.File(path, "a") as file, contextlib.suppress(KeyError, TypeError, ValueError, OSError, OverflowError):
+    keys = [
+        "units",
+        "calendar",
+        "scale_factor",
+        "add_offset",
+        "_FillValue",
+        "missing_value",
+        "valid_range",
+    ]
+    keys += [
+        "valid_min",
+        "coordinates",
+        "grid_mapping",
+        "flag_meanings",
+        "standard_name",
+        "dtype",
+        "_Unsigned",
+    ]
+    key = data.draw(
+        st.sampled_from(
+            [*keys, "DIMENSION_LIST", "CLASS", "NAME", "_Netcdf4Dimid", "REFERENCE_LIST"]
+        )
+    )
+    with (
+        h5py.File(path, "a") as file,
+        contextlib.suppress(KeyError, TypeError, ValueError, OSError, OverflowError),
+    ):
         del file[name].attrs[key]
-    with h5py.File(path, "a") as file, contextlib.suppress(KeyError, TypeError, ValueError, OSError, OverflowError):
+    with (
+        h5py.File(path, "a") as file,
+        contextlib.suppress(KeyError, TypeError, ValueError, OSError, OverflowError),
+    ):
         file[name].attrs[key] = value
     survives(path)
 
 
-@given(at=st.floats(0, 1), byte=st.binary(min_size=1, max_size=4), kind=st.sampled_from(["CLASSIC", "64BIT_DATA"]))
+@given(
+    at=st.floats(0, 1),
+    byte=st.binary(min_size=1, max_size=4),
+    kind=st.sampled_from(["CLASSIC", "64BIT_DATA"]),
+)
 @SOME
 def test_tampered_bytes_of_classic_netcdf(tmp_path, at, byte, kind):
     path = netcdf(tmp_path, f"NETCDF3_{kind}")

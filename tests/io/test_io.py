@@ -25,7 +25,12 @@ from sstfill.io.packing import DoesNotFit, ladder
 from sstfill.io.untrusted.netcdf3 import expected_size
 
 DIMS = ("time", "lat", "lon")
-PACKED = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 20.0, "_FillValue": np.int16(-32768)}
+PACKED = {
+    "dtype": "int16",
+    "scale_factor": 0.01,
+    "add_offset": 20.0,
+    "_FillValue": np.int16(-32768),
+}
 SUFFIXES = [".nc", ".zarr"]
 
 
@@ -74,7 +79,9 @@ def test_round_trip(tmp_path, suffix, chunks):
     assert litter(tmp_path) == []
 
 
-@pytest.mark.parametrize("how", ["NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF4", 2, 3])
+@pytest.mark.parametrize(
+    "how", ["NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF4", 2, 3]
+)
 def test_formats_are_told_by_content(tmp_path, how):
     path, ds = tmp_path / "whatever.bin", dataset()
     if isinstance(how, int):
@@ -95,7 +102,9 @@ def test_noleap_calendar_and_curvilinear_positions(tmp_path, suffix):
     ds = dataset().drop_vars(["lat", "lon"]).rename(lat="y", lon="x").transpose("x", "time", "y")
     y, x = np.mgrid[0:5, 0:6]
     times = [cftime.datetime(2004, 2, d, calendar="noleap") for d in (1, 2, 3, 28)]
-    ds = ds.assign_coords(time=times, nav_lat=(("y", "x"), 40.0 + y), nav_lon=(("y", "x"), 350.0 + x))
+    ds = ds.assign_coords(
+        time=times, nav_lat=(("y", "x"), 40.0 + y), nav_lon=(("y", "x"), 350.0 + x)
+    )
     sio.write(ds, tmp_path / f"a{suffix}")
     with sio.open(tmp_path / f"a{suffix}") as back:
         xr.testing.assert_identical(back.load(), ds)
@@ -104,8 +113,14 @@ def test_noleap_calendar_and_curvilinear_positions(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_other_kinds_of_variables(tmp_path, suffix):
-    ds = dataset().assign_coords(label="abc", names=("time", list("wxyz")), ok=("lat", np.array([True] * 5)))
-    ds = ds.assign(n=("time", np.arange(4, dtype="u4")), text=("lat", list("abcde")), ref=pd.Timestamp("2000-01-01"))
+    ds = dataset().assign_coords(
+        label="abc", names=("time", list("wxyz")), ok=("lat", np.array([True] * 5))
+    )
+    ds = ds.assign(
+        n=("time", np.arange(4, dtype="u4")),
+        text=("lat", list("abcde")),
+        ref=pd.Timestamp("2000-01-01"),
+    )
     sio.write(ds, tmp_path / f"a{suffix}")
     with sio.open(tmp_path / f"a{suffix}") as back:
         xr.testing.assert_identical(back.load(), ds)
@@ -127,7 +142,10 @@ def test_netcdf_is_compressed_and_stale_layouts_are_dropped(tmp_path):
         "source": "x",
         "coordinates": "no",
     }
-    ds = dataset(stale | {"preferred_chunks": {"time": 1}, "compressors": ("blosc",), "filters": [1], "shards": 3})
+    ds = dataset(
+        stale
+        | {"preferred_chunks": {"time": 1}, "compressors": ("blosc",), "filters": [1], "shards": 3}
+    )
     ds.encoding = {"unlimited_dims": {"time", "gone"}}
     ds["sst"].attrs["_FillValue"] = np.nan
     ds["sst"].encoding["_FillValue"] = np.nan
@@ -167,7 +185,9 @@ def test_packed_integers_come_back(tmp_path, suffix, chunked):
         (np.inf, "float32", "do not fit int32"),
     ],
 )
-def test_what_does_not_fit_widens_the_packing(tmp_path, caplog, suffix, chunked, value, dtype, reason):
+def test_what_does_not_fit_widens_the_packing(
+    tmp_path, caplog, suffix, chunked, value, dtype, reason
+):
     ds, path = dataset(PACKED), tmp_path / f"a{suffix}"
     ds["sst"][2, 1, 1] = value
     with caplog.at_level(logging.WARNING, "sstfill"):
@@ -175,12 +195,16 @@ def test_what_does_not_fit_widens_the_packing(tmp_path, caplog, suffix, chunked,
     assert stored_numbers(path).dtype == dtype and reason in caplog.text
     with sio.open(path) as back:
         np.testing.assert_allclose(back["sst"], ds["sst"], rtol=1e-6)
-        assert reason in back["sst"].attrs["comment"] and float(back["sst"][2, 1, 1]) == pytest.approx(value)
+        assert reason in back["sst"].attrs["comment"] and float(
+            back["sst"][2, 1, 1]
+        ) == pytest.approx(value)
     assert litter(tmp_path) == []
 
 
 @given(
-    values=st.lists(st.one_of(st.floats(-1e6, 1e6, width=32), st.just(float("nan"))), min_size=1, max_size=20),
+    values=st.lists(
+        st.one_of(st.floats(-1e6, 1e6, width=32), st.just(float("nan"))), min_size=1, max_size=20
+    ),
     dtype=st.sampled_from(["i1", "u1", "i2", "u2", "i4"]),
     scale=st.sampled_from([0.01, 0.5, 1.0, -0.1]),
     fill=st.sampled_from([None, 0, 5, 100, -1]),
@@ -189,7 +213,9 @@ def test_what_does_not_fit_widens_the_packing(tmp_path, caplog, suffix, chunked,
 def test_no_packing_ever_changes_a_value_beyond_its_step(values, dtype, scale, fill):
     encoding = {"dtype": np.dtype(dtype), "scale_factor": scale, "add_offset": 3.0}
     variable = xr.Variable(
-        "x", np.array(values, "f8"), encoding=encoding | ({} if fill is None else {"_FillValue": fill})
+        "x",
+        np.array(values, "f8"),
+        encoding=encoding | ({} if fill is None else {"_FillValue": fill}),
     )
     for packing in ladder("v", variable):
         try:
@@ -199,7 +225,9 @@ def test_no_packing_ever_changes_a_value_beyond_its_step(values, dtype, scale, f
         exact = packing.dtype.kind == "f"
         raw = np.where(stored == packing.fill, np.nan, stored.astype("f8"))
         back = raw if exact else raw * scale + 3.0
-        np.testing.assert_allclose(back, variable.values, rtol=0, atol=0 if exact else abs(scale) * 0.5001)
+        np.testing.assert_allclose(
+            back, variable.values, rtol=0, atol=0 if exact else abs(scale) * 0.5001
+        )
         return
     raise AssertionError("nothing held the values")
 
@@ -304,7 +332,11 @@ def ghrsst(tmp_path: Path, meanings: str | None = None) -> Path:
     ds = dataset(PACKED).fillna(20.0)
     shape = ds["sst"].shape
     ds["quality_level"] = (DIMS, (np.arange(120).reshape(shape) % 6).astype("i1"))
-    attrs = {} if meanings is None else {"flag_meanings": meanings, "flag_masks": np.array([1, 2, 4], "i2")}
+    attrs = (
+        {}
+        if meanings is None
+        else {"flag_meanings": meanings, "flag_masks": np.array([1, 2, 4], "i2")}
+    )
     ds["l2p_flags"] = (DIMS, (np.arange(120).reshape(shape) % 32).astype("i2"), attrs)
     ds["other"] = ds["sst"] + 1
     ds.to_netcdf(tmp_path / "g.nc", encoding={"quality_level": {"_FillValue": np.int8(0)}})
@@ -390,12 +422,23 @@ def test_permission_denied(tmp_path, monkeypatch):
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
 def test_truncated_files_never_read_as_data(tmp_path, form, share):
     ds = dataset(steps=40)
-    ds.to_netcdf(tmp_path / "a.nc", format=form, engine="netcdf4", unlimited_dims=["time"] if "3" in form else [])
+    ds.to_netcdf(
+        tmp_path / "a.nc",
+        format=form,
+        engine="netcdf4",
+        unlimited_dims=["time"] if "3" in form else [],
+    )
     whole = (tmp_path / "a.nc").read_bytes()
     if "3" in form:
-        assert expected_size(tmp_path / "a.nc") <= len(whole) <= expected_size(tmp_path / "a.nc") + 3
+        assert (
+            expected_size(tmp_path / "a.nc") <= len(whole) <= expected_size(tmp_path / "a.nc") + 3
+        )
     (tmp_path / "a.nc").write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(ReadError, match=r"cut short|damaged"), sio.reading("a.nc"), sio.open(tmp_path / "a.nc") as back:
+    with (
+        pytest.raises(ReadError, match=r"cut short|damaged"),
+        sio.reading("a.nc"),
+        sio.open(tmp_path / "a.nc") as back,
+    ):
         back.load()
 
 
@@ -463,7 +506,9 @@ def test_a_failing_disk_leaves_the_old_output(tmp_path, monkeypatch, suffix, fai
     before, real = snapshot(path), os.replace
 
     def full(*args):
-        if failing == "os.fsync" or (".tmp" in Path(args[0]).name and not str(args[0]).endswith(".old")):
+        if failing == "os.fsync" or (
+            ".tmp" in Path(args[0]).name and not str(args[0]).endswith(".old")
+        ):
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*args)
 
@@ -551,7 +596,9 @@ def test_lazy_blocks_are_computed_once_each(tmp_path, suffix):
     lazy = (
         ds["sst"]
         .chunk(time=1)
-        .data.map_blocks(lambda x: seen.append(x.shape) or x, dtype="f4", meta=np.empty((0, 0, 0), "f4"))
+        .data.map_blocks(
+            lambda x: seen.append(x.shape) or x, dtype="f4", meta=np.empty((0, 0, 0), "f4")
+        )
     )
     sio.write(ds.assign(sst=ds["sst"].copy(data=lazy)), tmp_path / f"a{suffix}")
     assert seen == [(1, 5, 6)] * 4
@@ -598,7 +645,8 @@ def test_an_unfinished_download_is_refused(tmp_path, zarr_format):
         marked.to_zarr(path, mode="w", consolidated=False, zarr_format=zarr_format)
         if state == "incomplete":
             with pytest.raises(
-                ReadError, match=r"a\.zarr: it is an unfinished download; run the same `sstfill download`"
+                ReadError,
+                match=r"a\.zarr: it is an unfinished download; run the same `sstfill download`",
             ):
                 sio.open(path)
     with sio.open(path) as back:

@@ -41,7 +41,9 @@ def small_disk(tmp_path):
     """A disk of 2 MB, where the system lets us mount one."""
     at = tmp_path / "disk"
     at.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(at)], check=False, stderr=-1)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(at)], check=False, stderr=-1
+    )
     if mounted.returncode:
         pytest.skip("no disk can be mounted here")
     yield at
@@ -75,8 +77,13 @@ except errors.WriteError as error:
     print(error)
 """
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / f"a{suffix}")], capture_output=True, env=env,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / f"a{suffix}")],
+        capture_output=True,
+        env=env,
+        text=True,
+        check=False,
+    )
     assert done.stdout.startswith("cannot write") and done.stdout.count("\n") == 1, done.stderr
     assert not list(tmp_path.iterdir())
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 50_000
@@ -98,7 +105,9 @@ def test_an_interrupt_leaves_nothing(tmp_path, suffix, lazy, after):
     timer = threading.Timer(after, os.kill, [os.getpid(), signal.SIGTERM])
     timer.start()
     try:
-        with contextlib.suppress(Stopped):  # one that falls into a destructor is lost, and all is written
+        with contextlib.suppress(
+            Stopped
+        ):  # one that falls into a destructor is lost, and all is written
             for _ in range(3):
                 io.write(ds, out)
             timer.join()
@@ -129,12 +138,33 @@ def test_blocks_under_way_end_before_an_error_goes_on():
 
 
 ODD: dict[str, Any] = {
-    "nested": {"a": 1}, "none": None, "true": True, "flag": np.bool_(True), "big": 2**70, "complex": 1 + 2j,
-    "date": np.datetime64("2024-01-01"), "nul": "a\0b", "surrogate": "\udcff", "mixed": [1, "a"], "empty": [],
-    "square": np.eye(2), "objects": np.array([None, 1], dtype=object), "half": np.float16(1), "a/b": 1, " lead": 1,
-    "": 1, "_NCProperties": "x", "bytes": b"\xff", "path": Path("x"), "set": {1}, "long": np.longdouble(1), "fine": 1.5,
-    "texts": ["a", "b"], "numbers": np.arange(3), "nan": float("nan"),
-}  # fmt: skip
+    "nested": {"a": 1},
+    "none": None,
+    "true": True,
+    "flag": np.bool_(True),
+    "big": 2**70,
+    "complex": 1 + 2j,
+    "date": np.datetime64("2024-01-01"),
+    "nul": "a\0b",
+    "surrogate": "\udcff",
+    "mixed": [1, "a"],
+    "empty": [],
+    "square": np.eye(2),
+    "objects": np.array([None, 1], dtype=object),
+    "half": np.float16(1),
+    "a/b": 1,
+    " lead": 1,
+    "": 1,
+    "_NCProperties": "x",
+    "bytes": b"\xff",
+    "path": Path("x"),
+    "set": {1},
+    "long": np.longdouble(1),
+    "fine": 1.5,
+    "texts": ["a", "b"],
+    "numbers": np.arange(3),
+    "nan": float("nan"),
+}
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
@@ -154,14 +184,24 @@ def test_no_attribute_loses_a_finished_run(tmp_path, suffix, key):
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 
 
 @settings(deadline=None, max_examples=60)
-@given(attrs=st.dictionaries(st.text(max_size=4), VALUES, max_size=3), suffix=st.sampled_from([".zarr", ".nc"]))
+@given(
+    attrs=st.dictionaries(st.text(max_size=4), VALUES, max_size=3),
+    suffix=st.sampled_from([".zarr", ".nc"]),
+)
 def test_whatever_the_attributes_are_the_values_are_written(tmp_path_factory, attrs, suffix):
     ds = test_place.series()
     ds.attrs, ds["sst"].attrs = dict(attrs), dict(attrs)
@@ -190,12 +230,28 @@ def test_types_that_cannot_be_stored_are_refused_before_the_work(zarr):
     odd = np.array([{"a": 1}, None, 3], dtype=object)
     with pytest.raises(WriteError, match="variable 'odd' cannot be stored: "):
         check_storable(test_place.series().assign(odd=("time", odd)), Path("a"), zarr=zarr)
-    check_storable(test_place.series().assign(word=("time", np.array(list("abc"), object))), Path("a"), zarr=zarr)
+    check_storable(
+        test_place.series().assign(word=("time", np.array(list("abc"), object))),
+        Path("a"),
+        zarr=zarr,
+    )
 
 
 def test_the_command_refuses_before_it_fills(tmp_path, capsys, monkeypatch):
     ds = test_place.series(8).assign(odd=("time", np.arange(8, dtype="c16")))
     ds.to_zarr(tmp_path / "in.zarr", zarr_format=3, consolidated=False)
     monkeypatch.setattr("sstfill.cli.filling.fill", lambda *_, **__: pytest.fail("it was filled"))
-    if main(["fill", str(tmp_path / "in.zarr"), "--out", str(tmp_path / "out.nc"), "--method", "climatology"]) == 2:
+    if (
+        main(
+            [
+                "fill",
+                str(tmp_path / "in.zarr"),
+                "--out",
+                str(tmp_path / "out.nc"),
+                "--method",
+                "climatology",
+            ]
+        )
+        == 2
+    ):
         assert "'odd' cannot be stored" in capsys.readouterr().err

@@ -22,7 +22,11 @@ from sstfill.sources.ledger import Ledger
 
 def test_a_fill_in_memory_and_an_archive_job_exclude_each_other(tmp_path):
     out = tmp_path / "out.zarr"
-    with io.claimed(out), pytest.raises(WriteError, match=f"being filled by process {os.getpid()} "), job.held(out):
+    with (
+        io.claimed(out),
+        pytest.raises(WriteError, match=f"being filled by process {os.getpid()} "),
+        job.held(out),
+    ):
         pass
     with job.held(out), pytest.raises(WriteError, match="being filled by"), io.claimed(out):
         pass
@@ -65,8 +69,12 @@ def test_a_file_that_is_not_a_lock_is_not_truncated(tmp_path):
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EIO])
-@pytest.mark.parametrize("holder", [lambda p: Ledger(p / "a.ledger"), lambda p: OutputLock(p / "a.zarr"), alone])
-def test_no_descriptor_is_left_open_when_the_system_cannot_lock(tmp_path, monkeypatch, code, holder):
+@pytest.mark.parametrize(
+    "holder", [lambda p: Ledger(p / "a.ledger"), lambda p: OutputLock(p / "a.zarr"), alone]
+)
+def test_no_descriptor_is_left_open_when_the_system_cannot_lock(
+    tmp_path, monkeypatch, code, holder
+):
     fcntl = pytest.importorskip("fcntl")
 
     def broken(*_):

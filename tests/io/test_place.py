@@ -68,7 +68,10 @@ def test_an_output_of_ours_is_replaced_as_often_as_one_likes(tmp_path, suffix):
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_raw_archive_is_not_replaced(tmp_path, zarr_format):
-    refused(raw(tmp_path / "raw.zarr", zarr_format), "not made as an output of sstfill.*remove it yourself")
+    refused(
+        raw(tmp_path / "raw.zarr", zarr_format),
+        "not made as an output of sstfill.*remove it yourself",
+    )
 
 
 def test_the_fill_of_a_stranger_s_folder_is_refused_before_the_work(tmp_path, capsys):
@@ -82,7 +85,9 @@ def test_the_fill_of_a_stranger_s_folder_is_refused_before_the_work(tmp_path, ca
 STRANGE = {
     "notes": lambda store: (store / "notes.txt").write_text("mine"),
     "the input": lambda store: series().to_netcdf(store / "input.nc"),
-    "a group": lambda store: series().to_zarr(store, group="raw", mode="a", zarr_format=3, consolidated=False),
+    "a group": lambda store: series().to_zarr(
+        store, group="raw", mode="a", zarr_format=3, consolidated=False
+    ),
     "a note at an array": lambda store: (store / "sst/README").write_text("mine"),
     "a note among chunks": lambda store: (store / "sst/c/README").write_text("mine"),
     "a number among chunks": lambda store: (store / "sst/c/0/0/0.txt").write_text("mine"),
@@ -99,7 +104,9 @@ def test_a_store_of_ours_that_holds_something_else_is_not_replaced(tmp_path, wha
     io.write(series(), path)
     STRANGE[what](path)
     known = sorted(str(p) for p in path.rglob("*"))
-    with pytest.raises(WriteError, match=r"holds something else than a Zarr store that sstfill made: .*remove it"):
+    with pytest.raises(
+        WriteError, match=r"holds something else than a Zarr store that sstfill made: .*remove it"
+    ):
         io.write(series(2), path)
     assert sorted(str(p) for p in path.rglob("*")) == known
 
@@ -134,7 +141,9 @@ def test_a_derivative_that_inherits_the_mark_is_not_taken_for_ours(tmp_path, suf
         held = held.chunk()
     assert place.MARK in held.attrs
     if change == "values":
-        held["sst"] = held["sst"].copy(data=np.random.default_rng(5).normal(0, 1, held["sst"].shape).astype("f4") ** 3)
+        held["sst"] = held["sst"].copy(
+            data=np.random.default_rng(5).normal(0, 1, held["sst"].shape).astype("f4") ** 3
+        )
     elif change == "attributes":
         held["sst"].attrs["comment"] = "mine"
     else:
@@ -241,7 +250,10 @@ def test_an_interrupt_says_what_is_true(tmp_path, monkeypatch):
         if Path(names[1]).parent == tmp_path:
             raise KeyboardInterrupt
 
-    for at, said in ((before, "an earlier output is unchanged"), (after, f"{path} is written whole")):
+    for at, said in (
+        (before, "an earlier output is unchanged"),
+        (after, f"{path} is written whole"),
+    ):
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(os, "replace", at)
             io.write(series(2), path)
@@ -284,7 +296,9 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
         folder.mkdir()
         (folder / "zarr.json").write_text("{}")
     sweep(path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, living.name, elsewhere.name, mine.name])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [path.name, living.name, elsewhere.name, mine.name]
+    )
     with io.open(path) as back:
         assert back.sizes["time"] == 3
 
@@ -293,7 +307,11 @@ def test_the_folder_of_a_training_keeps_what_is_not_of_a_training(tmp_path):
     pytest.importorskip("torch")
     from sstfill.training.loop import _prepare
 
-    for name, content in {"log.csv": "date,event\n", "config.json": "{}", "weights.safetensors": "mine"}.items():
+    for name, content in {
+        "log.csv": "date,event\n",
+        "config.json": "{}",
+        "weights.safetensors": "mine",
+    }.items():
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
         (folder / name).write_text(content)

@@ -18,7 +18,9 @@ Field = Callable[..., xr.DataArray]
 
 
 def field(values: NDArray, days: NDArray | None = None) -> xr.DataArray:
-    """Values ``(time, y, x)`` as a standardised field on a grid of 0.1 degrees; daily unless `days` are given."""
+    """Values ``(time, y, x)`` as a standardised field on a grid of 0.1 degrees; daily unless `days`
+    are given.
+    """
     n, ny, nx = values.shape
     days = np.arange(n) if days is None else days
     time = np.datetime64("2020-01-01", "ns") + (np.asarray(days) * 86400e9).astype("m8[ns]")
@@ -28,7 +30,9 @@ def field(values: NDArray, days: NDArray | None = None) -> xr.DataArray:
 
 def sea_of(obs: xr.DataArray) -> xr.DataArray:
     """Sea everywhere."""
-    return xr.ones_like(obs.isel(time=0, variable=0, missing_dims="ignore"), dtype=bool).reset_coords(drop=True)
+    return xr.ones_like(
+        obs.isel(time=0, variable=0, missing_dims="ignore"), dtype=bool
+    ).reset_coords(drop=True)
 
 
 @pytest.fixture(scope="session")

@@ -19,16 +19,24 @@ from sstfill.methods import METHODS, Climatology, Method
 from sstfill.synthetic import ocean
 
 LIKENESS = 0.02
-"""Two fills are alike when their root mean square difference is below this share of the field's deviation: iterations
+"""Two fills are alike when their root mean square difference is below this share of the field's
+deviation: iterations
 stop at a tolerance, and points are drawn in the order in which pixels come."""
 
 
 @cache
 def sea_surface() -> xr.Dataset:
-    """A persistent ocean, six-hourly, under moving clouds; with attributes and an encoding worth keeping."""
+    """A persistent ocean, six-hourly, under moving clouds; with attributes and an encoding worth
+    keeping.
+    """
     ds = ocean(shape=(24, 18, 22), seed=3, land=0.15)
     ds["sst"].attrs["comment"] = "kept"
-    ds["sst"].encoding = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 20.0, "_FillValue": -32768}
+    ds["sst"].encoding = {
+        "dtype": "int16",
+        "scale_factor": 0.01,
+        "add_offset": 20.0,
+        "_FillValue": -32768,
+    }
     return ds
 
 
@@ -90,7 +98,12 @@ class TestEveryMethod:
 
     def test_form_is_kept(self, name):
         obs, found = sea_surface().sst, filled(name).sst
-        assert (found.dims, found.dtype, found.name, found.encoding) == (obs.dims, obs.dtype, obs.name, obs.encoding)
+        assert (found.dims, found.dtype, found.name, found.encoding) == (
+            obs.dims,
+            obs.dtype,
+            obs.name,
+            obs.encoding,
+        )
         assert obs.attrs.items() - {("ancillary_variables", "sea")} <= found.attrs.items()
         xr.testing.assert_identical(found.coords.to_dataset(), obs.coords.to_dataset())
         for other in ("truth", "sea"):
@@ -107,7 +120,10 @@ class TestEveryMethod:
 
     def test_error_is_positive_where_filled_and_missing_elsewhere(self, name):
         error = filled(name).sst_error
-        assert error.dims == sea_surface().sst.dims and error.attrs["units"] == sea_surface().sst.attrs["units"]
+        assert (
+            error.dims == sea_surface().sst.dims
+            and error.attrs["units"] == sea_surface().sst.attrs["units"]
+        )
         assert (error.values[gap()] > 0).all()
         assert np.isnan(error.values[~gap()]).all()
 
@@ -126,12 +142,16 @@ class TestEveryMethod:
         fill(ds, name, variables="sst", score=False)
         xr.testing.assert_identical(ds, sea_surface())
 
-    @pytest.mark.parametrize("chunks", [{"time": 7}, {"time": (1, 20, 3), "lat": 5, "lon": 13}], ids=["time", "space"])
+    @pytest.mark.parametrize(
+        "chunks", [{"time": 7}, {"time": (1, 20, 3), "lat": 5, "lon": 13}], ids=["time", "space"]
+    )
     def test_lazy_is_the_same_and_stays_lazy(self, name, chunks):
         found = fill(sea_surface().chunk(chunks), name, variables="sst", score=False)
         for v in ("sst", "sst_error", "sst_source"):
             assert found[v].chunks, f"{v} was computed"
-            np.testing.assert_allclose(found[v].values, filled(name)[v].values, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(
+                found[v].values, filled(name)[v].values, rtol=1e-6, atol=1e-6
+            )
 
     def test_lazy_score_is_the_same(self, name):
         ds = sea_surface()
@@ -140,14 +160,20 @@ class TestEveryMethod:
         assert one.keys() == other.keys() and one["rmse"] == pytest.approx(other["rmse"], rel=1e-5)
         assert one["sigma_scale"] == pytest.approx(other["sigma_scale"], rel=1e-4)
 
-    @pytest.mark.parametrize("order", [("lon", "time", "lat"), ("lat", "lon", "time")], ids=",".join)
+    @pytest.mark.parametrize(
+        "order", [("lon", "time", "lat"), ("lat", "lon", "time")], ids=",".join
+    )
     def test_any_order_of_dims(self, name, order):
         found = fill(sea_surface().sst.transpose(*order).rename(lon="longitude"), name, score=False)
         assert found.sst.dims == tuple(d.replace("lon", "longitude") for d in order)
-        np.testing.assert_array_equal(found.sst.transpose("time", "lat", "longitude"), filled(name).sst)
+        np.testing.assert_array_equal(
+            found.sst.transpose("time", "lat", "longitude"), filled(name).sst
+        )
 
     def test_descending_latitude(self, name):
-        found = fill(sea_surface().isel(lat=slice(None, None, -1)), name, variables="sst", score=False)
+        found = fill(
+            sea_surface().isel(lat=slice(None, None, -1)), name, variables="sst", score=False
+        )
         assert_alike(found.sst.values[:, ::-1], filled(name).sst.values)
 
     def test_kelvin(self, name):
@@ -178,7 +204,10 @@ class TestEveryMethod:
     def test_better_than_climatology_where_the_sea_persists(self, name):
         if METHODS[name] is Climatology:
             pytest.skip("it is the yardstick")
-        mine, yardstick = (rms((filled(n).sst - sea_surface().truth).values[gap()]) for n in (name, Climatology.name))
+        mine, yardstick = (
+            rms((filled(n).sst - sea_surface().truth).values[gap()])
+            for n in (name, Climatology.name)
+        )
         assert mine < 0.7 * yardstick
 
     def test_withheld_pixels_come_back_estimated(self, name):
@@ -195,7 +224,9 @@ class TestEveryMethod:
         ds = sea_surface()
         hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, share=0.1, seed=8)
         spoilt = ds.assign(sst=xr.where(hidden, np.float32(999), ds.sst, keep_attrs=True))
-        one, other = (fill(d, name, variables="sst", withheld=hidden, score=False) for d in (ds, spoilt))
+        one, other = (
+            fill(d, name, variables="sst", withheld=hidden, score=False) for d in (ds, spoilt)
+        )
         np.testing.assert_array_equal(one.sst, other.sst)
 
     def test_too_few_images(self, name):
@@ -216,13 +247,21 @@ class TestEveryMethod:
         for v in pair["variables"]:
             seen = ds[v].notnull().values
             np.testing.assert_array_equal(found[v].values[seen], ds[v].values[seen])
-            assert np.isfinite(found[v].values[wet()]).all() and (found[f"{v}_error"].values[wet() & ~seen] > 0).all()
-        assert rms((found.sst - sea_surface().truth).values[gap()]) < 0.7 * float(sea_surface().truth.std())
+            assert (
+                np.isfinite(found[v].values[wet()]).all()
+                and (found[f"{v}_error"].values[wet() & ~seen] > 0).all()
+            )
+        assert rms((found.sst - sea_surface().truth).values[gap()]) < 0.7 * float(
+            sea_surface().truth.std()
+        )
 
 
 ODD = {
-    "one pixel": (20, 1, 1), "one row": (20, 1, 6), "more images than pixels": (40, 3, 4), "three images": (3, 6, 7),
-}  # fmt: skip
+    "one pixel": (20, 1, 1),
+    "one row": (20, 1, 6),
+    "more images than pixels": (40, 3, 4),
+    "three images": (3, 6, 7),
+}
 
 
 def odd_field(make_field, shape: tuple[int, ...]) -> xr.DataArray:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Odd numbers: a fill is finite and within reach of the observations, or one line says why not; never a warning."""
+"""Odd numbers: a fill is finite and within reach of the observations, or one line says why not;
+never a warning.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from sstfill.methods import METHODS
 SHAPE = (8, 12, 12)
 QUICK = ("climatology", "interpolate", "dineof", "bayes_eof")
 SLOW = ("patchmatch",)
-"""Left out are those that would take half a minute here; they see the same fields through the same door."""
+"""Left out are those that would take half a minute here; they see the same fields through the same
+door.
+"""
 FLOATS = (np.float32, np.float64)
 
 
@@ -70,16 +74,25 @@ def check(obs: xr.DataArray, method: str, score: bool = False) -> xr.Dataset | N
 odd_fields = st.one_of(
     st.floats(-310, 305).map(lambda e: usual() * 10.0**e),
     st.floats(-1e300, 1e300).map(lambda value: np.full(SHAPE, value)),
-    st.tuples(st.floats(-1e30, 1e30), st.floats(-30, 30)).map(lambda of: of[0] + usual() * 10.0 ** of[1]),
+    st.tuples(st.floats(-1e30, 1e30), st.floats(-30, 30)).map(
+        lambda of: of[0] + usual() * 10.0 ** of[1]
+    ),
     st.floats(-1e300, 1e300).map(lambda m: np.where(np.indices(SHAPE).sum(0) % 2 == 0, m, -m)),
     st.floats(-1e300, 1e300).map(lambda m: np.where(usual() > 0, m, 0)),
-    st.floats(-1e300, 1e300).map(lambda m: np.where(np.arange(144 * 8).reshape(SHAPE) == 500, m, usual())),
+    st.floats(-1e300, 1e300).map(
+        lambda m: np.where(np.arange(144 * 8).reshape(SHAPE) == 500, m, usual())
+    ),
     st.just(np.round(usual())),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=25, deadline=None)
-@given(values=odd_fields, dtype=st.sampled_from(FLOATS), method=st.sampled_from(QUICK), score=st.booleans())
+@given(
+    values=odd_fields,
+    dtype=st.sampled_from(FLOATS),
+    method=st.sampled_from(QUICK),
+    score=st.booleans(),
+)
 def test_any_odd_field_is_filled_or_refused(values, dtype, method, score):
     with np.errstate(over="ignore"):
         values = values.astype(dtype)
@@ -123,7 +136,10 @@ def test_a_stray_that_drowns_all_others_is_refused_with_its_place():
     values[3, 4, 5] = 1e9
     obs = clouded(values)
     obs[3, 4, 5] = 1e9
-    with pytest.raises(InputError, match=r"'sst' holds 1e\+09 at lat 35\.4, lon 0\.5, .* make what is no observation"):
+    with pytest.raises(
+        InputError,
+        match=r"'sst' holds 1e\+09 at lat 35\.4, lon 0\.5, .* make what is no observation",
+    ):
         fill(obs, "climatology")
 
 

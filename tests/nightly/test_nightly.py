@@ -46,7 +46,9 @@ method = "climatology"
 @pytest.fixture(scope="module")
 def series() -> xr.Dataset:
     ds = ocean(shape=(DAYS, 20, 24), step="1D", seed=1)[["sst"]]
-    return ds.assign_coords(time=(FIRST + np.arange(DAYS).astype("timedelta64[D]")).astype("M8[ns]")).drop_encoding()
+    return ds.assign_coords(
+        time=(FIRST + np.arange(DAYS).astype("timedelta64[D]")).astype("M8[ns]")
+    ).drop_encoding()
 
 
 class Place:
@@ -59,11 +61,15 @@ class Place:
         self.toml.write_text(TOML)
 
     def bring(self, days: int, **changed: float) -> None:
-        """Let the archive hold so many days; `changed` day d<number> gets a value everywhere (NaN: nothing there)."""
+        """Let the archive hold so many days; `changed` day d<number> gets a value everywhere (NaN:
+        nothing there).
+        """
         ds = self.series.isel(time=slice(0, days)).copy(deep=True)
         for name, value in changed.items():
             ds["sst"][int(name[1:])] = ds["sst"][int(name[1:])] + value
-        ds.chunk(time=1).to_zarr(self.folder / "in.zarr", mode="w", zarr_format=3, consolidated=False)
+        ds.chunk(time=1).to_zarr(
+            self.folder / "in.zarr", mode="w", zarr_format=3, consolidated=False
+        )
 
     def night(self, day: int = DAYS, **how) -> Night:
         """A night at noon after day number `day`."""
@@ -72,7 +78,9 @@ class Place:
 
     @property
     def lines(self) -> list[dict]:
-        return [json.loads(text) for text in (self.report / "history.jsonl").read_text().splitlines()]
+        return [
+            json.loads(text) for text in (self.report / "history.jsonl").read_text().splitlines()
+        ]
 
     @property
     def latest(self) -> dict:
@@ -139,9 +147,17 @@ def test_nights_grow_an_archive_and_the_report_tells(place):
     assert sum(told["found"]["sst"]["shares"].values()) == pytest.approx(1)
     assert told["found"]["sst"]["filled_share"] == 1
     page = place.page
-    for words in ("the &lt;test&gt; ocean", "Fine", "2024-01-21", "<b>1</b> new days", "<b>1</b> revised days",
-                  f"RMSE <b>{second.found['sst'].score['rmse']:.3g}</b> °C", "Last 2 nights",
-                  second.found["sst"].model, "method = &quot;climatology&quot;"):  # fmt: skip
+    for words in (
+        "the &lt;test&gt; ocean",
+        "Fine",
+        "2024-01-21",
+        "<b>1</b> new days",
+        "<b>1</b> revised days",
+        f"RMSE <b>{second.found['sst'].score['rmse']:.3g}</b> °C",
+        "Last 2 nights",
+        second.found["sst"].model,
+        "method = &quot;climatology&quot;",
+    ):
         assert words in page, words
 
 
@@ -160,7 +176,9 @@ def test_the_page_stands_alone(place, drawn):
 def test_a_second_run_the_same_night_finds_nothing_to_do(place, monkeypatch):
     place.bring(20)
     first = place.night(20)
-    monkeypatch.setattr("sstfill.nightly.recent.recent_score", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(
+        "sstfill.nightly.recent.recent_score", lambda *_: pytest.fail("scored again")
+    )
     again = place.night(20)
     assert (again.exit, again.outcome.made, again.state) == (0, 0, first.state)
     assert again.found == first.found
@@ -201,7 +219,9 @@ def test_a_score_that_leaves_its_history_is_told_and_told_again_the_same_night(p
     place.bring(22, **{f"d{day}": rng.normal(0, 3, (20, 24)) for day in range(8, 22)})
     night = place.night(22)
     assert night.exit == 1
-    assert re.search(r"RMSE \S+ °C .* leaves its history: the median of 9 nights", night.attention[0])
+    assert re.search(
+        r"RMSE \S+ °C .* leaves its history: the median of 9 nights", night.attention[0]
+    )
     again = place.night(22)
     assert (again.outcome.made, again.attention) == (0, night.attention)
     assert [one["status"] for one in place.lines[8:]] == ["fine", "attention"]
@@ -244,7 +264,9 @@ def test_no_archive_at_all_is_a_failure(place):
     assert "in.zarr" in night.failure and place.latest["exit"] == 2
 
 
-def test_an_error_nobody_thought_of_is_a_failure_after_which_the_output_is_whole(place, monkeypatch):
+def test_an_error_nobody_thought_of_is_a_failure_after_which_the_output_is_whole(
+    place, monkeypatch
+):
     place.bring(20)
 
     def broken(*_):
@@ -283,12 +305,16 @@ with held(Path(sys.argv[1])):
 """
 
 
-@pytest.mark.parametrize(("module", "name", "at"), [("nightly.journal", "alone", "report"),
-                                                    ("archive.job", "held", "out.zarr")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("module", "name", "at"),
+    [("nightly.journal", "alone", "report"), ("archive.job", "held", "out.zarr")],
+)
 def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
     place.bring(20)
     script = HOLDER.format(module=module, name=name)
-    with subprocess.Popen([sys.executable, "-c", script, str(place.folder / at)], stdout=subprocess.PIPE) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(place.folder / at)], stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout is not None and other.stdout.readline() == b"held\n"
         assert main(["nightly", str(place.toml), "--quiet"]) == 75
         assert not (place.report / "index.html").exists()
@@ -301,7 +327,11 @@ def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
 
 
 def test_a_lock_is_told_from_other_errors(tmp_path):
-    with alone(tmp_path / "report"), pytest.raises(WriteError) as caught, alone(tmp_path / "report"):
+    with (
+        alone(tmp_path / "report"),
+        pytest.raises(WriteError) as caught,
+        alone(tmp_path / "report"),
+    ):
         pass
     assert held_by_another(caught.value)
     assert not held_by_another(WriteError("no space")) and not held_by_another(None)
@@ -316,18 +346,25 @@ class TestCommand:
         place.toml.write_text(TOML)
         assert main(["nightly", str(place.toml), "--quiet"]) == 1
         told = capsys.readouterr()
-        assert told.out == "" and told.err.startswith("sstfill: attention: the newest image is of 2024-01-20")
+        assert told.out == "" and told.err.startswith(
+            "sstfill: attention: the newest image is of 2024-01-20"
+        )
         assert told.err.count("\n") == 1
         place.bring(19)
         assert main(["nightly", str(place.toml), "--quiet"]) == 2
         told = capsys.readouterr()
-        assert told.err.startswith("sstfill: error: failed at the fill: ") and told.err.count("\n") == 1
+        assert (
+            told.err.startswith("sstfill: error: failed at the fill: ")
+            and told.err.count("\n") == 1
+        )
 
     def test_not_quiet_it_tells_what_it_did(self, place, capsys):
         place.bring(20)
         assert main(["nightly", str(place.toml), "--memory", "4GB"]) == 1
         out, err = capsys.readouterr()
-        assert "days: 20 new" in out and out.endswith(f"attention; the report: {place.report / 'index.html'}\n")
+        assert "days: 20 new" in out and out.endswith(
+            f"attention; the report: {place.report / 'index.html'}\n"
+        )
         assert err.count("attention: ") == 1
 
     def test_a_wrong_recipe_is_one_line(self, place, capsys):
@@ -340,7 +377,10 @@ class TestCommand:
         with pytest.raises(SystemExit):
             main(["nightly", "--help"])
         text = " ".join(capsys.readouterr().out.split())
-        assert "0 all is well; 1 done, but look at the report; 2 failed" in text and "75 another job" in text
+        assert (
+            "0 all is well; 1 done, but look at the report; 2 failed" in text
+            and "75 another job" in text
+        )
 
 
 class TestRecipe:
@@ -350,7 +390,10 @@ class TestRecipe:
             (("[fill]", "[full]"), "did you mean 'fill'"),
             (('archive = "in.zarr"', 'archiv = "in.zarr"'), "has no archive"),
             (('report = "report"', 'report = "report"\nreports = 1'), "did you mean 'report'"),
-            (('method = "climatology"', 'method = "dineof"\nmoods = 3'), "did you mean 'modes'.*variables"),
+            (
+                ('method = "climatology"', 'method = "dineof"\nmoods = 3'),
+                "did you mean 'modes'.*variables",
+            ),
             (('method = "climatology"', 'method = "dineof"\nmodes = -3'), "modes=-3"),
             (('"out.zarr"', '"out.nc"'), "no Zarr store"),
             (('"out.zarr"', '"in.zarr"'), "not three places"),
@@ -359,7 +402,10 @@ class TestRecipe:
             (("[fill]", "[alert]\nrmse = 2\n[fill]"), "rmse_sigma"),
             (("[fill]", "[alert]\nmin_nights = 70\n[fill]"), "min_nights=70 is more"),
             (("[fill]", '[download]\nrecipe = "clouds/pycles_unisst"\n[fill]'), "does not grow"),
-            (("[fill]", '[download]\nrecipe = "copernicus/nightly"\n[fill]'), "copernicus/nightly_l3s"),
+            (
+                ("[fill]", '[download]\nrecipe = "copernicus/nightly"\n[fill]'),
+                "copernicus/nightly_l3s",
+            ),
             (("[fill]", "[download]\n[fill]"), "has no recipe"),
             (("[fill]", "download = 3\n[fill]"), "did you mean|download"),
         ],
@@ -399,8 +445,13 @@ class TestRecipe:
 
 def a_line(state: str, rmse: float | None, model: str = "m", status: str = "fine") -> dict:
     score = {} if rmse is None else {"rmse": rmse}
-    return {"status": status, "started": "2024-01-01T00:00:00Z", "state": state, "failure": "",
-            "found": {"sst": {"model": model, "score": score}}}  # fmt: skip
+    return {
+        "status": status,
+        "started": "2024-01-01T00:00:00Z",
+        "state": state,
+        "failure": "",
+        "found": {"sst": {"model": model, "score": score}},
+    }
 
 
 @settings(max_examples=25, deadline=None)
@@ -412,7 +463,9 @@ def test_what_is_usual_is_robust(errors, sigma):
     last = np.array(errors[-60:])
     assert found.nights == len(last) and found.median == pytest.approx(np.median(last))
     assert found.limit >= found.median * (1 + sigma * 1.4826 * FLOOR) * (1 - 1e-12)
-    one_bad = usual([a_line(str(i), e) for i, e in enumerate([*errors[-59:], 1e6])], "now", "sst", "m", alert)
+    one_bad = usual(
+        [a_line(str(i), e) for i, e in enumerate([*errors[-59:], 1e6])], "now", "sst", "m", alert
+    )
     assert one_bad is not None and one_bad.median <= max(errors)
 
 
@@ -421,8 +474,12 @@ def test_what_does_not_count_for_what_is_usual():
     assert usual(lines[:6], "now", "sst", "m", Alert()) is None
     assert usual(lines, "6", "sst", "m", Alert()) is None, "tonight itself does not count"
     assert usual([*lines[:6], lines[5]], "now", "sst", "m", Alert()) is None, "a state counts once"
-    assert usual([*lines[:6], a_line("x", 1.0, "other")], "now", "sst", "m", Alert()) is None, "nor another method"
-    assert usual([*lines[:6], a_line("x", None)], "now", "sst", "m", Alert()) is None, "nor a night without a score"
+    assert usual([*lines[:6], a_line("x", 1.0, "other")], "now", "sst", "m", Alert()) is None, (
+        "nor another method"
+    )
+    assert usual([*lines[:6], a_line("x", None)], "now", "sst", "m", Alert()) is None, (
+        "nor a night without a score"
+    )
     assert usual(lines, "now", "sst", "m", Alert()) is not None
 
 
@@ -437,10 +494,14 @@ def test_a_history_with_a_torn_line_is_read_and_written_whole(tmp_path, caplog):
 
 
 @settings(max_examples=40, deadline=None)
-@given(bad=st.one_of(
-    st.binary(min_size=1, max_size=60).filter(lambda text: text.strip()),
-    st.sampled_from([b"\xff", b"[" * 50_000, b"9" * 5000, b'{"status": "fine"}', b"null", b"NaN"]),
-))  # fmt: skip
+@given(
+    bad=st.one_of(
+        st.binary(min_size=1, max_size=60).filter(lambda text: text.strip()),
+        st.sampled_from(
+            [b"\xff", b"[" * 50_000, b"9" * 5000, b'{"status": "fine"}', b"null", b"NaN"]
+        ),
+    )
+)
 def test_a_bad_line_stops_no_night_and_is_kept_aside(tmp_path_factory, bad):
     path = tmp_path_factory.mktemp("history") / "history.jsonl"
     write(path, [a_line("a", 1.0), a_line("b", 2.0)])
@@ -458,9 +519,15 @@ def test_a_bad_line_stops_no_night_and_is_kept_aside(tmp_path_factory, bad):
 
 @pytest.mark.parametrize(
     "change",
-    [{"found": {"sst": {"model": "m", "score": {"rmse": "1"}}}}, {"seconds": {"fill": None}}, {"status": "odd"},
-     {"found": {"sst": {"model": "m", "score": {"rmse": 1e31}}}}, {"days": {"made": "x"}}, {"started": 3}],
-)  # fmt: skip
+    [
+        {"found": {"sst": {"model": "m", "score": {"rmse": "1"}}}},
+        {"seconds": {"fill": None}},
+        {"status": "odd"},
+        {"found": {"sst": {"model": "m", "score": {"rmse": 1e31}}}},
+        {"days": {"made": "x"}},
+        {"started": 3},
+    ],
+)
 def test_a_line_with_a_value_that_no_night_wrote_is_a_bad_line(tmp_path, change):
     path = tmp_path / "history.jsonl"
     path.write_text(json.dumps(a_line("a", 1.0) | change) + "\n")
@@ -470,8 +537,19 @@ def test_a_line_with_a_value_that_no_night_wrote_is_a_bad_line(tmp_path, change)
 def test_the_page_of_bare_lines_and_of_markup(tmp_path):
     recipe = load_nightly("nightly/med_l3s", tmp_path)
     odd = "<script>alert(1)</script>"
-    lines = [a_line("a", 1.0), a_line(odd, 2.0, model=odd) | {"failure": odd, "attention": [odd], "newest": odd}]
-    night = Night(status="attention", started=odd, state="b", attention=(odd,), failure=odd, whole=odd, said=(odd,))
+    lines = [
+        a_line("a", 1.0),
+        a_line(odd, 2.0, model=odd) | {"failure": odd, "attention": [odd], "newest": odd},
+    ]
+    night = Night(
+        status="attention",
+        started=odd,
+        state="b",
+        attention=(odd,),
+        failure=odd,
+        whole=odd,
+        said=(odd,),
+    )
     text = page(recipe, night, lines, [], {"archive": odd, odd: {"a": odd}})
     assert odd not in text and "&lt;script&gt;" in text
 
@@ -485,8 +563,17 @@ def test_a_line_takes_the_place_of_one_that_says_the_same():
 
 
 def test_limits_of_age_share_and_clock():
-    found = {"sst": VariableReport(model="m", score={}, shares={"observed": 0.5, "filled": 0.2, "not_filled": 0.3}, newest={},
-                          error=None, newest_error=None, empty=())}  # fmt: skip
+    found = {
+        "sst": VariableReport(
+            model="m",
+            score={},
+            shares={"observed": 0.5, "filled": 0.2, "not_filled": 0.3},
+            newest={},
+            error=None,
+            newest_error=None,
+            empty=(),
+        )
+    }
     now = datetime(2024, 1, 4, tzinfo=UTC)
     day = (now.timestamp() - 3 * 86_400) / 86_400
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nights that download: through the real client from a stand-in; days come late, logins fail, clocks go back."""
+"""Nights that download: through the real client from a stand-in; days come late, logins fail,
+clocks go back.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def published(days: int, revised: int | None = None) -> Published:
     ds = ALL.isel(time=slice(0, days)).copy(deep=True)
     if revised is not None:
         ds[SST][revised] += 0.5
-    return Published(DAILY, ds, version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010")
+    return Published(
+        DAILY, ds, version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010"
+    )
 
 
 class Clock:
@@ -120,7 +124,10 @@ def test_nights_from_the_service_to_the_report(server, clock, tmp_path):
     again = clock.night(tmp_path)
     assert (again.exit, again.outcome.made) == (0, 0)
     assert_sound(tmp_path, 22)
-    lines = [json.loads(text) for text in (tmp_path / "report" / "history.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(text)
+        for text in (tmp_path / "report" / "history.jsonl").read_text().splitlines()
+    ]
     assert [one["newest"] for one in lines] == ["2024-01-20", "2024-01-22"]
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Copernicus Marine Service, dataset " + DAILY in page and "right-password" not in page
@@ -137,7 +144,10 @@ def test_the_service_is_down_and_comes_back(server, clock, tmp_path):
     clock.now += timedelta(days=1)
     night = clock.night(tmp_path)
     assert (night.exit, night.outcome.made) == (1, 0)
-    assert "the download did not end well, and what was there already was filled: " in night.attention[0]
+    assert (
+        "the download did not end well, and what was there already was filled: "
+        in night.attention[0]
+    )
     assert "did not answer" in night.refused
     server.faults.clear()
     (tmp_path / "med.toml").write_text(recipe)
@@ -146,7 +156,9 @@ def test_the_service_is_down_and_comes_back(server, clock, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_download_cut_in_the_middle_fills_nothing_and_goes_on(server, clock, tmp_path, monkeypatch):
+def test_a_download_cut_in_the_middle_fills_nothing_and_goes_on(
+    server, clock, tmp_path, monkeypatch
+):
     clock.night(tmp_path)
     server.catalogue.publish(published(26))
     clock.now += timedelta(days=6)
@@ -154,7 +166,11 @@ def test_a_download_cut_in_the_middle_fills_nothing_and_goes_on(server, clock, t
         patch.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
         server.faults.add(Status(503), CHUNK, after=2, times=math.inf)
         night = clock.night(tmp_path)
-    assert night.exit == 2 and "unfinished download" in night.failure and "before that the download" in night.failure
+    assert (
+        night.exit == 2
+        and "unfinished download" in night.failure
+        and "before that the download" in night.failure
+    )
     assert len(times(tmp_path, "med_filled.zarr")) == 20
     server.faults.clear()
     assert (night := clock.night(tmp_path)).exit == 0 and night.outcome.new == 6
@@ -184,8 +200,12 @@ def test_without_an_archive_a_refused_download_is_a_failure(monkeypatch, tmp_pat
 
     monkeypatch.setattr(Recipe, "run", refused)
     night = run_night(load_nightly(tmp_path / "nightly.toml"))
-    assert (night.exit, night.failure) == (2, "failed at the download: no login; copernicusmarine login")
+    assert (night.exit, night.failure) == (
+        2,
+        "failed at the download: no login; copernicusmarine login",
+    )
     assert "there is no output yet" in (tmp_path / "report" / "index.html").read_text().lower()
     assert np.isin(
-        ["index.html", "latest.json", "history.jsonl"], [p.name for p in (tmp_path / "report").iterdir()]
+        ["index.html", "latest.json", "history.jsonl"],
+        [p.name for p in (tmp_path / "report").iterdir()],
     ).all()

@@ -25,7 +25,9 @@ def test_a_new_layer_is_the_identity() -> None:
 def test_it_is_the_formula_of_zhang_et_al(channels: int) -> None:
     attention = awake(channels).double()
     x = torch.randn(2, channels, 3, 4, 5, dtype=torch.float64)
-    f, g, h = (part(x).flatten(3) for part in (attention.query, attention.key, attention.value))  # b c' t n
+    f, g, h = (
+        part(x).flatten(3) for part in (attention.query, attention.key, attention.value)
+    )  # b c' t n
     share = torch.einsum("bcti,bctj->btij", f, g).softmax(-1)
     o = torch.einsum("btij,bctj->bcti", share, h).unflatten(3, (4, 5))
     torch.testing.assert_close(attention(x), x + 0.7 * attention.output(o))

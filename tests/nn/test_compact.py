@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compact network: it begins as the first guess, looks at one sequence at a time, and takes frames of any size."""
+"""The compact network: it begins as the first guess, looks at one sequence at a time, and takes
+frames of any size.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from sstfill.nn.compact import HEAD, SIDE, Block, Compact, Norm, TimeAttention
 
 INPUTS = 3
 REACH = 48
-"""Pixels beyond which the network of three levels does not look: 6 + 8 + 16 + 4 + 4, and where the folds lie."""
+"""Pixels beyond which the network of three levels does not look: 6 + 8 + 16 + 4 + 4, and where the
+folds lie.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +83,9 @@ def test_what_lies_beyond_its_reach_does_not_matter(network):
     wide = seen(1, INPUTS, 2, 8, 2 * REACH)
     part = asked(network, wide[..., : REACH + 2 * SIDE])[..., : 2 * SIDE]
     torch.testing.assert_close(part, asked(network, wide)[..., : 2 * SIDE], rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(part, asked(network, wide[..., : 3 * SIDE])[..., : 2 * SIDE], atol=1e-3)
+    assert not torch.allclose(
+        part, asked(network, wide[..., : 3 * SIDE])[..., : 2 * SIDE], atol=1e-3
+    )
 
 
 def test_half_precision_is_close(network):
@@ -90,13 +96,17 @@ def test_half_precision_is_close(network):
     torch.testing.assert_close(half, asked(network, channels), rtol=0.1, atol=0.05)
 
 
-@pytest.mark.parametrize("options", [{"inputs": 0}, {"inputs": 1, "base": 0}, {"inputs": 1, "outputs": 1.5}])
+@pytest.mark.parametrize(
+    "options", [{"inputs": 0}, {"inputs": 1, "base": 0}, {"inputs": 1, "outputs": 1.5}]
+)
 def test_options_are_checked(options):
     with pytest.raises(OptionError, match="must be a whole number"):
         Compact(**options)
 
 
-@pytest.mark.parametrize(("shape", "message"), [((1, 2, 3, 8, 8), "2 channels"), ((INPUTS, 3, 8, 8), "of shape")])
+@pytest.mark.parametrize(
+    ("shape", "message"), [((1, 2, 3, 8, 8), "2 channels"), ((INPUTS, 3, 8, 8), "of shape")]
+)
 def test_other_channels_are_refused(network, shape, message):
     with pytest.raises(InputError, match=message):
         network(torch.zeros(shape))
@@ -112,11 +122,20 @@ def test_a_block_looks_one_frame_back_and_one_ahead():
     assert apart.tolist() == [True, True, False, False, False, False]
     last = frames.clone()
     last[2] += 1
-    assert (block(frames, 2) != block(last, 2)).flatten(1).any(1).tolist() == [False, True, True, False, False, False]
+    assert (block(frames, 2) != block(last, 2)).flatten(1).any(1).tolist() == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_attention_falls_off_with_the_distance_in_frames():
-    """With queries and keys of nothing, what is left is the bias: weights exp(-cost * frames) of sum one."""
+    """With queries and keys of nothing, what is left is the bias: weights exp(-cost * frames) of
+    sum one.
+    """
     attention, frames = TimeAttention(HEAD), seen(5, HEAD, 2, 3)
     with torch.no_grad():
         attention.project.weight.zero_()
@@ -128,7 +147,9 @@ def test_attention_falls_off_with_the_distance_in_frames():
         found = attention(frames, 1) - frames
     away = (torch.arange(5)[:, None] - torch.arange(5)[None]).abs()
     weights = torch.softmax(-torch.tensor(0.3).exp() * away, 1)
-    torch.testing.assert_close(found, torch.einsum("st,tcyx->scyx", weights, attention.before(frames)).detach())
+    torch.testing.assert_close(
+        found, torch.einsum("st,tcyx->scyx", weights, attention.before(frames)).detach()
+    )
 
 
 def test_heads_begin_with_different_memories():

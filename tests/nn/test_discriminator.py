@@ -14,14 +14,20 @@ from sstfill.nn.losses import discriminator_hinge, generator_hinge
 both = pytest.mark.parametrize("kind", [FrameDiscriminator, SequenceDiscriminator])
 
 
-@pytest.mark.parametrize(("kind", "parameters"), [(FrameDiscriminator, 2_160_385), (SequenceDiscriminator, 6_478_657)])
+@pytest.mark.parametrize(
+    ("kind", "parameters"), [(FrameDiscriminator, 2_160_385), (SequenceDiscriminator, 6_478_657)]
+)
 def test_parameters_are_as_many_as_the_authors(kind: Any, parameters: int) -> None:
-    assert sum(p.numel() for p in kind().parameters()) == parameters  # the paper's: 2.2 and 6.5 million
+    assert (
+        sum(p.numel() for p in kind().parameters()) == parameters
+    )  # the paper's: 2.2 and 6.5 million
 
 
 @both
 def test_layers_are_those_of_the_table(kind: Any) -> None:
-    convolutions = [layer for layer in kind(channels=2, base=1).layers if not isinstance(layer, nn.LeakyReLU)]
+    convolutions = [
+        layer for layer in kind(channels=2, base=1).layers if not isinstance(layer, nn.LeakyReLU)
+    ]
     assert [c.in_channels for c in convolutions] == [2, 1, 2, 4, 8, 8, 8, 8]
     assert [c.out_channels for c in convolutions] == [1, 2, 4, 8, 8, 8, 8, 1]
     assert [c.stride[-2:] for c in convolutions] == [(2, 2)] * 6 + [(1, 1)] * 2
@@ -84,7 +90,9 @@ def test_shapes_and_options_are_checked(kind: Any) -> None:
 def test_every_parameter_learns(kind: Any) -> None:
     network = kind(base=2)
     generator_hinge(network(torch.rand(1, 1, 3, 40, 40))).backward()
-    assert [name for name, p in network.named_parameters() if not bool((p.grad.abs() > 1e-6).any())] == []
+    assert [
+        name for name, p in network.named_parameters() if not bool((p.grad.abs() > 1e-6).any())
+    ] == []
 
 
 @both

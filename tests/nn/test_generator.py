@@ -38,7 +38,11 @@ def test_parameters_are_as_many_as_the_authors(kind: Any, parameters: int) -> No
 
 def test_widths_are_those_of_the_table() -> None:
     network = Generator(base=2, channels=3)
-    widths = [block.shortcut.out_channels for block in (*network.encoder, *network.decoder) if hasattr(block, "path")]
+    widths = [
+        block.shortcut.out_channels
+        for block in (*network.encoder, *network.decoder)
+        if hasattr(block, "path")
+    ]
     assert widths == [2, 32, 16, 8, 4, 2]
     assert isinstance(network.decoder[3], FrameAttention)
 
@@ -65,7 +69,8 @@ def test_what_is_in_the_gaps_is_not_looked_at(kind: Any, gappy: Gappy) -> None:
     expected = network(values, observed)
     assert torch.equal(network(values.nan_to_num(7.0), observed), expected)
     assert torch.equal(
-        network.estimate(values.nan_to_num(0.5), torch.ones_like(observed))[~observed], expected[~observed]
+        network.estimate(values.nan_to_num(0.5), torch.ones_like(observed))[~observed],
+        expected[~observed],
     )
 
 
@@ -77,7 +82,11 @@ def test_every_parameter_learns(kind: Any, gappy: Gappy) -> None:
         if isinstance(layer, FrameAttention):  # at gamma = 0 its convolutions wait for their turn
             nn.init.constant_(layer.gamma, 0.5)
     network(values, observed)[~observed].square().sum().backward()
-    idle = [name for name, p in network.named_parameters() if p.grad is None or not bool((p.grad.abs() > 1e-7).any())]
+    idle = [
+        name
+        for name, p in network.named_parameters()
+        if p.grad is None or not bool((p.grad.abs() > 1e-7).any())
+    ]
     assert idle == []
     assert all(bool(p.grad.isfinite().all()) for p in network.parameters())
 
@@ -85,7 +94,9 @@ def test_every_parameter_learns(kind: Any, gappy: Gappy) -> None:
 @every_kind
 def test_a_seed_settles_everything(kind: Any, gappy: Gappy) -> None:
     values, observed = gappy(1, 1, 3, 6, 6)
-    first, second, third = [(torch.manual_seed(seed), kind(base=1)(values, observed))[1] for seed in (3, 3, 4)]
+    first, second, third = [
+        (torch.manual_seed(seed), kind(base=1)(values, observed))[1] for seed in (3, 3, 4)
+    ]
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
 
@@ -104,7 +115,9 @@ def test_the_paper_s_generator_sees_past_and_future(gappy: Gappy) -> None:
 
 
 def test_static_frames_are_independent(gappy: Gappy) -> None:
-    changed = frames_changed(Generator(base=1, time_kernel=1).eval(), *gappy(1, 1, 5, 6, 6), frame=2)
+    changed = frames_changed(
+        Generator(base=1, time_kernel=1).eval(), *gappy(1, 1, 5, 6, 6), frame=2
+    )
     assert changed == [False, False, True, False, False]
 
 

@@ -52,7 +52,9 @@ def test_likelihoods_are_those_of_torch(loss: Any, name: str, law: Any) -> None:
     torch.testing.assert_close(loss(**s, **{name: log_scale}), expected)
 
 
-@pytest.mark.parametrize(("loss", "name"), [(laplace_nll, "log_scale"), (gaussian_nll, "log_sigma")])
+@pytest.mark.parametrize(
+    ("loss", "name"), [(laplace_nll, "log_scale"), (gaussian_nll, "log_sigma")]
+)
 def test_log_scale_is_clamped(loss: Any, name: str) -> None:
     s = sample()
     for bound, beyond in zip(LOG_SCALE, (-200.0, 200.0), strict=True):
@@ -83,8 +85,13 @@ def test_the_true_scale_is_the_most_likely(scale: float, seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     error = scale * torch.randn(4000, generator=rng, dtype=torch.float64)
     zero, all_of_it = torch.zeros_like(error), torch.ones_like(error, dtype=torch.bool)
-    for loss, best in ((gaussian_nll, error.square().mean().sqrt()), (laplace_nll, error.abs().mean())):
-        at, below, above = (loss(zero, zero + math.log(best * f), error, all_of_it) for f in (1, 0.8, 1.25))
+    for loss, best in (
+        (gaussian_nll, error.square().mean().sqrt()),
+        (laplace_nll, error.abs().mean()),
+    ):
+        at, below, above = (
+            loss(zero, zero + math.log(best * f), error, all_of_it) for f in (1, 0.8, 1.25)
+        )
         assert at < min(below, above)
 
 

@@ -19,7 +19,10 @@ def test_occluding_is_equation_1() -> None:
 
 
 def test_gradients_pass_where_each_is_kept() -> None:
-    values, estimate = torch.tensor([0.5, float("nan")], requires_grad=True), torch.ones(2, requires_grad=True)
+    values, estimate = (
+        torch.tensor([0.5, float("nan")], requires_grad=True),
+        torch.ones(2, requires_grad=True),
+    )
     keep_observed(values, torch.tensor([True, False]), estimate).square().sum().backward()
     assert values.grad is not None
     assert estimate.grad is not None

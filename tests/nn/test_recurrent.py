@@ -29,7 +29,9 @@ def test_a_longer_sequence_begins_alike() -> None:
     network = RecurrentGenerator(base=1).eval()
     values = torch.rand(1, 1, 5, 6, 6)
     observed = values > 0.5
-    torch.testing.assert_close(network(values, observed)[:, :, :3], network(values[:, :, :3], observed[:, :, :3]))
+    torch.testing.assert_close(
+        network(values, observed)[:, :, :3], network(values[:, :, :3], observed[:, :, :3])
+    )
 
 
 def test_the_unit_is_the_formula() -> None:
@@ -41,7 +43,9 @@ def test_the_unit_is_the_formula() -> None:
     uz, ur = unit.of_state.weight.split(3)
     un = unit.of_reset.weight
 
-    def conv(a: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    def conv(
+        a: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return functional.conv2d(a, weight, bias, padding=1)
 
     h = torch.zeros(2, 3, 5, 6, dtype=torch.float64)
@@ -62,7 +66,8 @@ def test_weights_are_normalised_once_a_sequence() -> None:
     unit.load_state_dict(begun)
     unit(torch.randn(1, 2, 6, 4, 4))
     assert not torch.equal(
-        begun["of_state.parametrizations.weight.0._u"], after_one["of_state.parametrizations.weight.0._u"]
+        begun["of_state.parametrizations.weight.0._u"],
+        after_one["of_state.parametrizations.weight.0._u"],
     )
     assert all(torch.equal(b, after_one[name]) for name, b in unit.state_dict().items())
 

@@ -26,16 +26,24 @@ from sstfill.nn.recurrent import RecurrentGenerator
         ("compact", {"inputs": 3, "base": 4}, Compact),
     ],
 )
-def test_every_network_is_built_with_its_options(name: str, options: dict[str, int], kind: type) -> None:
+def test_every_network_is_built_with_its_options(
+    name: str, options: dict[str, int], kind: type
+) -> None:
     network = registry.build(name, options)
     assert type(network) is kind and network.training
-    assert registry.size(network) != registry.size(registry.build(name, options | {"base": options["base"] + 1}))
+    assert registry.size(network) != registry.size(
+        registry.build(name, options | {"base": options["base"] + 1})
+    )
 
 
 def test_all_are_covered_above_and_static_sees_one_frame() -> None:
     assert set(registry.NETWORKS) == {"compact", "paper", "static", "recurrent"}
     kernels = {
-        name: {m.kernel_size[0] for m in registry.build(name, {"base": 1}).modules() if isinstance(m, nn.Conv3d)}
+        name: {
+            m.kernel_size[0]
+            for m in registry.build(name, {"base": 1}).modules()
+            if isinstance(m, nn.Conv3d)
+        }
         for name in ("static", "paper")
     }
     assert kernels == {"static": {1}, "paper": {1, 3}}
@@ -59,7 +67,11 @@ def test_size_counts_parameters_and_not_buffers() -> None:
             {"bsae": 4},
             r"no option of network paper 'bsae'; did you mean 'base'\? Choose from channels, base",
         ),
-        ("static", {"time_kernel": 3}, "no option of network static 'time_kernel'; Choose from channels, base, fill"),
+        (
+            "static",
+            {"time_kernel": 3},
+            "no option of network static 'time_kernel'; Choose from channels, base, fill",
+        ),
         ("compact", {"base": 8}, "network compact lacks the option 'inputs'; it takes inputs"),
         ("paper", {"base": 0}, "base=0 must be a whole number"),
         ("paper", {"base": "4"}, "base='4' must be a whole number"),

@@ -35,7 +35,9 @@ def test_every_convolution_is_bound(kind: Any) -> None:
             network(values, *mask)
     network.eval()
     assert len(convolutions) >= 8
-    assert norms(convolutions) == pytest.approx([1.0] * len(convolutions), abs=0.1)  # close singular values take long
+    assert norms(convolutions) == pytest.approx(
+        [1.0] * len(convolutions), abs=0.1
+    )  # close singular values take long
 
 
 def test_weights_begin_as_the_paper_says() -> None:

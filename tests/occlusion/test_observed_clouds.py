@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ObservedClouds: what a draw shows is an archive's own images, moved; it reads no more of them than it needs."""
+"""ObservedClouds: what a draw shows is an archive's own images, moved; it reads no more of them
+than it needs.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ STILL = {"shift": False, "flip": False, "min_share": 0.0, "max_share": 1.0}
 ANY = {"min_share": 0.0, "max_share": 1.0}
 
 
-def archive(images: int = 30, ny: int = 12, nx: int = 17, share: float = 0.5, seed: int = 0) -> np.ndarray:
+def archive(
+    images: int = 30, ny: int = 12, nx: int = 17, share: float = 0.5, seed: int = 0
+) -> np.ndarray:
     """Unlike images, each pixel of each clear or not by chance."""
     return np.random.default_rng(seed).random((images, ny, nx)) >= share
 
@@ -34,7 +38,11 @@ def draw(operator: ObservedClouds, shape: tuple[int, int, int], seed: int = 0) -
 
 def mirrored(image: np.ndarray, tiles: int = 1) -> np.ndarray:
     """An image surrounded by mirror images of itself."""
-    return np.pad(image, [(0, 0)] * (image.ndim - 2) + [(tiles * n, tiles * n) for n in image.shape[-2:]], "symmetric")
+    return np.pad(
+        image,
+        [(0, 0)] * (image.ndim - 2) + [(tiles * n, tiles * n) for n in image.shape[-2:]],
+        "symmetric",
+    )
 
 
 def places(mask: np.ndarray, seen: np.ndarray) -> list[tuple[int, int, int]]:
@@ -70,7 +78,11 @@ class TestDraw:
     def test_a_crop_is_a_window_of_consecutive_images(self, seed: int) -> None:
         seen = archive(8)
         assert places(draw(ObservedClouds(seen, flip=False, **ANY), (3, 9, 8), seed), seen)
-        flips = [draw(ObservedClouds(seen, **ANY), (3, 9, 8), seed)[:, ::a, ::b] for a in (1, -1) for b in (1, -1)]
+        flips = [
+            draw(ObservedClouds(seen, **ANY), (3, 9, 8), seed)[:, ::a, ::b]
+            for a in (1, -1)
+            for b in (1, -1)
+        ]
         assert any(places(mask, seen) for mask in flips)
 
     def test_still_windows_are_the_archive_itself(self) -> None:
@@ -86,7 +98,10 @@ class TestDraw:
         seen = archive(4, 5, 7)
         mask = draw(ObservedClouds(seen, **STILL), (4, 20, 21))
         assert np.array_equal(
-            mask, np.concatenate([seen, seen[:, ::-1]] * 2, 1)[..., [*range(7), *range(6, -1, -1), *range(7)]]
+            mask,
+            np.concatenate([seen, seen[:, ::-1]] * 2, 1)[
+                ..., [*range(7), *range(6, -1, -1), *range(7)]
+            ],
         )
         moved = draw(ObservedClouds(seen, flip=False, **ANY), (4, 25, 14))
         assert np.array_equal(moved[:, 10:], moved[:, :-10])  # it wraps around after twice the edge
@@ -96,7 +111,9 @@ class TestDraw:
         seen = np.ones((3, 8, 8), bool)
         seen[:, *pixel] = False
         operator, rng = ObservedClouds(seen, **ANY), np.random.default_rng(0)
-        assert np.mean([operator.draw((1, 1, 1), rng) for _ in range(4000)]) == pytest.approx(63 / 64, abs=0.006)
+        assert np.mean([operator.draw((1, 1, 1), rng) for _ in range(4000)]) == pytest.approx(
+            63 / 64, abs=0.006
+        )
 
     def test_a_short_archive_is_played_back_and_forth(self) -> None:
         clock = np.arange(4)[:, None, None] == np.arange(4)[None, None, :]
@@ -110,11 +127,15 @@ class TestDraw:
         assert (mask == mask[0]).all()
 
     def test_consecutive_frames_resemble_each_other_and_single_ones_do_not(self) -> None:
-        drifting = np.stack([np.roll(archive(1, 24, 24)[0].repeat(4, 0).repeat(4, 1), t, 1) for t in range(60)])
+        drifting = np.stack(
+            [np.roll(archive(1, 24, 24)[0].repeat(4, 0).repeat(4, 1), t, 1) for t in range(60)]
+        )
         alike = {
             consecutive: np.mean(
                 [
-                    _agreement(draw(ObservedClouds(drifting, consecutive=consecutive), (10, 32, 32), s), 1)
+                    _agreement(
+                        draw(ObservedClouds(drifting, consecutive=consecutive), (10, 32, 32), s), 1
+                    )
                     for s in range(10)
                 ]
             )
@@ -156,8 +177,12 @@ class TestShare:
         assert draw(ObservedClouds(seen), (1, 1, 1)).shape == (1, 1, 1)
 
     @pytest.mark.parametrize(("seen", "met"), [(True, "a cloud"), (False, "anything but clouds")])
-    def test_an_archive_without_clouds_or_without_anything_else_raises(self, seen: bool, met: str) -> None:
-        with pytest.raises(InputError, match=f"no image of 5 has {met} at sea; give a cloudy archive"):
+    def test_an_archive_without_clouds_or_without_anything_else_raises(
+        self, seen: bool, met: str
+    ) -> None:
+        with pytest.raises(
+            InputError, match=f"no image of 5 has {met} at sea; give a cloudy archive"
+        ):
             draw(ObservedClouds(np.full((5, 4, 4), seen)), (3, 4, 4))
 
 
@@ -168,21 +193,32 @@ class TestSea:
         seen = archive(8, 6, 9) & sea
         mask = draw(ObservedClouds(seen, sea, **STILL), (8, 6, 9))
         assert np.array_equal(mask[:, sea], seen[:, sea])
-        assert np.array_equal(mask[..., 4], seen[..., 3]) and np.array_equal(mask[..., 6], seen[..., 7])
+        assert np.array_equal(mask[..., 4], seen[..., 3]) and np.array_equal(
+            mask[..., 6], seen[..., 7]
+        )
 
     def test_what_land_holds_does_not_matter(self) -> None:
         sea = archive(1, 12, 17)[0]
-        masks = [draw(ObservedClouds(np.where(sea, archive(), land), sea), (5, 20, 9)) for land in (True, False)]
+        masks = [
+            draw(ObservedClouds(np.where(sea, archive(), land), sea), (5, 20, 9))
+            for land in (True, False)
+        ]
         assert np.array_equal(*masks)
 
     def test_it_is_matched_by_the_names_of_its_dims(self) -> None:
         seen = xr.DataArray(archive(), dims=("time", "lat", "lon"))
         sea = seen[3].drop_vars("time", errors="ignore")
         expected = draw(ObservedClouds(seen.values, sea.values), (5, 9, 9))
-        assert np.array_equal(draw(ObservedClouds(seen.transpose("lon", "time", "lat"), sea.T), (5, 9, 9)), expected)
+        assert np.array_equal(
+            draw(ObservedClouds(seen.transpose("lon", "time", "lat"), sea.T), (5, 9, 9)), expected
+        )
 
     def test_a_bad_one_raises(self) -> None:
-        for sea in (np.ones((3, 3), bool), np.ones((12, 17)), xr.DataArray(np.ones((17, 12), bool), dims=("a", "b"))):
+        for sea in (
+            np.ones((3, 3), bool),
+            np.ones((12, 17)),
+            xr.DataArray(np.ones((17, 12), bool), dims=("a", "b")),
+        ):
             with pytest.raises(InputError, match="give bool on the archive's grid"):
                 ObservedClouds(archive(), sea)
         with pytest.raises(InputError, match="sea is False everywhere"):
@@ -198,7 +234,9 @@ class TestArchive:
             ObservedClouds(observed)
 
     def test_values_for_a_mask_raise(self) -> None:
-        with pytest.raises(InputError, match=r"holds float64; give True where seen, such as obs.notnull\(\)"):
+        with pytest.raises(
+            InputError, match=r"holds float64; give True where seen, such as obs.notnull\(\)"
+        ):
             ObservedClouds(archive().astype(float))
 
     def test_a_lazy_one_is_read_only_where_needed(self) -> None:
@@ -226,18 +264,28 @@ class TestArchive:
         seen.where(seen).astype("f4").to_netcdf(tmp_path / "sst.nc")
         with io.open(tmp_path / "sst.nc", chunks={}) as ds:
             operator = ObservedClouds(ds["sst"].notnull())
-            assert np.array_equal(draw(operator, (4, 30, 5)), draw(ObservedClouds(seen), (4, 30, 5)))
+            assert np.array_equal(
+                draw(operator, (4, 30, 5)), draw(ObservedClouds(seen), (4, 30, 5))
+            )
 
 
 class TestSplit:
     @settings(max_examples=25, deadline=None)
     @given(
         images=st.integers(24, 200),
-        parts=st.one_of(st.integers(1, 4), st.sampled_from([(0.5, 0.5), (0.6, 0.2, 0.2), [0.25, 0.75]])),
+        parts=st.one_of(
+            st.integers(1, 4), st.sampled_from([(0.5, 0.5), (0.6, 0.2, 0.2), [0.25, 0.75]])
+        ),
         gap=st.integers(0, 2),
     )
-    def test_blocks_are_disjoint_in_order_and_a_gap_apart(self, images: int, parts: Any, gap: int) -> None:
-        dated = xr.DataArray(np.ones((images, 1, 1), bool), dims=("time", "y", "x"), coords={"time": np.arange(images)})
+    def test_blocks_are_disjoint_in_order_and_a_gap_apart(
+        self, images: int, parts: Any, gap: int
+    ) -> None:
+        dated = xr.DataArray(
+            np.ones((images, 1, 1), bool),
+            dims=("time", "y", "x"),
+            coords={"time": np.arange(images)},
+        )
         dates = [part.observed.time.values for part in ObservedClouds(dated).split(parts, gap=gap)]
         shares = np.full(parts, 1 / parts) if isinstance(parts, int) else np.array(parts)
         assert dates[0][0] == 0 and dates[-1][-1] == images - 1
@@ -248,7 +296,9 @@ class TestSplit:
 
     def test_options_and_sea_are_kept(self) -> None:
         sea = archive(1)[0]
-        operator = ObservedClouds(archive(), sea, stride=2, flip=False, min_share=0.1, consecutive=False)
+        operator = ObservedClouds(
+            archive(), sea, stride=2, flip=False, min_share=0.1, consecutive=False
+        )
         for part in operator.split((0.5, 0.3, 0.2), gap=1):
             assert (part.stride, part.shift, part.flip, part.min_share, part.consecutive) == (
                 2,
@@ -266,7 +316,9 @@ class TestSplit:
                 operator.split(parts)
         with pytest.raises(OptionError, match="gap=-1"):
             operator.split(2, gap=-1)
-        with pytest.raises(OptionError, match=r"30 images in parts 3 with gap=20 leave a block of 0"):
+        with pytest.raises(
+            OptionError, match=r"30 images in parts 3 with gap=20 leave a block of 0"
+        ):
             operator.split(3, gap=20)
         with pytest.raises(OptionError, match=r"leave a block of 3, where stride=3 needs 4"):
             operator.split((0.9, 0.1), gap=0)

@@ -36,11 +36,20 @@ NAMES = sorted(OPERATORS)
 SHAPE = (12, 32, 48)
 SHAPES = st.tuples(st.integers(1, 15), st.integers(1, 40), st.integers(1, 60))
 TIME_DEPENDENT = [name for name in NAMES if name != "remove-pixel"]
-PAPER = {55: 0.799, 60: 0.696, 65: 0.559, 70: 0.395, 75: 0.245, 80: 0.134}  # Table 2a: g m-2 and occluded share
+PAPER = {
+    55: 0.799,
+    60: 0.696,
+    65: 0.559,
+    70: 0.395,
+    75: 0.245,
+    80: 0.134,
+}  # Table 2a: g m-2 and occluded share
 
 
 def drifting_lwp(frames: int = 400, ny: int = 24, nx: int = 40) -> xr.DataArray:
-    """A smooth periodic LWP between 20 and 120 g m-2 that drifts slowly, above 70 in half of its pixels."""
+    """A smooth periodic LWP between 20 and 120 g m-2 that drifts slowly, above 70 in half of its
+    pixels.
+    """
     t, y, x = np.meshgrid(np.arange(frames), np.arange(ny), np.arange(nx), indexing="ij")
     wave = np.sin(2 * np.pi * (y / ny + t / 300)) * np.cos(2 * np.pi * (2 * x / nx - t / 500))
     return xr.DataArray(70 + 50 * wave, dims=("time", "y", "x"), attrs={"units": "g m-2"})
@@ -63,7 +72,9 @@ def draw(operator: Any, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> n
 
 
 def lag_correlation(observed: np.ndarray) -> float:
-    """Correlation of successive frames about each frame's own mean; frames all seen or all hidden are left out."""
+    """Correlation of successive frames about each frame's own mean; frames all seen or all hidden
+    are left out.
+    """
     anomaly = observed - observed.mean((1, 2), keepdims=True)
     power = (anomaly**2).sum((1, 2))
     product = (anomaly[1:] * anomaly[:-1]).sum((1, 2))
@@ -141,9 +152,13 @@ class TestEveryOperator:
         values = np.random.default_rng(seed).uniform(0.1, 0.9, (2, channels, *shape)).astype("f4")
         fill = np.nan if missing else operator.fill_value
         result = recover(apply(values, observed, fill), fill)
-        assert result.dtype == bool and np.array_equal(result, np.broadcast_to(observed, values.shape))
+        assert result.dtype == bool and np.array_equal(
+            result, np.broadcast_to(observed, values.shape)
+        )
 
-    def test_near_frames_are_more_alike_than_distant_ones_but_for_removed_pixels(self, name: str) -> None:
+    def test_near_frames_are_more_alike_than_distant_ones_but_for_removed_pixels(
+        self, name: str
+    ) -> None:
         draws = np.array([draw(make(name), seed) for seed in range(40)])
         near, far = ((draws[:, lag:] == draws[:, :-lag]).mean() for lag in (1, 8))
         assert near > far + 0.02 if name in TIME_DEPENDENT else near == pytest.approx(far, abs=0.01)
@@ -206,7 +221,8 @@ def test_a_bad_option_raises_with_its_name_and_value(name: str, options: dict[st
 
 def test_an_unknown_operator_lists_the_choices() -> None:
     with pytest.raises(
-        OptionError, match=r"did you mean 'raindrops'\? Choose from cloud, raindrops, remove-pixel, vert"
+        OptionError,
+        match=r"did you mean 'raindrops'\? Choose from cloud, raindrops, remove-pixel, vert",
     ):
         operator_class("raindrop")
 
@@ -251,12 +267,18 @@ def test_apply_is_differentiable_in_torch() -> None:
 
 def test_one_raindrop_falls_at_its_speed_and_returns_to_the_top() -> None:
     n = 40
-    drop = Raindrops(count=1, width=0.2, min_length=0.25, max_length=0.25, min_speed=0.05, max_speed=0.05)
+    drop = Raindrops(
+        count=1, width=0.2, min_length=0.25, max_length=0.25, min_speed=0.05, max_speed=0.05
+    )
     for seed in range(5):
         occluded = ~draw(drop, seed, (50, n, n))
         rows, columns = occluded.any(2), occluded.any((0, 1))
-        assert columns.sum() <= 0.2 * n and np.array_equal(occluded, occluded.any(2)[..., None] & columns)
-        assert np.array_equal(rows[1:-1, :-2], rows[2:, 2:])  # 0.05 of 40 pixels: two rows down a frame, none up
+        assert columns.sum() <= 0.2 * n and np.array_equal(
+            occluded, occluded.any(2)[..., None] & columns
+        )
+        assert np.array_equal(
+            rows[1:-1, :-2], rows[2:, 2:]
+        )  # 0.05 of 40 pixels: two rows down a frame, none up
         assert np.array_equal(rows[25:], rows[:25])  # (1 + length) / speed = 25 frames
         assert rows.any(0).all() and rows.sum(1).max() == 0.25 * n and rows.sum(1).min() <= 2
 
@@ -273,7 +295,11 @@ def test_the_bar_goes_round_at_constant_speed_either_way() -> None:
     for seed in range(20):
         columns = ~draw(bar, seed, (11, 3, 40))
         assert (columns == columns[:, :1]).all() and (columns.sum(2) == 10).all()
-        shifts = {s for s in (4, -4) if all(np.array_equal(np.roll(a, s, 1), b) for a, b in pairwise(columns))}
+        shifts = {
+            s
+            for s in (4, -4)
+            if all(np.array_equal(np.roll(a, s, 1), b) for a, b in pairwise(columns))
+        }
         assert len(shifts) == 1
         ways |= shifts
     assert ways == {4, -4}
@@ -291,9 +317,11 @@ class TestCloud:
         clock = np.broadcast_to(np.arange(12.0)[:, None, None], (12, 2, 2))
         starts = {
             threshold: [
-                draw(Cloud(lwp=clock, units="g m-2", start_after=3, stride=2, threshold=threshold), s, (4, 1, 1))[
-                    0, 0, 0
-                ]
+                draw(
+                    Cloud(lwp=clock, units="g m-2", start_after=3, stride=2, threshold=threshold),
+                    s,
+                    (4, 1, 1),
+                )[0, 0, 0]
                 for s in range(40)
             ]
             for threshold in (2, 3, 4, 5)
@@ -302,7 +330,9 @@ class TestCloud:
 
     def test_a_larger_shape_repeats_the_domain_and_a_smaller_one_crops_it(self) -> None:
         large = draw(Cloud(lwp=LWP), shape=(3, 60, 100))
-        assert np.array_equal(large[:, 24:], large[:, :-24]) and np.array_equal(large[..., 40:], large[..., :-40])
+        assert np.array_equal(large[:, 24:], large[:, :-24]) and np.array_equal(
+            large[..., 40:], large[..., :-40]
+        )
         small = draw(Cloud(lwp=LWP), shape=(3, 10, 15))
         assert np.array_equal(small, large[:, :10, :15])
 
@@ -315,7 +345,15 @@ class TestCloud:
         asymmetric = np.array([[0, 1, 9, 9], [1, 9, 9, 9], [9, 9, 1, 9], [9, 9, 9, 9]], float)
         options |= {"lwp": np.broadcast_to(asymmetric, (20, 4, 4))}
         assert len({draw(Cloud(**options), seed, (1, 4, 4)).tobytes() for seed in range(400)}) == 16
-        assert len({draw(Cloud(**options, augment=True), seed, (1, 4, 4)).tobytes() for seed in range(900)}) == 64
+        assert (
+            len(
+                {
+                    draw(Cloud(**options, augment=True), seed, (1, 4, 4)).tobytes()
+                    for seed in range(900)
+                }
+            )
+            == 64
+        )
 
     def test_units_are_honoured(self) -> None:
         kilograms = (LWP / 1000).assign_attrs(units="kg m**-2")
@@ -331,7 +369,8 @@ class TestCloud:
             Cloud(lwp=LWP.assign_attrs(units="K"))
 
     @pytest.mark.parametrize(
-        "lwp", [LWP[0], LWP.values[0], LWP.rename(time="t"), LWP[:0], LWP.to_dataset(name="LWP"), 3.0]
+        "lwp",
+        [LWP[0], LWP.values[0], LWP.rename(time="t"), LWP[:0], LWP.to_dataset(name="LWP"), 3.0],
     )
     def test_what_is_no_series_raises(self, lwp: Any) -> None:
         with pytest.raises(InputError, match=r"give a filled array \(time, y, x\)"):
@@ -340,7 +379,10 @@ class TestCloud:
     def test_a_short_series_tells_how_many_frames_are_there_and_needed(self) -> None:
         operator = Cloud(lwp=LWP[:231])
         assert draw(operator, shape=(14, 4, 4)).shape == (14, 4, 4)
-        with pytest.raises(InputError, match=r"231 frames, 131 after start_after=100; 15 masks at stride=10 need 141"):
+        with pytest.raises(
+            InputError,
+            match=r"231 frames, 131 after start_after=100; 15 masks at stride=10 need 141",
+        ):
             draw(operator, shape=(15, 4, 4))
 
     def test_gaps_in_the_series_raise(self) -> None:
@@ -355,7 +397,9 @@ class TestLwpSeries:
     ) -> None:
         path = tmp_path / f"clouds.{suffix}"
         kilograms = (LWP / 1000).assign_attrs(units="kg m-2").rename("LWP")
-        other = xr.Dataset({"LWP": kilograms, "wind": kilograms.rename(None) * 2, "mean": LWP.mean(("y", "x"))})
+        other = xr.Dataset(
+            {"LWP": kilograms, "wind": kilograms.rename(None) * 2, "mean": LWP.mean(("y", "x"))}
+        )
         if suffix == "npy":
             np.save(path, kilograms.values)
         elif suffix == "nc":
@@ -368,7 +412,11 @@ class TestLwpSeries:
         monkeypatch.setattr(xr.DataArray, "to_numpy", lambda da: read.append(da.size) or whole(da))
         found = draw(Cloud(lwp=series))
         assert read == [SHAPE[0] * LWP[0].size]
-        assert isinstance(series.variable._data, np.memmap) if suffix == "npy" else not series.variable._in_memory
+        assert (
+            isinstance(series.variable._data, np.memmap)
+            if suffix == "npy"
+            else not series.variable._in_memory
+        )
         assert np.array_equal(found, draw(Cloud(lwp=LWP)))
 
     def test_one_series_of_another_name_will_do_but_two_will_not(self, tmp_path: Path) -> None:
@@ -376,7 +424,9 @@ class TestLwpSeries:
         deck.to_netcdf(tmp_path / "one.nc")
         assert lwp_series(tmp_path / "one.nc").name == "deck"
         xr.Dataset({"deck": deck, "other": deck.rename(None)}).to_netcdf(tmp_path / "two.nc")
-        with pytest.raises(InputError, match=r"two.nc holds deck \('time', 'y', 'x'\), other .* rename"):
+        with pytest.raises(
+            InputError, match=r"two.nc holds deck \('time', 'y', 'x'\), other .* rename"
+        ):
             lwp_series(tmp_path / "two.nc")
 
     def test_what_cannot_be_read_raises(self, tmp_path: Path) -> None:
@@ -398,14 +448,23 @@ class TestSyntheticClouds:
         operator = SyntheticClouds(share=(0.2, 0.6), persistence=("6h", "10D"), scale_km=(50, 400))
         shares = [1 - draw(operator, seed, (4, 16, 16)).mean() for seed in range(60)]
         assert (
-            0.2 <= min(shares) < 0.25 and 0.55 < max(shares) <= 0.6 and np.mean(shares) == pytest.approx(0.4, abs=0.05)
+            0.2 <= min(shares) < 0.25
+            and 0.55 < max(shares) <= 0.6
+            and np.mean(shares) == pytest.approx(0.4, abs=0.05)
         )
 
     def test_persistent_clouds_stay_and_small_ones_are_small(self) -> None:
-        still = [lag_correlation(draw(make("synthetic-clouds", persistence=p), 1)) for p in ("3h", "20D")]
+        still = [
+            lag_correlation(draw(make("synthetic-clouds", persistence=p), 1)) for p in ("3h", "20D")
+        ]
         assert still[0] < 0.2 and still[1] > 0.8
         edges = [
-            np.mean([np.diff(draw(make("synthetic-clouds", scale_km=s), k), axis=2).mean() for k in range(5)])
+            np.mean(
+                [
+                    np.diff(draw(make("synthetic-clouds", scale_km=s), k), axis=2).mean()
+                    for k in range(5)
+                ]
+            )
             for s in (30.0, 500.0)
         ]
         assert edges[0] > 1.5 * edges[1]
@@ -413,13 +472,22 @@ class TestSyntheticClouds:
     def test_augment_reverses_the_wind(self) -> None:
         ways = set()
         for seed in range(20):
-            m = draw(SyntheticClouds(wind=(2.0, 0.0), step="10min", persistence="5D", augment=True), seed).astype(int)
-            ways.add((m[1:, :, 1:] == m[:-1, :, :-1]).mean() > (m[1:, :, :-1] == m[:-1, :, 1:]).mean())
+            m = draw(
+                SyntheticClouds(wind=(2.0, 0.0), step="10min", persistence="5D", augment=True), seed
+            ).astype(int)
+            ways.add(
+                (m[1:, :, 1:] == m[:-1, :, :-1]).mean() > (m[1:, :, :-1] == m[:-1, :, 1:]).mean()
+            )
         assert ways == {True, False}
 
     @pytest.mark.parametrize(
         ("option", "value"),
-        [("share", (0.6, 0.2)), ("share", (0.1, 0.2, 0.3)), ("scale_km", (9, 3)), ("persistence", ("2D", "6h"))],
+        [
+            ("share", (0.6, 0.2)),
+            ("share", (0.1, 0.2, 0.3)),
+            ("scale_km", (9, 3)),
+            ("persistence", ("2D", "6h")),
+        ],
     )
     def test_a_bad_range_raises(self, option: str, value: Any) -> None:
         with pytest.raises(OptionError, match=option):
@@ -455,7 +523,9 @@ class TestShare:
 
 
 class TestSimulatedClouds:
-    """On the LWP of PyCLES runs; the shares are those of facts/pycles.md, after the first hour (120 frames)."""
+    """On the LWP of PyCLES runs; the shares are those of facts/pycles.md, after the first hour (120
+    frames).
+    """
 
     @pytest.fixture
     def stratocumulus(self, shared_data: Path) -> xr.DataArray:
@@ -466,7 +536,9 @@ class TestSimulatedClouds:
         assert shares == pytest.approx([0.205, 0.142, 0.095, 0.061, 0.037, 0.021], abs=0.001)
 
     def test_thresholds_of_the_papers_shares(self, stratocumulus: xr.DataArray) -> None:
-        thresholds = [threshold_for(stratocumulus, share, start_after=120) for share in PAPER.values()]
+        thresholds = [
+            threshold_for(stratocumulus, share, start_after=120) for share in PAPER.values()
+        ]
         assert thresholds == pytest.approx([19.8, 27.0, 34.6, 43.4, 52.3, 60.7], abs=0.1)
 
     def test_draws_have_the_share_and_move_slowly(self, stratocumulus: xr.DataArray) -> None:
@@ -480,9 +552,14 @@ class TestSimulatedClouds:
         assert 0.02 < cloud_share(lwp, 70) < 0.04
         with pytest.raises(InputError, match="ask for a smaller share"):
             threshold_for(lwp, PAPER[80])
-        with pytest.raises(InputError, match="240 frames, 140 after start_after=100; 24 masks at stride=10 need 231"):
+        with pytest.raises(
+            InputError,
+            match="240 frames, 140 after start_after=100; 24 masks at stride=10 need 231",
+        ):
             draw(Cloud(lwp=lwp), shape=(24, 64, 64))
-        assert draw(Cloud(lwp=lwp, stride=5), shape=(24, 64, 64)).mean() == pytest.approx(0.97, abs=0.02)
+        assert draw(Cloud(lwp=lwp, stride=5), shape=(24, 64, 64)).mean() == pytest.approx(
+            0.97, abs=0.02
+        )
 
 
 def test_importing_loads_no_torch() -> None:

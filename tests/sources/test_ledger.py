@@ -104,7 +104,10 @@ def test_after_one_plan_comes_another(path):
 def test_a_second_download_is_refused(path):
     with Ledger(path) as ledger:
         ledger.begin({})
-        with pytest.raises(WriteError, match=r"another download is writing natl\.zarr; wait"), Ledger(path):
+        with (
+            pytest.raises(WriteError, match=r"another download is writing natl\.zarr; wait"),
+            Ledger(path),
+        ):
             pass
         ledger.record(1)
     with Ledger(path) as ledger:
@@ -112,7 +115,10 @@ def test_a_second_download_is_refused(path):
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    with pytest.raises(WriteError, match="choose another folder"), Ledger(tmp_path / "no" / "x.zarr.ledger"):
+    with (
+        pytest.raises(WriteError, match="choose another folder"),
+        Ledger(tmp_path / "no" / "x.zarr.ledger"),
+    ):
         pass
 
 

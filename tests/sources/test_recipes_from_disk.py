@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipes of clouds and clips, from plan to store, by the commands and from Python, with small local copies."""
+"""The recipes of clouds and clips, from plan to store, by the commands and from Python, with small
+local copies.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,11 @@ def encode(path: Path, frames: np.ndarray) -> None:
         stream = container.add_stream("mpeg4", rate=25)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         for values in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="rgb24").reformat(format="yuv420p")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(values, format="rgb24").reformat(format="yuv420p")
+                )
+            )
         container.mux(stream.encode(None))
 
 
@@ -65,7 +71,10 @@ def kept(capsys: pytest.CaptureFixture[str], *words: str, out: Path) -> None:
         text = path.read_text().replace(made, "2026-01-01T00:00:00Z")
         path.write_text(text)
         before[path] = (path.stat().st_ino, path.stat().st_mtime_ns)
-    assert f"{out.name} is complete since 2026-01-01T00:00:00Z; nothing was fetched or written" in said(capsys, *words)
+    assert (
+        f"{out.name} is complete since 2026-01-01T00:00:00Z; nothing was fetched or written"
+        in said(capsys, *words)
+    )
     assert {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.rglob("*")} == before
 
 
@@ -85,42 +94,65 @@ class TestClouds:
         monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
         return site
 
-    def test_by_its_doi(self, site: Figshare, array: np.ndarray, here: Path, capsys: pytest.CaptureFixture[str]
-                        ) -> None:  # fmt: skip
+    def test_by_its_doi(
+        self, site: Figshare, array: np.ndarray, here: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         told = said(capsys, "plan", CLOUDS)
-        for words in ("doi:10.6084/m9.figshare.9929798, 354 MB, kept in", "time 10,800, y 64, x 64", "176.9 MB",
-                      "windows    45", "login      not needed"):  # fmt: skip
+        for words in (
+            "doi:10.6084/m9.figshare.9929798, 354 MB, kept in",
+            "time 10,800, y 64, x 64",
+            "176.9 MB",
+            "windows    45",
+            "login      not needed",
+        ):
             assert words in told
         assert site.asked == [] and not (here / "cache").exists()
         told = said(capsys, "download", CLOUDS, "--out", "lwp.zarr")
-        assert "clouds/pycles_unisst: LWP (time 150, y 8, x 9)" in told and "written to lwp.zarr in" in told
+        assert (
+            "clouds/pycles_unisst: LWP (time 150, y 8, x 9)" in told
+            and "written to lwp.zarr in" in told
+        )
         np.testing.assert_allclose(lwp_series(here / "lwp.zarr"), 1000 * array, rtol=1e-6)
         asked = len(site.asked)
         kept(capsys, "download", CLOUDS, "--out", "lwp.zarr", out=here / "lwp.zarr")
         assert len(site.asked) == asked
         assert "150, y 8, x 9), frames 100 to 149" in said(capsys, "clouds", "lwp.zarr")
 
-    def test_another_file_than_the_doi_has(self, site: Figshare, here: Path, capsys: pytest.CaptureFixture[str]
-                                           ) -> None:  # fmt: skip
+    def test_another_file_than_the_doi_has(
+        self, site: Figshare, here: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         site.content = site.content[:-1] + b"!"
         told = said(capsys, "download", CLOUDS, "--out", "lwp.zarr", status=2)
         assert "hash" in told and "download cloud_dataset.npy from https://doi.org/10.6084" in told
         assert sorted(p.name for p in here.iterdir()) == ["cache", "cloud_dataset.npy"]
         assert [p for p in (here / "cache").rglob("*") if p.is_file()] == []
 
-    def test_from_a_copy(self, array: np.ndarray, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_from_a_copy(
+        self, array: np.ndarray, here: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """As the recipe says: a copy of it, with the path of the file."""
         mine = here / "mine.toml"
-        mine.write_text(said(capsys, "recipes", "clouds/pycles_unisst") + 'path = "cloud_dataset.npy"\n')
+        mine.write_text(
+            said(capsys, "recipes", "clouds/pycles_unisst") + 'path = "cloud_dataset.npy"\n'
+        )
         recipe = sstfill.load_recipe(mine)
         plan = recipe.plan()
-        assert plan.sizes == {"time": 150, "y": 8, "x": 9} and plan.nbytes == array.size * 4 and plan.windows == 1
+        assert (
+            plan.sizes == {"time": 150, "y": 8, "x": 9}
+            and plan.nbytes == array.size * 4
+            and plan.windows == 1
+        )
         with recipe.run("lwp.zarr") as ds:
             np.testing.assert_allclose(ds["LWP"], 1000 * array, rtol=1e-6)
         kept(capsys, "download", "mine.toml", "--out", "lwp.zarr", out=here / "lwp.zarr")
         (here / "cloud_dataset.npy").unlink()
-        assert "cloud_dataset.npy is not there; give a copy, or leave path out" in said(capsys, "plan", "mine.toml")
-        with pytest.raises(ReadError, match=r"cloud_dataset.npy is not there; give a copy, or leave path out to down"):
+        assert "cloud_dataset.npy is not there; give a copy, or leave path out" in said(
+            capsys, "plan", "mine.toml"
+        )
+        with pytest.raises(
+            ReadError,
+            match=r"cloud_dataset.npy is not there; give a copy, or leave path out to down",
+        ):
             recipe.run("lwp.zarr")
         said(capsys, "download", "mine.toml", "--out", "lwp.zarr", "--update", status=2)
 
@@ -129,10 +161,18 @@ class TestClips:
     def test_kth(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (here / "kth").mkdir()
         for person in (1, 2, 10):
-            encode(here / "kth" / f"person{person:02}_walking_d1_uncomp.avi", noise(75, 48, 64, 3, seed=person))
-        assert "note       3 videos, arrays or folders of pictures found" in said(capsys, "plan", "video/kth")
+            encode(
+                here / "kth" / f"person{person:02}_walking_d1_uncomp.avi",
+                noise(75, 48, 64, 3, seed=person),
+            )
+        assert "note       3 videos, arrays or folders of pictures found" in said(
+            capsys, "plan", "video/kth"
+        )
         told = said(capsys, "download", "recipes/video/kth.toml", "--out", "kth.zarr")
-        assert "video/kth: video, first_frame, source, split (clip 6, channel 1, time 35, y 64, x 64)" in told
+        assert (
+            "video/kth: video, first_frame, source, split (clip 6, channel 1, time 35, y 64, x 64)"
+            in told
+        )
         with xr.open_zarr("kth.zarr", chunks=None, consolidated=False) as ds:
             assert ds["first_frame"].values.tolist() == 3 * [0, 35]
             assert (ds["split"].values[::2] == ds["split"].values[1::2]).all()
@@ -147,11 +187,24 @@ class TestClips:
         recipe = sstfill.load_recipe("video/bair")
         assert "4 videos, arrays" in str(recipe.plan())
         with recipe.run("bair.zarr") as ds:
-            assert dict(ds["video"].sizes) == {"clip": 4, "channel": 3, "time": 30, "y": 64, "x": 64}
-            assert ds["clip"].values.tolist() == ["test/traj_3.npy", *(f"train/traj_{n}.npy" for n in range(3))]
-            np.testing.assert_array_equal(ds["video"][2], np.moveaxis(noise(30, 64, 64, 3, seed=1), -1, 0))
+            assert dict(ds["video"].sizes) == {
+                "clip": 4,
+                "channel": 3,
+                "time": 30,
+                "y": 64,
+                "x": 64,
+            }
+            assert ds["clip"].values.tolist() == [
+                "test/traj_3.npy",
+                *(f"train/traj_{n}.npy" for n in range(3)),
+            ]
+            np.testing.assert_array_equal(
+                ds["video"][2], np.moveaxis(noise(30, 64, 64, 3, seed=1), -1, 0)
+            )
 
-    def test_faceforensics(self, shared_data: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_faceforensics(
+        self, shared_data: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         pytest.importorskip("av", reason="PyAV is not installed")
         (here / "faceforensics").mkdir()
         (here / "faceforensics" / "000.mp4").symlink_to(shared_data / "clips" / "bigbuckbunny.mp4")
@@ -159,14 +212,20 @@ class TestClips:
         told = said(capsys, "download", "video/faceforensics", "--out", "faces.zarr")
         assert "(clip 1, channel 3, time 35, y 64, x 64)" in told
 
-    def test_tfrecords_are_refused_with_what_to_do(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_tfrecords_are_refused_with_what_to_do(
+        self, here: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         records = here / "bair" / "softmotion30_44k" / "train"
         records.mkdir(parents=True)
         (records / "traj_0_to_255.tfrecords").write_bytes(b"\x00" * 64)
         for command in (("plan", "video/bair"), ("download", "video/bair", "--out", "bair.zarr")):
             told = said(capsys, *command, status=2 if command[0] == "download" else 0)
-            assert f"{here / 'bair'} holds no clips: TFRecords cannot be read: get bair_robot" in told
-            assert "folder of .png or as .npy (time, y, x, channel), and put those into bair/" in told
+            assert (
+                f"{here / 'bair'} holds no clips: TFRecords cannot be read: get bair_robot" in told
+            )
+            assert (
+                "folder of .png or as .npy (time, y, x, channel), and put those into bair/" in told
+            )
         (here / "mine.toml").write_text('[source]\nkind = "video"\npath = "bair"\n')
         assert "write each sequence of frames as a folder of pictures" in said(
             capsys, "download", "mine.toml", "--out", "bair.zarr", status=2
@@ -177,13 +236,17 @@ class TestClips:
         assert not (here / "bair.zarr").exists()
 
     @pytest.mark.parametrize("name", PRESETS)
-    def test_nothing_there_yet(self, name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_nothing_there_yet(
+        self, name: str, here: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         remedy = f"{here / name} is not there; "
         assert f"note       {remedy}" in said(capsys, "plan", f"video/{name}")
         assert f"{remedy}" in said(capsys, "download", f"video/{name}", "--out", "o.zarr", status=2)
         (here / name).mkdir()
         (here / name / "readme.txt").write_text("")
-        with pytest.raises(InputError, match=rf"no clips in {name}: it holds only .txt.* into {name}/"):
+        with pytest.raises(
+            InputError, match=rf"no clips in {name}: it holds only .txt.* into {name}/"
+        ):
             sstfill.load_recipe(f"video/{name}").run("o.zarr")
         assert not (here / "o.zarr").exists()
 
@@ -228,6 +291,8 @@ except OSError as error:
 def test_a_full_disk_is_one_line(what: str, here: Path) -> None:
     """The other chunks that zarr was about to write would tell of themselves when the process ends."""
     script = STRAY.format(what=what, folder=str(SUPPORT))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=here, env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=here, env={**os.environ}
+    )
     assert done.returncode == 0 and done.stderr.count("\n") == 1, done.stderr
     assert re.match("error: .*File too large", done.stderr)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small cloudy archives to train on, first guesses that cost nothing, and lazy arrays that tell what is read."""
+"""Small cloudy archives to train on, first guesses that cost nothing, and lazy arrays that tell
+what is read.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,11 @@ from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.training.data import cache as bank
 
 
-def archive(shape: tuple[int, int, int] = (18, 20, 22), *, seed: int = 0, share: float = 0.4) -> xr.Dataset:
-    """A daily series ``sst`` of waves under square clouds that drift, its ``truth``, and ``sea``: the first two rows
+def archive(
+    shape: tuple[int, int, int] = (18, 20, 22), *, seed: int = 0, share: float = 0.4
+) -> xr.Dataset:
+    """A daily series ``sst`` of waves under square clouds that drift, its ``truth``, and ``sea``:
+    the first two rows
     are land."""
     rng = np.random.default_rng(seed)
     t, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
@@ -28,8 +33,9 @@ def archive(shape: tuple[int, int, int] = (18, 20, 22), *, seed: int = 0, share:
     sea = (y[0] >= 2) & (x[0] >= 0)
     coords = {
         "time": np.datetime64("2020-01-01", "ns") + np.arange(shape[0]) * np.timedelta64(1, "D"),
-        "lat": 40 + 0.05 * np.arange(shape[1]), "lon": 5 + 0.05 * np.arange(shape[2]),
-    }  # fmt: skip
+        "lat": 40 + 0.05 * np.arange(shape[1]),
+        "lon": 5 + 0.05 * np.arange(shape[2]),
+    }
     dims, attrs = ("time", "lat", "lon"), {"units": "degC"}
     return xr.Dataset(
         {
@@ -43,11 +49,15 @@ def archive(shape: tuple[int, int, int] = (18, 20, 22), *, seed: int = 0, share:
 
 @dataclass
 class Guessing:
-    """Stands for `bank.compute_inputs`: the first guess is the mean of what is observed; tells how often it was asked."""
+    """Stands for `bank.compute_inputs`: the first guess is the mean of what is observed; tells how
+    often it was asked.
+    """
 
     seeds: list[int] = field(default_factory=list)
 
-    def __call__(self, obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) -> dict[str, NDArray]:
+    def __call__(
+        self, obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int
+    ) -> dict[str, NDArray]:
         self.seeds.append(seed)
         mean, seen = float(np.nanmean(obs.values)), np.isfinite(obs.values)
         channels = np.zeros((len(CHANNELS), *obs.shape), bank.PRECISION)
@@ -56,8 +66,14 @@ class Guessing:
         values = ((known - mean) / 3).astype(np.float32)
         still = np.zeros(obs.shape, np.float32)
         traits = np.array([-1.0, -0.5, 0.1 * mean - 1])
-        return {"channels": channels, "values": values, "guess": still, "error": still + np.float32(0.3),
-                "sea": sea.values.astype(bool), "traits": traits}  # fmt: skip
+        return {
+            "channels": channels,
+            "values": values,
+            "guess": still,
+            "error": still + np.float32(0.3),
+            "sea": sea.values.astype(bool),
+            "traits": traits,
+        }
 
 
 def guess_cheaply(monkeypatch: pytest.MonkeyPatch) -> Guessing:
@@ -68,7 +84,9 @@ def guess_cheaply(monkeypatch: pytest.MonkeyPatch) -> Guessing:
 
 @dataclass
 class Watched:
-    """A Dataset in Dask blocks, and which of them were read; as a scheduler, the most that was computed at once."""
+    """A Dataset in Dask blocks, and which of them were read; as a scheduler, the most that was
+    computed at once.
+    """
 
     ds: xr.Dataset
     chunks: dict[str, int]
@@ -85,7 +103,9 @@ class Watched:
             return values[tuple(slice(*span) for span in where)]
 
         chunks = self.ds[name].chunk(self.chunks).chunks
-        return self.ds[name].copy(data=da.map_blocks(block, chunks=chunks, dtype=values.dtype, meta=values[:0]))
+        return self.ds[name].copy(
+            data=da.map_blocks(block, chunks=chunks, dtype=values.dtype, meta=values[:0])
+        )
 
     def __call__(self, graph: Any, keys: Any, **options: Any) -> Any:
         found = dask.get(graph, keys, **options)

@@ -12,7 +12,9 @@ from sstfill.sources.pycles.published import NAME
 
 
 class Figshare:
-    """Stands for doi.org and figshare at the seam of `requests`; `challenge` is its answer to what is no browser."""
+    """Stands for doi.org and figshare at the seam of `requests`; `challenge` is its answer to what
+    is no browser.
+    """
 
     def __init__(self, content: bytes, *, challenge: int | None = None) -> None:
         self.content, self.challenge, self.asked = content, challenge, []
@@ -23,8 +25,12 @@ class Figshare:
 
         assert options.get("timeout")
         self.asked.append(url)
-        entry = {"id": 77, "name": NAME, "download_url": "https://ndownloader.figshare.com/files/77",
-                 "computed_md5": self.md5}  # fmt: skip
+        entry = {
+            "id": 77,
+            "name": NAME,
+            "download_url": "https://ndownloader.figshare.com/files/77",
+            "computed_md5": self.md5,
+        }
         answer = requests.Response()
         answer.status_code, answer.url = 200, url
         if url.startswith("https://doi.org/"):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dataset that is read lazily, as the client's is, and does as it is told: waits, fails, loses values."""
+"""A dataset that is read lazily, as the client's is, and does as it is told: waits, fails, loses
+values.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class _Lazy(BackendArray):
         self.shape, self.dtype = values.shape, values.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self._read
+        )
 
     def _read(self, key: tuple[slice, ...]) -> np.ndarray:
         self.service.reads.append((self.name, key[0]))
@@ -40,7 +44,9 @@ class FakeService:
     """Opens `data` as the client would; `hooks` see each read, `opened` the requests."""
 
     data: xr.Dataset
-    chunks: dict[str, int] = field(default_factory=lambda: {"time": 4, "latitude": 8, "longitude": 8})
+    chunks: dict[str, int] = field(
+        default_factory=lambda: {"time": 4, "latitude": 8, "longitude": 8}
+    )
     version: str = "202406"
     hooks: list[Hook] = field(default_factory=list)
     reads: list[tuple[str, slice]] = field(default_factory=list)
@@ -51,8 +57,14 @@ class FakeService:
         lazy = {}
         for name, v in self.data.data_vars.items():
             array = indexing.LazilyIndexedArray(_Lazy(str(name), v.values, self))
-            lazy[name] = xr.Variable(v.dims, array, v.attrs, {**v.encoding, "preferred_chunks": self.chunks})
-        ds = xr.Dataset(lazy, self.data.coords, self.data.attrs | {"dataset_version": self.version, "doi": "10.1/x"})
+            lazy[name] = xr.Variable(
+                v.dims, array, v.attrs, {**v.encoding, "preferred_chunks": self.chunks}
+            )
+        ds = xr.Dataset(
+            lazy,
+            self.data.coords,
+            self.data.attrs | {"dataset_version": self.version, "doi": "10.1/x"},
+        )
         ds = ds.sel(time=slice(request.start_datetime, request.end_datetime))
         ds = ds.sel(latitude=slice(request.minimum_latitude, request.maximum_latitude))
         first = np.searchsorted(self.data.time.values, ds.time.values[0]) if ds.sizes["time"] else 0
@@ -64,8 +76,12 @@ def a_model(steps: int = 20, *, start: str = "2023-01-01", seed: int = 0) -> xr.
     """Temperature without gaps but for land, with a depth of one level."""
     values = np.random.default_rng(seed).normal(20, 1, (steps, 1, 6, 8)).astype("f4")
     values[:, :, 0, :3] = np.nan
-    coords = {"time": pd.date_range(start, periods=steps, freq="D"), "depth": [0.494],
-              "latitude": np.arange(6.0, dtype="f4"), "longitude": np.arange(8.0, dtype="f4")}  # fmt: skip
+    coords = {
+        "time": pd.date_range(start, periods=steps, freq="D"),
+        "depth": [0.494],
+        "latitude": np.arange(6.0, dtype="f4"),
+        "longitude": np.arange(8.0, dtype="f4"),
+    }
     thetao = (("time", "depth", "latitude", "longitude"), values, {"units": "degrees_C"})
     return xr.Dataset({"thetao": thetao}, coords, {"title": "a model"})
 
@@ -78,8 +94,13 @@ def a_cloudy(steps: int = 20) -> xr.Dataset:
     quality[0, 0, 0] = np.nan
     sst = np.where(quality >= 4, rng.normal(290, 1, quality.shape), np.nan)
     coords = a_model(steps).drop_vars("thetao").squeeze("depth", drop=True).coords
-    ds = xr.Dataset({"sst": (dims, sst, {"units": "kelvin"}), "quality_level": (dims, quality)}, coords)
-    ds["quality_level"].attrs = {"flag_values": np.arange(6, dtype="i1"), "flag_meanings": "a b c d e f"}
+    ds = xr.Dataset(
+        {"sst": (dims, sst, {"units": "kelvin"}), "quality_level": (dims, quality)}, coords
+    )
+    ds["quality_level"].attrs = {
+        "flag_values": np.arange(6, dtype="i1"),
+        "flag_meanings": "a b c d e f",
+    }
     ds["quality_level"].encoding = {"dtype": np.dtype("i1"), "_FillValue": np.int8(-128)}
     return ds
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gaussian processes done the plain way, to judge optimal interpolation by: dense matrices, no table, no short cut."""
+"""Gaussian processes done the plain way, to judge optimal interpolation by: dense matrices, no
+table, no short cut.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,18 @@ def sphere(lat: NDArray, lon: NDArray) -> tuple[NDArray, ...]:
 
 
 def matrix(
-    a: NDArray, b: NDArray, target: NDArray, at: tuple[NDArray, ...], days: NDArray, covariance: Covariance,
-    cross: NDArray, flow: tuple[float, float] = (0.0, 0.0),
-) -> NDArray[np.float64]:  # fmt: skip
-    """Covariances between points ``(n, 4)`` and ``(m, 4)``, channel, time, y, x; drifted to the time of the target."""
+    a: NDArray,
+    b: NDArray,
+    target: NDArray,
+    at: tuple[NDArray, ...],
+    days: NDArray,
+    covariance: Covariance,
+    cross: NDArray,
+    flow: tuple[float, float] = (0.0, 0.0),
+) -> NDArray[np.float64]:
+    """Covariances between points ``(n, 4)`` and ``(m, 4)``, channel, time, y, x; drifted to the
+    time of the target.
+    """
     place, north, east = at
 
     def moved(q: NDArray) -> NDArray:
@@ -35,22 +45,45 @@ def matrix(
     apart = moved(a)[:, np.newaxis] - moved(b)
     along = apart @ north[target[2], target[3]]
     across = np.linalg.norm(apart - along[..., np.newaxis] * north[target[2], target[3]], axis=-1)
-    return covariance(along, across, days[a[:, 1]][:, np.newaxis] - days[b[:, 1]]) * cross[np.ix_(a[:, 0], b[:, 0])]
+    return (
+        covariance(along, across, days[a[:, 1]][:, np.newaxis] - days[b[:, 1]])
+        * cross[np.ix_(a[:, 0], b[:, 0])]
+    )
 
 
-def posterior(values: NDArray, target: NDArray, at: tuple[NDArray, ...], days: NDArray, covariance: Covariance,
-              cross: NDArray, flow: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:  # fmt: skip
-    """Mean and variance at one target from all that is finite among values ``(channel, time, y, x)``."""
+def posterior(
+    values: NDArray,
+    target: NDArray,
+    at: tuple[NDArray, ...],
+    days: NDArray,
+    covariance: Covariance,
+    cross: NDArray,
+    flow: tuple[float, float] = (0.0, 0.0),
+) -> tuple[float, float]:
+    """Mean and variance at one target from all that is finite among values ``(channel, time, y,
+    x)``.
+    """
     seen = np.argwhere(np.isfinite(values))
-    how = {"target": target, "at": at, "days": days, "covariance": covariance, "cross": cross, "flow": flow}
+    how = {
+        "target": target,
+        "at": at,
+        "days": days,
+        "covariance": covariance,
+        "cross": cross,
+        "flow": flow,
+    }
     among = matrix(seen, seen, **how) + covariance.noise * np.eye(len(seen))
     link = matrix(seen, target[np.newaxis], **how)[:, 0]
     weights = np.linalg.solve(among, link)
     return float(weights @ values[tuple(seen.T)]), float(covariance.variance - weights @ link)
 
 
-def draw(shape: tuple[int, int, int], cell: float, covariance: Covariance, n: int, seed: int) -> NDArray[np.float64]:
-    """Draw fields ``(n, time, y, x)``, daily on a flat grid, without noise; a part is a product of space and time."""
+def draw(
+    shape: tuple[int, int, int], cell: float, covariance: Covariance, n: int, seed: int
+) -> NDArray[np.float64]:
+    """Draw fields ``(n, time, y, x)``, daily on a flat grid, without noise; a part is a product of
+    space and time.
+    """
     rng, (times, rows, columns) = np.random.default_rng(seed), shape
     north, east = (cell * axis.ravel() for axis in np.indices((rows, columns)))
     lags = np.subtract.outer(np.arange(times), np.arange(times))
@@ -64,7 +97,9 @@ def draw(shape: tuple[int, int, int], cell: float, covariance: Covariance, n: in
     return total.reshape(n, *shape)
 
 
-def clouds(shape: tuple[int, int, int], share: float, seed: int, size: float = 2.5) -> NDArray[np.bool_]:
+def clouds(
+    shape: tuple[int, int, int], share: float, seed: int, size: float = 2.5
+) -> NDArray[np.bool_]:
     """Blobs that cover a share of all pixels."""
     rough = np.random.default_rng(seed).normal(size=shape)
     smooth = gaussian_filter(rough, (0.3, size, size))

@@ -21,7 +21,9 @@ METHOD = interpolate.Interpolate(space=True)
 
 
 def small_units(monkeypatch: Any) -> None:
-    """Make work units, and what interpolation sees around them, small; and do not wait for the disk."""
+    """Make work units, and what interpolation sees around them, small; and do not wait for the
+    disk.
+    """
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr(sampling, "CORE", CORE)
     monkeypatch.setattr(sampling, "TRIED", (8, 16, 16))
@@ -31,19 +33,27 @@ def small_units(monkeypatch: Any) -> None:
 
 
 def ocean(days: int = T, ny: int = Y, nx: int = X, seed: int = 1, dtype: str = "f4") -> xr.Dataset:
-    """A smooth series under clouds, with an island; values are whole hundredths, so that they can be packed."""
+    """A smooth series under clouds, with an island; values are whole hundredths, so that they can
+    be packed.
+    """
     rng = np.random.default_rng(seed)
     t, y, x = np.ogrid[:days, :ny, :nx]
     sst = 18 + 3 * np.sin(2 * np.pi * (t / 12 + y / ny)) + np.cos(2 * np.pi * x / nx + t / 5)
-    clouds = rng.random((days, -(-ny // 4), -(-nx // 4))).repeat(4, 1).repeat(4, 2)[:, :ny, :nx] < 0.5
+    clouds = (
+        rng.random((days, -(-ny // 4), -(-nx // 4))).repeat(4, 1).repeat(4, 2)[:, :ny, :nx] < 0.5
+    )
     land = (y >= 12) & (y < 16) & (x >= 3) & (x < 9)
-    values = np.where(clouds | land, np.nan, np.round(sst + rng.normal(0, 0.1, sst.shape), 2)).astype(dtype)
+    values = np.where(
+        clouds | land, np.nan, np.round(sst + rng.normal(0, 0.1, sst.shape), 2)
+    ).astype(dtype)
     coords = {
         "time": np.datetime64("2021-03-01") + np.arange(days).astype("timedelta64[D]"),
         "lat": ("lat", np.linspace(41, 40, ny), {"units": "degrees_north"}),
         "lon": ("lon", np.linspace(5, 6, nx), {"units": "degrees_east"}),
     }
-    field = xr.DataArray(values, coords, ("time", "lat", "lon"), name="sst", attrs={"units": "degC"})
+    field = xr.DataArray(
+        values, coords, ("time", "lat", "lon"), name="sst", attrs={"units": "degC"}
+    )
     return field.to_dataset()
 
 
@@ -61,7 +71,10 @@ def put(
         ds.to_netcdf(path, encoding=encoding)
         return path
     first = next(iter(ds.data_vars.values()))
-    own = {str(n): {"chunks": chunks or (1, *first.shape[1:])} | (encoding or {}).get(str(n), {}) for n in ds.data_vars}
+    own = {
+        str(n): {"chunks": chunks or (1, *first.shape[1:])} | (encoding or {}).get(str(n), {})
+        for n in ds.data_vars
+    }
     ds.drop_encoding().to_zarr(path, encoding=own, zarr_format=zarr_format, consolidated=False)
     return path
 
@@ -90,7 +103,9 @@ def loaded(path: Path) -> xr.Dataset:
 
 
 def difference(one: Path, other: Path, *, revision: bool = True) -> str:
-    """What differs between two filled stores, but for the time of making; nothing where they are the same."""
+    """What differs between two filled stores, but for the time of making; nothing where they are
+    the same.
+    """
     a, b = loaded(one), loaded(other)
     if set(a.variables) != set(b.variables):
         return f"variables {set(a.variables) ^ set(b.variables)}"
@@ -105,9 +120,13 @@ def difference(one: Path, other: Path, *, revision: bool = True) -> str:
 
 
 def sound(out: Path, source: Path) -> None:
-    """Assert that a store is whole, its observed values are those of the archive, and nothing is left behind."""
+    """Assert that a store is whole, its observed values are those of the archive, and nothing is
+    left behind.
+    """
     found = verify(out, source)
     assert found.wrong == ()
     left = {p.name for p in job.FillJob(out).folder.iterdir()}
     assert left == {"job.json", "model", "days"}, left
-    assert not [p.name for p in out.parent.iterdir() if p.name.startswith(".") or p.name.endswith(".tmp")]
+    assert not [
+        p.name for p in out.parent.iterdir() if p.name.startswith(".") or p.name.endswith(".tmp")
+    ]

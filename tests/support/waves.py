@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Travelling waves under square clouds, to train tiny networks on; as a program, one process of a training."""
+"""Travelling waves under square clouds, to train tiny networks on; as a program, one process of a
+training.
+"""
 
 from __future__ import annotations
 
@@ -51,15 +53,21 @@ class Waves:
         return sample_of(truth, known & seen, known & ~seen, again, sea)
 
     def clouds(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a mask, True = seen: a third of it under small square clouds, each frame with its own."""
+        """Draw a mask, True = seen: a third of it under small square clouds, each frame with its
+        own.
+        """
         blocks = rng.random((self.frames, -(-self.size // 3), -(-self.size // 3))) > 1 / 3
         return blocks.repeat(3, 1).repeat(3, 2)[:, : self.size, : self.size]
 
 
 def sample_of(truth: Any, observed: Any, withheld: Any, again: Any, sea: Any) -> Sample:
     """Make a sequence of one channel of arrays t y x; the first guess is zero, its error 0.5."""
-    masks = [torch.as_tensor(np.asarray(mask, bool))[None] for mask in (observed, withheld, again, sea)]
-    values = torch.where(masks[0] | masks[1], torch.as_tensor(truth, dtype=torch.float32)[None], 0.0)
+    masks = [
+        torch.as_tensor(np.asarray(mask, bool))[None] for mask in (observed, withheld, again, sea)
+    ]
+    values = torch.where(
+        masks[0] | masks[1], torch.as_tensor(truth, dtype=torch.float32)[None], 0.0
+    )
     channels = torch.cat([torch.where(masks[0], values, 0.0), masks[0].float()])
     guess = torch.zeros_like(values)
     return Sample(values, *masks, channels, guess, torch.full_like(guess, 0.5))
@@ -78,18 +86,32 @@ def paper() -> nn.Module:
 def small(**given: Any) -> TrainOptions:
     """Options of a training that takes a second."""
     usual: dict[str, Any] = {
-        "frames": 3, "size": 16, "batch": 2, "samples": 8, "epochs": 2, "base": 8, "discriminator_base": 1,
-        "learning_rate": 1e-2, "device": "cpu",
-    }  # fmt: skip
+        "frames": 3,
+        "size": 16,
+        "batch": 2,
+        "samples": 8,
+        "epochs": 2,
+        "base": 8,
+        "discriminator_base": 1,
+        "learning_rate": 1e-2,
+        "device": "cpu",
+    }
     return TrainOptions(**(usual | given))
 
 
-def train(out: Path | None, *, epochs: int = 3, kill: tuple[int, int] | None = None, resume: bool = False) -> Fitted:
+def train(
+    out: Path | None, *, epochs: int = 3, kill: tuple[int, int] | None = None, resume: bool = False
+) -> Fitted:
     """Train the paper's network adversarially too, so that all that has a state takes part."""
     options = small(
-        network="paper", base=1, size=34, epochs=epochs, objective="withheld+adversarial", schedule="decay",
+        network="paper",
+        base=1,
+        size=34,
+        epochs=epochs,
+        objective="withheld+adversarial",
+        schedule="decay",
         save_minutes=0.0,
-    )  # fmt: skip
+    )
     return fit(paper(), Waves(size=34, samples=4, kill=kill), options, out=out, resume=resume)
 
 

@@ -49,7 +49,11 @@ def test_withheld_clouds_teach_the_compact_network() -> None:
 
 
 def test_withheld_clouds_teach_the_paper_s_network() -> None:
-    fitted = fit(paper(), Waves(samples=16), small(network="paper", samples=16, epochs=6, ema=0.9, learning_rate=1e-3))
+    fitted = fit(
+        paper(),
+        Waves(samples=16),
+        small(network="paper", samples=16, epochs=6, ema=0.9, learning_rate=1e-3),
+    )
     scores = [row["withheld_mae"] for row in fitted.history]
     assert scores[-1] < 0.7 * scores[0]
     assert fitted.best["withheld_nll"] is None
@@ -73,40 +77,66 @@ def test_every_variant_of_the_paper_takes_a_step(kind: type, objective: str) -> 
     fitted = fit(network, Waves(size=SIDE, samples=2, frames=2), options)
     assert np.isfinite(fitted.history[0]["discriminator"])
     assert np.isfinite(fitted.history[0]["withheld_mae"])
-    assert any(not torch.equal(a, b) for a, b in zip(network.parameters(), fitted.network.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(network.parameters(), fitted.network.parameters(), strict=True)
+    )
 
 
 def test_the_static_network_alone_against_the_discriminator_of_frames() -> None:
-    options = small(network="static", base=1, size=SIDE, frames=1, epochs=1, objective="adversarial")
+    options = small(
+        network="static", base=1, size=SIDE, frames=1, epochs=1, objective="adversarial"
+    )
     fitted = fit(Generator(base=1, time_kernel=1), Waves(size=SIDE, samples=2, frames=1), options)
     assert np.isfinite(fitted.history[0]["discriminator"])
 
 
 def test_the_same_seed_gives_the_same_training() -> None:
     one, two = (waves.train(None, epochs=2) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(waves.weights(one).values(), waves.weights(two).values(), strict=True))
-    rows = [[{**row, "seconds": 0, "waiting": 0} for row in fitted.history] for fitted in (one, two)]
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(waves.weights(one).values(), waves.weights(two).values(), strict=True)
+    )
+    rows = [
+        [{**row, "seconds": 0, "waiting": 0} for row in fitted.history] for fitted in (one, two)
+    ]
     assert rows[0] == rows[1]
 
 
 def test_mixed_precision_trains_and_keeps_what_was_observed() -> None:
     options = small(
-        network="paper", base=1, size=SIDE, epochs=1, objective="withheld+adversarial", precision="bfloat16"
+        network="paper",
+        base=1,
+        size=SIDE,
+        epochs=1,
+        objective="withheld+adversarial",
+        precision="bfloat16",
     )
     fitted = fit(paper(), Waves(size=SIDE, samples=2, frames=2), options)
     assert np.isfinite(fitted.history[0]["withheld_mae"])
     assert all(weight.dtype != torch.bfloat16 for weight in waves.weights(fitted).values())
 
 
-def test_a_log_and_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_and_a_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "models" / "new"
     with progress.shown(), caplog.at_level(logging.INFO, "sstfill"):
         fitted = fit(compact(), Waves(samples=2), small(), out=out)
     rows = read(out / LOG)
-    assert [float(row["withheld_mae"]) for row in rows] == [row["withheld_mae"] for row in fitted.history]
-    assert {"epoch", "steps", "withheld", "withheld_bias", "learning_rate", "seconds", "waiting", "skipped"} <= set(
-        rows[0]
-    )
+    assert [float(row["withheld_mae"]) for row in rows] == [
+        row["withheld_mae"] for row in fitted.history
+    ]
+    assert {
+        "epoch",
+        "steps",
+        "withheld",
+        "withheld_bias",
+        "learning_rate",
+        "seconds",
+        "waiting",
+        "skipped",
+    } <= set(rows[0])
     assert "epoch 2/2, withheld MAE" in capsys.readouterr().err
     assert "epoch 1: withheld MAE" in caplog.text
     assert log.heading([], 3) == "epoch 1/3"
@@ -126,7 +156,8 @@ def test_how_long_the_device_waited_for_data(caplog: pytest.LogCaptureFixture) -
     assert f"waiting for data {100 * late:.0f} %" in caplog.text
 
 
-# When it does not go well --------------------------------------------------------------------------------------------
+# When it does not go well
+# --------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +195,9 @@ def test_nothing_withheld_in_validation() -> None:
         fit(compact(), Bare(samples=1), small())
 
 
-def test_a_training_without_finite_gradients_stops_and_keeps_the_best(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_training_without_finite_gradients_stops_and_keeps_the_best(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     fitted = fit(compact(), Spoilt(samples=16, good=2, spoil="huge"), small(samples=16, epochs=9))
     assert "diverged: 5 batches in a row without a finite gradient in epoch 3" in fitted.stopped
     assert fitted.history[-1]["left_out"] == 5
@@ -172,11 +205,15 @@ def test_a_training_without_finite_gradients_stops_and_keeps_the_best(caplog: py
     assert all(weight.isfinite().all() for weight in waves.weights(fitted).values())
 
 
-def test_a_training_that_gets_ten_times_worse_stops_and_keeps_the_best(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_training_that_gets_ten_times_worse_stops_and_keeps_the_best(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Runaway(Waves):
         def validation(self) -> Iterator[Sample]:
             asked.append(1)
-            return (s._replace(guess=s.guess + 10.0 * (len(asked) > 3)) for s in super().validation())
+            return (
+                s._replace(guess=s.guess + 10.0 * (len(asked) > 3)) for s in super().validation()
+            )
 
     asked: list[int] = []  # once for the number of channels, then once an epoch
     fitted = fit(compact(), Runaway(), small(epochs=9))
@@ -186,12 +223,20 @@ def test_a_training_that_gets_ten_times_worse_stops_and_keeps_the_best(caplog: p
 
 
 def test_a_hopeless_learning_rate_is_named() -> None:
-    with pytest.raises(OptionError, match=r"learning_rate=1e\+30: training diverged in its first epoch"):
-        fit(compact(), Waves(), small(learning_rate=1e30, weight_decay=1.0, schedule="constant", ema=0.0))
+    with pytest.raises(
+        OptionError, match=r"learning_rate=1e\+30: training diverged in its first epoch"
+    ):
+        fit(
+            compact(),
+            Waves(),
+            small(learning_rate=1e30, weight_decay=1.0, schedule="constant", ema=0.0),
+        )
 
 
 def test_no_better_epoch_for_long_enough_ends_it() -> None:
-    options = small(learning_rate=1e-12, schedule="constant", weight_decay=0.0, epochs=9, patience=2)
+    options = small(
+        learning_rate=1e-12, schedule="constant", weight_decay=0.0, epochs=9, patience=2
+    )
 
     class Still(Waves):
         def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
@@ -213,7 +258,12 @@ def test_a_gpu_that_is_not_there() -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_on_a_gpu(precision: str) -> None:
     options = small(
-        network="paper", base=2, size=SIDE, device="cuda", precision=precision, objective="withheld+adversarial"
+        network="paper",
+        base=2,
+        size=SIDE,
+        device="cuda",
+        precision=precision,
+        objective="withheld+adversarial",
     )
     fitted = fit(Generator(base=2), Waves(size=SIDE, samples=4), options)
     assert fitted.device.startswith("cuda")
@@ -221,7 +271,8 @@ def test_training_on_a_gpu(precision: str) -> None:
     assert np.isfinite(fitted.best["withheld_mae"])
 
 
-# The average ---------------------------------------------------------------------------------------------------------
+# The average
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_average_forgets_its_beginning_and_then_moves_slowly() -> None:
@@ -243,13 +294,17 @@ def test_settled_statistics_are_those_of_the_batches() -> None:
     assert not network.training
     assert norm.num_batches_tracked == 2
     inner = torch.stack(
-        [network.encoder[0](torch.where(b.observed, b.values, 1.0)).mean((0, 2, 3, 4)) for b in batches]
+        [
+            network.encoder[0](torch.where(b.observed, b.values, 1.0)).mean((0, 2, 3, 4))
+            for b in batches
+        ]
     )
     torch.testing.assert_close(norm.running_mean, inner.mean(0), rtol=0.05, atol=1e-3)
     assert norm.momentum == 0.1
 
 
-# Several processes ---------------------------------------------------------------------------------------------------
+# Several processes
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -260,12 +315,18 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     command = [sys.executable, waves.__file__, str(tmp_path), "1"]
     children = [
-        subprocess.Popen(command, env=os.environ | shared | {"RANK": str(rank)}, stdout=-1, stderr=-1, text=True)
+        subprocess.Popen(
+            command, env=os.environ | shared | {"RANK": str(rank)}, stdout=-1, stderr=-1, text=True
+        )
         for rank in range(2)
     ]
     said = [child.communicate(timeout=200) for child in children]
     assert [child.returncode for child in children] == [0, 0], said
     assert said[0][0] == said[1][0] != ""  # the weights
     rows = read(tmp_path / LOG)
-    assert [row["steps"] for row in rows] == ["1", "2", "3"]  # two sequences each, in batches of two
+    assert [row["steps"] for row in rows] == [
+        "1",
+        "2",
+        "3",
+    ]  # two sequences each, in batches of two
     assert all(np.isfinite(float(row["withheld_mae"])) for row in rows)

@@ -23,7 +23,15 @@ def seeded() -> None:
 
 
 def batch(count: int = 2, size: int = SIDE) -> Sample:
-    return next(iter(Batches(Waves(size=size, samples=count).epoch(0, np.random.default_rng(0)), count, hidden=True)))
+    return next(
+        iter(
+            Batches(
+                Waves(size=size, samples=count).epoch(0, np.random.default_rng(0)),
+                count,
+                hidden=True,
+            )
+        )
+    )
 
 
 def options(**given: object):
@@ -46,14 +54,18 @@ def completion(sample: Sample) -> CompletedBatch:
         ("unpaired", {"adversarial": 1.0}),
     ],
 )
-def test_an_objective_is_the_weighted_sum_of_its_terms(objective: str, terms: dict[str, float]) -> None:
+def test_an_objective_is_the_weighted_sum_of_its_terms(
+    objective: str, terms: dict[str, float]
+) -> None:
     sample = batch()
     composed = compose(objective, options(objective=objective, adversarial_weight=0.25))
     total, losses = composed(completion(sample), sample)
     assert {term.name: weight for weight, term in composed.terms} == terms
     assert losses.keys() == terms.keys()
     assert (composed.adversary is None) == ("adversarial" not in terms)
-    assert total.item() == pytest.approx(sum(terms[name] * loss.item() for name, loss in losses.items()), abs=1e-6)
+    assert total.item() == pytest.approx(
+        sum(terms[name] * loss.item() for name, loss in losses.items()), abs=1e-6
+    )
 
 
 def test_an_unknown_objective_is_named() -> None:
@@ -98,14 +110,19 @@ def test_land_tells_real_from_fake_by_nothing() -> None:
     sample = batch()
     careless = sample._replace(again=torch.ones_like(sample.again), observed=~sample.withheld)
     adversary = Adversary(base=1)
-    for seen in (adversary.real(careless), adversary.again(torch.zeros_like(sample.values), careless)):
+    for seen in (
+        adversary.real(careless),
+        adversary.again(torch.zeros_like(sample.values), careless),
+    ):
         assert (seen[~sample.sea] == 1).all()
 
 
 def test_with_the_truth_at_hand_true_and_completed_sequences_are_compared() -> None:
     sample = batch()
     sea, truth = sample.sea, torch.rand_like(sample.values)
-    supervised = sample._replace(values=truth * sea, withheld=sea & ~sample.observed, again=torch.ones_like(sea))
+    supervised = sample._replace(
+        values=truth * sea, withheld=sea & ~sample.observed, again=torch.ones_like(sea)
+    )
     adversary, fake = Adversary(base=1), torch.rand_like(truth)
     assert torch.equal(adversary.real(supervised)[sea], truth[sea])
     assert torch.equal(adversary.again(fake, supervised)[sea], fake[sea])
@@ -153,17 +170,25 @@ def test_the_static_network_faces_no_discriminator_of_sequences() -> None:
 
 
 def test_sequences_may_be_judged_by_their_plain_frames() -> None:
-    adversary = compose("adversarial", options(objective="adversarial", differences=False)).adversary
+    adversary = compose(
+        "adversarial", options(objective="adversarial", differences=False)
+    ).adversary
     assert adversary is not None
     assert not adversary.discriminators[1].differences
 
 
-# Samples ------------------------------------------------------------------------------------------------------------
+# Samples
+# ------------------------------------------------------------------------------------------------------------
 
 
 def one(**masks: object) -> Sample:
     shape = (2, 4, 4)
-    usual = {"observed": np.ones(shape), "withheld": np.zeros(shape), "again": np.ones(shape), "sea": np.ones(shape)}
+    usual = {
+        "observed": np.ones(shape),
+        "withheld": np.zeros(shape),
+        "again": np.ones(shape),
+        "sea": np.ones(shape),
+    }
     return sample_of(np.full(shape, 0.5), **(usual | masks))
 
 
@@ -204,10 +229,16 @@ class Counted(list):
 
 
 def test_processes_share_sequences_without_overlap() -> None:
-    stream = [dataclasses.replace(Waves(), size=8).sample(np.random.default_rng(k)) for k in range(5)]
-    shares = [list(Batches(iter(stream), 1, hidden=True, rank=rank, processes=2)) for rank in (0, 1)]
+    stream = [
+        dataclasses.replace(Waves(), size=8).sample(np.random.default_rng(k)) for k in range(5)
+    ]
+    shares = [
+        list(Batches(iter(stream), 1, hidden=True, rank=rank, processes=2)) for rank in (0, 1)
+    ]
     assert [len(share) for share in shares] == [3, 2]
-    assert all(torch.equal(batch.values[0], stream[2 * k + 1].values) for k, batch in enumerate(shares[1]))
+    assert all(
+        torch.equal(batch.values[0], stream[2 * k + 1].values) for k, batch in enumerate(shares[1])
+    )
     counted = Counted(stream)
     list(Batches(counted, 1, hidden=True, rank=1, processes=2))
     assert counted.asked == [1, 3]

@@ -17,7 +17,12 @@ from sstfill.training.options import DISCRIMINATED_SIDE, PAPER, PIXELWISE, Train
 def test_the_paper_s_objectives_train_as_the_paper_does(objective: str) -> None:
     options = TrainOptions(objective=objective)
     assert options.recipe == options.opposing == PAPER
-    assert (PAPER.learning_rate, PAPER.beta1, PAPER.beta2, PAPER.weight_decay) == (1e-4, 0.0, 0.999, 0.0)
+    assert (PAPER.learning_rate, PAPER.beta1, PAPER.beta2, PAPER.weight_decay) == (
+        1e-4,
+        0.0,
+        0.999,
+        0.0,
+    )
     assert options.discriminator_steps == 2
 
 
@@ -73,11 +78,15 @@ def test_small_frames_and_single_ones_will_do_where_no_discriminator_looks() -> 
 
 
 def test_options_come_from_text_and_go_back() -> None:
-    options = config.build(TrainOptions, {"epochs": "3", "objective": "adversarial", "beta1": "0.5"})
+    options = config.build(
+        TrainOptions, {"epochs": "3", "objective": "adversarial", "beta1": "0.5"}
+    )
     assert options == TrainOptions(epochs=3, objective="adversarial", beta1=0.5)
     assert config.build(TrainOptions, config.options(options)) == options
 
 
 def test_options_need_no_torch() -> None:
-    program = "import sys, sstfill.training, sstfill.training.options; assert 'torch' not in sys.modules"
+    program = (
+        "import sys, sstfill.training, sstfill.training.options; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)

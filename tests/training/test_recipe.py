@@ -40,8 +40,18 @@ def test_the_recipes_there_are() -> None:
 
 def test_the_paper_s_recipe_is_the_paper_s() -> None:
     train = load(RECIPES / "paper.toml").train
-    assert (train.network, train.objective, train.base, train.discriminator_base) == ("paper", "adversarial", 32, 32)
-    assert (train.frames, train.size, train.batch, train.samples * train.epochs) == (24, 64, 1, 30_000)
+    assert (train.network, train.objective, train.base, train.discriminator_base) == (
+        "paper",
+        "adversarial",
+        32,
+        32,
+    )
+    assert (train.frames, train.size, train.batch, train.samples * train.epochs) == (
+        24,
+        64,
+        1,
+        30_000,
+    )
     assert train.recipe == PAPER
 
 
@@ -55,19 +65,37 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("[archive]\n[oceans]\n", ["own.toml has both [archive] and [oceans]; keep one"]),
-        ("[train]\nepoch = 3\n", ["no option of TrainOptions 'epoch'; did you mean 'epochs'?", "learning_rate"]),
-        ("[archive]\ncloud = 'own'\n", ["'cloud'; did you mean 'clouds'?", "variable, clouds, truth, start, clips"]),
-        ("[oceans]\nnumber = 3\n", ["no option of Oceans 'number'", "Choose from training, validation, paper, first"]),
-        ("[trian]\n", ["no table of a training recipe 'trian'", "'train'? Choose from train, archive, oceans"]),
+        (
+            "[train]\nepoch = 3\n",
+            ["no option of TrainOptions 'epoch'; did you mean 'epochs'?", "learning_rate"],
+        ),
+        (
+            "[archive]\ncloud = 'own'\n",
+            ["'cloud'; did you mean 'clouds'?", "variable, clouds, truth, start, clips"],
+        ),
+        (
+            "[oceans]\nnumber = 3\n",
+            ["no option of Oceans 'number'", "Choose from training, validation, paper, first"],
+        ),
+        (
+            "[trian]\n",
+            [
+                "no table of a training recipe 'trian'",
+                "'train'? Choose from train, archive, oceans",
+            ],
+        ),
         ("epochs = 3\n", ["no table of a training recipe 'epochs'"]),
         ("train = 3\n", ["train=3 in own.toml is no table; write [train]"]),
         ("[train]\nepochs = 'many'\n", ["epochs='many'", "it takes int"]),
         ("[train]\nepochs = 0\n", ["epochs=0 must be a whole number, 1 or more"]),
-        ("[train]\nnetwork = 'big'\n", ["network='big'", "'compact', 'paper', 'static' or 'recurrent'"]),
+        (
+            "[train]\nnetwork = 'big'\n",
+            ["network='big'", "'compact', 'paper', 'static' or 'recurrent'"],
+        ),
         ("[archive]\nlog_scaled = 'perhaps'\n", ["log_scaled='perhaps'"]),
         ("[oceans]\nfirst = 1\n", ["first=1 must be a whole number, 41 or more"]),
     ],
-)  # fmt: skip
+)
 def test_mistakes(text: str, words: list[str], tmp_path: Path) -> None:
     with pytest.raises(OptionError) as raised:
         load(written(tmp_path, text))

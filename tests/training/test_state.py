@@ -27,7 +27,10 @@ from sstfill.training.loop import LOG, Fitted, fit
 
 
 def assert_same(one: Fitted, two: Fitted) -> None:
-    assert all(torch.equal(a, b) for a, b in zip(waves.weights(one).values(), waves.weights(two).values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(waves.weights(one).values(), waves.weights(two).values(), strict=True)
+    )
     assert len(one.history) == len(two.history)
     for a, b in zip(one.history, two.history, strict=True):
         assert {**a, "seconds": 0, "waiting": 0} == {**b, "seconds": 0, "waiting": 0}
@@ -63,7 +66,9 @@ def test_an_interrupted_training_goes_on_bit_by_bit(tmp_path: Path, straight: Fi
     with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(waves, "Waves", lambda **given: Interrupted(size=34, samples=4))
         waves.train(tmp_path)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")
+    ]
     header = _header(tmp_path)
     assert (header["state"]["batches"], header["state"]["steps"]) == (1, 3)
     assert 0 < header["state"]["waiting"] < header["state"]["seconds"]
@@ -114,7 +119,9 @@ def test_nothing_is_pickled(done: Path) -> None:
 
 
 def test_other_options_are_refused(done: Path) -> None:
-    with pytest.raises(OptionError, match=r"saved with ema=0.999 \(now 0.9\); resume with the same"):
+    with pytest.raises(
+        OptionError, match=r"saved with ema=0.999 \(now 0.9\); resume with the same"
+    ):
         fit(compact(), Waves(samples=2), small(epochs=1, ema=0.9), out=done, resume=True)
     with pytest.raises(OptionError, match="saved with epochs=1"):  # the cosine follows from them
         fit(compact(), Waves(samples=2), small(epochs=2), out=done, resume=True)
@@ -137,7 +144,14 @@ def test_a_folder_in_use_is_not_overwritten(done: Path) -> None:
 def test_resume_without_a_folder_or_a_state(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="resume=True needs out"):
         fit(compact(), Waves(samples=2), small(epochs=1), resume=True)
-    assert len(fit(compact(), Waves(samples=2), small(epochs=1), out=tmp_path / "new", resume=True).history) == 1
+    assert (
+        len(
+            fit(
+                compact(), Waves(samples=2), small(epochs=1), out=tmp_path / "new", resume=True
+            ).history
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "other format", "text"])
@@ -150,9 +164,14 @@ def test_a_damaged_or_foreign_state(tmp_path: Path, done: Path, damage: str) -> 
     elif damage == "text":
         path.write_text("hello")
     else:
-        save_file({}, path, {state.HEADER: json.dumps({"format": 99, "sstfill_version": "9.0", "options": {}})})
+        save_file(
+            {},
+            path,
+            {state.HEADER: json.dumps({"format": 99, "sstfill_version": "9.0", "options": {}})},
+        )
     with pytest.raises(
-        ReadError, match="resume with sstfill 9.0" if damage == "other format" else "remove it to train"
+        ReadError,
+        match="resume with sstfill 9.0" if damage == "other format" else "remove it to train",
     ):
         fit(compact(), Waves(samples=2), small(epochs=1), out=tmp_path, resume=True)
 
@@ -192,7 +211,12 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_a_tree_comes_back_as_it_was() -> None:
     tensors: dict[str, torch.Tensor] = {}
-    tree = {"a": [1, 2.5, None], "b": {0: {"step": torch.tensor(3.0)}, 1: {}}, "c": torch.arange(3), "d": "text"}
+    tree = {
+        "a": [1, 2.5, None],
+        "b": {0: {"step": torch.tensor(3.0)}, 1: {}},
+        "c": torch.arange(3),
+        "d": "text",
+    }
     packed = json.loads(json.dumps(state._pack(tree, "state", tensors)))
     back = state._unpack(packed, tensors)
     assert back["a"] == tree["a"]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a cloudy archive to a method that fills: every network and objective, no leak, no whole archive in memory."""
+"""From a cloudy archive to a method that fills: every network and objective, no leak, no whole
+archive in memory.
+"""
 
 from __future__ import annotations
 
@@ -75,8 +77,17 @@ def _interrupted(after: int) -> Callable[..., None]:
 
 def small(**given: Any) -> TrainOptions:
     """Options of a training that takes a moment."""
-    usual: dict[str, Any] = {"network": "paper", "base": 1, "discriminator_base": 1, "frames": 2, "size": 8,
-                             "samples": 2, "epochs": 1, "device": "cpu", "schedule": "constant"}  # fmt: skip
+    usual: dict[str, Any] = {
+        "network": "paper",
+        "base": 1,
+        "discriminator_base": 1,
+        "frames": 2,
+        "size": 8,
+        "samples": 2,
+        "epochs": 1,
+        "device": "cpu",
+        "schedule": "constant",
+    }
     return TrainOptions(**(usual | given))
 
 
@@ -84,8 +95,12 @@ def compact(**given: Any) -> TrainOptions:
     return small(network="compact", **given)
 
 
-def source_of(ds: xr.Dataset, options: TrainOptions, clouds: Any = "own", truth: str | None = None) -> Any:
-    return _source(TrainingField.of(ds, None, None, truth), options, clouds, 2, False, Path("nowhere"))
+def source_of(
+    ds: xr.Dataset, options: TrainOptions, clouds: Any = "own", truth: str | None = None
+) -> Any:
+    return _source(
+        TrainingField.of(ds, None, None, truth), options, clouds, 2, False, Path("nowhere")
+    )
 
 
 def told(raised: pytest.ExceptionInfo[Any]) -> str:
@@ -97,9 +112,13 @@ def told(raised: pytest.ExceptionInfo[Any]) -> str:
 class TestNetworks:
     @pytest.mark.parametrize(
         ("network", "objective", "truth"),
-        [("paper", "withheld+adversarial", None), ("paper", "paired", "truth"), ("static", "adversarial", None),
-         ("recurrent", "unpaired", "truth")],
-    )  # fmt: skip
+        [
+            ("paper", "withheld+adversarial", None),
+            ("paper", "paired", "truth"),
+            ("static", "adversarial", None),
+            ("recurrent", "unpaired", "truth"),
+        ],
+    )
     def test_the_paper_s_and_its_variants_train_and_fill(
         self, network: str, objective: str, truth: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -110,12 +129,18 @@ class TestNetworks:
         config = model.checkpoint.config
         assert isinstance(model, Gan)
         assert config["network"] == {"name": network, "options": {"base": 1}}
-        assert (config["objective"], config["patch"], config["variable"]) == (objective, [2, SIDE, SIDE], "sst")
+        assert (config["objective"], config["patch"], config["variable"]) == (
+            objective,
+            [2, SIDE, SIDE],
+            "sst",
+        )
         assert (config["units"], config["step_days"], config["channels"]) == ("degC", 1.0, None)
         assert config["trained"]["steps"] == 2 and np.isfinite(config["scores"]["withheld_mae"])
         training = ds.sst[:6]
         assert config["scaling"]["mean"] == pytest.approx(float(training.mean()), rel=1e-5)
-        filled = ds[["sst", "sea"]].gapfill.gan(Gan(model=model.checkpoint, adapt=False), score=False)
+        filled = ds[["sst", "sea"]].gapfill.gan(
+            Gan(model=model.checkpoint, adapt=False), score=False
+        )
         assert int(filled.sst.where(ds.sea).isnull().sum()) == int((~ds.sea).sum()) * 9
         xr.testing.assert_equal(filled.sst.where(ds.sst.notnull()), ds.sst)
 
@@ -138,15 +163,26 @@ class TestNetworks:
         shipped = Checkpoint.load(SHIPPED)
         model = train(cloudy, compact(learning_rate=1e-9, weight_decay=0.0), clips=2)
         assert model.checkpoint.config["network"] == shipped.config["network"]
-        assert model.checkpoint.config["trained"]["options"]["base"] == shipped.config["network"]["options"]["base"]
+        assert (
+            model.checkpoint.config["trained"]["options"]["base"]
+            == shipped.config["network"]["options"]["base"]
+        )
         for name, weight in model.checkpoint.weights.items():
             assert torch.allclose(weight, shipped.weights[name], atol=1e-6)
-        before, now = (np.array(config["traits"]) for config in (shipped.config, model.checkpoint.config))
-        assert (now[:, 0] <= before[:, 0]).all() and (now[:, 1] >= before[:, 1]).all() and (now != before).any()
+        before, now = (
+            np.array(config["traits"]) for config in (shipped.config, model.checkpoint.config)
+        )
+        assert (
+            (now[:, 0] <= before[:, 0]).all()
+            and (now[:, 1] >= before[:, 1]).all()
+            and (now != before).any()
+        )
         assert model.checkpoint.fingerprint != shipped.fingerprint
 
     @pytest.mark.parametrize("kind", [Path, str, Checkpoint.load, lambda path: Gan(model=path)])
-    def test_another_one_is_trained_further(self, kind: Any, cloudy: xr.Dataset, tmp_path: Path) -> None:
+    def test_another_one_is_trained_further(
+        self, kind: Any, cloudy: xr.Dataset, tmp_path: Path
+    ) -> None:
         """Its size counts, not that of the options."""
         first = train(cloudy, small(base=2), out=tmp_path / "first")
         model = train(cloudy, small(learning_rate=1e-9), start=kind(tmp_path / "first"))
@@ -160,10 +196,13 @@ class TestNetworks:
 
 class TestSeeds:
     @pytest.mark.parametrize("kind", [small, compact])
-    def test_the_same_seed_gives_the_same_weights(self, kind: Any, cloudy: xr.Dataset, cheap: Guessing) -> None:
+    def test_the_same_seed_gives_the_same_weights(
+        self, kind: Any, cloudy: xr.Dataset, cheap: Guessing
+    ) -> None:
         prints = [
-            train(cloudy, kind(seed=seed), start="new", clips=2).checkpoint.fingerprint for seed in (0, 0, 1)
-        ]  # fmt: skip
+            train(cloudy, kind(seed=seed), start="new", clips=2).checkpoint.fingerprint
+            for seed in (0, 0, 1)
+        ]
         assert prints[0] == prints[1] != prints[2]
 
     def test_random_numbers_of_others_are_left_alone(self, cloudy: xr.Dataset) -> None:
@@ -184,16 +223,24 @@ class TestNoLeak:
         source = source_of(ds, small())
         trained, validated = (part.windows.times for part in (source.training, source.validated))
         assert trained.stop < validated.start and validated.stop == images
-        masks = [set(part.clouds.observed.time.values.tolist()) for part in (source.training, source.validated)]
+        masks = [
+            set(part.clouds.observed.time.values.tolist())
+            for part in (source.training, source.validated)
+        ]
         assert masks[0] and masks[1] and not masks[0] & masks[1]
         assert (min(masks[1]) - max(masks[0])) / 86400e9 > 2
         dates = set(ds.time[validated].values.tolist())
-        assert not masks[0] & dates  # nor are the dates of the validation among the masks of the training
+        assert (
+            not masks[0] & dates
+        )  # nor are the dates of the validation among the masks of the training
 
     def test_clouds_of_another_archive_are_parted_too(self, cloudy: xr.Dataset) -> None:
         other = archive((40, 9, 9), seed=3)
         source = source_of(cloudy, small(), ObservedClouds(other.sst.notnull(), stride=2))
-        banks = [set(part.clouds.observed.time.values.tolist()) for part in (source.training, source.validated)]
+        banks = [
+            set(part.clouds.observed.time.values.tolist())
+            for part in (source.training, source.validated)
+        ]
         assert not banks[0] & banks[1]
         assert [part.clouds.stride for part in (source.training, source.validated)] == [2, 2]
 
@@ -204,7 +251,9 @@ class TestNoLeak:
     def test_scaling_is_of_the_training_block_at_sea(self, cloudy: xr.Dataset) -> None:
         """Neither validation nor land, where a producer may leave anything, nor the truth enters."""
         past = blocks(18, 2).training
-        wild = cloudy.assign(sst=cloudy.sst.where(cloudy.time < cloudy.time[past.stop], 1e4).where(cloudy.sea, -1e4))
+        wild = cloudy.assign(
+            sst=cloudy.sst.where(cloudy.time < cloudy.time[past.stop], 1e4).where(cloudy.sea, -1e4)
+        )
         assert Scaling.fit(wild.sst).std > 1e3
         assert source_of(cloudy, small()).scaling == source_of(wild, small()).scaling
         ds = archive()
@@ -214,21 +263,28 @@ class TestNoLeak:
     def test_what_an_earlier_fill_put_in_is_not_trained_on(self, cloudy: xr.Dataset) -> None:
         filled = cloudy.gapfill.climatology(score=False)
         assert int(filled.sst.notnull().sum()) > int(cloudy.sst.notnull().sum())
-        found, expected = TrainingField.of(filled, None, None, None), TrainingField.of(cloudy, None, None, None)
+        found, expected = (
+            TrainingField.of(filled, None, None, None),
+            TrainingField.of(cloudy, None, None, None),
+        )
         assert found.fingerprint == expected.fingerprint
         xr.testing.assert_equal(found.obs, expected.obs)
 
 
 class TestLarge:
     @pytest.mark.parametrize("network", ["paper", "compact"])
-    def test_an_archive_is_never_computed_whole(self, network: str, cheap: Guessing, tiny: Tiny) -> None:
+    def test_an_archive_is_never_computed_whole(
+        self, network: str, cheap: Guessing, tiny: Tiny
+    ) -> None:
         ds = archive((60, 40, 40)).drop_vars("truth")
         watched = Watched(ds, {"time": 6, "lat": 20, "lon": 20})
         lazy = ds.assign(sst=watched.lazy("sst"))
         tiny()
         with dask.config.set(scheduler=watched):
             model = train(lazy, small(network=network), start="new", clips=2)
-        assert 0 < watched.largest <= 2 * 40 * 40 < ds.sst.size / 20  # the count of each pixel's and image's values
+        assert (
+            0 < watched.largest <= 2 * 40 * 40 < ds.sst.size / 20
+        )  # the count of each pixel's and image's values
         assert lazy.sst.chunks is not None
         again = train(lazy, small(network=network), start="new", clips=2)
         assert model.checkpoint.fingerprint == again.checkpoint.fingerprint
@@ -237,13 +293,17 @@ class TestLarge:
     def test_a_small_one_is_as_if_it_were_in_memory(self, network: str, cheap: Guessing) -> None:
         ds = archive((60, 40, 40)).drop_vars("truth")
         lazy = ds.chunk(time=6, lat=20, lon=20).assign(sea=ds.sea)
-        model, whole = (train(one, small(network=network), start="new", clips=2) for one in (lazy, ds))
+        model, whole = (
+            train(one, small(network=network), start="new", clips=2) for one in (lazy, ds)
+        )
         for name, weight in model.checkpoint.weights.items():
             assert torch.allclose(weight, whole.checkpoint.weights[name], atol=1e-5)
         assert model.checkpoint.config["data"] == whole.checkpoint.config["data"]
         assert lazy.sst.chunks is not None
 
-    def test_resumed_it_ends_where_it_would_have(self, tmp_path: Path, tiny: Tiny, cheap: Guessing) -> None:
+    def test_resumed_it_ends_where_it_would_have(
+        self, tmp_path: Path, tiny: Tiny, cheap: Guessing
+    ) -> None:
         """Interrupted in the middle of an epoch, and of its slabs."""
         tiny()
         ds = archive((60, 40, 40)).drop_vars("truth")
@@ -253,7 +313,9 @@ class TestLarge:
             patched.setattr(loop, "step", _interrupted(after=8))
             with pytest.raises(KeyboardInterrupt):
                 train(lazy, small(**how), out=tmp_path)
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")]
+        assert not [
+            thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")
+        ]
         resumed = train(lazy, small(**how), out=tmp_path, resume=True)
         straight = train(lazy, small(**how))
         assert resumed.checkpoint.fingerprint == straight.checkpoint.fingerprint
@@ -268,9 +330,13 @@ class TestLarge:
 
     def test_a_store_on_disk(self, tmp_path: Path) -> None:
         ds = archive((12, 12, 12)).drop_vars("truth")
-        ds.to_zarr(tmp_path / "archive.zarr", encoding={"sst": {"chunks": (3, 12, 12)}}, consolidated=False)
+        ds.to_zarr(
+            tmp_path / "archive.zarr", encoding={"sst": {"chunks": (3, 12, 12)}}, consolidated=False
+        )
         with xr.open_zarr(tmp_path / "archive.zarr", consolidated=False) as stored:
-            model = stored.gapfill.train(network="paper", base=1, frames=2, size=8, samples=2, epochs=1, device="cpu")
+            model = stored.gapfill.train(
+                network="paper", base=1, frames=2, size=8, samples=2, epochs=1, device="cpu"
+            )
         assert model.checkpoint.config["trained"]["steps"] == 2
 
 
@@ -287,8 +353,16 @@ class TestSizes:
         assert train(two, small(), variable="chl").checkpoint.config["variable"] == "chl"
 
     def test_an_array(self, cloudy: xr.Dataset) -> None:
-        model = cloudy.sst.rename(None).gapfill.train(network="paper", base=1, frames=2, size=8, samples=1, epochs=1,
-                                                      device="cpu", sea=cloudy.sea)  # fmt: skip
+        model = cloudy.sst.rename(None).gapfill.train(
+            network="paper",
+            base=1,
+            frames=2,
+            size=8,
+            samples=1,
+            epochs=1,
+            device="cpu",
+            sea=cloudy.sea,
+        )
         assert model.checkpoint.config["variable"] == "field"
 
 
@@ -319,7 +393,9 @@ class TestFolder:
     ) -> None:
         (tmp_path / "old").mkdir()
         (tmp_path / "old" / "training.safetensors").write_bytes(b"")
-        with pytest.raises(OptionError, match="holds a training already; give resume=True to go on with it"):
+        with pytest.raises(
+            OptionError, match="holds a training already; give resume=True to go on with it"
+        ):
             train(cloudy, compact(), out=tmp_path / "old")
         with pytest.raises(OptionError, match="resume=True needs out"):
             train(cloudy, compact(), resume=True)
@@ -328,26 +404,41 @@ class TestFolder:
             train(cloudy, compact(), out=tmp_path / "file")
         assert "cannot write" in told(raised)
         if not torch.cuda.is_available():
-            with pytest.raises(OptionError, match="device='cuda', but torch sees no GPU; give device='cpu' or 'auto'"):
+            with pytest.raises(
+                OptionError,
+                match="device='cuda', but torch sees no GPU; give device='cpu' or 'auto'",
+            ):
                 train(cloudy, compact(device="cuda"))
         assert not cheap.seeds
 
     def test_first_guesses_of_another_training_are_not_taken(
         self, cloudy: xr.Dataset, cheap: Guessing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A training that was killed in its first epoch leaves them behind; the next may be of another archive."""
+        """A training that was killed in its first epoch leaves them behind; the next may be of
+        another archive.
+        """
         with monkeypatch.context() as patched:
             patched.setattr(loop, "learn", _killed)
             with pytest.raises(KeyboardInterrupt):
                 train(cloudy, compact(), clips=2, out=tmp_path)
         assert len(list(tmp_path.rglob("*.npz"))) == 2 + 2
         before = len(cheap.seeds)
-        for change in ({"ds": archive(seed=5).drop_vars("truth")}, {"frames": 3}, {"seed": 1}, {"clouds": "raindrops"}):
+        for change in (
+            {"ds": archive(seed=5).drop_vars("truth")},
+            {"frames": 3},
+            {"seed": 1},
+            {"clouds": "raindrops"},
+        ):
             how = {"ds": cloudy, "frames": 2, "seed": 0, "clouds": "own"} | change
             with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
                 patched.setattr(loop, "learn", _killed)
-                train(how["ds"], compact(frames=how["frames"], seed=how["seed"]), clips=2, clouds=how["clouds"],
-                      out=tmp_path)  # fmt: skip
+                train(
+                    how["ds"],
+                    compact(frames=how["frames"], seed=how["seed"]),
+                    clips=2,
+                    clouds=how["clouds"],
+                    out=tmp_path,
+                )
             assert len(cheap.seeds) == before + 4
             before += 4
         train(cloudy, compact(), clips=3, out=tmp_path)
@@ -387,20 +478,42 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "options", "words"),
         [
-            (lambda ds: ds.isel(time=slice(0, 6)), {"frames": 5}, "6 images are too few to train and validate on "
-             "sequences of 5; give frames=1 or less, or a longer archive"),
+            (
+                lambda ds: ds.isel(time=slice(0, 6)),
+                {"frames": 5},
+                "6 images are too few to train and validate on "
+                "sequences of 5; give frames=1 or less, or a longer archive",
+            ),
             (lambda ds: ds.isel(time=slice(0, 2)), {"frames": 1}, "2 images are too few"),
             (lambda ds: ds, {"size": 21}, "size=21, and images have 20x22 pixels; give size=20"),
-            (lambda ds: ds.assign(sea=ds.sea & False), {}, "'sst': nothing observed at sea, 0 of 440 pixels"),
+            (
+                lambda ds: ds.assign(sea=ds.sea & False),
+                {},
+                "'sst': nothing observed at sea, 0 of 440 pixels",
+            ),
             (lambda ds: ds.assign(sst=ds.sst * np.nan), {}, "'sst': nothing observed at sea"),
-            (lambda ds: ds.drop_vars("sea").assign(sst=ds.sst * np.nan), {}, "'sst': nothing observed at sea"),
+            (
+                lambda ds: ds.drop_vars("sea").assign(sst=ds.sst * np.nan),
+                {},
+                "'sst': nothing observed at sea",
+            ),
             (lambda ds: _one(ds, np.inf), {}, "'sst' holds 1 infinite values; make them missing"),
             (lambda ds: ds.isel(time=0), {}, "no time dimension"),
-            (lambda ds: ds.assign(sst=ds.sst.fillna(9.0)), {}, "has a cloud at sea; give a cloudy archive"),
-            (lambda ds: ds.sst.values, {}, "cannot train on a ndarray; give an xarray Dataset or DataArray"),
+            (
+                lambda ds: ds.assign(sst=ds.sst.fillna(9.0)),
+                {},
+                "has a cloud at sea; give a cloudy archive",
+            ),
+            (
+                lambda ds: ds.sst.values,
+                {},
+                "cannot train on a ndarray; give an xarray Dataset or DataArray",
+            ),
         ],
-    )  # fmt: skip
-    def test_archive(self, change: Any, options: dict[str, Any], words: str, cloudy: xr.Dataset) -> None:
+    )
+    def test_archive(
+        self, change: Any, options: dict[str, Any], words: str, cloudy: xr.Dataset
+    ) -> None:
         with pytest.raises(InputError) as raised:
             train(change(cloudy), small(**options))
         assert words in told(raised)
@@ -409,10 +522,19 @@ class TestBadInput:
         ("how", "words"),
         [
             ({"variable": "chl"}, "no variable 'chl'; Choose from sst"),
-            ({"clouds": "raindrop"}, "no measurement operator 'raindrop'; did you mean 'raindrops'?"),
-            ({"clouds": "cloud"}, "clouds='cloud' needs lwp; give the operator, sstfill.occlusion.Cloud(lwp=...), or"),
+            (
+                {"clouds": "raindrop"},
+                "no measurement operator 'raindrop'; did you mean 'raindrops'?",
+            ),
+            (
+                {"clouds": "cloud"},
+                "clouds='cloud' needs lwp; give the operator, sstfill.occlusion.Cloud(lwp=...), or",
+            ),
             ({"clouds": "observed-clouds"}, "clouds='observed-clouds' needs observed"),
-            ({"clouds": Raindrops}, "clouds is a type, which draws no masks; give 'own', the name of"),
+            (
+                {"clouds": Raindrops},
+                "clouds is a type, which draws no masks; give 'own', the name of",
+            ),
             ({"clouds": xr.DataArray([True])}, "clouds is a DataArray, which draws no masks"),
             ({"clips": 0}, "clips=0 must be a whole number, 1 or more"),
             ({"truth": "sss"}, "no variable 'sss'"),
@@ -430,7 +552,9 @@ class TestBadInput:
         assert "nowhere" in told(raised)
         with pytest.raises(OptionError) as raised:
             train(cloudy, small(), start=SHIPPED)
-        assert "start is a compact network, network='paper'; give the same, or start='new'" in told(raised)
+        assert "start is a compact network, network='paper'; give the same, or start='new'" in told(
+            raised
+        )
         shipped = Checkpoint.load(SHIPPED)
         other = Checkpoint(shipped.config | {"channels": ["observed", "wind"]}, shipped.weights)
         with pytest.raises(OptionError) as raised:
@@ -446,21 +570,33 @@ class TestBadInput:
     def test_supervised_without_truth(self, objective: str, cloudy: xr.Dataset) -> None:
         with pytest.raises(OptionError) as raised:
             train(cloudy, small(objective=objective, size=SIDE))
-        assert f"objective={objective!r} needs the truth; give truth=, or objective='withheld'" in told(raised)
+        assert (
+            f"objective={objective!r} needs the truth; give truth=, or objective='withheld'"
+            in told(raised)
+        )
 
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda da: da[:-1], "the truth, (17, 20, 22), is not on the dates and the grid of the field, (18, 20"),
-            (lambda da: da.assign_coords(time=da.time + np.timedelta64(1, "D")), "is not on the dates and the grid"),
+            (
+                lambda da: da[:-1],
+                "the truth, (17, 20, 22), is not on the dates and the grid of the field, (18, 20",
+            ),
+            (
+                lambda da: da.assign_coords(time=da.time + np.timedelta64(1, "D")),
+                "is not on the dates and the grid",
+            ),
             (lambda da: da.assign_coords(lat=da.lat + 1), "is not on the dates and the grid"),
-            (lambda da: da.assign_attrs(units="kelvin"), "the truth is in kelvin, the field in degC; convert one"),
+            (
+                lambda da: da.assign_attrs(units="kelvin"),
+                "the truth is in kelvin, the field in degC; convert one",
+            ),
             (lambda da: da * np.nan, "'truth': nothing observed at sea"),
             (lambda da: da.where(da < 15, np.inf), "'truth' holds"),
             (lambda da: da.isel(time=0), "no time dimension"),
             (lambda da: da.fillna(0).astype(int), "holds int64 values"),
         ],
-    )  # fmt: skip
+    )
     def test_wrong_truth(self, change: Any, words: str) -> None:
         ds = archive()
         with pytest.raises(InputError) as raised:
@@ -469,10 +605,15 @@ class TestBadInput:
 
     def test_truth_on_its_dims_in_another_order(self) -> None:
         ds = archive()
-        found = TrainingField.of(ds.drop_vars("truth"), None, None, ds.truth.transpose("lon", "time", "lat"))
+        found = TrainingField.of(
+            ds.drop_vars("truth"), None, None, ds.truth.transpose("lon", "time", "lat")
+        )
         assert found.truth is not None
         np.testing.assert_array_equal(found.truth.values, ds.truth.values)
-        assert found.fingerprint != TrainingField.of(ds.drop_vars("truth"), None, None, None).fingerprint
+        assert (
+            found.fingerprint
+            != TrainingField.of(ds.drop_vars("truth"), None, None, None).fingerprint
+        )
 
 
 def source_of_sized(ds: xr.Dataset, options: TrainOptions) -> PaperSource:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blending: convex weights that find a known optimum, change smoothly, and make do without a method that is silent."""
+"""Blending: convex weights that find a known optimum, change smoothly, and make do without a method
+that is silent.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,15 @@ FINITE = st.floats(-10, 10)
 
 
 def sample(
-    near: tuple[float, ...], far: tuple[float, ...], n: int = 40_000, images: int = 2000, seed: int = 0
+    near: tuple[float, ...],
+    far: tuple[float, ...],
+    n: int = 40_000,
+    images: int = 2000,
+    seed: int = 0,
 ) -> tuple[np.ndarray, ...]:
-    """Independent errors of some deviations near data and others far from it; arguments of `blend.fit`."""
+    """Independent errors of some deviations near data and others far from it; arguments of
+    `blend.fit`.
+    """
     rng = np.random.default_rng(seed)
     distance = np.where(np.arange(n) % 2, 100.0, 1.0)
     size = np.where(distance[:, np.newaxis] > 10, far, near)
@@ -37,7 +45,9 @@ def test_weights_of_independent_errors_go_with_the_inverse_variance_of_each_stra
 
 
 def test_few_images_say_little_of_a_stratum():
-    few = blend_weights.fit(*sample((1.0, 2.0), (2.0, 1.0), images=2)).at(np.array([1.0]), np.ones(1))[0, 0]
+    few = blend_weights.fit(*sample((1.0, 2.0), (2.0, 1.0), images=2)).at(
+        np.array([1.0]), np.ones(1)
+    )[0, 0]
     assert 0.5 < few < 0.6 < inverse_variance(1, 2)[0]
 
 
@@ -71,7 +81,10 @@ def test_weights_are_convex_and_no_others_are_better(root):
 def test_units_do_not_matter(factor):
     error, *rest = sample((1.0, 2.0), (2.0, 1.0), n=500)
     np.testing.assert_allclose(
-        blend_weights.fit(factor * error, *rest).table, blend_weights.fit(error, *rest).table, rtol=1e-6, atol=1e-9
+        blend_weights.fit(factor * error, *rest).table,
+        blend_weights.fit(error, *rest).table,
+        rtol=1e-6,
+        atol=1e-9,
     )
 
 
@@ -83,7 +96,9 @@ def test_errors_of_nothing_share_the_weight():
 @given(seed=st.integers(0, 20))
 @settings(max_examples=20, deadline=None)
 def test_weights_have_no_seams(seed):
-    """A little farther from data the weights are a little different: by their slope in the logarithm at most."""
+    """A little farther from data the weights are a little different: by their slope in the
+    logarithm at most.
+    """
     rng = np.random.default_rng(seed)
     table = rng.dirichlet(np.ones(3), (3, 2))
     weights = blend_weights.Weights(np.array([2.0, 9.0, 40.0]), np.array([1.0, 5.0]), table)
@@ -91,11 +106,17 @@ def test_weights_have_no_seams(seed):
     found = weights.at(distance, np.full(2000, lag))
     assert (found >= 0).all()
     np.testing.assert_allclose(found.sum(-1), 1)
-    assert np.abs(np.diff(found, axis=0)).max() < 1.01 * np.log(distance[1] / distance[0]) / np.log(40 / 9)
-    np.testing.assert_allclose(weights.at(np.array([2.0, 9.0]), np.array([5.0, 1.0])), [table[0, 1], table[1, 0]])
+    assert np.abs(np.diff(found, axis=0)).max() < 1.01 * np.log(distance[1] / distance[0]) / np.log(
+        40 / 9
+    )
+    np.testing.assert_allclose(
+        weights.at(np.array([2.0, 9.0]), np.array([5.0, 1.0])), [table[0, 1], table[1, 0]]
+    )
 
 
-@pytest.mark.parametrize("values", [np.zeros(6), np.full(6, np.inf), np.full(6, np.nan), np.full(6, 3.0)])
+@pytest.mark.parametrize(
+    "values", [np.zeros(6), np.full(6, np.inf), np.full(6, np.nan), np.full(6, 3.0)]
+)
 def test_where_distances_tell_nothing_there_is_one_stratum(values):
     error = np.random.default_rng(0).normal(size=(6, 2))
     weights = blend_weights.fit(error, np.ones(6), np.arange(6), values, values)
@@ -115,7 +136,9 @@ def test_infinite_distances_are_the_farthest_and_none_at_all_the_nearest():
 def test_mixture_by_hand():
     found = blend_weights.mix(np.array([0.75, 0.25]), np.array([1.0, 3.0]), np.array([2.0, 4.0]))
     assert found.mean == pytest.approx(1.5, rel=1e-6)
-    assert found.sigma**2 == pytest.approx(0.75 * 4 + 0.25 * 16 + 0.75 * 0.25 + 0.25 * 2.25, rel=1e-6)
+    assert found.sigma**2 == pytest.approx(
+        0.75 * 4 + 0.25 * 16 + 0.75 * 0.25 + 0.25 * 2.25, rel=1e-6
+    )
 
 
 def test_who_is_silent_leaves_its_weight_to_the_others():
@@ -123,7 +146,9 @@ def test_who_is_silent_leaves_its_weight_to_the_others():
     mean = np.array([[1.0, nan, 3.0], [nan, nan, 3.0], [nan, nan, nan], [1.0, 2.0, nan]])
     sigma = np.array([[1.0, 1.0, 1.0], [1.0, 1.0, nan], [1.0, 1.0, 1.0], [nan, 1.0, 1.0]])
     found = blend_weights.mix(np.broadcast_to([0.4, 0.6, 0.0], (4, 3)), mean, sigma)
-    np.testing.assert_allclose(found.mean, [1.0, 3.0, nan, 1.6], rtol=1e-6)  # the second: one without weight, alone
+    np.testing.assert_allclose(
+        found.mean, [1.0, 3.0, nan, 1.6], rtol=1e-6
+    )  # the second: one without weight, alone
     np.testing.assert_array_equal(np.isnan(found.sigma), [False, True, True, False])
     assert found.sigma[3] ** 2 == pytest.approx(1 + 0.4 * 0.6**2 + 0.6 * 0.4**2, rel=1e-6)
 

@@ -24,7 +24,9 @@ def test_scale_of_gaussian_errors_is_their_size(factor, seed):
 
 
 def test_heavy_tails_are_shared_out():
-    """Of no scale all intervals hold; this one misses by less, all in all, than the one that makes 68 % hold."""
+    """Of no scale all intervals hold; this one misses by less, all in all, than the one that makes
+    68 % hold.
+    """
     z = np.abs(np.random.default_rng(0).standard_t(2, 50_000))
     scale, levels = error_scale(z), np.array(LEVELS)
     missed = {
@@ -34,7 +36,9 @@ def test_heavy_tails_are_shared_out():
     assert min(missed, key=missed.get) == scale > np.quantile(z, 0.6827)
 
 
-@pytest.mark.parametrize(("z", "scale"), [([], 1.0), ([np.inf], 1.0), ([0.0, 0.0], 1e-6), ([1e30], 1e6), ([2.0], 2.0)])
+@pytest.mark.parametrize(
+    ("z", "scale"), [([], 1.0), ([np.inf], 1.0), ([0.0, 0.0], 1e-6), ([1e30], 1e6), ([2.0], 2.0)]
+)
 def test_scale_of_odd_errors(z, scale):
     assert error_scale(np.array(z)) == pytest.approx(scale)
 
@@ -48,7 +52,9 @@ def test_an_error_of_zero_is_off_by_nothing_or_by_everything():
 
 
 def strata(n: int = 8000, images: int = 800, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Errors stated as 1 that are 1 near data, 2 where it is long ago, 3 where it is far, 6 where both."""
+    """Errors stated as 1 that are 1 near data, 2 where it is long ago, 3 where it is far, 6 where
+    both.
+    """
     rng = np.random.default_rng(seed)
     far, late = rng.random((2, n)) < 0.5
     z = np.abs(rng.normal(size=n)) * np.where(far, 3.0, 1.0) * np.where(late, 2.0, 1.0)
@@ -103,7 +109,9 @@ def test_one_factor_where_nothing_is_known_or_all_is_alike():
 def test_held_out_intervals_hold_in_each_stratum_and_all_in_all():
     z, image, distance, lag = strata()
     half = image % 2 == 0
-    by_stratum = StratifiedScale.fit(z[half], image[half], distance[half], lag[half]).at(distance[~half], lag[~half])
+    by_stratum = StratifiedScale.fit(z[half], image[half], distance[half], lag[half]).at(
+        distance[~half], lag[~half]
+    )
     one = error_scale(z[half])
 
     def missed(factor: np.ndarray | float, here: np.ndarray) -> float:

@@ -74,7 +74,11 @@ def test_coverage_of_calibrated_errors_is_the_level(level):
 
 def test_coverage_falls_when_sigma_is_overconfident():
     error = np.random.default_rng(2).normal(size=2000)
-    assert metrics.coverage(error, np.full(2000, 0.5), 0.68) < 0.5 < metrics.coverage(error, np.full(2000, 2.0), 0.68)
+    assert (
+        metrics.coverage(error, np.full(2000, 0.5), 0.68)
+        < 0.5
+        < metrics.coverage(error, np.full(2000, 2.0), 0.68)
+    )
 
 
 @pytest.mark.parametrize("level", [0, 1, 68, -0.5])
@@ -86,7 +90,13 @@ def test_coverage_refuses_levels_that_are_no_probability(level):
 @pytest.mark.parametrize(("error", "sigma"), [(0.0, 1.0), (0.7, 0.5), (-2.0, 1.5), (5.0, 0.3)])
 def test_crps_is_the_integral_it_stands_for(error, sigma):
     below, above = -abs(error) - 10 * sigma, abs(error) + 10 * sigma
-    integral = quad(lambda x: (ndtr((x - error) / sigma) - (x >= 0)) ** 2, below, above, points=[0.0], epsabs=1e-10)[0]
+    integral = quad(
+        lambda x: (ndtr((x - error) / sigma) - (x >= 0)) ** 2,
+        below,
+        above,
+        points=[0.0],
+        epsabs=1e-10,
+    )[0]
     assert metrics.crps_gaussian([error], [sigma]) == pytest.approx(integral, abs=1e-7)
 
 
@@ -107,7 +117,9 @@ def test_sigma_scale_undoes_a_scaling(factor, seed):
     error, sigma = rng.normal(size=50), rng.uniform(0.5, 2, 50)
     scaled = sigma * metrics.sigma_scale(error, sigma)
     assert metrics.sigma_scale(error, scaled) == pytest.approx(1.0)
-    assert metrics.sigma_scale(error, sigma * factor) == pytest.approx(metrics.sigma_scale(error, sigma) / factor)
+    assert metrics.sigma_scale(error, sigma * factor) == pytest.approx(
+        metrics.sigma_scale(error, sigma) / factor
+    )
 
 
 def test_sigma_scale_with_sigma_zero():

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Withheld clouds judge a method fairly: deterministic, per variable, calibrated, and never the reason of a failure."""
+"""Withheld clouds judge a method fairly: deterministic, per variable, calibrated, and never the
+reason of a failure.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,15 @@ from sstfill.validation import withheld
 judge = withheld.withheld_score
 
 
-def cloudy(steps: int = 20, ny: int = 8, nx: int = 9, seed: int = 0, dtype: str = "f4") -> xr.DataArray:
+def cloudy(
+    steps: int = 20, ny: int = 8, nx: int = 9, seed: int = 0, dtype: str = "f4"
+) -> xr.DataArray:
     """Noise of standard deviation 2 about 15 under bands of cloud."""
     rng = np.random.default_rng(seed)
     values = 15 + 2 * rng.standard_normal((steps, ny, nx))
-    values[np.abs(np.arange(nx) - rng.integers(nx, size=(steps, 1, 1))) * np.ones((steps, ny, 1)) < 2] = np.nan
+    values[
+        np.abs(np.arange(nx) - rng.integers(nx, size=(steps, 1, 1))) * np.ones((steps, ny, 1)) < 2
+    ] = np.nan
     coords = {
         "time": pd.date_range("2020-01-01", periods=steps),
         "lat": np.arange(ny) * 1.0,
@@ -66,7 +72,9 @@ class Spy:
         if self.fails:
             raise InputError("the spy will not")
         noise = np.random.default_rng(0).standard_normal(obs.shape)
-        mean = (15.0 if self.truth is None else self.truth) + self.miss * xr.DataArray(noise, dims=obs.dims)
+        mean = (15.0 if self.truth is None else self.truth) + self.miss * xr.DataArray(
+            noise, dims=obs.dims
+        )
         found = xr.Dataset({"mean": mean.transpose(*obs.dims)})
         if self.error is not None:
             found["error"] = xr.full_like(found["mean"], self.error)
@@ -77,9 +85,17 @@ def test_hides_what_was_observed_and_nothing_else():
     obs, spy = cloudy(), Spy()
     (found,) = judge(spy, obs, wet(obs), 0).values()
     hidden = obs.notnull() & spy.seen[0].isnull()
-    assert found.summary["n"] == int(hidden.sum()) == pytest.approx(0.1 * int(obs.notnull().sum()), abs=1)
-    own = int(np.random.SeedSequence([0, 2]).generate_state(1)[0])  # not the clouds that a score with this seed hides
-    np.testing.assert_array_equal(hidden, gaps.transplant_clouds(obs, wet(obs), share=0.1, seed=own))
+    assert (
+        found.summary["n"]
+        == int(hidden.sum())
+        == pytest.approx(0.1 * int(obs.notnull().sum()), abs=1)
+    )
+    own = int(
+        np.random.SeedSequence([0, 2]).generate_state(1)[0]
+    )  # not the clouds that a score with this seed hides
+    np.testing.assert_array_equal(
+        hidden, gaps.transplant_clouds(obs, wet(obs), share=0.1, seed=own)
+    )
     error = 15 - obs.values[hidden.values]
     assert found.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
     assert found.summary["bias"] == pytest.approx(error.mean(), rel=1e-5)
@@ -99,14 +115,20 @@ def test_equal_seeds_give_equal_scores(chunks):
     assert judge(Climatology(), cloudy(), wet(cloudy()), 4)["sst"].rmse != first.rmse
 
 
-@given(miss=st.sampled_from([0.0, 1e-30, 0.3, 5.0]), error=st.sampled_from([0.0, 1e-300, 1e-20, 0.5, 1e20]),
-       seed=st.integers(0, 5))  # fmt: skip
+@given(
+    miss=st.sampled_from([0.0, 1e-30, 0.3, 5.0]),
+    error=st.sampled_from([0.0, 1e-300, 1e-20, 0.5, 1e20]),
+    seed=st.integers(0, 5),
+)
 @settings(max_examples=25, deadline=None)
 def test_scores_are_finite_whatever_the_error_claims(miss, error, seed):
     obs = cloudy(seed=seed, dtype="f8")
-    found = judge(Spy(truth=cloudy(seed=seed, dtype="f8").fillna(0), miss=miss, error=error), obs, wet(obs), seed)[
-        "sst"
-    ]
+    found = judge(
+        Spy(truth=cloudy(seed=seed, dtype="f8").fillna(0), miss=miss, error=error),
+        obs,
+        wet(obs),
+        seed,
+    )["sst"]
     assert 1e-6 <= found.sigma_scale <= 1e6 and found.summary["sigma_scale"] == found.sigma_scale
     assert set(found.summary["coverage"]) == {"0.5", "0.8", "0.9", "0.95"}
     assert all(0 <= share <= 1 for share in found.summary["coverage"].values())
@@ -133,7 +155,11 @@ def test_no_scale_mends_an_error_of_zero():
 def test_a_method_without_an_error_or_an_estimate():
     obs = cloudy()
     plain = judge(Spy(error=None), obs, wet(obs), 0)["sst"]
-    assert plain.sigma_scale == 1.0 and "coverage" not in plain.summary and plain.summary["filled_share"] == 1
+    assert (
+        plain.sigma_scale == 1.0
+        and "coverage" not in plain.summary
+        and plain.summary["filled_share"] == 1
+    )
     silent = judge(Spy(truth=obs * np.nan), obs, wet(obs), 0)["sst"]
     assert np.isnan(silent.rmse) and np.isnan(silent.loss) and silent.summary["filled_share"] == 0
     half = judge(Spy(truth=xr.full_like(obs, 15.0).where(obs.lat > 3)), obs, wet(obs), 0)["sst"]
@@ -151,15 +177,23 @@ def test_each_variable_has_its_own_score():
     both = together(a, b, a.fillna(15.0))
     found = judge(Climatology(), both, wet(both), 0)
     assert list(found) == ["v0", "v1"]  # the third has no clouds of its own
-    assert found["v1"].rmse > 300 * found["v0"].rmse and found["v1"].loss == pytest.approx(found["v0"].loss, rel=0.3)
+    assert found["v1"].rmse > 300 * found["v0"].rmse and found["v1"].loss == pytest.approx(
+        found["v0"].loss, rel=0.3
+    )
     lazy = both.copy(data=dask.array.from_array(both.values, chunks=(1, 6, 5, 4)))
     again = judge(Climatology(), lazy, wet(both), 0)
-    assert [h.rmse for h in again.values()] == pytest.approx([h.rmse for h in found.values()], rel=1e-4)
+    assert [h.rmse for h in again.values()] == pytest.approx(
+        [h.rmse for h in found.values()], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("case", ["no clouds", "one image", "the method"])
 def test_what_cannot_be_scored_is_said_in_the_log(case, caplog):
-    obs = {"no clouds": cloudy().fillna(15.0), "one image": cloudy()[:1], "the method": cloudy()}[case]
+    obs = {"no clouds": cloudy().fillna(15.0), "one image": cloudy()[:1], "the method": cloudy()}[
+        case
+    ]
     with caplog.at_level(logging.WARNING):
-        assert judge(Spy(fails=case == "the method"), obs, xr.ones_like(obs[0], dtype=bool), 0) == {}
+        assert (
+            judge(Spy(fails=case == "the method"), obs, xr.ones_like(obs[0], dtype=bool), 0) == {}
+        )
     assert "no withheld-cloud score: " in caplog.text

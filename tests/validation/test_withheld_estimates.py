@@ -39,7 +39,9 @@ def test_images_come_before_variables():
     assert (np.diff(image) >= 0).all() and set(layer) == {0, 1}
     ordered = obs.transpose("time", "variable", "lat", "lon").values
     np.testing.assert_array_equal(values, ordered[np.nonzero(hidden.transpose("time", ...).values)])
-    for one, other in zip((values, image, layer), gather(hidden, obs.chunk(variable=1, time=2)), strict=True):
+    for one, other in zip(
+        (values, image, layer), gather(hidden, obs.chunk(variable=1, time=2)), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
 
 

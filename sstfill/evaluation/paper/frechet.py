@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frechet distances between sets of sequences: FID and FVD with the standard networks, another name with any other."""
+"""Frechet distances between sets of sequences: FID and FVD with the standard networks, another name
+with any other.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,17 @@ Span = tuple[float, float]
 Device = Literal["auto", "cpu", "cuda"]
 Rows = NDArray[np.float64]
 I3D_FRAMES = 10
-"""Fewest that implementations of FVD take: I3D halves their number three times, then averages over pairs."""
+"""Fewest that implementations of FVD take: I3D halves their number three times, then averages over
+pairs.
+"""
 I3D_OPTIONS = ("rescale", "resize", "return_features")
 
 
 class Features(Protocol):
     """What a network sees in sequences.
 
-    Called with sequences ``b c t y x`` and the span ``(low, high)`` of values in their units; returns ``(n, d)``.
+    Called with sequences ``b c t y x`` and the span ``(low, high)`` of values in their units;
+    returns ``(n, d)``.
     """
 
     @property
@@ -54,7 +59,8 @@ class Features(Protocol):
 class FrechetScore:
     """A Frechet distance (squared, as FID is) and the features it was measured with.
 
-    `n` is the number of features in the smaller of the two sets. A number that is no FID or FVD cannot be called one:
+    `n` is the number of features in the smaller of the two sets. A number that is no FID or FVD
+    cannot be called one:
 
     >>> print(FrechetScore(12.3, "FID", True, 4800))
     FID 12.3
@@ -70,7 +76,9 @@ class FrechetScore:
     def __post_init__(self) -> None:
         taken = [name for name in ("FID", "FVD") if name in self.features_name.upper()]
         if taken and not self.standard:
-            raise OptionError(f"{self.features_name!r} are not the standard features; do not call them {taken[0]}")
+            raise OptionError(
+                f"{self.features_name!r} are not the standard features; do not call them {taken[0]}"
+            )
 
     @property
     def title(self) -> str:
@@ -78,15 +86,20 @@ class FrechetScore:
         return self.features_name if self.standard else f"Frechet distance of {self.features_name}"
 
     def __str__(self) -> str:
-        return f"{self.title} {self.value:.4g}" if self.value < 1000 else f"{self.title} {self.value:.0f}"
+        return (
+            f"{self.title} {self.value:.4g}"
+            if self.value < 1000
+            else f"{self.title} {self.value:.0f}"
+        )
 
 
 def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """Squared Frechet (2-Wasserstein) distance between the Gaussians fitted to two sets.
 
-    ``|m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1^(1/2) S2 S1^(1/2))^(1/2)`` (Dowson & Landau 1982; Heusel et al. 2017), with
-    covariances over ``n - 1``. For ``S1 = A'A`` and ``S2 = B'B`` the last trace is the sum of the singular values of
-    ``A B'``: nothing is squared whose root is then taken, so that sets of fewer samples than features lose no digits.
+    ``|m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1^(1/2) S2 S1^(1/2))^(1/2)`` (Dowson & Landau 1982;
+    Heusel et al. 2017), with covariances over ``n - 1``. For ``S1 = A'A`` and ``S2 = B'B`` the last
+    trace is the sum of the singular values of ``A B'``: nothing is squared whose root is then
+    taken, so that sets of fewer samples than features lose no digits.
 
     Parameters
     ----------
@@ -105,7 +118,9 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """
     first, second = _samples(a), _samples(b)
     if first.shape[1] != second.shape[1]:
-        raise InputError(f"sets of {first.shape[1]} and {second.shape[1]} features; both must be of one network")
+        raise InputError(
+            f"sets of {first.shape[1]} and {second.shape[1]} features; both must be of one network"
+        )
     shift = first.mean(axis=0) - second.mean(axis=0)
     A, B = _factor(first), _factor(second)
     shared = np.linalg.svd(A @ B.T, compute_uv=False).sum()
@@ -129,19 +144,22 @@ def _factor(rows: Rows) -> Rows:
     return np.asarray(np.linalg.qr(centred, mode="r")) if len(rows) > rows.shape[1] else centred
 
 
-def frechet_score(truth: NDArray[Any], estimate: NDArray[Any], features: Features, *, span: Span) -> FrechetScore:
+def frechet_score(
+    truth: NDArray[Any], estimate: NDArray[Any], features: Features, *, span: Span
+) -> FrechetScore:
     """Frechet distance between true and estimated sequences, as `features` see them.
 
     Parameters
     ----------
     truth, estimate
-        Sequences ``b c t y x`` in the same units, c 1 or 3 (one channel is shown three times), without NaN: give land
-        the same constant in both.
+        Sequences ``b c t y x`` in the same units, c 1 or 3 (one channel is shown three times),
+        without NaN: give land the same constant in both.
     features
-        `InceptionFeatures` (FID), `I3DFeatures` (FVD), `RandomFeatures`, or another of the protocol.
+        `InceptionFeatures` (FID), `I3DFeatures` (FVD), `RandomFeatures`, or another of the
+        protocol.
     span
-        Values ``(low, high)`` that become black and white, the same for both: for instance the range of the truth.
-        Values outside are clipped.
+        Values ``(low, high)`` that become black and white, the same for both: for instance the
+        range of the truth. Values outside are clipped.
 
     Raises
     ------
@@ -155,16 +173,20 @@ def frechet_score(truth: NDArray[Any], estimate: NDArray[Any], features: Feature
             f"sequences of shapes {truth.shape} and {estimate.shape}; they may differ in b of b c t y x only"
         )
     seen = [features(sequences, span) for sequences in (truth, estimate)]
-    return FrechetScore(frechet_distance(*seen), features.name, features.standard, min(map(len, seen)))
+    return FrechetScore(
+        frechet_distance(*seen), features.name, features.standard, min(map(len, seen))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomFeatures:
-    """Features of a fixed network with random weights: for comparisons within one table, where no weights are at hand.
+    """Features of a fixed network with random weights: for comparisons within one table, where no
+    weights are at hand.
 
-    Three 3-D convolutions (3x3x3, strides 1, 2, 2 in time and 2 in space; d/4, d/2, d channels) with ReLU, weights
-    N(0, 2 / inputs) and biases N(0, 0.01) drawn from `seed`, averaged over time and space: a row for each sequence.
-    Its distances mean nothing beside those of another seed or `d`, nor beside an FID or FVD.
+    Three 3-D convolutions (3x3x3, strides 1, 2, 2 in time and 2 in space; d/4, d/2, d channels)
+    with ReLU, weights N(0, 2 / inputs) and biases N(0, 0.01) drawn from `seed`, averaged over time
+    and space: a row for each sequence. Its distances mean nothing beside those of another seed or
+    `d`, nor beside an FID or FVD.
     """
 
     seed: int = 0
@@ -194,17 +216,23 @@ class RandomFeatures:
         rng = torch.Generator().manual_seed(self.seed)
         widths, layers = (3, self.d // 4, self.d // 2, self.d), []
         for i, stride in enumerate((1, 2, 2)):
-            layer: Any = torch.nn.utils.skip_init(  # initialising would draw from torch's own generator
-                torch.nn.Conv3d, widths[i], widths[i + 1], 3, stride=(stride, 2, 2), padding=1
+            layer: Any = (
+                torch.nn.utils.skip_init(  # initialising would draw from torch's own generator
+                    torch.nn.Conv3d, widths[i], widths[i + 1], 3, stride=(stride, 2, 2), padding=1
+                )
             )
             torch.nn.init.normal_(layer.weight, 0, math.sqrt(2 / (27 * widths[i])), generator=rng)
             torch.nn.init.normal_(layer.bias, 0, 0.1, generator=rng)
             layers += [layer, torch.nn.ReLU()]
-        return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten()).eval()
+        return torch.nn.Sequential(
+            *layers, torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten()
+        ).eval()
 
 
 class _FromFile:
-    """Features whose weights are a file, told by its SHA-256: another file is used, but under another name."""
+    """Features whose weights are a file, told by its SHA-256: another file is used, but under
+    another name.
+    """
 
     standard_name: ClassVar[str]
     standard_file: ClassVar[str]
@@ -216,7 +244,9 @@ class _FromFile:
     def __post_init__(self) -> None:
         _check_run(self.device, self.batch)
         if not self._file.is_file():
-            raise ReadError(f"no file {self._file}; see 'Frechet distances' in the documentation for where to get it")
+            raise ReadError(
+                f"no file {self._file}; see 'Frechet distances' in the documentation for where to get it"
+            )
 
     @cached_property
     def _digest(self) -> str:
@@ -236,16 +266,20 @@ class _FromFile:
 
 @dataclass(frozen=True, kw_only=True)
 class InceptionFeatures(_FromFile):
-    """FID (Heusel et al. 2017): InceptionV3 pool3 features (d 2048) of single frames, by torch-fidelity.
+    """FID (Heusel et al. 2017): InceptionV3 pool3 features (d 2048) of single frames, by
+    torch-fidelity.
 
-    Network, resizing to 299x299 and scaling are the library's. With other weights the distance is not called FID.
+    Network, resizing to 299x299 and scaling are the library's. With other weights the distance is
+    not called FID.
 
     Parameters
     ----------
     weights
-        Path of ``pt_inception-2015-12-05-6726825d.pth``; without it torch-fidelity's own copy in torch's cache.
+        Path of ``pt_inception-2015-12-05-6726825d.pth``; without it torch-fidelity's own copy in
+        torch's cache.
     download
-        Whether to fetch that copy (91 MB) from where torch-fidelity has it, if it is not in the cache.
+        Whether to fetch that copy (91 MB) from where torch-fidelity has it, if it is not in the
+        cache.
     device, batch
         Where the network runs, and on how many frames at once.
 
@@ -262,18 +296,26 @@ class InceptionFeatures(_FromFile):
     device: Device = "cpu"
     batch: int = 32
     standard_name: ClassVar[str] = "FID"
-    standard_file: ClassVar[str] = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+    standard_file: ClassVar[str] = (
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+    )
     other_name: ClassVar[str] = "InceptionV3 features"
 
     def __call__(self, sequences: NDArray[Any], span: Span) -> Rows:
         """Return ``(b t, 2048)``."""
         frames = _bytes(sequences, span).swapaxes(1, 2)  # b t c y x
-        return _rows(self._network, frames.reshape(-1, *frames.shape[2:]), self.batch, self.device, {})
+        return _rows(
+            self._network, frames.reshape(-1, *frames.shape[2:]), self.batch, self.device, {}
+        )
 
     @cached_property
     def _file(self) -> Path:  # type: ignore[override]
         library = _torch_fidelity()
-        return Path(self.weights) if self.weights is not None else _cached(library.URL_INCEPTION_V3, self.download)
+        return (
+            Path(self.weights)
+            if self.weights is not None
+            else _cached(library.URL_INCEPTION_V3, self.download)
+        )
 
     @cached_property
     def _network(self) -> Any:
@@ -281,18 +323,24 @@ class InceptionFeatures(_FromFile):
 
         make, file = _torch_fidelity().FeatureExtractorInceptionV3, str(self._file)
         try:
-            torch.load(file, weights_only=True)  # refuses code, which the library's own reading would run
+            torch.load(
+                file, weights_only=True
+            )  # refuses code, which the library's own reading would run
             return make("inception-v3-compat", ["2048"], feature_extractor_weights_path=file)
         except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError) as error:
-            raise ReadError(f"{file} has no weights of torch-fidelity's InceptionV3 ({_line(error)})") from error
+            raise ReadError(
+                f"{file} has no weights of torch-fidelity's InceptionV3 ({_line(error)})"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class I3DFeatures(_FromFile):
-    """FVD (Unterthiner et al. 2018): features (d 400) of whole sequences by I3D, trained on Kinetics-400.
+    """FVD (Unterthiner et al. 2018): features (d 400) of whole sequences by I3D, trained on
+    Kinetics-400.
 
-    The network is a TorchScript file, called as StyleGAN-V and its followers do, ``rescale=True, resize=True,
-    return_features=True``. With another file the distance is not called FVD. Load only files that you trust.
+    The network is a TorchScript file, called as StyleGAN-V and its followers do, ``rescale=True,
+    resize=True, return_features=True``. With another file the distance is not called FVD. Load only
+    files that you trust.
 
     Parameters
     ----------
@@ -311,15 +359,21 @@ class I3DFeatures(_FromFile):
     device: Device = "cpu"
     batch: int = 4
     standard_name: ClassVar[str] = "FVD"
-    standard_file: ClassVar[str] = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
+    standard_file: ClassVar[str] = (
+        "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
+    )
     other_name: ClassVar[str] = "features of a video network"
 
     def __call__(self, sequences: NDArray[Any], span: Span) -> Rows:
         """Return ``(b, 400)``; `InputError` for fewer than ten frames."""
         shown = _bytes(sequences, span).astype(np.float32)  # b c t y x, 0 ... 255
         if shown.shape[2] < I3D_FRAMES:
-            raise InputError(f"sequences of {shown.shape[2]} frames; I3D needs at least {I3D_FRAMES}, give longer ones")
-        return _rows(self._network, shown, self.batch, self.device, dict.fromkeys(I3D_OPTIONS, True))
+            raise InputError(
+                f"sequences of {shown.shape[2]} frames; I3D needs at least {I3D_FRAMES}, give longer ones"
+            )
+        return _rows(
+            self._network, shown, self.batch, self.device, dict.fromkeys(I3D_OPTIONS, True)
+        )
 
     @cached_property
     def _file(self) -> Path:  # type: ignore[override]
@@ -331,13 +385,17 @@ class I3DFeatures(_FromFile):
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, in which the network comes
+                warnings.simplefilter(
+                    "ignore", DeprecationWarning
+                )  # of TorchScript, in which the network comes
                 network = torch.jit.load(str(self._file), map_location="cpu").eval()
         except RuntimeError as error:
             raise ReadError(f"{self._file} is no TorchScript file ({_line(error)})") from error
         takes = {argument.name for argument in network.forward.schema.arguments} - {"self"}
         if not set(I3D_OPTIONS) <= takes:
-            raise ReadError(f"{self._file} takes {', '.join(sorted(takes))}; give the i3d_torchscript.pt of StyleGAN-V")
+            raise ReadError(
+                f"{self._file} takes {', '.join(sorted(takes))}; give the i3d_torchscript.pt of StyleGAN-V"
+            )
         return network
 
 
@@ -349,9 +407,14 @@ def _check_run(device: str, batch: int) -> None:
 def _torch_fidelity() -> Any:
     try:
         return importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
-    except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises the latter
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # a torchvision made for another torch raises the latter
         way = "pip install torch-fidelity, and the torchvision that goes with your torch"
-        raise OptionError(f"FID needs torch-fidelity, which cannot be imported ({_line(error)}); {way}") from error
+        raise OptionError(
+            f"FID needs torch-fidelity, which cannot be imported ({_line(error)}); {way}"
+        ) from error
 
 
 def _cached(url: str, download: bool) -> Path:
@@ -361,12 +424,18 @@ def _cached(url: str, download: bool) -> Path:
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[-1]
     if not file.is_file():
         if not download:
-            raise OptionError(f"weights=None and no {file}; give the path of weights, or download=True")
+            raise OptionError(
+                f"weights=None and no {file}; give the path of weights, or download=True"
+            )
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(file), InceptionFeatures.standard_file, progress=False)
+            torch.hub.download_url_to_file(
+                url, str(file), InceptionFeatures.standard_file, progress=False
+            )
         except (OSError, RuntimeError) as error:
-            raise ReadError(f"cannot fetch {url} ({_line(error)}); fetch it elsewhere and give its path") from error
+            raise ReadError(
+                f"cannot fetch {url} ({_line(error)}); fetch it elsewhere and give its path"
+            ) from error
     return file
 
 
@@ -378,11 +447,15 @@ def _shown(sequences: NDArray[Any], span: Span) -> NDArray[np.float32]:
     """Scale ``b c t y x`` to 0 ... 1 and three channels."""
     low, high = map(float, span)
     if not -math.inf < low < high < math.inf:
-        raise OptionError(f"span={span!r} must be two finite numbers, the first less than the second")
+        raise OptionError(
+            f"span={span!r} must be two finite numbers, the first less than the second"
+        )
     if sequences.ndim != 5 or sequences.shape[1] not in (1, 3) or not sequences.size:
         raise InputError(f"sequences of shape {sequences.shape}; give b c t y x with c of 1 or 3")
     if not np.isfinite(sequences).all():
-        raise InputError("sequences hold NaN or infinities; fill them, and give land the same constant in both sets")
+        raise InputError(
+            "sequences hold NaN or infinities; fill them, and give land the same constant in both sets"
+        )
     scaled = np.clip((sequences.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
     return np.broadcast_to(scaled, (len(scaled), 3, *scaled.shape[2:]))
 
@@ -391,7 +464,9 @@ def _bytes(sequences: NDArray[Any], span: Span) -> NDArray[np.uint8]:
     return np.round(255 * _shown(sequences, span)).astype(np.uint8)
 
 
-def _rows(network: Any, inputs: NDArray[Any], batch: int, device: str, options: Mapping[str, bool]) -> Rows:
+def _rows(
+    network: Any, inputs: NDArray[Any], batch: int, device: str, options: Mapping[str, bool]
+) -> Rows:
     """Apply a network to batches of `inputs`, along their first axis."""
     import torch
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run of the paper's protocol consists of: how many sequences, which operators on which data, which methods."""
+"""What a run of the paper's protocol consists of: how many sequences, which operators on which
+data, which methods.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class ProtocolPlan:
     Parameters
     ----------
     sequences
-        Sequences of each data set; each is occluded by every operator. (The paper's test set has 60.)
+        Sequences of each data set; each is occluded by every operator. (The paper's test set has
+        60.)
     frames, clip_frames, size
         Of a sequence: images, frames of a clip, and pixels along the edge. Paper: 24, 35, 64.
     shares
@@ -82,9 +85,17 @@ class ProtocolPlan:
 
 
 def quick(plan: ProtocolPlan) -> ProtocolPlan:
-    """Shrink a plan to a run of seconds: two small, short sequences and three of the occluded shares."""
-    return replace(plan, sequences=min(plan.sequences, 2), frames=12, clip_frames=12, size=32,
-                   shares=(SHARES[0], MIDDLE, SHARES[-1]))  # fmt: skip
+    """Shrink a plan to a run of seconds: two small, short sequences and three of the occluded
+    shares.
+    """
+    return replace(
+        plan,
+        sequences=min(plan.sequences, 2),
+        frames=12,
+        clip_frames=12,
+        size=32,
+        shares=(SHARES[0], MIDDLE, SHARES[-1]),
+    )
 
 
 class Case(NamedTuple):
@@ -98,7 +109,9 @@ class Case(NamedTuple):
 
     @property
     def drawn_by(self) -> str:
-        """Seeds the masks; without the share, so that the clouds of one share lie within those of a larger one."""
+        """Seeds the masks; without the share, so that the clouds of one share lie within those of a
+        larger one.
+        """
         return f"{self.source.name} {self.operator} {self.origin}"
 
 
@@ -110,7 +123,9 @@ def cases(plan: ProtocolPlan, materials: Materials) -> Iterator[Case]:
             if CLOUD in wanted:
                 yield from _cloudy(source, plan, materials)
             if SCENES in wanted and materials.scenes:
-                yield Case(source, SCENES, SceneWindows(scenes=materials.scenes), "satellite images")
+                yield Case(
+                    source, SCENES, SceneWindows(scenes=materials.scenes), "satellite images"
+                )
         for cls in SIMPLE:
             if cls.name in wanted:
                 yield Case(source, cls.name, cls(), "drawn")
@@ -120,7 +135,10 @@ def _cloudy(source: TruthSource, plan: ProtocolPlan, materials: Materials) -> It
     for clouds in materials.clouds:
         yield from (Case(source, CLOUD, clouds.at(s), clouds.name, s) for s in plan.shares)
     if not materials.clouds:
-        yield from (Case(source, CLOUD, occlusion.SyntheticClouds(share=s), "synthetic clouds", s) for s in plan.shares)
+        yield from (
+            Case(source, CLOUD, occlusion.SyntheticClouds(share=s), "synthetic clouds", s)
+            for s in plan.shares
+        )
 
 
 def _on(method: Any, device: str) -> Any:
@@ -131,4 +149,8 @@ def _on(method: Any, device: str) -> Any:
 
 def uses_device(methods: Iterable[str]) -> list[str]:
     """Names of the methods that have an option `device`; no other can use an accelerator."""
-    return [name for name in methods if "device" in {f.name for f in dataclasses.fields(method_class(name))}]
+    return [
+        name
+        for name in methods
+        if "device" in {f.name for f in dataclasses.fields(method_class(name))}
+    ]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's protocol: true sequences, occluded by each operator, filled by each method, scored where occluded."""
+"""The paper's protocol: true sequences, occluded by each operator, filled by each method, scored
+where occluded.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ SCORES = ("mae", "rmse", "bias", "n", "filled_share", "seconds")
 
 
 class Score(NamedTuple):
-    """Errors of one fill over the occluded pixels; what was left unfilled counts as the mean of what was seen."""
+    """Errors of one fill over the occluded pixels; what was left unfilled counts as the mean of
+    what was seen.
+    """
 
     mae: float = math.nan
     rmse: float = math.nan
@@ -56,8 +60,9 @@ class Sequence(NamedTuple):
 class ProtocolResult(NamedTuple):
     """Scores of all fills, and some sequences to look at.
 
-    `results` has dims ``(row, sequence)``: a row is a data set, an operator, a share, a method and a variant.
-    `samples` have dims ``(picture, time, y, x, channel)``: truth, occluded, and each method.
+    `results` has dims ``(row, sequence)``: a row is a data set, an operator, a share, a method and
+    a variant. `samples` have dims ``(picture, time, y, x, channel)``: truth, occluded, and each
+    method.
     """
 
     results: xr.Dataset
@@ -86,7 +91,9 @@ def run(plan: ProtocolPlan, materials: Materials) -> ProtocolResult:
     """
     todo = list(cases(plan, materials))
     if not todo:
-        raise OptionError(f"operators={plan.operators!r} leave nothing to run on these data; leave the option out")
+        raise OptionError(
+            f"operators={plan.operators!r} leave nothing to run on these data; leave the option out"
+        )
     methods, samples, shown = plan.chosen, [], _to_show(todo)
     jobs = [(number, k) for number in range(len(todo)) for k in range(plan.sequences)]
     scores: dict[tuple[int, str, str], list[Score]] = {}
@@ -103,23 +110,35 @@ def run(plan: ProtocolPlan, materials: Materials) -> ProtocolResult:
                 pictures |= {name: filled} if filled is not None and variant == WHOLE else {}
         if k == 0 and number in shown and isinstance(drawn, Sequence):
             samples.append(_sample(case, drawn, pictures))
-    rows = [_row(todo[n], name, variant, found, facts[n]) for (n, name, variant), found in scores.items()]
+    rows = [
+        _row(todo[n], name, variant, found, facts[n])
+        for (n, name, variant), found in scores.items()
+    ]
     results = xr.concat(rows, "row", coords="different", compat="equals", join="exact")
     return ProtocolResult(results.assign_attrs(_attrs(plan, todo, facts)), samples)
 
 
 def _to_show(todo: list[Case]) -> set[int]:
-    """The cases to draw a sample of: the first of each kind of data, under clouds at 39.5 % or raindrops."""
+    """The cases to draw a sample of: the first of each kind of data, under clouds at 39.5 % or
+    raindrops.
+    """
     first: dict[str, int] = {}
     for number, case in enumerate(todo):
-        fitting = case.operator == "raindrops" if case.source.kind == "clip" else case.share == MIDDLE
+        fitting = (
+            case.operator == "raindrops" if case.source.kind == "clip" else case.share == MIDDLE
+        )
         if fitting:
-            first.setdefault(f"{case.source.kind} {case.source.name if case.source.kind == 'clip' else ''}", number)
+            first.setdefault(
+                f"{case.source.kind} {case.source.name if case.source.kind == 'clip' else ''}",
+                number,
+            )
     return set(first.values())
 
 
 def _rng(*words: int | str) -> np.random.Generator:
-    return np.random.default_rng([w if isinstance(w, int) else zlib.crc32(w.encode()) for w in words])
+    return np.random.default_rng(
+        [w if isinstance(w, int) else zlib.crc32(w.encode()) for w in words]
+    )
 
 
 def _drawn(case: Case, plan: ProtocolPlan, k: int) -> Sequence | str:
@@ -144,7 +163,11 @@ def _facts(drawn: Sequence | str) -> tuple[float, float, str]:
         return math.nan, math.nan, ""
     values = drawn.truth.to_array().values
     told = hashlib.sha256(values.tobytes() + np.packbits(drawn.observed).tobytes()).hexdigest()
-    return float(drawn.hidden.sum() / (drawn.sea.values.sum() * len(drawn.observed))), float(np.nanstd(values)), told
+    return (
+        float(drawn.hidden.sum() / (drawn.sea.values.sum() * len(drawn.observed))),
+        float(np.nanstd(values)),
+        told,
+    )
 
 
 def _variants(case: Case, method: Method) -> tuple[str, ...]:
@@ -164,8 +187,13 @@ def _judged(drawn: Sequence | str, method: Method, variant: str) -> tuple[Score,
         return Score(reason=f"{type(error).__name__}: {' '.join(str(error).split())}"), None
     seconds = time.perf_counter() - start
     whole, share = _whole(drawn, filled)
-    estimate, truth = (np.concatenate([d[c].values[drawn.hidden] for c in drawn.truth]) for d in (whole, drawn.truth))
-    mae, rmse, bias = (kernel(estimate, truth) for kernel in (metrics.mae, metrics.rmse, metrics.bias))
+    estimate, truth = (
+        np.concatenate([d[c].values[drawn.hidden] for c in drawn.truth])
+        for d in (whole, drawn.truth)
+    )
+    mae, rmse, bias = (
+        kernel(estimate, truth) for kernel in (metrics.mae, metrics.rmse, metrics.bias)
+    )
     return Score(mae, rmse, bias, truth.size, share, seconds), whole
 
 
@@ -173,7 +201,9 @@ def _filled(drawn: Sequence, method: Method) -> xr.Dataset:
     """Fill the channels together where the method can, else one by one."""
     channels = [str(c) for c in drawn.truth]
     together = len(channels) > 1 and bool(method.multivariate)
-    return fill(drawn.seen, method, variables=channels, together=together, sea=drawn.sea, score=False)[channels]
+    return fill(
+        drawn.seen, method, variables=channels, together=together, sea=drawn.sea, score=False
+    )[channels]
 
 
 def _frame_by_frame(drawn: Sequence, method: Method) -> xr.Dataset:
@@ -188,7 +218,9 @@ def _frame_by_frame(drawn: Sequence, method: Method) -> xr.Dataset:
 
 
 def _whole(drawn: Sequence, filled: xr.Dataset) -> tuple[xr.Dataset, float]:
-    """Put the mean of what was seen where a method left a gap; and the share of the occluded that it filled."""
+    """Put the mean of what was seen where a method left a gap; and the share of the occluded that
+    it filled.
+    """
     missing = [np.isnan(filled[c].values[drawn.hidden]).mean() for c in drawn.truth]
     return filled.fillna(drawn.seen.mean()), float(1 - np.mean(missing))
 
@@ -201,22 +233,42 @@ def _sample(case: Case, drawn: Sequence, pictures: dict[str, xr.Dataset]) -> xr.
         values = values[:, :, ::-1]  # north on top
     share = float(drawn.hidden.mean() / drawn.sea.values.mean())
     return xr.DataArray(
-        values, {"picture": list(stack)}, ("picture", "time", "y", "x", "channel"),
-        attrs={"data": case.source.name, "operator": case.operator, "units": case.source.units, "occluded": share},
-    )  # fmt: skip
+        values,
+        {"picture": list(stack)},
+        ("picture", "time", "y", "x", "channel"),
+        attrs={
+            "data": case.source.name,
+            "operator": case.operator,
+            "units": case.source.units,
+            "occluded": share,
+        },
+    )
 
 
-def _row(case: Case, name: str, variant: str, found: list[Score], facts: list[tuple[float, float, str]]) -> xr.Dataset:
+def _row(
+    case: Case, name: str, variant: str, found: list[Score], facts: list[tuple[float, float, str]]
+) -> xr.Dataset:
     """One row: scores of each sequence, and pooled over the pixels of all that worked."""
     row = xr.Dataset({key: ("sequence", [float(getattr(s, key)) for s in found]) for key in SCORES})
     row["occluded"] = "sequence", [f[0] for f in facts]
     row["truth_std"] = "sequence", [f[1] for f in facts]
     row["fingerprint"] = "sequence", np.array([f[2] for f in facts], dtype="U64")
-    row["pooled_mae"], row["pooled_bias"] = _pooled(row["mae"], row["n"]), _pooled(row["bias"], row["n"])
+    row["pooled_mae"], row["pooled_bias"] = (
+        _pooled(row["mae"], row["n"]),
+        _pooled(row["bias"], row["n"]),
+    )
     row["pooled_rmse"] = math.sqrt(_pooled(row["rmse"] ** 2, row["n"]))
-    said = {"data": case.source.name, "kind": case.source.kind, "units": case.source.units, "operator": case.operator,
-            "masks": case.origin, "share": case.share, "method": name, "variant": variant,
-            "reason": next((s.reason for s in found if s.reason), "")}  # fmt: skip
+    said = {
+        "data": case.source.name,
+        "kind": case.source.kind,
+        "units": case.source.units,
+        "operator": case.operator,
+        "masks": case.origin,
+        "share": case.share,
+        "method": name,
+        "variant": variant,
+        "reason": next((s.reason for s in found if s.reason), ""),
+    }
     return row.assign(said)
 
 
@@ -225,10 +277,14 @@ def _pooled(values: xr.DataArray, n: xr.DataArray) -> float:
     return float((values * n).sum() / n.sum()) if n.any() else math.nan
 
 
-def _attrs(plan: ProtocolPlan, todo: list[Case], facts: dict[int, list[tuple[float, float, str]]]) -> dict[str, Any]:
+def _attrs(
+    plan: ProtocolPlan, todo: list[Case], facts: dict[int, list[tuple[float, float, str]]]
+) -> dict[str, Any]:
     """The plan, and one fingerprint for all sequences of a data set under all their masks."""
     prints: dict[str, str] = {}
     for source in dict.fromkeys(case.source.name for case in todo):
-        parts = [f[2] for n, case in enumerate(todo) if case.source.name == source for f in facts[n]]
+        parts = [
+            f[2] for n, case in enumerate(todo) if case.source.name == source for f in facts[n]
+        ]
         prints[source] = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
     return dataclasses.asdict(plan) | {"fingerprints": prints}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's own numbers as data: Tables 1 to 4 of "Unsupervised spatiotemporal data inpainting" (Yin et al., 2019).
+"""The paper's own numbers as data: Tables 1 to 4 of "Unsupervised spatiotemporal data inpainting"
+(Yin et al., 2019).
 
-They were measured on the paper's data, not on ours: `Published.data` says on which. A number is None where the paper
-has none ("unable to finish") or where our copy of it is not legible.
+They were measured on the paper's data, not on ours: `Published.data` says on which. A number is
+None where the paper has none ("unable to finish") or where our copy of it is not legible.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ COUNTERPARTS = {"gan": GAN, "dineof": DINEOF, "patchmatch": NEWSON}
 
 
 class Published(NamedTuple):
-    """A line of a table: scores over occluded pixels, mean and standard deviation over the test sequences."""
+    """A line of a table: scores over occluded pixels, mean and standard deviation over the test
+    sequences.
+    """
 
     table: str
     data: str
@@ -44,23 +47,41 @@ def _table_1() -> list[Published]:
     none: Scores = (None, None, None, None)
     rain, pixel, bar = "raindrops", "remove-pixel", "vertical-moving-bar"
     rows: dict[tuple[str, str], dict[str, Scores]] = {
-        ("FaceForensics++", GAN): {rain: (0.0834, 0.0187, 43.72, 1574.89), pixel: (0.0894, 0.0137, 93.28, 1460.02),
-                                   bar: (0.1304, 0.0972, 19.12, 493.57)},
-        ("FaceForensics++", DINEOF): {rain: (0.1208, 0.0272, 75.93, 3424.11), pixel: (0.0752, 0.0161, 110.15, 3091.67),
-                                      bar: (0.3286, 0.0815, 56.58, 5775.25)},
+        ("FaceForensics++", GAN): {
+            rain: (0.0834, 0.0187, 43.72, 1574.89),
+            pixel: (0.0894, 0.0137, 93.28, 1460.02),
+            bar: (0.1304, 0.0972, 19.12, 493.57),
+        },
+        ("FaceForensics++", DINEOF): {
+            rain: (0.1208, 0.0272, 75.93, 3424.11),
+            pixel: (0.0752, 0.0161, 110.15, 3091.67),
+            bar: (0.3286, 0.0815, 56.58, 5775.25),
+        },
         ("FaceForensics++", NEWSON): {rain: none, pixel: none, bar: (0.0494, 0.0501, 9.04, 316.55)},
-        ("KTH", GAN): {rain: (0.0380, 0.0062, 56.56, 2522.81), pixel: (0.0429, 0.0037, 56.16, 2639.24),
-                       bar: (0.0711, 0.0505, 39.05, 588.94)},
-        ("KTH", DINEOF): {rain: (0.0522, 0.0073, 71.69, 6400.44), pixel: (0.0403, 0.0040, 82.45, 6660.02),
-                          bar: (0.0959, 0.0402, 34.90, 3408.19)},
+        ("KTH", GAN): {
+            rain: (0.0380, 0.0062, 56.56, 2522.81),
+            pixel: (0.0429, 0.0037, 56.16, 2639.24),
+            bar: (0.0711, 0.0505, 39.05, 588.94),
+        },
+        ("KTH", DINEOF): {
+            rain: (0.0522, 0.0073, 71.69, 6400.44),
+            pixel: (0.0403, 0.0040, 82.45, 6660.02),
+            bar: (0.0959, 0.0402, 34.90, 3408.19),
+        },
         ("KTH", NEWSON): {rain: none, pixel: none, bar: (0.0268, 0.0403, 11.88, 354.01)},
         # the FIDs of the raindrops are not legible in our copy
-        ("BAIR", GAN): {rain: (0.0821, 0.0153, None, 1194.19), pixel: (0.0997, 0.0087, 53.80, 2073.90),
-                        bar: (0.1619, 0.0590, 11.55, 496.38)},
-        ("BAIR", DINEOF): {rain: (0.2345, 0.0274, None, 4456.08), pixel: (0.1424, 0.0103, 140.20, 4014.17),
-                           bar: (0.5579, 0.0766, 67.06, 7361.77)},
+        ("BAIR", GAN): {
+            rain: (0.0821, 0.0153, None, 1194.19),
+            pixel: (0.0997, 0.0087, 53.80, 2073.90),
+            bar: (0.1619, 0.0590, 11.55, 496.38),
+        },
+        ("BAIR", DINEOF): {
+            rain: (0.2345, 0.0274, None, 4456.08),
+            pixel: (0.1424, 0.0103, 140.20, 4014.17),
+            bar: (0.5579, 0.0766, 67.06, 7361.77),
+        },
         ("BAIR", NEWSON): {rain: none, pixel: none, bar: (0.1082, 0.0873, 10.31, 340.97)},
-    }  # fmt: skip
+    }
     return [
         Published("1", data, operator, method, *scores)
         for (data, method), by_operator in rows.items()
@@ -69,9 +90,13 @@ def _table_1() -> list[Published]:
 
 
 def _cloud(
-    table: str, method: str, mae: float | None = None, std: float | None = None, fid: float | None = None,
+    table: str,
+    method: str,
+    mae: float | None = None,
+    std: float | None = None,
+    fid: float | None = None,
     fvd: float | None = None,
-) -> Published:  # fmt: skip
+) -> Published:
     return Published(table, SST, "cloud", method, mae, std, fid, fvd, lwp=70, occluded=0.395)
 
 
@@ -87,9 +112,29 @@ TABLES: tuple[Published, ...] = (
     _cloud("2b", GAN, 0.0739, 0.0324, 8.01, 40.76),
     _cloud("2b", DINEOF, 0.1214, 0.0248, 27.99, 323.61),
     _cloud("2b", NEWSON),
-    Published("3", "FaceForensics++", "raindrops", "GAN, unsupervised", 0.0834, 0.0187, 43.72, 1574.89),
-    Published("3", "FaceForensics++", "raindrops", "GAN, supervised, unpaired", 0.0547, 0.0105, 20.86, 575.08),
-    Published("3", "FaceForensics++", "raindrops", "GAN, supervised, paired", 0.0555, 0.0108, 22.17, 720.75),
+    Published(
+        "3", "FaceForensics++", "raindrops", "GAN, unsupervised", 0.0834, 0.0187, 43.72, 1574.89
+    ),
+    Published(
+        "3",
+        "FaceForensics++",
+        "raindrops",
+        "GAN, supervised, unpaired",
+        0.0547,
+        0.0105,
+        20.86,
+        575.08,
+    ),
+    Published(
+        "3",
+        "FaceForensics++",
+        "raindrops",
+        "GAN, supervised, paired",
+        0.0555,
+        0.0108,
+        22.17,
+        720.75,
+    ),
     _cloud("4", GAN, 0.0739, 0.0324, 8.01, 40.76),
     _cloud("4", "GAN, recurrent", 0.0960, 0.0431, 13.29, 67.37),
     _cloud("4", "GAN, static", 0.1036, 0.0047, 35.91, 279.78),

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of the paper's protocol as flat records, CSV and JSON, and the facts needed to repeat the run."""
+"""Results of the paper's protocol as flat records, CSV and JSON, and the facts needed to repeat the
+run.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ SEQUENCE = ("mae", "rmse", "bias", "filled_share", "seconds", "occluded")
 
 
 def records(results: xr.Dataset) -> list[dict[str, Any]]:
-    """One flat record for each row of the results: scores as mean and standard deviation over sequences, and pooled.
+    """One flat record for each row of the results: scores as mean and standard deviation over
+    sequences, and pooled.
 
     >>> from sstfill.evaluation import materials, plan, protocol
     >>> small = plan.quick(plan.Plan(methods=("interpolate",), operators=("raindrops",)))
@@ -42,7 +45,11 @@ def records(results: xr.Dataset) -> list[dict[str, Any]]:
             record[key], record[f"{key}_std"] = _mean_std(row[key].values)
         record |= {f"pooled_{key}": float(row[f"pooled_{key}"]) for key in ("mae", "rmse", "bias")}
         record["truth_std"] = _mean_std(row["truth_std"].values)[0]
-        record |= {"sequences": int((row["n"] > 0).sum()), "n": int(row["n"].sum()), "reason": row["reason"].item()}
+        record |= {
+            "sequences": int((row["n"] > 0).sum()),
+            "n": int(row["n"].sum()),
+            "reason": row["reason"].item(),
+        }
         found.append(record)
     return found
 
@@ -58,28 +65,40 @@ def to_csv(results: xr.Dataset) -> str:
 
 
 def to_json(results: xr.Dataset, notes: Iterable[Note] = ()) -> str:
-    """All records with the scores of each sequence, the paper's own numbers, and the facts of the run."""
+    """All records with the scores of each sequence, the paper's own numbers, and the facts of the
+    run.
+    """
     lines = records(results)
     for number, line in enumerate(lines):
         row = results.isel(row=number)
-        line["by_sequence"] = {key: row[key].values.tolist() for key in ("n", "fingerprint", *SEQUENCE)}
+        line["by_sequence"] = {
+            key: row[key].values.tolist() for key in ("n", "fingerprint", *SEQUENCE)
+        }
     whole = {
         "sstfill": version("sstfill"),
-        "run": facts(results), "materials": [n._asdict() for n in notes], "results": lines,
+        "run": facts(results),
+        "materials": [n._asdict() for n in notes],
+        "results": lines,
         "published": [row._asdict() | {"units": row.units} for row in published.TABLES],
-    }  # fmt: skip
+    }
     return json.dumps(config.plain(whole), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def facts(results: xr.Dataset) -> dict[str, Any]:
-    """What a reader needs to repeat the run: the plan, versions, machine, date, fingerprints of the data."""
+    """What a reader needs to repeat the run: the plan, versions, machine, date, fingerprints of the
+    data.
+    """
     attrs = dict(results.attrs)
     names = list(dict.fromkeys(results["method"].values.tolist()))
     on = uses_device(names)
     used = f"{attrs['device']} (used by {', '.join(on) or 'none of these methods: all ran on the CPU'})"
     versions = {p: version(p) for p in ("sstfill", "numpy", "scipy", "xarray")}
     machine = f"{os.cpu_count()} cores ({platform.machine()}), OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}"
-    here = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "python": platform.python_version(), "versions": versions}
+    here = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
     return here | {"machine": machine} | attrs | {"methods": names, "device": used}
 
 

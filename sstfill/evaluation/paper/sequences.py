@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the paper's protocol draws from: sequences whose truth is known, and masks that are no formula but data."""
+"""What the paper's protocol draws from: sequences whose truth is known, and masks that are no
+formula but data.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class TruthSource(Protocol):
         ...
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
-        """Draw a sequence: a variable for each channel, float32 ``(time, y, x)``, NaN on land alone."""
+        """Draw a sequence: a variable for each channel, float32 ``(time, y, x)``, NaN on land
+        alone.
+        """
         ...
 
 
@@ -72,12 +76,15 @@ class SyntheticOcean:
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Simulate a sequence."""
-        return synthetic.sst(shape=(frames, size, size), step="6h", seed=_seed(rng)).to_dataset(name="sst")
+        return synthetic.sst(shape=(frames, size, size), step="6h", seed=_seed(rng)).to_dataset(
+            name="sst"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A gap-free series in a file; a draw is a random span of it in a random window, or all there is of an edge.
+    """A gap-free series in a file; a draw is a random span of it in a random window, or all there
+    is of an edge.
 
     A pixel that is not always there counts as land.
     """
@@ -94,17 +101,25 @@ class Series:
             whole = grid.standardise(ds[self.variable])
             wanted = dict(zip(whole.dims, (frames, size, size), strict=True))
             for _ in range(TRIES):
-                starts = {d: int(rng.integers(max(whole.sizes[d] - n, 0) + 1)) for d, n in wanted.items()}
-                crop = whole.isel({d: slice(starts[d], starts[d] + n) for d, n in wanted.items()}).load()
+                starts = {
+                    d: int(rng.integers(max(whole.sizes[d] - n, 0) + 1)) for d, n in wanted.items()
+                }
+                crop = whole.isel(
+                    {d: slice(starts[d], starts[d] + n) for d, n in wanted.items()}
+                ).load()
                 crop = crop.where(crop.notnull().all("time"))
                 if crop[0].notnull().mean() >= LEAST_SEA and crop.std() > 0:
                     return crop.astype("float32").to_dataset(name=self.variable)
-        raise InputError(f"{self.name}: no window of {size}x{size} without gaps and at least half sea in {TRIES} draws")
+        raise InputError(
+            f"{self.name}: no window of {size}x{size} without gaps and at least half sea in {TRIES} draws"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A video file; a draw is a random span of its frames, resized to a square, values from -1 to 1."""
+    """A video file; a draw is a random span of its frames, resized to a square, values from -1 to
+    1.
+    """
 
     name: str
     path: Path
@@ -116,10 +131,14 @@ class Clip:
         """Draw consecutive frames; `InputError` where the clip is shorter."""
         whole = decoded(self.path, size, len(self.channels) == 1)
         if len(whole) < frames:
-            raise InputError(f"{self.name}: {len(whole)} frames, {frames} are needed; give a longer clip")
+            raise InputError(
+                f"{self.name}: {len(whole)} frames, {frames} are needed; give a longer clip"
+            )
         start = int(rng.integers(len(whole) - frames + 1))
         values = whole[start : start + frames].astype("float32") / np.float32(127.5) - 1
-        return xr.Dataset({c: (("time", "y", "x"), values[..., k]) for k, c in enumerate(self.channels)})
+        return xr.Dataset(
+            {c: (("time", "y", "x"), values[..., k]) for k, c in enumerate(self.channels)}
+        )
 
 
 @lru_cache(maxsize=4)
@@ -136,7 +155,9 @@ def decoded(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
     pictures = []
     with guard.open_video(path) as container:
         for frame in container.decode(video=0):
-            small = frame.reformat(width=size, height=size, format="gray" if grey else "rgb24").to_ndarray()
+            small = frame.reformat(
+                width=size, height=size, format="gray" if grey else "rgb24"
+            ).to_ndarray()
             pictures.append(small.reshape(size, size, -1))
             if len(pictures) == MOST_FRAMES:
                 break
@@ -145,7 +166,9 @@ def decoded(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LwpClouds:
-    """Clouds of a liquid-water-path series, with the threshold (g m-2) that gives each occluded share."""
+    """Clouds of a liquid-water-path series, with the threshold (g m-2) that gives each occluded
+    share.
+    """
 
     name: str
     lwp: xr.DataArray = field(repr=False)
@@ -156,13 +179,18 @@ class LwpClouds:
     def at(self, share: float) -> occlusion.Cloud:
         """Return the measurement operator that occludes this share."""
         return occlusion.Cloud(
-            lwp=self.lwp, threshold=self.thresholds[share], stride=self.stride, start_after=self.start_after
+            lwp=self.lwp,
+            threshold=self.thresholds[share],
+            stride=self.stride,
+            start_after=self.start_after,
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CloudScene:
-    """Cloud classes of one satellite image: what is `hidden` and what is `outside` (land, off the swath), (y, x)."""
+    """Cloud classes of one satellite image: what is `hidden` and what is `outside` (land, off the
+    swath), (y, x).
+    """
 
     name: str
     hidden: Mask = field(repr=False)
@@ -171,7 +199,9 @@ class CloudScene:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SceneWindows:
-    """A window that moves across a satellite image at constant random velocity: a frame for each step."""
+    """A window that moves across a satellite image at constant random velocity: a frame for each
+    step.
+    """
 
     scenes: tuple[CloudScene, ...]
 
@@ -182,19 +212,29 @@ class SceneWindows:
             corners = _path(scene.hidden.shape, shape, rng)
             if corners is None:
                 continue
-            hidden, outside = (_windows(m, corners, shape[1:]) for m in (scene.hidden, scene.outside))
+            hidden, outside = (
+                _windows(m, corners, shape[1:]) for m in (scene.hidden, scene.outside)
+            )
             if COVER[0] <= hidden.mean() <= COVER[1] and outside.mean() <= OUTSIDE:
                 return ~hidden
-        raise InputError(f"no window of {shape[1]}x{shape[2]} with 5 to 95 % cloud in {TRIES} draws from "
-                         f"{', '.join(s.name for s in self.scenes)}")  # fmt: skip
+        raise InputError(
+            f"no window of {shape[1]}x{shape[2]} with 5 to 95 % cloud in {TRIES} draws from "
+            f"{', '.join(s.name for s in self.scenes)}"
+        )
 
 
-def _path(plane: tuple[int, ...], shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.int_] | None:
-    """Upper left corners ``(time, 2)`` of a window that stays in the scene; None where it would leave it."""
+def _path(
+    plane: tuple[int, ...], shape: tuple[int, int, int], rng: np.random.Generator
+) -> NDArray[np.int_] | None:
+    """Upper left corners ``(time, 2)`` of a window that stays in the scene; None where it would
+    leave it.
+    """
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0, FASTEST)
     room = np.subtract(plane, shape[1:])
     steps = np.outer(np.arange(shape[0]), speed * np.array([np.sin(angle), np.cos(angle)]))
-    corners = np.rint(rng.uniform(0, 1, 2) * np.maximum(room, 0) + steps - steps.mean(0)).astype(int)
+    corners = np.rint(rng.uniform(0, 1, 2) * np.maximum(room, 0) + steps - steps.mean(0)).astype(
+        int
+    )
     return corners if ((corners >= 0) & (corners <= room)).all() else None
 
 

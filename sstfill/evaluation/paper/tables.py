@@ -17,7 +17,11 @@ from sstfill.evaluation.paper.protocol import STATIC, WHOLE
 from sstfill.evaluation.paper.published import Published
 from sstfill.evaluation.paper.records import facts, records
 
-TITLES = {"raindrops": "Raindrops", "remove-pixel": "Remove-Pixel", "vertical-moving-bar": "Vertical-Moving-Bar"}
+TITLES = {
+    "raindrops": "Raindrops",
+    "remove-pixel": "Remove-Pixel",
+    "vertical-moving-bar": "Vertical-Moving-Bar",
+}
 DEGREES = ("°C", "K", "kelvin")  # units in which an MAE can stand beside one of the paper's SST
 PEERS = {"clip grey": ("KTH",), "clip": ("FaceForensics++", "BAIR")}
 """The paper's videos of the same kind as a clip: KTH is grey, the others are in colour."""
@@ -38,7 +42,9 @@ the difference between a paper's number and ours is one of data as well as of me
 """
 
 
-def to_markdown(results: xr.Dataset, notes: Iterable[Note] = (), figures: Sequence[str] = ()) -> str:
+def to_markdown(
+    results: xr.Dataset, notes: Iterable[Note] = (), figures: Sequence[str] = ()
+) -> str:
     """Tables 1 to 4 with the paper's numbers beside ours."""
     lines = records(results)
     parts = ["# The paper's protocol on the data at hand\n", _heading(facts(results)), READING]
@@ -64,25 +70,50 @@ def _data(lines: list[dict[str, Any]], fingerprints: dict[str, str]) -> str:
     rows = []
     for name, mine in _grouped(lines, "data").items():
         spread = float(np.nanmean([line["truth_std"] for line in mine]))
-        rows.append([name, mine[0]["kind"], mine[0]["units"], f"{spread:.3g}", f"`{fingerprints[name]}`"])
+        rows.append(
+            [name, mine[0]["kind"], mine[0]["units"], f"{spread:.3g}", f"`{fingerprints[name]}`"]
+        )
     return _table(["data set", "kind", "units", "std", "fingerprint of sequences and masks"], rows)
 
 
 def _found(notes: list[Note]) -> str:
     rows = [[note.path, "used" if note.used else "not used", note.how] for note in notes]
-    return "What was found in the folders:\n\n" + _table(["file", "", "how, or why not"], rows) if rows else ""
+    return (
+        "What was found in the folders:\n\n" + _table(["file", "", "how, or why not"], rows)
+        if rows
+        else ""
+    )
 
 
 def _table_1(lines: list[dict[str, Any]]) -> list[str]:
     names = [cls.name for cls in SIMPLE]
     parts = []
-    for data, mine in _grouped([line for line in lines if line["operator"] in names], "data").items():
-        head = ["method", *(f"{TITLES[n]} {what}" for n in names for what in ("MAE", "of std", "s")), "measured on"]
-        rows = [[f"**{m}**", *(c for n in names for c in _cells(_one(own, operator=n))), "this data set"]
-                for m, own in _grouped(mine, "method").items()]  # fmt: skip
-        peers = PEERS["clip grey" if data.endswith("(grey)") else "clip"] if mine[0]["kind"] == "clip" else ()
-        rows += [_paper_row(peer, method, names) for peer in peers
-                 for method in dict.fromkeys(row.method for row in published.rows("1", data=peer))]  # fmt: skip
+    for data, mine in _grouped(
+        [line for line in lines if line["operator"] in names], "data"
+    ).items():
+        head = [
+            "method",
+            *(f"{TITLES[n]} {what}" for n in names for what in ("MAE", "of std", "s")),
+            "measured on",
+        ]
+        rows = [
+            [
+                f"**{m}**",
+                *(c for n in names for c in _cells(_one(own, operator=n))),
+                "this data set",
+            ]
+            for m, own in _grouped(mine, "method").items()
+        ]
+        peers = (
+            PEERS["clip grey" if data.endswith("(grey)") else "clip"]
+            if mine[0]["kind"] == "clip"
+            else ()
+        )
+        rows += [
+            _paper_row(peer, method, names)
+            for peer in peers
+            for method in dict.fromkeys(row.method for row in published.rows("1", data=peer))
+        ]
         parts.append(f"### {data} ({mine[0]['units']})\n\n" + _table(head, rows))
     note = "" if any("paper" in p for p in parts) else _published("1")
     return ["## Table 1: raindrops, removed pixels, a moving bar\n", *parts, note] if parts else []
@@ -95,7 +126,9 @@ def _paper_row(peer: str, method: str, operators: list[str]) -> list[str]:
 
 
 def _table_2(lines: list[dict[str, Any]]) -> list[str]:
-    whole = [line for line in lines if line["variant"] == WHOLE and line["operator"] in (CLOUD, SCENES)]
+    whole = [
+        line for line in lines if line["variant"] == WHOLE and line["operator"] in (CLOUD, SCENES)
+    ]
     theirs = {row.occluded: row for row in published.rows("2a") if row.lwp}
     parts = []
     for data, mine in _grouped(whole, "data").items():
@@ -109,9 +142,19 @@ def _table_2(lines: list[dict[str, Any]]) -> list[str]:
             beside = [_paper_mae(paper), f"{paper.lwp:g}"] if paper else ["", ""]
             rows.append([masks, wanted, met, *(_mae(by.get(m)) for m in methods), *beside])
         rows += _all_shares(mine, methods)
-        head = ["masks", "occluded %: paper", "here", *methods, "paper: GAN (°C, other data: hourly SST)", "paper: LWP"]
+        head = [
+            "masks",
+            "occluded %: paper",
+            "here",
+            *methods,
+            "paper: GAN (°C, other data: hourly SST)",
+            "paper: LWP",
+        ]
         keep = len(head) if mine[0]["units"] in DEGREES else -2
-        parts.append(f"### {data}: MAE ({mine[0]['units']})\n\n" + _table(head[:keep], [row[:keep] for row in rows]))
+        parts.append(
+            f"### {data}: MAE ({mine[0]['units']})\n\n"
+            + _table(head[:keep], [row[:keep] for row in rows])
+        )
     title = "## Table 2a: clouds at the paper's six occluded shares\n"
     return [title, *parts, *_table_2b(whole)] if parts else []
 
@@ -120,7 +163,9 @@ def _all_shares(lines: list[dict[str, Any]], methods: list[str]) -> list[list[st
     """The paper's last line: means over the thresholds, of MAE and of its standard deviation."""
     rows = []
     overall = next(row for row in published.rows("2a") if row.lwp is None)
-    for masks, mine in _grouped([line for line in lines if line["operator"] == CLOUD], "masks").items():
+    for masks, mine in _grouped(
+        [line for line in lines if line["operator"] == CLOUD], "masks"
+    ).items():
         if len(_grouped(mine, "share")) < len(SHARES):
             continue
         cells = []
@@ -136,25 +181,52 @@ def _all_shares(lines: list[dict[str, Any]], methods: list[str]) -> list[list[st
 def _table_2b(whole: list[dict[str, Any]]) -> list[str]:
     theirs = {row.method: row for row in published.rows("2b")}
     parts = []
-    for (data, masks), mine in _grouped([w for w in whole if w["share"] == MIDDLE], "data", "masks").items():
+    for (data, masks), mine in _grouped(
+        [w for w in whole if w["share"] == MIDDLE], "data", "masks"
+    ).items():
         rows, in_degrees = [], mine[0]["units"] in DEGREES
         for line in mine:
             peer = theirs.get(published.COUNTERPARTS.get(line["method"], ""))
-            beside = f"{peer.method}: {_paper_mae(peer)} °C on other data" if peer and in_degrees else ""
+            beside = (
+                f"{peer.method}: {_paper_mae(peer)} °C on other data" if peer and in_degrees else ""
+            )
             mae, of_std, seconds = _cells(line)
-            pooled = [_number(line["pooled_rmse"]), _number(line["pooled_bias"], "+"), _percent(line["filled_share"])]
+            pooled = [
+                _number(line["pooled_rmse"]),
+                _number(line["pooled_bias"], "+"),
+                _percent(line["filled_share"]),
+            ]
             rows.append([f"**{line['method']}**", mae, of_std, *pooled, seconds, beside])
         if in_degrees:
-            rows += [[f"paper: {row.method}", _paper_mae(row), *[""] * 5, f"on {row.data}, other data (°C)"]
-                     for row in theirs.values()]  # fmt: skip
-        head = ["method", "MAE", "of std", "RMSE", "bias", "filled", "s", "paper's method of the same kind"]
+            rows += [
+                [
+                    f"paper: {row.method}",
+                    _paper_mae(row),
+                    *[""] * 5,
+                    f"on {row.data}, other data (°C)",
+                ]
+                for row in theirs.values()
+            ]
+        head = [
+            "method",
+            "MAE",
+            "of std",
+            "RMSE",
+            "bias",
+            "filled",
+            "s",
+            "paper's method of the same kind",
+        ]
         parts.append(f"### {data}, under {masks} ({mine[0]['units']})\n\n" + _table(head, rows))
     title = f"## Table 2b: methods at {100 * MIDDLE:.1f} % (the paper's LWP threshold 70 g m-2)\n"
     return [title, *parts] if parts else []
 
 
 def _table_3() -> str:
-    return "## Table 3: supervised variants of the GAN\n\nNo method here stands against them yet.\n\n" + _published("3")
+    return (
+        "## Table 3: supervised variants of the GAN\n\nNo method here stands against them yet.\n\n"
+        + _published("3")
+    )
 
 
 def _table_4(lines: list[dict[str, Any]]) -> list[str]:
@@ -169,20 +241,46 @@ def _table_4(lines: list[dict[str, Any]]) -> list[str]:
         "by methods that can; frames wholly under cloud get the mean of what was seen of the sequence. The recurrent "
         "variant is one of the GAN.\n"
     )
-    ours = _table(["data set", "method", "MAE, whole sequence", "MAE, static", "units"], rows) if rows else ""
+    ours = (
+        _table(["data set", "method", "MAE, whole sequence", "MAE, static", "units"], rows)
+        if rows
+        else ""
+    )
     return [title, ours, _published("4")]
 
 
 def _published(table: str) -> str:
-    rows = [[f"paper: {row.method}", row.operator, _paper_mae(row), _number(row.fid), _number(row.fvd),
-             f"{row.data} (other data), MAE {row.units}"] for row in published.rows(table)]  # fmt: skip
+    rows = [
+        [
+            f"paper: {row.method}",
+            row.operator,
+            _paper_mae(row),
+            _number(row.fid),
+            _number(row.fvd),
+            f"{row.data} (other data), MAE {row.units}",
+        ]
+        for row in published.rows(table)
+    ]
     return _table(["method", "operator", "MAE", "FID", "FVD", "measured on"], rows)
 
 
 def _failures(lines: list[dict[str, Any]]) -> str:
-    rows = [[line["method"], line["variant"], line["data"], f"{line['operator']} {_share(line['share'])}",
-             line["reason"]] for line in lines if line["reason"]]  # fmt: skip
-    return "## What failed\n\n" + _table(["method", "variant", "data set", "operator", "reason"], rows) if rows else ""
+    rows = [
+        [
+            line["method"],
+            line["variant"],
+            line["data"],
+            f"{line['operator']} {_share(line['share'])}",
+            line["reason"],
+        ]
+        for line in lines
+        if line["reason"]
+    ]
+    return (
+        "## What failed\n\n" + _table(["method", "variant", "data set", "operator", "reason"], rows)
+        if rows
+        else ""
+    )
 
 
 def _one(lines: list[dict[str, Any]], **key: Any) -> dict[str, Any] | None:
@@ -202,7 +300,11 @@ def _cells(line: dict[str, Any] | None) -> list[str]:
     """MAE, MAE over the standard deviation of the truth, and seconds."""
     if line is None:
         return ["", "", ""]
-    return [_mae(line), _percent(line["mae"] / line["truth_std"]), _number(line["seconds"], digits=2)]
+    return [
+        _mae(line),
+        _percent(line["mae"] / line["truth_std"]),
+        _number(line["seconds"], digits=2),
+    ]
 
 
 def _mae(line: dict[str, Any] | None) -> str:
@@ -234,5 +336,14 @@ def _share(share: float) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return (
-        "\n".join([*lines, *("| " + " | ".join(str(c).replace("|", "\\|") for c in row) + " |" for row in rows)]) + "\n"
+        "\n".join(
+            [
+                *lines,
+                *(
+                    "| " + " | ".join(str(c).replace("|", "\\|") for c in row) + " |"
+                    for row in rows
+                ),
+            ]
+        )
+        + "\n"
     )

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the metadata of a file or store declare of one array, and whether this machine can hold what must be held.
+"""What the metadata of a file or store declare of one array, and whether this machine can hold what
+must be held.
 
-Variables are read block by block, so that an archive may be larger than memory. Held whole are one stored chunk and
-the coordinate of a dimension, and each of them is only as large as a stranger's metadata say.
+Variables are read block by block, so that an archive may be larger than memory. Held whole are one
+stored chunk and the coordinate of a dimension, and each of them is only as large as a stranger's
+metadata say.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ import numpy as np
 from sstfill.errors import ReadError
 
 COPIES = 8
-"""Times the size of a chunk that reading takes: several threads decode at once, each packed, unpacked and masked."""
+"""Times the size of a chunk that reading takes: several threads decode at once, each packed,
+unpacked and masked.
+"""
 INDEXED = 8
 """Times the size of the coordinate of a dimension that its index and decoded dates take."""
 CHUNK_RECORD = 500
 """Bytes that Dask keeps for each chunk, about."""
 THINNEST = 10_000
-"""Declared bytes for each stored one, beyond which a variable that memory cannot hold is taken for a mistake."""
+"""Declared bytes for each stored one, beyond which a variable that memory cannot hold is taken for
+a mistake.
+"""
 PACKING = ("scale_factor", "add_offset")
 
 
@@ -43,7 +49,8 @@ class Declared:
     chunk
         Elements of one stored chunk; of a variable without chunks, nothing.
     indexed
-        Whether it is the coordinate of its own dimension, which is loaded whole when the file is opened.
+        Whether it is the coordinate of its own dimension, which is loaded whole when the file is
+        opened.
     stored
         Asks how many bytes of it are stored; None where the format has been checked already.
     attrs
@@ -65,7 +72,9 @@ class Declared:
 
 
 def memory() -> int:
-    """Bytes of memory that can be had now, of the machine or of the container that this process runs in."""
+    """Bytes of memory that can be had now, of the machine or of the container that this process
+    runs in.
+    """
     import psutil
 
     free = int(psutil.virtual_memory().available)

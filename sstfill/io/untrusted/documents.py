@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read small documents that may be damaged or a stranger's: JSON, TOML, and the arrays that sstfill itself saves.
+"""Read small documents that may be damaged or a stranger's: JSON, TOML, and the arrays that sstfill
+itself saves.
 
-Whatever is wrong with one ends in a `ReadError` of one line that names the file and what to do. Sizes, nesting and
-numbers are bounded before anything is built of them, so that no document costs more memory than its own size allows.
+Whatever is wrong with one ends in a `ReadError` of one line that names the file and what to do.
+Sizes, nesting and numbers are bounded before anything is built of them, so that no document costs
+more memory than its own size allows.
 """
 
 from __future__ import annotations
@@ -31,11 +33,15 @@ if TYPE_CHECKING:
 JSON_BYTES = 64 * 2**20
 """Largest JSON file that is read: job folders of a million input files stay below."""
 TOML_BYTES = 64 * 2**10
-"""Largest TOML file that is read: those that ship have a kilobyte, and long dotted keys take quadratic time."""
+"""Largest TOML file that is read: those that ship have a kilobyte, and long dotted keys take
+quadratic time.
+"""
 TOML_DOTS = 400
 """Dots in one line of TOML at most, for the same reason."""
 DEEPEST = 40
-"""Levels of nesting: what sstfill writes has fewer than ten, the saved state of an optimiser some twenty."""
+"""Levels of nesting: what sstfill writes has fewer than ten, the saved state of an optimiser some
+twenty.
+"""
 JSON_NUMBER, TOML_NUMBER = 2**128, 2**63
 """Whole numbers lie between minus and plus this: a seed may have 128 bits, TOML promises 64."""
 HOLDS_NAN = "NaN or Infinity, which JSON does not have"
@@ -67,7 +73,8 @@ def read_json(path: StrPath, *, remedy: str, most: int = JSON_BYTES) -> dict[str
     >>> read_json(file, remedy="fill anew")
     Traceback (most recent call last):
     ...
-    sstfill.errors.ReadError: cannot read ...job.json: it holds the number 1e999, which is not finite; fill anew
+    sstfill.errors.ReadError: cannot read ...job.json: it holds the number 1e999, which is not
+    finite; fill anew
     """
     found = parse_json(read_bytes(path, remedy=remedy, most=most), os.fspath(path), remedy=remedy)
     if not isinstance(found, dict):
@@ -76,11 +83,15 @@ def read_json(path: StrPath, *, remedy: str, most: int = JSON_BYTES) -> dict[str
 
 
 def parse_json(content: str | bytes, name: StrPath, *, remedy: str, finite: bool = True) -> Any:
-    """Parse JSON of bounded numbers and nesting, by default without NaN and infinity; errors as of `read_json`."""
+    """Parse JSON of bounded numbers and nesting, by default without NaN and infinity; errors as of
+    `read_json`.
+    """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         if finite:
-            found = json.loads(text, parse_constant=_constant, parse_float=_finite, parse_int=_bounded)
+            found = json.loads(
+                text, parse_constant=_constant, parse_float=_finite, parse_int=_bounded
+            )
         else:
             found = json.loads(text, parse_int=_bounded)
     except UnicodeDecodeError as error:
@@ -102,7 +113,8 @@ def read_toml(path: StrPath) -> tuple[dict[str, Any], str]:
     Raises
     ------
     ReadError
-        If it is missing, too large, not UTF-8 or not TOML, or holds a number or a nesting that nothing here takes.
+        If it is missing, too large, not UTF-8 or not TOML, or holds a number or a nesting that
+        nothing here takes.
     """
     remedy = "correct it"
     content = read_bytes(path, remedy="give a TOML file", most=TOML_BYTES)
@@ -112,7 +124,9 @@ def read_toml(path: StrPath) -> tuple[dict[str, Any], str]:
             raise _unreadable(path, f"a line of it has more than {TOML_DOTS} dots", remedy)
         tables = tomllib.loads(text)
     except UnicodeDecodeError as error:
-        raise _unreadable(path, f"it is not UTF-8 text (byte {error.start})", "save it as UTF-8") from error
+        raise _unreadable(
+            path, f"it is not UTF-8 text (byte {error.start})", "save it as UTF-8"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise ReadError(f"{os.fspath(path)} is no TOML: {error}; {remedy}") from error
     except RecursionError as error:
@@ -188,14 +202,25 @@ def read_arrays(path: StrPath, dtypes: Mapping[str, str], *, remedy: str) -> dic
 
 
 _DAMAGED = (
-    OSError, ValueError, KeyError, EOFError, SyntaxError, TypeError, NotImplementedError, RuntimeError, OverflowError,
-    MemoryError, zipfile.BadZipFile,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    zipfile.BadZipFile,
+)
 """What `zipfile` and `numpy.lib.format` raise for a damaged file."""
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by name of their array; refuses compressed ones, and more bytes than the file has."""
+    """The members by name of their array; refuses compressed ones, and more bytes than the file
+    has.
+    """
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
         raise ValueError("it holds a compressed array, which sstfill never writes")
@@ -215,15 +240,21 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
         else:
             raise ValueError(f"array {member.filename!r} has the unknown version {version}")
         if dtype.hasobject:
-            raise ValueError(f"array {member.filename!r} holds pickled objects, which are never loaded")
+            raise ValueError(
+                f"array {member.filename!r} holds pickled objects, which are never loaded"
+            )
         if math.prod(shape) * dtype.itemsize != member.file_size - stream.tell():
-            raise ValueError(f"array {member.filename!r} declares shape {shape}, which is not what it holds")
+            raise ValueError(
+                f"array {member.filename!r} declares shape {shape}, which is not what it holds"
+            )
     with archive.open(member) as stream:
         array: NDArray = np.lib.format.read_array(stream, allow_pickle=False)
     return array
 
 
-def checked(schema: type[Schema], found: Mapping[str, Any], name: StrPath, *, remedy: str) -> Schema:
+def checked(
+    schema: type[Schema], found: Mapping[str, Any], name: StrPath, *, remedy: str
+) -> Schema:
     """Hold what was read against a pydantic model.
 
     Raises
@@ -264,7 +295,8 @@ def misfit(error: ValueError) -> str:
 
 @contextlib.contextmanager
 def naming(file: str) -> Iterator[None]:
-    """Begin the message of an `OptionError` with the name of the document that the option stands in.
+    """Begin the message of an `OptionError` with the name of the document that the option stands
+    in.
 
     >>> with naming("own.toml"):
     ...     raise OptionError("epochs=0 must be a whole number, 1 or more")
@@ -295,7 +327,8 @@ def one_line(name: str, value: object) -> str:
 
 
 def without_comments(tables: Mapping[str, Any]) -> str:
-    """Write the tables of a TOML file for people to read; comments, which may hold anything, are left out.
+    """Write the tables of a TOML file for people to read; comments, which may hold anything, are
+    left out.
 
     >>> print(without_comments({"title": "A", "fill": {"method": "oi", "seed": 3}}))
     title = "A"
@@ -304,10 +337,16 @@ def without_comments(tables: Mapping[str, Any]) -> str:
     method = "oi"
     seed = 3
     """
-    lines = [f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    lines = [
+        f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)
+    ]
     for key, table in tables.items():
         if isinstance(table, dict):
-            lines += ["", f"[{key}]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
+            lines += [
+                "",
+                f"[{key}]",
+                *(f"{name} = {_toml(value)}" for name, value in table.items()),
+            ]
     return "\n".join(lines)
 
 
@@ -316,7 +355,8 @@ def _toml(value: Any) -> str:
 
 
 def place(text: StrPath, name: str, base: StrPath | None = None) -> Path:
-    """Turn what a user wrote into a path: ``~`` becomes the home folder, a relative one begins at `base`.
+    """Turn what a user wrote into a path: ``~`` becomes the home folder, a relative one begins at
+    `base`.
 
     Raises
     ------
@@ -328,15 +368,22 @@ def place(text: StrPath, name: str, base: StrPath | None = None) -> Path:
     >>> place("~nobody-here/out.zarr", "filled")
     Traceback (most recent call last):
     ...
-    sstfill.errors.OptionError: filled='~nobody-here/out.zarr': ... home directory...; write the whole path
+    sstfill.errors.OptionError: filled='~nobody-here/out.zarr': ... home directory...; write the
+    whole path
     """
     try:
         if "\0" in os.fspath(text):
             raise ValueError("it holds the character NUL")
         path = Path(base or "", Path(text).expanduser())
         path.resolve()
-    except (RuntimeError, ValueError, OSError) as error:  # RuntimeError: no such user, no home, a loop of links
-        raise OptionError(f"{name}={short(os.fspath(text))}: {_one_line(error)}; write the whole path") from error
+    except (
+        RuntimeError,
+        ValueError,
+        OSError,
+    ) as error:  # RuntimeError: no such user, no home, a loop of links
+        raise OptionError(
+            f"{name}={short(os.fspath(text))}: {_one_line(error)}; write the whole path"
+        ) from error
     return path
 
 
@@ -376,7 +423,9 @@ def _is_shallow(tree: Any) -> bool:
     """Whether mappings and lists are nested no deeper than `DEEPEST`; without recursion."""
     level = [tree]
     for _ in range(DEEPEST):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
+        level = [
+            inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)
+        ]
         if not level:
             return True
     return False
@@ -403,7 +452,9 @@ def _inside(tree: Any) -> Sequence[Any]:
 
 def _unreadable(path: StrPath, reason: str, remedy: str) -> ReadError:
     shown = os.fspath(path)
-    return ReadError(f"cannot read {shown if shown.isprintable() else ascii(shown)}: {reason}; {remedy}")
+    return ReadError(
+        f"cannot read {shown if shown.isprintable() else ascii(shown)}: {reason}; {remedy}"
+    )
 
 
 def _one_line(error: object) -> str:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one door through which files and stores are opened: each is looked at before a library allocates or decodes.
+"""The one door through which files and stores are opened: each is looked at before a library
+allocates or decodes.
 
-What a stranger gave may name codecs that run code, link to other files of this machine, declare sizes that no memory
-holds, or be a pipe that never ends. All that is told from metadata, and refused in one line, before anything is read.
+What a stranger gave may name codecs that run code, link to other files of this machine, declare
+sizes that no memory holds, or be a pipe that never ends. All that is told from metadata, and
+refused in one line, before anything is read.
 """
 
 from __future__ import annotations
@@ -35,7 +37,16 @@ __all__ = ["MARKS", "check_memory", "engine_of", "memory"]
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 NUMPY = b"\x93NUMPY"
-MATLAB_BYTES = {"int8": 1, "uint8": 1, "logical": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "single": 4}
+MATLAB_BYTES = {
+    "int8": 1,
+    "uint8": 1,
+    "logical": 1,
+    "int16": 2,
+    "uint16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "single": 4,
+}
 NOT_DATA = {
     b"\x1f\x8b": "it is gzip-compressed; gunzip it first",
     b"PK\x03\x04": "it is a zip archive; unzip it first",
@@ -50,12 +61,14 @@ Chunks = int | str | Mapping[str, int | str] | None
 
 
 def engine_of(path: StrPath, *, allow_links: bool = False, remedy: str = DAMAGED) -> str:
-    """Name of the xarray engine for a path, by content, after all that its metadata declare has been checked.
+    """Name of the xarray engine for a path, by content, after all that its metadata declare has
+    been checked.
 
     Raises
     ------
     ReadError
-        Missing, no regular file, of another format, cut short; a codec, link, size or type that is refused.
+        Missing, no regular file, of another format, cut short; a codec, link, size or type that is
+        refused.
     """
     location = Path(path)
     with opening(location, remedy):
@@ -69,11 +82,14 @@ def engine_of(path: StrPath, *, allow_links: bool = False, remedy: str = DAMAGED
         return "netcdf4"
 
 
-def open_dataset(path: StrPath, *, chunks: Chunks = None, allow_links: bool = False, **options: Any) -> xr.Dataset:
+def open_dataset(
+    path: StrPath, *, chunks: Chunks = None, allow_links: bool = False, **options: Any
+) -> xr.Dataset:
     """Open what a user named, as `xarray.open_dataset` does with the same options."""
     engine = engine_of(path, allow_links=allow_links)
     with opening(path):
-        # absolute, because xarray takes a leading ~ for somebody's home, and a scheme for an address
+        # absolute, because xarray takes a leading ~ for somebody's home, and a scheme for an
+        # address
         location = os.path.abspath(path)  # noqa: PTH100
         if engine == "zarr":
             options["consolidated"] = is_consolidated(Path(path))
@@ -90,7 +106,8 @@ def open_zarr(path: StrPath, **options: Any) -> xr.Dataset:
 def open_group(path: StrPath, mode: Mode = "r", **options: Any) -> zarr.Group:
     """Open the group of a store that sstfill made, as `zarr.open_group` does with the same options.
 
-    Where it is opened to be written, failures of the system stay `OSError`s, which writers turn into theirs.
+    Where it is opened to be written, failures of the system stay `OSError`s, which writers turn
+    into theirs.
     """
     import zarr
 
@@ -117,7 +134,9 @@ def check_own(path: StrPath) -> None:
     location = Path(path)
     with opening(location):
         if not _is_folder(location):
-            raise ReadError(f"cannot read {location}: it is a file, not a Zarr store; check the name")
+            raise ReadError(
+                f"cannot read {location}: it is a file, not a Zarr store; check the name"
+            )
         found = zarr_metadata.glance(location)
         for _ in found.declared():
             pass  # the codecs are checked as each array is described
@@ -125,7 +144,9 @@ def check_own(path: StrPath) -> None:
 
 @contextlib.contextmanager
 def open_netcdf(path: StrPath, remedy: str = DAMAGED) -> Iterator[Any]:
-    """Open a NetCDF file with all its groups, as a `netCDF4.Dataset`; failures while it is read are `ReadError`s."""
+    """Open a NetCDF file with all its groups, as a `netCDF4.Dataset`; failures while it is read are
+    `ReadError`s.
+    """
     import netCDF4
 
     if engine_of(path, remedy=remedy) != "netcdf4":
@@ -158,13 +179,16 @@ def _plain(path: Path, remedy: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_arrays(path: StrPath, remedy: str = "save it again as plain arrays") -> Iterator[Mapping[str, NDArray[Any]]]:
+def open_arrays(
+    path: StrPath, remedy: str = "save it again as plain arrays"
+) -> Iterator[Mapping[str, NDArray[Any]]]:
     """Open a ``.npz`` file; its arrays are read one by one as they are asked for.
 
     Raises
     ------
     ReadError
-        No zip archive; arrays of objects; arrays larger than memory, or other than their headers say.
+        No zip archive; arrays of objects; arrays larger than memory, or other than their headers
+        say.
     """
     location = Path(path)
     with opening(location, remedy):
@@ -219,7 +243,11 @@ def _promised(stream: Any) -> int | None:
     if stream.read(len(NUMPY)) != NUMPY:
         return None
     version = tuple(stream.read(2))
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
     shape, _, dtype = read(io.BytesIO(stream.read(2**16)))
     return math.prod(shape) * dtype.itemsize
 
@@ -232,7 +260,9 @@ def matlab_arrays(path: StrPath, axes: int) -> dict[str, NDArray[Any]]:
     with opening(location, "it is damaged or no MATLAB file, replace it"):
         _check_regular(location)
         try:
-            found = [(name, shape, kind) for name, shape, kind in whosmat(location) if len(shape) >= axes]
+            found = [
+                (name, shape, kind) for name, shape, kind in whosmat(location) if len(shape) >= axes
+            ]
         except NotImplementedError as error:
             raise ReadError(
                 f"cannot read {location}: it is a MATLAB 7.3 (HDF5) file; save it in MATLAB with "
@@ -259,7 +289,9 @@ def open_video(path: StrPath) -> Iterator[Any]:
     try:
         av = importlib.import_module("av")
     except ImportError as error:
-        raise InputError("videos and pictures need PyAV; install it: pip install 'sstfill[video]'") from error
+        raise InputError(
+            "videos and pictures need PyAV; install it: pip install 'sstfill[video]'"
+        ) from error
     location = Path(path)
     with opening(location):
         _check_regular(location)
@@ -268,14 +300,18 @@ def open_video(path: StrPath) -> Iterator[Any]:
         with stream, av.open(stream, options={"protocol_whitelist": "none"}) as container:
             yield container
     except (av.error.FFmpegError, IndexError) as error:
-        reason = "it holds no video" if isinstance(error, IndexError) else error.strerror or str(error)
+        reason = (
+            "it holds no video" if isinstance(error, IndexError) else error.strerror or str(error)
+        )
         raise ReadError(
             f"cannot decode {location}: {reason}; it is damaged or no video, replace or remove it"
         ) from error
 
 
 def is_consolidated(path: Path) -> bool:
-    """Whether a store has a copy of all its metadata in one file, which shows it as it was when that was written."""
+    """Whether a store has a copy of all its metadata in one file, which shows it as it was when
+    that was written.
+    """
     if (path / ".zmetadata").is_file():
         return True
     root = path / "zarr.json"
@@ -318,7 +354,9 @@ def _check_regular(path: Path, missing: str = "check the name") -> None:
 
 def _check_zarr(path: Path, allow_links: bool) -> None:
     if not is_store(path):
-        raise ReadError(f"cannot read {path}: a folder, but no Zarr store; give the store or a NetCDF file in it")
+        raise ReadError(
+            f"cannot read {path}: a folder, but no Zarr store; give the store or a NetCDF file in it"
+        )
     found = zarr_metadata.look(path, allow_links=allow_links)
     check_declared(path, found.declared())
 
@@ -332,7 +370,10 @@ def _is_hdf5(path: Path) -> bool:
         head = stream.read(8)
         if head[:3] == b"CDF" and head[3:4] in (b"\x01", b"\x02", b"\x05"):
             return False
-        for offset in (0, *(2**k for k in range(9, 22))):  # it may begin after a block of the user's
+        for offset in (
+            0,
+            *(2**k for k in range(9, 22)),
+        ):  # it may begin after a block of the user's
             stream.seek(offset)
             if offset < size and stream.read(8) == HDF5:
                 return True
@@ -348,5 +389,7 @@ def _check_classic(path: Path) -> None:
     except ValueError as error:
         raise ReadError(f"cannot read {path}: {error}; fetch it again") from error
     if size < header.nbytes:
-        raise ReadError(f"cannot read {path}: cut short, {size} of {header.nbytes} bytes; fetch it again")
+        raise ReadError(
+            f"cannot read {path}: cut short, {size} of {header.nbytes} bytes; fetch it again"
+        )
     check_declared(path, header.arrays)

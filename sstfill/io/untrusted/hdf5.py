@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at an HDF5 file before the netCDF4 library does: types that crash it, links out of the file, groups in circles.
+"""Look at an HDF5 file before the netCDF4 library does: types that crash it, links out of the file,
+groups in circles.
 
-The library opens every group of a file when it is opened, follows external links and reads external storage without a
-word. It is killed by floats that are neither of 4 nor of 8 bytes, and by a group that holds itself.
+The library opens every group of a file when it is opened, follows external links and reads external
+storage without a word. It is killed by floats that are neither of 4 nor of 8 bytes, and by a group
+that holds itself.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class _Look:
             group = groups.pop()
             info = h5py.h5o.get_info(group.id)
             if (info.fileno, info.addr) in self.seen:
-                raise self._refused(group.name, "a group that is reached by several ways; netCDF4 would never end")
+                raise self._refused(
+                    group.name, "a group that is reached by several ways; netCDF4 would never end"
+                )
             self.seen.add((info.fileno, info.addr))
             for name in group:
                 link = group.get(name, getlink=True)
@@ -50,7 +54,9 @@ class _Look:
                     continue  # the file that is linked to is opened by the library, as asked for
                 member = group.get(name)
                 if member is None:
-                    raise self._refused(name, f"a link to {link.path!r}, which is not there; remove it")
+                    raise self._refused(
+                        name, f"a link to {link.path!r}, which is not there; remove it"
+                    )
                 if isinstance(member, h5py.Group):
                     groups.append(member)
                 elif isinstance(member, h5py.Dataset):
@@ -64,7 +70,9 @@ class _Look:
         if layout.get_external_count():
             self._check_link(name, layout.get_external(0)[0].decode(errors="replace"))
         if layout.get_layout() == h5py.h5d.VIRTUAL:
-            self._check_link(name, layout.get_virtual_filename(0) if layout.get_virtual_count() else "nothing")
+            self._check_link(
+                name, layout.get_virtual_filename(0) if layout.get_virtual_count() else "nothing"
+            )
         kind = held.id.get_type()
         self._check_type(name, kind)
         if held.shape is None:

@@ -119,7 +119,9 @@ class Header(NamedTuple):
 
 
 def header(path: Path) -> Header:
-    """Read the header of a classic NetCDF file; `ValueError` if the header itself is cut or damaged."""
+    """Read the header of a classic NetCDF file; `ValueError` if the header itself is cut or
+    damaged.
+    """
     try:
         with path.open("rb") as stream:
             return _read(_Header(stream), path)
@@ -128,7 +130,9 @@ def header(path: Path) -> Header:
 
 
 def expected_size(path: Path) -> int:
-    """Bytes that the header of a classic NetCDF file promises; `ValueError` if the header itself is cut."""
+    """Bytes that the header of a classic NetCDF file promises; `ValueError` if the header itself is
+    cut.
+    """
     return header(path).nbytes
 
 
@@ -140,7 +144,9 @@ def _read(cursor: _Header, path: Path) -> Header:
     ends = [v.offset + v.nbytes for v in variables if not v.is_record]
     growing = [v for v in variables if v.is_record]
     stride = growing[0].nbytes if len(growing) == 1 else sum(_padded(v.nbytes) for v in growing)
-    if records == 2 ** (64 if cursor.version == 5 else 32) - 1:  # written as a stream: as many as fit
+    if (
+        records == 2 ** (64 if cursor.version == 5 else 32) - 1
+    ):  # written as a stream: as many as fit
         begin = min((v.offset for v in growing), default=0)
         records = max(0, path.stat().st_size - begin) // stride if stride else 0
     elif records:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look at the metadata of a Zarr store, v2 or v3, before Zarr does: codecs, sizes, links.
 
-Formats: Zarr storage specification v2, and Zarr core specification v3 with the codecs of its extensions.
+Formats: Zarr storage specification v2, and Zarr core specification v3 with the codecs of its
+extensions.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ NUMERIC_CODECS = {
     "zlib",
     "zstd",
 }
-"""Codecs that only turn bytes into numbers. Not among them are those that build Python objects: `pickle` runs code."""
+"""Codecs that only turn bytes into numbers. Not among them are those that build Python objects:
+`pickle` runs code.
+"""
 TEXT_CODECS = {"vlen-utf8", "vlen-bytes"}
 V3_CODECS = {"bytes", "endian", "transpose", "sharding_indexed"}
 ALLOWED = NUMERIC_CODECS | TEXT_CODECS | V3_CODECS
@@ -76,7 +79,9 @@ class ZarrMetadata:
         kinds = [_check_codec(self.root, name, c, "id") for c in codecs if c is not None]
         dtype = _dtype(self.root, name, metadata.get("dtype"))
         if dtype.hasobject and (dtype.fields or not TEXT_CODECS & set(kinds)):
-            raise _refused(self.root, name, "holds Python objects; store it anew as numbers or text")
+            raise _refused(
+                self.root, name, "holds Python objects; store it anew as numbers or text"
+            )
         shape = _lengths(self.root, name, "shape", metadata.get("shape"), least=0)
         attrs = self.attrs.get(name, {})
         return self._array(
@@ -113,7 +118,11 @@ class ZarrMetadata:
         dims: object,
     ) -> Declared:
         if len(shape) != len(chunk):
-            raise _refused(self.root, name, f"has shape {list(shape)} and chunks {list(chunk)}; mend its metadata")
+            raise _refused(
+                self.root,
+                name,
+                f"has shape {list(shape)} and chunks {list(chunk)}; mend its metadata",
+            )
         folder = self.root / name
         return Declared(
             name=name or self.root.name,
@@ -132,7 +141,8 @@ def look(root: Path, *, allow_links: bool) -> ZarrMetadata:
     Raises
     ------
     ReadError
-        A link that was not asked for, or what is neither a file nor a folder: reading it might never end.
+        A link that was not asked for, or what is neither a file nor a folder: reading it might
+        never end.
     """
     found = ZarrMetadata(root)
     seen = {os.path.realpath(root)}
@@ -190,17 +200,23 @@ def read(root: Path, file: Path) -> dict[str, Any]:
     size = file.stat().st_size
     where = os.path.relpath(file, root)
     if size > LARGEST:
-        raise ReadError(f"cannot read {root}: {where} has {size / 1e6:,.0f} MB; it is no metadata, fetch it again")
+        raise ReadError(
+            f"cannot read {root}: {where} has {size / 1e6:,.0f} MB; it is no metadata, fetch it again"
+        )
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
-        raise ReadError(f"cannot read {root}: {where} is not valid JSON ({reason}); fetch it again") from error
+        raise ReadError(
+            f"cannot read {root}: {where} is not valid JSON ({reason}); fetch it again"
+        ) from error
     return _mapping(root, where, held)
 
 
 def _enter(found: ZarrMetadata, prefix: str, mark: str, held: dict[str, Any]) -> None:
-    """Put what a metadata file holds where it belongs; consolidated metadata hold that of many arrays."""
+    """Put what a metadata file holds where it belongs; consolidated metadata hold that of many
+    arrays.
+    """
     if mark == ".zarray":
         found.arrays.append((prefix, held))
     elif mark == ".zattrs":
@@ -230,7 +246,9 @@ def _check_name(root: Path, name: str) -> None:
     """Refuse the name of an array that leads out of the store."""
     parts = name.replace("\\", "/").split("/")
     if name and any(part in ("", ".", "..") for part in parts):
-        raise ReadError(f"cannot read {root}: its metadata name {name!r}, which leads out of it; fetch it again")
+        raise ReadError(
+            f"cannot read {root}: its metadata name {name!r}, which leads out of it; fetch it again"
+        )
 
 
 def _check_codecs(root: Path, name: str, codecs: object, elements: int, depth: int) -> None:
@@ -259,7 +277,9 @@ def _check_codec(root: Path, name: str, codec: object, key: str) -> str:
             "store it anew with zstd, blosc or zlib",
         )
     if key == "id" and kind in V3_CODECS:
-        raise _refused(root, name, f"names the codec {kind!r}, which Zarr v2 does not know; fetch it again")
+        raise _refused(
+            root, name, f"names the codec {kind!r}, which Zarr v2 does not know; fetch it again"
+        )
     return kind
 
 
@@ -298,7 +318,11 @@ def _lengths(root: Path, name: str, key: str, value: object, *, least: int) -> t
     for length in lengths:
         if not isinstance(length, int) or isinstance(length, bool) or not least <= length < 2**63:
             met = json.dumps(value)[:60]
-            raise _refused(root, name, f"has {key} {met}; they are whole numbers, {least} or more: mend its metadata")
+            raise _refused(
+                root,
+                name,
+                f"has {key} {met}; they are whole numbers, {least} or more: mend its metadata",
+            )
     return tuple(lengths)
 
 

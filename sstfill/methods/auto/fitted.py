@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Auto` pinned to an archive: every method pinned and tried on withheld clouds, those kept that fill."""
+"""`Auto` pinned to an archive: every method pinned and tried on withheld clouds, those kept that
+fill.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,10 @@ class FittedAuto:
     def reach(self) -> Shape:
         """See `sstfill.methods.fitted.FittedMethod`."""
         own = (0, 0, 0) if self.weighed is None else self.weighed.reach
-        t, y, x = (max(sides) for sides in zip(own, *(one.reach for one in self.chosen.values()), strict=True))
+        t, y, x = (
+            max(sides)
+            for sides in zip(own, *(one.reach for one in self.chosen.values()), strict=True)
+        )
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
@@ -76,14 +81,18 @@ class FittedAuto:
 def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
     """Pin each method that can do with the archive, try them, keep those that fill."""
     able = method._able(archive.obs)
-    seed = int(np.random.SeedSequence([method.seed, 2]).generate_state(1)[0])  # not the clouds of a score
+    seed = int(
+        np.random.SeedSequence([method.seed, 2]).generate_state(1)[0]
+    )  # not the clouds of a score
     try:
         held = withhold(archive, share=method.share, seed=seed)
     except InputError as reason:
         return _untried(method, able, archive, folder, reason)
     answers, skipped = _answers(method, able, held, folder)
     if not answers:
-        raise InputError("no method could be tried on withheld clouds; name one, such as method='interpolate'")
+        raise InputError(
+            "no method could be tried on withheld clouds; name one, such as method='interpolate'"
+        )
     trials = CrossValidation.of(answers, 1, *nearness(held.trials))
     weighed = Blend.of(trials, blending=method.blend, strata=False)
     rmse = {name: values[0] for name, values in zip(trials.names, trials.rmse(), strict=True)}
@@ -100,7 +109,9 @@ def load(folder: Path) -> FittedAuto:
     state = read_state(folder)
     chosen = {name: kind(name).load(folder / name) for name in state["account"]["chosen"]}
     weighed = None if state["weighed"] is None else Blend.heard(state["weighed"])
-    return FittedAuto(folder, config.build(Auto, state["options"]), chosen, weighed, state["account"])
+    return FittedAuto(
+        folder, config.build(Auto, state["options"]), chosen, weighed, state["account"]
+    )
 
 
 def _answers(
@@ -141,11 +152,15 @@ def _pinned(one: Method, archive: Archive, folder: Path) -> FittedMethod:
     return found
 
 
-def _untried(method: Auto, able: list[Method], archive: Archive, folder: Path, reason: InputError) -> FittedAuto:
+def _untried(
+    method: Auto, able: list[Method], archive: Archive, folder: Path, reason: InputError
+) -> FittedAuto:
     """Pin interpolation, or else the first method that was named."""
     wanted = [m for m in able if m.name == "interpolate"] or (able[:1] if method.methods else [])
     if not wanted:
-        raise InputError(f"no method could be tried on withheld clouds; name one, such as method='dineof' ({reason})")
+        raise InputError(
+            f"no method could be tried on withheld clouds; name one, such as method='dineof' ({reason})"
+        )
     first = wanted[0]
     why = f"{first.name}, since no method can be tried on withheld clouds: {reason}"
     log.warning("%s", why)
@@ -154,15 +169,24 @@ def _untried(method: Auto, able: list[Method], archive: Archive, folder: Path, r
 
 
 def _kept(
-    method: Auto, folder: Path, names: tuple[str, ...], weighed: Blend | None, account: dict[str, Any]
+    method: Auto,
+    folder: Path,
+    names: tuple[str, ...],
+    weighed: Blend | None,
+    account: dict[str, Any],
 ) -> FittedAuto:
     """Remove the methods that do not fill, write down what does."""
     for part in [p for p in folder.iterdir() if p.is_dir() and p.name not in names]:
         shutil.rmtree(part)
-    write_state(folder, method.name, {
-        "options": config.options(method), "weighed": None if weighed is None else weighed.told(),
-        "account": config.plain(account),
-    })  # fmt: skip
+    write_state(
+        folder,
+        method.name,
+        {
+            "options": config.options(method),
+            "weighed": None if weighed is None else weighed.told(),
+            "account": config.plain(account),
+        },
+    )
     return load(folder)
 
 

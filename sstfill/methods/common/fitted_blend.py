@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several pinned methods tried on withheld clouds in windows of an archive, and mixed by what these say."""
+"""Several pinned methods tried on withheld clouds in windows of an archive, and mixed by what these
+say.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ Estimates = Mapping[str, xr.Dataset]
 
 
 class Holdout(NamedTuple):
-    """A window some of whose observations are hidden; which of the part asked for, and what is true there ``(n,)``."""
+    """A window some of whose observations are hidden; which of the part asked for, and what is true
+    there ``(n,)``.
+    """
 
     window: Window
     hidden: NDArray[np.bool_]
@@ -44,7 +48,8 @@ class Holdout(NamedTuple):
 
 
 class Held(NamedTuple):
-    """An archive without what is hidden, for methods must not be pinned to what they are judged on; and the trials.
+    """An archive without what is hidden, for methods must not be pinned to what they are judged on;
+    and the trials.
 
     `little` tells that so little is hidden that what was pinned without it need not be pinned anew.
     """
@@ -56,7 +61,8 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Blend:
-    """What withheld clouds say of several estimates: which to mix, how to scale their errors, and why.
+    """What withheld clouds say of several estimates: which to mix, how to scale their errors, and
+    why.
 
     Attributes
     ----------
@@ -103,10 +109,14 @@ class Blend:
         """In plain values."""
         weights, strata = self.recipe.weights, self.strata
         return {
-            "names": list(self.names), "why": self.why, "scale": self.recipe.scale.tolist(),
+            "names": list(self.names),
+            "why": self.why,
+            "scale": self.recipe.scale.tolist(),
             "weights": [a.tolist() for a in (weights.distance, weights.lag, weights.table)],
-            "strata": None if strata is None else [a.tolist() for a in (strata.distance, strata.lag, strata.logarithm)],
-        }  # fmt: skip
+            "strata": None
+            if strata is None
+            else [a.tolist() for a in (strata.distance, strata.lag, strata.logarithm)],
+        }
 
     @classmethod
     def heard(cls, told: Mapping[str, Any]) -> Blend:
@@ -124,7 +134,11 @@ def withhold(archive: Archive, *, share: float, seed: int) -> Held:
     InputError
         If there are none to hide in any of them.
     """
-    found, masks, reason = [], [], InputError("the archive has no windows to try methods on; it is empty")
+    found, masks, reason = (
+        [],
+        [],
+        InputError("the archive has no windows to try methods on; it is empty"),
+    )
     most = JUDGED // max(len(archive.trials), 1)
     for number, window in enumerate(archive.trials):
         own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
@@ -135,7 +149,9 @@ def withhold(archive: Archive, *, share: float, seed: int) -> Held:
             continue
         judged = hidden[window.patch.within]
         if judged.sum() > most:
-            judged = judged & (np.random.default_rng(own).random(judged.shape) < most / judged.sum())
+            judged = judged & (
+                np.random.default_rng(own).random(judged.shape) < most / judged.sum()
+            )
         if judged.any():
             found.append(Holdout(window.without(hidden), judged, window.inside.values[judged]))
             masks.append((window.patch.seen, hidden))
@@ -148,16 +164,22 @@ def withhold(archive: Archive, *, share: float, seed: int) -> Held:
 
 def _without(archive: Archive, masks: list[Mask]) -> Archive:
     """What is left of an archive of which parts are hidden."""
-    data = archive.obs.data.map_blocks(_hidden, masks=masks, dtype=archive.obs.dtype, meta=archive.obs.data._meta)
+    data = archive.obs.data.map_blocks(
+        _hidden, masks=masks, dtype=archive.obs.dtype, meta=archive.obs.data._meta
+    )
     sample = archive.sample.copy()
     rows, columns = archive.points
     for (times, y, x), hidden in masks:
-        here = np.flatnonzero((rows >= y.start) & (rows < y.stop) & (columns >= x.start) & (columns < x.stop))
+        here = np.flatnonzero(
+            (rows >= y.start) & (rows < y.stop) & (columns >= x.start) & (columns < x.stop)
+        )
         part = sample[times, here]
         part[hidden[:, rows[here] - y.start, columns[here] - x.start]] = np.nan
         sample[times, here] = part
     trials = [
-        next((window.without(hidden) for seen, hidden in masks if seen == window.patch.seen), window)
+        next(
+            (window.without(hidden) for seen, hidden in masks if seen == window.patch.seen), window
+        )
         for window in archive.trials
     ]
     return replace(archive, obs=archive.obs.copy(data=data), sample=sample, trials=trials)
@@ -168,16 +190,25 @@ def _hidden(block: NDArray, *, masks: list[Mask], block_info: Any = None) -> NDA
     origin = [start for start, _ in block_info[0]["array-location"]]
     out = block.copy()
     for seen, hidden in masks:
-        ends = [(max(s.start, o), min(s.stop, o + n)) for s, o, n in zip(seen, origin, block.shape, strict=True)]
+        ends = [
+            (max(s.start, o), min(s.stop, o + n))
+            for s, o, n in zip(seen, origin, block.shape, strict=True)
+        ]
         if all(a < b for a, b in ends):
             mine = tuple(slice(a - o, b - o) for (a, b), o in zip(ends, origin, strict=True))
-            its = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(ends, seen, strict=True))
+            its = tuple(
+                slice(a - s.start, b - s.start) for (a, b), s in zip(ends, seen, strict=True)
+            )
             out[mine][hidden[its]] = np.nan
     return out
 
 
-def ask(withheld: Sequence[Holdout], estimate: Callable[[Window], Estimates]) -> dict[str, WithheldEstimates]:
-    """What each estimate says of the hidden pixels of all windows; an image of each window is one of its own."""
+def ask(
+    withheld: Sequence[Holdout], estimate: Callable[[Window], Estimates]
+) -> dict[str, WithheldEstimates]:
+    """What each estimate says of the hidden pixels of all windows; an image of each window is one
+    of its own.
+    """
     parts: dict[str, list[WithheldEstimates]] = {}
     images = 0
     for window, hidden, truth in withheld:
@@ -185,16 +216,23 @@ def ask(withheld: Sequence[Holdout], estimate: Callable[[Window], Estimates]) ->
         for name, found in estimate(window).items():
             mean = found["mean"].transpose(*window.obs.dims).values[hidden].astype(np.float64)
             sigma = _error(found, window)[hidden].astype(np.float64)
-            answers = WithheldEstimates(truth.astype(np.float64), mean, sigma, image + images, np.zeros_like(image))
+            answers = WithheldEstimates(
+                truth.astype(np.float64), mean, sigma, image + images, np.zeros_like(image)
+            )
             parts.setdefault(name, []).append(answers)
         images += len(hidden)
-    return {name: WithheldEstimates(*map(np.concatenate, zip(*some, strict=True))) for name, some in parts.items()}
+    return {
+        name: WithheldEstimates(*map(np.concatenate, zip(*some, strict=True)))
+        for name, some in parts.items()
+    }
 
 
 def nearness(withheld: Sequence[Holdout]) -> tuple[NDArray, NDArray]:
     """How far the hidden pixels are from data: km in the image, and days; ``(n,)`` each."""
     near = [[field.values[hidden] for field in _nearness(window)] for window, hidden, _ in withheld]
-    distance, lag = (np.concatenate(column).astype(np.float64) for column in zip(*near, strict=True))
+    distance, lag = (
+        np.concatenate(column).astype(np.float64) for column in zip(*near, strict=True)
+    )
     return distance, lag
 
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may stand in the ``pinned.json`` of each method: keys, types, and numbers that are finite and plausible.
+"""What may stand in the ``pinned.json`` of each method: keys, types, and numbers that are finite
+and plausible.
 
-A settled method is used for years, on every night. So each number of it is looked at whenever it is read, for all
-methods here; what they have in maps is held by the fingerprint of the model (`sstfill.archive.model`).
+A settled method is used for years, on every night. So each number of it is looked at whenever it is
+read, for all methods here; what they have in maps is held by the fingerprint of the model
+(`sstfill.archive.model`).
 """
 
 from __future__ import annotations
@@ -54,17 +56,25 @@ class Weighed(_Part):
         distance, lag, table = self.weights
         _check_table("weights", distance, lag, table, (len(self.names),))
         if [len(row) for row in self.scale] != [len(self.names)]:
-            raise ValueError(f"scale={self.scale}: one number for each of {', '.join(self.names)} belongs here")
+            raise ValueError(
+                f"scale={self.scale}: one number for each of {', '.join(self.names)} belongs here"
+            )
         if self.strata is not None:
             _check_table("strata", *self.strata, ())
         return self
 
 
-def _check_table(name: str, distance: list[float], lag: list[float], table: Any, inner: tuple[int, ...]) -> None:
-    """Raise `ValueError` unless a table has a row for each distance and a column for each lag, in rising order."""
+def _check_table(
+    name: str, distance: list[float], lag: list[float], table: Any, inner: tuple[int, ...]
+) -> None:
+    """Raise `ValueError` unless a table has a row for each distance and a column for each lag, in
+    rising order.
+    """
     shape = np.array(table, float).shape if _is_even(table) else ()
     if shape != (len(distance), len(lag), *inner) or not distance or not lag:
-        raise ValueError(f"{name}: the table has shape {shape}, not {(len(distance), len(lag), *inner)}")
+        raise ValueError(
+            f"{name}: the table has shape {shape}, not {(len(distance), len(lag), *inner)}"
+        )
     if sorted(set(distance)) != distance or sorted(set(lag)) != lag:
         raise ValueError(f"{name}: distances and lags must rise")
 
@@ -86,7 +96,9 @@ class Interpolate(_State):
     @model_validator(mode="after")
     def _fits(self) -> Interpolate:
         if len(self.lags) != len(self.gamma) or sorted(self.lags) != self.lags:
-            raise ValueError(f"lags and gamma have {len(self.lags)} and {len(self.gamma)} numbers, or lags do not rise")
+            raise ValueError(
+                f"lags and gamma have {len(self.lags)} and {len(self.gamma)} numbers, or lags do not rise"
+            )
         return self
 
 
@@ -114,7 +126,9 @@ class Modes(_State):
 class Covariance(_Part):
     """As `sstfill.methods.oi.covariance.Covariance`."""
 
-    parts: Annotated[list[tuple[str, NotNegative, tuple[Positive, Positive], Positive]], Field(min_length=1)]
+    parts: Annotated[
+        list[tuple[str, NotNegative, tuple[Positive, Positive], Positive]], Field(min_length=1)
+    ]
     noise: NotNegative
 
 
@@ -180,7 +194,9 @@ class Auto(_State):
         if "auto" in self.account.chosen:
             raise ValueError("account.chosen: 'auto' cannot be chosen by itself")
         if self.weighed is not None and not set(self.weighed.names) <= set(self.account.chosen):
-            raise ValueError(f"weighed.names={self.weighed.names} are not all among {self.account.chosen}")
+            raise ValueError(
+                f"weighed.names={self.weighed.names} are not all among {self.account.chosen}"
+            )
         return self
 
 
@@ -197,11 +213,13 @@ STATES: dict[str, type[_State]] = {
 
 
 def check_state(state: Mapping[str, Any], file: Path) -> None:
-    """Raise `ReadError` unless the state of a pinned method holds what its method needs, and nothing else.
+    """Raise `ReadError` unless the state of a pinned method holds what its method needs, and
+    nothing else.
 
     >>> check_state({"kind": "interpolate", "options": {}, "lags": [1.0], "gamma": [-1.0], "steps": 30}, Path("a.json"))
     Traceback (most recent call last):
     ...
-    sstfill.errors.ReadError: cannot read a.json: gamma.0=-1.0: input should be greater than or equal to 0; ... anew
+    sstfill.errors.ReadError: cannot read a.json: gamma.0=-1.0: input should be greater than or
+    equal to 0; ... anew
     """
     checked(STATES.get(str(state.get("kind")), _State), state, file, remedy=REMEDY)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a pinned method lies on disk: ``pinned.json`` for small things, ``maps.zarr`` for fields on the archive's grid.
+"""How a pinned method lies on disk: ``pinned.json`` for small things, ``maps.zarr`` for fields on
+the archive's grid.
 
-Maps are written tile by tile and read part by part, so that none is ever held whole. `write_state` comes last: a folder
-without ``pinned.json`` holds no pinned method (`sstfill.methods.fitted.saved_method`).
+Maps are written tile by tile and read part by part, so that none is ever held whole. `write_state`
+comes last: a folder without ``pinned.json`` holds no pinned method
+(`sstfill.methods.fitted.saved_method`).
 """
 
 from __future__ import annotations
@@ -27,14 +29,25 @@ if TYPE_CHECKING:
 
 CHUNK = 256
 STATE, MAPS = "pinned.json", "maps.zarr"
-_DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
+_DAMAGED = (
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+)
 """What zarr and its codecs raise for damaged metadata and chunks."""
 
 Tile = tuple[slice, slice]
 
 
 class Map(NamedTuple):
-    """A field on the grid: leading dims (``()`` for one number a pixel), dtype, and what is found where none is set."""
+    """A field on the grid: leading dims (``()`` for one number a pixel), dtype, and what is found
+    where none is set.
+    """
 
     lead: tuple[int, ...] = ()
     dtype: DTypeLike = np.float32
@@ -42,7 +55,8 @@ class Map(NamedTuple):
 
 
 def write_state(folder: Path, kind: str, state: Mapping[str, Any]) -> None:
-    """Write ``pinned.json`` whole: the kind, and plain JSON values (`sstfill.config.plain`); floats keep every bit.
+    """Write ``pinned.json`` whole: the kind, and plain JSON values (`sstfill.config.plain`); floats
+    keep every bit.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -51,11 +65,15 @@ def write_state(folder: Path, kind: str, state: Mapping[str, Any]) -> None:
     {'kind': 'climatology', 'options': {}, 'offset': 0.1, 'harmonics': 2}
     """
     with atomic_path(folder / STATE) as temporary:
-        temporary.write_text(json.dumps({"kind": kind, **state}, allow_nan=False, indent=1), encoding="utf-8")
+        temporary.write_text(
+            json.dumps({"kind": kind, **state}, allow_nan=False, indent=1), encoding="utf-8"
+        )
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read ``pinned.json``; `ReadError` if it is missing, or not what its method needs (see `check_state`)."""
+    """Read ``pinned.json``; `ReadError` if it is missing, or not what its method needs (see
+    `check_state`).
+    """
     state = read_json(folder / STATE, remedy=REMEDY)
     check_state(state, folder / STATE)
     return state
@@ -74,7 +92,8 @@ def copy(source: Path, folder: Path) -> None:
 
 
 def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: int = CHUNK) -> None:
-    """Create ``maps.zarr`` (Zarr v3) with these maps, shapes ``(*lead, y, x)``, chunked ``(*lead, chunk, chunk)``.
+    """Create ``maps.zarr`` (Zarr v3) with these maps, shapes ``(*lead, y, x)``, chunked ``(*lead,
+    chunk, chunk)``.
 
     A store that exists gains them; one of the same name is replaced.
 
@@ -87,7 +106,15 @@ def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: in
     """
     for name, (lead, dtype, fill) in maps.items():
         dims = [*(f"{name}_{i}" for i in range(len(lead))), "y", "x"]
-        _create(folder, name, (*lead, y, x), (*lead, min(chunk, y), min(chunk, x)), np.dtype(dtype), dims, fill)
+        _create(
+            folder,
+            name,
+            (*lead, y, x),
+            (*lead, min(chunk, y), min(chunk, x)),
+            np.dtype(dtype),
+            dims,
+            fill,
+        )
 
 
 def write_tile(folder: Path, name: str, tile: Tile, values: NDArray) -> None:
@@ -100,7 +127,9 @@ def write_tile(folder: Path, name: str, tile: Tile, values: NDArray) -> None:
 
 
 def read_part(folder: Path, name: str, rows: slice, columns: slice) -> NDArray:
-    """Read part of a map, ``(*lead, rows, columns)``, and nothing else from the disk but the chunks it lies in."""
+    """Read part of a map, ``(*lead, rows, columns)``, and nothing else from the disk but the chunks
+    it lies in.
+    """
     array = _open(folder, name, "r")
     try:
         return np.asarray(array[(..., rows, columns)])
@@ -125,13 +154,25 @@ def read_array(folder: Path, name: str) -> NDArray:
 
 
 def _create(
-    folder: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype, dims: list[str],
+    folder: Path,
+    name: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: np.dtype,
+    dims: list[str],
     fill: float,
-) -> zarr.Array:  # fmt: skip
+) -> zarr.Array:
     try:
         group = guard.open_group(folder / MAPS, mode="a", zarr_format=3)
-        return group.create_array(name, shape=shape, chunks=chunks, dtype=dtype, fill_value=np.asarray(fill, dtype)[()],
-                                  dimension_names=dims, overwrite=True)  # fmt: skip
+        return group.create_array(
+            name,
+            shape=shape,
+            chunks=chunks,
+            dtype=dtype,
+            fill_value=np.asarray(fill, dtype)[()],
+            dimension_names=dims,
+            overwrite=True,
+        )
     except OSError as error:
         fail(folder / MAPS, error)
 
@@ -145,4 +186,6 @@ def _open(folder: Path, name: str, mode: guard.Mode) -> zarr.Array:
 
 def _unreadable(folder: Path, name: str, error: Exception) -> ReadError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return ReadError(f"cannot read map {name!r} in {folder / MAPS}: {reason}; fill the archive anew")
+    return ReadError(
+        f"cannot read map {name!r} in {folder / MAPS}: {reason}; fill the archive anew"
+    )

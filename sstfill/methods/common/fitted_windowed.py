@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods that nothing needs to be settled of: they fill a window as if it were a series of its own."""
+"""Methods that nothing needs to be settled of: they fill a window as if it were a series of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class FittedWindowed:
         return REACH
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.FittedMethod`; what the method refuses (too few observations) stays unfilled."""
+        """See `sstfill.methods.fitted.FittedMethod`; what the method refuses (too few observations)
+        stays unfilled.
+        """
         shown = narrowed(window, REACH)
         inside = shown.inside
         unknown = xr.Dataset({"mean": xr.full_like(inside, np.nan).drop_attrs()}, inside.coords)
@@ -45,8 +49,14 @@ class FittedWindowed:
         except InputError as reason:
             log.info("%s left a window unfilled: %s", self.method.name, reason)
             return unknown
-        fields = {name: found[name].transpose(*shown.obs.dims) for name in ("mean", "error") if name in found}
-        return xr.Dataset({name: field[shown.patch.within] for name, field in fields.items()}, attrs=found.attrs)
+        fields = {
+            name: found[name].transpose(*shown.obs.dims)
+            for name in ("mean", "error")
+            if name in found
+        }
+        return xr.Dataset(
+            {name: field[shown.patch.within] for name, field in fields.items()}, attrs=found.attrs
+        )
 
     def save(self, folder: Path) -> None:
         """See `sstfill.methods.fitted.FittedMethod`."""
@@ -55,16 +65,21 @@ class FittedWindowed:
 
 
 def narrowed(window: Window, reach: Shape) -> Window:
-    """Show no more of a window than lies within reach of what is asked for, so that the rest cannot matter."""
+    """Show no more of a window than lies within reach of what is asked for, so that the rest cannot
+    matter.
+    """
     inside, seen = window.patch
     sides = zip(inside, seen, reach, strict=True)
     t, y, x = (slice(max(i.start - n, s.start), min(i.stop + n, s.stop)) for i, s, n in sides)
     patch = Patch(inside, (t, y, x))
     times, rows, columns = Patch((t, y, x), seen).within
     return replace(
-        window, obs=window.obs[times, rows, columns], sea=window.sea[rows, columns], patch=patch,
+        window,
+        obs=window.obs[times, rows, columns],
+        sea=window.sea[rows, columns],
+        patch=patch,
         sample=window.sample[times],
-    )  # fmt: skip
+    )
 
 
 def kind(name: str) -> Fitting:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A field as a few modes: ``x_it = offset_i + scale_i u_i . c_t``, with its error; evaluated when asked for."""
+"""A field as a few modes: ``x_it = offset_i + scale_i u_i . c_t``, with its error; evaluated when
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ Evaluate = Callable[[slice], NDArray]
 
 @dataclass(frozen=True)
 class LowRank:
-    """Spatial patterns times temporal amplitudes, each with its uncertainty, in units of the packed anomaly.
+    """Spatial patterns times temporal amplitudes, each with its uncertainty, in units of the packed
+    anomaly.
 
     Attributes
     ----------
@@ -29,7 +32,8 @@ class LowRank:
     amplitude_covariance
         Covariance of each image's amplitudes, shape ``(times, modes, modes)``.
     pattern_variance
-        Variance of each pixel's pattern values, shape ``(pixels, modes)``, or None where they are taken as exact.
+        Variance of each pixel's pattern values, shape ``(pixels, modes)``, or None where they are
+        taken as exact.
     noise
         Variance that the modes leave unexplained, per pixel ``(pixels,)`` or one number.
     """
@@ -53,16 +57,20 @@ class LowRank:
         for row, covariance in zip(out, self.amplitude_covariance[times], strict=True):
             row[:] = ((self.patterns @ covariance) * self.patterns).sum(1)
         if self.pattern_variance is not None:
-            power = self.amplitudes[times] ** 2 + np.diagonal(self.amplitude_covariance[times], axis1=1, axis2=2)
+            power = self.amplitudes[times] ** 2 + np.diagonal(
+                self.amplitude_covariance[times], axis1=1, axis2=2
+            )
             out += power.astype(out.dtype) @ self.pattern_variance.T
-        return np.maximum(out, 0) + np.asarray(self.noise, out.dtype)  # rounding can leave a form just below 0
+        return np.maximum(out, 0) + np.asarray(
+            self.noise, out.dtype
+        )  # rounding can leave a form just below 0
 
 
 def residual_sigma(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.DataArray:
     """Expected distance of an observation that was used from its own reconstruction.
 
-    Its variance is ``mu2 - u^T Cov(c_t) u``, the noise less the error of the mean: the mean has been drawn to it.
-    (At least a twentieth of the noise, where the modes hang on few observations.)
+    Its variance is ``mu2 - u^T Cov(c_t) u``, the noise less the error of the mean: the mean has
+    been drawn to it. (At least a twentieth of the noise, where the modes hang on few observations.)
     """
     scale = matrix.scale.astype(np.float32)
 
@@ -74,8 +82,12 @@ def residual_sigma(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -
 
 
 def as_fields(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
-    """Lay mean and error of a decomposition out on the grid of `obs`; lazy (chunked along time) where `obs` is."""
-    dtype = obs.dtype  # the two functions below travel with each Dask task; they must not hold `obs`
+    """Lay mean and error of a decomposition out on the grid of `obs`; lazy (chunked along time)
+    where `obs` is.
+    """
+    dtype = (
+        obs.dtype
+    )  # the two functions below travel with each Dask task; they must not hold `obs`
     offset, scale = matrix.offset.astype(dtype), matrix.scale.astype(dtype)
 
     def mean(times: slice) -> NDArray:
@@ -84,12 +96,20 @@ def as_fields(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.
     def error(times: slice) -> NDArray:
         return (np.sqrt(low.variance(times)) * scale).astype(np.float32, copy=False)
 
-    return xr.Dataset({"mean": lay_out(mean, dtype, matrix, obs),
-                       "error": lay_out(error, np.dtype("f4"), matrix, obs)})  # fmt: skip
+    return xr.Dataset(
+        {
+            "mean": lay_out(mean, dtype, matrix, obs),
+            "error": lay_out(error, np.dtype("f4"), matrix, obs),
+        }
+    )
 
 
-def lay_out(evaluate: Evaluate, dtype: np.dtype, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.DataArray:
-    """Put what `evaluate` says of a slice of images ``(times, pixels)`` on the grid of `obs`; lazy where `obs` is."""
+def lay_out(
+    evaluate: Evaluate, dtype: np.dtype, matrix: ObservationMatrix, obs: xr.DataArray
+) -> xr.DataArray:
+    """Put what `evaluate` says of a slice of images ``(times, pixels)`` on the grid of `obs`; lazy
+    where `obs` is.
+    """
     order = ("time", *(d for d in obs.dims if d != "time"))
     template = obs.transpose(*order)
     values: Any
@@ -103,23 +123,37 @@ def lay_out(evaluate: Evaluate, dtype: np.dtype, matrix: ObservationMatrix, obs:
 
 
 def _images(
-    evaluate: Evaluate, slab: slice, dtype: np.dtype, matrix: ObservationMatrix, shape: tuple[int, ...]
+    evaluate: Evaluate,
+    slab: slice,
+    dtype: np.dtype,
+    matrix: ObservationMatrix,
+    shape: tuple[int, ...],
 ) -> NDArray:
     """Images of one slab of the original time axis; NaN in pixels and at times that took no part."""
     flat = np.full((slab.stop - slab.start, int(np.prod(shape))), np.nan, dtype)
     first, last = np.searchsorted(matrix.times, [slab.start, slab.stop])
     if last > first:
-        flat[np.ix_(matrix.times[first:last] - slab.start, matrix.pixels)] = evaluate(slice(first, last))
+        flat[np.ix_(matrix.times[first:last] - slab.start, matrix.pixels)] = evaluate(
+            slice(first, last)
+        )
     return flat.reshape(flat.shape[0], *shape)
 
 
-def _lazy(evaluate: Evaluate, dtype: np.dtype, matrix: ObservationMatrix, template: xr.DataArray) -> object:
+def _lazy(
+    evaluate: Evaluate, dtype: np.dtype, matrix: ObservationMatrix, template: xr.DataArray
+) -> object:
     import dask
     import dask.array as da
 
     shape = template.shape[1:]
-    light = ObservationMatrix(np.empty(0), np.empty(0, bool), matrix.pixels, matrix.times, np.empty(0), np.empty(0))
+    light = ObservationMatrix(
+        np.empty(0), np.empty(0, bool), matrix.pixels, matrix.times, np.empty(0), np.empty(0)
+    )
     images = dask.delayed(_images)
-    blocks = [da.from_delayed(images(evaluate, slab, dtype, light, shape), (slab.stop - slab.start, *shape), dtype)
-              for slab in time_slabs(template)]  # fmt: skip
+    blocks = [
+        da.from_delayed(
+            images(evaluate, slab, dtype, light, shape), (slab.stop - slab.start, *shape), dtype
+        )
+        for slab in time_slabs(template)
+    ]
     return da.concatenate(blocks).rechunk(template.chunks)

@@ -15,7 +15,9 @@ from sstfill.errors import InputError
 SLAB = 32
 """Images handled at once where an eager array is walked through."""
 CONSTANT = 1e-7
-"""A variable whose standard deviation is a smaller share of its mean is constant (to single precision)."""
+"""A variable whose standard deviation is a smaller share of its mean is constant (to single
+precision).
+"""
 
 
 def time_slabs(obs: xr.DataArray) -> Iterator[slice]:
@@ -35,8 +37,9 @@ class ObservationMatrix:
     Attributes
     ----------
     values
-        Anomalies, shape ``(times, pixels)``: what is left after `mean` is removed (and each variable
-        standardised, where asked); 0 where nothing was observed. Methods write their estimates into the gaps.
+        Anomalies, shape ``(times, pixels)``: what is left after `mean` is removed (and each
+        variable standardised, where asked); 0 where nothing was observed. Methods write their
+        estimates into the gaps.
     observed
         True where an observation is, shape ``(times, pixels)``.
     pixels
@@ -56,12 +59,19 @@ class ObservationMatrix:
 
     def without_values(self) -> ObservationMatrix:
         """Where pixels and images belong, without the observations (which may then be freed)."""
-        return replace(self, values=np.empty((0, 0), self.values.dtype), observed=np.empty((0, 0), bool))
+        return replace(
+            self, values=np.empty((0, 0), self.values.dtype), observed=np.empty((0, 0), bool)
+        )
 
     @property
     def deviation(self) -> float:
-        """Root mean square of the observed anomalies (the reference's ``s0``); above 0 for a constant field too."""
-        return max(float(np.sqrt(sum_squares(self.values) / self.observed.sum())), float(np.finfo(np.float32).tiny))
+        """Root mean square of the observed anomalies (the reference's ``s0``); above 0 for a
+        constant field too.
+        """
+        return max(
+            float(np.sqrt(sum_squares(self.values) / self.observed.sum())),
+            float(np.finfo(np.float32).tiny),
+        )
 
 
 def pack(
@@ -78,16 +88,18 @@ def pack(
     Parameters
     ----------
     obs
-        Dims ``([variable,] time, y, x)``, NaN in the gaps; Dask-backed arrays are read slab by slab.
+        Dims ``([variable,] time, y, x)``, NaN in the gaps; Dask-backed arrays are read slab by
+        slab.
     sea
         True at sea, dims ``(y, x)``.
     dtype
         Floating type of the matrix.
     normalise
-        Divide each variable by its standard deviation before the common mean is removed (``norm = 1``).
+        Divide each variable by its standard deviation before the common mean is removed (``norm =
+        1``).
     min_pixel_coverage, min_image_coverage
-        Pixels observed in a smaller share of the images (at least once in any case), and images that show a smaller
-        share of the sea, take no part.
+        Pixels observed in a smaller share of the images (at least once in any case), and images
+        that show a smaller share of the sea, take no part.
     """
     if "variable" in obs.dims:
         obs = obs.transpose("variable", "time", ...)
@@ -118,12 +130,18 @@ def pack(
             f"min_image_coverage={min_image_coverage}; lower them"
         )
     variable = pixels // sea.size
-    offset, scale = _centre(values, observed, variable if normalise else np.zeros_like(variable), normalise)
+    offset, scale = _centre(
+        values, observed, variable if normalise else np.zeros_like(variable), normalise
+    )
     return ObservationMatrix(values, observed, pixels, times, offset, scale)
 
 
-def _centre(values: NDArray, observed: NDArray, group: NDArray, normalise: bool) -> tuple[NDArray, NDArray]:
-    """Standardise each group of pixels if asked, remove one common mean, put 0 in the gaps; all in place."""
+def _centre(
+    values: NDArray, observed: NDArray, group: NDArray, normalise: bool
+) -> tuple[NDArray, NDArray]:
+    """Standardise each group of pixels if asked, remove one common mean, put 0 in the gaps; all in
+    place.
+    """
     for rows in _rows(values):
         values[rows][~observed[rows]] = 0
     offset, scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
@@ -132,12 +150,17 @@ def _centre(values: NDArray, observed: NDArray, group: NDArray, normalise: bool)
             of = group == g
             n = observed[:, of].sum()
             mean = values[:, of].sum(dtype=np.float64) / n
-            parts = (np.square((values[rows][:, of] - mean) * observed[rows][:, of]).sum() for rows in _rows(values))
+            parts = (
+                np.square((values[rows][:, of] - mean) * observed[rows][:, of]).sum()
+                for rows in _rows(values)
+            )
             std = np.sqrt(sum(parts) / n)
             offset[of], scale[of] = mean, std if std > CONSTANT * abs(mean) else 1.0
         for rows in _rows(values):
             values[rows] = np.where(observed[rows], (values[rows] - offset) / scale, 0)
-    common = values.dtype.type(values.sum(dtype=np.float64) / observed.sum())  # what is taken off is what is put back
+    common = values.dtype.type(
+        values.sum(dtype=np.float64) / observed.sum()
+    )  # what is taken off is what is put back
     for rows in _rows(values):
         values[rows] -= common * observed[rows]
     return offset + scale * float(common), scale

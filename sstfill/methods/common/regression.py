@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pattern values of each pixel from what it observed: many small ridge regressions on common amplitudes."""
+"""Pattern values of each pixel from what it observed: many small ridge regressions on common
+amplitudes.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,14 @@ from numpy.typing import NDArray
 
 BLOCK = 2048
 STIFF = 1e-4
-"""Below this share of the observations' weight the ridge drowns in single precision; then double is used."""
+"""Below this share of the observations' weight the ridge drowns in single precision; then double is
+used.
+"""
 
 
 class Regressed(NamedTuple):
-    """A block of pixels: which, patterns ``(m, k)``, their covariance over the noise ``(m, k, k)``, and ``(m, k)``
+    """A block of pixels: which, patterns ``(m, k)``, their covariance over the noise ``(m, k, k)``,
+    and ``(m, k)``
     right-hand sides and ``(m, k(k+1)/2)`` normal matrices that they came from."""
 
     pixels: slice
@@ -26,7 +31,9 @@ class Regressed(NamedTuple):
 
 
 def upper(modes: int) -> tuple[NDArray, NDArray]:
-    """Row and column numbers of the upper triangle, the order in which symmetric matrices are packed here."""
+    """Row and column numbers of the upper triangle, the order in which symmetric matrices are
+    packed here.
+    """
     return np.triu_indices(modes)
 
 
@@ -49,7 +56,8 @@ def second_moments(amplitudes: NDArray, covariance: NDArray | None = None) -> ND
 def regress(
     X: NDArray, observed: NDArray, amplitudes: NDArray, moments: NDArray, ridge: NDArray
 ) -> Iterator[Regressed]:
-    """Solve ``(sum_t c c^T + diag(ridge)) u = sum_t c x`` over the observed times of each pixel, block by block.
+    """Solve ``(sum_t c c^T + diag(ridge)) u = sum_t c x`` over the observed times of each pixel,
+    block by block.
 
     Parameters
     ----------
@@ -71,7 +79,8 @@ def regress(
 
 
 class NormalEquations:
-    """The sums that `regress` solves, of ``m`` pixels, added up over slabs of time: so a long series need not be held.
+    """The sums that `regress` solves, of ``m`` pixels, added up over slabs of time: so a long
+    series need not be held.
 
     Parameters
     ----------
@@ -118,14 +127,17 @@ class NormalEquations:
             yield _solved(block, self.normal[block], self.right[block], ridge)
 
     def residual(self, part: Regressed) -> NDArray[np.float64]:
-        """Sum of squares that the patterns of a block of pixels leave of their observations, ``(m,)``.
+        """Sum of squares that the patterns of a block of pixels leave of their observations,
+        ``(m,)``.
 
         Where `moments` held the covariance of the amplitudes, its expected value.
         """
         u = part.patterns.astype(np.float64)
         rows, columns = upper(u.shape[1])
         twice = np.where(rows == columns, 1.0, 2.0)
-        explained = 2 * (u * part.right).sum(1) - ((u[:, rows] * u[:, columns]) * part.normal) @ twice
+        explained = (
+            2 * (u * part.right).sum(1) - ((u[:, rows] * u[:, columns]) * part.normal) @ twice
+        )
         return np.maximum(self.power[part.pixels] - explained, 0)
 
 
@@ -133,6 +145,10 @@ def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Re
     k = right.shape[1]
     matrices = unpack(normal, k)
     matrices[:, np.arange(k), np.arange(k)] += ridge.astype(right.dtype)
-    stiff = ridge.min() < STIFF * normal.max()  # then single precision would not tell ridge from rounding
-    inverse = np.linalg.inv(matrices.astype(np.float64) if stiff else matrices).astype(right.dtype, copy=False)
+    stiff = (
+        ridge.min() < STIFF * normal.max()
+    )  # then single precision would not tell ridge from rounding
+    inverse = np.linalg.inv(matrices.astype(np.float64) if stiff else matrices).astype(
+        right.dtype, copy=False
+    )
     return Regressed(block, np.einsum("mij,mj->mi", inverse, right), inverse, right, normal)

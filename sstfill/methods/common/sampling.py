@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gather what methods may look at to be pinned to an archive: a sample of every image, and windows to be tried on."""
+"""Gather what methods may look at to be pinned to an archive: a sample of every image, and windows
+to be tried on.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,15 @@ def gather(obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> Archive:
     8
     """
     points = scattered(sea, obs.sizes["time"], seed)
-    sample = np.ascontiguousarray(np.concatenate([picked(obs.isel(time=slab).values, points) for slab in slabs(obs)]))
+    sample = np.ascontiguousarray(
+        np.concatenate([picked(obs.isel(time=slab).values, points) for slab in slabs(obs)])
+    )
     return archive(obs, sea, sample, points, seed)
 
 
-def archive(obs: xr.DataArray, sea: xr.DataArray, sample: NDArray[np.float32], points: Points, seed: int) -> Archive:
+def archive(
+    obs: xr.DataArray, sea: xr.DataArray, sample: NDArray[np.float32], points: Points, seed: int
+) -> Archive:
     """Put an archive together whose sample is known already."""
     lazy = obs if obs.chunks else obs.chunk(dict(zip(obs.dims, (CORE[0], -1, -1), strict=True)))
     tiles = spatial(sea.shape, CORE[1:])  # type: ignore[arg-type]
@@ -45,7 +51,9 @@ def archive(obs: xr.DataArray, sea: xr.DataArray, sample: NDArray[np.float32], p
 
 
 def scattered(sea: xr.DataArray, times: int, seed: int) -> Points:
-    """Draw the pixels of the sample among those at sea: all of few, `VALUES` values at most of many images."""
+    """Draw the pixels of the sample among those at sea: all of few, `VALUES` values at most of many
+    images.
+    """
     rows, columns = np.nonzero(sea.values)
     count = min(len(rows), int(np.clip(VALUES // max(times, 1), FEWEST, MOST)))
     some = np.sort(np.random.default_rng([seed, 5]).choice(len(rows), count, replace=False))
@@ -59,17 +67,23 @@ def picked(images: NDArray, points: Points) -> NDArray[np.float32]:
 
 def slabs(obs: xr.DataArray) -> Iterator[slice]:
     """Walk along time by the chunks of a lazy field, or by `CORE`."""
-    edges = np.cumsum([0, *(obs.chunksizes["time"] if obs.chunks else _equal(obs.sizes["time"], CORE[0]))])
+    edges = np.cumsum(
+        [0, *(obs.chunksizes["time"] if obs.chunks else _equal(obs.sizes["time"], CORE[0]))]
+    )
     yield from (slice(int(a), int(b)) for a, b in pairwise(edges))
 
 
 def spatial(shape: tuple[int, int], size: tuple[int, int]) -> Sequence[tuple[slice, slice]]:
     """Cut an image ``(y, x)`` into tiles."""
-    sides = [[slice(a, min(a + s, n)) for a in range(0, n, s)] for n, s in zip(shape, size, strict=True)]
+    sides = [
+        [slice(a, min(a + s, n)) for a in range(0, n, s)] for n, s in zip(shape, size, strict=True)
+    ]
     return [(y, x) for y, x in product(*sides)]
 
 
-def cut(obs: xr.DataArray, sea: xr.DataArray, sample: NDArray[np.float32], points: Points, patch: Patch) -> Window:
+def cut(
+    obs: xr.DataArray, sea: xr.DataArray, sample: NDArray[np.float32], points: Points, patch: Patch
+) -> Window:
     """Load a window of an archive; `sample` is of all its times."""
     times, rows, columns = patch.seen
     seen = obs[times, rows, columns].compute()
@@ -87,7 +101,9 @@ def _equal(length: int, size: int) -> list[int]:
 
 
 def _tried(shape: Shape, sample: NDArray[np.float32], points: Points) -> list[Patch]:
-    """Patches to judge methods on: evenly spread over time, each where the sample of its images shows most."""
+    """Patches to judge methods on: evenly spread over time, each where the sample of its images
+    shows most.
+    """
     steps = [min(TRIED[0], shape[0])] * min(TRIALS, max(1, shape[0] // TRIED[0]))
     starts = np.linspace(0, shape[0] - steps[0], len(steps)).round().astype(int)
     grid = spatial(shape[1:], TRIED[1:])

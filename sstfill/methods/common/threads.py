@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Threads: of BLAS held to one, and our own for kernels that release the interpreter's lock.
 
-Products of blocks with a few vectors cost more in waiting than BLAS threads win: on 365 images of 50,000 pixels two
-threads took 50 % more CPU seconds and were 4 % sooner done.
+Products of blocks with a few vectors cost more in waiting than BLAS threads win: on 365 images of
+50,000 pixels two threads took 50 % more CPU seconds and were 4 % sooner done.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def available_cores() -> int:
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Apply a function that releases the interpreter's lock to items, as many at once as there are cores."""
+    """Apply a function that releases the interpreter's lock to items, as many at once as there are
+    cores.
+    """
     with ThreadPoolExecutor(available_cores()) as pool:
         return list(pool.map(function, items))

@@ -29,11 +29,12 @@ NOISE_PRIOR = 10.0
 class BayesEof:
     """EOFs of gappy data by variational Bayes, with red-noise amplitudes.
 
-    Where DINEOF truncates (so many modes, each taken as certain), here each mode is weighed by what the data say of
-    it: patterns and amplitudes are estimated with their uncertainty, amplitudes are red noise in time with time scales
-    learnt from the data, and modes without support vanish. There is no number of modes to choose, less
-    over-fitting under heavy cloud, and an expected error for each pixel. Amplitudes are learnt from a sample of pixels,
-    patterns then follow for every pixel by regression, so that the cost hardly grows with the size of the images.
+    Where DINEOF truncates (so many modes, each taken as certain), here each mode is weighed by what
+    the data say of it: patterns and amplitudes are estimated with their uncertainty, amplitudes are
+    red noise in time with time scales learnt from the data, and modes without support vanish. There
+    is no number of modes to choose, less over-fitting under heavy cloud, and an expected error for
+    each pixel. Amplitudes are learnt from a sample of pixels, patterns then follow for every pixel
+    by regression, so that the cost hardly grows with the size of the images.
 
     Parameters
     ----------
@@ -42,7 +43,8 @@ class BayesEof:
     normalise
         Divide each variable by its standard deviation first (for several variables together).
     sample
-        Number of pixels that amplitudes are learnt from; ``"auto"`` takes 8 per image, at least 3000.
+        Number of pixels that amplitudes are learnt from; ``"auto"`` takes 8 per image, at least
+        3000.
     tolerance
         Stop when the noise variance changes by a smaller share.
     max_iterations
@@ -54,8 +56,8 @@ class BayesEof:
 
     References
     ----------
-    Ilin & Raiko (2010), Journal of Machine Learning Research 11, 1957-2000; Beckers & Rixen (2003), Journal of
-    Atmospheric and Oceanic Technology 20, 1839-1856.
+    Ilin & Raiko (2010), Journal of Machine Learning Research 11, 1957-2000; Beckers & Rixen (2003),
+    Journal of Atmospheric and Oceanic Technology 20, 1839-1856.
     """
 
     name: ClassVar[str] = "bayes_eof"
@@ -83,20 +85,30 @@ class BayesEof:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        matrix = pack(obs, sea, normalise=self.normalise, min_pixel_coverage=self.min_pixel_coverage,
-                      min_image_coverage=self.min_image_coverage)  # fmt: skip
+        matrix = pack(
+            obs,
+            sea,
+            normalise=self.normalise,
+            min_pixel_coverage=self.min_pixel_coverage,
+            min_image_coverage=self.min_image_coverage,
+        )
         if len(matrix.times) < self.min_times:
             left = len(matrix.times)
-            raise OptionError(f"min_image_coverage={self.min_image_coverage} leaves {left} images; lower it")
+            raise OptionError(
+                f"min_image_coverage={self.min_image_coverage} leaves {left} images; lower it"
+            )
         days = grid.days(obs)[matrix.times]
         with one_blas_thread():
             posterior = self._fit(matrix, days)
             low = _patterns(matrix, posterior)
         matrix = matrix.without_values()
         found = as_fields(low, matrix, obs)
-        found.attrs = {"modes": len(posterior.prior), "noise": float(np.sqrt(posterior.noise)),
-                       "time_scale_days": [round(float(t), 3) for t in posterior.time_scale],
-                       "iterations": posterior.iterations}  # fmt: skip
+        found.attrs = {
+            "modes": len(posterior.prior),
+            "noise": float(np.sqrt(posterior.noise)),
+            "time_scale_days": [round(float(t), 3) for t in posterior.time_scale],
+            "iterations": posterior.iterations,
+        }
         return found
 
     def _fit(self, matrix: ObservationMatrix, days: NDArray) -> Posterior:
@@ -111,29 +123,44 @@ class BayesEof:
 
 
 def _patterns(matrix: ObservationMatrix, posterior: Posterior) -> LowRank:
-    """Regress every pixel on the amplitudes; its noise is its own residual variance, drawn to the common one."""
+    """Regress every pixel on the amplitudes; its noise is its own residual variance, drawn to the
+    common one.
+    """
     c, k = posterior.amplitudes, len(posterior.prior)
     patterns = np.empty((matrix.values.shape[1], k), c.dtype)
     variance, noise = np.empty_like(patterns), np.empty(len(patterns), c.dtype)
     moments = second_moments(c, posterior.covariance)
-    for part in regress(matrix.values, matrix.observed, c, moments, posterior.noise / posterior.prior):
+    for part in regress(
+        matrix.values, matrix.observed, c, moments, posterior.noise / posterior.prior
+    ):
         patterns[part.pixels] = part.patterns
         seen = matrix.observed[:, part.pixels]
-        variance[part.pixels] = posterior.noise * _marginal(part.inverse, moments.sum(0) - part.normal)
+        variance[part.pixels] = posterior.noise * _marginal(
+            part.inverse, moments.sum(0) - part.normal
+        )
         residual = np.square((c @ part.patterns.T - matrix.values[:, part.pixels]) * seen).sum(0)
-        noise[part.pixels] = (residual + NOISE_PRIOR * posterior.noise) / (seen.sum(0) + NOISE_PRIOR)
+        noise[part.pixels] = (residual + NOISE_PRIOR * posterior.noise) / (
+            seen.sum(0) + NOISE_PRIOR
+        )
     return LowRank(patterns, c, posterior.covariance, variance, noise)
 
 
 def _marginal(inverse: NDArray, weight: NDArray) -> NDArray:
-    """Variance of each pattern value, scaled so that its sum over the gaps equals that under the full covariance.
+    """Variance of each pattern value, scaled so that its sum over the gaps equals that under the
+    full covariance.
 
-    The exact ``sum_t c_t^T S c_t`` over a pixel's gaps is ``S : sum_t c_t c_t^T`` (`weight`, packed); the diagonal of
-    ``S`` alone overstates it where modes are hard to tell apart at that pixel.
+    The exact ``sum_t c_t^T S c_t`` over a pixel's gaps is ``S : sum_t c_t c_t^T`` (`weight`,
+    packed); the diagonal of ``S`` alone overstates it where modes are hard to tell apart at that
+    pixel.
     """
     rows, columns = upper(inverse.shape[-1])
     diagonal = rows == columns
     variance = np.diagonal(inverse, axis1=1, axis2=2)
     exact = (inverse[:, rows, columns] * weight) @ np.where(diagonal, 1, 2).astype(inverse.dtype)
     loose = (variance * weight[:, diagonal]).sum(1)
-    return variance * np.where(loose > 0, np.clip(exact / np.where(loose > 0, loose, 1), 0, 1), 1)[:, np.newaxis]
+    return (
+        variance
+        * np.where(loose > 0, np.clip(exact / np.where(loose > 0, loose, 1), 0, 1), 1)[
+            :, np.newaxis
+        ]
+    )

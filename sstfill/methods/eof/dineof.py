@@ -28,9 +28,10 @@ from sstfill.methods.eof.truncation import DineofFit, FittedModes
 class Dineof:
     """Fill by iterated EOF decomposition; the number of modes is chosen by cross-validation.
 
-    The missing values are replaced by a truncated EOF decomposition of the series, again and again until they settle,
-    with 1, 2, 3, ... modes; the count with the lowest error at observations set aside is kept, those are put back,
-    and the iteration is run once more. A filter of the temporal covariance keeps the modes smooth in time.
+    The missing values are replaced by a truncated EOF decomposition of the series, again and again
+    until they settle, with 1, 2, 3, ... modes; the count with the lowest error at observations set
+    aside is kept, those are put back, and the iteration is run once more. A filter of the temporal
+    covariance keeps the modes smooth in time.
 
     Parameters
     ----------
@@ -39,32 +40,39 @@ class Dineof:
     max_modes
         Largest number tried (``nev`` of the reference program).
     alpha
-        Strength of the time filter in days squared (the reference ships 0.01 for daily data); 0 is no filter.
-        ``"auto"`` tries 0 and 0.01 to 0.3 times the smallest time step squared, and keeps the best.
+        Strength of the time filter in days squared (the reference ships 0.01 for daily data); 0 is
+        no filter. ``"auto"`` tries 0 and 0.01 to 0.3 times the smallest time step squared, and
+        keeps the best.
     filter_iterations
         Steps of the time filter (``numit``).
     cross_validation
-        Set aside ``"clouds"`` of other dates (3 % of the observations), or ``"random"`` single points, as the reference
-        program does; random points are given away by their neighbours and flatter the error.
+        Set aside ``"clouds"`` of other dates (3 % of the observations), or ``"random"`` single
+        points, as the reference program does; random points are given away by their neighbours and
+        flatter the error.
     tolerance
-        Stop iterating when the missing values change by less, relative to the standard deviation (``toliter``).
+        Stop iterating when the missing values change by less, relative to the standard deviation
+        (``toliter``).
     max_iterations
         Most iterations for one count of modes (``nitemax``).
     normalise
-        Divide each variable by its standard deviation first (``norm``; for several variables together).
+        Divide each variable by its standard deviation first (``norm``; for several variables
+        together).
     min_pixel_coverage, min_image_coverage
-        Pixels (images) observed to a smaller share take no part and are not filled; 0.05 and 0.02 are usual.
+        Pixels (images) observed to a smaller share take no part and are not filled; 0.05 and 0.02
+        are usual.
     error_length
-        Correlation length of the observation error in km; the error field of Beckers et al. (2006) counts
-        observations nearer than that as one.
+        Correlation length of the observation error in km; the error field of Beckers et al. (2006)
+        counts observations nearer than that as one.
     solver
-        ``"fast"``: single precision, modes counted on a sample of pixels, warm-started subspace and over-relaxation;
-        the same fixed point. ``"reference"``: each step as the reference program takes it, in double precision.
+        ``"fast"``: single precision, modes counted on a sample of pixels, warm-started subspace and
+        over-relaxation; the same fixed point. ``"reference"``: each step as the reference program
+        takes it, in double precision.
     outliers
-        Also return ``outlier``: 1 where an observation looks suspect (Alvera-Azcárate et al. 2012), else 0; 2 in gaps
-        and on land.
+        Also return ``outlier``: 1 where an observation looks suspect (Alvera-Azcárate et al. 2012),
+        else 0; 2 in gaps and on land.
     return_modes
-        Also return the modes: ``spatial_mode``, ``temporal_mode``, ``singular_value``, ``explained_variance``.
+        Also return the modes: ``spatial_mode``, ``temporal_mode``, ``singular_value``,
+        ``explained_variance``.
     seed
         Seed of the points set aside, the pixel sample and the starting vectors.
 
@@ -101,7 +109,12 @@ class Dineof:
             check_number("modes", self.modes, 1, whole=True)
         if self.alpha != "auto":
             check_number("alpha", self.alpha, 0)
-        for option, least in (("max_modes", 1), ("filter_iterations", 0), ("max_iterations", 1), ("seed", 0)):
+        for option, least in (
+            ("max_modes", 1),
+            ("filter_iterations", 0),
+            ("max_iterations", 1),
+            ("seed", 0),
+        ):
             check_number(option, getattr(self, option), least, whole=True)
         check_number("error_length", self.error_length, 0)
         check_number("tolerance", self.tolerance, 0, above=True)
@@ -113,12 +126,18 @@ class Dineof:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.fit(obs, sea)
-        ratio = overlap(self.error_length, *grid.cell_km(obs.isel(variable=0, missing_dims="ignore")))
-        low = with_error(fitted.modes, matrix, ratio if "lat" in obs.coords else 1.0, fitted.cv_error)
+        ratio = overlap(
+            self.error_length, *grid.cell_km(obs.isel(variable=0, missing_dims="ignore"))
+        )
+        low = with_error(
+            fitted.modes, matrix, ratio if "lat" in obs.coords else 1.0, fitted.cv_error
+        )
         matrix = matrix.without_values()
         found = as_fields(low, matrix, obs)
         if self.outliers:
-            found["outlier"] = outlier_test.outliers(obs, found["mean"], residual_sigma(low, matrix, obs), sea)
+            found["outlier"] = outlier_test.outliers(
+                obs, found["mean"], residual_sigma(low, matrix, obs), sea
+            )
         if self.return_modes:
             found = found.merge(modes_dataset(fitted, matrix, obs))
         found.attrs = fitted.diagnostics()
@@ -127,9 +146,13 @@ class Dineof:
     def fit(self, obs: xr.DataArray, sea: xr.DataArray) -> tuple[ObservationMatrix, FittedModes]:
         """Decompose `obs`: the packed observations (gaps filled) and the modes kept."""
         matrix = pack(
-            obs, sea, dtype=np.float64 if self.solver == "reference" else np.float32, normalise=self.normalise,
-            min_pixel_coverage=self.min_pixel_coverage, min_image_coverage=self.min_image_coverage,
-        )  # fmt: skip
+            obs,
+            sea,
+            dtype=np.float64 if self.solver == "reference" else np.float32,
+            normalise=self.normalise,
+            min_pixel_coverage=self.min_pixel_coverage,
+            min_image_coverage=self.min_image_coverage,
+        )
         if len(matrix.times) < self.min_times:
             raise OptionError(
                 f"min_image_coverage={self.min_image_coverage} leaves {len(matrix.times)} images; lower it"
@@ -139,21 +162,29 @@ class Dineof:
         else:
             points = random_points(matrix, np.random.default_rng(self.seed))
         run = DineofFit(
-            modes=self.modes, max_modes=self.max_modes, alpha=self.alpha, filter_iterations=self.filter_iterations,
-            tolerance=self.tolerance, max_iterations=self.max_iterations, exact=self.solver == "reference",
+            modes=self.modes,
+            max_modes=self.max_modes,
+            alpha=self.alpha,
+            filter_iterations=self.filter_iterations,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+            exact=self.solver == "reference",
             seed=self.seed,
-        )  # fmt: skip
+        )
         with nullcontext() if self.solver == "reference" else one_blas_thread():
             return matrix, run(matrix, points, grid.days(obs)[matrix.times])
 
 
 def overlap(length: float, dy: float, dx: float) -> float:
-    """How many grid cells share one independent observation error: ``length² / (dx dy)``, at least 1."""
+    """How many grid cells share one independent observation error: ``length² / (dx dy)``, at least
+    1.
+    """
     return max(1.0, length**2 / (dy * dx))
 
 
 def modes_dataset(fitted: FittedModes, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
-    """EOF modes on the grid of `obs`: unit-norm patterns and amplitudes, singular values in the units of the field.
+    """EOF modes on the grid of `obs`: unit-norm patterns and amplitudes, singular values in the
+    units of the field.
 
     The singular values of a normalised field have no units.
     """
@@ -164,7 +195,11 @@ def modes_dataset(fitted: FittedModes, matrix: ObservationMatrix, obs: xr.DataAr
     amplitudes = np.full((len(s), obs.sizes["time"]), np.nan, V.dtype)
     amplitudes[:, matrix.times] = V.T
     mode = xr.DataArray(np.arange(1, len(s) + 1), dims="mode", attrs={"long_name": "EOF mode"})
-    coords = {"mode": mode, **{k: c for k, c in obs.coords.items() if "time" not in c.dims}, "time": obs["time"]}
+    coords = {
+        "mode": mode,
+        **{k: c for k, c in obs.coords.items() if "time" not in c.dims},
+        "time": obs["time"],
+    }
     spatial = patterns.reshape(len(s), *(obs.sizes[d] for d in order))
     share = 100 * s.astype(np.float64) ** 2 / fitted.total
     units = obs.attrs.get("units") if (matrix.scale == 1).all() else "1"
@@ -176,9 +211,17 @@ def modes_dataset(fitted: FittedModes, matrix: ObservationMatrix, obs: xr.DataAr
                 spatial,
                 {"long_name": "spatial EOF, unit norm over all pixels", "units": "1"},
             ),
-            "temporal_mode": (("mode", "time"), amplitudes, {"long_name": "temporal EOF, unit norm", "units": "1"}),
+            "temporal_mode": (
+                ("mode", "time"),
+                amplitudes,
+                {"long_name": "temporal EOF, unit norm", "units": "1"},
+            ),
             "singular_value": ("mode", s, {"long_name": "singular value"} | known),
-            "explained_variance": ("mode", share, {"long_name": "share of the filled variance", "units": "percent"}),
+            "explained_variance": (
+                "mode",
+                share,
+                {"long_name": "share of the filled variance", "units": "percent"},
+            ),
         },
         coords={k: c for k, c in coords.items() if set(c.dims) <= {"mode", "time", *order}},
     )

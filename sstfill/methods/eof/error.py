@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expected error of a DINEOF reconstruction: optimal interpolation with the covariance of its own modes."""
+"""Expected error of a DINEOF reconstruction: optimal interpolation with the covariance of its own
+modes.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,31 @@ from sstfill.methods.common.regression import second_moments, unpack
 from sstfill.methods.eof.iteration import BLOCK, Modes
 
 
-def with_error(modes: Modes, matrix: ObservationMatrix, overlap: float = 1.0, cv_error: float = 0.0) -> LowRank:
+def with_error(
+    modes: Modes, matrix: ObservationMatrix, overlap: float = 1.0, cv_error: float = 0.0
+) -> LowRank:
     """Attach the error estimate of Beckers, Barth & Alvera-Azcárate (2006) to a decomposition.
 
-    With ``L = U diag(s) / sqrt(N)``, its rows ``L_p`` at the pixels present in an image and ``mu2`` the variance that
-    the modes leave unexplained, the amplitudes have covariance ``C = mu2' (L_p^T L_p + mu2' I)^-1`` with
-    ``mu2' = overlap * mu2``. The error variance of a pixel is ``L_i C L_i^T + mu2``: that of the modes, plus what they
-    cannot resolve (which the paper's error map leaves out, and a withheld observation feels).
+    With ``L = U diag(s) / sqrt(N)``, its rows ``L_p`` at the pixels present in an image and ``mu2``
+    the variance that the modes leave unexplained, the amplitudes have covariance ``C = mu2' (L_p^T
+    L_p + mu2' I)^-1`` with ``mu2' = overlap * mu2``. The error variance of a pixel is ``L_i C L_i^T
+    + mu2``: that of the modes, plus what they cannot resolve (which the paper's error map leaves
+    out, and a withheld observation feels).
 
     Parameters
     ----------
     modes
         The reconstruction.
     matrix
-        The packed field; the observed values are needed, what was put into the gaps does not matter.
+        The packed field; the observed values are needed, what was put into the gaps does not
+        matter.
     overlap
-        Number of neighbouring pixels that share one observation error, ``Lc²/(dx dy)`` in the paper.
+        Number of neighbouring pixels that share one observation error, ``Lc²/(dx dy)`` in the
+        paper.
     cv_error
-        Error at the observations that were set aside. ``mu2`` is at least its square: the residual of the observations
-        that were fitted vanishes as modes are added, that of those set aside does not.
+        Error at the observations that were set aside. ``mu2`` is at least its square: the residual
+        of the observations that were fitted vanishes as modes are added, that of those set aside
+        does not.
     """
     n = len(modes.V)
     patterns = modes.U * (modes.s / np.sqrt(n)).astype(modes.U.dtype)

@@ -22,7 +22,8 @@ from sstfill.methods.interpolation.climatology import RIDGE, YEAR, Climatology, 
 
 
 def since_1970(obs: xr.DataArray, first: int) -> NDArray[np.float64]:
-    """Days since 1970 of a piece of an archive that starts at its step `first` (they count where there is no time).
+    """Days since 1970 of a piece of an archive that starts at its step `first` (they count where
+    there is no time).
 
     >>> since_1970(xr.DataArray(np.zeros(2), {"time": np.array(["1970-01-03", "1970-01-04"], "M8[ns]")}, "time"), 0)
     array([2., 3.])
@@ -35,7 +36,9 @@ def since_1970(obs: xr.DataArray, first: int) -> NDArray[np.float64]:
         epoch = epoch.replace(year=1970, month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
     else:
         epoch = np.zeros((), time.dtype)[()]
-    longer = xr.Variable("time", np.concatenate([np.array([epoch], time.dtype), time.values]), time.attrs)
+    longer = xr.Variable(
+        "time", np.concatenate([np.array([epoch], time.dtype), time.values]), time.attrs
+    )
     return grid.days(xr.DataArray(longer, {"time": longer}))[1:]
 
 
@@ -55,7 +58,9 @@ def write_climatology(method: Climatology, archive: Archive, folder: Path) -> tu
     offset = float(seen.mean(dtype=np.float64)) if seen.size else 0.0
     on = Amplitudes(np.arange(len(c)), c, second_moments(c), ridge, offset)
     _create(folder, archive, c.shape[1], {"variance": Map((c.shape[1],)), "free": Map()})
-    totals = np.zeros(4)  # squares about the fit and degrees of freedom where there are any; power and count
+    totals = np.zeros(
+        4
+    )  # squares about the fit and degrees of freedom where there are any; power and count
     for band in summed(archive, on):
         totals += _write_least_squares(folder, band, ridge)
     squares, free, power, count = totals
@@ -71,7 +76,9 @@ def write_climatology(method: Climatology, archive: Archive, folder: Path) -> tu
 
 
 def _write_least_squares(folder: Path, band: Band, ridge: NDArray) -> NDArray[np.float64]:
-    """Patterns, their variance over the scatter, residual squares and degrees of freedom; these also in sum."""
+    """Patterns, their variance over the scatter, residual squares and degrees of freedom; these
+    also in sum.
+    """
     sums, k = band.sums, len(ridge)
     patterns, variance = np.full((2, len(sums.count), k), np.nan, np.float32)
     squares = np.zeros(len(sums.count))
@@ -80,7 +87,12 @@ def _write_least_squares(folder: Path, band: Band, ridge: NDArray) -> NDArray[np
         variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
         squares[part.pixels] = sums.residual(part)
     free = np.maximum(sums.count - k, 0)
-    _write(folder, band, sums.count > 0, {"patterns": patterns, "variance": variance, "noise": squares, "free": free})
+    _write(
+        folder,
+        band,
+        sums.count > 0,
+        {"patterns": patterns, "variance": variance, "noise": squares, "free": free},
+    )
     return np.array([squares[free > 0].sum(), free.sum(), sums.power.sum(), sums.count.sum()])
 
 
@@ -97,7 +109,9 @@ def write_bayes(method: BayesEof, archive: Archive, fit: Fit, folder: Path) -> N
             here = part.pixels
             patterns[here] = part.patterns
             variance[here] = fit.noise * _marginal(part.inverse, total - part.normal)
-            noise[here] = (sums.residual(part) + NOISE_PRIOR * fit.noise) / (sums.count[here] + NOISE_PRIOR)
+            noise[here] = (sums.residual(part) + NOISE_PRIOR * fit.noise) / (
+                sums.count[here] + NOISE_PRIOR
+            )
         known = _enough(sums.count, len(fit.on.times), method.min_pixel_coverage)
         _write(folder, band, known, {"patterns": patterns, "variance": variance, "noise": noise})
 
@@ -109,7 +123,9 @@ def write_dineof(method: Dineof, archive: Archive, fit: Fit, folder: Path) -> No
     for band in summed(archive, fit.on):
         patterns = np.concatenate([part.patterns for part in band.sums.solve(fit.on.ridge)])
         known = _enough(band.sums.count, len(fit.on.times), method.min_pixel_coverage)
-        _write(folder, band, known, {"patterns": patterns, "noise": np.full(len(patterns), fit.noise)})
+        _write(
+            folder, band, known, {"patterns": patterns, "noise": np.full(len(patterns), fit.noise)}
+        )
 
 
 def _enough(count: NDArray, images: int, least: float) -> NDArray[np.bool_]:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns of common amplitudes at every pixel of an archive, tile by tile and slab by slab, in bounded memory."""
+"""Patterns of common amplitudes at every pixel of an archive, tile by tile and slab by slab, in
+bounded memory.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from sstfill.progress import track
 SLAB, READ = 128, 512
 """Images added up at once, and images read at once where the archive's blocks are long in time."""
 ROOM = 2**25
-"""Numbers in the normal equations at once; a tile that needs more is worked out in bands of rows."""
+"""Numbers in the normal equations at once; a tile that needs more is worked out in bands of rows.
+"""
 
 
 class Amplitudes(NamedTuple):
@@ -29,7 +32,8 @@ class Amplitudes(NamedTuple):
     times
         Indices of the images that take part, ``(n,)``.
     values, moments
-        ``(n, k)`` and packed ``(n, k(k+1)/2)``, see `sstfill.methods.common.regression.regress`; single precision.
+        ``(n, k)`` and packed ``(n, k(k+1)/2)``, see `sstfill.methods.common.regression.regress`;
+        single precision.
     ridge
         ``(k,)``.
     offset
@@ -58,8 +62,14 @@ class Band(NamedTuple):
 
 
 def summed(archive: Archive, on: Amplitudes) -> Iterator[Band]:
-    """Add up the normal equations of all pixels, band by band; no more than a slab of a band is read at once."""
-    bands = [band for tile in archive.tiles for band in _bands(tile, on.moments.shape[1] + on.values.shape[1])]
+    """Add up the normal equations of all pixels, band by band; no more than a slab of a band is
+    read at once.
+    """
+    bands = [
+        band
+        for tile in archive.tiles
+        for band in _bands(tile, on.moments.shape[1] + on.values.shape[1])
+    ]
     for tile in track(bands, "patterns", len(bands)):
         sea = archive.sea.values[tile].astype(bool)
         if not sea.any():
@@ -69,7 +79,9 @@ def summed(archive: Archive, on: Amplitudes) -> Iterator[Band]:
             for times, images in _slabs(archive, tile):
                 first, last = np.searchsorted(on.times, [times.start, times.stop])
                 some = slice(int(first), int(last))
-                x = images[on.times[some] - times.start][:, sea].astype(np.float32) - np.float32(on.offset)
+                x = images[on.times[some] - times.start][:, sea].astype(np.float32) - np.float32(
+                    on.offset
+                )
                 observed = np.isfinite(x)
                 sums.add(np.where(observed, x, 0), observed, on.values[some], on.moments[some])
         yield Band(tile, sea, sums)
@@ -78,11 +90,15 @@ def summed(archive: Archive, on: Amplitudes) -> Iterator[Band]:
 def _bands(tile: Tile, numbers: int) -> list[Tile]:
     rows, columns = tile
     step = max(1, ROOM // (numbers * (columns.stop - columns.start)))
-    return [(slice(a, min(a + step, rows.stop)), columns) for a in range(rows.start, rows.stop, step)]
+    return [
+        (slice(a, min(a + step, rows.stop)), columns) for a in range(rows.start, rows.stop, step)
+    ]
 
 
 def _slabs(archive: Archive, tile: Tile) -> Iterator[tuple[slice, NDArray]]:
-    """Images of a tile, always the same ones together; read in longer pieces where the blocks are long."""
+    """Images of a tile, always the same ones together; read in longer pieces where the blocks are
+    long.
+    """
     n = archive.obs.sizes["time"]
     block = max(archive.obs.chunksizes.get("time", (1,)) if archive.obs.chunks else (1,))
     read = SLAB * max(1, min(block, READ) // SLAB)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DINEOF's iteration: decompose, replace the missing values by the leading modes, repeat; and its mode sweep.
+"""DINEOF's iteration: decompose, replace the missing values by the leading modes, repeat; and its
+mode sweep.
 
-`Exact` decomposes as the reference program does (all eigenpairs of the N x N covariance, double precision), and a
-series with fewer pixels than images by the singular values of the matrix, which are the same at a fraction of the cost.
-`Warm` carries the leading subspace from one iteration to the next, which needs products with a few vectors only.
+`Exact` decomposes as the reference program does (all eigenpairs of the N x N covariance, double
+precision), and a series with fewer pixels than images by the singular values of the matrix, which
+are the same at a fraction of the cost. `Warm` carries the leading subspace from one iteration to
+the next, which needs products with a few vectors only.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ POINTS = 16_384
 
 
 class Modes(NamedTuple):
-    """``X^T = U diag(s) V^T``, truncated: U ``(pixels, modes)``, s ``(modes,)``, V ``(times, modes)``."""
+    """``X^T = U diag(s) V^T``, truncated: U ``(pixels, modes)``, s ``(modes,)``, V ``(times,
+    modes)``.
+    """
 
     U: NDArray
     s: NDArray
@@ -39,7 +43,9 @@ class Decompose(Protocol):
 
 @dataclass
 class Exact:
-    """Eigenpairs of ``F X X^T F^T`` by LAPACK; ``u_k`` is the normalised projection on ``v_k`` (as the reference)."""
+    """Eigenpairs of ``F X X^T F^T`` by LAPACK; ``u_k`` is the normalised projection on ``v_k`` (as
+    the reference).
+    """
 
     time_filter: sparse.csr_array
 
@@ -57,7 +63,9 @@ class Exact:
 
 @dataclass
 class Warm:
-    """One block power step per call from the last call's subspace, a few guard vectors wider than asked for."""
+    """One block power step per call from the last call's subspace, a few guard vectors wider than
+    asked for.
+    """
 
     time_filter: sparse.csr_array
     rng: np.random.Generator
@@ -71,7 +79,9 @@ class Warm:
         have = 0 if self.subspace is None else self.subspace.shape[1]
         if have < width:
             fresh = self.rng.standard_normal((len(X), width - have)).astype(X.dtype)
-            self.subspace = fresh if self.subspace is None else np.concatenate([self.subspace, fresh], 1)
+            self.subspace = (
+                fresh if self.subspace is None else np.concatenate([self.subspace, fresh], 1)
+            )
         assert self.subspace is not None
         Q = np.linalg.qr(self.subspace[:, :width])[0]
         for _ in range(self.first_steps if have < width else 1):
@@ -84,7 +94,9 @@ class Warm:
 
 
 def gram(Y: NDArray) -> NDArray[np.float64]:
-    """``Y^T Y`` in double precision, block by block (a double copy of `Y` as a whole would cost memory)."""
+    """``Y^T Y`` in double precision, block by block (a double copy of `Y` as a whole would cost
+    memory).
+    """
     total = np.zeros((Y.shape[1],) * 2)
     for start in range(0, len(Y), BLOCK):
         block = Y[start : start + BLOCK].astype(np.float64)
@@ -120,7 +132,9 @@ class Iteration:
     relaxation: float = 1.0
     done: int = field(default=0, init=False)
 
-    def converge(self, X: NDArray, missing: NDArray, n: int, decompose: Decompose, *, at_least: int = 1) -> Modes:
+    def converge(
+        self, X: NDArray, missing: NDArray, n: int, decompose: Decompose, *, at_least: int = 1
+    ) -> Modes:
         """Iterate with `n` modes; `X` ``(times, pixels)`` is changed in place where `missing`."""
         count, relaxation, last = max(1, int(missing.sum())), self.relaxation, np.inf
         modes: Modes | None = None
@@ -139,7 +153,9 @@ class Iteration:
 
 
 def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1.0) -> float:
-    """Move the missing values of `X` towards the decomposition, in place; return the summed squared change."""
+    """Move the missing values of `X` towards the decomposition, in place; return the summed squared
+    change.
+    """
     amplitudes = modes.V * modes.s
     total = 0.0
     buffer = np.empty((len(X), min(BLOCK, X.shape[1])), X.dtype)
@@ -176,12 +192,14 @@ def sweep(
     *,
     fixed: bool = False,
 ) -> Sweep:
-    """Try 1 to `most` modes, warm-started; stop when the cross-validation error rose three times in a row.
+    """Try 1 to `most` modes, warm-started; stop when the cross-validation error rose three times in
+    a row.
 
     Parameters
     ----------
     X
-        Anomalies ``(times, pixels)``, zero where `missing`; on return the missing values of the best count.
+        Anomalies ``(times, pixels)``, zero where `missing`; on return the missing values of the
+        best count.
     missing
         True in the gaps and at the cross-validation points.
     points, truth
@@ -211,5 +229,7 @@ def rmse_at(points: NDArray, truth: NDArray, modes: Modes) -> float:
     for start in range(0, len(points), POINTS):
         some = slice(start, start + POINTS)
         amplitudes = modes.V[times[some]].astype(np.float64) * modes.s
-        squares += float(np.square(np.einsum("ij,ij->i", amplitudes, modes.U[pixels[some]]) - truth[some]).sum())
+        squares += float(
+            np.square(np.einsum("ij,ij->i", amplitudes, modes.U[pixels[some]]) - truth[some]).sum()
+        )
     return float(np.sqrt(squares / len(points)))

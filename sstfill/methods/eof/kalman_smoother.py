@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 
 class Smoothed(NamedTuple):
-    """Amplitudes ``(times, k)``, their covariance ``(times, k, k)``, and ``E[c_t c_{t+1}]`` ``(times - 1, k)``."""
+    """Amplitudes ``(times, k)``, their covariance ``(times, k, k)``, and ``E[c_t c_{t+1}]``
+    ``(times - 1, k)``.
+    """
 
     mean: NDArray
     covariance: NDArray
@@ -18,7 +20,8 @@ class Smoothed(NamedTuple):
 
 
 def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArray) -> Smoothed:
-    """Posterior of ``c_t``, independent AR(1) processes of unit variance, given ``N(c_t; J_t^-1 h_t, J_t^-1)``.
+    """Posterior of ``c_t``, independent AR(1) processes of unit variance, given ``N(c_t; J_t^-1
+    h_t, J_t^-1)``.
 
     Parameters
     ----------
@@ -27,12 +30,13 @@ def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArra
     days
         Increasing times, ``(times,)``.
     time_scale
-        E-folding time of each amplitude in days, ``(k,)``: the correlation over ``dt`` is ``exp(-dt / time_scale)``.
+        E-folding time of each amplitude in days, ``(k,)``: the correlation over ``dt`` is ``exp(-dt
+        / time_scale)``.
 
     References
     ----------
-    Shumway & Stoffer (1982): An approach to time series smoothing and forecasting using the EM algorithm.
-    Journal of Time Series Analysis 3, 253-264.
+    Shumway & Stoffer (1982): An approach to time series smoothing and forecasting using the EM
+    algorithm. Journal of Time Series Analysis 3, 253-264.
     """
     n, k = right.shape
     ahead = np.exp(-np.diff(days)[:, np.newaxis] / time_scale)
@@ -57,7 +61,9 @@ def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArra
 
 
 def fitted_time_scale(found: Smoothed, days: NDArray) -> NDArray:
-    """Time scale of each amplitude from its expected lagged products; irregular steps count by their median."""
+    """Time scale of each amplitude from its expected lagged products; irregular steps count by
+    their median.
+    """
     power = found.mean**2 + np.diagonal(found.covariance, axis1=1, axis2=2)
     correlation = found.lagged.mean(0) / ((power[1:] + power[:-1]) / 2).mean(0)
     return -np.median(np.diff(days)) / np.log(np.clip(correlation, 0.01, 0.9995))

@@ -15,9 +15,9 @@ def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr
     """Matrix of the covariance filter of Alvera-Azcárate et al. (2009).
 
     One step is ``f_i += [alpha (f_{i+1}-f_i)/(t_{i+1}-t_i) - alpha (f_i-f_{i-1})/(t_i-t_{i-1})] /
-    (t_{i+1/2}-t_{i-1/2})`` with no flux through the ends; `iterations` steps make the filter ``F``, and
-    the covariance of the images ``B`` becomes ``F B F^T``. The filter length is
-    ``2 pi sqrt(alpha * iterations)`` days.
+    (t_{i+1/2}-t_{i-1/2})`` with no flux through the ends; `iterations` steps make the filter ``F``,
+    and the covariance of the images ``B`` becomes ``F B F^T``. The filter length is ``2 pi
+    sqrt(alpha * iterations)`` days.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr
     Returns
     -------
     csr_array
-        ``F``, shape ``(n, n)``: a band of ``2 iterations + 1`` diagonals, so that its product with a
-        vector costs as much as the series is long.
+        ``F``, shape ``(n, n)``: a band of ``2 iterations + 1`` diagonals, so that its product with
+        a vector costs as much as the series is long.
 
     Raises
     ------
@@ -41,8 +41,8 @@ def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr
 
     References
     ----------
-    Alvera-Azcárate, Barth, Sirjacobs, Beckers (2009): Enhancing temporal correlations in EOF expansions
-    for the reconstruction of missing data using DINEOF. Ocean Science 5, 475-485.
+    Alvera-Azcárate, Barth, Sirjacobs, Beckers (2009): Enhancing temporal correlations in EOF
+    expansions for the reconstruction of missing data using DINEOF. Ocean Science 5, 475-485.
 
     Examples
     --------
@@ -59,7 +59,9 @@ def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr
         )
     step = np.diff(days)
     middle = (days[1:] + days[:-1]) / 2
-    edges = np.concatenate([[1.5 * days[0] - 0.5 * days[1]], middle, [1.5 * days[-1] - 0.5 * days[-2]]])
+    edges = np.concatenate(
+        [[1.5 * days[0] - 0.5 * days[1]], middle, [1.5 * days[-1] - 0.5 * days[-2]]]
+    )
     width = np.diff(edges)
     from_left = alpha / step / width[1:]
     from_right = alpha / step / width[:-1]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variational Bayes for EOFs of gappy data: patterns and amplitudes are estimated with their uncertainty."""
+"""Variational Bayes for EOFs of gappy data: patterns and amplitudes are estimated with their
+uncertainty.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from sstfill.progress import track
 PRUNE = 1e-3
 """A mode is dropped when its variance falls below this share of the noise."""
 LEAST_NOISE = 1e-6
-"""Least variance of the noise, as a share of the data's: single precision cannot tell the residual better."""
+"""Least variance of the noise, as a share of the data's: single precision cannot tell the residual
+better.
+"""
 LEAST = 1e-24
 """Variance at least assumed of the data, so that a constant field can be fitted too."""
 
@@ -50,14 +54,15 @@ class Posterior(NamedTuple):
 class VariationalFit:
     """Estimate a `Posterior` by coordinate ascent.
 
-    The model is ``x_it = u_i . c_t + e_it``, ``u_ik ~ N(0, prior_k)``, ``e ~ N(0, noise)`` and each ``c_k`` a red-noise
-    process of unit variance. Modes that the data do not support are pruned (automatic relevance determination).
+    The model is ``x_it = u_i . c_t + e_it``, ``u_ik ~ N(0, prior_k)``, ``e ~ N(0, noise)`` and each
+    ``c_k`` a red-noise process of unit variance. Modes that the data do not support are pruned
+    (automatic relevance determination).
 
     References
     ----------
-    Bishop (1999): Variational principal components. ICANN 99, 509-514.
-    Ilin & Raiko (2010): Practical approaches to principal component analysis in the presence of missing values.
-    Journal of Machine Learning Research 11, 1957-2000.
+    Bishop (1999): Variational principal components. ICANN 99, 509-514. Ilin & Raiko (2010):
+    Practical approaches to principal component analysis in the presence of missing values. Journal
+    of Machine Learning Research 11, 1957-2000.
     """
 
     modes: int
@@ -80,18 +85,33 @@ class VariationalFit:
 
     def _start(self, X: NDArray, variance: float, days: NDArray) -> Posterior:
         k = min(self.modes, *X.shape)
-        Q = np.linalg.qr(np.random.default_rng(self.seed).standard_normal((len(X), k)).astype(X.dtype))[0]
+        Q = np.linalg.qr(
+            np.random.default_rng(self.seed).standard_normal((len(X), k)).astype(X.dtype)
+        )[0]
         for _ in range(4):
             Q = np.linalg.qr(X @ (X.T @ Q))[0]
         order = np.argsort(-np.linalg.norm(X.T @ Q, axis=0))
         amplitudes = Q[:, order] * X.dtype.type(np.sqrt(len(X)))
         spread = np.tile(0.1 * np.eye(k, dtype=X.dtype), (len(X), 1, 1))
-        return Posterior(amplitudes, spread, np.full(k, variance / k), 0.1 * variance,
-                         np.full(k, 5 * np.median(np.diff(days))), 0)  # fmt: skip
+        return Posterior(
+            amplitudes,
+            spread,
+            np.full(k, variance / k),
+            0.1 * variance,
+            np.full(k, 5 * np.median(np.diff(days))),
+            0,
+        )
 
 
 def _ascend(
-    X: NDArray, observed: NDArray, days: NDArray, state: Posterior, power: float, count: int, *, learn_time: bool
+    X: NDArray,
+    observed: NDArray,
+    days: NDArray,
+    state: Posterior,
+    power: float,
+    count: int,
+    *,
+    learn_time: bool,
 ) -> Posterior:
     """One round: patterns given amplitudes, noise and priors, amplitudes given patterns."""
     k, dtype = state.amplitudes.shape[1], X.dtype
@@ -102,7 +122,9 @@ def _ascend(
     residual, pattern_power = power, np.zeros(k)
     for part in regress(X, observed, state.amplitudes, moments, state.noise / state.prior):
         u = part.patterns
-        products = u[:, rows] * u[:, columns] + dtype.type(state.noise) * part.inverse[:, rows, columns]
+        products = (
+            u[:, rows] * u[:, columns] + dtype.type(state.noise) * part.inverse[:, rows, columns]
+        )
         normal += observed[:, part.pixels].astype(dtype) @ products
         right += X[:, part.pixels] @ u
         residual += float((products * part.normal).sum(0, dtype=np.float64) @ twice)
@@ -111,10 +133,18 @@ def _ascend(
     noise = max(residual, LEAST_NOISE * power) / count
     found = smooth(unpack(normal, k) / noise, right / noise, days, state.time_scale)
     time_scale = fitted_time_scale(found, days) if learn_time else state.time_scale
-    size = np.sqrt((found.mean**2).mean(0) + np.diagonal(found.covariance, axis1=1, axis2=2).mean(0))
+    size = np.sqrt(
+        (found.mean**2).mean(0) + np.diagonal(found.covariance, axis1=1, axis2=2).mean(0)
+    )
     prior = pattern_power / X.shape[1] * size**2
     keep = prior > (PRUNE * noise if learn_time else 0)
     keep |= prior == prior.max()
     covariance = (found.covariance / size / size[:, np.newaxis])[:, keep][:, :, keep]
-    return Posterior((found.mean / size)[:, keep].astype(dtype), covariance.astype(dtype), prior[keep], noise,
-                     time_scale[keep], state.iterations)  # fmt: skip
+    return Posterior(
+        (found.mean / size)[:, keep].astype(dtype),
+        covariance.astype(dtype),
+        prior[keep],
+        noise,
+        time_scale[keep],
+        state.iterations,
+    )

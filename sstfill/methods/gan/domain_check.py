@@ -15,23 +15,40 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 
 TRAITS = ("correlation from image to image", "correlation from pixel to pixel", "noise")
 ROOM = 0.05
-"""How far beyond the range of its training a trait may lie, on its logarithmic scale, before it is worth a word."""
+"""How far beyond the range of its training a trait may lie, on its logarithmic scale, before it is
+worth a word.
+"""
 ALIKE = 1.5
-"""Grid step, time step and variability may differ by this factor from those of the archive trained on."""
+"""Grid step, time step and variability may differ by this factor from those of the archive trained
+on.
+"""
 SPELLINGS = {
-    "celsius": ("c", "degc", "deg_c", "°c", "degree_c", "degrees_c", "degree_celsius", "degrees_celsius"),
+    "celsius": (
+        "c",
+        "degc",
+        "deg_c",
+        "°c",
+        "degree_c",
+        "degrees_c",
+        "degree_celsius",
+        "degrees_celsius",
+    ),
     "kelvin": ("k", "kelvins", "degk", "deg_k", "degree_kelvin", "degrees_kelvin"),
 }
 """Ways to write a unit of temperature, in lower case."""
 
 
 def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, traits: Sequence[float] = ()) -> str:
-    """Say in what a series lies outside what a checkpoint was trained on; nothing ("") where it does not."""
+    """Say in what a series lies outside what a checkpoint was trained on; nothing ("") where it
+    does not.
+    """
     config = checkpoint.config
     found = _traits(config.get("traits"), traits)
     units, known = str(obs.attrs.get("units") or ""), str(config.get("units") or "")
     if units and known and _spelled(units) != _spelled(known):
-        found.append(f"units are {units}, it was trained on {known if known.isprintable() else ascii(known)}")
+        found.append(
+            f"units are {units}, it was trained on {known if known.isprintable() else ascii(known)}"
+        )
     days, cell = usual_step(grid.days(obs)), float(np.mean(grid.cell_km(obs)))
     found += _factor("time step", days, config.get("step_days"), "days")
     found += _factor("grid step", cell, config.get("cell_km"), "km")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks pinned to an archive: their checkpoint, their first guesses, and how they are weighed against these."""
+"""Networks pinned to an archive: their checkpoint, their first guesses, and how they are weighed
+against these.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ from sstfill.validation.cross_validation import CrossValidation
 
 log = logging.getLogger(__name__)
 MARGIN: Shape = (4, 8, 8)
-"""What the compact network is shown around what is asked for: as in memory, where (8, 16, 16) gains nothing."""
+"""What the compact network is shown around what is asked for: as in memory, where (8, 16, 16) gains
+nothing.
+"""
 LARGEST: Shape = (96, 160, 160)
 """Of a patch that it is shown at once, about; with `HALO` around, and blended over `OVERLAP`."""
 OVERLAP: Shape = (8, 16, 16)
@@ -87,12 +91,25 @@ class Corrected:
             guess = guess.fillna(guessed["eof"])
         guess = guess.fillna(guessed["interpolated"])
         eof = guessed.get("eof", xr.full_like(guess, np.nan))
-        fields = dict(zip(FIELDS, (guess["mean"], guess["error"], eof["mean"], eof["error"],
-                                   guessed["interpolated"]["mean"]), strict=True))  # fmt: skip
+        fields = dict(
+            zip(
+                FIELDS,
+                (
+                    guess["mean"],
+                    guess["error"],
+                    eof["mean"],
+                    eof["error"],
+                    guessed["interpolated"]["mean"],
+                ),
+                strict=True,
+            )
+        )
         dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
         job = Correction(self.networks, self._about(wide))
         pieces = pieces_of(obs.shape)  # type: ignore[arg-type]
-        found = map_patches(job, obs, sea, *(fields[name] for name in FIELDS), grid=pieces, outputs=dtypes)
+        found = map_patches(
+            job, obs, sea, *(fields[name] for name in FIELDS), grid=pieces, outputs=dtypes
+        )
         whole = {"gan": found} | {name: one.fillna(guess) for name, one in guessed.items()}
         return {name: one.isel(_cut(window, wide)) for name, one in whole.items()}
 
@@ -103,11 +120,16 @@ class Corrected:
         return {name: one.transpose(*dims).drop_attrs() for name, one in found.items()}
 
     def _about(self, wide: Window) -> FirstGuesses:
-        """What anomalies are taken about, where patches are counted from the first pixel of what is asked for."""
+        """What anomalies are taken about, where patches are counted from the first pixel of what is
+        asked for.
+        """
         times, *space = wide.patch.within
         about = self.oi.first_guess(wide)
-        here = about._replace(pixel=about.pixel[tuple(space)], image=about.image[times],
-                              scatter=about.scatter[tuple(space)])  # fmt: skip
+        here = about._replace(
+            pixel=about.pixel[tuple(space)],
+            image=about.image[times],
+            scatter=about.scatter[tuple(space)],
+        )
         own = traits(self.oi.fitted.covariance, self.oi.step, self.oi.cell)
         return FirstGuesses(xr.Dataset(), here, own)
 
@@ -135,7 +157,9 @@ class Completed:
         halves = tuple(n // 2 for n in self._sides)
         core = tuple(max(1, n) for n in halves)
         job = PatchCompletion(self.networks, Scaling(**self.networks.checkpoint.config["scaling"]))
-        outputs = {"mean": shown.obs.dtype} | ({"error": np.dtype(np.float32)} if self.networks.samples > 1 else {})
+        outputs = {"mean": shown.obs.dtype} | (
+            {"error": np.dtype(np.float32)} if self.networks.samples > 1 else {}
+        )
         pieces = PatchGrid(core=core, overlap=halves)  # type: ignore[arg-type]
         found = map_patches(job, shown.obs, shown.sea, grid=pieces, outputs=outputs)
         return {"gan": found.isel(dict(zip(shown.obs.dims, shown.patch.within, strict=True)))}
@@ -172,7 +196,9 @@ class FittedGan:
     def estimate(self, window: Window) -> xr.Dataset:
         """See `sstfill.methods.fitted.FittedMethod`."""
         columns = self.sayer.columns(window)
-        found = columns["gan"] if self.weighed is None else self.weighed.mixed(_stated(columns), window)
+        found = (
+            columns["gan"] if self.weighed is None else self.weighed.mixed(_stated(columns), window)
+        )
         return found.drop_attrs(deep=False).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
@@ -192,7 +218,9 @@ def pieces_of(shape: Shape) -> PatchGrid:
 
 
 def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
-    """Pin the first guesses, and weigh the network against them in the windows that are there to judge by."""
+    """Pin the first guesses, and weigh the network against them in the windows that are there to
+    judge by.
+    """
     checkpoint = _usable(method.checkpoint)
     checkpoint.save(folder / CHECKPOINT)
     networks = Networks(checkpoint, resolved(method.device), method.samples)
@@ -207,17 +235,29 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
     if weighed is None or not networks.corrects:
         networks = replace(networks, bounded=True)  # nothing else keeps a bad network out
     sayer = _sayer(networks, folder, guesses)
-    own = traits(sayer.oi.fitted.covariance, sayer.oi.step, sayer.oi.cell) if isinstance(sayer, Corrected) else ()
+    own = (
+        traits(sayer.oi.fitted.covariance, sayer.oi.step, sayer.oi.cell)
+        if isinstance(sayer, Corrected)
+        else ()
+    )
     account: dict[str, Any] = {"model": checkpoint.fingerprint}
     if unlike := domain_shift(checkpoint, archive.obs, own):
         log.warning("%s", unlike)
         account["concern"] = unlike
     account |= {} if weighed is None else {"mixed": list(weighed.names), "why": weighed.why}
-    write_state(folder, method.name, {
-        "options": {name: value for name, value in config.options(method).items() if name != "model"},
-        "fingerprint": checkpoint.fingerprint, "guesses": [guess.name for guess in guesses], "account": account,
-        "weighed": None if weighed is None else weighed.told(),
-    })  # fmt: skip
+    write_state(
+        folder,
+        method.name,
+        {
+            "options": {
+                name: value for name, value in config.options(method).items() if name != "model"
+            },
+            "fingerprint": checkpoint.fingerprint,
+            "guesses": [guess.name for guess in guesses],
+            "account": account,
+            "weighed": None if weighed is None else weighed.told(),
+        },
+    )
     return FittedGan(folder, sayer, weighed, account)
 
 
@@ -226,7 +266,9 @@ def load(folder: Path) -> FittedGan:
     state = read_state(folder)
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
     if checkpoint.fingerprint != state["fingerprint"]:
-        raise ReadError(f"{folder / CHECKPOINT} is {checkpoint}, not {state['fingerprint'][:8]}; fill the archive anew")
+        raise ReadError(
+            f"{folder / CHECKPOINT} is {checkpoint}, not {state['fingerprint'][:8]}; fill the archive anew"
+        )
     method = config.build(Gan, state["options"])
     networks = Networks(_usable(checkpoint), resolved(method.device), method.samples)
     if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
@@ -253,7 +295,9 @@ def _pin_guesses(guesses: list[Method], archive: Archive, folder: Path) -> None:
         FITTINGS[guess.name].fit(guess, archive, own)
 
 
-def _sayer(networks: Networks, folder: Path, guesses: Sequence[Method | str]) -> Corrected | Completed:
+def _sayer(
+    networks: Networks, folder: Path, guesses: Sequence[Method | str]
+) -> Corrected | Completed:
     if not networks.corrects:
         return Completed(networks)
     names = [guess if isinstance(guess, str) else guess.name for guess in guesses]
@@ -273,12 +317,16 @@ def _held(method: Gan, archive: Archive) -> Held | None:
 def _weighed(held: Held, sayer: Predictor) -> Blend:
     """Fill withheld clouds, and compare."""
     answers = ask(held.trials, lambda window: _stated(sayer.columns(window)))
-    return Blend.of(CrossValidation.of(answers, 1, *nearness(held.trials)), blending=True, strata=True)
+    return Blend.of(
+        CrossValidation.of(answers, 1, *nearness(held.trials)), blending=True, strata=True
+    )
 
 
 def _cut(window: Window, wide: Window) -> dict[Any, slice]:
     """Where what a window asks for lies in what a wider one does."""
-    return dict(zip(window.obs.dims, Patch(window.patch.inside, wide.patch.inside).within, strict=True))
+    return dict(
+        zip(window.obs.dims, Patch(window.patch.inside, wide.patch.inside).within, strict=True)
+    )
 
 
 FITTINGS[Gan.name] = Fitting(fit_archive, load)

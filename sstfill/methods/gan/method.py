@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filling by a trained network: the one that ships with sstfill, or one trained on the archive itself."""
+"""Filling by a trained network: the one that ships with sstfill, or one trained on the archive
+itself.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,16 @@ log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parents[2] / "models" / "compact"
 """The checkpoint that comes with sstfill."""
 SHARE = 0.2
-"""Part of the observed pixels withheld to weigh the network against its first guesses, and to scale its error."""
+"""Part of the observed pixels withheld to weigh the network against its first guesses, and to scale
+its error.
+"""
 Columns = dict[str, xr.Dataset]
 
 
 class NetworkBlend(NamedTuple):
-    """What withheld clouds say of a network and its first guesses: which to mix, how to scale the error, and why."""
+    """What withheld clouds say of a network and its first guesses: which to mix, how to scale the
+    error, and why.
+    """
 
     names: list[str]
     recipe: BlendRecipe
@@ -48,23 +54,28 @@ class NetworkBlend(NamedTuple):
 @register
 @dataclass(frozen=True, kw_only=True)
 class Gan:
-    """Fill by a neural network that corrects first guesses, weighed against them on withheld clouds.
+    """Fill by a neural network that corrects first guesses, weighed against them on withheld
+    clouds.
 
-    The network that ships with sstfill was trained on synthetic oceans under many kinds of clouds. It sees what optimal
-    interpolation, EOFs and interpolation in time make of the series, in units of their errors, and so has no units,
-    grid or time step of its own. `sstfill.train` makes one for an archive, or the paper's GAN ("Unsupervised
-    spatiotemporal data inpainting", 2020), which fills by itself.
+    The network that ships with sstfill was trained on synthetic oceans under many kinds of clouds.
+    It sees what optimal interpolation, EOFs and interpolation in time make of the series, in units
+    of their errors, and so has no units, grid or time step of its own. `sstfill.train` makes one
+    for an archive, or the paper's GAN ("Unsupervised spatiotemporal data inpainting", 2020), which
+    fills by itself.
 
     Parameters
     ----------
     model
-        A checkpoint: a directory, what `train` returned, or None for the one that ships with sstfill.
+        A checkpoint: a directory, what `train` returned, or None for the one that ships with
+        sstfill.
     samples
-        Views of the series that are filled and averaged, up to 16: turned, mirrored and with anomalies of opposite
-        sign; their spread adds to the expected error. The paper's networks know no sign: 8 views at most.
+        Views of the series that are filled and averaged, up to 16: turned, mirrored and with
+        anomalies of opposite sign; their spread adds to the expected error. The paper's networks
+        know no sign: 8 views at most.
     adapt
-        Withhold clouds (a fifth of what is observed), and where first guesses do better there than the network, mix
-        them in by distance to data; scale the error to hold there, near data and far from them. Doubles the time.
+        Withhold clouds (a fifth of what is observed), and where first guesses do better there than
+        the network, mix them in by distance to data; scale the error to hold there, near data and
+        far from them. Doubles the time.
     device
         Where the network runs: "cpu", "cuda", or "auto": a GPU if there is one.
     seed
@@ -94,8 +105,10 @@ class Gan:
         if isinstance(self.model, Gan):
             object.__setattr__(self, "model", self.model.model)
         if not isinstance(self.model, str | Path | Checkpoint | None):
-            raise OptionError(f"model is a {type(self.model).__name__}; give a checkpoint's directory, or what train() "
-                              "returned")  # fmt: skip
+            raise OptionError(
+                f"model is a {type(self.model).__name__}; give a checkpoint's directory, or what train() "
+                "returned"
+            )
         if isinstance(self.model, str | Path) and not Path(self.model).exists():
             raise OptionError(
                 f"model={str(self.model)!r}: there is no such folder; give one that a checkpoint was saved in"
@@ -137,7 +150,9 @@ class Gan:
         found = found.chunk(obs.chunksizes) if obs.chunks else found
         return found.drop_attrs(deep=False).assign_attrs(account)
 
-    def _weighed(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> NetworkBlend | None:
+    def _weighed(
+        self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks
+    ) -> NetworkBlend | None:
         """Withhold clouds, fill them, compare; None where there are none to withhold."""
         try:
             hidden = gaps.transplant_clouds(obs, sea, share=SHARE, seed=_own(self.seed))
@@ -145,7 +160,9 @@ class Gan:
             log.info("the network is not weighed against its first guesses: %s", reason)
             return None
         seen = obs.where(~hidden)
-        trials = _tried(hidden, obs, _stated(_columns(seen, sea, networks, self.seed)), distance_to_data(seen))
+        trials = _tried(
+            hidden, obs, _stated(_columns(seen, sea, networks, self.seed)), distance_to_data(seen)
+        )
         recipe, fair, why = trials.verdict(True)
         z = standardised(fair.mean - fair.truth, fair.sigma)
         strata = StratifiedScale.fit(z, fair.image, trials.distance, trials.lag)
@@ -160,11 +177,15 @@ def _usable(checkpoint: Checkpoint) -> Checkpoint:
     config = checkpoint.config
     if config["network"]["name"] == "compact":
         if config.get("channels") not in (None, list(CHANNELS)):
-            raise ReadError(f"{checkpoint} was trained to see other first guesses than this version of sstfill has; "
-                            "train it anew")  # fmt: skip
+            raise ReadError(
+                f"{checkpoint} was trained to see other first guesses than this version of sstfill has; "
+                "train it anew"
+            )
         return checkpoint
     if missing := [name for name in ("patch", "scaling") if not config.get(name)]:
-        raise ReadError(f"{checkpoint} does not say its {' and '.join(missing)}; save it by sstfill.train")
+        raise ReadError(
+            f"{checkpoint} does not say its {' and '.join(missing)}; save it by sstfill.train"
+        )
     return checkpoint
 
 
@@ -177,19 +198,29 @@ def _stated(columns: Columns) -> Columns:
     """Where none states an error, one that is the same everywhere, for withheld clouds to scale."""
     if any("error" in found for found in columns.values()):
         return columns
-    return {n: found.assign(error=xr.ones_like(found["mean"], dtype=np.float32)) for n, found in columns.items()}
+    return {
+        n: found.assign(error=xr.ones_like(found["mean"], dtype=np.float32))
+        for n, found in columns.items()
+    }
 
 
 def _tried(
-    hidden: xr.DataArray, obs: xr.DataArray, columns: Columns, near: tuple[xr.DataArray, xr.DataArray]
+    hidden: xr.DataArray,
+    obs: xr.DataArray,
+    columns: Columns,
+    near: tuple[xr.DataArray, xr.DataArray],
 ) -> CrossValidation:
-    """What each fill says of the hidden pixels, and how far these are from data; lazy fields in one go."""
+    """What each fill says of the hidden pixels, and how far these are from data; lazy fields in one
+    go.
+    """
     unknown = xr.full_like(obs, np.nan, dtype=np.float32)
     errors = [found.get("error", unknown) for found in columns.values()]
     means = [found["mean"] for found in columns.values()]
     truth, distance, lag, *said, image, layer = gather(hidden, obs, *near, *errors, *means[::-1])
     pairs = zip(columns, said[: len(errors)], said[len(errors) :][::-1], strict=True)
-    answers = {name: WithheldEstimates(truth, mean, sigma, image, layer) for name, sigma, mean in pairs}
+    answers = {
+        name: WithheldEstimates(truth, mean, sigma, image, layer) for name, sigma, mean in pairs
+    }
     return CrossValidation.of(answers, 1, distance, lag)
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint's network, ready to be asked about patches: on its device, from several symmetric views."""
+"""A checkpoint's network, ready to be asked about patches: on its device, from several symmetric
+views.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ VIEWS = 16
 LOG_RATIO = 4.0
 """The network's error is at most so many e-foldings from the first guess's."""
 FARTHEST = 1000.0
-"""An answer so far off is refused: so many errors of the first guess from it, or, of the paper's networks, so many of
-the units that its archive was scaled to (three standard deviations each) from that archive's mean."""
+"""An answer so far off is refused: so many errors of the first guess from it, or, of the paper's
+networks, so many of
+the units that its archive was scaled to (three standard deviations each) from that archive's mean.
+"""
 _KEPT: dict[tuple[str, str], Any] = {}
 """Networks by fingerprint and device, one of each in a process."""
 _BUILDING = Lock()
@@ -35,8 +39,8 @@ class Networks:
     checkpoint, device, samples
         As of `sstfill.methods.Gan`, the device resolved.
     bounded
-        Refuse answers beyond `FARTHEST`. Not while a network is weighed against its first guesses, where a bad one
-        is left out. NaN is refused in any case.
+        Refuse answers beyond `FARTHEST`. Not while a network is weighed against its first guesses,
+        where a bad one is left out. NaN is refused in any case.
     """
 
     checkpoint: Checkpoint
@@ -59,8 +63,11 @@ class Networks:
                 _KEPT[key] = self.checkpoint.network().to(self.device)
             return _KEPT[key]
 
-    def correct(self, channels: NDArray[np.float32], signed: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
-        """Correction of the first guess and logarithm of the error, both over the guess's error, ``(time, y, x)``.
+    def correct(
+        self, channels: NDArray[np.float32], signed: NDArray[np.bool_]
+    ) -> tuple[NDArray, NDArray]:
+        """Correction of the first guess and logarithm of the error, both over the guess's error,
+        ``(time, y, x)``.
 
         Parameters
         ----------
@@ -74,7 +81,9 @@ class Networks:
         means, logs = [], []
         with torch.inference_mode():
             for turn, sign in _views(self.samples):
-                seen = np.where(signed[:, np.newaxis, np.newaxis, np.newaxis], sign * channels, channels)
+                seen = np.where(
+                    signed[:, np.newaxis, np.newaxis, np.newaxis], sign * channels, channels
+                )
                 turned = np.ascontiguousarray(_turned(seen, turn), np.float32)
                 found = self.network()(torch.from_numpy(turned)[np.newaxis].to(self.device))
                 mean, log = (_back(part[0, 0].float().cpu().numpy(), turn) for part in found)
@@ -86,25 +95,39 @@ class Networks:
         variance = np.mean(np.exp(2 * np.asarray(logs)), 0) + np.var(means, 0)
         return mean, 0.5 * np.log(variance)
 
-    def complete(self, values: NDArray[np.float32], observed: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+    def complete(
+        self, values: NDArray[np.float32], observed: NDArray[np.bool_]
+    ) -> tuple[NDArray, NDArray]:
         """Estimate a scaled sequence, and the spread among the views; all ``(time, y, x)``."""
         import torch
 
         found = []
         with torch.inference_mode():
             for turn, _ in _views(self.samples, signs=(1,)):
-                pair = (np.ascontiguousarray(_turned(a, turn))[np.newaxis, np.newaxis] for a in (values, observed))
+                pair = (
+                    np.ascontiguousarray(_turned(a, turn))[np.newaxis, np.newaxis]
+                    for a in (values, observed)
+                )
                 tensors = [torch.from_numpy(a).to(self.device) for a in pair]
-                estimate = _back(self.network().estimate(*tensors)[0, 0].float().cpu().numpy(), turn)
-                self._check(estimate, "times three standard deviations from the mean of what it was trained on")
+                estimate = _back(
+                    self.network().estimate(*tensors)[0, 0].float().cpu().numpy(), turn
+                )
+                self._check(
+                    estimate,
+                    "times three standard deviations from the mean of what it was trained on",
+                )
                 found.append(estimate)
         return np.mean(found, 0), np.std(found, 0)
 
     def _check(self, answer: NDArray, units: str = "") -> None:
-        """Raise `ReadError` for an answer that no trained network gives; with `units`, for one that is too far off."""
+        """Raise `ReadError` for an answer that no trained network gives; with `units`, for one that
+        is too far off.
+        """
         remedy = "use another model, or train it anew"
         if bad := int(np.count_nonzero(~np.isfinite(answer))):
-            raise ReadError(f"{self.checkpoint} answers {bad} of {answer.size} pixels with NaN or infinity; {remedy}")
+            raise ReadError(
+                f"{self.checkpoint} answers {bad} of {answer.size} pixels with NaN or infinity; {remedy}"
+            )
         farthest = float(np.abs(answer).max())
         if self.bounded and units and farthest > FARTHEST:
             raise ReadError(

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First guesses of the compact network: three cheap fills of a series, and what the network sees of them.
+"""First guesses of the compact network: three cheap fills of a series, and what the network sees of
+them.
 
-Optimal interpolation is the guess that is corrected, in units of its error. Where EOFs (`BayesEof`) and the
-interpolation in time disagree with it, and how far a pixel is from data, tells the network in which direction.
+Optimal interpolation is the guess that is corrected, in units of its error. Where EOFs (`BayesEof`)
+and the interpolation in time disagree with it, and how far a pixel is from data, tells the network
+in which direction.
 """
 
 from __future__ import annotations
@@ -25,9 +27,20 @@ from sstfill.methods.oi.solver import usual_step
 
 Arrays = Mapping[str, NDArray]
 CHANNELS = (
-    "observed", "sea", "anomaly", "oi_error", "eof", "eof_error", "interpolated", "before", "after", "distance",
-    "time_correlation", "space_correlation", "noise",
-)  # fmt: skip
+    "observed",
+    "sea",
+    "anomaly",
+    "oi_error",
+    "eof",
+    "eof_error",
+    "interpolated",
+    "before",
+    "after",
+    "distance",
+    "time_correlation",
+    "space_correlation",
+    "noise",
+)
 """What the network sees, in this order; a checkpoint names those it was trained with."""
 SIGNED = ("anomaly", "eof", "interpolated")
 """Those that change sign where all anomalies do."""
@@ -49,11 +62,13 @@ class FirstGuesses:
     Attributes
     ----------
     fields
-        `FIELDS`, which the network sees, and ``interpolated_error``; each ``(time, y, x)`` in the field's units.
+        `FIELDS`, which the network sees, and ``interpolated_error``; each ``(time, y, x)`` in the
+        field's units.
     about
         What anomalies are taken about, and their scatter.
     traits
-        What is alike everywhere: correlation one step and one pixel away, and the noise, as the network sees them.
+        What is alike everywhere: correlation one step and one pixel away, and the noise, as the
+        network sees them.
     """
 
     fields: xr.Dataset
@@ -64,7 +79,8 @@ class FirstGuesses:
     def of(cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> FirstGuesses:
         """Fill `obs` (time, y, x) by each; EOFs are left out (NaN) where there are too few images.
 
-        Where optimal interpolation cannot tell (a pixel without coordinates), EOFs or else the interpolation stand in.
+        Where optimal interpolation cannot tell (a pixel without coordinates), EOFs or else the
+        interpolation stand in.
         """
         oi = Oi(seed=seed).analyse(obs, sea)
         interpolated = Interpolate().reconstruct(obs, sea)
@@ -74,15 +90,21 @@ class FirstGuesses:
             eof = xr.Dataset(dict.fromkeys(("mean", "error"), xr.full_like(obs, np.nan)))
         guess = oi.found.fillna(eof).fillna(interpolated)
         fields = {
-            "oi": guess["mean"], "oi_error": guess["error"], "eof": eof["mean"], "eof_error": eof["error"],
-            "interpolated": interpolated["mean"], "interpolated_error": interpolated["error"],
-        }  # fmt: skip
+            "oi": guess["mean"],
+            "oi_error": guess["error"],
+            "eof": eof["mean"],
+            "eof_error": eof["error"],
+            "interpolated": interpolated["mean"],
+            "interpolated_error": interpolated["error"],
+        }
         bare = {name: field.transpose(*obs.dims).drop_attrs() for name, field in fields.items()}
         step, cell = usual_step(grid.days(obs)), grid.cell_km(obs)
         return cls(xr.Dataset(bare), oi.guesses[0], traits(oi.fitted.covariance, step, cell))
 
     def within(self, patch: Patch) -> tuple[NDArray, NDArray]:
-        """What anomalies are taken about, ``(time, y, x)``, and the scatter, ``(y, x)``, where a patch sees them."""
+        """What anomalies are taken about, ``(time, y, x)``, and the scatter, ``(y, x)``, where a
+        patch sees them.
+        """
         times, *space = patch.seen
         level = self.about.image[times, np.newaxis, np.newaxis] + self.about.pixel[tuple(space)]
         return level, self.about.scatter[tuple(space)]
@@ -93,7 +115,12 @@ class FirstGuesses:
 
 
 def channels(
-    obs: NDArray, sea: NDArray, fields: Arrays, level: NDArray, scatter: NDArray, traits: tuple[float, ...]
+    obs: NDArray,
+    sea: NDArray,
+    fields: Arrays,
+    level: NDArray,
+    scatter: NDArray,
+    traits: tuple[float, ...],
 ) -> NDArray[np.float32]:
     """Make what the network sees of a patch.
 
@@ -122,12 +149,18 @@ def channels(
     away = np.minimum(gaps.distance_to_observed(seen), FAR_PIXELS)
     with np.errstate(invalid="ignore", divide="ignore"):
         parts = [
-            seen, wet, ((guess - level) / scatter).clip(-LARGEST, LARGEST), np.log(error / scatter) / 2,
+            seen,
+            wet,
+            ((guess - level) / scatter).clip(-LARGEST, LARGEST),
+            np.log(error / scatter) / 2,
             np.arcsinh((fields["eof"] - guess) / error),
             np.log(fields["eof_error"] / error).clip(-BOUND, BOUND),
             np.arcsinh((fields["interpolated"] - guess) / error),
-            before, after, np.log1p(away) / np.log1p(FAR_PIXELS), *traits,
-        ]  # fmt: skip
+            before,
+            after,
+            np.log1p(away) / np.log1p(FAR_PIXELS),
+            *traits,
+        ]
     out = np.empty((len(CHANNELS), *obs.shape), np.float32)
     for k, part in enumerate(parts):
         out[k] = np.where(wet & np.isfinite(part), part, 0.0)
@@ -146,7 +179,9 @@ def _steps(seen: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.minimum((at - last) / FAR_STEPS, 1.0).astype(np.float32)
 
 
-def traits(covariance: Covariance, step: float, cell: tuple[float, float]) -> tuple[float, float, float]:
+def traits(
+    covariance: Covariance, step: float, cell: tuple[float, float]
+) -> tuple[float, float, float]:
     """See `FirstGuesses.traits`; `step` in days, `cell` (y, x) in km."""
     dy, dx = cell
     variance = max(covariance.variance, np.finfo(float).tiny)
@@ -154,5 +189,7 @@ def traits(covariance: Covariance, step: float, cell: tuple[float, float]) -> tu
     time, space = covariance(north, east, lag).tolist()
     shares = (1 - time / variance, 1 - space / variance, covariance.noise / variance)
     floors = (1e-4, 1e-4, 1e-5)
-    first, second, third = (float(np.log(max(s, f))) / 4 for s, f in zip(shares, floors, strict=True))
+    first, second, third = (
+        float(np.log(max(s, f))) / 4 for s, f in zip(shares, floors, strict=True)
+    )
     return first, second, third

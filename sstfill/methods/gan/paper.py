@@ -16,8 +16,12 @@ from sstfill.methods.gan.network import Networks
 from sstfill.methods.gan.tiling import laid_out
 
 
-def completed(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int) -> dict[str, xr.Dataset]:
-    """Fill `obs` by the network: ``gan``, with ``mean``, and as ``error`` the spread among several views."""
+def completed(
+    obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int
+) -> dict[str, xr.Dataset]:
+    """Fill `obs` by the network: ``gan``, with ``mean``, and as ``error`` the spread among several
+    views.
+    """
     config = networks.checkpoint.config
     frames, height, width = config["patch"]
     grid = PatchGrid(
@@ -25,7 +29,9 @@ def completed(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: in
         overlap=tuple(n // 2 for n in (frames, height, width)),
     )
     job = PatchCompletion(networks, Scaling(**config["scaling"]))
-    outputs = {"mean": obs.dtype} | ({"error": np.dtype(np.float32)} if networks.samples > 1 else {})
+    outputs = {"mean": obs.dtype} | (
+        {"error": np.dtype(np.float32)} if networks.samples > 1 else {}
+    )
     found = map_patches(job, laid_out(obs, grid), sea, grid=grid, outputs=outputs)
     found.attrs["concern"] = domain_shift(networks.checkpoint, obs)
     return {"gan": found}
@@ -51,7 +57,9 @@ class PatchCompletion:
         return answers if self.networks.samples > 1 else answers[:1]
 
     def _estimated(self, obs: NDArray, observed: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
-        """What the network says, scaled, and the spread among views; a row or column of pixels gets another one."""
+        """What the network says, scaled, and the spread among views; a row or column of pixels gets
+        another one.
+        """
         scaled = self.scaling.apply(np.where(observed, obs, np.nan))
         _, height, width = obs.shape
         room = ((0, 0), (0, max(0, 2 - height)), (0, max(0, 2 - width)))

@@ -14,7 +14,8 @@ BLOCK = (256, 256, 256)
 
 
 def laid_out(obs: xr.DataArray, grid: PatchGrid) -> xr.DataArray:
-    """Rechunk a lazy field ``(time, y, x)``; a patch on the border of two blocks is worked out for each of them.
+    """Rechunk a lazy field ``(time, y, x)``; a patch on the border of two blocks is worked out for
+    each of them.
 
     >>> field = xr.DataArray([[[0.0]]], dims=("time", "y", "x")).pad(time=(0, 599), x=(0, 299)).chunk(time=1, x=7)
     >>> laid_out(field, PatchGrid(core=(64, 128, 128), overlap=(8, 16, 16))).chunks

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First guess of optimal interpolation: a mean for each pixel, and for each image, smoothed in time."""
+"""First guess of optimal interpolation: a mean for each pixel, and for each image, smoothed in
+time.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ SAMPLE = 20_000
 """Pixels from which the means of the images are estimated."""
 ROUNDS = 15
 INDEPENDENT = 30.0
-"""Independent values that a wholly observed image is taken to hold: the weight of its mean against those around it."""
+"""Independent values that a wholly observed image is taken to hold: the weight of its mean against
+those around it.
+"""
 PRIOR = 1.0
 """Weight of the prior that a pixel is like the mean, in observations."""
 SMOOTH = 4.0
@@ -68,13 +72,16 @@ class Smoothing(NamedTuple):
     scale: float
 
 
-def background(obs: xr.DataArray, sea: xr.DataArray, kind: str, given: TimePart | None = None) -> Background:
+def background(
+    obs: xr.DataArray, sea: xr.DataArray, kind: str, given: TimePart | None = None
+) -> Background:
     """Fit a first guess to a field ``(time, y, x)``, lazy or not.
 
     Parameters
     ----------
     kind
-        ``"mean"`` (one number), ``"pixel"`` (a mean for each pixel) or ``"additive"`` (that and one for each image).
+        ``"mean"`` (one number), ``"pixel"`` (a mean for each pixel) or ``"additive"`` (that and one
+        for each image).
     given
         Its time part, where it is known: from the whole of which `obs` is an excerpt.
     """
@@ -92,18 +99,27 @@ def time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
     if not np.isfinite(sample).any():  # a coarse look at a small corner of a large sea may miss it
         sample = np.where(wet, obs.values.astype(np.float64), np.nan)
     level = float(np.nanmean(sample))
-    return TimePart(level, images(sample - level, grid.days(obs))[0] if kind == "additive" else np.zeros(len(sample)))
+    return TimePart(
+        level,
+        images(sample - level, grid.days(obs))[0] if kind == "additive" else np.zeros(len(sample)),
+    )
 
 
-def images(sample: NDArray[np.float64], days: NDArray[np.float64]) -> tuple[NDArray[np.float64], Smoothing]:
-    """Means of the images ``(time,)`` of anomalies ``(time, y, x)``, apart from those of the pixels; how smoothed."""
+def images(
+    sample: NDArray[np.float64], days: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], Smoothing]:
+    """Means of the images ``(time,)`` of anomalies ``(time, y, x)``, apart from those of the
+    pixels; how smoothed.
+    """
     seen = np.isfinite(sample)
     x = np.where(seen, sample, 0.0)
     per_pixel, per_image = seen.sum(0), seen.sum((1, 2))
     image = np.zeros(len(x))
     for _ in range(ROUNDS):
         pixel = (x - seen * image[:, np.newaxis, np.newaxis]).sum(0) / (per_pixel + PRIOR)
-        rest = np.square(x - seen * (pixel + image[:, np.newaxis, np.newaxis])).sum() / per_image.sum()
+        rest = (
+            np.square(x - seen * (pixel + image[:, np.newaxis, np.newaxis])).sum() / per_image.sum()
+        )
         raw = (x - seen * pixel).sum((1, 2)) / np.maximum(per_image, 1)
         before, coverage = image, per_image / max(np.count_nonzero(per_pixel), 1)
         image, smoothing = _smoothed(raw, coverage, rest, days)
@@ -130,9 +146,13 @@ def _smoothed(
 
 
 def posterior(
-    raw: NDArray[np.float64], coverage: NDArray[np.float64], smoothing: Smoothing, days: NDArray[np.float64]
+    raw: NDArray[np.float64],
+    coverage: NDArray[np.float64],
+    smoothing: Smoothing,
+    days: NDArray[np.float64],
 ) -> tuple[float, NDArray[np.float64]]:
-    """Posterior mean of an exponentially correlated series whose values are the surer the larger the coverage.
+    """Posterior mean of an exponentially correlated series whose values are the surer the larger
+    the coverage.
 
     Parameters
     ----------
@@ -159,9 +179,11 @@ def posterior(
 
 
 def _red_noise(days: NDArray[np.float64], scale: float) -> tuple[NDArray[np.float64], float]:
-    """Inverse of ``exp(-|lag| / scale)``, tridiagonal: its lower band ``(2, time)``. And half the log determinant.
+    """Inverse of ``exp(-|lag| / scale)``, tridiagonal: its lower band ``(2, time)``. And half the
+    log determinant.
 
-    Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, appendix B (Markov processes).
+    Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, appendix B (Markov
+    processes).
     """
     alike = np.exp(-np.diff(days) / scale)
     alone = -np.expm1(-2 * np.diff(days) / scale)
@@ -189,7 +211,11 @@ def _with_pixels(
 
 def _sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
     """Count, sum and sum of squares over time of the anomalies; image by image, to spare memory."""
-    n, total, squares = np.zeros(obs.shape[1:], np.int64), np.zeros(obs.shape[1:]), np.zeros(obs.shape[1:])
+    n, total, squares = (
+        np.zeros(obs.shape[1:], np.int64),
+        np.zeros(obs.shape[1:]),
+        np.zeros(obs.shape[1:]),
+    )
     for image, mean in zip(obs.values, about, strict=True):
         anomaly = image.astype(np.float64) - mean
         seen = np.isfinite(anomaly)
@@ -208,8 +234,11 @@ def _lazy_sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, 
     return sums["n"].values, sums["total"].values, sums["squares"].values
 
 
-def scattered(squares: NDArray[np.float64], n: NDArray[np.int64], overall: float) -> NDArray[np.float64]:
-    """Root mean square about the first guess near each pixel; drawn to that of all where little is observed.
+def scattered(
+    squares: NDArray[np.float64], n: NDArray[np.int64], overall: float
+) -> NDArray[np.float64]:
+    """Root mean square about the first guess near each pixel; drawn to that of all where little is
+    observed.
 
     Parameters
     ----------

@@ -19,7 +19,9 @@ from sstfill.methods.common.regression import regress, second_moments
 
 YEAR = 365.2425
 RIDGE = 0.5
-"""Weight of the prior that the seasonal cycle is nil, in observations; matters for pixels seen in one season only."""
+"""Weight of the prior that the seasonal cycle is nil, in observations; matters for pixels seen in
+one season only.
+"""
 
 
 @register
@@ -30,8 +32,8 @@ class Climatology:
     Parameters
     ----------
     harmonics
-        Number of harmonics of the year fitted to each pixel by least squares; 0 is the mean alone. They
-        are used only where the series spans at least a year.
+        Number of harmonics of the year fitted to each pixel by least squares; 0 is the mean alone.
+        They are used only where the series spans at least a year.
 
     Examples
     --------
@@ -69,7 +71,9 @@ def _season(days: NDArray, harmonics: int) -> NDArray:
 
 
 def _regressed(matrix: ObservationMatrix, predictors: NDArray) -> LowRank:
-    """Least squares of each pixel on common predictors; the error is the scatter about them and of the fit."""
+    """Least squares of each pixel on common predictors; the error is the scatter about them and of
+    the fit.
+    """
     c = predictors.astype(matrix.values.dtype)
     k = c.shape[1]
     m = matrix.values.shape[1]
@@ -81,10 +85,14 @@ def _regressed(matrix: ObservationMatrix, predictors: NDArray) -> LowRank:
     for part in regress(matrix.values, matrix.observed, c, second_moments(c), ridge):
         patterns[part.pixels] = part.patterns
         seen = matrix.observed[:, part.pixels]
-        squares[part.pixels] = np.square((c @ part.patterns.T - matrix.values[:, part.pixels]) * seen).sum(0)
+        squares[part.pixels] = np.square(
+            (c @ part.patterns.T - matrix.values[:, part.pixels]) * seen
+        ).sum(0)
         free[part.pixels] = np.maximum(seen.sum(0) - k, 0)
         variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
     pooled = squares[free > 0].sum() / free.sum() if free.any() else common
-    scatter = (squares + pooled) / (free + 1)  # each pixel's own, drawn to that of all where few observations tell
+    scatter = (squares + pooled) / (
+        free + 1
+    )  # each pixel's own, drawn to that of all where few observations tell
     variance = np.minimum(variance * scatter[:, np.newaxis], common).astype(c.dtype)
     return LowRank(patterns, c, np.zeros((len(c), k, k), c.dtype), variance, scatter)

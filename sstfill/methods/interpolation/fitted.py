@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interpolation pinned to an archive: linear in time within a window, then in space where it shows a pixel never."""
+"""Interpolation pinned to an archive: linear in time within a window, then in space where it shows
+a pixel never.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,22 @@ from sstfill.methods.interpolation.interpolate import SAMPLE, Interpolate, in_ti
 from sstfill.methods.interpolation.variogram import Variogram
 
 DAYS, MOST_STEPS = 30.0, 240
-"""How far in time a window must reach: so many days (or as long as gaps may be), `STEPS` to `MOST_STEPS` steps."""
+"""How far in time a window must reach: so many days (or as long as gaps may be), `STEPS` to
+`MOST_STEPS` steps.
+"""
 SPACE = 32
-"""How far a window must reach in space, in pixels, for the membrane through pixels that it never shows."""
+"""How far a window must reach in space, in pixels, for the membrane through pixels that it never
+shows.
+"""
 
 
 @dataclass(frozen=True)
 class FittedInterpolate:
     """Interpolation with the archive's own semivariogram.
 
-    What lies beyond `reach` is not seen: a pixel hidden for longer than that is held at the nearest observation, and
-    one never observed in the window is filled in space, as the method does with a pixel never observed at all.
+    What lies beyond `reach` is not seen: a pixel hidden for longer than that is held at the nearest
+    observation, and one never observed in the window is filled in space, as the method does with a
+    pixel never observed at all.
 
     Attributes
     ----------
@@ -56,23 +63,41 @@ class FittedInterpolate:
         within = window.patch.within
         series = np.ascontiguousarray(np.moveaxis(obs, 0, -1)[sea])  # (sea pixels, times)
         limit = np.inf if self.method.limit is None else self.method.limit
-        found = in_time(series, days=grid.days(window.obs), limit=limit, variogram=self.variogram, wanted=within[0])
+        found = in_time(
+            series,
+            days=grid.days(window.obs),
+            limit=limit,
+            variogram=self.variogram,
+            wanted=within[0],
+        )
         mean, error = (np.full((part.shape[1], *sea.shape), np.nan, part.dtype) for part in found)
         for field, part in zip((mean, error), found, strict=True):
             field[:, sea] = part.T
         never = sea & ~np.isfinite(obs).any(0)
         if self.method.space and never[within[1:]].any():
             mean = np.stack([membrane(image, never) for image in mean])
-            error = np.where(np.isnan(error), np.float32(np.sqrt(2 * self.variogram.gamma[-1])), error)
+            error = np.where(
+                np.isnan(error), np.float32(np.sqrt(2 * self.variogram.gamma[-1])), error
+            )
             error = np.where(np.isnan(mean), np.float32(np.nan), error)
         inside = window.inside
-        return xr.Dataset({"mean": inside.copy(data=mean[:, *within[1:]]),
-                           "error": inside.copy(data=error[:, *within[1:]])}).drop_attrs(deep=False)  # fmt: skip
+        return xr.Dataset(
+            {
+                "mean": inside.copy(data=mean[:, *within[1:]]),
+                "error": inside.copy(data=error[:, *within[1:]]),
+            }
+        ).drop_attrs(deep=False)
 
     def save(self, folder: Path) -> None:
         """Write all that is needed to load it (see `sstfill.methods.fitted.Pinned.save`)."""
-        state = {"lags": self.variogram.lags.tolist(), "gamma": self.variogram.gamma.tolist(), "steps": self.steps}
-        fitted_store.write_state(folder, self.method.name, {"options": config.options(self.method), **state})
+        state = {
+            "lags": self.variogram.lags.tolist(),
+            "gamma": self.variogram.gamma.tolist(),
+            "steps": self.steps,
+        }
+        fitted_store.write_state(
+            folder, self.method.name, {"options": config.options(self.method), **state}
+        )
 
 
 def fitted_interpolate(method: Interpolate, archive: Archive, folder: Path) -> FittedInterpolate:

@@ -25,18 +25,20 @@ BLOCK = 512
 @register
 @dataclass(frozen=True, kw_only=True)
 class Interpolate:
-    """Fill each pixel linearly in time between its observations, and hold the nearest one at the ends.
+    """Fill each pixel linearly in time between its observations, and hold the nearest one at the
+    ends.
 
-    The expected error is that of this weighting under the series' own semivariogram in time (a kriging variance with
-    the weights of the linear interpolation).
+    The expected error is that of this weighting under the series' own semivariogram in time (a
+    kriging variance with the weights of the linear interpolation).
 
     Parameters
     ----------
     limit
-        Longest gap to fill, in days between the observations around it (at the ends: to the nearest one);
-        longer gaps are left unfilled. None fills all.
+        Longest gap to fill, in days between the observations around it (at the ends: to the nearest
+        one); longer gaps are left unfilled. None fills all.
     space
-        Fill sea pixels that are never observed by harmonic (membrane) interpolation between their neighbours.
+        Fill sea pixels that are never observed by harmonic (membrane) interpolation between their
+        neighbours.
     """
 
     name: ClassVar[str] = "interpolate"
@@ -57,13 +59,20 @@ class Interpolate:
         limit = np.inf if self.limit is None else self.limit
         whole = obs.chunk({"time": -1, **dict.fromkeys(sea.dims, "auto")}) if obs.chunks else obs
         mean, error = xr.apply_ufunc(
-            in_time, whole, kwargs={"days": days, "limit": limit, "variogram": variogram}, dask="parallelized",
-            input_core_dims=[["time"]], output_core_dims=[["time"], ["time"]], output_dtypes=[obs.dtype, np.float32],
-        )  # fmt: skip
+            in_time,
+            whole,
+            kwargs={"days": days, "limit": limit, "variogram": variogram},
+            dask="parallelized",
+            input_core_dims=[["time"]],
+            output_core_dims=[["time"], ["time"]],
+            output_dtypes=[obs.dtype, np.float32],
+        )
         mean, error = mean.transpose(*obs.dims), error.transpose(*obs.dims)
         never = ~obs.notnull().any("time") & sea
         if self.space and (obs.chunks or bool(never.any())):
-            mean = _in_space(mean.chunk(time=obs.chunksizes["time"]) if obs.chunks else mean, never, sea)
+            mean = _in_space(
+                mean.chunk(time=obs.chunksizes["time"]) if obs.chunks else mean, never, sea
+            )
             error = error.fillna(float(np.sqrt(2 * variogram.gamma[-1]))).where(mean.notnull())
         found = xr.Dataset({"mean": mean, "error": error})
         found.attrs = {"semivariogram_days": variogram.lags, "semivariogram": variogram.gamma}
@@ -71,19 +80,29 @@ class Interpolate:
 
 
 def _sample(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
-    """Series of some sea pixels, ``(pixels, times)``: whole rows, spread over the image, about `SAMPLE` pixels."""
+    """Series of some sea pixels, ``(pixels, times)``: whole rows, spread over the image, about
+    `SAMPLE` pixels.
+    """
     rows, columns = obs.dims[1:]
     per_row = max(1.0, float(sea.sum()) / obs.sizes[rows])
     step = max(1, int(obs.sizes[rows] * per_row / SAMPLE))
-    return obs.isel({rows: slice(step // 2, None, step)}).transpose(rows, columns, "time").values.reshape(
-        -1, obs.sizes["time"]
-    )  # fmt: skip
+    return (
+        obs.isel({rows: slice(step // 2, None, step)})
+        .transpose(rows, columns, "time")
+        .values.reshape(-1, obs.sizes["time"])
+    )
 
 
 def in_time(
-    series: NDArray, *, days: NDArray, limit: float, variogram: Variogram, wanted: slice = slice(None)
+    series: NDArray,
+    *,
+    days: NDArray,
+    limit: float,
+    variogram: Variogram,
+    wanted: slice = slice(None),
 ) -> tuple[NDArray, NDArray]:
-    """Interpolate series ``(..., times)`` linearly; NaN in gaps longer than `limit` days and where nothing is observed.
+    """Interpolate series ``(..., times)`` linearly; NaN in gaps longer than `limit` days and where
+    nothing is observed.
 
     Returns
     -------
@@ -92,7 +111,10 @@ def in_time(
     """
     flat = series.reshape(-1, series.shape[-1])
     shape = (*series.shape[:-1], len(days[wanted]))
-    mean, error = np.empty((len(flat), shape[-1]), series.dtype), np.empty((len(flat), shape[-1]), np.float32)
+    mean, error = (
+        np.empty((len(flat), shape[-1]), series.dtype),
+        np.empty((len(flat), shape[-1]), np.float32),
+    )
     for start in range(0, len(flat), BLOCK):
         block = slice(start, start + BLOCK)
         mean[block], error[block] = _interpolated(flat[block], days, limit, variogram, wanted)
@@ -128,15 +150,23 @@ def _in_space(mean: xr.DataArray, never: xr.DataArray, sea: xr.DataArray) -> xr.
     space = list(sea.dims)
     whole, never = (a.chunk(dict.fromkeys(space, -1)) if a.chunks else a for a in (mean, never))
     return xr.apply_ufunc(
-        membrane, whole, never, input_core_dims=[space, space], output_core_dims=[space], vectorize=True,
-        dask="parallelized", output_dtypes=[mean.dtype],
-    ).transpose(*mean.dims)  # fmt: skip
+        membrane,
+        whole,
+        never,
+        input_core_dims=[space, space],
+        output_core_dims=[space],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=[mean.dtype],
+    ).transpose(*mean.dims)
 
 
 def membrane(image: NDArray, fill: NDArray) -> NDArray:
-    """Fill the pixels `fill` of an image ``(y, x)`` so that each is the mean of its known or filled neighbours.
+    """Fill the pixels `fill` of an image ``(y, x)`` so that each is the mean of its known or filled
+    neighbours.
 
-    Pixels with no way to a known one stay NaN. (Laplace's equation with the image's own values as boundary.)
+    Pixels with no way to a known one stay NaN. (Laplace's equation with the image's own values as
+    boundary.)
 
     >>> membrane(np.array([[1.0, np.nan, 3.0]]), np.array([[False, True, False]])).tolist()
     [[1.0, 2.0, 3.0]]
@@ -146,10 +176,13 @@ def membrane(image: NDArray, fill: NDArray) -> NDArray:
         return image
     usable = fill | np.isfinite(image)
     number = np.cumsum(usable.ravel()).reshape(image.shape) - 1
-    pairs = np.concatenate([
-        np.stack([number[:, :-1], number[:, 1:]])[:, usable[:, :-1] & usable[:, 1:]],
-        np.stack([number[:-1], number[1:]])[:, usable[:-1] & usable[1:]],
-    ], axis=1)  # fmt: skip
+    pairs = np.concatenate(
+        [
+            np.stack([number[:, :-1], number[:, 1:]])[:, usable[:, :-1] & usable[:, 1:]],
+            np.stack([number[:-1], number[1:]])[:, usable[:-1] & usable[1:]],
+        ],
+        axis=1,
+    )
     count = int(usable.sum())
     links = coo_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=(count, count)).tocsr()
     links = links + links.T
@@ -160,7 +193,10 @@ def membrane(image: NDArray, fill: NDArray) -> NDArray:
         return image
     degree = links.sum(1)
     inner = links[reached]
-    matrix = coo_array((degree[reached], (np.arange(reached.sum()),) * 2)).tocsc() - inner[:, reached].tocsc()
+    matrix = (
+        coo_array((degree[reached], (np.arange(reached.sum()),) * 2)).tocsc()
+        - inner[:, reached].tocsc()
+    )
     values[reached] = spsolve(matrix, inner[:, ~unknown] @ values[~unknown])
     out = image.copy()
     out[usable] = values

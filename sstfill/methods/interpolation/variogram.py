@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LAGS = 24
-"""Number of lags, spaced about evenly in their logarithm, at which the semivariogram is estimated."""
+"""Number of lags, spaced about evenly in their logarithm, at which the semivariogram is estimated.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Variogram:
             squares = np.square(series[:, step:] - series[:, :-step], dtype=np.float64)
             pairs = np.isfinite(squares).sum()
             if pairs >= 1:
-                found.append((np.mean(days[step:] - days[:-step]), np.nansum(squares) / pairs / 2, pairs))
+                found.append(
+                    (np.mean(days[step:] - days[:-step]), np.nansum(squares) / pairs / 2, pairs)
+                )
         if not found:
             spread = float(np.nanvar(series)) if np.isfinite(series).any() else 0.0
             return cls(np.array([1.0]), np.array([spread]))

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PER_UNIT = 1024
-"""Entries of a correlation table for each unit of scaled distance: linear between them to 4e-7, well below the noise.
+"""Entries of a correlation table for each unit of scaled distance: linear between them to 4e-7,
+well below the noise.
 
 Numba's cache does not notice a change made here: delete ``__pycache__`` after one.
 """
@@ -29,7 +30,9 @@ SHAPES = {
     "matern": lambda r: (1 + np.sqrt(3) * r) * np.exp(-np.sqrt(3) * r),
     "gauss": lambda r: np.exp(-0.5 * r * r),
 }
-"""Correlation by distance over scale: Matern of smoothness 1/2, 3/2 and infinity (Rasmussen & Williams 2006, 4.2)."""
+"""Correlation by distance over scale: Matern of smoothness 1/2, 3/2 and infinity (Rasmussen &
+Williams 2006, 4.2).
+"""
 SLOPES = {
     "exponential": lambda r: r * np.exp(-r),
     "matern": lambda r: 3 * r * r * np.exp(-np.sqrt(3) * r),
@@ -68,7 +71,8 @@ class Covariance:
         return float(sum(p.variance for p in self.parts))
 
     def __call__(self, north: NDArray, east: NDArray, lag: NDArray) -> NDArray:
-        """Covariance at distances in km along meridian and parallel, and a lag in days, without noise.
+        """Covariance at distances in km along meridian and parallel, and a lag in days, without
+        noise.
 
         >>> one = Covariance(parts=(Part("exponential", 2.0, (50.0, 50.0), 4.0),), noise=0.1)
         >>> bool(np.isclose(one(30.0, 40.0, 0.0), 2 * np.exp(-1.0)))
@@ -77,12 +81,18 @@ class Covariance:
         total: Any = 0.0
         for shape, variance, (ly, lx), time_scale in self.parts:
             form = SHAPES[shape]
-            total = total + variance * form(np.hypot(north / ly, east / lx)) * form(np.abs(lag) / time_scale)
+            total = total + variance * form(np.hypot(north / ly, east / lx)) * form(
+                np.abs(lag) / time_scale
+            )
         return total
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
-        """Scales, tables in space and in time, noise, as `sstfill.methods.oi.solver_kernels.Kernel` wants them."""
-        scales = [[p.variance, p.length[0] ** -2, p.length[1] ** -2, 1 / p.time_scale] for p in self.parts]
+        """Scales, tables in space and in time, noise, as `sstfill.methods.oi.solver_kernels.Kernel`
+        wants them.
+        """
+        scales = [
+            [p.variance, p.length[0] ** -2, p.length[1] ** -2, 1 / p.time_scale] for p in self.parts
+        ]
         tables = np.stack([_table(SHAPES[p.shape]) for p in self.parts])
         return np.array(scales), tables, tables, self.noise
 
@@ -93,7 +103,10 @@ class Covariance:
     def described(self) -> list[dict[str, Any]]:
         """Return the components in words and numbers that JSON can hold."""
         names = ("covariance", "variance", "length_km", "time_scale_days")
-        return [dict(zip(names, (s, v, [round(k, 3) for k in ls], t), strict=True)) for s, v, ls, t in self.parts]
+        return [
+            dict(zip(names, (s, v, [round(k, 3) for k in ls], t), strict=True))
+            for s, v, ls, t in self.parts
+        ]
 
 
 def _table(form: Callable[[NDArray], NDArray]) -> NDArray[np.float64]:
@@ -103,7 +116,10 @@ def _table(form: Callable[[NDArray], NDArray]) -> NDArray[np.float64]:
 
 
 def reach(
-    covariance: Covariance, cell: tuple[float, float], step: float, flow: tuple[float, float] = (0.0, 0.0)
+    covariance: Covariance,
+    cell: tuple[float, float],
+    step: float,
+    flow: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[int, int, int]:
     """Farthest steps (time, y, x) at which an observation can matter.
 
@@ -131,7 +147,8 @@ def ranked(
     flow: tuple[float, float],
     within: tuple[int, int, int],
 ) -> NDArray[np.int32]:
-    """Steps ``(time, y, x)`` in order of falling covariance with their origin, ``(n, 3)``; kept, so do not write to it.
+    """Steps ``(time, y, x)`` in order of falling covariance with their origin, ``(n, 3)``; kept, so
+    do not write to it.
 
     Parameters
     ----------
@@ -143,7 +160,7 @@ def ranked(
         Displacement in km per day, northward and eastward.
     within
         Farthest steps.
-    """  # fmt: skip
+    """
     t, y, x = (np.arange(-n, n + 1) for n in within)
     late = np.array(lags)[:, np.newaxis, np.newaxis]
     rows, columns = y[np.newaxis, :, np.newaxis], x[np.newaxis, np.newaxis, :]
@@ -154,4 +171,6 @@ def ranked(
         near = near[np.argpartition(-found[near], LISTED)[:LISTED]]
     best = near[np.lexsort((near, -found[near]))]
     at = np.unravel_index(best, (t.size, y.size, x.size))
-    return np.stack([side[i] for side, i in zip((t, y, x), at, strict=True)], axis=1).astype(np.int32)
+    return np.stack([side[i] for side, i in zip((t, y, x), at, strict=True)], axis=1).astype(
+        np.int32
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimal interpolation pinned to an archive: its covariance, and maps of its first guess, settled once and for all."""
+"""Optimal interpolation pinned to an archive: its covariance, and maps of its first guess, settled
+once and for all.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ from sstfill.methods.oi.solver import Solver, per_day, resolved, rounded, usual_
 from sstfill.methods.oi.subsample import EXCERPT
 
 TILE = 64
-"""Side of the squares of the grid, in pixels, in each of which the places to look at are ranked for themselves."""
+"""Side of the squares of the grid, in pixels, in each of which the places to look at are ranked for
+themselves.
+"""
 TARGETS = 8192
 """Pixels that are interpolated at once in a thread."""
 
@@ -41,8 +45,8 @@ TARGETS = 8192
 class FittedOi:
     """Optimal interpolation whose covariance and first guess are settled.
 
-    What is estimated for a pixel depends on the observations within `reach`, and of images of these times on the
-    sample; not on which window it lies in.
+    What is estimated for a pixel depends on the observations within `reach`, and of images of these
+    times on the sample; not on which window it lies in.
 
     Attributes
     ----------
@@ -57,7 +61,8 @@ class FittedOi:
     cell, step
         Size of a cell (y, x) in km and days between images, typical of the archive.
     cells
-        Steps along y and along x, km northward and eastward, in squares of `TILE` pixels, ``(row, column, 2, 2)``.
+        Steps along y and along x, km northward and eastward, in squares of `TILE` pixels, ``(row,
+        column, 2, 2)``.
     """
 
     folder: Path
@@ -89,7 +94,9 @@ class FittedOi:
         inside, (times, *space) = window.inside, window.patch.within
         gap = np.isnan(inside.values) & (sea & at.known)[tuple(space)]
         origin = [side.start for side in window.patch.within]
-        targets = np.insert(np.argwhere(gap) + origin, 0, 0, axis=1).astype(np.int32)  # of channel 0
+        targets = np.insert(np.argwhere(gap) + origin, 0, 0, axis=1).astype(
+            np.int32
+        )  # of channel 0
         mean, variance = self._interpolated(standard, targets, window, at)
         scatter = np.broadcast_to(guess.scatter[tuple(space)], gap.shape)
         level = (guess.image[times, np.newaxis, np.newaxis] + guess.pixel[tuple(space)])[gap]
@@ -113,17 +120,32 @@ class FittedOi:
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
     def _interpolated(
-        self, standard: NDArray[np.float32], targets: NDArray[np.int32], window: Window, at: Positions
+        self,
+        standard: NDArray[np.float32],
+        targets: NDArray[np.int32],
+        window: Window,
+        at: Positions,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Posterior mean and variance at targets ``(n, 4)`` of a window, tiles with cells alike together."""
+        """Posterior mean and variance at targets ``(n, 4)`` of a window, tiles with cells alike
+        together.
+        """
         mean, variance = np.empty(len(targets)), np.empty(len(targets))
         days, device = grid.days(window.obs), resolved(self.method.device)
 
         def interpolate(job: tuple[tuple[Step, Step], NDArray[np.intp]]) -> None:
             cell, rows = job
-            engine = Solver(at=at, days=days, covariance=self.fitted.covariance, flow=self.method.flow,
-                            cross=self.fitted.cross, neighbours=self.method.neighbours, within=self.within,
-                            device=device, cell=cell, step=self.step)  # fmt: skip
+            engine = Solver(
+                at=at,
+                days=days,
+                covariance=self.fitted.covariance,
+                flow=self.method.flow,
+                cross=self.fitted.cross,
+                neighbours=self.method.neighbours,
+                within=self.within,
+                device=device,
+                cell=cell,
+                step=self.step,
+            )
             mean[rows], variance[rows] = engine(standard, targets[rows])
 
         jobs = self._jobs(targets, window)
@@ -134,8 +156,12 @@ class FittedOi:
                 interpolate(job)
         return mean, variance
 
-    def _jobs(self, targets: NDArray[np.int32], window: Window) -> Iterator[tuple[tuple[Step, Step], NDArray[np.intp]]]:
-        """Rows of `targets` that share a ranking of places, a few thousand at a time, and the cell of that."""
+    def _jobs(
+        self, targets: NDArray[np.int32], window: Window
+    ) -> Iterator[tuple[tuple[Step, Step], NDArray[np.intp]]]:
+        """Rows of `targets` that share a ranking of places, a few thousand at a time, and the cell
+        of that.
+        """
         _, rows, columns = window.patch.seen
         tile = ((targets[:, 2] + rows.start) // TILE, (targets[:, 3] + columns.start) // TILE)
         shapes = np.array([rounded(tuple(y), tuple(x)) for y, x in self.cells.reshape(-1, 2, 2)])
@@ -151,9 +177,11 @@ class FittedOi:
     def _account(self) -> dict[str, Any]:
         covariance = self.fitted.covariance
         return {
-            "first_guess": self.fitted.kind, "components": covariance.described(),
-            "noise": covariance.noise / covariance.variance, "log_score": self.fitted.log_score,
-        }  # fmt: skip
+            "first_guess": self.fitted.kind,
+            "components": covariance.described(),
+            "noise": covariance.noise / covariance.variance,
+            "log_score": self.fitted.log_score,
+        }
 
 
 def fit_archive(method: Oi, archive: Archive, folder: Path) -> FittedOi:
@@ -164,14 +192,33 @@ def fit_archive(method: Oi, archive: Archive, folder: Path) -> FittedOi:
     kinds = kinds if method.first_guess == "auto" else (method.first_guess,)
     parts = {kind: Images.fit(archive, kind) for kind in kinds}
     times = _fullest(archive)
-    known = {kind: time_part._replace(image=time_part.image[times]) for kind, (_, time_part) in parts.items()}
-    fitted = fit(archive.obs[times], archive.sea, method.covariance, kinds, method._fixed(), method.seed, known)
+    known = {
+        kind: time_part._replace(image=time_part.image[times])
+        for kind, (_, time_part) in parts.items()
+    }
+    fitted = fit(
+        archive.obs[times],
+        archive.sea,
+        method.covariance,
+        kinds,
+        method._fixed(),
+        method.seed,
+        known,
+    )
     images, time_part = parts[fitted.kind]
     images = fitted_background(archive, fitted.kind, images, time_part, folder)
-    write_state(folder, method.name, {
-        "options": config.options(method), "fitted": _told(fitted), "images": images.told(),
-        "cell": grid.cell_km(bare), "step": usual_step(days), "cells": _cells(bare).tolist(),
-    })  # fmt: skip
+    write_state(
+        folder,
+        method.name,
+        {
+            "options": config.options(method),
+            "fitted": _told(fitted),
+            "images": images.told(),
+            "cell": grid.cell_km(bare),
+            "step": usual_step(days),
+            "cells": _cells(bare).tolist(),
+        },
+    )
     return load(folder)
 
 
@@ -180,9 +227,14 @@ def load(folder: Path) -> FittedOi:
     state = read_state(folder)
     dy, dx = state["cell"]
     return FittedOi(
-        folder, config.build(Oi, state["options"]), _heard(state["fitted"]), Images.of(state["images"]), (dy, dx),
-        state["step"], np.array(state["cells"]),
-    )  # fmt: skip
+        folder,
+        config.build(Oi, state["options"]),
+        _heard(state["fitted"]),
+        Images.of(state["images"]),
+        (dy, dx),
+        state["step"],
+        np.array(state["cells"]),
+    )
 
 
 def _bare(obs: xr.DataArray) -> xr.DataArray:
@@ -192,7 +244,9 @@ def _bare(obs: xr.DataArray) -> xr.DataArray:
 
 
 def _cells(bare: xr.DataArray) -> NDArray[np.float64]:
-    """Typical steps along y and along x in squares of `TILE` pixels (and one around), ``(row, column, 2, 2)``."""
+    """Typical steps along y and along x in squares of `TILE` pixels (and one around), ``(row,
+    column, 2, 2)``.
+    """
     starts = [range(0, n, TILE) for n in bare.shape]
     found = np.empty((len(starts[0]), len(starts[1]), 2, 2))
     for (i, y), (j, x) in ((a, b) for a in enumerate(starts[0]) for b in enumerate(starts[1])):
@@ -211,17 +265,30 @@ def _fullest(archive: Archive) -> slice:
 
 def _told(fitted: FittedCovariance) -> dict[str, Any]:
     """In plain values."""
-    covariance = {"parts": [list(part) for part in fitted.covariance.parts], "noise": fitted.covariance.noise}
-    found = {"kind": fitted.kind, "covariance": covariance, "cross": fitted.cross, "log_score": fitted.log_score}
+    covariance = {
+        "parts": [list(part) for part in fitted.covariance.parts],
+        "noise": fitted.covariance.noise,
+    }
+    found = {
+        "kind": fitted.kind,
+        "covariance": covariance,
+        "cross": fitted.cross,
+        "log_score": fitted.log_score,
+    }
     plain: dict[str, Any] = config.plain(found)
     return plain
 
 
 def _heard(told: dict[str, Any]) -> FittedCovariance:
-    parts = tuple(Component(s, v, (float(ly), float(lx)), t) for s, v, (ly, lx), t in told["covariance"]["parts"])
+    parts = tuple(
+        Component(s, v, (float(ly), float(lx)), t)
+        for s, v, (ly, lx), t in told["covariance"]["parts"]
+    )
     score = np.nan if told["log_score"] is None else told["log_score"]
     covariance = Covariance(parts=parts, noise=told["covariance"]["noise"])
-    return FittedCovariance(kind=told["kind"], covariance=covariance, cross=np.array(told["cross"]), log_score=score)
+    return FittedCovariance(
+        kind=told["kind"], covariance=covariance, cross=np.array(told["cross"]), log_score=score
+    )
 
 
 FITTINGS[Oi.name] = Fitting(fit_archive, load)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First guess of optimal interpolation pinned to an archive: maps of the pixels, and how an image's mean is found."""
+"""First guess of optimal interpolation pinned to an archive: maps of the pixels, and how an image's
+mean is found.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from sstfill.errors import InputError
 from sstfill.fields import grid
 from sstfill.methods.common.fitted_store import Map, create_maps, read_part, write_tile
 from sstfill.methods.fitted import Archive
-from sstfill.methods.interpolation.background import PRIOR, Smoothing, TimePart, images, posterior, scattered
+from sstfill.methods.interpolation.background import (
+    PRIOR,
+    Smoothing,
+    TimePart,
+    images,
+    posterior,
+    scattered,
+)
 from sstfill.methods.interpolation.interpolate import membrane
 
 ABOUT = ("oi_pixel", "oi_scatter")
@@ -26,9 +35,13 @@ NEAR = 8
 VALUES = 8_000_000
 """Of the sample, from so many at most."""
 MARGIN = 32
-"""Pixels around a tile from which the pixels that are never observed are filled, and the scatter is smoothed."""
+"""Pixels around a tile from which the pixels that are never observed are filled, and the scatter is
+smoothed.
+"""
 DIGITS = 2**20
-"""Anomalies are summed in whole multiples of the standard deviation over this: such sums hang on no order."""
+"""Anomalies are summed in whole multiples of the standard deviation over this: such sums hang on no
+order.
+"""
 LARGEST = 2**11
 """In standard deviations: anomalies are clipped to this, either way, where they are summed."""
 
@@ -59,12 +72,18 @@ class Images:
 
     @classmethod
     def fit(cls, archive: Archive, kind: str) -> tuple[Images, TimePart]:
-        """Fit the time part of a first guess to the sample; the means of the points are still to be found."""
+        """Fit the time part of a first guess to the sample; the means of the points are still to be
+        found.
+        """
         every = -(-archive.sample.size // VALUES)
-        sample = np.ascontiguousarray(archive.sample[:, ::every], np.float64)  # one layout, so one rounding
+        sample = np.ascontiguousarray(
+            archive.sample[:, ::every], np.float64
+        )  # one layout, so one rounding
         seen = np.isfinite(sample)
         if not seen.any():
-            raise InputError(f"nothing is observed at the {sample.shape[1]} pixels looked at; check the sea mask")
+            raise InputError(
+                f"nothing is observed at the {sample.shape[1]} pixels looked at; check the sea mask"
+            )
         level = float(sample[seen].mean())
         image, smoothing = np.zeros(len(sample)), None
         if kind == "additive":
@@ -88,14 +107,21 @@ class Images:
         raw = np.where(seen, anomaly, 0.0).sum(1) / np.maximum(count, 1)
         for t in range(len(mean)):
             near = slice(max(0, t - NEAR), t + NEAR + 1)
-            mean[t] = posterior(raw[near], count[near] / self.pixels, self.smoothing, days[near])[1][t - near.start]
+            mean[t] = posterior(raw[near], count[near] / self.pixels, self.smoothing, days[near])[
+                1
+            ][t - near.start]
         return mean
 
     def told(self) -> dict[str, Any]:
         """In plain values."""
         smoothing = None if self.smoothing is None else list(self.smoothing)
-        return {"every": self.every, "smoothing": smoothing, "pixels": self.pixels, "level": self.level,
-                "pixel": self.pixel.tolist()}  # fmt: skip
+        return {
+            "every": self.every,
+            "smoothing": smoothing,
+            "pixels": self.pixels,
+            "level": self.level,
+            "pixel": self.pixel.tolist(),
+        }
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Images:
@@ -105,14 +131,18 @@ class Images:
 
 
 class Sums(NamedTuple):
-    """Over time, of each pixel's anomalies: number, sum and sum of squares, ``(y, x)`` each; field units."""
+    """Over time, of each pixel's anomalies: number, sum and sum of squares, ``(y, x)`` each; field
+    units.
+    """
 
     n: NDArray[np.int32]
     total: NDArray[np.float64]
     squares: NDArray[np.float64]
 
 
-def fitted_background(archive: Archive, kind: str, found: Images, time_part: TimePart, folder: Path) -> Images:
+def fitted_background(
+    archive: Archive, kind: str, found: Images, time_part: TimePart, folder: Path
+) -> Images:
     """Write the maps of a first guess; return how the images' means are found about them."""
     ny, nx = archive.sea.shape
     create_maps(folder, dict.fromkeys(ABOUT, Map()), ny, nx)
@@ -120,9 +150,12 @@ def fitted_background(archive: Archive, kind: str, found: Images, time_part: Tim
     overall = _overall(sums, kind)
     for tile in archive.tiles:
         seen = tuple(
-            slice(max(0, s.start - MARGIN), min(most, s.stop + MARGIN)) for s, most in zip(tile, (ny, nx), strict=True)
+            slice(max(0, s.start - MARGIN), min(most, s.stop + MARGIN))
+            for s, most in zip(tile, (ny, nx), strict=True)
         )
-        here = tuple(slice(t.start - s.start, t.stop - s.start) for t, s in zip(tile, seen, strict=True))
+        here = tuple(
+            slice(t.start - s.start, t.stop - s.start) for t, s in zip(tile, seen, strict=True)
+        )
         wet = archive.sea.values[seen].astype(bool)
         pixel, scatter = _pixels(Sums(n[seen], total[seen], squares[seen]), wet, kind, overall)
         for name, values in zip(ABOUT, (time_part.level + pixel, scatter), strict=True):
@@ -131,16 +164,24 @@ def fitted_background(archive: Archive, kind: str, found: Images, time_part: Tim
 
 
 def _sums(archive: Archive, time_part: TimePart) -> Sums:
-    """Sum the anomalies about the means of the images, in one pass block by block; the same whatever the blocks."""
+    """Sum the anomalies about the means of the images, in one pass block by block; the same
+    whatever the blocks.
+    """
     level, image = time_part
     unit = float(np.nanstd(np.ascontiguousarray(archive.sample))) or 1.0
     about = xr.DataArray(level + image, dims="time")
-    anomaly = ((archive.obs.drop_vars("time", errors="ignore").astype(np.float64) - about) / unit).clip(
-        -LARGEST, LARGEST
-    )
+    anomaly = (
+        (archive.obs.drop_vars("time", errors="ignore").astype(np.float64) - about) / unit
+    ).clip(-LARGEST, LARGEST)
     whole = (anomaly * DIGITS).round().fillna(0).astype(np.int64)
     squares = (anomaly * anomaly * DIGITS).round().fillna(0).astype(np.int64)
-    lazy = xr.Dataset({"n": anomaly.notnull().sum("time"), "total": whole.sum("time"), "squares": squares.sum("time")})
+    lazy = xr.Dataset(
+        {
+            "n": anomaly.notnull().sum("time"),
+            "total": whole.sum("time"),
+            "squares": squares.sum("time"),
+        }
+    )
     done, wet = lazy.compute(), archive.sea.values.astype(bool)
     n, total, square = (np.where(wet, done[name].values, 0) for name in ("n", "total", "squares"))
     return Sums(n.astype(np.int32), total * (unit / DIGITS), square * (unit**2 / DIGITS))
@@ -151,8 +192,12 @@ def _overall(sums: Sums, kind: str) -> float:
     return float(_about(sums, _own(sums, kind)).sum() / max(sums.n.sum(dtype=np.int64), 1))
 
 
-def _pixels(sums: Sums, wet: NDArray[np.bool_], kind: str, overall: float) -> tuple[NDArray, NDArray]:
-    """Mean of each pixel of a tile (and its margin), apart from what all have in common, and the scatter."""
+def _pixels(
+    sums: Sums, wet: NDArray[np.bool_], kind: str, overall: float
+) -> tuple[NDArray, NDArray]:
+    """Mean of each pixel of a tile (and its margin), apart from what all have in common, and the
+    scatter.
+    """
     own = _own(sums, kind)
     squares = _about(sums, own)
     if kind != "mean":
@@ -175,5 +220,7 @@ def _at_points(archive: Archive, every: int, folder: Path) -> NDArray[np.float64
     found = np.empty(len(rows))
     for y, x in archive.tiles:
         here = (rows >= y.start) & (rows < y.stop) & (columns >= x.start) & (columns < x.stop)
-        found[here] = read_part(folder, ABOUT[0], y, x)[rows[here] - y.start, columns[here] - x.start]
+        found[here] = read_part(folder, ABOUT[0], y, x)[
+            rows[here] - y.start, columns[here] - x.start
+        ]
     return found

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the pixels of a grid are: positions in km on the sphere, or on the plane where there is no latitude."""
+"""Where the pixels of a grid are: positions in km on the sphere, or on the plane where there is no
+latitude.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ Step = tuple[float, float]
 class Positions(NamedTuple):
     """Positions of the pixels in km.
 
-    Straight lines between points on the sphere are shorter than arcs by less than 1 % up to 3000 km.
+    Straight lines between points on the sphere are shorter than arcs by less than 1 % up to 3000
+    km.
 
     Attributes
     ----------
@@ -51,7 +54,10 @@ def positions(field: xr.DataArray) -> Positions:
     lat, lon = (np.deg2rad(field[n].values.astype(np.float64)) for n in ("lat", "lon"))
     if lat.ndim == 1:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
-    up, zero = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1), np.zeros_like(lat)
+    up, zero = (
+        np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1),
+        np.zeros_like(lat),
+    )
     northward = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], -1)
     eastward = np.stack([-np.sin(lon), np.cos(lon), zero], -1)
     return Positions(grid.EARTH_RADIUS * up, northward, eastward, grid.EARTH_RADIUS * lat)
@@ -62,20 +68,29 @@ def _on_the_plane(field: xr.DataArray) -> Positions:
     north, east = np.meshgrid(_along(field, "y", dy), _along(field, "x", dx), indexing="ij")
     zero, one = np.zeros_like(north), np.ones_like(north)
     return Positions(
-        np.stack([east, north, zero], -1), np.stack([zero, one, zero], -1), np.stack([one, zero, zero], -1), north
+        np.stack([east, north, zero], -1),
+        np.stack([zero, one, zero], -1),
+        np.stack([one, zero, zero], -1),
+        north,
     )
 
 
 def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
-    """Coordinate of the plane in km, ascending or descending; the number of steps where it tells no unit."""
-    scale = grid.KM.get(str(field[dim].attrs.get("units", "")).lower()) if dim in field.coords else None
+    """Coordinate of the plane in km, ascending or descending; the number of steps where it tells no
+    unit.
+    """
+    scale = (
+        grid.KM.get(str(field[dim].attrs.get("units", "")).lower()) if dim in field.coords else None
+    )
     if scale is None:
         return step * np.arange(field.sizes[dim], dtype=np.float64)
     return scale * field[dim].values.astype(np.float64)
 
 
 def cell_steps(at: Positions) -> tuple[Step, Step]:
-    """Typical step along y, and along x, each ``(northward, eastward)`` in km; 1 km where there is but one pixel."""
+    """Typical step along y, and along x, each ``(northward, eastward)`` in km; 1 km where there is
+    but one pixel.
+    """
     steps = []
     for axis in (0, 1):
         apart = np.diff(at.xyz, axis=axis)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled: how likely withheld values are given the observations around them, and the gradient by each parameter."""
+"""Compiled: how likely withheld values are given the observations around them, and the gradient by
+each parameter.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,23 @@ def _add_pair(P, i, j, weight, scales, in_space, in_time, by_scale, gradient):
 
 
 @compiled()
-def log_scores(values, targets, truth, neighbours, count, xyz, drift, northward, days, scales, in_space, in_time,
-               noise, cross, by_scale):  # fmt: skip
+def log_scores(
+    values,
+    targets,
+    truth,
+    neighbours,
+    count,
+    xyz,
+    drift,
+    northward,
+    days,
+    scales,
+    in_space,
+    in_time,
+    noise,
+    cross,
+    by_scale,
+):
     """Sum of the negative log scores of withheld values, and its gradient.
 
     Returns
@@ -55,7 +72,13 @@ def log_scores(values, targets, truth, neighbours, count, xyz, drift, northward,
     """
     most = neighbours.shape[1]
     C, P = np.empty((most + 1, most + 1)), np.empty((most + 1, 5))
-    y, pivot, z, w, a = np.empty(most), np.empty(most), np.empty(most), np.empty(most), np.empty(most)
+    y, pivot, z, w, a = (
+        np.empty(most),
+        np.empty(most),
+        np.empty(most),
+        np.empty(most),
+        np.empty(most),
+    )
     channel = np.zeros(most + 1, np.int64)
     gradient = np.zeros((len(scales), 4))
     total, by_noise = 0.0, 0.0

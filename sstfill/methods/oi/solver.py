@@ -36,8 +36,8 @@ class Solver:
     neighbours
         Number of observations used for a pixel.
     within
-        Farthest steps (time, y, x) at which they are looked for; the same for all patches of a field, or the seams
-        would show.
+        Farthest steps (time, y, x) at which they are looked for; the same for all patches of a
+        field, or the seams would show.
     device
         ``"cpu"`` (compiled, a thread) or a device of torch (in batches).
     cell
@@ -60,7 +60,9 @@ class Solver:
     def __call__(
         self, values: NDArray[np.float32], targets: NDArray[np.int32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Posterior mean and variance at targets ``(n, 4)``: channel, time, y, x of `values`, NaN in its gaps."""
+        """Posterior mean and variance at targets ``(n, 4)``: channel, time, y, x of `values`, NaN
+        in its gaps.
+        """
         from sstfill.methods.oi import solver_kernels
 
         given = (values, targets, self.order(targets), self.space(), self.kernel(), self.neighbours)
@@ -112,7 +114,9 @@ def resolved(device: str) -> str:
     except ImportError:
         if device == "auto":
             return "cpu"
-        raise OptionError(f"device={device!r} needs torch: pip install torch, or take device='cpu'") from None
+        raise OptionError(
+            f"device={device!r} needs torch: pip install torch, or take device='cpu'"
+        ) from None
     if torch.cuda.is_available():
         return "cuda"
     if device == "auto":
@@ -140,13 +144,17 @@ def rounded(y: Step, x: Step) -> tuple[Step, Step]:
     def one(north: float, east: float) -> Step:
         length = float(np.hypot(north, east))
         size = 0.05 * np.exp(np.round(np.log(length) / 0.05) * 0.05)
-        return float(np.round(north / length / 0.05) * size), float(np.round(east / length / 0.05) * size)
+        return float(np.round(north / length / 0.05) * size), float(
+            np.round(east / length / 0.05) * size
+        )
 
     return one(*y), one(*x)
 
 
 def _lags(days: NDArray[np.float64], t: int, most: int, step: float) -> tuple[float, ...]:
-    """Days from image `t` to those `most` before to `most` after it; beyond the series as if it went on."""
+    """Days from image `t` to those `most` before to `most` after it; beyond the series as if it
+    went on.
+    """
     at = t + np.arange(-most, most + 1)
     inside = np.clip(at, 0, len(days) - 1)
     return tuple(np.round((days[inside] - days[t] + (at - inside) * step) / step, 2) * step)

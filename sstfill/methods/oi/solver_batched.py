@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimal interpolation in batches of tensors: what `sstfill.methods.oi.solver_kernels` does pixel by pixel, for a GPU.
+"""Optimal interpolation in batches of tensors: what `sstfill.methods.oi.solver_kernels` does pixel
+by pixel, for a GPU.
 
 Imported only when a device is asked for: torch takes two seconds to load.
 """
@@ -28,7 +29,9 @@ JITTER = 1e-6
 
 
 class Neighbours(NamedTuple):
-    """Observations for a batch of targets: channel, time, y, x ``(b, k, 4)``; which of them there are ``(b, k)``."""
+    """Observations for a batch of targets: channel, time, y, x ``(b, k, 4)``; which of them there
+    are ``(b, k)``.
+    """
 
     at: Tensor
     there: Tensor
@@ -43,25 +46,32 @@ def interpolate(
     most: int,
     device: str,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Posterior mean and variance at the targets; see `sstfill.methods.oi.solver_kernels.interpolate`.
+    """Posterior mean and variance at the targets; see
+    `sstfill.methods.oi.solver_kernels.interpolate`.
 
     Parameters
     ----------
     device
         Of torch, such as ``"cuda"``.
-    """  # fmt: skip
+    """
     field = torch.as_tensor(values, device=device)
     where = torch.as_tensor(targets.astype(np.int64), device=device)
     tensors = [torch.as_tensor(np.ascontiguousarray(a), device=device) for a in space]
     numbers = [torch.as_tensor(kernel[i], device=device) for i in (0, 1, 2, 4)]
-    mean, variance = (torch.zeros(len(targets), dtype=torch.float64, device=device) for _ in range(2))
+    mean, variance = (
+        torch.zeros(len(targets), dtype=torch.float64, device=device) for _ in range(2)
+    )
     for rows, steps in _batches(where, order, device):
         for part, found in _found(field, where, rows, steps, most):
-            mean[part], variance[part] = _solved(field, where[part], found, tensors, numbers, kernel.noise)
+            mean[part], variance[part] = _solved(
+                field, where[part], found, tensors, numbers, kernel.noise
+            )
     return mean.cpu().numpy(), variance.cpu().numpy()
 
 
-def _batches(targets: Tensor, order: NeighbourOffsets, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    targets: Tensor, order: NeighbourOffsets, device: str
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of targets that share a list of places to look at, and that list."""
     pattern = torch.as_tensor(order.pattern, device=device)[targets[:, 1]]
     for p in torch.unique(pattern).tolist():
@@ -74,11 +84,19 @@ def _batches(targets: Tensor, order: NeighbourOffsets, device: str) -> Iterator[
 def _found(
     field: Tensor, targets: Tensor, rows: Tensor, steps: Tensor, most: int
 ) -> Iterator[tuple[Tensor, Neighbours]]:
-    """Observations for the targets of some rows: most need but the beginning of the list, the others all of it."""
+    """Observations for the targets of some rows: most need but the beginning of the list, the
+    others all of it.
+    """
     found = _gathered(field, targets[rows], steps[:SHORT], most)
-    full = found.there.all(1) if len(steps) > SHORT else torch.ones(len(rows), dtype=torch.bool, device=field.device)
+    full = (
+        found.there.all(1)
+        if len(steps) > SHORT
+        else torch.ones(len(rows), dtype=torch.bool, device=field.device)
+    )
     yield rows[full], Neighbours(found.at[full], found.there[full])
-    for part in torch.split(rows[~full], max(1, LOOKED_AT // len(steps))) if not bool(full.all()) else ():
+    for part in (
+        torch.split(rows[~full], max(1, LOOKED_AT // len(steps))) if not bool(full.all()) else ()
+    ):
         yield part, _gathered(field, targets[part], steps, most)
 
 
@@ -104,9 +122,16 @@ def _gathered(field: Tensor, targets: Tensor, steps: Tensor, most: int) -> Neigh
 
 
 def _solved(
-    field: Tensor, targets: Tensor, found: Neighbours, space: list[Tensor], numbers: list[Tensor], noise: float
+    field: Tensor,
+    targets: Tensor,
+    found: Neighbours,
+    space: list[Tensor],
+    numbers: list[Tensor],
+    noise: float,
 ) -> tuple[Tensor, Tensor]:
-    """Posterior mean and variance ``(b,)`` from the systems of a batch; places of no observation are left out."""
+    """Posterior mean and variance ``(b,)`` from the systems of a batch; places of no observation
+    are left out.
+    """
     at = torch.cat([found.at, targets[:, None]], 1)  # the target comes last
     covariance = _covariances(at, targets[:, 1], space, numbers)
     k = found.there.shape[1]
@@ -119,14 +144,18 @@ def _solved(
     y = torch.where(found.there, field[tuple(found.at.unbind(-1))].double(), 0.0)
     factor, failed = torch.linalg.cholesky_ex(inner)
     if bool(failed.any()):
-        factor = torch.linalg.cholesky(inner + torch.diag_embed(JITTER * prior[:, None].expand_as(diagonal)))
+        factor = torch.linalg.cholesky(
+            inner + torch.diag_embed(JITTER * prior[:, None].expand_as(diagonal))
+        )
     solved = torch.linalg.solve_triangular(factor, torch.stack([right, y], -1), upper=False)
     c, z = solved.unbind(-1)
     return (c * z).sum(-1), (prior - (c * c).sum(-1)).clamp(min=0)
 
 
 def _covariances(at: Tensor, now: Tensor, space: list[Tensor], numbers: list[Tensor]) -> Tensor:
-    """Covariances ``(b, k, k)`` between places ``(b, k, 4)``, drifted to where they are at the time `now`."""
+    """Covariances ``(b, k, k)`` between places ``(b, k, 4)``, drifted to where they are at the time
+    `now`.
+    """
     xyz, drift, northward, days = space
     scales, in_space, in_time, cross = numbers
     channel, t, y, x = at.unbind(-1)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled kernels of optimal interpolation: gather the observations that tell most, solve for their weights.
+"""Compiled kernels of optimal interpolation: gather the observations that tell most, solve for
+their weights.
 
-Imported only when something is interpolated: Numba takes half a second to load. The kernels release the interpreter's
-lock and are run from threads of our own, since not every threading layer of Numba may be entered twice at once.
+Imported only when something is interpolated: Numba takes half a second to load. The kernels release
+the interpreter's lock and are run from threads of our own, since not every threading layer of Numba
+may be entered twice at once.
 """
 
 from __future__ import annotations
@@ -15,9 +17,15 @@ from numpy.typing import NDArray
 from sstfill.methods.common.jit import compiled
 from sstfill.methods.oi.covariance import LENGTH, PER_UNIT
 
-FAST = {"contract", "reassoc", "nsz", "arcp"}  # values are compared with themselves to find NaN: no "nnan"
+FAST = {
+    "contract",
+    "reassoc",
+    "nsz",
+    "arcp",
+}  # values are compared with themselves to find NaN: no "nnan"
 FLOOR = 1e-9
-"""Least pivot of the factorisation, as a share of the variance: below, an observation is left out."""
+"""Least pivot of the factorisation, as a share of the variance: below, an observation is left out.
+"""
 
 
 class Space(NamedTuple):
@@ -28,8 +36,9 @@ class Space(NamedTuple):
     xyz, drift
         Position in km and its drift in km per day, ``(y, x, 3)``.
     northward
-        Unit vector, ``(y, x, 3)``. That of the target divides distances into meridional and zonal ones: they are
-        distances in a flat space then, in which a covariance has no negative eigenvalue.
+        Unit vector, ``(y, x, 3)``. That of the target divides distances into meridional and zonal
+        ones: they are distances in a flat space then, in which a covariance has no negative
+        eigenvalue.
     days
         ``(time,)``
     """
@@ -63,7 +72,8 @@ class Kernel(NamedTuple):
 
 
 class NeighbourOffsets(NamedTuple):
-    """Steps ``(time, y, x)`` from a target to where observations may be, those that tell most first.
+    """Steps ``(time, y, x)`` from a target to where observations may be, those that tell most
+    first.
 
     Attributes
     ----------
@@ -82,7 +92,8 @@ class NeighbourOffsets(NamedTuple):
 
 @compiled()
 def gather(values, targets, steps, begin, pattern, most):
-    """Find the observations for each target ``(channel, time, y, x)``; another channel's serve where its own lacks.
+    """Find the observations for each target ``(channel, time, y, x)``; another channel's serve
+    where its own lacks.
 
     Returns
     -------
@@ -146,7 +157,8 @@ def covariances(P, channel, n, scales, in_space, in_time, noise, cross, C):
 def factorise(C, n, y, prior, noise, pivot, z):
     """Cholesky factor in place, the target's row with it; return posterior mean and variance.
 
-    No pivot can be less than the noise, since a covariance has no negative eigenvalue, but for rounding and tables.
+    No pivot can be less than the noise, since a covariance has no negative eigenvalue, but for
+    rounding and tables.
     """
     least = max(0.5 * noise, FLOOR * C[0, 0]) if n else 0.0
     for i in range(n + 1):
@@ -160,7 +172,9 @@ def factorise(C, n, y, prior, noise, pivot, z):
             for k in range(i):
                 s -= C[i, k] * C[i, k]
                 v -= C[i, k] * z[k]
-            pivot[i] = 1 / np.sqrt(s) if s > least else 0.0  # an observation that adds nothing is left out
+            pivot[i] = (
+                1 / np.sqrt(s) if s > least else 0.0
+            )  # an observation that adds nothing is left out
             z[i] = v * pivot[i]
     mean, explained = 0.0, 0.0
     for k in range(n):
@@ -171,14 +185,22 @@ def factorise(C, n, y, prior, noise, pivot, z):
 
 @compiled()
 def place(values, target, neighbours, n, xyz, drift, northward, days, P, channel, y):
-    """Positions of `n` observations and, last, of the target: x, y, z, north, day; their channels and values."""
-    now = days[target[1]]  # drift is counted from there: over a long series directions on the sphere would tell
+    """Positions of `n` observations and, last, of the target: x, y, z, north, day; their channels
+    and values.
+    """
+    now = days[
+        target[1]
+    ]  # drift is counted from there: over a long series directions on the sphere would tell
     meridian = northward[target[2], target[3]]
     for j in range(n + 1):
         c, t, row, column = neighbours[j] if j < n else target
         P[j, 3] = 0.0
         for k in range(3):
-            P[j, k] = xyz[row, column, k] - xyz[target[2], target[3], k] - (days[t] - now) * drift[row, column, k]
+            P[j, k] = (
+                xyz[row, column, k]
+                - xyz[target[2], target[3], k]
+                - (days[t] - now) * drift[row, column, k]
+            )
             P[j, 3] += P[j, k] * meridian[k]
         P[j, 4] = days[t]
         channel[j] = c
@@ -187,8 +209,24 @@ def place(values, target, neighbours, n, xyz, drift, northward, days, P, channel
 
 
 @compiled()
-def solve(values, targets, neighbours, count, xyz, drift, northward, days, scales, in_space, in_time, noise, cross):
-    """Posterior mean and variance (without the observation error) at each target from its neighbours."""
+def solve(
+    values,
+    targets,
+    neighbours,
+    count,
+    xyz,
+    drift,
+    northward,
+    days,
+    scales,
+    in_space,
+    in_time,
+    noise,
+    cross,
+):
+    """Posterior mean and variance (without the observation error) at each target from its
+    neighbours.
+    """
     most = neighbours.shape[1]
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
     C, P = np.empty((most + 1, most + 1)), np.empty((most + 1, 5))
@@ -211,6 +249,8 @@ def interpolate(
     kernel: Kernel,
     most: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Posterior mean and variance at the targets ``(n, 4)`` from values ``(channel, time, y, x)``, NaN in the gaps."""
+    """Posterior mean and variance at the targets ``(n, 4)`` from values ``(channel, time, y, x)``,
+    NaN in the gaps.
+    """
     neighbours, count = gather(values, targets, *order, most)
     return solve(values, targets, neighbours, count, *space, *kernel)

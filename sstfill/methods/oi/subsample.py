@@ -13,7 +13,9 @@ EXCERPT = (366, 160, 160)
 
 
 def excerpt(obs: xr.DataArray, sea: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Load the part of the series on which to fit: the times, then the window, of most observations."""
+    """Load the part of the series on which to fit: the times, then the window, of most
+    observations.
+    """
     for dims in (("time",), sea.dims):
         if any(obs.sizes[d] > most for d, most in _most(obs, dims).items()):
             others = [d for d in obs.dims if d not in dims]

@@ -30,44 +30,52 @@ PENALTY = 0.5
 MOST = np.float32(1)
 """Bound of that drift, in variances of the channel; land and what lies outside cost as much."""
 DRIFT = 0.1
-"""Error variance grows by this share of the squared distance to an observation, in rms increments per step."""
+"""Error variance grows by this share of the squared distance to an observation, in rms increments
+per step.
+"""
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class PatchMatch:
-    """Fill with what similar patches of the series show: video inpainting after Newson et al. (2014).
+    """Fill with what similar patches of the series show: video inpainting after Newson et al.
+    (2014).
 
-    Each patch in space and time that touches a gap is matched to the most similar one elsewhere in the series; each
-    missing pixel is the weighted mean of what the matches of the patches around it show at its place; and so on in
-    turn, from coarse images to fine. Nothing is trained. Gaps may have any shape, for no patch needs to be whole: what
-    is observed counts fully, what is filled so far counts little, in what is compared and in what is copied.
-    The search is random, with a seed: results do not depend on the number of threads.
+    Each patch in space and time that touches a gap is matched to the most similar one elsewhere in
+    the series; each missing pixel is the weighted mean of what the matches of the patches around it
+    show at its place; and so on in turn, from coarse images to fine. Nothing is trained. Gaps may
+    have any shape, for no patch needs to be whole: what is observed counts fully, what is filled so
+    far counts little, in what is compared and in what is copied. The search is random, with a seed:
+    results do not depend on the number of threads.
 
-    Made for what moves and recurs. The series is held in memory, about 100 bytes for each pixel of each image, and a
-    million of them take about a minute on one core. Observed pixels come back as they are.
+    Made for what moves and recurs. The series is held in memory, about 100 bytes for each pixel of
+    each image, and a million of them take about a minute on one core. Observed pixels come back as
+    they are.
 
     Parameters
     ----------
     patch
         Side of a patch in pixels and in images, an odd number.
     levels
-        Number of resolutions, each half the one before; ``"auto"`` has a patch of the coarsest reach across a gap.
+        Number of resolutions, each half the one before; ``"auto"`` has a patch of the coarsest
+        reach across a gap.
     iterations
         How often matching and filling take turns at each resolution.
     sweeps
         Sweeps of the search in each turn.
     remove_mean
-        Compare and copy patches less their (weighted) means; filled values keep within the observed range.
+        Compare and copy patches less their (weighted) means; filled values keep within the observed
+        range.
     sharp
-        At the end take the value of the most similar patch instead of the mean: finer detail, larger error.
+        At the end take the value of the most similar patch instead of the mean: finer detail,
+        larger error.
     seed
         Seed of the search.
 
     References
     ----------
-    Newson, Almansa, Fradet, Gousseau & Perez (2014), SIAM Journal on Imaging Sciences 7, 1993-2019; Barnes, Shechtman,
-    Finkelstein & Goldman (2009), ACM Transactions on Graphics 28 (3), 24.
+    Newson, Almansa, Fradet, Gousseau & Perez (2014), SIAM Journal on Imaging Sciences 7, 1993-2019;
+    Barnes, Shechtman, Finkelstein & Goldman (2009), ACM Transactions on Graphics 28 (3), 24.
 
     Examples
     --------
@@ -94,24 +102,32 @@ class PatchMatch:
     def __post_init__(self) -> None:
         check_number("patch", self.patch, 1, 15, whole=True)
         if self.patch % 2 == 0:
-            raise OptionError(f"patch={self.patch} has no centre; give an odd number, such as {self.patch + 1}")
+            raise OptionError(
+                f"patch={self.patch} has no centre; give an odd number, such as {self.patch + 1}"
+            )
         if self.levels != "auto":
             check_number("levels", self.levels, 1, 12, whole=True)
         for option in ("iterations", "sweeps"):
             check_number(option, getattr(self, option), 1, whole=True)
         for option in ("remove_mean", "sharp"):
             if not isinstance(getattr(self, option), bool | np.bool_):
-                raise OptionError(f"{option}={getattr(self, option)!r} is no truth value; give True or False")
+                raise OptionError(
+                    f"{option}={getattr(self, option)!r} is no truth value; give True or False"
+                )
         check_number("seed", self.seed, 0, whole=True)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
-        """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`); read and filled at once, also where lazy."""
+        """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`); read and filled at once, also
+        where lazy.
+        """
         order = ("variable", "time", *sea.dims)
         field = (obs if "variable" in obs.dims else obs.expand_dims("variable")).transpose(*order)
         up = tuple(
             slice(None, None, -1 if _descends(obs, dim) else 1) for dim in sea.dims
         )  # one way for all, whichever
-        mean, error, levels = _filled(field.values[:, :, *up], sea.values.astype(bool)[up], grid.days(obs), self)
+        mean, error, levels = _filled(
+            field.values[:, :, *up], sea.values.astype(bool)[up], grid.days(obs), self
+        )
 
         def placed(values: NDArray) -> xr.DataArray:
             full = xr.DataArray(values[:, :, *up], dims=order, coords=field.coords)
@@ -131,7 +147,9 @@ def _descends(obs: xr.DataArray, dim: object) -> bool:
     return bool(along[-1] < along[0])
 
 
-def _filled(raw: NDArray, sea: NDArray[np.bool_], days: NDArray, method: PatchMatch) -> tuple[NDArray, NDArray, int]:
+def _filled(
+    raw: NDArray, sea: NDArray[np.bool_], days: NDArray, method: PatchMatch
+) -> tuple[NDArray, NDArray, int]:
     """Fill ``(channels, times, y, x)``: estimate, error and number of resolutions; NaN off the sea.
 
     A channel without any observation stays NaN.
@@ -175,7 +193,9 @@ def _coarse_to_fine(video: Series, levels: int, method: PatchMatch) -> tuple[NDA
 
 
 class _Matches(NamedTuple):
-    """What the search found of each padded position: the match (-1 for none), its squared distance and offset."""
+    """What the search found of each padded position: the match (-1 for none), its squared distance
+    and offset.
+    """
 
     match: NDArray[np.int64]
     distance: NDArray[np.float32]
@@ -185,7 +205,9 @@ class _Matches(NamedTuple):
 class _Layer:
     """One resolution: the video padded and flattened for the kernels, and the state of its filling."""
 
-    def __init__(self, video: Series, method: PatchMatch, level: int, coarse: _Layer | None) -> None:
+    def __init__(
+        self, video: Series, method: PatchMatch, level: int, coarse: _Layer | None
+    ) -> None:
         self.video, self.method, self.level = video, method, level
         start = video if coarse is None else video.moved(coarse.estimate - coarse.video.values)
         self.half = method.patch // 2
@@ -201,7 +223,9 @@ class _Layer:
         match = np.full(self.source.size, -1)
         if coarse is not None:
             match[self.targets] = self._handed_down(coarse)
-        self.found = _Matches(match, np.zeros(match.size, np.float32), np.zeros(self.values.shape, np.float32))
+        self.found = _Matches(
+            match, np.zeros(match.size, np.float32), np.zeros(self.values.shape, np.float32)
+        )
         self.estimate: NDArray = start.values
         self.variance: NDArray = np.zeros(video.values.shape)
 
@@ -217,20 +241,29 @@ class _Layer:
         self.cost = self.video.increments().min(1).astype(np.float32)[:, np.newaxis]
         self.weight = self._flat(np.where(wet, trust + (1 - trust) * np.float32(FILLED), 0))
         self.lend = self._flat(np.where(wet, trust + (1 - trust) * np.float32(LENT), 0))
-        doubt = np.clip(self.video.drift().astype(np.float32), (1 - trust) * self.cost[:, :, None, None], MOST)
+        doubt = np.clip(
+            self.video.drift().astype(np.float32), (1 - trust) * self.cost[:, :, None, None], MOST
+        )
         self.penalty = np.float32(PENALTY) * (MOST - self._flat(np.where(wet, MOST - doubt, 0)))
 
     def _choose_targets(self) -> None:
-        """Choose the patches to match: centre at sea, a gap in reach; sources have their centre at sea."""
+        """Choose the patches to match: centre at sea, a gap in reach; sources have their centre at
+        sea.
+        """
         gap = self.video.gap
         wet = np.broadcast_to(self.video.sea, gap.shape)
         self.source = self._flat(wet)
         self.gaps = np.flatnonzero(self._flat(gap))
-        self.targets = np.flatnonzero(self._flat(maximum_filter(gap, size=self.method.patch, mode="constant") & wet))
+        self.targets = np.flatnonzero(
+            self._flat(maximum_filter(gap, size=self.method.patch, mode="constant") & wet)
+        )
 
     def _places(self, flat: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Time, y and x of padded positions."""
-        return tuple(flat // s % n - self.half for s, n in zip(self.strides, self.size + 2 * self.half, strict=True))
+        return tuple(
+            flat // s % n - self.half
+            for s, n in zip(self.strides, self.size + 2 * self.half, strict=True)
+        )
 
     def _positions(self, t: NDArray, y: NDArray, x: NDArray) -> NDArray:
         return (t + self.half) * self.strides[0] + (y + self.half) * self.strides[1] + x + self.half
@@ -240,7 +273,10 @@ class _Layer:
         t, y, x = self._places(self.targets)
         match = coarse.found.match[coarse._positions(t, y // 2, x // 2)]
         t, ys, xs = coarse._places(np.maximum(match, 0))
-        ys, xs = np.minimum(2 * ys + y % 2, self.size[1] - 1), np.minimum(2 * xs + x % 2, self.size[2] - 1)
+        ys, xs = (
+            np.minimum(2 * ys + y % 2, self.size[1] - 1),
+            np.minimum(2 * xs + x % 2, self.size[2] - 1),
+        )
         new = self._positions(t, ys, xs)
         return np.where((match >= 0) & (new != self.targets) & self.source[new], new, -1)
 
@@ -251,7 +287,11 @@ class _Layer:
         spread = np.zeros(known.shape)
         for turn in range(self.method.iterations):
             for sweep in range(self.method.sweeps):
-                self._sweep(pool, turn * self.method.sweeps + sweep, 2 ** max(0, 2 - sweep) if turn == 0 else 1)
+                self._sweep(
+                    pool,
+                    turn * self.method.sweeps + sweep,
+                    2 ** max(0, 2 - sweep) if turn == 0 else 1,
+                )
             last = self.level == 0 and turn == self.method.iterations - 1
             votes, spread = self._vote(pool, sharp=self.method.sharp and last)
             votes = np.where(np.isfinite(votes), votes, self.values[:, self.gaps])
@@ -268,13 +308,30 @@ class _Layer:
     def _sweep(self, pool: ThreadPoolExecutor, count: int, jump: int) -> None:
         from sstfill.methods.patchmatch.search import sweep
 
-        key = np.random.SeedSequence([self.method.seed, self.level, count]).generate_state(1, np.uint64)[0]
+        key = np.random.SeedSequence([self.method.seed, self.level, count]).generate_state(
+            1, np.uint64
+        )[0]
         match = self.found.match.copy()
 
         def run(part: slice) -> None:
-            sweep(self.targets[part], self.values, self.weight, self.penalty, self.source, self.rows, self.method.patch,
-                  bool(self.method.remove_mean), self.strides, self.size, jump, key, self.found.match, match,
-                  self.found.distance, self.found.offsets)  # fmt: skip
+            sweep(
+                self.targets[part],
+                self.values,
+                self.weight,
+                self.penalty,
+                self.source,
+                self.rows,
+                self.method.patch,
+                bool(self.method.remove_mean),
+                self.strides,
+                self.size,
+                jump,
+                key,
+                self.found.match,
+                match,
+                self.found.distance,
+                self.found.offsets,
+            )
 
         _in_parts(pool, run, self.targets.size)
         self.found = self.found._replace(match=match)
@@ -287,7 +344,16 @@ class _Layer:
         steps = (self.rows[:, np.newaxis] + np.arange(self.method.patch)).ravel()
 
         def run(part: slice) -> None:
-            vote(self.gaps[part], self.values, self.lend, steps, sharp, *self.found, mean[:, part], variance[:, part])
+            vote(
+                self.gaps[part],
+                self.values,
+                self.lend,
+                steps,
+                sharp,
+                *self.found,
+                mean[:, part],
+                variance[:, part],
+            )
 
         _in_parts(pool, run, self.gaps.size)
         return mean, variance

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gappy video at several resolutions for `patchmatch`: its smooth first guess, coarser copies, and the way back."""
+"""A gappy video at several resolutions for `patchmatch`: its smooth first guess, coarser copies,
+and the way back.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,15 @@ MAX_ITERATIONS = 300
 GUESSED = 0.02
 """Weight of a guessed pixel against an observed one where four become one."""
 WINDOW = 1.5
-"""Standard deviation in pixels of the neighbourhood whose increments set the stiffness of the first guess."""
+"""Standard deviation in pixels of the neighbourhood whose increments set the stiffness of the first
+guess.
+"""
 PRIOR = 1e-3
 """Weight of the whole series' increments against those of the neighbourhood, in neighbours."""
 FLOOR = 2e-3
-"""Least local increment, as a share of the least common one: bounds the stiffness where nothing changes."""
+"""Least local increment, as a share of the least common one: bounds the stiffness where nothing
+changes.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,36 +48,54 @@ class Series:
 
     @property
     def gap(self) -> NDArray[np.bool_]:
-        """True where a pixel at sea is not wholly observed in some channel, shape ``(times, y, x)``."""
+        """True where a pixel at sea is not wholly observed in some channel, shape ``(times, y,
+        x)``.
+        """
         return (self.trust < 1).any(0) & self.sea
 
     def increments(self) -> NDArray[np.float64]:
-        """Mean square difference of neighbours seen together, ``(channels, 3)``: along time, y and x.
+        """Mean square difference of neighbours seen together, ``(channels, 3)``: along time, y and
+        x.
 
-        An axis without such neighbours takes the largest of the others (0 if there are none at all).
+        An axis without such neighbours takes the largest of the others (0 if there are none at
+        all).
         """
         known = self.trust > 0
         square = np.full((len(self.values), 3), np.nan)
         for c, axis in np.ndindex(square.shape):
             both = np.logical_and(*_ends(known[c], axis))
             if both.any():
-                square[c, axis] = np.square(np.diff(self.values[c], axis=axis)[both], dtype=np.float64).mean()
+                square[c, axis] = np.square(
+                    np.diff(self.values[c], axis=axis)[both], dtype=np.float64
+                ).mean()
         largest = np.where(np.isfinite(square), square, 0).max(1, keepdims=True)
         return np.where(np.isfinite(square), square, largest)
 
     def drift(self) -> NDArray[np.float64]:
-        """Squared distance to the nearest observed pixel, each step as long as the rms increment along its axis."""
+        """Squared distance to the nearest observed pixel, each step as long as the rms increment
+        along its axis.
+        """
         steps = np.sqrt(np.maximum(self.increments(), 1e-12))
-        return np.stack([np.square(distance_transform_edt(trust <= 0, sampling=step))
-                         for trust, step in zip(self.trust, steps, strict=True)])  # fmt: skip
+        return np.stack(
+            [
+                np.square(distance_transform_edt(trust <= 0, sampling=step))
+                for trust, step in zip(self.trust, steps, strict=True)
+            ]
+        )
 
     def moved(self, by: NDArray) -> Series:
         """Add what a coarser video was moved `by`, where pixels are not observed."""
-        step = by.astype(np.float32).repeat(2, -2).repeat(2, -1)[..., : self.sea.shape[0], : self.sea.shape[1]]
+        step = (
+            by.astype(np.float32)
+            .repeat(2, -2)
+            .repeat(2, -1)[..., : self.sea.shape[0], : self.sea.shape[1]]
+        )
         return replace(self, values=self.values + (1 - self.trust) * step)
 
     def coarser(self) -> Series:
-        """Make four pixels one: the mean of its observed sea pixels (of the guessed ones where there are none)."""
+        """Make four pixels one: the mean of its observed sea pixels (of the guessed ones where
+        there are none).
+        """
         wet = self.sea.astype(np.float32)
         weight = (self.trust + GUESSED) * wet
         total, sea = _four(weight), _four(wet)
@@ -89,7 +113,8 @@ def _four(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def levels_for(video: Series, patch: int) -> int:
-    """Choose how many resolutions: until a patch of the coarsest reaches across a gap, while images hold two patches.
+    """Choose how many resolutions: until a patch of the coarsest reaches across a gap, while images
+    hold two patches.
 
     >>> sea = np.ones((64, 64), bool)
     >>> trust = np.ones((1, 1, 64, 64), np.float32)
@@ -98,7 +123,9 @@ def levels_for(video: Series, patch: int) -> int:
     3
     """
     seen = (video.trust > 0).all(0) | ~video.sea
-    reach = [distance_transform_edt(~image).max() for image in seen if image.any() and not image.all()]
+    reach = [
+        distance_transform_edt(~image).max() for image in seen if image.any() and not image.all()
+    ]
     width = 2 * float(np.quantile(reach, 0.9)) if reach else 0.0
     wanted = 1 + max(0, round(np.log2(max(width, 1) / patch)))
     most = 1 + max(0, int(np.log2(max(1, min(video.sea.shape) / (2 * patch)))))
@@ -106,10 +133,12 @@ def levels_for(video: Series, patch: int) -> int:
 
 
 def first_guess(values: NDArray, observed: NDArray[np.bool_], days: NDArray) -> NDArray[np.float32]:
-    """Fill gaps with a membrane in space and time whose stiffness along each axis is that of the data.
+    """Fill gaps with a membrane in space and time whose stiffness along each axis is that of the
+    data.
 
-    The mean of a Gaussian Markov random field: each unobserved value is the mean of its six neighbours, weighted by the
-    inverse mean square increment between neighbours observed together nearby (in time as in a random walk: per day).
+    The mean of a Gaussian Markov random field: each unobserved value is the mean of its six
+    neighbours, weighted by the inverse mean square increment between neighbours observed together
+    nearby (in time as in a random walk: per day).
 
     Parameters
     ----------
@@ -128,8 +157,11 @@ def first_guess(values: NDArray, observed: NDArray[np.bool_], days: NDArray) -> 
     return field + _conjugate_gradients(weights, -_laplacian(field, weights) * gap, gap)
 
 
-def _stiffness(field: NDArray, observed: NDArray[np.bool_], days: NDArray) -> list[NDArray[np.float32]]:
-    """Weight of each link along time, y and x: the inverse mean square increment of its neighbourhood.
+def _stiffness(
+    field: NDArray, observed: NDArray[np.bool_], days: NDArray
+) -> list[NDArray[np.float32]]:
+    """Weight of each link along time, y and x: the inverse mean square increment of its
+    neighbourhood.
 
     Local, since what moves is best seen in its surroundings and what rests in other images.
     """
@@ -141,12 +173,17 @@ def _stiffness(field: NDArray, observed: NDArray[np.bool_], days: NDArray) -> li
         step = np.diff(field, axis=axis) ** 2 * both
         sums.append(step / length if axis == 0 else step)
         counts.append(both)
-    means = [float(s.sum(dtype=np.float64) / n.sum()) if n.any() else 0.0 for s, n in zip(sums, counts, strict=True)]
+    means = [
+        float(s.sum(dtype=np.float64) / n.sum()) if n.any() else 0.0
+        for s, n in zip(sums, counts, strict=True)
+    ]
     least = min((m for m in means if m > 0), default=1.0)
     weights = []
     for total, count, common in zip(sums, counts, means, strict=True):
         near, seen = (gaussian_filter(a, WINDOW, mode="constant") for a in (total, count))
-        weights.append(least / ((near + PRIOR * max(common, least)) / (seen + PRIOR) + FLOOR * least))
+        weights.append(
+            least / ((near + PRIOR * max(common, least)) / (seen + PRIOR) + FLOOR * least)
+        )
     return [(w / length if axis == 0 else w).astype(np.float32) for axis, w in enumerate(weights)]
 
 

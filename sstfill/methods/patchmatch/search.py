@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled kernels of `patchmatch`: the nearest-neighbour search and the vote. Imports numba: import it when needed.
+"""Compiled kernels of `patchmatch`: the nearest-neighbour search and the vote. Imports numba:
+import it when needed.
 
-Videos are padded by half a patch on every side and flattened, so that a patch is a list of steps from its centre. Each
-target is handled on its own and reads only what the sweep before left: neither the order of targets nor the number of
-threads changes a bit of the result. Kernels release the GIL; threads are Python's, so that two fills at once are safe.
+Videos are padded by half a patch on every side and flattened, so that a patch is a list of steps
+from its centre. Each target is handled on its own and reads only what the sweep before left:
+neither the order of targets nor the number of threads changes a bit of the result. Kernels release
+the GIL; threads are Python's, so that two fills at once are safe.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ RELAXED = {"contract", "reassoc", "nsz"}
 
 @compiled(fastmath=RELAXED)
 def _draw(key: np.uint64, index: int) -> np.uint64:
-    """Return a random word that depends on key and index alone (splitmix64; Steele, Lea & Flood 2014, OOPSLA)."""
+    """Return a random word that depends on key and index alone (splitmix64; Steele, Lea & Flood
+    2014, OOPSLA).
+    """
     z = key + np.uint64(index) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -46,13 +50,23 @@ def _trusted(p: int, weight: NDArray, rows: NDArray, width: int) -> np.float32:
 
 @compiled(fastmath=RELAXED)
 def _distance(
-    p: int, q: int, values: NDArray, weight: NDArray, penalty: NDArray, rows: NDArray, width: int, free: bool,
-    norm: np.float32, best: np.float32, offset: NDArray,
-) -> np.float32:  # fmt: skip
-    """Mean square difference of two patches over what the target trusts, plus the penalty of what the source guesses.
+    p: int,
+    q: int,
+    values: NDArray,
+    weight: NDArray,
+    penalty: NDArray,
+    rows: NDArray,
+    width: int,
+    free: bool,
+    norm: np.float32,
+    best: np.float32,
+    offset: NDArray,
+) -> np.float32:
+    """Mean square difference of two patches over what the target trusts, plus the penalty of what
+    the source guesses.
 
-    With `free` the weighted mean difference of each channel is taken out, and left in `offset`. Stops early, and says
-    `FAR`, beyond `best`: both sums can only grow.
+    With `free` the weighted mean difference of each channel is taken out, and left in `offset`.
+    Stops early, and says `FAR`, beyond `best`: both sums can only grow.
     """
     total = np.float32(0)
     limit = best * norm
@@ -75,7 +89,9 @@ def _distance(
 
 
 @compiled(fastmath=RELAXED)
-def _drawn(word: np.uint64, centre: int, reach: int, strides: NDArray, size: NDArray, half: int) -> int:
+def _drawn(
+    word: np.uint64, centre: int, reach: int, strides: NDArray, size: NDArray, half: int
+) -> int:
     """Return a random position in the video, at most `reach` from `centre` along each axis."""
     place = 0
     rest = centre
@@ -91,20 +107,36 @@ def _drawn(word: np.uint64, centre: int, reach: int, strides: NDArray, size: NDA
 
 @compiled(fastmath=RELAXED)
 def sweep(
-    targets: NDArray, values: NDArray, weight: NDArray, penalty: NDArray, source: NDArray, rows: NDArray, width: int,
-    free: bool, strides: NDArray, size: NDArray, jump: int, key: np.uint64, match: NDArray, new_match: NDArray,
-    distance: NDArray, offsets: NDArray,
-) -> None:  # fmt: skip
-    """Improve the match of each target: its own, those of its neighbours `jump` away, and random ones ever nearer.
+    targets: NDArray,
+    values: NDArray,
+    weight: NDArray,
+    penalty: NDArray,
+    source: NDArray,
+    rows: NDArray,
+    width: int,
+    free: bool,
+    strides: NDArray,
+    size: NDArray,
+    jump: int,
+    key: np.uint64,
+    match: NDArray,
+    new_match: NDArray,
+    distance: NDArray,
+    offsets: NDArray,
+) -> None:
+    """Improve the match of each target: its own, those of its neighbours `jump` away, and random
+    ones ever nearer.
 
-    A target without a match also tries its own place in the images before and after. No patch is matched to itself.
+    A target without a match also tries its own place in the images before and after. No patch is
+    matched to itself.
 
     Parameters
     ----------
     targets
         Flat positions of the patches to match, ``(n,)``.
     values, weight, penalty
-        Shape ``(channels, padded positions)``: the video, how much a target pixel counts, what a source pixel costs.
+        Shape ``(channels, padded positions)``: the video, how much a target pixel counts, what a
+        source pixel costs.
     source
         True where the centre of a source may lie, ``(padded positions,)``.
     rows, width
@@ -118,14 +150,17 @@ def sweep(
     match, new_match
         Position that each patch is matched to, -1 for none; read, and written.
     distance, offsets
-        Written: squared distance ``(padded positions,)``, and what is added to the source, ``(channels, ...)``.
+        Written: squared distance ``(padded positions,)``, and what is added to the source,
+        ``(channels, ...)``.
     """
     trial = np.empty(len(values), np.float32)
     for p in targets:
         norm = _trusted(p, weight, rows, width)
         best, at = FAR, match[p]
         if at >= 0:
-            best = _distance(p, at, values, weight, penalty, rows, width, free, norm, FAR, offsets[:, p])
+            best = _distance(
+                p, at, values, weight, penalty, rows, width, free, norm, FAR, offsets[:, p]
+            )
         word = _draw(key, p)
         reach = max(size[0], size[1], size[2])
         tried = 0
@@ -161,13 +196,21 @@ def _scale(buffer: NDArray) -> np.float32:
 
 @compiled(fastmath=RELAXED)
 def vote(
-    pixels: NDArray, values: NDArray, lend: NDArray, steps: NDArray, sharp: bool, match: NDArray, distance: NDArray,
-    offsets: NDArray, mean: NDArray, variance: NDArray,
-) -> None:  # fmt: skip
+    pixels: NDArray,
+    values: NDArray,
+    lend: NDArray,
+    steps: NDArray,
+    sharp: bool,
+    match: NDArray,
+    distance: NDArray,
+    offsets: NDArray,
+    mean: NDArray,
+    variance: NDArray,
+) -> None:
     """Give each pixel the mean of what the matches of the patches around it show at its place.
 
-    Weights are ``exp(-d / 2 s)`` of the squared distances ``d``, ``s`` being their 75th percentile, times how far the
-    lending pixel may be trusted. `sharp` takes the best patch alone.
+    Weights are ``exp(-d / 2 s)`` of the squared distances ``d``, ``s`` being their 75th percentile,
+    times how far the lending pixel may be trusted. `sharp` takes the best patch alone.
 
     Parameters
     ----------
@@ -180,8 +223,8 @@ def vote(
     match, distance, offsets
         What `sweep` found.
     mean, variance
-        Written, ``(channels, n)``: the estimate and its expected squared error (spread of the votes and mean squared
-        distance); NaN where nothing was lent.
+        Written, ``(channels, n)``: the estimate and its expected squared error (spread of the votes
+        and mean squared distance); NaN where nothing was lent.
     """
     near = np.empty(len(steps), np.int64)
     buffer = np.empty(len(steps), np.float32)

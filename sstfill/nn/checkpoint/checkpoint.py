@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained network with all that is needed to use it: a folder of ``weights.safetensors`` and ``config.json``.
+"""A trained network with all that is needed to use it: a folder of ``weights.safetensors`` and
+``config.json``.
 
-Nothing of it is ever a pickle, which could run anything when loaded. `checkpoint_folder` keeps the two files together,
-`checkpoint_html` draws the summary.
+Nothing of it is ever a pickle, which could run anything when loaded. `checkpoint_folder` keeps the
+two files together, `checkpoint_html` draws the summary.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from sstfill.config import plain
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.io.untrusted.documents import parse_json, short
 from sstfill.nn import registry
-from sstfill.nn.checkpoint.folder import DIGEST, FORMAT, REMEDY, WEIGHTS, describes_network, digest, read, write
+from sstfill.nn.checkpoint.folder import (
+    DIGEST,
+    FORMAT,
+    REMEDY,
+    WEIGHTS,
+    describes_network,
+    digest,
+    read,
+    write,
+)
 from sstfill.nn.checkpoint.html import summary
 from sstfill.version import __version__
 
@@ -35,14 +45,16 @@ WIDEST = 8
 class Checkpoint:
     """A network's weights, and what it was made of and trained on; not to be changed once made.
 
-    Two are equal if their weights and configurations are. In Jupyter it shows a table and its loss curve.
+    Two are equal if their weights and configurations are. In Jupyter it shows a table and its loss
+    curve.
 
     Parameters
     ----------
     config
-        What JSON can hold, by the keys of `sstfill.nn.checkpoint.schema.CheckpointConfig`; notes of your own go under
-        ``data``. Needed is ``network``, ``{"name": ..., "options": {...}}`` as for `sstfill.nn.registry.build`;
-        ``format``, ``sstfill_version`` and ``weights_sha256`` are added.
+        What JSON can hold, by the keys of `sstfill.nn.checkpoint.schema.CheckpointConfig`; notes of
+        your own go under ``data``. Needed is ``network``, ``{"name": ..., "options": {...}}`` as
+        for `sstfill.nn.registry.build`; ``format``, ``sstfill_version`` and ``weights_sha256`` are
+        added.
     weights
         The network's state by name, buffers too; copied to the CPU.
 
@@ -51,7 +63,8 @@ class Checkpoint:
     OptionError
         If there is no such network.
     InputError
-        If the weights are not those of the network, or the configuration has a key or a value that there is not.
+        If the weights are not those of the network, or the configuration has a key or a value that
+        there is not.
 
     Examples
     --------
@@ -62,11 +75,17 @@ class Checkpoint:
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        self._weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+        self._weights = {
+            name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()
+        }
         head = {"format": FORMAT, "sstfill_version": __version__}
         self._config: dict[str, Any] = head | plain(config)
         network = _outline(self._config)
-        _check_fit(_shapes(network), {n: tuple(tensor.shape) for n, tensor in weights.items()}, self._config)
+        _check_fit(
+            _shapes(network),
+            {n: tuple(tensor.shape) for n, tensor in weights.items()},
+            self._config,
+        )
         self._config[DIGEST] = digest(_serialised(self._weights))
         self._size = registry.size(network)
 
@@ -94,13 +113,14 @@ class Checkpoint:
     def save(self, path: StrPath) -> None:
         """Write a folder, whole or not at all; other files in it are left alone.
 
-        An earlier checkpoint there is replaced: whenever the process is killed, the old one or the new can be loaded.
+        An earlier checkpoint there is replaced: whenever the process is killed, the old one or the
+        new can be loaded.
 
         Raises
         ------
         WriteError
-            No such parent folder, no permission, no space, or the folder holds the weights or the configuration of
-            something else; what was there is unchanged.
+            No such parent folder, no permission, no space, or the folder holds the weights or the
+            configuration of something else; what was there is unchanged.
         """
         write(path, _serialised(self._weights), self._config)
 
@@ -111,8 +131,9 @@ class Checkpoint:
         Raises
         ------
         ReadError
-            If it is missing, damaged, of something else (no pickle is ever loaded), of a later version, or if a weight
-            is not finite; the message says which. Sizes are compared before any memory is taken.
+            If it is missing, damaged, of something else (no pickle is ever loaded), of a later
+            version, or if a weight is not finite; the message says which. Sizes are compared before
+            any memory is taken.
         """
         try:
             config, file = read(path, _most_bytes)
@@ -123,7 +144,9 @@ class Checkpoint:
             loaded = cls(config, weights)
         except (InputError, OptionError) as error:
             raise ReadError(f"cannot load {os.fspath(path)}: {error}") from error
-        loaded._config[DIGEST] = config[DIGEST]  # as stored, should this safetensors lay out the file otherwise
+        loaded._config[DIGEST] = config[
+            DIGEST
+        ]  # as stored, should this safetensors lay out the file otherwise
         return loaded
 
     def __eq__(self, other: object) -> bool:
@@ -141,18 +164,26 @@ class Checkpoint:
 
 
 def _outline(config: Mapping[str, Any]) -> nn.Module:
-    """Build the network of a configuration, which is checked first, without any memory for its weights."""
+    """Build the network of a configuration, which is checked first, without any memory for its
+    weights.
+    """
     described = config.get("network")
     if not describes_network(described):
-        raise OptionError(f"network={short(described)} is no network; give {{'name': ..., 'options': {{...}}}}")
-    from sstfill.nn.checkpoint.schema import check_config  # pydantic costs a tenth of a second where none is loaded
+        raise OptionError(
+            f"network={short(described)} is no network; give {{'name': ..., 'options': {{...}}}}"
+        )
+    from sstfill.nn.checkpoint.schema import (
+        check_config,
+    )  # pydantic costs a tenth of a second where none is loaded
 
     check_config(config)
     return _new_network(described, "meta")
 
 
 def _new_network(described: Any, device: str) -> nn.Module:
-    """Build a network as a configuration describes it; the caller's random numbers are left as they were."""
+    """Build a network as a configuration describes it; the caller's random numbers are left as they
+    were.
+    """
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.device(device):
@@ -202,7 +233,9 @@ def _check_numbers(weights: Mapping[str, Tensor]) -> None:
     kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
     for name, tensor in weights.items():
         if tensor.dtype not in kinds:
-            raise InputError(f"{name} in {WEIGHTS} has dtype {tensor.dtype}, which no network here has; {REMEDY}")
+            raise InputError(
+                f"{name} in {WEIGHTS} has dtype {tensor.dtype}, which no network here has; {REMEDY}"
+            )
     counts = {name: int((~torch.isfinite(tensor)).sum()) for name, tensor in weights.items()}
     wrong = [name for name, count in counts.items() if count]
     if wrong:
@@ -216,7 +249,9 @@ def _safetensors() -> ModuleType:
     try:
         import safetensors.torch
     except ModuleNotFoundError as error:
-        raise OptionError("checkpoints need PyTorch and safetensors; pip install torch safetensors") from error
+        raise OptionError(
+            "checkpoints need PyTorch and safetensors; pip install torch safetensors"
+        ) from error
     return safetensors
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a checkpoint: two files that belong together, replaced so that one pair can always be read.
+"""The folder of a checkpoint: two files that belong together, replaced so that one pair can always
+be read.
 
-A checkpoint is replaced in three steps between any two of which it is readable: the new weights are laid beside the
-old under a hidden name, the new configuration, which tells their digest, replaces the old, and the weights get their
-own name. Whichever of the two files has the digest that the configuration tells is read. Bytes only: no torch here.
+A checkpoint is replaced in three steps between any two of which it is readable: the new weights are
+laid beside the old under a hidden name, the new configuration, which tells their digest, replaces
+the old, and the weights get their own name. Whichever of the two files has the digest that the
+configuration tells is read. Bytes only: no torch here.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def write(path: StrPath, weights: bytes, config: dict[str, Any]) -> None:
         fail(path, error)
 
 
-def read(path: StrPath, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], BufferedReader]:
+def read(
+    path: StrPath, most: Callable[[dict[str, Any]], int]
+) -> tuple[dict[str, Any], BufferedReader]:
     """Read the configuration of a checkpoint and open the weights whose digest it tells.
 
     Parameters
@@ -62,7 +66,8 @@ def read(path: StrPath, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str
     path
         The folder; see `sstfill.nn.checkpoint.checkpoint.Checkpoint.load` for what is raised.
     most
-        Says how many bytes the weights of a configuration can have at most; of a larger file nothing is read.
+        Says how many bytes the weights of a configuration can have at most; of a larger file
+        nothing is read.
     """
     folder = Path(path)
     try:
@@ -71,7 +76,9 @@ def read(path: StrPath, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str
     except OSError as error:
         if isinstance(error, ReadError):
             raise
-        raise ReadError(f"cannot read {folder}: {error.strerror or error}; check the path") from error
+        raise ReadError(
+            f"cannot read {folder}: {error.strerror or error}; check the path"
+        ) from error
     except ValueError as error:  # a NUL in the name
         if isinstance(error, SstfillError):
             raise
@@ -80,7 +87,11 @@ def read(path: StrPath, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str
 
 def describes_network(found: Any) -> bool:
     """Whether part of a configuration has the form of a network's name and options."""
-    return isinstance(found, dict) and isinstance(found.get("name"), str) and isinstance(found.get("options"), dict)
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("name"), str)
+        and isinstance(found.get("options"), dict)
+    )
 
 
 def _create(folder: Path, weights: bytes, config: bytes) -> None:
@@ -101,12 +112,16 @@ def _replace(folder: Path, weights: bytes, config: bytes) -> None:
         with atomic_path(folder / CONFIG) as temporary:
             temporary.write_bytes(config)
     finally:
-        with contextlib.suppress(OSError):  # what is there can be read without it, and the next save settles it
+        with contextlib.suppress(
+            OSError
+        ):  # what is there can be read without it, and the next save settles it
             _settle(folder)
 
 
 def _settle(folder: Path) -> None:
-    """Give weights under a hidden name their own if the configuration tells their digest; remove others."""
+    """Give weights under a hidden name their own if the configuration tells their digest; remove
+    others.
+    """
     if (folder / CONFIG).exists():
         wanted = _pending(folder, _read_config(folder)[DIGEST])
         if wanted.exists():
@@ -123,12 +138,16 @@ def _pending(folder: Path, of: str) -> Path:
 def check_target(folder: Path) -> None:
     """Refuse what is no folder, and a folder with files of these names that are not ours."""
     if not folder.is_dir():
-        raise WriteError(f"cannot write {folder}: it is a file; a checkpoint is a folder, choose another name")
+        raise WriteError(
+            f"cannot write {folder}: it is a file; a checkpoint is a folder, choose another name"
+        )
     try:
         if (folder / CONFIG).exists() or (folder / WEIGHTS).exists():
             _read_config(folder)
     except ReadError as error:
-        raise WriteError(f"cannot write {folder} over what is there ({error}); choose another folder") from error
+        raise WriteError(
+            f"cannot write {folder} over what is there ({error}); choose another folder"
+        ) from error
 
 
 def _check_folder(folder: Path) -> None:
@@ -144,7 +163,9 @@ def _check_folder(folder: Path) -> None:
     )
 
 
-def _read(folder: Path, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], BufferedReader]:
+def _read(
+    folder: Path, most: Callable[[dict[str, Any]], int]
+) -> tuple[dict[str, Any], BufferedReader]:
     """Read a configuration, and open the weights that belong to it."""
     for _ in range(TRIES):
         config = _read_config(folder)
@@ -154,12 +175,17 @@ def _read(folder: Path, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str
                 continue
             weights = open_regular(file, remedy=REMEDY)
             size = os.fstat(weights.fileno()).st_size
-            if size <= largest and hashlib.file_digest(weights, "sha256").hexdigest() == config[DIGEST]:
+            if (
+                size <= largest
+                and hashlib.file_digest(weights, "sha256").hexdigest() == config[DIGEST]
+            ):
                 weights.seek(0)
                 return config, weights
             weights.close()
             if size > largest:
-                raise ReadError(f"{file} has {size:,} bytes, its network at most {largest:,}; {REMEDY}")
+                raise ReadError(
+                    f"{file} has {size:,} bytes, its network at most {largest:,}; {REMEDY}"
+                )
     if not (folder / WEIGHTS).exists():
         raise ReadError(f"{folder} holds no {WEIGHTS}; {REMEDY}")
     raise ReadError(
@@ -170,7 +196,9 @@ def _read(folder: Path, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.exists():
-        raise ReadError(f"{folder} is no checkpoint of sstfill: it holds no {CONFIG}; give the folder that was saved")
+        raise ReadError(
+            f"{folder} is no checkpoint of sstfill: it holds no {CONFIG}; give the folder that was saved"
+        )
     config = read_json(file, remedy=REMEDY, most=CONFIG_BYTES)
     version = config.get("format")
     written = config.get("sstfill_version")
@@ -184,5 +212,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config.get(DIGEST), str) or not describes_network(config.get("network")):
         raise ReadError(f"{file} lacks {DIGEST} or the network's name and options; {REMEDY}")
     if not re.fullmatch("[0-9a-f]{64}", config[DIGEST]):  # it becomes part of a file's name
-        raise ReadError(f"{file} tells {DIGEST}={short(config[DIGEST])}, which is no SHA-256; {REMEDY}")
+        raise ReadError(
+            f"{file} tells {DIGEST}={short(config[DIGEST])}, which is no SHA-256; {REMEDY}"
+        )
     return config

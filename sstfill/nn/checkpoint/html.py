@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a checkpoint shows in Jupyter: a table of what it was trained on, and its loss curves as inline SVG."""
+"""What a checkpoint shows in Jupyter: a table of what it was trained on, and its loss curves as
+inline SVG.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +54,16 @@ def summary(title: str, config: Mapping[str, Any]) -> str:
     """
     history = _history(config)
     rows = _best(history)
-    rows |= {label: _text(config[key]) for key, label in ROWS.items() if config.get(key) not in (None, "", {}, [])}
+    rows |= {
+        label: _text(config[key])
+        for key, label in ROWS.items()
+        if config.get(key) not in (None, "", {}, [])
+    }
     if effort := _text(_part(config.get("trained"), TRAINED)):
         rows["training"] = effort
-    body = "".join(f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in rows.items())
+    body = "".join(
+        f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in rows.items()
+    )
     curves = "".join(_curve(label, _points(history, key)) for key, label in CURVES.items())
     return f"<div><strong>{escape(title)}</strong><table>{body}</table>{curves}</div>"
 
@@ -63,7 +71,11 @@ def summary(title: str, config: Mapping[str, Any]) -> str:
 def _history(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     trained = config.get("trained")
     entries = trained.get("history") if isinstance(trained, Mapping) else None
-    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+    return (
+        [entry for entry in entries if isinstance(entry, Mapping)]
+        if isinstance(entries, list)
+        else []
+    )
 
 
 def _points(history: list[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -72,7 +84,11 @@ def _points(history: list[Mapping[str, Any]], key: str) -> list[tuple[float, flo
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )
 
 
 def _best(history: list[Mapping[str, Any]]) -> dict[str, str]:
@@ -84,7 +100,11 @@ def _best(history: list[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _part(found: Any, names: Mapping[str, str]) -> dict[str, Any]:
-    return {names[key]: found[key] for key in names if key in found} if isinstance(found, Mapping) else {}
+    return (
+        {names[key]: found[key] for key in names if key in found}
+        if isinstance(found, Mapping)
+        else {}
+    )
 
 
 def _text(value: Any) -> str:
@@ -105,7 +125,9 @@ def _text(value: Any) -> str:
 
 
 def _curve(label: str, points: list[tuple[float, float]]) -> str:
-    """Draw one curve, or nothing where there is no point; its least, its last and the epochs are told in words."""
+    """Draw one curve, or nothing where there is no point; its least, its last and the epochs are
+    told in words.
+    """
     if not points:
         return ""
     xs, ys = zip(*points, strict=True)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may stand in a checkpoint's ``config.json``: types, ranges, finite numbers, and no other keys."""
+"""What may stand in a checkpoint's ``config.json``: types, ranges, finite numbers, and no other
+keys.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,12 @@ from sstfill.errors import InputError
 from sstfill.io.untrusted.documents import misfit, short
 
 LARGEST = 4096
-"""Of any option of a network that is a whole number: ten times what anything here was trained with."""
+"""Of any option of a network that is a whole number: ten times what anything here was trained with.
+"""
 MAGNITUDE = 1e30
-"""Of a mean or a spread, in the units of the field, so that its square is still finite in single precision."""
+"""Of a mean or a spread, in the units of the field, so that its square is still finite in single
+precision.
+"""
 
 Text = Annotated[str, Field(max_length=100_000)]
 Positive = Annotated[float, Field(gt=0, le=MAGNITUDE)]
@@ -76,7 +81,9 @@ class CheckpointConfig(_Part):
     spread: Annotated[float, Field(ge=0, le=MAGNITUDE)] | None = None
     patch: tuple[Side, Side, Side] | None = None
     scaling: Scaling | None = None
-    traits: Annotated[list[tuple[Trait | None, Trait | None]], Field(min_length=3, max_length=3)] | None = None
+    traits: (
+        Annotated[list[tuple[Trait | None, Trait | None]], Field(min_length=3, max_length=3)] | None
+    ) = None
 
     @model_validator(mode="after")
     def _ordered(self) -> CheckpointConfig:
@@ -89,7 +96,8 @@ class CheckpointConfig(_Part):
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise `InputError` unless a configuration is one that filling can rely on.
 
-    Of the network's options only their size is looked at, so that no network of absurd size is ever built.
+    Of the network's options only their size is looked at, so that no network of absurd size is ever
+    built.
 
     >>> check_config({"format": 1, "sstfill_version": "0.1.0", "network": {}, "spread": -1.0})
     Traceback (most recent call last):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuse a box, a depth or a period that goes beyond what a dataset covers, in place of clipping it."""
+"""Refuse a box, a depth or a period that goes beyond what a dataset covers, in place of clipping
+it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ SLACK = 1e-3  # of a step: float32 coordinates
 
 
 def covered(request: CopernicusRequest, coverage: Coverage) -> CopernicusRequest:
-    """The request with the ends of the dataset where it names none; `OptionError` where it goes beyond them."""
+    """The request with the ends of the dataset where it names none; `OptionError` where it goes
+    beyond them.
+    """
     axis = coverage.axes.get("time")
     if axis is None:
         raise OptionError(f"{request.dataset_id} has no time dimension; choose another dataset")
@@ -21,7 +25,11 @@ def covered(request: CopernicusRequest, coverage: Coverage) -> CopernicusRequest
     start, end = request.start_datetime or first, request.end_datetime or last
     if request.clip_end and since_1970(end) > axis.last:
         end = last
-    if since_1970(start) < axis.first or since_1970(start) > axis.last or since_1970(end) > axis.last:
+    if (
+        since_1970(start) < axis.first
+        or since_1970(start) > axis.last
+        or since_1970(end) > axis.last
+    ):
         raise OptionError(
             f"{request.dataset_id} has times from {first} to {last}, not {start} to {end}; ask for what lies within"
         )
@@ -41,15 +49,20 @@ def _check_range(name: str, request: CopernicusRequest, coverage: Coverage) -> N
     if name != "longitude" or not around_the_globe(axis):
         asked = [turned(v) if name == "longitude" else v for v in (low, high) if v is not None]
         if any(v < first - slack or v > last + slack for v in asked):
-            raise OptionError(f"{request.dataset_id} has {name} from {first:g} to {last:g}, not {request.box()}; ask "
-                              "for what lies within")  # fmt: skip
+            raise OptionError(
+                f"{request.dataset_id} has {name} from {first:g} to {last:g}, not {request.box()}; ask "
+                "for what lies within"
+            )
     if name == "depth" and (levels := axis.inside(low, high)) > 1:
-        raise OptionError(f"the request covers {levels} levels of depth; give one: minimum_depth and maximum_depth of "
-                          "the same value take the nearest")  # fmt: skip
+        raise OptionError(
+            f"the request covers {levels} levels of depth; give one: minimum_depth and maximum_depth of "
+            "the same value take the nearest"
+        )
 
 
 def around_the_globe(longitude: CoverageAxis) -> bool:
-    """Whether a longitude lies within an axis wherever it is; also where the axis counts the centres of cells.
+    """Whether a longitude lies within an axis wherever it is; also where the axis counts the
+    centres of cells.
 
     >>> around_the_globe(Axis(first=-179.95, last=179.95, step=0.1)), around_the_globe(Axis(first=-6, last=36, step=1))
     (True, False)

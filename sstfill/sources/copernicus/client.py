@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one seam to the Copernicus Marine client, which is imported here and nowhere else, when it is needed."""
+"""The one seam to the Copernicus Marine client, which is imported here and nowhere else, when it is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,13 @@ def describe_client_dataset(request: CopernicusRequest) -> Coverage:
     client = _client()
 
     def ask() -> Coverage:
-        found = client.describe(dataset_id=request.dataset_id, show_all_versions=True, max_concurrent_requests=0,
-                                disable_progress_bar=True, raise_on_error=True)  # fmt: skip
+        found = client.describe(
+            dataset_id=request.dataset_id,
+            show_all_versions=True,
+            max_concurrent_requests=0,
+            disable_progress_bar=True,
+            raise_on_error=True,
+        )
         return _coverage(found, request)
 
     coverage = _answer(ask, request, Deadline(request.patience))
@@ -59,14 +66,16 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     Returns
     -------
     Dataset
-        With attrs ``dataset_id``, ``dataset_version``, ``product_id`` and ``doi``; ``encoding["sstfill_offset"]``, the
-        index in the source of each dimension's first value; ``encoding["sstfill_reads"]``, an account of its reads,
-        where the client's store could be given one.
+        With attrs ``dataset_id``, ``dataset_version``, ``product_id`` and ``doi``;
+        ``encoding["sstfill_offset"]``, the index in the source of each dimension's first value;
+        ``encoding["sstfill_reads"]``, an account of its reads, where the client's store could be
+        given one.
 
     Raises
     ------
     ReadError
-        No login, a wrong password; no client; nothing answered within ``request.patience``; a dataset being updated.
+        No login, a wrong password; no client; nothing answered within ``request.patience``; a
+        dataset being updated.
     OptionError
         An unknown dataset, version or variable; a box or a period that the dataset does not cover.
     """
@@ -80,9 +89,13 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     def ask() -> xr.Dataset | None:
         with noted(reads):
             opened: xr.Dataset | None = client.open_dataset(
-                **asked.arguments(), username=login.user, password=login.password, chunk_size_limit=0,
-                coordinates_selection_method=_selection(asked, coverage), raise_if_updating=True,
-            )  # fmt: skip
+                **asked.arguments(),
+                username=login.user,
+                password=login.password,
+                chunk_size_limit=0,
+                coordinates_selection_method=_selection(asked, coverage),
+                raise_if_updating=True,
+            )
             return opened
 
     ds = _answer(ask, request, patience)
@@ -94,10 +107,16 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
         raise ReadError(
             f"the service does not have {min(reads.refused)}, a coordinate of {request.dataset_id}; try again later"
         )
-    ds.attrs |= {"dataset_id": coverage.dataset_id, "dataset_version": coverage.version,
-                 "product_id": coverage.product_id, "doi": coverage.doi}  # fmt: skip
+    ds.attrs |= {
+        "dataset_id": coverage.dataset_id,
+        "dataset_version": coverage.version,
+        "product_id": coverage.product_id,
+        "doi": coverage.doi,
+    }
     ds.encoding = {"sstfill_offset": _offsets(ds, coverage)}
-    if reads.ask is None:  # the client's inside has changed: an empty account would tell that every chunk came
+    if (
+        reads.ask is None
+    ):  # the client's inside has changed: an empty account would tell that every chunk came
         log.warning(
             "this release of copernicusmarine does not tell which chunks were lost; doubtful values are refused"
         )
@@ -109,7 +128,9 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
 
 def other_service(request: CopernicusRequest) -> list[CopernicusRequest]:
     """The same request to the layouts of the service that were not asked for."""
-    return [dataclasses.replace(request, service=name) for name in SERVICES if name != request.service]
+    return [
+        dataclasses.replace(request, service=name) for name in SERVICES if name != request.service
+    ]
 
 
 def client_version() -> str:
@@ -146,8 +167,10 @@ def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Deadline
             in_vain = isinstance(error, NoAnswerError)
             reason = reason if in_vain else told(error)  # of the last attempt that ended
             if in_vain or not patience.wait(attempt):
-                raise ReadError(f"Copernicus Marine did not answer for {request.patience:.0f} s ({reason}); check the "
-                                "network, or try again later") from error  # fmt: skip
+                raise ReadError(
+                    f"Copernicus Marine did not answer for {request.patience:.0f} s ({reason}); check the "
+                    "network, or try again later"
+                ) from error
             log.debug("attempt %d failed: %s", attempt, error)
             attempt += 1
         else:
@@ -157,7 +180,9 @@ def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Deadline
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Keep the client's own log quiet: it tells where a login lies, and warns of what becomes an error here."""
+    """Keep the client's own log quiet: it tells where a login lies, and warns of what becomes an
+    error here.
+    """
     logger = logging.getLogger("copernicusmarine")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -170,13 +195,17 @@ def _hushed() -> Iterator[None]:
 def _known_datasets() -> list[str]:
     """Ids of all datasets, for an error that shows the nearest; empty where they cannot be had."""
     try:
-        from copernicusmarine.core_functions.marine_datastore_config import get_config_and_check_version_describe
+        from copernicusmarine.core_functions.marine_datastore_config import (
+            get_config_and_check_version_describe,
+        )
         from copernicusmarine.core_functions.sessions import JsonParserConnection
 
         def ask() -> list[str]:
             with JsonParserConnection(timeout=10, retries=1) as connection:
-                tables = [connection.get_json_file(c.dataset_product_mapping_url)
-                          for c in get_config_and_check_version_describe(False).catalogues]  # fmt: skip
+                tables = [
+                    connection.get_json_file(c.dataset_product_mapping_url)
+                    for c in get_config_and_check_version_describe(False).catalogues
+                ]
             return sorted({name for table in tables for name in table})
 
         return limited(ask, 30.0)
@@ -186,9 +215,13 @@ def _known_datasets() -> list[str]:
 
 
 def _coverage(found: Any, request: CopernicusRequest) -> Coverage:
-    pairs = [(p, d) for p in found.products for d in p.datasets if d.dataset_id == request.dataset_id]
+    pairs = [
+        (p, d) for p in found.products for d in p.datasets if d.dataset_id == request.dataset_id
+    ]
     if not pairs:
-        raise OptionError(f"no dataset {request.dataset_id!r} in the catalogue; see copernicusmarine describe")
+        raise OptionError(
+            f"no dataset {request.dataset_id!r} in the catalogue; see copernicusmarine describe"
+        )
     product, dataset = pairs[0]
     labels = tuple(v.label for v in dataset.versions)
     described = Coverage(dataset_id=request.dataset_id, version=labels[0], versions=labels)
@@ -201,10 +234,13 @@ def _coverage(found: Any, request: CopernicusRequest) -> Coverage:
         for coordinate in (c for v in service.variables for c in v.coordinates):
             axes.setdefault(coordinate.coordinate_id, {})[str(service.service_name)] = coordinate
     return dataclasses.replace(
-        described, version=version.label, product_id=product.product_id, doi=product.digital_object_identifier or "",
+        described,
+        version=version.label,
+        product_id=product.product_id,
+        doi=product.digital_object_identifier or "",
         variables={v.short_name: v.standard_name or "" for s in gridded for v in s.variables},
         axes={name: _axis(held) for name, held in axes.items()},
-    )  # fmt: skip
+    )
 
 
 def _axis(held: dict[str, Any]) -> CoverageAxis:
@@ -213,7 +249,9 @@ def _axis(held: dict[str, Any]) -> CoverageAxis:
     low = _number(first.minimum_value) if first.minimum_value is not None else values[0]
     high = _number(first.maximum_value) if first.maximum_value is not None else values[-1]
     chunk = {name: int(c.chunking_length) for name, c in held.items() if c.chunking_length}
-    return CoverageAxis(first=low, last=high, step=None if values else first.step, values=values, chunk=chunk)
+    return CoverageAxis(
+        first=low, last=high, step=None if values else first.step, values=values, chunk=chunk
+    )
 
 
 def _number(value: float | str) -> float:
@@ -238,9 +276,11 @@ def _within(request: CopernicusRequest, coverage: Coverage) -> CopernicusRequest
 
 
 def _selection(request: CopernicusRequest, coverage: Coverage) -> str:
-    """The client's way to cut the box: strictly, but for boxes over the dateline of a grid that counts cells.
+    """The client's way to cut the box: strictly, but for boxes over the dateline of a grid that
+    counts cells.
 
-    There the client takes 179.98 for a longitude beyond the last centre, 179.95; the rest is checked here instead.
+    There the client takes 179.98 for a longitude beyond the last centre, 179.95; the rest is
+    checked here instead.
     """
     longitude = coverage.axes.get("longitude")
     if longitude is None or not around_the_globe(longitude):
@@ -254,6 +294,10 @@ def _offsets(ds: xr.Dataset, coverage: Coverage) -> dict[str, int]:
     for name, axis in coverage.axes.items():
         if name in ds.indexes and ds.sizes[name]:
             first = ds[name].values[0]
-            value = float(first.astype("M8[ms]").astype(np.int64)) if ds[name].dtype.kind == "M" else float(first)
+            value = (
+                float(first.astype("M8[ms]").astype(np.int64))
+                if ds[name].dtype.kind == "M"
+                else float(first)
+            )
             offsets[name] = axis.index(value)
     return offsets

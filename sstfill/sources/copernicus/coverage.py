@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the catalogue says of a dataset: its version, its axes and how they are cut in chunks, its variables."""
+"""What the catalogue says of a dataset: its version, its axes and how they are cut in chunks, its
+variables.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from sstfill.sources.copernicus.request import CopernicusRequest
 
 @dataclass(frozen=True, kw_only=True)
 class CoverageAxis:
-    """Values of a coordinate, times in milliseconds since 1970, and how many a chunk of each layout holds."""
+    """Values of a coordinate, times in milliseconds since 1970, and how many a chunk of each layout
+    holds.
+    """
 
     first: float
     last: float
@@ -31,7 +35,8 @@ class CoverageAxis:
         return round((value - self.first) / self.step) if self.step else 0
 
     def inside(self, low: float | None, high: float | None) -> int:
-        """How many values lie in a range, ends included; the nearest one where the ends are the same.
+        """How many values lie in a range, ends included; the nearest one where the ends are the
+        same.
 
         >>> Axis(first=0, last=10, step=1).inside(2.5, 5)
         3
@@ -45,7 +50,10 @@ class CoverageAxis:
             return 1
         slack = 1e-3  # of a step: float32 coordinates
         least = max(0, math.ceil((low - self.first) / self.step - slack))
-        most = min(round((self.last - self.first) / self.step), math.floor((high - self.first) / self.step + slack))
+        most = min(
+            round((self.last - self.first) / self.step),
+            math.floor((high - self.first) / self.step + slack),
+        )
         return max(0, most - least + 1)
 
 
@@ -62,14 +70,18 @@ class Coverage:
     axes: Mapping[str, CoverageAxis] = field(default_factory=dict)
 
     def named(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
-        """Short names of the variables wanted; `OptionError` for one that there is not, with the nearest."""
+        """Short names of the variables wanted; `OptionError` for one that there is not, with the
+        nearest.
+        """
         from sstfill.errors import unknown
 
         by_standard = {standard: short for short, standard in self.variables.items()}
         for name in wanted:
             if name not in self.variables and name not in by_standard:
                 raise unknown(f"variable in {self.dataset_id}", name, sorted(self.variables))
-        return tuple(by_standard.get(n, n) if n not in self.variables else n for n in wanted) or tuple(self.variables)
+        return tuple(
+            by_standard.get(n, n) if n not in self.variables else n for n in wanted
+        ) or tuple(self.variables)
 
     def period(self) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]] | None:
         """First and last time."""
@@ -78,26 +90,42 @@ class Coverage:
 
     def sizes(self, request: CopernicusRequest) -> dict[str, int]:
         """Number of times, latitudes and longitudes that a request with absolute times covers."""
-        start, end = (None if t is None else since_1970(t) for t in (request.start_datetime, request.end_datetime))
-        ranges = {"time": (start, end), "latitude": (request.minimum_latitude, request.maximum_latitude)}
+        start, end = (
+            None if t is None else since_1970(t)
+            for t in (request.start_datetime, request.end_datetime)
+        )
+        ranges = {
+            "time": (start, end),
+            "latitude": (request.minimum_latitude, request.maximum_latitude),
+        }
         found = {d: self.axes[d].inside(*r) for d, r in ranges.items() if d in self.axes}
         if "longitude" in self.axes:
-            found["longitude"] = self._longitudes(request.minimum_longitude, request.maximum_longitude)
+            found["longitude"] = self._longitudes(
+                request.minimum_longitude, request.maximum_longitude
+            )
         return found
 
     def _longitudes(self, low: float | None, high: float | None) -> int:
         """A range may cross the dateline, or count from 0 to 360."""
         axis = self.axes["longitude"]
         if low is None or high is None or high - low >= 360:
-            return axis.inside(low, high) if low is None or high is None else axis.inside(None, None)
+            return (
+                axis.inside(low, high) if low is None or high is None else axis.inside(None, None)
+            )
         low, high = (low + 180) % 360 - 180, (high + 180) % 360 - 180
-        return axis.inside(low, high) if low <= high else axis.inside(low, None) + axis.inside(None, high)
+        return (
+            axis.inside(low, high)
+            if low <= high
+            else axis.inside(low, None) + axis.inside(None, high)
+        )
 
     def check_version(self, wanted: str | None) -> None:
         """Refuse a version that is not served."""
         if wanted is not None and wanted not in self.versions:
-            raise OptionError(f"version {wanted} of {self.dataset_id} is not served, but {', '.join(self.versions)}; "
-                              "versions are not to be mixed: begin another store")  # fmt: skip
+            raise OptionError(
+                f"version {wanted} of {self.dataset_id} is not served, but {', '.join(self.versions)}; "
+                "versions are not to be mixed: begin another store"
+            )
 
 
 def milliseconds(value: float) -> NDArray[np.datetime64]:

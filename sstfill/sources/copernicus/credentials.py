@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a Copernicus Marine login lies, looked up as the client does but before it asks anybody; never shown."""
+"""Where a Copernicus Marine login lies, looked up as the client does but before it asks anybody;
+never shown.
+"""
 
 from __future__ import annotations
 
@@ -31,28 +33,38 @@ class Login:
 
 
 def find_login() -> Login | None:
-    """Look for a login in the environment, the file of ``copernicusmarine login``, motuclient's and ``.netrc``."""
+    """Look for a login in the environment, the file of ``copernicusmarine login``, motuclient's and
+    ``.netrc``.
+    """
     given = os.environ.get(USER), os.environ.get(PASSWORD)
     if given[0] and given[1]:
         return Login(given[0], given[1], "the environment")
     saved = _saved()
     user, password = given[0] or (saved and saved.user), given[1] or (saved and saved.password)
-    return Login(user, password, f"the environment and {saved.where}" if any(given) else saved.where) if (
-        saved and user and password
-    ) else None  # fmt: skip
+    return (
+        Login(user, password, f"the environment and {saved.where}" if any(given) else saved.where)
+        if (saved and user and password)
+        else None
+    )
 
 
 def need_login() -> Login:
     """Return the login that was found, or raise a `ReadError` that tells how to give one."""
     login = find_login()
     if login is None:
-        raise ReadError(f"no Copernicus Marine login in {USER} and {PASSWORD}, {_own_file()}, motuclient-python.ini or "
-                        ".netrc; run: copernicusmarine login (free: data.marine.copernicus.eu/register)")  # fmt: skip
+        raise ReadError(
+            f"no Copernicus Marine login in {USER} and {PASSWORD}, {_own_file()}, motuclient-python.ini or "
+            ".netrc; run: copernicusmarine login (free: data.marine.copernicus.eu/register)"
+        )
     return login
 
 
 def _own_file() -> Path:
-    return Path(os.environ.get(FOLDER) or Path.home()) / ".copernicusmarine" / ".copernicusmarine-credentials"
+    return (
+        Path(os.environ.get(FOLDER) or Path.home())
+        / ".copernicusmarine"
+        / ".copernicusmarine-credentials"
+    )
 
 
 def _saved() -> Login | None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long to go on trying: a clock that every answer winds up again, and growing pauses between attempts."""
+"""How long to go on trying: a clock that every answer winds up again, and growing pauses between
+attempts.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +52,14 @@ class Deadline:
         return max(0.0, self.seconds - (self._clock() - self._since))
 
     def wait(self, attempt: int) -> bool:
-        """Pause before the next attempt, longer after each; False where there was no time left for one."""
+        """Pause before the next attempt, longer after each; False where there was no time left for
+        one.
+        """
         left = self.left
         jitter = random.uniform(0.7, 1.3)  # clients must not march in step
-        (self._sleep or time.sleep)(min(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * jitter, left))
+        (self._sleep or time.sleep)(
+            min(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * jitter, left)
+        )
         return left > 0
 
 
@@ -62,7 +68,8 @@ class NoAnswerError(TimeoutError):
 
 
 def limited(call: Callable[[], T], seconds: float) -> T:
-    """Return what `call` returns; `NoAnswerError` if that takes longer, and the call is left to itself.
+    """Return what `call` returns; `NoAnswerError` if that takes longer, and the call is left to
+    itself.
 
     >>> limited(lambda: 42, 5.0)
     42
@@ -76,7 +83,9 @@ def limited(call: Callable[[], T], seconds: float) -> T:
         except BaseException as error:  # handed to the thread that waits
             failure.append(error)
 
-    thread = threading.Thread(target=body, daemon=True, name="sstfill-limited")  # never waited for at exit
+    thread = threading.Thread(
+        target=body, daemon=True, name="sstfill-limited"
+    )  # never waited for at exit
     thread.start()
     thread.join(seconds)
     if thread.is_alive():

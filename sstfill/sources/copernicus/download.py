@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Download a box and a period of a Copernicus Marine dataset into a Zarr store, to be killed, rerun and trusted."""
+"""Download a box and a period of a Copernicus Marine dataset into a Zarr store, to be killed, rerun
+and trusted.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +54,12 @@ def download(
     update: bool = False,
     opener: Opener = open_client_dataset,
 ) -> xr.Dataset:
-    """Fetch what is asked for window by window; killed at any moment, the same call goes on where it was.
+    """Fetch what is asked for window by window; killed at any moment, the same call goes on where
+    it was.
 
-    While it is under way the store carries the attribute ``sstfill_state = "incomplete"``, and a ledger lies beside it.
-    A store that is complete and was made for the same request is returned at once, without network or login.
+    While it is under way the store carries the attribute ``sstfill_state = "incomplete"``, and a
+    ledger lies beside it. A store that is complete and was made for the same request is returned at
+    once, without network or login.
 
     Parameters
     ----------
@@ -66,9 +70,10 @@ def download(
     target
         Its chunks and format.
     update
-        Append the times that are new since the store was made, and fetch again those that ``request.revisit`` covers;
-        make the store where there is none. While that goes on the store is incomplete, and a reader finds the old or
-        the new values of a time that it had before, chunk by chunk.
+        Append the times that are new since the store was made, and fetch again those that
+        ``request.revisit`` covers; make the store where there is none. While that goes on the store
+        is incomplete, and a reader finds the old or the new values of a time that it had before,
+        chunk by chunk.
     opener
         Gives the dataset for a request with absolute times; another than the client's is for tests.
 
@@ -80,14 +85,15 @@ def download(
     Raises
     ------
     ReadError
-        No login or a wrong one; nothing answered for ``request.patience`` seconds; values lost on the way. The store
-        can be resumed.
+        No login or a wrong one; nothing answered for ``request.patience`` seconds; values lost on
+        the way. The store can be resumed.
     OptionError
         An unknown dataset, version or variable; nothing in the box or the period.
     InputError
         The dataset is no longer what the store was begun with.
     WriteError
-        The store was made for another request, or is being written by another process; no permission, no space.
+        The store was made for another request, or is being written by another process; no
+        permission, no space.
     KeyboardInterrupt
         As it came, with a message that tells how the store was left.
     """
@@ -106,14 +112,20 @@ def download(
             task = _task(path, ledger, request, layout, update, opening)
             while task is not None:
                 _carry_out(path, ledger, request, layout, opening, task)
-                task = jobs.append(path, ledger, layout, request, opening) if update and resumed else None
+                task = (
+                    jobs.append(path, ledger, layout, request, opening)
+                    if update and resumed
+                    else None
+                )
                 resumed = False
         except OSError as error:
             if isinstance(error, SstfillError):
                 raise
             free = shutil.disk_usage(path.resolve().parent).free / 1e6
-            raise WriteError(f"cannot write {path}: {error.strerror or error}, {free:,.0f} MB free; make room and "
-                             "run the same command again, it goes on where it was") from error  # fmt: skip
+            raise WriteError(
+                f"cannot write {path}: {error.strerror or error}, {free:,.0f} MB free; make room and "
+                "run the same command again, it goes on where it was"
+            ) from error
         except KeyboardInterrupt as stop:
             for reads in accounts:
                 reads.stop.set()  # threads that still fetch give up rather than try again
@@ -129,13 +141,20 @@ def _where_it_stands(path: Path, ledger: Ledger) -> str:
 
 def _check_target(path: Path) -> None:
     if path.suffix.lower() != ".zarr":
-        raise OptionError(f"the download is written as a Zarr store, not as {path.name!r}; end its name with .zarr")
+        raise OptionError(
+            f"the download is written as a Zarr store, not as {path.name!r}; end its name with .zarr"
+        )
     if not path.is_dir():
         place.check(path)
 
 
 def _task(
-    path: Path, ledger: Ledger, request: CopernicusRequest, target: Target, update: bool, opener: Opener
+    path: Path,
+    ledger: Ledger,
+    request: CopernicusRequest,
+    target: Target,
+    update: bool,
+    opener: Opener,
 ) -> DownloadPart | None:
     """What is to be done; None where the store is complete."""
     held = store.attributes(path)
@@ -143,7 +162,9 @@ def _task(
     if held is None:
         return jobs.begin(path, ledger, request, target, opener)
     if jobs.REQUEST not in held:
-        raise WriteError(f"cannot write {path}: it is a Zarr store of something else; choose another name")
+        raise WriteError(
+            f"cannot write {path}: it is a Zarr store of something else; choose another name"
+        )
     version = (request.dataset_version, str(held.get("dataset_version", "")))
     if ledger.plan is not None:
         jobs.check_plan(path, ledger)
@@ -151,10 +172,14 @@ def _task(
         jobs.check_same_request(path, ledger.plan["asked"], wanted, version, update)
         return jobs.resume(path, ledger, target, _as_begun(request, ledger.plan["asked"]), opener)
     if (update or ledger.plan is not None) and guard.is_consolidated(path):
-        store.consolidate(path)  # a kill, or an earlier version, may have left the copy behind the metadata
+        store.consolidate(
+            path
+        )  # a kill, or an earlier version, may have left the copy behind the metadata
     ledger.finish()
     if held.get(store.STATE) != store.COMPLETE:
-        raise WriteError(f"{path} is incomplete and its ledger {ledger.path.name} is gone; remove it and start again")
+        raise WriteError(
+            f"{path} is incomplete and its ledger {ledger.path.name} is gone; remove it and start again"
+        )
     begun = parse_json(str(held[jobs.REQUEST]), path, remedy="remove it and start again")
     checked(jobs.Asked, begun, path, remedy="remove it and start again")
     jobs.check_same_request(path, begun, wanted, version, update)
@@ -165,7 +190,9 @@ def _is_done(held: dict[str, Any], ledger: Ledger) -> bool:
     """Whether a ledger was left by a process killed after its last word."""
     assert ledger.plan is not None
     edges = {d: tuple(e) for d, e in ledger.plan["edges"].items()}
-    return held.get(store.STATE) == store.COMPLETE and len(ledger.done) == len(DownloadWindows(edges))
+    return held.get(store.STATE) == store.COMPLETE and len(ledger.done) == len(
+        DownloadWindows(edges)
+    )
 
 
 def _as_begun(request: CopernicusRequest, begun: dict[str, Any]) -> CopernicusRequest:
@@ -173,12 +200,22 @@ def _as_begun(request: CopernicusRequest, begun: dict[str, Any]) -> CopernicusRe
 
 
 def _carry_out(
-    path: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener, task: DownloadPart
+    path: Path,
+    ledger: Ledger,
+    request: CopernicusRequest,
+    target: Target,
+    opener: Opener,
+    task: DownloadPart,
 ) -> None:
     def stored(box: Box) -> xr.Dataset | None:
         return store.read(path, box, task.held) if box["time"].start < task.held else None
 
-    judge = ChunkAudit(_layout(task.source, task, task.reads), _others(task, target, opener), request.absent, stored)
+    judge = ChunkAudit(
+        _layout(task.source, task, task.reads),
+        _others(task, target, opener),
+        request.absent,
+        stored,
+    )
     boxes = task.windows.boxes()
     recall = Recall(path, boxes, ledger.done, task.begin)
     left = [i for i in range(len(boxes)) if i not in ledger.done]
@@ -218,14 +255,20 @@ def _layout(source: xr.Dataset, task: DownloadPart, reads: Reads | None) -> Serv
     moving = source[[n for n, v in source.data_vars.items() if "time" in v.dims]]
 
     def fetch(box: Box) -> xr.Dataset:
-        here = dict(box) | {"time": slice(box["time"].start - task.begin, box["time"].stop - task.begin)}
+        here = dict(box) | {
+            "time": slice(box["time"].start - task.begin, box["time"].stop - task.begin)
+        }
         patience.renew()
-        return _patiently(lambda: moving.isel(here).load(), reads, patience, task.request.dataset_id)
+        return _patiently(
+            lambda: moving.isel(here).load(), reads, patience, task.request.dataset_id
+        )
 
     return ServiceLayout(fetch, reads, None if reads is None else Tiling.of(moving))
 
 
-def _patiently(load: Callable[[], xr.Dataset], reads: Reads | None, patience: Deadline, name: str) -> xr.Dataset:
+def _patiently(
+    load: Callable[[], xr.Dataset], reads: Reads | None, patience: Deadline, name: str
+) -> xr.Dataset:
     attempt = 0
     while True:
         if reads is not None:
@@ -240,15 +283,19 @@ def _patiently(load: Callable[[], xr.Dataset], reads: Reads | None, patience: De
                 reads.forget()
             final = (reads is not None and reads.gave_up) or attempt >= ATTEMPTS
             if final or not patience.wait(attempt):
-                raise ReadError(f"{name} cannot be read any further ({told(error)}); check the network and run the "
-                                "same command again, it goes on where it was") from error  # fmt: skip
+                raise ReadError(
+                    f"{name} cannot be read any further ({told(error)}); check the network and run the "
+                    "same command again, it goes on where it was"
+                ) from error
             log.debug("attempt %d at a window failed: %s", attempt, error)
         else:
             patience.renew()
             return values
 
 
-def _others(task: DownloadPart, target: Target, opener: Opener) -> Callable[[], list[ServiceLayout]]:
+def _others(
+    task: DownloadPart, target: Target, opener: Opener
+) -> Callable[[], list[ServiceLayout]]:
     """The same windows from the service's two layouts, opened when first needed."""
     opened: list[ServiceLayout] | None = None
 

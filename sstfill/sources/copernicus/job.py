@@ -79,7 +79,9 @@ def asked(request: CopernicusRequest, target: Target) -> dict[str, Any]:
 
 def check_plan(out: Path, ledger: Ledger) -> None:
     """Refuse a ledger whose first line is not a plan that `begin` or `append` wrote."""
-    checked(LedgerPlan, ledger.plan or {}, ledger.path, remedy=f"remove it and {out}, and start again")
+    checked(
+        LedgerPlan, ledger.plan or {}, ledger.path, remedy=f"remove it and {out}, and start again"
+    )
 
 
 class Asked(BaseModel):
@@ -107,33 +109,51 @@ class LedgerPlan(BaseModel):
 
 
 def check_same_request(
-    out: Path, held: dict[str, Any], new: dict[str, Any], version: tuple[str | None, str], update: bool
+    out: Path,
+    held: dict[str, Any],
+    new: dict[str, Any],
+    version: tuple[str | None, str],
+    update: bool,
 ) -> None:
     """Refuse to go on with a store that was made for something else."""
-    flat = [{**h["request"], **{f"[target] {k}": v for k, v in h["target"].items()},
-             "start_datetime": _time(h["start"])} for h in (held, new)]  # fmt: skip
+    flat = [
+        {
+            **h["request"],
+            **{f"[target] {k}": v for k, v in h["target"].items()},
+            "start_datetime": _time(h["start"]),
+        }
+        for h in (held, new)
+    ]
     different = [k for k in flat[1] if flat[0].get(k) != flat[1][k]]
     if different:
         k = different[0]
-        raise WriteError(f"{out} was made for another request ({k}: {flat[0].get(k)!r} there, {flat[1][k]!r} here); "
-                         "choose another name, or remove it")  # fmt: skip
+        raise WriteError(
+            f"{out} was made for another request ({k}: {flat[0].get(k)!r} there, {flat[1][k]!r} here); "
+            "choose another name, or remove it"
+        )
     if version[0] is not None and version[0] != version[1]:
         raise WriteError(
             f"{out} holds version {version[1]}, not {version[0]}; versions are not to be mixed: choose another name"
         )
     if _time(held["end"]) != _time(new["end"]) and not update:
-        raise WriteError(f"{out} was made for times up to {held['end'] or 'the last'}, not {new['end'] or 'the last'}; "
-                         "add the new ones with update=True (--update), or choose another name")  # fmt: skip
+        raise WriteError(
+            f"{out} was made for times up to {held['end'] or 'the last'}, not {new['end'] or 'the last'}; "
+            "add the new ones with update=True (--update), or choose another name"
+        )
 
 
 def _time(text: str | None) -> str | None:
     """A time such that it compares equal however it is written; a relative one stays relative."""
     if text is None:
         return None
-    return "".join(text.split()) if is_relative(text) else moment(text, datetime.now(UTC)).isoformat()
+    return (
+        "".join(text.split()) if is_relative(text) else moment(text, datetime.now(UTC)).isoformat()
+    )
 
 
-def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener) -> DownloadPart:
+def begin(
+    out: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener
+) -> DownloadPart:
     """Open the source, lay the store out, and write down what there is to do."""
     absolute = request.resolved(datetime.now(UTC))
     opened = opener(absolute)
@@ -149,12 +169,18 @@ def begin(out: Path, ledger: Ledger, request: CopernicusRequest, target: Target,
     return DownloadPart(pinned, source, 0, windows, reads_of(opened))
 
 
-def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener) -> DownloadPart:
+def resume(
+    out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener
+) -> DownloadPart:
     """Open the source as it was, and go on where the ledger ends."""
     assert ledger.plan is not None
     plan = ledger.plan
-    pinned = dataclasses.replace(request, start_datetime=plan["first"], end_datetime=plan["last"],
-                                 dataset_version=plan["version"])  # fmt: skip
+    pinned = dataclasses.replace(
+        request,
+        start_datetime=plan["first"],
+        end_datetime=plan["last"],
+        dataset_version=plan["version"],
+    )
     opened = opener(pinned)
     source = ready(opened, pinned, target).isel(time=slice(plan["skip"], None))
     windows = DownloadWindows({d: tuple(e) for d, e in plan["edges"].items()})
@@ -162,43 +188,58 @@ def resume(out: Path, ledger: Ledger, target: Target, request: CopernicusRequest
         check_same(source, held)
         total = windows.edges["time"][-1]
         if plan["begin"] + source.sizes["time"] != total:
-            raise InputError(f"the dataset has {source.sizes['time']} times from {plan['first']} to {plan['last']}, no "
-                             f"longer {total - plan['begin']}; begin another store")  # fmt: skip
+            raise InputError(
+                f"the dataset has {source.sizes['time']} times from {plan['first']} to {plan['last']}, no "
+                f"longer {total - plan['begin']}; begin another store"
+            )
     if plan["begin"]:
         store.mark(out, {store.STATE: store.INCOMPLETE})
         store.grow(out, plan["begin"], source["time"].values)
     store.tidy(out)
     log.info("%d of %d windows are there", len(ledger.done), len(windows))
-    return DownloadPart(pinned, source, plan["begin"], windows, reads_of(opened), plan.get("held", plan["begin"]))
+    return DownloadPart(
+        pinned, source, plan["begin"], windows, reads_of(opened), plan.get("held", plan["begin"])
+    )
 
 
 def append(
     out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener
 ) -> DownloadPart | None:
-    """Make room for the days that are new since the store was made, and see to those that ``request.revisit`` covers.
+    """Make room for the days that are new since the store was made, and see to those that
+    ``request.revisit`` covers.
 
-    None where there is nothing to do. Times of the store that the dataset no longer has as they are, or that it has put
-    in between, cannot be revisited: a warning says so, and only the new ones are fetched.
+    None where there is nothing to do. Times of the store that the dataset no longer has as they
+    are, or that it has put in between, cannot be revisited: a warning says so, and only the new
+    ones are fetched.
     """
     with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         times = held["time"].values
         absolute = request.resolved(datetime.now(UTC))
-        ended = absolute.end_datetime is not None and np.datetime64(absolute.end_datetime) <= times[-1]
+        ended = (
+            absolute.end_datetime is not None and np.datetime64(absolute.end_datetime) <= times[-1]
+        )
         if ended and request.revisit is None:
             return None
         at = _revisited(times, request)
         first, last = (str(times[i].astype("M8[ms]")) for i in (min(at, len(times) - 1), -1))
-        wanted = dataclasses.replace(absolute, start_datetime=first, end_datetime=last if ended else
-                                     absolute.end_datetime,
-                                     dataset_version=held.attrs.get("dataset_version") or None)  # fmt: skip
+        wanted = dataclasses.replace(
+            absolute,
+            start_datetime=first,
+            end_datetime=last if ended else absolute.end_datetime,
+            dataset_version=held.attrs.get("dataset_version") or None,
+        )
         opened = opener(wanted)
         whole = ready(opened, wanted, dataclasses.replace(target, expect={}))
         if not np.array_equal(whole["time"].values[: len(times) - at], times[at:]):
             log.warning(
-                "%s: the dataset has other times since %s than the store; only new ones are fetched", out, first
+                "%s: the dataset has other times since %s than the store; only new ones are fetched",
+                out,
+                first,
             )
             at = len(times)
-        source = whole.isel(time=whole["time"].values > times[-1] if at == len(times) else slice(None))
+        source = whole.isel(
+            time=whole["time"].values > times[-1] if at == len(times) else slice(None)
+        )
         if not source.sizes["time"]:
             return None
         check_same(source, held)
@@ -214,10 +255,14 @@ def append(
 
 
 def _revisited(times: NDArray[np.datetime64], request: CopernicusRequest) -> int:
-    """Number of the first time of the store that is fetched again; one beyond the last where none is."""
+    """Number of the first time of the store that is fetched again; one beyond the last where none
+    is.
+    """
     if request.revisit is None:
         return len(times)
-    return int(np.searchsorted(times, times[-1] - np.timedelta64(span(request.revisit)), side="right"))
+    return int(
+        np.searchsorted(times, times[-1] - np.timedelta64(span(request.revisit)), side="right")
+    )
 
 
 def _dims(source: xr.Dataset) -> tuple[str, ...]:
@@ -232,7 +277,9 @@ def _size(source: xr.Dataset) -> int:
     return sum(v.size * v.dtype.itemsize for v in _moving(source))
 
 
-def _cut(source: xr.Dataset, opened: xr.Dataset, lengths: dict[str, int], at: int, skip: int = 0) -> DownloadWindows:
+def _cut(
+    source: xr.Dataset, opened: xr.Dataset, lengths: dict[str, int], at: int, skip: int = 0
+) -> DownloadWindows:
     dims, moving = _dims(source), _moving(source)
     chunks = moving[0].encoding.get("preferred_chunks", {})
     offset = dict(opened.encoding.get("sstfill_offset", {}))
@@ -249,7 +296,9 @@ def _cut(source: xr.Dataset, opened: xr.Dataset, lengths: dict[str, int], at: in
     )
 
 
-def _pinned(request: CopernicusRequest, opened: xr.Dataset, source: xr.Dataset) -> CopernicusRequest:
+def _pinned(
+    request: CopernicusRequest, opened: xr.Dataset, source: xr.Dataset
+) -> CopernicusRequest:
     first, last = (str(source["time"].values[i].astype("M8[ms]")) for i in (0, -1))
     version = opened.attrs.get("dataset_version") or request.dataset_version
     return dataclasses.replace(
@@ -261,9 +310,14 @@ def _plan(
     pinned: CopernicusRequest, windows: DownloadWindows, at: int, skip: int, wanted: dict[str, Any]
 ) -> dict[str, Any]:
     return {
-        "asked": wanted, "version": pinned.dataset_version, "first": pinned.start_datetime, "last": pinned.end_datetime,
-        "begin": at, "skip": skip, "edges": {d: list(e) for d, e in windows.edges.items()},
-    }  # fmt: skip
+        "asked": wanted,
+        "version": pinned.dataset_version,
+        "first": pinned.start_datetime,
+        "last": pinned.end_datetime,
+        "begin": at,
+        "skip": skip,
+        "edges": {d: list(e) for d, e in windows.edges.items()},
+    }
 
 
 def _provenance(request: CopernicusRequest, target: Target, opened: xr.Dataset) -> dict[str, Any]:
@@ -281,7 +335,11 @@ def _provenance(request: CopernicusRequest, target: Target, opened: xr.Dataset) 
 
 
 def finished(
-    request: CopernicusRequest, target: Target, before: dict[str, Any], empty: int, job: DownloadPart
+    request: CopernicusRequest,
+    target: Target,
+    before: dict[str, Any],
+    empty: int,
+    job: DownloadPart,
 ) -> dict[str, Any]:
     """Attributes of a store that has become whole."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -289,8 +347,10 @@ def finished(
     line = f"{now} sstfill {__version__}: {'added' if job.held else 'fetched'} {times} times of {request.dataset_id}"
     line += f", {job.held - job.begin} fetched again" if job.held > job.begin else ""
     return {
-        store.STATE: store.COMPLETE, REQUEST: json.dumps(asked(request, target)),
-        "date_created": before.get("date_created", now), "date_modified": now,
+        store.STATE: store.COMPLETE,
+        REQUEST: json.dumps(asked(request, target)),
+        "date_created": before.get("date_created", now),
+        "date_modified": now,
         "history": "\n".join(filter(None, [str(before.get("history", "")), line])),
         "sstfill_empty_chunks": int(before.get("sstfill_empty_chunks", 0)) + empty,
-    }  # fmt: skip
+    }

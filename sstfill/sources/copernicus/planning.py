@@ -44,16 +44,18 @@ def plan(
     Raises
     ------
     OptionError
-        What a download would be refused for: an unknown dataset, version or variable; a box, a depth or a period that
-        the dataset does not have, or in which nothing lies.
+        What a download would be refused for: an unknown dataset, version or variable; a box, a
+        depth or a period that the dataset does not have, or in which nothing lies.
     """
     absolute = request.resolved(datetime.now(UTC))
     chunks = target.lengths(DIMS)
     base = DownloadPlan(
-        source=request.dataset_id, what=", ".join(request.variables) or "all", box=_box(absolute),
+        source=request.dataset_id,
+        what=", ".join(request.variables) or "all",
+        box=_box(absolute),
         target=f"Zarr v{target.zarr_format}, chunks {' x '.join(map(str, chunks.values()))} ({', '.join(DIMS)})",
         login=_login(),
-    )  # fmt: skip
+    )
     try:
         coverage = describer(dataclasses.replace(absolute, patience=patience))
     except ReadError as error:
@@ -75,10 +77,15 @@ def plan(
         if sizes.get(d) != n
     ]
     return dataclasses.replace(
-        base, source=f"{request.dataset_id}, version {coverage.version}{coverage.doi and f', doi:{coverage.doi}'}",
-        what=", ".join(names), box=_box(absolute), sizes=sizes, nbytes=nbytes, remarks=tuple(remarks),
+        base,
+        source=f"{request.dataset_id}, version {coverage.version}{coverage.doi and f', doi:{coverage.doi}'}",
+        what=", ".join(names),
+        box=_box(absolute),
+        sizes=sizes,
+        nbytes=nbytes,
+        remarks=tuple(remarks),
         windows=_windows(sizes, chunks, coverage, len(names)),
-    )  # fmt: skip
+    )
 
 
 def _login() -> str:
@@ -97,6 +104,10 @@ def _box(request: CopernicusRequest) -> str:
     return f"{request.box()}; {start} to {end}"
 
 
-def _windows(sizes: dict[str, int], chunks: dict[str, int], coverage: Coverage, variables: int) -> int:
+def _windows(
+    sizes: dict[str, int], chunks: dict[str, int], coverage: Coverage, variables: int
+) -> int:
     source = {d: coverage.axes[d].chunk.get(SERVICES[0], 1) for d in sizes}
-    return len(cut(sizes, {d: chunks[d] for d in sizes}, source, pixels=WINDOW // (BYTES * variables)))
+    return len(
+        cut(sizes, {d: chunks[d] for d in sizes}, source, pixels=WINDOW // (BYTES * variables))
+    )

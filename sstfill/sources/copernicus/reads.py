@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client's store made honest and less stubborn: it notes the chunks it was refused, and gives up when told to."""
+"""The client's store made honest and less stubborn: it notes the chunks it was refused, and gives
+up when told to.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,20 @@ from sstfill.errors import ReadError
 from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.refusals import OURS, told
 
-CACHE = 3 * 2**24  # bytes of compressed chunks kept, for windows that end within a chunk of the source
+CACHE = (
+    3 * 2**24
+)  # bytes of compressed chunks kept, for windows that end within a chunk of the source
 METADATA = (".zmetadata", ".zarray", ".zattrs", ".zgroup", "zarr.json")
 ATTACHED = "sstfill_reads"
 
 
 class Reads:
-    """What was asked of a store since `clear`: keys of chunks that came, and keys that it says it does not have.
+    """What was asked of a store since `clear`: keys of chunks that came, and keys that it says it
+    does not have.
 
-    The client turns a chunk answered 403 or 404 into missing values without a word. Zarr leaves out chunks of nothing
-    but fill values, so that this may be right; whether it is can only be judged by who knows that it happened.
+    The client turns a chunk answered 403 or 404 into missing values without a word. Zarr leaves out
+    chunks of nothing but fill values, so that this may be right; whether it is can only be judged
+    by who knows that it happened.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -88,10 +94,12 @@ _openings = 0
 
 @contextlib.contextmanager
 def noted(reads: Reads) -> Iterator[None]:
-    """Let what the client opens on this thread, in this context, be read with an account in `reads`.
+    """Let what the client opens on this thread, in this context, be read with an account in
+    `reads`.
 
-    Other threads, among them openings that were given up and still wait for an answer, are not touched. Where the
-    inside of the client is not as in release 2.5 it opens as it does, without an account.
+    Other threads, among them openings that were given up and still wait for an answer, are not
+    touched. Where the inside of the client is not as in release 2.5 it opens as it does, without an
+    account.
     """
     try:
         from copernicusmarine.core_functions import custom_s3_store_zarr_v3 as module
@@ -167,13 +175,19 @@ def _honest(original: Any) -> Any:
             """Whether the service has this key now; `ReadError` if it does not answer."""
             try:
                 return bool(
-                    self.with_retries(lambda: _is_there(self._get_session(), self._bucket, f"{self._root_path}/{key}"))
+                    self.with_retries(
+                        lambda: _is_there(
+                            self._get_session(), self._bucket, f"{self._root_path}/{key}"
+                        )
+                    )
                 )
             except OURS:
                 raise
             except Exception as error:  # of the network
-                raise ReadError(f"the service does not answer whether it has {key} ({told(error)}); check the network "
-                                "and run the same command again, it goes on where it was") from error  # fmt: skip
+                raise ReadError(
+                    f"the service does not answer whether it has {key} ({told(error)}); check the network "
+                    "and run the same command again, it goes on where it was"
+                ) from error
 
     return HonestStore
 
@@ -191,20 +205,26 @@ def _is_there(session: Any, bucket: str, key: str) -> bool:
 
 
 def _impatient(client: Any, username: str | None, seconds: float) -> Any:
-    """The same S3 client, which tries once: how often, and for how long, is decided in one place only."""
+    """The same S3 client, which tries once: how often, and for how long, is decided in one place
+    only.
+    """
     import boto3
     import botocore
     import botocore.config
     from copernicusmarine.core_functions.utils import create_custom_query_function
 
     config = botocore.config.Config(
-        signature_version=botocore.UNSIGNED, max_pool_connections=32,
+        signature_version=botocore.UNSIGNED,
+        max_pool_connections=32,
         retries={"total_max_attempts": 1, "mode": "standard"},
-        connect_timeout=min(10.0, seconds), read_timeout=min(60.0, seconds),
-    )  # fmt: skip
+        connect_timeout=min(10.0, seconds),
+        read_timeout=min(60.0, seconds),
+    )
     once = boto3.Session().client("s3", config=config, endpoint_url=client.meta.endpoint_url)
     for operation in ("GetObject", "HeadObject", "ListObjectsV2"):
-        once.meta.events.register(f"before-call.s3.{operation}", create_custom_query_function(username))
+        once.meta.events.register(
+            f"before-call.s3.{operation}", create_custom_query_function(username)
+        )
     client.close()
     return once
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which failures of the Copernicus Marine client are final, and what to tell of them; all others may pass."""
+"""Which failures of the Copernicus Marine client are final, and what to tell of them; all others
+may pass.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ OURS = (TypeError, AttributeError, NameError, ImportError, AssertionError)
 """A mistake in a program is none of the network's: it is raised as it is."""
 
 
-def refusal(error: BaseException, request: CopernicusRequest, known: Callable[[], list[str]]) -> BaseException | None:
+def refusal(
+    error: BaseException, request: CopernicusRequest, known: Callable[[], list[str]]
+) -> BaseException | None:
     """Return the error to raise, or None where another attempt may help.
 
     Parameters
@@ -34,24 +38,40 @@ def refusal(error: BaseException, request: CopernicusRequest, known: Callable[[]
         )
     if name in ("DatasetNotFound", "ProductNotFound") or "was not found in the catalogue" in text:
         ids = known()
-        return unknown("dataset", request.dataset_id, _near(request.dataset_id, ids)) if ids else OptionError(
-            f"no dataset {request.dataset_id!r}; look it up: copernicusmarine describe")  # fmt: skip
+        return (
+            unknown("dataset", request.dataset_id, _near(request.dataset_id, ids))
+            if ids
+            else OptionError(
+                f"no dataset {request.dataset_id!r}; look it up: copernicusmarine describe"
+            )
+        )
     if name == "VariableDoesNotExistInTheDataset":
-        return OptionError(f"{text} See copernicusmarine describe --dataset-id {request.dataset_id}")
+        return OptionError(
+            f"{text} See copernicusmarine describe --dataset-id {request.dataset_id}"
+        )
     if name == "CoordinatesOutOfDatasetBounds":
-        return OptionError(f"{request.dataset_id}: {text[0].lower()}{text[1:]}; ask for what lies within")
+        return OptionError(
+            f"{request.dataset_id}: {text[0].lower()}{text[1:]}; ask for what lies within"
+        )
     if name in ("DatasetVersionNotFound", "DatasetVersionPartNotFound"):
         return OptionError(f"{text} Versions are not to be mixed: begin another store")
     if name == "DatasetUpdating":
         return ReadError(f"{text} Try again when that is over, or end before it")
-    if name in ("ServiceNotAvailable", "NoServiceAvailable", "FormatNotSupported", "ServiceDoesNotExistForCommand",
-                "ServiceNotSupported", "WrongDatetimeFormat"):  # fmt: skip
+    if name in (
+        "ServiceNotAvailable",
+        "NoServiceAvailable",
+        "FormatNotSupported",
+        "ServiceDoesNotExistForCommand",
+        "ServiceNotSupported",
+        "WrongDatetimeFormat",
+    ):
         return OptionError(f"{request.dataset_id} cannot be read so: {text}")
     return None
 
 
 def told(error: BaseException) -> str:
-    """Say what an error says, in one short line, without the parameters of addresses: a user name may be among them.
+    """Say what an error says, in one short line, without the parameters of addresses: a user name
+    may be among them.
 
     Of an error that says nothing, or that attempts were made in vain, what was behind it.
 
@@ -65,7 +85,11 @@ def told(error: BaseException) -> str:
 
 
 def _is_a_wrapper(error: BaseException) -> bool:
-    return not str(error) or "Max retries exceeded" in str(error) or type(error).__name__ == "ProxyError"
+    return (
+        not str(error)
+        or "Max retries exceeded" in str(error)
+        or type(error).__name__ == "ProxyError"
+    )
 
 
 def _statuses(error: BaseException) -> Iterator[int]:

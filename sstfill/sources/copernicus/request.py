@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of Copernicus Marine, in the words of its client, and the layout of the store it goes to."""
+"""What is asked of Copernicus Marine, in the words of its client, and the layout of the store it
+goes to.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,25 @@ from sstfill.sources.dates import is_relative, moment, span
 
 SERVICES = ("arco-geo-series", "arco-time-series")
 RANGES = ("longitude", "latitude", "depth")
-BY_THE_WAY = ("dataset_version", "start_datetime", "end_datetime", "clip_end", "service", "patience", "absent",
-              "revisit")  # fmt: skip
-"""Fields that may change between two runs without making another request of it; times are compared apart."""
+BY_THE_WAY = (
+    "dataset_version",
+    "start_datetime",
+    "end_datetime",
+    "clip_end",
+    "service",
+    "patience",
+    "absent",
+    "revisit",
+)
+"""Fields that may change between two runs without making another request of it; times are compared
+apart.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopernicusRequest:
-    """A box and a period of one dataset; names but the last four are arguments of ``copernicusmarine.open_dataset``.
+    """A box and a period of one dataset; names but the last four are arguments of
+    ``copernicusmarine.open_dataset``.
 
     Parameters
     ----------
@@ -34,27 +47,31 @@ class CopernicusRequest:
     variables
         Short or standard names; none means all.
     minimum_longitude, maximum_longitude
-        Degrees; a minimum east of the maximum crosses the dateline. Pad a box by a hundredth of a degree.
+        Degrees; a minimum east of the maximum crosses the dateline. Pad a box by a hundredth of a
+        degree.
     minimum_latitude, maximum_latitude
         Degrees.
     minimum_depth, maximum_depth
         Metres; one level is needed. Equal values take the nearest level.
     start_datetime, end_datetime
-        Inclusive; a date is its midnight. Relative times such as ``"-30d"`` count back from today. Without an end, all
-        that there is.
+        Inclusive; a date is its midnight. Relative times such as ``"-30d"`` count back from today.
+        Without an end, all that there is.
     service
         ``"arco-geo-series"`` or ``"arco-time-series"``; by default the one that needs fewer chunks.
     clip_end
-        Stop at the end of the dataset rather than refuse a period that goes beyond; a relative end implies it.
+        Stop at the end of the dataset rather than refuse a period that goes beyond; a relative end
+        implies it.
     patience
         Seconds without any answer after which to give up.
     absent
-        Chunks that the service does not have hold nothing but fill values, or were lost. ``"check"`` compares with the
-        service's other layout; ``"refuse"`` takes any for lost, ``"accept"`` for empty.
+        Chunks that the service does not have hold nothing but fill values, or were lost.
+        ``"check"`` compares with the service's other layout; ``"refuse"`` takes any for lost,
+        ``"accept"`` for empty.
     revisit
-        A length of time such as ``"10d"``: an update fetches that much of the end of the store again, because providers
-        revise recent days, and writes what differs. A pixel that the provider has blanked since is blank afterwards.
-        None, the default, leaves alone what the store has.
+        A length of time such as ``"10d"``: an update fetches that much of the end of the store
+        again, because providers revise recent days, and writes what differs. A pixel that the
+        provider has blanked since is blank afterwards. None, the default, leaves alone what the
+        store has.
     """
 
     dataset_id: str
@@ -86,19 +103,25 @@ class CopernicusRequest:
             for end in ("minimum", "maximum"):
                 value = getattr(self, f"{end}_{name}")
                 if value is not None and not -min(most, 180) <= value <= most:
-                    raise OptionError(f"{end}_{name}={value!r}; give degrees from {-min(most, 180)} to {most}")
+                    raise OptionError(
+                        f"{end}_{name}={value!r}; give degrees from {-min(most, 180)} to {most}"
+                    )
         for end in ("minimum", "maximum"):
             if (depth := getattr(self, f"{end}_depth")) is not None:
                 check_number(f"{end}_depth", depth, -1e5, 1e5)
         for name in ("latitude", "depth"):
             low, high = (getattr(self, f"{end}_{name}") for end in ("minimum", "maximum"))
             if low is not None and high is not None and low > high:
-                raise OptionError(f"minimum_{name}={low!r} is above maximum_{name}={high!r}; swap them")
+                raise OptionError(
+                    f"minimum_{name}={low!r} is above maximum_{name}={high!r}; swap them"
+                )
         self.resolved(datetime.now(UTC))
 
     def resolved(self, now: datetime) -> CopernicusRequest:
         """The same request with absolute times; a relative end stops at the end of the dataset."""
-        start, end = (t and moment(t, now).isoformat() for t in (self.start_datetime, self.end_datetime))
+        start, end = (
+            t and moment(t, now).isoformat() for t in (self.start_datetime, self.end_datetime)
+        )
         if start and end and start > end:
             raise OptionError(
                 f"start_datetime={self.start_datetime!r} comes after end_datetime={self.end_datetime!r}; swap them"
@@ -106,19 +129,31 @@ class CopernicusRequest:
         open_end = self.end_datetime is not None and is_relative(self.end_datetime)
         if (start, end) == (self.start_datetime, self.end_datetime):
             return self
-        return dataclasses.replace(self, start_datetime=start, end_datetime=end, clip_end=self.clip_end or open_end)
+        return dataclasses.replace(
+            self, start_datetime=start, end_datetime=end, clip_end=self.clip_end or open_end
+        )
 
     def identity(self) -> dict[str, Any]:
         """What makes this request differ from another, its times apart."""
-        held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in BY_THE_WAY}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in held.items()}
+        held = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in BY_THE_WAY
+        }
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in held.items()
+        }
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for the client; its own defaults are left to it."""
         names = [
-            f.name for f in dataclasses.fields(self) if f.name not in ("clip_end", "patience", "absent", "revisit")
+            f.name
+            for f in dataclasses.fields(self)
+            if f.name not in ("clip_end", "patience", "absent", "revisit")
         ]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())}
+        given = {
+            name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())
+        }
         return given | ({"variables": list(self.variables)} if self.variables else {})
 
     def box(self) -> str:
@@ -172,5 +207,7 @@ class Target:
         for given in ("chunks", "expect"):
             for dim in getattr(self, given):
                 if dim not in dims:
-                    raise OptionError(f"{given} names {dim!r}; the dimensions are {', '.join(dims)}")
+                    raise OptionError(
+                        f"{given} names {dim!r}; the dimensions are {', '.join(dims)}"
+                    )
         return {dim: self.chunks.get(dim, 24 if dim == "time" else 256) for dim in dims}

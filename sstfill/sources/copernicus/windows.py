@@ -28,7 +28,8 @@ class DownloadWindows:
         """All windows, time running fastest: chunks of the source may be long in time.
 
         >>> Windows({"time": (0, 2, 3), "x": (0, 4)}).boxes()
-        [{'time': slice(0, 2, None), 'x': slice(0, 4, None)}, {'time': slice(2, 3, None), 'x': slice(0, 4, None)}]
+        [{'time': slice(0, 2, None), 'x': slice(0, 4, None)}, {'time': slice(2, 3, None), 'x':
+        slice(0, 4, None)}]
         """
         order = [d for d in self.edges if d != "time"] + [d for d in self.edges if d == "time"]
         spans = [[slice(a, b) for a, b in itertools.pairwise(self.edges[d])] for d in order]
@@ -63,8 +64,8 @@ def cut(
     Returns
     -------
     Windows
-        Each covers whole chunks of the store, but for the first where `begin` falls within one. They end on chunks of
-        the source where those fit.
+        Each covers whole chunks of the store, but for the first where `begin` falls within one.
+        They end on chunks of the source where those fit.
 
     >>> cut({"time": 10, "x": 8}, {"time": 2, "x": 8}, {"time": 4, "x": 8}, pixels=40).edges
     {'time': (0, 4, 8, 10), 'x': (0, 8)}
@@ -73,14 +74,18 @@ def cut(
     lengths = _lengths(sizes, target, source, pixels)
     edges = {}
     for d, n in sizes.items():
-        edges[d] = _edges(begin.get(d, 0), n, target[d], source.get(d, 1), offset.get(d, 0), lengths[d])
+        edges[d] = _edges(
+            begin.get(d, 0), n, target[d], source.get(d, 1), offset.get(d, 0), lengths[d]
+        )
     return DownloadWindows(edges)
 
 
 def _lengths(
     sizes: Mapping[str, int], target: Mapping[str, int], source: Mapping[str, int], pixels: int
 ) -> dict[str, int]:
-    """Grow a window from one chunk of the store: first to the source's chunks, then in time, then in space."""
+    """Grow a window from one chunk of the store: first to the source's chunks, then in time, then
+    in space.
+    """
     lengths = {d: min(target[d], n) for d, n in sizes.items()}
 
     def grown(d: str) -> dict[str, int]:
@@ -97,10 +102,14 @@ def _lengths(
     return lengths
 
 
-def _edges(begin: int, size: int, target: int, source: int, offset: int, length: int) -> tuple[int, ...]:
+def _edges(
+    begin: int, size: int, target: int, source: int, offset: int, length: int
+) -> tuple[int, ...]:
     edges = [begin]
     while edges[-1] < size:
-        farthest = min(size, (edges[-1] // target) * target + max(target, length // target * target))
+        farthest = min(
+            size, (edges[-1] // target) * target + max(target, length // target * target)
+        )
         inner = range(farthest, edges[-1], -target) if farthest < size else ()
         aligned = (edge for edge in inner if (edge + offset) % source == 0)
         edges.append(next(aligned, farthest))

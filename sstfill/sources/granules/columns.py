@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each variable of an archive is stored: packed as in its granules, with a number for what is missing."""
+"""How each variable of an archive is stored: packed as in its granules, with a number for what is
+missing.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,12 @@ NUMBERS_OF_FLAGS = ("flag_masks", "flag_values", *VALID)
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVariable:
-    """A variable of the store: dims and shape beside time, stored type, and the number of what is missing.
+    """A variable of the store: dims and shape beside time, stored type, and the number of what is
+    missing.
 
-    `fill` is None where nothing can be missing. `unpacked`: granules pack it differently, and it is stored as floats.
-    `unsigned`: stored in granules as signed, meant as unsigned integers. `masked`: its low quality becomes missing.
+    `fill` is None where nothing can be missing. `unpacked`: granules pack it differently, and it is
+    stored as floats. `unsigned`: stored in granules as signed, meant as unsigned integers.
+    `masked`: its low quality becomes missing.
     """
 
     name: str
@@ -42,14 +46,18 @@ class StoredVariable:
         """Steps in which nothing was seen."""
         return np.full((steps, *self.shape), 0 if self.fill is None else self.fill, self.dtype)
 
-    def read(self, granule: Granule, at: int, raw: xr.Dataset, keep: xr.DataArray | None) -> NDArray[Any] | None:
+    def read(
+        self, granule: Granule, at: int, raw: xr.Dataset, keep: xr.DataArray | None
+    ) -> NDArray[Any] | None:
         """Image `at` of a granule as it is stored; None where the granule does not have it."""
         if self.unpacked:
             with io.open(granule.path, chunks={}) as decoded:
                 return self._image(decoded, granule, at, keep)
         return self._image(raw, granule, at, keep)
 
-    def _image(self, ds: xr.Dataset, granule: Granule, at: int, keep: xr.DataArray | None) -> NDArray[Any] | None:
+    def _image(
+        self, ds: xr.Dataset, granule: Granule, at: int, keep: xr.DataArray | None
+    ) -> NDArray[Any] | None:
         if self.name not in ds.variables:
             return None
         image = ds[self.name]
@@ -63,12 +71,18 @@ class StoredVariable:
         return np.asarray(values.transpose(*self.dims).values)
 
 
-def columns(archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool) -> list[StoredVariable]:
-    """Columns of a store; `gaps`: some steps are missing; `quality`: low quality becomes missing in the fields."""
+def columns(
+    archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool
+) -> list[StoredVariable]:
+    """Columns of a store; `gaps`: some steps are missing; `quality`: low quality becomes missing in
+    the fields.
+    """
     return [_column(name, archive, raw, gaps=gaps, quality=quality) for name in archive.first.dims]
 
 
-def _column(name: str, archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool) -> StoredVariable:
+def _column(
+    name: str, archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool
+) -> StoredVariable:
     attrs, dims = dict(raw[name].attrs), archive.first.dims[name]
     masked = quality and name in archive.first.fields
     dtype, fill, unsigned = raw[name].dtype.newbyteorder("="), attrs.get("_FillValue"), False
@@ -85,13 +99,26 @@ def _column(name: str, archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, 
         unsigned = attrs.pop("_Unsigned", "") == "true"
         own = np.dtype(f"u{dtype.itemsize}") if unsigned else dtype
         dtype = np.dtype(WIDER.get(own.str[1:], "i8"))
-        attrs |= {k: np.asarray(attrs[k]).astype(own).astype(dtype) for k in NUMBERS_OF_FLAGS if _whole(attrs.get(k))}
+        attrs |= {
+            k: np.asarray(attrs[k]).astype(own).astype(dtype)
+            for k in NUMBERS_OF_FLAGS
+            if _whole(attrs.get(k))
+        }
         fill = np.iinfo(dtype).min
     if fill is not None:
         attrs["_FillValue"] = fill = dtype.type(fill)
     shape = tuple(archive.first.sizes[d] for d in dims)
-    return StoredVariable(name=name, dims=dims, shape=shape, dtype=dtype, fill=fill, attrs=attrs, unpacked=unpacked,
-                  unsigned=unsigned, masked=masked)  # fmt: skip
+    return StoredVariable(
+        name=name,
+        dims=dims,
+        shape=shape,
+        dtype=dtype,
+        fill=fill,
+        attrs=attrs,
+        unpacked=unpacked,
+        unsigned=unsigned,
+        masked=masked,
+    )
 
 
 def _whole(value: Any) -> bool:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of daily level-3 granules (GHRSST, CF) into one Zarr store in time order, missing days as empty steps."""
+"""A folder of daily level-3 granules (GHRSST, CF) into one Zarr store in time order, missing days
+as empty steps.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,14 @@ from sstfill.sources.granules.times import TimeAxis, axis
 log = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
-ENDINGS = (".nc", ".nc4", ".cdf", ".nc.gz", ".nc.bz2", ".nc.zip")  # compressed: refused by name, not passed over
+ENDINGS = (
+    ".nc",
+    ".nc4",
+    ".cdf",
+    ".nc.gz",
+    ".nc.bz2",
+    ".nc.zip",
+)  # compressed: refused by name, not passed over
 TOGETHER = 64e6  # bytes of all variables held and written at once
 LARGE = 32e6  # bytes of an image above which it is stored in tiles
 TILE = 512
@@ -51,24 +60,29 @@ def import_granules(
 ) -> xr.Dataset:
     """Bring granules into one Zarr store, one after another; it is written whole or not at all.
 
-    Values stay as packed, bit for bit; flags, quality levels and attributes that all granules share are carried.
-    Days without a granule become steps in which all is missing. What is fixed in time comes from the first granule.
+    Values stay as packed, bit for bit; flags, quality levels and attributes that all granules share
+    are carried. Days without a granule become steps in which all is missing. What is fixed in time
+    comes from the first granule.
 
     Parameters
     ----------
     paths
         A folder, searched with all folders in it, a glob such as ``"archive/2022*.nc"``, or files.
     out
-        The store, ``.zarr``; one made from the same with the same options is returned, any other refused.
+        The store, ``.zarr``; one made from the same with the same options is returned, any other
+        refused.
     variables
         The fields to keep; masks and flags stay. All by default.
     quality_level
-        Lowest GHRSST quality to keep, 0 to 5 (5 is best); pixels below, or without, become gaps. All by default.
+        Lowest GHRSST quality to keep, 0 to 5 (5 is best); pixels below, or without, become gaps.
+        All by default.
     step
-        ``"auto"`` takes the step of which all gaps between granules are multiples, one day or the median gap (an hour
-        or more); or a length such as ``"1D"`` or ``"12h"``; ``"none"`` keeps the times, without empty steps.
+        ``"auto"`` takes the step of which all gaps between granules are multiples, one day or the
+        median gap (an hour or more); or a length such as ``"1D"`` or ``"12h"``; ``"none"`` keeps
+        the times, without empty steps.
     duplicates
-        Two granules of one step: ``"refuse"``, or take the ``"latest"`` (by ``date_created``, else by the file's time).
+        Two granules of one step: ``"refuse"``, or take the ``"latest"`` (by ``date_created``, else
+        by the file's time).
     zarr_format
         2 or 3.
 
@@ -94,19 +108,34 @@ def import_granules(
     empty = len(times) - len(plan)
     if empty > 0.8 * len(times):
         log.warning("%d of %d steps are empty; give step= if this is not meant", empty, len(times))
-    options = {"variables": archive.first.fields, "quality_level": quality_level, "step": step,
-               "duplicates": duplicates, "granules": len(files), "empty_steps": empty}  # fmt: skip
+    options = {
+        "variables": archive.first.fields,
+        "quality_level": quality_level,
+        "step": step,
+        "duplicates": duplicates,
+        "granules": len(files),
+        "empty_steps": empty,
+    }
     if is_made(out, zarr_format, "import-granules", {"from": str(paths), **options}):
         return io.open(out, chunks={})
     with whole_store(out, zarr_format) as store:
         with io.reading(files[0]), raw(files[0]) as first:
             held = columns(archive, first, gaps=empty > 0, quality=quality_level is not None)
-            together = max(1, min(64, len(times), int(TOGETHER // max(1, sum(c.empty(1).nbytes for c in held)))))
+            together = max(
+                1,
+                min(64, len(times), int(TOGETHER // max(1, sum(c.empty(1).nbytes for c in held)))),
+            )
             template = _template(archive, first, held, times, plan, together)
             template.attrs |= _attrs(archive, str(paths), options, times)
             encoding = {c.name: _encoding(c, together, zarr_format) for c in held}
-            template.to_zarr(store, mode="w-", compute=False, consolidated=False, zarr_format=zarr_format,
-                             encoding=encoding)  # fmt: skip
+            template.to_zarr(
+                store,
+                mode="w-",
+                compute=False,
+                consolidated=False,
+                zarr_format=zarr_format,
+                encoding=encoding,
+            )
         _fill(store, held, plan, len(times), together, quality_level)
     return io.open(out, chunks={})
 
@@ -117,7 +146,9 @@ def found(paths: StrPath | Sequence[StrPath]) -> list[Path]:
     files = {file.resolve(): file for one in given for file in _expanded(Path(one))}
     if not files:
         named = ", ".join(map(str, given[:3])) or "an empty list"
-        raise InputError(f"no granules in {named}; give a folder or a glob of NetCDF files ({' '.join(ENDINGS[:3])})")
+        raise InputError(
+            f"no granules in {named}; give a folder or a glob of NetCDF files ({' '.join(ENDINGS[:3])})"
+        )
     return sorted(files.values(), key=lambda f: (f.name, str(f)))
 
 
@@ -125,7 +156,11 @@ def _expanded(path: Path) -> Iterator[Path]:
     if path.is_dir():
         for folder, folders, names in os.walk(path):
             folders[:] = [n for n in folders if not n.startswith(".") and not n.endswith(".zarr")]
-            yield from (Path(folder) / n for n in names if n.lower().endswith(ENDINGS) and not n.startswith("."))
+            yield from (
+                Path(folder) / n
+                for n in names
+                if n.lower().endswith(ENDINGS) and not n.startswith(".")
+            )
     elif glob.has_magic(str(path)) and not path.exists():
         yield from (Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207
     else:
@@ -151,44 +186,74 @@ def _times(laid: TimeAxis, plan: Plan) -> NDArray[Any]:
     return times
 
 
-def _chosen(one: tuple[Granule, int], other: tuple[Granule, int], duplicates: str) -> tuple[Granule, int]:
+def _chosen(
+    one: tuple[Granule, int], other: tuple[Granule, int], duplicates: str
+) -> tuple[Granule, int]:
     (a, at), (b, also) = one, other
     if duplicates == "refuse" or a.path == b.path:
-        when = f"{a.times[at]} and {b.times[also]}" if a.times[at] != b.times[also] else f"{a.times[at]}"
-        raise InputError(f"two granules of one step ({when}): {a.path} and {b.path}; remove one, take "
-                         "duplicates='latest', or give a shorter step")  # fmt: skip
+        when = (
+            f"{a.times[at]} and {b.times[also]}"
+            if a.times[at] != b.times[also]
+            else f"{a.times[at]}"
+        )
+        raise InputError(
+            f"two granules of one step ({when}): {a.path} and {b.path}; remove one, take "
+            "duplicates='latest', or give a shorter step"
+        )
     if a.created and b.created and a.created != b.created:
         later = b.created > a.created
     else:
         later = b.path.stat().st_mtime_ns > a.path.stat().st_mtime_ns
-    log.warning("%s is left out for %s, made later", *((a.path, b.path) if later else (b.path, a.path)))
+    log.warning(
+        "%s is left out for %s, made later", *((a.path, b.path) if later else (b.path, a.path))
+    )
     return other if later else one
 
 
-def _template(archive: GranuleArchive, packed: xr.Dataset, held: list[StoredVariable], times: NDArray[Any], plan: Plan, together: int
-              ) -> xr.Dataset:  # fmt: skip
+def _template(
+    archive: GranuleArchive,
+    packed: xr.Dataset,
+    held: list[StoredVariable],
+    times: NDArray[Any],
+    plan: Plan,
+    together: int,
+) -> xr.Dataset:
     """All of the store but the values of its columns."""
     dim = archive.first.granule.time_dim or "time"
     ds = xr.Dataset()
     for column in held:
-        blank = dask.array.zeros((len(times), *column.shape), dtype=column.dtype, chunks=(together, *_tiles(column)))
+        blank = dask.array.zeros(
+            (len(times), *column.shape), dtype=column.dtype, chunks=(together, *_tiles(column))
+        )
         ds[column.name] = xr.Variable((dim, *column.dims), blank, column.attrs)
     for name, variable in packed.variables.items():
-        if name not in ds.variables and name != dim and archive.first.granule.time_dim not in variable.dims:
+        if (
+            name not in ds.variables
+            and name != dim
+            and archive.first.granule.time_dim not in variable.dims
+        ):
             ds[name] = _static(variable)
     names = [plan[k][0].path.name if k in plan else "" for k in range(len(times))]
-    ds["granule"] = xr.Variable(dim, np.array(names, dtype=object), {"long_name": "file that the step comes from"})
+    ds["granule"] = xr.Variable(
+        dim, np.array(names, dtype=object), {"long_name": "file that the step comes from"}
+    )
     own = packed.variables[dim].attrs if dim in packed.variables else {}
     clock = {k: own[k] for k in ("long_name", "standard_name", "axis", "comment") if k in own}
     encoding = {"units": "seconds since 1981-01-01", "calendar": "standard", "dtype": "int64"}
-    ds[dim] = xr.Variable(dim, times.astype("M8[ns]"), {"standard_name": "time", "axis": "T"} | clock, encoding)
+    ds[dim] = xr.Variable(
+        dim, times.astype("M8[ns]"), {"standard_name": "time", "axis": "T"} | clock, encoding
+    )
     return ds
 
 
 def _static(variable: xr.Variable) -> xr.Variable:
-    """A variable that does not vary in time; one that only carries attributes (a grid mapping) holds zero."""
+    """A variable that does not vary in time; one that only carries attributes (a grid mapping)
+    holds zero.
+    """
     if variable.dtype.kind in "iuf":
-        return xr.Variable(variable.dims, variable.values.astype(variable.dtype.newbyteorder("=")), variable.attrs)
+        return xr.Variable(
+            variable.dims, variable.values.astype(variable.dtype.newbyteorder("=")), variable.attrs
+        )
     return xr.Variable((), np.int32(0), variable.attrs)
 
 
@@ -203,14 +268,25 @@ def _encoding(column: StoredVariable, together: int, zarr_format: int) -> dict[s
     return {"chunks": (together, *_tiles(column)), **absent}
 
 
-def _attrs(archive: GranuleArchive, paths: str, options: dict[str, Any], times: NDArray[Any]) -> dict[Hashable, Any]:
-    made = provenance(paths, "import-granules", {"from": paths, **options}, str(archive.attrs.get("history", "")))
+def _attrs(
+    archive: GranuleArchive, paths: str, options: dict[str, Any], times: NDArray[Any]
+) -> dict[Hashable, Any]:
+    made = provenance(
+        paths, "import-granules", {"from": paths, **options}, str(archive.attrs.get("history", ""))
+    )
     kept = {"source": archive.attrs["source"]} if "source" in archive.attrs else {}
     covered = {"time_coverage_start": f"{times[0]}Z", "time_coverage_end": f"{times[-1]}Z"}
     return {"Conventions": "CF-1.11", **archive.attrs, **made, **kept, **covered}
 
 
-def _fill(store: Path, held: list[StoredVariable], plan: Plan, steps: int, together: int, level: int | None) -> None:
+def _fill(
+    store: Path,
+    held: list[StoredVariable],
+    plan: Plan,
+    steps: int,
+    together: int,
+    level: int | None,
+) -> None:
     """Write the values in blocks of whole chunks, one reader and one writer."""
     group = guard.open_group(store, mode="r+", use_consolidated=False)
     blocks = range(0, steps, together)
@@ -226,8 +302,14 @@ def _fill(store: Path, held: list[StoredVariable], plan: Plan, steps: int, toget
             target[start:stop] = block
 
 
-def _read(held: list[StoredVariable], values: dict[str, NDArray[Any]], row: int, granule: Granule, at: int, level: int | None
-          ) -> None:  # fmt: skip
+def _read(
+    held: list[StoredVariable],
+    values: dict[str, NDArray[Any]],
+    row: int,
+    granule: Granule,
+    at: int,
+    level: int | None,
+) -> None:
     with io.reading(granule.path), raw(granule.path) as packed:
         keep = _good(packed, granule, at, level)
         for column in held:

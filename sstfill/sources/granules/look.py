@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one granule holds, without reading its fields: a full look at the first, a glance at the others."""
+"""What one granule holds, without reading its fields: a full look at the first, a glance at the
+others.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +58,15 @@ def raw(path: Path) -> xr.Dataset:
     return guard.open_dataset(path, decode_cf=False)
 
 
-def look(path: Path, variables: str | Sequence[str] | None, quality_level: int | None) -> GranuleLook:
+def look(
+    path: Path, variables: str | Sequence[str] | None, quality_level: int | None
+) -> GranuleLook:
     """Look at a granule of which nothing is known."""
-    with io.reading(path), io.open(path, chunks={}, quality_level=quality_level) as stored, raw(path) as packed:
+    with (
+        io.reading(path),
+        io.open(path, chunks={}, quality_level=quality_level) as stored,
+        raw(path) as packed,
+    ):
         ds, time_dim = _timed(stored, path)
         try:
             fields = grid.pick(ds, variables)
@@ -68,9 +76,13 @@ def look(path: Path, variables: str | Sequence[str] | None, quality_level: int |
         time = found.time if time_dim is not None else None
         dim = found.dims[0]
         if time is None and ds.sizes[dim] > 1:
-            raise InputError(f"{path} has {ds.sizes[dim]} steps and no dates; add a time coordinate with CF units")
+            raise InputError(
+                f"{path} has {ds.sizes[dim]} steps and no dates; add a time coordinate with CF units"
+            )
         names = _varying(ds, found, {*grid.candidates(ds)} - {*fields})
-        located = [n for n in (found.lat, found.lon, *found.dims[1:]) if n is not None and n in ds.coords]
+        located = [
+            n for n in (found.lat, found.lon, *found.dims[1:]) if n is not None and n in ds.coords
+        ]
         return GranuleLook(
             granule=Granule(path, _times(ds, time, path), created(ds.attrs), time_dim),
             time=time,
@@ -87,8 +99,14 @@ def look(path: Path, variables: str | Sequence[str] | None, quality_level: int |
 
 
 def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
-    """Look at a granule that is probably laid out as another; None where it is not, or may be damaged."""
-    how: dict[str, Any] = {"mask_and_scale": False, "decode_coords": False, "decode_timedelta": False}
+    """Look at a granule that is probably laid out as another; None where it is not, or may be
+    damaged.
+    """
+    how: dict[str, Any] = {
+        "mask_and_scale": False,
+        "decode_coords": False,
+        "decode_timedelta": False,
+    }
     try:
         opened = guard.open_dataset(path, **how)
     except ReadError:
@@ -123,10 +141,14 @@ def _is_changed(attrs: Mapping[Any, Any]) -> bool:
 
 
 def _varying(ds: xr.Dataset, found: grid.Axes, dropped: set[str]) -> list[str]:
-    """Variables that have a value for each time, but for bounds of time, text, and fields that are not wanted."""
+    """Variables that have a value for each time, but for bounds of time, text, and fields that are
+    not wanted.
+    """
     dim = found.dims[0]
     clock = ds[found.time].attrs | ds[found.time].encoding if found.time is not None else {}
-    names = [str(n) for n, v in ds.variables.items() if dim in v.dims and n not in (dim, found.time)]
+    names = [
+        str(n) for n, v in ds.variables.items() if dim in v.dims and n not in (dim, found.time)
+    ]
     return [n for n in names if n not in dropped and n != clock.get("bounds") and _is_kept(n, ds)]
 
 
@@ -137,11 +159,16 @@ def _units(attrs: Mapping[Any, Any]) -> str:
 def _flags(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
     """What the numbers of a flag mean, in terms that compare equal where it is the same."""
     meanings = " ".join(str(attrs.get("flag_meanings", "")).split())
-    return (meanings, *(str(np.asarray(attrs.get(k, ())).tolist()) for k in ("flag_masks", "flag_values")))
+    return (
+        meanings,
+        *(str(np.asarray(attrs.get(k, ())).tolist()) for k in ("flag_masks", "flag_values")),
+    )
 
 
 def _timed(ds: xr.Dataset, path: Path) -> tuple[xr.Dataset, Hashable | None]:
-    """Give a granule that is one bare image a time dimension; the name of that it has, if it has one."""
+    """Give a granule that is one bare image a time dimension; the name of that it has, if it has
+    one.
+    """
     if fields := grid.candidates(ds):
         return ds, grid.axes(ds[fields[0]]).dims[0]
     planes = [v for v in ds.data_vars.values() if v.dtype.kind == "f" and v.ndim == 2]
@@ -149,7 +176,9 @@ def _timed(ds: xr.Dataset, path: Path) -> tuple[xr.Dataset, Hashable | None]:
         return ds, None
     images = [n for n, v in ds.data_vars.items() if set(v.dims) >= set(planes[0].dims)]
     bare = ds.drop_vars([c for c in ds.coords if _is_moment(ds[c])])
-    expanded = {n: bare[n].expand_dims(time=np.array([_moment(ds, path)], "M8[ns]")) for n in images}
+    expanded = {
+        n: bare[n].expand_dims(time=np.array([_moment(ds, path)], "M8[ns]")) for n in images
+    }
     return bare.assign(expanded), None
 
 
@@ -159,15 +188,19 @@ def _is_moment(c: xr.DataArray) -> bool:
 
 def _moment(ds: xr.Dataset, path: Path) -> np.datetime64:
     """Time of a bare image: a scalar coordinate, else what attributes or the name say."""
-    scalar: Any = next((c.values[()] for c in ds.variables.values() if c.ndim == 0 and c.dtype.kind == "M"), None)
+    scalar: Any = next(
+        (c.values[()] for c in ds.variables.values() if c.ndim == 0 and c.dtype.kind == "M"), None
+    )
     return moment(ds.attrs, path) if scalar is None else scalar
 
 
 def _times(ds: xr.Dataset, name: Hashable | None, path: Path) -> Times:
     times = np.array([_moment(ds, path)]) if name is None else np.atleast_1d(ds[name].values)
     if times.dtype.kind != "M" or np.isnat(times).any():
-        raise InputError(f"{path} has no dates on its time axis but {times.dtype} values ({times[:1]}); "
-                         "give it CF units such as 'seconds since 1981-01-01', calendar standard")  # fmt: skip
+        raise InputError(
+            f"{path} has no dates on its time axis but {times.dtype} values ({times[:1]}); "
+            "give it CF units such as 'seconds since 1981-01-01', calendar standard"
+        )
     return (times.astype("M8[ms]") + np.timedelta64(500, "ms")).astype("M8[s]")
 
 
@@ -180,5 +213,7 @@ def _is_kept(name: str, ds: xr.Dataset) -> bool:
 
 
 def _packing(da: xr.DataArray) -> tuple[str, ...]:
-    """How a variable is stored, in terms that compare equal where it is the same; of values as they are stored."""
+    """How a variable is stored, in terms that compare equal where it is the same; of values as they
+    are stored.
+    """
     return (str(da.dtype.newbyteorder("=")), *(str(da.attrs.get(k)) for k in PACKING))

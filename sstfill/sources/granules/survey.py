@@ -19,7 +19,9 @@ from sstfill.sources.granules.look import Granule, GranuleLook, glance, look
 
 log = logging.getLogger(__name__)
 
-OF_ONE = re.compile(r"^(start|stop|end)_|time_coverage|date_|creation|uuid|netcdf_version|file_quality|^id$", re.I)
+OF_ONE = re.compile(
+    r"^(start|stop|end)_|time_coverage|date_|creation|uuid|netcdf_version|file_quality|^id$", re.I
+)
 SAME_PLACE = 0.01  # of a grid step
 
 
@@ -35,7 +37,9 @@ class GranuleArchive:
     late: set[str] = field(default_factory=set)
 
 
-def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality_level: int | None) -> GranuleArchive:
+def survey(
+    paths: Sequence[Path], variables: str | Sequence[str] | None, quality_level: int | None
+) -> GranuleArchive:
     """Look at each granule, and refuse those that do not go together.
 
     Raises
@@ -43,7 +47,8 @@ def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality
     ReadError
         A granule that is damaged.
     InputError
-        Another grid, other units or flags, or a field that one of them lacks; the error names both files.
+        Another grid, other units or flags, or a field that one of them lacks; the error names both
+        files.
     """
     archive: GranuleArchive | None = None
     for path in track(paths, "granules", len(paths)):
@@ -55,9 +60,11 @@ def survey(paths: Sequence[Path], variables: str | Sequence[str] | None, quality
         _agree(archive, seen)
         archive.granules.append(seen.granule)
     assert archive is not None
-    for names, what in ((archive.repacked, "is packed in more than one way, and stored as floats"),
-                        (archive.lacking, "is not in each granule, and empty where it lacks"),
-                        (archive.late, "is not in the first granule, and left out")):  # fmt: skip
+    for names, what in (
+        (archive.repacked, "is packed in more than one way, and stored as floats"),
+        (archive.lacking, "is not in each granule, and empty where it lacks"),
+        (archive.late, "is not in the first granule, and left out"),
+    ):
         for name in sorted(names):
             log.warning("%s %s", name, what)
     return archive
@@ -69,40 +76,60 @@ def _agree(archive: GranuleArchive, seen: GranuleLook) -> None:
     _same_grid(first, seen)
     for name in first.fields:
         if name not in seen.dims:
-            raise InputError(f"{b} has no {name!r}, which {a} has; import them apart, or name others: variables=")
+            raise InputError(
+                f"{b} has no {name!r}, which {a} has; import them apart, or name others: variables="
+            )
     for name in seen.fields:
         if name not in first.dims:
-            raise InputError(f"{b} has {name!r}, which {a} has not; import them apart, or name others: variables=")
+            raise InputError(
+                f"{b} has {name!r}, which {a} has not; import them apart, or name others: variables="
+            )
     archive.late |= set(seen.dims) - set(first.dims)
     for name, dims in first.dims.items():
         if name not in seen.dims:
             archive.lacking.add(name)
         elif sorted(map(str, dims)) != sorted(map(str, seen.dims[name])):
-            raise InputError(f"mixed grids: {name!r} lies on {seen.dims[name]} in {b}, on {dims} in {a}; "
-                             "import them apart")  # fmt: skip
+            raise InputError(
+                f"mixed grids: {name!r} lies on {seen.dims[name]} in {b}, on {dims} in {a}; "
+                "import them apart"
+            )
         elif first.units[name] != seen.units[name]:
-            raise InputError(f"{name!r} is in {seen.units[name]!r} in {b}, in {first.units[name]!r} in {a}; "
-                             "import them apart")  # fmt: skip
+            raise InputError(
+                f"{name!r} is in {seen.units[name]!r} in {b}, in {first.units[name]!r} in {a}; "
+                "import them apart"
+            )
         elif first.flags[name] != seen.flags[name]:
-            raise InputError(f"the flags of {name!r} are {_told(seen.flags[name])} in {b}, {_told(first.flags[name])} "
-                             f"in {a}; import them apart")  # fmt: skip
+            raise InputError(
+                f"the flags of {name!r} are {_told(seen.flags[name])} in {b}, {_told(first.flags[name])} "
+                f"in {a}; import them apart"
+            )
         elif first.packing[name] != seen.packing[name]:
             archive.repacked.add(name)
-    archive.attrs = {k: v for k, v in archive.attrs.items() if k in seen.attrs and np.array_equal(v, seen.attrs[k])}
+    archive.attrs = {
+        k: v
+        for k, v in archive.attrs.items()
+        if k in seen.attrs and np.array_equal(v, seen.attrs[k])
+    }
 
 
 def _same_grid(first: GranuleLook, seen: GranuleLook) -> None:
     a, b = first.granule.path, seen.granule.path
     for dim, size in first.sizes.items():
         if dim in seen.sizes and seen.sizes[dim] != size:
-            raise InputError(f"mixed grids: {str(dim)!r} has {seen.sizes[dim]} cells in {b}, {size} in {a}; "
-                             "import them apart")  # fmt: skip
+            raise InputError(
+                f"mixed grids: {str(dim)!r} has {seen.sizes[dim]} cells in {b}, {size} in {a}; "
+                "import them apart"
+            )
     if set(first.place) != set(seen.place):
-        raise InputError(f"mixed grids: {b} is located by {_listed(seen.place)}, {a} by {_listed(first.place)}; "
-                         "import them apart")  # fmt: skip
+        raise InputError(
+            f"mixed grids: {b} is located by {_listed(seen.place)}, {a} by {_listed(first.place)}; "
+            "import them apart"
+        )
     for name, values in first.place.items():
         if not _close(values, seen.place[name]):
-            raise InputError(f"mixed grids: {str(name)!r} of {b} differs from that of {a}; import them apart")
+            raise InputError(
+                f"mixed grids: {str(name)!r} of {b} differs from that of {a}; import them apart"
+            )
 
 
 def _told(flags: tuple[str, ...]) -> str:

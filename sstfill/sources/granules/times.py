@@ -29,15 +29,16 @@ class TimeAxis(NamedTuple):
 
 
 def axis(times: Times, step: str) -> TimeAxis:
-    """Lay granules on a regular axis from the first to the last; steps without a granule get the time they are due.
+    """Lay granules on a regular axis from the first to the last; steps without a granule get the
+    time they are due.
 
     Parameters
     ----------
     times
         Time of each granule, in seconds, any order.
     step
-        ``"auto"``: the step that all gaps are multiples of, the median gap or one day. ``"none"``: no steps but those
-        that there are. Otherwise a length such as ``"1D"`` or ``"12h"``.
+        ``"auto"``: the step that all gaps are multiples of, the median gap or one day. ``"none"``:
+        no steps but those that there are. Otherwise a length such as ``"1D"`` or ``"12h"``.
 
     >>> days = np.array(["2022-06-01", "2022-06-04", "2022-06-02"], "M8[s]")
     >>> axis(days, "auto").times.astype("M8[D]").astype(str).tolist()
@@ -48,12 +49,20 @@ def axis(times: Times, step: str) -> TimeAxis:
         return TimeAxis(known, steps)
     length = inferred(times) if step == "auto" else _length(step)
     turns = (times - times.min()) / length
-    phase = np.angle(np.exp(2j * np.pi * turns).mean()) / (2 * np.pi)  # where in a step granules lie, on the whole
+    phase = np.angle(np.exp(2j * np.pi * turns).mean()) / (
+        2 * np.pi
+    )  # where in a step granules lie, on the whole
     steps = np.rint(turns - phase).astype(int)
     steps -= (first := steps.min())
     if steps.max() >= MOST_STEPS:
-        raise InputError(f"step={step!r} makes {steps.max() + 1} steps of {len(times)} granules; give a longer one")
-    due = times.min() + np.rint((np.arange(steps.max() + 1) + first + phase) * (length / SECOND)).astype(int) * SECOND
+        raise InputError(
+            f"step={step!r} makes {steps.max() + 1} steps of {len(times)} granules; give a longer one"
+        )
+    due = (
+        times.min()
+        + np.rint((np.arange(steps.max() + 1) + first + phase) * (length / SECOND)).astype(int)
+        * SECOND
+    )
     due[steps] = times
     return TimeAxis(due, steps)
 
@@ -62,7 +71,9 @@ def _length(step: str) -> np.timedelta64:
     try:
         length = pd.Timedelta(step).to_timedelta64().astype("m8[s]")
     except (ValueError, TypeError) as error:
-        raise OptionError(f"step={step!r} is no length of time; give auto, none, or one such as 1D or 12h") from error
+        raise OptionError(
+            f"step={step!r} is no length of time; give auto, none, or one such as 1D or 12h"
+        ) from error
     if np.isnat(length) or length < SECOND:
         raise OptionError(f"step={step!r} is no length of time; give a second or more, such as 1D")
     return np.timedelta64(length)
@@ -79,24 +90,32 @@ def inferred(times: Times) -> np.timedelta64:
         multiples = gaps / step
         if (np.abs(multiples - np.maximum(np.rint(multiples), 1)) <= LOOSE).all():
             return np.timedelta64(round(step * 3600), "s")
-    raise InputError(f"granules come every {gaps.min():g} to {gaps.max():g} hours, which is no regular step; "
-                     "give one, such as step='1D', or step='none' to keep their times as they are")  # fmt: skip
+    raise InputError(
+        f"granules come every {gaps.min():g} to {gaps.max():g} hours, which is no regular step; "
+        "give one, such as step='1D', or step='none' to keep their times as they are"
+    )
 
 
 def moment(attrs: Mapping[Any, Any], path: Path) -> np.datetime64:
-    """Time of a granule without a time axis: its attribute for the start of coverage, else the date in its name."""
+    """Time of a granule without a time axis: its attribute for the start of coverage, else the date
+    in its name.
+    """
     for key in ("time_coverage_start", "start_time"):
         if (found := _stamp(str(attrs.get(key, "")))) is not None:
             return found
     if (found := _stamp(path.name)) is not None:
         return found
-    raise InputError(f"{path} has no time: no time axis, no time_coverage_start, no date such as 20220601 in its name; "
-                     "add a time coordinate")  # fmt: skip
+    raise InputError(
+        f"{path} has no time: no time axis, no time_coverage_start, no date such as 20220601 in its name; "
+        "add a time coordinate"
+    )
 
 
 def _stamp(text: str) -> np.datetime64 | None:
     """First date (and time) in a text such as ``20220601T190000Z`` or ``2022-06-01 19:00:00``."""
-    for found in re.finditer(r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)(?:[T _]?(\d\d):?(\d\d):?(\d\d))?(?!\d)", text):
+    for found in re.finditer(
+        r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)(?:[T _]?(\d\d):?(\d\d):?(\d\d))?(?!\d)", text
+    ):
         year, month, day, *clock = (int(part or 0) for part in found.groups())
         try:
             return np.datetime64(pd.Timestamp(year, month, day, *clock), "s")
@@ -107,5 +126,9 @@ def _stamp(text: str) -> np.datetime64 | None:
 
 def created(attrs: Mapping[Any, Any]) -> str:
     """When a granule was made, as digits that sort; empty where it does not say."""
-    stamps = [_stamp(str(attrs[key])) for key in ("date_created", "creation_date", "date_modified") if key in attrs]
+    stamps = [
+        _stamp(str(attrs[key]))
+        for key in ("date_created", "creation_date", "date_modified")
+        if key in attrs
+    ]
     return next((str(stamp) for stamp in stamps if stamp is not None), "")

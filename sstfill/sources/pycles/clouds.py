@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What thresholds make of a series of liquid water path: the share that each occludes, in one pass over the store."""
+"""What thresholds make of a series of liquid water path: the share that each occludes, in one pass
+over the store.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,14 @@ BLOCK = 16e6  # bytes of a block of frames
 
 
 def occluded_shares(
-    lwp: LwpSeries, thresholds: Sequence[float], *, start_after: int = SPIN_UP, units: str | None = None
+    lwp: LwpSeries,
+    thresholds: Sequence[float],
+    *,
+    start_after: int = SPIN_UP,
+    units: str | None = None,
 ) -> list[float]:
-    """Share of the pixels that each threshold occludes: `sstfill.occlusion.cloud_share`, for series beyond memory.
+    """Share of the pixels that each threshold occludes: `sstfill.occlusion.cloud_share`, for series
+    beyond memory.
 
     Parameters
     ----------
@@ -51,7 +58,9 @@ def occluded_shares(
     check_number("start_after", start_after, 0, whole=True)
     series, grams = ordered(lwp, units)
     if len(series) <= start_after:
-        raise InputError(f"the LWP series has {len(series)} frames, none after start_after={start_after}; lower it")
+        raise InputError(
+            f"the LWP series has {len(series)} frames, none after start_after={start_after}; lower it"
+        )
     above, pixels = np.zeros(len(thresholds), dtype=np.int64), 0
     blocks = list(_blocks(series, start_after))
     for block in track(blocks, "occluded shares", len(blocks)):

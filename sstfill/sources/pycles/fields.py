@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Liquid water path from the 3-D fields of a PyCLES run: ql times density and layer depth, summed over the column."""
+"""Liquid water path from the 3-D fields of a PyCLES run: ql times density and layer depth, summed
+over the column.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,12 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def column_weights(stats: Path) -> Floats:
-    """Mass of dry reference air in each layer, g m-2, from a run's statistics file, ``(nz,)``: rho0 dz.
+    """Mass of dry reference air in each layer, g m-2, from a run's statistics file, ``(nz,)``: rho0
+    dz.
 
-    The density at cell centres is ``rho0_half`` in the CliMA fork and ``rho0`` elsewhere; ``profiles/z`` are the upper
-    edges of the layers in both, of equal depth or not. LWP is the sum of ql times these.
+    The density at cell centres is ``rho0_half`` in the CliMA fork and ``rho0`` elsewhere;
+    ``profiles/z`` are the upper edges of the layers in both, of equal depth or not. LWP is the sum
+    of ql times these.
     """
     with opened(stats) as stored:
         held = stored.groups
@@ -38,23 +42,31 @@ def column_weights(stats: Path) -> Floats:
         edges = held["profiles"].variables.get("z") if "profiles" in held else None
         density = reference.get("rho0_half", reference.get("rho0"))
         if density is None or edges is None:
-            raise InputError(f"{stats} has no reference/rho0 or no profiles/z; give the run's own: stats=...")
+            raise InputError(
+                f"{stats} has no reference/rho0 or no profiles/z; give the run's own: stats=..."
+            )
         rho, top = (np.ma.filled(v[:].astype(np.float64), np.nan) for v in (density, edges))
     weights = rho * np.diff(top, prepend=0.0) * GRAMS
     if not (np.isfinite(weights) & (weights > 0)).all():
-        raise ReadError(f"{stats}: density or heights are missing or not positive; give the statistics of another run "
-                        "of the same case: stats=...")  # fmt: skip
+        raise ReadError(
+            f"{stats}: density or heights are missing or not positive; give the statistics of another run "
+            "of the same case: stats=..."
+        )
     return weights
 
 
 def is_combined(path: Path) -> bool:
-    """Whether a file is what the project's ``combine3d.py`` makes of a time step, not the part of one rank."""
+    """Whether a file is what the project's ``combine3d.py`` makes of a time step, not the part of
+    one rank.
+    """
     with opened(path) as stored:
         return "fields" in stored.groups and "dims" not in stored.groups
 
 
 def combined_offset(path: Path) -> int:
-    """What the name of a combined file adds to its time: a million in the CliMA fork, which writes x, y and z too."""
+    """What the name of a combined file adds to its time: a million in the CliMA fork, which writes
+    x, y and z too.
+    """
     with opened(path) as stored:
         return 1_000_000 if "x" in stored["fields"].variables else 0
 
@@ -64,7 +76,9 @@ def combined_lwp(path: Path, weights: Floats) -> Floats:
     with opened(path) as stored:
         ql = _liquid(stored, path)
         if ql.ndim != 3:
-            raise InputError(f"{path}: ql has dims {ql.dimensions}, not (nx, ny, nz); give what combine3d.py wrote")
+            raise InputError(
+                f"{path}: ql has dims {ql.dimensions}, not (nx, ny, nz); give what combine3d.py wrote"
+            )
         _check_levels(path, ql.shape[2], weights)
         return (_filled(ql) @ weights).T
 
@@ -77,7 +91,8 @@ def ranks_lwp(folder: Path, weights: Floats) -> Floats:
     ReadError
         No rank files, damaged ones, or cells that no rank covers.
     InputError
-        Ranks of different grids or over the same cells; no ``ql``; another number of levels than the density has.
+        Ranks of different grids or over the same cells; no ``ql``; another number of levels than
+        the density has.
     """
     parts = sorted(folder.glob("*.nc"))
     covered, lwp = np.zeros((0, 0, 0), dtype=bool), np.zeros((0, 0))
@@ -90,16 +105,22 @@ def ranks_lwp(folder: Path, weights: Floats) -> Floats:
             box = tuple(slice(at, at + n) for at, n in zip(low, size, strict=True))
             ql = _liquid(stored, path)
             if covered.shape != grid or ql.size != np.prod(size) or covered[box].shape != size:
-                raise InputError(f"{path}: {size} cells at {low} of {grid} do not fit the other ranks' {covered.shape}"
-                                 "; keep one run in a folder")  # fmt: skip
+                raise InputError(
+                    f"{path}: {size} cells at {low} of {grid} do not fit the other ranks' {covered.shape}"
+                    "; keep one run in a folder"
+                )
             if covered[box].any():
-                raise InputError(f"{path} has cells of another rank too; keep the ranks of one run in a folder")
+                raise InputError(
+                    f"{path} has cells of another rank too; keep the ranks of one run in a folder"
+                )
             lwp[box[:2]] += _filled(ql).reshape(size) @ weights[box[2]]
             covered[box] = True
     if not covered.size or not covered.all():
         share = covered.mean() if covered.size else 0
-        raise ReadError(f"{folder}: {len(parts)} rank files cover {share:.0%} of the grid; copy the missing ones, "
-                        "or remove that time step")  # fmt: skip
+        raise ReadError(
+            f"{folder}: {len(parts)} rank files cover {share:.0%} of the grid; copy the missing ones, "
+            "or remove that time step"
+        )
     return lwp.T
 
 
@@ -108,7 +129,9 @@ def _triple(stored: Any, path: Path, kind: str) -> tuple[int, int, int]:
     held = stored.groups["dims"].variables if "dims" in stored.groups else {}
     names = [f"{kind}_{axis}" for axis in range(3)]
     if absent := [name for name in names if name not in held]:
-        raise ReadError(f"{path} has no dims/{absent[0]}; it is no rank file of PyCLES, or was cut short: remove it")
+        raise ReadError(
+            f"{path} has no dims/{absent[0]}; it is no rank file of PyCLES, or was cut short: remove it"
+        )
     x, y, z = (int(held[name][0]) for name in names)
     return x, y, z
 
@@ -116,8 +139,10 @@ def _triple(stored: Any, path: Path, kind: str) -> tuple[int, int, int]:
 def _liquid(stored: Any, path: Path) -> Any:
     held = stored.groups["fields"].variables if "fields" in stored.groups else {}
     if "ql" not in held:
-        raise InputError(f"{path} holds {', '.join(sorted(held)) or 'no fields'}, no ql; add 'ql' to "
-                         "fields_io.diagnostic_fields of the namelist and run again")  # fmt: skip
+        raise InputError(
+            f"{path} holds {', '.join(sorted(held)) or 'no fields'}, no ql; add 'ql' to "
+            "fields_io.diagnostic_fields of the namelist and run again"
+        )
     return held["ql"]
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seed paper's own series of liquid water path, by its DOI or from a local copy, into a Zarr store."""
+"""The seed paper's own series of liquid water path, by its DOI or from a local copy, into a Zarr
+store.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ DOI = "10.6084/m9.figshare.9929798"
 NAME = "cloud_dataset.npy"
 ARTICLE = "https://api.figshare.com/v2/articles/9929798"
 FILES = "https://api.figshare.com/v2/file/download"
-REGISTRY = "registry.txt"  # in the cache: the checksum that figshare stated, so that a second run needs no network
+# in the cache: the checksum that figshare stated, so that a second run needs no network
+REGISTRY = "registry.txt"
 TIMEOUT = 30.0  # seconds without an answer
 GRAMS = 1000.0
 BY_HAND = f"download {NAME} from https://doi.org/{DOI} with a browser and give it as path"
@@ -41,18 +44,21 @@ def published_lwp(
     cache: str | os.PathLike[str] | None = None,
     zarr_format: int = 3,
 ) -> Path:
-    """Bring the paper's series, ``cloud_dataset.npy`` ``(10800, 64, 64)`` in kg m-2, into a Zarr store in g m-2.
+    """Bring the paper's series, ``cloud_dataset.npy`` ``(10800, 64, 64)`` in kg m-2, into a Zarr
+    store in g m-2.
 
-    The array is mapped into memory and written block by block. Its frames carry no times, so ``time`` counts them.
+    The array is mapped into memory and written block by block. Its frames carry no times, so
+    ``time`` counts them.
 
     Parameters
     ----------
     out
         Zarr store to write; one made from the same array is kept, any other refused.
     path
-        A local copy; by default the file is downloaded by its DOI and checked against the checksum figshare states. A
-        copy is called the published series only where an earlier download has left that checksum in `cache`, and it is
-        the same; otherwise the store says that it is of a local file.
+        A local copy; by default the file is downloaded by its DOI and checked against the checksum
+        figshare states. A copy is called the published series only where an earlier download has
+        left that checksum in `cache`, and it is the same; otherwise the store says that it is of a
+        local file.
     cache
         Folder for the download, which is kept there; by default pooch's own for sstfill.
     zarr_format
@@ -68,7 +74,8 @@ def published_lwp(
     OptionError
         No `path`, and pooch is not installed.
     ReadError
-        No network, no such record, another checksum; a copy that is missing, damaged or no NumPy array.
+        No network, no such record, another checksum; a copy that is missing, damaged or no NumPy
+        array.
     InputError
         An array that is not floating ``(time, y, x)``, or values that cannot be kg m-2.
     WriteError
@@ -80,17 +87,35 @@ def published_lwp(
     shape = (series.sizes["time"], series.sizes["y"], series.sizes["x"])
     md5 = _md5(array)
     theirs = path is None or f"md5:{md5}" == _stated(cache)
-    options = {"doi": DOI if theirs else "", "file": array.name, "md5": md5, "downloaded": path is None}
+    options = {
+        "doi": DOI if theirs else "",
+        "file": array.name,
+        "md5": md5,
+        "downloaded": path is None,
+    }
     if is_made(out, zarr_format, "published_lwp", {"md5": md5}):
         return Path(out)
     described = {"Conventions": "CF-1.11", "title": "Liquid water path"}
     if theirs:
-        described |= {"title": "Liquid water path simulated by PyCLES, the cloud masks of 'Unsupervised spatiotemporal "
-                      "data inpainting'", "references": f"https://doi.org/{DOI}"}  # fmt: skip
-    source = f"figshare, doi:{DOI}" if theirs else f"local file {array.name}, not compared with doi:{DOI}"
-    counted = {"long_name": "number of the frame; the authors published no times", "units": "1", "axis": "T"}
-    coords = xr.Dataset(coords={"time": ("time", np.arange(shape[0]), counted)},
-                        attrs=described | provenance(source, "published_lwp", options))  # fmt: skip
+        described |= {
+            "title": "Liquid water path simulated by PyCLES, the cloud masks of 'Unsupervised spatiotemporal "
+            "data inpainting'",
+            "references": f"https://doi.org/{DOI}",
+        }
+    source = (
+        f"figshare, doi:{DOI}"
+        if theirs
+        else f"local file {array.name}, not compared with doi:{DOI}"
+    )
+    counted = {
+        "long_name": "number of the frame; the authors published no times",
+        "units": "1",
+        "axis": "T",
+    }
+    coords = xr.Dataset(
+        coords={"time": ("time", np.arange(shape[0]), counted)},
+        attrs=described | provenance(source, "published_lwp", options),
+    )
     size = frames_in_chunk(shape[0], shape[1:])
     blocks = (series[at : at + size].to_numpy() * GRAMS for at in range(0, shape[0], size))
     write_series(Path(out), blocks, coords, shape, zarr_format)
@@ -98,12 +123,16 @@ def published_lwp(
 
 
 def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
-    """Download the paper's array, unless it is in the cache already, and check it; return where it is."""
+    """Download the paper's array, unless it is in the cache already, and check it; return where it
+    is.
+    """
     try:
         import pooch
         import requests
     except ImportError as error:
-        raise OptionError(f"the download needs pooch; pip install 'sstfill[clouds]', or {BY_HAND}") from error
+        raise OptionError(
+            f"the download needs pooch; pip install 'sstfill[clouds]', or {BY_HAND}"
+        ) from error
     folder = Path(pooch.os_cache("sstfill") if cache is None else cache)
     store = pooch.create(path=folder, base_url=f"doi:{DOI}/", registry=None, retry_if_failed=2)
     try:
@@ -115,10 +144,18 @@ def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
             found = Path(store.fetch(NAME, downloader=_download))
         (folder / REGISTRY).write_text(f"{NAME} {store.registry[NAME]}\n")
     except (requests.RequestException, ValueError, LookupError, TypeError) as error:
-        reason = told(error) if isinstance(error, requests.RequestException) else " ".join(str(error).split())
-        raise ReadError(f"cannot download {NAME} (doi:{DOI}): {reason}; try again later, or {BY_HAND}") from error
+        reason = (
+            told(error)
+            if isinstance(error, requests.RequestException)
+            else " ".join(str(error).split())
+        )
+        raise ReadError(
+            f"cannot download {NAME} (doi:{DOI}): {reason}; try again later, or {BY_HAND}"
+        ) from error
     except OSError as error:
-        raise WriteError(f"cannot keep {NAME} in {folder}: {error.strerror or error}; give another cache") from error
+        raise WriteError(
+            f"cannot keep {NAME} in {folder}: {error.strerror or error}; give another cache"
+        ) from error
     return found
 
 
@@ -151,13 +188,17 @@ def _checksums() -> dict[str, str]:
 
 
 def _download(url: str, output_file: Any, store: Any) -> None:
-    """Serve as pooch's downloader: by DOI, or past the web site where that asks for a browser (empty 202, or 403)."""
+    """Serve as pooch's downloader: by DOI, or past the web site where that asks for a browser
+    (empty 202, or 403).
+    """
     import pooch
     import requests
 
     options: dict[str, Any] = {"timeout": TIMEOUT, "chunk_size": 2**18}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*doesn't specify which version", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message=".*doesn't specify which version", category=UserWarning
+        )
         with contextlib.suppress(requests.RequestException, LookupError):
             pooch.DOIDownloader(progressbar=_Bar(), **options)(url, output_file, store)
     if Path(output_file).stat().st_size == 0:

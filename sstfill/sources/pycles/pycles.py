@@ -20,23 +20,37 @@ from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.io.untrusted.documents import read_json
 from sstfill.sources.atomic_store import check_store, is_made, provenance
-from sstfill.sources.pycles.fields import GRAMS, column_weights, combined_lwp, combined_offset, is_combined, ranks_lwp
+from sstfill.sources.pycles.fields import (
+    GRAMS,
+    column_weights,
+    combined_lwp,
+    combined_offset,
+    is_combined,
+    ranks_lwp,
+)
 from sstfill.sources.pycles.store import frames_in_chunk, write_series
 from sstfill.sources.pycles.unpickle import read_array
 
 log = logging.getLogger(__name__)
 
 LAYOUTS = ("visualization", "fields", "combined")
-"""Pickles of one time each; a folder of rank files for each time; what ``combine3d.py`` joins of those."""
+"""Pickles of one time each; a folder of rank files for each time; what ``combine3d.py`` joins of
+those.
+"""
 SOURCE = "PyCLES (Pressel et al. 2015, doi:10.1002/2015MS000496)"
 PICKLE_OFFSET = 10_000_000  # added to the time in the names of visualisation files
-FROM = {"visualization": "lwp of the visualisation files", "fields": "ql times density, summed over the column",
-        "combined": "ql times density, summed over the column"}  # fmt: skip
+FROM = {
+    "visualization": "lwp of the visualisation files",
+    "fields": "ql times density, summed over the column",
+    "combined": "ql times density, summed over the column",
+}
 
 
 @dataclass(frozen=True)
 class PyclesRun:
-    """What was found of a run: its folder, its namelist (empty where there is none), and its frames by time (s)."""
+    """What was found of a run: its folder, its namelist (empty where there is none), and its frames
+    by time (s).
+    """
 
     folder: Path
     namelist: dict[str, Any]
@@ -57,21 +71,26 @@ def import_pycles(
     start: str | None = None,
     zarr_format: int = 3,
 ) -> Path:
-    """Import the liquid water path of a PyCLES run, g m-2, ``(time, y, x)``, one frame in memory at a time.
+    """Import the liquid water path of a PyCLES run, g m-2, ``(time, y, x)``, one frame in memory at
+    a time.
 
     Parameters
     ----------
     directory
-        The run's output, ``Output.<simname>.<id>``, or the folder in which it is the only one; the folder of the
-        visualisation files, of the fields, or of what ``combine3d.py`` wrote will do too.
+        The run's output, ``Output.<simname>.<id>``, or the folder in which it is the only one; the
+        folder of the visualisation files, of the fields, or of what ``combine3d.py`` wrote will do
+        too.
     out
-        Zarr store to write; one made from the same with the same options is kept, any other refused.
+        Zarr store to write; one made from the same with the same options is kept, any other
+        refused.
     layout
-        ``"visualization"``, ``"fields"`` (rank files) or ``"combined"``; by default the one with most frames.
+        ``"visualization"``, ``"fields"`` (rank files) or ``"combined"``; by default the one with
+        most frames.
     stats
         A statistics file ``Stats.*.nc`` for the density, where the run's own is not in its folder.
     start
-        Date and time at which the simulation starts, such as ``"2001-07-10"``; times are then dates, else seconds.
+        Date and time at which the simulation starts, such as ``"2001-07-10"``; times are then
+        dates, else seconds.
     zarr_format
         3, or 2 for older readers.
 
@@ -99,14 +118,25 @@ def import_pycles(
     _check_steps(times)
     shape = read(next(iter(paths.values()))).shape
     _check_grid(run, shape)
-    options = {"directory": os.fspath(directory), "layout": chosen, "stats": stats, "start": start,
-               "frames": len(paths)}  # fmt: skip
+    options = {
+        "directory": os.fspath(directory),
+        "layout": chosen,
+        "stats": stats,
+        "start": start,
+        "frames": len(paths),
+    }
     if is_made(out, zarr_format, "import_pycles", options):
         return Path(out)
     described = _described(run, chosen) | provenance(SOURCE, "import_pycles", options)
     coords = xr.Dataset(coords=_axes(run, times, shape, epoch), attrs=described)
     size = frames_in_chunk(len(paths), shape)
-    write_series(Path(out), _blocks(list(paths.values()), read, shape, size), coords, (len(paths), *shape), zarr_format)
+    write_series(
+        Path(out),
+        _blocks(list(paths.values()), read, shape, size),
+        coords,
+        (len(paths), *shape),
+        zarr_format,
+    )
     return Path(out)
 
 
@@ -114,13 +144,25 @@ def _described(run: PyclesRun, layout: str) -> dict[str, str]:
     case = run.said("meta", "casename")
     title = f"Liquid water path{f' of {case}' if case else ''}, simulated by PyCLES"
     namelist = {"namelist": json.dumps(run.namelist, sort_keys=True)} if run.namelist else {}
-    return {"Conventions": "CF-1.11", "title": title, "layout": layout, "lwp_from": FROM[layout], **namelist}
+    return {
+        "Conventions": "CF-1.11",
+        "title": title,
+        "layout": layout,
+        "lwp_from": FROM[layout],
+        **namelist,
+    }
 
 
 def find_run(directory: Path) -> PyclesRun:
-    """Find the frames of a run in its folder, or of the only run in a folder; `ReadError` where there are none."""
+    """Find the frames of a run in its folder, or of the only run in a folder; `ReadError` where
+    there are none.
+    """
     if not directory.is_dir():
-        met = "it is a file; give the folder of the run" if directory.exists() else "no such folder; check the name"
+        met = (
+            "it is a file; give the folder of the run"
+            if directory.exists()
+            else "no such folder; check the name"
+        )
         raise ReadError(f"cannot read {directory}: {met}")
     inner = sorted(p for p in directory.glob("Output.*") if p.is_dir())
     runs = [run for folder in (directory, *inner) if (run := _run(folder)).frames]
@@ -132,34 +174,48 @@ def find_run(directory: Path) -> PyclesRun:
         )
     below = [p.name for p in sorted(directory.iterdir()) if p.is_dir() and _run(p).frames]
     if below:
-        raise InputError(f"{directory} holds folders with frames of runs ({', '.join(below[:5])}); name one of them")
+        raise InputError(
+            f"{directory} holds folders with frames of runs ({', '.join(below[:5])}); name one of them"
+        )
     if [*directory.glob("*/Stats.*.nc"), *directory.glob("*/*/Stats.*.nc")]:
-        raise ReadError(f"{directory} holds statistics but no frames; set visualization.frequency of the namelist to "
-                        "30 to 60 s (it is off by default) and run again")  # fmt: skip
-    raise ReadError(f"{directory} holds no output of PyCLES; give the folder with Visualization/1*.pkl or "
-                    "fields/<time>/<rank>.nc")  # fmt: skip
+        raise ReadError(
+            f"{directory} holds statistics but no frames; set visualization.frequency of the namelist to "
+            "30 to 60 s (it is off by default) and run again"
+        )
+    raise ReadError(
+        f"{directory} holds no output of PyCLES; give the folder with Visualization/1*.pkl or "
+        "fields/<time>/<rank>.nc"
+    )
 
 
 def _run(folder: Path) -> PyclesRun:
-    inside = folder.name in ("Visualization", "fields") or re.fullmatch(r"Output\..*", folder.parent.name)
+    inside = folder.name in ("Visualization", "fields") or re.fullmatch(
+        r"Output\..*", folder.parent.name
+    )
     namelist = _namelist(folder) or (_namelist(folder.parent) if inside else {})
     bare = PyclesRun(folder, namelist, {})
     fields = folder / str(bare.said("fields_io", "fields_dir", "fields"))
     found = {
         "visualization": _pickles(folder / "Visualization") or _pickles(folder),
         "fields": _steps(fields) or (_steps(folder) if any(folder.glob("[0-9]*/0.nc")) else {}),
-        "combined": _combined([folder, *sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isidentifier())]),
+        "combined": _combined(
+            [folder, *sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isidentifier())]
+        ),
     }
     return PyclesRun(folder, namelist, {name: paths for name, paths in found.items() if paths})
 
 
 def _namelist(folder: Path) -> dict[str, Any]:
-    """The ``.in`` file that PyCLES copies to its output, JSON; empty where there is none that can be read."""
+    """The ``.in`` file that PyCLES copies to its output, JSON; empty where there is none that can
+    be read.
+    """
     for path in sorted(folder.glob("*.in")):
         try:
             held = read_json(path, remedy="")
         except ReadError as error:
-            log.warning("%s cannot be read (%s); the grid's spacing is not known without it", path, error)
+            log.warning(
+                "%s cannot be read (%s); the grid's spacing is not known without it", path, error
+            )
             continue
         if isinstance(held, dict) and isinstance(held.get("grid"), dict):
             return held
@@ -168,19 +224,25 @@ def _namelist(folder: Path) -> dict[str, Any]:
 
 def _pickles(folder: Path) -> dict[int, Path]:
     found = {int(p.stem): p for p in folder.glob("*.pkl") if re.fullmatch(r"[0-9]{8,}", p.stem)}
-    return {number - PICKLE_OFFSET: path for number, path in found.items() if number >= PICKLE_OFFSET}
+    return {
+        number - PICKLE_OFFSET: path for number, path in found.items() if number >= PICKLE_OFFSET
+    }
 
 
 def _steps(folder: Path) -> dict[int, Path]:
     """Folders of rank files; PyCLES makes the folder before its files."""
     if not folder.is_dir():
         return {}
-    return {int(p.name): p for p in folder.iterdir() if re.fullmatch(r"[0-9]+", p.name) and p.is_dir()}
+    return {
+        int(p.name): p for p in folder.iterdir() if re.fullmatch(r"[0-9]+", p.name) and p.is_dir()
+    }
 
 
 def _combined(folders: list[Path]) -> dict[int, Path]:
     for folder in folders:
-        found = {int(p.stem): p for p in sorted(folder.glob("*.nc")) if re.fullmatch(r"[0-9]+", p.stem)}
+        found = {
+            int(p.stem): p for p in sorted(folder.glob("*.nc")) if re.fullmatch(r"[0-9]+", p.stem)
+        }
         if found and is_combined(first := next(iter(found.values()))):
             offset = combined_offset(first)
             return {number - offset: path for number, path in found.items()}
@@ -190,7 +252,9 @@ def _combined(folders: list[Path]) -> dict[int, Path]:
 def _choose(run: PyclesRun, layout: str | None) -> str:
     """The layout asked for, else the one of most frames, the first of `LAYOUTS` among equals."""
     if layout is None:
-        return max((name for name in LAYOUTS if name in run.frames), key=lambda name: len(run.frames[name]))
+        return max(
+            (name for name in LAYOUTS if name in run.frames), key=lambda name: len(run.frames[name])
+        )
     check_choice("layout", layout, LAYOUTS)
     if layout not in run.frames:
         held = ", ".join(f"{name} ({len(paths)} frames)" for name, paths in run.frames.items())
@@ -198,16 +262,23 @@ def _choose(run: PyclesRun, layout: str | None) -> str:
     return layout
 
 
-def _reader(run: PyclesRun, layout: str, stats: Path | None) -> Callable[[Path], NDArray[np.float64]]:
+def _reader(
+    run: PyclesRun, layout: str, stats: Path | None
+) -> Callable[[Path], NDArray[np.float64]]:
     """What reads a frame, g m-2, ``(y, x)``."""
     if layout == "visualization":
         return _pickled_lwp
     own = run.folder / str(run.said("stats_io", "stats_dir", "stats"))
-    near = [*sorted(own.glob("Stats.*.nc")), *sorted(run.folder.glob("Stats.*.nc")),
-            *sorted(run.folder.parent.glob("stats/Stats.*.nc"))]  # fmt: skip
+    near = [
+        *sorted(own.glob("Stats.*.nc")),
+        *sorted(run.folder.glob("Stats.*.nc")),
+        *sorted(run.folder.parent.glob("stats/Stats.*.nc")),
+    ]
     chosen = stats if stats is not None else next(iter(near), None)
     if chosen is None:
-        raise ReadError(f"{run.folder} has no stats/Stats.*.nc, which tells the density; give one: stats=...")
+        raise ReadError(
+            f"{run.folder} has no stats/Stats.*.nc, which tells the density; give one: stats=..."
+        )
     weights = column_weights(chosen)
     return lambda path: (ranks_lwp if layout == "fields" else combined_lwp)(path, weights)
 
@@ -215,23 +286,32 @@ def _reader(run: PyclesRun, layout: str, stats: Path | None) -> Callable[[Path],
 def _pickled_lwp(path: Path) -> NDArray[np.float64]:
     lwp = read_array(path, "lwp")
     if lwp.ndim != 2 or lwp.dtype.kind != "f":
-        raise InputError(f"{path}: lwp is {lwp.dtype} {lwp.shape}, not floating (x, y); give output of PyCLES")
+        raise InputError(
+            f"{path}: lwp is {lwp.dtype} {lwp.shape}, not floating (x, y); give output of PyCLES"
+        )
     return lwp.T.astype(np.float64) * GRAMS
 
 
 def _blocks(
-    paths: list[Path], read: Callable[[Path], NDArray[np.float64]], shape: tuple[int, ...], size: int
+    paths: list[Path],
+    read: Callable[[Path], NDArray[np.float64]],
+    shape: tuple[int, ...],
+    size: int,
 ) -> Iterator[NDArray[np.float64]]:
     for start in range(0, len(paths), size):
         block = []
         for path in paths[start : start + size]:
             frame = read(path)
             if frame.shape != shape:
-                raise InputError(f"{path} is a frame of {frame.shape} (y, x), {paths[0].name} of {shape}; keep the "
-                                 "frames of one run in a folder")  # fmt: skip
+                raise InputError(
+                    f"{path} is a frame of {frame.shape} (y, x), {paths[0].name} of {shape}; keep the "
+                    "frames of one run in a folder"
+                )
             if not np.isfinite(frame).all():
-                raise InputError(f"{path} has values that are not finite; remove it and the frames after it, in which "
-                                 "the run was stopped or had failed")  # fmt: skip
+                raise InputError(
+                    f"{path} has values that are not finite; remove it and the frames after it, in which "
+                    "the run was stopped or had failed"
+                )
             block.append(frame)
         yield np.stack(block)
 
@@ -249,8 +329,12 @@ def _check_steps(times: NDArray[np.int64]) -> None:
     steps = np.diff(times)
     if len(steps) and steps.max() > 1.5 * np.median(steps):
         after = int(times[int(steps.argmax())])
-        log.warning("frames are not evenly spaced: %d s after %d s, %g s as a rule; masks drawn from them jump there",
-                    steps.max(), after, np.median(steps))  # fmt: skip
+        log.warning(
+            "frames are not evenly spaced: %d s after %d s, %g s as a rule; masks drawn from them jump there",
+            steps.max(),
+            after,
+            np.median(steps),
+        )
 
 
 def _date(start: str | None) -> np.datetime64 | None:
@@ -259,7 +343,9 @@ def _date(start: str | None) -> np.datetime64 | None:
     try:
         date = np.datetime64(start, "ns")
     except ValueError as error:
-        raise OptionError(f"start={start!r} is no date; write it as '2001-07-10' or '2001-07-10T06:00'") from error
+        raise OptionError(
+            f"start={start!r} is no date; write it as '2001-07-10' or '2001-07-10T06:00'"
+        ) from error
     if np.isnat(date):
         raise OptionError(f"start={start!r} is no date; write it as '2001-07-10'")
     return date
@@ -268,7 +354,9 @@ def _date(start: str | None) -> np.datetime64 | None:
 def _axes(
     run: PyclesRun, times: NDArray[np.int64], shape: tuple[int, ...], epoch: np.datetime64 | None
 ) -> dict[str, Any]:
-    """Coordinates: time in seconds or as dates, x and y at cell centres where the namelist tells the spacing."""
+    """Coordinates: time in seconds or as dates, x and y at cell centres where the namelist tells
+    the spacing.
+    """
     about = {"long_name": "simulated time since the start of the run", "axis": "T"}
     if epoch is None:
         axes: dict[str, Any] = {"time": ("time", times.astype(np.float64), about | {"units": "s"})}
@@ -277,7 +365,11 @@ def _axes(
     for name, count in zip(("y", "x"), shape, strict=True):
         step = run.said("grid", f"d{name}")
         if isinstance(step, (int, float)) and step > 0:
-            told = {"units": "m", "axis": name.upper(), "long_name": f"{name} of the cell centre, in a doubly periodic "
-                    "domain that may move with the mean wind"}  # fmt: skip
+            told = {
+                "units": "m",
+                "axis": name.upper(),
+                "long_name": f"{name} of the cell centre, in a doubly periodic "
+                "domain that may move with the mean wind",
+            }
             axes[name] = (name, (np.arange(count) + 0.5) * step, told)
     return axes

@@ -36,7 +36,11 @@ def frames_in_chunk(frames: int, shape: tuple[int, ...]) -> int:
 
 
 def write_series(
-    target: Path, blocks: Iterable[NDArray[Any]], coords: xr.Dataset, shape: tuple[int, int, int], zarr_format: int
+    target: Path,
+    blocks: Iterable[NDArray[Any]],
+    coords: xr.Dataset,
+    shape: tuple[int, int, int],
+    zarr_format: int,
 ) -> None:
     """Write LWP, g m-2, float32 ``(time, y, x)``, in memory of one block.
 
@@ -65,10 +69,19 @@ def write_series(
     size = frames_in_chunk(shape[0], shape[1:])
     empty = dask.array.zeros(shape, chunks=(size, *shape[1:]), dtype="f4")
     layout = coords.assign(LWP=(("time", "y", "x"), empty, LWP))
-    encoding = {"LWP": {"_FillValue": np.float32("nan")}, **{str(name): {"_FillValue": None} for name in coords.coords}}
+    encoding = {
+        "LWP": {"_FillValue": np.float32("nan")},
+        **{str(name): {"_FillValue": None} for name in coords.coords},
+    }
     with whole_store(target, zarr_format) as temporary:
-        layout.to_zarr(temporary, mode="w-", zarr_format=zarr_format, consolidated=False, compute=False,
-                       encoding=encoding)  # fmt: skip
+        layout.to_zarr(
+            temporary,
+            mode="w-",
+            zarr_format=zarr_format,
+            consolidated=False,
+            compute=False,
+            encoding=encoding,
+        )
         stored = guard.open_array(temporary / "LWP", mode="r+")
         start = 0
         for block in track(blocks, f"writing {target.name}", -(-shape[0] // size)):
@@ -82,8 +95,12 @@ def check_block(block: NDArray[Any], start: int) -> None:
     """Refuse LWP (g m-2) that is not finite or too large; `start` is the number of the first frame."""
     if not np.isfinite(block).all():
         bad = int(np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))[0]) + start
-        raise InputError(f"frame {bad} has values that are not finite; remove the frames from there on and try again")
+        raise InputError(
+            f"frame {bad} has values that are not finite; remove the frames from there on and try again"
+        )
     if block.size and block.max() > HEAVIEST:
         bad = start + int(block.argmax()) // block[0].size
-        raise InputError(f"frame {bad} has a liquid water path of {block.max():.3g} g m-2: the source was taken as kg "
-                         "m-2; if it is in g m-2 there, divide it by 1000")  # fmt: skip
+        raise InputError(
+            f"frame {bad} has a liquid water path of {block.max():.3g} g m-2: the source was taken as kg "
+            "m-2; if it is in g m-2 there, divide it by 1000"
+        )

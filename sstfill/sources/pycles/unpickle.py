@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the arrays in a PyCLES visualisation pickle without letting it run code: nothing it names is ever called."""
+"""Read the arrays in a PyCLES visualisation pickle without letting it run code: nothing it names is
+ever called.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,16 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError, ReadError
 from sstfill.io.error_origin import one_line
 
-DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, LookupError, MemoryError,
-          OverflowError)  # fmt: skip
+DAMAGE = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+)
 """What unpickling raises of damaged bytes."""
 NUMBER = re.compile(r"[fiu](1|2|4|8)")
 
@@ -39,7 +49,9 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for ``numpy.ndarray``: remembers shape, dtype and bytes, and makes a real array of them in the end."""
+    """Stands for ``numpy.ndarray``: remembers shape, dtype and bytes, and makes a real array of
+    them in the end.
+    """
 
     __slots__ = ("data", "dtype", "fortran", "shape")
 
@@ -47,7 +59,9 @@ class _Array:
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def array(self) -> NDArray[Any]:
-        if not isinstance(self.dtype, _Dtype) or not all(type(n) is int and n >= 0 for n in self.shape):
+        if not isinstance(self.dtype, _Dtype) or not all(
+            type(n) is int and n >= 0 for n in self.shape
+        ):
             raise pickle.UnpicklingError("an array without a shape or kind")
         dtype = self.dtype.dtype()
         raw = self.data.encode("latin1") if isinstance(self.data, str) else self.data
@@ -94,13 +108,16 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in STAND_INS:
-            raise ReadError(f"cannot read {self.path}: it names {module}.{name}, which is no array and was not called; "
-                            "do not trust this file")  # fmt: skip
+            raise ReadError(
+                f"cannot read {self.path}: it names {module}.{name}, which is no array and was not called; "
+                "do not trust this file"
+            )
         return STAND_INS[module, name]
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:
-    """Read one array of a pickled dict of arrays, as Python 2 or 3 wrote it; what else it holds is never built.
+    """Read one array of a pickled dict of arrays, as Python 2 or 3 wrote it; what else it holds is
+    never built.
 
     Parameters
     ----------
@@ -127,9 +144,13 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
     except ReadError:
         raise
     except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror or error}; check the folder") from error
+        raise ReadError(
+            f"cannot read {path}: {error.strerror or error}; check the folder"
+        ) from error
     except DAMAGE as error:
-        raise ReadError(f"cannot read {path}: {one_line(error)}; if the run was stopped while it wrote, "
-                        "remove that file") from error  # fmt: skip
+        raise ReadError(
+            f"cannot read {path}: {one_line(error)}; if the run was stopped while it wrote, "
+            "remove that file"
+        ) from error
     keys = ", ".join(sorted(map(str, held))) or "nothing"
     raise InputError(f"{path} holds {keys}, no array {name!r}; a run without liquid water has none")

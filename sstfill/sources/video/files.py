@@ -64,8 +64,10 @@ def find(path: Path) -> list[Path]:
         other |= {m.suffix or m.name for m in members} - {*VIDEOS, *ARRAYS, *PICTURES}
     if not found:
         held = f"only {', '.join(sorted(other)[:8])}" if other else "nothing"
-        raise InputError(f"no clips in {path}: it holds {held}; give videos ({' '.join(VIDEOS[:5])} ...), "
-                         f"folders of pictures ({' '.join(PICTURES[:2])}) or arrays ({' '.join(ARRAYS)})")  # fmt: skip
+        raise InputError(
+            f"no clips in {path}: it holds {held}; give videos ({' '.join(VIDEOS[:5])} ...), "
+            f"folders of pictures ({' '.join(PICTURES[:2])}) or arrays ({' '.join(ARRAYS)})"
+        )
     return sorted(found, key=lambda p: natural(p.relative_to(path).as_posix()))
 
 
@@ -75,15 +77,19 @@ def natural(text: str) -> list[tuple[int, str]]:
     >>> sorted(["f10", "f9", "f1"], key=natural)
     ['f1', 'f9', 'f10']
     """
-    return [(int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", text)]
+    return [
+        (int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", text)
+    ]
 
 
-def read(source: Path, name: str, axes: str | None, *, fractions: bool = False) -> Iterator[Footage]:
+def read(
+    source: Path, name: str, axes: str | None, *, fractions: bool = False
+) -> Iterator[Footage]:
     """Clips of one source: one, but for arrays that hold several.
 
-    Pictures are uint8, 0 (black) to 255 (white). Where a file has more than 8 bits to a colour they are rounded to
-    that, or, with `fractions`, float32 in the same range: a value of a 16-bit PNG over 257. Values of arrays are as
-    they are.
+    Pictures are uint8, 0 (black) to 255 (white). Where a file has more than 8 bits to a colour they
+    are rounded to that, or, with `fractions`, float32 in the same range: a value of a 16-bit PNG
+    over 257. Values of arrays are as they are.
     """
     if source.is_dir():
         yield Footage(name, _folder(source, fractions))
@@ -108,12 +114,16 @@ def _colours(frame: Any, fractions: bool) -> NDArray[Any]:
 
 
 def upright(picture: NDArray[Any], rotation: int) -> NDArray[Any]:
-    """Turn a picture as its file says it is to be shown: degrees counterclockwise, in quarter turns."""
+    """Turn a picture as its file says it is to be shown: degrees counterclockwise, in quarter
+    turns.
+    """
     return np.rot90(picture, round(rotation / 90))
 
 
 def _folder(folder: Path, fractions: bool) -> Pictures:
-    files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")]
+    files = [
+        f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")
+    ]
     first: tuple[Path, tuple[int, ...]] | None = None
     for file in sorted(files, key=lambda f: natural(f.name)):
         with guard.open_video(file) as container:
@@ -123,8 +133,10 @@ def _folder(folder: Path, fractions: bool) -> Pictures:
             values = _colours(picture, fractions)
         first = first or (file, values.shape)
         if values.shape != first[1]:
-            raise InputError(f"{file} is {values.shape[0]}x{values.shape[1]}, {first[0].name} is "
-                             f"{first[1][0]}x{first[1][1]}; give each clip a folder of its own")  # fmt: skip
+            raise InputError(
+                f"{file} is {values.shape[0]}x{values.shape[1]}, {first[0].name} is "
+                f"{first[1][0]}x{first[1][1]}; give each clip a folder of its own"
+            )
         yield values
 
 
@@ -133,9 +145,13 @@ def _arrays(path: Path, name: str, axes: str | None) -> Iterator[Footage]:
         label = f"{name}:{key}" if key else name
         letters = axes or _layout(array.shape, path)
         if sorted(letters) != sorted(set(letters) & set("ntcyx")) or not set("tyx") <= set(letters):
-            raise OptionError(f"axes={letters!r}; name each axis once: n (clip), t, c (channel), y, x, such as 'ntyxc'")
+            raise OptionError(
+                f"axes={letters!r}; name each axis once: n (clip), t, c (channel), y, x, such as 'ntyxc'"
+            )
         if len(letters) != array.ndim:
-            raise InputError(f"{label} of shape {array.shape} does not have the axes {letters!r}; name its own: axes=")
+            raise InputError(
+                f"{label} of shape {array.shape} does not have the axes {letters!r}; name its own: axes="
+            )
         if array.dtype.kind not in "uif":
             raise InputError(f"{label} holds {array.dtype} values; save it as uint8 or float32")
         yield from _split(array, letters, label)
@@ -144,7 +160,9 @@ def _arrays(path: Path, name: str, axes: str | None) -> Iterator[Footage]:
 def _layout(shape: tuple[int, ...], path: Path) -> str:
     layouts = MATLAB_LAYOUTS if path.suffix.lower() == ".mat" else LAYOUTS
     if len(shape) not in layouts:
-        raise InputError(f"{path} has shape {shape}; clips have 3 to 5 axes (time, y, x, maybe channel and clip)")
+        raise InputError(
+            f"{path} has shape {shape}; clips have 3 to 5 axes (time, y, x, maybe channel and clip)"
+        )
     return layouts[len(shape)](shape)
 
 
@@ -156,7 +174,9 @@ def _split(array: NDArray[Any], letters: str, label: str) -> Iterator[Footage]:
     ordered = ordered if several else ordered[None]
     ordered = ordered if "c" in letters else ordered[..., None]
     for number, clip in enumerate(ordered):
-        yield Footage(f"{label}[{number}]" if several else label, (np.asarray(picture) for picture in clip))
+        yield Footage(
+            f"{label}[{number}]" if several else label, (np.asarray(picture) for picture in clip)
+        )
 
 
 def _loaded(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -173,7 +193,9 @@ def _matlab(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     yield from _candidates(path, iter(guard.matlab_arrays(path, axes=3).items()))
 
 
-def _candidates(path: Path, arrays: Iterator[tuple[str, NDArray[Any]]]) -> Iterator[tuple[str, NDArray[Any]]]:
+def _candidates(
+    path: Path, arrays: Iterator[tuple[str, NDArray[Any]]]
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Arrays of three axes or more; a sole one needs no name."""
     found = False
     for key, array in arrays:
@@ -181,4 +203,6 @@ def _candidates(path: Path, arrays: Iterator[tuple[str, NDArray[Any]]]) -> Itera
             found = True
             yield key, array
     if not found:
-        raise InputError(f"{path} holds no array of 3 axes or more (time, y, x); save the clip as one")
+        raise InputError(
+            f"{path} holds no array of 3 axes or more (time, y, x); save the clip as one"
+        )

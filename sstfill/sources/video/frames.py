@@ -29,7 +29,8 @@ class Framing:
     gray
         One channel (BT.601 luma) in place of red, green, blue.
     crop
-        ``"none"``, ``"center"`` (the largest square in the middle), or ``(top, left, height, width)`` in pixels.
+        ``"none"``, ``"center"`` (the largest square in the middle), or ``(top, left, height,
+        width)`` in pixels.
     dtype
         ``"uint8"``, or ``"float32"`` with the values as they came (pictures 0 to 255).
 
@@ -48,9 +49,17 @@ class Framing:
         check_choice("dtype", self.dtype, ("uint8", "float32"))
         if isinstance(self.crop, str):
             if self.crop not in ("none", "center"):
-                raise OptionError(f"crop={self.crop!r}; choose from none, center, or top,left,height,width in pixels")
-        elif len(self.crop) != 4 or not all(type(n) is int for n in self.crop) or min(self.crop[2:]) < 1:
-            raise OptionError(f"crop={self.crop!r}; give four whole numbers of pixels: top, left, height, width")
+                raise OptionError(
+                    f"crop={self.crop!r}; choose from none, center, or top,left,height,width in pixels"
+                )
+        elif (
+            len(self.crop) != 4
+            or not all(type(n) is int for n in self.crop)
+            or min(self.crop[2:]) < 1
+        ):
+            raise OptionError(
+                f"crop={self.crop!r}; give four whole numbers of pixels: top, left, height, width"
+            )
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -66,9 +75,13 @@ class Framing:
         height, width = (self.size, self.size) if self.size is not None else planes.shape[1:]
         if planes.shape[1:] != (height, width):
             if not np.isfinite(planes).all():
-                raise InputError(f"{label} has missing values, which cannot be resized; keep its size: size=None")
+                raise InputError(
+                    f"{label} has missing values, which cannot be resized; keep its size: size=None"
+                )
             planes = _weights(planes.shape[1], height) @ planes @ _weights(planes.shape[2], width).T
-        return planes if self.dtype == "float32" else np.clip(np.rint(planes), 0, 255).astype(np.uint8)
+        return (
+            planes if self.dtype == "float32" else np.clip(np.rint(planes), 0, 255).astype(np.uint8)
+        )
 
     def _window(self, shape: tuple[int, ...], label: str) -> tuple[slice, slice]:
         if self.crop == "none":
@@ -80,7 +93,9 @@ class Framing:
             assert not isinstance(self.crop, str)
             top, left, height, width = self.crop
         if min(top, left) < 0 or top + height > shape[0] or left + width > shape[1]:
-            raise InputError(f"{label} is {shape[0]}x{shape[1]}, which crop={self.crop} leaves; choose a smaller crop")
+            raise InputError(
+                f"{label} is {shape[0]}x{shape[1]}, which crop={self.crop} leaves; choose a smaller crop"
+            )
         return slice(top, top + height), slice(left, left + width)
 
     def _colours(self, picture: NDArray[Any], label: str) -> NDArray[np.float32]:
@@ -98,14 +113,20 @@ def _check_bytes(picture: NDArray[Any], label: str) -> None:
     if picture.dtype == np.uint8:
         return
     if picture.dtype.kind not in "iu":
-        raise InputError(f"{label} holds {picture.dtype} values, whose range is not known; choose dtype='float32'")
+        raise InputError(
+            f"{label} holds {picture.dtype} values, whose range is not known; choose dtype='float32'"
+        )
     if picture.size and (picture.min() < 0 or picture.max() > 255):
-        raise InputError(f"{label} holds {picture.min()} to {picture.max()}, beyond 0 to 255; choose dtype='float32'")
+        raise InputError(
+            f"{label} holds {picture.min()} to {picture.max()}, beyond 0 to 255; choose dtype='float32'"
+        )
 
 
 @lru_cache(maxsize=64)
 def _weights(given: int, wanted: int) -> NDArray[np.float32]:
-    """Weights ``(wanted, given)`` of linear interpolation, widened where it shrinks so that no pixel is passed over."""
+    """Weights ``(wanted, given)`` of linear interpolation, widened where it shrinks so that no
+    pixel is passed over.
+    """
     scale = given / wanted
     centres = (np.arange(wanted) + 0.5) * scale
     away = np.abs(np.arange(given) + 0.5 - centres[:, None]) / max(scale, 1.0)

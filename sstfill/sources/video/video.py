@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video clips into one Zarr store ``(clip, channel, time, y, x)``, clip by clip, with splits for training."""
+"""Video clips into one Zarr store ``(clip, channel, time, y, x)``, clip by clip, with splits for
+training.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,15 @@ from sstfill.sources.video.frames import Crop, Dtype, Framing
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-SHARD = 16e6  # bytes of sequences written at once into one file, in which each can still be read alone
+SHARD = (
+    16e6  # bytes of sequences written at once into one file, in which each can still be read alone
+)
 
 
 class Cut(NamedTuple):
-    """Frames cut from a clip: the clip's name, the number of the first frame, values ``(channel, time, y, x)``."""
+    """Frames cut from a clip: the clip's name, the number of the first frame, values ``(channel,
+    time, y, x)``.
+    """
 
     clip: str
     start: int
@@ -70,14 +76,18 @@ class Cutter:
 
     def _leave_out(self, name: str, frames: int) -> None:
         by = f" at stride {self.stride}" if self.stride > 1 else ""
-        log.warning("%s is left out: it has %d frames%s, %d are needed", name, frames, by, self.frames)
+        log.warning(
+            "%s is left out: it has %d frames%s, %d are needed", name, frames, by, self.frames
+        )
         self.short.append(name)
 
     def _check_size(self, size: tuple[int, ...], name: str) -> None:
         self.first = self.first or (name, size)
         if size != self.first[1]:
-            raise InputError(f"{name} is {size[0]}x{size[1]}, {self.first[0]} is {self.first[1][0]}x{self.first[1][1]};"
-                             " bring them to one size, such as size=64")  # fmt: skip
+            raise InputError(
+                f"{name} is {size[0]}x{size[1]}, {self.first[0]} is {self.first[1][0]}x{self.first[1][1]};"
+                " bring them to one size, such as size=64"
+            )
 
 
 def import_video(
@@ -98,18 +108,20 @@ def import_video(
 ) -> xr.Dataset:
     """Bring video clips into one Zarr store, clip by clip; it is written whole or not at all.
 
-    Clips are video files, folders of pictures (one clip each, in natural order of their names), and arrays in
-    ``.npy``, ``.npz`` or ``.mat`` (before MATLAB 7.3), at or below `path`. A clip shorter than needed is left out with
-    a warning.
+    Clips are video files, folders of pictures (one clip each, in natural order of their names), and
+    arrays in ``.npy``, ``.npz`` or ``.mat`` (before MATLAB 7.3), at or below `path`. A clip shorter
+    than needed is left out with a warning.
 
     Parameters
     ----------
     path
         A folder, searched with all folders in it, or one file.
     out
-        The store, ``.zarr``; one made from the same with the same options is returned, any other refused.
+        The store, ``.zarr``; one made from the same with the same options is returned, any other
+        refused.
     size
-        Height and width of the frames in pixels, to which they are resized; None keeps those of the clips.
+        Height and width of the frames in pixels, to which they are resized; None keeps those of the
+        clips.
     frames
         Frames of a sequence.
     gray
@@ -117,18 +129,21 @@ def import_video(
     stride
         Take each `stride`-th frame.
     crop
-        Before resizing: ``"none"``, ``"center"`` (the largest square), or ``(top, left, height, width)`` in pixels.
+        Before resizing: ``"none"``, ``"center"`` (the largest square), or ``(top, left, height,
+        width)`` in pixels.
     split
-        Shares of train, validation and test. All sequences of a clip fall in the same; from three clips on, a share
-        above 0 has at least one clip.
+        Shares of train, validation and test. All sequences of a clip fall in the same; from three
+        clips on, a share above 0 has at least one clip.
     per_clip
         Most sequences cut from a clip, one after another; None takes all.
     axes
-        Axes of arrays, a letter for each: n (clip), t, c (channel), y, x. By default told from the shape: ``tyx``,
-        ``tyxc``, ``tcyx``, ``ntyx``, ``ntyxc``, ``ntcyx`` in .npy and .npz, ``yxt``, ``yxct``, ``yxtn`` in .mat.
+        Axes of arrays, a letter for each: n (clip), t, c (channel), y, x. By default told from the
+        shape: ``tyx``, ``tyxc``, ``tcyx``, ``ntyx``, ``ntyxc``, ``ntcyx`` in .npy and .npz,
+        ``yxt``, ``yxct``, ``yxtn`` in .mat.
     dtype
-        ``"uint8"``, or ``"float32"`` with the values as they came. Pictures are 0 (black) to 255 (white) in both; those
-        of more than 8 bits, such as 16-bit PNG, are rounded in the first and keep their fractions in the second.
+        ``"uint8"``, or ``"float32"`` with the values as they came. Pictures are 0 (black) to 255
+        (white) in both; those of more than 8 bits, such as 16-bit PNG, are rounded in the first and
+        keep their fractions in the second.
     seed
         Seed of the split.
     zarr_format
@@ -137,8 +152,8 @@ def import_video(
     Returns
     -------
     xarray.Dataset
-        The store opened lazily: ``video(clip, channel, time, y, x)``, names ``clip``, and for each the ``source``
-        clip, its ``first_frame`` and its ``split`` (0 train, 1 validation, 2 test).
+        The store opened lazily: ``video(clip, channel, time, y, x)``, names ``clip``, and for each
+        the ``source`` clip, its ``first_frame`` and its ``split`` (0 train, 1 validation, 2 test).
 
     Raises
     ------
@@ -150,20 +165,37 @@ def import_video(
         A value outside its range; an output that cannot be written.
     """
     shares = shares_of(split)
-    cutter = Cutter(framing=Framing(size=size, gray=gray, crop=crop, dtype=dtype), frames=frames, stride=stride,
-                    per_clip=per_clip)  # fmt: skip
+    cutter = Cutter(
+        framing=Framing(size=size, gray=gray, crop=crop, dtype=dtype),
+        frames=frames,
+        stride=stride,
+        per_clip=per_clip,
+    )
     sources = video_files.find(Path(path))
     check_store(out, zarr_format, [Path(path)])
-    options = {"from": str(Path(path).resolve()), "files": len(sources), "size": size, "frames": frames,
-               "gray": gray, "stride": stride, "crop": crop, "split": shares,
-               "per_clip": per_clip, "axes": axes, "dtype": dtype, "seed": seed}  # fmt: skip
+    options = {
+        "from": str(Path(path).resolve()),
+        "files": len(sources),
+        "size": size,
+        "frames": frames,
+        "gray": gray,
+        "stride": stride,
+        "crop": crop,
+        "split": shares,
+        "per_clip": per_clip,
+        "axes": axes,
+        "dtype": dtype,
+        "seed": seed,
+    }
     if is_made(out, zarr_format, "import-video", options):
         return io.open(out, chunks={})
     with whole_store(out, zarr_format) as store:
         kept = _write(_cuts(sources, Path(path), axes, cutter), store, cutter, zarr_format)
         if not kept:
-            raise InputError(f"none of {len(cutter.short)} clips in {path} has {frames} frames at stride {stride}; "
-                             f"ask for fewer: frames=... (--frames)")  # fmt: skip
+            raise InputError(
+                f"none of {len(cutter.short)} clips in {path} has {frames} frames at stride {stride}; "
+                f"ask for fewer: frames=... (--frames)"
+            )
         labels = _labels(kept, per_clip, shares, seed)
         labels["channel"] = ("channel", np.array(cutter.framing.channels, dtype=object))
         options |= {"clips_left_out": len(cutter.short)}
@@ -177,18 +209,24 @@ def shares_of(split: tuple[float, float, float]) -> tuple[float, ...]:
     """Shares of train, validation and test, checked."""
     shares = tuple(float(s) for s in split)
     if len(shares) != 3 or not all(0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-6:
-        raise OptionError(f"split={split!r}; give the shares of train, validation and test, which add up to 1")
+        raise OptionError(
+            f"split={split!r}; give the shares of train, validation and test, which add up to 1"
+        )
     return shares
 
 
 def _cuts(sources: list[Path], root: Path, axes: str | None, cutter: Cutter) -> Iterator[Cut]:
     for source in track(sources, "clips", len(sources)):
         name = source.relative_to(root).as_posix() if source != root else root.name
-        for clip in video_files.read(source, name, axes, fractions=cutter.framing.dtype == "float32"):
+        for clip in video_files.read(
+            source, name, axes, fractions=cutter.framing.dtype == "float32"
+        ):
             yield from cutter.cuts(clip)
 
 
-def _write(cuts: Iterator[Cut], store: Path, cutter: Cutter, zarr_format: int) -> list[tuple[str, int]]:
+def _write(
+    cuts: Iterator[Cut], store: Path, cutter: Cutter, zarr_format: int
+) -> list[tuple[str, int]]:
     """Write sequences some megabytes at a time; return the clip and first frame of each."""
     kept: list[tuple[str, int]] = []
     first = next(cuts, None)
@@ -203,8 +241,13 @@ def _write(cuts: Iterator[Cut], store: Path, cutter: Cutter, zarr_format: int) -
         else:
             chunks = (1, *first.values.shape)
             shards = {"shards": (together, *first.values.shape)} if together > 1 else {}
-            video.to_zarr(store, mode="w-", zarr_format=zarr_format, consolidated=False,
-                          encoding={"video": {"chunks": chunks, **shards}})  # fmt: skip
+            video.to_zarr(
+                store,
+                mode="w-",
+                zarr_format=zarr_format,
+                consolidated=False,
+                encoding={"video": {"chunks": chunks, **shards}},
+            )
         kept += [(cut.clip, cut.start) for cut in batch]
     return kept
 
@@ -217,26 +260,44 @@ def _video(values: NDArray[Any], cutter: Cutter) -> xr.Dataset:
     return xr.Dataset({"video": (dims, values, attrs)})
 
 
-def _labels(kept: list[tuple[str, int]], per_clip: int | None, shares: tuple[float, ...], seed: int) -> xr.Dataset:
+def _labels(
+    kept: list[tuple[str, int]], per_clip: int | None, shares: tuple[float, ...], seed: int
+) -> xr.Dataset:
     names = [clip if per_clip == 1 else f"{clip}@{start}" for clip, start in kept]
     source = [clip for clip, _ in kept]
     assigned = _assigned(list(dict.fromkeys(source)), shares, seed)
     return xr.Dataset(
         {
-            "source": ("clip", np.array(source, dtype=object), {"long_name": "clip that the sequence was cut from"}),
-            "first_frame": ("clip", np.array([start for _, start in kept]), {"long_name": "first frame in the clip"}),
-            "split": ("clip", np.array([assigned[clip] for clip in source], np.int8), {
-                "long_name": "part of the data set", "flag_values": np.arange(3, dtype=np.int8),
-                "flag_meanings": " ".join(SPLITS)}),
+            "source": (
+                "clip",
+                np.array(source, dtype=object),
+                {"long_name": "clip that the sequence was cut from"},
+            ),
+            "first_frame": (
+                "clip",
+                np.array([start for _, start in kept]),
+                {"long_name": "first frame in the clip"},
+            ),
+            "split": (
+                "clip",
+                np.array([assigned[clip] for clip in source], np.int8),
+                {
+                    "long_name": "part of the data set",
+                    "flag_values": np.arange(3, dtype=np.int8),
+                    "flag_meanings": " ".join(SPLITS),
+                },
+            ),
         },
         {"clip": ("clip", np.array(names, dtype=object), {"long_name": "name of the sequence"})},
-    )  # fmt: skip
+    )
 
 
 def _assigned(clips: list[str], shares: tuple[float, ...], seed: int) -> dict[str, int]:
     """Number of the split of each clip, by a seeded draw."""
     count = len(clips)
-    train, validation, test = (int(share > 0 and count >= 3) for share in shares)  # clips each has at least
+    train, validation, test = (
+        int(share > 0 and count >= 3) for share in shares
+    )  # clips each has at least
     first = max(round(shares[1] * count), validation)
     second = min(max(round((shares[1] + shares[2]) * count), first + test), count - train)
     bounds = (min(first, second - test), second)

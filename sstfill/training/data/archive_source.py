@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training sequences from a cloudy archive: what it shows is hidden under more clouds, to be restored."""
+"""Training sequences from a cloudy archive: what it shows is hidden under more clouds, to be
+restored.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +43,26 @@ class ArchivePart:
     ) -> Generator[tuple[TrainingWindow, ArchivePart, np.random.Generator], None, None]:
         """Draw windows without end, each with what occludes it and random numbers of its own.
 
-        Those of an archive too large for memory come from slabs of it: see `sstfill.training.data.chunk_buffer`.
+        Those of an archive too large for memory come from slabs of it: see
+        `sstfill.training.data.chunk_buffer`.
         """
         places, masked = rng.spawn(2)  # which leaves `rng` as it is
-        with closing(operators(self.clouds, self.windows.shape, masked)) as clouds, ExitStack() as reading:
-            slabs = reading.enter_context(closing(shuffled(self.windows, places))) if large(self.windows.obs) else None
+        with (
+            closing(operators(self.clouds, self.windows.shape, masked)) as clouds,
+            ExitStack() as reading,
+        ):
+            slabs = (
+                reading.enter_context(closing(shuffled(self.windows, places)))
+                if large(self.windows.obs)
+                else None
+            )
             for occlusion in clouds:
                 own = np.random.default_rng(rng.integers(2**63))
-                yield next(slabs) if slabs else self.windows.draw(own), replace(self, clouds=occlusion), own
+                yield (
+                    next(slabs) if slabs else self.windows.draw(own),
+                    replace(self, clouds=occlusion),
+                    own,
+                )
 
     def held(self, rng: np.random.Generator) -> ArchivePart:
         """Return it with some clouds in memory, if all are too many."""
@@ -56,9 +70,15 @@ class ArchivePart:
             return replace(self, clouds=next(clouds))
 
     def again(self, judged: bool, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Draw what occludes a completed sequence once more: nothing if it is not `judged`, or the truth is at hand."""
+        """Draw what occludes a completed sequence once more: nothing if it is not `judged`, or the
+        truth is at hand.
+        """
         shape = self.windows.shape
-        return self.clouds.draw(shape, rng) if judged and self.windows.truth is None else np.ones(shape, bool)
+        return (
+            self.clouds.draw(shape, rng)
+            if judged and self.windows.truth is None
+            else np.ones(shape, bool)
+        )
 
 
 @dataclass(frozen=True)
@@ -100,9 +120,13 @@ class PaperSource:
         """Give the same sequences each time."""
         for k in range(VALIDATED):
             own = np.random.default_rng([self.seed, 1, k])
-            yield self._sample(self.validated.windows.draw(own), self.validated.held(own), True, own)
+            yield self._sample(
+                self.validated.windows.draw(own), self.validated.held(own), True, own
+            )
 
-    def _sample(self, window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.random.Generator) -> Sample:
+    def _sample(
+        self, window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.random.Generator
+    ) -> Sample:
         observed, out = masks(window, part, hidden, rng)
         scaled = self.scaling.apply(known(window, observed, out))
         values = np.nan_to_num(scaled).astype(np.float32)
@@ -110,15 +134,26 @@ class PaperSource:
         sea = np.broadcast_to(window.sea.values.astype(bool), values.shape)
         nothing = np.zeros((0, *values.shape), np.float32)
         zeros = np.zeros_like(values)[np.newaxis]
-        arrays = (*(a[np.newaxis] for a in (values, observed, out, again, sea)), nothing, zeros, zeros)
+        arrays = (
+            *(a[np.newaxis] for a in (values, observed, out, again, sea)),
+            nothing,
+            zeros,
+            zeros,
+        )
         return Sample(*(torch.from_numpy(np.array(a, order="C")) for a in arrays))
 
 
-def masks(window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.random.Generator) -> Masks:
-    """What the network sees, and what is withheld from it: with the truth at hand all that is not observed."""
+def masks(
+    window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.random.Generator
+) -> Masks:
+    """What the network sees, and what is withheld from it: with the truth at hand all that is not
+    observed.
+    """
     seen, shape = np.isfinite(window.obs.values), part.windows.shape
     if window.truth is not None:
-        wet = np.broadcast_to(window.sea.values.astype(bool), shape) & np.isfinite(window.truth.values)
+        wet = np.broadcast_to(window.sea.values.astype(bool), shape) & np.isfinite(
+            window.truth.values
+        )
         observed = seen & wet if not seen[wet].all() else wet & part.clouds.draw(shape, rng)
         return observed, wet & ~observed
     out = np.zeros(shape, bool)
@@ -129,15 +164,20 @@ def masks(window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.rando
     return seen & ~out, out
 
 
-def known(window: TrainingWindow, observed: NDArray[np.bool_], out: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """What the trainer knows: what was observed, and under the mask the truth where it is at hand; NaN elsewhere."""
+def known(
+    window: TrainingWindow, observed: NDArray[np.bool_], out: NDArray[np.bool_]
+) -> NDArray[np.floating]:
+    """What the trainer knows: what was observed, and under the mask the truth where it is at hand;
+    NaN elsewhere.
+    """
     hidden = window.obs if window.truth is None else window.truth
     return np.where(observed, window.obs.values, np.where(out, hidden.values, np.nan))
 
 
 @dataclass(frozen=True)
 class GuessedSource:
-    """Sequences for the compact network, with first guesses that are worked out once and kept in a folder.
+    """Sequences for the compact network, with first guesses that are worked out once and kept in a
+    folder.
 
     Attributes
     ----------
@@ -159,7 +199,9 @@ class GuessedSource:
 
     def prepare(self) -> None:
         """Work out all sequences that are not there yet."""
-        names = [("validation", k) for k in range(VALIDATED)] + [("training", k) for k in range(self.clips)]
+        names = [("validation", k) for k in range(VALIDATED)] + [
+            ("training", k) for k in range(self.clips)
+        ]
         for name, k in track(names, "first guesses"):
             if not self._file(name, k).exists():
                 self._make(name, k)
@@ -168,7 +210,9 @@ class GuessedSource:
         """Give kept sequences at random, turned and mirrored."""
         del number
         (masked,) = rng.spawn(1)
-        with closing(operators(self.training.clouds, self.training.windows.shape, masked)) as clouds:
+        with closing(
+            operators(self.training.clouds, self.training.windows.shape, masked)
+        ) as clouds:
             for k in rng.choice(self.clips, self.samples):
                 own = np.random.default_rng(rng.integers(2**63))
                 found = bank.sample(bank.turned(self._arrays("training", int(k)), own))
@@ -202,7 +246,9 @@ class GuessedSource:
             if observed.any() and out.any():
                 break
         else:
-            raise InputError("clouds of other dates hide nothing of what is observed; name an operator as clouds=")
+            raise InputError(
+                "clouds of other dates hide nothing of what is observed; name an operator as clouds="
+            )
         obs = window.obs.copy(data=np.where(observed, window.obs.values, np.nan))
         arrays = bank.compute_inputs(obs, known(window, observed, out), window.sea, self.seed + k)
         bank.write(self._file(name, k), arrays)

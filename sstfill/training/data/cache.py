@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences with their first guesses, worked out once and kept on disk: these cost more than a step of training."""
+"""Sequences with their first guesses, worked out once and kept on disk: these cost more than a step
+of training.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from sstfill.errors import ReadError
 from sstfill.fields.scaling import SPREADS
 from sstfill.io.atomic import atomic_path, fail
 from sstfill.io.untrusted.documents import read_arrays
-from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, FirstGuesses, channels, unit
+from sstfill.methods.gan.network_inputs import (
+    CHANNELS,
+    FIELDS,
+    SIGNED,
+    FirstGuesses,
+    channels,
+    unit,
+)
 from sstfill.training.data.sample import Sample
 
 PRECISION = np.float16
@@ -23,8 +32,11 @@ ARRAYS = {"channels": "f", "values": "f", "guess": "f", "error": "f", "sea": "b"
 """What a file holds at least, and the kinds of its dtypes."""
 
 
-def compute_inputs(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) -> dict[str, NDArray]:
-    """Fill a cloudy sequence by the first guesses; arrays that make a `Sample`, and that a file can hold.
+def compute_inputs(
+    obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int
+) -> dict[str, NDArray]:
+    """Fill a cloudy sequence by the first guesses; arrays that make a `Sample`, and that a file can
+    hold.
 
     Parameters
     ----------
@@ -46,11 +58,13 @@ def compute_inputs(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: i
     parts = {n: ((a - level) / (SPREADS * scatter)).astype(np.float32) for n, a in scaled.items()}
     usable = np.isfinite(known) & np.isfinite(fields["oi"]) & wet
     return {
-        "channels": seen.astype(PRECISION), "values": np.where(usable, parts["values"], np.float32(np.nan)),
+        "channels": seen.astype(PRECISION),
+        "values": np.where(usable, parts["values"], np.float32(np.nan)),
         "guess": np.nan_to_num(parts["guess"]),
         "error": (unit(fields["oi_error"], scatter) / (SPREADS * scatter)).astype(np.float32),
-        "sea": wet, "traits": np.array(guesses.traits),
-    }  # fmt: skip
+        "sea": wet,
+        "traits": np.array(guesses.traits),
+    }
 
 
 def write(file: Path, arrays: dict[str, NDArray]) -> None:
@@ -69,7 +83,11 @@ def read(file: Path) -> dict[str, NDArray]:
         arrays = read_arrays(file, ARRAYS, remedy="")
         shape = arrays["values"].shape
         shapes = {name: arrays[name].shape for name in ("guess", "error")}
-        if {*shapes.values()} != {shape} or arrays["channels"].shape[1:] != shape or arrays["sea"].shape != shape[1:]:
+        if (
+            {*shapes.values()} != {shape}
+            or arrays["channels"].shape[1:] != shape
+            or arrays["sea"].shape != shape[1:]
+        ):
             raise ReadError(f": its arrays do not go together, {shapes}")
         return arrays
     except ReadError as error:
@@ -94,15 +112,31 @@ def turned(arrays: dict[str, NDArray], rng: np.random.Generator) -> dict[str, ND
 
 
 def sample(arrays: dict[str, NDArray]) -> Sample:
-    """Make a `Sample`: what the channels call observed is seen, the rest of what is known is withheld."""
-    values = torch.from_numpy(np.ascontiguousarray(arrays["values"], np.float32))[np.newaxis]  # c t y x
+    """Make a `Sample`: what the channels call observed is seen, the rest of what is known is
+    withheld.
+    """
+    values = torch.from_numpy(np.ascontiguousarray(arrays["values"], np.float32))[
+        np.newaxis
+    ]  # c t y x
     seen = torch.from_numpy(np.ascontiguousarray(arrays["channels"], np.float32))  # k t y x
     known = values.isfinite()
     observed = (seen[CHANNELS.index("observed")] > 0.5)[np.newaxis] & known
     guess, error = (
-        torch.from_numpy(np.ascontiguousarray(arrays[n], np.float32))[np.newaxis] for n in ("guess", "error")
+        torch.from_numpy(np.ascontiguousarray(arrays[n], np.float32))[np.newaxis]
+        for n in ("guess", "error")
     )
-    sea = torch.from_numpy(np.ascontiguousarray(arrays["sea"])).expand_as(values[0])[np.newaxis].clone()
+    sea = (
+        torch.from_numpy(np.ascontiguousarray(arrays["sea"]))
+        .expand_as(values[0])[np.newaxis]
+        .clone()
+    )
     return Sample(
-        torch.where(known, values, 0.0), observed, known & ~observed, observed | known, sea, seen, guess, error
+        torch.where(known, values, 0.0),
+        observed,
+        known & ~observed,
+        observed | known,
+        sea,
+        seen,
+        guess,
+        error,
     )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of an archive too large for memory: read in slabs of whole chunks, many from each, in mixed order."""
+"""Windows of an archive too large for memory: read in slabs of whole chunks, many from each, in
+mixed order.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ Rng = np.random.Generator
 OPEN = 4
 """Slabs that windows are taken from in turns; one more is read meanwhile."""
 SLAB = HELD // OPEN
-"""Bytes of a slab at most, or of one window where that has more: of the field, and of the truth where it is known."""
+"""Bytes of a slab at most, or of one window where that has more: of the field, and of the truth
+where it is known.
+"""
 MOST = 48
 """Windows from a slab at most."""
 BAND = 512
@@ -53,10 +57,11 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """Where the windows of an archive begin, cut into boxes so that what those of a box cover makes a slab.
+    """Where the windows of an archive begin, cut into boxes so that what those of a box cover makes
+    a slab.
 
-    Boxes end where chunks do, as far as `pixels` allow; together they hold each place once, so that all places are
-    equally likely to be drawn, those whose windows lie across chunks too.
+    Boxes end where chunks do, as far as `pixels` allow; together they hold each place once, so that
+    all places are equally likely to be drawn, those whose windows lie across chunks too.
 
     Attributes
     ----------
@@ -81,11 +86,16 @@ class Reading:
         >>> [box.t for box in Reading(((4, 4, 4), (9,), (9,)), ((0, 11), (0, 2), (0, 2)), (2, 8, 8), 500).boxes()]
         [slice(0, 4, None), slice(4, 8, None), slice(8, 11, None)]
         """
-        cut = [_cut(c, *span, most) for c, span, most in zip(self.chunks, self.spans, self._extent(), strict=True)]
+        cut = [
+            _cut(c, *span, most)
+            for c, span, most in zip(self.chunks, self.spans, self._extent(), strict=True)
+        ]
         return [Box(*slices) for slices in product(*cut)]
 
     def uses(self) -> int:
-        """How many windows a slab gives: about as many as fill it, so that hardly a pixel is read for nothing."""
+        """How many windows a slab gives: about as many as fill it, so that hardly a pixel is read
+        for nothing.
+        """
         return max(1, min(MOST, self._covered(self._extent()) // math.prod(self.shape)))
 
     def _extent(self) -> list[int]:
@@ -102,7 +112,9 @@ class Reading:
         return extent
 
     def _grown(self, extent: list[int], chunk: list[int], room: list[int]) -> Iterator[list[int]]:
-        """Give larger sizes, by a chunk along one dim: first along the one that windows reach out of most."""
+        """Give larger sizes, by a chunk along one dim: first along the one that windows reach out
+        of most.
+        """
         for k in sorted(range(3), key=lambda k: extent[k] / self.shape[k]):
             if extent[k] < room[k]:
                 yield [*extent[:k], min(extent[k] + chunk[k], room[k]), *extent[k + 1 :]]
@@ -112,7 +124,8 @@ class Reading:
 
 
 def shuffled(windows: TrainingWindows, rng: Rng) -> Generator[TrainingWindow, None, None]:
-    """Draw windows without end, as `TrainingWindows.draw` would; five slabs of `SLAB` bytes are in memory at most.
+    """Draw windows without end, as `TrainingWindows.draw` would; five slabs of `SLAB` bytes are in
+    memory at most.
 
     Every slab comes up once before any comes again, in an order of its own each time.
 
@@ -127,7 +140,8 @@ def shuffled(windows: TrainingWindows, rng: Rng) -> Generator[TrainingWindow, No
 
 
 def mixed(groups: Iterator[Iterator[T]], rng: Rng) -> Iterator[T]:
-    """Take from one of `OPEN` groups at random each time; one that has ended makes room for the next.
+    """Take from one of `OPEN` groups at random each time; one that has ended makes room for the
+    next.
 
     >>> sorted(mixed(iter([iter("ab"), iter("c")]), np.random.default_rng(0)))
     ['a', 'b', 'c']
@@ -143,16 +157,22 @@ def mixed(groups: Iterator[Iterator[T]], rng: Rng) -> Iterator[T]:
 
 
 def _slabs(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingWindow]]:
-    """Read one slab after the other, and give the windows of each; those of which nothing is of use are passed over."""
+    """Read one slab after the other, and give the windows of each; those of which nothing is of use
+    are passed over.
+    """
     reading = _reading(windows)
     wet = _wet(windows.sea.values.astype(bool), reading.shape[1:])
     boxes = [box for box in reading.boxes() if wet[box.y, box.x].any()]
-    starts = np.array([np.count_nonzero(wet[box.y, box.x]) * (box.t.stop - box.t.start) for box in boxes])
+    starts = np.array(
+        [np.count_nonzero(wet[box.y, box.x]) * (box.t.stop - box.t.start) for box in boxes]
+    )
     barren = 0
     for k in without_end(len(boxes), rng):
         if barren == min(len(boxes), TRIES):
             break
-        count = int(reading.uses() * starts[k] / starts.max() + rng.random())  # in proportion, on the average
+        count = int(
+            reading.uses() * starts[k] / starts.max() + rng.random()
+        )  # in proportion, on the average
         slab = Slab.read(windows, boxes[k]) if count else None
         places = slab.draw(wet, count, rng) if slab else []
         barren = 0 if places or not slab else barren + 1
@@ -162,16 +182,25 @@ def _slabs(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingWind
 
 
 def without_end(count: int, rng: Rng) -> Iterator[int]:
-    """Give the numbers below `count` in random order, then in another, and so on; none if there is none."""
+    """Give the numbers below `count` in random order, then in another, and so on; none if there is
+    none.
+    """
     while count:
         yield from rng.permutation(count).tolist()
 
 
 def _reading(windows: TrainingWindows) -> Reading:
     whole = ((windows.times.start, windows.times.stop), *((0, n) for n in windows.obs.shape[1:]))
-    spans = tuple((start, stop - m + 1) for (start, stop), m in zip(whole, windows.shape, strict=True))
+    spans = tuple(
+        (start, stop - m + 1) for (start, stop), m in zip(whole, windows.shape, strict=True)
+    )
     fields = [windows.obs] if windows.truth is None else [windows.obs, windows.truth]
-    return Reading(windows.obs.chunks or (), spans, windows.shape, SLAB // sum(f.dtype.itemsize for f in fields))
+    return Reading(
+        windows.obs.chunks or (),
+        spans,
+        windows.shape,
+        SLAB // sum(f.dtype.itemsize for f in fields),
+    )
 
 
 @dataclass(frozen=True)
@@ -207,7 +236,10 @@ class Slab:
         dates = rng.integers(self.box.t.stop - self.box.t.start, size=count)
         chosen = rng.integers(len(rows), size=count)
         starts = zip(dates.tolist(), rows[chosen].tolist(), columns[chosen].tolist(), strict=True)
-        drawn = [Box(*(slice(s, s + m) for s, m in zip(start, self.shape, strict=True))) for start in starts]
+        drawn = [
+            Box(*(slice(s, s + m) for s, m in zip(start, self.shape, strict=True)))
+            for start in starts
+        ]
         return [place for place in drawn if self._seen(place)]
 
     def window(self, place: Box) -> TrainingWindow:
@@ -238,10 +270,12 @@ def _sums(values: NDArray, length: int) -> NDArray[np.int32]:
 
 
 def _cut(chunks: Sequence[int], start: int, stop: int, most: int) -> list[slice]:
-    """Cut a range where chunks end, into parts no longer than `most`; within a chunk where that is longer.
+    """Cut a range where chunks end, into parts no longer than `most`; within a chunk where that is
+    longer.
 
     >>> _cut((4, 4, 4), 3, 12, 4), _cut((9,), 0, 9, 5)
-    ([slice(3, 4, None), slice(4, 8, None), slice(8, 12, None)], [slice(0, 5, None), slice(5, 9, None)])
+    ([slice(3, 4, None), slice(4, 8, None), slice(8, 12, None)], [slice(0, 5, None), slice(5, 9,
+    None)])
     """
     ends, parts = np.cumsum(chunks), []
     while start < stop:

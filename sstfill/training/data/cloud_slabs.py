@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clouds of an archive too large for memory: many masks are drawn from a piece of it, before another is read."""
+"""Clouds of an archive too large for memory: many masks are drawn from a piece of it, before
+another is read.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,12 @@ def loaded(clouds: Occlusion) -> Occlusion:
 
 
 def operators(clouds: Occlusion, shape: Shape, rng: Rng) -> Generator[Occlusion, None, None]:
-    """Give what to draw each mask with, without end: the operator itself, unless its clouds are lazy and large.
+    """Give what to draw each mask with, without end: the operator itself, unless its clouds are
+    lazy and large.
 
-    Then each is an operator on a slab of its archive, as windows are from slabs (`sstfill.training.data.chunk_buffer.shuffled`).
-    Those without sea, without a cloud or without anything else are passed over.
+    Then each is an operator on a slab of its archive, as windows are from slabs
+    (`sstfill.training.data.chunk_buffer.shuffled`). Those without sea, without a cloud or without
+    anything else are passed over.
     """
     if not isinstance(clouds, ObservedClouds) or not _large(clouds):
         yield from repeat(clouds)
@@ -47,7 +51,9 @@ def _large(clouds: ObservedClouds) -> bool:
 
 
 def _slabs(clouds: ObservedClouds, shape: Shape, rng: Rng) -> Iterator[Iterator[Occlusion]]:
-    """Read one slab after the other, and repeat the operator on each as often as it is to be drawn from."""
+    """Read one slab after the other, and repeat the operator on each as often as it is to be drawn
+    from.
+    """
     (whole,) = clouds.split(1, gap=0)  # time first, its sea an array
     series, sea = xr.DataArray(whole.observed), np.asarray(whole.sea)
     reading = _reading(series, shape, clouds.stride)

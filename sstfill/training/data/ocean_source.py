@@ -84,10 +84,14 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def made(number: int, paper: float, folder: Path) -> None:
-    """Draw an ocean, work out its first guesses, and keep them; an empty file where there is next to nothing to see."""
+    """Draw an ocean, work out its first guesses, and keep them; an empty file where there is next
+    to nothing to see.
+    """
     ocean = draw(number, paper)
     arrays: dict[str, NDArray] = {}
     if ocean is not None:
         obs = grid.standardise(ocean.obs)
-        arrays = bank.compute_inputs(obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number)
+        arrays = bank.compute_inputs(
+            obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number
+        )
     bank.write(_file(folder, number), arrays)

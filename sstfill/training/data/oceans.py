@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Oceans to train on whose truth is known: many kinds of sea, grid, noise and cloud, each drawn from its number."""
+"""Oceans to train on whose truth is known: many kinds of sea, grid, noise and cloud, each drawn
+from its number.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,13 @@ SHARES = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
 """Occluded shares of the paper's Table 2a."""
 STREAM = 77
 TRUTH, CLOUDS, EXTRA, STATIC = 10_000_000, 20_000_000, 30_000_000, 40_000_000
-"""Added to the number of an ocean, so that its parts have seeds of their own (and those of no test or benchmark)."""
+"""Added to the number of an ocean, so that its parts have seeds of their own (and those of no test
+or benchmark).
+"""
 PIXELS = 110_000
-"""Of a sequence that is not the paper's: images and their size are drawn so that there are about as many."""
+"""Of a sequence that is not the paper's: images and their size are drawn so that there are about as
+many.
+"""
 MOST = 1_000_000
 """Oceans at most: their numbers stay below those of their parts."""
 LEAST_SEEN = 200
@@ -37,8 +43,9 @@ class Oceans:
     training, validation
         How many: training oceans are numbered from `first` on, those for validation from 1 on.
     paper
-        Share of oceans like those of the paper's protocol: 24 images of 64x64, 5 km, 6 hours apart. The others are
-        anything from an hour to two days apart and of 1 to 20 km, with land, seasons, noise, offsets and patterns.
+        Share of oceans like those of the paper's protocol: 24 images of 64x64, 5 km, 6 hours apart.
+        The others are anything from an hour to two days apart and of 1 to 20 km, with land,
+        seasons, noise, offsets and patterns.
     first
         Number of the first ocean to train on, above those for validation.
     """
@@ -58,7 +65,9 @@ class Oceans:
 
 
 class OceanExample(NamedTuple):
-    """A cloudy series, what a cloudless satellite would have seen (noise and all), and where the sea is."""
+    """A cloudy series, what a cloudless satellite would have seen (noise and all), and where the
+    sea is.
+    """
 
     obs: xr.DataArray
     seen: NDArray[np.float32]
@@ -85,7 +94,9 @@ def draw(number: int, paper: float = Oceans.paper) -> OceanExample | None:
     obs = truth.copy(data=np.where(cloudy | ~sea, np.float32(np.nan), seen))
     if int(obs.notnull().sum()) < LEAST_SEEN:
         return None
-    return OceanExample(obs, seen, xr.DataArray(sea, dims=obs.dims[1:], coords={d: obs[d] for d in obs.dims[1:]}))
+    return OceanExample(
+        obs, seen, xr.DataArray(sea, dims=obs.dims[1:], coords={d: obs[d] for d in obs.dims[1:]})
+    )
 
 
 class Where(TypedDict):
@@ -119,10 +130,17 @@ def _any(number: int, rng: Rng) -> Parts:
     fastest = 3.0 * where["grid_km"] * 1000 / (hours * 3600)  # three pixels from image to image
     spread, speed = _log_uniform(rng, 0.15, 1.5), min(_log_uniform(rng, 0.03, 0.6), fastest)
     truth = synthetic.sst(
-        shape=shape, step=f"{hours}h", seed=TRUTH + number, variability=spread, speed=speed,
-        gradient=float(rng.normal(0, 0.5)), seasonal=float(rng.choice([0, rng.uniform(0, 6)])),
-        diurnal=float(rng.choice([0, 0, rng.uniform(0, 1)])), start=f"2018-{int(rng.integers(1, 13)):02d}-01", **where,
-    )  # fmt: skip
+        shape=shape,
+        step=f"{hours}h",
+        seed=TRUTH + number,
+        variability=spread,
+        speed=speed,
+        gradient=float(rng.normal(0, 0.5)),
+        seasonal=float(rng.choice([0, rng.uniform(0, 6)])),
+        diurnal=float(rng.choice([0, 0, rng.uniform(0, 1)])),
+        start=f"2018-{int(rng.integers(1, 13)):02d}-01",
+        **where,
+    )
     over = spread * _disturbed(number, rng, shape, f"{hours}h", (speed, fastest), where)
     noise = 0.0 if rng.random() < 0.2 else spread * 10 ** rng.uniform(-2.0, 0.0)
     sea = np.ones(shape[1:], bool)
@@ -135,15 +153,24 @@ def _any(number: int, rng: Rng) -> Parts:
     cloudy = None
     if rng.random() < 0.85:
         cloudy = synthetic.clouds(
-            shape=shape, share=share, step=f"{hours}h", persistence=f"{int(rng.choice([3, 6, 12, 24, 48, 96]))}h",
-            scale_km=where["grid_km"] * _log_uniform(rng, 6, 80), variation=float(rng.uniform(0, 2)),
-            wind=(float(rng.normal(0, 5)), float(rng.normal(0, 5))), seed=CLOUDS + number, **where,
-        ).values  # fmt: skip
+            shape=shape,
+            share=share,
+            step=f"{hours}h",
+            persistence=f"{int(rng.choice([3, 6, 12, 24, 48, 96]))}h",
+            scale_km=where["grid_km"] * _log_uniform(rng, 6, 80),
+            variation=float(rng.uniform(0, 2)),
+            wind=(float(rng.normal(0, 5)), float(rng.normal(0, 5))),
+            seed=CLOUDS + number,
+            **where,
+        ).values
     return truth, over, noise, sea, cloudy
 
 
-def _disturbed(number: int, rng: Rng, shape: Shape, step: str, speed: tuple[float, float], where: Where) -> Any:
-    """What lies over the eddies, in units of their spread: weather, offsets of whole images, patterns that stay.
+def _disturbed(
+    number: int, rng: Rng, shape: Shape, step: str, speed: tuple[float, float], where: Where
+) -> Any:
+    """What lies over the eddies, in units of their spread: weather, offsets of whole images,
+    patterns that stay.
 
     `speed` is that of the eddies, and the fastest that may be.
     """
@@ -151,16 +178,30 @@ def _disturbed(number: int, rng: Rng, shape: Shape, step: str, speed: tuple[floa
     if rng.random() < 0.5:
         own = Where(grid_km=where["grid_km"] * float(rng.uniform(0.3, 2)), lat=where["lat"])
         pace = min(speed[0] * float(rng.uniform(0.5, 2)), speed[1])
-        other = synthetic.sst(shape=shape, step=step, seed=EXTRA + number, speed=pace, gradient=0.0, mean=0.0,
-                              variability=1.0, **own)  # fmt: skip
+        other = synthetic.sst(
+            shape=shape,
+            step=step,
+            seed=EXTRA + number,
+            speed=pace,
+            gradient=0.0,
+            mean=0.0,
+            variability=1.0,
+            **own,
+        )
         over = over + rng.uniform(0.1, 1.0) * other.values
     if rng.random() < 0.5:
         offsets = _red_noise(rng, shape[0])
         over = over + (rng.uniform(0, 1) * offsets)[:, np.newaxis, np.newaxis]
     if rng.random() < 0.4:
         cell = where["grid_km"] * float(rng.uniform(0.3, 3))
-        still = synthetic.sst(shape=(1, *shape[1:]), seed=STATIC + number, gradient=0.0, mean=0.0, variability=1.0,
-                              grid_km=cell)  # fmt: skip
+        still = synthetic.sst(
+            shape=(1, *shape[1:]),
+            seed=STATIC + number,
+            gradient=0.0,
+            mean=0.0,
+            variability=1.0,
+            grid_km=cell,
+        )
         rough = rng.normal(size=shape[1:]) * rng.uniform(0, 1)
         over = over + rng.uniform(0, 3) * (still.values[0] + rough)
     return over
@@ -179,9 +220,10 @@ def _operator(rng: Rng) -> occlusion.Occlusion:
     kind = int(rng.integers(3))
     share, count = float(rng.uniform(0.1, 0.95)), int(rng.integers(10, 60))
     return (
-        occlusion.RemovePixel(share=share), occlusion.Raindrops(count=count),
+        occlusion.RemovePixel(share=share),
+        occlusion.Raindrops(count=count),
         occlusion.VerticalMovingBar(min_width=0.1, max_width=0.5),
-    )[kind]  # fmt: skip
+    )[kind]
 
 
 def _log_uniform(rng: Rng, low: float, high: float) -> float:

@@ -17,8 +17,9 @@ DEPTH = 3
 def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
     """Iterate while a thread makes the next `depth` items: the accelerator need not wait for them.
 
-    An error in the thread is raised here, in its turn and with its traceback. Closed before the end (or interrupted),
-    the generator waits for the item that is being made, and leaves no thread behind: `contextlib.closing`.
+    An error in the thread is raised here, in its turn and with its traceback. Closed before the end
+    (or interrupted), the generator waits for the item that is being made, and leaves no thread
+    behind: `contextlib.closing`.
 
     >>> list(ahead(range(4)))
     [0, 1, 2, 3]

@@ -23,10 +23,12 @@ class Sample(NamedTuple):
     values
         The scaled field, floating; true where `observed` or `withheld`, 0 elsewhere.
     observed
-        True where the network sees the field; boolean, as all masks here, and of the shape of `values`.
+        True where the network sees the field; boolean, as all masks here, and of the shape of
+        `values`.
     withheld
-        True where the field is known but hidden from the network; disjoint from `observed`, may be all False. With the
-        truth at hand (the supervised variants of the paper): every sea pixel not observed.
+        True where the field is known but hidden from the network; disjoint from `observed`, may be
+        all False. With the truth at hand (the supervised variants of the paper): every sea pixel
+        not observed.
     again
         An independent mask, True = seen, by which a completed sequence is occluded once more.
     sea
@@ -34,7 +36,8 @@ class Sample(NamedTuple):
     channels
         What the compact network sees, k t y x; k = 0 for the paper's networks.
     guess, error
-        First guess and the unit of its correction, scaled, of the shape of `values`; 0 for the paper's networks.
+        First guess and the unit of its correction, scaled, of the shape of `values`; 0 for the
+        paper's networks.
     """
 
     values: Tensor
@@ -52,13 +55,15 @@ class Sample(NamedTuple):
 
 
 class SampleSource(Protocol):
-    """What gives sequences, the same ones each time it is asked with the same arguments: so training can resume."""
+    """What gives sequences, the same ones each time it is asked with the same arguments: so
+    training can resume.
+    """
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterable[Sample]:
         """Give the training sequences of an epoch; all chance comes from `rng`.
 
-        Of a `collections.abc.Sequence` only those members are asked for that are used: with several processes, or
-        after a restart, not all of them are.
+        Of a `collections.abc.Sequence` only those members are asked for that are used: with several
+        processes, or after a restart, not all of them are.
         """
         ...
 
@@ -73,8 +78,8 @@ class Batches:
     Parameters
     ----------
     stream
-        Sequences c t y x. Those of no use are left out: nothing observed (land only, clouds only), a value that is not
-        finite, or, with `hidden`, nothing withheld.
+        Sequences c t y x. Those of no use are left out: nothing observed (land only, clouds only),
+        a value that is not finite, or, with `hidden`, nothing withheld.
     size
         Sequences in a batch.
     hidden
@@ -88,7 +93,15 @@ class Batches:
         Sequences left out so far.
     """
 
-    def __init__(self, stream: Iterable[Sample], size: int, *, hidden: bool, rank: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self,
+        stream: Iterable[Sample],
+        size: int,
+        *,
+        hidden: bool,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.skipped = 0
         self._stream = stream
         self._own, self._size, self._hidden = _share(stream, rank, processes), size, hidden
@@ -114,7 +127,9 @@ class Batches:
 
 
 def usable(sample: Sample, *, hidden: bool) -> bool:
-    """Whether a sequence can be trained on: something observed, all finite and, if `hidden`, something withheld."""
+    """Whether a sequence can be trained on: something observed, all finite and, if `hidden`,
+    something withheld.
+    """
     known = sample.observed | sample.withheld
     finite = bool(sample.values[known].isfinite().all()) and all(
         bool(part.isfinite().all()) for part in (sample.channels, sample.guess, sample.error)
@@ -134,9 +149,13 @@ def _check(sample: Sample) -> None:
         check_observed(sample.values, mask)
     for part in (sample.guess, sample.error):
         if part.shape != sample.values.shape:
-            raise InputError(f"a first guess of shape {tuple(part.shape)} for values {tuple(sample.values.shape)}")
+            raise InputError(
+                f"a first guess of shape {tuple(part.shape)} for values {tuple(sample.values.shape)}"
+            )
     if sample.channels.shape[1:] != sample.values.shape[1:]:
-        raise InputError(f"channels of shape {tuple(sample.channels.shape)} for values {tuple(sample.values.shape)}")
+        raise InputError(
+            f"channels of shape {tuple(sample.channels.shape)} for values {tuple(sample.values.shape)}"
+        )
     if both := int((sample.observed & sample.withheld).sum()):
         raise InputError(f"{both} withheld pixels are also observed; hide them from the network")
 
@@ -145,5 +164,7 @@ def _stack(samples: list[Sample]) -> Sample:
     """Make a batch b c t y x of sequences c t y x."""
     shapes = {(*sample.values.shape, len(sample.channels)) for sample in samples}
     if len(shapes) > 1:
-        raise InputError(f"sequences of one batch differ in shape: {sorted(shapes)}; cut them alike, or give batch=1")
+        raise InputError(
+            f"sequences of one batch differ in shape: {sorted(shapes)}; cut them alike, or give batch=1"
+        )
     return Sample(*(torch.stack(parts) for parts in zip(*samples, strict=True)))

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of an archive to train and validate on: blocks of time apart, none all land or cloud; only these are read."""
+"""Windows of an archive to train and validate on: blocks of time apart, none all land or cloud;
+only these are read.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,16 @@ LEAST_SEA, LEAST_SEEN = 0.1, 0.02
 """Of a window's pixels, and of those at sea how many must be observed."""
 TRIES = 200
 VALIDATED = 6
-"""One image in so many is kept for validation, at the end of the archive, and at least a sequence."""
+"""One image in so many is kept for validation, at the end of the archive, and at least a sequence.
+"""
 HELD = 128 * 2**20
-"""Bytes of a lazy array up to which it is loaded; of a larger one slabs are read that take about as much."""
+"""Bytes of a lazy array up to which it is loaded; of a larger one slabs are read that take about as
+much.
+"""
 GAP = 5
-"""Images left out between training and validation, fewer from short archives: neighbours in time are alike."""
+"""Images left out between training and validation, fewer from short archives: neighbours in time
+are alike.
+"""
 
 
 class Blocks(NamedTuple):
@@ -60,8 +67,10 @@ def blocks(images: int, frames: int) -> Blocks:
     if trained < frames:
         enough = images > 2 and longest(images) < frames
         shorter = f"frames={longest(images)} or less, or " if enough else ""
-        raise InputError(f"{images} images are too few to train and validate on sequences of {frames}; "
-                         f"give {shorter}a longer archive")  # fmt: skip
+        raise InputError(
+            f"{images} images are too few to train and validate on sequences of {frames}; "
+            f"give {shorter}a longer archive"
+        )
     return Blocks(slice(0, trained), slice(images - held, images))
 
 
@@ -98,7 +107,9 @@ class TrainingWindows:
     truth: xr.DataArray | None = None
 
     def draw(self, rng: np.random.Generator) -> TrainingWindow:
-        """Draw a window with enough sea and observations, which alone is read; `InputError` if many tries find none."""
+        """Draw a window with enough sea and observations, which alone is read; `InputError` if many
+        tries find none.
+        """
         whole = (self.times.stop - self.times.start, *self.obs.shape[1:])
         for _ in range(TRIES):
             start = [int(rng.integers(n - m + 1)) for n, m in zip(whole, self.shape, strict=True)]
@@ -116,8 +127,10 @@ class TrainingWindows:
 
 def none_found(shape: tuple[int, int, int]) -> InputError:
     """Say that no window can be trained on."""
-    return InputError(f"no window of {shape} pixels with {LEAST_SEA:.0%} sea, {LEAST_SEEN:.0%} of it observed, "
-                      f"in {TRIES} tries; give a smaller size, or data with fewer clouds")  # fmt: skip
+    return InputError(
+        f"no window of {shape} pixels with {LEAST_SEA:.0%} sea, {LEAST_SEEN:.0%} of it observed, "
+        f"in {TRIES} tries; give a smaller size, or data with fewer clouds"
+    )
 
 
 def large(field: xr.DataArray) -> bool:
@@ -125,7 +138,9 @@ def large(field: xr.DataArray) -> bool:
     return field.chunks is not None and field.nbytes > HELD
 
 
-def withheld(observed: NDArray[np.bool_], clouds: NDArray[np.bool_], most: float = 0.8) -> NDArray[np.bool_]:
+def withheld(
+    observed: NDArray[np.bool_], clouds: NDArray[np.bool_], most: float = 0.8
+) -> NDArray[np.bool_]:
     """What other clouds hide of what is observed, at most a share of it: later images keep theirs.
 
     >>> withheld(np.array([[[True, True]]]), np.array([[[True, False]]])).tolist()

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Auto: what it tries, chooses and says of it, within its budget, and never much worse than the best single method."""
+"""Auto: what it tries, chooses and says of it, within its budget, and never much worse than the
+best single method.
+"""
 
 from __future__ import annotations
 
@@ -74,12 +76,18 @@ class Oracle:
         mean = mean * np.nan if self.trouble == "silent" else mean
         mean = mean.where(mean.lat > mean.lat.mean()) if self.trouble == "half" else mean
         found = xr.Dataset({"mean": mean}, attrs={"effort": self.cost})
-        return found if self.trouble == "no error" else found.assign(error=xr.full_like(mean, self.miss, dtype="f4"))
+        return (
+            found
+            if self.trouble == "no error"
+            else found.assign(error=xr.full_like(mean, self.miss, dtype="f4"))
+        )
 
 
 @pytest.fixture
 def only(monkeypatch):
-    """Register some oracles instead of the methods, and stop the clock: name, and what differs from the `Oracle`."""
+    """Register some oracles instead of the methods, and stop the clock: name, and what differs from
+    the `Oracle`.
+    """
 
     def register(**methods: dict) -> None:
         for name in [n for n in METHODS if n != "auto"]:
@@ -105,8 +113,16 @@ def test_the_best_fills_where_blending_is_off(only):
     only(poor={"miss": 1.0}, good={"miss": 0.1}, fair={"miss": 0.2})
     out = run(blend=False)
     assert said(out)["chosen"] == ["good"] and said(out)["why"].startswith("good: RMSE 0.1")
-    assert Oracle.calls == ["poor", "good", "fair", "good"]  # each once under withheld clouds, the chosen once more
-    expected = {name: np.hypot(miss, NOISE) for name, miss in {"poor": 1.0, "good": 0.1, "fair": 0.2}.items()}
+    assert Oracle.calls == [
+        "poor",
+        "good",
+        "fair",
+        "good",
+    ]  # each once under withheld clouds, the chosen once more
+    expected = {
+        name: np.hypot(miss, NOISE)
+        for name, miss in {"poor": 1.0, "good": 0.1, "fair": 0.2}.items()
+    }
     assert said(out)["rmse"] == pytest.approx(expected, rel=0.1)
     assert said(out)["diagnostics"] == {"good": {"effort": 1.0}} and "weights" not in said(out)
 
@@ -135,13 +151,17 @@ def test_one_that_does_not_fill_everywhere_leaves_its_weight_to_the_other(only):
     assert (out.sst_source != 2).all() and said(out)["chosen"] == ["one", "half"]
 
 
-@pytest.mark.parametrize(("trouble", "reason"), [("fails", "broken will not"), ("silent", "filled no withheld pixel")])
+@pytest.mark.parametrize(
+    ("trouble", "reason"), [("fails", "broken will not"), ("silent", "filled no withheld pixel")]
+)
 def test_a_method_that_cannot_is_passed_over(only, trouble, reason):
     only(broken={"trouble": trouble}, good={})
     out = run()
     assert said(out)["chosen"] == ["good"] and said(out)["skipped"] == {"broken": reason}
     only(broken={"trouble": trouble})
-    with pytest.raises(InputError, match="no method could be tried on withheld clouds; name one, such as method="):
+    with pytest.raises(
+        InputError, match="no method could be tried on withheld clouds; name one, such as method="
+    ):
         run()
 
 
@@ -151,18 +171,24 @@ def test_without_stated_errors_there_is_none(only):
     assert "sst_error" not in out and len(said(out)["chosen"]) == 2 and "coverage" not in score(out)
     only(one={"trouble": "no error", "miss": 0.3}, other={"miss": 0.3})
     out = run()
-    assert len(said(out)["chosen"]) == 2 and (out.sst_error.where(out.sst_source == 1) > 0).sum() > 0
+    assert (
+        len(said(out)["chosen"]) == 2 and (out.sst_error.where(out.sst_source == 1) > 0).sum() > 0
+    )
 
 
 def test_the_error_is_scaled_once(only, caplog):
-    """A method that states a tenth of its error: its scale and that of the score make up for it together."""
+    """A method that states a tenth of its error: its scale and that of the score make up for it
+    together.
+    """
     claims = {"reconstruct": lambda self, obs, sea: _humbled(Oracle.reconstruct(self, obs, sea))}
     only(bold=claims)
     out = run()
     error = out.sst_error.where(out.sst_source == 1)
     assert float(error.mean()) == pytest.approx(np.hypot(0.1, NOISE), rel=0.1)
     assert score(out)["sigma_scale"] == pytest.approx(1, abs=0.1)
-    assert said(out)["error_scale"]["bold"] == [pytest.approx(10 * np.hypot(1, NOISE / 0.1), rel=0.1)]
+    assert said(out)["error_scale"]["bold"] == [
+        pytest.approx(10 * np.hypot(1, NOISE / 0.1), rel=0.1)
+    ]
     assert "the error that bold states had to be scaled by" in caplog.text
 
 
@@ -174,11 +200,22 @@ def _humbled(found: xr.Dataset) -> xr.Dataset:
 
 
 def test_none_is_started_for_which_there_is_no_time(only):
-    only(interpolate={"cost": 10.0, "miss": 0.2}, climatology={"cost": 1.0, "miss": 9.0}, dineof={"cost": 50.0})
+    only(
+        interpolate={"cost": 10.0, "miss": 0.2},
+        climatology={"cost": 1.0, "miss": 9.0},
+        dineof={"cost": 50.0},
+    )
     out = run(budget=25.0)
-    assert Oracle.calls == ["climatology", "interpolate", "interpolate"]  # the cheap first; then 14 s are left
+    assert Oracle.calls == [
+        "climatology",
+        "interpolate",
+        "interpolate",
+    ]  # the cheap first; then 14 s are left
     assert said(out)["seconds"] == {"climatology": 1.0, "interpolate": 10.0}
-    assert list(said(out)["skipped"]) == ["dineof"] and "of the budget left" in said(out)["skipped"]["dineof"]
+    assert (
+        list(said(out)["skipped"]) == ["dineof"]
+        and "of the budget left" in said(out)["skipped"]["dineof"]
+    )
     assert Clock.now <= 25
 
 
@@ -191,11 +228,16 @@ def test_one_is_tried_however_small_the_budget(only):
 def test_what_proved_too_dear_does_not_fill(only):
     only(climatology={"cost": 1.0, "miss": 0.5}, dineof={"cost": 60.0, "miss": 0.01})
     out = run(budget=100.0)
-    assert said(out)["chosen"] == ["climatology"] and "filling by it takes 60 s" in said(out)["skipped"]["dineof"]
+    assert (
+        said(out)["chosen"] == ["climatology"]
+        and "filling by it takes 60 s" in said(out)["skipped"]["dineof"]
+    )
     assert set(said(out)["rmse"]) == {"climatology", "dineof"} and Clock.now == 62
     only(climatology={"cost": 1.0, "miss": 0.01}, dineof={"cost": 60.0, "miss": 0.5})
     out = run(budget=10.0)
-    assert said(out)["chosen"] == ["climatology"] and "skipped" not in said(out)  # the cheapest, so be it
+    assert said(out)["chosen"] == ["climatology"] and "skipped" not in said(
+        out
+    )  # the cheapest, so be it
 
 
 def test_without_a_budget_the_record_does_not_hang_on_the_clock(only):
@@ -214,7 +256,10 @@ def test_without_a_budget_the_record_does_not_hang_on_the_clock(only):
     [
         ({"methods": ()}, r"methods=\(\) must be names"),
         ({"methods": "dineof"}, "methods='dineof' must be names"),
-        ({"methods": ("dinof",)}, r"methods=\('dinof',\): no method to try 'dinof'; did you mean 'dineof'"),
+        (
+            {"methods": ("dinof",)},
+            r"methods=\('dinof',\): no method to try 'dinof'; did you mean 'dineof'",
+        ),
         ({"methods": ("auto",)}, "no method to try 'auto'"),
         ({"blend": "yes"}, "blend='yes' must be True or False"),
         ({"budget": 0}, "budget=0 must be a finite number"),
@@ -239,33 +284,51 @@ def test_methods_may_be_a_list_and_are_tried_cheap_ones_first():
 
 def test_none_that_can_do_with_the_data():
     short = sea_surface().isel(time=slice(2))
-    with pytest.raises(OptionError, match=r"methods=\('dineof',\): none can do with 2 time steps; name others"):
+    with pytest.raises(
+        OptionError, match=r"methods=\('dineof',\): none can do with 2 time steps; name others"
+    ):
         fill(short, Auto(methods=("dineof",)), variables="sst")
 
 
 @pytest.mark.parametrize("case", ["one image", "no clouds"])
 def test_where_no_clouds_can_be_withheld_the_series_is_interpolated(case, caplog):
     ds = sea_surface()[["sst", "sea"]]
-    ds = ds.isel(time=[5]) if case == "one image" else ds.assign(sst=ds.sst.fillna(15.0).where(ds.lat > ds.lat[0]))
+    ds = (
+        ds.isel(time=[5])
+        if case == "one image"
+        else ds.assign(sst=ds.sst.fillna(15.0).where(ds.lat > ds.lat[0]))
+    )
     with caplog.at_level(logging.WARNING):
         out = fill(ds, Auto())
     assert "interpolate fills, since no method can be tried on withheld clouds: " in caplog.text
-    assert said(out)["chosen"] == ["interpolate"] and "since no method can be tried" in said(out)["why"]
+    assert (
+        said(out)["chosen"] == ["interpolate"]
+        and "since no method can be tried" in said(out)["why"]
+    )
     assert "sstfill_score" not in out.sst.attrs
     xr.testing.assert_equal(out.sst, fill(ds, Interpolate(), score=False).sst)
 
 
 def test_several_variables_together():
     ds = sea_surface()[["sst", "sea"]].assign(warmer=100 * sea_surface().sst.shift(time=1))
-    out = fill(ds, Auto(methods=("climatology", "dineof", "bayes_eof")), variables=["sst", "warmer"], together=True)
+    out = fill(
+        ds,
+        Auto(methods=("climatology", "dineof", "bayes_eof")),
+        variables=["sst", "warmer"],
+        together=True,
+    )
     made = said(out)
-    assert set(made["chosen"]) <= {"climatology", "dineof", "bayes_eof"} and "over standard deviation" in made["why"]
+    assert (
+        set(made["chosen"]) <= {"climatology", "dineof", "bayes_eof"}
+        and "over standard deviation" in made["why"]
+    )
     assert made["rmse"]["dineof"]["warmer"] > 10 * made["rmse"]["dineof"]["sst"]
     assert score(out, "warmer")["rmse"] > 10 * score(out)["rmse"]
     for name in ("sst", "warmer"):
         assert (out[f"{name}_error"].where(out[f"{name}_source"] == 1, 1) > 0).all()
     whole = ds[["sst", "sea", "warmer"]].assign(
-        sst=ds.sst.fillna(15.0).where(ds.lat > ds.lat[0]), warmer=ds.warmer.fillna(1.0).where(ds.lat > ds.lat[0])
+        sst=ds.sst.fillna(15.0).where(ds.lat > ds.lat[0]),
+        warmer=ds.warmer.fillna(1.0).where(ds.lat > ds.lat[0]),
     )
     with pytest.raises(InputError, match="name one, such as method='dineof'"):
         fill(whole, variables=["sst", "warmer"], together=True)
@@ -280,7 +343,13 @@ def test_hardly_worse_than_the_best_single_method_by_the_truth(seed):
     gap = ds.sst.isnull().values & (ds.sea == 1).values
 
     def miss(method: object) -> float:
-        return float(np.sqrt(np.mean((fill(ds, method, variables="sst", score=False).sst - ds.truth).values[gap] ** 2)))
+        return float(
+            np.sqrt(
+                np.mean(
+                    (fill(ds, method, variables="sst", score=False).sst - ds.truth).values[gap] ** 2
+                )
+            )
+        )
 
     assert miss(Auto(methods=CHEAP)) < 1.02 * min(map(miss, CHEAP))
 

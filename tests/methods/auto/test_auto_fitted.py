@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods tried in windows of an archive: on clouds that none of them was pinned to, and the best or a blend kept."""
+"""Methods tried in windows of an archive: on clouds that none of them was pinned to, and the best
+or a blend kept.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,12 @@ class Oracle:
         if self.miss > 9:
             raise InputError("it will not")
         rng = np.random.default_rng([int(1000 * self.miss), obs.size])
-        mean = self.truth.sel(time=obs.time, lat=obs.lat, lon=obs.lon) + self.miss * rng.standard_normal(obs.shape)
-        return xr.Dataset({"mean": mean.astype("f4"), "error": xr.full_like(obs, self.miss, dtype="f4")})
+        mean = self.truth.sel(
+            time=obs.time, lat=obs.lat, lon=obs.lon
+        ) + self.miss * rng.standard_normal(obs.shape)
+        return xr.Dataset(
+            {"mean": mean.astype("f4"), "error": xr.full_like(obs, self.miss, dtype="f4")}
+        )
 
 
 @pytest.fixture
@@ -110,16 +116,28 @@ def test_there_may_be_nothing_to_withhold(archive, surface):
 
 
 def test_images_of_different_windows_are_different(held):
-    truth = fitted_blend.ask(held.trials, lambda w: {"one": xr.Dataset({"mean": w.inside.fillna(1.0)})})["one"]
-    assert truth.truth.size == truth.mean.size and (truth.mean == 1.0).all() and np.isnan(truth.sigma).all()
-    per_window = [set(np.nonzero(hidden)[0] + 16 * k) for k, (_, hidden, _) in enumerate(held.trials)]
-    assert set(truth.image) == set.union(*per_window) and len(set(truth.image)) == sum(map(len, per_window))
+    truth = fitted_blend.ask(
+        held.trials, lambda w: {"one": xr.Dataset({"mean": w.inside.fillna(1.0)})}
+    )["one"]
+    assert (
+        truth.truth.size == truth.mean.size
+        and (truth.mean == 1.0).all()
+        and np.isnan(truth.sigma).all()
+    )
+    per_window = [
+        set(np.nonzero(hidden)[0] + 16 * k) for k, (_, hidden, _) in enumerate(held.trials)
+    ]
+    assert set(truth.image) == set.union(*per_window) and len(set(truth.image)) == sum(
+        map(len, per_window)
+    )
 
 
 def test_nearness_is_that_of_the_window(held):
     distance, lag = fitted_blend.nearness(held.trials)
     window, hidden, _ = held.trials[0]
-    far, late = (field[window.patch.within].values[hidden] for field in distance_to_data(window.obs))
+    far, late = (
+        field[window.patch.within].values[hidden] for field in distance_to_data(window.obs)
+    )
     np.testing.assert_array_equal(distance[: hidden.sum()], far)
     np.testing.assert_array_equal(lag[: hidden.sum()], late)
 
@@ -160,13 +178,17 @@ def test_it_is_as_good_as_the_best_of_the_methods_and_read_as_written(archive, s
         whole[window.patch.inside] = found["mean"].values
     gap = surface.sst.isnull().values & surface.sea.astype(bool).values
     memory = Auto(methods=CHEAP).reconstruct(surface.sst, surface.sea.astype(bool))["mean"]
-    missed = [float(np.sqrt(np.mean((m - surface.truth).values[gap] ** 2))) for m in (whole, memory)]
+    missed = [
+        float(np.sqrt(np.mean((m - surface.truth).values[gap] ** 2))) for m in (whole, memory)
+    ]
     assert missed[0] <= 1.05 * missed[1]
 
 
 def test_beyond_its_reach_nothing_matters(archive, tmp_path):
     made = fit(Auto(methods=("climatology", "bayes_eof")), archive, tmp_path / "model")
-    close, wide = (next(windows(archive, PatchGrid(core=(8, 8, 8), halo=h))) for h in (made.reach, SHAPE))
+    close, wide = (
+        next(windows(archive, PatchGrid(core=(8, 8, 8), halo=h))) for h in (made.reach, SHAPE)
+    )
     xr.testing.assert_identical(made.estimate(close), made.estimate(wide))
 
 
@@ -180,7 +202,10 @@ def test_without_clouds_to_withhold_the_archive_is_interpolated(surface, tmp_pat
 
 def test_a_budget_that_is_used_up(archive, tmp_path):
     made = fit(Auto(methods=CHEAP, budget=1e-6), archive, tmp_path / "model")
-    assert made.account["chosen"] == ["climatology"] and set(made.account["skipped"]) == {"interpolate", "bayes_eof"}
+    assert made.account["chosen"] == ["climatology"] and set(made.account["skipped"]) == {
+        "interpolate",
+        "bayes_eof",
+    }
 
 
 def test_weights_and_strata_survive_as_text(held):
@@ -188,9 +213,14 @@ def test_weights_and_strata_survive_as_text(held):
         rng = np.random.default_rng(window.obs.size)
         noise = rng.normal(size=window.patch.shape)
         error = xr.full_like(window.inside, 0.5)
-        return {n: xr.Dataset({"mean": window.inside.fillna(15.0) + s * noise, "error": error}) for n, s in SAID}
+        return {
+            n: xr.Dataset({"mean": window.inside.fillna(15.0) + s * noise, "error": error})
+            for n, s in SAID
+        }
 
-    trials = fitted_blend.Trials.of(fitted_blend.ask(held.trials, said), 1, *fitted_blend.nearness(held.trials))
+    trials = fitted_blend.Trials.of(
+        fitted_blend.ask(held.trials, said), 1, *fitted_blend.nearness(held.trials)
+    )
     one = fitted_blend.Blend.of(trials, blending=True, strata=True)
     other = fitted_blend.Blend.heard(one.told())
     window = held.trials[0].window

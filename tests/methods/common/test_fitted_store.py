@@ -39,9 +39,13 @@ def test_a_state_that_json_cannot_hold_is_refused(tmp_path):
 
 @settings(max_examples=15, deadline=None)
 @given(
-    y=st.integers(1, 9), x=st.integers(1, 9), k=st.integers(1, 3), chunk=st.integers(1, 5), seed=st.integers(0, 99),
+    y=st.integers(1, 9),
+    x=st.integers(1, 9),
+    k=st.integers(1, 3),
+    chunk=st.integers(1, 5),
+    seed=st.integers(0, 99),
     dtype=st.sampled_from(["f4", "f8"]),
-)  # fmt: skip
+)
 def test_tiles_written_are_parts_read(tmp_path_factory, y, x, k, chunk, seed, dtype):
     folder = tmp_path_factory.mktemp("maps")
     rng = np.random.default_rng(seed)
@@ -70,7 +74,11 @@ def test_maps_are_a_zarr_store_that_xarray_reads(tmp_path):
 
 
 def test_arrays_beside_the_maps(tmp_path):
-    for values in (np.arange(6.0).reshape(2, 3), np.array([True, False]), np.empty((0, 3), np.float32)):
+    for values in (
+        np.arange(6.0).reshape(2, 3),
+        np.array([True, False]),
+        np.empty((0, 3), np.float32),
+    ):
         fitted_store.write_array(tmp_path, "some", values)
         found = fitted_store.read_array(tmp_path, "some")
         assert found.dtype == values.dtype and np.array_equal(found, values)
@@ -90,7 +98,8 @@ def test_a_copy_holds_all(tmp_path):
     fitted_store.copy(first, second)
     assert fitted_store.read_state(second) == fitted_store.read_state(first)
     assert np.array_equal(
-        *(fitted_store.read_part(f, "noise", slice(0, 2), slice(0, 2)) for f in (first, second)), equal_nan=True
+        *(fitted_store.read_part(f, "noise", slice(0, 2), slice(0, 2)) for f in (first, second)),
+        equal_nan=True,
     )
 
 

@@ -45,7 +45,9 @@ class Third:
         if obs.notnull().sum() < 10:
             raise InputError("too few observations")
         mean = (obs.mean().item() + self.plus) * xr.ones_like(obs)
-        return xr.Dataset({"mean": mean.clip(*self.limits).transpose(..., "time")}, attrs={"seen": obs.shape})
+        return xr.Dataset(
+            {"mean": mean.clip(*self.limits).transpose(..., "time")}, attrs={"seen": obs.shape}
+        )
 
 
 @pytest.fixture
@@ -70,7 +72,11 @@ def test_a_method_of_somebody_elses(registered, archive, tmp_path):
     window = next(windows(archive, PatchGrid(core=(4, 6, 8))))
     assert load(tmp_path / "model").method == made.method
     found = made.estimate(window)
-    assert found["mean"].dims == window.obs.dims and (found["mean"] == 5.0).all() and "error" not in found
+    assert (
+        found["mean"].dims == window.obs.dims
+        and (found["mean"] == 5.0).all()
+        and "error" not in found
+    )
     assert found["mean"].coords.equals(window.inside.coords)
 
 
@@ -99,7 +105,11 @@ def test_a_window_of_too_few_images_stays_unfilled(registered, archive, tmp_path
 def test_a_narrowed_window_shows_what_is_within_reach(archive):
     inside = (slice(4, 6), slice(5, 8), slice(0, 4))
     whole = cut(
-        archive.obs, archive.sea, archive.sample, archive.points, Patch(inside, tuple(map(slice, (0,) * 3, SHAPE)))
+        archive.obs,
+        archive.sea,
+        archive.sample,
+        archive.points,
+        Patch(inside, tuple(map(slice, (0,) * 3, SHAPE))),
     )
     some = narrowed(whole, (2, 1, 20))
     assert some.patch == Patch(inside, (slice(2, 8), slice(4, 9), slice(0, 16)))

@@ -18,8 +18,13 @@ N, K = 7, 2
 def decomposition(pixels: int, times: int = N, dtype: type = np.float64) -> LowRank:
     rng = np.random.default_rng(0)
     root = rng.normal(size=(times, K, K))
-    arrays = (rng.normal(size=(pixels, K)), rng.normal(size=(times, K)), root @ root.transpose(0, 2, 1),
-              rng.random((pixels, K)), rng.random(pixels))  # fmt: skip
+    arrays = (
+        rng.normal(size=(pixels, K)),
+        rng.normal(size=(times, K)),
+        root @ root.transpose(0, 2, 1),
+        rng.random((pixels, K)),
+        rng.random(pixels),
+    )
     return LowRank(*(a.astype(dtype) for a in arrays))
 
 
@@ -29,7 +34,10 @@ def test_variance_of_a_product_of_uncertain_factors():
     for t in range(N):
         for i in range(5):
             u, c = low.patterns[i], low.amplitudes[t]
-            uu, cc = np.outer(u, u) + np.diag(low.pattern_variance[i]), np.outer(c, c) + low.amplitude_covariance[t]
+            uu, cc = (
+                np.outer(u, u) + np.diag(low.pattern_variance[i]),
+                np.outer(c, c) + low.amplitude_covariance[t],
+            )
             assert found[t, i] == pytest.approx((uu * cc).sum() - (u @ c) ** 2 + low.noise[i])
 
 
@@ -74,7 +82,9 @@ def test_layout_offset_and_scale(obs, all_sea):
     np.testing.assert_allclose(found["error"][5].values.ravel()[matrix.pixels], sigma, rtol=1e-5)
 
 
-@pytest.mark.parametrize("chunks", [{"time": 3}, {"time": (1, 4, 2), "lat": 3}, {"time": -1, "lon": 2}])
+@pytest.mark.parametrize(
+    "chunks", [{"time": 3}, {"time": (1, 4, 2), "lat": 3}, {"time": -1, "lon": 2}]
+)
 def test_lazy_is_the_same_and_keeps_the_chunks(obs, all_sea, chunks):
     eager, lazy = (laid_out(o, all_sea(obs))[0] for o in (obs, obs.chunk(chunks)))
     assert lazy["mean"].chunks == obs.chunk(chunks).chunks

@@ -42,7 +42,13 @@ shapes = st.tuples(st.integers(1, 2 * SLAB), st.integers(1, 5), st.integers(1, 5
 
 
 @settings(max_examples=25, deadline=None)
-@given(shape=shapes, seed=st.integers(0, 99), share=st.floats(0, 0.9), normalise=st.booleans(), land=st.floats(0, 0.5))
+@given(
+    shape=shapes,
+    seed=st.integers(0, 99),
+    share=st.floats(0, 0.9),
+    normalise=st.booleans(),
+    land=st.floats(0, 0.5),
+)
 def test_round_trip(shape, seed, share, normalise, land):
     values = gappy(seed, shape, share)
     sea = np.random.default_rng(seed).random(shape[1:]) >= land
@@ -58,7 +64,9 @@ def test_round_trip(shape, seed, share, normalise, land):
 @pytest.mark.parametrize("pixel_coverage", [0.0, 0.5])
 def test_flat_positions_hold_after_columns_are_taken_out(pixel_coverage):
     values = gappy(1, (9, 4, 6))
-    values[:, 1] = NAN  # indexing by columns alone hands back Fortran order, where ravel() is a copy
+    values[:, 1] = (
+        NAN  # indexing by columns alone hands back Fortran order, where ravel() is a copy
+    )
     matrix = pack(array(values), array(np.ones((4, 6), bool)), min_pixel_coverage=pixel_coverage)
     assert matrix.values.flags.c_contiguous and matrix.observed.flags.c_contiguous
     matrix.values.ravel()[3] = 77
@@ -83,7 +91,9 @@ class TestCoverage:
         values[20, 0, [0, 3]] = NAN  # an image without any observation
         return array(values)
 
-    @pytest.mark.parametrize(("coverage", "pixels"), [(0.0, [0, 1, 3]), (0.07, [0, 1, 3]), (0.0701, [0, 3])])
+    @pytest.mark.parametrize(
+        ("coverage", "pixels"), [(0.0, [0, 1, 3]), (0.07, [0, 1, 3]), (0.0701, [0, 3])]
+    )
     def test_pixels(self, coverage, pixels):
         assert pack(self.field(), self.sea, min_pixel_coverage=coverage).pixels.tolist() == pixels
 
@@ -99,7 +109,9 @@ class TestCoverage:
         matrix = pack(array(values), self.sea, min_image_coverage=0.5)
         assert matrix.times.tolist() == [0, 1, 2, 3] and matrix.pixels.tolist() == [1, 2, 3]
 
-    @pytest.mark.parametrize("option", [{"min_pixel_coverage": 0.999}, {"min_image_coverage": 0.999}])
+    @pytest.mark.parametrize(
+        "option", [{"min_pixel_coverage": 0.999}, {"min_image_coverage": 0.999}]
+    )
     def test_nothing_left(self, option):
         values = gappy(4, (10, 1, 4))
         values[np.arange(10), 0, np.arange(10) % 4] = NAN
@@ -114,7 +126,9 @@ class TestCentre:
         values = gappy(5, (8, 6, 7))
         matrix = pack(array(values), self.sea, dtype=np.float64)
         assert matrix.deviation == pytest.approx(np.nanstd(values))
-        assert sum_squares(matrix.values) == pytest.approx(np.nansum((values - np.nanmean(values)) ** 2))
+        assert sum_squares(matrix.values) == pytest.approx(
+            np.nansum((values - np.nanmean(values)) ** 2)
+        )
 
     def test_variables_are_stacked_and_normalised_each_by_itself(self):
         values = np.stack([gappy(6, (8, 6, 7), mean=290.0), 0.01 * gappy(7, (8, 6, 7), mean=0.0)])
@@ -128,7 +142,10 @@ class TestCentre:
 
     def test_variable_dim_may_come_anywhere(self):
         obs = array(np.stack([gappy(6, (8, 6, 7)), gappy(7, (8, 6, 7))]))
-        one, other = pack(obs, self.sea), pack(obs.transpose("time", "variable", "y", "x"), self.sea)
+        one, other = (
+            pack(obs, self.sea),
+            pack(obs.transpose("time", "variable", "y", "x"), self.sea),
+        )
         np.testing.assert_array_equal(one.values, other.values)
 
     def test_one_mean_for_all_without_normalising(self):
@@ -164,4 +181,8 @@ def unpack_flat(values: np.ndarray, matrix) -> np.ndarray:
 def test_slabs_cover_time_once():
     obs = array(np.zeros((2 * SLAB + 3, 1, 1)))
     assert [s.stop - s.start for s in time_slabs(obs)] == [SLAB, SLAB, 3]
-    assert [(s.start, s.stop) for s in time_slabs(obs[:7].chunk(time=(2, 4, 1)))] == [(0, 2), (2, 6), (6, 7)]
+    assert [(s.start, s.stop) for s in time_slabs(obs[:7].chunk(time=(2, 4, 1)))] == [
+        (0, 2),
+        (2, 6),
+        (6, 7),
+    ]

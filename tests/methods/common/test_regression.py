@@ -37,7 +37,9 @@ def test_no_ridge_is_ordinary_least_squares_with_its_covariance():
     (part,) = regress(X, observed, AMPLITUDES, second_moments(AMPLITUDES), np.zeros(K))
     for j in range(6):
         A = AMPLITUDES[observed[:, j]]
-        np.testing.assert_allclose(part.patterns[j], np.linalg.lstsq(A, X[observed[:, j], j])[0], atol=1e-10)
+        np.testing.assert_allclose(
+            part.patterns[j], np.linalg.lstsq(A, X[observed[:, j], j])[0], atol=1e-10
+        )
         np.testing.assert_allclose(part.inverse[j], np.linalg.inv(A.T @ A), atol=1e-10)
 
 

@@ -10,7 +10,9 @@ from sstfill.methods.common.threads import one_blas_thread
 
 
 def blas() -> list[int]:
-    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    return [
+        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+    ]
 
 
 def test_one_thread_inside_and_as_before_after():

@@ -13,7 +13,9 @@ from sstfill.methods import BayesEof
 N, SIDE, NOISE = 60, 16, 0.3
 
 
-def model(make_field, days: np.ndarray | None = None, seed: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
+def model(
+    make_field, days: np.ndarray | None = None, seed: int = 0
+) -> tuple[xr.DataArray, xr.DataArray]:
     """What is observed of red-noise modes plus noise, and all of it (noise too)."""
     rng = np.random.default_rng(seed)
     days = np.arange(float(N)) if days is None else days
@@ -48,7 +50,9 @@ def test_error_tells_good_pixels_from_bad_ones(make_field, all_sea):
 def test_a_sample_of_pixels_teaches_the_amplitudes(make_field, all_sea):
     obs, truth = model(make_field)
     sampled, whole = (
-        (BayesEof(sample=s).reconstruct(obs, all_sea(obs))["mean"] - truth).where(obs.isnull()).std()
+        (BayesEof(sample=s).reconstruct(obs, all_sea(obs))["mean"] - truth)
+        .where(obs.isnull())
+        .std()
         for s in (100, 9999)
     )
     assert whole <= sampled < 1.15 * whole
@@ -88,8 +92,17 @@ def test_coverage_that_nothing_reaches(make_field, all_sea):
         BayesEof(min_pixel_coverage=0.99).reconstruct(obs, all_sea(obs))
 
 
-@pytest.mark.parametrize("option", [{"modes": 0}, {"modes": "many"}, {"sample": 0}, {"tolerance": 0},
-                                    {"max_iterations": 0}, {"min_pixel_coverage": 1.0}])  # fmt: skip
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"modes": 0},
+        {"modes": "many"},
+        {"sample": 0},
+        {"tolerance": 0},
+        {"max_iterations": 0},
+        {"min_pixel_coverage": 1.0},
+    ],
+)
 def test_bad_options(option):
     with pytest.raises(OptionError, match=next(iter(option))):
         BayesEof(**option)

@@ -22,16 +22,22 @@ class TestModes:
     def test_reconstruction_is_offset_plus_modes(self, case):
         obs, sea, _ = case
         found = Dineof(return_modes=True).reconstruct(obs, sea)
-        product = (found["spatial_mode"] * found["singular_value"] * found["temporal_mode"]).sum("mode", skipna=False)
+        product = (found["spatial_mode"] * found["singular_value"] * found["temporal_mode"]).sum(
+            "mode", skipna=False
+        )
         left = (found["mean"] - product).values
         left = left[np.isfinite(left)]
         assert left.std() < 1e-5 and left.mean() == pytest.approx(float(obs.mean()), abs=1e-3)
 
     def test_orthonormal_without_a_filter_and_shares_of_the_variance(self, case):
         obs, sea, _ = case
-        found = Dineof(return_modes=True, alpha=0, solver="reference", modes=4).reconstruct(obs, sea)
-        V, U = (found[n].stack(z=[d for d in found[n].dims if d != "mode"]).dropna("z").values
-                for n in ("temporal_mode", "spatial_mode"))  # fmt: skip
+        found = Dineof(return_modes=True, alpha=0, solver="reference", modes=4).reconstruct(
+            obs, sea
+        )
+        V, U = (
+            found[n].stack(z=[d for d in found[n].dims if d != "mode"]).dropna("z").values
+            for n in ("temporal_mode", "spatial_mode")
+        )
         np.testing.assert_allclose(V @ V.T, np.eye(4), atol=1e-10)
         np.testing.assert_allclose(U @ U.T, np.eye(4), atol=1e-10)
         share = found["explained_variance"]
@@ -46,11 +52,17 @@ class TestModes:
     def test_lie_on_the_grid_of_the_field(self, case):
         obs, sea, _ = case
         found = Dineof(return_modes=True, modes=2).reconstruct(obs, sea)
-        assert found["spatial_mode"].dims == ("mode", "lat", "lon") and found["temporal_mode"].dims == ("mode", "time")
-        np.testing.assert_array_equal(found["spatial_mode"][0].notnull(), obs.notnull().any("time") & sea)
+        assert found["spatial_mode"].dims == ("mode", "lat", "lon") and found[
+            "temporal_mode"
+        ].dims == ("mode", "time")
+        np.testing.assert_array_equal(
+            found["spatial_mode"][0].notnull(), obs.notnull().any("time") & sea
+        )
         assert found["mode"].values.tolist() == [1, 2]
 
-    @pytest.mark.parametrize(("options", "units"), [({}, "degree_Celsius"), ({"normalise": True}, "1")])
+    @pytest.mark.parametrize(
+        ("options", "units"), [({}, "degree_Celsius"), ({"normalise": True}, "1")]
+    )
     def test_say_their_units(self, case, options, units):
         obs, sea, _ = case
         obs = obs.assign_attrs(units="degree_Celsius")
@@ -78,7 +90,10 @@ class TestError:
 
     def test_grows_with_the_length_over_which_errors_agree(self, case):
         obs, sea, _ = case
-        near, far = (Dineof(error_length=km, modes=3, alpha=0).reconstruct(obs, sea)["error"] for km in (0.0, 100.0))
+        near, far = (
+            Dineof(error_length=km, modes=3, alpha=0).reconstruct(obs, sea)["error"]
+            for km in (0.0, 100.0)
+        )
         assert float(far.mean()) > float(near.mean())
 
     def test_overlap_is_a_number_of_cells(self):
@@ -91,20 +106,28 @@ class TestSolvers:
         obs, sea, truth = case
         gap = (obs.isnull() & sea).values
         fast, slow = (
-            Dineof(solver=s, alpha=0.003, modes=4).reconstruct(obs, sea)["mean"] for s in ("fast", "reference")
+            Dineof(solver=s, alpha=0.003, modes=4).reconstruct(obs, sea)["mean"]
+            for s in ("fast", "reference")
         )
         assert np.nanstd((fast - slow).values[gap]) < 0.02 * float(truth.std())
 
     def test_random_cross_validation_flatters(self, case):
         obs, sea, _ = case
-        clouds, points = (Dineof(cross_validation=c, alpha=0).reconstruct(obs, sea).attrs for c in ("clouds", "random"))
+        clouds, points = (
+            Dineof(cross_validation=c, alpha=0).reconstruct(obs, sea).attrs
+            for c in ("clouds", "random")
+        )
         assert points["cv_error"] < clouds["cv_error"]
 
     def test_the_time_filter_helps_under_clouds(self):
         ds = eof_series(pixels=400, times=60, truth=True, seed=1)
         gap = (ds.sst.isnull() & (ds.sea == 1)).values
-        raw, smooth = (np.std((Dineof(alpha=a).reconstruct(ds.sst, ds.sea == 1)["mean"] - ds.truth).values[gap])
-                       for a in (0.0, 0.03))  # fmt: skip
+        raw, smooth = (
+            np.std(
+                (Dineof(alpha=a).reconstruct(ds.sst, ds.sea == 1)["mean"] - ds.truth).values[gap]
+            )
+            for a in (0.0, 0.03)
+        )
         assert smooth < 0.9 * raw
 
 
@@ -125,10 +148,21 @@ class TestCoverage:
 
 
 BAD = [
-    {"modes": 0}, {"modes": "all"}, {"max_modes": 0}, {"alpha": -0.1}, {"alpha": "some"}, {"alpha": float("nan")},
-    {"filter_iterations": -1}, {"cross_validation": "stripes"}, {"tolerance": 0.0}, {"max_iterations": 0},
-    {"min_pixel_coverage": 1.0}, {"min_image_coverage": -0.1}, {"error_length": -1.0}, {"solver": "slow"},
-]  # fmt: skip
+    {"modes": 0},
+    {"modes": "all"},
+    {"max_modes": 0},
+    {"alpha": -0.1},
+    {"alpha": "some"},
+    {"alpha": float("nan")},
+    {"filter_iterations": -1},
+    {"cross_validation": "stripes"},
+    {"tolerance": 0.0},
+    {"max_iterations": 0},
+    {"min_pixel_coverage": 1.0},
+    {"min_image_coverage": -0.1},
+    {"error_length": -1.0},
+    {"solver": "slow"},
+]
 
 
 @pytest.mark.parametrize("option", BAD, ids=str)

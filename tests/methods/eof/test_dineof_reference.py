@@ -45,7 +45,12 @@ class Alboran(NamedTuple):
     def matrix(self) -> ObservationMatrix:
         n, m = self.field.shape
         return ObservationMatrix(
-            self.anomalies, self.observed.copy(), np.arange(m), np.arange(n), np.full(m, self.mean), np.ones(m)
+            self.anomalies,
+            self.observed.copy(),
+            np.arange(m),
+            np.arange(n),
+            np.full(m, self.mean),
+            np.ones(m),
         )
 
 
@@ -53,7 +58,9 @@ class Alboran(NamedTuple):
 def alboran(shared_data: Path) -> Alboran:
     with xr.open_dataset(shared_data / "dineof/alboran_sst.nc", decode_times=False) as ds:
         sea = ds["mask"].transpose("lon", "lat").values > 0
-        field = np.ascontiguousarray(ds["sst"].transpose("time", "lon", "lat").values.astype(float)[:, sea])
+        field = np.ascontiguousarray(
+            ds["sst"].transpose("time", "lon", "lat").values.astype(float)[:, sea]
+        )
         days = ds["time"].values.astype(float)
     observed = np.isfinite(field)
     points = reference_points(observed, SEED)
@@ -63,7 +70,9 @@ def alboran(shared_data: Path) -> Alboran:
 
 @pytest.fixture(scope="module")
 def swept(alboran: Alboran) -> tuple[Sweep, NDArray, NDArray, Exact, Iteration]:
-    """The mode sweep of the reference, by this project's kernels: also X, what is missing, and the tools."""
+    """The mode sweep of the reference, by this project's kernels: also X, what is missing, and the
+    tools.
+    """
     X, missing = alboran.anomalies, ~alboran.observed
     deviation = np.sqrt((X[alboran.observed] ** 2).mean())
     truth = X.ravel()[alboran.points]
@@ -71,7 +80,13 @@ def swept(alboran: Alboran) -> tuple[Sweep, NDArray, NDArray, Exact, Iteration]:
     missing.ravel()[alboran.points] = True
     decompose = Exact(diffusion_filter(alboran.days, ALPHA, NUMIT))
     run = Iteration(deviation, TOLERANCE)
-    return sweep(X, missing, alboran.points, truth, MOST, decompose, run), X, missing, decompose, run
+    return (
+        sweep(X, missing, alboran.points, truth, MOST, decompose, run),
+        X,
+        missing,
+        decompose,
+        run,
+    )
 
 
 class TestReferenceProgram:
@@ -90,21 +105,29 @@ class TestReferenceProgram:
 
     def test_estimates_at_the_points(self, alboran, swept):
         estimate = swept[1].ravel()[alboran.points]
-        np.testing.assert_allclose(estimate, alboran.record("CVpoints_best_estimate.dat"), atol=1e-9)
+        np.testing.assert_allclose(
+            estimate, alboran.record("CVpoints_best_estimate.dat"), atol=1e-9
+        )
 
     def test_modes_of_the_final_pass(self, alboran, swept):
         found, X, missing, decompose, run = swept
         X = X.copy()
         X.ravel()[alboran.points] = alboran.anomalies.ravel()[alboran.points]
         gap, last, change = ~alboran.observed, 0.0, np.inf
-        while change >= TOLERANCE:  # measured in the gaps only, while `missing` still holds the points (its defect)
+        while (
+            change >= TOLERANCE
+        ):  # measured in the gaps only, while `missing` still holds the points (its defect)
             modes = decompose(X, found.best)
             estimate = ((modes.V * modes.s) @ modes.U.T)[gap]
             change = np.sqrt(np.mean((estimate - last) ** 2)) / run.deviation
             last = estimate
             substitute(X, missing, modes)
         with xr.open_dataset(alboran.bench / "eof.nc") as ds:
-            sigma, V, U = ds["Sigma"].values, ds["V"].values, ds["Usst"].values.transpose(0, 2, 1)[:, alboran.sea]
+            sigma, V, U = (
+                ds["Sigma"].values,
+                ds["V"].values,
+                ds["Usst"].values.transpose(0, 2, 1)[:, alboran.sea],
+            )
         np.testing.assert_allclose(modes.s, sigma, rtol=1e-8)
         np.testing.assert_allclose(np.abs(modes.V.T), np.abs(V), atol=1e-9)
         np.testing.assert_allclose(np.abs(modes.U.T), np.abs(U), atol=1e-6)
@@ -123,4 +146,6 @@ class TestThisProgram:
     def test_observations_are_untouched(self, alboran):
         matrix = alboran.matrix
         DineofFit(exact=False, alpha=ALPHA, max_modes=MOST)(matrix, alboran.points, alboran.days)
-        np.testing.assert_array_equal(matrix.values[alboran.observed], alboran.anomalies[alboran.observed])
+        np.testing.assert_array_equal(
+            matrix.values[alboran.observed], alboran.anomalies[alboran.observed]
+        )

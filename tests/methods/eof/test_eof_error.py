@@ -45,7 +45,9 @@ def test_noise_is_what_the_modes_leave_of_the_observations():
 
 def test_mean_is_the_reconstruction():
     modes, matrix = case()
-    np.testing.assert_allclose(with_error(modes, matrix).mean(slice(2, 5)), ((modes.V * modes.s) @ modes.U.T)[2:5])
+    np.testing.assert_allclose(
+        with_error(modes, matrix).mean(slice(2, 5)), ((modes.V * modes.s) @ modes.U.T)[2:5]
+    )
 
 
 def test_what_lies_in_the_gaps_does_not_matter():
@@ -57,7 +59,9 @@ def test_what_lies_in_the_gaps_does_not_matter():
 
 def test_errors_that_overlap_weigh_less_and_no_image_leaves_the_whole_variance():
     modes, matrix = case()
-    alone, shared = (with_error(modes, matrix, overlap).variance(slice(0, N)) for overlap in (1.0, 20.0))
+    alone, shared = (
+        with_error(modes, matrix, overlap).variance(slice(0, N)) for overlap in (1.0, 20.0)
+    )
     assert (shared >= alone).all() and (shared[0] > alone[0]).any()
     blind = ((modes.U * modes.s / np.sqrt(N)) ** 2).sum(1) + with_error(modes, matrix).noise
     np.testing.assert_allclose(alone[4], blind)

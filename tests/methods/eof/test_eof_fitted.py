@@ -25,8 +25,12 @@ NAMES = [m.name for m in METHODS]
 CORE = (16, 32, 32)
 
 
-def hidden_ocean(shape: tuple[int, int, int] = (64, 36, 44)) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """What is seen of an ocean, its sea, and the truth at the observations that were hidden (NaN elsewhere)."""
+def hidden_ocean(
+    shape: tuple[int, int, int] = (64, 36, 44),
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """What is seen of an ocean, its sea, and the truth at the observations that were hidden (NaN
+    elsewhere).
+    """
     ocean = synthetic.ocean(shape=shape, seed=2)
     sea = ocean["sea"].astype(bool)
     hidden = gaps.transplant_clouds(ocean["sst"], sea, share=0.1, seed=4)
@@ -41,7 +45,10 @@ def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = 
     mean, error = np.full((2, *archive.obs.shape), np.nan, np.float32)
     for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
         found = pinned.estimate(window)
-        mean[window.patch.inside], error[window.patch.inside] = found["mean"].values, found["error"].values
+        mean[window.patch.inside], error[window.patch.inside] = (
+            found["mean"].values,
+            found["error"].values,
+        )
     return xr.Dataset({n: archive.obs.copy(data=v) for n, v in (("mean", mean), ("error", error))})
 
 
@@ -96,8 +103,11 @@ def test_a_climatology_knows_the_season_of_a_date(tmp_path):
     days = np.arange(800)
     season = np.cos(2 * np.pi * days / 365.2425)
     noise = np.random.default_rng(0).normal(0, 0.05, (800, 4, 5))
-    obs = xr.DataArray((15 + 3 * season[:, None, None] + noise).astype("f4"), dims=("time", "y", "x"),
-                       coords={"time": np.datetime64("2001-03-01", "ns") + days * np.timedelta64(1, "D")})  # fmt: skip
+    obs = xr.DataArray(
+        (15 + 3 * season[:, None, None] + noise).astype("f4"),
+        dims=("time", "y", "x"),
+        coords={"time": np.datetime64("2001-03-01", "ns") + days * np.timedelta64(1, "D")},
+    )
     sea = xr.ones_like(obs[0], bool).drop_vars("time")
     gappy = obs.where(np.random.default_rng(1).random(obs.shape) < 0.5)
     pinned = pin(Climatology(), gather(gappy, sea), tmp_path / "a")
@@ -110,7 +120,9 @@ def test_few_points_tell_the_amplitudes(archive, scene, tmp_path):
     seen, sea, truth = scene
     some = np.sort(np.random.default_rng(0).choice(archive.sample.shape[1], 400, replace=False))
     few = replace(
-        archive, sample=archive.sample[:, some], points=type(archive.points)(*(p[some] for p in archive.points))
+        archive,
+        sample=archive.sample[:, some],
+        points=type(archive.points)(*(p[some] for p in archive.points)),
     )
     there = rmse(BAYES.reconstruct(seen, sea)["mean"], truth)
     assert rmse(filled(pin(BAYES, few, tmp_path / "a"), few)["mean"], truth) < 1.1 * there
@@ -121,8 +133,11 @@ def test_chunks_do_not_matter(method, everything, archive, scene, tmp_path):
     seen, sea, _ = scene
     other = tiled(gather(seen.chunk(time=7, lat=11, lon=13), sea))
     again = pin(method, other, tmp_path / "again")
-    for a, b in zip(windows(archive, PatchGrid(core=CORE, halo=again.reach)),
-                    windows(other, PatchGrid(core=CORE, halo=again.reach)), strict=True):  # fmt: skip
+    for a, b in zip(
+        windows(archive, PatchGrid(core=CORE, halo=again.reach)),
+        windows(other, PatchGrid(core=CORE, halo=again.reach)),
+        strict=True,
+    ):
         xr.testing.assert_identical(everything[method.name].estimate(a), again.estimate(b))
 
 
@@ -163,7 +178,9 @@ def test_images_too_cloudy_take_no_part(scene, tmp_path):
     whole = gather(seen, sea)
     pinned = pin(Dineof(min_image_coverage=0.5, modes=3), whole, tmp_path / "a")
     mean = filled(pinned, whole)["mean"]
-    assert (mean.notnull().any(("lat", "lon")) == (share >= 0.5)).all() and bool((share < 0.5).any())
+    assert (mean.notnull().any(("lat", "lon")) == (share >= 0.5)).all() and bool(
+        (share < 0.5).any()
+    )
 
 
 def test_an_image_without_observations_follows_its_neighbours(everything, archive):
@@ -206,12 +223,16 @@ def test_a_tile_in_bands_gives_the_same_maps(archive, everything, tmp_path, monk
     again = pin(BAYES, archive, tmp_path / "a")
     assert len(fitted_maps._bands(archive.tiles[0], 100)) > 1
     window = archive.trials[0]
-    xr.testing.assert_allclose(again.estimate(window), everything["bayes_eof"].estimate(window), rtol=1e-3)
+    xr.testing.assert_allclose(
+        again.estimate(window), everything["bayes_eof"].estimate(window), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("calendar", ["noleap", "standard"])
 def test_days_count_from_1970(calendar):
-    time = xr.date_range("1970-02-01", periods=3, freq="2D", calendar=calendar, use_cftime=calendar == "noleap")
+    time = xr.date_range(
+        "1970-02-01", periods=3, freq="2D", calendar=calendar, use_cftime=calendar == "noleap"
+    )
     assert since_1970(xr.DataArray(np.zeros(3), {"time": time}, "time"), 5).tolist() == [31, 33, 35]
 
 

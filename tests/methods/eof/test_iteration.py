@@ -34,7 +34,9 @@ class TestDecompositions:
         modes = Exact(np.eye(N))(X, 5)
         U, s, Vt = np.linalg.svd(X.T, full_matrices=False)
         np.testing.assert_allclose(modes.s, s[:5], rtol=1e-10)
-        np.testing.assert_allclose(reconstruction(modes), ((U[:, :5] * s[:5]) @ Vt[:5]).T, atol=1e-10)
+        np.testing.assert_allclose(
+            reconstruction(modes), ((U[:, :5] * s[:5]) @ Vt[:5]).T, atol=1e-10
+        )
 
     @pytest.mark.parametrize("days", [np.arange(float(N)), IRREGULAR], ids=["even", "irregular"])
     def test_warm_tends_to_exact_under_the_filter(self, days):
@@ -67,7 +69,9 @@ class TestDecompositions:
         modes = Warm(np.eye(N), np.random.default_rng(0))(low_rank(0.1).astype(np.float32), 2)
         assert {a.dtype for a in modes} == {np.dtype(np.float32)}
 
-    @pytest.mark.parametrize("decompose", [Exact(np.eye(N)), Warm(np.eye(N), np.random.default_rng(0))])
+    @pytest.mark.parametrize(
+        "decompose", [Exact(np.eye(N)), Warm(np.eye(N), np.random.default_rng(0))]
+    )
     def test_nothing_but_zeros(self, decompose):
         modes = decompose(np.zeros((N, 7)), 2)
         assert not modes.s.any() and not reconstruction(modes).any()
@@ -93,7 +97,9 @@ class TestIteration:
     def test_recovers_a_low_rank_matrix_from_two_fifths_of_it(self):
         truth = low_rank()
         X, missing = with_gaps(truth, 0.6)
-        Iteration(truth.std(), tolerance=1e-9, max_iterations=3000).converge(X, missing, RANK, Exact(np.eye(N)))
+        Iteration(truth.std(), tolerance=1e-9, max_iterations=3000).converge(
+            X, missing, RANK, Exact(np.eye(N))
+        )
         np.testing.assert_allclose(X, truth, atol=1e-4)
 
     def test_fast_solver_reaches_the_fixed_point_of_the_exact_one(self):
@@ -130,7 +136,16 @@ class TestSweep:
         self.run = Iteration(self.X.std(), 1e-4)
 
     def swept(self, most, **kwargs):
-        return sweep(self.X, self.missing, self.points, self.truth, most, Exact(np.eye(N)), self.run, **kwargs)
+        return sweep(
+            self.X,
+            self.missing,
+            self.points,
+            self.truth,
+            most,
+            Exact(np.eye(N)),
+            self.run,
+            **kwargs,
+        )
 
     def test_finds_the_rank_and_stops_soon_after(self):
         found = self.swept(20)
@@ -142,7 +157,9 @@ class TestSweep:
         found = self.swept(20)
         expected = reconstruction(found.modes)[self.missing]
         np.testing.assert_allclose(self.X[self.missing], expected, atol=1e-12)
-        assert rmse_at(self.points, self.truth, found.modes) == pytest.approx(found.errors[found.best - 1])
+        assert rmse_at(self.points, self.truth, found.modes) == pytest.approx(
+            found.errors[found.best - 1]
+        )
 
     def test_a_fixed_count_is_kept_whatever_the_error(self):
         found = self.swept(9, fixed=True)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Kalman smoother against the dense Gaussian posterior, and its time scales against a known red noise."""
+"""The Kalman smoother against the dense Gaussian posterior, and its time scales against a known red
+noise.
+"""
 
 from __future__ import annotations
 

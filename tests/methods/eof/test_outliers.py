@@ -18,7 +18,9 @@ SEA = np.ones((50, 60), bool)
 
 @pytest.fixture
 def image():
-    """A smooth image, noise, and eight planted outliers of ten standard deviations: observed, smooth, where planted."""
+    """A smooth image, noise, and eight planted outliers of ten standard deviations: observed,
+    smooth, where planted.
+    """
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:50, 0:60]
     smooth = 15 + 0.01 * x + 0.1 * np.sin(y / 8)
@@ -70,7 +72,9 @@ def test_values_on_land_have_no_say(image):
     sea[:, 50:] = False
     error = np.full_like(obs, NOISE)
     index = outlier_index(np.where(sea, obs, 1e3), smooth, error, sea)
-    np.testing.assert_array_equal(index, outlier_index(np.where(sea, obs, np.nan), smooth, error, sea))
+    np.testing.assert_array_equal(
+        index, outlier_index(np.where(sea, obs, np.nan), smooth, error, sea)
+    )
 
 
 def test_the_box_reaches_as_far_as_it_says():
@@ -110,8 +114,12 @@ def test_flags_tell_what_was_not_observed(make_field, all_sea, image):
     obs, smooth, planted = image
     obs = obs.copy()
     obs[40:45, 40:50] = np.nan
-    series = make_field(np.stack([obs, obs])).assign_attrs(standard_name="sea_surface_temperature", units="K")
-    mean = make_field(np.stack([smooth, np.full_like(smooth, np.nan)]))  # the second image took no part
+    series = make_field(np.stack([obs, obs])).assign_attrs(
+        standard_name="sea_surface_temperature", units="K"
+    )
+    mean = make_field(
+        np.stack([smooth, np.full_like(smooth, np.nan)])
+    )  # the second image took no part
     sea = all_sea(series).copy()
     sea[:5] = False
     flag = outliers(series, mean, make_field(np.full(series.shape, NOISE)), sea)
@@ -131,7 +139,9 @@ def test_dineof_finds_a_planted_value(make_field, all_sea):
     values = 15 + np.einsum("t,yx->tyx", np.sin(np.arange(20) / 3), rng.normal(size=(12, 12)))
     values += 0.05 * rng.normal(size=values.shape)
     values[8, 6, 6] += 4
-    found = Dineof(modes=1, outliers=True).reconstruct(obs := make_field(values), all_sea(obs))["outlier"]
+    found = Dineof(modes=1, outliers=True).reconstruct(obs := make_field(values), all_sea(obs))[
+        "outlier"
+    ]
     assert found[8, 6, 6] == 1 and found.mean() < 0.05
 
 

@@ -12,23 +12,34 @@ from sstfill.errors import OptionError
 from sstfill.methods.eof.timefilter import diffusion_filter, stability_limit
 
 DAYS = np.array([0.0, 1.0, 2.5, 3.0, 7.0, 8.25])
-times = st.lists(st.floats(0.25, 9.0), min_size=1, max_size=12).map(lambda steps: np.cumsum([0.0, *steps]))
+times = st.lists(st.floats(0.25, 9.0), min_size=1, max_size=12).map(
+    lambda steps: np.cumsum([0.0, *steps])
+)
 
 
 def diffused(f: np.ndarray, days: np.ndarray, alpha: float, iterations: int) -> np.ndarray:
     """One value after the other: the formula of Alvera-Azcarate et al. (2009) as it is printed."""
     n = len(f)
     for _ in range(iterations):
-        flux = [0.0, *(alpha * (f[i + 1] - f[i]) / (days[i + 1] - days[i]) for i in range(n - 1)), 0.0]
-        edge = [days[0] - (days[1] - days[0]) / 2, *((days[i] + days[i + 1]) / 2 for i in range(n - 1)),
-                days[-1] + (days[-1] - days[-2]) / 2]  # fmt: skip
+        flux = [
+            0.0,
+            *(alpha * (f[i + 1] - f[i]) / (days[i + 1] - days[i]) for i in range(n - 1)),
+            0.0,
+        ]
+        edge = [
+            days[0] - (days[1] - days[0]) / 2,
+            *((days[i] + days[i + 1]) / 2 for i in range(n - 1)),
+            days[-1] + (days[-1] - days[-2]) / 2,
+        ]
         f = np.array([f[i] + (flux[i + 1] - flux[i]) / (edge[i + 1] - edge[i]) for i in range(n)])
     return f
 
 
 def test_irregular_steps_as_in_a_direct_loop():
     f = np.random.default_rng(0).normal(size=len(DAYS))
-    np.testing.assert_allclose(diffusion_filter(DAYS, 0.1, 4) @ f, diffused(f, DAYS, 0.1, 4), atol=1e-14)
+    np.testing.assert_allclose(
+        diffusion_filter(DAYS, 0.1, 4) @ f, diffused(f, DAYS, 0.1, 4), atol=1e-14
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -48,7 +59,9 @@ def test_even_steps_give_a_symmetric_matrix_and_irregular_ones_do_not():
 
 @pytest.mark.parametrize(("alpha", "iterations"), [(0.0, 3), (0.1, 0)])
 def test_nothing_to_do_is_the_identity(alpha, iterations):
-    np.testing.assert_array_equal(diffusion_filter(DAYS, alpha, iterations).toarray(), np.eye(len(DAYS)))
+    np.testing.assert_array_equal(
+        diffusion_filter(DAYS, alpha, iterations).toarray(), np.eye(len(DAYS))
+    )
 
 
 def test_one_image_is_left_alone():

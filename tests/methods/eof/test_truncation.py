@@ -15,15 +15,21 @@ N, M, RANK, NOISE = 40, 600, 3, 0.2
 DAYS = np.arange(float(N))
 
 
-def series(dtype: type = np.float64, pixels: int = M, seed: int = 0) -> tuple[ObservationMatrix, np.ndarray]:
-    """Three red-noise modes with noise, two fifths observed; the matrix, and the truth without noise."""
+def series(
+    dtype: type = np.float64, pixels: int = M, seed: int = 0
+) -> tuple[ObservationMatrix, np.ndarray]:
+    """Three red-noise modes with noise, two fifths observed; the matrix, and the truth without
+    noise.
+    """
     rng = np.random.default_rng(seed)
     root = np.linalg.cholesky(np.exp(-np.abs(DAYS[:, None] - DAYS) / 8) + 1e-9 * np.eye(N))
     truth = (root @ rng.normal(size=(N, RANK)) * [3, 2, 1]) @ rng.normal(size=(RANK, pixels))
     observed = rng.random(truth.shape) < 0.4
     values = (truth + NOISE * rng.normal(size=truth.shape)) * observed
     spare = np.zeros(pixels), np.ones(pixels)
-    return ObservationMatrix(values.astype(dtype), observed, np.arange(pixels), np.arange(N), *spare), truth
+    return ObservationMatrix(
+        values.astype(dtype), observed, np.arange(pixels), np.arange(N), *spare
+    ), truth
 
 
 def fitted(matrix, days=DAYS, **options):
@@ -75,7 +81,10 @@ def test_alpha_auto_is_one_of_those_it_tries_in_the_units_of_the_steps():
 def test_filter_of_irregular_times():
     days = np.cumsum(np.random.default_rng(3).uniform(0.5, 2.0, N))
     (one, _), (two, _) = series(), series()
-    exact, fast = fitted(one, days, exact=True, alpha=0.1, modes=2), fitted(two, days, alpha=0.1, modes=2)
+    exact, fast = (
+        fitted(one, days, exact=True, alpha=0.1, modes=2),
+        fitted(two, days, alpha=0.1, modes=2),
+    )
     np.testing.assert_allclose(fast.modes.s, exact.modes.s, rtol=2e-3)
 
 

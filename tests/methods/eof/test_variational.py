@@ -18,7 +18,9 @@ def series(days: np.ndarray, seed: int = 0, noise: float = NOISE) -> tuple[np.nd
     rng = np.random.default_rng(seed)
     X = noise * rng.normal(size=(len(days), M))
     for scale, size in zip(SCALES, SIZES, strict=True):
-        root = np.linalg.cholesky(np.exp(-np.abs(days[:, None] - days) / scale) + 1e-10 * np.eye(len(days)))
+        root = np.linalg.cholesky(
+            np.exp(-np.abs(days[:, None] - days) / scale) + 1e-10 * np.eye(len(days))
+        )
         X += size * np.outer(root @ rng.normal(size=len(days)), rng.normal(size=M))
     observed = rng.random(X.shape) < 0.5
     return X * observed, observed
@@ -71,7 +73,9 @@ def test_irregular_times_and_single_precision():
 def test_pure_noise_keeps_next_to_nothing():
     rng = np.random.default_rng(6)
     observed = rng.random((40, 2000)) < 0.5
-    found = VariationalFit(15)(rng.normal(size=observed.shape) * observed, observed, np.arange(40.0))
+    found = VariationalFit(15)(
+        rng.normal(size=observed.shape) * observed, observed, np.arange(40.0)
+    )
     assert found.prior.sum() < 0.05
     assert np.sqrt(found.noise) == pytest.approx(1.0, rel=0.05)
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filling by a network: whatever the weights, no worse than the first guesses, whole, chunk by chunk, of any size."""
+"""Filling by a network: whatever the weights, no worse than the first guesses, whole, chunk by
+chunk, of any size.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def settled(obs, sea) -> Iterator[None]:
     fitted = optimal.fit(obs, sea, "auto", ["additive"], optimal.Oi()._fixed(), 0)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(optimal, "fit", lambda *_: fitted)
-        patched.setattr(gan_compact, "GRID", PatchGrid(core=(4, 8, 8), overlap=(2, 4, 4), halo=(1, 2, 2)))
+        patched.setattr(
+            gan_compact, "GRID", PatchGrid(core=(4, 8, 8), overlap=(2, 4, 4), halo=(1, 2, 2))
+        )
         patched.setattr(tiling, "BLOCK", (4, 8, 16))
         yield
 
@@ -76,7 +80,9 @@ def made(name: str, seed: int = 0, size: float = 0.05, told: dict | None = None)
             value.data.add_(size * torch.randn_like(value))
     about = {"scaling": {"kind": "standardise", "mean": 15.0, "std": 1.0}, "patch": [4, 8, 8]}
     return Checkpoint(
-        {"network": {"name": name, "options": options}} | (about if name in PAPERS else {}) | (told or {}),
+        {"network": {"name": name, "options": options}}
+        | (about if name in PAPERS else {})
+        | (told or {}),
         network.state_dict(),
     )
 
@@ -127,28 +133,42 @@ def test_a_new_network_answers_with_optimal_interpolation(obs, sea):
     at, seen = wet(obs, sea), obs.notnull().values
     np.testing.assert_allclose(found["mean"].values[at], guess.fields["oi"].values[at], rtol=1e-6)
     ratio = found["error"].values / guess.fields["oi_error"].values
-    np.testing.assert_allclose(ratio[at & ~seen], np.sqrt(2), rtol=1e-4)  # of a Laplace distribution
-    np.testing.assert_allclose(ratio[at & seen], 1, rtol=1e-4)  # no correction where something was observed
+    np.testing.assert_allclose(
+        ratio[at & ~seen], np.sqrt(2), rtol=1e-4
+    )  # of a Laplace distribution
+    np.testing.assert_allclose(
+        ratio[at & seen], 1, rtol=1e-4
+    )  # no correction where something was observed
 
 
 def test_observations_stay_and_the_sea_is_filled(plain, obs, sea):
     seen, at = obs.notnull().values, wet(obs, sea)
     np.testing.assert_array_equal(plain["mean"].values[seen], obs.values[seen])
     for part in ("mean", "error"):
-        assert np.isfinite(plain[part].values[at]).all() and np.isnan(plain[part].values[~at & ~seen]).all()
+        assert (
+            np.isfinite(plain[part].values[at]).all()
+            and np.isnan(plain[part].values[~at & ~seen]).all()
+        )
     assert (plain["error"].values[at] > 0).all()
 
 
-@pytest.mark.parametrize("chunks", [{"time": 1}, {"time": (1, 5, 2), "lat": 7, "lon": 9}], ids=["images", "blocks"])
+@pytest.mark.parametrize(
+    "chunks", [{"time": 1}, {"time": (1, 5, 2), "lat": 7, "lon": 9}], ids=["images", "blocks"]
+)
 @pytest.mark.parametrize("name", ["compact", "paper"])
 def test_lazy_is_the_same_and_stays_lazy(name, chunks, obs, sea):
     method = Gan(model=made(name))
     found, expected = method.reconstruct(obs.chunk(chunks), sea), method.reconstruct(obs, sea)
     assert found.attrs == expected.attrs and "why" in found.attrs
     for part in ("mean", "error"):
-        assert found[part].chunks == obs.chunk(chunks).chunks and found[part].dtype == expected[part].dtype
+        assert (
+            found[part].chunks == obs.chunk(chunks).chunks
+            and found[part].dtype == expected[part].dtype
+        )
         at = wet(obs, sea)
-        np.testing.assert_allclose(found[part].values[at], expected[part].values[at], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            found[part].values[at], expected[part].values[at], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_lazy_data_are_read_a_few_times(compact, obs, sea):
@@ -161,7 +181,9 @@ def test_lazy_data_are_read_a_few_times(compact, obs, sea):
     lazy = obs.chunk(time=2)
     counted = lazy.copy(data=lazy.data.map_blocks(read, meta=np.empty((0, 0, 0), lazy.dtype)))
     Gan(model=compact).reconstruct(counted, sea)
-    assert len(reads) <= 11 * lazy.data.npartitions  # the guesses twice, the clouds once, the comparison once
+    assert (
+        len(reads) <= 11 * lazy.data.npartitions
+    )  # the guesses twice, the clouds once, the comparison once
 
 
 def test_a_fill_can_be_sent_to_a_worker(compact, obs, sea, plain):
@@ -172,9 +194,13 @@ def test_a_fill_can_be_sent_to_a_worker(compact, obs, sea, plain):
     np.testing.assert_allclose(again["mean"], plain["mean"], rtol=1e-5)
 
 
-def test_the_network_is_not_asked_about_patches_without_a_gap_at_sea(compact, monkeypatch, obs, sea):
+def test_the_network_is_not_asked_about_patches_without_a_gap_at_sea(
+    compact, monkeypatch, obs, sea
+):
     asked = []
-    monkeypatch.setattr(Networks, "correct", lambda self, seen, _: asked.append(seen.shape) or (0 * seen[0],) * 2)
+    monkeypatch.setattr(
+        Networks, "correct", lambda self, seen, _: asked.append(seen.shape) or (0 * seen[0],) * 2
+    )
     monkeypatch.setattr(Networks, "complete", lambda self, v, _: asked.append(v.shape) or (v, v))
     for model in (compact, made("paper")):
         known = obs.fillna(15.0)
@@ -216,7 +242,9 @@ def test_samples_are_the_mean_of_views(compact):
         variances.append(np.exp(2 * _back(one[1], turn)))
     mean, log_ratio = networks.correct(seen, FLIPPED)
     np.testing.assert_allclose(mean, np.mean(means, 0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(np.exp(2 * log_ratio), np.mean(variances, 0) + np.var(means, 0), rtol=1e-4)
+    np.testing.assert_allclose(
+        np.exp(2 * log_ratio), np.mean(variances, 0) + np.var(means, 0), rtol=1e-4
+    )
     assert np.var(means, 0).max() > 0
 
 
@@ -249,7 +277,10 @@ def test_on_the_withheld_clouds_no_fill_is_worse_for_being_weighed(size, obs, se
     columns = _columns(seen, sea, networks, 0)
     weighed = Gan()._weighed(obs, sea, networks)
     found = combined(weighed.recipe, [columns[name] for name in weighed.names], seen)
-    missed = {n: rms((f["mean"] - obs).values[hidden.values]) for n, f in (columns | {"mixed": found}).items()}
+    missed = {
+        n: rms((f["mean"] - obs).values[hidden.values])
+        for n, f in (columns | {"mixed": found}).items()
+    }
     assert missed["mixed"] <= 1.0001 * min(missed.values()), missed
     assert weighed.why and set(weighed.names) <= {"gan", "oi", "eof", "interpolated"}
 
@@ -258,7 +289,8 @@ def test_a_bad_network_is_left_out(sea_surface, obs, sea):
     bad = Gan(model=made("compact", size=0.5))
     gap = obs.isnull().values & wet(obs, sea)
     weighed, alone = (
-        rms((m.reconstruct(obs, sea)["mean"] - sea_surface.truth).values[gap]) for m in (bad, replace(bad, adapt=False))
+        rms((m.reconstruct(obs, sea)["mean"] - sea_surface.truth).values[gap])
+        for m in (bad, replace(bad, adapt=False))
     )
     guess = FirstGuesses.of(obs, sea).fields["oi"]
     assert weighed < 1.2 * rms((guess - sea_surface.truth).values[gap]) < 0.7 * alone
@@ -359,7 +391,10 @@ def test_the_paper_networks_fill_any_size(name, shape, make_field, all_sea):
     found = Gan(model=model, adapt=False, samples=2).reconstruct(series, all_sea(series))
     seen = np.isfinite(values)
     np.testing.assert_allclose(found["mean"].values[seen], values[seen], rtol=1e-12)
-    assert found["mean"].notnull().all() and (np.abs(found["mean"] - 15) <= 3).where(series.isnull(), True).all()
+    assert (
+        found["mean"].notnull().all()
+        and (np.abs(found["mean"] - 15) <= 3).where(series.isnull(), True).all()
+    )
     assert (found["error"].values[~seen] >= 0).all()
     assert "error" not in Gan(model=model, adapt=False).reconstruct(series, all_sea(series))
 
@@ -393,7 +428,9 @@ def test_a_folder_that_changes_is_read_again(compact, tmp_path):
     assert method.checkpoint == other
 
 
-@pytest.mark.parametrize("form", [3, {"network": "compact"}, np.zeros(2)], ids=["number", "dict", "array"])
+@pytest.mark.parametrize(
+    "form", [3, {"network": "compact"}, np.zeros(2)], ids=["number", "dict", "array"]
+)
 def test_what_is_no_model_is_refused(form):
     with pytest.raises(OptionError, match=f"model is a {type(form).__name__}; give a checkpoint"):
         Gan(model=form)
@@ -411,7 +448,9 @@ def test_a_path_of_nothing_or_of_something_else(tmp_path, obs, sea):
         Gan(model=str(tmp_path / "net.pth")).reconstruct(obs, sea)
 
 
-@pytest.mark.parametrize("options", [{"samples": 17}, {"adapt": 1}, {"device": "tpu"}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "options", [{"samples": 17}, {"adapt": 1}, {"device": "tpu"}, {"seed": -1}]
+)
 def test_options_are_checked(options):
     with pytest.raises(OptionError, match=next(iter(options))):
         Gan(**options)
@@ -432,7 +471,10 @@ def test_weights_are_told_by_their_fingerprint_only(sea_surface, compact):
     assert len(json.dumps(config.options(method))) < 300
     found = fill(sea_surface, method, variables="sst", score=False).sst
     told = json.loads(found.attrs["sstfill_method"])
-    assert told["diagnostics"]["model"] == compact.fingerprint and len(found.attrs["sstfill_method"]) < 1500
+    assert (
+        told["diagnostics"]["model"] == compact.fingerprint
+        and len(found.attrs["sstfill_method"]) < 1500
+    )
 
 
 def test_it_shows_its_checkpoint_in_jupyter(compact):
@@ -442,7 +484,10 @@ def test_it_shows_its_checkpoint_in_jupyter(compact):
 def test_networks_are_built_once(compact, monkeypatch):
     monkeypatch.setattr(gan_network, "_KEPT", {})
     kept = Networks(compact, "cpu").network()
-    assert Networks(pickle.loads(pickle.dumps(compact)), "cpu", 4).network() is kept and not kept.training
+    assert (
+        Networks(pickle.loads(pickle.dumps(compact)), "cpu", 4).network() is kept
+        and not kept.training
+    )
     for seed in range(1, 5):
         Networks(made("compact", seed=seed), "cpu").network()
     assert len(gan_network._KEPT) <= 4
@@ -462,13 +507,20 @@ def test_each_guess_that_may_be_mixed_in_is_whole(compact, obs, sea):
 @pytest.mark.parametrize("adapt", [False, True])
 def test_a_network_of_nan_or_of_ones_is_refused_or_left_out(name, value, adapt, obs, sea):
     good = made(name)
-    same = {n: torch.full_like(w, value) if w.is_floating_point() else w for n, w in good.weights.items()}
-    broken = Checkpoint({k: good.config[k] for k in ("network", "scaling", "patch") if k in good.config}, same)
+    same = {
+        n: torch.full_like(w, value) if w.is_floating_point() else w
+        for n, w in good.weights.items()
+    }
+    broken = Checkpoint(
+        {k: good.config[k] for k in ("network", "scaling", "patch") if k in good.config}, same
+    )
     if name == "paper" and value == 1:
         pytest.skip("its last layer is bounded")
     if adapt and value == 1:
         found = fill(obs, Gan(model=broken), sea=sea, score=False)
         assert "gan" not in json.loads(found.sst.attrs["sstfill_method"])["diagnostics"]["mixed"]
         return
-    with pytest.raises(ReadError, match=r"answers .* (NaN|errors of the first guess).*; .*train it anew"):
+    with pytest.raises(
+        ReadError, match=r"answers .* (NaN|errors of the first guess).*; .*train it anew"
+    ):
         fill(obs, Gan(model=broken, adapt=adapt), sea=sea, score=False)

@@ -69,14 +69,22 @@ def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden)
     mean, error = (xr.full_like(seen, np.nan) for _ in range(2))
     for window in windows(archive, PatchGrid(core=CORE, halo=pinned.reach)):
         found = pinned.estimate(window)
-        mean[window.patch.inside], error[window.patch.inside] = found["mean"].values, found["error"].values
+        mean[window.patch.inside], error[window.patch.inside] = (
+            found["mean"].values,
+            found["error"].values,
+        )
     at_sea = np.broadcast_to(sea.values, seen.shape)
     np.testing.assert_array_equal(np.isfinite(mean.values), at_sea)
-    missed = [float(np.sqrt(np.mean((m - surface.sst).values[hidden] ** 2))) for m in (mean, whole["mean"])]
+    missed = [
+        float(np.sqrt(np.mean((m - surface.sst).values[hidden] ** 2)))
+        for m in (mean, whole["mean"])
+    ]
     assert missed[0] <= 1.05 * missed[1]
     z = ((mean - surface.sst) / error).values[hidden]
     assert 0.5 < np.sqrt(np.mean(z**2)) < 2
-    assert found.attrs["model"] == Gan().checkpoint.fingerprint and found.attrs["mixed"] == list(pinned.weighed.names)
+    assert found.attrs["model"] == Gan().checkpoint.fingerprint and found.attrs["mixed"] == list(
+        pinned.weighed.names
+    )
 
 
 def test_it_is_read_as_it_was_written_without_anything_outside(archive, tmp_path):
@@ -86,7 +94,11 @@ def test_it_is_read_as_it_was_written_without_anything_outside(archive, tmp_path
     made.save(tmp_path / "copy")
     shutil.rmtree(tmp_path / "model")
     copy = load(tmp_path / "copy")
-    assert copy.reach == made.reach and copy.account == made.account and copy.sayer.networks.samples == 2
+    assert (
+        copy.reach == made.reach
+        and copy.account == made.account
+        and copy.sayer.networks.samples == 2
+    )
     window = a_window(archive, made.reach)
     again = load(tmp_path / "copy").estimate(window)
     xr.testing.assert_identical(copy.estimate(window), again)
@@ -107,9 +119,13 @@ def test_a_new_network_says_what_optimal_interpolation_does(archive, tmp_path):
     window = a_window(archive, made.reach)
     columns = made.sayer.columns(window)
     assert list(columns) == ["gan", "oi", "eof", "interpolated"]
-    np.testing.assert_allclose(columns["gan"]["mean"], made.sayer.oi.estimate(window)["mean"], atol=1e-5)
+    np.testing.assert_allclose(
+        columns["gan"]["mean"], made.sayer.oi.estimate(window)["mean"], atol=1e-5
+    )
     for name, found in columns.items():
-        assert found["mean"].dims == window.obs.dims and found["mean"].shape == window.patch.shape, name
+        assert (
+            found["mean"].dims == window.obs.dims and found["mean"].shape == window.patch.shape
+        ), name
 
 
 def test_another_checkpoint_is_refused(pinned, tmp_path):
@@ -128,7 +144,9 @@ def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
     assert not (tmp_path / "model" / "bayes_eof").exists()
     window = a_window(short, made.reach, (2, 40, 48))
     assert list(made.sayer.columns(window)) == ["gan", "oi", "interpolated"]
-    assert np.isfinite(load(tmp_path / "model").estimate(window)["mean"].values[:, sea.values]).all()
+    assert np.isfinite(
+        load(tmp_path / "model").estimate(window)["mean"].values[:, sea.values]
+    ).all()
 
 
 @pytest.mark.parametrize("samples", [1, 2])
@@ -143,13 +161,18 @@ def test_the_paper_networks(samples, archive, seen, tmp_path):
     observed = np.isfinite(inside) & at_sea
     np.testing.assert_allclose(found["mean"].values[observed], inside[observed], rtol=1e-6)
     gap = at_sea & ~observed
-    assert np.isfinite(found["mean"].values[at_sea]).all() and (found["error"].values[gap] >= 0).all()
+    assert (
+        np.isfinite(found["mean"].values[at_sea]).all() and (found["error"].values[gap] >= 0).all()
+    )
 
 
 def test_where_no_clouds_can_be_withheld_the_network_fills_alone(surface, sea, tmp_path):
     whole = gather(surface.truth.astype("f4"), sea)
     made = fit(Gan(model=network("static")), whole, tmp_path / "model")
-    assert made.weighed is None and json.loads((tmp_path / "model" / "pinned.json").read_text())["weighed"] is None
+    assert (
+        made.weighed is None
+        and json.loads((tmp_path / "model" / "pinned.json").read_text())["weighed"] is None
+    )
 
 
 @pytest.mark.parametrize("shape", [(32, 288, 288), (5, 7, 300), (200, 1, 161)], ids=str)

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sstfill.fields.patches import PatchGrid
-from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, LEAST_ERROR, SIGNED, FirstGuesses, channels, unit
+from sstfill.methods.gan.network_inputs import (
+    CHANNELS,
+    FIELDS,
+    LEAST_ERROR,
+    SIGNED,
+    FirstGuesses,
+    channels,
+    unit,
+)
 from sstfill.methods.oi import method as optimal
 from sstfill.synthetic import ocean
 
@@ -36,7 +44,9 @@ def guesses(sea_surface, sea) -> FirstGuesses:
 @pytest.fixture
 def settled(guesses, sea_surface, sea, monkeypatch) -> None:
     """Spare the fit of optimal interpolation."""
-    fitted = optimal.fit(sea_surface.sst, sea, "exponential", ["pixel"], optimal.Oi(length=40.0)._fixed(), 0)
+    fitted = optimal.fit(
+        sea_surface.sst, sea, "exponential", ["pixel"], optimal.Oi(length=40.0)._fixed(), 0
+    )
     monkeypatch.setattr(optimal, "fit", lambda *_: fitted)
 
 
@@ -52,7 +62,14 @@ def drawn(seed: int, shape: tuple[int, ...] = (5, 6, 7), gaps: float = 0.4) -> d
     obs[rng.random(shape) < gaps] = np.nan
     level, scatter = 15 + rng.normal(size=shape), rng.lognormal(size=shape[1:])
     sea = rng.random(shape[1:]) < 0.8
-    return {"obs": obs, "sea": sea, "fields": fields, "level": level, "scatter": scatter, "traits": (-0.1, -0.2, -0.3)}
+    return {
+        "obs": obs,
+        "sea": sea,
+        "fields": fields,
+        "level": level,
+        "scatter": scatter,
+        "traits": (-0.1, -0.2, -0.3),
+    }
 
 
 def channel(found: NDArray, name: str) -> NDArray:
@@ -84,7 +101,9 @@ def test_channels_come_in_the_order_of_their_names():
     }
     for name, values in expected.items():
         there = wet & np.isfinite(values)
-        np.testing.assert_allclose(channel(found, name)[there], values[there], rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            channel(found, name)[there], values[there], rtol=1e-4, atol=1e-5, err_msg=name
+        )
         assert not channel(found, name)[~there].any()
     for name, value in zip(CHANNELS[-3:], given_["traits"], strict=True):
         assert (channel(found, name)[wet] == np.float32(value)).all()
@@ -93,19 +112,26 @@ def test_channels_come_in_the_order_of_their_names():
 def test_signed_channels_and_no_others_flip_with_the_anomalies():
     given_ = drawn(1)
     level, fields = given_["level"], given_["fields"]
-    values = {name: fields[name] if name.endswith("error") else 2 * level - fields[name] for name in FIELDS}
+    values = {
+        name: fields[name] if name.endswith("error") else 2 * level - fields[name]
+        for name in FIELDS
+    }
     flipped = channels(**{**given_, "obs": 2 * level - given_["obs"], "fields": values})
     found = channels(**given_)
     for name in CHANNELS:
         one, other = channel(found, name), channel(flipped, name)
-        np.testing.assert_allclose(other, -one if name in SIGNED else one, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            other, -one if name in SIGNED else one, rtol=1e-4, atol=1e-5, err_msg=name
+        )
         assert one.any(), name
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(1.8, 32.0), (1e-3, 0.0), (1.0, 273.15)])
 def test_channels_have_no_units(factor, offset):
     given_ = drawn(2)
-    errors = {n: factor * a + (0 if n.endswith("error") else offset) for n, a in given_["fields"].items()}
+    errors = {
+        n: factor * a + (0 if n.endswith("error") else offset) for n, a in given_["fields"].items()
+    }
     moved = {"obs": factor * given_["obs"] + offset, "level": factor * given_["level"] + offset}
     found = channels(**{**given_, **moved, "scatter": factor * given_["scatter"], "fields": errors})
     np.testing.assert_allclose(found, channels(**given_), rtol=1e-3, atol=1e-4)
@@ -115,7 +141,9 @@ def test_steps_to_the_nearest_observation_before_and_after():
     obs = np.full((20, 1, 2), np.nan)
     obs[1, 0, 0] = obs[5, 0, 0] = 1.0
     zeros = dict.fromkeys(FIELDS, np.ones(obs.shape))
-    found = channels(obs, np.ones((1, 2), bool), zeros, np.zeros(obs.shape), np.ones((1, 2)), (0.0, 0.0, 0.0))
+    found = channels(
+        obs, np.ones((1, 2), bool), zeros, np.zeros(obs.shape), np.ones((1, 2)), (0.0, 0.0, 0.0)
+    )
     before, after = (16 * channel(found, name)[:, 0] for name in ("before", "after"))
     assert before[:8, 0].tolist() == [16, 0, 1, 2, 3, 0, 1, 2]
     assert after[:8, 0].tolist() == [1, 0, 3, 2, 1, 0, 16, 16]
@@ -147,7 +175,10 @@ def test_a_patch_gets_its_part_of_what_anomalies_are_taken_about(guesses):
     patch = list(PatchGrid(core=(4, 6, 6), halo=(1, 2, 2)).patches(SHAPE))[4]
     level, scatter = guesses.within(patch)
     rows, columns = patch.seen[1:]
-    assert level.shape == tuple(s.stop - s.start for s in patch.seen) and scatter.shape == level.shape[1:]
+    assert (
+        level.shape == tuple(s.stop - s.start for s in patch.seen)
+        and scatter.shape == level.shape[1:]
+    )
     np.testing.assert_array_equal(scatter, guesses.about.scatter[rows, columns])
     whole = guesses.about.image[:, np.newaxis, np.newaxis] + guesses.about.pixel
     np.testing.assert_array_equal(level, whole[patch.seen])
@@ -186,5 +217,7 @@ def test_a_pixel_without_coordinates_gets_another_guess(sea_surface, sea, settle
     here = {"y": wet[0], "x": wet[1]}
     gap = obs[here].isnull()
     assert gap.any()
-    xr.testing.assert_equal(found.fields["oi"][here].where(gap), found.fields["eof"][here].where(gap))
+    xr.testing.assert_equal(
+        found.fields["oi"][here].where(gap), found.fields["eof"][here].where(gap)
+    )
     assert (found.fields["oi_error"][here] > 0).all()

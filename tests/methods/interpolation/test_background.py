@@ -17,7 +17,12 @@ def additive(days: np.ndarray, seed: int = 0, noise: float = 0.1, missing: float
     rng = np.random.default_rng(seed)
     pattern = 0.2 * np.add.outer(np.arange(8.0), np.arange(9.0))
     course = 3 * np.sin(2 * np.pi * days / 20)
-    values = 15 + course[:, np.newaxis, np.newaxis] + pattern + noise * rng.normal(size=(len(days), 8, 9))
+    values = (
+        15
+        + course[:, np.newaxis, np.newaxis]
+        + pattern
+        + noise * rng.normal(size=(len(days), 8, 9))
+    )
     values[rng.random(values.shape) < missing] = np.nan
     return values.astype(np.float32), pattern, course
 
@@ -54,14 +59,20 @@ def test_kinds_differ_as_they_say(make_field, all_sea) -> None:
     obs = make_field(additive(np.arange(30.0))[0])
     mean, pixel = (background(obs, all_sea(obs), kind) for kind in ("mean", "pixel"))
     assert np.ptp(mean.pixel) == 0 and not mean.image.any() and not pixel.image.any()
-    assert np.ptp(pixel.pixel) > 2 and mean.pixel[0, 0] == pytest.approx(float(obs.mean()), abs=1e-4)
+    assert np.ptp(pixel.pixel) > 2 and mean.pixel[0, 0] == pytest.approx(
+        float(obs.mean()), abs=1e-4
+    )
     assert pixel.scatter.mean() < mean.scatter.mean()
 
 
 @pytest.mark.parametrize("coords", [True, False])
 def test_names_of_the_dimensions_do_not_matter(coords, make_field, all_sea) -> None:
     obs = make_field(additive(np.arange(30.0))[0])
-    other = obs.rename(lat="y", lon="x") if coords else obs.rename(lat="y", lon="x").drop_vars(["y", "x"])
+    other = (
+        obs.rename(lat="y", lon="x")
+        if coords
+        else obs.rename(lat="y", lon="x").drop_vars(["y", "x"])
+    )
     for a, b in zip(*(background(o, all_sea(o), "additive") for o in (obs, other)), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -87,12 +98,16 @@ def test_lazy_equals_eager_and_is_never_whole_in_memory(make_field, all_sea, mon
         return block
 
     lazy = obs.chunk(time=7, lat=4, lon=3)
-    lazy = lazy.copy(data=lazy.data.map_blocks(look, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype)))
+    lazy = lazy.copy(
+        data=lazy.data.map_blocks(look, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype))
+    )
     with dask.config.set(scheduler="synchronous"):
         one, other = (background(o, all_sea(obs), "additive") for o in (obs, lazy))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-    assert len(sizes) <= 3 * 6 * 2 * 3 and max(sizes) == 7 * 4 * 3  # three passes: a sample, means, scatter
+    assert (
+        len(sizes) <= 3 * 6 * 2 * 3 and max(sizes) == 7 * 4 * 3
+    )  # three passes: a sample, means, scatter
 
 
 def dense(raw, coverage, rest, days, scale, power):

@@ -14,7 +14,9 @@ DAYS = np.arange(0.0, 731.0, 5.0)
 
 
 def season(rng, noise=0.0):
-    """Two harmonics of the year, of each pixel's own size and phase, about its own mean; (times, 5, 6)."""
+    """Two harmonics of the year, of each pixel's own size and phase, about its own mean; (times, 5,
+    6).
+    """
     mean, a, b, c = rng.normal(size=(4, 5, 6)) * np.array([3, 2, 2, 0.5])[:, None, None]
     phase = 2 * np.pi * DAYS[:, None, None] / YEAR
     clean = 15 + mean + a * np.sin(phase) + b * np.cos(phase) + c * np.sin(2 * phase + 1)
@@ -30,7 +32,9 @@ def test_harmonic_signal_over_two_years_is_recovered(make_field, all_sea):
     clean, _ = season(rng)
     obs = make_field(observed(rng, clean), DAYS)
     mean = Climatology().reconstruct(obs, all_sea(obs))["mean"].values
-    assert np.abs(mean - clean).max() < 0.1  # the prior that the cycle is nil weighs half an observation
+    assert (
+        np.abs(mean - clean).max() < 0.1
+    )  # the prior that the cycle is nil weighs half an observation
     assert np.sqrt(np.mean((mean - clean) ** 2)) < 0.01 * clean.std()
 
 
@@ -49,7 +53,9 @@ def test_less_than_a_year_gives_each_pixel_its_mean(make_field, all_sea):
     obs = make_field(values, DAYS[:60])
     found = Climatology().reconstruct(obs, all_sea(obs))
     assert found.attrs == {"harmonics": 0}
-    np.testing.assert_allclose(found["mean"], np.broadcast_to(np.nanmean(values, 0), values.shape), atol=1e-4)
+    np.testing.assert_allclose(
+        found["mean"], np.broadcast_to(np.nanmean(values, 0), values.shape), atol=1e-4
+    )
 
 
 def test_a_pixel_seen_in_one_season_stays_near_what_was_seen(make_field, all_sea):
@@ -57,7 +63,11 @@ def test_a_pixel_seen_in_one_season_stays_near_what_was_seen(make_field, all_sea
     values = observed(rng, season(rng)[0])
     values[:, 0, 0] = np.nan
     values[20:24, 0, 0] = [14.0, 14.1, 14.2, 14.3]
-    mean = Climatology().reconstruct(obs := make_field(values, DAYS), all_sea(obs))["mean"][:, 0, 0].values
+    mean = (
+        Climatology()
+        .reconstruct(obs := make_field(values, DAYS), all_sea(obs))["mean"][:, 0, 0]
+        .values
+    )
     assert np.abs(mean - 14.15).max() < 1.0
 
 

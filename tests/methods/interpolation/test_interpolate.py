@@ -42,12 +42,18 @@ class TestInTime:
             np.testing.assert_array_equal(got[seen], row[seen])
 
     def test_ends_hold_the_nearest(self):
-        assert filled([[NAN, NAN, 5.0, 7.0, NAN, NAN]])[0].tolist() == [[5.0, 5.0, 5.0, 7.0, 7.0, 7.0]]
+        assert filled([[NAN, NAN, 5.0, 7.0, NAN, NAN]])[0].tolist() == [
+            [5.0, 5.0, 5.0, 7.0, 7.0, 7.0]
+        ]
 
     @pytest.mark.parametrize(("limit", "left"), [(2.99, [1, 2, 4]), (3.5, [4]), (6.5, [])])
     def test_longest_gap_is_measured_between_the_observations_around_it(self, limit, left):
         mean, error = filled([[0.0, NAN, NAN, 3.5, NAN, 10.0]], limit)
-        assert np.flatnonzero(np.isnan(mean[0])).tolist() == np.flatnonzero(np.isnan(error[0])).tolist() == left
+        assert (
+            np.flatnonzero(np.isnan(mean[0])).tolist()
+            == np.flatnonzero(np.isnan(error[0])).tolist()
+            == left
+        )
 
     def test_longest_gap_at_the_ends(self):
         mean, _ = filled([[NAN, NAN, 1.0, 1.0, NAN, NAN]], 2.0)
@@ -57,7 +63,10 @@ class TestInTime:
         error = filled([[1.0, NAN, NAN, 2.0, NAN, NAN]])[1][0]
         w = 1 / 3.5
         weights, distances = np.array([1 - w, w]), np.array([1.0, 2.5])
-        expected = 2 * weights @ FLAT(distances) - weights @ np.array([[0, FLAT(3.5)], [FLAT(3.5), 0]]) @ weights
+        expected = (
+            2 * weights @ FLAT(distances)
+            - weights @ np.array([[0, FLAT(3.5)], [FLAT(3.5), 0]]) @ weights
+        )
         assert error[1] == pytest.approx(np.sqrt(expected), rel=1e-6)
         assert error[5] == pytest.approx(np.sqrt(2 * FLAT(6.5)), rel=1e-6)
 
@@ -100,7 +109,10 @@ class TestMembrane:
 
     def test_does_not_leap_over_land(self):
         image = np.array([[0.0, NAN, NAN, NAN, 9.0]])  # the middle one is land
-        assert membrane(image, np.array([[False, True, False, True, False]])).tolist()[0][1::2] == [0.0, 9.0]
+        assert membrane(image, np.array([[False, True, False, True, False]])).tolist()[0][1::2] == [
+            0.0,
+            9.0,
+        ]
 
 
 class TestInterpolate:

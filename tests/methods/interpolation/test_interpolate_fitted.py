@@ -21,7 +21,9 @@ CORE = (16, 24, 24)
 
 @pytest.fixture(scope="module")
 def scene():
-    """What is seen of an ocean (a corner of it never), its sea, and the truth where clouds were laid."""
+    """What is seen of an ocean (a corner of it never), its sea, and the truth where clouds were
+    laid.
+    """
     ocean = synthetic.ocean(shape=(80, 40, 48), seed=2)
     sea = ocean["sea"].astype(bool)
     hidden = gaps.transplant_clouds(ocean["sst"], sea, share=0.1, seed=4)
@@ -34,11 +36,16 @@ def filled(pinned, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Da
     mean, error = np.full((2, *archive.obs.shape), np.nan, np.float32)
     for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
         found = pinned.estimate(window)
-        mean[window.patch.inside], error[window.patch.inside] = found["mean"].values, found["error"].values
+        mean[window.patch.inside], error[window.patch.inside] = (
+            found["mean"].values,
+            found["error"].values,
+        )
     return xr.Dataset({n: archive.obs.copy(data=v) for n, v in (("mean", mean), ("error", error))})
 
 
-@pytest.mark.parametrize("method", [Interpolate(), Interpolate(space=False), Interpolate(limit=1.0)])
+@pytest.mark.parametrize(
+    "method", [Interpolate(), Interpolate(space=False), Interpolate(limit=1.0)]
+)
 def test_the_fill_is_that_of_the_method(method, scene, tmp_path):
     seen, sea, _ = scene
     archive = gather(seen, sea)
@@ -105,4 +112,6 @@ def test_a_window_that_shows_nothing_is_left_empty(scene, tmp_path):
 def test_one_image_alone_is_filled_in_space(tmp_path):
     obs = xr.DataArray(np.array([[[1.0, np.nan, 3.0]]], "f4"), dims=("time", "y", "x"))
     archive = gather(obs, xr.ones_like(obs[0], bool))
-    assert filled(PIN(Interpolate(), archive, tmp_path), archive)["mean"].values.tolist() == [[[1.0, 2.0, 3.0]]]
+    assert filled(PIN(Interpolate(), archive, tmp_path), archive)["mean"].values.tolist() == [
+        [[1.0, 2.0, 3.0]]
+    ]

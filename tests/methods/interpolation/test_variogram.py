@@ -44,9 +44,14 @@ def test_never_decreases_and_is_constant_outside():
     assert found(np.array([0.0, 1e9])).tolist() == [found.gamma[0], found.gamma[-1]]
 
 
-@pytest.mark.parametrize(("series", "gamma"), [
-    (np.array([[1.0], [3.0]]), 1.0), (np.array([[np.nan, 1.0, np.nan], [3.0, np.nan, np.nan]]), 1.0),
-    (np.full((2, 3), np.nan), 0.0),
-], ids=["one image", "no pair", "nothing"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("series", "gamma"),
+    [
+        (np.array([[1.0], [3.0]]), 1.0),
+        (np.array([[np.nan, 1.0, np.nan], [3.0, np.nan, np.nan]]), 1.0),
+        (np.full((2, 3), np.nan), 0.0),
+    ],
+    ids=["one image", "no pair", "nothing"],
+)
 def test_without_pairs_the_spread_stands_in(series, gamma):
     assert Variogram.of(series, np.arange(float(series.shape[1]))).gamma.tolist() == [gamma]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Covariances: tables and slopes as accurate as they must be, reach, and the order in which observations tell."""
+"""Covariances: tables and slopes as accurate as they must be, reach, and the order in which
+observations tell.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,17 @@ import json
 import numpy as np
 import pytest
 
-from sstfill.methods.oi.covariance import LENGTH, PER_UNIT, REACH, SHAPES, SLOPES, Component, Covariance, ranked, reach
+from sstfill.methods.oi.covariance import (
+    LENGTH,
+    PER_UNIT,
+    REACH,
+    SHAPES,
+    SLOPES,
+    Component,
+    Covariance,
+    ranked,
+    reach,
+)
 from sstfill.methods.oi.solver_kernels import looked_up
 
 KM = ((10.0, 0.0), (0.0, 10.0))
@@ -16,14 +28,18 @@ DAILY = tuple(float(t) for t in range(-3, 4))
 
 
 def one(length: float = 50.0, time_scale: float = 3.0) -> Covariance:
-    return Covariance(parts=(Component("exponential", 2.0, (length, 2 * length), time_scale),), noise=0.1)
+    return Covariance(
+        parts=(Component("exponential", 2.0, (length, 2 * length), time_scale),), noise=0.1
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tables_are_accurate(shape) -> None:
     r = np.random.default_rng(0).uniform(0, 11.9, 2000)
     table = Covariance(parts=(Component(shape, 1.0, (1.0, 1.0), 1.0),), noise=0.0).arrays()[1][0]
-    np.testing.assert_allclose([looked_up(table, v) for v in r], SHAPES[shape](r), rtol=0, atol=4e-7)
+    np.testing.assert_allclose(
+        [looked_up(table, v) for v in r], SHAPES[shape](r), rtol=0, atol=4e-7
+    )
     assert looked_up(table, LENGTH / PER_UNIT) == looked_up(table, 1e6) == 0.0
 
 
@@ -65,4 +81,11 @@ def test_order_follows_the_flow_and_the_orientation_of_the_grid() -> None:
 
 def test_description_is_json() -> None:
     said = json.loads(json.dumps(one().described()))
-    assert said == [{"covariance": "exponential", "variance": 2.0, "length_km": [50.0, 100.0], "time_scale_days": 3.0}]
+    assert said == [
+        {
+            "covariance": "exponential",
+            "variance": 2.0,
+            "length_km": [50.0, 100.0],
+            "time_scale_days": 3.0,
+        }
+    ]

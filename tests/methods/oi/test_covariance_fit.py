@@ -20,8 +20,13 @@ SEA = xr.DataArray(np.ones(SHAPE[1:], bool), dims=("y", "x"))
 
 
 def on_plane(values: np.ndarray) -> xr.DataArray:
-    coords = {d: (d, CELL * np.arange(n), {"units": "km"}) for d, n in zip("yx", values.shape[1:], strict=True)}
-    coords["time"] = np.datetime64("2020-01-01", "ns") + np.arange(len(values)) * np.timedelta64(1, "D")
+    coords = {
+        d: (d, CELL * np.arange(n), {"units": "km"})
+        for d, n in zip("yx", values.shape[1:], strict=True)
+    }
+    coords["time"] = np.datetime64("2020-01-01", "ns") + np.arange(len(values)) * np.timedelta64(
+        1, "D"
+    )
     return xr.DataArray(values.astype(np.float32), coords, ("time", "y", "x"), name="sst")
 
 
@@ -60,7 +65,10 @@ def test_one_given_the_others_are_fitted() -> None:
 
 def test_the_covariance_that_scores_best_is_taken() -> None:
     fixed, smooth = Fixed(length=(20.0, 30.0)), drawn("matern")
-    tried = {shape: fit(smooth, SEA, shape, ["mean"], fixed, 0).log_score for shape in ("exponential", "matern")}
+    tried = {
+        shape: fit(smooth, SEA, shape, ["mean"], fixed, 0).log_score
+        for shape in ("exponential", "matern")
+    }
     found = fit(smooth, SEA, "auto", ["mean"], fixed, 0)
     assert found.covariance.parts[0].shape == min(tried, key=tried.__getitem__) == "matern"
     assert found.log_score == pytest.approx(tried["matern"], abs=1e-6)
@@ -69,10 +77,15 @@ def test_the_covariance_that_scores_best_is_taken() -> None:
 def test_first_guess_is_chosen_by_the_data() -> None:
     obs = drawn("exponential")
     course = 3 * np.sin(np.arange(SHAPE[0]) / 2)[:, np.newaxis, np.newaxis]
-    seesaw = 4 * np.random.default_rng(0).normal(size=SHAPE[0])[:, np.newaxis, np.newaxis]  # no mean in any image
+    seesaw = (
+        4 * np.random.default_rng(0).normal(size=SHAPE[0])[:, np.newaxis, np.newaxis]
+    )  # no mean in any image
     seesaw = seesaw * np.where(np.arange(SHAPE[2]) < SHAPE[2] // 2, 1, -1)
     fixed = Fixed(length=(20.0, 30.0), time_scale=2.5, noise=0.1)
-    chosen = [fit(o, SEA, "exponential", ["pixel", "additive"], fixed, 0).kind for o in (obs + seesaw, obs + course)]
+    chosen = [
+        fit(o, SEA, "exponential", ["pixel", "additive"], fixed, 0).kind
+        for o in (obs + seesaw, obs + course)
+    ]
     assert chosen == ["pixel", "additive"]
 
 
@@ -83,16 +96,25 @@ def test_flow_is_used_in_the_fit() -> None:
     assert trial.judge(one)(one)[0] < trial.judge(one, (0.5, 0.5))(one)[0]  # nothing drifts here
 
 
-@pytest.mark.parametrize("fixed", [Fixed(), Fixed(length=(5.0, 6.0)), Fixed(time_scale=2.0, noise=0.2)])
+@pytest.mark.parametrize(
+    "fixed", [Fixed(), Fixed(length=(5.0, 6.0)), Fixed(time_scale=2.0, noise=0.2)]
+)
 def test_layout_packs_and_unpacks(fixed) -> None:
-    parts = (Component("matern", 0.6, (20.0, 10.0), 4.0), Component("exponential", 0.3, (6.0, 3.0), 1.0))
+    parts = (
+        Component("matern", 0.6, (20.0, 10.0), 4.0),
+        Component("exponential", 0.3, (6.0, 3.0), 1.0),
+    )
     layout = ParameterLayout(parts, fixed)
     back = layout.covariance(layout.packed(parts, 0.05))
     for part, other in zip(parts, back.parts, strict=True):
         assert other.variance == pytest.approx(part.variance)
         assert other.length == pytest.approx(fixed.length if fixed.length[0] > 0 else part.length)
-        assert other.time_scale == pytest.approx(fixed.time_scale if fixed.time_scale > 0 else part.time_scale)
-    assert back.noise == pytest.approx(0.05 if np.isnan(fixed.noise) else fixed.noise * back.variance)
+        assert other.time_scale == pytest.approx(
+            fixed.time_scale if fixed.time_scale > 0 else part.time_scale
+        )
+    assert back.noise == pytest.approx(
+        0.05 if np.isnan(fixed.noise) else fixed.noise * back.variance
+    )
 
 
 def test_a_series_without_clouds_to_lend_is_fitted_all_the_same() -> None:
@@ -102,7 +124,9 @@ def test_a_series_without_clouds_to_lend_is_fitted_all_the_same() -> None:
     assert 0 < hidden.sum() < hidden.size / 2
     single = full[:1].where(gaussian.clouds((1, 8, 8), 0.4, seed=5) == 0)
     hidden = covariance_fit.withheld(single, SEA[:8, :8], 0)
-    assert 0 < hidden.sum() < int(single.notnull().sum()) and not hidden[single.isnull().values].any()
+    assert (
+        0 < hidden.sum() < int(single.notnull().sum()) and not hidden[single.isnull().values].any()
+    )
 
 
 def test_too_little_to_fit_gives_the_start_with_what_was_given() -> None:
@@ -140,4 +164,7 @@ def test_correlation_of_channels() -> None:
     assert cross[0, 1] == cross[1, 0] == pytest.approx(-1 / np.sqrt(1.25), abs=0.05)
     pair[1][np.isfinite(pair[0])] = np.nan  # never seen together
     np.testing.assert_array_equal(covariance_fit._cross(pair), np.eye(2))
-    assert np.linalg.eigvalsh(covariance_fit._cross(np.stack([common] * 3).astype(np.float32))).min() > 0
+    assert (
+        np.linalg.eigvalsh(covariance_fit._cross(np.stack([common] * 3).astype(np.float32))).min()
+        > 0
+    )

@@ -15,13 +15,17 @@ DEGREE = np.deg2rad(1) * grid.EARTH_RADIUS
 
 
 def sphere(lat, lon) -> xr.DataArray:
-    return xr.DataArray(np.zeros((1, len(lat), len(lon))), {"lat": lat, "lon": lon}, ("time", "lat", "lon"))
+    return xr.DataArray(
+        np.zeros((1, len(lat), len(lon))), {"lat": lat, "lon": lon}, ("time", "lat", "lon")
+    )
 
 
 def test_distances_are_those_of_the_great_circle() -> None:
     at = positions(sphere([44.0, 45.0], [179.5, 180.5, -178.5]))
     assert np.linalg.norm(at.xyz[1, 0] - at.xyz[0, 0]) == pytest.approx(DEGREE, rel=1e-4)
-    assert np.linalg.norm(at.xyz[1, 1] - at.xyz[1, 2]) == pytest.approx(DEGREE * np.cos(np.pi / 4), rel=1e-4)
+    assert np.linalg.norm(at.xyz[1, 1] - at.xyz[1, 2]) == pytest.approx(
+        DEGREE * np.cos(np.pi / 4), rel=1e-4
+    )
     for unit, other in ((at.northward, at.eastward), (at.eastward, at.xyz / grid.EARTH_RADIUS)):
         np.testing.assert_allclose((unit * unit).sum(-1), 1)
         np.testing.assert_allclose((unit * other).sum(-1), 0, atol=1e-12)
@@ -37,7 +41,9 @@ def test_cell_steps_carry_the_orientation(sign) -> None:
 def test_curvilinear_grid_with_y_eastward_and_holes() -> None:
     lon, lat = np.meshgrid(np.arange(4.0), np.arange(3.0), indexing="ij")
     lat[1, 1] = lon[1, 1] = np.nan
-    field = xr.DataArray(np.zeros((1, 4, 3)), {"lat": (DIMS[1:], lat), "lon": (DIMS[1:], lon)}, DIMS)
+    field = xr.DataArray(
+        np.zeros((1, 4, 3)), {"lat": (DIMS[1:], lat), "lon": (DIMS[1:], lon)}, DIMS
+    )
     (yn, ye), (xn, xe) = cell_steps(positions(field))
     assert (ye, xn) == (pytest.approx(DEGREE, rel=1e-3), pytest.approx(DEGREE, rel=1e-3))
     assert max(abs(yn), abs(xe)) < 1e-3 * DEGREE
@@ -47,7 +53,10 @@ def test_curvilinear_grid_with_y_eastward_and_holes() -> None:
 def test_plane_takes_units_and_descending_y() -> None:
     y, x = ("y", [9000.0, 6000.0, 3000.0], {"units": "m"}), ("x", [1.0, 3.0], {"units": "km"})
     at = positions(xr.DataArray(np.zeros((1, 3, 2)), {"y": y, "x": x}, DIMS))
-    assert at.north[:, 0].tolist() == [9.0, 6.0, 3.0] and cell_steps(at) == ((-3.0, 0.0), (0.0, 2.0))
+    assert at.north[:, 0].tolist() == [9.0, 6.0, 3.0] and cell_steps(at) == (
+        (-3.0, 0.0),
+        (0.0, 2.0),
+    )
     bare = positions(xr.DataArray(np.zeros((1, 3, 2)), dims=DIMS))
     assert cell_steps(bare) == ((1.0, 0.0), (0.0, 1.0))
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimal interpolation end to end: exact where it can be, without seams, oriented right, better than the others."""
+"""Optimal interpolation end to end: exact where it can be, without seams, oriented right, better
+than the others.
+"""
 
 from __future__ import annotations
 
@@ -56,12 +58,24 @@ def everywhere(obs: xr.DataArray) -> xr.DataArray:
 def test_equals_the_dense_solution(order, make_field, all_sea) -> None:
     rng = np.random.default_rng(0)
     days = np.array([0.0, 1.0, 2.5, 3.0])
-    obs = make_field(np.where(rng.random((4, 5, 6)) < 0.6, np.nan, rng.normal(15, 2, (4, 5, 6))).astype("f4"), days)
+    obs = make_field(
+        np.where(rng.random((4, 5, 6)) < 0.6, np.nan, rng.normal(15, 2, (4, 5, 6))).astype("f4"),
+        days,
+    )
     obs = obs.isel(lat=order)
-    method = Oi(length=(60.0, 90.0), time_scale=4.0, noise=0.1, covariance="matern", first_guess="mean", neighbours=120)
+    method = Oi(
+        length=(60.0, 90.0),
+        time_scale=4.0,
+        noise=0.1,
+        covariance="matern",
+        first_guess="mean",
+        neighbours=120,
+    )
     found = method.reconstruct(obs, all_sea(obs))
     (fitted,) = found.attrs["components"]
-    part = Component("matern", fitted["variance"], tuple(fitted["length_km"]), fitted["time_scale_days"])
+    part = Component(
+        "matern", fitted["variance"], tuple(fitted["length_km"]), fitted["time_scale_days"]
+    )
     assert part[2:] == ((60.0, 90.0), 4.0) and found.attrs["noise"] == pytest.approx(0.1)
     model = Covariance(parts=(part,), noise=0.1 * part.variance)
     guess = background(obs, all_sea(obs), "mean")
@@ -71,8 +85,12 @@ def test_equals_the_dense_solution(order, make_field, all_sea) -> None:
         mean, variance = gaussian.posterior(values, target, at, days, model, np.eye(1))
         _, t, y, x = target
         scatter = guess.scatter[y, x]
-        assert found["mean"].values[t, y, x] == pytest.approx(guess.pixel[y, x] + scatter * mean, abs=5e-3)
-        assert found.error.values[t, y, x] == pytest.approx(scatter * np.sqrt(variance + model.noise), rel=2e-3)
+        assert found["mean"].values[t, y, x] == pytest.approx(
+            guess.pixel[y, x] + scatter * mean, abs=5e-3
+        )
+        assert found.error.values[t, y, x] == pytest.approx(
+            scatter * np.sqrt(variance + model.noise), rel=2e-3
+        )
 
 
 @pytest.fixture
@@ -97,9 +115,13 @@ class TestPatches:
         # on the sphere cells differ from patch to patch, so that the last of the neighbours may
         for name in ("mean", "error"):
             assert rms(round_one[name] - round_other[name]) < 0.003 * float(ds.sst.std())
-            assert float(abs(round_one[name] - round_other[name]).max()) < 0.05 * float(ds.sst.std())
+            assert float(abs(round_one[name] - round_other[name]).max()) < 0.05 * float(
+                ds.sst.std()
+            )
 
-    @pytest.mark.parametrize("chunks", [{"time": 7, "lat": 11, "lon": 13}, {"time": (1, 8, 3), "lat": 20}], ids=str)
+    @pytest.mark.parametrize(
+        "chunks", [{"time": 7, "lat": 11, "lon": 13}, {"time": (1, 8, 3), "lat": 20}], ids=str
+    )
     def test_lazy_equals_eager(self, chunks) -> None:
         ds = sea_surface().isel(time=slice(12), lat=slice(20), lon=slice(24))
         one, other = (Oi().reconstruct(o, ds.sea == 1) for o in (ds.sst, ds.sst.chunk(chunks)))
@@ -117,16 +139,26 @@ class TestPatches:
             return block
 
         lazy = obs.chunk(time=10, y=12, x=20)
-        lazy = lazy.copy(data=lazy.data.map_blocks(look, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype)))
-        method = Oi(length=20.0, time_scale=1.0, noise=0.1, covariance="exponential", first_guess="pixel")
+        lazy = lazy.copy(
+            data=lazy.data.map_blocks(look, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype))
+        )
+        method = Oi(
+            length=20.0, time_scale=1.0, noise=0.1, covariance="exponential", first_guess="pixel"
+        )
         with dask.config.set(scheduler="synchronous"):
             found = method.reconstruct(lazy, everywhere(obs))
             read.clear()
             found["mean"][:10, :, :20].compute()
-        assert set(read) == {(t, 0, x) for t in range(13) for x in (0, 1)}  # a block of 64 images and the next
+        assert set(read) == {
+            (t, 0, x) for t in range(13) for x in (0, 1)
+        }  # a block of 64 images and the next
         assert len(read) == len(set(read))
-        graphs = (len(cloudpickle.dumps(dict(a.data.__dask_graph__()))) for a in (found["mean"], lazy))
-        assert next(graphs) - next(graphs) < obs.nbytes / 4  # twice, for both outputs' keys; the geometry of one image
+        graphs = (
+            len(cloudpickle.dumps(dict(a.data.__dask_graph__()))) for a in (found["mean"], lazy)
+        )
+        assert (
+            next(graphs) - next(graphs) < obs.nbytes / 4
+        )  # twice, for both outputs' keys; the geometry of one image
 
 
 @pytest.mark.usefixtures("brief_fit")
@@ -136,9 +168,11 @@ class TestGrids:
         return flat(ds.sst.values, 5.0 * np.arange(18), 5.0 * np.arange(20), "km")
 
     def filled(self, obs: xr.DataArray, **changes) -> np.ndarray:
-        return Oi(**(GIVEN | {"length": (20.0, 40.0), "flow": (0.1, 0.2)} | changes)).reconstruct(
-            obs, everywhere(obs)
-        )["mean"].values  # fmt: skip
+        return (
+            Oi(**(GIVEN | {"length": (20.0, 40.0), "flow": (0.1, 0.2)} | changes))
+            .reconstruct(obs, everywhere(obs))["mean"]
+            .values
+        )
 
     def test_metres_are_kilometres_and_y_may_descend(self) -> None:
         obs = self.fields()
@@ -146,7 +180,9 @@ class TestGrids:
         expected = self.filled(obs)
         np.testing.assert_allclose(self.filled(metres), expected, rtol=1e-5)
         turned = self.filled(metres.isel(y=FALLING))[:, ::-1]
-        assert rms(turned - expected) < 0.02 * float(obs.std())  # equally good observations come in another order
+        assert rms(turned - expected) < 0.02 * float(
+            obs.std()
+        )  # equally good observations come in another order
 
     def test_curvilinear_grid_equals_the_rectilinear_one_any_way_it_is_stored(self) -> None:
         ds = sea_surface().isel(time=slice(10), lat=slice(18), lon=slice(20))
@@ -173,7 +209,9 @@ class TestGrids:
         observed, known = obs.notnull().values, np.broadcast_to(sea, obs.shape)
         np.testing.assert_array_equal(found["mean"].notnull(), observed | known)
         spoilt = obs.where(sea | obs.isnull(), 999.0)
-        one, other = (Oi(**GIVEN).reconstruct(o, everywhere(obs).copy(data=sea)) for o in (obs, spoilt))
+        one, other = (
+            Oi(**GIVEN).reconstruct(o, everywhere(obs).copy(data=sea)) for o in (obs, spoilt)
+        )
         np.testing.assert_array_equal(one["mean"].values[:, sea], other["mean"].values[:, sea])
 
     @pytest.mark.parametrize("kind", ["auto", "additive"])
@@ -194,20 +232,28 @@ class TestFlow:
     def advected(self, north: int, east: int) -> np.ndarray:
         model = Covariance(parts=(Component("matern", 1.0, (20.0, 20.0), 30.0),), noise=0.0)
         big = gaussian.draw((1, 34, 34), 10.0, model, 1, seed=3)[0, 0]
-        return np.stack([big[10 - north * t : 30 - north * t, 10 - east * t : 30 - east * t] for t in range(5)])
+        return np.stack(
+            [big[10 - north * t : 30 - north * t, 10 - east * t : 30 - east * t] for t in range(5)]
+        )
 
-    def error(self, truth: np.ndarray, flow: tuple[float, float], order: slice, coords: str) -> float:
+    def error(
+        self, truth: np.ndarray, flow: tuple[float, float], order: slice, coords: str
+    ) -> float:
         hidden = np.zeros(truth.shape, bool)
         hidden[[1, 3], 3:17, 3:17] = True
         if coords == "lat":  # at the equator, 10 km a cell
             degrees = 10 / 111.195
             lat, lon = degrees * (np.arange(20) - 10), degrees * np.arange(20)
             time = np.datetime64("2020-01-01", "ns") + np.arange(5) * np.timedelta64(1, "D")
-            obs = xr.DataArray(truth, {"time": time, "lat": lat, "lon": lon}, ("time", "lat", "lon"))
+            obs = xr.DataArray(
+                truth, {"time": time, "lat": lat, "lon": lon}, ("time", "lat", "lon")
+            )
         else:
             obs = flat(truth, 10.0 * np.arange(20), 10.0 * np.arange(20), "km")
         obs = obs.isel({obs.dims[1]: order})
-        method = Oi(**(GIVEN | {"length": 20.0, "time_scale": 20.0, "covariance": "matern"}), flow=flow)
+        method = Oi(
+            **(GIVEN | {"length": 20.0, "time_scale": 20.0, "covariance": "matern"}), flow=flow
+        )
         found = method.reconstruct(obs.where(~hidden[:, order]), everywhere(obs))["mean"]
         return rms((found.values[:, order] - truth)[hidden])
 
@@ -217,7 +263,8 @@ class TestFlow:
         north, east = -1, 1
         truth = self.advected(north, east)
         right, none, opposite = (
-            self.error(truth, (f * east * self.SPEED, f * north * self.SPEED), order, coords) for f in (1, 0, -1)
+            self.error(truth, (f * east * self.SPEED, f * north * self.SPEED), order, coords)
+            for f in (1, 0, -1)
         )
         assert right < 0.5 * none < 0.5 * opposite
 
@@ -233,15 +280,26 @@ class TestSkill:
             other = fill(ds, name, variables="sst", score=False)
             assert rms(error) < 0.9 * rms((other.sst - ds.truth).values[gap])
         said = json.loads(filled.sst.attrs["sstfill_score"])
-        again = np.random.default_rng(seed).normal(0, 0.1, error.shape)  # the error is that of a new, noisy observation
+        again = np.random.default_rng(seed).normal(
+            0, 0.1, error.shape
+        )  # the error is that of a new, noisy observation
         own = filled.sst_error.values[gap] / said["sigma_scale"]  # as the method states it
-        for level in (0.5, 0.8, 0.9, 0.95):  # over five oceans together within 0.014; one alone scatters more
-            assert np.mean(np.abs(error + again) < ndtri(0.5 + level / 2) * own) == pytest.approx(level, abs=0.04)
+        for level in (
+            0.5,
+            0.8,
+            0.9,
+            0.95,
+        ):  # over five oceans together within 0.014; one alone scatters more
+            assert np.mean(np.abs(error + again) < ndtri(0.5 + level / 2) * own) == pytest.approx(
+                level, abs=0.04
+            )
             assert said["coverage"][str(level)] == pytest.approx(level, abs=0.04)
         assert 0.7 < said["sigma_scale"] < 1.3
 
     def test_real_series(self, shared_data) -> None:
-        seen, truth = (io.open(shared_data / "dineof" / f"alboran_s42_{n}.nc") for n in ("input", "truth"))
+        seen, truth = (
+            io.open(shared_data / "dineof" / f"alboran_s42_{n}.nc") for n in ("input", "truth")
+        )
         (name,) = (n for n in seen.data_vars if seen[n].ndim == 3)
         hidden = truth[name].notnull() & seen[name].isnull()
         found = fill(seen, "oi", variables=name, score=False)
@@ -282,7 +340,17 @@ class TestOptions:
     def test_command_line(self, tmp_path, capsys) -> None:
         path, out = tmp_path / "in.nc", tmp_path / "out.nc"
         sea_surface().isel(time=slice(5), lat=slice(8), lon=slice(9)).to_netcdf(path)
-        words = ["fill", str(path), "--out", str(out), "--method", "oi", "--no-score", "--variable", "sst"]
+        words = [
+            "fill",
+            str(path),
+            "--out",
+            str(out),
+            "--method",
+            "oi",
+            "--no-score",
+            "--variable",
+            "sst",
+        ]
         for given, length, flow in (
             (["--length", "50"], 50.0, [0.0, 0.0]),
             (["--length", "50,80", "--flow=-0.2,0.1"], [50.0, 80.0], [-0.2, 0.1]),
@@ -304,7 +372,11 @@ class TestOptions:
         with pytest.raises(SystemExit):
             main(["fill", "--method", "oi", "--help"])
         said = capsys.readouterr().out
-        assert "--length float|float,float|auto" in said and "--flow float,float" in said and "0.0,0.0" in said
+        assert (
+            "--length float|float,float|auto" in said
+            and "--flow float,float" in said
+            and "0.0,0.0" in said
+        )
 
 
 def test_import_loads_no_compiler() -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimal interpolation pinned to an archive: as good as in memory, the same in whatever window and from any chunks."""
+"""Optimal interpolation pinned to an archive: as good as in memory, the same in whatever window and
+from any chunks.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def pinned(archive, tmp_path_factory) -> FittedMethod:
 
 def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
     """All units of an archive, side by side."""
-    out = xr.Dataset({name: xr.full_like(archive.obs, np.nan).compute() for name in ("mean", "error")})
+    out = xr.Dataset(
+        {name: xr.full_like(archive.obs, np.nan).compute() for name in ("mean", "error")}
+    )
     for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
         found = pinned.estimate(window)
         for name in out:
@@ -62,7 +66,9 @@ def rmse(mean: xr.DataArray, surface: xr.Dataset, hidden: NDArray[np.bool_]) -> 
 def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden):
     whole, found = Oi().reconstruct(seen, sea), filled(pinned, archive)
     assert rmse(found["mean"], surface, hidden) <= 1.02 * rmse(whole["mean"], surface, hidden)
-    np.testing.assert_allclose(found["error"].values[hidden], whole["error"].values[hidden], rtol=0.05)
+    np.testing.assert_allclose(
+        found["error"].values[hidden], whole["error"].values[hidden], rtol=0.05
+    )
     at_sea = np.broadcast_to(sea.values, seen.shape)
     for name in found:
         np.testing.assert_array_equal(np.isfinite(found[name].values), at_sea)
@@ -80,8 +86,13 @@ def test_the_first_guess_is_that_of_the_method(pinned, archive, seen, sea):
 
 
 def test_units_that_overlap_agree(pinned, archive):
-    one, other = Patch(_box((16, 32), (0, 32), (8, 40)), None), Patch(_box((20, 40), (16, 48), (24, 56)), None)
-    found = [pinned.estimate(_window(archive, patch, pinned.reach))["mean"] for patch in (one, other)]
+    one, other = (
+        Patch(_box((16, 32), (0, 32), (8, 40)), None),
+        Patch(_box((20, 40), (16, 48), (24, 56)), None),
+    )
+    found = [
+        pinned.estimate(_window(archive, patch, pinned.reach))["mean"] for patch in (one, other)
+    ]
     np.testing.assert_array_equal(found[0].values[4:, 16:, 16:], found[1].values[:12, :16, :16])
 
 
@@ -96,7 +107,9 @@ def test_chunks_do_not_matter(chunks, pinned, seen, sea, archive, tmp_path):
     other = fit(Oi(), gather(seen.chunk(chunks), sea), tmp_path / "model")
     window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
     xr.testing.assert_identical(pinned.estimate(window), other.estimate(window))
-    assert (tmp_path / "model" / "pinned.json").read_bytes() == (pinned.folder / "pinned.json").read_bytes()
+    assert (tmp_path / "model" / "pinned.json").read_bytes() == (
+        pinned.folder / "pinned.json"
+    ).read_bytes()
 
 
 def test_tiles_hardly_matter(pinned, archive, tmp_path):
@@ -126,7 +139,9 @@ def test_other_first_guesses(kind, archive, seen, sea, hidden, surface, tmp_path
     monkeypatch.setattr(in_memory, "fit", lambda *_: fitted)
     found = filled(fit(Oi(first_guess=kind), archive, tmp_path / "model"), archive)
     whole = Oi(first_guess=kind).reconstruct(seen, sea)
-    np.testing.assert_allclose(found["mean"].values[hidden], whole["mean"].values[hidden], atol=0.02)
+    np.testing.assert_allclose(
+        found["mean"].values[hidden], whole["mean"].values[hidden], atol=0.02
+    )
 
 
 def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
@@ -134,7 +149,9 @@ def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
 
     monkeypatch.setattr(oi, "fit", fit)
     found = fit(Oi(covariance="exponential", first_guess="pixel"), archive, tmp_path / "model")
-    assert found.fitted == load(tmp_path / "model").fitted or np.array_equal(found.fitted.cross, np.eye(1))
+    assert found.fitted == load(tmp_path / "model").fitted or np.array_equal(
+        found.fitted.cross, np.eye(1)
+    )
     assert found.fitted.kind == "pixel" and found.fitted.covariance.parts[0].shape == "exponential"
     t, y, x = found.reach
     assert 0 < t <= STEPS and 0 < y <= 40 and 0 < x <= 40

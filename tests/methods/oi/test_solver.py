@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interpolator against a dense solve with every observation: the same to the accuracy of its tables."""
+"""The interpolator against a dense solve with every observation: the same to the accuracy of its
+tables.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,14 @@ from sstfill.methods.oi.solver import Solver, per_day, resolved, usual_step
 from sstfill.synthetic import ocean
 
 MEAN, VARIANCE = 1e-4, 1e-5
-"""Differences allowed, of anomalies of variance 1: a table of 1024 entries per scale is good for 4e-7, which the
+"""Differences allowed, of anomalies of variance 1: a table of 1024 entries per scale is good for
+4e-7, which the
 solution enlarges where noise is little."""
 DAYS = np.array([0.0, 0.4, 1.9, 2.0, 4.7])
-TWO = (Component("matern", 0.7, (150.0, 260.0), 5.0), Component("exponential", 0.3, (80.0, 60.0), 2.0))
+TWO = (
+    Component("matern", 0.7, (150.0, 260.0), 5.0),
+    Component("exponential", 0.3, (80.0, 60.0), 2.0),
+)
 
 
 def grid(lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
@@ -32,7 +38,13 @@ def grid(lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
 
 
 def engine(field: xr.DataArray, **changes) -> Solver:
-    same = {"days": DAYS, "flow": (0.0, 0.0), "cross": np.eye(1), "neighbours": 400, "within": (5, 8, 8)}
+    same = {
+        "days": DAYS,
+        "flow": (0.0, 0.0),
+        "cross": np.eye(1),
+        "neighbours": 400,
+        "within": (5, 8, 8),
+    }
     return Solver(at=positions(field), **(same | changes))
 
 
@@ -42,9 +54,13 @@ def scattered(shape: tuple[int, ...], seed: int, missing: float = 0.6) -> np.nda
 
 
 @pytest.mark.parametrize("flow", [(0.0, 0.0), (0.1, -0.05)], ids=["still", "flow"])
-@pytest.mark.parametrize("lat", [np.linspace(41, 44, 5), np.linspace(60, 57, 5)], ids=["ascending", "descending"])
+@pytest.mark.parametrize(
+    "lat", [np.linspace(41, 44, 5), np.linspace(60, 57, 5)], ids=["ascending", "descending"]
+)
 @pytest.mark.parametrize("noise", [0.3, 0.01])
-@pytest.mark.parametrize("parts", [TWO, (Component("gauss", 1.0, (200.0, 250.0), 6.0),)], ids=["two parts", "gauss"])
+@pytest.mark.parametrize(
+    "parts", [TWO, (Component("gauss", 1.0, (200.0, 250.0), 6.0),)], ids=["two parts", "gauss"]
+)
 def test_equals_the_dense_solution(parts, noise, lat, flow) -> None:
     lon = np.linspace(178, 182, 6)
     covariance, values = Covariance(parts=parts, noise=noise), scattered((1, 5, 5, 6), 1)
@@ -61,7 +77,9 @@ def test_two_channels_equal_the_dense_solution() -> None:
     lat, lon = np.linspace(41, 44, 5), np.linspace(5, 9, 6)
     cross = np.array([[1.0, -0.7], [-0.7, 1.0]])
     values = scattered((2, 5, 5, 6), 2, missing=0.2)
-    values[0][np.isfinite(values[1])] = np.nan  # of two observations at one place only the channel's own is used
+    values[0][np.isfinite(values[1])] = (
+        np.nan
+    )  # of two observations at one place only the channel's own is used
     covariance = Covariance(parts=TWO, noise=0.1)
     targets = np.argwhere(np.isnan(values)).astype(np.int32)[::9]
     assert set(targets[:, 0]) == {0, 1}
@@ -73,7 +91,9 @@ def test_two_channels_equal_the_dense_solution() -> None:
 
 
 @pytest.mark.parametrize("shape,noise", [("exponential", 1e-5), ("matern", 2e-4), ("gauss", 1e-3)])
-@pytest.mark.parametrize("lat,lon", [((-60, 60), (0, 100)), ((70, 88), (0, 315))], ids=["global", "polar"])
+@pytest.mark.parametrize(
+    "lat,lon", [((-60, 60), (0, 100)), ((70, 88), (0, 315))], ids=["global", "polar"]
+)
 @pytest.mark.parametrize("length", [(3000.0, 3000.0), (9000.0, 4000.0), (8000.0, 20000.0)], ids=str)
 def test_large_and_smooth_fields_keep_their_digits(shape, noise, lat, lon, length) -> None:
     lat, lon, rng = np.linspace(*lat, 8), np.linspace(*lon, 8), np.random.default_rng(0)
@@ -84,7 +104,9 @@ def test_large_and_smooth_fields_keep_their_digits(shape, noise, lat, lon, lengt
     roots, vectors = np.linalg.eigh(full)
     assert roots[0] > -1e-9  # a covariance, whatever the distance
     truth = (vectors * np.sqrt(np.maximum(roots, 0))) @ rng.normal(size=len(full))
-    values = (truth + np.sqrt(noise) * rng.normal(size=len(full))).reshape(1, 3, 8, 8).astype(np.float32)
+    values = (
+        (truth + np.sqrt(noise) * rng.normal(size=len(full))).reshape(1, 3, 8, 8).astype(np.float32)
+    )
     values[rng.random(values.shape) < 0.6] = np.nan
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
     field = xr.DataArray(np.zeros((3, 8, 8)), {"lat": lat, "lon": lon}, ("time", "lat", "lon"))
@@ -97,7 +119,9 @@ def test_drift_does_not_hang_on_when_the_series_began() -> None:
     field, values = grid(np.linspace(55, 58, 5), np.linspace(0, 10, 6)), scattered((1, 5, 5, 6), 3)
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
     early, late = (
-        engine(field, covariance=Covariance(parts=TWO, noise=0.1), flow=(0.5, 0.2), days=DAYS + start)(values, targets)
+        engine(
+            field, covariance=Covariance(parts=TWO, noise=0.1), flow=(0.5, 0.2), days=DAYS + start
+        )(values, targets)
         for start in (0.0, 3650.0)
     )
     np.testing.assert_allclose(early, late, atol=1e-6)
@@ -107,9 +131,9 @@ def test_nothing_near_gives_the_first_guess() -> None:
     values = np.full((1, 5, 5, 6), np.nan, np.float32)
     values[0, 0, 0, 0] = 3.0
     covariance = Covariance(parts=(Component("gauss", 1.5, (10.0, 10.0), 0.2),), noise=0.1)
-    mean, variance = engine(grid(np.linspace(41, 44, 5), np.linspace(5, 9, 6)), covariance=covariance)(
-        values, np.array([[0, 4, 4, 5]], np.int32)
-    )
+    mean, variance = engine(
+        grid(np.linspace(41, 44, 5), np.linspace(5, 9, 6)), covariance=covariance
+    )(values, np.array([[0, 4, 4, 5]], np.int32))
     assert (mean[0], variance[0]) == (0.0, 1.5)
 
 
@@ -117,7 +141,9 @@ def test_few_neighbours_cost_little() -> None:
     values, covariance = scattered((1, 5, 9, 9), 4), Covariance(parts=TWO, noise=0.1)
     field = grid(np.linspace(41, 44, 9), np.linspace(5, 9, 9))
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
-    few, many = (engine(field, covariance=covariance, neighbours=n)(values, targets) for n in (50, 400))
+    few, many = (
+        engine(field, covariance=covariance, neighbours=n)(values, targets) for n in (50, 400)
+    )
     assert np.sqrt(np.mean((few[0] - many[0]) ** 2)) < 0.1 * np.std(many[0])
     assert (few[1] >= many[1] - 1e-9).all()  # fewer observations never make one surer
 
@@ -127,15 +153,23 @@ def test_stated_error_covers_fields_of_the_model() -> None:
     shape, rng = (6, 14, 14), np.random.default_rng(5)
     noisy = gaussian.draw(shape, 10.0, covariance, 8, seed=6)
     noisy += np.sqrt(covariance.noise) * rng.normal(size=noisy.shape)
-    flat = xr.DataArray(np.zeros(shape), {d: (d, 10.0 * np.arange(14), {"units": "km"}) for d in "yx"}, list("tyx"))
+    flat = xr.DataArray(
+        np.zeros(shape), {d: (d, 10.0 * np.arange(14), {"units": "km"}) for d in "yx"}, list("tyx")
+    )
     z = []
     for i, truth in enumerate(noisy):
-        values = np.where(gaussian.clouds(shape, 0.6, seed=i), np.nan, truth)[np.newaxis].astype(np.float32)
+        values = np.where(gaussian.clouds(shape, 0.6, seed=i), np.nan, truth)[np.newaxis].astype(
+            np.float32
+        )
         targets = np.argwhere(np.isnan(values)).astype(np.int32)
-        mean, variance = engine(flat, covariance=covariance, days=np.arange(6.0), neighbours=30)(values, targets)
+        mean, variance = engine(flat, covariance=covariance, days=np.arange(6.0), neighbours=30)(
+            values, targets
+        )
         z.append(np.abs(mean - truth[tuple(targets.T[1:])]) / np.sqrt(variance + covariance.noise))
     for level in (0.5, 0.8, 0.9, 0.95):
-        assert np.mean(np.concatenate(z) <= ndtri(0.5 + level / 2)) == pytest.approx(level, abs=0.03)
+        assert np.mean(np.concatenate(z) <= ndtri(0.5 + level / 2)) == pytest.approx(
+            level, abs=0.03
+        )
 
 
 def test_units_of_flow_and_time() -> None:
@@ -150,14 +184,24 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(make_field, all_sea, 
 
     obs = ocean(shape=(6, 20, 20), seed=5).sst
     monkeypatch.setattr(solver_batched, "SHORT", 50)  # so that some targets need the whole list
-    method = Oi(length=30.0, time_scale=2.0, noise=0.05, first_guess="mean", covariance="matern", neighbours=20)
+    method = Oi(
+        length=30.0,
+        time_scale=2.0,
+        noise=0.05,
+        first_guess="mean",
+        covariance="matern",
+        neighbours=20,
+    )
     sea = all_sea(obs)
     compiled = method.reconstruct(obs, sea)
     monkeypatch.setattr(
-        "sstfill.methods.oi.method.resolved", lambda device: "torch-cpu" if device == "cuda" else device
+        "sstfill.methods.oi.method.resolved",
+        lambda device: "torch-cpu" if device == "cuda" else device,
     )
     torch_cpu = solver_batched.interpolate
-    monkeypatch.setattr(solver_batched, "interpolate", lambda *given, device: torch_cpu(*given, device="cpu"))
+    monkeypatch.setattr(
+        solver_batched, "interpolate", lambda *given, device: torch_cpu(*given, device="cpu")
+    )
     batched = replace(method, device="cuda").reconstruct(obs, sea)
     for name in ("mean", "error"):
         np.testing.assert_allclose(batched[name], compiled[name], rtol=1e-5, atol=1e-5)

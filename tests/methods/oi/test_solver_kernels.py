@@ -22,7 +22,10 @@ START = np.log([0.6, 160.0, 110.0, 3.0, 0.4, 60.0, 80.0, 1.5, 0.2])
 def covariance(logarithms: np.ndarray) -> Covariance:
     *numbers, noise = np.exp(logarithms).tolist()
     shapes = ("matern", "exponential")
-    parts = (Component(s, v, (y, x), t) for s, (v, y, x, t) in zip(shapes, (numbers[:4], numbers[4:]), strict=True))
+    parts = (
+        Component(s, v, (y, x), t)
+        for s, (v, y, x, t) in zip(shapes, (numbers[:4], numbers[4:]), strict=True)
+    )
     return Covariance(parts=tuple(parts), noise=noise)
 
 
@@ -38,17 +41,35 @@ class Case:
         self.values = rng.normal(size=(2, 3, 5, 6)).astype(np.float32)
         apart = rng.random((3, 5, 6)) < 0.5  # each place is seen in one channel: all of it is used
         self.values[0][apart] = self.values[1][~apart] = np.nan
-        self.targets = np.argwhere(np.isfinite(self.values) & (rng.random(self.values.shape) < 0.4)).astype(np.int32)
+        self.targets = np.argwhere(
+            np.isfinite(self.values) & (rng.random(self.values.shape) < 0.4)
+        ).astype(np.int32)
         self.truth = self.values[tuple(self.targets.T)].astype(float)
         self.values[tuple(self.targets.T)] = np.nan
-        engine = Solver(at=positions(field), days=self.days, covariance=covariance(START), flow=(0.1, 0.0),
-                        cross=CROSS, neighbours=200, within=(3, 5, 6))  # fmt: skip
+        engine = Solver(
+            at=positions(field),
+            days=self.days,
+            covariance=covariance(START),
+            flow=(0.1, 0.0),
+            cross=CROSS,
+            neighbours=200,
+            within=(3, 5, 6),
+        )
         self.space = engine.space()
-        self.near = solver_kernels.gather(self.values, self.targets, *engine.order(self.targets), 200)
+        self.near = solver_kernels.gather(
+            self.values, self.targets, *engine.order(self.targets), 200
+        )
 
     def scored(self, one: Covariance) -> tuple[float, np.ndarray, float]:
         return log_scores(
-            self.values, self.targets, self.truth, *self.near, *self.space, *one.arrays(), CROSS, one.slopes()
+            self.values,
+            self.targets,
+            self.truth,
+            *self.near,
+            *self.space,
+            *one.arrays(),
+            CROSS,
+            one.slopes(),
         )
 
 
@@ -58,10 +79,17 @@ CASE = Case()
 def test_every_observation_is_gathered_once_those_that_tell_most_first() -> None:
     seen = {tuple(p) for p in np.argwhere(np.isfinite(CASE.values))}
     near, count = CASE.near
-    how = {"at": CASE.at, "days": CASE.days, "covariance": covariance(START), "cross": np.ones((2, 2))}
+    how = {
+        "at": CASE.at,
+        "days": CASE.days,
+        "covariance": covariance(START),
+        "cross": np.ones((2, 2)),
+    }
     for target, found, n in zip(CASE.targets, near, count, strict=True):
         assert {tuple(p) for p in found[:n]} == seen and n == len(seen)
-        told = gaussian.matrix(target[np.newaxis], found[:n].astype(int), target=target, flow=(0.1, 0.0), **how)
+        told = gaussian.matrix(
+            target[np.newaxis], found[:n].astype(int), target=target, flow=(0.1, 0.0), **how
+        )
         assert (np.diff(told[0]) < 0.06).all()  # the order knows typical distances only
 
 
@@ -79,7 +107,9 @@ def test_log_score_is_that_of_the_dense_posterior() -> None:
     one = covariance(START)
     exact = 0.0
     for target, truth in zip(CASE.targets, CASE.truth, strict=True):
-        mean, variance = gaussian.posterior(CASE.values, target, CASE.at, CASE.days, one, CROSS, flow=(0.1, 0.0))
+        mean, variance = gaussian.posterior(
+            CASE.values, target, CASE.at, CASE.days, one, CROSS, flow=(0.1, 0.0)
+        )
         spread = variance + one.noise
         exact += 0.5 * np.log(spread) + 0.5 * (truth - mean) ** 2 / spread
     assert CASE.scored(one)[0] == pytest.approx(exact, rel=1e-3)
@@ -97,5 +127,7 @@ def test_gradient_equals_differences(number) -> None:
 
 def test_twins_do_not_break_the_factorisation() -> None:
     C = np.array([[1.0, 0, 0], [1.0, 1.0, 0], [0.5, 0.5, 0]])
-    mean, variance = solver_kernels.factorise(C, 2, np.array([2.0, 2.0]), 1.0, 0.0, np.empty(2), np.empty(2))
+    mean, variance = solver_kernels.factorise(
+        C, 2, np.array([2.0, 2.0]), 1.0, 0.0, np.empty(2), np.empty(2)
+    )
     assert (mean, variance) == (pytest.approx(1.0, abs=1e-3), pytest.approx(0.75, abs=1e-3))

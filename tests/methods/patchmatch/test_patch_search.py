@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled search and vote, against what brute force finds; and the pyramid and first guess they start from."""
+"""The compiled search and vote, against what brute force finds; and the pyramid and first guess
+they start from.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ KEY = np.uint64(12345)
 class Case:
     """A padded random video of one channel with all its patches of side 3 to match."""
 
-    def __init__(self, shape: tuple[int, ...] = (4, 9, 8), free: bool = False, gaps: float = 0.0) -> None:
+    def __init__(
+        self, shape: tuple[int, ...] = (4, 9, 8), free: bool = False, gaps: float = 0.0
+    ) -> None:
         rng = np.random.default_rng(1)
         self.free, self.shape = free, shape
         full = np.array(shape) + 2
@@ -41,9 +45,24 @@ class Case:
     def sweep(self, times: int) -> None:
         for i in range(times):
             new = self.match.copy()
-            sweep(self.targets, self.values, self.weight, self.penalty, self.source, self.rows, 3, self.free,
-                  self.strides, np.array(self.shape), 1, KEY + np.uint64(i), self.match, new, self.distance,
-                  self.offsets)  # fmt: skip
+            sweep(
+                self.targets,
+                self.values,
+                self.weight,
+                self.penalty,
+                self.source,
+                self.rows,
+                3,
+                self.free,
+                self.strides,
+                np.array(self.shape),
+                1,
+                KEY + np.uint64(i),
+                self.match,
+                new,
+                self.distance,
+                self.offsets,
+            )
             self.match = new
 
     def brute(self, p: int, q: int) -> float:
@@ -91,7 +110,10 @@ class TestSweep:
         images = case.values.reshape(5, 26, 26)
         images[:, 15:22, 15:22] = images[:, 4:11, 4:11]
         case.sweep(40)
-        there = (np.ravel_multi_index((2, 18, 18), (5, 26, 26)), np.ravel_multi_index((2, 7, 7), (5, 26, 26)))
+        there = (
+            np.ravel_multi_index((2, 18, 18), (5, 26, 26)),
+            np.ravel_multi_index((2, 7, 7), (5, 26, 26)),
+        )
         assert case.match[there[0]] == there[1] and case.distance[there[0]] == 0
 
     def test_offset_is_the_difference_of_the_means(self):
@@ -104,10 +126,21 @@ class TestSweep:
 
 
 class TestVote:
-    def voted(self, case: Case, pixels: np.ndarray, sharp: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def voted(
+        self, case: Case, pixels: np.ndarray, sharp: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         mean, variance = np.empty((2, 1, len(pixels)), np.float32)
         vote(
-            pixels, case.values, case.weight, case.steps, sharp, case.match, case.distance, case.offsets, mean, variance
+            pixels,
+            case.values,
+            case.weight,
+            case.steps,
+            sharp,
+            case.match,
+            case.distance,
+            case.offsets,
+            mean,
+            variance,
         )
         return mean[0], variance[0]
 
@@ -123,16 +156,24 @@ class TestVote:
         mean, variance = self.voted(case, np.array([x]))
         expected = (w * value).sum() / w.sum()
         assert mean[0] == pytest.approx(expected, abs=1e-5)
-        assert variance[0] == pytest.approx((w * ((value - expected) ** 2 + d)).sum() / w.sum(), rel=1e-4)
+        assert variance[0] == pytest.approx(
+            (w * ((value - expected) ** 2 + d)).sum() / w.sum(), rel=1e-4
+        )
 
     def test_sharp_takes_the_nearest_patch(self):
         case = Case()
         case.sweep(2)
         x = case.targets[100]
-        p = [i for i in x - case.steps if case.match[i] >= 0 and case.weight[0, case.match[i] + x - i] > 0]
+        p = [
+            i
+            for i in x - case.steps
+            if case.match[i] >= 0 and case.weight[0, case.match[i] + x - i] > 0
+        ]
         nearest = min(p, key=lambda i: case.distance[i])
         expected = case.values[0, case.match[nearest] + x - nearest]
-        assert self.voted(case, np.array([x]), sharp=True)[0][0] == pytest.approx(expected, abs=1e-6)
+        assert self.voted(case, np.array([x]), sharp=True)[0][0] == pytest.approx(
+            expected, abs=1e-6
+        )
 
     def test_nothing_lent_is_missing(self):
         case = Case()
@@ -179,14 +220,19 @@ class TestVideo:
     def test_coarser_is_the_mean_of_what_is_seen(self):
         values = np.array([[1, 3], [100, 100]], np.float32).reshape(1, 1, 2, 2)
         trust = np.array([[1, 1], [0, 0]], np.float32).reshape(1, 1, 2, 2)
-        half = Series(values, trust, np.array([[True, True], [False, False]])).coarser()  # what is on land is left out
+        half = Series(
+            values, trust, np.array([[True, True], [False, False]])
+        ).coarser()  # what is on land is left out
         assert half.values.item() == pytest.approx(2) and half.trust.item() == 1 and half.sea.all()
         assert Series(values, trust, np.ones((2, 2), bool)).coarser().trust.item() == 0.5
 
     def test_odd_sides_and_land(self):
         video = self.video()
         half = video.coarser()
-        assert half.values.shape == (2, 3, 4, 3) and half.values.dtype == half.trust.dtype == np.float32
+        assert (
+            half.values.shape == (2, 3, 4, 3)
+            and half.values.dtype == half.trust.dtype == np.float32
+        )
         assert half.sea[3, 0] == video.sea[6, :2].any()
         assert (half.trust >= 0).all() and (half.trust <= 1).all()
 

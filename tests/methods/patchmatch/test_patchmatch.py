@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patch matching on moving textures under gaps of every shape; what every method keeps is tested by its name."""
+"""Patch matching on moving textures under gaps of every shape; what every method keeps is tested by
+its name.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def drops() -> np.ndarray:
     rng = np.random.default_rng(2)
     y, x = np.mgrid[:32, :32]
     centres = rng.uniform(0, 32, (SHAPE[0], 12, 2))
-    return np.array([[(y - a) ** 2 + (x - b) ** 2 < 6 for a, b in image] for image in centres]).any(1)
+    return np.array([[(y - a) ** 2 + (x - b) ** 2 < 6 for a, b in image] for image in centres]).any(
+        1
+    )
 
 
 def pixels() -> np.ndarray:
@@ -66,17 +70,25 @@ class TestQuality:
     def test_beats_interpolation_where_things_move(self, name, make_field, all_sea):
         truth, hidden = moving(), GAPS[name]()
         obs = make_field(np.where(hidden, np.nan, truth))
-        mine, linear = (mae(m.reconstruct(obs, all_sea(obs)), truth, hidden) for m in (PatchMatch(), Interpolate()))
+        mine, linear = (
+            mae(m.reconstruct(obs, all_sea(obs)), truth, hidden)
+            for m in (PatchMatch(), Interpolate())
+        )
         assert mine < 0.75 * linear
 
     def test_what_recurs_is_found_again(self, make_field, all_sea):
-        """A hole through every image over a texture seen elsewhere: nothing in time or nearby tells what it holds."""
+        """A hole through every image over a texture seen elsewhere: nothing in time or nearby tells
+        what it holds.
+        """
         tile = np.random.default_rng(4).normal(size=(8, 8))
         truth = np.tile(tile, (3, 5, 5)).astype(np.float32)
         hidden = np.zeros(truth.shape, bool)
         hidden[:, 17:22, 17:22] = True
         obs = make_field(np.where(hidden, np.nan, truth))
-        mine, linear = (mae(m.reconstruct(obs, all_sea(obs)), truth, hidden) for m in (PatchMatch(), Interpolate()))
+        mine, linear = (
+            mae(m.reconstruct(obs, all_sea(obs)), truth, hidden)
+            for m in (PatchMatch(), Interpolate())
+        )
         assert mine < 0.25 * linear
 
     def test_stated_error_follows_the_error(self, make_field, all_sea):
@@ -92,13 +104,19 @@ class TestQuality:
     def test_video_under_a_moving_bar(self, shared_data, make_field, all_sea):
         av = pytest.importorskip("av")
         with av.open(str(shared_data / "clips" / "bigbuckbunny.mp4")) as clip:
-            frames = [f.to_ndarray(format="gray") for f, _ in zip(clip.decode(video=0), range(40), strict=False)][10:]
+            frames = [
+                f.to_ndarray(format="gray")
+                for f, _ in zip(clip.decode(video=0), range(40), strict=False)
+            ][10:]
         part = np.stack(frames)[:, 100:356, 500:756].reshape(30, 64, 4, 64, 4).mean((2, 4)) / 255
         hidden = np.zeros(part.shape, bool)
         for t in range(30):
             hidden[t, :, (2 * t + np.arange(10)) % 64] = True
         obs = make_field(np.where(hidden, np.nan, part))
-        mine, linear = (mae(m.reconstruct(obs, all_sea(obs)), part, hidden) for m in (PatchMatch(), Interpolate()))
+        mine, linear = (
+            mae(m.reconstruct(obs, all_sea(obs)), part, hidden)
+            for m in (PatchMatch(), Interpolate())
+        )
         assert mine < 0.6 * linear and mine < 0.017
 
     def test_beats_climatology_on_real_clouds(self, shared_data):
@@ -137,7 +155,9 @@ class TestDeterminism:
 
 class TestChannels:
     def test_one_channel_tells_where_another_is_alike(self, make_field, all_sea):
-        """What is hidden in one channel is filled better with the other at hand, which shows where it recurs."""
+        """What is hidden in one channel is filled better with the other at hand, which shows where
+        it recurs.
+        """
         truth, hidden = moving(), cloud()
         single = make_field(np.where(hidden, np.nan, truth))
         other = make_field(1000 - 50 * truth)
@@ -172,16 +192,23 @@ class TestOptions:
             PatchMatch(**options)
 
     @pytest.mark.parametrize(
-        "options", [{"patch": 1}, {"patch": 7}, {"levels": 12}, {"sharp": True}, {"remove_mean": False}]
+        "options",
+        [{"patch": 1}, {"patch": 7}, {"levels": 12}, {"sharp": True}, {"remove_mean": False}],
     )
     def test_taken(self, options, make_field, all_sea):
         truth = moving()[:4, :13, :11]
         obs = make_field(np.where(cloud()[:4, :13, :11], np.nan, truth))
         found = PatchMatch(iterations=1, **options).reconstruct(obs, all_sea(obs))
-        assert found["mean"].notnull().all() and (found["error"].values[obs.isnull().values] > 0).all()
-        assert float(found["mean"].min()) >= float(obs.min()) and float(found["mean"].max()) <= float(obs.max())
+        assert (
+            found["mean"].notnull().all() and (found["error"].values[obs.isnull().values] > 0).all()
+        )
+        assert float(found["mean"].min()) >= float(obs.min()) and float(
+            found["mean"].max()
+        ) <= float(obs.max())
 
 
 def test_numba_is_loaded_only_to_fill():
-    code = "import sys, sstfill, sstfill.methods.patchmatch.method; sys.exit('numba' in sys.modules)"
+    code = (
+        "import sys, sstfill, sstfill.methods.patchmatch.method; sys.exit('numba' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint comes back as it was saved, is whole at every moment, and is refused in one line where it is not."""
+"""A checkpoint comes back as it was saved, is whole at every moment, and is refused in one line
+where it is not.
+"""
 
 from __future__ import annotations
 
@@ -84,9 +86,9 @@ def test_every_network_answers_the_same_bits_after_loading(tmp_path: Path, name:
     network = trained(name)
     fresh = build(name, OPTIONS[name]).state_dict()
     state = network.state_dict()
-    assert any(not torch.equal(state[n], fresh[n]) for n in state if n in dict(network.named_buffers())) or not list(
-        network.buffers()
-    )
+    assert any(
+        not torch.equal(state[n], fresh[n]) for n in state if n in dict(network.named_buffers())
+    ) or not list(network.buffers())
     before = answer(network.eval(), name)
     saved = Checkpoint(described(name), state)
     saved.save(tmp_path / "model")
@@ -95,14 +97,19 @@ def test_every_network_answers_the_same_bits_after_loading(tmp_path: Path, name:
     again = loaded.network()
     assert not any(module.training for module in again.modules())
     assert all(torch.equal(a, b) for a, b in zip(before, answer(again, name), strict=True))
-    assert {n: t.dtype for n, t in again.state_dict().items()} == {n: t.dtype for n, t in state.items()}
+    assert {n: t.dtype for n, t in again.state_dict().items()} == {
+        n: t.dtype for n, t in state.items()
+    }
 
 
 def test_two_files_and_no_pickle(tmp_path: Path) -> None:
     saved = made()
     saved.save(tmp_path / "model")
     assert sorted(os.listdir(tmp_path)) == ["model"]  # noqa: PTH208
-    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "weights.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "config.json",
+        "weights.safetensors",
+    ]
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["format"] == 1 and config["weights_sha256"].startswith(saved.fingerprint)
     with pytest.raises(pickle.UnpicklingError):
@@ -126,18 +133,31 @@ def test_it_holds_copies_and_leaves_random_numbers_alone() -> None:
 def test_equality_goes_by_content() -> None:
     assert made(0) == made(0) and len({made(0), made(0), made(1)}) == 2
     assert made(0) != made(1) and made(0).fingerprint != made(1).fingerprint
-    assert made(0) != made(0, scaling={"kind": "anomaly", "mean": 1.0, "std": 2.0}) and made(0) != "checkpoint"
-    assert pickle.loads(pickle.dumps(made(0))) == copy.deepcopy(made(0)) == made(0)  # as Dask sends it to workers
+    assert (
+        made(0) != made(0, scaling={"kind": "anomaly", "mean": 1.0, "std": 2.0})
+        and made(0) != "checkpoint"
+    )
+    assert (
+        pickle.loads(pickle.dumps(made(0))) == copy.deepcopy(made(0)) == made(0)
+    )  # as Dask sends it to workers
 
 
 def test_it_prints_in_one_line() -> None:
-    assert re.fullmatch(r"Checkpoint\(static, 20\.1 k parameters, sha256 [0-9a-f]{8}\)", str(made()))
+    assert re.fullmatch(
+        r"Checkpoint\(static, 20\.1 k parameters, sha256 [0-9a-f]{8}\)", str(made())
+    )
     assert repr(made()) == str(made()) == plain(made()) == plain({"model": made()})["model"]
 
 
-@given(st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.floats() | st.text()))
+@given(
+    st.dictionaries(
+        st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    )
+)
 @settings(max_examples=10, deadline=None)
-def test_any_configuration_comes_back(tmp_path_factory: pytest.TempPathFactory, notes: dict[str, Any]) -> None:
+def test_any_configuration_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, notes: dict[str, Any]
+) -> None:
     folder = tmp_path_factory.mktemp("any") / "model"
     saved = made(data=notes)
     saved.save(folder)
@@ -150,7 +170,9 @@ def test_what_is_no_checkpoint_cannot_be_made() -> None:
         Checkpoint({"network": {"name": "sttaic", "options": {}}}, weights)
     with pytest.raises(OptionError, match=r"network=None is no network; give \{'name'"):
         Checkpoint({}, weights)
-    with pytest.raises(InputError, match=r"are not of this network static .*should be of shape") as raised:
+    with pytest.raises(
+        InputError, match=r"are not of this network static .*should be of shape"
+    ) as raised:
         Checkpoint({"network": {"name": "static", "options": {"base": 3}}}, weights)
     assert "\n" not in str(raised.value)
     with pytest.raises(InputError, match=r"\(1 differ\): more should be of shape none, not \(2,\)"):
@@ -167,7 +189,11 @@ def test_other_files_stay_when_it_is_replaced(tmp_path: Path) -> None:
     for seed in (0, 1, 1):
         made(seed).save(folder)
         assert Checkpoint.load(folder) == made(seed)
-        assert sorted(p.name for p in folder.iterdir()) == ["config.json", "log.csv", "weights.safetensors"]
+        assert sorted(p.name for p in folder.iterdir()) == [
+            "config.json",
+            "log.csv",
+            "weights.safetensors",
+        ]
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["new", "replaced"])
@@ -189,7 +215,12 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
         return call
 
     with monkeypatch.context() as patch:
-        for owner, name in [(os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "write_bytes")]:
+        for owner, name in [
+            (os, "replace"),
+            (os, "fsync"),
+            (Path, "unlink"),
+            (Path, "write_bytes"),
+        ]:
             patch.setattr(owner, name, watched(getattr(owner, name)))
         new.save(folder)
     found = [Checkpoint.load(m / "model") if (m / "model").exists() else None for m in moments]
@@ -223,15 +254,26 @@ def test_a_failing_disk_leaves_a_checkpoint(
             new.save(folder)
         except WriteError as error:
             assert re.search(r"^cannot write .*model.*No space left on device.*MB free", str(error))
-            assert "\n" not in str(error) and tree(folder) == before and Checkpoint.load(folder) == old
+            assert (
+                "\n" not in str(error) and tree(folder) == before and Checkpoint.load(folder) == old
+            )
         else:
-            assert (failing, at) in {("os.replace", 1), ("os.replace", 2), ("pathlib.Path.write_bytes", 2)}
+            assert (failing, at) in {
+                ("os.replace", 1),
+                ("os.replace", 2),
+                ("pathlib.Path.write_bytes", 2),
+            }
             assert Checkpoint.load(folder) == new
     new.save(folder)
-    assert Checkpoint.load(folder) == new and sorted(tree(folder)) == ["config.json", "weights.safetensors"]
+    assert Checkpoint.load(folder) == new and sorted(tree(folder)) == [
+        "config.json",
+        "weights.safetensors",
+    ]
 
 
-def test_a_full_disk_on_the_first_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_on_the_first_save_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -265,7 +307,9 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "model", target_is_directory=True)
     for seed in (0, 1):
         made(seed).save(tmp_path / "link")
-        assert (tmp_path / "link").is_symlink() and Checkpoint.load(tmp_path / "model") == made(seed)
+        assert (tmp_path / "link").is_symlink() and Checkpoint.load(tmp_path / "model") == made(
+            seed
+        )
 
 
 # --- reading what is not as it should be
@@ -273,7 +317,9 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 def _edit(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / "config.json").read_text()) | changes
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
+    (folder / "config.json").write_text(
+        json.dumps({k: v for k, v in config.items() if v is not ...})
+    )
 
 
 def _flip(folder: Path) -> None:
@@ -296,28 +342,69 @@ def _swap(folder: Path, content: bytes) -> None:
     ("damage", "message"),
     [
         (shutil.rmtree, "no checkpoint .*model; check the path"),
-        (lambda f: (f / "weights.safetensors").unlink(), "holds no weights.safetensors; copy the checkpoint again"),
-        (lambda f: (f / "config.json").unlink(), "is no checkpoint of sstfill: it holds no config.json"),
+        (
+            lambda f: (f / "weights.safetensors").unlink(),
+            "holds no weights.safetensors; copy the checkpoint again",
+        ),
+        (
+            lambda f: (f / "config.json").unlink(),
+            "is no checkpoint of sstfill: it holds no config.json",
+        ),
         (_flip, "weights.safetensors is truncated or damaged, its SHA-256"),
         (_cut, "weights.safetensors is truncated or damaged"),
-        (lambda f: (f / "weights.safetensors").write_bytes(b""), "weights.safetensors is truncated or damaged"),
-        (lambda f: (f / "config.json").write_bytes(b'{"format": 1, "uni'), "config.json: it is no JSON"),
-        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json: it is not UTF-8 text"),
-        (lambda f: (f / "config.json").write_bytes(b"[" * 100_000), "config.json: it is nested deeper"),
+        (
+            lambda f: (f / "weights.safetensors").write_bytes(b""),
+            "weights.safetensors is truncated or damaged",
+        ),
+        (
+            lambda f: (f / "config.json").write_bytes(b'{"format": 1, "uni'),
+            "config.json: it is no JSON",
+        ),
+        (
+            lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
+            "config.json: it is not UTF-8 text",
+        ),
+        (
+            lambda f: (f / "config.json").write_bytes(b"[" * 100_000),
+            "config.json: it is nested deeper",
+        ),
         (lambda f: (f / "config.json").write_text("[1]"), "config.json: it holds no mapping"),
-        (lambda f: (f / "config.json").write_text('{"format": "pt"}'), "config.json is not of sstfill"),
-        (lambda f: _edit(f, format=2, sstfill_version="9.9"), "has format 2, written by sstfill 9.9; this is .*update"),
+        (
+            lambda f: (f / "config.json").write_text('{"format": "pt"}'),
+            "config.json is not of sstfill",
+        ),
+        (
+            lambda f: _edit(f, format=2, sstfill_version="9.9"),
+            "has format 2, written by sstfill 9.9; this is .*update",
+        ),
         (lambda f: _edit(f, weights_sha256=...), "lacks weights_sha256 or the network's name"),
         (lambda f: _edit(f, network=None), "lacks weights_sha256 or the network's name"),
-        (lambda f: _edit(f, network={"name": "transformer", "options": {}}), "cannot load .*no network 'transformer'"),
-        (lambda f: _edit(f, network={"name": "static", "options": {"width": 3}}), "no option of network .* 'width'"),
-        (lambda f: _edit(f, network={"name": "static", "options": {"base": "x"}}), "base='x' must be a whole number"),
-        (lambda f: _edit(f, network={"name": "static", "options": {"base": 3}}), "are not of this network static"),
+        (
+            lambda f: _edit(f, network={"name": "transformer", "options": {}}),
+            "cannot load .*no network 'transformer'",
+        ),
+        (
+            lambda f: _edit(f, network={"name": "static", "options": {"width": 3}}),
+            "no option of network .* 'width'",
+        ),
+        (
+            lambda f: _edit(f, network={"name": "static", "options": {"base": "x"}}),
+            "base='x' must be a whole number",
+        ),
+        (
+            lambda f: _edit(f, network={"name": "static", "options": {"base": 3}}),
+            "are not of this network static",
+        ),
         (lambda f: _swap(f, b"not safe at all"), "weights.safetensors is no safetensors file"),
-        (lambda f: _swap(f, safetensors.torch.save({"a": torch.ones(1)})), "weights are not of this network static"),
+        (
+            lambda f: _swap(f, safetensors.torch.save({"a": torch.ones(1)})),
+            "weights are not of this network static",
+        ),
     ],
-)  # fmt: skip
-def test_damaged_and_foreign_folders_are_refused_in_one_line(tmp_path: Path, damage: Any, message: str) -> None:
+)
+def test_damaged_and_foreign_folders_are_refused_in_one_line(
+    tmp_path: Path, damage: Any, message: str
+) -> None:
     folder = tmp_path / "model"
     made().save(folder)
     damage(folder)
@@ -396,7 +483,9 @@ def parsed(html: str) -> ElementTree.Element:
 
 def test_the_summary_tells_scores_and_draws_curves() -> None:
     trained = {"steps": 900, "seconds": 61.5, "device": "cpu", "history": HISTORY}
-    shown = made(trained=trained, data={"fingerprint": "ab12"}, scores={"dineof": {"mae": 0.61234}})._repr_html_()
+    shown = made(
+        trained=trained, data={"fingerprint": "ab12"}, scores={"dineof": {"mae": 0.61234}}
+    )._repr_html_()
     root = parsed(shown)
     cells = {row[0].text: row[1].text for row in root.iter("tr")}
     assert cells["withheld MAE"] == "0.42 in scaled units, best, in epoch 1"
@@ -407,27 +496,57 @@ def test_the_summary_tells_scores_and_draws_curves() -> None:
         "training loss: 1.5 to 0.5, least 0.5",
         "withheld MAE: 0.42 to 0.44, least 0.42",
     ]
-    points = [[tuple(map(float, p.split(","))) for p in c[1].attrib["points"].split()] for c in curves]
+    points = [
+        [tuple(map(float, p.split(","))) for p in c[1].attrib["points"].split()] for c in curves
+    ]
     assert [len(p) for p in points] == [3, 2]
     heights = [y for _, y in points[0]]
-    assert heights == sorted(heights) and points[0] == sorted(points[0])  # a falling loss goes down the page
+    assert heights == sorted(heights) and points[0] == sorted(
+        points[0]
+    )  # a falling loss goes down the page
 
 
 def test_nothing_in_it_is_markup() -> None:
     evil = "<script>alert('x')</script>&\"<"
-    bad = {"variable": evil, "units": evil, "data": {evil: [evil]}, "scores": {evil: evil}, "objective": [evil]}
-    shown = summary(evil, bad | {"trained": {"device": evil, "history": [{"epoch": evil, "train": evil}, *HISTORY]}})
+    bad = {
+        "variable": evil,
+        "units": evil,
+        "data": {evil: [evil]},
+        "scores": {evil: evil},
+        "objective": [evil],
+    }
+    shown = summary(
+        evil,
+        bad | {"trained": {"device": evil, "history": [{"epoch": evil, "train": evil}, *HISTORY]}},
+    )
     parsed(shown)
     assert "<script" not in shown and shown.count("&lt;script&gt;") >= 7
 
 
-odd = st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters(codec="ascii", categories=["L"]))
+odd = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.text(st.characters(codec="ascii", categories=["L"]))
+)
 entries = odd | st.dictionaries(st.sampled_from(["epoch", "train", "withheld_mae"]), odd)
 
 
-@given(odd | st.dictionaries(st.sampled_from(["history", "steps"]), odd | st.lists(entries, max_size=4)))
+@given(
+    odd
+    | st.dictionaries(st.sampled_from(["history", "steps"]), odd | st.lists(entries, max_size=4))
+)
 @settings(max_examples=25, deadline=None)
-@example({"history": [{"train": 1e308, "epoch": 10**400}, {"train": -1e308}, {"train": 1.0, "epoch": 1e308}]})
+@example(
+    {
+        "history": [
+            {"train": 1e308, "epoch": 10**400},
+            {"train": -1e308},
+            {"train": 1.0, "epoch": 1e308},
+        ]
+    }
+)
 def test_whatever_the_history_holds_it_is_shown(trained: Any) -> None:
     shown = summary("Checkpoint", {"trained": trained})
     parsed(shown)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An altered checkpoint loads, and can then be shown and used, or it is refused in one line of sstfill's own."""
+"""An altered checkpoint loads, and can then be shown and used, or it is refused in one line of
+sstfill's own.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,20 @@ from sstfill.nn.checkpoint.schema import check_config
 from sstfill.nn.registry import build
 
 TOLD = {
-    "units": "kelvin", "variable": "sst", "patch": [4, 8, 8], "spread": 1.0, "step_days": 1.0, "cell_km": 5.0,
-    "scaling": {"kind": "standardise", "mean": 15.0, "std": 1.0}, "objective": "adversarial", "occlusion": "own",
-    "traits": [[-1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]], "scores": {"withheld_mae": 0.5}, "data": {"shape": [8, 8, 8]},
+    "units": "kelvin",
+    "variable": "sst",
+    "patch": [4, 8, 8],
+    "spread": 1.0,
+    "step_days": 1.0,
+    "cell_km": 5.0,
+    "scaling": {"kind": "standardise", "mean": 15.0, "std": 1.0},
+    "objective": "adversarial",
+    "occlusion": "own",
+    "traits": [[-1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]],
+    "scores": {"withheld_mae": 0.5},
+    "data": {"shape": [8, 8, 8]},
     "trained": {"steps": 3, "history": [{"epoch": 1, "train": 0.5, "withheld_mae": 0.5}]},
-}  # fmt: skip
+}
 OPTIONS = {"base": 1}
 
 
@@ -40,9 +51,10 @@ OPTIONS = {"base": 1}
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "model"
     torch.manual_seed(0)
-    Checkpoint(TOLD | {"network": {"name": "static", "options": OPTIONS}}, build("static", OPTIONS).state_dict()).save(
-        folder
-    )
+    Checkpoint(
+        TOLD | {"network": {"name": "static", "options": OPTIONS}},
+        build("static", OPTIONS).state_dict(),
+    ).save(folder)
     return folder
 
 
@@ -54,7 +66,9 @@ def put(folder: Path, config: bytes, weights: bytes) -> Path:
 
 
 def used(folder: Path) -> None:
-    """Load, show and prepare to fill; one line of sstfill's own is the only thing that may be raised."""
+    """Load, show and prepare to fill; one line of sstfill's own is the only thing that may be
+    raised.
+    """
     try:
         checkpoint = Checkpoint.load(folder)
         method = Gan(model=folder)
@@ -71,23 +85,50 @@ def used(folder: Path) -> None:
 
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.text(max_size=8), st.floats(), st.integers(),
-    st.sampled_from([10**400, -1, 0, 4096, 10**12, 1e308, -1e308, "<script>", "\x1b[31m", "nan", "\ud800", [], {}]),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.text(max_size=8),
+    st.floats(),
+    st.integers(),
+    st.sampled_from(
+        [
+            10**400,
+            -1,
+            0,
+            4096,
+            10**12,
+            1e308,
+            -1e308,
+            "<script>",
+            "\x1b[31m",
+            "nan",
+            "\ud800",
+            [],
+            {},
+        ]
+    ),
+)
 ANYTHING = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
 )
 
 
 @st.composite
 def tampered(draw: st.DrawFn, config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration some of whose values, at any depth, are replaced, removed or joined by others."""
+    """A configuration some of whose values, at any depth, are replaced, removed or joined by
+    others.
+    """
     config = json.loads(json.dumps(config))
     for _ in range(draw(st.integers(1, 3))):
         place: Any = config
         while True:
             keys = list(place) if isinstance(place, dict) else range(len(place))
-            key = draw(st.sampled_from([*keys, "added"] if isinstance(place, dict) else list(keys) or [0]))
+            key = draw(
+                st.sampled_from([*keys, "added"] if isinstance(place, dict) else list(keys) or [0])
+            )
             inner = place.get(key) if isinstance(place, dict) else (place[key] if place else None)
             if isinstance(inner, dict | list) and inner and draw(st.booleans()):
                 place = inner
@@ -102,13 +143,21 @@ def tampered(draw: st.DrawFn, config: dict[str, Any]) -> dict[str, Any]:
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_an_altered_configuration(tmp_path_factory: pytest.TempPathFactory, whole: Path, data: st.DataObject) -> None:
+def test_an_altered_configuration(
+    tmp_path_factory: pytest.TempPathFactory, whole: Path, data: st.DataObject
+) -> None:
     config = data.draw(tampered(json.loads((whole / "config.json").read_bytes())))
     try:
         text = json.dumps(config).encode()
     except ValueError:  # a number that Python cannot write either
         return
-    used(put(tmp_path_factory.mktemp("config") / "model", text, (whole / "weights.safetensors").read_bytes()))
+    used(
+        put(
+            tmp_path_factory.mktemp("config") / "model",
+            text,
+            (whole / "weights.safetensors").read_bytes(),
+        )
+    )
 
 
 @given(data=st.data())
@@ -125,7 +174,9 @@ def test_altered_bytes_whose_digest_is_right(
         weights = weights[: data.draw(st.integers(0, len(weights)))]
     config = json.loads((whole / "config.json").read_bytes())
     config["weights_sha256"] = checkpoint_folder.digest(bytes(weights))
-    used(put(tmp_path_factory.mktemp("bytes") / "model", json.dumps(config).encode(), bytes(weights)))
+    used(
+        put(tmp_path_factory.mktemp("bytes") / "model", json.dumps(config).encode(), bytes(weights))
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +190,7 @@ def test_altered_bytes_whose_digest_is_right(
         (b'{"a": "\xff"}', "not UTF-8 text"),
         (b" " * (17 * 2**20), "larger than"),
     ],
-)  # fmt: skip
+)
 def test_what_no_configuration_may_hold(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(ReadError, match=message) as raised:
         Checkpoint.load(put(tmp_path / "model", content, b""))
@@ -147,23 +198,33 @@ def test_what_no_configuration_may_hold(tmp_path: Path, content: bytes, message:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused_with_their_number_and_name(whole: Path, tmp_path: Path, bad: float):
+def test_weights_that_are_not_finite_are_refused_with_their_number_and_name(
+    whole: Path, tmp_path: Path, bad: float
+):
     config = json.loads((whole / "config.json").read_bytes())
     weights = safetensors.torch.load((whole / "weights.safetensors").read_bytes())
     name = sorted(n for n, t in weights.items() if t.is_floating_point() and t.numel() > 3)[0]
     weights[name].view(-1)[:3] = bad
     content = safetensors.torch.save(weights)
     config["weights_sha256"] = checkpoint_folder.digest(content)
-    with pytest.raises(ReadError, match=f"3 weights are NaN or infinite, 3 of them in {name}; .* train anew"):
+    with pytest.raises(
+        ReadError, match=f"3 weights are NaN or infinite, 3 of them in {name}; .* train anew"
+    ):
         Checkpoint.load(put(tmp_path / "model", json.dumps(config).encode(), content))
 
 
-@pytest.mark.parametrize(("name", "options"), [("compact", {"inputs": 13, "base": 4096}), ("paper", {"base": 4096})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("compact", {"inputs": 13, "base": 4096}), ("paper", {"base": 4096})]
+)
 def test_a_huge_network_is_compared_with_its_weights_before_memory_is_taken(
     whole: Path, tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
-    config = json.loads((whole / "config.json").read_bytes()) | {"network": {"name": name, "options": options}}
-    folder = put(tmp_path / "m", json.dumps(config).encode(), (whole / "weights.safetensors").read_bytes())
+    config = json.loads((whole / "config.json").read_bytes()) | {
+        "network": {"name": name, "options": options}
+    }
+    folder = put(
+        tmp_path / "m", json.dumps(config).encode(), (whole / "weights.safetensors").read_bytes()
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ReadError, match=f"are not of this network {name}"):
         Checkpoint.load(folder)
@@ -194,12 +255,16 @@ def test_a_name_with_a_nul() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("compact", {"inputs": 3, "base": 16}), ("paper", {"base": 2}), ("static", {"base": 2}),
+        ("compact", {"inputs": 3, "base": 16}),
+        ("paper", {"base": 2}),
+        ("static", {"base": 2}),
         ("recurrent", {"base": 2, "channels": 2}),
     ],
-)  # fmt: skip
+)
 def test_the_outline_of_a_network_has_its_shapes(name: str, options: dict[str, Any]) -> None:
-    outline = _outline({"format": 1, "sstfill_version": "0", "network": {"name": name, "options": options}})
+    outline = _outline(
+        {"format": 1, "sstfill_version": "0", "network": {"name": name, "options": options}}
+    )
     assert _shapes(outline) == _shapes(build(name, options))
     assert all(parameter.is_meta for parameter in outline.parameters())
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads through the real client: bit-identical after any fault, or a clear error and a store to go on with."""
+"""Downloads through the real client: bit-identical after any fault, or a clear error and a store to
+go on with.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +42,25 @@ from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 
 client_store = pytest.importorskip(
-    "copernicusmarine.core_functions.custom_s3_store_zarr_v3", reason="the Copernicus Marine client is not installed"
+    "copernicusmarine.core_functions.custom_s3_store_zarr_v3",
+    reason="the Copernicus Marine client is not installed",
 )
 
 HOURLY = "cmems_mod_glo_phy_anfc_0.083deg_PT1H-m"
 DAILY = "cmems_obs-sst_glo_phy_l3s_pmw_P1D-m"
-TILES = {"time": 1024, "elevation": 1, "latitude": 3, "longitude": 2}  # more chunks than in the other layout
+TILES = {
+    "time": 1024,
+    "elevation": 1,
+    "latitude": 3,
+    "longitude": 2,
+}  # more chunks than in the other layout
 MODEL = Published(HOURLY, a_model(), geo_chunked=TILES)
-OBSERVED = Published(DAILY, a_level3(), version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010")
-SURFACE = CopernicusRequest(dataset_id=HOURLY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5, patience=20)
+OBSERVED = Published(
+    DAILY, a_level3(), version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010"
+)
+SURFACE = CopernicusRequest(
+    dataset_id=HOURLY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5, patience=20
+)
 SMALL = Target(chunks={"time": 2, "latitude": 6, "longitude": 8})
 ALWAYS = math.inf
 
@@ -62,7 +74,9 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]
         point_at(standin, monkeypatch, tmp_path)
         yield standin
     end_openings()
-    assert client_store.CustomS3StoreZarrV3.__module__.startswith("copernicusmarine.")  # nothing of ours was left in it
+    assert client_store.CustomS3StoreZarrV3.__module__.startswith(
+        "copernicusmarine."
+    )  # nothing of ours was left in it
 
 
 @pytest.fixture
@@ -119,7 +133,16 @@ def test_undisturbed_and_a_second_time_for_nothing(server, out):
     assert not server.seen
 
 
-FAULTS = [Status(401), Status(403), Status(404), Status(429), Status(503), Slow(0.3), Truncated(), Dropped()]
+FAULTS = [
+    Status(401),
+    Status(403),
+    Status(404),
+    Status(429),
+    Status(503),
+    Slow(0.3),
+    Truncated(),
+    Dropped(),
+]
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, Truncated(declared=True)], ids=str)
@@ -148,7 +171,9 @@ def test_a_fault_on_the_way_to_the_data_passes_too(server, out, where, fault):
     assert len(server.faults.fired) == 1
 
 
-@pytest.mark.parametrize("fault", [Status(401), Status(403), Status(503), Truncated(), Dropped()], ids=str)
+@pytest.mark.parametrize(
+    "fault", [Status(401), Status(403), Status(503), Truncated(), Dropped()], ids=str
+)
 def test_a_fault_that_stays_is_told_and_the_rest_comes_later(server, one_attempt, out, fault):
     server.faults.add(fault, CHUNK, after=2, times=ALWAYS)
     with pytest.raises(ReadError) as caught:
@@ -177,10 +202,14 @@ def test_a_lost_chunk_is_never_taken_for_land(server, out):
     assert_resumable(out)
 
 
-@pytest.mark.parametrize("how", [{}, {"service": "arco-time-series", "absent": "accept"}], ids=["checked", "accepted"])
+@pytest.mark.parametrize(
+    "how", [{}, {"service": "arco-time-series", "absent": "accept"}], ids=["checked", "accepted"]
+)
 def test_land_that_has_no_chunks_is_no_loss(server, out, how):
     """In the layout of long series the corner of land does not exist; that is how it should be."""
-    coast = Published("coast_PT1H-m", a_model())  # large tiles: this is the layout with fewer chunks
+    coast = Published(
+        "coast_PT1H-m", a_model()
+    )  # large tiles: this is the layout with fewer chunks
     server.catalogue.publish(coast)
     download(dataclasses.replace(SURFACE, dataset_id="coast_PT1H-m", **how), out, target=SMALL)
     assert_whole(out, truth(coast))
@@ -196,14 +225,21 @@ def test_a_day_without_observations_is_no_loss_either(server, out):
         assert got.quality_level.encoding["dtype"] == np.int8
         np.testing.assert_array_equal(got.quality_level, expected.quality_level)
         assert got.sea_surface_temperature.attrs["units"] == "kelvin"
-        assert got.quality_level.attrs["flag_meanings"] == OBSERVED.data.quality_level.attrs["flag_meanings"]
+        assert (
+            got.quality_level.attrs["flag_meanings"]
+            == OBSERVED.data.quality_level.attrs["flag_meanings"]
+        )
 
 
 @pytest.mark.parametrize("times", [3, 5, 12])
 @pytest.mark.parametrize("code", [403, 404])
 def test_a_burst_of_refusals_is_not_taken_for_clouds(server, out, code, times):
-    """One variable with gaps has nothing to tell a lost chunk by, and the burst reaches into the other layout."""
-    request = CopernicusRequest(dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series")
+    """One variable with gaps has nothing to tell a lost chunk by, and the burst reaches into the
+    other layout.
+    """
+    request = CopernicusRequest(
+        dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series"
+    )
     server.faults.add(Status(code), CHUNK, times=times, after=1)
     download(request, out, target=SMALL)
     assert_whole(out, OBSERVED.expected().sea_surface_temperature)
@@ -217,10 +253,16 @@ def test_a_burst_of_refusals_of_a_model_passes_too(server, out):
 
 
 def test_a_chunk_of_clouds_that_no_layout_has_for_a_while_is_asked_for_at_the_end(server, out):
-    request = CopernicusRequest(dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series")
-    lost = r"timeChunked\.zarr/sea_surface_temperature/2\.|geoChunked\.zarr/sea_surface_temperature/"
+    request = CopernicusRequest(
+        dataset_id=DAILY, variables=("sea_surface_temperature",), service="arco-geo-series"
+    )
+    lost = (
+        r"timeChunked\.zarr/sea_surface_temperature/2\.|geoChunked\.zarr/sea_surface_temperature/"
+    )
     server.faults.add(Status(404), lost, times=ALWAYS)
-    server.faults.add(Do(server.faults.clear), r"timeChunked\.zarr/sea_surface_temperature/4\.", times=1)
+    server.faults.add(
+        Do(server.faults.clear), r"timeChunked\.zarr/sea_surface_temperature/4\.", times=1
+    )
     download(request, out, target=SMALL)
     assert_whole(out, OBSERVED.expected().sea_surface_temperature)
     with xr.open_zarr(out, chunks=None, consolidated=False) as got:
@@ -228,7 +270,9 @@ def test_a_chunk_of_clouds_that_no_layout_has_for_a_while_is_asked_for_at_the_en
 
 
 def test_a_window_without_observations_is_no_loss_beside_a_variable_without_gaps(server, out):
-    """A chunk of the cloudy one does not exist, and only the other is known to have a value everywhere."""
+    """A chunk of the cloudy one does not exist, and only the other is known to have a value
+    everywhere.
+    """
     both = a_level3(steps=12)
     both["sea_surface_temperature"][4:6] = np.nan
     full = np.random.default_rng(0).normal(290, 1, both.sea_surface_temperature.shape).astype("f4")
@@ -236,15 +280,25 @@ def test_a_window_without_observations_is_no_loss_beside_a_variable_without_gaps
     mixed = Published("mixed_P1D-m", both, geo_chunked={"time": 2, "latitude": 3, "longitude": 4})
     server.catalogue.publish(mixed)
     names = ("sea_surface_temperature", "analysed_sst")
-    download(CopernicusRequest(dataset_id=mixed.dataset, variables=names, service="arco-geo-series"), out, target=SMALL)
+    download(
+        CopernicusRequest(dataset_id=mixed.dataset, variables=names, service="arco-geo-series"),
+        out,
+        target=SMALL,
+    )
     for name in names:
         assert_whole(out, mixed.expected()[name])
 
 
 def test_a_service_that_breaks_down_while_it_is_asked_again_is_told(server, one_attempt, out):
-    server.faults.add(Status(404), r"timeChunked\.zarr/thetao/2\.|geoChunked\.zarr/thetao/0\.1\.1\.1", times=ALWAYS)
+    server.faults.add(
+        Status(404),
+        r"timeChunked\.zarr/thetao/2\.|geoChunked\.zarr/thetao/0\.1\.1\.1",
+        times=ALWAYS,
+    )
     server.faults.add(Status(503), r"timeChunked\.zarr/thetao/[01]\.", after=2, times=ALWAYS)
-    with pytest.raises(ReadError, match=r"does not answer whether it has thetao/.*; check the network"):
+    with pytest.raises(
+        ReadError, match=r"does not answer whether it has thetao/.*; check the network"
+    ):
         download(SURFACE, out, target=SMALL)
     assert_resumable(out)
 
@@ -257,7 +311,9 @@ def test_a_version_withdrawn_in_the_middle_is_refused_and_never_mixed(server, ou
         server.catalogue.withdraw(MODEL.item)
 
     server.faults.add(Do(replace), CHUNK, after=3)
-    with pytest.raises(ReadError, match=r"this version of the dataset is gone.*sstfill plan") as caught:
+    with pytest.raises(
+        ReadError, match=r"this version of the dataset is gone.*sstfill plan"
+    ) as caught:
         download(dataclasses.replace(SURFACE, patience=3), out, target=SMALL)
     assert "accept" not in str(caught.value)
     assert_resumable(out)
@@ -284,7 +340,9 @@ def test_a_version_that_is_added_in_the_middle_changes_nothing(server, one_attem
 
 def test_new_days_are_appended_and_only_they_are_fetched(server, out):
     download(SURFACE, out, target=SMALL)
-    longer = Published(HOURLY, a_model(steps=16))  # the first twelve are other values: they must stay as they were
+    longer = Published(
+        HOURLY, a_model(steps=16)
+    )  # the first twelve are other values: they must stay as they were
     server.catalogue.publish(longer)
     server.seen.clear()
     download(SURFACE, out, target=SMALL, update=True)
@@ -296,7 +354,9 @@ def test_a_box_over_the_dateline_is_one_box(server, out):
     lon = (-180 + 10 * np.arange(36)).astype("f4")
     globe = Published("globe_P1D-m", a_model(nx=36).assign_coords(longitude=lon))
     server.catalogue.publish(globe)
-    request = dataclasses.replace(SURFACE, dataset_id="globe_P1D-m", minimum_longitude=165, maximum_longitude=-165)
+    request = dataclasses.replace(
+        SURFACE, dataset_id="globe_P1D-m", minimum_longitude=165, maximum_longitude=-165
+    )
     download(request, out, target=Target(chunks={"time": 4}))
     expected = truth(globe).isel(longitude=[35, 0, 1])
     assert_whole(out, expected)
@@ -304,7 +364,9 @@ def test_a_box_over_the_dateline_is_one_box(server, out):
         assert got.longitude.values.tolist() == [170, 180, 190]
 
 
-CENTRES = (-175 + 10 * np.arange(36)).astype("f4")  # of cells: none lies on the dateline, nor does the axis reach it
+CENTRES = (-175 + 10 * np.arange(36)).astype(
+    "f4"
+)  # of cells: none lies on the dateline, nor does the axis reach it
 CELLS = Published("cells_P1D-m", a_model(nx=36).assign_coords(longitude=CENTRES))
 
 
@@ -320,9 +382,13 @@ CELLS = Published("cells_P1D-m", a_model(nx=36).assign_coords(longitude=CENTRES)
 )
 def test_a_box_up_to_or_over_the_dateline_of_a_grid_of_cells(server, out, low, high, columns, held):
     server.catalogue.publish(CELLS)
-    request = dataclasses.replace(SURFACE, dataset_id="cells_P1D-m", minimum_longitude=low, maximum_longitude=high)
+    request = dataclasses.replace(
+        SURFACE, dataset_id="cells_P1D-m", minimum_longitude=low, maximum_longitude=high
+    )
     download(request, out, target=Target(chunks={"time": 12}))
-    assert_whole(out, truth(CELLS).isel(longitude=columns).assign_coords(longitude=np.array(held, "f4")))
+    assert_whole(
+        out, truth(CELLS).isel(longitude=columns).assign_coords(longitude=np.array(held, "f4"))
+    )
     with xr.open_zarr(out, chunks=None, consolidated=False) as got:
         assert got.longitude.values.tolist() == held
 
@@ -353,7 +419,9 @@ def test_a_wrong_password_is_told_once_and_leaves_nothing(server, out, monkeypat
     assert not list(tmp_path.glob("natl.zarr*"))
 
 
-def test_the_password_is_nowhere_on_the_disk_or_in_the_log(server, one_attempt, out, tmp_path, caplog, capfd):
+def test_the_password_is_nowhere_on_the_disk_or_in_the_log(
+    server, one_attempt, out, tmp_path, caplog, capfd
+):
     caplog.set_level("DEBUG", logger="sstfill")
     server.faults.add(Status(503), CHUNK, after=3, times=ALWAYS)
     with pytest.raises(ReadError):
@@ -384,7 +452,9 @@ def test_no_login_is_told_before_the_network_is_asked(server, out, monkeypatch, 
     ],
     ids=["dataset", "variable", "version", "latitude", "longitude", "period", "levels"],
 )
-def test_what_is_not_there_is_told_in_one_line_and_leaves_nothing(server, out, tmp_path, changes, message):
+def test_what_is_not_there_is_told_in_one_line_and_leaves_nothing(
+    server, out, tmp_path, changes, message
+):
     with pytest.raises(OptionError, match=message) as caught:
         download(dataclasses.replace(SURFACE, **changes), out, target=SMALL)
     assert "\n" not in str(caught.value)
@@ -407,7 +477,9 @@ def test_data_under_revision_are_refused(server, out):
         ("silence", "no answer at all"),
     ],
 )
-def test_a_service_that_is_down_is_told_in_the_time_allowed_with_the_reason(server, out, monkeypatch, down, reason):
+def test_a_service_that_is_down_is_told_in_the_time_allowed_with_the_reason(
+    server, out, monkeypatch, down, reason
+):
     if down == "network":
         server.close()
     elif down == "names":
@@ -417,7 +489,9 @@ def test_a_service_that_is_down_is_told_in_the_time_allowed_with_the_reason(serv
     else:
         server.faults.add(Status(503), {"catalogue": CATALOGUE, "login": LOGIN}[down], times=ALWAYS)
     started = time.monotonic()
-    with pytest.raises(ReadError, match=rf"did not answer for 1 s \(.*{reason}.*\); check the network") as caught:
+    with pytest.raises(
+        ReadError, match=rf"did not answer for 1 s \(.*{reason}.*\); check the network"
+    ) as caught:
         download(dataclasses.replace(SURFACE, patience=1), out, target=SMALL)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - started < 4
@@ -427,7 +501,9 @@ def test_a_service_that_is_down_is_told_in_the_time_allowed_with_the_reason(serv
 def test_an_opening_that_was_given_up_spoils_no_later_one(server, out):
     """It is still waiting in a thread of its own, and ends while the next dataset is being opened."""
     gate = threading.Event()
-    server.faults.add(Do(lambda: gate.wait(20)), "/idMapping", after=1)  # the first is asked for by describe
+    server.faults.add(
+        Do(lambda: gate.wait(20)), "/idMapping", after=1
+    )  # the first is asked for by describe
     with pytest.raises(ReadError, match="did not answer"):
         download(dataclasses.replace(SURFACE, patience=2), out, target=SMALL)
 
@@ -455,14 +531,19 @@ download({SURFACE!r}, "natl.zarr", target={SMALL!r})
 
 
 def test_killed_over_tls_in_a_process_of_its_own_and_resumed(server, out, tmp_path):
-    """The process has nothing but environment variables, and is killed while it waits for the fourth chunk."""
+    """The process has nothing but environment variables, and is killed while it waits for the
+    fourth chunk.
+    """
     pytest.importorskip("trustme", reason="no throw-away certificates without trustme")
     from standin.tls import authority, environment, identity
 
     ca = authority()
     with StandIn(MODEL, tls=identity(ca)) as secure:
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT], env=environment(secure, ca, tmp_path), cwd=tmp_path, stderr=subprocess.PIPE
+            [sys.executable, "-c", SCRIPT],
+            env=environment(secure, ca, tmp_path),
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
         )
         with process:
             secure.faults.add(Do(lambda: os.kill(process.pid, signal.SIGKILL)), CHUNK, after=3)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A download is whole or says so: killed, refused, short of space, fed with lost values, and updated."""
+"""A download is whole or says so: killed, refused, short of space, fed with lost values, and
+updated.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,17 @@ TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8})
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     monkeypatch.setattr(job, "WINDOW", 4 * 6 * 8 * 4)  # four times of the whole map
-    monkeypatch.setattr("sstfill.sources.copernicus.audit.chunk_audit.wait_a_moment", lambda attempt: None)
+    monkeypatch.setattr(
+        "sstfill.sources.copernicus.audit.chunk_audit.wait_a_moment", lambda attempt: None
+    )
 
 
-def fetched(service: FakeService, out: Path, request: CopernicusRequest = REQUEST, **options) -> xr.Dataset:
-    with download(request, out, target=options.pop("target", TARGET), opener=service, **options) as ds:
+def fetched(
+    service: FakeService, out: Path, request: CopernicusRequest = REQUEST, **options
+) -> xr.Dataset:
+    with download(
+        request, out, target=options.pop("target", TARGET), opener=service, **options
+    ) as ds:
         return ds.load()
 
 
@@ -64,9 +72,16 @@ def test_values_arrive_bit_identical_with_where_they_come_from(tmp_path, zarr_fo
     assert_same(out, service.data)
     assert (out / "zarr.json").exists() == (zarr_format == 3)
     held = raw(out)
-    assert held.depth == 0.494 and held.thetao.attrs["units"] == "degrees_C" and held.thetao.dims[0] == "time"
+    assert (
+        held.depth == 0.494
+        and held.thetao.attrs["units"] == "degrees_C"
+        and held.thetao.dims[0] == "time"
+    )
     assert held.attrs["sstfill_state"] == "complete" and held.attrs["title"] == "a model"
-    assert held.attrs["dataset_version"] == "202406" and held.attrs["references"] == "https://doi.org/10.1/x"
+    assert (
+        held.attrs["dataset_version"] == "202406"
+        and held.attrs["references"] == "https://doi.org/10.1/x"
+    )
     assert json.loads(held.attrs["sstfill_request"])["request"]["variables"] == ["thetao"]
     assert held.thetao.encoding["chunks"] == (2, 3, 8)
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
@@ -88,7 +103,9 @@ def test_quality_stays_an_integer_with_its_flags(tmp_path):
     assert level.encoding["dtype"] == np.int8 and level.attrs["flag_values"] == list(range(6))
 
 
-@pytest.mark.parametrize("error", [OSError("reset"), RuntimeError("error during blosc decompression"), TimeoutError()])
+@pytest.mark.parametrize(
+    "error", [OSError("reset"), RuntimeError("error during blosc decompression"), TimeoutError()]
+)
 def test_a_failure_that_passes_leaves_no_trace(tmp_path, error):
     service = FakeService(a_model(), hooks=[failing(2, error)])
     fetched(service, tmp_path / "a.zarr")
@@ -98,9 +115,13 @@ def test_a_failure_that_passes_leaves_no_trace(tmp_path, error):
 def test_a_failure_that_stays_ends_in_time_and_can_be_resumed(tmp_path):
     out, service = tmp_path / "a.zarr", FakeService(a_model())
     dead = failing(float("inf"), OSError("network unreachable https://host/key?x-cop-user=ada"))
-    service.hooks = [lambda name, key, values: values if key[0].start < 8 else dead(name, key, values)]
+    service.hooks = [
+        lambda name, key, values: values if key[0].start < 8 else dead(name, key, values)
+    ]
     started = time.monotonic()
-    with pytest.raises(ReadError, match=r"network unreachable https://host/key\).*run the same command again"):
+    with pytest.raises(
+        ReadError, match=r"network unreachable https://host/key\).*run the same command again"
+    ):
         fetched(service, out)
     assert time.monotonic() - started < 3
     assert raw(out).attrs["sstfill_state"] == "incomplete" and ledger_path(out).exists()
@@ -156,7 +177,11 @@ def test_what_is_empty_at_the_source_can_be_accepted(tmp_path):
     service = FakeService(data)
     with pytest.raises(ReadError, match="absent='accept'"):
         fetched(service, tmp_path / "a.zarr", CopernicusRequest(dataset_id="x", patience=0.8))
-    fetched(service, tmp_path / "a.zarr", CopernicusRequest(dataset_id="x", patience=0.8, absent="accept"))
+    fetched(
+        service,
+        tmp_path / "a.zarr",
+        CopernicusRequest(dataset_id="x", patience=0.8, absent="accept"),
+    )
     assert_same(tmp_path / "a.zarr", data)
 
 
@@ -183,7 +208,9 @@ def test_an_interrupted_update_goes_on_and_takes_what_came_since(tmp_path):
     fetched(service, out)
     service.data = whole.isel(time=slice(0, 20))
     dead = failing(float("inf"), OSError("down"))
-    service.hooks = [lambda name, key, values: values if key[0].start < 14 else dead(name, key, values)]
+    service.hooks = [
+        lambda name, key, values: values if key[0].start < 14 else dead(name, key, values)
+    ]
     with pytest.raises(ReadError):
         fetched(service, out, update=True)
     assert raw(out).attrs["sstfill_state"] == "incomplete"
@@ -199,7 +226,9 @@ def test_a_later_end_is_refused_without_update(tmp_path):
     first = dataclasses.replace(REQUEST, end_datetime="2023-01-05")
     fetched(service, out, first)
     later = dataclasses.replace(REQUEST, end_datetime="2023-01-12")
-    with pytest.raises(WriteError, match="up to 2023-01-05, not 2023-01-12; add the new ones with update=True"):
+    with pytest.raises(
+        WriteError, match="up to 2023-01-05, not 2023-01-12; add the new ones with update=True"
+    ):
         fetched(service, out, later)
     fetched(service, out, later, update=True)
     assert_same(out, service.data.isel(time=slice(0, 12)))
@@ -239,12 +268,23 @@ def test_the_same_time_written_another_way_is_the_same_request(tmp_path):
     import dataclasses
 
     out, service = tmp_path / "a.zarr", FakeService(a_model())
-    fetched(service, out, dataclasses.replace(REQUEST, start_datetime="2023-01-02", end_datetime="2023-01-05"))
-    for first, last in (("2023-01-02T00:00:00", "2023-01-05T00:00"), ("2023-01-02T02:00+02:00", "2023-01-05 00:00Z")):
+    fetched(
+        service,
+        out,
+        dataclasses.replace(REQUEST, start_datetime="2023-01-02", end_datetime="2023-01-05"),
+    )
+    for first, last in (
+        ("2023-01-02T00:00:00", "2023-01-05T00:00"),
+        ("2023-01-02T02:00+02:00", "2023-01-05 00:00Z"),
+    ):
         fetched(service, out, dataclasses.replace(REQUEST, start_datetime=first, end_datetime=last))
     assert len(service.opened) == 1
     with pytest.raises(WriteError, match="start_datetime"):
-        fetched(service, out, dataclasses.replace(REQUEST, start_datetime="2023-01-02T01:00", end_datetime=last))
+        fetched(
+            service,
+            out,
+            dataclasses.replace(REQUEST, start_datetime="2023-01-02T01:00", end_datetime=last),
+        )
 
 
 def test_valid_ranges_of_packed_numbers_are_left_behind(tmp_path):
@@ -252,9 +292,16 @@ def test_valid_ranges_of_packed_numbers_are_left_behind(tmp_path):
     service.data["thetao"].attrs |= {"valid_min": np.int16(-300), "valid_max": np.int16(4500)}
     with fetched(service, tmp_path / "own.zarr") as ds:
         assert ds["thetao"].attrs["valid_max"] == 4500  # of floats that were floats
-    service.data["thetao"].encoding = {"dtype": np.dtype("i2"), "scale_factor": 0.01, "add_offset": 20.0}
+    service.data["thetao"].encoding = {
+        "dtype": np.dtype("i2"),
+        "scale_factor": 0.01,
+        "add_offset": 20.0,
+    }
     with fetched(service, tmp_path / "a.zarr") as ds:
-        assert not {"valid_min", "valid_max"} & set(ds["thetao"].attrs) and ds["thetao"].attrs["units"] == "degrees_C"
+        assert (
+            not {"valid_min", "valid_max"} & set(ds["thetao"].attrs)
+            and ds["thetao"].attrs["units"] == "degrees_C"
+        )
     assert "valid_min" in service.data["thetao"].attrs
     assert_same(tmp_path / "a.zarr", service.data)
 
@@ -274,8 +321,12 @@ def test_without_a_hook_in_the_client_there_is_no_account_of_reads(monkeypatch, 
         yield
 
     monkeypatch.setattr(client, "noted", noted)
-    monkeypatch.setattr(client, "need_login", lambda: SimpleNamespace(user="u", password="p", where="here"))
-    monkeypatch.setattr(client, "_client", lambda: SimpleNamespace(open_dataset=lambda **options: a_model()))
+    monkeypatch.setattr(
+        client, "need_login", lambda: SimpleNamespace(user="u", password="p", where="here")
+    )
+    monkeypatch.setattr(
+        client, "_client", lambda: SimpleNamespace(open_dataset=lambda **options: a_model())
+    )
     coverage = Coverage(dataset_id="x", version="202406", versions=("202406",))
     monkeypatch.setattr(client, "describe_client_dataset", lambda request: coverage)
     assert (reads_of(client.open_client_dataset(REQUEST)) is not None) == hooked
@@ -307,7 +358,10 @@ def test_a_foreign_store_a_folder_and_a_wrong_name_are_refused(tmp_path):
 
 
 def test_without_its_ledger_an_incomplete_store_is_refused(tmp_path):
-    out, service = tmp_path / "a.zarr", FakeService(a_model(), hooks=[failing(float("inf"), OSError("down"))])
+    out, service = (
+        tmp_path / "a.zarr",
+        FakeService(a_model(), hooks=[failing(float("inf"), OSError("down"))]),
+    )
     with pytest.raises(ReadError):
         fetched(service, out)
     ledger_path(out).unlink()
@@ -316,7 +370,10 @@ def test_without_its_ledger_an_incomplete_store_is_refused(tmp_path):
 
 
 def test_a_grid_that_changed_is_refused(tmp_path):
-    out, service = tmp_path / "a.zarr", FakeService(a_model(), hooks=[failing(float("inf"), OSError("down"))])
+    out, service = (
+        tmp_path / "a.zarr",
+        FakeService(a_model(), hooks=[failing(float("inf"), OSError("down"))]),
+    )
     with pytest.raises(ReadError):
         fetched(service, out)
     service.hooks, service.data = [], a_model().assign_coords(longitude=np.arange(8.0) + 1)
@@ -359,8 +416,12 @@ def test_nothing_in_the_box_or_the_period(tmp_path, change, message):
 
     service = FakeService(a_model())
 
-    def nearest(request: CopernicusRequest) -> xr.Dataset:  # as the client does where nothing lies inside
-        return service(dataclasses.replace(REQUEST, end_datetime="2023-01-03", start_datetime="2023-01-03"))
+    def nearest(
+        request: CopernicusRequest,
+    ) -> xr.Dataset:  # as the client does where nothing lies inside
+        return service(
+            dataclasses.replace(REQUEST, end_datetime="2023-01-03", start_datetime="2023-01-03")
+        )
 
     with pytest.raises(OptionError, match=message):
         download(dataclasses.replace(REQUEST, **change), tmp_path / "a.zarr", opener=nearest)
@@ -397,9 +458,15 @@ def test_a_login_never_shows(monkeypatch, tmp_path):
     monkeypatch.setenv("COPERNICUSMARINE_CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(ReadError, match="run: copernicusmarine login"):
         need_login()
-    (tmp_path / ".netrc").write_text("machine auth.marine.copernicus.eu login ada password secret\n")
+    (tmp_path / ".netrc").write_text(
+        "machine auth.marine.copernicus.eu login ada password secret\n"
+    )
     login = find_login()
-    assert login is not None and (login.user, login.password) == ("ada", "secret") and login.where.endswith(".netrc")
+    assert (
+        login is not None
+        and (login.user, login.password) == ("ada", "secret")
+        and login.where.endswith(".netrc")
+    )
     assert "secret" not in f"{login} {login!r}" and "ada" not in f"{login} {login!r}"
     (tmp_path / ".copernicusmarine").mkdir()
     (tmp_path / ".copernicusmarine" / ".copernicusmarine-credentials").write_text("no base64!")
@@ -435,13 +502,17 @@ def test_killed_at_random_moments_the_result_is_the_same(tmp_path):
     script = textwrap.dedent(SLOW.format(folder=str(SUPPORT), out=str(out)))
     rng, kills = random.Random(0), 0
     for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(rng.uniform(0.0, 0.4))
         kills += process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert kills >= 2 and 0 < int(done.stdout.split()[-1]) < 20
     assert_same(out, a_model(40))
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"] and not list(out.rglob("*.partial"))

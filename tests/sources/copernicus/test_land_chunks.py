@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks of land, which the service leaves out, cost little; lost ones are still found; through the real client."""
+"""Chunks of land, which the service leaves out, cost little; lost ones are still found; through the
+real client.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ pytest.importorskip("copernicusmarine", reason="the Copernicus Marine client is 
 TILES = {"time": 2, "elevation": 1, "latitude": 3, "longitude": 4}
 LONG = TILES | {"time": 1024}
 MODEL = Published("model_PT1H-m", a_model(steps=16), time_chunked=TILES, geo_chunked=LONG)
-CLOUDY = Published("cloudy_P1D-m", a_level3(steps=16), version="202311", time_chunked=TILES, geo_chunked=LONG)
+CLOUDY = Published(
+    "cloudy_P1D-m", a_level3(steps=16), version="202311", time_chunked=TILES, geo_chunked=LONG
+)
 ALWAYS = math.inf
 
 
 def asked(published: Published, **changes) -> CopernicusRequest:
-    request = CopernicusRequest(dataset_id=published.dataset, service="arco-geo-series", patience=20, **changes)
+    request = CopernicusRequest(
+        dataset_id=published.dataset, service="arco-geo-series", patience=20, **changes
+    )
     deep = {"minimum_depth": 0.5, "maximum_depth": 0.5} if published is MODEL else {}
     return dataclasses.replace(request, **deep)
 
@@ -60,7 +66,11 @@ def assert_whole(out: Path, published: Published) -> None:
     expected = published.expected()
     with xr.open_zarr(out, chunks=None, consolidated=False) as got:
         for name, held in got.data_vars.items():
-            wanted = expected[name].isel(elevation=1) if "elevation" in expected[name].dims else expected[name]
+            wanted = (
+                expected[name].isel(elevation=1)
+                if "elevation" in expected[name].dims
+                else expected[name]
+            )
             np.testing.assert_array_equal(held.values, wanted.values)
         assert got.attrs["sstfill_state"] == "complete"
 
@@ -70,8 +80,12 @@ def elsewhere(server: StandIn) -> int:
     return sum("/geoChunked.zarr/" in path for path in server.chunks())
 
 
-@pytest.mark.parametrize(("published", "pixels"), [(MODEL, 4), (CLOUDY, 9)], ids=["model", "cloudy"])
-def test_land_is_waited_for_a_few_times_only(server, waits, monkeypatch, tmp_path, published, pixels):
+@pytest.mark.parametrize(
+    ("published", "pixels"), [(MODEL, 4), (CLOUDY, 9)], ids=["model", "cloudy"]
+)
+def test_land_is_waited_for_a_few_times_only(
+    server, waits, monkeypatch, tmp_path, published, pixels
+):
     download(asked(published), tmp_path / "a.zarr", target=windows_of(monkeypatch, pixels))
     assert_whole(tmp_path / "a.zarr", published)
     assert 0 < len(waits) <= 3  # of 8 windows, each with a corner of land
@@ -81,13 +95,21 @@ def test_land_is_waited_for_a_few_times_only(server, waits, monkeypatch, tmp_pat
 def test_a_place_of_nothing_but_land_is_known_too(server, waits, monkeypatch, tmp_path):
     """Its windows hold no value at all: there is no mask to go by."""
     monkeypatch.setattr(job, "WINDOW", 2 * 3 * 4 * 4)
-    download(asked(MODEL), tmp_path / "a.zarr", target=Target(chunks={"time": 2, "latitude": 3, "longitude": 4}))
+    download(
+        asked(MODEL),
+        tmp_path / "a.zarr",
+        target=Target(chunks={"time": 2, "latitude": 3, "longitude": 4}),
+    )
     assert_whole(tmp_path / "a.zarr", MODEL)
     assert 0 < len(waits) <= 4
 
 
-@pytest.mark.parametrize(("published", "pixels"), [(MODEL, 4), (CLOUDY, 9)], ids=["model", "cloudy"])
-def test_once_land_is_known_a_lost_chunk_is_still_found(server, waits, monkeypatch, tmp_path, published, pixels):
+@pytest.mark.parametrize(
+    ("published", "pixels"), [(MODEL, 4), (CLOUDY, 9)], ids=["model", "cloudy"]
+)
+def test_once_land_is_known_a_lost_chunk_is_still_found(
+    server, waits, monkeypatch, tmp_path, published, pixels
+):
     chunk = r"thetao/6\.1\.1\.1" if published is MODEL else r"sea_surface_temperature/6\.1\.1"
     server.faults.add(Status(404), rf"timeChunked\.zarr/{chunk}", times=ALWAYS)
     download(asked(published), tmp_path / "a.zarr", target=windows_of(monkeypatch, pixels))
@@ -95,7 +117,9 @@ def test_once_land_is_known_a_lost_chunk_is_still_found(server, waits, monkeypat
     assert server.faults.fired
 
 
-def test_once_land_is_known_a_chunk_lost_everywhere_is_refused(server, waits, monkeypatch, tmp_path):
+def test_once_land_is_known_a_chunk_lost_everywhere_is_refused(
+    server, waits, monkeypatch, tmp_path
+):
     server.faults.add(Status(404), r"timeChunked\.zarr/thetao/6\.1\.1\.1", times=ALWAYS)
     server.faults.add(Status(404), r"geoChunked\.zarr/thetao/0\.1\.1\.1", times=ALWAYS)
     with pytest.raises(ReadError, match="lost"):
@@ -104,15 +128,23 @@ def test_once_land_is_known_a_chunk_lost_everywhere_is_refused(server, waits, mo
 
 def test_to_refuse_all_that_is_absent_is_to_refuse_land(server, waits, monkeypatch, tmp_path):
     with pytest.raises(ReadError, match="lost"):
-        download(asked(MODEL, absent="refuse"), tmp_path / "a.zarr", target=windows_of(monkeypatch, 4))
+        download(
+            asked(MODEL, absent="refuse"), tmp_path / "a.zarr", target=windows_of(monkeypatch, 4)
+        )
 
 
 def test_what_the_store_has_had_is_not_taken_for_empty(server, waits, monkeypatch, tmp_path):
-    """Both layouts have lost a chunk of cloudy days that an update fetches again: the values of the store are kept."""
+    """Both layouts have lost a chunk of cloudy days that an update fetches again: the values of the
+    store are kept.
+    """
     request, target = asked(CLOUDY, revisit="4d"), windows_of(monkeypatch, 9)
     download(request, tmp_path / "a.zarr", target=target)
-    server.faults.add(Status(404), r"timeChunked\.zarr/sea_surface_temperature/7\.1\.1", times=ALWAYS)
-    server.faults.add(Status(404), r"geoChunked\.zarr/sea_surface_temperature/0\.1\.1", times=ALWAYS)
+    server.faults.add(
+        Status(404), r"timeChunked\.zarr/sea_surface_temperature/7\.1\.1", times=ALWAYS
+    )
+    server.faults.add(
+        Status(404), r"geoChunked\.zarr/sea_surface_temperature/0\.1\.1", times=ALWAYS
+    )
     with pytest.raises(ReadError, match="the store has values there"):
         download(request, tmp_path / "a.zarr", target=target, update=True)
     server.faults.clear()
@@ -120,7 +152,9 @@ def test_what_the_store_has_had_is_not_taken_for_empty(server, waits, monkeypatc
     assert_whole(tmp_path / "a.zarr", CLOUDY)
 
 
-def test_an_update_that_revisits_fetches_those_days_and_no_others(server, waits, monkeypatch, tmp_path):
+def test_an_update_that_revisits_fetches_those_days_and_no_others(
+    server, waits, monkeypatch, tmp_path
+):
     request, target = asked(CLOUDY, revisit="4d"), windows_of(monkeypatch, 9)
     download(request, tmp_path / "a.zarr", target=target)
     server.catalogue.publish(dataclasses.replace(CLOUDY, data=a_level3(steps=20, seed=5)))
@@ -128,8 +162,14 @@ def test_an_update_that_revisits_fetches_those_days_and_no_others(server, waits,
     download(request, tmp_path / "a.zarr", target=target, update=True)
     with xr.open_zarr(tmp_path / "a.zarr", chunks=None, consolidated=False) as got:
         held = got.sea_surface_temperature.values
-    old, new = (p.expected().sea_surface_temperature.values for p in
-                (CLOUDY, dataclasses.replace(CLOUDY, data=a_level3(steps=20, seed=5))))  # fmt: skip
+    old, new = (
+        p.expected().sea_surface_temperature.values
+        for p in (CLOUDY, dataclasses.replace(CLOUDY, data=a_level3(steps=20, seed=5)))
+    )
     np.testing.assert_array_equal(held, np.concatenate([old[:12], new[12:]]))
-    numbers = {int(path.split("/")[-1].split(".")[0]) for path in server.chunks() if "/timeChunked.zarr/" in path}
+    numbers = {
+        int(path.split("/")[-1].split(".")[0])
+        for path in server.chunks()
+        if "/timeChunked.zarr/" in path
+    }
     assert numbers == {6, 7, 8, 9}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipes for Copernicus Marine by the commands, with the real client: each preset, and each mistake of a user."""
+"""The recipes for Copernicus Marine by the commands, with the real client: each preset, and each
+mistake of a user.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,13 @@ pytest.importorskip("copernicusmarine", reason="the Copernicus Marine client is 
 
 TODAY = datetime.now(UTC).date()
 MODEL = {"thetao": "sea_water_potential_temperature"}
-LEVEL3 = {"sea_surface_temperature": "sea_surface_temperature", "adjusted_sea_surface_temperature": "", "quality_level":
-          "", "sses_bias": "", "sses_standard_deviation": ""}  # fmt: skip
+LEVEL3 = {
+    "sea_surface_temperature": "sea_surface_temperature",
+    "adjusted_sea_surface_temperature": "",
+    "quality_level": "",
+    "sses_bias": "",
+    "sses_standard_deviation": "",
+}
 LEVEL4 = {"analysed_sst": "", "analysis_error": "", "mask": "", "sea_ice_fraction": ""}
 
 
@@ -44,7 +51,9 @@ class Described(Published):
 
 @dataclass(frozen=True)
 class Served:
-    """A dataset as the facts and the service's catalogue have it: product, grid (first node, step, nodes), times."""
+    """A dataset as the facts and the service's catalogue have it: product, grid (first node, step,
+    nodes), times.
+    """
 
     product: str
     variables: dict[str, str]
@@ -57,19 +66,34 @@ class Served:
     def published(self, dataset: str) -> Published:
         times = pd.date_range(self.first, self.last, freq=self.freq, unit="s")
         levels = np.array([-1.541375, -0.494025], "f4") if self.variables is MODEL else None
-        coords = {"time": xr.Variable("time", times, encoding={"units": "seconds since 1970-01-01", "dtype": "int64"})}
+        coords = {
+            "time": xr.Variable(
+                "time", times, encoding={"units": "seconds since 1970-01-01", "dtype": "int64"}
+            )
+        }
         if levels is not None:
             coords["elevation"] = xr.Variable("elevation", levels, {"units": "m", "positive": "up"})
         for name in ("latitude", "longitude"):
             low, step, count = getattr(self, name)
             coords[name] = xr.Variable(name, (low + step * np.arange(count)).astype("f4"))
-        shape, chunk = tuple(v.size for v in coords.values()), {d: min(v.size, 64) for d, v in coords.items()}
+        shape, chunk = (
+            tuple(v.size for v in coords.values()),
+            {d: min(v.size, 64) for d, v in coords.items()},
+        )
         fields = {
-            name: (tuple(coords), dask.array.zeros(shape, "f4", chunks=-1), {"standard_name": known})
+            name: (
+                tuple(coords),
+                dask.array.zeros(shape, "f4", chunks=-1),
+                {"standard_name": known},
+            )
             for name, known in self.variables.items()
         }
         return Described(
-            dataset, xr.Dataset(fields, coords), product=self.product, time_chunked=chunk, geo_chunked=chunk
+            dataset,
+            xr.Dataset(fields, coords),
+            product=self.product,
+            time_chunked=chunk,
+            geo_chunked=chunk,
         )
 
 
@@ -77,31 +101,62 @@ GLOBE12 = {"latitude": (-80.0, 1 / 12, 2041), "longitude": (-180.0, 1 / 12, 4320
 RECENT = {"first": str(TODAY - timedelta(days=120)), "last": str(TODAY - timedelta(days=1))}
 SERVED = {
     "cmems_mod_glo_phy_anfc_0.083deg_PT1H-m": Served(
-        "GLOBAL_ANALYSISFORECAST_PHY_001_024", MODEL, **GLOBE12, first="2022-06-01", last="2024-12-31", freq="h"
+        "GLOBAL_ANALYSISFORECAST_PHY_001_024",
+        MODEL,
+        **GLOBE12,
+        first="2022-06-01",
+        last="2024-12-31",
+        freq="h",
     ),
     "cmems_mod_glo_phy_my_0.083deg_P1D-m": Served(
         "GLOBAL_MULTIYEAR_PHY_001_030", MODEL, **GLOBE12, first="1993-01-01", last="2021-06-30"
     ),
     "IFREMER-GLOB-SST-L3-NRT-OBS_FULL_TIME_SERIE": Served(
-        "SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010", LEVEL3, (-89.95, 0.1, 1800), (-179.95, 0.1, 3600), **RECENT
+        "SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010",
+        LEVEL3,
+        (-89.95, 0.1, 1800),
+        (-179.95, 0.1, 3600),
+        **RECENT,
     ),
     "cmems_obs-sst_atl_phy_my_l3s_P1D-m": Served(
-        "SST_ATL_PHY_L3S_MY_010_038", LEVEL3, (9.01, 0.02, 2650), (-20.99, 0.02, 1700), "1982-01-01", "2023-12-31"
+        "SST_ATL_PHY_L3S_MY_010_038",
+        LEVEL3,
+        (9.01, 0.02, 2650),
+        (-20.99, 0.02, 1700),
+        "1982-01-01",
+        "2023-12-31",
     ),
     "SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012_a": Served(
-        "SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012", LEVEL3, (30.25, 0.0625, 253), (-18.125, 0.0625, 871), **RECENT
+        "SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012",
+        LEVEL3,
+        (30.25, 0.0625, 253),
+        (-18.125, 0.0625, 871),
+        **RECENT,
     ),
     "METOFFICE-GLO-SST-L4-REP-OBS-SST": Served(
-        "SST_GLO_SST_L4_REP_OBSERVATIONS_010_011", LEVEL4, (-89.975, 0.05, 3600), (-179.975, 0.05, 7200), "1981-10-01",
-        "2022-05-31"),
-}  # fmt: skip
-"""Ids, products, variables and steps of facts/copernicus.md; extents and periods as the service stated them in 2024."""
+        "SST_GLO_SST_L4_REP_OBSERVATIONS_010_011",
+        LEVEL4,
+        (-89.975, 0.05, 3600),
+        (-179.975, 0.05, 7200),
+        "1981-10-01",
+        "2022-05-31",
+    ),
+}
+"""Ids, products, variables and steps of facts/copernicus.md; extents and periods as the service
+stated them in 2024.
+"""
 
 SHAPES = {
-    "natl_hourly": (8760, 64, 64), "satl_hourly": (1440, 64, 64), "natl_daily": (365, 64, 64),
-    "satl_daily": (60, 64, 64), "global_l3s": (30, 1800, 3600), "atlantic_l3s": (365, 800, 500),
-    "mediterranean_l3s": (90, 153, 249), "nightly_l3s": (30, 57, 89), "ostia_l4": (730, 240, 240),
-}  # fmt: skip
+    "natl_hourly": (8760, 64, 64),
+    "satl_hourly": (1440, 64, 64),
+    "natl_daily": (365, 64, 64),
+    "satl_daily": (60, 64, 64),
+    "global_l3s": (30, 1800, 3600),
+    "atlantic_l3s": (365, 800, 500),
+    "mediterranean_l3s": (90, 153, 249),
+    "nightly_l3s": (30, 57, 89),
+    "ostia_l4": (730, 240, 240),
+}
 
 
 @pytest.fixture
@@ -168,9 +223,9 @@ def test_a_preset_is_served_as_it_says(name, here, monkeypatch, capsys):
     served = SERVED[source.dataset_id]
     assert source.variables and set(source.variables) <= set(served.variables)
     assert source.dataset_version is None  # the newest when a store is begun, pinned there
-    assert served.product in Path(f"{sstfill.sources.presets.folder()}/copernicus/{name}.toml").read_text() or (
-        served.product in source.dataset_id
-    )
+    assert served.product in Path(
+        f"{sstfill.sources.presets.folder()}/copernicus/{name}.toml"
+    ).read_text() or (served.product in source.dataset_id)
     with StandIn(served.published(source.dataset_id)) as standin:
         point_at(standin, monkeypatch, here)
         told = said(capsys, "plan", f"recipes/copernicus/{name}.toml")
@@ -179,36 +234,58 @@ def test_a_preset_is_served_as_it_says(name, here, monkeypatch, capsys):
     times, rows_, columns = SHAPES[name]
     assert rows["shape"] == f"time {times:,}, latitude {rows_:,}, longitude {columns:,}"
     size = 4 * math.prod(SHAPES[name]) * len(source.variables) / 1e6
-    assert rows["size"] == f"{size:,.1f} MB uncompressed" and int(rows["windows"].replace(",", "")) >= 1
-    assert rows["source"].startswith(f"{source.dataset_id}, version 202406") and rows["target"].startswith(
-        "Zarr v3, ch"
+    assert (
+        rows["size"] == f"{size:,.1f} MB uncompressed"
+        and int(rows["windows"].replace(",", "")) >= 1
     )
+    assert rows["source"].startswith(f"{source.dataset_id}, version 202406") and rows[
+        "target"
+    ].startswith("Zarr v3, ch")
     assert rows["login"] == "found in the environment" and "note" not in rows
 
 
 def test_every_copernicus_preset_is_in_the_list():
-    assert {f"copernicus/{n}" for n in SHAPES} == {n for n in sstfill.sources.presets.presets() if n[:3] == "cop"}
+    assert {f"copernicus/{n}" for n in SHAPES} == {
+        n for n in sstfill.sources.presets.presets() if n[:3] == "cop"
+    }
 
 
 def test_a_preset_from_plan_to_store(here, monkeypatch, capsys):
-    """The paper's test box and dates: by the command, from Python, and by the command again for nothing."""
-    served = Served("GLOBAL_MULTIYEAR_PHY_001_030", MODEL, (-21.0, 1 / 12, 96), (-21.0, 1 / 12, 96), "2018-12-01",
-                    "2019-03-31")  # fmt: skip
+    """The paper's test box and dates: by the command, from Python, and by the command again for
+    nothing.
+    """
+    served = Served(
+        "GLOBAL_MULTIYEAR_PHY_001_030",
+        MODEL,
+        (-21.0, 1 / 12, 96),
+        (-21.0, 1 / 12, 96),
+        "2018-12-01",
+        "2019-03-31",
+    )
     published = served.published(DATASET)
     values = np.random.default_rng(0).normal(25, 1, published.data["thetao"].shape).astype("f4")
     data = published.data.assign(thetao=published.data["thetao"].copy(data=values))
     with StandIn(Published(DATASET, data, time_chunked=published.time_chunked)) as standin:
         point_at(standin, monkeypatch, here)
         told = said(capsys, "download", "recipes/copernicus/satl_daily.toml", "--out", "satl.zarr")
-        assert "copernicus/satl_daily: thetao (time 60, latitude 64, longitude 64)\nwritten to satl.zarr in" in told
+        assert (
+            "copernicus/satl_daily: thetao (time 60, latitude 64, longitude 64)\nwritten to satl.zarr in"
+            in told
+        )
         standin.seen.clear()
         with sstfill.load_recipe("copernicus/satl_daily").run("satl.zarr") as ds:
-            box = data.isel(elevation=1).sel(time=ds.time, latitude=ds.latitude, longitude=ds.longitude)
+            box = data.isel(elevation=1).sel(
+                time=ds.time, latitude=ds.latitude, longitude=ds.longitude
+            )
             np.testing.assert_array_equal(ds["thetao"], box["thetao"])
-            assert (float(ds.latitude[0]), float(ds.longitude[-1])) == pytest.approx((-20, -14.75), abs=1e-5)
+            assert (float(ds.latitude[0]), float(ds.longitude[-1])) == pytest.approx(
+                (-20, -14.75), abs=1e-5
+            )
             assert str(ds.time.values[-1])[:10] == "2019-03-01"
         old = datetime.now(UTC) + timedelta(seconds=2)
-        monkeypatch.setattr("sstfill.cli.downloading.datetime", type("Later", (), {"now": lambda zone: old}))
+        monkeypatch.setattr(
+            "sstfill.cli.downloading.datetime", type("Later", (), {"now": lambda zone: old})
+        )
         told = said(capsys, "download", "copernicus/satl_daily", "--out", "satl.zarr")
         assert "satl.zarr is complete since" in told and "nothing was fetched or written" in told
         assert standin.seen == []
@@ -223,8 +300,13 @@ def test_nightly(here, monkeypatch, capsys):
     def until(day: int) -> Published:
         start = str(TODAY - timedelta(days=40))
         data = a_level3(steps=41 - day, ny=64, nx=104, start=start).assign_coords(axes)
-        return Published(source.dataset_id, data, version="202311", product="SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012",
-                         geo_chunked={"time": 64, "latitude": 32, "longitude": 52})  # fmt: skip
+        return Published(
+            source.dataset_id,
+            data,
+            version="202311",
+            product="SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012",
+            geo_chunked={"time": 64, "latitude": 32, "longitude": 52},
+        )
 
     words = ("download", "copernicus/nightly_l3s", "--out", "med.zarr", "--update")
     with StandIn(until(day=2)) as standin:
@@ -233,34 +315,74 @@ def test_nightly(here, monkeypatch, capsys):
         standin.catalogue.publish(until(day=1))
         assert "(time 30, latitude 57, longitude 89)" in said(capsys, *words)
     with xr.open_zarr("med.zarr", chunks=None, consolidated=False) as ds:
-        expected = until(day=1).expected().sel(time=ds.time, latitude=ds.latitude, longitude=ds.longitude)
-        np.testing.assert_array_equal(ds["sea_surface_temperature"][-1], expected["sea_surface_temperature"][-1])
-        assert ds["sea_surface_temperature"].attrs["units"] == "kelvin" and "flag_meanings" in ds["quality_level"].attrs
+        expected = (
+            until(day=1).expected().sel(time=ds.time, latitude=ds.latitude, longitude=ds.longitude)
+        )
+        np.testing.assert_array_equal(
+            ds["sea_surface_temperature"][-1], expected["sea_surface_temperature"][-1]
+        )
+        assert (
+            ds["sea_surface_temperature"].attrs["units"] == "kelvin"
+            and "flag_meanings" in ds["quality_level"].attrs
+        )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("phy_my", "phy_mi", "no dataset 'cmems_mod_glo_phy_mi_0.083deg_P1D-m'; did you mean 'cmems_mod_glo_phy_my"),
+        (
+            "phy_my",
+            "phy_mi",
+            "no dataset 'cmems_mod_glo_phy_mi_0.083deg_P1D-m'; did you mean 'cmems_mod_glo_phy_my",
+        ),
         ('"thetao"', '"theta"', "'theta'; did you mean 'thetao'"),
-        ("dataset_id", 'dataset_version = "202001"\ndataset_id', "version 202001 of .* is not served, but 202406"),
+        (
+            "dataset_id",
+            'dataset_version = "202001"\ndataset_id',
+            "version 202001 of .* is not served, but 202406",
+        ),
         ("= 35.4", "= 60", "latitude .*35.*; ask for what lies within"),
         ("= -39.5", "= 10", "longitude .*-40.*; ask for what lies within"),
         ("depth = 0.5", "depth = 900", "depth .*0.49.*; ask for what lies within"),
         ("minimum_depth = 0.5\nmaximum_depth = 0.5\n", "", "covers 2 levels of depth; give one"),
         ("2024-01-12", "2031-01-12", "2024-01-20.*; ask for what lies within"),
         ("2024-01-12", "2023-12-12", "comes after end_datetime='2023-12-12'; swap them"),
-        (PERIOD, "start_datetime = 2024-01-01T06:00:00\nend_datetime = 2024-01-01T18:00:00", "time"),
-        ("minimum_latitude = 35.0\nmaximum_latitude = 35.4", "minimum_latitude = 35.01\nmaximum_latitude = 35.02",
-         "latitude.*widen the box"),
+        (
+            PERIOD,
+            "start_datetime = 2024-01-01T06:00:00\nend_datetime = 2024-01-01T18:00:00",
+            "time",
+        ),
+        (
+            "minimum_latitude = 35.0\nmaximum_latitude = 35.4",
+            "minimum_latitude = 35.01\nmaximum_latitude = 35.02",
+            "latitude.*widen the box",
+        ),
     ],
-    ids=["dataset", "variable", "version", "latitude", "longitude", "depth", "levels", "late", "swap", "none", "box"],
-)  # fmt: skip
+    ids=[
+        "dataset",
+        "variable",
+        "version",
+        "latitude",
+        "longitude",
+        "depth",
+        "levels",
+        "late",
+        "swap",
+        "none",
+        "box",
+    ],
+)
 @pytest.mark.parametrize("command", ["plan", "download"])
 def test_what_is_not_there(command, old, new, words, server, here, capsys):
     assert old in RECIPE
     (here / "mine.toml").write_text(RECIPE.replace(old, new))
-    told = said(capsys, command, "mine.toml", *(("--out", "x.zarr") if command == "download" else ()), status=2)
+    told = said(
+        capsys,
+        command,
+        "mine.toml",
+        *(("--out", "x.zarr") if command == "download" else ()),
+        status=2,
+    )
     assert re.search(words, told), told
     assert not list(here.glob("*x.zarr*")) and server.chunks() == []
 
@@ -269,10 +391,14 @@ def test_logins(server, here, monkeypatch, capsys):
     (here / "mine.toml").write_text(RECIPE)
     point_at(server, monkeypatch, here / "home", user="ada", password="my-mistake")
     told = said(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
-    assert "refused the user name or the password; correct them" in told and "my-mistake" not in told
+    assert (
+        "refused the user name or the password; correct them" in told and "my-mistake" not in told
+    )
     point_at(server, monkeypatch, here / "home", user="", password="")
     server.seen.clear()
-    assert "no Copernicus Marine login" in said(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
+    assert "no Copernicus Marine login" in said(
+        capsys, "download", "mine.toml", "--out", "x.zarr", status=2
+    )
     assert server.seen == []
     assert "login      not found; run: copernicusmarine login" in said(capsys, "plan", "mine.toml")
     assert not list(here.glob("*x.zarr*"))
@@ -293,7 +419,10 @@ def test_down(what, server, here, capsys):
     if what != LOGIN:
         told = said(capsys, "plan", "recipes/copernicus/natl_daily.toml", "--patience", "1")
         assert "note       shape not known: Copernicus Marine did not answer for 1 s" in told
-        assert "note       the recipe expects latitude 64, longitude 64" in told and "login      found in" in told
+        assert (
+            "note       the recipe expects latitude 64, longitude 64" in told
+            and "login      found in" in told
+        )
     assert time.monotonic() - started < 15
 
 
@@ -314,10 +443,14 @@ def test_broken_off_refused_for_another_and_resumed(server, here, monkeypatch, c
         said(capsys, *words, status=2)
     server.faults.clear()
     server.seen.clear()
-    assert "thetao (time 12, latitude 5, longitude 7)" in said(capsys, "download", "mine.toml", "--out", "x.zarr")
+    assert "thetao (time 12, latitude 5, longitude 7)" in said(
+        capsys, "download", "mine.toml", "--out", "x.zarr"
+    )
     assert 0 < len(server.chunks()) < 6  # those that had come are not fetched again
     with xr.open_zarr("x.zarr", chunks=None, consolidated=False) as ds:
-        expected = regional()["thetao"].isel(time=slice(12), elevation=1, latitude=slice(5), longitude=slice(7))
+        expected = regional()["thetao"].isel(
+            time=slice(12), elevation=1, latitude=slice(5), longitude=slice(7)
+        )
         np.testing.assert_array_equal(ds["thetao"], expected)
     assert "maximum_longitude: -39.5 there, -39.6 here" in said(
         capsys, "download", "other.toml", "--out", "x.zarr", status=2
@@ -351,8 +484,8 @@ def test_targets_that_cannot_be(server, here, capsys):
         ("file.zarr", "remove it or choose another name"),
         ("photos.zarr", "choose another name"),
     ):
-        assert words in said(capsys, "download", "mine.toml", "--out", out, status=2)  # fmt: skip
-    assert (here / "file.zarr").read_text() == "mine" and [p.name for p in (here / "photos.zarr").iterdir()] == [
-        "photo.raw"
-    ]
+        assert words in said(capsys, "download", "mine.toml", "--out", out, status=2)
+    assert (here / "file.zarr").read_text() == "mine" and [
+        p.name for p in (here / "photos.zarr").iterdir()
+    ] == ["photo.raw"]
     assert server.chunks() == []

@@ -33,12 +33,16 @@ from standin import (
 from standin.client import impatient, point_at
 from standin.store import repeated
 
-copernicusmarine = pytest.importorskip("copernicusmarine", reason="the Copernicus Marine client is not installed")
+copernicusmarine = pytest.importorskip(
+    "copernicusmarine", reason="the Copernicus Marine client is not installed"
+)
 
 MODEL = "cmems_mod_glo_phy_anfc_0.083deg_PT1H-m"
 LEVEL3 = "cmems_obs-sst_glo_phy_l3s_pmw_P1D-m"
 PUBLISHED = Published(MODEL, a_model())
-OBSERVED = Published(LEVEL3, a_level3(), version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010")
+OBSERVED = Published(
+    LEVEL3, a_level3(), version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010"
+)
 
 
 @pytest.fixture
@@ -79,13 +83,20 @@ def test_a_model_arrives_bit_identical(server, service):
 def test_packed_observations_and_their_quality_arrive_bit_identical(server):
     got = opened(LEVEL3).load()
     assert_same_bits(got, OBSERVED.expected())
-    np.testing.assert_allclose(got.sea_surface_temperature, OBSERVED.data.sea_surface_temperature, atol=1e-3)
+    np.testing.assert_allclose(
+        got.sea_surface_temperature, OBSERVED.data.sea_surface_temperature, atol=1e-3
+    )
     assert got.sea_surface_temperature.isel(time=3).isnull().all()
     assert got.quality_level.attrs["flag_meanings"].startswith("no_data")
 
 
 def test_a_box_and_a_period_cost_only_their_chunks(server):
-    box = {"minimum_longitude": -39.99, "maximum_longitude": -39.7, "minimum_latitude": 35.2, "maximum_latitude": 35.4}
+    box = {
+        "minimum_longitude": -39.99,
+        "maximum_longitude": -39.7,
+        "minimum_latitude": 35.2,
+        "maximum_latitude": 35.4,
+    }
     days = {"start_datetime": "2024-01-01T02:00", "end_datetime": "2024-01-01T03:00"}
     got = opened(
         **box,
@@ -96,9 +107,13 @@ def test_a_box_and_a_period_cost_only_their_chunks(server):
         coordinates_selection_method="strict-inside",
     ).load()
     expected = PUBLISHED.expected().sel(
-        longitude=slice(-39.99, -39.7), latitude=slice(35.2, 35.4), time=slice("2024-01-01T02", "2024-01-01T03")
+        longitude=slice(-39.99, -39.7),
+        latitude=slice(35.2, 35.4),
+        time=slice("2024-01-01T02", "2024-01-01T03"),
     )
-    assert got.thetao.values.tobytes() == expected.thetao.isel(elevation=slice(1, 2)).values.tobytes()
+    assert (
+        got.thetao.values.tobytes() == expected.thetao.isel(elevation=slice(1, 2)).values.tobytes()
+    )
     assert [path.rsplit("/", 1)[1] for path in server.chunks()] == ["1.1.0.0"]
 
 
@@ -114,7 +129,9 @@ def test_either_way_over_the_dateline_gives_the_same(server):
 def test_a_store_of_any_size_fits_in_the_memory_of_a_chunk(server):
     layout = {"time": 12, "elevation": 2, "latitude": 6, "longitude": 8}
     data = repeated(a_model(), time=4, longitude=3)
-    server.catalogue.publish(Published("large_PT1H-m", data, time_chunked=layout, geo_chunked=layout, periodic=True))
+    server.catalogue.publish(
+        Published("large_PT1H-m", data, time_chunked=layout, geo_chunked=layout, periodic=True)
+    )
     got = opened("large_PT1H-m").load()
     assert got.sizes == {"time": 48, "depth": 2, "latitude": 6, "longitude": 24}
     assert_same_bits(got, data.load())
@@ -124,12 +141,17 @@ def test_a_store_of_any_size_fits_in_the_memory_of_a_chunk(server):
 def test_describe_lists_what_is_published(server):
     found = copernicusmarine.describe(dataset_id=MODEL, disable_progress_bar=True)
     (product,) = found.products
-    assert (product.product_id, product.digital_object_identifier) == (PUBLISHED.product, PUBLISHED.doi)
+    assert (product.product_id, product.digital_object_identifier) == (
+        PUBLISHED.product,
+        PUBLISHED.doi,
+    )
     assert [v.label for v in product.datasets[0].versions] == ["202406"]
 
 
 @pytest.mark.parametrize(
-    "fault", [Status(401), Status(429), Status(503), Slow(0.3), Truncated(), Dropped()], ids=lambda f: f"{f}"
+    "fault",
+    [Status(401), Status(429), Status(503), Slow(0.3), Truncated(), Dropped()],
+    ids=lambda f: f"{f}",
 )
 def test_a_fault_that_passes_leaves_no_trace(server, fault):
     server.faults.add(fault, CHUNK)
@@ -215,7 +237,9 @@ def test_an_unknown_dataset_and_a_box_elsewhere_are_told(server):
     with pytest.raises(copernicusmarine.DatasetNotFound, match="no_such"):
         opened("no_such_dataset")
     with pytest.raises(copernicusmarine.CoordinatesOutOfDatasetBounds, match="latitude"):
-        opened(minimum_latitude=50, maximum_latitude=60, coordinates_selection_method="strict-inside")
+        opened(
+            minimum_latitude=50, maximum_latitude=60, coordinates_selection_method="strict-inside"
+        )
     with pytest.raises(copernicusmarine.VariableDoesNotExistInTheDataset, match="sst"):
         opened(variables=["sst"])
 

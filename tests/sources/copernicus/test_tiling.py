@@ -17,20 +17,32 @@ PLACES = st.tuples(st.integers(0, 9), st.integers(1, 12))
 
 
 @settings(max_examples=25, deadline=None)
-@given(lengths=st.tuples(LENGTHS, LENGTHS), offset=st.tuples(st.integers(0, 9), st.integers(0, 9)), y=PLACES, x=PLACES)
+@given(
+    lengths=st.tuples(LENGTHS, LENGTHS),
+    offset=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    y=PLACES,
+    x=PLACES,
+)
 def test_extents_cover_a_window_once_and_a_missing_key_is_noticed(lengths, offset, y, x):
     box = {"time": slice(4, 9), "y": slice(y[0], sum(y)), "x": slice(x[0], sum(x))}
-    tiling = Tiling({"sst": {"time": 3, "level": 1, "y": lengths[0], "x": lengths[1]}},
-                    dict(zip("yx", offset, strict=True)))  # fmt: skip
-    spans = [range((box[d].start + o) // n, (box[d].stop - 1 + o) // n + 1)
-             for d, o, n in zip("yx", offset, lengths, strict=True)]  # fmt: skip
+    tiling = Tiling(
+        {"sst": {"time": 3, "level": 1, "y": lengths[0], "x": lengths[1]}},
+        dict(zip("yx", offset, strict=True)),
+    )
+    spans = [
+        range((box[d].start + o) // n, (box[d].stop - 1 + o) // n + 1)
+        for d, o, n in zip("yx", offset, lengths, strict=True)
+    ]
     keys = [f"sst/{t}.7.{j}.{i}" for t in (1, 2) for j, i in itertools.product(*spans)]
     assert tiling.fits(keys, box)
     count = np.zeros((y[1], x[1]), int)
     for place in {tiling.place(k): k for k in keys}.values():
         part = tiling.extent(place)
         count[
-            tuple(slice(max(0, part[d].start - box[d].start), max(0, part[d].stop - box[d].start)) for d in "yx")
+            tuple(
+                slice(max(0, part[d].start - box[d].start), max(0, part[d].stop - box[d].start))
+                for d in "yx"
+            )
         ] += 1
     assert (count == 1).all()
     lost = [k for k in keys if tiling.place(k) != tiling.place(keys[0])]
@@ -38,7 +50,10 @@ def test_extents_cover_a_window_once_and_a_missing_key_is_noticed(lengths, offse
 
 
 def test_what_is_not_foreseen_fits_not():
-    tiling, box = Tiling({"sst": {"time": 2, "x": 4}}, {"x": 0}), {"time": slice(0, 2), "x": slice(0, 8)}
+    tiling, box = (
+        Tiling({"sst": {"time": 2, "x": 4}}, {"x": 0}),
+        {"time": slice(0, 2), "x": slice(0, 8)},
+    )
     assert tiling.fits(["sst/0.0", "sst/0.1"], box)
     for keys in (["sst/0.0", "sst/0.9"], ["sst/0.0.0", "sst/0.0.1"], ["other/0.0", "other/0.1"]):
         assert not tiling.fits(keys, box)

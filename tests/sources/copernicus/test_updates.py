@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Updates of a store: new days show, recent days are fetched again, and whatever stops it leaves old or new values."""
+"""Updates of a store: new days show, recent days are fetched again, and whatever stops it leaves
+old or new values.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,14 @@ TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8})
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     monkeypatch.setattr(job, "WINDOW", 2 * 3 * 8 * 4)  # one chunk of the store
-    monkeypatch.setattr("sstfill.sources.copernicus.audit.chunk_audit.wait_a_moment", lambda attempt: None)
+    monkeypatch.setattr(
+        "sstfill.sources.copernicus.audit.chunk_audit.wait_a_moment", lambda attempt: None
+    )
 
 
-def fetched(service: FakeService, out: Path, request: CopernicusRequest = REQUEST, **options) -> None:
+def fetched(
+    service: FakeService, out: Path, request: CopernicusRequest = REQUEST, **options
+) -> None:
     download(request, out, target=options.pop("target", TARGET), opener=service, **options).close()
 
 
@@ -59,7 +65,9 @@ def revised(data: xr.Dataset, since: int) -> xr.Dataset:
 
 
 def joined(old: xr.Dataset, new: xr.Dataset, at: int) -> xr.Dataset:
-    return xr.concat([old.isel(time=slice(0, at)), new.isel(time=slice(at, None))], "time", data_vars="minimal")
+    return xr.concat(
+        [old.isel(time=slice(0, at)), new.isel(time=slice(at, None))], "time", data_vars="minimal"
+    )
 
 
 def consolidate(out: Path) -> None:
@@ -97,7 +105,11 @@ def test_a_consolidated_store_says_that_it_is_incomplete_while_it_is(tmp_path):
 
 
 def test_metadata_left_behind_by_an_earlier_update_are_mended(tmp_path):
-    out, whole, target = tmp_path / "a.zarr", a_model(20), Target(chunks=TARGET.chunks, zarr_format=2)
+    out, whole, target = (
+        tmp_path / "a.zarr",
+        a_model(20),
+        Target(chunks=TARGET.chunks, zarr_format=2),
+    )
     service = FakeService(whole.isel(time=slice(0, 11)))
     fetched(service, out, target=target)
     consolidate(out)
@@ -116,7 +128,9 @@ def test_recent_days_are_fetched_again_and_the_rest_is_left_alone(tmp_path):
     fetched(service, out, NIGHTLY, update=True)
     service.data, service.reads = new, []
     fetched(service, out, NIGHTLY, update=True)
-    assert_same(out, joined(old, new, 15))  # days 10 to 14 are older than five days: they stay as they were
+    assert_same(
+        out, joined(old, new, 15)
+    )  # days 10 to 14 are older than five days: they stay as they were
     assert min(r.start for _, r in service.reads) == 15
     assert "added 4 times of x, 5 fetched again" in raw(out).attrs["history"]
 
@@ -129,7 +143,9 @@ def test_days_that_are_as_they_were_are_not_written_again(tmp_path, monkeypatch)
     changed["thetao"][18, 0, 5, 5] += 1
     service.data = changed
     written, write = [], store.write
-    monkeypatch.setattr(store, "write", lambda out, box, *rest: written.append(box) or write(out, box, *rest))
+    monkeypatch.setattr(
+        store, "write", lambda out, box, *rest: written.append(box) or write(out, box, *rest)
+    )
     fetched(service, out, NIGHTLY, update=True)
     assert written == [{"time": slice(18, 20), "latitude": slice(3, 6), "longitude": slice(0, 8)}]
     assert_same(out, changed)
@@ -156,11 +172,15 @@ def test_stopped_in_the_middle_readers_find_old_or_new_values_and_it_goes_on(tmp
     fetched(service, out)
     count = iter(range(1000))
     dead = failing(float("inf"), error)
-    service.hooks = [lambda name, key, values: values if next(count) < 3 else dead(name, key, values)]
+    service.hooks = [
+        lambda name, key, values: values if next(count) < 3 else dead(name, key, values)
+    ]
     service.data = later
     with pytest.raises((ReadError, KeyboardInterrupt), match="run the same command again"):
         fetched(service, out, NIGHTLY, update=True)
-    held, before, after = (v[:20] for v in (raw(out).thetao.values, old.thetao.values[:, 0], later.thetao.values[:, 0]))
+    held, before, after = (
+        v[:20] for v in (raw(out).thetao.values, old.thetao.values[:, 0], later.thetao.values[:, 0])
+    )
     as_before, as_after = (held == before) | np.isnan(before), (held == after) | np.isnan(before)
     assert as_before[:15].all() and (as_before | as_after).all() and not as_before.all()
     assert raw(out).attrs["sstfill_state"] == "incomplete"
@@ -200,7 +220,9 @@ def test_days_put_in_between_are_told_and_new_ones_come(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         fetched(service, out, NIGHTLY, update=True)
     assert "has other times since 2023-01-16T00:00:00.000 than the store" in caplog.text
-    assert_same(out, xr.concat([gappy, whole.isel(time=slice(20, None))], "time", data_vars="minimal"))
+    assert_same(
+        out, xr.concat([gappy, whole.isel(time=slice(20, None))], "time", data_vars="minimal")
+    )
 
 
 def test_an_end_that_is_reached_can_still_be_revisited(tmp_path):
@@ -224,8 +246,10 @@ def test_ctrl_c_during_an_update_tells_what_to_do(tmp_path, monkeypatch, capsys)
 
     out, service = tmp_path / "a.zarr", FakeService(a_model(10))
     recipe = tmp_path / "mine.toml"
-    recipe.write_text('[source]\nkind = "copernicus"\ndataset_id = "x"\nvariables = ["thetao"]\n'
-                      "[target]\nchunks = { time = 2, latitude = 3, longitude = 8 }\n")  # fmt: skip
+    recipe.write_text(
+        '[source]\nkind = "copernicus"\ndataset_id = "x"\nvariables = ["thetao"]\n'
+        "[target]\nchunks = { time = 2, latitude = 3, longitude = 8 }\n"
+    )
 
     def by_service(*args, **options):
         return download(*args, opener=service, **options)
@@ -237,7 +261,10 @@ def test_ctrl_c_during_an_update_tells_what_to_do(tmp_path, monkeypatch, capsys)
     service.data, service.hooks = a_model(20), [failing(1, KeyboardInterrupt())]
     assert main(words) == 130
     told = capsys.readouterr().err
-    assert "is incomplete; run the same command again, it goes on where it was" in told and "unchanged" not in told
+    assert (
+        "is incomplete; run the same command again, it goes on where it was" in told
+        and "unchanged" not in told
+    )
     assert main(words) == 0
     assert_same(out, a_model(20))
 
@@ -252,12 +279,16 @@ def test_ctrl_c_before_anything_is_written_says_so(tmp_path):
 
 
 def test_after_a_resume_times_that_are_not_written_teach_nothing(tmp_path, monkeypatch):
-    """Of the one time that the store has, the mask of land is learnt, and not that all is land sometimes."""
+    """Of the one time that the store has, the mask of land is learnt, and not that all is land
+    sometimes.
+    """
     monkeypatch.setattr(job, "WINDOW", 6 * 8 * 4)
     target = Target(chunks={"time": 1, "latitude": 6, "longitude": 8})
     out, service = tmp_path / "a.zarr", FakeService(a_model())
     dead = failing(float("inf"), OSError("down"))
-    service.hooks = [lambda name, key, values: values if key[0].start < 1 else dead(name, key, values)]
+    service.hooks = [
+        lambda name, key, values: values if key[0].start < 1 else dead(name, key, values)
+    ]
     with pytest.raises(ReadError):
         fetched(service, out, target=target)
 
@@ -281,7 +312,9 @@ def test_to_remember_looks_at_each_window_once(tmp_path):
 
     a_model(400).squeeze("depth").to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
     boxes = Counted(
-        DownloadWindows({"time": tuple(range(0, 401, 2)), "latitude": (0, 3, 6), "longitude": (0, 8)}).boxes()
+        DownloadWindows(
+            {"time": tuple(range(0, 401, 2)), "latitude": (0, 3, 6), "longitude": (0, 8)}
+        ).boxes()
     )
     seen, recall = Seen(), Recall(tmp_path / "a.zarr", boxes, range(300), 0)
     for box in list(boxes):

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows cover all that there is once, share no chunk of the store, and end on the source's chunks where they can."""
+"""Windows cover all that there is once, share no chunk of the store, and end on the source's chunks
+where they can.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,19 @@ from sstfill.sources.copernicus.windows import DownloadWindows, cut
     share=st.floats(0, 1),
     pixels=st.integers(1, 2000),
 )
-def test_every_value_is_in_one_window_and_every_chunk_too(size, target, source, offset, share, pixels):
+def test_every_value_is_in_one_window_and_every_chunk_too(
+    size, target, source, offset, share, pixels
+):
     sizes, chunks = (dict(zip(("time", "x"), v, strict=True)) for v in (size, target))
     at = int(share * (sizes["time"] - 1))
-    windows = cut(sizes, chunks, dict(zip(("time", "x"), source, strict=True)), offset={"time": offset},
-                  begin={"time": at}, pixels=pixels)  # fmt: skip
+    windows = cut(
+        sizes,
+        chunks,
+        dict(zip(("time", "x"), source, strict=True)),
+        offset={"time": offset},
+        begin={"time": at},
+        pixels=pixels,
+    )
     count = np.zeros((sizes["time"], sizes["x"]), int)
     for box in windows.boxes():
         count[box["time"], box["x"]] += 1
@@ -36,14 +46,29 @@ def test_every_value_is_in_one_window_and_every_chunk_too(size, target, source, 
 
 
 def test_windows_end_on_chunks_of_the_source_where_they_fit():
-    aligned = cut({"time": 100}, {"time": 5}, {"time": 20}, offset={"time": 10}, pixels=45).edges["time"]
-    assert aligned == (0, 30, 70, 100)  # 10 + 30 = 2 * 20; 40 is the most of 45 that holds whole chunks
-    assert cut({"time": 12}, {"time": 4}, {"time": 5}, pixels=8).edges["time"] == (0, 8, 12)  # none fits
+    aligned = cut({"time": 100}, {"time": 5}, {"time": 20}, offset={"time": 10}, pixels=45).edges[
+        "time"
+    ]
+    assert aligned == (
+        0,
+        30,
+        70,
+        100,
+    )  # 10 + 30 = 2 * 20; 40 is the most of 45 that holds whole chunks
+    assert cut({"time": 12}, {"time": 4}, {"time": 5}, pixels=8).edges["time"] == (
+        0,
+        8,
+        12,
+    )  # none fits
 
 
 def test_long_chunks_of_the_source_are_fetched_once():
-    windows = cut({"time": 9000, "y": 64, "x": 64}, {"time": 24, "y": 32, "x": 32}, {"time": 9000, "y": 8, "x": 8},
-                  pixels=10_000_000)  # fmt: skip
+    windows = cut(
+        {"time": 9000, "y": 64, "x": 64},
+        {"time": 24, "y": 32, "x": 32},
+        {"time": 9000, "y": 8, "x": 8},
+        pixels=10_000_000,
+    )
     assert windows.edges["time"] == (0, 9000) and len(windows) == 4
 
 

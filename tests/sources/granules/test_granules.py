@@ -25,26 +25,53 @@ from sstfill.sources.granules.granules import import_granules
 from sstfill.sources.granules.times import axis, moment
 
 SST, GAP = np.int16, -32768
-TIME = {"units": "seconds since 1981-01-01 00:00:00", "calendar": "standard", "standard_name": "time"}
-PACKED = {"_FillValue": SST(GAP), "scale_factor": 0.01, "add_offset": 273.15, "units": "kelvin",
-          "valid_min": SST(-300), "valid_max": SST(4500)}  # fmt: skip
+TIME = {
+    "units": "seconds since 1981-01-01 00:00:00",
+    "calendar": "standard",
+    "standard_name": "time",
+}
+PACKED = {
+    "_FillValue": SST(GAP),
+    "scale_factor": 0.01,
+    "add_offset": 273.15,
+    "units": "kelvin",
+    "valid_min": SST(-300),
+    "valid_max": SST(4500),
+}
 
 
 def packed(day: int, size: int = 6) -> np.ndarray:
     """Packed temperatures of a day, a third of them missing."""
     rng = np.random.default_rng(day)
-    return np.where(rng.random((1, size, 5)) < 0.3, GAP, rng.integers(1500, 2000, (1, size, 5))).astype(SST)
+    return np.where(
+        rng.random((1, size, 5)) < 0.3, GAP, rng.integers(1500, 2000, (1, size, 5))
+    ).astype(SST)
 
 
-def granule(day: int, *, hour: float = 0, size: int = 6, units: str = "kelvin", scale: float = 0.01) -> xr.Dataset:
+def granule(
+    day: int, *, hour: float = 0, size: int = 6, units: str = "kelvin", scale: float = 0.01
+) -> xr.Dataset:
     """A day as a GHRSST level-3 file stores it (GDS 2.0), still packed."""
     rng, dims = np.random.default_rng(100 + day), ("time", "lat", "lon")
-    seconds = int((np.datetime64("2022-06-01") - np.datetime64("1981-01-01")) / np.timedelta64(1, "s"))
-    flags = {"flag_masks": np.array([1, 2, 4, -32768], SST), "flag_meanings": "microwave land ice cloud"}
-    quality = {"_FillValue": np.int8(-128), "flag_values": np.arange(6, dtype=np.int8), "flag_meanings": "a b c d e f"}
+    seconds = int(
+        (np.datetime64("2022-06-01") - np.datetime64("1981-01-01")) / np.timedelta64(1, "s")
+    )
+    flags = {
+        "flag_masks": np.array([1, 2, 4, -32768], SST),
+        "flag_meanings": "microwave land ice cloud",
+    }
+    quality = {
+        "_FillValue": np.int8(-128),
+        "flag_values": np.arange(6, dtype=np.int8),
+        "flag_meanings": "a b c d e f",
+    }
     return xr.Dataset(
         {
-            "sea_surface_temperature": (dims, packed(day, size), PACKED | {"units": units, "scale_factor": scale}),
+            "sea_surface_temperature": (
+                dims,
+                packed(day, size),
+                PACKED | {"units": units, "scale_factor": scale},
+            ),
             "quality_level": (dims, rng.integers(0, 6, (1, size, 5)).astype(np.int8), quality),
             "l2p_flags": (dims, rng.integers(-32768, 32767, (1, size, 5)).astype(SST), flags),
             "wind_speed": (dims, rng.random((1, size, 5), np.float32), {"units": "m s-1"}),
@@ -53,14 +80,23 @@ def granule(day: int, *, hour: float = 0, size: int = 6, units: str = "kelvin", 
             "time_bnds": (("time", "nv"), np.zeros((1, 2), np.int32)),
         },
         {
-            "time": ("time", np.array([seconds + day * 86400 + round(hour * 3600)], np.int32),
-                     TIME | {"bounds": "time_bnds"}),
+            "time": (
+                "time",
+                np.array([seconds + day * 86400 + round(hour * 3600)], np.int32),
+                TIME | {"bounds": "time_bnds"},
+            ),
             "lat": ("lat", np.linspace(40, 41, size, dtype=np.float32), {"units": "degrees_north"}),
             "lon": ("lon", np.linspace(5, 6, 5, dtype=np.float32), {"units": "degrees_east"}),
         },
-        {"title": "SST", "source": "AVHRR", "uuid": str(day), "date_created": f"2022060{day + 1}T120000Z",
-         "history": "made", "start_time": "20220601T000000Z"},
-    )  # fmt: skip
+        {
+            "title": "SST",
+            "source": "AVHRR",
+            "uuid": str(day),
+            "date_created": f"2022060{day + 1}T120000Z",
+            "history": "made",
+            "start_time": "20220601T000000Z",
+        },
+    )
 
 
 def flagged(meanings: str | None) -> xr.Dataset:
@@ -97,13 +133,19 @@ def stored(path: Path) -> xr.Dataset:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("together", [1.0, 64e6])
 def test_values_come_in_bit_for_bit_and_missing_days_are_empty(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zarr_format: int, together: float
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    zarr_format: int,
+    together: float,
 ) -> None:
     monkeypatch.setattr(granules, "TOGETHER", together)
     with import_granules(archive, tmp_path / "a.zarr", zarr_format=zarr_format) as ds:
         days = np.arange("2022-06-01", "2022-06-08", dtype="M8[D]")
         assert np.array_equal(ds["time"].values.astype("M8[D]"), days)
-        assert ds["granule"].values.tolist() == [name(k) if k not in (2, 3) else "" for k in range(7)]
+        assert ds["granule"].values.tolist() == [
+            name(k) if k not in (2, 3) else "" for k in range(7)
+        ]
         assert ds["sea_surface_temperature"].isel(time=[2, 3]).isnull().all()
         assert ds["wind_speed"].isel(time=[2, 3]).isnull().all()
         assert ds["quality_level"].isel(time=[2, 3]).isnull().all()
@@ -114,7 +156,10 @@ def test_values_come_in_bit_for_bit_and_missing_days_are_empty(
         for day in (0, 1, 4, 5, 6):
             given_ = granule(day)
             for field in ("sea_surface_temperature", "quality_level", "l2p_flags", "wind_speed"):
-                assert np.array_equal(raw[field].isel(time=day).values, given_[field].values[0]), (field, day)
+                assert np.array_equal(raw[field].isel(time=day).values, given_[field].values[0]), (
+                    field,
+                    day,
+                )
 
 
 def test_attributes_flags_and_what_does_not_vary_are_carried(archive: Path, tmp_path: Path) -> None:
@@ -132,7 +177,8 @@ def test_attributes_flags_and_what_does_not_vary_are_carried(archive: Path, tmp_
         assert {"uuid", "start_time"}.isdisjoint(raw.attrs)
         assert raw.attrs["history"].startswith("made\n20")
         assert raw.attrs["time_coverage_end"] == "2022-06-07T00:00:00Z"
-        # all 16 bits of the flags are in use: a missing day needs a wider type, and its masks with it
+        # all 16 bits of the flags are in use: a missing day needs a wider type, and its masks with
+        # it
         assert raw["l2p_flags"].dtype == np.int32
         assert raw["l2p_flags"].attrs["flag_masks"] == [1, 2, 4, -32768]
 
@@ -146,7 +192,9 @@ def test_flags_keep_their_type_where_no_day_is_missing(tmp_path: Path) -> None:
 
 def test_it_opens_and_fills(archive: Path, tmp_path: Path) -> None:
     import_granules(archive, tmp_path / "a.zarr").close()
-    with io.open(tmp_path / "a.zarr", variables="sea_surface_temperature", quality_level=1, l2p_flags="ice") as ds:
+    with io.open(
+        tmp_path / "a.zarr", variables="sea_surface_temperature", quality_level=1, l2p_flags="ice"
+    ) as ds:
         filled = fill(ds.load(), Interpolate(), score=False)
     source = filled["sea_surface_temperature_source"]
     assert (source.isel(time=[2, 3]) == 1).any("time").any()
@@ -159,8 +207,11 @@ def test_low_quality_becomes_gaps_on_request(archive: Path, tmp_path: Path) -> N
         assert "sea_surface_temperature" not in raw
         given_ = granule(1)
         good = given_["quality_level"].values[0] >= 4
-        assert np.array_equal(raw["wind_speed"].values[1], np.where(good, given_["wind_speed"].values[0], np.nan),
-                              equal_nan=True)  # fmt: skip
+        assert np.array_equal(
+            raw["wind_speed"].values[1],
+            np.where(good, given_["wind_speed"].values[0], np.nan),
+            equal_nan=True,
+        )
         assert np.array_equal(raw["quality_level"].values[1], given_["quality_level"].values[0])
 
 
@@ -168,7 +219,9 @@ def test_duplicates_are_refused_or_the_latest_taken(tmp_path: Path) -> None:
     folder = put(tmp_path / "l3", 0, 1)
     again = granule(1, hour=0.5).assign(wind_speed=granule(3)["wind_speed"].variable)
     again.assign_attrs(date_created="20230101T000000Z").to_netcdf(folder / "again.nc")
-    with pytest.raises(InputError, match=rf"two granules of one step .*{name(1)} and .*again.nc; remove one"):
+    with pytest.raises(
+        InputError, match=rf"two granules of one step .*{name(1)} and .*again.nc; remove one"
+    ):
         import_granules(folder, tmp_path / "a.zarr", step="1D")
     assert not (tmp_path / "a.zarr").exists()
     with import_granules(folder, tmp_path / "a.zarr", duplicates="latest") as ds:
@@ -191,22 +244,35 @@ def test_without_dates_of_making_the_newer_file_is_taken(tmp_path: Path) -> None
     ("other", "reason"),
     [
         (lambda: granule(1, size=7), "mixed grids: 'lat' has 7 cells in .*, 6 in"),
-        (lambda: granule(1).assign_coords(lat=granule(1)["lat"][::-1].variable), "mixed grids: 'lat' of .* differs"),
+        (
+            lambda: granule(1).assign_coords(lat=granule(1)["lat"][::-1].variable),
+            "mixed grids: 'lat' of .* differs",
+        ),
         (lambda: granule(1).rename(lon="lng"), "mixed grids"),
         (lambda: granule(1, units="celsius"), "is in 'celsius' in .*, in 'kelvin' in"),
         (lambda: granule(1).drop_vars("wind_speed"), "has no 'wind_speed', which"),
         (lambda: granule(1).assign(sst2=granule(1)["wind_speed"]), "has 'sst2', which .* has not"),
-        (lambda: flagged("microwave land sea cloud"), "flags of 'l2p_flags' are 'microwave land sea cloud' .* in .*, "),
+        (
+            lambda: flagged("microwave land sea cloud"),
+            "flags of 'l2p_flags' are 'microwave land sea cloud' .* in .*, ",
+        ),
         (lambda: flagged(None), "flags of 'l2p_flags' are ''"),
-        (lambda: granule(1).drop_vars(["wind_speed", "sea_surface_temperature"]), "nothing to fill"),
+        (
+            lambda: granule(1).drop_vars(["wind_speed", "sea_surface_temperature"]),
+            "nothing to fill",
+        ),
     ],
 )
-def test_granules_that_do_not_go_together(tmp_path: Path, other: Callable[[], xr.Dataset], reason: str) -> None:
+def test_granules_that_do_not_go_together(
+    tmp_path: Path, other: Callable[[], xr.Dataset], reason: str
+) -> None:
     folder = put(tmp_path / "l3", 0)
     other().to_netcdf(folder / name(1))
     with pytest.raises(InputError, match=reason) as caught:
         import_granules(folder, tmp_path / "a.zarr")
-    assert name(1) in str(caught.value) and (name(0) in str(caught.value) or reason == "nothing to fill")
+    assert name(1) in str(caught.value) and (
+        name(0) in str(caught.value) or reason == "nothing to fill"
+    )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "a.zarr").exists()
 
@@ -224,12 +290,16 @@ def test_another_packing_is_unpacked(tmp_path: Path, caplog: pytest.LogCaptureFi
         for day, scale in ((0, 0.01), (2, 0.005)):
             raw = packed(day)[0].astype(float)
             expected = np.where(raw == GAP, np.nan, raw * scale + 273.15)
-            assert np.allclose(ds["sea_surface_temperature"].values[day], expected, atol=1e-4, equal_nan=True)
+            assert np.allclose(
+                ds["sea_surface_temperature"].values[day], expected, atol=1e-4, equal_nan=True
+            )
         assert ds["sea_surface_temperature"].isel(time=1).isnull().all()
         assert ds["sea_surface_temperature"].attrs["units"] == "kelvin"
 
 
-def test_helpers_that_some_granules_lack_are_empty_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_helpers_that_some_granules_lack_are_empty_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = put(tmp_path / "l3", 0)
     granule(1).drop_vars("l2p_flags").to_netcdf(folder / name(1))
     with import_granules(folder, tmp_path / "a.zarr") as ds:
@@ -238,8 +308,9 @@ def test_helpers_that_some_granules_lack_are_empty_there(tmp_path: Path, caplog:
     assert "l2p_flags is not in each granule" in caplog.text
 
 
-def test_helpers_that_the_first_granule_lacks_are_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture
-                                                                 ) -> None:  # fmt: skip
+def test_helpers_that_the_first_granule_lacks_are_left_out_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = put(tmp_path / "l3", 1)
     granule(0).drop_vars("l2p_flags").to_netcdf(folder / name(0))
     with import_granules(folder, tmp_path / "a.zarr") as ds:
@@ -252,7 +323,9 @@ def test_an_earlier_store_is_kept_and_never_replaced(archive: Path, tmp_path: Pa
     import_granules(archive, out).close()
     made = (out / "zarr.json").stat().st_ino
     import_granules(archive, out).close()
-    with pytest.raises(WriteError, match=r"a\.zarr was made by another import \(quality_level: None there, 4 here"):
+    with pytest.raises(
+        WriteError, match=r"a\.zarr was made by another import \(quality_level: None there, 4 here"
+    ):
         import_granules(archive, out, quality_level=4)
     put(archive, 2)
     with pytest.raises(WriteError, match="granules: 5 there, 6 here"):
@@ -262,8 +335,9 @@ def test_an_earlier_store_is_kept_and_never_replaced(archive: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.6, 0.999])
-def test_a_truncated_granule_is_named_and_nothing_is_written(archive: Path, tmp_path: Path, kind: Any, share: float
-                                                             ) -> None:  # fmt: skip
+def test_a_truncated_granule_is_named_and_nothing_is_written(
+    archive: Path, tmp_path: Path, kind: Any, share: float
+) -> None:
     import_granules(archive, tmp_path / "a.zarr").close()
     broken = archive / "late" / name(5)
     granule(5).to_netcdf(broken, format=kind)
@@ -294,10 +368,18 @@ def test_images_without_a_time_axis(tmp_path: Path) -> None:
         ds.attrs = {"time_coverage_start": f"2022-06-0{day + 1}T00:00:03.000Z"} if day else {}
         ds.to_netcdf(tmp_path / f"AQUA_MODIS.2022060{day + 1}.L3m.DAY.SST.nc")
     with import_granules(tmp_path / "*.nc", tmp_path / "a.zarr") as ds:
-        assert ds["time"].values.astype("M8[D]").astype(str).tolist() == ["2022-06-01", "2022-06-02", "2022-06-03"]
+        assert ds["time"].values.astype("M8[D]").astype(str).tolist() == [
+            "2022-06-01",
+            "2022-06-02",
+            "2022-06-03",
+        ]
         assert ds["sea_surface_temperature"].dims == ("time", "lat", "lon")
         assert ds["land"].dims == ("time", "lat", "lon")
-        assert ds["sea_surface_temperature"].notnull().any(("lat", "lon")).values.tolist() == [True, False, True]
+        assert ds["sea_surface_temperature"].notnull().any(("lat", "lon")).values.tolist() == [
+            True,
+            False,
+            True,
+        ]
     with stored(tmp_path / "a.zarr") as raw:
         assert np.array_equal(raw["sea_surface_temperature"].values[2], packed(2)[0])
     with pytest.raises(InputError, match="has no time"):
@@ -310,38 +392,63 @@ def test_unsigned_bytes_curvilinear_grids_and_files_of_several_days(tmp_path: Pa
     for start in (0, 3, 9):
         values = np.random.default_rng(start).integers(-128, 127, (days, 4, 5)).astype(np.int8)
         xr.Dataset(
-            {"chlor": (dims, np.random.default_rng(start).random((days, 4, 5), np.float32), {"coordinates": "lon lat"}),
-             "flags": (dims, values, {"_Unsigned": "true", "flag_masks": np.array([1, -128], np.int8),
-                                      "flag_meanings": "land cloud"}),
-             "lat": (dims[1:], lat), "lon": (dims[1:], lon)},
+            {
+                "chlor": (
+                    dims,
+                    np.random.default_rng(start).random((days, 4, 5), np.float32),
+                    {"coordinates": "lon lat"},
+                ),
+                "flags": (
+                    dims,
+                    values,
+                    {
+                        "_Unsigned": "true",
+                        "flag_masks": np.array([1, -128], np.int8),
+                        "flag_meanings": "land cloud",
+                    },
+                ),
+                "lat": (dims[1:], lat),
+                "lon": (dims[1:], lon),
+            },
             {"time": ("time", np.arange(start, start + days), {"units": "days since 2022-01-01"})},
-        ).to_netcdf(tmp_path / f"{9 - start}.nc", format="NETCDF3_CLASSIC")  # fmt: skip
+        ).to_netcdf(tmp_path / f"{9 - start}.nc", format="NETCDF3_CLASSIC")
     with import_granules([tmp_path / f"{n}.nc" for n in (0, 9, 6)], tmp_path / "a.zarr") as ds:
         assert ds.sizes["time"] == 12
         assert ds["chlor"].coords["lat"].dims == ("nj", "ni")
         for step, start in ((1, 0), (4, 3), (10, 9)):
             rng = np.random.default_rng(start)
             assert np.array_equal(
-                ds["flags"].values[step], rng.integers(-128, 127, (3, 4, 5)).astype("i1").view("u1")[1]
+                ds["flags"].values[step],
+                rng.integers(-128, 127, (3, 4, 5)).astype("i1").view("u1")[1],
             )
         assert ds["chlor"].isel(time=slice(6, 9)).isnull().all()
         assert list(ds["flags"].attrs["flag_masks"]) == [1, 128]
 
 
-def test_large_images_are_tiled_and_blocks_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_tiled_and_blocks_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(granules, "LARGE", 50.0)
     monkeypatch.setattr(granules, "TILE", 4)
     monkeypatch.setattr(granules, "TOGETHER", 2 * 30 * 9.0)
     with import_granules(put(tmp_path / "l3", 0, 1, 2, 3, 4), tmp_path / "a.zarr") as ds:
         assert ds["sea_surface_temperature"].encoding["chunks"] == (2, 4, 4)
     with stored(tmp_path / "a.zarr") as raw:
-        assert np.array_equal(raw["sea_surface_temperature"].values, np.concatenate([packed(k) for k in range(5)]))
+        assert np.array_equal(
+            raw["sea_surface_temperature"].values, np.concatenate([packed(k) for k in range(5)])
+        )
 
 
 @settings(max_examples=25, deadline=None)
-@given(present=st.sets(st.integers(0, 30), min_size=2, max_size=20), hour=st.floats(0, 23.9),
-       jitter=st.integers(0, 2), seed=st.integers(0, 9))  # fmt: skip
-def test_daily_granules_get_one_step_a_day(present: set[int], hour: float, jitter: int, seed: int) -> None:
+@given(
+    present=st.sets(st.integers(0, 30), min_size=2, max_size=20),
+    hour=st.floats(0, 23.9),
+    jitter=st.integers(0, 2),
+    seed=st.integers(0, 9),
+)
+def test_daily_granules_get_one_step_a_day(
+    present: set[int], hour: float, jitter: int, seed: int
+) -> None:
     days = np.array(sorted(present))
     late = np.random.default_rng(seed).integers(-3600 * jitter, 3600 * jitter + 1, days.size)
     times = np.datetime64("2022-06-01", "s") + days * 86400 + round(hour * 3600) + late
@@ -354,10 +461,19 @@ def test_daily_granules_get_one_step_a_day(present: set[int], hour: float, jitte
 
 @pytest.mark.parametrize(
     ("hours", "step", "steps"),
-    [([0, 24, 96], "auto", 5), ([0, 12, 24, 60], "auto", 6), ([0, 192, 384, 768], "auto", 5), ([0], "auto", 1),
-     ([0, 48, 96, 120], "auto", 6), ([0, 48], "auto", 3), ([0, 6], "auto", 2),
-     ([0, 7, 96], "none", 3), ([0, 24, 96], "48h", 3), ([23.99, 48, 72.01], "auto", 3)],
-)  # fmt: skip
+    [
+        ([0, 24, 96], "auto", 5),
+        ([0, 12, 24, 60], "auto", 6),
+        ([0, 192, 384, 768], "auto", 5),
+        ([0], "auto", 1),
+        ([0, 48, 96, 120], "auto", 6),
+        ([0, 48], "auto", 3),
+        ([0, 6], "auto", 2),
+        ([0, 7, 96], "none", 3),
+        ([0, 24, 96], "48h", 3),
+        ([23.99, 48, 72.01], "auto", 3),
+    ],
+)
 def test_the_step(hours: list[float], step: str, steps: int) -> None:
     times = np.datetime64("2022-06-01", "s") + np.array([round(h * 3600) for h in hours])
     assert len(axis(times, step).times) == steps
@@ -401,9 +517,18 @@ def _marked(store: Path) -> Path:
     return store
 
 
-@pytest.mark.parametrize("file", ["alboran_l3s_2022.nc", "npac_modis_2016.nc", "alboran_avhrr_2017.nc",
-                                  "SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012_a_example.nc"])  # fmt: skip
-def test_a_real_series_cut_into_days_comes_back(shared_data: Path, tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize(
+    "file",
+    [
+        "alboran_l3s_2022.nc",
+        "npac_modis_2016.nc",
+        "alboran_avhrr_2017.nc",
+        "SST_MED_SST_L3S_NRT_OBSERVATIONS_010_012_a_example.nc",
+    ],
+)
+def test_a_real_series_cut_into_days_comes_back(
+    shared_data: Path, tmp_path: Path, file: str
+) -> None:
     with xr.open_dataset(shared_data / "real" / file, decode_cf=False) as raw:
         days = [raw.isel(time=[k]).load() for k in range(min(raw.sizes["time"], 12))]
     left_out = {2, 3, 7}
@@ -413,8 +538,14 @@ def test_a_real_series_cut_into_days_comes_back(shared_data: Path, tmp_path: Pat
     out, source = tmp_path / "a.zarr", shared_data / "real" / file
     with import_granules(tmp_path / "*.nc", out, step="1D") as ds, io.open(source) as truth:
         field = next(n for n in ("sst", "sea_surface_temperature") if n in ds)
-        at = np.searchsorted(ds["time"].values, [t for k, t in enumerate(truth["time"].values[:12]) if k not in left_out
-                                                 and k < len(days)])  # fmt: skip
+        at = np.searchsorted(
+            ds["time"].values,
+            [
+                t
+                for k, t in enumerate(truth["time"].values[:12])
+                if k not in left_out and k < len(days)
+            ],
+        )
         kept = [k for k in range(len(days)) if k not in left_out]
         assert np.array_equal(ds["time"].values[at], truth["time"].values[kept])
         seen = truth[field].isel(time=kept).values
@@ -429,14 +560,28 @@ def test_a_real_series_cut_into_days_comes_back(shared_data: Path, tmp_path: Pat
 def test_the_command(archive: Path, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     add_import_granules(parser)
-    args = parser.parse_args([str(archive), "--out", str(tmp_path / "a.zarr"), "--variable", "wind_speed",
-                              "--quality-level", "2"])  # fmt: skip
+    args = parser.parse_args(
+        [
+            str(archive),
+            "--out",
+            str(tmp_path / "a.zarr"),
+            "--variable",
+            "wind_speed",
+            "--quality-level",
+            "2",
+        ]
+    )
     said = list(run_import_granules(args))
-    assert said[0] == "5 granules -> 7 steps from 2022-06-01T00:00:00Z to 2022-06-07T00:00:00Z, 2 of them empty"
+    assert (
+        said[0]
+        == "5 granules -> 7 steps from 2022-06-01T00:00:00Z to 2022-06-07T00:00:00Z, 2 of them empty"
+    )
     assert said[1] == "fields: wind_speed"
 
 
-def test_what_is_left_out_is_said(archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_left_out_is_said(
+    archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     put(archive, 0)
     granule(0, hour=24 * 60).to_netcdf(archive / "far.nc")
     with caplog.at_level(logging.WARNING):

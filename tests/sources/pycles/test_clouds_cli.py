@@ -18,8 +18,10 @@ from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.occlusion import lwp_series
 
 PNG = b"\x89PNG"
-COMMANDS = {"import-pycles": (clouds.add_import_pycles, clouds.run_import_pycles),
-            "clouds": (clouds.add_clouds, clouds.run_clouds)}  # fmt: skip
+COMMANDS = {
+    "import-pycles": (clouds.add_import_pycles, clouds.run_import_pycles),
+    "clouds": (clouds.add_clouds, clouds.run_clouds),
+}
 
 
 def run(*words: str) -> str:
@@ -46,8 +48,20 @@ def test_import(shared_data: Path, tmp_path: Path) -> None:
     told = run("import-pycles", str(sample), "--out", str(out))
     assert "LWP (time 2, y 16, x 24) from lwp of the visualisation files, 39 min to 40 min" in told
     assert f"written to {out} in " in told
-    told = run("import-pycles", str(sample), "--out", str(fields), "--layout", "fields", "--start", "2001-07-10")
-    assert "(time 1, y 16, x 24) from ql times density, summed over the column, 2001-07-10 00:40:00" in told
+    told = run(
+        "import-pycles",
+        str(sample),
+        "--out",
+        str(fields),
+        "--layout",
+        "fields",
+        "--start",
+        "2001-07-10",
+    )
+    assert (
+        "(time 1, y 16, x 24) from ql times density, summed over the column, 2001-07-10 00:40:00"
+        in told
+    )
     assert lwp_series(fields).sizes["time"] == 1
 
 
@@ -64,7 +78,14 @@ def test_shares_of_the_papers_thresholds(series: Path) -> None:
 
 def test_shares_of_our_run(shared_data: Path) -> None:
     told = run("clouds", str(shared_data / "clouds" / "lwp_dycoms.nc"), "--start-after", "120")
-    assert [line.split()[1] for line in told.splitlines()[2:]] == ["20.5", "14.2", "9.5", "6.1", "3.7", "2.1"]
+    assert [line.split()[1] for line in told.splitlines()[2:]] == [
+        "20.5",
+        "14.2",
+        "9.5",
+        "6.1",
+        "3.7",
+        "2.1",
+    ]
 
 
 def test_own_thresholds(series: Path) -> None:
@@ -79,7 +100,9 @@ def test_own_thresholds(series: Path) -> None:
 def test_plot(count: int, series: Path, tmp_path: Path) -> None:
     pytest.importorskip("cartopy")
     thresholds = ",".join(str(55 + 5 * n) for n in range(count))
-    out = run("clouds", str(series), "--thresholds", thresholds, "--plot", str(tmp_path / "clouds.png"))
+    out = run(
+        "clouds", str(series), "--thresholds", thresholds, "--plot", str(tmp_path / "clouds.png")
+    )
     assert f"drawn to {tmp_path / 'clouds.png'}" in out
     assert (tmp_path / "clouds.png").read_bytes()[:4] == PNG
 
@@ -103,7 +126,9 @@ def test_names_of_frames() -> None:
 
 
 def test_mistakes(series: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"--thresholds 55,many: .*; give numbers with commas between"):
+    with pytest.raises(
+        OptionError, match=r"--thresholds 55,many: .*; give numbers with commas between"
+    ):
         run("clouds", str(series), "--thresholds", "55,many")
     with pytest.raises(OptionError, match="threshold=-5"):
         run("clouds", str(series), "--thresholds=-5")
@@ -118,8 +143,6 @@ def test_mistakes(series: Path, tmp_path: Path) -> None:
 
 
 def test_importing_loads_no_matplotlib() -> None:
-    code = (
-        "import sys, sstfill.cli.clouds; print(sorted({'matplotlib', 'cartopy', 'torch', 'pooch'} & set(sys.modules)))"
-    )
+    code = "import sys, sstfill.cli.clouds; print(sorted({'matplotlib', 'cartopy', 'torch', 'pooch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

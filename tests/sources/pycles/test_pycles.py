@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyCLES output of every layout, the paper's own series, and what must be refused: strangers' pickles, half a run."""
+"""PyCLES output of every layout, the paper's own series, and what must be refused: strangers'
+pickles, half a run.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,10 @@ def run(tmp_path: Path) -> Path:
     for t in (60, 120, 180):
         write_step(folder, t)
     write_stats(folder / "stats" / "Stats.Case.nc")
-    namelist = {"meta": {"casename": "Case"}, "grid": {"nx": NX, "ny": NY, "nz": NZ, "dx": 50.0, "dy": 25.0}}
+    namelist = {
+        "meta": {"casename": "Case"},
+        "grid": {"nx": NX, "ny": NY, "nz": NZ, "dx": 50.0, "dy": 25.0},
+    }
     (folder / "Case.in").write_text(json.dumps(namelist))
     return folder
 
@@ -128,24 +133,34 @@ def imported(*args: Any, **options: Any) -> xr.DataArray:
 class TestSamples:
     """The raw output of real runs."""
 
-    def test_visualization_is_the_series_of_the_same_run(self, shared_data: Path, tmp_path: Path) -> None:
-        lwp = imported(shared_data / "pycles_samples" / "dycoms_64x64x66_1rank", tmp_path / "lwp.zarr")
+    def test_visualization_is_the_series_of_the_same_run(
+        self, shared_data: Path, tmp_path: Path
+    ) -> None:
+        lwp = imported(
+            shared_data / "pycles_samples" / "dycoms_64x64x66_1rank", tmp_path / "lwp.zarr"
+        )
         known = xr.open_dataset(shared_data / "clouds" / "lwp_dycoms.nc").LWP.sel(time=2400)
         assert lwp.dims == ("time", "y", "x") and lwp.time.values.tolist() == [2400.0]
         np.testing.assert_allclose(lwp[0], known, rtol=1e-6)
         np.testing.assert_array_equal(lwp.x, known.x)
         assert lwp.attrs["units"] == "g m-2" and lwp.dtype == np.float32
 
-    def test_two_ranks_agree_with_the_visualization(self, shared_data: Path, tmp_path: Path) -> None:
+    def test_two_ranks_agree_with_the_visualization(
+        self, shared_data: Path, tmp_path: Path
+    ) -> None:
         sample = shared_data / "pycles_samples" / "dycoms_24x16x66_2ranks"
         drawn = imported(sample, tmp_path / "a.zarr")
         summed = imported(sample, tmp_path / "b.zarr", layout="fields")
         assert drawn.shape == (2, 16, 24) and drawn.time.values.tolist() == [2340.0, 2400.0]
         assert summed.shape == (1, 16, 24)
-        assert float(drawn[1].mean() / summed[0].mean()) == pytest.approx(0.9993, abs=1e-4)  # as facts/pycles.md says
+        assert float(drawn[1].mean() / summed[0].mean()) == pytest.approx(
+            0.9993, abs=1e-4
+        )  # as facts/pycles.md says
         assert np.corrcoef(drawn[1].values.ravel(), summed[0].values.ravel())[0, 1] > 1 - 1e-6
         with netCDF4.Dataset(sample / "stats" / "Stats.DYCOMS_RF01.nc") as stats:
-            assert float(summed.mean()) == pytest.approx(1000 * float(stats["timeseries/lwp"][-1]), rel=6e-3)
+            assert float(summed.mean()) == pytest.approx(
+                1000 * float(stats["timeseries/lwp"][-1]), rel=6e-3
+            )
 
 
 class TestLayouts:
@@ -177,7 +192,9 @@ class TestLayouts:
 
     def test_density_at_cell_centres_of_the_fork(self, run: Path, tmp_path: Path) -> None:
         write_stats(run / "stats" / "Stats.Case.nc", fork=True)
-        np.testing.assert_allclose(imported(run, tmp_path / "lwp.zarr"), expected(60, 120, 180), rtol=1e-6)
+        np.testing.assert_allclose(
+            imported(run, tmp_path / "lwp.zarr"), expected(60, 120, 180), rtol=1e-6
+        )
 
     def test_parent_folder_and_fields_folder(self, run: Path, tmp_path: Path) -> None:
         assert find_run(tmp_path).folder == run
@@ -186,17 +203,26 @@ class TestLayouts:
         )
         other = tmp_path / "Output.Case.fghij"
         write_pickle(other, 60)
-        with pytest.raises(InputError, match=r"holds 2 runs \(Output.Case.abcde, Output.Case.fghij\); name one"):
+        with pytest.raises(
+            InputError, match=r"holds 2 runs \(Output.Case.abcde, Output.Case.fghij\); name one"
+        ):
             find_run(tmp_path)
         for folder, name in ((run, "mine"), (other, "theirs")):
             folder.rename(tmp_path / name)
-        with pytest.raises(InputError, match=r"holds folders with frames of runs \(mine, theirs\); name one of them"):
+        with pytest.raises(
+            InputError,
+            match=r"holds folders with frames of runs \(mine, theirs\); name one of them",
+        ):
             find_run(tmp_path)
 
     def test_folder_names_of_the_namelist(self, run: Path, tmp_path: Path) -> None:
         (run / "fields").rename(run / "snapshots")
         (run / "stats").rename(run / "means")
-        namelist = {"grid": {}, "fields_io": {"fields_dir": "snapshots"}, "stats_io": {"stats_dir": "means"}}
+        namelist = {
+            "grid": {},
+            "fields_io": {"fields_dir": "snapshots"},
+            "stats_io": {"stats_dir": "means"},
+        }
         (run / "Case.in").write_text(json.dumps(namelist))
         lwp = imported(run, tmp_path / "lwp.zarr")
         np.testing.assert_allclose(lwp, expected(60, 120, 180), rtol=1e-6)
@@ -218,10 +244,15 @@ class TestLayouts:
         for words in ("PyCLES", "10.1002/2015MS000496"):
             assert words in ds.attrs["source"]
         assert json.loads(ds.attrs["namelist"])["meta"]["casename"] == "Case"
-        assert ds.attrs["sstfill_version"] == sstfill.__version__ and "import_pycles" in ds.attrs["history"]
+        assert (
+            ds.attrs["sstfill_version"] == sstfill.__version__
+            and "import_pycles" in ds.attrs["history"]
+        )
         assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
-    def test_several_chunks(self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_several_chunks(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(pycles_store, "CHUNK", 2 * 4 * NX * NY)
         out = import_pycles(run, tmp_path / "lwp.zarr")
         assert lwp_series(out).encoding["chunks"] == (2, NY, NX)
@@ -230,7 +261,9 @@ class TestLayouts:
     def test_masks_are_drawn_from_it(self, run: Path, tmp_path: Path) -> None:
         lwp = lwp_series(import_pycles(run, tmp_path / "lwp.zarr"))
         threshold = float(np.median(lwp))
-        mask = Cloud(lwp=lwp, threshold=threshold, stride=1, start_after=0).draw((3, NY, NX), np.random.default_rng(0))
+        mask = Cloud(lwp=lwp, threshold=threshold, stride=1, start_after=0).draw(
+            (3, NY, NX), np.random.default_rng(0)
+        )
         assert mask.mean() == pytest.approx(0.5, abs=0.02)
 
 
@@ -249,7 +282,9 @@ class TestBroken:
 
     def test_missing_rank(self, run: Path) -> None:
         (run / "fields" / "120" / "2.nc").unlink()
-        self.refused(run, ReadError, "fields/120: 4 rank files cover 83% of the grid; copy the missing ones")
+        self.refused(
+            run, ReadError, "fields/120: 4 rank files cover 83% of the grid; copy the missing ones"
+        )
 
     def test_no_ranks(self, run: Path) -> None:
         (run / "fields" / "240").mkdir()
@@ -262,7 +297,9 @@ class TestBroken:
     def test_rank_cut_short(self, run: Path) -> None:
         path = run / "fields" / "180" / "1.nc"
         path.write_bytes(path.read_bytes()[:-500])
-        self.refused(run, ReadError, "cannot read .*180/1.nc: .*; if the run was stopped while it wrote")
+        self.refused(
+            run, ReadError, "cannot read .*180/1.nc: .*; if the run was stopped while it wrote"
+        )
 
     def test_rank_without_values(self, run: Path) -> None:
         with netCDF4.Dataset(run / "fields" / "180" / "1.nc", "a") as nc:
@@ -276,7 +313,9 @@ class TestBroken:
 
     def test_no_liquid_water(self, run: Path) -> None:
         write_rank(run / "fields" / "60" / "0.nc", liquid(60)[:4, :2], (0, 0, 0), name="qt")
-        self.refused(run, InputError, r"60/0.nc holds qt, no ql; add 'ql' to fields_io.diagnostic_fields")
+        self.refused(
+            run, InputError, r"60/0.nc holds qt, no ql; add 'ql' to fields_io.diagnostic_fields"
+        )
 
     def test_no_density(self, run: Path) -> None:
         shutil.move(run / "stats", run.parent / "elsewhere")
@@ -304,14 +343,20 @@ class TestBroken:
 
     def test_grid_of_the_namelist(self, run: Path) -> None:
         (run / "Case.in").write_text(json.dumps({"grid": {"nx": 64, "ny": 64}}))
-        self.refused(run, InputError, r"frames of \(4, 6\) \(y, x\), but its namelist says \(64, 64\)")
+        self.refused(
+            run, InputError, r"frames of \(4, 6\) \(y, x\), but its namelist says \(64, 64\)"
+        )
 
     def test_frames_of_two_grids(self, run: Path) -> None:
         for t in (30, 60, 90, 120):
             write_pickle(run, t)
         path = run / "Visualization" / "10000090.pkl"
         path.write_bytes(pickle.dumps({"lwp": np.zeros((2, 2))}, 2))
-        self.refused(run, InputError, r"10000090.pkl is a frame of \(2, 2\) \(y, x\), 10000030.pkl of \(4, 6\)")
+        self.refused(
+            run,
+            InputError,
+            r"10000090.pkl is a frame of \(2, 2\) \(y, x\), 10000030.pkl of \(4, 6\)",
+        )
 
     def test_pickle_cut_short(self, run: Path) -> None:
         path = write_pickle(run, 60)
@@ -322,7 +367,9 @@ class TestBroken:
     def test_dry_run(self, run: Path) -> None:
         path = write_pickle(run, 60)
         path.write_bytes(pickle.dumps({"qt": np.zeros((2, 2))}, 2))
-        self.refused(run, InputError, "10000060.pkl holds qt, no array 'lwp'", layout="visualization")
+        self.refused(
+            run, InputError, "10000060.pkl holds qt, no array 'lwp'", layout="visualization"
+        )
 
     def test_grams_taken_for_kilograms(self, run: Path) -> None:
         path = write_pickle(run, 60)
@@ -342,9 +389,17 @@ class TestBroken:
 
     def test_options(self, run: Path) -> None:
         self.refused(
-            run, OptionError, "layout='pickles'; choose from visualization, fields, combined", layout="pickles"
+            run,
+            OptionError,
+            "layout='pickles'; choose from visualization, fields, combined",
+            layout="pickles",
         )
-        self.refused(run, InputError, r"no frames of layout 'combined'; it has fields \(3 frames\)", layout="combined")
+        self.refused(
+            run,
+            InputError,
+            r"no frames of layout 'combined'; it has fields \(3 frames\)",
+            layout="combined",
+        )
         self.refused(run, OptionError, "zarr_format=4", zarr_format=4)
         with pytest.raises(OptionError, match=r"end its name with .zarr"):
             import_pycles(run, run.parent / "lwp.nc")
@@ -366,7 +421,9 @@ def test_an_earlier_store_is_kept_and_never_replaced(run: Path, tmp_path: Path) 
     before, made = lwp_series(out).load(), (out / "zarr.json").stat()
     import_pycles(run, out)
     assert (out / "zarr.json").stat().st_ino == made.st_ino
-    with pytest.raises(WriteError, match=r"lwp\.zarr was made by another import \(start: None there.*or remove it"):
+    with pytest.raises(
+        WriteError, match=r"lwp\.zarr was made by another import \(start: None there.*or remove it"
+    ):
         import_pycles(run, out, start="2001-07-10")
     shutil.rmtree(run / "fields" / "180")
     with pytest.raises(WriteError, match="frames: 3 there, 2 here"):
@@ -387,10 +444,16 @@ class Malice:
 class TestPickle:
     def test_a_strangers_pickle_runs_nothing(self, tmp_path: Path) -> None:
         mark, path = tmp_path / "was_here", tmp_path / "10000060.pkl"
-        for attack in (Malice(Path.touch, mark), Malice(eval, f"open({str(mark)!r}, 'w')"), Malice(np.save, mark, 1)):
+        for attack in (
+            Malice(Path.touch, mark),
+            Malice(eval, f"open({str(mark)!r}, 'w')"),
+            Malice(np.save, mark, 1),
+        ):
             for protocol in (0, 2, 4):
                 path.write_bytes(pickle.dumps({"lwp": np.ones((2, 2)), "extra": attack}, protocol))
-                with pytest.raises(ReadError, match=r"names .*, which is no array and was not called"):
+                with pytest.raises(
+                    ReadError, match=r"names .*, which is no array and was not called"
+                ):
                     read_array(path, "lwp")
         path.write_bytes(b"cos\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR.")
         with pytest.raises(ReadError, match=r"names os.system"):
@@ -399,8 +462,15 @@ class TestPickle:
 
     def test_no_way_out_through_what_is_admitted(self, tmp_path: Path) -> None:
         path = tmp_path / "a.pkl"
-        for name in ("ndarray.__class__", "ndarray.__setstate__.__globals__", "load", "core.multiarray._reconstruct"):
-            path.write_bytes(b"\x80\x04\x8c\x05numpy\x8c" + bytes([len(name)]) + name.encode() + b"\x93.")
+        for name in (
+            "ndarray.__class__",
+            "ndarray.__setstate__.__globals__",
+            "load",
+            "core.multiarray._reconstruct",
+        ):
+            path.write_bytes(
+                b"\x80\x04\x8c\x05numpy\x8c" + bytes([len(name)]) + name.encode() + b"\x93."
+            )
             with pytest.raises(ReadError, match=re.escape(f"names numpy.{name}")):
                 read_array(path, "lwp")
         objects = pickle.dumps({"lwp": np.array([[print]], dtype=object)}, 2)
@@ -411,8 +481,11 @@ class TestPickle:
 
     def test_kinds_of_arrays(self, tmp_path: Path) -> None:
         path = tmp_path / "a.pkl"
-        for values in (np.arange(6.0).reshape(2, 3), np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3)),
-                       np.arange(4, dtype=np.int16)):  # fmt: skip
+        for values in (
+            np.arange(6.0).reshape(2, 3),
+            np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3)),
+            np.arange(4, dtype=np.int16),
+        ):
             path.write_bytes(pickle.dumps({"a": values}, 2))
             found = read_array(path, "a")
             np.testing.assert_array_equal(found, values)
@@ -420,7 +493,9 @@ class TestPickle:
 
     @settings(max_examples=25, deadline=None)
     @given(data=st.data())
-    def test_damage_is_one_error(self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_damage_is_one_error(
+        self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         content = bytearray(pickle.dumps({"lwp": np.arange(12.0).reshape(3, 4)}, 2))
         for _ in range(data.draw(st.integers(1, 4))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -448,11 +523,19 @@ class TestPublished:
         assert lwp.attrs["units"] == "g m-2" and lwp.encoding["chunks"] == (100, 8, 9)
         assert lwp.time.values.tolist() == list(range(300))
         ds = sstfill.io.open(out)
-        assert ds.attrs["source"] == f"local file {array.name}, not compared with doi:10.6084/m9.figshare.9929798"
+        assert (
+            ds.attrs["source"]
+            == f"local file {array.name}, not compared with doi:10.6084/m9.figshare.9929798"
+        )
         assert "references" not in ds.attrs and "Unsupervised" not in ds.attrs["title"]
         made = json.loads(ds.attrs["sstfill_import"])
-        assert made["md5"] == hashlib.md5(array.read_bytes()).hexdigest() and made["downloaded"] is False
-        assert cloud_share(lwp, 70) == pytest.approx(cloud_share(np.load(array), 70, units="kg m-2"), abs=1e-3)
+        assert (
+            made["md5"] == hashlib.md5(array.read_bytes()).hexdigest()
+            and made["downloaded"] is False
+        )
+        assert cloud_share(lwp, 70) == pytest.approx(
+            cloud_share(np.load(array), 70, units="kg m-2"), abs=1e-3
+        )
 
     def test_kept_or_refused(self, array: Path, tmp_path: Path) -> None:
         out = published_lwp(tmp_path / "lwp.zarr", path=array)
@@ -497,7 +580,8 @@ class TestPublished:
     def test_without_pooch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pooch", None)
         with pytest.raises(
-            OptionError, match=r"pip install 'sstfill\[clouds\]', or download cloud_dataset.npy from https://doi.org/10"
+            OptionError,
+            match=r"pip install 'sstfill\[clouds\]', or download cloud_dataset.npy from https://doi.org/10",
         ):
             published_lwp(tmp_path / "lwp.zarr")
 
@@ -511,15 +595,23 @@ class TestDownload:
 
     @pytest.mark.parametrize("challenge", [None, 202, 403])
     def test_download(
-        self, challenge: int | None, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        self,
+        challenge: int | None,
+        array: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         site = Figshare(array.read_bytes(), challenge=challenge)
         monkeypatch.setattr("requests.get", site.get)
         with sstfill.progress.shown():
             published_lwp(tmp_path / "lwp.zarr", cache=tmp_path / "cache")
-        np.testing.assert_allclose(lwp_series(tmp_path / "lwp.zarr"), 1000 * np.load(array), rtol=1e-6)
-        assert (site.asked[-1] == "https://api.figshare.com/v2/file/download/77") == (challenge is not None)
+        np.testing.assert_allclose(
+            lwp_series(tmp_path / "lwp.zarr"), 1000 * np.load(array), rtol=1e-6
+        )
+        assert (site.asked[-1] == "https://api.figshare.com/v2/file/download/77") == (
+            challenge is not None
+        )
         assert "Downloading" not in capsys.readouterr().err  # pooch's own message
         made = json.loads(sstfill.io.open(tmp_path / "lwp.zarr").attrs["sstfill_import"])
         assert made["downloaded"] is True and made["md5"] == site.md5
@@ -540,12 +632,16 @@ class TestDownload:
         assert sources[0] == "figshare, doi:10.6084/m9.figshare.9929798"
         assert sources[1].startswith(f"local file {array.name}, not compared")
 
-    def test_damage_on_the_way(self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_damage_on_the_way(
+        self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         site = Figshare(array.read_bytes())
         site.content = site.content[:-1] + b"!"
         monkeypatch.setattr("requests.get", site.get)
         monkeypatch.setattr("time.sleep", lambda _: None)
-        with pytest.raises(ReadError, match=r"cannot download cloud_dataset.npy.*try again later, or download"):
+        with pytest.raises(
+            ReadError, match=r"cannot download cloud_dataset.npy.*try again later, or download"
+        ):
             published_lwp(tmp_path / "lwp.zarr", cache=tmp_path / "cache")
         assert list((tmp_path / "cache").iterdir()) == [] and not (tmp_path / "lwp.zarr").exists()
 
@@ -557,7 +653,9 @@ class TestDownload:
         pycles_published.fetch(cache)
         np.save(cache / NAME, np.zeros((4, 8, 9)))
         asked = len(site.asked)
-        assert pycles_published.fetch(cache).read_bytes() == site.content and len(site.asked) > asked
+        assert (
+            pycles_published.fetch(cache).read_bytes() == site.content and len(site.asked) > asked
+        )
         np.save(cache / NAME, np.zeros((4, 8, 9)))
         site.content = b"another file"
         monkeypatch.setattr("time.sleep", lambda _: None)
@@ -570,18 +668,25 @@ class TestDownload:
 
         def unreachable(*_: Any, **__: Any) -> None:
             try:
-                raise OSError("Failed to resolve 'api.figshare.com' ([Errno -2] Name or service not known)")
+                raise OSError(
+                    "Failed to resolve 'api.figshare.com' ([Errno -2] Name or service not known)"
+                )
             except OSError as error:
-                raise requests.ConnectionError(f"Max retries exceeded with url: /v2/{'x' * 300}") from error
+                raise requests.ConnectionError(
+                    f"Max retries exceeded with url: /v2/{'x' * 300}"
+                ) from error
 
         monkeypatch.setattr("requests.get", unreachable)
         with pytest.raises(
-            ReadError, match=r"Name or service not known\); try again later, or download cloud_dataset.npy"
+            ReadError,
+            match=r"Name or service not known\); try again later, or download cloud_dataset.npy",
         ) as caught:
             published_lwp(tmp_path / "lwp.zarr", cache=tmp_path / "cache")
         assert len(str(caught.value)) < 320
 
-    def test_cache_that_cannot_be_made(self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cache_that_cannot_be_made(
+        self, array: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("requests.get", Figshare(array.read_bytes()).get)
         with pytest.raises(WriteError, match="give another cache"):
             published_lwp(tmp_path / "lwp.zarr", cache=array / "below_a_file")
@@ -589,9 +694,16 @@ class TestDownload:
 
 class TestShares:
     @settings(max_examples=25, deadline=None)
-    @given(frames=st.integers(1, 30), start=st.integers(0, 29), block=st.integers(1, 40), seed=st.integers(0, 99))
+    @given(
+        frames=st.integers(1, 30),
+        start=st.integers(0, 29),
+        block=st.integers(1, 40),
+        seed=st.integers(0, 99),
+    )
     def test_agree_with_cloud_share(self, frames: int, start: int, block: int, seed: int) -> None:
-        lwp = xr.DataArray(np.random.default_rng(seed).gamma(2, 0.03, (frames, 3, 4)), dims=("time", "y", "x"))
+        lwp = xr.DataArray(
+            np.random.default_rng(seed).gamma(2, 0.03, (frames, 3, 4)), dims=("time", "y", "x")
+        )
         lwp.attrs["units"], lwp.encoding["preferred_chunks"] = "kg m-2", {"time": 1 + seed % 5}
         if start >= frames:
             with pytest.raises(InputError, match="none after start_after"):
@@ -600,7 +712,9 @@ class TestShares:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pycles_clouds, "BLOCK", block * 96)
             shares = occluded_shares(lwp, [55, 70, 0], start_after=start)
-        assert shares == pytest.approx([cloud_share(lwp, t, start_after=start) for t in (55, 70, 0)])
+        assert shares == pytest.approx(
+            [cloud_share(lwp, t, start_after=start) for t in (55, 70, 0)]
+        )
 
     def test_reads_block_by_block(self, run: Path, tmp_path: Path) -> None:
         path = tmp_path / "large.npy"

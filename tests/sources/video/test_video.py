@@ -26,7 +26,9 @@ av = pytest.importorskip("av", reason="PyAV is not installed")
 
 
 def noise(frames: int, *shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (frames, *(shape or (12, 16, 3))), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(
+        0, 256, (frames, *(shape or (12, 16, 3))), dtype=np.uint8
+    )
 
 
 def encode(path: Path, frames: np.ndarray, codec: str = "ffv1", pixels: str = "bgr0") -> None:
@@ -36,7 +38,11 @@ def encode(path: Path, frames: np.ndarray, codec: str = "ffv1", pixels: str = "b
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
         for values in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="rgb24").reformat(format=pixels)))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(values, format="rgb24").reformat(format=pixels)
+                )
+            )
         container.mux(stream.encode(None))
 
 
@@ -78,12 +84,18 @@ def clips(tmp_path: Path) -> Path:
 def test_every_kind_of_clip_comes_in_bit_for_bit(clips: Path, tmp_path: Path) -> None:
     np.save(clips / "z.npy", noise(8, seed=5))
     with import_video(clips, tmp_path / "o.zarr", size=None, frames=8) as ds:
-        assert ds["clip"].values.tolist() == ["frames", *(f"walking/p{k}.mkv" for k in (8, 9, 10)), "z.npy"]
+        assert ds["clip"].values.tolist() == [
+            "frames",
+            *(f"walking/p{k}.mkv" for k in (8, 9, 10)),
+            "z.npy",
+        ]
         assert ds["video"].dims == ("clip", "channel", "time", "y", "x")
         assert ds["video"].dtype == np.uint8
         assert ds["channel"].values.tolist() == ["red", "green", "blue"]
         for name, frames, seed in (("frames", 11, 3), ("walking/p9.mkv", 8, 1), ("z.npy", 8, 5)):
-            assert np.array_equal(ds["video"].sel(clip=name).values, moved(noise(frames, seed=seed)[:8]))
+            assert np.array_equal(
+                ds["video"].sel(clip=name).values, moved(noise(frames, seed=seed)[:8])
+            )
 
 
 @pytest.mark.parametrize("shape", [(4, 12, 16), (4, 12, 16, 3)], ids=["grey", "colours"])
@@ -93,7 +105,9 @@ def test_pictures_of_16_bits_keep_their_brightness(tmp_path: Path, shape: tuple[
     for number, frame in enumerate(values):
         deep_picture(tmp_path / "clip" / f"{number}.png", frame)
     wanted = moved(values if values.ndim == 4 else np.repeat(values[..., None], 3, axis=3)) / 257
-    with import_video(tmp_path / "clip", tmp_path / "f.zarr", size=None, frames=4, dtype="float32") as ds:
+    with import_video(
+        tmp_path / "clip", tmp_path / "f.zarr", size=None, frames=4, dtype="float32"
+    ) as ds:
         np.testing.assert_allclose(ds["video"].values[0], wanted, rtol=1e-6)
         assert ds["video"].values.min() == 0 and ds["video"].values.max() == 255
     with import_video(tmp_path / "clip", tmp_path / "b.zarr", size=None, frames=4) as ds:
@@ -104,13 +118,19 @@ def test_a_dark_picture_of_16_bits_is_not_black(tmp_path: Path) -> None:
     """All in the low 8 bits, as a camera of 12 bits may leave it: told apart in float32."""
     ramp = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16)
     deep_picture(tmp_path / "clip" / "0.png", ramp)
-    with import_video(tmp_path / "clip", tmp_path / "f.zarr", size=None, frames=1, dtype="float32", gray=True) as ds:
+    with import_video(
+        tmp_path / "clip", tmp_path / "f.zarr", size=None, frames=1, dtype="float32", gray=True
+    ) as ds:
         np.testing.assert_allclose(ds["video"].values[0, 0, 0], ramp / 257, rtol=1e-5, atol=1e-6)
 
 
-def test_clips_too_short_are_left_out_and_counted(clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-                                                   ) -> None:  # fmt: skip
-    with caplog.at_level(logging.WARNING), import_video(clips, tmp_path / "o.zarr", frames=9, size=8) as ds:
+def test_clips_too_short_are_left_out_and_counted(
+    clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.WARNING),
+        import_video(clips, tmp_path / "o.zarr", frames=9, size=8) as ds,
+    ):
         assert ds["clip"].values.tolist() == ["frames", "walking/p10.mkv"]
         assert '"clips_left_out": 3' in ds.attrs["sstfill_import"]
     assert "short.mkv is left out: it has 3 frames, 9 are needed" in caplog.text
@@ -122,7 +142,9 @@ def test_clips_too_short_are_left_out_and_counted(clips: Path, tmp_path: Path, c
 def test_stride_and_several_sequences_of_a_clip(tmp_path: Path) -> None:
     values = noise(15)
     np.save(tmp_path / "a.npy", values)
-    with import_video(tmp_path / "a.npy", tmp_path / "o.zarr", size=None, frames=3, stride=2, per_clip=None) as ds:
+    with import_video(
+        tmp_path / "a.npy", tmp_path / "o.zarr", size=None, frames=3, stride=2, per_clip=None
+    ) as ds:
         assert ds["clip"].values.tolist() == ["a.npy@0", "a.npy@6"]
         assert ds["first_frame"].values.tolist() == [0, 6]
         assert np.array_equal(ds["video"].values, [moved(values[0:5:2]), moved(values[6:11:2])])
@@ -130,20 +152,29 @@ def test_stride_and_several_sequences_of_a_clip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("shard", [1.0, 1e3, 16e6])
-def test_many_clips_are_written_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zarr_format: int,
-                                            shard: float) -> None:  # fmt: skip
+def test_many_clips_are_written_in_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zarr_format: int, shard: float
+) -> None:
     values = noise(7 * 4, 6, 6, 1).reshape(7, 4, 6, 6, 1)
     values[2] = 0  # a black clip is data, not a gap
     np.save(tmp_path / "a.npy", values)
     monkeypatch.setattr(video, "SHARD", shard)
-    with import_video(tmp_path / "a.npy", tmp_path / "o.zarr", size=None, frames=4, gray=True,
-                      zarr_format=zarr_format) as ds:  # fmt: skip
+    with import_video(
+        tmp_path / "a.npy",
+        tmp_path / "o.zarr",
+        size=None,
+        frames=4,
+        gray=True,
+        zarr_format=zarr_format,
+    ) as ds:
         assert np.array_equal(ds["video"].values, values.transpose(0, 4, 1, 2, 3))
         assert ds["video"].dtype == np.uint8
         assert ds["video"].chunksizes["clip"] == (1,) * 7
 
 
-def test_memory_holds_a_batch_not_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_holds_a_batch_not_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "a.npy", noise(40, 6, 6, 1).reshape(10, 4, 6, 6, 1))
     most, own = [0], video._video
     monkeypatch.setattr(video, "SHARD", 4 * 6 * 6 * 3.0)
@@ -155,18 +186,31 @@ def test_memory_holds_a_batch_not_the_data_set(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("axes", "shape", "letters"),
-    [(None, (4, 6, 8), "tyx"), (None, (4, 6, 8, 3), "tyxc"), (None, (4, 3, 6, 8), "tcyx"), (None, (2, 4, 6, 8), "ntyx"),
-     (None, (2, 4, 6, 8, 3), "ntyxc"), (None, (2, 4, 3, 6, 8), "ntcyx"), ("tnyx", (4, 2, 6, 8), "tnyx")],
-)  # fmt: skip
-def test_axes_of_arrays(tmp_path: Path, axes: str | None, shape: tuple[int, ...], letters: str) -> None:
+    [
+        (None, (4, 6, 8), "tyx"),
+        (None, (4, 6, 8, 3), "tyxc"),
+        (None, (4, 3, 6, 8), "tcyx"),
+        (None, (2, 4, 6, 8), "ntyx"),
+        (None, (2, 4, 6, 8, 3), "ntyxc"),
+        (None, (2, 4, 3, 6, 8), "ntcyx"),
+        ("tnyx", (4, 2, 6, 8), "tnyx"),
+    ],
+)
+def test_axes_of_arrays(
+    tmp_path: Path, axes: str | None, shape: tuple[int, ...], letters: str
+) -> None:
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     np.savez(tmp_path / "a.npz", frames=values, label=np.arange(3))
-    with import_video(tmp_path, tmp_path / "o.zarr", size=None, frames=4, dtype="float32", axes=axes) as ds:
+    with import_video(
+        tmp_path, tmp_path / "o.zarr", size=None, frames=4, dtype="float32", axes=axes
+    ) as ds:
         expected = xr.DataArray(values, dims=list(letters))
         expected = expected if "n" in letters else expected.expand_dims("n")
         expected = expected if "c" in letters else expected.expand_dims(c=3)
         assert ds["video"].dtype == np.float32
-        assert np.array_equal(ds["video"].values, expected.transpose("n", "c", "t", "y", "x").values)
+        assert np.array_equal(
+            ds["video"].values, expected.transpose("n", "c", "t", "y", "x").values
+        )
 
 
 def test_matlab_arrays(tmp_path: Path) -> None:
@@ -177,17 +221,25 @@ def test_matlab_arrays(tmp_path: Path) -> None:
     (tmp_path / "m.mat").write_bytes(
         b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n" + bytes(99)
     )
-    with pytest.raises(ReadError, match=r"m\.mat: it is a MATLAB 7\.3 \(HDF5\) file; save it .*-v7"):
+    with pytest.raises(
+        ReadError, match=r"m\.mat: it is a MATLAB 7\.3 \(HDF5\) file; save it .*-v7"
+    ):
         import_video(tmp_path, tmp_path / "p.zarr")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
-    [("a.mkv", b"not a video", "cannot decode"), ("f/1.png", b"\x89PNG\r\n\x1a\n", "cannot decode"),
-     ("a.npy", b"\x93NUMPY\x01", "cannot read"), ("a.npz", b"PK\x03\x04", "cannot read"),
-     ("a.mat", b"MATLAB 5.0", "cannot read")],
-)  # fmt: skip
-def test_damage_is_named_and_nothing_is_written(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    [
+        ("a.mkv", b"not a video", "cannot decode"),
+        ("f/1.png", b"\x89PNG\r\n\x1a\n", "cannot decode"),
+        ("a.npy", b"\x93NUMPY\x01", "cannot read"),
+        ("a.npz", b"PK\x03\x04", "cannot read"),
+        ("a.mat", b"MATLAB 5.0", "cannot read"),
+    ],
+)
+def test_damage_is_named_and_nothing_is_written(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
     folder = tmp_path / "clips"
     np.save(_made(folder) / "0.npy", noise(4))  # a good clip comes before it
     _made((folder / name).parent)
@@ -204,14 +256,20 @@ def test_what_is_there_is_kept_and_never_replaced(tmp_path: Path, zarr_format: i
     np.save(folder / "0.npy", noise(4))
 
     def bring(**how: object) -> None:
-        import_video(folder, out, **({"frames": 4, "size": 4, "zarr_format": zarr_format} | how)).close()  # type: ignore[arg-type]
+        import_video(
+            folder, out, **({"frames": 4, "size": 4, "zarr_format": zarr_format} | how)
+        ).close()  # type: ignore[arg-type]
 
     bring()
     before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in out.rglob("*")}
     bring()
-    for how, reason in (({"size": 8}, "size: 4 there, 8 here"), ({"zarr_format": 5 - zarr_format}, "zarr_format")):
+    for how, reason in (
+        ({"size": 8}, "size: 4 there, 8 here"),
+        ({"zarr_format": 5 - zarr_format}, "zarr_format"),
+    ):
         with pytest.raises(
-            WriteError, match=rf"o\.zarr was made by another import \({reason}.*; choose another name, or"
+            WriteError,
+            match=rf"o\.zarr was made by another import \({reason}.*; choose another name, or",
         ):
             bring(**how)
     np.save(folder / "1.npy", noise(4, seed=1))
@@ -225,13 +283,23 @@ def test_stores_of_something_else_are_never_replaced(tmp_path: Path) -> None:
     np.save(folder / "0.npy", noise(4))
     with import_video(folder, tmp_path / "o.zarr", frames=4, size=4) as ds:
         line = {"history": ds.attrs["history"] + "\n2026-01-01T00:00:00Z sstfill: fill"}
-        ds.load().drop_encoding().assign_attrs(line).to_zarr(tmp_path / "filled.zarr", consolidated=False)
+        ds.load().drop_encoding().assign_attrs(line).to_zarr(
+            tmp_path / "filled.zarr", consolidated=False
+        )
     xr.Dataset({"a": 1}).to_zarr(tmp_path / "foreign.zarr", consolidated=False)
-    xr.Dataset({"a": 1}, attrs={"sstfill_request": "{}"}).to_zarr(tmp_path / "fetched.zarr", consolidated=False)
+    xr.Dataset({"a": 1}, attrs={"sstfill_request": "{}"}).to_zarr(
+        tmp_path / "fetched.zarr", consolidated=False
+    )
     (tmp_path / "begun.zarr.ledger").write_text("{}")
-    for name, reason in (("filled", "something else"), ("foreign", "something else"), ("fetched", "something else"),
-                         ("begun", r"begun\.zarr\.ledger is beside it")):  # fmt: skip
-        with pytest.raises(WriteError, match=rf"cannot write .*{name}\.zarr: .*{reason}.*; choose another name, or"):
+    for name, reason in (
+        ("filled", "something else"),
+        ("foreign", "something else"),
+        ("fetched", "something else"),
+        ("begun", r"begun\.zarr\.ledger is beside it"),
+    ):
+        with pytest.raises(
+            WriteError, match=rf"cannot write .*{name}\.zarr: .*{reason}.*; choose another name, or"
+        ):
             import_video(folder, tmp_path / f"{name}.zarr", frames=4, size=4)
 
 
@@ -249,30 +317,66 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "options", "reason"),
     [
-        (lambda f: np.save(f / "a.npy", np.zeros((4, 6, 6))), {}, "holds float64 values, whose range is not known"),
-        (lambda f: np.save(f / "a.npy", np.full((4, 6, 6), 300)), {}, "holds 300 to 300, beyond 0 to 255"),
+        (
+            lambda f: np.save(f / "a.npy", np.zeros((4, 6, 6))),
+            {},
+            "holds float64 values, whose range is not known",
+        ),
+        (
+            lambda f: np.save(f / "a.npy", np.full((4, 6, 6), 300)),
+            {},
+            "holds 300 to 300, beyond 0 to 255",
+        ),
         (lambda f: np.save(f / "a.npy", np.zeros((4, 6))), {}, r"has shape \(4, 6\)"),
-        (lambda f: np.save(f / "a.npy", np.full((4, 6, 6), np.nan)), {"dtype": "float32"}, "has missing values"),
-        (lambda f: np.save(f / "a.npy", noise(4, 6, 6)), {"crop": (0, 0, 7, 6)}, r"is 6x6, which crop=\(0, 0, 7, 6\)"),
-        (lambda f: [np.save(f / f"{n}.npy", noise(4, n, 6)) for n in (6, 8)], {"size": None}, "8.npy is 8x6, 6.npy"),
-        (lambda f: [picture(f / "p" / f"{n}.png", noise(1, n, 6, 3)[0]) for n in (6, 8)], {}, "8.png is 8x6, 6.png"),
+        (
+            lambda f: np.save(f / "a.npy", np.full((4, 6, 6), np.nan)),
+            {"dtype": "float32"},
+            "has missing values",
+        ),
+        (
+            lambda f: np.save(f / "a.npy", noise(4, 6, 6)),
+            {"crop": (0, 0, 7, 6)},
+            r"is 6x6, which crop=\(0, 0, 7, 6\)",
+        ),
+        (
+            lambda f: [np.save(f / f"{n}.npy", noise(4, n, 6)) for n in (6, 8)],
+            {"size": None},
+            "8.npy is 8x6, 6.npy",
+        ),
+        (
+            lambda f: [picture(f / "p" / f"{n}.png", noise(1, n, 6, 3)[0]) for n in (6, 8)],
+            {},
+            "8.png is 8x6, 6.png",
+        ),
         (lambda f: (f / "data.tfrecords").write_bytes(b""), {}, r"it holds only \.tfrecords"),
     ],
-)  # fmt: skip
-def test_what_does_not_fit_is_refused(tmp_path: Path, make: Callable[[Path], object], options: dict[str, object],
-                                      reason: str) -> None:  # fmt: skip
+)
+def test_what_does_not_fit_is_refused(
+    tmp_path: Path, make: Callable[[Path], object], options: dict[str, object], reason: str
+) -> None:
     make(_made(tmp_path / "clips"))
     with pytest.raises(InputError, match=reason):
-        import_video(tmp_path / "clips", tmp_path / "o.zarr", **({"frames": 2, "size": 4} | options))  # type: ignore[arg-type]
+        import_video(
+            tmp_path / "clips", tmp_path / "o.zarr", **({"frames": 2, "size": 4} | options)
+        )  # type: ignore[arg-type]
     assert not (tmp_path / "o.zarr").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"size": 0}, "size=0"), ({"frames": 0}, "frames=0"), ({"stride": 0}, "stride=0"), ({"per_clip": 0}, "per_clip=0"),
-     ({"crop": "middle"}, "crop='middle'"), ({"crop": (1, 2, 3)}, "four whole numbers"), ({"dtype": "int8"}, "dtype="),
-     ({"split": (0.9, 0.2, 0.1)}, "add up to"), ({"zarr_format": 4}, "zarr_format=4"), ({"axes": "txx"}, "axes=")],
-)  # fmt: skip
+    [
+        ({"size": 0}, "size=0"),
+        ({"frames": 0}, "frames=0"),
+        ({"stride": 0}, "stride=0"),
+        ({"per_clip": 0}, "per_clip=0"),
+        ({"crop": "middle"}, "crop='middle'"),
+        ({"crop": (1, 2, 3)}, "four whole numbers"),
+        ({"dtype": "int8"}, "dtype="),
+        ({"split": (0.9, 0.2, 0.1)}, "add up to"),
+        ({"zarr_format": 4}, "zarr_format=4"),
+        ({"axes": "txx"}, "axes="),
+    ],
+)
 def test_options_out_of_range(tmp_path: Path, options: dict[str, object], reason: str) -> None:
     np.save(tmp_path / "a.npy", noise(4, 6, 6))
     with pytest.raises(OptionError, match=reason):
@@ -293,9 +397,16 @@ def test_targets_that_are_refused(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(count=st.integers(1, 60), seed=st.integers(0, 3), shares=st.sampled_from(
-    [(0.9, 0.05, 0.05), (1.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.05, 0.9, 0.05), (0.34, 0.33, 0.33)]))  # fmt: skip
-def test_splits_have_their_shares_and_a_clip_is_never_in_two(count: int, seed: int, shares: tuple[float, ...]) -> None:
+@given(
+    count=st.integers(1, 60),
+    seed=st.integers(0, 3),
+    shares=st.sampled_from(
+        [(0.9, 0.05, 0.05), (1.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.05, 0.9, 0.05), (0.34, 0.33, 0.33)]
+    ),
+)
+def test_splits_have_their_shares_and_a_clip_is_never_in_two(
+    count: int, seed: int, shares: tuple[float, ...]
+) -> None:
     kept = [(f"c{n}", start) for n in range(count) for start in (0, 4)]
     parts = video._labels(kept, None, shares, seed)["split"].values.reshape(count, 2)
     assert (parts[:, 0] == parts[:, 1]).all()
@@ -304,12 +415,17 @@ def test_splits_have_their_shares_and_a_clip_is_never_in_two(count: int, seed: i
     assert np.abs(sizes - np.array(shares) * count).max() <= 2
     if count >= 3:
         assert ((sizes > 0) == (np.array(shares) > 0)).all()
-    assert np.array_equal(parts, video._labels(kept, None, shares, seed)["split"].values.reshape(count, 2))
+    assert np.array_equal(
+        parts, video._labels(kept, None, shares, seed)["split"].values.reshape(count, 2)
+    )
 
 
 def test_splits_differ_with_the_seed() -> None:
     kept = [(f"c{n}", 0) for n in range(60)]
-    drawn = [video._labels(kept, 1, (0.5, 0.25, 0.25), seed)["split"].values.tolist() for seed in range(2)]
+    drawn = [
+        video._labels(kept, 1, (0.5, 0.25, 0.25), seed)["split"].values.tolist()
+        for seed in range(2)
+    ]
     assert drawn[0] != drawn[1]
 
 
@@ -338,7 +454,9 @@ def test_a_real_clip(shared_data: Path, tmp_path: Path) -> None:
         values = ds["video"].values[0, 0].astype(float)
     assert ds["clip"].values.tolist() == ["bigbuckbunny.mp4"]
     assert values.std() > 20  # a picture
-    assert np.abs(np.diff(values, axis=0)).mean() < np.abs(np.diff(values, axis=1)).mean()  # that moves slowly
+    assert (
+        np.abs(np.diff(values, axis=0)).mean() < np.abs(np.diff(values, axis=1)).mean()
+    )  # that moves slowly
 
 
 def test_the_command(clips: Path, tmp_path: Path) -> None:
@@ -346,10 +464,25 @@ def test_the_command(clips: Path, tmp_path: Path) -> None:
 
     parser = argparse.ArgumentParser()
     add_import_video(parser)
-    words = [str(clips), "--out", str(tmp_path / "k.zarr"), "--size", "8", "--frames", "8", "--gray", "--crop"]
+    words = [
+        str(clips),
+        "--out",
+        str(tmp_path / "k.zarr"),
+        "--size",
+        "8",
+        "--frames",
+        "8",
+        "--gray",
+        "--crop",
+    ]
     said = list(run_import_video(parser.parse_args([*words, "center"])))
     assert said[0] == "video 4 clip x 1 channel x 8 time x 8 y x 8 x; 2 train, 1 validation, 1 test"
     assert said[1].startswith("1 clips have fewer than 8 frames")
-    for wrong in (["1,2,3"], ["a,b,c,d"], ["none", "--split", "half"], ["none", "--per-clip", "some"]):
+    for wrong in (
+        ["1,2,3"],
+        ["a,b,c,d"],
+        ["none", "--split", "half"],
+        ["none", "--per-clip", "some"],
+    ):
         with pytest.raises(OptionError, match="give"):
             list(run_import_video(parser.parse_args([*words, *wrong])))

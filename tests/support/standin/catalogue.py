@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The catalogue of the stand-in: client configuration, id mapping and STAC documents of what is published."""
+"""The catalogue of the stand-in: client configuration, id mapping and STAC documents of what is
+published.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,10 @@ SERVICES = ("mds", "mds/serverlessNative", "mds/serverlessArco", "mds/serverless
 class Published:
     """One version of one dataset, in the two layouts that the service offers.
 
-    `time_chunked` holds few dates of the whole map in a chunk, `geo_chunked` long series of small tiles: chunk lengths
-    by dimension. `updating_from` is the date from which on the data are said to be under revision. With `periodic`
-    every chunk of a variable is its first one, so that a store of any size fits in memory (`standin.store.repeated`).
+    `time_chunked` holds few dates of the whole map in a chunk, `geo_chunked` long series of small
+    tiles: chunk lengths by dimension. `updating_from` is the date from which on the data are said
+    to be under revision. With `periodic` every chunk of a variable is its first one, so that a
+    store of any size fits in memory (`standin.store.repeated`).
     """
 
     dataset: str
@@ -66,9 +69,11 @@ class Published:
 
 
 class Catalogue:
-    """What is published at the moment. `stac` and `data` are the addresses of the two hosts, without a port.
+    """What is published at the moment. `stac` and `data` are the addresses of the two hosts,
+    without a port.
 
-    It may change while it is being read: `publish` and `withdraw` are safe to call from a request (`faults.Do`).
+    It may change while it is being read: `publish` and `withdraw` are safe to call from a request
+    (`faults.Do`).
     """
 
     def __init__(self, published: tuple[Published, ...], stac: str, data: str) -> None:
@@ -87,7 +92,9 @@ class Catalogue:
             self._stores |= stores
 
     def withdraw(self, item: str) -> None:
-        """Offer `item` (dataset_version) no longer: its chunks are gone, as after the retirement of a version."""
+        """Offer `item` (dataset_version) no longer: its chunks are gone, as after the retirement of
+        a version.
+        """
         with self._lock:
             old = self._published.pop(item)
             for layout in old.layouts:
@@ -128,16 +135,29 @@ class Catalogue:
 
     def _config(self) -> dict[str, Any]:
         root = f"{self.stac}/metadata"
-        where = {"stac": f"{root}/catalog.stac.json", "stacRoot": root, "idMapping": f"{root}/idMapping.json"}
+        where = {
+            "stac": f"{root}/catalog.stac.json",
+            "stacRoot": root,
+            "idMapping": f"{root}/idMapping.json",
+        }
         return {"clientVersions": dict.fromkeys(SERVICES, ">=1.2.2"), "catalogues": [where]}
 
     def _root(self) -> dict[str, Any]:
         links = [{"rel": "child", "href": f"{p}/product.stac.json"} for p in self._products()]
-        return {"type": "Catalog", "id": "standin", "stac_version": "1.0.0", "description": "stand-in", "links": links}
+        return {
+            "type": "Catalog",
+            "id": "standin",
+            "stac_version": "1.0.0",
+            "description": "stand-in",
+            "links": links,
+        }
 
     def _product(self, name: str) -> dict[str, Any]:
         mine = [p for p in self._offered() if p.product == name]
-        extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
+        extent = {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [[None, None]]},
+        }
         return {
             "type": "Collection",
             "id": name,
@@ -197,7 +217,11 @@ class Catalogue:
             }
             for d, n in lengths.items()
         }
-        return {"href": self.data + published.folder(layout), "type": "application/vnd+zarr", "viewDims": views}
+        return {
+            "href": self.data + published.folder(layout),
+            "type": "application/vnd+zarr",
+            "viewDims": views,
+        }
 
 
 def _dimension(name: str) -> dict[str, str]:
@@ -206,9 +230,17 @@ def _dimension(name: str) -> dict[str, str]:
 
 def _coordinates(values: np.ndarray) -> dict[str, Any]:
     """Evenly spaced as minimum, maximum and step, otherwise one by one; times in ms since 1970."""
-    numbers = values.astype("M8[ms]").astype("i8") if values.dtype.kind == "M" else values.astype("f8")
+    numbers = (
+        values.astype("M8[ms]").astype("i8") if values.dtype.kind == "M" else values.astype("f8")
+    )
     steps = np.diff(numbers)
     if not steps.size or not np.allclose(steps, steps[0], rtol=1e-3):
         return {"type": "explicit", "values": numbers.tolist()}
     low, high = numbers[0].item(), numbers[-1].item()
-    return {"type": "minMaxStep", "min": low, "max": high, "step": (high - low) / steps.size, "len": numbers.size}
+    return {
+        "type": "minMaxStep",
+        "min": low,
+        "max": high,
+        "step": (high - low) / steps.size,
+        "len": numbers.size,
+    }

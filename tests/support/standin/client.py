@@ -20,12 +20,19 @@ PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 
 
 def point_at(
-    server: StandIn, patch: pytest.MonkeyPatch, home: Path, *, user: str | None = None, password: str | None = None
+    server: StandIn,
+    patch: pytest.MonkeyPatch,
+    home: Path,
+    *,
+    user: str | None = None,
+    password: str | None = None,
 ) -> None:
-    """Send everything the client asks for to `server`; its login is the server's first account unless given.
+    """Send everything the client asks for to `server`; its login is the server's first account
+    unless given.
 
-    The client keeps its files under `home`. What is patched are addresses, the login and the folder of saved logins,
-    which the client reads from the environment when it is imported; its code runs as released.
+    The client keeps its files under `home`. What is patched are addresses, the login and the folder
+    of saved logins, which the client reads from the environment when it is imported; its code runs
+    as released.
     """
     from copernicusmarine.core_functions import credentials_utils, marine_datastore_config, sessions
 
@@ -33,18 +40,25 @@ def point_at(
     patch.setattr(sys, "stdin", io.StringIO())  # nobody to ask for a password
     first = next(iter(server.accounts.items()))
     user, password = (
-        given if given is not None else known for given, known in zip((user, password), first, strict=True)
+        given if given is not None else known
+        for given, known in zip((user, password), first, strict=True)
     )
     realm = f"{server.origin('auth')}/realms/MIS/protocol/openid-connect"
-    patch.setattr(credentials_utils, "COPERNICUS_MARINE_AUTH_SYSTEM_TOKEN_ENDPOINT", f"{realm}/token")
-    patch.setattr(credentials_utils, "COPERNICUS_MARINE_AUTH_SYSTEM_USERINFO_ENDPOINT", f"{realm}/userinfo")
+    patch.setattr(
+        credentials_utils, "COPERNICUS_MARINE_AUTH_SYSTEM_TOKEN_ENDPOINT", f"{realm}/token"
+    )
+    patch.setattr(
+        credentials_utils, "COPERNICUS_MARINE_AUTH_SYSTEM_USERINFO_ENDPOINT", f"{realm}/userinfo"
+    )
     patch.setattr(credentials_utils, "COPERNICUSMARINE_SERVICE_USERNAME", user)
     patch.setattr(credentials_utils, "COPERNICUSMARINE_SERVICE_PASSWORD", password)
     patch.setattr(credentials_utils, "DEFAULT_CLIENT_BASE_DIRECTORY", home / ".copernicusmarine")
     config = f"{server.origin('data')}/mdl-metadata/clientsConfigV1.json"
     patch.setattr(marine_datastore_config, "MARINE_DATASTORE_CONFIG_URL_DIRECT", config)
     patch.setattr(
-        marine_datastore_config, "MARINE_DATASTORE_CONFIG_URL_CDN", f"{server.origin('stac')}/clients-config-v1"
+        marine_datastore_config,
+        "MARINE_DATASTORE_CONFIG_URL_CDN",
+        f"{server.origin('stac')}/clients-config-v1",
     )
     patch.setattr(sessions, "PROXIES", {"http": server.url, "https": server.url})
     for name, value in _environment(server, home, user, password).items():
@@ -69,11 +83,15 @@ def _environment(server: StandIn, home: Path, user: str, password: str) -> dict[
 
 
 def impatient(patch: pytest.MonkeyPatch, tries: int = 2) -> None:
-    """Let the client give up on a chunk after `tries` attempts without waiting; as released it takes nine minutes."""
+    """Let the client give up on a chunk after `tries` attempts without waiting; as released it
+    takes nine minutes.
+    """
     from copernicusmarine.core_functions import custom_s3_store_zarr_v3 as store
     from copernicusmarine.core_functions import sessions
 
-    released = next(c for c in store.CustomS3StoreZarrV3.__mro__ if c.__module__.startswith("copernicusmarine."))
+    released = next(
+        c for c in store.CustomS3StoreZarrV3.__mro__ if c.__module__.startswith("copernicusmarine.")
+    )
     patch.setattr(released.__init__, "__defaults__", (None, tries, 0))
     as_released = sessions.botocore.config.Config
 
@@ -84,7 +102,9 @@ def impatient(patch: pytest.MonkeyPatch, tries: int = 2) -> None:
 
 
 def end_openings(seconds: float = 20.0) -> None:
-    """Wait for openings that were given up: with the addresses restored they would go on to the real ones."""
+    """Wait for openings that were given up: with the addresses restored they would go on to the
+    real ones.
+    """
     for thread in openings():
         thread.join(seconds)
         assert not thread.is_alive()

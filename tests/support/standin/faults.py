@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Which requests a fault is for: patterns searched in the path. Coordinates are 1-D, their keys have no dots. Chunks
-# that do not exist, because they hold nothing but land, are passed by.
+# Which requests a fault is for: patterns searched in the path. Coordinates are 1-D, their keys have
+# no dots. Chunks that do not exist, because they hold nothing but land, are passed by.
 LOGIN = r"/openid-connect/"
 CONFIG = r"clients-?config"
 STAC = r"\.stac\.json$|/idMapping"
@@ -77,7 +77,9 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, fault: Fault, where: str = CHUNK, *, times: float = 1, after: int = 0) -> None:
-        """Let `after` requests that match `where` pass, then answer `times` of them (inf: all) with `fault`."""
+        """Let `after` requests that match `where` pass, then answer `times` of them (inf: all) with
+        `fault`.
+        """
         with self._lock:
             self._rules.append(_Rule(fault, re.compile(where, re.IGNORECASE), times, after))
 

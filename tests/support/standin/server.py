@@ -18,14 +18,20 @@ import xarray as xr
 from standin.catalogue import Catalogue, Published
 from standin.faults import CHUNK, Do, Dropped, Fault, Faults, Slow, Status, Truncated
 
-# What the client asks for over TLS, and what stands for it without: no resolver knows .invalid (RFC 6761).
+# What the client asks for over TLS, and what stands for it without: no resolver knows .invalid (RFC
+# 6761).
 HOSTS = {
     "auth": "auth.marine.copernicus.eu",
     "stac": "stac.marine.copernicus.eu",
     "data": "s3.waw3-1.cloudferro.com",
 }
 ACCOUNTS = {"ada": "right-password"}
-S3_ERRORS = {403: "AccessDenied", 404: "NoSuchKey", 429: "TooManyRequests", 503: "ServiceUnavailable"}
+S3_ERRORS = {
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    429: "TooManyRequests",
+    503: "ServiceUnavailable",
+}
 GONE = (ConnectionError, ssl.SSLError)  # the client hung up; its own business
 
 
@@ -48,9 +54,9 @@ class Reply(NamedTuple):
 class StandIn(ThreadingHTTPServer):
     """The service: `with StandIn(dataset, ...) as server:` listens on a port that the system chose.
 
-    `published` are `Published` versions, or plain datasets published under the id "standin_P1D-m". `accounts` are
-    passwords by user. With `tls` it answers CONNECT and speaks for the real hosts; without, plain HTTP for hosts under
-    .invalid.
+    `published` are `Published` versions, or plain datasets published under the id "standin_P1D-m".
+    `accounts` are passwords by user. With `tls` it answers CONNECT and speaks for the real hosts;
+    without, plain HTTP for hosts under .invalid.
     """
 
     daemon_threads = False
@@ -65,7 +71,9 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.tls = tls
         self.accounts = ACCOUNTS if accounts is None else accounts
-        versions = tuple(p if isinstance(p, Published) else Published("standin_P1D-m", p) for p in published)
+        versions = tuple(
+            p if isinstance(p, Published) else Published("standin_P1D-m", p) for p in published
+        )
         self.catalogue = Catalogue(versions, stac=self.origin("stac"), data=self.origin("data"))
         self.faults = Faults()
         self.seen: list[Seen] = []
@@ -73,7 +81,9 @@ class StandIn(ThreadingHTTPServer):
         self._mishaps: list[BaseException] = []
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._loop = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._loop = threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
 
     def origin(self, role: str) -> str:
         """Scheme and host that speak for "auth", "stac" or "data"."""
@@ -89,7 +99,9 @@ class StandIn(ThreadingHTTPServer):
         return [s.path for s in self.seen if re.search(CHUNK, s.path)]
 
     def lacks(self, path: str) -> bool:
-        """A chunk that does not exist, being all land or withdrawn; there is nothing a fault could spoil."""
+        """A chunk that does not exist, being all land or withdrawn; there is nothing a fault could
+        spoil.
+        """
         return bool(re.search(CHUNK, path)) and self.catalogue.get(path) is None
 
     def __enter__(self) -> StandIn:
@@ -140,17 +152,27 @@ class StandIn(ThreadingHTTPServer):
                 return self._userinfo(headers.get("Authorization", ""))
             case _:
                 found = self.catalogue.get(path)
-                return refusal(404, path) if found is None else Reply(200, found, "application/octet-stream")
+                return (
+                    refusal(404, path)
+                    if found is None
+                    else Reply(200, found, "application/octet-stream")
+                )
 
     def _token(self, form: dict[str, list[str]]) -> Reply:
         user, password = (form.get(key, [""])[0] for key in ("username", "password"))
         if user not in self.accounts or self.accounts[user] != password:
-            return _json(400, {"error": "invalid_grant", "error_description": "Invalid user credentials"})
+            return _json(
+                400, {"error": "invalid_grant", "error_description": "Invalid user credentials"}
+            )
         return _json(200, {"access_token": f"token-of-{user}", "token_type": "Bearer"})
 
     def _userinfo(self, bearer: str) -> Reply:
         user = bearer.removeprefix("Bearer token-of-")
-        return _json(200, {"preferred_username": user}) if user in self.accounts else refusal(401, "/userinfo")
+        return (
+            _json(200, {"preferred_username": user})
+            if user in self.accounts
+            else refusal(401, "/userinfo")
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -181,7 +203,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.close()
         self.wfile.close()
         self.server.forget(self.connection)
-        self.request = self.server.tls.wrap_socket(self.connection, server_side=True, do_handshake_on_connect=False)
+        self.request = self.server.tls.wrap_socket(
+            self.connection, server_side=True, do_handshake_on_connect=False
+        )
         self.setup()
         self.request.do_handshake()
         self.close_connection = False

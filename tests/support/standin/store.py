@@ -15,10 +15,14 @@ import zarr
 from zarr.core.buffer import Buffer
 
 TIMES = {"units": "seconds since 1970-01-01", "calendar": "standard", "dtype": "int64"}
-LAND = np.s_[..., :3, :4]  # the corner that is never sea; in the geoChunked store a chunk that does not exist
+LAND = np.s_[
+    ..., :3, :4
+]  # the corner that is never sea; in the geoChunked store a chunk that does not exist
 
 
-def axes(steps: int, freq: str, ny: int, nx: int, start: str = "2024-01-01") -> dict[str, xr.Variable]:
+def axes(
+    steps: int, freq: str, ny: int, nx: int, start: str = "2024-01-01"
+) -> dict[str, xr.Variable]:
     """Coordinates as ARCO has them: float32 latitudes and longitudes, 1/12 degree apart, ascending."""
     time = xr.Variable("time", pd.date_range(start, periods=steps, freq=freq), {"axis": "T"}, TIMES)
     lat = (35 + np.arange(ny) / 12).astype("f4")
@@ -31,9 +35,17 @@ def axes(steps: int, freq: str, ny: int, nx: int, start: str = "2024-01-01") -> 
 
 
 def a_model(
-    *, steps: int = 12, freq: str = "h", ny: int = 6, nx: int = 8, start: str = "2024-01-01", seed: int = 0
+    *,
+    steps: int = 12,
+    freq: str = "h",
+    ny: int = 6,
+    nx: int = 8,
+    start: str = "2024-01-01",
+    seed: int = 0,
 ) -> xr.Dataset:
-    """Temperature of a model at two levels, as float32: `thetao(time, elevation, latitude, longitude)`, land NaN."""
+    """Temperature of a model at two levels, as float32: `thetao(time, elevation, latitude,
+    longitude)`, land NaN.
+    """
     values = np.random.default_rng(seed).normal(15, 3, (steps, 2, ny, nx)).astype("f4")
     values[LAND] = np.nan
     levels = np.array([-1.541375, -0.494025], dtype="f4")
@@ -46,17 +58,30 @@ def a_model(
         "valid_max": 40.0,
     }
     thetao = xr.Variable(
-        ("time", "elevation", "latitude", "longitude"), values, attrs, {"_FillValue": np.float32(np.nan)}
+        ("time", "elevation", "latitude", "longitude"),
+        values,
+        attrs,
+        {"_FillValue": np.float32(np.nan)},
     )
     return xr.Dataset(
-        {"thetao": thetao}, axes(steps, freq, ny, nx, start) | {"elevation": up}, {"Conventions": "CF-1.8"}
+        {"thetao": thetao},
+        axes(steps, freq, ny, nx, start) | {"elevation": up},
+        {"Conventions": "CF-1.8"},
     )
 
 
 def a_level3(
-    *, steps: int = 10, freq: str = "D", ny: int = 6, nx: int = 8, start: str = "2024-01-01", seed: int = 0
+    *,
+    steps: int = 10,
+    freq: str = "D",
+    ny: int = 6,
+    nx: int = 8,
+    start: str = "2024-01-01",
+    seed: int = 0,
 ) -> xr.Dataset:
-    """Cloudy level-3 SST packed as int16 with its quality as int8; date 3 has no observation at all."""
+    """Cloudy level-3 SST packed as int16 with its quality as int8; date 3 has no observation at
+    all.
+    """
     rng = np.random.default_rng(seed)
     shape, dims = (steps, ny, nx), ("time", "latitude", "longitude")
     kelvin = 273.15 + rng.integers(0, 3000, shape) * 0.01
@@ -64,7 +89,12 @@ def a_level3(
     hidden[LAND] = True
     hidden[3:4] = True
     quality = np.where(hidden, 0, rng.integers(2, 6, shape)).astype("i1")
-    packed = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 273.15, "_FillValue": np.int16(-32768)}
+    packed = {
+        "dtype": "int16",
+        "scale_factor": 0.01,
+        "add_offset": 273.15,
+        "_FillValue": np.int16(-32768),
+    }
     attrs = {"standard_name": "sea_surface_temperature", "long_name": "SST", "units": "kelvin"}
     flags = {
         "long_name": "quality level of SST pixel",
@@ -73,11 +103,14 @@ def a_level3(
     }
     sst = xr.Variable(dims, np.where(hidden, np.nan, kelvin), attrs, packed)
     level = xr.Variable(dims, quality, flags, {"_FillValue": np.int8(-128)})
-    return xr.Dataset({"sea_surface_temperature": sst, "quality_level": level}, axes(steps, freq, ny, nx, start))
+    return xr.Dataset(
+        {"sea_surface_temperature": sst, "quality_level": level}, axes(steps, freq, ny, nx, start)
+    )
 
 
 def repeated(tile: xr.Dataset, **times: int) -> xr.Dataset:
-    """The tile laid side by side so many times in each dimension named, lazily; coordinates go on at their step.
+    """The tile laid side by side so many times in each dimension named, lazily; coordinates go on
+    at their step.
 
     >>> dict(repeated(a_model(steps=4), time=3).sizes)
     {'time': 12, 'elevation': 2, 'latitude': 6, 'longitude': 8}
@@ -85,7 +118,9 @@ def repeated(tile: xr.Dataset, **times: int) -> xr.Dataset:
     coords = {str(d): _longer(c.variable, times.get(str(d), 1)) for d, c in tile.coords.items()}
     large = {}
     for name, field in tile.data_vars.items():
-        lazy = dask.array.tile(dask.array.from_array(field.values), [times.get(str(d), 1) for d in field.dims])
+        lazy = dask.array.tile(
+            dask.array.from_array(field.values), [times.get(str(d), 1) for d in field.dims]
+        )
         large[name] = xr.Variable(field.dims, lazy, field.attrs, field.encoding)
     return xr.Dataset(large, coords, tile.attrs)
 
@@ -99,11 +134,17 @@ def _longer(axis: xr.Variable, times: int) -> xr.Variable:
 
 
 class Repeated(Mapping[str, bytes]):
-    """The store of a `repeated` dataset in the memory of one chunk; chunks are whole tiles and divide the dataset."""
+    """The store of a `repeated` dataset in the memory of one chunk; chunks are whole tiles and
+    divide the dataset.
+    """
 
     def __init__(self, ds: xr.Dataset, chunks: Mapping[str, int]) -> None:
-        first = encoded(ds.isel({d: slice(n) for d, n in chunks.items() if d in ds.dims}).compute(), chunks)
-        self._chunks = {key: first.get(f"{key}/{'.'.join('0' * v.ndim)}") for key, v in ds.data_vars.items()}
+        first = encoded(
+            ds.isel({d: slice(n) for d, n in chunks.items() if d in ds.dims}).compute(), chunks
+        )
+        self._chunks = {
+            key: first.get(f"{key}/{'.'.join('0' * v.ndim)}") for key, v in ds.data_vars.items()
+        }
         self._files = encoded(ds, chunks, compute=False)
 
     def __getitem__(self, key: str) -> bytes:
@@ -119,10 +160,15 @@ class Repeated(Mapping[str, bytes]):
 
 
 def encoded(ds: xr.Dataset, chunks: Mapping[str, int], *, compute: bool = True) -> dict[str, bytes]:
-    """The dataset as the files of a consolidated Zarr v2 store; chunks of nothing but fill values are absent."""
+    """The dataset as the files of a consolidated Zarr v2 store; chunks of nothing but fill values
+    are absent.
+    """
     blosc = numcodecs.Blosc(cname="lz4", clevel=5)
     encoding = {
-        str(name): {"chunks": tuple(min(chunks[str(d)], n) for d, n in v.sizes.items()), "compressors": blosc}
+        str(name): {
+            "chunks": tuple(min(chunks[str(d)], n) for d, n in v.sizes.items()),
+            "compressors": blosc,
+        }
         for name, v in ds.data_vars.items()
     }
     files: dict[str, Buffer] = {}
@@ -134,6 +180,8 @@ def encoded(ds: xr.Dataset, chunks: Mapping[str, int], *, compute: bool = True) 
 
 def decoded(files: Mapping[str, bytes]) -> xr.Dataset:
     """What a reader without faults and without a network finds in such a store."""
-    buffers: dict[str, Buffer] = {key: zarr.core.buffer.cpu.Buffer.from_bytes(value) for key, value in files.items()}
+    buffers: dict[str, Buffer] = {
+        key: zarr.core.buffer.cpu.Buffer.from_bytes(value) for key, value in files.items()
+    }
     store = zarr.storage.MemoryStore(buffers)
     return xr.open_zarr(store, zarr_format=2, chunks=None, decode_timedelta=True).load()

@@ -38,18 +38,28 @@ def identity(ca: trustme.CA) -> ssl.SSLContext:
 
 
 def environment(
-    server: StandIn, ca: trustme.CA, home: Path, *, user: str | None = None, password: str | None = None
+    server: StandIn,
+    ca: trustme.CA,
+    home: Path,
+    *,
+    user: str | None = None,
+    password: str | None = None,
 ) -> dict[str, str]:
-    """The whole environment of the subprocess: this one's, less its proxies, certificates and cloud accounts.
+    """The whole environment of the subprocess: this one's, less its proxies, certificates and cloud
+    accounts.
 
-    The login is the server's first account unless given; an empty `user` means no credentials at all. Files of the
-    client go under `home`. It asks twice for a catalogue file, with no more than ten seconds for each answer.
+    The login is the server's first account unless given; an empty `user` means no credentials at
+    all. Files of the client go under `home`. It asks twice for a catalogue file, with no more than
+    ten seconds for each answer.
     """
     trusted = home / "authority.pem"
     ca.cert_pem.write_to_path(trusted)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "COPERNICUS"))}
     known_user, known_password = next(iter(server.accounts.items()))
-    user, password = known_user if user is None else user, known_password if password is None else password
+    user, password = (
+        known_user if user is None else user,
+        known_password if password is None else password,
+    )
     return {
         **inherited,
         **dict.fromkeys(PROXIES, server.url),

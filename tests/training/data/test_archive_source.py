@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences from an archive: nothing under the hidden mask is seen, and the same seed gives the same ones."""
+"""Sequences from an archive: nothing under the hidden mask is seen, and the same seed gives the
+same ones.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,20 @@ def parts(
     """For training the first 10 images, for validation the last 6."""
     truth = ds.get("truth")
     return tuple(
-        ArchivePart(TrainingWindows(ds.sst, ds.sea, t, shape, truth), clouds) for t in (slice(0, 10), slice(12, 18))
+        ArchivePart(TrainingWindows(ds.sst, ds.sea, t, shape, truth), clouds)
+        for t in (slice(0, 10), slice(12, 18))
     )  # type: ignore[return-value]
 
 
 def paper(ds: xr.Dataset, clouds: Any = CLOUDS, **given: Any) -> PaperSource:
     scaling = Scaling.fit(ds.sst[:10])
-    usual: dict[str, Any] = {"samples": 5, "hidden": True, "judged": False, "seed": 0, "scaling": scaling}
+    usual: dict[str, Any] = {
+        "samples": 5,
+        "hidden": True,
+        "judged": False,
+        "seed": 0,
+        "scaling": scaling,
+    }
     return PaperSource(*parts(ds, clouds), **(usual | given))
 
 
@@ -56,7 +65,9 @@ def epoch(source: PaperSource | GuessedSource, seed: int = 0, number: int = 0) -
 
 def same(some: list[Sample], others: list[Sample]) -> bool:
     return len(some) == len(others) and all(
-        torch.equal(a, b) for one, other in zip(some, others, strict=True) for a, b in zip(one, other, strict=True)
+        torch.equal(a, b)
+        for one, other in zip(some, others, strict=True)
+        for a, b in zip(one, other, strict=True)
     )
 
 
@@ -98,7 +109,9 @@ class TestPaperSource:
 
     def test_single_images(self, cloudy: xr.Dataset) -> None:
         scaling = Scaling.fit(cloudy.sst)
-        source = PaperSource(*parts(cloudy, shape=(1, 8, 8)), scaling, 5, hidden=True, judged=True, seed=0)
+        source = PaperSource(
+            *parts(cloudy, shape=(1, 8, 8)), scaling, 5, hidden=True, judged=True, seed=0
+        )
         assert valid(epoch(source))
         assert {sample.values.shape for sample in epoch(source)} == {(1, 1, 8, 8)}
 
@@ -120,13 +133,19 @@ class TestPaperSource:
         source = paper(dated, scaling=Scaling("anomaly", 0.0, 1.0))
         for samples, allowed in ((epoch(source), range(10)), (source.validation(), range(12, 18))):
             for sample in samples:
-                assert set(sample.values[sample.observed | sample.withheld].tolist()) <= set(allowed)
+                assert set(sample.values[sample.observed | sample.withheld].tolist()) <= set(
+                    allowed
+                )
 
     def test_what_is_hidden_does_not_change_what_is_seen(self, cloudy: xr.Dataset) -> None:
-        """Validation: neither the network's input, nor what it completes, knows of the values under the mask."""
+        """Validation: neither the network's input, nor what it completes, knows of the values under
+        the mask.
+        """
         network = build("paper", {"base": 1}).eval()
         for k, sample in enumerate(paper(cloudy).validation()):
-            hidden = _placed(sample.withheld, paper(cloudy).validated, cloudy, np.random.default_rng([0, 1, k]))
+            hidden = _placed(
+                sample.withheld, paper(cloudy).validated, cloudy, np.random.default_rng([0, 1, k])
+            )
             wild = unseen(cloudy, "sst", hidden, WILD)
             source = paper(wild)
             assert source.scaling == paper(cloudy).scaling
@@ -139,13 +158,17 @@ class TestPaperSource:
             if k == 2:
                 break
 
-    def test_adversarial_training_hides_nothing_but_validation_does(self, cloudy: xr.Dataset) -> None:
+    def test_adversarial_training_hides_nothing_but_validation_does(
+        self, cloudy: xr.Dataset
+    ) -> None:
         source = paper(cloudy, hidden=False)
         for sample in epoch(source):
             assert not sample.withheld.any() and sample.observed.any()
         assert all(sample.withheld.any() for sample in source.validation())
 
-    def test_masks_for_discriminators_are_drawn_where_there_are_any(self, cloudy: xr.Dataset) -> None:
+    def test_masks_for_discriminators_are_drawn_where_there_are_any(
+        self, cloudy: xr.Dataset
+    ) -> None:
         for judged in (False, True):
             samples = epoch(paper(cloudy, judged=judged))
             assert all(bool(sample.again.all()) is not judged for sample in samples)
@@ -159,7 +182,9 @@ class TestPaperSource:
 
 
 class TestLarge:
-    """What is lazy is too large to be loaded: windows, and the archive's own clouds, come from slabs."""
+    """What is lazy is too large to be loaded: windows, and the archive's own clouds, come from
+    slabs.
+    """
 
     @pytest.fixture(autouse=True)
     def tiny(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,13 +218,22 @@ class TestLarge:
             assert torch.equal(sample.observed | sample.withheld, sample.sea)
 
     def test_only_the_training_block(self, cloudy: xr.Dataset) -> None:
-        dated = cloudy.assign(sst=cloudy.sst * 0 + xr.DataArray(np.arange(18), dims="time")).chunk(time=4)
-        source = paper(dated.assign(sea=cloudy.sea), scaling=Scaling("anomaly", 0.0, 1.0), samples=40)
+        dated = cloudy.assign(sst=cloudy.sst * 0 + xr.DataArray(np.arange(18), dims="time")).chunk(
+            time=4
+        )
+        source = paper(
+            dated.assign(sea=cloudy.sea), scaling=Scaling("anomaly", 0.0, 1.0), samples=40
+        )
         met = {int(v) for sample in epoch(source) for v in sample.values[sample.observed].unique()}
         assert met == set(range(10))
 
     def test_clouds_of_guessed_sequences(
-        self, few: None, cloudy: xr.Dataset, lazy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        few: None,
+        cloudy: xr.Dataset,
+        lazy: xr.Dataset,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         guess_cheaply(monkeypatch)
         one, other = (guessed(lazy, tmp_path / name, self.own(lazy), judged=True) for name in "ab")
@@ -212,7 +246,9 @@ class TestLarge:
         stream = source.epoch(0, np.random.default_rng(0))
         next(stream)
         stream.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")]
+        assert not [
+            thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")
+        ]
 
 
 class TestTruth:
@@ -239,17 +275,27 @@ class TestTruth:
 
 
 class TestGuessedSource:
-    def test_what_is_hidden_does_not_change_what_is_seen(self, few: None, cloudy: xr.Dataset, tmp_path: Path) -> None:
-        """With the true first guesses: channels, guess, its error and the scaling by it are bit-identical."""
+    def test_what_is_hidden_does_not_change_what_is_seen(
+        self, few: None, cloudy: xr.Dataset, tmp_path: Path
+    ) -> None:
+        """With the true first guesses: channels, guess, its error and the scaling by it are
+        bit-identical.
+        """
         source = guessed(cloudy, tmp_path / "a", clips=0)
         (sample,) = source.validation()
-        hidden = _placed(sample.withheld, source.validated, cloudy, np.random.default_rng([0, 2, False, 0]))
-        (found,) = guessed(unseen(cloudy, "sst", hidden, WILD), tmp_path / "b", clips=0).validation()
+        hidden = _placed(
+            sample.withheld, source.validated, cloudy, np.random.default_rng([0, 2, False, 0])
+        )
+        (found,) = guessed(
+            unseen(cloudy, "sst", hidden, WILD), tmp_path / "b", clips=0
+        ).validation()
         assert _sees(found, sample)
         assert found.withheld.any() and (found.values[found.withheld] > 10).all()
         assert sample.channels.any() and sample.guess.any() and sample.error.any()
 
-    def test_worked_out_once(self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_worked_out_once(
+        self, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         asked = guess_cheaply(monkeypatch)
         source = guessed(cloudy, tmp_path)
         first = list(source.validation())
@@ -269,7 +315,9 @@ class TestGuessedSource:
     ) -> None:
         guess_cheaply(monkeypatch)
         one, other = (guessed(cloudy, tmp_path / name) for name in "ab")
-        assert same(epoch(one), epoch(other)) and same(list(one.validation()), list(other.validation()))
+        assert same(epoch(one), epoch(other)) and same(
+            list(one.validation()), list(other.validation())
+        )
         different = guessed(cloudy, tmp_path / "c", seed=1)
         assert not same(list(one.validation()), list(different.validation()))
 
@@ -308,10 +356,14 @@ class TestGuessedSource:
             def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
                 return np.ones(shape, bool)
 
-        with pytest.raises(InputError, match="hide nothing of what is observed; name an operator as clouds="):
+        with pytest.raises(
+            InputError, match="hide nothing of what is observed; name an operator as clouds="
+        ):
             list(guessed(cloudy, tmp_path, Clear()).validation())
 
-    def test_with_the_truth(self, few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_with_the_truth(
+        self, few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         guess_cheaply(monkeypatch)
         source = guessed(archive(), tmp_path, judged=True)
         assert valid(list(source.validation()))
@@ -337,7 +389,9 @@ def _sees(one: Sample, other: Sample) -> bool:
     return masks and inputs and torch.equal(one.values[one.observed], other.values[other.observed])
 
 
-def _placed(hidden: torch.Tensor, part: ArchivePart, ds: xr.Dataset, rng: np.random.Generator) -> xr.DataArray:
+def _placed(
+    hidden: torch.Tensor, part: ArchivePart, ds: xr.Dataset, rng: np.random.Generator
+) -> xr.DataArray:
     """The mask of a sequence where the archive has it: its window is the first thing drawn."""
     window = part.windows.draw(rng)
     here = window.obs.copy(data=hidden[0].numpy())

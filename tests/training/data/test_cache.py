@@ -21,7 +21,9 @@ OBSERVED, SEA = CHANNELS.index("observed"), CHANNELS.index("sea")
 
 @pytest.fixture(scope="module")
 def arrays() -> dict[str, NDArray]:
-    """A sequence with its first guesses, half of what is observed hidden; one value is not known at all."""
+    """A sequence with its first guesses, half of what is observed hidden; one value is not known at
+    all.
+    """
     ds = archive((6, 12, 12))
     obs, sea = grid.standardise(ds.sst), ds.sea
     hidden = np.random.default_rng(0).random(obs.shape) < 0.5
@@ -32,7 +34,10 @@ def test_what_a_sequence_holds(arrays: dict[str, NDArray]) -> None:
     ds = archive((6, 12, 12))
     sample = bank.sample(arrays)
     known, sea = ds.sst.notnull().values, ds.sea.values
-    assert all(len(part) == 1 and part.shape[1:] == (6, 12, 12) for part in (*sample[:5], sample.guess, sample.error))
+    assert all(
+        len(part) == 1 and part.shape[1:] == (6, 12, 12)
+        for part in (*sample[:5], sample.guess, sample.error)
+    )
     assert sample.channels.shape == (len(CHANNELS), 6, 12, 12)
     assert np.array_equal((sample.observed | sample.withheld)[0], known)
     assert not (sample.observed & sample.withheld).any()
@@ -40,7 +45,10 @@ def test_what_a_sequence_holds(arrays: dict[str, NDArray]) -> None:
     assert np.array_equal(sample.sea[0], np.broadcast_to(sea, known.shape))
     assert np.array_equal(sample.channels[OBSERVED] > 0, sample.observed[0])
     assert np.array_equal(sample.channels[SEA] > 0, sample.sea[0])
-    assert all(bool(part.isfinite().all()) for part in (sample.values, sample.channels, sample.guess, sample.error))
+    assert all(
+        bool(part.isfinite().all())
+        for part in (sample.values, sample.channels, sample.guess, sample.error)
+    )
     assert not sample.values[~(sample.observed | sample.withheld)].any()
     assert (sample.error[0][:, sea] > 0).all()
 
@@ -77,17 +85,23 @@ class TestTurned:
             np.testing.assert_array_equal(found["error"], marked["error"][:, rows, columns])
             for k, name in enumerate(CHANNELS):
                 own = sign if name in SIGNED else 1
-                np.testing.assert_array_equal(found["channels"][k], own * marked["channels"][k][:, rows, columns])
+                np.testing.assert_array_equal(
+                    found["channels"][k], own * marked["channels"][k][:, rows, columns]
+                )
             np.testing.assert_array_equal(found["traits"], marked["traits"])
         assert len(ways) == 16
 
     def test_the_same_seed_turns_alike(self, arrays: dict[str, NDArray]) -> None:
-        first, again = (bank.sample(bank.turned(arrays, np.random.default_rng(5))) for _ in range(2))
+        first, again = (
+            bank.sample(bank.turned(arrays, np.random.default_rng(5))) for _ in range(2)
+        )
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 class TestFiles:
-    def test_what_is_read_is_what_was_written(self, arrays: dict[str, NDArray], tmp_path: Path) -> None:
+    def test_what_is_read_is_what_was_written(
+        self, arrays: dict[str, NDArray], tmp_path: Path
+    ) -> None:
         bank.write(tmp_path / "new" / "3.npz", arrays)
         found = bank.read(tmp_path / "new" / "3.npz")
         assert found.keys() == arrays.keys()
@@ -96,7 +110,9 @@ class TestFiles:
             assert found[name].dtype == array.dtype
         assert [file.name for file in (tmp_path / "new").iterdir()] == ["3.npz"]
 
-    def test_a_full_disk(self, arrays: dict[str, NDArray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk(
+        self, arrays: dict[str, NDArray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         bank.write(tmp_path / "3.npz", arrays)
 
         def full(*_: object, **__: object) -> None:
@@ -117,5 +133,7 @@ class TestFiles:
         bank.write(tmp_path / "3.npz", arrays)
         content = (tmp_path / "3.npz").read_bytes()
         (tmp_path / "3.npz").write_bytes(content[: int(keep * len(content))])
-        with pytest.raises(ReadError, match=r"3\.npz: .*; it is damaged: remove it, and it is made anew"):
+        with pytest.raises(
+            ReadError, match=r"3\.npz: .*; it is damaged: remove it, and it is made anew"
+        ):
             bank.read(tmp_path / "3.npz")

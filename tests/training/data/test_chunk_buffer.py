@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows from slabs: every place as likely as any other, few reads, bounded memory, the same ones for one seed."""
+"""Windows from slabs: every place as likely as any other, few reads, bounded memory, the same ones
+for one seed.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ def drawn(windows: TrainingWindows, count: int, seed: int = 0) -> list[TrainingW
 
 def places(windows: list[TrainingWindow], ds: xr.Dataset) -> list[tuple[int, ...]]:
     """Where windows begin in the archive."""
-    return [tuple(int(np.flatnonzero(ds[d].values == w.obs[d].values[0])[0]) for d in ds.sst.dims) for w in windows]
+    return [
+        tuple(int(np.flatnonzero(ds[d].values == w.obs[d].values[0])[0]) for d in ds.sst.dims)
+        for w in windows
+    ]
 
 
 def within(place: tuple[int, ...], box: chunk_buffer.Box) -> bool:
@@ -51,7 +56,9 @@ def readings(draw: st.DrawFn) -> Reading:
     chunks, spans, shape = [], [], []
     for _ in range(3):
         sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
-        start, stop = sorted(draw(st.tuples(st.integers(0, sum(sizes) - 1), st.integers(1, sum(sizes)))))
+        start, stop = sorted(
+            draw(st.tuples(st.integers(0, sum(sizes) - 1), st.integers(1, sum(sizes))))
+        )
         start = min(start, stop - 1)
         length = draw(st.integers(1, stop - start))
         chunks.append(tuple(sizes))
@@ -81,17 +88,31 @@ class TestReading:
     @quick
     @given(readings())
     def test_boxes_end_where_chunks_do_if_chunks_are_not_too_large(self, reading: Reading) -> None:
-        for k, (chunks, (start, stop)) in enumerate(zip(reading.chunks, reading.spans, strict=True)):
+        for k, (chunks, (start, stop)) in enumerate(
+            zip(reading.chunks, reading.spans, strict=True)
+        ):
             edges = {start, stop, *np.cumsum(chunks).tolist()}
             if reading._extent()[k] >= min(max(chunks), stop - start):
-                assert {edge for box in reading.boxes() for edge in (box[k].start, box[k].stop)} <= edges
+                assert {
+                    edge for box in reading.boxes() for edge in (box[k].start, box[k].stop)
+                } <= edges
 
     def test_of_the_usual_chunks_a_slab_is_eight(self) -> None:
-        reading = Reading(((24,) * 9, (256, 256), (256, 256)), ((0, 177), (0, 449), (0, 449)), (24, 64, 64), 8 * 2**20)
+        reading = Reading(
+            ((24,) * 9, (256, 256), (256, 256)),
+            ((0, 177), (0, 449), (0, 449)),
+            (24, 64, 64),
+            8 * 2**20,
+        )
         assert reading._extent() == [24, 256, 256] and reading.uses() == MOST
 
     def test_of_small_chunks_there_are_several_in_a_slab(self) -> None:
-        reading = Reading(((1,) * 99, (40,) * 9, (40,) * 9), ((0, 76), (0, 297), (0, 297)), (24, 64, 64), 8 * 2**20)
+        reading = Reading(
+            ((1,) * 99, (40,) * 9, (40,) * 9),
+            ((0, 76), (0, 297), (0, 297)),
+            (24, 64, 64),
+            8 * 2**20,
+        )
         extent = reading._extent()
         assert min(extent[1:]) > 40 and extent[0] > 1 and 30 < reading.uses() <= MOST
 
@@ -104,10 +125,17 @@ class TestShuffled:
         for window in found:
             assert window.obs.shape == (4, 8, 8) and isinstance(window.obs.data, np.ndarray)
             assert dates[5] <= window.obs.time.values[0] and window.obs.time.values[-1] <= dates[34]
-            xr.testing.assert_identical(window.obs, ds.sst.sel({d: window.obs[d] for d in ds.sst.dims}))
-            xr.testing.assert_identical(window.truth, ds.truth.sel({d: window.obs[d] for d in ds.sst.dims}))
+            xr.testing.assert_identical(
+                window.obs, ds.sst.sel({d: window.obs[d] for d in ds.sst.dims})
+            )
+            xr.testing.assert_identical(
+                window.truth, ds.truth.sel({d: window.obs[d] for d in ds.sst.dims})
+            )
             wet = window.sea.values
-            assert wet.mean() >= LEAST_SEA and np.isfinite(window.obs.values[:, wet]).mean() >= LEAST_SEEN
+            assert (
+                wet.mean() >= LEAST_SEA
+                and np.isfinite(window.obs.values[:, wet]).mean() >= LEAST_SEEN
+            )
         assert len(set(places(found, ds))) > 130
 
     def test_the_same_seed_draws_the_same_windows(self) -> None:
@@ -115,7 +143,9 @@ class TestShuffled:
         first, again, other = (places(drawn(of(ds), 60, seed), ds) for seed in (3, 3, 4))
         assert first == again != other
 
-    def test_places_are_as_likely_as_if_each_window_were_drawn_by_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_places_are_as_likely_as_if_each_window_were_drawn_by_itself(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Those whose windows lie across chunks, at the edges, or near land too."""
         monkeypatch.setattr(chunk_buffer, "MOST", 12)
         ds = archive((40, 30, 30)).drop_vars("truth")
@@ -123,12 +153,17 @@ class TestShuffled:
         wet = ds.sea.values[:, :].astype(int)
         counts = np.lib.stride_tricks.sliding_window_view(wet, (8, 8)).sum((2, 3))
         seen = ds.sst.notnull().values[:30] * wet
-        enough = np.lib.stride_tricks.sliding_window_view(seen, (4, 8, 8)).sum((3, 4, 5)) >= LEAST_SEEN * 4 * counts
+        enough = (
+            np.lib.stride_tricks.sliding_window_view(seen, (4, 8, 8)).sum((3, 4, 5))
+            >= LEAST_SEEN * 4 * counts
+        )
         likely = np.argwhere(enough & (counts >= LEAST_SEA * 64))
         found = np.array(places(drawn(of(ds), 2000), ds))
         assert set(map(tuple, found.tolist())) <= set(map(tuple, likely.tolist()))
         for k in range(3):
-            shares = [np.cumsum(np.bincount(p[:, k], minlength=30) / len(p)) for p in (found, likely)]
+            shares = [
+                np.cumsum(np.bincount(p[:, k], minlength=30) / len(p)) for p in (found, likely)
+            ]
             assert np.abs(shares[0] - shares[1]).max() < 0.05
 
     def test_few_reads_and_bounded_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +174,9 @@ class TestShuffled:
         with dask.config.set(scheduler=watched):
             drawn(own, 200)
         assert watched.largest * 2 * 4 <= 60_000
-        one_by_one = 2 * 200 * 1.3 * 1.7 * 1.7  # blocks that a window meets, on the average, of obs and truth
+        one_by_one = (
+            2 * 200 * 1.3 * 1.7 * 1.7
+        )  # blocks that a window meets, on the average, of obs and truth
         assert 0 < len(watched.read) < one_by_one / 3
         assert own.obs.chunks is not None
 
@@ -149,7 +186,9 @@ class TestShuffled:
         drawn(of(ds, slice(0, 60), obs=watched.lazy("sst")), 10)
         assert 0 < len(set(watched.read)) < 12 * 36 / 2
 
-    def test_each_slab_comes_up_before_any_comes_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_slab_comes_up_before_any_comes_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(chunk_buffer, "MOST", 10)
         ds = archive((60, 37, 37), share=0.0).drop_vars("truth")
         own = of(ds, slice(0, 60))
@@ -183,7 +222,9 @@ class TestShuffled:
     def test_nothing_but_clouds(self, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chunk_buffer, "TRIES", tries)
         ds = archive((40, 30, 30)).drop_vars("truth")
-        with pytest.raises(InputError, match=r"no window of \(4, 8, 8\) pixels with 10% sea, 2% of it observed"):
+        with pytest.raises(
+            InputError, match=r"no window of \(4, 8, 8\) pixels with 10% sea, 2% of it observed"
+        ):
             drawn(of(ds.assign(sst=ds.sst * np.nan)), 1)
 
     def test_no_thread_is_left(self) -> None:
@@ -205,7 +246,9 @@ class TestMixed:
 
     def test_no_more_groups_are_open_than_may_be(self) -> None:
         asked = []
-        stream = mixed((asked.append(k) or iter([k] * 5) for k in range(9)), np.random.default_rng(0))  # type: ignore[func-returns-value]
+        stream = mixed(
+            (asked.append(k) or iter([k] * 5) for k in range(9)), np.random.default_rng(0)
+        )  # type: ignore[func-returns-value]
         for given_ in range(1, 46):
             next(stream)
             assert len(asked) <= chunk_buffer.OPEN + given_ // 5
@@ -219,6 +262,8 @@ def test_where_there_is_enough_sea(rows: int, height: int, width: int, seed: int
     slabs_band = chunk_buffer.BAND
     try:
         chunk_buffer.BAND = 7
-        np.testing.assert_array_equal(chunk_buffer._wet(sea, (height, width)), counts >= LEAST_SEA * height * width)
+        np.testing.assert_array_equal(
+            chunk_buffer._wet(sea, (height, width)), counts >= LEAST_SEA * height * width
+        )
     finally:
         chunk_buffer.BAND = slabs_band

@@ -50,7 +50,9 @@ def masks(found: list[Any]) -> Iterator[bytes]:
     return (operator.draw(SHAPE, rng).tobytes() for operator in found)
 
 
-def test_what_is_not_too_large_is_left_as_it_is(ds: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_too_large_is_left_as_it_is(
+    ds: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rain, lazy = Raindrops(), own(ds)
     eager = ObservedClouds(ds.sst.notnull(), ds.sea)
     assert some(lazy, 2) == [lazy, lazy]
@@ -66,7 +68,9 @@ def test_what_is_not_too_large_is_loaded(ds: xr.Dataset, monkeypatch: pytest.Mon
     assert isinstance(found, ObservedClouds) and found.stride == 2
     assert isinstance(found.observed, xr.DataArray) and found.observed.chunks is None
     for seed in range(3):
-        first, second = (clouds.draw(SHAPE, np.random.default_rng(seed)) for clouds in (lazy, found))
+        first, second = (
+            clouds.draw(SHAPE, np.random.default_rng(seed)) for clouds in (lazy, found)
+        )
         np.testing.assert_array_equal(first, second)
     monkeypatch.setattr(windows, "HELD", 0)
     rain, array = Raindrops(), ObservedClouds(ds.sst.notnull().values)
@@ -78,7 +82,9 @@ class TestLarge:
     def test_each_is_of_a_piece_of_the_archive(self, ds: xr.Dataset) -> None:
         """With values that tell where they are from: an archive of noise."""
         noise = np.random.default_rng(0).random(ds.sst.shape) < 0.5
-        lazy = ObservedClouds(ds.sst.copy(data=noise).chunk(time=6, lat=20, lon=20), ds.sea, stride=2)
+        lazy = ObservedClouds(
+            ds.sst.copy(data=noise).chunk(time=6, lat=20, lon=20), ds.sea, stride=2
+        )
         for operator in some(lazy, 6):
             assert operator.stride == 2 and isinstance(operator.observed, np.ndarray)
             n, h, w = operator.observed.shape
@@ -99,7 +105,9 @@ class TestLarge:
         assert watched.largest <= 4000
         assert 0 < len(watched.read) < 100
 
-    def test_dates_in_any_order_and_a_sequence_longer_than_the_archive(self, ds: xr.Dataset) -> None:
+    def test_dates_in_any_order_and_a_sequence_longer_than_the_archive(
+        self, ds: xr.Dataset
+    ) -> None:
         short = own(ds.isel(time=slice(0, 6)))
         shape = (9, 50, 50)
         (operator,) = some(short, 1, shape=shape)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic oceans to train on: each follows from its number, and those with next to nothing to see are left out."""
+"""Synthetic oceans to train on: each follows from its number, and those with next to nothing to see
+are left out.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def small(number: int, paper: float = 0.4) -> OceanExample | None:
 
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Small oceans, guesses that cost nothing, threads for processes; the numbers of those that were made."""
+    """Small oceans, guesses that cost nothing, threads for processes; the numbers of those that
+    were made.
+    """
     numbers: list[int] = []
 
     def counted(number: int, paper: float, folder: Path) -> None:
@@ -47,7 +51,9 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     guess_cheaply(monkeypatch)
     monkeypatch.setattr(ocean_source, "draw", small)
     monkeypatch.setattr(ocean_source, "made", counted)
-    monkeypatch.setattr(ocean_source, "ProcessPoolExecutor", lambda cores, context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(
+        ocean_source, "ProcessPoolExecutor", lambda cores, context: ThreadPoolExecutor(1)
+    )
     return numbers
 
 
@@ -81,7 +87,11 @@ class TestDraw:
         assert first.seen.shape != other.seen.shape or not np.array_equal(first.seen, other.seen)
 
     def test_the_share_of_the_paper_s(self) -> None:
-        alike = [draw(number, paper).obs.shape == (24, 64, 64) for number in (1, 5) for paper in (0.0, 0.999)]  # type: ignore[union-attr]
+        alike = [
+            draw(number, paper).obs.shape == (24, 64, 64)
+            for number in (1, 5)
+            for paper in (0.0, 0.999)
+        ]  # type: ignore[union-attr]
         assert alike == [False, True, False, True]
 
     def test_next_to_nothing_to_see(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +101,13 @@ class TestDraw:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"training": 0}, "training=0 must be a whole number, 1 or more"), ({"validation": 0}, "validation=0 must be"),
-     ({"paper": 1.5}, "paper=1.5 is a share"), ({"first": 40}, "first=40 must be a whole number, 41 or more")],
-)  # fmt: skip
+    [
+        ({"training": 0}, "training=0 must be a whole number, 1 or more"),
+        ({"validation": 0}, "validation=0 must be"),
+        ({"paper": 1.5}, "paper=1.5 is a share"),
+        ({"first": 40}, "first=40 must be a whole number, 41 or more"),
+    ],
+)
 def test_options_out_of_range(options: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         Oceans(**options)
@@ -109,7 +123,9 @@ class TestOceanSource:
         assert bits(list(OceanSource(FEW, tmp_path, 8).validation())) == bits(first)
         assert len(cheap) == 5
 
-    def test_an_ocean_with_nothing_to_see_is_left_out(self, cheap: list[int], tmp_path: Path) -> None:
+    def test_an_ocean_with_nothing_to_see_is_left_out(
+        self, cheap: list[int], tmp_path: Path
+    ) -> None:
         """Its file is empty, so that it is not made again."""
         source = OceanSource(FEW, tmp_path, 60)
         samples = list(source.epoch(0, np.random.default_rng(0)))
@@ -123,7 +139,9 @@ class TestOceanSource:
 
     def test_training_and_validation_share_no_ocean(self, cheap: list[int], tmp_path: Path) -> None:
         source = OceanSource(FEW, tmp_path, 60)
-        known = {tuple(np.sort(sample.values.numpy().ravel()).tolist()) for sample in source.validation()}
+        known = {
+            tuple(np.sort(sample.values.numpy().ravel()).tolist()) for sample in source.validation()
+        }
         for sample in source.epoch(0, np.random.default_rng(0)):
             values = sample.values.numpy().ravel()
             assert not {tuple(np.sort(sign * values).tolist()) for sign in (1, -1)} & known
@@ -131,36 +149,58 @@ class TestOceanSource:
     def test_the_same_seed_gives_the_same_sequences(self, cheap: list[int], tmp_path: Path) -> None:
         one, other = (OceanSource(FEW, tmp_path / name, 8) for name in "ab")
         epochs = [
-            bits(list(source.epoch(0, np.random.default_rng(seed)))) for source in (one, other) for seed in (0, 1)
+            bits(list(source.epoch(0, np.random.default_rng(seed))))
+            for source in (one, other)
+            for seed in (0, 1)
         ]
         assert epochs[:2] == epochs[2:]
         assert epochs[0] != epochs[1]
 
-    def test_all_that_the_satellite_would_have_seen_is_withheld(self, cheap: list[int], tmp_path: Path) -> None:
+    def test_all_that_the_satellite_would_have_seen_is_withheld(
+        self, cheap: list[int], tmp_path: Path
+    ) -> None:
         for sample in OceanSource(FEW, tmp_path, 8).validation():
             assert torch.equal(sample.observed | sample.withheld, sample.sea)
 
 
 class TestTraining:
-    def test_a_checkpoint_comes_of_it(self, cheap: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_checkpoint_comes_of_it(
+        self, cheap: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         options = TrainOptions(base=1, samples=2, epochs=1, device="cpu")
         model = train_on_oceans(options, FEW, tmp_path / "out", folder=tmp_path / "bank")
         config = model.checkpoint.config
         assert Checkpoint.load(tmp_path / "out") == model.checkpoint
-        assert config["network"] == {"name": "compact", "options": {"base": 1, "inputs": len(CHANNELS)}}
+        assert config["network"] == {
+            "name": "compact",
+            "options": {"base": 1, "inputs": len(CHANNELS)},
+        }
         assert config["channels"] == list(CHANNELS)
-        assert config["data"]["oceans"] == {"training": 3, "validation": 2, "paper": 0.4, "first": 10}
+        assert config["data"]["oceans"] == {
+            "training": 3,
+            "validation": 2,
+            "paper": 0.4,
+            "first": 10,
+        }
         assert config["patch"] == [4, 9, 9] and len(config["traits"]) == 3
         assert config["trained"]["history"][0]["withheld_mae"] == config["scores"]["withheld_mae"]
-        assert {file.name for file in (tmp_path / "bank").iterdir()} == {f"{n}.npz" for n in (1, 2, 10, 11, 12)}
-        again = train_on_oceans(options, FEW, tmp_path / "out", folder=tmp_path / "bank", resume=True)
+        assert {file.name for file in (tmp_path / "bank").iterdir()} == {
+            f"{n}.npz" for n in (1, 2, 10, 11, 12)
+        }
+        again = train_on_oceans(
+            options, FEW, tmp_path / "out", folder=tmp_path / "bank", resume=True
+        )
         assert again.checkpoint.weights.keys() == model.checkpoint.weights.keys()
         assert again.checkpoint.fingerprint == model.checkpoint.fingerprint
         assert len(cheap) == 5
 
-    def test_mistakes_are_found_before_oceans_are_made(self, cheap: list[int], tmp_path: Path) -> None:
+    def test_mistakes_are_found_before_oceans_are_made(
+        self, cheap: list[int], tmp_path: Path
+    ) -> None:
         cases = {
-            "network='paper', and on oceans network is 'compact'; give an archive": {"network": "paper"},
+            "network='paper', and on oceans network is 'compact'; give an archive": {
+                "network": "paper"
+            },
             "objective='adversarial', and on oceans": {"objective": "adversarial"},
             "batch=2, and on oceans batch is 1": {"batch": 2},
         }
@@ -180,4 +220,6 @@ class TestTraining:
     def test_oceans_with_nothing_to_see_alone(self, cheap: list[int], tmp_path: Path) -> None:
         alone = Oceans(training=1, validation=2, first=11)
         with pytest.raises(InputError, match="epoch 1: none of 0 sequences is of use"):
-            train_on_oceans(TrainOptions(base=1, samples=2, epochs=1, device="cpu"), alone, tmp_path)
+            train_on_oceans(
+                TrainOptions(base=1, samples=2, epochs=1, device="cpu"), alone, tmp_path
+            )

@@ -48,7 +48,9 @@ class TestAhead:
         assert next(stream) == 1
         with pytest.raises(InputError, match="no") as raised:
             next(stream)
-        assert "broken" in [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
+        assert "broken" in [
+            frame.name for frame in traceback.extract_tb(raised.value.__traceback__)
+        ]
         assert not threads()
 
     def test_an_interruption_passes(self) -> None:

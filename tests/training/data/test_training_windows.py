@@ -28,7 +28,9 @@ from sstfill.training.data.windows import (
 quick = settings(max_examples=25, deadline=None)
 
 
-def of(ds: xr.Dataset, times: slice = slice(0, 12), shape: tuple[int, int, int] = (4, 8, 8)) -> TrainingWindows:
+def of(
+    ds: xr.Dataset, times: slice = slice(0, 12), shape: tuple[int, int, int] = (4, 8, 8)
+) -> TrainingWindows:
     return TrainingWindows(ds.sst, ds.sea, times, shape, ds.get("truth"))
 
 
@@ -56,15 +58,30 @@ class TestBlocks:
         assert min(training.stop, validation.stop - validation.start) >= longest(images)
 
     def test_the_gap_is_five_images_in_a_long_archive_and_one_at_least(self) -> None:
-        apart = [blocks(n, 2).validation.start - blocks(n, 2).training.stop for n in (6, 30, 60, 100, 1000)]
+        apart = [
+            blocks(n, 2).validation.start - blocks(n, 2).training.stop
+            for n in (6, 30, 60, 100, 1000)
+        ]
         assert apart == [1, 1, 3, 5, 5]
 
     @pytest.mark.parametrize(
         ("images", "frames", "words"),
-        [(10, 5, "10 images are too few to train and validate on sequences of 5; give frames=3 or less, or a longer"),
-         (2, 1, "2 images are too few to train and validate on sequences of 1; give a longer archive")],
-    )  # fmt: skip
-    def test_a_series_shorter_than_two_sequences(self, images: int, frames: int, words: str) -> None:
+        [
+            (
+                10,
+                5,
+                "10 images are too few to train and validate on sequences of 5; give frames=3 or less, or a longer",
+            ),
+            (
+                2,
+                1,
+                "2 images are too few to train and validate on sequences of 1; give a longer archive",
+            ),
+        ],
+    )
+    def test_a_series_shorter_than_two_sequences(
+        self, images: int, frames: int, words: str
+    ) -> None:
         with pytest.raises(InputError, match=words):
             blocks(images, frames)
 
@@ -79,11 +96,17 @@ class TestDraw:
             window = own.draw(np.random.default_rng(k))
             assert window.obs.shape == (4, 8, 8)
             assert dates[5] <= window.obs.time.values[0] and window.obs.time.values[-1] <= dates[12]
-            xr.testing.assert_identical(window.obs, ds.sst.sel({d: window.obs[d] for d in ds.sst.dims}))
+            xr.testing.assert_identical(
+                window.obs, ds.sst.sel({d: window.obs[d] for d in ds.sst.dims})
+            )
             assert window.truth is not None
-            xr.testing.assert_identical(window.truth, ds.truth.sel({d: window.obs[d] for d in ds.sst.dims}))
+            xr.testing.assert_identical(
+                window.truth, ds.truth.sel({d: window.obs[d] for d in ds.sst.dims})
+            )
             assert not window.obs.notnull().any("time").where(~window.sea, False).any()
-            seen.add((window.obs.time.values[0], window.obs.lat.values[0], window.obs.lon.values[0]))
+            seen.add(
+                (window.obs.time.values[0], window.obs.lat.values[0], window.obs.lon.values[0])
+            )
         assert len(seen) > 30
         assert {date for date, *_ in seen} == set(dates[5:10])
 
@@ -95,7 +118,11 @@ class TestDraw:
 
     def test_a_window_may_be_the_whole_block(self) -> None:
         ds = archive()
-        assert of(ds, slice(0, 12), (12, 20, 22)).draw(np.random.default_rng(0)).obs.shape == (12, 20, 22)
+        assert of(ds, slice(0, 12), (12, 20, 22)).draw(np.random.default_rng(0)).obs.shape == (
+            12,
+            20,
+            22,
+        )
 
     def test_values_on_land_are_not_seen(self) -> None:
         ds = archive()
@@ -105,7 +132,9 @@ class TestDraw:
         assert window.obs.where(window.sea, 0).notnull().all()
 
     def test_land_and_clouds_are_avoided(self) -> None:
-        """Three quarters of the archive are land, and of the dates most are under clouds altogether."""
+        """Three quarters of the archive are land, and of the dates most are under clouds
+        altogether.
+        """
         ds = archive((40, 20, 22))
         ds["sea"] = ds.sea & (ds.lat > ds.lat[14])
         ds["sst"] = ds.sst.where(ds.sea & ((ds.time < ds.time[4]) | (ds.time > ds.time[30])))
@@ -122,22 +151,31 @@ class TestDraw:
         assert blind > 25
 
     @pytest.mark.parametrize("change", [{"sea": False}, {"sst": np.nan}], ids=["land", "clouds"])
-    def test_nothing_but_land_or_clouds(self, change: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nothing_but_land_or_clouds(
+        self, change: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(windows, "TRIES", 5)
         ds = archive()
         ds = ds.assign({name: xr.full_like(ds[name], value) for name, value in change.items()})
-        with pytest.raises(InputError, match=r"no window of \(4, 8, 8\) pixels with 10% sea, 2% of it observed, in 5"):
+        with pytest.raises(
+            InputError,
+            match=r"no window of \(4, 8, 8\) pixels with 10% sea, 2% of it observed, in 5",
+        ):
             of(ds).draw(np.random.default_rng(0))
 
     def test_only_windows_are_read(self) -> None:
         ds = archive((40, 30, 30))
         watched = Watched(ds, {"time": 5, "lat": 10, "lon": 10})
-        own = TrainingWindows(watched.lazy("sst"), ds.sea, slice(10, 40), (4, 8, 8), watched.lazy("truth"))
+        own = TrainingWindows(
+            watched.lazy("sst"), ds.sea, slice(10, 40), (4, 8, 8), watched.lazy("truth")
+        )
         for k in range(10):
             watched.read.clear()
             window = own.draw(np.random.default_rng(k))
             assert isinstance(window.obs.data, np.ndarray)
-            assert 2 <= len(watched.read) <= 2 * 2**3 < 2 * 72  # of obs and truth, at most two blocks along each dim
+            assert (
+                2 <= len(watched.read) <= 2 * 2**3 < 2 * 72
+            )  # of obs and truth, at most two blocks along each dim
             assert min(start for start, *_ in watched.read) >= 10
         assert own.obs.chunks is not None
 
@@ -146,7 +184,9 @@ class TestDraw:
         ds = archive()
         watched = Watched(ds, {"time": 5, "lat": 10, "lon": 10})
         with pytest.raises(InputError, match="no window"):
-            TrainingWindows(watched.lazy("sst"), ds.sea & False, slice(0, 12), (4, 8, 8)).draw(np.random.default_rng(0))
+            TrainingWindows(watched.lazy("sst"), ds.sea & False, slice(0, 12), (4, 8, 8)).draw(
+                np.random.default_rng(0)
+            )
         assert not watched.read
 
 

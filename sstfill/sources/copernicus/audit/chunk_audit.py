@@ -21,18 +21,20 @@ from sstfill.sources.copernicus.reads import wait_a_moment
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 8  # at a window whose chunks come and go, and at a chunk that the service had before: about 20 s
+# at a window whose chunks come and go, and at a chunk that the service had before: about 20 s
+ATTEMPTS = 8
 
 
 class ChunkAudit:
     """Decides what is lost and what is empty.
 
-    A chunk that the service says it does not have is asked for again, then looked for in the service's other layout.
-    Where that has it, its values are taken. Where it has not either, the service must still have a chunk that it had
-    before, and is then asked for the missing ones once more: a burst of refusals may have reached into both layouts.
-    What is refused even so is taken for nothing but fill values, unless a value is known to have been there; `returned`
-    asks for it a last time. Chunks of land, which ARCO leaves out, are known after a while and cost no more than their
-    first answer; see `Land`.
+    A chunk that the service says it does not have is asked for again, then looked for in the
+    service's other layout. Where that has it, its values are taken. Where it has not either, the
+    service must still have a chunk that it had before, and is then asked for the missing ones once
+    more: a burst of refusals may have reached into both layouts. What is refused even so is taken
+    for nothing but fill values, unless a value is known to have been there; `returned` asks for it
+    a last time. Chunks of land, which ARCO leaves out, are known after a while and cost no more
+    than their first answer; see `Land`.
 
     Parameters
     ----------
@@ -43,7 +45,8 @@ class ChunkAudit:
     absent
         ``"check"``, ``"refuse"`` or ``"accept"``, see `CopernicusRequest`.
     stored
-        Gives what the store has had in a window before, None where it had nothing; for times that are fetched again.
+        Gives what the store has had in a window before, None where it had nothing; for times that
+        are fetched again.
     """
 
     def __init__(
@@ -59,11 +62,17 @@ class ChunkAudit:
         self._layout, self._others, self._absent, self._stored = layout, others, absent, stored
         self._land = Land()
         self._witness: str | None = None  # a chunk of data that the service had
-        self._confirmed: set[tuple[int, str]] = set()  # chunks that a layout lacks while the service answers well
-        self._taken: defaultdict[str, list[Box]] = defaultdict(list)  # for empty, and the windows that they are part of
+        self._confirmed: set[tuple[int, str]] = (
+            set()
+        )  # chunks that a layout lacks while the service answers well
+        self._taken: defaultdict[str, list[Box]] = defaultdict(
+            list
+        )  # for empty, and the windows that they are part of
 
     def settle(self, box: Box, *, last: bool = False) -> xr.Dataset | None:
-        """Return the values of a window, None where others must be judged before; `ReadError` if they are lost."""
+        """Return the values of a window, None where others must be judged before; `ReadError` if
+        they are lost.
+        """
         for attempt in range(ATTEMPTS):
             try:
                 return self._settled(box, last)
@@ -73,13 +82,17 @@ class ChunkAudit:
         raise _lost(box, ["chunks come and go"])
 
     def returned(self) -> list[Box]:
-        """Windows with chunks that were taken for empty and are served by now; of places of land none is asked for."""
+        """Windows with chunks that were taken for empty and are served by now; of places of land
+        none is asked for.
+        """
         taken, self._taken = self._taken, defaultdict(list)
         reads, tiling = self._layout.reads, self._layout.tiling
         keys = [k for k in taken if tiling is None or not self._land.holds(tiling, [k])]
         if not keys or reads is None or (ask := reads.ask) is None:
             return []
-        served = [key for key in track(keys, "asking again for what was empty", len(keys)) if ask(key)]
+        served = [
+            key for key in track(keys, "asking again for what was empty", len(keys)) if ask(key)
+        ]
         back = [box for key in served for box in taken[key]]
         return [box for i, box in enumerate(back) if box not in back[:i]]
 
@@ -92,7 +105,9 @@ class ChunkAudit:
             return values
         if refused and not last and self._knows_nothing(values):
             return None
-        if (refused and not self._was_empty(refused)) or (doubts and self._must_have_values(values, box)):
+        if (refused and not self._was_empty(refused)) or (
+            doubts and self._must_have_values(values, box)
+        ):
             values = self._second(box, refused)
             doubts, refused = self.seen.doubts(values, box), self._layout.refused(values)
         if refused and self._absent == "check":
@@ -103,12 +118,18 @@ class ChunkAudit:
         elif (refused or (doubts and self._layout.reads is None)) and self._absent != "accept":
             raise _lost(box, doubts or [_said(refused)])
         elif doubts and self._without_gaps(values, box):
-            log.warning("%s: %s; every chunk came, so it is kept as served", _where(values), "; ".join(doubts))
+            log.warning(
+                "%s: %s; every chunk came, so it is kept as served",
+                _where(values),
+                "; ".join(doubts),
+            )
         self._learn(values, box)
         return values
 
     def _knows_nothing(self, values: xr.Dataset) -> bool:
-        """Whether no chunk of data has come so far, so that a window without any cannot be judged yet."""
+        """Whether no chunk of data has come so far, so that a window without any cannot be judged
+        yet.
+        """
         return self._absent == "check" and self._witness is None and not self._layout.came(values)
 
     def _second(self, box: Box, refused: list[str]) -> xr.Dataset:
@@ -119,11 +140,15 @@ class ChunkAudit:
         return self._layout.fetch(box)
 
     def _is_land(self, values: xr.Dataset, box: Box, refused: list[str]) -> bool:
-        """Whether chunks that did not come are known to hold land, so that nothing needs to be asked."""
+        """Whether chunks that did not come are known to hold land, so that nothing needs to be
+        asked.
+        """
         if self._absent == "refuse":
             return False
         rest = self._beyond_mask(values, box, refused)
-        known = not rest or (self._layout.tiling is not None and self._land.holds(self._layout.tiling, rest))
+        known = not rest or (
+            self._layout.tiling is not None and self._land.holds(self._layout.tiling, rest)
+        )
         return known and not self._gone(box, values, refused)
 
     def _beyond_mask(self, values: xr.Dataset, box: Box, refused: list[str]) -> list[str]:
@@ -138,9 +163,15 @@ class ChunkAudit:
             self._taken[key].append(box)
 
     def _was_empty(self, refused: list[str]) -> bool:
-        """Whether all these places were compared with the other layout before, as they are going to be again."""
+        """Whether all these places were compared with the other layout before, as they are going to
+        be again.
+        """
         tiling = self._layout.tiling
-        return self._absent == "check" and tiling is not None and self._land.were_empty(tiling, refused)
+        return (
+            self._absent == "check"
+            and tiling is not None
+            and self._land.were_empty(tiling, refused)
+        )
 
     def _learn(self, values: xr.Dataset, box: Box) -> None:
         self.seen.learn(values, box)
@@ -149,7 +180,9 @@ class ChunkAudit:
         if self._layout.tiling is not None:
             self._land.saw(self._layout.tiling, came)
 
-    def _elsewhere(self, box: Box, values: xr.Dataset, refused: list[str], last: bool) -> xr.Dataset | None:
+    def _elsewhere(
+        self, box: Box, values: xr.Dataset, refused: list[str], last: bool
+    ) -> xr.Dataset | None:
         compared: list[tuple[ServiceLayout, xr.Dataset]] = []
         filled = values
         for other in self._others():
@@ -159,7 +192,11 @@ class ChunkAudit:
             compared.append((other, found))
             if other.reads is not None and not other.refused(found):
                 if not found.equals(filled):
-                    log.warning("%s: %s; taken from the service's other layout", _where(values), _said(refused))
+                    log.warning(
+                        "%s: %s; taken from the service's other layout",
+                        _where(values),
+                        _said(refused),
+                    )
                 self._note_empty(box, values, refused, compared)
                 return found
             filled = filled.fillna(found)
@@ -168,7 +205,9 @@ class ChunkAudit:
         witness = next(iter(self._layout.came(values)), self._witness)
         if witness is not None:
             self._ask_again(box, filled, witness, refused, [layout for layout, _ in compared])
-        if doubts or not compared:  # with nothing to compare, what is missing is not known to be empty
+        if (
+            doubts or not compared
+        ):  # with nothing to compare, what is missing is not known to be empty
             raise _lost(box, doubts or [_said(refused)])
         if self._gone(box, filled, refused):
             raise _lost(box, [f"{_said(refused)}, and the store has values there"])
@@ -177,15 +216,27 @@ class ChunkAudit:
         if witness is None:
             return None
         level = logging.INFO if self.empty else logging.WARNING  # said once
-        log.log(level, "%s: %s, in none of the service's layouts; taken for empty", _where(values), _said(refused))
+        log.log(
+            level,
+            "%s: %s, in none of the service's layouts; taken for empty",
+            _where(values),
+            _said(refused),
+        )
         self._take(box, refused, refused)
         self._note_empty(box, values, refused, compared)
         return filled
 
     def _ask_again(
-        self, box: Box, filled: xr.Dataset, witness: str, refused: list[str], others: list[ServiceLayout]
+        self,
+        box: Box,
+        filled: xr.Dataset,
+        witness: str,
+        refused: list[str],
+        others: list[ServiceLayout],
     ) -> None:
-        """Ask for what there was before, then for what was refused; `_Back` if that is there, `ReadError` else."""
+        """Ask for what there was before, then for what was refused; `_Back` if that is there,
+        `ReadError` else.
+        """
         reads = self._layout.reads
         assert reads is not None
         patience = Deadline(reads.seconds)
@@ -202,16 +253,30 @@ class ChunkAudit:
         for number, other in enumerate(others, 1):
             self._confirm(number, other, self._same_place(other, filled, box, refused))
 
-    def _same_place(self, other: ServiceLayout, filled: xr.Dataset, box: Box, refused: list[str]) -> list[str]:
-        """Chunks that another layout was refused; only those that meet these where it is known how both are cut."""
-        mine, its, absent = self._layout.fitting(filled, box), other.fitting(filled, box), other.refused(filled)
+    def _same_place(
+        self, other: ServiceLayout, filled: xr.Dataset, box: Box, refused: list[str]
+    ) -> list[str]:
+        """Chunks that another layout was refused; only those that meet these where it is known how
+        both are cut.
+        """
+        mine, its, absent = (
+            self._layout.fitting(filled, box),
+            other.fitting(filled, box),
+            other.refused(filled),
+        )
         if mine is None or its is None:
             return absent
         here = [(variable(k), mine.extent(k)) for k in refused]
-        return [k for k in absent if any(n == variable(k) and overlap(its.extent(k), e) for n, e in here)]
+        return [
+            k
+            for k in absent
+            if any(n == variable(k) and overlap(its.extent(k), e) for n, e in here)
+        ]
 
     def _confirm(self, number: int, layout: ServiceLayout, refused: list[str]) -> None:
-        """Ask once more for what a layout was refused, now that the service answers well; `_Back` if it is there."""
+        """Ask once more for what a layout was refused, now that the service answers well; `_Back`
+        if it is there.
+        """
         ask = None if layout.reads is None else layout.reads.ask
         for key in refused if ask is not None else ():
             if (number, key) not in self._confirmed and ask is not None and ask(key):
@@ -219,9 +284,15 @@ class ChunkAudit:
             self._confirmed.add((number, key))
 
     def _note_empty(
-        self, box: Box, values: xr.Dataset, refused: list[str], compared: list[tuple[ServiceLayout, xr.Dataset]]
+        self,
+        box: Box,
+        values: xr.Dataset,
+        refused: list[str],
+        compared: list[tuple[ServiceLayout, xr.Dataset]],
     ) -> None:
-        """Remember places where the other layouts have no more than a chunk that is absent, and whether any there."""
+        """Remember places where the other layouts have no more than a chunk that is absent, and
+        whether any there.
+        """
         tiling = self._layout.fitting(values, box)
         if tiling is None:
             return
@@ -233,7 +304,9 @@ class ChunkAudit:
                 self._land.was_empty(tiling, key, others)
 
     def _gone(self, box: Box, values: xr.Dataset, refused: list[str]) -> bool:
-        """Whether the store has had values where these chunks lie that are not to be found any more."""
+        """Whether the store has had values where these chunks lie that are not to be found any
+        more.
+        """
         before = self._stored(box)
         if before is None or self._absent == "accept":
             return False
@@ -269,11 +342,15 @@ def _where(values: xr.Dataset) -> str:
 
 def _lost(box: Box, doubts: list[str]) -> ReadError:
     place = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in box.items())
-    return ReadError(f"part of {place} was lost twice: {'; '.join(doubts)}; run the same command later, or with "
-                     "absent='accept' if it is empty at the source")  # fmt: skip
+    return ReadError(
+        f"part of {place} was lost twice: {'; '.join(doubts)}; run the same command later, or with "
+        "absent='accept' if it is empty at the source"
+    )
 
 
 def _withdrawn(box: Box, what: str) -> ReadError:
     place = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in box.items())
-    return ReadError(f"{what} (met at {place}): this version of the dataset is gone, or refused for now; look at "
-                     "sstfill plan, and run the same command again if the version is still served")  # fmt: skip
+    return ReadError(
+        f"{what} (met at {place}): this version of the dataset is gone, or refused for now; look at "
+        "sstfill plan, and run the same command again if the version is still served"
+    )

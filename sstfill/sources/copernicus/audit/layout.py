@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One of the layouts in which the service holds the same values: days of the whole map, or long series of tiles."""
+"""One of the layouts in which the service holds the same values: days of the whole map, or long
+series of tiles.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,12 @@ class ServiceLayout:
         return [] if self.reads is None else _of(values, self.reads.refused)
 
     def fitting(self, values: xr.Dataset, box: Box) -> Tiling | None:
-        """How it is cut, where the chunks that were asked for are those that this foresees for the last window."""
-        fits = self.tiling is not None and self.tiling.fits([*self.came(values), *self.refused(values)], box)
+        """How it is cut, where the chunks that were asked for are those that this foresees for the
+        last window.
+        """
+        fits = self.tiling is not None and self.tiling.fits(
+            [*self.came(values), *self.refused(values)], box
+        )
         return self.tiling if fits else None
 
     def account(self, values: xr.Dataset, box: Box) -> tuple[Tiling, list[str]] | None:
@@ -45,8 +51,11 @@ class ServiceLayout:
 
 def cut(v: xr.DataArray, extent: Box, box: Box) -> xr.DataArray:
     """The part of a window that an extent covers."""
-    inner = {d: slice(max(0, s.start - box[d].start), max(0, s.stop - box[d].start)) for d, s in extent.items()
-             if d in box}  # fmt: skip
+    inner = {
+        d: slice(max(0, s.start - box[d].start), max(0, s.stop - box[d].start))
+        for d, s in extent.items()
+        if d in box
+    }
     return v.isel(inner)
 
 

@@ -13,7 +13,8 @@ Place = tuple[tuple[str, int, int], ...]
 
 
 class Recall:
-    """What a store holds already, by place: some times before those that are fetched, or of windows that are done.
+    """What a store holds already, by place: some times before those that are fetched, or of windows
+    that are done.
 
     Parameters
     ----------
@@ -33,7 +34,9 @@ class Recall:
         self._told: set[Place] = set()
         for box in (boxes[i] for i in sorted(done)):
             held = self._times.setdefault(_place(box), [])
-            held += range(box["time"].start, min(box["time"].stop, box["time"].start + STEADY - len(held)))
+            held += range(
+                box["time"].start, min(box["time"].stop, box["time"].start + STEADY - len(held))
+            )
 
     def tell(self, seen: Seen, box: Box) -> None:
         """Teach what is known of the place of a window, the first time that it is asked for."""

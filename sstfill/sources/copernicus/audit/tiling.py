@@ -35,9 +35,14 @@ class Tiling:
     def of(cls, ds: xr.Dataset) -> Tiling | None:
         """That of a dataset as the client's seam opens it; None where it is not known."""
         offset = ds.encoding.get("sstfill_offset", {})
-        lengths = {str(n): dict(v.encoding.get("preferred_chunks", {})) for n, v in ds.data_vars.items()}
-        known = all(d == "time" or (d in offset and d in lengths[str(n)]) for n, v in ds.data_vars.items()
-                    for d in v.dims)  # fmt: skip
+        lengths = {
+            str(n): dict(v.encoding.get("preferred_chunks", {})) for n, v in ds.data_vars.items()
+        }
+        known = all(
+            d == "time" or (d in offset and d in lengths[str(n)])
+            for n, v in ds.data_vars.items()
+            for d in v.dims
+        )
         return cls(lengths, dict(offset)) if known else None
 
     def place(self, key: str) -> str:
@@ -50,11 +55,19 @@ class Tiling:
         """Indices of the store that a chunk covers, time and dimensions of one value left out."""
         name, _, numbers = key.rpartition("/")
         numbered = {d: int(n) for d, n in zip(self.lengths[name], numbers.split("."), strict=True)}
-        return {d: slice(n * self.lengths[name][d] - self.offset[d], (n + 1) * self.lengths[name][d] - self.offset[d])
-                for d, n in numbered.items() if d != "time" and d in self.offset}  # fmt: skip
+        return {
+            d: slice(
+                n * self.lengths[name][d] - self.offset[d],
+                (n + 1) * self.lengths[name][d] - self.offset[d],
+            )
+            for d, n in numbered.items()
+            if d != "time" and d in self.offset
+        }
 
     def fits(self, keys: Iterable[str], box: Box) -> bool:
-        """Whether the keys read for a window are those that this tiling foresees: no dateline was crossed, say."""
+        """Whether the keys read for a window are those that this tiling foresees: no dateline was
+        crossed, say.
+        """
         given = list(keys)
         if not all(k.rpartition("/")[0] in self.lengths for k in given):
             return False
@@ -65,7 +78,9 @@ class Tiling:
             if any(not overlap(self.extent(k), box) for k in mine):
                 return False
             dims = [d for d in self.lengths[name] if d in box and d != "time"]
-            if len({self.place(k) for k in mine}) != math.prod(self._count(name, d, box[d]) for d in dims):
+            if len({self.place(k) for k in mine}) != math.prod(
+                self._count(name, d, box[d]) for d in dims
+            ):
                 return False
         return True
 
@@ -76,4 +91,6 @@ class Tiling:
 
 def overlap(one: Mapping[str, slice], other: Mapping[str, slice]) -> bool:
     """Whether two boxes meet in every dimension that both name."""
-    return all(one[d].start < other[d].stop and other[d].start < one[d].stop for d in one if d in other)
+    return all(
+        one[d].start < other[d].stop and other[d].start < one[d].stop for d in one if d in other
+    )

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tell values that were lost on the way from values that never were: by what else is known of each pixel."""
+"""Tell values that were lost on the way from values that never were: by what else is known of each
+pixel.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,15 @@ STEADY = 6  # times with values at the same pixels, after which a mask is taken 
 class Seen:
     """Which pixels of each variable had a value so far: at least once, and always.
 
-    A variable that had one at the same pixels at every time, two at least, is taken for one without gaps: a model or a
-    level-4 analysis, whose land does not move.
+    A variable that had one at the same pixels at every time, two at least, is taken for one without
+    gaps: a model or a level-4 analysis, whose land does not move.
 
     >>> full = xr.Dataset({"thetao": (("time", "x"), [[1.0, np.nan], [2.0, np.nan]])})
     >>> seen = Seen()
     >>> seen.learn(full, {"time": slice(0, 2), "x": slice(0, 2)})
     >>> list(seen.doubts(full * np.nan, {"time": slice(2, 4), "x": slice(0, 2)}))
-    ['thetao has no value at all at 2 of 2 times', 'thetao has no value at 1 pixels that had one at all times']
+    ['thetao has no value at all at 2 of 2 times', 'thetao has no value at 1 pixels that had one at
+    all times']
     """
 
     def __init__(self) -> None:
@@ -53,7 +56,9 @@ class Seen:
             ever = self._ever.get(place, np.zeros(held.shape[1:], bool))
             empty = np.asarray(~held.any(axis=tuple(range(1, held.ndim))))
             if empty.any() and (ever.any() or not empty.all()):
-                found.append(f"{name} has no value at all at {int(empty.sum())} of {len(empty)} times")
+                found.append(
+                    f"{name} has no value at all at {int(empty.sum())} of {len(empty)} times"
+                )
             if self.gap_free(name, box) and (gone := (ever & ~held.all(axis=0)).sum()):
                 found.append(f"{name} has no value at {int(gone)} pixels that had one at all times")
         return found
@@ -65,7 +70,9 @@ class Seen:
         return same and self._times[place] > 1 and bool(self._ever[place].any())
 
     def complete(self, name: str, window: xr.Dataset, box: Box) -> bool:
-        """Whether a window has a value wherever there can be one: at all pixels of a steady mask that is known."""
+        """Whether a window has a value wherever there can be one: at all pixels of a steady mask
+        that is known.
+        """
         held, place = _held(window).get(name), _place(name, box)
         if held is None or not self.gap_free(name, box) or self._times[place] < STEADY:
             return False
@@ -77,7 +84,11 @@ def _place(name: str, box: Box) -> tuple[Any, ...]:
 
 
 def _held(window: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
-    """Where each floating variable that changes in time has values, time first; integers have no missing ones."""
+    """Where each floating variable that changes in time has values, time first; integers have no
+    missing ones.
+    """
     return {
-        str(n): np.isfinite(v.values) for n, v in window.data_vars.items() if v.dtype.kind == "f" and "time" in v.dims
+        str(n): np.isfinite(v.values)
+        for n, v in window.data_vars.items()
+        if v.dtype.kind == "f" and "time" in v.dims
     }
