@@ -117,5 +117,5 @@ class TestFiles:
         bank.write(tmp_path / "3.npz", arrays)
         content = (tmp_path / "3.npz").read_bytes()
         (tmp_path / "3.npz").write_bytes(content[: int(keep * len(content))])
-        with pytest.raises(ReadError, match=r"3\.npz: .*; it is damaged: remove it, and it is made anew"):
+        with pytest.raises(ReadError, match=r"3\.npz is damaged \(.*\); remove it, and it is made anew"):
             bank.read(tmp_path / "3.npz")
