@@ -314,7 +314,7 @@ def naming(file: str) -> Iterator[None]:
 
 
 def one_line(name: str, value: object) -> str:
-    """Return text of one printable line; `OptionError` for anything else.
+    r"""Return text of one printable line; `OptionError` for anything else.
 
     >>> one_line("title", "a\x1b[31m")
     Traceback (most recent call last):

@@ -78,9 +78,14 @@ def write(file: Path, arrays: dict[str, NDArray]) -> None:
 
 
 def read(file: Path) -> dict[str, NDArray]:
-    """Read a sequence; `ReadError` if it is damaged."""
+    """Read a sequence, empty for one with nothing to see; `ReadError` if it is damaged."""
     try:
-        arrays = read_arrays(file, ARRAYS, remedy="")
+        arrays = read_arrays(file, {}, remedy="")
+        if not arrays:
+            return arrays
+        wrong = [n for n, kind in ARRAYS.items() if n not in arrays or arrays[n].dtype.kind != kind]
+        if wrong:
+            raise ReadError(f": it lacks the array {wrong[0]!r}, or that is of another type")
         shape = arrays["values"].shape
         shapes = {name: arrays[name].shape for name in ("guess", "error")}
         if (

@@ -134,6 +134,6 @@ class TestFiles:
         content = (tmp_path / "3.npz").read_bytes()
         (tmp_path / "3.npz").write_bytes(content[: int(keep * len(content))])
         with pytest.raises(
-            ReadError, match=r"3\.npz: .*; it is damaged: remove it, and it is made anew"
+            ReadError, match=r"3\.npz is damaged \(.*\); remove it, and it is made anew"
         ):
             bank.read(tmp_path / "3.npz")
