@@ -321,6 +321,7 @@ def _check_zarr(path: Path, allow_links: bool) -> None:
         raise ReadError(f"cannot read {path}: a folder, but no Zarr store; give the store or a NetCDF file in it")
     found = zarr_metadata.look(path, allow_links=allow_links)
     check_declared(path, found.declared())
+    zarr_metadata.check_blosc(found)
 
 
 def _is_hdf5(path: Path) -> bool:

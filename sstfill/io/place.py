@@ -89,8 +89,12 @@ def resolved(target: StrPath) -> Path:
 
 def check_apart(target: StrPath, given: StrPath, *, around: bool = False) -> None:
     """Refuse an output that is an input, lies in a store that is, or holds it; with `around`, it may hold it."""
-    final, source = resolved(target), Path(given).resolve()
-    if not source.exists():
+    final = resolved(target)
+    try:
+        source = Path(given).resolve()
+        if not source.exists():
+            return
+    except (OSError, RuntimeError, ValueError):  # what cannot be found is told by whoever reads it
         return
     if _same(final, source):
         raise WriteError(f"cannot write {target}: it is the input itself; choose another output name")
