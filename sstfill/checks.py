@@ -33,11 +33,9 @@ def check_number(
         return
     lower = f"above {least:g}" if above else f"{least:g} or more"
     span = lower if most == np.inf else f"{'above ' if above else ''}{least:g} to {most:g}"
-    shown = (
-        repr(value)
-        if number or not isinstance(value, int)
-        else f"a number of {value.bit_length()} bits"
-    )
+    # Python refuses to print a whole number of thousands of digits
+    is_huge = isinstance(value, int) and value.bit_length() > 64
+    shown = f"a number of {value.bit_length()} bits" if is_huge else repr(value)
     raise OptionError(f"{option}={shown} must be a {'whole' if whole else 'finite'} number, {span}")
 
 

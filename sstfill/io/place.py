@@ -93,15 +93,21 @@ def resolved(target: StrPath) -> Path:
 
 
 def check_apart(target: StrPath, given: StrPath, *, around: bool = False) -> None:
-    """Refuse an output that is an input, lies in it, or holds it; with `around`, it may hold it."""
-    final, source = resolved(target), Path(given).resolve()
-    if not source.exists():
+    """Refuse an output that is an input, lies in a store that is, or holds it; with `around`, it may hold it."""
+    final = resolved(target)
+    try:
+        source = Path(given).resolve()
+        if not source.exists():
+            return
+    except (OSError, RuntimeError, ValueError):  # what cannot be found is told by whoever reads it
         return
     if _same(final, source):
         raise WriteError(
             f"cannot write {target}: it is the input itself; choose another output name"
         )
-    if any(_same(folder, source) for folder in final.parents):
+    # a folder of granules may hold the store that is made of them; a store or a fill job holds its own files only
+    is_store = any((source / name).exists() for name in ROOT) or source.suffix in (".zarr", ".job")
+    if is_store and any(_same(folder, source) for folder in final.parents):
         raise WriteError(
             f"cannot write {target}: it lies in the input {given}; choose another folder"
         )

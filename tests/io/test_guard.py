@@ -784,3 +784,28 @@ def test_a_classic_header_that_promises_no_end(tmp_path):
     content[16:24] = struct.pack(">Q", 2**62)
     path.write_bytes(content)
     refused(path, "its header is cut short or damaged")
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_chunk_that_is_cut_short_is_never_read_as_values(tmp_path, zarr_format, keep):
+    """Blosc decodes what lies in memory beyond the end of such a chunk, and raises nothing."""
+    from zarr.codecs import BloscCodec
+
+    how = {} if zarr_format == 2 else {"compressors": BloscCodec()}  # it is the default of Zarr 2
+    path = tmp_path / "a.zarr"
+    values = np.random.default_rng(0).normal(size=(4, 6, 5))
+    ds = xr.Dataset({"sst": (("time", "lat", "lon"), values)}, {"time": np.arange(4)})
+    ds.to_zarr(path, zarr_format=zarr_format, consolidated=False, encoding={"sst": how})
+    with io.open(path) as whole:
+        np.testing.assert_array_equal(whole["sst"], values)
+    chunk = max(
+        (file for file in (path / "sst").rglob("*") if file.is_file()),
+        key=lambda file: file.stat().st_size,
+    )
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(
+        ReadError, match=r"bytes, its header declares \d+; it is damaged, fetch it again"
+    ):
+        io.open(path)

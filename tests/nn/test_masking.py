@@ -37,7 +37,8 @@ def test_masks_are_checked() -> None:
 
 def test_the_package_loads_no_torch_and_its_modules_no_xarray() -> None:
     code = (
-        "import sys, importlib, sstfill.nn; assert 'torch' not in sys.modules; loaded = set(sys.modules); "
+        "import sys, importlib, sstfill.nn, sstfill.errors; assert 'torch' not in sys.modules; "
+        "loaded = set(sys.modules); "
         "[importlib.import_module('sstfill.nn.' + m) for m in ('generator', 'recurrent', 'discriminator', 'losses')]; "
         "print(sorted({m for m in set(sys.modules) - loaded if m.startswith('sstfill') and '.nn' not in m}))"
     )

@@ -359,6 +359,7 @@ def _check_zarr(path: Path, allow_links: bool) -> None:
         )
     found = zarr_metadata.look(path, allow_links=allow_links)
     check_declared(path, found.declared())
+    zarr_metadata.check_blosc(found)
 
 
 def _is_hdf5(path: Path) -> bool:

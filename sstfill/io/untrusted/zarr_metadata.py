@@ -161,6 +161,37 @@ def look(root: Path, *, allow_links: bool) -> ZarrMetadata:
     return found
 
 
+def check_blosc(found: ZarrMetadata) -> None:
+    """Refuse chunks that Blosc wrote and that are shorter or longer than their header declares.
+
+    The library does not compare the two: of a chunk that was cut short it decodes what lies beyond its end in memory,
+    without an error. Header: bytes 12 to 16 are the compressed size (Blosc 1, README_CHUNK_FORMAT).
+    """
+    for name in sorted({name for name, metadata in found.arrays if _is_blosc(metadata)}):
+        for file in (found.root / name).rglob("*"):
+            if file.name in MARKS or not file.is_file():
+                continue
+            with file.open("rb") as stream:
+                head = stream.read(16)
+            declared, size = int.from_bytes(head[12:16], "little"), file.stat().st_size
+            if len(head) < 16 or declared != size:
+                where = os.path.relpath(file, found.root)
+                raise ReadError(
+                    f"cannot read {found.root}: chunk {where} has {size} bytes, its header declares {declared}; "
+                    "it is damaged, fetch it again"
+                )
+
+
+def _is_blosc(metadata: Mapping[str, Any]) -> bool:
+    """Whether the files of an array's chunks are what Blosc made; shards begin otherwise."""
+    compressor = metadata.get("compressor")
+    if isinstance(compressor, dict):
+        return compressor.get("id") == "blosc"
+    codecs = metadata.get("codecs")
+    last = codecs[-1] if isinstance(codecs, list) and codecs else None
+    return isinstance(last, dict) and str(last.get("name")).removeprefix("numcodecs.") == "blosc"
+
+
 def glance(root: Path) -> ZarrMetadata:
     """Read the metadata files of a store of ours and its arrays, without a list of its chunks."""
     found = ZarrMetadata(root)

@@ -17,7 +17,7 @@ import zarr
 from fake_service import FakeService, a_cloudy, a_model, failing, losing
 
 from sstfill.errors import OptionError, ReadError
-from sstfill.sources import store
+from sstfill.io.untrusted import guard
 from sstfill.sources.copernicus import download as copernicus
 from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.audit.revisit import Recall
@@ -88,7 +88,7 @@ def test_new_days_show_in_a_consolidated_store(tmp_path, zarr_format):
     with xr.open_zarr(out) as plain:
         assert plain.sizes["time"] == 20 and plain.attrs["sstfill_state"] == "complete"
         assert plain.thetao.values.tobytes() == whole.thetao.squeeze().values.tobytes()
-    assert store.is_consolidated(out)
+    assert guard.is_consolidated(out)
     with xr.open_zarr(out, consolidated=True) as copied:
         assert copied.sizes["time"] == 20
 

@@ -504,7 +504,7 @@ def test_options_and_inputs_that_are_refused(archive: Path, tmp_path: Path) -> N
         import_granules(archive, out, duplicates="first")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"end its name with \.zarr"):
         import_granules(archive, tmp_path / "a.nc")
-    with pytest.raises(WriteError, match="it holds an input"):
+    with pytest.raises(WriteError, match="it holds the input"):
         import_granules(put(tmp_path / "in.zarr", 0) / name(0), _marked(tmp_path / "in.zarr"))
     (archive / "old.nc.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(ReadError, match="gunzip it first"):
