@@ -18,6 +18,7 @@ from fake_service import FakeService, a_cloudy, a_model, failing, losing
 
 from sstfill.errors import OptionError, ReadError
 from sstfill.io.untrusted import guard
+from sstfill.sources import store
 from sstfill.sources.copernicus import download as copernicus
 from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.audit.revisit import Recall
