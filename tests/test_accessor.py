@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from light import OPTIONS, light
 
 import sstfill
 from sstfill.accessor import DataArrayGapfill, DatasetGapfill
@@ -40,7 +41,7 @@ def sea_and_clouds() -> xr.Dataset:
 @functools.cache
 def through_the_door(name: str) -> xr.Dataset:
     """The series as `fill` fills it, once for all tests."""
-    return sstfill.fill(series(), name, score=False)
+    return sstfill.fill(series(), light(name), score=False)
 
 
 def _keywords(function: object) -> dict[str, object]:
@@ -235,7 +236,7 @@ def test_docstrings_explain_every_parameter(accessor: type) -> None:
 
 @pytest.mark.parametrize("name", sorted(sstfill.METHODS))
 def test_dataset_in_dataset_out(name: str, sea_and_clouds: xr.Dataset) -> None:
-    filled = getattr(sea_and_clouds.gapfill, name)(score=False)
+    filled = getattr(sea_and_clouds.gapfill, name)(score=False, **OPTIONS.get(name, {}))
     expected = through_the_door(name)
     xr.testing.assert_identical(filled.drop_attrs(), expected.drop_attrs())
     assert filled.sst.attrs == expected.sst.attrs
@@ -245,7 +246,8 @@ def test_dataset_in_dataset_out(name: str, sea_and_clouds: xr.Dataset) -> None:
 @pytest.mark.parametrize("name", sorted(sstfill.METHODS))
 def test_array_in_array_out(name: str, sea_and_clouds: xr.Dataset) -> None:
     da = sea_and_clouds["sst"]
-    filled = getattr(da.gapfill, name)(score=False, sea=sea_and_clouds.sea)
+    how = OPTIONS.get(name, {})
+    filled = getattr(da.gapfill, name)(score=False, sea=sea_and_clouds.sea, **how)
     expected = through_the_door(name)["sst"]
     assert isinstance(filled, xr.DataArray)
     np.testing.assert_array_equal(filled.values, expected.values)

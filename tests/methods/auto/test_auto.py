@@ -375,7 +375,7 @@ def test_reconstruct_is_what_the_plan_says():
 
 
 def test_no_name_is_auto_with_the_seed_of_the_door():
-    ds = sea_surface()
+    ds = ocean(shape=(8, 10, 12), seed=1)
     by_default, named = fill(ds, variables="sst", seed=3), fill(ds, Auto(seed=3), variables="sst")
     xr.testing.assert_equal(by_default, named)
     assert by_default.sst.attrs == named.sst.attrs and said(named, "options")["seed"] == 3

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods made of other methods, with few parts: they keep the same laws as with all, in a tenth of the time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sstfill import METHODS
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "auto": {"methods": ("interpolate", "climatology")},
+    "gan": {"samples": 1, "adapt": False},
+}
+
+
+def light(name: str) -> Any:
+    """Make a method with the options above, else with its own defaults."""
+    return METHODS[name](**OPTIONS.get(name, {}))
