@@ -18,8 +18,8 @@ from sstfill.fields import grid
 from sstfill.fields.magnitude import check_usual
 from sstfill.fields.patches import Patch, PatchGrid, Shape
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.methods.base import Archive, Points
 from sstfill.methods.common.sampling import archive, scattered
-from sstfill.methods.registry import Archive, Points
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,8 @@ import numpy as np
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps
-from sstfill.methods.base import Method
+from sstfill.methods.base import Archive, FittedMethod, Method, Window
 from sstfill.methods.common.fitted_blend import Holdout, ask, withhold
-from sstfill.methods.fitted import Archive, FittedMethod, Window
 from sstfill.methods.registry import fit
 from sstfill.validation.withheld import SHARE, WithheldScore, score_estimates
 

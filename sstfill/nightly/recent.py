@@ -21,8 +21,8 @@ from sstfill.errors import ReadError
 from sstfill.fields import gaps, grid
 from sstfill.fields.patches import Patch
 from sstfill.io.untrusted import guard
+from sstfill.methods.base import Window
 from sstfill.methods.common.sampling import TRIED, cut, spatial
-from sstfill.methods.fitted import Window
 from sstfill.methods.fitted_score import scored
 from sstfill.nightly.night import VariableReport
 from sstfill.plot.view import printed
@@ -91,7 +91,7 @@ def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
     ) + model.points.columns // TRIED[2]
     counts = np.bincount(number, np.isfinite(days.sample[times]).sum(0), len(tiles))
     best = [i for i in np.argsort(-counts, kind="stable")[:TILES] if counts[i]]
-    patches = [_patch((times, *tiles[i]), model.pinned.reach, shape) for i in best]
+    patches = [_patch((times, *tiles[i]), model.pinned.halo, shape) for i in best]
     return [cut(obs, model.sea, days.sample, model.points, patch) for patch in patches]
 
 

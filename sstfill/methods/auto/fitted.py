@@ -19,12 +19,11 @@ import xarray as xr
 from sstfill import config
 from sstfill.errors import InputError, SstfillError
 from sstfill.fields.patches import Shape
-from sstfill.methods import Method
+from sstfill.methods import registry
 from sstfill.methods.auto.method import Auto
+from sstfill.methods.base import Archive, FittedMethod, Method, Window
 from sstfill.methods.common.fitted_blend import Blend, Estimates, Held, ask, nearness, withhold
 from sstfill.methods.common.fitted_store import read_state, write_state
-from sstfill.methods.common.fitted_windowed import kind
-from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod, Fitting, Window
 from sstfill.progress import track
 from sstfill.validation.cross_validation import CrossValidation
 from sstfill.validation.withheld_estimates import WithheldEstimates
@@ -57,24 +56,24 @@ class FittedAuto:
     account: dict[str, Any]
 
     @property
-    def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.FittedMethod`."""
-        own = (0, 0, 0) if self.weighed is None else self.weighed.reach
+    def halo(self) -> Shape:
+        """See `sstfill.methods.base.FittedMethod`."""
+        own = (0, 0, 0) if self.weighed is None else self.weighed.halo
         t, y, x = (
             max(sides)
-            for sides in zip(own, *(one.reach for one in self.chosen.values()), strict=True)
+            for sides in zip(own, *(one.halo for one in self.chosen.values()), strict=True)
         )
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         estimates = {name: one.estimate(window) for name, one in self.chosen.items()}
         if self.weighed is None:
             return next(iter(estimates.values()))
         return self.weighed.mixed(estimates, window).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
 
@@ -107,7 +106,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
 def load(folder: Path) -> FittedAuto:
     """Read what `pin` or `FittedAuto.save` wrote."""
     state = read_state(folder)
-    chosen = {name: kind(name).load(folder / name) for name in state["account"]["chosen"]}
+    chosen = {name: registry.load(folder / name) for name in state["account"]["chosen"]}
     weighed = None if state["weighed"] is None else Blend.heard(state["weighed"])
     return FittedAuto(
         folder, config.build(Auto, state["options"]), chosen, weighed, state["account"]
@@ -148,8 +147,7 @@ def _pinned(one: Method, archive: Archive, folder: Path) -> FittedMethod:
     own = folder / one.name
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
-    found: FittedMethod = kind(one.name).fit(one, archive, own)
-    return found
+    return registry.fit(one, archive, own)
 
 
 def _untried(
@@ -188,6 +186,3 @@ def _kept(
         },
     )
     return load(folder)
-
-
-FITTINGS[Auto.name] = Fitting(fit_archive, load)

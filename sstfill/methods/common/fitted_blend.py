@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.fields.patches import Box, Shape
-from sstfill.methods.common.fitted_windowed import narrowed
-from sstfill.methods.fitted import STEPS, Archive, Window
+from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.validation.blend import combined, rescaled
 from sstfill.validation.blend_weights import Weights
 from sstfill.validation.calibration import StratifiedScale, standardised
@@ -93,14 +92,14 @@ class Blend:
         return cls(tuple(trials.names[k] for k in used), lean, scale, why)
 
     @property
-    def reach(self) -> Shape:
+    def halo(self) -> Shape:
         """How far observations matter to the mixture itself."""
         return (0, 0, 0) if len(self.names) == 1 and self.strata is None else NEAR
 
     def mixed(self, estimates: Estimates, window: Window) -> xr.Dataset:
         """Mix estimates, by name, of what a window asks for."""
         asked = window.inside
-        near = None if self.reach == (0, 0, 0) else _nearness(window)
+        near = None if self.halo == (0, 0, 0) else _nearness(window)
         found = combined(self.recipe, [estimates[name] for name in self.names], asked, near)
         found = found if self.strata is None else rescaled(found, self.strata, asked, near)
         return found.drop_attrs(deep=False)
@@ -237,7 +236,7 @@ def nearness(withheld: Sequence[Holdout]) -> tuple[NDArray, NDArray]:
 
 
 def _nearness(window: Window) -> tuple[xr.DataArray, xr.DataArray]:
-    shown = narrowed(window, NEAR)
+    shown = window.narrowed(NEAR)
     distance, lag = (field[shown.patch.within] for field in distance_to_data(shown.obs))
     return distance, lag
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may stand in the ``pinned.json`` of each method: keys, types, and numbers that are finite
+"""What may stand in the ``fitted.json`` of each method: keys, types, and numbers that are finite
 and plausible.
 
 A settled method is used for years, on every night. So each number of it is looked at whenever it is
@@ -38,7 +38,7 @@ class _Part(BaseModel):
 
 
 class _State(_Part):
-    kind: Name
+    method: Name
     options: dict[str, Any]
 
 
@@ -216,10 +216,10 @@ def check_state(state: Mapping[str, Any], file: Path) -> None:
     """Raise `ReadError` unless the state of a pinned method holds what its method needs, and
     nothing else.
 
-    >>> check_state({"kind": "interpolate", "options": {}, "lags": [1.0], "gamma": [-1.0], "steps": 30}, Path("a.json"))
+    >>> check_state({"method": "interpolate", "options": {}, "lags": [1.0], "gamma": [-1.0], "steps": 30}, Path("a.json"))
     Traceback (most recent call last):
     ...
     sstfill.errors.ReadError: cannot read a.json: gamma.0=-1.0: input should be greater than or
     equal to 0; ... anew
     """
-    checked(STATES.get(str(state.get("kind")), _State), state, file, remedy=REMEDY)
+    checked(STATES.get(str(state.get("method")), _State), state, file, remedy=REMEDY)

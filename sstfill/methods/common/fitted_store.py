@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a pinned method lies on disk: ``pinned.json`` for small things, ``maps.zarr`` for fields on
+"""How a fitted method lies on disk: ``fitted.json`` for small things, ``maps.zarr`` for fields on
 the archive's grid.
 
 Maps are written tile by tile and read part by part, so that none is ever held whole. `write_state`
-comes last: a folder without ``pinned.json`` holds no pinned method
-(`sstfill.methods.fitted.saved_method`).
+comes last: a folder without ``fitted.json`` holds no fitted method.
 """
 
 from __future__ import annotations
@@ -22,13 +21,14 @@ from sstfill.errors import ReadError
 from sstfill.io.atomic import atomic_path, fail
 from sstfill.io.untrusted import guard
 from sstfill.io.untrusted.documents import read_json
+from sstfill.methods.common import former
 from sstfill.methods.common.fitted_schema import REMEDY, check_state
 
 if TYPE_CHECKING:
     import zarr
 
 CHUNK = 256
-STATE, MAPS = "pinned.json", "maps.zarr"
+STATE, MAPS = "fitted.json", "maps.zarr"
 _DAMAGED = (
     OSError,
     LookupError,
@@ -54,29 +54,49 @@ class Map(NamedTuple):
     fill: float = np.nan
 
 
-def write_state(folder: Path, kind: str, state: Mapping[str, Any]) -> None:
-    """Write ``pinned.json`` whole: the kind, and plain JSON values (`sstfill.config.plain`); floats
+def write_state(folder: Path, method: str, state: Mapping[str, Any]) -> None:
+    """Write ``fitted.json`` whole: the method, and plain JSON values (`sstfill.config.plain`); floats
     keep every bit.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> write_state(folder, "climatology", {"options": {}, "offset": 0.1, "harmonics": 2})
     >>> read_state(folder)
-    {'kind': 'climatology', 'options': {}, 'offset': 0.1, 'harmonics': 2}
+    {'method': 'climatology', 'options': {}, 'offset': 0.1, 'harmonics': 2}
     """
     with atomic_path(folder / STATE) as temporary:
         temporary.write_text(
-            json.dumps({"kind": kind, **state}, allow_nan=False, indent=1), encoding="utf-8"
+            json.dumps({"method": method, **state}, allow_nan=False, indent=1), encoding="utf-8"
         )
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read ``pinned.json``; `ReadError` if it is missing, or not what its method needs (see
+    """Read ``fitted.json``; `ReadError` if it is missing, or not what its method needs (see
     `check_state`).
     """
-    state = read_json(folder / STATE, remedy=REMEDY)
-    check_state(state, folder / STATE)
+    path = _state_path(folder)
+    state = read_json(path, remedy=REMEDY)
+    if path.name == former.STATE:
+        state = former.state_now(state)
+    check_state(state, path)
     return state
+
+
+def saved_method(folder: Path) -> str:
+    """Return the name of the method that was saved in a folder; `ReadError` if there is none."""
+    path = _state_path(folder)
+    remedy = f"it holds no fitted method; {REMEDY}"
+    state = read_json(path, remedy=remedy)
+    name = state.get("kind" if path.name == former.STATE else "method")
+    if not isinstance(name, str):
+        raise ReadError(f"cannot read {path}: {remedy}")
+    return name
+
+
+def _state_path(folder: Path) -> Path:
+    """Return the path of the state, which has its former name in folders of former versions."""
+    before = folder / former.STATE
+    return before if before.exists() and not (folder / STATE).exists() else folder / STATE
 
 
 def copy(source: Path, folder: Path) -> None:
@@ -88,7 +108,7 @@ def copy(source: Path, folder: Path) -> None:
     except OSError as error:
         fail(folder, error)
     state = read_state(source)
-    write_state(folder, state.pop("kind"), state)
+    write_state(folder, state.pop("method"), state)
 
 
 def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: int = CHUNK) -> None:

@@ -6,21 +6,21 @@ own.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from sstfill import config
 from sstfill.errors import InputError
-from sstfill.fields.patches import Patch, Shape
-from sstfill.methods.base import Method, method_class
+from sstfill.fields.patches import Shape
+from sstfill.methods.base import STEPS, Method, Window
 from sstfill.methods.common.fitted_store import read_state, write_state
-from sstfill.methods.fitted import FITTINGS, STEPS, Archive, Fitting, Window
 
 log = logging.getLogger(__name__)
-REACH: Shape = (STEPS, 32, 32)
+HALO: Shape = (STEPS, 32, 32)
 """What is seen around a work unit."""
 
 
@@ -31,15 +31,15 @@ class FittedWindowed:
     method: Method
 
     @property
-    def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.FittedMethod`."""
-        return REACH
+    def halo(self) -> Shape:
+        """See `sstfill.methods.base.FittedMethod`."""
+        return HALO
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.FittedMethod`; what the method refuses (too few observations)
+        """See `sstfill.methods.base.FittedMethod`; what the method refuses (too few observations)
         stays unfilled.
         """
-        shown = narrowed(window, REACH)
+        shown = window.narrowed(HALO)
         inside = shown.inside
         unknown = xr.Dataset({"mean": xr.full_like(inside, np.nan).drop_attrs()}, inside.coords)
         if shown.obs.sizes["time"] < self.method.min_times or not bool(shown.obs.notnull().any()):
@@ -59,45 +59,11 @@ class FittedWindowed:
         )
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         folder.mkdir(parents=True, exist_ok=True)
         write_state(folder, self.method.name, {"options": config.options(self.method)})
 
-
-def narrowed(window: Window, reach: Shape) -> Window:
-    """Show no more of a window than lies within reach of what is asked for, so that the rest cannot
-    matter.
-    """
-    inside, seen = window.patch
-    sides = zip(inside, seen, reach, strict=True)
-    t, y, x = (slice(max(i.start - n, s.start), min(i.stop + n, s.stop)) for i, s, n in sides)
-    patch = Patch(inside, (t, y, x))
-    times, rows, columns = Patch((t, y, x), seen).within
-    return replace(
-        window,
-        obs=window.obs[times, rows, columns],
-        sea=window.sea[rows, columns],
-        patch=patch,
-        sample=window.sample[times],
-    )
-
-
-def kind(name: str) -> Fitting:
-    """How a method of this name is pinned; as it is, unless it has a way of its own."""
-    return FITTINGS.get(name, WINDOWED)
-
-
-def fit_archive(method: Method, archive: Archive, folder: Path) -> FittedWindowed:
-    """Write down the options of a method."""
-    found = FittedWindowed(method)
-    found.save(folder)
-    return found
-
-
-def load(folder: Path) -> FittedWindowed:
-    """Read what `pin` wrote; `OptionError` if the method is not registered here."""
-    state = read_state(folder)
-    return FittedWindowed(config.build(method_class(state["kind"]), state["options"]))
-
-
-WINDOWED = Fitting(fit_archive, load)
+    @classmethod
+    def load(cls, folder: Path, method: type[Any]) -> FittedWindowed:
+        """Read what `save` wrote, of a method of this class."""
+        return cls(config.build(method, read_state(folder)["options"]))

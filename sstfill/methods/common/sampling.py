@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.fields.patches import Patch, PatchGrid, Shape
-from sstfill.methods.fitted import STEPS, Archive, Points, Window
+from sstfill.methods.base import STEPS, Archive, Points, Window
 
 CORE: Shape = (16, 256, 256)
 """Work unit of an archive (time, y, x): what is filled at once, and one chunk of the output."""

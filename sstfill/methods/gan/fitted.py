@@ -19,12 +19,11 @@ from sstfill import config
 from sstfill.errors import InputError, ReadError
 from sstfill.fields.patches import Patch, PatchGrid, Shape, map_patches
 from sstfill.fields.scaling import Scaling
-from sstfill.methods import Method
+from sstfill.methods import registry
+from sstfill.methods.base import Archive, FittedMethod, Method, Window
 from sstfill.methods.common.fitted_blend import Blend, Held, ask, nearness, withhold
 from sstfill.methods.common.fitted_store import read_state, write_state
-from sstfill.methods.common.fitted_windowed import narrowed
 from sstfill.methods.eof.bayes_eof import BayesEof
-from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod, Fitting, Window
 from sstfill.methods.gan.compact import Correction
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.method import SHARE, Gan, _own, _stated, _usable
@@ -55,8 +54,8 @@ class Predictor(Protocol):
     """What a network, and what it starts from, say of a window."""
 
     @property
-    def reach(self) -> Shape:
-        """As of `sstfill.methods.fitted.FittedMethod`."""
+    def halo(self) -> Shape:
+        """As of `sstfill.methods.base.FittedMethod`."""
         ...
 
     def columns(self, window: Window) -> Columns:
@@ -74,16 +73,16 @@ class Corrected:
     eof: FittedMethod | None
 
     @property
-    def reach(self) -> Shape:
+    def halo(self) -> Shape:
         """Of the guesses: in the margin they may see less."""
-        parts = [part.reach for part in (self.oi, self.interpolate, self.eof) if part is not None]
+        parts = [part.halo for part in (self.oi, self.interpolate, self.eof) if part is not None]
         t, y, x = (max(sides) for sides in zip(*parts, MARGIN, strict=True))
         return t, y, x
 
     def columns(self, window: Window) -> Columns:
         """As `sstfill.methods.gan.compact.corrected`, each cut to what is asked for."""
-        window = narrowed(window, self.reach)
-        wide = window.asking(MARGIN)
+        window = window.narrowed(self.halo)
+        wide = window.widened(MARGIN)
         obs, sea = wide.inside, wide.sea[wide.patch.within[1:]]
         guessed = self._guessed(wide)
         guess = guessed["oi"]
@@ -141,7 +140,7 @@ class Completed:
     networks: Networks
 
     @property
-    def reach(self) -> Shape:
+    def halo(self) -> Shape:
         """A quarter of a patch: so much context has a pixel at least where patches blend."""
         t, y, x = (-(-n // 4) for n in self._sides)
         return t, y, x
@@ -153,7 +152,7 @@ class Completed:
 
     def columns(self, window: Window) -> Columns:
         """As `sstfill.methods.gan.paper.completed`."""
-        shown = narrowed(window, self.reach)
+        shown = window.narrowed(self.halo)
         halves = tuple(n // 2 for n in self._sides)
         core = tuple(max(1, n) for n in halves)
         job = PatchCompletion(self.networks, Scaling(**self.networks.checkpoint.config["scaling"]))
@@ -187,14 +186,14 @@ class FittedGan:
     account: dict[str, Any]
 
     @property
-    def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.FittedMethod`."""
-        own = (0, 0, 0) if self.weighed is None else self.weighed.reach
-        t, y, x = (max(a, b) for a, b in zip(own, self.sayer.reach, strict=True))
+    def halo(self) -> Shape:
+        """See `sstfill.methods.base.FittedMethod`."""
+        own = (0, 0, 0) if self.weighed is None else self.weighed.halo
+        t, y, x = (max(a, b) for a, b in zip(own, self.sayer.halo, strict=True))
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         columns = self.sayer.columns(window)
         found = (
             columns["gan"] if self.weighed is None else self.weighed.mixed(_stated(columns), window)
@@ -202,7 +201,7 @@ class FittedGan:
         return found.drop_attrs(deep=False).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
 
@@ -292,7 +291,7 @@ def _pin_guesses(guesses: list[Method], archive: Archive, folder: Path) -> None:
         own = folder / guess.name
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)
-        FITTINGS[guess.name].fit(guess, archive, own)
+        registry.fit(guess, archive, own)
 
 
 def _sayer(
@@ -301,7 +300,7 @@ def _sayer(
     if not networks.corrects:
         return Completed(networks)
     names = [guess if isinstance(guess, str) else guess.name for guess in guesses]
-    found: dict[str, Any] = {name: FITTINGS[name].load(folder / name) for name in names}
+    found: dict[str, Any] = {name: registry.load(folder / name) for name in names}
     return Corrected(networks, found[Oi.name], found[Interpolate.name], found.get(BayesEof.name))
 
 
@@ -327,6 +326,3 @@ def _cut(window: Window, wide: Window) -> dict[Any, slice]:
     return dict(
         zip(window.obs.dims, Patch(window.patch.inside, wide.patch.inside).within, strict=True)
     )
-
-
-FITTINGS[Gan.name] = Fitting(fit_archive, load)

@@ -14,8 +14,8 @@ import xarray as xr
 from sstfill import config
 from sstfill.fields import grid
 from sstfill.fields.patches import Shape
+from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common import fitted_store
-from sstfill.methods.fitted import FITTINGS, STEPS, Archive, Fitting, Window
 from sstfill.methods.interpolation.interpolate import SAMPLE, Interpolate, in_time, membrane
 from sstfill.methods.interpolation.variogram import Variogram
 
@@ -52,13 +52,13 @@ class FittedInterpolate:
     steps: int
 
     @property
-    def reach(self) -> Shape:
+    def halo(self) -> Shape:
         """Steps (time, y, x) around what is asked for."""
         space = SPACE if self.method.space else 0
         return (self.steps, space, space)
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """Estimate what is asked for (see `sstfill.methods.fitted.Pinned.estimate`)."""
+        """Estimate what is asked for (see `sstfill.methods.base.FittedMethod.estimate`)."""
         obs, sea = window.obs.values, window.sea.values.astype(bool)
         within = window.patch.within
         series = np.ascontiguousarray(np.moveaxis(obs, 0, -1)[sea])  # (sea pixels, times)
@@ -89,7 +89,7 @@ class FittedInterpolate:
         ).drop_attrs(deep=False)
 
     def save(self, folder: Path) -> None:
-        """Write all that is needed to load it (see `sstfill.methods.fitted.Pinned.save`)."""
+        """Write all that is needed to load it (see `sstfill.methods.base.FittedMethod.save`)."""
         state = {
             "lags": self.variogram.lags.tolist(),
             "gamma": self.variogram.gamma.tolist(),
@@ -116,6 +116,3 @@ def load_interpolate(folder: Path) -> FittedInterpolate:
     state = fitted_store.read_state(folder)
     variogram = Variogram(np.array(state["lags"]), np.array(state["gamma"]))
     return FittedInterpolate(config.build(Interpolate, state["options"]), variogram, state["steps"])
-
-
-FITTINGS[Interpolate.name] = Fitting(fitted_interpolate, load_interpolate)

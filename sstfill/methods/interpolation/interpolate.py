@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,8 +16,9 @@ from scipy.sparse.linalg import spsolve
 
 from sstfill.checks import check_number
 from sstfill.fields import grid
-from sstfill.methods.base import register
+from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.interpolation.variogram import Variogram
+from sstfill.methods.registry import register
 
 SAMPLE = 5000
 BLOCK = 512
@@ -77,6 +79,19 @@ class Interpolate:
         found = xr.Dataset({"mean": mean, "error": error})
         found.attrs = {"semivariogram_days": variogram.lags, "semivariogram": variogram.gamma}
         return found
+
+    def fit(self, archive: Archive, folder: Path) -> FittedMethod:
+        """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
+        from sstfill.methods.interpolation.fitted import fitted_interpolate
+
+        return fitted_interpolate(self, archive, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FittedMethod:
+        """Read what `fit` wrote."""
+        from sstfill.methods.interpolation.fitted import load_interpolate
+
+        return load_interpolate(folder)
 
 
 def _sample(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from sstfill import config
 from sstfill.fields import grid
 from sstfill.fields.patches import Shape
+from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common.fitted_store import read_part, read_state, write_state
-from sstfill.methods.common.fitted_windowed import narrowed
 from sstfill.methods.common.threads import in_threads
-from sstfill.methods.fitted import FITTINGS, STEPS, Archive, Fitting, Window
 from sstfill.methods.interpolation.background import Background
 from sstfill.methods.oi.covariance import Component, Covariance, reach
 from sstfill.methods.oi.covariance_fit import FittedCovariance, fit, standardised
@@ -80,14 +79,14 @@ class FittedOi:
         return min(time, STEPS - self.images.steps), y, x
 
     @property
-    def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+    def halo(self) -> Shape:
+        """See `sstfill.methods.base.FittedMethod`."""
         time, y, x = self.within
         return time + self.images.steps, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.FittedMethod`; observed pixels come back as they are."""
-        window = narrowed(window, self.reach)
+        """See `sstfill.methods.base.FittedMethod`; observed pixels come back as they are."""
+        window = window.narrowed(self.halo)
         obs, at, sea = window.obs, positions(window.obs), window.sea.values.astype(bool)
         guess = self.first_guess(window)
         standard = standardised(obs, [guess], sea, at)
@@ -116,7 +115,7 @@ class FittedOi:
         return Background(pixel, image, scatter)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
     def _interpolated(
@@ -289,6 +288,3 @@ def _heard(told: dict[str, Any]) -> FittedCovariance:
     return FittedCovariance(
         kind=told["kind"], covariance=covariance, cross=np.array(told["cross"]), log_score=score
     )
-
-
-FITTINGS[Oi.name] = Fitting(fit_archive, load)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.fields import grid
+from sstfill.methods.base import Archive
 from sstfill.methods.common.fitted_store import Map, create_maps, read_part, write_tile
-from sstfill.methods.fitted import Archive
 from sstfill.methods.interpolation.background import (
     PRIOR,
     Smoothing,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -17,13 +18,14 @@ from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
 from sstfill.fields import grid
 from sstfill.fields.patches import Patch, PatchGrid, map_patches
-from sstfill.methods.base import register
+from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.threads import available_cores
 from sstfill.methods.interpolation.background import Background, background
 from sstfill.methods.oi.covariance import reach
 from sstfill.methods.oi.covariance_fit import START, FittedCovariance, Fixed, channels, fit
 from sstfill.methods.oi.geometry import Positions, positions
 from sstfill.methods.oi.solver import Solver, per_day, resolved, usual_step
+from sstfill.methods.registry import register
 
 CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
@@ -143,6 +145,19 @@ class Oi:
         they are.
         """
         return self.analyse(obs, sea).found
+
+    def fit(self, archive: Archive, folder: Path) -> FittedMethod:
+        """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
+        from sstfill.methods.oi.fitted import fit_archive
+
+        return fit_archive(self, archive, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FittedMethod:
+        """Read what `fit` wrote."""
+        from sstfill.methods.oi.fitted import load
+
+        return load(folder)
 
     def analyse(self, obs: xr.DataArray, sea: xr.DataArray) -> Analysis:
         """Fill `obs`, and tell with which covariance and about which first guess."""

@@ -17,9 +17,9 @@ from scipy.ndimage import maximum_filter
 from sstfill.checks import check_number
 from sstfill.errors import OptionError
 from sstfill.fields import grid
-from sstfill.methods.base import register
 from sstfill.methods.common.matrix import CONSTANT
 from sstfill.methods.patchmatch.pyramid import Series, first_guess, levels_for
+from sstfill.methods.registry import register
 
 FILLED = 0.1
 """Weight of a filled pixel against an observed one where patches are compared."""

@@ -16,10 +16,10 @@ from sstfill import Auto
 from sstfill.errors import InputError
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import METHODS
+from sstfill.methods.base import Archive
 from sstfill.methods.common import fitted_blend
-from sstfill.methods.common.fitted_windowed import REACH
+from sstfill.methods.common.fitted_windowed import HALO
 from sstfill.methods.common.sampling import gather, windows
-from sstfill.methods.fitted import Archive
 from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
 from sstfill.validation.distances import distance_to_data
@@ -148,9 +148,9 @@ def test_nearness_is_that_of_the_window(held):
 def test_the_best_is_kept_and_the_others_are_not(oracles, archive, tmp_path):
     oracles(poor=1.0, good=0.05, fair=0.3)
     made = fit(Auto(blend=False), archive, tmp_path / "model")
-    assert made.account["chosen"] == ["good"] and made.reach == REACH
+    assert made.account["chosen"] == ["good"] and made.halo == HALO
     assert set(made.account["rmse"]) == {"poor", "good", "fair"}
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "pinned.json"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "fitted.json"}
 
 
 def test_equals_are_blended(oracles, archive, surface, tmp_path):
@@ -159,7 +159,7 @@ def test_equals_are_blended(oracles, archive, surface, tmp_path):
     assert made.account["chosen"] == ["one", "other"] and made.account["skipped"] == {
         "worst": "filled no withheld pixel"
     }
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"one", "other", "pinned.json"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"one", "other", "fitted.json"}
     window = next(windows(archive, PatchGrid(core=SHAPE)))
     found = made.estimate(window)
     assert float((found["mean"] - surface.truth).std()) == pytest.approx(0.3 / np.sqrt(2), rel=0.06)
@@ -170,9 +170,9 @@ def test_it_is_as_good_as_the_best_of_the_methods_and_read_as_written(archive, s
     made = fit(Auto(methods=CHEAP), archive, tmp_path / "model")
     made.save(tmp_path / "copy")
     copy = load(tmp_path / "copy")
-    assert copy.account == made.account and copy.reach == made.reach
+    assert copy.account == made.account and copy.halo == made.halo
     whole = xr.full_like(surface.sst, np.nan)
-    for window in windows(archive, PatchGrid(core=(16, 16, 16), halo=made.reach)):
+    for window in windows(archive, PatchGrid(core=(16, 16, 16), halo=made.halo)):
         found = made.estimate(window)
         xr.testing.assert_identical(copy.estimate(window), found)
         whole[window.patch.inside] = found["mean"].values
@@ -187,7 +187,7 @@ def test_it_is_as_good_as_the_best_of_the_methods_and_read_as_written(archive, s
 def test_beyond_its_reach_nothing_matters(archive, tmp_path):
     made = fit(Auto(methods=("climatology", "bayes_eof")), archive, tmp_path / "model")
     close, wide = (
-        next(windows(archive, PatchGrid(core=(8, 8, 8), halo=h))) for h in (made.reach, SHAPE)
+        next(windows(archive, PatchGrid(core=(8, 8, 8), halo=h))) for h in (made.halo, SHAPE)
     )
     xr.testing.assert_identical(made.estimate(close), made.estimate(wide))
 
@@ -218,11 +218,11 @@ def test_weights_and_strata_survive_as_text(held):
             for n, s in SAID
         }
 
-    trials = fitted_blend.Trials.of(
+    trials = fitted_blend.CrossValidation.of(
         fitted_blend.ask(held.trials, said), 1, *fitted_blend.nearness(held.trials)
     )
     one = fitted_blend.Blend.of(trials, blending=True, strata=True)
     other = fitted_blend.Blend.heard(one.told())
     window = held.trials[0].window
     xr.testing.assert_identical(one.mixed(said(window), window), other.mixed(said(window), window))
-    assert one.reach == other.reach == fitted_blend.NEAR
+    assert one.halo == other.halo == fitted_blend.NEAR

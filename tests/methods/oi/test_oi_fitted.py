@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sstfill.errors import ReadError
 from sstfill.fields.patches import Patch, PatchGrid
 from sstfill.methods import Oi
+from sstfill.methods.base import STEPS, Archive, FittedMethod
 from sstfill.methods.common.sampling import cut, gather, windows
-from sstfill.methods.fitted import STEPS, Archive, FittedMethod
 from sstfill.methods.interpolation.background import background
 from sstfill.methods.oi import fitted as oi
 from sstfill.methods.oi import fitted_background
@@ -51,7 +51,7 @@ def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = 
     out = xr.Dataset(
         {name: xr.full_like(archive.obs, np.nan).compute() for name in ("mean", "error")}
     )
-    for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
+    for window in windows(archive, PatchGrid(core=core, halo=pinned.halo)):
         found = pinned.estimate(window)
         for name in out:
             assert found[name].dims == window.obs.dims and found[name].shape == window.patch.shape
@@ -91,44 +91,44 @@ def test_units_that_overlap_agree(pinned, archive):
         Patch(_box((20, 40), (16, 48), (24, 56)), None),
     )
     found = [
-        pinned.estimate(_window(archive, patch, pinned.reach))["mean"] for patch in (one, other)
+        pinned.estimate(_window(archive, patch, pinned.halo))["mean"] for patch in (one, other)
     ]
     np.testing.assert_array_equal(found[0].values[4:, 16:, 16:], found[1].values[:12, :16, :16])
 
 
 def test_what_is_seen_beyond_its_reach_does_not_matter(pinned, archive):
     patch = Patch(_box((16, 32), (8, 40), (8, 40)), None)
-    close, wide = (pinned.estimate(_window(archive, patch, r)) for r in (pinned.reach, SHAPE))
+    close, wide = (pinned.estimate(_window(archive, patch, r)) for r in (pinned.halo, SHAPE))
     xr.testing.assert_identical(close, wide)
 
 
 @pytest.mark.parametrize("chunks", [{"time": 1}, {"time": 7, "lat": 13, "lon": 50}], ids=str)
 def test_chunks_do_not_matter(chunks, pinned, seen, sea, archive, tmp_path):
     other = fit(Oi(), gather(seen.chunk(chunks), sea), tmp_path / "model")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
     xr.testing.assert_identical(pinned.estimate(window), other.estimate(window))
-    assert (tmp_path / "model" / "pinned.json").read_bytes() == (
-        pinned.folder / "pinned.json"
+    assert (tmp_path / "model" / "fitted.json").read_bytes() == (
+        pinned.folder / "fitted.json"
     ).read_bytes()
 
 
 def test_tiles_hardly_matter(pinned, archive, tmp_path):
     tiles = [(slice(a, a + 24), slice(b, b + 28)) for a in (0, 24) for b in (0, 28)]
     other = fit(Oi(), replace(archive, tiles=tiles), tmp_path / "model")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
     xr.testing.assert_allclose(pinned.estimate(window), other.estimate(window), atol=1e-4)
 
 
 def test_it_is_read_as_it_was_written(pinned, archive, tmp_path):
     pinned.save(tmp_path / "copy")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
     copy = load(tmp_path / "copy")
     xr.testing.assert_identical(copy.estimate(window), pinned.estimate(window))
-    assert copy.reach == pinned.reach and copy.folder == tmp_path / "copy"
+    assert copy.halo == pinned.halo and copy.folder == tmp_path / "copy"
 
 
 def test_what_was_not_written_is_refused(tmp_path):
-    with pytest.raises(ReadError, match="no pinned method"):
+    with pytest.raises(ReadError, match="no fitted method"):
         load(tmp_path)
 
 
@@ -153,7 +153,7 @@ def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
         found.fitted.cross, np.eye(1)
     )
     assert found.fitted.kind == "pixel" and found.fitted.covariance.parts[0].shape == "exponential"
-    t, y, x = found.reach
+    t, y, x = found.halo
     assert 0 < t <= STEPS and 0 < y <= 40 and 0 < x <= 40
 
 
