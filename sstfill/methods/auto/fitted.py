@@ -22,7 +22,14 @@ from sstfill.fields.patches import Shape
 from sstfill.methods import registry
 from sstfill.methods.auto.method import Auto
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
-from sstfill.methods.common.fitted_blend import Blend, Estimates, Held, ask, nearness, withhold
+from sstfill.methods.common.fitted_blend import (
+    Blend,
+    Estimates,
+    Holdout,
+    distances,
+    predict_withheld,
+    withhold,
+)
 from sstfill.methods.common.fitted_store import read_state, write_state
 from sstfill.progress import track
 from sstfill.validation.cross_validation import CrossValidation
@@ -70,7 +77,7 @@ class FittedAuto:
         estimates = {name: one.estimate(window) for name, one in self.chosen.items()}
         if self.weighed is None:
             return next(iter(estimates.values()))
-        return self.weighed.mixed(estimates, window).assign_attrs(self.account)
+        return self.weighed.blended(estimates, window).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
         """See `sstfill.methods.base.FittedMethod`."""
@@ -92,7 +99,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
         raise InputError(
             "no method could be tried on withheld clouds; name one, such as method='interpolate'"
         )
-    trials = CrossValidation.of(answers, 1, *nearness(held.trials))
+    trials = CrossValidation.of(answers, 1, *distances(held.windows))
     weighed = Blend.of(trials, blending=method.blend, strata=False)
     rmse = {name: values[0] for name, values in zip(trials.names, trials.rmse(), strict=True)}
     account = {"chosen": list(weighed.names), "why": weighed.why, "rmse": rmse}
@@ -107,14 +114,14 @@ def load(folder: Path) -> FittedAuto:
     """Read what `pin` or `FittedAuto.save` wrote."""
     state = read_state(folder)
     chosen = {name: registry.load(folder / name) for name in state["account"]["chosen"]}
-    weighed = None if state["weighed"] is None else Blend.heard(state["weighed"])
+    weighed = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
     return FittedAuto(
         folder, config.build(Auto, state["options"]), chosen, weighed, state["account"]
     )
 
 
 def _answers(
-    method: Auto, able: list[Method], held: Held, folder: Path
+    method: Auto, able: list[Method], held: Holdout, folder: Path
 ) -> tuple[dict[str, WithheldEstimates], dict[str, str]]:
     """Pin and try the methods: what they answer, and of those left out the reason."""
     answers: dict[str, WithheldEstimates] = {}
@@ -126,7 +133,9 @@ def _answers(
             skipped[one.name] = f"the budget of {method.budget:.3g} s is used up"
             continue
         try:
-            found = ask(held.trials, _alone(one.name, _pinned(one, held.archive, folder)))[one.name]
+            found = predict_withheld(
+                held.windows, _alone(one.name, _pinned(one, held.archive, folder))
+            )[one.name]
         except SstfillError as reason:
             log.warning("%s not considered: %s", one.name, reason)
             skipped[one.name] = str(reason)
@@ -181,7 +190,7 @@ def _kept(
         method.name,
         {
             "options": config.options(method),
-            "weighed": None if weighed is None else weighed.told(),
+            "weighed": None if weighed is None else weighed.to_dict(),
             "account": config.plain(account),
         },
     )

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a fitted method lies on disk: ``fitted.json`` for small things, ``maps.zarr`` for fields on
-the archive's grid.
+"""Read and write fitted methods: ``fitted.json`` for numbers, ``maps.zarr`` for fields on the grid.
 
-Maps are written tile by tile and read part by part, so that none is ever held whole. `write_state`
-comes last: a folder without ``fitted.json`` holds no fitted method.
+Maps are written tile by tile and read part by part, so that none is ever in memory whole.
+`write_state` comes last: a folder without ``fitted.json`` holds no fitted method.
 """
 
 from __future__ import annotations
@@ -39,15 +38,13 @@ _DAMAGED = (
     ArithmeticError,
     MemoryError,
 )
-"""What zarr and its codecs raise for damaged metadata and chunks."""
+"""Errors that zarr and its codecs raise for damaged metadata and chunks."""
 
 Tile = tuple[slice, slice]
 
 
 class Map(NamedTuple):
-    """A field on the grid: leading dims (``()`` for one number a pixel), dtype, and what is found
-    where none is set.
-    """
+    """A field on the grid: leading dims (``()`` for one number a pixel), dtype and fill value."""
 
     lead: tuple[int, ...] = ()
     dtype: DTypeLike = np.float32
@@ -55,8 +52,9 @@ class Map(NamedTuple):
 
 
 def write_state(folder: Path, method: str, state: Mapping[str, Any]) -> None:
-    """Write ``fitted.json`` whole: the method, and plain JSON values (`sstfill.config.plain`); floats
-    keep every bit.
+    """Write ``fitted.json`` atomically: the method, and plain JSON values (`sstfill.config.plain`).
+
+    Floats keep every bit.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -112,10 +110,10 @@ def copy(source: Path, folder: Path) -> None:
 
 
 def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: int = CHUNK) -> None:
-    """Create ``maps.zarr`` (Zarr v3) with these maps, shapes ``(*lead, y, x)``, chunked ``(*lead,
-    chunk, chunk)``.
+    """Create maps of shape ``(*lead, y, x)`` in ``maps.zarr`` (Zarr v3), chunks ``(*lead, chunk,
+    chunk)``.
 
-    A store that exists gains them; one of the same name is replaced.
+    Maps of the same names are replaced, others stay.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -125,16 +123,9 @@ def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: in
     [[nan, 1.0], [nan, nan]]
     """
     for name, (lead, dtype, fill) in maps.items():
-        dims = [*(f"{name}_{i}" for i in range(len(lead))), "y", "x"]
-        _create(
-            folder,
-            name,
-            (*lead, y, x),
-            (*lead, min(chunk, y), min(chunk, x)),
-            np.dtype(dtype),
-            dims,
-            fill,
-        )
+        dims = [f"{name}_{i}" for i in range(len(lead))] + ["y", "x"]
+        chunks = (*lead, min(chunk, y), min(chunk, x))
+        _create(folder, name, (*lead, y, x), chunks, np.dtype(dtype), dims, fill)
 
 
 def write_tile(folder: Path, name: str, tile: Tile, values: NDArray) -> None:
@@ -147,9 +138,7 @@ def write_tile(folder: Path, name: str, tile: Tile, values: NDArray) -> None:
 
 
 def read_part(folder: Path, name: str, rows: slice, columns: slice) -> NDArray:
-    """Read part of a map, ``(*lead, rows, columns)``, and nothing else from the disk but the chunks
-    it lies in.
-    """
+    """Read part of a map, ``(*lead, rows, columns)``; reads only the chunks that it lies in."""
     array = _open(folder, name, "r")
     try:
         return np.asarray(array[(..., rows, columns)])
@@ -158,10 +147,10 @@ def read_part(folder: Path, name: str, rows: slice, columns: slice) -> NDArray:
 
 
 def write_array(folder: Path, name: str, values: NDArray) -> None:
-    """Write a whole array that is no field on the grid (one chunk) beside the maps."""
-    lengths = tuple(max(1, n) for n in values.shape)
+    """Write an array that is not a field on the grid, in one chunk, beside the maps."""
+    chunks = tuple(max(1, n) for n in values.shape)
     dims = [f"{name}_{i}" for i in range(values.ndim)]
-    _create(folder, name, values.shape, lengths, values.dtype, dims, 0)[...] = values
+    _create(folder, name, values.shape, chunks, values.dtype, dims, 0)[...] = values
 
 
 def read_array(folder: Path, name: str) -> NDArray:

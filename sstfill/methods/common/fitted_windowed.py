@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods that nothing needs to be settled of: they fill a window as if it were a series of its
-own.
-"""
+"""Methods without a fit of their own: they fill each window as if it were a series of its own."""
 
 from __future__ import annotations
 
@@ -21,12 +19,12 @@ from sstfill.methods.common.fitted_store import read_state, write_state
 
 log = logging.getLogger(__name__)
 HALO: Shape = (STEPS, 32, 32)
-"""What is seen around a work unit."""
+"""Margin of a work unit, in images and pixels."""
 
 
 @dataclass(frozen=True)
 class FittedWindowed:
-    """A method as it is: each window is filled from what it shows, and nothing else."""
+    """A method that fills each window from what the window shows, and nothing else."""
 
     method: Method
 
@@ -49,14 +47,11 @@ class FittedWindowed:
         except InputError as reason:
             log.info("%s left a window unfilled: %s", self.method.name, reason)
             return unknown
-        fields = {
-            name: found[name].transpose(*shown.obs.dims)
-            for name in ("mean", "error")
-            if name in found
-        }
-        return xr.Dataset(
-            {name: field[shown.patch.within] for name, field in fields.items()}, attrs=found.attrs
-        )
+        fields = {}
+        for name in ("mean", "error"):
+            if name in found:
+                fields[name] = found[name].transpose(*shown.obs.dims)[shown.patch.within]
+        return xr.Dataset(fields, attrs=found.attrs)
 
     def save(self, folder: Path) -> None:
         """See `sstfill.methods.base.FittedMethod`."""

@@ -28,4 +28,10 @@ def state_now(state: Mapping[str, Any]) -> dict[str, Any]:
     now["method"] = now.pop("kind", None)
     if isinstance(now.get("options"), dict):
         now["options"] = options_now(str(now["method"]), now["options"])
+    if isinstance(now.get("fitted"), dict):  # of optimal interpolation
+        fitted = now["fitted"] = dict(now["fitted"])
+        fitted["background"] = fitted.pop("kind", None)
+        if isinstance(fitted.get("covariance"), dict):
+            covariance = fitted["covariance"] = dict(fitted["covariance"])
+            covariance["components"] = covariance.pop("parts", None)
     return now

@@ -21,7 +21,13 @@ from sstfill.fields.patches import Patch, PatchGrid, Shape, map_patches
 from sstfill.fields.scaling import Scaling
 from sstfill.methods import registry
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
-from sstfill.methods.common.fitted_blend import Blend, Held, ask, nearness, withhold
+from sstfill.methods.common.fitted_blend import (
+    Blend,
+    Holdout,
+    distances,
+    predict_withheld,
+    withhold,
+)
 from sstfill.methods.common.fitted_store import read_state, write_state
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan.compact import Correction
@@ -123,7 +129,7 @@ class Corrected:
         asked for.
         """
         times, *space = wide.patch.within
-        about = self.oi.first_guess(wide)
+        about = self.oi.background(wide)
         here = about._replace(
             pixel=about.pixel[tuple(space)],
             image=about.image[times],
@@ -196,7 +202,9 @@ class FittedGan:
         """See `sstfill.methods.base.FittedMethod`."""
         columns = self.sayer.columns(window)
         found = (
-            columns["gan"] if self.weighed is None else self.weighed.mixed(_stated(columns), window)
+            columns["gan"]
+            if self.weighed is None
+            else self.weighed.blended(_stated(columns), window)
         )
         return found.drop_attrs(deep=False).assign_attrs(self.account)
 
@@ -254,7 +262,7 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
             "fingerprint": checkpoint.fingerprint,
             "guesses": [guess.name for guess in guesses],
             "account": account,
-            "weighed": None if weighed is None else weighed.told(),
+            "weighed": None if weighed is None else weighed.to_dict(),
         },
     )
     return FittedGan(folder, sayer, weighed, account)
@@ -275,7 +283,7 @@ def load(folder: Path) -> FittedGan:
     if state["weighed"] is None or not networks.corrects:
         networks = replace(networks, bounded=True)
     sayer = _sayer(networks, folder, state["guesses"])
-    weighed = None if state["weighed"] is None else Blend.heard(state["weighed"])
+    weighed = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
     return FittedGan(folder, sayer, weighed, state["account"])
 
 
@@ -304,7 +312,7 @@ def _sayer(
     return Corrected(networks, found[Oi.name], found[Interpolate.name], found.get(BayesEof.name))
 
 
-def _held(method: Gan, archive: Archive) -> Held | None:
+def _held(method: Gan, archive: Archive) -> Holdout | None:
     """Withhold clouds; None where there are none to withhold."""
     try:
         return withhold(archive, share=SHARE, seed=_own(method.seed))
@@ -313,11 +321,11 @@ def _held(method: Gan, archive: Archive) -> Held | None:
         return None
 
 
-def _weighed(held: Held, sayer: Predictor) -> Blend:
+def _weighed(held: Holdout, sayer: Predictor) -> Blend:
     """Fill withheld clouds, and compare."""
-    answers = ask(held.trials, lambda window: _stated(sayer.columns(window)))
+    answers = predict_withheld(held.windows, lambda window: _stated(sayer.columns(window)))
     return Blend.of(
-        CrossValidation.of(answers, 1, *nearness(held.trials)), blending=True, strata=True
+        CrossValidation.of(answers, 1, *distances(held.windows)), blending=True, strata=True
     )
 
 

@@ -40,7 +40,7 @@ def archive(surface) -> Archive:
 
 
 @pytest.fixture(scope="module")
-def held(archive) -> fitted_blend.Held:
+def held(archive) -> fitted_blend.Holdout:
     return fitted_blend.withhold(archive, share=0.2, seed=1)
 
 
@@ -84,9 +84,9 @@ def oracles(surface, monkeypatch):
 
 
 def test_what_is_judged_is_hidden_from_all_that_is_pinned(archive, held):
-    assert len(held.trials) == len(archive.trials) and not held.little
+    assert len(held.windows) == len(archive.trials) and not held.little
     left = held.archive.obs.compute()
-    for (window, hidden, truth), whole in zip(held.trials, archive.trials, strict=True):
+    for (window, hidden, truth), whole in zip(held.windows, archive.trials, strict=True):
         assert np.isfinite(truth).all() and truth.size == hidden.sum() > 0
         assert np.isnan(window.inside.values[hidden]).all()
         assert np.isnan(left[window.patch.inside].values[hidden]).all()
@@ -116,8 +116,8 @@ def test_there_may_be_nothing_to_withhold(archive, surface):
 
 
 def test_images_of_different_windows_are_different(held):
-    truth = fitted_blend.ask(
-        held.trials, lambda w: {"one": xr.Dataset({"mean": w.inside.fillna(1.0)})}
+    truth = fitted_blend.predict_withheld(
+        held.windows, lambda w: {"one": xr.Dataset({"mean": w.inside.fillna(1.0)})}
     )["one"]
     assert (
         truth.truth.size == truth.mean.size
@@ -125,7 +125,7 @@ def test_images_of_different_windows_are_different(held):
         and np.isnan(truth.sigma).all()
     )
     per_window = [
-        set(np.nonzero(hidden)[0] + 16 * k) for k, (_, hidden, _) in enumerate(held.trials)
+        set(np.nonzero(hidden)[0] + 16 * k) for k, (_, hidden, _) in enumerate(held.windows)
     ]
     assert set(truth.image) == set.union(*per_window) and len(set(truth.image)) == sum(
         map(len, per_window)
@@ -133,8 +133,8 @@ def test_images_of_different_windows_are_different(held):
 
 
 def test_nearness_is_that_of_the_window(held):
-    distance, lag = fitted_blend.nearness(held.trials)
-    window, hidden, _ = held.trials[0]
+    distance, lag = fitted_blend.distances(held.windows)
+    window, hidden, _ = held.windows[0]
     far, late = (
         field[window.patch.within].values[hidden] for field in distance_to_data(window.obs)
     )
@@ -219,10 +219,12 @@ def test_weights_and_strata_survive_as_text(held):
         }
 
     trials = fitted_blend.CrossValidation.of(
-        fitted_blend.ask(held.trials, said), 1, *fitted_blend.nearness(held.trials)
+        fitted_blend.predict_withheld(held.windows, said), 1, *fitted_blend.distances(held.windows)
     )
     one = fitted_blend.Blend.of(trials, blending=True, strata=True)
-    other = fitted_blend.Blend.heard(one.told())
-    window = held.trials[0].window
-    xr.testing.assert_identical(one.mixed(said(window), window), other.mixed(said(window), window))
+    other = fitted_blend.Blend.from_dict(one.to_dict())
+    window = held.windows[0].window
+    xr.testing.assert_identical(
+        one.blended(said(window), window), other.blended(said(window), window)
+    )
     assert one.halo == other.halo == fitted_blend.NEAR

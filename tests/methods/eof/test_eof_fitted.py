@@ -15,7 +15,7 @@ from sstfill.fields import gaps
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import BayesEof, Climatology, Dineof
 from sstfill.methods.base import Archive, FittedMethod
-from sstfill.methods.common.sampling import gather, spatial, windows
+from sstfill.methods.common.sampling import gather, tile, windows
 from sstfill.methods.eof import fitted_maps
 from sstfill.methods.eof.fitted_build import since_1970
 from sstfill.methods.registry import fit, load
@@ -39,7 +39,7 @@ def hidden_ocean(
 
 
 def tiled(archive: Archive, size: tuple[int, int] = CORE[1:]) -> Archive:
-    return replace(archive, tiles=spatial(archive.sea.shape, size))
+    return replace(archive, tiles=tile(archive.sea.shape, size))
 
 
 def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:

@@ -135,8 +135,8 @@ def test_another_checkpoint_is_refused(pinned, tmp_path):
 
 
 def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
-    fitted = replace(oi.fit(), kind="mean")
-    monkeypatch.setattr(oi, "fit", lambda *_: fitted)
+    fitted = replace(oi.fit_covariance(), background="mean")
+    monkeypatch.setattr(oi, "fit_covariance", lambda *_: fitted)
     short = gather(seen[:2], sea)
     made = fit(Gan(model=network("compact"), adapt=False), short, tmp_path / "model")
     assert not (tmp_path / "model" / "bayes_eof").exists()

@@ -17,10 +17,11 @@ from sstfill.fields.patches import Patch, PatchGrid
 from sstfill.methods import Oi
 from sstfill.methods.base import STEPS, Archive, FittedMethod
 from sstfill.methods.common.sampling import cut, gather, windows
-from sstfill.methods.interpolation.background import background
+from sstfill.methods.interpolation.background import fit_background
 from sstfill.methods.oi import fitted as oi
 from sstfill.methods.oi import fitted_background
 from sstfill.methods.oi import method as in_memory
+from sstfill.methods.oi.covariance_fit import fit_covariance
 from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
 
@@ -77,8 +78,8 @@ def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden)
 
 
 def test_the_first_guess_is_that_of_the_method(pinned, archive, seen, sea):
-    whole = background(seen, sea, "additive")
-    guess = pinned.first_guess(next(windows(archive, PatchGrid(core=SHAPE))))
+    whole = fit_background(seen, sea, "additive")
+    guess = pinned.background(next(windows(archive, PatchGrid(core=SHAPE))))
     for name, tolerance in (("pixel", 0.1), ("image", 0.2), ("scatter", 0.1)):
         found, wanted = getattr(guess, name), getattr(whole, name)
         here = sea.values if wanted.ndim == 2 else slice(None)
@@ -134,25 +135,26 @@ def test_what_was_not_written_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["mean", "pixel"])
 def test_other_first_guesses(kind, archive, seen, sea, hidden, surface, tmp_path, monkeypatch):
-    fitted = replace(oi.fit(), kind=kind)
-    monkeypatch.setattr(oi, "fit", lambda *_: fitted)
-    monkeypatch.setattr(in_memory, "fit", lambda *_: fitted)
-    found = filled(fit(Oi(first_guess=kind), archive, tmp_path / "model"), archive)
-    whole = Oi(first_guess=kind).reconstruct(seen, sea)
+    fitted = replace(oi.fit_covariance(), background=kind)
+    monkeypatch.setattr(oi, "fit_covariance", lambda *_: fitted)
+    monkeypatch.setattr(in_memory, "fit_covariance", lambda *_: fitted)
+    found = filled(fit(Oi(background=kind), archive, tmp_path / "model"), archive)
+    whole = Oi(background=kind).reconstruct(seen, sea)
     np.testing.assert_allclose(
         found["mean"].values[hidden], whole["mean"].values[hidden], atol=0.02
     )
 
 
 def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
-    from sstfill.methods.oi.covariance_fit import fit
-
-    monkeypatch.setattr(oi, "fit", fit)
-    found = fit(Oi(covariance="exponential", first_guess="pixel"), archive, tmp_path / "model")
+    monkeypatch.setattr(oi, "fit_covariance", fit_covariance)
+    found = fit(Oi(covariance="exponential", background="pixel"), archive, tmp_path / "model")
     assert found.fitted == load(tmp_path / "model").fitted or np.array_equal(
         found.fitted.cross, np.eye(1)
     )
-    assert found.fitted.kind == "pixel" and found.fitted.covariance.parts[0].shape == "exponential"
+    assert (
+        found.fitted.background == "pixel"
+        and found.fitted.covariance.components[0].shape == "exponential"
+    )
     t, y, x = found.halo
     assert 0 < t <= STEPS and 0 < y <= 40 and 0 < x <= 40
 
