@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validate fitted methods on withheld clouds in windows of an archive, and blend their estimates."""
+"""Validate fitted methods on clouds withheld from windows of an archive, and blend estimates."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def ranked_offsets(
     flow: tuple[float, float],
     within: tuple[int, int, int],
 ) -> NDArray[np.int32]:
-    """Rank steps ``(time, y, x)`` by their covariance with the origin, the largest first, ``(n, 3)``.
+    """Rank steps ``(time, y, x)`` by covariance with the origin, the largest first, ``(n, 3)``.
 
     The result is cached: do not write to it.
 

@@ -131,7 +131,7 @@ class ImageMeans:
 
 
 class Sums(NamedTuple):
-    """Number, sum and sum of squares over time of each pixel's anomalies, ``(y, x)``; field units."""
+    """Number, sum and sum of squares over time of the anomalies, ``(y, x)``; field units."""
 
     n: NDArray[np.int32]
     total: NDArray[np.float64]

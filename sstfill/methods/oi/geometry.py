@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Positions of the pixels of a grid in km: on the sphere, or on a plane where it has no latitude."""
+"""Positions of the pixels of a grid in km: on the sphere, or on a plane without latitudes."""
 
 from __future__ import annotations
 

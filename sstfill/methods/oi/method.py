@@ -73,8 +73,8 @@ class Oi:
     covariance
         Shape of the correlation in space and in time: "exponential" (rough), "matern" (smoothness
         3/2), "gauss" (very smooth), or "two-scale", the sum of a large smooth and a small rough
-        component. "auto" takes the better of "exponential" and "two-scale" under withheld clouds (of
-        "exponential" and "matern" where a scale is given).
+        component. "auto" takes the better of "exponential" and "two-scale" under withheld clouds,
+        or of "exponential" and "matern" where a scale is given.
     background
         The field that anomalies are taken from (also called the first guess): the "mean" of all, a
         mean for each "pixel", or "additive": that and a mean for each image, smoothed in time.

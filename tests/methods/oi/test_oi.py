@@ -388,6 +388,7 @@ class TestOptions:
 
 
 def test_import_loads_no_compiler() -> None:
-    code = "import sys, sstfill.methods.oi.method, sstfill.methods.oi.covariance_fit; print('numba' in sys.modules)"
+    modules = "sys, sstfill.methods.oi.method, sstfill.methods.oi.covariance_fit"
+    code = f"import {modules}; print('numba' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
