@@ -54,7 +54,7 @@ def unit_by_unit(name: str, obs: xr.DataArray, sea: xr.DataArray) -> tuple[NDArr
     out = np.full(obs.shape, np.nan)
     with tempfile.TemporaryDirectory() as folder:
         pinned = fit(METHODS[name](), whole, Path(folder) / "model")
-        for window in sampling.windows(whole, PatchGrid(core=sampling.CORE, halo=pinned.reach)):
+        for window in sampling.windows(whole, PatchGrid(core=sampling.CORE, halo=pinned.halo)):
             out[window.patch.inside] = pinned.estimate(window)["mean"].values
     return out, time.perf_counter() - started
 

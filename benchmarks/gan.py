@@ -26,7 +26,7 @@ from sstfill.evaluation import score, score_against
 from sstfill.fields import grid
 from sstfill.fill import fill
 from sstfill.methods import Dineof, Gan, Method, Oi, method_class
-from sstfill.methods.base import seeded
+from sstfill.methods.registry import seeded
 from sstfill.nn.checkpoint import checkpoint
 from sstfill.validation import metrics
 

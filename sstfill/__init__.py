@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sstfill.fill import fill
     from sstfill.methods import (
         METHODS,
+        Auto,
         BayesEof,
         Climatology,
         Dineof,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
         Oi,
         PatchMatch,
     )
-    from sstfill.methods.auto.method import Auto
     from sstfill.nn.checkpoint.checkpoint import Checkpoint
     from sstfill.sources.recipe import load_recipe
     from sstfill.training.options import TrainOptions
@@ -108,12 +108,12 @@ __all__ = [
 
 _HOMES = {
     "sstfill.accessor": ("DataArrayGapfill", "DatasetGapfill"),
-    "sstfill.methods.auto.method": ("Auto",),
     "sstfill.nn.checkpoint.checkpoint": ("Checkpoint",),
     "sstfill.errors": ("InputError", "OptionError", "ReadError", "SstfillError", "WriteError"),
     "sstfill.evaluation": ("Scorecard", "score"),
     "sstfill.methods": (
         "METHODS",
+        "Auto",
         "BayesEof",
         "Climatology",
         "Dineof",
@@ -137,10 +137,6 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     """Import a public name, or a module of this package, when it is first asked for."""
     if name in _HOME_OF:
-        if (
-            name == "METHODS"
-        ):  # complete only where the method that tries the others is registered, too
-            importlib.import_module("sstfill.methods.auto.method")
         found = getattr(importlib.import_module(_HOME_OF[name]), name)
         globals()[name] = found
         return found

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import xarray as xr
 
@@ -91,6 +92,7 @@ class _Accessor:
     """
 
     _data: xr.Dataset | xr.DataArray
+    fill: Callable[..., Any]
 
     def __repr__(self) -> str:
         try:
@@ -101,10 +103,22 @@ class _Accessor:
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):  # what copy, pickle and notebooks probe for
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        raise _UnknownMethodError(*unknown("method", name, sorted(METHODS)).args)
+        if name not in METHODS:
+            raise _UnknownMethodError(*unknown("method", name, sorted(METHODS)).args)
+        cls = METHODS[name]  # of an installed package, or registered in this program
+
+        def fill_with(**options: Any) -> Any:
+            fields = {field.name for field in dataclasses.fields(cls)}
+            own = {key: value for key, value in options.items() if key in fields}
+            others = {key: value for key, value in options.items() if key not in fields}
+            if "seed" in own:
+                others["seed"] = own["seed"]
+            return self.fill(cls(**own), **others)
+
+        return fill_with
 
 
 class DatasetGapfill(_Accessor):
@@ -313,11 +327,11 @@ class DatasetGapfill(_Accessor):
     def oi(
         self,
         *,
-        length: float | tuple[float, float] | Literal["auto"] = "auto",
+        length_scale: float | tuple[float, float] | Literal["auto"] = "auto",
         time_scale: float | Literal["auto"] = "auto",
         noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
-        first_guess: Literal["auto", "mean", "pixel", "additive"] = "auto",
+        background: Literal["auto", "mean", "pixel", "additive"] = "auto",
         flow: tuple[float, float] = (0.0, 0.0),
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
@@ -331,11 +345,11 @@ class DatasetGapfill(_Accessor):
         return fill(
             self._data,
             Oi(
-                length=length,
+                length_scale=length_scale,
                 time_scale=time_scale,
                 noise=noise,
                 covariance=covariance,
-                first_guess=first_guess,
+                background=background,
                 flow=flow,
                 neighbours=neighbours,
                 device=device,
@@ -752,11 +766,11 @@ class DataArrayGapfill(_Accessor):
     def oi(
         self,
         *,
-        length: float | tuple[float, float] | Literal["auto"] = "auto",
+        length_scale: float | tuple[float, float] | Literal["auto"] = "auto",
         time_scale: float | Literal["auto"] = "auto",
         noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
-        first_guess: Literal["auto", "mean", "pixel", "additive"] = "auto",
+        background: Literal["auto", "mean", "pixel", "additive"] = "auto",
         flow: tuple[float, float] = (0.0, 0.0),
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
@@ -769,11 +783,11 @@ class DataArrayGapfill(_Accessor):
             fill(
                 self._data,
                 Oi(
-                    length=length,
+                    length_scale=length_scale,
                     time_scale=time_scale,
                     noise=noise,
                     covariance=covariance,
-                    first_guess=first_guess,
+                    background=background,
                     flow=flow,
                     neighbours=neighbours,
                     device=device,

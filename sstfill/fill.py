@@ -22,7 +22,7 @@ from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.strays import warn_of_strays
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
-from sstfill.methods.base import seeded
+from sstfill.methods.registry import seeded
 from sstfill.validation.withheld import WithheldScore, withheld_score
 from sstfill.version import __version__
 

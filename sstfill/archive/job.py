@@ -33,6 +33,7 @@ from sstfill.io import place
 from sstfill.io.atomic import atomic_path, fail, flush, noted
 from sstfill.io.lock import OutputLock
 from sstfill.io.untrusted.documents import checked, misfit, parse_json, read_arrays, read_json
+from sstfill.methods.common import former
 from sstfill.version import __version__
 
 FORMAT = 1
@@ -78,7 +79,7 @@ class Days:
     revision
         How often each day of the output was made.
     sample
-        ``(time, point)``, see `sstfill.methods.registry.Window`.
+        ``(time, point)``, see `sstfill.methods.base.Window`.
     stats
         Files of the archive.
     """
@@ -271,7 +272,7 @@ def _read(path: Path) -> dict[str, Any] | None:
             "version, or fill anew to another output"
         )
     checked(JobDocument, found, path, remedy=remedy)
-    return found
+    return found | {"options": former.options_now(found["method"], found["options"])}
 
 
 @contextlib.contextmanager

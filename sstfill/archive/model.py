@@ -24,8 +24,9 @@ from sstfill.fields.patches import Shape
 from sstfill.io.atomic import flush
 from sstfill.io.untrusted.documents import checked, read_arrays, read_bytes, read_json
 from sstfill.methods import Method
+from sstfill.methods.base import Archive, FittedMethod, Points
 from sstfill.methods.fitted_score import fitted_and_scored
-from sstfill.methods.registry import Archive, FittedMethod, Points, load
+from sstfill.methods.registry import load
 from sstfill.validation.calibration import EXTREME
 
 REMEDY = "put it back from a backup, or fill the archive anew with --anew"

@@ -18,8 +18,8 @@ from sstfill.fields import grid
 from sstfill.fields.magnitude import check_usual
 from sstfill.fields.patches import Patch, PatchGrid, Shape
 from sstfill.fields.sea import find_sea, sea_mask
-from sstfill.methods.common.sampling import archive, scattered
-from sstfill.methods.registry import Archive, Points
+from sstfill.methods.base import Archive, Points
+from sstfill.methods.common.sampling import archive, draw_points
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def first_look(
         else find_sea(ds.drop_vars([n for n in grid.candidates(ds) if n in ds]))
     )
     wet = _sea(obs, given, found)
-    points = scattered(wet, obs.sizes["time"], seed)
+    points = draw_points(wet, obs.sizes["time"], seed)
     sample = look(obs, points, digest=False).sample
     days = Days(
         microseconds(obs),

@@ -272,7 +272,7 @@ class _FillRun:
             shape = model.shape(len(now.time))
             wanted = differing(self.bases[name], now, str(job.out))
             since = self._since(last[name], now)
-            for number, patch in units(shape, sampling.CORE, model.pinned.reach, wanted | since):
+            for number, patch in units(shape, sampling.CORE, model.pinned.halo, wanted | since):
                 key = i * VARIABLE + number
                 if since[patch.seen[0]].any():
                     stale.add(key)
@@ -397,7 +397,7 @@ def _remade(model: Model, times: int, made: set[int]) -> tuple[int, NDArray[np.b
     """How many units an archive has, and the days of those that were made; bool ``(time,)``."""
     every, again = np.ones(times, bool), np.zeros(times, bool)
     count = 0
-    for number, patch in units(model.shape(times), sampling.CORE, model.pinned.reach, every):
+    for number, patch in units(model.shape(times), sampling.CORE, model.pinned.halo, every):
         again[patch.inside[0]] |= number in made
         count += 1
     return count, again

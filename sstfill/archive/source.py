@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.fields import gaps, grid
 from sstfill.io.untrusted import guard
-from sstfill.methods.registry import Points
+from sstfill.methods.base import Points
 
 BLOCK = 32e6
 """Bytes of a variable that are read at once, about."""

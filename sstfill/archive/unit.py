@@ -21,8 +21,8 @@ from sstfill.archive.store import write_unit
 from sstfill.errors import SstfillError, WriteError
 from sstfill.fields import gaps
 from sstfill.fields.patches import Patch
+from sstfill.methods.base import Window
 from sstfill.methods.common.threads import cores
-from sstfill.methods.registry import Window
 
 
 @dataclass(frozen=True, kw_only=True)

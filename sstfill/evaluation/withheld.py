@@ -27,7 +27,7 @@ from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
-from sstfill.methods.base import affordable
+from sstfill.methods.registry import affordable
 from sstfill.validation import metrics
 from sstfill.version import __version__
 

@@ -1,18 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a gap-filling method is, and the table in which each one is found by name."""
+"""What a gap-filling method is, in memory and fitted to an archive, and what each form is given."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from sstfill.errors import unknown
+from sstfill.fields.patches import Patch, Shape
+
+STEPS = 30
+"""Images before and after that a fitted method depends on, unless it has reason to use fewer."""
 
 
 @runtime_checkable
 class Method(Protocol):
-    """A frozen dataclass whose fields are its options, validated in ``__post_init__``."""
+    """A frozen dataclass whose fields are its options, validated in ``__post_init__``.
+
+    A method may also define ``fit(self, archive, folder) -> FittedMethod`` and a static method
+    ``load(folder) -> FittedMethod``, its form for archives larger than memory. One without is
+    asked about each window of an archive as about a series of its own
+    (`sstfill.methods.common.fitted_windowed`).
+    """
 
     name: ClassVar[str]
     multivariate: ClassVar[bool]
@@ -33,41 +47,136 @@ class Method(Protocol):
         -------
         Dataset
             ``mean`` (dims of `obs`), and where the method knows it ``error`` (one sigma, same
-            dims and units). NaN where the method cannot tell.
+            dims and units). NaN where the method has no estimate.
         """
         ...
 
 
-METHODS: dict[str, type[Any]] = {}
+@runtime_checkable
+class FittedMethod(Protocol):
+    """A method fitted to an archive.
 
-
-def seeded(cls: type[Any], seed: int) -> Any:
-    """Make a method with default options, and this seed where it takes one."""
-    return cls(seed=seed) if "seed" in getattr(cls, "__dataclass_fields__", {}) else cls()
-
-
-def affordable(obs: xr.DataArray) -> list[str]:
-    """Names of the methods that can do with so many images, and whose cost is bearable for so many
-    values.
-
-    A method of large cost says as `largest` beyond how many values it is used only where it is
-    named.
+    The estimate at a pixel depends only on the observations within `halo` of it and on the sample.
     """
-    fit = [n for n, cls in METHODS.items() if obs.sizes["time"] >= getattr(cls, "min_times", 1)]
-    return [n for n in fit if obs.size <= getattr(METHODS[n], "largest", obs.size)]
+
+    @property
+    def halo(self) -> Shape:
+        """Margin (time, y, x) that a window must show around the part to be estimated."""
+        ...
+
+    def estimate(self, window: Window) -> xr.Dataset:
+        """Estimate the inside of a window.
+
+        Returns
+        -------
+        Dataset
+            ``mean`` and, where it is known, ``error`` (one sigma): dims and coordinates of
+            `Window.inside`. An estimate at every sea pixel where the method has one, observed
+            pixels included; NaN elsewhere.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write all that `load` needs into a new folder: ``fitted.json``, and maps as
+        ``maps.zarr``.
+        """
+        ...
 
 
-M = TypeVar("M", bound=type)
+class Points(NamedTuple):
+    """Row and column, ``(point,)`` each, of the pixels at which every window knows every image."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
 
 
-def register(cls: M) -> M:
-    """Class decorator: enter a method into `METHODS` under its `name`."""
-    METHODS[cls.name] = cls  # type: ignore[attr-defined]
-    return cls
+@dataclass(frozen=True)
+class Window:
+    """A piece of an archive to be filled, and the data that may be used for it.
+
+    Attributes
+    ----------
+    obs
+        ``(time, y, x)``, NumPy-backed, NaN in the gaps: the piece `Patch.seen` of the archive.
+    sea
+        ``(y, x)``, True at sea.
+    patch
+        Where the piece lies in the whole archive, and which part of it (`Patch.inside`) is to be
+        estimated.
+    sample
+        ``(time, point)``: observations of the same images at `points`, all over the archive.
+    points
+        Rows and columns of these in the whole archive.
+    """
+
+    obs: xr.DataArray
+    sea: xr.DataArray
+    patch: Patch
+    sample: NDArray[np.float32]
+    points: Points
+
+    def without(self, hidden: NDArray[np.bool_]) -> Window:
+        """Hide observations, bool of the shape of `obs`: from the piece, and from the sample where
+        it lies in the piece.
+        """
+        _, rows, columns = self.patch.seen
+        inside = (self.points.rows >= rows.start) & (self.points.rows < rows.stop)
+        inside &= (self.points.columns >= columns.start) & (self.points.columns < columns.stop)
+        sample = self.sample.copy()
+        at = (self.points.rows[inside] - rows.start, self.points.columns[inside] - columns.start)
+        sample[:, inside] = np.where(hidden[:, *at], np.nan, sample[:, inside])
+        return replace(self, obs=self.obs.where(~hidden), sample=sample)
+
+    def widened(self, margin: Shape) -> Window:
+        """Ask for a wider part: `margin` more on either side, as far as `obs` shows."""
+        sides = zip(self.patch.inside, self.patch.seen, margin, strict=True)
+        t, y, x = (slice(max(i.start - m, s.start), min(i.stop + m, s.stop)) for i, s, m in sides)
+        return replace(self, patch=Patch((t, y, x), self.patch.seen))
+
+    def narrowed(self, halo: Shape) -> Window:
+        """Show only the `halo` around the part to be estimated, so that the rest cannot matter."""
+        inside, seen = self.patch
+        sides = zip(inside, seen, halo, strict=True)
+        t, y, x = (slice(max(i.start - n, s.start), min(i.stop + n, s.stop)) for i, s, n in sides)
+        times, rows, columns = Patch((t, y, x), seen).within
+        return replace(
+            self,
+            obs=self.obs[times, rows, columns],
+            sea=self.sea[rows, columns],
+            patch=Patch(inside, (t, y, x)),
+            sample=self.sample[times],
+        )
+
+    @property
+    def inside(self) -> xr.DataArray:
+        """The part of `obs` to be estimated."""
+        return self.obs[self.patch.within]
 
 
-def method_class(name: str) -> type[Any]:
-    """Return the method class registered as `name`; `OptionError` lists the choices."""
-    if name not in METHODS:
-        raise unknown("method", name, sorted(METHODS))
-    return METHODS[name]
+@dataclass(frozen=True)
+class Archive:
+    """What a method may use to be fitted: the whole archive, but never in memory at once.
+
+    Attributes
+    ----------
+    obs
+        ``(time, y, x)``, Dask-backed in blocks of bounded size.
+    sea
+        ``(y, x)``, NumPy-backed.
+    sample, points
+        As in `Window`, of all times.
+    tiles
+        Spatial tiles ``(y, x)`` in which maps can be computed one by one, in bounded memory.
+    trials
+        Windows spread over the archive, on which methods are validated with withheld clouds.
+    seed
+        Of whatever is random.
+    """
+
+    obs: xr.DataArray
+    sea: xr.DataArray
+    sample: NDArray[np.float32]
+    points: Points
+    tiles: Sequence[tuple[slice, slice]]
+    trials: Sequence[Window]
+    seed: int = 0

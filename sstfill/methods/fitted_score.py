@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge a pinned method on withheld clouds in windows of an archive."""
+"""Score a fitted method on withheld clouds in windows of an archive."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy as np
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps
-from sstfill.methods.base import Method
-from sstfill.methods.common.fitted_blend import Holdout, ask, withhold
-from sstfill.methods.fitted import Archive, FittedMethod, Window
+from sstfill.methods.base import Archive, FittedMethod, Method, Window
+from sstfill.methods.common.fitted_blend import WithheldWindow, predict_withheld, withhold
 from sstfill.methods.registry import fit
 from sstfill.validation.withheld import SHARE, WithheldScore, score_estimates
 
@@ -24,25 +23,20 @@ log = logging.getLogger(__name__)
 def fitted_and_scored(
     method: Method, archive: Archive, folder: Path
 ) -> tuple[FittedMethod, WithheldScore | None]:
-    """Pin a method to an archive, and say how good it is where clouds are hidden from it, fit
-    included.
+    """Fit a method to an archive, and score it, fit included, on clouds withheld from it.
 
-    Where so much had to be hidden that the method would miss it, it is pinned anew to the whole.
+    The method is fitted without the withheld pixels, scored, and fitted again to the whole unless
+    so little was withheld that this would change nothing. The score is None where nothing could be
+    withheld.
     """
+    seed = int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0])
     try:
-        held = withhold(
-            archive,
-            share=SHARE,
-            seed=int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0]),
-        )
+        held = withhold(archive, share=SHARE, seed=seed)
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return fit(method, archive, folder), None
     tried = fit(method, held.archive, folder)
-    name = str(archive.obs.name)
-    found = ask(held.trials, lambda window: {name: tried.estimate(window)})[name]
-    told = {"share": SHARE, "seed": archive.seed, "windows": len(held.trials)}
-    score = score_estimates(found, [name], told)[name]
+    score = _score(tried, held.windows, str(archive.obs.name), SHARE, archive.seed)
     if held.little:
         return tried, score
     shutil.rmtree(folder)
@@ -50,24 +44,30 @@ def fitted_and_scored(
 
 
 def scored(
-    pinned: FittedMethod, windows: Sequence[Window], seed: int, name: str, share: float = SHARE
+    fitted: FittedMethod, windows: Sequence[Window], seed: int, name: str, share: float = SHARE
 ) -> WithheldScore | None:
-    """Hide clouds in each window, ask, compare; None where nothing could be hidden."""
+    """Score a fitted method on clouds withheld from each window; None where nothing could be
+    withheld.
+    """
     seeds = np.random.SeedSequence([seed, 7]).generate_state(max(1, len(windows)))
     held = []
     for window, own in zip(windows, seeds, strict=False):
         try:
-            hidden = gaps.transplant_clouds(
-                window.obs, window.sea, share=share, seed=int(own)
-            ).values
+            clouds = gaps.transplant_clouds(window.obs, window.sea, share=share, seed=int(own))
         except InputError:
             continue
-        judged = hidden[window.patch.within]
-        if judged.any():
-            held.append(Holdout(window.without(hidden), judged, window.inside.values[judged]))
+        inside = clouds.values[window.patch.within]
+        if inside.any():
+            truth = window.inside.values[inside]
+            held.append(WithheldWindow(window.without(clouds.values), inside, truth))
     if not held:
         return None
-    found = ask(held, lambda window: {name: pinned.estimate(window)})[name]
-    return score_estimates(found, [name], {"share": share, "seed": seed, "windows": len(held)})[
-        name
-    ]
+    return _score(fitted, held, name, share, seed)
+
+
+def _score(
+    fitted: FittedMethod, held: list[WithheldWindow], name: str, share: float, seed: int
+) -> WithheldScore:
+    found = predict_withheld(held, lambda window: {name: fitted.estimate(window)})[name]
+    about = {"share": share, "seed": seed, "windows": len(held)}
+    return score_estimates(found, [name], about)[name]

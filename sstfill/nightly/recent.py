@@ -21,8 +21,8 @@ from sstfill.errors import ReadError
 from sstfill.fields import gaps, grid
 from sstfill.fields.patches import Patch
 from sstfill.io.untrusted import guard
-from sstfill.methods.common.sampling import TRIED, cut, spatial
-from sstfill.methods.fitted import Window
+from sstfill.methods.base import Window
+from sstfill.methods.common.sampling import TRIAL, cut, tile
 from sstfill.methods.fitted_score import scored
 from sstfill.nightly.night import VariableReport
 from sstfill.plot.view import printed
@@ -84,14 +84,14 @@ def settled(job: FillJob) -> tuple[str, ...]:
 def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
     """Windows on the last images, where their sample shows most."""
     shape = obs.shape
-    times = slice(max(0, shape[0] - TRIED[0]), shape[0])
-    tiles = spatial(shape[1:], TRIED[1:])  # type: ignore[arg-type]
-    number = (model.points.rows // TRIED[1]) * -(
-        -shape[2] // TRIED[2]
-    ) + model.points.columns // TRIED[2]
+    times = slice(max(0, shape[0] - TRIAL[0]), shape[0])
+    tiles = tile(shape[1:], TRIAL[1:])  # type: ignore[arg-type]
+    number = (model.points.rows // TRIAL[1]) * -(
+        -shape[2] // TRIAL[2]
+    ) + model.points.columns // TRIAL[2]
     counts = np.bincount(number, np.isfinite(days.sample[times]).sum(0), len(tiles))
     best = [i for i in np.argsort(-counts, kind="stable")[:TILES] if counts[i]]
-    patches = [_patch((times, *tiles[i]), model.pinned.reach, shape) for i in best]
+    patches = [_patch((times, *tiles[i]), model.pinned.halo, shape) for i in best]
     return [cut(obs, model.sea, days.sample, model.points, patch) for patch in patches]
 
 
@@ -111,7 +111,7 @@ def look_at(
     with io.reading(out), guard.open_zarr(out, chunks=None) as held:
         for name, score in scores.items():
             days = Days.load(job.folder / "days" / f"{name}.npz")
-            times = slice(max(0, len(days.time) - TRIED[0]), len(days.time))
+            times = slice(max(0, len(days.time) - TRIAL[0]), len(days.time))
             counts = _counted(held[f"{name}_source"], times)
             errors = _some(held[f"{name}_error"], times)
             last = range(len(days.time) - min(watched, len(days.time)), len(days.time))

@@ -108,7 +108,7 @@ def test_an_altered_state_that_was_signed_again(
     """
     folder = tmp_path_factory.mktemp("altered") / "model"
     shutil.copytree(settled, folder)
-    path = folder / "method" / "pinned.json"
+    path = folder / "method" / "fitted.json"
     state = json.loads(path.read_text())
     place = state
     while True:
@@ -127,7 +127,7 @@ def test_an_altered_state_that_was_signed_again(
     try:
         model = Model.load(folder)
         assert 1e-6 <= model.sigma_scale <= 1e6
-        assert all(side >= 0 for side in model.pinned.reach)
+        assert all(side >= 0 for side in model.pinned.halo)
     except SstfillError as error:
         assert "\n" not in str(error)
 
@@ -137,7 +137,7 @@ FILES = (
     "days/sst.npz",
     "model/sst/score.json",
     "model/sst/grid.npz",
-    "model/sst/method/pinned.json",
+    "model/sst/method/fitted.json",
     "model/sst/fingerprint",
     "commit",
     "next/job.json",

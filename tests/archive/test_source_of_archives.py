@@ -13,7 +13,7 @@ import small_archives as small
 
 from sstfill.archive import source
 from sstfill.fields import gaps
-from sstfill.methods.registry import Points
+from sstfill.methods.base import Points
 
 
 def _source(path: Path) -> source.ArchiveSource:

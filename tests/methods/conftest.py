@@ -63,8 +63,8 @@ def seen(surface, hidden) -> xr.DataArray:
 @pytest.fixture(scope="module")
 def settled(seen, sea) -> Iterator[None]:
     """One fit of the covariance serves all."""
-    fitted = in_memory.fit(seen, sea, "auto", ["additive"], in_memory.Oi()._fixed(), 0)
+    fitted = in_memory.fit_covariance(seen, sea, "auto", ["additive"], in_memory.Oi().fixed, 0)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(in_memory, "fit", lambda *_: fitted)
-        patched.setattr(oi, "fit", lambda *_: fitted)
+        patched.setattr(in_memory, "fit_covariance", lambda *_: fitted)
+        patched.setattr(oi, "fit_covariance", lambda *_: fitted)
         yield

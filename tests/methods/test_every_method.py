@@ -192,9 +192,8 @@ class TestEveryMethod:
         found = fill(ds, light(name), variables="sst", score=False)
         assert_alike(found.sst.values - 273.15, quick(name).sst.values)
         ratio = found.sst_error.values[gap()] / quick(name).sst_error.values[gap()]
-        if (
-            name == Auto.name
-        ):  # rounding may tip what is chosen of methods that are level, and so what is expected of them
+        # rounding may decide between methods of equal skill, and with them the stated error
+        if name == Auto.name:
             assert 0.8 < np.median(ratio) < 1.25
         else:
             np.testing.assert_allclose(ratio, 1, rtol=0.05)

@@ -88,8 +88,8 @@ def draw(
     north, east = (cell * axis.ravel() for axis in np.indices((rows, columns)))
     lags = np.subtract.outer(np.arange(times), np.arange(times))
     total = np.zeros((n, times, rows * columns))
-    for part in covariance.parts:
-        one = Covariance(parts=(part,), noise=0.0)
+    for part in covariance.components:
+        one = Covariance(components=(part,), noise=0.0)
         in_space = one(np.subtract.outer(north, north), np.subtract.outer(east, east), 0.0)
         in_time = one(0.0, 0.0, lags) / part.variance
         roots = [np.linalg.cholesky(m + 1e-8 * np.eye(len(m))) for m in (in_time, in_space)]

@@ -26,7 +26,7 @@ def small_units(monkeypatch: Any) -> None:
     """
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr(sampling, "CORE", CORE)
-    monkeypatch.setattr(sampling, "TRIED", (8, 16, 16))
+    monkeypatch.setattr(sampling, "TRIAL", (8, 16, 16))
     monkeypatch.setattr(sampling, "TRIALS", 1)
     for name, value in {"STEPS": 3, "DAYS": 3.0, "SPACE": 3}.items():
         monkeypatch.setattr(interpolate, name, value)

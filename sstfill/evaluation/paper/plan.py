@@ -17,8 +17,8 @@ from sstfill.errors import unknown
 from sstfill.evaluation.paper.datasets import FRAMES, SHARES, Materials
 from sstfill.evaluation.paper.sequences import Masks, SceneWindows, TruthSource
 from sstfill.methods import METHODS, Method, method_class
-from sstfill.methods.base import seeded
 from sstfill.methods.oi.solver import resolved
+from sstfill.methods.registry import seeded
 
 CLOUD, SCENES = "cloud", "cloud-scenes"
 SIMPLE = (occlusion.Raindrops, occlusion.RemovePixel, occlusion.VerticalMovingBar)

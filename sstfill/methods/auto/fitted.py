@@ -19,12 +19,18 @@ import xarray as xr
 from sstfill import config
 from sstfill.errors import InputError, SstfillError
 from sstfill.fields.patches import Shape
-from sstfill.methods import Method
+from sstfill.methods import registry
 from sstfill.methods.auto.method import Auto
-from sstfill.methods.common.fitted_blend import Blend, Estimates, Held, ask, nearness, withhold
+from sstfill.methods.base import Archive, FittedMethod, Method, Window
+from sstfill.methods.common.fitted_blend import (
+    Blend,
+    Estimates,
+    Holdout,
+    distances,
+    predict_withheld,
+    withhold,
+)
 from sstfill.methods.common.fitted_store import read_state, write_state
-from sstfill.methods.common.fitted_windowed import kind
-from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod, Fitting, Window
 from sstfill.progress import track
 from sstfill.validation.cross_validation import CrossValidation
 from sstfill.validation.withheld_estimates import WithheldEstimates
@@ -57,24 +63,24 @@ class FittedAuto:
     account: dict[str, Any]
 
     @property
-    def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.FittedMethod`."""
-        own = (0, 0, 0) if self.weighed is None else self.weighed.reach
+    def halo(self) -> Shape:
+        """See `sstfill.methods.base.FittedMethod`."""
+        own = (0, 0, 0) if self.weighed is None else self.weighed.halo
         t, y, x = (
             max(sides)
-            for sides in zip(own, *(one.reach for one in self.chosen.values()), strict=True)
+            for sides in zip(own, *(one.halo for one in self.chosen.values()), strict=True)
         )
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         estimates = {name: one.estimate(window) for name, one in self.chosen.items()}
         if self.weighed is None:
             return next(iter(estimates.values()))
-        return self.weighed.mixed(estimates, window).assign_attrs(self.account)
+        return self.weighed.blended(estimates, window).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
 
@@ -93,7 +99,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
         raise InputError(
             "no method could be tried on withheld clouds; name one, such as method='interpolate'"
         )
-    trials = CrossValidation.of(answers, 1, *nearness(held.trials))
+    trials = CrossValidation.of(answers, 1, *distances(held.windows))
     weighed = Blend.of(trials, blending=method.blend, strata=False)
     rmse = {name: values[0] for name, values in zip(trials.names, trials.rmse(), strict=True)}
     account = {"chosen": list(weighed.names), "why": weighed.why, "rmse": rmse}
@@ -107,15 +113,15 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
 def load(folder: Path) -> FittedAuto:
     """Read what `pin` or `FittedAuto.save` wrote."""
     state = read_state(folder)
-    chosen = {name: kind(name).load(folder / name) for name in state["account"]["chosen"]}
-    weighed = None if state["weighed"] is None else Blend.heard(state["weighed"])
+    chosen = {name: registry.load(folder / name) for name in state["account"]["chosen"]}
+    weighed = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
     return FittedAuto(
         folder, config.build(Auto, state["options"]), chosen, weighed, state["account"]
     )
 
 
 def _answers(
-    method: Auto, able: list[Method], held: Held, folder: Path
+    method: Auto, able: list[Method], held: Holdout, folder: Path
 ) -> tuple[dict[str, WithheldEstimates], dict[str, str]]:
     """Pin and try the methods: what they answer, and of those left out the reason."""
     answers: dict[str, WithheldEstimates] = {}
@@ -127,7 +133,9 @@ def _answers(
             skipped[one.name] = f"the budget of {method.budget:.3g} s is used up"
             continue
         try:
-            found = ask(held.trials, _alone(one.name, _pinned(one, held.archive, folder)))[one.name]
+            found = predict_withheld(
+                held.windows, _alone(one.name, _pinned(one, held.archive, folder))
+            )[one.name]
         except SstfillError as reason:
             log.warning("%s not considered: %s", one.name, reason)
             skipped[one.name] = str(reason)
@@ -148,8 +156,7 @@ def _pinned(one: Method, archive: Archive, folder: Path) -> FittedMethod:
     own = folder / one.name
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
-    found: FittedMethod = kind(one.name).fit(one, archive, own)
-    return found
+    return registry.fit(one, archive, own)
 
 
 def _untried(
@@ -183,11 +190,8 @@ def _kept(
         method.name,
         {
             "options": config.options(method),
-            "weighed": None if weighed is None else weighed.told(),
+            "weighed": None if weighed is None else weighed.to_dict(),
             "account": config.plain(account),
         },
     )
     return load(folder)
-
-
-FITTINGS[Auto.name] = Fitting(fit_archive, load)

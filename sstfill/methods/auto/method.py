@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter as clock
 from typing import Any, ClassVar
 
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from sstfill import config
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError, SstfillError, unknown
-from sstfill.methods import METHODS, Method
-from sstfill.methods.base import affordable, register, seeded
+from sstfill.methods.base import Archive, FittedMethod, Method
+from sstfill.methods.registry import METHODS, affordable, register, seeded
 from sstfill.progress import track
 from sstfill.validation.blend import combined
 from sstfill.validation.cross_validation import BlendRecipe, CrossValidation, Decision
@@ -115,6 +116,19 @@ class Auto:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         return self.plan(obs, sea).reconstruct(obs, sea)
+
+    def fit(self, archive: Archive, folder: Path) -> FittedMethod:
+        """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
+        from sstfill.methods.auto.fitted import fit_archive
+
+        return fit_archive(self, archive, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FittedMethod:
+        """Read what `fit` wrote."""
+        from sstfill.methods.auto.fitted import load
+
+        return load(folder)
 
     def plan(self, obs: xr.DataArray, sea: xr.DataArray) -> FillPlan:
         """Try the methods on `obs`; say which of them shall fill it, with what weights, and how

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several pinned methods tried on withheld clouds in windows of an archive, and mixed by what these
-say.
-"""
+"""Validate fitted methods on clouds withheld from windows of an archive, and blend estimates."""
 
 from __future__ import annotations
 
@@ -17,8 +15,7 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.fields.patches import Box, Shape
-from sstfill.methods.common.fitted_windowed import narrowed
-from sstfill.methods.fitted import STEPS, Archive, Window
+from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.validation.blend import combined, rescaled
 from sstfill.validation.blend_weights import Weights
 from sstfill.validation.calibration import StratifiedScale, standardised
@@ -28,18 +25,26 @@ from sstfill.validation.withheld_estimates import WithheldEstimates
 
 log = logging.getLogger(__name__)
 NEAR: Shape = (STEPS, 40, 40)
-"""How far around what is asked for the observations count to which a pixel is near."""
-JUDGED = 1_000_000
-"""Withheld pixels on which methods are judged, at most: of more, a random part in each window."""
+"""Halo within which distances to data are measured."""
+SCORED = 1_000_000
+"""Most withheld pixels on which methods are scored: of more, a random part in each window."""
 LITTLE = 0.01
-"""Share of an archive's observations that need not be missed."""
+"""Fraction of an archive's observations that a fit can do without."""
 Mask = tuple[Box, NDArray[np.bool_]]
 Estimates = Mapping[str, xr.Dataset]
 
 
-class Holdout(NamedTuple):
-    """A window some of whose observations are hidden; which of the part asked for, and what is true
-    there ``(n,)``.
+class WithheldWindow(NamedTuple):
+    """A window without some of its observations.
+
+    Attributes
+    ----------
+    window
+        What is left.
+    hidden
+        Which pixels of `Window.inside` are withheld and scored, bool.
+    truth
+        Their observations, ``(n,)``.
     """
 
     window: Window
@@ -47,33 +52,39 @@ class Holdout(NamedTuple):
     truth: NDArray[np.floating]
 
 
-class Held(NamedTuple):
-    """An archive without what is hidden, for methods must not be pinned to what they are judged on;
-    and the trials.
+class Holdout(NamedTuple):
+    """An archive without the withheld pixels, so that methods are not fitted to what they are
+    scored on.
 
-    `little` tells that so little is hidden that what was pinned without it need not be pinned anew.
+    Attributes
+    ----------
+    archive
+        What is left.
+    windows
+        The windows in which pixels are withheld.
+    little
+        Whether so little is withheld that a method fitted without it need not be fitted again.
     """
 
     archive: Archive
-    trials: list[Holdout]
+    windows: list[WithheldWindow]
     little: bool
 
 
 @dataclass(frozen=True)
 class Blend:
-    """What withheld clouds say of several estimates: which to mix, how to scale their errors, and
-    why.
+    """How to blend the estimates of several methods, as chosen on withheld clouds.
 
     Attributes
     ----------
     names
-        Those that are mixed.
+        Methods that are blended.
     recipe
-        Of these.
+        Their weights and error scales.
     strata
-        What the error is scaled by in the end; None leaves it.
+        Scale of the blend's error by distance to data; None leaves the error as it is.
     why
-        The reason, in words.
+        The reason for the choice, in words.
     """
 
     names: tuple[str, ...]
@@ -83,63 +94,75 @@ class Blend:
 
     @classmethod
     def of(cls, trials: CrossValidation, *, blending: bool, strata: bool) -> Blend:
-        """Decide by what several estimates said at withheld pixels."""
+        """Choose by the estimates of several methods at withheld pixels."""
         recipe, fair, why = trials.verdict(blending)
         z = standardised(fair.mean - fair.truth, fair.sigma)
         scale = StratifiedScale.fit(z, fair.image, trials.distance, trials.lag) if strata else None
         used = recipe.weights.used
         log.info("%s", why)
-        lean = BlendRecipe(recipe.weights.among(used), recipe.scale[:, used])
-        return cls(tuple(trials.names[k] for k in used), lean, scale, why)
+        names = tuple(trials.names[k] for k in used)
+        recipe = BlendRecipe(recipe.weights.among(used), recipe.scale[:, used])
+        return cls(names, recipe, scale, why)
 
     @property
-    def reach(self) -> Shape:
-        """How far observations matter to the mixture itself."""
+    def halo(self) -> Shape:
+        """Margin (time, y, x) within which observations matter to the blend itself."""
         return (0, 0, 0) if len(self.names) == 1 and self.strata is None else NEAR
 
-    def mixed(self, estimates: Estimates, window: Window) -> xr.Dataset:
-        """Mix estimates, by name, of what a window asks for."""
-        asked = window.inside
-        near = None if self.reach == (0, 0, 0) else _nearness(window)
-        found = combined(self.recipe, [estimates[name] for name in self.names], asked, near)
-        found = found if self.strata is None else rescaled(found, self.strata, asked, near)
+    def blended(self, estimates: Estimates, window: Window) -> xr.Dataset:
+        """Blend estimates, by name, of the inside of a window."""
+        inside = window.inside
+        near = None if self.halo == (0, 0, 0) else _distances(window)
+        found = combined(self.recipe, [estimates[name] for name in self.names], inside, near)
+        if self.strata is not None:
+            found = rescaled(found, self.strata, inside, near)
         return found.drop_attrs(deep=False)
 
-    def told(self) -> dict[str, Any]:
-        """In plain values."""
-        weights, strata = self.recipe.weights, self.strata
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        weights, strata = self.recipe.weights, None
+        if self.strata is not None:
+            strata = [self.strata.distance, self.strata.lag, self.strata.logarithm]
+            strata = [array.tolist() for array in strata]
         return {
             "names": list(self.names),
             "why": self.why,
             "scale": self.recipe.scale.tolist(),
-            "weights": [a.tolist() for a in (weights.distance, weights.lag, weights.table)],
-            "strata": None
-            if strata is None
-            else [a.tolist() for a in (strata.distance, strata.lag, strata.logarithm)],
+            "weights": [weights.distance.tolist(), weights.lag.tolist(), weights.table.tolist()],
+            "strata": strata,
         }
 
     @classmethod
-    def heard(cls, told: Mapping[str, Any]) -> Blend:
-        """Make it from plain values."""
-        recipe = BlendRecipe(Weights(*map(np.array, told["weights"])), np.array(told["scale"]))
-        strata = None if told["strata"] is None else StratifiedScale(*map(np.array, told["strata"]))
-        return cls(tuple(told["names"]), recipe, strata, told["why"])
+    def from_dict(cls, state: Mapping[str, Any]) -> Blend:
+        """Build it from what `to_dict` returned."""
+        weights = Weights(*map(np.array, state["weights"]))
+        strata = None
+        if state["strata"] is not None:
+            strata = StratifiedScale(*map(np.array, state["strata"]))
+        recipe = BlendRecipe(weights, np.array(state["scale"]))
+        return cls(tuple(state["names"]), recipe, strata, state["why"])
 
 
-def withhold(archive: Archive, *, share: float, seed: int) -> Held:
-    """Hide clouds of other dates in the windows of an archive that are there to judge by.
+def withhold(archive: Archive, *, share: float, seed: int) -> Holdout:
+    """Withhold pixels under clouds of other dates in the trial windows of an archive.
+
+    Parameters
+    ----------
+    archive
+        Its `trials` are the windows.
+    share
+        Fraction of the observed pixels of a window to hide.
+    seed
+        Of the clouds.
 
     Raises
     ------
     InputError
-        If there are none to hide in any of them.
+        If nothing can be hidden in any of the windows.
     """
-    found, masks, reason = (
-        [],
-        [],
-        InputError("the archive has no windows to try methods on; it is empty"),
-    )
-    most = JUDGED // max(len(archive.trials), 1)
+    found, masks = [], []
+    reason = InputError("the archive has no windows to try methods on; it is empty")
+    most = SCORED // max(len(archive.trials), 1)
     for number, window in enumerate(archive.trials):
         own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         try:
@@ -147,23 +170,23 @@ def withhold(archive: Archive, *, share: float, seed: int) -> Held:
         except InputError as why:
             reason = why
             continue
-        judged = hidden[window.patch.within]
-        if judged.sum() > most:
-            judged = judged & (
-                np.random.default_rng(own).random(judged.shape) < most / judged.sum()
-            )
-        if judged.any():
-            found.append(Holdout(window.without(hidden), judged, window.inside.values[judged]))
+        scored = hidden[window.patch.within]
+        if scored.sum() > most:
+            drawn = np.random.default_rng(own).random(scored.shape)
+            scored = scored & (drawn < most / scored.sum())
+        if scored.any():
+            truth = window.inside.values[scored]
+            found.append(WithheldWindow(window.without(hidden), scored, truth))
             masks.append((window.patch.seen, hidden))
     if not found:
         raise reason
     observed = np.isfinite(archive.sample).mean() * float(archive.sea.sum()) * len(archive.sample)
     little = sum(int(hidden.sum()) for _, hidden in masks) < LITTLE * observed
-    return Held(_without(archive, masks), found, little)
+    return Holdout(_without(archive, masks), found, little)
 
 
 def _without(archive: Archive, masks: list[Mask]) -> Archive:
-    """What is left of an archive of which parts are hidden."""
+    """Hide parts of an archive: of its field, its sample and its windows."""
     data = archive.obs.data.map_blocks(
         _hidden, masks=masks, dtype=archive.obs.dtype, meta=archive.obs.data._meta
     )
@@ -176,38 +199,36 @@ def _without(archive: Archive, masks: list[Mask]) -> Archive:
         part = sample[times, here]
         part[hidden[:, rows[here] - y.start, columns[here] - x.start]] = np.nan
         sample[times, here] = part
-    trials = [
-        next(
-            (window.without(hidden) for seen, hidden in masks if seen == window.patch.seen), window
-        )
-        for window in archive.trials
-    ]
+    trials = []
+    for window in archive.trials:
+        for seen, hidden in masks:
+            if seen == window.patch.seen:
+                window = window.without(hidden)
+                break
+        trials.append(window)
     return replace(archive, obs=archive.obs.copy(data=data), sample=sample, trials=trials)
 
 
 def _hidden(block: NDArray, *, masks: list[Mask], block_info: Any = None) -> NDArray:
-    """Hide what lies in one block."""
+    """Hide the parts of one Dask block that lie under the masks."""
     origin = [start for start, _ in block_info[0]["array-location"]]
     out = block.copy()
     for seen, hidden in masks:
-        ends = [
-            (max(s.start, o), min(s.stop, o + n))
-            for s, o, n in zip(seen, origin, block.shape, strict=True)
-        ]
-        if all(a < b for a, b in ends):
-            mine = tuple(slice(a - o, b - o) for (a, b), o in zip(ends, origin, strict=True))
-            its = tuple(
-                slice(a - s.start, b - s.start) for (a, b), s in zip(ends, seen, strict=True)
-            )
-            out[mine][hidden[its]] = np.nan
+        in_block, in_mask = [], []
+        for side, start, n in zip(seen, origin, block.shape, strict=True):
+            first, last = max(side.start, start), min(side.stop, start + n)
+            in_block.append(slice(first - start, max(first, last) - start))
+            in_mask.append(slice(first - side.start, max(first, last) - side.start))
+        out[tuple(in_block)][hidden[tuple(in_mask)]] = np.nan
     return out
 
 
-def ask(
-    withheld: Sequence[Holdout], estimate: Callable[[Window], Estimates]
+def predict_withheld(
+    withheld: Sequence[WithheldWindow], estimate: Callable[[Window], Estimates]
 ) -> dict[str, WithheldEstimates]:
-    """What each estimate says of the hidden pixels of all windows; an image of each window is one
-    of its own.
+    """Collect the estimates of the withheld pixels of all windows, by method.
+
+    Images of different windows get different numbers, also where their dates are the same.
     """
     parts: dict[str, list[WithheldEstimates]] = {}
     images = 0
@@ -215,35 +236,31 @@ def ask(
         image = np.nonzero(hidden)[0]
         for name, found in estimate(window).items():
             mean = found["mean"].transpose(*window.obs.dims).values[hidden].astype(np.float64)
-            sigma = _error(found, window)[hidden].astype(np.float64)
-            answers = WithheldEstimates(
+            sigma = np.full(mean.shape, np.nan)
+            if "error" in found:
+                sigma[:] = found["error"].transpose(*window.obs.dims).values[hidden]
+            part = WithheldEstimates(
                 truth.astype(np.float64), mean, sigma, image + images, np.zeros_like(image)
             )
-            parts.setdefault(name, []).append(answers)
+            parts.setdefault(name, []).append(part)
         images += len(hidden)
-    return {
-        name: WithheldEstimates(*map(np.concatenate, zip(*some, strict=True)))
-        for name, some in parts.items()
-    }
+    joined = {}
+    for name, some in parts.items():
+        joined[name] = WithheldEstimates(*map(np.concatenate, zip(*some, strict=True)))
+    return joined
 
 
-def nearness(withheld: Sequence[Holdout]) -> tuple[NDArray, NDArray]:
-    """How far the hidden pixels are from data: km in the image, and days; ``(n,)`` each."""
-    near = [[field.values[hidden] for field in _nearness(window)] for window, hidden, _ in withheld]
-    distance, lag = (
-        np.concatenate(column).astype(np.float64) for column in zip(*near, strict=True)
-    )
-    return distance, lag
+def distances(withheld: Sequence[WithheldWindow]) -> tuple[NDArray, NDArray]:
+    """Distance of the withheld pixels to data: km in the image, and days; ``(n,)`` each."""
+    distance, lag = [], []
+    for window, hidden, _ in withheld:
+        in_space, in_time = _distances(window)
+        distance.append(in_space.values[hidden])
+        lag.append(in_time.values[hidden])
+    return np.concatenate(distance).astype(np.float64), np.concatenate(lag).astype(np.float64)
 
 
-def _nearness(window: Window) -> tuple[xr.DataArray, xr.DataArray]:
-    shown = narrowed(window, NEAR)
-    distance, lag = (field[shown.patch.within] for field in distance_to_data(shown.obs))
-    return distance, lag
-
-
-def _error(found: xr.Dataset, window: Window) -> NDArray:
-    if "error" not in found:
-        return np.full(found["mean"].shape, np.nan, np.float32)
-    values: NDArray = found["error"].transpose(*window.obs.dims).values
-    return values
+def _distances(window: Window) -> tuple[xr.DataArray, xr.DataArray]:
+    shown = window.narrowed(NEAR)  # the rest must not matter: it depends on the window
+    distance, lag = distance_to_data(shown.obs)
+    return distance[shown.patch.within], lag[shown.patch.within]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may stand in the ``pinned.json`` of each method: keys, types, and numbers that are finite
-and plausible.
+"""Schemas of the ``fitted.json`` of each method: keys, types, and finite and plausible numbers.
 
-A settled method is used for years, on every night. So each number of it is looked at whenever it is
-read, for all methods here; what they have in maps is held by the fingerprint of the model
+A fitted method serves every night for years, so each of its numbers is checked whenever it is read.
+Maps are not checked here: a changed one is noticed by the fingerprint of the model
 (`sstfill.archive.model`).
 """
 
@@ -21,16 +20,16 @@ from sstfill.validation.calibration import EXTREME
 
 REMEDY = "fill the archive anew"
 MAGNITUDE = 1e30
-"""Of any number, in the units of the field or their square."""
+"""Largest number, in the units of the field or their square."""
 
 Number = Annotated[float, Field(ge=-MAGNITUDE, le=MAGNITUDE)]
 Positive = Annotated[float, Field(gt=0, le=MAGNITUDE)]
 NotNegative = Annotated[float, Field(ge=0, le=MAGNITUDE)]
 Scale = Annotated[float, Field(ge=1 / EXTREME, le=EXTREME)]
 Logarithm = Annotated[float, Field(ge=-np.log(EXTREME) - 1e-6, le=np.log(EXTREME) + 1e-6)]
-Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
+Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\\x00.][^/\\\x00]*$")]
-"""Of a method: it becomes the name of a folder."""
+"""Name of a method; it becomes the name of a folder."""
 
 
 class _Part(BaseModel):
@@ -38,17 +37,17 @@ class _Part(BaseModel):
 
 
 class _State(_Part):
-    kind: Name
+    method: Name
     options: dict[str, Any]
 
 
 class Weighed(_Part):
-    """As `sstfill.methods.common.fitted_blend.Blend` is told."""
+    """As `sstfill.methods.common.fitted_blend.Blend.to_dict` returns it."""
 
     names: Annotated[list[Name], Field(min_length=1)]
     why: str
     scale: list[list[Scale]]
-    weights: tuple[list[Positive], list[Positive], list[list[list[Share]]]]
+    weights: tuple[list[Positive], list[Positive], list[list[list[Fraction]]]]
     strata: tuple[list[Positive], list[Positive], list[list[Logarithm]]] | None
 
     @model_validator(mode="after")
@@ -57,7 +56,7 @@ class Weighed(_Part):
         _check_table("weights", distance, lag, table, (len(self.names),))
         if [len(row) for row in self.scale] != [len(self.names)]:
             raise ValueError(
-                f"scale={self.scale}: one number for each of {', '.join(self.names)} belongs here"
+                f"scale={self.scale}: there must be one number for each of {', '.join(self.names)}"
             )
         if self.strata is not None:
             _check_table("strata", *self.strata, ())
@@ -67,20 +66,19 @@ class Weighed(_Part):
 def _check_table(
     name: str, distance: list[float], lag: list[float], table: Any, inner: tuple[int, ...]
 ) -> None:
-    """Raise `ValueError` unless a table has a row for each distance and a column for each lag, in
-    rising order.
+    """Raise `ValueError` unless a table has a row for each distance and a column for each lag, both
+    increasing.
     """
     shape = np.array(table, float).shape if _is_even(table) else ()
-    if shape != (len(distance), len(lag), *inner) or not distance or not lag:
-        raise ValueError(
-            f"{name}: the table has shape {shape}, not {(len(distance), len(lag), *inner)}"
-        )
+    expected = (len(distance), len(lag), *inner)
+    if shape != expected or not distance or not lag:
+        raise ValueError(f"{name}: the table has shape {shape}, not {expected}")
     if sorted(set(distance)) != distance or sorted(set(lag)) != lag:
-        raise ValueError(f"{name}: distances and lags must rise")
+        raise ValueError(f"{name}: distances and lags must increase")
 
 
 def _is_even(table: Any) -> bool:
-    """Whether lists within a list all have the same lengths."""
+    """Return whether lists within a list all have the same lengths."""
     if not isinstance(table, list) or not table or not isinstance(table[0], list):
         return True
     return len({len(row) for row in table}) == 1 and all(_is_even(row) for row in table)
@@ -97,7 +95,8 @@ class Interpolate(_State):
     def _fits(self) -> Interpolate:
         if len(self.lags) != len(self.gamma) or sorted(self.lags) != self.lags:
             raise ValueError(
-                f"lags and gamma have {len(self.lags)} and {len(self.gamma)} numbers, or lags do not rise"
+                f"lags and gamma have {len(self.lags)} and {len(self.gamma)} numbers, or lags do "
+                "not increase"
             )
         return self
 
@@ -114,7 +113,7 @@ class Sensor(_Part):
 
     offset: Number
     noise: NotNegative
-    least: Share
+    least: Fraction
 
 
 class Modes(_State):
@@ -126,23 +125,23 @@ class Modes(_State):
 class Covariance(_Part):
     """As `sstfill.methods.oi.covariance.Covariance`."""
 
-    parts: Annotated[
+    components: Annotated[
         list[tuple[str, NotNegative, tuple[Positive, Positive], Positive]], Field(min_length=1)
     ]
     noise: NotNegative
 
 
-class Fitted(_Part):
+class OiFit(_Part):
     """As `sstfill.methods.oi.covariance_fit.FittedCovariance`."""
 
-    kind: Literal["mean", "pixel", "additive"]
+    background: Literal["mean", "pixel", "additive"]
     covariance: Covariance
     cross: list[list[Annotated[float, Field(ge=-1 - 1e-6, le=1 + 1e-6)]]]
     log_score: Number | None
 
 
 class Images(_Part):
-    """As `sstfill.methods.oi.fitted_background.Images`."""
+    """As `sstfill.methods.oi.fitted_background.ImageMeans`."""
 
     every: Annotated[int, Field(strict=True, ge=1)]
     smoothing: tuple[Number, Number, Number] | None
@@ -154,7 +153,7 @@ class Images(_Part):
 class Oi(_State):
     """As `sstfill.methods.oi.fitted.FittedOi` is saved."""
 
-    fitted: Fitted
+    fitted: OiFit
     images: Images
     cell: tuple[Positive, Positive]
     step: Positive
@@ -163,7 +162,7 @@ class Oi(_State):
     @model_validator(mode="after")
     def _fits(self) -> Oi:
         if not self.cells or not _is_even(self.cells):
-            raise ValueError("cells: the squares of the grid are not all there")
+            raise ValueError("cells: squares of the grid are missing")
         return self
 
 
@@ -177,7 +176,7 @@ class Gan(_State):
 
 
 class Account(BaseModel):
-    """What of an account is used again: the methods that were chosen."""
+    """The part of an account that is used again: the methods that were chosen."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     chosen: Annotated[list[Name], Field(min_length=1)]
@@ -209,17 +208,19 @@ STATES: dict[str, type[_State]] = {
     "gan": Gan,
     "auto": Auto,
 }
-"""By name of the method; any other has its options only."""
+"""By name of the method; any other method saves its options only."""
 
 
 def check_state(state: Mapping[str, Any], file: Path) -> None:
-    """Raise `ReadError` unless the state of a pinned method holds what its method needs, and
+    """Raise `ReadError` unless the state of a fitted method holds what its method needs, and
     nothing else.
 
-    >>> check_state({"kind": "interpolate", "options": {}, "lags": [1.0], "gamma": [-1.0], "steps": 30}, Path("a.json"))
+    >>> state = {"method": "interpolate", "options": {}}
+    >>> state |= {"lags": [1.0], "gamma": [-1.0], "steps": 30}
+    >>> check_state(state, Path("a.json"))
     Traceback (most recent call last):
     ...
     sstfill.errors.ReadError: cannot read a.json: gamma.0=-1.0: input should be greater than or
     equal to 0; ... anew
     """
-    checked(STATES.get(str(state.get("kind")), _State), state, file, remedy=REMEDY)
+    checked(STATES.get(str(state.get("method")), _State), state, file, remedy=REMEDY)

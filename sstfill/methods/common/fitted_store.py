@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a pinned method lies on disk: ``pinned.json`` for small things, ``maps.zarr`` for fields on
-the archive's grid.
+"""Read and write fitted methods: ``fitted.json`` for numbers, ``maps.zarr`` for fields on the grid.
 
-Maps are written tile by tile and read part by part, so that none is ever held whole. `write_state`
-comes last: a folder without ``pinned.json`` holds no pinned method
-(`sstfill.methods.fitted.saved_method`).
+Maps are written tile by tile and read part by part, so that none is ever in memory whole.
+`write_state` comes last: a folder without ``fitted.json`` holds no fitted method.
 """
 
 from __future__ import annotations
@@ -22,13 +20,14 @@ from sstfill.errors import ReadError
 from sstfill.io.atomic import atomic_path, fail
 from sstfill.io.untrusted import guard
 from sstfill.io.untrusted.documents import read_json
+from sstfill.methods.common import former
 from sstfill.methods.common.fitted_schema import REMEDY, check_state
 
 if TYPE_CHECKING:
     import zarr
 
 CHUNK = 256
-STATE, MAPS = "pinned.json", "maps.zarr"
+STATE, MAPS = "fitted.json", "maps.zarr"
 _DAMAGED = (
     OSError,
     LookupError,
@@ -39,44 +38,63 @@ _DAMAGED = (
     ArithmeticError,
     MemoryError,
 )
-"""What zarr and its codecs raise for damaged metadata and chunks."""
+"""Errors that zarr and its codecs raise for damaged metadata and chunks."""
 
 Tile = tuple[slice, slice]
 
 
 class Map(NamedTuple):
-    """A field on the grid: leading dims (``()`` for one number a pixel), dtype, and what is found
-    where none is set.
-    """
+    """A field on the grid: leading dims (``()`` for one number a pixel), dtype and fill value."""
 
     lead: tuple[int, ...] = ()
     dtype: DTypeLike = np.float32
     fill: float = np.nan
 
 
-def write_state(folder: Path, kind: str, state: Mapping[str, Any]) -> None:
-    """Write ``pinned.json`` whole: the kind, and plain JSON values (`sstfill.config.plain`); floats
-    keep every bit.
+def write_state(folder: Path, method: str, state: Mapping[str, Any]) -> None:
+    """Write ``fitted.json`` atomically: the method, and plain JSON values (`sstfill.config.plain`).
+
+    Floats keep every bit.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> write_state(folder, "climatology", {"options": {}, "offset": 0.1, "harmonics": 2})
     >>> read_state(folder)
-    {'kind': 'climatology', 'options': {}, 'offset': 0.1, 'harmonics': 2}
+    {'method': 'climatology', 'options': {}, 'offset': 0.1, 'harmonics': 2}
     """
     with atomic_path(folder / STATE) as temporary:
         temporary.write_text(
-            json.dumps({"kind": kind, **state}, allow_nan=False, indent=1), encoding="utf-8"
+            json.dumps({"method": method, **state}, allow_nan=False, indent=1), encoding="utf-8"
         )
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read ``pinned.json``; `ReadError` if it is missing, or not what its method needs (see
+    """Read ``fitted.json``; `ReadError` if it is missing, or not what its method needs (see
     `check_state`).
     """
-    state = read_json(folder / STATE, remedy=REMEDY)
-    check_state(state, folder / STATE)
+    path = _state_path(folder)
+    state = read_json(path, remedy=REMEDY)
+    if path.name == former.STATE:
+        state = former.state_now(state)
+    check_state(state, path)
     return state
+
+
+def saved_method(folder: Path) -> str:
+    """Return the name of the method that was saved in a folder; `ReadError` if there is none."""
+    path = _state_path(folder)
+    remedy = f"it holds no fitted method; {REMEDY}"
+    state = read_json(path, remedy=remedy)
+    name = state.get("kind" if path.name == former.STATE else "method")
+    if not isinstance(name, str):
+        raise ReadError(f"cannot read {path}: {remedy}")
+    return name
+
+
+def _state_path(folder: Path) -> Path:
+    """Return the path of the state, which has its former name in folders of former versions."""
+    before = folder / former.STATE
+    return before if before.exists() and not (folder / STATE).exists() else folder / STATE
 
 
 def copy(source: Path, folder: Path) -> None:
@@ -88,14 +106,14 @@ def copy(source: Path, folder: Path) -> None:
     except OSError as error:
         fail(folder, error)
     state = read_state(source)
-    write_state(folder, state.pop("kind"), state)
+    write_state(folder, state.pop("method"), state)
 
 
 def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: int = CHUNK) -> None:
-    """Create ``maps.zarr`` (Zarr v3) with these maps, shapes ``(*lead, y, x)``, chunked ``(*lead,
-    chunk, chunk)``.
+    """Create maps of shape ``(*lead, y, x)`` in ``maps.zarr`` (Zarr v3), chunks ``(*lead, chunk,
+    chunk)``.
 
-    A store that exists gains them; one of the same name is replaced.
+    Maps of the same names are replaced, others stay.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -105,16 +123,9 @@ def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: in
     [[nan, 1.0], [nan, nan]]
     """
     for name, (lead, dtype, fill) in maps.items():
-        dims = [*(f"{name}_{i}" for i in range(len(lead))), "y", "x"]
-        _create(
-            folder,
-            name,
-            (*lead, y, x),
-            (*lead, min(chunk, y), min(chunk, x)),
-            np.dtype(dtype),
-            dims,
-            fill,
-        )
+        dims = [f"{name}_{i}" for i in range(len(lead))] + ["y", "x"]
+        chunks = (*lead, min(chunk, y), min(chunk, x))
+        _create(folder, name, (*lead, y, x), chunks, np.dtype(dtype), dims, fill)
 
 
 def write_tile(folder: Path, name: str, tile: Tile, values: NDArray) -> None:
@@ -127,9 +138,7 @@ def write_tile(folder: Path, name: str, tile: Tile, values: NDArray) -> None:
 
 
 def read_part(folder: Path, name: str, rows: slice, columns: slice) -> NDArray:
-    """Read part of a map, ``(*lead, rows, columns)``, and nothing else from the disk but the chunks
-    it lies in.
-    """
+    """Read part of a map, ``(*lead, rows, columns)``; reads only the chunks that it lies in."""
     array = _open(folder, name, "r")
     try:
         return np.asarray(array[(..., rows, columns)])
@@ -138,10 +147,10 @@ def read_part(folder: Path, name: str, rows: slice, columns: slice) -> NDArray:
 
 
 def write_array(folder: Path, name: str, values: NDArray) -> None:
-    """Write a whole array that is no field on the grid (one chunk) beside the maps."""
-    lengths = tuple(max(1, n) for n in values.shape)
+    """Write an array that is not a field on the grid, in one chunk, beside the maps."""
+    chunks = tuple(max(1, n) for n in values.shape)
     dims = [f"{name}_{i}" for i in range(values.ndim)]
-    _create(folder, name, values.shape, lengths, values.dtype, dims, 0)[...] = values
+    _create(folder, name, values.shape, chunks, values.dtype, dims, 0)[...] = values
 
 
 def read_array(folder: Path, name: str) -> NDArray:

@@ -10,7 +10,7 @@ import numba
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate: compile without the interpreter's lock, with further `options` of ``numba.njit``."""
+    """Decorate: compile without the interpreter's lock, with more `options` of ``numba.njit``."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         try:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A field as a few modes: ``x_it = offset_i + scale_i u_i . c_t``, with its error; evaluated when
-asked for.
-"""
+"""A field as a few modes, ``x_it = offset_i + scale_i u_i . c_t``, and its error; lazy."""
 
 from __future__ import annotations
 
@@ -20,8 +18,7 @@ Evaluate = Callable[[slice], NDArray]
 
 @dataclass(frozen=True)
 class LowRank:
-    """Spatial patterns times temporal amplitudes, each with its uncertainty, in units of the packed
-    anomaly.
+    """Spatial patterns times temporal amplitudes, with their uncertainty, in units of the anomaly.
 
     Attributes
     ----------
@@ -35,7 +32,7 @@ class LowRank:
         Variance of each pixel's pattern values, shape ``(pixels, modes)``, or None where they are
         taken as exact.
     noise
-        Variance that the modes leave unexplained, per pixel ``(pixels,)`` or one number.
+        Variance that the modes do not explain, of each pixel ``(pixels,)`` or one number.
     """
 
     patterns: NDArray
@@ -57,20 +54,19 @@ class LowRank:
         for row, covariance in zip(out, self.amplitude_covariance[times], strict=True):
             row[:] = ((self.patterns @ covariance) * self.patterns).sum(1)
         if self.pattern_variance is not None:
-            power = self.amplitudes[times] ** 2 + np.diagonal(
-                self.amplitude_covariance[times], axis1=1, axis2=2
-            )
+            own = np.diagonal(self.amplitude_covariance[times], axis1=1, axis2=2)
+            power = self.amplitudes[times] ** 2 + own
             out += power.astype(out.dtype) @ self.pattern_variance.T
-        return np.maximum(out, 0) + np.asarray(
-            self.noise, out.dtype
-        )  # rounding can leave a form just below 0
+        # rounding can leave a quadratic form just below 0
+        return np.maximum(out, 0) + np.asarray(self.noise, out.dtype)
 
 
 def residual_sigma(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.DataArray:
-    """Expected distance of an observation that was used from its own reconstruction.
+    """Expected distance of an observation from a reconstruction in which it was used.
 
-    Its variance is ``mu2 - u^T Cov(c_t) u``, the noise less the error of the mean: the mean has
-    been drawn to it. (At least a twentieth of the noise, where the modes hang on few observations.)
+    Its variance is ``mu2 - u^T Cov(c_t) u``, the noise less the error of the mean, since the mean
+    has been drawn to the observation; at least a twentieth of the noise, where the modes depend on
+    few observations.
     """
     scale = matrix.scale.astype(np.float32)
 
@@ -82,12 +78,9 @@ def residual_sigma(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -
 
 
 def as_fields(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
-    """Lay mean and error of a decomposition out on the grid of `obs`; lazy (chunked along time)
-    where `obs` is.
-    """
-    dtype = (
-        obs.dtype
-    )  # the two functions below travel with each Dask task; they must not hold `obs`
+    """Lay mean and error of a decomposition out on the grid of `obs`; lazy where `obs` is."""
+    # the two functions below are pickled with each Dask task, and must not refer to `obs`
+    dtype = obs.dtype
     offset, scale = matrix.offset.astype(dtype), matrix.scale.astype(dtype)
 
     def mean(times: slice) -> NDArray:
@@ -107,8 +100,19 @@ def as_fields(low: LowRank, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.
 def lay_out(
     evaluate: Evaluate, dtype: np.dtype, matrix: ObservationMatrix, obs: xr.DataArray
 ) -> xr.DataArray:
-    """Put what `evaluate` says of a slice of images ``(times, pixels)`` on the grid of `obs`; lazy
-    where `obs` is.
+    """Lay the values ``(times, pixels)`` of `evaluate` out on the grid of `obs`; lazy where `obs`
+    is.
+
+    Parameters
+    ----------
+    evaluate
+        Returns the values of a slice of images.
+    dtype
+        Of the values.
+    matrix
+        Where its pixels and images belong.
+    obs
+        The field, of which only dims, shape, chunks and coordinates are used.
     """
     order = ("time", *(d for d in obs.dims if d != "time"))
     template = obs.transpose(*order)
@@ -129,7 +133,7 @@ def _images(
     matrix: ObservationMatrix,
     shape: tuple[int, ...],
 ) -> NDArray:
-    """Images of one slab of the original time axis; NaN in pixels and at times that took no part."""
+    """Images of one slab of the original time axis; NaN in pixels and times that took no part."""
     flat = np.full((slab.stop - slab.start, int(np.prod(shape))), np.nan, dtype)
     first, last = np.searchsorted(matrix.times, [slab.start, slab.stop])
     if last > first:

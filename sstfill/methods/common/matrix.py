@@ -15,8 +15,8 @@ from sstfill.errors import InputError
 SLAB = 32
 """Images handled at once where an eager array is walked through."""
 CONSTANT = 1e-7
-"""A variable whose standard deviation is a smaller share of its mean is constant (to single
-precision).
+"""A variable whose standard deviation is a smaller fraction of its mean is constant to single
+precision.
 """
 
 
@@ -58,20 +58,17 @@ class ObservationMatrix:
     scale: NDArray
 
     def without_values(self) -> ObservationMatrix:
-        """Where pixels and images belong, without the observations (which may then be freed)."""
-        return replace(
-            self, values=np.empty((0, 0), self.values.dtype), observed=np.empty((0, 0), bool)
-        )
+        """Return where pixels and images belong, without the observations, to free their memory."""
+        nothing = np.empty((0, 0), self.values.dtype)
+        return replace(self, values=nothing, observed=nothing.astype(bool))
 
     @property
     def deviation(self) -> float:
-        """Root mean square of the observed anomalies (the reference's ``s0``); above 0 for a
-        constant field too.
+        """Root mean square of the observed anomalies (``s0`` of the reference program); above 0
+        for a constant field too.
         """
-        return max(
-            float(np.sqrt(sum_squares(self.values) / self.observed.sum())),
-            float(np.finfo(np.float32).tiny),
-        )
+        found = float(np.sqrt(sum_squares(self.values) / self.observed.sum()))
+        return max(found, float(np.finfo(np.float32).tiny))
 
 
 def pack(
@@ -98,8 +95,13 @@ def pack(
         Divide each variable by its standard deviation before the common mean is removed (``norm =
         1``).
     min_pixel_coverage, min_image_coverage
-        Pixels observed in a smaller share of the images (at least once in any case), and images
-        that show a smaller share of the sea, take no part.
+        Pixels observed in a smaller fraction of the images (at least once in any case), and images
+        that show a smaller fraction of the sea, take no part.
+
+    Raises
+    ------
+    InputError
+        If no observation takes part.
     """
     if "variable" in obs.dims:
         obs = obs.transpose("variable", "time", ...)
@@ -122,7 +124,8 @@ def pack(
         values, observed, times = values[use], observed[use], times[use]
     if not keep.all():
         # advanced indexing may hand back Fortran order; flat positions need C order
-        values, observed = (np.ascontiguousarray(a[:, keep]) for a in (values, observed))
+        values = np.ascontiguousarray(values[:, keep])
+        observed = np.ascontiguousarray(observed[:, keep])
         pixels = pixels[keep]
     if not observed.any():
         raise InputError(
@@ -139,8 +142,9 @@ def pack(
 def _centre(
     values: NDArray, observed: NDArray, group: NDArray, normalise: bool
 ) -> tuple[NDArray, NDArray]:
-    """Standardise each group of pixels if asked, remove one common mean, put 0 in the gaps; all in
-    place.
+    """Standardise each group of pixels if asked, remove one common mean, and put 0 in the gaps.
+
+    All in place; return offset and scale of each pixel.
     """
     for rows in _rows(values):
         values[rows][~observed[rows]] = 0
@@ -150,17 +154,16 @@ def _centre(
             of = group == g
             n = observed[:, of].sum()
             mean = values[:, of].sum(dtype=np.float64) / n
-            parts = (
-                np.square((values[rows][:, of] - mean) * observed[rows][:, of]).sum()
-                for rows in _rows(values)
-            )
-            std = np.sqrt(sum(parts) / n)
+            squares = 0.0
+            for rows in _rows(values):
+                anomaly = (values[rows][:, of] - mean) * observed[rows][:, of]
+                squares = squares + np.square(anomaly).sum()
+            std = np.sqrt(squares / n)
             offset[of], scale[of] = mean, std if std > CONSTANT * abs(mean) else 1.0
         for rows in _rows(values):
             values[rows] = np.where(observed[rows], (values[rows] - offset) / scale, 0)
-    common = values.dtype.type(
-        values.sum(dtype=np.float64) / observed.sum()
-    )  # what is taken off is what is put back
+    # rounded to the type of the values, so that what is added later is what is taken off here
+    common = values.dtype.type(values.sum(dtype=np.float64) / observed.sum())
     for rows in _rows(values):
         values[rows] -= common * observed[rows]
     return offset + scale * float(common), scale
@@ -171,5 +174,5 @@ def _rows(values: NDArray) -> Iterator[slice]:
 
 
 def sum_squares(values: NDArray) -> float:
-    """Sum of squares in double precision, without a second array of that size."""
+    """Return the sum of squares in double precision, without a second array of that size."""
     return float(sum(np.square(values[rows]).sum(dtype=np.float64) for rows in _rows(values)))

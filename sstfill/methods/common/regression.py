@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pattern values of each pixel from what it observed: many small ridge regressions on common
-amplitudes.
-"""
+"""Ridge regressions of the observations of each pixel on the amplitudes of modes."""
 
 from __future__ import annotations
 
@@ -12,16 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 2048
+"""Pixels that are solved together."""
 STIFF = 1e-4
-"""Below this share of the observations' weight the ridge drowns in single precision; then double is
-used.
-"""
+"""A ridge below this fraction of the observations' weight is lost in single precision."""
 
 
 class Regressed(NamedTuple):
-    """A block of pixels: which, patterns ``(m, k)``, their covariance over the noise ``(m, k, k)``,
-    and ``(m, k)``
-    right-hand sides and ``(m, k(k+1)/2)`` normal matrices that they came from."""
+    """The regression of a block of ``m`` pixels on ``k`` modes.
+
+    Attributes
+    ----------
+    pixels
+        Which these are.
+    patterns
+        The coefficients, ``(m, k)``.
+    inverse
+        Their covariance over the noise variance, ``(m, k, k)``.
+    right, normal
+        Right-hand sides ``(m, k)`` and packed normal matrices ``(m, k(k+1)/2)``.
+    """
 
     pixels: slice
     patterns: NDArray
@@ -31,9 +38,7 @@ class Regressed(NamedTuple):
 
 
 def upper(modes: int) -> tuple[NDArray, NDArray]:
-    """Row and column numbers of the upper triangle, the order in which symmetric matrices are
-    packed here.
-    """
+    """Rows and columns of the upper triangle: symmetric matrices are packed in this order."""
     return np.triu_indices(modes)
 
 
@@ -79,8 +84,8 @@ def regress(
 
 
 class NormalEquations:
-    """The sums that `regress` solves, of ``m`` pixels, added up over slabs of time: so a long
-    series need not be held.
+    """The sums that `regress` solves, added up over slabs of time, so that a long series need not
+    be in memory.
 
     Parameters
     ----------
@@ -127,17 +132,15 @@ class NormalEquations:
             yield _solved(block, self.normal[block], self.right[block], ridge)
 
     def residual(self, part: Regressed) -> NDArray[np.float64]:
-        """Sum of squares that the patterns of a block of pixels leave of their observations,
-        ``(m,)``.
+        """Return the sum of squares that the patterns of a block do not explain, ``(m,)``.
 
-        Where `moments` held the covariance of the amplitudes, its expected value.
+        It is the expected value where `moments` included the covariance of the amplitudes.
         """
         u = part.patterns.astype(np.float64)
         rows, columns = upper(u.shape[1])
-        twice = np.where(rows == columns, 1.0, 2.0)
-        explained = (
-            2 * (u * part.right).sum(1) - ((u[:, rows] * u[:, columns]) * part.normal) @ twice
-        )
+        twice = np.where(rows == columns, 1.0, 2.0)  # an element off the diagonal counts twice
+        quadratic = ((u[:, rows] * u[:, columns]) * part.normal) @ twice
+        explained = 2 * (u * part.right).sum(1) - quadratic
         return np.maximum(self.power[part.pixels] - explained, 0)
 
 
@@ -145,10 +148,7 @@ def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Re
     k = right.shape[1]
     matrices = unpack(normal, k)
     matrices[:, np.arange(k), np.arange(k)] += ridge.astype(right.dtype)
-    stiff = (
-        ridge.min() < STIFF * normal.max()
-    )  # then single precision would not tell ridge from rounding
-    inverse = np.linalg.inv(matrices.astype(np.float64) if stiff else matrices).astype(
-        right.dtype, copy=False
-    )
+    if ridge.min() < STIFF * normal.max():
+        matrices = matrices.astype(np.float64)
+    inverse = np.linalg.inv(matrices).astype(right.dtype, copy=False)
     return Regressed(block, np.einsum("mij,mj->mi", inverse, right), inverse, right, normal)

@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gather what methods may look at to be pinned to an archive: a sample of every image, and windows
-to be tried on.
-"""
+"""Gather what methods are fitted to an archive with: a sample of every image, and trial windows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.fields.patches import Patch, PatchGrid, Shape
-from sstfill.methods.fitted import STEPS, Archive, Points, Window
+from sstfill.methods.base import STEPS, Archive, Points, Window
+from sstfill.methods.common.matrix import time_slabs
 
 CORE: Shape = (16, 256, 256)
 """Work unit of an archive (time, y, x): what is filled at once, and one chunk of the output."""
 FEWEST, MOST, VALUES = 4_000, 20_000, 10_000_000
-"""Pixels of the sample at least and at most, and values of it at most."""
-TRIED: Shape = (16, 128, 128)
-TRIED_HALO: Shape = (STEPS, 40, 40)
+"""Least and most pixels of the sample, and most values of it."""
+TRIAL: Shape = (16, 128, 128)
+TRIAL_HALO: Shape = (STEPS, 40, 40)
 TRIALS = 6
-"""Windows on which methods are judged, what is judged in each, and what is seen around."""
+"""Windows on which methods are validated: their size, the halo seen around, and how many."""
 
 
 def gather(obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> Archive:
@@ -33,11 +32,9 @@ def gather(obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> Archive:
     >>> gather(ocean.sst, ocean.sst.notnull().any("time")).sample.shape[0]
     8
     """
-    points = scattered(sea, obs.sizes["time"], seed)
-    sample = np.ascontiguousarray(
-        np.concatenate([picked(obs.isel(time=slab).values, points) for slab in slabs(obs)])
-    )
-    return archive(obs, sea, sample, points, seed)
+    points = draw_points(sea, obs.sizes["time"], seed)
+    images = [sample_at(obs.isel(time=slab).values, points) for slab in time_slabs(obs)]
+    return archive(obs, sea, np.ascontiguousarray(np.concatenate(images)), points, seed)
 
 
 def archive(
@@ -45,40 +42,31 @@ def archive(
 ) -> Archive:
     """Put an archive together whose sample is known already."""
     lazy = obs if obs.chunks else obs.chunk(dict(zip(obs.dims, (CORE[0], -1, -1), strict=True)))
-    tiles = spatial(sea.shape, CORE[1:])  # type: ignore[arg-type]
-    trials = [cut(lazy, sea, sample, points, patch) for patch in _tried(obs.shape, sample, points)]  # type: ignore[arg-type]
+    tiles = tile(sea.shape, CORE[1:])  # type: ignore[arg-type]
+    trials = []
+    for patch in _trial_patches(obs.shape, sample, points):  # type: ignore[arg-type]
+        trials.append(cut(lazy, sea, sample, points, patch))
     return Archive(lazy, sea, sample, points, tiles, trials, seed)
 
 
-def scattered(sea: xr.DataArray, times: int, seed: int) -> Points:
-    """Draw the pixels of the sample among those at sea: all of few, `VALUES` values at most of many
-    images.
-    """
+def draw_points(sea: xr.DataArray, times: int, seed: int) -> Points:
+    """Draw the pixels of the sample among those at sea, fewer where there are many images."""
     rows, columns = np.nonzero(sea.values)
     count = min(len(rows), int(np.clip(VALUES // max(times, 1), FEWEST, MOST)))
     some = np.sort(np.random.default_rng([seed, 5]).choice(len(rows), count, replace=False))
     return Points(rows[some].astype(np.int64), columns[some].astype(np.int64))
 
 
-def picked(images: NDArray, points: Points) -> NDArray[np.float32]:
+def sample_at(images: NDArray, points: Points) -> NDArray[np.float32]:
     """Values of whole images ``(time, y, x)`` at the points, ``(time, point)``."""
     return images[:, points.rows, points.columns].astype(np.float32)
 
 
-def slabs(obs: xr.DataArray) -> Iterator[slice]:
-    """Walk along time by the chunks of a lazy field, or by `CORE`."""
-    edges = np.cumsum(
-        [0, *(obs.chunksizes["time"] if obs.chunks else _equal(obs.sizes["time"], CORE[0]))]
-    )
-    yield from (slice(int(a), int(b)) for a, b in pairwise(edges))
-
-
-def spatial(shape: tuple[int, int], size: tuple[int, int]) -> Sequence[tuple[slice, slice]]:
+def tile(shape: tuple[int, int], size: tuple[int, int]) -> Sequence[tuple[slice, slice]]:
     """Cut an image ``(y, x)`` into tiles."""
-    sides = [
-        [slice(a, min(a + s, n)) for a in range(0, n, s)] for n, s in zip(shape, size, strict=True)
-    ]
-    return [(y, x) for y, x in product(*sides)]
+    rows = [slice(y, min(y + size[0], shape[0])) for y in range(0, shape[0], size[0])]
+    columns = [slice(x, min(x + size[1], shape[1])) for x in range(0, shape[1], size[1])]
+    return list(product(rows, columns))
 
 
 def cut(
@@ -96,26 +84,25 @@ def windows(whole: Archive, grid: PatchGrid) -> Iterator[Window]:
         yield cut(whole.obs, whole.sea, whole.sample, whole.points, patch)
 
 
-def _equal(length: int, size: int) -> list[int]:
-    return [min(size, length - a) for a in range(0, length, size)]
-
-
-def _tried(shape: Shape, sample: NDArray[np.float32], points: Points) -> list[Patch]:
-    """Patches to judge methods on: evenly spread over time, each where the sample of its images
-    shows most.
+def _trial_patches(shape: Shape, sample: NDArray[np.float32], points: Points) -> list[Patch]:
+    """Choose patches to validate methods on: evenly spread over time, each in the tile where the
+    sample of its images has most observations.
     """
-    steps = [min(TRIED[0], shape[0])] * min(TRIALS, max(1, shape[0] // TRIED[0]))
-    starts = np.linspace(0, shape[0] - steps[0], len(steps)).round().astype(int)
-    grid = spatial(shape[1:], TRIED[1:])
-    tile = (points.rows // TRIED[1]) * -(-shape[2] // TRIED[2]) + points.columns // TRIED[2]
-    found, used = [], np.zeros(len(grid), np.int64)
-    for start in starts.tolist():
-        times = slice(start, start + steps[0])
-        counts = np.bincount(tile, np.isfinite(sample[times]).sum(0), len(grid))
-        best = int(np.argmax(counts / (1 + used)))  # elsewhere next time, if it shows about as much
+    length = min(TRIAL[0], shape[0])
+    count = min(TRIALS, max(1, shape[0] // TRIAL[0]))
+    tiles = tile(shape[1:], TRIAL[1:])
+    per_row = -(-shape[2] // TRIAL[2])
+    tile_of_point = (points.rows // TRIAL[1]) * per_row + points.columns // TRIAL[2]
+    found, used = [], np.zeros(len(tiles), np.int64)
+    for start in np.linspace(0, shape[0] - length, count).round().astype(int).tolist():
+        times = slice(start, start + length)
+        observed = np.isfinite(sample[times]).sum(0)
+        counts = np.bincount(tile_of_point, observed, len(tiles))
+        best = int(np.argmax(counts / (1 + used)))  # a tile used before must have far more
         used[best] += 1
-        inside = (times, *grid[best])
-        sides = zip(inside, TRIED_HALO, shape, strict=True)
-        seen = tuple(slice(max(0, s.start - h), min(n, s.stop + h)) for s, h, n in sides)
-        found.append(Patch(inside, seen))  # type: ignore[arg-type]
+        inside = (times, *tiles[best])
+        seen = []
+        for side, halo, n in zip(inside, TRIAL_HALO, shape, strict=True):
+            seen.append(slice(max(0, side.start - halo), min(n, side.stop + halo)))
+        found.append(Patch(inside, tuple(seen)))  # type: ignore[arg-type]
     return found

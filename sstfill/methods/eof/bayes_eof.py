@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from sstfill.checks import check_number, check_share
 from sstfill.errors import OptionError
 from sstfill.fields import grid
-from sstfill.methods.base import register
+from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.regression import regress, second_moments, upper
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.variational import Posterior, VariationalFit
+from sstfill.methods.registry import register
 
 NOISE_PRIOR = 10.0
 """Weight of the common noise against a pixel's own residuals, in observations."""
@@ -110,6 +112,19 @@ class BayesEof:
             "iterations": posterior.iterations,
         }
         return found
+
+    def fit(self, archive: Archive, folder: Path) -> FittedMethod:
+        """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
+        from sstfill.methods.eof.fitted import fitted_bayes_eof
+
+        return fitted_bayes_eof(self, archive, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FittedMethod:
+        """Read what `fit` wrote."""
+        from sstfill.methods.eof.fitted import load_modes
+
+        return load_modes(folder)
 
     def _fit(self, matrix: ObservationMatrix, days: NDArray) -> Posterior:
         n, m = matrix.values.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import xarray as xr
 from sstfill.checks import check_choice, check_number, check_share
 from sstfill.errors import OptionError
 from sstfill.fields import grid
-from sstfill.methods.base import register
+from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import as_fields, residual_sigma
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.threads import one_blas_thread
@@ -21,6 +22,7 @@ from sstfill.methods.eof import outliers as outlier_test
 from sstfill.methods.eof.error import with_error
 from sstfill.methods.eof.holdout import cloud_points, random_points
 from sstfill.methods.eof.truncation import DineofFit, FittedModes
+from sstfill.methods.registry import register
 
 
 @register
@@ -125,7 +127,7 @@ class Dineof:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        matrix, fitted = self.fit(obs, sea)
+        matrix, fitted = self.decompose(obs, sea)
         ratio = overlap(
             self.error_length, *grid.cell_km(obs.isel(variable=0, missing_dims="ignore"))
         )
@@ -143,7 +145,22 @@ class Dineof:
         found.attrs = fitted.diagnostics()
         return found
 
-    def fit(self, obs: xr.DataArray, sea: xr.DataArray) -> tuple[ObservationMatrix, FittedModes]:
+    def fit(self, archive: Archive, folder: Path) -> FittedMethod:
+        """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
+        from sstfill.methods.eof.fitted import fitted_dineof
+
+        return fitted_dineof(self, archive, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FittedMethod:
+        """Read what `fit` wrote."""
+        from sstfill.methods.eof.fitted import load_modes
+
+        return load_modes(folder)
+
+    def decompose(
+        self, obs: xr.DataArray, sea: xr.DataArray
+    ) -> tuple[ObservationMatrix, FittedModes]:
         """Decompose `obs`: the packed observations (gaps filled) and the modes kept."""
         matrix = pack(
             obs,

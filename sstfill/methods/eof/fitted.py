@@ -17,11 +17,13 @@ from sstfill import config
 from sstfill.errors import ReadError
 from sstfill.fields import grid
 from sstfill.fields.patches import Shape
+from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common import fitted_store
 from sstfill.methods.common.fitted_schema import REMEDY
 from sstfill.methods.common.lowrank import LowRank
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.bayes_eof import BayesEof
+from sstfill.methods.eof.climatology import Climatology
 from sstfill.methods.eof.dineof import Dineof
 from sstfill.methods.eof.fitted_amplitudes import Sensor, fit_bayes, fit_dineof
 from sstfill.methods.eof.fitted_build import (
@@ -31,8 +33,6 @@ from sstfill.methods.eof.fitted_build import (
     write_climatology,
     write_dineof,
 )
-from sstfill.methods.fitted import FITTINGS, STEPS, Archive, Fitting, Window
-from sstfill.methods.interpolation.climatology import Climatology
 
 IMAGES = 4
 """Images whose error is worked out at once."""
@@ -76,12 +76,12 @@ class FittedModesOfArchive:
     harmonics: int = 0
 
     @property
-    def reach(self) -> Shape:
+    def halo(self) -> Shape:
         """Steps (time, y, x) around what is asked for."""
         return (0 if self.sensor is None else STEPS, 0, 0)
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """Estimate what is asked for (see `sstfill.methods.fitted.Pinned.estimate`)."""
+        """Estimate what is asked for (see `sstfill.methods.base.FittedMethod.estimate`)."""
         inside = window.inside
         _, rows, columns = window.patch.inside
         patterns = fitted_store.read_part(self.folder, "patterns", rows, columns).reshape(
@@ -121,7 +121,7 @@ class FittedModesOfArchive:
 
     def save(self, folder: Path) -> None:
         """Copy all that was written when this was pinned (see
-        `sstfill.methods.fitted.Pinned.save`).
+        `sstfill.methods.base.FittedMethod.save`).
         """
         if folder.resolve() != self.folder.resolve():
             fitted_store.copy(self.folder, folder)
@@ -181,7 +181,7 @@ def load_modes(folder: Path) -> FittedModesOfArchive:
     state = fitted_store.read_state(folder)
     if "sensor" not in state:
         return FittedModesOfArchive(
-            folder, state["kind"], state["offset"], None, state["harmonics"]
+            folder, state["method"], state["offset"], None, state["harmonics"]
         )
     names = ("patterns", "products", "used", "time_scale")
     arrays: dict[str, Any] = {
@@ -196,9 +196,4 @@ def load_modes(folder: Path) -> FittedModesOfArchive:
         raise ReadError(
             f"cannot read {folder}: an amplitude has a number that is not finite; {REMEDY}"
         )
-    return FittedModesOfArchive(folder, state["kind"], sensor.offset, sensor)
-
-
-FITTINGS[Climatology.name] = Fitting(fitted_climatology, load_modes)
-FITTINGS[Dineof.name] = Fitting(fitted_dineof, load_modes)
-FITTINGS[BayesEof.name] = Fitting(fitted_bayes_eof, load_modes)
+    return FittedModesOfArchive(folder, state["method"], sensor.offset, sensor)

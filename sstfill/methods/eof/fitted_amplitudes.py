@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sstfill.errors import OptionError
 from sstfill.fields import grid
+from sstfill.methods.base import Archive
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.regression import regress, second_moments, unpack, upper
 from sstfill.methods.common.threads import one_blas_thread
@@ -22,7 +23,6 @@ from sstfill.methods.eof.dineof import Dineof
 from sstfill.methods.eof.error import with_error
 from sstfill.methods.eof.fitted_maps import Amplitudes
 from sstfill.methods.eof.kalman_smoother import Smoothed, fitted_time_scale, smooth
-from sstfill.methods.fitted import Archive
 
 ROUNDS = 6
 """Rounds in which the time scales of DINEOF's amplitudes are found."""
@@ -114,7 +114,7 @@ def fit_dineof(method: Dineof, archive: Archive) -> Fit:
     makes of them.
     """
     obs, sea = _field(archive)
-    matrix, fitted = replace(method, normalise=False).fit(obs, sea)
+    matrix, fitted = replace(method, normalise=False).decompose(obs, sea)
     days = grid.days(obs)[matrix.times]
     low = with_error(
         fitted.modes, matrix

@@ -10,15 +10,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.fields import grid
+from sstfill.methods.base import Archive
 from sstfill.methods.common import fitted_store
 from sstfill.methods.common.fitted_store import Map
 from sstfill.methods.common.regression import second_moments
 from sstfill.methods.eof.bayes_eof import NOISE_PRIOR, BayesEof, _marginal
+from sstfill.methods.eof.climatology import RIDGE, YEAR, Climatology, _season
 from sstfill.methods.eof.dineof import Dineof
 from sstfill.methods.eof.fitted_amplitudes import Fit
 from sstfill.methods.eof.fitted_maps import Amplitudes, Band, summed
-from sstfill.methods.fitted import Archive
-from sstfill.methods.interpolation.climatology import RIDGE, YEAR, Climatology, _season
 
 
 def since_1970(obs: xr.DataArray, first: int) -> NDArray[np.float64]:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sstfill.methods.base import Archive
 from sstfill.methods.common.fitted_store import Tile
 from sstfill.methods.common.regression import NormalEquations
 from sstfill.methods.common.threads import one_blas_thread
-from sstfill.methods.fitted import Archive
 from sstfill.progress import track
 
 SLAB, READ = 128, 512

@@ -19,12 +19,17 @@ from sstfill import config
 from sstfill.errors import InputError, ReadError
 from sstfill.fields.patches import Patch, PatchGrid, Shape, map_patches
 from sstfill.fields.scaling import Scaling
-from sstfill.methods import Method
-from sstfill.methods.common.fitted_blend import Blend, Held, ask, nearness, withhold
+from sstfill.methods import registry
+from sstfill.methods.base import Archive, FittedMethod, Method, Window
+from sstfill.methods.common.fitted_blend import (
+    Blend,
+    Holdout,
+    distances,
+    predict_withheld,
+    withhold,
+)
 from sstfill.methods.common.fitted_store import read_state, write_state
-from sstfill.methods.common.fitted_windowed import narrowed
 from sstfill.methods.eof.bayes_eof import BayesEof
-from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod, Fitting, Window
 from sstfill.methods.gan.compact import Correction
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.method import SHARE, Gan, _own, _stated, _usable
@@ -55,8 +60,8 @@ class Predictor(Protocol):
     """What a network, and what it starts from, say of a window."""
 
     @property
-    def reach(self) -> Shape:
-        """As of `sstfill.methods.fitted.FittedMethod`."""
+    def halo(self) -> Shape:
+        """As of `sstfill.methods.base.FittedMethod`."""
         ...
 
     def columns(self, window: Window) -> Columns:
@@ -74,16 +79,16 @@ class Corrected:
     eof: FittedMethod | None
 
     @property
-    def reach(self) -> Shape:
+    def halo(self) -> Shape:
         """Of the guesses: in the margin they may see less."""
-        parts = [part.reach for part in (self.oi, self.interpolate, self.eof) if part is not None]
+        parts = [part.halo for part in (self.oi, self.interpolate, self.eof) if part is not None]
         t, y, x = (max(sides) for sides in zip(*parts, MARGIN, strict=True))
         return t, y, x
 
     def columns(self, window: Window) -> Columns:
         """As `sstfill.methods.gan.compact.corrected`, each cut to what is asked for."""
-        window = narrowed(window, self.reach)
-        wide = window.asking(MARGIN)
+        window = window.narrowed(self.halo)
+        wide = window.widened(MARGIN)
         obs, sea = wide.inside, wide.sea[wide.patch.within[1:]]
         guessed = self._guessed(wide)
         guess = guessed["oi"]
@@ -124,7 +129,7 @@ class Corrected:
         asked for.
         """
         times, *space = wide.patch.within
-        about = self.oi.first_guess(wide)
+        about = self.oi.background(wide)
         here = about._replace(
             pixel=about.pixel[tuple(space)],
             image=about.image[times],
@@ -141,7 +146,7 @@ class Completed:
     networks: Networks
 
     @property
-    def reach(self) -> Shape:
+    def halo(self) -> Shape:
         """A quarter of a patch: so much context has a pixel at least where patches blend."""
         t, y, x = (-(-n // 4) for n in self._sides)
         return t, y, x
@@ -153,7 +158,7 @@ class Completed:
 
     def columns(self, window: Window) -> Columns:
         """As `sstfill.methods.gan.paper.completed`."""
-        shown = narrowed(window, self.reach)
+        shown = window.narrowed(self.halo)
         halves = tuple(n // 2 for n in self._sides)
         core = tuple(max(1, n) for n in halves)
         job = PatchCompletion(self.networks, Scaling(**self.networks.checkpoint.config["scaling"]))
@@ -187,22 +192,24 @@ class FittedGan:
     account: dict[str, Any]
 
     @property
-    def reach(self) -> Shape:
-        """See `sstfill.methods.fitted.FittedMethod`."""
-        own = (0, 0, 0) if self.weighed is None else self.weighed.reach
-        t, y, x = (max(a, b) for a, b in zip(own, self.sayer.reach, strict=True))
+    def halo(self) -> Shape:
+        """See `sstfill.methods.base.FittedMethod`."""
+        own = (0, 0, 0) if self.weighed is None else self.weighed.halo
+        t, y, x = (max(a, b) for a, b in zip(own, self.sayer.halo, strict=True))
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         columns = self.sayer.columns(window)
         found = (
-            columns["gan"] if self.weighed is None else self.weighed.mixed(_stated(columns), window)
+            columns["gan"]
+            if self.weighed is None
+            else self.weighed.blended(_stated(columns), window)
         )
         return found.drop_attrs(deep=False).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
-        """See `sstfill.methods.fitted.FittedMethod`."""
+        """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
 
@@ -255,7 +262,7 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
             "fingerprint": checkpoint.fingerprint,
             "guesses": [guess.name for guess in guesses],
             "account": account,
-            "weighed": None if weighed is None else weighed.told(),
+            "weighed": None if weighed is None else weighed.to_dict(),
         },
     )
     return FittedGan(folder, sayer, weighed, account)
@@ -276,7 +283,7 @@ def load(folder: Path) -> FittedGan:
     if state["weighed"] is None or not networks.corrects:
         networks = replace(networks, bounded=True)
     sayer = _sayer(networks, folder, state["guesses"])
-    weighed = None if state["weighed"] is None else Blend.heard(state["weighed"])
+    weighed = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
     return FittedGan(folder, sayer, weighed, state["account"])
 
 
@@ -292,7 +299,7 @@ def _pin_guesses(guesses: list[Method], archive: Archive, folder: Path) -> None:
         own = folder / guess.name
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)
-        FITTINGS[guess.name].fit(guess, archive, own)
+        registry.fit(guess, archive, own)
 
 
 def _sayer(
@@ -301,11 +308,11 @@ def _sayer(
     if not networks.corrects:
         return Completed(networks)
     names = [guess if isinstance(guess, str) else guess.name for guess in guesses]
-    found: dict[str, Any] = {name: FITTINGS[name].load(folder / name) for name in names}
+    found: dict[str, Any] = {name: registry.load(folder / name) for name in names}
     return Corrected(networks, found[Oi.name], found[Interpolate.name], found.get(BayesEof.name))
 
 
-def _held(method: Gan, archive: Archive) -> Held | None:
+def _held(method: Gan, archive: Archive) -> Holdout | None:
     """Withhold clouds; None where there are none to withhold."""
     try:
         return withhold(archive, share=SHARE, seed=_own(method.seed))
@@ -314,11 +321,11 @@ def _held(method: Gan, archive: Archive) -> Held | None:
         return None
 
 
-def _weighed(held: Held, sayer: Predictor) -> Blend:
+def _weighed(held: Holdout, sayer: Predictor) -> Blend:
     """Fill withheld clouds, and compare."""
-    answers = ask(held.trials, lambda window: _stated(sayer.columns(window)))
+    answers = predict_withheld(held.windows, lambda window: _stated(sayer.columns(window)))
     return Blend.of(
-        CrossValidation.of(answers, 1, *nearness(held.trials)), blending=True, strata=True
+        CrossValidation.of(answers, 1, *distances(held.windows)), blending=True, strata=True
     )
 
 
@@ -327,6 +334,3 @@ def _cut(window: Window, wide: Window) -> dict[Any, slice]:
     return dict(
         zip(window.obs.dims, Patch(window.patch.inside, wide.patch.inside).within, strict=True)
     )
-
-
-FITTINGS[Gan.name] = Fitting(fit_archive, load)

@@ -17,12 +17,13 @@ import xarray as xr
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields import gaps
-from sstfill.methods.base import register
+from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.gan.compact import corrected
 from sstfill.methods.gan.network import VIEWS, Networks
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.gan.paper import completed
 from sstfill.methods.oi.solver import resolved
+from sstfill.methods.registry import register
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.validation.blend import combined, rescaled
 from sstfill.validation.calibration import StratifiedScale, standardised
@@ -149,6 +150,19 @@ class Gan:
             account |= {"mixed": weighed.names, "why": weighed.why}
         found = found.chunk(obs.chunksizes) if obs.chunks else found
         return found.drop_attrs(deep=False).assign_attrs(account)
+
+    def fit(self, archive: Archive, folder: Path) -> FittedMethod:
+        """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
+        from sstfill.methods.gan.fitted import fit_archive
+
+        return fit_archive(self, archive, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FittedMethod:
+        """Read what `fit` wrote."""
+        from sstfill.methods.gan.fitted import load
+
+        return load(folder)
 
     def _weighed(
         self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks

@@ -99,7 +99,7 @@ class FirstGuesses:
         }
         bare = {name: field.transpose(*obs.dims).drop_attrs() for name, field in fields.items()}
         step, cell = usual_step(grid.days(obs)), grid.cell_km(obs)
-        return cls(xr.Dataset(bare), oi.guesses[0], traits(oi.fitted.covariance, step, cell))
+        return cls(xr.Dataset(bare), oi.backgrounds[0], traits(oi.fitted.covariance, step, cell))
 
     def within(self, patch: Patch) -> tuple[NDArray, NDArray]:
         """What anomalies are taken about, ``(time, y, x)``, and the scatter, ``(y, x)``, where a

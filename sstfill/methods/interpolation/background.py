@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First guess of optimal interpolation: a mean for each pixel, and for each image, smoothed in
-time.
-"""
+"""Background of optimal interpolation: a mean for each pixel, and for each image."""
 
 from __future__ import annotations
 
@@ -17,16 +15,17 @@ from sstfill.fields import grid
 from sstfill.methods.interpolation.interpolate import membrane
 
 SAMPLE = 20_000
-"""Pixels from which the means of the images are estimated."""
+"""About how many pixels the means of the images are estimated from."""
 ROUNDS = 15
+"""Most iterations between the means of the pixels and those of the images."""
 INDEPENDENT = 30.0
-"""Independent values that a wholly observed image is taken to hold: the weight of its mean against
-those around it.
+"""Independent values that a fully observed image is taken to hold: they weigh its mean against
+those of the images around it.
 """
 PRIOR = 1.0
 """Weight of the prior that a pixel is like the mean, in observations."""
 SMOOTH = 4.0
-"""Pixels over which the scatter about the first guess is smoothed."""
+"""Pixels over which the scatter about the background is smoothed."""
 TRIED = 0.5 * 2.0 ** np.arange(9)
 """Time scales tried for the means of the images, in time steps."""
 
@@ -48,97 +47,120 @@ class Background(NamedTuple):
 
 
 class TimePart(NamedTuple):
-    """What a first guess says of all pixels alike: a number, and one for each image ``(time,)``."""
+    """The part of a background that is the same at all pixels.
+
+    Attributes
+    ----------
+    level
+        Mean of all, field units.
+    image
+        Anomaly of each image, ``(time,)``.
+    """
 
     level: float
     image: NDArray[np.float64]
 
 
 class Smoothing(NamedTuple):
-    """What the smoothing of the images' means is worked out from.
+    """The red-noise model by which the means of images are smoothed.
 
     Attributes
     ----------
-    rest
-        Variance about the first guess, field units squared.
+    residual
+        Variance about the background, field units squared.
     power
         Variance of the images' means.
-    scale
+    time_scale
         Their time scale, days.
     """
 
-    rest: float
+    residual: float
     power: float
-    scale: float
+    time_scale: float
 
 
-def background(
-    obs: xr.DataArray, sea: xr.DataArray, kind: str, given: TimePart | None = None
+def fit_background(
+    obs: xr.DataArray, sea: xr.DataArray, kind: str, time_part: TimePart | None = None
 ) -> Background:
-    """Fit a first guess to a field ``(time, y, x)``, lazy or not.
+    """Fit a background to a field ``(time, y, x)``, lazy or not.
 
     Parameters
     ----------
+    obs, sea
+        The field, and True at sea.
     kind
         ``"mean"`` (one number), ``"pixel"`` (a mean for each pixel) or ``"additive"`` (that and one
         for each image).
-    given
-        Its time part, where it is known: from the whole of which `obs` is an excerpt.
+    time_part
+        Its part in time, where it is known: from the whole of which `obs` is an excerpt.
     """
-    level, image = time_part(obs, sea, kind) if given is None else given
-    return _with_pixels(obs, sea.values.astype(bool), level, image, kind)
+    level, image = fit_time_part(obs, sea, kind) if time_part is None else time_part
+    at_sea = sea.values.astype(bool)
+    sums = _sums if obs.chunks is None else _lazy_sums
+    n, total, squares = (np.where(at_sea, a, 0) for a in sums(obs, level + image))
+    pixel = np.zeros(at_sea.shape)
+    if kind != "mean":
+        pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
+        pixel = np.nan_to_num(membrane(pixel, at_sea & (n == 0)))
+    about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
+    scatter = smoothed_scatter(about, n, about.sum() / max(n.sum(), 1))
+    return Background(level + pixel, image, scatter)
 
 
-def time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
-    """Fit the time part of a first guess to a sample of the pixels."""
-    wet = sea.values.astype(bool)
-    every = max(1, int(np.sqrt(wet.sum() / SAMPLE)))
-    part = {d: slice(None, None, every) for d in sea.dims}
-    sample = obs.isel(part).values.astype(np.float64)
-    sample[:, ~wet[::every, ::every]] = np.nan
+def fit_time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
+    """Fit the time part of a background to a sample of the pixels."""
+    at_sea = sea.values.astype(bool)
+    every = max(1, int(np.sqrt(at_sea.sum() / SAMPLE)))
+    some = {d: slice(None, None, every) for d in sea.dims}
+    sample = obs.isel(some).values.astype(np.float64)
+    sample[:, ~at_sea[::every, ::every]] = np.nan
     if not np.isfinite(sample).any():  # a coarse look at a small corner of a large sea may miss it
-        sample = np.where(wet, obs.values.astype(np.float64), np.nan)
+        sample = np.where(at_sea, obs.values.astype(np.float64), np.nan)
     level = float(np.nanmean(sample))
-    return TimePart(
-        level,
-        images(sample - level, grid.days(obs))[0] if kind == "additive" else np.zeros(len(sample)),
-    )
+    image = np.zeros(len(sample))
+    if kind == "additive":
+        image, _ = image_means(sample - level, grid.days(obs))
+    return TimePart(level, image)
 
 
-def images(
+def image_means(
     sample: NDArray[np.float64], days: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], Smoothing]:
-    """Means of the images ``(time,)`` of anomalies ``(time, y, x)``, apart from those of the
-    pixels; how smoothed.
+    """Fit means of images ``(time,)`` to anomalies ``(time, y, x)``, apart from the means of the
+    pixels; return also how they were smoothed.
     """
     seen = np.isfinite(sample)
     x = np.where(seen, sample, 0.0)
     per_pixel, per_image = seen.sum(0), seen.sum((1, 2))
+    coverage = per_image / max(np.count_nonzero(per_pixel), 1)
     image = np.zeros(len(x))
     for _ in range(ROUNDS):
-        pixel = (x - seen * image[:, np.newaxis, np.newaxis]).sum(0) / (per_pixel + PRIOR)
-        rest = (
-            np.square(x - seen * (pixel + image[:, np.newaxis, np.newaxis])).sum() / per_image.sum()
-        )
+        of_image = image[:, np.newaxis, np.newaxis]
+        pixel = (x - seen * of_image).sum(0) / (per_pixel + PRIOR)
+        residual = np.square(x - seen * (pixel + of_image)).sum() / per_image.sum()
         raw = (x - seen * pixel).sum((1, 2)) / np.maximum(per_image, 1)
-        before, coverage = image, per_image / max(np.count_nonzero(per_pixel), 1)
-        image, smoothing = _smoothed(raw, coverage, rest, days)
-        if np.abs(image - before).max() <= 1e-3 * np.sqrt(rest):
+        before = image
+        image, smoothing = _smoothed(raw, coverage, residual, days)
+        if np.abs(image - before).max() <= 1e-3 * np.sqrt(residual):
             break
     return image, smoothing
 
 
 def _smoothed(
-    raw: NDArray[np.float64], coverage: NDArray[np.float64], rest: float, days: NDArray[np.float64]
+    raw: NDArray[np.float64],
+    coverage: NDArray[np.float64],
+    residual: float,
+    days: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], Smoothing]:
     """Posterior mean with the likeliest time scale of `TRIED`."""
-    there = coverage > 0
-    well = coverage[there] >= min(0.05, float(np.median(coverage[there])))
-    power = max(float(np.var(raw[there][well])), 1e-3 * rest, np.finfo(float).tiny)
+    seen = coverage > 0
+    # the means of images of which little is seen vary by chance
+    well = coverage[seen] >= min(0.05, float(np.median(coverage[seen])))
+    power = max(float(np.var(raw[seen][well])), 1e-3 * residual, np.finfo(float).tiny)
     step = float(np.median(np.diff(days))) if len(days) > 1 else 1.0
-    likeliest, image, best = -np.inf, np.zeros(len(raw)), Smoothing(rest, power, step)
-    for scale in (TRIED * step).tolist():
-        smoothing = Smoothing(rest, power, scale)
+    likeliest, image, best = -np.inf, np.zeros(len(raw)), Smoothing(residual, power, step)
+    for time_scale in (TRIED * step).tolist():
+        smoothing = Smoothing(residual, power, time_scale)
         likelihood, mean = posterior(raw, coverage, smoothing, days)
         if likelihood > likeliest:
             likeliest, image, best = likelihood, mean, smoothing
@@ -151,15 +173,18 @@ def posterior(
     smoothing: Smoothing,
     days: NDArray[np.float64],
 ) -> tuple[float, NDArray[np.float64]]:
-    """Posterior mean of an exponentially correlated series whose values are the surer the larger
-    the coverage.
+    """Posterior mean of an exponentially correlated series, each value weighted by its coverage.
 
     Parameters
     ----------
     raw
         Means of what is seen of the images, ``(time,)``.
     coverage
-        Which share of the pixels that is, ``(time,)``.
+        Fraction of the pixels that is seen, ``(time,)``.
+    smoothing
+        Variances and time scale.
+    days
+        Of the images, ``(time,)``.
 
     Returns
     -------
@@ -168,19 +193,21 @@ def posterior(
     mean
         ``(time,)``
     """
-    rest, power, scale = smoothing
-    trust = np.where(coverage > 0, 1 / (rest / power / (1 + INDEPENDENT * coverage) + 1e-9), 0.0)
-    pull = trust * raw  # trust is 1 / variance, in `power`
-    inner, spread = _red_noise(days, scale)
-    inner[0] += trust
+    residual, power, time_scale = smoothing
+    noise = residual / power / (1 + INDEPENDENT * coverage) + 1e-9  # in units of `power`
+    precision = np.where(coverage > 0, 1 / noise, 0.0)
+    weighted = precision * raw
+    inner, half_determinant = _red_noise(days, time_scale)
+    inner[0] += precision
     factor = cholesky_banded(inner, lower=True)
-    mean: NDArray[np.float64] = cho_solve_banded((factor, True), pull)
-    return float(0.5 * (pull @ mean) / power - np.log(factor[0]).sum() - spread), mean
+    mean: NDArray[np.float64] = cho_solve_banded((factor, True), weighted)
+    likelihood = 0.5 * (weighted @ mean) / power - np.log(factor[0]).sum() - half_determinant
+    return float(likelihood), mean
 
 
 def _red_noise(days: NDArray[np.float64], scale: float) -> tuple[NDArray[np.float64], float]:
-    """Inverse of ``exp(-|lag| / scale)``, tridiagonal: its lower band ``(2, time)``. And half the
-    log determinant.
+    """Invert the covariance ``exp(-|lag| / scale)``: the lower band ``(2, time)`` of its
+    tridiagonal inverse, and half the logarithm of its determinant.
 
     Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, appendix B (Markov
     processes).
@@ -195,27 +222,10 @@ def _red_noise(days: NDArray[np.float64], scale: float) -> tuple[NDArray[np.floa
     return band, 0.5 * float(np.log(alone).sum())
 
 
-def _with_pixels(
-    obs: xr.DataArray, wet: NDArray[np.bool_], level: float, image: NDArray[np.float64], kind: str
-) -> Background:
-    """Means and scatter of the pixels, in one pass over the field."""
-    n, total, squares = (_sums if obs.chunks is None else _lazy_sums)(obs, level + image)
-    n, total, squares = (np.where(wet, a, 0) for a in (n, total, squares))
-    pixel = np.zeros(wet.shape)
-    if kind != "mean":
-        pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
-        pixel = np.nan_to_num(membrane(pixel, wet & (n == 0)))
-    about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
-    return Background(level + pixel, image, scattered(about, n, about.sum() / max(n.sum(), 1)))
-
-
 def _sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
     """Count, sum and sum of squares over time of the anomalies; image by image, to spare memory."""
-    n, total, squares = (
-        np.zeros(obs.shape[1:], np.int64),
-        np.zeros(obs.shape[1:]),
-        np.zeros(obs.shape[1:]),
-    )
+    n = np.zeros(obs.shape[1:], np.int64)
+    total, squares = np.zeros((2, *obs.shape[1:]))
     for image, mean in zip(obs.values, about, strict=True):
         anomaly = image.astype(np.float64) - mean
         seen = np.isfinite(anomaly)
@@ -234,21 +244,23 @@ def _lazy_sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, 
     return sums["n"].values, sums["total"].values, sums["squares"].values
 
 
-def scattered(
+def smoothed_scatter(
     squares: NDArray[np.float64], n: NDArray[np.int64], overall: float
 ) -> NDArray[np.float64]:
-    """Root mean square about the first guess near each pixel; drawn to that of all where little is
-    observed.
+    """Root mean square about the background near each pixel, drawn to that of all pixels where
+    little is observed.
 
     Parameters
     ----------
     squares
-        Sum of squares about the first guess over time, ``(y, x)``.
+        Sum of squares about the background over time, ``(y, x)``.
     n
         Number of observations.
     overall
         Mean square of all pixels.
     """
-    there, total = gaussian_filter(n.astype(np.float64), SMOOTH), gaussian_filter(squares, SMOOTH)
-    scatter = np.sqrt((total + PRIOR * overall) / (there + PRIOR))
+    count = gaussian_filter(n.astype(np.float64), SMOOTH)
+    total = gaussian_filter(squares, SMOOTH)
+    scatter = np.sqrt((total + PRIOR * overall) / (count + PRIOR))
+    # a constant field has no scatter, and anomalies are divided by it
     return np.maximum(scatter, np.finfo(np.float32).tiny ** 0.5)

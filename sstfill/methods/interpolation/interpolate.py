@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interpolation: linearly in time, pixel by pixel; then in space where a pixel was never seen."""
+"""Interpolation in time, pixel by pixel; then in space where a pixel was never observed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,11 +16,14 @@ from scipy.sparse.linalg import spsolve
 
 from sstfill.checks import check_number
 from sstfill.fields import grid
-from sstfill.methods.base import register
+from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.interpolation.variogram import Variogram
+from sstfill.methods.registry import register
 
 SAMPLE = 5000
+"""About how many pixels the semivariogram is estimated from."""
 BLOCK = 512
+"""Series that are interpolated at once: their intermediate arrays stay in the cache."""
 
 
 @register
@@ -57,7 +61,9 @@ class Interpolate:
         days = grid.days(obs)
         variogram = Variogram.of(_sample(obs, sea), days)
         limit = np.inf if self.limit is None else self.limit
-        whole = obs.chunk({"time": -1, **dict.fromkeys(sea.dims, "auto")}) if obs.chunks else obs
+        whole = obs
+        if obs.chunks:  # a series must be in one block
+            whole = obs.chunk({"time": -1, **dict.fromkeys(sea.dims, "auto")})
         mean, error = xr.apply_ufunc(
             in_time,
             whole,
@@ -69,28 +75,37 @@ class Interpolate:
         )
         mean, error = mean.transpose(*obs.dims), error.transpose(*obs.dims)
         never = ~obs.notnull().any("time") & sea
+        # of a lazy field it is not known yet whether there is anything to fill in space
         if self.space and (obs.chunks or bool(never.any())):
-            mean = _in_space(
-                mean.chunk(time=obs.chunksizes["time"]) if obs.chunks else mean, never, sea
-            )
+            if obs.chunks:
+                mean = mean.chunk(time=obs.chunksizes["time"])
+            mean = _in_space(mean, never, sea)
             error = error.fillna(float(np.sqrt(2 * variogram.gamma[-1]))).where(mean.notnull())
         found = xr.Dataset({"mean": mean, "error": error})
         found.attrs = {"semivariogram_days": variogram.lags, "semivariogram": variogram.gamma}
         return found
 
+    def fit(self, archive: Archive, folder: Path) -> FittedMethod:
+        """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
+        from sstfill.methods.interpolation.fitted import FittedInterpolate
+
+        return FittedInterpolate.fit(self, archive, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FittedMethod:
+        """Read what `fit` wrote."""
+        from sstfill.methods.interpolation.fitted import FittedInterpolate
+
+        return FittedInterpolate.load(folder)
+
 
 def _sample(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
-    """Series of some sea pixels, ``(pixels, times)``: whole rows, spread over the image, about
-    `SAMPLE` pixels.
-    """
+    """Series of about `SAMPLE` sea pixels, ``(pixels, times)``: whole rows, spread evenly."""
     rows, columns = obs.dims[1:]
     per_row = max(1.0, float(sea.sum()) / obs.sizes[rows])
     step = max(1, int(obs.sizes[rows] * per_row / SAMPLE))
-    return (
-        obs.isel({rows: slice(step // 2, None, step)})
-        .transpose(rows, columns, "time")
-        .values.reshape(-1, obs.sizes["time"])
-    )
+    some = obs.isel({rows: slice(step // 2, None, step)}).transpose(rows, columns, "time")
+    return some.values.reshape(-1, obs.sizes["time"])
 
 
 def in_time(
@@ -101,20 +116,31 @@ def in_time(
     variogram: Variogram,
     wanted: slice = slice(None),
 ) -> tuple[NDArray, NDArray]:
-    """Interpolate series ``(..., times)`` linearly; NaN in gaps longer than `limit` days and where
-    nothing is observed.
+    """Interpolate series ``(..., times)`` linearly.
+
+    Parameters
+    ----------
+    series
+        NaN in the gaps.
+    days
+        Of the images, ``(times,)``.
+    limit
+        Longest gap to fill, days.
+    variogram
+        In time, of the field.
+    wanted
+        Part of the times to estimate.
 
     Returns
     -------
     mean, error
-        Both shaped as `series`, or as its part of the times `wanted`.
+        Both shaped as `series`, or as its part `wanted`; NaN in longer gaps, and where nothing is
+        observed.
     """
     flat = series.reshape(-1, series.shape[-1])
     shape = (*series.shape[:-1], len(days[wanted]))
-    mean, error = (
-        np.empty((len(flat), shape[-1]), series.dtype),
-        np.empty((len(flat), shape[-1]), np.float32),
-    )
+    mean = np.empty((len(flat), shape[-1]), series.dtype)
+    error = np.empty(mean.shape, np.float32)
     for start in range(0, len(flat), BLOCK):
         block = slice(start, start + BLOCK)
         mean[block], error[block] = _interpolated(flat[block], days, limit, variogram, wanted)
@@ -127,6 +153,7 @@ def _interpolated(
     n = series.shape[1]
     seen = np.isfinite(series)
     step = np.arange(n)
+    # number of the last observation up to each time, and of the first one from it on
     before = np.maximum.accumulate(np.where(seen, step, -1), 1)[:, wanted]
     after = np.minimum.accumulate(np.where(seen, step, n)[:, ::-1], 1)[:, ::-1][:, wanted]
     has_before, has_after = before >= 0, after < n
@@ -135,12 +162,14 @@ def _interpolated(
     back, ahead = np.abs(days[wanted] - days[left]), np.abs(days[right] - days[wanted])
     span = back + ahead
     w = np.where(span > 0, back / np.where(span > 0, span, 1), 0.0)
+    # at the ends of a series the nearest observation is held
     one_sided = ~(has_before & has_after)
     w[one_sided] = 0.0
     gap = np.where(one_sided, back, np.abs(days[right] - days[left]))
     good = (has_before | has_after) & (gap <= limit)
     low, high = np.take_along_axis(series, left, 1), np.take_along_axis(series, right, 1)
     mean = np.where(good, low + (high - low) * w.astype(series.dtype), np.nan).astype(series.dtype)
+    # E[(x - (1 - w) left - w right)^2], each product of differences by the semivariogram
     cross = np.where(one_sided, 0.0, w * (1 - w) * variogram(span))
     variance = 2 * ((1 - w) * variogram(back) + w * variogram(ahead) - cross)
     return mean, np.where(good, np.sqrt(np.maximum(variance, 0)), np.nan).astype(np.float32)
@@ -148,10 +177,12 @@ def _interpolated(
 
 def _in_space(mean: xr.DataArray, never: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
     space = list(sea.dims)
-    whole, never = (a.chunk(dict.fromkeys(space, -1)) if a.chunks else a for a in (mean, never))
+    if mean.chunks:  # an image must be in one block
+        mean = mean.chunk(dict.fromkeys(space, -1))
+        never = never.chunk(dict.fromkeys(space, -1))
     return xr.apply_ufunc(
         membrane,
-        whole,
+        mean,
         never,
         input_core_dims=[space, space],
         output_core_dims=[space],
@@ -162,11 +193,10 @@ def _in_space(mean: xr.DataArray, never: xr.DataArray, sea: xr.DataArray) -> xr.
 
 
 def membrane(image: NDArray, fill: NDArray) -> NDArray:
-    """Fill the pixels `fill` of an image ``(y, x)`` so that each is the mean of its known or filled
-    neighbours.
+    """Fill the pixels `fill` of an image ``(y, x)``, each by the mean of its neighbours.
 
-    Pixels with no way to a known one stay NaN. (Laplace's equation with the image's own values as
-    boundary.)
+    This solves Laplace's equation with the image's own values as boundary. Pixels that are not
+    connected to a known one stay NaN.
 
     >>> membrane(np.array([[1.0, np.nan, 3.0]]), np.array([[False, True, False]])).tolist()
     [[1.0, 2.0, 3.0]]
@@ -176,13 +206,10 @@ def membrane(image: NDArray, fill: NDArray) -> NDArray:
         return image
     usable = fill | np.isfinite(image)
     number = np.cumsum(usable.ravel()).reshape(image.shape) - 1
-    pairs = np.concatenate(
-        [
-            np.stack([number[:, :-1], number[:, 1:]])[:, usable[:, :-1] & usable[:, 1:]],
-            np.stack([number[:-1], number[1:]])[:, usable[:-1] & usable[1:]],
-        ],
-        axis=1,
-    )
+    in_row, in_column = usable[:, :-1] & usable[:, 1:], usable[:-1] & usable[1:]
+    along_row = np.stack([number[:, :-1][in_row], number[:, 1:][in_row]])
+    along_column = np.stack([number[:-1][in_column], number[1:][in_column]])
+    pairs = np.concatenate([along_row, along_column], axis=1)
     count = int(usable.sum())
     links = coo_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=(count, count)).tocsr()
     links = links + links.T
@@ -193,10 +220,9 @@ def membrane(image: NDArray, fill: NDArray) -> NDArray:
         return image
     degree = links.sum(1)
     inner = links[reached]
-    matrix = (
-        coo_array((degree[reached], (np.arange(reached.sum()),) * 2)).tocsc()
-        - inner[:, reached].tocsc()
-    )
+    diagonal = np.arange(reached.sum())
+    matrix = coo_array((degree[reached], (diagonal, diagonal))).tocsc()
+    matrix = matrix - inner[:, reached].tocsc()
     values[reached] = spsolve(matrix, inner[:, ~unknown] @ values[~unknown])
     out = image.copy()
     out[usable] = values

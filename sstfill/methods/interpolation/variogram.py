@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast a series forgets: the semivariogram in time of a gappy field."""
+"""The semivariogram in time of a gappy field."""
 
 from __future__ import annotations
 
@@ -43,16 +43,15 @@ class Variogram:
         n = len(days)
         steps: NDArray = np.unique(np.round(np.geomspace(1, max(1, n - 1), LAGS)).astype(int))
         steps = steps[steps < n]
-        found = []
+        lags, gamma = [], []
         for step in steps:
             squares = np.square(series[:, step:] - series[:, :-step], dtype=np.float64)
             pairs = np.isfinite(squares).sum()
             if pairs >= 1:
-                found.append(
-                    (np.mean(days[step:] - days[:-step]), np.nansum(squares) / pairs / 2, pairs)
-                )
-        if not found:
+                lags.append(np.mean(days[step:] - days[:-step]))
+                gamma.append(np.nansum(squares) / pairs / 2)
+        if not lags:
             spread = float(np.nanvar(series)) if np.isfinite(series).any() else 0.0
             return cls(np.array([1.0]), np.array([spread]))
-        lags, gamma, _ = (np.array(column) for column in zip(*found, strict=True))
-        return cls(lags, np.maximum.accumulate(gamma))
+        # few pairs at long lags would make it fall by chance
+        return cls(np.array(lags), np.maximum.accumulate(gamma))

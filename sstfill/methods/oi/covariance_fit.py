@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fit first guess and covariance of optimal interpolation on clouds withheld from the series
-itself.
-"""
+"""Fit background and covariance of optimal interpolation on clouds withheld from the series."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,28 +15,29 @@ from scipy.optimize import minimize
 from sstfill.errors import InputError
 from sstfill.fields import gaps, grid
 from sstfill.methods.common.threads import in_threads
-from sstfill.methods.interpolation.background import Background, TimePart, background, time_part
-from sstfill.methods.oi.covariance import Component, Covariance, reach
+from sstfill.methods.interpolation.background import (
+    Background,
+    TimePart,
+    fit_background,
+    fit_time_part,
+)
+from sstfill.methods.oi.covariance import Component, Covariance, search_radius
 from sstfill.methods.oi.geometry import Positions, positions
 from sstfill.methods.oi.solver import Solver, per_day, usual_step
 from sstfill.methods.oi.subsample import excerpt
 
-SHARE = 0.2
-"""Part of the observed pixels that are withheld: more than for a score, for the sake of more
-different clouds.
-"""
+FRACTION = 0.2
+"""Fraction of the observed pixels to withhold: more than for a score, to meet more clouds."""
 DRAWS = 6
-"""How often clouds are withheld: the fit is pooled over draws, for a few clouds are not typical of
-all.
-"""
+"""Draws of withheld clouds over which the fit is pooled: a few clouds are not typical of all."""
 TARGETS = 200
-"""Withheld pixels of each draw on which a covariance is judged."""
-SHARES = 4
-"""Parts in which they are judged at once: fixed, or the sums would depend on the number of cores.
+"""Withheld pixels of each draw on which a covariance is scored."""
+JOBS = 4
+"""Parts in which they are scored in parallel: fixed, or sums would depend on the number of cores.
 """
 NEIGHBOURS = 30
 ROUNDS = 2
-"""How often the observations for each target are gathered anew, as the scales change."""
+"""Rounds of the fit; each looks for the neighbours of the targets again, since scales change."""
 ITERATIONS = 25
 """Of the minimiser in each round, at most."""
 WIDE = 6.0
@@ -45,7 +45,7 @@ WIDE = 6.0
 PRIOR = 0.002
 """Weight of the prior that the logarithms of the parameters are where they start."""
 LEAST_NOISE = {"exponential": 1e-5, "matern": 2e-4, "gauss": 1e-3}
-"""Of the variance: below, the equations lose their digits."""
+"""Least noise as a fraction of the variance: below, the equations lose their digits."""
 START = {
     "exponential": (Component("exponential", 0.9, (12.0, 12.0), 4.0),),
     "matern": (Component("matern", 0.9, (8.0, 8.0), 3.0),),
@@ -55,28 +55,76 @@ START = {
         Component("exponential", 0.35, (6.0, 6.0), 1.0),
     ),
 }
-"""Where the fit of each covariance starts: lengths in pixels, time scales in steps."""
+"""Where the fit of each covariance starts: length scales in pixels, time scales in steps."""
 NOISE = 0.03
-Judge = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
+Score = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
+"""Mean negative log score of a covariance, and its gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedCovariance:
-    """First guess by channel, covariance of the standardised anomalies, and the log score that
-    chose them.
+    """A fitted covariance.
+
+    Attributes
+    ----------
+    background
+        Kind of the background: ``"mean"``, ``"pixel"`` or ``"additive"``.
+    covariance
+        Of the standardised anomalies.
+    cross
+        Correlation between the channels, ``(channel, channel)``.
+    log_score
+        Mean negative log score of withheld observations, by which this fit was chosen; NaN where
+        none could be withheld.
     """
 
-    kind: str
+    background: str
     covariance: Covariance
     cross: NDArray[np.float64]
     log_score: float
 
+    def summary(self) -> dict[str, Any]:
+        """Describe the fit by plain values, for the attributes of a result."""
+        return {
+            "background": self.background,
+            "components": self.covariance.summary(),
+            "noise": self.covariance.noise / self.covariance.variance,
+            "log_score": self.log_score,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        covariance = {
+            "components": [list(component) for component in self.covariance.components],
+            "noise": self.covariance.noise,
+        }
+        return {
+            "background": self.background,
+            "covariance": covariance,
+            "cross": self.cross.tolist(),
+            "log_score": None if np.isnan(self.log_score) else self.log_score,
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> FittedCovariance:
+        """Build it from what `to_dict` returned."""
+        components = []
+        for shape, variance, (ly, lx), time_scale in state["covariance"]["components"]:
+            components.append(Component(shape, variance, (float(ly), float(lx)), time_scale))
+        noise, log_score = state["covariance"]["noise"], state["log_score"]
+        return cls(
+            background=state["background"],
+            covariance=Covariance(components=tuple(components), noise=noise),
+            cross=np.array(state["cross"]),
+            log_score=np.nan if log_score is None else log_score,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed:
-    """What the user has decided: NaN where the fit is to."""
+    """Parameters that the user has set; NaN leaves one to the fit."""
 
-    length: tuple[float, float] = (np.nan, np.nan)
+    length_scale: tuple[float, float] = (np.nan, np.nan)
     time_scale: float = np.nan
     noise: float = np.nan
     flow: tuple[float, float] = (0.0, 0.0)
@@ -90,49 +138,64 @@ def channels(obs: xr.DataArray) -> list[xr.DataArray]:
 
 
 def standardised(
-    obs: xr.DataArray, guesses: list[Background], sea: NDArray[np.bool_], at: Positions
+    obs: xr.DataArray, backgrounds: list[Background], sea: NDArray[np.bool_], at: Positions
 ) -> NDArray[np.float32]:
-    """Anomalies over their scatter, ``(channel, time, y, x)``, NaN in the gaps, on land and where
-    no position is.
+    """Return anomalies over their scatter, ``(channel, time, y, x)``: NaN in the gaps, on land and
+    where the grid has no position.
     """
     known = sea & at.known
-    out = np.empty((len(guesses), *obs.shape[-3:]), np.float32)
-    for i, (one, guess) in enumerate(zip(channels(obs), guesses, strict=True)):
+    out = np.empty((len(backgrounds), *obs.shape[-3:]), np.float32)
+    for c, (one, about) in enumerate(zip(channels(obs), backgrounds, strict=True)):
         for t, image in enumerate(one.values):
-            out[i, t] = np.where(
-                known, (image - guess.pixel - guess.image[t]) / guess.scatter, np.nan
-            )
+            anomaly = image - about.pixel - about.image[t]
+            out[c, t] = np.where(known, anomaly / about.scatter, np.nan)
     return out
 
 
 def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool_]:
-    """Observed pixels to judge a covariance by: under clouds of other dates; of its own turned
-    about if there are none.
+    """Choose observed pixels on which to score a covariance.
 
-    Where that hides nothing either, scattered pixels.
+    They lie under clouds of other dates; if there are none, under the series' own clouds mirrored;
+    if these hide nothing either, they are scattered.
     """
     transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
-    for turn in (None, (-2, -1), (-2,), (-1,)):
+    gap = obs.isnull()
+    for axes in (None, (-2, -1), (-2,), (-1,)):
+        clouds = None if axes is None else gap.copy(data=np.flip(gap.values, axes))
         try:
-            masks = None if turn is None else _turned(obs, turn)
-            return transplant(obs, sea, share=SHARE, seed=seed, clouds=masks).values
+            return transplant(obs, sea, share=FRACTION, seed=seed, clouds=clouds).values
         except InputError:
             continue
     observed = obs.notnull().values & sea.values
-    drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(observed.shape) < SHARE
+    drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(observed.shape) < FRACTION
     return observed & drawn
-
-
-def _turned(obs: xr.DataArray, axes: tuple[int, ...]) -> xr.DataArray:
-    """Gaps of the series, mirrored."""
-    return obs.isnull().copy(data=np.flip(obs.isnull().values, axes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithheldTrial:
-    """Standardised anomalies with some withheld, and what those are."""
+    """Standardised anomalies of which some are withheld, and the values of those.
 
-    kind: str
+    Attributes
+    ----------
+    background
+        Its kind.
+    values
+        ``(channel, time, y, x)``, NaN in the gaps and where withheld.
+    targets
+        Channel, time, y, x of withheld observations, ``(n, 4)``.
+    truth
+        Their values, ``(n,)``.
+    log_scatter
+        Mean logarithm of the scatter there: it makes log scores of backgrounds comparable.
+    cross
+        Correlation between the channels.
+    at, days
+        Positions of the pixels and days of the images.
+    cell
+        Size of a cell along y and x, km.
+    """
+
+    background: str
     values: NDArray[np.float32]
     targets: NDArray[np.int32]
     truth: NDArray[np.float64]
@@ -143,89 +206,100 @@ class WithheldTrial:
     cell: tuple[float, float]
 
     @classmethod
-    def of(
+    def draw(
         cls,
         obs: xr.DataArray,
         sea: xr.DataArray,
         kind: str,
         seed: int,
         hidden: NDArray[np.bool_] | None = None,
-        given: Sequence[TimePart | None] | None = None,
+        time_parts: Sequence[TimePart] | None = None,
     ) -> WithheldTrial:
-        """Withhold some of an excerpt (`hidden`, if that is known), and take the rest about its
-        first guess.
+        """Withhold some observations of an excerpt, and take the rest about its background.
+
+        Parameters
+        ----------
+        obs, sea
+            The excerpt.
+        kind
+            Of the background.
+        seed
+            Of what is withheld, and of the targets among it.
+        hidden
+            The observations to withhold, where they are known.
+        time_parts
+            Of the background of each channel, where they are known.
         """
         parts = channels(obs)
-        hidden = (withheld(obs, sea, seed) if hidden is None else hidden).reshape(
-            len(parts), *obs.shape[-3:]
-        )
-        seen = [one.where(~hide) for one, hide in zip(parts, hidden, strict=True)]
-        left = [one if one.notnull().any() else full for one, full in zip(seen, parts, strict=True)]
-        guesses = [
-            background(one, sea, kind, g)
-            for one, g in zip(left, given or [None] * len(left), strict=True)
-        ]
-        at, wet = positions(obs), sea.values.astype(bool)
-        values = standardised(obs, guesses, wet, at)
+        if hidden is None:
+            hidden = withheld(obs, sea, seed)
+        hidden = hidden.reshape(len(parts), *obs.shape[-3:])
+        backgrounds = []
+        for c, part in enumerate(parts):
+            shown = part.where(~hidden[c])
+            if not shown.notnull().any():  # then the background must come from what is withheld
+                shown = part
+            known = None if time_parts is None else time_parts[c]
+            backgrounds.append(fit_background(shown, sea, kind, known))
+        at = positions(obs)
+        values = standardised(obs, backgrounds, sea.values.astype(bool), at)
         rng = np.random.default_rng(seed)
         targets = np.argwhere(hidden & np.isfinite(values)).astype(np.int32)
         targets = targets[np.sort(rng.permutation(len(targets))[:TARGETS])]
         truth = values[tuple(targets.T)].astype(np.float64)
         values[hidden] = np.nan
-        scatter = [guesses[c].scatter[y, x] for c, _, y, x in targets]
+        scatter = [backgrounds[c].scatter[y, x] for c, _, y, x in targets]
         return cls(
-            kind=kind,
+            background=kind,
             values=values,
             targets=targets,
             truth=truth,
-            cross=_cross(values),
+            cross=_correlation(values),
             at=at,
             log_scatter=float(np.log(scatter).mean()) if scatter else 0.0,
             days=grid.days(obs),
             cell=grid.cell_km(obs),
         )
 
-    def judge(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> Judge:
-        """Mean negative log score of a covariance and its gradient, with the observations that
-        `first` would use.
-        """
-        from sstfill.methods.oi import likelihood, solver_kernels
+    def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> Score:
+        """Return the function that scores a covariance by the withheld values.
 
-        within = reach(first, self.cell, usual_step(self.days), per_day(flow))
-        engine = Solver(
+        The neighbours of each target are those that `first` ranks highest, so that the score is a
+        smooth function of the parameters.
+        """
+        from sstfill.methods.oi import likelihood, solver_kernels  # Numba takes long to import
+
+        solver = Solver(
             at=self.at,
             days=self.days,
             covariance=first,
             flow=flow,
             cross=self.cross,
             neighbours=NEIGHBOURS,
-            within=within,
+            within=search_radius(first, self.cell, usual_step(self.days), per_day(flow)),
         )
-        space, order = engine.space(), engine.order(self.targets)
-        shares = np.array_split(np.arange(len(self.targets)), SHARES)
-        jobs = [
-            (
-                self.targets[i],
-                self.truth[i],
-                *solver_kernels.gather(self.values, self.targets[i], *order, NEIGHBOURS),
-            )
-            for i in shares
-        ]
+        space, offsets = solver.space(), solver.offsets(self.targets)
+        jobs = []
+        for part in np.array_split(np.arange(len(self.targets)), JOBS):
+            targets = self.targets[part]
+            found = solver_kernels.gather(self.values, targets, *offsets, NEIGHBOURS)
+            jobs.append((targets, self.truth[part], *found))
 
         def score(covariance: Covariance) -> tuple[float, NDArray[np.float64]]:
             kernel = (*covariance.arrays(), self.cross, covariance.slopes())
             scored = in_threads(
                 lambda job: likelihood.log_scores(self.values, *job, *space, *kernel), jobs
             )
-            total, by_part, by_noise = (sum(column) for column in zip(*scored, strict=True))
-            return total / len(self.truth), np.append(by_part.ravel(), by_noise) / len(self.truth)
+            total, by_component, by_noise = (sum(column) for column in zip(*scored, strict=True))
+            n = len(self.truth)
+            return total / n, np.append(by_component.ravel(), by_noise) / n
 
         return score
 
 
-def fitted(
+def fit_parameters(
     draws: Sequence[WithheldTrial],
-    parts: tuple[Component, ...],
+    start: tuple[Component, ...],
     noise: float,
     fixed: Fixed,
     rounds: int = ROUNDS,
@@ -233,40 +307,41 @@ def fitted(
     """Fit variances, scales and noise from a start, by the log score of the values withheld in
     several draws.
     """
-    layout = ParameterLayout(parts, fixed)
-    x = start = layout.packed(parts, noise)
-    score = np.inf
+    layout = ParameterLayout(start, fixed)
+    x = first = layout.pack(start, noise)
+    log_score = np.inf
     for _ in range(rounds):
-        judges = [draw.judge(layout.covariance(x), fixed.flow) for draw in draws]
+        scores = [draw.score(layout.covariance(x), fixed.flow) for draw in draws]
 
         def loss(
-            v: NDArray[np.float64], judges: list[Judge] = judges
+            x: NDArray[np.float64], scores: list[Score] = scores
         ) -> tuple[float, NDArray[np.float64]]:
-            covariance = layout.covariance(v)
-            values, slopes = zip(*(judge(covariance) for judge in judges), strict=True)
-            slope = layout.gathered(np.mean(slopes, axis=0), v) + 2 * PRIOR * (v - start) / v.size
-            return float(np.mean(values)) + PRIOR * np.square(v - start).mean(), slope
+            covariance = layout.covariance(x)
+            values, gradients = zip(*(score(covariance) for score in scores), strict=True)
+            gradient = layout.gradient(np.mean(gradients, axis=0))
+            gradient = gradient + 2 * PRIOR * (x - first) / x.size
+            return float(np.mean(values)) + PRIOR * np.square(x - first).mean(), gradient
 
         found = minimize(
             loss,
             x,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(v - WIDE, v + WIDE) for v in start],
+            bounds=[(v - WIDE, v + WIDE) for v in first],
             options={"maxiter": ITERATIONS, "ftol": 1e-5},
         )
-        x, score = found.x, float(found.fun)
+        x, log_score = found.x, float(found.fun)
     log_scatter = float(np.mean([draw.log_scatter for draw in draws]))
     return FittedCovariance(
-        kind=draws[0].kind,
+        background=draws[0].background,
         covariance=layout.covariance(x),
         cross=draws[0].cross,
-        log_score=score + log_scatter,
+        log_score=log_score + log_scatter,
     )
 
 
-def _cross(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Correlation between the channels where both are seen, made a correlation matrix."""
+def _correlation(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Correlation between the channels where both are observed, made positive definite."""
     n = len(values)
     cross = np.eye(n)
     for i in range(n):
@@ -274,163 +349,189 @@ def _cross(values: NDArray[np.float32]) -> NDArray[np.float64]:
             both = np.isfinite(values[i]) & np.isfinite(values[j])
             if both.sum() > 10:
                 a, b = values[i][both].astype(np.float64), values[j][both].astype(np.float64)
-                cross[i, j] = cross[j, i] = np.clip(
-                    (a @ b) / max(np.sqrt((a @ a) * (b @ b)), 1e-30), -0.999, 0.999
-                )
+                r = (a @ b) / max(np.sqrt((a @ a) * (b @ b)), 1e-30)
+                cross[i, j] = cross[j, i] = np.clip(r, -0.999, 0.999)
     roots, vectors = np.linalg.eigh(cross)
-    fair = (vectors * np.maximum(roots, 1e-3)) @ vectors.T
-    scale = np.sqrt(np.diag(fair))
-    return fair / np.outer(scale, scale)
+    positive = (vectors * np.maximum(roots, 1e-3)) @ vectors.T
+    scale = np.sqrt(np.diag(positive))
+    return positive / np.outer(scale, scale)
 
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """Which logarithms are fitted: those of `numbers` that are not fixed, and one ratio of lengths
-    for all parts.
+    """Which parameters are fitted, as logarithms in one vector.
+
+    Of each component variance, zonal length scale and time scale, then the noise, as far as `fixed`
+    leaves them free; and last the ratio of the meridional to the zonal length scale, the same for
+    all components, unless length scales are fixed.
     """
 
-    parts: tuple[Component, ...]
+    components: tuple[Component, ...]
     fixed: Fixed
 
     @property
     def free(self) -> NDArray[np.bool_]:
-        """Which of each part's variance, meridional, zonal and time scale, and last of the noise,
-        are fitted.
+        """Which of each component's variance, meridional, zonal and time scale, and of the noise,
+        have an entry of their own in the vector.
         """
-        sized, timed = np.isfinite(self.fixed.length[0]), np.isfinite(self.fixed.time_scale)
-        part = [True, False, not sized, not timed]
-        return np.array([*part * len(self.parts), not np.isfinite(self.fixed.noise)])
+        free_time = np.isnan(self.fixed.time_scale)
+        component = [True, False, self.free_length, free_time]
+        return np.array([*component * len(self.components), np.isnan(self.fixed.noise)])
 
     @property
-    def _sized(self) -> bool:
-        return bool(np.isfinite(self.fixed.length[0]))
+    def free_length(self) -> bool:
+        """Whether length scales are fitted."""
+        return bool(np.isnan(self.fixed.length_scale[0]))
 
-    def packed(self, parts: tuple[Component, ...], noise: float) -> NDArray[np.float64]:
-        """Logarithms of what is free of these parts."""
-        numbers = np.array(
-            [v for p in parts for v in (p.variance, *p.length, p.time_scale)] + [noise]
-        )
-        ratio = [] if self._sized else [parts[0].length[0] / parts[0].length[1]]
-        return np.log(np.append(numbers[self.free], ratio))
+    def pack(self, components: tuple[Component, ...], noise: float) -> NDArray[np.float64]:
+        """Return the vector of the free parameters of these components."""
+        numbers: list[float] = []
+        for component in components:
+            numbers += [component.variance, *component.length_scale, component.time_scale]
+        free = np.array([*numbers, noise])[self.free]
+        if self.free_length:
+            meridional, zonal = components[0].length_scale
+            free = np.append(free, meridional / zonal)
+        return np.log(free)
 
-    def gathered(
-        self, gradient: NDArray[np.float64], x: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Gradient by `x` of one by the logarithms of all numbers, part by part, noise last."""
-        by_part = gradient[:-1].reshape(-1, 4).copy()
-        by_ratio = by_part[:, 1].sum()
-        by_part[:, 2] += by_part[:, 1]  # the meridional length is the zonal one times the ratio
-        whole = np.append(by_part.ravel(), gradient[-1])
-        return np.append(whole[self.free], [] if self._sized else [by_ratio])
+    def gradient(self, by_number: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the gradient by the vector from the one by the logarithms of all numbers."""
+        by_component = by_number[:-1].reshape(-1, 4).copy()
+        by_ratio = by_component[:, 1].sum()
+        # the meridional length scale is the zonal one times the ratio
+        by_component[:, 2] += by_component[:, 1]
+        free = np.append(by_component.ravel(), by_number[-1])[self.free]
+        return np.append(free, by_ratio) if self.free_length else free
 
     def covariance(self, x: NDArray[np.float64]) -> Covariance:
-        """Covariance of such logarithms."""
-        ratio = 1.0 if self._sized else float(np.exp(x[-1]))
+        """Build the covariance of a vector."""
+        ratio = float(np.exp(x[-1])) if self.free_length else 1.0
         numbers = np.full(self.free.size, np.nan)
-        numbers[self.free] = np.exp(x if self._sized else x[:-1])
-        parts = []
-        for part, (variance, _, zonal, lasting) in zip(
-            self.parts, numbers[:-1].reshape(-1, 4), strict=True
+        numbers[self.free] = np.exp(x[:-1] if self.free_length else x)
+        components = []
+        for component, (variance, _, zonal, time_scale) in zip(
+            self.components, numbers[:-1].reshape(-1, 4), strict=True
         ):
-            length = self.fixed.length if self._sized else (float(zonal * ratio), float(zonal))
-            lasting = lasting if np.isnan(self.fixed.time_scale) else self.fixed.time_scale
-            parts.append(Component(part.shape, float(variance), length, float(lasting)))
-        total = sum(p.variance for p in parts)
-        noise = float(numbers[-1]) if np.isnan(self.fixed.noise) else self.fixed.noise * total
-        least = max(LEAST_NOISE[p.shape] for p in parts) * total
-        return Covariance(parts=tuple(parts), noise=max(noise, least))
-
-
-def candidates(
-    shapes: str, cell: tuple[float, float], step: float, fixed: Fixed
-) -> Iterator[tuple[Component, ...]]:
-    """Starts of the fits to be tried, in km and days; where a length is given there is one scale
-    only.
-    """
-    one = np.isfinite(fixed.length).all() or np.isfinite(fixed.time_scale)
-    names = {"auto": ["exponential", "matern"] if one else ["exponential", "two-scale"]}.get(
-        shapes, [shapes]
-    )
-    size = float(np.sqrt(cell[0] * cell[1]))
-    for name in names:
-        yield tuple(
-            p._replace(
-                length=(p.length[0] * size, p.length[1] * size), time_scale=p.time_scale * step
+            length_scale = self.fixed.length_scale
+            if self.free_length:
+                length_scale = (float(zonal * ratio), float(zonal))
+            if not np.isnan(self.fixed.time_scale):
+                time_scale = self.fixed.time_scale
+            components.append(
+                Component(component.shape, float(variance), length_scale, float(time_scale))
             )
-            for p in START[name]
-        )
+        total = sum(component.variance for component in components)
+        noise = float(numbers[-1])
+        if not np.isnan(self.fixed.noise):
+            noise = self.fixed.noise * total
+        least = max(LEAST_NOISE[component.shape] for component in components) * total
+        return Covariance(components=tuple(components), noise=max(noise, least))
 
 
-def fit(
+def starts(
+    covariance: str, cell: tuple[float, float], step: float, fixed: Fixed
+) -> list[tuple[Component, ...]]:
+    """Return the starts of the fits to be tried, in km and days.
+
+    Where a scale is fixed, only covariances of one scale are tried.
+    """
+    names = [covariance]
+    if covariance == "auto":
+        one_scale = np.isfinite(fixed.length_scale).all() or np.isfinite(fixed.time_scale)
+        names = ["exponential", "matern"] if one_scale else ["exponential", "two-scale"]
+    pixel = float(np.sqrt(cell[0] * cell[1]))
+    found = []
+    for name in names:
+        components = []
+        for shape, variance, (ly, lx), time_scale in START[name]:
+            components.append(
+                Component(shape, variance, (ly * pixel, lx * pixel), time_scale * step)
+            )
+        found.append(tuple(components))
+    return found
+
+
+def fit_covariance(
     obs: xr.DataArray,
     sea: xr.DataArray,
-    shapes: str,
+    covariance: str,
     kinds: Sequence[str],
     fixed: Fixed,
     seed: int,
-    known: Mapping[str, TimePart] | None = None,
+    time_parts: Mapping[str, TimePart] | None = None,
 ) -> FittedCovariance:
-    """Compare the first guesses of `kinds` with a simple covariance; fit the others about the best,
-    return the best.
+    """Choose a background by a quick fit of a simple covariance, then fit the covariances to
+    anomalies from it, and return the best.
 
     Parameters
     ----------
-    shapes
+    obs, sea
+        The series, of which an excerpt is used.
+    covariance
         ``"auto"`` or a key of `START`.
-    known
-        Time parts of the first guesses by kind, of a single variable, where they need not be worked
-        out.
+    kinds
+        Of backgrounds to compare.
+    fixed
+        Parameters that are not fitted.
+    seed
+        Of the withheld clouds.
+    time_parts
+        Of the backgrounds by kind, of a single variable, where they are known.
     """
     numbered = obs.assign_coords(step=("time", np.arange(obs.sizes["time"])))
-    part, wet = excerpt(numbered, sea)
-    whole = (
-        part.shape == obs.shape
-    )  # else what all pixels have in common is that of the whole, as in the fill
+    part, part_sea = excerpt(numbered, sea)
     steps = part["step"].values
-    given = {
-        kind: None if whole else _common(obs, sea, kind, steps, (known or {}).get(kind))
-        for kind in kinds
-    }
     part = part.drop_vars("step")
-    cell = grid.cell_km(part)
-    step = usual_step(grid.days(part))
-    starts = list(candidates(shapes, cell, step, fixed))
-    seeds = np.random.SeedSequence(seed).generate_state(DRAWS)
-    masks = {int(s): withheld(part, wet, int(s)) for s in seeds}
-    trials = [
-        [WithheldTrial.of(part, wet, kind, s, mask, given[kind]) for s, mask in masks.items()]
-        for kind in kinds
-    ]
-    trials = [[draw for draw in draws if len(draw.targets)] for draws in trials]
+    cell, step = grid.cell_km(part), usual_step(grid.days(part))
+    candidates = starts(covariance, cell, step, fixed)
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(DRAWS)]
+    masks = [withheld(part, part_sea, s) for s in seeds]
+    trials = []
+    for kind in kinds:
+        known = None
+        # the background of the fill is fitted to the whole, so that of an excerpt must be, too
+        if part.shape != obs.shape:
+            known = _time_parts(obs, sea, kind, steps, (time_parts or {}).get(kind))
+        drawn = []
+        for own, mask in zip(seeds, masks, strict=True):
+            trial = WithheldTrial.draw(part, part_sea, kind, own, mask, known)
+            if len(trial.targets):
+                drawn.append(trial)
+        trials.append(drawn)
     if not trials[0]:
-        return _unfitted(part, kinds[0], starts[0], fixed)
+        return _unfitted(part, kinds[0], candidates[0], fixed)
     noise = NOISE if np.isnan(fixed.noise) else fixed.noise
-    draws = trials[0]
-    if len(trials) > 1:  # a first look suffices to compare first guesses
-        draws = min(
-            trials, key=lambda some: fitted(some[::2], starts[0], noise, fixed, rounds=1).log_score
-        )
-    most = max(map(len, starts))  # a sum of two parts holds what either may be alone
-    finals = [fitted(draws, start, noise, fixed) for start in starts if len(start) == most]
+
+    def quick_score(draws: list[WithheldTrial]) -> float:
+        return fit_parameters(draws[::2], candidates[0], noise, fixed, rounds=1).log_score
+
+    draws = min(trials, key=quick_score) if len(trials) > 1 else trials[0]
+    # a sum of two components includes each of them alone
+    most = max(len(start) for start in candidates)
+    finals = []
+    for start in candidates:
+        if len(start) == most:
+            finals.append(fit_parameters(draws, start, noise, fixed))
     return min(finals, key=lambda one: one.log_score)
 
 
-def _common(
+def _time_parts(
     obs: xr.DataArray,
     sea: xr.DataArray,
     kind: str,
     steps: NDArray[np.int64],
     known: TimePart | None,
-) -> list[TimePart | None]:
-    """Time parts of the first guesses of a whole series, at some of its times."""
-    found = [time_part(one, sea, kind) for one in channels(obs)] if known is None else [known]
+) -> list[TimePart]:
+    """Time parts of the backgrounds of a whole series, at some of its times."""
+    found = [known] if known else [fit_time_part(one, sea, kind) for one in channels(obs)]
     return [TimePart(level, image[steps]) for level, image in found]
 
 
 def _unfitted(
     obs: xr.DataArray, kind: str, start: tuple[Component, ...], fixed: Fixed
 ) -> FittedCovariance:
-    """Where nothing can be withheld: what the fit would have started from."""
-    layout, n = ParameterLayout(start, fixed), len(channels(obs))
-    covariance = layout.covariance(layout.packed(start, NOISE))
-    return FittedCovariance(kind=kind, covariance=covariance, cross=np.eye(n), log_score=np.nan)
+    """Return the start of the fit, for a series of which nothing can be withheld."""
+    layout = ParameterLayout(start, fixed)
+    covariance = layout.covariance(layout.pack(start, NOISE))
+    cross = np.eye(len(channels(obs)))
+    return FittedCovariance(background=kind, covariance=covariance, cross=cross, log_score=np.nan)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First guess of optimal interpolation pinned to an archive: maps of the pixels, and how an image's
-mean is found.
+"""Background of optimal interpolation fitted to an archive: maps of the pixels, and how the mean of
+an image is found.
 """
 
 from __future__ import annotations
@@ -16,38 +16,36 @@ from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.fields import grid
+from sstfill.methods.base import Archive
 from sstfill.methods.common.fitted_store import Map, create_maps, read_part, write_tile
-from sstfill.methods.fitted import Archive
 from sstfill.methods.interpolation.background import (
     PRIOR,
     Smoothing,
     TimePart,
-    images,
+    image_means,
     posterior,
-    scattered,
+    smoothed_scatter,
 )
 from sstfill.methods.interpolation.interpolate import membrane
 
-ABOUT = ("oi_pixel", "oi_scatter")
-"""Maps of the mean of each pixel, and of the scatter about the first guess; field units."""
+MAPS = ("oi_pixel", "oi_scatter")
+"""Maps of the mean of each pixel, and of the scatter about the background; field units."""
 NEAR = 8
-"""Images before and after one that its smoothed mean is worked out from."""
+"""Images before and after one from which its smoothed mean is computed."""
 VALUES = 8_000_000
-"""Of the sample, from so many at most."""
+"""Most values of the sample that are used."""
 MARGIN = 32
-"""Pixels around a tile from which the pixels that are never observed are filled, and the scatter is
-smoothed.
-"""
+"""Pixels around a tile from which pixels never observed are filled and the scatter is smoothed."""
 DIGITS = 2**20
-"""Anomalies are summed in whole multiples of the standard deviation over this: such sums hang on no
-order.
+"""Anomalies are summed as whole multiples of the standard deviation over this: whole numbers add up
+to the same sum in any order, so that chunks do not matter.
 """
 LARGEST = 2**11
-"""In standard deviations: anomalies are clipped to this, either way, where they are summed."""
+"""Standard deviations to which anomalies are clipped in these sums."""
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageMeans:
     """How the means of images are found from the sample of a few at a time.
 
     Attributes
@@ -71,14 +69,11 @@ class Images:
     pixel: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, archive: Archive, kind: str) -> tuple[Images, TimePart]:
-        """Fit the time part of a first guess to the sample; the means of the points are still to be
-        found.
-        """
+    def fit(cls, archive: Archive, kind: str) -> tuple[ImageMeans, TimePart]:
+        """Fit the time part of a background to the sample; `pixel` is still empty."""
         every = -(-archive.sample.size // VALUES)
-        sample = np.ascontiguousarray(
-            archive.sample[:, ::every], np.float64
-        )  # one layout, so one rounding
+        # one memory layout whatever the chunks, so that sums are rounded alike
+        sample = np.ascontiguousarray(archive.sample[:, ::every], np.float64)
         seen = np.isfinite(sample)
         if not seen.any():
             raise InputError(
@@ -87,7 +82,7 @@ class Images:
         level = float(sample[seen].mean())
         image, smoothing = np.zeros(len(sample)), None
         if kind == "additive":
-            image, smoothing = images(sample[:, np.newaxis] - level, grid.days(archive.obs))
+            image, smoothing = image_means(sample[:, np.newaxis] - level, grid.days(archive.obs))
         pixels = max(1, int(np.count_nonzero(seen.any(0))))
         return cls(every, smoothing, pixels, level, np.zeros(0)), TimePart(level, image)
 
@@ -105,113 +100,106 @@ class Images:
         seen = np.isfinite(anomaly)
         count = seen.sum(1)
         raw = np.where(seen, anomaly, 0.0).sum(1) / np.maximum(count, 1)
+        coverage = count / self.pixels
         for t in range(len(mean)):
             near = slice(max(0, t - NEAR), t + NEAR + 1)
-            mean[t] = posterior(raw[near], count[near] / self.pixels, self.smoothing, days[near])[
-                1
-            ][t - near.start]
+            _, smoothed = posterior(raw[near], coverage[near], self.smoothing, days[near])
+            mean[t] = smoothed[t - near.start]
         return mean
 
-    def told(self) -> dict[str, Any]:
-        """In plain values."""
-        smoothing = None if self.smoothing is None else list(self.smoothing)
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
         return {
             "every": self.every,
-            "smoothing": smoothing,
+            "smoothing": None if self.smoothing is None else list(self.smoothing),
             "pixels": self.pixels,
             "level": self.level,
             "pixel": self.pixel.tolist(),
         }
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Images:
-        """Make it from plain values."""
-        smoothing = None if told["smoothing"] is None else Smoothing(*told["smoothing"])
-        return cls(told["every"], smoothing, told["pixels"], told["level"], np.array(told["pixel"]))
+    def from_dict(cls, state: Mapping[str, Any]) -> ImageMeans:
+        """Build it from what `to_dict` returned."""
+        smoothing = state["smoothing"]
+        return cls(
+            state["every"],
+            None if smoothing is None else Smoothing(*smoothing),
+            state["pixels"],
+            state["level"],
+            np.array(state["pixel"]),
+        )
 
 
 class Sums(NamedTuple):
-    """Over time, of each pixel's anomalies: number, sum and sum of squares, ``(y, x)`` each; field
-    units.
-    """
+    """Number, sum and sum of squares over time of the anomalies, ``(y, x)``; field units."""
 
     n: NDArray[np.int32]
     total: NDArray[np.float64]
     squares: NDArray[np.float64]
 
+    def pixel_means(self, kind: str) -> NDArray[np.float64]:
+        """Mean anomaly of each pixel, drawn to zero where little is observed."""
+        return np.zeros(self.n.shape) if kind == "mean" else self.total / (self.n + PRIOR)
 
-def fitted_background(
-    archive: Archive, kind: str, found: Images, time_part: TimePart, folder: Path
-) -> Images:
-    """Write the maps of a first guess; return how the images' means are found about them."""
+    def about(self, pixel: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum of squares over time about these means."""
+        return np.maximum(self.squares - 2 * pixel * self.total + self.n * pixel**2, 0.0)
+
+
+def write_background(
+    archive: Archive, kind: str, means: ImageMeans, time_part: TimePart, folder: Path
+) -> ImageMeans:
+    """Write the maps of a background; return how the means of images are found about them."""
     ny, nx = archive.sea.shape
-    create_maps(folder, dict.fromkeys(ABOUT, Map()), ny, nx)
-    n, total, squares = sums = _sums(archive, time_part)
-    overall = _overall(sums, kind)
-    for tile in archive.tiles:
-        seen = tuple(
-            slice(max(0, s.start - MARGIN), min(most, s.stop + MARGIN))
-            for s, most in zip(tile, (ny, nx), strict=True)
+    create_maps(folder, dict.fromkeys(MAPS, Map()), ny, nx)
+    sums = _sums(archive, time_part)
+    squares = sums.about(sums.pixel_means(kind))
+    overall = float(squares.sum() / max(sums.n.sum(dtype=np.int64), 1))
+    for y, x in archive.tiles:
+        rows = slice(max(0, y.start - MARGIN), min(ny, y.stop + MARGIN))
+        columns = slice(max(0, x.start - MARGIN), min(nx, x.stop + MARGIN))
+        inside = (
+            slice(y.start - rows.start, y.stop - rows.start),
+            slice(x.start - columns.start, x.stop - columns.start),
         )
-        here = tuple(
-            slice(t.start - s.start, t.stop - s.start) for t, s in zip(tile, seen, strict=True)
-        )
-        wet = archive.sea.values[seen].astype(bool)
-        pixel, scatter = _pixels(Sums(n[seen], total[seen], squares[seen]), wet, kind, overall)
-        for name, values in zip(ABOUT, (time_part.level + pixel, scatter), strict=True):
-            write_tile(folder, name, tile, values[here])
-    return replace(found, pixel=_at_points(archive, found.every, folder))
+        here = (rows, columns)
+        around = Sums(sums.n[here], sums.total[here], sums.squares[here])
+        sea = archive.sea.values[rows, columns].astype(bool)
+        pixel, scatter = _pixels(around, sea, kind, overall)
+        write_tile(folder, MAPS[0], (y, x), time_part.level + pixel[inside])
+        write_tile(folder, MAPS[1], (y, x), scatter[inside])
+    return replace(means, pixel=_at_points(archive, means.every, folder))
 
 
 def _sums(archive: Archive, time_part: TimePart) -> Sums:
-    """Sum the anomalies about the means of the images, in one pass block by block; the same
-    whatever the blocks.
-    """
+    """Sum the anomalies about the means of the images, in one pass block by block."""
     level, image = time_part
     unit = float(np.nanstd(np.ascontiguousarray(archive.sample))) or 1.0
-    about = xr.DataArray(level + image, dims="time")
-    anomaly = (
-        (archive.obs.drop_vars("time", errors="ignore").astype(np.float64) - about) / unit
-    ).clip(-LARGEST, LARGEST)
+    mean = xr.DataArray(level + image, dims="time")
+    obs = archive.obs.drop_vars("time", errors="ignore").astype(np.float64)
+    anomaly = ((obs - mean) / unit).clip(-LARGEST, LARGEST)
     whole = (anomaly * DIGITS).round().fillna(0).astype(np.int64)
     squares = (anomaly * anomaly * DIGITS).round().fillna(0).astype(np.int64)
-    lazy = xr.Dataset(
-        {
-            "n": anomaly.notnull().sum("time"),
-            "total": whole.sum("time"),
-            "squares": squares.sum("time"),
-        }
-    )
-    done, wet = lazy.compute(), archive.sea.values.astype(bool)
-    n, total, square = (np.where(wet, done[name].values, 0) for name in ("n", "total", "squares"))
+    sums = {
+        "n": anomaly.notnull().sum("time"),
+        "total": whole.sum("time"),
+        "squares": squares.sum("time"),
+    }
+    done, sea = xr.Dataset(sums).compute(), archive.sea.values.astype(bool)
+    n, total, square = (np.where(sea, done[name].values, 0) for name in sums)
     return Sums(n.astype(np.int32), total * (unit / DIGITS), square * (unit**2 / DIGITS))
 
 
-def _overall(sums: Sums, kind: str) -> float:
-    """Mean square about the first guess, of all pixels."""
-    return float(_about(sums, _own(sums, kind)).sum() / max(sums.n.sum(dtype=np.int64), 1))
-
-
 def _pixels(
-    sums: Sums, wet: NDArray[np.bool_], kind: str, overall: float
+    sums: Sums, sea: NDArray[np.bool_], kind: str, overall: float
 ) -> tuple[NDArray, NDArray]:
-    """Mean of each pixel of a tile (and its margin), apart from what all have in common, and the
-    scatter.
-    """
-    own = _own(sums, kind)
-    squares = _about(sums, own)
+    """Mean anomaly of each pixel of a tile and its margin, and the scatter about it."""
+    pixel = sums.pixel_means(kind)
+    squares = sums.about(pixel)
     if kind != "mean":
-        own = np.nan_to_num(membrane(np.where(sums.n > 0, own, np.nan), wet & (sums.n == 0)))
-    return own, scattered(squares, sums.n.astype(np.int64), overall)
-
-
-def _own(sums: Sums, kind: str) -> NDArray[np.float64]:
-    return np.zeros(sums.n.shape) if kind == "mean" else sums.total / (sums.n + PRIOR)
-
-
-def _about(sums: Sums, pixel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum of squares over time about the first guess."""
-    return np.maximum(sums.squares - 2 * pixel * sums.total + sums.n * pixel**2, 0.0)
+        observed = np.where(sums.n > 0, pixel, np.nan)
+        pixel = np.nan_to_num(membrane(observed, sea & (sums.n == 0)))
+    return pixel, smoothed_scatter(squares, sums.n.astype(np.int64), overall)
 
 
 def _at_points(archive: Archive, every: int, folder: Path) -> NDArray[np.float64]:
@@ -220,7 +208,6 @@ def _at_points(archive: Archive, every: int, folder: Path) -> NDArray[np.float64
     found = np.empty(len(rows))
     for y, x in archive.tiles:
         here = (rows >= y.start) & (rows < y.stop) & (columns >= x.start) & (columns < x.stop)
-        found[here] = read_part(folder, ABOUT[0], y, x)[
-            rows[here] - y.start, columns[here] - x.start
-        ]
+        tile = read_part(folder, MAPS[0], y, x)
+        found[here] = tile[rows[here] - y.start, columns[here] - x.start]
     return found

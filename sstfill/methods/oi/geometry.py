@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the pixels of a grid are: positions in km on the sphere, or on the plane where there is no
-latitude.
-"""
+"""Positions of the pixels of a grid in km: on the sphere, or on a plane without latitudes."""
 
 from __future__ import annotations
 
@@ -42,9 +40,10 @@ class Positions(NamedTuple):
 
 
 def positions(field: xr.DataArray) -> Positions:
-    """Positions of a standardised field's pixels.
+    """Return the positions of a standardised field's pixels.
 
-    >>> equator = xr.DataArray(np.zeros((1, 1, 2)), {"lat": [0.0], "lon": [0.0, 1.0]}, ("time", "lat", "lon"))
+    >>> degree = {"lat": [0.0], "lon": [0.0, 1.0]}
+    >>> equator = xr.DataArray(np.zeros((1, 1, 2)), degree, ("time", "lat", "lon"))
     >>> at = positions(equator).xyz[0]
     >>> round(float(np.linalg.norm(at[1] - at[0])), 1)  # one degree
     111.2
@@ -54,12 +53,9 @@ def positions(field: xr.DataArray) -> Positions:
     lat, lon = (np.deg2rad(field[n].values.astype(np.float64)) for n in ("lat", "lon"))
     if lat.ndim == 1:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
-    up, zero = (
-        np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1),
-        np.zeros_like(lat),
-    )
+    up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
     northward = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], -1)
-    eastward = np.stack([-np.sin(lon), np.cos(lon), zero], -1)
+    eastward = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lat)], -1)
     return Positions(grid.EARTH_RADIUS * up, northward, eastward, grid.EARTH_RADIUS * lat)
 
 
@@ -76,20 +72,22 @@ def _on_the_plane(field: xr.DataArray) -> Positions:
 
 
 def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
-    """Coordinate of the plane in km, ascending or descending; the number of steps where it tells no
-    unit.
+    """Coordinate of the plane in km, ascending or descending; counted in steps if it has no unit
+    of length.
     """
-    scale = (
-        grid.KM.get(str(field[dim].attrs.get("units", "")).lower()) if dim in field.coords else None
-    )
+    scale = None
+    if dim in field.coords:
+        scale = grid.KM.get(str(field[dim].attrs.get("units", "")).lower())
     if scale is None:
         return step * np.arange(field.sizes[dim], dtype=np.float64)
     return scale * field[dim].values.astype(np.float64)
 
 
 def cell_steps(at: Positions) -> tuple[Step, Step]:
-    """Typical step along y, and along x, each ``(northward, eastward)`` in km; 1 km where there is
-    but one pixel.
+    """Return the median step along y, and along x, each ``(northward, eastward)`` in km.
+
+    The step of an axis of one pixel is as long as the other, at a right angle to it; of a single
+    pixel both are 1 km.
     """
     steps = []
     for axis in (0, 1):
@@ -99,7 +97,7 @@ def cell_steps(at: Positions) -> tuple[Step, Step]:
         known = along[np.isfinite(along).all(-1)]
         steps.append(np.median(known, axis=0) if known.size else np.zeros(2))
     y, x = steps
-    if not y.any():  # as long as the other, at a right angle to it
+    if not y.any():
         y = np.array([x[1], -x[0]]) if x.any() else np.array([1.0, 0.0])
     if not x.any():
         x = np.array([-y[1], y[0]])

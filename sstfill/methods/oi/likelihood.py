@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled: how likely withheld values are given the observations around them, and the gradient by
-each parameter.
-"""
+"""Compiled: log scores of withheld values given the observations around them, and gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from sstfill.methods.oi.solver_kernels import FAST, covariances, factorise, look
 
 @compiled(fastmath=FAST)
 def _back(C, n, pivot, b, out):
-    """Solve ``L' out = b`` with the factor in the lower triangle of C (its diagonal is 1 / pivot)."""
+    """Solve ``L' out = b`` with the factor in the lower triangle of C, of diagonal 1 / pivot."""
     for i in range(n - 1, -1, -1):
         s = b[i]
         for k in range(i + 1, n):
@@ -23,7 +21,7 @@ def _back(C, n, pivot, b, out):
 
 @compiled(fastmath=FAST)
 def _add_pair(P, i, j, weight, scales, in_space, in_time, by_scale, gradient):
-    """Add ``weight * dC_ij`` by the logs of each part's variance, meridional, zonal and time scale."""
+    """Add ``weight * dC_ij`` by the logs of each component's variance, y, x and time scale."""
     along = (P[i, 3] - P[j, 3]) ** 2
     square = (P[i, 0] - P[j, 0]) ** 2 + (P[i, 1] - P[j, 1]) ** 2 + (P[i, 2] - P[j, 2]) ** 2
     across = max(square - along, 0.0)
@@ -72,13 +70,8 @@ def log_scores(
     """
     most = neighbours.shape[1]
     C, P = np.empty((most + 1, most + 1)), np.empty((most + 1, 5))
-    y, pivot, z, w, a = (
-        np.empty(most),
-        np.empty(most),
-        np.empty(most),
-        np.empty(most),
-        np.empty(most),
-    )
+    y, pivot, z = np.empty(most), np.empty(most), np.empty(most)
+    w, a = np.empty(most), np.empty(most)
     channel = np.zeros(most + 1, np.int64)
     gradient = np.zeros((len(scales), 4))
     total, by_noise = 0.0, 0.0
@@ -91,6 +84,8 @@ def log_scores(
         spread, miss = variance + noise, mean - truth[i]
         total += 0.5 * np.log(spread) + 0.5 * miss * miss / spread
         by_mean, by_spread = miss / spread, 0.5 * (1 - miss * miss / spread) / spread
+        # w are the weights of the observations, a the solution for their values: by the chain
+        # rule, each covariance C_jk counts with a product of these
         _back(C, n, pivot, C[n], w)
         _back(C, n, pivot, z, a)
         gradient[:, 0] += by_spread * own * scales[:, 0]

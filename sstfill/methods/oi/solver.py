@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.errors import OptionError
-from sstfill.methods.oi.covariance import Covariance, ranked
+from sstfill.methods.oi.covariance import Covariance, ranked_offsets
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
 if TYPE_CHECKING:
-    from sstfill.methods.oi.solver_kernels import Kernel, NeighbourOffsets, Space
+    from sstfill.methods.oi.solver_kernels import NeighbourOffsets, Space
 
 DAY = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """What is needed to interpolate at a place: geometry, times and covariance.
+    """Interpolate at given pixels: geometry, times and covariance of the observations.
 
     Attributes
     ----------
@@ -29,6 +29,8 @@ class Solver:
         Positions of the pixels of `values`.
     days
         Of its images.
+    covariance
+        Of the values.
     flow
         Mean flow, eastward and northward, m/s, with which the anomalies drift.
     cross
@@ -37,11 +39,11 @@ class Solver:
         Number of observations used for a pixel.
     within
         Farthest steps (time, y, x) at which they are looked for; the same for all patches of a
-        field, or the seams would show.
+        field, or there would be seams between them.
     device
         ``"cpu"`` (compiled, a thread) or a device of torch (in batches).
     cell
-        Step along y, and along x, km northward and eastward; None takes what is typical of `at`.
+        Step along y, and along x, km northward and eastward; None takes the median of `at`.
     step
         Usual days between images; None takes the median of `days`.
     """
@@ -63,50 +65,49 @@ class Solver:
         """Posterior mean and variance at targets ``(n, 4)``: channel, time, y, x of `values`, NaN
         in its gaps.
         """
-        from sstfill.methods.oi import solver_kernels
+        from sstfill.methods.oi import solver_kernels  # Numba takes long to import
 
-        given = (values, targets, self.order(targets), self.space(), self.kernel(), self.neighbours)
+        kernel = solver_kernels.Kernel(*self.covariance.arrays(), self.cross)
+        offsets, space = self.offsets(targets), self.space()
+        given = (values, targets, offsets, space, kernel, self.neighbours)
         if self.device == "cpu":
             return solver_kernels.interpolate(*given)
-        from sstfill.methods.oi import solver_batched
+        from sstfill.methods.oi import solver_batched  # so does torch
 
         return solver_batched.interpolate(*given, device=self.device)
 
-    def kernel(self) -> Kernel:
-        """Arrays of the covariance."""
-        from sstfill.methods.oi import solver_kernels
-
-        return solver_kernels.Kernel(*self.covariance.arrays(), self.cross)
-
     def space(self) -> Space:
-        """Arrays of the geometry, in km and days."""
+        """Return the arrays of the geometry, in km and days."""
         from sstfill.methods.oi import solver_kernels
 
         north, east = per_day(self.flow)
         drift = east * self.at.eastward + north * self.at.northward
         return solver_kernels.Space(self.at.xyz, drift, self.at.northward, self.days)
 
-    def order(self, targets: NDArray[np.int32]) -> NeighbourOffsets:
-        """Where to look for observations, for each image among the targets."""
+    def offsets(self, targets: NDArray[np.int32]) -> NeighbourOffsets:
+        """Return where to look for observations, for each image among the targets."""
         from sstfill.methods.oi import solver_kernels
 
         cell = rounded(*(cell_steps(self.at) if self.cell is None else self.cell))
         step = usual_step(self.days) if self.step is None else self.step
-        lists: dict[tuple[float, ...], int] = {}
-        steps, pattern = [], np.zeros(len(self.days), np.int64)
+        flow = per_day(self.flow)
+        # images whose neighbours in time are as many days apart share a list
+        number: dict[tuple[float, ...], int] = {}
+        lists: list[NDArray[np.int32]] = []
+        pattern = np.zeros(len(self.days), np.int64)
         for t in np.unique(targets[:, 1]):
             lags = _lags(self.days, int(t), self.within[0], step)
-            if lags not in lists:
-                lists[lags] = len(lists)
-                steps.append(ranked(self.covariance, cell, lags, per_day(self.flow), self.within))
-            pattern[t] = lists[lags]
-        begin = np.cumsum([0, *map(len, steps)])
-        listed = np.concatenate(steps) if steps else np.zeros((0, 3), np.int32)
-        return solver_kernels.NeighbourOffsets(np.ascontiguousarray(listed), begin, pattern)
+            if lags not in number:
+                number[lags] = len(lists)
+                lists.append(ranked_offsets(self.covariance, cell, lags, flow, self.within))
+            pattern[t] = number[lags]
+        begin = np.cumsum([0, *(len(one) for one in lists)])
+        steps = np.concatenate(lists) if lists else np.zeros((0, 3), np.int32)
+        return solver_kernels.NeighbourOffsets(np.ascontiguousarray(steps), begin, pattern)
 
 
 def resolved(device: str) -> str:
-    """Device of torch to use; `OptionError` if the one that is asked for is not there."""
+    """Return the device to use; `OptionError` if the one that is asked for is not there."""
     if device == "cpu":
         return device
     try:
@@ -125,7 +126,7 @@ def resolved(device: str) -> str:
 
 
 def per_day(flow: tuple[float, float]) -> tuple[float, float]:
-    """Displacement northward and eastward in km per day, of a flow eastward and northward in m/s.
+    """Convert a flow (eastward, northward) in m/s to km per day (northward, eastward).
 
     >>> per_day((1.0, 0.0))
     (0.0, 86.4)
@@ -134,27 +135,31 @@ def per_day(flow: tuple[float, float]) -> tuple[float, float]:
 
 
 def usual_step(days: NDArray[np.float64]) -> float:
-    """Median of the days between images; 1 for a single one."""
+    """Return the median of the days between images; 1 for a single one."""
     return float(np.median(np.diff(days))) if len(days) > 1 else 1.0
 
 
 def rounded(y: Step, x: Step) -> tuple[Step, Step]:
-    """Round to 5 % of their length, so that neighbouring patches on the sphere share their lists."""
+    """Round steps to 5 % of their length, so that neighbouring patches on the sphere share lists of
+    offsets, which are cached.
+    """
 
     def one(north: float, east: float) -> Step:
         length = float(np.hypot(north, east))
         size = 0.05 * np.exp(np.round(np.log(length) / 0.05) * 0.05)
-        return float(np.round(north / length / 0.05) * size), float(
-            np.round(east / length / 0.05) * size
-        )
+        north, east = (np.round(part / length / 0.05) * size for part in (north, east))
+        return float(north), float(east)
 
     return one(*y), one(*x)
 
 
 def _lags(days: NDArray[np.float64], t: int, most: int, step: float) -> tuple[float, ...]:
-    """Days from image `t` to those `most` before to `most` after it; beyond the series as if it
-    went on.
+    """Days from image `t` to those `most` before to `most` after it.
+
+    The series is continued at its usual step beyond its ends. Lags are rounded to a hundredth of a
+    step, so that they can be compared.
     """
     at = t + np.arange(-most, most + 1)
     inside = np.clip(at, 0, len(days) - 1)
-    return tuple(np.round((days[inside] - days[t] + (at - inside) * step) / step, 2) * step)
+    lags = days[inside] - days[t] + (at - inside) * step
+    return tuple(np.round(lags / step, 2) * step)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimal interpolation in batches of tensors: what `sstfill.methods.oi.solver_kernels` does pixel
-by pixel, for a GPU.
+"""Optimal interpolation in batches of tensors, for a GPU; `solver_kernels` does it pixel by pixel.
 
-Imported only when a device is asked for: torch takes two seconds to load.
+Torch takes two seconds to import, so this module is imported only when a device is asked for.
 """
 
 from __future__ import annotations
@@ -19,18 +18,24 @@ from sstfill.methods.oi.covariance import LENGTH, PER_UNIT
 from sstfill.methods.oi.solver_kernels import Kernel, NeighbourOffsets, Space
 
 LOOKED_AT = 2**24
-"""Places looked at for observations at once."""
+"""Positions that are examined for observations at once."""
 SHORT = 1024
-"""Places looked at first."""
+"""Offsets that are tried first: most targets find enough observations among them."""
 BATCH = 2048
 """Systems solved at once."""
 JITTER = 1e-6
-"""Added to the diagonal, as a share of the variance, of a system that has no Cholesky factor."""
+"""Added to the diagonal, as a fraction of the variance, where there is no Cholesky factor."""
 
 
 class Neighbours(NamedTuple):
-    """Observations for a batch of targets: channel, time, y, x ``(b, k, 4)``; which of them there
-    are ``(b, k)``.
+    """Observations for a batch of targets.
+
+    Attributes
+    ----------
+    at
+        Channel, time, y, x, ``(b, k, 4)``.
+    there
+        Whether there is such an observation, ``(b, k)``.
     """
 
     at: Tensor
@@ -72,7 +77,7 @@ def interpolate(
 def _batches(
     targets: Tensor, order: NeighbourOffsets, device: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of targets that share a list of places to look at, and that list."""
+    """Rows of targets that share a list of offsets, and that list."""
     pattern = torch.as_tensor(order.pattern, device=device)[targets[:, 1]]
     for p in torch.unique(pattern).tolist():
         steps = order.steps[order.begin[p] : order.begin[p + 1]].astype(np.int64)
@@ -84,24 +89,22 @@ def _batches(
 def _found(
     field: Tensor, targets: Tensor, rows: Tensor, steps: Tensor, most: int
 ) -> Iterator[tuple[Tensor, Neighbours]]:
-    """Observations for the targets of some rows: most need but the beginning of the list, the
-    others all of it.
+    """Observations for the targets of some rows: those that find enough at the beginning of the
+    list first, then the others.
     """
     found = _gathered(field, targets[rows], steps[:SHORT], most)
-    full = (
-        found.there.all(1)
-        if len(steps) > SHORT
-        else torch.ones(len(rows), dtype=torch.bool, device=field.device)
-    )
+    if len(steps) <= SHORT:
+        yield rows, found
+        return
+    full = found.there.all(1)
     yield rows[full], Neighbours(found.at[full], found.there[full])
-    for part in (
-        torch.split(rows[~full], max(1, LOOKED_AT // len(steps))) if not bool(full.all()) else ()
-    ):
-        yield part, _gathered(field, targets[part], steps, most)
+    if not bool(full.all()):
+        for part in torch.split(rows[~full], max(1, LOOKED_AT // len(steps))):
+            yield part, _gathered(field, targets[part], steps, most)
 
 
 def _gathered(field: Tensor, targets: Tensor, steps: Tensor, most: int) -> Neighbours:
-    """First `most` observations along the list; another channel's serve where its own lacks."""
+    """First `most` observations along the list; where its own channel has none, another's serve."""
     sizes = field.shape[1:]
     at = targets[:, None, 1:] + steps  # b m 3
     size = torch.tensor(sizes, device=field.device)
@@ -129,9 +132,7 @@ def _solved(
     numbers: list[Tensor],
     noise: float,
 ) -> tuple[Tensor, Tensor]:
-    """Posterior mean and variance ``(b,)`` from the systems of a batch; places of no observation
-    are left out.
-    """
+    """Posterior mean and variance ``(b,)`` from the systems of a batch."""
     at = torch.cat([found.at, targets[:, None]], 1)  # the target comes last
     covariance = _covariances(at, targets[:, 1], space, numbers)
     k = found.there.shape[1]
@@ -139,6 +140,7 @@ def _solved(
     inner = torch.where(pair, covariance[:, :k, :k], 0.0)
     prior = covariance[:, k, k]
     diagonal = torch.where(found.there, noise, 1.0)
+    # a place of no observation becomes an equation 1 x = 0 of its own
     inner = inner + torch.diag_embed(diagonal)
     right = torch.where(found.there, covariance[:, k, :k], 0.0)
     y = torch.where(found.there, field[tuple(found.at.unbind(-1))].double(), 0.0)
@@ -153,9 +155,7 @@ def _solved(
 
 
 def _covariances(at: Tensor, now: Tensor, space: list[Tensor], numbers: list[Tensor]) -> Tensor:
-    """Covariances ``(b, k, k)`` between places ``(b, k, 4)``, drifted to where they are at the time
-    `now`.
-    """
+    """Covariances ``(b, k, k)`` between places ``(b, k, 4)``, drifted to the time `now`."""
     xyz, drift, northward, days = space
     scales, in_space, in_time, cross = numbers
     channel, t, y, x = at.unbind(-1)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled kernels of optimal interpolation: gather the observations that tell most, solve for
-their weights.
+"""Compiled kernels of optimal interpolation: find neighbouring observations, and solve for the
+posterior.
 
-Imported only when something is interpolated: Numba takes half a second to load. The kernels release
-the interpreter's lock and are run from threads of our own, since not every threading layer of Numba
-may be entered twice at once.
+Numba takes half a second to import, so this module is imported only when something is interpolated.
+The kernels release the interpreter's lock and run in threads of our own, since not every threading
+layer of Numba may be entered twice at once.
 """
 
 from __future__ import annotations
@@ -17,28 +17,22 @@ from numpy.typing import NDArray
 from sstfill.methods.common.jit import compiled
 from sstfill.methods.oi.covariance import LENGTH, PER_UNIT
 
-FAST = {
-    "contract",
-    "reassoc",
-    "nsz",
-    "arcp",
-}  # values are compared with themselves to find NaN: no "nnan"
+FAST = {"contract", "reassoc", "nsz", "arcp"}
+"""Fast-math flags; not "nnan", for NaN marks the gaps."""
 FLOOR = 1e-9
-"""Least pivot of the factorisation, as a share of the variance: below, an observation is left out.
-"""
+"""Least pivot, as a fraction of the variance: below it an observation is left out."""
 
 
 class Space(NamedTuple):
-    """Where pixels and images are.
+    """Positions of pixels and times of images.
 
     Attributes
     ----------
     xyz, drift
         Position in km and its drift in km per day, ``(y, x, 3)``.
     northward
-        Unit vector, ``(y, x, 3)``. That of the target divides distances into meridional and zonal
-        ones: they are distances in a flat space then, in which a covariance has no negative
-        eigenvalue.
+        Unit vector, ``(y, x, 3)``. The vector of the target splits distances into meridional and
+        zonal ones: these are distances in a flat space, where the covariance is positive definite.
     days
         ``(time,)``
     """
@@ -72,8 +66,7 @@ class Kernel(NamedTuple):
 
 
 class NeighbourOffsets(NamedTuple):
-    """Steps ``(time, y, x)`` from a target to where observations may be, those that tell most
-    first.
+    """Steps ``(time, y, x)`` from a target to possible observations, by falling covariance.
 
     Attributes
     ----------
@@ -92,8 +85,8 @@ class NeighbourOffsets(NamedTuple):
 
 @compiled()
 def gather(values, targets, steps, begin, pattern, most):
-    """Find the observations for each target ``(channel, time, y, x)``; another channel's serve
-    where its own lacks.
+    """Find the observations for each target ``(channel, time, y, x)``; where its own channel has
+    none, another channel's serve.
 
     Returns
     -------
@@ -136,7 +129,7 @@ def looked_up(table, distance):
 
 @compiled(fastmath=FAST)
 def covariances(P, channel, n, scales, in_space, in_time, noise, cross, C):
-    """Lower triangle of the covariances between `n` observations and, in the last row, the target."""
+    """Fill the lower triangle of C with covariances of `n` observations and, last, the target."""
     for i in range(n + 1):
         for j in range(min(i, n)):
             along = (P[i, 3] - P[j, 3]) ** 2
@@ -155,10 +148,10 @@ def covariances(P, channel, n, scales, in_space, in_time, noise, cross, C):
 
 @compiled(fastmath=FAST)
 def factorise(C, n, y, prior, noise, pivot, z):
-    """Cholesky factor in place, the target's row with it; return posterior mean and variance.
+    """Factorise C in place (Cholesky) with the target's row; return posterior mean and variance.
 
-    No pivot can be less than the noise, since a covariance has no negative eigenvalue, but for
-    rounding and tables.
+    Without rounding, and errors of the tables, no pivot would be less than the noise, since a
+    covariance has no negative eigenvalue.
     """
     least = max(0.5 * noise, FLOOR * C[0, 0]) if n else 0.0
     for i in range(n + 1):
@@ -172,9 +165,8 @@ def factorise(C, n, y, prior, noise, pivot, z):
             for k in range(i):
                 s -= C[i, k] * C[i, k]
                 v -= C[i, k] * z[k]
-            pivot[i] = (
-                1 / np.sqrt(s) if s > least else 0.0
-            )  # an observation that adds nothing is left out
+            # an observation that adds nothing to those before it is left out
+            pivot[i] = 1 / np.sqrt(s) if s > least else 0.0
             z[i] = v * pivot[i]
     mean, explained = 0.0, 0.0
     for k in range(n):
@@ -185,12 +177,11 @@ def factorise(C, n, y, prior, noise, pivot, z):
 
 @compiled()
 def place(values, target, neighbours, n, xyz, drift, northward, days, P, channel, y):
-    """Positions of `n` observations and, last, of the target: x, y, z, north, day; their channels
-    and values.
+    """Fill P with x, y, z, north and day of `n` observations and, last, of the target; `channel`
+    and `y` with their channels and values.
     """
-    now = days[
-        target[1]
-    ]  # drift is counted from there: over a long series directions on the sphere would tell
+    # drift is counted from the target's time: over a whole series the sphere would not be flat
+    now = days[target[1]]
     meridian = northward[target[2], target[3]]
     for j in range(n + 1):
         c, t, row, column = neighbours[j] if j < n else target

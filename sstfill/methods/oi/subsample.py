@@ -1,43 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which part of a long or wide series the covariance of optimal interpolation is fitted on."""
+"""The part of a long or wide series to which the covariance of optimal interpolation is fitted."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
 import numpy as np
 import xarray as xr
 
 EXCERPT = (366, 160, 160)
-"""Largest part of a series (time, y, x) on which is fitted."""
+"""Largest part of a series (time, y, x) that is used."""
 
 
 def excerpt(obs: xr.DataArray, sea: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Load the part of the series on which to fit: the times, then the window, of most
-    observations.
-    """
+    """Load the part of a series to use: first the times, then the window, of most observations."""
+    longest = dict(zip(obs.dims[-3:], EXCERPT, strict=True))
     for dims in (("time",), sea.dims):
-        if any(obs.sizes[d] > most for d, most in _most(obs, dims).items()):
+        size = {d: min(obs.sizes[d], longest[d]) for d in dims}
+        if any(obs.sizes[d] > n for d, n in size.items()):
             others = [d for d in obs.dims if d not in dims]
-            box = _fullest((obs.notnull() & sea).sum(others), _most(obs, dims))
+            box = _fullest((obs.notnull() & sea).sum(others), size)
             obs, sea = obs.isel(box), sea.isel(box, missing_dims="ignore")
     return obs.compute(), sea
 
 
-def _most(obs: xr.DataArray, dims: Sequence[Hashable]) -> dict[Hashable, int]:
-    """Longest an excerpt may be along some dims."""
-    most = dict(zip(obs.dims[-3:], EXCERPT, strict=True))
-    return {d: min(obs.sizes[d], most[d]) for d in dims}
-
-
 def _fullest(counts: xr.DataArray, size: dict[Hashable, int]) -> dict[Hashable, slice]:
-    """Window that holds most; of several the one nearest to the middle."""
+    """Return the window of most counts; of several the one nearest to the middle."""
     inside = counts.astype(np.float64).compute()
-    for d, n in size.items():
+    for d, n in size.items():  # sums over windows are differences of cumulative sums
         total = inside.cumsum([d]).pad({d: (1, 0)}, constant_values=0.0)
         ends = total.sizes[d]
         inside = total.isel({d: slice(n, None)}) - total.isel({d: slice(None, ends - n)}).values
-    off = sum(np.abs(np.indices(inside.shape)[i] - (m - 1) / 2) for i, m in enumerate(inside.shape))
-    best = np.lexsort((off.ravel(), -inside.values.ravel()))[0]
-    at = np.unravel_index(best, inside.shape)
-    return {d: slice(int(a), int(a) + size[d]) for d, a in zip(inside.dims, at, strict=True)}
+    off_middle = np.zeros(inside.shape)
+    for index, n in zip(np.indices(inside.shape), inside.shape, strict=True):
+        off_middle += np.abs(index - (n - 1) / 2)
+    best = np.lexsort((off_middle.ravel(), -inside.values.ravel()))[0]
+    start = np.unravel_index(best, inside.shape)
+    return {d: slice(int(a), int(a) + size[d]) for d, a in zip(inside.dims, start, strict=True)}

@@ -17,9 +17,10 @@ from scipy.ndimage import maximum_filter
 from sstfill.checks import check_number
 from sstfill.errors import OptionError
 from sstfill.fields import grid
-from sstfill.methods.base import register
 from sstfill.methods.common.matrix import CONSTANT
+from sstfill.methods.common.threads import available_cores
 from sstfill.methods.patchmatch.pyramid import Series, first_guess, levels_for
+from sstfill.methods.registry import register
 
 FILLED = 0.1
 """Weight of a filled pixel against an observed one where patches are compared."""
@@ -177,14 +178,11 @@ def _filled(
 
 def _coarse_to_fine(video: Series, levels: int, method: PatchMatch) -> tuple[NDArray, NDArray]:
     """Estimate, and its expected squared error in the gaps, both ``(channels, times, y, x)``."""
-    from numba import config
-
-    threads = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     pyramid = [video]
     while len(pyramid) < levels and max(pyramid[-1].sea.shape) > 1:
         pyramid.append(pyramid[-1].coarser())
     before: _Layer | None = None
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for level in reversed(range(len(pyramid))):
             layer = _Layer(pyramid[level], method, level, before)
             layer.solve(pool)

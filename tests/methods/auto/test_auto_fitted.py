@@ -16,10 +16,10 @@ from sstfill import Auto
 from sstfill.errors import InputError
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import METHODS
+from sstfill.methods.base import Archive
 from sstfill.methods.common import fitted_blend
-from sstfill.methods.common.fitted_windowed import REACH
+from sstfill.methods.common.fitted_windowed import HALO
 from sstfill.methods.common.sampling import gather, windows
-from sstfill.methods.fitted import Archive
 from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
 from sstfill.validation.distances import distance_to_data
@@ -40,7 +40,7 @@ def archive(surface) -> Archive:
 
 
 @pytest.fixture(scope="module")
-def held(archive) -> fitted_blend.Held:
+def held(archive) -> fitted_blend.Holdout:
     return fitted_blend.withhold(archive, share=0.2, seed=1)
 
 
@@ -84,9 +84,9 @@ def oracles(surface, monkeypatch):
 
 
 def test_what_is_judged_is_hidden_from_all_that_is_pinned(archive, held):
-    assert len(held.trials) == len(archive.trials) and not held.little
+    assert len(held.windows) == len(archive.trials) and not held.little
     left = held.archive.obs.compute()
-    for (window, hidden, truth), whole in zip(held.trials, archive.trials, strict=True):
+    for (window, hidden, truth), whole in zip(held.windows, archive.trials, strict=True):
         assert np.isfinite(truth).all() and truth.size == hidden.sum() > 0
         assert np.isnan(window.inside.values[hidden]).all()
         assert np.isnan(left[window.patch.inside].values[hidden]).all()
@@ -116,8 +116,8 @@ def test_there_may_be_nothing_to_withhold(archive, surface):
 
 
 def test_images_of_different_windows_are_different(held):
-    truth = fitted_blend.ask(
-        held.trials, lambda w: {"one": xr.Dataset({"mean": w.inside.fillna(1.0)})}
+    truth = fitted_blend.predict_withheld(
+        held.windows, lambda w: {"one": xr.Dataset({"mean": w.inside.fillna(1.0)})}
     )["one"]
     assert (
         truth.truth.size == truth.mean.size
@@ -125,7 +125,7 @@ def test_images_of_different_windows_are_different(held):
         and np.isnan(truth.sigma).all()
     )
     per_window = [
-        set(np.nonzero(hidden)[0] + 16 * k) for k, (_, hidden, _) in enumerate(held.trials)
+        set(np.nonzero(hidden)[0] + 16 * k) for k, (_, hidden, _) in enumerate(held.windows)
     ]
     assert set(truth.image) == set.union(*per_window) and len(set(truth.image)) == sum(
         map(len, per_window)
@@ -133,8 +133,8 @@ def test_images_of_different_windows_are_different(held):
 
 
 def test_nearness_is_that_of_the_window(held):
-    distance, lag = fitted_blend.nearness(held.trials)
-    window, hidden, _ = held.trials[0]
+    distance, lag = fitted_blend.distances(held.windows)
+    window, hidden, _ = held.windows[0]
     far, late = (
         field[window.patch.within].values[hidden] for field in distance_to_data(window.obs)
     )
@@ -148,9 +148,9 @@ def test_nearness_is_that_of_the_window(held):
 def test_the_best_is_kept_and_the_others_are_not(oracles, archive, tmp_path):
     oracles(poor=1.0, good=0.05, fair=0.3)
     made = fit(Auto(blend=False), archive, tmp_path / "model")
-    assert made.account["chosen"] == ["good"] and made.reach == REACH
+    assert made.account["chosen"] == ["good"] and made.halo == HALO
     assert set(made.account["rmse"]) == {"poor", "good", "fair"}
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "pinned.json"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "fitted.json"}
 
 
 def test_equals_are_blended(oracles, archive, surface, tmp_path):
@@ -159,7 +159,7 @@ def test_equals_are_blended(oracles, archive, surface, tmp_path):
     assert made.account["chosen"] == ["one", "other"] and made.account["skipped"] == {
         "worst": "filled no withheld pixel"
     }
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"one", "other", "pinned.json"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"one", "other", "fitted.json"}
     window = next(windows(archive, PatchGrid(core=SHAPE)))
     found = made.estimate(window)
     assert float((found["mean"] - surface.truth).std()) == pytest.approx(0.3 / np.sqrt(2), rel=0.06)
@@ -170,9 +170,9 @@ def test_it_is_as_good_as_the_best_of_the_methods_and_read_as_written(archive, s
     made = fit(Auto(methods=CHEAP), archive, tmp_path / "model")
     made.save(tmp_path / "copy")
     copy = load(tmp_path / "copy")
-    assert copy.account == made.account and copy.reach == made.reach
+    assert copy.account == made.account and copy.halo == made.halo
     whole = xr.full_like(surface.sst, np.nan)
-    for window in windows(archive, PatchGrid(core=(16, 16, 16), halo=made.reach)):
+    for window in windows(archive, PatchGrid(core=(16, 16, 16), halo=made.halo)):
         found = made.estimate(window)
         xr.testing.assert_identical(copy.estimate(window), found)
         whole[window.patch.inside] = found["mean"].values
@@ -187,7 +187,7 @@ def test_it_is_as_good_as_the_best_of_the_methods_and_read_as_written(archive, s
 def test_beyond_its_reach_nothing_matters(archive, tmp_path):
     made = fit(Auto(methods=("climatology", "bayes_eof")), archive, tmp_path / "model")
     close, wide = (
-        next(windows(archive, PatchGrid(core=(8, 8, 8), halo=h))) for h in (made.reach, SHAPE)
+        next(windows(archive, PatchGrid(core=(8, 8, 8), halo=h))) for h in (made.halo, SHAPE)
     )
     xr.testing.assert_identical(made.estimate(close), made.estimate(wide))
 
@@ -218,11 +218,13 @@ def test_weights_and_strata_survive_as_text(held):
             for n, s in SAID
         }
 
-    trials = fitted_blend.Trials.of(
-        fitted_blend.ask(held.trials, said), 1, *fitted_blend.nearness(held.trials)
+    trials = fitted_blend.CrossValidation.of(
+        fitted_blend.predict_withheld(held.windows, said), 1, *fitted_blend.distances(held.windows)
     )
     one = fitted_blend.Blend.of(trials, blending=True, strata=True)
-    other = fitted_blend.Blend.heard(one.told())
-    window = held.trials[0].window
-    xr.testing.assert_identical(one.mixed(said(window), window), other.mixed(said(window), window))
-    assert one.reach == other.reach == fitted_blend.NEAR
+    other = fitted_blend.Blend.from_dict(one.to_dict())
+    window = held.windows[0].window
+    xr.testing.assert_identical(
+        one.blended(said(window), window), other.blended(said(window), window)
+    )
+    assert one.halo == other.halo == fitted_blend.NEAR

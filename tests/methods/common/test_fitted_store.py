@@ -12,29 +12,28 @@ from hypothesis import strategies as st
 
 from sstfill.errors import ReadError, WriteError
 from sstfill.methods.common import fitted_store
-from sstfill.methods.common.fitted_store import Map
-from sstfill.methods.fitted import saved_method
+from sstfill.methods.common.fitted_store import Map, saved_method
 
 
 def test_a_state_comes_back_with_every_bit(tmp_path):
     state = {"numbers": [0.1, 1 / 3, 1e-300, float(np.float32(0.1))], "text": "a", "none": None}
     fitted_store.write_state(tmp_path, "own", {"options": state})
-    assert fitted_store.read_state(tmp_path) == {"kind": "own", "options": state}
+    assert fitted_store.read_state(tmp_path) == {"method": "own", "options": state}
     assert saved_method(tmp_path) == "own"
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]"])
 def test_a_folder_without_a_state_is_told(tmp_path, content):
     if content is not None:
-        (tmp_path / "pinned.json").write_text(content)
-    with pytest.raises(ReadError, match=r"pinned\.json.*fill the archive anew"):
+        (tmp_path / "fitted.json").write_text(content)
+    with pytest.raises(ReadError, match=r"fitted\.json.*fill the archive anew"):
         fitted_store.read_state(tmp_path)
 
 
 def test_a_state_that_json_cannot_hold_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         fitted_store.write_state(tmp_path, "dineof", {"noise": float("nan")})
-    assert not (tmp_path / "pinned.json").exists()
+    assert not (tmp_path / "fitted.json").exists()
 
 
 @settings(max_examples=15, deadline=None)

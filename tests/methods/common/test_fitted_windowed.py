@@ -15,9 +15,9 @@ import xarray as xr
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields.patches import Patch, PatchGrid
 from sstfill.methods import METHODS, PatchMatch
-from sstfill.methods.common.fitted_windowed import REACH, narrowed
+from sstfill.methods.base import STEPS, Archive
+from sstfill.methods.common.fitted_windowed import HALO
 from sstfill.methods.common.sampling import cut, gather, windows
-from sstfill.methods.fitted import STEPS, Archive
 from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
 
@@ -57,11 +57,11 @@ def registered(monkeypatch):
 
 def test_it_fills_a_window_as_a_series(archive, tmp_path):
     made = fit(FAST, archive, tmp_path / "model")
-    window = next(windows(archive, PatchGrid(core=(4, 6, 8), halo=REACH)))
+    window = next(windows(archive, PatchGrid(core=(4, 6, 8), halo=HALO)))
     found, whole = made.estimate(window), FAST.reconstruct(window.obs, window.sea)
     np.testing.assert_array_equal(found["mean"].values, whole["mean"].values[:4, :6, :8])
     np.testing.assert_array_equal(found["error"].values, whole["error"].values[:4, :6, :8])
-    assert made.reach == REACH == (STEPS, 32, 32)
+    assert made.halo == HALO == (STEPS, 32, 32)
     copy = load(tmp_path / "model")
     assert copy.method == FAST
     xr.testing.assert_identical(copy.estimate(window), found)
@@ -102,7 +102,7 @@ def test_a_window_of_too_few_images_stays_unfilled(registered, archive, tmp_path
     assert fit(Third(), archive, tmp_path / "model").estimate(window)["mean"].isnull().all()
 
 
-def test_a_narrowed_window_shows_what_is_within_reach(archive):
+def test_a_narrowed_window_shows_the_halo_only(archive):
     inside = (slice(4, 6), slice(5, 8), slice(0, 4))
     whole = cut(
         archive.obs,
@@ -111,12 +111,12 @@ def test_a_narrowed_window_shows_what_is_within_reach(archive):
         archive.points,
         Patch(inside, tuple(map(slice, (0,) * 3, SHAPE))),
     )
-    some = narrowed(whole, (2, 1, 20))
+    some = whole.narrowed((2, 1, 20))
     assert some.patch == Patch(inside, (slice(2, 8), slice(4, 9), slice(0, 16)))
     xr.testing.assert_identical(some.inside, whole.inside)
     xr.testing.assert_identical(some.obs, whole.obs[2:8, 4:9])
     np.testing.assert_array_equal(some.sample, whole.sample[2:8])
-    assert some.sea.shape == (5, 16) and narrowed(some, (2, 1, 20)).patch == some.patch
+    assert some.sea.shape == (5, 16) and some.narrowed((2, 1, 20)).patch == some.patch
 
 
 def test_no_folder(tmp_path):

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BLAS is held to one thread inside the context, and let go after it."""
+"""BLAS is held to one thread inside the context, and let go after it; so are threads of our own."""
 
 from __future__ import annotations
+
+import threading
 
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from sstfill.methods.common.threads import one_blas_thread
+from sstfill.methods.common.threads import available_cores, cores, in_threads, one_blas_thread
 
 
 def blas() -> list[int]:
@@ -21,3 +23,14 @@ def test_one_thread_inside_and_as_before_after():
     with one_blas_thread():
         assert set(blas()) == {1}
     assert blas() == before
+
+
+def test_cores_are_limited_inside_and_as_before_after():
+    before = available_cores()
+    with cores(before + 1):
+        assert available_cores() == before + 1
+        with cores(1):
+            assert available_cores() == 1
+            assert len(set(in_threads(lambda _: threading.get_ident(), range(20)))) == 1
+        assert available_cores() == before + 1
+    assert available_cores() == before

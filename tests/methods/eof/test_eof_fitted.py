@@ -14,10 +14,11 @@ from sstfill.errors import ReadError
 from sstfill.fields import gaps
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import BayesEof, Climatology, Dineof
-from sstfill.methods.common.sampling import gather, spatial, windows
+from sstfill.methods.base import Archive, FittedMethod
+from sstfill.methods.common.sampling import gather, tile, windows
 from sstfill.methods.eof import fitted_maps
 from sstfill.methods.eof.fitted_build import since_1970
-from sstfill.methods.fitted import FITTINGS, Archive, FittedMethod
+from sstfill.methods.registry import fit, load
 
 BAYES = BayesEof(modes=16, max_iterations=25)
 METHODS = [Climatology(), Dineof(), BAYES]
@@ -38,12 +39,12 @@ def hidden_ocean(
 
 
 def tiled(archive: Archive, size: tuple[int, int] = CORE[1:]) -> Archive:
-    return replace(archive, tiles=spatial(archive.sea.shape, size))
+    return replace(archive, tiles=tile(archive.sea.shape, size))
 
 
 def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
     mean, error = np.full((2, *archive.obs.shape), np.nan, np.float32)
-    for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
+    for window in windows(archive, PatchGrid(core=core, halo=pinned.halo)):
         found = pinned.estimate(window)
         mean[window.patch.inside], error[window.patch.inside] = (
             found["mean"].values,
@@ -59,7 +60,7 @@ def rmse(mean: xr.DataArray, truth: xr.DataArray) -> float:
 
 def pin(method: Any, archive: Archive, folder: Path) -> FittedMethod:
     folder.mkdir()
-    found: FittedMethod = FITTINGS[method.name].fit(method, archive, folder)
+    found: FittedMethod = fit(method, archive, folder)
     return found
 
 
@@ -113,7 +114,7 @@ def test_a_climatology_knows_the_season_of_a_date(tmp_path):
     pinned = pin(Climatology(), gather(gappy, sea), tmp_path / "a")
     found = filled(pinned, gather(gappy, sea))["mean"]
     assert float(abs(found - obs.mean(("y", "x"))).max()) < 0.1
-    assert pinned.reach == (0, 0, 0)
+    assert pinned.halo == (0, 0, 0)
 
 
 def test_few_points_tell_the_amplitudes(archive, scene, tmp_path):
@@ -134,8 +135,8 @@ def test_chunks_do_not_matter(method, everything, archive, scene, tmp_path):
     other = tiled(gather(seen.chunk(time=7, lat=11, lon=13), sea))
     again = pin(method, other, tmp_path / "again")
     for a, b in zip(
-        windows(archive, PatchGrid(core=CORE, halo=again.reach)),
-        windows(other, PatchGrid(core=CORE, halo=again.reach)),
+        windows(archive, PatchGrid(core=CORE, halo=again.halo)),
+        windows(other, PatchGrid(core=CORE, halo=again.halo)),
         strict=True,
     ):
         xr.testing.assert_identical(everything[method.name].estimate(a), again.estimate(b))
@@ -145,8 +146,8 @@ def test_chunks_do_not_matter(method, everything, archive, scene, tmp_path):
 def test_what_was_saved_says_the_same(name, everything, archive, tmp_path):
     pinned = everything[name]
     pinned.save(tmp_path / "copy")
-    again = FITTINGS[name].load(tmp_path / "copy")
-    assert again.reach == pinned.reach
+    again = load(tmp_path / "copy")
+    assert again.halo == pinned.halo
     for window in archive.trials[:2]:
         xr.testing.assert_identical(again.estimate(window), pinned.estimate(window))
 
@@ -244,4 +245,4 @@ def test_days_count_from_the_first_step_without_a_calendar():
 
 def test_a_folder_without_a_method_is_told(tmp_path):
     with pytest.raises(ReadError, match="fill the archive anew"):
-        FITTINGS["dineof"].load(tmp_path)
+        load(tmp_path)

@@ -60,9 +60,9 @@ def sea(sea_surface) -> xr.DataArray:
 @pytest.fixture(scope="module", autouse=True)
 def settled(obs, sea) -> Iterator[None]:
     """One fit of optimal interpolation serves all; patches are small, so that there are several."""
-    fitted = optimal.fit(obs, sea, "auto", ["additive"], optimal.Oi()._fixed(), 0)
+    fitted = optimal.fit_covariance(obs, sea, "auto", ["additive"], optimal.Oi().fixed, 0)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(optimal, "fit", lambda *_: fitted)
+        patched.setattr(optimal, "fit_covariance", lambda *_: fitted)
         patched.setattr(
             gan_compact, "GRID", PatchGrid(core=(4, 8, 8), overlap=(2, 4, 4), halo=(1, 2, 2))
         )

@@ -15,8 +15,8 @@ import xarray as xr
 from sstfill.errors import ReadError
 from sstfill.fields.patches import PatchGrid, Shape
 from sstfill.methods import Gan
+from sstfill.methods.base import Archive, Window
 from sstfill.methods.common.sampling import gather, windows
-from sstfill.methods.fitted import Archive, Window
 from sstfill.methods.gan import fitted as gan
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.oi import fitted as oi
@@ -67,7 +67,7 @@ def network(name: str, size: float = 0.05) -> Checkpoint:
 def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden):
     whole = Gan(adapt=False).reconstruct(seen, sea)
     mean, error = (xr.full_like(seen, np.nan) for _ in range(2))
-    for window in windows(archive, PatchGrid(core=CORE, halo=pinned.reach)):
+    for window in windows(archive, PatchGrid(core=CORE, halo=pinned.halo)):
         found = pinned.estimate(window)
         mean[window.patch.inside], error[window.patch.inside] = (
             found["mean"].values,
@@ -95,11 +95,9 @@ def test_it_is_read_as_it_was_written_without_anything_outside(archive, tmp_path
     shutil.rmtree(tmp_path / "model")
     copy = load(tmp_path / "copy")
     assert (
-        copy.reach == made.reach
-        and copy.account == made.account
-        and copy.sayer.networks.samples == 2
+        copy.halo == made.halo and copy.account == made.account and copy.sayer.networks.samples == 2
     )
-    window = a_window(archive, made.reach)
+    window = a_window(archive, made.halo)
     again = load(tmp_path / "copy").estimate(window)
     xr.testing.assert_identical(copy.estimate(window), again)
 
@@ -109,14 +107,14 @@ def test_chunks_and_what_is_seen_beyond_do_not_matter(archive, seen, sea, tmp_pa
     one = fit(Gan(model=model, adapt=False), archive, tmp_path / "one")
     lazy = gather(seen.chunk({"time": 5, "lat": 17}), sea)
     other = fit(Gan(model=model, adapt=False), lazy, tmp_path / "other")
-    found = one.estimate(a_window(archive, one.reach))
-    xr.testing.assert_identical(found, other.estimate(a_window(lazy, one.reach)))
+    found = one.estimate(a_window(archive, one.halo))
+    xr.testing.assert_identical(found, other.estimate(a_window(lazy, one.halo)))
     xr.testing.assert_identical(found, one.estimate(a_window(archive, SHAPE)))
 
 
 def test_a_new_network_says_what_optimal_interpolation_does(archive, tmp_path):
     made = fit(Gan(model=network("compact", 0.0), adapt=False), archive, tmp_path / "model")
-    window = a_window(archive, made.reach)
+    window = a_window(archive, made.halo)
     columns = made.sayer.columns(window)
     assert list(columns) == ["gan", "oi", "eof", "interpolated"]
     np.testing.assert_allclose(
@@ -137,12 +135,12 @@ def test_another_checkpoint_is_refused(pinned, tmp_path):
 
 
 def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
-    fitted = replace(oi.fit(), kind="mean")
-    monkeypatch.setattr(oi, "fit", lambda *_: fitted)
+    fitted = replace(oi.fit_covariance(), background="mean")
+    monkeypatch.setattr(oi, "fit_covariance", lambda *_: fitted)
     short = gather(seen[:2], sea)
     made = fit(Gan(model=network("compact"), adapt=False), short, tmp_path / "model")
     assert not (tmp_path / "model" / "bayes_eof").exists()
-    window = a_window(short, made.reach, (2, 40, 48))
+    window = a_window(short, made.halo, (2, 40, 48))
     assert list(made.sayer.columns(window)) == ["gan", "oi", "interpolated"]
     assert np.isfinite(
         load(tmp_path / "model").estimate(window)["mean"].values[:, sea.values]
@@ -152,8 +150,8 @@ def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
 @pytest.mark.parametrize("samples", [1, 2])
 def test_the_paper_networks(samples, archive, seen, tmp_path):
     made = fit(Gan(model=network("static"), samples=samples), archive, tmp_path / "model")
-    assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "pinned.json"}
-    window = a_window(archive, made.reach)
+    assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "fitted.json"}
+    window = a_window(archive, made.halo)
     found = load(tmp_path / "model").estimate(window)
     xr.testing.assert_identical(found, made.estimate(window))
     inside = window.inside.values
@@ -171,7 +169,7 @@ def test_where_no_clouds_can_be_withheld_the_network_fills_alone(surface, sea, t
     made = fit(Gan(model=network("static")), whole, tmp_path / "model")
     assert (
         made.weighed is None
-        and json.loads((tmp_path / "model" / "pinned.json").read_text())["weighed"] is None
+        and json.loads((tmp_path / "model" / "fitted.json").read_text())["weighed"] is None
     )
 
 

@@ -44,10 +44,10 @@ def guesses(sea_surface, sea) -> FirstGuesses:
 @pytest.fixture
 def settled(guesses, sea_surface, sea, monkeypatch) -> None:
     """Spare the fit of optimal interpolation."""
-    fitted = optimal.fit(
-        sea_surface.sst, sea, "exponential", ["pixel"], optimal.Oi(length=40.0)._fixed(), 0
+    fitted = optimal.fit_covariance(
+        sea_surface.sst, sea, "exponential", ["pixel"], optimal.Oi(length_scale=40.0).fixed, 0
     )
-    monkeypatch.setattr(optimal, "fit", lambda *_: fitted)
+    monkeypatch.setattr(optimal, "fit_covariance", lambda *_: fitted)
 
 
 def drawn(seed: int, shape: tuple[int, ...] = (5, 6, 7), gaps: float = 0.4) -> dict[str, NDArray]:

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from sstfill.methods.interpolation import background as module
-from sstfill.methods.interpolation.background import background
+from sstfill.methods.interpolation.background import fit_background
 
 
 def additive(days: np.ndarray, seed: int = 0, noise: float = 0.1, missing: float = 0.5):
@@ -30,7 +30,7 @@ def additive(days: np.ndarray, seed: int = 0, noise: float = 0.1, missing: float
 def test_additive_recovers_pattern_and_course(make_field, all_sea) -> None:
     values, pattern, course = additive(np.arange(40.0))
     obs = make_field(values)
-    found = background(obs, all_sea(obs), "additive")
+    found = fit_background(obs, all_sea(obs), "additive")
     whole = found.pixel + found.image[:, np.newaxis, np.newaxis]
     assert np.abs(whole - (15 + pattern + course[:, np.newaxis, np.newaxis])).max() < 0.3
     assert found.scatter.mean() == pytest.approx(0.1, rel=0.3)
@@ -40,7 +40,7 @@ def test_images_without_observation_lie_between_their_neighbours(make_field, all
     days = np.cumsum(np.tile([0.5, 1.5], 20))
     values, _, course = additive(days)
     values[[7, 20, 21]] = np.nan
-    found = background(make_field(values, days), all_sea(make_field(values)), "additive")
+    found = fit_background(make_field(values, days), all_sea(make_field(values)), "additive")
     error = found.image - course
     np.testing.assert_allclose(error[[7, 20, 21]], error.mean(), atol=0.5)
     assert np.ptp(course) > 5
@@ -49,7 +49,7 @@ def test_images_without_observation_lie_between_their_neighbours(make_field, all
 def test_pixels_never_observed_get_the_membrane(make_field, all_sea) -> None:
     values, pattern, _ = additive(np.arange(40.0), missing=0.2)
     values[:, 3:6, 4:7] = np.nan
-    found = background(make_field(values), all_sea(make_field(values)), "additive")
+    found = fit_background(make_field(values), all_sea(make_field(values)), "additive")
     slope = found.pixel - found.pixel.mean() - (pattern - pattern.mean())
     assert np.abs(slope[3:6, 4:7]).max() < 0.25 < np.ptp(pattern[3:6, 4:7])  # a plane is harmonic
     assert np.isfinite(found.scatter).all()
@@ -57,7 +57,7 @@ def test_pixels_never_observed_get_the_membrane(make_field, all_sea) -> None:
 
 def test_kinds_differ_as_they_say(make_field, all_sea) -> None:
     obs = make_field(additive(np.arange(30.0))[0])
-    mean, pixel = (background(obs, all_sea(obs), kind) for kind in ("mean", "pixel"))
+    mean, pixel = (fit_background(obs, all_sea(obs), kind) for kind in ("mean", "pixel"))
     assert np.ptp(mean.pixel) == 0 and not mean.image.any() and not pixel.image.any()
     assert np.ptp(pixel.pixel) > 2 and mean.pixel[0, 0] == pytest.approx(
         float(obs.mean()), abs=1e-4
@@ -73,7 +73,9 @@ def test_names_of_the_dimensions_do_not_matter(coords, make_field, all_sea) -> N
         if coords
         else obs.rename(lat="y", lon="x").drop_vars(["y", "x"])
     )
-    for a, b in zip(*(background(o, all_sea(o), "additive") for o in (obs, other)), strict=True):
+    for a, b in zip(
+        *(fit_background(o, all_sea(o), "additive") for o in (obs, other)), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
@@ -83,7 +85,7 @@ def test_land_does_not_count(make_field, all_sea) -> None:
     sea[:, 6:] = False
     spoilt = obs.copy()
     spoilt[:, :, 6:] = 999.0
-    one, other = (background(o, sea, "additive") for o in (obs, spoilt))
+    one, other = (fit_background(o, sea, "additive") for o in (obs, spoilt))
     np.testing.assert_allclose(one.image, other.image)
     np.testing.assert_allclose(one.pixel[:, :6], other.pixel[:, :6])
 
@@ -102,7 +104,7 @@ def test_lazy_equals_eager_and_is_never_whole_in_memory(make_field, all_sea, mon
         data=lazy.data.map_blocks(look, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype))
     )
     with dask.config.set(scheduler="synchronous"):
-        one, other = (background(o, all_sea(obs), "additive") for o in (obs, lazy))
+        one, other = (fit_background(o, all_sea(obs), "additive") for o in (obs, lazy))
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
     assert (
@@ -136,7 +138,7 @@ def test_smoothing_of_the_images_is_that_of_the_full_matrices() -> None:
 def test_a_constant_series_has_no_scatter(make_field, all_sea) -> None:
     obs = make_field(np.full((6, 4, 5), 12.5, np.float32))
     for kind in ("mean", "pixel", "additive"):
-        found = background(obs, all_sea(obs), kind)
+        found = fit_background(obs, all_sea(obs), kind)
         np.testing.assert_allclose(found.pixel + found.image[0], 12.5, rtol=1e-6)
         assert (found.scatter > 0).all() and (found.scatter < 1e-3).all()
 
@@ -147,4 +149,4 @@ def test_sample_that_misses_a_small_sea(make_field) -> None:
     obs = make_field(values)
     sea = xr.zeros_like(obs[0], dtype=bool).reset_coords(drop=True)
     sea[1, 1] = True
-    assert background(obs, sea, "mean").pixel[1, 1] == 7.0
+    assert fit_background(obs, sea, "mean").pixel[1, 1] == 7.0

@@ -11,11 +11,11 @@ from sstfill import synthetic
 from sstfill.fields import gaps
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import Interpolate
+from sstfill.methods.base import Archive
 from sstfill.methods.common.sampling import gather, windows
-from sstfill.methods.fitted import FITTINGS, Archive
 from sstfill.methods.interpolation.fitted import FittedInterpolate
+from sstfill.methods.registry import fit, load
 
-PIN, LOAD = FITTINGS["interpolate"]
 CORE = (16, 24, 24)
 
 
@@ -34,7 +34,7 @@ def scene():
 
 def filled(pinned, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
     mean, error = np.full((2, *archive.obs.shape), np.nan, np.float32)
-    for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
+    for window in windows(archive, PatchGrid(core=core, halo=pinned.halo)):
         found = pinned.estimate(window)
         mean[window.patch.inside], error[window.patch.inside] = (
             found["mean"].values,
@@ -49,7 +49,7 @@ def filled(pinned, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Da
 def test_the_fill_is_that_of_the_method(method, scene, tmp_path):
     seen, sea, _ = scene
     archive = gather(seen, sea)
-    here, there = filled(PIN(method, archive, tmp_path), archive), method.reconstruct(seen, sea)
+    here, there = filled(fit(method, archive, tmp_path), archive), method.reconstruct(seen, sea)
     assert (here["mean"].notnull() == there["mean"].notnull()).all()
     xr.testing.assert_allclose(here["mean"], there["mean"], rtol=1e-4)
     xr.testing.assert_allclose(here["error"], there["error"], rtol=0.05)
@@ -58,7 +58,7 @@ def test_the_fill_is_that_of_the_method(method, scene, tmp_path):
 def test_withheld_clouds_are_filled_as_well_as_in_memory(scene, tmp_path):
     seen, sea, truth = scene
     archive = gather(seen, sea)
-    here = filled(PIN(Interpolate(), archive, tmp_path), archive)["mean"]
+    here = filled(fit(Interpolate(), archive, tmp_path), archive)["mean"]
     there = Interpolate().reconstruct(seen, sea)["mean"]
     one, other = (float(np.sqrt(np.square(m - truth).mean())) for m in (here, there))
     assert one <= 1.05 * other
@@ -69,17 +69,17 @@ def test_chunks_do_not_matter(scene, tmp_path):
     one = gather(seen.chunk(time=30), sea)
     other = gather(seen.chunk(time=7, lat=11, lon=13), sea)
     xr.testing.assert_identical(
-        filled(PIN(Interpolate(), one, tmp_path), one).compute(),
-        filled(PIN(Interpolate(), other, tmp_path), other).compute(),
+        filled(fit(Interpolate(), one, tmp_path), one).compute(),
+        filled(fit(Interpolate(), other, tmp_path), other).compute(),
     )
 
 
 def test_what_was_saved_says_the_same(scene, tmp_path):
     seen, sea, _ = scene
     archive = gather(seen, sea)
-    pinned = PIN(Interpolate(limit=5.0), archive, tmp_path)
-    again = LOAD(tmp_path)
-    assert again.method == pinned.method and again.reach == pinned.reach
+    pinned = fit(Interpolate(limit=5.0), archive, tmp_path)
+    again = load(tmp_path)
+    assert again.method == pinned.method and again.halo == pinned.halo
     for window in archive.trials:
         xr.testing.assert_identical(again.estimate(window), pinned.estimate(window))
 
@@ -87,7 +87,7 @@ def test_what_was_saved_says_the_same(scene, tmp_path):
 def test_units_that_see_the_same_observations_agree_bit_for_bit(scene, tmp_path):
     seen, sea, _ = scene
     archive = gather(seen, sea)
-    pinned = PIN(Interpolate(space=False), archive, tmp_path)
+    pinned = fit(Interpolate(space=False), archive, tmp_path)
     xr.testing.assert_identical(filled(pinned, archive), filled(pinned, archive, (10, 17, 31)))
 
 
@@ -95,15 +95,15 @@ def test_units_that_see_the_same_observations_agree_bit_for_bit(scene, tmp_path)
 def test_the_reach_covers_a_month(step, steps, tmp_path):
     ocean = synthetic.ocean(shape=(8, 12, 12), step=step)
     archive = gather(ocean["sst"], ocean["sea"].astype(bool))
-    assert PIN(Interpolate(), archive, tmp_path).reach == (steps, 32, 32)
-    assert PIN(Interpolate(space=False), archive, tmp_path).reach == (steps, 0, 0)
+    assert fit(Interpolate(), archive, tmp_path).halo == (steps, 32, 32)
+    assert fit(Interpolate(space=False), archive, tmp_path).halo == (steps, 0, 0)
 
 
 def test_a_window_that_shows_nothing_is_left_empty(scene, tmp_path):
     seen, sea, _ = scene
     archive = gather(seen, sea)
     window = archive.trials[0]
-    pinned = PIN(Interpolate(), archive, tmp_path)
+    pinned = fit(Interpolate(), archive, tmp_path)
     assert isinstance(pinned, FittedInterpolate)
     found = pinned.estimate(replace(window, obs=window.obs.where(False)))
     assert not found["mean"].notnull().any() and not found["error"].notnull().any()
@@ -112,6 +112,6 @@ def test_a_window_that_shows_nothing_is_left_empty(scene, tmp_path):
 def test_one_image_alone_is_filled_in_space(tmp_path):
     obs = xr.DataArray(np.array([[[1.0, np.nan, 3.0]]], "f4"), dims=("time", "y", "x"))
     archive = gather(obs, xr.ones_like(obs[0], bool))
-    assert filled(PIN(Interpolate(), archive, tmp_path), archive)["mean"].values.tolist() == [
+    assert filled(fit(Interpolate(), archive, tmp_path), archive)["mean"].values.tolist() == [
         [[1.0, 2.0, 3.0]]
     ]

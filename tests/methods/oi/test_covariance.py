@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from sstfill.methods.oi.covariance import (
+    FARTHEST,
     LENGTH,
     PER_UNIT,
-    REACH,
     SHAPES,
     SLOPES,
     Component,
     Covariance,
-    ranked,
-    reach,
+    ranked_offsets,
+    search_radius,
 )
 from sstfill.methods.oi.solver_kernels import looked_up
 
@@ -27,16 +27,19 @@ KM = ((10.0, 0.0), (0.0, 10.0))
 DAILY = tuple(float(t) for t in range(-3, 4))
 
 
-def one(length: float = 50.0, time_scale: float = 3.0) -> Covariance:
+def one(length_scale: float = 50.0, time_scale: float = 3.0) -> Covariance:
     return Covariance(
-        parts=(Component("exponential", 2.0, (length, 2 * length), time_scale),), noise=0.1
+        components=(Component("exponential", 2.0, (length_scale, 2 * length_scale), time_scale),),
+        noise=0.1,
     )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tables_are_accurate(shape) -> None:
     r = np.random.default_rng(0).uniform(0, 11.9, 2000)
-    table = Covariance(parts=(Component(shape, 1.0, (1.0, 1.0), 1.0),), noise=0.0).arrays()[1][0]
+    table = Covariance(components=(Component(shape, 1.0, (1.0, 1.0), 1.0),), noise=0.0).arrays()[1][
+        0
+    ]
     np.testing.assert_allclose(
         [looked_up(table, v) for v in r], SHAPES[shape](r), rtol=0, atol=4e-7
     )
@@ -51,19 +54,21 @@ def test_slopes_are_derivatives_by_the_logarithm_of_the_scale(shape) -> None:
 
 
 def test_value_at_the_origin_is_the_variance() -> None:
-    both = Covariance(parts=(*one().parts, Component("gauss", 0.5, (9.0, 9.0), 1.0)), noise=1.0)
+    both = Covariance(
+        components=(*one().components, Component("gauss", 0.5, (9.0, 9.0), 1.0)), noise=1.0
+    )
     assert both(0.0, 0.0, 0.0) == both.variance == 2.5
     assert both(50.0, 0.0, 0.0) == pytest.approx(both(0.0, 100.0, 0.0), abs=1e-6)
 
 
 def test_reach_grows_with_scales_and_flow_up_to_a_limit() -> None:
-    assert reach(one(10.0, 1.0), (10.0, 20.0), 0.5) == (12, 12, 6)
-    assert reach(one(10.0, 1.0), (10.0, 20.0), 0.5, flow=(30.0, 40.0)) == (12, 22, 11)
-    assert reach(one(1e6, 1e6), (1.0, 1.0), 1.0) == REACH
+    assert search_radius(one(10.0, 1.0), (10.0, 20.0), 0.5) == (12, 12, 6)
+    assert search_radius(one(10.0, 1.0), (10.0, 20.0), 0.5, flow=(30.0, 40.0)) == (12, 22, 11)
+    assert search_radius(one(1e6, 1e6), (1.0, 1.0), 1.0) == FARTHEST
 
 
 def test_order_is_that_of_falling_covariance() -> None:
-    steps = ranked(one(), KM, DAILY, (0.0, 0.0), (3, 6, 6))
+    steps = ranked_offsets(one(), KM, DAILY, (0.0, 0.0), (3, 6, 6))
     t, y, x = steps.T
     told = one()(10.0 * y, 10.0 * x, 1.0 * t)
     assert (np.diff(told) < 1e-6).all() and steps[0].tolist() == [0, 0, 0]
@@ -71,21 +76,21 @@ def test_order_is_that_of_falling_covariance() -> None:
 
 
 def test_order_follows_the_flow_and_the_orientation_of_the_grid() -> None:
-    brief = one(length=8.0, time_scale=30.0)
+    brief = one(length_scale=8.0, time_scale=30.0)
     for cell in (KM, ((-10.0, 0.0), (0.0, 10.0)), ((0.0, 10.0), (10.0, 0.0))):
-        steps = ranked(brief, cell, DAILY, (10.0, 20.0), (3, 6, 6))
+        steps = ranked_offsets(brief, cell, DAILY, (10.0, 20.0), (3, 6, 6))
         tomorrow = next(s for s in steps.tolist() if s[0] == 1)
         moved = np.array(cell).T @ tomorrow[1:]
         assert moved.tolist() == [10.0, 20.0]  # what is here today is there tomorrow
 
 
 def test_description_is_json() -> None:
-    said = json.loads(json.dumps(one().described()))
+    said = json.loads(json.dumps(one().summary()))
     assert said == [
         {
             "covariance": "exponential",
             "variance": 2.0,
-            "length_km": [50.0, 100.0],
+            "length_scale_km": [50.0, 100.0],
             "time_scale_days": 3.0,
         }
     ]

@@ -12,7 +12,7 @@ import xarray as xr
 
 from sstfill.methods.oi import covariance_fit, subsample
 from sstfill.methods.oi.covariance import Component, Covariance
-from sstfill.methods.oi.covariance_fit import Fixed, ParameterLayout, WithheldTrial, fit
+from sstfill.methods.oi.covariance_fit import Fixed, ParameterLayout, WithheldTrial, fit_covariance
 
 CELL = 10.0
 SHAPE = (30, 24, 24)
@@ -34,56 +34,62 @@ def on_plane(values: np.ndarray) -> xr.DataArray:
 def drawn(shape: str) -> xr.DataArray:
     """Half seen, of anomaly variance 4 and noise a tenth of it."""
     part = Component(shape, 1.0, (20.0, 30.0), 2.5)
-    truth = gaussian.draw(SHAPE, CELL, Covariance(parts=(part,), noise=0.1), 1, seed=2)[0]
+    truth = gaussian.draw(SHAPE, CELL, Covariance(components=(part,), noise=0.1), 1, seed=2)[0]
     noisy = truth + np.sqrt(0.1) * np.random.default_rng(11).normal(size=SHAPE)
     return on_plane(np.where(gaussian.clouds(SHAPE, 0.5, seed=5), np.nan, 15 + 2 * noisy))
 
 
 @pytest.mark.parametrize("shape", ["exponential", "matern"])
 def test_scales_and_noise_are_recovered(shape) -> None:
-    found = fit(drawn(shape), SEA, shape, ["mean"], Fixed(), 0)
-    (part,) = found.covariance.parts
-    for value, truth in ((part.length[0], 20), (part.length[1], 30), (part.time_scale, 2.5)):
+    found = fit_covariance(drawn(shape), SEA, shape, ["mean"], Fixed(), 0)
+    (part,) = found.covariance.components
+    for value, truth in (
+        (part.length_scale[0], 20),
+        (part.length_scale[1], 30),
+        (part.time_scale, 2.5),
+    ):
         assert truth / 1.5 < value < truth * 1.5
-    assert part.length[0] < part.length[1]
+    assert part.length_scale[0] < part.length_scale[1]
     assert 0.1 / 1.7 < found.covariance.noise / part.variance < 0.1 * 1.7
 
 
 def test_what_is_given_is_kept() -> None:
-    fixed = Fixed(length=(33.0, 44.0), time_scale=1.25, noise=0.07)
-    found = fit(drawn("exponential"), SEA, "auto", ["mean"], fixed, 0)
-    (part,) = found.covariance.parts
-    assert (part.length, part.time_scale) == ((33.0, 44.0), 1.25)
+    fixed = Fixed(length_scale=(33.0, 44.0), time_scale=1.25, noise=0.07)
+    found = fit_covariance(drawn("exponential"), SEA, "auto", ["mean"], fixed, 0)
+    (part,) = found.covariance.components
+    assert (part.length_scale, part.time_scale) == ((33.0, 44.0), 1.25)
     assert found.covariance.noise / part.variance == pytest.approx(0.07, rel=1e-9)
 
 
 def test_one_given_the_others_are_fitted() -> None:
-    found = fit(drawn("exponential"), SEA, "exponential", ["mean"], Fixed(time_scale=2.5), 0)
-    assert found.covariance.parts[0].time_scale == 2.5
-    assert 20 / 1.5 < found.covariance.parts[0].length[0] < 20 * 1.5
+    found = fit_covariance(
+        drawn("exponential"), SEA, "exponential", ["mean"], Fixed(time_scale=2.5), 0
+    )
+    assert found.covariance.components[0].time_scale == 2.5
+    assert 20 / 1.5 < found.covariance.components[0].length_scale[0] < 20 * 1.5
 
 
 def test_the_covariance_that_scores_best_is_taken() -> None:
-    fixed, smooth = Fixed(length=(20.0, 30.0)), drawn("matern")
+    fixed, smooth = Fixed(length_scale=(20.0, 30.0)), drawn("matern")
     tried = {
-        shape: fit(smooth, SEA, shape, ["mean"], fixed, 0).log_score
+        shape: fit_covariance(smooth, SEA, shape, ["mean"], fixed, 0).log_score
         for shape in ("exponential", "matern")
     }
-    found = fit(smooth, SEA, "auto", ["mean"], fixed, 0)
-    assert found.covariance.parts[0].shape == min(tried, key=tried.__getitem__) == "matern"
+    found = fit_covariance(smooth, SEA, "auto", ["mean"], fixed, 0)
+    assert found.covariance.components[0].shape == min(tried, key=tried.__getitem__) == "matern"
     assert found.log_score == pytest.approx(tried["matern"], abs=1e-6)
 
 
-def test_first_guess_is_chosen_by_the_data() -> None:
+def test_the_background_is_chosen_by_the_data() -> None:
     obs = drawn("exponential")
     course = 3 * np.sin(np.arange(SHAPE[0]) / 2)[:, np.newaxis, np.newaxis]
     seesaw = (
         4 * np.random.default_rng(0).normal(size=SHAPE[0])[:, np.newaxis, np.newaxis]
     )  # no mean in any image
     seesaw = seesaw * np.where(np.arange(SHAPE[2]) < SHAPE[2] // 2, 1, -1)
-    fixed = Fixed(length=(20.0, 30.0), time_scale=2.5, noise=0.1)
+    fixed = Fixed(length_scale=(20.0, 30.0), time_scale=2.5, noise=0.1)
     chosen = [
-        fit(o, SEA, "exponential", ["pixel", "additive"], fixed, 0).kind
+        fit_covariance(o, SEA, "exponential", ["pixel", "additive"], fixed, 0).background
         for o in (obs + seesaw, obs + course)
     ]
     assert chosen == ["pixel", "additive"]
@@ -91,13 +97,13 @@ def test_first_guess_is_chosen_by_the_data() -> None:
 
 def test_flow_is_used_in_the_fit() -> None:
     seen = drawn("exponential")
-    trial = WithheldTrial.of(seen, SEA, "mean", 0)
-    one = Covariance(parts=(Component("exponential", 1.0, (20.0, 30.0), 2.5),), noise=0.1)
-    assert trial.judge(one)(one)[0] < trial.judge(one, (0.5, 0.5))(one)[0]  # nothing drifts here
+    trial = WithheldTrial.draw(seen, SEA, "mean", 0)
+    one = Covariance(components=(Component("exponential", 1.0, (20.0, 30.0), 2.5),), noise=0.1)
+    assert trial.score(one)(one)[0] < trial.score(one, (0.5, 0.5))(one)[0]  # nothing drifts here
 
 
 @pytest.mark.parametrize(
-    "fixed", [Fixed(), Fixed(length=(5.0, 6.0)), Fixed(time_scale=2.0, noise=0.2)]
+    "fixed", [Fixed(), Fixed(length_scale=(5.0, 6.0)), Fixed(time_scale=2.0, noise=0.2)]
 )
 def test_layout_packs_and_unpacks(fixed) -> None:
     parts = (
@@ -105,10 +111,12 @@ def test_layout_packs_and_unpacks(fixed) -> None:
         Component("exponential", 0.3, (6.0, 3.0), 1.0),
     )
     layout = ParameterLayout(parts, fixed)
-    back = layout.covariance(layout.packed(parts, 0.05))
-    for part, other in zip(parts, back.parts, strict=True):
+    back = layout.covariance(layout.pack(parts, 0.05))
+    for part, other in zip(parts, back.components, strict=True):
         assert other.variance == pytest.approx(part.variance)
-        assert other.length == pytest.approx(fixed.length if fixed.length[0] > 0 else part.length)
+        assert other.length_scale == pytest.approx(
+            fixed.length_scale if fixed.length_scale[0] > 0 else part.length_scale
+        )
         assert other.time_scale == pytest.approx(
             fixed.time_scale if fixed.time_scale > 0 else part.time_scale
         )
@@ -118,7 +126,7 @@ def test_layout_packs_and_unpacks(fixed) -> None:
 
 
 def test_a_series_without_clouds_to_lend_is_fitted_all_the_same() -> None:
-    model = Covariance(parts=(Component("gauss", 1.0, (20.0, 20.0), 2.0),), noise=0.0)
+    model = Covariance(components=(Component("gauss", 1.0, (20.0, 20.0), 2.0),), noise=0.0)
     full = on_plane(gaussian.draw((3, 8, 8), CELL, model, 1, seed=4)[0])
     hidden = covariance_fit.withheld(full, SEA[:8, :8], 0)
     assert 0 < hidden.sum() < hidden.size / 2
@@ -132,9 +140,9 @@ def test_a_series_without_clouds_to_lend_is_fitted_all_the_same() -> None:
 def test_too_little_to_fit_gives_the_start_with_what_was_given() -> None:
     values = np.full((2, 3, 3), np.nan)
     values[0, 1, 1] = 12.0
-    found = fit(on_plane(values), SEA[:3, :3], "auto", ["pixel"], Fixed(noise=0.2), 0)
+    found = fit_covariance(on_plane(values), SEA[:3, :3], "auto", ["pixel"], Fixed(noise=0.2), 0)
     assert found.covariance.noise / found.covariance.variance == pytest.approx(0.2)
-    assert found.kind == "pixel"
+    assert found.background == "pixel"
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -160,11 +168,13 @@ def test_correlation_of_channels() -> None:
     rng = np.random.default_rng(0)
     common = rng.normal(size=(4, 9, 9))
     pair = np.stack([common, -common + 0.5 * rng.normal(size=common.shape)]).astype(np.float32)
-    cross = covariance_fit._cross(pair)
+    cross = covariance_fit._correlation(pair)
     assert cross[0, 1] == cross[1, 0] == pytest.approx(-1 / np.sqrt(1.25), abs=0.05)
     pair[1][np.isfinite(pair[0])] = np.nan  # never seen together
-    np.testing.assert_array_equal(covariance_fit._cross(pair), np.eye(2))
+    np.testing.assert_array_equal(covariance_fit._correlation(pair), np.eye(2))
     assert (
-        np.linalg.eigvalsh(covariance_fit._cross(np.stack([common] * 3).astype(np.float32))).min()
+        np.linalg.eigvalsh(
+            covariance_fit._correlation(np.stack([common] * 3).astype(np.float32))
+        ).min()
         > 0
     )

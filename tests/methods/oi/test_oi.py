@@ -23,13 +23,13 @@ from sstfill.cli import main
 from sstfill.errors import OptionError
 from sstfill.fill import fill
 from sstfill.methods import Oi
-from sstfill.methods.interpolation.background import background
+from sstfill.methods.interpolation.background import fit_background
 from sstfill.methods.oi import covariance_fit
 from sstfill.methods.oi import method as oi
 from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.synthetic import ocean
 
-GIVEN = {"length": 30.0, "time_scale": 2.0, "noise": 0.05, "covariance": "exponential"}
+GIVEN = {"length_scale": 30.0, "time_scale": 2.0, "noise": 0.05, "covariance": "exponential"}
 """Scales for tests of something else: nothing but the variance is fitted."""
 RISING, FALLING = slice(None), slice(None, None, -1)
 
@@ -64,21 +64,21 @@ def test_equals_the_dense_solution(order, make_field, all_sea) -> None:
     )
     obs = obs.isel(lat=order)
     method = Oi(
-        length=(60.0, 90.0),
+        length_scale=(60.0, 90.0),
         time_scale=4.0,
         noise=0.1,
         covariance="matern",
-        first_guess="mean",
+        background="mean",
         neighbours=120,
     )
     found = method.reconstruct(obs, all_sea(obs))
     (fitted,) = found.attrs["components"]
     part = Component(
-        "matern", fitted["variance"], tuple(fitted["length_km"]), fitted["time_scale_days"]
+        "matern", fitted["variance"], tuple(fitted["length_scale_km"]), fitted["time_scale_days"]
     )
     assert part[2:] == ((60.0, 90.0), 4.0) and found.attrs["noise"] == pytest.approx(0.1)
-    model = Covariance(parts=(part,), noise=0.1 * part.variance)
-    guess = background(obs, all_sea(obs), "mean")
+    model = Covariance(components=(part,), noise=0.1 * part.variance)
+    guess = fit_background(obs, all_sea(obs), "mean")
     values = ((obs.values - guess.pixel) / guess.scatter)[np.newaxis]
     at = gaussian.sphere(*np.meshgrid(obs.lat, obs.lon, indexing="ij"))
     for target in np.argwhere(np.isnan(values)):
@@ -143,7 +143,11 @@ class TestPatches:
             data=lazy.data.map_blocks(look, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype))
         )
         method = Oi(
-            length=20.0, time_scale=1.0, noise=0.1, covariance="exponential", first_guess="pixel"
+            length_scale=20.0,
+            time_scale=1.0,
+            noise=0.1,
+            covariance="exponential",
+            background="pixel",
         )
         with dask.config.set(scheduler="synchronous"):
             found = method.reconstruct(lazy, everywhere(obs))
@@ -169,7 +173,7 @@ class TestGrids:
 
     def filled(self, obs: xr.DataArray, **changes) -> np.ndarray:
         return (
-            Oi(**(GIVEN | {"length": (20.0, 40.0), "flow": (0.1, 0.2)} | changes))
+            Oi(**(GIVEN | {"length_scale": (20.0, 40.0), "flow": (0.1, 0.2)} | changes))
             .reconstruct(obs, everywhere(obs))["mean"]
             .values
         )
@@ -217,7 +221,7 @@ class TestGrids:
     @pytest.mark.parametrize("kind", ["auto", "additive"])
     def test_single_image(self, kind) -> None:
         ds = sea_surface().isel(time=[5])
-        found = fill(ds, Oi(first_guess=kind), variables="sst", score=False)
+        found = fill(ds, Oi(background=kind), variables="sst", score=False)
         gap = found.sst_source.values == 1
         error = (found.sst - ds.truth).values[gap]
         assert gap.any() and rms(error) < 0.8 * float(ds.truth.std())
@@ -230,7 +234,7 @@ class TestFlow:
     SPEED = 10 / 86.4
 
     def advected(self, north: int, east: int) -> np.ndarray:
-        model = Covariance(parts=(Component("matern", 1.0, (20.0, 20.0), 30.0),), noise=0.0)
+        model = Covariance(components=(Component("matern", 1.0, (20.0, 20.0), 30.0),), noise=0.0)
         big = gaussian.draw((1, 34, 34), 10.0, model, 1, seed=3)[0, 0]
         return np.stack(
             [big[10 - north * t : 30 - north * t, 10 - east * t : 30 - east * t] for t in range(5)]
@@ -252,7 +256,8 @@ class TestFlow:
             obs = flat(truth, 10.0 * np.arange(20), 10.0 * np.arange(20), "km")
         obs = obs.isel({obs.dims[1]: order})
         method = Oi(
-            **(GIVEN | {"length": 20.0, "time_scale": 20.0, "covariance": "matern"}), flow=flow
+            **(GIVEN | {"length_scale": 20.0, "time_scale": 20.0, "covariance": "matern"}),
+            flow=flow,
         )
         found = method.reconstruct(obs.where(~hidden[:, order]), everywhere(obs))["mean"]
         return rms((found.values[:, order] - truth)[hidden])
@@ -310,21 +315,24 @@ class TestOptions:
     @pytest.mark.parametrize(
         "options,said",
         [
-            ({"length": -5}, "length=-5 must be a finite number, above 0"),
-            ({"length": (50, 0)}, "length=0 must be"),
-            ({"length": (1, 2, 3)}, "give one number in km, two"),
-            ({"length": [7.0]}, "give one number in km, two"),
-            ({"length": ("auto", 50)}, "give one number in km, two"),
+            ({"length_scale": -5}, "length_scale=-5 must be a finite number, above 0"),
+            ({"length_scale": (50, 0)}, "length_scale=0 must be"),
+            ({"length_scale": (1, 2, 3)}, "give one number in km, two"),
+            ({"length_scale": [7.0]}, "give one number in km, two"),
+            ({"length_scale": ("auto", 50)}, "give one number in km, two"),
             ({"time_scale": float("nan")}, "time_scale=nan must be"),
             ({"noise": True}, "noise=True must be"),
             ({"covariance": "cubic"}, "covariance='cubic'; choose from auto, exponential"),
-            ({"first_guess": "median"}, "first_guess='median'; choose from auto, mean"),
+            ({"background": "median"}, "background='median'; choose from auto, mean"),
             ({"flow": 0.1}, "flow=0.1; give two numbers in m/s"),
             ({"flow": (0.1, 99)}, "flow=99 must be a finite number, -20 to 20"),
             ({"neighbours": 0}, "neighbours=0 must be a whole number"),
             ({"seed": -1}, "seed=-1 must be"),
-            ({"covariance": "two-scale", "length": 50}, "leave out length and time_scale"),
-            ({"covariance": "two-scale", "time_scale": 2}, "leave out length and time_scale"),
+            (
+                {"covariance": "two-scale", "length_scale": 50},
+                "leave out length_scale and time_scale",
+            ),
+            ({"covariance": "two-scale", "time_scale": 2}, "leave out length_scale and time_scale"),
         ],
     )
     def test_bad_values_are_told_with_the_remedy(self, options, said) -> None:
@@ -332,9 +340,9 @@ class TestOptions:
             Oi(**options)
 
     def test_lists_become_tuples(self) -> None:
-        method = config.build(Oi, {"length": [50, 80], "flow": ["0.2", 0.1]})
-        assert (method.length, method.flow) == ((50.0, 80.0), (0.2, 0.1))
-        assert Oi(length=[50.0, 80.0], flow=[0.2, 0.1]) == method and hash(method)
+        method = config.build(Oi, {"length_scale": [50, 80], "flow": ["0.2", 0.1]})
+        assert (method.length_scale, method.flow) == ((50.0, 80.0), (0.2, 0.1))
+        assert Oi(length_scale=[50.0, 80.0], flow=[0.2, 0.1]) == method and hash(method)
         assert config.build(Oi, json.loads(json.dumps(config.options(method)))) == method
 
     def test_command_line(self, tmp_path, capsys) -> None:
@@ -352,16 +360,16 @@ class TestOptions:
             "sst",
         ]
         for given, length, flow in (
-            (["--length", "50"], 50.0, [0.0, 0.0]),
-            (["--length", "50,80", "--flow=-0.2,0.1"], [50.0, 80.0], [-0.2, 0.1]),
+            (["--length-scale", "50"], 50.0, [0.0, 0.0]),
+            (["--length-scale", "50,80", "--flow=-0.2,0.1"], [50.0, 80.0], [-0.2, 0.1]),
         ):
             assert main([*words, "--time-scale", "2", "--noise", "0.1", *given]) == 0
             with xr.open_dataset(out) as written:
                 said = json.loads(written.sst.attrs["sstfill_method"])["options"]
-            assert (said["length"], said["flow"], said["noise"]) == (length, flow, 0.1)
+            assert (said["length_scale"], said["flow"], said["noise"]) == (length, flow, 0.1)
         capsys.readouterr()
         for given, reason in (
-            (["--length", "50,x"], "length"),
+            (["--length-scale", "50,x"], "length_scale"),
             (["--flow", "1,2,3"], "flow"),
             (["--flow", "1"], "flow"),
         ):
@@ -373,13 +381,14 @@ class TestOptions:
             main(["fill", "--method", "oi", "--help"])
         said = capsys.readouterr().out
         assert (
-            "--length float|float,float|auto" in said
+            "--length-scale float|float,float|auto" in said
             and "--flow float,float" in said
             and "0.0,0.0" in said
         )
 
 
 def test_import_loads_no_compiler() -> None:
-    code = "import sys, sstfill.methods.oi.method, sstfill.methods.oi.covariance_fit; print('numba' in sys.modules)"
+    modules = "sys, sstfill.methods.oi.method, sstfill.methods.oi.covariance_fit"
+    code = f"import {modules}; print('numba' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

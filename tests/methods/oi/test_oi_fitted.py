@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from sstfill.errors import ReadError
 from sstfill.fields.patches import Patch, PatchGrid
 from sstfill.methods import Oi
+from sstfill.methods.base import STEPS, Archive, FittedMethod
 from sstfill.methods.common.sampling import cut, gather, windows
-from sstfill.methods.fitted import STEPS, Archive, FittedMethod
-from sstfill.methods.interpolation.background import background
+from sstfill.methods.interpolation.background import fit_background
 from sstfill.methods.oi import fitted as oi
 from sstfill.methods.oi import fitted_background
 from sstfill.methods.oi import method as in_memory
+from sstfill.methods.oi.covariance_fit import fit_covariance
 from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
 
@@ -51,7 +52,7 @@ def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = 
     out = xr.Dataset(
         {name: xr.full_like(archive.obs, np.nan).compute() for name in ("mean", "error")}
     )
-    for window in windows(archive, PatchGrid(core=core, halo=pinned.reach)):
+    for window in windows(archive, PatchGrid(core=core, halo=pinned.halo)):
         found = pinned.estimate(window)
         for name in out:
             assert found[name].dims == window.obs.dims and found[name].shape == window.patch.shape
@@ -77,8 +78,8 @@ def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden)
 
 
 def test_the_first_guess_is_that_of_the_method(pinned, archive, seen, sea):
-    whole = background(seen, sea, "additive")
-    guess = pinned.first_guess(next(windows(archive, PatchGrid(core=SHAPE))))
+    whole = fit_background(seen, sea, "additive")
+    guess = pinned.background(next(windows(archive, PatchGrid(core=SHAPE))))
     for name, tolerance in (("pixel", 0.1), ("image", 0.2), ("scatter", 0.1)):
         found, wanted = getattr(guess, name), getattr(whole, name)
         here = sea.values if wanted.ndim == 2 else slice(None)
@@ -91,69 +92,70 @@ def test_units_that_overlap_agree(pinned, archive):
         Patch(_box((20, 40), (16, 48), (24, 56)), None),
     )
     found = [
-        pinned.estimate(_window(archive, patch, pinned.reach))["mean"] for patch in (one, other)
+        pinned.estimate(_window(archive, patch, pinned.halo))["mean"] for patch in (one, other)
     ]
     np.testing.assert_array_equal(found[0].values[4:, 16:, 16:], found[1].values[:12, :16, :16])
 
 
 def test_what_is_seen_beyond_its_reach_does_not_matter(pinned, archive):
     patch = Patch(_box((16, 32), (8, 40), (8, 40)), None)
-    close, wide = (pinned.estimate(_window(archive, patch, r)) for r in (pinned.reach, SHAPE))
+    close, wide = (pinned.estimate(_window(archive, patch, r)) for r in (pinned.halo, SHAPE))
     xr.testing.assert_identical(close, wide)
 
 
 @pytest.mark.parametrize("chunks", [{"time": 1}, {"time": 7, "lat": 13, "lon": 50}], ids=str)
 def test_chunks_do_not_matter(chunks, pinned, seen, sea, archive, tmp_path):
     other = fit(Oi(), gather(seen.chunk(chunks), sea), tmp_path / "model")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
     xr.testing.assert_identical(pinned.estimate(window), other.estimate(window))
-    assert (tmp_path / "model" / "pinned.json").read_bytes() == (
-        pinned.folder / "pinned.json"
+    assert (tmp_path / "model" / "fitted.json").read_bytes() == (
+        pinned.folder / "fitted.json"
     ).read_bytes()
 
 
 def test_tiles_hardly_matter(pinned, archive, tmp_path):
     tiles = [(slice(a, a + 24), slice(b, b + 28)) for a in (0, 24) for b in (0, 28)]
     other = fit(Oi(), replace(archive, tiles=tiles), tmp_path / "model")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
     xr.testing.assert_allclose(pinned.estimate(window), other.estimate(window), atol=1e-4)
 
 
 def test_it_is_read_as_it_was_written(pinned, archive, tmp_path):
     pinned.save(tmp_path / "copy")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.reach)))
+    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
     copy = load(tmp_path / "copy")
     xr.testing.assert_identical(copy.estimate(window), pinned.estimate(window))
-    assert copy.reach == pinned.reach and copy.folder == tmp_path / "copy"
+    assert copy.halo == pinned.halo and copy.folder == tmp_path / "copy"
 
 
 def test_what_was_not_written_is_refused(tmp_path):
-    with pytest.raises(ReadError, match="no pinned method"):
+    with pytest.raises(ReadError, match="no fitted method"):
         load(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["mean", "pixel"])
 def test_other_first_guesses(kind, archive, seen, sea, hidden, surface, tmp_path, monkeypatch):
-    fitted = replace(oi.fit(), kind=kind)
-    monkeypatch.setattr(oi, "fit", lambda *_: fitted)
-    monkeypatch.setattr(in_memory, "fit", lambda *_: fitted)
-    found = filled(fit(Oi(first_guess=kind), archive, tmp_path / "model"), archive)
-    whole = Oi(first_guess=kind).reconstruct(seen, sea)
+    fitted = replace(oi.fit_covariance(), background=kind)
+    monkeypatch.setattr(oi, "fit_covariance", lambda *_: fitted)
+    monkeypatch.setattr(in_memory, "fit_covariance", lambda *_: fitted)
+    found = filled(fit(Oi(background=kind), archive, tmp_path / "model"), archive)
+    whole = Oi(background=kind).reconstruct(seen, sea)
     np.testing.assert_allclose(
         found["mean"].values[hidden], whole["mean"].values[hidden], atol=0.02
     )
 
 
 def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
-    from sstfill.methods.oi.covariance_fit import fit
-
-    monkeypatch.setattr(oi, "fit", fit)
-    found = fit(Oi(covariance="exponential", first_guess="pixel"), archive, tmp_path / "model")
+    monkeypatch.setattr(oi, "fit_covariance", fit_covariance)
+    found = fit(Oi(covariance="exponential", background="pixel"), archive, tmp_path / "model")
     assert found.fitted == load(tmp_path / "model").fitted or np.array_equal(
         found.fitted.cross, np.eye(1)
     )
-    assert found.fitted.kind == "pixel" and found.fitted.covariance.parts[0].shape == "exponential"
-    t, y, x = found.reach
+    assert (
+        found.fitted.background == "pixel"
+        and found.fitted.covariance.components[0].shape == "exponential"
+    )
+    t, y, x = found.halo
     assert 0 < t <= STEPS and 0 < y <= 40 and 0 < x <= 40
 
 

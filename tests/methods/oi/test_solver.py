@@ -37,7 +37,7 @@ def grid(lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
     return xr.DataArray(values, {"lat": lat, "lon": lon}, ("time", "lat", "lon"))
 
 
-def engine(field: xr.DataArray, **changes) -> Solver:
+def solver(field: xr.DataArray, **changes) -> Solver:
     same = {
         "days": DAYS,
         "flow": (0.0, 0.0),
@@ -63,9 +63,9 @@ def scattered(shape: tuple[int, ...], seed: int, missing: float = 0.6) -> np.nda
 )
 def test_equals_the_dense_solution(parts, noise, lat, flow) -> None:
     lon = np.linspace(178, 182, 6)
-    covariance, values = Covariance(parts=parts, noise=noise), scattered((1, 5, 5, 6), 1)
+    covariance, values = Covariance(components=parts, noise=noise), scattered((1, 5, 5, 6), 1)
     targets = np.argwhere(np.isnan(values)).astype(np.int32)[::4]
-    mean, variance = engine(grid(lat, lon), covariance=covariance, flow=flow)(values, targets)
+    mean, variance = solver(grid(lat, lon), covariance=covariance, flow=flow)(values, targets)
     at = gaussian.sphere(*np.meshgrid(lat, lon, indexing="ij"))
     exact = [gaussian.posterior(values, t, at, DAYS, covariance, np.eye(1), flow) for t in targets]
     np.testing.assert_allclose(mean, [m for m, _ in exact], rtol=0, atol=MEAN)
@@ -80,10 +80,10 @@ def test_two_channels_equal_the_dense_solution() -> None:
     values[0][np.isfinite(values[1])] = (
         np.nan
     )  # of two observations at one place only the channel's own is used
-    covariance = Covariance(parts=TWO, noise=0.1)
+    covariance = Covariance(components=TWO, noise=0.1)
     targets = np.argwhere(np.isnan(values)).astype(np.int32)[::9]
     assert set(targets[:, 0]) == {0, 1}
-    mean, variance = engine(grid(lat, lon), covariance=covariance, cross=cross)(values, targets)
+    mean, variance = solver(grid(lat, lon), covariance=covariance, cross=cross)(values, targets)
     at = gaussian.sphere(*np.meshgrid(lat, lon, indexing="ij"))
     exact = [gaussian.posterior(values, t, at, DAYS, covariance, cross) for t in targets]
     np.testing.assert_allclose(mean, [m for m, _ in exact], rtol=0, atol=MEAN)
@@ -94,10 +94,12 @@ def test_two_channels_equal_the_dense_solution() -> None:
 @pytest.mark.parametrize(
     "lat,lon", [((-60, 60), (0, 100)), ((70, 88), (0, 315))], ids=["global", "polar"]
 )
-@pytest.mark.parametrize("length", [(3000.0, 3000.0), (9000.0, 4000.0), (8000.0, 20000.0)], ids=str)
-def test_large_and_smooth_fields_keep_their_digits(shape, noise, lat, lon, length) -> None:
+@pytest.mark.parametrize(
+    "length_scale", [(3000.0, 3000.0), (9000.0, 4000.0), (8000.0, 20000.0)], ids=str
+)
+def test_large_and_smooth_fields_keep_their_digits(shape, noise, lat, lon, length_scale) -> None:
     lat, lon, rng = np.linspace(*lat, 8), np.linspace(*lon, 8), np.random.default_rng(0)
-    covariance = Covariance(parts=(Component(shape, 1.0, length, 20.0),), noise=noise)
+    covariance = Covariance(components=(Component(shape, 1.0, length_scale, 20.0),), noise=noise)
     at, days = gaussian.sphere(*np.meshgrid(lat, lon, indexing="ij")), np.arange(3.0)
     points = np.argwhere(np.ones((1, 3, 8, 8), bool))
     full = gaussian.matrix(points, points, points[28], at, days, covariance, np.eye(1))
@@ -110,7 +112,7 @@ def test_large_and_smooth_fields_keep_their_digits(shape, noise, lat, lon, lengt
     values[rng.random(values.shape) < 0.6] = np.nan
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
     field = xr.DataArray(np.zeros((3, 8, 8)), {"lat": lat, "lon": lon}, ("time", "lat", "lon"))
-    mean, variance = engine(field, covariance=covariance, days=days)(values, targets)
+    mean, variance = solver(field, covariance=covariance, days=days)(values, targets)
     z = (mean - truth.reshape(values.shape)[tuple(targets.T)]) / np.sqrt(variance + noise)
     assert np.sqrt(np.mean(z**2)) < 3 and np.abs(mean).max() < 6
 
@@ -119,8 +121,11 @@ def test_drift_does_not_hang_on_when_the_series_began() -> None:
     field, values = grid(np.linspace(55, 58, 5), np.linspace(0, 10, 6)), scattered((1, 5, 5, 6), 3)
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
     early, late = (
-        engine(
-            field, covariance=Covariance(parts=TWO, noise=0.1), flow=(0.5, 0.2), days=DAYS + start
+        solver(
+            field,
+            covariance=Covariance(components=TWO, noise=0.1),
+            flow=(0.5, 0.2),
+            days=DAYS + start,
         )(values, targets)
         for start in (0.0, 3650.0)
     )
@@ -130,26 +135,28 @@ def test_drift_does_not_hang_on_when_the_series_began() -> None:
 def test_nothing_near_gives_the_first_guess() -> None:
     values = np.full((1, 5, 5, 6), np.nan, np.float32)
     values[0, 0, 0, 0] = 3.0
-    covariance = Covariance(parts=(Component("gauss", 1.5, (10.0, 10.0), 0.2),), noise=0.1)
-    mean, variance = engine(
+    covariance = Covariance(components=(Component("gauss", 1.5, (10.0, 10.0), 0.2),), noise=0.1)
+    mean, variance = solver(
         grid(np.linspace(41, 44, 5), np.linspace(5, 9, 6)), covariance=covariance
     )(values, np.array([[0, 4, 4, 5]], np.int32))
     assert (mean[0], variance[0]) == (0.0, 1.5)
 
 
 def test_few_neighbours_cost_little() -> None:
-    values, covariance = scattered((1, 5, 9, 9), 4), Covariance(parts=TWO, noise=0.1)
+    values, covariance = scattered((1, 5, 9, 9), 4), Covariance(components=TWO, noise=0.1)
     field = grid(np.linspace(41, 44, 9), np.linspace(5, 9, 9))
     targets = np.argwhere(np.isnan(values)).astype(np.int32)
     few, many = (
-        engine(field, covariance=covariance, neighbours=n)(values, targets) for n in (50, 400)
+        solver(field, covariance=covariance, neighbours=n)(values, targets) for n in (50, 400)
     )
     assert np.sqrt(np.mean((few[0] - many[0]) ** 2)) < 0.1 * np.std(many[0])
     assert (few[1] >= many[1] - 1e-9).all()  # fewer observations never make one surer
 
 
 def test_stated_error_covers_fields_of_the_model() -> None:
-    covariance = Covariance(parts=(Component("exponential", 1.0, (25.0, 25.0), 2.0),), noise=0.1)
+    covariance = Covariance(
+        components=(Component("exponential", 1.0, (25.0, 25.0), 2.0),), noise=0.1
+    )
     shape, rng = (6, 14, 14), np.random.default_rng(5)
     noisy = gaussian.draw(shape, 10.0, covariance, 8, seed=6)
     noisy += np.sqrt(covariance.noise) * rng.normal(size=noisy.shape)
@@ -162,7 +169,7 @@ def test_stated_error_covers_fields_of_the_model() -> None:
             np.float32
         )
         targets = np.argwhere(np.isnan(values)).astype(np.int32)
-        mean, variance = engine(flat, covariance=covariance, days=np.arange(6.0), neighbours=30)(
+        mean, variance = solver(flat, covariance=covariance, days=np.arange(6.0), neighbours=30)(
             values, targets
         )
         z.append(np.abs(mean - truth[tuple(targets.T[1:])]) / np.sqrt(variance + covariance.noise))
@@ -185,10 +192,10 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(make_field, all_sea, 
     obs = ocean(shape=(6, 20, 20), seed=5).sst
     monkeypatch.setattr(solver_batched, "SHORT", 50)  # so that some targets need the whole list
     method = Oi(
-        length=30.0,
+        length_scale=30.0,
         time_scale=2.0,
         noise=0.05,
-        first_guess="mean",
+        background="mean",
         covariance="matern",
         neighbours=20,
     )

@@ -26,7 +26,7 @@ def covariance(logarithms: np.ndarray) -> Covariance:
         Component(s, v, (y, x), t)
         for s, (v, y, x, t) in zip(shapes, (numbers[:4], numbers[4:]), strict=True)
     )
-    return Covariance(parts=tuple(parts), noise=noise)
+    return Covariance(components=tuple(parts), noise=noise)
 
 
 class Case:
@@ -46,7 +46,7 @@ class Case:
         ).astype(np.int32)
         self.truth = self.values[tuple(self.targets.T)].astype(float)
         self.values[tuple(self.targets.T)] = np.nan
-        engine = Solver(
+        solver = Solver(
             at=positions(field),
             days=self.days,
             covariance=covariance(START),
@@ -55,9 +55,9 @@ class Case:
             neighbours=200,
             within=(3, 5, 6),
         )
-        self.space = engine.space()
+        self.space = solver.space()
         self.near = solver_kernels.gather(
-            self.values, self.targets, *engine.order(self.targets), 200
+            self.values, self.targets, *solver.offsets(self.targets), 200
         )
 
     def scored(self, one: Covariance) -> tuple[float, np.ndarray, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from scipy.ndimage import gaussian_filter
 import sstfill
 from sstfill.errors import OptionError
 from sstfill.methods import Interpolate
+from sstfill.methods.common.threads import cores
 
 pytest.importorskip("numba")
 
+from sstfill.methods.patchmatch import method as patchmatch
 from sstfill.methods.patchmatch.method import PatchMatch
 
 SHAPE = (10, 32, 32)
@@ -131,13 +134,27 @@ class TestDeterminism:
     def obs(self, make_field) -> xr.DataArray:
         return make_field(np.where(cloud(), np.nan, moving()))
 
-    def test_number_of_threads_does_not_matter(self, make_field, all_sea, monkeypatch):
+    def test_number_of_threads_does_not_matter(self, make_field, all_sea):
         obs = self.obs(make_field)
         found = []
         for threads in (1, 3):
-            monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
-            found.append(PatchMatch(iterations=2).reconstruct(obs, all_sea(obs)))
+            with cores(threads):
+                found.append(PatchMatch(iterations=2).reconstruct(obs, all_sea(obs)))
         xr.testing.assert_identical(*found)
+
+    def test_the_limit_that_workers_set_is_kept(self, make_field, all_sea, monkeypatch):
+        started = []
+
+        class Recorded(ThreadPoolExecutor):
+            def __init__(self, threads: int) -> None:
+                started.append(threads)
+                super().__init__(threads)
+
+        monkeypatch.setattr(patchmatch, "ThreadPoolExecutor", Recorded)
+        obs = self.obs(make_field)[:3]
+        with cores(1):
+            PatchMatch(iterations=1).reconstruct(obs, all_sea(obs))
+        assert started == [1]
 
     def test_another_seed_is_another_search_of_the_same_skill(self, make_field, all_sea):
         obs, truth = self.obs(make_field), moving()

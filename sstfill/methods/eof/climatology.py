@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_number
 from sstfill.fields import grid
-from sstfill.methods.base import register
+from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.regression import regress, second_moments
+from sstfill.methods.registry import register
 
 YEAR = 365.2425
 RIDGE = 0.5
@@ -62,6 +64,19 @@ class Climatology:
         found = as_fields(low, matrix, obs)
         found.attrs = {"harmonics": used}
         return found
+
+    def fit(self, archive: Archive, folder: Path) -> FittedMethod:
+        """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
+        from sstfill.methods.eof.fitted import fitted_climatology
+
+        return fitted_climatology(self, archive, folder)
+
+    @staticmethod
+    def load(folder: Path) -> FittedMethod:
+        """Read what `fit` wrote."""
+        from sstfill.methods.eof.fitted import load_modes
+
+        return load_modes(folder)
 
 
 def _season(days: NDArray, harmonics: int) -> NDArray:

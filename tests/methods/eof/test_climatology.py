@@ -8,7 +8,7 @@ import pytest
 
 from sstfill.errors import OptionError
 from sstfill.methods import Climatology
-from sstfill.methods.interpolation.climatology import YEAR
+from sstfill.methods.eof.climatology import YEAR
 
 DAYS = np.arange(0.0, 731.0, 5.0)
 
