@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sstfill.methods import Interpolate
 
 pytest.importorskip("numba")
 
+from sstfill.methods.common.threads import cores
 from sstfill.methods.patchmatch.method import PatchMatch
 
 SHAPE = (10, 32, 32)
@@ -131,13 +133,29 @@ class TestDeterminism:
     def obs(self, make_field) -> xr.DataArray:
         return make_field(np.where(cloud(), np.nan, moving()))
 
-    def test_number_of_threads_does_not_matter(self, make_field, all_sea, monkeypatch):
+    def test_number_of_threads_does_not_matter(self, make_field, all_sea):
         obs = self.obs(make_field)
         found = []
         for threads in (1, 3):
-            monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
-            found.append(PatchMatch(iterations=2).reconstruct(obs, all_sea(obs)))
+            with cores(threads):
+                found.append(PatchMatch(iterations=2).reconstruct(obs, all_sea(obs)))
         xr.testing.assert_identical(*found)
+
+    def test_a_worker_uses_no_more_threads_than_it_was_granted(
+        self, make_field, all_sea, monkeypatch
+    ):
+        granted = []
+
+        class Pool(ThreadPoolExecutor):
+            def __init__(self, threads: int) -> None:
+                granted.append(threads)
+                super().__init__(threads)
+
+        monkeypatch.setattr("sstfill.methods.patchmatch.method.ThreadPoolExecutor", Pool)
+        obs = self.obs(make_field)
+        with cores(1):
+            PatchMatch(iterations=1, levels=1).reconstruct(obs, all_sea(obs))
+        assert granted == [1]
 
     def test_another_seed_is_another_search_of_the_same_skill(self, make_field, all_sea):
         obs, truth = self.obs(make_field), moving()
@@ -183,7 +201,7 @@ class TestOptions:
             ({"levels": 0}, "levels=0"),
             ({"iterations": 0}, "iterations=0"),
             ({"sweeps": 1.5}, "sweeps=1.5"),
-            ({"remove_mean": 1}, "remove_mean=1 is no truth value"),
+            ({"remove_mean": 1}, "remove_mean=1 is not a truth value"),
             ({"seed": -1}, "seed=-1"),
         ],
     )
