@@ -30,11 +30,7 @@ def fitted_and_scored(
     Where so much had to be hidden that the method would miss it, it is pinned anew to the whole.
     """
     try:
-        held = withhold(
-            archive,
-            share=SHARE,
-            seed=int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0]),
-        )
+        held = withhold(archive, share=SHARE, seed=gaps.derived_seed(archive.seed, 7))
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return fit(method, archive, folder), None
