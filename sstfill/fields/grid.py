@@ -288,7 +288,7 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
         raise InputError(
             f"{str(da.name)!r} has no cells, {_sizes(da)}; check the selection that made it"
         )
-    coords = {"time": found.time, "lat": found.lat, "lon": found.lon}
+    coords: dict[str, Hashable | None] = {"time": found.time, "lat": found.lat, "lon": found.lon}
     if is_rectilinear(da, found):
         new = dict(zip(found.dims, ("time", "lat", "lon"), strict=True))
     else:

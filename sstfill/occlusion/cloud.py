@@ -42,7 +42,8 @@ class Cloud:
         array lacks.
 
     >>> lwp = np.tile([20.0, 90.0], (30, 1, 1))
-    >>> Cloud(lwp=lwp, units="g m-2", start_after=0).draw((3, 1, 4), np.random.default_rng(0)).mean()
+    >>> cloud = Cloud(lwp=lwp, units="g m-2", start_after=0)
+    >>> cloud.draw((3, 1, 4), np.random.default_rng(0)).mean()
     np.float64(0.5)
     """
 

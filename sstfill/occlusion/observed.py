@@ -149,12 +149,13 @@ class ObservedClouds:
         given = self.observed
         if isinstance(given, np.ndarray) and given.ndim == 3:
             given = xr.DataArray(given, dims=("time", "y", "x"))
-        fits = isinstance(given, xr.DataArray) and given.ndim == 3 and "time" in given.dims
-        if not fits or not given.size:
+        if not isinstance(given, xr.DataArray) or given.ndim != 3 or "time" not in given.dims:
             met = getattr(given, "dims", getattr(given, "shape", ""))
             raise InputError(
                 f"observed is a {type(given).__name__} {met}; give a filled array (time, y, x)"
             )
+        if not given.size:
+            raise InputError(f"observed is empty, {given.shape}; give a filled array (time, y, x)")
         if given.dtype != bool:
             raise InputError(
                 f"observed holds {given.dtype}; give True where observed, such as obs.notnull()"

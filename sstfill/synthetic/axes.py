@@ -22,8 +22,8 @@ def horizontal(
     centre = checks.number("lat", lat), checks.number("lon", lon)
     if abs(centre[0]) + step * shape[0] / 2 > POLEWARD:
         raise OptionError(
-            f"lat {lat!r} with {shape[0]} cells of {grid_km} km reaches beyond {POLEWARD:g} degrees; "
-            "give a smaller grid_km or shape, or a centre nearer the equator"
+            f"lat {lat!r} with {shape[0]} cells of {grid_km} km reaches beyond {POLEWARD:g} "
+            "degrees; give a smaller grid_km or shape, or a centre nearer the equator"
         )
     step_east = step / np.cos(np.deg2rad(centre[0]))
     if step_east * shape[1] > 360:

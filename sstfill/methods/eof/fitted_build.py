@@ -88,7 +88,8 @@ def _write_least_squares(folder: Path, band: Band, ridge: NDArray) -> NDArray[np
         variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
         squares[part.pixels] = sums.residual(part)
     free = np.maximum(sums.count - k, 0)
-    maps = {"patterns": patterns, "variance": variance, "noise": squares, "free": free}
+    maps: dict[str, NDArray] = {"patterns": patterns, "variance": variance}
+    maps |= {"noise": squares, "free": free}
     _write(folder, band, sums.count > 0, maps)
     return np.array([squares[free > 0].sum(), free.sum(), sums.power.sum(), sums.count.sum()])
 

@@ -15,9 +15,9 @@ def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr
     """Build the matrix of the covariance filter of Alvera-Azcárate et al. (2009).
 
     One explicit step of diffusion is ``f_i += [alpha (f_{i+1}-f_i)/(t_{i+1}-t_i) - alpha
-    (f_i-f_{i-1})/(t_i-t_{i-1})] / (t_{i+1/2}-t_{i-1/2})`` with no flux through the ends. `iterations` steps make the filter ``F``,
-    and the covariance ``B`` of the images becomes ``F B F^T``. The filter length is ``2 pi
-    sqrt(alpha * iterations)`` days.
+    (f_i-f_{i-1})/(t_i-t_{i-1})] / (t_{i+1/2}-t_{i-1/2})`` with no flux through the ends.
+    `iterations` steps make the filter ``F``, and the covariance ``B`` of the images becomes ``F B
+    F^T``. The filter length is ``2 pi sqrt(alpha * iterations)`` days.
 
     Parameters
     ----------

@@ -233,7 +233,8 @@ class _Layer:
     def _flat(self, a: NDArray, **how: str) -> NDArray:
         """Pad the last three axes by half a patch, and flatten them."""
         pad = [(0, 0)] * (a.ndim - 3) + [(self.half, self.half)] * 3
-        return np.ascontiguousarray(np.pad(a, pad, **how).reshape(*a.shape[:-3], -1))  # type: ignore[call-overload]
+        padded = np.pad(a, pad, **how)  # type: ignore[call-overload]
+        return np.ascontiguousarray(padded.reshape(*a.shape[:-3], -1))
 
     def _lay_out_trust(self) -> None:
         """Set the weights of pixels as target and as source, and the cost of a source pixel."""
