@@ -16,8 +16,8 @@ import xarray as xr
 from sstfill import config
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import gaps, grid
-from sstfill.fields.ancillary import error_attrs, joined, placed, unfilled
-from sstfill.fields.magnitude import Magnitude, Tamed
+from sstfill.fields.ancillary import error_attrs, lay_out, unfilled, with_ancillary
+from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.strays import warn_of_strays
 from sstfill.methods import Method, method_class
@@ -142,7 +142,7 @@ class _Field:
     withheld: xr.DataArray | None
     fingerprint: str
     missing: int
-    tamed: Tamed
+    rescaling: Rescaling
 
     @classmethod
     def of(
@@ -170,7 +170,7 @@ class _Field:
             warn_of_strays(name, found, wet)
             least, most = float(found.least.where(wet).min()), float(found.most.where(wet).max())
             magnitudes[name] = Magnitude.of(name, least, most, field.dtype)
-        return cls(names, obs, wet, hidden, fingerprint, missing, Tamed(magnitudes, obs))
+        return cls(names, obs, wet, hidden, fingerprint, missing, Rescaling(magnitudes, obs))
 
     def run(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
         seen = _locked(self.obs if self.withheld is None else self.obs.where(~self.withheld))
@@ -179,18 +179,20 @@ class _Field:
                 f"withheld hides all that is observed in {', '.join(self.names)}; leave something to see"
             )
         _suits(method, self.obs)
-        shown = _locked(self.tamed.apply(seen))
+        shown = _locked(self.rescaling.apply(seen))
         if isinstance(method, Auto):
             plan = method.plan(shown, self.sea)
             scores, estimate = plan.scores, plan.reconstruct(shown, self.sea)
         else:
             scores = withheld_score(method, shown, self.sea, seed) if score else {}
             estimate = method.reconstruct(shown, self.sea)
-        if not self.tamed.usual:
+        if not self.rescaling.usual:
             scores = {
-                n: replace(s, summary=self.tamed.score(n, s.summary)) for n, s in scores.items()
+                n: replace(s, summary=self.rescaling.score(n, s.summary)) for n, s in scores.items()
             }
-            estimate = self.tamed.invert(estimate, normalised=getattr(method, "normalise", False))
+            estimate = self.rescaling.invert(
+                estimate, normalised=getattr(method, "normalise", False)
+            )
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:
@@ -211,7 +213,7 @@ class _Field:
         obs, values = self.obs.sel(here, drop=True), filled.sel(here, drop=True)
         hidden = None if self.withheld is None else self.withheld.sel(here, drop=True)
         source = gaps.source_flags(obs, values, values.notnull() | self.sea, hidden)
-        extra = {f"{name}_source": placed(source, like, obs)}
+        extra = {f"{name}_source": lay_out(source, like, obs)}
         for key in estimate.data_vars:
             part = (
                 estimate[key].sel(here, drop=True)
@@ -223,7 +225,7 @@ class _Field:
                     part.transpose(*obs.dims), source, score.sigma_scale if score else 1.0
                 )
                 part = part.assign_attrs(error_attrs(name, like))
-            extra[f"{name}_{key}"] = placed(part, like, obs)
+            extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
         by = " ".join(
@@ -233,7 +235,7 @@ class _Field:
             f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {name} filled by {by}"
         )
         history = "\n".join(filter(None, [line, str(ds.attrs.get("history", ""))]))
-        return joined(ds, new, extra).assign_attrs(history=history)
+        return with_ancillary(ds, new, extra).assign_attrs(history=history)
 
     def _provenance(
         self,

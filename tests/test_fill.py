@@ -480,7 +480,7 @@ def test_a_companion_of_the_user_s_own_gives_way_with_a_warning(caplog):
     )
     with caplog.at_level(logging.WARNING):
         out = fill(ds, Spy(), score=False, variables="sst")
-    assert "sst_error of the data gives way" in caplog.text and "sst_mine" not in caplog.text
+    assert "sst_error in the data is replaced" in caplog.text and "sst_mine" not in caplog.text
     assert float(out["sst_error"].max()) == 2 and "sst_mine" in out
 
 

@@ -41,9 +41,7 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
             cftime.date2num(values, "microseconds since 1970-01-01", values[0].calendar), np.int64
         )
     unit = str(field["time"].attrs.get("units", "days")).split(" ")[0].lower()
-    return np.rint(values.astype(np.float64) * grid.DAY_SHARE.get(unit, 1.0) * 86_400e6).astype(
-        np.int64
-    )
+    return np.rint(values.astype(np.float64) * grid.DAYS.get(unit, 1.0) * 86_400e6).astype(np.int64)
 
 
 def first_look(

@@ -19,6 +19,7 @@ from sstfill.fields.ancillary import unfilled
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
+    derived_seed,
     distance_to_observed,
     transplant_clouds,
 )
@@ -146,7 +147,7 @@ def score(
         withheld = transplant_clouds(field, wet, share=share, seed=number, clouds=masks)
         # with the same seed the method would hide, for its own tuning and scaling, pixels of the
         # very same images
-        other = int(np.random.SeedSequence([number, 1]).generate_state(1)[0])
+        other = derived_seed(number, 1)
         estimates = {
             label: _refill(field, method, wet, withheld, other, calibrate)
             for label, method in chosen.items()

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes with a filled variable, its error, source or modes: laid out like it, put beside it,
-taken away again.
-"""
+"""The ancillary variables of a filled one (CF): its error, source and modes."""
 
 from __future__ import annotations
 
@@ -16,80 +14,96 @@ from sstfill.fields import gaps, grid
 log = logging.getLogger(__name__)
 
 
-def placed(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
-    """Lay a field out like the user's: `field` has some or all dims of `obs`, which are those of
-    `like` renamed.
+def lay_out(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
+    """Give a field of a method the dims and coordinates of the user's variable.
+
+    Parameters
+    ----------
+    field
+        An ancillary field: some or all dims of `obs`, and dims of its own such as ``mode``.
+    like
+        The user's variable.
+    obs
+        The same variable, standardised.
     """
-    names = dict(zip(obs.dims, grid.axes(like).dims, strict=True))
-    bare = xr.DataArray(xr.Variable([names.get(d, d) for d in field.dims], field.data, field.attrs))
-    other = [d for d in field.dims if d not in names]
+    user_dims = dict(zip(obs.dims, grid.axes(like).dims, strict=True))
+    own_dims = [d for d in field.dims if d not in user_dims]
+    renamed = [user_dims.get(d, d) for d in field.dims]
+    laid_out = xr.DataArray(xr.Variable(renamed, field.data, field.attrs))
     if set(obs.dims) <= set(field.dims):
-        bare = bare.expand_dims([d for d in like.dims if d not in bare.dims])
-    bare = bare.transpose(*other, *(d for d in like.dims if d in bare.dims))
-    coords = {d: field[d].variable for d in other if d in field.coords}
-    return bare.assign_coords(
-        coords | {n: c for n, c in like.coords.items() if set(c.dims) <= set(bare.dims)}
-    )
+        # Size-1 dims that standardising squeezed come back.
+        laid_out = laid_out.expand_dims([d for d in like.dims if d not in laid_out.dims])
+    shared_dims = [d for d in like.dims if d in laid_out.dims]
+    laid_out = laid_out.transpose(*own_dims, *shared_dims)
+    coords = {d: field[d].variable for d in own_dims if d in field.coords}
+    for name, coord in like.coords.items():
+        if set(coord.dims) <= set(laid_out.dims):
+            coords[name] = coord
+    return laid_out.assign_coords(coords)
 
 
 def error_attrs(name: str, like: xr.DataArray) -> dict[str, str]:
     """Attributes of the error of `like`, which is called `name`."""
-    standard = like.attrs.get("standard_name")
-    return {
-        "long_name": f"expected error (one standard deviation) of filled {like.attrs.get('long_name', name)}",
-        **({"standard_name": f"{standard} standard_error"} if standard else {}),
-        **({"units": like.attrs["units"]} if "units" in like.attrs else {}),
-    }
+    quantity = like.attrs.get("long_name", name)
+    attrs = {"long_name": f"expected error (one standard deviation) of filled {quantity}"}
+    if standard := like.attrs.get("standard_name"):
+        attrs["standard_name"] = f"{standard} standard_error"
+    if "units" in like.attrs:
+        attrs["units"] = like.attrs["units"]
+    return attrs
 
 
-def joined(ds: xr.Dataset, new: xr.DataArray, extra: dict[str, xr.DataArray]) -> xr.Dataset:
-    """Put a filled variable in the place of the old one, and its companions beside it."""
-    if own := [name for name in extra if name in ds]:
-        log.warning(
-            "%s of the data gives way to what sstfill says of %s; rename it first",
-            ", ".join(own),
-            new.name,
-        )
-    return _grown(ds, extra, new).assign({new.name: new} | extra)
+def with_ancillary(
+    ds: xr.Dataset, filled: xr.DataArray, ancillary: dict[str, xr.DataArray]
+) -> xr.Dataset:
+    """Put a filled variable in the place of the old one, and its ancillary variables beside it.
 
-
-def _grown(ds: xr.Dataset, extra: dict[str, xr.DataArray], like: xr.DataArray) -> xr.Dataset:
-    """Lengthen a dim that a method brings, such as ``mode``, to the longest: assigning would cut
-    the new one short.
+    Raises
+    ------
+    InputError
+        The dataset has a dim of its own of the name of one that the method brings, such as
+        ``mode``.
     """
+    if replaced := [name for name in ancillary if name in ds]:
+        log.warning(
+            "%s in the data is replaced by that of the filled %s; rename it to keep it",
+            ", ".join(replaced),
+            filled.name,
+        )
+    own_dims = {}
+    for variable in ancillary.values():
+        for dim in variable.dims:
+            if dim in ds.dims and dim not in filled.dims:
+                own_dims[dim] = variable[dim]
     longer = {}
-    for d, new in {
-        d: v[d] for v in extra.values() for d in v.dims if d in ds.dims and d not in like.dims
-    }.items():
-        common = min(new.size, ds.sizes[d])
-        if d not in new.coords or not np.array_equal(ds[d].values[:common], new.values[:common]):
+    for dim, new in own_dims.items():
+        common = min(new.size, ds.sizes[dim])
+        same = np.array_equal(ds[dim].values[:common], new.values[:common])
+        if dim not in new.coords or not same:
             raise InputError(
-                f"the data have a dimension {d!r} of their own; rename it: ds.rename({d}='my_{d}')"
+                f"the data have a dimension {dim!r} of their own; "
+                f"rename it: ds.rename({dim}='my_{dim}')"
             )
-        if new.size > ds.sizes[d]:
-            longer[d] = new
-    return ds.reindex(longer, copy=False) if longer else ds
+        if new.size > ds.sizes[dim]:
+            longer[dim] = new
+    if longer:
+        # Assigning alone would cut the modes of this variable to the number of another's.
+        ds = ds.reindex(longer, copy=False)
+    return ds.assign({filled.name: filled} | ancillary)
 
 
 def unfilled(ds: xr.Dataset, name: str) -> xr.Dataset:
-    """Undo an earlier fill of a variable: only what was observed, without the companions and
-    attributes of then.
-    """
-    source, words = (
-        ds.get(f"{name}_source"),
-        str(ds[name].attrs.get("ancillary_variables", "")).split(),
-    )
-    if source is None or source.name not in words or "sstfill_method" not in ds[name].attrs:
+    """Undo an earlier fill of a variable: keep its observations, drop what that fill added."""
+    variable, source = ds[name], ds.get(f"{name}_source")
+    ancillary = str(variable.attrs.get("ancillary_variables", "")).split()
+    if source is None or source.name not in ancillary or "sstfill_method" not in variable.attrs:
         return ds
-    first = words.index(str(source.name))  # the user's own companions are named before
-    ours = [w for w in words[first:] if w.startswith(f"{name}_")]
-    bare = ds[name].where(source == gaps.SOURCE_FLAGS["observed"])
-    bare.attrs = {
-        k: v
-        for k, v in ds[name].attrs.items()
-        if k != "ancillary_variables" and not k.startswith("sstfill_")
-    }
-    if kept := [w for w in words if w not in ours]:
-        bare.attrs["ancillary_variables"] = " ".join(kept)
-    bare.encoding = ds[name].encoding
-    return ds.drop_vars(ours, errors="ignore").assign({name: bare})
+    first = ancillary.index(str(source.name))  # the user's own are named before
+    ours = [a for a in ancillary[first:] if a.startswith(f"{name}_")]
+    observed = variable.where(source == gaps.SOURCE_FLAGS["observed"])
+    observed.attrs = {k: v for k, v in variable.attrs.items() if not k.startswith("sstfill_")}
+    del observed.attrs["ancillary_variables"]
+    if kept := [a for a in ancillary if a not in ours]:
+        observed.attrs["ancillary_variables"] = " ".join(kept)
+    observed.encoding = variable.encoding
+    return ds.drop_vars(ours, errors="ignore").assign({name: observed})

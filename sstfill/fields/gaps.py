@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is missing: source flags, a survey of an archive's gaps, clouds transplanted from other
-dates, distances.
+"""Gaps: source flags, a survey of an archive, clouds transplanted from other dates, distances.
 
-Fields have dims ``("time", y, x)`` whatever the two spatial dims are called; masks are bool and
-tell what is true: `observed`, `sea`, `withheld`.
+Fields have dims ``("time", y, x)`` whatever the two spatial dims are called. Masks are bool and
+named after what is True: `observed`, `sea`, `withheld`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 
 import numpy as np
 import xarray as xr
@@ -20,24 +19,32 @@ from sstfill.errors import InputError, OptionError
 SOURCE_FLAGS = {"observed": 0, "filled": 1, "not_filled": 2, "withheld": 3, "land": 4}
 
 Bools = NDArray[np.bool_]
-Words = NDArray[np.uint64]
-Survey = tuple[NDArray[np.int64], NDArray[np.int64], NDArray, NDArray, int, Words]
+Digests = NDArray[np.uint64]
+Counts = tuple[NDArray[np.int64], NDArray[np.int64], NDArray, NDArray, int, Digests]
 Rng = np.random.Generator
-Visit = tuple[int, NDArray[np.intp]]
 
 PASSES = 4  # how often each image may be visited while clouds are transplanted
-TRIES = 16  # donors tried for one target before it is passed over
+TRIES = 16  # donors tried for one target before it is left alone
 
 
 def source_flags(
     obs: xr.DataArray, filled: xr.DataArray, sea: xr.DataArray, withheld: xr.DataArray | None = None
 ) -> xr.DataArray:
-    """Say of each pixel where its value comes from: a CF flag variable, int8, dims of `obs`; lazy
-    where that is.
+    """Flag where the value of each pixel comes from.
 
-    `obs` and `filled` are the field before (NaN in the gaps) and after filling. `sea` is True at
-    sea; land wins over everything else. `withheld` is True at observed pixels that were hidden from
-    the method; it wins over the rest.
+    Parameters
+    ----------
+    obs, filled
+        The field before (NaN in the gaps) and after filling.
+    sea
+        True at sea. Land takes precedence over all other flags.
+    withheld
+        True at observed pixels that were hidden from the method, the flag next in precedence.
+
+    Returns
+    -------
+    DataArray
+        A CF flag variable, int8, dims of `obs`; lazy where `obs` is.
     """
     flag = {name: np.int8(value) for name, value in SOURCE_FLAGS.items()}
     gap = xr.where(filled.notnull(), flag["filled"], flag["not_filled"])
@@ -54,29 +61,39 @@ def source_flags(
 
 
 def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
-    """Count an archive's observations and take its fingerprint, in one streaming pass.
+    """Count an archive's observations and compute its fingerprint, in one streaming pass.
 
-    `obs` (time, y, x), NaN in the gaps, is read once, block by block or image by image. With `sea`,
-    True at sea, the counts heed nothing else; the fingerprint always covers the whole array.
+    Parameters
+    ----------
+    obs
+        Observations ``(time, y, x)``, NaN in the gaps; read block by block or image by image.
+    sea
+        True at sea: only these pixels are counted. The fingerprint always covers the whole array.
 
-    Returns ``pixel_count`` (y, x) and ``image_count`` (time), of finite observations, ``least`` and
-    ``most`` (y, x), their extremes (NaN where there are none), and ``infinite``, the number of
-    infinities. Attribute ``fingerprint``: 16 hex digits of the values, their positions and the
-    shape; independent of chunks, of dtype (values are compared as float64) and of the sign of 0. It
-    detects change, not tampering.
+    Returns
+    -------
+    Dataset
+        Of finite observations ``pixel_count`` (y, x), ``image_count`` (time), and their extremes
+        ``least`` and ``most`` (y, x), NaN where there are none; ``infinite``, the number of
+        infinities. Attribute ``fingerprint``: 16 hex digits of the values, their positions and the
+        shape. It does not depend on chunks, dtype (values are compared as float64) or the sign of
+        0. It detects changes, not tampering.
 
     >>> field = xr.DataArray([[[1.0, np.nan]], [[2.0, 3.0]]], dims=("time", "lat", "lon"))
     >>> found = survey(field)
-    >>> found.image_count.values.tolist(), found.attrs["fingerprint"] == survey(field.chunk(time=1)).fingerprint
-    ([1, 2], True)
+    >>> found.image_count.values.tolist()
+    [1, 2]
+    >>> found.fingerprint == survey(field.chunk(time=1)).fingerprint
+    True
     """
     field = obs.transpose("time", ...)
     space = field.dims[1:]
-    at_sea = (
-        np.ones(field.shape[1:], bool) if sea is None else sea.transpose(*space).values.astype(bool)
-    )
-    read = _survey_eager if field.chunks is None else _survey_lazy
-    pixel, image, least, most, infinite, digest = read(field, at_sea)
+    if sea is None:
+        at_sea = np.ones(field.shape[1:], bool)
+    else:
+        at_sea = sea.transpose(*space).values.astype(bool)
+    count = _survey_eager if field.chunks is None else _survey_lazy
+    pixel, image, least, most, infinite, digest = count(field, at_sea)
     for n in field.shape:
         digest = _scramble(digest + np.uint64(n))
     return xr.Dataset(
@@ -92,11 +109,14 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
     )
 
 
-def _survey_eager(field: xr.DataArray, sea: Bools) -> Survey:
+def _survey_eager(field: xr.DataArray, sea: Bools) -> Counts:
     values = field.values
-    pixel, images = np.zeros(sea.shape, np.int64), np.zeros(len(values), np.int64)
-    least, most = np.full((2, *sea.shape), np.nan, values.dtype)
-    infinite, digest = 0, np.zeros(1, np.uint64)
+    pixel = np.zeros(sea.shape, np.int64)
+    images = np.zeros(len(values), np.int64)
+    least = np.full(sea.shape, np.nan, values.dtype)
+    most = least.copy()
+    infinite = 0
+    digest = np.zeros(1, np.uint64)
     for t, image in enumerate(values):
         present = np.isfinite(image) & sea
         pixel += present
@@ -108,7 +128,7 @@ def _survey_eager(field: xr.DataArray, sea: Bools) -> Survey:
     return pixel, images, least, most, infinite, digest
 
 
-def _survey_lazy(field: xr.DataArray, sea: Bools) -> Survey:
+def _survey_lazy(field: xr.DataArray, sea: Bools) -> Counts:
     import dask
     import dask.array as da
 
@@ -127,41 +147,45 @@ def _survey_lazy(field: xr.DataArray, sea: Bools) -> Survey:
         digests.sum(),
     )
     pixel, images, least, most, infinite, digest = dask.compute(*wanted)
-    least, most = (np.where(pixel > 0, end, np.nan).astype(field.dtype) for end in (least, most))
+    least = np.where(pixel > 0, least, np.nan).astype(field.dtype)
+    most = np.where(pixel > 0, most, np.nan).astype(field.dtype)
     return pixel, images, least, most, int(infinite), np.atleast_1d(digest)
 
 
-def _digest_block(block: NDArray[np.floating], block_info: dict) -> Words:
+def _digest_block(block: NDArray[np.floating], block_info: dict) -> Digests:
     """Digest one Dask block; ``block_info`` is filled in by `dask.array.map_blocks`."""
     origin = tuple(start for start, _ in block_info[0]["array-location"])
     return _digest(block, origin, block_info[0]["shape"]).reshape(1, 1, 1)
 
 
-def _digest(block: NDArray[np.floating], origin: tuple[int, ...], shape: tuple[int, ...]) -> Words:
-    """Sum of one word for each value present, of its bits and its place in the whole array; shape
-    (1,).
-    """
-    rows, columns = (
-        np.arange(o, o + n, dtype=np.uint64)
-        for o, n in zip(origin[1:], block.shape[1:], strict=True)
-    )
-    pixel_key = _scramble(rows[:, np.newaxis] * np.uint64(shape[2]) + columns)
+def _digest(
+    block: NDArray[np.floating], origin: tuple[int, ...], shape: tuple[int, ...]
+) -> Digests:
+    """Sum of a digest of each value present, of its bits and its place in the whole array: (1,)."""
+    pixel_key = _pixel_keys(block.shape[1:], origin[1:], shape[2])
     total = np.zeros(1, np.uint64)
     for t, image in enumerate(block, start=origin[0]):
-        there = ~np.isnan(image)
-        bits = (image[there].astype(np.float64) + 0.0).view(
-            np.uint64
-        )  # + 0.0 makes -0.0 the same as 0.0
-        image_key = _scramble(
-            _scramble(np.array([t], dtype=np.uint64))
-        )  # once only, and it could equal a pixel's
-        total += _scramble(bits ^ (pixel_key[there] + image_key)).sum(dtype=np.uint64)
+        # Scrambled twice: scrambled once, an image's key could equal a pixel's.
+        image_key = _scramble(_scramble(np.array([t], dtype=np.uint64)))
+        total += _digest_image(image, pixel_key + image_key)
     return total
 
 
-def image_digests(images: NDArray[np.floating], origin: tuple[int, int], width: int) -> Words:
-    """Words that change with the observations of each image, ``(time,)``; those of an image's parts
-    add up.
+def _pixel_keys(shape: tuple[int, ...], origin: tuple[int, ...], width: int) -> Digests:
+    """A random number for each pixel of a part of images `width` pixels wide, ``(y, x)``."""
+    rows = np.arange(origin[0], origin[0] + shape[0], dtype=np.uint64)
+    columns = np.arange(origin[1], origin[1] + shape[1], dtype=np.uint64)
+    return _scramble(rows[:, np.newaxis] * np.uint64(width) + columns)
+
+
+def _digest_image(image: NDArray[np.floating], keys: Digests) -> np.uint64:
+    present = ~np.isnan(image)
+    values = image[present].astype(np.float64) + 0.0  # which makes -0.0 the same as 0.0
+    return _scramble(values.view(np.uint64) ^ keys[present]).sum(dtype=np.uint64)
+
+
+def image_digests(images: NDArray[np.floating], origin: tuple[int, int], width: int) -> Digests:
+    """Digest of the observations of each image, ``(time,)``; those of an image's parts add up.
 
     `images` ``(time, y, x)`` are a part of images `width` pixels wide, whose first pixel lies at
     `origin` ``(y, x)``.
@@ -171,23 +195,16 @@ def image_digests(images: NDArray[np.floating], origin: tuple[int, int], width: 
     >>> bool((parts == image_digests(image, (0, 0), 2)).all())
     True
     """
-    rows, columns = (
-        np.arange(o, o + n, dtype=np.uint64) for o, n in zip(origin, images.shape[1:], strict=True)
-    )
-    key = _scramble(rows[:, np.newaxis] * np.uint64(width) + columns)
-    words = np.zeros(len(images), np.uint64)
+    keys = _pixel_keys(images.shape[1:], origin, width)
+    digests = np.zeros(len(images), np.uint64)
     for t, image in enumerate(images):
-        there = ~np.isnan(image)
-        bits = (image[there].astype(np.float64) + 0.0).view(np.uint64)
-        words[t] = _scramble(bits ^ key[there]).sum(dtype=np.uint64)
-    return words
+        digests[t] = _digest_image(image, keys)
+    return digests
 
 
-def _scramble(words: Words) -> Words:
-    """Finaliser of the generator splitmix64 (Steele, Lea & Flood 2014, OOPSLA): a bijection without
-    structure.
-    """
-    z = words + np.uint64(0x9E3779B97F4A7C15)
+def _scramble(numbers: Digests) -> Digests:
+    """Finaliser of the generator splitmix64, a bijection (Steele, Lea & Flood 2014, OOPSLA)."""
+    z = numbers + np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         z ^= z >> np.uint64(shift)
         z *= np.uint64(factor)
@@ -195,9 +212,18 @@ def _scramble(words: Words) -> Words:
 
 
 def cloud_fraction(observed: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
-    """Share of the sea that is not observed, 0 to 1, for each time."""
+    """Fraction of the sea that is not observed, 0 to 1, for each time."""
     fraction = 1 - (observed & sea).sum(sea.dims) / sea.sum()
-    return fraction.assign_attrs(long_name="share of the sea not observed", units="1")
+    return fraction.assign_attrs(long_name="fraction of the sea not observed", units="1")
+
+
+def derived_seed(seed: int, purpose: int) -> int:
+    """Derive a seed for one purpose, so that no two purposes hide the same clouds.
+
+    >>> derived_seed(0, 2) != derived_seed(0, 3)
+    True
+    """
+    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
 
 
 def transplant_clouds(
@@ -212,10 +238,10 @@ def transplant_clouds(
 ) -> xr.DataArray:
     """Choose observed pixels to hide, in the shape of clouds of other dates.
 
-    Cloud-shaped gaps are the honest test: pixels hidden one by one are given away by their
-    neighbours. Images are taken in random order; each is covered with the gap of a random other
-    image, until `share` is hidden. The last cloud is trimmed to its part nearest to a random point,
-    so that the share is met.
+    A test with single hidden pixels flatters a method, since their neighbours give them away; one
+    with clouds does not. Images are taken in random order, and each is covered with the gap of a
+    random other image, until `share` is hidden. The last cloud is trimmed to its part nearest to a
+    random point, so that the share is met.
 
     Parameters
     ----------
@@ -224,44 +250,46 @@ def transplant_clouds(
     sea
         True at sea, the two spatial dims of `obs`.
     share
-        Part of all observed sea pixels to hide, between 0 and 1.
+        Fraction of all observed sea pixels to hide, between 0 and 1.
     seed
         Equal seeds hide equal pixels.
     clouds
-        True or 1 under cloud: masks to hide under instead of the gaps of other dates. Dims time (of
-        any length), y, x, or those of `obs` by name in any order.
+        True or 1 under cloud: masks to use instead of the gaps of other dates. Dims time (of any
+        length), y, x, or those of `obs` by name in any order.
     keep
-        Part of its observed pixels that each image keeps at least.
+        Fraction of its observed pixels that each image keeps at least.
     min_cover
-        Donors that lack less of the sea, or all of it, are not used; images that show less of it
-        are left alone.
+        Images that lack less than this fraction of the sea, or all of it, donate no clouds; images
+        that show less than this fraction are left alone.
 
     Returns
     -------
     DataArray
-        bool, dims of `obs`: True at observed sea pixels to hide. Attribute ``share``: the part
-        reached, within a pixel of the one asked for unless the clouds are too few; if they do not
-        reach half of it, that is an `InputError`.
+        bool, dims of `obs`: True at observed sea pixels to hide. Attribute ``share``: the fraction
+        hidden, within a pixel of the one asked for unless there are too few clouds.
 
     Raises
     ------
-    InputError, OptionError
-        Nothing is observed, no donor has clouds, `clouds` does not fit; `share` or `keep` is not
-        between 0 and 1.
+    InputError
+        Nothing is observed, no image has clouds, `clouds` does not fit, or the clouds hide less
+        than half of `share`.
+    OptionError
+        `share` or `keep` is not between 0 and 1.
 
     References
     ----------
     Beckers, Barth & Alvera-Azcarate 2006, DINEOF reconstruction of clouded images including error
     maps, Ocean Sci. 2.
     """
-    for value in (share, keep):
+    for option, value in (("share", share), ("keep", keep)):
         if not isinstance(value, int | float | np.number) or not 0 < value < 1:
             raise OptionError(
-                f"share or keep {value!r} is not between 0 and 1; ten per cent is written 0.1"
+                f"{option}={value!r} is not between 0 and 1; ten per cent is written 0.1"
             )
     ordered = obs.transpose("time", ...)
     at_sea = sea.transpose(*ordered.dims[1:]).values.astype(bool)
-    observed = (ordered if ordered.dtype == bool else ordered.notnull()).values & at_sea
+    seen = ordered if ordered.dtype == bool else ordered.notnull()
+    observed = seen.values & at_sea
     counts = np.count_nonzero(observed, axis=(1, 2))
     if not counts.any():
         raise InputError(
@@ -272,13 +300,25 @@ def transplant_clouds(
     rng = np.random.default_rng(seed)
     targets = np.flatnonzero(counts >= max(1, min_cover * np.count_nonzero(at_sea)))
     order = np.concatenate([rng.permutation(targets) for _ in range(PASSES)])
-    visits = ((t, donors[donors != t] if clouds is None else donors) for t in order)
-    hidden = _hide(observed, clear, visits, max(1, round(share * counts.sum())), keep, rng)
+    hidden = np.zeros_like(observed)
+    wanted = max(1, round(share * counts.sum()))
+    for target in order:
+        image = observed[target]
+        spare = int((1 - keep) * np.count_nonzero(image) - np.count_nonzero(hidden[target]))
+        # An image's own gap would hide nothing that it shows.
+        others = donors[donors != target] if clouds is None else donors
+        tried = rng.permutation(others)[:TRIES]
+        cloud = _first_that_fits(image & ~hidden[target], clear, tried, spare)
+        cloud = _nearest_part(cloud, wanted, rng)
+        hidden[target] |= cloud
+        wanted -= int(np.count_nonzero(cloud))
+        if not wanted:
+            break
     reached = np.count_nonzero(hidden) / counts.sum()
     if reached < share / 2:
         raise InputError(
-            f"clouds of {len(donors)} usable images hide {reached:.1%} of the observed pixels of the {share:.1%} asked "
-            "for; ask for a smaller share, or pass other masks as clouds="
+            f"the clouds of {len(donors)} usable images hide {reached:.1%} of the observed pixels, "
+            f"not {share:.1%}; ask for a smaller share, or pass other masks as clouds="
         )
     withheld = ordered.copy(data=hidden).transpose(*obs.dims).rename("withheld")
     withheld.attrs = {"long_name": "hidden from the method", "share": float(reached), "seed": seed}
@@ -295,9 +335,9 @@ def transplant_together(
 ) -> xr.DataArray:
     """Choose observed pixels of several variables to hide, as `transplant_clouds` does for one.
 
-    Each variable is hidden where the *same* other date lacks it. So where variables are cloudy
-    together they are hidden together, and none tells what the other one hides; one without gaps
-    stays whole, as it would.
+    Each variable is hidden where the *same* other date lacks it. Variables that are cloudy together
+    are therefore hidden together, and none gives away another's withheld values; a variable without
+    gaps stays whole.
 
     Parameters
     ----------
@@ -309,24 +349,22 @@ def transplant_together(
     y, x = sea.dims
     n = obs.sizes["variable"]
 
-    def abreast(masks: xr.DataArray) -> xr.DataArray:
+    def side_by_side(masks: xr.DataArray) -> xr.DataArray:
+        """Make one wide image of the variables of each date."""
         values = masks.transpose("time", y, "variable", x).values
-        return xr.DataArray(
-            values.reshape(*values.shape[:2], -1), dims=("time", y, x), name="variables"
-        )
+        wide = values.reshape(*values.shape[:2], -1)
+        return xr.DataArray(wide, dims=("time", y, x), name="variables")
 
-    wet = xr.DataArray(np.tile(sea.values, (1, n)), dims=sea.dims)
-    masks = None if clouds is None else abreast(clouds)
-    found = transplant_clouds(abreast(obs.notnull()), wet, share=share, seed=seed, clouds=masks)
-    parts = found.values.reshape(*found.shape[:2], n, -1)
-    laid = xr.DataArray(parts, dims=("time", y, "variable", x)).transpose(*obs.dims)
-    return (
-        obs.notnull()
-        .copy(data=laid.values)
-        .drop_attrs(deep=False)
-        .rename("withheld")
-        .assign_attrs(found.attrs)
+    observed = obs.notnull()
+    wide_sea = xr.DataArray(np.tile(sea.values, (1, n)), dims=sea.dims)
+    wide_clouds = None if clouds is None else side_by_side(clouds)
+    hidden = transplant_clouds(
+        side_by_side(observed), wide_sea, share=share, seed=seed, clouds=wide_clouds
     )
+    parts = hidden.values.reshape(*hidden.shape[:2], n, -1)
+    withheld = xr.DataArray(parts, dims=("time", y, "variable", x)).transpose(*obs.dims)
+    result = observed.copy(data=withheld.values).drop_attrs(deep=False)
+    return result.rename("withheld").assign_attrs(hidden.attrs)
 
 
 def _cloud_masks(clouds: xr.DataArray, dims: tuple[Hashable, ...], sea: Bools) -> Bools:
@@ -334,17 +372,18 @@ def _cloud_masks(clouds: xr.DataArray, dims: tuple[Hashable, ...], sea: Bools) -
         raise InputError(
             f"clouds is a {type(clouds).__name__}; give an xarray DataArray of (time, y, x)"
         )
-    values = (clouds.transpose(*dims) if set(clouds.dims) == set(dims) else clouds).values
-    if values.dtype.kind not in "biu" or (
-        values.dtype != bool and not ((values == 0) | (values == 1)).all()
-    ):
+    if set(clouds.dims) == set(dims):
+        clouds = clouds.transpose(*dims)
+    values = clouds.values
+    if values.dtype.kind not in "biu" or not ((values == 0) | (values == 1)).all():
         raise InputError(
             f"clouds has dtype {clouds.dtype}, not bool, nor 0 and 1 only; "
             "pass True under cloud, e.g. liquid_water_path > 70"
         )
     if values.ndim != 3 or values.shape[1:] != sea.shape:
         raise InputError(
-            f"clouds has shape {clouds.shape}, the field (time, {sea.shape[0]}, {sea.shape[1]}); crop it"
+            f"clouds has shape {clouds.shape}, the field (time, {sea.shape[0]}, {sea.shape[1]}); "
+            "crop it"
         )
     return values.astype(bool)
 
@@ -355,53 +394,30 @@ def _donors(clear: Bools, sea: Bools, min_cover: float) -> NDArray[np.intp]:
     donors = np.flatnonzero((cover >= min_cover) & (cover < 1))
     if not donors.size:
         raise InputError(
-            f"none of {len(clear)} images has clouds over {min_cover:.0%} to 100 % of the sea: other dates cannot be "
-            "hidden under them; pass cloud masks as clouds="
+            f"none of {len(clear)} images has clouds over {min_cover:.0%} to 100 % of the sea to "
+            "hide other dates under; pass cloud masks as clouds="
         )
     return donors
 
 
-def _hide(
-    observed: Bools, clear: Bools, visits: Iterable[Visit], goal: int, keep: float, rng: Rng
-) -> Bools:
-    """Hide `goal` pixels, leaving each image `keep` of its own; a visit is a target with its
-    possible donors.
-    """
-    hidden = np.zeros_like(observed)
-    for target, donors in visits:
-        spare = int(
-            (1 - keep) * np.count_nonzero(observed[target]) - np.count_nonzero(hidden[target])
-        )
-        visible = observed[target] & ~hidden[target]
-        piece = _nearest_part(
-            _piece(visible, clear, rng.permutation(donors)[:TRIES], spare), goal, rng
-        )
-        hidden[target] |= piece
-        goal -= int(np.count_nonzero(piece))
-        if not goal:
-            break
-    return hidden
+def _first_that_fits(visible: Bools, clear: Bools, donors: NDArray[np.intp], at_most: int) -> Bools:
+    """What the first donor hides that hides something, but not too much; nothing if none does."""
+    for donor in donors:
+        cloud = visible & ~clear[donor]
+        if 0 < np.count_nonzero(cloud) <= at_most:
+            return cloud
+    return np.zeros_like(visible)
 
 
-def _piece(visible: Bools, clear: Bools, donors: NDArray[np.intp], at_most: int) -> Bools:
-    """Return what the first donor that hides something, and not too much, would hide; else nothing."""
-    pieces = (visible & ~clear[donor] for donor in donors)
-    return next(
-        (piece for piece in pieces if 0 < np.count_nonzero(piece) <= at_most),
-        np.zeros_like(visible),
-    )
-
-
-def _nearest_part(piece: Bools, at_most: int, rng: Rng) -> Bools:
-    """Cut a piece down to its `at_most` pixels nearest to a random one of them."""
-    rows, columns = np.nonzero(piece)
+def _nearest_part(cloud: Bools, at_most: int, rng: Rng) -> Bools:
+    """Trim a cloud to its `at_most` pixels nearest to a random one of them."""
+    rows, columns = np.nonzero(cloud)
     if rows.size <= at_most:
-        return piece
+        return cloud
     centre = rng.integers(rows.size)
-    nearest = np.argsort(np.hypot(rows - rows[centre], columns - columns[centre]), kind="stable")[
-        :at_most
-    ]
-    part = np.zeros_like(piece)
+    distance = np.hypot(rows - rows[centre], columns - columns[centre])
+    nearest = np.argsort(distance, kind="stable")[:at_most]
+    part = np.zeros_like(cloud)
     part[rows[nearest], columns[nearest]] = True
     return part
 
@@ -409,11 +425,11 @@ def _nearest_part(piece: Bools, at_most: int, rng: Rng) -> Bools:
 def distance_to_observed(
     observed: Bools, spacing: tuple[float, float] = (1.0, 1.0)
 ) -> NDArray[np.float32]:
-    """Distance of each pixel to the nearest observed one of its own image; both of shape (time, y,
-    x).
+    """Distance of each pixel to the nearest observed one of its own image.
 
-    In the units of `spacing`, the size of a pixel along y and x (e.g. km; the default counts
-    pixels). 0 at observed pixels, infinite in an image without any.
+    `observed` and the result have shape (time, y, x). Distances are in the units of `spacing`, the
+    size of a pixel along y and x (the default counts pixels): 0 at observed pixels, infinite in an
+    image without any.
 
     >>> distance_to_observed(np.array([[[True, False, False]]]))
     array([[[0., 1., 2.]]], dtype=float32)
@@ -425,20 +441,19 @@ def distance_to_observed(
 
 
 def days_to_observed(observed: Bools, days: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Days from each pixel and time to the nearest observation of the same pixel, earlier or later;
-    (time, y, x).
+    """Days from each pixel and time to the nearest observation of that pixel, earlier or later.
 
-    `days`, shape (time,), increases in steps of any length. 0 where observed, infinite where the
-    pixel never is.
+    `observed` and the result have shape (time, y, x); `days`, shape (time,), increases in steps of
+    any length. The result is 0 where observed, infinite where the pixel never is.
 
-    >>> days_to_observed(np.array([[[True]], [[False]], [[False]]]), np.array([0.0, 1.0, 5.0])).ravel()
+    >>> observed = np.array([[[True]], [[False]], [[False]]])
+    >>> days_to_observed(observed, np.array([0.0, 1.0, 5.0])).ravel()
     array([0., 1., 5.], dtype=float32)
     """
     lag = np.empty(observed.shape, dtype=np.float32)
     times = np.asarray(days, dtype=np.float64)[:, np.newaxis]
-    for row in range(
-        observed.shape[1]
-    ):  # a row of pixels at a time keeps the float64 temporaries small
+    # A row of pixels at a time keeps the float64 temporaries small.
+    for row in range(observed.shape[1]):
         seen = observed[:, row]
         last = np.maximum.accumulate(np.where(seen, times, -np.inf), axis=0)
         following = np.minimum.accumulate(np.where(seen, times, np.inf)[::-1], axis=0)[::-1]

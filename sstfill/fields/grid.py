@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is what in a user's array: fields and their axes, time in days, distances and weights."""
+"""The user's grid: which variables are fields, their axes, time in days, steps in km, units."""
 
 from __future__ import annotations
 
@@ -19,38 +19,30 @@ LON = ("lon", "longitude", "nav_lon", "lons", "longitudes", "long", "glamt")
 Y = (*LAT, "y", "rlat", "nj", "j", "yc", "northing", "row", "rows")
 X = (*LON, "x", "rlon", "ni", "i", "xc", "easting", "col", "cols")
 ANCILLARY = {
-    *(
-        "quality",
-        "flag",
-        "flags",
-        "mask",
-        "masks",
-        "lsm",
-        "error",
-        "errors",
-        "err",
-        "uncertainty",
-        "source",
-        "sources",
-    ),
-    *("sses", "dtime", "count", "counts", "nobs", "bounds", "bnds", "std", "stdev"),
+    *("quality", "flag", "flags", "mask", "masks", "lsm", "bounds", "bnds", "dtime", "source"),
+    *("sources", "error", "errors", "err", "uncertainty", "sses", "std", "stdev"),
+    *("count", "counts", "nobs"),
 }
 ANCILLARY_PHRASE = re.compile(r"standard_(error|deviation)|num(ber)?_(of_)?obs|mask")
-DAY_SHARE = {
+DAYS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1 / 86400),
     **dict.fromkeys(("min", "mins", "minute", "minutes"), 1 / 1440),
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 1 / 24),
     **dict.fromkeys(("month", "months"), 30.436875),
     **dict.fromkeys(("year", "years"), 365.2425),
 }
+"""Length in days of a unit of numeric time; any other unit counts as a day."""
 KM = {"m": 1e-3, "meter": 1e-3, "metre": 1e-3, "meters": 1e-3, "metres": 1e-3, "km": 1.0}
 EARTH_RADIUS = 6371.0088  # km, mean radius of WGS84
+TEMPERATURE_UNITS = {
+    "°C": re.compile(r"°?c|deg_?c|degrees?_c|(degrees?_)?celsius"),
+    "K": re.compile(r"k|deg_?k|kelvins?|degrees?_kelvin"),
+}
+"""Spellings of the units of temperature, in lower case with underscores for blanks."""
 
 
 class Axes(NamedTuple):
-    """Names in the user's array: the dimensions of time, y and x, and the coordinates that locate
-    them.
-    """
+    """Names in the user's array: its dimensions, and the coordinates that locate them."""
 
     dims: tuple[Hashable, ...]  # (time, y, x), or (y, x) where no time was asked for
     time: Hashable | None
@@ -59,15 +51,19 @@ class Axes(NamedTuple):
 
 
 def _found(da: xr.DataArray, axis: str, coordinate: str, names: Sequence[str]) -> list[Hashable]:
-    """Coordinates (or bare dimensions) that play a role: index coordinates first, then CF
-    attributes, then names.
+    """Coordinates (or bare dimensions) that play a role.
+
+    Index coordinates come first; among equals, those with CF attributes, then those that hold
+    dates, then those with usual names in the order of `names`.
     """
-    cf = [*da.cf.coordinates.get(coordinate, []), *da.cf.axes.get(axis, [])]
-    named = [n for want in names for n in (*da.coords, *da.dims) if str(n).lower() == want]
-    moments = [
-        n for n, c in da.coords.items() if axis == "T" and (c.dtype.kind == "M" or _is_cftime(c))
-    ]
-    return sorted(dict.fromkeys([*cf, *moments, *named]), key=lambda n: n not in da.dims)
+    found = [*da.cf.coordinates.get(coordinate, []), *da.cf.axes.get(axis, [])]
+    if axis == "T":
+        for name, values in da.coords.items():
+            if values.dtype.kind == "M" or _is_cftime(values):
+                found.append(name)
+    for usual in names:
+        found += [name for name in (*da.coords, *da.dims) if str(name).lower() == usual]
+    return sorted(dict.fromkeys(found), key=lambda name: name not in da.dims)
 
 
 def _is_cftime(c: xr.DataArray) -> bool:
@@ -90,30 +86,38 @@ def _position(
 
 
 def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
-    """Find time, y and x in an array of any dim order; `InputError` says what is missing or in
-    excess.
+    """Find time, y and x in an array of any dim order.
+
+    Raises
+    ------
+    InputError
+        No time (unless `time` is false), fewer than two spatial dims, or one dim too many.
     """
     label = repr(str(da.name)) if da.name is not None else "the array"
-    clock = _found(da, "T", "time", TIME)
-    t = _dim(da, clock, ())
+    times = _found(da, "T", "time", TIME)
+    t = _dim(da, times, ())
     if time and t is None:
         raise InputError(
             f"{label} has no time dimension among {_sizes(da)}; add one: .expand_dims(time=[date])"
         )
     taken = [t] if t is not None else []
-    y = _dim(da, [n for n in _found(da, "Y", "latitude", Y) if n not in clock], taken)
-    x = _dim(da, [n for n in _found(da, "X", "longitude", X) if n not in clock], [*taken, y])
+    y = _dim(da, [n for n in _found(da, "Y", "latitude", Y) if n not in times], taken)
+    x = _dim(da, [n for n in _found(da, "X", "longitude", X) if n not in times], [*taken, y])
+    missing = (y is None) + (x is None)
     rest = [d for d in da.dims if d not in (t, y, x)]
     loose = [d for d in rest if da.sizes[d] > 1]
-    loose = rest if len(loose) + (y is not None) + (x is not None) < 2 else loose
-    if len(loose) == (y is None) + (
-        x is None
-    ):  # nameless spatial dims, in the order in which they come
-        y = loose.pop(0) if y is None else y
-        x = loose.pop(0) if x is None else x
+    if len(loose) < missing:
+        loose = rest
+    # Dims of no known name are y and x in the order in which they come, if there are just as many.
+    if len(loose) == missing:
+        if y is None:
+            y = loose.pop(0)
+        if x is None:
+            x = loose.pop(0)
     if y is None or x is None:
         raise InputError(
-            f"{label} needs two spatial dimensions beside time, has {_sizes(da)}; reshape or .isel() it"
+            f"{label} needs two spatial dimensions beside time, has {_sizes(da)}; "
+            "reshape or .isel() it"
         )
     extra = next((d for d in loose if da.sizes[d] > 1), None)
     if extra is not None:
@@ -121,12 +125,13 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
             f"{label} has an extra dimension {str(extra)!r} of size {da.sizes[extra]}; "
             f"choose one: .isel({extra}=0)"
         )
-    when = next((n for n in clock if n in da.coords and da[n].dims == (t,)), None)
-    lat, lon = _position(da, "latitude", LAT, (y, x)), _position(da, "longitude", LON, (y, x))
-    located = lat is not None and lon is not None
-    return Axes(
-        (t, y, x) if time else (y, x), when, lat if located else None, lon if located else None
-    )
+    dims = (t, y, x) if time else (y, x)
+    when = next((n for n in times if n in da.coords and da[n].dims == (t,)), None)
+    lat = _position(da, "latitude", LAT, (y, x))
+    lon = _position(da, "longitude", LON, (y, x))
+    if lat is None or lon is None:
+        return Axes(dims, when, None, None)
+    return Axes(dims, when, lat, lon)
 
 
 def _sizes(da: xr.DataArray) -> str:
@@ -134,11 +139,12 @@ def _sizes(da: xr.DataArray) -> str:
 
 
 def _is_ancillary(name: Hashable, da: xr.DataArray) -> bool:
-    words = f"{name} {da.attrs.get('standard_name', '')}".lower()
-    meaning = {"flag_meanings", "flag_values", "flag_masks"} & set(da.attrs)
-    return bool(
-        meaning or ANCILLARY & set(re.split(r"[^a-z]+", words)) or ANCILLARY_PHRASE.search(words)
-    )
+    names = f"{name} {da.attrs.get('standard_name', '')}".lower()
+    if {"flag_meanings", "flag_values", "flag_masks"} & set(da.attrs):
+        return True
+    if ANCILLARY & set(re.split(r"[^a-z]+", names)):
+        return True
+    return ANCILLARY_PHRASE.search(names) is not None
 
 
 def _trouble(da: xr.DataArray) -> str | None:
@@ -150,24 +156,34 @@ def _trouble(da: xr.DataArray) -> str | None:
 
 
 def candidates(ds: xr.Dataset) -> list[str]:
-    """Names of the fillable fields: floating, on time and two spatial dims, and not ancillary to
-    another one.
+    """Names of the fields to fill: floating, on time and two spatial dims, not ancillary.
 
     >>> ds = xr.Dataset({"sst": (("time", "y", "x"), np.ones((2, 3, 3)))})
     >>> candidates(ds.assign(sst_error=ds.sst))
     ['sst']
     """
-    links = ("ancillary_variables", "bounds")
-    helpers = {
-        w for v in ds.variables.values() for k in links for w in str(v.attrs.get(k, "")).split()
-    }
-    fields = [n for n, v in ds.data_vars.items() if v.dtype.kind == "f" and n not in helpers]
-    return [str(n) for n in fields if not _is_ancillary(n, ds[n]) and _trouble(ds[n]) is None]
+    linked: set[str] = set()
+    for variable in ds.variables.values():
+        for link in ("ancillary_variables", "bounds"):
+            linked.update(str(variable.attrs.get(link, "")).split())
+    found = []
+    for name, da in ds.data_vars.items():
+        if da.dtype.kind != "f" or name in linked or _is_ancillary(name, da):
+            continue
+        if _trouble(da) is None:
+            found.append(str(name))
+    return found
 
 
 def pick(ds: xr.Dataset, variables: str | Sequence[str] | None = None) -> list[str]:
-    """Names to fill: those given (`OptionError` if unknown), or every candidate (`InputError` if
-    none).
+    """Names to fill: those given, or every candidate.
+
+    Raises
+    ------
+    OptionError
+        A name that is not in the dataset, or an empty list.
+    InputError
+        Nothing given, and no candidate.
     """
     if variables is not None:
         names = [variables] if isinstance(variables, str) else list(dict.fromkeys(variables))
@@ -179,23 +195,16 @@ def pick(ds: xr.Dataset, variables: str | Sequence[str] | None = None) -> list[s
             if name not in ds.data_vars:
                 raise unknown("variable", name, candidates(ds) or map(str, ds.data_vars))
         return names
-    found = candidates(ds)
-    if not found:
-        troubles = [
-            _trouble(v)
-            for n, v in ds.data_vars.items()
-            if v.dtype.kind == "f" and not _is_ancillary(n, v)
-        ]
-        held = (
-            ", ".join(f"{n} {v.dtype}{_sizes(v)}" for n, v in ds.data_vars.items())
-            or "no variables"
-        )
-        reason = next(
-            (f"; {t}" for t in troubles if t),
-            "; a field needs floating values on time and two spatial dims",
-        )
-        raise InputError(f"nothing to fill: the dataset holds {held}{reason}")
-    return found
+    if found := candidates(ds):
+        return found
+    variables_held = [f"{n} {da.dtype}{_sizes(da)}" for n, da in ds.data_vars.items()]
+    held = ", ".join(variables_held) or "no variables"
+    reason = "a field needs floating values on time and two spatial dims"
+    for name, da in ds.data_vars.items():
+        if da.dtype.kind == "f" and not _is_ancillary(name, da) and (trouble := _trouble(da)):
+            reason = trouble
+            break
+    raise InputError(f"nothing to fill: the dataset holds {held}; {reason}")
 
 
 def pick_one(ds: xr.Dataset, variable: str | None = None) -> str:
@@ -203,7 +212,8 @@ def pick_one(ds: xr.Dataset, variable: str | None = None) -> str:
     names = pick(ds, variable)
     if len(names) > 1:
         raise InputError(
-            f"the dataset holds {len(names)} fields, {', '.join(names)}; name one: variable={names[0]!r}"
+            f"the dataset holds {len(names)} fields, {', '.join(names)}; "
+            f"name one: variable={names[0]!r}"
         )
     return names[0]
 
@@ -212,7 +222,8 @@ def _check_time(time: xr.DataArray, dim: Hashable) -> None:
     values, name = time.values, time.name
     if values.dtype.kind not in "MmiufO" or any(isinstance(v, str) for v in values[:1]):
         raise InputError(
-            f"time {name!r} holds {values.dtype} values; convert it: ds[{name!r}] = pd.to_datetime(...)"
+            f"time {name!r} holds {values.dtype} values; "
+            f"convert it: ds[{name!r}] = pd.to_datetime(...)"
         )
     if values.size == 0:
         raise InputError(f"time {name!r} has no steps; give at least one image")
@@ -237,14 +248,13 @@ def _check_time(time: xr.DataArray, dim: Hashable) -> None:
 
 
 def _date(value: object) -> str:
-    return (
-        np.datetime_as_string(value, unit="s") if isinstance(value, np.datetime64) else str(value)
-    )
+    if isinstance(value, np.datetime64):
+        return str(np.datetime_as_string(value, unit="s"))
+    return str(value)
 
 
 def standardise(da: xr.DataArray) -> xr.DataArray:
-    """Bring a gridded series to dims ``(time, lat, lon)`` or ``(time, y, x)``, lazily where it is
-    lazy.
+    """Bring a gridded series to dims ``(time, lat, lon)`` or ``(time, y, x)``; lazy stays lazy.
 
     Axes are found by CF attributes (`cf_xarray`), then by usual names. Size-1 dims are squeezed;
     orientation stays. Half precision becomes float32 and foreign byte order native. Without a time
@@ -253,8 +263,8 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     InputError
-        No time or not two spatial dims, an extra dim, integer values, or time with NaT, duplicates
-        or unsorted.
+        No time or not two spatial dims, an extra dim, integer values, or times that are missing,
+        duplicate or not in order.
 
     >>> da = xr.DataArray(np.ones((3, 2, 1, 4)), dims=("lon", "time", "depth", "lat"))
     >>> standardise(da).dims
@@ -262,12 +272,14 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     """
     if da.dtype.kind != "f":
         raise InputError(
-            f"{str(da.name)!r} holds {da.dtype} values, which have no gaps; open it with sstfill.io.open "
-            "(or mask_and_scale=True), or convert it: .astype('float32').where(valid)"
+            f"{str(da.name)!r} holds {da.dtype} values, which have no gaps; open it with "
+            "sstfill.io.open (or mask_and_scale=True), or convert it: "
+            ".astype('float32').where(valid)"
         )
     if da.dtype.itemsize > 8:
         raise InputError(
-            f"{str(da.name)!r} holds {da.dtype} values, which would be rounded; convert it: .astype('float64')"
+            f"{str(da.name)!r} holds {da.dtype} values, which would be rounded; "
+            "convert it: .astype('float64')"
         )
     found = axes(da)
     if found.time is not None:
@@ -276,15 +288,22 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
         raise InputError(
             f"{str(da.name)!r} has no cells, {_sizes(da)}; check the selection that made it"
         )
-    flat = found.lat is not None and (*da[found.lat].dims, *da[found.lon].dims) == found.dims[1:]
-    new = dict(zip(found.dims, ("time", "lat", "lon") if flat else ("time", "y", "x"), strict=True))
-    coords = {"time": found.time, "lat": found.lat, "lon": found.lon}
-    if not flat:
+    coords: dict[str, Hashable | None] = {"time": found.time, "lat": found.lat, "lon": found.lon}
+    if is_rectilinear(da, found):
+        new = dict(zip(found.dims, ("time", "lat", "lon"), strict=True))
+    else:
+        new = dict(zip(found.dims, ("time", "y", "x"), strict=True))
         coords |= {new[d]: d for d in found.dims[1:] if d in da.coords}
     kept = {k: _renamed(da[n].variable, new) for k, n in coords.items() if n is not None}
-    return xr.Dataset({"field": _native(_renamed(da.variable, new))}, coords=kept)["field"].rename(
-        da.name
-    )
+    values = _native(_renamed(da.variable, new))
+    return xr.Dataset({"field": values}, coords=kept)["field"].rename(da.name)
+
+
+def is_rectilinear(da: xr.DataArray, found: Axes) -> bool:
+    """Whether latitude depends on y alone, and longitude on x alone."""
+    if found.lat is None or found.lon is None:
+        return False
+    return (*da[found.lat].dims, *da[found.lon].dims) == found.dims[-2:]
 
 
 def _renamed(variable: xr.Variable, new: dict[Hashable, str]) -> xr.Variable:
@@ -295,7 +314,7 @@ def _renamed(variable: xr.Variable, new: dict[Hashable, str]) -> xr.Variable:
 
 
 def _native(variable: xr.Variable) -> xr.Variable:
-    dtype = {2: np.dtype("f4"), 4: np.dtype("f4")}.get(variable.dtype.itemsize, np.dtype("f8"))
+    dtype = np.dtype("f8" if variable.dtype.itemsize > 4 else "f4")
     if variable.dtype == dtype:
         return variable
     native = variable.astype(dtype, keep_attrs=True)
@@ -304,27 +323,25 @@ def _native(variable: xr.Variable) -> xr.Variable:
 
 
 def restore(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
-    """Undo `standardise`: the values of `field` with dims, coords, name, attrs, encoding and dtype
-    of `like`.
+    """Undo `standardise`: give `field` the dims, coords, name, attrs, encoding and dtype of `like`.
 
-    What half precision cannot hold becomes its largest number.
+    Numbers beyond the range of half precision become its largest.
     """
-    placed = arrange(field, like)
-    if like.dtype.kind != "f" or placed.dtype == like.dtype:
-        return like.copy(deep=False, data=placed.data)
-    most = np.finfo(like.dtype).max
-    return like.copy(deep=False, data=placed.data.clip(-most, most).astype(like.dtype))
+    values = arrange(field, like).data
+    if like.dtype.kind == "f" and values.dtype != like.dtype:
+        most = np.finfo(like.dtype).max
+        values = values.clip(-most, most).astype(like.dtype)
+    return like.copy(deep=False, data=values)
 
 
 def arrange(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
-    """Lay a standardised field out on the dims and coordinates of `like`; its dtype, attributes and
-    name stay.
-    """
+    """Lay a standardised field out on the dims and coordinates of `like`; all else stays."""
     back = axes(like).dims
     shape = tuple(like.sizes[d] for d in back)
     if field.shape != shape:
         raise InputError(
-            f"a field of shape {field.shape} cannot take the place of one of shape {shape}; keep its grid"
+            f"a field of shape {field.shape} cannot take the place of one of shape {shape}; "
+            "keep its grid"
         )
     variable = xr.Variable(back, field.variable._data, field.attrs)
     full = variable.set_dims({d: like.sizes[d] for d in like.dims})
@@ -348,26 +365,7 @@ def days(field: xr.DataArray) -> np.ndarray:
     if since.dtype == object:
         return np.array([s.total_seconds() / 86400 for s in since])
     unit = str(time.attrs.get("units", "days")).split(" ")[0].lower()
-    return since.astype(np.float64) * DAY_SHARE.get(unit, 1.0)
-
-
-def area_weights(field: xr.DataArray) -> xr.DataArray:
-    """Cosine of latitude, the relative area of a cell: on ``(lat,)`` or ``(y, x)``; ones where
-    there is no latitude.
-    """
-    if "lat" not in field.coords:
-        others = {d: 0 for d in field.dims[:-2]}
-        return (
-            xr.ones_like(field.isel(others, drop=True), dtype=np.float64)
-            .drop_attrs()
-            .rename("area_weight")
-        )
-    lat = field["lat"]
-    _check_latitude(lat)
-    weights = xr.apply_ufunc(
-        lambda v: np.cos(np.deg2rad(v)), lat.astype(np.float64), dask="allowed"
-    )
-    return weights.clip(min=0.0).fillna(0.0).rename("area_weight")
+    return since.astype(np.float64) * DAYS.get(unit, 1.0)
 
 
 def _check_latitude(lat: xr.DataArray) -> None:
@@ -387,16 +385,19 @@ def cell_km(field: xr.DataArray) -> tuple[float, float]:
     """
     if "lat" not in field.coords:
         return _one_for_both(_projected_step(field, "y"), _projected_step(field, "x"))
-    lat, lon = (np.deg2rad(field[n].values.astype(np.float64)) for n in ("lat", "lon"))
     _check_latitude(field["lat"])
-    if lat.ndim == 1:
-        step = np.median(np.abs(np.angle(np.exp(1j * np.diff(lon))))) if lon.size > 1 else np.nan
-        return _one_for_both(
-            _median(_haversine(lat[1:], lat[:-1], np.zeros(1))),
-            _median(_haversine(lat, lat, np.full(1, step))),
-        )
-    dy = _haversine(lat[1:], lat[:-1], np.diff(lon, axis=0))
-    dx = _haversine(lat[:, 1:], lat[:, :-1], np.diff(lon, axis=1))
+    lat = np.deg2rad(field["lat"].values.astype(np.float64))
+    lon = np.deg2rad(field["lon"].values.astype(np.float64))
+    if lat.ndim == 2:
+        dy = _haversine(lat[1:], lat[:-1], np.diff(lon, axis=0))
+        dx = _haversine(lat[:, 1:], lat[:, :-1], np.diff(lon, axis=1))
+        return _one_for_both(_median(dy), _median(dx))
+    step = np.nan
+    if lon.size > 1:
+        # The angle of a unit vector: neighbours across the date line lie one step apart.
+        step = np.median(np.abs(np.angle(np.exp(1j * np.diff(lon)))))
+    dy = _haversine(lat[1:], lat[:-1], np.zeros(1))
+    dx = _haversine(lat, lat, np.full(1, step))
     return _one_for_both(_median(dy), _median(dx))
 
 
@@ -406,12 +407,12 @@ def _haversine(lat: np.ndarray, other: np.ndarray, dlon: np.ndarray) -> np.ndarr
 
 
 def _projected_step(field: xr.DataArray, dim: str) -> float:
-    scale = KM.get(str(field[dim].attrs.get("units", "")).lower()) if dim in field.coords else None
-    return (
-        1.0
-        if scale is None
-        else scale * _median(np.abs(np.diff(field[dim].values.astype(np.float64))))
-    )
+    if dim not in field.coords:
+        return 1.0
+    scale = KM.get(str(field[dim].attrs.get("units", "")).lower())
+    if scale is None:
+        return 1.0
+    return scale * _median(np.abs(np.diff(field[dim].values.astype(np.float64))))
 
 
 def _median(steps: np.ndarray) -> float:
@@ -420,5 +421,24 @@ def _median(steps: np.ndarray) -> float:
 
 
 def _one_for_both(dy: float, dx: float) -> tuple[float, float]:
-    known = [d for d in (dy, dx) if d > 0]  # NaN where an axis has one cell only
-    return (dy if dy > 0 else known[0], dx if dx > 0 else known[0]) if known else (1.0, 1.0)
+    """Let an axis of one cell, whose step is NaN, take the step of the other."""
+    if not dy > 0 and not dx > 0:
+        return 1.0, 1.0
+    if not dy > 0:
+        return dx, dx
+    if not dx > 0:
+        return dy, dy
+    return dy, dx
+
+
+def temperature_unit(units: str) -> str | None:
+    """Return ``°C`` or ``K`` for any spelling of these units, None for other units.
+
+    >>> temperature_unit("degree Celsius"), temperature_unit("kelvin"), temperature_unit("mg m-3")
+    ('°C', 'K', None)
+    """
+    spelled = "_".join(units.lower().split())
+    for unit, spelling in TEMPERATURE_UNITS.items():
+        if spelling.fullmatch(spelled):
+            return unit
+    return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a field of odd magnitude to one that methods can compute with, and their estimates back."""
+"""Rescale a field of unusual magnitude for the methods, and bring their estimates back."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import xarray as xr
 from sstfill.errors import InputError
 
 USUAL = (1e-12, 1e12)
-"""Largest absolute values between these are left as they are: squares and their sums fit single
-precision.
+"""A field whose largest absolute value lies between these is not rescaled.
+
+Squares of such values and their sums fit single precision.
 """
 EXTREME = (1e-30, 1e30)
-"""Beyond these an error, which is kept in single precision, could vanish or become infinite."""
+"""Beyond these an error in single precision could vanish or become infinite."""
 NARROW = 1e-5
-"""A range that is a smaller share of the values drowns in single precision; then the middle is
-taken off.
+"""If the range is a smaller fraction of the values, the middle is subtracted first.
+
+Otherwise it would be lost to rounding in single precision.
 """
 IN_UNITS = ("mae", "rmse", "bias", "std")
 """Entries of a score that have the units of the field."""
@@ -29,10 +31,10 @@ IN_UNITS = ("mae", "rmse", "bias", "std")
 
 @dataclass(frozen=True)
 class Magnitude:
-    """How a field is changed before methods see it: ``(values - shift) / factor``.
+    """The rescaling of a field, ``(values - shift) / factor``.
 
-    The factor is a power of two, so that nothing is rounded. Usual fields have none (shift 0,
-    factor 1) and reach the methods as they are.
+    The factor is a power of two, so that nothing is rounded. Fields of usual magnitude have shift 0
+    and factor 1, and are passed to the methods unchanged.
     """
 
     shift: float = 0.0
@@ -58,63 +60,63 @@ class Magnitude:
         if not largest > 0:  # nothing but zeros, or nothing observed (NaN)
             return cls()
         if not EXTREME[0] <= largest <= EXTREME[1]:
-            raise _refused(name, least if abs(least) > abs(most) else most, EXTREME)
+            raise _refusal(name, least, most, EXTREME)
         width = most - least
-        narrow = dtype.itemsize > 4 and EXTREME[0] < width < NARROW * largest
-        shift = least + width / 2 if narrow else 0.0
-        remaining = width / 2 if narrow else largest
+        shift, remaining = 0.0, largest
+        if dtype.itemsize > 4 and EXTREME[0] < width < NARROW * largest:
+            shift, remaining = least + width / 2, width / 2
         if USUAL[0] <= remaining <= USUAL[1]:
             return cls(shift)
         return cls(shift, 2.0 ** round(math.log2(remaining)))
 
 
-class Tamed:
-    """The magnitudes of one field, or of several along ``variable``.
+class Rescaling:
+    """The rescaling of one field, or of several along ``variable``.
 
     Attributes
     ----------
     usual
-        True where nothing is to be done.
+        True where no field needs one.
     """
 
     def __init__(self, magnitudes: dict[str, Magnitude], obs: xr.DataArray) -> None:
         self._by_name = magnitudes
-        self._shift = _laid_out([m.shift for m in magnitudes.values()], obs)
-        self._factor = _laid_out([m.factor for m in magnitudes.values()], obs)
+        self._shift = _along_variable([m.shift for m in magnitudes.values()], obs)
+        self._factor = _along_variable([m.factor for m in magnitudes.values()], obs)
         self.usual = all(m == Magnitude() for m in magnitudes.values())
 
     def apply(self, obs: xr.DataArray) -> xr.DataArray:
-        """Change a field before methods see it."""
+        """Rescale a field for a method."""
         if self.usual:
             return obs
         return ((obs - self._shift) / self._factor).transpose(*obs.dims).assign_attrs(obs.attrs)
 
     def invert(self, estimate: xr.Dataset, *, normalised: bool = False) -> xr.Dataset:
-        """Bring what a method returned back to the units of the field; its attributes say what was
-        done.
+        """Bring an estimate back to the units of the field; its attributes record the rescaling.
 
         Parameters
         ----------
         estimate
-            ``mean``, ``error``, and what else a method returns.
+            ``mean``, ``error``, and the other fields that a method returns.
         normalised
             Whether the method's singular values have no units.
         """
         if self.usual:
             return estimate
-        found = estimate.assign(
-            mean=_kept(estimate["mean"] * self._factor + self._shift, estimate["mean"])
-        )
-        if "error" in found:
-            found["error"] = _kept(estimate["error"] * self._factor, estimate["error"])
-        if "singular_value" in found and not normalised and isinstance(self._factor, float):
-            found["singular_value"] = _kept(
-                estimate["singular_value"] * self._factor, estimate["singular_value"]
-            )
-        told = {name: {"shift": m.shift, "factor": m.factor} for name, m in self._by_name.items()}
-        return found.assign_attrs(
-            estimate.attrs | {"fitted_to_values_less_shift_over_factor": told}
-        )
+        scaled = ["mean", "error"]
+        if not normalised and isinstance(self._factor, float):
+            scaled.append("singular_value")
+        restored = estimate.copy()
+        for name in scaled:
+            if name in estimate:
+                before = estimate[name]
+                after = before * self._factor
+                if name == "mean":
+                    after = after + self._shift
+                after = after.astype(before.dtype).transpose(*before.dims)
+                restored[name] = after.assign_attrs(before.attrs)
+        used = {name: {"shift": m.shift, "factor": m.factor} for name, m in self._by_name.items()}
+        return restored.assign_attrs(fitted_to_values_less_shift_over_factor=used)
 
     def score(self, name: str, summary: dict[str, Any]) -> dict[str, Any]:
         """Bring the entries of a score back to the units of the field."""
@@ -126,26 +128,24 @@ def check_usual(name: str, least: float, most: float) -> None:
     """Raise `InputError` for a field of odd magnitude, where it cannot be changed (an archive)."""
     largest = max(abs(least), abs(most))
     if largest > 0 and not USUAL[0] <= largest <= USUAL[1]:
-        raise _refused(name, least if abs(least) > abs(most) else most, USUAL)
+        raise _refusal(name, least, most, USUAL)
 
 
-def _refused(name: str, value: float, limits: tuple[float, float]) -> InputError:
+def _refusal(name: str, least: float, most: float, limits: tuple[float, float]) -> InputError:
+    value = least if abs(least) > abs(most) else most
     if abs(value) > limits[1]:
         return InputError(
-            f"{name!r} holds {value:g}, and values beyond {limits[1]:g} cannot be filled; make what is no "
-            f"observation missing, ds.where(abs(ds[{name!r}]) < {limits[1]:g}), or change the units"
+            f"{name!r} holds {value:g}, and values beyond {limits[1]:g} cannot be filled; set "
+            "values that are not observations to NaN, "
+            f"ds.where(abs(ds[{name!r}]) < {limits[1]:g}), or change the units"
         )
     return InputError(
-        f"{name!r} holds nothing larger than {abs(value):g}, and values below {limits[0]:g} cannot be "
-        f"filled; change the units, or set ds[{name!r}] to 0 if it is rounding"
+        f"{name!r} holds nothing larger than {abs(value):g}, and values below {limits[0]:g} cannot "
+        f"be filled; change the units, or set ds[{name!r}] to 0 if it is rounding"
     )
 
 
-def _laid_out(numbers: Sequence[float], obs: xr.DataArray) -> Any:
+def _along_variable(numbers: Sequence[float], obs: xr.DataArray) -> Any:
     if "variable" not in obs.dims:
         return numbers[0]
     return xr.DataArray(np.array(numbers, obs.dtype), dims="variable")
-
-
-def _kept(changed: xr.DataArray, before: xr.DataArray) -> xr.DataArray:
-    return changed.astype(before.dtype).transpose(*before.dims).assign_attrs(before.attrs)

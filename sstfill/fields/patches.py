@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut a field into overlapping patches, ask a function about each, blend its answers; chunks do not
-matter.
+"""Apply a function to overlapping patches of a field and blend the results, whatever the chunks.
 
 The patches are anchored at the first pixel of the whole array. A Dask chunk of the output therefore
-asks the same patches the same questions as the whole array does, and adds up the answers in the
-same order.
+uses the same patches as the whole array does, and adds them up in the same order.
 """
 
 from __future__ import annotations
@@ -33,9 +31,7 @@ Dtypes = Mapping[str, np.dtype]
 Function = Callable[..., Sequence[Array]]
 
 STEPS = 2**16
-"""Weights along an axis are whole multiples of 1 / STEPS: their products and sums are exact in
-double precision.
-"""
+"""Weights along an axis are multiples of 1 / STEPS: their products and sums are exact."""
 
 
 class Patch(NamedTuple):
@@ -46,15 +42,13 @@ class Patch(NamedTuple):
     """
 
     inside: Box
-    """What the patch gives an answer for."""
+    """Pixels that the patch estimates."""
     seen: Box
-    """What the function sees: `inside` and the halo around it."""
+    """Pixels that the function is given: `inside` and the halo around it."""
 
     @property
     def within(self) -> Box:
-        """`inside`, counted from the first pixel of `seen`: what to return of an array of the shape
-        of `seen`.
-        """
+        """`inside`, counted from the first pixel of `seen`."""
         return _relative(self.inside, self.seen)
 
     @property
@@ -65,21 +59,20 @@ class Patch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PatchGrid:
-    """Globally anchored grid of overlapping patches over an array (time, y, x); all in pixels (or
-    time steps).
+    """Globally anchored grid of overlapping patches over an array (time, y, x).
 
     Along an axis of n pixels there are ``ceil(n / core)`` patches; patch k covers ``k * core -
-    overlap // 2`` up to ``(k + 1) * core + overlap - overlap // 2``, clipped to the array. No chunk
-    or task takes part in that.
+    overlap // 2`` up to ``(k + 1) * core + overlap - overlap // 2``, clipped to the array. All
+    lengths are in pixels (or time steps), and none depends on chunks or tasks.
 
     Parameters
     ----------
     core
         Distance from one patch to the next along (time, y, x). A patch is ``core + overlap`` long.
     overlap
-        How far neighbouring patches reach into each other, at most `core`.
+        Width of the strip that neighbouring patches share, at most `core`.
     halo
-        Context that a patch sees on either side, but gives no answer for.
+        Context on either side that the function is given but does not estimate.
 
     Raises
     ------
@@ -111,38 +104,38 @@ class PatchGrid:
         return self.touching(shape, _whole(shape))
 
     def touching(self, shape: Shape, block: Box) -> Iterator[Patch]:
-        """Iterate over the patches of the array whose `inside` has a pixel in `block`, in the order
-        of `patches`.
-        """
-        for axes in product(*self._axes(shape, block)):
-            yield Patch(*zip(*axes, strict=True))
+        """Iterate over the patches that estimate a pixel in `block`, in the order of `patches`."""
+        for along_t, along_y, along_x in product(*self.spans(shape, block)):
+            inside = along_t[0], along_y[0], along_x[0]
+            seen = along_t[1], along_y[1], along_x[1]
+            yield Patch(inside, seen)
 
     def weights(self, patch: Patch, shape: Shape) -> NDArray[np.float64]:
-        """Weight of a patch in the blend, shape of `patch.inside`: 1 in the middle, falling
-        linearly over the overlap.
+        """Weight of a patch in the blend, shape of `patch.inside`.
 
-        Above 0 everywhere, 1 up to the array's own border; over all patches the weights of a pixel
-        add up to 1, without rounding. `patch` is one of `patches(shape)`.
+        Weights are 1 in the middle, fall linearly over the overlap, and stay 1 up to the array's
+        own border. They are positive everywhere, and over all patches the weights of a pixel add up
+        to 1 without rounding. `patch` is one of `patches(shape)`.
 
         >>> grid = PatchGrid(core=(1, 1, 4), overlap=(0, 0, 2))
         >>> [grid.weights(patch, (1, 1, 8)).ravel().tolist() for patch in grid.patches((1, 1, 8))]
         [[1.0, 1.0, 1.0, 0.75, 0.25], [0.25, 0.75, 1.0, 1.0, 1.0]]
         """
-        spans = zip(self.core, self.overlap, shape, patch.inside, strict=True)
-        t, y, x = (
-            _taper(core, overlap, n, (s.start + overlap // 2) // core)
-            for core, overlap, n, s in spans
-        )
+        tapers = []
+        for axis, inside in enumerate(patch.inside):
+            core, overlap = self.core[axis], self.overlap[axis]
+            number = (inside.start + overlap // 2) // core
+            tapers.append(_taper(core, overlap, shape[axis], number))
+        t, y, x = tapers
         return np.asarray(t[:, np.newaxis, np.newaxis] * (y[:, np.newaxis] * x))
 
-    def _axes(self, shape: Shape, block: Box) -> list[list[tuple[slice, slice]]]:
+    def spans(self, shape: Shape, block: Box) -> list[list[tuple[slice, slice]]]:
         """Along each axis, `inside` and `seen` of the patches that touch a block."""
-        return [
-            self._axis(axis, n, s.start, s.stop)
-            for axis, (n, s) in enumerate(zip(shape, block, strict=True))
-        ]
+        axes = enumerate(zip(shape, block, strict=True))
+        return [self.spans_along(axis, n, part.start, part.stop) for axis, (n, part) in axes]
 
-    def _axis(self, axis: int, n: int, start: int, stop: int) -> list[tuple[slice, slice]]:
+    def spans_along(self, axis: int, n: int, start: int, stop: int) -> list[tuple[slice, slice]]:
+        """Along one axis of `n` pixels, `inside` and `seen` of the patches that touch a range."""
         core, overlap, halo = self.core[axis], self.overlap[axis], self.halo[axis]
         if start >= stop:
             return []
@@ -161,55 +154,55 @@ def map_patches(
     outputs: Mapping[str, DTypeLike] | Sequence[str],
     threads: int = 1,
 ) -> xr.Dataset:
-    """Apply a function to the overlapping patches of fields, and blend what it returns.
+    """Apply a function to the overlapping patches of fields, and blend the results.
 
     The result is the same, bit for bit, for NumPy and for Dask-backed fields, whatever the chunks,
-    the scheduler and the number of threads, if `function` returns the same for the same arrays.
-    Dask-backed fields stay lazy: a chunk of the output reads the patches that touch it, and can be
-    computed alone. A patch that touches several chunks is worked out for each, so chunks should be
-    several times ``core + overlap`` long.
+    the scheduler and the number of threads, if `function` is deterministic. Dask-backed fields stay
+    lazy: a chunk of the output reads the patches that touch it, and can be computed alone. A patch
+    that touches several chunks is computed for each, so chunks should be several times ``core +
+    overlap`` long.
 
     Parameters
     ----------
     function
-        Called as ``function(*arrays, patch)`` with a C-ordered NumPy copy of what `patch` sees of
-        each field, its own to change. Returns a tuple of arrays, one for each output, of shape
+        Called as ``function(*arrays, patch)`` with a C-ordered NumPy copy of `patch.seen` of each
+        field, which it may change. Returns a tuple of arrays, one for each output, of shape
         `patch.shape` (with that of ``variable`` before it if the first field has this dim); NaN
-        where it cannot tell. ``array[(..., *patch.within)]`` takes the halo off. For Dask it is
+        where there is no estimate. ``array[(..., *patch.within)]`` removes the halo. For Dask it is
         pickled, and called from several threads.
     *fields
-        DataArrays with the dims of the first, (time, y, x) whatever y and x are called; each may
-        have a leading dim ``variable``, which is passed whole, or be without ``time``, as a sea
-        mask is. Among Dask-backed fields a NumPy-backed one becomes part of the graph: let it be
+        DataArrays with the dims of the first, (time, y, x) whatever y and x are called. Each may
+        have a leading dim ``variable``, which is passed whole, or lack ``time``, as a sea mask
+        does. Among Dask-backed fields a NumPy-backed one becomes part of the graph, so it should be
         small.
     grid
-        Which patches.
+        The patches.
     outputs
         Names of the outputs, with their dtypes, or with the dtype of the first field.
     threads
-        Patches at a time, where no field is Dask-backed.
+        Number of patches computed at once, where no field is Dask-backed.
 
     Returns
     -------
     Dataset
         One variable for each output: dims and coordinates of the first field, chunks of the first
-        that has them (but ``variable`` in one). Each pixel is the mean of the patches that gave a
-        number for it, weighted by `PatchGrid.weights`; NaN if none did.
+        that has them (but ``variable`` in one). Each pixel is the mean over the patches that
+        estimate it, weighted by `PatchGrid.weights`; NaN if none does.
 
     Raises
     ------
     InputError
         If the fields are not of these dims, differ in size or are empty.
     OptionError
-        If `outputs` or `threads` make no sense, or `function` returns something else than promised.
+        If `outputs` or `threads` are not valid, or `function` returns anything else.
 
     Examples
     --------
     >>> field = xr.DataArray(np.ones((4, 6, 6), np.float32), dims=("time", "lat", "lon"))
     >>> grid = PatchGrid(core=(2, 3, 3), overlap=(1, 2, 2), halo=(0, 1, 1))
-    >>> def ask(sst, patch):
+    >>> def double(sst, patch):
     ...     return (2 * sst[patch.within],)
-    >>> np.unique(map_patches(ask, field, grid=grid, outputs=["mean"])["mean"])
+    >>> np.unique(map_patches(double, field, grid=grid, outputs=["mean"])["mean"])
     array([2.], dtype=float32)
     """
     shape, dtypes = _shape(fields), _dtypes(outputs, fields[0])
@@ -217,47 +210,51 @@ def map_patches(
         raise OptionError(f"threads={threads!r} must be a whole number, 1 or more")
     values: Sequence[Any]
     if any(field.chunks is not None for field in fields):
-        values = _lazy(function, fields, grid, shape, dtypes)
+        values = _blend_lazily(function, fields, grid, shape, dtypes)
     else:
-        box, arrays = _whole(shape), [field.values for field in fields]
-        ask = partial(_ask, function, arrays, box, list(dtypes))
-        values = _blend(ask, grid, shape, box, arrays[0].shape[:-3], dtypes, threads)
-    named = zip(dtypes, values, strict=True)
-    return xr.Dataset(
-        {name: (fields[0].dims, blended) for name, blended in named}, fields[0].coords
-    )
+        whole, arrays = _whole(shape), [field.values for field in fields]
+        evaluate = partial(_evaluate, function, arrays, whole, list(dtypes))
+        values = _blend(evaluate, grid, shape, whole, arrays[0].shape[:-3], dtypes, threads)
+    blended = dict(zip(dtypes, values, strict=True))
+    data = {name: (fields[0].dims, array) for name, array in blended.items()}
+    return xr.Dataset(data, fields[0].coords)
 
 
-def _ask(
-    function: Function, arrays: Sequence[Array], reach: Box, names: Sequence[str], patch: Patch
+def _evaluate(
+    function: Function, arrays: Sequence[Array], given: Box, names: Sequence[str], patch: Patch
 ) -> Array:
-    """Ask about one patch; `arrays` cover the box `reach`. Returns (output, ..., time, y, x)."""
-    seen = _relative(patch.seen, reach)
-    views = (array[seen[1:]] if array.ndim == 2 else array[(..., *seen)] for array in arrays)
-    found = function(
-        *(view.copy(order="C") for view in views), patch
-    )  # one memory layout, so one rounding
-    if not isinstance(found, tuple | list) or len(found) != len(names):
-        what = (
-            f"{len(found)} values"
-            if isinstance(found, tuple | list)
-            else f"a {type(found).__name__}"
-        )
+    """Call the function for one patch; `arrays` cover the box `given`.
+
+    Returns an array (output, ..., time, y, x).
+    """
+    seen = _relative(patch.seen, given)
+    copies = []
+    for array in arrays:
+        view = array[seen[1:]] if array.ndim == 2 else array[(..., *seen)]
+        copies.append(view.copy(order="C"))  # one memory layout, so one rounding
+    found = function(*copies, patch)
+    if not isinstance(found, tuple | list):
         raise OptionError(
-            f"function returned {what}; return a tuple of one array each for {', '.join(names)}"
+            f"function returned a {type(found).__name__}; "
+            f"return a tuple of one array each for {', '.join(names)}"
+        )
+    if len(found) != len(names):
+        raise OptionError(
+            f"function returned {len(found)} values; "
+            f"return a tuple of one array each for {', '.join(names)}"
         )
     expected = (*arrays[0].shape[:-3], *patch.shape)
-    for name, answer in zip(names, map(np.asarray, found), strict=True):
-        if answer.shape != expected or answer.dtype.kind not in "fiub":
+    for name, estimate in zip(names, map(np.asarray, found), strict=True):
+        if estimate.shape != expected or estimate.dtype.kind not in "fiub":
             raise OptionError(
-                f"function returned {name!r} of shape {answer.shape} and dtype {answer.dtype}; return "
-                f"numbers of shape {expected}: patch.within takes the halo off"
+                f"function returned {name!r} of shape {estimate.shape} and dtype {estimate.dtype}; "
+                f"return numbers of shape {expected}: patch.within removes the halo"
             )
     return np.stack(found)
 
 
 def _blend(
-    ask: Callable[[Patch], Array],
+    evaluate: Callable[[Patch], Array],
     grid: PatchGrid,
     shape: Shape,
     box: Box,
@@ -265,163 +262,166 @@ def _blend(
     dtypes: Dtypes,
     threads: int = 1,
 ) -> list[Array]:
-    """Blend the patches that touch a box, slab by slab: a row of patches touches its own slab and
-    the next.
+    """Blend the patches that touch a box, slab by slab.
+
+    A row of patches touches its own slab and the next, so two slabs of sums are held at once.
     """
-    axes = grid._axes(shape, box)
+    axes = grid.spans(shape, box)
     along = next((axis for axis, spans in enumerate(axes) if len(spans) > 1), 0)
     slabs = _slabs(box, along, [inside.start for inside, _ in axes[along]])
     blended = [np.empty((*lead, *_lengths(box)), dtype) for dtype in dtypes.values()]
-    sums = [
-        np.zeros((2, len(dtypes), *lead, *_lengths(slabs[0])))
-    ]  # of weight * answer, and of weight
+
+    def zeros(slab: Box) -> Array:
+        """Sums of weight * estimate and of weight, one of each for each output."""
+        return np.zeros((2, len(dtypes), *lead, *_lengths(slab)))
+
     patches = track(grid.touching(shape, box), "patches", prod(map(len, axes)))
-    rows = groupby(_answers(ask, patches, threads), lambda answer: answer[0].inside[along].start)
+    estimates = _in_order(evaluate, patches, threads)
+    rows = groupby(estimates, lambda pair: pair[0].inside[along].start)
+    sums = [zeros(slabs[0])]
     for i, (_, row) in enumerate(rows):
-        sums = [
-            sums[-1],
-            *(np.zeros((2, len(dtypes), *lead, *_lengths(slab))) for slab in slabs[i + 1 : i + 2]),
-        ]
-        for patch, answer in row:
-            present = ~np.isnan(answer)
-            weights, terms = grid.weights(patch, shape), np.empty((2, *answer.shape))
-            np.multiply(np.where(present, answer, 0), weights, out=terms[0])
+        sums = sums[-1:]
+        if i + 1 < len(slabs):
+            sums.append(zeros(slabs[i + 1]))
+        for patch, estimate in row:
+            present = ~np.isnan(estimate)
+            weights = grid.weights(patch, shape)
+            terms = np.empty((2, *estimate.shape))
+            np.multiply(np.where(present, estimate, 0), weights, out=terms[0])
             np.multiply(present, weights, out=terms[1])
             for slab, total in zip(slabs[i : i + 2], sums, strict=True):
                 _add(terms, patch.inside, total, slab)
-        for field, (total, weight) in zip(blended, sums[0].swapaxes(0, 1), strict=True):
+        totals, total_weights = sums[0]
+        for output, total, weight in zip(blended, totals, total_weights, strict=True):
             mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
-            field[(..., *_relative(slabs[i], box))] = mean
+            output[(..., *_relative(slabs[i], box))] = mean
     return blended
 
 
 def _slabs(box: Box, along: int, starts: list[int]) -> list[Box]:
-    """Cut a box where each row of patches but the first starts, so that a row has a slab of its
-    own.
-    """
+    """Cut a box where each row of patches but the first starts: a slab for each row."""
     whole = box[along]
-    edges = [whole.start, *(max(whole.start, start) for start in starts[1:]), whole.stop]
-    return [
-        _box(slice(a, b) if axis == along else s for axis, s in enumerate(box))
-        for a, b in pairwise(edges)
-    ]
+    cuts = [max(whole.start, start) for start in starts[1:]]
+    slabs = []
+    for start, stop in pairwise([whole.start, *cuts, whole.stop]):
+        slab = list(box)
+        slab[along] = slice(start, stop)
+        slabs.append(_box(slab))
+    return slabs
 
 
 def _add(terms: Array, inside: Box, total: Array, slab: Box) -> None:
     """Add the part of a patch that lies in a slab."""
-    both = _box(
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(inside, slab, strict=True)
-    )
+    pairs = zip(inside, slab, strict=True)
+    both = _box(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs)
     if min(_lengths(both)) > 0:
         total[(..., *_relative(both, slab))] += terms[(..., *_relative(both, inside))]
 
 
-def _answers(
-    ask: Callable[[Patch], Array], patches: Iterable[Patch], threads: int
+def _in_order(
+    evaluate: Callable[[Patch], Array], patches: Iterable[Patch], threads: int
 ) -> Iterator[tuple[Patch, Array]]:
-    """Ask about each patch, several at a time; the answers come in order, and few of them wait."""
+    """Evaluate patches in several threads; results come in order, and few of them are held."""
     if threads == 1:
-        yield from ((patch, ask(patch)) for patch in patches)
+        for patch in patches:
+            yield patch, evaluate(patch)
         return
     waiting: deque[tuple[Patch, Future[Array]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for patch in patches:
-            waiting.append((patch, pool.submit(ask, patch)))
+            waiting.append((patch, pool.submit(evaluate, patch)))
             if len(waiting) > 2 * threads:
-                first, answer = waiting.popleft()
-                yield first, answer.result()
-        yield from ((patch, answer.result()) for patch, answer in waiting)
+                first, estimate = waiting.popleft()
+                yield first, estimate.result()
+        for patch, estimate in waiting:
+            yield patch, estimate.result()
 
 
-def _lazy(
+def _blend_lazily(
     function: Function,
     fields: Sequence[xr.DataArray],
     grid: PatchGrid,
     shape: Shape,
     dtypes: Dtypes,
 ) -> list:
-    """One task for each chunk of the output, which gets what its patches see of each field as one
-    array.
-    """
+    """Build one task for each chunk of the output, which is given the pixels its patches see."""
     import dask
     import dask.array as da
 
-    like = ([f for f in fields if f.chunks is not None and f.ndim > 2] or [fields[0].chunk()])[0]
-    chunks = dict(zip(fields[0].dims[-3:], (like.chunks or ())[-3:], strict=True))
-    edges = [list(pairwise(np.cumsum([0, *sizes]).tolist())) for sizes in chunks.values()]
-    reach = {
-        d: [_reach(grid, axis, shape[axis], *edge) for edge in edges[axis]]
-        for axis, d in enumerate(chunks)
-    }
+    chunked = [f for f in fields if f.chunks is not None and f.ndim > 2] or [fields[0].chunk()]
+    chunks = dict(zip(fields[0].dims[-3:], (chunked[0].chunks or ())[-3:], strict=True))
     arguments: list[Any] = []
-    for axis, pairs in enumerate(edges):
-        arguments += [da.from_array(np.ravel(pairs), chunks=2), (axis,)]
-    for number, field in enumerate(
-        fields, start=3
-    ):  # axes 0, 1, 2 are time, y, x; the others a field's "variable"
-        lazy = (
-            field
-            if field.chunks is not None
-            else field.chunk({d: chunks[d] for d in field.dims if d in chunks})
-        )
-        arguments += [
-            _gathered(lazy, reach),
-            (number, 0, 1, 2) if field.ndim == 4 else (0, 1, 2)[-field.ndim :],
-        ]
+    seen: dict[Hashable, list[slice]] = {}
+    for axis, (dim, sizes) in enumerate(chunks.items()):
+        edges = list(pairwise(np.cumsum([0, *sizes]).tolist()))
+        seen[dim] = [_seen_span(grid, axis, shape[axis], *edge) for edge in edges]
+        arguments += [da.from_array(np.ravel(edges), chunks=2), (axis,)]
+    # To blockwise, axes 0, 1, 2 are time, y, x; a field's "variable" has a number of its own.
+    for number, field in enumerate(fields, start=3):
+        if field.chunks is None:
+            field = field.chunk({d: chunks[d] for d in field.dims if d in chunks})
+        axes = (number, 0, 1, 2) if field.ndim == 4 else (0, 1, 2)[-field.ndim :]
+        arguments += [_with_overlap(field, seen), axes]
+    output_axes = arguments[7]  # those of the first field
     blocks = da.blockwise(
-        partial(_blended, grid=grid, shape=shape, dtypes=dtypes),
-        arguments[7],
+        partial(_blend_chunk, grid=grid, shape=shape, dtypes=dtypes),
+        output_axes,
         *arguments,
-        function=dask.delayed(
-            function, pure=False, traverse=False
-        ),  # in the graph once, not in every task
+        # Delayed, the function is in the graph once, not in every task.
+        function=dask.delayed(function, pure=False, traverse=False),
         adjust_chunks=dict(enumerate(chunks.values())),
         align_arrays=False,
         concatenate=True,
         dtype=object,
         meta=np.empty((0,) * fields[0].ndim, object),
     )
-    pick = partial(da.map_blocks, getitem, blocks)
-    return [
-        pick(i, dtype=t, meta=np.empty((0,) * blocks.ndim, t))
-        for i, t in enumerate(dtypes.values())
-    ]
+    # A block is the list of its outputs; each output takes its own of every block.
+    outputs = []
+    for number, dtype in enumerate(dtypes.values()):
+        meta = np.empty((0,) * blocks.ndim, dtype)
+        outputs.append(da.map_blocks(getitem, blocks, number, dtype=dtype, meta=meta))
+    return outputs
 
 
-def _reach(grid: PatchGrid, axis: int, n: int, start: int, stop: int) -> tuple[int, int]:
-    """First pixel seen by the patches that touch a chunk, and last + 1; Dask would drop a chunk of
-    none.
-    """
-    seen = [span for _, span in grid._axis(axis, n, start, stop)] or [slice(0, 1)]
-    return seen[0].start, seen[-1].stop
+def _seen_span(grid: PatchGrid, axis: int, n: int, start: int, stop: int) -> slice:
+    """Pixels that are seen by the patches that touch a chunk."""
+    spans = grid.spans_along(axis, n, start, stop)
+    if not spans:
+        return slice(0, 1)  # of an empty chunk, since Dask would drop an empty piece
+    return slice(spans[0][1].start, spans[-1][1].stop)
 
 
-def _gathered(field: xr.DataArray, reach: Mapping[Hashable, list[tuple[int, int]]]) -> Any:
-    """Lay side by side what each chunk reaches, so that it is one chunk; a dim that is passed whole
-    is one, too.
+def _with_overlap(field: xr.DataArray, seen: Mapping[Hashable, list[slice]]) -> Any:
+    """Rearrange a field so that each chunk is what one task is given; neighbours overlap.
+
+    A dim that is not in `seen`, such as ``variable``, becomes one chunk.
     """
     import dask.array as da
 
     data = field.data
     for axis, dim in enumerate(field.dims):
         before = (slice(None),) * axis
-        pieces = [data[(*before, slice(*span))] for span in reach.get(dim, [(0, field.sizes[dim])])]
-        data = da.concatenate([piece.rechunk({axis: -1}) for piece in pieces], axis=axis)
+        pieces = []
+        for span in seen.get(dim, [slice(0, field.sizes[dim])]):
+            pieces.append(data[(*before, span)].rechunk({axis: -1}))
+        data = da.concatenate(pieces, axis=axis)
     return data
 
 
-def _blended(
+def _blend_chunk(
     *arrays: Array, function: Function, grid: PatchGrid, shape: Shape, dtypes: Dtypes
 ) -> list[Array]:
-    """Blend one chunk: the first three arrays tell where it starts and stops, the rest are what its
-    patches see.
+    """Blend one chunk.
+
+    The first three arrays hold its start and stop along each axis, the rest are the pixels that its
+    patches see of each field.
     """
     box = _box(slice(*edge.tolist()) for edge in arrays[:3])
-    reach = _box(
-        slice(*_reach(grid, axis, shape[axis], s.start, s.stop)) for axis, s in enumerate(box)
+    given = _box(
+        _seen_span(grid, axis, shape[axis], part.start, part.stop) for axis, part in enumerate(box)
     )
-    ask = partial(_ask, function, arrays[3:], reach, list(dtypes))
-    return _blend(ask, grid, shape, box, arrays[3].shape[:-3], dtypes)
+    evaluate = partial(_evaluate, function, arrays[3:], given, list(dtypes))
+    return _blend(evaluate, grid, shape, box, arrays[3].shape[:-3], dtypes)
 
 
 def _shape(fields: Sequence[xr.DataArray]) -> Shape:
@@ -431,12 +431,8 @@ def _shape(fields: Sequence[xr.DataArray]) -> Shape:
             f"fields are {[type(f).__name__ for f in fields]}; give one xarray DataArray or more"
         )
     lead, dims = fields[0].dims[:-3], fields[0].dims[-3:]
-    if (
-        len(dims) != 3
-        or dims[0] != "time"
-        or lead not in ((), ("variable",))
-        or fields[0].size == 0
-    ):
+    known = len(dims) == 3 and dims[0] == "time" and lead in ((), ("variable",))
+    if not known or fields[0].size == 0:
         raise InputError(
             f"the first field has dims {dict(fields[0].sizes)}; transpose it to (time, y, x), or "
             "(variable, time, y, x), none of them empty"
@@ -444,13 +440,13 @@ def _shape(fields: Sequence[xr.DataArray]) -> Shape:
     for field in fields:
         if field.dims not in (dims, ("variable", *dims), dims[1:]):
             raise InputError(
-                f"field {field.name!r} has dims {field.dims}, the first {dims}; transpose it to these, or "
-                f"{dims[1:]} without time"
+                f"field {field.name!r} has dims {field.dims}, the first {dims}; transpose it to "
+                f"these, or {dims[1:]} without time"
             )
         if any(field.sizes[d] != fields[0].sizes[d] for d in field.dims if d != "variable"):
             raise InputError(
-                f"field {field.name!r} has sizes {dict(field.sizes)}, the first {dict(fields[0].sizes)}; "
-                "crop them to the same grid"
+                f"field {field.name!r} has sizes {dict(field.sizes)}, the first "
+                f"{dict(fields[0].sizes)}; crop them to the same grid"
             )
     t, y, x = fields[0].shape[-3:]
     return t, y, x
@@ -461,19 +457,17 @@ def _dtypes(
 ) -> dict[str, np.dtype]:
     if isinstance(outputs, str) or not outputs:
         raise OptionError(
-            f"outputs={outputs!r}; give a list of names, such as ['mean', 'error'], or a dict of dtypes"
+            f"outputs={outputs!r}; give a list of names, such as ['mean', 'error'], "
+            "or a dict of dtypes"
         )
-    pairs = (
-        outputs.items()
-        if isinstance(outputs, Mapping)
-        else ((name, first.dtype) for name in outputs)
-    )
-    dtypes = {name: np.dtype(dtype) for name, dtype in pairs}
+    if not isinstance(outputs, Mapping):
+        outputs = dict.fromkeys(outputs, first.dtype)
+    dtypes = {name: np.dtype(dtype) for name, dtype in outputs.items()}
     for name, dtype in dtypes.items():
         if dtype.kind != "f" or name in {*first.coords, *first.dims}:
             raise OptionError(
-                f"output {name!r} has dtype {dtype}, or the name of a coordinate; give floating ones, "
-                "such as outputs={'mean': 'float32'}"
+                f"output {name!r} has dtype {dtype}, or the name of a coordinate; give floating "
+                "ones, such as outputs={'mean': 'float32'}"
             )
     return dtypes
 
@@ -507,9 +501,8 @@ def _lengths(box: Box) -> Shape:
 
 def _relative(part: Box, whole: Box) -> Box:
     """Count a box from the first pixel of another."""
-    return _box(
-        slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, whole, strict=True)
-    )
+    pairs = zip(part, whole, strict=True)
+    return _box(slice(p.start - w.start, p.stop - w.start) for p, w in pairs)
 
 
 def _span(core: int, overlap: int, n: int, k: int) -> tuple[int, int]:

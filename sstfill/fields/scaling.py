@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a field to the range a network works in, by what was observed of it, and back."""
+"""Scale a field to the range of a network, by its observed values, and back."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from sstfill.errors import InputError, OptionError
 Kind = Literal["standardise", "anomaly", "log"]
 KINDS = ("standardise", "anomaly", "log")
 SPREADS = 3.0
-"""Standard deviations that become one: nearly all values fall in (-1, 1), the range of the paper's
-tanh.
-"""
+"""Standard deviations that become 1: nearly all values fall in (-1, 1), the range of tanh."""
 PIECE = 1 << 20
-"""Values that are taken to double precision at once."""
+"""Number of values that are converted to double precision at once."""
 ROUNDING = 8 * float(np.finfo(float).eps)
 """Spread relative to the mean below which a field is constant but for rounding."""
 
@@ -30,11 +28,11 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a field is scaled: pointwise, the same for every pixel, and invertible.
+    """An invertible scaling of a field, the same for every pixel.
 
-    The paper's authors scale by (x - mean) / (3 std) with both taken from the unoccluded truth;
-    here they come from observed values only (`fit`), so that nothing of what is to be estimated
-    leaks.
+    Yin, Pajot, de Bezenac and Gallinari (2019) scale by (x - mean) / (3 std), where both come from
+    the unoccluded truth; here they come from observed values only (`fit`), so that nothing of the
+    values to be estimated leaks.
 
     Parameters
     ----------
@@ -48,7 +46,7 @@ class Scaling:
     Raises
     ------
     OptionError
-        An unknown kind, a number that is not finite, a `std` not above zero.
+        An unknown kind, a number that is not finite, or a `std` that is not positive.
 
     Examples
     --------
@@ -71,11 +69,11 @@ class Scaling:
 
     @classmethod
     def fit(cls, obs: Any, kind: Kind = "standardise") -> Scaling:
-        """Measure mean and standard deviation of what was observed, in one streaming pass.
+        """Compute mean and standard deviation of the observations, in one streaming pass.
 
-        Sums are in double precision about a value of the field itself: a large mean costs no
-        digits. Dask blocks are read one by one and not kept; chunks change the result by rounding
-        only.
+        Sums are in double precision about a value of the field itself, so that a large mean costs
+        no digits. Dask blocks are read one by one and not kept; chunks change the result by
+        rounding only.
 
         Parameters
         ----------
@@ -87,14 +85,13 @@ class Scaling:
         Raises
         ------
         InputError
-            If there is no observation, an infinite one, or with ``log`` one that is not above zero.
+            If there is no observation, an infinite one, or with ``log`` one that is not positive.
         OptionError
             An unknown kind.
         """
         check_choice("kind", kind, KINDS)
-        found = _merged(
-            _block_moments(obs.data if isinstance(obs, xr.DataArray) else obs, kind == "log")
-        )
+        data = obs.data if isinstance(obs, xr.DataArray) else obs
+        found = _merged(_block_moments(data, log=kind == "log"))
         if found.unfit:
             raise _not_positive(found.unfit)
         if found.infinite:
@@ -103,14 +100,16 @@ class Scaling:
             )
         if not found.number:
             raise InputError(
-                "no value is observed (all NaN), so there is no scale; choose another period or region"
+                "no value is observed (all NaN), so there is no scale; "
+                "choose another period or region"
             )
-        spread = math.sqrt(found.squares / found.number)
-        return cls(kind, found.mean, spread if spread > ROUNDING * abs(found.mean) else 1.0)
+        std = math.sqrt(found.squares / found.number)
+        if std <= ROUNDING * abs(found.mean):
+            std = 1.0
+        return cls(kind, found.mean, std)
 
     def apply(self, values: V) -> V:
-        """Scale values; NaN stays NaN, shape and floating dtype stay, Dask blocks stay lazy,
-        attributes are kept.
+        """Scale values; NaN, shape, floating dtype and attributes stay, and Dask stays lazy.
 
         Parameters
         ----------
@@ -120,7 +119,7 @@ class Scaling:
         Raises
         ------
         InputError
-            With ``log``, if a value is not above zero (with Dask: when computed).
+            With ``log``, if a value is not positive (with Dask: when computed).
         """
         return _pointwise(self._scale, values)
 
@@ -153,21 +152,30 @@ def _pointwise(kernel: Any, values: Any) -> Any:
 
 
 def _log10(values: Any) -> Any:
-    """Take the decimal logarithm of a NumPy array or a torch tensor; torch is not imported for it."""
+    """Decimal logarithm of a NumPy array or a torch tensor, without an import of torch."""
     if unfit := int((values <= 0).sum()):
         raise _not_positive(unfit)
-    return np.log10(values) if isinstance(values, np.ndarray | np.generic) else values.log10()
+    if isinstance(values, np.ndarray | np.generic):
+        return np.log10(values)
+    return values.log10()
 
 
 def _not_positive(count: int) -> InputError:
     return InputError(
-        f"{count} values are zero or negative and have no logarithm; set them to NaN, or scale with kind='standardise'"
+        f"{count} values are zero or negative and have no logarithm; set them to NaN, "
+        "or scale with kind='standardise'"
     )
 
 
 class _Moments(NamedTuple):
-    """What is known of some values: how many, their mean, squares about it; infinite ones, and ones
-    without log.
+    """Moments of some values.
+
+    Attributes
+    ----------
+    number, mean, squares
+        Number of finite values, their mean, and the sum of squares about it.
+    infinite, unfit
+        Number of values that are infinite, and that have no logarithm.
     """
 
     number: int = 0
@@ -182,9 +190,8 @@ def _block_moments(data: Any, log: bool) -> Iterable[_Moments]:
         return [_moments(np.asarray(data), log)]
     import dask
 
-    blocks: Iterable[_Moments] = dask.compute(
-        *(dask.delayed(_moments)(b, log) for b in data.to_delayed().ravel())
-    )
+    tasks = [dask.delayed(_moments)(block, log) for block in data.to_delayed().ravel()]
+    blocks: Iterable[_Moments] = dask.compute(*tasks)
     return blocks
 
 
@@ -200,31 +207,31 @@ def _moments(values: np.ndarray, log: bool) -> _Moments:
 
 
 def _piece_moments(values: np.ndarray, log: bool) -> _Moments:
-    """Measure 1-D float64 values in two passes, the first about one of them."""
+    """Moments of 1-D float64 values, about one of them."""
     infinite = int(np.isinf(values).sum())
     unfit = int((values <= 0).sum()) if log else 0
     values = values[np.isfinite(values)]
     if not values.size or unfit:
         return _Moments(0, 0.0, 0.0, infinite, unfit)
-    values = np.log10(values) if log else values
+    if log:
+        values = np.log10(values)
     away = values - values[0]
     mean = away.mean()
-    return _Moments(
-        values.size, float(values[0] + mean), float(np.square(away - mean).sum()), infinite, 0
-    )
+    squares = float(np.square(away - mean).sum())
+    return _Moments(values.size, float(values[0] + mean), squares, infinite, 0)
 
 
 def _merged(parts: Iterable[_Moments]) -> _Moments:
-    """Put parts together, in their order (Chan, Golub & LeVeque 1983, eq. 2.1)."""
+    """Combine the moments of parts, in their order (Chan, Golub & LeVeque 1983, eq. 2.1)."""
     total = _Moments()
     for part in parts:
         number = total.number + part.number
-        share = part.number / max(number, 1)
+        fraction = part.number / max(number, 1)
         delta = part.mean - total.mean if total.number else part.mean
-        squares = delta**2 * total.number * share
+        squares = delta**2 * total.number * fraction
         total = _Moments(
             number,
-            total.mean + delta * share,
+            total.mean + delta * fraction,
             total.squares + part.squares + squares,
             total.infinite + part.infinite,
             total.unfit + part.unfit,

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observations far outside the rest of a field: worth a line in the log, or too far to compute
-with.
-"""
+"""Observations far from the rest of a field: warn of them, or refuse the field."""
 
 from __future__ import annotations
 
@@ -16,17 +14,15 @@ from sstfill.errors import InputError
 
 log = logging.getLogger(__name__)
 FAR = 20.0
-"""An observation so many spreads from the middle of the field is worth a line."""
+"""An observation more spreads than this from the middle of the field is reported."""
 FARTHEST = 2.0**24
-"""So many spreads away single precision, with its 24 bits, holds nothing of the others."""
+"""Further away than this, single precision (24 bits) could not resolve the other values."""
 LEAST_PIXELS = 10
-"""Of fewer pixels the spread cannot be told."""
+"""Of fewer pixels the spread is not estimated."""
 FLOOR = 1e-3
-"""The spread is at least this share of the middle."""
+"""The spread is at least this fraction of the middle."""
 WIDE = 30.0
-"""A field of positive values that vary by this factor, as chlorophyll does, is looked at in
-logarithms too.
-"""
+"""Positive values that vary by this factor, as chlorophyll does, are tested in logarithms too."""
 
 
 def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
@@ -54,26 +50,27 @@ def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
     there = (found.pixel_count.values > 0) & sea.values
     if np.count_nonzero(there) < LEAST_PIXELS:
         return
-    least, most = (found[end].values[there].astype(np.float64) for end in ("least", "most"))
-    away = _distances(least, most, found.pixel_count.values[there])
+    least = found["least"].values[there].astype(np.float64)
+    most = found["most"].values[there].astype(np.float64)
+    count = found["pixel_count"].values[there]
+    away = _distances(least, most, count)
     if least.min() > 0 and np.quantile(most, 0.95) > WIDE * np.quantile(least, 0.05):
-        away = np.minimum(
-            away, _distances(np.log(least), np.log(most), found.pixel_count.values[there])
-        )
+        away = np.minimum(away, _distances(np.log(least), np.log(most), count))
     if away.max() <= FAR:
         return
-    number, worst = int((away.max(0) > FAR).sum()), int(away.max(0).argmax())
+    number = int((away.max(0) > FAR).sum())
+    worst = int(away.max(0).argmax())
     value = (least if away[0, worst] > away[1, worst] else most)[worst]
     usual = f"{np.median(least):.4g} to {np.median(most):.4g}"
     place = _place(found, np.argwhere(there)[worst])
     if away.max() > FARTHEST:
         raise InputError(
-            f"{name!r} holds {value:g} at {place}, where a pixel usually holds {usual}: too far apart to "
-            "compute with; make what is no observation missing"
+            f"{name!r} holds {value:g} at {place}, where a pixel usually holds {usual}: too far "
+            "apart to compute with; set values that are not observations to NaN"
         )
     log.warning(
         "%s: %d pixels hold observations more than %g spreads outside the field, such as %g at %s "
-        "(a pixel usually holds %s); make them missing if they are wrong",
+        "(a pixel usually holds %s); set them to NaN if they are wrong",
         name,
         number,
         FAR,
@@ -84,16 +81,18 @@ def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
 
 
 def _distances(least: NDArray, most: NDArray, count: NDArray) -> NDArray[np.float64]:
-    """How many spreads the least and most value of each pixel are from the middle, ``(2, pixel)``;
-    0 if none.
+    """Distance of each pixel's least and most value from the middle, in spreads, ``(2, pixel)``.
+
+    0 where the field does not vary.
     """
     middles = least + (most - least) / 2
     middle = float(np.median(middles))
     often = count > 1
-    expected = 2 * ndtri(
-        (count[often] - 0.375) / (count[often] + 0.25)
-    )  # Blom 1958: range of normal values
-    in_time = float(np.median((most - least)[often] / expected)) if often.any() else 0.0
+    in_time = 0.0
+    if often.any():
+        # The expected range of so many normal values (Blom 1958).
+        expected = 2 * ndtri((count[often] - 0.375) / (count[often] + 0.25))
+        in_time = float(np.median((most - least)[often] / expected))
     in_space = 1.4826 * float(np.median(np.abs(middles - middle)))
     spread = float(np.hypot(in_time, in_space))
     if spread == 0:
@@ -104,8 +103,8 @@ def _distances(least: NDArray, most: NDArray, count: NDArray) -> NDArray[np.floa
 def _place(found: xr.Dataset, at: NDArray[np.int64]) -> str:
     """Where a pixel lies, by its coordinates or else its position."""
     dims = found.pixel_count.dims
-    words = []
+    parts = []
     for dim, i in zip(dims, at.tolist(), strict=True):
         known = dim in found.coords
-        words.append(f"{dim} {float(found[dim].values[i]):.5g}" if known else f"{dim} index {i}")
-    return ", ".join(words)
+        parts.append(f"{dim} {float(found[dim].values[i]):.5g}" if known else f"{dim} index {i}")
+    return ", ".join(parts)

@@ -29,9 +29,8 @@ def fitted_and_scored(
     so little was withheld that this would change nothing. The score is None where nothing could be
     withheld.
     """
-    seed = int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0])
     try:
-        held = withhold(archive, share=SHARE, seed=seed)
+        held = withhold(archive, share=SHARE, seed=gaps.derived_seed(archive.seed, 7))
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return fit(method, archive, folder), None

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurement operators of the inpainting GAN: random occlusion masks, and a pure `apply` of x*m +
-c*(1-m).
+"""Measurement operators of the inpainting GAN: random occlusion masks, and a pure `apply`.
 
-Four are those of "Unsupervised spatiotemporal data inpainting" (section 3.2); `ObservedClouds`
-takes the archive's own clouds of other dates, `SyntheticClouds` invents them. Each is a frozen
-dataclass whose fields are its parameters; `draw` returns a mask `observed` (True = seen),
-`fill_value` is the paper's c, `recover` reads the mask off the result.
+Four are those of Yin, Pajot, de Bezenac and Gallinari (2019), "Unsupervised spatiotemporal data
+inpainting", section 3.2. `ObservedClouds` takes the archive's own clouds of other dates,
+`SyntheticClouds` simulates them. Each is a frozen dataclass whose fields are its parameters. `draw`
+returns a mask `observed` (True where observed), `fill_value` is the constant c of the paper, and
+`recover` reads the mask off an occluded sequence.
 """
 
 from sstfill.occlusion.base import Mask, Occlusion, Shape, apply, recover

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a measurement operator is, and its pure half: occlude a sequence, and read the mask off an
-occluded one.
-"""
+"""The protocol of measurement operators, and their pure half: occlude a sequence, and back."""
 
 from __future__ import annotations
 
@@ -18,21 +16,21 @@ Mask = NDArray[np.bool_]
 
 
 class Occlusion(Protocol):
-    """A random measurement process: hashable, its fields are its parameters."""
+    """A random measurement process; hashable, and its fields are its parameters."""
 
     name: ClassVar[str]
     fill_value: ClassVar[float]
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
-        """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
+        """Draw a mask of `shape` (time, y, x), True where observed."""
         ...
 
 
 def apply(values: Any, observed: Any, fill: float) -> Any:
-    """Occlude a sequence: x*m + c*(1-m), equation 1 of the paper.
+    """Occlude a sequence: ``x*m + c*(1-m)``, equation 1 of the paper.
 
-    Written as a selection, so that observed values stay bit-identical and a NaN under the mask does
-    not survive.
+    It is computed as a selection, so that observed values stay bit-identical and a NaN under the
+    mask does not survive.
 
     Parameters
     ----------
@@ -40,7 +38,7 @@ def apply(values: Any, observed: Any, fill: float) -> Any:
         Floating array, ``(..., time, y, x)``: NumPy, or of a kind with a ``where`` method (xarray;
         torch, where it is differentiable). Not modified.
     observed
-        True where `values` are seen, of a shape that broadcasts against theirs; a tensor where
+        True where `values` are observed, of a shape that broadcasts against theirs; a tensor where
         `values` is one.
     fill
         The constant c that occluded pixels are set to.
@@ -56,34 +54,32 @@ def apply(values: Any, observed: Any, fill: float) -> Any:
 def recover(values: Any, fill: float) -> Any:
     """Read the mask `observed` off an occluded sequence: the inverse of `apply`.
 
-    One case is ambiguous: an observed value that equals `fill` itself (with NaN: one that is NaN)
-    passes for occluded. Values scaled into (-1, 1) have none such with the paper's c = 1; with c =
-    0 a zero is one, of either sign.
+    An observed value that equals `fill` (with NaN: one that is NaN) is taken for occluded. Values
+    scaled into (-1, 1) never equal the paper's c = 1; with c = 0 a zero of either sign does.
 
     Parameters
     ----------
     values
-        What `apply` returned, of any shape and kind: NumPy, xarray (lazy stays lazy) or torch.
+        The result of `apply`, of any shape and kind: NumPy, xarray (lazy stays lazy) or torch.
     fill
         The constant c that occluded pixels were set to; NaN where gaps are NaN.
 
     Returns
     -------
-    bool, of the kind and shape of `values`, channels apart: True where seen.
+    bool, of the kind and shape of `values`: True where observed, each channel on its own.
 
     >>> recover(np.array([1.5, 0.0]), 0.0), recover(np.array([np.nan, 1.0]), np.nan)
     (array([ True, False]), array([False,  True]))
     """
-    constant = float(
-        fill
-    )  # a Python float is compared in the precision of the values, a NumPy one is not
-    return (
-        values == values if np.isnan(constant) else values != constant
-    )  # NaN alone differs from itself
+    # A Python float is compared in the precision of the values, a NumPy one is not.
+    constant = float(fill)
+    if np.isnan(constant):
+        return values == values  # NaN alone differs from itself
+    return values != constant
 
 
 def checked(shape: Shape) -> Shape:
-    """Return a shape (time, y, x); `OptionError` unless it is three whole numbers, each 1 or more."""
+    """Return a shape (time, y, x); `OptionError` unless it is three whole numbers above 0."""
     if len(shape) != 3 or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in shape):
         raise OptionError(
             f"shape={shape!r}; give whole numbers of frames, rows and columns, each 1 or more"
@@ -92,7 +88,7 @@ def checked(shape: Shape) -> Shape:
 
 
 def check_span(option: str, least: float, most: float, *, zero: bool = False) -> None:
-    """Raise `OptionError` unless ``min_<option>`` and ``max_<option>`` are shares in order."""
+    """Raise `OptionError` unless ``min_<option>`` and ``max_<option>`` are fractions in order."""
     check_share(f"min_{option}", least, zero=zero)
     check_share(f"max_{option}", most, zero=zero)
     check_order(option, least, most)
@@ -105,8 +101,8 @@ def check_order(option: str, least: float, most: float) -> None:
 
 
 def flipped(augment: bool, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw the steps, 1 or -1, in which rows and columns are taken; (1, 1) without `augment`, and
-    nothing is drawn.
-    """
-    down, right = rng.choice([-1, 1], 2) if augment else (1, 1)
+    """Draw the steps, 1 or -1, by which rows and columns are read; without `augment` both are 1."""
+    if not augment:
+        return 1, 1
+    down, right = rng.choice([-1, 1], 2)
     return int(down), int(right)

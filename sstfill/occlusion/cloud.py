@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurement operator Cloud: simulated clouds, by a threshold on their liquid water path."""
+"""The measurement operator Cloud: simulated clouds, by their liquid water path."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sstfill.occlusion.lwp import SPIN_UP, LwpSeries, in_grams, ordered
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cloud:
-    """Clouds of a large-eddy simulation: a pixel is occluded where the liquid water path (LWP)
-    exceeds a threshold.
+    """Clouds of a large-eddy simulation, by a threshold on the liquid water path (LWP).
 
-    A draw starts at a random frame of the series and at a random corner of its domain, which is
-    taken as doubly periodic (as PyCLES domains are): a smaller shape is a crop, a larger one
-    repeats the domain without a seam. Instances are equal to themselves alone.
+    A pixel is occluded where the LWP exceeds the threshold. A draw starts at a random frame of the
+    series and at a random corner of its domain, which is taken as doubly periodic (as PyCLES
+    domains are): a smaller shape is a crop, a larger one repeats the domain without a seam.
+    Instances are equal only to themselves.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Cloud:
         store. Load it first if many masks are to be drawn.
     threshold
         In g m-2, whatever the units of `lwp`; the paper uses 55 to 80. `threshold_for` gives it for
-        an occluded share.
+        an occluded fraction.
     stride
         LWP frames from one mask to the next.
     start_after
@@ -38,11 +38,12 @@ class Cloud:
     augment
         Also flip y and x at random. The mean wind then blows from anywhere.
     units
-        ``"g m-2"`` or ``"kg m-2"``; by default the attribute ``units`` of `lwp`, and an array needs
-        to be told.
+        ``"g m-2"`` or ``"kg m-2"``; by default the attribute ``units`` of `lwp`, which a NumPy
+        array lacks.
 
     >>> lwp = np.tile([20.0, 90.0], (30, 1, 1))
-    >>> Cloud(lwp=lwp, units="g m-2", start_after=0).draw((3, 1, 4), np.random.default_rng(0)).mean()
+    >>> cloud = Cloud(lwp=lwp, units="g m-2", start_after=0)
+    >>> cloud.draw((3, 1, 4), np.random.default_rng(0)).mean()
     np.float64(0.5)
     """
 
@@ -63,22 +64,27 @@ class Cloud:
         ordered(self.lwp, self.units)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
-        """Draw a mask `observed` (True = seen) of `shape` (time, y, x); `InputError` where the
-        series is too short.
+        """Draw a mask of `shape` (time, y, x), True where observed.
+
+        Raises
+        ------
+        InputError
+            The series is too short.
         """
-        frames, *plane = checked(shape)
+        frames, ny, nx = checked(shape)
         series, grams = ordered(self.lwp, self.units)
-        span, settled = (frames - 1) * self.stride + 1, len(series) - self.start_after
-        if settled < span:
+        span = (frames - 1) * self.stride + 1
+        usable = len(series) - self.start_after
+        if usable < span:
             raise InputError(
-                f"the LWP series has {len(series)} frames, {max(settled, 0)} after start_after={self.start_after}; "
-                f"{frames} masks at stride={self.stride} need {span}; give a longer series or a smaller stride"
+                f"the LWP series has {len(series)} frames, {max(usable, 0)} after "
+                f"start_after={self.start_after}; {frames} masks at stride={self.stride} need "
+                f"{span}; give a longer series or a smaller stride"
             )
-        start = self.start_after + int(rng.integers(settled - span + 1))
+        start = self.start_after + int(rng.integers(usable - span + 1))
         observed = in_grams(series[start : start + span : self.stride], grams) <= self.threshold
-        rows, columns = (
-            (rng.integers(n) + np.arange(m)) % n
-            for n, m in zip(series.shape[1:], plane, strict=True)
-        )
+        _, domain_ny, domain_nx = series.shape
+        rows = (rng.integers(domain_ny) + np.arange(ny)) % domain_ny
+        columns = (rng.integers(domain_nx) + np.arange(nx)) % domain_nx
         down, right = flipped(self.augment, rng)
         return observed[:, rows[::down, None], columns[::right]]

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Series of liquid water path (LWP): read from a file, in known units, and the threshold for an
-occluded share.
-"""
+"""Series of liquid water path (LWP): read them, and find the threshold for an occluded fraction."""
 
 from __future__ import annotations
 
@@ -19,12 +17,8 @@ from sstfill.io.untrusted import guard
 
 LwpSeries = xr.DataArray | NDArray[np.floating]
 SPIN_UP = 100  # LWP frames left out by the paper's authors while the simulated clouds form
-GRAMS = {
-    "gm-2": 1.0,
-    "g/m2": 1.0,
-    "kgm-2": 1000.0,
-    "kg/m2": 1000.0,
-}  # by LWP units without spaces, dots, ^ and **
+# Grams per unit, by the units of LWP without spaces, dots, ^ and **.
+GRAMS = {"gm-2": 1.0, "g/m2": 1.0, "kgm-2": 1000.0, "kg/m2": 1000.0}
 NAMES = ("lwp", "clwvi")
 STANDARD_NAMES = (
     "atmosphere_mass_content_of_cloud_liquid_water",
@@ -33,8 +27,7 @@ STANDARD_NAMES = (
 
 
 def lwp_series(path: str | os.PathLike[str]) -> xr.DataArray:
-    """Open the LWP of a NetCDF file, a Zarr store or the paper's NumPy file, lazily: a draw reads
-    the frames it needs.
+    """Open the LWP of a NetCDF file, a Zarr store or the paper's NumPy file, lazily.
 
     Parameters
     ----------
@@ -46,24 +39,25 @@ def lwp_series(path: str | os.PathLike[str]) -> xr.DataArray:
     Returns
     -------
     DataArray
-        Dims as stored, for `Cloud`, `cloud_share` and `threshold_for`. ``load()`` it if many masks
-        are to be drawn.
+        Dims as stored, for `Cloud`, `cloud_share` and `threshold_for`. A draw reads the frames it
+        needs; ``load()`` the series if many masks are to be drawn.
 
     Raises
     ------
     ReadError
         Missing, damaged, or of another format.
     InputError
-        No variable, or more than one, may be the LWP.
+        No variable is the LWP, or several may be.
     """
     location = Path(path)
     if location.suffix == ".npy":
         return published(location)
     ds = io.open(location)
-    series = [
-        v for v in ds.data_vars.values() if v.ndim == 3 and "time" in v.dims and v.dtype.kind == "f"
-    ]
-    chosen = [v for v in series if is_lwp(v)] or series
+    series = []
+    for variable in ds.data_vars.values():
+        if variable.ndim == 3 and "time" in variable.dims and variable.dtype.kind == "f":
+            series.append(variable)
+    chosen = [variable for variable in series if is_lwp(variable)] or series
     if len(chosen) == 1:
         return chosen[0]
     ds.close()
@@ -74,7 +68,7 @@ def lwp_series(path: str | os.PathLike[str]) -> xr.DataArray:
 
 
 def is_lwp(da: xr.DataArray) -> bool:
-    """Whether a variable is a series of LWP by its name or CF standard name.
+    """Whether a variable is a series of LWP, by its name or CF standard name.
 
     >>> is_lwp(xr.DataArray(np.ones((1, 2, 2)), dims=("time", "y", "x"), name="LWP"))
     True
@@ -84,13 +78,12 @@ def is_lwp(da: xr.DataArray) -> bool:
 
 
 def published(path: Path) -> xr.DataArray:
-    """Map the paper's own cloud series, or what is laid out like it, into memory: ``.npy``, (time,
-    y, x), kg m-2.
-    """
+    """Map a ``.npy`` file like the paper's cloud series into memory: (time, y, x), kg m-2."""
     values = guard.map_array(path)
     if values.ndim != 3 or values.dtype.kind != "f":
         raise InputError(
-            f"a NumPy array of {values.dtype} {values.shape}; LWP is floating, (time, y, x), kg m-2"
+            f"{path} holds {values.dtype} {values.shape}; give LWP in floating point, "
+            "(time, y, x), kg m-2"
         )
     return xr.DataArray(values, dims=("time", "y", "x"), attrs={"units": "kg m-2"})
 
@@ -98,29 +91,30 @@ def published(path: Path) -> xr.DataArray:
 def cloud_share(
     lwp: LwpSeries, threshold: float, *, start_after: int = SPIN_UP, units: str | None = None
 ) -> float:
-    """Share of the pixels that a threshold (g m-2) occludes, after the first `start_after` frames;
-    see `Cloud`.
+    """Fraction of the pixels that a threshold (g m-2) occludes, as in `Cloud`.
 
     >>> cloud_share(np.array([[[20.0, 50.0, 60.0, 90.0]]]), 55.0, start_after=0, units="g m-2")
     0.5
     """
     check_number("threshold", threshold, 0)
-    return float((_settled(lwp, start_after, units) > threshold).mean())
+    return float((_after_spin_up(lwp, start_after, units) > threshold).mean())
 
 
 def threshold_for(
     lwp: LwpSeries, share: float, *, start_after: int = SPIN_UP, units: str | None = None
 ) -> float:
-    """Least threshold (g m-2) that occludes `share` of the pixels or a little less: the inverse of
-    `cloud_share`.
+    """Least threshold (g m-2) that occludes at most `share` of the pixels, as in `Cloud`.
 
-    `InputError` where fewer pixels than that hold any liquid water: clouds cannot cover more.
+    Raises
+    ------
+    InputError
+        Fewer pixels than that hold any liquid water.
 
     >>> threshold_for(np.array([[[20.0, 50.0, 60.0, 90.0]]]), 0.5, start_after=0, units="g m-2")
     50.0
     """
     check_share("share", share)
-    values = _settled(lwp, start_after, units)
+    values = _after_spin_up(lwp, start_after, units)
     cloudy = float((values > 0).mean())
     if share > cloudy:
         raise InputError(
@@ -129,19 +123,21 @@ def threshold_for(
     return float(np.quantile(values, 1 - share, method="inverted_cdf"))
 
 
-def _settled(lwp: LwpSeries, start_after: int, units: str | None) -> NDArray[np.floating]:
+def _after_spin_up(lwp: LwpSeries, start_after: int, units: str | None) -> NDArray[np.floating]:
     check_number("start_after", start_after, 0, whole=True)
     series, grams = ordered(lwp, units)
     if len(series) <= start_after:
         raise InputError(
-            f"the LWP series has {len(series)} frames, none after start_after={start_after}; lower it"
+            f"the LWP series has {len(series)} frames, none after start_after={start_after}; "
+            "lower it"
         )
     return in_grams(series[start_after:], grams)
 
 
 def ordered(lwp: LwpSeries, units: str | None) -> tuple[xr.DataArray, float]:
-    """Return the series with time first (y before x where they are so called), and the factor that
-    makes it g m-2.
+    """Return the series with time first, and the factor to g m-2.
+
+    Dims called y and x come in this order.
     """
     if isinstance(lwp, np.ndarray) and lwp.ndim == 3:
         lwp = xr.DataArray(lwp, dims=("time", "y", "x"))
@@ -149,7 +145,8 @@ def ordered(lwp: LwpSeries, units: str | None) -> tuple[xr.DataArray, float]:
         met = getattr(lwp, "dims", getattr(lwp, "shape", ""))
         raise InputError(f"LWP is a {type(lwp).__name__} {met}; give a filled array (time, y, x)")
     stated = units if units is not None else lwp.attrs.get("units")
-    if (key := str(stated).translate(str.maketrans("", "", " ^*."))) not in GRAMS:
+    key = str(stated).translate(str.maketrans("", "", " ^*."))
+    if key not in GRAMS:
         raise OptionError(f"LWP units={stated!r}; give units='g m-2' or units='kg m-2'")
     return lwp.transpose("time", "y", "x", ..., missing_dims="ignore"), GRAMS[key]
 
@@ -157,8 +154,7 @@ def ordered(lwp: LwpSeries, units: str | None) -> tuple[xr.DataArray, float]:
 def in_grams(series: xr.DataArray, factor: float) -> NDArray[np.floating]:
     """Compute part of a series in g m-2; `InputError` where it has gaps."""
     values = series.to_numpy() * factor
-    if not np.isfinite(values).all():  # a gap would pass for a cloud
-        raise InputError(
-            f"{int((~np.isfinite(values)).sum())} LWP values are not finite; give a series without gaps"
-        )
+    missing = int((~np.isfinite(values)).sum())
+    if missing:  # a comparison with NaN would take a gap for a cloud
+        raise InputError(f"{missing} LWP values are not finite; give a series without gaps")
     return values

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measurement operators whose bars move through the frame: Raindrops and Vertical-Moving-Bar.
 
-Lengths, widths and speeds are shares of the frame's edge, speeds per frame; a pixel is occluded
+Lengths, widths and speeds are fractions of the frame's edge, speeds per frame. A pixel is occluded
 where its centre lies in a bar.
 """
 
@@ -18,11 +18,10 @@ from sstfill.occlusion.base import Mask, Shape, check_span, checked
 
 @dataclass(frozen=True, kw_only=True)
 class Raindrops:
-    """Bars of one width and random length fall at random speeds; out of the frame, they return to
-    the top.
+    """Bars of one width and random lengths fall at random speeds and return to the top.
 
-    The position is uniform over the whole fall, so that no frame and no pixel is occluded more
-    often than another. With the defaults 19.6 % of the pixels are occluded, 16 to 23 % in a
+    Positions are uniform over the whole fall, so that no frame and no pixel is occluded more often
+    than another. With the defaults 19.6 % of the pixels are occluded, 16 to 23 % in a
     sequence (measured: 200 of 24 frames of 64x64).
     """
 
@@ -43,13 +42,12 @@ class Raindrops:
         check_span("speed", self.min_speed, self.max_speed, zero=True)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
-        """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
+        """Draw a mask of `shape` (time, y, x), True where observed."""
         frames, ny, nx = checked(shape)
         length = rng.uniform(self.min_length, self.max_length, self.count)
         speed = rng.uniform(self.min_speed, self.max_speed, self.count)
-        start = rng.uniform(
-            0, 1 + length
-        )  # of the lower end; the bar is just out of the frame at 0 and at 1 + length
+        # The lower end of a bar: it is just outside the frame at 0 and at 1 + length.
+        start = rng.uniform(0, 1 + length)
         left = rng.uniform(-self.width, 1, self.count)
         lower = (start + speed * np.arange(frames)[:, None]) % (1 + length)
         rows = _inside(ny, (lower - length)[..., None], length[:, None])  # time, bar, y
@@ -59,10 +57,10 @@ class Raindrops:
 
 @dataclass(frozen=True, kw_only=True)
 class VerticalMovingBar:
-    """One vertical bar crosses the frame at constant speed, to the left or the right, and re-enters
-    opposite.
+    """One vertical bar crosses the frame at constant speed and re-enters on the other side.
 
-    The bar's width is the occluded share: 10 to 30 % with the defaults, 20 % on average.
+    The direction is random. The width of the bar is the occluded fraction: 10 to 30 % with the
+    defaults, 20 % on average.
     """
 
     name: ClassVar[str] = "vertical-moving-bar"
@@ -78,7 +76,7 @@ class VerticalMovingBar:
         check_span("speed", self.min_speed, self.max_speed, zero=True)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
-        """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
+        """Draw a mask of `shape` (time, y, x), True where observed."""
         frames, ny, nx = checked(shape)
         width = rng.uniform(self.min_width, self.max_width)
         velocity = rng.uniform(self.min_speed, self.max_speed) * rng.choice([-1, 1])

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table in which each measurement operator is found by name: the paper's four, then those
-beyond it.
-"""
+"""The measurement operators by name: the four of the paper, and two more."""
 
 from __future__ import annotations
 

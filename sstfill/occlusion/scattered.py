@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurement operator that forgets itself from frame to frame: pixels lost one by one."""
+"""The measurement operator Remove-Pixel: single pixels are lost."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from sstfill.occlusion.base import Mask, Shape, checked
 
 @dataclass(frozen=True, kw_only=True)
 class RemovePixel:
-    """Each pixel of each frame is lost independently, with probability `share` (0 or more, less
-    than 1).
-    """
+    """Each pixel of each frame is lost independently, with probability `share` in [0, 1)."""
 
     name: ClassVar[str] = "remove-pixel"
     fill_value: ClassVar[float] = 0.0
@@ -27,5 +25,5 @@ class RemovePixel:
         check_share("share", self.share)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
-        """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
+        """Draw a mask of `shape` (time, y, x), True where observed."""
         return rng.random(checked(shape)) >= self.share

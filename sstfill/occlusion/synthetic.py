@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurement operator SyntheticClouds: those of the synthetic ocean, for want of simulated or
-observed ones.
-"""
+"""The measurement operator SyntheticClouds: the clouds of the synthetic ocean."""
 
 from __future__ import annotations
 
@@ -22,31 +20,30 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticClouds:
-    """Moving clouds drawn afresh by `sstfill.synthetic.clouds`: any number, none like another.
+    """Moving clouds, simulated anew by `sstfill.synthetic.clouds` at each draw.
 
-    A pair of values stands for a range, from which each draw takes its own.
+    A pair of values is a range, from which each draw takes a value.
 
     Parameters
     ----------
     share
-        Occluded share of the whole sequence, which is met to the pixel; drawn evenly.
+        Occluded fraction of the whole sequence, met to the pixel; a range is sampled uniformly.
     step
         Time from one frame to the next.
     persistence
-        Time in which the largest clouds forget their shape; a range is drawn evenly in its
-        logarithm.
+        Decorrelation time of the largest clouds; a range is sampled uniformly in its logarithm.
     scale_km
-        Size of the largest cloud systems, km; a range is drawn evenly in its logarithm.
+        Size of the largest cloud systems, km; a range is sampled uniformly in its logarithm.
     grid_km
         Edge of a pixel, km.
     wind
         Eastward and northward, m s-1. Where it carries clouds further than their size in a `step`,
-        a pixel's cover says little about the next frame (with the defaults: 26 pixels a frame);
+        one frame hardly predicts the cover of the next (with the defaults: 26 pixels a frame);
         clouds without wind stay where they are.
     variation
-        How unlike the cover of different frames is, as in `sstfill.synthetic.clouds`.
+        Variation of the cover between frames, as in `sstfill.synthetic.clouds`.
     augment
-        Also flip y and x at random: the wind then blows from anywhere.
+        Also flip y and x at random, so that the wind blows from any direction.
 
     >>> float(SyntheticClouds(share=0.25).draw((4, 10, 10), np.random.default_rng(0)).mean())
     0.75
@@ -83,10 +80,12 @@ class SyntheticClouds:
         return checks.duration("persistence", first), checks.duration("persistence", last)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
-        """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
+        """Draw a mask of `shape` (time, y, x), True where observed."""
         sizes = checked(shape)
         least, most = _ends("share", self.share)
-        share = least if least == most else rng.uniform(least, most)
+        share = least
+        if least < most:
+            share = rng.uniform(least, most)
         persistence = f"{_between(self._memories, rng)!r}s"
         scale = _between(_ends("scale_km", self.scale_km), rng)
         cloudy = synthetic.clouds(
@@ -106,24 +105,24 @@ class SyntheticClouds:
 
 
 def _ends(option: str, value: object) -> tuple:
-    """Return a pair as it is, anything else twice."""
+    """Return a pair as it is, and one value as a range of no width."""
     if not isinstance(value, tuple):
         return value, value
     if len(value) != 2:
         raise OptionError(
-            f"{option}={value!r} is no range; give one value, or a pair (least, most)"
+            f"{option}={value!r} is not a range; give one value, or a pair (least, most)"
         )
     return value
 
 
 def _ascending(option: str, ends: tuple[float, float]) -> None:
     if ends[0] > ends[1]:
-        raise OptionError(
-            f"{option} has the range {ends[0]:g} to {ends[1]:g}, which falls; swap its ends"
-        )
+        raise OptionError(f"{option} has the range {ends[0]:g} to {ends[1]:g}; swap its ends")
 
 
 def _between(ends: tuple[float, float], rng: np.random.Generator) -> float:
-    """Draw evenly in the logarithm; nothing is drawn where both ends are one value."""
+    """Sample a range uniformly in its logarithm; one of no width takes no random number."""
     least, most = ends
-    return float(least if least == most else math.exp(rng.uniform(math.log(least), math.log(most))))
+    if least == most:
+        return float(least)
+    return math.exp(rng.uniform(math.log(least), math.log(most)))

@@ -20,19 +20,6 @@ from sstfill.io.untrusted.documents import parse_json
 OBSERVED, FILLED, NOT_FILLED, WITHHELD, LAND = range(5)
 """The values of a ``v_source`` variable; see docs/architecture.md, "What fill() returns"."""
 
-CELSIUS = {
-    "celsius",
-    "degree_celsius",
-    "degrees_celsius",
-    "degc",
-    "deg_c",
-    "degree_c",
-    "degrees_c",
-    "c",
-    "°c",
-}
-KELVIN = {"kelvin", "kelvins", "k", "degree_kelvin", "degrees_kelvin"}
-
 Label = str | int | np.datetime64 | datetime
 
 
@@ -93,10 +80,7 @@ def printed(units: str) -> str:
     >>> printed("degree_Celsius"), printed("kelvin"), printed("mg m-3")
     ('°C', 'K', 'mg m-3')
     """
-    units = units.strip()
-    if units.lower().replace(" ", "_") in CELSIUS:
-        return "°C"
-    return "K" if units.lower() in KELVIN else units
+    return grid.temperature_unit(units) or units.strip()
 
 
 def with_units(label: str, units: str) -> str:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ocean to practise on: surface quasi-geostrophic SST, moving clouds, a coast, and large EOF
-series, all seeded.
-"""
+"""Synthetic oceans: surface quasi-geostrophic SST, moving clouds, a coast, large EOF series."""
 
 from sstfill.synthetic.coast import land
 from sstfill.synthetic.cover import clouds

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The coordinates of a synthetic ocean: a regular latitude-longitude grid about a centre, and a
-regular time axis.
-"""
+"""The coordinates of a synthetic ocean: a regular latitude-longitude grid and time axis."""
 
 from __future__ import annotations
 
@@ -19,38 +17,26 @@ POLEWARD = 80.0  # beyond this the cells of a regular grid are no longer nearly 
 def horizontal(
     shape: tuple[int, int], *, grid_km: float, lat: float, lon: float
 ) -> dict[str, xr.Variable]:
-    """Return ``lat`` and ``lon`` of a grid of `grid_km` cells about a centre; cells are square at
-    the centre.
-    """
+    """Return ``lat`` and ``lon`` of a grid about a centre, where its cells are square."""
     step = checks.number("grid_km", grid_km, above=0) / KM_PER_DEGREE
     centre = checks.number("lat", lat), checks.number("lon", lon)
     if abs(centre[0]) + step * shape[0] / 2 > POLEWARD:
         raise OptionError(
-            f"lat {lat!r} with {shape[0]} cells of {grid_km} km reaches beyond {POLEWARD:g} degrees; "
-            "give a smaller grid_km or shape, or a centre nearer the equator"
+            f"lat {lat!r} with {shape[0]} cells of {grid_km} km reaches beyond {POLEWARD:g} "
+            "degrees; give a smaller grid_km or shape, or a centre nearer the equator"
         )
-    steps = step, step / np.cos(np.deg2rad(centre[0]))
-    if steps[1] * shape[1] > 360:
+    step_east = step / np.cos(np.deg2rad(centre[0]))
+    if step_east * shape[1] > 360:
         raise OptionError(
             f"grid_km {grid_km!r} with {shape[1]} columns goes round the Earth; give a smaller one"
         )
-    attrs = (
-        {
-            "standard_name": "latitude",
-            "long_name": "latitude",
-            "units": "degrees_north",
-            "axis": "Y",
-        },
-        {
-            "standard_name": "longitude",
-            "long_name": "longitude",
-            "units": "degrees_east",
-            "axis": "X",
-        },
-    )
+    lat_values = centre[0] + step * (np.arange(shape[0]) - (shape[0] - 1) / 2)
+    lon_values = centre[1] + step_east * (np.arange(shape[1]) - (shape[1] - 1) / 2)
+    north = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}
+    east = {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
     return {
-        name: xr.Variable(name, c + d * (np.arange(n) - (n - 1) / 2), a)
-        for name, c, d, n, a in zip(("lat", "lon"), centre, steps, shape, attrs, strict=True)
+        "lat": xr.Variable("lat", lat_values, {"long_name": "latitude"} | north),
+        "lon": xr.Variable("lon", lon_values, {"long_name": "longitude"} | east),
     }
 
 
@@ -65,12 +51,11 @@ def temporal(times: int, *, step: str, start: str) -> xr.Variable:
         raise OptionError(
             f"start {start!r} is not a date; give one such as '2018-01-01'"
         ) from error
-    if (
-        int(first.astype("int64")) + (times - 1) * int(spacing.astype("int64"))
-        > np.iinfo("int64").max
-    ):
+    last = int(first.astype("int64")) + (times - 1) * int(spacing.astype("int64"))
+    if last > np.iinfo("int64").max:
         raise OptionError(
-            f"step {step!r} from {start!r} leaves the calendar, which ends in 2262; give a shorter step"
+            f"step {step!r} from {start!r} leaves the calendar, which ends in 2262; "
+            "give a shorter step"
         )
     attrs = {"standard_name": "time", "long_name": "time", "axis": "T"}
     return xr.Variable("time", first + spacing * np.arange(times), attrs)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the options of a synthetic ocean may be; every refusal is an `OptionError` with the value
-and the remedy.
-"""
+"""Checks of the options of a synthetic ocean; each raises `OptionError`."""
 
 from __future__ import annotations
 
@@ -45,16 +43,12 @@ def number(
     above: float = -math.inf,
     most: float = math.inf,
 ) -> float:
-    """Return `value` as a finite float, at least `least`, strictly above `above` and at most
-    `most`.
-    """
-    bound = (
-        f" above {above:g}"
-        if above > -math.inf
-        else f" of {least:g} or more"
-        if least > -math.inf
-        else ""
-    )
+    """Return `value` as a finite float of at least `least`, above `above` and at most `most`."""
+    bound = ""
+    if above > -math.inf:
+        bound = f" above {above:g}"
+    elif least > -math.inf:
+        bound = f" of {least:g} or more"
     if most < math.inf:
         bound += f" and at most {most:g}"
     try:
@@ -67,10 +61,10 @@ def number(
 
 
 def share(name: str, value: float) -> float:
-    """Return `value` as a share in [0, 1)."""
+    """Return `value` as a fraction in [0, 1)."""
     result = number(name, value)
     if not 0 <= result < 1:
-        raise OptionError(f"{name} {value!r} is outside [0, 1); give a share such as 0.4 for 40 %")
+        raise OptionError(f"{name} {value!r} is outside [0, 1); give 0.4 for 40 %, say")
     return result
 
 

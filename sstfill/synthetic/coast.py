@@ -34,10 +34,9 @@ def land(
     shape
         Sizes of ``(lat, lon)``; any.
     share
-        Part of the cells that is land, in [0, 1); met to the nearest cell, and one cell stays sea.
+        Fraction of land, in [0, 1); met to the nearest cell, and at least one cell is sea.
     kind
-        ``coast`` (along one side), ``island``, ``islands``, or ``none`` for no land whatever the
-        share.
+        ``coast`` (along one side), ``island``, ``islands``, or ``none`` for no land at all.
     seed
         The same seed gives the same coast.
     grid_km, lat, lon

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clouds that drift, change shape and hide a set share of the sea."""
+"""Clouds that drift, change shape and hide a set fraction of the sea."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def clouds(
 ) -> xr.DataArray:
     """Draw a sequence of moving cloud masks.
 
-    A Gaussian field with a power-law spectrum drifts with the wind while each of its modes forgets
-    itself, small ones sooner; it is cloudy where the field exceeds one threshold, chosen so that
-    the share is right.
+    A Gaussian field with a power-law spectrum drifts with the wind while each of its modes
+    decorrelates, small ones sooner. It is cloudy where the field exceeds one threshold, chosen to
+    meet `share`.
 
     Parameters
     ----------
     shape
         Sizes of ``(time, lat, lon)``; any.
     share
-        Hidden part of all pixels of all images, in [0, 1).
+        Hidden fraction of all pixels of all images, in [0, 1).
     step
         Time from one image to the next.
     persistence
-        Time in which the largest clouds forget their shape.
+        Decorrelation time of the largest clouds.
     scale_km
         Size of the largest cloud systems, km.
     wind
         Eastward and northward, m s-1.
     variation
-        How unlike the cover of different images is: 0 leaves it to chance, 2 makes most nearly
-        clear or overcast.
+        Variation of the cover between images: 0 leaves it to chance, 2 makes most nearly clear or
+        overcast.
     seed
         The same seed gives the same clouds.
     start, grid_km, lat, lon
@@ -93,10 +93,9 @@ def clouds(
         memory=memory,
         drift=(v * cells_per_step, u * cells_per_step),
     )
+    weather = _weather(rng, nt, memory, checks.number("variation", variation, least=0))
     depth = np.empty((nt, ny, nx), dtype="float32")
-    depth[:] = _weather(rng, nt, memory, checks.number("variation", variation, least=0))[
-        :, None, None
-    ]
+    depth[:] = weather[:, None, None]
     for t, image in enumerate(itertools.islice(images, nt)):
         depth[t] += image
     counted = depth if sea is None else depth[:, _mask(sea, (ny, nx))]
@@ -110,7 +109,7 @@ def clouds(
 
 
 def threshold(values: np.ndarray, share: float) -> np.float32:
-    """Return the value that the given share of `values` exceeds, to the nearest count."""
+    """Return the value that this fraction of `values` exceeds, to the nearest count."""
     flat = np.ravel(values)
     below = flat.size - round(share * flat.size)
     if below == 0:
@@ -119,9 +118,7 @@ def threshold(values: np.ndarray, share: float) -> np.float32:
 
 
 def _weather(rng: np.random.Generator, times: int, memory: float, spread: float) -> np.ndarray:
-    """An offset for each image, an AR(1) series that remembers twice as long as the largest clouds,
-    float32.
-    """
+    """An offset for each image, float32: AR(1) with twice the memory of the largest clouds."""
     keep = math.exp(-1 / (2 * memory))
     draws = rng.standard_normal(times)
     offsets = np.empty(times, dtype="float32")
@@ -136,6 +133,7 @@ def _mask(sea: xr.DataArray, shape: tuple[int, int]) -> np.ndarray:
     mask = np.asarray(sea.values, dtype=bool)
     if mask.shape != shape or not mask.any():
         raise OptionError(
-            f"sea of shape {mask.shape} does not fit images of {shape}; give one with some sea on the same grid"
+            f"sea of shape {mask.shape} does not fit images of {shape}; "
+            "give one with some sea on the same grid"
         )
     return mask

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Large red-noise series made of EOF modes, for sizes at which a simulated ocean takes too long."""
+"""Large red-noise series made of EOF modes, where simulating an ocean takes too long."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def eof_series(
 ) -> xr.Dataset:
     """Make a cloudy series that is exactly a sum of EOF modes plus noise.
 
-    Each mode is a smooth random map times an AR(1) series; later modes are smaller, patchier and
-    forget sooner. The cover differs from image to image. Written block by block: memory stays near
-    the output's.
+    Each mode is a smooth random map times an AR(1) series; later modes are weaker, patchier and
+    shorter-lived. The cover differs from image to image. The series is written block by block, so
+    that memory stays near the size of the output.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ def eof_series(
     modes
         Number of EOF modes.
     share
-        Part of the sea pixels that is missing, in [0, 1).
+        Fraction of the sea pixels that is missing, in [0, 1).
     noise
         Standard deviation of the observation error, degC.
     land
-        Part of the grid that is land, about, in [0, 1).
+        Approximate fraction of land, in [0, 1).
     truth
         Add ``truth``, without noise and clouds; it doubles the memory.
     seed
@@ -82,11 +82,10 @@ def eof_series(
     >>> int(series.sea.sum()), series.sst.sizes["time"]
     (90, 7)
     """
-    pixels, times = (
-        checks.integer("pixels", pixels, least=1),
-        checks.integer("times", times, least=1),
-    )
-    modes, seed = checks.integer("modes", modes, least=1), checks.integer("seed", seed, least=0)
+    pixels = checks.integer("pixels", pixels, least=1)
+    times = checks.integer("times", times, least=1)
+    modes = checks.integer("modes", modes, least=1)
+    seed = checks.integer("seed", seed, least=0)
     cells = pixels / (1 - checks.share("land", land))
     ny = max(1, round(np.sqrt(cells)))
     shape = (ny, int(np.ceil(cells / ny)))
@@ -96,10 +95,9 @@ def eof_series(
     rng = np.random.default_rng([seed, STREAM])
     maps, series = _maps(rng, sea, modes), _series(rng, times, modes)
     covers = _covers(sea, times, checks.share("share", share), seed)
-    fields = {
-        name: np.full((times, *shape), np.nan, dtype="float32")
-        for name in ["sst", "truth"][: 1 + truth]
-    }
+    fields = {"sst": np.full((times, *shape), np.nan, dtype="float32")}
+    if truth:
+        fields["truth"] = fields["sst"].copy()
     spread = np.float32(checks.number("noise", noise, least=0))
     for first in range(0, times, BLOCK):
         block = slice(first, min(first + BLOCK, times))
@@ -110,19 +108,16 @@ def eof_series(
         for row in values:
             row[next(covers)] = np.nan
         fields["sst"][block, sea] = values
-    data = {
-        name: xr.Variable(("time", "lat", "lon"), field, ATTRS) for name, field in fields.items()
-    }
+    data = {}
+    for name, field in fields.items():
+        data[name] = xr.Variable(("time", "lat", "lon"), field, ATTRS)
     data["sea"] = xr.Variable(("lat", "lon"), sea.astype("int8"), SEA_ATTRS)
-    return xr.Dataset(
-        data, coords, {"Conventions": "CF-1.8", "title": f"synthetic EOF series of {modes} modes"}
-    )
+    attrs = {"Conventions": "CF-1.8", "title": f"synthetic EOF series of {modes} modes"}
+    return xr.Dataset(data, coords, attrs)
 
 
 def _maps(rng: np.random.Generator, sea: np.ndarray, modes: int) -> np.ndarray:
-    """The mean and then the modes on sea pixels, scaled by their standard deviation in time, (1 +
-    modes, pixels).
-    """
+    """The mean map, then the modes scaled by their standard deviation, (1 + modes, pixels)."""
     size = max(8, *sea.shape)
     maps = np.empty((1 + modes, int(sea.sum())), dtype="float32")
     maps[0] = MEAN + MEAN_SPREAD * spectrum.field(rng, sea.shape, scale=size, slope=5)[sea]
@@ -133,8 +128,9 @@ def _maps(rng: np.random.Generator, sea: np.ndarray, modes: int) -> np.ndarray:
 
 
 def _series(rng: np.random.Generator, times: int, modes: int) -> np.ndarray:
-    """AR(1) series of unit variance, (times, modes), float32; the first remember a season, the last
-    a week.
+    """AR(1) series of unit variance, (times, modes), float32.
+
+    The memory of the first is a season, that of the last a week.
     """
     keep = np.exp(-1 / (7 + 80 / np.arange(1, modes + 1)))
     series = rng.standard_normal((times, modes))
@@ -144,9 +140,7 @@ def _series(rng: np.random.Generator, times: int, modes: int) -> np.ndarray:
 
 
 def _covers(sea: np.ndarray, times: int, share: float, seed: int) -> Iterator[np.ndarray]:
-    """Yield, image by image, which sea pixels are hidden; the images' shares differ and average to
-    `share`.
-    """
+    """Yield which sea pixels of each image are hidden; the fractions average to `share`."""
     rng = np.random.default_rng([seed, CLOUD_STREAM])
     shares = _shares(rng, times, share)
     images = spectrum.evolving(
@@ -162,13 +156,16 @@ def _covers(sea: np.ndarray, times: int, share: float, seed: int) -> Iterator[np
 
 
 def _shares(rng: np.random.Generator, times: int, share: float) -> np.ndarray:
-    """Shares of `times` images, spread over [0, 1) as real ones are, that average to `share` within
-    1e-6.
-    """
+    """Fractions of `times` images, spread as real ones are, that average to `share` within 1e-6."""
     z = rng.standard_normal(times)
+    if share == 0:
+        return np.zeros(times)
     low, high = -20.0, 20.0  # bisect the centre of a logit-normal
     for _ in range(60):
         middle = (low + high) / 2
         shares = 1 / (1 + np.exp(-(middle + 1.3 * z)))
-        low, high = (middle, high) if shares.mean() < share else (low, middle)
-    return shares if share else np.zeros(times)
+        if shares.mean() < share:
+            low = middle
+        else:
+            high = middle
+    return shares

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ocean ready to fill: the truth, and what a satellite sees of it between the clouds."""
+"""A synthetic ocean ready to fill: the truth, and the observations between the clouds."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def ocean(
     lat: float = 38.0,
     lon: float = -60.0,
 ) -> xr.Dataset:
-    """Make an ocean to practise on.
+    """Make a synthetic ocean: the truth, and its observations between clouds.
 
     Parameters
     ----------
     shape
         Sizes of ``(time, lat, lon)``; any.
     share
-        Part of the sea pixels of all images that clouds hide, in [0, 1).
+        Fraction of the sea pixels of all images that clouds hide, in [0, 1).
     noise
         Standard deviation of the observation error, degC.
     land
-        Part of the cells that is land, in [0, 1).
+        Fraction of land, in [0, 1).
     kind
         Of land, as in `land`.
     seed
@@ -132,7 +132,7 @@ def ocean(
 
 
 def _observe(truth: xr.DataArray, cloudy: xr.DataArray, spread: float, seed: int) -> xr.DataArray:
-    """What is seen between the clouds, with white noise."""
+    """Observations between the clouds, with white noise."""
     rng = np.random.default_rng([seed, STREAM])
     seen = truth.copy()
     for image in seen.values:  # one image at a time: no second array of the whole

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random fields with a power-law spectrum, still or evolving, cropped from a larger periodic
-domain.
-"""
+"""Random fields with a power-law spectrum, cropped from a larger periodic domain."""
 
 from __future__ import annotations
 
@@ -10,24 +8,19 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.fft
 
-WIDEST_DETOUR = (
-    1024  # cells added up-wind at most, so that a strong wind on a fine grid stays affordable
-)
+WIDEST_DETOUR = 1024
+"""Most cells added upwind, so that a strong wind on a fine grid stays affordable."""
 
 
 def wavenumbers(shape: tuple[int, int], spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``ky`` (ny, 1) and ``kx`` (1, nx // 2 + 1), radians per unit of `spacing`, in the
-    order of ``rfft2``.
-    """
+    """Return ``ky`` (ny, 1) and ``kx`` (1, nx // 2 + 1) of ``rfft2``, radians per unit length."""
     ky = 2 * np.pi * scipy.fft.fftfreq(shape[0], spacing)[:, None]
     kx = 2 * np.pi * scipy.fft.rfftfreq(shape[1], spacing)[None, :]
     return ky, kx
 
 
 def multiplicity(shape: tuple[int, int]) -> np.ndarray:
-    """Return how many modes of the full transform each column of ``rfft2`` stands for, (1, nx // 2
-    + 1).
-    """
+    """Return the number of modes that each column of ``rfft2`` stands for, (1, nx // 2 + 1)."""
     count = np.full((1, shape[1] // 2 + 1), 2.0, dtype="float32")
     count[:, 0] = 1
     if shape[1] % 2 == 0:
@@ -47,11 +40,10 @@ def noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def amplitude(shape: tuple[int, int], *, scale: float, slope: float) -> np.ndarray:
-    """Return the factors that give white noise the power ``(k**2 + (2 pi / scale)**2) ** (-slope /
-    2)``, unit variance.
+    """Return the factors that give white noise a power-law spectrum and unit variance.
 
-    `scale` is in cells. The mean and the Nyquist modes (which a shift would not leave real) are
-    left out.
+    The power is ``(k**2 + (2 pi / scale)**2) ** (-slope / 2)``, with `scale` in cells. The mean and
+    the Nyquist modes (which a shift would not leave real) are left out.
     """
     ky, kx = wavenumbers(shape, 1.0)
     power = (ky**2 + kx**2 + (2 * np.pi / scale) ** 2) ** (-slope / 2)
@@ -65,9 +57,7 @@ def amplitude(shape: tuple[int, int], *, scale: float, slope: float) -> np.ndarr
 def field(
     rng: np.random.Generator, shape: tuple[int, int], *, scale: float, slope: float
 ) -> np.ndarray:
-    """Return one random field of `shape`, float32, variance about 1, no wrap-around; `scale` in
-    cells.
-    """
+    """Return one random field, float32, variance about 1, not periodic; `scale` in cells."""
     margin = min(scale, max(shape)) + 8
     whole = (periodic_size(shape[0], margin), periodic_size(shape[1], margin))
     spectrum = noise(rng, whole) * amplitude(whole, scale=scale, slope=slope)
@@ -83,12 +73,11 @@ def evolving(
     memory: float,
     drift: tuple[float, float] = (0.0, 0.0),
 ) -> Iterator[np.ndarray]:
-    """Yield, for ever, the successive images of a drifting random field, each (ny, nx), float32,
-    variance about 1.
+    """Yield the images of a drifting random field, (ny, nx), float32, variance about 1, for ever.
 
     Each mode is an Ornstein-Uhlenbeck process in the frame that moves with the drift. Its memory is
-    `memory` at `scale` and falls as ``k ** (-2/3)`` below it, as eddy turnover does in Kolmogorov's
-    range.
+    `memory` at `scale` and falls as ``k ** (-2/3)`` below it, as eddy turnover does in the inertial
+    range of Kolmogorov.
 
     Parameters
     ----------
@@ -105,9 +94,10 @@ def evolving(
     drift
         Northward and eastward motion, cells an image.
     """
-    # What leaves on one side comes back on the other: let it forget its shape before.
-    margins = [8 + min(scale, max(shape)) + min(2 * memory * abs(d), WIDEST_DETOUR) for d in drift]
-    whole = (periodic_size(shape[0], margins[0]), periodic_size(shape[1], margins[1]))
+    # What leaves on one side comes back on the other, so it should decorrelate on the way.
+    margin = 8 + min(scale, max(shape))
+    detour_y, detour_x = (min(2 * memory * abs(d), WIDEST_DETOUR) for d in drift)
+    whole = (periodic_size(shape[0], margin + detour_y), periodic_size(shape[1], margin + detour_x))
     ky, kx = wavenumbers(whole, 1.0)
     k_outer = 2 * np.pi / scale
     keep = np.exp(-((1 + (ky**2 + kx**2) / k_outer**2) ** (1 / 3)) / memory).astype("float32")

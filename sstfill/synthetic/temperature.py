@@ -12,10 +12,8 @@ from sstfill.synthetic import axes, checks
 from sstfill.synthetic.spectrum import periodic_size
 from sstfill.synthetic.sqg import Turbulence
 
-STREAM, NOISE_STREAM = (
-    1,
-    2,
-)  # second word of the random seeds, so that no two parts of an ocean share numbers
+# Second word of the random seeds, so that no two parts of an ocean share random numbers.
+STREAM, NOISE_STREAM = 1, 2
 TURNOVERS = 20  # of spin-up: filaments are there after 10, the spectrum stands still after 15
 EDDY_KM = 140.0  # wavelength; an eddy is half as wide
 WARMEST_DAY, WARMEST_HOUR = 245, 15  # of the northern year; local solar time
@@ -107,24 +105,20 @@ def sst(
     kind, seed = checks.floating(dtype), checks.integer("seed", seed, least=0)
     spread = checks.number("noise", noise, least=0)
     size = checks.number("variability", variability, above=0, most=50)
-    pace = (
-        checks.number("speed", speed, above=0, most=5)
-        * checks.duration("step", step)
-        / (grid_km * 1e3)
-    )  # cells
-    flow = _flow(
-        (ny, nx), grid_km=grid_km, gradient=checks.number("gradient", gradient) / size, lat=lat
-    )
+    metres = checks.number("speed", speed, above=0, most=5) * checks.duration("step", step)
+    cells_per_step = metres / (grid_km * 1e3)
+    slope = checks.number("gradient", gradient) / size
+    flow = _flow((ny, nx), grid_km=grid_km, gradient=slope, lat=lat)
     background = checks.number("mean", mean) + _slope(coords["lat"], gradient)
-    cycles = _seasons(coords["time"], checks.number("seasonal", seasonal), lat)[
-        :, None, None
-    ] + _days(coords["time"], coords["lon"], checks.number("diurnal", diurnal))
+    yearly = _seasons(coords["time"], checks.number("seasonal", seasonal), lat)
+    daily = _days(coords["time"], coords["lon"], checks.number("diurnal", diurnal))
+    cycles = yearly[:, None, None] + daily
     grain = np.random.default_rng([seed, NOISE_STREAM])
     out = np.empty((nt, ny, nx), dtype=kind)
     theta = flow.start(np.random.default_rng([seed, STREAM]), turnovers=TURNOVERS)
     for t in range(nt):
         if t:
-            theta = flow.advance(theta, pace)
+            theta = flow.advance(theta, cells_per_step)
         out[t] = size * flow.temperature(theta)[:ny, :nx] + background + cycles[t]
         if spread:
             out[t] += spread * grain.standard_normal((ny, nx), dtype="float32")
@@ -134,8 +128,7 @@ def sst(
 
 
 def _flow(shape: tuple[int, int], *, grid_km: float, gradient: float, lat: float) -> Turbulence:
-    """The turbulence whose periodic domain holds the grid, an eddy's room around it and three
-    eddies at least.
+    """The turbulence of a grid: its periodic domain is an eddy wider, and three eddies at least.
 
     `gradient` is in anomalies per 100 km.
     """

@@ -80,9 +80,7 @@ def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, share: float) -> xr.Da
 
     Raises `InputError` if there are no clouds to transplant.
     """
-    seed = int(
-        np.random.SeedSequence([seed, 2]).generate_state(1)[0]
-    )  # clouds of their own, not those of a score
+    seed = gaps.derived_seed(seed, 2)  # clouds of their own, not those of a score
     if "variable" not in obs.dims:
         return gaps.transplant_clouds(obs, sea, share=share, seed=seed)
     return gaps.transplant_together(obs, sea, share=share, seed=seed)

@@ -85,7 +85,6 @@ def test_plain_dims_without_coordinates():
     field = grid.standardise(da.transpose("x", "y", "time"))
     assert field.dims == ("time", "y", "x") and "lat" not in field.coords
     assert grid.cell_km(field) == (1.0, 1.0)
-    assert (grid.area_weights(field) == 1).all()
 
 
 def test_positions_on_unindexed_dims_become_axes():
@@ -104,7 +103,7 @@ def test_dask_stays_lazy():
         field = grid.standardise(da.transpose("lon", "time", "lat"))
         back = grid.restore(field, da)
         sea = sea_mask(field)
-        grid.days(field), grid.area_weights(field), grid.cell_km(field)
+        grid.days(field), grid.cell_km(field)
     assert all(dask.is_dask_collection(a) for a in (field, back, sea))
 
 
@@ -197,12 +196,9 @@ def test_cell_km_of_curvilinear_projected_and_single_row():
     assert row.sizes["lat"] == 1 and grid.cell_km(row)[0] == grid.cell_km(row)[1] > 0
 
 
-def test_area_weights_follow_latitude():
-    field = grid.standardise(series(lat=[-90.0, -60.0, 0.0, 60.0, 90.0]))
-    assert grid.area_weights(field).values == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-12)
-    assert grid.area_weights(grid.standardise(curvilinear())).dims == ("y", "x")
+def test_a_latitude_beyond_the_poles_is_refused():
     with pytest.raises(InputError, match="beyond 90"):
-        grid.area_weights(grid.standardise(series(lat=np.arange(5) * 1e5)))
+        grid.cell_km(grid.standardise(series(lat=np.arange(5) * 1e5)))
 
 
 def dataset() -> xr.Dataset:

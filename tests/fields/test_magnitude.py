@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sstfill.archive.plan import _check, _check_later
 from sstfill.archive.source import look
 from sstfill.errors import InputError
-from sstfill.fields.magnitude import Magnitude, Tamed
+from sstfill.fields.magnitude import Magnitude, Rescaling
 
 DIMS = ("time", "y", "x")
 
@@ -21,8 +21,10 @@ DIMS = ("time", "y", "x")
 @given(largest=st.floats(1e-12, 1e12), sign=st.sampled_from([-1, 1]))
 def test_usual_fields_are_left_alone(largest, sign):
     obs = xr.DataArray(np.array([[[0.0, sign * largest]]]), dims=DIMS, name="sst")
-    tamed = Tamed({"sst": Magnitude.of("sst", float(obs.min()), float(obs.max()), obs.dtype)}, obs)
-    assert tamed.usual and tamed.apply(obs) is obs
+    rescaling = Rescaling(
+        {"sst": Magnitude.of("sst", float(obs.min()), float(obs.max()), obs.dtype)}, obs
+    )
+    assert rescaling.usual and rescaling.apply(obs) is obs
 
 
 @settings(max_examples=50, deadline=None)
@@ -30,11 +32,13 @@ def test_usual_fields_are_left_alone(largest, sign):
 def test_there_and_back_is_exact(exponent):
     values = np.random.default_rng(0).normal(size=(2, 3, 4)) * 10.0**exponent
     obs = xr.DataArray(values.astype(np.float32), dims=DIMS, name="sst")
-    tamed = Tamed({"sst": Magnitude.of("sst", float(obs.min()), float(obs.max()), obs.dtype)}, obs)
-    back = tamed.invert(xr.Dataset({"mean": tamed.apply(obs)}))["mean"]
+    rescaling = Rescaling(
+        {"sst": Magnitude.of("sst", float(obs.min()), float(obs.max()), obs.dtype)}, obs
+    )
+    back = rescaling.invert(xr.Dataset({"mean": rescaling.apply(obs)}))["mean"]
     assert back.dtype == obs.dtype
     np.testing.assert_array_equal(back, obs)
-    assert 1e-13 < float(abs(tamed.apply(obs)).max()) < 1e13
+    assert 1e-13 < float(abs(rescaling.apply(obs)).max()) < 1e13
 
 
 @pytest.mark.parametrize("value", [1e20, -1e200, 1e-20])

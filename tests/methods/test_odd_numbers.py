@@ -138,7 +138,7 @@ def test_a_stray_that_drowns_all_others_is_refused_with_its_place():
     obs[3, 4, 5] = 1e9
     with pytest.raises(
         InputError,
-        match=r"'sst' holds 1e\+09 at lat 35\.4, lon 0\.5, .* make what is no observation",
+        match=r"'sst' holds 1e\+09 at lat 35\.4, lon 0\.5, .* set values that are not observations",
     ):
         fill(obs, "climatology")
 
@@ -152,7 +152,7 @@ def test_a_stray_is_told_of_once_and_usual_fields_are_not(caplog):
         fill(obs, "climatology", score=False)
     (line,) = (record.message for record in caplog.records)
     assert line.startswith("sst: 1 pixels hold observations more than 20 spreads outside the field")
-    assert "such as 999 at lat 35.4, lon 0.5" in line and "make them missing" in line
+    assert "such as 999 at lat 35.4, lon 0.5" in line and "set them to NaN" in line
 
 
 def test_several_variables_together_of_very_different_size():

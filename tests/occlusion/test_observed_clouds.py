@@ -235,7 +235,7 @@ class TestArchive:
 
     def test_values_for_a_mask_raise(self) -> None:
         with pytest.raises(
-            InputError, match=r"holds float64; give True where seen, such as obs.notnull\(\)"
+            InputError, match=r"holds float64; give True where observed, such as obs.notnull\(\)"
         ):
             ObservedClouds(archive().astype(float))
 

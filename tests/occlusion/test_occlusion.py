@@ -439,7 +439,7 @@ class TestLwpSeries:
             with pytest.raises(ReadError, match=name):
                 lwp_series(tmp_path / name)
         np.save(tmp_path / "flat.npy", np.ones(3))
-        with pytest.raises(InputError, match="LWP is floating"):
+        with pytest.raises(InputError, match="give LWP in floating point"):
             lwp_series(tmp_path / "flat.npy")
 
 

@@ -37,7 +37,6 @@ FRAMES, STRIDE, LEAST = 24, 10, 40
 field, pixels.
 """
 STRAY = 0.01  # share of the sea that may be missing from a truth: such pixels count as land
-CELSIUS = ("degree_celsius", "degrees_celsius", "celsius", "degc", "deg_c", "c")
 NUMPY, SURVEY_BYTES = b"\x93NUMPY", 64e6
 
 
@@ -177,7 +176,7 @@ def _dataset(ds: xr.Dataset, path: Path, name: str, found: _DatasetChoice) -> li
         return [Note(name, False, f"{chosen}: {trouble}")]
     label = f"{name}: {chosen}" if len(fields) > 1 else name
     units = str(ds[chosen].attrs.get("units", "1"))
-    units = "°C" if units.lower().replace(" ", "_") in CELSIUS else units
+    units = "°C" if grid.temperature_unit(units) == "°C" else units
     found.sources.append(Series(name=label, path=path, variable=chosen, units=units))
     left = f"; pixels with gaps ({missing:.2%}) count as land" if missing else ""
     left += (

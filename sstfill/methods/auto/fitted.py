@@ -18,6 +18,7 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.errors import InputError, SstfillError
+from sstfill.fields import gaps
 from sstfill.fields.patches import Shape
 from sstfill.methods import registry
 from sstfill.methods.auto.method import Auto
@@ -87,9 +88,7 @@ class FittedAuto:
 def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
     """Pin each method that can do with the archive, try them, keep those that fill."""
     able = method._able(archive.obs)
-    seed = int(
-        np.random.SeedSequence([method.seed, 2]).generate_state(1)[0]
-    )  # not the clouds of a score
+    seed = gaps.derived_seed(method.seed, 2)  # not the clouds of a score
     try:
         held = withhold(archive, share=method.share, seed=seed)
     except InputError as reason:

@@ -164,7 +164,7 @@ def withhold(archive: Archive, *, share: float, seed: int) -> Holdout:
     reason = InputError("the archive has no windows to try methods on; it is empty")
     most = SCORED // max(len(archive.trials), 1)
     for number, window in enumerate(archive.trials):
-        own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        own = gaps.derived_seed(seed, number)
         try:
             hidden = gaps.transplant_clouds(window.obs, window.sea, share=share, seed=own).values
         except InputError as why:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bayesian EOFs: the regularised sibling of DINEOF, with an expected error of its own."""
+"""Bayesian EOFs: a regularised relative of DINEOF with an error estimate of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sstfill.methods.eof.variational import Posterior, VariationalFit
 from sstfill.methods.registry import register
 
 NOISE_PRIOR = 10.0
-"""Weight of the common noise against a pixel's own residuals, in observations."""
+"""Weight of the common noise variance against a pixel's own residuals, in observations."""
 
 
 @register
@@ -31,28 +31,28 @@ NOISE_PRIOR = 10.0
 class BayesEof:
     """EOFs of gappy data by variational Bayes, with red-noise amplitudes.
 
-    Where DINEOF truncates (so many modes, each taken as certain), here each mode is weighed by what
-    the data say of it: patterns and amplitudes are estimated with their uncertainty, amplitudes are
-    red noise in time with time scales learnt from the data, and modes without support vanish. There
-    is no number of modes to choose, less over-fitting under heavy cloud, and an expected error for
-    each pixel. Amplitudes are learnt from a sample of pixels, patterns then follow for every pixel
-    by regression, so that the cost hardly grows with the size of the images.
+    DINEOF keeps a number of modes and takes each as certain. This method weighs each mode by the
+    evidence for it: patterns and amplitudes are estimated with their uncertainty, amplitudes are
+    red noise in time with time scales estimated from the data, and modes without support vanish.
+    There is no number of modes to choose, less over-fitting under heavy cloud, and an expected
+    error for each pixel. Amplitudes are estimated from a sample of pixels and patterns then follow
+    for every pixel by regression, so the cost hardly grows with the size of the images.
 
     Parameters
     ----------
     modes
-        Modes to start from; ``"auto"`` takes one for two images, at most 50.
+        Number of modes to start from; ``"auto"`` takes one for two images, at most 50.
     normalise
         Divide each variable by its standard deviation first (for several variables together).
     sample
-        Number of pixels that amplitudes are learnt from; ``"auto"`` takes 8 per image, at least
+        Number of pixels that amplitudes are estimated from; ``"auto"`` takes 8 per image, at least
         3000.
     tolerance
-        Stop when the noise variance changes by a smaller share.
+        Stop when the noise variance changes by a smaller fraction.
     max_iterations
-        Stop after so many iterations in any case.
+        Largest number of iterations.
     min_pixel_coverage, min_image_coverage
-        Pixels (images) observed to a smaller share take no part and are not filled.
+        Pixels (images) of which a smaller fraction is observed are left out and not filled.
     seed
         Seed of the sample and of the start.
 
@@ -81,37 +81,23 @@ class BayesEof:
                 check_number(option, getattr(self, option), 1, whole=True)
         check_number("tolerance", self.tolerance, 0, above=True)
         check_number("max_iterations", self.max_iterations, 1, whole=True)
-        for option in ("min_pixel_coverage", "min_image_coverage"):
-            check_share(option, getattr(self, option))
+        check_share("min_pixel_coverage", self.min_pixel_coverage)
+        check_share("min_image_coverage", self.min_image_coverage)
         check_number("seed", self.seed, 0, whole=True)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        matrix = pack(
-            obs,
-            sea,
-            normalise=self.normalise,
-            min_pixel_coverage=self.min_pixel_coverage,
-            min_image_coverage=self.min_image_coverage,
-        )
-        if len(matrix.times) < self.min_times:
-            left = len(matrix.times)
-            raise OptionError(
-                f"min_image_coverage={self.min_image_coverage} leaves {left} images; lower it"
-            )
-        days = grid.days(obs)[matrix.times]
+        matrix, posterior = self.decompose(obs, sea)
         with one_blas_thread():
-            posterior = self._fit(matrix, days)
-            low = _patterns(matrix, posterior)
-        matrix = matrix.without_values()
-        found = as_fields(low, matrix, obs)
-        found.attrs = {
+            low_rank = _patterns(matrix, posterior)
+        estimate = as_fields(low_rank, matrix.without_values(), obs)
+        estimate.attrs = {
             "modes": len(posterior.prior),
             "noise": float(np.sqrt(posterior.noise)),
             "time_scale_days": [round(float(t), 3) for t in posterior.time_scale],
             "iterations": posterior.iterations,
         }
-        return found
+        return estimate
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
@@ -126,56 +112,75 @@ class BayesEof:
 
         return load_modes(folder)
 
-    def _fit(self, matrix: ObservationMatrix, days: NDArray) -> Posterior:
+    def decompose(
+        self, obs: xr.DataArray, sea: xr.DataArray
+    ) -> tuple[ObservationMatrix, Posterior]:
+        """Estimate the amplitudes: the packed observations, and the posterior."""
+        matrix = pack(
+            obs,
+            sea,
+            normalise=self.normalise,
+            min_pixel_coverage=self.min_pixel_coverage,
+            min_image_coverage=self.min_image_coverage,
+        )
         n, m = matrix.values.shape
+        if n < self.min_times:
+            raise OptionError(
+                f"min_image_coverage={self.min_image_coverage} leaves {n} images; lower it"
+            )
+        days = grid.days(obs)[matrix.times]
         modes = min(50, -(-n // 2)) if self.modes == "auto" else min(self.modes, n)
         size = max(3000, 8 * n) if self.sample == "auto" else self.sample
-        fit = VariationalFit(modes, self.tolerance, self.max_iterations, self.seed)
-        if m <= 1.5 * size:
-            return fit(matrix.values, matrix.observed, days)
-        some = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
-        return fit(matrix.values[:, some], matrix.observed[:, some], days)
+        X, observed = matrix.values, matrix.observed
+        if m > 1.5 * size:
+            pixels = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
+            X, observed = X[:, pixels], observed[:, pixels]
+        run = VariationalFit(modes, self.tolerance, self.max_iterations, self.seed)
+        with one_blas_thread():
+            return matrix, run(X, observed, days)
 
 
 def _patterns(matrix: ObservationMatrix, posterior: Posterior) -> LowRank:
-    """Regress every pixel on the amplitudes; its noise is its own residual variance, drawn to the
-    common one.
+    """Regress every pixel on the amplitudes, with an error variance of its own.
+
+    The error variance is that of the pixel's residuals, drawn to the common one.
     """
     c, k = posterior.amplitudes, len(posterior.prior)
     patterns = np.empty((matrix.values.shape[1], k), c.dtype)
-    variance, noise = np.empty_like(patterns), np.empty(len(patterns), c.dtype)
+    variance = np.empty_like(patterns)
+    noise = np.empty(len(patterns), c.dtype)
     moments = second_moments(c, posterior.covariance)
-    for part in regress(
-        matrix.values, matrix.observed, c, moments, posterior.noise / posterior.prior
-    ):
+    ridge = posterior.noise / posterior.prior
+    for part in regress(matrix.values, matrix.observed, c, moments, ridge):
         patterns[part.pixels] = part.patterns
-        seen = matrix.observed[:, part.pixels]
-        variance[part.pixels] = posterior.noise * _marginal(
-            part.inverse, moments.sum(0) - part.normal
-        )
-        residual = np.square((c @ part.patterns.T - matrix.values[:, part.pixels]) * seen).sum(0)
-        noise[part.pixels] = (residual + NOISE_PRIOR * posterior.noise) / (
-            seen.sum(0) + NOISE_PRIOR
-        )
+        in_gaps = moments.sum(0) - part.normal
+        variance[part.pixels] = posterior.noise * marginal_variance(part.inverse, in_gaps)
+        observed = matrix.observed[:, part.pixels]
+        residual = (c @ part.patterns.T - matrix.values[:, part.pixels]) * observed
+        squares = np.square(residual).sum(0) + NOISE_PRIOR * posterior.noise
+        noise[part.pixels] = squares / (observed.sum(0) + NOISE_PRIOR)
     return LowRank(patterns, c, posterior.covariance, variance, noise)
 
 
-def _marginal(inverse: NDArray, weight: NDArray) -> NDArray:
-    """Variance of each pattern value, scaled so that its sum over the gaps equals that under the
-    full covariance.
+def marginal_variance(inverse: NDArray, weight: NDArray) -> NDArray:
+    """Variance of each pattern value, ``(pixels, k)``, from the full covariance.
 
-    The exact ``sum_t c_t^T S c_t`` over a pixel's gaps is ``S : sum_t c_t c_t^T`` (`weight`,
-    packed); the diagonal of ``S`` alone overstates it where modes are hard to tell apart at that
-    pixel.
+    `LowRank` adds up the variances of modes as if they were independent, which overstates the error
+    where modes are hard to distinguish at a pixel. The variances are therefore scaled such that
+    the sum over a pixel's gaps equals the exact ``sum_t c_t^T S c_t = S : sum_t c_t c_t^T``.
+
+    Parameters
+    ----------
+    inverse
+        ``S`` of each pixel over the noise variance, ``(pixels, k, k)``.
+    weight
+        ``sum_t c_t c_t^T`` over the gaps of each pixel, packed, ``(pixels, k (k + 1) / 2)``.
     """
     rows, columns = upper(inverse.shape[-1])
     diagonal = rows == columns
     variance = np.diagonal(inverse, axis1=1, axis2=2)
     exact = (inverse[:, rows, columns] * weight) @ np.where(diagonal, 1, 2).astype(inverse.dtype)
-    loose = (variance * weight[:, diagonal]).sum(1)
-    return (
-        variance
-        * np.where(loose > 0, np.clip(exact / np.where(loose > 0, loose, 1), 0, 1), 1)[
-            :, np.newaxis
-        ]
-    )
+    independent = (variance * weight[:, diagonal]).sum(1)
+    positive = independent > 0
+    ratio = np.clip(exact / np.where(positive, independent, 1), 0, 1)
+    return variance * np.where(positive, ratio, 1)[:, np.newaxis]

@@ -59,7 +59,7 @@ class Climatology:
         matrix = pack(obs, sea)
         days = grid.days(obs)
         used = self.harmonics if days[-1] - days[0] >= YEAR - 1 else 0
-        low = _regressed(matrix, _season(days, used))
+        low = _regressed(matrix, season(days, used))
         matrix = matrix.without_values()
         found = as_fields(low, matrix, obs)
         found.attrs = {"harmonics": used}
@@ -79,7 +79,7 @@ class Climatology:
         return load_modes(folder)
 
 
-def _season(days: NDArray, harmonics: int) -> NDArray:
+def season(days: NDArray, harmonics: int) -> NDArray:
     """Columns 1, sin, cos, sin 2, ... of the day of the year, ``(times, 1 + 2 harmonics)``."""
     phase = 2 * np.pi * np.outer(days / YEAR, np.arange(1, harmonics + 1))
     return np.column_stack([np.ones(len(days)), np.sin(phase), np.cos(phase)])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,10 @@ from sstfill.methods.registry import register
 class Dineof:
     """Fill by iterated EOF decomposition; the number of modes is chosen by cross-validation.
 
-    The missing values are replaced by a truncated EOF decomposition of the series, again and again
-    until they settle, with 1, 2, 3, ... modes; the count with the lowest error at observations set
-    aside is kept, those are put back, and the iteration is run once more. A filter of the temporal
-    covariance keeps the modes smooth in time.
+    The missing values are replaced by a truncated EOF decomposition of the series, repeatedly until
+    they converge, with 1, 2, 3, ... modes. The number of modes with the lowest error at withheld
+    observations is kept, these are put back, and the iteration is run once more. A filter of the
+    temporal covariance keeps the modes smooth in time.
 
     Parameters
     ----------
@@ -42,41 +43,41 @@ class Dineof:
     max_modes
         Largest number tried (``nev`` of the reference program).
     alpha
-        Strength of the time filter in days squared (the reference ships 0.01 for daily data); 0 is
-        no filter. ``"auto"`` tries 0 and 0.01 to 0.3 times the smallest time step squared, and
-        keeps the best.
+        Strength of the time filter in days squared (the reference program has 0.01 for daily
+        data); 0 is no filter. ``"auto"`` tries 0 and 0.01 to 0.3 times the smallest time step
+        squared, and keeps the best.
     filter_iterations
         Steps of the time filter (``numit``).
     cross_validation
-        Set aside ``"clouds"`` of other dates (3 % of the observations), or ``"random"`` single
-        points, as the reference program does; random points are given away by their neighbours and
-        flatter the error.
+        Withhold ``"clouds"`` of other dates (3 % of the observations), or ``"random"`` single
+        points, as the reference program does. Single points are given away by their neighbours,
+        which makes the error too small.
     tolerance
         Stop iterating when the missing values change by less, relative to the standard deviation
         (``toliter``).
     max_iterations
-        Most iterations for one count of modes (``nitemax``).
+        Largest number of iterations for one number of modes (``nitemax``).
     normalise
         Divide each variable by its standard deviation first (``norm``; for several variables
         together).
     min_pixel_coverage, min_image_coverage
-        Pixels (images) observed to a smaller share take no part and are not filled; 0.05 and 0.02
-        are usual.
+        Pixels (images) of which a smaller fraction is observed are left out and not filled; 0.05
+        and 0.02 are usual.
     error_length
-        Correlation length of the observation error in km; the error field of Beckers et al. (2006)
-        counts observations nearer than that as one.
+        Correlation length of the observation error in km; the error estimate of Beckers et al.
+        (2006) counts observations within it as one.
     solver
         ``"fast"``: single precision, modes counted on a sample of pixels, warm-started subspace and
-        over-relaxation; the same fixed point. ``"reference"``: each step as the reference program
-        takes it, in double precision.
+        over-relaxation; the same fixed point. ``"reference"``: the steps of the reference program,
+        in double precision.
     outliers
-        Also return ``outlier``: 1 where an observation looks suspect (Alvera-Azcárate et al. 2012),
+        Also return ``outlier``: 1 where an observation is suspect (Alvera-Azcárate et al. 2012),
         else 0; 2 in gaps and on land.
     return_modes
         Also return the modes: ``spatial_mode``, ``temporal_mode``, ``singular_value``,
         ``explained_variance``.
     seed
-        Seed of the points set aside, the pixel sample and the starting vectors.
+        Seed of the withheld points, the pixel sample and the starting vectors.
 
     References
     ----------
@@ -111,39 +112,32 @@ class Dineof:
             check_number("modes", self.modes, 1, whole=True)
         if self.alpha != "auto":
             check_number("alpha", self.alpha, 0)
-        for option, least in (
-            ("max_modes", 1),
-            ("filter_iterations", 0),
-            ("max_iterations", 1),
-            ("seed", 0),
-        ):
-            check_number(option, getattr(self, option), least, whole=True)
+        check_number("max_modes", self.max_modes, 1, whole=True)
+        check_number("filter_iterations", self.filter_iterations, 0, whole=True)
+        check_number("max_iterations", self.max_iterations, 1, whole=True)
+        check_number("seed", self.seed, 0, whole=True)
         check_number("error_length", self.error_length, 0)
         check_number("tolerance", self.tolerance, 0, above=True)
-        for option in ("min_pixel_coverage", "min_image_coverage"):
-            check_share(option, getattr(self, option))
+        check_share("min_pixel_coverage", self.min_pixel_coverage)
+        check_share("min_image_coverage", self.min_image_coverage)
         check_choice("cross_validation", self.cross_validation, ("clouds", "random"))
         check_choice("solver", self.solver, ("fast", "reference"))
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.decompose(obs, sea)
-        ratio = overlap(
-            self.error_length, *grid.cell_km(obs.isel(variable=0, missing_dims="ignore"))
-        )
-        low = with_error(
-            fitted.modes, matrix, ratio if "lat" in obs.coords else 1.0, fitted.cv_error
-        )
+        dy, dx = grid.cell_km(obs.isel(variable=0, missing_dims="ignore"))
+        cells = overlap(self.error_length, dy, dx) if "lat" in obs.coords else 1.0
+        low_rank = with_error(fitted.modes, matrix, cells, fitted.cv_error)
         matrix = matrix.without_values()
-        found = as_fields(low, matrix, obs)
+        estimate = as_fields(low_rank, matrix, obs)
         if self.outliers:
-            found["outlier"] = outlier_test.outliers(
-                obs, found["mean"], residual_sigma(low, matrix, obs), sea
-            )
+            sigma = residual_sigma(low_rank, matrix, obs)
+            estimate["outlier"] = outlier_test.outliers(obs, estimate["mean"], sigma, sea)
         if self.return_modes:
-            found = found.merge(modes_dataset(fitted, matrix, obs))
-        found.attrs = fitted.diagnostics()
-        return found
+            estimate = estimate.merge(modes_dataset(fitted, matrix, obs))
+        estimate.attrs = fitted.diagnostics()
+        return estimate
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
@@ -162,17 +156,19 @@ class Dineof:
         self, obs: xr.DataArray, sea: xr.DataArray
     ) -> tuple[ObservationMatrix, FittedModes]:
         """Decompose `obs`: the packed observations (gaps filled) and the modes kept."""
+        exact = self.solver == "reference"
         matrix = pack(
             obs,
             sea,
-            dtype=np.float64 if self.solver == "reference" else np.float32,
+            dtype=np.float64 if exact else np.float32,
             normalise=self.normalise,
             min_pixel_coverage=self.min_pixel_coverage,
             min_image_coverage=self.min_image_coverage,
         )
         if len(matrix.times) < self.min_times:
             raise OptionError(
-                f"min_image_coverage={self.min_image_coverage} leaves {len(matrix.times)} images; lower it"
+                f"min_image_coverage={self.min_image_coverage} leaves {len(matrix.times)} images; "
+                "lower it"
             )
         if self.cross_validation == "clouds":
             points = cloud_points(matrix, obs, sea, self.seed)
@@ -185,60 +181,60 @@ class Dineof:
             filter_iterations=self.filter_iterations,
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
-            exact=self.solver == "reference",
+            exact=exact,
             seed=self.seed,
         )
-        with nullcontext() if self.solver == "reference" else one_blas_thread():
+        # The eigenvalue solver of the reference gains from all threads, products with a few
+        # vectors lose by them.
+        with nullcontext() if exact else one_blas_thread():
             return matrix, run(matrix, points, grid.days(obs)[matrix.times])
 
 
 def overlap(length: float, dy: float, dx: float) -> float:
-    """How many grid cells share one independent observation error: ``length² / (dx dy)``, at least
-    1.
-    """
+    """Number of grid cells that share one observation error: ``length² / (dx dy)``, at least 1."""
     return max(1.0, length**2 / (dy * dx))
 
 
 def modes_dataset(fitted: FittedModes, matrix: ObservationMatrix, obs: xr.DataArray) -> xr.Dataset:
-    """EOF modes on the grid of `obs`: unit-norm patterns and amplitudes, singular values in the
-    units of the field.
+    """EOF modes on the grid of `obs`.
 
-    The singular values of a normalised field have no units.
+    Spatial and temporal modes have unit norm; singular values have the units of the field, or none
+    where it was normalised.
     """
     U, s, V = fitted.modes
-    order = [d for d in obs.dims if d != "time"]
-    patterns = np.full((len(s), int(np.prod([obs.sizes[d] for d in order]))), np.nan, U.dtype)
+    space = [d for d in obs.dims if d != "time"]
+    sizes = [obs.sizes[d] for d in space]
+    patterns = np.full((len(s), int(np.prod(sizes))), np.nan, U.dtype)
     patterns[:, matrix.pixels] = U.T
+    patterns = patterns.reshape(len(s), *sizes)
     amplitudes = np.full((len(s), obs.sizes["time"]), np.nan, V.dtype)
     amplitudes[:, matrix.times] = V.T
-    mode = xr.DataArray(np.arange(1, len(s) + 1), dims="mode", attrs={"long_name": "EOF mode"})
-    coords = {
-        "mode": mode,
-        **{k: c for k, c in obs.coords.items() if "time" not in c.dims},
-        "time": obs["time"],
-    }
-    spatial = patterns.reshape(len(s), *(obs.sizes[d] for d in order))
-    share = 100 * s.astype(np.float64) ** 2 / fitted.total
-    units = obs.attrs.get("units") if (matrix.scale == 1).all() else "1"
-    known = {} if units is None else {"units": units}
-    return xr.Dataset(
+    explained = 100 * s.astype(np.float64) ** 2 / fitted.total
+    modes = xr.Dataset(
         {
-            "spatial_mode": (
-                ("mode", *order),
-                spatial,
-                {"long_name": "spatial EOF, unit norm over all pixels", "units": "1"},
-            ),
-            "temporal_mode": (
-                ("mode", "time"),
-                amplitudes,
-                {"long_name": "temporal EOF, unit norm", "units": "1"},
-            ),
-            "singular_value": ("mode", s, {"long_name": "singular value"} | known),
-            "explained_variance": (
-                "mode",
-                share,
-                {"long_name": "share of the filled variance", "units": "percent"},
-            ),
-        },
-        coords={k: c for k, c in coords.items() if set(c.dims) <= {"mode", "time", *order}},
+            "spatial_mode": (("mode", *space), patterns),
+            "temporal_mode": (("mode", "time"), amplitudes),
+            "singular_value": ("mode", s),
+            "explained_variance": ("mode", explained),
+        }
     )
+    modes["spatial_mode"].attrs = {
+        "long_name": "spatial EOF, unit norm over all pixels",
+        "units": "1",
+    }
+    modes["temporal_mode"].attrs = {"long_name": "temporal EOF, unit norm", "units": "1"}
+    modes["singular_value"].attrs = {"long_name": "singular value"}
+    if not (matrix.scale == 1).all():
+        modes["singular_value"].attrs["units"] = "1"
+    elif "units" in obs.attrs:
+        modes["singular_value"].attrs["units"] = obs.attrs["units"]
+    modes["explained_variance"].attrs = {
+        "long_name": "fraction of the filled variance",
+        "units": "percent",
+    }
+    number = xr.Variable("mode", np.arange(1, len(s) + 1), {"long_name": "EOF mode"})
+    coords: dict[Hashable, object] = {"mode": number, "time": obs["time"]}
+    for name, coord in obs.coords.items():
+        if set(coord.dims) <= set(space):
+            coords[name] = coord
+    return modes.assign_coords(coords)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Climatology, DINEOF and Bayesian EOFs pinned to an archive: patterns as maps, amplitudes from an
-image's sample.
-"""
+"""Climatology, DINEOF and Bayesian EOFs fitted to an archive."""
 
 from __future__ import annotations
 
@@ -23,48 +21,49 @@ from sstfill.methods.common.fitted_schema import REMEDY
 from sstfill.methods.common.lowrank import LowRank
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.bayes_eof import BayesEof
-from sstfill.methods.eof.climatology import Climatology
+from sstfill.methods.eof.climatology import Climatology, season
 from sstfill.methods.eof.dineof import Dineof
 from sstfill.methods.eof.fitted_amplitudes import Sensor, fit_bayes, fit_dineof
 from sstfill.methods.eof.fitted_build import (
-    season,
     since_1970,
     write_bayes,
     write_climatology,
     write_dineof,
 )
 
+ARRAYS = ("patterns", "products", "used", "time_scale")
 IMAGES = 4
-"""Images whose error is worked out at once."""
+"""Images whose error is computed at once."""
 
 
 @dataclass(frozen=True)
 class FittedModesOfArchive:
-    """Patterns on the archive's grid, and how the amplitudes of any image are told.
+    """Modes fitted to an archive: patterns on its grid, and a model of the amplitudes.
 
-    Bayesian EOFs and DINEOF: amplitudes are red noise in time, smoothed (Kalman,
-    Rauch-Tung-Striebel) over the images of a window from what these show at the points of the
-    sample; so they know the whole image, and the window only has to reach as far in time as a
-    smoother remembers. This is what `sstfill.methods.BayesEof` does in memory with the whole
-    series. DINEOF in memory takes the amplitudes from its last decomposition, kept smooth by a
-    filter of the temporal covariance; pinned, patterns and number of modes are DINEOF's, found in
-    the sample (with that filter), but amplitudes are smoothed as above, with time scales fitted to
-    them, and the patterns of all pixels follow by a regression that draws them to zero by the error
-    of the cross-validation where few observations tell.
+    Bayesian EOFs and DINEOF: amplitudes are red noise in time. They are estimated by a smoother
+    (Kalman, Rauch-Tung-Striebel) over the images of a window, from the observations at the points
+    of the sample. They therefore depend on the whole image, and the window only has to extend as
+    far in time as the smoother remembers. `sstfill.methods.BayesEof` does the same in memory, with
+    the whole series. `sstfill.methods.Dineof` in memory takes the amplitudes from its last
+    decomposition, kept smooth by a filter of the temporal covariance. Fitted to an archive, the
+    number of modes and the amplitudes of the sample are DINEOF's (with that filter), but the
+    amplitudes of an image are smoothed as above, with time scales fitted to them; patterns follow
+    for all pixels by a regression, which draws them to zero by the error of the cross-validation
+    where there are few observations.
 
     Climatology: amplitudes are the seasonal cycle of the date.
 
     Attributes
     ----------
     folder
-        Where the maps lie: ``patterns`` ``(k, y, x)``, ``noise`` ``(y, x)`` and, but for DINEOF,
+        Folder of the maps: ``patterns`` ``(k, y, x)``, ``noise`` ``(y, x)`` and, except for DINEOF,
         ``variance`` ``(k, y, x)`` of the patterns.
     kind
         Name of the method.
     offset
-        Added to what the modes say.
+        The number added to the modes.
     sensor
-        Tells amplitudes from a sample; None for a climatology.
+        Model of the amplitudes; None for a climatology.
     harmonics
         Of a climatology.
     """
@@ -81,73 +80,58 @@ class FittedModesOfArchive:
         return (0 if self.sensor is None else STEPS, 0, 0)
 
     def estimate(self, window: Window) -> xr.Dataset:
-        """Estimate what is asked for (see `sstfill.methods.base.FittedMethod.estimate`)."""
+        """Estimate the inside of a window (see `sstfill.methods.base.FittedMethod.estimate`)."""
         inside = window.inside
         _, rows, columns = window.patch.inside
-        patterns = fitted_store.read_part(self.folder, "patterns", rows, columns).reshape(
-            -1, inside[0].size
-        )
-        known = (
-            np.isfinite(patterns).all(0)
-            & window.sea[window.patch.within[1:]].values.astype(bool).ravel()
-        )
+        patterns = fitted_store.read_part(self.folder, "patterns", rows, columns)
+        patterns = patterns.reshape(-1, inside[0].size)
+        sea = window.sea[window.patch.within[1:]].values.astype(bool).ravel()
+        known = np.isfinite(patterns).all(0) & sea
         noise = fitted_store.read_part(self.folder, "noise", rows, columns).ravel()[known]
         variance = None
         if self.kind != Dineof.name:
-            variance = (
-                fitted_store.read_part(self.folder, "variance", rows, columns)
-                .reshape(patterns.shape)[:, known]
-                .T
-            )
-        mean, error = np.full((2, len(inside), known.size), np.nan, np.float32)
+            variance = fitted_store.read_part(self.folder, "variance", rows, columns)
+            variance = variance.reshape(patterns.shape)[:, known].T
+        patterns = np.ascontiguousarray(patterns[:, known].T)
+        mean = np.full((len(inside), known.size), np.nan, np.float32)
+        error = mean.copy()
         with one_blas_thread():
-            amplitudes, covariance, part = self._amplitudes(window)
-            low = LowRank(
-                np.ascontiguousarray(patterns[:, known].T), amplitudes, covariance, variance, noise
-            )
+            amplitudes, covariance, used = self._amplitudes(window)
+            low_rank = LowRank(patterns, amplitudes, covariance, variance, noise)
             for start in range(0, len(inside), IMAGES):
                 some = slice(start, start + IMAGES)
-                mean[some, known] = low.mean(some) + np.float32(self.offset)
-                error[some, known] = np.sqrt(low.variance(some))
-        mean[~part], error[~part] = np.nan, np.nan
-        return xr.Dataset(
-            {
-                "mean": inside.copy(
-                    data=mean.reshape(inside.shape).astype(inside.dtype, copy=False)
-                ),
-                "error": inside.copy(data=error.reshape(inside.shape)),
-            }
-        ).drop_attrs(deep=False)
+                mean[some, known] = low_rank.mean(some) + np.float32(self.offset)
+                error[some, known] = np.sqrt(low_rank.variance(some))
+        mean[~used] = np.nan
+        error[~used] = np.nan
+        mean = mean.reshape(inside.shape).astype(inside.dtype, copy=False)
+        error = error.reshape(inside.shape)
+        fields = {"mean": inside.copy(data=mean), "error": inside.copy(data=error)}
+        return xr.Dataset(fields).drop_attrs(deep=False)
 
     def save(self, folder: Path) -> None:
-        """Copy all that was written when this was pinned (see
-        `sstfill.methods.base.FittedMethod.save`).
-        """
+        """Copy the folder (see `sstfill.methods.base.FittedMethod.save`)."""
         if folder.resolve() != self.folder.resolve():
             fitted_store.copy(self.folder, folder)
 
     def _amplitudes(self, window: Window) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
-        """Amplitudes and covariance of the images that are asked for, and which of them took part."""
+        """Amplitudes of the inside of a window, their covariance, and which images are used."""
         within = window.patch.within[0]
         if self.sensor is None:
-            c = season(since_1970(window.obs, window.patch.seen[0].start), self.harmonics)[within]
+            days = since_1970(window.obs, window.patch.seen[0].start)
+            c = season(days, self.harmonics).astype(np.float32)[within]
             return c, np.zeros((*c.shape, c.shape[1]), np.float32), np.ones(len(c), bool)
-        found, part = self.sensor.amplitudes(window.sample, grid.days(window.obs))
-        return (
-            found.mean[within].astype(np.float32),
-            found.covariance[within].astype(np.float32),
-            part[within],
-        )
+        smoothed, used = self.sensor.amplitudes(window.sample, grid.days(window.obs))
+        mean = smoothed.mean[within].astype(np.float32)
+        covariance = smoothed.covariance[within].astype(np.float32)
+        return mean, covariance, used[within]
 
 
 def fitted_climatology(method: Climatology, archive: Archive, folder: Path) -> FittedModesOfArchive:
     """Fit each pixel's mean and seasonal cycle, tile by tile."""
     offset, harmonics = write_climatology(method, archive, folder)
-    fitted_store.write_state(
-        folder,
-        method.name,
-        {"options": config.options(method), "offset": offset, "harmonics": harmonics},
-    )
+    state = {"options": config.options(method), "offset": offset, "harmonics": harmonics}
+    fitted_store.write_state(folder, method.name, state)
     return FittedModesOfArchive(folder, method.name, offset, None, harmonics)
 
 
@@ -155,45 +139,49 @@ def fitted_bayes_eof(method: BayesEof, archive: Archive, folder: Path) -> Fitted
     """Fit amplitudes to the sample, then patterns of all pixels, tile by tile."""
     fit = fit_bayes(method, archive)
     write_bayes(method, archive, fit, folder)
-    return _kept(method, fit.sensor, folder)
+    return _saved(method, fit.sensor, folder)
 
 
 def fitted_dineof(method: Dineof, archive: Archive, folder: Path) -> FittedModesOfArchive:
     """Fit amplitudes to the sample, then patterns of all pixels, tile by tile."""
     fit = fit_dineof(method, archive)
     write_dineof(method, archive, fit, folder)
-    return _kept(method, fit.sensor, folder)
+    return _saved(method, fit.sensor, folder)
 
 
-def _kept(method: BayesEof | Dineof, sensor: Sensor, folder: Path) -> FittedModesOfArchive:
-    """Write what tells the amplitudes; this comes last."""
-    for name in ("patterns", "products", "used", "time_scale"):
+def _saved(method: BayesEof | Dineof, sensor: Sensor, folder: Path) -> FittedModesOfArchive:
+    """Write the model of the amplitudes, which marks the folder as complete."""
+    for name in ARRAYS:
         fitted_store.write_array(folder, f"point_{name}", getattr(sensor, name))
     numbers = {name: getattr(sensor, name) for name in ("offset", "noise", "least")}
-    fitted_store.write_state(
-        folder, method.name, {"options": config.options(method), "sensor": numbers}
-    )
+    state = {"options": config.options(method), "sensor": numbers}
+    fitted_store.write_state(folder, method.name, state)
     return FittedModesOfArchive(folder, method.name, sensor.offset, sensor)
 
 
 def load_modes(folder: Path) -> FittedModesOfArchive:
-    """Read what one of the ``pin_...`` functions left in a folder."""
+    """Read a folder written by one of the ``fitted_...`` functions.
+
+    Raises
+    ------
+    ReadError
+        An array is damaged, or belongs to another fit.
+    """
     state = fitted_store.read_state(folder)
     if "sensor" not in state:
-        return FittedModesOfArchive(
-            folder, state["method"], state["offset"], None, state["harmonics"]
-        )
-    names = ("patterns", "products", "used", "time_scale")
-    arrays: dict[str, Any] = {
-        name: fitted_store.read_array(folder, f"point_{name}") for name in names
-    }
+        offset, harmonics = state["offset"], state["harmonics"]
+        return FittedModesOfArchive(folder, state["method"], offset, None, harmonics)
+    arrays: dict[str, Any] = {}
+    for name in ARRAYS:
+        arrays[name] = fitted_store.read_array(folder, f"point_{name}")
     sensor = Sensor(**arrays, **state["sensor"])
     points, k = sensor.patterns.shape if sensor.patterns.ndim == 2 else (-1, -1)
     shapes = (sensor.products.shape, sensor.used.shape, sensor.time_scale.shape)
     if shapes != ((points, k * (k + 1) // 2), (points,), (k,)) or sensor.used.dtype != bool:
-        raise ReadError(f"cannot read {folder}: its arrays do not go together; {REMEDY}")
-    if not all(np.isfinite(a).all() for a in arrays.values()) or not (sensor.time_scale > 0).all():
+        raise ReadError(f"cannot read {folder}: the shapes of its arrays do not match; {REMEDY}")
+    finite = all(np.isfinite(array).all() for array in arrays.values())
+    if not finite or not (sensor.time_scale > 0).all():
         raise ReadError(
-            f"cannot read {folder}: an amplitude has a number that is not finite; {REMEDY}"
+            f"cannot read {folder}: a number is not finite or a time scale not positive; {REMEDY}"
         )
     return FittedModesOfArchive(folder, state["method"], sensor.offset, sensor)

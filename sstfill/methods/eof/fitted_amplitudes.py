@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fit EOF amplitudes to the sample of an archive, and keep what tells those of any image from its
-sample.
-"""
+"""EOF amplitudes of an archive: fit them to its sample, and estimate those of any image."""
 
 from __future__ import annotations
 
@@ -12,10 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.errors import OptionError
 from sstfill.fields import grid
 from sstfill.methods.base import Archive
-from sstfill.methods.common.matrix import ObservationMatrix, pack
+from sstfill.methods.common.matrix import ObservationMatrix
 from sstfill.methods.common.regression import regress, second_moments, unpack, upper
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.bayes_eof import BayesEof
@@ -25,27 +22,27 @@ from sstfill.methods.eof.fitted_maps import Amplitudes
 from sstfill.methods.eof.kalman_smoother import Smoothed, fitted_time_scale, smooth
 
 ROUNDS = 6
-"""Rounds in which the time scales of DINEOF's amplitudes are found."""
+"""Iterations that estimate the time scales of DINEOF's amplitudes."""
 
 
 class Sensor(NamedTuple):
-    """What the sample of an image says of its amplitudes.
+    """The linear model by which the sample of an image determines its amplitudes.
 
     Attributes
     ----------
     patterns
-        Of each point, ``(points, k)``; 0 at points that take no part.
+        Pattern values at each point, ``(points, k)``; 0 at points that are not used.
     products
-        Packed ``E[u u^T]`` of each point, ``(points, k(k+1)/2)``: the uncertainty of the patterns
-        is in it.
+        Packed ``E[u u^T]`` of each point, ``(points, k(k+1)/2)``, which holds the uncertainty of
+        the patterns too.
     used
-        Points that take part, ``(points,)``.
+        True at the points that are used, ``(points,)``.
     offset, noise
-        What is taken off an observation, and the variance of one about the modes.
+        The number subtracted from an observation, and its variance about the modes.
     time_scale
         E-folding time of each amplitude, days, ``(k,)``.
     least
-        Smallest share of the used points that an image must show, to take part.
+        Least fraction of the used points that an image must show to be used.
     """
 
     patterns: NDArray[np.float32]
@@ -57,97 +54,92 @@ class Sensor(NamedTuple):
     least: float
 
     def amplitudes(self, sample: NDArray, days: NDArray) -> tuple[Smoothed, NDArray[np.bool_]]:
-        """Smoothed amplitudes of images from their sample ``(times, points)``, and which images
-        took part.
+        """Smoothed amplitudes of images from their sample ``(times, points)``.
+
+        Also returns which images are used, ``(times,)``.
         """
-        seen = np.isfinite(sample) & self.used
-        part = seen.sum(1) >= self.least * max(1, int(self.used.sum()))
-        seen &= part[:, np.newaxis]
-        x = np.where(seen, sample - np.float32(self.offset), 0).astype(np.float32)
-        precision = unpack(
-            (seen.astype(np.float32) @ self.products).astype(np.float64), len(self.time_scale)
-        )
+        observed = np.isfinite(sample) & self.used
+        used = observed.sum(1) >= self.least * max(1, int(self.used.sum()))
+        observed &= used[:, np.newaxis]
+        x = np.where(observed, sample - np.float32(self.offset), 0).astype(np.float32)
+        normal = (observed.astype(np.float32) @ self.products).astype(np.float64)
+        precision = unpack(normal, len(self.time_scale))
         right = (x @ self.patterns).astype(np.float64)
-        return smooth(precision / self.noise, right / self.noise, days, self.time_scale), part
+        return smooth(precision / self.noise, right / self.noise, days, self.time_scale), used
 
 
-class Fit(NamedTuple):
-    """What every pixel is regressed on, what the sample says of an image, and the variance left of
-    any pixel.
+class SampleFit(NamedTuple):
+    """A fit to the sample of an archive.
+
+    Attributes
+    ----------
+    amplitudes
+        The amplitudes that every pixel is regressed on.
+    sensor
+        The model that estimates the amplitudes of any image.
+    noise
+        Variance of an observation about the modes.
     """
 
-    on: Amplitudes
+    amplitudes: Amplitudes
     sensor: Sensor
     noise: float
 
 
-def fit_bayes(method: BayesEof, archive: Archive) -> Fit:
+def fit_bayes(method: BayesEof, archive: Archive) -> SampleFit:
     """Fit Bayesian EOFs to the sample."""
-    obs, sea = _field(archive)
-    matrix = pack(
-        obs,
-        sea,
-        min_pixel_coverage=method.min_pixel_coverage,
-        min_image_coverage=method.min_image_coverage,
-    )
-    _check(matrix, method)
-    days = grid.days(obs)[matrix.times]
-    with one_blas_thread():
-        found = method._fit(matrix, days)
-    ridge = found.noise / found.prior
-    on = Amplitudes(
+    matrix, found = replace(method, normalise=False).decompose(*_sample_field(archive))
+    amplitudes = Amplitudes(
         matrix.times,
         found.amplitudes,
         second_moments(found.amplitudes, found.covariance),
-        ridge,
+        found.noise / found.prior,
         float(matrix.offset[0]),
     )
-    return Fit(
-        on,
-        _sensor(matrix, on, archive, found.noise, found.time_scale, method.min_image_coverage),
-        found.noise,
-    )
+    least = method.min_image_coverage
+    sensor = _sensor(matrix, amplitudes, archive, found.noise, found.time_scale, least)
+    return SampleFit(amplitudes, sensor, found.noise)
 
 
-def fit_dineof(method: Dineof, archive: Archive) -> Fit:
-    """Fit DINEOF to the sample; the time scales of its amplitudes follow from what the smoother
-    makes of them.
-    """
-    obs, sea = _field(archive)
+def fit_dineof(method: Dineof, archive: Archive) -> SampleFit:
+    """Fit DINEOF to the sample; the time scales of its amplitudes are fitted by the smoother."""
+    obs, sea = _sample_field(archive)
     matrix, fitted = replace(method, normalise=False).decompose(obs, sea)
     days = grid.days(obs)[matrix.times]
-    low = with_error(
-        fitted.modes, matrix
-    )  # without the error at what was set aside its noise is the residual's
-    withheld = max(fitted.cv_error**2, float(low.noise))
-    noise = min(float(low.noise) * _freedom(matrix, low.patterns.shape[1]), withheld)
-    amplitudes = low.amplitudes.astype(np.float32)
-    prior = np.maximum(np.square(low.patterns, dtype=np.float64).mean(0), np.finfo(np.float32).tiny)
-    on = Amplitudes(
-        matrix.times, amplitudes, second_moments(amplitudes), noise / prior, float(matrix.offset[0])
+    # Without the error at withheld points, the noise is that of the residual.
+    low_rank = with_error(fitted.modes, matrix)
+    residual = float(low_rank.noise)
+    withheld = max(fitted.cv_error**2, residual)
+    noise = min(residual * _freedom(matrix, low_rank.patterns.shape[1]), withheld)
+    values = low_rank.amplitudes.astype(np.float32)
+    power = np.square(low_rank.patterns, dtype=np.float64).mean(0)
+    prior = np.maximum(power, np.finfo(np.float32).tiny)
+    amplitudes = Amplitudes(
+        matrix.times, values, second_moments(values), noise / prior, float(matrix.offset[0])
     )
     start = np.full(len(prior), 5 * np.median(np.diff(days)))
-    sensor = _sensor(matrix, on, archive, noise, start, method.min_image_coverage)
+    sensor = _sensor(matrix, amplitudes, archive, noise, start, method.min_image_coverage)
     with one_blas_thread():
         for _ in range(ROUNDS):
             smoothed, _ = sensor.amplitudes(archive.sample[matrix.times], days)
             sensor = sensor._replace(time_scale=fitted_time_scale(smoothed, days))
-    return Fit(on, sensor, withheld)
+    return SampleFit(amplitudes, sensor, withheld)
 
 
 def _freedom(matrix: ObservationMatrix, modes: int) -> float:
     """Factor from the residual variance of a decomposition towards that of the noise.
 
-    The noise would be as many times larger as there are observations for each one left over. (A
+    Statistically the factor is the number of observations over the degrees of freedom left. (A
     decomposition has as many parameters as patterns and amplitudes have values, less a rotation.)
-    The root of that fills best: where there are many modes, patterns would be drawn to zero too
-    much by the whole of it.
+    The square root of it fills best: with many modes, the whole factor draws patterns to zero too
+    much.
     """
     count = int(matrix.observed.sum())
-    return float(np.sqrt(count / max(count - modes * (sum(matrix.values.shape) - modes), 1)))
+    parameters = modes * (sum(matrix.values.shape) - modes)
+    return float(np.sqrt(count / max(count - parameters, 1)))
 
 
-def _field(archive: Archive) -> tuple[xr.DataArray, xr.DataArray]:
+def _sample_field(archive: Archive) -> tuple[xr.DataArray, xr.DataArray]:
     """Lay the sample out as images of one row."""
     obs = xr.DataArray(
         archive.sample[:, np.newaxis], dims=("time", "y", "x"), name=archive.obs.name
@@ -157,35 +149,28 @@ def _field(archive: Archive) -> tuple[xr.DataArray, xr.DataArray]:
     return obs, xr.ones_like(obs.isel(time=0, drop=True), bool)
 
 
-def _check(matrix: ObservationMatrix, method: BayesEof) -> None:
-    if (left := len(matrix.times)) < method.min_times:
-        raise OptionError(
-            f"min_image_coverage={method.min_image_coverage} leaves {left} images; lower it"
-        )
-
-
 def _sensor(
     matrix: ObservationMatrix,
-    on: Amplitudes,
+    amplitudes: Amplitudes,
     archive: Archive,
     noise: float,
     time_scale: NDArray,
     least: float,
 ) -> Sensor:
     """Regress the points of the sample on the amplitudes, as every pixel is."""
-    points, k = archive.sample.shape[1], on.values.shape[1]
+    points, k = archive.sample.shape[1], amplitudes.values.shape[1]
     rows, columns = upper(k)
     patterns = np.zeros((points, k), np.float32)
     products = np.zeros((points, len(rows)), np.float32)
+    values = matrix.values.astype(np.float32)
+    c, moments, ridge = amplitudes.values, amplitudes.moments, amplitudes.ridge
     with one_blas_thread():
-        for part in regress(
-            matrix.values.astype(np.float32), matrix.observed, on.values, on.moments, on.ridge
-        ):
-            u, at = part.patterns, matrix.pixels[part.pixels]
+        for part in regress(values, matrix.observed, c, moments, ridge):
+            u = part.patterns
+            at = matrix.pixels[part.pixels]
             patterns[at] = u
-            products[at] = (
-                u[:, rows] * u[:, columns] + np.float32(noise) * part.inverse[:, rows, columns]
-            )
+            covariance = np.float32(noise) * part.inverse[:, rows, columns]
+            products[at] = u[:, rows] * u[:, columns] + covariance
     used = np.zeros(points, bool)
     used[matrix.pixels] = True
-    return Sensor(patterns, products, used, on.offset, noise, time_scale, least)
+    return Sensor(patterns, products, used, amplitudes.offset, noise, time_scale, least)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns of common amplitudes at every pixel of an archive, tile by tile and slab by slab, in
-bounded memory.
-"""
+"""Normal equations of every pixel of an archive on common amplitudes, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,26 +16,25 @@ from sstfill.methods.common.threads import one_blas_thread
 from sstfill.progress import track
 
 SLAB, READ = 128, 512
-"""Images added up at once, and images read at once where the archive's blocks are long in time."""
+"""Images added up at once; images read at once where the archive's blocks are long in time."""
 ROOM = 2**25
-"""Numbers in the normal equations at once; a tile that needs more is worked out in bands of rows.
-"""
+"""Numbers held in the normal equations; a tile that needs more is split into bands of rows."""
 
 
 class Amplitudes(NamedTuple):
-    """What every pixel is regressed on.
+    """The amplitudes that every pixel is regressed on.
 
     Attributes
     ----------
     times
-        Indices of the images that take part, ``(n,)``.
+        Indices of the images that are used, ``(n,)``.
     values, moments
         ``(n, k)`` and packed ``(n, k(k+1)/2)``, see `sstfill.methods.common.regression.regress`;
         single precision.
     ridge
-        ``(k,)``.
+        Ridge of the regression, ``(k,)``.
     offset
-        Taken off every observation.
+        The number subtracted from every observation.
     """
 
     times: NDArray[np.int64]
@@ -62,14 +59,11 @@ class Band(NamedTuple):
 
 
 def summed(archive: Archive, on: Amplitudes) -> Iterator[Band]:
-    """Add up the normal equations of all pixels, band by band; no more than a slab of a band is
-    read at once.
-    """
-    bands = [
-        band
-        for tile in archive.tiles
-        for band in _bands(tile, on.moments.shape[1] + on.values.shape[1])
-    ]
+    """Add up the normal equations of all pixels, band by band and slab by slab of images."""
+    numbers = on.moments.shape[1] + on.values.shape[1]
+    bands: list[Tile] = []
+    for tile in archive.tiles:
+        bands += _bands(tile, numbers)
     for tile in track(bands, "patterns", len(bands)):
         sea = archive.sea.values[tile].astype(bool)
         if not sea.any():
@@ -79,31 +73,33 @@ def summed(archive: Archive, on: Amplitudes) -> Iterator[Band]:
             for times, images in _slabs(archive, tile):
                 first, last = np.searchsorted(on.times, [times.start, times.stop])
                 some = slice(int(first), int(last))
-                x = images[on.times[some] - times.start][:, sea].astype(np.float32) - np.float32(
-                    on.offset
-                )
+                x = images[on.times[some] - times.start][:, sea].astype(np.float32)
+                x -= np.float32(on.offset)
                 observed = np.isfinite(x)
                 sums.add(np.where(observed, x, 0), observed, on.values[some], on.moments[some])
         yield Band(tile, sea, sums)
 
 
 def _bands(tile: Tile, numbers: int) -> list[Tile]:
+    """Split a tile into bands of rows, so that `numbers` of each pixel fit into `ROOM`."""
     rows, columns = tile
     step = max(1, ROOM // (numbers * (columns.stop - columns.start)))
-    return [
-        (slice(a, min(a + step, rows.stop)), columns) for a in range(rows.start, rows.stop, step)
-    ]
+    bands = []
+    for start in range(rows.start, rows.stop, step):
+        bands.append((slice(start, min(start + step, rows.stop)), columns))
+    return bands
 
 
 def _slabs(archive: Archive, tile: Tile) -> Iterator[tuple[slice, NDArray]]:
-    """Images of a tile, always the same ones together; read in longer pieces where the blocks are
-    long.
+    """Images of a tile, in slabs that do not depend on how the archive is stored.
+
+    Where its blocks are long in time, several slabs are read at once.
     """
     n = archive.obs.sizes["time"]
-    block = max(archive.obs.chunksizes.get("time", (1,)) if archive.obs.chunks else (1,))
+    block = max(archive.obs.chunksizes["time"]) if archive.obs.chunks else 1
     read = SLAB * max(1, min(block, READ) // SLAB)
     for start in range(0, n, read):
         piece = archive.obs[start : start + read, *tile].values
-        for a in range(0, len(piece), SLAB):
-            images = piece[a : a + SLAB]
-            yield slice(start + a, start + a + len(images)), images
+        for first in range(0, len(piece), SLAB):
+            images = piece[first : first + SLAB]
+            yield slice(start + first, start + first + len(images)), images

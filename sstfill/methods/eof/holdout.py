@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which observations an EOF method sets aside to count its modes: single points, or clouds of other
-dates.
-"""
+"""Observations that an EOF method withholds to choose its number of modes."""
 
 from __future__ import annotations
 
@@ -16,64 +14,63 @@ from sstfill.fields import gaps
 from sstfill.methods.common.matrix import ObservationMatrix
 
 log = logging.getLogger(__name__)
-CLOUD_SHARE = 0.03
+CLOUD_FRACTION = 0.03
 LEAST_IMAGES = 10
-"""Clouds hide at least so many images' worth of observations (10 % of them at most), lest a few
-clouds decide.
+"""Clouds hide the observations of at least so many images, but 10 % at most.
+
+Otherwise a few clouds would decide the number of modes of a short series.
 """
 MOST_CELLS = 20_000_000
-"""Clouds are transplanted among so many cells at most (a sample of images), to bound the memory
-they need.
-"""
+"""Largest number of cells among which clouds are transplanted, to bound memory."""
 
 
 def random_points(matrix: ObservationMatrix, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Flat positions of single observed values: ``min(0.01 M N + 40, 0.03 M N)`` of them, as the
-    reference program.
+    """Draw flat positions of single observed values.
 
-    (At most half of what is observed, for nearly empty data.)
+    There are ``min(0.01 M N + 40, 0.03 M N)`` of them, as in the reference program, but at most
+    half of the observations.
     """
     size = matrix.observed.size
-    there = int(matrix.observed.sum())
-    wanted = min(max(int(min(0.01 * size + 40, 0.03 * size)), 1), max(there // 2, 1))
-    seen = matrix.observed.reshape(-1)
+    available = int(matrix.observed.sum())
+    wanted = min(max(int(min(0.01 * size + 40, 0.03 * size)), 1), max(available // 2, 1))
+    observed = matrix.observed.reshape(-1)
     found = np.empty(0, np.int64)
-    while (
-        found.size < wanted
-    ):  # drawn with rejection: a list of all observed positions would outweigh the data
-        drawn = rng.integers(size, size=int(1.1 * wanted * size / there) + 16)
-        found = np.unique(np.concatenate([found, drawn[seen[drawn]]]))
+    # Drawn with rejection: a list of all observed positions would be larger than the data.
+    while found.size < wanted:
+        drawn = rng.integers(size, size=int(1.1 * wanted * size / available) + 16)
+        found = np.unique(np.concatenate([found, drawn[observed[drawn]]]))
     return np.sort(rng.choice(found, wanted, replace=False))
 
 
 def cloud_points(
     matrix: ObservationMatrix, obs: xr.DataArray, sea: xr.DataArray, seed: int
 ) -> NDArray[np.int64]:
-    """Flat positions of observed values under clouds transplanted from other dates, 3 to 10 % of
-    all that is observed.
+    """Draw flat positions of observed values under clouds transplanted from other dates.
 
-    Falls back to `random_points` (and says so in the log) where the data have no clouds to
-    transplant.
+    They are 3 to 10 % of all observations. Where the data have no clouds to transplant, falls back
+    to `random_points` with a warning in the log.
     """
     rng = np.random.default_rng(seed)
     n, m = matrix.observed.shape
     few = min(n, max(10, MOST_CELLS // m))
     images = np.sort(rng.choice(n, few, replace=False))
-    share = min(max(CLOUD_SHARE, min(LEAST_IMAGES / n, 0.1)) * n / few, 0.3)
+    fraction = min(max(CLOUD_FRACTION, min(LEAST_IMAGES / n, 0.1)) * n / few, 0.3)
+    bare_sea = sea.drop_vars(list(sea.coords))
+    variables, cells = np.divmod(matrix.pixels, sea.size)
     parts = []
-    for layer in np.unique(matrix.pixels // sea.size):
-        of = np.flatnonzero(matrix.pixels // sea.size == layer)
+    for variable in np.unique(variables):
+        columns = np.flatnonzero(variables == variable)
         grid = np.zeros((few, sea.size), bool)
-        grid[:, matrix.pixels[of] % sea.size] = matrix.observed[np.ix_(images, of)]
-        seen = xr.DataArray(grid.reshape(few, *sea.shape), dims=("time", *sea.dims), name=obs.name)
+        grid[:, cells[columns]] = matrix.observed[np.ix_(images, columns)]
+        observed = xr.DataArray(
+            grid.reshape(few, *sea.shape), dims=("time", *sea.dims), name=obs.name
+        )
         try:
-            hidden = gaps.transplant_clouds(
-                seen, sea.drop_vars(list(sea.coords)), share=share, seed=seed
-            )
+            hidden = gaps.transplant_clouds(observed, bare_sea, share=fraction, seed=seed)
         except InputError as reason:
             log.warning("cross-validation on single points instead of clouds: %s", reason)
             return random_points(matrix, rng)
         image, cell = np.nonzero(hidden.values.reshape(few, -1))
-        at = np.searchsorted(matrix.pixels[of] % sea.size, cell)
-        parts.append(images[image] * m + of[at])
+        column = columns[np.searchsorted(cells[columns], cell)]
+        parts.append(images[image] * m + column)
     return np.sort(np.concatenate(parts))

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DINEOF's iteration: decompose, replace the missing values by the leading modes, repeat; and its
-mode sweep.
+"""The fixed-point iteration of DINEOF, and the search for the number of modes.
 
-`Exact` decomposes as the reference program does (all eigenpairs of the N x N covariance, double
-precision), and a series with fewer pixels than images by the singular values of the matrix, which
-are the same at a fraction of the cost. `Warm` carries the leading subspace from one iteration to
-the next, which needs products with a few vectors only.
+Each iteration decomposes the series and replaces its missing values by the leading modes. `Exact`
+decomposes as the reference program does (all eigenpairs of the N x N covariance, double precision);
+a series with fewer pixels than images by the singular values of the matrix, which are the same at a
+fraction of the cost. `Warm` carries the leading subspace from one iteration to the next, which
+needs products with a few vectors only.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ POINTS = 16_384
 
 
 class Modes(NamedTuple):
-    """``X^T = U diag(s) V^T``, truncated: U ``(pixels, modes)``, s ``(modes,)``, V ``(times,
-    modes)``.
+    """A truncated decomposition ``X^T = U diag(s) V^T``.
+
+    Shapes are U ``(pixels, modes)``, s ``(modes,)`` and V ``(times, modes)``.
     """
 
     U: NDArray
@@ -43,8 +44,9 @@ class Decompose(Protocol):
 
 @dataclass
 class Exact:
-    """Eigenpairs of ``F X X^T F^T`` by LAPACK; ``u_k`` is the normalised projection on ``v_k`` (as
-    the reference).
+    """Eigenpairs of ``F X X^T F^T`` by LAPACK; ``u_k`` is the normalised projection on ``v_k``.
+
+    So does the reference program.
     """
 
     time_filter: sparse.csr_array
@@ -63,8 +65,9 @@ class Exact:
 
 @dataclass
 class Warm:
-    """One block power step per call from the last call's subspace, a few guard vectors wider than
-    asked for.
+    """One block power step per call, from the subspace of the call before.
+
+    The subspace is a few guard vectors wider than asked for, so that the last mode converges too.
     """
 
     time_filter: sparse.csr_array
@@ -75,28 +78,28 @@ class Warm:
 
     def __call__(self, X: NDArray, n: int) -> Modes:
         """Return the `n` leading modes."""
-        F, width = self.time_filter.astype(X.dtype), min(n + self.guard, len(X))
-        have = 0 if self.subspace is None else self.subspace.shape[1]
-        if have < width:
-            fresh = self.rng.standard_normal((len(X), width - have)).astype(X.dtype)
-            self.subspace = (
-                fresh if self.subspace is None else np.concatenate([self.subspace, fresh], 1)
-            )
-        assert self.subspace is not None
+        F = self.time_filter.astype(X.dtype)
+        width = min(n + self.guard, len(X))
+        steps = 1
+        if self.subspace is None:
+            self.subspace = np.empty((len(X), 0), X.dtype)
+        known = self.subspace.shape[1]
+        if known < width:
+            fresh = self.rng.standard_normal((len(X), width - known)).astype(X.dtype)
+            self.subspace = np.concatenate([self.subspace, fresh], 1)
+            steps = self.first_steps
         Q = np.linalg.qr(self.subspace[:, :width])[0]
-        for _ in range(self.first_steps if have < width else 1):
+        for _ in range(steps):
             Q = np.linalg.qr(F @ (X @ (X.T @ (F.T @ Q))))[0]
         Y = X.T @ (F.T @ Q)
         eigenvalues, rotation = np.linalg.eigh(gram(Y))
         self.subspace = Q @ rotation[:, ::-1].astype(X.dtype)
-        del Y  # as large as the patterns that come next
+        del Y  # it is as large as the patterns that come next
         return _modes(X, self.subspace[:, :n], eigenvalues[::-1][:n])
 
 
 def gram(Y: NDArray) -> NDArray[np.float64]:
-    """``Y^T Y`` in double precision, block by block (a double copy of `Y` as a whole would cost
-    memory).
-    """
+    """``Y^T Y`` in double precision, block by block to save memory."""
     total = np.zeros((Y.shape[1],) * 2)
     for start in range(0, len(Y), BLOCK):
         block = Y[start : start + BLOCK].astype(np.float64)
@@ -114,16 +117,20 @@ def _modes(X: NDArray, V: NDArray, eigenvalues: NDArray) -> Modes:
 
 @dataclass
 class Iteration:
-    """When to stop, and how far to step.
+    """The fixed-point iteration: its stopping rule, its step length and a count of its steps.
 
     Attributes
     ----------
     deviation
-        Root mean square of the observed anomalies, the yardstick of convergence (``s0``).
+        Root mean square of the observed anomalies, the scale of convergence (``s0``).
     tolerance
         Stop when the missing values change by less, relative to `deviation`.
+    max_iterations
+        Largest number of iterations in one call.
     relaxation
         Step length: 1 is plain substitution; between 1 and 2 goes faster to the same fixed point.
+    done
+        Number of iterations of all calls.
     """
 
     deviation: float
@@ -136,16 +143,19 @@ class Iteration:
         self, X: NDArray, missing: NDArray, n: int, decompose: Decompose, *, at_least: int = 1
     ) -> Modes:
         """Iterate with `n` modes; `X` ``(times, pixels)`` is changed in place where `missing`."""
-        count, relaxation, last = max(1, int(missing.sum())), self.relaxation, np.inf
+        count = max(1, int(missing.sum()))
+        relaxation = self.relaxation
+        last = np.inf
         modes: Modes | None = None
         for i in range(self.max_iterations):
-            modes = None  # let go of the last patterns before the next are made
+            modes = None  # free the last patterns before the next are computed
             modes = decompose(X, n)
-            change = np.sqrt(substitute(X, missing, modes, relaxation) / count) / self.deviation
+            squares = substitute(X, missing, modes, relaxation)
+            change = np.sqrt(squares / count) / self.deviation
             self.done += 1
             if change < self.tolerance and i + 1 >= at_least:
                 break
-            if change > 1.5 * last:
+            if change > 1.5 * last:  # over-relaxation diverges: fall back to plain substitution
                 relaxation = 1.0
             last = change
         assert modes is not None
@@ -153,8 +163,9 @@ class Iteration:
 
 
 def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1.0) -> float:
-    """Move the missing values of `X` towards the decomposition, in place; return the summed squared
-    change.
+    """Move the missing values of `X` towards the decomposition, in place.
+
+    Returns the sum of the squared changes, for a `relaxation` of 1.
     """
     amplitudes = modes.V * modes.s
     total = 0.0
@@ -162,8 +173,10 @@ def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1
     for start in range(0, X.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
         patterns = modes.U[block]
-        whole = len(patterns) == buffer.shape[1]
-        change = np.matmul(amplitudes, patterns.T, out=buffer) if whole else amplitudes @ patterns.T
+        if len(patterns) == buffer.shape[1]:
+            change = np.matmul(amplitudes, patterns.T, out=buffer)
+        else:
+            change = amplitudes @ patterns.T
         change -= X[:, block]
         change *= missing[:, block]
         total += float(np.vdot(change, change))
@@ -174,7 +187,7 @@ def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1
 
 
 class Sweep(NamedTuple):
-    """Outcome of trying 1, 2, 3, ... modes: the error at each count, the best count, its modes."""
+    """Errors of 1, 2, 3, ... modes, the best number of modes, and its decomposition."""
 
     errors: list[float]
     best: int
@@ -192,20 +205,19 @@ def sweep(
     *,
     fixed: bool = False,
 ) -> Sweep:
-    """Try 1 to `most` modes, warm-started; stop when the cross-validation error rose three times in
-    a row.
+    """Try 1 to `most` modes; stop when the cross-validation error rose three times in a row.
 
     Parameters
     ----------
     X
-        Anomalies ``(times, pixels)``, zero where `missing`; on return the missing values of the
-        best count.
+        Anomalies ``(times, pixels)``, zero where `missing`. Changed in place: each number of modes
+        starts from the missing values of the one before; on return those of the best.
     missing
         True in the gaps and at the cross-validation points.
     points, truth
         Flat positions in `X` of the cross-validation points, and the values withheld there.
     fixed
-        Go through to `most` modes and keep those, whatever the error.
+        Keep `most` modes, whatever the error.
     """
     substitute(X, missing, decompose(X, 1))
     errors: list[float] = []
@@ -229,7 +241,6 @@ def rmse_at(points: NDArray, truth: NDArray, modes: Modes) -> float:
     for start in range(0, len(points), POINTS):
         some = slice(start, start + POINTS)
         amplitudes = modes.V[times[some]].astype(np.float64) * modes.s
-        squares += float(
-            np.square(np.einsum("ij,ij->i", amplitudes, modes.U[pixels[some]]) - truth[some]).sum()
-        )
+        estimate = np.einsum("ij,ij->i", amplitudes, modes.U[pixels[some]])
+        squares += float(np.square(estimate - truth[some]).sum())
     return float(np.sqrt(squares / len(points)))

@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 
 
 class Smoothed(NamedTuple):
-    """Amplitudes ``(times, k)``, their covariance ``(times, k, k)``, and ``E[c_t c_{t+1}]``
-    ``(times - 1, k)``.
+    """Posterior of the amplitudes.
+
+    Attributes
+    ----------
+    mean, covariance
+        Shapes ``(times, k)`` and ``(times, k, k)``.
+    lagged
+        ``E[c_t c_{t+1}]``, shape ``(times - 1, k)``.
     """
 
     mean: NDArray
@@ -20,13 +26,15 @@ class Smoothed(NamedTuple):
 
 
 def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArray) -> Smoothed:
-    """Posterior of ``c_t``, independent AR(1) processes of unit variance, given ``N(c_t; J_t^-1
-    h_t, J_t^-1)``.
+    """Compute the posterior of amplitudes ``c_t`` from the evidence of each image.
+
+    The prior of each amplitude is an AR(1) process of unit variance; the evidence of an image is
+    ``N(c_t; J_t^-1 h_t, J_t^-1)``.
 
     Parameters
     ----------
     precision, right
-        ``J`` ``(times, k, k)`` and ``h`` ``(times, k)``: what each image alone says.
+        ``J`` ``(times, k, k)`` and ``h`` ``(times, k)`` of each image alone.
     days
         Increasing times, ``(times,)``.
     time_scale
@@ -40,14 +48,17 @@ def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArra
     """
     n, k = right.shape
     ahead = np.exp(-np.diff(days)[:, np.newaxis] / time_scale)
-    mean, covariance = np.empty((n, k)), np.empty((n, k, k))
-    predicted, spread = np.zeros((n, k)), np.empty((n, k, k))
+    mean = np.empty((n, k))
+    covariance = np.empty((n, k, k))
+    predicted = np.zeros((n, k))
+    spread = np.empty((n, k, k))
     spread[0] = np.eye(k)
     for t in range(n):
         if t:
             phi = ahead[t - 1]
             predicted[t] = phi * mean[t - 1]
             spread[t] = phi[:, np.newaxis] * covariance[t - 1] * phi + np.diag(1 - phi**2)
+        # Without an inverse of J: images without observations have J = 0.
         posterior = np.linalg.solve(np.eye(k) + spread[t] @ precision[t], spread[t])
         covariance[t] = (posterior + posterior.T) / 2
         mean[t] = predicted[t] + covariance[t] @ (right[t] - precision[t] @ predicted[t])
@@ -60,10 +71,11 @@ def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArra
     return Smoothed(mean, covariance, lagged)
 
 
-def fitted_time_scale(found: Smoothed, days: NDArray) -> NDArray:
-    """Time scale of each amplitude from its expected lagged products; irregular steps count by
-    their median.
+def fitted_time_scale(smoothed: Smoothed, days: NDArray) -> NDArray:
+    """Estimate the time scale of each amplitude (days) from its expected lagged products.
+
+    Irregular time steps are replaced by their median.
     """
-    power = found.mean**2 + np.diagonal(found.covariance, axis1=1, axis2=2)
-    correlation = found.lagged.mean(0) / ((power[1:] + power[:-1]) / 2).mean(0)
+    power = smoothed.mean**2 + np.diagonal(smoothed.covariance, axis1=1, axis2=2)
+    correlation = smoothed.lagged.mean(0) / ((power[1:] + power[:-1]) / 2).mean(0)
     return -np.median(np.diff(days)) / np.log(np.clip(correlation, 0.01, 0.9995))

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suspect observations: those that the modes, their neighbours and the nearness of a cloud speak
-against.
-"""
+"""Suspect observations, by the modes, the neighbours and the distance to a cloud."""
 
 from __future__ import annotations
 
@@ -13,23 +11,34 @@ from scipy.ndimage import binary_dilation
 WEIGHTS = (0.25, 0.5, 0.25)  # EOF test, nearness of a gap, median test
 THRESHOLD = 2.0
 BOX = 20
-"""Side of the median test's tiles, and its reach around a tile, in pixels."""
+"""Side of the tiles of the median test, and the width of the frame around a tile, in pixels."""
 
 
 def outliers(
     obs: xr.DataArray, mean: xr.DataArray, sigma: xr.DataArray, sea: xr.DataArray
 ) -> xr.DataArray:
-    """Flag suspect observations: 1 where the weighted index reaches 2, else 0; 2 in gaps and on
-    land.
+    """Flag suspect observations.
 
-    Dims are those of `obs`, of `sea` ``(y, x)``; lazy where `obs` is. What is observed but not
-    reconstructed, in images that took no part, cannot be tested and is accepted.
+    The index of an observation is ``1/4 EOF test + 1/2 proximity + 1/4 median test``. The EOF test
+    is the distance from the reconstruction in units of its expected distance (`sigma`),
+    standardised by median and MAD over the image. Proximity is 3 beside a gap at sea (a cloud, not
+    the coast), else 0. The median test is the distance from the median of a box, in units of the
+    box's MAD; the box is the tile of `BOX` x `BOX` pixels of the observation and `BOX` pixels all
+    around it.
 
-    The index is ``1/4 EOF test + 1/2 proximity + 1/4 median test``: how far the observation lies
-    from the reconstruction in units of its expected distance (`sigma`), standardised by median and
-    MAD over the image; 3 beside a gap at sea (a cloud, not the coast), else 0; how far it lies from
-    the median of a box, in units of the box's MAD. The box reaches `BOX` pixels beyond the tile of
-    `BOX` x `BOX` pixels that holds the observation.
+    Parameters
+    ----------
+    obs, mean, sigma
+        Observations, their reconstruction, and its expected distance from them.
+    sea
+        True at sea, ``(y, x)``.
+
+    Returns
+    -------
+    DataArray
+        int8, dims of `obs`: 1 where the index is at least 2, else 0; 2 in gaps and on land. Lazy
+        where `obs` is. Observations of images that were not reconstructed cannot be tested and are
+        accepted.
 
     References
     ----------
@@ -37,10 +46,14 @@ def outliers(
     Barth & Beckers (2012), Remote Sensing of Environment 119, 84-91.
     """
     space = [d for d in obs.dims if d not in ("time", "variable")]
-    whole = [a.chunk({d: -1 for d in space}) if a.chunks else a for a in (obs, mean, sigma, sea)]
+    whole_images = []
+    for array in (obs, mean, sigma, sea):
+        if array.chunks:
+            array = array.chunk({d: -1 for d in space})
+        whole_images.append(array)
     index = xr.apply_ufunc(
         outlier_index,
-        *whole,
+        *whole_images,
         input_core_dims=[space] * 4,
         output_core_dims=[space],
         vectorize=True,
@@ -49,31 +62,27 @@ def outliers(
     )
     suspect = (index >= THRESHOLD).astype(np.int8).transpose(*obs.dims)
     flag = suspect.where(obs.notnull() & sea, np.int8(2)).drop_attrs(deep=False)
-    standard = obs.attrs.get("standard_name")
-    return flag.assign_attrs(
-        long_name="suspect observation",
-        **({"standard_name": f"{standard} status_flag"} if standard else {}),
-        flag_values=np.array([0, 1, 2], np.int8),
-        flag_meanings="accepted suspect not_observed",
-    )
+    flag.attrs["long_name"] = "suspect observation"
+    if standard := obs.attrs.get("standard_name"):
+        flag.attrs["standard_name"] = f"{standard} status_flag"
+    flag.attrs["flag_values"] = np.array([0, 1, 2], np.int8)
+    flag.attrs["flag_meanings"] = "accepted suspect not_observed"
+    return flag
 
 
 def outlier_index(
     obs: NDArray, mean: NDArray, sigma: NDArray, sea: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Index of one image ``(y, x)``; NaN on land, and where nothing is observed or reconstructed."""
-    seen = np.isfinite(obs) & sea
-    known = seen & np.isfinite(mean)
+    """Index of one image ``(y, x)``; NaN where not observed, not reconstructed, or on land."""
+    observed = np.isfinite(obs) & sea
+    known = observed & np.isfinite(mean)
     if not known.any():
         return np.full(obs.shape, np.nan, np.float32)
     departure = np.abs(np.where(known, obs - mean, np.nan)) / sigma
     eof = np.abs(departure - np.nanmedian(departure)) / _mad(departure)
-    proximity = 3.0 * binary_dilation(~seen & sea, np.ones((3, 3)), border_value=0)
-    index = (
-        WEIGHTS[0] * eof
-        + WEIGHTS[1] * proximity
-        + WEIGHTS[2] * _median_test(np.where(seen, obs, np.nan))
-    )
+    proximity = 3.0 * binary_dilation(~observed & sea, np.ones((3, 3)), border_value=0)
+    median = _median_test(np.where(observed, obs, np.nan))
+    index = WEIGHTS[0] * eof + WEIGHTS[1] * proximity + WEIGHTS[2] * median
     return np.where(known, index, np.nan).astype(np.float32)
 
 
@@ -83,9 +92,7 @@ def _mad(values: NDArray) -> float:
 
 
 def _median_test(image: NDArray) -> NDArray:
-    """Distance from the median of a box, a tile and `BOX` pixels all around it, in units of the
-    box's MAD.
-    """
+    """Distance from the median of a tile and a frame around it, in units of their MAD."""
     out = np.zeros_like(image)
     for i in range(0, image.shape[0], BOX):
         for j in range(0, image.shape[1], BOX):

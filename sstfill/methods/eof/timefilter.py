@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DINEOF's filter of the temporal covariance: a few explicit diffusion steps along irregular times."""
+"""The filter of the temporal covariance in DINEOF: diffusion along irregular times."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sstfill.errors import OptionError
 
 
 def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr_array:
-    """Matrix of the covariance filter of Alvera-Azcárate et al. (2009).
+    """Build the matrix of the covariance filter of Alvera-Azcárate et al. (2009).
 
-    One step is ``f_i += [alpha (f_{i+1}-f_i)/(t_{i+1}-t_i) - alpha (f_i-f_{i-1})/(t_i-t_{i-1})] /
-    (t_{i+1/2}-t_{i-1/2})`` with no flux through the ends; `iterations` steps make the filter ``F``,
-    and the covariance of the images ``B`` becomes ``F B F^T``. The filter length is ``2 pi
-    sqrt(alpha * iterations)`` days.
+    One explicit step of diffusion is ``f_i += [alpha (f_{i+1}-f_i)/(t_{i+1}-t_i) - alpha
+    (f_i-f_{i-1})/(t_i-t_{i-1})] / (t_{i+1/2}-t_{i-1/2})`` with no flux through the ends.
+    `iterations` steps make the filter ``F``, and the covariance ``B`` of the images becomes ``F B
+    F^T``. The filter length is ``2 pi sqrt(alpha * iterations)`` days.
 
     Parameters
     ----------
@@ -31,8 +31,7 @@ def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr
     Returns
     -------
     csr_array
-        ``F``, shape ``(n, n)``: a band of ``2 iterations + 1`` diagonals, so that its product with
-        a vector costs as much as the series is long.
+        ``F``, shape ``(n, n)``, with ``2 iterations + 1`` diagonals.
 
     Raises
     ------
@@ -52,23 +51,24 @@ def diffusion_filter(days: NDArray, alpha: float, iterations: int) -> sparse.csr
     n = len(days)
     if alpha == 0 or n < 2:
         return sparse.eye_array(n, format="csr")
+    step = np.diff(days)
     if alpha > (limit := stability_limit(days)):
         raise OptionError(
-            f"alpha={alpha:g} days² is unstable for a smallest time step of {np.diff(days).min():g} days; "
+            f"alpha={alpha:g} days² is unstable for a smallest time step of {step.min():g} days; "
             f"use alpha <= {limit:g}, or alpha='auto'"
         )
-    step = np.diff(days)
+    # An image stands for the time up to the middle between it and its neighbours. The first and
+    # the last stand for as much outwards, as if the next image were as far away.
     middle = (days[1:] + days[:-1]) / 2
-    edges = np.concatenate(
-        [[1.5 * days[0] - 0.5 * days[1]], middle, [1.5 * days[-1] - 0.5 * days[-2]]]
-    )
-    width = np.diff(edges)
-    from_left = alpha / step / width[1:]
-    from_right = alpha / step / width[:-1]
-    stays = np.ones(n)
-    stays[:-1] -= from_right
-    stays[1:] -= from_left
-    once = sparse.diags_array([from_left, stays, from_right], offsets=[-1, 0, 1], format="csr")
+    first = 1.5 * days[0] - 0.5 * days[1]
+    last = 1.5 * days[-1] - 0.5 * days[-2]
+    width = np.diff(np.concatenate([[first], middle, [last]]))
+    from_before = alpha / step / width[1:]
+    from_after = alpha / step / width[:-1]
+    own = np.ones(n)
+    own[:-1] -= from_after
+    own[1:] -= from_before
+    once = sparse.diags_array([from_before, own, from_after], offsets=[-1, 0, 1], format="csr")
     return sparse.csr_array(matrix_power(once, iterations))
 
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How DINEOF finds its modes: count them by cross-validation, then fit them to all that was
-observed.
-"""
+"""The fit of DINEOF: choose the number of modes by cross-validation, then fit all observations."""
 
 from __future__ import annotations
 
@@ -32,17 +30,32 @@ ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.3)
 RELAXATION = 1.7
 SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
 LEAST_SAMPLE, MOST_SAMPLE = 2_000_000, 8_000_000
-"""Modes are counted on so many pixels, so many per image, or so many values at least; and so many
-values at most.
+"""Bounds of the sample that modes are counted on.
+
+It has at least 5000 pixels, 25 pixels per image and two million values, at most eight million.
 """
 LEAST_RIDGE = 1e-5
-"""Keeps the regression of a pixel with fewer observations than modes solvable, however small the
-error.
-"""
+"""Keeps the regression solvable where a pixel has fewer observations than modes."""
 
 
 class FittedModes(NamedTuple):
-    """The modes kept, and how they were found."""
+    """A fitted decomposition, and the record of its fit.
+
+    Attributes
+    ----------
+    modes
+        The modes kept.
+    cv_errors, cv_error
+        Error at the withheld points with 1, 2, 3, ... modes, and with those kept.
+    alpha
+        Strength of the time filter, days squared.
+    iterations
+        Number of iterations of all fits together.
+    total
+        Sum of squares of the filled matrix.
+    points
+        Number of withheld points.
+    """
 
     modes: Modes
     cv_errors: list[float]
@@ -53,7 +66,7 @@ class FittedModes(NamedTuple):
     points: int
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return what is worth recording beside the result."""
+        """Return the part of the record that is stored with the result."""
         return {
             "modes": len(self.modes.s),
             "cv_error": self.cv_error,
@@ -64,10 +77,19 @@ class FittedModes(NamedTuple):
         }
 
 
+class _Withheld(NamedTuple):
+    """Flat positions of the withheld observations in the matrix, and their values."""
+
+    points: NDArray
+    truth: NDArray
+
+
 class _Trial(NamedTuple):
+    """The search for the number of modes with one time filter."""
+
     swept: Sweep
     alpha: float
-    filter: sparse.csr_array
+    time_filter: sparse.csr_array
     iterations: int
 
 
@@ -85,103 +107,95 @@ class DineofFit:
     seed: int = 0
 
     def __call__(self, matrix: ObservationMatrix, points: NDArray, days: NDArray) -> FittedModes:
-        """Fit `matrix` (its gaps are filled in place), with the values at flat positions `points`
-        set aside.
+        """Fit `matrix`, whose gaps are filled in place.
+
+        `points` are flat positions of the observations to withhold, `days` the times of the images.
         """
         X, deviation = matrix.values, matrix.deviation
         assert X.flags.c_contiguous and matrix.observed.flags.c_contiguous, (
             "flat positions need C order"
         )
-        truth = X.ravel()[points]
+        withheld = _Withheld(points, X.ravel()[points])
         X.ravel()[points] = 0
-        missing = np.logical_not(
-            matrix.observed, out=matrix.observed
-        )  # in place: one mask, not two
+        # In place, so that there is one mask of the size of the data, not two.
+        missing = np.logical_not(matrix.observed, out=matrix.observed)
         missing.ravel()[points] = True
-        trial, in_place = self._count(X, missing, points, truth, days, deviation)
-        run, decompose = self._run(deviation), self._decompose(trial.filter)
-        n = trial.swept.best if self.modes == "auto" else min(self.modes, len(trial.swept.errors))
+        trial, in_place = self._count(X, missing, withheld, days, deviation)
+        errors = trial.swept.errors
+        n = trial.swept.best if self.modes == "auto" else min(self.modes, len(errors))
+        run = self._iteration(deviation)
+        decompose = self._decompose(trial.time_filter)
         if in_place:
-            cv_error = trial.swept.errors[n - 1]
+            cv_error = errors[n - 1]
         else:
             start(X, missing, trial.swept)
             if isinstance(decompose, Warm):
                 decompose.subspace = trial.swept.modes.V
-            cv_error = rmse_at(points, truth, run.converge(X, missing, n, decompose))
-        X.ravel()[points] = truth
+            modes = run.converge(X, missing, n, decompose)
+            cv_error = rmse_at(points, withheld.truth, modes)
+        X.ravel()[points] = withheld.truth
         missing.ravel()[points] = False
         modes = run.converge(X, missing, n, decompose, at_least=2)
         np.logical_not(missing, out=matrix.observed)
         done = trial.iterations + run.done
         total = max(sum_squares(X), float(np.finfo(np.float32).tiny))
-        return FittedModes(
-            modes, trial.swept.errors, cv_error, trial.alpha, done, total, len(points)
-        )
+        return FittedModes(modes, errors, cv_error, trial.alpha, done, total, len(points))
 
     def _count(
-        self,
-        X: NDArray,
-        missing: NDArray,
-        points: NDArray,
-        truth: NDArray,
-        days: NDArray,
-        deviation: float,
+        self, X: NDArray, missing: NDArray, withheld: _Withheld, days: NDArray, deviation: float
     ) -> tuple[_Trial, bool]:
-        """Sweep the mode counts: on `X` itself for one filter and a small matrix, else on copies."""
+        """Search the number of modes with each time filter; return the best, and if `X` changed.
+
+        A small matrix with one filter is searched in place, so that the work is not lost; else a
+        sample of its pixels, or copies.
+        """
         n, m = X.shape
         size = max(SAMPLE, min(max(SAMPLE_PER_IMAGE * n, LEAST_SAMPLE // n), MOST_SAMPLE // n))
         sampled = not self.exact and m > 1.5 * size
-        alphas = self._alphas(days)
+        if self.alpha == "auto":
+            shortest = np.diff(days).min()
+            alphas = [round(float(alpha * shortest**2), 12) for alpha in ALPHAS]
+        else:
+            alphas = [float(self.alpha)]
         in_place = not sampled and len(alphas) == 1
-        pixels = np.arange(m)
         if sampled:
             pixels = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
-            time, pixel = np.divmod(points, m)
+            X = np.take(X, pixels, axis=1)
+            missing = np.take(missing, pixels, axis=1)
+            time, pixel = np.divmod(withheld.points, m)
             at = np.searchsorted(pixels, pixel)
             inside = pixels[np.minimum(at, size - 1)] == pixel
-            points, truth = time[inside] * size + at[inside], truth[inside]
-        if not in_place:
-            X, missing = (np.take(a, pixels, axis=1) for a in (X, missing))
+            withheld = _Withheld(time[inside] * size + at[inside], withheld.truth[inside])
         trials: list[_Trial] = []
         for alpha in track(alphas, "DINEOF: counting modes", len(alphas)):
-            trials.append(
-                self._sweep(
-                    X if len(alphas) == 1 else X.copy(),
-                    missing,
-                    points,
-                    truth,
-                    days,
-                    alpha,
-                    deviation,
-                )
-            )
+            own = X if len(alphas) == 1 else X.copy()
+            trials.append(self._try(own, missing, withheld, days, alpha, deviation))
             errors = [self._error(trial) for trial in trials[-3:]]
             if len(errors) == 3 and errors[2] > errors[1] > errors[0]:
-                break  # a stronger filter only does worse
+                break  # a stronger filter would do worse still
         return min(trials, key=self._error), in_place
 
-    def _sweep(
+    def _try(
         self,
         X: NDArray,
         missing: NDArray,
-        points: NDArray,
-        truth: NDArray,
+        withheld: _Withheld,
         days: NDArray,
         alpha: float,
         deviation: float,
     ) -> _Trial:
+        """Search the number of modes with one time filter; `X` is changed in place."""
         time_filter = diffusion_filter(days, alpha, self.filter_iterations)
-        run = self._run(deviation)
-        most = (
-            min(self.max_modes, most_modes(min(X.shape)))
-            if self.modes == "auto"
-            else min(self.modes, *X.shape)
-        )
+        if self.modes == "auto":
+            most = min(self.max_modes, most_modes(min(X.shape)))
+        else:
+            most = min(self.modes, *X.shape)
+        run = self._iteration(deviation)
         swept = sweep(
             X,
             missing,
-            points,
-            truth,
+            withheld.points,
+            withheld.truth,
             most,
             self._decompose(time_filter),
             run,
@@ -190,44 +204,32 @@ class DineofFit:
         return _Trial(swept, alpha, time_filter, run.done)
 
     def _error(self, trial: _Trial) -> float:
-        return trial.swept.errors[-1] if self.modes != "auto" else min(trial.swept.errors)
+        errors = trial.swept.errors
+        return min(errors) if self.modes == "auto" else errors[-1]
 
-    def _alphas(self, days: NDArray) -> list[float]:
-        if self.alpha != "auto":
-            return [float(self.alpha)]
-        return [round(float(a * np.diff(days).min() ** 2), 12) for a in ALPHAS]
-
-    def _run(self, deviation: float) -> Iteration:
-        return Iteration(
-            deviation, self.tolerance, self.max_iterations, 1.0 if self.exact else RELAXATION
-        )
+    def _iteration(self, deviation: float) -> Iteration:
+        relaxation = 1.0 if self.exact else RELAXATION
+        return Iteration(deviation, self.tolerance, self.max_iterations, relaxation)
 
     def _decompose(self, time_filter: sparse.csr_array) -> Decompose:
-        return (
-            Exact(time_filter)
-            if self.exact
-            else Warm(time_filter, np.random.default_rng(self.seed))
-        )
+        if self.exact:
+            return Exact(time_filter)
+        return Warm(time_filter, np.random.default_rng(self.seed))
 
 
 def most_modes(images: int) -> int:
-    """Largest count worth trying: five fewer than images (as the reference program asks), half of a
-    short series.
+    """Largest number of modes to try, for so many images or, if these are fewer, pixels.
 
-    (Of the pixels, if there are fewer of them.)
+    Five fewer than images, as the reference program asks, or half of a short series.
     """
     return max(1, images - 5 if images > 10 else images // 2)
 
 
 def start(X: NDArray, missing: NDArray, swept: Sweep) -> None:
-    """Fill the gaps of `X` in place by regressing each pixel on the amplitudes found from a sample
-    of pixels.
-    """
-    _, s, V = swept.modes
-    sampled = len(swept.modes.U)
-    ridge = (
-        swept.errors[swept.best - 1] ** 2 * sampled / np.maximum(s.astype(np.float64), 1e-12) ** 2
-    )
+    """Fill the gaps of `X` in place by a regression of each pixel on the amplitudes of a sample."""
+    U, s, V = swept.modes
+    error = swept.errors[swept.best - 1]
+    ridge = error**2 * len(U) / np.maximum(s.astype(np.float64), 1e-12) ** 2
     ridge = np.maximum(ridge, LEAST_RIDGE)
     observed = np.logical_not(missing, out=missing)
     for part in regress(X, observed, V, second_moments(V), ridge):

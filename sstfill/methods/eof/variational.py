@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variational Bayes for EOFs of gappy data: patterns and amplitudes are estimated with their
-uncertainty.
-"""
+"""Variational Bayes for EOFs of gappy data."""
 
 from __future__ import annotations
 
@@ -16,22 +14,20 @@ from sstfill.methods.eof.kalman_smoother import fitted_time_scale, smooth
 from sstfill.progress import track
 
 PRUNE = 1e-3
-"""A mode is dropped when its variance falls below this share of the noise."""
+"""A mode is dropped when its variance falls below this fraction of the noise."""
 LEAST_NOISE = 1e-6
-"""Least variance of the noise, as a share of the data's: single precision cannot tell the residual
-better.
-"""
+"""Least variance of the noise, as a fraction of the data's: the rounding of single precision."""
 LEAST = 1e-24
-"""Variance at least assumed of the data, so that a constant field can be fitted too."""
+"""Least variance assumed of the data, so that a constant field can be fitted too."""
 
 
 class Posterior(NamedTuple):
-    """What the data say of the amplitudes, and the variances that were learnt.
+    """Posterior of the amplitudes, and the estimated variances.
 
     Attributes
     ----------
     amplitudes, covariance
-        Shapes ``(times, k)`` and ``(times, k, k)``; unit mean square each.
+        Mean ``(times, k)`` and covariance ``(times, k, k)``, scaled to unit mean square each.
     prior
         Variance of each mode's pattern values, ``(k,)``.
     noise
@@ -39,7 +35,7 @@ class Posterior(NamedTuple):
     time_scale
         E-folding time of each amplitude, days, ``(k,)``.
     iterations
-        How many it took.
+        Number of iterations.
     """
 
     amplitudes: NDArray
@@ -77,6 +73,7 @@ class VariationalFit:
         state = self._start(X, power / count, days)
         previous = np.inf
         for i in track(range(self.max_iterations), "Bayesian EOFs", self.max_iterations):
+            # Modes are first separated: time scales of mixed modes would mislead the smoother.
             state = _ascend(X, observed, days, state, power, count, learn_time=i >= 3)
             if i > 5 and abs(previous - state.noise) < self.tolerance * state.noise:
                 break
@@ -84,10 +81,10 @@ class VariationalFit:
         return state._replace(iterations=i + 1)
 
     def _start(self, X: NDArray, variance: float, days: NDArray) -> Posterior:
+        """Start from the leading modes of `X`, its gaps filled with zeros, by block power steps."""
         k = min(self.modes, *X.shape)
-        Q = np.linalg.qr(
-            np.random.default_rng(self.seed).standard_normal((len(X), k)).astype(X.dtype)
-        )[0]
+        rng = np.random.default_rng(self.seed)
+        Q = np.linalg.qr(rng.standard_normal((len(X), k)).astype(X.dtype))[0]
         for _ in range(4):
             Q = np.linalg.qr(X @ (X.T @ Q))[0]
         order = np.argsort(-np.linalg.norm(X.T @ Q, axis=0))
@@ -113,35 +110,38 @@ def _ascend(
     *,
     learn_time: bool,
 ) -> Posterior:
-    """One round: patterns given amplitudes, noise and priors, amplitudes given patterns."""
+    """One round: update the patterns, the noise, the amplitudes, the time scales and the priors."""
     k, dtype = state.amplitudes.shape[1], X.dtype
     rows, columns = upper(k)
     twice = np.where(rows == columns, 1, 2).astype(dtype)
     moments = second_moments(state.amplitudes, state.covariance)
-    normal, right = np.zeros((len(X), len(rows))), np.zeros((len(X), k))
-    residual, pattern_power = power, np.zeros(k)
+    normal = np.zeros((len(X), len(rows)))
+    right = np.zeros((len(X), k))
+    residual = power
+    pattern_power = np.zeros(k)
     for part in regress(X, observed, state.amplitudes, moments, state.noise / state.prior):
         u = part.patterns
-        products = (
-            u[:, rows] * u[:, columns] + dtype.type(state.noise) * part.inverse[:, rows, columns]
-        )
+        covariance = dtype.type(state.noise) * part.inverse[:, rows, columns]
+        products = u[:, rows] * u[:, columns] + covariance
         normal += observed[:, part.pixels].astype(dtype) @ products
         right += X[:, part.pixels] @ u
         residual += float((products * part.normal).sum(0, dtype=np.float64) @ twice)
         residual -= 2 * float(np.vdot(u, part.right))
         pattern_power += products[:, rows == columns].sum(0, dtype=np.float64)
     noise = max(residual, LEAST_NOISE * power) / count
-    found = smooth(unpack(normal, k) / noise, right / noise, days, state.time_scale)
-    time_scale = fitted_time_scale(found, days) if learn_time else state.time_scale
-    size = np.sqrt(
-        (found.mean**2).mean(0) + np.diagonal(found.covariance, axis1=1, axis2=2).mean(0)
-    )
+    smoothed = smooth(unpack(normal, k) / noise, right / noise, days, state.time_scale)
+    time_scale = state.time_scale
+    if learn_time:
+        time_scale = fitted_time_scale(smoothed, days)
+    # Amplitudes are kept at unit mean square; their size moves to the patterns and so to the prior.
+    spread = np.diagonal(smoothed.covariance, axis1=1, axis2=2)
+    size = np.sqrt((smoothed.mean**2).mean(0) + spread.mean(0))
     prior = pattern_power / X.shape[1] * size**2
     keep = prior > (PRUNE * noise if learn_time else 0)
     keep |= prior == prior.max()
-    covariance = (found.covariance / size / size[:, np.newaxis])[:, keep][:, :, keep]
+    covariance = (smoothed.covariance / size / size[:, np.newaxis])[:, keep][:, :, keep]
     return Posterior(
-        (found.mean / size)[:, keep].astype(dtype),
+        (smoothed.mean / size)[:, keep].astype(dtype),
         covariance.astype(dtype),
         prior[keep],
         noise,

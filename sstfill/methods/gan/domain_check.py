@@ -22,20 +22,6 @@ ALIKE = 1.5
 """Grid step, time step and variability may differ by this factor from those of the archive trained
 on.
 """
-SPELLINGS = {
-    "celsius": (
-        "c",
-        "degc",
-        "deg_c",
-        "°c",
-        "degree_c",
-        "degrees_c",
-        "degree_celsius",
-        "degrees_celsius",
-    ),
-    "kelvin": ("k", "kelvins", "degk", "deg_k", "degree_kelvin", "degrees_kelvin"),
-}
-"""Ways to write a unit of temperature, in lower case."""
 
 
 def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, traits: Sequence[float] = ()) -> str:
@@ -65,8 +51,7 @@ def _spelled(units: str) -> str:
     >>> _spelled("degree_Celsius") == _spelled("degC"), _spelled("K") == _spelled("degC")
     (True, False)
     """
-    word = "_".join(units.lower().split())
-    return next((unit for unit, ways in SPELLINGS.items() if word in ways), word)
+    return grid.temperature_unit(units) or "_".join(units.lower().split())
 
 
 def _traits(ranges: Sequence[Sequence[float | None]] | None, traits: Sequence[float]) -> list[str]:

@@ -240,7 +240,7 @@ def _tried(
 
 def _own(seed: int) -> int:
     """Seed of clouds that are neither those of a score nor those of `Auto`."""
-    return int(np.random.SeedSequence([seed, 3]).generate_state(1)[0])
+    return gaps.derived_seed(seed, 3)
 
 
 def _changed(folder: Path) -> float:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patch matching: gaps are filled with what the rest of the series shows in places that look alike."""
+"""Patch matching: fill gaps with values from parts of the series that look alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,49 +27,46 @@ FILLED = 0.1
 LENT = 0.3
 """Weight of a vote for a value that is itself filled."""
 PENALTY = 0.5
-"""What a source pixel that is filled adds to the distance, as a share of `Series.drift`."""
+"""Cost of a filled source pixel, as a fraction of its squared distance to data."""
 MOST = np.float32(1)
-"""Bound of that drift, in variances of the channel; land and what lies outside cost as much."""
-DRIFT = 0.1
-"""Error variance grows by this share of the squared distance to an observation, in rms increments
-per step.
-"""
+"""Bound of that distance, in variances of the channel; land and what lies outside cost as much."""
+ERROR_GROWTH = 0.1
+"""Error variance for each unit of the squared distance to data."""
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class PatchMatch:
-    """Fill with what similar patches of the series show: video inpainting after Newson et al.
-    (2014).
+    """Fill with similar patches of the series: video inpainting after Newson et al. (2014).
 
     Each patch in space and time that touches a gap is matched to the most similar one elsewhere in
-    the series; each missing pixel is the weighted mean of what the matches of the patches around it
-    show at its place; and so on in turn, from coarse images to fine. Nothing is trained. Gaps may
-    have any shape, for no patch needs to be whole: what is observed counts fully, what is filled so
-    far counts little, in what is compared and in what is copied. The search is random, with a seed:
-    results do not depend on the number of threads.
+    the series. Each missing pixel becomes the weighted mean of what the matches of the patches
+    around it show at its place. The two steps alternate, from coarse images to fine. Nothing is
+    trained. Gaps may have any shape, since no patch needs to be whole: observed pixels count fully
+    and filled pixels count little, both where patches are compared and where they are copied. The
+    search is random with a seed; results do not depend on the number of threads.
 
-    Made for what moves and recurs. The series is held in memory, about 100 bytes for each pixel of
-    each image, and a million of them take about a minute on one core. Observed pixels come back as
-    they are.
+    The method suits patterns that move and recur. The series is held in memory, about 100 bytes for
+    each pixel of each image, and a million of them take about a minute on one core. Observed pixels
+    come back unchanged.
 
     Parameters
     ----------
     patch
         Side of a patch in pixels and in images, an odd number.
     levels
-        Number of resolutions, each half the one before; ``"auto"`` has a patch of the coarsest
-        reach across a gap.
+        Number of resolutions, each half the one before; ``"auto"`` takes as many as let a patch of
+        the coarsest span a gap.
     iterations
-        How often matching and filling take turns at each resolution.
+        Rounds of matching and filling at each resolution.
     sweeps
-        Sweeps of the search in each turn.
+        Sweeps of the search in each round.
     remove_mean
-        Compare and copy patches less their (weighted) means; filled values keep within the observed
+        Compare and copy patches less their (weighted) means; filled values stay within the observed
         range.
     sharp
-        At the end take the value of the most similar patch instead of the mean: finer detail,
-        larger error.
+        In the last round take the value of the most similar patch instead of the mean: finer
+        detail, larger error.
     seed
         Seed of the search.
 
@@ -113,39 +110,40 @@ class PatchMatch:
         for option in ("remove_mean", "sharp"):
             if not isinstance(getattr(self, option), bool | np.bool_):
                 raise OptionError(
-                    f"{option}={getattr(self, option)!r} is no truth value; give True or False"
+                    f"{option}={getattr(self, option)!r} is not a truth value; give True or False"
                 )
         check_number("seed", self.seed, 0, whole=True)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
-        """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`); read and filled at once, also
-        where lazy.
-        """
+        """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`), which is loaded if lazy."""
         order = ("variable", "time", *sea.dims)
-        field = (obs if "variable" in obs.dims else obs.expand_dims("variable")).transpose(*order)
-        up = tuple(
-            slice(None, None, -1 if _descends(obs, dim) else 1) for dim in sea.dims
-        )  # one way for all, whichever
-        mean, error, levels = _filled(
-            field.values[:, :, *up], sea.values.astype(bool)[up], grid.days(obs), self
-        )
+        field = obs if "variable" in obs.dims else obs.expand_dims("variable")
+        field = field.transpose(*order)
+        # The random search depends on positions: with rows and columns ascending, a field and
+        # its mirror image are filled alike.
+        ascending = tuple(slice(None, None, _direction(obs, dim)) for dim in sea.dims)
+        values = field.values[:, :, *ascending]
+        at_sea = sea.values.astype(bool)[ascending]
+        mean, error, levels = _filled(values, at_sea, grid.days(obs), self)
 
-        def placed(values: NDArray) -> xr.DataArray:
-            full = xr.DataArray(values[:, :, *up], dims=order, coords=field.coords)
-            like = full if "variable" in obs.dims else full.isel(variable=0, drop=True)
-            like = like.transpose(*obs.dims)
-            return like.chunk(obs.chunksizes) if obs.chunks else like
+        def laid_out(values: NDArray) -> xr.DataArray:
+            full = xr.DataArray(values[:, :, *ascending], dims=order, coords=field.coords)
+            if "variable" not in obs.dims:
+                full = full.isel(variable=0, drop=True)
+            full = full.transpose(*obs.dims)
+            return full.chunk(obs.chunksizes) if obs.chunks else full
 
-        found = xr.Dataset({"mean": placed(mean), "error": placed(error)})
-        found.attrs = {"levels": levels}
-        return found
+        estimate = xr.Dataset({"mean": laid_out(mean), "error": laid_out(error)})
+        estimate.attrs = {"levels": levels}
+        return estimate
 
 
-def _descends(obs: xr.DataArray, dim: object) -> bool:
+def _direction(obs: xr.DataArray, dim: Hashable) -> int:
+    """Return -1 where a coordinate descends, else 1."""
     if dim not in obs.coords or obs.sizes[dim] < 2:
-        return False
+        return 1
     along = obs[dim].values
-    return bool(along[-1] < along[0])
+    return -1 if along[-1] < along[0] else 1
 
 
 def _filled(
@@ -155,30 +153,35 @@ def _filled(
 
     A channel without any observation stays NaN.
     """
-    mean, error = np.full(raw.shape, np.nan, raw.dtype), np.full(raw.shape, np.nan, np.float32)
-    everywhere = np.isfinite(raw) & sea
-    some = everywhere.any((1, 2, 3))
-    observed, values = everywhere[some], raw[some]
+    mean = np.full(raw.shape, np.nan, raw.dtype)
+    error = np.full(raw.shape, np.nan, np.float32)
+    present = np.isfinite(raw) & sea
+    channels = present.any((1, 2, 3))
+    observed, values = present[channels], raw[channels]
     over = {"axis": (1, 2, 3), "keepdims": True, "where": observed}
     offset = np.mean(values, dtype=np.float64, **over)
     scale = np.std(values, dtype=np.float64, **over)
     scale = np.where(scale > CONSTANT * np.abs(offset), scale, 1.0)
     standard = np.where(observed, (values - offset) / scale, 0).astype(np.float32)
-    guess = np.stack([first_guess(v, o, days) for v, o in zip(standard, observed, strict=True)])
-    video = Series(guess, observed.astype(np.float32), sea)
-    levels = levels_for(video, method.patch) if method.levels == "auto" else method.levels
-    filled, variance = _coarse_to_fine(video, levels, method)
-    variance += np.square(filled - guess) + DRIFT * video.drift()
-    low, high = (f(values, initial=i, **over) for f, i in ((np.min, np.inf), (np.max, -np.inf)))
-    mean[some] = np.where(observed, values, np.clip(filled * scale + offset, low, high))
-    error[some] = np.sqrt(variance) * scale
-    mean[..., ~sea] = error[..., ~sea] = np.nan
+    guess = np.empty_like(standard)
+    for channel, given in enumerate(observed):
+        guess[channel] = first_guess(standard[channel], given, days)
+    series = Series(guess, observed.astype(np.float32), sea)
+    levels = levels_for(series, method.patch) if method.levels == "auto" else method.levels
+    filled, variance = _coarse_to_fine(series, levels, method)
+    variance += np.square(filled - guess) + ERROR_GROWTH * series.squared_distance_to_data()
+    low = np.min(values, initial=np.inf, **over)
+    high = np.max(values, initial=-np.inf, **over)
+    mean[channels] = np.where(observed, values, np.clip(filled * scale + offset, low, high))
+    error[channels] = np.sqrt(variance) * scale
+    mean[..., ~sea] = np.nan
+    error[..., ~sea] = np.nan
     return mean, error, levels
 
 
-def _coarse_to_fine(video: Series, levels: int, method: PatchMatch) -> tuple[NDArray, NDArray]:
+def _coarse_to_fine(series: Series, levels: int, method: PatchMatch) -> tuple[NDArray, NDArray]:
     """Estimate, and its expected squared error in the gaps, both ``(channels, times, y, x)``."""
-    pyramid = [video]
+    pyramid = [series]
     while len(pyramid) < levels and max(pyramid[-1].sea.shape) > 1:
         pyramid.append(pyramid[-1].coarser())
     before: _Layer | None = None
@@ -191,9 +194,7 @@ def _coarse_to_fine(video: Series, levels: int, method: PatchMatch) -> tuple[NDA
 
 
 class _Matches(NamedTuple):
-    """What the search found of each padded position: the match (-1 for none), its squared distance
-    and offset.
-    """
+    """The match of each padded position (-1 for none), its squared distance and its offset."""
 
     match: NDArray[np.int64]
     distance: NDArray[np.float32]
@@ -201,16 +202,18 @@ class _Matches(NamedTuple):
 
 
 class _Layer:
-    """One resolution: the video padded and flattened for the kernels, and the state of its filling."""
+    """One resolution: the series padded and flattened for the kernels, and its present estimate."""
 
     def __init__(
-        self, video: Series, method: PatchMatch, level: int, coarse: _Layer | None
+        self, series: Series, method: PatchMatch, level: int, coarse: _Layer | None
     ) -> None:
-        self.video, self.method, self.level = video, method, level
-        start = video if coarse is None else video.moved(coarse.estimate - coarse.video.values)
+        self.series, self.method, self.level = series, method, level
+        start = series
+        if coarse is not None:
+            start = series.corrected(coarse.estimate - coarse.series.values)
         self.half = method.patch // 2
-        self.channels = len(video.values)
-        self.size = np.array(video.values.shape[1:])
+        self.channels = len(series.values)
+        self.size = np.array(series.values.shape[1:])
         ny, nx = self.size[1:] + 2 * self.half
         self.strides = np.array([ny * nx, nx, 1])
         span = np.arange(-self.half, self.half + 1)
@@ -220,85 +223,78 @@ class _Layer:
         self._choose_targets()
         match = np.full(self.source.size, -1)
         if coarse is not None:
-            match[self.targets] = self._handed_down(coarse)
+            match[self.targets] = self._matches_from(coarse)
         self.found = _Matches(
             match, np.zeros(match.size, np.float32), np.zeros(self.values.shape, np.float32)
         )
         self.estimate: NDArray = start.values
-        self.variance: NDArray = np.zeros(video.values.shape)
+        self.variance: NDArray = np.zeros(series.values.shape)
 
     def _flat(self, a: NDArray, **how: str) -> NDArray:
         """Pad the last three axes by half a patch, and flatten them."""
         pad = [(0, 0)] * (a.ndim - 3) + [(self.half, self.half)] * 3
-        return np.ascontiguousarray(np.pad(a, pad, **how).reshape(*a.shape[:-3], -1))  # type: ignore[call-overload]
+        padded = np.pad(a, pad, **how)  # type: ignore[call-overload]
+        return np.ascontiguousarray(padded.reshape(*a.shape[:-3], -1))
 
     def _lay_out_trust(self) -> None:
-        """Set what pixels count as target, lend as source, and cost as source."""
-        trust = self.video.trust
-        wet = np.broadcast_to(self.video.sea, trust.shape)
-        self.cost = self.video.increments().min(1).astype(np.float32)[:, np.newaxis]
-        self.weight = self._flat(np.where(wet, trust + (1 - trust) * np.float32(FILLED), 0))
-        self.lend = self._flat(np.where(wet, trust + (1 - trust) * np.float32(LENT), 0))
-        doubt = np.clip(
-            self.video.drift().astype(np.float32), (1 - trust) * self.cost[:, :, None, None], MOST
-        )
-        self.penalty = np.float32(PENALTY) * (MOST - self._flat(np.where(wet, MOST - doubt, 0)))
+        """Set the weights of pixels as target and as source, and the cost of a source pixel."""
+        trust = self.series.trust
+        sea = np.broadcast_to(self.series.sea, trust.shape)
+        self.cost = self.series.increments().min(1).astype(np.float32)[:, np.newaxis]
+        self.weight = self._flat(np.where(sea, trust + (1 - trust) * np.float32(FILLED), 0))
+        self.lend = self._flat(np.where(sea, trust + (1 - trust) * np.float32(LENT), 0))
+        distance = self.series.squared_distance_to_data().astype(np.float32)
+        doubt = np.clip(distance, (1 - trust) * self.cost[:, :, None, None], MOST)
+        # Padding with zeros before the subtraction gives land and what lies outside the full cost.
+        self.penalty = np.float32(PENALTY) * (MOST - self._flat(np.where(sea, MOST - doubt, 0)))
 
     def _choose_targets(self) -> None:
-        """Choose the patches to match: centre at sea, a gap in reach; sources have their centre at
-        sea.
-        """
-        gap = self.video.gap
-        wet = np.broadcast_to(self.video.sea, gap.shape)
-        self.source = self._flat(wet)
+        """Choose the patches to match: those at sea that touch a gap; any at sea is a source."""
+        gap = self.series.gap
+        sea = np.broadcast_to(self.series.sea, gap.shape)
+        self.source = self._flat(sea)
         self.gaps = np.flatnonzero(self._flat(gap))
-        self.targets = np.flatnonzero(
-            self._flat(maximum_filter(gap, size=self.method.patch, mode="constant") & wet)
-        )
+        touching = maximum_filter(gap, size=self.method.patch, mode="constant") & sea
+        self.targets = np.flatnonzero(self._flat(touching))
 
     def _places(self, flat: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Time, y and x of padded positions."""
-        return tuple(
-            flat // s % n - self.half
-            for s, n in zip(self.strides, self.size + 2 * self.half, strict=True)
-        )
+        t, y, x = np.unravel_index(flat, tuple(self.size + 2 * self.half))
+        return t - self.half, y - self.half, x - self.half
 
     def _positions(self, t: NDArray, y: NDArray, x: NDArray) -> NDArray:
         return (t + self.half) * self.strides[0] + (y + self.half) * self.strides[1] + x + self.half
 
-    def _handed_down(self, coarse: _Layer) -> NDArray:
-        """Match each target as the coarser patch over it is matched; -1 where that leads nowhere."""
+    def _matches_from(self, coarse: _Layer) -> NDArray:
+        """Match each target as the coarser patch over it; -1 where that is no source or itself."""
         t, y, x = self._places(self.targets)
         match = coarse.found.match[coarse._positions(t, y // 2, x // 2)]
-        t, ys, xs = coarse._places(np.maximum(match, 0))
-        ys, xs = (
-            np.minimum(2 * ys + y % 2, self.size[1] - 1),
-            np.minimum(2 * xs + x % 2, self.size[2] - 1),
-        )
-        new = self._positions(t, ys, xs)
+        t, rows, columns = coarse._places(np.maximum(match, 0))
+        rows = np.minimum(2 * rows + y % 2, self.size[1] - 1)
+        columns = np.minimum(2 * columns + x % 2, self.size[2] - 1)
+        new = self._positions(t, rows, columns)
         return np.where((match >= 0) & (new != self.targets) & self.source[new], new, -1)
 
     def solve(self, pool: ThreadPoolExecutor) -> None:
         """Match and fill in turn; leaves the result in `estimate` and `variance`."""
-        trust = self._flat(self.video.trust)[:, self.gaps]
+        trust = self._flat(self.series.trust)[:, self.gaps]
         known = self.values[:, self.gaps]
         spread = np.zeros(known.shape)
         for turn in range(self.method.iterations):
             for sweep in range(self.method.sweeps):
-                self._sweep(
-                    pool,
-                    turn * self.method.sweeps + sweep,
-                    2 ** max(0, 2 - sweep) if turn == 0 else 1,
-                )
+                # The first sweeps ask neighbours further off, so that good matches spread faster.
+                jump = 2 ** max(0, 2 - sweep) if turn == 0 else 1
+                self._sweep(pool, turn * self.method.sweeps + sweep, jump)
             last = self.level == 0 and turn == self.method.iterations - 1
             votes, spread = self._vote(pool, sharp=self.method.sharp and last)
             votes = np.where(np.isfinite(votes), votes, self.values[:, self.gaps])
             self.values[:, self.gaps] = trust * known + (1 - trust) * votes
         full = np.zeros(self.values.shape)
         full[:, self.gaps] = np.where(np.isfinite(spread), spread, self.cost)
-        self.estimate, self.variance = self._cut(self.values), self._cut(full)
+        self.estimate = self._unflat(self.values)
+        self.variance = self._unflat(full)
 
-    def _cut(self, flat: NDArray) -> NDArray:
+    def _unflat(self, flat: NDArray) -> NDArray:
         """Undo `_flat`."""
         inner = tuple(slice(self.half, self.half + n) for n in self.size)
         return flat.reshape(-1, *(self.size + 2 * self.half))[:, *inner]
@@ -306,9 +302,8 @@ class _Layer:
     def _sweep(self, pool: ThreadPoolExecutor, count: int, jump: int) -> None:
         from sstfill.methods.patchmatch.search import sweep
 
-        key = np.random.SeedSequence([self.method.seed, self.level, count]).generate_state(
-            1, np.uint64
-        )[0]
+        seeds = np.random.SeedSequence([self.method.seed, self.level, count])
+        key = seeds.generate_state(1, np.uint64)[0]
         match = self.found.match.copy()
 
         def run(part: slice) -> None:
@@ -337,8 +332,8 @@ class _Layer:
     def _vote(self, pool: ThreadPoolExecutor, *, sharp: bool) -> tuple[NDArray, NDArray]:
         from sstfill.methods.patchmatch.search import vote
 
-        shape = (self.channels, self.gaps.size)
-        mean, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        mean = np.empty((self.channels, self.gaps.size), np.float32)
+        variance = np.empty_like(mean)
         steps = (self.rows[:, np.newaxis] + np.arange(self.method.patch)).ravel()
 
         def run(part: slice) -> None:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gappy video at several resolutions for `patchmatch`: its smooth first guess, coarser copies,
-and the way back.
-"""
+"""A gappy series at several resolutions for `patchmatch`, and its smooth first guess."""
 
 from __future__ import annotations
 
@@ -12,32 +10,31 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 TOLERANCE = 1e-3
-"""The first guess is solved to this share of its right-hand side."""
+"""The residual of the first guess is at most this fraction of the right-hand side."""
 MAX_ITERATIONS = 300
-GUESSED = 0.02
-"""Weight of a guessed pixel against an observed one where four become one."""
+ESTIMATED = 0.02
+"""Weight of an estimated pixel against an observed one where four become one."""
 WINDOW = 1.5
-"""Standard deviation in pixels of the neighbourhood whose increments set the stiffness of the first
-guess.
-"""
+"""Standard deviation (pixels) of the neighbourhood that sets the stiffness of the first guess."""
 PRIOR = 1e-3
-"""Weight of the whole series' increments against those of the neighbourhood, in neighbours."""
+"""Weight of the increments of the whole series against those nearby, in neighbours."""
 FLOOR = 2e-3
-"""Least local increment, as a share of the least common one: bounds the stiffness where nothing
-changes.
+"""Least local increment, as a fraction of the least common one.
+
+It bounds the stiffness where nothing changes.
 """
 
 
 @dataclass(frozen=True)
 class Series:
-    """Standardised values and how far they may be trusted, at one resolution.
+    """Standardised values of a series and how far they may be trusted, at one resolution.
 
     Attributes
     ----------
     values
         Observed, or else the present estimate, shape ``(channels, times, y, x)``, single precision.
     trust
-        Share of each pixel that is observed, 0 to 1, same shape.
+        Fraction of each pixel that is observed, 0 to 1, same shape.
     sea
         True where pixels take part, shape ``(y, x)``.
     """
@@ -48,63 +45,56 @@ class Series:
 
     @property
     def gap(self) -> NDArray[np.bool_]:
-        """True where a pixel at sea is not wholly observed in some channel, shape ``(times, y,
-        x)``.
-        """
+        """True where a sea pixel is not wholly observed in some channel, ``(times, y, x)``."""
         return (self.trust < 1).any(0) & self.sea
 
     def increments(self) -> NDArray[np.float64]:
-        """Mean square difference of neighbours seen together, ``(channels, 3)``: along time, y and
-        x.
+        """Mean square difference of neighbours observed together, along (time, y, x).
 
-        An axis without such neighbours takes the largest of the others (0 if there are none at
-        all).
+        Shape ``(channels, 3)``. An axis without such neighbours takes the largest of the others, or
+        0 if there are none at all.
         """
         known = self.trust > 0
         square = np.full((len(self.values), 3), np.nan)
         for c, axis in np.ndindex(square.shape):
-            both = np.logical_and(*_ends(known[c], axis))
+            first, second = _ends(known[c], axis)
+            both = first & second
             if both.any():
-                square[c, axis] = np.square(
-                    np.diff(self.values[c], axis=axis)[both], dtype=np.float64
-                ).mean()
+                step = np.diff(self.values[c], axis=axis)[both]
+                square[c, axis] = np.square(step, dtype=np.float64).mean()
         largest = np.where(np.isfinite(square), square, 0).max(1, keepdims=True)
         return np.where(np.isfinite(square), square, largest)
 
-    def drift(self) -> NDArray[np.float64]:
-        """Squared distance to the nearest observed pixel, each step as long as the rms increment
-        along its axis.
+    def squared_distance_to_data(self) -> NDArray[np.float64]:
+        """Squared distance of each pixel to the nearest observed one, shape of `values`.
+
+        A step along an axis is as long as the root mean square increment along it.
         """
         steps = np.sqrt(np.maximum(self.increments(), 1e-12))
-        return np.stack(
-            [
-                np.square(distance_transform_edt(trust <= 0, sampling=step))
-                for trust, step in zip(self.trust, steps, strict=True)
-            ]
-        )
+        squares = np.empty(self.trust.shape)
+        for channel, trust in enumerate(self.trust):
+            distance = distance_transform_edt(trust <= 0, sampling=steps[channel])
+            squares[channel] = np.square(distance)
+        return squares
 
-    def moved(self, by: NDArray) -> Series:
-        """Add what a coarser video was moved `by`, where pixels are not observed."""
-        step = (
-            by.astype(np.float32)
-            .repeat(2, -2)
-            .repeat(2, -1)[..., : self.sea.shape[0], : self.sea.shape[1]]
-        )
-        return replace(self, values=self.values + (1 - self.trust) * step)
+    def corrected(self, correction: NDArray) -> Series:
+        """Add the correction of a coarser series, of half the size, where pixels are estimated."""
+        ny, nx = self.sea.shape
+        fine = correction.astype(np.float32).repeat(2, -2).repeat(2, -1)[..., :ny, :nx]
+        return replace(self, values=self.values + (1 - self.trust) * fine)
 
     def coarser(self) -> Series:
-        """Make four pixels one: the mean of its observed sea pixels (of the guessed ones where
-        there are none).
-        """
-        wet = self.sea.astype(np.float32)
-        weight = (self.trust + GUESSED) * wet
-        total, sea = _four(weight), _four(wet)
-        values = _four(self.values * weight) / np.where(total > 0, total, np.float32(1))
-        trust = _four(self.trust * wet) / np.where(sea > 0, sea, np.float32(1))
-        return Series(values.astype(np.float32), np.minimum(trust, 1), sea > 0)
+        """Make one pixel of four: the mean of its sea pixels, estimated ones counting little."""
+        sea = self.sea.astype(np.float32)
+        weight = (self.trust + ESTIMATED) * sea
+        weights, sea_pixels = _sum_of_four(weight), _sum_of_four(sea)
+        values = _sum_of_four(self.values * weight) / np.where(weights > 0, weights, np.float32(1))
+        trust = _sum_of_four(self.trust * sea)
+        trust /= np.where(sea_pixels > 0, sea_pixels, np.float32(1))
+        return Series(values.astype(np.float32), np.minimum(trust, 1), sea_pixels > 0)
 
 
-def _four(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sum_of_four(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sum blocks of two by two pixels; an odd last row or column makes blocks of its own."""
     *_, ny, nx = images.shape
     odd = [(0, 0)] * (images.ndim - 2) + [(0, ny % 2), (0, nx % 2)]
@@ -112,29 +102,32 @@ def _four(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return even[..., ::2, ::2] + even[..., 1::2, ::2] + even[..., ::2, 1::2] + even[..., 1::2, 1::2]
 
 
-def levels_for(video: Series, patch: int) -> int:
-    """Choose how many resolutions: until a patch of the coarsest reaches across a gap, while images
-    hold two patches.
+def levels_for(series: Series, patch: int) -> int:
+    """Choose the number of resolutions for a gappy series and the side of a patch in pixels.
+
+    There are as many as let a patch of the coarsest span a gap, while its images hold two patches.
 
     >>> sea = np.ones((64, 64), bool)
     >>> trust = np.ones((1, 1, 64, 64), np.float32)
     >>> trust[..., 20:44, 20:44] = 0
-    >>> levels_for(Video(trust, trust, sea), 5)
+    >>> levels_for(Series(trust, trust, sea), 5)
     3
     """
-    seen = (video.trust > 0).all(0) | ~video.sea
-    reach = [
-        distance_transform_edt(~image).max() for image in seen if image.any() and not image.all()
-    ]
-    width = 2 * float(np.quantile(reach, 0.9)) if reach else 0.0
+    known = (series.trust > 0).all(0) | ~series.sea
+    radii = []
+    for image in known:
+        if image.any() and not image.all():
+            radii.append(distance_transform_edt(~image).max())
+    # Not the widest gap of all: one overcast image would ask for resolutions that the rest
+    # has no use for.
+    width = 2 * float(np.quantile(radii, 0.9)) if radii else 0.0
     wanted = 1 + max(0, round(np.log2(max(width, 1) / patch)))
-    most = 1 + max(0, int(np.log2(max(1, min(video.sea.shape) / (2 * patch)))))
+    most = 1 + max(0, int(np.log2(max(1, min(series.sea.shape) / (2 * patch)))))
     return min(wanted, most)
 
 
 def first_guess(values: NDArray, observed: NDArray[np.bool_], days: NDArray) -> NDArray[np.float32]:
-    """Fill gaps with a membrane in space and time whose stiffness along each axis is that of the
-    data.
+    """Fill gaps with a membrane in space and time that is as stiff along each axis as the data.
 
     The mean of a Gaussian Markov random field: each unobserved value is the mean of its six
     neighbours, weighted by the inverse mean square increment between neighbours observed together
@@ -160,37 +153,42 @@ def first_guess(values: NDArray, observed: NDArray[np.bool_], days: NDArray) -> 
 def _stiffness(
     field: NDArray, observed: NDArray[np.bool_], days: NDArray
 ) -> list[NDArray[np.float32]]:
-    """Weight of each link along time, y and x: the inverse mean square increment of its
-    neighbourhood.
+    """Weight of each link along time, y and x: the inverse mean square increment around it.
 
-    Local, since what moves is best seen in its surroundings and what rests in other images.
+    Weights are local, since a moving front is best continued from the pixels around it, and water
+    at rest from other images.
     """
     steps = np.diff(days)
-    length = (steps / float(np.median(steps)) if steps.size else steps)[:, np.newaxis, np.newaxis]
-    sums, counts = [], []
+    if steps.size:
+        steps = steps / float(np.median(steps))
+    length = steps[:, np.newaxis, np.newaxis]
+    squares, counts, means = [], [], []
     for axis in range(3):
-        both = np.logical_and(*_ends(observed, axis)).astype(np.float32)
-        step = np.diff(field, axis=axis) ** 2 * both
-        sums.append(step / length if axis == 0 else step)
+        first, second = _ends(observed, axis)
+        both = (first & second).astype(np.float32)
+        square = np.diff(field, axis=axis) ** 2 * both
+        if axis == 0:
+            square = square / length
+        squares.append(square)
         counts.append(both)
-    means = [
-        float(s.sum(dtype=np.float64) / n.sum()) if n.any() else 0.0
-        for s, n in zip(sums, counts, strict=True)
-    ]
-    least = min((m for m in means if m > 0), default=1.0)
+        means.append(float(square.sum(dtype=np.float64) / both.sum()) if both.any() else 0.0)
+    least = min((mean for mean in means if mean > 0), default=1.0)
     weights = []
-    for total, count, common in zip(sums, counts, means, strict=True):
-        near, seen = (gaussian_filter(a, WINDOW, mode="constant") for a in (total, count))
-        weights.append(
-            least / ((near + PRIOR * max(common, least)) / (seen + PRIOR) + FLOOR * least)
-        )
-    return [(w / length if axis == 0 else w).astype(np.float32) for axis, w in enumerate(weights)]
+    for axis, mean in enumerate(means):
+        square = gaussian_filter(squares[axis], WINDOW, mode="constant")
+        count = gaussian_filter(counts[axis], WINDOW, mode="constant")
+        local = (square + PRIOR * max(mean, least)) / (count + PRIOR)
+        weight = least / (local + FLOOR * least)
+        if axis == 0:
+            weight = weight / length
+        weights.append(weight.astype(np.float32))
+    return weights
 
 
 def _ends(a: NDArray, axis: int) -> tuple[NDArray, NDArray]:
     """All but the last, and all but the first, along one axis; views."""
-    n = a.shape[axis]
-    return tuple(a[(slice(None),) * axis + (side,)] for side in (slice(0, n - 1), slice(1, n)))  # type: ignore[return-value]
+    along = np.moveaxis(a, axis, 0)
+    return np.moveaxis(along[:-1], 0, axis), np.moveaxis(along[1:], 0, axis)
 
 
 def _laplacian(field: NDArray, weights: list[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -228,8 +226,9 @@ def _degree(shape: tuple[int, ...], weights: list[NDArray]) -> NDArray[np.float3
     """Sum of the weights of the links of each pixel."""
     degree = np.zeros(shape, np.float32)
     for axis, weight in enumerate(weights):
-        for end in _ends(degree, axis):
-            end += weight
+        first, last = _ends(degree, axis)
+        first += weight
+        last += weight
     return degree
 
 

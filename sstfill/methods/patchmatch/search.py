@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled kernels of `patchmatch`: the nearest-neighbour search and the vote. Imports numba:
-import it when needed.
+"""Compiled kernels of `patchmatch`: the search for similar patches, and the vote.
 
-Videos are padded by half a patch on every side and flattened, so that a patch is a list of steps
-from its centre. Each target is handled on its own and reads only what the sweep before left:
-neither the order of targets nor the number of threads changes a bit of the result. Kernels release
-the GIL; threads are Python's, so that two fills at once are safe.
+The module imports numba, so import it when needed. A series is padded by half a patch on every side
+and flattened, so that a patch is a list of steps from its centre. Each target is handled on its own
+and reads only the result of the sweep before: neither the order of targets nor the number of
+threads changes a bit of the result. Kernels release the interpreter's lock and run in Python's
+threads, so two fills at once are safe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FAR = np.float32(1e30)
 SMALL = np.float32(1e-12)
 """Keeps divisions by weights and distances defined."""
 LAGS = 4
-"""A patch without a match is tried against its own place so many images before and after."""
+"""Images before and after in which a patch without a match is compared with its own place."""
 
 RELAXED = {"contract", "reassoc", "nsz"}
 """Sums may be taken in the order that is fastest on the machine; NaN stays NaN."""
@@ -28,9 +28,7 @@ RELAXED = {"contract", "reassoc", "nsz"}
 
 @compiled(fastmath=RELAXED)
 def _draw(key: np.uint64, index: int) -> np.uint64:
-    """Return a random word that depends on key and index alone (splitmix64; Steele, Lea & Flood
-    2014, OOPSLA).
-    """
+    """Return a random number of key and index alone (splitmix64; Steele, Lea & Flood 2014)."""
     z = key + np.uint64(index) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -62,11 +60,10 @@ def _distance(
     best: np.float32,
     offset: NDArray,
 ) -> np.float32:
-    """Mean square difference of two patches over what the target trusts, plus the penalty of what
-    the source guesses.
+    """Mean square difference of two patches, weighted by the target, plus the cost of the source.
 
-    With `free` the weighted mean difference of each channel is taken out, and left in `offset`.
-    Stops early, and says `FAR`, beyond `best`: both sums can only grow.
+    With `free` the weighted mean difference of each channel is subtracted, and written to `offset`.
+    Stops early and returns `FAR` beyond `best`: both sums can only grow.
     """
     total = np.float32(0)
     limit = best * norm
@@ -90,17 +87,17 @@ def _distance(
 
 @compiled(fastmath=RELAXED)
 def _drawn(
-    word: np.uint64, centre: int, reach: int, strides: NDArray, size: NDArray, half: int
+    state: np.uint64, centre: int, radius: int, strides: NDArray, size: NDArray, half: int
 ) -> int:
-    """Return a random position in the video, at most `reach` from `centre` along each axis."""
+    """Return a random position, at most `radius` from `centre` along each axis."""
     place = 0
     rest = centre
     for axis in range(3):
         at = rest // strides[axis] - half
         rest %= strides[axis]
-        word = _draw(word, axis + 1)
-        low, high = max(at - reach, 0), min(at + reach, size[axis] - 1)
-        at = low + np.int64((word >> np.uint64(33)) % np.uint64(high - low + 1))
+        state = _draw(state, axis + 1)
+        low, high = max(at - radius, 0), min(at + radius, size[axis] - 1)
+        at = low + np.int64((state >> np.uint64(33)) % np.uint64(high - low + 1))
         place += (at + half) * strides[axis]
     return place
 
@@ -124,19 +121,19 @@ def sweep(
     distance: NDArray,
     offsets: NDArray,
 ) -> None:
-    """Improve the match of each target: its own, those of its neighbours `jump` away, and random
-    ones ever nearer.
+    """Improve the match of each target from its neighbours' matches and from random positions.
 
-    A target without a match also tries its own place in the images before and after. No patch is
-    matched to itself.
+    Neighbours are `jump` away; random positions come ever nearer to the present match. A target
+    without a match also tries its own place in the images before and after. No patch is matched to
+    itself.
 
     Parameters
     ----------
     targets
         Flat positions of the patches to match, ``(n,)``.
     values, weight, penalty
-        Shape ``(channels, padded positions)``: the video, how much a target pixel counts, what a
-        source pixel costs.
+        Shape ``(channels, padded positions)``: the series, the weight of a target pixel, the cost
+        of a source pixel.
     source
         True where the centre of a source may lie, ``(padded positions,)``.
     rows, width
@@ -144,14 +141,14 @@ def sweep(
     free
         Whether patches are compared less their means.
     strides, size
-        Steps to the next image, row and column of the padded video; its shape without padding.
+        Steps to the next image, row and column of the padded series; its shape without padding.
     key
-        What the random numbers depend on, beside the position.
+        Seed of the random numbers, which depend on the position besides.
     match, new_match
         Position that each patch is matched to, -1 for none; read, and written.
     distance, offsets
-        Written: squared distance ``(padded positions,)``, and what is added to the source,
-        ``(channels, ...)``.
+        Written: squared distance ``(padded positions,)``, and the number added to the source,
+        ``(channels, padded positions)``.
     """
     trial = np.empty(len(values), np.float32)
     for p in targets:
@@ -161,10 +158,10 @@ def sweep(
             best = _distance(
                 p, at, values, weight, penalty, rows, width, free, norm, FAR, offsets[:, p]
             )
-        word = _draw(key, p)
-        reach = max(size[0], size[1], size[2])
+        state = _draw(key, p)
+        radius = max(size[0], size[1], size[2])
         tried = 0
-        while reach > 0:
+        while radius > 0:
             sign = 1 - 2 * (tried % 2)
             q = -1
             if tried < 6:
@@ -175,9 +172,9 @@ def sweep(
                 if match[p] < 0:
                     q = p + sign * ((tried - 4) // 2) * strides[0]
             else:
-                word = _draw(word, tried)
-                q = _drawn(word, at if at >= 0 else p, reach, strides, size, width // 2)
-                reach //= 2
+                state = _draw(state, tried)
+                q = _drawn(state, at if at >= 0 else p, radius, strides, size, width // 2)
+                radius //= 2
             tried += 1
             if 0 <= q < len(source) and q != p and q != at and source[q]:
                 d = _distance(p, q, values, weight, penalty, rows, width, free, norm, best, trial)
@@ -207,21 +204,21 @@ def vote(
     mean: NDArray,
     variance: NDArray,
 ) -> None:
-    """Give each pixel the mean of what the matches of the patches around it show at its place.
+    """Estimate each pixel as the mean over the matches of the patches around it.
 
-    Weights are ``exp(-d / 2 s)`` of the squared distances ``d``, ``s`` being their 75th percentile,
-    times how far the lending pixel may be trusted. `sharp` takes the best patch alone.
+    The weights are ``exp(-d / 2 s)`` of the squared distances ``d``, where ``s`` is their 75th
+    percentile, times the trust in the source pixel. `sharp` takes the best patch alone.
 
     Parameters
     ----------
     pixels
         Flat positions to estimate, ``(n,)``.
     values, lend
-        The video, and the weight of what a pixel lends, ``(channels, padded positions)``.
+        The series, and the weight of each pixel as a source, ``(channels, padded positions)``.
     steps
         From the centre of a patch to each of its pixels.
     match, distance, offsets
-        What `sweep` found.
+        The result of `sweep`.
     mean, variance
         Written, ``(channels, n)``: the estimate and its expected squared error (spread of the votes
         and mean squared distance); NaN where nothing was lent.

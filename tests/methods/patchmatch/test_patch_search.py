@@ -20,7 +20,7 @@ KEY = np.uint64(12345)
 
 
 class Case:
-    """A padded random video of one channel with all its patches of side 3 to match."""
+    """A padded random series of one channel with all its patches of side 3 to match."""
 
     def __init__(
         self, shape: tuple[int, ...] = (4, 9, 8), free: bool = False, gaps: float = 0.0
@@ -210,8 +210,8 @@ class TestFirstGuess:
         assert first_guess(values, seen, ramp)[1, 0, 0] == pytest.approx(1.0, abs=0.01)
 
 
-class TestVideo:
-    def video(self) -> Series:
+class TestSeries:
+    def series(self) -> Series:
         rng = np.random.default_rng(3)
         values = rng.normal(size=(2, 3, 7, 6)).astype(np.float32)
         trust = (rng.random(values.shape) < 0.5).astype(np.float32)
@@ -227,19 +227,19 @@ class TestVideo:
         assert Series(values, trust, np.ones((2, 2), bool)).coarser().trust.item() == 0.5
 
     def test_odd_sides_and_land(self):
-        video = self.video()
-        half = video.coarser()
+        series = self.series()
+        half = series.coarser()
         assert (
             half.values.shape == (2, 3, 4, 3)
             and half.values.dtype == half.trust.dtype == np.float32
         )
-        assert half.sea[3, 0] == video.sea[6, :2].any()
+        assert half.sea[3, 0] == series.sea[6, :2].any()
         assert (half.trust >= 0).all() and (half.trust <= 1).all()
 
-    def test_moved_leaves_what_is_seen(self):
-        video = self.video()
-        moved = video.moved(np.ones((2, 3, 4, 3)))
-        np.testing.assert_allclose(moved.values - video.values, 1 - video.trust, atol=1e-6)
+    def test_a_correction_leaves_observed_pixels(self):
+        series = self.series()
+        corrected = series.corrected(np.ones((2, 3, 4, 3)))
+        np.testing.assert_allclose(corrected.values - series.values, 1 - series.trust, atol=1e-6)
 
     def test_single_pixels_need_one_level(self):
         trust = (np.random.default_rng(0).random((1, 4, 64, 64)) < 0.3).astype(np.float32)

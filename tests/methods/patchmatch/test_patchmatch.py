@@ -21,7 +21,6 @@ from sstfill.methods.common.threads import cores
 
 pytest.importorskip("numba")
 
-from sstfill.methods.patchmatch import method as patchmatch
 from sstfill.methods.patchmatch.method import PatchMatch
 
 SHAPE = (10, 32, 32)
@@ -142,19 +141,21 @@ class TestDeterminism:
                 found.append(PatchMatch(iterations=2).reconstruct(obs, all_sea(obs)))
         xr.testing.assert_identical(*found)
 
-    def test_the_limit_that_workers_set_is_kept(self, make_field, all_sea, monkeypatch):
-        started = []
+    def test_a_worker_uses_no_more_threads_than_it_was_granted(
+        self, make_field, all_sea, monkeypatch
+    ):
+        granted = []
 
-        class Recorded(ThreadPoolExecutor):
+        class Pool(ThreadPoolExecutor):
             def __init__(self, threads: int) -> None:
-                started.append(threads)
+                granted.append(threads)
                 super().__init__(threads)
 
-        monkeypatch.setattr(patchmatch, "ThreadPoolExecutor", Recorded)
-        obs = self.obs(make_field)[:3]
+        monkeypatch.setattr("sstfill.methods.patchmatch.method.ThreadPoolExecutor", Pool)
+        obs = self.obs(make_field)
         with cores(1):
-            PatchMatch(iterations=1).reconstruct(obs, all_sea(obs))
-        assert started == [1]
+            PatchMatch(iterations=1, levels=1).reconstruct(obs, all_sea(obs))
+        assert granted == [1]
 
     def test_another_seed_is_another_search_of_the_same_skill(self, make_field, all_sea):
         obs, truth = self.obs(make_field), moving()
@@ -200,7 +201,7 @@ class TestOptions:
             ({"levels": 0}, "levels=0"),
             ({"iterations": 0}, "iterations=0"),
             ({"sweeps": 1.5}, "sweeps=1.5"),
-            ({"remove_mean": 1}, "remove_mean=1 is no truth value"),
+            ({"remove_mean": 1}, "remove_mean=1 is not a truth value"),
             ({"seed": -1}, "seed=-1"),
         ],
     )
