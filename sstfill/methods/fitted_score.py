@@ -13,10 +13,10 @@ import numpy as np
 from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.methods.base import Method
-from sstfill.methods.common.fitted_blend import Holdout, ask, withhold
+from sstfill.methods.common.fitted_blend import WithheldWindow, predict_windows, withhold
 from sstfill.methods.fitted import Archive, FittedMethod, Window
 from sstfill.methods.registry import fit
-from sstfill.validation.withheld import SHARE, WithheldScore, score_estimates
+from sstfill.validation.withheld import FRACTION, WithheldScore, score_estimates
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def fitted_and_scored(
     try:
         held = withhold(
             archive,
-            share=SHARE,
+            fraction=FRACTION,
             seed=int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0]),
         )
     except InputError as reason:
@@ -40,8 +40,8 @@ def fitted_and_scored(
         return fit(method, archive, folder), None
     tried = fit(method, held.archive, folder)
     name = str(archive.obs.name)
-    found = ask(held.trials, lambda window: {name: tried.estimate(window)})[name]
-    told = {"share": SHARE, "seed": archive.seed, "windows": len(held.trials)}
+    found = predict_windows(held.windows, lambda window: {name: tried.estimate(window)})[name]
+    told = {"share": FRACTION, "seed": archive.seed, "windows": len(held.windows)}
     score = score_estimates(found, [name], told)[name]
     if held.little:
         return tried, score
@@ -50,7 +50,11 @@ def fitted_and_scored(
 
 
 def scored(
-    pinned: FittedMethod, windows: Sequence[Window], seed: int, name: str, share: float = SHARE
+    pinned: FittedMethod,
+    windows: Sequence[Window],
+    seed: int,
+    name: str,
+    fraction: float = FRACTION,
 ) -> WithheldScore | None:
     """Hide clouds in each window, ask, compare; None where nothing could be hidden."""
     seeds = np.random.SeedSequence([seed, 7]).generate_state(max(1, len(windows)))
@@ -58,16 +62,18 @@ def scored(
     for window, own in zip(windows, seeds, strict=False):
         try:
             hidden = gaps.transplant_clouds(
-                window.obs, window.sea, share=share, seed=int(own)
+                window.obs, window.sea, share=fraction, seed=int(own)
             ).values
         except InputError:
             continue
         judged = hidden[window.patch.within]
         if judged.any():
-            held.append(Holdout(window.without(hidden), judged, window.inside.values[judged]))
+            held.append(
+                WithheldWindow(window.without(hidden), judged, window.inside.values[judged])
+            )
     if not held:
         return None
-    found = ask(held, lambda window: {name: pinned.estimate(window)})[name]
-    return score_estimates(found, [name], {"share": share, "seed": seed, "windows": len(held)})[
+    found = predict_windows(held, lambda window: {name: pinned.estimate(window)})[name]
+    return score_estimates(found, [name], {"share": fraction, "seed": seed, "windows": len(held)})[
         name
     ]

@@ -67,7 +67,7 @@ def correlation(estimate: ArrayLike, truth: ArrayLike) -> float:
 
 
 def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
-    """Share of the errors inside the central Gaussian interval of probability `level`; NaN of
+    """Fraction of the errors inside the central Gaussian interval of probability `level`; NaN of
     nothing.
 
     A well stated sigma gives back `level`; less means overconfident.

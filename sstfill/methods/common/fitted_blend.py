@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several pinned methods tried on withheld clouds in windows of an archive, and mixed by what these
-say.
-"""
+"""Withheld clouds in windows of an archive: fitted methods compared there, and blended."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,27 +16,33 @@ from sstfill.fields import gaps
 from sstfill.fields.patches import Box, Shape
 from sstfill.methods.common.fitted_windowed import narrowed
 from sstfill.methods.fitted import STEPS, Archive, Window
-from sstfill.validation.blend import combined, rescaled
-from sstfill.validation.blend_weights import Weights
-from sstfill.validation.calibration import StratifiedScale, standardised
-from sstfill.validation.cross_validation import BlendRecipe, CrossValidation
-from sstfill.validation.distances import distance_to_data
+from sstfill.validation.blend import Blend
+from sstfill.validation.distances import Distances, distance_to_data
 from sstfill.validation.withheld_estimates import WithheldEstimates
 
-log = logging.getLogger(__name__)
 NEAR: Shape = (STEPS, 40, 40)
-"""How far around what is asked for the observations count to which a pixel is near."""
-JUDGED = 1_000_000
-"""Withheld pixels on which methods are judged, at most: of more, a random part in each window."""
+"""Halo in which the nearest observation to a pixel is looked for."""
+SCORED = 1_000_000
+"""Withheld pixels on which methods are compared, at most: of more, a random part in each window."""
 LITTLE = 0.01
-"""Share of an archive's observations that need not be missed."""
+"""If a smaller fraction of an archive's observations is withheld, methods need not be refitted to
+the whole archive.
+"""
 Mask = tuple[Box, NDArray[np.bool_]]
 Estimates = Mapping[str, xr.Dataset]
 
 
-class Holdout(NamedTuple):
-    """A window some of whose observations are hidden; which of the part asked for, and what is true
-    there ``(n,)``.
+class WithheldWindow(NamedTuple):
+    """A window of which some observations are withheld.
+
+    Attributes
+    ----------
+    window
+        Without them.
+    hidden
+        True where they were, shape of `Window.inside`.
+    truth
+        Their values, ``(n,)``.
     """
 
     window: Window
@@ -47,123 +50,65 @@ class Holdout(NamedTuple):
     truth: NDArray[np.floating]
 
 
-class Held(NamedTuple):
-    """An archive without what is hidden, for methods must not be pinned to what they are judged on;
-    and the trials.
-
-    `little` tells that so little is hidden that what was pinned without it need not be pinned anew.
-    """
-
-    archive: Archive
-    trials: list[Holdout]
-    little: bool
-
-
-@dataclass(frozen=True)
-class Blend:
-    """What withheld clouds say of several estimates: which to mix, how to scale their errors, and
-    why.
+class ArchiveHoldout(NamedTuple):
+    """An archive of which some observations are withheld.
 
     Attributes
     ----------
-    names
-        Those that are mixed.
-    recipe
-        Of these.
-    strata
-        What the error is scaled by in the end; None leaves it.
-    why
-        The reason, in words.
+    archive
+        Without them: methods must not be fitted to the pixels that they are scored on.
+    windows
+        Where they were.
+    little
+        So little is withheld that a method fitted to the rest need not be refitted to the whole.
     """
 
-    names: tuple[str, ...]
-    recipe: BlendRecipe
-    strata: StratifiedScale | None
-    why: str
-
-    @classmethod
-    def of(cls, trials: CrossValidation, *, blending: bool, strata: bool) -> Blend:
-        """Decide by what several estimates said at withheld pixels."""
-        recipe, fair, why = trials.verdict(blending)
-        z = standardised(fair.mean - fair.truth, fair.sigma)
-        scale = StratifiedScale.fit(z, fair.image, trials.distance, trials.lag) if strata else None
-        used = recipe.weights.used
-        log.info("%s", why)
-        lean = BlendRecipe(recipe.weights.among(used), recipe.scale[:, used])
-        return cls(tuple(trials.names[k] for k in used), lean, scale, why)
-
-    @property
-    def reach(self) -> Shape:
-        """How far observations matter to the mixture itself."""
-        return (0, 0, 0) if len(self.names) == 1 and self.strata is None else NEAR
-
-    def mixed(self, estimates: Estimates, window: Window) -> xr.Dataset:
-        """Mix estimates, by name, of what a window asks for."""
-        asked = window.inside
-        near = None if self.reach == (0, 0, 0) else _nearness(window)
-        found = combined(self.recipe, [estimates[name] for name in self.names], asked, near)
-        found = found if self.strata is None else rescaled(found, self.strata, asked, near)
-        return found.drop_attrs(deep=False)
-
-    def told(self) -> dict[str, Any]:
-        """In plain values."""
-        weights, strata = self.recipe.weights, self.strata
-        return {
-            "names": list(self.names),
-            "why": self.why,
-            "scale": self.recipe.scale.tolist(),
-            "weights": [a.tolist() for a in (weights.distance, weights.lag, weights.table)],
-            "strata": None
-            if strata is None
-            else [a.tolist() for a in (strata.distance, strata.lag, strata.logarithm)],
-        }
-
-    @classmethod
-    def heard(cls, told: Mapping[str, Any]) -> Blend:
-        """Make it from plain values."""
-        recipe = BlendRecipe(Weights(*map(np.array, told["weights"])), np.array(told["scale"]))
-        strata = None if told["strata"] is None else StratifiedScale(*map(np.array, told["strata"]))
-        return cls(tuple(told["names"]), recipe, strata, told["why"])
+    archive: Archive
+    windows: list[WithheldWindow]
+    little: bool
 
 
-def withhold(archive: Archive, *, share: float, seed: int) -> Held:
-    """Hide clouds of other dates in the windows of an archive that are there to judge by.
+def withhold(archive: Archive, *, fraction: float, seed: int) -> ArchiveHoldout:
+    """Withhold clouds of other dates in the validation windows of an archive.
+
+    Parameters
+    ----------
+    fraction
+        Of the observed pixels of each window.
 
     Raises
     ------
     InputError
-        If there are none to hide in any of them.
+        If there are no clouds to transplant in any of the windows.
     """
-    found, masks, reason = (
-        [],
-        [],
-        InputError("the archive has no windows to try methods on; it is empty"),
-    )
-    most = JUDGED // max(len(archive.trials), 1)
+    windows, masks = [], []
+    reason = InputError("the archive has no windows to try methods on; it is empty")
+    most = SCORED // max(len(archive.trials), 1)
     for number, window in enumerate(archive.trials):
         own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         try:
-            hidden = gaps.transplant_clouds(window.obs, window.sea, share=share, seed=own).values
+            clouds = gaps.transplant_clouds(window.obs, window.sea, share=fraction, seed=own)
         except InputError as why:
             reason = why
             continue
-        judged = hidden[window.patch.within]
-        if judged.sum() > most:
-            judged = judged & (
-                np.random.default_rng(own).random(judged.shape) < most / judged.sum()
-            )
-        if judged.any():
-            found.append(Holdout(window.without(hidden), judged, window.inside.values[judged]))
+        hidden = clouds.values
+        scored = hidden[window.patch.within]
+        if scored.sum() > most:
+            drawn = np.random.default_rng(own).random(scored.shape) < most / scored.sum()
+            scored = scored & drawn
+        if scored.any():
+            truth = window.inside.values[scored]
+            windows.append(WithheldWindow(window.without(hidden), scored, truth))
             masks.append((window.patch.seen, hidden))
-    if not found:
+    if not windows:
         raise reason
     observed = np.isfinite(archive.sample).mean() * float(archive.sea.sum()) * len(archive.sample)
     little = sum(int(hidden.sum()) for _, hidden in masks) < LITTLE * observed
-    return Held(_without(archive, masks), found, little)
+    return ArchiveHoldout(_without(archive, masks), windows, little)
 
 
 def _without(archive: Archive, masks: list[Mask]) -> Archive:
-    """What is left of an archive of which parts are hidden."""
+    """Hide parts of an archive: in its field, its sample and its windows."""
     data = archive.obs.data.map_blocks(
         _hidden, masks=masks, dtype=archive.obs.dtype, meta=archive.obs.data._meta
     )
@@ -176,74 +121,87 @@ def _without(archive: Archive, masks: list[Mask]) -> Archive:
         part = sample[times, here]
         part[hidden[:, rows[here] - y.start, columns[here] - x.start]] = np.nan
         sample[times, here] = part
-    trials = [
-        next(
-            (window.without(hidden) for seen, hidden in masks if seen == window.patch.seen), window
-        )
-        for window in archive.trials
-    ]
-    return replace(archive, obs=archive.obs.copy(data=data), sample=sample, trials=trials)
+    windows = []
+    for window in archive.trials:
+        for seen, hidden in masks:
+            if seen == window.patch.seen:
+                window = window.without(hidden)
+                break
+        windows.append(window)
+    return replace(archive, obs=archive.obs.copy(data=data), sample=sample, trials=windows)
 
 
 def _hidden(block: NDArray, *, masks: list[Mask], block_info: Any = None) -> NDArray:
-    """Hide what lies in one block."""
+    """Hide the parts that lie in one block."""
     origin = [start for start, _ in block_info[0]["array-location"]]
     out = block.copy()
     for seen, hidden in masks:
-        ends = [
-            (max(s.start, o), min(s.stop, o + n))
-            for s, o, n in zip(seen, origin, block.shape, strict=True)
-        ]
-        if all(a < b for a, b in ends):
-            mine = tuple(slice(a - o, b - o) for (a, b), o in zip(ends, origin, strict=True))
-            its = tuple(
-                slice(a - s.start, b - s.start) for (a, b), s in zip(ends, seen, strict=True)
-            )
-            out[mine][hidden[its]] = np.nan
+        in_block, in_mask = [], []
+        for side, start, length in zip(seen, origin, block.shape, strict=True):
+            first, last = max(side.start, start), min(side.stop, start + length)
+            in_block.append(slice(first - start, max(first, last) - start))
+            in_mask.append(slice(first - side.start, max(first, last) - side.start))
+        out[tuple(in_block)][hidden[tuple(in_mask)]] = np.nan
     return out
 
 
-def ask(
-    withheld: Sequence[Holdout], estimate: Callable[[Window], Estimates]
+def predict_windows(
+    windows: Sequence[WithheldWindow], estimate: Callable[[Window], Estimates]
 ) -> dict[str, WithheldEstimates]:
-    """What each estimate says of the hidden pixels of all windows; an image of each window is one
-    of its own.
+    """Estimate the withheld pixels of all windows; returns the estimates by name.
+
+    Images of different windows count as different images.
     """
     parts: dict[str, list[WithheldEstimates]] = {}
     images = 0
-    for window, hidden, truth in withheld:
+    for window, hidden, truth in windows:
         image = np.nonzero(hidden)[0]
         for name, found in estimate(window).items():
-            mean = found["mean"].transpose(*window.obs.dims).values[hidden].astype(np.float64)
-            sigma = _error(found, window)[hidden].astype(np.float64)
-            answers = WithheldEstimates(
-                truth.astype(np.float64), mean, sigma, image + images, np.zeros_like(image)
+            mean = found["mean"].transpose(*window.obs.dims).values[hidden]
+            if "error" in found:
+                sigma = found["error"].transpose(*window.obs.dims).values[hidden]
+            else:
+                sigma = np.full(mean.shape, np.nan)
+            part = WithheldEstimates(
+                truth.astype(np.float64),
+                mean.astype(np.float64),
+                sigma.astype(np.float64),
+                image + images,
+                np.zeros_like(image),
             )
-            parts.setdefault(name, []).append(answers)
+            parts.setdefault(name, []).append(part)
         images += len(hidden)
-    return {
-        name: WithheldEstimates(*map(np.concatenate, zip(*some, strict=True)))
-        for name, some in parts.items()
-    }
+    joined = {}
+    for name, some in parts.items():
+        joined[name] = WithheldEstimates(*map(np.concatenate, zip(*some, strict=True)))
+    return joined
 
 
-def nearness(withheld: Sequence[Holdout]) -> tuple[NDArray, NDArray]:
-    """How far the hidden pixels are from data: km in the image, and days; ``(n,)`` each."""
-    near = [[field.values[hidden] for field in _nearness(window)] for window, hidden, _ in withheld]
-    distance, lag = (
-        np.concatenate(column).astype(np.float64) for column in zip(*near, strict=True)
-    )
-    return distance, lag
+def withheld_distances(windows: Sequence[WithheldWindow]) -> tuple[NDArray, NDArray]:
+    """Distance (km) and lag (days) of the withheld pixels to what is left, ``(n,)`` each."""
+    distances, lags = [], []
+    for window, hidden, _ in windows:
+        distance, lag = window_distances(window)
+        distances.append(distance.values[hidden])
+        lags.append(lag.values[hidden])
+    return (np.concatenate(distances).astype(np.float64), np.concatenate(lags).astype(np.float64))
 
 
-def _nearness(window: Window) -> tuple[xr.DataArray, xr.DataArray]:
+def window_distances(window: Window) -> Distances:
+    """Distance to data of the pixels inside a window, from no more than `NEAR` around them."""
     shown = narrowed(window, NEAR)
-    distance, lag = (field[shown.patch.within] for field in distance_to_data(shown.obs))
-    return distance, lag
+    distance, lag = distance_to_data(shown.obs)
+    return distance[shown.patch.within], lag[shown.patch.within]
 
 
-def _error(found: xr.Dataset, window: Window) -> NDArray:
-    if "error" not in found:
-        return np.full(found["mean"].shape, np.nan, np.float32)
-    values: NDArray = found["error"].transpose(*window.obs.dims).values
-    return values
+def blend_window(blend: Blend | None, estimates: Estimates, window: Window) -> xr.Dataset:
+    """Blend estimates of the inside of a window; with None take the first as it is."""
+    if blend is None:
+        return next(iter(estimates.values()))
+    distances = window_distances(window) if blend.depends_on_distance else None
+    return blend.apply(estimates, window.inside, distances).drop_attrs(deep=False)
+
+
+def blend_halo(blend: Blend | None) -> Shape:
+    """Return the halo of `blend_window` itself, beside that of the methods."""
+    return NEAR if blend is not None and blend.depends_on_distance else (0, 0, 0)
