@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judge a pinned method on withheld clouds in windows of an archive."""
+"""Score a fitted method on withheld clouds in windows of an archive."""
 
 from __future__ import annotations
 
@@ -24,56 +24,54 @@ log = logging.getLogger(__name__)
 def fitted_and_scored(
     method: Method, archive: Archive, folder: Path
 ) -> tuple[FittedMethod, WithheldScore | None]:
-    """Pin a method to an archive, and say how good it is where clouds are hidden from it, fit
-    included.
+    """Fit a method to an archive, and score it on withheld clouds that it was not fitted to.
 
-    Where so much had to be hidden that the method would miss it, it is pinned anew to the whole.
+    If the withheld clouds are more than a negligible part of the archive, the method is fitted once
+    more to the whole of it. The score is None where there are no clouds to withhold.
     """
+    # Other clouds than those by which `Auto` and `Gan` choose.
+    seed = int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0])
     try:
-        held = withhold(
-            archive,
-            fraction=FRACTION,
-            seed=int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0]),
-        )
+        holdout = withhold(archive, fraction=FRACTION, seed=seed)
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return fit(method, archive, folder), None
-    tried = fit(method, held.archive, folder)
-    name = str(archive.obs.name)
-    found = predict_windows(held.windows, lambda window: {name: tried.estimate(window)})[name]
-    told = {"share": FRACTION, "seed": archive.seed, "windows": len(held.windows)}
-    score = score_estimates(found, [name], told)[name]
-    if held.little:
-        return tried, score
+    fitted = fit(method, holdout.archive, folder)
+    score = _score(fitted, holdout.windows, str(archive.obs.name), FRACTION, archive.seed)
+    if holdout.little:
+        return fitted, score
     shutil.rmtree(folder)
     return fit(method, archive, folder), score
 
 
 def scored(
-    pinned: FittedMethod,
+    fitted: FittedMethod,
     windows: Sequence[Window],
     seed: int,
     name: str,
     fraction: float = FRACTION,
 ) -> WithheldScore | None:
-    """Hide clouds in each window, ask, compare; None where nothing could be hidden."""
+    """Score a fitted method, as it is, in windows; None where no clouds can be withheld."""
     seeds = np.random.SeedSequence([seed, 7]).generate_state(max(1, len(windows)))
-    held = []
+    withheld = []
     for window, own in zip(windows, seeds, strict=False):
         try:
-            hidden = gaps.transplant_clouds(
-                window.obs, window.sea, share=fraction, seed=int(own)
-            ).values
+            clouds = gaps.transplant_clouds(window.obs, window.sea, share=fraction, seed=int(own))
         except InputError:
             continue
-        judged = hidden[window.patch.within]
-        if judged.any():
-            held.append(
-                WithheldWindow(window.without(hidden), judged, window.inside.values[judged])
-            )
-    if not held:
+        hidden = clouds.values
+        inside = hidden[window.patch.within]
+        if inside.any():
+            truth = window.inside.values[inside]
+            withheld.append(WithheldWindow(window.without(hidden), inside, truth))
+    if not withheld:
         return None
-    found = predict_windows(held, lambda window: {name: pinned.estimate(window)})[name]
-    return score_estimates(found, [name], {"share": fraction, "seed": seed, "windows": len(held)})[
-        name
-    ]
+    return _score(fitted, withheld, name, fraction, seed)
+
+
+def _score(
+    fitted: FittedMethod, windows: Sequence[WithheldWindow], name: str, fraction: float, seed: int
+) -> WithheldScore:
+    estimates = predict_windows(windows, lambda window: {name: fitted.estimate(window)})
+    settings = {"share": fraction, "seed": seed, "windows": len(windows)}
+    return score_estimates(estimates[name], [name], settings)[name]

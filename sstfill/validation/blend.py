@@ -86,7 +86,7 @@ class BlendWeights:
                 table = np.zeros((*found.table.shape[:2], error.shape[1]))
                 table[:, :, methods] = found.table
                 return cls(found.distance, found.lag, table)
-            # Without the weak ones, the weights of the others are others.
+            # The remaining weights change once the weak methods are gone.
             methods = methods[strong]
 
     @classmethod
@@ -256,6 +256,7 @@ def blend_values(weights: NDArray, mean: NDArray, sigma: NDArray) -> BlendedValu
     an error.
     """
     known = np.isfinite(mean)
+    # NaN times a weight of 0 would still be NaN.
     w = _renormalised(weights, known)
     values = np.where(known, mean, 0.0)
     blended = np.where(known.any(-1), (w * values).sum(-1), np.nan)
@@ -279,6 +280,7 @@ def convex_weights(moments: NDArray) -> NDArray:
     """
     k = len(moments)
     size = np.trace(moments) / k
+    # In units of their own size, so that the ridge does not depend on the units of the field.
     scaled = moments / size if size > 0 else np.zeros_like(moments)
     root = np.linalg.cholesky(scaled + RIDGE * np.eye(k)).T
     w, _ = nnls(np.vstack([root, np.ones(k)]), np.append(np.zeros(k), 1.0))

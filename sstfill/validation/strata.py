@@ -41,7 +41,7 @@ def classes(values: NDArray) -> tuple[NDArray, NDArray]:
     # A distance of 0 or NaN belongs to the nearest class, an infinite one to the farthest.
     number = np.searchsorted(edges, np.nan_to_num(values, nan=0.0, posinf=np.inf), side="left")
     number_of_usable = np.searchsorted(edges, usable, side="left")
-    # Equal distances can leave a class empty; the others are numbered anew.
+    # Equal distances can leave a class empty; the others get new numbers.
     occupied = np.unique(number_of_usable)
     centres = np.exp([np.log(usable[number_of_usable == c]).mean() for c in occupied])
     return centres, np.searchsorted(occupied, number).clip(0, occupied.size - 1)

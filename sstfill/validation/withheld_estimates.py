@@ -55,7 +55,9 @@ def gather(hidden: xr.DataArray, *fields: xr.DataArray) -> tuple[NDArray, ...]:
         for start in range(0, len(where), SLAB):
             block = (slice(start, start + SLAB),)
             parts.append(_pick(where[block], block, where.shape, *(a[block] for a in arrays)))
-    place, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    # The blocks came in any order; by place the result does not depend on the chunks.
+    place = columns.pop(0)
     sort = np.argsort(place, kind="stable")
     index = np.unravel_index(place[sort], where.shape)
     layer = index[1] if where.ndim == 4 else np.zeros_like(index[0])

@@ -131,6 +131,7 @@ def choose(
         raise InputError(
             "no method could be tried on withheld clouds; name one, such as method='interpolate'"
         )
+    # Distances cost a pass over the data, and only a blend needs them.
     if blending and len(trials.estimates) > 1:
         distance, lag = holdout.distances()
     else:
@@ -198,6 +199,7 @@ def _try_methods(
                 continue
         try:
             estimates = holdout.predict(method)
+        # A method that refuses the data must not keep the others from filling them.
         except SstfillError as reason:
             log.warning("%s not considered: %s", method.name, reason)
             trials.skipped[method.name] = str(reason)
@@ -220,6 +222,7 @@ def _affordable_decision(
         decision = tried.decision(blending=blending)
         chosen = decision.blend.names
         cheapest = min(tried.names, key=lambda name: seconds[name])
+        # The cheapest method fills in any case: there must be one.
         if sum(seconds[name] for name in chosen) <= bearable or chosen == (cheapest,):
             return decision
         dearest = max(chosen, key=lambda name: seconds[name])

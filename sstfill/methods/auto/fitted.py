@@ -127,6 +127,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
             started=started,
         )
         refit = not holdout.little
+    # What was fitted without the withheld pixels is in the folders already.
     if refit:
         for one in choice.methods:
             _fit_in_own_folder(one, archive, folder)
@@ -145,6 +146,7 @@ def load(folder: Path) -> FittedAuto:
 
 def _fit_in_own_folder(method: Method, archive: Archive, folder: Path) -> FittedMethod:
     own = folder / method.name
+    # It may hold the fit to the holdout.
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
     fitted: FittedMethod = kind(method.name).fit(method, archive, own)

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Auto: try the methods on withheld clouds, then fill with the best of them, or with a blend of
-several.
-"""
+"""Auto: try the methods on withheld clouds, then fill with the best of them, or with a blend."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter as clock
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import xarray as xr
@@ -39,32 +37,32 @@ SCORED = 1_000_000
 class Auto:
     """Try every method on withheld clouds, and fill with the best of them or a blend of several.
 
-    Clouds of other dates are laid over observed pixels once, and each method (with its default
-    options) fills them. Weights are then found that make the error least, by distance to the
-    nearest observation in the image and by days to the nearest one of the pixel. Weights from every
-    other image are tested on those between: only if the blend does better there than the best
-    single method, it is taken. The methods chosen then fill the series itself. The expected error
-    of a blend is that of the mixture: what its methods expect, and how much they disagree.
+    Observed pixels are withheld under clouds of other dates, and each method (with its default
+    options) fills them. Weights of least error are fitted by distance to the nearest observation in
+    the image and by days to the nearest one of the pixel. They are cross-validated: weights from
+    every other image are tested on the images between, and a blend is taken only if it does better
+    there than the best single method. The chosen methods then fill the series itself. The expected
+    error of a blend combines the errors of its methods and their disagreement.
 
     Costs a fill by each method, and one more by each that is chosen. Where no clouds can be
-    withheld (in a single image, or if no image has clouds to lend), the series is interpolated,
-    with a warning.
+    withheld (in a single image, or if no image has clouds to transplant), the series is
+    interpolated, with a warning.
 
     Parameters
     ----------
     methods
         Names of the methods to try (at the command line with commas between them); None tries each
-        one that can do with the data, but patchmatch only in series of up to 750,000 values, for
-        its cost.
+        one that can fill the data, but patchmatch, which is costly, only in series of up to 750,000
+        values.
     blend
         Blend methods where that is better; otherwise the best one fills.
     budget
-        Seconds that trying and filling should take together: methods are tried from the usually
-        cheapest on, none for which the time left seems too short, but always one; what has begun is
-        not interrupted. None sets no limit; with one, the result hangs on the machine.
+        Seconds that trials and fill should take together. Methods are tried from the usually
+        cheapest on, at least one, and none for which the time left seems too short; a trial is not
+        interrupted. None sets no limit; with a budget the result depends on the machine.
     share
-        Part of the observed pixels to withhold: twice that of a score, for more different clouds
-        make a surer choice.
+        Fraction of the observed pixels to withhold: twice that of a score, because more clouds make
+        a safer choice.
     seed
         Seed of the withheld clouds and of the methods.
 
@@ -224,9 +222,8 @@ class FillPlan:
         blend, methods = self.choice.blend, self.choice.methods
         estimates = {method.name: method.reconstruct(obs, sea) for method in methods}
         reports = {name: config.plain(one.attrs) for name, one in estimates.items()}
-        if blend is None:
-            filled = estimates[methods[0].name]
-        else:
+        filled = estimates[methods[0].name]
+        if blend is not None:
             filled = blend.apply(estimates, obs)
         account = self.choice.account | {"diagnostics": reports}
         return filled.drop_attrs(deep=False).assign_attrs(account)

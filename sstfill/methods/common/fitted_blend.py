@@ -92,6 +92,7 @@ def withhold(archive: Archive, *, fraction: float, seed: int) -> ArchiveHoldout:
             reason = why
             continue
         hidden = clouds.values
+        # Only the inside of a window is estimated; around it, pixels are hidden all the same.
         scored = hidden[window.patch.within]
         if scored.sum() > most:
             drawn = np.random.default_rng(own).random(scored.shape) < most / scored.sum()
@@ -102,6 +103,7 @@ def withhold(archive: Archive, *, fraction: float, seed: int) -> ArchiveHoldout:
             masks.append((window.patch.seen, hidden))
     if not windows:
         raise reason
+    # Estimated from the sample: counting would read the whole archive once more.
     observed = np.isfinite(archive.sample).mean() * float(archive.sea.sum()) * len(archive.sample)
     little = sum(int(hidden.sum()) for _, hidden in masks) < LITTLE * observed
     return ArchiveHoldout(_without(archive, masks), windows, little)
@@ -141,6 +143,7 @@ def _hidden(block: NDArray, *, masks: list[Mask], block_info: Any = None) -> NDA
             first, last = max(side.start, start), min(side.stop, start + length)
             in_block.append(slice(first - start, max(first, last) - start))
             in_mask.append(slice(first - side.start, max(first, last) - side.start))
+        # Both are empty where mask and block do not meet.
         out[tuple(in_block)][hidden[tuple(in_mask)]] = np.nan
     return out
 

@@ -56,7 +56,7 @@ MARGIN: Shape = (4, 8, 8)
 gains nothing.
 """
 LARGEST: Shape = (96, 160, 160)
-"""Core of a patch, at most, about; with `HALO` around, and blended over `OVERLAP`."""
+"""Core of a patch, at most; with `HALO` around, and blended over `OVERLAP`."""
 OVERLAP: Shape = (8, 16, 16)
 HALO: Shape = (4, 8, 8)
 CHECKPOINT = "checkpoint"
@@ -216,7 +216,9 @@ def pieces_of(shape: Shape) -> PatchGrid:
     >>> pieces_of((32, 288, 288)).core
     (32, 144, 144)
     """
-    t, y, x = (-(-n // -(-n // most)) for n, most in zip(shape, LARGEST, strict=True))
+    # As few pieces as `LARGEST` allows, all of one size.
+    pieces = -(-np.array(shape) // LARGEST)
+    t, y, x = (-(-np.array(shape) // pieces)).tolist()
     overlap = (min(OVERLAP[0], t), min(OVERLAP[1], y), min(OVERLAP[2], x))
     return PatchGrid(core=(t, y, x), overlap=overlap, halo=HALO)
 
@@ -289,6 +291,7 @@ def _fit_first_guesses(first_guesses: list[Method], archive: Archive, folder: Pa
     """Fit each in a new folder of its name."""
     for guess in first_guesses:
         own = folder / guess.name
+        # It may hold the fit to the holdout.
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)
         FITTINGS[guess.name].fit(guess, archive, own)

@@ -33,9 +33,8 @@ def estimate_paper(
 def patch_grid(networks: Networks) -> PatchGrid:
     """Return patches that overlap by half of the size that the network was trained on."""
     frames, height, width = networks.checkpoint.config["patch"]
-    halves = (frames // 2, height // 2, width // 2)
-    t, y, x = (max(1, n) for n in halves)
-    return PatchGrid(core=(t, y, x), overlap=halves)
+    t, y, x = frames // 2, height // 2, width // 2
+    return PatchGrid(core=(max(1, t), max(1, y), max(1, x)), overlap=(t, y, x))
 
 
 def complete_patches(

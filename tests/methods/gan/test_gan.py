@@ -520,6 +520,6 @@ def test_a_network_of_nan_or_of_ones_is_refused_or_left_out(name, value, adapt, 
         assert "gan" not in json.loads(found.sst.attrs["sstfill_method"])["diagnostics"]["blended"]
         return
     with pytest.raises(
-        ReadError, match=r"returns .* (NaN|errors of the first guess).*; .*train it again"
+        ReadError, match=r"returns .*(NaN|errors of the first guess).*; .*train it again"
     ):
         fill(obs, Gan(model=broken, adapt=adapt), sea=sea, score=False)
