@@ -146,7 +146,7 @@ class CrossValidation:
             return number % 2 == 0
         return np.arange(number.size) < number.size // 2
 
-    def decision(self, *, blending: bool, strata: bool = False) -> Decision:
+    def decision(self, *, blending: bool, strata: bool = False, gain: float = GAIN) -> Decision:
         """Decide between the best method and a blend.
 
         The blend must prove better on pixels that it was not fitted to.
@@ -157,6 +157,8 @@ class CrossValidation:
             False takes the best method in any case.
         strata
             Calibrate the error by distance to data, on the cross-fitted estimates.
+        gain
+            Fraction by which a blend must beat the best method.
         """
         losses = self.loss(self.mean)
         order = np.argsort(losses, kind="stable")
@@ -171,7 +173,7 @@ class CrossValidation:
             blend = self.fit_blend(ALL)
             cross_fitted = self.cross_fit(self.fit_blend)
             loss = float(self.loss(cross_fitted.mean))
-            if len(blend.names) > 1 and loss < (1 - GAIN) * least:
+            if len(blend.names) > 1 and loss < (1 - gain) * least:
                 *most, last = blend.names
                 why = (
                     f"blend of {', '.join(most)} and {last}: {self._rmse_text(loss)} "

@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sstfill.validation import cross_validation
 from sstfill.validation.cross_validation import CrossValidation
 from sstfill.validation.withheld_estimates import WithheldEstimates
 
@@ -117,6 +116,6 @@ def test_a_blend_is_worse_than_the_best_by_noise_at_most():
         )
 
 
-def test_gain_is_asked_of_a_blend(monkeypatch):
-    monkeypatch.setattr(cross_validation, "GAIN", 0.5)
-    assert len(tried(1.0, 1.0).decision(blending=True).blend.names) == 1
+def test_gain_is_asked_of_a_blend():
+    blend = tried(1.0, 1.0).decision(blending=True, gain=0.5).blend
+    assert len(blend.names) == 1

@@ -68,13 +68,19 @@ class ArchiveHoldout(NamedTuple):
     little: bool
 
 
-def withhold(archive: Archive, *, fraction: float, seed: int) -> ArchiveHoldout:
+def withhold(
+    archive: Archive, *, fraction: float, seed: int, little: float = LITTLE
+) -> ArchiveHoldout:
     """Withhold clouds of other dates in the validation windows of an archive.
 
     Parameters
     ----------
     fraction
         Of the observed pixels of each window.
+    seed
+        Of the draw.
+    little
+        See `ArchiveHoldout.little`: the fraction of the archive below which it is True.
 
     Raises
     ------
@@ -105,8 +111,8 @@ def withhold(archive: Archive, *, fraction: float, seed: int) -> ArchiveHoldout:
         raise reason
     # Estimated from the sample: counting would read the whole archive once more.
     observed = np.isfinite(archive.sample).mean() * float(archive.sea.sum()) * len(archive.sample)
-    little = sum(int(hidden.sum()) for _, hidden in masks) < LITTLE * observed
-    return ArchiveHoldout(_without(archive, masks), windows, little)
+    withheld = sum(int(hidden.sum()) for _, hidden in masks)
+    return ArchiveHoldout(_without(archive, masks), windows, withheld < little * observed)
 
 
 def _without(archive: Archive, masks: list[Mask]) -> Archive:
