@@ -13,9 +13,9 @@ import numpy as np
 from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
-from sstfill.methods.common.fitted_blend import WithheldWindow, predict_withheld, withhold
+from sstfill.methods.common.fitted_blend import WithheldWindow, predict_windows, withhold
 from sstfill.methods.registry import fit
-from sstfill.validation.withheld import SHARE, WithheldScore, score_estimates
+from sstfill.validation.withheld import FRACTION, WithheldScore, score_estimates
 
 log = logging.getLogger(__name__)
 
@@ -23,50 +23,54 @@ log = logging.getLogger(__name__)
 def fitted_and_scored(
     method: Method, archive: Archive, folder: Path
 ) -> tuple[FittedMethod, WithheldScore | None]:
-    """Fit a method to an archive, and score it, fit included, on clouds withheld from it.
+    """Fit a method to an archive, and score it on withheld clouds that it was not fitted to.
 
-    The method is fitted without the withheld pixels, scored, and fitted again to the whole unless
-    so little was withheld that this would change nothing. The score is None where nothing could be
-    withheld.
+    If the withheld clouds are more than a negligible part of the archive, the method is fitted once
+    more to the whole of it. The score is None where there are no clouds to withhold.
     """
+    # Other clouds than those by which `Auto` and `Gan` choose.
+    seed = int(np.random.SeedSequence([archive.seed, 7]).generate_state(1)[0])
     try:
-        held = withhold(archive, share=SHARE, seed=gaps.derived_seed(archive.seed, 7))
+        holdout = withhold(archive, fraction=FRACTION, seed=seed)
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return fit(method, archive, folder), None
-    tried = fit(method, held.archive, folder)
-    score = _score(tried, held.windows, str(archive.obs.name), SHARE, archive.seed)
-    if held.little:
-        return tried, score
+    fitted = fit(method, holdout.archive, folder)
+    score = _score(fitted, holdout.windows, str(archive.obs.name), FRACTION, archive.seed)
+    if holdout.little:
+        return fitted, score
     shutil.rmtree(folder)
     return fit(method, archive, folder), score
 
 
 def scored(
-    fitted: FittedMethod, windows: Sequence[Window], seed: int, name: str, share: float = SHARE
+    fitted: FittedMethod,
+    windows: Sequence[Window],
+    seed: int,
+    name: str,
+    fraction: float = FRACTION,
 ) -> WithheldScore | None:
-    """Score a fitted method on clouds withheld from each window; None where nothing could be
-    withheld.
-    """
+    """Score a fitted method, as it is, in windows; None where no clouds can be withheld."""
     seeds = np.random.SeedSequence([seed, 7]).generate_state(max(1, len(windows)))
-    held = []
+    withheld = []
     for window, own in zip(windows, seeds, strict=False):
         try:
-            clouds = gaps.transplant_clouds(window.obs, window.sea, share=share, seed=int(own))
+            clouds = gaps.transplant_clouds(window.obs, window.sea, share=fraction, seed=int(own))
         except InputError:
             continue
-        inside = clouds.values[window.patch.within]
+        hidden = clouds.values
+        inside = hidden[window.patch.within]
         if inside.any():
             truth = window.inside.values[inside]
-            held.append(WithheldWindow(window.without(clouds.values), inside, truth))
-    if not held:
+            withheld.append(WithheldWindow(window.without(hidden), inside, truth))
+    if not withheld:
         return None
-    return _score(fitted, held, name, share, seed)
+    return _score(fitted, withheld, name, fraction, seed)
 
 
 def _score(
-    fitted: FittedMethod, held: list[WithheldWindow], name: str, share: float, seed: int
+    fitted: FittedMethod, windows: Sequence[WithheldWindow], name: str, fraction: float, seed: int
 ) -> WithheldScore:
-    found = predict_withheld(held, lambda window: {name: fitted.estimate(window)})[name]
-    about = {"share": share, "seed": seed, "windows": len(held)}
-    return score_estimates(found, [name], about)[name]
+    estimates = predict_windows(windows, lambda window: {name: fitted.estimate(window)})
+    settings = {"share": fraction, "seed": seed, "windows": len(windows)}
+    return score_estimates(estimates[name], [name], settings)[name]

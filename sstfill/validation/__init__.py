@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Withheld-cloud validation: hide observations, estimate them, compare, choose, blend, calibrate."""
+"""Withheld-cloud validation: hide observations, estimate them, compare, blend, calibrate."""

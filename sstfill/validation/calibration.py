@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Factors by which a stated error must be multiplied to hold on withheld pixels: one for all, or by
-stratum.
-"""
+"""Scale stated errors so that they hold on withheld pixels: by one factor, or by stratum."""
 
 from __future__ import annotations
 
@@ -11,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from sstfill.validation import blend_weights
+from sstfill.validation import strata
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-"""Shares of errors that the intervals promise to hold."""
+"""Probabilities of the intervals by which an error is calibrated."""
 STEPS = np.linspace(-1.5, 1.5, 601)
 """Logarithms of the factors tried for the error, half a percent apart."""
 EXTREME = 1e6
@@ -22,20 +20,19 @@ EXTREME = 1e6
 
 
 def standardised(error: NDArray, sigma: NDArray) -> NDArray:
-    """``|error| / sigma``; where sigma is 0 (no scale can mend that) 0 or infinite."""
+    """Return ``|error| / sigma``; where sigma is 0, which no scale can mend, 0 or infinity."""
     error = np.abs(error)
     with np.errstate(over="ignore"):
         return np.divide(error, sigma, out=np.where(error > 0, np.inf, 0.0), where=sigma > 0)
 
 
 def error_scale(z: NDArray) -> float:
-    """Return the factor by which sigma must be multiplied so that its intervals hold as many errors
-    as they promise.
+    """Return the factor of sigma with which its intervals hold as many errors as they promise.
 
-    Minimises the sum over `LEVELS` of squared (share inside - level), searched around the 68.27 %
-    quantile of `z` = ``|error| / sigma``, which alone would do for Gaussian errors: of heavier
-    tails, as those of filled pixels are, it leaves too many outside the wide intervals; here what
-    cannot be met is shared out. Infinite `z` are ignored.
+    Minimises the sum over `LEVELS` of squared (fraction inside - level), searched around the
+    68.27 % quantile of `z` = ``|error| / sigma``. That quantile alone would do for Gaussian errors;
+    errors of filled pixels have heavier tails, and it leaves too many of them outside the wide
+    intervals. Infinite `z` are ignored.
 
     >>> z = np.abs(np.random.default_rng(0).normal(0, 2, 100_000))
     >>> round(error_scale(z), 1)
@@ -48,27 +45,25 @@ def error_scale(z: NDArray) -> float:
     if not 1 / EXTREME < start < EXTREME:
         return float(np.clip(start, 1 / EXTREME, EXTREME))
     levels = np.array(LEVELS)[:, np.newaxis]
-    inside = (
-        np.searchsorted(known, start * np.exp(STEPS) * ndtri((1 + levels) / 2), side="right")
-        / known.size
-    )
+    half_widths = start * np.exp(STEPS) * ndtri((1 + levels) / 2)
+    inside = np.searchsorted(known, half_widths, side="right") / known.size
     missed = np.square(inside - levels).sum(0).round(12)
-    best = np.lexsort((np.abs(STEPS), missed))[0]  # of equals the nearest to the quantile
+    # Among equals the one nearest to the quantile.
+    best = np.lexsort((np.abs(STEPS), missed))[0]
     return float(np.clip(start * np.exp(STEPS[best]), 1 / EXTREME, EXTREME))
 
 
 @dataclass(frozen=True)
 class StratifiedScale:
-    """Factors of a stated error by how far a pixel is from data, linear in logarithms between
-    centres of classes.
+    """Factors of a stated error by distance to data.
 
     Attributes
     ----------
     distance, lag
-        Centres of the classes, as of `sstfill.validation.blend_weights.Weights`; shapes ``(a,)``
-        and ``(b,)``.
+        Centres of the strata, as of `sstfill.validation.blend.BlendWeights`; shapes ``(a,)`` and
+        ``(b,)``.
     logarithm
-        Of the factors, shape ``(a, b)``.
+        Logarithms of the factors, shape ``(a, b)``.
     """
 
     distance: NDArray
@@ -77,39 +72,38 @@ class StratifiedScale:
 
     @classmethod
     def fit(cls, z: NDArray, image: NDArray, distance: NDArray, lag: NDArray) -> StratifiedScale:
-        """Find `error_scale` of each stratum, drawn to that of all pixels by
-        `sstfill.validation.blend_weights.PRIOR`.
+        """Find `error_scale` of each stratum, shrunk towards that of all pixels.
 
         Parameters
         ----------
         z
-            ``|error| / sigma`` of withheld pixels, shape ``(n,)``; not finite where that is
-            unknown.
+            ``|error| / sigma`` of withheld pixels, shape ``(n,)``; not finite where it is unknown.
         image
-            Number of the image that each lies in.
+            Number of the image that each pixel lies in.
         distance, lag
-            How far each is from data, see `sstfill.validation.distances.distance_to_data`.
+            Distance of the pixels to data, see `sstfill.validation.distances.distance_to_data`.
 
         >>> z = np.abs(np.random.default_rng(0).normal(size=(2, 20_000))) * [[1.0], [4.0]]
+        >>> image = np.tile(np.arange(2000), 20)
         >>> distance = np.repeat([1.0, 100.0], 20_000)
-        >>> scale = StratifiedScale.fit(z.ravel(), np.tile(np.arange(2000), 20), distance, np.ones(40_000))
+        >>> scale = StratifiedScale.fit(z.ravel(), image, distance, np.ones(40_000))
         >>> scale.at(np.array([1.0, 100.0]), np.ones(2)).round(1).tolist()
         [1.0, 4.0]
         """
-        far, i = blend_weights.classes(distance)
-        late, j = blend_weights.classes(lag)
-        whole = np.log(error_scale(z))
-        table = np.empty((far.size, late.size))
-        for a, b in np.ndindex(table.shape):
+        distances, i = strata.classes(distance)
+        lags, j = strata.classes(lag)
+        prior = np.log(error_scale(z))
+        logarithm = np.empty((distances.size, lags.size))
+        for a, b in np.ndindex(logarithm.shape):
             here = (i == a) & (j == b) & np.isfinite(z)
             images = np.unique(image[here]).size
-            table[a, b] = (images * np.log(error_scale(z[here])) + blend_weights.PRIOR * whole) / (
-                images + blend_weights.PRIOR
-            )
-        return cls(far, late, table)
+            own = np.log(error_scale(z[here]))
+            logarithm[a, b] = (images * own + strata.PRIOR * prior) / (images + strata.PRIOR)
+        return cls(distances, lags, logarithm)
 
     def at(self, distance: NDArray, lag: NDArray) -> NDArray:
-        """Factors at pixels so far from data, of their shape."""
-        table = blend_weights.Weights(self.distance, self.lag, self.logarithm[..., np.newaxis])
-        factor: NDArray = np.exp(table.at(distance, lag)[..., 0])
+        """Interpolate the factors to pixels; the shape is that of `distance`."""
+        table = self.logarithm[..., np.newaxis]
+        logarithm = strata.interpolate(table, (self.distance, self.lag), distance, lag)
+        factor: NDArray = np.exp(logarithm[..., 0])
         return factor

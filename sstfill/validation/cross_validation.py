@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several methods said at the same withheld pixels: which is best, how to blend them, how good
-that really is.
-"""
+"""Compare methods at the same withheld pixels: take the best, or blend them, cross-validated."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -12,55 +11,50 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.validation import blend_weights, metrics
-from sstfill.validation.calibration import error_scale, standardised
+from sstfill.validation import metrics
+from sstfill.validation.blend import Blend, BlendWeights, blend_values
+from sstfill.validation.calibration import StratifiedScale, error_scale, standardised
 from sstfill.validation.withheld_estimates import WithheldEstimates
 
 GAIN = 0.005
-"""Share by which a blend must beat the best single method, to be worth the filling by several."""
+"""Fraction by which a blend must beat the best single method, to be worth the fill by several."""
+ALL = slice(None)
 
-
-class BlendRecipe(NamedTuple):
-    """How to make one field of what several methods say.
-
-    Attributes
-    ----------
-    weights
-        Of all methods tried.
-    scale
-        Factors of their stated errors, shape ``(variables, methods)``.
-    """
-
-    weights: blend_weights.Weights
-    scale: NDArray
+Rows = NDArray | slice
 
 
 class Decision(NamedTuple):
-    """A recipe from all withheld pixels, what it makes of each half when taken from the other one,
-    and the reason.
+    """The best method or a blend, and how good it is out of sample.
+
+    Attributes
+    ----------
+    blend
+        From all withheld pixels.
+    cross_fitted
+        Estimates at each half of the withheld pixels by a blend that was fitted to the other half.
     """
 
-    recipe: BlendRecipe
-    fair: WithheldEstimates
-    why: str
+    blend: Blend
+    cross_fitted: WithheldEstimates
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Answers of methods at n withheld pixels.
+    """Estimates of several methods at n withheld pixels.
 
     Attributes
     ----------
     names
         Of the methods.
     mean, sigma
-        What they said, shape ``(n, methods)``.
+        Their estimates and stated errors, shape ``(n, methods)``.
     truth, image, layer
-        Shape ``(n,)``; the layer is the number of the variable.
+        Observed value, number of the image and number of the variable, shape ``(n,)``.
     distance, lag
-        How far the pixels are from data, see `reach`; shape ``(n,)``.
+        Distance of the pixels to data, see `sstfill.validation.distances.distance_to_data`; shape
+        ``(n,)``.
     layers
-        How many variables there are.
+        Number of variables.
     """
 
     names: tuple[str, ...]
@@ -75,24 +69,17 @@ class CrossValidation:
 
     @classmethod
     def of(
-        cls, answers: dict[str, WithheldEstimates], layers: int, distance: NDArray, lag: NDArray
+        cls,
+        estimates: Mapping[str, WithheldEstimates],
+        layers: int,
+        distance: NDArray,
+        lag: NDArray,
     ) -> CrossValidation:
-        """Put the answers of all methods side by side."""
-        first = next(iter(answers.values()))
-        mean, sigma = (
-            np.stack([getattr(a, k) for a in answers.values()], 1) for k in ("mean", "sigma")
-        )
-        return cls(
-            tuple(answers),
-            mean,
-            sigma,
-            first.truth,
-            first.image,
-            first.layer,
-            distance,
-            lag,
-            layers,
-        )
+        """Put the estimates of all methods side by side."""
+        mean = np.stack([one.mean for one in estimates.values()], 1)
+        sigma = np.stack([one.sigma for one in estimates.values()], 1)
+        truth, _, _, image, layer = next(iter(estimates.values()))
+        return cls(tuple(estimates), mean, sigma, truth, image, layer, distance, lag, layers)
 
     def without(self, name: str) -> CrossValidation:
         """Leave one method out."""
@@ -100,116 +87,154 @@ class CrossValidation:
         names = tuple(self.names[k] for k in kept)
         return replace(self, names=names, mean=self.mean[:, kept], sigma=self.sigma[:, kept])
 
-    def missed(self, mean: NDArray) -> NDArray:
-        """Errors over the variable's standard deviation; what was not filled counts as filled with
-        its mean.
+    def standardised_error(self, mean: NDArray) -> NDArray:
+        """Return errors over the variable's standard deviation.
+
+        A pixel without an estimate counts as filled with the mean of the variable: a method must
+        not gain by leaving out the difficult pixels.
         """
         centre, std = self._moments
         shape = (-1, *(1,) * (mean.ndim - 1))
-        truth, middle, unit = (
-            a.reshape(shape) for a in (self.truth, centre[self.layer], std[self.layer])
-        )
-        return (np.where(np.isfinite(mean), mean, middle) - truth) / unit
+        truth = self.truth.reshape(shape)
+        filled = np.where(np.isfinite(mean), mean, centre[self.layer].reshape(shape))
+        return (filled - truth) / std[self.layer].reshape(shape)
 
     def loss(self, mean: NDArray) -> NDArray:
-        """Root mean square of `missed`, each variable counting the same; one number, or one for
-        each method.
+        """Return the root mean square of `standardised_error`: a number, or one for each method.
+
+        Each variable counts the same.
         """
-        return np.sqrt(np.average(np.square(self.missed(mean)), axis=0, weights=self.part))
+        squares = np.square(self.standardised_error(mean))
+        return np.sqrt(np.average(squares, axis=0, weights=self.part))
 
     def rmse(self) -> list[list[float]]:
-        """RMSE of each method for each variable, where it filled; NaN where it filled nothing."""
-        known = np.isfinite(self.mean)
-        each = [(k, v) for k in range(len(self.names)) for v in range(self.layers)]
-        at = [(k, known[:, k] & (self.layer == v)) for k, v in each]
-        found = [metrics.rmse(self.mean[here, k], self.truth[here]) for k, here in at]
-        return np.reshape(found, (len(self.names), self.layers)).tolist()
+        """RMSE of each method for each variable where it has estimates; NaN where it has none."""
+        rows = []
+        for k in range(len(self.names)):
+            known = np.isfinite(self.mean[:, k])
+            row = []
+            for variable in range(self.layers):
+                here = known & (self.layer == variable)
+                row.append(metrics.rmse(self.mean[here, k], self.truth[here]))
+            rows.append(row)
+        return rows
 
     @cached_property
     def part(self) -> NDArray:
-        """How much each pixel counts: variables count the same, however many of their pixels were
-        withheld.
-        """
+        """How much each pixel counts: a variable counts the same, however many pixels it has."""
         return 1 / np.bincount(self.layer, minlength=self.layers)[self.layer]
 
     @cached_property
     def _moments(self) -> tuple[NDArray, NDArray]:
-        of = [self.truth[self.layer == v] for v in range(self.layers)]
-        std = np.array([t.std() if t.size else 0.0 for t in of])
-        return np.array([t.mean() if t.size else 0.0 for t in of]), np.where(std > 0, std, 1.0)
+        """Mean and standard deviation of each variable, ``(variables,)``."""
+        centre, std = np.zeros(self.layers), np.ones(self.layers)
+        for variable in range(self.layers):
+            truth = self.truth[self.layer == variable]
+            if truth.size:
+                centre[variable] = truth.mean()
+                std[variable] = truth.std() or 1.0
+        return centre, std
 
     @cached_property
     def half(self) -> NDArray:
-        """True in every other image of those with withheld pixels; of a single one, in its upper
-        half; ``(n,)``.
+        """True in every other image that has withheld pixels; in the upper half of a single image.
+
+        Shape ``(n,)``. Whole images, because errors under one cloud are correlated.
         """
         number = np.unique(self.image, return_inverse=True)[1]
-        return number % 2 == 0 if number.max() > 0 else np.arange(number.size) < number.size // 2
+        if number.max() > 0:
+            return number % 2 == 0
+        return np.arange(number.size) < number.size // 2
 
-    def verdict(self, blending: bool) -> Decision:
-        """Decide between the best method and the blend, which must prove better on pixels that it
-        was not fitted to.
+    def decision(self, *, blending: bool, strata: bool = False, gain: float = GAIN) -> Decision:
+        """Decide between the best method and a blend.
+
+        The blend must prove better on pixels that it was not fitted to.
+
+        Parameters
+        ----------
+        blending
+            False takes the best method in any case.
+        strata
+            Calibrate the error by distance to data, on the cross-fitted estimates.
+        gain
+            Fraction by which a blend must beat the best method.
         """
-        one, errors = self.best(slice(None)), self.loss(self.mean)
-        order = np.argsort(errors, kind="stable")
-        told = f"{self.names[order[0]]}: {self._told(errors[order[0]])} on withheld clouds"
-        rest = (
-            f", next {self.names[order[1]]} {self._number(errors[order[1]])}"
-            if len(order) > 1
-            else ", the only one"
-        )
+        losses = self.loss(self.mean)
+        order = np.argsort(losses, kind="stable")
+        least = losses[order[0]]
+        best = self.names[order[0]]
+        why = f"{best}: {self._rmse_text(least)} on withheld clouds"
+        if len(order) > 1:
+            why += f", next {self.names[order[1]]} {self._number(losses[order[1]])}"
+        else:
+            why += ", the only one"
         if blending and len(self.names) > 1 and 0 < self.half.sum() < self.half.size:
-            several, fair = self.blended(slice(None)), self.crossed(CrossValidation.blended)
-            loss = float(self.loss(fair.mean))
-            if several.weights.used.size > 1 and loss < (1 - GAIN) * errors[order[0]]:
-                *most, last = (self.names[k] for k in several.weights.used)
-                who = f"{', '.join(most)} and {last}"
-                single = f"best single {self.names[order[0]]} {self._number(errors[order[0]])}"
-                return Decision(
-                    several,
-                    fair,
-                    f"blend of {who}: {self._told(loss)} on withheld clouds, {single}",
+            blend = self.fit_blend(ALL)
+            cross_fitted = self.cross_fit(self.fit_blend)
+            loss = float(self.loss(cross_fitted.mean))
+            if len(blend.names) > 1 and loss < (1 - gain) * least:
+                *most, last = blend.names
+                why = (
+                    f"blend of {', '.join(most)} and {last}: {self._rmse_text(loss)} "
+                    f"on withheld clouds, best single {best} {self._number(least)}"
                 )
-            rest += f", a blend {self._number(loss)}"
-        return Decision(one, self.crossed(CrossValidation.best), told + rest)
+                return self._decision(blend, cross_fitted, why, strata)
+            why += f", a blend {self._number(loss)}"
+        return self._decision(self.fit_best(ALL), self.cross_fit(self.fit_best), why, strata)
 
-    def best(self, rows: NDArray | slice) -> BlendRecipe:
-        """All weight for the method of least error at some of the pixels."""
-        square = np.square(self.missed(self.mean)[rows])
-        first = int(np.argmin(np.average(square, axis=0, weights=self.part[rows])))
-        return BlendRecipe(blend_weights.Weights.alone(first, len(self.names)), self._scale(rows))
+    def _decision(
+        self, blend: Blend, cross_fitted: WithheldEstimates, why: str, strata: bool
+    ) -> Decision:
+        scale = None
+        if strata:
+            z = standardised(cross_fitted.mean - cross_fitted.truth, cross_fitted.sigma)
+            scale = StratifiedScale.fit(z, self.image, self.distance, self.lag)
+        return Decision(replace(blend, strata=scale, why=why), cross_fitted)
 
-    def blended(self, rows: NDArray | slice) -> BlendRecipe:
-        """Weights of least error at some of the pixels."""
-        error = self.missed(self.mean)[rows]
-        weights = blend_weights.fit(
+    def fit_best(self, rows: Rows) -> Blend:
+        """Give all weight to the method of least error at some of the pixels."""
+        squares = np.square(self.standardised_error(self.mean)[rows])
+        best = int(np.argmin(np.average(squares, axis=0, weights=self.part[rows])))
+        weights = BlendWeights.single(best, len(self.names))
+        return Blend(self.names, weights, self._scale(rows)).trimmed()
+
+    def fit_blend(self, rows: Rows) -> Blend:
+        """Find the weights of least error at some of the pixels."""
+        error = self.standardised_error(self.mean)[rows]
+        weights = BlendWeights.fit(
             error, self.part[rows], self.image[rows], self.distance[rows], self.lag[rows]
         )
-        return BlendRecipe(weights, self._scale(rows))
+        return Blend(self.names, weights, self._scale(rows)).trimmed()
 
-    def crossed(self, rule: object) -> WithheldEstimates:
-        """What a rule makes of each half of the pixels when it has seen the other half only."""
-        assert callable(rule)
+    def cross_fit(self, fit: Callable[[Rows], Blend]) -> WithheldEstimates:
+        """Blend the estimates of each half of the pixels as fitted to the other half."""
         mean, sigma = np.empty(self.truth.shape), np.empty(self.truth.shape)
         for here in (self.half, ~self.half):
-            weights, scale = rule(self, ~here if (~here).any() else slice(None))
-            used = weights.used
-            w = weights.among(used).at(self.distance[here], self.lag[here])
-            stated = self.sigma[here][:, used] * scale[self.layer[here]][:, used]
-            mean[here], sigma[here] = blend_weights.mix(w, self.mean[here][:, used], stated)
+            others = ~here
+            # A single pixel has no other half; it is not out of sample then.
+            blend = fit(others if others.any() else ALL)
+            columns = [self.names.index(name) for name in blend.names]
+            weights = blend.weights.at(self.distance[here], self.lag[here])
+            stated = self.sigma[here][:, columns] * blend.scale[self.layer[here]]
+            mean[here], sigma[here] = blend_values(weights, self.mean[here][:, columns], stated)
         return WithheldEstimates(self.truth, mean, sigma, self.image, self.layer)
 
-    def _scale(self, rows: NDArray | slice) -> NDArray:
+    def _scale(self, rows: Rows) -> NDArray:
+        """Error scale of each method for each variable, ``(variables, methods)``."""
         z = standardised(self.mean[rows] - self.truth[rows][:, np.newaxis], self.sigma[rows])
-        layer = self.layer[rows]
-        each = [
-            [error_scale(z[layer == v, k]) for k in range(len(self.names))]
-            for v in range(self.layers)
-        ]
-        return np.array(each)
+        scale = np.empty((self.layers, len(self.names)))
+        for variable, method in np.ndindex(scale.shape):
+            scale[variable, method] = error_scale(z[self.layer[rows] == variable, method])
+        return scale
 
-    def _told(self, loss: float) -> str:
-        return f"RMSE {'over standard deviation ' if self.layers > 1 else ''}{self._number(loss)}"
+    def _rmse_text(self, loss: float) -> str:
+        if self.layers > 1:
+            return f"RMSE over standard deviation {self._number(loss)}"
+        return f"RMSE {self._number(loss)}"
 
     def _number(self, loss: float) -> str:
-        return f"{loss * (self._moments[1][0] if self.layers == 1 else 1.0):.3g}"
+        """Write a loss in the units of the field; of several variables it has none."""
+        if self.layers == 1:
+            loss = loss * self._moments[1][0]
+        return f"{loss:.3g}"

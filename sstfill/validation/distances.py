@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far each pixel is from data: in its image, and in time."""
+"""The distance of each pixel to data: in its image, and in time."""
 
 from __future__ import annotations
 
@@ -9,52 +9,62 @@ from numpy.typing import NDArray
 
 from sstfill.fields import gaps, grid
 
+Distances = tuple[xr.DataArray, xr.DataArray]
+"""Distance (km) and lag (days), as `distance_to_data` returns them."""
 
-def distance_to_data(obs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """How far each pixel is from data: km to the nearest observation in its image, days to the
-    nearest of the pixel.
 
-    Both float32 with the dims of `obs`, lazy where it is; 0 at observations, infinite where there
-    are none. Of several variables, each has its own. (Without coordinates in degrees or km,
-    distances are in pixels.)
+def distance_to_data(obs: xr.DataArray) -> Distances:
+    """Measure how far each pixel is from observations; lazy where `obs` is.
+
+    Parameters
+    ----------
+    obs
+        Observations, NaN in the gaps; of several variables, each has distances of its own.
+
+    Returns
+    -------
+    distance, lag
+        Kilometres to the nearest observation in the image, and days to the nearest observation of
+        the pixel: float32, dims of `obs`, 0 at observations, infinite where there are none. Without
+        coordinates in degrees or km, distances are in pixels.
     """
-    seen = obs.notnull()
+    observed = obs.notnull()
     space = list(obs.dims[-2:])
     one = obs.isel(variable=0, missing_dims="ignore")
-    near = seen.chunk(dict.fromkeys(space, -1)) if obs.chunks else seen
-    soon = seen.chunk({"time": -1, **dict.fromkeys(space, "auto")}) if obs.chunks else seen
+    # Each of the two needs whole images, or whole series, in one block.
+    images, series = observed, observed
+    if obs.chunks:
+        images = observed.chunk(dict.fromkeys(space, -1))
+        series = observed.chunk({"time": -1, **dict.fromkeys(space, "auto")})
     distance = xr.apply_ufunc(
-        _distance,
-        near,
+        _distance_in_images,
+        images,
         kwargs={"spacing": grid.cell_km(one)},
         input_core_dims=[space],
         output_core_dims=[space],
         dask="parallelized",
         output_dtypes=[np.float32],
-    )
+    ).transpose(*obs.dims)
     lag = xr.apply_ufunc(
-        _lag,
-        soon,
+        _lag_in_series,
+        series,
         kwargs={"days": grid.days(one)},
         input_core_dims=[["time"]],
         output_core_dims=[["time"]],
         dask="parallelized",
         output_dtypes=[np.float32],
-    )
-    found = (distance.transpose(*obs.dims), lag.transpose(*obs.dims))
-    return (
-        found
-        if not obs.chunks
-        else (found[0].chunk(obs.chunksizes), found[1].chunk(obs.chunksizes))
-    )
+    ).transpose(*obs.dims)
+    if obs.chunks:
+        return distance.chunk(obs.chunksizes), lag.chunk(obs.chunksizes)
+    return distance, lag
 
 
-def _distance(observed: NDArray, spacing: tuple[float, float]) -> NDArray:
+def _distance_in_images(observed: NDArray, spacing: tuple[float, float]) -> NDArray:
     images = observed.reshape(-1, *observed.shape[-2:])
     return gaps.distance_to_observed(images, spacing).reshape(observed.shape)
 
 
-def _lag(observed: NDArray, days: NDArray) -> NDArray:
+def _lag_in_series(observed: NDArray, days: NDArray) -> NDArray:
     series = np.moveaxis(observed, -1, 0)
     rows = series.reshape(len(days), -1, series.shape[-1])
     return np.moveaxis(gaps.days_to_observed(rows, days).reshape(series.shape), 0, -1)

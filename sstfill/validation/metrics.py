@@ -45,8 +45,7 @@ def rmse(estimate: ArrayLike, truth: ArrayLike) -> float:
 
 
 def centred_rmse(estimate: ArrayLike, truth: ArrayLike) -> float:
-    """Root mean squared error after the bias is removed (standard deviation of the error); NaN of
-    nothing.
+    """Standard deviation of the error: the RMSE after the bias is removed; NaN of nothing.
 
     >>> centred_rmse([2.0, 4.0], [1.0, 3.0])
     0.0
@@ -61,16 +60,16 @@ def correlation(estimate: ArrayLike, truth: ArrayLike) -> float:
     >>> round(correlation([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]), 12)
     1.0
     """
-    x, y = (a - _mean(a) for a in (_float64(estimate), _float64(truth)))
+    x, y = _float64(estimate), _float64(truth)
+    x, y = x - _mean(x), y - _mean(y)
     norm = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
     return float(x @ y) / norm if norm > 0 else math.nan
 
 
 def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
-    """Share of the errors inside the central Gaussian interval of probability `level`; NaN of
-    nothing.
+    """Fraction of the errors inside the central Gaussian interval of a probability.
 
-    A well stated sigma gives back `level`; less means overconfident.
+    A well stated sigma gives back `level`; less means overconfident. NaN of nothing.
 
     Parameters
     ----------
@@ -96,8 +95,9 @@ def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
 
 
 def crps_gaussian(error: ArrayLike, sigma: ArrayLike) -> float:
-    """Mean continuous ranked probability score of Gaussian estimates; smaller is better, NaN of
-    nothing.
+    """Mean continuous ranked probability score of Gaussian estimates; smaller is better.
+
+    NaN of nothing.
 
     With z = error / sigma it is ``sigma [z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)]`` for one
     estimate, in the units of the field; where sigma is 0 it is its limit, the absolute error.
@@ -120,11 +120,10 @@ def crps_gaussian(error: ArrayLike, sigma: ArrayLike) -> float:
 
 
 def sigma_scale(error: ArrayLike, sigma: ArrayLike) -> float:
-    """Return the one factor by which a stated sigma must be multiplied to match the errors; NaN of
-    nothing.
+    """Return the one factor of a stated sigma that matches the errors; NaN of nothing.
 
     ``sqrt(mean((error / sigma)**2))``: the maximum-likelihood factor for Gaussian errors. Above 1
-    the statement was overconfident. It heeds every error, outliers included; an error other than 0
+    the statement was overconfident. Every error counts, outliers included; an error other than 0
     with a sigma of 0 makes it infinite.
 
     >>> sigma_scale([2.0, -2.0], [1.0, 1.0])

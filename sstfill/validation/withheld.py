@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hide clouds, fill them, compare: how a method is judged on the very series it is to fill."""
+"""Score a method on the series that it is to fill: hide clouds, fill them, compare."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
+from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.validation import metrics
+from sstfill.validation.calibration import LEVELS, error_scale, standardised
 from sstfill.validation.withheld_estimates import WithheldEstimates, gather
 
 if TYPE_CHECKING:
     from sstfill.methods.base import Method
-from sstfill.errors import InputError
-from sstfill.validation.calibration import LEVELS, error_scale, standardised
 
 log = logging.getLogger(__name__)
-SHARE = 0.1
+FRACTION = 0.1
+"""Fraction of the observed pixels that is withheld for a score."""
 USUAL = 4.0
-"""Beyond this factor something is amiss with the stated error, and the log says so."""
+"""Beyond this factor something is wrong with the stated error, and the log warns of it."""
 
 
 @dataclass(frozen=True)
 class WithheldScore:
-    """What a method made of the withheld clouds of one variable.
+    """How well a method estimates the withheld pixels of one variable.
 
     Attributes
     ----------
@@ -49,46 +49,84 @@ class WithheldScore:
 
     @property
     def loss(self) -> float:
-        """RMSE over the standard deviation of what was withheld; a pixel not filled counts as
-        filled with the mean.
+        """RMSE over the standard deviation of what was withheld.
+
+        A pixel without an estimate counts as filled with the mean.
         """
-        share, std = float(self.summary["filled_share"]), float(self.summary["std"])
-        return float(np.sqrt(share * self.rmse**2 + (1 - share) * std**2)) / (std or 1.0)
+        filled, std = float(self.summary["filled_share"]), float(self.summary["std"])
+        return float(np.sqrt(filled * self.rmse**2 + (1 - filled) * std**2)) / (std or 1.0)
 
 
 def withheld_score(
-    method: Method, obs: xr.DataArray, sea: xr.DataArray, seed: int, share: float = SHARE
+    method: Method, obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float = FRACTION
 ) -> dict[str, WithheldScore]:
-    """Fill clouds transplanted from other dates and score each variable; nothing (but a warning)
-    where there are none.
+    """Withhold clouds transplanted from other dates, and score each variable.
 
-    The error is scaled so that it holds as well as can be at all of `LEVELS`, see `error_scale`.
-    The coverage reported is an honest one: scale from every other image, tested on those between.
+    The error scale fits all of `sstfill.validation.calibration.LEVELS` as well as can be, see
+    `error_scale`. The coverage is out of sample: the scale from every other image is tested on the
+    images between.
+
+    Returns
+    -------
+    dict
+        By variable. Empty, with a warning, where there are no clouds to transplant, or where the
+        method refuses the series without the withheld clouds.
     """
     try:
-        hidden = hide(obs, sea, seed, share)
-        found = predict_withheld(method, obs, sea, hidden)
+        hidden = hide(obs, sea, seed, fraction)
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return {}
-    return score_estimates(found, variables(obs), {"share": share, "seed": seed})
+    try:
+        estimates = predict_withheld(method, obs, sea, hidden)
+    except InputError as reason:
+        # The whole series has more observations, so it may be filled all the same.
+        log.warning(
+            "%s has no score and its error is not calibrated, because it refused the series "
+            "with clouds withheld: %s",
+            method.name,
+            reason,
+        )
+        return {}
+    return score_estimates(estimates, variables(obs), {"share": fraction, "seed": seed})
 
 
-def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, share: float) -> xr.DataArray:
-    """Where to hide, bool with the dims of `obs`; of several variables each where the same other
-    date lacks it.
+def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr.DataArray:
+    """Draw the pixels to withhold, under clouds of other dates.
 
-    Raises `InputError` if there are no clouds to transplant.
+    Parameters
+    ----------
+    obs
+        Of several variables, each is hidden where the same other date lacks it.
+    sea
+        True at sea.
+    seed
+        Of the draw. The clouds differ from those of `sstfill.score` with the same seed, so that a
+        method is not tuned on the pixels that it is scored on.
+    fraction
+        Of the observed pixels to hide.
+
+    Returns
+    -------
+    DataArray
+        True where hidden, dims of `obs`.
+
+    Raises
+    ------
+    InputError
+        If there are no clouds to transplant.
     """
-    seed = gaps.derived_seed(seed, 2)  # clouds of their own, not those of a score
-    if "variable" not in obs.dims:
-        return gaps.transplant_clouds(obs, sea, share=share, seed=seed)
-    return gaps.transplant_together(obs, sea, share=share, seed=seed)
+    seed = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
+    if "variable" in obs.dims:
+        return gaps.transplant_together(obs, sea, share=fraction, seed=seed)
+    return gaps.transplant_clouds(obs, sea, share=fraction, seed=seed)
 
 
 def variables(obs: xr.DataArray) -> list[str]:
     """Names of the variables along ``variable``, or the one name of a field."""
-    return [str(n) for n in obs["variable"].values] if "variable" in obs.dims else [str(obs.name)]
+    if "variable" in obs.dims:
+        return [str(name) for name in obs["variable"].values]
+    return [str(obs.name)]
 
 
 def predict_withheld(
@@ -96,38 +134,37 @@ def predict_withheld(
     obs: xr.DataArray,
     sea: xr.DataArray,
     hidden: xr.DataArray,
-    judged: xr.DataArray | None = None,
+    scored: xr.DataArray | None = None,
 ) -> WithheldEstimates:
-    """Fill `obs` without what is hidden, and keep what the method says there (NaN where it does
-    not).
+    """Fill `obs` without the hidden pixels, and return the estimates there (NaN where none).
 
-    With `judged`, at those of the hidden pixels only.
+    With `scored`, only those of the hidden pixels are returned.
     """
     estimate = method.reconstruct(obs.where(~hidden), sea)
     sigma = estimate["error"] if "error" in estimate else xr.full_like(obs, np.nan)
-    return WithheldEstimates(
-        *gather(hidden if judged is None else judged, obs, estimate["mean"], sigma)
-    )
+    scored = hidden if scored is None else scored
+    return WithheldEstimates(*gather(scored, obs, estimate["mean"], sigma))
 
 
 def score_estimates(
-    answers: WithheldEstimates, names: list[str], how: dict[str, Any]
+    estimates: WithheldEstimates, names: list[str], settings: dict[str, Any]
 ) -> dict[str, WithheldScore]:
-    """Score each variable of which something was hidden; `how` goes into the summary."""
-    *columns, layer = answers
-    at = {name: layer == i for i, name in enumerate(names)}
-    return {
-        name: _scored(how, *(c[here] for c in columns)) for name, here in at.items() if here.any()
-    }
+    """Score each variable of which pixels were withheld; `settings` go into the summary."""
+    scores = {}
+    for number, name in enumerate(names):
+        here = estimates.layer == number
+        if here.any():
+            of_variable = WithheldEstimates(*(column[here] for column in estimates))
+            scores[name] = _score_variable(of_variable, settings)
+    return scores
 
 
-def _scored(
-    how: dict[str, Any], truth: NDArray, mean: NDArray, sigma: NDArray, image: NDArray
-) -> WithheldScore:
+def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> WithheldScore:
+    truth, mean, sigma, image, _ = estimates
     known = np.isfinite(mean)
     filled, wanted = mean[known], truth[known]
     summary: dict[str, Any] = {
-        **how,
+        **settings,
         "n": truth.size,
         "filled_share": float(known.mean()),
         "mae": metrics.mae(filled, wanted),
@@ -142,14 +179,15 @@ def _scored(
     z = standardised(np.abs(mean - truth)[stated], sigma[stated])
     even = np.unique(image[stated], return_inverse=True)[1] % 2 == 0
     if not even.all():
-        fair = np.where(even, z / error_scale(z[~even]), z / error_scale(z[even]))
-        summary["coverage"] = {
-            str(p): metrics.coverage(fair, np.ones_like(fair), p) for p in LEVELS
-        }
-    scale = summary["sigma_scale"] = error_scale(z)
+        cross_fitted = np.where(even, z / error_scale(z[~even]), z / error_scale(z[even]))
+        ones = np.ones_like(cross_fitted)
+        summary["coverage"] = {str(p): metrics.coverage(cross_fitted, ones, p) for p in LEVELS}
+    scale = error_scale(z)
+    summary["sigma_scale"] = scale
     if not 1 / USUAL < scale < USUAL:
         log.warning(
-            "the stated error had to be scaled by %.3g to hold on withheld clouds; do not rely on it",
+            "the stated error had to be scaled by %.3g to hold on withheld clouds; do not rely "
+            "on it",
             scale,
         )
     return WithheldScore(summary, scale)

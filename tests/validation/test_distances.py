@@ -25,7 +25,7 @@ def gappy() -> xr.DataArray:
 
 
 @pytest.mark.parametrize("chunks", [{"time": 4}, {"variable": 1, "time": 4, "lat": 3, "lon": 5}])
-def test_reach_is_lazy_and_the_same(chunks):
+def test_distances_are_lazy_and_the_same(chunks):
     for one, other in zip(
         distance_to_data(gappy()), distance_to_data(gappy().chunk(chunks)), strict=True
     ):

@@ -21,9 +21,7 @@ from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.fields.sea import sea_mask
 from sstfill.methods import Climatology
-from sstfill.validation import withheld
-
-judge = withheld.withheld_score
+from sstfill.validation.withheld import withheld_score
 
 
 def cloudy(
@@ -43,7 +41,7 @@ def cloudy(
     return xr.DataArray(values.astype(dtype), coords, ("time", "lat", "lon"), name="sst")
 
 
-def wet(obs: xr.DataArray) -> xr.DataArray:
+def all_sea(obs: xr.DataArray) -> xr.DataArray:
     return sea_mask(obs)
 
 
@@ -83,7 +81,7 @@ class Spy:
 
 def test_hides_what_was_observed_and_nothing_else():
     obs, spy = cloudy(), Spy()
-    (found,) = judge(spy, obs, wet(obs), 0).values()
+    (found,) = withheld_score(spy, obs, all_sea(obs), 0).values()
     hidden = obs.notnull() & spy.seen[0].isnull()
     assert (
         found.summary["n"]
@@ -94,7 +92,7 @@ def test_hides_what_was_observed_and_nothing_else():
         np.random.SeedSequence([0, 2]).generate_state(1)[0]
     )  # not the clouds that a score with this seed hides
     np.testing.assert_array_equal(
-        hidden, gaps.transplant_clouds(obs, wet(obs), share=0.1, seed=own)
+        hidden, gaps.transplant_clouds(obs, all_sea(obs), share=0.1, seed=own)
     )
     error = 15 - obs.values[hidden.values]
     assert found.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
@@ -105,14 +103,14 @@ def test_hides_what_was_observed_and_nothing_else():
 @pytest.mark.parametrize("chunks", [None, {"time": 3}, {"time": 7, "lat": 3, "lon": 4}])
 def test_equal_seeds_give_equal_scores(chunks):
     obs = cloudy() if chunks is None else cloudy().chunk(chunks)
-    first = judge(Climatology(), cloudy(), wet(cloudy()), 3)["sst"]
-    second = judge(Climatology(), obs, wet(cloudy()), 3)["sst"]
+    first = withheld_score(Climatology(), cloudy(), all_sea(cloudy()), 3)["sst"]
+    second = withheld_score(Climatology(), obs, all_sea(cloudy()), 3)["sst"]
     if chunks is None:
         assert second == first
     for key in ("n", "rmse", "bias", "correlation", "std", "sigma_scale"):
         assert second.summary[key] == pytest.approx(first.summary[key], rel=1e-4), key
     assert second.summary["coverage"] == pytest.approx(first.summary["coverage"], abs=0.02)
-    assert judge(Climatology(), cloudy(), wet(cloudy()), 4)["sst"].rmse != first.rmse
+    assert withheld_score(Climatology(), cloudy(), all_sea(cloudy()), 4)["sst"].rmse != first.rmse
 
 
 @given(
@@ -123,10 +121,10 @@ def test_equal_seeds_give_equal_scores(chunks):
 @settings(max_examples=25, deadline=None)
 def test_scores_are_finite_whatever_the_error_claims(miss, error, seed):
     obs = cloudy(seed=seed, dtype="f8")
-    found = judge(
+    found = withheld_score(
         Spy(truth=cloudy(seed=seed, dtype="f8").fillna(0), miss=miss, error=error),
         obs,
-        wet(obs),
+        all_sea(obs),
         seed,
     )["sst"]
     assert 1e-6 <= found.sigma_scale <= 1e6 and found.summary["sigma_scale"] == found.sigma_scale
@@ -138,7 +136,7 @@ def test_scores_are_finite_whatever_the_error_claims(miss, error, seed):
 def test_scale_makes_the_error_hold():
     truth = cloudy(60, dtype="f8").fillna(15.0)
     obs = cloudy(60, dtype="f8")
-    found = judge(Spy(truth=truth, miss=3.0, error=0.5), obs, wet(obs), 0)["sst"]
+    found = withheld_score(Spy(truth=truth, miss=3.0, error=0.5), obs, all_sea(obs), 0)["sst"]
     assert found.sigma_scale == pytest.approx(6.0, rel=0.1)
     for level, share in found.summary["coverage"].items():
         assert share == pytest.approx(float(level), abs=0.05)
@@ -146,54 +144,64 @@ def test_scale_makes_the_error_hold():
 
 def test_no_scale_mends_an_error_of_zero():
     obs = cloudy()
-    sure = judge(Spy(error=0.0), obs, wet(obs), 0)["sst"]
+    sure = withheld_score(Spy(error=0.0), obs, all_sea(obs), 0)["sst"]
     assert sure.sigma_scale == 1.0 and set(sure.summary["coverage"].values()) == {0.0}
-    right = judge(Spy(truth=obs.fillna(0), error=0.0), obs, wet(obs), 0)["sst"]
+    right = withheld_score(Spy(truth=obs.fillna(0), error=0.0), obs, all_sea(obs), 0)["sst"]
     assert set(right.summary["coverage"].values()) == {1.0}
 
 
 def test_a_method_without_an_error_or_an_estimate():
     obs = cloudy()
-    plain = judge(Spy(error=None), obs, wet(obs), 0)["sst"]
+    plain = withheld_score(Spy(error=None), obs, all_sea(obs), 0)["sst"]
     assert (
         plain.sigma_scale == 1.0
         and "coverage" not in plain.summary
         and plain.summary["filled_share"] == 1
     )
-    silent = judge(Spy(truth=obs * np.nan), obs, wet(obs), 0)["sst"]
+    silent = withheld_score(Spy(truth=obs * np.nan), obs, all_sea(obs), 0)["sst"]
     assert np.isnan(silent.rmse) and np.isnan(silent.loss) and silent.summary["filled_share"] == 0
-    half = judge(Spy(truth=xr.full_like(obs, 15.0).where(obs.lat > 3)), obs, wet(obs), 0)["sst"]
+    half = withheld_score(
+        Spy(truth=xr.full_like(obs, 15.0).where(obs.lat > 3)), obs, all_sea(obs), 0
+    )["sst"]
     assert 0 < half.summary["filled_share"] < 1 and half.summary["n"] == plain.summary["n"]
 
 
 def test_a_lazy_estimate_of_eager_data():
     obs = cloudy()
-    lazy, eager = (judge(Spy(lazy=lazy), obs, wet(obs), 0)["sst"] for lazy in (True, False))
+    lazy, eager = (
+        withheld_score(Spy(lazy=lazy), obs, all_sea(obs), 0)["sst"] for lazy in (True, False)
+    )
     assert lazy.summary == eager.summary
 
 
 def test_each_variable_has_its_own_score():
     a, b = cloudy(seed=1), cloudy(seed=2) * 1000
     both = together(a, b, a.fillna(15.0))
-    found = judge(Climatology(), both, wet(both), 0)
+    found = withheld_score(Climatology(), both, all_sea(both), 0)
     assert list(found) == ["v0", "v1"]  # the third has no clouds of its own
     assert found["v1"].rmse > 300 * found["v0"].rmse and found["v1"].loss == pytest.approx(
         found["v0"].loss, rel=0.3
     )
     lazy = both.copy(data=dask.array.from_array(both.values, chunks=(1, 6, 5, 4)))
-    again = judge(Climatology(), lazy, wet(both), 0)
+    again = withheld_score(Climatology(), lazy, all_sea(both), 0)
     assert [h.rmse for h in again.values()] == pytest.approx(
         [h.rmse for h in found.values()], rel=1e-4
     )
 
 
-@pytest.mark.parametrize("case", ["no clouds", "one image", "the method"])
+@pytest.mark.parametrize("case", ["no clouds", "one image"])
 def test_what_cannot_be_scored_is_said_in_the_log(case, caplog):
-    obs = {"no clouds": cloudy().fillna(15.0), "one image": cloudy()[:1], "the method": cloudy()}[
-        case
-    ]
+    obs = {"no clouds": cloudy().fillna(15.0), "one image": cloudy()[:1]}[case]
     with caplog.at_level(logging.WARNING):
-        assert (
-            judge(Spy(fails=case == "the method"), obs, xr.ones_like(obs[0], dtype=bool), 0) == {}
-        )
+        assert withheld_score(Spy(), obs, xr.ones_like(obs[0], dtype=bool), 0) == {}
     assert "no withheld-cloud score: " in caplog.text
+
+
+def test_a_method_that_refuses_the_holdout_is_named_with_its_reason(caplog):
+    """Not as a series without clouds: the reason is the method's own."""
+    obs = cloudy()
+    with caplog.at_level(logging.WARNING):
+        assert withheld_score(Spy(fails=True), obs, all_sea(obs), 0) == {}
+    assert "no withheld-cloud score" not in caplog.text
+    assert "spy has no score and its error is not calibrated" in caplog.text
+    assert caplog.text.rstrip().endswith("with clouds withheld: the spy will not")

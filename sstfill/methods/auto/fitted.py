@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Auto` pinned to an archive: every method pinned and tried on withheld clouds, those kept that
-fill.
-"""
+"""`Auto` fitted to an archive: methods are fitted and tried on withheld clouds, the best stay."""
 
 from __future__ import annotations
 
-import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter as clock
@@ -15,182 +12,154 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sstfill import config
-from sstfill.errors import InputError, SstfillError
-from sstfill.fields import gaps
+from sstfill.errors import InputError
 from sstfill.fields.patches import Shape
 from sstfill.methods import registry
+from sstfill.methods.auto.choice import Choice, choose, untried
 from sstfill.methods.auto.method import Auto
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
 from sstfill.methods.common.fitted_blend import (
-    Blend,
-    Estimates,
-    Holdout,
-    distances,
-    predict_withheld,
+    ArchiveHoldout,
+    blend_halo,
+    blend_window,
+    predict_windows,
+    withheld_distances,
     withhold,
 )
 from sstfill.methods.common.fitted_store import read_state, write_state
-from sstfill.progress import track
-from sstfill.validation.cross_validation import CrossValidation
+from sstfill.validation.blend import Blend
 from sstfill.validation.withheld_estimates import WithheldEstimates
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FittedAuto:
-    """The methods that were chosen, and how they are mixed.
+    """The methods that were chosen, fitted, and their blend.
 
     Attributes
     ----------
     folder
-        Where each lies, under its name.
+        Holds each of them, in a folder of its name.
     method
         The options.
     chosen
         By name.
-    weighed
-        None takes the only one as it is, since nothing could be tried.
+    blend
+        None takes the only one as it is, since none could be tried.
     account
-        What was chosen, why, and what each method was worth: plain values.
+        What was chosen, why, and the score of each method: plain values.
     """
 
     folder: Path
     method: Auto
     chosen: Mapping[str, FittedMethod]
-    weighed: Blend | None
+    blend: Blend | None
     account: dict[str, Any]
 
     @property
     def halo(self) -> Shape:
         """See `sstfill.methods.base.FittedMethod`."""
-        own = (0, 0, 0) if self.weighed is None else self.weighed.halo
-        t, y, x = (
-            max(sides)
-            for sides in zip(own, *(one.halo for one in self.chosen.values()), strict=True)
-        )
+        halos = [blend_halo(self.blend), *(one.halo for one in self.chosen.values())]
+        t, y, x = np.max(halos, axis=0).tolist()
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
         """See `sstfill.methods.base.FittedMethod`."""
         estimates = {name: one.estimate(window) for name, one in self.chosen.items()}
-        if self.weighed is None:
-            return next(iter(estimates.values()))
-        return self.weighed.blended(estimates, window).assign_attrs(self.account)
+        found = blend_window(self.blend, estimates, window)
+        return found if self.blend is None else found.assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
         """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
 
-def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
-    """Pin each method that can do with the archive, try them, keep those that fill."""
-    able = method._able(archive.obs)
-    seed = gaps.derived_seed(method.seed, 2)  # not the clouds of a score
-    try:
-        held = withhold(archive, share=method.share, seed=seed)
-    except InputError as reason:
-        return _untried(method, able, archive, folder, reason)
-    answers, skipped = _answers(method, able, held, folder)
-    if not answers:
-        raise InputError(
-            "no method could be tried on withheld clouds; name one, such as method='interpolate'"
+@dataclass(frozen=True)
+class FittedHoldout:
+    """The holdout of an archive; each method is fitted to it in a folder of its name."""
+
+    holdout: ArchiveHoldout
+    folder: Path
+
+    @property
+    def variables(self) -> list[str]:
+        """See `sstfill.methods.auto.choice.Holdout`."""
+        return [str(self.holdout.archive.obs.name)]
+
+    @property
+    def size(self) -> int:
+        """See `sstfill.methods.auto.choice.Holdout`."""
+        return sum(window.obs.size for window, _, _ in self.holdout.windows)
+
+    def predict(self, method: Method) -> WithheldEstimates:
+        """See `sstfill.methods.auto.choice.Holdout`."""
+        fitted = _fit_in_own_folder(method, self.holdout.archive, self.folder)
+        estimates = predict_windows(
+            self.holdout.windows, lambda window: {method.name: fitted.estimate(window)}
         )
-    trials = CrossValidation.of(answers, 1, *distances(held.windows))
-    weighed = Blend.of(trials, blending=method.blend, strata=False)
-    rmse = {name: values[0] for name, values in zip(trials.names, trials.rmse(), strict=True)}
-    account = {"chosen": list(weighed.names), "why": weighed.why, "rmse": rmse}
-    account |= {"skipped": skipped} if skipped else {}
-    for one in able:
-        if not held.little and one.name in weighed.names:
-            _pinned(one, archive, folder)
-    return _kept(method, folder, weighed.names, weighed, account)
+        return estimates[method.name]
+
+    def distances(self) -> tuple[NDArray, NDArray]:
+        """See `sstfill.methods.auto.choice.Holdout`."""
+        return withheld_distances(self.holdout.windows)
+
+
+def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
+    """Fit each method that can fill the archive, try them, and keep those that are chosen."""
+    started = clock()
+    candidates = method.candidates(archive.obs)
+    # Other clouds than those of a score with the same seed.
+    seed = int(np.random.SeedSequence([method.seed, 2]).generate_state(1)[0])
+    try:
+        holdout = withhold(archive, fraction=method.share, seed=seed)
+    except InputError as reason:
+        choice = untried(candidates, reason, named=method.methods is not None)
+        refit = True
+    else:
+        choice = choose(
+            candidates,
+            FittedHoldout(holdout, folder),
+            blending=method.blend,
+            budget=method.budget,
+            started=started,
+        )
+        refit = not holdout.little
+    # What was fitted without the withheld pixels is in the folders already.
+    if refit:
+        for one in choice.methods:
+            _fit_in_own_folder(one, archive, folder)
+    _write(method, choice, folder)
+    return load(folder)
 
 
 def load(folder: Path) -> FittedAuto:
-    """Read what `pin` or `FittedAuto.save` wrote."""
+    """Read what `fit_archive` or `FittedAuto.save` wrote."""
     state = read_state(folder)
     chosen = {name: registry.load(folder / name) for name in state["account"]["chosen"]}
-    weighed = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
-    return FittedAuto(
-        folder, config.build(Auto, state["options"]), chosen, weighed, state["account"]
-    )
+    blend = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
+    options = config.build(Auto, state["options"])
+    return FittedAuto(folder, options, chosen, blend, state["account"])
 
 
-def _answers(
-    method: Auto, able: list[Method], held: Holdout, folder: Path
-) -> tuple[dict[str, WithheldEstimates], dict[str, str]]:
-    """Pin and try the methods: what they answer, and of those left out the reason."""
-    answers: dict[str, WithheldEstimates] = {}
-    skipped: dict[str, str] = {}
-    begun, last = clock(), 0.0
-    for one in track(able, "choosing a method on withheld clouds"):
-        started = clock()
-        if method.budget is not None and answers and started - begun + last > method.budget:
-            skipped[one.name] = f"the budget of {method.budget:.3g} s is used up"
-            continue
-        try:
-            found = predict_withheld(
-                held.windows, _alone(one.name, _pinned(one, held.archive, folder))
-            )[one.name]
-        except SstfillError as reason:
-            log.warning("%s not considered: %s", one.name, reason)
-            skipped[one.name] = str(reason)
-            continue
-        if np.isfinite(found.mean).any():
-            answers[one.name], last = found, max(last, clock() - started)
-        else:
-            skipped[one.name] = "filled no withheld pixel"
-    return answers, skipped
-
-
-def _alone(name: str, pinned: FittedMethod) -> Callable[[Window], Estimates]:
-    return lambda window: {name: pinned.estimate(window)}
-
-
-def _pinned(one: Method, archive: Archive, folder: Path) -> FittedMethod:
-    """Pin a method in a new folder under its name."""
-    own = folder / one.name
+def _fit_in_own_folder(method: Method, archive: Archive, folder: Path) -> FittedMethod:
+    own = folder / method.name
+    # It may hold the fit to the holdout.
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
-    return registry.fit(one, archive, own)
+    return registry.fit(method, archive, own)
 
 
-def _untried(
-    method: Auto, able: list[Method], archive: Archive, folder: Path, reason: InputError
-) -> FittedAuto:
-    """Pin interpolation, or else the first method that was named."""
-    wanted = [m for m in able if m.name == "interpolate"] or (able[:1] if method.methods else [])
-    if not wanted:
-        raise InputError(
-            f"no method could be tried on withheld clouds; name one, such as method='dineof' ({reason})"
-        )
-    first = wanted[0]
-    why = f"{first.name}, since no method can be tried on withheld clouds: {reason}"
-    log.warning("%s", why)
-    _pinned(first, archive, folder)
-    return _kept(method, folder, (first.name,), None, {"chosen": [first.name], "why": why})
-
-
-def _kept(
-    method: Auto,
-    folder: Path,
-    names: tuple[str, ...],
-    weighed: Blend | None,
-    account: dict[str, Any],
-) -> FittedAuto:
-    """Remove the methods that do not fill, write down what does."""
-    for part in [p for p in folder.iterdir() if p.is_dir() and p.name not in names]:
-        shutil.rmtree(part)
-    write_state(
-        folder,
-        method.name,
-        {
-            "options": config.options(method),
-            "weighed": None if weighed is None else weighed.to_dict(),
-            "account": config.plain(account),
-        },
-    )
-    return load(folder)
+def _write(method: Auto, choice: Choice, folder: Path) -> None:
+    """Write down the choice, and remove the methods that were not chosen."""
+    names = [one.name for one in choice.methods]
+    for part in folder.iterdir():
+        if part.is_dir() and part.name not in names:
+            shutil.rmtree(part)
+    state = {
+        "options": config.options(method),
+        "weighed": None if choice.blend is None else choice.blend.to_dict(),
+        "account": config.plain(choice.account),
+    }
+    write_state(folder, method.name, state)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validate fitted methods on clouds withheld from windows of an archive, and blend estimates."""
+"""Withheld clouds in windows of an archive: fitted methods compared there, and blended."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,35 +15,33 @@ from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.fields.patches import Box, Shape
 from sstfill.methods.base import STEPS, Archive, Window
-from sstfill.validation.blend import combined, rescaled
-from sstfill.validation.blend_weights import Weights
-from sstfill.validation.calibration import StratifiedScale, standardised
-from sstfill.validation.cross_validation import BlendRecipe, CrossValidation
-from sstfill.validation.distances import distance_to_data
+from sstfill.validation.blend import Blend
+from sstfill.validation.distances import Distances, distance_to_data
 from sstfill.validation.withheld_estimates import WithheldEstimates
 
-log = logging.getLogger(__name__)
 NEAR: Shape = (STEPS, 40, 40)
-"""Halo within which distances to data are measured."""
+"""Halo in which the nearest observation to a pixel is looked for."""
 SCORED = 1_000_000
-"""Most withheld pixels on which methods are scored: of more, a random part in each window."""
+"""Withheld pixels on which methods are compared, at most: of more, a random part in each window."""
 LITTLE = 0.01
-"""Fraction of an archive's observations that a fit can do without."""
+"""If a smaller fraction of an archive's observations is withheld, methods need not be refitted to
+the whole archive.
+"""
 Mask = tuple[Box, NDArray[np.bool_]]
 Estimates = Mapping[str, xr.Dataset]
 
 
 class WithheldWindow(NamedTuple):
-    """A window without some of its observations.
+    """A window of which some observations are withheld.
 
     Attributes
     ----------
     window
-        What is left.
+        Without them.
     hidden
-        Which pixels of `Window.inside` are withheld and scored, bool.
+        True where they were, shape of `Window.inside`.
     truth
-        Their observations, ``(n,)``.
+        Their values, ``(n,)``.
     """
 
     window: Window
@@ -52,18 +49,17 @@ class WithheldWindow(NamedTuple):
     truth: NDArray[np.floating]
 
 
-class Holdout(NamedTuple):
-    """An archive without the withheld pixels, so that methods are not fitted to what they are
-    scored on.
+class ArchiveHoldout(NamedTuple):
+    """An archive of which some observations are withheld.
 
     Attributes
     ----------
     archive
-        What is left.
+        Without them: methods must not be fitted to the pixels that they are scored on.
     windows
-        The windows in which pixels are withheld.
+        Where they were.
     little
-        Whether so little is withheld that a method fitted without it need not be fitted again.
+        So little is withheld that a method fitted to the rest need not be refitted to the whole.
     """
 
     archive: Archive
@@ -71,122 +67,55 @@ class Holdout(NamedTuple):
     little: bool
 
 
-@dataclass(frozen=True)
-class Blend:
-    """How to blend the estimates of several methods, as chosen on withheld clouds.
-
-    Attributes
-    ----------
-    names
-        Methods that are blended.
-    recipe
-        Their weights and error scales.
-    strata
-        Scale of the blend's error by distance to data; None leaves the error as it is.
-    why
-        The reason for the choice, in words.
-    """
-
-    names: tuple[str, ...]
-    recipe: BlendRecipe
-    strata: StratifiedScale | None
-    why: str
-
-    @classmethod
-    def of(cls, trials: CrossValidation, *, blending: bool, strata: bool) -> Blend:
-        """Choose by the estimates of several methods at withheld pixels."""
-        recipe, fair, why = trials.verdict(blending)
-        z = standardised(fair.mean - fair.truth, fair.sigma)
-        scale = StratifiedScale.fit(z, fair.image, trials.distance, trials.lag) if strata else None
-        used = recipe.weights.used
-        log.info("%s", why)
-        names = tuple(trials.names[k] for k in used)
-        recipe = BlendRecipe(recipe.weights.among(used), recipe.scale[:, used])
-        return cls(names, recipe, scale, why)
-
-    @property
-    def halo(self) -> Shape:
-        """Margin (time, y, x) within which observations matter to the blend itself."""
-        return (0, 0, 0) if len(self.names) == 1 and self.strata is None else NEAR
-
-    def blended(self, estimates: Estimates, window: Window) -> xr.Dataset:
-        """Blend estimates, by name, of the inside of a window."""
-        inside = window.inside
-        near = None if self.halo == (0, 0, 0) else _distances(window)
-        found = combined(self.recipe, [estimates[name] for name in self.names], inside, near)
-        if self.strata is not None:
-            found = rescaled(found, self.strata, inside, near)
-        return found.drop_attrs(deep=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        weights, strata = self.recipe.weights, None
-        if self.strata is not None:
-            strata = [self.strata.distance, self.strata.lag, self.strata.logarithm]
-            strata = [array.tolist() for array in strata]
-        return {
-            "names": list(self.names),
-            "why": self.why,
-            "scale": self.recipe.scale.tolist(),
-            "weights": [weights.distance.tolist(), weights.lag.tolist(), weights.table.tolist()],
-            "strata": strata,
-        }
-
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> Blend:
-        """Build it from what `to_dict` returned."""
-        weights = Weights(*map(np.array, state["weights"]))
-        strata = None
-        if state["strata"] is not None:
-            strata = StratifiedScale(*map(np.array, state["strata"]))
-        recipe = BlendRecipe(weights, np.array(state["scale"]))
-        return cls(tuple(state["names"]), recipe, strata, state["why"])
-
-
-def withhold(archive: Archive, *, share: float, seed: int) -> Holdout:
-    """Withhold pixels under clouds of other dates in the trial windows of an archive.
+def withhold(
+    archive: Archive, *, fraction: float, seed: int, little: float = LITTLE
+) -> ArchiveHoldout:
+    """Withhold clouds of other dates in the validation windows of an archive.
 
     Parameters
     ----------
-    archive
-        Its `trials` are the windows.
-    share
-        Fraction of the observed pixels of a window to hide.
+    fraction
+        Of the observed pixels of each window.
     seed
-        Of the clouds.
+        Of the draw.
+    little
+        See `ArchiveHoldout.little`: the fraction of the archive below which it is True.
 
     Raises
     ------
     InputError
-        If nothing can be hidden in any of the windows.
+        If there are no clouds to transplant in any of the windows.
     """
-    found, masks = [], []
+    windows, masks = [], []
     reason = InputError("the archive has no windows to try methods on; it is empty")
     most = SCORED // max(len(archive.trials), 1)
     for number, window in enumerate(archive.trials):
-        own = gaps.derived_seed(seed, number)
+        own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         try:
-            hidden = gaps.transplant_clouds(window.obs, window.sea, share=share, seed=own).values
+            clouds = gaps.transplant_clouds(window.obs, window.sea, share=fraction, seed=own)
         except InputError as why:
             reason = why
             continue
+        hidden = clouds.values
+        # Only the inside of a window is estimated; around it, pixels are hidden all the same.
         scored = hidden[window.patch.within]
         if scored.sum() > most:
-            drawn = np.random.default_rng(own).random(scored.shape)
-            scored = scored & (drawn < most / scored.sum())
+            drawn = np.random.default_rng(own).random(scored.shape) < most / scored.sum()
+            scored = scored & drawn
         if scored.any():
             truth = window.inside.values[scored]
-            found.append(WithheldWindow(window.without(hidden), scored, truth))
+            windows.append(WithheldWindow(window.without(hidden), scored, truth))
             masks.append((window.patch.seen, hidden))
-    if not found:
+    if not windows:
         raise reason
+    # Estimated from the sample: counting would read the whole archive once more.
     observed = np.isfinite(archive.sample).mean() * float(archive.sea.sum()) * len(archive.sample)
-    little = sum(int(hidden.sum()) for _, hidden in masks) < LITTLE * observed
-    return Holdout(_without(archive, masks), found, little)
+    withheld = sum(int(hidden.sum()) for _, hidden in masks)
+    return ArchiveHoldout(_without(archive, masks), windows, withheld < little * observed)
 
 
 def _without(archive: Archive, masks: list[Mask]) -> Archive:
-    """Hide parts of an archive: of its field, its sample and its windows."""
+    """Hide parts of an archive: in its field, its sample and its windows."""
     data = archive.obs.data.map_blocks(
         _hidden, masks=masks, dtype=archive.obs.dtype, meta=archive.obs.data._meta
     )
@@ -199,48 +128,54 @@ def _without(archive: Archive, masks: list[Mask]) -> Archive:
         part = sample[times, here]
         part[hidden[:, rows[here] - y.start, columns[here] - x.start]] = np.nan
         sample[times, here] = part
-    trials = []
+    windows = []
     for window in archive.trials:
         for seen, hidden in masks:
             if seen == window.patch.seen:
                 window = window.without(hidden)
                 break
-        trials.append(window)
-    return replace(archive, obs=archive.obs.copy(data=data), sample=sample, trials=trials)
+        windows.append(window)
+    return replace(archive, obs=archive.obs.copy(data=data), sample=sample, trials=windows)
 
 
 def _hidden(block: NDArray, *, masks: list[Mask], block_info: Any = None) -> NDArray:
-    """Hide the parts of one Dask block that lie under the masks."""
+    """Hide the parts that lie in one block."""
     origin = [start for start, _ in block_info[0]["array-location"]]
     out = block.copy()
     for seen, hidden in masks:
         in_block, in_mask = [], []
-        for side, start, n in zip(seen, origin, block.shape, strict=True):
-            first, last = max(side.start, start), min(side.stop, start + n)
+        for side, start, length in zip(seen, origin, block.shape, strict=True):
+            first, last = max(side.start, start), min(side.stop, start + length)
             in_block.append(slice(first - start, max(first, last) - start))
             in_mask.append(slice(first - side.start, max(first, last) - side.start))
+        # Both are empty where mask and block do not meet.
         out[tuple(in_block)][hidden[tuple(in_mask)]] = np.nan
     return out
 
 
-def predict_withheld(
-    withheld: Sequence[WithheldWindow], estimate: Callable[[Window], Estimates]
+def predict_windows(
+    windows: Sequence[WithheldWindow], estimate: Callable[[Window], Estimates]
 ) -> dict[str, WithheldEstimates]:
-    """Collect the estimates of the withheld pixels of all windows, by method.
+    """Estimate the withheld pixels of all windows; returns the estimates by name.
 
-    Images of different windows get different numbers, also where their dates are the same.
+    Images of different windows count as different images.
     """
     parts: dict[str, list[WithheldEstimates]] = {}
     images = 0
-    for window, hidden, truth in withheld:
+    for window, hidden, truth in windows:
         image = np.nonzero(hidden)[0]
         for name, found in estimate(window).items():
-            mean = found["mean"].transpose(*window.obs.dims).values[hidden].astype(np.float64)
-            sigma = np.full(mean.shape, np.nan)
+            mean = found["mean"].transpose(*window.obs.dims).values[hidden]
             if "error" in found:
-                sigma[:] = found["error"].transpose(*window.obs.dims).values[hidden]
+                sigma = found["error"].transpose(*window.obs.dims).values[hidden]
+            else:
+                sigma = np.full(mean.shape, np.nan)
             part = WithheldEstimates(
-                truth.astype(np.float64), mean, sigma, image + images, np.zeros_like(image)
+                truth.astype(np.float64),
+                mean.astype(np.float64),
+                sigma.astype(np.float64),
+                image + images,
+                np.zeros_like(image),
             )
             parts.setdefault(name, []).append(part)
         images += len(hidden)
@@ -250,17 +185,31 @@ def predict_withheld(
     return joined
 
 
-def distances(withheld: Sequence[WithheldWindow]) -> tuple[NDArray, NDArray]:
-    """Distance of the withheld pixels to data: km in the image, and days; ``(n,)`` each."""
-    distance, lag = [], []
-    for window, hidden, _ in withheld:
-        in_space, in_time = _distances(window)
-        distance.append(in_space.values[hidden])
-        lag.append(in_time.values[hidden])
-    return np.concatenate(distance).astype(np.float64), np.concatenate(lag).astype(np.float64)
+def withheld_distances(windows: Sequence[WithheldWindow]) -> tuple[NDArray, NDArray]:
+    """Distance (km) and lag (days) of the withheld pixels to what is left, ``(n,)`` each."""
+    distances, lags = [], []
+    for window, hidden, _ in windows:
+        distance, lag = window_distances(window)
+        distances.append(distance.values[hidden])
+        lags.append(lag.values[hidden])
+    return (np.concatenate(distances).astype(np.float64), np.concatenate(lags).astype(np.float64))
 
 
-def _distances(window: Window) -> tuple[xr.DataArray, xr.DataArray]:
-    shown = window.narrowed(NEAR)  # the rest must not matter: it depends on the window
+def window_distances(window: Window) -> Distances:
+    """Distance to data of the pixels inside a window, from no more than `NEAR` around them."""
+    shown = window.narrowed(NEAR)
     distance, lag = distance_to_data(shown.obs)
     return distance[shown.patch.within], lag[shown.patch.within]
+
+
+def blend_window(blend: Blend | None, estimates: Estimates, window: Window) -> xr.Dataset:
+    """Blend estimates of the inside of a window; with None take the first as it is."""
+    if blend is None:
+        return next(iter(estimates.values()))
+    distances = window_distances(window) if blend.depends_on_distance else None
+    return blend.apply(estimates, window.inside, distances).drop_attrs(deep=False)
+
+
+def blend_halo(blend: Blend | None) -> Shape:
+    """Return the halo of `blend_window` itself, beside that of the methods."""
+    return NEAR if blend is not None and blend.depends_on_distance else (0, 0, 0)

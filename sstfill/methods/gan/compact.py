@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filling by the compact network: first guesses of the whole series, corrected patch by patch."""
+"""Fill by the compact network: first guesses of the whole series, corrected patch by patch."""
 
 from __future__ import annotations
 
@@ -22,60 +22,74 @@ from sstfill.methods.gan.network_inputs import (
     channels,
     unit,
 )
-from sstfill.methods.gan.tiling import laid_out
+from sstfill.methods.gan.tiling import rechunk
 
 GRID = PatchGrid(core=(64, 128, 128), overlap=(8, 16, 16), halo=(4, 8, 8))
-"""Large patches: the halo and the overlap cost less than a twofold of the pixels."""
+"""Large patches: halo and overlap add less than the number of pixels again."""
 
 
-def corrected(
+def estimate_compact(
     obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int
 ) -> dict[str, xr.Dataset]:
-    """Fill `obs` by the network (``gan``) and by its first guesses, each with ``mean`` and
-    ``error``.
+    """Fill `obs` by the network (``gan``) and by each of its first guesses.
 
-    Where EOFs or the interpolation cannot tell, optimal interpolation stands in.
+    Returns
+    -------
+    dict
+        Datasets of ``mean`` and ``error``. Where EOFs or the interpolation have no estimate, that
+        of optimal interpolation replaces it.
     """
-    obs = laid_out(obs, GRID)
-    guesses = FirstGuesses.of(obs, sea, seed=seed)
-    fields = guesses.fields
-    dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
-    job = Correction(networks, guesses.lean())
+    obs = rechunk(obs, GRID)
+    first_guesses = FirstGuesses.of(obs, sea, seed=seed)
+    fields = first_guesses.fields
     found = map_patches(
-        job, obs, sea, *(fields[name] for name in FIELDS), grid=GRID, outputs=dtypes
+        Correction(networks, first_guesses.without_fields()),
+        obs,
+        sea,
+        *(fields[name] for name in FIELDS),
+        grid=GRID,
+        outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
     )
-    found.attrs["concern"] = domain_shift(networks.checkpoint, obs, guesses.traits)
-    names = (
-        ["oi", "eof", "interpolated"]
-        if obs.sizes["time"] >= BayesEof.min_times
-        else ["oi", "interpolated"]
-    )
-    guessed = {n: xr.Dataset({"mean": fields[n], "error": fields[f"{n}_error"]}) for n in names}
-    return {"gan": found} | {n: guess.fillna(guessed["oi"]) for n, guess in guessed.items()}
+    features = first_guesses.features
+    found.attrs["domain_shift"] = domain_shift(networks.checkpoint, obs, features)
+    names = ["oi", "eof", "interpolated"]
+    if obs.sizes["time"] < BayesEof.min_times:
+        names.remove("eof")
+    guesses = {n: xr.Dataset({"mean": fields[n], "error": fields[f"{n}_error"]}) for n in names}
+    return {"gan": found} | {n: guess.fillna(guesses["oi"]) for n, guess in guesses.items()}
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What is done to a patch; sent whole to where it is done."""
+    """Corrects the first guess of a patch; pickled to the workers that fill patches."""
 
     networks: Networks
-    guesses: FirstGuesses
+    first_guesses: FirstGuesses
 
     def __call__(self, obs: NDArray, sea: NDArray, *guessed: Any) -> tuple[NDArray, NDArray]:
-        """Mean and error of the pixels inside a patch, ``(time, y, x)``; `guessed` are `FIELDS`,
-        then the patch.
+        """Return mean and error of the inside of a patch, ``(time, y, x)``.
+
+        Parameters
+        ----------
+        obs
+            ``(time, y, x)``, NaN in the gaps.
+        sea
+            ``(y, x)``, True at sea.
+        guessed
+            The `FIELDS`, each of the shape of `obs`; then the patch.
         """
         *fields, patch = guessed
         named: dict[str, NDArray] = dict(zip(FIELDS, fields, strict=True))
-        level, scatter = self.guesses.within(patch)
+        level, scatter = self.first_guesses.within(patch)
         gap = np.isnan(obs) & sea.astype(bool)
-        mean, sigma = np.where(np.isnan(obs), named["oi"], obs), unit(named["oi_error"], scatter)
+        mean = np.where(np.isnan(obs), named["oi"], obs)
+        sigma = unit(named["oi_error"], scatter)
         if gap[patch.within].any():
-            seen = channels(obs, sea, named, level, scatter, self.guesses.traits)
+            seen = channels(obs, sea, named, level, scatter, self.first_guesses.features)
             correction, log_ratio = self.networks.correct(seen, np.isin(CHANNELS, SIGNED))
-            ratio = np.exp(log_ratio) * np.sqrt(2)  # of a Laplace scale
-            mean, sigma = (
-                np.where(gap, mean + sigma * correction, mean),
-                np.where(gap, sigma * ratio, sigma),
-            )
-        return mean[patch.within], np.where(np.isfinite(mean), sigma, np.nan)[patch.within]
+            # The network states the scale of a Laplace distribution.
+            ratio = np.exp(log_ratio) * np.sqrt(2)
+            mean = np.where(gap, mean + sigma * correction, mean)
+            sigma = np.where(gap, sigma * ratio, sigma)
+        sigma = np.where(np.isfinite(mean), sigma, np.nan)
+        return mean[patch.within], sigma[patch.within]

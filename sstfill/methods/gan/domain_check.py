@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a series lies outside what a checkpoint was trained on."""
+"""Domain shift: whether a series lies outside what a checkpoint was trained on."""
 
 from __future__ import annotations
 
@@ -13,58 +13,90 @@ from sstfill.fields import grid
 from sstfill.methods.oi.solver import usual_step
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 
-TRAITS = ("correlation from image to image", "correlation from pixel to pixel", "noise")
-ROOM = 0.05
-"""How far beyond the range of its training a trait may lie, on its logarithmic scale, before it is
-worth a word.
-"""
+FEATURES = ("correlation from image to image", "correlation from pixel to pixel", "noise")
+"""Names of `sstfill.methods.gan.network_inputs.FirstGuesses.features`."""
+TOLERANCE = 0.05
+"""How far beyond the range of its training a feature may lie, on its logarithmic scale."""
 ALIKE = 1.5
-"""Grid step, time step and variability may differ by this factor from those of the archive trained
-on.
-"""
+"""Factor by which grid step, time step and variability may differ from those of the training."""
+SPELLINGS = {
+    "celsius": (
+        "c",
+        "degc",
+        "deg_c",
+        "°c",
+        "degree_c",
+        "degrees_c",
+        "degree_celsius",
+        "degrees_celsius",
+    ),
+    "kelvin": ("k", "kelvins", "degk", "deg_k", "degree_kelvin", "degrees_kelvin"),
+}
+"""Ways to write a unit of temperature, in lower case."""
 
 
-def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, traits: Sequence[float] = ()) -> str:
-    """Say in what a series lies outside what a checkpoint was trained on; nothing ("") where it
-    does not.
+def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, features: Sequence[float] = ()) -> str:
+    """Describe in what a series lies outside what a checkpoint was trained on.
+
+    Parameters
+    ----------
+    checkpoint
+        States the range of its training, as far as it is known.
+    obs
+        The series, ``(time, y, x)``.
+    features
+        Of the series, as the compact network sees them.
+
+    Returns
+    -------
+    str
+        A warning; empty where the series lies inside.
     """
     config = checkpoint.config
-    found = _traits(config.get("traits"), traits)
+    found = []
+    # The key "traits" is that of the checkpoint's format.
+    ranges = config.get("traits") or ()
+    for name, value, (low, high) in zip(FEATURES, features, ranges, strict=False):
+        if low is None or high is None:
+            continue
+        if not low - TOLERANCE <= value <= high + TOLERANCE:
+            found.append(f"unusual {name}")
     units, known = str(obs.attrs.get("units") or ""), str(config.get("units") or "")
-    if units and known and _spelled(units) != _spelled(known):
-        found.append(
-            f"units are {units}, it was trained on {known if known.isprintable() else ascii(known)}"
-        )
-    days, cell = usual_step(grid.days(obs)), float(np.mean(grid.cell_km(obs)))
-    found += _factor("time step", days, config.get("step_days"), "days")
-    found += _factor("grid step", cell, config.get("cell_km"), "km")
+    if units and known and _one_spelling(units) != _one_spelling(known):
+        # A checkpoint may come from a stranger; its text must not reach a terminal as it is.
+        printable = known if known.isprintable() else ascii(known)
+        found.append(f"units are {units}, it was trained on {printable}")
+    step, cell = usual_step(grid.days(obs)), float(np.mean(grid.cell_km(obs)))
+    found += _unlike("time step", step, config.get("step_days"), "days")
+    found += _unlike("grid step", cell, config.get("cell_km"), "km")
     if config.get("spread"):
-        found += _factor("variability", float(obs.std()), config["spread"], config.get("units", ""))
+        spread = float(obs.std())
+        found += _unlike("variability", spread, config["spread"], config.get("units", ""))
     if not found:
         return ""
-    return f"the series is unlike what the network was trained on ({'; '.join(found)}); mind the withheld-cloud score"
+    return (
+        f"the series is unlike what the network was trained on ({'; '.join(found)}); "
+        "mind the withheld-cloud score"
+    )
 
 
-def _spelled(units: str) -> str:
-    """One spelling of a unit.
+def _one_spelling(units: str) -> str:
+    """Return one spelling of a unit.
 
-    >>> _spelled("degree_Celsius") == _spelled("degC"), _spelled("K") == _spelled("degC")
-    (True, False)
+    >>> _one_spelling("degree_Celsius") == _one_spelling("degC")
+    True
+    >>> _one_spelling("K") == _one_spelling("degC")
+    False
     """
-    return grid.temperature_unit(units) or "_".join(units.lower().split())
+    text = "_".join(units.lower().split())
+    for unit, spellings in SPELLINGS.items():
+        if text in spellings:
+            return unit
+    return text
 
 
-def _traits(ranges: Sequence[Sequence[float | None]] | None, traits: Sequence[float]) -> list[str]:
-    if ranges is None:
+def _unlike(name: str, value: float, known: Any, units: str) -> list[str]:
+    """Return a text, in a list, if a value differs by more than `ALIKE` from a known one."""
+    if not known or not np.isfinite(value) or value <= 0 or 1 / ALIKE <= value / known <= ALIKE:
         return []
-    found = []
-    for name, value, (low, high) in zip(TRAITS, traits, ranges, strict=False):
-        if low is not None and high is not None and not low - ROOM <= value <= high + ROOM:
-            found.append(f"unusual {name}")
-    return found
-
-
-def _factor(name: str, met: float, known: Any, units: str) -> list[str]:
-    if not known or not np.isfinite(met) or met <= 0 or 1 / ALIKE <= met / known <= ALIKE:
-        return []
-    return [f"{name} of {met:.3g} {units}, not {known:.3g}".replace("  ", " ")]
+    return [f"{name} of {value:.3g} {units}, not {known:.3g}".replace("  ", " ")]

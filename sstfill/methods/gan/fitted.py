@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks pinned to an archive: their checkpoint, their first guesses, and how they are weighed
-against these.
-"""
+"""`Gan` fitted to an archive: a checkpoint, its fitted first guesses, and their blend."""
 
 from __future__ import annotations
 
@@ -18,60 +16,67 @@ import xarray as xr
 from sstfill import config
 from sstfill.errors import InputError, ReadError
 from sstfill.fields.patches import Patch, PatchGrid, Shape, map_patches
-from sstfill.fields.scaling import Scaling
 from sstfill.methods import registry
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
 from sstfill.methods.common.fitted_blend import (
-    Blend,
-    Holdout,
-    distances,
-    predict_withheld,
+    ArchiveHoldout,
+    blend_halo,
+    blend_window,
+    predict_windows,
+    withheld_distances,
     withhold,
 )
 from sstfill.methods.common.fitted_store import read_state, write_state
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan.compact import Correction
 from sstfill.methods.gan.domain_check import domain_shift
-from sstfill.methods.gan.method import SHARE, Gan, _own, _stated, _usable
+from sstfill.methods.gan.method import (
+    FRACTION,
+    Estimates,
+    Gan,
+    check_usable,
+    cloud_seed,
+    with_errors,
+)
 from sstfill.methods.gan.network import Networks
-from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, traits
-from sstfill.methods.gan.paper import PatchCompletion
+from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, series_features
+from sstfill.methods.gan.paper import complete_patches, patch_grid
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.fitted import FittedOi
 from sstfill.methods.oi.method import Oi
 from sstfill.methods.oi.solver import resolved
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.validation.blend import Blend
 from sstfill.validation.cross_validation import CrossValidation
 
 log = logging.getLogger(__name__)
 MARGIN: Shape = (4, 8, 8)
-"""What the compact network is shown around what is asked for: as in memory, where (8, 16, 16) gains
-nothing.
+"""What the compact network sees around the part to be estimated: as in memory, where (8, 16, 16)
+gains nothing.
 """
 LARGEST: Shape = (96, 160, 160)
-"""Of a patch that it is shown at once, about; with `HALO` around, and blended over `OVERLAP`."""
+"""Core of a patch, at most; with `HALO` around, and blended over `OVERLAP`."""
 OVERLAP: Shape = (8, 16, 16)
 HALO: Shape = (4, 8, 8)
 CHECKPOINT = "checkpoint"
-Columns = dict[str, xr.Dataset]
 
 
 class Predictor(Protocol):
-    """What a network, and what it starts from, say of a window."""
+    """A network that fills windows, with the first guesses that it starts from."""
 
     @property
     def halo(self) -> Shape:
         """As of `sstfill.methods.base.FittedMethod`."""
         ...
 
-    def columns(self, window: Window) -> Columns:
-        """What the network says (``gan``), and what each first guess does, of what is asked for."""
+    def estimates(self, window: Window) -> Estimates:
+        """Estimate the inside of a window by the network (``gan``) and by each first guess."""
         ...
 
 
 @dataclass(frozen=True)
-class Corrected:
-    """The compact network, and its first guesses by name."""
+class CompactPredictor:
+    """The compact network, and its fitted first guesses."""
 
     networks: Networks
     oi: FittedOi
@@ -80,132 +85,123 @@ class Corrected:
 
     @property
     def halo(self) -> Shape:
-        """Of the guesses: in the margin they may see less."""
+        """Of the first guesses: in the margin they may see less."""
         parts = [part.halo for part in (self.oi, self.interpolate, self.eof) if part is not None]
-        t, y, x = (max(sides) for sides in zip(*parts, MARGIN, strict=True))
+        t, y, x = np.max([*parts, MARGIN], axis=0).tolist()
         return t, y, x
 
-    def columns(self, window: Window) -> Columns:
-        """As `sstfill.methods.gan.compact.corrected`, each cut to what is asked for."""
+    @property
+    def features(self) -> tuple[float, float, float]:
+        """Of the archive, see `sstfill.methods.gan.network_inputs.series_features`."""
+        return series_features(self.oi.fitted.covariance, self.oi.step, self.oi.cell)
+
+    def estimates(self, window: Window) -> Estimates:
+        """As `sstfill.methods.gan.compact.estimate_compact`, for the inside of a window."""
         window = window.narrowed(self.halo)
+        # The network needs first guesses in its margin, too.
         wide = window.widened(MARGIN)
         obs, sea = wide.inside, wide.sea[wide.patch.within[1:]]
-        guessed = self._guessed(wide)
-        guess = guessed["oi"]
-        if "eof" in guessed:
-            guess = guess.fillna(guessed["eof"])
-        guess = guess.fillna(guessed["interpolated"])
-        eof = guessed.get("eof", xr.full_like(guess, np.nan))
-        fields = dict(
-            zip(
-                FIELDS,
-                (
-                    guess["mean"],
-                    guess["error"],
-                    eof["mean"],
-                    eof["error"],
-                    guessed["interpolated"]["mean"],
-                ),
-                strict=True,
-            )
-        )
-        dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
-        job = Correction(self.networks, self._about(wide))
-        pieces = pieces_of(obs.shape)  # type: ignore[arg-type]
+        guesses = self._first_guesses(wide)
+        interpolated = guesses["interpolated"]
+        guess = guesses["oi"]
+        if "eof" in guesses:
+            guess = guess.fillna(guesses["eof"])
+        guess = guess.fillna(interpolated)
+        eof = guesses.get("eof", xr.full_like(guess, np.nan))
+        fields = {
+            "oi": guess["mean"],
+            "oi_error": guess["error"],
+            "eof": eof["mean"],
+            "eof_error": eof["error"],
+            "interpolated": interpolated["mean"],
+        }
+        t, y, x = obs.shape
         found = map_patches(
-            job, obs, sea, *(fields[name] for name in FIELDS), grid=pieces, outputs=dtypes
+            Correction(self.networks, self._at_patches(wide)),
+            obs,
+            sea,
+            *(fields[name] for name in FIELDS),
+            grid=pieces_of((t, y, x)),
+            outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
         )
-        whole = {"gan": found} | {name: one.fillna(guess) for name, one in guessed.items()}
-        return {name: one.isel(_cut(window, wide)) for name, one in whole.items()}
+        estimates = {"gan": found} | {name: one.fillna(guess) for name, one in guesses.items()}
+        inside = Patch(window.patch.inside, wide.patch.inside).within
+        cut = dict(zip(window.obs.dims, inside, strict=True))
+        return {name: one.isel(cut) for name, one in estimates.items()}
 
-    def _guessed(self, wide: Window) -> Columns:
+    def _first_guesses(self, wide: Window) -> Estimates:
         parts = {"oi": self.oi, "eof": self.eof, "interpolated": self.interpolate}
-        dims = wide.obs.dims
-        found = {name: part.estimate(wide) for name, part in parts.items() if part is not None}
-        return {name: one.transpose(*dims).drop_attrs() for name, one in found.items()}
+        guesses = {}
+        for name, part in parts.items():
+            if part is not None:
+                guesses[name] = part.estimate(wide).transpose(*wide.obs.dims).drop_attrs()
+        return guesses
 
-    def _about(self, wide: Window) -> FirstGuesses:
-        """What anomalies are taken about, where patches are counted from the first pixel of what is
-        asked for.
-        """
+    def _at_patches(self, wide: Window) -> FirstGuesses:
+        """Return background and features; patches are counted from the first pixel inside."""
         times, *space = wide.patch.within
-        about = self.oi.background(wide)
-        here = about._replace(
-            pixel=about.pixel[tuple(space)],
-            image=about.image[times],
-            scatter=about.scatter[tuple(space)],
+        background = self.oi.background(wide)
+        here = background._replace(
+            pixel=background.pixel[tuple(space)],
+            image=background.image[times],
+            scatter=background.scatter[tuple(space)],
         )
-        own = traits(self.oi.fitted.covariance, self.oi.step, self.oi.cell)
-        return FirstGuesses(xr.Dataset(), here, own)
+        return FirstGuesses(xr.Dataset(), here, self.features)
 
 
 @dataclass(frozen=True)
-class Completed:
-    """One of the paper's networks, which fills by itself."""
+class PaperPredictor:
+    """One of the paper's networks, which needs no first guesses."""
 
     networks: Networks
 
     @property
     def halo(self) -> Shape:
-        """A quarter of a patch: so much context has a pixel at least where patches blend."""
-        t, y, x = (-(-n // 4) for n in self._sides)
-        return t, y, x
-
-    @property
-    def _sides(self) -> Shape:
+        """A quarter of a patch: each pixel has so much context at least where patches blend."""
         frames, height, width = self.networks.checkpoint.config["patch"]
-        return frames, height, width
+        return -(-frames // 4), -(-height // 4), -(-width // 4)
 
-    def columns(self, window: Window) -> Columns:
-        """As `sstfill.methods.gan.paper.completed`."""
+    def estimates(self, window: Window) -> Estimates:
+        """As `sstfill.methods.gan.paper.estimate_paper`, for the inside of a window."""
         shown = window.narrowed(self.halo)
-        halves = tuple(n // 2 for n in self._sides)
-        core = tuple(max(1, n) for n in halves)
-        job = PatchCompletion(self.networks, Scaling(**self.networks.checkpoint.config["scaling"]))
-        outputs = {"mean": shown.obs.dtype} | (
-            {"error": np.dtype(np.float32)} if self.networks.samples > 1 else {}
-        )
-        pieces = PatchGrid(core=core, overlap=halves)  # type: ignore[arg-type]
-        found = map_patches(job, shown.obs, shown.sea, grid=pieces, outputs=outputs)
+        grid = patch_grid(self.networks)
+        found = complete_patches(shown.obs, shown.sea, self.networks, grid)
         return {"gan": found.isel(dict(zip(shown.obs.dims, shown.patch.within, strict=True)))}
 
 
 @dataclass(frozen=True)
 class FittedGan:
-    """A network with all that it needs.
+    """A network with all that it needs to fill windows.
 
     Attributes
     ----------
     folder
-        Where it lies, the checkpoint and the first guesses in folders of their own.
-    sayer
+        Holds the checkpoint and the first guesses, in folders of their own.
+    predictor
         The network and its first guesses.
-    weighed
-        None takes the network as it is.
+    blend
+        Of their estimates; None takes the network as it is.
     account
-        What is told of it: plain values.
+        The model, its blend and a domain shift: plain values.
     """
 
     folder: Path
-    sayer: Predictor
-    weighed: Blend | None
+    predictor: Predictor
+    blend: Blend | None
     account: dict[str, Any]
 
     @property
     def halo(self) -> Shape:
         """See `sstfill.methods.base.FittedMethod`."""
-        own = (0, 0, 0) if self.weighed is None else self.weighed.halo
-        t, y, x = (max(a, b) for a, b in zip(own, self.sayer.halo, strict=True))
+        t, y, x = np.maximum(blend_halo(self.blend), self.predictor.halo).tolist()
         return t, y, x
 
     def estimate(self, window: Window) -> xr.Dataset:
         """See `sstfill.methods.base.FittedMethod`."""
-        columns = self.sayer.columns(window)
-        found = (
-            columns["gan"]
-            if self.weighed is None
-            else self.weighed.blended(_stated(columns), window)
-        )
+        estimates = self.predictor.estimates(window)
+        if self.blend is not None:
+            estimates = with_errors(estimates)
+        found = blend_window(self.blend, estimates, window)
         return found.drop_attrs(deep=False).assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
@@ -219,118 +215,120 @@ def pieces_of(shape: Shape) -> PatchGrid:
     >>> pieces_of((32, 288, 288)).core
     (32, 144, 144)
     """
-    core = tuple(-(-n // -(-n // most)) for n, most in zip(shape, LARGEST, strict=True))
-    t, y, x = (min(o, c) for o, c in zip(OVERLAP, core, strict=True))
-    return PatchGrid(core=core, overlap=(t, y, x), halo=HALO)  # type: ignore[arg-type]
+    # As few pieces as `LARGEST` allows, all of one size.
+    pieces = -(-np.array(shape) // LARGEST)
+    t, y, x = (-(-np.array(shape) // pieces)).tolist()
+    overlap = (min(OVERLAP[0], t), min(OVERLAP[1], y), min(OVERLAP[2], x))
+    return PatchGrid(core=(t, y, x), overlap=overlap, halo=HALO)
 
 
 def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
-    """Pin the first guesses, and weigh the network against them in the windows that are there to
-    judge by.
-    """
-    checkpoint = _usable(method.checkpoint)
+    """Fit the first guesses, and blend the network with them as the withheld clouds suggest."""
+    checkpoint = check_usable(method.checkpoint)
     checkpoint.save(folder / CHECKPOINT)
     networks = Networks(checkpoint, resolved(method.device), method.samples)
-    guesses = _guesses(method, archive) if networks.corrects else []
-    held = _held(method, archive) if method.adapt else None
-    weighed = None
-    if held is not None:
-        _pin_guesses(guesses, held.archive, folder)
-        weighed = _weighed(held, _sayer(networks, folder, guesses))
-    if held is None or not held.little:
-        _pin_guesses(guesses, archive, folder)
-    if weighed is None or not networks.corrects:
-        networks = replace(networks, bounded=True)  # nothing else keeps a bad network out
-    sayer = _sayer(networks, folder, guesses)
-    own = (
-        traits(sayer.oi.fitted.covariance, sayer.oi.step, sayer.oi.cell)
-        if isinstance(sayer, Corrected)
-        else ()
-    )
-    account: dict[str, Any] = {"model": checkpoint.fingerprint}
-    if unlike := domain_shift(checkpoint, archive.obs, own):
-        log.warning("%s", unlike)
-        account["concern"] = unlike
-    account |= {} if weighed is None else {"mixed": list(weighed.names), "why": weighed.why}
-    write_state(
-        folder,
-        method.name,
-        {
-            "options": {
-                name: value for name, value in config.options(method).items() if name != "model"
-            },
-            "fingerprint": checkpoint.fingerprint,
-            "guesses": [guess.name for guess in guesses],
-            "account": account,
-            "weighed": None if weighed is None else weighed.to_dict(),
-        },
-    )
-    return FittedGan(folder, sayer, weighed, account)
+    first_guesses: list[Method] = []
+    if networks.corrects:
+        times = archive.obs.sizes["time"]
+        every: list[Method] = [Oi(seed=method.seed), Interpolate(), BayesEof(seed=method.seed)]
+        # Without EOFs where there are too few images.
+        first_guesses = [guess for guess in every if times >= guess.min_times]
+    names = [guess.name for guess in first_guesses]
+    holdout = _withhold(method, archive) if method.adapt else None
+    blend = None
+    if holdout is not None:
+        _fit_first_guesses(first_guesses, holdout.archive, folder)
+        blend = _fit_blend(holdout, _load_predictor(networks, folder, names))
+    if holdout is None or not holdout.little:
+        _fit_first_guesses(first_guesses, archive, folder)
+    account = _account(checkpoint, archive, _load_predictor(networks, folder, names), blend)
+    options = config.options(method)
+    # The checkpoint is in the folder; where it came from does not matter any more.
+    del options["model"]
+    state = {
+        "options": options,
+        "fingerprint": checkpoint.fingerprint,
+        "guesses": names,
+        "account": account,
+        "weighed": None if blend is None else blend.to_dict(),
+    }
+    write_state(folder, method.name, state)
+    return load(folder)
 
 
 def load(folder: Path) -> FittedGan:
-    """Read what `pin` or `FittedGan.save` wrote; `ReadError` if the checkpoint is another one."""
+    """Read what `fit_archive` or `FittedGan.save` wrote; `ReadError` for another checkpoint."""
     state = read_state(folder)
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
     if checkpoint.fingerprint != state["fingerprint"]:
         raise ReadError(
-            f"{folder / CHECKPOINT} is {checkpoint}, not {state['fingerprint'][:8]}; fill the archive anew"
+            f"{folder / CHECKPOINT} is {checkpoint}, not {state['fingerprint'][:8]}; "
+            "fill the archive anew"
         )
     method = config.build(Gan, state["options"])
-    networks = Networks(_usable(checkpoint), resolved(method.device), method.samples)
+    networks = Networks(check_usable(checkpoint), resolved(method.device), method.samples)
     if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
         raise ReadError(f"{folder} lacks the network's first guesses; fill the archive anew")
-    if state["weighed"] is None or not networks.corrects:
+    blend = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
+    if blend is None or not networks.corrects:
+        # Without first guesses beside it, nothing else keeps a bad network out.
         networks = replace(networks, bounded=True)
-    sayer = _sayer(networks, folder, state["guesses"])
-    weighed = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
-    return FittedGan(folder, sayer, weighed, state["account"])
+    predictor = _load_predictor(networks, folder, state["guesses"])
+    return FittedGan(folder, predictor, blend, state["account"])
 
 
-def _guesses(method: Gan, archive: Archive) -> list[Method]:
-    """What the compact network starts from: without EOFs where there are too few images."""
-    guesses: list[Method] = [Oi(seed=method.seed), Interpolate(), BayesEof(seed=method.seed)]
-    return [guess for guess in guesses if archive.obs.sizes["time"] >= guess.min_times]
+def _withhold(method: Gan, archive: Archive) -> ArchiveHoldout | None:
+    """Withhold clouds; None where there are none to withhold."""
+    try:
+        return withhold(archive, fraction=FRACTION, seed=cloud_seed(method.seed))
+    except InputError as reason:
+        log.info("the network is not blended with its first guesses: %s", reason)
+        return None
 
 
-def _pin_guesses(guesses: list[Method], archive: Archive, folder: Path) -> None:
-    """Pin each in a new folder of its name."""
-    for guess in guesses:
+def _fit_first_guesses(first_guesses: list[Method], archive: Archive, folder: Path) -> None:
+    """Fit each in a new folder of its name."""
+    for guess in first_guesses:
         own = folder / guess.name
+        # It may hold the fit to the holdout.
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)
         registry.fit(guess, archive, own)
 
 
-def _sayer(
-    networks: Networks, folder: Path, guesses: Sequence[Method | str]
-) -> Corrected | Completed:
+def _load_predictor(
+    networks: Networks, folder: Path, names: Sequence[str]
+) -> CompactPredictor | PaperPredictor:
     if not networks.corrects:
-        return Completed(networks)
-    names = [guess if isinstance(guess, str) else guess.name for guess in guesses]
-    found: dict[str, Any] = {name: registry.load(folder / name) for name in names}
-    return Corrected(networks, found[Oi.name], found[Interpolate.name], found.get(BayesEof.name))
+        return PaperPredictor(networks)
+    parts: dict[str, Any] = {name: registry.load(folder / name) for name in names}
+    eof = parts.get(BayesEof.name)
+    return CompactPredictor(networks, parts[Oi.name], parts[Interpolate.name], eof)
 
 
-def _held(method: Gan, archive: Archive) -> Holdout | None:
-    """Withhold clouds; None where there are none to withhold."""
-    try:
-        return withhold(archive, share=SHARE, seed=_own(method.seed))
-    except InputError as reason:
-        log.info("the network is not weighed against its first guesses: %s", reason)
-        return None
-
-
-def _weighed(held: Holdout, sayer: Predictor) -> Blend:
-    """Fill withheld clouds, and compare."""
-    answers = predict_withheld(held.windows, lambda window: _stated(sayer.columns(window)))
-    return Blend.of(
-        CrossValidation.of(answers, 1, *distances(held.windows)), blending=True, strata=True
+def _fit_blend(holdout: ArchiveHoldout, predictor: Predictor) -> Blend:
+    """Fill withheld clouds, and compare the network with its first guesses."""
+    estimates = predict_windows(
+        holdout.windows, lambda window: with_errors(predictor.estimates(window))
     )
+    validation = CrossValidation.of(estimates, 1, *withheld_distances(holdout.windows))
+    blend = validation.decision(blending=True, strata=True).blend
+    log.info("%s", blend.why)
+    return blend
 
 
-def _cut(window: Window, wide: Window) -> dict[Any, slice]:
-    """Where what a window asks for lies in what a wider one does."""
-    return dict(
-        zip(window.obs.dims, Patch(window.patch.inside, wide.patch.inside).within, strict=True)
-    )
+def _account(
+    checkpoint: Checkpoint,
+    archive: Archive,
+    predictor: CompactPredictor | PaperPredictor,
+    blend: Blend | None,
+) -> dict[str, Any]:
+    account: dict[str, Any] = {"model": checkpoint.fingerprint}
+    features = predictor.features if isinstance(predictor, CompactPredictor) else ()
+    shift = domain_shift(checkpoint, archive.obs, features)
+    if shift:
+        log.warning("%s", shift)
+        account["domain_shift"] = shift
+    if blend is not None:
+        account |= {"blended": list(blend.names), "why": blend.why}
+    return account

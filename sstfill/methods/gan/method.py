@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filling by a trained network: the one that ships with sstfill, or one trained on the archive
-itself.
-"""
+"""Gan: fill by a trained network, the one that ships with sstfill or one trained on the archive."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
@@ -18,51 +16,38 @@ from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields import gaps
 from sstfill.methods.base import Archive, FittedMethod
-from sstfill.methods.gan.compact import corrected
+from sstfill.methods.gan.compact import estimate_compact
 from sstfill.methods.gan.network import VIEWS, Networks
 from sstfill.methods.gan.network_inputs import CHANNELS
-from sstfill.methods.gan.paper import completed
+from sstfill.methods.gan.paper import estimate_paper
 from sstfill.methods.oi.solver import resolved
 from sstfill.methods.registry import register
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
-from sstfill.validation.blend import combined, rescaled
-from sstfill.validation.calibration import StratifiedScale, standardised
-from sstfill.validation.cross_validation import BlendRecipe, CrossValidation
-from sstfill.validation.distances import distance_to_data
+from sstfill.validation.blend import Blend
+from sstfill.validation.cross_validation import CrossValidation
+from sstfill.validation.distances import Distances, distance_to_data
 from sstfill.validation.withheld_estimates import WithheldEstimates, gather
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parents[2] / "models" / "compact"
 """The checkpoint that comes with sstfill."""
-SHARE = 0.2
-"""Part of the observed pixels withheld to weigh the network against its first guesses, and to scale
-its error.
+FRACTION = 0.2
+"""Fraction of the observed pixels that is withheld to blend the network with its first guesses, and
+to scale its error.
 """
-Columns = dict[str, xr.Dataset]
-
-
-class NetworkBlend(NamedTuple):
-    """What withheld clouds say of a network and its first guesses: which to mix, how to scale the
-    error, and why.
-    """
-
-    names: list[str]
-    recipe: BlendRecipe
-    strata: StratifiedScale
-    why: str
+Estimates = dict[str, xr.Dataset]
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class Gan:
-    """Fill by a neural network that corrects first guesses, weighed against them on withheld
-    clouds.
+    """Fill by a neural network that corrects first guesses; blended with them on withheld clouds.
 
     The network that ships with sstfill was trained on synthetic oceans under many kinds of clouds.
-    It sees what optimal interpolation, EOFs and interpolation in time make of the series, in units
-    of their errors, and so has no units, grid or time step of its own. `sstfill.train` makes one
-    for an archive, or the paper's GAN ("Unsupervised spatiotemporal data inpainting", 2020), which
-    fills by itself.
+    It sees the estimates of optimal interpolation, EOFs and interpolation in time, in units of
+    their errors, and so has no units, grid or time step of its own. `sstfill.train` trains one for
+    an archive, or the GAN of Yin, Pajot, de Bezenac and Gallinari (2019), which needs no first
+    guesses; its networks are called the paper's.
 
     Parameters
     ----------
@@ -74,8 +59,8 @@ class Gan:
         anomalies of opposite sign; their spread adds to the expected error. The paper's networks
         know no sign: 8 views at most.
     adapt
-        Withhold clouds (a fifth of what is observed), and where first guesses do better there than
-        the network, mix them in by distance to data; scale the error to hold there, near data and
+        Withhold clouds (a fifth of the observations). Where first guesses do better there than the
+        network, blend them in by distance to data; scale the error to hold there, near data and
         far from them. Doubles the time.
     device
         Where the network runs: "cpu", "cuda", or "auto": a GPU if there is one.
@@ -93,7 +78,8 @@ class Gan:
     name: ClassVar[str] = "gan"
     multivariate: ClassVar[bool] = False
     min_times: ClassVar[int] = 1
-    largest: ClassVar[int] = 0  # `Auto` and ``score(methods="all")`` take it only where it is named
+    # `Auto` and ``score(methods="all")`` take it only where it is named.
+    largest: ClassVar[int] = 0
     __pydantic_config__: ClassVar[Any] = {"arbitrary_types_allowed": True}
 
     model: str | Path | Checkpoint | Gan | None = None
@@ -107,12 +93,13 @@ class Gan:
             object.__setattr__(self, "model", self.model.model)
         if not isinstance(self.model, str | Path | Checkpoint | None):
             raise OptionError(
-                f"model is a {type(self.model).__name__}; give a checkpoint's directory, or what train() "
-                "returned"
+                f"model is a {type(self.model).__name__}; give a checkpoint's directory, or what "
+                "train() returned"
             )
         if isinstance(self.model, str | Path) and not Path(self.model).exists():
             raise OptionError(
-                f"model={str(self.model)!r}: there is no such folder; give one that a checkpoint was saved in"
+                f"model={str(self.model)!r}: there is no such folder; give one that a checkpoint "
+                "was saved in"
             )
         check_number("samples", self.samples, 1, VIEWS, whole=True)
         if not isinstance(self.adapt, bool):
@@ -126,29 +113,29 @@ class Gan:
         if isinstance(self.model, Checkpoint):
             return self.model
         folder = SHIPPED if self.model is None else Path(str(self.model))
-        return _loaded(folder, _changed(folder))
+        return _loaded(folder, _last_changed(folder))
 
     def _repr_html_(self) -> str:
         return self.checkpoint._repr_html_()
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        networks = Networks(_usable(self.checkpoint), resolved(self.device), self.samples)
-        weighed = self._weighed(obs, sea, networks) if self.adapt else None
-        if weighed is None or not networks.corrects:
-            networks = replace(networks, bounded=True)  # nothing else keeps a bad network out
-        columns = _columns(obs, sea, networks, self.seed)
+        networks = Networks(check_usable(self.checkpoint), resolved(self.device), self.samples)
+        blend = self._fit_blend(obs, sea, networks) if self.adapt else None
+        if blend is None or not networks.corrects:
+            # Without first guesses beside it, nothing else keeps a bad network out.
+            networks = replace(networks, bounded=True)
+        estimates = estimate_all(obs, sea, networks, self.seed)
+        found = estimates["gan"]
         account: dict[str, Any] = {"model": networks.checkpoint.fingerprint}
-        if concern := columns["gan"].attrs["concern"]:
-            account["concern"] = concern
-            log.warning("%s", concern)
-        found = columns["gan"]
-        if weighed is not None:
-            stated = _stated(columns)
-            found = combined(weighed.recipe, [stated[n] for n in weighed.names], obs)
-            found = rescaled(found, weighed.strata, obs)
-            account |= {"mixed": weighed.names, "why": weighed.why}
-        found = found.chunk(obs.chunksizes) if obs.chunks else found
+        if found.attrs["domain_shift"]:
+            account["domain_shift"] = found.attrs["domain_shift"]
+            log.warning("%s", account["domain_shift"])
+        if blend is not None:
+            found = blend.apply(with_errors(estimates), obs)
+            account |= {"blended": list(blend.names), "why": blend.why}
+        if obs.chunks:
+            found = found.chunk(obs.chunksizes)
         return found.drop_attrs(deep=False).assign_attrs(account)
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
@@ -164,86 +151,78 @@ class Gan:
 
         return load(folder)
 
-    def _weighed(
-        self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks
-    ) -> NetworkBlend | None:
+    def _fit_blend(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> Blend | None:
         """Withhold clouds, fill them, compare; None where there are none to withhold."""
         try:
-            hidden = gaps.transplant_clouds(obs, sea, share=SHARE, seed=_own(self.seed))
+            hidden = gaps.transplant_clouds(obs, sea, share=FRACTION, seed=cloud_seed(self.seed))
         except InputError as reason:
-            log.info("the network is not weighed against its first guesses: %s", reason)
+            log.info("the network is not blended with its first guesses: %s", reason)
             return None
-        seen = obs.where(~hidden)
-        trials = _tried(
-            hidden, obs, _stated(_columns(seen, sea, networks, self.seed)), distance_to_data(seen)
-        )
-        recipe, fair, why = trials.verdict(True)
-        z = standardised(fair.mean - fair.truth, fair.sigma)
-        strata = StratifiedScale.fit(z, fair.image, trials.distance, trials.lag)
-        used = recipe.weights.used
-        log.info("%s", why)
-        lean = BlendRecipe(recipe.weights.among(used), recipe.scale[:, used])
-        return NetworkBlend([trials.names[k] for k in used], lean, strata, why)
+        left = obs.where(~hidden)
+        estimates = with_errors(estimate_all(left, sea, networks, self.seed))
+        validation = _cross_validation(hidden, obs, estimates, distance_to_data(left))
+        blend = validation.decision(blending=True, strata=True).blend
+        log.info("%s", blend.why)
+        return blend
 
 
-def _usable(checkpoint: Checkpoint) -> Checkpoint:
-    """Raise `ReadError` unless a checkpoint says all that filling needs."""
+def check_usable(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint; `ReadError` unless it states all that filling needs."""
     config = checkpoint.config
     if config["network"]["name"] == "compact":
         if config.get("channels") not in (None, list(CHANNELS)):
             raise ReadError(
-                f"{checkpoint} was trained to see other first guesses than this version of sstfill has; "
-                "train it anew"
+                f"{checkpoint} was trained to see other first guesses than this version of "
+                "sstfill has; train it again"
             )
         return checkpoint
-    if missing := [name for name in ("patch", "scaling") if not config.get(name)]:
+    missing = [name for name in ("patch", "scaling") if not config.get(name)]
+    if missing:
         raise ReadError(
-            f"{checkpoint} does not say its {' and '.join(missing)}; save it by sstfill.train"
+            f"{checkpoint} does not state its {' and '.join(missing)}; save it by sstfill.train"
         )
     return checkpoint
 
 
-def _columns(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int) -> Columns:
-    """What the network says, and the guesses it started from."""
-    return (corrected if networks.corrects else completed)(obs, sea, networks, seed)
+def estimate_all(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int) -> Estimates:
+    """Fill `obs` by the network (``gan``) and by the first guesses that it starts from."""
+    estimate = estimate_compact if networks.corrects else estimate_paper
+    return estimate(obs, sea, networks, seed)
 
 
-def _stated(columns: Columns) -> Columns:
-    """Where none states an error, one that is the same everywhere, for withheld clouds to scale."""
-    if any("error" in found for found in columns.values()):
-        return columns
-    return {
-        n: found.assign(error=xr.ones_like(found["mean"], dtype=np.float32))
-        for n, found in columns.items()
-    }
+def with_errors(estimates: Estimates) -> Estimates:
+    """Where no estimate states an error, add one of 1 everywhere, for withheld clouds to scale."""
+    if any("error" in found for found in estimates.values()):
+        return estimates
+    constant = {}
+    for name, found in estimates.items():
+        constant[name] = found.assign(error=xr.ones_like(found["mean"], dtype=np.float32))
+    return constant
 
 
-def _tried(
-    hidden: xr.DataArray,
-    obs: xr.DataArray,
-    columns: Columns,
-    near: tuple[xr.DataArray, xr.DataArray],
+def cloud_seed(seed: int) -> int:
+    """Return a seed of other clouds than those of a score, and those of `Auto`."""
+    return int(np.random.SeedSequence([seed, 3]).generate_state(1)[0])
+
+
+def _cross_validation(
+    hidden: xr.DataArray, obs: xr.DataArray, estimates: Estimates, distances: Distances
 ) -> CrossValidation:
-    """What each fill says of the hidden pixels, and how far these are from data; lazy fields in one
-    go.
-    """
+    """Gather the estimates at the hidden pixels; lazy fields are computed together."""
     unknown = xr.full_like(obs, np.nan, dtype=np.float32)
-    errors = [found.get("error", unknown) for found in columns.values()]
-    means = [found["mean"] for found in columns.values()]
-    truth, distance, lag, *said, image, layer = gather(hidden, obs, *near, *errors, *means[::-1])
-    pairs = zip(columns, said[: len(errors)], said[len(errors) :][::-1], strict=True)
-    answers = {
-        name: WithheldEstimates(truth, mean, sigma, image, layer) for name, sigma, mean in pairs
-    }
-    return CrossValidation.of(answers, 1, distance, lag)
+    errors = [found.get("error", unknown) for found in estimates.values()]
+    means = [found["mean"] for found in estimates.values()]
+    # The mean of the network comes last: its blocks are the ones that `gather` computes in.
+    fields = [*errors, *means[::-1]]
+    truth, distance, lag, *values, image, layer = gather(hidden, obs, *distances, *fields)
+    sigmas, means_at = values[: len(errors)], values[len(errors) :][::-1]
+    by_name = {}
+    for name, mean, sigma in zip(estimates, means_at, sigmas, strict=True):
+        by_name[name] = WithheldEstimates(truth, mean, sigma, image, layer)
+    return CrossValidation.of(by_name, 1, distance, lag)
 
 
-def _own(seed: int) -> int:
-    """Seed of clouds that are neither those of a score nor those of `Auto`."""
-    return gaps.derived_seed(seed, 3)
-
-
-def _changed(folder: Path) -> float:
+def _last_changed(folder: Path) -> float:
     config = folder / "config.json"
     return config.stat().st_mtime if config.is_file() else 0.0
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint's network, ready to be asked about patches: on its device, from several symmetric
-views.
-"""
+"""A checkpoint's network on its device, applied to several symmetric views of a patch."""
 
 from __future__ import annotations
 
@@ -19,11 +17,10 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 VIEWS = 16
 """A patch turned four ways, mirrored or not, with anomalies of either sign."""
 LOG_RATIO = 4.0
-"""The network's error is at most so many e-foldings from the first guess's."""
+"""The network's error is at most so many e-foldings from that of the first guess."""
 FARTHEST = 1000.0
-"""An answer so far off is refused: so many errors of the first guess from it, or, of the paper's
-networks, so many of
-the units that its archive was scaled to (three standard deviations each) from that archive's mean.
+"""A value so far off is refused. For the compact network in errors of the first guess, for the
+paper's in units of the scaling (three standard deviations) from the mean of its archive.
 """
 _KEPT: dict[tuple[str, str], Any] = {}
 """Networks by fingerprint and device, one of each in a process."""
@@ -32,14 +29,14 @@ _BUILDING = Lock()
 
 @dataclass(frozen=True)
 class Networks:
-    """What is sent to where patches are filled; the network itself is built there, once.
+    """A network as it is sent to workers that fill patches; each process builds it once.
 
     Attributes
     ----------
     checkpoint, device, samples
         As of `sstfill.methods.Gan`, the device resolved.
     bounded
-        Refuse answers beyond `FARTHEST`. Not while a network is weighed against its first guesses,
+        Refuse values beyond `FARTHEST`. False while a network is compared with its first guesses,
         where a bad one is left out. NaN is refused in any case.
     """
 
@@ -66,27 +63,36 @@ class Networks:
     def correct(
         self, channels: NDArray[np.float32], signed: NDArray[np.bool_]
     ) -> tuple[NDArray, NDArray]:
-        """Correction of the first guess and logarithm of the error, both over the guess's error,
-        ``(time, y, x)``.
+        """Correct a first guess.
 
         Parameters
         ----------
         channels
             ``(channel, time, y, x)``.
         signed
-            Channels that change sign with the anomalies, shape ``(channel,)``.
+            True for channels that change sign with the anomalies, shape ``(channel,)``.
+
+        Returns
+        -------
+        correction, log_ratio
+            The correction over the error of the first guess, and the logarithm of the network's
+            error over it; ``(time, y, x)``.
+
+        Raises
+        ------
+        ReadError
+            If the network returns NaN or absurd values.
         """
         import torch
 
+        flips = signed[:, np.newaxis, np.newaxis, np.newaxis]
         means, logs = [], []
         with torch.inference_mode():
             for turn, sign in _views(self.samples):
-                seen = np.where(
-                    signed[:, np.newaxis, np.newaxis, np.newaxis], sign * channels, channels
-                )
-                turned = np.ascontiguousarray(_turned(seen, turn), np.float32)
-                found = self.network()(torch.from_numpy(turned)[np.newaxis].to(self.device))
-                mean, log = (_back(part[0, 0].float().cpu().numpy(), turn) for part in found)
+                turned = _turned(np.where(flips, sign * channels, channels), turn)
+                batch = torch.from_numpy(np.ascontiguousarray(turned, np.float32))[np.newaxis]
+                mean, log = self.network()(batch.to(self.device))
+                mean, log = _to_array(mean, turn), _to_array(log, turn)
                 self._check(mean, "errors of the first guess from it")
                 self._check(log)
                 means.append(sign * mean)
@@ -98,46 +104,46 @@ class Networks:
     def complete(
         self, values: NDArray[np.float32], observed: NDArray[np.bool_]
     ) -> tuple[NDArray, NDArray]:
-        """Estimate a scaled sequence, and the spread among the views; all ``(time, y, x)``."""
+        """Estimate a scaled sequence; returns the mean and the spread of the views.
+
+        All are of shape ``(time, y, x)``. `ReadError` as for `correct`.
+        """
         import torch
 
-        found = []
+        estimates = []
         with torch.inference_mode():
             for turn, _ in _views(self.samples, signs=(1,)):
-                pair = (
-                    np.ascontiguousarray(_turned(a, turn))[np.newaxis, np.newaxis]
-                    for a in (values, observed)
-                )
-                tensors = [torch.from_numpy(a).to(self.device) for a in pair]
-                estimate = _back(
-                    self.network().estimate(*tensors)[0, 0].float().cpu().numpy(), turn
-                )
+                batch = []
+                for array in (values, observed):
+                    turned = np.ascontiguousarray(_turned(array, turn))
+                    batch.append(torch.from_numpy(turned)[np.newaxis, np.newaxis].to(self.device))
+                estimate = _to_array(self.network().estimate(*batch), turn)
                 self._check(
                     estimate,
                     "times three standard deviations from the mean of what it was trained on",
                 )
-                found.append(estimate)
-        return np.mean(found, 0), np.std(found, 0)
+                estimates.append(estimate)
+        return np.mean(estimates, 0), np.std(estimates, 0)
 
-    def _check(self, answer: NDArray, units: str = "") -> None:
-        """Raise `ReadError` for an answer that no trained network gives; with `units`, for one that
-        is too far off.
-        """
-        remedy = "use another model, or train it anew"
-        if bad := int(np.count_nonzero(~np.isfinite(answer))):
+    def _check(self, values: NDArray, units: str = "") -> None:
+        """Raise `ReadError` for values of no trained network; with `units`, for too large ones."""
+        remedy = "use another model, or train it again"
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        if bad:
             raise ReadError(
-                f"{self.checkpoint} answers {bad} of {answer.size} pixels with NaN or infinity; {remedy}"
+                f"{self.checkpoint} returns NaN or infinity at {bad} of {values.size} pixels; "
+                f"{remedy}"
             )
-        farthest = float(np.abs(answer).max())
+        farthest = float(np.abs(values).max())
         if self.bounded and units and farthest > FARTHEST:
             raise ReadError(
-                f"{self.checkpoint} answers with values up to {farthest:.3g} {units}; check the units of the data, "
-                f"{remedy}"
+                f"{self.checkpoint} returns values up to {farthest:.3g} {units}; check the units "
+                f"of the data, {remedy}"
             )
 
 
 def _views(samples: int, signs: tuple[int, ...] = (1, -1)) -> Iterator[tuple[int, int]]:
-    """Ways to turn a patch, and signs; the first is the patch as it is."""
+    """Yield ways to turn a patch, and signs; the first is the patch as it is."""
     every = [(turn, sign) for turn in range(8) for sign in signs]
     yield from every[:samples]
 
@@ -150,3 +156,8 @@ def _turned(array: NDArray, turn: int) -> NDArray:
 def _back(array: NDArray, turn: int) -> NDArray:
     straight = np.rot90(array, -(turn % 4), (-2, -1))
     return np.swapaxes(straight, -1, -2) if turn >= 4 else straight
+
+
+def _to_array(batch: Any, turn: int) -> NDArray:
+    """Return the one sequence of a batch ``(b, c, t, y, x)``, turned back."""
+    return _back(batch[0, 0].float().cpu().numpy(), turn)

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First guesses of the compact network: three cheap fills of a series, and what the network sees of
-them.
+"""Inputs of the compact network: first guesses of a series, and the channels made of them.
 
-Optimal interpolation is the guess that is corrected, in units of its error. Where EOFs (`BayesEof`)
-and the interpolation in time disagree with it, and how far a pixel is from data, tells the network
-in which direction.
+The first guess that the network corrects is optimal interpolation, in units of its error. Where
+EOFs (`BayesEof`) and the interpolation in time disagree with it, and how far a pixel is from data,
+tells the network in which direction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -26,6 +25,7 @@ from sstfill.methods.oi.method import Oi
 from sstfill.methods.oi.solver import usual_step
 
 Arrays = Mapping[str, NDArray]
+Features = tuple[float, float, float]
 CHANNELS = (
     "observed",
     "sea",
@@ -41,18 +41,19 @@ CHANNELS = (
     "space_correlation",
     "noise",
 )
-"""What the network sees, in this order; a checkpoint names those it was trained with."""
+"""What the network sees, in this order; a checkpoint names those that it was trained with."""
 SIGNED = ("anomaly", "eof", "interpolated")
-"""Those that change sign where all anomalies do."""
+"""Channels that change sign where all anomalies do."""
 FAR_STEPS, FAR_PIXELS = 16, 64
-"""Beyond so many time steps and pixels, one distance to the nearest observation is like another."""
+"""Greatest distance to the nearest observation that the network can tell from a smaller one."""
 LEAST_ERROR = 1e-4
-"""Of optimal interpolation, as a share of the scatter: below it the correction has no unit."""
+"""Least error of optimal interpolation, as a fraction of the scatter; corrections are multiples."""
 LARGEST = 30.0
 """Anomalies are clipped to so many times their scatter, either way."""
 BOUND = 4.0
 """Logarithms of ratios are clipped to this, either way."""
 FIELDS = ("oi", "oi_error", "eof", "eof_error", "interpolated")
+"""Fields of the first guesses that the channels are made of."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,23 @@ class FirstGuesses:
     Attributes
     ----------
     fields
-        `FIELDS`, which the network sees, and ``interpolated_error``; each ``(time, y, x)`` in the
-        field's units.
-    about
+        `FIELDS` and ``interpolated_error``; each ``(time, y, x)`` in the field's units.
+    background
         What anomalies are taken about, and their scatter.
-    traits
-        What is alike everywhere: correlation one step and one pixel away, and the noise, as the
-        network sees them.
+    features
+        Of the whole series, see `series_features`.
     """
 
     fields: xr.Dataset
-    about: Background
-    traits: tuple[float, float, float]
+    background: Background
+    features: Features
 
     @classmethod
     def of(cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> FirstGuesses:
-        """Fill `obs` (time, y, x) by each; EOFs are left out (NaN) where there are too few images.
+        """Fill `obs` (time, y, x) by each; EOFs are NaN where there are too few images.
 
-        Where optimal interpolation cannot tell (a pixel without coordinates), EOFs or else the
-        interpolation stand in.
+        Where optimal interpolation has no estimate (a pixel without coordinates), EOFs or else the
+        interpolation replace it.
         """
         oi = Oi(seed=seed).analyse(obs, sea)
         interpolated = Interpolate().reconstruct(obs, sea)
@@ -99,19 +98,18 @@ class FirstGuesses:
         }
         bare = {name: field.transpose(*obs.dims).drop_attrs() for name, field in fields.items()}
         step, cell = usual_step(grid.days(obs)), grid.cell_km(obs)
-        return cls(xr.Dataset(bare), oi.backgrounds[0], traits(oi.fitted.covariance, step, cell))
+        features = series_features(oi.fitted.covariance, step, cell)
+        return cls(xr.Dataset(bare), oi.backgrounds[0], features)
 
     def within(self, patch: Patch) -> tuple[NDArray, NDArray]:
-        """What anomalies are taken about, ``(time, y, x)``, and the scatter, ``(y, x)``, where a
-        patch sees them.
-        """
+        """Return the background, ``(time, y, x)``, and the scatter, ``(y, x)``, of a patch."""
         times, *space = patch.seen
-        level = self.about.image[times, np.newaxis, np.newaxis] + self.about.pixel[tuple(space)]
-        return level, self.about.scatter[tuple(space)]
+        pixel, image = self.background.pixel[tuple(space)], self.background.image[times]
+        return image[:, np.newaxis, np.newaxis] + pixel, self.background.scatter[tuple(space)]
 
-    def lean(self) -> FirstGuesses:
-        """Without the fields, which travel apart."""
-        return FirstGuesses(xr.Dataset(), self.about, self.traits)
+    def without_fields(self) -> FirstGuesses:
+        """Leave out the fields, which are passed to patches by themselves."""
+        return replace(self, fields=xr.Dataset())
 
 
 def channels(
@@ -120,9 +118,9 @@ def channels(
     fields: Arrays,
     level: NDArray,
     scatter: NDArray,
-    traits: tuple[float, ...],
+    features: tuple[float, ...],
 ) -> NDArray[np.float32]:
-    """Make what the network sees of a patch.
+    """Make the channels that the network sees of a patch.
 
     Parameters
     ----------
@@ -134,62 +132,79 @@ def channels(
         The first guesses, `FIELDS`, each of the shape of `obs`.
     level, scatter
         See `FirstGuesses.within`.
-    traits
-        See `FirstGuesses.traits`.
+    features
+        See `FirstGuesses.features`.
 
     Returns
     -------
     ndarray
         `CHANNELS`, ``(channel, time, y, x)``, without NaN; 0 on land.
     """
-    wet = np.broadcast_to(sea.astype(bool), obs.shape)
-    seen = np.isfinite(obs) & wet
+    at_sea = np.broadcast_to(sea.astype(bool), obs.shape)
+    observed = np.isfinite(obs) & at_sea
     guess, error = fields["oi"], unit(fields["oi_error"], scatter)
-    before, after = _steps(seen), _steps(seen[::-1])[::-1]
-    away = np.minimum(gaps.distance_to_observed(seen), FAR_PIXELS)
+    distance = np.minimum(gaps.distance_to_observed(observed), FAR_PIXELS)
+    # Signs and ratios are kept, but logarithms and arcsinh tame the tails of differences.
     with np.errstate(invalid="ignore", divide="ignore"):
-        parts = [
-            seen,
-            wet,
-            ((guess - level) / scatter).clip(-LARGEST, LARGEST),
-            np.log(error / scatter) / 2,
-            np.arcsinh((fields["eof"] - guess) / error),
-            np.log(fields["eof_error"] / error).clip(-BOUND, BOUND),
-            np.arcsinh((fields["interpolated"] - guess) / error),
-            before,
-            after,
-            np.log1p(away) / np.log1p(FAR_PIXELS),
-            *traits,
-        ]
+        values = {
+            "observed": observed,
+            "sea": at_sea,
+            "anomaly": ((guess - level) / scatter).clip(-LARGEST, LARGEST),
+            "oi_error": np.log(error / scatter) / 2,
+            "eof": np.arcsinh((fields["eof"] - guess) / error),
+            "eof_error": np.log(fields["eof_error"] / error).clip(-BOUND, BOUND),
+            "interpolated": np.arcsinh((fields["interpolated"] - guess) / error),
+            "before": _steps_since(observed),
+            "after": _steps_since(observed[::-1])[::-1],
+            "distance": np.log1p(distance) / np.log1p(FAR_PIXELS),
+            **dict(zip(CHANNELS[-3:], features, strict=True)),
+        }
     out = np.empty((len(CHANNELS), *obs.shape), np.float32)
-    for k, part in enumerate(parts):
-        out[k] = np.where(wet & np.isfinite(part), part, 0.0)
+    for k, name in enumerate(CHANNELS):
+        out[k] = np.where(at_sea & np.isfinite(values[name]), values[name], 0.0)
     return out
 
 
 def unit(error: NDArray, scatter: NDArray) -> NDArray:
-    """Error of the first guess that corrections are multiples of; never nothing."""
+    """Return the error of the first guess, of which corrections are multiples; never 0 or NaN."""
     return np.maximum(np.nan_to_num(error), LEAST_ERROR * scatter)
 
 
-def _steps(seen: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Steps since the pixel was last observed, as a share of `FAR_STEPS`."""
-    at = np.arange(len(seen), dtype=np.float32)[:, np.newaxis, np.newaxis]
-    last = np.maximum.accumulate(np.where(seen, at, -np.inf), axis=0)
-    return np.minimum((at - last) / FAR_STEPS, 1.0).astype(np.float32)
+def _steps_since(observed: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the steps since a pixel was last observed, as a fraction of `FAR_STEPS`, 1 at most."""
+    step = np.arange(len(observed), dtype=np.float32)[:, np.newaxis, np.newaxis]
+    last = np.maximum.accumulate(np.where(observed, step, -np.inf), axis=0)
+    return np.minimum((step - last) / FAR_STEPS, 1.0).astype(np.float32)
 
 
-def traits(
-    covariance: Covariance, step: float, cell: tuple[float, float]
-) -> tuple[float, float, float]:
-    """See `FirstGuesses.traits`; `step` in days, `cell` (y, x) in km."""
+def series_features(covariance: Covariance, step: float, cell: tuple[float, float]) -> Features:
+    """Return what is alike everywhere in a series, as the network sees it.
+
+    Parameters
+    ----------
+    covariance
+        Of the anomalies.
+    step
+        Time step in days.
+    cell
+        Size of a pixel (y, x) in km.
+
+    Returns
+    -------
+    tuple of float
+        The decorrelation from one image to the next and from one pixel to the next, and the noise:
+        logarithms of fractions of the variance, over 4.
+    """
     dy, dx = cell
     variance = max(covariance.variance, np.finfo(float).tiny)
     north, east, lag = np.array([[0.0, dy], [0.0, dx], [step, 0.0]])
     time, space = covariance(north, east, lag).tolist()
-    shares = (1 - time / variance, 1 - space / variance, covariance.noise / variance)
-    floors = (1e-4, 1e-4, 1e-5)
-    first, second, third = (
-        float(np.log(max(s, f))) / 4 for s, f in zip(shares, floors, strict=True)
+    return (
+        _quarter_log(1 - time / variance, 1e-4),
+        _quarter_log(1 - space / variance, 1e-4),
+        _quarter_log(covariance.noise / variance, 1e-5),
     )
-    return first, second, third
+
+
+def _quarter_log(fraction: float, least: float) -> float:
+    return float(np.log(max(fraction, least))) / 4

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filling by the paper's networks, which complete a scaled sequence by themselves."""
+"""Fill by the paper's networks, which complete a scaled sequence without first guesses."""
 
 from __future__ import annotations
 
@@ -13,56 +13,67 @@ from sstfill.fields.patches import Patch, PatchGrid, map_patches
 from sstfill.fields.scaling import Scaling
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.network import Networks
-from sstfill.methods.gan.tiling import laid_out
+from sstfill.methods.gan.tiling import rechunk
 
 
-def completed(
+def estimate_paper(
     obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int
 ) -> dict[str, xr.Dataset]:
-    """Fill `obs` by the network: ``gan``, with ``mean``, and as ``error`` the spread among several
-    views.
+    """Fill `obs` by the network: ``gan``, with ``mean`` and, from several views, ``error``.
+
+    The error is the spread among the views. Nothing is random; `seed` is there for the compact
+    network's sake.
     """
-    config = networks.checkpoint.config
-    frames, height, width = config["patch"]
-    grid = PatchGrid(
-        core=tuple(max(1, n // 2) for n in (frames, height, width)),
-        overlap=tuple(n // 2 for n in (frames, height, width)),
-    )
-    job = PatchCompletion(networks, Scaling(**config["scaling"]))
-    outputs = {"mean": obs.dtype} | (
-        {"error": np.dtype(np.float32)} if networks.samples > 1 else {}
-    )
-    found = map_patches(job, laid_out(obs, grid), sea, grid=grid, outputs=outputs)
-    found.attrs["concern"] = domain_shift(networks.checkpoint, obs)
+    grid = patch_grid(networks)
+    found = complete_patches(rechunk(obs, grid), sea, networks, grid)
+    found.attrs["domain_shift"] = domain_shift(networks.checkpoint, obs)
     return {"gan": found}
+
+
+def patch_grid(networks: Networks) -> PatchGrid:
+    """Return patches that overlap by half of the size that the network was trained on."""
+    frames, height, width = networks.checkpoint.config["patch"]
+    t, y, x = frames // 2, height // 2, width // 2
+    return PatchGrid(core=(max(1, t), max(1, y), max(1, x)), overlap=(t, y, x))
+
+
+def complete_patches(
+    obs: xr.DataArray, sea: xr.DataArray, networks: Networks, grid: PatchGrid
+) -> xr.Dataset:
+    """Complete `obs` patch by patch: ``mean`` and, from several views, ``error``."""
+    outputs = {"mean": obs.dtype}
+    if networks.samples > 1:
+        outputs["error"] = np.dtype(np.float32)
+    scaling = Scaling(**networks.checkpoint.config["scaling"])
+    return map_patches(PatchCompletion(networks, scaling), obs, sea, grid=grid, outputs=outputs)
 
 
 @dataclass(frozen=True)
 class PatchCompletion:
-    """What is done to a patch; sent whole to where it is done."""
+    """Completes a patch; pickled to the workers that fill patches."""
 
     networks: Networks
     scaling: Scaling
 
     def __call__(self, obs: NDArray, sea: NDArray, patch: Patch) -> tuple[NDArray, ...]:
-        """Mean (and spread among views) of the pixels inside a patch, ``(time, y, x)``."""
+        """Return the mean (and spread among views) of the inside of a patch, ``(time, y, x)``."""
         gap = np.isnan(obs) & sea.astype(bool)
         mean, error = obs, np.full(obs.shape, np.nan, np.float32)
         if gap[patch.within].any():
-            estimate, spread = self._estimated(obs, np.isfinite(obs) & sea.astype(bool))
+            estimate, spread = self._complete(obs, np.isfinite(obs) & sea.astype(bool))
             filled = self.scaling.invert(estimate)
             mean = np.where(gap, filled, obs)
             error = np.where(gap, np.abs(self.scaling.invert(estimate + spread) - filled), np.nan)
-        answers = (mean[patch.within], error[patch.within])
-        return answers if self.networks.samples > 1 else answers[:1]
+        if self.networks.samples == 1:
+            return (mean[patch.within],)
+        return mean[patch.within], error[patch.within]
 
-    def _estimated(self, obs: NDArray, observed: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
-        """What the network says, scaled, and the spread among views; a row or column of pixels gets
-        another one.
-        """
+    def _complete(self, obs: NDArray, observed: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+        """Return the network's estimate, scaled, and the spread among views."""
         scaled = self.scaling.apply(np.where(observed, obs, np.nan))
         _, height, width = obs.shape
-        room = ((0, 0), (0, max(0, 2 - height)), (0, max(0, 2 - width)))
-        values = np.pad(np.where(observed, scaled, 0.0).astype(np.float32), room)
-        estimate, spread = self.networks.complete(values, np.pad(observed, room))
+        # The networks need two rows and two columns.
+        padding = ((0, 0), (0, max(0, 2 - height)), (0, max(0, 2 - width)))
+        values = np.pad(np.where(observed, scaled, 0.0).astype(np.float32), padding)
+        estimate, spread = self.networks.complete(values, np.pad(observed, padding))
         return estimate[:, :height, :width], spread[:, :height, :width]

@@ -51,9 +51,9 @@ def compute_inputs(
     """
     guesses = FirstGuesses.of(obs, sea, seed=seed)
     fields = {name: np.asarray(guesses.fields[name].values) for name in FIELDS}
-    level = guesses.about.image[:, np.newaxis, np.newaxis] + guesses.about.pixel
-    scatter, wet = guesses.about.scatter, sea.values.astype(bool)
-    seen = channels(obs.values, wet, fields, level, scatter, guesses.traits)
+    level = guesses.background.image[:, np.newaxis, np.newaxis] + guesses.background.pixel
+    scatter, wet = guesses.background.scatter, sea.values.astype(bool)
+    seen = channels(obs.values, wet, fields, level, scatter, guesses.features)
     scaled = {"values": known, "guess": fields["oi"]}
     parts = {n: ((a - level) / (SPREADS * scatter)).astype(np.float32) for n, a in scaled.items()}
     usable = np.isfinite(known) & np.isfinite(fields["oi"]) & wet
@@ -63,7 +63,7 @@ def compute_inputs(
         "guess": np.nan_to_num(parts["guess"]),
         "error": (unit(fields["oi_error"], scatter) / (SPREADS * scatter)).astype(np.float32),
         "sea": wet,
-        "traits": np.array(guesses.traits),
+        "traits": np.array(guesses.features),
     }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods tried in windows of an archive: on clouds that none of them was pinned to, and the best
+"""Methods tried in windows of an archive: on clouds that none of them was fitted to, and the best
 or a blend kept.
 """
 
@@ -22,10 +22,12 @@ from sstfill.methods.common.fitted_windowed import HALO
 from sstfill.methods.common.sampling import gather, windows
 from sstfill.methods.registry import fit, load
 from sstfill.synthetic import ocean
+from sstfill.validation.blend import Blend
+from sstfill.validation.cross_validation import CrossValidation
 from sstfill.validation.distances import distance_to_data
 
 SHAPE = (36, 30, 32)
-SAID = (("a", 0.5), ("b", -0.6))
+PARTS = (("a", 0.5), ("b", -0.6))
 CHEAP = ("climatology", "interpolate", "bayes_eof")
 
 
@@ -40,8 +42,8 @@ def archive(surface) -> Archive:
 
 
 @pytest.fixture(scope="module")
-def held(archive) -> fitted_blend.Holdout:
-    return fitted_blend.withhold(archive, share=0.2, seed=1)
+def held(archive) -> fitted_blend.ArchiveHoldout:
+    return fitted_blend.withhold(archive, fraction=0.2, seed=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def oracles(surface, monkeypatch):
 # --- withheld clouds
 
 
-def test_what_is_judged_is_hidden_from_all_that_is_pinned(archive, held):
+def test_what_is_scored_is_hidden_from_all_that_is_fitted(archive, held):
     assert len(held.windows) == len(archive.trials) and not held.little
     left = held.archive.obs.compute()
     for (window, hidden, truth), whole in zip(held.windows, archive.trials, strict=True):
@@ -99,24 +101,23 @@ def test_what_is_judged_is_hidden_from_all_that_is_pinned(archive, held):
 
 def test_chunks_do_not_matter_to_what_is_hidden(surface, held):
     lazy = gather(surface.sst.chunk(time=5, lat=7), surface.sea.astype(bool))
-    other = fitted_blend.withhold(lazy, share=0.2, seed=1)
+    other = fitted_blend.withhold(lazy, fraction=0.2, seed=1)
     xr.testing.assert_identical(other.archive.obs.compute(), held.archive.obs.compute())
 
 
-def test_a_large_archive_does_not_miss_what_is_hidden(archive, monkeypatch):
-    monkeypatch.setattr(fitted_blend, "LITTLE", 0.9)
-    assert fitted_blend.withhold(archive, share=0.2, seed=1).little
+def test_a_large_archive_does_not_miss_what_is_hidden(archive):
+    assert fitted_blend.withhold(archive, fraction=0.2, seed=1, little=0.9).little
 
 
 def test_there_may_be_nothing_to_withhold(archive, surface):
     with pytest.raises(InputError, match="no windows"):
-        fitted_blend.withhold(replace(archive, trials=[]), share=0.2, seed=1)
+        fitted_blend.withhold(replace(archive, trials=[]), fraction=0.2, seed=1)
     with pytest.raises(InputError, match="clouds"):
-        fitted_blend.withhold(gather(surface.truth, surface.sea.astype(bool)), share=0.2, seed=1)
+        fitted_blend.withhold(gather(surface.truth, surface.sea.astype(bool)), fraction=0.2, seed=1)
 
 
 def test_images_of_different_windows_are_different(held):
-    truth = fitted_blend.predict_withheld(
+    truth = fitted_blend.predict_windows(
         held.windows, lambda w: {"one": xr.Dataset({"mean": w.inside.fillna(1.0)})}
     )["one"]
     assert (
@@ -132,8 +133,8 @@ def test_images_of_different_windows_are_different(held):
     )
 
 
-def test_nearness_is_that_of_the_window(held):
-    distance, lag = fitted_blend.distances(held.windows)
+def test_distances_are_those_of_the_window(held):
+    distance, lag = fitted_blend.withheld_distances(held.windows)
     window, hidden, _ = held.windows[0]
     far, late = (
         field[window.patch.within].values[hidden] for field in distance_to_data(window.obs)
@@ -150,7 +151,7 @@ def test_the_best_is_kept_and_the_others_are_not(oracles, archive, tmp_path):
     made = fit(Auto(blend=False), archive, tmp_path / "model")
     assert made.account["chosen"] == ["good"] and made.halo == HALO
     assert set(made.account["rmse"]) == {"poor", "good", "fair"}
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "fitted.json"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "pinned.json"}
 
 
 def test_equals_are_blended(oracles, archive, surface, tmp_path):
@@ -159,7 +160,7 @@ def test_equals_are_blended(oracles, archive, surface, tmp_path):
     assert made.account["chosen"] == ["one", "other"] and made.account["skipped"] == {
         "worst": "filled no withheld pixel"
     }
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"one", "other", "fitted.json"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"one", "other", "pinned.json"}
     window = next(windows(archive, PatchGrid(core=SHAPE)))
     found = made.estimate(window)
     assert float((found["mean"] - surface.truth).std()) == pytest.approx(0.3 / np.sqrt(2), rel=0.06)
@@ -184,7 +185,7 @@ def test_it_is_as_good_as_the_best_of_the_methods_and_read_as_written(archive, s
     assert missed[0] <= 1.05 * missed[1]
 
 
-def test_beyond_its_reach_nothing_matters(archive, tmp_path):
+def test_beyond_its_halo_nothing_matters(archive, tmp_path):
     made = fit(Auto(methods=("climatology", "bayes_eof")), archive, tmp_path / "model")
     close, wide = (
         next(windows(archive, PatchGrid(core=(8, 8, 8), halo=h))) for h in (made.halo, SHAPE)
@@ -209,22 +210,23 @@ def test_a_budget_that_is_used_up(archive, tmp_path):
 
 
 def test_weights_and_strata_survive_as_text(held):
-    def said(window):
+    def estimates(window):
         rng = np.random.default_rng(window.obs.size)
         noise = rng.normal(size=window.patch.shape)
         error = xr.full_like(window.inside, 0.5)
         return {
             n: xr.Dataset({"mean": window.inside.fillna(15.0) + s * noise, "error": error})
-            for n, s in SAID
+            for n, s in PARTS
         }
 
-    trials = fitted_blend.CrossValidation.of(
-        fitted_blend.predict_withheld(held.windows, said), 1, *fitted_blend.distances(held.windows)
+    validation = CrossValidation.of(
+        fitted_blend.predict_windows(held.windows, estimates),
+        1,
+        *fitted_blend.withheld_distances(held.windows),
     )
-    one = fitted_blend.Blend.of(trials, blending=True, strata=True)
-    other = fitted_blend.Blend.from_dict(one.to_dict())
+    one = validation.decision(blending=True, strata=True).blend
+    other = Blend.from_dict(one.to_dict())
     window = held.windows[0].window
-    xr.testing.assert_identical(
-        one.blended(said(window), window), other.blended(said(window), window)
-    )
-    assert one.halo == other.halo == fitted_blend.NEAR
+    found = [fitted_blend.blend_window(b, estimates(window), window) for b in (one, other)]
+    xr.testing.assert_identical(*found)
+    assert fitted_blend.blend_halo(one) == fitted_blend.blend_halo(other) == fitted_blend.NEAR

@@ -27,15 +27,14 @@ from sstfill.fill import fill
 from sstfill.methods.gan import compact as gan_compact
 from sstfill.methods.gan import network as gan_network
 from sstfill.methods.gan import tiling
-from sstfill.methods.gan.domain_check import TRAITS
-from sstfill.methods.gan.method import SHARE, Gan, _columns, _own
+from sstfill.methods.gan.domain_check import FEATURES
+from sstfill.methods.gan.method import FRACTION, Gan, cloud_seed, estimate_all
 from sstfill.methods.gan.network import VIEWS, Networks, _back, _turned, _views
 from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, FirstGuesses
 from sstfill.methods.oi import method as optimal
 from sstfill.nn import registry
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.synthetic import ocean
-from sstfill.validation.blend import combined
 
 SHAPE = (8, 16, 20)
 PAPERS = ("paper", "static", "recurrent")
@@ -94,7 +93,7 @@ def compact() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def plain(compact, obs, sea) -> xr.Dataset:
-    """What a network of random weights makes of the series, unweighed."""
+    """What a network of random weights makes of the series, alone."""
     return Gan(model=compact, adapt=False).reconstruct(obs, sea)
 
 
@@ -103,8 +102,8 @@ def rms(values: NDArray) -> float:
 
 
 def withheld(obs: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
-    """The clouds under which a fill with the seed 0 is weighed."""
-    return gaps.transplant_clouds(obs, sea, share=SHARE, seed=_own(0))
+    """The clouds under which a fill with the seed 0 is blended."""
+    return gaps.transplant_clouds(obs, sea, share=FRACTION, seed=cloud_seed(0))
 
 
 def wet(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
@@ -267,22 +266,22 @@ def test_samples_of_a_whole_series(compact, plain, obs, sea):
     assert np.isfinite(found["mean"].values[wet(obs, sea)]).all()
 
 
-# --- weighed on withheld clouds
+# --- blended on withheld clouds
 
 
 @pytest.mark.parametrize("size", [0.05, 0.3])
-def test_on_the_withheld_clouds_no_fill_is_worse_for_being_weighed(size, obs, sea):
+def test_on_the_withheld_clouds_no_fill_is_worse_for_being_blended(size, obs, sea):
     networks, hidden = Networks(made("compact", size=size), "cpu"), withheld(obs, sea)
     seen = obs.where(~hidden)
-    columns = _columns(seen, sea, networks, 0)
-    weighed = Gan()._weighed(obs, sea, networks)
-    found = combined(weighed.recipe, [columns[name] for name in weighed.names], seen)
+    estimates = estimate_all(seen, sea, networks, 0)
+    blend = Gan()._fit_blend(obs, sea, networks)
+    found = blend.apply(estimates, seen)
     missed = {
         n: rms((f["mean"] - obs).values[hidden.values])
-        for n, f in (columns | {"mixed": found}).items()
+        for n, f in (estimates | {"blended": found}).items()
     }
-    assert missed["mixed"] <= 1.0001 * min(missed.values()), missed
-    assert weighed.why and set(weighed.names) <= {"gan", "oi", "eof", "interpolated"}
+    assert missed["blended"] <= 1.0001 * min(missed.values()), missed
+    assert blend.why and set(blend.names) <= {"gan", "oi", "eof", "interpolated"}
 
 
 def test_a_bad_network_is_left_out(sea_surface, obs, sea):
@@ -294,7 +293,7 @@ def test_a_bad_network_is_left_out(sea_surface, obs, sea):
     )
     guess = FirstGuesses.of(obs, sea).fields["oi"]
     assert weighed < 1.2 * rms((guess - sea_surface.truth).values[gap]) < 0.7 * alone
-    assert "gan" not in bad.reconstruct(obs, sea).attrs["mixed"]
+    assert "gan" not in bad.reconstruct(obs, sea).attrs["blended"]
 
 
 def test_the_error_holds_under_clouds_it_was_not_scaled_by(sea_surface, obs, sea):
@@ -313,7 +312,7 @@ def test_without_clouds_to_transplant_the_network_is_taken_as_it_is(name, obs, s
     for series in (obs[:1], blank):
         with caplog.at_level(logging.INFO):
             found = method.reconstruct(series, sea)
-        assert "mixed" not in found.attrs and "not weighed" in caplog.text
+        assert "blended" not in found.attrs and "not blended" in caplog.text
         assert np.isfinite(found["mean"].values[wet(series, sea)]).all()
         caplog.clear()
 
@@ -322,7 +321,7 @@ def test_without_clouds_to_transplant_the_network_is_taken_as_it_is(name, obs, s
 def test_few_images(steps, compact, obs, sea):
     found = Gan(model=compact).reconstruct(obs[:steps], sea)
     assert np.isfinite(found["mean"].values[wet(obs[:steps], sea)]).all()
-    assert "eof" not in found.attrs.get("mixed", []) or steps > 2
+    assert "eof" not in found.attrs.get("blended", []) or steps > 2
 
 
 def test_pixels_that_a_guess_leaves_out_are_filled_by_another(compact, obs, sea):
@@ -336,17 +335,17 @@ def test_pixels_that_a_guess_leaves_out_are_filled_by_another(compact, obs, sea)
 
 
 def ranges(obs: xr.DataArray, sea: xr.DataArray, moved: float) -> list[list[float]]:
-    return [[t + moved - 0.01, t + moved + 0.01] for t in FirstGuesses.of(obs, sea).traits]
+    return [[t + moved - 0.01, t + moved + 0.01] for t in FirstGuesses.of(obs, sea).features]
 
 
 @pytest.mark.parametrize("moved", [0.0, 1.0])
-def test_unusual_traits_are_told_once(moved, obs, sea, caplog):
+def test_unusual_features_are_reported_once(moved, obs, sea, caplog):
     model = made("compact", told={"traits": ranges(obs, sea, moved)})
     with caplog.at_level(logging.WARNING):
         found = Gan(model=model, adapt=False).reconstruct(obs, sea)
     assert len(caplog.records) == (moved > 0)
-    assert ("concern" in found.attrs) == (moved > 0)
-    assert all((f"unusual {trait}" in caplog.text) == (moved > 0) for trait in TRAITS)
+    assert ("domain_shift" in found.attrs) == (moved > 0)
+    assert all((f"unusual {feature}" in caplog.text) == (moved > 0) for feature in FEATURES)
 
 
 LIKE = {"units": "", "step_days": 0.25, "cell_km": 10.0, "spread": 0.5}
@@ -401,7 +400,7 @@ def test_the_paper_networks_fill_any_size(name, shape, make_field, all_sea):
 
 def test_the_paper_networks_get_an_error_from_withheld_clouds(obs, sea):
     found = Gan(model=made("static")).reconstruct(obs, sea)
-    assert found.attrs["mixed"] == ["gan"]
+    assert found.attrs["blended"] == ["gan"]
     assert (found["error"].values[wet(obs, sea)] > 0).all()
 
 
@@ -494,10 +493,10 @@ def test_networks_are_built_once(compact, monkeypatch):
 
 
 def test_each_guess_that_may_be_mixed_in_is_whole(compact, obs, sea):
-    columns = _columns(obs, sea, Networks(compact, "cpu"), 0)
-    assert list(columns) == ["gan", "oi", "eof", "interpolated"]
-    assert columns["oi"]["mean"].equals(FirstGuesses.of(obs, sea).fields[FIELDS[0]])
-    for name, found in columns.items():  # whichever is chosen states an error
+    estimates = estimate_all(obs, sea, Networks(compact, "cpu"), 0)
+    assert list(estimates) == ["gan", "oi", "eof", "interpolated"]
+    assert estimates["oi"]["mean"].equals(FirstGuesses.of(obs, sea).fields[FIELDS[0]])
+    for name, found in estimates.items():  # whichever is chosen states an error
         assert np.isfinite(found["mean"].values[wet(obs, sea)]).all(), name
         assert (found["error"].values[wet(obs, sea)] >= 0).all(), name
 
@@ -518,9 +517,9 @@ def test_a_network_of_nan_or_of_ones_is_refused_or_left_out(name, value, adapt, 
         pytest.skip("its last layer is bounded")
     if adapt and value == 1:
         found = fill(obs, Gan(model=broken), sea=sea, score=False)
-        assert "gan" not in json.loads(found.sst.attrs["sstfill_method"])["diagnostics"]["mixed"]
+        assert "gan" not in json.loads(found.sst.attrs["sstfill_method"])["diagnostics"]["blended"]
         return
     with pytest.raises(
-        ReadError, match=r"answers .* (NaN|errors of the first guess).*; .*train it anew"
+        ReadError, match=r"returns .*(NaN|errors of the first guess).*; .*train it again"
     ):
         fill(obs, Gan(model=broken, adapt=adapt), sea=sea, score=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks pinned to an archive: as good as in memory, with all they need in one folder."""
+"""Networks fitted to an archive: as good as in memory, with all they need in one folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def archive(seen, sea) -> Archive:
 
 
 @pytest.fixture(scope="module")
-def pinned(archive, settled, tmp_path_factory) -> gan.FittedGan:
+def fitted(archive, settled, tmp_path_factory) -> gan.FittedGan:
     return fit(Gan(), archive, tmp_path_factory.mktemp("gan") / "model")
 
 
@@ -64,11 +64,11 @@ def network(name: str, size: float = 0.05) -> Checkpoint:
     return Checkpoint(config if name == "compact" else config | about, made.state_dict())
 
 
-def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden):
+def test_it_is_as_good_as_in_memory(fitted, archive, surface, sea, seen, hidden):
     whole = Gan(adapt=False).reconstruct(seen, sea)
     mean, error = (xr.full_like(seen, np.nan) for _ in range(2))
-    for window in windows(archive, PatchGrid(core=CORE, halo=pinned.halo)):
-        found = pinned.estimate(window)
+    for window in windows(archive, PatchGrid(core=CORE, halo=fitted.halo)):
+        found = fitted.estimate(window)
         mean[window.patch.inside], error[window.patch.inside] = (
             found["mean"].values,
             found["error"].values,
@@ -82,8 +82,8 @@ def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden)
     assert missed[0] <= 1.05 * missed[1]
     z = ((mean - surface.sst) / error).values[hidden]
     assert 0.5 < np.sqrt(np.mean(z**2)) < 2
-    assert found.attrs["model"] == Gan().checkpoint.fingerprint and found.attrs["mixed"] == list(
-        pinned.weighed.names
+    assert found.attrs["model"] == Gan().checkpoint.fingerprint and found.attrs["blended"] == list(
+        fitted.blend.names
     )
 
 
@@ -95,7 +95,9 @@ def test_it_is_read_as_it_was_written_without_anything_outside(archive, tmp_path
     shutil.rmtree(tmp_path / "model")
     copy = load(tmp_path / "copy")
     assert (
-        copy.halo == made.halo and copy.account == made.account and copy.sayer.networks.samples == 2
+        copy.halo == made.halo
+        and copy.account == made.account
+        and copy.predictor.networks.samples == 2
     )
     window = a_window(archive, made.halo)
     again = load(tmp_path / "copy").estimate(window)
@@ -115,19 +117,19 @@ def test_chunks_and_what_is_seen_beyond_do_not_matter(archive, seen, sea, tmp_pa
 def test_a_new_network_says_what_optimal_interpolation_does(archive, tmp_path):
     made = fit(Gan(model=network("compact", 0.0), adapt=False), archive, tmp_path / "model")
     window = a_window(archive, made.halo)
-    columns = made.sayer.columns(window)
-    assert list(columns) == ["gan", "oi", "eof", "interpolated"]
+    estimates = made.predictor.estimates(window)
+    assert list(estimates) == ["gan", "oi", "eof", "interpolated"]
     np.testing.assert_allclose(
-        columns["gan"]["mean"], made.sayer.oi.estimate(window)["mean"], atol=1e-5
+        estimates["gan"]["mean"], made.predictor.oi.estimate(window)["mean"], atol=1e-5
     )
-    for name, found in columns.items():
+    for name, found in estimates.items():
         assert (
             found["mean"].dims == window.obs.dims and found["mean"].shape == window.patch.shape
         ), name
 
 
-def test_another_checkpoint_is_refused(pinned, tmp_path):
-    pinned.save(tmp_path / "model")
+def test_another_checkpoint_is_refused(fitted, tmp_path):
+    fitted.save(tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "checkpoint")
     network("compact").save(tmp_path / "model" / "checkpoint")
     with pytest.raises(ReadError, match="fill the archive anew"):
@@ -135,13 +137,13 @@ def test_another_checkpoint_is_refused(pinned, tmp_path):
 
 
 def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
-    fitted = replace(oi.fit_covariance(), background="mean")
-    monkeypatch.setattr(oi, "fit_covariance", lambda *_: fitted)
+    covariance = replace(oi.fit(), kind="mean")
+    monkeypatch.setattr(oi, "fit", lambda *_: covariance)
     short = gather(seen[:2], sea)
     made = fit(Gan(model=network("compact"), adapt=False), short, tmp_path / "model")
     assert not (tmp_path / "model" / "bayes_eof").exists()
     window = a_window(short, made.halo, (2, 40, 48))
-    assert list(made.sayer.columns(window)) == ["gan", "oi", "interpolated"]
+    assert list(made.predictor.estimates(window)) == ["gan", "oi", "interpolated"]
     assert np.isfinite(
         load(tmp_path / "model").estimate(window)["mean"].values[:, sea.values]
     ).all()
@@ -150,7 +152,7 @@ def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
 @pytest.mark.parametrize("samples", [1, 2])
 def test_the_paper_networks(samples, archive, seen, tmp_path):
     made = fit(Gan(model=network("static"), samples=samples), archive, tmp_path / "model")
-    assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "fitted.json"}
+    assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "pinned.json"}
     window = a_window(archive, made.halo)
     found = load(tmp_path / "model").estimate(window)
     xr.testing.assert_identical(found, made.estimate(window))
@@ -168,8 +170,8 @@ def test_where_no_clouds_can_be_withheld_the_network_fills_alone(surface, sea, t
     whole = gather(surface.truth.astype("f4"), sea)
     made = fit(Gan(model=network("static")), whole, tmp_path / "model")
     assert (
-        made.weighed is None
-        and json.loads((tmp_path / "model" / "fitted.json").read_text())["weighed"] is None
+        made.blend is None
+        and json.loads((tmp_path / "model" / "pinned.json").read_text())["weighed"] is None
     )
 
 

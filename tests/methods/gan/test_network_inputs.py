@@ -68,7 +68,7 @@ def drawn(seed: int, shape: tuple[int, ...] = (5, 6, 7), gaps: float = 0.4) -> d
         "fields": fields,
         "level": level,
         "scatter": scatter,
-        "traits": (-0.1, -0.2, -0.3),
+        "features": (-0.1, -0.2, -0.3),
     }
 
 
@@ -105,7 +105,7 @@ def test_channels_come_in_the_order_of_their_names():
             channel(found, name)[there], values[there], rtol=1e-4, atol=1e-5, err_msg=name
         )
         assert not channel(found, name)[~there].any()
-    for name, value in zip(CHANNELS[-3:], given_["traits"], strict=True):
+    for name, value in zip(CHANNELS[-3:], given_["features"], strict=True):
         assert (channel(found, name)[wet] == np.float32(value)).all()
 
 
@@ -167,8 +167,11 @@ def test_each_guess_fills_the_sea(guesses, sea_surface, sea):
     for name in ("oi", "eof", "interpolated"):
         missed = guesses.fields[name].values[wet & sea_surface.sst.isnull().values] - truth
         assert np.sqrt(np.mean(missed**2)) < truth.std(), name
-    assert all(-2.4 < trait <= 0.2 for trait in guesses.traits)
-    assert not guesses.lean().fields and guesses.lean().traits == guesses.traits
+    assert all(-2.4 < feature <= 0.2 for feature in guesses.features)
+    assert (
+        not guesses.without_fields().fields
+        and guesses.without_fields().features == guesses.features
+    )
 
 
 def test_a_patch_gets_its_part_of_what_anomalies_are_taken_about(guesses):
@@ -179,8 +182,8 @@ def test_a_patch_gets_its_part_of_what_anomalies_are_taken_about(guesses):
         level.shape == tuple(s.stop - s.start for s in patch.seen)
         and scatter.shape == level.shape[1:]
     )
-    np.testing.assert_array_equal(scatter, guesses.about.scatter[rows, columns])
-    whole = guesses.about.image[:, np.newaxis, np.newaxis] + guesses.about.pixel
+    np.testing.assert_array_equal(scatter, guesses.background.scatter[rows, columns])
+    whole = guesses.background.image[:, np.newaxis, np.newaxis] + guesses.background.pixel
     np.testing.assert_array_equal(level, whole[patch.seen])
 
 
@@ -188,7 +191,7 @@ def test_a_patch_gets_its_part_of_what_anomalies_are_taken_about(guesses):
 def test_too_few_images_for_eofs(steps, sea_surface, sea, settled):
     few = FirstGuesses.of(sea_surface.sst[:steps], sea)
     assert few.fields["eof"].isnull().all() and few.fields["eof_error"].isnull().all()
-    assert few.fields["oi"].where(sea, 0).notnull().all() and all(map(np.isfinite, few.traits))
+    assert few.fields["oi"].where(sea, 0).notnull().all() and all(map(np.isfinite, few.features))
 
 
 @pytest.mark.parametrize("chunks", [{"time": 3}, {"time": 4, "lat": 5, "lon": 9}])

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sstfill.errors import InputError, ReadError, SstfillError
 from sstfill.fields.scaling import Scaling
 from sstfill.methods.gan.domain_check import domain_shift
-from sstfill.methods.gan.method import SHIPPED, Gan, _usable
+from sstfill.methods.gan.method import SHIPPED, Gan, check_usable
 from sstfill.nn.checkpoint import folder as checkpoint_folder
 from sstfill.nn.checkpoint.checkpoint import Checkpoint, _outline, _shapes
 from sstfill.nn.checkpoint.schema import check_config
@@ -74,7 +74,7 @@ def used(folder: Path) -> None:
         method = Gan(model=folder)
         assert "<script" not in checkpoint._repr_html_()
         assert str(checkpoint).isprintable() and hash(checkpoint) == hash(method.checkpoint)
-        config = _usable(checkpoint).config
+        config = check_usable(checkpoint).config
         Scaling(**config["scaling"])
         frames, height, width = config["patch"]
         assert min(frames, height, width) >= 1

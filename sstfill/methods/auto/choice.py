@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose among methods on withheld clouds, for a series in memory and for an archive alike."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter as clock
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.errors import InputError, SstfillError
+from sstfill.methods.base import Method
+from sstfill.progress import track
+from sstfill.validation.blend import Blend
+from sstfill.validation.cross_validation import CrossValidation, Decision
+from sstfill.validation.withheld import USUAL
+from sstfill.validation.withheld_estimates import WithheldEstimates
+
+log = logging.getLogger(__name__)
+COST = {
+    "climatology": 0.1,
+    "interpolate": 0.3,
+    "bayes_eof": 2.0,
+    "dineof": 3.0,
+    "oi": 20.0,
+    "patchmatch": 50.0,
+}
+"""Usual seconds for a million values, on one core or two; the cheapest are tried first, others
+last.
+"""
+LEAST_LEFT = 0.05
+"""Fraction of a budget that the fill may still take when the budget is used up."""
+
+
+class Holdout(Protocol):
+    """Data of which some observations are withheld, to try methods on."""
+
+    @property
+    def variables(self) -> list[str]:
+        """Names of the variables."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many values a method is given in a trial."""
+        ...
+
+    def predict(self, method: Method) -> WithheldEstimates:
+        """Fit a method to what is left, and estimate the withheld pixels."""
+        ...
+
+    def distances(self) -> tuple[NDArray, NDArray]:
+        """Distance (km) and lag (days) of the withheld pixels to what is left, ``(n,)`` each."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which methods fill, how they are blended, and how good that is out of sample.
+
+    Attributes
+    ----------
+    methods
+        Those that fill.
+    blend
+        Of these methods; None takes the only method as it is, for none could be tried.
+    cross_fitted
+        Estimates at withheld pixels that the blend was not fitted to; None with `blend`.
+    account
+        What was chosen, why, and the score of each method: plain values.
+    """
+
+    methods: tuple[Method, ...]
+    blend: Blend | None
+    cross_fitted: WithheldEstimates | None
+    account: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialResults:
+    """Results of the methods that were tried, by name.
+
+    Attributes
+    ----------
+    estimates
+        At the withheld pixels.
+    seconds
+        That each method took.
+    skipped
+        Methods without estimates, and the reason.
+    """
+
+    estimates: dict[str, WithheldEstimates]
+    seconds: dict[str, float]
+    skipped: dict[str, str]
+
+
+def choose(
+    candidates: Sequence[Method],
+    holdout: Holdout,
+    *,
+    blending: bool,
+    budget: float | None,
+    started: float,
+) -> Choice:
+    """Try methods on withheld clouds; choose the best of them, or a blend of several.
+
+    Parameters
+    ----------
+    candidates
+        The methods, cheapest first.
+    holdout
+        What they are tried on.
+    blending
+        Blend methods where that is better.
+    budget
+        Seconds from `started`, a reading of `time.perf_counter`, for trials and fill together; None
+        sets no limit.
+
+    Raises
+    ------
+    InputError
+        If no method has an estimate at any withheld pixel.
+    """
+    trials = _try_methods(candidates, holdout, budget, started)
+    if not trials.estimates:
+        raise InputError(
+            "no method could be tried on withheld clouds; name one, such as method='interpolate'"
+        )
+    # Distances cost a pass over the data, and only a blend needs them.
+    if blending and len(trials.estimates) > 1:
+        distance, lag = holdout.distances()
+    else:
+        first = next(iter(trials.estimates.values()))
+        distance = lag = np.full(first.truth.shape, np.nan)
+    tried = CrossValidation.of(trials.estimates, len(holdout.variables), distance, lag)
+    left = np.inf if budget is None else budget - (clock() - started)
+    decision = _affordable_decision(tried, trials, blending, budget or 0.0, left)
+    seconds = {name: round(s, 3) for name, s in trials.seconds.items()}
+    log.info("%s (seconds: %s)", decision.blend.why, seconds)
+    account = {
+        "chosen": list(decision.blend.names),
+        "why": decision.blend.why,
+        "rmse": _rmse_by_method(tried, holdout.variables),
+    }
+    if trials.skipped:
+        account["skipped"] = trials.skipped
+    if budget is not None:
+        # Times differ from run to run, so they are recorded only where the choice depends on them.
+        account["seconds"] = seconds
+    account |= _account_of_blend(decision.blend)
+    by_name = {method.name: method for method in candidates}
+    chosen = tuple(by_name[name] for name in decision.blend.names)
+    return Choice(chosen, decision.blend, decision.cross_fitted, account)
+
+
+def untried(candidates: Sequence[Method], reason: InputError, *, named: bool) -> Choice:
+    """Choose where no clouds can be withheld: interpolation, or the first method that was named.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be interpolated, and the user `named` no methods.
+    """
+    wanted = [method for method in candidates if method.name == "interpolate"]
+    if not wanted and named:
+        wanted = list(candidates[:1])
+    if not wanted:
+        raise InputError(
+            "no method could be tried on withheld clouds; name one, such as method='dineof' "
+            f"({reason})"
+        )
+    first = wanted[0]
+    text = f"since no method can be tried on withheld clouds: {reason}"
+    log.warning("%s fills, %s", first.name, text)
+    account = {"chosen": [first.name], "why": f"{first.name}, {text}"}
+    return Choice((first,), None, None, account)
+
+
+def _try_methods(
+    candidates: Sequence[Method], holdout: Holdout, budget: float | None, started: float
+) -> TrialResults:
+    trials = TrialResults({}, {}, {})
+    for method in track(candidates, "choosing a method on withheld clouds"):
+        begun = clock()
+        if budget is not None and trials.estimates:
+            left = max(budget - (begun - started), 0.0)
+            usual = COST.get(method.name, 0.0) * holdout.size / 1e6
+            # Once here and once when it is chosen; and no less than the cheaper ones before it.
+            needed = 2 * max(usual, *trials.seconds.values())
+            if left < needed:
+                trials.skipped[method.name] = (
+                    f"{left:.3g} s of the budget left, and it needs about {needed:.3g} s"
+                )
+                continue
+        try:
+            estimates = holdout.predict(method)
+        # A method that refuses the data must not keep the others from filling them.
+        except SstfillError as reason:
+            log.warning("%s not considered: %s", method.name, reason)
+            trials.skipped[method.name] = str(reason)
+            continue
+        if np.isfinite(estimates.mean).any():
+            trials.estimates[method.name] = estimates
+            trials.seconds[method.name] = clock() - begun
+        else:
+            trials.skipped[method.name] = "filled no withheld pixel"
+    return trials
+
+
+def _affordable_decision(
+    tried: CrossValidation, trials: TrialResults, blending: bool, budget: float, left: float
+) -> Decision:
+    """Decide; while the time left is too short for the chosen methods, drop the dearest of them."""
+    seconds = trials.seconds
+    bearable = max(left, LEAST_LEFT * budget)
+    while True:
+        decision = tried.decision(blending=blending)
+        chosen = decision.blend.names
+        cheapest = min(tried.names, key=lambda name: seconds[name])
+        # The cheapest method fills in any case: there must be one.
+        if sum(seconds[name] for name in chosen) <= bearable or chosen == (cheapest,):
+            return decision
+        dearest = max(chosen, key=lambda name: seconds[name])
+        trials.skipped[dearest] = (
+            f"{max(left, 0.0):.3g} s of the budget left, and filling by it takes "
+            f"{seconds[dearest]:.3g} s"
+        )
+        tried = tried.without(dearest)
+
+
+def _rmse_by_method(tried: CrossValidation, variables: list[str]) -> dict[str, Any]:
+    """RMSE of each method: a number, or one for each of several variables."""
+    rmse: dict[str, Any] = {}
+    for name, values in zip(tried.names, tried.rmse(), strict=True):
+        rmse[name] = values[0]
+        if len(variables) > 1:
+            rmse[name] = dict(zip(variables, values, strict=True))
+    return rmse
+
+
+def _account_of_blend(blend: Blend) -> dict[str, Any]:
+    """Return error scales and weights as plain values; warn of errors scaled by much."""
+    scales: Mapping[str, list[float]] = {
+        name: blend.scale[:, k].round(4).tolist() for k, name in enumerate(blend.names)
+    }
+    for name, scale in scales.items():
+        if any(not 1 / USUAL < factor < USUAL for factor in scale):
+            log.warning(
+                "the error that %s states had to be scaled by %s to hold on withheld clouds",
+                name,
+                scale,
+            )
+    account: dict[str, Any] = {"error_scale": scales}
+    if len(blend.names) > 1:
+        weights = blend.weights
+        account["weights"] = {
+            "distance": weights.distance.round(3).tolist(),
+            "lag_days": weights.lag.round(3).tolist(),
+        }
+        for k, name in enumerate(blend.names):
+            account["weights"][name] = weights.table[:, :, k].round(3).tolist()
+    return account
