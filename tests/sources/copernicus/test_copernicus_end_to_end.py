@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads through the real client: bit-identical after any fault, or a clear error and a store to
-go on with.
-"""
+"""Downloads through the real client are bit-identical after any fault, or refused and resumed."""
 
 from __future__ import annotations
 
@@ -59,7 +57,7 @@ OBSERVED = Published(
     DAILY, a_level3(), version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010"
 )
 SURFACE = CopernicusRequest(
-    dataset_id=HOURLY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5, patience=20
+    dataset_id=HOURLY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5, timeout=20
 )
 SMALL = Target(chunks={"time": 2, "latitude": 6, "longitude": 8})
 ALWAYS = math.inf
@@ -69,7 +67,7 @@ ALWAYS = math.inf
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
     monkeypatch.setattr(job, "WINDOW", 2 * 6 * 8 * 4)  # one chunk of the store at a time
     monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)  # seconds; as many attempts, sooner
-    monkeypatch.setattr(chunk_audit, "wait_a_moment", lambda attempt: time.sleep(0.02))
+    monkeypatch.setattr(chunk_audit, "PAUSE", 0.02)
     with StandIn(MODEL, OBSERVED) as standin:
         point_at(standin, monkeypatch, tmp_path)
         yield standin
@@ -81,8 +79,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]
 
 @pytest.fixture
 def one_attempt(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience is at its end after the first failure."""
-    monkeypatch.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
+    """The time is over after the first failure."""
+    monkeypatch.setattr(deadline.Deadline, "over", True)
 
 
 @pytest.fixture
@@ -217,7 +215,7 @@ def test_land_that_has_no_chunks_is_no_loss(server, out, how):
 
 
 def test_a_day_without_observations_is_no_loss_either(server, out):
-    request = CopernicusRequest(dataset_id=DAILY, patience=20)
+    request = CopernicusRequest(dataset_id=DAILY, timeout=20)
     download(request, out, target=SMALL)
     expected = OBSERVED.expected()
     assert_whole(out, expected.sea_surface_temperature)
@@ -314,7 +312,7 @@ def test_a_version_withdrawn_in_the_middle_is_refused_and_never_mixed(server, ou
     with pytest.raises(
         ReadError, match=r"this version of the dataset is gone.*sstfill plan"
     ) as caught:
-        download(dataclasses.replace(SURFACE, patience=3), out, target=SMALL)
+        download(dataclasses.replace(SURFACE, timeout=3), out, target=SMALL)
     assert "accept" not in str(caught.value)
     assert_resumable(out)
     with pytest.raises(OptionError, match=r"202406.*202506.*another store"):
@@ -492,20 +490,20 @@ def test_a_service_that_is_down_is_told_in_the_time_allowed_with_the_reason(
     with pytest.raises(
         ReadError, match=rf"did not answer for 1 s \(.*{reason}.*\); check the network"
     ) as caught:
-        download(dataclasses.replace(SURFACE, patience=1), out, target=SMALL)
+        download(dataclasses.replace(SURFACE, timeout=1), out, target=SMALL)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - started < 4
     assert not list(out.parent.glob("natl.zarr*"))
 
 
 def test_an_opening_that_was_given_up_spoils_no_later_one(server, out):
-    """It is still waiting in a thread of its own, and ends while the next dataset is being opened."""
+    """It still waits in a thread of its own, and ends while the next dataset is being opened."""
     gate = threading.Event()
     server.faults.add(
         Do(lambda: gate.wait(20)), "/idMapping", after=1
     )  # the first is asked for by describe
     with pytest.raises(ReadError, match="did not answer"):
-        download(dataclasses.replace(SURFACE, patience=2), out, target=SMALL)
+        download(dataclasses.replace(SURFACE, timeout=2), out, target=SMALL)
 
     def let_go() -> None:
         gate.set()
@@ -517,13 +515,13 @@ def test_an_opening_that_was_given_up_spoils_no_later_one(server, out):
     assert_whole(out, truth())
     elsewhere = Published("elsewhere_P1D-m", a_model(nx=12, seed=2))
     server.catalogue.publish(elsewhere)
-    request = dataclasses.replace(SURFACE, dataset_id=elsewhere.dataset, patience=3)
+    request = dataclasses.replace(SURFACE, dataset_id=elsewhere.dataset, timeout=3)
     download(request, out.with_name("elsewhere.zarr"), target=SMALL)
     assert_whole(out.with_name("elsewhere.zarr"), truth(elsewhere))
 
 
 SCRIPT = f"""
-from sstfill.sources import job
+from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 job.WINDOW = {2 * 6 * 8 * 4}
 download({SURFACE!r}, "natl.zarr", target={SMALL!r})

@@ -169,7 +169,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """A regional model of two levels and 20 days."""
     monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(chunk_audit, "wait_a_moment", lambda attempt: time.sleep(0.02))
+    monkeypatch.setattr(chunk_audit, "PAUSE", 0.02)
     monkeypatch.setattr(job, "WINDOW", 2 * 6 * 8 * 4)
     with StandIn(Published(DATASET, regional())) as standin:
         (here / "home").mkdir()
@@ -192,7 +192,7 @@ maximum_latitude = 35.4
 minimum_depth = 0.5
 maximum_depth = 0.5
 {PERIOD}
-patience = 10
+timeout = 10
 service = "arco-geo-series"
 [target]
 chunks = {{ time = 2, latitude = 6, longitude = 8 }}
@@ -268,10 +268,8 @@ def test_a_preset_from_plan_to_store(here, monkeypatch, capsys):
     with StandIn(Published(DATASET, data, time_chunked=published.time_chunked)) as standin:
         point_at(standin, monkeypatch, here)
         told = said(capsys, "download", "recipes/copernicus/satl_daily.toml", "--out", "satl.zarr")
-        assert (
-            "copernicus/satl_daily: thetao (time 60, latitude 64, longitude 64)\nwritten to satl.zarr in"
-            in told
-        )
+        sizes = "(time 60, latitude 64, longitude 64)"
+        assert f"copernicus/satl_daily: thetao {sizes}\nwritten to satl.zarr in" in told
         standin.seen.clear()
         with sstfill.load_recipe("copernicus/satl_daily").run("satl.zarr") as ds:
             box = data.isel(elevation=1).sel(
@@ -413,11 +411,11 @@ def test_down(what, server, here, capsys):
     else:
         server.faults.add(Status(503), what, times=math.inf)
     started = time.monotonic()
-    told = said(capsys, "download", "mine.toml", "--out", "x.zarr", "--patience", "2", status=2)
+    told = said(capsys, "download", "mine.toml", "--out", "x.zarr", "--timeout", "2", status=2)
     assert "did not answer for 2 s" in told and "check the network" in told
     assert not list(here.glob("*x.zarr*"))
     if what != LOGIN:
-        told = said(capsys, "plan", "recipes/copernicus/natl_daily.toml", "--patience", "1")
+        told = said(capsys, "plan", "recipes/copernicus/natl_daily.toml", "--timeout", "1")
         assert "note       shape not known: Copernicus Marine did not answer for 1 s" in told
         assert (
             "note       the recipe expects latitude 64, longitude 64" in told
@@ -431,7 +429,7 @@ def test_broken_off_refused_for_another_and_resumed(server, here, monkeypatch, c
     (here / "other.toml").write_text(RECIPE.replace("-39.5", "-39.6"))
     server.faults.add(Status(503), CHUNK, after=2, times=math.inf)
     with monkeypatch.context() as hasty:
-        hasty.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
+        hasty.setattr(deadline.Deadline, "over", True)
         told = said(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
     assert "check the network and run the same command again, it goes on where it was" in told
     for words in (
