@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys of chunks tell where in the store they lie, and whether that is what was foreseen."""
+"""Keys of chunks show what they cover, whether that was foreseen, and which places are land."""
 
 from __future__ import annotations
 

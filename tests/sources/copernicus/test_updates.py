@@ -256,10 +256,10 @@ def test_ctrl_c_during_an_update_tells_what_to_do(tmp_path, monkeypatch, capsys)
     capsys.readouterr()
     service.data, service.hooks = a_model(20), [failing(1, KeyboardInterrupt())]
     assert main(words) == 130
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert (
-        "is incomplete; run the same command again, it goes on where it was" in told
-        and "unchanged" not in told
+        "is incomplete; run the same command again, it goes on where it was" in printed
+        and "unchanged" not in printed
     )
     assert main(words) == 0
     assert_same(out, a_model(20))
