@@ -97,6 +97,7 @@ def download(
     """
     path, layout = Path(out), target or Target()
     _check_target(path)
+    # writes of chunks under way end before an error is raised, so that none comes after it
     with Ledger(ledger_path(path)) as ledger, drained():
         records: list[Reads] = []
 
@@ -238,12 +239,13 @@ def _fetch_part(
             ledger.record(i, audit.empty - empty)
         return postponed
 
+    # windows without any chunk wait for one that came: only then is the service known to answer
     postponed = fetch([i for i in range(len(boxes)) if i not in ledger.done], last=False)
     fetch(postponed, last=True)
     served = audit.served_by_now()
     again = [i for i, box in enumerate(boxes) if box in served]
     for i in again:
-        ledger.forget(i)
+        ledger.forget(i)  # killed from here on, they are fetched again all the same
     fetch(again, last=True)
     assert ledger.plan is not None
     before = store.attributes(path) or {}

@@ -172,7 +172,7 @@ def begin(
     windows = _cut(source, opened, lengths, 0)
     store.check_room(out, _size(source))
     fixed = _fixed(request, opened, source)
-    if ledger.plan is not None:
+    if ledger.plan is not None:  # killed while the store was created: remove its temporary folder
         sweep(out)
     ledger.begin(_plan(fixed, windows, 0, 0, asked(request, target)))
     store.create(out, source, lengths, target.zarr_format, _provenance(request, target, opened))
@@ -202,7 +202,7 @@ def resume(
                 f"the dataset has {source.sizes['time']} times from {plan['first']} to "
                 f"{plan['last']}, no longer {total - plan['begin']}; begin another store"
             )
-    if plan["begin"]:
+    if plan["begin"]:  # an update: a kill may have come before the store was extended
         store.mark(out, {store.STATE: store.INCOMPLETE})
         store.grow(out, plan["begin"], source["time"].values)
     store.tidy(out)
@@ -227,6 +227,7 @@ def append(
         )
         if ended and request.revisit is None:
             return None
+        # the last stored time is opened at least, so that the period is never empty
         at = _first_revisited(times, request)
         first, last = times[[min(at, len(times) - 1), -1]].astype("M8[ms]").astype(str)
         wanted = dataclasses.replace(

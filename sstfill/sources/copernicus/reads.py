@@ -73,7 +73,7 @@ class Reads:
         """Record an answer: the bytes of a chunk, or None where there is no such key."""
         if key.rpartition("/")[2] in METADATA:
             return
-        with self._lock:
+        with self._lock:  # chunks are read by threads of Zarr
             if body is None:
                 self.refused.add(key)
                 return
@@ -127,7 +127,7 @@ def noted(reads: Reads) -> Iterator[None]:
 def _install(module: Any, change: int) -> None:
     """Replace the client's store by ours while anything is being opened."""
     global _openings
-    with _installing:
+    with _installing:  # datasets may be opened by several threads: the last one restores
         if _openings == 0:
             module.CustomS3StoreZarrV3 = _recording(module.CustomS3StoreZarrV3)
         _openings += change
@@ -150,7 +150,7 @@ def _recording(original: Any) -> Any:
         def _get_session(self) -> Any:
             if self._reads is None:
                 return super()._get_session()
-            with self._reads.session:
+            with self._reads.session:  # threads would each make one
                 if self._session is None:
                     session = super()._get_session()
                     name = self._copernicus_marine_username

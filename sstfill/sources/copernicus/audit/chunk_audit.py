@@ -115,13 +115,16 @@ class ChunkAudit:
 
     def _fetch(self, box: Box, last: bool) -> xr.Dataset | None:
         window = self._layout.fetch(box)
+        # land in nearly every window: without this each would be looked for in both layouts
         if window.refused and self._is_known_land(window):
             self._take_for_empty(window, self._not_foreseen(window))
             return self._learned(window, window.values)
-        judged_by_others = self._absent == "check" and not self._witness and not window.came
-        if window.refused and judged_by_others and not last:
+        # without a chunk that came, nothing shows whether the service answers well
+        no_witness = self._absent == "check" and not self._witness and not window.came
+        if window.refused and no_witness and not last:
             return None
 
+        # a second time, except where the same place was empty before: it is compared all the same
         doubts = self.masks.doubts(window.values, box)
         known = self._absent == "check" and self._land.were_empty(self._layout.grid, window.refused)
         without_record = self._layout.reads is None
@@ -129,7 +132,7 @@ class ChunkAudit:
         if (window.refused and not known) or must_be_whole:
             pause()
             if self._layout.reads is not None and not window.refused:
-                self._layout.reads.forget()
+                self._layout.reads.forget()  # a chunk that came may hold less than it should
             window = self._layout.fetch(box)
             doubts = self.masks.doubts(window.values, box)
 
@@ -154,7 +157,7 @@ class ChunkAudit:
         for layout in self._others():
             found = layout.fetch(box)
             if not all(found.values[d].equals(window.values[d]) for d in box):
-                continue
+                continue  # other coordinates: nothing to compare
             compared.append(found)
             asked.append((layout, found))
             if layout.reads is not None and not found.refused:
@@ -178,15 +181,16 @@ class ChunkAudit:
         doubts = self.masks.doubts(filled[sure], box)
         if doubts or not compared:
             raise _lost(box, doubts or [_refusals(window)])
+        # an update must not blank what the store has because the service has lost it since
         if self._had_values(window, filled):
             raise _lost(box, [f"{_refusals(window)}, and the store has values there"])
         if witness is None:
             if last:
                 raise _withdrawn(box, "the service has no chunk of data at all")
             return None
-        first = logging.INFO if self.empty else logging.WARNING
+        level = logging.INFO if self.empty else logging.WARNING  # the first one is enough
         what = "in none of the service's layouts; taken for empty"
-        log.log(first, "%s: %s, %s", _period(filled), _refusals(window), what)
+        log.log(level, "%s: %s, %s", _period(filled), _refusals(window), what)
         self._take_for_empty(window, window.refused)
         self._land.note_empty(window, compared)
         return filled
@@ -212,7 +216,7 @@ class ChunkAudit:
         reads = layout.reads
         if reads is None or reads.ask is None:
             return
-        for key in window.refused:
+        for key in window.refused:  # once each: chunks of land of a wide window are many
             if (reads, key) not in self._confirmed and reads.ask(key):
                 raise _come_and_go(window.box)
             self._confirmed.add((reads, key))
