@@ -27,7 +27,7 @@ ALWAYS = math.inf
 Arrange = Callable[[Place], object]
 TIMES = 48
 BRIEF, AFTER = 3, 8  # requests that fail, and requests that pass before
-SOON = ("--patience", "5")
+SOON = ("--timeout", "5")
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,16 @@ def failing(fault: Fault, where: str = CHUNK, *, times: float = ALWAYS, after: i
 
 
 def cases() -> Iterator[Case]:
-    """All faults: passing ones under the default patience of 300 s, lasting ones under 5 s."""
+    """All faults: passing ones under the default timeout of 300 s, lasting ones under 5 s."""
     yield from of_chunks()
     yield from of_the_way()
     yield from changed()
 
 
 def of_chunks() -> Iterator[Case]:
-    """Chunks that do not come, come late, come damaged, or are gone: the client makes missing
-    values of the last.
+    """Chunks that do not come, come late, come damaged, or are gone.
+
+    The client turns the last into missing values.
     """
     statuses = {str(code): Status(code) for code in (401, 403, 404, 429, 503)}
     bodies = {
@@ -68,11 +69,9 @@ def of_chunks() -> Iterator[Case]:
         yield Case(name, "for good", failing(fault, after=AFTER), SOON)
     yield Case("slow: 2 s a chunk", f"{BRIEF} chunks", failing(Slow(2), times=BRIEF, after=AFTER))
     yield Case("slow: 60 s a chunk", "for good", failing(Slow(60), after=AFTER), SOON)
-    gone, one, other = (
-        Status(404),
-        r"timeChunked\.zarr/\w+/5\.",
-        r"geoChunked\.zarr/(sst|analysed_sst)/0\.3\.3",
-    )
+    gone = Status(404)
+    one = r"timeChunked\.zarr/\w+/5\."
+    other = r"geoChunked\.zarr/(sst|analysed_sst)/0\.3\.3"
     yield Case("a window's chunks lost in one layout (404)", "for good", failing(gone, one))
     yield Case(
         "a window's chunks lost in both layouts (404)", "for good", failing(gone, f"{one}|{other}")
@@ -152,7 +151,7 @@ def faults(quick: bool) -> None:
         yard = Path(folder) / "wanted" / "natl.zarr"
         code, usual = here.run(yard)
         if code:
-            raise SystemExit(here.told(yard))
+            raise SystemExit(here.last_line(yard))
         check_served(yard, source)
         asked = len(here.server.chunks())
         chosen = list(cases())[:: 6 if quick else 1]
@@ -165,18 +164,19 @@ def faults(quick: bool) -> None:
         seed=SEED,
         copernicusmarine=version("copernicusmarine"),
         load=f"{os.getloadavg()[1]:.0f} processes wanted the cores (mean of 5 minutes)",
-        service="tests/standin over TLS on this machine",
-        data=f"3 variables of {TIMES} x {NY} x {NX}, {TIMES // STEP} windows; undisturbed {usual:.1f} s, most of it "
-        f"the start of Python and the login, and {asked} chunks",
-        patience="300 s for faults that pass, 5 s for those that last (`--patience 5`)",
+        service="tests/support/standin over TLS on this machine",
+        data=f"3 variables of {TIMES} x {NY} x {NX}, {TIMES // STEP} windows; undisturbed "
+        f"{usual:.1f} s, most of it the start of Python and the login, and {asked} chunks",
+        timeout="300 s for faults that pass, 5 s for those that last (`--timeout 5`)",
         disk="a tmpfs, filled by another file",
     )
     text += (
-        f"`sstfill download` in a process of its own; faults of chunks begin after {AFTER} chunks. Met: how many "
-        "requests were answered with the fault. Identical: as in [download_kills](download_kills.md). Refused: the "
-        "line that is shown; the exit status is 2. Afterwards: the same command without the fault, and how many of the "
-        "windows it asked for. One row is no success: a version that is rewritten in place, on the same grid, is not "
-        "noticed, and the store holds both.\n\n"
+        f"`sstfill download` in a process of its own; faults of chunks begin after {AFTER} "
+        "chunks. Met: how many requests were answered with the fault. Identical: as in "
+        "[download_kills](download_kills.md). Refused: the line that is shown; the exit status is "
+        "2. Afterwards: the same command without the fault, and how many of the windows it asked "
+        "for. One row is no success: a version that is rewritten in place, on the same grid, is "
+        "not noticed, and the store holds both.\n\n"
     )
     publish(
         "download_faults",
@@ -185,14 +185,15 @@ def faults(quick: bool) -> None:
 
 
 def _burst(count: int) -> list[object]:
-    """Chunks of one variable with gaps refused for a while, in either layout: nothing else tells
-    that they are lost.
+    """Refuse chunks of one variable with gaps for a while, in either layout.
+
+    Nothing else shows that they are lost.
     """
     source = published(TIMES, alone=True)
     with place(source) as here:
         yard = here.home / "wanted" / "natl.zarr"
         if here.run(yard)[0]:
-            raise SystemExit(here.told(yard))
+            raise SystemExit(here.last_line(yard))
         check_served(yard, source)
         usual = len(here.server.chunks())
         case = Case(
@@ -214,17 +215,19 @@ def _row(case: Case, source: Published, yard: Path, usual: int) -> list[object]:
         result = _result(here, out, yard, code)
         case.mend(here)
         here.environ = usually
-        return _told([case.name, case.lasts, met, done, f"{seconds:.1f}", result], here, out, yard)
+        return _finished(
+            [case.name, case.lasts, met, done, f"{seconds:.1f}", result], here, out, yard
+        )
 
 
-def _told(row: list[object], here: Place, out: Path, yard: Path) -> list[object]:
+def _finished(row: list[object], here: Place, out: Path, yard: Path) -> list[object]:
     """The row with what a run without the fault gives after a refusal."""
     row.append("")
     if not str(row[-2]).startswith("identical"):
         code, _ = here.run(out)
-        differ = differences(out, yard) if code == 0 else [here.told(out)]
-        said = f"no: {'; '.join(differ)}" if differ else "identical"
-        row[-1] = f"{said}, {len(here.windows())} of {TIMES // STEP} windows"
+        differ = differences(out, yard) if code == 0 else [here.last_line(out)]
+        result = f"no: {'; '.join(differ)}" if differ else "identical"
+        row[-1] = f"{result}, {len(here.windows())} of {TIMES // STEP} windows"
     print(*row, sep=" | ", flush=True)
     return row
 
@@ -233,7 +236,7 @@ def _result(here: Place, out: Path, yard: Path, code: int) -> str:
     if code == 0:
         return "; ".join(differences(out, yard)) or "identical"
     line = (
-        here.told(out)
+        here.last_line(out)
         .removeprefix("sstfill: error: ")
         .replace(str(out), "natl.zarr")
         .replace("|", "/")
@@ -246,14 +249,14 @@ def _done(here: Place, usual: int, code: int) -> str:
     other = sum("geoChunked" in path for path in chunks)
     if code == 0:
         again = len(chunks) - other - usual
-        said = (
-            f"asked again for {again} chunks"
-            if again > 0
-            else "waited"
-            if here.server.faults.fired
-            else "nothing"
-        )
-        return said + (f", looked for {other} in the other layout" if other else "")
+        done = "nothing"
+        if again > 0:
+            done = f"asked again for {again} chunks"
+        elif here.server.faults.fired:
+            done = "waited"
+        if other:
+            done += f", looked for {other} in the other layout"
+        return done
     if not here.server.seen:
         return "refused before anything was asked"
     return f"gave up after {len(here.server.seen)} requests, {len(chunks)} of them for chunks"
@@ -277,7 +280,7 @@ def disk_full(source: Published, yard: Path, early: bool) -> list[object]:
         here.server.faults.clear()
         ballast.unlink()
         lasts = "from the start" if early else "from the middle on"
-        return _told(["disk full", lasts, "", done, f"{seconds:.1f}", result], here, out, yard)
+        return _finished(["disk full", lasts, "", done, f"{seconds:.1f}", result], here, out, yard)
 
 
 @contextlib.contextmanager

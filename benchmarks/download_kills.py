@@ -26,12 +26,17 @@ STAGES = ("starting", "laying out", "windows", "finishing")
 
 
 def stage(out: Path, fresh: bool, before: int, total: int) -> int:
-    """Number of the stage a download is at, from its ledger and its store."""
+    """Return the number of the stage a download is at, from its ledger and its store."""
     lines = _lines(ledger_path(out))
+    if not lines and before >= 2:  # the ledger is emptied at the very end
+        return 3
     if not lines:
-        return 3 if before >= 2 else before  # the ledger is emptied at the very end
-    laid = lines > 1 or (fresh and out.exists())
-    return 3 if lines > total else 2 if laid else 1
+        return before
+    if lines > total:
+        return 3
+    if lines > 1 or (fresh and out.exists()):
+        return 2
+    return 1
 
 
 def _lines(ledger: Path) -> int:
@@ -44,7 +49,7 @@ def _lines(ledger: Path) -> int:
 def followed(
     process: subprocess.Popen[bytes], out: Path, fresh: bool, total: int, until: int = 4
 ) -> list[float]:
-    """When each stage was reached, up to one or to the end of the process, seconds from now."""
+    """Return when each stage was reached, in seconds from now, until one or until the end."""
     started, reached, now = time.perf_counter(), [0.0], 0
     while now < until and process.poll() is None:
         now = max(now, stage(out, fresh, now, total))
@@ -55,9 +60,7 @@ def followed(
 
 @dataclass
 class Series:
-    """Kills of one command: what is there before, what is wanted after, how long it takes
-    undisturbed.
-    """
+    """Kills of one command, compared with the same command undisturbed."""
 
     here: Place
     words: tuple[str, ...]
@@ -72,7 +75,7 @@ class Series:
         self.times = [statistics.median(t) for t in zip(*runs, strict=True)]
 
     def prepared(self, name: str) -> Path:
-        """A path for the store, with what was there before."""
+        """Return a path for the store, with what was there before."""
         out = self.here.home / name / "natl.zarr"
         if self.base is not None:
             shutil.copytree(self.base, out)
@@ -83,15 +86,15 @@ class Series:
         process = self.here.start(self.wanted, *self.words)
         times = followed(process, self.wanted, self.base is None, self.total)
         if process.wait() or len(times) != 5:
-            raise SystemExit(f"undisturbed: {self.here.told(self.wanted)} {times}")
+            raise SystemExit(f"undisturbed: {self.here.last_line(self.wanted)} {times}")
         return times
 
-    def kill(self, number: int, at: int, share: float) -> list[object]:
-        """One row: kill in a stage, after this share of its usual length; run again; compare."""
-        span, least = self.times[at + 1] - self.times[at], 0
+    def kill(self, number: int, at: int, fraction: float) -> list[object]:
+        """Kill in a stage, after a fraction of its usual length; run again; compare."""
+        least, delay = 0, fraction * (self.times[at + 1] - self.times[at])
         if at == 2:  # counted in windows: how fast they come depends on what else the machine does
-            least, span = int(share * self.total), span / self.total
-        delay = span * (share * self.total % 1 if at == 2 else share)
+            least = int(fraction * self.total)
+            delay -= least / self.total * (self.times[at + 1] - self.times[at])
         for attempt in range(9):
             out = self.prepared(f"kill{len(self.words)}-{number}-{attempt}")
             self.here.server.seen.clear()
@@ -110,7 +113,7 @@ class Series:
         asked = self.here.windows()
         code, _ = self.here.run(out, *self.words)
         both = asked & self.here.windows()
-        differ = differences(out, self.wanted) if code == 0 else [self.here.told(out)]
+        differ = differences(out, self.wanted) if code == 0 else [self.here.last_line(out)]
         row = [
             number,
             STAGES[at],
@@ -124,10 +127,13 @@ class Series:
         return row
 
     def kills(self, counts: tuple[int, ...]) -> list[list[object]]:
-        """Seeded moments, spread over each stage."""
+        """Kill at seeded moments, spread over each stage."""
         rng = np.random.default_rng([SEED, len(self.words)])
-        moments = [(s, (k + rng.random()) / n) for s, n in enumerate(counts) for k in range(n)]
-        return [self.kill(i + 1, *moment) for i, moment in enumerate(moments)]
+        rows: list[list[object]] = []
+        for at, count in enumerate(counts):
+            for k in range(count):
+                rows.append(self.kill(len(rows) + 1, at, (k + rng.random()) / count))
+        return rows
 
 
 HEAD = [
@@ -142,9 +148,7 @@ HEAD = [
 
 
 def kills(quick: bool) -> None:
-    """SIGKILL at random moments, the same command again, and the store compared with an undisturbed
-    one.
-    """
+    """Kill a download at random moments, run it again, and compare with an undisturbed one."""
     times, latency = 192, 0.02
     whole = published(times, (8, 100))
     longer = published(times, (8, 100), alone=True)
@@ -157,7 +161,7 @@ def kills(quick: bool) -> None:
         here.server.catalogue.publish(shorter)
         base = first.prepared("base")
         if here.run(base)[0]:
-            raise SystemExit(here.told(base))
+            raise SystemExit(here.last_line(base))
         here.server.catalogue.publish(longer)
         second = Series(here, ("--update",), times // STEP // 2, base, quick)
         check_served(second.wanted, longer)
@@ -167,24 +171,28 @@ def kills(quick: bool) -> None:
         seed=SEED,
         copernicusmarine=version("copernicusmarine"),
         load=f"{os.getloadavg()[1]:.0f} processes wanted the cores (mean of 5 minutes)",
-        service=f"tests/standin over TLS on this machine, {latency * 1e3:.0f} ms added to each chunk",
-        data=f"3 variables of {times} x {NY} x {NX} (packed int16 with clouds, int8 flags, float32 with land), two "
-        f"stretches without data and without chunks; {times // STEP} windows of {STEP} times",
-        undisturbed=_said(first.times),
+        service=f"tests/support/standin over TLS on this machine, {latency * 1e3:.0f} ms added to "
+        "each chunk",
+        data=f"3 variables of {times} x {NY} x {NX} (packed int16 with clouds, int8 flags, float32 "
+        "with land), two stretches without data and without chunks; "
+        f"{times // STEP} windows of {STEP} times",
+        undisturbed=_durations(first.times),
         moments="random within each stage (seeded), each stage timed undisturbed",
     )
     text += (
-        "`sstfill download` in a process of its own is sent SIGKILL, then the same command runs to the end. Identical: "
-        "every array bit for bit, its type, chunks and attributes, global attributes but for the times of making, the "
-        "same files and none left beside the store. Windows fetched again: asked for in both runs, counted by the "
-        "server. Other jobs had the cores too: what a kill costs in seconds is not told.\n\n"
+        "`sstfill download` in a process of its own is sent SIGKILL, then the same command runs "
+        "to the end. Identical: every array bit for bit, its type, chunks and attributes, global "
+        "attributes except the times of making, the same files and none left beside the store. "
+        "Windows fetched again: asked for in both runs, counted by the server. Other jobs had the "
+        "cores too, so that no cost of a kill in seconds is given.\n\n"
     )
     text += table(HEAD, rows) + f"\n{_sum(rows)}\n\n## Appending new days\n\n"
-    text += f"The same with `--update`, {times // 2} times there before; undisturbed: {_said(second.times)}.\n\n"
+    text += f"The same with `--update`, {times // 2} times there before; undisturbed: "
+    text += f"{_durations(second.times)}.\n\n"
     publish("download_kills", text + table(HEAD, more) + f"\n{_sum(more)}\n")
 
 
-def _said(times: list[float]) -> str:
+def _durations(times: list[float]) -> str:
     parts = ", ".join(f"{b - a:.2f} {s}" for s, a, b in zip(STAGES, times, times[1:], strict=False))
     return f"{times[-1]:.1f} s ({parts})"
 

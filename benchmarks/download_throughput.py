@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two gigabytes through the download, by the real client over TLS: memory, and speed against plain
-copies of the same.
+"""Memory and speed of a download of two gigabytes, against plain copies of the same.
 
-The stand-in of tests/standin serves from a process of its own; the download, a loop of GETs of the
-same chunks, and a copy of the same store from disk to disk run each in a fresh one. Writes
-docs/benchmarks/download_throughput.md.
+The stand-in of tests/support/standin serves over TLS from a process of its own. The download by the
+real client, a loop of GETs of the same chunks, and a copy of the same store from disk to disk run
+each in a fresh process. Writes docs/benchmarks/download_throughput.md.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/download_throughput.py [--quick]
 """
@@ -38,7 +37,7 @@ CHUNK = {"time": 8, "latitude": 256, "longitude": 256}
 """Of the source, 2.1 MB of float32; `SIZES` holds whole ones."""
 SIZES = {"time": 160 if QUICK else 1912, "latitude": 512, "longitude": 512}
 REQUEST = CopernicusRequest(
-    dataset_id=DATASET, variables=("thetao",), service="arco-geo-series", patience=60
+    dataset_id=DATASET, variables=("thetao",), service="arco-geo-series", timeout=60
 )
 TARGET = Target(chunks={"time": 24, "latitude": 256, "longitude": 256})
 LOGICAL = 4 * int(np.prod(list(SIZES.values()))) / 1e6
@@ -49,9 +48,7 @@ WINDOW = {"time": 48, "latitude": 256, "longitude": 256}
 
 
 def tile() -> xr.Dataset:
-    """One chunk of a smooth temperature with noise, in thousandths of a degree, a twentieth of it
-    land.
-    """
+    """Return a chunk of a smooth temperature with noise, in 0.001 degrees, a twentieth land."""
     rng = np.random.default_rng(SEED)
     t, y, x = (np.arange(n, dtype=np.float32) for n in CHUNK.values())
     smooth = 15 + 5 * np.sin(y / 40)[:, None] * np.cos(x / 50) + np.sin(t / 4)[:, None, None]
@@ -92,7 +89,7 @@ def published() -> Any:
 
 
 def serve(folder: Path) -> None:
-    """Serve over TLS until standard input ends; `folder` gets the environment that a client needs."""
+    """Serve over TLS until standard input ends; `folder` gets the environment of a client."""
     from standin import StandIn
     from standin.tls import authority, environment, identity
 
@@ -236,7 +233,7 @@ def check(folder: Path) -> None:
 
 
 def main() -> None:
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     folder = Path(tempfile.mkdtemp(prefix="throughput-"))
     try:
         lay_out(folder / "source.zarr")
@@ -292,16 +289,19 @@ def report(found: dict[str, dict[str, Any]]) -> None:
         **{"also": packages},
         request=f"{SIZES}, float32, {LOGICAL:,.0f} MB of values; {sent:,.0f} MB as served (lz4)",
         seed=SEED,
-        chunks=f"of the source {tuple(CHUNK.values())}, of the store {tuple(TARGET.chunks.values())} (zstd)",
+        chunks=f"of the source {tuple(CHUNK.values())}, "
+        f"of the store {tuple(TARGET.chunks.values())} (zstd)",
         load=f"{os.getloadavg()[2]:.1f} processes on average over the last quarter of an hour",
-        service="tests/standin over TLS on this machine, in a process of its own, on the same cores",
+        service="tests/support/standin over TLS on this machine, in a process of its own, on the "
+        "same cores",
     )
     text += table(["", "wall s", "MB/s of values", "CPU s", "peak resident MB"], rows)
     text += (
-        f"\nThe fastest of {ROUNDS} rounds, in turns; the highest of their peaks. CPU and memory are of the "
-        "process named, without the server's. The store is checked value for value afterwards. "
-        f"The download takes {found['fetch']['wall'] / both:.2f} of the time of the two plain copies "
-        "one after the other.\n\nRun again: `OMP_NUM_THREADS=1 python benchmarks/download_throughput.py`\n"
+        f"\nThe fastest of {ROUNDS} rounds, in turns; the highest of their peaks. CPU and memory "
+        "are of the process named, without the server's. The store is checked value for value "
+        f"afterwards. The download takes {found['fetch']['wall'] / both:.2f} of the time of the "
+        "two plain copies one after the other.\n\n"
+        "Run again: `OMP_NUM_THREADS=1 python benchmarks/download_throughput.py`\n"
     )
     if QUICK:
         print(text)

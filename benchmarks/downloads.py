@@ -3,7 +3,7 @@
 same in the end?
 
 The command line with the real client, in a process of its own over TLS, asks the stand-in of
-tests/standin.
+tests/support/standin.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/downloads.py kills|faults [--quick]
 """

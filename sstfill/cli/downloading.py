@@ -46,7 +46,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 def run_plan(args: argparse.Namespace) -> Iterator[str]:
     """Say what a recipe would bring in, and what is missing for it."""
     recipe = _recipe(args)
-    yield str(recipe.plan() if args.patience is None else recipe.plan(patience=args.patience))
+    yield str(recipe.plan() if args.timeout is None else recipe.plan(timeout=args.timeout))
 
 
 def add_download(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +97,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         "recipe", metavar="RECIPE", help="a name of sstfill recipes, or a TOML file of your own"
     )
     parser.add_argument(
-        "--patience",
+        "--timeout",
         metavar="SECONDS",
         type=float,
         help="how long without any answer before giving "
@@ -107,12 +107,12 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     recipe = load_recipe(args.recipe)
-    if args.patience is None:
+    if args.timeout is None:
         return recipe
     if not isinstance(recipe.source, CopernicusRequest):
         raise OptionError(
-            f"--patience is for recipes of Copernicus Marine, which {recipe.name} is not; leave it out"
+            f"--timeout is for recipes of Copernicus Marine, which {recipe.name} is not; leave it out"
         )
     return dataclasses.replace(
-        recipe, source=dataclasses.replace(recipe.source, patience=args.patience)
+        recipe, source=dataclasses.replace(recipe.source, timeout=args.timeout)
     )

@@ -50,12 +50,12 @@ class Recipe:
     source: Source
     target: Target
 
-    def plan(self, patience: float = QUICK) -> DownloadPlan:
+    def plan(self, timeout: float = QUICK) -> DownloadPlan:
         """Say what `run` would do; the catalogue is asked, nothing is fetched.
 
         Parameters
         ----------
-        patience
+        timeout
             Seconds that the catalogue has for its answer; the plan then tells what the recipe alone
             says.
 
@@ -68,8 +68,8 @@ class Recipe:
         if isinstance(self.source, CopernicusRequest):
             from sstfill.sources.copernicus.planning import plan
 
-            check_number("patience", patience, 0, above=True)
-            return plan(self.source, self.target, patience=patience)
+            check_number("timeout", timeout, 0, above=True)
+            return plan(self.source, self.target, timeout=timeout)
         return self.source.plan(self.target)
 
     def run(self, out: str | os.PathLike[str], update: bool = False) -> xr.Dataset:

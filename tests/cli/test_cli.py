@@ -641,8 +641,8 @@ class TestMistakes:
             ),
             (f"fill in.nc --out o.nc --method dineof --modes {'9' * 5000}", "modes='999"),
             (
-                "plan name --patience nan",
-                "argument --patience: 'nan' is not a number; see sstfill plan --help",
+                "plan name --timeout nan",
+                "argument --timeout: 'nan' is not a number; see sstfill plan --help",
             ),
             ("plot old.nc", "the following arguments are required: --out; see sstfill plot --help"),
             ("bench other", "invalid choice: 'other'"),

@@ -48,7 +48,7 @@ variables = ["{SST}", "quality_level"]
 start_datetime = "2024-01-01"
 end_datetime = "-1d"
 revisit = "5d"
-patience = 20
+timeout = 20
 [target]
 chunks = {{ time = 4, latitude = 8, longitude = 8 }}
 """
@@ -94,7 +94,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]
     (tmp_path / "med.toml").write_text(DOWNLOAD)
     monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: ("", ""))
     monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(chunk_audit, "wait_a_moment", lambda attempt: None)
+    monkeypatch.setattr(chunk_audit, "PAUSE", 0)
     with StandIn(published(20)) as standin:
         point_at(standin, monkeypatch, tmp_path)
         yield standin
@@ -138,7 +138,7 @@ def test_nights_from_the_service_to_the_report(server, clock, tmp_path):
 def test_the_service_is_down_and_comes_back(server, clock, tmp_path):
     clock.night(tmp_path)
     recipe = (tmp_path / "med.toml").read_text()
-    (tmp_path / "med.toml").write_text(recipe.replace("patience = 20", "patience = 1"))
+    (tmp_path / "med.toml").write_text(recipe.replace("timeout = 20", "timeout = 1"))
     server.catalogue.publish(published(21))
     server.faults.add(Status(503), CATALOGUE, times=math.inf)
     clock.now += timedelta(days=1)
@@ -163,7 +163,7 @@ def test_a_download_cut_in_the_middle_fills_nothing_and_goes_on(
     server.catalogue.publish(published(26))
     clock.now += timedelta(days=6)
     with monkeypatch.context() as patch:
-        patch.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
+        patch.setattr(deadline.Deadline, "over", True)
         server.faults.add(Status(503), CHUNK, after=2, times=math.inf)
         night = clock.night(tmp_path)
     assert (

@@ -97,7 +97,7 @@ def test_a_plan_without_a_catalogue_tells_what_it_can(monkeypatch, tmp_path):
     monkeypatch.setenv("COPERNICUSMARINE_CREDENTIALS_DIRECTORY", str(tmp_path))
 
     def down(request: CopernicusRequest) -> Coverage:
-        assert request.patience <= 15
+        assert request.timeout <= 15
         raise ReadError("Copernicus Marine did not answer for 30 s")
 
     recipe = load_recipe("copernicus/natl_daily")
@@ -211,7 +211,7 @@ def test_the_dateline(low, high, count):
             "[source]\nkind = 'copernicus'\ndataset_id = 'x'\nservice = 'ftp'",
             "choose from arco-geo-series",
         ),
-        ("[source]\nkind = 'copernicus'\ndataset_id = 'x'\npatience = 0", "patience=0"),
+        ("[source]\nkind = 'copernicus'\ndataset_id = 'x'\ntimeout = 0", "timeout=0"),
         (
             "[source]\nkind = 'copernicus'\ndataset_id = 'x'\n[target]\nchunk = {time = 1}",
             "did you mean 'chunks'",

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dataset that is read lazily, as the client's is, and does as it is told: waits, fails, loses
-values.
-"""
+"""A dataset that is read lazily, as the client's is, and waits, fails or loses values on demand."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one seam to the Copernicus Marine client, which is imported here and nowhere else, when it is
-needed.
-"""
+"""Open and describe datasets with the Copernicus Marine client, which is imported here alone."""
 
 from __future__ import annotations
 
@@ -15,13 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from sstfill.errors import OptionError, ReadError
+from sstfill.errors import OptionError, ReadError, SstfillError
 from sstfill.sources.copernicus.bounds import around_the_globe, covered
 from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis, milliseconds, since_1970
 from sstfill.sources.copernicus.credentials import need_login
 from sstfill.sources.copernicus.deadline import Deadline, NoAnswerError, limited
 from sstfill.sources.copernicus.reads import ATTACHED, Reads, noted
-from sstfill.sources.copernicus.refusals import refusal, told
+from sstfill.sources.copernicus.refusals import OURS, may_pass, refusal, summary
 from sstfill.sources.copernicus.request import SERVICES, CopernicusRequest
 
 T = TypeVar("T")
@@ -29,14 +27,14 @@ log = logging.getLogger(__name__)
 
 
 def describe_client_dataset(request: CopernicusRequest) -> Coverage:
-    """Ask the catalogue for a dataset; needs no login.
+    """Ask the catalogue about a dataset, without a login.
 
     Raises
     ------
     OptionError
-        An unknown dataset, version or variable, the nearest names shown.
+        The dataset, version or variable is unknown; the nearest names are shown.
     ReadError
-        The client is not installed, or the catalogue does not answer within ``request.patience``.
+        The client is not installed, or the catalogue does not answer within ``request.timeout``.
     """
     client = _client()
 
@@ -50,13 +48,13 @@ def describe_client_dataset(request: CopernicusRequest) -> Coverage:
         )
         return _coverage(found, request)
 
-    coverage = _answer(ask, request, Deadline(request.patience))
+    coverage = _answer(ask, request)
     coverage.named(request.variables)
     return coverage
 
 
 def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
-    """Open a dataset lazily, its version pinned, without Dask; nothing is clipped in silence.
+    """Open one version of a dataset lazily and without Dask; nothing is clipped in silence.
 
     Parameters
     ----------
@@ -68,13 +66,12 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     Dataset
         With attrs ``dataset_id``, ``dataset_version``, ``product_id`` and ``doi``;
         ``encoding["sstfill_offset"]``, the index in the source of each dimension's first value;
-        ``encoding["sstfill_reads"]``, an account of its reads, where the client's store could be
-        given one.
+        ``encoding["sstfill_reads"]``, a record of its reads, where the client allows one.
 
     Raises
     ------
     ReadError
-        No login, a wrong password; no client; nothing answered within ``request.patience``; a
+        No login, a wrong password; no client; nothing answered within ``request.timeout``; a
         dataset being updated.
     OptionError
         An unknown dataset, version or variable; a box or a period that the dataset does not cover.
@@ -83,8 +80,7 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     client = _client()
     coverage = describe_client_dataset(request)
     asked = dataclasses.replace(_within(request, coverage), dataset_version=coverage.version)
-    patience = Deadline(request.patience)
-    reads = Reads(request.patience)
+    reads = Reads(request.timeout)
 
     def ask() -> xr.Dataset | None:
         with noted(reads):
@@ -98,14 +94,16 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
             )
             return opened
 
-    ds = _answer(ask, request, patience)
+    ds = _answer(ask, request)
     if ds is None:  # what the client returns where it would have asked for a password
         raise ReadError(
-            f"Copernicus Marine was given no login, though there is one in {login.where}; run: copernicusmarine login"
+            f"Copernicus Marine was given no login, though there is one in {login.where}; "
+            "run: copernicusmarine login"
         )
     if reads.refused:
         raise ReadError(
-            f"the service does not have {min(reads.refused)}, a coordinate of {request.dataset_id}; try again later"
+            f"the service does not have {min(reads.refused)}, a coordinate of "
+            f"{request.dataset_id}; try again later"
         )
     ds.attrs |= {
         "dataset_id": coverage.dataset_id,
@@ -114,11 +112,11 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
         "doi": coverage.doi,
     }
     ds.encoding = {"sstfill_offset": _offsets(ds, coverage)}
-    if (
-        reads.ask is None
-    ):  # the client's inside has changed: an empty account would tell that every chunk came
+    # the client's inside has changed: an empty record would mean that every chunk came
+    if reads.ask is None:
         log.warning(
-            "this release of copernicusmarine does not tell which chunks were lost; doubtful values are refused"
+            "this release of copernicusmarine does not tell which chunks were lost; "
+            "doubtful values are refused"
         )
         return ds
     ds.encoding[ATTACHED] = reads
@@ -127,14 +125,14 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
 
 
 def other_service(request: CopernicusRequest) -> list[CopernicusRequest]:
-    """The same request to the layouts of the service that were not asked for."""
+    """Return the same request to the layouts of the service that were not asked for."""
     return [
         dataclasses.replace(request, service=name) for name in SERVICES if name != request.service
     ]
 
 
 def client_version() -> str:
-    """Version of the client, empty where it is not installed."""
+    """Return the version of the client, empty where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -153,36 +151,43 @@ def _client() -> Any:
     return copernicusmarine
 
 
-def _answer(ask: Callable[[], T], request: CopernicusRequest, patience: Deadline) -> T:
-    """Ask until there is an answer, a refusal that stays one, or no patience left."""
-    attempt, reason = 0, "no answer at all"
-    while True:
+def _answer(ask: Callable[[], T], request: CopernicusRequest) -> T:
+    """Ask until there is an answer, a refusal that stays one, or no time left."""
+    deadline = Deadline(request.timeout)
+    reason = "no answer at all"
+
+    def attempt() -> T:
+        nonlocal reason
         try:
             with _hushed():
-                answer = limited(ask, patience.left)
-        except Exception as error:  # the client raises what its libraries do; `refusal` sorts it
+                return limited(ask, deadline.left)
+        except NoAnswerError:  # the reason shown is that of the last attempt that ended
+            raise
+        except Exception as error:  # the client raises what its libraries do
             final = refusal(error, request, _known_datasets)
-            if final is not None:
+            if final is not None and final is not error:
                 raise final from error
-            in_vain = isinstance(error, NoAnswerError)
-            reason = reason if in_vain else told(error)  # of the last attempt that ended
-            if in_vain or not patience.wait(attempt):
-                raise ReadError(
-                    f"Copernicus Marine did not answer for {request.patience:.0f} s ({reason}); check the "
-                    "network, or try again later"
-                ) from error
-            log.debug("attempt %d failed: %s", attempt, error)
-            attempt += 1
-        else:
-            patience.renew()
-            return answer
+            reason = summary(error)
+            log.debug("no answer: %s", reason)
+            raise
+
+    def try_again(error: BaseException) -> bool:
+        return may_pass(error) and not isinstance(error, NoAnswerError)
+
+    try:
+        return deadline.attempts(try_again)(attempt)
+    except (SstfillError, *OURS):
+        raise
+    except Exception as error:
+        raise ReadError(
+            f"Copernicus Marine did not answer for {request.timeout:.0f} s ({reason}); check the "
+            "network, or try again later"
+        ) from error
 
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Keep the client's own log quiet: it tells where a login lies, and warns of what becomes an
-    error here.
-    """
+    """Silence the client's log, which shows where a login lies and warns of later errors."""
     logger = logging.getLogger("copernicusmarine")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -193,7 +198,7 @@ def _hushed() -> Iterator[None]:
 
 
 def _known_datasets() -> list[str]:
-    """Ids of all datasets, for an error that shows the nearest; empty where they cannot be had."""
+    """Return the ids of all datasets, empty where they cannot be had."""
     try:
         from copernicusmarine.core_functions.marine_datastore_config import (
             get_config_and_check_version_describe,
@@ -215,9 +220,12 @@ def _known_datasets() -> list[str]:
 
 
 def _coverage(found: Any, request: CopernicusRequest) -> Coverage:
-    pairs = [
-        (p, d) for p in found.products for d in p.datasets if d.dataset_id == request.dataset_id
-    ]
+    """Extract the coverage of one version from what the client describes."""
+    pairs = []
+    for product in found.products:
+        for dataset in product.datasets:
+            if dataset.dataset_id == request.dataset_id:
+                pairs.append((product, dataset))
     if not pairs:
         raise OptionError(
             f"no dataset {request.dataset_id!r} in the catalogue; see copernicusmarine describe"
@@ -230,57 +238,58 @@ def _coverage(found: Any, request: CopernicusRequest) -> Coverage:
     part = version.get_part(request.dataset_part)
     gridded = [s for s in part.services if s.service_name in SERVICES and s.variables]
     axes: dict[str, Any] = {}
+    variables = {}
     for service in gridded:
-        for coordinate in (c for v in service.variables for c in v.coordinates):
-            axes.setdefault(coordinate.coordinate_id, {})[str(service.service_name)] = coordinate
+        for variable in service.variables:
+            variables[variable.short_name] = variable.standard_name or ""
+            for coordinate in variable.coordinates:
+                by_service = axes.setdefault(coordinate.coordinate_id, {})
+                by_service[str(service.service_name)] = coordinate
     return dataclasses.replace(
         described,
         version=version.label,
         product_id=product.product_id,
         doi=product.digital_object_identifier or "",
-        variables={v.short_name: v.standard_name or "" for s in gridded for v in s.variables},
+        variables=variables,
         axes={name: _axis(held) for name, held in axes.items()},
     )
 
 
 def _axis(held: dict[str, Any]) -> CoverageAxis:
-    first = next(iter(held.values()))
-    values = tuple(sorted(_number(v) for v in first.values or ()))
-    low = _number(first.minimum_value) if first.minimum_value is not None else values[0]
-    high = _number(first.maximum_value) if first.maximum_value is not None else values[-1]
-    chunk = {name: int(c.chunking_length) for name, c in held.items() if c.chunking_length}
+    """Convert the descriptions of one coordinate, by layout."""
+    described = next(iter(held.values()))
+    values = tuple(sorted(_number(v) for v in described.values or ()))
+    first, last, step = described.minimum_value, described.maximum_value, described.step
     return CoverageAxis(
-        first=low, last=high, step=None if values else first.step, values=values, chunk=chunk
+        first=values[0] if first is None else _number(first),
+        last=values[-1] if last is None else _number(last),
+        step=None if values else step,
+        values=values,
+        chunk={name: int(c.chunking_length) for name, c in held.items() if c.chunking_length},
     )
 
 
 def _number(value: float | str) -> float:
-    return (
-        since_1970(datetime.fromisoformat(value).replace(tzinfo=None).isoformat())
-        if isinstance(value, str)
-        else float(value)
-    )
+    if isinstance(value, str):
+        return since_1970(datetime.fromisoformat(value).replace(tzinfo=None).isoformat())
+    return float(value)
 
 
 def _within(request: CopernicusRequest, coverage: Coverage) -> CopernicusRequest:
-    """Cut the end where the request says so; the client refuses what goes beyond otherwise."""
+    """Cut the end of the period where ``clip_end`` is set; the client refuses it otherwise."""
     axis = coverage.axes.get("time")
-    if (
-        not request.clip_end
-        or request.end_datetime is None
-        or axis is None
-        or since_1970(request.end_datetime) <= axis.last
-    ):
+    if not request.clip_end or request.end_datetime is None or axis is None:
+        return request
+    if since_1970(request.end_datetime) <= axis.last:
         return request
     return dataclasses.replace(request, end_datetime=str(milliseconds(axis.last)))
 
 
 def _selection(request: CopernicusRequest, coverage: Coverage) -> str:
-    """The client's way to cut the box: strictly, but for boxes over the dateline of a grid that
-    counts cells.
+    """Return how the client is to cut the box: strictly, except around the globe.
 
-    There the client takes 179.98 for a longitude beyond the last centre, 179.95; the rest is
-    checked here instead.
+    There the client takes 179.98 for a longitude beyond the last centre of a cell, 179.95; what it
+    would check otherwise is checked here.
     """
     longitude = coverage.axes.get("longitude")
     if longitude is None or not around_the_globe(longitude):
@@ -290,14 +299,13 @@ def _selection(request: CopernicusRequest, coverage: Coverage) -> str:
 
 
 def _offsets(ds: xr.Dataset, coverage: Coverage) -> dict[str, int]:
+    """Return the index in the source of each dimension's first value."""
     offsets = {}
     for name, axis in coverage.axes.items():
-        if name in ds.indexes and ds.sizes[name]:
-            first = ds[name].values[0]
-            value = (
-                float(first.astype("M8[ms]").astype(np.int64))
-                if ds[name].dtype.kind == "M"
-                else float(first)
-            )
-            offsets[name] = axis.index(value)
+        if name not in ds.indexes or not ds.sizes[name]:
+            continue
+        first = ds[name].values[0]
+        if ds[name].dtype.kind == "M":
+            first = first.astype("M8[ms]").astype(np.int64)
+        offsets[name] = axis.index(float(first))
     return offsets

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the catalogue says of a dataset: its version, its axes and how they are cut in chunks, its
-variables.
-"""
+"""What the catalogue tells about a dataset: its version, axes, chunks and variables."""
 
 from __future__ import annotations
 
@@ -12,14 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.errors import OptionError
+from sstfill.errors import OptionError, unknown
 from sstfill.sources.copernicus.request import CopernicusRequest
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoverageAxis:
-    """Values of a coordinate, times in milliseconds since 1970, and how many a chunk of each layout
-    holds.
+    """The values of a coordinate and their number in a chunk of each layout.
+
+    Times are milliseconds since 1970.
     """
 
     first: float
@@ -29,23 +28,28 @@ class CoverageAxis:
     chunk: Mapping[str, int] = field(default_factory=dict)
 
     def index(self, value: float) -> int:
-        """Number of the value that lies nearest."""
+        """Return the index of the nearest value."""
         if self.values:
             return int(np.abs(np.sort(np.array(self.values)) - value).argmin())
-        return round((value - self.first) / self.step) if self.step else 0
+        if not self.step:
+            return 0
+        return round((value - self.first) / self.step)
 
     def inside(self, low: float | None, high: float | None) -> int:
-        """How many values lie in a range, ends included; the nearest one where the ends are the
-        same.
+        """Count the values in a range, ends included; equal ends take the nearest value.
 
-        >>> Axis(first=0, last=10, step=1).inside(2.5, 5)
+        >>> CoverageAxis(first=0, last=10, step=1).inside(2.5, 5)
         3
         """
-        low, high = self.first if low is None else low, self.last if high is None else high
+        if low is None:
+            low = self.first
+        if high is None:
+            high = self.last
         if low == high:
             return 1
         if self.values:
-            return int(((np.array(self.values) >= low) & (np.array(self.values) <= high)).sum())
+            values = np.array(self.values)
+            return int(((values >= low) & (values <= high)).sum())
         if not self.step:
             return 1
         slack = 1e-3  # of a step: float32 coordinates
@@ -70,69 +74,67 @@ class Coverage:
     axes: Mapping[str, CoverageAxis] = field(default_factory=dict)
 
     def named(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
-        """Short names of the variables wanted; `OptionError` for one that there is not, with the
-        nearest.
+        """Return the short names of variables, all where none are wanted.
+
+        Raises
+        ------
+        OptionError
+            A variable that the dataset does not have; the nearest name is shown.
         """
-        from sstfill.errors import unknown
-
         by_standard = {standard: short for short, standard in self.variables.items()}
+        names = []
         for name in wanted:
-            if name not in self.variables and name not in by_standard:
+            if name in self.variables:
+                names.append(name)
+            elif name in by_standard:
+                names.append(by_standard[name])
+            else:
                 raise unknown(f"variable in {self.dataset_id}", name, sorted(self.variables))
-        return tuple(
-            by_standard.get(n, n) if n not in self.variables else n for n in wanted
-        ) or tuple(self.variables)
-
-    def period(self) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]] | None:
-        """First and last time."""
-        axis = self.axes.get("time")
-        return None if axis is None else (milliseconds(axis.first), milliseconds(axis.last))
+        return tuple(names) or tuple(self.variables)
 
     def sizes(self, request: CopernicusRequest) -> dict[str, int]:
-        """Number of times, latitudes and longitudes that a request with absolute times covers."""
-        start, end = (
-            None if t is None else since_1970(t)
-            for t in (request.start_datetime, request.end_datetime)
-        )
-        ranges = {
-            "time": (start, end),
-            "latitude": (request.minimum_latitude, request.maximum_latitude),
-        }
-        found = {d: self.axes[d].inside(*r) for d, r in ranges.items() if d in self.axes}
+        """Count the times, latitudes and longitudes that a request with absolute times covers."""
+        sizes = {}
+        if "time" in self.axes:
+            period = [
+                None if time is None else since_1970(time)
+                for time in (request.start_datetime, request.end_datetime)
+            ]
+            sizes["time"] = self.axes["time"].inside(*period)
+        if "latitude" in self.axes:
+            low, high = request.minimum_latitude, request.maximum_latitude
+            sizes["latitude"] = self.axes["latitude"].inside(low, high)
         if "longitude" in self.axes:
-            found["longitude"] = self._longitudes(
-                request.minimum_longitude, request.maximum_longitude
-            )
-        return found
+            low, high = request.minimum_longitude, request.maximum_longitude
+            sizes["longitude"] = self._longitudes(low, high)
+        return sizes
 
     def _longitudes(self, low: float | None, high: float | None) -> int:
-        """A range may cross the dateline, or count from 0 to 360."""
+        """Count longitudes in a range, which may cross the dateline or count from 0 to 360."""
         axis = self.axes["longitude"]
-        if low is None or high is None or high - low >= 360:
-            return (
-                axis.inside(low, high) if low is None or high is None else axis.inside(None, None)
-            )
+        if low is None or high is None:
+            return axis.inside(low, high)
+        if high - low >= 360:
+            return axis.inside(None, None)
         low, high = (low + 180) % 360 - 180, (high + 180) % 360 - 180
-        return (
-            axis.inside(low, high)
-            if low <= high
-            else axis.inside(low, None) + axis.inside(None, high)
-        )
+        if low <= high:
+            return axis.inside(low, high)
+        return axis.inside(low, None) + axis.inside(None, high)
 
     def check_version(self, wanted: str | None) -> None:
-        """Refuse a version that is not served."""
+        """Raise `OptionError` for a version that is not served."""
         if wanted is not None and wanted not in self.versions:
             raise OptionError(
-                f"version {wanted} of {self.dataset_id} is not served, but {', '.join(self.versions)}; "
-                "versions are not to be mixed: begin another store"
+                f"version {wanted} of {self.dataset_id} is not served, but "
+                f"{', '.join(self.versions)}; versions are not to be mixed: begin another store"
             )
 
 
 def milliseconds(value: float) -> NDArray[np.datetime64]:
-    """Turn milliseconds since 1970 into a time."""
+    """Convert milliseconds since 1970 to a time."""
     return np.datetime64(round(value), "ms")  # type: ignore[return-value]
 
 
 def since_1970(text: str) -> float:
-    """Milliseconds since 1970 of an absolute time."""
+    """Convert an absolute time to milliseconds since 1970."""
     return float(np.datetime64(text, "ms").astype(np.int64))

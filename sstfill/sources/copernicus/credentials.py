@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a Copernicus Marine login lies, looked up as the client does but before it asks anybody;
-never shown.
-"""
+"""Find a Copernicus Marine login where the client looks for it; it is never shown."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ HOSTS = ("nrt.cmems-du.eu", "my.cmems-du.eu", "auth.marine.copernicus.eu", "defa
 
 @dataclass(frozen=True, repr=False)
 class Login:
-    """A user name and a password, and where they were found; its text says only where."""
+    """A user name, a password and where they were found; its text shows only where."""
 
     user: str
     password: str
@@ -33,57 +31,56 @@ class Login:
 
 
 def find_login() -> Login | None:
-    """Look for a login in the environment, the file of ``copernicusmarine login``, motuclient's and
-    ``.netrc``.
+    """Look for a login in the environment, then in the files that the client reads.
+
+    These are the file of ``copernicusmarine login``, that of motuclient, and ``.netrc``.
     """
-    given = os.environ.get(USER), os.environ.get(PASSWORD)
-    if given[0] and given[1]:
-        return Login(given[0], given[1], "the environment")
+    user, password = os.environ.get(USER), os.environ.get(PASSWORD)
+    if user and password:
+        return Login(user, password, "the environment")
     saved = _saved()
-    user, password = given[0] or (saved and saved.user), given[1] or (saved and saved.password)
-    return (
-        Login(user, password, f"the environment and {saved.where}" if any(given) else saved.where)
-        if (saved and user and password)
-        else None
-    )
+    if saved is None or not (user or password):
+        return saved
+    where = f"the environment and {saved.where}"
+    return Login(user or saved.user, password or saved.password, where)
 
 
 def need_login() -> Login:
-    """Return the login that was found, or raise a `ReadError` that tells how to give one."""
+    """Return the login that was found, or raise a `ReadError` that states how to give one."""
     login = find_login()
     if login is None:
         raise ReadError(
-            f"no Copernicus Marine login in {USER} and {PASSWORD}, {_own_file()}, motuclient-python.ini or "
-            ".netrc; run: copernicusmarine login (free: data.marine.copernicus.eu/register)"
+            f"no Copernicus Marine login in {USER} and {PASSWORD}, {_own_file()}, "
+            "motuclient-python.ini or .netrc; run: copernicusmarine login (free: "
+            "data.marine.copernicus.eu/register)"
         )
     return login
 
 
 def _own_file() -> Path:
-    return (
-        Path(os.environ.get(FOLDER) or Path.home())
-        / ".copernicusmarine"
-        / ".copernicusmarine-credentials"
-    )
+    folder = Path(os.environ.get(FOLDER) or Path.home())
+    return folder / ".copernicusmarine" / ".copernicusmarine-credentials"
 
 
 def _saved() -> Login | None:
-    """The first file that exists decides, as for the client."""
+    """Read the first file that exists, as the client does."""
     readers = {
         _own_file(): _from_own,
         Path.home() / "motuclient" / "motuclient-python.ini": _from_motu,
         Path.home() / ("_netrc" if os.name == "nt" else ".netrc"): _from_netrc,
     }
-    for path, read in readers.items():
-        if path.is_file():
-            try:
-                user, password = read(path)
-            except (OSError, ValueError, configparser.Error, netrc.NetrcParseError, binascii.Error):
-                raise ReadError(
-                    f"{path} holds no login that can be read; mend it, or run: copernicusmarine login"
-                ) from None
-            return Login(user, password, str(path)) if user and password else None
-    return None
+    path = next(filter(Path.is_file, readers), None)
+    if path is None:
+        return None
+    try:
+        user, password = readers[path](path)
+    except (OSError, ValueError, configparser.Error, netrc.NetrcParseError, binascii.Error):
+        raise ReadError(
+            f"{path} holds no login that can be read; mend it, or run: copernicusmarine login"
+        ) from None
+    if not (user and password):
+        return None
+    return Login(user, password, str(path))
 
 
 def _from_own(path: Path) -> tuple[str, str]:
@@ -100,5 +97,8 @@ def _from_motu(path: Path) -> tuple[str, str]:
 
 def _from_netrc(path: Path) -> tuple[str, str]:
     entries = netrc.netrc(path)
-    found = next((held for host in HOSTS if (held := entries.authenticators(host))), None)
-    return (found[0], found[2] or "") if found else ("", "")
+    for host in HOSTS:
+        if entry := entries.authenticators(host):
+            user, _, password = entry
+            return user, password or ""
+    return "", ""

@@ -1,75 +1,95 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long to go on trying: a clock that every answer winds up again, and growing pauses between
-attempts.
-"""
+"""Limits in time: attempts with growing pauses until a deadline, and calls that may hang."""
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import tenacity
+
 T = TypeVar("T")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 20.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 20.0  # seconds
 
 
 class Deadline:
-    """Seconds left before giving up; `renew` after an answer, `wait` after a failure.
+    """A moment, so many seconds from now, after which no attempt is made any more.
 
     Parameters
     ----------
     seconds
-        How long without any answer is too long.
-    clock, sleep
-        In place of those of `time`.
+        From now on.
 
-    >>> patience = Patience(60)
-    >>> patience.left > 59
+    >>> Deadline(60).left > 59
     True
     """
 
-    def __init__(
-        self,
-        seconds: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] | None = None,
-    ) -> None:
-        self.seconds = seconds
-        self._clock, self._sleep = clock, sleep
-        self._since = clock()
-
-    def renew(self) -> None:
-        """Wind the clock up: something was answered."""
-        self._since = self._clock()
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds before giving up, 0 at least."""
-        return max(0.0, self.seconds - (self._clock() - self._since))
+        """Seconds until the deadline, 0 after it."""
+        return max(0.0, self._end - time.monotonic())
 
-    def wait(self, attempt: int) -> bool:
-        """Pause before the next attempt, longer after each; False where there was no time left for
-        one.
+    @property
+    def over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.left == 0.0
+
+    def attempts(
+        self,
+        may_pass: Callable[[BaseException], bool] = lambda error: isinstance(error, Exception),
+        *,
+        most: float = math.inf,
+        stopped: threading.Event | None = None,
+    ) -> tenacity.Retrying:
+        """Return what calls a function until it succeeds, with pauses that double up to 20 s.
+
+        Parameters
+        ----------
+        may_pass
+            Whether another attempt may help after an error; by default after any.
+        most
+            Number of attempts.
+        stopped
+            Ends a pause, and the attempts, when it is set.
+
+        Returns
+        -------
+        Retrying
+            Call it with the function. The error of the last attempt is raised as it came.
+
+        >>> Deadline(60).attempts()(lambda: 42)
+        42
         """
-        left = self.left
-        jitter = random.uniform(0.7, 1.3)  # clients must not march in step
-        (self._sleep or time.sleep)(
-            min(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * jitter, left)
+        event = stopped or threading.Event()
+        pause = tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            jitter = random.uniform(0.7, 1.3)  # clients refused together must not return together
+            return min(pause(state) * jitter, self.left)
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_pass),
+            stop=lambda state: self.over or event.is_set() or state.attempt_number >= most,
+            wait=wait,
+            sleep=tenacity.sleep_using_event(event),
+            reraise=True,
         )
-        return left > 0
 
 
 class NoAnswerError(TimeoutError):
-    """A call that is left to itself: it did not come back in time."""
+    """A call did not return in time; it goes on in a thread of its own."""
 
 
 def limited(call: Callable[[], T], seconds: float) -> T:
-    """Return what `call` returns; `NoAnswerError` if that takes longer, and the call is left to
-    itself.
+    """Return what `call` returns, or raise `NoAnswerError` after so many seconds.
 
     >>> limited(lambda: 42, 5.0)
     42
@@ -83,9 +103,8 @@ def limited(call: Callable[[], T], seconds: float) -> T:
         except BaseException as error:  # handed to the thread that waits
             failure.append(error)
 
-    thread = threading.Thread(
-        target=body, daemon=True, name="sstfill-limited"
-    )  # never waited for at exit
+    # a daemon: a call that hangs must not keep the process alive
+    thread = threading.Thread(target=body, daemon=True, name="sstfill-limited")
     thread.start()
     thread.join(seconds)
     if thread.is_alive():

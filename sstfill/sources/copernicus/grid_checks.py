@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check that a dataset that was opened is what was asked for, and bring it to time and two more
-dimensions.
-"""
+"""Check that an opened dataset is what was asked for, and reduce it to time and two dimensions."""
 
 from __future__ import annotations
 
@@ -18,19 +16,20 @@ SLACK = 1e-4  # degrees: coordinates are float32
 
 
 def ready(ds: xr.Dataset, request: CopernicusRequest, target: Target) -> xr.Dataset:
-    """Return the dataset, still lazy, with one level and time first.
+    """Check a dataset and return it, still lazy, with one level and time first.
 
     Raises
     ------
     OptionError
-        No time or several levels; nothing in the box or the period; another size than the target
-        expects.
+        It has no time or several levels, nothing in the box or the period, or another size than
+        the target expects.
     ReadError
-        A time axis that is damaged.
+        Its time axis is damaged.
     """
     if "time" not in ds.dims:
         raise OptionError(
-            f"{request.dataset_id} has no time dimension among {dict(ds.sizes)}; choose another dataset"
+            f"{request.dataset_id} has no time dimension among {dict(ds.sizes)}; "
+            "choose another dataset"
         )
     for dim in ("depth", "elevation"):
         if ds.sizes.get(dim, 1) > 1:
@@ -46,8 +45,8 @@ def ready(ds: xr.Dataset, request: CopernicusRequest, target: Target) -> xr.Data
     for dim, size in target.expect.items():
         if ds.sizes[dim] != size:
             raise OptionError(
-                f"the box holds {ds.sizes[dim]} values of {dim}, not {size} as expected; widen or narrow "
-                "it, or leave out [target] expect"
+                f"the box holds {ds.sizes[dim]} values of {dim}, not {size} as expected; widen or "
+                "narrow it, or leave out [target] expect"
             )
     return ds.transpose("time", ...)
 
@@ -68,38 +67,45 @@ def _check_times(ds: xr.Dataset) -> None:
 
 
 def _check_inside(ds: xr.Dataset, request: CopernicusRequest) -> None:
-    """Refuse what the client returns where nothing lies in a range: the nearest value outside."""
+    """Refuse the nearest value outside, which the client returns where nothing lies in a range.
+
+    Equal ends of a range ask for the nearest value.
+    """
     times = ds["time"].values
-    period = [
-        None if t is None else np.datetime64(t)
-        for t in (request.start_datetime, request.end_datetime)
-    ]
-    if period[0] != period[1] or period[0] is None:
-        low, high = period
-        if (low is not None and times[0] < low) or (high is not None and times[-1] > high):
-            raise OptionError(
-                f"{request.dataset_id} has no time in {request.start_datetime} to {request.end_datetime}"
-                f"; the nearest is {times[0].astype('M8[s]')}"
-            )
+    start, end = request.start_datetime, request.end_datetime
+    begins_before = start is not None and times[0] < np.datetime64(start)
+    ends_after = end is not None and times[-1] > np.datetime64(end)
+    one_time = start is not None and end is not None and np.datetime64(start) == np.datetime64(end)
+    if (begins_before or ends_after) and not one_time:
+        raise OptionError(
+            f"{request.dataset_id} has no time in {start} to {end}; "
+            f"the nearest is {times[0].astype('M8[s]')}"
+        )
     for name in ("latitude", "longitude"):
-        low_, high_ = getattr(request, f"minimum_{name}"), getattr(request, f"maximum_{name}")
-        if name not in ds.coords or low_ is None or high_ is None or low_ == high_:
+        low, high = request.range_of(name)
+        if name not in ds.coords or low is None or high is None or low == high:
             continue
         values = np.asarray(ds[name].values, np.float64)
-        turn = 360.0 if name == "longitude" else np.inf
-        width = high_ - low_ if np.isinf(turn) or high_ - low_ >= turn else (high_ - low_) % turn
-        away = values - low_ if np.isinf(turn) else (values - low_ + SLACK) % turn - SLACK
-        if (away < -SLACK).any() or (away > width + SLACK).any():
+        width, from_low = high - low, values - low
+        if name == "longitude":
+            from_low = (from_low + SLACK) % 360.0 - SLACK
+            if width < 360.0:
+                width %= 360.0
+        if (from_low < -SLACK).any() or (from_low > width + SLACK).any():
             raise OptionError(
-                f"no {name} of the grid lies from {low_:g} to {high_:g}; the nearest is {values[0]:g}: widen the box"
+                f"no {name} of the grid lies from {low:g} to {high:g}; "
+                f"the nearest is {values[0]:g}: widen the box"
             )
 
 
 def check_same(ds: xr.Dataset, stored: xr.Dataset) -> None:
-    """Refuse a source whose grid is no longer that of the store; times are compared by who knows
-    which to expect.
+    """Raise `InputError` for a source whose grid or variables are no longer those of the store.
+
+    Times are not compared.
     """
-    for name in (str(d) for d in ds.dims if d != "time"):
+    for name in ds.dims:
+        if name == "time":
+            continue
         if name not in stored.dims or not np.array_equal(ds[name].values, stored[name].values):
             raise InputError(
                 f"{name} of the dataset is no longer that of the store; begin another store"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a download has to do: decided once, kept in the ledger, and found there again after a kill."""
+"""Decide what a download has to fetch, once, and find it in the ledger again after a kill."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class DownloadPart:
     Attributes
     ----------
     request
-        With absolute times and a pinned version; opens `source` again.
+        With absolute times and one version; opens `source` again.
     source
-        What there is to fetch, lazy; its first time is number `begin` of the store.
+        What there is to fetch, lazy; its first time has index `begin` in the store.
     begin
-        Number of the first time.
+        Index of the first time to fetch.
     windows
         Windows of the store.
     reads
-        Account of the reads of `source`, where it is the client's.
+        Record of the reads of `source`, where it is the client's.
     held
-        Times that the store has had before; those from `begin` on are fetched again.
+        Number of times that the store had before; those from `begin` on are fetched again.
     """
 
     request: CopernicusRequest
@@ -67,11 +67,10 @@ class DownloadPart:
 
 
 def asked(request: CopernicusRequest, target: Target) -> dict[str, Any]:
-    """The request as a store keeps it."""
-    layout = {"chunks": dict(target.chunks), "zarr_format": target.zarr_format}
+    """Return the request as a store keeps it."""
     return {
         "request": request.identity(),
-        "target": layout,
+        "target": {"chunks": dict(target.chunks), "zarr_format": target.zarr_format},
         "start": request.start_datetime,
         "end": request.end_datetime,
     }
@@ -79,13 +78,12 @@ def asked(request: CopernicusRequest, target: Target) -> dict[str, Any]:
 
 def check_plan(out: Path, ledger: Ledger) -> None:
     """Refuse a ledger whose first line is not a plan that `begin` or `append` wrote."""
-    checked(
-        LedgerPlan, ledger.plan or {}, ledger.path, remedy=f"remove it and {out}, and start again"
-    )
+    remedy = f"remove it and {out}, and start again"
+    checked(LedgerPlan, ledger.plan or {}, ledger.path, remedy=remedy)
 
 
 class Asked(BaseModel):
-    """As `asked` tells it."""
+    """What `asked` returns."""
 
     model_config = ConfigDict(extra="forbid")
     request: dict[str, Any]
@@ -115,58 +113,70 @@ def check_same_request(
     version: tuple[str | None, str],
     update: bool,
 ) -> None:
-    """Refuse to go on with a store that was made for something else."""
-    flat = [
-        {
-            **h["request"],
-            **{f"[target] {k}": v for k, v in h["target"].items()},
-            "start_datetime": _time(h["start"]),
-        }
-        for h in (held, new)
-    ]
-    different = [k for k in flat[1] if flat[0].get(k) != flat[1][k]]
-    if different:
-        k = different[0]
-        raise WriteError(
-            f"{out} was made for another request ({k}: {flat[0].get(k)!r} there, {flat[1][k]!r} here); "
-            "choose another name, or remove it"
-        )
+    """Raise `WriteError` for a store that was made for something else.
+
+    Parameters
+    ----------
+    out
+        The store.
+    held, new
+        What it was made for and what is asked for now, as `asked` returns them.
+    version
+        The version asked for now, and that of the store.
+    update
+        Whether a later end is what is wanted.
+    """
+    there, here = _comparable(held), _comparable(new)
+    for name, value in here.items():
+        if there.get(name) != value:
+            raise WriteError(
+                f"{out} was made for another request ({name}: {there.get(name)!r} there, "
+                f"{value!r} here); choose another name, or remove it"
+            )
     if version[0] is not None and version[0] != version[1]:
         raise WriteError(
-            f"{out} holds version {version[1]}, not {version[0]}; versions are not to be mixed: choose another name"
+            f"{out} holds version {version[1]}, not {version[0]}; versions are not to be mixed: "
+            "choose another name"
         )
-    if _time(held["end"]) != _time(new["end"]) and not update:
+    if _normalised(held["end"]) != _normalised(new["end"]) and not update:
         raise WriteError(
-            f"{out} was made for times up to {held['end'] or 'the last'}, not {new['end'] or 'the last'}; "
-            "add the new ones with update=True (--update), or choose another name"
+            f"{out} was made for times up to {held['end'] or 'the last'}, not "
+            f"{new['end'] or 'the last'}; add the new ones with update=True (--update), or choose "
+            "another name"
         )
 
 
-def _time(text: str | None) -> str | None:
-    """A time such that it compares equal however it is written; a relative one stays relative."""
+def _comparable(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return all that makes two requests differ except the end, flat."""
+    target = {f"[target] {name}": value for name, value in wanted["target"].items()}
+    return {**wanted["request"], **target, "start_datetime": _normalised(wanted["start"])}
+
+
+def _normalised(text: str | None) -> str | None:
+    """Return a time such that it compares equal however it is written."""
     if text is None:
         return None
-    return (
-        "".join(text.split()) if is_relative(text) else moment(text, datetime.now(UTC)).isoformat()
-    )
+    if is_relative(text):
+        return "".join(text.split())
+    return moment(text, datetime.now(UTC)).isoformat()
 
 
 def begin(
     out: Path, ledger: Ledger, request: CopernicusRequest, target: Target, opener: Opener
 ) -> DownloadPart:
-    """Open the source, lay the store out, and write down what there is to do."""
+    """Open the source, create the store, and write down what there is to do."""
     absolute = request.resolved(datetime.now(UTC))
     opened = opener(absolute)
     source = ready(opened, absolute, target)
     lengths = target.lengths(_dims(source))
     windows = _cut(source, opened, lengths, 0)
     store.check_room(out, _size(source))
-    pinned = _pinned(request, opened, source)
-    if ledger.plan is not None:
+    fixed = _fixed(request, opened, source)
+    if ledger.plan is not None:  # killed while the store was created: remove its temporary folder
         sweep(out)
-    ledger.begin(_plan(pinned, windows, 0, 0, asked(request, target)))
+    ledger.begin(_plan(fixed, windows, 0, 0, asked(request, target)))
     store.create(out, source, lengths, target.zarr_format, _provenance(request, target, opened))
-    return DownloadPart(pinned, source, 0, windows, reads_of(opened))
+    return DownloadPart(fixed, source, 0, windows, reads_of(opened))
 
 
 def resume(
@@ -175,42 +185,39 @@ def resume(
     """Open the source as it was, and go on where the ledger ends."""
     assert ledger.plan is not None
     plan = ledger.plan
-    pinned = dataclasses.replace(
+    fixed = dataclasses.replace(
         request,
         start_datetime=plan["first"],
         end_datetime=plan["last"],
         dataset_version=plan["version"],
     )
-    opened = opener(pinned)
-    source = ready(opened, pinned, target).isel(time=slice(plan["skip"], None))
+    opened = opener(fixed)
+    source = ready(opened, fixed, target).isel(time=slice(plan["skip"], None))
     windows = DownloadWindows({d: tuple(e) for d, e in plan["edges"].items()})
     with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         check_same(source, held)
         total = windows.edges["time"][-1]
         if plan["begin"] + source.sizes["time"] != total:
             raise InputError(
-                f"the dataset has {source.sizes['time']} times from {plan['first']} to {plan['last']}, no "
-                f"longer {total - plan['begin']}; begin another store"
+                f"the dataset has {source.sizes['time']} times from {plan['first']} to "
+                f"{plan['last']}, no longer {total - plan['begin']}; begin another store"
             )
-    if plan["begin"]:
+    if plan["begin"]:  # an update: a kill may have come before the store was extended
         store.mark(out, {store.STATE: store.INCOMPLETE})
         store.grow(out, plan["begin"], source["time"].values)
     store.tidy(out)
     log.info("%d of %d windows are there", len(ledger.done), len(windows))
-    return DownloadPart(
-        pinned, source, plan["begin"], windows, reads_of(opened), plan.get("held", plan["begin"])
-    )
+    held_before = plan.get("held", plan["begin"])
+    return DownloadPart(fixed, source, plan["begin"], windows, reads_of(opened), held_before)
 
 
 def append(
     out: Path, ledger: Ledger, target: Target, request: CopernicusRequest, opener: Opener
 ) -> DownloadPart | None:
-    """Make room for the days that are new since the store was made, and see to those that
-    ``request.revisit`` covers.
+    """Extend the store by the times that are new, and plan those that ``request.revisit`` covers.
 
-    None where there is nothing to do. Times of the store that the dataset no longer has as they
-    are, or that it has put in between, cannot be revisited: a warning says so, and only the new
-    ones are fetched.
+    Returns None where there is nothing to do. Times that the dataset has dropped or put in between
+    since cannot be revisited: a warning states so, and only new ones are fetched.
     """
     with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         times = held["time"].values
@@ -220,26 +227,28 @@ def append(
         )
         if ended and request.revisit is None:
             return None
-        at = _revisited(times, request)
-        first, last = (str(times[i].astype("M8[ms]")) for i in (min(at, len(times) - 1), -1))
+        # the last stored time is opened at least, so that the period is never empty
+        at = _first_revisited(times, request)
+        first, last = times[[min(at, len(times) - 1), -1]].astype("M8[ms]").astype(str)
         wanted = dataclasses.replace(
             absolute,
-            start_datetime=first,
-            end_datetime=last if ended else absolute.end_datetime,
+            start_datetime=str(first),
+            end_datetime=str(last) if ended else absolute.end_datetime,
             dataset_version=held.attrs.get("dataset_version") or None,
         )
         opened = opener(wanted)
         whole = ready(opened, wanted, dataclasses.replace(target, expect={}))
         if not np.array_equal(whole["time"].values[: len(times) - at], times[at:]):
             log.warning(
-                "%s: the dataset has other times since %s than the store; only new ones are fetched",
+                "%s: the dataset has other times since %s than the store; "
+                "only new ones are fetched",
                 out,
                 first,
             )
             at = len(times)
-        source = whole.isel(
-            time=whole["time"].values > times[-1] if at == len(times) else slice(None)
-        )
+        source = whole
+        if at == len(times):
+            source = whole.isel(time=whole["time"].values > times[-1])
         if not source.sizes["time"]:
             return None
         check_same(source, held)
@@ -247,26 +256,24 @@ def append(
     lengths = target.lengths(_dims(source))
     windows = _cut(source, opened, lengths, at, skip)
     store.check_room(out, _size(source))
-    pinned = _pinned(wanted, opened, whole)
-    ledger.begin(_plan(pinned, windows, at, skip, asked(request, target)) | {"held": len(times)})
+    fixed = _fixed(wanted, opened, whole)
+    ledger.begin(_plan(fixed, windows, at, skip, asked(request, target)) | {"held": len(times)})
     store.mark(out, {store.STATE: store.INCOMPLETE})
     store.grow(out, at, source["time"].values)
-    return DownloadPart(pinned, source, at, windows, reads_of(opened), len(times))
+    return DownloadPart(fixed, source, at, windows, reads_of(opened), len(times))
 
 
-def _revisited(times: NDArray[np.datetime64], request: CopernicusRequest) -> int:
-    """Number of the first time of the store that is fetched again; one beyond the last where none
-    is.
-    """
+def _first_revisited(times: NDArray[np.datetime64], request: CopernicusRequest) -> int:
+    """Return the index of the first time that is fetched again, the length where none is."""
     if request.revisit is None:
         return len(times)
-    return int(
-        np.searchsorted(times, times[-1] - np.timedelta64(span(request.revisit)), side="right")
-    )
+    since = times[-1] - np.timedelta64(span(request.revisit))
+    return int(np.searchsorted(times, since, side="right"))
 
 
 def _dims(source: xr.Dataset) -> tuple[str, ...]:
-    return tuple(str(d) for d in max((v.dims for v in source.data_vars.values()), key=len))
+    widest = max((v.dims for v in source.data_vars.values()), key=len)
+    return tuple(map(str, widest))
 
 
 def _moving(source: xr.Dataset) -> list[xr.DataArray]:
@@ -280,11 +287,13 @@ def _size(source: xr.Dataset) -> int:
 def _cut(
     source: xr.Dataset, opened: xr.Dataset, lengths: dict[str, int], at: int, skip: int = 0
 ) -> DownloadWindows:
+    """Cut the times of a store from index `at` on; `skip` times of what was opened come before."""
     dims, moving = _dims(source), _moving(source)
     chunks = moving[0].encoding.get("preferred_chunks", {})
     offset = dict(opened.encoding.get("sstfill_offset", {}))
     offset["time"] = offset.get("time", 0) + skip - at  # windows count from the store's first time
-    sizes = {d: source.sizes[d] + (at if d == "time" else 0) for d in dims}
+    sizes = {d: source.sizes[d] for d in dims}
+    sizes["time"] += at
     pixels = WINDOW // sum(v.dtype.itemsize for v in moving)
     return cut(
         sizes,
@@ -296,24 +305,27 @@ def _cut(
     )
 
 
-def _pinned(
-    request: CopernicusRequest, opened: xr.Dataset, source: xr.Dataset
-) -> CopernicusRequest:
-    first, last = (str(source["time"].values[i].astype("M8[ms]")) for i in (0, -1))
-    version = opened.attrs.get("dataset_version") or request.dataset_version
+def _fixed(request: CopernicusRequest, opened: xr.Dataset, source: xr.Dataset) -> CopernicusRequest:
+    """Return the request with the times and the version that were found."""
+    first, last = source["time"].values[[0, -1]].astype("M8[ms]").astype(str)
     return dataclasses.replace(
-        request, start_datetime=first, end_datetime=last, dataset_version=version, clip_end=False
+        request,
+        start_datetime=str(first),
+        end_datetime=str(last),
+        dataset_version=opened.attrs.get("dataset_version") or request.dataset_version,
+        clip_end=False,
     )
 
 
 def _plan(
-    pinned: CopernicusRequest, windows: DownloadWindows, at: int, skip: int, wanted: dict[str, Any]
+    fixed: CopernicusRequest, windows: DownloadWindows, at: int, skip: int, wanted: dict[str, Any]
 ) -> dict[str, Any]:
+    """Return the first line of the ledger, see `LedgerPlan`."""
     return {
         "asked": wanted,
-        "version": pinned.dataset_version,
-        "first": pinned.start_datetime,
-        "last": pinned.end_datetime,
+        "version": fixed.dataset_version,
+        "first": fixed.start_datetime,
+        "last": fixed.end_datetime,
         "begin": at,
         "skip": skip,
         "edges": {d: list(e) for d, e in windows.edges.items()},
@@ -321,8 +333,9 @@ def _plan(
 
 
 def _provenance(request: CopernicusRequest, target: Target, opened: xr.Dataset) -> dict[str, Any]:
+    """Return the attributes of a new store: what it holds, and where that comes from."""
     held = opened.attrs
-    said = {
+    attributes = {
         store.STATE: store.INCOMPLETE,
         REQUEST: json.dumps(asked(request, target)),
         "source": f"Copernicus Marine Service, dataset {request.dataset_id}",
@@ -331,7 +344,9 @@ def _provenance(request: CopernicusRequest, target: Target, opened: xr.Dataset) 
         "copernicusmarine_version": held.get("copernicusmarine_version", client_version()),
         "sstfill_version": __version__,
     }
-    return said | ({"references": f"https://doi.org/{held['doi']}"} if held.get("doi") else {})
+    if held.get("doi"):
+        attributes["references"] = f"https://doi.org/{held['doi']}"
+    return attributes
 
 
 def finished(
@@ -339,13 +354,15 @@ def finished(
     target: Target,
     before: dict[str, Any],
     empty: int,
-    job: DownloadPart,
+    part: DownloadPart,
 ) -> dict[str, Any]:
-    """Attributes of a store that has become whole."""
+    """Return the attributes of a store that has become whole."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    times = job.begin + job.source.sizes["time"] - job.held
-    line = f"{now} sstfill {__version__}: {'added' if job.held else 'fetched'} {times} times of {request.dataset_id}"
-    line += f", {job.held - job.begin} fetched again" if job.held > job.begin else ""
+    verb = "added" if part.held else "fetched"
+    times = part.begin + part.source.sizes["time"] - part.held
+    line = f"{now} sstfill {__version__}: {verb} {times} times of {request.dataset_id}"
+    if part.held > part.begin:
+        line += f", {part.held - part.begin} fetched again"
     return {
         store.STATE: store.COMPLETE,
         REQUEST: json.dumps(asked(request, target)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan a download: ask the catalogue how large it is, without a login and without data."""
+"""Plan a download: ask the catalogue for its size, without a login and without data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sstfill.sources.copernicus.windows import cut
 from sstfill.sources.plan import QUICK, DownloadPlan
 
 DIMS = ("time", "latitude", "longitude")
-BYTES = 4  # of a value, as a rule; packed ones may come as float64
+BYTES = 4  # of a value as a rule; packed ones may come as float64
 
 
 def plan(
@@ -28,17 +28,17 @@ def plan(
     target: Target,
     describer: Callable[[CopernicusRequest], Coverage] = describe_client_dataset,
     *,
-    patience: float = QUICK,
+    timeout: float = QUICK,
 ) -> DownloadPlan:
-    """Say what a download would do; without the catalogue, what the recipe alone tells.
+    """Return what a download would do; without the catalogue, what the recipe alone states.
 
     Parameters
     ----------
     request, target
         As for `download`.
     describer
-        Gives what the catalogue says; another than the client's is for tests.
-    patience
+        Gives what the catalogue tells; another than the client's is for tests.
+    timeout
         Seconds that the catalogue has for its answer.
 
     Raises
@@ -49,19 +49,22 @@ def plan(
     """
     absolute = request.resolved(datetime.now(UTC))
     chunks = target.lengths(DIMS)
+    lengths = " x ".join(map(str, chunks.values()))
     base = DownloadPlan(
         source=request.dataset_id,
         what=", ".join(request.variables) or "all",
         box=_box(absolute),
-        target=f"Zarr v{target.zarr_format}, chunks {' x '.join(map(str, chunks.values()))} ({', '.join(DIMS)})",
+        target=f"Zarr v{target.zarr_format}, chunks {lengths} ({', '.join(DIMS)})",
         login=_login(),
     )
     try:
-        coverage = describer(dataclasses.replace(absolute, patience=patience))
+        coverage = describer(dataclasses.replace(absolute, timeout=timeout))
     except ReadError as error:
-        pinned = ", ".join(f"{d} {n}" for d, n in target.expect.items())
-        expected = (f"the recipe expects {pinned}",) if pinned else ()
-        return dataclasses.replace(base, remarks=(f"shape not known: {error}", *expected))
+        remarks = [f"shape not known: {error}"]
+        if target.expect:
+            sizes_expected = ", ".join(f"{d} {n}" for d, n in target.expect.items())
+            remarks.append(f"the recipe expects {sizes_expected}")
+        return dataclasses.replace(base, remarks=tuple(remarks))
     absolute = covered(absolute, coverage)
     sizes = coverage.sizes(absolute)
     names = coverage.named(request.variables)
@@ -69,22 +72,31 @@ def plan(
     if not nbytes:
         empty = ", ".join(d for d, n in sizes.items() if not n)
         raise OptionError(
-            f"nothing of {request.dataset_id} lies in {_box(absolute)} (no {empty}); widen the box or the period"
+            f"nothing of {request.dataset_id} lies in {_box(absolute)} (no {empty}); "
+            "widen the box or the period"
         )
-    remarks = [
-        f"the recipe expects {n} values of {d}, the box holds {sizes.get(d)}; the download would be refused"
-        for d, n in target.expect.items()
-        if sizes.get(d) != n
-    ]
+    remarks = []
+    for dim, expected in target.expect.items():
+        if sizes.get(dim) != expected:
+            remarks.append(
+                f"the recipe expects {expected} values of {dim}, the box holds {sizes.get(dim)}; "
+                "the download would be refused"
+            )
+    source = f"{request.dataset_id}, version {coverage.version}"
+    if coverage.doi:
+        source += f", doi:{coverage.doi}"
+    source_chunks = {d: coverage.axes[d].chunk.get(SERVICES[0], 1) for d in sizes}
+    pixels = WINDOW // (BYTES * len(names))
+    windows = cut(sizes, {d: chunks[d] for d in sizes}, source_chunks, pixels=pixels)
     return dataclasses.replace(
         base,
-        source=f"{request.dataset_id}, version {coverage.version}{coverage.doi and f', doi:{coverage.doi}'}",
+        source=source,
         what=", ".join(names),
         box=_box(absolute),
         sizes=sizes,
         nbytes=nbytes,
         remarks=tuple(remarks),
-        windows=_windows(sizes, chunks, coverage, len(names)),
+        windows=len(windows),
     )
 
 
@@ -93,21 +105,13 @@ def _login() -> str:
         found = find_login()
     except ReadError:
         return ""
-    return found.where if found else ""
+    if found is None:
+        return ""
+    return found.where
 
 
 def _box(request: CopernicusRequest) -> str:
-    start, end = (
-        (t or "...").removesuffix(".000").removesuffix("T00:00:00")
-        for t in (request.start_datetime, request.end_datetime)
-    )
-    return f"{request.box()}; {start} to {end}"
-
-
-def _windows(
-    sizes: dict[str, int], chunks: dict[str, int], coverage: Coverage, variables: int
-) -> int:
-    source = {d: coverage.axes[d].chunk.get(SERVICES[0], 1) for d in sizes}
-    return len(
-        cut(sizes, {d: chunks[d] for d in sizes}, source, pixels=WINDOW // (BYTES * variables))
-    )
+    times = []
+    for time in (request.start_datetime, request.end_datetime):
+        times.append((time or "...").removesuffix(".000").removesuffix("T00:00:00"))
+    return f"{request.box()}; {' to '.join(times)}"

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client's store made honest and less stubborn: it notes the chunks it was refused, and gives
-up when told to.
-"""
+"""Record which chunks the client's store was refused, and end its attempts at a deadline."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,90 +13,101 @@ import xarray as xr
 
 from sstfill.errors import ReadError
 from sstfill.sources.copernicus.deadline import Deadline
-from sstfill.sources.copernicus.refusals import OURS, told
+from sstfill.sources.copernicus.refusals import OURS, summary
 
-CACHE = (
-    3 * 2**24
-)  # bytes of compressed chunks kept, for windows that end within a chunk of the source
+# bytes of compressed chunks kept, for windows that end within a chunk of the source
+CACHE = 3 * 2**24
 METADATA = (".zmetadata", ".zarray", ".zattrs", ".zgroup", "zarr.json")
 ATTACHED = "sstfill_reads"
 
 
 class Reads:
-    """What was asked of a store since `clear`: keys of chunks that came, and keys that it says it
-    does not have.
+    """Chunks that a store delivered since `clear`, and chunks that it said it does not have.
 
     The client turns a chunk answered 403 or 404 into missing values without a word. Zarr leaves out
-    chunks of nothing but fill values, so that this may be right; whether it is can only be judged
-    by who knows that it happened.
+    chunks of nothing but fill values, so that this may be right; `ChunkAudit` decides.
+
+    Parameters
+    ----------
+    seconds
+        How long each chunk may be asked for.
+
+    Attributes
+    ----------
+    came, refused
+        Keys of chunks.
+    ask
+        Whether the store has a key now, past the cache; None where the client cannot be asked.
+    stop
+        Set when nobody waits any more for what is under way.
+    session
+        Held while the client's session is made.
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds  # that each chunk may be asked for
-        self.gave_up = False
+        self.seconds = seconds
         self.came: set[str] = set()
         self.refused: set[str] = set()
-        self.ask: Callable[[str], bool] | None = None  # whether the store has a key, past the cache
-        self.stop = threading.Event()  # set when nobody waits any more for what is under way
-        self._held: OrderedDict[str, bytes] = OrderedDict()
-        self._size = 0  # bytes of those
+        self.ask: Callable[[str], bool] | None = None
+        self.stop = threading.Event()
+        self.session = threading.Lock()
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = 0
         self._lock = threading.Lock()
-        self.session = threading.Lock()  # held while the client's session is made
 
     def clear(self) -> None:
-        """Begin a new account."""
+        """Begin a new record; the cache stays."""
         with self._lock:
-            self.came, self.refused, self.gave_up = set(), set(), False
+            self.came, self.refused = set(), set()
 
-    def held(self, key: str) -> bytes | None:
-        """Return the bytes of a chunk that came lately."""
+    def cached(self, key: str) -> bytes | None:
+        """Return the bytes of a chunk that came recently, and record it as one that came."""
         with self._lock:
-            if key not in self._held:
+            if key not in self._cache:
                 return None
-            self._held.move_to_end(key)
+            self._cache.move_to_end(key)
             self.came.add(key)
-            return self._held[key]
+            return self._cache[key]
 
     def note(self, key: str, body: bytes | None) -> None:
-        """Take note of an answer: the bytes of a chunk, or None where there is no such key."""
+        """Record an answer: the bytes of a chunk, or None where there is no such key."""
         if key.rpartition("/")[2] in METADATA:
             return
-        with self._lock:
+        with self._lock:  # chunks are read by threads of Zarr
             if body is None:
                 self.refused.add(key)
                 return
             self.came.add(key)
-            self._size += len(body) - len(self._held.pop(key, b""))
-            self._held[key] = body
-            while self._size > CACHE and len(self._held) > 1:
-                self._size -= len(self._held.popitem(last=False)[1])
+            self._cached_bytes += len(body) - len(self._cache.pop(key, b""))
+            self._cache[key] = body
+            while self._cached_bytes > CACHE and len(self._cache) > 1:
+                _, oldest = self._cache.popitem(last=False)
+                self._cached_bytes -= len(oldest)
 
     def forget(self) -> None:
-        """Fetch all chunks anew: one of those held may be damaged."""
+        """Empty the cache: one of its chunks may be damaged."""
         with self._lock:
-            self._held.clear()
-            self._size = 0
+            self._cache.clear()
+            self._cached_bytes = 0
 
 
 def reads_of(ds: xr.Dataset) -> Reads | None:
-    """Return the account that comes with a dataset of the client's."""
+    """Return the record of reads that comes with a dataset of the client."""
     found = ds.encoding.get(ATTACHED)
     return found if isinstance(found, Reads) else None
 
 
-_here = threading.local()  # `reads`: the account of what this thread opens
-_installed = threading.Lock()
+_thread = threading.local()  # `reads`: the record for what this thread opens
+_installing = threading.Lock()
 _openings = 0
 
 
 @contextlib.contextmanager
 def noted(reads: Reads) -> Iterator[None]:
-    """Let what the client opens on this thread, in this context, be read with an account in
-    `reads`.
+    """Record in `reads` what is read of the datasets that the client opens in this context.
 
     Other threads, among them openings that were given up and still wait for an answer, are not
-    touched. Where the inside of the client is not as in release 2.5 it opens as it does, without an
-    account.
+    affected. Where the inside of the client is not as in release 2.5 nothing is recorded.
     """
     try:
         from copernicusmarine.core_functions import custom_s3_store_zarr_v3 as module
@@ -108,51 +116,54 @@ def noted(reads: Reads) -> Iterator[None]:
     except (ImportError, AttributeError):
         yield
         return
-    _here.reads = reads
+    _thread.reads = reads
     try:
         yield
     finally:
-        _here.reads = None
+        _thread.reads = None
         _install(module, -1)
 
 
 def _install(module: Any, change: int) -> None:
-    """Put our store in the place of the client's while anything is being opened."""
+    """Replace the client's store by ours while anything is being opened."""
     global _openings
-    with _installed:
+    with _installing:  # datasets may be opened by several threads: the last one restores
         if _openings == 0:
-            module.CustomS3StoreZarrV3 = _honest(module.CustomS3StoreZarrV3)
+            module.CustomS3StoreZarrV3 = _recording(module.CustomS3StoreZarrV3)
         _openings += change
         if _openings == 0:
             module.CustomS3StoreZarrV3 = module.CustomS3StoreZarrV3.__base__
 
 
-def _honest(original: Any) -> Any:
-    """The client's store with an account of its reads; without one, the client's store."""
+def _recording(original: Any) -> Any:
+    """Return the client's store as a class that records its reads where the thread has a record."""
 
-    class HonestStore(original):
-        """The client's store, with an account of its reads."""
+    class RecordingStore(original):
+        """The client's store, with a record of its reads."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            self._reads: Reads | None = getattr(_here, "reads", None)
+            self._reads: Reads | None = getattr(_thread, "reads", None)
             if self._reads is not None:
                 self._reads.ask = self.has
 
         def _get_session(self) -> Any:
             if self._reads is None:
                 return super()._get_session()
-            with self._reads.session:
+            with self._reads.session:  # threads would each make one
                 if self._session is None:
                     session = super()._get_session()
                     name = self._copernicus_marine_username
-                    session.s3_client = _impatient(session.s3_client, name, self._reads.seconds)
+                    session.s3_client = _without_retries(
+                        session.s3_client, name, self._reads.seconds
+                    )
                 return self._session
 
         async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
             if self._reads is None:
                 return await super().get(key, prototype, byte_range)
-            if (body := self._reads.held(key)) is not None:
+            body = self._reads.cached(key)
+            if body is not None:
                 return prototype.buffer.from_bytes(body)
             found = await super().get(key, prototype, byte_range)
             self._reads.note(key, None if found is None else found.to_bytes())
@@ -161,35 +172,25 @@ def _honest(original: Any) -> Any:
         def with_retries(self, fn: Callable[[], Any]) -> Any:
             if self._reads is None:
                 return super().with_retries(fn)
-            patience, attempt = Deadline(self._reads.seconds, sleep=self._reads.stop.wait), 0
-            while True:
-                try:
-                    return fn()
-                except Exception:  # whatever it is, another attempt is all there is to do
-                    if not patience.wait(attempt) or self._reads.stop.is_set():
-                        self._reads.gave_up = True
-                        raise
-                    attempt += 1
+            return Deadline(self._reads.seconds).attempts(stopped=self._reads.stop)(fn)
 
         def has(self, key: str) -> bool:
             """Whether the service has this key now; `ReadError` if it does not answer."""
+
+            def ask() -> bool:
+                return _is_there(self._get_session(), self._bucket, f"{self._root_path}/{key}")
+
             try:
-                return bool(
-                    self.with_retries(
-                        lambda: _is_there(
-                            self._get_session(), self._bucket, f"{self._root_path}/{key}"
-                        )
-                    )
-                )
+                return bool(self.with_retries(ask))
             except OURS:
                 raise
             except Exception as error:  # of the network
                 raise ReadError(
-                    f"the service does not answer whether it has {key} ({told(error)}); check the network "
-                    "and run the same command again, it goes on where it was"
+                    f"the service does not answer whether it has {key} ({summary(error)}); check "
+                    "the network and run the same command again, it goes on where it was"
                 ) from error
 
-    return HonestStore
+    return RecordingStore
 
 
 def _is_there(session: Any, bucket: str, key: str) -> bool:
@@ -204,10 +205,8 @@ def _is_there(session: Any, bucket: str, key: str) -> bool:
     return True
 
 
-def _impatient(client: Any, username: str | None, seconds: float) -> Any:
-    """The same S3 client, which tries once: how often, and for how long, is decided in one place
-    only.
-    """
+def _without_retries(client: Any, username: str | None, seconds: float) -> Any:
+    """Return the same S3 client with one attempt: how often is decided in `with_retries` alone."""
     import boto3
     import botocore
     import botocore.config
@@ -227,8 +226,3 @@ def _impatient(client: Any, username: str | None, seconds: float) -> Any:
         )
     client.close()
     return once
-
-
-def wait_a_moment(attempt: int) -> None:
-    """Give a service that has just refused a chunk time to find it again."""
-    time.sleep(min(4.0, 0.5 * 2**attempt))

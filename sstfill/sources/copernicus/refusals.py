@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which failures of the Copernicus Marine client are final, and what to tell of them; all others
-may pass.
-"""
+"""Which failures of the Copernicus Marine client are final, and the errors shown for them."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterator
 
 from sstfill.errors import OptionError, ReadError, SstfillError, unknown
 from sstfill.sources.copernicus.request import CopernicusRequest
 
+# mistakes in a program, not failures of the network: they are raised as they are
 OURS = (TypeError, AttributeError, NameError, ImportError, AssertionError)
-"""A mistake in a program is none of the network's: it is raised as it is."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether another attempt may help: not after a refusal or a mistake in a program."""
+    return isinstance(error, Exception) and not isinstance(error, (SstfillError, *OURS))
 
 
 def refusal(
@@ -23,28 +27,28 @@ def refusal(
     Parameters
     ----------
     error
-        What the client raised; known by name, since its modules move.
+        What the client raised. Its classes are known by name, because their modules move.
     request
         What was asked.
     known
-        Gives the ids of all datasets, where it is one that does not exist.
+        Gives the ids of all datasets; called where the one asked for does not exist.
     """
     if isinstance(error, (SstfillError, *OURS)):
         return error
     name, text = type(error).__name__, " ".join(str(error).split())
     if name == "InvalidUsernameOrPassword" or 401 in _statuses(error) or 403 in _statuses(error):
         return ReadError(
-            "Copernicus Marine refused the user name or the password; correct them, or run: copernicusmarine login"
+            "Copernicus Marine refused the user name or the password; correct them, or run: "
+            "copernicusmarine login"
         )
     if name in ("DatasetNotFound", "ProductNotFound") or "was not found in the catalogue" in text:
         ids = known()
-        return (
-            unknown("dataset", request.dataset_id, _near(request.dataset_id, ids))
-            if ids
-            else OptionError(
+        if not ids:
+            return OptionError(
                 f"no dataset {request.dataset_id!r}; look it up: copernicusmarine describe"
             )
-        )
+        nearest = difflib.get_close_matches(request.dataset_id, ids, n=5, cutoff=0.4)
+        return unknown("dataset", request.dataset_id, nearest or ids[:5])
     if name == "VariableDoesNotExistInTheDataset":
         return OptionError(
             f"{text} See copernicusmarine describe --dataset-id {request.dataset_id}"
@@ -54,9 +58,9 @@ def refusal(
             f"{request.dataset_id}: {text[0].lower()}{text[1:]}; ask for what lies within"
         )
     if name in ("DatasetVersionNotFound", "DatasetVersionPartNotFound"):
-        return OptionError(f"{text} Versions are not to be mixed: begin another store")
+        return OptionError(f"{text} A store cannot mix versions: begin another store")
     if name == "DatasetUpdating":
-        return ReadError(f"{text} Try again when that is over, or end before it")
+        return ReadError(f"{text} Try again after the update, or choose an end_datetime before it")
     if name in (
         "ServiceNotAvailable",
         "NoServiceAvailable",
@@ -65,23 +69,25 @@ def refusal(
         "ServiceNotSupported",
         "WrongDatetimeFormat",
     ):
-        return OptionError(f"{request.dataset_id} cannot be read so: {text}")
+        return OptionError(f"{request.dataset_id} cannot be read with these options: {text}")
     return None
 
 
-def told(error: BaseException) -> str:
-    """Say what an error says, in one short line, without the parameters of addresses: a user name
-    may be among them.
+def summary(error: BaseException) -> str:
+    """Return an error in one short line, without the parameters of addresses.
 
-    Of an error that says nothing, or that attempts were made in vain, what was behind it.
+    A user name may be among the parameters. Of an error without a text, or one that says only that
+    attempts failed, its cause is shown.
 
-    >>> told(OSError("no answer from https://host/key?x-cop-user=ada"))
+    >>> summary(OSError("no answer from https://host/key?x-cop-user=ada"))
     'OSError: no answer from https://host/key'
     """
     while (behind := error.__cause__ or error.__context__) is not None and _is_a_wrapper(error):
         error = behind
     text = re.sub(r"\?[^\s\"'()]*", "", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {text}"[:160] if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    return f"{type(error).__name__}: {text}"[:160]
 
 
 def _is_a_wrapper(error: BaseException) -> bool:
@@ -93,7 +99,7 @@ def _is_a_wrapper(error: BaseException) -> bool:
 
 
 def _statuses(error: BaseException) -> Iterator[int]:
-    """Answers of the login server behind an error; a chunk that is refused is dealt with elsewhere."""
+    """Yield HTTP statuses of the login server behind an error; `ChunkAudit` deals with chunks."""
     if type(error).__name__ != "CouldNotConnectToAuthenticationSystem":
         return
     held: BaseException | None = error
@@ -102,10 +108,3 @@ def _statuses(error: BaseException) -> Iterator[int]:
         if isinstance(status, int):
             yield status
         held = held.__cause__ or held.__context__
-
-
-def _near(name: str, ids: list[str]) -> list[str]:
-    """Some ids like this one: the catalogue has a thousand."""
-    import difflib
-
-    return difflib.get_close_matches(name, ids, n=5, cutoff=0.4) or ids[:5]

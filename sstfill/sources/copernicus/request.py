@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of Copernicus Marine, in the words of its client, and the layout of the store it
-goes to.
-"""
+"""The options of a download from Copernicus Marine, and the layout of its store."""
 
 from __future__ import annotations
 
@@ -16,36 +14,35 @@ from sstfill.sources.dates import is_relative, moment, span
 
 SERVICES = ("arco-geo-series", "arco-time-series")
 RANGES = ("longitude", "latitude", "depth")
-BY_THE_WAY = (
+# options that may change between two runs of one request; times are compared apart
+NOT_IDENTITY = (
     "dataset_version",
     "start_datetime",
     "end_datetime",
     "clip_end",
     "service",
-    "patience",
+    "timeout",
     "absent",
     "revisit",
 )
-"""Fields that may change between two runs without making another request of it; times are compared
-apart.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopernicusRequest:
-    """A box and a period of one dataset; names but the last four are arguments of
-    ``copernicusmarine.open_dataset``.
+    """A box and a period of one dataset.
+
+    All options except the last four are arguments of ``copernicusmarine.open_dataset``.
 
     Parameters
     ----------
     dataset_id
         As in the catalogue, ``copernicusmarine describe``.
     dataset_version
-        By default the newest when the store is begun; it is pinned there.
+        By default the newest when the store is begun, which then keeps it.
     dataset_part
         Part of a dataset that has several.
     variables
-        Short or standard names; none means all.
+        Short or standard names; all by default.
     minimum_longitude, maximum_longitude
         Degrees; a minimum east of the maximum crosses the dateline. Pad a box by a hundredth of a
         degree.
@@ -54,24 +51,23 @@ class CopernicusRequest:
     minimum_depth, maximum_depth
         Metres; one level is needed. Equal values take the nearest level.
     start_datetime, end_datetime
-        Inclusive; a date is its midnight. Relative times such as ``"-30d"`` count back from today.
-        Without an end, all that there is.
+        Inclusive; a date means its midnight. Relative times such as ``"-30d"`` count back from
+        today. By default all times of the dataset.
     service
         ``"arco-geo-series"`` or ``"arco-time-series"``; by default the one that needs fewer chunks.
     clip_end
-        Stop at the end of the dataset rather than refuse a period that goes beyond; a relative end
-        implies it.
-    patience
-        Seconds without any answer after which to give up.
+        Stop at the end of the dataset where the period goes beyond it, which is an error
+        otherwise. Implied by a relative end.
+    timeout
+        Seconds without any answer after which the download gives up.
     absent
-        Chunks that the service does not have hold nothing but fill values, or were lost.
-        ``"check"`` compares with the service's other layout; ``"refuse"`` takes any for lost,
-        ``"accept"`` for empty.
+        What to do about chunks that the service does not have: they are empty at the source, or
+        lost. ``"check"`` compares with the service's other layout, ``"refuse"`` takes each for
+        lost, ``"accept"`` for empty.
     revisit
-        A length of time such as ``"10d"``: an update fetches that much of the end of the store
-        again, because providers revise recent days, and writes what differs. A pixel that the
-        provider has blanked since is blank afterwards. None, the default, leaves alone what the
-        store has.
+        A length of time such as ``"10d"``. An update fetches that much of the end of the store
+        again, because providers revise recent days, and writes what differs; a pixel that the
+        provider has blanked becomes blank. By default nothing is fetched twice.
     """
 
     dataset_id: str
@@ -88,12 +84,12 @@ class CopernicusRequest:
     end_datetime: str | None = None
     service: str | None = None
     clip_end: bool = False
-    patience: float = 300.0
+    timeout: float = 300.0
     absent: Literal["check", "refuse", "accept"] = "check"
     revisit: str | None = None
 
     def __post_init__(self) -> None:
-        check_number("patience", self.patience, 0, above=True)
+        check_number("timeout", self.timeout, 0, above=True)
         check_choice("absent", self.absent, ("check", "refuse", "accept"))
         if self.revisit is not None:
             span(self.revisit)
@@ -102,29 +98,34 @@ class CopernicusRequest:
         for name, most in (("longitude", 360), ("latitude", 90)):
             for end in ("minimum", "maximum"):
                 value = getattr(self, f"{end}_{name}")
-                if value is not None and not -min(most, 180) <= value <= most:
+                least = -min(most, 180)
+                if value is not None and not least <= value <= most:
                     raise OptionError(
-                        f"{end}_{name}={value!r}; give degrees from {-min(most, 180)} to {most}"
+                        f"{end}_{name}={value!r}; give degrees from {least} to {most}"
                     )
         for end in ("minimum", "maximum"):
             if (depth := getattr(self, f"{end}_depth")) is not None:
                 check_number(f"{end}_depth", depth, -1e5, 1e5)
         for name in ("latitude", "depth"):
-            low, high = (getattr(self, f"{end}_{name}") for end in ("minimum", "maximum"))
+            low, high = self.range_of(name)
             if low is not None and high is not None and low > high:
                 raise OptionError(
                     f"minimum_{name}={low!r} is above maximum_{name}={high!r}; swap them"
                 )
         self.resolved(datetime.now(UTC))
 
+    def range_of(self, name: str) -> tuple[float | None, float | None]:
+        """Return the minimum and the maximum of longitude, latitude or depth."""
+        return getattr(self, f"minimum_{name}"), getattr(self, f"maximum_{name}")
+
     def resolved(self, now: datetime) -> CopernicusRequest:
-        """The same request with absolute times; a relative end stops at the end of the dataset."""
-        start, end = (
-            t and moment(t, now).isoformat() for t in (self.start_datetime, self.end_datetime)
-        )
+        """Return the same request with absolute times; a relative end sets `clip_end`."""
+        start = self.start_datetime and moment(self.start_datetime, now).isoformat()
+        end = self.end_datetime and moment(self.end_datetime, now).isoformat()
         if start and end and start > end:
             raise OptionError(
-                f"start_datetime={self.start_datetime!r} comes after end_datetime={self.end_datetime!r}; swap them"
+                f"start_datetime={self.start_datetime!r} comes after "
+                f"end_datetime={self.end_datetime!r}; swap them"
             )
         open_end = self.end_datetime is not None and is_relative(self.end_datetime)
         if (start, end) == (self.start_datetime, self.end_datetime):
@@ -134,47 +135,42 @@ class CopernicusRequest:
         )
 
     def identity(self) -> dict[str, Any]:
-        """What makes this request differ from another, its times apart."""
-        held = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.name not in BY_THE_WAY
-        }
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in held.items()
-        }
+        """Return the options by which two requests differ, times apart, as JSON holds them."""
+        options = {}
+        for f in dataclasses.fields(self):
+            if f.name not in NOT_IDENTITY:
+                options[f.name] = getattr(self, f.name)
+        return options | {"variables": list(self.variables)}
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for the client; its own defaults are left to it."""
-        names = [
-            f.name
-            for f in dataclasses.fields(self)
-            if f.name not in ("clip_end", "patience", "absent", "revisit")
-        ]
-        given = {
-            name: getattr(self, name) for name in names if getattr(self, name) not in (None, ())
-        }
-        return given | ({"variables": list(self.variables)} if self.variables else {})
+        """Return keyword arguments for the client, without those left to its own defaults."""
+        arguments = {}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            ours = f.name in ("clip_end", "timeout", "absent", "revisit")
+            if not ours and value not in (None, ()):
+                arguments[f.name] = value
+        if self.variables:
+            arguments["variables"] = list(self.variables)
+        return arguments
 
     def box(self) -> str:
-        """The box in words.
+        """Return the box in words.
 
         >>> CopernicusRequest(dataset_id="x", minimum_latitude=20, maximum_latitude=25.25).box()
         'latitude 20 to 25.25'
         """
-        said = []
+        ranges = []
         for name in RANGES:
-            low, high = (getattr(self, f"{end}_{name}") for end in ("minimum", "maximum"))
-            if low is not None or high is not None:
-                said.append(
-                    f"{name} {'...' if low is None else f'{low:g}'} to {'...' if high is None else f'{high:g}'}"
-                )
-        return ", ".join(said) or "the whole dataset"
+            if self.range_of(name) != (None, None):
+                low, high = ("..." if v is None else f"{v:g}" for v in self.range_of(name))
+                ranges.append(f"{name} {low} to {high}")
+        return ", ".join(ranges) or "the whole dataset"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """How the store is laid out.
+    """The layout of the store that a download writes.
 
     Parameters
     ----------
@@ -199,7 +195,7 @@ class Target:
                 check_most(f"{table}.{dim}", length, 2**31 - 1)
 
     def lengths(self, dims: tuple[str, ...]) -> dict[str, int]:
-        """Length of a chunk in each dimension, time first.
+        """Return the length of a chunk in each dimension of `dims`.
 
         >>> Target(chunks={"latitude": 64}).lengths(("time", "latitude", "longitude"))
         {'time': 24, 'latitude': 64, 'longitude': 256}

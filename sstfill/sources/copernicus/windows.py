@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DownloadWindows:
-    """Where windows begin and end, by dimension; window `i` of all is a box of indices.
+    """Where the windows of a download begin and end, by dimension.
 
     Attributes
     ----------
@@ -25,16 +25,22 @@ class DownloadWindows:
         return math.prod(len(e) - 1 for e in self.edges.values())
 
     def boxes(self) -> list[dict[str, slice]]:
-        """All windows, time running fastest: chunks of the source may be long in time.
+        """Return all windows as boxes of indices, time running fastest.
 
-        >>> Windows({"time": (0, 2, 3), "x": (0, 4)}).boxes()
-        [{'time': slice(0, 2, None), 'x': slice(0, 4, None)}, {'time': slice(2, 3, None), 'x':
-        slice(0, 4, None)}]
+        Chunks of the source may be long in time, so that windows of one place share them.
+
+        >>> for box in DownloadWindows({"time": (0, 2, 3), "x": (0, 4)}).boxes():
+        ...     print(box)
+        {'time': slice(0, 2, None), 'x': slice(0, 4, None)}
+        {'time': slice(2, 3, None), 'x': slice(0, 4, None)}
         """
-        order = [d for d in self.edges if d != "time"] + [d for d in self.edges if d == "time"]
-        spans = [[slice(a, b) for a, b in itertools.pairwise(self.edges[d])] for d in order]
-        found = (dict(zip(order, box, strict=True)) for box in itertools.product(*spans))
-        return [{d: box[d] for d in self.edges} for box in found]
+        order = sorted(self.edges, key=lambda d: d == "time")
+        spans = [itertools.starmap(slice, itertools.pairwise(self.edges[d])) for d in order]
+        boxes = []
+        for spans_of_box in itertools.product(*spans):
+            box = dict(zip(order, spans_of_box, strict=True))
+            boxes.append({d: box[d] for d in self.edges})
+        return boxes
 
 
 def cut(
@@ -46,7 +52,7 @@ def cut(
     begin: Mapping[str, int] | None = None,
     pixels: int,
 ) -> DownloadWindows:
-    """Cut a grid into windows.
+    """Cut a grid into windows that are downloaded one after the other.
 
     Parameters
     ----------
@@ -57,15 +63,15 @@ def cut(
     offset
         Index in the source of the grid's first value.
     begin
-        Index from which on there is something to fetch.
+        Index of the first value to fetch, by dimension.
     pixels
-        Most values of a window; one chunk of the store at least.
+        Most values of a window; it holds one chunk of the store at least.
 
     Returns
     -------
-    Windows
-        Each covers whole chunks of the store, but for the first where `begin` falls within one.
-        They end on chunks of the source where those fit.
+    DownloadWindows
+        Each covers whole chunks of the store, except the first where `begin` falls within one.
+        Windows end where chunks of the source end, where those fit.
 
     >>> cut({"time": 10, "x": 8}, {"time": 2, "x": 8}, {"time": 4, "x": 8}, pixels=40).edges
     {'time': (0, 4, 8, 10), 'x': (0, 8)}
@@ -83,21 +89,24 @@ def cut(
 def _lengths(
     sizes: Mapping[str, int], target: Mapping[str, int], source: Mapping[str, int], pixels: int
 ) -> dict[str, int]:
-    """Grow a window from one chunk of the store: first to the source's chunks, then in time, then
-    in space.
-    """
+    """Grow a window from one chunk of the store to the most values it may hold."""
     lengths = {d: min(target[d], n) for d, n in sizes.items()}
 
     def grown(d: str) -> dict[str, int]:
         return lengths | {d: min(sizes[d], lengths[d] + target[d])}
 
-    def room(d: str) -> bool:
+    def has_room(d: str) -> bool:
         return lengths[d] < sizes[d] and math.prod(grown(d).values()) <= pixels
 
-    while short := [d for d in sizes if lengths[d] < min(source.get(d, 1), sizes[d]) and room(d)]:
+    def is_short(d: str) -> bool:
+        return lengths[d] < min(source.get(d, 1), sizes[d]) and has_room(d)
+
+    # first to the source's chunks, which would be fetched twice otherwise
+    while short := list(filter(is_short, sizes)):
         lengths = grown(max(short, key=lambda d: source[d] / lengths[d]))
+    # then in time, then in space
     for d in sorted(sizes, key=lambda d: d != "time"):
-        while room(d):
+        while has_room(d):
             lengths = grown(d)
     return lengths
 
@@ -107,10 +116,11 @@ def _edges(
 ) -> tuple[int, ...]:
     edges = [begin]
     while edges[-1] < size:
-        farthest = min(
-            size, (edges[-1] // target) * target + max(target, length // target * target)
-        )
-        inner = range(farthest, edges[-1], -target) if farthest < size else ()
-        aligned = (edge for edge in inner if (edge + offset) % source == 0)
-        edges.append(next(aligned, farthest))
+        chunk_start = edges[-1] // target * target
+        end = min(size, chunk_start + max(target, length // target * target))
+        if end < size:
+            inner = range(end, edges[-1], -target)
+            aligned = (edge for edge in inner if (edge + offset) % source == 0)
+            end = next(aligned, end)
+        edges.append(end)
     return tuple(edges)

@@ -23,7 +23,7 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.occlusion.lwp import published
 from sstfill.progress import track
 from sstfill.sources.atomic_store import check_store, is_made, provenance
-from sstfill.sources.copernicus.refusals import told
+from sstfill.sources.copernicus.refusals import summary
 from sstfill.sources.pycles.store import frames_in_chunk, write_series
 
 DOI = "10.6084/m9.figshare.9929798"
@@ -145,7 +145,7 @@ def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
         (folder / REGISTRY).write_text(f"{NAME} {store.registry[NAME]}\n")
     except (requests.RequestException, ValueError, LookupError, TypeError) as error:
         reason = (
-            told(error)
+            summary(error)
             if isinstance(error, requests.RequestException)
             else " ".join(str(error).split())
         )

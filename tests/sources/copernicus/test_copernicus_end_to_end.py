@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads through the real client: bit-identical after any fault, or a clear error and a store to
-go on with.
-"""
+"""Downloads through the real client are bit-identical after any fault, or refused and resumed."""
 
 from __future__ import annotations
 
@@ -48,18 +46,14 @@ client_store = pytest.importorskip(
 
 HOURLY = "cmems_mod_glo_phy_anfc_0.083deg_PT1H-m"
 DAILY = "cmems_obs-sst_glo_phy_l3s_pmw_P1D-m"
-TILES = {
-    "time": 1024,
-    "elevation": 1,
-    "latitude": 3,
-    "longitude": 2,
-}  # more chunks than in the other layout
+# more chunks than in the other layout
+TILES = {"time": 1024, "elevation": 1, "latitude": 3, "longitude": 2}
 MODEL = Published(HOURLY, a_model(), geo_chunked=TILES)
 OBSERVED = Published(
     DAILY, a_level3(), version="202311", product="SST_GLO_SST_L3S_NRT_OBSERVATIONS_010_010"
 )
 SURFACE = CopernicusRequest(
-    dataset_id=HOURLY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5, patience=20
+    dataset_id=HOURLY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5, timeout=20
 )
 SMALL = Target(chunks={"time": 2, "latitude": 6, "longitude": 8})
 ALWAYS = math.inf
@@ -69,20 +63,19 @@ ALWAYS = math.inf
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
     monkeypatch.setattr(job, "WINDOW", 2 * 6 * 8 * 4)  # one chunk of the store at a time
     monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)  # seconds; as many attempts, sooner
-    monkeypatch.setattr(chunk_audit, "wait_a_moment", lambda attempt: time.sleep(0.02))
+    monkeypatch.setattr(chunk_audit, "PAUSE", 0.02)
     with StandIn(MODEL, OBSERVED) as standin:
         point_at(standin, monkeypatch, tmp_path)
         yield standin
     end_openings()
-    assert client_store.CustomS3StoreZarrV3.__module__.startswith(
-        "copernicusmarine."
-    )  # nothing of ours was left in it
+    # nothing of ours was left in the client
+    assert client_store.CustomS3StoreZarrV3.__module__.startswith("copernicusmarine.")
 
 
 @pytest.fixture
 def one_attempt(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience is at its end after the first failure."""
-    monkeypatch.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
+    """The time is over after the first failure."""
+    monkeypatch.setattr(deadline.Deadline, "over", True)
 
 
 @pytest.fixture
@@ -207,9 +200,7 @@ def test_a_lost_chunk_is_never_taken_for_land(server, out):
 )
 def test_land_that_has_no_chunks_is_no_loss(server, out, how):
     """In the layout of long series the corner of land does not exist; that is how it should be."""
-    coast = Published(
-        "coast_PT1H-m", a_model()
-    )  # large tiles: this is the layout with fewer chunks
+    coast = Published("coast_PT1H-m", a_model())  # large tiles: the layout with fewer chunks
     server.catalogue.publish(coast)
     download(dataclasses.replace(SURFACE, dataset_id="coast_PT1H-m", **how), out, target=SMALL)
     assert_whole(out, truth(coast))
@@ -217,7 +208,7 @@ def test_land_that_has_no_chunks_is_no_loss(server, out, how):
 
 
 def test_a_day_without_observations_is_no_loss_either(server, out):
-    request = CopernicusRequest(dataset_id=DAILY, patience=20)
+    request = CopernicusRequest(dataset_id=DAILY, timeout=20)
     download(request, out, target=SMALL)
     expected = OBSERVED.expected()
     assert_whole(out, expected.sea_surface_temperature)
@@ -314,7 +305,7 @@ def test_a_version_withdrawn_in_the_middle_is_refused_and_never_mixed(server, ou
     with pytest.raises(
         ReadError, match=r"this version of the dataset is gone.*sstfill plan"
     ) as caught:
-        download(dataclasses.replace(SURFACE, patience=3), out, target=SMALL)
+        download(dataclasses.replace(SURFACE, timeout=3), out, target=SMALL)
     assert "accept" not in str(caught.value)
     assert_resumable(out)
     with pytest.raises(OptionError, match=r"202406.*202506.*another store"):
@@ -340,9 +331,8 @@ def test_a_version_that_is_added_in_the_middle_changes_nothing(server, one_attem
 
 def test_new_days_are_appended_and_only_they_are_fetched(server, out):
     download(SURFACE, out, target=SMALL)
-    longer = Published(
-        HOURLY, a_model(steps=16)
-    )  # the first twelve are other values: they must stay as they were
+    # the first twelve have other values: those of the store must stay as they were
+    longer = Published(HOURLY, a_model(steps=16))
     server.catalogue.publish(longer)
     server.seen.clear()
     download(SURFACE, out, target=SMALL, update=True)
@@ -364,9 +354,8 @@ def test_a_box_over_the_dateline_is_one_box(server, out):
         assert got.longitude.values.tolist() == [170, 180, 190]
 
 
-CENTRES = (-175 + 10 * np.arange(36)).astype(
-    "f4"
-)  # of cells: none lies on the dateline, nor does the axis reach it
+# centres of cells: none lies on the dateline, nor does the axis reach it
+CENTRES = (-175 + 10 * np.arange(36)).astype("f4")
 CELLS = Published("cells_P1D-m", a_model(nx=36).assign_coords(longitude=CENTRES))
 
 
@@ -426,9 +415,9 @@ def test_the_password_is_nowhere_on_the_disk_or_in_the_log(
     server.faults.add(Status(503), CHUNK, after=3, times=ALWAYS)
     with pytest.raises(ReadError):
         download(SURFACE, out, target=SMALL)
-    told = "".join(capfd.readouterr()) + caplog.text
+    shown = "".join(capfd.readouterr()) + caplog.text
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert "right-password" not in told
+    assert "right-password" not in shown
     assert b"right-password" not in written
 
 
@@ -492,20 +481,19 @@ def test_a_service_that_is_down_is_told_in_the_time_allowed_with_the_reason(
     with pytest.raises(
         ReadError, match=rf"did not answer for 1 s \(.*{reason}.*\); check the network"
     ) as caught:
-        download(dataclasses.replace(SURFACE, patience=1), out, target=SMALL)
+        download(dataclasses.replace(SURFACE, timeout=1), out, target=SMALL)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - started < 4
     assert not list(out.parent.glob("natl.zarr*"))
 
 
 def test_an_opening_that_was_given_up_spoils_no_later_one(server, out):
-    """It is still waiting in a thread of its own, and ends while the next dataset is being opened."""
+    """It still waits in a thread of its own, and ends while the next dataset is being opened."""
     gate = threading.Event()
-    server.faults.add(
-        Do(lambda: gate.wait(20)), "/idMapping", after=1
-    )  # the first is asked for by describe
+    # the first is asked for by describe
+    server.faults.add(Do(lambda: gate.wait(20)), "/idMapping", after=1)
     with pytest.raises(ReadError, match="did not answer"):
-        download(dataclasses.replace(SURFACE, patience=2), out, target=SMALL)
+        download(dataclasses.replace(SURFACE, timeout=2), out, target=SMALL)
 
     def let_go() -> None:
         gate.set()
@@ -517,13 +505,13 @@ def test_an_opening_that_was_given_up_spoils_no_later_one(server, out):
     assert_whole(out, truth())
     elsewhere = Published("elsewhere_P1D-m", a_model(nx=12, seed=2))
     server.catalogue.publish(elsewhere)
-    request = dataclasses.replace(SURFACE, dataset_id=elsewhere.dataset, patience=3)
+    request = dataclasses.replace(SURFACE, dataset_id=elsewhere.dataset, timeout=3)
     download(request, out.with_name("elsewhere.zarr"), target=SMALL)
     assert_whole(out.with_name("elsewhere.zarr"), truth(elsewhere))
 
 
 SCRIPT = f"""
-from sstfill.sources import job
+from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 job.WINDOW = {2 * 6 * 8 * 4}
 download({SURFACE!r}, "natl.zarr", target={SMALL!r})
@@ -547,8 +535,8 @@ def test_killed_over_tls_in_a_process_of_its_own_and_resumed(server, out, tmp_pa
         )
         with process:
             secure.faults.add(Do(lambda: os.kill(process.pid, signal.SIGKILL)), CHUNK, after=3)
-            _, told = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, told.decode()
+            _, printed = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, printed.decode()
     assert_resumable(out)
     download(SURFACE, out, target=SMALL)
     assert_whole(out, truth())

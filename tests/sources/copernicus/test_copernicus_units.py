@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A download is whole or says so: killed, refused, short of space, fed with lost values, and
-updated.
-"""
+"""A download is whole or reports that it is not: killed, refused, short of space, updated."""
 
 from __future__ import annotations
 
@@ -31,16 +29,14 @@ from sstfill.sources.ledger import ledger_path
 
 SUPPORT = Path(__file__).parents[2] / "support"
 
-REQUEST = CopernicusRequest(dataset_id="x", variables=("thetao",), patience=0.8)
+REQUEST = CopernicusRequest(dataset_id="x", variables=("thetao",), timeout=0.8)
 TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8})
 
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     monkeypatch.setattr(job, "WINDOW", 4 * 6 * 8 * 4)  # four times of the whole map
-    monkeypatch.setattr(
-        "sstfill.sources.copernicus.audit.chunk_audit.wait_a_moment", lambda attempt: None
-    )
+    monkeypatch.setattr("sstfill.sources.copernicus.audit.chunk_audit.PAUSE", 0)
 
 
 def fetched(
@@ -97,7 +93,7 @@ def test_each_window_is_fetched_once_and_a_second_run_fetches_nothing(tmp_path):
 
 def test_quality_stays_an_integer_with_its_flags(tmp_path):
     out, service = tmp_path / "a.zarr", FakeService(a_cloudy())
-    fetched(service, out, CopernicusRequest(dataset_id="x", patience=0.8))
+    fetched(service, out, CopernicusRequest(dataset_id="x", timeout=0.8))
     assert_same(out, service.data)
     level = raw(out).quality_level
     assert level.encoding["dtype"] == np.int8 and level.attrs["flag_values"] == list(range(6))
@@ -176,11 +172,11 @@ def test_what_is_empty_at_the_source_can_be_accepted(tmp_path):
     data["sst"][5] = np.nan
     service = FakeService(data)
     with pytest.raises(ReadError, match="absent='accept'"):
-        fetched(service, tmp_path / "a.zarr", CopernicusRequest(dataset_id="x", patience=0.8))
+        fetched(service, tmp_path / "a.zarr", CopernicusRequest(dataset_id="x", timeout=0.8))
     fetched(
         service,
         tmp_path / "a.zarr",
-        CopernicusRequest(dataset_id="x", patience=0.8, absent="accept"),
+        CopernicusRequest(dataset_id="x", timeout=0.8, absent="accept"),
     )
     assert_same(tmp_path / "a.zarr", data)
 
@@ -254,7 +250,7 @@ def test_a_store_of_another_request_is_refused_and_left_alone(tmp_path, change, 
     if not complete:
         service.hooks = [failing(float("inf"), OSError("down"))]
         with pytest.raises(ReadError):
-            fetched(service, out, dataclasses.replace(REQUEST, patience=0.05))
+            fetched(service, out, dataclasses.replace(REQUEST, timeout=0.05))
         service.hooks = []
     else:
         fetched(service, out)
@@ -486,7 +482,7 @@ SLOW = """
     sys.path.insert(0, {folder!r})
     from pathlib import Path
     from fake_service import FakeService, a_model, slow
-    from sstfill.sources import job
+    from sstfill.sources.copernicus import job
     from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
     job.WINDOW = 2 * 6 * 8 * 4
     service = FakeService(a_model(40), hooks=[slow(0.1)])

@@ -24,6 +24,6 @@ def test_the_half_of_a_store_is_removed_and_what_is_anothers_is_left(tmp_path):
     with Ledger(ledger_path(out)) as ledger:
         ledger.begin({"windows": 3})
     download(
-        CopernicusRequest(dataset_id="x", patience=0.8), out, opener=FakeService(a_model())
+        CopernicusRequest(dataset_id="x", timeout=0.8), out, opener=FakeService(a_model())
     ).close()
     assert {p.name for p in tmp_path.iterdir()} == {"a.zarr", *others}

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chunks of land, which the service leaves out, cost little; lost ones are still found; through the
-real client.
-"""
+"""Chunks of land, which the service leaves out, cost little, and lost ones are still found."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ ALWAYS = math.inf
 
 def asked(published: Published, **changes) -> CopernicusRequest:
     request = CopernicusRequest(
-        dataset_id=published.dataset, service="arco-geo-series", patience=20, **changes
+        dataset_id=published.dataset, service="arco-geo-series", timeout=20, **changes
     )
     deep = {"minimum_depth": 0.5, "maximum_depth": 0.5} if published is MODEL else {}
     return dataclasses.replace(request, **deep)
@@ -43,7 +41,7 @@ def asked(published: Published, **changes) -> CopernicusRequest:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
-    monkeypatch.setattr(chunk_audit, "wait_a_moment", counted.append)
+    monkeypatch.setattr(chunk_audit, "pause", lambda: counted.append(1))
     return counted
 
 

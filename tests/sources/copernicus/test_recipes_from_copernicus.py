@@ -169,7 +169,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """A regional model of two levels and 20 days."""
     monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(chunk_audit, "wait_a_moment", lambda attempt: time.sleep(0.02))
+    monkeypatch.setattr(chunk_audit, "PAUSE", 0.02)
     monkeypatch.setattr(job, "WINDOW", 2 * 6 * 8 * 4)
     with StandIn(Published(DATASET, regional())) as standin:
         (here / "home").mkdir()
@@ -192,7 +192,7 @@ maximum_latitude = 35.4
 minimum_depth = 0.5
 maximum_depth = 0.5
 {PERIOD}
-patience = 10
+timeout = 10
 service = "arco-geo-series"
 [target]
 chunks = {{ time = 2, latitude = 6, longitude = 8 }}
@@ -203,7 +203,7 @@ def regional() -> xr.Dataset:
     return a_model(steps=20, freq="D")
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
+def run_command(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
     """What a command prints; with an error nothing but its one line."""
     capsys.readouterr()
     assert main([*words]) == status
@@ -222,15 +222,15 @@ def test_a_preset_is_served_as_it_says(name, here, monkeypatch, capsys):
     assert isinstance(source, CopernicusRequest)
     served = SERVED[source.dataset_id]
     assert source.variables and set(source.variables) <= set(served.variables)
-    assert source.dataset_version is None  # the newest when a store is begun, pinned there
+    assert source.dataset_version is None  # the newest when a store is begun, which keeps it
     assert served.product in Path(
         f"{sstfill.sources.presets.folder()}/copernicus/{name}.toml"
     ).read_text() or (served.product in source.dataset_id)
     with StandIn(served.published(source.dataset_id)) as standin:
         point_at(standin, monkeypatch, here)
-        told = said(capsys, "plan", f"recipes/copernicus/{name}.toml")
+        printed = run_command(capsys, "plan", f"recipes/copernicus/{name}.toml")
         assert standin.chunks() == [] and not any("token" in seen.path for seen in standin.seen)
-    rows = dict(line.split(maxsplit=1) for line in told.splitlines())
+    rows = dict(line.split(maxsplit=1) for line in printed.splitlines())
     times, rows_, columns = SHAPES[name]
     assert rows["shape"] == f"time {times:,}, latitude {rows_:,}, longitude {columns:,}"
     size = 4 * math.prod(SHAPES[name]) * len(source.variables) / 1e6
@@ -267,11 +267,11 @@ def test_a_preset_from_plan_to_store(here, monkeypatch, capsys):
     data = published.data.assign(thetao=published.data["thetao"].copy(data=values))
     with StandIn(Published(DATASET, data, time_chunked=published.time_chunked)) as standin:
         point_at(standin, monkeypatch, here)
-        told = said(capsys, "download", "recipes/copernicus/satl_daily.toml", "--out", "satl.zarr")
-        assert (
-            "copernicus/satl_daily: thetao (time 60, latitude 64, longitude 64)\nwritten to satl.zarr in"
-            in told
+        printed = run_command(
+            capsys, "download", "recipes/copernicus/satl_daily.toml", "--out", "satl.zarr"
         )
+        sizes = "(time 60, latitude 64, longitude 64)"
+        assert f"copernicus/satl_daily: thetao {sizes}\nwritten to satl.zarr in" in printed
         standin.seen.clear()
         with sstfill.load_recipe("copernicus/satl_daily").run("satl.zarr") as ds:
             box = data.isel(elevation=1).sel(
@@ -286,8 +286,10 @@ def test_a_preset_from_plan_to_store(here, monkeypatch, capsys):
         monkeypatch.setattr(
             "sstfill.cli.downloading.datetime", type("Later", (), {"now": lambda zone: old})
         )
-        told = said(capsys, "download", "copernicus/satl_daily", "--out", "satl.zarr")
-        assert "satl.zarr is complete since" in told and "nothing was fetched or written" in told
+        printed = run_command(capsys, "download", "copernicus/satl_daily", "--out", "satl.zarr")
+        assert (
+            "satl.zarr is complete since" in printed and "nothing was fetched or written" in printed
+        )
         assert standin.seen == []
 
 
@@ -311,9 +313,9 @@ def test_nightly(here, monkeypatch, capsys):
     words = ("download", "copernicus/nightly_l3s", "--out", "med.zarr", "--update")
     with StandIn(until(day=2)) as standin:
         point_at(standin, monkeypatch, here)
-        assert "(time 29, latitude 57, longitude 89)" in said(capsys, *words)
+        assert "(time 29, latitude 57, longitude 89)" in run_command(capsys, *words)
         standin.catalogue.publish(until(day=1))
-        assert "(time 30, latitude 57, longitude 89)" in said(capsys, *words)
+        assert "(time 30, latitude 57, longitude 89)" in run_command(capsys, *words)
     with xr.open_zarr("med.zarr", chunks=None, consolidated=False) as ds:
         expected = (
             until(day=1).expected().sel(time=ds.time, latitude=ds.latitude, longitude=ds.longitude)
@@ -376,31 +378,34 @@ def test_nightly(here, monkeypatch, capsys):
 def test_what_is_not_there(command, old, new, words, server, here, capsys):
     assert old in RECIPE
     (here / "mine.toml").write_text(RECIPE.replace(old, new))
-    told = said(
+    printed = run_command(
         capsys,
         command,
         "mine.toml",
         *(("--out", "x.zarr") if command == "download" else ()),
         status=2,
     )
-    assert re.search(words, told), told
+    assert re.search(words, printed), printed
     assert not list(here.glob("*x.zarr*")) and server.chunks() == []
 
 
 def test_logins(server, here, monkeypatch, capsys):
     (here / "mine.toml").write_text(RECIPE)
     point_at(server, monkeypatch, here / "home", user="ada", password="my-mistake")
-    told = said(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
+    printed = run_command(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
     assert (
-        "refused the user name or the password; correct them" in told and "my-mistake" not in told
+        "refused the user name or the password; correct them" in printed
+        and "my-mistake" not in printed
     )
     point_at(server, monkeypatch, here / "home", user="", password="")
     server.seen.clear()
-    assert "no Copernicus Marine login" in said(
+    assert "no Copernicus Marine login" in run_command(
         capsys, "download", "mine.toml", "--out", "x.zarr", status=2
     )
     assert server.seen == []
-    assert "login      not found; run: copernicusmarine login" in said(capsys, "plan", "mine.toml")
+    assert "login      not found; run: copernicusmarine login" in run_command(
+        capsys, "plan", "mine.toml"
+    )
     assert not list(here.glob("*x.zarr*"))
 
 
@@ -413,15 +418,19 @@ def test_down(what, server, here, capsys):
     else:
         server.faults.add(Status(503), what, times=math.inf)
     started = time.monotonic()
-    told = said(capsys, "download", "mine.toml", "--out", "x.zarr", "--patience", "2", status=2)
-    assert "did not answer for 2 s" in told and "check the network" in told
+    printed = run_command(
+        capsys, "download", "mine.toml", "--out", "x.zarr", "--timeout", "2", status=2
+    )
+    assert "did not answer for 2 s" in printed and "check the network" in printed
     assert not list(here.glob("*x.zarr*"))
     if what != LOGIN:
-        told = said(capsys, "plan", "recipes/copernicus/natl_daily.toml", "--patience", "1")
-        assert "note       shape not known: Copernicus Marine did not answer for 1 s" in told
+        printed = run_command(
+            capsys, "plan", "recipes/copernicus/natl_daily.toml", "--timeout", "1"
+        )
+        assert "note       shape not known: Copernicus Marine did not answer for 1 s" in printed
         assert (
-            "note       the recipe expects latitude 64, longitude 64" in told
-            and "login      found in" in told
+            "note       the recipe expects latitude 64, longitude 64" in printed
+            and "login      found in" in printed
         )
     assert time.monotonic() - started < 15
 
@@ -431,19 +440,19 @@ def test_broken_off_refused_for_another_and_resumed(server, here, monkeypatch, c
     (here / "other.toml").write_text(RECIPE.replace("-39.5", "-39.6"))
     server.faults.add(Status(503), CHUNK, after=2, times=math.inf)
     with monkeypatch.context() as hasty:
-        hasty.setattr(deadline.Deadline, "wait", lambda self, attempt: False)
-        told = said(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
-    assert "check the network and run the same command again, it goes on where it was" in told
+        hasty.setattr(deadline.Deadline, "over", True)
+        printed = run_command(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
+    assert "check the network and run the same command again, it goes on where it was" in printed
     for words in (
         ("info", "x.zarr"),
         ("import-video", "mine.toml", "--out", "x.zarr"),
         ("download", "other.toml", "--out", "x.zarr"),
         ("download", "clouds/pycles_unisst", "--out", "x.zarr"),
     ):
-        said(capsys, *words, status=2)
+        run_command(capsys, *words, status=2)
     server.faults.clear()
     server.seen.clear()
-    assert "thetao (time 12, latitude 5, longitude 7)" in said(
+    assert "thetao (time 12, latitude 5, longitude 7)" in run_command(
         capsys, "download", "mine.toml", "--out", "x.zarr"
     )
     assert 0 < len(server.chunks()) < 6  # those that had come are not fetched again
@@ -452,11 +461,13 @@ def test_broken_off_refused_for_another_and_resumed(server, here, monkeypatch, c
             time=slice(12), elevation=1, latitude=slice(5), longitude=slice(7)
         )
         np.testing.assert_array_equal(ds["thetao"], expected)
-    assert "maximum_longitude: -39.5 there, -39.6 here" in said(
+    assert "maximum_longitude: -39.5 there, -39.6 here" in run_command(
         capsys, "download", "other.toml", "--out", "x.zarr", status=2
     )
-    assert "--update" in said(capsys, "download", _later(here), "--out", "x.zarr", status=2)
-    assert "(time 14," in said(capsys, "download", _later(here), "--out", "x.zarr", "--update")
+    assert "--update" in run_command(capsys, "download", _later(here), "--out", "x.zarr", status=2)
+    assert "(time 14," in run_command(
+        capsys, "download", _later(here), "--out", "x.zarr", "--update"
+    )
 
 
 def _later(here: Path) -> str:
@@ -468,8 +479,8 @@ def test_no_room(server, here, monkeypatch, capsys):
     (here / "mine.toml").write_text(RECIPE)
     nearly = shutil.disk_usage(here)._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: nearly)
-    told = said(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
-    assert "cannot write x.zarr: it may take" in told and "make room there" in told
+    printed = run_command(capsys, "download", "mine.toml", "--out", "x.zarr", status=2)
+    assert "cannot write x.zarr: it may take" in printed and "make room there" in printed
     assert not list(here.glob("*x.zarr*"))
 
 
@@ -484,7 +495,7 @@ def test_targets_that_cannot_be(server, here, capsys):
         ("file.zarr", "remove it or choose another name"),
         ("photos.zarr", "choose another name"),
     ):
-        assert words in said(capsys, "download", "mine.toml", "--out", out, status=2)
+        assert words in run_command(capsys, "download", "mine.toml", "--out", out, status=2)
     assert (here / "file.zarr").read_text() == "mine" and [
         p.name for p in (here / "photos.zarr").iterdir()
     ] == ["photo.raw"]

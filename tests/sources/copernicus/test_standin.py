@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real client finds in the stand-in what was put there, and meets the faults it was promised."""
+"""The real client finds in the stand-in what was put there, and meets the faults as set."""
 
 from __future__ import annotations
 

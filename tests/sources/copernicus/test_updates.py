@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Updates of a store: new days show, recent days are fetched again, and whatever stops it leaves
-old or new values.
-"""
+"""Updates of a store: new days show, recent days are fetched again, and no value is lost."""
 
 from __future__ import annotations
 
@@ -21,12 +19,11 @@ from sstfill.io.untrusted import guard
 from sstfill.sources import store
 from sstfill.sources.copernicus import download as copernicus
 from sstfill.sources.copernicus import job
-from sstfill.sources.copernicus.audit.revisit import Recall
-from sstfill.sources.copernicus.audit.verify import Seen
+from sstfill.sources.copernicus.audit.masks import StoredTimes, ValueMasks
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 from sstfill.sources.copernicus.windows import DownloadWindows
 
-REQUEST = CopernicusRequest(dataset_id="x", variables=("thetao",), patience=0.5)
+REQUEST = CopernicusRequest(dataset_id="x", variables=("thetao",), timeout=0.5)
 NIGHTLY = dataclasses.replace(REQUEST, revisit="5d")
 TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8})
 
@@ -34,9 +31,7 @@ TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8})
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     monkeypatch.setattr(job, "WINDOW", 2 * 3 * 8 * 4)  # one chunk of the store
-    monkeypatch.setattr(
-        "sstfill.sources.copernicus.audit.chunk_audit.wait_a_moment", lambda attempt: None
-    )
+    monkeypatch.setattr("sstfill.sources.copernicus.audit.chunk_audit.PAUSE", 0)
 
 
 def fetched(
@@ -154,7 +149,7 @@ def test_days_that_are_as_they_were_are_not_written_again(tmp_path, monkeypatch)
 
 def test_a_value_that_was_blanked_is_blank_and_flags_follow(tmp_path):
     out, data = tmp_path / "a.zarr", a_cloudy()
-    request = CopernicusRequest(dataset_id="x", patience=0.5, revisit="3d")
+    request = CopernicusRequest(dataset_id="x", timeout=0.5, revisit="3d")
     service = FakeService(data)
     fetched(service, out, request)
     later = data.copy(deep=True)
@@ -261,10 +256,10 @@ def test_ctrl_c_during_an_update_tells_what_to_do(tmp_path, monkeypatch, capsys)
     capsys.readouterr()
     service.data, service.hooks = a_model(20), [failing(1, KeyboardInterrupt())]
     assert main(words) == 130
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert (
-        "is incomplete; run the same command again, it goes on where it was" in told
-        and "unchanged" not in told
+        "is incomplete; run the same command again, it goes on where it was" in printed
+        and "unchanged" not in printed
     )
     assert main(words) == 0
     assert_same(out, a_model(20))
@@ -317,8 +312,8 @@ def test_to_remember_looks_at_each_window_once(tmp_path):
             {"time": tuple(range(0, 401, 2)), "latitude": (0, 3, 6), "longitude": (0, 8)}
         ).boxes()
     )
-    seen, recall = Seen(), Recall(tmp_path / "a.zarr", boxes, range(300), 0)
+    masks, known = ValueMasks(), StoredTimes(tmp_path / "a.zarr", boxes, range(300), 0)
     for box in list(boxes):
-        recall.tell(seen, box)
+        known.teach(masks, box)
     assert boxes.looked == 300
-    assert seen.gap_free("thetao", boxes[0]) and seen.gap_free("thetao", boxes[399])
+    assert masks.gap_free("thetao", boxes[0]) and masks.gap_free("thetao", boxes[399])

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows cover all that there is once, share no chunk of the store, and end on the source's chunks
-where they can.
-"""
+"""Windows cover everything once, whole chunks of the store each, and end on the source's chunks."""
 
 from __future__ import annotations
 
@@ -18,14 +16,14 @@ from sstfill.sources.copernicus.windows import DownloadWindows, cut
     target=st.tuples(st.integers(1, 25), st.integers(1, 9)),
     source=st.tuples(st.integers(1, 40), st.integers(1, 9)),
     offset=st.integers(0, 50),
-    share=st.floats(0, 1),
+    fraction=st.floats(0, 1),
     pixels=st.integers(1, 2000),
 )
 def test_every_value_is_in_one_window_and_every_chunk_too(
-    size, target, source, offset, share, pixels
+    size, target, source, offset, fraction, pixels
 ):
     sizes, chunks = (dict(zip(("time", "x"), v, strict=True)) for v in (size, target))
-    at = int(share * (sizes["time"] - 1))
+    at = int(fraction * (sizes["time"] - 1))
     windows = cut(
         sizes,
         chunks,
@@ -46,15 +44,9 @@ def test_every_value_is_in_one_window_and_every_chunk_too(
 
 
 def test_windows_end_on_chunks_of_the_source_where_they_fit():
-    aligned = cut({"time": 100}, {"time": 5}, {"time": 20}, offset={"time": 10}, pixels=45).edges[
-        "time"
-    ]
-    assert aligned == (
-        0,
-        30,
-        70,
-        100,
-    )  # 10 + 30 = 2 * 20; 40 is the most of 45 that holds whole chunks
+    aligned = cut({"time": 100}, {"time": 5}, {"time": 20}, offset={"time": 10}, pixels=45)
+    # 10 + 30 = 2 * 20; 40 is the most of 45 that holds whole chunks
+    assert aligned.edges["time"] == (0, 30, 70, 100)
     assert cut({"time": 12}, {"time": 4}, {"time": 5}, pixels=8).edges["time"] == (
         0,
         8,

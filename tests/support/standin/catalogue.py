@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The catalogue of the stand-in: client configuration, id mapping and STAC documents of what is
-published.
-"""
+"""The catalogue of the stand-in: client configuration, id mapping and STAC documents."""
 
 from __future__ import annotations
 
@@ -26,8 +24,8 @@ class Published:
     """One version of one dataset, in the two layouts that the service offers.
 
     `time_chunked` holds few dates of the whole map in a chunk, `geo_chunked` long series of small
-    tiles: chunk lengths by dimension. `updating_from` is the date from which on the data are said
-    to be under revision. With `periodic` every chunk of a variable is its first one, so that a
+    tiles: chunk lengths by dimension. `updating_from` is the date from which on the data are under
+    revision. With `periodic` every chunk of a variable is its first one, so that a
     store of any size fits in memory (`standin.store.repeated`).
     """
 
@@ -110,7 +108,7 @@ class Catalogue:
         return store.get(key)
 
     def _document(self, path: str) -> bytes | None:
-        """Made when asked for, so that it says what is published now."""
+        """Made when asked for, so that it lists what is published now."""
         match path.removeprefix("/metadata/").split("/"):
             case ["", _, "clientsConfigV1.json"] | ["", "clients-config-v1"]:
                 document = self._config()

@@ -27,22 +27,21 @@ def point_at(
     user: str | None = None,
     password: str | None = None,
 ) -> None:
-    """Send everything the client asks for to `server`; its login is the server's first account
-    unless given.
+    """Send everything the client asks for to `server`, with its first login unless one is given.
 
-    The client keeps its files under `home`. What is patched are addresses, the login and the folder
-    of saved logins, which the client reads from the environment when it is imported; its code runs
-    as released.
+    The client keeps its files under `home`. Patched are addresses, the login and the folder of
+    saved logins, which the client reads from the environment when it is imported; its code runs as
+    released.
     """
     from copernicusmarine.core_functions import credentials_utils, marine_datastore_config, sessions
 
     loopback_only(patch)
     patch.setattr(sys, "stdin", io.StringIO())  # nobody to ask for a password
-    first = next(iter(server.accounts.items()))
-    user, password = (
-        given if given is not None else known
-        for given, known in zip((user, password), first, strict=True)
-    )
+    known_user, known_password = next(iter(server.accounts.items()))
+    if user is None:
+        user = known_user
+    if password is None:
+        password = known_password
     realm = f"{server.origin('auth')}/realms/MIS/protocol/openid-connect"
     patch.setattr(
         credentials_utils, "COPERNICUS_MARINE_AUTH_SYSTEM_TOKEN_ENDPOINT", f"{realm}/token"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the stand-in does wrong, when it is told to."""
+"""The faults with which the stand-in answers on demand."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Slow:
 
 @dataclass(frozen=True)
 class Truncated:
-    """Send this share of the body and close; with `declared` the header promises no more than that."""
+    """Send this fraction of the body and close; with `declared` the header promises no more."""
 
-    share: float = 0.5
+    fraction: float = 0.5
     declared: bool = False
 
 

@@ -138,7 +138,7 @@ class StandIn(ThreadingHTTPServer):
             self._connections.discard(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error; anything else fails the test, at the end of `with`."""
+        """Ignore a client that hangs up; all else fails the test, at the end of `with`."""
         error = sys.exception()
         if error is not None and not isinstance(error, GONE):
             self._mishaps.append(error)
@@ -241,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, reply: Reply, fault: Fault | None) -> None:
         body = reply.body
         if isinstance(fault, Truncated):
-            body = body[: int(len(body) * fault.share)]
+            body = body[: int(len(body) * fault.fraction)]
             self.close_connection = True
         promised = body if isinstance(fault, Truncated) and fault.declared else reply.body
         self.send_response(reply.status)
@@ -255,7 +255,8 @@ class _Handler(BaseHTTPRequestHandler):
 def refusal(code: int, path: str) -> Reply:
     """An error document as the object store sends it."""
     name = S3_ERRORS.get(code, "Unauthorized" if code == 401 else "InternalError")
-    xml = f"<?xml version='1.0'?><Error><Code>{name}</Code><Message>{name}</Message><Key>{path}</Key></Error>"
+    error = f"<Code>{name}</Code><Message>{name}</Message><Key>{path}</Key>"
+    xml = f"<?xml version='1.0'?><Error>{error}</Error>"
     return Reply(code, xml.encode(), "application/xml")
 
 

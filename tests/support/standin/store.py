@@ -15,15 +15,14 @@ import zarr
 from zarr.core.buffer import Buffer
 
 TIMES = {"units": "seconds since 1970-01-01", "calendar": "standard", "dtype": "int64"}
-LAND = np.s_[
-    ..., :3, :4
-]  # the corner that is never sea; in the geoChunked store a chunk that does not exist
+# the corner that is never sea; in the geoChunked store a chunk that does not exist
+LAND = np.s_[..., :3, :4]
 
 
 def axes(
     steps: int, freq: str, ny: int, nx: int, start: str = "2024-01-01"
 ) -> dict[str, xr.Variable]:
-    """Coordinates as ARCO has them: float32 latitudes and longitudes, 1/12 degree apart, ascending."""
+    """Return coordinates as ARCO has them: float32, ascending, 1/12 degree apart."""
     time = xr.Variable("time", pd.date_range(start, periods=steps, freq=freq), {"axis": "T"}, TIMES)
     lat = (35 + np.arange(ny) / 12).astype("f4")
     lon = (-40 + np.arange(nx) / 12).astype("f4")
@@ -99,7 +98,8 @@ def a_level3(
     flags = {
         "long_name": "quality level of SST pixel",
         "flag_values": list(range(6)),
-        "flag_meanings": "no_data bad_data worst_quality low_quality acceptable_quality best_quality",
+        "flag_meanings": "no_data bad_data worst_quality low_quality acceptable_quality "
+        "best_quality",
     }
     sst = xr.Variable(dims, np.where(hidden, np.nan, kelvin), attrs, packed)
     level = xr.Variable(dims, quality, flags, {"_FillValue": np.int8(-128)})

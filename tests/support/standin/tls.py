@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mode A: the real client in a process of its own, over TLS, told by environment variables alone."""
+"""Mode A: the real client in a process of its own, over TLS, set by environment variables alone."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def environment(
     user: str | None = None,
     password: str | None = None,
 ) -> dict[str, str]:
-    """The whole environment of the subprocess: this one's, less its proxies, certificates and cloud
-    accounts.
+    """Return the environment of the subprocess: this one's without proxies and cloud accounts.
 
     The login is the server's first account unless given; an empty `user` means no credentials at
     all. Files of the client go under `home`. It asks twice for a catalogue file, with no more than
@@ -56,10 +55,10 @@ def environment(
     ca.cert_pem.write_to_path(trusted)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "COPERNICUS"))}
     known_user, known_password = next(iter(server.accounts.items()))
-    user, password = (
-        known_user if user is None else user,
-        known_password if password is None else password,
-    )
+    if user is None:
+        user = known_user
+    if password is None:
+        password = known_password
     return {
         **inherited,
         **dict.fromkeys(PROXIES, server.url),

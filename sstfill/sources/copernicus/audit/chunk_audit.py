@@ -1,40 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accept a window, fetch it again, look for it in the service's other layout, or refuse it."""
+"""Tell chunks that are empty at the source from chunks that the service has lost."""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import xarray as xr
 
 from sstfill.errors import ReadError
 from sstfill.progress import track
-from sstfill.sources.copernicus.audit.land import Land
-from sstfill.sources.copernicus.audit.layout import ServiceLayout, cut, variable
-from sstfill.sources.copernicus.audit.tiling import overlap
-from sstfill.sources.copernicus.audit.verify import Box, Seen
+from sstfill.sources.copernicus.audit.layout import (
+    Box,
+    ChunkGrid,
+    FetchedWindow,
+    ServiceLayout,
+    variable,
+)
+from sstfill.sources.copernicus.audit.masks import ValueMasks
 from sstfill.sources.copernicus.deadline import Deadline
-from sstfill.sources.copernicus.reads import wait_a_moment
+from sstfill.sources.copernicus.reads import Reads
 
 log = logging.getLogger(__name__)
 
-# at a window whose chunks come and go, and at a chunk that the service had before: about 20 s
-ATTEMPTS = 8
+ATTEMPTS = 8  # at a window whose chunks come and go
+PAUSE = 0.5  # seconds before a window is fetched a second time
+OUTAGE = 20.0  # seconds for which a chunk that the service had before may be refused
+ABSENT = 2  # chunks in time at one place, absent in every layout, after which it is land
 
 
 class ChunkAudit:
-    """Decides what is lost and what is empty.
+    """Decide for each window whether the chunks that were refused are empty or lost.
 
-    A chunk that the service says it does not have is asked for again, then looked for in the
-    service's other layout. Where that has it, its values are taken. Where it has not either, the
-    service must still have a chunk that it had before, and is then asked for the missing ones once
-    more: a burst of refusals may have reached into both layouts. What is refused even so is taken
-    for nothing but fill values, unless a value is known to have been there; `returned` asks for it
-    a last time. Chunks of land, which ARCO leaves out, are known after a while and cost no more
-    than their first answer; see `Land`.
+    A window with refused chunks is fetched a second time, then from the service's other layout,
+    whose values are taken where it has them. What neither has is taken for empty if the service
+    still delivers a chunk that it had before and refuses the missing ones once more, and if no
+    value is known to have been there. At the end `served_by_now` asks for these chunks a last time.
 
     Parameters
     ----------
@@ -47,6 +52,13 @@ class ChunkAudit:
     stored
         Gives what the store has had in a window before, None where it had nothing; for times that
         are fetched again.
+
+    Attributes
+    ----------
+    masks
+        Which pixels had a value so far.
+    empty
+        Number of chunks taken for empty.
     """
 
     def __init__(
@@ -56,301 +68,302 @@ class ChunkAudit:
         absent: str = "check",
         stored: Callable[[Box], xr.Dataset | None] = lambda box: None,
     ) -> None:
-        self.seen = Seen()
-        self.empty = 0  # chunks taken for empty
-        self.again = 0  # windows fetched a second time
+        self.masks = ValueMasks()
+        self.empty = 0
         self._layout, self._others, self._absent, self._stored = layout, others, absent, stored
-        self._land = Land()
+        self._land = LandChunks()
         self._witness: str | None = None  # a chunk of data that the service had
-        self._confirmed: set[tuple[int, str]] = (
-            set()
-        )  # chunks that a layout lacks while the service answers well
-        self._taken: defaultdict[str, list[Box]] = defaultdict(
-            list
-        )  # for empty, and the windows that they are part of
+        self._confirmed: set[tuple[Reads, str]] = set()  # refused while the service answers well
+        self._taken: defaultdict[str, list[Box]] = defaultdict(list)  # for empty, with its windows
 
-    def settle(self, box: Box, *, last: bool = False) -> xr.Dataset | None:
-        """Return the values of a window, None where others must be judged before; `ReadError` if
-        they are lost.
-        """
-        for attempt in range(ATTEMPTS):
-            try:
-                return self._settled(box, last)
-            except _Back as back:
-                log.debug("%s is served again", back)
-                wait_a_moment(attempt)
-        raise _lost(box, ["chunks come and go"])
+    def fetch(self, box: Box, *, last: bool = False) -> xr.Dataset | None:
+        """Return the values of a window.
 
-    def returned(self) -> list[Box]:
-        """Windows with chunks that were taken for empty and are served by now; of places of land
-        none is asked for.
+        Parameters
+        ----------
+        box
+            The window.
+        last
+            Whether no other windows are to come before a verdict.
+
+        Returns
+        -------
+        Dataset or None
+            None, unless `last`, where no chunk of data has come yet that shows that the service
+            answers well.
+
+        Raises
+        ------
+        ReadError
+            Chunks are lost, or this version of the dataset is gone.
         """
+        attempts = Deadline(math.inf).attempts(_is_served_again, most=ATTEMPTS)
+        return attempts(lambda: self._fetch(box, last))
+
+    def served_by_now(self) -> list[Box]:
+        """Return the windows with chunks that were taken for empty and are served now."""
         taken, self._taken = self._taken, defaultdict(list)
-        reads, tiling = self._layout.reads, self._layout.tiling
-        keys = [k for k in taken if tiling is None or not self._land.holds(tiling, [k])]
-        if not keys or reads is None or (ask := reads.ask) is None:
+        reads, grid = self._layout.reads, self._layout.grid
+        if reads is None or reads.ask is None:
             return []
-        served = [
-            key for key in track(keys, "asking again for what was empty", len(keys)) if ask(key)
-        ]
-        back = [box for key in served for box in taken[key]]
-        return [box for i, box in enumerate(back) if box not in back[:i]]
+        keys = [k for k in taken if grid is None or not self._land.holds(grid, [k])]
+        back: list[Box] = []
+        for key in track(keys, "asking again for what was empty", len(keys)):
+            if reads.ask(key):
+                back += [box for box in taken[key] if box not in back]
+        return back
 
-    def _settled(self, box: Box, last: bool) -> xr.Dataset | None:
-        values = self._layout.fetch(box)
-        doubts, refused = self.seen.doubts(values, box), self._layout.refused(values)
-        if refused and self._is_land(values, box, refused):
-            self._take(box, refused, self._beyond_mask(values, box, refused))
-            self._learn(values, box)
-            return values
-        if refused and not last and self._knows_nothing(values):
+    def _fetch(self, box: Box, last: bool) -> xr.Dataset | None:
+        window = self._layout.fetch(box)
+        # land in nearly every window: without this each would be looked for in both layouts
+        if window.refused and self._is_known_land(window):
+            self._take_for_empty(window, self._not_foreseen(window))
+            return self._learned(window, window.values)
+        # without a chunk that came, nothing shows whether the service answers well
+        no_witness = self._absent == "check" and not self._witness and not window.came
+        if window.refused and no_witness and not last:
             return None
-        if (refused and not self._was_empty(refused)) or (
-            doubts and self._must_have_values(values, box)
-        ):
-            values = self._second(box, refused)
-            doubts, refused = self.seen.doubts(values, box), self._layout.refused(values)
-        if refused and self._absent == "check":
-            settled = self._elsewhere(box, values, refused, last)
-            if settled is None:
-                return None
-            values = settled
-        elif (refused or (doubts and self._layout.reads is None)) and self._absent != "accept":
-            raise _lost(box, doubts or [_said(refused)])
-        elif doubts and self._without_gaps(values, box):
+
+        # a second time, except where the same place was empty before: it is compared all the same
+        doubts = self.masks.doubts(window.values, box)
+        known = self._absent == "check" and self._land.were_empty(self._layout.grid, window.refused)
+        without_record = self._layout.reads is None
+        must_be_whole = doubts and (without_record or self._has_gap_free(window))
+        if (window.refused and not known) or must_be_whole:
+            pause()
+            if self._layout.reads is not None and not window.refused:
+                self._layout.reads.forget()  # a chunk that came may hold less than it should
+            window = self._layout.fetch(box)
+            doubts = self.masks.doubts(window.values, box)
+
+        if window.refused and self._absent == "check":
+            values = self._fill_from_others(window, last)
+            return None if values is None else self._learned(window, values)
+        if self._absent != "accept" and (window.refused or (doubts and without_record)):
+            raise _lost(box, doubts or [_refusals(window)])
+        if doubts and self._has_gap_free(window):
             log.warning(
                 "%s: %s; every chunk came, so it is kept as served",
-                _where(values),
+                _period(window.values),
                 "; ".join(doubts),
             )
-        self._learn(values, box)
-        return values
+        return self._learned(window, window.values)
 
-    def _knows_nothing(self, values: xr.Dataset) -> bool:
-        """Whether no chunk of data has come so far, so that a window without any cannot be judged
-        yet.
-        """
-        return self._absent == "check" and self._witness is None and not self._layout.came(values)
+    def _fill_from_others(self, window: FetchedWindow, last: bool) -> xr.Dataset | None:
+        """Return a window whose refused chunks are taken from other layouts, or taken for empty."""
+        box, filled = window.box, window.values
+        compared: list[FetchedWindow] = []
+        asked = [(self._layout, window)]
+        for layout in self._others():
+            found = layout.fetch(box)
+            if not all(found.values[d].equals(window.values[d]) for d in box):
+                continue  # other coordinates: nothing to compare
+            compared.append(found)
+            asked.append((layout, found))
+            if layout.reads is not None and not found.refused:
+                if not found.values.equals(filled):
+                    taken = "taken from the service's other layout"
+                    log.warning("%s: %s; %s", _period(filled), _refusals(window), taken)
+                self._land.note_empty(window, compared)
+                return found.values
+            filled = filled.fillna(found.values)
 
-    def _second(self, box: Box, refused: list[str]) -> xr.Dataset:
-        self.again += 1
-        wait_a_moment(0)
-        if self._layout.reads is not None and not refused:
-            self._layout.reads.forget()
-        return self._layout.fetch(box)
-
-    def _is_land(self, values: xr.Dataset, box: Box, refused: list[str]) -> bool:
-        """Whether chunks that did not come are known to hold land, so that nothing needs to be
-        asked.
-        """
-        if self._absent == "refuse":
-            return False
-        rest = self._beyond_mask(values, box, refused)
-        known = not rest or (
-            self._layout.tiling is not None and self._land.holds(self._layout.tiling, rest)
-        )
-        return known and not self._gone(box, values, refused)
-
-    def _beyond_mask(self, values: xr.Dataset, box: Box, refused: list[str]) -> list[str]:
-        """Chunks of variables of which not every value came that a steady mask foresees."""
-        by_mask = {n for n in map(variable, refused) if self.seen.complete(n, values, box)}
-        return [k for k in refused if variable(k) not in by_mask]
-
-    def _take(self, box: Box, refused: list[str], doubtful: list[str]) -> None:
-        """Count chunks as empty, and remember those to ask for at the end."""
-        self.empty += len(refused)
-        for key in doubtful:
-            self._taken[key].append(box)
-
-    def _was_empty(self, refused: list[str]) -> bool:
-        """Whether all these places were compared with the other layout before, as they are going to
-        be again.
-        """
-        tiling = self._layout.tiling
-        return (
-            self._absent == "check"
-            and tiling is not None
-            and self._land.were_empty(tiling, refused)
-        )
-
-    def _learn(self, values: xr.Dataset, box: Box) -> None:
-        self.seen.learn(values, box)
-        came = self._layout.came(values)
-        self._witness = next(iter(came), self._witness)
-        if self._layout.tiling is not None:
-            self._land.saw(self._layout.tiling, came)
-
-    def _elsewhere(
-        self, box: Box, values: xr.Dataset, refused: list[str], last: bool
-    ) -> xr.Dataset | None:
-        compared: list[tuple[ServiceLayout, xr.Dataset]] = []
-        filled = values
-        for other in self._others():
-            found = other.fetch(box)
-            if not all(found[d].equals(values[d]) for d in box):
-                continue
-            compared.append((other, found))
-            if other.reads is not None and not other.refused(found):
-                if not found.equals(filled):
-                    log.warning(
-                        "%s: %s; taken from the service's other layout",
-                        _where(values),
-                        _said(refused),
-                    )
-                self._note_empty(box, values, refused, compared)
-                return found
-            filled = filled.fillna(found)
-        sure = [n for n in filled.data_vars if not compared or self.seen.gap_free(str(n), box)]
-        doubts = self.seen.doubts(filled[sure], box)
-        witness = next(iter(self._layout.came(values)), self._witness)
+        # A burst of refusals may have reached into every layout: without this the fault table's
+        # rows "403, a variable with gaps alone" would lose values.
+        witness = window.came[0] if window.came else self._witness
         if witness is not None:
-            self._ask_again(box, filled, witness, refused, [layout for layout, _ in compared])
-        if (
-            doubts or not compared
-        ):  # with nothing to compare, what is missing is not known to be empty
-            raise _lost(box, doubts or [_said(refused)])
-        if self._gone(box, filled, refused):
-            raise _lost(box, [f"{_said(refused)}, and the store has values there"])
-        if witness is None and last:
-            raise _withdrawn(box, "the service has no chunk of data at all")
+            self._require(witness, box)
+            for layout, found in asked:
+                self._confirm(layout, found)
+
+        # with nothing to compare, what is missing is not known to be empty
+        sure = [n for n in filled if not compared or self.masks.gap_free(str(n), box)]
+        doubts = self.masks.doubts(filled[sure], box)
+        if doubts or not compared:
+            raise _lost(box, doubts or [_refusals(window)])
+        # an update must not blank what the store has because the service has lost it since
+        if self._had_values(window, filled):
+            raise _lost(box, [f"{_refusals(window)}, and the store has values there"])
         if witness is None:
+            if last:
+                raise _withdrawn(box, "the service has no chunk of data at all")
             return None
-        level = logging.INFO if self.empty else logging.WARNING  # said once
-        log.log(
-            level,
-            "%s: %s, in none of the service's layouts; taken for empty",
-            _where(values),
-            _said(refused),
-        )
-        self._take(box, refused, refused)
-        self._note_empty(box, values, refused, compared)
+        level = logging.INFO if self.empty else logging.WARNING  # the first one is enough
+        what = "in none of the service's layouts; taken for empty"
+        log.log(level, "%s: %s, %s", _period(filled), _refusals(window), what)
+        self._take_for_empty(window, window.refused)
+        self._land.note_empty(window, compared)
         return filled
 
-    def _ask_again(
-        self,
-        box: Box,
-        filled: xr.Dataset,
-        witness: str,
-        refused: list[str],
-        others: list[ServiceLayout],
-    ) -> None:
-        """Ask for what there was before, then for what was refused; `_Back` if that is there,
-        `ReadError` else.
-        """
+    def _require(self, witness: str, box: Box) -> None:
+        """Wait until the service delivers a chunk that it had; `ServedAgainError` after a wait."""
         reads = self._layout.reads
-        assert reads is not None
-        patience = Deadline(reads.seconds)
-        for attempt in range(ATTEMPTS):
-            if reads.ask is not None and reads.ask(witness):
-                break
-            if patience.left:
-                wait_a_moment(attempt)
-        else:
-            raise _withdrawn(box, f"the service has lost {witness}, which it had before")
-        if attempt:
-            raise _Back(witness)
-        self._confirm(0, self._layout, refused)
-        for number, other in enumerate(others, 1):
-            self._confirm(number, other, self._same_place(other, filled, box, refused))
+        assert reads is not None and reads.ask is not None
+        ask = reads.ask
 
-    def _same_place(
-        self, other: ServiceLayout, filled: xr.Dataset, box: Box, refused: list[str]
-    ) -> list[str]:
-        """Chunks that another layout was refused; only those that meet these where it is known how
-        both are cut.
-        """
-        mine, its, absent = (
-            self._layout.fitting(filled, box),
-            other.fitting(filled, box),
-            other.refused(filled),
-        )
-        if mine is None or its is None:
-            return absent
-        here = [(variable(k), mine.extent(k)) for k in refused]
-        return [
-            k
-            for k in absent
-            if any(n == variable(k) and overlap(its.extent(k), e) for n, e in here)
-        ]
+        def attempt() -> None:
+            if not ask(witness):
+                raise _withdrawn(box, f"the service has lost {witness}, which it had before")
 
-    def _confirm(self, number: int, layout: ServiceLayout, refused: list[str]) -> None:
-        """Ask once more for what a layout was refused, now that the service answers well; `_Back`
-        if it is there.
-        """
-        ask = None if layout.reads is None else layout.reads.ask
-        for key in refused if ask is not None else ():
-            if (number, key) not in self._confirmed and ask is not None and ask(key):
-                raise _Back(key)
-            self._confirmed.add((number, key))
+        deadline = Deadline(min(OUTAGE, reads.seconds))
+        attempts = deadline.attempts(lambda error: isinstance(error, WithdrawnError))
+        attempts(attempt)
+        if attempts.statistics["attempt_number"] > 1:
+            raise _come_and_go(box)
 
-    def _note_empty(
-        self,
-        box: Box,
-        values: xr.Dataset,
-        refused: list[str],
-        compared: list[tuple[ServiceLayout, xr.Dataset]],
-    ) -> None:
-        """Remember places where the other layouts have no more than a chunk that is absent, and
-        whether any there.
-        """
-        tiling = self._layout.fitting(values, box)
-        if tiling is None:
+    def _confirm(self, layout: ServiceLayout, window: FetchedWindow) -> None:
+        """Ask once more for refused chunks, now that the service answers well."""
+        reads = layout.reads
+        if reads is None or reads.ask is None:
             return
-        others = [layout.account(found, box) for layout, found in compared]
-        for key in refused:
-            extent, name = tiling.extent(key), variable(key)
-            here = cut(values[name], extent, box)
-            if all(cut(found[name], extent, box).equals(here) for _, found in compared):
-                self._land.was_empty(tiling, key, others)
+        for key in window.refused:  # once each: chunks of land of a wide window are many
+            if (reads, key) not in self._confirmed and reads.ask(key):
+                raise _come_and_go(window.box)
+            self._confirmed.add((reads, key))
 
-    def _gone(self, box: Box, values: xr.Dataset, refused: list[str]) -> bool:
-        """Whether the store has had values where these chunks lie that are not to be found any
-        more.
+    def _is_known_land(self, window: FetchedWindow) -> bool:
+        """Whether the refused chunks are known to hold land, so that nothing needs to be asked."""
+        if self._absent == "refuse":
+            return False
+        rest = self._not_foreseen(window)
+        known = not rest or self._land.holds(self._layout.grid, rest)
+        return known and not self._had_values(window, window.values)
+
+    def _not_foreseen(self, window: FetchedWindow) -> list[str]:
+        """Return refused chunks of variables that lack a value where their steady mask has one."""
+        names = {variable(key) for key in window.refused}
+        whole = {n for n in names if self.masks.complete(n, window.values, window.box)}
+        return [key for key in window.refused if variable(key) not in whole]
+
+    def _had_values(self, window: FetchedWindow, values: xr.Dataset) -> bool:
+        """Whether the store has had values where refused chunks lie that are missing now.
+
+        Outside of those chunks the producer may have blanked values since.
         """
-        before = self._stored(box)
+        before = self._stored(window.box)
         if before is None or self._absent == "accept":
             return False
-        tiling, shorter = self._layout.fitting(values, box), dict(time=slice(before.sizes["time"]))
-        for key in refused:
-            name = variable(key)
-            had, has = (np.isfinite(v.values) for v in (before[name], values[name].isel(shorter)))
-            gone = xr.DataArray(had & ~has, dims=values[name].dims)
-            inside = cut(gone, tiling.extent(key), box) if tiling is not None else gone
-            if bool(inside.any()):
+        for key in window.refused:
+            now = values[variable(key)].isel(time=slice(before.sizes["time"]))
+            had = np.isfinite(before[variable(key)].values)
+            gone = xr.DataArray(had & ~np.isfinite(now.values), dims=now.dims)
+            if window.part(gone, key).any():
                 return True
         return False
 
-    def _must_have_values(self, values: xr.Dataset, box: Box) -> bool:
-        return self._layout.reads is None or self._without_gaps(values, box)
+    def _has_gap_free(self, window: FetchedWindow) -> bool:
+        return any(self.masks.gap_free(str(n), window.box) for n in window.values)
 
-    def _without_gaps(self, values: xr.Dataset, box: Box) -> bool:
-        return any(self.seen.gap_free(str(n), box) for n in values.data_vars)
+    def _take_for_empty(self, window: FetchedWindow, doubtful: list[str]) -> None:
+        self.empty += len(window.refused)
+        for key in doubtful:
+            self._taken[key].append(window.box)
+
+    def _learned(self, window: FetchedWindow, values: xr.Dataset) -> xr.Dataset:
+        self.masks.learn(values, window.box)
+        if window.came:
+            self._witness = window.came[0]
+        if self._layout.grid is not None:
+            self._land.note_data(self._layout.grid, window.came)
+        return values
 
 
-class _Back(Exception):  # noqa: N818  (no error: the window is fetched again)
-    """A chunk that was refused is served after all."""
+class LandChunks:
+    """Places whose chunks the service leaves out because they hold nothing but land.
+
+    Chunks of one place differ in their number in time alone. A place is land when two of its
+    chunks were in none of the layouts and no chunk of it ever came. In the layout of long series
+    such an absence stands for hundreds of times, which tells land from a few cloudy days.
+    """
+
+    def __init__(self) -> None:
+        self._came: set[str] = set()
+        self._empty: set[str] = set()
+        self._absent: defaultdict[str, set[str]] = defaultdict(set)
+
+    def note_data(self, grid: ChunkGrid, came: Iterable[str]) -> None:
+        """Chunks came: their places are not land."""
+        self._came.update(map(grid.place, came))
+
+    def note_empty(self, window: FetchedWindow, others: Sequence[FetchedWindow]) -> None:
+        """Remember refused chunks in whose place no other layout has a value either."""
+        grid = window.grid
+        if grid is None:
+            return
+        for key in window.refused:
+            name = variable(key)
+            here = window.part(window.values[name], key)
+            if not all(window.part(o.values[name], key).equals(here) for o in others):
+                continue
+            self._empty.add(grid.place(key))
+            extent = grid.extent(key)
+            if others and not any(other.has_chunk_at(name, extent) for other in others):
+                self._absent[grid.place(key)].add(key)
+
+    def holds(self, grid: ChunkGrid | None, keys: Iterable[str]) -> bool:
+        """Whether the places of all these chunks are land."""
+        if grid is None:
+            return False
+        places = set(map(grid.place, keys))
+        return all(len(self._absent.get(p, ())) >= ABSENT and p not in self._came for p in places)
+
+    def were_empty(self, grid: ChunkGrid | None, keys: Iterable[str]) -> bool:
+        """Whether all these places were found empty before, and no chunk of them ever came."""
+        if grid is None:
+            return False
+        places = set(map(grid.place, keys))
+        return places <= self._empty and not places & self._came
 
 
-def _said(refused: list[str]) -> str:
-    return f"{len(refused)} chunk{'s are' if len(refused) > 1 else ' is'} not served (404 or 403), {refused[0]} for one"
+class WithdrawnError(ReadError):
+    """A chunk that the service had before is refused."""
 
 
-def _where(values: xr.Dataset) -> str:
-    first, last = (str(values["time"].values[i].astype("M8[m]")) for i in (0, -1))
+class ServedAgainError(ReadError):
+    """A chunk that was refused is served after all: the window is to be fetched again."""
+
+
+def pause() -> None:
+    """Give a service that has just refused a chunk time to find it again."""
+    time.sleep(PAUSE)
+
+
+def _is_served_again(error: BaseException) -> bool:
+    return isinstance(error, ServedAgainError)
+
+
+def _refusals(window: FetchedWindow) -> str:
+    count = len(window.refused)
+    verb = "chunks are" if count > 1 else "chunk is"
+    return f"{count} {verb} not served (404 or 403), {window.refused[0]} for one"
+
+
+def _period(values: xr.Dataset) -> str:
+    first, last = values["time"].values[[0, -1]].astype("M8[m]")
     return f"{first} to {last}"
 
 
-def _lost(box: Box, doubts: list[str]) -> ReadError:
-    place = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in box.items())
-    return ReadError(
-        f"part of {place} was lost twice: {'; '.join(doubts)}; run the same command later, or with "
-        "absent='accept' if it is empty at the source"
+def _place(box: Box) -> str:
+    return ", ".join(f"{d} {s.start}:{s.stop}" for d, s in box.items())
+
+
+def _lost_text(box: Box, doubts: list[str]) -> str:
+    return (
+        f"part of {_place(box)} was lost twice: {'; '.join(doubts)}; run the same command later, "
+        "or with absent='accept' if it is empty at the source"
     )
 
 
-def _withdrawn(box: Box, what: str) -> ReadError:
-    place = ", ".join(f"{d} {s.start}:{s.stop}" for d, s in box.items())
-    return ReadError(
-        f"{what} (met at {place}): this version of the dataset is gone, or refused for now; look at "
-        "sstfill plan, and run the same command again if the version is still served"
+def _lost(box: Box, doubts: list[str]) -> ReadError:
+    return ReadError(_lost_text(box, doubts))
+
+
+def _come_and_go(box: Box) -> ServedAgainError:
+    return ServedAgainError(_lost_text(box, ["chunks come and go"]))
+
+
+def _withdrawn(box: Box, what: str) -> WithdrawnError:
+    return WithdrawnError(
+        f"{what} (met at {_place(box)}): this version of the dataset is gone, or refused for now; "
+        "look at sstfill plan, and run the same command again if the version is still served"
     )
