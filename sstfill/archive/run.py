@@ -38,7 +38,7 @@ from sstfill.io.error_origin import while_reading
 from sstfill.methods import Method
 from sstfill.methods.common import sampling
 from sstfill.progress import track
-from sstfill.sources.ledger import Ledger
+from sstfill.io.ledger import Ledger
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sstfill.errors import OptionError
 from sstfill.sources.copernicus.request import CopernicusRequest
-from sstfill.sources.presets import presets
+from sstfill.io.presets import presets
 from sstfill.sources.recipe import Recipe, load_recipe
 
 

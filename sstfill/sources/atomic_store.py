@@ -18,8 +18,8 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.io import place
 from sstfill.io.atomic import atomic_path
 from sstfill.io.drain import drained
+from sstfill.io.ledger import ledger_path
 from sstfill.io.untrusted.documents import parse_json
-from sstfill.sources.ledger import ledger_path
 from sstfill.sources.store import attributes
 from sstfill.version import __version__
 

@@ -6,19 +6,18 @@ from __future__ import annotations
 import datetime
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from sstfill import config
 from sstfill.checks import check_number
-from sstfill.errors import OptionError, ReadError, unknown
-from sstfill.io.untrusted.documents import naming, one_line, place, read_toml, short
+from sstfill.errors import OptionError, unknown
+from sstfill.io.presets import find_recipe, presets
+from sstfill.io.untrusted.documents import naming, one_line, read_toml, short
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.local import PyclesSource, VideoSource
 from sstfill.sources.plan import QUICK, DownloadPlan
-from sstfill.sources.presets import presets
 
 Source = CopernicusRequest | PyclesSource | VideoSource
 SOURCES: dict[str, type[Any]] = {
@@ -126,29 +125,12 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
     >>> load_recipe("copernicus/natl_hourly").source.variables
     ('thetao',)
     """
-    path = _file(os.fspath(name_or_path))
+    path = find_recipe(name_or_path)
     tables, _ = read_toml(path)
     shipped = {file.resolve(): name for name, file in presets().items()}
     name = shipped.get(path.resolve(), path.name)
     with naming(name):
         return _built(name, tables)
-
-
-def _file(name: str) -> Path:
-    known = presets()
-    path = place(name, "recipe")
-    if path.is_file():
-        return path
-    shipped = known.get(name.removesuffix(".toml")) or known.get(
-        name.removesuffix(".toml").removeprefix("recipes/")
-    )
-    if shipped is not None:
-        return shipped
-    if path.suffix == ".toml" and path.parent.is_dir() and path.parent != Path():
-        raise ReadError(
-            f"no recipe can be read from {short(name)[1:-1]}: no such file; sstfill recipes lists those that ship"
-        )
-    raise unknown("recipe", name, known)
 
 
 def _built(name: str, tables: dict[str, Any]) -> Recipe:

@@ -26,7 +26,7 @@ from sstfill.sources.local import PyclesSource, VideoSource
 from sstfill.sources.recipe import load_recipe
 from sstfill.training.recipe import load
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 SHIPPED = sorted(RECIPES.glob("*/*.toml"))
 
 

@@ -17,7 +17,7 @@ from sstfill.archive import job
 from sstfill.errors import WriteError
 from sstfill.io.lock import OutputLock, acquire, held_by
 from sstfill.nightly.journal import alone
-from sstfill.sources.ledger import Ledger
+from sstfill.io.ledger import Ledger
 
 
 def test_a_fill_in_memory_and_an_archive_job_exclude_each_other(tmp_path):

@@ -13,7 +13,7 @@ from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis
 from sstfill.sources.copernicus.planning import plan
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.dates import moment
-from sstfill.sources.presets import presets
+from sstfill.io.presets import presets
 from sstfill.sources.recipe import load_recipe
 
 NEEDED = {
