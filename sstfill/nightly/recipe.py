@@ -87,7 +87,7 @@ class Fill:
         Its name; ``"auto"`` takes, on the first night, what does best on withheld clouds.
     variables
         Names; none means each one that can be filled.
-    quality_level, l2p_flags
+    quality_level, l2p_flags, allow_links
         As in `sstfill.io.open`.
     seed
         Of whatever is random.
@@ -97,6 +97,7 @@ class Fill:
     variables: tuple[str, ...] = ()
     quality_level: int | None = None
     l2p_flags: tuple[str, ...] = ()
+    allow_links: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

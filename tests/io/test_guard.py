@@ -784,3 +784,22 @@ def test_a_classic_header_that_promises_no_end(tmp_path):
     content[16:24] = struct.pack(">Q", 2**62)
     path.write_bytes(content)
     refused(path, "its header is cut short or damaged")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system lists no open files")
+def test_a_file_that_fails_while_it_is_opened_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        file.createDimension("lat", 50)
+        latitude = file.createVariable("lat", "f8", ("lat",), zlib=True, chunksizes=(50,))
+        latitude[:] = np.linspace(35, 36, 50)
+    with h5py.File(path) as file:
+        chunk = file["lat"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    with pytest.raises(ReadError, match="HDF error") as raised:
+        io.open(path)
+    assert raised.value.__cause__ is not None  # the traceback lives, and the file is closed
+    held = [entry.resolve() for entry in Path("/proc/self/fd").iterdir()]
+    assert path.resolve() not in held

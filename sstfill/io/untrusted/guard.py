@@ -15,6 +15,7 @@ import io
 import math
 import os
 import stat
+import traceback
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,7 +94,12 @@ def open_dataset(
         location = os.path.abspath(path)  # noqa: PTH100
         if engine == "zarr":
             options["consolidated"] = is_consolidated(Path(path))
-        return xr.open_dataset(location, engine=engine, chunks=chunks, **options)
+        try:
+            return xr.open_dataset(location, engine=engine, chunks=chunks, **options)
+        except Exception as error:
+            # The frames of a failed decoding hold the open file for as long as the error lives.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
 
 def open_zarr(path: StrPath, **options: Any) -> xr.Dataset:
