@@ -129,7 +129,7 @@ def check_replaceable(target: StrPath) -> None:
         _check_store(final, target)
     elif not stat.S_ISREG(mode):
         raise WriteError(
-            f"cannot write {target}: it is {_kind(mode)}, not a file; choose another name"
+            f"cannot write {target}: it is {kind_of(mode)}, not a file; choose another name"
         )
     elif store:
         raise WriteError(f"cannot write {target}: it is a file; remove it or choose another name")
@@ -145,7 +145,7 @@ def check_regular(target: StrPath) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise WriteError(
-            f"cannot write {target}: it is {_kind(mode)}, not a file; choose another name"
+            f"cannot write {target}: it is {kind_of(mode)}, not a file; choose another name"
         )
 
 
@@ -363,14 +363,16 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _kind(mode: int) -> str:
+def kind_of(mode: int) -> str:
+    """Name in words what a path is that is not a regular file, by the mode of its `stat`."""
     kinds = {
-        stat.S_IFIFO: "a pipe",
+        stat.S_IFIFO: "a named pipe",
         stat.S_IFSOCK: "a socket",
         stat.S_IFCHR: "a device",
         stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
     }
-    return kinds.get(stat.S_IFMT(mode), "something else")
+    return kinds.get(stat.S_IFMT(mode), "not a regular file")
 
 
 def _refuse(target: StrPath, reason: str) -> NoReturn:

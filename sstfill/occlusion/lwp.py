@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.checks import check_number, check_share
 from sstfill.errors import InputError, OptionError
-from sstfill.io.untrusted import guard
+from sstfill.io.untrusted import arrays
 
 LwpSeries = xr.DataArray | NDArray[np.floating]
 SPIN_UP = 100  # LWP frames left out by the paper's authors while the simulated clouds form
@@ -87,7 +87,7 @@ def published(path: Path) -> xr.DataArray:
     """Map the paper's own cloud series, or what is laid out like it, into memory: ``.npy``, (time,
     y, x), kg m-2.
     """
-    values = guard.map_array(path)
+    values = arrays.map_array(path)
     if values.ndim != 3 or values.dtype.kind != "f":
         raise InputError(
             f"a NumPy array of {values.dtype} {values.shape}; LWP is floating, (time, y, x), kg m-2"

@@ -33,7 +33,7 @@ from sstfill.cli import main
 from sstfill.errors import ReadError, SstfillError
 from sstfill.fields import grid
 from sstfill.io import error_origin
-from sstfill.io.untrusted import declared, guard
+from sstfill.io.untrusted import arrays, declared, guard
 from sstfill.methods.common import fitted_store
 
 NUMBERS = itertools.count()
@@ -344,12 +344,12 @@ def test_groups_that_hold_themselves(tmp_path, how):
 def test_archives_of_arrays_that_are_bombs(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, zeros=np.zeros(10**6), one=np.ones(3))
-    with guard.open_arrays(path) as held:
+    with arrays.open_arrays(path) as held:
         assert set(held) == {"zeros", "one"} and held["one"].sum() == 3
     monkeypatch.setattr(declared, "memory", lambda: 10**6)
     with (
         pytest.raises(ReadError, match=r"a\.npz: unpacking it needs 0\.0 GB"),
-        guard.open_arrays(path),
+        arrays.open_arrays(path),
     ):
         pass
     monkeypatch.undo()
@@ -358,12 +358,12 @@ def test_archives_of_arrays_that_are_bombs(tmp_path, monkeypatch):
         np.lib.format.write_array_header_1_0(stream, header)
     with (
         pytest.raises(ReadError, match=r"x\.npy declares 8,000,000\.0 MB"),
-        guard.open_arrays(path),
+        arrays.open_arrays(path),
     ):
         pass
     for damage in (b"", b"PK\x03\x04", os.urandom(100)):
         path.write_bytes(damage)
-        with pytest.raises(ReadError, match=r"a\.npz"), guard.open_arrays(path):
+        with pytest.raises(ReadError, match=r"a\.npz"), arrays.open_arrays(path):
             pass
 
 
@@ -381,7 +381,7 @@ def test_headers_of_arrays_with_huge_shapes(tmp_path, shape):
 def test_objects_in_arrays(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object))
     with pytest.raises(ReadError, match="object"):
-        guard.map_array(tmp_path / "a.npy")
+        arrays.map_array(tmp_path / "a.npy")
 
 
 # --- types
@@ -477,10 +477,10 @@ def test_pipes_sockets_and_devices_are_never_opened(tmp_path, way):
         os.mkfifo(path / "sst" / "0.0.0")
     refused(path, "a named pipe|is no file")
     if way != "in a store":
-        for opened in (guard.map_array, occlusion.lwp_series):
+        for opened in (arrays.map_array, occlusion.lwp_series):
             with pytest.raises(ReadError, match="a named pipe"):
                 opened(path)
-        with pytest.raises(ReadError, match="a named pipe"), guard.open_arrays(path):
+        with pytest.raises(ReadError, match="a named pipe"), arrays.open_arrays(path):
             pass
         with pytest.raises(ReadError, match="a named pipe"), guard.open_video(path):
             pass

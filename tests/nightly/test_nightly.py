@@ -430,7 +430,7 @@ class TestRecipe:
         with pytest.raises(ReadError, match="nightly/med_l3s"):
             load_nightly(tmp_path / "none.toml")
         (tmp_path / "bad.toml").write_text("[nightly")
-        with pytest.raises(ReadError, match="no TOML"):
+        with pytest.raises(ReadError, match="not valid TOML"):
             load_nightly(tmp_path / "bad.toml")
 
     def test_paths_begin_at_the_recipe_or_where_it_is_told(self, place, tmp_path, monkeypatch):

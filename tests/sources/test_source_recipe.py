@@ -253,7 +253,7 @@ def test_a_mistake_is_told_in_one_line(tmp_path, text, message):
 
 def test_a_file_that_is_none_and_a_name_that_is_unknown(tmp_path):
     (tmp_path / "mine.toml").write_text("[source")
-    with pytest.raises(ReadError, match="is no TOML"):
+    with pytest.raises(ReadError, match="is not valid TOML"):
         load_recipe(tmp_path / "mine.toml")
     with pytest.raises(ReadError, match="no such file"):
         load_recipe(tmp_path / "other.toml")

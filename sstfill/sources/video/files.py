@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError, OptionError, ReadError
-from sstfill.io.untrusted import guard
+from sstfill.io.untrusted import arrays, guard
 
 VIDEOS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -183,14 +183,14 @@ def _loaded(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     if path.suffix.lower() == ".mat":
         yield from _matlab(path)
     elif path.suffix.lower() == ".npy":
-        yield "", guard.map_array(path, PLAIN)
+        yield "", arrays.map_array(path, PLAIN)
     else:
-        with guard.open_arrays(path, PLAIN) as archive:
+        with arrays.open_arrays(path, PLAIN) as archive:
             yield from _candidates(path, iter(archive.items()))
 
 
 def _matlab(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    yield from _candidates(path, iter(guard.matlab_arrays(path, axes=3).items()))
+    yield from _candidates(path, iter(arrays.matlab_arrays(path, axes=3).items()))
 
 
 def _candidates(
