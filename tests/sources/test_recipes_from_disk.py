@@ -146,12 +146,12 @@ class TestClouds:
             np.testing.assert_allclose(ds["LWP"], 1000 * array, rtol=1e-6)
         kept(capsys, "download", "mine.toml", "--out", "lwp.zarr", out=here / "lwp.zarr")
         (here / "cloud_dataset.npy").unlink()
-        assert "cloud_dataset.npy is not there; give a copy, or leave path out" in said(
+        assert "cloud_dataset.npy does not exist; give a copy, or leave path out" in said(
             capsys, "plan", "mine.toml"
         )
         with pytest.raises(
             ReadError,
-            match=r"cloud_dataset.npy is not there; give a copy, or leave path out to down",
+            match=r"cloud_dataset.npy does not exist; give a copy, or leave path out to down",
         ):
             recipe.run("lwp.zarr")
         said(capsys, "download", "mine.toml", "--out", "lwp.zarr", "--update", status=2)
@@ -239,7 +239,7 @@ class TestClips:
     def test_nothing_there_yet(
         self, name: str, here: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        remedy = f"{here / name} is not there; "
+        remedy = f"{here / name} does not exist; "
         assert f"note       {remedy}" in said(capsys, "plan", f"video/{name}")
         assert f"{remedy}" in said(capsys, "download", f"video/{name}", "--out", "o.zarr", status=2)
         (here / name).mkdir()

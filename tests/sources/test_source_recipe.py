@@ -201,7 +201,7 @@ def test_the_dateline(low, high, count):
         ),
         (
             "[source]\nkind = 'copernicus'\ndataset_id = 'x'\nstart_datetime = 'yesterday'",
-            "'yesterday' is no time",
+            "'yesterday' is not a time",
         ),
         (
             "[source]\nkind = 'copernicus'\ndataset_id = 'x'\nstart_datetime = '-1d'\nend_datetime = '-9d'",
@@ -227,7 +227,7 @@ def test_the_dateline(low, high, count):
         ("[source]\nkind = 'pycles'\ndoi = '10.1/x'", "only 10.6084/m9.figshare.9929798 is known"),
         (
             "[source]\nkind = ['pycles']",
-            r"kind=\['pycles'\] in .* is no text; choose from copernicus, pycles, video",
+            r"kind=\['pycles'\] in .* is not text; choose from copernicus, pycles, video",
         ),
         (
             "[source]\nkind = 'pycles'\n[target]\nchunks = {time = 9}",
@@ -239,7 +239,7 @@ def test_the_dateline(low, high, count):
             "crop='middle'; choose from none, center",
         ),
         ("[source]\nkind = 'video'\npath = 'x'\nsplit = [1, 2, 3]", "add up to 1"),
-        ("source = 3", r"source=3 in .* is no table; write \[source\]"),
+        ("source = 3", r"source=3 in .* is not a table; write \[source\]"),
         ("title = 3\n[source]\nkind = 'pycles'", "title=3"),
     ],
 )

@@ -139,7 +139,7 @@ def test_values_come_in_bit_for_bit_and_missing_days_are_empty(
     zarr_format: int,
     together: float,
 ) -> None:
-    monkeypatch.setattr(granules, "TOGETHER", together)
+    monkeypatch.setattr(granules, "BLOCK_BYTES", together)
     with import_granules(archive, tmp_path / "a.zarr", zarr_format=zarr_format) as ds:
         days = np.arange("2022-06-01", "2022-06-08", dtype="M8[D]")
         assert np.array_equal(ds["time"].values.astype("M8[D]"), days)
@@ -428,9 +428,9 @@ def test_unsigned_bytes_curvilinear_grids_and_files_of_several_days(tmp_path: Pa
 def test_large_images_are_tiled_and_blocks_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(granules, "LARGE", 50.0)
+    monkeypatch.setattr(granules, "LARGE_IMAGE", 50.0)
     monkeypatch.setattr(granules, "TILE", 4)
-    monkeypatch.setattr(granules, "TOGETHER", 2 * 30 * 9.0)
+    monkeypatch.setattr(granules, "BLOCK_BYTES", 2 * 30 * 9.0)
     with import_granules(put(tmp_path / "l3", 0, 1, 2, 3, 4), tmp_path / "a.zarr") as ds:
         assert ds["sea_surface_temperature"].encoding["chunks"] == (2, 4, 4)
     with stored(tmp_path / "a.zarr") as raw:
@@ -504,7 +504,7 @@ def test_options_and_inputs_that_are_refused(archive: Path, tmp_path: Path) -> N
         import_granules(archive, out, duplicates="first")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"end its name with \.zarr"):
         import_granules(archive, tmp_path / "a.nc")
-    with pytest.raises(WriteError, match="it holds an input"):
+    with pytest.raises(WriteError, match="it holds the input"):
         import_granules(put(tmp_path / "in.zarr", 0) / name(0), _marked(tmp_path / "in.zarr"))
     (archive / "old.nc.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(ReadError, match="gunzip it first"):
