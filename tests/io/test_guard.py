@@ -223,7 +223,8 @@ def test_links_in_a_store(tmp_path, zarr_format, what):
     inner.symlink_to(tmp_path / "moved")
     refused(
         path,
-        r"is a link to .*moved; if you trust who made it, allow links: allow_links=True, or --allow-links",
+        r"is a link to .*moved; if you trust who made it, allow links: allow_links=True, "
+        "or --allow-links",
     )
     xr.testing.assert_identical(use(path, allow_links=True), dataset())
     assert main(["info", str(path)]) == 2

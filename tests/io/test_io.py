@@ -631,7 +631,9 @@ def test_real_files_keep_their_stored_numbers(shared_data, tmp_path, file, name,
         with sio.open(out) as back:
             if suffix == ".nc":
                 xr.testing.assert_identical(back.load(), ds.load())
-            else:  # Zarr's JSON does not keep the type of a scale factor, with it the width of the decoded floats
+            else:
+                # Zarr's JSON does not keep the type of a scale factor, and with it the width of
+                # the decoded floats
                 np.testing.assert_allclose(back[name], ds[name], rtol=1e-6)
     np.testing.assert_array_equal(stored_numbers(source, name), stored_numbers(out, name))
     assert stored_numbers(source, name).dtype == stored_numbers(out, name).dtype

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import pytest
 
 from sstfill.errors import OptionError, ReadError
+from sstfill.io.presets import presets
 from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis
 from sstfill.sources.copernicus.planning import plan
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.dates import moment
-from sstfill.io.presets import presets
 from sstfill.sources.recipe import load_recipe
 
 NEEDED = {
@@ -196,7 +196,8 @@ def test_the_dateline(low, high, count):
             r"minimum_latitude=91(.0)?; give degrees",
         ),
         (
-            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\nminimum_latitude = 9\nmaximum_latitude = 8",
+            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\n"
+            "minimum_latitude = 9\nmaximum_latitude = 8",
             "swap them",
         ),
         (
@@ -204,7 +205,8 @@ def test_the_dateline(low, high, count):
             "'yesterday' is not a time",
         ),
         (
-            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\nstart_datetime = '-1d'\nend_datetime = '-9d'",
+            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\n"
+            "start_datetime = '-1d'\nend_datetime = '-9d'",
             "swap them",
         ),
         (

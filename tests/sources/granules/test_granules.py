@@ -573,8 +573,8 @@ def test_the_command(archive: Path, tmp_path: Path) -> None:
     )
     said = list(run_import_granules(args))
     assert (
-        said[0]
-        == "5 granules -> 7 steps from 2022-06-01T00:00:00Z to 2022-06-07T00:00:00Z, 2 of them empty"
+        said[0] == "5 granules -> 7 steps from 2022-06-01T00:00:00Z to 2022-06-07T00:00:00Z, "
+        "2 of them empty"
     )
     assert said[1] == "fields: wind_speed"
 
