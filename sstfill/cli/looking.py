@@ -10,7 +10,15 @@ from collections.abc import Iterator
 
 from sstfill import io, plot
 from sstfill.cli.options import explained, own_fields, spelled
-from sstfill.cli.source import add_input, add_links, add_variables, check_picture, names, sea, series
+from sstfill.cli.source import (
+    add_input,
+    add_links,
+    add_variables,
+    check_picture,
+    names,
+    sea,
+    series,
+)
 from sstfill.describe import describe
 from sstfill.docstrings import summary
 from sstfill.methods import METHODS, method_class
@@ -68,4 +76,5 @@ def run_plot(args: argparse.Namespace) -> Iterator[str]:
         when = int(args.time)
     links = args.allow_links
     with io.reading(args.input), io.open(args.input, chunks={}, allow_links=links) as filled:
-        yield f"drawn to {plot.save(plot.maps(filled, variable=args.variable, time=when), args.out)}"
+        picture = plot.maps(filled, variable=args.variable, time=when)
+        yield f"drawn to {plot.save(picture, args.out)}"

@@ -85,11 +85,11 @@ def claimed(
     zarr = _is_zarr(target)
     given = [source] if isinstance(source, str | os.PathLike) else list(source or ())
     begin_work()
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
             place.check(target, given)
             if zarr:
-                held.enter_context(OutputLock(place.resolved(target)))
+                stack.enter_context(OutputLock(place.resolved(target)))
             output = Output(target, zarr, given, place.identity(target))
         except OSError as error:
             fail(target, error)
@@ -111,9 +111,9 @@ class Output:
 
     def write(self, ds: xr.Dataset) -> None:
         """Write `ds`, whole or not at all, see `write`."""
-        held = storable(ds, zarr=self._zarr)
+        ready = storable(ds, zarr=self._zarr)
         refusals: dict[str, list[str]] = {}
-        while not _attempt(held, self, self._zarr, refusals):
+        while not _attempt(ready, self, self._zarr, refusals):
             pass  # each refusal is one step down a ladder of at most three
         self._before = place.identity(self.target)
 

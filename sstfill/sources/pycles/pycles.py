@@ -115,9 +115,10 @@ def import_pycles(
     OptionError, WriteError
         An unknown layout, a date that cannot be read; a store that cannot be written.
     """
-    check_store(out, zarr_format, [Path(directory)])
+    check_store(out, zarr_format)
     epoch = _date(start)
     run = find_run(Path(directory))
+    check_store(out, zarr_format, [run.folder])  # the store may lie beside the run
     chosen = _choose(run, layout)
     paths = dict(sorted(run.frames[chosen].items()))
     read = _reader(run, chosen, None if stats is None else Path(stats))

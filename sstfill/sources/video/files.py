@@ -68,9 +68,9 @@ def find(path: Path) -> list[Path]:
         if has_pictures:
             found.append(Path(folder))
     if not found:
-        held = f"only {', '.join(sorted(other)[:8])}" if other else "nothing"
+        contents = f"only {', '.join(sorted(other)[:8])}" if other else "nothing"
         raise InputError(
-            f"no clips in {path}: it holds {held}; give videos ({' '.join(VIDEOS[:5])} ...), "
+            f"no clips in {path}: it holds {contents}; give videos ({' '.join(VIDEOS[:5])} ...), "
             f"folders of pictures ({' '.join(PICTURES[:2])}) or arrays ({' '.join(ARRAYS)})"
         )
     return sorted(found, key=lambda p: natural(p.relative_to(path).as_posix()))

@@ -319,7 +319,7 @@ class TestBroken:
 
     def test_no_density(self, run: Path) -> None:
         shutil.move(run / "stats", run.parent / "elsewhere")
-        self.refused(run, ReadError, "which tells the density; give one: stats=")
+        self.refused(run, ReadError, "which holds the density; give one: stats=")
         import_pycles(run, run.parent / "o.zarr", stats=run.parent / "elsewhere" / "Stats.Case.nc")
         shutil.rmtree(run.parent / "o.zarr")
 
