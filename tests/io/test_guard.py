@@ -329,7 +329,7 @@ def test_images_and_masked_fields_that_memory_cannot_hold(tmp_path, monkeypatch)
     monkeypatch.setattr(declared, "memory", lambda: 600)
     with io.open(tmp_path / "a.nc", chunks={}) as lazy:
         assert lazy["sst"].chunks
-    with pytest.raises(ReadError, match="'sst', whose missing values are told"):
+    with pytest.raises(ReadError, match="'sst', whose missing values are masked"):
         io.open(tmp_path / "a.nc")
     monkeypatch.setattr(declared, "memory", lambda: 470)
     with pytest.raises(ReadError, match="one image of 'sst' needs"):
