@@ -20,7 +20,7 @@ from download_place import NX, NY, SEED, STEP, Place, check_served, differences,
 from report import heading, publish, table
 from standin import CHUNK, Slow
 
-from sstfill.sources.ledger import ledger_path
+from sstfill.io.ledger import ledger_path
 
 STAGES = ("starting", "laying out", "windows", "finishing")
 

@@ -32,7 +32,8 @@ from sstfill.errors import ReadError, WriteError
 from sstfill.io import place
 from sstfill.io.atomic import atomic_path, fail, flush, noted
 from sstfill.io.lock import OutputLock
-from sstfill.io.untrusted.documents import checked, misfit, parse_json, read_arrays, read_json
+from sstfill.io.untrusted.arrays import read_arrays
+from sstfill.io.untrusted.documents import checked, misfit, parse_json, read_json
 from sstfill.methods.common import former
 from sstfill.version import __version__
 

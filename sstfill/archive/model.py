@@ -22,7 +22,8 @@ from sstfill import config
 from sstfill.errors import ReadError
 from sstfill.fields.patches import Shape
 from sstfill.io.atomic import flush
-from sstfill.io.untrusted.documents import checked, read_arrays, read_bytes, read_json
+from sstfill.io.untrusted.arrays import read_arrays
+from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method
 from sstfill.methods.base import Archive, FittedMethod, Points
 from sstfill.methods.fitted_score import fitted_and_scored

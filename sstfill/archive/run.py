@@ -35,10 +35,10 @@ from sstfill.fields.sea import sea_mask
 from sstfill.io import place
 from sstfill.io.atomic import begin_work, fail
 from sstfill.io.error_origin import while_reading
+from sstfill.io.ledger import Ledger
 from sstfill.methods import Method
 from sstfill.methods.common import sampling
 from sstfill.progress import track
-from sstfill.sources.ledger import Ledger
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)

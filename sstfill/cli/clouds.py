@@ -19,7 +19,7 @@ from sstfill.errors import OptionError
 from sstfill.evaluation.paper import published
 from sstfill.occlusion.lwp import SPIN_UP, in_grams, lwp_series, ordered
 from sstfill.plot.sheet import new_figure
-from sstfill.sources.pycles.clouds import occluded_shares
+from sstfill.sources.pycles.clouds import occluded_fractions
 from sstfill.sources.pycles.pycles import LAYOUTS, import_pycles
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def run_clouds(args: argparse.Namespace) -> Iterator[str]:
     with io.reading(args.input):
         series = lwp_series(args.input)
         try:
-            shares = occluded_shares(series, thresholds, start_after=args.start_after)
+            shares = occluded_fractions(series, thresholds, start_after=args.start_after)
             yield table(series, thresholds, shares, args.start_after)
             if args.plot:
                 figure = draw(series, thresholds, shares, start_after=args.start_after)

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sstfill.errors import OptionError
+from sstfill.io.presets import presets
 from sstfill.sources.copernicus.request import CopernicusRequest
-from sstfill.sources.presets import presets
 from sstfill.sources.recipe import Recipe, load_recipe
 
 

@@ -10,7 +10,15 @@ from collections.abc import Iterator
 
 from sstfill import io, plot
 from sstfill.cli.options import explained, own_fields, spelled
-from sstfill.cli.source import add_input, add_variables, check_picture, names, sea, series
+from sstfill.cli.source import (
+    add_input,
+    add_links,
+    add_variables,
+    check_picture,
+    names,
+    sea,
+    series,
+)
 from sstfill.describe import describe
 from sstfill.docstrings import summary
 from sstfill.methods import METHODS, method_class
@@ -57,6 +65,7 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
         help="a date, or the index of an image; by default the one of which about half was filled",
     )
     parser.add_argument("--variable", metavar="V", help="which variable, where several were filled")
+    add_links(parser)
 
 
 def run_plot(args: argparse.Namespace) -> Iterator[str]:
@@ -65,5 +74,7 @@ def run_plot(args: argparse.Namespace) -> Iterator[str]:
     when: str | int | None = args.time
     with contextlib.suppress(TypeError, ValueError):
         when = int(args.time)
-    with io.reading(args.input), io.open(args.input, chunks={}) as filled:
-        yield f"drawn to {plot.save(plot.maps(filled, variable=args.variable, time=when), args.out)}"
+    links = args.allow_links
+    with io.reading(args.input), io.open(args.input, chunks={}, allow_links=links) as filled:
+        picture = plot.maps(filled, variable=args.variable, time=when)
+        yield f"drawn to {plot.save(picture, args.out)}"

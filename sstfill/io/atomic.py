@@ -35,10 +35,10 @@ def atomic_path(
     Parameters
     ----------
     target
-        File or folder to be.
+        File or folder to write.
     replaces
-        Refuses what must not be replaced; asked at the very end. By default files are replaced, and
-        folders that are Zarr stores of sstfill's; for an output that a user names it is
+        Refuses what must not be replaced, called at the very end. By default files are replaced,
+        and folders that are Zarr stores of sstfill; for an output that a user names it is
         `sstfill.io.place.check_replaceable`.
 
     Raises
@@ -66,12 +66,11 @@ def atomic_path(
         replaces(final)
         if final.is_dir():
             place.check_replaceable(final)
-        with (
-            noted(target, temporary)
-            if replaces is not place.check_regular
-            else contextlib.nullcontext()
-        ):
+        if replaces is place.check_regular:  # not an output that a user named
             _move(temporary, final)
+        else:
+            with noted(target, temporary):
+                _move(temporary, final)
     except OSError as error:
         fail(target, error)
     finally:
@@ -89,8 +88,9 @@ def begin_work() -> None:
 
 @contextlib.contextmanager
 def noted(target: str | os.PathLike[str], made: Path) -> Iterator[None]:
-    """Note that an output is put in place, at whatever moment an interrupt comes: then what was
-    `made` is gone.
+    """Note that an output is put in place, at whatever moment an interrupt comes.
+
+    Afterwards the path `made` is gone; an output of which it is still there was not put in place.
     """
     _IN_PLACE.append(os.fspath(target))
     try:
@@ -102,7 +102,7 @@ def noted(target: str | os.PathLike[str], made: Path) -> Iterator[None]:
 
 
 def what_stands() -> str:
-    """Say what became of the outputs, for a user who interrupts the work.
+    """Describe what became of the outputs, for a user who interrupts the work.
 
     >>> begin_work()
     >>> what_stands()
@@ -110,38 +110,33 @@ def what_stands() -> str:
     """
     if not _IN_PLACE:
         return "an earlier output is unchanged"
-    written = ", ".join(dict.fromkeys(_IN_PLACE))
-    return f"{written} {'are' if len(set(_IN_PLACE)) > 1 else 'is'} written whole; what came after is not done"
+    outputs = list(dict.fromkeys(_IN_PLACE))
+    verb = "are" if len(outputs) > 1 else "is"
+    return f"{', '.join(outputs)} {verb} written whole; what came after is not done"
 
 
 def _hidden(final: Path) -> Path:
-    """A hidden name beside a path; it tells the process, so that what a killed one left can be
-    told.
-    """
-    return final.with_name(
-        f".{final.stem[:80]}.{_process(os.getpid())}-{uuid.uuid4().hex[:8]}.tmp{final.suffix[:20]}"
-    )
+    """Return a hidden name beside a path, with the process in it so that `sweep` knows it."""
+    writer = f"{_process(os.getpid())}-{uuid.uuid4().hex[:8]}"
+    return final.with_name(f".{final.stem[:80]}.{writer}.tmp{final.suffix[:20]}")
 
 
 def _process(number: int) -> str:
-    """Name a process of this machine: host, number and when it began, since numbers are used again."""
+    """Name a process by host, number and start time, because numbers are used again."""
     host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
     began = "0"
     with contextlib.suppress(OSError, IndexError):  # only Linux has it
-        began = (
-            Path(f"/proc/{number}/stat")
-            .read_text("utf-8", "replace")
-            .rpartition(")")[2]
-            .split()[19]
-        )
+        status = Path(f"/proc/{number}/stat").read_text("utf-8", "replace")
+        # the name of the program stands in brackets and may hold spaces; start time is field 22
+        began = status.rpartition(")")[2].split()[19]
     return f"{host}-{number}-{began}"
 
 
 def sweep(target: str | os.PathLike[str]) -> None:
-    """Remove what processes of this machine that were killed left of an output under a hidden name.
+    """Remove what killed processes of this machine left of an output under a hidden name.
 
-    One that was killed between the two steps of replacing a folder has the earlier output under a
-    hidden name, too: it is put back where there is none.
+    A process that was killed between the two steps of replacing a folder left the earlier output
+    under a hidden name, too: it is put back if there is none.
     """
     final = place.resolved(target)
     start, end = re.escape(f".{final.stem[:80]}."), re.escape(f".tmp{final.suffix[:20]}")
@@ -158,16 +153,13 @@ def sweep(target: str | os.PathLike[str]) -> None:
 
 
 def fail(target: str | os.PathLike[str], error: OSError) -> NoReturn:
-    """Raise the one-line `WriteError` of a failed write; an error that is sstfill's own passes as
-    it is.
-    """
+    """Raise the one-line `WriteError` of a failed write; errors of sstfill pass as they are."""
     if isinstance(error, SstfillError):
         raise error
     reason = error.strerror or str(error) or type(error).__name__
     with contextlib.suppress(OSError):
-        reason += (
-            f", {shutil.disk_usage(Path(target).resolve().parent).free / 1e6:.0f} MB free there"
-        )
+        free = shutil.disk_usage(Path(target).resolve().parent).free
+        reason += f", {free / 1e6:.0f} MB free there"
     raise WriteError(
         f"cannot write {os.fspath(target)}: {reason}; choose another folder or make room; "
         "an earlier output is unchanged"
@@ -176,8 +168,11 @@ def fail(target: str | os.PathLike[str], error: OSError) -> NoReturn:
 
 def _sync(path: Path) -> None:
     """Flush a file, or a folder with all it holds, to the disk."""
-    for member in [*(path.rglob("*") if path.is_dir() else ()), path, path.parent]:
-        flush(member)
+    if path.is_dir():
+        for member in path.rglob("*"):
+            flush(member)
+    flush(path)
+    flush(path.parent)
 
 
 def flush(path: Path) -> None:
@@ -193,6 +188,7 @@ def _move(temporary: Path, final: Path) -> None:
     if not (final.is_dir() and temporary.is_dir()):
         os.replace(temporary, final)  # noqa: PTH105  (one system call, atomic)
         return
+    # no system call replaces a folder that is not empty: two steps, which `sweep` can repair
     aside = temporary.with_name(temporary.name + ".old")
     os.replace(final, aside)  # noqa: PTH105
     try:

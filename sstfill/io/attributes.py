@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attributes, names and types that a format cannot hold: found before the work, so that no finished
-run is lost.
-"""
+"""Find the attributes, names and types that a format cannot hold, before the work is done."""
 
 from __future__ import annotations
 
@@ -41,13 +39,13 @@ FAILURES = (
     NotImplementedError,
     OverflowError,
 )
-"""What the libraries raise for what they cannot store."""
+"""What the libraries raise for data that they cannot store."""
 
 
 def storable(ds: xr.Dataset, *, zarr: bool) -> xr.Dataset:
-    """Give `ds` with each attribute that the format cannot hold as text, with a logged warning.
+    """Return `ds` with each attribute that the format cannot hold turned into text.
 
-    An attribute whose name the format cannot hold is left out, with a warning, too.
+    An attribute whose name the format cannot hold is left out. Both are logged as warnings.
     """
     own = _kept(ds.attrs, "the dataset", zarr)
     bare = ds.copy(deep=False)
@@ -68,7 +66,7 @@ def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
     Raises
     ------
     WriteError
-        With the variable, and what the library says of it.
+        With the variable, and the message of the library.
     """
     for name in [*ds.variables, *ds.dims]:
         _check_name(name, target, zarr)
@@ -76,9 +74,8 @@ def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
     try:
         _rehearse(small, zarr)
     except OSError as error:
-        log.info(
-            "not known before the work whether all can be stored: %s", error
-        )  # the temporary folder may be full
+        # of the temporary folder, which may be full: nothing is known of the target
+        log.info("not known before the work whether all can be stored: %s", error)
     except FAILURES as error:
         culprit = next((n for n in small.variables if _fails(small, n, zarr)), None)
         what = "the dataset" if culprit is None else f"variable {culprit!r}"
@@ -89,15 +86,14 @@ def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
 
 
 def _sample(ds: xr.Dataset) -> xr.Dataset:
-    """One value of each variable; nothing of a lazy one is read unless it holds text or objects."""
+    """Return one value of each variable; lazy ones are read only if they hold text or objects."""
     first = ds.isel(dict.fromkeys(ds.dims, slice(0, 1)))
     made = {}
     for name, variable in first.variables.items():
-        values = (
-            variable.values
-            if variable.dtype.kind == "O"
-            else np.zeros(variable.shape, variable.dtype)
-        )
+        if variable.dtype.kind == "O":  # what can be stored depends on the objects
+            values = variable.values
+        else:
+            values = np.zeros(variable.shape, variable.dtype)
         made[name] = xr.Variable(variable.dims, values, variable.attrs)
     data = {name: v for name, v in made.items() if name not in ds.coords}
     return xr.Dataset(data, {name: made[name] for name in ds.coords}, ds.attrs)
@@ -128,8 +124,8 @@ def _check_name(name: Hashable, target: Path, zarr: bool) -> None:
     fits = isinstance(name, str) and _is_name(text) and (zarr or _begins_well(text))
     if not fits or (zarr and (text.startswith("__") or text in (".", "..", "zarr.json"))):
         raise WriteError(
-            f"cannot write {target}: no variable or dimension can be called {name!r} there; rename it: "
-            f"ds.rename({{{name!r}: 'other'}})"
+            f"cannot write {target}: no variable or dimension can be called {name!r} there; "
+            f"rename it: ds.rename({{{name!r}: 'other'}})"
         )
 
 
@@ -138,14 +134,12 @@ def _is_name(text: str) -> bool:
 
 
 def _begins_well(text: str) -> bool:
-    """Whether NetCDF takes the first character of a name: a letter, a digit, an underscore, or
-    beyond ASCII.
-    """
+    """Whether NetCDF takes the first character of a name."""
     return text[0].isalnum() or text[0] == "_" or not text[0].isascii()
 
 
 def _kept(attrs: Mapping[Any, Any], of: str, zarr: bool) -> dict[Any, Any]:
-    """Attributes as they can be stored: the same object where all can."""
+    """Return attributes as they can be stored; `attrs` itself if all can."""
     holds = _json_holds if zarr else _netcdf_holds
     kept: dict[Any, Any] = {}
     changed = False
@@ -214,8 +208,9 @@ def _json_holds(value: Any) -> bool:
 
 
 def _netcdf_holds(value: Any) -> bool:
-    """Whether NetCDF-4 can hold a value: text, bytes, a number of at most 64 bits, or a list of one
-    kind of these.
+    """Whether NetCDF-4 can hold a value.
+
+    It holds text, bytes, a number of at most 64 bits, or a list of one kind of these.
     """
     if _is_text(value):
         return True
@@ -231,9 +226,6 @@ def _netcdf_holds(value: Any) -> bool:
         return False
     if numbers.dtype.kind in "SU" and isinstance(value, np.ndarray):
         return numbers.ndim <= 1 and all(map(_is_text, numbers.ravel().tolist()))
-    return (
-        numbers.ndim <= 1
-        and numbers.dtype.kind in "iuf"
-        and numbers.dtype != np.float16
-        and (numbers.dtype.itemsize <= 8)
-    )
+    if numbers.ndim > 1 or numbers.dtype.kind not in "iuf":
+        return False
+    return numbers.dtype != np.float16 and numbers.dtype.itemsize <= 8

@@ -2,8 +2,8 @@
 """Wait for writes that are still under way when one of many fails or is interrupted.
 
 Dask and Zarr raise as soon as one block fails; their other threads go on. What they write would
-land in a folder that is being removed, and leave it behind; and Zarr's tasks would tell of
-themselves when the process ends.
+land in a folder that is being removed, and leave it behind; and Zarr's tasks would log errors when
+the process ends.
 
 An exception that a signal handler raises in the middle of a storage library can leave a lock of
 that library held, and whatever writes next waits for ever. Signals are therefore held back until a
@@ -35,11 +35,10 @@ LONGEST = 30.0
 
 @contextlib.contextmanager
 def drained(ds: xr.Dataset | None = None) -> Iterator[None]:
-    """Let an error or an interrupt of the body out only when nothing that it began is being written
-    any more.
+    """Delay an error or interrupt of the body until nothing that it began is being written.
 
     Dask computes the lazy variables of `ds` in threads of this context, which are waited for. A
-    `ReadError` passes at once: it comes of the input, between two writes.
+    `ReadError` passes at once: it arises from the input, between two writes.
     """
     try:
         with _own_threads(ds), signals_between_blocks():
@@ -50,14 +49,13 @@ def drained(ds: xr.Dataset | None = None) -> Iterator[None]:
         from zarr.core.sync import loop, sync
 
         if loop[0] is not None:
-            sync(_settled(LONGEST))
+            sync(_finish_tasks(LONGEST))
         raise
 
 
 @contextlib.contextmanager
 def signals_between_blocks() -> Iterator[None]:
-    """Hold back the signals that end a process; their handlers run before the next block of Dask,
-    or at the end.
+    """Delay the signals that end a process until a block of Dask is done, or until the end.
 
     A second signal is not held back. Nothing is done in threads other than the main one, which
     receive no signals.
@@ -65,18 +63,18 @@ def signals_between_blocks() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[int] = []
+    waiting: list[int] = []
     handlers: dict[int, Any] = {}
 
     def hold(number: int, frame: Any) -> None:
-        held.append(number)
-        if len(held) > 1:
+        waiting.append(number)
+        if len(waiting) > 1:
             handlers[number](number, frame)
 
     def release() -> None:
-        if held:
-            number = held[0]
-            held.clear()
+        if waiting:
+            number = waiting[0]
+            waiting.clear()
             handlers[number](number, None)
 
     for name in ENDING:
@@ -109,7 +107,7 @@ def _own_threads(ds: xr.Dataset | None) -> Iterator[None]:
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads that know what they have under way."""
+    """Threads with a record of what is under way."""
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
@@ -122,13 +120,14 @@ class _Pool(ThreadPoolExecutor):
         return future
 
 
-async def _settled(seconds: float) -> None:
-    """Wait until nothing else runs in this loop, and take note of how it ended."""
+async def _finish_tasks(seconds: float) -> None:
+    """Wait until nothing else runs in this loop, and retrieve how each task ended."""
     end = time.monotonic() + seconds
-    while (others := asyncio.all_tasks() - {asyncio.current_task()}) and (
-        left := end - time.monotonic()
-    ) > 0:
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        left = end - time.monotonic()
+        if left <= 0:
+            return
         done, _ = await asyncio.wait(others, timeout=left)
         for task in done:
             if not task.cancelled():
-                task.exception()
+                task.exception()  # else asyncio logs that it was never retrieved

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn what the storage libraries raise into one-line `ReadError`s, and leave our own bugs as they
-are.
+"""Turn what the storage libraries raise into one-line `ReadError`s, but not our own bugs.
 
 `opening` stands around code that only opens: whatever it raises is the fault of what is opened.
 `reading` stands around code that computes too: there the frames of the traceback tell whether a
@@ -17,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 
 from sstfill.errors import ReadError, SstfillError
+from sstfill.printable import printable
 
 STORAGE = (
     "xarray.backends",
@@ -49,8 +49,8 @@ DAMAGED = "it is damaged or cut short, fetch it again"
 def opening(path: str | os.PathLike[str], remedy: str = DAMAGED) -> Iterator[None]:
     """Turn every failure into a `ReadError` that names `path`; no code of a caller may run inside.
 
-    Warnings of the libraries are dropped: each either becomes an error later or is of no use to a
-    reader.
+    Warnings of the libraries are dropped: each either becomes an error later or has no use for the
+    user.
 
     >>> with opening("sst.zarr"):
     ...     raise KeyError("chunks")
@@ -71,8 +71,7 @@ def opening(path: str | os.PathLike[str], remedy: str = DAMAGED) -> Iterator[Non
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str], remedy: str = DAMAGED) -> Iterator[None]:
-    """Turn failures of the storage libraries into one-line `ReadError`s; use it where lazy values
-    are computed.
+    """Turn failures of the storage libraries into one-line `ReadError`s while values are computed.
 
     >>> with reading("sst.nc"):
     ...     raise RuntimeError("NetCDF: HDF error")
@@ -119,8 +118,9 @@ def _read_error(path: str | os.PathLike[str], error: Exception, remedy: str) -> 
 
 
 def _frames(error: BaseException) -> list[tuple[str, str]]:
-    """Module and function of the frames below the last one that is ours, the caller's or Dask's,
-    innermost first.
+    """Return module and function of the innermost frames, up to the first that is not a library's.
+
+    The innermost is first. Frames of sstfill, of its caller and of Dask end the list.
     """
     walked = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     below = []
@@ -136,7 +136,7 @@ def _frames(error: BaseException) -> list[tuple[str, str]]:
 
 
 def from_backend(error: BaseException) -> bool:
-    """Whether a storage library raised the failure, or called what did; or NetCDF says so.
+    """Whether a storage library raised the error, or called what raised it.
 
     >>> from_backend(ValueError("ours"))
     False
@@ -157,15 +157,16 @@ def _is_storage(module: str) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """First line of a message, or the type where it is empty.
+    """Return the first line of an error's message, or its type if the message is empty.
 
     >>> one_line(KeyError("chunks"))
     "no 'chunks'"
     """
-    said = str(error).strip()
+    message = str(error).strip()
     if isinstance(error, KeyError) and len(error.args) == 1:
-        said = f"no {error.args[0]!r}"
+        message = f"no {error.args[0]!r}"
     elif isinstance(error, OSError) and error.strerror:
-        said = error.strerror
-    lines = said.splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= LONGEST else lines[0][:LONGEST] + "..."
+        message = error.strerror
+    lines = message.splitlines() or [type(error).__name__]
+    line = printable(lines[0])  # libraries quote names from the file as they are
+    return line if len(line) <= LONGEST else line[:LONGEST] + "..."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quality levels and flags of GHRSST products: which pixels to trust.
+"""Mask pixels by the quality levels and flags of GHRSST products.
 
 Source: GHRSST Data Specification (GDS) 2.0 revision 5, sections 8.2 and 8.3.
 """
@@ -18,36 +18,35 @@ L2P_FLAGS = {"microwave": 1, "land": 2, "ice": 4, "lake": 8, "river": 16}
 
 
 def keep_quality(ds: xr.Dataset, fields: Sequence[str], level: int) -> xr.Dataset:
-    """Make the pixels of `fields` whose ``quality_level`` is below `level`, or missing, gaps."""
+    """Mask the pixels of `fields` whose ``quality_level`` is below `level`, or missing."""
     if isinstance(level, bool) or level not in range(6):
         raise OptionError(
-            f"quality_level={level!r} is no GHRSST quality; choose from 0 to 5 (5 is best)"
+            f"quality_level={level!r} is not a GHRSST quality; choose from 0 to 5 (5 is best)"
         )
     return keep_where(ds, fields, _helper(ds, "quality_level") >= level)
 
 
 def unflagged(ds: xr.Dataset, fields: Sequence[str], names: str | Sequence[str]) -> xr.Dataset:
-    """Make the pixels of `fields` that carry one of the named ``l2p_flags`` gaps."""
+    """Mask the pixels of `fields` that carry one of the named ``l2p_flags``."""
     flags = _helper(ds, "l2p_flags")
     bits = flag_bits(flags)
-    wanted = [names] if isinstance(names, str) else list(names)
-    for name in wanted:
+    raised = 0
+    for name in [names] if isinstance(names, str) else names:
         if name not in bits:
             raise unknown("l2p flag", name, bits)
-    raised = int(np.bitwise_or.reduce([bits[name] for name in wanted] or [0]))
+        raised |= bits[name]
     return keep_where(ds, fields, (flags.fillna(0).astype(np.int64) & raised) == 0)
 
 
 def flag_bits(flags: xr.DataArray) -> dict[str, int]:
-    """Bit of each flag by name: the variable's own ``flag_meanings``, or the GHRSST standard ones."""
+    """Return the bit of each flag, by the variable's ``flag_meanings`` or the GHRSST standard."""
     meanings = str(flags.attrs.get("flag_meanings", "")).split()
     if not meanings:
         return dict(L2P_FLAGS)
     masks = flags.attrs.get("flag_masks", [2**k for k in range(len(meanings))])
-    numbers = [
-        int(n)
-        for n in (re.findall(r"-?\d+", masks) if isinstance(masks, str) else np.atleast_1d(masks))
-    ]
+    if isinstance(masks, str):  # some products write "1b, 2b, 4b"
+        masks = re.findall(r"-?\d+", masks)
+    numbers = [int(n) for n in np.atleast_1d(masks)]
     return dict(zip(meanings, numbers, strict=False))
 
 
@@ -55,20 +54,21 @@ def _helper(ds: xr.Dataset, name: str) -> xr.DataArray:
     found = next((n for n in ds.variables if str(n).lower() == name), None)
     if found is None:
         raise InputError(
-            f"{name} was asked for, but the dataset holds only {', '.join(map(str, ds.data_vars))}; "
-            f"leave {name} out"
+            f"{name} was asked for, but the dataset holds only "
+            f"{', '.join(map(str, ds.data_vars))}; leave {name} out"
         )
     return ds[found]
 
 
 def keep_where(ds: xr.Dataset, fields: Sequence[str], keep: xr.DataArray) -> xr.Dataset:
-    """Gaps wherever `keep` is False; attrs and encoding stay."""
+    """Mask `fields` wherever `keep` is False; attrs and encoding stay."""
     kept = {}
     for name in fields:
         da = ds[name]
         if not set(keep.dims) <= set(da.dims):
             raise InputError(
-                f"{str(keep.name)!r} lies on {keep.dims}, {name!r} on {da.dims}; give them the same grid"
+                f"{str(keep.name)!r} lies on {keep.dims}, {name!r} on {da.dims}; "
+                "give them the same grid"
             )
         kept[name] = da.copy(deep=False, data=da.where(keep).transpose(*da.dims).data)
     return ds.assign(kept)

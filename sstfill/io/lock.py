@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock of the system on an open file, which goes with the process that holds it; and who holds
-it.
-"""
+"""Lock a file for one process; the system releases the lock when the process ends."""
 
 from __future__ import annotations
 
@@ -16,29 +14,29 @@ from pathlib import Path
 from sstfill.errors import WriteError
 
 SIGNED = "process "
-"""How the content of a lock begins; a file that begins otherwise is not ours."""
+"""How the content of a lock file begins; a file that begins otherwise is not ours."""
 
 
 def acquire(
     path: Path, busy: Callable[[str], WriteError], *, signed: bool = True, flags: int = 0
 ) -> int:
-    """Open a file, made where it is not there, and lock it; returns the descriptor.
+    """Open a file, made if it does not exist, lock it, and return the descriptor.
 
     Parameters
     ----------
     path
         The file.
     busy
-        Makes the error for a file that another holds, from who that is.
+        Makes the error for a file that another process holds, from the name of that process.
     signed
-        Write into it who holds it; a file with other content is refused, not truncated.
+        Write into the file who holds it; a file with other content is refused, not truncated.
     flags
         For opening it, beside those needed here.
 
     Raises
     ------
     WriteError
-        Another holds it, or it is not a lock.
+        Another process holds it, or it is not a lock.
     OSError
         It cannot be opened or locked; no descriptor is left open.
     """
@@ -47,7 +45,7 @@ def acquire(
         taken = False
         try:
             _lock(descriptor)
-            taken = _is_file(descriptor, path)  # else its holder has just removed it
+            taken = _is_file(descriptor, path)  # False: its holder has just removed it, try again
             if taken and signed:
                 _sign(descriptor, path)
             if taken:
@@ -63,7 +61,7 @@ def acquire(
 
 
 def held_by(path: Path) -> str:
-    """Tell who else holds a lock; empty where nobody does, or where there is none."""
+    """Name the process that holds a lock; empty if nobody does, or if there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -78,10 +76,9 @@ def held_by(path: Path) -> str:
 
 
 class OutputLock:
-    """The lock of a Zarr output, ``OUT.job/lock``, which fills in memory and archive jobs take
-    alike.
+    """The lock of a Zarr output, ``OUT.job/lock``, for fills in memory and archive jobs alike.
 
-    The folder is made where it is not there, and goes with the lock if nothing else is in it; a
+    The folder is made if it does not exist, and removed with the lock if nothing else is in it; a
     folder that somebody else made stays. Use as a context; a second one for the same output is
     refused, in this process too.
     """
@@ -95,9 +92,8 @@ class OutputLock:
 
     def __enter__(self) -> OutputLock:
         while self._descriptor < 0:
-            self._own = (
-                self.path.is_file() or self._made()
-            )  # a lock of a killed process: that made the folder
+            # a lock that a killed process left: that process made the folder
+            self._own = self.path.is_file() or self._made()
             with contextlib.suppress(FileNotFoundError):  # its holder has just removed the folder
                 self._descriptor = acquire(self.path, self._busy)
         return self
@@ -124,12 +120,10 @@ class OutputLock:
         return WriteError(f"{self.out} is being filled by {who}; wait for it, or end it")
 
     def _tidy(self) -> None:
-        """Remove the lock while it is held: whoever waits for it sees that it went, and makes
-        another.
-        """
+        """Remove the lock while it is held; whoever has it open sees that, and tries again."""
         others = {member.name for member in self.folder.iterdir()} - {self.path.name}
         if others and "job.json" not in others:
-            return  # a run that was cut short: the lock tells that the folder is ours
+            return  # a run that was cut short: the lock marks the folder as ours
         self.path.unlink()
         if not others and self._own:
             self.folder.rmdir()
@@ -154,21 +148,19 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 def _sign(descriptor: int, path: Path) -> None:
     """Write into a locked file who holds it, and since when."""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _content(descriptor).startswith(
-        (SIGNED, "\0")
-    ):
+    regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    if not regular or not _content(descriptor).startswith((SIGNED, "\0")):
         raise WriteError(
             f"cannot write {path}: it is not a lock of sstfill; remove it, or choose another output"
         )
     os.ftruncate(descriptor, 0)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    os.pwrite(
-        descriptor, f"{SIGNED}{os.getpid()} on {socket.gethostname()} since {now}".encode(), 0
-    )
+    holder = f"{SIGNED}{os.getpid()} on {socket.gethostname()} since {now}"
+    os.pwrite(descriptor, holder.encode(), 0)
 
 
 def _content(descriptor: int) -> str:
-    """First bytes of a file; of an empty one, a NUL."""
+    """Return the first bytes of a file; of an empty file, a NUL."""
     return os.pread(descriptor, 200, 0).decode(errors="replace") or "\0"
 
 

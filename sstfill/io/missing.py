@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Missing values that a decoder overlooks: mistyped ``missing_value``s, and values outside the
-valid range.
+"""Mask missing values that a decoder overlooks: mistyped ones, and those outside the valid range.
 
 Rules: NetCDF Users' Guide, Attribute Conventions (a valid range is in packed units unless it is
 floating).
@@ -11,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,7 @@ from sstfill.fields import grid
 
 
 def is_masked(da: xr.DataArray) -> bool:
-    """Whether `mask_missing` has something to do, for which it looks at all values of a field that
-    is not chunked.
-    """
+    """Whether `mask_missing` has to look at the values of a field."""
     return bool(overlooked(da)) or valid_range(da) != (None, None)
 
 
@@ -34,35 +32,35 @@ def mask_missing(ds: xr.Dataset) -> xr.Dataset:
 def _masked(da: xr.DataArray) -> xr.DataArray:
     low, high = valid_range(da)
     keep = [da != fill for fill in overlooked(da)]
-    keep += [da >= low] if low is not None else []
-    keep += [da <= high] if high is not None else []
-    return (
-        da.copy(deep=False, data=da.where(functools.reduce(operator.and_, keep)).data)
-        if keep
-        else da
-    )
+    if low is not None:
+        keep.append(da >= low)
+    if high is not None:
+        keep.append(da <= high)
+    if not keep:
+        return da
+    masked = da.where(functools.reduce(operator.and_, keep))
+    return da.copy(deep=False, data=masked.data)
 
 
 def overlooked(da: xr.DataArray) -> list[Any]:
-    """Missing values, in the field's own type, that decoding with xarray leaves among its values.
+    """Return the missing values, in the field's own type, that decoding with xarray leaves in it.
 
     Text for a number, a float64 ``1e20`` on float32 values, or an unpacked ``-9999`` that the
     packed type cannot hold.
     """
-    declared = [
-        h[k] for h in (da.attrs, da.encoding) for k in ("missing_value", "_FillValue") if k in h
-    ]
-    fills = [(n, isinstance(value, str)) for value in declared for n in _numbers(value)]
-    with np.errstate(over="ignore"):
-        return list(
-            dict.fromkeys(da.dtype.type(n) for n, text in fills if text or not _comparable(n, da))
-        )
+    found = []
+    for holder in (da.attrs, da.encoding):
+        for key in ("missing_value", "_FillValue"):
+            declared = holder.get(key, ())
+            for number in _numbers(declared):
+                if isinstance(declared, str) or not _comparable(number, da):
+                    with np.errstate(over="ignore"):
+                        found.append(da.dtype.type(number))
+    return list(dict.fromkeys(found))
 
 
 def _comparable(fill: float, da: xr.DataArray) -> bool:
-    """Whether comparing the stored values with `fill` finds it: NaN, or a number that the stored
-    type holds.
-    """
+    """Whether comparing stored values with `fill` finds it: NaN, or a number their type holds."""
     stored = np.dtype(da.encoding.get("dtype", da.dtype))
     if stored.kind in "iu":
         return bool(np.iinfo(stored).min <= fill <= np.iinfo(stored).max)
@@ -76,8 +74,9 @@ def _numbers(value: object) -> list[float]:
 
 
 def valid_range(da: xr.DataArray | xr.Variable) -> tuple[float | None, float | None]:
-    """Lowest and highest valid value in the field's unpacked units, half a packing step wider; None
-    where unbounded.
+    """Return the lowest and highest valid value in unpacked units, half a packing step wider.
+
+    None stands for no bound.
     """
     both = np.ravel(da.attrs.get("valid_range", ()))
     low, high = both if both.size == 2 else (da.attrs.get("valid_min"), da.attrs.get("valid_max"))
@@ -85,9 +84,7 @@ def valid_range(da: xr.DataArray | xr.Variable) -> tuple[float | None, float | N
 
 
 def in_packed_units(bound: object) -> bool:
-    """Whether a valid range on unpacked values, by its small integer type, is left over from a
-    packing.
-    """
+    """Whether a valid range, by its small integer type, is in packed units."""
     kind = np.asarray(bound).dtype
     return kind.kind in "iu" and kind.itemsize <= 2
 
@@ -99,18 +96,20 @@ def _unpacked(da: xr.DataArray | xr.Variable, bound: object, steps: float) -> fl
     stored = np.dtype(da.encoding.get("dtype", da.dtype))
     if stored.kind not in "iu":
         return None if in_packed_units(bound) else numbers[0]
-    scale, offset = (
-        float(np.ravel(da.encoding.get(k, d))[0])
-        for k, d in (("scale_factor", 1), ("add_offset", 0))
-    )
+    scale, offset = scaling(da.encoding)
     margin = steps * abs(scale)
-    if np.asarray(bound).dtype.kind == "f":
-        return numbers[0] + margin
-    whole = (
-        2 ** (8 * stored.itemsize)
-        if da.encoding.get("_Unsigned") == "true" and numbers[0] < 0
-        else 0
-    )
-    # a negative scale turns the range round, which the caller's comparison cannot know: leave it
-    # open
-    return (numbers[0] + whole) * scale + offset + margin if scale > 0 else None
+    number = numbers[0]
+    if np.asarray(bound).dtype.kind == "f":  # by the conventions, in unpacked units already
+        return number + margin
+    if scale <= 0:  # turns the range round, which the caller's comparison cannot know
+        return None
+    if da.encoding.get("_Unsigned") == "true" and number < 0:
+        number += 2 ** (8 * stored.itemsize)
+    return number * scale + offset + margin
+
+
+def scaling(encoding: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the scale and the offset of a packing."""
+    scale = np.ravel(encoding.get("scale_factor", 1))[0]
+    offset = np.ravel(encoding.get("add_offset", 0))[0]
+    return float(scale), float(offset)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Store floats as the integers or with the fill value that their file used, never wrapping and
-never losing one.
+"""Store floats packed as their file had them, without wrapping or losing a value.
 
 `xarray` packs without a check: a value out of range wraps, and one that lands on ``_FillValue``
 becomes a gap. Here each block is checked as it is packed, and `DoesNotFit` asks for the next wider
@@ -16,26 +15,28 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.io.missing import in_packed_units, valid_range
+from sstfill.io.missing import in_packed_units, scaling, valid_range
 
 VALID = ("valid_min", "valid_max", "valid_range")
 
 
 class DoesNotFit(Exception):  # noqa: N818  (a signal to the writer, never shown)
-    """A value of the variable (first argument) that its packing cannot hold, and why (second)."""
+    """A variable (first argument) has a value that its packing cannot hold, and why (second)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """How one variable is stored: `stored = round((value - offset) / scale)`, gaps as `fill`."""
+    """How one variable is stored: `stored = round((value - offset) / scale)`, gaps as `fill`.
+
+    `unpacking` holds ``scale_factor`` and ``add_offset`` as the file had them, and `valid` the
+    valid range in unpacked units.
+    """
 
     variable: str
     dtype: np.dtype[Any]
     fill: Any = np.nan
-    unpacking: dict[str, Any] = field(
-        default_factory=dict
-    )  # scale_factor, add_offset as the file had them
-    valid: tuple[float | None, float | None] = (None, None)  # unpacked
+    unpacking: dict[str, Any] = field(default_factory=dict)
+    valid: tuple[float | None, float | None] = (None, None)
 
     @property
     def plain(self) -> bool:
@@ -54,11 +55,11 @@ class Packing:
             return np.where(gap, self.dtype.type(self.fill), values).astype(self.dtype)
         scale, offset = scaling(self.unpacking)
         stored = np.rint((values.astype(np.float64) - offset) / scale)
-        held, info = stored[~gap], np.iinfo(self.dtype)
-        self._refuse(
-            bool(((held < info.min) | (held > info.max)).any()), f"do not fit {self.dtype}"
-        )
-        self._refuse(bool((held == float(self.fill)).any()), f"land on its fill value {self.fill}")
+        numbers, info = stored[~gap], np.iinfo(self.dtype)
+        outside = (numbers < info.min) | (numbers > info.max)
+        self._refuse(bool(outside.any()), f"do not fit {self.dtype}")
+        lost = numbers == float(self.fill)
+        self._refuse(bool(lost.any()), f"land on its fill value {self.fill}")
         return np.where(gap, float(self.fill), stored).astype(self.dtype)
 
     def _refuse(self, trouble: bool, reason: str) -> None:
@@ -66,30 +67,22 @@ class Packing:
             raise DoesNotFit(self.variable, reason)
 
 
-def scaling(encoding: dict[str, Any]) -> tuple[float, float]:
-    """Scale and offset of a packing."""
-    return tuple(
-        float(np.ravel(encoding.get(k, d))[0]) for k, d in (("scale_factor", 1), ("add_offset", 0))
-    )  # type: ignore[return-value]
-
-
 def ladder(name: str, variable: xr.Variable) -> list[Packing]:
-    """Forms in which to store a float variable: its own; its own on 32 bits; floats with NaN, which
-    hold anything.
+    """Return the forms in which to store a float variable, each wider than the last.
+
+    Its own; its own on 32 bits; floats with NaN, which hold anything.
     """
     encoding = variable.encoding
     plain = Packing(variable=name, dtype=variable.dtype.newbyteorder("="))
     own = np.dtype(encoding.get("dtype", plain.dtype))
     fill, valid = _fill(variable), valid_range(variable)
-    if (
-        own.kind not in "iu"
-        or scaling(encoding)[0] in (0.0, np.inf)
-        or not np.isfinite(scaling(encoding)).all()
-    ):
-        first = Packing(
-            variable=name, dtype=plain.dtype, fill=np.nan if fill is None else fill, valid=valid
-        )
-        return [plain] if first.plain or own.kind in "iu" else [first, plain]
+    if own.kind not in "iu":
+        gap = np.nan if fill is None else fill
+        first = Packing(variable=name, dtype=plain.dtype, fill=gap, valid=valid)
+        return [plain] if first.plain else [first, plain]
+    scale, offset = scaling(encoding)
+    if scale == 0 or not np.isfinite([scale, offset]).all():  # nothing can be packed by it
+        return [plain]
     kind = "u" if encoding.get("_Unsigned") == "true" else own.kind
     own = np.dtype(f"{kind}{own.itemsize}")
     unpacking = {k: encoding[k] for k in ("scale_factor", "add_offset") if k in encoding}
@@ -102,7 +95,7 @@ def ladder(name: str, variable: xr.Variable) -> list[Packing]:
 
 
 def _fill(variable: xr.Variable) -> float | None:
-    """Fill value that the file used, as stored."""
+    """Return the fill value that the file used, as stored."""
     for key in ("_FillValue", "missing_value"):
         for holder in (variable.encoding, variable.attrs):
             with contextlib.suppress(KeyError, TypeError, ValueError):
@@ -111,9 +104,7 @@ def _fill(variable: xr.Variable) -> float | None:
 
 
 def _sentinel(fill: float | None, dtype: np.dtype[Any]) -> int:
-    """Stored number for a gap: the file's own where the type holds it, else the far end of the
-    type.
-    """
+    """Return the stored number for a gap: the file's own if the type holds it, else its far end."""
     info = np.iinfo(dtype)
     if fill is not None and fill == np.rint(fill):
         number = int(fill) % 2**info.bits if dtype.kind == "u" else int(fill)
@@ -123,12 +114,12 @@ def _sentinel(fill: float | None, dtype: np.dtype[Any]) -> int:
 
 
 def packed(variable: xr.Variable, packing: Packing, refusals: list[str]) -> xr.Variable:
-    """Store a float variable so; Dask blocks are packed one by one when written."""
+    """Pack a float variable; Dask blocks are packed one by one when they are written."""
     attrs = {k: v for k, v in variable.attrs.items() if k not in ("_FillValue", "missing_value")}
-    if refusals or packing.dtype.kind == "f":
-        attrs = {
-            k: v for k, v in attrs.items() if k not in VALID or not (refusals or in_packed_units(v))
-        }
+    for key in VALID:
+        stale = packing.dtype.kind == "f" and in_packed_units(attrs.get(key, 0.0))
+        if refusals or stale:
+            attrs.pop(key, None)
     if refusals:
         note = f"sstfill: stored as {packing.dtype}, because values {' and '.join(refusals)}"
         attrs["comment"] = "; ".join(filter(None, (str(attrs.get("comment", "")), note)))

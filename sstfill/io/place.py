@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decide whether a path may be written, and whether what lies there may be replaced.
 
-Every writer asks here twice: before the work, and again at the moment of the replace. Only what
-sstfill made is replaced, which a mark in the output tells:
+Every writer checks twice: before the work, and again at the moment of the replacement. Only outputs
+of sstfill are replaced, which a mark identifies:
 
-- A Zarr store has the global attribute ``sstfill_output``, a digest of the metadata of its arrays and, but for an
-  archive that grows, of the names, sizes and first bytes of its chunks. A copy that somebody
-  altered inherits the attribute and not the digest. Nothing else may lie in the store: each file is
-  a metadata document, or a chunk of an array of the root group.
+- A Zarr store has the global attribute ``sstfill_output``, a digest of the metadata of its arrays
+  and, except for an archive that grows, of the names, sizes and first bytes of its chunks. A copy
+  that somebody altered inherits the attribute but not the digest. Nothing else may lie in the
+  store: each file is a metadata document, or a chunk of an array of the root group.
 - A NetCDF file has the same attribute, a digest of its variables, with the size of the file.
-- A picture, a JSON document and a table say so in their own way, see `OURS`.
+- Pictures, JSON documents and tables are recognised by their content, see `OURS`.
 
 Outputs of versions before this one have no mark and are not replaced: the user removes them.
 """
@@ -41,21 +41,20 @@ COLUMNS = ("epoch,steps,", "data,kind,units,")
 ROOT = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 ARRAY = ("zarr.json", ".zarray", ".zattrs")
 NAMED = 3
-"""So many of the things that are in the way are named."""
+"""Most files in the way that an error names."""
 FIRST = 2**22
-"""Bytes of chunks that go into the digest of a store."""
+"""Most bytes of chunks that go into the digest of a store."""
 LARGEST = 2**28
-"""Bytes of a picture or document of ours; a larger one is not looked into."""
+"""Bytes of a picture or document of ours; a larger file is not opened."""
 
 
 def check(target: StrPath, inputs: StrPath | Iterable[StrPath] | None = None) -> None:
-    """Refuse an output that cannot be written, or that would replace or hold something that is not
-    sstfill's.
+    """Refuse an output that cannot be written, or would replace what sstfill did not make.
 
     Parameters
     ----------
     target
-        File or Zarr store to be; a link is followed.
+        File or Zarr store to write; a link is followed.
     inputs
         What is read for it: the output must not be one of them, lie in one, or hold one.
 
@@ -65,7 +64,9 @@ def check(target: StrPath, inputs: StrPath | Iterable[StrPath] | None = None) ->
         With what is in the way and what to do about it.
     """
     check_parent(target)
-    for given in [inputs] if isinstance(inputs, str | os.PathLike) else inputs or ():
+    if isinstance(inputs, str | os.PathLike):
+        inputs = [inputs]
+    for given in inputs or ():
         check_apart(target, given)
     check_replaceable(target)
 
@@ -121,9 +122,8 @@ def check_replaceable(target: StrPath) -> None:
     """Refuse to replace what lies at a path unless sstfill made it and nothing else lies in it."""
     final = resolved(target)
     try:
-        mode = (
-            Path(target).stat().st_mode
-        )  # by way of the links: those of /dev lead to paths that are not there
+        # not of `final`: the links of /dev resolve to paths that do not exist
+        mode = Path(target).stat().st_mode
     except FileNotFoundError:
         return
     store = final.suffix.lower() == ".zarr"
@@ -135,7 +135,7 @@ def check_replaceable(target: StrPath) -> None:
         _check_store(final, target)
     elif not stat.S_ISREG(mode):
         raise WriteError(
-            f"cannot write {target}: it is {_kind(mode)}, not a file; choose another name"
+            f"cannot write {target}: it is {kind_of(mode)}, not a file; choose another name"
         )
     elif store:
         raise WriteError(f"cannot write {target}: it is a file; remove it or choose another name")
@@ -151,58 +151,60 @@ def check_regular(target: StrPath) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise WriteError(
-            f"cannot write {target}: it is {_kind(mode)}, not a file; choose another name"
+            f"cannot write {target}: it is {kind_of(mode)}, not a file; choose another name"
         )
 
 
 def identity(target: StrPath) -> tuple[int, ...]:
-    """What tells one output from the one that another writer put in its place; empty where there is
-    none.
-    """
+    """Return numbers that change when another writer replaces an output; none if there is none."""
     final = resolved(target)
-    found: list[int] = []
+    numbers: list[int] = []
     for path in (final, final / "zarr.json"):
         if path.exists():
-            held = path.stat()
-            found += [
-                held.st_dev,
-                held.st_ino,
-                *([] if path.is_dir() else [held.st_size, held.st_mtime_ns]),
-            ]
-    return tuple(found)
+            status = path.stat()
+            numbers += [status.st_dev, status.st_ino]
+            if not path.is_dir():  # a folder has a new time whenever a chunk is added
+                numbers += [status.st_size, status.st_mtime_ns]
+    return tuple(numbers)
 
 
 def mark_store(store: Path, *, grows: bool = False) -> None:
-    """Mark a Zarr store as made by sstfill; with `grows`, chunks may be added and replaced without
-    a new mark.
+    """Mark a Zarr store as made by sstfill.
+
+    With `grows`, chunks may be added and replaced without a new mark.
     """
-    root = store / "zarr.json"
-    document = root if root.is_file() else store / ".zattrs"
-    held = json.loads(document.read_text("utf-8")) if document.is_file() else {}
-    attributes = held.setdefault("attributes", {}) if document == root else held
-    attributes[MARK] = _store_digest(store, grows=grows)
-    document.write_text(json.dumps(held, indent=2), encoding="utf-8")
+    digest = _store_digest(store, grows=grows)
+    document = store / "zarr.json"
+    if document.is_file():
+        metadata = json.loads(document.read_text("utf-8"))
+        metadata.setdefault("attributes", {})[MARK] = digest
+    else:  # Zarr v2
+        document = store / ".zattrs"
+        metadata = json.loads(document.read_text("utf-8")) if document.is_file() else {}
+        metadata[MARK] = digest
+    document.write_text(json.dumps(metadata, indent=2), encoding="utf-8")
 
 
 def mark_netcdf(file: Path) -> None:
-    """Mark a NetCDF file as made by sstfill; its size goes into the mark, which has the same length
-    for any size.
-    """
+    """Mark a NetCDF file as made by sstfill; the mark holds the size of the file."""
     import netCDF4
 
-    for _ in range(3):  # the first mark makes the file larger, the second has the size that remains
-        mark, size = "", file.stat().st_size
-        with netCDF4.Dataset(file, "a") as held:
-            mark = f"{_netcdf_digest(held)}-{size:016d}"
-            held.setncattr(MARK, mark)
+    # The first mark makes the file larger, the second holds the size that remains: all marks have
+    # one length.
+    for _ in range(3):
+        size = file.stat().st_size
+        with netCDF4.Dataset(file, "a") as dataset:
+            dataset.setncattr(MARK, f"{_netcdf_digest(dataset)}-{size:016d}")
         if file.stat().st_size == size:
             return
 
 
 def _check_store(folder: Path, target: StrPath) -> None:
-    members = list(itertools.islice(strangers(folder), NAMED + 1))
+    members = list(itertools.islice(foreign_members(folder), NAMED + 1))
     if members:
-        named = ", ".join(members[:NAMED]) + (", ..." if len(members) > NAMED else "")
+        named = ", ".join(members[:NAMED])
+        if len(members) > NAMED:
+            named += ", ..."
         _refuse(
             target, f"that folder holds something else than a Zarr store that sstfill made: {named}"
         )
@@ -215,37 +217,38 @@ def _check_store(folder: Path, target: StrPath) -> None:
 def is_our_store(folder: Path) -> bool:
     """Whether a Zarr store has a mark that fits its content."""
     try:
-        held = json.loads((folder / "zarr.json").read_text("utf-8"))
-        mark = str(held["attributes"].get(MARK, ""))
+        metadata = json.loads((folder / "zarr.json").read_text("utf-8"))
+        mark = str(metadata["attributes"].get(MARK, ""))
         return bool(mark) and mark == _store_digest(folder, grows=mark.endswith("grows"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
-def strangers(folder: Path) -> Iterator[str]:
-    """Name what lies in a folder and does not belong to a Zarr store whose arrays lie in the root
-    group.
-    """
+def foreign_members(folder: Path) -> Iterator[str]:
+    """Name what lies in a folder and is not part of a Zarr store with arrays in its root group."""
     for member in sorted(os.scandir(folder), key=lambda member: member.name):
-        if member.is_symlink() or not member.is_dir():
-            if member.is_symlink() or not member.is_file() or member.name not in ROOT:
+        if member.is_symlink():
+            yield member.name
+        elif not member.is_dir():
+            if not member.is_file() or member.name not in ROOT:
                 yield member.name
-            continue
-        dimensions = _dimensions(Path(member.path))
-        if dimensions is None:
-            yield f"{member.name}/"
         else:
-            yield from _strangers_in_array(Path(member.path), member.name, dimensions)
+            dimensions = _dimensions(Path(member.path))
+            if dimensions is None:
+                yield f"{member.name}/"
+            else:
+                yield from _foreign_in_array(Path(member.path), member.name, dimensions)
 
 
-def _strangers_in_array(folder: Path, name: str, dimensions: int) -> Iterator[str]:
-    for at, folders, files in os.walk(folder, onerror=_raise):
-        inside = Path(at).relative_to(folder)
-        for link in [one for one in folders if (Path(at) / one).is_symlink()]:
-            yield f"{name}/{inside / link}"
+def _foreign_in_array(folder: Path, name: str, dimensions: int) -> Iterator[str]:
+    for current, folders, files in os.walk(folder, onerror=_raise):
+        inside = Path(current).relative_to(folder)
+        for one in folders:
+            if (Path(current) / one).is_symlink():  # os.walk does not enter it
+                yield f"{name}/{inside / one}"
         for file in files:
             path = inside / file
-            regular = stat.S_ISREG((Path(at) / file).lstat().st_mode)
+            regular = stat.S_ISREG((Path(current) / file).lstat().st_mode)
             if not regular or not (str(path) in ARRAY or _is_chunk(path.as_posix(), dimensions)):
                 yield f"{name}/{path}"
 
@@ -255,13 +258,13 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def _dimensions(folder: Path) -> int | None:
-    """Number of dimensions of the array in a folder; None where there is no array."""
+    """Return the number of dimensions of the array in a folder; None if there is no array."""
     for document in ("zarr.json", ".zarray"):
         try:
-            held = json.loads((folder / document).read_text("utf-8"))
-            if document == "zarr.json" and held.get("node_type") != "array":
+            metadata = json.loads((folder / document).read_text("utf-8"))
+            if document == "zarr.json" and metadata.get("node_type") != "array":
                 return None
-            return len(held["shape"])
+            return len(metadata["shape"])
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -270,11 +273,12 @@ def _dimensions(folder: Path) -> int | None:
 
 
 def _is_chunk(path: str, dimensions: int) -> bool:
-    """Whether a path in the folder of an array is the key of one of its chunks, as Zarr 2 and 3
-    write them.
+    """Whether a path in the folder of an array is the key of a chunk, in Zarr v2 or v3.
 
-    >>> _is_chunk("c/0/12", 2), _is_chunk("0.12", 2), _is_chunk("c", 0), _is_chunk("0/notes", 2), _is_chunk("c/0", 2)
-    (True, True, True, False, False)
+    >>> _is_chunk("c/0/12", 2), _is_chunk("0.12", 2), _is_chunk("c", 0)
+    (True, True, True)
+    >>> _is_chunk("0/notes", 2), _is_chunk("c/0", 2)
+    (False, False)
     """
     if dimensions == 0:
         return path in ("c", "0")
@@ -282,23 +286,18 @@ def _is_chunk(path: str, dimensions: int) -> bool:
 
 
 def _store_digest(store: Path, *, grows: bool) -> str:
-    """Digest of the arrays of a store."""
+    """Return the digest of the arrays of a store."""
     digest = hashlib.sha256()
-    left = 0 if grows else FIRST
+    left = FIRST
     for folder in sorted(path for path in store.iterdir() if path.is_dir()):
         for document in ARRAY:
             path = folder / document
             if path.is_file():
-                held = json.loads(path.read_text("utf-8"))
-                digest.update(
-                    f"{folder.name}/{document} {json.dumps(held, sort_keys=True)}\n".encode()
-                )
-        chunks = (
-            []
-            if grows
-            else sorted(p for p in folder.rglob("*") if p.name not in ARRAY and p.is_file())
-        )
-        for path in chunks:
+                metadata = json.dumps(json.loads(path.read_text("utf-8")), sort_keys=True)
+                digest.update(f"{folder.name}/{document} {metadata}\n".encode())
+        if grows:
+            continue
+        for path in sorted(p for p in folder.rglob("*") if p.name not in ARRAY and p.is_file()):
             size = path.stat().st_size
             digest.update(f"{path.relative_to(store)} {size}\n".encode())
             if size <= left:
@@ -307,35 +306,38 @@ def _store_digest(store: Path, *, grows: bool) -> str:
     return digest.hexdigest() + ("-grows" if grows else "")
 
 
-def _netcdf_digest(held: Any) -> str:
-    """Digest of the variables of an open NetCDF file: names, dimensions, types and attributes."""
-    told = [f"{name} {len(dimension)}" for name, dimension in held.dimensions.items()]
-    for name, variable in held.variables.items():
-        attributes = {key: str(variable.getncattr(key)) for key in variable.ncattrs()}
-        told.append(
-            f"{name} {variable.dimensions} {variable.dtype} {json.dumps(attributes, sort_keys=True)}"
-        )
-    told += [f"{name}/" for name in held.groups]
-    return hashlib.sha256("\n".join(told).encode(errors="replace")).hexdigest()
+def _netcdf_digest(dataset: Any) -> str:
+    """Return the digest of an open NetCDF file: dimensions, variables, attributes and groups."""
+    lines = [f"{name} {len(dimension)}" for name, dimension in dataset.dimensions.items()]
+    for name, variable in dataset.variables.items():
+        values = {key: str(variable.getncattr(key)) for key in variable.ncattrs()}
+        attributes = json.dumps(values, sort_keys=True)
+        lines.append(f"{name} {variable.dimensions} {variable.dtype} {attributes}")
+    lines += [f"{name}/" for name in dataset.groups]
+    return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()
 
 
 def _is_netcdf(file: Path) -> bool:
     import netCDF4
 
     try:
-        with netCDF4.Dataset(file) as held:
-            mark = str(held.getncattr(MARK)) if MARK in held.ncattrs() else ""
-            return mark == f"{_netcdf_digest(held)}-{file.stat().st_size:016d}"
+        with netCDF4.Dataset(file) as dataset:
+            if MARK not in dataset.ncattrs():
+                return False
+            mark = f"{_netcdf_digest(dataset)}-{file.stat().st_size:016d}"
+            return str(dataset.getncattr(MARK)) == mark
     except (OSError, RuntimeError, UnicodeError, ValueError, TypeError, AttributeError):
         return False
 
 
 def _is_document(file: Path) -> bool:
+    if file.stat().st_size > LARGEST:
+        return False
     try:
-        held = json.loads(file.read_bytes()) if file.stat().st_size <= LARGEST else None
+        document = json.loads(file.read_bytes())
     except (ValueError, RecursionError):
         return False
-    return isinstance(held, dict) and DOCUMENT in held
+    return isinstance(document, dict) and DOCUMENT in document
 
 
 def _is_table(file: Path) -> bool:
@@ -358,7 +360,7 @@ OURS: dict[str, Callable[[Path], bool]] = {
     ".csv": _is_table,
     ".md": _is_table,
 }
-"""By the suffix of a file, what tells whether sstfill made it; for others `_is_any` does."""
+"""Whether sstfill made a file, by its suffix; `_is_any` for every other suffix."""
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -369,14 +371,16 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _kind(mode: int) -> str:
+def kind_of(mode: int) -> str:
+    """Name in words what a path is that is not a regular file, by the mode of its `stat`."""
     kinds = {
-        stat.S_IFIFO: "a pipe",
+        stat.S_IFIFO: "a named pipe",
         stat.S_IFSOCK: "a socket",
         stat.S_IFCHR: "a device",
         stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
     }
-    return kinds.get(stat.S_IFMT(mode), "something else")
+    return kinds.get(stat.S_IFMT(mode), "not a regular file")
 
 
 def _refuse(target: StrPath, reason: str) -> NoReturn:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open a NetCDF file or a Zarr store, told by content, with missing values as NaN."""
+"""Open a NetCDF file or a Zarr store, with missing values as NaN."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ from sstfill.io.untrusted import guard
 
 ZARR_MARKS = guard.MARKS
 IMAGE_COPIES = 4
-"""Images that are in memory at once, whatever is done with them: one read, its mask, its counts,
-its sum.
-"""
+"""Images in memory at once, whatever is done with them: one read, its mask, its counts, its sum."""
 MASKED_COPIES = 2
-"""Times the size of a field that is not chunked: its values, and those with missing ones masked."""
+"""Times the size of a field without chunks: its values, and those with missing ones masked."""
 
 __all__ = ["ZARR_MARKS", "open", "reading"]
 
@@ -75,7 +73,7 @@ def open(
     try:
         with opening(location):
             _check_finished(stored, location)
-            # the mark tells of this very file, and of nothing made from it
+            # the mark identifies this very file, not what is made from it
             stored.attrs.pop(MARK, None)
             return _prepared(stored, location, variables, quality_level, l2p_flags)
     except BaseException:
@@ -84,12 +82,11 @@ def open(
 
 
 def _check_finished(ds: xr.Dataset, path: Path) -> None:
-    """Refuse a store that sstfill.sources has laid out and not filled yet: what is to come would
-    pass for gaps.
-    """
+    """Refuse an unfinished download, in which the windows to come would pass for gaps."""
     if path.is_dir() and ds.attrs.get("sstfill_state") == "incomplete":
         raise ReadError(
-            f"cannot read {path}: it is an unfinished download; run the same `sstfill download` again"
+            f"cannot read {path}: it is an unfinished download; run the same `sstfill download` "
+            "again"
         )
 
 
@@ -123,15 +120,13 @@ def _check_held(ds: xr.Dataset, path: Path, fields: Sequence[str]) -> None:
         image = ds[name].nbytes // max(1, ds[name].sizes[grid.axes(ds[name]).dims[0]])
         guard.check_memory(path, f"one image of {name!r}", IMAGE_COPIES * image)
         if ds[name].chunks is None and is_masked(ds[name]):
-            what = f"{name!r}, whose missing values are told as it is opened,"
+            what = f"{name!r}, whose missing values are masked as it is opened,"
             guard.check_memory(path, what, MASKED_COPIES * ds[name].nbytes)
 
 
 def _is_position(da: xr.DataArray) -> bool:
-    """Whether a variable is a latitude or longitude that its file does not declare as a coordinate."""
+    """Whether a variable is a latitude or longitude, also if its file does not declare it so."""
+    if da.dtype.kind != "f" or da.ndim not in (1, 2):
+        return False
     named = str(da.name).lower() in (*grid.LAT, *grid.LON)
-    return (
-        da.dtype.kind == "f"
-        and 0 < da.ndim <= 2
-        and (named or da.attrs.get("standard_name") in ("latitude", "longitude"))
-    )
+    return named or da.attrs.get("standard_name") in ("latitude", "longitude")

@@ -32,8 +32,7 @@ StrPath = str | os.PathLike[str]
 def write(
     ds: xr.Dataset, path: StrPath, *, source: StrPath | Iterable[StrPath] | None = None
 ) -> None:
-    """Write `ds` beside `path` under a hidden name, then move it in place; Dask blocks are written
-    one by one.
+    """Write a dataset under a hidden name, then move it in place; Dask blocks go one by one.
 
     Packed variables keep their packing, and observed values their stored integers. A value that
     would wrap or turn into a gap widens the packing (int32, then floats) with a logged warning and
@@ -67,11 +66,10 @@ def write(
 def claimed(
     path: StrPath, *, source: StrPath | Iterable[StrPath] | None = None
 ) -> Iterator[Output]:
-    """Check that an output can be written, and keep it for this process while the work for it is
-    done.
+    """Check that an output can be written, and reserve it while the work for it is done.
 
-    A Zarr output is locked, as an archive job locks it. Whatever took the place of the output in
-    the meantime all the same is not replaced.
+    A Zarr output is locked, as an archive job locks it. If another process wrote the output in the
+    meantime all the same, that is not replaced.
 
     Parameters
     ----------
@@ -87,11 +85,11 @@ def claimed(
     zarr = _is_zarr(target)
     given = [source] if isinstance(source, str | os.PathLike) else list(source or ())
     begin_work()
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
             place.check(target, given)
             if zarr:
-                held.enter_context(OutputLock(place.resolved(target)))
+                stack.enter_context(OutputLock(place.resolved(target)))
             output = Output(target, zarr, given, place.identity(target))
         except OSError as error:
             fail(target, error)
@@ -99,7 +97,7 @@ def claimed(
 
 
 class Output:
-    """An output that is kept for this process, see `claimed`."""
+    """An output that is reserved for this process, see `claimed`."""
 
     def __init__(
         self, target: Path, zarr: bool, source: list[StrPath], before: tuple[int, ...]
@@ -108,27 +106,25 @@ class Output:
         self._zarr, self._source, self._before = zarr, source, before
 
     def check(self, ds: xr.Dataset) -> None:
-        """Refuse before the work a dataset whose names, types or attributes the format cannot hold."""
+        """Refuse before the work a dataset that the format cannot hold."""
         check_storable(ds, self.target, zarr=self._zarr)
 
     def write(self, ds: xr.Dataset) -> None:
         """Write `ds`, whole or not at all, see `write`."""
-        held = storable(ds, zarr=self._zarr)
+        ready = storable(ds, zarr=self._zarr)
         refusals: dict[str, list[str]] = {}
-        while not _attempt(held, self, self._zarr, refusals):
+        while not _attempt(ready, self, self._zarr, refusals):
             pass  # each refusal is one step down a ladder of at most three
         self._before = place.identity(self.target)
 
     def check_unchanged(self, final: Path) -> None:
-        """Refuse to replace what is not an output of ours, or is not the one that was there when
-        the work began.
-        """
+        """Refuse to replace anything but the output that was there when the work began."""
         for given in self._source:
             place.check_apart(self.target, given)
         if place.identity(final) != self._before:
             raise WriteError(
-                f"cannot write {self.target}: another process has written it since this run began; what "
-                "it wrote is kept: choose another output name, and run again"
+                f"cannot write {self.target}: another process has written it since this run began; "
+                "what it wrote is kept: choose another output name, and run again"
             )
         place.check_replaceable(final)
 
@@ -160,9 +156,8 @@ def _attempt(ds: xr.Dataset, output: Output, zarr: bool, refusals: dict[str, lis
 def _put(ds: xr.Dataset, temporary: Path, zarr: bool, original: xr.Dataset) -> None:
     if zarr:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=".*does not have a Zarr V3 specification"
-            )  # text labels
+            # of text labels
+            warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")
             ds.to_zarr(temporary, mode="w-", zarr_format=3, consolidated=False)
         place.mark_store(temporary)
         return

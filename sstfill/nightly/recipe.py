@@ -14,7 +14,9 @@ from typing import Any
 
 from sstfill import config
 from sstfill.checks import check_most, check_number
-from sstfill.errors import OptionError, ReadError, unknown
+from sstfill.errors import OptionError, unknown
+from sstfill.io.presets import find_recipe
+from sstfill.io.presets import folder as shipped_folder
 from sstfill.io.untrusted.documents import (
     naming,
     one_line,
@@ -25,7 +27,6 @@ from sstfill.io.untrusted.documents import (
 )
 from sstfill.methods import Method, method_class
 from sstfill.sources.copernicus.request import CopernicusRequest
-from sstfill.sources.presets import folder as shipped_folder
 from sstfill.sources.recipe import Recipe, load_recipe
 
 TABLES = ("title", "nightly", "download", "fill", "alert")
@@ -86,7 +87,7 @@ class Fill:
         Its name; ``"auto"`` takes, on the first night, what does best on withheld clouds.
     variables
         Names; none means each one that can be filled.
-    quality_level, l2p_flags
+    quality_level, l2p_flags, allow_links
         As in `sstfill.io.open`.
     seed
         Of whatever is random.
@@ -96,6 +97,7 @@ class Fill:
     variables: tuple[str, ...] = ()
     quality_level: int | None = None
     l2p_flags: tuple[str, ...] = ()
+    allow_links: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -199,28 +201,12 @@ def load_nightly(
     >>> load_nightly("nightly/med_l3s").download.name
     'copernicus/nightly_l3s'
     """
-    path = _file(os.fspath(recipe))
+    path = find_recipe(recipe, ("nightly",))
     tables, _ = read_toml(path)
     ships = path.resolve().is_relative_to(shipped_folder().resolve())
     with naming(path.name):
         base = place(folder, "folder") if folder is not None else Path() if ships else path.parent
         return _built(path, tables, base.resolve())
-
-
-def _file(name: str) -> Path:
-    path = place(name, "recipe")
-    if path.exists() and not path.is_dir():
-        return path
-    shipped = {
-        f"nightly/{p.stem}": p for p in sorted((shipped_folder() / "nightly").glob("*.toml"))
-    }
-    found = shipped.get(name.removesuffix(".toml").removeprefix("recipes/"))
-    if found is None:
-        raise ReadError(
-            f"no recipe can be read from {short(name)[1:-1]}: no such file; give a TOML file, or one that ships: "
-            f"{', '.join(shipped)}"
-        )
-    return found
 
 
 def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:

@@ -196,6 +196,7 @@ class _Work:
             variables=wanted.variables or None,
             quality_level=wanted.quality_level,
             l2p_flags=wanted.l2p_flags,
+            allow_links=wanted.allow_links,
             seed=wanted.seed,
             update=not self.how["anew"],
             **self.how,
@@ -214,6 +215,7 @@ class _Work:
                 path=str(recipe.archive.resolve()),
                 quality_level=recipe.fill.quality_level,
                 l2p_flags=recipe.fill.l2p_flags,
+                allow_links=recipe.fill.allow_links,
             )
             scores = recent.recent_score(recipe.filled, source, recipe.fill.seed)
         return recent.look_at(recipe.filled, scores, recipe.alert.empty_days)

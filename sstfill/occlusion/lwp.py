@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.checks import check_number, check_share
 from sstfill.errors import InputError, OptionError
-from sstfill.io.untrusted import guard
+from sstfill.io.untrusted import arrays
 
 LwpSeries = xr.DataArray | NDArray[np.floating]
 SPIN_UP = 100  # LWP frames left out by the paper's authors while the simulated clouds form
@@ -79,7 +79,7 @@ def is_lwp(da: xr.DataArray) -> bool:
 
 def published(path: Path) -> xr.DataArray:
     """Map a ``.npy`` file like the paper's cloud series into memory: (time, y, x), kg m-2."""
-    values = guard.map_array(path)
+    values = arrays.map_array(path)
     if values.ndim != 3 or values.dtype.kind != "f":
         raise InputError(
             f"{path} holds {values.dtype} {values.shape}; give LWP in floating point, "

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Zarr store that is filled piece by piece under a hidden name and put in place whole, with where
-it came from.
-"""
+"""Zarr stores of imports: written under a hidden name, put in place whole, with provenance."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.io import place
 from sstfill.io.atomic import atomic_path
 from sstfill.io.drain import drained
+from sstfill.io.ledger import ledger_path
 from sstfill.io.untrusted.documents import parse_json
-from sstfill.sources.ledger import ledger_path
 from sstfill.sources.store import attributes
 from sstfill.version import __version__
 
@@ -29,8 +27,9 @@ FORMATS = (2, 3)
 
 
 def check_store(out: str | os.PathLike[str], zarr_format: int, inputs: Iterable[Path] = ()) -> None:
-    """Refuse before the work a target that is no ``.zarr``, holds what no import made, or holds an
-    input.
+    """Refuse before the work a target that an import cannot write.
+
+    It is not called ``.zarr``, it holds something that no import made, or it holds an input.
 
     >>> check_store("kth.nc", 3)
     Traceback (most recent call last):
@@ -46,67 +45,71 @@ def check_store(out: str | os.PathLike[str], zarr_format: int, inputs: Iterable[
         place.check_apart(target, given)
     _import_of(target)
     if target.is_dir() and any(target.iterdir()):
-        return  # an import, which is returned as it is where it is the same, and else refused
+        return  # an earlier import, which `is_made` compares
     place.check(target, inputs)
 
 
 def is_made(
     out: str | os.PathLike[str], zarr_format: int, made: str, options: Mapping[str, Any]
 ) -> bool:
-    """Whether `out` is there, made by the same import with the same options; `WriteError` if it is
-    anything else.
+    """Whether `out` exists, made by the same import with the same options.
+
+    Raises
+    ------
+    WriteError
+        It is another import, or something else.
     """
     target = Path(out)
-    held = _import_of(target)
-    if held is None:
+    earlier = _import_of(target)
+    if earlier is None:
         return False
-    wanted = json.loads(
-        json.dumps({"made": made, **options, "zarr_format": zarr_format}, default=str)
-    )
-    different = [key for key in wanted if held.get(key) != wanted[key]]
-    if different:
-        k = different[0]
-        raise WriteError(
-            f"{target} was made by another import ({k}: {held.get(k)!r} there, {wanted[k]!r} here); "
-            "choose another name, or remove it"
-        )
+    wanted = {"made": made, **options, "zarr_format": zarr_format}
+    for key, value in json.loads(json.dumps(wanted, default=str)).items():
+        if earlier.get(key) != value:
+            raise WriteError(
+                f"{target} was made by another import ({key}: {earlier.get(key)!r} there, "
+                f"{value!r} here); choose another name, or remove it"
+            )
     log.info("%s is there already, made from the same with the same options", target)
     return True
 
 
 def _import_of(target: Path) -> dict[str, Any] | None:
-    """What a store was imported from and how, None where there is none; `WriteError` for a store of
-    something else.
+    """Return what a store was imported from and how; None if there is no store.
+
+    Raises
+    ------
+    WriteError
+        The store was not imported, or a download into it is under way.
     """
-    if ledger_path(target).exists():
+    ledger = ledger_path(target)
+    if ledger.exists():
         raise WriteError(
-            f"cannot write {target}: a download into it is under way ({ledger_path(target).name} is "
-            "beside it); choose another name, or remove both"
+            f"cannot write {target}: a download into it is under way ({ledger.name} is beside it); "
+            "choose another name, or remove both"
         )
     attrs = attributes(target)
     if attrs is None:
         return None
-    held: Any = None
+    options: Any = None
     with contextlib.suppress(ReadError):
-        held = parse_json(str(attrs.get("sstfill_import", "null")), target, remedy="")
-    last = str(attrs.get("history", "")).rpartition("\n")[
-        2
-    ]  # of a filled copy this tells something else
-    imported = isinstance(held, dict) and "made" in held and last.endswith(f": {held['made']}")
-    if "sstfill_request" in attrs or not imported:
+        options = parse_json(str(attrs.get("sstfill_import", "null")), target, remedy="")
+    # a filled copy keeps the attribute, but its history ends with the fill
+    last = str(attrs.get("history", "")).rpartition("\n")[2]
+    imported = isinstance(options, dict) and "made" in options
+    if "sstfill_request" in attrs or not imported or not last.endswith(f": {options['made']}"):
         raise WriteError(
-            f"cannot write {target}: it is a Zarr store of something else; choose another name, or remove "
-            "it"
+            f"cannot write {target}: it is a Zarr store of something else; choose another name, "
+            "or remove it"
         )
-    return {**held, "zarr_format": 2 if (target / ".zgroup").is_file() else 3}
+    return {**options, "zarr_format": 2 if (target / ".zgroup").is_file() else 3}
 
 
 @contextlib.contextmanager
 def whole_store(out: str | os.PathLike[str], zarr_format: int) -> Iterator[Path]:
-    """Yield a hidden path to build a Zarr store at; it takes the place of `out` when the body ends
-    without an error.
+    """Yield a hidden path to build a Zarr store at; it replaces `out` if the body succeeds.
 
-    With an `OSError` of the body it is removed only when nothing is being written to it any more.
+    If the body fails, it is removed as soon as nothing is being written to it any more.
     """
     with atomic_path(out, replaces=place.check_replaceable) as temporary, drained():
         yield temporary
@@ -119,9 +122,7 @@ def whole_store(out: str | os.PathLike[str], zarr_format: int) -> Iterator[Path]
 def provenance(
     source: str, made: str, options: Mapping[str, Any], history: str = ""
 ) -> dict[str, str]:
-    """Global attributes that say what a store was made from, with which options, by what and when
-    (UTC).
-    """
+    """Return global attributes: what a store was made from, how, by what and when (UTC)."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     line = f"{now} sstfill {__version__}: {made}"
     return {

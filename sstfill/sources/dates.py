@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dates and times of a recipe: absolute ones, and ones relative to the day on which it runs."""
+"""Read the times of a recipe: absolute ones, and ones relative to the day on which it runs."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def is_relative(text: str) -> bool:
 
 
 def span(text: str) -> timedelta:
-    """Turn the text of a length of time into one: whole hours, days or weeks.
+    """Read a length of time: whole hours, days or weeks.
 
     >>> span("10d")
     datetime.timedelta(days=10)
     """
     found = RELATIVE.fullmatch("-" + text.strip())
     if found is None:
-        raise OptionError(f"{text!r} is no length of time; write 10d, 36h or 2w")
+        raise OptionError(f"{text!r} is not a length of time; write 10d, 36h or 2w")
     return timedelta(hours=int(found[1]) * HOURS[found[2]])
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """Turn the text of a time into one without a zone, in UTC.
+    """Read a time, and return it in UTC without a zone.
 
     Parameters
     ----------
@@ -54,12 +54,11 @@ def moment(text: str, now: datetime) -> datetime:
     datetime.datetime(2024, 1, 31, 0, 0)
     """
     if found := RELATIVE.fullmatch(text.strip()):
-        back = now.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
-        number, unit = int(found[1]), found[2]
+        start = now.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
+        if found[2] != "h":
+            start = start.replace(hour=0)
         try:
-            return (back if unit == "h" else back.replace(hour=0)) - timedelta(
-                hours=number * HOURS[unit]
-            )
+            return start - timedelta(hours=int(found[1]) * HOURS[found[2]])
         except OverflowError as error:
             raise OptionError(f"{text!r} lies before the year 1; write a later time") from error
     try:
@@ -67,5 +66,6 @@ def moment(text: str, now: datetime) -> datetime:
         return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError) as error:
         raise OptionError(
-            f"{text!r} is no time; write 2023-01-31, 2023-01-31T06:00, or back from today: -30d, -6h"
+            f"{text!r} is not a time; write 2023-01-31, 2023-01-31T06:00, or back from today: "
+            "-30d, -6h"
         ) from error

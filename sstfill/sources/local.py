@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources that are fetched by DOI or lie on the user's disk: cloud simulations and video clips."""
+"""Sources with a DOI or on the user's disk: cloud simulations and video clips."""
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +19,14 @@ from sstfill.sources.plan import DownloadPlan
 from sstfill.sources.pycles.store import frames_in_chunk
 from sstfill.sources.video import files as video_files
 from sstfill.sources.video.frames import Framing
-from sstfill.sources.video.video import Cutter, import_video, shares_of
+from sstfill.sources.video.video import Cutter, check_split, import_video
 
 UNISST = "10.6084/m9.figshare.9929798"
 PUBLISHED = (10_800, 64, 64)  # (time, y, x) of the series behind that DOI
-BY_TF = "TFRecords cannot be read; write each sequence of frames as a folder of pictures, or as .npy (time, y, x, channel)"
+TFRECORDS = (
+    "TFRecords cannot be read; write each sequence of frames as a folder of pictures, "
+    "or as .npy (time, y, x, channel)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,34 +50,38 @@ class PyclesSource:
     def __post_init__(self) -> None:
         if self.doi != UNISST:
             raise OptionError(
-                f"doi={self.doi!r}; only {UNISST} is known. Your own PyCLES runs: sstfill import-pycles"
+                f"doi={self.doi!r}; only {UNISST} is known. Your own PyCLES runs: "
+                "sstfill import-pycles"
             )
 
     def plan(self, target: Target) -> DownloadPlan:
-        """Say what `run` would do; a copy that is there is looked at."""
-        missing, shape = self._missing(), PUBLISHED
-        if self.path and not missing:
-            from sstfill.occlusion.lwp import published
+        """Describe what `run` would do; of a local copy, the header is read."""
+        missing = self._missing()
+        shape: tuple[int, ...] = PUBLISHED
+        source = f"doi:{self.doi}, 354 MB, kept in {self._cache_folder()}"
+        if self.path:
+            source = str(Path(self.path).resolve())
+            if not missing:
+                from sstfill.occlusion.lwp import published
 
-            frames, height, width = published(Path(self.path)).shape
-            shape = (frames, height, width)
-        together = frames_in_chunk(shape[0], shape[1:])
-        where = (
-            str(Path(self.path).resolve())
-            if self.path
-            else f"doi:{self.doi}, 354 MB, kept in {self._kept()}"
-        )
-        return DownloadPlan(
-            source=where,
+                shape = published(Path(self.path)).shape
+        frames, height, width = shape
+        together = frames_in_chunk(frames, (height, width))
+        chunks = f"{together} x {height} x {width} (time, y, x)"
+        plan = DownloadPlan(
+            source=source,
             what="LWP, g m-2",
-            box=f"{shape[0]:,} frames of {shape[1]} x {shape[2]}",
-            target=f"Zarr v{target.zarr_format}, chunks {together} x {shape[1]} x {shape[2]} (time, y, x)",
-            sizes={}
-            if self.path and missing
-            else dict(zip(("time", "y", "x"), shape, strict=True)),
-            nbytes=None if self.path and missing else 4 * math.prod(shape),
-            windows=None if self.path and missing else -(-shape[0] // together),
+            box=f"{frames:,} frames of {height} x {width}",
+            target=f"Zarr v{target.zarr_format}, chunks {chunks}",
             remarks=(missing,) if missing else (),
+        )
+        if self.path and missing:  # nobody knows the size of a copy that does not exist
+            return plan
+        return replace(
+            plan,
+            sizes={"time": frames, "y": height, "x": width},
+            nbytes=4 * math.prod(shape),
+            windows=math.ceil(frames / together),
         )
 
     def run(self, out: str | os.PathLike[str], target: Target) -> xr.Dataset:
@@ -89,24 +96,21 @@ class PyclesSource:
         return io.open(out, chunks={})
 
     def _missing(self) -> str:
-        """What has to be mended first; empty where nothing has."""
-        if self.path:
-            there = Path(self.path).is_file()
+        """Return what the user has to do first; empty if there is nothing."""
+        if self.path and not Path(self.path).is_file():
             return (
-                ""
-                if there
-                else f"{Path(self.path).resolve()} is not there; give a copy, or leave path out to "
+                f"{Path(self.path).resolve()} does not exist; give a copy, or leave path out to "
                 "download it"
             )
-        return (
-            ""
-            if find_spec("pooch")
-            else "the download needs pooch; install it: pip install 'sstfill[clouds]'"
-        )
+        if not self.path and find_spec("pooch") is None:
+            return "the download needs pooch; install it: pip install 'sstfill[clouds]'"
+        return ""
 
-    def _kept(self) -> str:
-        if self.cache or find_spec("pooch") is None:
-            return self.cache or "pooch's folder"
+    def _cache_folder(self) -> str:
+        if self.cache:
+            return self.cache
+        if find_spec("pooch") is None:
+            return "pooch's folder"
         import pooch
 
         return str(pooch.os_cache("sstfill"))
@@ -114,8 +118,7 @@ class PyclesSource:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSource:
-    """Clips from a folder on your own disk; see `sstfill.sources.video.video.import_video` for what
-    the options mean.
+    """Clips from a folder on your own disk, see `sstfill.sources.video.video.import_video`.
 
     Parameters
     ----------
@@ -125,7 +128,7 @@ class VideoSource:
         As for `import_video`; TOML, which knows no None, has ``size = "none"`` and ``per_clip =
         "all"``.
     obtain
-        Where the data set is had, and what to put into `path`.
+        How to obtain the data set, and what to put into `path`.
     """
 
     path: str
@@ -145,7 +148,7 @@ class VideoSource:
         crop: Any = self.crop
         framing = Framing(size=self._size, gray=self.gray, crop=crop, dtype=self.dtype)
         Cutter(framing=framing, frames=self.frames, stride=self.stride, per_clip=self._per_clip)
-        shares_of(self.split)
+        check_split(self.split)
 
     @property
     def _size(self) -> int | None:
@@ -156,25 +159,25 @@ class VideoSource:
         return None if isinstance(self.per_clip, str) else self.per_clip
 
     def plan(self, target: Target) -> DownloadPlan:
-        """Say what `run` would do; the folder is looked through, no clip is opened."""
+        """Describe what `run` would do; the folder is searched, no clip is opened."""
         try:
-            found = f"{len(self._sources()):,} videos, arrays or folders of pictures found; lengths not looked at"
+            number = len(self._sources())
+            found = f"{number:,} videos, arrays or folders of pictures found; lengths not looked at"
         except (InputError, ReadError) as error:
             found = str(error)
         size = f"{self._size} x {self._size} pixels" if self._size else "pixels as they are"
+        chunks = "a chunk for each sequence (clip, channel, time, y, x)"
         return DownloadPlan(
             source=str(Path(self.path).resolve()),
             what=f"video, {'gray' if self.gray else 'red, green, blue'}",
             box=f"{self.frames} frames of {size}, {self._per_clip or 'all'} of each clip",
-            target=f"Zarr v{target.zarr_format}, a chunk for each sequence (clip, channel, time, y, x)",
+            target=f"Zarr v{target.zarr_format}, {chunks}",
             remarks=(found,),
         )
 
     def run(self, out: str | os.PathLike[str], target: Target) -> xr.Dataset:
-        """Cut the clips, and write them as a store; a folder without clips is an error that says
-        how to get them.
-        """
-        self._sources()
+        """Cut the clips, and write them as a store."""
+        self._sources()  # the error of a folder without clips says how to obtain them
         crop: Any = self.crop
         return import_video(
             self.path,
@@ -193,15 +196,17 @@ class VideoSource:
         )
 
     def _sources(self) -> list[Path]:
-        place = Path(self.path)
-        if not place.exists():
+        folder = Path(self.path)
+        if not folder.exists():
             remedy = self.obtain or "put the clips there, or change path"
-            raise ReadError(f"{place.resolve()} is not there; {remedy}")
+            raise ReadError(f"{folder.resolve()} does not exist; {remedy}")
         try:
-            return video_files.find(place)
+            return video_files.find(folder)
         except InputError as error:
-            if any(place.rglob("*.tfrecord*")):
+            if any(folder.rglob("*.tfrecord*")):
                 raise InputError(
-                    f"{place.resolve()} holds no clips: {self.obtain or BY_TF}"
+                    f"{folder.resolve()} holds no clips: {self.obtain or TFRECORDS}"
                 ) from error
-            raise InputError(f"{error}{self.obtain and f'. {self.obtain}'}") from error
+            if self.obtain:
+                raise InputError(f"{error}. {self.obtain}") from error
+            raise

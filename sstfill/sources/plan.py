@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a recipe would do, told before it is done."""
+"""What a recipe would do, described before it is done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 QUICK = 15.0
-"""Seconds that a catalogue has for its answer, unless said otherwise."""
+"""Seconds that a catalogue has for its answer, by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadPlan:
-    """What would be fetched, and to where; its text is a table.
+    """What would be downloaded, and to where; its `str` is a table.
 
     Attributes
     ----------
@@ -22,17 +22,16 @@ class DownloadPlan:
     box
         Place and period in words.
     sizes
-        Length of each dimension; empty where nobody knows before the service is asked.
+        Length of each dimension; empty if it is not known before the service is asked.
     nbytes
-        Size of the values, uncompressed; compressed on the disk they take a third to three quarters
-        of it.
+        Size of the values, uncompressed; compressed they take a third to three quarters of it.
     windows
-        Number of windows, each of which is fetched, checked and written before the next.
+        Number of windows, each of which is downloaded, checked and written before the next.
     target
         Format and chunks.
     login
-        Where a login was found; None where none is needed, empty where none was found. Never the
-        login itself.
+        Where a login was found; None if none is needed, empty if none was found. Never the login
+        itself.
     remarks
         What else there is to know, or to do first.
     """
@@ -58,12 +57,13 @@ class DownloadPlan:
         rows["target"] = self.target
         if self.login is None:
             rows["login"] = "not needed"
+        elif self.login:
+            rows["login"] = f"found in {self.login}"
         else:
-            rows["login"] = (
-                f"found in {self.login}" if self.login else "not found; run: copernicusmarine login"
-            )
+            rows["login"] = "not found; run: copernicusmarine login"
         lines = [f"{name:<10} {text}" for name, text in rows.items() if text]
-        return "\n".join([*lines, *(f"note       {text}" for text in self.remarks)])
+        lines += [f"{'note':<10} {text}" for text in self.remarks]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         import html

@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recipe: a TOML file that says what to bring in, from where, and into what kind of store."""
+"""A recipe: a TOML file with what to download or import, from where, and into which store."""
 
 from __future__ import annotations
 
 import datetime
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from sstfill import config
 from sstfill.checks import check_number
-from sstfill.errors import OptionError, ReadError, unknown
-from sstfill.io.untrusted.documents import naming, one_line, place, read_toml, short
+from sstfill.errors import OptionError, unknown
+from sstfill.io.presets import find_recipe, presets
+from sstfill.io.untrusted.documents import naming, one_line, read_toml, short
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.local import PyclesSource, VideoSource
 from sstfill.sources.plan import QUICK, DownloadPlan
-from sstfill.sources.presets import presets
 
 Source = CopernicusRequest | PyclesSource | VideoSource
 SOURCES: dict[str, type[Any]] = {
@@ -31,7 +30,7 @@ TABLES = ("title", "source", "target")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to bring in, and into what kind of store.
+    """What to download or import, and into which kind of store.
 
     Attributes
     ----------
@@ -51,19 +50,18 @@ class Recipe:
     target: Target
 
     def plan(self, timeout: float = QUICK) -> DownloadPlan:
-        """Say what `run` would do; the catalogue is asked, nothing is fetched.
+        """Describe what `run` would do; the catalogue is asked, no data are downloaded.
 
         Parameters
         ----------
         timeout
-            Seconds that the catalogue has for its answer; the plan then tells what the recipe alone
-            says.
+            Seconds that the catalogue has for its answer. Without one, the plan holds what the
+            recipe itself states.
 
         Raises
         ------
         OptionError
-            What `run` would be refused for: a dataset or variable that there is not, a box or
-            period beyond it.
+            `run` would be refused: no such dataset or variable, or a box or period beyond it.
         """
         if isinstance(self.source, CopernicusRequest):
             from sstfill.sources.copernicus.planning import plan
@@ -73,14 +71,14 @@ class Recipe:
         return self.source.plan(self.target)
 
     def run(self, out: str | os.PathLike[str], update: bool = False) -> xr.Dataset:
-        """Bring the data in; run again, it goes on where it was, or returns what is there.
+        """Download or import the data; run again, it goes on where it was.
 
         Parameters
         ----------
         out
             The store, ``.zarr``.
         update
-            Append the times that are new since the store was made, and fetch again those that
+            Append the times that are new since the store was made, and download again those that
             ``revisit`` covers.
 
         Returns
@@ -114,41 +112,25 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
     Returns
     -------
     Recipe
-        Checked, with nothing fetched.
+        Checked, with nothing downloaded.
 
     Raises
     ------
     ReadError
-        No such recipe, or no TOML.
+        No such file, or it is not valid TOML.
     OptionError
-        An unknown table or key (the message lists the valid ones), or a value that does not fit.
+        An unknown name, table or key (the message lists the valid ones), or a value that does not
+        fit.
 
     >>> load_recipe("copernicus/natl_hourly").source.variables
     ('thetao',)
     """
-    path = _file(os.fspath(name_or_path))
+    path = find_recipe(name_or_path)
     tables, _ = read_toml(path)
     shipped = {file.resolve(): name for name, file in presets().items()}
     name = shipped.get(path.resolve(), path.name)
     with naming(name):
         return _built(name, tables)
-
-
-def _file(name: str) -> Path:
-    known = presets()
-    path = place(name, "recipe")
-    if path.is_file():
-        return path
-    shipped = known.get(name.removesuffix(".toml")) or known.get(
-        name.removesuffix(".toml").removeprefix("recipes/")
-    )
-    if shipped is not None:
-        return shipped
-    if path.suffix == ".toml" and path.parent.is_dir() and path.parent != Path():
-        raise ReadError(
-            f"no recipe can be read from {short(name)[1:-1]}: no such file; sstfill recipes lists those that ship"
-        )
-    raise unknown("recipe", name, known)
 
 
 def _built(name: str, tables: dict[str, Any]) -> Recipe:
@@ -157,27 +139,26 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
             raise unknown(f"table of {name}", key, TABLES)
     for key in ("source", "target"):
         if not isinstance(tables.get(key, {}), dict):
-            raise OptionError(f"{key}={short(tables[key])} in {name} is no table; write [{key}]")
-    source = {key: _plain(value) for key, value in tables.get("source", {}).items()}
+            raise OptionError(f"{key}={short(tables[key])} in {name} is not a table; write [{key}]")
+    source = dict(tables.get("source", {}))
+    for key, value in source.items():
+        if isinstance(value, datetime.date | datetime.time):  # a request has them as text
+            source[key] = value.isoformat()
     kind = source.pop("kind", None)
     if kind is None:
         raise OptionError(f"[source] of {name} has no kind; choose from {', '.join(SOURCES)}")
     if not isinstance(kind, str):
         raise OptionError(
-            f"kind={short(kind)} in {name} is no text; choose from {', '.join(SOURCES)}"
+            f"kind={short(kind)} in {name} is not text; choose from {', '.join(SOURCES)}"
         )
     if kind not in SOURCES:
         raise unknown(f"kind of source in {name}", kind, SOURCES)
     target = config.build(Target, tables.get("target", {}))
     if kind != "copernicus" and (target.chunks or target.expect):
+        key = "chunks" if target.chunks else "expect"
         raise OptionError(
-            f'[target] {"chunks" if target.chunks else "expect"} in {name} is for kind = "copernicus"; '
+            f'[target] {key} in {name} is for kind = "copernicus"; '
             f"leave it out, kind = {kind!r} has a layout of its own"
         )
     title = one_line("title", tables.get("title", ""))
     return Recipe(name=name, title=title, source=config.build(SOURCES[kind], source), target=target)
-
-
-def _plain(value: Any) -> Any:
-    """TOML knows dates; a request has them as text."""
-    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value

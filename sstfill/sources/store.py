@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Zarr store that is laid out first and then filled window by window, marked incomplete until it
-is whole.
+"""A Zarr store that is laid out first and then filled window by window.
+
+It is marked incomplete until it is whole.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -28,21 +31,27 @@ UNITS = {"s": "seconds since 1970-01-01", "ms": "milliseconds since 1970-01-01"}
 
 
 def attributes(out: Path) -> dict[str, Any] | None:
-    """Global attributes of a store, None where there is nothing; `WriteError` where there is
-    something else.
+    """Return the global attributes of a store, or None if nothing exists at that path.
+
+    Raises
+    ------
+    WriteError
+        Something else exists there.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    if not (out.is_dir() and guard.is_store(out)):
-        raise WriteError(
-            f"cannot write {out}: there is something else than a Zarr store; choose another name"
-        )
     try:
-        return dict(guard.open_group(out, mode="r", use_consolidated=False).attrs)
+        if out.is_dir() and guard.is_store(out):
+            return dict(guard.open_group(out, mode="r", use_consolidated=False).attrs)
     except ReadError as error:
-        raise WriteError(
-            f"cannot write {out}: there is something else than a Zarr store; choose another name"
-        ) from error
+        raise _not_a_store(out) from error
+    raise _not_a_store(out)
+
+
+def _not_a_store(out: Path) -> WriteError:
+    return WriteError(
+        f"cannot write {out}: there is something else than a Zarr store; choose another name"
+    )
 
 
 def create(
@@ -52,16 +61,14 @@ def create(
     zarr_format: int,
     attrs: Mapping[str, Any],
 ) -> None:
-    """Lay a store out, whole or not at all: coordinates, what does not change in time, and room for
-    the rest.
+    """Lay a store out: coordinates, what does not change in time, and room for the rest.
 
     Parameters
     ----------
     out
-        The store; one that is there is replaced.
+        The store; an earlier one is replaced.
     ds
-        What it will hold, maybe lazy; encodings are dropped, but integers that stand for flags stay
-        integers.
+        What it will hold, maybe lazy; encodings are dropped, except that flags stay integers.
     lengths
         Of the chunks, by dimension.
     zarr_format
@@ -72,25 +79,20 @@ def create(
     import dask.array
 
     ds = _unpacked(ds)
-    still = [name for name, v in ds.data_vars.items() if "time" not in v.dims]
-    layout = (
-        ds.drop_vars(list(ds.data_vars))
-        .drop_encoding()
-        .assign({n: ds[n].drop_encoding().compute() for n in still})
-    )
+    layout = ds.drop_vars(list(ds.data_vars)).drop_encoding()
     encoding: dict[str, Any] = {"time": _clock(ds["time"].values) | {"chunks": (4096,)}}
-    encoding |= {
-        str(n): {"_FillValue": None} for n, c in layout.coords.items() if c.dtype.kind == "f"
-    }
-    for name in (n for n in ds.data_vars if n not in still):
-        v = ds[name]
-        empty = dask.array.zeros(
-            v.shape, dtype=v.dtype, chunks=tuple(lengths[str(d)] for d in v.dims)
-        )
-        layout[name] = (v.dims, empty, v.attrs)
-        encoding[str(name)] = _room(v, zarr_format) | {
-            "chunks": tuple(lengths[str(d)] for d in v.dims)
-        }
+    for name, coordinate in layout.coords.items():
+        if coordinate.dtype.kind == "f":
+            encoding[str(name)] = {"_FillValue": None}
+    for name, v in ds.data_vars.items():
+        if "time" not in v.dims:
+            layout[name] = v.drop_encoding().compute()
+    for name, v in ds.data_vars.items():
+        if "time" in v.dims:
+            chunks = tuple(lengths[str(dim)] for dim in v.dims)
+            empty = dask.array.zeros(v.shape, dtype=v.dtype, chunks=chunks)
+            layout[name] = (v.dims, empty, v.attrs)
+            encoding[str(name)] = _room(v, zarr_format) | {"chunks": chunks}
     layout.attrs = {str(k): config.plain(v) for k, v in {**ds.attrs, **attrs}.items()}
     with atomic_path(out) as temporary:
         layout.to_zarr(
@@ -104,9 +106,7 @@ def create(
 
 
 def _unpacked(ds: xr.Dataset) -> xr.Dataset:
-    """The same without the valid ranges of packed numbers, which do not hold for the floats that
-    are stored.
-    """
+    """Drop the valid ranges in packed units, which do not hold for the floats that are stored."""
     bare = ds.copy()
     for v in bare.variables.values():
         if v.dtype.kind == "f" and {"scale_factor", "add_offset"} & set(v.encoding):
@@ -120,25 +120,25 @@ def _clock(times: NDArray[np.datetime64]) -> dict[str, Any]:
 
 
 def _room(v: xr.DataArray, zarr_format: int) -> dict[str, Any]:
-    """Type and fill value: floats as they are, masked integers without scale as integers."""
+    """Return type and fill value: floats as they are, masked integers without scale as integers."""
+    if v.dtype.kind != "f":
+        return {}
     old = v.encoding
     kind = np.dtype(old.get("dtype", v.dtype))
-    whole = (
-        kind.kind in "iu" and not {"scale_factor", "add_offset"} & set(old) and "_FillValue" in old
-    )
-    if v.dtype.kind == "f" and not whole:
-        fill: Any = v.dtype.type(np.nan)
-        return {"_FillValue": fill} | ({"fill_value": fill} if zarr_format == 3 else {})
-    if v.dtype.kind == "f":
-        fill = kind.type(old["_FillValue"])
-        return {"dtype": kind, "_FillValue": fill} | (
-            {"fill_value": fill} if zarr_format == 3 else {}
-        )
-    return {}
+    packed = "scale_factor" in old or "add_offset" in old
+    if kind.kind in "iu" and "_FillValue" in old and not packed:
+        fill: Any = kind.type(old["_FillValue"])
+        room = {"dtype": kind, "_FillValue": fill}
+    else:
+        fill = v.dtype.type(np.nan)
+        room = {"_FillValue": fill}
+    if zarr_format == 3:  # v2 takes the value of absent chunks from _FillValue
+        room["fill_value"] = fill
+    return room
 
 
 def write(out: Path, box: Mapping[str, slice], values: xr.Dataset, zarr_format: int) -> None:
-    """Write one window, and have it on the disk when this returns."""
+    """Write one window; it is on the disk when this returns."""
     bare = values.drop_vars(list(values.coords)).drop_encoding()
     bare.to_zarr(out, mode="r+", region=dict(box), consolidated=False, zarr_format=zarr_format)
     group = guard.open_group(out, mode="r", use_consolidated=False)
@@ -147,15 +147,15 @@ def write(out: Path, box: Mapping[str, slice], values: xr.Dataset, zarr_format: 
 
 
 def read(out: Path, box: Mapping[str, slice], until: int) -> xr.Dataset:
-    """What the store has in a window, of times before number `until`."""
-    here = dict(box) | {"time": slice(box["time"].start, min(box["time"].stop, until))}
-    with guard.open_zarr(out, consolidated=False, chunks=None) as held:
-        moving = [n for n, v in held.data_vars.items() if "time" in v.dims]
-        return held[moving].drop_vars(list(held.coords)).isel(here).load()
+    """Read what the store has in a window, of times before number `until`."""
+    times = slice(box["time"].start, min(box["time"].stop, until))
+    with guard.open_zarr(out, consolidated=False, chunks=None) as ds:
+        moving = [n for n, v in ds.data_vars.items() if "time" in v.dims]
+        return ds[moving].drop_vars(list(ds.coords)).isel({**box, "time": times}).load()
 
 
 def holds(stored: xr.Dataset | None, values: xr.Dataset) -> bool:
-    """Whether a window is in the store as it came, so that there is nothing to write."""
+    """Whether a window is in the store as it came, so that it need not be written."""
     if stored is None or stored.sizes["time"] < values.sizes["time"]:
         return False
     return all(
@@ -165,22 +165,19 @@ def holds(stored: xr.Dataset | None, values: xr.Dataset) -> bool:
 
 
 def _sync(folder: Path, array: Any, region: list[slice]) -> None:
-    """Flush the chunks of a region, and the folders they lie in; chunks of nothing but fill values
-    have no file.
-    """
-    spans = [
-        range(s.start // c, -(-s.stop // c)) for s, c in zip(region, array.chunks, strict=True)
-    ]
+    """Flush the chunks of a region and their folders to the disk."""
+    spans = []
+    for part, length in zip(region, array.chunks, strict=True):
+        spans.append(range(part.start // length, math.ceil(part.stop / length)))
     folders = {folder}
-    for number in np.ndindex(*map(len, spans)):
-        path = folder / array.metadata.encode_chunk_key(
-            tuple(span[i] for span, i in zip(spans, number, strict=True))
-        )
-        if path.exists():
+    for number in itertools.product(*spans):
+        path = folder / array.metadata.encode_chunk_key(number)
+        if path.exists():  # a chunk of nothing but fill values has no file
             flush(path)
         folders |= {p for p in path.parents if folder in p.parents}
-    for each in filter(Path.exists, folders):
-        flush(each)
+    for each in folders:
+        if each.exists():
+            flush(each)
 
 
 def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
@@ -191,15 +188,15 @@ def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
     unit = next(u for u, text in UNITS.items() if text == clock.attrs["units"])
     if (times != times.astype(f"M8[{unit}]")).any():
         raise InputError(
-            f"the new times of {out} are finer than the old ones ({clock.attrs['units']}); begin another store"
+            f"the new times of {out} are finer than the old ones ({clock.attrs['units']}); "
+            "begin another store"
         )
     for _, array in group.arrays():
-        named: Any = array.metadata
-        dims: Any = (
-            named.dimension_names
-            if named.zarr_format == 3
-            else array.attrs.get("_ARRAY_DIMENSIONS")
-        )
+        metadata: Any = array.metadata
+        if metadata.zarr_format == 3:
+            dims = metadata.dimension_names
+        else:
+            dims = array.attrs.get("_ARRAY_DIMENSIONS")
         if dims and "time" in dims:
             axis = list(dims).index("time")
             array.resize((*array.shape[:axis], begin + len(times), *array.shape[axis + 1 :]))
@@ -219,9 +216,7 @@ def mark(out: Path, attrs: Mapping[str, Any]) -> None:
 
 
 def consolidate(out: Path) -> None:
-    """Make the copy of all metadata anew; without, readers of one that was made before an update
-    miss its times.
-    """
+    """Renew the copy of all metadata, from which readers would miss the times of an update."""
     import zarr
 
     with warnings.catch_warnings():
@@ -232,16 +227,16 @@ def consolidate(out: Path) -> None:
 
 
 def tidy(out: Path) -> None:
-    """Remove what a killed process left half written; chunks are moved in place whole."""
+    """Remove half-written files of a killed process; Zarr moves whole chunks in place."""
     for path in out.rglob("*.partial"):
         path.unlink(missing_ok=True)
 
 
 def check_room(out: Path, needed: int) -> None:
-    """Refuse before the first byte what might not fit, compression left out."""
+    """Refuse before the first byte what might not fit uncompressed."""
     free = shutil.disk_usage(out.resolve().parent).free
     if needed > free:
         raise WriteError(
-            f"cannot write {out}: it may take {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free; make "
-            "room there, choose another disk, or ask for less"
+            f"cannot write {out}: it may take {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are "
+            "free; make room there, choose another disk, or ask for less"
         )

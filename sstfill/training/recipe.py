@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sstfill import config
 from sstfill.checks import check_most, check_number
-from sstfill.errors import OptionError, ReadError, unknown
-from sstfill.io.untrusted.documents import naming, place, read_toml, short
+from sstfill.errors import OptionError, unknown
+from sstfill.io.presets import find_recipe
+from sstfill.io.untrusted.documents import naming, read_toml, short
 from sstfill.training.data.oceans import Oceans
 from sstfill.training.options import TrainOptions
 
@@ -50,8 +50,6 @@ class TrainRecipe:
     on: ArchiveOptions | Oceans
 
 
-SHIPPED = Path(__file__).parent.parent / "recipes" / "train"
-"""The recipes that come with sstfill."""
 TABLES: dict[str, type[Any]] = {"train": TrainOptions, "archive": ArchiveOptions, "oceans": Oceans}
 
 
@@ -67,25 +65,10 @@ def load(path: str | Path) -> TrainRecipe:
         For an unknown table or key (the message lists the valid ones), a value that does not fit,
         or both [archive] and [oceans].
     """
-    file = _file(os.fspath(path))
+    file = find_recipe(path, ("train",))
     tables, _ = read_toml(file)
     with naming(file.name):
         return _built(file.name, tables)
-
-
-def _file(name: str) -> Path:
-    """The file of that name; a name without a folder, or in ``train/``, may be one that ships."""
-    file = place(name, "recipe")
-    if file.exists() and not file.is_dir():
-        return file
-    ships = name.removeprefix("recipes/").removeprefix("train/").removesuffix(".toml")
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
-    if ships not in shipped:
-        raise ReadError(
-            f"no recipe can be read from {short(name)[1:-1]}: no such file; give a TOML file, or one that ships: "
-            f"{', '.join(f'train/{stem}' for stem in shipped)}"
-        )
-    return shipped[ships]
 
 
 def _built(file: str, tables: dict[str, Any]) -> TrainRecipe:

@@ -200,6 +200,17 @@ class TestFill:
         assert "no time step 99" in fails("plot out.nc --out o.png --time 99", capsys)
         assert "'_source'" in fails("plot in.nc --out o.png", capsys)
 
+    def test_plot_follows_links_where_asked_to(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pytest.importorskip("cartopy")
+        run("fill in.nc --out out.zarr --method climatology --no-score", capsys)
+        (folder / "out.zarr" / "sst").rename(folder / "moved")
+        (folder / "out.zarr" / "sst").symlink_to(folder / "moved")
+        assert "or --allow-links" in fails("plot out.zarr --out o.png", capsys)
+        run("plot out.zarr --out o.png --allow-links", capsys)
+        assert (folder / "o.png").read_bytes()[:4] == PNG
+
     def test_quiet(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for line in ("--quiet fill in.nc", "fill --quiet in.nc"):
             assert run(f"{line} --out out.nc --method climatology --no-score", capsys) == ""

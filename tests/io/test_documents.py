@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from sstfill.checks import check_number
 from sstfill.errors import OptionError, ReadError, SstfillError
-from sstfill.io.untrusted import documents
+from sstfill.io.untrusted import arrays, documents
 from sstfill.nightly import load_nightly
 from sstfill.sources.local import PyclesSource, VideoSource
 from sstfill.sources.recipe import load_recipe
 from sstfill.training.recipe import load
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 SHIPPED = sorted(RECIPES.glob("*/*.toml"))
 
 
@@ -71,7 +71,7 @@ def test_what_json_holds_comes_back(tree: Any) -> None:
         ("9" * 5000, "a number of 5000 digits"),
         ("-1e400", "not finite"),
         ("NaN", "NaN or Infinity"),
-        ("", "no JSON"),
+        ("", "not valid JSON"),
     ],
 )
 def test_json_that_is_refused(content: str, message: str) -> None:
@@ -110,7 +110,7 @@ def test_altered_arrays_are_one_line(
     file = tmp_path_factory.mktemp("npz") / "a.npz"
     file.write_bytes(content)
     try:
-        documents.read_arrays(file, {"a": "f"}, remedy="make it anew")
+        arrays.read_arrays(file, {"a": "f"}, remedy="make it anew")
     except ReadError as error:
         assert "\n" not in str(error) and str(error).endswith("; make it anew")
 
@@ -136,7 +136,7 @@ def test_arrays_that_claim_more_than_they_hold(tmp_path: Path) -> None:
             with zipfile.ZipFile(file, "w", kind) as archive:
                 archive.writestr("a.npy", member)
         with pytest.raises(ReadError, match=r"declares shape|compressed array|pickled objects"):
-            documents.read_arrays(file, {"a": "f"}, remedy="make it anew")
+            arrays.read_arrays(file, {"a": "f"}, remedy="make it anew")
 
 
 # --- TOML and recipes

@@ -15,9 +15,9 @@ import test_place
 from sstfill import io
 from sstfill.archive import job
 from sstfill.errors import WriteError
+from sstfill.io.ledger import Ledger
 from sstfill.io.lock import OutputLock, acquire, held_by
 from sstfill.nightly.journal import alone
-from sstfill.sources.ledger import Ledger
 
 
 def test_a_fill_in_memory_and_an_archive_job_exclude_each_other(tmp_path):

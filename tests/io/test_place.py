@@ -94,7 +94,7 @@ STRANGE = {
     "a link": lambda store: (store / "link").symlink_to("/tmp"),
     "a link for a chunk": lambda store: (store / "sst/c/7").symlink_to("/tmp"),
     "a folder": lambda store: (store / "empty").mkdir(),
-    "a pipe": lambda store: os.mkfifo(store / "pipe"),
+    "a named pipe": lambda store: os.mkfifo(store / "pipe"),
 }
 
 
@@ -190,7 +190,7 @@ def test_pipes_and_loops_are_refused(tmp_path, suffix):
     for target in (pipe, loop):
         with pytest.raises(WriteError, match=r"pipe|loop"):
             place.check(target)
-    with pytest.raises(WriteError, match="a pipe"), atomic_path(pipe) as temporary:
+    with pytest.raises(WriteError, match="a named pipe"), atomic_path(pipe) as temporary:
         temporary.write_text("x")
     assert pipe.is_fifo() and len(list(tmp_path.iterdir())) == 2
 

@@ -130,6 +130,16 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
+def test_links_in_the_archive_are_followed_where_the_recipe_says_so(place):
+    place.bring(20)
+    (place.folder / "in.zarr" / "sst").rename(place.folder / "moved")
+    (place.folder / "in.zarr" / "sst").symlink_to(place.folder / "moved")
+    refused = place.night(20)
+    assert refused.status == "failed" and "allow links" in refused.failure
+    place.toml.write_text(TOML.replace("[fill]", "[fill]\nallow_links = true"))
+    assert place.night(20).status == "fine"
+
+
 def test_nights_grow_an_archive_and_the_report_tells(place):
     place.bring(20)
     first = place.night(20)
@@ -420,7 +430,7 @@ class TestRecipe:
         with pytest.raises(ReadError, match="nightly/med_l3s"):
             load_nightly(tmp_path / "none.toml")
         (tmp_path / "bad.toml").write_text("[nightly")
-        with pytest.raises(ReadError, match="no TOML"):
+        with pytest.raises(ReadError, match="not valid TOML"):
             load_nightly(tmp_path / "bad.toml")
 
     def test_paths_begin_at_the_recipe_or_where_it_is_told(self, place, tmp_path, monkeypatch):

@@ -146,12 +146,12 @@ class TestClouds:
             np.testing.assert_allclose(ds["LWP"], 1000 * array, rtol=1e-6)
         kept(capsys, "download", "mine.toml", "--out", "lwp.zarr", out=here / "lwp.zarr")
         (here / "cloud_dataset.npy").unlink()
-        assert "cloud_dataset.npy is not there; give a copy, or leave path out" in said(
+        assert "cloud_dataset.npy does not exist; give a copy, or leave path out" in said(
             capsys, "plan", "mine.toml"
         )
         with pytest.raises(
             ReadError,
-            match=r"cloud_dataset.npy is not there; give a copy, or leave path out to down",
+            match=r"cloud_dataset.npy does not exist; give a copy, or leave path out to down",
         ):
             recipe.run("lwp.zarr")
         said(capsys, "download", "mine.toml", "--out", "lwp.zarr", "--update", status=2)
@@ -239,7 +239,7 @@ class TestClips:
     def test_nothing_there_yet(
         self, name: str, here: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        remedy = f"{here / name} is not there; "
+        remedy = f"{here / name} does not exist; "
         assert f"note       {remedy}" in said(capsys, "plan", f"video/{name}")
         assert f"{remedy}" in said(capsys, "download", f"video/{name}", "--out", "o.zarr", status=2)
         (here / name).mkdir()
@@ -252,7 +252,8 @@ class TestClips:
 
     def test_sizes_as_they_are_and_all_sequences(self, here: Path) -> None:
         np.save(here / "a.npy", noise(10, 6, 8, 1))
-        text = '[source]\nkind = "video"\npath = "a.npy"\nsize = "none"\nper_clip = "all"\nframes = 4\ngray = true\n'
+        text = '[source]\nkind = "video"\npath = "a.npy"\nsize = "none"\nper_clip = "all"\n'
+        text += "frames = 4\ngray = true\n"
         (here / "mine.toml").write_text(text + "crop = [1, 2, 4, 5]\n")
         with sstfill.load_recipe("mine.toml").run("o.zarr") as ds:
             assert ds["video"].shape == (2, 1, 4, 4, 5)
@@ -269,14 +270,17 @@ values = np.random.default_rng(0).normal(size=(400, 50, 50))
 
 def whole():
     with whole_store("a.zarr", 3) as there:
-        array = zarr.create_array(there, shape=values.shape, chunks=(1, 50, 50), dtype="f8", fill_value=0)
+        array = zarr.create_array(
+            there, shape=values.shape, chunks=(1, 50, 50), dtype="f8", fill_value=0
+        )
         array[:] = values
 
 def downloaded():
     axes = dict(latitude=np.arange(50.0), longitude=np.arange(50.0), time=a_model(400).time)
     data = a_model(400).drop_vars("thetao").squeeze(drop=True).assign_coords(axes)
     data["sst"] = ("time", "latitude", "longitude"), values
-    download(CopernicusRequest(dataset_id="x"), "a.zarr", target=Target(chunks=dict(time=1)), opener=FakeService(data))
+    request, target = CopernicusRequest(dataset_id="x"), Target(chunks=dict(time=1))
+    download(request, "a.zarr", target=target, opener=FakeService(data))
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
@@ -289,7 +293,7 @@ except OSError as error:
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
 @pytest.mark.parametrize("what", ["whole", "downloaded"])
 def test_a_full_disk_is_one_line(what: str, here: Path) -> None:
-    """The other chunks that zarr was about to write would tell of themselves when the process ends."""
+    """The other chunks that Zarr was about to write would log errors when the process ends."""
     script = STRAY.format(what=what, folder=str(SUPPORT))
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=here, env={**os.environ}

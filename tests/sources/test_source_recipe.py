@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import pytest
 
 from sstfill.errors import OptionError, ReadError
+from sstfill.io.presets import presets
 from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis
 from sstfill.sources.copernicus.planning import plan
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.dates import moment
-from sstfill.sources.presets import presets
 from sstfill.sources.recipe import load_recipe
 
 NEEDED = {
@@ -196,15 +196,17 @@ def test_the_dateline(low, high, count):
             r"minimum_latitude=91(.0)?; give degrees",
         ),
         (
-            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\nminimum_latitude = 9\nmaximum_latitude = 8",
+            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\n"
+            "minimum_latitude = 9\nmaximum_latitude = 8",
             "swap them",
         ),
         (
             "[source]\nkind = 'copernicus'\ndataset_id = 'x'\nstart_datetime = 'yesterday'",
-            "'yesterday' is no time",
+            "'yesterday' is not a time",
         ),
         (
-            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\nstart_datetime = '-1d'\nend_datetime = '-9d'",
+            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\n"
+            "start_datetime = '-1d'\nend_datetime = '-9d'",
             "swap them",
         ),
         (
@@ -227,7 +229,7 @@ def test_the_dateline(low, high, count):
         ("[source]\nkind = 'pycles'\ndoi = '10.1/x'", "only 10.6084/m9.figshare.9929798 is known"),
         (
             "[source]\nkind = ['pycles']",
-            r"kind=\['pycles'\] in .* is no text; choose from copernicus, pycles, video",
+            r"kind=\['pycles'\] in .* is not text; choose from copernicus, pycles, video",
         ),
         (
             "[source]\nkind = 'pycles'\n[target]\nchunks = {time = 9}",
@@ -239,7 +241,7 @@ def test_the_dateline(low, high, count):
             "crop='middle'; choose from none, center",
         ),
         ("[source]\nkind = 'video'\npath = 'x'\nsplit = [1, 2, 3]", "add up to 1"),
-        ("source = 3", r"source=3 in .* is no table; write \[source\]"),
+        ("source = 3", r"source=3 in .* is not a table; write \[source\]"),
         ("title = 3\n[source]\nkind = 'pycles'", "title=3"),
     ],
 )
@@ -253,7 +255,7 @@ def test_a_mistake_is_told_in_one_line(tmp_path, text, message):
 
 def test_a_file_that_is_none_and_a_name_that_is_unknown(tmp_path):
     (tmp_path / "mine.toml").write_text("[source")
-    with pytest.raises(ReadError, match="is no TOML"):
+    with pytest.raises(ReadError, match="is not valid TOML"):
         load_recipe(tmp_path / "mine.toml")
     with pytest.raises(ReadError, match="no such file"):
         load_recipe(tmp_path / "other.toml")

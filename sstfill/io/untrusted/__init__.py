@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at what a stranger gave before anything of it is allocated, decoded or run."""
+"""Check what somebody else may have made before anything of it is allocated, decoded or run."""

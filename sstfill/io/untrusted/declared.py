@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the metadata of a file or store declare of one array, and whether this machine can hold what
-must be held.
+"""Check what metadata declare of an array against the memory of this machine.
 
-Variables are read block by block, so that an archive may be larger than memory. Held whole are one
-stored chunk and the coordinate of a dimension, and each of them is only as large as a stranger's
-metadata say.
+Variables are read block by block, so that an archive may be larger than memory. One stored chunk
+and the coordinate of a dimension are held whole, and their sizes are whatever a stranger's metadata
+say.
 """
 
 from __future__ import annotations
@@ -20,17 +19,16 @@ import numpy as np
 from sstfill.errors import ReadError
 
 COPIES = 8
-"""Times the size of a chunk that reading takes: several threads decode at once, each packed,
-unpacked and masked.
+"""Times the size of a chunk that reading takes.
+
+Several threads decode at once, and each holds a chunk packed, unpacked and masked.
 """
 INDEXED = 8
 """Times the size of the coordinate of a dimension that its index and decoded dates take."""
 CHUNK_RECORD = 500
 """Bytes that Dask keeps for each chunk, about."""
 THINNEST = 10_000
-"""Declared bytes for each stored one, beyond which a variable that memory cannot hold is taken for
-a mistake.
-"""
+"""Declared bytes for each stored byte, beyond which an array larger than memory is an error."""
 PACKING = ("scale_factor", "add_offset")
 
 
@@ -47,14 +45,14 @@ class Declared:
     itemsize
         Bytes of one element.
     chunk
-        Elements of one stored chunk; of a variable without chunks, nothing.
+        Shape of a stored chunk; empty for an array without chunks.
     indexed
         Whether it is the coordinate of its own dimension, which is loaded whole when the file is
         opened.
     stored
-        Asks how many bytes of it are stored; None where the format has been checked already.
+        Returns how many bytes of it are stored; None where the format has been checked already.
     attrs
-        ``scale_factor`` and ``add_offset``, where there are such.
+        ``scale_factor`` and ``add_offset``, where it has them.
     """
 
     name: str
@@ -72,16 +70,15 @@ class Declared:
 
 
 def memory() -> int:
-    """Bytes of memory that can be had now, of the machine or of the container that this process
-    runs in.
-    """
+    """Return the bytes of memory that are free, on the machine or in this process's container."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
+    # cgroups, version 2 and version 1
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             free = min(free, int(Path(limit).read_text("ascii")))
-        except (OSError, ValueError):  # no container, or one without a limit
+        except (OSError, ValueError):  # not in a container, or in one without a limit ("max")
             continue
     return free
 
@@ -91,8 +88,8 @@ def check_memory(path: Path, what: str, needed: int) -> None:
     free = memory()
     if needed > free:
         raise ReadError(
-            f"cannot read {path}: {what} needs {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free; "
-            "check its size, or use a machine with more memory"
+            f"cannot read {path}: {what} needs {needed / 1e9:,.1f} GB of memory, "
+            f"{free / 1e9:,.1f} GB are free; check its size, or use a machine with more memory"
         )
 
 
@@ -112,15 +109,18 @@ def _check_sizes(path: Path, array: Declared) -> None:
         chunk = math.prod(array.chunk) * array.itemsize
         what = f"one chunk of {array.name!r} ({chunk / 1e9:,.1f} GB)"
         check_memory(path, what, COPIES * chunk)
+        # tiny chunks of a huge array: Dask's graph alone would fill the memory
         count = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunk, strict=True))
         what = f"{array.name!r} of {size} values in {count} chunks"
         check_memory(path, what, CHUNK_RECORD * count)
+    # asking for the stored size walks through all files of the array: only if it may matter
     if array.stored is not None and array.nbytes > memory():
         stored = array.stored()
         if array.nbytes > THINNEST * max(stored, 1):
             raise ReadError(
-                f"cannot read {path}: {array.name!r} declares {size} values, {array.nbytes / 1e9:,.0f} GB, "
-                f"and {stored / 1e6:,.1f} MB are stored; mend its shape"
+                f"cannot read {path}: {array.name!r} declares {size} values, "
+                f"{array.nbytes / 1e9:,.0f} GB, and {stored / 1e6:,.1f} MB are stored; "
+                "mend its shape"
             )
 
 
@@ -128,19 +128,15 @@ def _check_packing(path: Path, array: Declared) -> None:
     for key in PACKING:
         if key not in array.attrs:
             continue
-        value = array.attrs[key]
-        number = _number(value)
-        if number is None or not math.isfinite(number) or (key == "scale_factor" and number == 0):
-            met = repr(value) if number is None else f"{number:g}"
-            raise ReadError(
-                f"cannot read {path}: {key} of {array.name!r} is {met[:60]}, by which no value can be unpacked; "
-                "set the attribute right, or remove it"
-            )
-
-
-def _number(value: Any) -> float | None:
-    """One real number, or an array of one; None for anything else."""
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "iuf":
-        return None
-    return float(array.reshape(-1)[0])
+        value = np.asarray(array.attrs[key])
+        if value.size != 1 or value.dtype.kind not in "iuf":
+            shown = repr(array.attrs[key])[:60]
+        else:
+            number = float(value.reshape(-1)[0])
+            if math.isfinite(number) and (number != 0 or key != "scale_factor"):
+                continue
+            shown = f"{number:g}"
+        raise ReadError(
+            f"cannot read {path}: {key} of {array.name!r} is {shown}, by which no value can be "
+            "unpacked; set the attribute right, or remove it"
+        )

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read small documents that may be damaged or a stranger's: JSON, TOML, and the arrays that sstfill
-itself saves.
+"""Read JSON and TOML documents that may be damaged or a stranger's.
 
 Whatever is wrong with one ends in a `ReadError` of one line that names the file and what to do.
-Sizes, nesting and numbers are bounded before anything is built of them, so that no document costs
+Sizes, nesting and numbers are bounded before anything is built from them, so that no document costs
 more memory than its own size allows.
 """
 
@@ -16,16 +15,13 @@ import os
 import reprlib
 import stat
 import tomllib
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sstfill.errors import OptionError, ReadError
+from sstfill.printable import printable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,229 +29,156 @@ if TYPE_CHECKING:
 JSON_BYTES = 64 * 2**20
 """Largest JSON file that is read: job folders of a million input files stay below."""
 TOML_BYTES = 64 * 2**10
-"""Largest TOML file that is read: those that ship have a kilobyte, and long dotted keys take
-quadratic time.
-"""
+"""Largest TOML file that is read. Shipped recipes have a kilobyte."""
 TOML_DOTS = 400
-"""Dots in one line of TOML at most, for the same reason."""
+"""Most dots in one line of TOML: `tomllib` takes quadratic time for long dotted keys."""
 DEEPEST = 40
-"""Levels of nesting: what sstfill writes has fewer than ten, the saved state of an optimiser some
-twenty.
-"""
-JSON_NUMBER, TOML_NUMBER = 2**128, 2**63
-"""Whole numbers lie between minus and plus this: a seed may have 128 bits, TOML promises 64."""
-HOLDS_NAN = "NaN or Infinity, which JSON does not have"
+"""Levels of nesting. Documents of sstfill have fewer than ten, an optimiser's state some twenty."""
+TOO_DEEP = f"it is nested deeper than {DEEPEST} levels"
+JSON_NUMBER = 2**128
+"""Bound of whole numbers in JSON: a seed may have 128 bits."""
+TOML_NUMBER = 2**63
+"""Bound of whole numbers in TOML, by its specification."""
+JSON_DIGITS = 40
+"""Digits that are converted at all; 2**128 has 39, and conversion takes quadratic time."""
 
 StrPath = str | os.PathLike[str]
 Schema = TypeVar("Schema", bound="BaseModel")
 
 
 def read_json(path: StrPath, *, remedy: str, most: int = JSON_BYTES) -> dict[str, Any]:
-    """Read a JSON file that holds a mapping.
+    """Read a JSON file that holds an object.
 
     Parameters
     ----------
     path
-        A file, not a device or a FIFO.
+        A regular file.
     remedy
         What the user does about a damaged one, such as ``"copy the checkpoint again"``.
     most
-        Bytes.
+        Largest size in bytes.
 
     Raises
     ------
     ReadError
-        If it is missing, too large, not UTF-8, not JSON, or no mapping.
+        It is missing, too large, not UTF-8, not JSON, or not an object.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "job.json"
     >>> _ = file.write_text('{"noise": 1e999}')
-    >>> read_json(file, remedy="fill anew")
+    >>> read_json(file, remedy="fill again")
     Traceback (most recent call last):
     ...
     sstfill.errors.ReadError: cannot read ...job.json: it holds the number 1e999, which is not
-    finite; fill anew
+    finite; fill again
     """
-    found = parse_json(read_bytes(path, remedy=remedy, most=most), os.fspath(path), remedy=remedy)
-    if not isinstance(found, dict):
-        raise _unreadable(path, f"it holds no mapping but {short(found)}", remedy)
-    return found
+    content = read_bytes(path, remedy=remedy, most=most)
+    document = parse_json(content, path, remedy=remedy)
+    if not isinstance(document, dict):
+        raise unreadable(path, f"it holds {short(document)}, not an object {{...}}", remedy)
+    return document
 
 
 def parse_json(content: str | bytes, name: StrPath, *, remedy: str, finite: bool = True) -> Any:
-    """Parse JSON of bounded numbers and nesting, by default without NaN and infinity; errors as of
-    `read_json`.
-    """
-    try:
-        text = content.decode("utf-8") if isinstance(content, bytes) else content
-        if finite:
-            found = json.loads(
-                text, parse_constant=_constant, parse_float=_finite, parse_int=_bounded
-            )
-        else:
-            found = json.loads(text, parse_int=_bounded)
-    except UnicodeDecodeError as error:
-        raise _unreadable(name, f"it is not UTF-8 text (byte {error.start})", remedy) from error
-    except RecursionError as error:
-        raise _unreadable(name, f"it is nested deeper than {DEEPEST} levels", remedy) from error
-    except _RefusedError as error:
-        raise _unreadable(name, str(error), remedy) from error
-    except ValueError as error:
-        raise _unreadable(name, f"it is no JSON ({error})", remedy) from error
-    if not _is_shallow(found):
-        raise _unreadable(name, f"it is nested deeper than {DEEPEST} levels", remedy)
-    return found
+    """Parse JSON of bounded numbers and nesting, by default without NaN and infinity.
 
-
-def read_toml(path: StrPath) -> tuple[dict[str, Any], str]:
-    """Read a TOML file; returns its tables and its text.
+    Parameters
+    ----------
+    content
+        The document.
+    name
+        Of the file, for messages.
+    remedy, finite
+        What the user does about a damaged one; whether numbers must be finite.
 
     Raises
     ------
     ReadError
-        If it is missing, too large, not UTF-8 or not TOML, or holds a number or a nesting that
-        nothing here takes.
+        It is not UTF-8 or not JSON, or a number or its nesting exceeds the bounds.
+    """
+    hooks: dict[str, Any] = {"parse_int": _whole_number}
+    if finite:
+        hooks |= {"parse_constant": _refuse_constant, "parse_float": _finite_number}
+    try:
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        document = json.loads(text, **hooks)
+    except UnicodeDecodeError as error:
+        raise unreadable(name, f"it is not UTF-8 text (byte {error.start})", remedy) from error
+    except RecursionError as error:
+        raise unreadable(name, TOO_DEEP, remedy) from error
+    except _RefusedError as error:
+        raise unreadable(name, str(error), remedy) from error
+    except ValueError as error:
+        raise unreadable(name, f"it is not valid JSON ({error})", remedy) from error
+    if not _is_shallow(document):
+        raise unreadable(name, TOO_DEEP, remedy)
+    return document
+
+
+def read_toml(path: StrPath) -> tuple[dict[str, Any], str]:
+    """Read a TOML file and return its tables and its text.
+
+    Raises
+    ------
+    ReadError
+        It is missing, too large, not UTF-8 or not TOML, or a number or its nesting exceeds the
+        bounds.
     """
     remedy = "correct it"
     content = read_bytes(path, remedy="give a TOML file", most=TOML_BYTES)
     try:
         text = content.decode("utf-8")
         if any(line.count(".") > TOML_DOTS for line in text.splitlines()):
-            raise _unreadable(path, f"a line of it has more than {TOML_DOTS} dots", remedy)
+            raise unreadable(path, f"a line of it has more than {TOML_DOTS} dots", remedy)
         tables = tomllib.loads(text)
     except UnicodeDecodeError as error:
-        raise _unreadable(
-            path, f"it is not UTF-8 text (byte {error.start})", "save it as UTF-8"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ReadError(f"{os.fspath(path)} is no TOML: {error}; {remedy}") from error
+        reason = f"it is not UTF-8 text (byte {error.start})"
+        raise unreadable(path, reason, "save it as UTF-8") from error
     except RecursionError as error:
-        raise _unreadable(path, f"it is nested deeper than {DEEPEST} levels", remedy) from error
-    except ValueError as error:  # a number of thousands of digits
-        raise ReadError(f"{os.fspath(path)} is no TOML: {_one_line(error)}; {remedy}") from error
+        raise unreadable(path, TOO_DEEP, remedy) from error
+    except ValueError as error:  # of tomllib, or of a number with thousands of digits
+        raise ReadError(
+            f"{os.fspath(path)} is not valid TOML: {squeezed(error)}; {remedy}"
+        ) from error
     if not _is_shallow(tables):
-        raise _unreadable(path, f"it is nested deeper than {DEEPEST} levels", remedy)
+        raise unreadable(path, TOO_DEEP, remedy)
     for key, value in _leaves(tables):
         if isinstance(value, int) and not -TOML_NUMBER <= value < TOML_NUMBER:
-            raise _unreadable(path, f"{short(key)} is a number of more than 64 bits", remedy)
+            raise unreadable(path, f"{short(key)} is a number of more than 64 bits", remedy)
     return tables, text
 
 
 def read_bytes(path: StrPath, *, remedy: str, most: int) -> bytes:
-    """Read a whole regular file of bounded size; errors as of `read_json`."""
+    """Read a regular file of at most `most` bytes whole; `ReadError` if it is anything else."""
     try:
         with open_regular(path, remedy=remedy) as file:
             content = file.read(most + 1)
+    except ReadError:
+        raise
     except OSError as error:
-        if isinstance(error, ReadError):
-            raise
-        raise _unreadable(path, error.strerror or _one_line(error), remedy) from error
+        raise unreadable(path, error.strerror or squeezed(error), remedy) from error
     if len(content) > most:
-        raise _unreadable(path, f"it is larger than {most:,} bytes", remedy)
+        raise unreadable(path, f"it is larger than {most:,} bytes", remedy)
     return content
 
 
 def open_regular(path: StrPath, *, remedy: str) -> BufferedReader:
-    """Open a file for reading that is no device, FIFO or folder; opening never waits for a writer."""
+    """Open a regular file for reading; a FIFO is refused without waiting for its writer."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else _one_line(error)
-        raise _unreadable(path, reason or type(error).__name__, remedy) from error
+        reason = error.strerror if isinstance(error, OSError) else squeezed(error)
+        raise unreadable(path, reason or type(error).__name__, remedy) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _unreadable(path, "it is no regular file", remedy)
+        raise unreadable(path, "it is not a regular file", remedy)
     return os.fdopen(descriptor, "rb")
 
 
-def read_arrays(path: StrPath, dtypes: Mapping[str, str], *, remedy: str) -> dict[str, NDArray]:
-    """Read arrays that `numpy.savez` saved, uncompressed, without pickles.
-
-    Parameters
-    ----------
-    path
-        The file.
-    dtypes
-        The arrays that it must hold, and the kinds of their dtypes (`numpy.dtype.kind`).
-    remedy
-        As in `read_json`.
-
-    Raises
-    ------
-    ReadError
-        If it is damaged, lacks an array, or an array declares more bytes than the file has.
-    """
-    try:
-        with open_regular(path, remedy=remedy) as file, zipfile.ZipFile(file) as archive:
-            members = _members(archive, os.fstat(file.fileno()).st_size)
-            if missing := [name for name in dtypes if name not in members]:
-                raise _unreadable(path, f"it lacks the array {missing[0]!r}", remedy)
-            found = {name: _array(archive, member) for name, member in members.items()}
-    except _DAMAGED as error:
-        if isinstance(error, ReadError):
-            raise
-        raise _unreadable(path, _one_line(error), remedy) from error
-    for name, kinds in dtypes.items():
-        if found[name].dtype.kind not in kinds:
-            raise _unreadable(path, f"the array {name!r} has dtype {found[name].dtype}", remedy)
-    return found
-
-
-_DAMAGED = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    SyntaxError,
-    TypeError,
-    NotImplementedError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-    zipfile.BadZipFile,
-)
-"""What `zipfile` and `numpy.lib.format` raise for a damaged file."""
-
-
-def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by name of their array; refuses compressed ones, and more bytes than the file
-    has.
-    """
-    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
-        raise ValueError("it holds a compressed array, which sstfill never writes")
-    if sum(info.file_size for info in members.values()) > size:
-        raise ValueError("its arrays claim more bytes than the file has")
-    return members
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
-    """Read one array, its declared size compared with what is there before any memory is taken."""
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
-            raise ValueError(f"array {member.filename!r} has the unknown version {version}")
-        if dtype.hasobject:
-            raise ValueError(
-                f"array {member.filename!r} holds pickled objects, which are never loaded"
-            )
-        if math.prod(shape) * dtype.itemsize != member.file_size - stream.tell():
-            raise ValueError(
-                f"array {member.filename!r} declares shape {shape}, which is not what it holds"
-            )
-    with archive.open(member) as stream:
-        array: NDArray = np.lib.format.read_array(stream, allow_pickle=False)
-    return array
-
-
 def checked(
-    schema: type[Schema], found: Mapping[str, Any], name: StrPath, *, remedy: str
+    schema: type[Schema], document: Mapping[str, Any], name: StrPath, *, remedy: str
 ) -> Schema:
-    """Hold what was read against a pydantic model.
+    """Validate a document with a pydantic model.
 
     Raises
     ------
@@ -263,13 +186,13 @@ def checked(
         With the key and the value of the first thing that does not fit.
     """
     try:
-        return schema.model_validate(found)
+        return schema.model_validate(document)
     except ValueError as error:  # pydantic's ValidationError is one
-        raise _unreadable(name, misfit(error), remedy) from error
+        raise unreadable(name, misfit(error), remedy) from error
 
 
 def misfit(error: ValueError) -> str:
-    """Say in one line what pydantic found first: key, value, and what it should be.
+    """Describe pydantic's first finding in one line: key, value, and what it should be.
 
     >>> from pydantic import TypeAdapter
     >>> try:
@@ -281,22 +204,23 @@ def misfit(error: ValueError) -> str:
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):
-        return _one_line(error)
+        return squeezed(error)
     first = error.errors(include_url=False, include_context=False)[0]
-    where = _one_line(".".join(str(part) for part in first["loc"]))
-    message = _one_line(first["msg"].removeprefix("Value error, "))
+    where = squeezed(".".join(str(part) for part in first["loc"]))
+    message = squeezed(first["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
     if first["type"] == "missing":
         return f"{where} is missing"
     if first["type"] == "extra_forbidden":
         return f"{where} is not a key of it"
-    return f"{where}={short(first['input'])}: {message}" if where else message
+    if not where:
+        return message
+    return f"{where}={short(first['input'])}: {message}"
 
 
 @contextlib.contextmanager
 def naming(file: str) -> Iterator[None]:
-    """Begin the message of an `OptionError` with the name of the document that the option stands
-    in.
+    """Begin the message of an `OptionError` with the name of its document.
 
     >>> with naming("own.toml"):
     ...     raise OptionError("epochs=0 must be a whole number, 1 or more")
@@ -307,7 +231,7 @@ def naming(file: str) -> Iterator[None]:
     try:
         yield
     except OptionError as error:
-        shown = file if file.isprintable() else ascii(file)
+        shown = printable(file)
         if shown in str(error):
             raise
         raise OptionError(f"{shown}: {error}") from error
@@ -327,8 +251,9 @@ def one_line(name: str, value: object) -> str:
 
 
 def without_comments(tables: Mapping[str, Any]) -> str:
-    """Write the tables of a TOML file for people to read; comments, which may hold anything, are
-    left out.
+    """Write the tables of a TOML file for people to read, without its comments.
+
+    Comments may hold anything, a password among it.
 
     >>> print(without_comments({"title": "A", "fill": {"method": "oi", "seed": 3}}))
     title = "A"
@@ -337,26 +262,22 @@ def without_comments(tables: Mapping[str, Any]) -> str:
     method = "oi"
     seed = 3
     """
-    lines = [
-        f"{key} = {_toml(value)}" for key, value in tables.items() if not isinstance(value, dict)
-    ]
+
+    def line(key: str, value: Any) -> str:
+        return f"{key} = {json.dumps(value, ensure_ascii=False, default=str)}"
+
+    lines = [line(key, value) for key, value in tables.items() if not isinstance(value, dict)]
     for key, table in tables.items():
         if isinstance(table, dict):
-            lines += [
-                "",
-                f"[{key}]",
-                *(f"{name} = {_toml(value)}" for name, value in table.items()),
-            ]
+            lines += ["", f"[{key}]"]
+            lines += [line(name, value) for name, value in table.items()]
     return "\n".join(lines)
 
 
-def _toml(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 def place(text: StrPath, name: str, base: StrPath | None = None) -> Path:
-    """Turn what a user wrote into a path: ``~`` becomes the home folder, a relative one begins at
-    `base`.
+    """Turn what a user wrote into a path.
+
+    ``~`` becomes the home folder, and a relative path begins at `base`.
 
     Raises
     ------
@@ -376,13 +297,10 @@ def place(text: StrPath, name: str, base: StrPath | None = None) -> Path:
             raise ValueError("it holds the character NUL")
         path = Path(base or "", Path(text).expanduser())
         path.resolve()
-    except (
-        RuntimeError,
-        ValueError,
-        OSError,
-    ) as error:  # RuntimeError: no such user, no home, a loop of links
+    # RuntimeError: no such user, no home folder, or a loop of links
+    except (RuntimeError, ValueError, OSError) as error:
         raise OptionError(
-            f"{name}={short(os.fspath(text))}: {_one_line(error)}; write the whole path"
+            f"{name}={short(os.fspath(text))}: {squeezed(error)}; write the whole path"
         ) from error
     return path
 
@@ -398,41 +316,43 @@ def short(value: Any) -> str:
 
 
 class _RefusedError(ValueError):
-    """What is JSON, and refused all the same."""
+    """Valid JSON that is refused all the same."""
 
 
-def _constant(text: str) -> Any:
-    raise _RefusedError(f"it holds {HOLDS_NAN}")
+def _refuse_constant(text: str) -> Any:
+    raise _RefusedError("it holds NaN or Infinity, which JSON does not have")
 
 
-def _finite(text: str) -> float:
+def _finite_number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise _RefusedError(f"it holds the number {text[:40]}, which is not finite")
     return value
 
 
-def _bounded(text: str) -> int:
-    value = int(text) if len(text) <= 40 else JSON_NUMBER
+def _whole_number(text: str) -> int:
+    value = int(text) if len(text) <= JSON_DIGITS else JSON_NUMBER
     if abs(value) >= JSON_NUMBER:
         raise _RefusedError(f"it holds a number of {len(text)} digits")
     return value
 
 
 def _is_shallow(tree: Any) -> bool:
-    """Whether mappings and lists are nested no deeper than `DEEPEST`; without recursion."""
-    level = [tree]
+    """Whether mappings and lists are nested at most `DEEPEST` levels, without recursion."""
+    level = [tree] if isinstance(tree, dict | list) else []
     for _ in range(DEEPEST):
-        level = [
-            inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)
-        ]
-        if not level:
+        below: list[Any] = []
+        for outer in level:
+            members = outer.values() if isinstance(outer, dict) else outer
+            below += [inner for inner in members if isinstance(inner, dict | list)]
+        if not below:
             return True
+        level = below
     return False
 
 
 def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Every value that is no mapping or list, with the key of the nearest mapping above it."""
+    """Yield every value that is not a mapping or list, with the key of the mapping above it."""
     todo: list[tuple[str, Any]] = [("", tree)]
     while todo:
         key, value = todo.pop()
@@ -444,18 +364,11 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _inside(tree: Any) -> Sequence[Any]:
-    if isinstance(tree, dict):
-        return list(tree.values())
-    return tree if isinstance(tree, list) else ()
+def unreadable(path: StrPath, reason: str, remedy: str) -> ReadError:
+    """Build the error for a file that cannot be read."""
+    return ReadError(f"cannot read {printable(os.fspath(path))}: {reason}; {remedy}")
 
 
-def _unreadable(path: StrPath, reason: str, remedy: str) -> ReadError:
-    shown = os.fspath(path)
-    return ReadError(
-        f"cannot read {shown if shown.isprintable() else ascii(shown)}: {reason}; {remedy}"
-    )
-
-
-def _one_line(error: object) -> str:
+def squeezed(error: object) -> str:
+    """Return the message of an error on one line, or its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

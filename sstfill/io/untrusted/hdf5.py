@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at an HDF5 file before the netCDF4 library does: types that crash it, links out of the file,
-groups in circles.
+"""Check an HDF5 file before the netCDF4 library opens it.
 
-The library opens every group of a file when it is opened, follows external links and reads external
-storage without a word. It is killed by floats that are neither of 4 nor of 8 bytes, and by a group
-that holds itself.
+The library opens every group of a file when it is opened, and follows external links and external
+storage silently. Floats that have neither 4 nor 8 bytes crash it, and so does a group that holds
+itself.
 """
 
 from __future__ import annotations
@@ -20,71 +19,74 @@ from sstfill.io.untrusted.declared import PACKING, Declared
 NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
 
-def look(path: Path, *, allow_links: bool) -> list[Declared]:
-    """Every dataset of an HDF5 file as it is described; `ReadError` for what must not be opened."""
+def declared_arrays(path: Path, *, allow_links: bool) -> list[Declared]:
+    """Describe every dataset of an HDF5 file; `ReadError` for what must not be opened."""
     import h5py
 
     with h5py.File(path, "r", locking=False) as file:
-        return list(_Look(path, allow_links).group(file))
+        return list(_Walk(path, allow_links).datasets(file))
 
 
-class _Look:
-    """One walk through the groups of a file; each group is met once, or the file is refused."""
+class _Walk:
+    """One walk through the groups of a file."""
 
     def __init__(self, path: Path, allow_links: bool) -> None:
         self.path, self.allow_links = path, allow_links
-        self.seen: set[tuple[int, int]] = set()
 
-    def group(self, top: Any) -> Iterator[Declared]:
+    def datasets(self, root: Any) -> Iterator[Declared]:
         import h5py
 
-        groups = [top]
+        groups = [root]
+        seen = set()
         while groups:
             group = groups.pop()
             info = h5py.h5o.get_info(group.id)
-            if (info.fileno, info.addr) in self.seen:
+            if (info.fileno, info.addr) in seen:
                 raise self._refused(
                     group.name, "a group that is reached by several ways; netCDF4 would never end"
                 )
-            self.seen.add((info.fileno, info.addr))
+            seen.add((info.fileno, info.addr))
             for name in group:
                 link = group.get(name, getlink=True)
                 if isinstance(link, h5py.ExternalLink):
                     self._check_link(name, link.filename)
-                    continue  # the file that is linked to is opened by the library, as asked for
+                    continue  # the library opens the other file, as the user asked for
                 member = group.get(name)
                 if member is None:
                     raise self._refused(
-                        name, f"a link to {link.path!r}, which is not there; remove it"
+                        name, f"a link to {link.path!r}, which does not exist; remove it"
                     )
                 if isinstance(member, h5py.Group):
                     groups.append(member)
                 elif isinstance(member, h5py.Dataset):
-                    yield self._dataset(member, in_root=group is top)
+                    yield self._dataset(member, in_root=group is root)
 
-    def _dataset(self, held: Any, in_root: bool) -> Declared:
+    def _dataset(self, dataset: Any, in_root: bool) -> Declared:
         import h5py
 
-        name = held.name.rpartition("/")[2] if in_root else held.name
-        layout = held.id.get_create_plist()
+        name = dataset.name.rpartition("/")[2] if in_root else dataset.name
+        layout = dataset.id.get_create_plist()
         if layout.get_external_count():
             self._check_link(name, layout.get_external(0)[0].decode(errors="replace"))
         if layout.get_layout() == h5py.h5d.VIRTUAL:
-            self._check_link(
-                name, layout.get_virtual_filename(0) if layout.get_virtual_count() else "nothing"
-            )
-        kind = held.id.get_type()
+            target = layout.get_virtual_filename(0) if layout.get_virtual_count() else "nothing"
+            self._check_link(name, target)
+        kind = dataset.id.get_type()
         self._check_type(name, kind)
-        if held.shape is None:
+        if dataset.shape is None:
             raise self._refused(name, "a dataset without values; remove it")
+        attrs = {}
+        for key in PACKING:
+            if in_root and key in dataset.attrs:
+                attrs[key] = _attribute(dataset, key)
         return Declared(
             name=name,
-            shape=held.shape,
+            shape=dataset.shape,
             itemsize=kind.get_size(),
-            chunk=held.chunks or (),
-            indexed=in_root and _is_coordinate(held),
-            stored=functools.partial(int, held.id.get_storage_size()),
-            attrs={k: _attribute(held, k) for k in PACKING if in_root and k in held.attrs},
+            chunk=dataset.chunks or (),
+            indexed=in_root and _is_coordinate(dataset),
+            stored=functools.partial(int, dataset.id.get_storage_size()),
+            attrs=attrs,
         )
 
     def _check_link(self, name: str, target: str) -> None:
@@ -95,13 +97,14 @@ class _Look:
             )
 
     def _check_type(self, name: str, kind: Any) -> None:
-        """Refuse floats that kill the netCDF4 library, also as members of lists."""
+        """Refuse floats that crash the netCDF4 library, also as members of lists."""
         import h5py
 
         if isinstance(kind, h5py.h5t.TypeFloatID) and kind.get_size() not in (4, 8):
             raise ReadError(
-                f"cannot read {self.path}: {name!r} holds floats of {8 * kind.get_size()} bits, which the netCDF4 "
-                "library cannot read; store it as float32 or float64 (h5py reads it)"
+                f"cannot read {self.path}: {name!r} holds floats of {8 * kind.get_size()} bits, "
+                "which the netCDF4 library cannot read; store it as float32 or float64 (h5py reads "
+                "it)"
             )
         if isinstance(kind, h5py.h5t.TypeVlenID):
             self._check_type(name, kind.get_super())
@@ -110,17 +113,17 @@ class _Look:
         return ReadError(f"cannot read {self.path}: {name!r} in it is {what}")
 
 
-def _is_coordinate(held: Any) -> bool:
+def _is_coordinate(dataset: Any) -> bool:
     """Whether a dataset holds the values of its own dimension."""
     import h5py
 
-    if len(held.shape) != 1 or not h5py.h5ds.is_scale(held.id):
+    if len(dataset.shape) != 1 or not h5py.h5ds.is_scale(dataset.id):
         return False
-    return not h5py.h5ds.get_scale_name(held.id).startswith(NOT_A_VARIABLE)
+    return not h5py.h5ds.get_scale_name(dataset.id).startswith(NOT_A_VARIABLE)
 
 
-def _attribute(held: Any, key: str) -> Any:
+def _attribute(dataset: Any, key: str) -> Any:
     try:
-        return held.attrs[key]
+        return dataset.attrs[key]
     except (OSError, TypeError, ValueError) as error:  # a type that NumPy does not know
         return str(error)

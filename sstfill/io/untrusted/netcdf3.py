@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header of a classic NetCDF file declares, and how long the file must be.
+"""Read the header of a classic NetCDF file: what it declares, and how long the file must be.
 
-The C library reads a truncated file as zeros without a word.
+The C library reads a truncated file as zeros, silently.
 
 Format: NetCDF Classic Format Specification, Unidata (CDF-1, CDF-2 and CDF-5).
 """
@@ -15,14 +15,16 @@ from typing import Any, BinaryIO, NamedTuple
 
 from sstfill.io.untrusted.declared import PACKING, Declared
 
-SIZE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}  # bytes of each nc_type
-
+SIZE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
+"""Bytes of each nc_type."""
 FORMAT = {1: "b", 3: "h", 4: "i", 5: "f", 6: "d", 7: "B", 8: "H", 9: "I", 10: "q", 11: "Q"}
+"""Code of each nc_type in `struct`; NC_CHAR (2) holds text."""
 LONGEST_NAME = 4096
-MOST_DIMS = 1024  # of a variable, as the C library has it
+MOST_DIMS = 1024
+"""Dimensions of a variable, as the C library has it."""
 
 
-class _Header:
+class _Cursor:
     """Cursor over the big-endian header; counts take 8 bytes in CDF-5 and offsets from CDF-2 on."""
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -56,8 +58,8 @@ class _Header:
         return text[:size].decode("utf-8", errors="replace")
 
     def attributes(self) -> dict[str, Any]:
-        """Attributes that unpack values; the others are passed over."""
-        found = {}
+        """Read the attributes that unpack values, and pass over the others."""
+        found: dict[str, Any] = {}
         for _ in self.elements():
             name, kind, count = self.name(), self.tag(), self.count()
             if name in PACKING and count == 1 and kind in FORMAT:
@@ -65,8 +67,8 @@ class _Header:
                 (found[name],) = struct.unpack(">" + FORMAT[kind], stored)
             else:
                 self.skip(SIZE[kind] * count)
-                if name in PACKING:
-                    found[name] = "text" if kind == 2 else f"{count} numbers"
+                if name in PACKING:  # not one number: `check_declared` refuses this
+                    found[name] = f"{count} values of nc_type {kind}"
         return found
 
     def dimension(self) -> tuple[str, int]:
@@ -74,17 +76,14 @@ class _Header:
 
     def variable(self, dims: list[tuple[str, int]]) -> _Variable:
         name = self.name()
-        own = [dims[self.count()] for _ in self.few()]
+        count = self.count()
+        if count > MOST_DIMS:  # a damaged count would be read for hours
+            raise struct.error("no variable has so many dimensions")
+        own = [dims[self.count()] for _ in range(count)]
         attrs = self.attributes()
         size = SIZE[self.tag()]
-        self.count()  # bytes, which older files of more than 4 GB have wrong
+        self.count()  # its bytes, which are wrong in older files of more than 4 GB
         return _Variable(name, [d for d, _ in own], [n for _, n in own], size, attrs, self.offset())
-
-    def few(self) -> range:
-        count = self.count()
-        if count > MOST_DIMS:
-            raise struct.error("no variable has so many dimensions")
-        return range(count)
 
 
 class _Variable(NamedTuple):
@@ -119,34 +118,27 @@ class Header(NamedTuple):
 
 
 def header(path: Path) -> Header:
-    """Read the header of a classic NetCDF file; `ValueError` if the header itself is cut or
-    damaged.
-    """
+    """Read the header of a classic NetCDF file; `ValueError` if it is cut short or damaged."""
     try:
         with path.open("rb") as stream:
-            return _read(_Header(stream), path)
+            return _read(_Cursor(stream), path)
     except (struct.error, KeyError, IndexError, OverflowError, OSError) as error:
         raise ValueError("its header is cut short or damaged") from error
 
 
-def expected_size(path: Path) -> int:
-    """Bytes that the header of a classic NetCDF file promises; `ValueError` if the header itself is
-    cut.
-    """
-    return header(path).nbytes
-
-
-def _read(cursor: _Header, path: Path) -> Header:
+def _read(cursor: _Cursor, path: Path) -> Header:
     records = cursor.count()
     dims = [cursor.dimension() for _ in cursor.elements()]
     cursor.attributes()
     variables = [cursor.variable(dims) for _ in cursor.elements()]
     ends = [v.offset + v.nbytes for v in variables if not v.is_record]
     growing = [v for v in variables if v.is_record]
-    stride = growing[0].nbytes if len(growing) == 1 else sum(_padded(v.nbytes) for v in growing)
-    if (
-        records == 2 ** (64 if cursor.version == 5 else 32) - 1
-    ):  # written as a stream: as many as fit
+    # by the specification, the records of a single variable are not padded to four bytes
+    stride = sum(_padded(v.nbytes) for v in growing)
+    if len(growing) == 1:
+        stride = growing[0].nbytes
+    streaming = 2**64 - 1 if cursor.version == 5 else 2**32 - 1
+    if records == streaming:  # the number of records was not known: as many as fit
         begin = min((v.offset for v in growing), default=0)
         records = max(0, path.stat().st_size - begin) // stride if stride else 0
     elif records:
@@ -156,12 +148,14 @@ def _read(cursor: _Header, path: Path) -> Header:
 
 
 def _declared(variable: _Variable, records: int, path: Path) -> Declared:
-    shape = tuple([records, *variable.shape[1:]] if variable.is_record else variable.shape)
+    shape = list(variable.shape)
+    if variable.is_record:
+        shape[0] = records
     return Declared(
         name=variable.name,
-        shape=shape,
+        shape=tuple(shape),
         itemsize=variable.itemsize,
         indexed=variable.dims == [variable.name],
-        stored=lambda: path.stat().st_blocks * 512,  # of a file with holes, less than its length
+        stored=lambda: path.stat().st_blocks * 512,  # a file with holes is longer than this
         attrs=variable.attrs,
     )

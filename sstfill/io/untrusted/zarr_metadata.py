@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Look at the metadata of a Zarr store, v2 or v3, before Zarr does: codecs, sizes, links.
+"""Check the metadata of a Zarr store, v2 or v3, before Zarr does: codecs, sizes, links.
 
 Formats: Zarr storage specification v2, and Zarr core specification v3 with the codecs of its
 extensions.
@@ -47,12 +47,15 @@ NUMERIC_CODECS = {
     "zlib",
     "zstd",
 }
-"""Codecs that only turn bytes into numbers. Not among them are those that build Python objects:
-`pickle` runs code.
+"""Codecs that only turn bytes into numbers.
+
+Those that build Python objects are missing on purpose: `pickle` runs code.
 """
 TEXT_CODECS = {"vlen-utf8", "vlen-bytes"}
 V3_CODECS = {"bytes", "endian", "transpose", "sharding_indexed"}
 ALLOWED = NUMERIC_CODECS | TEXT_CODECS | V3_CODECS
+DEEPEST_SHARDS = 4
+"""Levels of shards within shards; more has no use, and recursion must end."""
 WIDTHS = {"bool": 1, "string": 16, "variable_length_bytes": 16}
 """Bytes of an element, of the Zarr v3 types that NumPy does not know by the same name."""
 
@@ -66,7 +69,7 @@ class ZarrMetadata:
     attrs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def declared(self) -> Iterator[Declared]:
-        """Each array as it is described; `ReadError` where a codec or a size is refused."""
+        """Describe each array; `ReadError` where a codec or a size is refused."""
         for name, metadata in self.arrays:
             if metadata.get("zarr_format") == 3:
                 yield self._v3(name, metadata)
@@ -74,19 +77,18 @@ class ZarrMetadata:
                 yield self._v2(name, metadata)
 
     def _v2(self, name: str, metadata: Mapping[str, Any]) -> Declared:
-        compressor, filters = metadata.get("compressor"), metadata.get("filters")
-        codecs = [*_list(self.root, name, "filters", filters or []), compressor]
-        kinds = [_check_codec(self.root, name, c, "id") for c in codecs if c is not None]
+        codecs = list(_list(self.root, name, "filters", metadata.get("filters") or []))
+        codecs.append(metadata.get("compressor"))
+        kinds = {_check_codec(self.root, name, c, "id") for c in codecs if c is not None}
         dtype = _dtype(self.root, name, metadata.get("dtype"))
-        if dtype.hasobject and (dtype.fields or not TEXT_CODECS & set(kinds)):
+        if dtype.hasobject and (dtype.fields or not TEXT_CODECS & kinds):
             raise _refused(
-                self.root, name, "holds Python objects; store it anew as numbers or text"
+                self.root, name, "holds Python objects; store it again as numbers or text"
             )
-        shape = _lengths(self.root, name, "shape", metadata.get("shape"), least=0)
         attrs = self.attrs.get(name, {})
         return self._array(
             name,
-            shape=shape,
+            shape=_lengths(self.root, name, "shape", metadata.get("shape"), least=0),
             chunk=_lengths(self.root, name, "chunks", metadata.get("chunks"), least=1),
             itemsize=dtype.itemsize,
             attrs=attrs,
@@ -95,8 +97,9 @@ class ZarrMetadata:
 
     def _v3(self, name: str, metadata: Mapping[str, Any]) -> Declared:
         shape = _lengths(self.root, name, "shape", metadata.get("shape"), least=0)
-        chunk = _chunk_shape(self.root, name, metadata.get("chunk_grid"))
-        _check_codecs(self.root, name, metadata.get("codecs"), math.prod(chunk), depth=0)
+        grid = _mapping(self.root, name, metadata.get("chunk_grid"))
+        chunk = _chunk_shape(self.root, name, grid)
+        _check_codecs(self.root, name, metadata.get("codecs"), chunk)
         attrs = metadata.get("attributes") or {}
         return self._array(
             name,
@@ -118,11 +121,8 @@ class ZarrMetadata:
         dims: object,
     ) -> Declared:
         if len(shape) != len(chunk):
-            raise _refused(
-                self.root,
-                name,
-                f"has shape {list(shape)} and chunks {list(chunk)}; mend its metadata",
-            )
+            sizes = f"shape {list(shape)} and chunks {list(chunk)}"
+            raise _refused(self.root, name, f"has {sizes}; mend its metadata")
         folder = self.root / name
         return Declared(
             name=name or self.root.name,
@@ -131,33 +131,35 @@ class ZarrMetadata:
             chunk=chunk,
             indexed=dims == [name],
             stored=lambda: sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
+            # sstfill reads the arrays of the root group alone
             attrs={} if "/" in name else attrs,
         )
 
 
-def look(root: Path, *, allow_links: bool) -> ZarrMetadata:
-    """Read all metadata files of a store, and list all its other files.
+def read_all(root: Path, *, allow_links: bool) -> ZarrMetadata:
+    """Read all metadata files of a store, and look at the kind of every other file in it.
 
     Raises
     ------
     ReadError
-        A link that was not asked for, or what is neither a file nor a folder: reading it might
-        never end.
+        A link that was not asked for; or something that is neither a file nor a folder, of which
+        reading might never end.
     """
     found = ZarrMetadata(root)
-    seen = {os.path.realpath(root)}
+    seen = {os.path.realpath(root)}  # linked folders may lead back
     folders = [root]
     while folders:
         folder = folders.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
-                if _check_entry(root, entry, allow_links):
+                if _is_folder(root, entry, allow_links):
                     real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
                     if real not in seen:
                         seen.add(real)
                         folders.append(Path(entry.path))
                 elif entry.name in MARKS:
-                    _enter(found, _within(root, folder), entry.name, read(root, Path(entry.path)))
+                    document = read_document(root, Path(entry.path))
+                    _enter(found, _within(root, folder), entry.name, document)
     return found
 
 
@@ -192,13 +194,16 @@ def _is_blosc(metadata: Mapping[str, Any]) -> bool:
     return isinstance(last, dict) and str(last.get("name")).removeprefix("numcodecs.") == "blosc"
 
 
-def glance(root: Path) -> ZarrMetadata:
-    """Read the metadata files of a store of ours and its arrays, without a list of its chunks."""
+def read_own(root: Path) -> ZarrMetadata:
+    """Read the metadata files of a store that sstfill made, without a list of its chunks."""
     found = ZarrMetadata(root)
-    for folder in [root, *(p for p in root.iterdir() if p.is_dir())]:
-        for file in (folder / mark for mark in MARKS):
+    folders = [root]
+    folders += [path for path in root.iterdir() if path.is_dir()]
+    for folder in folders:
+        for mark in MARKS:
+            file = folder / mark
             if file.is_file():
-                _enter(found, _within(root, folder), file.name, read(root, file))
+                _enter(found, _within(root, folder), mark, read_document(root, file))
     return found
 
 
@@ -206,7 +211,7 @@ def _within(root: Path, folder: Path) -> str:
     return "" if folder == root else folder.relative_to(root).as_posix()
 
 
-def _check_entry(root: Path, entry: os.DirEntry[str], allow_links: bool) -> bool:
+def _is_folder(root: Path, entry: os.DirEntry[str], allow_links: bool) -> bool:
     """Whether an entry is a folder; links only where they are asked for."""
     if entry.is_symlink():
         if not allow_links:
@@ -216,7 +221,7 @@ def _check_entry(root: Path, entry: os.DirEntry[str], allow_links: bool) -> bool
                 "if you trust who made it, allow links: allow_links=True, or --allow-links"
             )
         if not Path(entry.path).exists():
-            return False  # as an absent chunk, which holds no values
+            return False  # Zarr takes it for an absent chunk
     if entry.is_dir():
         return True
     if not entry.is_file():
@@ -226,86 +231,90 @@ def _check_entry(root: Path, entry: os.DirEntry[str], allow_links: bool) -> bool
     return False
 
 
-def read(root: Path, file: Path) -> dict[str, Any]:
-    """Read one metadata file of a store, a mapping; `ReadError` tells what else it holds."""
+def read_document(root: Path, file: Path) -> dict[str, Any]:
+    """Read one metadata file of a store; `ReadError` if it does not hold a JSON object."""
     size = file.stat().st_size
     where = os.path.relpath(file, root)
     if size > LARGEST:
         raise ReadError(
-            f"cannot read {root}: {where} has {size / 1e6:,.0f} MB; it is no metadata, fetch it again"
+            f"cannot read {root}: {where} has {size / 1e6:,.0f} MB, too much for metadata; "
+            "fetch it again"
         )
+    # not documents.parse_json: attributes of Zarr v2 may hold NaN, and integers of any size
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError as error:
         raise ReadError(
-            f"cannot read {root}: {where} is not valid JSON ({reason}); fetch it again"
+            f"cannot read {root}: {where} is not valid JSON (it is nested too deep); fetch it again"
         ) from error
-    return _mapping(root, where, held)
+    except ValueError as error:
+        raise ReadError(
+            f"cannot read {root}: {where} is not valid JSON ({str(error)[:200]}); fetch it again"
+        ) from error
+    return _mapping(root, where, document)
 
 
-def _enter(found: ZarrMetadata, prefix: str, mark: str, held: dict[str, Any]) -> None:
-    """Put what a metadata file holds where it belongs; consolidated metadata hold that of many
-    arrays.
-    """
+def _enter(found: ZarrMetadata, prefix: str, mark: str, document: dict[str, Any]) -> None:
+    """Put a metadata document where it belongs; consolidated ones hold those of many arrays."""
     if mark == ".zarray":
-        found.arrays.append((prefix, held))
+        found.arrays.append((prefix, document))
     elif mark == ".zattrs":
-        found.attrs.setdefault(prefix, held)
+        found.attrs.setdefault(prefix, document)
     elif mark == ".zmetadata":
-        for key, one in _mapping(found.root, mark, held.get("metadata", {})).items():
+        for key, copy in _mapping(found.root, mark, document.get("metadata", {})).items():
             name, _, kind = key.rpartition("/")
-            _check_name(found.root, name)
+            path = _joined(found.root, prefix, name)
             if kind in (".zarray", ".zattrs"):
-                _enter(found, _joined(prefix, name), kind, _mapping(found.root, key, one))
-    elif mark == "zarr.json" and held.get("node_type") == "array":
-        found.arrays.append((prefix, {**held, "zarr_format": 3}))
-    elif mark == "zarr.json":
-        copies = held.get("consolidated_metadata")
-        if copies is not None:
-            copies = _mapping(found.root, mark, copies).get("metadata", {})
-            for name, one in _mapping(found.root, mark, copies).items():
-                _check_name(found.root, name)
-                _enter(found, _joined(prefix, name), mark, _mapping(found.root, name, one))
+                _enter(found, path, kind, _mapping(found.root, key, copy))
+    elif mark == "zarr.json" and document.get("node_type") == "array":
+        found.arrays.append((prefix, {**document, "zarr_format": 3}))
+    elif mark == "zarr.json" and document.get("consolidated_metadata") is not None:
+        consolidated = _mapping(found.root, mark, document["consolidated_metadata"])
+        for name, copy in _mapping(found.root, mark, consolidated.get("metadata", {})).items():
+            inner = _mapping(found.root, name, copy)
+            _enter(found, _joined(found.root, prefix, name), mark, inner)
 
 
-def _joined(prefix: str, name: str) -> str:
-    return "/".join(part for part in (prefix, name) if part)
-
-
-def _check_name(root: Path, name: str) -> None:
-    """Refuse the name of an array that leads out of the store."""
+def _joined(root: Path, prefix: str, name: str) -> str:
+    """Join the path of a group and a name in its metadata, which must not lead out of the store."""
     parts = name.replace("\\", "/").split("/")
     if name and any(part in ("", ".", "..") for part in parts):
         raise ReadError(
             f"cannot read {root}: its metadata name {name!r}, which leads out of it; fetch it again"
         )
+    return "/".join(part for part in (prefix, name) if part)
 
 
-def _check_codecs(root: Path, name: str, codecs: object, elements: int, depth: int) -> None:
+def _check_codecs(
+    root: Path, name: str, codecs: object, chunk: tuple[int, ...], depth: int = 0
+) -> None:
     """Check a chain of Zarr v3 codecs, and those inside of its shards."""
-    if depth > 4:
-        raise _refused(root, name, "has shards within shards within shards; store it anew")
+    if depth > DEEPEST_SHARDS:
+        raise _refused(root, name, "has shards within shards within shards; store it again")
     for codec in _list(root, name, "codecs", codecs):
         kind = _check_codec(root, name, codec, "name")
         if kind != "sharding_indexed":
             continue
         inner = _mapping(root, name, codec.get("configuration", {}))
         shape = _lengths(root, name, "chunk_shape", inner.get("chunk_shape"), least=1)
-        _check_codecs(root, name, inner.get("codecs", []), math.prod(shape), depth + 1)
-        _check_codecs(root, name, inner.get("index_codecs", []), math.prod(shape), depth + 1)
+        # the size of the shard is compared with memory, so that no chunk in it may be larger
+        if math.prod(shape) > math.prod(chunk):
+            sizes = f"chunks {list(shape)} in shards {list(chunk)}"
+            raise _refused(root, name, f"has {sizes}; mend its metadata")
+        _check_codecs(root, name, inner.get("codecs", []), shape, depth + 1)
+        _check_codecs(root, name, inner.get("index_codecs", []), shape, depth + 1)
 
 
 def _check_codec(root: Path, name: str, codec: object, key: str) -> str:
-    """Name of a codec, if it is one of `ALLOWED`."""
-    said = codec.get(key) if isinstance(codec, dict) else codec
-    kind = said.removeprefix("numcodecs.") if isinstance(said, str) else said
-    if not isinstance(kind, str) or kind not in ALLOWED:
+    """Return the name of a codec, if it is one of `ALLOWED`."""
+    given = codec.get(key) if isinstance(codec, dict) else codec
+    kind = given.removeprefix("numcodecs.") if isinstance(given, str) else ""
+    if kind not in ALLOWED:
         raise _refused(
             root,
             name,
-            f"is stored with the codec {str(said)[:60]!r}, which sstfill does not run; "
-            "store it anew with zstd, blosc or zlib",
+            f"is stored with the codec {str(given)[:60]!r}, which sstfill does not run; "
+            "store it again with zstd, blosc or zlib",
         )
     if key == "id" and kind in V3_CODECS:
         raise _refused(
@@ -314,45 +323,44 @@ def _check_codec(root: Path, name: str, codec: object, key: str) -> str:
     return kind
 
 
-def _chunk_shape(root: Path, name: str, chunk_grid: object) -> tuple[int, ...]:
-    grid = _mapping(root, name, chunk_grid)
+def _chunk_shape(root: Path, name: str, grid: dict[str, Any]) -> tuple[int, ...]:
     inner = _mapping(root, name, grid.get("configuration", {}))
     return _lengths(root, name, "chunk_shape", inner.get("chunk_shape"), least=1)
 
 
-def _dtype(root: Path, name: str, said: object) -> np.dtype[Any]:
-    if isinstance(said, str):
+def _dtype(root: Path, name: str, given: object) -> np.dtype[Any]:
+    if isinstance(given, str):
         try:
-            return np.dtype(said)
+            return np.dtype(given)
         except (TypeError, ValueError, SyntaxError):
             pass
-    raise _refused(root, name, f"has the type {str(said)[:60]!r}; store it anew as numbers")
+    raise _refused(root, name, f"has the type {str(given)[:60]!r}; store it again as numbers")
 
 
-def _width(root: Path, name: str, said: object) -> int:
-    """Bytes of an element of a Zarr v3 type; names that Zarr does not know it refuses itself."""
-    if isinstance(said, dict):
-        inner = _mapping(root, name, said.get("configuration", {}))
+def _width(root: Path, name: str, given: object) -> int:
+    """Return the bytes of an element of a Zarr v3 type; Zarr itself refuses names unknown to it."""
+    if isinstance(given, dict):
+        inner = _mapping(root, name, given.get("configuration", {}))
         length = inner.get("length_bytes", 8)
         return _lengths(root, name, "length_bytes", [length], least=0)[0]
-    if not isinstance(said, str):
-        raise _refused(root, name, f"has the type {str(said)[:60]!r}; store it anew as numbers")
-    if said in WIDTHS:
-        return WIDTHS[said]
-    digits = "".join(c for c in said if c.isdigit())
+    if not isinstance(given, str):
+        raise _refused(root, name, f"has the type {str(given)[:60]!r}; store it again as numbers")
+    if given in WIDTHS:
+        return WIDTHS[given]
+    digits = "".join(c for c in given if c.isdigit())
     return int(digits[:9]) // 8 if digits else 8
 
 
 def _lengths(root: Path, name: str, key: str, value: object, *, least: int) -> tuple[int, ...]:
-    """Lengths of dimensions, whole numbers from `least` on."""
+    """Return a list of lengths as a tuple; they are whole numbers from `least` on."""
     lengths = value if isinstance(value, list) else [None]
     for length in lengths:
         if not isinstance(length, int) or isinstance(length, bool) or not least <= length < 2**63:
-            met = json.dumps(value)[:60]
             raise _refused(
                 root,
                 name,
-                f"has {key} {met}; they are whole numbers, {least} or more: mend its metadata",
+                f"has {key} {json.dumps(value)[:60]}; "
+                f"they are whole numbers, {least} or more: mend its metadata",
             )
     return tuple(lengths)
 

@@ -21,6 +21,7 @@ from sstfill import io
 from sstfill.errors import OptionError, ReadError, SstfillError, WriteError
 from sstfill.io import place
 from sstfill.io.drain import drained
+from sstfill.io.ledger import Ledger, ledger_path
 from sstfill.io.untrusted import guard
 from sstfill.io.untrusted.documents import checked, parse_json
 from sstfill.progress import track
@@ -37,7 +38,6 @@ from sstfill.sources.copernicus.reads import Reads, reads_of
 from sstfill.sources.copernicus.refusals import OURS, may_pass, summary
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.copernicus.windows import DownloadWindows
-from sstfill.sources.ledger import Ledger, ledger_path
 
 __all__ = ["CopernicusRequest", "Target", "download", "open_client_dataset"]
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sstfill.errors import InputError, WriteError
 from sstfill.io.atomic import sweep
+from sstfill.io.ledger import Ledger
 from sstfill.io.untrusted import guard
 from sstfill.io.untrusted.documents import checked
 from sstfill.sources import store
@@ -28,7 +29,6 @@ from sstfill.sources.copernicus.reads import Reads, reads_of
 from sstfill.sources.copernicus.request import CopernicusRequest, Target
 from sstfill.sources.copernicus.windows import DownloadWindows, cut
 from sstfill.sources.dates import is_relative, moment, span
-from sstfill.sources.ledger import Ledger
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each variable of an archive is stored: packed as in its granules, with a number for what is
-missing.
-"""
+"""How each variable of an imported archive is stored: packed as in its granules."""
 
 from __future__ import annotations
 
@@ -24,12 +22,22 @@ NUMBERS_OF_FLAGS = ("flag_masks", "flag_values", *VALID)
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVariable:
-    """A variable of the store: dims and shape beside time, stored type, and the number of what is
-    missing.
+    """A variable of the store.
 
-    `fill` is None where nothing can be missing. `unpacked`: granules pack it differently, and it is
-    stored as floats. `unsigned`: stored in granules as signed, meant as unsigned integers.
-    `masked`: its low quality becomes missing.
+    Attributes
+    ----------
+    name, attrs
+        Of the variable.
+    dims, shape
+        Beside time.
+    dtype, fill
+        Stored type and fill value; `fill` is None if nothing can be missing.
+    unpacked
+        Granules pack it differently, and it is stored as floats.
+    unsigned
+        Granules store it as signed integers and mean unsigned ones.
+    masked
+        Its pixels of low quality become missing.
     """
 
     name: str
@@ -43,13 +51,14 @@ class StoredVariable:
     masked: bool = False
 
     def empty(self, steps: int) -> NDArray[Any]:
-        """Steps in which nothing was seen."""
-        return np.full((steps, *self.shape), 0 if self.fill is None else self.fill, self.dtype)
+        """Return an array of `steps` steps without an observation."""
+        fill = 0 if self.fill is None else self.fill
+        return np.full((steps, *self.shape), fill, self.dtype)
 
     def read(
         self, granule: Granule, at: int, raw: xr.Dataset, keep: xr.DataArray | None
     ) -> NDArray[Any] | None:
-        """Image `at` of a granule as it is stored; None where the granule does not have it."""
+        """Read image `at` of a granule as it is stored; None if the granule does not have it."""
         if self.unpacked:
             with io.open(granule.path, chunks={}) as decoded:
                 return self._image(decoded, granule, at, keep)
@@ -61,7 +70,8 @@ class StoredVariable:
         if self.name not in ds.variables:
             return None
         image = ds[self.name]
-        image = image.isel({granule.time_dim: at}) if granule.time_dim in image.dims else image
+        if granule.time_dim in image.dims:
+            image = image.isel({granule.time_dim: at})
         values = image.variable
         if self.unsigned:
             values = values.astype(f"u{values.dtype.itemsize}", casting="unsafe")
@@ -74,8 +84,16 @@ class StoredVariable:
 def columns(
     archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool
 ) -> list[StoredVariable]:
-    """Columns of a store; `gaps`: some steps are missing; `quality`: low quality becomes missing in
-    the fields.
+    """Return the variables of a store.
+
+    Parameters
+    ----------
+    archive, raw
+        The granules, and the first of them, packed.
+    gaps
+        Some steps have no granule.
+    quality
+        Pixels of low quality become missing in the fields.
     """
     return [_column(name, archive, raw, gaps=gaps, quality=quality) for name in archive.first.dims]
 
@@ -84,26 +102,28 @@ def _column(
     name: str, archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool
 ) -> StoredVariable:
     attrs, dims = dict(raw[name].attrs), archive.first.dims[name]
+    dtype, fill = raw[name].dtype.newbyteorder("="), attrs.get("_FillValue")
     masked = quality and name in archive.first.fields
-    dtype, fill, unsigned = raw[name].dtype.newbyteorder("="), attrs.get("_FillValue"), False
     unpacked = name in archive.repacked
+    unsigned = False
     if unpacked:
-        small = dtype.kind in "iu" and dtype.itemsize <= 2
-        packed = dtype.kind in "iu"
-        attrs = {k: v for k, v in attrs.items() if k not in PACKING and not (packed and k in VALID)}
-        attrs.pop("missing_value", None)
-        dtype, fill = np.dtype("f4" if small or dtype == "f4" else "f8"), np.nan
+        stale = {*PACKING, "missing_value"}
+        if dtype.kind in "iu":
+            stale.update(VALID)  # in packed units
+        attrs = {key: value for key, value in attrs.items() if key not in stale}
+        small = dtype == "f4" or (dtype.kind in "iu" and dtype.itemsize <= 2)
+        dtype, fill = np.dtype("f4" if small else "f8"), np.nan
     elif fill is None and dtype.kind == "f":
         fill = np.nan
     elif fill is None and (gaps or masked or name in archive.lacking):
+        # every number of a flag may have a meaning: the next wider type has one to spare
         unsigned = attrs.pop("_Unsigned", "") == "true"
         own = np.dtype(f"u{dtype.itemsize}") if unsigned else dtype
         dtype = np.dtype(WIDER.get(own.str[1:], "i8"))
-        attrs |= {
-            k: np.asarray(attrs[k]).astype(own).astype(dtype)
-            for k in NUMBERS_OF_FLAGS
-            if _whole(attrs.get(k))
-        }
+        for key in NUMBERS_OF_FLAGS:
+            numbers = np.asarray(attrs.get(key, ""))
+            if numbers.dtype.kind in "iu":
+                attrs[key] = numbers.astype(own).astype(dtype)
         fill = np.iinfo(dtype).min
     if fill is not None:
         attrs["_FillValue"] = fill = dtype.type(fill)
@@ -119,7 +139,3 @@ def _column(
         unsigned=unsigned,
         masked=masked,
     )
-
-
-def _whole(value: Any) -> bool:
-    return value is not None and np.asarray(value).dtype.kind in "iu"

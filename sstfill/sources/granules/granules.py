@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of daily level-3 granules (GHRSST, CF) into one Zarr store in time order, missing days
-as empty steps.
-"""
+"""Import a folder of daily level-3 granules (GHRSST, CF) into one Zarr store in time order."""
 
 from __future__ import annotations
 
@@ -27,22 +25,20 @@ from sstfill.sources.atomic_store import check_store, is_made, provenance, whole
 from sstfill.sources.granules.columns import StoredVariable, columns
 from sstfill.sources.granules.look import Granule, raw
 from sstfill.sources.granules.survey import GranuleArchive, survey
-from sstfill.sources.granules.times import TimeAxis, axis
+from sstfill.sources.granules.times import axis
 
 log = logging.getLogger(__name__)
 
 StrPath = str | os.PathLike[str]
-ENDINGS = (
-    ".nc",
-    ".nc4",
-    ".cdf",
-    ".nc.gz",
-    ".nc.bz2",
-    ".nc.zip",
-)  # compressed: refused by name, not passed over
-TOGETHER = 64e6  # bytes of all variables held and written at once
-LARGE = 32e6  # bytes of an image above which it is stored in tiles
+ENDINGS = (".nc", ".nc4", ".cdf", ".nc.gz", ".nc.bz2", ".nc.zip")
+"""Endings of granules; compressed ones are refused with an error, not passed over."""
+BLOCK_BYTES = 64e6
+"""Bytes of all variables that are held in memory and written at once."""
+MOST_STEPS_IN_CHUNK = 64
+LARGE_IMAGE = 32e6
+"""Bytes of an image above which it is stored in tiles."""
 TILE = 512
+"""Pixels along the side of a tile."""
 
 Plan = dict[int, tuple[Granule, int]]
 """What each step holds: the granule and the image in it."""
@@ -58,11 +54,11 @@ def import_granules(
     duplicates: Literal["refuse", "latest"] = "refuse",
     zarr_format: int = 3,
 ) -> xr.Dataset:
-    """Bring granules into one Zarr store, one after another; it is written whole or not at all.
+    """Import granules into one Zarr store, one after another; it is written whole or not at all.
 
     Values stay as packed, bit for bit; flags, quality levels and attributes that all granules share
-    are carried. Days without a granule become steps in which all is missing. What is fixed in time
-    comes from the first granule.
+    are kept. Days without a granule become steps in which all is missing. Variables without time
+    come from the first granule.
 
     Parameters
     ----------
@@ -120,14 +116,13 @@ def import_granules(
         return io.open(out, chunks={})
     with whole_store(out, zarr_format) as store:
         with io.reading(files[0]), raw(files[0]) as first:
-            held = columns(archive, first, gaps=empty > 0, quality=quality_level is not None)
-            together = max(
-                1,
-                min(64, len(times), int(TOGETHER // max(1, sum(c.empty(1).nbytes for c in held)))),
-            )
-            template = _template(archive, first, held, times, plan, together)
+            stored = columns(archive, first, gaps=empty > 0, quality=quality_level is not None)
+            step_bytes = max(1, sum(variable.empty(1).nbytes for variable in stored))
+            together = min(MOST_STEPS_IN_CHUNK, len(times), int(BLOCK_BYTES // step_bytes))
+            together = max(together, 1)
+            template = _template(archive, first, stored, times, plan, together)
             template.attrs |= _attrs(archive, str(paths), options, times)
-            encoding = {c.name: _encoding(c, together, zarr_format) for c in held}
+            encoding = {v.name: _encoding(v, together, zarr_format) for v in stored}
             template.to_zarr(
                 store,
                 mode="w-",
@@ -136,18 +131,28 @@ def import_granules(
                 zarr_format=zarr_format,
                 encoding=encoding,
             )
-        _fill(store, held, plan, len(times), together, quality_level)
+        _fill(store, stored, plan, len(times), together, quality_level)
     return io.open(out, chunks={})
 
 
 def found(paths: StrPath | Sequence[StrPath]) -> list[Path]:
-    """Files of a folder, a glob or a list, each once, by name; `InputError` where there are none."""
+    """List the files of a folder, a glob or a list, each once, by name.
+
+    Raises
+    ------
+    InputError
+        There are none.
+    """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    files = {file.resolve(): file for one in given for file in _expanded(Path(one))}
+    files = {}
+    for one in given:
+        for file in _expanded(Path(one)):
+            files[file.resolve()] = file
     if not files:
         named = ", ".join(map(str, given[:3])) or "an empty list"
         raise InputError(
-            f"no granules in {named}; give a folder or a glob of NetCDF files ({' '.join(ENDINGS[:3])})"
+            f"no granules in {named}; give a folder or a glob of NetCDF files "
+            f"({' '.join(ENDINGS[:3])})"
         )
     return sorted(files.values(), key=lambda f: (f.name, str(f)))
 
@@ -155,35 +160,32 @@ def found(paths: StrPath | Sequence[StrPath]) -> list[Path]:
 def _expanded(path: Path) -> Iterator[Path]:
     if path.is_dir():
         for folder, folders, names in os.walk(path):
+            # in place, so that os.walk does not enter the others
             folders[:] = [n for n in folders if not n.startswith(".") and not n.endswith(".zarr")]
-            yield from (
-                Path(folder) / n
-                for n in names
-                if n.lower().endswith(ENDINGS) and not n.startswith(".")
-            )
+            for name in names:
+                if name.lower().endswith(ENDINGS) and not name.startswith("."):
+                    yield Path(folder) / name
     elif glob.has_magic(str(path)) and not path.exists():
-        yield from (Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207
+        for match in glob.glob(str(path), recursive=True):  # noqa: PTH207
+            if Path(match).is_file():
+                yield Path(match)
     else:
         yield path  # opening it says what is wrong with it
 
 
 def _planned(granules: Sequence[Granule], step: str, duplicates: str) -> tuple[NDArray[Any], Plan]:
+    """Return the time of each step, and the image that each step with a granule holds."""
     images = [(granule, at) for granule in granules for at in range(len(granule.times))]
     laid = axis(np.concatenate([granule.times for granule in granules]), step)
     plan: Plan = {}
-    for (granule, at), place in zip(images, laid.steps.tolist(), strict=True):
-        if place in plan:
-            plan[place] = _chosen(plan[place], (granule, at), duplicates)
-        else:
-            plan[place] = (granule, at)
-    return _times(laid, plan), plan
-
-
-def _times(laid: TimeAxis, plan: Plan) -> NDArray[Any]:
+    for image, number in zip(images, laid.steps.tolist(), strict=True):
+        if number in plan:
+            image = _chosen(plan[number], image, duplicates)
+        plan[number] = image
     times = laid.times.copy()
-    for place, (granule, at) in plan.items():
-        times[place] = granule.times[at]
-    return times
+    for number, (granule, at) in plan.items():
+        times[number] = granule.times[at]  # of the granule that was chosen among duplicates
+    return times, plan
 
 
 def _chosen(
@@ -191,11 +193,9 @@ def _chosen(
 ) -> tuple[Granule, int]:
     (a, at), (b, also) = one, other
     if duplicates == "refuse" or a.path == b.path:
-        when = (
-            f"{a.times[at]} and {b.times[also]}"
-            if a.times[at] != b.times[also]
-            else f"{a.times[at]}"
-        )
+        when = str(a.times[at])
+        if a.times[at] != b.times[also]:
+            when += f" and {b.times[also]}"
         raise InputError(
             f"two granules of one step ({when}): {a.path} and {b.path}; remove one, take "
             "duplicates='latest', or give a shorter step"
@@ -204,76 +204,68 @@ def _chosen(
         later = b.created > a.created
     else:
         later = b.path.stat().st_mtime_ns > a.path.stat().st_mtime_ns
-    log.warning(
-        "%s is left out for %s, made later", *((a.path, b.path) if later else (b.path, a.path))
-    )
+    kept, dropped = (b, a) if later else (a, b)
+    log.warning("%s is left out for %s, made later", dropped.path, kept.path)
     return other if later else one
 
 
 def _template(
     archive: GranuleArchive,
     packed: xr.Dataset,
-    held: list[StoredVariable],
+    stored: list[StoredVariable],
     times: NDArray[Any],
     plan: Plan,
     together: int,
 ) -> xr.Dataset:
-    """All of the store but the values of its columns."""
-    dim = archive.first.granule.time_dim or "time"
+    """Return all of the store but the values that vary in time."""
+    time_dim = archive.first.granule.time_dim
+    dim = time_dim or "time"
     ds = xr.Dataset()
-    for column in held:
-        blank = dask.array.zeros(
-            (len(times), *column.shape), dtype=column.dtype, chunks=(together, *_tiles(column))
-        )
-        ds[column.name] = xr.Variable((dim, *column.dims), blank, column.attrs)
+    for each in stored:
+        shape, chunks = (len(times), *each.shape), (together, *_tiles(each))
+        blank = dask.array.zeros(shape, dtype=each.dtype, chunks=chunks)
+        ds[each.name] = xr.Variable((dim, *each.dims), blank, each.attrs)
     for name, variable in packed.variables.items():
-        if (
-            name not in ds.variables
-            and name != dim
-            and archive.first.granule.time_dim not in variable.dims
-        ):
+        if name not in ds.variables and name != dim and time_dim not in variable.dims:
             ds[name] = _static(variable)
     names = [plan[k][0].path.name if k in plan else "" for k in range(len(times))]
-    ds["granule"] = xr.Variable(
-        dim, np.array(names, dtype=object), {"long_name": "file that the step comes from"}
-    )
+    about = {"long_name": "file that the step comes from"}
+    ds["granule"] = xr.Variable(dim, np.array(names, dtype=object), about)
     own = packed.variables[dim].attrs if dim in packed.variables else {}
     clock = {k: own[k] for k in ("long_name", "standard_name", "axis", "comment") if k in own}
+    attrs = {"standard_name": "time", "axis": "T"} | clock
     encoding = {"units": "seconds since 1981-01-01", "calendar": "standard", "dtype": "int64"}
-    ds[dim] = xr.Variable(
-        dim, times.astype("M8[ns]"), {"standard_name": "time", "axis": "T"} | clock, encoding
-    )
+    ds[dim] = xr.Variable(dim, times.astype("M8[ns]"), attrs, encoding)
     return ds
 
 
 def _static(variable: xr.Variable) -> xr.Variable:
-    """A variable that does not vary in time; one that only carries attributes (a grid mapping)
-    holds zero.
-    """
+    """Return a variable that does not vary in time; text, such as a grid mapping's, becomes 0."""
     if variable.dtype.kind in "iuf":
-        return xr.Variable(
-            variable.dims, variable.values.astype(variable.dtype.newbyteorder("=")), variable.attrs
-        )
+        values = variable.values.astype(variable.dtype.newbyteorder("="))
+        return xr.Variable(variable.dims, values, variable.attrs)
     return xr.Variable((), np.int32(0), variable.attrs)
 
 
 def _tiles(column: StoredVariable) -> tuple[int, ...]:
-    large = column.empty(1).nbytes > LARGE
-    return tuple(min(size, TILE) if large else size for size in column.shape)
+    if column.empty(1).nbytes <= LARGE_IMAGE:
+        return column.shape
+    return tuple(min(size, TILE) for size in column.shape)
 
 
 def _encoding(column: StoredVariable, together: int, zarr_format: int) -> dict[str, Any]:
-    """Chunks, and for version 3 what an absent chunk holds; version 2 takes it from ``_FillValue``."""
-    absent = {} if zarr_format == 2 or column.fill is None else {"fill_value": column.fill}
-    return {"chunks": (together, *_tiles(column)), **absent}
+    """Return the chunks, and for Zarr v3 what an absent chunk holds; v2 takes ``_FillValue``."""
+    encoding: dict[str, Any] = {"chunks": (together, *_tiles(column))}
+    if zarr_format == 3 and column.fill is not None:
+        encoding["fill_value"] = column.fill
+    return encoding
 
 
 def _attrs(
     archive: GranuleArchive, paths: str, options: dict[str, Any], times: NDArray[Any]
 ) -> dict[Hashable, Any]:
-    made = provenance(
-        paths, "import-granules", {"from": paths, **options}, str(archive.attrs.get("history", ""))
-    )
+    history = str(archive.attrs.get("history", ""))
+    made = provenance(paths, "import-granules", {"from": paths, **options}, history)
     kept = {"source": archive.attrs["source"]} if "source" in archive.attrs else {}
     covered = {"time_coverage_start": f"{times[0]}Z", "time_coverage_end": f"{times[-1]}Z"}
     return {"Conventions": "CF-1.11", **archive.attrs, **made, **kept, **covered}
@@ -281,7 +273,7 @@ def _attrs(
 
 def _fill(
     store: Path,
-    held: list[StoredVariable],
+    stored: list[StoredVariable],
     plan: Plan,
     steps: int,
     together: int,
@@ -292,37 +284,31 @@ def _fill(
     blocks = range(0, steps, together)
     for start in track(blocks, "steps", len(blocks)):
         stop = min(start + together, steps)
-        values = {column.name: column.empty(stop - start) for column in held}
-        for place in range(start, stop):
-            if place in plan:
-                _read(held, values, place - start, *plan[place], level)
+        values = {variable.name: variable.empty(stop - start) for variable in stored}
+        for number in range(start, stop):
+            if number not in plan:
+                continue
+            granule, at = plan[number]
+            with io.reading(granule.path), raw(granule.path) as packed:
+                keep = _good(packed, granule, at, level)
+                for variable in stored:
+                    image = variable.read(granule, at, packed, keep)
+                    if image is not None:
+                        values[variable.name][number - start] = image
         for name, block in values.items():
             target = group[name]
             assert isinstance(target, zarr.Array)
             target[start:stop] = block
 
 
-def _read(
-    held: list[StoredVariable],
-    values: dict[str, NDArray[Any]],
-    row: int,
-    granule: Granule,
-    at: int,
-    level: int | None,
-) -> None:
-    with io.reading(granule.path), raw(granule.path) as packed:
-        keep = _good(packed, granule, at, level)
-        for column in held:
-            image = column.read(granule, at, packed, keep)
-            if image is not None:
-                values[column.name][row] = image
-
-
 def _good(packed: xr.Dataset, granule: Granule, at: int, level: int | None) -> xr.DataArray | None:
-    """Where the quality is good enough, over the dims of an image; None where all is kept."""
+    """Return where the quality suffices, over the dims of an image; None if all is kept."""
     if level is None:
         return None
     quality = packed[next(n for n in packed.variables if str(n).lower() == "quality_level")]
-    quality = quality.isel({granule.time_dim: at}) if granule.time_dim in quality.dims else quality
-    known = quality != quality.attrs["_FillValue"] if "_FillValue" in quality.attrs else True
-    return (quality >= level) & known
+    if granule.time_dim in quality.dims:
+        quality = quality.isel({granule.time_dim: at})
+    good = quality >= level
+    if "_FillValue" in quality.attrs:
+        good &= quality != quality.attrs["_FillValue"]
+    return good

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one granule holds, without reading its fields: a full look at the first, a glance at the
-others.
-"""
+"""Describe a granule without reading its fields: the first in full, the others in less time."""
 
 from __future__ import annotations
 
@@ -25,10 +23,11 @@ log = logging.getLogger(__name__)
 
 PACKING = ("scale_factor", "add_offset", "_FillValue", "_Unsigned")
 HIDDEN = ("scale_factor", "add_offset", "missing_value")
+"""Attributes by which decoding changes the values of a coordinate."""
 
 
 class Granule(NamedTuple):
-    """One file: when, made when, and the name of its time dimension, if it has one."""
+    """One file: its times, when it was made, and its time dimension (None if it has none)."""
 
     path: Path
     times: Times
@@ -38,10 +37,30 @@ class Granule(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class GranuleLook:
-    """All that is compared between granules; each variable's dims are those beside time."""
+    """What is compared between granules.
+
+    Attributes
+    ----------
+    granule
+        The file and its times.
+    time
+        Name of the time coordinate; None if it has none.
+    fields
+        Names of the fields to keep.
+    dims, packing, units, flags
+        Of each variable that has a value for each time; its dims are those beside time.
+    sizes
+        Length of each dimension beside time.
+    place
+        Values of the coordinates that locate the pixels.
+    known
+        All variables of the file, wanted or not.
+    attrs
+        Global attributes.
+    """
 
     granule: Granule
-    time: Hashable | None  # name of the coordinate
+    time: Hashable | None
     fields: list[str]
     dims: dict[str, tuple[Hashable, ...]]
     sizes: dict[Hashable, int]
@@ -49,47 +68,54 @@ class GranuleLook:
     packing: dict[str, tuple[Any, ...]]
     units: dict[str, str]
     flags: dict[str, tuple[str, ...]]
-    known: frozenset[str]  # all variables of the file, wanted or not
+    known: frozenset[str]
     attrs: dict[Any, Any]
 
 
 def raw(path: Path) -> xr.Dataset:
-    """Open a granule as it is stored, packed."""
+    """Open a granule with its values as they are stored, packed."""
     return guard.open_dataset(path, decode_cf=False)
 
 
 def look(
     path: Path, variables: str | Sequence[str] | None, quality_level: int | None
 ) -> GranuleLook:
-    """Look at a granule of which nothing is known."""
+    """Describe a granule of which nothing is known."""
     with (
         io.reading(path),
-        io.open(path, chunks={}, quality_level=quality_level) as stored,
+        io.open(path, chunks={}, quality_level=quality_level) as decoded,
         raw(path) as packed,
     ):
-        ds, time_dim = _timed(stored, path)
+        ds, time_dim = _with_time(decoded, path)
         try:
             fields = grid.pick(ds, variables)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        found = grid.axes(ds[fields[0]])
-        time = found.time if time_dim is not None else None
-        dim = found.dims[0]
+
+        axes = grid.axes(ds[fields[0]])
+        dim = axes.dims[0]
+        time = None if time_dim is None else axes.time
         if time is None and ds.sizes[dim] > 1:
             raise InputError(
-                f"{path} has {ds.sizes[dim]} steps and no dates; add a time coordinate with CF units"
+                f"{path} has {ds.sizes[dim]} steps and no dates; "
+                "add a time coordinate with CF units"
             )
-        names = _varying(ds, found, {*grid.candidates(ds)} - {*fields})
-        located = [
-            n for n in (found.lat, found.lon, *found.dims[1:]) if n is not None and n in ds.coords
-        ]
+
+        unwanted = set(grid.candidates(ds)) - set(fields)
+        names = [name for name in _varying(ds, axes) if name not in unwanted]
+        dims: dict[str, tuple[Hashable, ...]] = {}
+        sizes: dict[Hashable, int] = {}
+        for name in names:
+            dims[name] = tuple(d for d in ds[name].dims if d != dim)
+            sizes |= {d: ds.sizes[d] for d in dims[name]}
+        located = (axes.lat, axes.lon, *axes.dims[1:])
         return GranuleLook(
             granule=Granule(path, _times(ds, time, path), created(ds.attrs), time_dim),
             time=time,
             fields=fields,
-            dims={n: tuple(d for d in ds[n].dims if d != dim) for n in names},
-            sizes={d: ds.sizes[d] for n in names for d in ds[n].dims if d != dim},
-            place={n: ds[n].values for n in located},
+            dims=dims,
+            sizes=sizes,
+            place={n: ds[n].values for n in located if n is not None and n in ds.coords},
             packing={n: _packing(packed[n]) for n in names},
             units={n: _units(packed[n].attrs) for n in names},
             flags={n: _flags(packed[n].attrs) for n in names},
@@ -99,27 +125,34 @@ def look(
 
 
 def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
-    """Look at a granule that is probably laid out as another; None where it is not, or may be
-    damaged.
+    """Describe a granule that is probably laid out as another.
+
+    It is several times as fast as `look`, because coordinates and masks need not be decoded.
+
+    Returns
+    -------
+    GranuleLook or None
+        None if the layout differs, or if the granule may be damaged: `look` tells how.
     """
-    how: dict[str, Any] = {
-        "mask_and_scale": False,
-        "decode_coords": False,
-        "decode_timedelta": False,
-    }
     try:
-        opened = guard.open_dataset(path, **how)
+        opened = guard.open_dataset(
+            path, mask_and_scale=False, decode_coords=False, decode_timedelta=False
+        )
     except ReadError:
-        return None  # a full look says what is wrong
+        return None
     with io.reading(path), opened as ds:
         dim = like.granule.time_dim
-        wanted = {*like.dims, *like.place} | ({like.time} if like.time is not None else set())
-        if not wanted <= set(ds.variables) or any(_is_changed(ds[n].attrs) for n in like.place):
+        expected = {*like.dims, *like.place}
+        if like.time is not None:
+            expected.add(like.time)
+        names = set(ds.variables)
+        if not expected <= names or not like.known.issuperset(map(str, names)):
             return None
-        if not like.known.issuperset(map(str, ds.variables)):
+        if any(_is_encoded(ds[name].attrs) for name in like.place):
             return None
-        if any(tuple(d for d in ds[n].dims if d != dim) != dims for n, dims in like.dims.items()):
-            return None
+        for name, dims in like.dims.items():
+            if tuple(d for d in ds[name].dims if d != dim) != dims:
+                return None
         if like.time is None and dim is not None and ds.sizes[dim] > 1:
             return None
         return replace(
@@ -134,22 +167,29 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
         )
 
 
-def _is_changed(attrs: Mapping[Any, Any]) -> bool:
+def _is_encoded(attrs: Mapping[Any, Any]) -> bool:
     """Whether decoding would change the values of a coordinate."""
     fill = attrs.get("_FillValue", np.nan)
     return any(key in attrs for key in HIDDEN) or not bool(np.all(np.isnan(fill)))
 
 
-def _varying(ds: xr.Dataset, found: grid.Axes, dropped: set[str]) -> list[str]:
-    """Variables that have a value for each time, but for bounds of time, text, and fields that are
-    not wanted.
-    """
-    dim = found.dims[0]
-    clock = ds[found.time].attrs | ds[found.time].encoding if found.time is not None else {}
-    names = [
-        str(n) for n, v in ds.variables.items() if dim in v.dims and n not in (dim, found.time)
-    ]
-    return [n for n in names if n not in dropped and n != clock.get("bounds") and _is_kept(n, ds)]
+def _varying(ds: xr.Dataset, axes: grid.Axes) -> list[str]:
+    """Name the numeric variables that have a value for each time, except bounds of time."""
+    dim = axes.dims[0]
+    passed = {dim, axes.time}
+    if axes.time is not None:
+        clock = ds[axes.time]
+        passed.add(clock.encoding.get("bounds", clock.attrs.get("bounds")))
+    names = []
+    for name, variable in ds.variables.items():
+        if dim not in variable.dims or name in passed:
+            continue
+        stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
+        if stored.kind in "iuf" and variable.dtype.kind in "iuf":
+            names.append(str(name))
+        else:
+            log.info("%s holds %s values, and is left out", name, variable.dtype)
+    return names
 
 
 def _units(attrs: Mapping[Any, Any]) -> str:
@@ -157,63 +197,63 @@ def _units(attrs: Mapping[Any, Any]) -> str:
 
 
 def _flags(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
-    """What the numbers of a flag mean, in terms that compare equal where it is the same."""
+    """Return meanings, masks and values of a flag as texts that compare equal if they are."""
     meanings = " ".join(str(attrs.get("flag_meanings", "")).split())
-    return (
-        meanings,
-        *(str(np.asarray(attrs.get(k, ())).tolist()) for k in ("flag_masks", "flag_values")),
-    )
+    masks = np.asarray(attrs.get("flag_masks", ())).tolist()
+    values = np.asarray(attrs.get("flag_values", ())).tolist()
+    return (meanings, str(masks), str(values))
 
 
-def _timed(ds: xr.Dataset, path: Path) -> tuple[xr.Dataset, Hashable | None]:
-    """Give a granule that is one bare image a time dimension; the name of that it has, if it has
-    one.
+def _with_time(ds: xr.Dataset, path: Path) -> tuple[xr.Dataset, Hashable | None]:
+    """Give a granule that is one bare image a time dimension.
+
+    Returns
+    -------
+    tuple
+        The granule, and the name of the time dimension in its file; None if the file has none.
     """
     if fields := grid.candidates(ds):
         return ds, grid.axes(ds[fields[0]]).dims[0]
     planes = [v for v in ds.data_vars.values() if v.dtype.kind == "f" and v.ndim == 2]
     if not planes:
-        return ds, None
-    images = [n for n, v in ds.data_vars.items() if set(v.dims) >= set(planes[0].dims)]
-    bare = ds.drop_vars([c for c in ds.coords if _is_moment(ds[c])])
-    expanded = {
-        n: bare[n].expand_dims(time=np.array([_moment(ds, path)], "M8[ns]")) for n in images
-    }
-    return bare.assign(expanded), None
+        return ds, None  # without fields, which `grid.pick` refuses
+    time = np.array([_moment(ds, path)], "M8[ns]")
+    # a scalar time coordinate is in the way of the dimension
+    bare = ds.drop_vars([name for name in ds.coords if _is_moment(ds[name])])
+    images = {}
+    for name, variable in ds.data_vars.items():
+        if set(variable.dims) >= set(planes[0].dims):
+            images[name] = bare[name].expand_dims(time=time)
+    return bare.assign(images), None
 
 
-def _is_moment(c: xr.DataArray) -> bool:
-    return c.ndim == 0 and c.dtype.kind == "M"
+def _is_moment(variable: xr.DataArray | xr.Variable) -> bool:
+    return variable.ndim == 0 and variable.dtype.kind == "M"
 
 
 def _moment(ds: xr.Dataset, path: Path) -> np.datetime64:
-    """Time of a bare image: a scalar coordinate, else what attributes or the name say."""
-    scalar: Any = next(
-        (c.values[()] for c in ds.variables.values() if c.ndim == 0 and c.dtype.kind == "M"), None
-    )
-    return moment(ds.attrs, path) if scalar is None else scalar
+    """Return the time of a bare image: a scalar variable, else by its attributes or file name."""
+    for variable in ds.variables.values():
+        if _is_moment(variable):
+            scalar: Any = variable.values[()]
+            return np.datetime64(scalar)
+    return moment(ds.attrs, path)
 
 
 def _times(ds: xr.Dataset, name: Hashable | None, path: Path) -> Times:
-    times = np.array([_moment(ds, path)]) if name is None else np.atleast_1d(ds[name].values)
+    values = _moment(ds, path) if name is None else ds[name].values
+    times = np.atleast_1d(values)
     if times.dtype.kind != "M" or np.isnat(times).any():
         raise InputError(
             f"{path} has no dates on its time axis but {times.dtype} values ({times[:1]}); "
             "give it CF units such as 'seconds since 1981-01-01', calendar standard"
         )
+    # rounded: times stored as floating days are off by milliseconds
     return (times.astype("M8[ms]") + np.timedelta64(500, "ms")).astype("M8[s]")
 
 
-def _is_kept(name: str, ds: xr.Dataset) -> bool:
-    stored = np.dtype(ds[name].encoding.get("dtype", ds[name].dtype))
-    kept = stored.kind in "iuf" and ds[name].dtype.kind in "iuf"
-    if not kept:
-        log.info("%s holds %s values, and is left out", name, ds[name].dtype)
-    return kept
-
-
-def _packing(da: xr.DataArray) -> tuple[str, ...]:
-    """How a variable is stored, in terms that compare equal where it is the same; of values as they
-    are stored.
-    """
-    return (str(da.dtype.newbyteorder("=")), *(str(da.attrs.get(k)) for k in PACKING))
+def _packing(packed: xr.DataArray) -> tuple[str, ...]:
+    """Return type and packing of a variable, opened with `raw`, as texts that compare equal."""
+    packing: list[Any] = [packed.dtype.newbyteorder("=")]
+    packing += [packed.attrs.get(key) for key in PACKING]
+    return tuple(map(str, packing))

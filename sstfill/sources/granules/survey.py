@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether granules go together, and in what they differ, found out before anything is written."""
+"""Check that granules go together, and note in what they differ, before anything is written."""
 
 from __future__ import annotations
 
@@ -22,15 +22,29 @@ log = logging.getLogger(__name__)
 OF_ONE = re.compile(
     r"^(start|stop|end)_|time_coverage|date_|creation|uuid|netcdf_version|file_quality|^id$", re.I
 )
-SAME_PLACE = 0.01  # of a grid step
+"""Global attributes that belong to one granule, not to the archive."""
+SAME_PLACE = 0.01
+"""Fraction of a grid step by which coordinates may differ."""
 
 
 @dataclass(kw_only=True)
 class GranuleArchive:
-    """The granules, what the first holds, and in what the others differ from it."""
+    """The granules, what the first holds, and in what the others differ from it.
+
+    Attributes
+    ----------
+    first
+        What the first granule holds.
+    attrs
+        Global attributes that all share.
+    granules
+        The files.
+    repacked, lacking, late
+        Variables that are packed in several ways; that some granules lack; that the first lacks.
+    """
 
     first: GranuleLook
-    attrs: dict[Any, Any]  # that all share
+    attrs: dict[Any, Any]
     granules: list[Granule] = field(default_factory=list)
     repacked: set[str] = field(default_factory=set)
     lacking: set[str] = field(default_factory=set)
@@ -40,7 +54,7 @@ class GranuleArchive:
 def survey(
     paths: Sequence[Path], variables: str | Sequence[str] | None, quality_level: int | None
 ) -> GranuleArchive:
-    """Look at each granule, and refuse those that do not go together.
+    """Describe each granule, and refuse those that do not go together.
 
     Raises
     ------
@@ -52,25 +66,26 @@ def survey(
     """
     archive: GranuleArchive | None = None
     for path in track(paths, "granules", len(paths)):
-        seen = glance(path, archive.first) if archive else None
-        seen = seen or look(path, variables, quality_level)
-        archive = archive or GranuleArchive(
-            first=seen, attrs={k: v for k, v in seen.attrs.items() if not OF_ONE.search(k)}
-        )
+        if archive is None:
+            seen = look(path, variables, quality_level)
+            attrs = {k: v for k, v in seen.attrs.items() if not OF_ONE.search(k)}
+            archive = GranuleArchive(first=seen, attrs=attrs)
+        else:
+            seen = glance(path, archive.first) or look(path, variables, quality_level)
         _agree(archive, seen)
         archive.granules.append(seen.granule)
     assert archive is not None
-    for names, what in (
-        (archive.repacked, "is packed in more than one way, and stored as floats"),
-        (archive.lacking, "is not in each granule, and empty where it lacks"),
-        (archive.late, "is not in the first granule, and left out"),
-    ):
-        for name in sorted(names):
-            log.warning("%s %s", name, what)
+    for name in sorted(archive.repacked):
+        log.warning("%s is packed in more than one way, and stored as floats", name)
+    for name in sorted(archive.lacking):
+        log.warning("%s is not in each granule, and empty where it lacks", name)
+    for name in sorted(archive.late):
+        log.warning("%s is not in the first granule, and left out", name)
     return archive
 
 
 def _agree(archive: GranuleArchive, seen: GranuleLook) -> None:
+    """Compare a granule with the first, and note in the archive in what it differs."""
     first = archive.first
     a, b = first.granule.path, seen.granule.path
     _same_grid(first, seen)
@@ -82,7 +97,8 @@ def _agree(archive: GranuleArchive, seen: GranuleLook) -> None:
     for name in seen.fields:
         if name not in first.dims:
             raise InputError(
-                f"{b} has {name!r}, which {a} has not; import them apart, or name others: variables="
+                f"{b} has {name!r}, which {a} has not; "
+                "import them apart, or name others: variables="
             )
     archive.late |= set(seen.dims) - set(first.dims)
     for name, dims in first.dims.items():
@@ -100,16 +116,14 @@ def _agree(archive: GranuleArchive, seen: GranuleLook) -> None:
             )
         elif first.flags[name] != seen.flags[name]:
             raise InputError(
-                f"the flags of {name!r} are {_told(seen.flags[name])} in {b}, {_told(first.flags[name])} "
-                f"in {a}; import them apart"
+                f"the flags of {name!r} are {_listed_flags(seen.flags[name])} in {b}, "
+                f"{_listed_flags(first.flags[name])} in {a}; import them apart"
             )
         elif first.packing[name] != seen.packing[name]:
             archive.repacked.add(name)
-    archive.attrs = {
-        k: v
-        for k, v in archive.attrs.items()
-        if k in seen.attrs and np.array_equal(v, seen.attrs[k])
-    }
+    for key, value in list(archive.attrs.items()):
+        if key not in seen.attrs or not np.array_equal(value, seen.attrs[key]):
+            del archive.attrs[key]
 
 
 def _same_grid(first: GranuleLook, seen: GranuleLook) -> None:
@@ -132,8 +146,9 @@ def _same_grid(first: GranuleLook, seen: GranuleLook) -> None:
             )
 
 
-def _told(flags: tuple[str, ...]) -> str:
-    return f"{flags[0]!r} {' '.join(flags[1:])}"
+def _listed_flags(flags: tuple[str, ...]) -> str:
+    meanings, *numbers = flags
+    return " ".join([repr(meanings), *numbers])
 
 
 def _listed(place: Mapping[Hashable, Any]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When granules are, and the regular time axis on which their missing days are steps too."""
+"""Lay granules on a regular time axis, on which missing days are steps too."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError, OptionError
 
 SECOND, HOUR, DAY = np.timedelta64(1, "s"), np.timedelta64(1, "h"), np.timedelta64(1, "D")
-LOOSE = 0.25  # of a step, that a gap between granules may be off a whole number of steps
-ENOUGH = 3  # gaps to tell a step from; with fewer, days are expected
+LOOSE = 0.25
+"""Fraction of a step by which a gap between granules may differ from whole steps."""
+ENOUGH = 3
+"""Gaps that a step is inferred from; with fewer, days are tried first."""
 MOST_STEPS = 1_000_000
+STAMP = re.compile(r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)(?:[T _]?(\d\d):?(\d\d):?(\d\d))?(?!\d)")
 Times = NDArray[np.datetime64]
 
 
@@ -29,8 +32,7 @@ class TimeAxis(NamedTuple):
 
 
 def axis(times: Times, step: str) -> TimeAxis:
-    """Lay granules on a regular axis from the first to the last; steps without a granule get the
-    time they are due.
+    """Lay granules on a regular axis; steps without a granule get the time when one is due.
 
     Parameters
     ----------
@@ -49,20 +51,19 @@ def axis(times: Times, step: str) -> TimeAxis:
         return TimeAxis(known, steps)
     length = inferred(times) if step == "auto" else _length(step)
     turns = (times - times.min()) / length
-    phase = np.angle(np.exp(2j * np.pi * turns).mean()) / (
-        2 * np.pi
-    )  # where in a step granules lie, on the whole
+    # The circular mean of where in a step granules lie: overpasses come earlier and later by turns,
+    # and none may be rounded to its neighbour's step.
+    phase = np.angle(np.exp(2j * np.pi * turns).mean()) / (2 * np.pi)
     steps = np.rint(turns - phase).astype(int)
-    steps -= (first := steps.min())
+    first = steps.min()
+    steps -= first
     if steps.max() >= MOST_STEPS:
         raise InputError(
-            f"step={step!r} makes {steps.max() + 1} steps of {len(times)} granules; give a longer one"
+            f"step={step!r} makes {steps.max() + 1} steps of {len(times)} granules; "
+            "give a longer one"
         )
-    due = (
-        times.min()
-        + np.rint((np.arange(steps.max() + 1) + first + phase) * (length / SECOND)).astype(int)
-        * SECOND
-    )
+    seconds = (np.arange(steps.max() + 1) + first + phase) * (length / SECOND)
+    due = times.min() + np.rint(seconds).astype(int) * SECOND
     due[steps] = times
     return TimeAxis(due, steps)
 
@@ -72,21 +73,25 @@ def _length(step: str) -> np.timedelta64:
         length = pd.Timedelta(step).to_timedelta64().astype("m8[s]")
     except (ValueError, TypeError) as error:
         raise OptionError(
-            f"step={step!r} is no length of time; give auto, none, or one such as 1D or 12h"
+            f"step={step!r} is not a length of time; give auto, none, or one such as 1D or 12h"
         ) from error
     if np.isnat(length) or length < SECOND:
-        raise OptionError(f"step={step!r} is no length of time; give a second or more, such as 1D")
+        raise OptionError(
+            f"step={step!r} is not a length of time; give a second or more, such as 1D"
+        )
     return np.timedelta64(length)
 
 
 def inferred(times: Times) -> np.timedelta64:
-    """Step of a regular series with holes, an hour or more; `InputError` where there is none."""
+    """Infer the step of a regular series with holes, an hour or more; `InputError` without one."""
     hours = np.unique((times + HOUR // 2).astype("M8[h]"))
     gaps = np.diff(hours) / HOUR
     if not gaps.size:
         return DAY.astype("m8[s]")
-    likely = (float(np.median(gaps)), 24.0)
-    for step in likely if len(gaps) >= ENOUGH else likely[::-1]:
+    likely = [float(np.median(gaps)), 24.0]
+    if len(gaps) < ENOUGH:
+        likely.reverse()
+    for step in likely:
         multiples = gaps / step
         if (np.abs(multiples - np.maximum(np.rint(multiples), 1)) <= LOOSE).all():
             return np.timedelta64(round(step * 3600), "s")
@@ -97,38 +102,32 @@ def inferred(times: Times) -> np.timedelta64:
 
 
 def moment(attrs: Mapping[Any, Any], path: Path) -> np.datetime64:
-    """Time of a granule without a time axis: its attribute for the start of coverage, else the date
-    in its name.
-    """
-    for key in ("time_coverage_start", "start_time"):
-        if (found := _stamp(str(attrs.get(key, "")))) is not None:
+    """Return the time of a granule without a time axis, by its attributes or its name."""
+    for text in (attrs.get("time_coverage_start", ""), attrs.get("start_time", ""), path.name):
+        found = _stamp(str(text))
+        if found is not None:
             return found
-    if (found := _stamp(path.name)) is not None:
-        return found
     raise InputError(
-        f"{path} has no time: no time axis, no time_coverage_start, no date such as 20220601 in its name; "
-        "add a time coordinate"
+        f"{path} has no time: no time axis, no time_coverage_start, no date such as 20220601 in "
+        "its name; add a time coordinate"
     )
 
 
 def _stamp(text: str) -> np.datetime64 | None:
-    """First date (and time) in a text such as ``20220601T190000Z`` or ``2022-06-01 19:00:00``."""
-    for found in re.finditer(
-        r"(?<!\d)(\d{4})-?(\d\d)-?(\d\d)(?:[T _]?(\d\d):?(\d\d):?(\d\d))?(?!\d)", text
-    ):
-        year, month, day, *clock = (int(part or 0) for part in found.groups())
+    """Find the first date (and time) in a text: ``20220601T190000Z``, ``2022-06-01 19:00:00``."""
+    for found in STAMP.finditer(text):
+        parts = [int(part or 0) for part in found.groups()]
         try:
-            return np.datetime64(pd.Timestamp(year, month, day, *clock), "s")
+            return np.datetime64(pd.Timestamp(*parts), "s")
         except ValueError:
-            continue  # digits that are no date
+            continue  # digits that are not a date
     return None
 
 
 def created(attrs: Mapping[Any, Any]) -> str:
-    """When a granule was made, as digits that sort; empty where it does not say."""
-    stamps = [
-        _stamp(str(attrs[key]))
-        for key in ("date_created", "creation_date", "date_modified")
-        if key in attrs
-    ]
-    return next((str(stamp) for stamp in stamps if stamp is not None), "")
+    """Return when a granule was made, as text that sorts; empty if its attributes do not say."""
+    for key in ("date_created", "creation_date", "date_modified"):
+        stamp = _stamp(str(attrs.get(key, "")))
+        if stamp is not None:
+            return str(stamp)
+    return ""

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What thresholds make of a series of liquid water path: the share that each occludes, in one pass
-over the store.
-"""
+"""Fraction of a series of liquid water path that each threshold occludes, in one pass."""
 
 from __future__ import annotations
 
@@ -16,18 +14,20 @@ from sstfill.errors import InputError, OptionError
 from sstfill.occlusion.lwp import SPIN_UP, LwpSeries, in_grams, ordered
 from sstfill.progress import track
 
-BLOCK = 16e6  # bytes of a block of frames
+BLOCK = 16e6
+"""Bytes of a block of frames."""
 
 
-def occluded_shares(
+def occluded_fractions(
     lwp: LwpSeries,
     thresholds: Sequence[float],
     *,
     start_after: int = SPIN_UP,
     units: str | None = None,
 ) -> list[float]:
-    """Share of the pixels that each threshold occludes: `sstfill.occlusion.cloud_share`, for series
-    beyond memory.
+    """Return the fraction of the pixels that each threshold occludes.
+
+    It is `sstfill.occlusion.cloud_share` for series larger than memory.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ def occluded_shares(
     InputError
         No frame after `start_after`, or values that are not finite.
 
-    >>> lwp = xr.DataArray([[[20.0, 50.0, 60.0, 90.0]]], dims=("time", "y", "x"), attrs={"units": "g m-2"})
-    >>> occluded_shares(lwp, [55, 80], start_after=0)
+    >>> values = [[[20.0, 50.0, 60.0, 90.0]]]
+    >>> lwp = xr.DataArray(values, dims=("time", "y", "x"), attrs={"units": "g m-2"})
+    >>> occluded_fractions(lwp, [55, 80], start_after=0)
     [0.5, 0.25]
     """
     if not len(thresholds):
@@ -59,11 +60,12 @@ def occluded_shares(
     series, grams = ordered(lwp, units)
     if len(series) <= start_after:
         raise InputError(
-            f"the LWP series has {len(series)} frames, none after start_after={start_after}; lower it"
+            f"the LWP series has {len(series)} frames, none after start_after={start_after}; "
+            "lower it"
         )
     above, pixels = np.zeros(len(thresholds), dtype=np.int64), 0
     blocks = list(_blocks(series, start_after))
-    for block in track(blocks, "occluded shares", len(blocks)):
+    for block in track(blocks, "occluded fractions", len(blocks)):
         values = in_grams(series[block], grams)
         above += [int((values > threshold).sum()) for threshold in thresholds]
         pixels += values.size
@@ -71,7 +73,7 @@ def occluded_shares(
 
 
 def _blocks(series: xr.DataArray, start: int) -> Iterator[slice]:
-    """Frames from `start` on, cut at borders of stored chunks."""
+    """Cut the frames from `start` on into blocks that end at the borders of stored chunks."""
     stored = series.encoding.get("preferred_chunks", {}).get("time", 1)
     frames = max(1, int(BLOCK / (series.nbytes / len(series))) // stored) * stored
     cuts = [start, *range((start // frames + 1) * frames, len(series), frames), len(series)]

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seed paper's own series of liquid water path, by its DOI or from a local copy, into a Zarr
-store.
-"""
+"""Import the liquid water path that Yin, Pajot, de Bezenac and Gallinari (2019) published."""
 
 from __future__ import annotations
 
@@ -20,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import OptionError, ReadError, WriteError
+from sstfill.io.untrusted.documents import squeezed
 from sstfill.occlusion.lwp import published
 from sstfill.progress import track
 from sstfill.sources.atomic_store import check_store, is_made, provenance
@@ -30,9 +29,10 @@ DOI = "10.6084/m9.figshare.9929798"
 NAME = "cloud_dataset.npy"
 ARTICLE = "https://api.figshare.com/v2/articles/9929798"
 FILES = "https://api.figshare.com/v2/file/download"
-# in the cache: the checksum that figshare stated, so that a second run needs no network
 REGISTRY = "registry.txt"
-TIMEOUT = 30.0  # seconds without an answer
+"""File in the cache with the checksum that figshare stated: a second run needs no network."""
+TIMEOUT = 30.0
+"""Seconds without an answer."""
 GRAMS = 1000.0
 BY_HAND = f"download {NAME} from https://doi.org/{DOI} with a browser and give it as path"
 
@@ -44,11 +44,10 @@ def published_lwp(
     cache: str | os.PathLike[str] | None = None,
     zarr_format: int = 3,
 ) -> Path:
-    """Bring the paper's series, ``cloud_dataset.npy`` ``(10800, 64, 64)`` in kg m-2, into a Zarr
-    store in g m-2.
+    """Import the paper's series into a Zarr store, g m-2.
 
-    The array is mapped into memory and written block by block. Its frames carry no times, so
-    ``time`` counts them.
+    It is the array ``cloud_dataset.npy``, ``(10800, 64, 64)``, in kg m-2, which is mapped into
+    memory and written block by block. Its frames carry no times, so ``time`` counts them.
 
     Parameters
     ----------
@@ -95,18 +94,15 @@ def published_lwp(
     }
     if is_made(out, zarr_format, "published_lwp", {"md5": md5}):
         return Path(out)
-    described = {"Conventions": "CF-1.11", "title": "Liquid water path"}
+    attrs = {"Conventions": "CF-1.11", "title": "Liquid water path"}
+    source = f"local file {array.name}, not compared with doi:{DOI}"
     if theirs:
-        described |= {
-            "title": "Liquid water path simulated by PyCLES, the cloud masks of 'Unsupervised spatiotemporal "
-            "data inpainting'",
-            "references": f"https://doi.org/{DOI}",
-        }
-    source = (
-        f"figshare, doi:{DOI}"
-        if theirs
-        else f"local file {array.name}, not compared with doi:{DOI}"
-    )
+        attrs["title"] = (
+            "Liquid water path simulated by PyCLES, the cloud masks of 'Unsupervised "
+            "spatiotemporal data inpainting'"
+        )
+        attrs["references"] = f"https://doi.org/{DOI}"
+        source = f"figshare, doi:{DOI}"
     counted = {
         "long_name": "number of the frame; the authors published no times",
         "units": "1",
@@ -114,7 +110,7 @@ def published_lwp(
     }
     coords = xr.Dataset(
         coords={"time": ("time", np.arange(shape[0]), counted)},
-        attrs=described | provenance(source, "published_lwp", options),
+        attrs=attrs | provenance(source, "published_lwp", options),
     )
     size = frames_in_chunk(shape[0], shape[1:])
     blocks = (series[at : at + size].to_numpy() * GRAMS for at in range(0, shape[0], size))
@@ -123,9 +119,7 @@ def published_lwp(
 
 
 def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
-    """Download the paper's array, unless it is in the cache already, and check it; return where it
-    is.
-    """
+    """Download the paper's array unless it is in the cache, check it, and return its path."""
     try:
         import pooch
         import requests
@@ -144,11 +138,9 @@ def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
             found = Path(store.fetch(NAME, downloader=_download))
         (folder / REGISTRY).write_text(f"{NAME} {store.registry[NAME]}\n")
     except (requests.RequestException, ValueError, LookupError, TypeError) as error:
-        reason = (
-            summary(error)
-            if isinstance(error, requests.RequestException)
-            else " ".join(str(error).split())
-        )
+        reason = squeezed(error)
+        if isinstance(error, requests.RequestException):
+            reason = summary(error)
         raise ReadError(
             f"cannot download {NAME} (doi:{DOI}): {reason}; try again later, or {BY_HAND}"
         ) from error
@@ -160,7 +152,7 @@ def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
 
 
 def _stated(cache: str | os.PathLike[str] | None) -> str | None:
-    """The checksum that figshare stated at an earlier download, None where there was none."""
+    """Return the checksum that figshare stated at an earlier download; None without one."""
     with contextlib.suppress(ImportError, OSError):
         if cache is None:
             import pooch
@@ -188,8 +180,9 @@ def _checksums() -> dict[str, str]:
 
 
 def _download(url: str, output_file: Any, store: Any) -> None:
-    """Serve as pooch's downloader: by DOI, or past the web site where that asks for a browser
-    (empty 202, or 403).
+    """Download a file for pooch: by DOI, or past the web site if that asks for a browser.
+
+    The site then answers with an empty 202 or a 403.
     """
     import pooch
     import requests

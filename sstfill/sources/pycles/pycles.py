@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One's own PyCLES run, in any layout of its output, into a Zarr store of liquid water path."""
+"""Import a PyCLES run, in any layout of its output, into a Zarr store of liquid water path."""
 
 from __future__ import annotations
 
@@ -34,11 +34,10 @@ from sstfill.sources.pycles.unpickle import read_array
 log = logging.getLogger(__name__)
 
 LAYOUTS = ("visualization", "fields", "combined")
-"""Pickles of one time each; a folder of rank files for each time; what ``combine3d.py`` joins of
-those.
-"""
+"""A pickle for each time; a folder of rank files for each time; files of ``combine3d.py``."""
 SOURCE = "PyCLES (Pressel et al. 2015, doi:10.1002/2015MS000496)"
-PICKLE_OFFSET = 10_000_000  # added to the time in the names of visualisation files
+PICKLE_OFFSET = 10_000_000
+"""Added to the time in the names of visualisation files."""
 FROM = {
     "visualization": "lwp of the visualisation files",
     "fields": "ql times density, summed over the column",
@@ -48,18 +47,26 @@ FROM = {
 
 @dataclass(frozen=True)
 class PyclesRun:
-    """What was found of a run: its folder, its namelist (empty where there is none), and its frames
-    by time (s).
+    """A run on the disk.
+
+    Attributes
+    ----------
+    folder
+        Of the run.
+    namelist
+        Its options; empty if there is no namelist.
+    frames
+        Files by time in seconds, by layout.
     """
 
     folder: Path
     namelist: dict[str, Any]
     frames: dict[str, dict[int, Path]]
 
-    def said(self, section: str, key: str, default: Any = None) -> Any:
-        """What the namelist says."""
-        held = self.namelist.get(section)
-        return held.get(key, default) if isinstance(held, dict) else default
+    def option(self, section: str, key: str, default: Any = None) -> Any:
+        """Return an option of the namelist."""
+        options = self.namelist.get(section)
+        return options.get(key, default) if isinstance(options, dict) else default
 
 
 def import_pycles(
@@ -108,9 +115,10 @@ def import_pycles(
     OptionError, WriteError
         An unknown layout, a date that cannot be read; a store that cannot be written.
     """
-    check_store(out, zarr_format, [Path(directory)])
+    check_store(out, zarr_format)
     epoch = _date(start)
     run = find_run(Path(directory))
+    check_store(out, zarr_format, [run.folder])  # the store may lie beside the run
     chosen = _choose(run, layout)
     paths = dict(sorted(run.frames[chosen].items()))
     read = _reader(run, chosen, None if stats is None else Path(stats))
@@ -127,60 +135,59 @@ def import_pycles(
     }
     if is_made(out, zarr_format, "import_pycles", options):
         return Path(out)
-    described = _described(run, chosen) | provenance(SOURCE, "import_pycles", options)
-    coords = xr.Dataset(coords=_axes(run, times, shape, epoch), attrs=described)
+    case = run.option("meta", "casename")
+    attrs = {
+        "Conventions": "CF-1.11",
+        "title": f"Liquid water path{f' of {case}' if case else ''}, simulated by PyCLES",
+        "layout": chosen,
+        "lwp_from": FROM[chosen],
+    }
+    if run.namelist:
+        attrs["namelist"] = json.dumps(run.namelist, sort_keys=True)
+    attrs |= provenance(SOURCE, "import_pycles", options)
+    coords = xr.Dataset(coords=_axes(run, times, shape, epoch), attrs=attrs)
     size = frames_in_chunk(len(paths), shape)
-    write_series(
-        Path(out),
-        _blocks(list(paths.values()), read, shape, size),
-        coords,
-        (len(paths), *shape),
-        zarr_format,
-    )
+    blocks = _blocks(list(paths.values()), read, shape, size)
+    write_series(Path(out), blocks, coords, (len(paths), *shape), zarr_format)
     return Path(out)
 
 
-def _described(run: PyclesRun, layout: str) -> dict[str, str]:
-    case = run.said("meta", "casename")
-    title = f"Liquid water path{f' of {case}' if case else ''}, simulated by PyCLES"
-    namelist = {"namelist": json.dumps(run.namelist, sort_keys=True)} if run.namelist else {}
-    return {
-        "Conventions": "CF-1.11",
-        "title": title,
-        "layout": layout,
-        "lwp_from": FROM[layout],
-        **namelist,
-    }
-
-
 def find_run(directory: Path) -> PyclesRun:
-    """Find the frames of a run in its folder, or of the only run in a folder; `ReadError` where
-    there are none.
+    """Find the frames of a run in its folder, or of the only run in a folder.
+
+    Raises
+    ------
+    ReadError
+        There are no frames; the message says what there is.
+    InputError
+        There are several runs.
     """
     if not directory.is_dir():
-        met = (
-            "it is a file; give the folder of the run"
-            if directory.exists()
-            else "no such folder; check the name"
-        )
-        raise ReadError(f"cannot read {directory}: {met}")
-    inner = sorted(p for p in directory.glob("Output.*") if p.is_dir())
-    runs = [run for folder in (directory, *inner) if (run := _run(folder)).frames]
+        reason = "no such folder; check the name"
+        if directory.exists():
+            reason = "it is a file; give the folder of the run"
+        raise ReadError(f"cannot read {directory}: {reason}")
+    runs = []
+    for folder in (directory, *sorted(directory.glob("Output.*"))):
+        if folder.is_dir():
+            run = _run(folder)
+            if run.frames:
+                runs.append(run)
     if len(runs) == 1:
         return runs[0]
     if runs:
-        raise InputError(
-            f"{directory} holds {len(runs)} runs ({', '.join(r.folder.name for r in runs)}); name one of them"
-        )
+        names = ", ".join(run.folder.name for run in runs)
+        raise InputError(f"{directory} holds {len(runs)} runs ({names}); name one of them")
     below = [p.name for p in sorted(directory.iterdir()) if p.is_dir() and _run(p).frames]
     if below:
         raise InputError(
-            f"{directory} holds folders with frames of runs ({', '.join(below[:5])}); name one of them"
+            f"{directory} holds folders with frames of runs ({', '.join(below[:5])}); "
+            "name one of them"
         )
-    if [*directory.glob("*/Stats.*.nc"), *directory.glob("*/*/Stats.*.nc")]:
+    if any(directory.glob("*/Stats.*.nc")) or any(directory.glob("*/*/Stats.*.nc")):
         raise ReadError(
-            f"{directory} holds statistics but no frames; set visualization.frequency of the namelist to "
-            "30 to 60 s (it is off by default) and run again"
+            f"{directory} holds statistics but no frames; set visualization.frequency of the "
+            "namelist to 30 to 60 s (it is off by default) and run again"
         )
     raise ReadError(
         f"{directory} holds no output of PyCLES; give the folder with Visualization/1*.pkl or "
@@ -189,60 +196,62 @@ def find_run(directory: Path) -> PyclesRun:
 
 
 def _run(folder: Path) -> PyclesRun:
-    inside = folder.name in ("Visualization", "fields") or re.fullmatch(
-        r"Output\..*", folder.parent.name
-    )
-    namelist = _namelist(folder) or (_namelist(folder.parent) if inside else {})
-    bare = PyclesRun(folder, namelist, {})
-    fields = folder / str(bare.said("fields_io", "fields_dir", "fields"))
-    found = {
-        "visualization": _pickles(folder / "Visualization") or _pickles(folder),
-        "fields": _steps(fields) or (_steps(folder) if any(folder.glob("[0-9]*/0.nc")) else {}),
-        "combined": _combined(
-            [folder, *sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isidentifier())]
-        ),
-    }
-    return PyclesRun(folder, namelist, {name: paths for name, paths in found.items() if paths})
+    """Find what a folder holds of a run: it may be the run's own, or one inside of it."""
+    namelist = _namelist(folder)
+    inside = folder.name in ("Visualization", "fields") or folder.parent.name.startswith("Output.")
+    if not namelist and inside:
+        namelist = _namelist(folder.parent)
+    run = PyclesRun(folder, namelist, {})
+    pickles = _pickles(folder / "Visualization") or _pickles(folder)
+    steps = _steps(folder / str(run.option("fields_io", "fields_dir", "fields")))
+    if not steps and any(folder.glob("[0-9]*/0.nc")):
+        steps = _steps(folder)
+    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isidentifier())
+    combined = _combined([folder, *subfolders])
+    for layout, paths in zip(LAYOUTS, (pickles, steps, combined), strict=True):
+        if paths:
+            run.frames[layout] = paths
+    return run
 
 
 def _namelist(folder: Path) -> dict[str, Any]:
-    """The ``.in`` file that PyCLES copies to its output, JSON; empty where there is none that can
-    be read.
-    """
+    """Read the namelist that PyCLES copies to its output, ``.in``; empty if none can be read."""
     for path in sorted(folder.glob("*.in")):
         try:
-            held = read_json(path, remedy="")
+            namelist = read_json(path, remedy="")
         except ReadError as error:
             log.warning(
                 "%s cannot be read (%s); the grid's spacing is not known without it", path, error
             )
             continue
-        if isinstance(held, dict) and isinstance(held.get("grid"), dict):
-            return held
+        if isinstance(namelist.get("grid"), dict):
+            return namelist
     return {}
 
 
 def _pickles(folder: Path) -> dict[int, Path]:
-    found = {int(p.stem): p for p in folder.glob("*.pkl") if re.fullmatch(r"[0-9]{8,}", p.stem)}
-    return {
-        number - PICKLE_OFFSET: path for number, path in found.items() if number >= PICKLE_OFFSET
-    }
+    found = {}
+    for path in folder.glob("*.pkl"):
+        if re.fullmatch(r"[0-9]{8,}", path.stem) and int(path.stem) >= PICKLE_OFFSET:
+            found[int(path.stem) - PICKLE_OFFSET] = path
+    return found
 
 
 def _steps(folder: Path) -> dict[int, Path]:
-    """Folders of rank files; PyCLES makes the folder before its files."""
-    if not folder.is_dir():
-        return {}
-    return {
-        int(p.name): p for p in folder.iterdir() if re.fullmatch(r"[0-9]+", p.name) and p.is_dir()
-    }
+    """Return the folders of rank files, also empty ones: PyCLES makes a folder before its files."""
+    found = {}
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if re.fullmatch(r"[0-9]+", path.name) and path.is_dir():
+                found[int(path.name)] = path
+    return found
 
 
 def _combined(folders: list[Path]) -> dict[int, Path]:
+    """Return the combined files of the first folder that has some."""
     for folder in folders:
-        found = {
-            int(p.stem): p for p in sorted(folder.glob("*.nc")) if re.fullmatch(r"[0-9]+", p.stem)
-        }
+        paths = [p for p in sorted(folder.glob("*.nc")) if re.fullmatch(r"[0-9]+", p.stem)]
+        found = {int(path.stem): path for path in paths}
         if found and is_combined(first := next(iter(found.values()))):
             offset = combined_offset(first)
             return {number - offset: path for number, path in found.items()}
@@ -250,37 +259,36 @@ def _combined(folders: list[Path]) -> dict[int, Path]:
 
 
 def _choose(run: PyclesRun, layout: str | None) -> str:
-    """The layout asked for, else the one of most frames, the first of `LAYOUTS` among equals."""
+    """Return the layout asked for, else the one of most frames, the first among equals."""
     if layout is None:
-        return max(
-            (name for name in LAYOUTS if name in run.frames), key=lambda name: len(run.frames[name])
-        )
+        return max(run.frames, key=lambda name: len(run.frames[name]))
     check_choice("layout", layout, LAYOUTS)
     if layout not in run.frames:
-        held = ", ".join(f"{name} ({len(paths)} frames)" for name, paths in run.frames.items())
-        raise InputError(f"{run.folder} has no frames of layout {layout!r}; it has {held}")
+        found = ", ".join(f"{name} ({len(paths)} frames)" for name, paths in run.frames.items())
+        raise InputError(f"{run.folder} has no frames of layout {layout!r}; it has {found}")
     return layout
 
 
 def _reader(
     run: PyclesRun, layout: str, stats: Path | None
 ) -> Callable[[Path], NDArray[np.float64]]:
-    """What reads a frame, g m-2, ``(y, x)``."""
+    """Return the function that reads a frame, g m-2, ``(y, x)``."""
     if layout == "visualization":
         return _pickled_lwp
-    own = run.folder / str(run.said("stats_io", "stats_dir", "stats"))
-    near = [
-        *sorted(own.glob("Stats.*.nc")),
-        *sorted(run.folder.glob("Stats.*.nc")),
-        *sorted(run.folder.parent.glob("stats/Stats.*.nc")),
-    ]
-    chosen = stats if stats is not None else next(iter(near), None)
-    if chosen is None:
-        raise ReadError(
-            f"{run.folder} has no stats/Stats.*.nc, which tells the density; give one: stats=..."
-        )
-    weights = column_weights(chosen)
-    return lambda path: (ranks_lwp if layout == "fields" else combined_lwp)(path, weights)
+    if stats is None:
+        own = run.folder / str(run.option("stats_io", "stats_dir", "stats"))
+        near = sorted(own.glob("Stats.*.nc"))
+        near += sorted(run.folder.glob("Stats.*.nc"))
+        near += sorted(run.folder.parent.glob("stats/Stats.*.nc"))
+        if not near:
+            raise ReadError(
+                f"{run.folder} has no stats/Stats.*.nc, which holds the density; "
+                "give one: stats=..."
+            )
+        stats = near[0]
+    weights = column_weights(stats)
+    read = ranks_lwp if layout == "fields" else combined_lwp
+    return lambda path: read(path, weights)
 
 
 def _pickled_lwp(path: Path) -> NDArray[np.float64]:
@@ -304,23 +312,24 @@ def _blocks(
             frame = read(path)
             if frame.shape != shape:
                 raise InputError(
-                    f"{path} is a frame of {frame.shape} (y, x), {paths[0].name} of {shape}; keep the "
-                    "frames of one run in a folder"
+                    f"{path} is a frame of {frame.shape} (y, x), {paths[0].name} of {shape}; "
+                    "keep the frames of one run in a folder"
                 )
             if not np.isfinite(frame).all():
                 raise InputError(
-                    f"{path} has values that are not finite; remove it and the frames after it, in which "
-                    "the run was stopped or had failed"
+                    f"{path} has values that are not finite; remove it and the frames after it, in "
+                    "which the run was stopped or had failed"
                 )
             block.append(frame)
         yield np.stack(block)
 
 
 def _check_grid(run: PyclesRun, shape: tuple[int, ...]) -> None:
-    stated = tuple(run.said("grid", key) for key in ("ny", "nx"))
+    stated = (run.option("grid", "ny"), run.option("grid", "nx"))
     if None not in stated and stated != shape:
         raise InputError(
-            f"{run.folder}: frames of {shape} (y, x), but its namelist says {stated}; keep one run in a folder"
+            f"{run.folder}: frames of {shape} (y, x), but its namelist says {stated}; "
+            "keep one run in a folder"
         )
 
 
@@ -330,7 +339,8 @@ def _check_steps(times: NDArray[np.int64]) -> None:
     if len(steps) and steps.max() > 1.5 * np.median(steps):
         after = int(times[int(steps.argmax())])
         log.warning(
-            "frames are not evenly spaced: %d s after %d s, %g s as a rule; masks drawn from them jump there",
+            "frames are not evenly spaced: %d s after %d s, %g s as a rule; masks drawn from them "
+            "jump there",
             steps.max(),
             after,
             np.median(steps),
@@ -344,18 +354,19 @@ def _date(start: str | None) -> np.datetime64 | None:
         date = np.datetime64(start, "ns")
     except ValueError as error:
         raise OptionError(
-            f"start={start!r} is no date; write it as '2001-07-10' or '2001-07-10T06:00'"
+            f"start={start!r} is not a date; write it as '2001-07-10' or '2001-07-10T06:00'"
         ) from error
     if np.isnat(date):
-        raise OptionError(f"start={start!r} is no date; write it as '2001-07-10'")
+        raise OptionError(f"start={start!r} is not a date; write it as '2001-07-10'")
     return date
 
 
 def _axes(
     run: PyclesRun, times: NDArray[np.int64], shape: tuple[int, ...], epoch: np.datetime64 | None
 ) -> dict[str, Any]:
-    """Coordinates: time in seconds or as dates, x and y at cell centres where the namelist tells
-    the spacing.
+    """Return the coordinates: time in seconds or as dates, x and y at cell centres.
+
+    Without a namelist the spacing is not known, and x and y are left out.
     """
     about = {"long_name": "simulated time since the start of the run", "axis": "T"}
     if epoch is None:
@@ -363,13 +374,13 @@ def _axes(
     else:
         axes = {"time": ("time", epoch + times.astype("m8[s]"), about | {"standard_name": "time"})}
     for name, count in zip(("y", "x"), shape, strict=True):
-        step = run.said("grid", f"d{name}")
-        if isinstance(step, (int, float)) and step > 0:
-            told = {
+        step = run.option("grid", f"d{name}")
+        if isinstance(step, int | float) and step > 0:
+            attrs = {
                 "units": "m",
                 "axis": name.upper(),
                 "long_name": f"{name} of the cell centre, in a doubly periodic "
                 "domain that may move with the mean wind",
             }
-            axes[name] = (name, (np.arange(count) + 0.5) * step, told)
+            axes[name] = (name, (np.arange(count) + 0.5) * step, attrs)
     return axes

@@ -17,8 +17,10 @@ from sstfill.io.untrusted import guard
 from sstfill.progress import track
 from sstfill.sources.atomic_store import whole_store
 
-CHUNK = 4e6  # bytes of a chunk: whole frames
-HEAVIEST = 30_000.0  # g m-2; a thunderstorm holds some 10,000
+CHUNK = 4e6
+"""Bytes of a chunk, of whole frames."""
+HEAVIEST = 30_000.0
+"""Largest plausible liquid water path, g m-2; a thunderstorm holds some 10,000."""
 LWP = {
     "standard_name": "atmosphere_mass_content_of_cloud_liquid_water",
     "long_name": "liquid water path",
@@ -69,10 +71,9 @@ def write_series(
     size = frames_in_chunk(shape[0], shape[1:])
     empty = dask.array.zeros(shape, chunks=(size, *shape[1:]), dtype="f4")
     layout = coords.assign(LWP=(("time", "y", "x"), empty, LWP))
-    encoding = {
-        "LWP": {"_FillValue": np.float32("nan")},
-        **{str(name): {"_FillValue": None} for name in coords.coords},
-    }
+    encoding: dict[str, Any] = {"LWP": {"_FillValue": np.float32("nan")}}
+    for name in coords.coords:
+        encoding[str(name)] = {"_FillValue": None}
     with whole_store(target, zarr_format) as temporary:
         layout.to_zarr(
             temporary,
@@ -92,15 +93,16 @@ def write_series(
 
 
 def check_block(block: NDArray[Any], start: int) -> None:
-    """Refuse LWP (g m-2) that is not finite or too large; `start` is the number of the first frame."""
+    """Refuse LWP, g m-2, that is not finite or too large; the first frame has number `start`."""
     if not np.isfinite(block).all():
         bad = int(np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))[0]) + start
         raise InputError(
-            f"frame {bad} has values that are not finite; remove the frames from there on and try again"
+            f"frame {bad} has values that are not finite; remove the frames from there on and try "
+            "again"
         )
     if block.size and block.max() > HEAVIEST:
         bad = start + int(block.argmax()) // block[0].size
         raise InputError(
-            f"frame {bad} has a liquid water path of {block.max():.3g} g m-2: the source was taken as kg "
-            "m-2; if it is in g m-2 there, divide it by 1000"
+            f"frame {bad} has a liquid water path of {block.max():.3g} g m-2: the source was taken "
+            "as kg m-2; if it is in g m-2 there, divide it by 1000"
         )

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the arrays in a PyCLES visualisation pickle without letting it run code: nothing it names is
-ever called.
-"""
+"""Read the arrays in a PyCLES visualisation pickle without calling anything that it names."""
 
 from __future__ import annotations
 
@@ -27,12 +25,12 @@ DAMAGE = (
     MemoryError,
     OverflowError,
 )
-"""What unpickling raises of damaged bytes."""
+"""What unpickling raises for damaged bytes."""
 NUMBER = re.compile(r"[fiu](1|2|4|8)")
 
 
 class _Dtype:
-    """Stands for ``numpy.dtype``: remembers what the pickle says of one."""
+    """Stands for ``numpy.dtype``: keeps what the pickle states of one."""
 
     __slots__ = ("code", "order")
 
@@ -49,9 +47,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for ``numpy.ndarray``: remembers shape, dtype and bytes, and makes a real array of
-    them in the end.
-    """
+    """Stands for ``numpy.ndarray``: keeps shape, dtype and bytes, and makes an array in the end."""
 
     __slots__ = ("data", "dtype", "fortran", "shape")
 
@@ -59,9 +55,8 @@ class _Array:
         _, self.shape, self.dtype, self.fortran, self.data = state
 
     def array(self) -> NDArray[Any]:
-        if not isinstance(self.dtype, _Dtype) or not all(
-            type(n) is int and n >= 0 for n in self.shape
-        ):
+        valid = all(type(n) is int and n >= 0 for n in self.shape)
+        if not isinstance(self.dtype, _Dtype) or not valid:
             raise pickle.UnpicklingError("an array without a shape or kind")
         dtype = self.dtype.dtype()
         raw = self.data.encode("latin1") if isinstance(self.data, str) else self.data
@@ -109,15 +104,14 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in STAND_INS:
             raise ReadError(
-                f"cannot read {self.path}: it names {module}.{name}, which is no array and was not called; "
-                "do not trust this file"
+                f"cannot read {self.path}: it names {module}.{name}, which is no array and was not "
+                "called; do not trust this file"
             )
         return STAND_INS[module, name]
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:
-    """Read one array of a pickled dict of arrays, as Python 2 or 3 wrote it; what else it holds is
-    never built.
+    """Read one array of a pickled dict of arrays, as Python 2 or 3 wrote it.
 
     Parameters
     ----------
@@ -129,16 +123,17 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
     Raises
     ------
     ReadError
-        Missing, cut short, no pickle, or one that names anything but NumPy arrays.
+        Missing, cut short, not a pickle, or one that names anything but NumPy arrays.
     InputError
         No such key.
     """
     try:
         with path.open("rb") as stream:
-            held = _Unpickler(stream, path).load()
-        if not isinstance(held, dict):
-            raise pickle.UnpicklingError(f"it holds a {type(held).__name__}, not a dict of arrays")
-        found = held.get(name)
+            arrays = _Unpickler(stream, path).load()
+        if not isinstance(arrays, dict):
+            kind = type(arrays).__name__
+            raise pickle.UnpicklingError(f"it holds a {kind}, not a dict of arrays")
+        found = arrays.get(name)
         if isinstance(found, _Array):
             return found.array()
     except ReadError:
@@ -152,5 +147,5 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             f"cannot read {path}: {one_line(error)}; if the run was stopped while it wrote, "
             "remove that file"
         ) from error
-    keys = ", ".join(sorted(map(str, held))) or "nothing"
+    keys = ", ".join(sorted(map(str, arrays))) or "nothing"
     raise InputError(f"{path} holds {keys}, no array {name!r}; a run without liquid water has none")

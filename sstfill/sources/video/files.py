@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips on disk: video files, folders of pictures and arrays, read picture by picture."""
+"""Read clips picture by picture: video files, folders of pictures, and arrays."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,23 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError, OptionError, ReadError
-from sstfill.io.untrusted import guard
+from sstfill.io.untrusted import arrays, guard
 
 VIDEOS = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 ARRAYS = (".npy", ".npz", ".mat")
 PLAIN = "save it again as a plain array, or remove it"
-STEP = np.float32(65535 / 255)  # of 16 bits, for one of 8
-LAYOUTS = {
-    3: lambda s: "tyx",
-    4: lambda s: "tyxc" if s[3] in (1, 3) else "tcyx" if s[1] in (1, 3) else "ntyx",
-    5: lambda s: "ntyxc" if s[4] in (1, 3) else "ntcyx",
-}
-MATLAB_LAYOUTS = {
-    3: lambda s: "yxt",
-    4: lambda s: "yxct" if s[2] in (1, 3) else "yxtn",
-    5: lambda s: "yxctn",
-}
+STEP = np.float32(65535 / 255)
+"""Steps of 16 bits for one of 8 bits."""
+LAYOUTS = {3: ("tyx",), 4: ("tyxc", "tcyx", "ntyx"), 5: ("ntyxc", "ntcyx")}
+"""Axes of arrays by their number: the first layout that fits, in which c has length 1 or 3."""
+MATLAB_LAYOUTS = {3: ("yxt",), 4: ("yxct", "yxtn"), 5: ("yxctn",)}
 
 Pictures = Iterator[NDArray[Any]]
 
@@ -42,50 +36,60 @@ class Footage(NamedTuple):
 
 
 def find(path: Path) -> list[Path]:
-    """Videos, arrays and folders of pictures at or below `path`, in natural order.
+    """List videos, arrays and folders of pictures at or below `path`, in natural order.
 
     Raises
     ------
     ReadError
         No such folder.
     InputError
-        No clips in it; the error names what it holds.
+        It holds no clips; the error names what it holds.
     """
     if not path.exists():
         raise ReadError(f"no clips at {path}: no such file or folder; check the name")
     if path.is_file():
         return [path]
-    found, other = [], set()
+    found: list[Path] = []
+    other: set[str] = set()
     for folder, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        members = [Path(folder) / name for name in files if not name.startswith(".")]
-        found += [m for m in members if m.suffix.lower() in VIDEOS + ARRAYS]
-        found += [Path(folder)] if any(m.suffix.lower() in PICTURES for m in members) else []
-        other |= {m.suffix or m.name for m in members} - {*VIDEOS, *ARRAYS, *PICTURES}
+        has_pictures = False
+        for name in files:
+            member = Path(folder) / name
+            suffix = member.suffix.lower()
+            if name.startswith("."):
+                continue
+            if suffix in VIDEOS + ARRAYS:
+                found.append(member)
+            elif suffix in PICTURES:
+                has_pictures = True
+            else:
+                other.add(member.suffix or name)
+        if has_pictures:
+            found.append(Path(folder))
     if not found:
-        held = f"only {', '.join(sorted(other)[:8])}" if other else "nothing"
+        contents = f"only {', '.join(sorted(other)[:8])}" if other else "nothing"
         raise InputError(
-            f"no clips in {path}: it holds {held}; give videos ({' '.join(VIDEOS[:5])} ...), "
+            f"no clips in {path}: it holds {contents}; give videos ({' '.join(VIDEOS[:5])} ...), "
             f"folders of pictures ({' '.join(PICTURES[:2])}) or arrays ({' '.join(ARRAYS)})"
         )
     return sorted(found, key=lambda p: natural(p.relative_to(path).as_posix()))
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """Key by which ``frame10`` comes after ``frame9``.
+    """Return a sorting key by which ``frame10`` comes after ``frame9``.
 
     >>> sorted(["f10", "f9", "f1"], key=natural)
     ['f1', 'f9', 'f10']
     """
-    return [
-        (int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", text)
-    ]
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def read(
     source: Path, name: str, axes: str | None, *, fractions: bool = False
 ) -> Iterator[Footage]:
-    """Clips of one source: one, but for arrays that hold several.
+    """Read the clips of one source; only arrays hold several.
 
     Pictures are uint8, 0 (black) to 255 (white). Where a file has more than 8 bits to a colour they
     are rounded to that, or, with `fractions`, float32 in the same range: a value of a 16-bit PNG
@@ -106,7 +110,7 @@ def _video(path: Path, fractions: bool) -> Pictures:
 
 
 def _colours(frame: Any, fractions: bool) -> NDArray[Any]:
-    """Red, green and blue ``(y, x, 3)``, see `read`."""
+    """Return red, green and blue ``(y, x, 3)``, see `read`."""
     if max(part.bits for part in frame.format.components) <= 8:
         return np.asarray(frame.to_ndarray(format="rgb24"))
     values = np.asarray(frame.to_ndarray(format="rgb48le"), np.float32) / STEP
@@ -114,18 +118,15 @@ def _colours(frame: Any, fractions: bool) -> NDArray[Any]:
 
 
 def upright(picture: NDArray[Any], rotation: int) -> NDArray[Any]:
-    """Turn a picture as its file says it is to be shown: degrees counterclockwise, in quarter
-    turns.
-    """
+    """Turn a picture by `rotation` degrees counterclockwise, as its file asks for."""
     return np.rot90(picture, round(rotation / 90))
 
 
 def _folder(folder: Path, fractions: bool) -> Pictures:
-    files = [
-        f for f in folder.iterdir() if f.suffix.lower() in PICTURES and not f.name.startswith(".")
-    ]
     first: tuple[Path, tuple[int, ...]] | None = None
-    for file in sorted(files, key=lambda f: natural(f.name)):
+    for file in sorted(folder.iterdir(), key=lambda f: natural(f.name)):
+        if file.suffix.lower() not in PICTURES or file.name.startswith("."):
+            continue
         with guard.open_video(file) as container:
             picture = next(container.decode(video=0), None)
             if picture is None:
@@ -146,11 +147,13 @@ def _arrays(path: Path, name: str, axes: str | None) -> Iterator[Footage]:
         letters = axes or _layout(array.shape, path)
         if sorted(letters) != sorted(set(letters) & set("ntcyx")) or not set("tyx") <= set(letters):
             raise OptionError(
-                f"axes={letters!r}; name each axis once: n (clip), t, c (channel), y, x, such as 'ntyxc'"
+                f"axes={letters!r}; name each axis once: n (clip), t, c (channel), y, x, "
+                "such as 'ntyxc'"
             )
         if len(letters) != array.ndim:
             raise InputError(
-                f"{label} of shape {array.shape} does not have the axes {letters!r}; name its own: axes="
+                f"{label} of shape {array.shape} does not have the axes {letters!r}; "
+                "name its own: axes="
             )
         if array.dtype.kind not in "uif":
             raise InputError(f"{label} holds {array.dtype} values; save it as uint8 or float32")
@@ -163,42 +166,41 @@ def _layout(shape: tuple[int, ...], path: Path) -> str:
         raise InputError(
             f"{path} has shape {shape}; clips have 3 to 5 axes (time, y, x, maybe channel and clip)"
         )
-    return layouts[len(shape)](shape)
+    for letters in layouts[len(shape)]:
+        if "c" not in letters or shape[letters.index("c")] in (1, 3):
+            break
+    return letters  # the last one if none fits
 
 
 def _split(array: NDArray[Any], letters: str, label: str) -> Iterator[Footage]:
-    """Clips of an array, lazily where it is mapped to memory."""
-    several = "n" in letters
-    present = [letter for letter in "ntyxc" if letter in letters]
-    ordered = array.transpose([letters.index(letter) for letter in present])
-    ordered = ordered if several else ordered[None]
-    ordered = ordered if "c" in letters else ordered[..., None]
-    for number, clip in enumerate(ordered):
-        yield Footage(
-            f"{label}[{number}]" if several else label, (np.asarray(picture) for picture in clip)
-        )
+    """Split an array into clips, lazily if it is mapped to memory."""
+    clips = array.transpose([letters.index(letter) for letter in "ntyxc" if letter in letters])
+    if "n" not in letters:
+        clips = clips[None]
+    if "c" not in letters:
+        clips = clips[..., None]
+    for number, clip in enumerate(clips):
+        name = f"{label}[{number}]" if "n" in letters else label
+        yield Footage(name, (np.asarray(picture) for picture in clip))
 
 
 def _loaded(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Read the arrays of a file by name; the one array of a ``.npy`` file has none."""
     if path.suffix.lower() == ".mat":
-        yield from _matlab(path)
+        yield from _candidates(path, arrays.matlab_arrays(path, axes=3))
     elif path.suffix.lower() == ".npy":
-        yield "", guard.map_array(path, PLAIN)
+        yield "", arrays.map_array(path, PLAIN)
     else:
-        with guard.open_arrays(path, PLAIN) as archive:
-            yield from _candidates(path, iter(archive.items()))
-
-
-def _matlab(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
-    yield from _candidates(path, iter(guard.matlab_arrays(path, axes=3).items()))
+        with arrays.open_arrays(path, PLAIN) as archive:
+            yield from _candidates(path, archive)
 
 
 def _candidates(
-    path: Path, arrays: Iterator[tuple[str, NDArray[Any]]]
+    path: Path, members: Mapping[str, NDArray[Any]]
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Arrays of three axes or more; a sole one needs no name."""
+    """Yield the arrays of three axes or more."""
     found = False
-    for key, array in arrays:
+    for key, array in members.items():
         if array.ndim >= 3:
             found = True
             yield key, array

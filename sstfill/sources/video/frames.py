@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One picture as a store holds it: cropped, grey or in colours, resized."""
+"""Bring one picture into the form of the store: cropped, gray or in colours, resized."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from sstfill.errors import InputError, OptionError
 
 Crop = Literal["none", "center"] | tuple[int, int, int, int]
 Dtype = Literal["uint8", "float32"]
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in JPEG
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in ITU-R BT.601, as in JPEG."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """What becomes of each picture.
+    """How each picture is cropped, resized and stored.
 
     Parameters
     ----------
@@ -50,13 +51,12 @@ class Framing:
         if isinstance(self.crop, str):
             if self.crop not in ("none", "center"):
                 raise OptionError(
-                    f"crop={self.crop!r}; choose from none, center, or top,left,height,width in pixels"
+                    f"crop={self.crop!r}; choose from none, center, or top,left,height,width in "
+                    "pixels"
                 )
-        elif (
-            len(self.crop) != 4
-            or not all(type(n) is int for n in self.crop)
-            or min(self.crop[2:]) < 1
-        ):
+            return
+        whole = all(type(n) is int for n in self.crop)
+        if len(self.crop) != 4 or not whole or min(self.crop[2:]) < 1:
             raise OptionError(
                 f"crop={self.crop!r}; give four whole numbers of pixels: top, left, height, width"
             )
@@ -67,21 +67,21 @@ class Framing:
         return ("gray",) if self.gray else ("red", "green", "blue")
 
     def __call__(self, picture: NDArray[Any], label: str) -> NDArray[Any]:
-        """Bring a picture ``(y, x, channel)`` to ``(channel, y, x)``; `label` names it in errors."""
+        """Bring a picture ``(y, x, channel)`` to ``(channel, y, x)``; errors name it `label`."""
         if self.dtype == "uint8":
             _check_bytes(picture, label)
         cut = picture[self._window(picture.shape[:2], label)]
         planes: NDArray[Any] = np.moveaxis(self._colours(cut, label), -1, 0)
-        height, width = (self.size, self.size) if self.size is not None else planes.shape[1:]
-        if planes.shape[1:] != (height, width):
+        height, width = planes.shape[1:]
+        if self.size is not None and (height, width) != (self.size, self.size):
             if not np.isfinite(planes).all():
                 raise InputError(
                     f"{label} has missing values, which cannot be resized; keep its size: size=None"
                 )
-            planes = _weights(planes.shape[1], height) @ planes @ _weights(planes.shape[2], width).T
-        return (
-            planes if self.dtype == "float32" else np.clip(np.rint(planes), 0, 255).astype(np.uint8)
-        )
+            planes = _weights(height, self.size) @ planes @ _weights(width, self.size).T
+        if self.dtype == "float32":
+            return planes
+        return np.clip(np.rint(planes), 0, 255).astype(np.uint8)
 
     def _window(self, shape: tuple[int, ...], label: str) -> tuple[slice, slice]:
         if self.crop == "none":
@@ -94,7 +94,8 @@ class Framing:
             top, left, height, width = self.crop
         if min(top, left) < 0 or top + height > shape[0] or left + width > shape[1]:
             raise InputError(
-                f"{label} is {shape[0]}x{shape[1]}, which crop={self.crop} leaves; choose a smaller crop"
+                f"{label} is {shape[0]}x{shape[1]}, which crop={self.crop} leaves; "
+                "choose a smaller crop"
             )
         return slice(top, top + height), slice(left, left + width)
 
@@ -103,9 +104,11 @@ class Framing:
         if count not in (1, 3):
             raise InputError(f"{label} has {count} channels; give 1 (gray) or 3 (red, green, blue)")
         values = picture.astype(np.float32)
-        if self.gray:
-            return values @ LUMA[:, None] if count == 3 else values
-        return values if count == 3 else np.repeat(values, 3, axis=2)
+        if self.gray and count == 3:
+            return values @ LUMA[:, None]
+        if not self.gray and count == 1:
+            return np.repeat(values, 3, axis=2)
+        return values
 
 
 def _check_bytes(picture: NDArray[Any], label: str) -> None:
@@ -114,18 +117,21 @@ def _check_bytes(picture: NDArray[Any], label: str) -> None:
         return
     if picture.dtype.kind not in "iu":
         raise InputError(
-            f"{label} holds {picture.dtype} values, whose range is not known; choose dtype='float32'"
+            f"{label} holds {picture.dtype} values, whose range is not known; "
+            "choose dtype='float32'"
         )
     if picture.size and (picture.min() < 0 or picture.max() > 255):
         raise InputError(
-            f"{label} holds {picture.min()} to {picture.max()}, beyond 0 to 255; choose dtype='float32'"
+            f"{label} holds {picture.min()} to {picture.max()}, beyond 0 to 255; "
+            "choose dtype='float32'"
         )
 
 
 @lru_cache(maxsize=64)
 def _weights(given: int, wanted: int) -> NDArray[np.float32]:
-    """Weights ``(wanted, given)`` of linear interpolation, widened where it shrinks so that no
-    pixel is passed over.
+    """Return the weights ``(wanted, given)`` of linear interpolation along one axis.
+
+    If it shrinks the picture, they are widened so that no pixel is passed over.
     """
     scale = given / wanted
     centres = (np.arange(wanted) + 0.5) * scale

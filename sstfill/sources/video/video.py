@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video clips into one Zarr store ``(clip, channel, time, y, x)``, clip by clip, with splits for
-training.
-"""
+"""Import video clips into one Zarr store ``(clip, channel, time, y, x)``, split for training."""
 
 from __future__ import annotations
 
@@ -29,15 +27,12 @@ from sstfill.sources.video.frames import Crop, Dtype, Framing
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-SHARD = (
-    16e6  # bytes of sequences written at once into one file, in which each can still be read alone
-)
+SHARD = 16e6
+"""Bytes of sequences that share a file, in which each can still be read alone."""
 
 
 class Cut(NamedTuple):
-    """Frames cut from a clip: the clip's name, the number of the first frame, values ``(channel,
-    time, y, x)``.
-    """
+    """A sequence cut from a clip, by the number of its first frame; ``(channel, time, y, x)``."""
 
     clip: str
     start: int
@@ -46,14 +41,18 @@ class Cut(NamedTuple):
 
 @dataclass(kw_only=True)
 class Cutter:
-    """Cuts clips into sequences; `short` gathers the names of clips that do not yield one."""
+    """Cuts clips into sequences.
+
+    `short` collects the names of clips too short for one; `first` is the name and size of the first
+    clip, to which all others must be equal.
+    """
 
     framing: Framing
     frames: int
     stride: int
     per_clip: int | None
     short: list[str] = field(default_factory=list)
-    first: tuple[str, tuple[int, ...]] | None = None  # name and size of the first clip
+    first: tuple[str, tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
         check_number("frames", self.frames, 1, whole=True)
@@ -62,31 +61,35 @@ class Cutter:
             check_number("per_clip", self.per_clip, 1, whole=True)
 
     def cuts(self, clip: Footage) -> Iterator[Cut]:
-        """Sequences of a clip one after another, without overlap; a remainder is left out."""
+        """Yield the sequences of a clip, without overlap; a remainder is left out."""
         chosen = itertools.islice(clip.pictures, 0, None, self.stride)
-        for number in itertools.count() if self.per_clip is None else range(self.per_clip):
+        for number in itertools.count():
+            if number == self.per_clip:
+                return
             pictures = [self.framing(p, clip.name) for p in itertools.islice(chosen, self.frames)]
             if len(pictures) < self.frames:
                 if number == 0:
-                    self._leave_out(clip.name, len(pictures))
+                    log.warning(
+                        "%s is left out: it has %d frames%s, %d are needed",
+                        clip.name,
+                        len(pictures),
+                        f" at stride {self.stride}" if self.stride > 1 else "",
+                        self.frames,
+                    )
+                    self.short.append(clip.name)
                 return
             values = np.stack(pictures, axis=1)
             self._check_size(values.shape[2:], clip.name)
             yield Cut(clip.name, number * self.frames * self.stride, values)
 
-    def _leave_out(self, name: str, frames: int) -> None:
-        by = f" at stride {self.stride}" if self.stride > 1 else ""
-        log.warning(
-            "%s is left out: it has %d frames%s, %d are needed", name, frames, by, self.frames
-        )
-        self.short.append(name)
-
     def _check_size(self, size: tuple[int, ...], name: str) -> None:
-        self.first = self.first or (name, size)
-        if size != self.first[1]:
+        if self.first is None:
+            self.first = (name, size)
+        first, expected = self.first
+        if size != expected:
             raise InputError(
-                f"{name} is {size[0]}x{size[1]}, {self.first[0]} is {self.first[1][0]}x{self.first[1][1]};"
-                " bring them to one size, such as size=64"
+                f"{name} is {size[0]}x{size[1]}, {first} is {expected[0]}x{expected[1]}; "
+                "bring them to one size, such as size=64"
             )
 
 
@@ -106,7 +109,7 @@ def import_video(
     seed: int = 0,
     zarr_format: int = 3,
 ) -> xr.Dataset:
-    """Bring video clips into one Zarr store, clip by clip; it is written whole or not at all.
+    """Import video clips into one Zarr store, clip by clip; it is written whole or not at all.
 
     Clips are video files, folders of pictures (one clip each, in natural order of their names), and
     arrays in ``.npy``, ``.npz`` or ``.mat`` (before MATLAB 7.3), at or below `path`. A clip shorter
@@ -132,12 +135,12 @@ def import_video(
         Before resizing: ``"none"``, ``"center"`` (the largest square), or ``(top, left, height,
         width)`` in pixels.
     split
-        Shares of train, validation and test. All sequences of a clip fall in the same; from three
-        clips on, a share above 0 has at least one clip.
+        Fractions of train, validation and test. All sequences of a clip fall in the same; from
+        three clips on, a fraction above 0 has at least one clip.
     per_clip
         Most sequences cut from a clip, one after another; None takes all.
     axes
-        Axes of arrays, a letter for each: n (clip), t, c (channel), y, x. By default told from the
+        Axes of arrays, a letter for each: n (clip), t, c (channel), y, x. By default from the
         shape: ``tyx``, ``tyxc``, ``tcyx``, ``ntyx``, ``ntyxc``, ``ntcyx`` in .npy and .npz,
         ``yxt``, ``yxct``, ``yxtn`` in .mat.
     dtype
@@ -164,7 +167,7 @@ def import_video(
     OptionError, WriteError
         A value outside its range; an output that cannot be written.
     """
-    shares = shares_of(split)
+    fractions = check_split(split)
     cutter = Cutter(
         framing=Framing(size=size, gray=gray, crop=crop, dtype=dtype),
         frames=frames,
@@ -172,7 +175,7 @@ def import_video(
         per_clip=per_clip,
     )
     sources = video_files.find(Path(path))
-    check_store(out, zarr_format, [Path(path)])
+    check_store(out, zarr_format, sources)  # the store may lie beside the clips
     options = {
         "from": str(Path(path).resolve()),
         "files": len(sources),
@@ -181,7 +184,7 @@ def import_video(
         "gray": gray,
         "stride": stride,
         "crop": crop,
-        "split": shares,
+        "split": fractions,
         "per_clip": per_clip,
         "axes": axes,
         "dtype": dtype,
@@ -193,10 +196,10 @@ def import_video(
         kept = _write(_cuts(sources, Path(path), axes, cutter), store, cutter, zarr_format)
         if not kept:
             raise InputError(
-                f"none of {len(cutter.short)} clips in {path} has {frames} frames at stride {stride}; "
-                f"ask for fewer: frames=... (--frames)"
+                f"none of {len(cutter.short)} clips in {path} has {frames} frames at stride "
+                f"{stride}; ask for fewer: frames=... (--frames)"
             )
-        labels = _labels(kept, per_clip, shares, seed)
+        labels = _labels(kept, per_clip, fractions, seed)
         labels["channel"] = ("channel", np.array(cutter.framing.channels, dtype=object))
         options |= {"clips_left_out": len(cutter.short)}
         labels.attrs = {"Conventions": "CF-1.11", "title": f"Video clips from {Path(path).name}"}
@@ -205,22 +208,22 @@ def import_video(
     return io.open(out, chunks={})
 
 
-def shares_of(split: tuple[float, float, float]) -> tuple[float, ...]:
-    """Shares of train, validation and test, checked."""
-    shares = tuple(float(s) for s in split)
-    if len(shares) != 3 or not all(0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-6:
+def check_split(split: tuple[float, float, float]) -> tuple[float, ...]:
+    """Check the fractions of train, validation and test, and return them."""
+    fractions = tuple(float(fraction) for fraction in split)
+    valid = len(fractions) == 3 and all(0 <= fraction <= 1 for fraction in fractions)
+    if not valid or abs(sum(fractions) - 1) > 1e-6:
         raise OptionError(
-            f"split={split!r}; give the shares of train, validation and test, which add up to 1"
+            f"split={split!r}; give the fractions of train, validation and test, which add up to 1"
         )
-    return shares
+    return fractions
 
 
 def _cuts(sources: list[Path], root: Path, axes: str | None, cutter: Cutter) -> Iterator[Cut]:
+    fractions = cutter.framing.dtype == "float32"
     for source in track(sources, "clips", len(sources)):
         name = source.relative_to(root).as_posix() if source != root else root.name
-        for clip in video_files.read(
-            source, name, axes, fractions=cutter.framing.dtype == "float32"
-        ):
+        for clip in video_files.read(source, name, axes, fractions=fractions):
             yield from cutter.cuts(clip)
 
 
@@ -232,21 +235,24 @@ def _write(
     first = next(cuts, None)
     if first is None:
         return kept
-    together = max(1, min(512, int(SHARD // first.values.nbytes))) if zarr_format == 3 else 1
+    together = 1  # Zarr v2 knows no shards
+    if zarr_format == 3:
+        together = max(1, min(512, int(SHARD // first.values.nbytes)))
     cuts = itertools.chain([first], cuts)
     while batch := list(itertools.islice(cuts, together)):
         video = _video(np.stack([cut.values for cut in batch]), cutter)
         if kept:
             video.to_zarr(store, append_dim="clip", zarr_format=zarr_format, consolidated=False)
         else:
-            chunks = (1, *first.values.shape)
-            shards = {"shards": (together, *first.values.shape)} if together > 1 else {}
+            encoding = {"chunks": (1, *first.values.shape)}
+            if together > 1:
+                encoding["shards"] = (together, *first.values.shape)
             video.to_zarr(
                 store,
                 mode="w-",
                 zarr_format=zarr_format,
                 consolidated=False,
-                encoding={"video": {"chunks": chunks, **shards}},
+                encoding={"video": encoding},
             )
         kept += [(cut.clip, cut.start) for cut in batch]
     return kept
@@ -261,46 +267,42 @@ def _video(values: NDArray[Any], cutter: Cutter) -> xr.Dataset:
 
 
 def _labels(
-    kept: list[tuple[str, int]], per_clip: int | None, shares: tuple[float, ...], seed: int
+    kept: list[tuple[str, int]], per_clip: int | None, fractions: tuple[float, ...], seed: int
 ) -> xr.Dataset:
-    names = [clip if per_clip == 1 else f"{clip}@{start}" for clip, start in kept]
+    """Return name, source clip, first frame and split of each sequence."""
     source = [clip for clip, _ in kept]
-    assigned = _assigned(list(dict.fromkeys(source)), shares, seed)
-    return xr.Dataset(
-        {
-            "source": (
-                "clip",
-                np.array(source, dtype=object),
-                {"long_name": "clip that the sequence was cut from"},
-            ),
-            "first_frame": (
-                "clip",
-                np.array([start for _, start in kept]),
-                {"long_name": "first frame in the clip"},
-            ),
-            "split": (
-                "clip",
-                np.array([assigned[clip] for clip in source], np.int8),
-                {
-                    "long_name": "part of the data set",
-                    "flag_values": np.arange(3, dtype=np.int8),
-                    "flag_meanings": " ".join(SPLITS),
-                },
-            ),
-        },
-        {"clip": ("clip", np.array(names, dtype=object), {"long_name": "name of the sequence"})},
-    )
+    start = [first for _, first in kept]
+    names = source
+    if per_clip != 1:
+        names = [f"{clip}@{first}" for clip, first in kept]
+    assigned = _assigned(list(dict.fromkeys(source)), fractions, seed)
+    split = np.array([assigned[clip] for clip in source], np.int8)
+    flags = {
+        "long_name": "part of the data set",
+        "flag_values": np.arange(3, dtype=np.int8),
+        "flag_meanings": " ".join(SPLITS),
+    }
+    ds = xr.Dataset()
+    ds["clip"] = _text(names, "name of the sequence")
+    ds["source"] = _text(source, "clip that the sequence was cut from")
+    ds["first_frame"] = ("clip", np.array(start), {"long_name": "first frame in the clip"})
+    ds["split"] = ("clip", split, flags)
+    return ds
 
 
-def _assigned(clips: list[str], shares: tuple[float, ...], seed: int) -> dict[str, int]:
-    """Number of the split of each clip, by a seeded draw."""
+def _text(values: list[str], long_name: str) -> xr.Variable:
+    return xr.Variable("clip", np.array(values, dtype=object), {"long_name": long_name})
+
+
+def _assigned(clips: list[str], fractions: tuple[float, ...], seed: int) -> dict[str, int]:
+    """Return the number of the split of each clip, by a seeded draw."""
     count = len(clips)
-    train, validation, test = (
-        int(share > 0 and count >= 3) for share in shares
-    )  # clips each has at least
-    first = max(round(shares[1] * count), validation)
-    second = min(max(round((shares[1] + shares[2]) * count), first + test), count - train)
-    bounds = (min(first, second - test), second)
+    # from three clips on, each split that is asked for has one at least
+    least = [int(fraction > 0 and count >= 3) for fraction in fractions]
+    first = max(round(fractions[1] * count), least[1])
+    second = max(round((fractions[1] + fractions[2]) * count), first + least[2])
+    second = min(second, count - least[0])
+    first = min(first, second - least[2])
+    parts = [1] * first + [2] * (second - first) + [0] * (count - second)
     order = np.random.default_rng(seed).permutation(count)
-    parts = [1] * bounds[0] + [2] * (bounds[1] - bounds[0]) + [0] * (count - bounds[1])
-    return {clips[place]: part for place, part in zip(order, parts, strict=True)}
+    return {clips[number]: part for number, part in zip(order, parts, strict=True)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sstfill.errors import ReadError
 from sstfill.fields.scaling import SPREADS
 from sstfill.io.atomic import atomic_path, fail
-from sstfill.io.untrusted.documents import read_arrays
+from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.methods.gan.network_inputs import (
     CHANNELS,
     FIELDS,

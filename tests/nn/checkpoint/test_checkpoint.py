@@ -358,7 +358,7 @@ def _swap(folder: Path, content: bytes) -> None:
         ),
         (
             lambda f: (f / "config.json").write_bytes(b'{"format": 1, "uni'),
-            "config.json: it is no JSON",
+            "config.json: it is not valid JSON",
         ),
         (
             lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"),
@@ -368,7 +368,7 @@ def _swap(folder: Path, content: bytes) -> None:
             lambda f: (f / "config.json").write_bytes(b"[" * 100_000),
             "config.json: it is nested deeper",
         ),
-        (lambda f: (f / "config.json").write_text("[1]"), "config.json: it holds no mapping"),
+        (lambda f: (f / "config.json").write_text("[1]"), "config.json: it holds"),
         (
             lambda f: (f / "config.json").write_text('{"format": "pt"}'),
             "config.json is not of sstfill",

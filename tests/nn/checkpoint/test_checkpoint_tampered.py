@@ -182,7 +182,7 @@ def test_altered_bytes_whose_digest_is_right(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"format": 1' + b"[" * 100_000, "no JSON|nested deeper"),
+        (b'{"format": 1' + b"[" * 100_000, "not valid JSON|nested deeper"),
         (b'{"a": ' + b'{"a":' * 500 + b"1" + b"}" * 501, "nested deeper than 40 levels"),
         (b'{"format": ' + b"1" * 5000 + b"}", "a number of 5000 digits"),
         (b'{"spread": NaN}', "NaN or Infinity"),
@@ -243,7 +243,7 @@ def test_a_fifo_is_refused_at_once(whole: Path, tmp_path: Path) -> None:
     folder = put(tmp_path / "m", b"", (whole / "weights.safetensors").read_bytes())
     (folder / "config.json").unlink()
     os.mkfifo(folder / "config.json")
-    with pytest.raises(ReadError, match="no regular file"):
+    with pytest.raises(ReadError, match="not a regular file"):
         Checkpoint.load(folder)
 
 

@@ -22,10 +22,10 @@ import xarray as xr
 from fake_service import FakeService, a_cloudy, a_model, failing, losing, slow
 
 from sstfill.errors import InputError, OptionError, ReadError, WriteError
+from sstfill.io.ledger import ledger_path
 from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.deadline import limited
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
-from sstfill.sources.ledger import ledger_path
 
 SUPPORT = Path(__file__).parents[2] / "support"
 

@@ -10,8 +10,8 @@ import os
 from fake_service import FakeService, a_model
 
 from sstfill.io.atomic import _process
+from sstfill.io.ledger import Ledger, ledger_path
 from sstfill.sources.copernicus.download import CopernicusRequest, download
-from sstfill.sources.ledger import Ledger, ledger_path
 
 
 def test_the_half_of_a_store_is_removed_and_what_is_anothers_is_left(tmp_path):

@@ -224,7 +224,7 @@ def test_a_preset_is_served_as_it_says(name, here, monkeypatch, capsys):
     assert source.variables and set(source.variables) <= set(served.variables)
     assert source.dataset_version is None  # the newest when a store is begun, which keeps it
     assert served.product in Path(
-        f"{sstfill.sources.presets.folder()}/copernicus/{name}.toml"
+        f"{sstfill.io.presets.folder()}/copernicus/{name}.toml"
     ).read_text() or (served.product in source.dataset_id)
     with StandIn(served.published(source.dataset_id)) as standin:
         point_at(standin, monkeypatch, here)
@@ -246,7 +246,7 @@ def test_a_preset_is_served_as_it_says(name, here, monkeypatch, capsys):
 
 def test_every_copernicus_preset_is_in_the_list():
     assert {f"copernicus/{n}" for n in SHAPES} == {
-        n for n in sstfill.sources.presets.presets() if n[:3] == "cop"
+        n for n in sstfill.io.presets.presets() if n[:3] == "cop"
     }
 
 

@@ -139,7 +139,7 @@ def test_values_come_in_bit_for_bit_and_missing_days_are_empty(
     zarr_format: int,
     together: float,
 ) -> None:
-    monkeypatch.setattr(granules, "TOGETHER", together)
+    monkeypatch.setattr(granules, "BLOCK_BYTES", together)
     with import_granules(archive, tmp_path / "a.zarr", zarr_format=zarr_format) as ds:
         days = np.arange("2022-06-01", "2022-06-08", dtype="M8[D]")
         assert np.array_equal(ds["time"].values.astype("M8[D]"), days)
@@ -428,9 +428,9 @@ def test_unsigned_bytes_curvilinear_grids_and_files_of_several_days(tmp_path: Pa
 def test_large_images_are_tiled_and_blocks_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(granules, "LARGE", 50.0)
+    monkeypatch.setattr(granules, "LARGE_IMAGE", 50.0)
     monkeypatch.setattr(granules, "TILE", 4)
-    monkeypatch.setattr(granules, "TOGETHER", 2 * 30 * 9.0)
+    monkeypatch.setattr(granules, "BLOCK_BYTES", 2 * 30 * 9.0)
     with import_granules(put(tmp_path / "l3", 0, 1, 2, 3, 4), tmp_path / "a.zarr") as ds:
         assert ds["sea_surface_temperature"].encoding["chunks"] == (2, 4, 4)
     with stored(tmp_path / "a.zarr") as raw:
@@ -573,8 +573,8 @@ def test_the_command(archive: Path, tmp_path: Path) -> None:
     )
     said = list(run_import_granules(args))
     assert (
-        said[0]
-        == "5 granules -> 7 steps from 2022-06-01T00:00:00Z to 2022-06-07T00:00:00Z, 2 of them empty"
+        said[0] == "5 granules -> 7 steps from 2022-06-01T00:00:00Z to 2022-06-07T00:00:00Z, "
+        "2 of them empty"
     )
     assert said[1] == "fields: wind_speed"
 

@@ -31,7 +31,7 @@ from sstfill.occlusion import Cloud, cloud_share, lwp_series
 from sstfill.sources.pycles import clouds as pycles_clouds
 from sstfill.sources.pycles import published as pycles_published
 from sstfill.sources.pycles import store as pycles_store
-from sstfill.sources.pycles.clouds import occluded_shares
+from sstfill.sources.pycles.clouds import occluded_fractions
 from sstfill.sources.pycles.published import NAME, published_lwp
 from sstfill.sources.pycles.pycles import find_run, import_pycles
 from sstfill.sources.pycles.unpickle import read_array
@@ -232,7 +232,7 @@ class TestLayouts:
         lwp = imported(run, tmp_path / "lwp.zarr", start="2001-07-10T06:00")
         assert str(lwp.time.values[0].astype("M8[s]")) == "2001-07-10T06:01:00"
         for wrong in ("soon", "NaT"):
-            with pytest.raises(OptionError, match="is no date"):
+            with pytest.raises(OptionError, match="is not a date"):
                 import_pycles(run, tmp_path / "o.zarr", start=wrong)
 
     @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -319,7 +319,7 @@ class TestBroken:
 
     def test_no_density(self, run: Path) -> None:
         shutil.move(run / "stats", run.parent / "elsewhere")
-        self.refused(run, ReadError, "which tells the density; give one: stats=")
+        self.refused(run, ReadError, "which holds the density; give one: stats=")
         import_pycles(run, run.parent / "o.zarr", stats=run.parent / "elsewhere" / "Stats.Case.nc")
         shutil.rmtree(run.parent / "o.zarr")
 
@@ -707,11 +707,11 @@ class TestShares:
         lwp.attrs["units"], lwp.encoding["preferred_chunks"] = "kg m-2", {"time": 1 + seed % 5}
         if start >= frames:
             with pytest.raises(InputError, match="none after start_after"):
-                occluded_shares(lwp, [55], start_after=start)
+                occluded_fractions(lwp, [55], start_after=start)
             return
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pycles_clouds, "BLOCK", block * 96)
-            shares = occluded_shares(lwp, [55, 70, 0], start_after=start)
+            shares = occluded_fractions(lwp, [55, 70, 0], start_after=start)
         assert shares == pytest.approx(
             [cloud_share(lwp, t, start_after=start) for t in (55, 70, 0)]
         )
@@ -720,7 +720,7 @@ class TestShares:
         path = tmp_path / "large.npy"
         np.lib.format.open_memmap(path, "w+", np.float64, (2500, 64, 64)).flush()  # 82 MB
         tracemalloc.start()
-        assert occluded_shares(lwp_series(path), [55]) == [0.0]
+        assert occluded_fractions(lwp_series(path), [55]) == [0.0]
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 60e6
@@ -728,8 +728,8 @@ class TestShares:
     def test_bad_arguments(self) -> None:
         lwp = np.ones((3, 2, 2))
         with pytest.raises(OptionError, match="threshold=-1"):
-            occluded_shares(lwp, [-1.0], units="g m-2")
+            occluded_fractions(lwp, [-1.0], units="g m-2")
         with pytest.raises(OptionError, match="names none"):
-            occluded_shares(lwp, [], units="g m-2")
+            occluded_fractions(lwp, [], units="g m-2")
         with pytest.raises(OptionError, match="units=None"):
-            occluded_shares(lwp, [55], start_after=0)
+            occluded_fractions(lwp, [55], start_after=0)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A record beside a store under way of what is on the disk already; each line is flushed before the
-next step.
-"""
+"""Record beside an unfinished store what is on the disk; each line is flushed at once."""
 
 from __future__ import annotations
 
@@ -18,11 +16,12 @@ from sstfill.io.atomic import flush
 from sstfill.io.lock import acquire
 from sstfill.io.untrusted.documents import parse_json
 
-GONE = -1  # in place of a number of chunks: the window is not done after all
+GONE = -1
+"""In place of a number of chunks: the window is not done after all."""
 
 
 def ledger_path(store: Path) -> Path:
-    """Where the ledger of a store lies.
+    """Return the path of the ledger of a store.
 
     >>> ledger_path(Path("natl.zarr")).name
     'natl.zarr.ledger'
@@ -31,10 +30,9 @@ def ledger_path(store: Path) -> Path:
 
 
 class Ledger:
-    """What a download set out to do, and which of its windows are done; held by one process at a
-    time.
+    """The plan of a download and which of its windows are done; one process holds it at a time.
 
-    A line that was cut short, by a kill or a full disk, is as if it had not been written.
+    A line that was cut short, by a kill or a full disk, counts as not written.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "natl.zarr.ledger"
@@ -50,7 +48,7 @@ class Ledger:
         self.path = path
         self.plan: dict[str, Any] | None = None
         self.done: set[int] = set()
-        self._empty: dict[int, int] = {}  # chunks of those windows that were taken for empty
+        self._empty: dict[int, int] = {}  # number of chunks by window, see `empty`
         self._descriptor = -1
 
     def __enter__(self) -> Ledger:
@@ -77,7 +75,7 @@ class Ledger:
         self._close()
 
     def begin(self, plan: Mapping[str, Any]) -> None:
-        """Put a new plan in place of what was there."""
+        """Replace what was there by a new plan."""
         self.plan, self.done, self._empty = dict(plan), set(), {}
         os.ftruncate(self._descriptor, 0)
         self._append(self.plan)
@@ -95,11 +93,11 @@ class Ledger:
 
     @property
     def empty(self) -> int:
-        """Chunks of all windows that are done which were taken for empty."""
+        """Number of chunks that were taken for empty, in all windows that are done."""
         return sum(self._empty.values())
 
     def finish(self) -> None:
-        """All is done: the store speaks for itself, and the file goes when the ledger is closed."""
+        """Note that all is done; the file is removed when the ledger is closed."""
         os.ftruncate(self._descriptor, 0)
         self.plan, self.done, self._empty = None, set(), {}
 
@@ -112,7 +110,8 @@ class Ledger:
         self._empty[window] = empty
 
     def _append(self, value: Any) -> None:
-        line, end = json.dumps(value).encode() + b"\n", os.fstat(self._descriptor).st_size
+        line = json.dumps(value).encode() + b"\n"
+        end = os.fstat(self._descriptor).st_size
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]
@@ -121,8 +120,8 @@ class Ledger:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, end)
             raise WriteError(
-                f"cannot write {self.path}: {error.strerror or error}; make room and run the same command "
-                "again, it goes on where it was"
+                f"cannot write {self.path}: {error.strerror or error}; make room and run the same "
+                "command again, it goes on where it was"
             ) from error
 
     def _read(self) -> None:
@@ -135,13 +134,11 @@ class Ledger:
                 break
             if self.plan is None and isinstance(value, dict):
                 self.plan = value
-            elif self.plan is not None and type(value) is int:  # a bool is none
+            elif self.plan is None:
+                break
+            elif type(value) is int:  # a bool is an int, and not a window
                 self._take(value, 0)
-            elif (
-                self.plan is not None
-                and isinstance(value, list)
-                and [*map(type, value)] == [int, int]
-            ):
+            elif isinstance(value, list) and [type(number) for number in value] == [int, int]:
                 self._take(*value)
             else:
                 break

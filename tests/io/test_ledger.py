@@ -9,7 +9,7 @@ import os
 import pytest
 
 from sstfill.errors import WriteError
-from sstfill.sources.ledger import Ledger, ledger_path
+from sstfill.io.ledger import Ledger, ledger_path
 
 
 @pytest.fixture
