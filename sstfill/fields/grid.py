@@ -200,8 +200,8 @@ def pick(ds: xr.Dataset, variables: str | Sequence[str] | None = None) -> list[s
     variables_held = [f"{n} {da.dtype}{_sizes(da)}" for n, da in ds.data_vars.items()]
     held = ", ".join(variables_held) or "no variables"
     reason = "a field needs floating values on time and two spatial dims"
-    for name, da in ds.data_vars.items():
-        if da.dtype.kind == "f" and not _is_ancillary(name, da) and (trouble := _trouble(da)):
+    for key, da in ds.data_vars.items():
+        if da.dtype.kind == "f" and not _is_ancillary(key, da) and (trouble := _trouble(da)):
             reason = trouble
             break
     raise InputError(f"nothing to fill: the dataset holds {held}; {reason}")
