@@ -441,7 +441,7 @@ def test_a_method_for_one_variable_refuses_several():
         fill(two_variables(), Interpolate(), together=True)
 
 
-# --- companions
+# --- ancillary variables
 
 
 def test_what_a_method_returns_besides():
@@ -474,7 +474,7 @@ def test_a_dimension_of_the_user_s_own_is_not_overwritten():
     assert "waves" in fill(ds, Spy())
 
 
-def test_a_companion_of_the_user_s_own_gives_way_with_a_warning(caplog):
+def test_an_ancillary_variable_of_the_user_s_own_is_replaced_with_a_warning(caplog):
     ds = xr.Dataset(
         {"sst": field(), "sst_error": xr.ones_like(field()), "sst_mine": xr.ones_like(field())}
     )
