@@ -339,7 +339,7 @@ def guesses() -> None:
     import torch
 
     from sstfill.methods.gan.network_inputs import CHANNELS
-    from sstfill.training.data import cache as bank
+    from sstfill.training.data import cache
     from sstfill.training.data.oceans import draw
 
     without = {
@@ -357,10 +357,10 @@ def guesses() -> None:
         if ocean is None:
             continue
         obs = grid.standardise(ocean.obs)
-        arrays = bank.compute_inputs(
+        arrays = cache.compute_inputs(
             obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number
         )
-        sample = bank.sample(arrays)
+        sample = cache.to_sample(arrays)
         first = (sample.guess - sample.values)[sample.withheld].abs().mean()
         for name, lost in without.items():
             seen = sample.channels.clone()

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
-from sstfill.methods.oi.solver import resolved
+from sstfill.nn.device import pick_device
 
 Span = tuple[float, float]
 Device = Literal["auto", "cpu", "cuda"]
@@ -470,7 +470,7 @@ def _rows(
     """Apply a network to batches of `inputs`, along their first axis."""
     import torch
 
-    rows, where = [], resolved(device)
+    rows, where = [], pick_device(device)
     with torch.inference_mode():
         for start in range(0, len(inputs), batch):
             part = torch.from_numpy(np.ascontiguousarray(inputs[start : start + batch])).to(where)

@@ -18,7 +18,7 @@ from sstfill.evaluation.paper.datasets import FRAMES, SHARES, Materials
 from sstfill.evaluation.paper.sequences import Masks, SceneWindows, TruthSource
 from sstfill.methods import METHODS, Method, method_class
 from sstfill.methods.base import seeded
-from sstfill.methods.oi.solver import resolved
+from sstfill.nn.device import pick_device
 
 CLOUD, SCENES = "cloud", "cloud-scenes"
 SIMPLE = (occlusion.Raindrops, occlusion.RemovePixel, occlusion.VerticalMovingBar)
@@ -75,7 +75,7 @@ class ProtocolPlan:
                 raise unknown("operator", name, OPERATORS)
         check_choice("device", self.device, DEVICES)
         if self.device == "cuda":
-            resolved(self.device)
+            pick_device(self.device)
 
     @property
     def chosen(self) -> dict[str, Method]:

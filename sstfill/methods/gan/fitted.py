@@ -34,8 +34,8 @@ from sstfill.methods.gan.paper import PatchCompletion
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.fitted import FittedOi
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import resolved
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.nn.device import pick_device
 from sstfill.validation.cross_validation import CrossValidation
 
 log = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
     """
     checkpoint = _usable(method.checkpoint)
     checkpoint.save(folder / CHECKPOINT)
-    networks = Networks(checkpoint, resolved(method.device), method.samples)
+    networks = Networks(checkpoint, pick_device(method.device), method.samples)
     guesses = _guesses(method, archive) if networks.corrects else []
     held = _held(method, archive) if method.adapt else None
     weighed = None
@@ -270,7 +270,7 @@ def load(folder: Path) -> FittedGan:
             f"{folder / CHECKPOINT} is {checkpoint}, not {state['fingerprint'][:8]}; fill the archive anew"
         )
     method = config.build(Gan, state["options"])
-    networks = Networks(_usable(checkpoint), resolved(method.device), method.samples)
+    networks = Networks(_usable(checkpoint), pick_device(method.device), method.samples)
     if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
         raise ReadError(f"{folder} lacks the network's first guesses; fill the archive anew")
     if state["weighed"] is None or not networks.corrects:

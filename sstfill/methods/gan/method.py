@@ -22,8 +22,8 @@ from sstfill.methods.gan.compact import corrected
 from sstfill.methods.gan.network import VIEWS, Networks
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.gan.paper import completed
-from sstfill.methods.oi.solver import resolved
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.nn.device import pick_device
 from sstfill.validation.blend import combined, rescaled
 from sstfill.validation.calibration import StratifiedScale, standardised
 from sstfill.validation.cross_validation import BlendRecipe, CrossValidation
@@ -132,7 +132,7 @@ class Gan:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        networks = Networks(_usable(self.checkpoint), resolved(self.device), self.samples)
+        networks = Networks(_usable(self.checkpoint), pick_device(self.device), self.samples)
         weighed = self._weighed(obs, sea, networks) if self.adapt else None
         if weighed is None or not networks.corrects:
             networks = replace(networks, bounded=True)  # nothing else keeps a bad network out

@@ -30,8 +30,9 @@ from sstfill.methods.oi.fitted_background import ABOUT, Images, fitted_backgroun
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps, positions
 from sstfill.methods.oi.method import FEW, Oi
 from sstfill.methods.oi.method import KINDS as GUESSES
-from sstfill.methods.oi.solver import Solver, per_day, resolved, rounded, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, rounded, usual_step
 from sstfill.methods.oi.subsample import EXCERPT
+from sstfill.nn.device import pick_device
 
 TILE = 64
 """Side of the squares of the grid, in pixels, in each of which the places to look at are ranked for
@@ -130,7 +131,7 @@ class FittedOi:
         together.
         """
         mean, variance = np.empty(len(targets)), np.empty(len(targets))
-        days, device = grid.days(window.obs), resolved(self.method.device)
+        days, device = grid.days(window.obs), pick_device(self.method.device)
 
         def interpolate(job: tuple[tuple[Step, Step], NDArray[np.intp]]) -> None:
             cell, rows = job

@@ -23,7 +23,8 @@ from sstfill.methods.interpolation.background import Background, background
 from sstfill.methods.oi.covariance import reach
 from sstfill.methods.oi.covariance_fit import START, FittedCovariance, Fixed, channels, fit
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Solver, per_day, resolved, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, usual_step
+from sstfill.nn.device import pick_device
 
 CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
@@ -181,7 +182,7 @@ class Oi:
         days = grid.days(obs)
         within = reach(fitted.covariance, grid.cell_km(obs), usual_step(days), per_day(self.flow))
         patches = PatchGrid(core=CORE, halo=within)
-        device = resolved(self.device)
+        device = pick_device(self.device)
         job = _PatchSolver(self, fitted, guesses, positions(obs), days, within, device)
         dtypes = {"mean": obs.dtype, "error": np.dtype(np.float32)}
         threads = available_cores() if device == "cpu" else 1

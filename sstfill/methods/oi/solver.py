@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.errors import OptionError
 from sstfill.methods.oi.covariance import Covariance, ranked
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
@@ -104,24 +103,6 @@ class Solver:
         listed = np.concatenate(steps) if steps else np.zeros((0, 3), np.int32)
         return solver_kernels.NeighbourOffsets(np.ascontiguousarray(listed), begin, pattern)
 
-
-def resolved(device: str) -> str:
-    """Device of torch to use; `OptionError` if the one that is asked for is not there."""
-    if device == "cpu":
-        return device
-    try:
-        import torch
-    except ImportError:
-        if device == "auto":
-            return "cpu"
-        raise OptionError(
-            f"device={device!r} needs torch: pip install torch, or take device='cpu'"
-        ) from None
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "auto":
-        return "cpu"
-    raise OptionError("device='cuda', but torch sees no GPU; take device='auto' or 'cpu'")
 
 
 def per_day(flow: tuple[float, float]) -> tuple[float, float]:
