@@ -14,7 +14,7 @@ from sstfill.errors import OptionError
 def check_number(
     option: str,
     value: Any,
-    least: float = -np.inf,
+    least: float,
     most: float = np.inf,
     *,
     whole: bool = False,
@@ -31,16 +31,14 @@ def check_number(
     number = isinstance(value, kind) and not isinstance(value, bool) and _is_finite(value)
     if number and value <= most and (value > least if above else value >= least):
         return
-    lower = f", above {least:g}" if above else f", {least:g} or more"
-    span = lower if most == np.inf else f", {'above ' if above else ''}{least:g} to {most:g}"
-    if least == -np.inf and most == np.inf:
-        span = ""
+    lower = f"above {least:g}" if above else f"{least:g} or more"
+    span = lower if most == np.inf else f"{'above ' if above else ''}{least:g} to {most:g}"
     shown = (
         repr(value)
-        if number or not isinstance(value, int)
+        if number or isinstance(value, bool) or not isinstance(value, int)
         else f"a number of {value.bit_length()} bits"
     )
-    raise OptionError(f"{option}={shown} must be a {'whole' if whole else 'finite'} number{span}")
+    raise OptionError(f"{option}={shown} must be a {'whole' if whole else 'finite'} number, {span}")
 
 
 def _is_finite(value: Any) -> bool:

@@ -61,6 +61,6 @@ def _to_positions(x: Tensor) -> Tensor:
 
 
 def _to_frames(tokens: Tensor, shape: Size) -> Tensor:
-    """Rearrange (b t) 1 (y x) c -> b c t y x, the inverse of `_to_positions`, to `shape` but for c."""
+    """Rearrange (b t) 1 (y x) c -> b c t y x, as `shape` but for c: undo `_to_positions`."""
     b, _, t, y, x = shape
     return tokens.reshape(b, t, y, x, -1).permute(0, 4, 1, 2, 3)

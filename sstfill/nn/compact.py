@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compact network: a space-time U-Net with factorised convolutions that corrects a first guess."""
+"""The compact network: a space-time U-Net that corrects a first guess."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sstfill.checks import check_number
 from sstfill.nn.shapes import check_sequence
 
 FOLD = 2
-"""Pixels of an edge that the first layer folds into channels: all layers work at half resolution."""
+"""Pixels of an edge folded into channels by the first layer: all layers work at half resolution."""
 LEVELS = 3
 """Resolutions of the U-Net, each half of the one above."""
 SIDE = FOLD * 2 ** (LEVELS - 1)
@@ -136,7 +136,7 @@ _FIRST, _LAST = (0, 0, 0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 0, 0, 1)
 
 
 class TimeAttention(nn.Module):
-    """Each position attends to itself at all times, the less the further, by a slope for each head."""
+    """Each position attends to itself at all times; a bias falls with distance, for each head."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -21,7 +21,9 @@ SLOPE = 0.2
 class FrameDiscriminator(nn.Module):
     """D_f: score each frame by itself, with 2-D convolutions (Table 5b).
 
-    It has 2.2 million parameters with the defaults. Six convolutions of stride 2 and one of stride 1, then one to a single channel, the score of a
+    It has 2.2 million parameters with the defaults.
+
+    Six convolutions of stride 2 and one of stride 1, then one to a single channel, the score of a
     patch. (Row 8 of the table gives this last one 8 ``base`` channels, which would make 2.7
     million.) Kernels 3x3, padded by 1, with bias; leaky ReLU of slope 0.2 between; spectral
     normalisation, no batch normalisation. The score is a logit-like number for the hinge loss.
@@ -73,7 +75,9 @@ class FrameDiscriminator(nn.Module):
 class SequenceDiscriminator(nn.Module):
     """D_s: score a whole sequence, with 3-D convolutions.
 
-    It has 6.5 million parameters with the defaults. The layers of `FrameDiscriminator` with kernels 3x3x3; the stride in time is always 1, so that a
+    It has 6.5 million parameters with the defaults.
+
+    The layers of `FrameDiscriminator` with kernels 3x3x3; the stride in time is always 1, so that a
     sequence of any length will do.
 
     Parameters

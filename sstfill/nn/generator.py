@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from sstfill.checks import check_number
@@ -67,7 +69,7 @@ class Generator(nn.Module):
         check_number("time_kernel", time_kernel, 1, whole=True)
         if time_kernel % 2 == 0:  # an even one would shift the frames
             raise OptionError(f"time_kernel={time_kernel} must be an odd number")
-        check_number("fill", fill)
+        check_number("fill", fill, -math.inf)
         self.channels, self.fill = channels, fill
         self.encoder = encoder(channels, base, time_kernel)
         self.decoder = decoder(channels, base, time_kernel)

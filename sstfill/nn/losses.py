@@ -2,8 +2,8 @@
 """Hinge losses of the GAN, and pixel losses over withheld clouds.
 
 Equations are of Yin, Pajot, de Bezenac and Gallinari (2019), "the paper". Data consistency has no
-loss here: a generator of equation 6 copies what was observed (`sstfill.nn.masking`). The adversarial
-loss of equation 4 is a sum over D_s and D_f with weights 1:1; the caller adds.
+loss here: a generator of equation 6 copies what was observed (`sstfill.nn.masking`). The
+adversarial loss of equation 4 is a sum over D_s and D_f with weights 1:1; the caller adds.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from sstfill.nn.shapes import check_observed
 LOG_SCALE = (-7.0, 7.0)
 """Range of a network's log scale: from 0.0009 to 1100 in the units of scaled data.
 
-Below it one pixel that fits by chance would dominate a batch, as its gradient grows with the inverse
-of the scale; above it a stated error means nothing. Outside the range the scale has no gradient.
+Below it one pixel that fits by chance would dominate a batch, as its gradient grows with the
+inverse of the scale; above it a stated error means nothing. Outside it the scale has no gradient.
 """
 
 
 def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
     """Compute a discriminator's loss, mean max(0, 1 - D(y)) + mean max(0, 1 + D(y_hat)).
 
-    This is equation 4 as a hinge, which is that of Zhang et al. (2019), equation 4. The mean over frames of D_f is the 1/T sum
-    of the paper.
+    This is equation 4 as a hinge, that of Zhang et al. (2019), equation 4. The mean over frames of
+    D_f is the 1/T sum of the paper.
 
     Parameters
     ----------

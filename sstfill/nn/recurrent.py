@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -74,7 +76,7 @@ class RecurrentGenerator(nn.Module):
         super().__init__()
         check_number("channels", channels, 1, whole=True)
         check_number("base", base, 1, whole=True)
-        check_number("fill", fill)
+        check_number("fill", fill, -math.inf)
         self.channels, self.fill = channels, fill
         self.encoder = encoder(channels, base, 1)
         self.memory = ConvGRU(16 * base)

@@ -54,12 +54,13 @@ TABLES: dict[str, type[Any]] = {"train": TrainOptions, "archive": ArchiveOptions
 
 
 def load(path: str | Path) -> TrainRecipe:
-    """Read a recipe: a TOML file, or the name of a shipped one (``"oceans"``, ``"train/oceans"``).
+    """Read a recipe: a TOML file, or the name of one that ships with sstfill (``"oceans"``,
+    ``"train/oceans"``).
 
     Raises
     ------
     ReadError
-        If there is no such file, or it is not valid TOML.
+        If there is no such file, or it is no TOML.
     OptionError
         For an unknown table or key (the message lists the valid ones), a value that does not fit,
         or both [archive] and [oceans].
@@ -71,17 +72,16 @@ def load(path: str | Path) -> TrainRecipe:
 
 
 def _file(name: str) -> Path:
-    """Find a file; only a name without a folder, or in ``train/``, may be of a shipped recipe."""
+    """The file of that name; a name without a folder, or in ``train/``, may be one that ships."""
     file = place(name, "recipe")
     if file.exists() and not file.is_dir():
         return file
     ships = name.removeprefix("recipes/").removeprefix("train/").removesuffix(".toml")
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
     if ships not in shipped:
-        names = ", ".join(f"train/{stem}" for stem in shipped)
         raise ReadError(
-            f"no recipe can be read from {short(name)[1:-1]}: no such file; "
-            f"give a TOML file, or one that ships: {names}"
+            f"no recipe can be read from {short(name)[1:-1]}: no such file; give a TOML file, or one that ships: "
+            f"{', '.join(f'train/{stem}' for stem in shipped)}"
         )
     return shipped[ships]
 

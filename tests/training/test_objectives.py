@@ -99,7 +99,7 @@ def test_what_the_discriminators_compare() -> None:
     sample, adversary = batch(), Adversary(base=1, fill=7.0)
     fake = torch.full_like(sample.values, 0.5)
     known = sample.observed | sample.withheld
-    real, again = adversary.real(sample), adversary.second_mask(fake, sample)
+    real, again = adversary.real(sample), adversary.measured_again(fake, sample)
     assert torch.equal(real[known], sample.values[known])
     assert (real[~known] == 7).all()
     assert (again[sample.second_mask] == 0.5).all()
@@ -114,7 +114,7 @@ def test_land_tells_real_from_fake_by_nothing() -> None:
     adversary = Adversary(base=1)
     for seen in (
         adversary.real(careless),
-        adversary.second_mask(torch.zeros_like(sample.values), careless),
+        adversary.measured_again(torch.zeros_like(sample.values), careless),
     ):
         assert (seen[~sample.sea] == 1).all()
 
@@ -127,7 +127,7 @@ def test_with_the_truth_at_hand_true_and_completed_sequences_are_compared() -> N
     )
     adversary, fake = Adversary(base=1), torch.rand_like(truth)
     assert torch.equal(adversary.real(supervised)[sea], truth[sea])
-    assert torch.equal(adversary.second_mask(fake, supervised)[sea], fake[sea])
+    assert torch.equal(adversary.measured_again(fake, supervised)[sea], fake[sea])
 
 
 def test_each_side_learns_from_its_own_loss_only() -> None:
