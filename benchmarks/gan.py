@@ -28,10 +28,10 @@ from sstfill.fill import fill
 from sstfill.methods import Dineof, Gan, Method, Oi, method_class
 from sstfill.methods.base import seeded
 from sstfill.nn.checkpoint import checkpoint
+from sstfill.training.data.oceans import PAPER_FRACTIONS as SHARES
 from sstfill.validation import metrics
 
 QUICK = "--quick" in sys.argv
-SHARES = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
 """Occluded shares of the paper's Table 2a."""
 CLIP, CLIPS, SIZE = 24, 2, 64
 ARCHIVE = 24 * (4 if QUICK else 10)

@@ -132,7 +132,7 @@ def _patch_gan(
     """Build Table 5b of 2-D or 3-D convolutions: from `channels` to the score of a patch."""
     layers: list[nn.Module] = []
     before = channels
-    steps = [(width, stride) for width in WIDTHS]
+    steps: list[tuple[int, int | tuple[int, int, int]]] = [(width, stride) for width in WIDTHS]
     for width, step in [*steps, (WIDTHS[-1], 1)]:
         layers += [spectral(kind(before, width * base, 3, step, 1)), nn.LeakyReLU(SLOPE)]
         before = width * base

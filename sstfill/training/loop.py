@@ -89,6 +89,7 @@ def fit(
     saved = _prepare(out, resume)
     with process_group(options.device, options.seed) as processes:
         if isinstance(source, PreparedSource):
+            # first guesses take hours: each process computes its part of them
             source.prepare(processes.rank, processes.size)
             processes.wait()
         state, job = begin(network, source, options, processes)
@@ -171,6 +172,7 @@ def update(loss: Tensor, optimiser: Optimizer, clip: float, processes: Processes
     loss.backward()
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     norm = clip_grad_norm_(weights, clip or math.inf)
+    # all or none: processes that step differently would no longer train one network
     good = processes.all(bool((norm + loss.detach()).isfinite()))
     if good:
         optimiser.step()
@@ -214,6 +216,7 @@ def finish(
         "left_out": state.left_out,
     }
     state.history.append(row)
+    # the row holds them now; the next epoch counts from nothing
     state.batches, state.left_out, state.sums = 0, 0, {}
     state.seconds, state.waiting = 0.0, 0.0
     if best_row(state.history) is row:
@@ -253,7 +256,7 @@ def _prepare(out: Path | None, resume: bool) -> bool:
             raise OptionError("resume=True needs out, the folder of the training to go on with")
         return False
     saved = (out / saved_state.FILE).exists()
-    if saved and not resume:
+    if saved and not resume:  # days of work may be in it
         raise OptionError(
             f"{out} holds a training already; give resume=True to go on with it, or another folder"
         )

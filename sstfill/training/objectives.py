@@ -127,7 +127,7 @@ class Adversary(nn.Module):
 
     def generator_loss(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the generator's loss; the discriminators receive no gradient."""
-        self.requires_grad_(False)
+        self.requires_grad_(False)  # saves their half of the backward pass
         fakes = self.measured_again(fake, sample)
         losses = []
         for discriminator in self.discriminators:

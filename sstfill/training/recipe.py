@@ -80,7 +80,8 @@ def _file(name: str) -> Path:
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
     if ships not in shipped:
         raise ReadError(
-            f"no recipe can be read from {short(name)[1:-1]}: no such file; give a TOML file, or one that ships: "
+            f"no recipe can be read from {short(name)[1:-1]}: no such file; "
+            "give a TOML file, or one that ships: "
             f"{', '.join(f'train/{stem}' for stem in shipped)}"
         )
     return shipped[ships]

@@ -210,6 +210,7 @@ def _continued(options: TrainOptions, first: Checkpoint) -> TrainOptions:
     """Take the size of the checkpoint, whatever `base` says, and a lower learning rate."""
     base = first.config["network"]["options"].get("base", options.base)
     options = replace(options, base=base)
+    # the paper's objectives keep their rate, which is low already
     if options.learning_rate is None and options.objective.startswith("withheld"):
         options = replace(options, learning_rate=FURTHER)
     return options

@@ -113,6 +113,7 @@ class PaperSource:
     def validation(self) -> Iterator[Sample]:
         """Yield the same sequences each time."""
         for k in range(VALIDATED):
+            # a generator for each sequence: the same one, whatever was drawn before
             own = np.random.default_rng([self.seed, 1, k])
             window = self.validation_part.windows.draw(own)
             part = self.validation_part.with_some_clouds(own)
@@ -165,7 +166,7 @@ def split_observed(
         return observed, known & ~observed
     withheld = np.zeros(shape, bool)
     if needs_withheld:
-        for _ in range(TRIES):
+        for _ in range(TRIES):  # a mask may hide nothing of what is observed here
             withheld = withhold(seen, part.clouds.draw(shape, rng))
             if withheld.any():
                 break

@@ -160,7 +160,7 @@ def interleave(groups: Iterator[Iterator[T]], rng: Rng) -> Iterator[T]:
         for item in in_use[k]:
             yield item
             break
-        else:
+        else:  # it has ended
             in_use[k : k + 1] = islice(groups, 1)
 
 
@@ -169,6 +169,7 @@ def _segments(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingW
     plan = _plan(windows)
     enough_sea = _enough_sea(windows.sea.values.astype(bool), plan.shape[1:])
     boxes = [box for box in plan.boxes() if enough_sea[box.y, box.x].any()]
+    # every place is to be equally likely, so a box counts by how many it holds
     places = [
         np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start) for box in boxes
     ]

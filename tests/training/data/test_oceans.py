@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from training_archives import archive, guess_cheaply
 
 from sstfill.errors import InputError, OptionError
+from sstfill.evaluation.paper import published
 from sstfill.fields import grid
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
@@ -94,6 +95,9 @@ class TestDraw:
         ]  # type: ignore[union-attr]
         assert alike == [False, True, False, True]
 
+    def test_the_occluded_fractions_are_the_paper_s(self) -> None:
+        np.testing.assert_allclose(oceans.PAPER_FRACTIONS, published.OCCLUDED, atol=0.006)
+
     def test_next_to_nothing_to_see(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(oceans, "LEAST_SEEN", 10**7)
         assert draw(1) is None
@@ -122,6 +126,13 @@ class TestOceanSource:
         assert bits(list(source.validation())) == bits(first)
         assert bits(list(OceanSource(FEW, tmp_path, 8).validation())) == bits(first)
         assert len(cheap) == 5
+
+    def test_each_process_makes_its_part(self, cheap: list[int], tmp_path: Path) -> None:
+        source = OceanSource(FEW, tmp_path, 8)
+        source.prepare(rank=1, processes=2)
+        assert sorted(cheap) == [2, 11]
+        source.prepare(rank=0, processes=2)
+        assert sorted(cheap) == [1, 2, 10, 11, 12]
 
     def test_an_ocean_with_nothing_to_see_is_left_out(
         self, cheap: list[int], tmp_path: Path
