@@ -120,7 +120,7 @@ def score(
     ------
     InputError
         If there are no clouds to hide under (see `sstfill.fields.gaps.transplant_clouds`), or
-        `data` was filled by sstfill and has no ``<name>_source`` beside it that tells which pixels.
+        `data` was filled by sstfill and lacks ``<name>_source``, which marks the filled pixels.
     OptionError
         If a method or variable is unknown, two methods have one name, or another option is out of
         its range.

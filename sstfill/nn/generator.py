@@ -33,7 +33,7 @@ class Generator(nn.Module):
     - the second convolution of a block keeps its outputs, a 1x1x1 convolution leads past every
       block.
 
-    Ours, because neither tells: no normalisation before the first block (`resnet.ResidualBlock`),
+    Our choices, as neither says: no normalisation before the first block (`resnet.ResidualBlock`),
     biases only in the last convolution, attention of Zhang et al. (2019) without pooling. The mask
     is not an input: the network sees `fill` in the gaps.
 

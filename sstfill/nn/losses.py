@@ -61,7 +61,7 @@ def masked_l1(estimate: Tensor, target: Tensor, withheld: Tensor) -> Tensor:
     Parameters
     ----------
     estimate, target
-        The network's answer and what was observed, same shape; not looked at where not withheld
+        The network's estimate and the observation, same shape; not read where not withheld
         (NaN is allowed).
     withheld
         True at pixels that were observed and hidden from the network; boolean, same shape.

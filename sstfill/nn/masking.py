@@ -45,7 +45,7 @@ def keep_observed(values: Tensor, observed: Tensor, estimate: Tensor) -> Tensor:
     values, observed
         The observations, as in `occlude`.
     estimate
-        The network's answer phi(y), same shape.
+        The network's estimate phi(y), same shape.
 
     >>> values, observed = torch.tensor([0.5, float("nan")]), torch.tensor([True, False])
     >>> keep_observed(values, observed, torch.tensor([9.0, 8.0]))

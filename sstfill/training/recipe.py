@@ -60,7 +60,7 @@ def load(path: str | Path) -> TrainRecipe:
     Raises
     ------
     ReadError
-        If there is no such file, or it is no TOML.
+        If there is no such file, or it is not valid TOML.
     OptionError
         For an unknown table or key (the message lists the valid ones), a value that does not fit,
         or both [archive] and [oceans].

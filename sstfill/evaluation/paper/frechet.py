@@ -42,7 +42,7 @@ class Features(Protocol):
 class FrechetScore:
     """A Frechet distance (squared, as FID is) and the features it was measured with.
 
-    `n` is the number of features in the smaller of the two sets. A number that is no FID or FVD
+    `n` is the number of features in the smaller of the two sets. A number that is not an FID or FVD
     cannot be called one:
 
     >>> print(FrechetScore(12.3, "FID", True, 4800))

@@ -197,7 +197,7 @@ class I3DFeatures(_FromFile):
     Raises
     ------
     ReadError
-        If the file is no such network.
+        If the file holds another network.
     """
 
     weights: str | Path
