@@ -45,8 +45,7 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     >>> build("papre", {})
     Traceback (most recent call last):
     ...
-    sstfill.errors.OptionError: no network 'papre'; did you mean 'paper'? Choose from compact,
-    paper, static, recurrent
+    sstfill.errors.OptionError: no network 'papre'; did you mean 'paper'? Choose from compact, ...
     """
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)

@@ -19,8 +19,7 @@ def check_sequence(values: Tensor, channels: int, *, frames: int = 1, side: int 
     >>> check_sequence(torch.zeros(1, 2, 24, 64, 64), 1)
     Traceback (most recent call last):
     ...
-    sstfill.errors.InputError: values have 2 channels, the network 1; give c=1 in b c t y x, or
-    build it with channels=2
+    sstfill.errors.InputError: values have 2 channels, the network 1; give c=1 in b c t y x, ...
     """
     if values.ndim != len(AXES.split()) or not values.is_floating_point():
         raise InputError(
@@ -48,8 +47,7 @@ def check_observed(values: Tensor, observed: Tensor) -> None:
     >>> check_observed(torch.zeros(2), torch.ones(2))
     Traceback (most recent call last):
     ...
-    sstfill.errors.InputError: the mask is torch.float32 of shape (2,); give torch.bool of shape
-    (2,)
+    sstfill.errors.InputError: the mask is torch.float32 of shape (2,); give torch.bool ...
     """
     if observed.dtype != torch.bool or observed.shape != values.shape:
         raise InputError(

@@ -290,7 +290,7 @@ class TestTruth:
             assert torch.equal(sample.observed | sample.withheld, sample.sea)
 
 
-class TestGuessedSource:
+class TestFirstGuessSource:
     def test_what_is_hidden_does_not_change_what_is_seen(
         self, few: None, cloudy: xr.Dataset, tmp_path: Path
     ) -> None:
