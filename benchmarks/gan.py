@@ -28,10 +28,10 @@ from sstfill.fill import fill
 from sstfill.methods import Dineof, Gan, Method, Oi, method_class
 from sstfill.methods.registry import seeded
 from sstfill.nn.checkpoint import checkpoint
+from sstfill.training.data.oceans import PAPER_FRACTIONS as SHARES
 from sstfill.validation import metrics
 
 QUICK = "--quick" in sys.argv
-SHARES = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
 """Occluded shares of the paper's Table 2a."""
 CLIP, CLIPS, SIZE = 24, 2, 64
 ARCHIVE = 24 * (4 if QUICK else 10)
@@ -339,7 +339,7 @@ def guesses() -> None:
     import torch
 
     from sstfill.methods.gan.network_inputs import CHANNELS
-    from sstfill.training.data import cache as bank
+    from sstfill.training.data import cache
     from sstfill.training.data.oceans import draw
 
     without = {
@@ -357,10 +357,10 @@ def guesses() -> None:
         if ocean is None:
             continue
         obs = grid.standardise(ocean.obs)
-        arrays = bank.compute_inputs(
+        arrays = cache.compute_inputs(
             obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number
         )
-        sample = bank.sample(arrays)
+        sample = cache.to_sample(arrays)
         first = (sample.guess - sample.values)[sample.withheld].abs().mean()
         for name, lost in without.items():
             seen = sample.channels.clone()

@@ -110,7 +110,7 @@ def paper(plan: ProtocolPlan, folders: Sequence[str | Path], out: str | Path) ->
     yield f"written to {out}: {', '.join(written)}"
 
 
-def write(outcome: protocol.ProtocolResult, found: datasets.Materials, out: Path) -> list[str]:
+def write(outcome: protocol.ProtocolResult, found: datasets.DatasetChoice, out: Path) -> list[str]:
     """Write tables and figures, all made before the first is written; each replaces its predecessor
     whole.
     """

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Honest scores: methods compared on observed pixels that were hidden from them under transplanted
-clouds.
-"""
+"""Scores of methods at observed pixels that were hidden from them under transplanted clouds."""
 
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.evaluation.withheld import score, score_against

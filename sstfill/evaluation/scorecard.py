@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result of a comparison of methods, and how it prints."""
+"""The scorecard of a comparison of methods, and its tables."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 
 class ScoreColumn(NamedTuple):
-    """One column of the table: its title, variable and number format, and the distance from perfect
-    to rank by.
+    """A column of the table: title, variable, number format, and the distance from perfect.
+
+    `level` chooses an interval of a variable that has several.
     """
 
     title: str
@@ -80,20 +81,19 @@ class Scorecard:
 
     @property
     def best(self) -> str:
-        """Name of the method of lowest RMSE at the pixels common to all (so that leaving hard
-        pixels out cannot win).
+        """Name of the method of lowest RMSE at the pixels that all methods filled.
 
-        Falls back to each method's own pixels where there are none in common.
+        So leaving hard pixels out cannot win. Without common pixels each method's own count.
         """
         return str(_ranked(self.data).method.values[0])
 
     def plot(self, ax: Axes | None = None) -> Figure:
-        """Draw it; see `sstfill.plot.scorecard`.
+        """Draw the scorecard; see `sstfill.plot.scorecard`.
 
         Parameters
         ----------
         ax
-            Where to draw the pooled errors alone. Default: a new figure with all there is.
+            Where to draw the pooled errors alone. Default: a new figure with all panels.
 
         Returns
         -------
@@ -107,37 +107,42 @@ class Scorecard:
         return self.data.copy(deep=True)
 
     def to_json(self) -> str:
-        """Write the whole dataset as JSON; what is not known is null."""
-        return json.dumps(
-            {"sstfill": __version__} | _json_ready(self.data.to_dict()), allow_nan=False
-        )
+        """Write the whole dataset as JSON; NaN becomes null."""
+        content = {"sstfill": __version__} | _json_ready(self.data.to_dict())
+        return json.dumps(content, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Scorecard:
         """Read what `to_json` wrote."""
-        return cls(xr.Dataset.from_dict(_from_json(json.loads(text))))
+        tree = json.loads(text)
+        for variable in tree["data_vars"].values():
+            values = np.array(variable["data"])
+            if values.dtype == object:  # null becomes NaN
+                values = values.astype(np.float64)
+            variable["data"] = values
+        return cls(xr.Dataset.from_dict(tree))
 
     def to_markdown(self) -> str:
         """Write a Markdown table, best values bold, best method first."""
         head, *rows = _table(self.data, lambda cell, best: f"**{cell}**" if best else cell)
         rule = ["---", *("---:" for _ in head[1:])]
-        return "\n".join(
-            "| " + " | ".join(c.replace("|", r"\|") for c in row) + " |"
-            for row in (head, rule, *rows)
-        )
+        lines = []
+        for row in (head, rule, *rows):
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |")
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         rows = _table(self.data, lambda cell, best: cell + ("*" if best else " "))
         rows[0] = [title + " " for title in rows[0]]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-        return "\n".join(
-            [
-                _title(self.data),
-                *(" ".join(line).rstrip() for line in lines),
-                "* best of its column",
-            ]
-        )
+        lines = [_title(self.data)]
+        for name, *numbers in rows:
+            cells = [name.ljust(widths[0])]
+            for number, width in zip(numbers, widths[1:], strict=True):
+                cells.append(number.rjust(width))
+            lines.append(" ".join(cells).rstrip())
+        lines.append("* best of its column")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return str(self)
@@ -147,9 +152,9 @@ class Scorecard:
             self.data, lambda cell, best: f"<b>{escape(cell)}</b>" if best else escape(cell)
         )
         top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows
-        )
+        body = ""
+        for row in rows:
+            body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
         caption = f"<caption>{escape(_title(self.data))}</caption>"
         return f"<table>{caption}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -166,39 +171,48 @@ def _title(data: xr.Dataset) -> str:
     clouds = "clouds of other dates" if attrs["clouds"] == "other dates" else "given clouds"
     seed = f", seed {attrs['seed']}" if "seed" in attrs else ""
     times = f", {attrs['repeats']} times" if attrs["repeats"] > 1 else ""
-    hidden = f"{attrs['n_withheld']} pixels withheld under {clouds} ({attrs['share']:.1%} of the observed{times}{seed})"
+    fraction = f"{attrs['share']:.1%} of the observed{times}{seed}"
+    hidden = f"{attrs['n_withheld']} pixels withheld under {clouds} ({fraction})"
     return f"{attrs['variable']}{units}: {hidden}"
 
 
 def _table(data: xr.Dataset, mark: Callable[[str, bool], str]) -> list[list[str]]:
-    """Title row and a row for each method; `mark` gets each cell and whether it is the best of its
-    column.
+    """Make a title row and a row for each method.
+
+    `mark` writes each cell, given whether it is the best of its column.
     """
     data = _ranked(data)
     known = data.rmse.values[np.isfinite(data.rmse.values) & (data.rmse.values > 0)]
-    decimals = max(0, 2 - math.floor(math.log10(known.min()))) if known.size else 2
-    columns = []
+    decimals = 2
+    if known.size:  # three digits of the smallest error
+        decimals = max(0, 2 - math.floor(math.log10(known.min())))
+    columns = [["method"]]
+    for name in data.method.values:
+        columns[0].append(mark(str(name), False))
     for column in COLUMNS:
-        values = (
-            data[column.key] if column.level is None else data[column.key].sel(level=column.level)
-        )
-        if np.isfinite(values).any() and not (
-            column.key == "common_rmse" and values.equals(data.rmse)
-        ):
+        values = data[column.key]
+        if column.level is not None:
+            values = values.sel(level=column.level)
+        repeated = column.key == "common_rmse" and values.equals(data.rmse)
+        if np.isfinite(values).any() and not repeated:
             columns.append([column.title, *_cells(column, values.values, decimals, mark)])
-    names = ["method", *(mark(str(name), False) for name in data.method.values)]
-    return [list(row) for row in zip(names, *columns, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _cells(
     column: ScoreColumn, values: np.ndarray, decimals: int, mark: Callable[[str, bool], str]
 ) -> list[str]:
-    ranks = [column.rank(float(v)) if math.isfinite(v) else math.inf for v in values]
-    texts = [column.text(float(v), decimals) if math.isfinite(v) else "-" for v in values]
-    rivals = sum(map(math.isfinite, ranks)) > 1  # one that is alone is not the best
-    return [
-        mark(text, rivals and rank == min(ranks)) for text, rank in zip(texts, ranks, strict=True)
-    ]
+    known = [float(value) for value in values if math.isfinite(value)]
+    best = None
+    if len(known) > 1:  # one that is alone is not the best
+        best = min(map(column.rank, known))
+    cells = []
+    for value in map(float, values):
+        if math.isfinite(value):
+            cells.append(mark(column.text(value, decimals), column.rank(value) == best))
+        else:
+            cells.append(mark("-", False))
+    return cells
 
 
 def _json_ready(node: Any) -> Any:
@@ -206,13 +220,6 @@ def _json_ready(node: Any) -> Any:
         return {key: _json_ready(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
         return [_json_ready(value) for value in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
-
-
-def _from_json(tree: dict[str, Any]) -> dict[str, Any]:
-    for variable in tree["data_vars"].values():
-        values = np.array(variable["data"])
-        variable["data"] = (
-            values.astype(np.float64) if values.dtype == object else values
-        )  # null becomes NaN
-    return tree
+    if isinstance(node, float) and not math.isfinite(node):
+        return None
+    return node

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare methods on pixels that were observed, hidden under transplanted clouds, and filled again."""
+"""Compare methods at observed pixels that are hidden under transplanted clouds and filled again."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -34,13 +33,10 @@ from sstfill.version import __version__
 
 ALL = "all"
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
-STEPS = (
-    1.5,
-    3.5,
-    7.5,
-    15.5,
-)  # edges of the distance bins in pixels: between the distances that grids have
-LAGS = (1.5, 3.5, 7.5)  # edges of the lag bins in time steps
+STEPS = (1.5, 3.5, 7.5, 15.5)
+"""Edges of the distance bins in pixels, between the distances that grids have."""
+LAGS = (1.5, 3.5, 7.5)
+"""Edges of the lag bins in time steps."""
 KERNELS = {"mae": metrics.mae, "rmse": metrics.rmse, "bias": metrics.bias}
 
 Values = NDArray[np.floating]
@@ -48,7 +44,7 @@ Bools = NDArray[np.bool_]
 
 
 class Bins(NamedTuple):
-    """A stratum: inner edges, one label more than edges, and what is binned."""
+    """The bins of a stratum: inner edges, labels (one more than edges), and a name."""
 
     edges: NDArray[np.float64]
     labels: list[str]
@@ -56,7 +52,7 @@ class Bins(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A method's answer at the withheld pixels, shape (n,), and the seconds that its fill took."""
+    """A method's estimate at the withheld pixels, shape (n,), and the seconds of its fill."""
 
     mean: Values
     sigma: Values
@@ -85,8 +81,9 @@ def score(
     sea: xr.DataArray | None = None,
     calibrate: bool = True,
 ) -> Scorecard:
-    """Score methods on observed pixels hidden under the clouds of other dates, the same for every
-    method.
+    """Score methods at observed pixels that are hidden under the clouds of other dates.
+
+    The same pixels are hidden from every method.
 
     Parameters
     ----------
@@ -94,25 +91,24 @@ def score(
         The series, as for `sstfill.fill.fill`.
     methods
         Names or method instances; a mapping gives them labels. Default: every registered method
-        that can do with so many images, with its default options; but for ``auto``, which costs as
-        much as the others together, and for ``patchmatch`` beyond 750,000 values. ``"all"`` takes
+        for which there are enough images, with its default options, except ``auto``, which costs as
+        much as the others together, and ``patchmatch`` beyond 750,000 values. ``"all"`` takes
         ``auto`` too.
     variable
         Which field of a Dataset; needed where it holds several.
     clouds
-        Masks to hide under, True or 1 under cloud, dims in any order if called as those of `data`:
-        see `sstfill.fields.gaps.transplant_clouds`.
+        Cloud masks, True or 1 under cloud, dims in any order if named as those of `data`: see
+        `sstfill.fields.gaps.transplant_clouds`.
     share
-        Part of the observed pixels to hide.
+        Fraction of the observed pixels to hide.
     seed, repeats
         Repeat r hides with seed ``seed + r``, and fills with another one derived from it; all
         repeats are pooled.
     sea
         True at sea; see `sstfill.fields.sea.sea_mask`.
     calibrate
-        Judge the error as `fill` states it: scaled on further clouds, hidden among what the method
-        still sees. Each fill then takes twice as long. False judges the error as the method gives
-        it.
+        Score the error as `fill` states it: scaled on further withheld pixels. Each fill then takes
+        twice as long. False scores the error as the method estimates it.
 
     Returns
     -------
@@ -125,7 +121,7 @@ def score(
     ------
     InputError
         If there are no clouds to hide under (see `sstfill.fields.gaps.transplant_clouds`), or
-        `data` was filled by sstfill and has no ``<name>_source`` beside it that tells which pixels.
+        `data` was filled by sstfill and lacks ``<name>_source``, which marks the filled pixels.
     OptionError
         If a method or variable is unknown, two methods have one name, or another option is out of
         its range.
@@ -134,25 +130,27 @@ def score(
     check_number("seed", seed, 0, whole=True)
     array = _observed(data, variable)
     field = standardise(array)
-    if methods is None or (isinstance(methods, str) and methods == ALL):
-        able = affordable(field)
-        methods = able if methods == ALL else [name for name in able if name != Auto.name]
+    if methods is None:
+        methods = [name for name in affordable(field) if name != Auto.name]
+    elif isinstance(methods, str) and methods == ALL:
+        methods = affordable(field)
     chosen = _labelled(methods)
     if not chosen:
         raise OptionError(f"no method to score in {methods!r}; name one, such as 'dineof'")
-    wet = sea_mask(field, find_sea(data) if sea is None and isinstance(data, xr.Dataset) else sea)
-    masks = None if clouds is None else _named(clouds, array, field)
+    if sea is None and isinstance(data, xr.Dataset):
+        sea = find_sea(data)
+    sea = sea_mask(field, sea)
+    masks = None if clouds is None else _with_dims_of(field, clouds, array)
     samples = []
     for number in range(seed, seed + repeats):
-        withheld = transplant_clouds(field, wet, share=share, seed=number, clouds=masks)
+        withheld = transplant_clouds(field, sea, share=share, seed=number, clouds=masks)
         # with the same seed the method would hide, for its own tuning and scaling, pixels of the
         # very same images
         other = derived_seed(number, 1)
-        estimates = {
-            label: _refill(field, method, wet, withheld, other, calibrate)
-            for label, method in chosen.items()
-        }
-        samples.append(_sample(field, field, wet, withheld, estimates))
+        estimates = {}
+        for label, method in chosen.items():
+            estimates[label] = _refill(field, method, sea, withheld, other, calibrate)
+        samples.append(_sample(field, field, sea, withheld, estimates))
     source = "other dates" if clouds is None else "given"
     return _scorecard(field, samples, {"seed": seed, "repeats": repeats, "clouds": source})
 
@@ -165,20 +163,20 @@ def score_against(
     obs: xr.DataArray | None = None,
     sea: xr.DataArray | None = None,
 ) -> Scorecard:
-    """Score estimates that exist already, at pixels that were hidden when they were made.
+    """Score existing estimates, at pixels that were hidden from the methods.
 
     Parameters
     ----------
     truth
         The true field, dims as `sstfill.fields.grid.standardise` takes them.
     estimates
-        For each label what a method or `fill` returned: ``mean`` and perhaps ``error``, or the
+        By label, the result of a method or of `fill`: ``mean`` and perhaps ``error``, or the
         field under the name of `truth` and perhaps ``<name>_error``; the grid of `truth`.
     where
         True at the hidden pixels, dims of `truth`; those without truth are left out.
     obs
-        What the methods were given, for the strata. Default: `truth` without the hidden pixels; so
-        pass it where `truth` is known at the hidden pixels only, or everywhere.
+        The observations that the methods had, for the strata. Default: `truth` without the hidden
+        pixels; give it if `truth` is known at the hidden pixels only, or everywhere.
     sea
         True at sea. Default: where there is any truth.
 
@@ -196,10 +194,10 @@ def score_against(
             "no pixel to score: `where` is nowhere True where truth is known; check both"
         )
     given = field if obs is None else _like(obs, truth)
-    found = {
-        label: _estimate_of(label, dataset, truth, hidden) for label, dataset in estimates.items()
-    }
-    sample = _sample(field, given, sea_mask(field, sea), hidden, found)
+    at_hidden = {}
+    for label, dataset in estimates.items():
+        at_hidden[label] = _estimate_of(label, dataset, truth, hidden)
+    sample = _sample(field, given, sea_mask(field, sea), hidden, at_hidden)
     return _scorecard(field, [sample], {"repeats": 1, "clouds": "given"})
 
 
@@ -208,13 +206,16 @@ def _labelled(
 ) -> dict[str, Method]:
     if isinstance(methods, Mapping):
         return {str(label): _instance(method) for label, method in methods.items()}
-    chosen = [_instance(m) for m in ([methods] if isinstance(methods, str | Method) else methods)]
-    doubled = [name for name, n in Counter(method.name for method in chosen).items() if n > 1]
-    if doubled:
-        raise OptionError(
-            f"two methods are called {doubled[0]!r}; label them: {{'a': ..., 'b': ...}}"
-        )
-    return {method.name: method for method in chosen}
+    if isinstance(methods, str | Method):
+        methods = [methods]
+    chosen: dict[str, Method] = {}
+    for method in map(_instance, methods):
+        if method.name in chosen:
+            raise OptionError(
+                f"two methods are called {method.name!r}; label them: {{'a': ..., 'b': ...}}"
+            )
+        chosen[method.name] = method
+    return chosen
 
 
 def _instance(method: str | Method) -> Method:
@@ -222,7 +223,7 @@ def _instance(method: str | Method) -> Method:
 
 
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
-    """Choose the field and take away what an earlier fill made up, which is no truth."""
+    """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
         name = pick_one(data, variable)
         array = unfilled(data, name)[name]
@@ -230,31 +231,29 @@ def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataA
         array = data
     if "sstfill_method" in array.attrs:
         raise InputError(
-            f"{array.name!r} was filled by sstfill and says not which pixels; "
+            f"{array.name!r} was filled by sstfill and does not say which pixels; "
             "pass the Dataset that fill() returned"
         )
     return array.rename(array.name or "field")
 
 
-def _named(clouds: xr.DataArray, like: xr.DataArray, field: xr.DataArray) -> xr.DataArray:
-    """Call the dims of cloud masks as in the standardised field, where they are called as in the
-    user's.
-    """
+def _with_dims_of(field: xr.DataArray, clouds: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
+    """Rename the dims of cloud masks from those of the user's array to the standardised field's."""
     if not isinstance(clouds, xr.DataArray):
         raise InputError(
-            f"clouds is a {type(clouds).__name__}; give an xarray DataArray with the dims of the field"
+            f"clouds is a {type(clouds).__name__}; "
+            "give an xarray DataArray with the dims of the field"
         )
-    names = dict(zip(axes(like).dims, field.dims, strict=True))
+    names = dict(zip(axes(array).dims, field.dims, strict=True))
     return xr.DataArray(clouds.data, dims=[names.get(d, d) for d in clouds.dims])
 
 
 def _like(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
     """Bring an array on the dims of `truth`, in any order, to those of the standardised truth."""
-    if set(array.dims) != set(truth.dims) or any(
-        array.sizes[d] != n for d, n in truth.sizes.items()
-    ):
+    if dict(array.sizes) != dict(truth.sizes):
         raise InputError(
-            f"{array.name!r} is {dict(array.sizes)}, truth is {dict(truth.sizes)}; bring it to that grid"
+            f"{array.name!r} is {dict(array.sizes)}, truth is {dict(truth.sizes)}; "
+            "bring it to that grid"
         )
     return standardise(truth.copy(data=array.transpose(*truth.dims).astype(truth.dtype).data))
 
@@ -262,17 +261,18 @@ def _like(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
 def _estimate_of(
     label: str, dataset: xr.Dataset, truth: xr.DataArray, hidden: xr.DataArray
 ) -> Estimate:
-    name, error = (
-        ("mean", "error") if "mean" in dataset else (str(truth.name), f"{truth.name}_error")
-    )
+    name, error = str(truth.name), f"{truth.name}_error"
+    if "mean" in dataset:
+        name, error = "mean", "error"
     if name not in dataset:
         raise InputError(
-            f"estimate {label!r} has neither 'mean' nor {name!r}; rename the field that is to be scored"
+            f"estimate {label!r} has neither 'mean' nor {name!r}; "
+            "rename the field that is to be scored"
         )
     mean = _like(dataset[name], truth).values[hidden.values]
-    sigma = (
-        _like(dataset[error], truth).values[hidden.values] if error in dataset else mean * np.nan
-    )
+    sigma = mean * np.nan
+    if error in dataset:
+        sigma = _like(dataset[error], truth).values[hidden.values]
     return Estimate(mean, sigma)
 
 
@@ -284,18 +284,16 @@ def _refill(
     seed: int,
     calibrate: bool,
 ) -> Estimate:
-    wall, cpu = time.perf_counter(), time.process_time()
+    started, cpu_started = time.perf_counter(), time.process_time()
     filled = fill(field, method, sea=sea, withheld=withheld, score=calibrate, seed=seed)
     name, error = str(field.name), f"{field.name}_error"
     filled = filled[[n for n in (name, error) if n in filled]].compute()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     mean = filled[name].transpose(*field.dims).values[withheld.values]
-    sigma = (
-        filled[error].transpose(*field.dims).values[withheld.values]
-        if error in filled
-        else mean * np.nan
-    )
-    return Estimate(mean, sigma, wall, cpu)
+    sigma = mean * np.nan
+    if error in filled:
+        sigma = filled[error].transpose(*field.dims).values[withheld.values]
+    return Estimate(mean, sigma, seconds, cpu_seconds)
 
 
 def _sample(
@@ -305,7 +303,7 @@ def _sample(
     withheld: xr.DataArray,
     estimates: dict[str, Estimate],
 ) -> WithheldSample:
-    """Gather what is known of the withheld pixels; `obs` less `withheld` is what the methods saw."""
+    """Gather truth, strata and estimates; the methods saw `obs` without `withheld`."""
     observed = obs.notnull().compute()
     seen, hidden = (observed & ~withheld).transpose(*truth.dims), withheld.values
     strata = {
@@ -313,16 +311,19 @@ def _sample(
         "distance": distance_to_observed(seen.values, cell_km(truth))[hidden],
         "lag": days_to_observed(seen.values, days(truth))[hidden],
     }
-    return WithheldSample(
-        truth.values[hidden], strata, estimates, int(((observed | withheld) & sea).sum())
-    )
+    n_observed = int(((observed | withheld) & sea).sum())
+    return WithheldSample(truth.values[hidden], strata, estimates, n_observed)
 
 
 def _bins(field: xr.DataArray) -> dict[str, Bins]:
-    km = "lat" in field.coords or (
+    unit = "px"
+    if "lat" in field.coords or (
         "y" in field.coords and str(field.y.attrs.get("units", "")).lower() in KM
-    )
-    step = float(np.median(np.diff(days(field)))) if field.sizes["time"] > 1 else 1.0
+    ):
+        unit = "km"
+    step = 1.0
+    if field.sizes["time"] > 1:
+        step = float(np.median(np.diff(days(field))))
     return {
         "cloud": Bins(
             np.array([0.25, 0.5, 0.75]),
@@ -330,7 +331,7 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
             "share of the sea not observed in the image",
         ),
         "distance": _stretched(
-            STEPS, min(cell_km(field)), "km" if km else "px", "distance to the nearest observation"
+            STEPS, min(cell_km(field)), unit, "distance to the nearest observation"
         ),
         "lag": _stretched(LAGS, step, "days", "time to the nearest observation of the pixel"),
     }
@@ -339,10 +340,11 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
 def _stretched(steps: tuple[float, ...], size: float, unit: str, long_name: str) -> Bins:
     """Bins of so many grid steps, their edges rounded to two digits."""
     edges = [float(f"{step * size:.2g}") for step in steps]
-    between = [
-        f"{low:g}-{high:g} {unit}" for low, high in zip([0.0, *edges[:-1]], edges, strict=True)
-    ]
-    return Bins(np.array(edges), [*between, f">{edges[-1]:g} {unit}"], long_name)
+    labels = []
+    for low, high in zip([0.0, *edges[:-1]], edges, strict=True):
+        labels.append(f"{low:g}-{high:g} {unit}")
+    labels.append(f">{edges[-1]:g} {unit}")
+    return Bins(np.array(edges), labels, long_name)
 
 
 def _scorecard(
@@ -351,31 +353,37 @@ def _scorecard(
     """Pool the samples of all repeats."""
     truth = np.concatenate([s.truth for s in samples])
     bins = _bins(field)
-    places = {
-        k: np.digitize(np.concatenate([s.strata[k] for s in samples]), b.edges)
-        for k, b in bins.items()
-    }
-    pooled = {
-        label: _pooled([s.estimates[label] for s in samples]) for label in samples[0].estimates
-    }
-    filled = [np.isfinite(e.mean) for e in pooled.values()]
+    places = {}
+    for name, stratum in bins.items():
+        values = np.concatenate([s.strata[name] for s in samples])
+        places[name] = np.digitize(values, stratum.edges)
+    pooled = {}
+    for label in samples[0].estimates:
+        pooled[label] = _pooled([s.estimates[label] for s in samples])
+    filled = [np.isfinite(estimate.mean) for estimate in pooled.values()]
+    # a method that filled nothing at all does not take the comparison from the others
     common = np.logical_and.reduce([f for f in filled if f.any()] or filled)
-    cards = [_card(truth, e, common, places, bins) for e in pooled.values()]
+    cards = [_card(truth, estimate, common, places, bins) for estimate in pooled.values()]
     data = xr.concat(cards, xr.Variable("method", list(pooled)))
-    share = truth.size / sum(s.n_observed for s in samples)
-    what = {"variable": str(field.name), "units": str(field.attrs.get("units", "")), "share": share}
-    counts = {
-        "n_withheld": truth.size,
-        "n_common": int(common.sum()),
-        "sstfill_version": __version__,
-    }
-    return Scorecard(data.assign_attrs({**what, **attrs, **counts}))
+    return Scorecard(
+        data.assign_attrs(
+            variable=str(field.name),
+            units=str(field.attrs.get("units", "")),
+            share=truth.size / sum(s.n_observed for s in samples),
+            **attrs,
+            n_withheld=truth.size,
+            n_common=int(common.sum()),
+            sstfill_version=__version__,
+        )
+    )
 
 
 def _pooled(estimates: list[Estimate]) -> Estimate:
-    mean, sigma, wall, cpu = zip(*estimates, strict=True)
     return Estimate(
-        np.concatenate(mean), np.concatenate(sigma), float(np.mean(wall)), float(np.mean(cpu))
+        mean=np.concatenate([e.mean for e in estimates]),
+        sigma=np.concatenate([e.sigma for e in estimates]),
+        seconds=float(np.mean([e.seconds for e in estimates])),
+        cpu_seconds=float(np.mean([e.cpu_seconds for e in estimates])),
     )
 
 
@@ -386,14 +394,13 @@ def _card(
     places: dict[str, NDArray[np.intp]],
     bins: dict[str, Bins],
 ) -> xr.Dataset:
-    """Score one method at the pixels that it filled, and `rmse` once more at those `common` to all."""
+    """Score one method at the pixels that it filled; `common_rmse` at those that all filled."""
     done = np.isfinite(estimate.mean)
     stated = done & np.isfinite(estimate.sigma)
     error, sigma = (estimate.mean - truth)[stated], estimate.sigma[stated]
     card = xr.Dataset(coords={"level": list(LEVELS)})
-    card = card.assign(
-        {name: kernel(estimate.mean[done], truth[done]) for name, kernel in KERNELS.items()}
-    )
+    for name, kernel in KERNELS.items():
+        card[name] = kernel(estimate.mean[done], truth[done])
     card["common_rmse"] = metrics.rmse(estimate.mean[common & done], truth[common & done])
     card["correlation"] = metrics.correlation(estimate.mean[done], truth[done])
     card["crps"] = metrics.crps_gaussian(error, sigma)
@@ -404,7 +411,8 @@ def _card(
     for stratum, (_, labels, long_name) in bins.items():
         within = [done & (places[stratum] == k) for k in range(len(labels))]
         card[f"{stratum}_bin"] = xr.Variable(f"{stratum}_bin", labels, {"long_name": long_name})
-        for name, kernel in (*KERNELS.items(), ("n", lambda mean, _: mean.size)):
+        for name, kernel in KERNELS.items():
             values = [kernel(estimate.mean[w], truth[w]) for w in within]
             card[f"{name}_by_{stratum}"] = f"{stratum}_bin", values
+        card[f"n_by_{stratum}"] = f"{stratum}_bin", [int(w.sum()) for w in within]
     return card

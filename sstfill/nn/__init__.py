@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the inpainting GAN: torch only, no xarray; a sequence is the pair (values,
-observed), ``b c t y x``.
+"""The networks of the inpainting GAN: torch only, no xarray.
+
+A sequence is the pair (values, observed), ``b c t y x``.
 
 Nothing is imported here: `import sstfill.nn` is free, and torch loads with the module that is asked
 for.
 
-- `shapes`: what a network takes, in checks that name the value met
+- `device`: the device that torch runs on
+- `shapes`: checks of the tensors that a network takes
 - `masking`: occlude a sequence (eq. 1), put its observed pixels back (eq. 6)
 - `spectral`: initialisation and spectral normalisation of a convolution
 - `resnet`, `attention`: the two parts of a generator
@@ -14,6 +16,6 @@ for.
 - `discriminator`: of frames, and of sequences
 - `losses`: hinge, and pixel losses over withheld clouds
 
-The paper is Yin, Pajot, de Bézenac, Gallinari, "Unsupervised spatiotemporal data inpainting"
-(2020).
+The paper is Yin, Pajot, de Bezenac and Gallinari, "Unsupervised spatiotemporal data inpainting"
+(2019).
 """

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spatial self-attention within each frame, on the kernels that never hold the matrix of all pairs
-of pixels.
-"""
+"""Spatial self-attention within each frame, without the matrix of all pairs of pixels in memory."""
 
 from __future__ import annotations
 
 from torch import Size, Tensor, contiguous_format, nn, zeros
 from torch.nn import functional
 
-from sstfill.nn.shapes import check_whole
+from sstfill.checks import check_number
 from sstfill.nn.spectral import spectral
 
 REDUCTION = 8
@@ -34,7 +32,7 @@ class FrameAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        check_whole("channels", channels, 1)
+        check_number("channels", channels, 1, whole=True)
         inner = max(1, channels // REDUCTION)
         self.query = spectral(nn.Conv3d(channels, inner, 1, bias=False))
         self.key = spectral(nn.Conv3d(channels, inner, 1, bias=False))
@@ -44,10 +42,10 @@ class FrameAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take b c t y x, return the same shape."""
-        query, key, value = (_to_positions(part(x)) for part in (self.query, self.key, self.value))
-        attended = functional.scaled_dot_product_attention(
-            query, key, value, scale=1.0
-        )  # (b t) 1 (y x) c'
+        query = _to_positions(self.query(x))  # (b t) 1 (y x) c'
+        key = _to_positions(self.key(x))
+        value = _to_positions(self.value(x))
+        attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         added: Tensor = x + self.gamma * self.output(_to_frames(attended, x.shape))
         return added
 
@@ -63,8 +61,6 @@ def _to_positions(x: Tensor) -> Tensor:
 
 
 def _to_frames(tokens: Tensor, shape: Size) -> Tensor:
-    """Rearrange (b t) 1 (y x) c -> b c t y x, the inverse of `_to_positions`; lengths but c from
-    `shape`.
-    """
+    """Rearrange (b t) 1 (y x) c -> b c t y x, as `shape` but for c: undo `_to_positions`."""
     b, _, t, y, x = shape
     return tokens.reshape(b, t, y, x, -1).permute(0, 4, 1, 2, 3)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compact backbone: a space-time U-Net with factorised convolutions that corrects a first
-guess.
-"""
+"""The compact network: a space-time U-Net that corrects a first guess."""
 
 from __future__ import annotations
 
@@ -9,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sstfill.nn.shapes import check_sequence, check_whole
+from sstfill.checks import check_number
+from sstfill.nn.shapes import check_sequence
 
 FOLD = 2
-"""Pixels of an edge that the first layer folds into channels: all layers work at half resolution or
-less.
-"""
+"""Pixels of an edge folded into channels by the first layer: all layers work at half resolution."""
 LEVELS = 3
 """Resolutions of the U-Net, each half of the one above."""
 SIDE = FOLD * 2 ** (LEVELS - 1)
@@ -27,21 +24,20 @@ EPSILON = 1e-6
 
 
 class Compact(nn.Module):
-    """Estimate how wrong a first guess is, and how uncertain the estimate: a residual network in
-    units of its error.
+    """Estimate the error of a first guess and its uncertainty, in units of its stated error.
 
     A U-Net of three levels, at 1/2, 1/4 and 1/8 of the resolution. Its blocks are factorised as in
     Tran et al. (2018, "R(2+1)D"): 3x3 pixels of each frame, then three frames of each pixel; at the
     lowest level each position also attends to itself at all other times, the less the further they
     are (the linear bias of Press et al. 2022). What a block adds is normalised by the root mean
-    square over channels (Zhang & Sennrich 2019), pixel by pixel, so that the answer depends neither
-    on the batch nor on the extent of the patch. A new network answers with the first guess and its
-    own error.
+    square over channels (Zhang & Sennrich 2019), pixel by pixel, so that the estimate depends
+    neither on the batch nor on the extent of the patch. A new network returns the first guess and
+    its own error.
 
     Parameters
     ----------
     inputs
-        Channels of what it sees.
+        Channels of its input.
     outputs
         Channels of the field.
     base
@@ -55,9 +51,9 @@ class Compact(nn.Module):
 
     def __init__(self, *, inputs: int, outputs: int = 1, base: int = 48) -> None:
         super().__init__()
-        check_whole("inputs", inputs, 1)
-        check_whole("outputs", outputs, 1)
-        check_whole("base", base, 1)
+        check_number("inputs", inputs, 1, whole=True)
+        check_number("outputs", outputs, 1, whole=True)
+        check_number("base", base, 1, whole=True)
         self.channels = inputs
         top, middle, bottom = (width * base for width in WIDTHS)
         self.enter = nn.Conv2d(inputs * FOLD**2, top, 3, padding=1)
@@ -77,7 +73,7 @@ class Compact(nn.Module):
         Parameters
         ----------
         channels
-            Floating b c t y x, c what it sees (see `sstfill.methods.gan.network_inputs`).
+            Floating b c t y x, c the inputs (see `sstfill.methods.gan.network_inputs`).
 
         Returns
         -------
@@ -105,16 +101,13 @@ class Compact(nn.Module):
         for grow, stage in zip(self.grow, self.up, strict=True):
             h = _through(stage, kept.pop() + functional.pixel_shuffle(grow(h), 2), b)
         found = functional.pixel_shuffle(self.leave(h).float(), FOLD)[..., :y, :x]  # (b t) 2c y x
-        correction, log_ratio = (
-            found.unflatten(0, (b, t)).transpose(1, 2).chunk(2, 1)
-        )  # b c t y x each
+        sequences = found.unflatten(0, (b, t)).transpose(1, 2)  # b 2c t y x
+        correction, log_ratio = sequences.chunk(2, 1)  # b c t y x each
         return correction, log_ratio
 
 
 class Block(nn.Module):
-    """Two residual steps: 3x3 pixels of each frame, then three frames of each pixel; (b t) c y x
-    with b given.
-    """
+    """Two residual steps: 3x3 pixels of each frame, then three frames of each pixel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -143,9 +136,7 @@ _FIRST, _LAST = (0, 0, 0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 0, 0, 1)
 
 
 class TimeAttention(nn.Module):
-    """Each position attends to itself at all times; a distance in frames costs more or less from
-    head to head.
-    """
+    """Each position attends to itself at all times; a bias falls with distance, for each head."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -153,9 +144,8 @@ class TimeAttention(nn.Module):
         self.before = Norm(channels)
         self.project = nn.Conv2d(channels, 3 * self.heads * HEAD, 1)
         self.output = nn.Conv2d(self.heads * HEAD, channels, 1)
-        self.slope = nn.Parameter(
-            torch.linspace(-3.0, 0.5, self.heads)
-        )  # log of the cost of a frame
+        # logarithm of the cost of a distance of one frame
+        self.slope = nn.Parameter(torch.linspace(-3.0, 0.5, self.heads))
 
     def forward(self, h: Tensor, b: int) -> Tensor:
         """Take and return (b t) c y x."""
@@ -167,11 +157,8 @@ class TimeAttention(nn.Module):
         away = (frames[:, None] - frames[None]).abs()
         bias = (-self.slope.exp()[:, None, None] * away).to(query.dtype)  # head t t
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        back = (
-            attended.unflatten(0, (b, y * x))
-            .permute(0, 3, 2, 4, 1)
-            .reshape(n, self.heads * HEAD, y, x)
-        )
+        positions = attended.unflatten(0, (b, y * x))  # b yx head t c
+        back = positions.permute(0, 3, 2, 4, 1).reshape(n, self.heads * HEAD, y, x)
         out: Tensor = h + self.output(back)
         return out
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two PatchGAN discriminators, of single frames and of whole sequences, that score a sequence by
-its patches.
-"""
+"""Two PatchGAN discriminators, of single frames and of whole sequences."""
 
 from __future__ import annotations
 
@@ -9,21 +7,21 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from sstfill.nn.shapes import check_sequence, check_whole
+from sstfill.checks import check_number
+from sstfill.nn.shapes import check_sequence
 from sstfill.nn.spectral import Convolution, spectral
 
 WIDTHS = (1, 2, 4, 8, 8, 8)
 """Channels after each layer of stride 2, in units of the base (Table 5b, rows 1-6)."""
 SIDE = 2 ** (len(WIDTHS) - 1) + 1
-"""Least height and width of a frame, 33: a smaller one is down to one pixel before the last layer
-of stride 2.
-"""
+"""Least edge of a frame, 33: a smaller one is one pixel wide before the last layer of stride 2."""
 SLOPE = 0.2
 
 
 class FrameDiscriminator(nn.Module):
-    """D_f: score each frame by itself, with 2-D convolutions (Table 5b); 2.2 million parameters
-    with the defaults.
+    """D_f: score each frame by itself, with 2-D convolutions (Table 5b).
+
+    It has 2.2 million parameters with the defaults.
 
     Six convolutions of stride 2 and one of stride 1, then one to a single channel, the score of a
     patch. (Row 8 of the table gives this last one 8 ``base`` channels, which would make 2.7
@@ -45,8 +43,8 @@ class FrameDiscriminator(nn.Module):
 
     def __init__(self, *, channels: int = 1, base: int = 32) -> None:
         super().__init__()
-        check_whole("channels", channels, 1)
-        check_whole("base", base, 1)
+        check_number("channels", channels, 1, whole=True)
+        check_number("base", base, 1, whole=True)
         self.channels = channels
         self.layers = _patch_gan(nn.Conv2d, channels, base, 2)
 
@@ -75,7 +73,9 @@ class FrameDiscriminator(nn.Module):
 
 
 class SequenceDiscriminator(nn.Module):
-    """D_s: score a whole sequence, with 3-D convolutions; 6.5 million parameters with the defaults.
+    """D_s: score a whole sequence, with 3-D convolutions.
+
+    It has 6.5 million parameters with the defaults.
 
     The layers of `FrameDiscriminator` with kernels 3x3x3; the stride in time is always 1, so that a
     sequence of any length will do.
@@ -96,8 +96,8 @@ class SequenceDiscriminator(nn.Module):
 
     def __init__(self, *, channels: int = 1, base: int = 32, differences: bool = True) -> None:
         super().__init__()
-        check_whole("channels", channels, 1)
-        check_whole("base", base, 1)
+        check_number("channels", channels, 1, whole=True)
+        check_number("base", base, 1, whole=True)
         self.channels, self.differences = channels, differences
         self.layers = _patch_gan(nn.Conv3d, channels, base, (1, 2, 2))
 
@@ -132,7 +132,8 @@ def _patch_gan(
     """Build Table 5b of 2-D or 3-D convolutions: from `channels` to the score of a patch."""
     layers: list[nn.Module] = []
     before = channels
-    for width, step in [*((width, stride) for width in WIDTHS), (WIDTHS[-1], 1)]:
+    steps: list[tuple[int, int | tuple[int, int, int]]] = [(width, stride) for width in WIDTHS]
+    for width, step in [*steps, (WIDTHS[-1], 1)]:
         layers += [spectral(kind(before, width * base, 3, step, 1)), nn.LeakyReLU(SLOPE)]
         before = width * base
     return nn.Sequential(*layers, spectral(kind(before, 1, 3, 1, 1)))

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's generator: a 3-D residual network at full resolution with attention within each
-frame.
-"""
+"""The paper's generator: a 3-D residual network with attention within each frame."""
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
+from sstfill.checks import check_number
+from sstfill.errors import OptionError
 from sstfill.nn.attention import FrameAttention
 from sstfill.nn.masking import keep_observed, occlude
 from sstfill.nn.resnet import ResidualBlock, conv
-from sstfill.nn.shapes import check_finite, check_sequence, check_whole
+from sstfill.nn.shapes import check_sequence
 
 OCCLUDED = 1.0
 """What the paper's authors set occluded pixels to (the c of eq. 1)."""
@@ -25,11 +27,13 @@ class Generator(nn.Module):
     defaults. Where the table leaves a choice or contradicts itself, the one is taken that meets
     this count of the authors' program:
 
-    - row 3 of the table, a second block of 16 ``base`` channels, is left out: it alone has 14.2 million parameters;
+    - row 3 of the table, a second block of 16 ``base`` channels, is left out: it alone has 14.2
+      million parameters;
     - row 9 normalises ``base`` channels (what row 8 gives), not 2 ``base``;
-    - the second convolution of a block keeps its outputs, a 1x1x1 convolution leads past every block.
+    - the second convolution of a block keeps its outputs, a 1x1x1 convolution leads past every
+      block.
 
-    Ours, because neither tells: no normalisation before the first block (`resnet.ResidualBlock`),
+    Our choices, as neither says: no normalisation before the first block (`resnet.ResidualBlock`),
     biases only in the last convolution, attention of Zhang et al. (2019) without pooling. The mask
     is not an input: the network sees `fill` in the gaps.
 
@@ -60,16 +64,18 @@ class Generator(nn.Module):
         self, *, channels: int = 1, base: int = 32, time_kernel: int = 3, fill: float = OCCLUDED
     ) -> None:
         super().__init__()
-        check_whole("channels", channels, 1)
-        check_whole("base", base, 1)
-        check_whole("time_kernel", time_kernel, 1, odd=True)
-        check_finite("fill", fill)
+        check_number("channels", channels, 1, whole=True)
+        check_number("base", base, 1, whole=True)
+        check_number("time_kernel", time_kernel, 1, whole=True)
+        if time_kernel % 2 == 0:  # an even one would shift the frames
+            raise OptionError(f"time_kernel={time_kernel} must be an odd number")
+        check_number("fill", fill, -math.inf)
         self.channels, self.fill = channels, fill
         self.encoder = encoder(channels, base, time_kernel)
         self.decoder = decoder(channels, base, time_kernel)
 
     def estimate(self, values: Tensor, observed: Tensor) -> Tensor:
-        """Compute phi(y) at every pixel, observed ones included; shapes and errors as in `forward`."""
+        """Compute phi(y) at every pixel, also observed ones; shapes and errors as in `forward`."""
         check_sequence(values, self.channels, side=SIDE)
         seen = occlude(values, observed, self.fill)  # b c t y x
         estimate: Tensor = self.decoder(self.encoder(seen))  # b c t y x
@@ -99,7 +105,7 @@ class Generator(nn.Module):
 
 
 def encoder(channels: int, base: int, time_kernel: int) -> nn.Sequential:
-    """Build what leads to the greatest number of channels: b c t y x -> b (16 base) t y x."""
+    """Build the layers up to the most channels: b c t y x -> b (16 base) t y x."""
     return nn.Sequential(
         ResidualBlock(channels, base, time_kernel=time_kernel, normalise_first=False),
         ResidualBlock(base, 16 * base, time_kernel=time_kernel),
@@ -107,7 +113,7 @@ def encoder(channels: int, base: int, time_kernel: int) -> nn.Sequential:
 
 
 def decoder(channels: int, base: int, time_kernel: int) -> nn.Sequential:
-    """Build what leads back to the data: b (16 base) t y x -> b c t y x, in (-1, 1)."""
+    """Build the layers back to the data: b (16 base) t y x -> b c t y x, in (-1, 1)."""
     return nn.Sequential(
         ResidualBlock(16 * base, 8 * base, time_kernel=time_kernel),
         ResidualBlock(8 * base, 4 * base, time_kernel=time_kernel),

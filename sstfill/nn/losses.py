@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is minimised: hinge losses of the GAN, and pixel losses over withheld clouds.
+"""Hinge losses of the GAN, and pixel losses over withheld clouds.
 
-Data consistency has no loss here: a generator of equation 6 copies what was observed
-(`sstfill.nn.masking`). The adversarial loss of equation 4 is a sum over D_s and D_f with weights
-1:1; the caller adds.
+Equations are of Yin, Pajot, de Bezenac and Gallinari (2019), "the paper". Data consistency has no
+loss here: a generator of equation 6 copies what was observed (`sstfill.nn.masking`). The
+adversarial loss of equation 4 is a sum over D_s and D_f with weights 1:1; the caller adds.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from sstfill.errors import InputError
 from sstfill.nn.shapes import check_observed
 
 LOG_SCALE = (-7.0, 7.0)
-"""A network's log sigma is clamped to this range: sigma from 0.0009 to 1100 in the units of scaled
-data.
+"""Range of a network's log scale: from 0.0009 to 1100 in the units of scaled data.
 
-Below it one pixel that fits by chance would dominate a batch (its gradient grows as 1 / sigma, or 1
-/ sigma squared); above it an error bar says nothing. Outside the range log sigma has no gradient.
+Below it one pixel that fits by chance would dominate a batch, as its gradient grows with the
+inverse of the scale; above it a stated error means nothing. Outside it the scale has no gradient.
 """
 
 
 def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """Compute a discriminator's loss, mean max(0, 1 - D(y)) + mean max(0, 1 + D(y_hat)): eq. 4 as a
-    hinge.
+    """Compute a discriminator's loss, mean max(0, 1 - D(y)) + mean max(0, 1 + D(y_hat)).
 
-    The hinge is that of Zhang et al. (2019), equation 4. The mean over frames of D_f is the 1/T sum
-    of the paper.
+    This is equation 4 as a hinge, that of Zhang et al. (2019), equation 4. The mean over frames of
+    D_f is the 1/T sum of the paper.
 
     Parameters
     ----------
@@ -63,7 +61,7 @@ def masked_l1(estimate: Tensor, target: Tensor, withheld: Tensor) -> Tensor:
     Parameters
     ----------
     estimate, target
-        The network's answer and what was observed, same shape; not looked at where not withheld
+        The network's estimate and the observation, same shape; not read where not withheld
         (NaN is allowed).
     withheld
         True at pixels that were observed and hidden from the network; boolean, same shape.
@@ -73,15 +71,15 @@ def masked_l1(estimate: Tensor, target: Tensor, withheld: Tensor) -> Tensor:
     InputError
         If shapes differ, no pixel is withheld, or a withheld one has no finite target.
 
-    >>> masked_l1(torch.tensor([1.0, 9.0]), torch.tensor([3.0, float("nan")]), torch.tensor([True, False]))
+    >>> estimate, target = torch.tensor([1.0, 9.0]), torch.tensor([3.0, float("nan")])
+    >>> masked_l1(estimate, target, torch.tensor([True, False]))
     tensor(2.)
     """
     return _mean(_misfit(estimate, target, withheld).abs(), withheld)
 
 
 def laplace_nll(estimate: Tensor, log_scale: Tensor, target: Tensor, withheld: Tensor) -> Tensor:
-    """Compute the mean negative log likelihood of withheld pixels under Laplace errors, |d|/s + log
-    2s.
+    """Compute the mean negative log likelihood of Laplace errors, |d|/s + log 2s.
 
     The most likely estimate is the conditional median, so this is the density to train for a low
     MAE. One sigma is sqrt(2) s.
@@ -93,36 +91,16 @@ def laplace_nll(estimate: Tensor, log_scale: Tensor, target: Tensor, withheld: T
     estimate, target, withheld
         As for `masked_l1`, with its errors.
 
-    >>> laplace_nll(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([3.0]), torch.tensor([True]))
+    >>> estimate, log_scale, target = torch.tensor([[1.0], [0.0], [3.0]])
+    >>> laplace_nll(estimate, log_scale, target, torch.tensor([True]))
     tensor(2.6931)
     """
     misfit, log_scale = _misfit(estimate, target, withheld), _clamped(log_scale, withheld)
     return _mean(misfit.abs() * (-log_scale).exp() + log_scale + math.log(2), withheld)
 
 
-def gaussian_nll(estimate: Tensor, log_sigma: Tensor, target: Tensor, withheld: Tensor) -> Tensor:
-    """Compute the mean negative log likelihood of withheld pixels under Gaussian errors, d²/2s² +
-    log s + log(2 pi)/2.
-
-    Parameters
-    ----------
-    log_sigma
-        Natural logarithm of the standard deviation s, clamped to `LOG_SCALE`; same shape as the
-        estimate.
-    estimate, target, withheld
-        As for `masked_l1`, with its errors.
-
-    >>> gaussian_nll(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([3.0]), torch.tensor([True]))
-    tensor(2.9189)
-    """
-    misfit, log_sigma = _misfit(estimate, target, withheld), _clamped(log_sigma, withheld)
-    return _mean(
-        (misfit * (-log_sigma).exp()).square() / 2 + log_sigma + math.log(2 * math.pi) / 2, withheld
-    )
-
-
 def _misfit(estimate: Tensor, target: Tensor, withheld: Tensor) -> Tensor:
-    """Subtract the target from the estimate where withheld, 0 elsewhere, without a gradient there."""
+    """Subtract the target from the estimate where withheld; 0 without a gradient elsewhere."""
     check_observed(target, withheld)
     if estimate.shape != target.shape:
         raise InputError(
@@ -143,7 +121,7 @@ def _clamped(log_scale: Tensor, withheld: Tensor) -> Tensor:
     """Clamp to `LOG_SCALE` where withheld, 0 elsewhere."""
     if log_scale.shape != withheld.shape:
         raise InputError(
-            f"log sigma {tuple(log_scale.shape)} and mask {tuple(withheld.shape)} differ in shape"
+            f"log scale {tuple(log_scale.shape)} and mask {tuple(withheld.shape)} differ in shape"
         )
     return torch.where(withheld, log_scale, 0.0).clamp(*LOG_SCALE)
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Occlude a sequence, and put its observed pixels back: the two selections between the networks.
+"""Occlude a sequence, and put its observed pixels back.
 
-Equation 6 is how the paper handles the likelihood (eq. 5): a generator that copies what was
+Equation 6 is how Yin, Pajot, de Bezenac and Gallinari (2019), "the paper", handle the likelihood
+(equation 5): a generator that copies what was
 observed reproduces it exactly, so data consistency needs no term in the loss.
 """
 
@@ -44,9 +45,10 @@ def keep_observed(values: Tensor, observed: Tensor, estimate: Tensor) -> Tensor:
     values, observed
         The observations, as in `occlude`.
     estimate
-        The network's answer phi(y), same shape.
+        The network's estimate phi(y), same shape.
 
-    >>> keep_observed(torch.tensor([0.5, float("nan")]), torch.tensor([True, False]), torch.tensor([9.0, 8.0]))
+    >>> values, observed = torch.tensor([0.5, float("nan")]), torch.tensor([True, False])
+    >>> keep_observed(values, observed, torch.tensor([9.0, 8.0]))
     tensor([0.5000, 8.0000])
     """
     check_observed(values, observed)

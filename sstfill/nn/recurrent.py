@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from sstfill.checks import check_number
 from sstfill.nn.generator import OCCLUDED, SIDE, decoder, encoder
 from sstfill.nn.masking import keep_observed, occlude
-from sstfill.nn.shapes import check_finite, check_sequence, check_whole
+from sstfill.nn.shapes import check_sequence
 from sstfill.nn.spectral import spectral
 
 
 class ConvGRU(nn.Module):
-    """A gated recurrent unit of 3x3 convolutions (Siam et al. 2016), from the first frame of a
-    sequence to the last.
+    """A gated recurrent unit of 3x3 convolutions (Siam et al. 2016), from first to last frame.
 
     z = sigmoid(Wz x + Uz h), r = sigmoid(Wr x + Ur h), n = tanh(Wn x + Un (r h)), h <- (1-z) h + z
     n; h begins at 0.
@@ -28,7 +30,7 @@ class ConvGRU(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        check_whole("channels", channels, 1)
+        check_number("channels", channels, 1, whole=True)
         self.of_input = spectral(nn.Conv2d(channels, 3 * channels, 3, padding=1))
         self.of_state = spectral(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False))
         self.of_reset = spectral(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
@@ -53,8 +55,7 @@ class ConvGRU(nn.Module):
 
 
 class RecurrentGenerator(nn.Module):
-    """Complete each frame from the observations up to it: the recurrent variant (section 4.2,
-    appendix C).
+    """Complete each frame from the past only: the recurrent variant (section 4.2, appendix C).
 
     `Generator` with a time kernel of 1, and a `ConvGRU` "after encoding the sequence into the space
     with maximum number of channels". Past only holds in evaluation mode; in training mode frames
@@ -73,18 +74,16 @@ class RecurrentGenerator(nn.Module):
 
     def __init__(self, *, channels: int = 1, base: int = 32, fill: float = OCCLUDED) -> None:
         super().__init__()
-        check_whole("channels", channels, 1)
-        check_whole("base", base, 1)
-        check_finite("fill", fill)
+        check_number("channels", channels, 1, whole=True)
+        check_number("base", base, 1, whole=True)
+        check_number("fill", fill, -math.inf)
         self.channels, self.fill = channels, fill
         self.encoder = encoder(channels, base, 1)
         self.memory = ConvGRU(16 * base)
         self.decoder = decoder(channels, base, 1)
 
     def estimate(self, values: Tensor, observed: Tensor) -> Tensor:
-        """Compute phi(y) at every pixel, observed ones included; shapes and errors as in
-        `Generator.forward`.
-        """
+        """Compute phi(y) at every pixel; shapes and errors as in `Generator.forward`."""
         check_sequence(values, self.channels, side=SIDE)
         seen = occlude(values, observed, self.fill)  # b c t y x
         estimate: Tensor = self.decoder(self.memory(self.encoder(seen)))  # b c t y x

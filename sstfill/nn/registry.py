@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks by name: recipes and checkpoints name one, torch is loaded when it is built."""
+"""The networks by name; torch is loaded when one is built."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NETWORKS = {
     "recurrent": "sstfill.nn.recurrent:RecurrentGenerator",
 }
 """Where the class of each network is found."""
-SETTLED: dict[str, dict[str, Any]] = {"static": {"time_kernel": 1}}
-"""Options that the name itself settles, which are not open to choice."""
+FIXED: dict[str, dict[str, Any]] = {"static": {"time_kernel": 1}}
+"""Options that the name itself fixes."""
 
 
 def build(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -45,13 +45,12 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     >>> build("papre", {})
     Traceback (most recent call last):
     ...
-    sstfill.errors.OptionError: no network 'papre'; did you mean 'paper'? Choose from compact,
-    paper, static, recurrent
+    sstfill.errors.OptionError: no network 'papre'; did you mean 'paper'? Choose from compact, ...
     """
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
-    kind, settled = _class(name), SETTLED.get(name, {})
-    taken = {n: p for n, p in inspect.signature(kind).parameters.items() if n not in settled}
+    kind, fixed = _class(name), FIXED.get(name, {})
+    taken = {n: p for n, p in inspect.signature(kind).parameters.items() if n not in fixed}
     for option in options:
         if option not in taken:
             raise unknown(f"option of network {name}", option, taken)
@@ -60,7 +59,7 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
         raise OptionError(
             f"network {name} lacks the option {missing[0]!r}; it takes {', '.join(taken)}"
         )
-    network: nn.Module = kind(**settled, **options)
+    network: nn.Module = kind(**fixed, **options)
     return network
 
 

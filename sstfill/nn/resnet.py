@@ -9,8 +9,7 @@ from sstfill.nn.spectral import spectral
 
 
 def conv(inputs: int, outputs: int, time_kernel: int, *, bias: bool = False) -> nn.Conv3d:
-    """Build a convolution of `time_kernel` frames and 3x3 pixels at full resolution, spectrally
-    normalised.
+    """Build a spectrally normalised convolution of `time_kernel` frames and 3x3 pixels.
 
     A bias would be taken out again by the batch normalisation that follows nearly everywhere: off
     unless asked for.

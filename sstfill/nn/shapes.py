@@ -1,62 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network takes: checks of options and tensors, each with a message that names the value
-met.
-"""
+"""Checks of the tensors that a network takes, with messages that name the value met."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
-from sstfill.errors import InputError, OptionError
+from sstfill.errors import InputError
 
 AXES = "b c t y x"
 
 
-def check_whole(option: str, value: int, least: int, *, odd: bool = False) -> None:
-    """Raise `OptionError` unless an option is a whole number of at least `least`, odd where asked
-    for.
-
-    >>> check_whole("base", 0, 1)
-    Traceback (most recent call last):
-    ...
-    sstfill.errors.OptionError: base=0 must be a whole number, 1 or more
-    """
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and value >= least
-        and (value % 2 or not odd)
-    ):
-        return
-    raise OptionError(
-        f"{option}={value!r} must be {'an odd' if odd else 'a whole'} number, {least} or more"
-    )
-
-
-def check_finite(option: str, value: float) -> None:
-    """Raise `OptionError` unless an option is a finite number.
-
-    >>> check_finite("fill", float("nan"))
-    Traceback (most recent call last):
-    ...
-    sstfill.errors.OptionError: fill=nan must be a finite number
-    """
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise OptionError(f"{option}={value!r} must be a finite number")
-
-
 def check_sequence(values: Tensor, channels: int, *, frames: int = 1, side: int = 1) -> None:
-    """Raise `InputError` unless `values` is a floating ``b c t y x`` with these channels and
-    lengths at least these.
+    """Raise `InputError` unless `values` is a floating ``b c t y x`` of these channels and lengths.
+
+    `frames` and `side` are the least lengths.
 
     >>> check_sequence(torch.zeros(1, 2, 24, 64, 64), 1)
     Traceback (most recent call last):
     ...
-    sstfill.errors.InputError: values have 2 channels, the network 1; give c=1 in b c t y x, or
-    build it with channels=2
+    sstfill.errors.InputError: values have 2 channels, the network 1; give c=1 in b c t y x, ...
     """
     if values.ndim != len(AXES.split()) or not values.is_floating_point():
         raise InputError(
@@ -84,8 +47,7 @@ def check_observed(values: Tensor, observed: Tensor) -> None:
     >>> check_observed(torch.zeros(2), torch.ones(2))
     Traceback (most recent call last):
     ...
-    sstfill.errors.InputError: the mask is torch.float32 of shape (2,); give torch.bool of shape
-    (2,)
+    sstfill.errors.InputError: the mask is torch.float32 of shape (2,); give torch.bool ...
     """
     if observed.dtype != torch.bool or observed.shape != values.shape:
         raise InputError(

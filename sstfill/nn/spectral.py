@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every convolution of the GAN begins, and how its largest singular value is held at one."""
+"""Initialisation and spectral normalisation of the convolutions of the GAN."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 STD = 0.02
-"""Standard deviation of a weight before normalisation ("normal distribution with a gain of 0.02",
-section 3.4).
-"""
+"""Standard deviation of a weight before normalisation (section 3.4: "a gain of 0.02")."""
 
 Convolution = TypeVar("Convolution", nn.Conv2d, nn.Conv3d)
 
 
 def spectral(convolution: Convolution) -> Convolution:
-    """Draw a convolution's weight from N(0, 0.02), zero its bias, and normalise it spectrally
-    (Miyato et al. 2018).
+    """Draw a convolution's weight, zero its bias, and normalise it (Miyato et al. 2018).
 
     The norm is that of the weight as a matrix (output channels, input channels x kernel). Each
     forward pass in training mode takes one power iteration; in evaluation mode the weight is fixed.
@@ -46,7 +43,7 @@ def spectral(convolution: Convolution) -> Convolution:
 
 
 class _Outline(nn.Module):
-    """Names and shapes of the buffers of `spectral_norm`, and nothing of what it does."""
+    """A stand-in for `spectral_norm` with the names and shapes of its buffers only."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()

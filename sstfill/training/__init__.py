@@ -4,19 +4,18 @@
 Nothing is imported here: `import sstfill.training` is free, and torch loads with the module that is
 asked for.
 
-- `train`: the door, from an archive to a `Gan`; `archive`: what of a Dataset is trained on; `windows`: pieces of it;
-  `slabs`, `cloud_slabs`: read many at a time, where it is larger than memory; `archive_source`:
-  sequences from these
-- `ocean_training`: the other door, how the checkpoint that ships was made; `oceans`, `ocean_source`: on what
-- `bank`: sequences with their first guesses, on disk; `described`: what a checkpoint tells of its training
+- `train`: from an archive to a `Gan`; `ocean_training`: the same from synthetic oceans, as the
+  shipped checkpoint was trained
 - `recipe`: a TOML file of all that; `options`: its [train] table; both free of torch
-- `sample`: what a training sequence is, what gives them, how they are batched; `prefetch`: made ahead, in a thread
-- `completion`: one call for every generator
-- `objectives`: what is minimised, composed of terms
-- `loop`: `fit`, to be read from top to bottom; `job`: how it begins; `score`: what it is judged by; `fitted`: what it
-  leaves
-- `average`: the weights that are scored and kept, a moving average
-- `processes`: the device, and several processes under torchrun
+- `data`: the training sequences. `training_field`: the field of a Dataset; `windows`: pieces of it;
+  `chunk_buffer`, `cloud_buffer`: a shuffle buffer for archives larger than memory;
+  `archive_source`, `ocean_source`: sequences from these; `oceans`: synthetic oceans; `cache`:
+  sequences with their first guesses, on disk; `sample`: a sequence, and batches; `prefetch`
+- `forward`: one call for every generator; `objectives`: the loss, composed of terms
+- `loop`: `fit`; `job`: how it begins; `score`: the error on withheld pixels; `trained_network`: the
+  result; `model_card`: its description in a checkpoint
+- `ema`: the weights that are scored and kept, a moving average
+- `distributed`: several processes under torchrun
 - `state`: all that training changes, saved so that it can go on exactly
 - `log`: a row for each epoch, in CSV and in words
 """

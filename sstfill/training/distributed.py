@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where training runs: one device, or several processes that torchrun has started, each with its
-own.
-"""
+"""Where training runs: in one process, or in several that torchrun has started."""
 
 from __future__ import annotations
 
@@ -15,10 +13,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sstfill.errors import OptionError
+from sstfill.nn.device import pick_device
 
-PATIENCE = timedelta(hours=1)
-"""How long a process waits for the others."""
+TIMEOUT = timedelta(hours=1)
+"""How long a process waits for the others in one step."""
+PREPARATION = timedelta(days=7)
+"""How long a process waits for the others' first guesses, which may take hours."""
 
 
 @dataclass(frozen=True)
@@ -43,67 +43,59 @@ class Processes:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Stand `DistributedDataParallel` around a module, which averages gradients over processes;
-        alone, nothing.
+        """Wrap a module in `DistributedDataParallel`, which averages gradients over processes.
+
+        A process that is alone gets the module itself.
         """
         if self.size == 1:
             return module
         own = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=own, broadcast_buffers=False)
 
-    def all(self, yes: bool) -> bool:
-        """Whether all processes say yes."""
-        return yes if self.size == 1 else self.sum(torch.tensor(float(yes))).item() == self.size
+    def all(self, condition: bool) -> bool:
+        """Whether a condition holds in all processes."""
+        if self.size == 1:
+            return condition
+        return self.sum(torch.tensor(float(condition))).item() == self.size
 
     def sum(self, numbers: Tensor) -> Tensor:
-        """Sum numbers over processes; on the CPU."""
+        """Sum numbers over processes; the result is on the CPU."""
         if self.size == 1:
             return numbers.cpu()
         total = numbers.to(self.device)
         distributed.all_reduce(total)
         return total.cpu()
 
-    def share(self, module: nn.Module) -> None:
+    def broadcast_buffers(self, module: nn.Module) -> None:
         """Give all processes the first one's buffers."""
-        for buffer in module.buffers() if self.size > 1 else ():
+        if self.size == 1:
+            return
+        for buffer in module.buffers():
             distributed.broadcast(buffer, 0)
 
-
-def chosen(device: str) -> torch.device:
-    """Choose the device of this process.
-
-    Parameters
-    ----------
-    device
-        "cpu", "cuda", or "auto": a GPU if there is one.
-
-    Raises
-    ------
-    OptionError
-        If a GPU is asked for and torch sees none.
-    """
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise OptionError(
-            "device='cuda', but torch sees no GPU; give device='cpu' or 'auto', or install torch for CUDA"
-        )
-    if device == "cpu" or not there:
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        if self.size == 1:
+            return
+        # on the CPU whatever the device: a barrier of NCCL would keep the GPU busy waiting
+        group = distributed.new_group(backend="gloo", timeout=PREPARATION)
+        distributed.barrier(group)
+        distributed.destroy_process_group(group)
 
 
 @contextmanager
-def together(device: str, seed: int) -> Iterator[Processes]:
-    """Join the other processes, if torchrun has started any, with torch's own random numbers seeded
-    while inside.
+def process_group(device: str, seed: int) -> Iterator[Processes]:
+    """Join the other processes, if torchrun has started any, and seed torch while inside.
 
     Raises
     ------
     OptionError
         If a GPU is asked for and there is none.
     """
-    own = chosen(device)
+    own = torch.device(pick_device(device))
     cuda = own.type == "cuda"
+    if cuda and own.index is None:
+        own = torch.device("cuda", torch.cuda.current_device())
     with (
         torch.random.fork_rng([own.index] if cuda else []),
         torch.backends.cudnn.flags(benchmark=cuda),
@@ -114,7 +106,7 @@ def together(device: str, seed: int) -> Iterator[Processes]:
             return
         if cuda:
             torch.cuda.set_device(own)
-        distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+        distributed.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
         try:
             yield Processes(own, distributed.get_rank(), distributed.get_world_size())
         finally:

@@ -8,23 +8,24 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.parametrize import is_parametrized
+from torch.optim import swa_utils
 
 from sstfill.training.data.sample import Sample
-from sstfill.training.forward import complete
+from sstfill.training.forward import Completer
 
 
-class Average:
-    """A copy of a network whose weights follow the network's, smoothly.
+# `torch.optim.swa_utils.AveragedModel` copies the network at its first update, and prefixes the
+# names of its weights: other results, and states saved before could not be resumed.
+class EMA:
+    """A copy of a network whose weights follow the network's smoothly.
 
     Parameters
     ----------
     network
         Copied, not changed.
     decay
-        Share of the average that a step leaves. At first less, (1 + n) / (10 + n) after n steps, so
-        that the average soon forgets how the network began.
+        Fraction of the average that a step leaves. It is (1 + n) / (10 + n) after n steps where
+        that is less, so that the average soon forgets how the network began.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -32,7 +33,7 @@ class Average:
         self.decay = decay
 
     @torch.no_grad()
-    def follow(self, network: nn.Module, steps: int) -> None:
+    def update(self, network: nn.Module, steps: int) -> None:
         """Move towards the network as it is after `steps` steps; its buffers are copied."""
         step = 1 - min(self.decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), step)
@@ -40,26 +41,14 @@ class Average:
             own.copy_(new)
 
 
-@torch.no_grad()
-def settle(network: nn.Module, batches: Iterable[Sample]) -> None:
-    """Measure anew what evaluation takes as fixed: statistics of batch normalisation, and largest
-    singular values.
+def update_bn(network: nn.Module, batches: Iterable[Sample]) -> None:
+    """Measure the statistics of batch normalisation again, and leave evaluation mode on.
 
-    Those gathered in training belong to weights that have moved since, not to their average. Leaves
-    a network without either as it is, without asking for a batch, and every network in evaluation
-    mode.
+    The statistics gathered in training belong to weights that have moved since, not to their
+    average. A forward pass in training mode also refreshes the singular values of spectral
+    normalisation, which stands in the same networks. Without batch normalisation no batch is asked
+    for.
     """
     network.eval()
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    if not norms and not any(is_parametrized(module) for module in network.modules()):
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over batches
-    network.train()
-    for batch in batches:
-        complete(network, batch)
-    network.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    # torch passes on the first element of a tuple, and a `Sample` is a tuple
+    swa_utils.update_bn(((batch,) for batch in batches), Completer(network).eval())

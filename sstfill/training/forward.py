@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call for every generator: the paper's complete a sequence, the compact one corrects a first
-guess.
+"""One call for every generator.
+
+The paper's networks complete a sequence, the compact one corrects a first guess.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sstfill.nn.masking import keep_observed
 from sstfill.training.data.sample import Sample
 
 LEAST_ERROR = 1e-6
-"""Of a first guess, in scaled units, in the logarithm: the error of what is known exactly."""
+"""Floor of a first guess's error, in scaled units, before its logarithm is taken."""
 
 
 class CompletedBatch(NamedTuple):
@@ -46,8 +47,10 @@ def complete(network: nn.Module, sample: Sample) -> CompletedBatch:
     """
     estimate = getattr(network, "estimate", None)
     if estimate is not None:
-        found: Tensor = estimate(sample.values, sample.observed)  # b c t y x
-        return CompletedBatch(keep_observed(sample.values, sample.observed, found.float()), None)
+        estimated: Tensor = estimate(sample.values, sample.observed)  # b c t y x
+        return CompletedBatch(
+            keep_observed(sample.values, sample.observed, estimated.float()), None
+        )
     correction, log_ratio = network(sample.channels)  # b c t y x each
     corrected = sample.guess + sample.error * correction.float()
     log_scale = sample.error.clamp_min(LEAST_ERROR).log() + log_ratio.float()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How training begins: networks and optimisers on their device, and what will not change any more."""
+"""How training begins: the networks and optimisers on their device, and what stays fixed."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from sstfill.errors import InputError
 from sstfill.nn.generator import OCCLUDED
 from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
-from sstfill.training.ema import Average
+from sstfill.training.ema import EMA
 from sstfill.training.forward import Completer
 from sstfill.training.objectives import Objective, compose
-from sstfill.training.options import OptimiserRecipe, TrainOptions
-from sstfill.training.state import State
+from sstfill.training.options import OptimiserOptions, TrainOptions
+from sstfill.training.state import TrainingState
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What training does not change.
+    """The parts of a training that stay fixed.
 
     Attributes
     ----------
     source, options, processes, objective
         As given to `begin`, and what the options compose.
-    completer, discriminator_optimizer
-        The generator's and the discriminators' forward passes, each with `DistributedDataParallel`
-        around it where there are several processes.
+    completer, discriminators
+        The forward passes of the generator and of the discriminators' loss, each wrapped in
+        `DistributedDataParallel` where there are several processes.
     """
 
     source: SampleSource
@@ -42,7 +42,7 @@ class TrainingJob:
     processes: Processes
     objective: Objective
     completer: nn.Module
-    discriminator_optimizer: nn.Module | None
+    discriminators: nn.Module | None
 
     def batches(self, epoch: int) -> Batches:
         """Give this process's batches of an epoch, the same ones each time."""
@@ -51,15 +51,13 @@ class TrainingJob:
         return Batches(
             sequences,
             options.batch,
-            hidden=options.hidden,
+            needs_withheld=options.needs_withheld,
             rank=processes.rank,
             processes=processes.size,
         )
 
-    def some(self, epoch: int, count: int) -> Iterator[Sample]:
-        """Yield the first `count` batches of an epoch, on the device; the source is asked with the
-        first of them.
-        """
+    def first_batches(self, epoch: int, count: int) -> Iterator[Sample]:
+        """Yield the first `count` batches of an epoch, on the device."""
         with closing(self.batches(epoch)) as batches:
             for batch in islice(batches, count):
                 yield batch.to(self.processes.device)
@@ -67,28 +65,24 @@ class TrainingJob:
 
 def begin(
     network: nn.Module, source: SampleSource, options: TrainOptions, processes: Processes
-) -> tuple[State, TrainingJob]:
-    """Copy the network to the device, and draw new discriminators; they see in a gap what the
-    generator sees there.
-    """
+) -> tuple[TrainingState, TrainingJob]:
+    """Copy the network to the device, and draw new discriminators."""
     own = copy.deepcopy(network).to(processes.device).train().requires_grad_(True)
-    completer = processes.wrap(
-        Completer(own)
-    )  # from here on all processes have the weights of the first
+    # wrapped before anything is copied from it: all processes now have the weights of the first
+    completer = processes.wrap(Completer(own))
+    # the discriminators see in a gap what the generator sees there
     fill = getattr(own, "fill", OCCLUDED)
     objective = compose(options.objective, options, channels=_channels(source), fill=fill)
-    adversary = objective.adversary.to(processes.device) if objective.adversary else None
-    discriminator_optimizer = processes.wrap(adversary) if adversary else None
-    now = State(
-        own,
-        Average(own, options.ema),
-        adversary,
-        _adam(own, options.recipe),
-        _adam(adversary, options.opposing) if adversary else None,
-    )
-    return now, TrainingJob(
-        source, options, processes, objective, completer, discriminator_optimizer
-    )
+    optimiser = _adamw(own, options.recipe)
+    adversary = objective.adversary
+    if adversary is None:
+        state = TrainingState(own, EMA(own, options.ema), None, optimiser, None)
+        return state, TrainingJob(source, options, processes, objective, completer, None)
+    adversary.to(processes.device)
+    discriminators = processes.wrap(adversary)
+    discriminator_optimizer = _adamw(adversary, options.discriminator_recipe)
+    state = TrainingState(own, EMA(own, options.ema), adversary, optimiser, discriminator_optimizer)
+    return state, TrainingJob(source, options, processes, objective, completer, discriminators)
 
 
 def _channels(source: SampleSource) -> int:
@@ -98,7 +92,7 @@ def _channels(source: SampleSource) -> int:
     raise InputError("the validation holds no sequence; give some, with pixels withheld")
 
 
-def _adam(network: nn.Module, recipe: OptimiserRecipe) -> Optimizer:
+def _adamw(network: nn.Module, recipe: OptimiserOptions) -> Optimizer:
     betas = (recipe.beta1, recipe.beta2)
     return AdamW(
         network.parameters(), recipe.learning_rate, betas, weight_decay=recipe.weight_decay

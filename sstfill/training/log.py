@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How training went: a row for each epoch, in CSV and in words."""
+"""The log of a training: a row for each epoch, in CSV and in words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 from sstfill.io.atomic import atomic_path
 
 Row = Mapping[str, Any]
-"""What an epoch left: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``,
+"""The figures of an epoch: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``,
 ``withheld_bias``, ``withheld_nll`` (scaled units; the last None without a stated scale),
-``learning_rate``, ``seconds`` of training, ``waiting`` (share of them in which the device waited
-for data; earlier versions lack it), ``skipped`` (sequences of no use), ``left_out`` (batches
-without a finite gradient), and the mean of each loss
-under its name."""
+``learning_rate``, ``seconds`` of training, ``waiting`` (fraction of them in which the device waited
+for data; earlier versions lack it), ``skipped`` (sequences that cannot be used), ``left_out``
+(batches without a finite gradient), and the mean of each loss under its name."""
 
 
 def write(path: Path, history: Sequence[Row]) -> None:
@@ -35,14 +34,14 @@ def write(path: Path, history: Sequence[Row]) -> None:
 
 
 def sentence(row: Row, losses: Iterable[str]) -> str:
-    """Tell an epoch in one line.
+    """Describe an epoch in one line.
 
-    >>> row = {"epoch": 3, "withheld_mae": 0.123456, "withheld": 0.5, "seconds": 61.2, "waiting": 0.031, "skipped": 0}
-    >>> sentence(row, ["withheld"])
+    >>> row = {"epoch": 3, "withheld_mae": 0.123456, "withheld": 0.5, "skipped": 0}
+    >>> sentence(row | {"seconds": 61.2, "waiting": 0.031}, ["withheld"])
     'epoch 3: withheld MAE 0.1235; loss withheld 0.5; 61 s, waiting for data 3 %'
     """
     parts = ", ".join(f"{name} {row[name]:.4g}" for name in losses if row.get(name) is not None)
-    skipped = f"; {row['skipped']} sequences of no use" if row["skipped"] else ""
+    skipped = f"; {row['skipped']} sequences could not be used" if row["skipped"] else ""
     waiting = f", waiting for data {100 * row['waiting']:.0f} %" if "waiting" in row else ""
     return (
         f"epoch {row['epoch']}: withheld MAE {row['withheld_mae']:.4g}; loss {parts}; "
@@ -51,7 +50,7 @@ def sentence(row: Row, losses: Iterable[str]) -> str:
 
 
 def heading(history: Sequence[Row], epochs: int) -> str:
-    """Head the progress bar of the next epoch with the scores of those before.
+    """Title of the progress bar of the next epoch, with the scores so far.
 
     >>> heading([{"epoch": 1, "withheld_mae": 0.2}, {"epoch": 2, "withheld_mae": 0.3}], 20)
     'epoch 3/20, withheld MAE 0.3 (best 0.2)'

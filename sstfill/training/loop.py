@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training, from top to bottom: epochs, steps, the score on withheld pixels, and when to stop."""
+"""The training loop: epochs, steps, the score on withheld pixels, and when to stop."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from sstfill.io import place
 from sstfill.io.atomic import fail
 from sstfill.nn.checkpoint.folder import check_target
 from sstfill.progress import track
-from sstfill.training import log, state
-from sstfill.training.data.prefetch import Waited, ahead
-from sstfill.training.data.sample import Sample, SampleSource
-from sstfill.training.distributed import Processes, together
-from sstfill.training.ema import settle
-from sstfill.training.fitted import TrainedNetwork, best_row
+from sstfill.training import log
+from sstfill.training import state as saved_state
+from sstfill.training.data.prefetch import WaitTimer, prefetch
+from sstfill.training.data.sample import PreparedSource, Sample, SampleSource
+from sstfill.training.distributed import Processes, process_group
+from sstfill.training.ema import update_bn
 from sstfill.training.job import TrainingJob, begin
-from sstfill.training.options import OptimiserRecipe, TrainOptions
+from sstfill.training.options import OptimiserOptions, TrainOptions
 from sstfill.training.score import validate
-from sstfill.training.state import State
+from sstfill.training.state import TrainingState
+from sstfill.training.trained_network import TrainedNetwork, best_row
 
 LOG = "log.csv"
 """Name of the log in the folder of a training."""
@@ -38,10 +39,10 @@ FAILURES = 5
 """Batches in a row without a finite gradient after which training has diverged."""
 WORSE = 10.0
 """Times the least error so far beyond which training has diverged."""
-SETTLING = 16
-"""Batches over which statistics are measured anew before a score."""
+STATISTICS = 16
+"""Batches over which the statistics of batch normalisation are measured before a score."""
 
-_told = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -54,7 +55,7 @@ def fit(
 ) -> TrainedNetwork:
     """Train a network on sequences with gaps.
 
-    Alone, or as one of several processes that torchrun has started: then each takes its share of
+    Alone, or as one of several processes that torchrun has started: then each takes its part of
     the sequences, and the first writes. On the CPU the same seed gives the same weights, bit by
     bit, resumed or not.
 
@@ -67,8 +68,8 @@ def fit(
     options
         How to train.
     out
-        Folder for the state, `state.FILE`, and the log, `LOG`; made where it is not. None: nothing
-        is written.
+        Folder for the state (`sstfill.training.state.FILE`) and the log (`LOG`), made if it does
+        not exist. None: nothing is written.
     resume
         Go on from the state in `out`, if there is one.
 
@@ -86,88 +87,92 @@ def fit(
         If `out` cannot be written; the last state there is intact.
     """
     saved = _prepare(out, resume)
-    with together(options.device, options.seed) as processes:
-        now, job = begin(network, source, options, processes)
+    with process_group(options.device, options.seed) as processes:
+        if isinstance(source, PreparedSource):
+            # first guesses take hours: each process computes its part of them
+            source.prepare(processes.rank, processes.size)
+            processes.wait()
+        state, job = begin(network, source, options, processes)
         if saved and out:
-            now.restore(state.load(out, options))
-        while (verdict := stopped(now, options)) is None:
-            skipped = learn(now, job, out)
-            scores = score(now, job)
-            finish(now, job, skipped, scores)
+            state.restore(saved_state.load(out, options))
+        while (reason := stopped(state, options)) is None:
+            skipped = learn(state, job, out)
+            scores = score(state, job)
+            finish(state, job, skipped, scores)
             if out and processes.first:
-                state.save(out, now, options)
-                log.write(out / LOG, now.history)
-        return _fitted(now, options, processes, verdict)
+                saved_state.save(out, state, options)
+                log.write(out / LOG, state.history)
+        return _trained_network(state, options, processes, reason)
 
 
-def learn(now: State, job: TrainingJob, out: Path | None) -> int:
-    """Train through the rest of an epoch; return how many of its sequences were of no use."""
+def learn(state: TrainingState, job: TrainingJob, out: Path | None) -> int:
+    """Train through the rest of an epoch; return how many of its sequences could not be used."""
     options, processes = job.options, job.processes
-    epoch = len(now.history)
+    epoch = len(state.history)
     expected = math.ceil(options.samples / (options.batch * processes.size))
-    began, waited_before = time.monotonic() - now.seconds, now.waiting
+    began = time.monotonic() - state.seconds
+    waited_before = state.waiting
     last_saved = time.monotonic()
-    left = max(0, expected - now.batches)
-    past = islice(batches := job.batches(epoch), now.batches, None)  # those of before a restart
-    with closing(batches), closing(ahead(past)) as stream:
-        waited = Waited(stream)
-        for batch in track(
-            in_step(waited, processes), log.heading(now.history, options.epochs), left
-        ):
-            progress = (epoch + min(1.0, (now.batches + 0.5) / expected)) / options.epochs
-            step(now, job, batch.to(processes.device), progress)
-            now.seconds, now.waiting = time.monotonic() - began, waited_before + waited.seconds
-            if now.failures >= FAILURES:
+    batches = job.batches(epoch)
+    remaining = islice(batches, state.batches, None)  # without those done before a restart
+    title = log.heading(state.history, options.epochs)
+    with closing(batches), closing(prefetch(remaining)) as stream:
+        timer = WaitTimer(stream)
+        left = max(0, expected - state.batches)
+        for batch in track(in_step(timer, processes), title, left):
+            progress = (epoch + min(1.0, (state.batches + 0.5) / expected)) / options.epochs
+            step(state, job, batch.to(processes.device), progress)
+            state.seconds = time.monotonic() - began
+            state.waiting = waited_before + timer.seconds
+            if state.failures >= FAILURES:
                 break
-            if (
-                out
-                and processes.first
-                and time.monotonic() - last_saved >= 60 * options.save_minutes
-            ):
-                state.save(out, now, options)
+            due = time.monotonic() - last_saved >= 60 * options.save_minutes
+            if due and out and processes.first:
+                saved_state.save(out, state, options)
                 last_saved = time.monotonic()
-    if not now.batches:
+    if not state.batches:
+        reasons = "all land or cloud, values not finite"
+        if options.needs_withheld:
+            reasons += ", or nothing withheld"
         raise InputError(
-            f"epoch {epoch + 1}: none of {batches.skipped} sequences is of use (all land or cloud, values not finite"
-            f"{', or nothing withheld' if options.hidden else ''}); give a source with observations"
+            f"epoch {epoch + 1}: none of {batches.skipped} sequences is of use ({reasons}); "
+            "give a source with observations"
         )
     return int(processes.sum(torch.tensor(batches.skipped)))
 
 
-def step(now: State, job: TrainingJob, batch: Sample, progress: float) -> None:
-    """Train on a batch: the generator completes it, the discriminators learn, then the generator
-    does.
-    """
+def step(state: TrainingState, job: TrainingJob, batch: Sample, progress: float) -> None:
+    """Train on a batch: the discriminators learn from its completion, then the generator."""
     options, device = job.options, job.processes.device
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
-    _set_rate(now.optimiser, options.recipe, now.steps, progress)
+    _set_rate(state.optimiser, options.recipe, state.steps, progress)
     losses: dict[str, Tensor] = {}
     good = True
     with mixed:
-        completion = job.completer(batch)
-    if now.discriminator_optimizer and job.discriminator_optimizer:
-        _set_rate(now.discriminator_optimizer, options.opposing, now.steps, progress)
+        completed = job.completer(batch)
+    if state.discriminator_optimizer and job.discriminators:
+        recipe = options.discriminator_recipe
+        _set_rate(state.discriminator_optimizer, recipe, state.steps, progress)
         for _ in range(options.discriminator_steps):
             with mixed:
-                loss = job.discriminator_optimizer(completion.values.detach(), batch)
-            good &= update(loss, now.discriminator_optimizer, options.clip, job.processes)
+                loss = job.discriminators(completed.values.detach(), batch)
+            good &= update(loss, state.discriminator_optimizer, options.clip, job.processes)
         losses["discriminator"] = loss.detach()
     with mixed:
-        total, terms = job.objective(completion, batch)
-    good &= update(total, now.optimiser, options.clip, job.processes)
+        total, terms = job.objective(completed, batch)
+    good &= update(total, state.optimiser, options.clip, job.processes)
     if good:
-        now.average.follow(now.network, now.steps)
-    _count(now, {**terms, **losses}, good)
+        state.ema.update(state.network, state.steps)
+    _count(state, {**terms, **losses}, good)
 
 
 def update(loss: Tensor, optimiser: Optimizer, clip: float, processes: Processes) -> bool:
-    """Take a step down the gradient of a loss, unless it is not finite; return whether it was
-    taken.
-    """
+    """Take a step down the gradient of a loss if it is finite; return whether it was taken."""
     optimiser.zero_grad()
     loss.backward()
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     norm = clip_grad_norm_(weights, clip or math.inf)
+    # all or none: processes that step differently would no longer train one network
     good = processes.all(bool((norm + loss.detach()).isfinite()))
     if good:
         optimiser.step()
@@ -183,60 +188,65 @@ def in_step(batches: Iterable[Sample], processes: Processes) -> Iterator[Sample]
         batch = next(stream, None)
 
 
-def score(now: State, job: TrainingJob) -> dict[str, float | None]:
-    """Score the averaged weights, with the statistics that some batches of this epoch leave."""
-    average, processes = now.average.network, job.processes
-    settle(average, job.some(len(now.history), SETTLING))
-    processes.share(average)
-    return validate(average, job.source, job.options, processes)
+def score(state: TrainingState, job: TrainingJob) -> dict[str, float | None]:
+    """Score the averaged weights, with the statistics of some batches of this epoch."""
+    network, processes = state.ema.network, job.processes
+    update_bn(network, job.first_batches(len(state.history), STATISTICS))
+    processes.broadcast_buffers(network)
+    return validate(network, job.source, job.options, processes)
 
 
-def finish(now: State, job: TrainingJob, skipped: int, scores: dict[str, float | None]) -> None:
+def finish(
+    state: TrainingState, job: TrainingJob, skipped: int, scores: dict[str, float | None]
+) -> None:
     """Close an epoch: write its row, and keep the averaged weights if none scored better."""
-    processes, trained = job.processes, max(1, now.batches - now.left_out)
-    means = processes.sum(torch.tensor(list(now.sums.values()), dtype=torch.float64)) / (
-        trained * processes.size
-    )
-    losses = dict(zip(now.sums, means.tolist(), strict=True))
+    processes = job.processes
+    sums = processes.sum(torch.tensor(list(state.sums.values()), dtype=torch.float64))
+    means = sums / (max(1, state.batches - state.left_out) * processes.size)
+    losses = dict(zip(state.sums, means.tolist(), strict=True))
     row = {
-        "epoch": len(now.history) + 1,
-        "steps": now.steps,
+        "epoch": len(state.history) + 1,
+        "steps": state.steps,
         **losses,
         **scores,
-        "learning_rate": now.optimiser.param_groups[0]["lr"],
-        "seconds": now.seconds,
-        "waiting": min(1.0, now.waiting / max(now.seconds, 1e-9)),
+        "learning_rate": state.optimiser.param_groups[0]["lr"],
+        "seconds": state.seconds,
+        "waiting": min(1.0, state.waiting / max(state.seconds, 1e-9)),
         "skipped": skipped,
-        "left_out": now.left_out,
+        "left_out": state.left_out,
     }
-    now.history.append(row)
-    now.batches, now.left_out, now.sums, now.seconds, now.waiting = 0, 0, {}, 0.0, 0.0
-    if best_row(now.history) is row:
-        now.best = {
-            name: weight.cpu().clone() for name, weight in now.average.network.state_dict().items()
-        }
+    state.history.append(row)
+    # the row holds them now; the next epoch counts from nothing
+    state.batches, state.left_out, state.sums = 0, 0, {}
+    state.seconds, state.waiting = 0.0, 0.0
+    if best_row(state.history) is row:
+        weights = state.ema.network.state_dict()
+        state.best = {name: weight.cpu().clone() for name, weight in weights.items()}
     if processes.first:
-        _told.info(log.sentence(row, losses))
+        logger.info(log.sentence(row, losses))
 
 
-def stopped(now: State, options: TrainOptions) -> str | None:
-    """Say why training ends here, or None if it goes on."""
-    if not now.history:
+def stopped(state: TrainingState, options: TrainOptions) -> str | None:
+    """Return why training ends here, or None if it goes on."""
+    if not state.history:
         return None
-    best, last = best_row(now.history), now.history[-1]
-    if now.failures >= FAILURES:
-        return f"diverged: {now.failures} batches in a row without a finite gradient in epoch {last['epoch']}"
-    if (
-        not math.isfinite(last["withheld_mae"])
-        or last["withheld_mae"] > WORSE * best["withheld_mae"]
-    ):
+    best, last = best_row(state.history), state.history[-1]
+    epoch, mae = last["epoch"], last["withheld_mae"]
+    if state.failures >= FAILURES:
         return (
-            f"diverged: withheld MAE {last['withheld_mae']:.3g} in epoch {last['epoch']}, "
+            f"diverged: {state.failures} batches in a row without a finite gradient "
+            f"in epoch {epoch}"
+        )
+    if not math.isfinite(mae) or mae > WORSE * best["withheld_mae"]:
+        return (
+            f"diverged: withheld MAE {mae:.3g} in epoch {epoch}, "
             f"{best['withheld_mae']:.3g} in epoch {best['epoch']}"
         )
-    if last["epoch"] - best["epoch"] >= options.patience:
+    if epoch - best["epoch"] >= options.patience:
         return f"no better for {options.patience} epochs"
-    return f"all {options.epochs} epochs done" if last["epoch"] >= options.epochs else None
+    if epoch >= options.epochs:
+        return f"all {options.epochs} epochs done"
+    return None
 
 
 def _prepare(out: Path | None, resume: bool) -> bool:
@@ -245,8 +255,8 @@ def _prepare(out: Path | None, resume: bool) -> bool:
         if resume:
             raise OptionError("resume=True needs out, the folder of the training to go on with")
         return False
-    saved = (out / state.FILE).exists()
-    if saved and not resume:
+    saved = (out / saved_state.FILE).exists()
+    if saved and not resume:  # days of work may be in it
         raise OptionError(
             f"{out} holds a training already; give resume=True to go on with it, or another folder"
         )
@@ -257,40 +267,51 @@ def _prepare(out: Path | None, resume: bool) -> bool:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(out, error)
-    state.tidy(out)
+    saved_state.tidy(out)
     return saved
 
 
-def _set_rate(optimiser: Optimizer, recipe: OptimiserRecipe, steps: int, progress: float) -> None:
+def _set_rate(optimiser: Optimizer, recipe: OptimiserOptions, steps: int, progress: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = recipe.rate(steps, progress)
 
 
-def _count(now: State, losses: dict[str, Tensor], good: bool) -> None:
+def _count(state: TrainingState, losses: dict[str, Tensor], good: bool) -> None:
     """Count a batch, and add up its losses if they are finite."""
-    now.steps += 1
-    now.batches += 1
-    now.left_out += not good
-    now.failures = 0 if good else now.failures + 1
+    state.steps += 1
+    state.batches += 1
+    if not good:
+        state.left_out += 1
+        state.failures += 1
+    else:
+        state.failures = 0
     for name, loss in losses.items():
-        now.sums[name] = now.sums.get(name, 0.0) + (loss.item() if good else 0.0)
+        # a name begins at 0 with a batch that is left out, too: all processes sum as many names
+        state.sums.setdefault(name, 0.0)
+        if good:
+            state.sums[name] += loss.item()
 
 
-def _fitted(
-    now: State, options: TrainOptions, processes: Processes, verdict: str
+def _trained_network(
+    state: TrainingState, options: TrainOptions, processes: Processes, reason: str
 ) -> TrainedNetwork:
     """Take the best weights."""
-    if verdict.startswith("diverged") and processes.first:
-        _told.warning(
-            "training %s; the weights of epoch %d are kept", verdict, best_row(now.history)["epoch"]
-        )
-    if not math.isfinite(best_row(now.history)["withheld_mae"]):
+    best = best_row(state.history)
+    if reason.startswith("diverged") and processes.first:
+        logger.warning("training %s; the weights of epoch %d are kept", reason, best["epoch"])
+    if not math.isfinite(best["withheld_mae"]):
         raise OptionError(
-            f"learning_rate={options.recipe.learning_rate:g}: training diverged in its first epoch; give a lower one"
+            f"learning_rate={options.recipe.learning_rate:g}: training diverged in its first "
+            "epoch; give a lower one"
         )
-    network = now.average.network.cpu()
-    network.load_state_dict(now.best)
-    seconds = sum(row["seconds"] for row in now.history)
+    network = state.ema.network.cpu()
+    network.load_state_dict(state.best)
     return TrainedNetwork(
-        network, tuple(now.history), now.steps, seconds, str(processes.device), verdict, options
+        network=network,
+        history=tuple(state.history),
+        steps=state.steps,
+        seconds=sum(row["seconds"] for row in state.history),
+        device=str(processes.device),
+        stopped=reason,
+        options=options,
     )

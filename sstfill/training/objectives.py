@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is minimised: weighted terms, each of them one line over a completed batch.
+"""The loss of the generator: weighted terms over a completed batch.
 
-Data consistency (eq. 6) is no term: a completed sequence holds what was observed, bit by bit.
+Data consistency (equation 6 of Yin, Pajot, de Bezenac and Gallinari 2019, "the paper") needs no
+term: a completed sequence holds what was observed, bit by bit.
 """
 
 from __future__ import annotations
@@ -30,64 +31,57 @@ class Term(Protocol):
 
     name: ClassVar[str]
 
-    def __call__(self, completion: CompletedBatch, sample: Sample) -> Tensor:
+    def __call__(self, completed: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the loss, one number."""
         ...
 
 
 @dataclass(frozen=True)
 class WithheldTerm:
-    """Restore what was hidden: Laplace likelihood where the network states a scale, else mean
-    absolute error.
+    """Restore withheld pixels: Laplace likelihood, or absolute error without a stated scale.
 
-    The likelihood alone would count an error by how many of its own scale it is; beside it stands
-    the mean absolute error over that of the first guess, where there is one, which counts large
-    errors for what they are.
+    The likelihood measures each error in units of its own stated scale. The second term, the mean
+    absolute error as a fraction of the first guess's, gives large errors their weight.
     """
 
     name: ClassVar[str] = "withheld"
 
-    def __call__(self, completion: CompletedBatch, sample: Sample) -> Tensor:
+    def __call__(self, completed: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the loss over withheld pixels."""
-        if completion.log_scale is None:
-            return masked_l1(completion.values, sample.values, sample.withheld)
-        return laplace_nll(
-            completion.values, completion.log_scale, sample.values, sample.withheld
-        ) + over_guess(completion, sample)
+        if completed.log_scale is None:
+            return masked_l1(completed.values, sample.values, sample.withheld)
+        likelihood = laplace_nll(
+            completed.values, completed.log_scale, sample.values, sample.withheld
+        )
+        return likelihood + over_guess(completed, sample)
 
 
-def over_guess(completion: CompletedBatch, sample: Sample) -> Tensor:
-    """Compute the mean absolute error over withheld pixels as a share of the first guess's; 0 where
-    there is none.
-    """
+def over_guess(completed: CompletedBatch, sample: Sample) -> Tensor:
+    """Compute the mean absolute error as a fraction of the first guess's, 0 without one."""
     if not bool((sample.error > 0).any()):
-        return completion.values.new_zeros(())
-    own = masked_l1(completion.values, sample.values, sample.withheld)
+        return completed.values.new_zeros(())
+    own = masked_l1(completed.values, sample.values, sample.withheld)
     return own / (masked_l1(sample.guess, sample.values, sample.withheld) + LEAST)
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Regress to the truth: mean absolute error over every occluded pixel at sea (appendix C,
-    paired variant).
-    """
+    """Mean absolute error over every occluded pixel at sea (appendix C, the paired variant)."""
 
     name: ClassVar[str] = "l1"
 
-    def __call__(self, completion: CompletedBatch, sample: Sample) -> Tensor:
+    def __call__(self, completed: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the loss over withheld pixels, which are all the occluded ones."""
-        return masked_l1(completion.values, sample.values, sample.withheld)
+        return masked_l1(completed.values, sample.values, sample.withheld)
 
 
 class Adversary(nn.Module):
-    """D_f and D_s and what they judge: measurements against completed sequences measured once more
-    (equation 4).
+    """The discriminators D_f and D_s, which tell measured from completed sequences (equation 4).
 
-    The real one is the archive's own measurement (everything known to the trainer), the fake one a
-    completed sequence under an independent mask; land is occluded in both. Where the truth is at
-    hand the same lines compare true with completed sequences (appendix C, both supervised
-    variants): nothing is occluded then. The discriminators are not told which sequences belong
-    together.
+    The real sequence is the archive's own measurement (all that the trainer knows), the fake one a
+    completed sequence under an independent mask; land is occluded in both. Where the truth is known
+    the same lines compare true with completed sequences, without occlusion (appendix C, both
+    supervised variants). The discriminators are not told which sequences belong together.
 
     Parameters
     ----------
@@ -121,43 +115,46 @@ class Adversary(nn.Module):
             )
 
     def forward(self, fake: Tensor, sample: Sample) -> Tensor:
-        """Compute the discriminators' loss; `fake` are completed sequences b c t y x, without a
-        gradient.
-        """
-        both = torch.cat([self.real(sample), self.again(fake.detach(), sample)])  # 2b c t y x
-        scores = [judge(both).float().chunk(2) for judge in self.discriminators]
-        return torch.stack([discriminator_hinge(real, fake) for real, fake in scores]).sum()
+        """Compute the discriminators' loss on completed sequences `fake`, b c t y x."""
+        both = torch.cat(
+            [self.real(sample), self.measured_again(fake.detach(), sample)]
+        )  # 2b c t y x
+        losses = []
+        for discriminator in self.discriminators:
+            real_scores, fake_scores = discriminator(both).float().chunk(2)
+            losses.append(discriminator_hinge(real_scores, fake_scores))
+        return torch.stack(losses).sum()
 
     def generator_loss(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the generator's loss; the discriminators receive no gradient."""
-        self.requires_grad_(False)
-        again = self.again(fake, sample)
-        loss = torch.stack(
-            [generator_hinge(judge(again).float()) for judge in self.discriminators]
-        ).sum()
+        self.requires_grad_(False)  # saves their half of the backward pass
+        fakes = self.measured_again(fake, sample)
+        losses = []
+        for discriminator in self.discriminators:
+            losses.append(generator_hinge(discriminator(fakes).float()))
         self.requires_grad_(True)
-        return loss
+        return torch.stack(losses).sum()
 
     def real(self, sample: Sample) -> Tensor:
-        """Return what was measured, y, b c t y x."""
+        """Return the archive's own measurement y, b c t y x."""
         return occlude(sample.values, (sample.observed | sample.withheld) & sample.sea, self.fill)
 
-    def again(self, fake: Tensor, sample: Sample) -> Tensor:
-        """Return what would be measured of a completed sequence, y_hat, b c t y x."""
-        return occlude(fake, sample.again & sample.sea, self.fill)
+    def measured_again(self, fake: Tensor, sample: Sample) -> Tensor:
+        """Return the measurement of a completed sequence, y_hat, b c t y x."""
+        return occlude(fake, sample.second_mask & sample.sea, self.fill)
 
 
 @dataclass(frozen=True)
 class Adversarial:
-    """Fool D_f and D_s, with weights 1:1 (equation 4, hinge)."""
+    """The generator's adversarial loss: D_f and D_s with weights 1:1 (equation 4, hinge)."""
 
     name: ClassVar[str] = "adversarial"
 
     adversary: Adversary
 
-    def __call__(self, completion: CompletedBatch, sample: Sample) -> Tensor:
+    def __call__(self, completed: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the generator's side of the loss."""
-        return self.adversary.generator_loss(completion.values, sample)
+        return self.adversary.generator_loss(completed.values, sample)
 
 
 @dataclass(frozen=True)
@@ -176,14 +173,16 @@ class Objective:
     adversary: Adversary | None = None
 
     def __call__(
-        self, completion: CompletedBatch, sample: Sample
+        self, completed: CompletedBatch, sample: Sample
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute what the generator minimises, and each term by name, without its weight or a
-        gradient.
-        """
-        losses = [(weight, term.name, term(completion, sample)) for weight, term in self.terms]
-        total = torch.stack([weight * loss for weight, _, loss in losses]).sum()
-        return total, {name: loss.detach() for _, name, loss in losses}
+        """Compute the generator's loss, and each term without weight or gradient for the log."""
+        weighted: list[Tensor] = []
+        by_name: dict[str, Tensor] = {}
+        for weight, term in self.terms:
+            loss = term(completed, sample)
+            weighted.append(weight * loss)
+            by_name[term.name] = loss.detach()
+        return torch.stack(weighted).sum(), by_name
 
 
 def compose(

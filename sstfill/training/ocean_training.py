@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the compact network on synthetic oceans: how the checkpoint that ships with sstfill is
-made.
-"""
+"""Train the compact network on synthetic oceans: the shipped checkpoint is made so."""
 
 from __future__ import annotations
 
@@ -13,15 +11,15 @@ from sstfill.errors import OptionError
 from sstfill.methods.gan.method import Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.oceans import Oceans
-from sstfill.training.model_card import described, save
+from sstfill.training.model_card import model_card, save
 from sstfill.training.options import TrainOptions
 
 if TYPE_CHECKING:
-    from sstfill.training.data.ocean_source import OceanSource
+    pass
 
 
 NEEDED = {"network": "compact", "objective": "withheld", "batch": 1}
-"""Options that are not open to choice."""
+"""Options that must have these values."""
 
 
 def train_on_oceans(
@@ -32,16 +30,15 @@ def train_on_oceans(
     resume: bool = False,
     folder: str | Path | None = None,
 ) -> Gan:
-    """Train a compact network on synthetic oceans, whose truth it is taught to find under their
-    clouds.
+    """Train a compact network on synthetic oceans, to find their truth under their clouds.
 
     Parameters
     ----------
     options
-        See `TrainOptions`; oceans differ in size, so that ``frames`` and ``size`` mean nothing, and
+        See `TrainOptions`; oceans differ in size, so that ``frames`` and ``size`` are not used, and
         ``batch`` is 1.
     oceans
-        Which.
+        Which oceans.
     out
         Folder for the checkpoint, the log and the state to resume from.
     resume
@@ -56,33 +53,25 @@ def train_on_oceans(
         If the options are not for this; and as for `sstfill.train`.
     """
     for name, needed in NEEDED.items():
-        if (met := getattr(options, name)) != needed:
+        given = getattr(options, name)
+        if given != needed:
             raise OptionError(
-                f"{name}={met!r}, and on oceans {name} is {needed!r}; give an archive for anything else"
+                f"{name}={given!r}, and on oceans {name} is {needed!r}; "
+                "give an archive for anything else"
             )
     from sstfill.training.data.ocean_source import OceanSource
     from sstfill.training.loop import fit
     from sstfill.training.train import network_options, new_network
 
-    source = OceanSource(
-        oceans, Path(folder) if folder is not None else Path(out) / "oceans", options.samples
-    )
-    fitted = fit(new_network(options), source, options, out=Path(out), resume=resume)
-    about = {
-        "data": {"oceans": config.options(oceans)},
-        "patch": _patch(source),
-        "occlusion": "many kinds",
-    }
-    told = (
-        described(fitted, options.network, network_options(options))
-        | about
-        | {"traits": source.traits()}
-    )
-    checkpoint = Checkpoint(told, fitted.network.state_dict())
+    kept = Path(folder) if folder is not None else Path(out) / "oceans"
+    source = OceanSource(oceans, kept, options.samples)
+    trained = fit(new_network(options), source, options, out=Path(out), resume=resume)
+    first = next(iter(source.validation()))
+    card = model_card(trained, options.network, network_options(options))
+    card["data"] = {"oceans": config.options(oceans)}
+    card["patch"] = list(first.values.shape[1:])
+    card["occlusion"] = "many kinds"
+    card["traits"] = source.traits()
+    checkpoint = Checkpoint(card, trained.network.state_dict())
     save(checkpoint, out)
     return Gan(model=checkpoint, device=options.device)
-
-
-def _patch(source: OceanSource) -> list[int]:
-    first = next(iter(source.validation()))
-    return list(first.values.shape[1:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How to train: a recipe's [train] table, with the defaults of each objective."""
+"""Options of training: a recipe's [train] table, with the defaults of each objective."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ Schedule = Literal["constant", "cosine", "decay"]
 DECAY_STEPS = 50
 """Steps between two reductions of the learning rate, in the schedule "decay"."""
 WARMING = 0.05
-"""Share of the training in which the learning rate rises, in the schedule "cosine"."""
+"""Fraction of the training in which the learning rate rises, in the schedule "cosine"."""
 DISCRIMINATED_SIDE = 33
-"""Least height and width of a frame where a discriminator looks (`sstfill.nn.discriminator.SIDE`).
-"""
+"""Least edge of a frame for the discriminators, as `sstfill.nn.discriminator.SIDE`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimiserRecipe:
+class OptimiserOptions:
     """An Adam optimiser and how its learning rate changes.
 
     Attributes
@@ -34,7 +33,7 @@ class OptimiserRecipe:
     learning_rate, beta1, beta2
         Of Adam.
     weight_decay
-        Share of the weights taken off in each step, per unit of the learning rate (AdamW).
+        Fraction of the weights taken off in each step, per unit of the learning rate (AdamW).
     schedule
         "constant"; "decay", by the factor `decay` every 50 steps; or "cosine", up in the first
         twentieth of the training, then down to nothing along half a cosine.
@@ -50,34 +49,28 @@ class OptimiserRecipe:
     decay: float = 0.99
 
     def rate(self, steps: int, progress: float) -> float:
-        """Compute the learning rate after so many steps, a share `progress` of the whole training.
+        """Compute the learning rate after `steps` steps, at a fraction `progress` of the training.
 
         >>> PAPER.rate(100, 0.0), PIXELWISE.rate(100, 1.0)
         (9.801e-05, 0.0)
         """
         if self.schedule == "cosine":
             down = max(0.0, progress - WARMING) / (1 - WARMING)
-            return (
-                self.learning_rate
-                * min(1.0, progress / WARMING)
-                * (1 + math.cos(math.pi * down))
-                / 2
-            )
-        return self.learning_rate * (
-            self.decay ** (steps // DECAY_STEPS) if self.schedule == "decay" else 1.0
-        )
+            up = min(1.0, progress / WARMING)
+            return self.learning_rate * up * (1 + math.cos(math.pi * down)) / 2
+        if self.schedule == "decay":
+            return self.learning_rate * self.decay ** (steps // DECAY_STEPS)
+        return self.learning_rate
 
 
-PAPER = OptimiserRecipe(
+PAPER = OptimiserOptions(
     learning_rate=1e-4, beta1=0.0, beta2=0.999, weight_decay=0.0, schedule="decay"
 )
-"""Of the paper (section 3.4) and its authors' program; all discriminators here, all adversarial
-objectives.
-"""
-PIXELWISE = OptimiserRecipe(
+"""Of the paper (section 3.4): for discriminators and adversarial objectives."""
+PIXELWISE = OptimiserOptions(
     learning_rate=1e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, schedule="cosine"
 )
-"""Where withheld pixels lead."""
+"""For objectives that restore withheld pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +109,13 @@ class TrainOptions:
     epochs
         How many at most.
     learning_rate, beta1, beta2, weight_decay, schedule, decay
-        Of the generator's optimiser, see `OptimiserRecipe`. None: 1e-3, 0.9, 0.99, 0.01, "cosine"
+        Of the generator's optimiser, see `OptimiserOptions`. None: 1e-3, 0.9, 0.99, 0.01, "cosine"
         for objectives that begin with "withheld"; the paper's 1e-4, 0, 0.999, 0, "decay" (by 0.99)
         for the others.
     clip
         Greatest norm of a gradient, 0 for no limit.
     ema
-        Share of the averaged weights that a step leaves, once training is well under way.
+        Fraction of the averaged weights that a step leaves, once training is well under way.
     patience
         Epochs without a better score on withheld pixels after which training stops.
     save_minutes
@@ -182,7 +175,7 @@ class TrainOptions:
             check_number(name, getattr(self, name), 0)
         check_share("ema", self.ema)
         self._check_recipe()
-        self._check_discriminated()
+        self._check_discriminators()
 
     @property
     def adversarial(self) -> bool:
@@ -190,7 +183,7 @@ class TrainOptions:
         return self.objective != "withheld"
 
     @property
-    def hidden(self) -> bool:
+    def needs_withheld(self) -> bool:
         """Whether a sequence is of use only with something withheld."""
         return self.objective not in ("adversarial", "unpaired")
 
@@ -200,16 +193,18 @@ class TrainOptions:
         return self.network != "static"
 
     @property
-    def recipe(self) -> OptimiserRecipe:
+    def recipe(self) -> OptimiserOptions:
         """The generator's optimiser."""
-        given = {name: getattr(self, name) for name in OptimiserRecipe.__dataclass_fields__}
+        given = {name: getattr(self, name) for name in OptimiserOptions.__dataclass_fields__}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return replace(PIXELWISE if self.objective.startswith("withheld") else PAPER, **chosen)
+        usual = PIXELWISE if self.objective.startswith("withheld") else PAPER
+        return replace(usual, **chosen)
 
     @property
-    def opposing(self) -> OptimiserRecipe:
-        """The discriminators' optimiser: the generator's where the objective is the paper's, else
-        the paper's.
+    def discriminator_recipe(self) -> OptimiserOptions:
+        """The discriminators' optimiser.
+
+        The generator's where the objective is the paper's, else the paper's.
         """
         return PAPER if self.objective.startswith("withheld") else self.recipe
 
@@ -223,11 +218,12 @@ class TrainOptions:
         check_number("weight_decay", recipe.weight_decay, 0)
         check_number("decay", recipe.decay, 0, 1, above=True)
 
-    def _check_discriminated(self) -> None:
+    def _check_discriminators(self) -> None:
         if self.adversarial and self.size < DISCRIMINATED_SIDE:
             raise OptionError(
-                f"size={self.size} is too small for the discriminators of objective={self.objective!r}; "
-                f"give size={DISCRIMINATED_SIDE} or more, or objective='withheld'"
+                f"size={self.size} is too small for the discriminators of "
+                f"objective={self.objective!r}; give size={DISCRIMINATED_SIDE} or more, "
+                "or objective='withheld'"
             )
         if self.adversarial and self.sequences and self.differences and self.frames < 2:
             raise OptionError(

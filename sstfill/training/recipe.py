@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training recipe: a TOML file with what to train on, and how."""
+"""A training recipe: a TOML file that says what to train on, and how."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from sstfill.training.options import TrainOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveOptions:
-    """The [archive] table: what of `sstfill.train` is not in `TrainOptions`, and can be written in
-    a file.
-    """
+    """The [archive] table: the arguments of `sstfill.train` that a file can hold."""
 
     variable: str | None = None
     clouds: str = "own"
@@ -36,7 +34,7 @@ class ArchiveOptions:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """What to train on, a user's archive or synthetic oceans, and how.
+    """The options of a training, and the archive or synthetic oceans to train on.
 
     Attributes
     ----------
@@ -60,7 +58,7 @@ def load(path: str | Path) -> TrainRecipe:
     Raises
     ------
     ReadError
-        If there is no such file, or it is no TOML.
+        If there is no such file, or it is not valid TOML.
     OptionError
         For an unknown table or key (the message lists the valid ones), a value that does not fit,
         or both [archive] and [oceans].
@@ -68,17 +66,17 @@ def load(path: str | Path) -> TrainRecipe:
     file = find_recipe(path, ("train",))
     tables, _ = read_toml(file)
     with naming(file.name):
-        return _built(file.name, tables)
+        return _build(file.name, tables)
 
 
-def _built(file: str, tables: dict[str, Any]) -> TrainRecipe:
+def _build(file: str, tables: dict[str, Any]) -> TrainRecipe:
     for name, table in tables.items():
         if name not in TABLES:
             raise unknown("table of a training recipe", name, TABLES)
         if not isinstance(table, dict):
-            raise OptionError(f"{name}={short(table)} in {file} is no table; write [{name}]")
+            raise OptionError(f"{name}={short(table)} in {file} is not a table; write [{name}]")
     if "archive" in tables and "oceans" in tables:
         raise OptionError(f"{file} has both [archive] and [oceans]; keep one")
     on = "oceans" if "oceans" in tables else "archive"
-    train, data = (config.build(TABLES[name], tables.get(name, {})) for name in ("train", on))
-    return TrainRecipe(train, data)
+    train = config.build(TrainOptions, tables.get("train", {}))
+    return TrainRecipe(train, config.build(TABLES[on], tables.get(on, {})))

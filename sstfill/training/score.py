@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The score that training is judged by: errors on the withheld pixels of the validation."""
+"""The score of a training: errors at the withheld pixels of the validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sstfill.errors import InputError
 from sstfill.nn.losses import laplace_nll
-from sstfill.training.data.prefetch import ahead
+from sstfill.training.data.prefetch import prefetch
 from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
 from sstfill.training.forward import complete
@@ -39,34 +39,34 @@ def validate(
     own = Batches(
         source.validation(),
         options.batch,
-        hidden=True,
+        needs_withheld=True,
         rank=processes.rank,
         processes=processes.size,
     )
     sums = torch.zeros(4, dtype=torch.float64)
-    with closing(own), closing(ahead(own)) as stream:
+    with closing(own), closing(prefetch(own)) as stream:
         for batch in stream:
             sums += _sums(network, batch.to(processes.device)).cpu()
     count, error, bias, nll = processes.sum(sums).tolist()
     if not count:
         raise InputError(
-            "no sequence of the validation is of use; give some with pixels observed, and some withheld"
+            "no sequence of the validation is of use; "
+            "give some with pixels observed, and some withheld"
         )
     stated = None if math.isnan(nll) else nll / count
     return {"withheld_mae": error / count, "withheld_bias": bias / count, "withheld_nll": stated}
 
 
 def _sums(network: nn.Module, batch: Sample) -> Tensor:
-    """Count withheld pixels, and sum error, bias and negative log likelihood (NaN where none is
-    stated) over them.
+    """Count the withheld pixels, and sum their errors, biases and negative log likelihoods.
+
+    The last is NaN where the network states no scale.
     """
-    found = complete(network, batch)
-    misfit = (found.values - batch.values)[batch.withheld].double()
+    completed = complete(network, batch)
+    misfit = (completed.values - batch.values)[batch.withheld].double()
     count = misfit.new_tensor(len(misfit))
     nll = misfit.new_tensor(math.nan)
-    if found.log_scale is not None:
-        nll = (
-            laplace_nll(found.values, found.log_scale, batch.values, batch.withheld).double()
-            * count
-        )
+    if completed.log_scale is not None:
+        mean = laplace_nll(completed.values, completed.log_scale, batch.values, batch.withheld)
+        nll = mean.double() * count
     return torch.stack([count, misfit.abs().sum(), misfit.sum(), nll])

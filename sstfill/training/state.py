@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that training changes, and the one file it is saved in: tensors, and the rest as JSON in its
-header.
-"""
+"""All that training changes, and the file it is saved in: tensors with a JSON header."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from sstfill import config
 from sstfill.errors import OptionError, ReadError, SstfillError
 from sstfill.io.atomic import atomic_path
 from sstfill.io.untrusted.documents import parse_json, short
-from sstfill.training.ema import Average
+from sstfill.training.ema import EMA
 from sstfill.training.objectives import Adversary
 from sstfill.training.options import TrainOptions
 from sstfill.version import __version__
@@ -37,26 +35,28 @@ FREE = ("device", "patience", "save_minutes")
 from them.
 """
 LACKING = {"waiting": 0.0}
-"""What states of earlier versions lack, and how it begins."""
+"""What states of sstfill before 0.1.0 lack, and its value at the start."""
+FORMER_NAMES = {"opponent": "discriminator_optimizer"}
+"""Names in states of sstfill 0.1.0, and those of today."""
 REMEDY = "remove it to train from the start"
 TENSOR, ITEMS = "$tensor", "$items"
 
 
 @dataclass
-class State:
+class TrainingState:
     """All that training changes.
 
     Attributes
     ----------
-    network, average, adversary
-        What trains, its averaged weights, the discriminators if any.
+    network, ema, adversary
+        The network that trains, its averaged weights, the discriminators if any.
     optimiser, discriminator_optimizer
         Of the network and of the discriminators.
     steps
         Batches of the whole training.
     batches, left_out, sums, seconds, waiting
-        Of the epoch under way: batches done, those left out for want of a finite gradient, sums of
-        the losses over the others, time, and how much of it was spent waiting for data.
+        Of the current epoch: batches done, those left out because a gradient was not finite, sums
+        of the losses over the others, time, and the part of it spent waiting for data.
     failures
         Batches left out in a row.
     history
@@ -66,7 +66,7 @@ class State:
     """
 
     network: nn.Module
-    average: Average
+    ema: EMA
     adversary: Adversary | None
     optimiser: Optimizer
     discriminator_optimizer: Optimizer | None
@@ -80,30 +80,25 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
 
-    def tree(self) -> dict[str, Any]:
-        """Collect all of it, with the state of torch's random numbers, as nested mappings, lists
-        and tensors.
-        """
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        counts = {name: getattr(self, name) for name in _COUNTS}
-        cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-        return {
-            **parts,
-            **counts,
-            "best": self.best,
-            "random": torch.get_rng_state(),
-            "cuda_random": cuda,
-        }
+    def to_tree(self) -> dict[str, Any]:
+        """Collect everything, torch's random state too, in nested mappings, lists and tensors."""
+        tree: dict[str, Any] = {name: part.state_dict() for name, part in self._parts().items()}
+        for name in _COUNTS:
+            tree[name] = getattr(self, name)
+        tree["best"] = self.best
+        tree["random"] = torch.get_rng_state()
+        tree["cuda_random"] = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        return tree
 
     def restore(self, tree: Mapping[str, Any]) -> None:
-        """Become what `tree` was collected from.
+        """Take the state that `to_tree` collected.
 
         Raises
         ------
         OptionError
-            If it is of another network.
+            If it belongs to another network.
         ReadError
-            If it lacks something, or holds something that cannot be what was collected.
+            If something is missing or implausible.
         """
         try:
             self._restore(tree)
@@ -112,24 +107,25 @@ class State:
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ReadError(
-                f"{FILE} is damaged or no saved training ({reason}); {REMEDY}"
+                f"{FILE} is damaged or not a saved training ({reason}); {REMEDY}"
             ) from error
 
     def _restore(self, tree: Mapping[str, Any]) -> None:
+        tree = _with_names_of_today(tree)
         for name, part in self._parts().items():
             if isinstance(part, nn.Module):
                 _check_same(part.state_dict(), tree[name])
             part.load_state_dict(tree[name])
         for name, kind in _COUNTS.items():
-            value = LACKING[name] if name in LACKING and name not in tree else tree[name]
-            if not isinstance(value, kind) or (isinstance(value, int | float) and not value >= 0):
+            value = tree.get(name, LACKING[name]) if name in LACKING else tree[name]
+            if not isinstance(value, kind):
+                raise ValueError(f"{name}={short(value)}")
+            if isinstance(value, int | float) and not value >= 0:  # NaN, too, is refused
                 raise ValueError(f"{name}={short(value)}")
             setattr(self, name, value)
-        if any(
-            not isinstance(row, dict) or "withheld_mae" not in row or "epoch" not in row
-            for row in self.history
-        ):
-            raise ValueError("a row of the history lacks its epoch or its score")
+        for row in self.history:
+            if not isinstance(row, dict) or "withheld_mae" not in row or "epoch" not in row:
+                raise ValueError("a row of the history lacks its epoch or its score")
         self.best = dict(tree["best"])
         if self.best:
             _check_same(self.network.state_dict(), self.best)
@@ -140,12 +136,23 @@ class State:
     def _parts(self) -> dict[str, Any]:
         parts = {
             "network": self.network,
-            "average": self.average.network,
+            "average": self.ema.network,
             "adversary": self.adversary,
             "optimiser": self.optimiser,
             "discriminator_optimizer": self.discriminator_optimizer,
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def _with_names_of_today(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename what states of sstfill 0.1.0 call otherwise."""
+    renamed = {FORMER_NAMES.get(name, name): part for name, part in tree.items()}
+    if "adversary" in renamed:
+        renamed["adversary"] = {
+            name.replace("judges.", "discriminators.", 1): weight
+            for name, weight in renamed["adversary"].items()
+        }
+    return renamed
 
 
 _COUNTS: dict[str, Any] = {
@@ -160,7 +167,7 @@ _COUNTS: dict[str, Any] = {
 }
 
 
-def save(folder: Path, state: State, options: TrainOptions) -> None:
+def save(folder: Path, state: TrainingState, options: TrainOptions) -> None:
     """Save the state of a training: the whole file is in place, or the last one still is.
 
     Raises
@@ -169,7 +176,7 @@ def save(folder: Path, state: State, options: TrainOptions) -> None:
         If the file cannot be written (no space, no permission, ...).
     """
     tensors: dict[str, Tensor] = {}
-    tree = _pack(state.tree(), "state", tensors)
+    tree = _pack(state.to_tree(), "state", tensors)
     header = {
         "format": FORMAT,
         "sstfill_version": __version__,
@@ -184,7 +191,7 @@ def save(folder: Path, state: State, options: TrainOptions) -> None:
 
 
 def load(folder: Path, options: TrainOptions) -> dict[str, Any]:
-    """Load what `State.restore` takes, onto the CPU.
+    """Load what `TrainingState.restore` takes, onto the CPU.
 
     Raises
     ------
@@ -198,18 +205,18 @@ def load(folder: Path, options: TrainOptions) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             header = parse_json((file.metadata() or {})[HEADER], path, remedy=REMEDY, finite=False)
             if header["format"] != FORMAT:
+                written = short(header["sstfill_version"])[1:-1]
                 raise ReadError(
-                    f"{path} has format {short(header['format'])}, this is sstfill {__version__} with format {FORMAT}; "
-                    f"resume with sstfill {short(header['sstfill_version'])[1:-1]}"
+                    f"{path} has format {short(header['format'])}, "
+                    f"sstfill {__version__} reads format {FORMAT}; resume with sstfill {written}"
                 )
             _check_options(header["options"], options, path)
-            return dict(
-                _unpack(header["state"], {name: file.get_tensor(name) for name in file.keys()})
-            )  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return dict(_unpack(header["state"], tensors))
     except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, (ReadError, OptionError)):
             raise
-        raise ReadError(f"{path} is damaged or no saved training ({error}); {REMEDY}") from error
+        raise ReadError(f"{path} is damaged or not a saved training ({error}); {REMEDY}") from error
 
 
 def tidy(folder: Path) -> None:
@@ -225,33 +232,36 @@ def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) 
     free = FREE if options.recipe.schedule == "cosine" else (*FREE, "epochs")
     differing = [name for name in now if name not in free and saved.get(name) != now[name]]
     if differing:
-        told = ", ".join(
-            f"{name}={short(saved.get(name))} (now {now[name]!r})" for name in differing
-        )
+        changes = [f"{name}={short(saved.get(name))} (now {now[name]!r})" for name in differing]
         raise OptionError(
-            f"{path} was saved with {told}; resume with the same options, or train from the start in another folder"
+            f"{path} was saved with {', '.join(changes)}; "
+            "resume with the same options, or train from the start in another folder"
         )
 
 
 def _check_same(now: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-    if {k: v.shape for k, v in now.items()} != {k: v.shape for k, v in saved.items()}:
-        sizes = [sum(tensor.numel() for tensor in weights.values()) for weights in (saved, now)]
+    needed = {name: tensor.shape for name, tensor in now.items()}
+    given = {name: tensor.shape for name, tensor in saved.items()}
+    if needed != given:
+        numbers_now = sum(tensor.numel() for tensor in now.values())
+        numbers_saved = sum(tensor.numel() for tensor in saved.values())
         raise OptionError(
-            f"the saved training is of another network ({sizes[0]} numbers, now {sizes[1]}); "
-            "resume with the same network, or train from the start in another folder"
+            f"the saved training is of another network ({numbers_saved} numbers, now "
+            f"{numbers_now}); resume with the same network, or train from the start in another "
+            "folder"
         )
 
 
 def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return what JSON can hold of a tree; its tensors go into `tensors` under the names left in
-    their place.
-    """
+    """Move the tensors of a tree to `tensors` and leave names, so that JSON can hold it."""
     if isinstance(tree, Tensor):
         tensors[name] = tree.detach().cpu().contiguous()
         return {TENSOR: name}
     if isinstance(tree, Mapping):
         packed = [[key, _pack(value, f"{name}/{key}", tensors)] for key, value in tree.items()]
-        return dict(packed) if all(isinstance(key, str) for key in tree) else {ITEMS: packed}
+        if all(isinstance(key, str) for key in tree):
+            return dict(packed)
+        return {ITEMS: packed}  # optimisers number their parameters, and JSON has only text as keys
     if isinstance(tree, (list, tuple)):
         return [_pack(value, f"{name}/{k}", tensors) for k, value in enumerate(tree)]
     return tree

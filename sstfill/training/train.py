@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a network on an archive, clouds and all, and return it as a method that fills."""
+"""Train a network on a cloudy archive, and return it as a method that fills."""
 
 from __future__ import annotations
 
@@ -23,26 +23,24 @@ from sstfill.methods.gan.method import Gan
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.oi.solver import usual_step
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
-from sstfill.training.data.archive import TrainingField
-from sstfill.training.data.windows import TrainingWindows, blocks, longest
-from sstfill.training.model_card import described, save
+from sstfill.training.data.training_field import TrainingField
+from sstfill.training.data.windows import TrainingWindows, longest_sequence, split_in_time
+from sstfill.training.model_card import model_card, save
 from sstfill.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from sstfill.training.data.archive_source import GuessedSource, PaperSource
+    from sstfill.training.data.archive_source import FirstGuessSource, PaperSource
 
 FURTHER = 2e-4
-"""Learning rate of what has been trained before: a fifth of that of a new network."""
-FRAMES, SIZE = 24, 64
-"""Of a sequence, where the archive has as much: those of the paper."""
+"""Learning rate of a network that was trained before: a fifth of that of a new one."""
 VALIDATION_CLOUDS = 0.25
-"""Share of the archive's dates whose cloud masks are kept for validation."""
+"""Fraction of the archive's dates whose cloud masks are kept for validation."""
 CLOUD_GAP = 2
 """Dates left out between the cloud masks for training and those for validation."""
 FEW = 12
-"""Images below which both take any mask: there would be next to none for each."""
+"""Images below which training and validation share all cloud masks: there are too few for each."""
 
 
 def train(
@@ -65,12 +63,12 @@ def train(
     ----------
     data
         A Dataset or DataArray with time and two spatial dimensions, NaN in the gaps. Dask-backed
-        ones of more than 128 MiB are never loaded whole: the paper's networks train on slabs of
-        them, five of 32 MiB at a time.
+        ones of more than 128 MiB are streamed: a shuffle buffer of four segments (32 MiB each) is
+        kept in memory while a fifth is read.
     options
-        See `TrainOptions`; by default the compact network learns to restore withheld clouds.
-        Sequences longer or larger than the archive allows are an error, unless they have the
-        default sizes.
+        See `TrainOptions`; by default the compact network learns to restore withheld pixels.
+        Sequences longer or larger than the archive allows are an error, but those of the default
+        sizes are cut.
     variable
         Which variable, if several can be filled.
     clouds
@@ -85,15 +83,15 @@ def train(
         for what has been trained before. The paper's networks start from nothing unless a
         checkpoint is given.
     clips
-        Sequences for which first guesses are worked out, a few seconds each (compact network only).
+        Sequences for which first guesses are computed, a few seconds each (compact network only).
     log_scaled
         Train the paper's networks on decimal logarithms, for what spans orders of magnitude
         (chlorophyll).
     sea
         True at sea, over the spatial dims.
     out
-        Folder for the checkpoint, the log and the state to resume from; None keeps nothing but what
-        is returned.
+        Folder for the checkpoint, the log and the state to resume from; None writes nothing. The
+        processes of torchrun share their first guesses there.
     resume
         Go on with the training in `out`, if there is one: with the same data, clouds and start,
         which are not compared.
@@ -114,54 +112,63 @@ def train(
         for, if `out` holds a training that is not to be resumed, or if training diverges in its
         first epoch.
     ReadError
-        If there is no checkpoint to start from, or what is in `out` is damaged.
+        If there is no checkpoint to start from, or a file in `out` is damaged.
     WriteError
         If `out` cannot be written.
     """
     chosen = options if options is not None else TrainOptions()
-    if not isinstance(chosen, TrainOptions):
-        raise OptionError(f"options is a {type(chosen).__name__}; give sstfill.TrainOptions(...)")
-    if log_scaled and chosen.network == "compact":
-        raise OptionError(
-            "log_scaled is for the paper's networks; take the logarithm yourself, or network='paper'"
-        )
-    for label, mask in (("sea", sea), ("truth", truth)):
-        if not isinstance(mask, xr.DataArray | str | None) or (
-            label == "sea" and isinstance(mask, str)
-        ):
-            raise InputError(
-                f"{label} is a {type(mask).__name__}; give an xarray DataArray with the dims of the field"
-            )
-    if chosen.objective in ("paired", "unpaired") and truth is None:
-        raise OptionError(
-            f"objective={chosen.objective!r} needs the truth; give truth=, or objective='withheld'"
-        )
+    _check(chosen, log_scaled, sea, truth)
     check_number("clips", clips, 1, whole=True)
     archive = TrainingField.of(data, variable, sea, truth).loaded()
-    chosen = _sized(chosen, archive)
-    with _folder(out) as folder:
+    chosen = _fit_to_archive(chosen, archive)
+    with _clips_folder(out) as folder:
         from sstfill.training.loop import fit
 
-        begun = _begun(chosen, start)
-        if begun is not None:
-            chosen = _further(chosen, begun)
-        size = network_options(chosen) if begun is None else begun.config["network"]["options"]
-        network = new_network(chosen) if begun is None else begun.network()
+        first = _start_checkpoint(chosen, start)
+        if first is None:
+            size, network = network_options(chosen), new_network(chosen)
+        else:
+            chosen = _continued(chosen, first)
+            size, network = first.config["network"]["options"], first.network()
         source = _source(archive, chosen, clouds, clips, log_scaled, folder)
-        fitted = fit(network, source, chosen, out=None if out is None else Path(out), resume=resume)
-        told = described(fitted, chosen.network, size) | _told(
-            archive, chosen, clouds, source, begun
+        trained = fit(
+            network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
-        checkpoint = Checkpoint(told, fitted.network.state_dict())
+        card = model_card(trained, chosen.network, size)
+        card |= _archive_card(archive, chosen, clouds, source, first)
+        checkpoint = Checkpoint(card, trained.network.state_dict())
     save(checkpoint, out)
     return Gan(model=checkpoint, device=chosen.device)
 
 
-def _sized(options: TrainOptions, archive: TrainingField) -> TrainOptions:
-    """Check that windows fit the archive; sequences of default size are cut to it."""
+def _check(options: TrainOptions, log_scaled: bool, sea: object, truth: object) -> None:
+    """Raise an error where arguments are of a wrong type or contradict each other."""
+    if not isinstance(options, TrainOptions):
+        raise OptionError(f"options is a {type(options).__name__}; give sstfill.TrainOptions(...)")
+    if log_scaled and options.network == "compact":
+        raise OptionError(
+            "log_scaled is for the paper's networks; "
+            "take the logarithm yourself, or give network='paper'"
+        )
+    remedy = "give an xarray DataArray with the dims of the field"
+    if not isinstance(sea, xr.DataArray | None):
+        raise InputError(f"sea is a {type(sea).__name__}; {remedy}")
+    if not isinstance(truth, xr.DataArray | str | None):
+        raise InputError(f"truth is a {type(truth).__name__}; {remedy}")
+    if options.objective in ("paired", "unpaired") and truth is None:
+        raise OptionError(
+            f"objective={options.objective!r} needs the truth; give truth=, or objective='withheld'"
+        )
+
+
+def _fit_to_archive(options: TrainOptions, archive: TrainingField) -> TrainOptions:
+    """Cut sequences of the default sizes to the archive; others must fit."""
     images, height, width = archive.obs.shape
-    frames = min(FRAMES, longest(images)) if options.frames == FRAMES else options.frames
-    size = min(SIZE, height, width) if options.size == SIZE else options.size
+    frames, size = options.frames, options.size
+    if frames == TrainOptions.frames:
+        frames = min(frames, longest_sequence(images))
+    if size == TrainOptions.size:
+        size = min(size, height, width)
     if size > min(height, width):
         raise InputError(
             f"size={size}, and images have {height}x{width} pixels; give size={min(height, width)}"
@@ -170,8 +177,8 @@ def _sized(options: TrainOptions, archive: TrainingField) -> TrainOptions:
 
 
 @contextmanager
-def _folder(out: str | Path | None) -> Iterator[Path]:
-    """A folder for the sequences with their first guesses: in `out`, else a temporary one."""
+def _clips_folder(out: str | Path | None) -> Iterator[Path]:
+    """Give a folder for the sequences and their first guesses: in `out`, else a temporary one."""
     if out is not None:
         yield Path(out) / "clips"
         return
@@ -179,38 +186,41 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _begun(options: TrainOptions, start: str | Path | Checkpoint | Gan) -> Checkpoint | None:
-    """What is trained further; None for a new network."""
+def _start_checkpoint(
+    options: TrainOptions, start: str | Path | Checkpoint | Gan
+) -> Checkpoint | None:
+    """Return the checkpoint to train further; None for a new network."""
     if start == "new" or (start == "shipped" and options.network != "compact"):
         return None
     given = Gan(model=None if start == "shipped" else start).checkpoint
-    if (name := given.config["network"]["name"]) != options.network:
+    name = given.config["network"]["name"]
+    if name != options.network:
         raise OptionError(
             f"start is a {name} network, network={options.network!r}; give the same, or start='new'"
         )
     if options.network == "compact" and given.config.get("channels") != list(CHANNELS):
         raise OptionError(
-            "start was trained on other first guesses than this version of sstfill has; give start='new'"
+            "start was trained on other first guesses than this version of sstfill has; "
+            "give start='new'"
         )
     return given
 
 
-def _further(options: TrainOptions, begun: Checkpoint) -> TrainOptions:
-    """Options of training a checkpoint further: its own size, whatever `base` says, and small
-    steps.
-    """
-    base = begun.config["network"]["options"].get("base", options.base)
-    slow = options.learning_rate is None and options.objective.startswith("withheld")
-    return (
-        replace(options, base=base, learning_rate=FURTHER) if slow else replace(options, base=base)
-    )
+def _continued(options: TrainOptions, first: Checkpoint) -> TrainOptions:
+    """Take the size of the checkpoint, whatever `base` says, and a lower learning rate."""
+    base = first.config["network"]["options"].get("base", options.base)
+    options = replace(options, base=base)
+    # the paper's objectives keep their rate, which is low already
+    if options.learning_rate is None and options.objective.startswith("withheld"):
+        options = replace(options, learning_rate=FURTHER)
+    return options
 
 
 def network_options(options: TrainOptions) -> dict[str, Any]:
     """Options of a new network, as `sstfill.nn.registry.build` takes them."""
-    return {"base": options.base} | (
-        {"inputs": len(CHANNELS)} if options.network == "compact" else {}
-    )
+    if options.network == "compact":
+        return {"base": options.base, "inputs": len(CHANNELS)}
+    return {"base": options.base}
 
 
 def new_network(options: TrainOptions) -> nn.Module:
@@ -231,127 +241,131 @@ def _source(
     clips: int,
     log_scaled: bool,
     folder: Path,
-) -> PaperSource | GuessedSource:
-    from sstfill.training.data.archive_source import ArchivePart, GuessedSource, PaperSource
-    from sstfill.training.data.cloud_slabs import loaded
+) -> PaperSource | FirstGuessSource:
+    """Make the source of sequences: two blocks of time, each with clouds of its own."""
+    from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
+    from sstfill.training.data.cloud_buffer import loaded
 
-    cut = blocks(archive.obs.sizes["time"], options.frames)
-    operators = [loaded(operator) for operator in _operators(clouds, archive)]
+    blocks = split_in_time(archive.obs.sizes["time"], options.frames)
     shape = (options.frames, options.size, options.size)
-    training, validated = (
-        ArchivePart(
-            TrainingWindows(archive.obs, archive.sea, times, shape, archive.truth), operator
-        )
-        for times, operator in zip(cut, operators, strict=True)
-    )
+    parts = []
+    for times, operator in zip(blocks, _operators(clouds, archive), strict=True):
+        windows = TrainingWindows(archive.obs, archive.sea, times, shape, archive.truth)
+        parts.append(ArchivePart(windows, loaded(operator)))
     if options.network == "compact":
-        kept = folder / _digest(
+        # a name for all that sequences depend on: those of another training are not taken for them
+        name = _digest(
             archive.fingerprint, _places(archive), shape, options.seed, _label(clouds), CHANNELS
         )
-        return GuessedSource(
-            training, validated, options.samples, clips, options.adversarial, kept, options.seed
+        return FirstGuessSource(
+            training_part=parts[0],
+            validation_part=parts[1],
+            samples=options.samples,
+            clips=clips,
+            adversarial=options.adversarial,
+            folder=folder / name,
+            seed=options.seed,
         )
-    scaling = Scaling.fit(archive.obs[cut.training], "log" if log_scaled else "standardise")
     return PaperSource(
-        training,
-        validated,
-        scaling,
-        options.samples,
-        options.hidden,
-        options.adversarial,
-        options.seed,
+        training_part=parts[0],
+        validation_part=parts[1],
+        scaling=Scaling.fit(archive.obs[blocks.training], "log" if log_scaled else "standardise"),
+        samples=options.samples,
+        needs_withheld=options.needs_withheld,
+        adversarial=options.adversarial,
+        seed=options.seed,
     )
 
 
 def _places(archive: TrainingField) -> bytes:
     """Sea, times and positions, on which first guesses depend."""
-    parts = [
-        archive.sea.values,
-        *(c.values for _, c in sorted(archive.obs.coords.items()) if c.dtype != object),
-    ]
-    return b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
+    content = np.ascontiguousarray(archive.sea.values).tobytes()
+    for _, coord in sorted(archive.obs.coords.items()):
+        if coord.dtype != object:
+            content += np.ascontiguousarray(coord.values).tobytes()
+    return content
 
 
 def _digest(*parts: object) -> str:
-    """Short name for what sequences depend on, so that those of another training are not taken for
-    them.
-    """
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 def _operators(
     clouds: Any, archive: TrainingField
 ) -> tuple[occlusion.Occlusion, occlusion.Occlusion]:
-    """What hides more in training, and in validation: of observed clouds, those of dates apart."""
+    """Return the operators for training and for validation: observed clouds of separate dates."""
     operator = _operator(clouds, archive)
-    if (
-        isinstance(operator, occlusion.ObservedClouds)
-        and len(operator.observed) >= FEW * operator.stride
-    ):
-        first, second = operator.split((1 - VALIDATION_CLOUDS, VALIDATION_CLOUDS), gap=CLOUD_GAP)
-        return first, second
-    return operator, operator
+    if not isinstance(operator, occlusion.ObservedClouds):
+        return operator, operator
+    if len(operator.observed) < FEW * operator.stride:
+        return operator, operator
+    first, second = operator.split((1 - VALIDATION_CLOUDS, VALIDATION_CLOUDS), gap=CLOUD_GAP)
+    return first, second
 
 
 def _operator(clouds: Any, archive: TrainingField) -> occlusion.Occlusion:
+    """Return the operator that `clouds` is or names."""
     if not isinstance(clouds, str):
         if isinstance(clouds, type) or not hasattr(clouds, "draw"):
             raise OptionError(
-                f"clouds is a {type(clouds).__name__}, which draws no masks; give 'own', the name of a "
-                "measurement operator, or an operator such as sstfill.occlusion.Raindrops()"
+                f"clouds is a {type(clouds).__name__}, which draws no masks; give 'own', the name "
+                "of a measurement operator, or an operator such as sstfill.occlusion.Raindrops()"
             )
-        found: occlusion.Occlusion = clouds
-        return found
+        given: occlusion.Occlusion = clouds
+        return given
     if clouds == "own":
         return occlusion.ObservedClouds(archive.obs.notnull(), archive.sea)
     kind = occlusion.operator_class(clouds)
-    if needed := [
-        f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING
-    ]:
-        raise OptionError(
-            f"clouds={clouds!r} needs {needed[0]}; give the operator, "
-            f"sstfill.occlusion.{kind.__name__}({needed[0]}=...), or clouds='own'"
-        )
+    for field in fields(kind):
+        if field.default is MISSING and field.default_factory is MISSING:
+            raise OptionError(
+                f"clouds={clouds!r} needs {field.name}; give the operator, "
+                f"sstfill.occlusion.{kind.__name__}({field.name}=...), or clouds='own'"
+            )
     return kind()
 
 
 def _label(clouds: Any) -> str:
-    """Tell an operator from others, by what its arrays hold too."""
+    """Name an operator, with a digest of the arrays it holds, which its repr does not show."""
     if isinstance(clouds, str):
         return clouds
-    arrays = [
-        np.asarray(a).tobytes()
-        for n in ("observed", "sea", "lwp")
-        if (a := getattr(clouds, n, None)) is not None
-    ]
-    return repr(clouds) + (f" {_digest(*arrays)}" if arrays else "")
+    arrays = []
+    for name in ("observed", "sea", "lwp"):
+        array = getattr(clouds, name, None)
+        if array is not None:
+            arrays.append(np.asarray(array).tobytes())
+    return f"{clouds!r} {_digest(*arrays)}" if arrays else repr(clouds)
 
 
-def _told(
+def _archive_card(
     archive: TrainingField,
     options: TrainOptions,
     clouds: Any,
     source: Any,
-    begun: Checkpoint | None,
+    first: Checkpoint | None,
 ) -> dict[str, Any]:
-    """What a checkpoint says of its archive; the compact network has no units, so only the paper's
-    are told theirs.
+    """Describe the archive for the checkpoint.
+
+    Only the paper's networks need its scaling and units: the compact network works in units of the
+    series' own scatter.
     """
     obs = archive.obs
-    told = {
+    card: dict[str, Any] = {
         "variable": str(obs.name),
         "patch": [options.frames, options.size, options.size],
         "occlusion": _label(clouds),
         "data": {"fingerprint": archive.fingerprint, "shape": list(obs.shape)},
     }
     if options.network == "compact":
-        before = [begun.config["traits"]] if begun and begun.config.get("traits") else []
-        met = np.array([source.traits(), *before], float)  # training, trait, (least, greatest)
-        return told | {"traits": np.stack([met[..., 0].min(0), met[..., 1].max(0)], 1).tolist()}
-    return told | {
-        "scaling": config.options(source.scaling),
-        "units": str(obs.attrs.get("units", "")),
-        "step_days": usual_step(grid.days(obs)),
-        "cell_km": float(np.mean(grid.cell_km(obs))),
-        "spread": float(obs.std()),
-    }
+        ranges = [source.traits()]
+        if first and first.config.get("traits"):
+            ranges.append(first.config["traits"])
+        both = np.array(ranges, float)  # training, trait, (least, greatest)
+        card["traits"] = np.stack([both[..., 0].min(0), both[..., 1].max(0)], 1).tolist()
+        return card
+    card["scaling"] = config.options(source.scaling)
+    card["units"] = str(obs.attrs.get("units", ""))
+    card["step_days"] = usual_step(grid.days(obs))
+    card["cell_km"] = float(np.mean(grid.cell_km(obs)))
+    card["spread"] = float(obs.std())
+    return card

@@ -121,7 +121,7 @@ def test_thresholds_give_the_papers_shares_whatever_the_units(tmp_path):
     for clouds in found.clouds:
         hidden = {
             share: 1 - clouds.at(share).draw((24, 24, 24), np.random.default_rng(0)).mean()
-            for share in datasets.SHARES
+            for share in published.OCCLUDED
         }
         assert all(abs(share - met) < 0.01 for share, met in hidden.items()), hidden
 
@@ -142,7 +142,7 @@ def test_a_pickled_array_is_not_loaded(tmp_path):
 
 
 def test_a_window_over_a_scene_moves_and_hides_a_share():
-    found = datasets._DatasetChoice()
+    found = datasets.DatasetChoice()
     datasets._scene(scene().cloud, "s", found)
     masks = sequences.SceneWindows(scenes=tuple(found.scenes))
     observed = masks.draw((12, 32, 32), np.random.default_rng(3))
@@ -152,7 +152,7 @@ def test_a_window_over_a_scene_moves_and_hides_a_share():
 
 
 def test_land_and_swath_edge_are_no_clouds():
-    found = datasets._DatasetChoice()
+    found = datasets.DatasetChoice()
     datasets._scene(scene().cloud.where(False, 2), "edge", found)
     with pytest.raises(InputError, match="no window of 32x32"):
         sequences.SceneWindows(scenes=tuple(found.scenes)).draw(
@@ -233,7 +233,7 @@ def test_equal_seeds_give_equal_numbers():
 def test_clouds_of_a_smaller_share_lie_within_those_of_a_larger(folder):
     chosen = small(operators=("cloud",))
     todo = list(plan.cases(chosen, datasets.find([folder])))[:3]
-    masks = [protocol._drawn(case, chosen, 0).observed for case in todo]
+    masks = [protocol._draw(case, chosen, 0).observed for case in todo]
     assert [case.share for case in todo] == [0.799, 0.395, 0.134]
     assert (masks[0] <= masks[1]).all() and (masks[1] <= masks[2]).all()
 
@@ -267,7 +267,7 @@ def test_what_is_left_unfilled_counts_as_the_mean_of_what_was_seen(monkeypatch):
     monkeypatch.setitem(METHODS, "lazy", Lazy)
     chosen = small(methods=("lazy",), operators=("raindrops",))
     case = next(plan.cases(chosen, datasets.find()))
-    drawn = protocol._drawn(case, chosen, 0)
+    drawn = protocol._draw(case, chosen, 0)
     row = records.records(protocol.run(chosen, datasets.find()).results)[0]
     hidden = drawn.truth.sst.values[drawn.hidden]
     assert row["filled_share"] == 0

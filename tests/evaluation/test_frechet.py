@@ -21,15 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sstfill.errors import InputError, OptionError, ReadError
-from sstfill.evaluation.paper import frechet
-from sstfill.evaluation.paper.frechet import (
-    FrechetScore,
-    I3DFeatures,
-    InceptionFeatures,
-    RandomFeatures,
-    frechet_distance,
-    frechet_score,
-)
+from sstfill.evaluation.paper import frechet_features
+from sstfill.evaluation.paper.frechet import FrechetScore, frechet_distance, frechet_score
+from sstfill.evaluation.paper.frechet_features import I3DFeatures, InceptionFeatures, RandomFeatures
 
 SPAN = (10.0, 20.0)
 LIBRARY = "torch_fidelity.feature_extractor_inceptionv3"
@@ -118,7 +112,7 @@ def fake_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     torch.save({}, weights)
     url = (tmp_path / "elsewhere" / "inception.pth").as_uri()
     fake = SimpleNamespace(FeatureExtractorInceptionV3=FakeInception, URL_INCEPTION_V3=url)
-    monkeypatch.setattr(frechet, "_torch_fidelity", lambda: fake)
+    monkeypatch.setattr(frechet_features, "_torch_fidelity", lambda: fake)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     return weights
 
@@ -326,7 +320,7 @@ def test_i3d_refuses_short_sequences_and_foreign_files(tiny_i3d: Path, tmp_path:
     with pytest.raises(ReadError, match=r"no file .*absent\.pt"):
         I3DFeatures(weights=tmp_path / "absent.pt")
     (tmp_path / "text.pt").write_text("no network")
-    with pytest.raises(ReadError, match="no TorchScript"):
+    with pytest.raises(ReadError, match="not a TorchScript"):
         I3DFeatures(weights=tmp_path / "text.pt")(sequences(), SPAN)
     plain = script(Plain(), tmp_path / "plain.pt")
     with pytest.raises(ReadError, match="takes x; give the i3d_torchscript"):

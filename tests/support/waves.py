@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from sstfill.nn.compact import Compact
 from sstfill.nn.generator import Generator
 from sstfill.training.data.sample import Sample
-from sstfill.training.loop import Fitted, fit
+from sstfill.training.loop import fit
 from sstfill.training.options import TrainOptions
+from sstfill.training.trained_network import TrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def small(**given: Any) -> TrainOptions:
 
 def train(
     out: Path | None, *, epochs: int = 3, kill: tuple[int, int] | None = None, resume: bool = False
-) -> Fitted:
+) -> TrainedNetwork:
     """Train the paper's network adversarially too, so that all that has a state takes part."""
     options = small(
         network="paper",
@@ -115,7 +116,7 @@ def train(
     return fit(paper(), Waves(size=34, samples=4, kill=kill), options, out=out, resume=resume)
 
 
-def weights(fitted: Fitted) -> dict[str, Tensor]:
+def weights(fitted: TrainedNetwork) -> dict[str, Tensor]:
     return fitted.network.state_dict()
 
 

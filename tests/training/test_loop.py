@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import training_archives
 import waves
 from waves import Waves, compact, paper, small
 
@@ -24,8 +25,9 @@ from sstfill.errors import InputError, OptionError
 from sstfill.nn.generator import Generator
 from sstfill.nn.recurrent import RecurrentGenerator
 from sstfill.training import log
+from sstfill.training.data import archive_source
 from sstfill.training.data.sample import Batches, Sample
-from sstfill.training.ema import Average, settle
+from sstfill.training.ema import EMA, update_bn
 from sstfill.training.loop import LOG, fit
 
 SIDE = 34
@@ -45,7 +47,7 @@ def test_withheld_clouds_teach_the_compact_network() -> None:
     assert not fitted.network.training
     assert fitted.stopped == "all 6 epochs done"
     assert fitted.steps == 6 * 8
-    json.dumps(fitted.trained(), allow_nan=False)
+    json.dumps(fitted.to_dict(), allow_nan=False)
 
 
 def test_withheld_clouds_teach_the_paper_s_network() -> None:
@@ -157,7 +159,7 @@ def test_how_long_the_device_waited_for_data(caplog: pytest.LogCaptureFixture) -
 
 
 # When it does not go well
-# --------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,25 +274,25 @@ def test_training_on_a_gpu(precision: str) -> None:
 
 
 # The average
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 def test_the_average_forgets_its_beginning_and_then_moves_slowly() -> None:
     network = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(network.weight)
-    average = Average(network, 0.9)
+    average = EMA(network, 0.9)
     torch.nn.init.ones_(network.weight)
-    average.follow(network, 0)
+    average.update(network, 0)
     assert average.network.weight.item() == pytest.approx(0.9)
-    average.follow(network, 1000)
+    average.update(network, 1000)
     assert average.network.weight.item() == pytest.approx(0.91)
 
 
 def test_settled_statistics_are_those_of_the_batches() -> None:
     network = paper().eval()
-    batches = list(Batches(Waves().epoch(0, np.random.default_rng(0)), 4, hidden=True))
+    batches = list(Batches(Waves().epoch(0, np.random.default_rng(0)), 4, needs_withheld=True))
     norm = network.encoder[1].path[0]
-    settle(network, batches)
+    update_bn(network, batches)
     assert not network.training
     assert norm.num_batches_tracked == 2
     inner = torch.stack(
@@ -304,29 +306,46 @@ def test_settled_statistics_are_those_of_the_batches() -> None:
 
 
 # Several processes
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_two_processes_train_one_network(tmp_path: Path) -> None:
+def _two_processes(*command: str) -> list[tuple[str, str]]:
+    """Run a program as two processes of one training; return what each wrote."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, waves.__file__, str(tmp_path), "1"]
     children = [
         subprocess.Popen(
-            command, env=os.environ | shared | {"RANK": str(rank)}, stdout=-1, stderr=-1, text=True
+            [sys.executable, *command],
+            env=os.environ | shared | {"RANK": str(rank)},
+            stdout=-1,
+            stderr=-1,
+            text=True,
         )
         for rank in range(2)
     ]
-    said = [child.communicate(timeout=200) for child in children]
-    assert [child.returncode for child in children] == [0, 0], said
-    assert said[0][0] == said[1][0] != ""  # the weights
+    written = [child.communicate(timeout=200) for child in children]
+    assert [child.returncode for child in children] == [0, 0], written
+    return written
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    written = _two_processes(waves.__file__, str(tmp_path), "1")
+    assert written[0][0] == written[1][0] != ""  # the weights
     rows = read(tmp_path / LOG)
-    assert [row["steps"] for row in rows] == [
-        "1",
-        "2",
-        "3",
-    ]  # two sequences each, in batches of two
+    steps = [row["steps"] for row in rows]
+    assert steps == ["1", "2", "3"]  # two sequences each, in batches of two
     assert all(np.isfinite(float(row["withheld_mae"])) for row in rows)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_first_guesses(tmp_path: Path) -> None:
+    """Each computes its part, and none computes those of the other."""
+    written = _two_processes(training_archives.__file__, str(tmp_path))
+    made = [set(out.split()) for out, _ in written]
+    assert len(made[0]) == len(made[1]) == (archive_source.VALIDATED + 4) / 2
+    assert not made[0] & made[1]
+    clips = list((tmp_path / "clips").glob("*/*/*.npz"))
+    assert len(clips) == archive_source.VALIDATED + 4

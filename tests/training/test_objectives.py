@@ -28,7 +28,7 @@ def batch(count: int = 2, size: int = SIDE) -> Sample:
             Batches(
                 Waves(size=size, samples=count).epoch(0, np.random.default_rng(0)),
                 count,
-                hidden=True,
+                needs_withheld=True,
             )
         )
     )
@@ -99,20 +99,22 @@ def test_what_the_discriminators_compare() -> None:
     sample, adversary = batch(), Adversary(base=1, fill=7.0)
     fake = torch.full_like(sample.values, 0.5)
     known = sample.observed | sample.withheld
-    real, again = adversary.real(sample), adversary.again(fake, sample)
+    real, again = adversary.real(sample), adversary.measured_again(fake, sample)
     assert torch.equal(real[known], sample.values[known])
     assert (real[~known] == 7).all()
-    assert (again[sample.again] == 0.5).all()
-    assert (again[~sample.again] == 7).all()
+    assert (again[sample.second_mask] == 0.5).all()
+    assert (again[~sample.second_mask] == 7).all()
 
 
 def test_land_tells_real_from_fake_by_nothing() -> None:
     sample = batch()
-    careless = sample._replace(again=torch.ones_like(sample.again), observed=~sample.withheld)
+    careless = sample._replace(
+        second_mask=torch.ones_like(sample.second_mask), observed=~sample.withheld
+    )
     adversary = Adversary(base=1)
     for seen in (
         adversary.real(careless),
-        adversary.again(torch.zeros_like(sample.values), careless),
+        adversary.measured_again(torch.zeros_like(sample.values), careless),
     ):
         assert (seen[~sample.sea] == 1).all()
 
@@ -121,11 +123,11 @@ def test_with_the_truth_at_hand_true_and_completed_sequences_are_compared() -> N
     sample = batch()
     sea, truth = sample.sea, torch.rand_like(sample.values)
     supervised = sample._replace(
-        values=truth * sea, withheld=sea & ~sample.observed, again=torch.ones_like(sea)
+        values=truth * sea, withheld=sea & ~sample.observed, second_mask=torch.ones_like(sea)
     )
     adversary, fake = Adversary(base=1), torch.rand_like(truth)
     assert torch.equal(adversary.real(supervised)[sea], truth[sea])
-    assert torch.equal(adversary.again(fake, supervised)[sea], fake[sea])
+    assert torch.equal(adversary.measured_again(fake, supervised)[sea], fake[sea])
 
 
 def test_each_side_learns_from_its_own_loss_only() -> None:
@@ -137,7 +139,7 @@ def test_each_side_learns_from_its_own_loss_only() -> None:
     adversary.zero_grad()
     adversary.generator_loss(fake, sample).backward()
     assert fake.grad is not None
-    seen = sample.again & sample.sea
+    seen = sample.second_mask & sample.sea
     assert (fake.grad[~seen] == 0).all()
     assert (fake.grad[seen] != 0).any()
     assert all(p.grad is None and p.requires_grad for p in adversary.parameters())
@@ -200,24 +202,24 @@ def test_sequences_of_no_use_are_left_out_and_counted(hidden: bool) -> None:
     nan = good._replace(values=torch.full_like(good.values, float("nan")))
     nan_guess = good._replace(guess=torch.full_like(good.values, float("nan")))
     stream = [good, cloudy, nan, nothing_hidden, nan_guess, good, good]
-    batches = Batches(stream, 2, hidden=hidden)
+    batches = Batches(stream, 2, needs_withheld=hidden)
     sizes = [len(sample.values) for sample in batches]
     assert (sizes, batches.skipped) == (([2, 1], 4) if hidden else ([2, 2], 3))
-    assert [usable(sample, hidden=hidden) for sample in stream[:2]] == [True, False]
+    assert [usable(sample, needs_withheld=hidden) for sample in stream[:2]] == [True, False]
 
 
 def test_a_leak_and_wrong_shapes_are_refused() -> None:
     leaky = one(withheld=np.ones((2, 4, 4)))
     with pytest.raises(InputError, match="32 withheld pixels are also observed"):
-        list(Batches([leaky], 1, hidden=False))
+        list(Batches([leaky], 1, needs_withheld=False))
     good = one()
     with pytest.raises(InputError, match="mask"):
-        list(Batches([good._replace(sea=good.sea.float())], 1, hidden=False))
+        list(Batches([good._replace(sea=good.sea.float())], 1, needs_withheld=False))
     with pytest.raises(InputError, match="channels of shape"):
-        list(Batches([good._replace(channels=good.channels[:, :1])], 1, hidden=False))
+        list(Batches([good._replace(channels=good.channels[:, :1])], 1, needs_withheld=False))
     short = Sample(*(part[:, :1] for part in good))
     with pytest.raises(InputError, match="differ in shape"):
-        list(Batches([good, short], 2, hidden=False))
+        list(Batches([good, short], 2, needs_withheld=False))
 
 
 class Counted(list):
@@ -233,21 +235,22 @@ def test_processes_share_sequences_without_overlap() -> None:
         dataclasses.replace(Waves(), size=8).sample(np.random.default_rng(k)) for k in range(5)
     ]
     shares = [
-        list(Batches(iter(stream), 1, hidden=True, rank=rank, processes=2)) for rank in (0, 1)
+        list(Batches(iter(stream), 1, needs_withheld=True, rank=rank, processes=2))
+        for rank in (0, 1)
     ]
     assert [len(share) for share in shares] == [3, 2]
     assert all(
         torch.equal(batch.values[0], stream[2 * k + 1].values) for k, batch in enumerate(shares[1])
     )
     counted = Counted(stream)
-    list(Batches(counted, 1, hidden=True, rank=1, processes=2))
+    list(Batches(counted, 1, needs_withheld=True, rank=1, processes=2))
     assert counted.asked == [1, 3]
 
 
 def test_batches_close_what_they_are_made_of() -> None:
     stream = Waves().epoch(0, np.random.default_rng(0))
-    batches = Batches(stream, 2, hidden=True)
+    batches = Batches(stream, 2, needs_withheld=True)
     next(iter(batches))
     batches.close()
     assert next(stream, None) is None
-    Batches([one()], 1, hidden=False).close()
+    Batches([one()], 1, needs_withheld=False).close()

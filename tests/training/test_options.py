@@ -16,7 +16,7 @@ from sstfill.training.options import DISCRIMINATED_SIDE, PAPER, PIXELWISE, Train
 @pytest.mark.parametrize("objective", ["adversarial", "paired", "unpaired"])
 def test_the_paper_s_objectives_train_as_the_paper_does(objective: str) -> None:
     options = TrainOptions(objective=objective)
-    assert options.recipe == options.opposing == PAPER
+    assert options.recipe == options.discriminator_recipe == PAPER
     assert (PAPER.learning_rate, PAPER.beta1, PAPER.beta2, PAPER.weight_decay) == (
         1e-4,
         0.0,
@@ -29,13 +29,13 @@ def test_the_paper_s_objectives_train_as_the_paper_does(objective: str) -> None:
 def test_withheld_pixels_lead_where_there_are_any() -> None:
     options = TrainOptions(objective="withheld+adversarial")
     assert options.recipe == PIXELWISE
-    assert options.opposing == PAPER
+    assert options.discriminator_recipe == PAPER
 
 
 def test_a_given_option_replaces_the_objective_s_own() -> None:
     options = TrainOptions(objective="adversarial", learning_rate=3e-4, schedule="constant")
     assert options.recipe == dataclasses.replace(PAPER, learning_rate=3e-4, schedule="constant")
-    assert options.opposing == options.recipe
+    assert options.discriminator_recipe == options.recipe
 
 
 def test_schedules() -> None:

@@ -85,7 +85,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
             ],
         ),
         ("epochs = 3\n", ["no table of a training recipe 'epochs'"]),
-        ("train = 3\n", ["train=3 in own.toml is no table; write [train]"]),
+        ("train = 3\n", ["train=3 in own.toml is not a table; write [train]"]),
         ("[train]\nepochs = 'many'\n", ["epochs='many'", "it takes int"]),
         ("[train]\nepochs = 0\n", ["epochs=0 must be a whole number, 1 or more"]),
         (

@@ -23,10 +23,11 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.nn.compact import Compact
 from sstfill.training import state
 from sstfill.training.data.sample import Sample
-from sstfill.training.loop import LOG, Fitted, fit
+from sstfill.training.loop import LOG, fit
+from sstfill.training.trained_network import TrainedNetwork
 
 
-def assert_same(one: Fitted, two: Fitted) -> None:
+def assert_same(one: TrainedNetwork, two: TrainedNetwork) -> None:
     assert all(
         torch.equal(a, b)
         for a, b in zip(waves.weights(one).values(), waves.weights(two).values(), strict=True)
@@ -37,11 +38,11 @@ def assert_same(one: Fitted, two: Fitted) -> None:
 
 
 @pytest.fixture(scope="module")
-def straight() -> Fitted:
+def straight() -> TrainedNetwork:
     return waves.train(None)
 
 
-def test_a_killed_training_goes_on_bit_by_bit(tmp_path: Path, straight: Fitted) -> None:
+def test_a_killed_training_goes_on_bit_by_bit(tmp_path: Path, straight: TrainedNetwork) -> None:
     """Killed in the middle of the second epoch, after its first batch was saved."""
     command = [sys.executable, waves.__file__, str(tmp_path), str(torch.get_num_threads()), "kill"]
     killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
@@ -53,7 +54,9 @@ def test_a_killed_training_goes_on_bit_by_bit(tmp_path: Path, straight: Fitted) 
     assert sorted(path.name for path in tmp_path.iterdir()) == [LOG, state.FILE]
 
 
-def test_an_interrupted_training_goes_on_bit_by_bit(tmp_path: Path, straight: Fitted) -> None:
+def test_an_interrupted_training_goes_on_bit_by_bit(
+    tmp_path: Path, straight: TrainedNetwork
+) -> None:
     """Interrupted when the second batch of the second epoch was to be made."""
 
     class Interrupted(Waves):
@@ -67,7 +70,7 @@ def test_an_interrupted_training_goes_on_bit_by_bit(tmp_path: Path, straight: Fi
         patched.setattr(waves, "Waves", lambda **given: Interrupted(size=34, samples=4))
         waves.train(tmp_path)
     assert not [
-        thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")
+        thread for thread in threading.enumerate() if thread.name.startswith("sstfill-prefetch")
     ]
     header = _header(tmp_path)
     assert (header["state"]["batches"], header["state"]["steps"]) == (1, 3)
@@ -75,7 +78,7 @@ def test_an_interrupted_training_goes_on_bit_by_bit(tmp_path: Path, straight: Fi
     assert_same(waves.train(tmp_path, resume=True), straight)
 
 
-def test_a_state_of_an_earlier_version(tmp_path: Path, straight: Fitted) -> None:
+def test_a_state_of_an_earlier_version(tmp_path: Path, straight: TrainedNetwork) -> None:
     """Which knows nothing of waiting for data."""
     waves.train(tmp_path, epochs=2)
     with safe_open(tmp_path / state.FILE, "pt") as file:
@@ -91,13 +94,29 @@ def test_a_state_of_an_earlier_version(tmp_path: Path, straight: Fitted) -> None
     assert len((tmp_path / LOG).read_text().splitlines()) == 4
 
 
+def test_a_state_with_the_names_of_before(tmp_path: Path, straight: TrainedNetwork) -> None:
+    """sstfill 0.1.0 called discriminators judges, and their optimiser the opponent."""
+    waves.train(tmp_path, epochs=2)
+    with safe_open(tmp_path / state.FILE, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = _header(tmp_path)
+    saved = header["state"]
+    saved["opponent"] = saved.pop("discriminator_optimizer")
+    saved["adversary"] = {
+        name.replace("discriminators.", "judges."): weight
+        for name, weight in saved["adversary"].items()
+    }
+    save_file(tensors, tmp_path / state.FILE, {state.HEADER: json.dumps(header)})
+    assert_same(waves.train(tmp_path, resume=True), straight)
+
+
 def _header(folder: Path) -> dict[str, Any]:
     with safe_open(folder / state.FILE, "pt") as file:
         header: dict[str, Any] = json.loads(file.metadata()[state.HEADER])
     return header
 
 
-def test_a_finished_training_can_be_made_longer(tmp_path: Path, straight: Fitted) -> None:
+def test_a_finished_training_can_be_made_longer(tmp_path: Path, straight: TrainedNetwork) -> None:
     waves.train(tmp_path, epochs=2)
     assert_same(waves.train(tmp_path, resume=True), straight)
     assert_same(waves.train(tmp_path, resume=True), straight)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from archives import Guessing, Watched, archive, guess_cheaply
+from training_archives import Guessing, Watched, archive, guess_cheaply
 
 import sstfill
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
@@ -24,13 +24,12 @@ from sstfill.methods.gan.method import SHIPPED, Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.occlusion import ObservedClouds, Raindrops
 from sstfill.training import loop, model_card
-from sstfill.training.data import archive_source, chunk_buffer, cloud_slabs, windows
-from sstfill.training.data import cache as bank
-from sstfill.training.data.archive import TrainingField
+from sstfill.training.data import archive_source, cache, chunk_buffer, cloud_buffer, windows
 from sstfill.training.data.archive_source import PaperSource
-from sstfill.training.data.windows import blocks
+from sstfill.training.data.training_field import TrainingField
+from sstfill.training.data.windows import split_in_time
 from sstfill.training.options import TrainOptions
-from sstfill.training.train import FEW, _sized, _source, train
+from sstfill.training.train import FEW, _fit_to_archive, _source, train
 
 SIDE = 33
 """Of the least frame that discriminators judge."""
@@ -55,9 +54,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """From when it is called, what is lazy is too large, and slabs are tiny."""
 
     def becomes() -> None:
-        monkeypatch.setattr(windows, "HELD", 0)
-        for module in (chunk_buffer, cloud_slabs):
-            monkeypatch.setattr(module, "SLAB", 8_000)
+        monkeypatch.setattr(windows, "LOAD_BYTES", 0)
+        for module in (chunk_buffer, cloud_buffer):
+            monkeypatch.setattr(module, "SEGMENT_BYTES", 8_000)
 
     return becomes
 
@@ -221,15 +220,17 @@ class TestNoLeak:
     def test_training_and_validation_share_no_date(self, images: int) -> None:
         ds = archive((images, 8, 8)).drop_vars("truth")
         source = source_of(ds, small())
-        trained, validated = (part.windows.times for part in (source.training, source.validated))
-        assert trained.stop < validated.start and validated.stop == images
+        trained, validation_part = (
+            part.windows.times for part in (source.training_part, source.validation_part)
+        )
+        assert trained.stop < validation_part.start and validation_part.stop == images
         masks = [
             set(part.clouds.observed.time.values.tolist())
-            for part in (source.training, source.validated)
+            for part in (source.training_part, source.validation_part)
         ]
         assert masks[0] and masks[1] and not masks[0] & masks[1]
         assert (min(masks[1]) - max(masks[0])) / 86400e9 > 2
-        dates = set(ds.time[validated].values.tolist())
+        dates = set(ds.time[validation_part].values.tolist())
         assert (
             not masks[0] & dates
         )  # nor are the dates of the validation among the masks of the training
@@ -237,20 +238,23 @@ class TestNoLeak:
     def test_clouds_of_another_archive_are_parted_too(self, cloudy: xr.Dataset) -> None:
         other = archive((40, 9, 9), seed=3)
         source = source_of(cloudy, small(), ObservedClouds(other.sst.notnull(), stride=2))
-        banks = [
+        mask_dates = [
             set(part.clouds.observed.time.values.tolist())
-            for part in (source.training, source.validated)
+            for part in (source.training_part, source.validation_part)
         ]
-        assert not banks[0] & banks[1]
-        assert [part.clouds.stride for part in (source.training, source.validated)] == [2, 2]
+        assert not mask_dates[0] & mask_dates[1]
+        assert [part.clouds.stride for part in (source.training_part, source.validation_part)] == [
+            2,
+            2,
+        ]
 
     def test_a_short_archive_takes_any_of_its_masks(self) -> None:
         source = source_of(archive((FEW - 1, 8, 8)).drop_vars("truth"), small())
-        assert source.training.clouds is source.validated.clouds
+        assert source.training_part.clouds is source.validation_part.clouds
 
     def test_scaling_is_of_the_training_block_at_sea(self, cloudy: xr.Dataset) -> None:
         """Neither validation nor land, where a producer may leave anything, nor the truth enters."""
-        past = blocks(18, 2).training
+        past = split_in_time(18, 2).training
         wild = cloudy.assign(
             sst=cloudy.sst.where(cloudy.time < cloudy.time[past.stop], 1e4).where(cloudy.sea, -1e4)
         )
@@ -313,7 +317,7 @@ class TestLarge:
             with pytest.raises(KeyboardInterrupt):
                 train(lazy, small(**how), out=tmp_path)
         assert not [
-            thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")
+            thread for thread in threading.enumerate() if thread.name.startswith("sstfill-prefetch")
         ]
         resumed = train(lazy, small(**how), out=tmp_path, resume=True)
         straight = train(lazy, small(**how))
@@ -342,7 +346,7 @@ class TestLarge:
 class TestSizes:
     def test_default_sizes_are_cut_to_the_archive(self, cloudy: xr.Dataset) -> None:
         source = source_of_sized(cloudy, TrainOptions(network="paper"))
-        assert source.training.windows.shape == (5, 20, 20)
+        assert source.training_part.windows.shape == (5, 20, 20)
 
     def test_several_fields_need_a_name(self, cloudy: xr.Dataset) -> None:
         two = cloudy.assign(chl=cloudy.sst + 1)
@@ -449,7 +453,7 @@ class TestFolder:
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(bank.np, "savez", full)
+        monkeypatch.setattr(cache.np, "savez", full)
         with pytest.raises(WriteError) as raised:
             train(cloudy, compact(), out=tmp_path / "out")
         assert "No space left on device" in told(raised)
@@ -617,7 +621,7 @@ class TestBadInput:
 
 def source_of_sized(ds: xr.Dataset, options: TrainOptions) -> PaperSource:
     found = TrainingField.of(ds, None, None, None)
-    source = _source(found, _sized(options, found), "own", 2, False, Path("nowhere"))
+    source = _source(found, _fit_to_archive(options, found), "own", 2, False, Path("nowhere"))
     assert isinstance(source, PaperSource)
     return source
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find what data are at hand for the paper's protocol, by content, and say of each file how it is
-used or why not.
-"""
+"""Find data for the paper's protocol by their content, with a note on each file met."""
 
 from __future__ import annotations
 
@@ -16,6 +14,7 @@ import xarray as xr
 
 from sstfill import io, occlusion
 from sstfill.errors import ReadError, SstfillError
+from sstfill.evaluation.paper.published import OCCLUDED
 from sstfill.evaluation.paper.sequences import (
     Clip,
     CloudScene,
@@ -28,45 +27,39 @@ from sstfill.evaluation.paper.sequences import (
 from sstfill.fields import grid
 from sstfill.io.read import ZARR_MARKS
 from sstfill.io.untrusted import guard
-from sstfill.occlusion.lwp import is_lwp, published
+from sstfill.occlusion.lwp import is_lwp
+from sstfill.occlusion.lwp import published as published_lwp
 
-SHARES = (0.799, 0.696, 0.559, 0.395, 0.245, 0.134)
-"""Occluded shares of the paper's six thresholds, 55 to 80 g m-2 (Table 2a)."""
-FRAMES, STRIDE, LEAST = 24, 10, 40
-"""Of the paper: frames of a sequence, LWP frames from one mask to the next. Ours: least edge of a
-field, pixels.
-"""
-STRAY = 0.01  # share of the sea that may be missing from a truth: such pixels count as land
-NUMPY, SURVEY_BYTES = b"\x93NUMPY", 64e6
+FRAMES, STRIDE = 24, 10
+"""Of the paper: frames of a sequence, and LWP frames from one mask to the next."""
+LEAST = 40
+"""Least edge of a field, pixels."""
+MOST_MISSING = 0.01
+"""Fraction of the sea that may be missing from a truth: such pixels count as land."""
+NUMPY = b"\x93NUMPY"
+SURVEY_BYTES = 64e6
+"""Bytes of a field that are looked at for gaps."""
 
 
 class Note(NamedTuple):
-    """What was found at a path, and how it is used (or why it is not)."""
+    """A file that was found, and how it is used or why it is not."""
 
     path: str
     used: bool
     how: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Materials:
-    """What the protocol runs on: true sequences, clouds, scenes; and a note on each file met."""
+@dataclass(kw_only=True)
+class DatasetChoice:
+    """The data that the protocol runs on: true sequences, clouds, scenes, and notes on files."""
 
-    sources: tuple[TruthSource, ...] = (SyntheticOcean(),)
-    clouds: tuple[LwpClouds, ...] = ()
-    scenes: tuple[CloudScene, ...] = ()
-    notes: tuple[Note, ...] = ()
-
-
-@dataclass
-class _DatasetChoice:
     sources: list[TruthSource] = field(default_factory=lambda: [SyntheticOcean()])
     clouds: list[LwpClouds] = field(default_factory=list)
     scenes: list[CloudScene] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
 
-def find(folders: Sequence[str | os.PathLike[str]] = ()) -> Materials:
+def find(folders: Sequence[str | os.PathLike[str]] = ()) -> DatasetChoice:
     """Search folders recursively; the synthetic ocean is always there.
 
     Parameters
@@ -84,162 +77,154 @@ def find(folders: Sequence[str | os.PathLike[str]] = ()) -> Materials:
     >>> [source.name for source in find().sources]
     ['synthetic ocean']
     """
-    found, others = _DatasetChoice(), 0
+    chosen = DatasetChoice()
+    others = 0
     for folder in map(Path, folders):
         if not folder.exists():
             raise ReadError(f"cannot read {folder}: no such folder; check the name given as --data")
         for path in _members(folder):
-            name = str(path.relative_to(folder)) if path != folder else path.name
-            notes = _look(path, name, found)
-            found.notes += notes
-            others += not notes
+            name = path.name if path == folder else str(path.relative_to(folder))
+            note = _use(path, name, chosen)
+            if note is None:
+                others += 1
+            else:
+                chosen.notes.append(note)
     if others:
-        found.notes.append(
-            Note(f"{others} other files", False, "neither NetCDF, Zarr, NumPy nor video")
-        )
-    return Materials(
-        sources=tuple(found.sources),
-        clouds=tuple(found.clouds),
-        scenes=tuple(found.scenes),
-        notes=tuple(found.notes),
-    )
+        how = "neither NetCDF, Zarr, NumPy nor video"
+        chosen.notes.append(Note(f"{others} other files", False, how))
+    return chosen
 
 
 def _members(path: Path) -> Iterator[Path]:
-    """Files and Zarr stores below a path, in order of their names."""
-    if path.is_dir() and not any((path / mark).is_file() for mark in ZARR_MARKS):
-        for member in sorted(path.iterdir()) if os.access(path, os.R_OK | os.X_OK) else ():
-            if not member.name.startswith(".") and not (member.is_symlink() and member.is_dir()):
-                yield from _members(member)
-    elif path.is_dir() or path.is_file():
+    """Yield files and Zarr stores below a path, in order of their names."""
+    if path.is_file():
         yield path
+        return
+    if not path.is_dir():
+        return
+    if any((path / mark).is_file() for mark in ZARR_MARKS):
+        yield path
+        return
+    if not os.access(path, os.R_OK | os.X_OK):
+        return
+    for member in sorted(path.iterdir()):
+        linked_folder = member.is_symlink() and member.is_dir()
+        if not member.name.startswith(".") and not linked_folder:
+            yield from _members(member)
 
 
-def _head(path: Path) -> bytes:
-    with io.reading(path), path.open("rb") as stream:
-        return stream.read(16)
-
-
-def _is_clip(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
-
-
-def _look(path: Path, name: str, found: _DatasetChoice) -> list[Note]:
-    """Enter what a path holds into `found`, and tell; nothing of a file of another kind."""
+def _use(path: Path, name: str, chosen: DatasetChoice) -> Note | None:
+    """Add the data of a path to `chosen`; None for a file of another kind."""
     try:
-        head = b"" if path.is_dir() else _head(path)
-        if _is_clip(head):
-            return [_clip(path, name, found)]
+        head = b""
+        if not path.is_dir():
+            with io.reading(path), path.open("rb") as stream:
+                head = stream.read(16)
+        if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] == b"AVI "):
+            return _clip(path, name, chosen)
         if head.startswith(NUMPY):
-            mapped = published(path)
+            mapped = published_lwp(path)
             guard.check_memory(path, "its series", 2 * 4 * mapped.size)
-            return [_clouds(mapped.astype("float32"), name, found)]
+            return _clouds(mapped.astype("float32"), name, chosen)
         if not path.is_dir() and not head.startswith((b"CDF", b"\x89HDF")):
-            return []
+            return None
         with io.reading(path), io.open(path, chunks={}) as ds:
-            return _dataset(ds, path, name, found)
-    except (
-        SstfillError,
-        ValueError,
-        TypeError,
-    ) as error:  # the last two: attributes that are not what they should be
-        return [Note(name, False, str(error))]
+            return _dataset(ds, path, name, chosen)
+    except (SstfillError, ValueError, TypeError) as error:
+        # the last two: attributes of a wrong type
+        return Note(name, False, str(error))
 
 
-def _dataset(ds: xr.Dataset, path: Path, name: str, found: _DatasetChoice) -> list[Note]:
-    lwp = next((v for v in ds.data_vars.values() if is_lwp(v)), None)
-    if lwp is not None:
-        guard.check_memory(path, f"{lwp.name!r}", 2 * lwp.nbytes)
-        return [_clouds(lwp.load(), name, found)]
-    classes = next((v for v in ds.data_vars.values() if _is_scene(v)), None)
-    if classes is not None:
-        guard.check_memory(path, f"{classes.name!r}", 2 * classes.nbytes)
-        return [_scene(classes.load(), name, found)]
+def _dataset(ds: xr.Dataset, path: Path, name: str, chosen: DatasetChoice) -> Note:
+    """Add a dataset: clouds, a scene of cloud classes, or a series without gaps."""
+    for variable in ds.data_vars.values():
+        if is_lwp(variable):
+            guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
+            return _clouds(variable.load(), name, chosen)
+    for variable in ds.data_vars.values():
+        if _is_scene(variable):
+            guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
+            return _scene(variable.load(), name, chosen)
     fields = grid.candidates(ds)
     if not fields:
-        held = (
-            ", ".join(f"{n} {v.dtype}" for n, v in ds.data_vars.items())
-            or "no variables in the root group"
-        )
-        return [Note(name, False, f"no floating field on time and two spatial dims: {held}")]
-    main = next(
-        (
-            n
-            for n in fields
-            if "sea_surface_temperature" in str(ds[n].attrs.get("standard_name", ""))
-        ),
-        None,
-    )
-    chosen = main or fields[0]
-    trouble, missing = _gaps(grid.standardise(ds[chosen]))
+        held = ", ".join(f"{n} {v.dtype}" for n, v in ds.data_vars.items())
+        if not held:
+            held = "no variables in the root group"
+        return Note(name, False, f"no floating field on time and two spatial dims: {held}")
+    return _series(ds, fields, path, name, chosen)
+
+
+def _series(
+    ds: xr.Dataset, fields: Sequence[str], path: Path, name: str, chosen: DatasetChoice
+) -> Note:
+    """Add a series as truth, sea surface temperature before other fields, if it has no gaps."""
+    main = fields[0]
+    for candidate in fields:
+        if "sea_surface_temperature" in str(ds[candidate].attrs.get("standard_name", "")):
+            main = candidate
+            break
+    trouble, missing = _gaps(grid.standardise(ds[main]))
     if trouble:
-        return [Note(name, False, f"{chosen}: {trouble}")]
-    label = f"{name}: {chosen}" if len(fields) > 1 else name
-    units = str(ds[chosen].attrs.get("units", "1"))
+        return Note(name, False, f"{main}: {trouble}")
+    label = f"{name}: {main}" if len(fields) > 1 else name
+    units = str(ds[main].attrs.get("units", "1"))
     units = "°C" if grid.temperature_unit(units) == "°C" else units
-    found.sources.append(Series(name=label, path=path, variable=chosen, units=units))
-    left = f"; pixels with gaps ({missing:.2%}) count as land" if missing else ""
-    left += (
-        f"; not its other fields {', '.join(n for n in fields if n != chosen)}"
-        if len(fields) > 1
-        else ""
-    )
-    return [Note(name, True, f"gap-free series {chosen} ({_spacing(ds[chosen])}): truth{left}")]
+    chosen.sources.append(Series(name=label, path=path, variable=main, units=units))
+    how = f"gap-free series {main} ({_spacing(ds[main])}): truth"
+    if missing:
+        how += f"; pixels with gaps ({missing:.2%}) count as land"
+    if len(fields) > 1:
+        how += f"; not its other fields {', '.join(n for n in fields if n != main)}"
+    return Note(name, True, how)
 
 
 def _gaps(field: xr.DataArray) -> tuple[str, float]:
-    """Why a standardised field cannot serve as truth, and what share is missing of its sea.
+    """Why a standardised field cannot serve as truth, and the fraction missing of its sea.
 
-    Judged on some of its images where it is large.
+    Of a large field some images are looked at.
     """
     times, ny, nx = field.shape
     if times < FRAMES or min(ny, nx) < LEAST:
         return f"{times} images of {ny}x{nx} pixels; {FRAMES} of {LEAST}x{LEAST} are needed", 0.0
     count = int(np.clip(SURVEY_BYTES / (ny * nx * field.dtype.itemsize), 2, times))
-    known = (
-        field.isel(time=np.unique(np.linspace(0, times - 1, count).astype(int))).notnull().values
-    )
+    images = np.unique(np.linspace(0, times - 1, count).astype(int))
+    known = field.isel(time=images).notnull().values
     sea = known.any(0)
     if not sea.any():
         return "nothing observed", 0.0
     missing = float(1 - known[:, sea].mean())
-    return (
-        f"{missing:.1%} of the sea is missing; a truth has no gaps" if missing > STRAY else "",
-        missing,
-    )
+    if missing > MOST_MISSING:
+        return f"{missing:.1%} of the sea is missing; a truth has no gaps", missing
+    return "", missing
 
 
 def _spacing(da: xr.DataArray) -> str:
     days = float(np.median(np.diff(grid.days(grid.standardise(da)))))
-    return (
-        "daily"
-        if abs(days - 1) < 0.01
-        else f"every {days * 24:.3g} h"
-        if days < 1
-        else f"every {days:.3g} days"
-    )
+    if abs(days - 1) < 0.01:
+        return "daily"
+    if days < 1:
+        return f"every {days * 24:.3g} h"
+    return f"every {days:.3g} days"
 
 
-def _clouds(lwp: xr.DataArray, name: str, found: _DatasetChoice) -> Note:
-    """Set the thresholds to the paper's occluded shares, which depend on how deep the clouds are."""
-    settled = lwp.sizes["time"] - occlusion.SPIN_UP
-    stride = min(STRIDE, (settled - 1) // (FRAMES - 1))
+def _clouds(lwp: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
+    """Add clouds at the paper's occluded fractions.
+
+    The paper's thresholds would not do: the fraction depends on how deep the clouds are.
+    """
+    after_spin_up = lwp.sizes["time"] - occlusion.SPIN_UP
+    stride = min(STRIDE, (after_spin_up - 1) // (FRAMES - 1))
     if stride < 1:
-        return Note(
-            name,
-            False,
-            f"LWP of {lwp.sizes['time']} frames; {occlusion.SPIN_UP + FRAMES} are needed",
-        )
-    thresholds = {share: occlusion.threshold_for(lwp, share) for share in SHARES}
-    found.clouds.append(
-        LwpClouds(
-            name=name, lwp=lwp, thresholds=thresholds, stride=stride, start_after=occlusion.SPIN_UP
-        )
+        needed = occlusion.SPIN_UP + FRAMES
+        return Note(name, False, f"LWP of {lwp.sizes['time']} frames; {needed} are needed")
+    thresholds = {share: occlusion.threshold_for(lwp, share) for share in OCCLUDED}
+    clouds = LwpClouds(
+        name=name, lwp=lwp, thresholds=thresholds, stride=stride, start_after=occlusion.SPIN_UP
     )
-    said = ", ".join(f"{t:.1f}" for t in thresholds.values())
-    return Note(
-        name, True, f"liquid water path: clouds, thresholds {said} g m-2, every {stride}th frame"
-    )
+    chosen.clouds.append(clouds)
+    listed = ", ".join(f"{threshold:.1f}" for threshold in thresholds.values())
+    how = f"liquid water path: clouds, thresholds {listed} g m-2, every {stride}th frame"
+    return Note(name, True, how)
 
 
 def _is_scene(da: xr.DataArray) -> bool:
@@ -247,41 +232,40 @@ def _is_scene(da: xr.DataArray) -> bool:
     return "cloud" in str(da.name).lower() and da.ndim == 2 and classes
 
 
-def _scene(da: xr.DataArray, name: str, found: _DatasetChoice) -> Note:
-    """Read the classes by their meanings; without them 0 is clear."""
+def _scene(da: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
+    """Add a scene, its classes read by their meanings; without meanings 0 is clear."""
     meanings = str(da.attrs.get("flag_meanings", "clear cloudy")).lower().split()
     stated = da.attrs.get("flag_values", range(len(meanings)))
-    flags = (
-        stated.replace(",", " ").split()
-        if isinstance(stated, str)
-        else np.ravel(np.asarray(stated))
-    )
-    kinds = {m: int(str(f).rstrip("bBsSuU")) for m, f in zip(meanings, flags, strict=False)}
-    land, unseen = (
-        [v for m, v in kinds.items() if word in m.split("_")] for word in ("land", "no")
-    )
+    if isinstance(stated, str):
+        flags = stated.replace(",", " ").split()
+    else:
+        flags = [str(flag) for flag in np.ravel(np.asarray(stated))]
+    clear_flags, land_flags, unseen_flags = [], [], []
+    for meaning, flag in zip(meanings, flags, strict=False):
+        value = int(flag.rstrip("bBsSuU"))
+        words = meaning.split("_")
+        if meaning.startswith("clear"):
+            clear_flags.append(value)
+        if "land" in words:
+            land_flags.append(value)
+        if "no" in words:
+            unseen_flags.append(value)
     values = da.values
-    clear = np.isin(values, [v for m, v in kinds.items() if m.startswith("clear")] or [0])
-    on_land = np.isin(values, land)
-    found.scenes.append(
-        CloudScene(name=name, hidden=~clear & ~on_land, outside=on_land | np.isin(values, unseen))
-    )
+    clear = np.isin(values, clear_flags or [0])
+    land = np.isin(values, land_flags)
+    outside = land | np.isin(values, unseen_flags)
+    chosen.scenes.append(CloudScene(name=name, hidden=~clear & ~land, outside=outside))
     ny, nx = values.shape
-    return Note(
-        name,
-        True,
-        f"cloud classes of {ny}x{nx} pixels: a window moving across is a sequence of masks",
-    )
+    how = f"cloud classes of {ny}x{nx} pixels: a window moving across is a sequence of masks"
+    return Note(name, True, how)
 
 
-def _clip(path: Path, name: str, found: _DatasetChoice) -> Note:
+def _clip(path: Path, name: str, chosen: DatasetChoice) -> Note:
+    """Add a clip twice, in grey and in colour."""
     count = len(decoded(path, LEAST, True))
     if count < FRAMES:
         return Note(name, False, f"a clip of {count} frames, {FRAMES} are needed")
-    found.sources += [
-        Clip(name=f"{name} (grey)", path=path),
-        Clip(name=f"{name} (RGB)", path=path, channels=("r", "g", "b")),
-    ]
-    return Note(
-        name, True, f"a clip of {count} frames: truth, in grey and in colour, resized to a square"
-    )
+    chosen.sources.append(Clip(name=f"{name} (grey)", path=path))
+    chosen.sources.append(Clip(name=f"{name} (RGB)", path=path, channels=("r", "g", "b")))
+    how = f"a clip of {count} frames: truth, in grey and in colour, resized to a square"
+    return Note(name, True, how)

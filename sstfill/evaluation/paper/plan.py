@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run of the paper's protocol consists of: how many sequences, which operators on which
-data, which methods.
-"""
+"""The plan of a run of the paper's protocol: sequences, operators, data and methods."""
 
 from __future__ import annotations
 
@@ -14,18 +12,16 @@ from typing import Any, NamedTuple
 from sstfill import occlusion
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import unknown
-from sstfill.evaluation.paper.datasets import FRAMES, SHARES, Materials
+from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
+from sstfill.evaluation.paper.published import MIDDLE, OCCLUDED
 from sstfill.evaluation.paper.sequences import Masks, SceneWindows, TruthSource
 from sstfill.methods import METHODS, Method, method_class
-from sstfill.methods.oi.solver import resolved
 from sstfill.methods.registry import seeded
+from sstfill.nn.device import DEVICES, pick_device
 
 CLOUD, SCENES = "cloud", "cloud-scenes"
 SIMPLE = (occlusion.Raindrops, occlusion.RemovePixel, occlusion.VerticalMovingBar)
 OPERATORS = (CLOUD, SCENES, *(cls.name for cls in SIMPLE))
-MIDDLE = 0.395
-"""Occluded share at the paper's LWP threshold of 70 g m-2, which its Tables 2b and 4 are for."""
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +51,7 @@ class ProtocolPlan:
     frames: int = FRAMES
     clip_frames: int = 35
     size: int = 64
-    shares: tuple[float, ...] = SHARES
+    shares: tuple[float, ...] = OCCLUDED
     methods: tuple[str, ...] | None = None
     operators: tuple[str, ...] | None = None
     seed: int = 0
@@ -66,8 +62,8 @@ class ProtocolPlan:
             check_number(option, getattr(self, option), 1, whole=True)
         check_number("seed", self.seed, 0, whole=True)
         for share in self.shares:
-            if share not in SHARES:
-                raise unknown("occluded share", share, map(str, SHARES))
+            if share not in OCCLUDED:
+                raise unknown("occluded share", share, map(str, OCCLUDED))
         for name in self.methods or ():
             method_class(name)
         for name in self.operators or ():
@@ -75,31 +71,34 @@ class ProtocolPlan:
                 raise unknown("operator", name, OPERATORS)
         check_choice("device", self.device, DEVICES)
         if self.device == "cuda":
-            resolved(self.device)
+            pick_device(self.device)  # fail now rather than in every row
 
     @property
     def chosen(self) -> dict[str, Method]:
         """The methods with their default options, this seed and device."""
         names = METHODS if self.methods is None else dict.fromkeys(self.methods)
-        return {name: _on(seeded(METHODS[name], self.seed), self.device) for name in names}
+        chosen: dict[str, Any] = {}
+        for name in names:
+            chosen[name] = seeded(METHODS[name], self.seed)
+            if _has_device(METHODS[name]):
+                chosen[name] = replace(chosen[name], device=self.device)
+        return chosen
 
 
 def quick(plan: ProtocolPlan) -> ProtocolPlan:
-    """Shrink a plan to a run of seconds: two small, short sequences and three of the occluded
-    shares.
-    """
+    """Shrink a plan to a run of seconds: two small, short sequences, three occluded fractions."""
     return replace(
         plan,
         sequences=min(plan.sequences, 2),
         frames=12,
         clip_frames=12,
         size=32,
-        shares=(SHARES[0], MIDDLE, SHARES[-1]),
+        shares=(OCCLUDED[0], MIDDLE, OCCLUDED[-1]),
     )
 
 
 class Case(NamedTuple):
-    """A data set under an operator; `share` is NaN where the operator has no set share."""
+    """A data set under an operator; `share`, the occluded fraction, is NaN if it is not set."""
 
     source: TruthSource
     operator: str
@@ -109,48 +108,42 @@ class Case(NamedTuple):
 
     @property
     def drawn_by(self) -> str:
-        """Seeds the masks; without the share, so that the clouds of one share lie within those of a
-        larger one.
+        """Text that seeds the masks.
+
+        It does not depend on the fraction: the clouds of one lie within those of a larger one.
         """
         return f"{self.source.name} {self.operator} {self.origin}"
 
 
-def cases(plan: ProtocolPlan, materials: Materials) -> Iterator[Case]:
-    """Every data set under every operator; clips are put under no clouds, as in the paper."""
+def cases(plan: ProtocolPlan, datasets: DatasetChoice) -> Iterator[Case]:
+    """Yield every data set under every operator, but no clip under clouds, as in the paper."""
     wanted = plan.operators or OPERATORS
-    for source in materials.sources:
+    for source in datasets.sources:
         if source.kind != "clip":
             if CLOUD in wanted:
-                yield from _cloudy(source, plan, materials)
-            if SCENES in wanted and materials.scenes:
-                yield Case(
-                    source, SCENES, SceneWindows(scenes=materials.scenes), "satellite images"
-                )
+                yield from _cloudy(source, plan, datasets)
+            if SCENES in wanted and datasets.scenes:
+                windows = SceneWindows(scenes=tuple(datasets.scenes))
+                yield Case(source, SCENES, windows, "satellite images")
         for cls in SIMPLE:
             if cls.name in wanted:
                 yield Case(source, cls.name, cls(), "drawn")
 
 
-def _cloudy(source: TruthSource, plan: ProtocolPlan, materials: Materials) -> Iterator[Case]:
-    for clouds in materials.clouds:
-        yield from (Case(source, CLOUD, clouds.at(s), clouds.name, s) for s in plan.shares)
-    if not materials.clouds:
-        yield from (
-            Case(source, CLOUD, occlusion.SyntheticClouds(share=s), "synthetic clouds", s)
-            for s in plan.shares
-        )
-
-
-def _on(method: Any, device: str) -> Any:
-    """The method on a device, if it has a choice."""
-    takes = "device" in {f.name for f in dataclasses.fields(method)}
-    return replace(method, device=device) if takes else method
+def _cloudy(source: TruthSource, plan: ProtocolPlan, datasets: DatasetChoice) -> Iterator[Case]:
+    for clouds in datasets.clouds:
+        for share in plan.shares:
+            yield Case(source, CLOUD, clouds.at(share), clouds.name, share)
+    if not datasets.clouds:
+        for share in plan.shares:
+            synthetic = occlusion.SyntheticClouds(share=share)
+            yield Case(source, CLOUD, synthetic, "synthetic clouds", share)
 
 
 def uses_device(methods: Iterable[str]) -> list[str]:
     """Names of the methods that have an option `device`; no other can use an accelerator."""
-    return [
-        name
-        for name in methods
-        if "device" in {f.name for f in dataclasses.fields(method_class(name))}
-    ]
+    return [name for name in methods if _has_device(method_class(name))]
+
+
+def _has_device(method: Any) -> bool:
+    return any(field.name == "device" for field in dataclasses.fields(method))

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's own numbers as data: Tables 1 to 4 of "Unsupervised spatiotemporal data inpainting"
-(Yin et al., 2019).
+"""The paper's own numbers: Tables 1 to 4 of Yin, Pajot, de Bezenac and Gallinari (2019).
 
-They were measured on the paper's data, not on ours: `Published.data` says on which. A number is
+They were measured on the paper's data, not on ours: `PublishedScore.data` names it. A number is
 None where the paper has none ("unable to finish") or where our copy of it is not legible.
 """
 
@@ -13,13 +12,11 @@ from typing import NamedTuple
 SST = "hourly model SST (GLOBAL_ANALYSIS_FORECAST)"
 GAN, DINEOF, NEWSON = "GAN", "DINEOF (Alvera-Azcárate 2011)", "patches (Newson et al. 2014)"
 COUNTERPARTS = {"gan": GAN, "dineof": DINEOF, "patchmatch": NEWSON}
-"""Our methods and the paper's of the same kind."""
+"""Our methods, and the paper's of the same kind."""
 
 
-class Published(NamedTuple):
-    """A line of a table: scores over occluded pixels, mean and standard deviation over the test
-    sequences.
-    """
+class PublishedScore(NamedTuple):
+    """A line of a table: scores over occluded pixels, their mean and standard deviation."""
 
     table: str
     data: str
@@ -32,7 +29,7 @@ class Published(NamedTuple):
     lwp: float | None = None
     """Threshold of the liquid water path, g m-2."""
     occluded: float | None = None
-    """Occluded share of the pixels."""
+    """Occluded fraction of the pixels."""
 
     @property
     def units(self) -> str:
@@ -43,7 +40,7 @@ class Published(NamedTuple):
 Scores = tuple[float | None, float | None, float | None, float | None]  # MAE, its std, FID, FVD
 
 
-def _table_1() -> list[Published]:
+def _table_1() -> list[PublishedScore]:
     none: Scores = (None, None, None, None)
     rain, pixel, bar = "raindrops", "remove-pixel", "vertical-moving-bar"
     rows: dict[tuple[str, str], dict[str, Scores]] = {
@@ -83,7 +80,7 @@ def _table_1() -> list[Published]:
         ("BAIR", NEWSON): {rain: none, pixel: none, bar: (0.1082, 0.0873, 10.31, 340.97)},
     }
     return [
-        Published("1", data, operator, method, *scores)
+        PublishedScore("1", data, operator, method, *scores)
         for (data, method), by_operator in rows.items()
         for operator, scores in by_operator.items()
     ]
@@ -96,26 +93,28 @@ def _cloud(
     std: float | None = None,
     fid: float | None = None,
     fvd: float | None = None,
-) -> Published:
-    return Published(table, SST, "cloud", method, mae, std, fid, fvd, lwp=70, occluded=0.395)
+) -> PublishedScore:
+    return PublishedScore(table, SST, "cloud", method, mae, std, fid, fvd, lwp=70, occluded=0.395)
 
 
-TABLES: tuple[Published, ...] = (
+TABLES: tuple[PublishedScore, ...] = (
     *_table_1(),
-    Published("2a", SST, "cloud", GAN, 0.1273, 0.0443, 32.49, 134.40, 55, 0.799),
-    Published("2a", SST, "cloud", GAN, 0.1047, 0.0396, 22.95, 79.13, 60, 0.696),
-    Published("2a", SST, "cloud", GAN, 0.0988, 0.0378, 17.75, 75.07, 65, 0.559),
-    Published("2a", SST, "cloud", GAN, 0.0739, 0.0324, 8.01, 40.76, 70, 0.395),
-    Published("2a", SST, "cloud", GAN, 0.0698, 0.0305, 5.58, 30.07, 75, 0.245),
-    Published("2a", SST, "cloud", GAN, 0.0497, 0.0237, 1.77, 9.89, 80, 0.134),
-    Published("2a", SST, "cloud, all thresholds", GAN, 0.0874, 0.0347, 14.76, 61.55, None, 0.471),
+    PublishedScore("2a", SST, "cloud", GAN, 0.1273, 0.0443, 32.49, 134.40, 55, 0.799),
+    PublishedScore("2a", SST, "cloud", GAN, 0.1047, 0.0396, 22.95, 79.13, 60, 0.696),
+    PublishedScore("2a", SST, "cloud", GAN, 0.0988, 0.0378, 17.75, 75.07, 65, 0.559),
+    PublishedScore("2a", SST, "cloud", GAN, 0.0739, 0.0324, 8.01, 40.76, 70, 0.395),
+    PublishedScore("2a", SST, "cloud", GAN, 0.0698, 0.0305, 5.58, 30.07, 75, 0.245),
+    PublishedScore("2a", SST, "cloud", GAN, 0.0497, 0.0237, 1.77, 9.89, 80, 0.134),
+    PublishedScore(
+        "2a", SST, "cloud, all thresholds", GAN, 0.0874, 0.0347, 14.76, 61.55, None, 0.471
+    ),
     _cloud("2b", GAN, 0.0739, 0.0324, 8.01, 40.76),
     _cloud("2b", DINEOF, 0.1214, 0.0248, 27.99, 323.61),
     _cloud("2b", NEWSON),
-    Published(
+    PublishedScore(
         "3", "FaceForensics++", "raindrops", "GAN, unsupervised", 0.0834, 0.0187, 43.72, 1574.89
     ),
-    Published(
+    PublishedScore(
         "3",
         "FaceForensics++",
         "raindrops",
@@ -125,7 +124,7 @@ TABLES: tuple[Published, ...] = (
         20.86,
         575.08,
     ),
-    Published(
+    PublishedScore(
         "3",
         "FaceForensics++",
         "raindrops",
@@ -141,10 +140,16 @@ TABLES: tuple[Published, ...] = (
 )
 
 
-def rows(table: str, *, data: str | None = None) -> list[Published]:
+def rows(table: str, *, data: str | None = None) -> list[PublishedScore]:
     """Lines of a table, in the paper's order.
 
     >>> [row.mae for row in rows("2b")]
     [0.0739, 0.1214, None]
     """
     return [row for row in TABLES if row.table == table and data in (None, row.data)]
+
+
+OCCLUDED = tuple(row.occluded for row in rows("2a") if row.lwp is not None and row.occluded)
+"""Occluded fractions at the paper's six thresholds of the liquid water path (Table 2a)."""
+MIDDLE = next(row.occluded for row in rows("2a") if row.lwp == 70 and row.occluded)
+"""Occluded fraction at the threshold of 70 g m-2, which Tables 2b and 4 are for."""

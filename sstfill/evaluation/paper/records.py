@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of the paper's protocol as flat records, CSV and JSON, and the facts needed to repeat the
-run.
-"""
+"""Results of the paper's protocol as flat records, CSV and JSON, with the facts of the run."""
 
 from __future__ import annotations
 
@@ -29,33 +27,32 @@ SEQUENCE = ("mae", "rmse", "bias", "filled_share", "seconds", "occluded")
 
 
 def records(results: xr.Dataset) -> list[dict[str, Any]]:
-    """One flat record for each row of the results: scores as mean and standard deviation over
-    sequences, and pooled.
+    """Make a flat record of each row: mean and standard deviation over sequences, pooled scores.
 
-    >>> from sstfill.evaluation import materials, plan, protocol
-    >>> small = plan.quick(plan.Plan(methods=("interpolate",), operators=("raindrops",)))
-    >>> records(protocol.run(small, materials.find()).results)[0]["method"]
+    >>> from sstfill.evaluation.paper import datasets, plan, protocol
+    >>> options = {"methods": ("interpolate",), "operators": ("raindrops",)}
+    >>> small = plan.quick(plan.ProtocolPlan(**options))
+    >>> records(protocol.run(small, datasets.find()).results)[0]["method"]
     'interpolate'
     """
-    found = []
+    rows = []
     for number in range(results.sizes["row"]):
         row = results.isel(row=number)
         record: dict[str, Any] = {key: row[key].item() for key in KEYS}
         for key in SEQUENCE:
             record[key], record[f"{key}_std"] = _mean_std(row[key].values)
-        record |= {f"pooled_{key}": float(row[f"pooled_{key}"]) for key in ("mae", "rmse", "bias")}
+        for key in ("pooled_mae", "pooled_rmse", "pooled_bias"):
+            record[key] = float(row[key])
         record["truth_std"] = _mean_std(row["truth_std"].values)[0]
-        record |= {
-            "sequences": int((row["n"] > 0).sum()),
-            "n": int(row["n"].sum()),
-            "reason": row["reason"].item(),
-        }
-        found.append(record)
-    return found
+        record["sequences"] = int((row["n"] > 0).sum())
+        record["n"] = int(row["n"].sum())
+        record["reason"] = row["reason"].item()
+        rows.append(record)
+    return rows
 
 
 def to_csv(results: xr.Dataset) -> str:
-    """All records as CSV; empty where there is no number."""
+    """Write all records as CSV; a cell without a number is empty."""
     lines = [config.plain(record) for record in records(results)]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
@@ -65,9 +62,7 @@ def to_csv(results: xr.Dataset) -> str:
 
 
 def to_json(results: xr.Dataset, notes: Iterable[Note] = ()) -> str:
-    """All records with the scores of each sequence, the paper's own numbers, and the facts of the
-    run.
-    """
+    """Write all records with scores by sequence, the paper's numbers, and the facts of the run."""
     lines = records(results)
     for number, line in enumerate(lines):
         row = results.isel(row=number)
@@ -77,7 +72,7 @@ def to_json(results: xr.Dataset, notes: Iterable[Note] = ()) -> str:
     whole = {
         "sstfill": version("sstfill"),
         "run": facts(results),
-        "materials": [n._asdict() for n in notes],
+        "datasets": [note._asdict() for note in notes],
         "results": lines,
         "published": [row._asdict() | {"units": row.units} for row in published.TABLES],
     }
@@ -85,27 +80,25 @@ def to_json(results: xr.Dataset, notes: Iterable[Note] = ()) -> str:
 
 
 def facts(results: xr.Dataset) -> dict[str, Any]:
-    """What a reader needs to repeat the run: the plan, versions, machine, date, fingerprints of the
-    data.
-    """
+    """Collect what repeating the run needs: plan, versions, machine, date, fingerprints."""
     attrs = dict(results.attrs)
     names = list(dict.fromkeys(results["method"].values.tolist()))
-    on = uses_device(names)
-    used = f"{attrs['device']} (used by {', '.join(on) or 'none of these methods: all ran on the CPU'})"
-    versions = {p: version(p) for p in ("sstfill", "numpy", "scipy", "xarray")}
-    machine = f"{os.cpu_count()} cores ({platform.machine()}), OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS')}"
-    here = {
+    users = ", ".join(uses_device(names)) or "none of these methods: all ran on the CPU"
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": {name: version(name) for name in ("sstfill", "numpy", "scipy", "xarray")},
+        "machine": f"{os.cpu_count()} cores ({platform.machine()}), OMP_NUM_THREADS={threads}",
+        **attrs,
+        "methods": names,
+        "device": f"{attrs['device']} (used by {users})",
     }
-    return here | {"machine": machine} | attrs | {"methods": names, "device": used}
 
 
 def _mean_std(values: np.ndarray) -> tuple[float, float]:
     """Mean and sample standard deviation of the numbers among them; NaN where there are too few."""
     known = values[np.isfinite(values)]
-    return (
-        float(known.mean()) if known.size else math.nan,
-        float(known.std(ddof=1)) if known.size > 1 else math.nan,
-    )
+    mean = float(known.mean()) if known.size else math.nan
+    std = float(known.std(ddof=1)) if known.size > 1 else math.nan
+    return mean, std

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the paper's protocol draws from: sequences whose truth is known, and masks that are no
-formula but data.
-"""
+"""Sources of the paper's protocol: sequences with known truth, and masks taken from data."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ Mask = NDArray[np.bool_]
 TRIES = 200
 LEAST_SEA = 0.5  # of a crop
 COVER = (0.05, 0.95)  # of a sequence of windows over a scene
-OUTSIDE = 0.1  # share of a sequence of windows that may lie on land or off the swath
+OUTSIDE = 0.1  # fraction of a sequence of windows that may lie on land or off the swath
 FASTEST = 4.0  # pixels a frame, of a window over a scene
 MOST_FRAMES = 3000  # decoded of a clip
 
@@ -39,7 +37,7 @@ class TruthSource(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """What it is: a synthetic ocean, a gap-free series or a clip."""
+        """Kind of source: a synthetic ocean, a gap-free series or a clip."""
         ...
 
     @property
@@ -48,14 +46,12 @@ class TruthSource(Protocol):
         ...
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
-        """Draw a sequence: a variable for each channel, float32 ``(time, y, x)``, NaN on land
-        alone.
-        """
+        """Draw a sequence: a variable a channel, float32 ``(time, y, x)``, NaN on land alone."""
         ...
 
 
 class Masks(Protocol):
-    """Where masks come from; the operators of `sstfill.occlusion` are such."""
+    """A source of masks, such as the operators of `sstfill.occlusion`."""
 
     def draw(self, shape: tuple[int, int, int], rng: np.random.Generator) -> Mask:
         """Draw a mask `observed` (True = seen) of `shape` (time, y, x)."""
@@ -66,7 +62,7 @@ class Masks(Protocol):
 class SyntheticOcean:
     """The synthetic ocean: 5 km pixels, 6 hours from frame to frame as in the paper.
 
-    >>> dict(Ocean().draw(2, 8, np.random.default_rng(0)).sizes)
+    >>> dict(SyntheticOcean().draw(2, 8, np.random.default_rng(0)).sizes)
     {'time': 2, 'lat': 8, 'lon': 8}
     """
 
@@ -76,17 +72,16 @@ class SyntheticOcean:
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Simulate a sequence."""
-        return synthetic.sst(shape=(frames, size, size), step="6h", seed=_seed(rng)).to_dataset(
-            name="sst"
-        )
+        seed = int(rng.integers(2**31))
+        truth = synthetic.sst(shape=(frames, size, size), step="6h", seed=seed)
+        return truth.to_dataset(name="sst")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A gap-free series in a file; a draw is a random span of it in a random window, or all there
-    is of an edge.
+    """A gap-free series in a file; a draw is a random span of it in a random window.
 
-    A pixel that is not always there counts as land.
+    Along an edge shorter than the window all of it is taken. A pixel with a gap counts as land.
     """
 
     name: str
@@ -101,25 +96,23 @@ class Series:
             whole = grid.standardise(ds[self.variable])
             wanted = dict(zip(whole.dims, (frames, size, size), strict=True))
             for _ in range(TRIES):
-                starts = {
-                    d: int(rng.integers(max(whole.sizes[d] - n, 0) + 1)) for d, n in wanted.items()
-                }
-                crop = whole.isel(
-                    {d: slice(starts[d], starts[d] + n) for d, n in wanted.items()}
-                ).load()
+                window = {}
+                for dim, length in wanted.items():
+                    start = int(rng.integers(max(whole.sizes[dim] - length, 0) + 1))
+                    window[dim] = slice(start, start + length)
+                crop = whole.isel(window).load()
                 crop = crop.where(crop.notnull().all("time"))
                 if crop[0].notnull().mean() >= LEAST_SEA and crop.std() > 0:
                     return crop.astype("float32").to_dataset(name=self.variable)
         raise InputError(
-            f"{self.name}: no window of {size}x{size} without gaps and at least half sea in {TRIES} draws"
+            f"{self.name}: no window of {size}x{size} without gaps and at least half sea "
+            f"in {TRIES} draws"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A video file; a draw is a random span of its frames, resized to a square, values from -1 to
-    1.
-    """
+    """A video file; a draw is a random span of its frames, squares with values from -1 to 1."""
 
     name: str
     path: Path
@@ -136,9 +129,8 @@ class Clip:
             )
         start = int(rng.integers(len(whole) - frames + 1))
         values = whole[start : start + frames].astype("float32") / np.float32(127.5) - 1
-        return xr.Dataset(
-            {c: (("time", "y", "x"), values[..., k]) for k, c in enumerate(self.channels)}
-        )
+        dims = ("time", "y", "x")
+        return xr.Dataset({c: (dims, values[..., k]) for k, c in enumerate(self.channels)})
 
 
 @lru_cache(maxsize=4)
@@ -152,23 +144,22 @@ def decoded(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
     ReadError
         PyAV cannot read the file.
     """
+    pixels, channels = ("gray", 1) if grey else ("rgb24", 3)
     pictures = []
     with guard.open_video(path) as container:
         for frame in container.decode(video=0):
-            small = frame.reformat(
-                width=size, height=size, format="gray" if grey else "rgb24"
-            ).to_ndarray()
+            small = frame.reformat(width=size, height=size, format=pixels).to_ndarray()
             pictures.append(small.reshape(size, size, -1))
             if len(pictures) == MOST_FRAMES:
                 break
-    return np.stack(pictures) if pictures else np.empty((0, size, size, 1 if grey else 3), np.uint8)
+    if not pictures:
+        return np.empty((0, size, size, channels), np.uint8)
+    return np.stack(pictures)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LwpClouds:
-    """Clouds of a liquid-water-path series, with the threshold (g m-2) that gives each occluded
-    share.
-    """
+    """Clouds of a liquid-water-path series, with a threshold (g m-2) for each occluded fraction."""
 
     name: str
     lwp: xr.DataArray = field(repr=False)
@@ -177,7 +168,7 @@ class LwpClouds:
     start_after: int
 
     def at(self, share: float) -> occlusion.Cloud:
-        """Return the measurement operator that occludes this share."""
+        """Return the measurement operator that occludes this fraction."""
         return occlusion.Cloud(
             lwp=self.lwp,
             threshold=self.thresholds[share],
@@ -188,9 +179,7 @@ class LwpClouds:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CloudScene:
-    """Cloud classes of one satellite image: what is `hidden` and what is `outside` (land, off the
-    swath), (y, x).
-    """
+    """Cloud classes of an image (y, x): what is `hidden` and `outside` (land, off the swath)."""
 
     name: str
     hidden: Mask = field(repr=False)
@@ -199,9 +188,7 @@ class CloudScene:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SceneWindows:
-    """A window that moves across a satellite image at constant random velocity: a frame for each
-    step.
-    """
+    """A window that moves across a satellite image at a random velocity, a frame for each step."""
 
     scenes: tuple[CloudScene, ...]
 
@@ -212,9 +199,8 @@ class SceneWindows:
             corners = _path(scene.hidden.shape, shape, rng)
             if corners is None:
                 continue
-            hidden, outside = (
-                _windows(m, corners, shape[1:]) for m in (scene.hidden, scene.outside)
-            )
+            hidden = _windows(scene.hidden, corners, shape[1:])
+            outside = _windows(scene.outside, corners, shape[1:])
             if COVER[0] <= hidden.mean() <= COVER[1] and outside.mean() <= OUTSIDE:
                 return ~hidden
         raise InputError(
@@ -226,21 +212,16 @@ class SceneWindows:
 def _path(
     plane: tuple[int, ...], shape: tuple[int, int, int], rng: np.random.Generator
 ) -> NDArray[np.int_] | None:
-    """Upper left corners ``(time, 2)`` of a window that stays in the scene; None where it would
-    leave it.
-    """
+    """Draw the upper left corners ``(time, 2)`` of a moving window; None if it leaves the scene."""
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0, FASTEST)
     room = np.subtract(plane, shape[1:])
     steps = np.outer(np.arange(shape[0]), speed * np.array([np.sin(angle), np.cos(angle)]))
-    corners = np.rint(rng.uniform(0, 1, 2) * np.maximum(room, 0) + steps - steps.mean(0)).astype(
-        int
-    )
-    return corners if ((corners >= 0) & (corners <= room)).all() else None
+    middle = rng.uniform(0, 1, 2) * np.maximum(room, 0)
+    corners = np.rint(middle + steps - steps.mean(0)).astype(int)
+    if not ((corners >= 0) & (corners <= room)).all():
+        return None
+    return corners
 
 
 def _windows(plane: Mask, corners: NDArray[np.int_], size: tuple[int, ...]) -> Mask:
     return np.stack([plane[y : y + size[0], x : x + size[1]] for y, x in corners])
-
-
-def _seed(rng: np.random.Generator) -> int:
-    return int(rng.integers(2**31))

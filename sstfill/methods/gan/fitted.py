@@ -44,8 +44,8 @@ from sstfill.methods.gan.paper import complete_patches, patch_grid
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.fitted import FittedOi
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import resolved
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.nn.device import pick_device
 from sstfill.validation.blend import Blend
 from sstfill.validation.cross_validation import CrossValidation
 
@@ -226,7 +226,7 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
     """Fit the first guesses, and blend the network with them as the withheld clouds suggest."""
     checkpoint = check_usable(method.checkpoint)
     checkpoint.save(folder / CHECKPOINT)
-    networks = Networks(checkpoint, resolved(method.device), method.samples)
+    networks = Networks(checkpoint, pick_device(method.device), method.samples)
     first_guesses: list[Method] = []
     if networks.corrects:
         times = archive.obs.sizes["time"]
@@ -266,7 +266,7 @@ def load(folder: Path) -> FittedGan:
             "fill the archive anew"
         )
     method = config.build(Gan, state["options"])
-    networks = Networks(check_usable(checkpoint), resolved(method.device), method.samples)
+    networks = Networks(check_usable(checkpoint), pick_device(method.device), method.samples)
     if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
         raise ReadError(f"{folder} lacks the network's first guesses; fill the archive anew")
     blend = None if state["weighed"] is None else Blend.from_dict(state["weighed"])

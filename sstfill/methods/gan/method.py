@@ -20,9 +20,9 @@ from sstfill.methods.gan.compact import estimate_compact
 from sstfill.methods.gan.network import VIEWS, Networks
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.gan.paper import estimate_paper
-from sstfill.methods.oi.solver import resolved
 from sstfill.methods.registry import register
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.nn.device import pick_device
 from sstfill.validation.blend import Blend
 from sstfill.validation.cross_validation import CrossValidation
 from sstfill.validation.distances import Distances, distance_to_data
@@ -120,7 +120,7 @@ class Gan:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        networks = Networks(check_usable(self.checkpoint), resolved(self.device), self.samples)
+        networks = Networks(check_usable(self.checkpoint), pick_device(self.device), self.samples)
         blend = self._fit_blend(obs, sea, networks) if self.adapt else None
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.

@@ -26,8 +26,9 @@ from sstfill.methods.oi.covariance_fit import FittedCovariance, fit_covariance, 
 from sstfill.methods.oi.fitted_background import MAPS, ImageMeans, write_background
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps, positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import Solver, per_day, resolved, rounded, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, rounded, usual_step
 from sstfill.methods.oi.subsample import EXCERPT
+from sstfill.nn.device import pick_device
 
 TILE = 64
 """Side, in pixels, of the squares of the grid that share a ranking of neighbours."""
@@ -169,7 +170,7 @@ class FittedOi:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Posterior mean and variance at targets ``(n, 4)`` of a window."""
         mean, variance = np.empty(len(targets)), np.empty(len(targets))
-        days, device = grid.days(window.obs), resolved(self.method.device)
+        days, device = grid.days(window.obs), pick_device(self.method.device)
 
         def interpolate(job: tuple[Cell, NDArray[np.intp]]) -> None:
             cell, rows = job

@@ -28,8 +28,9 @@ from sstfill.methods.oi.covariance_fit import (
     fit_covariance,
 )
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Solver, per_day, resolved, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, usual_step
 from sstfill.methods.registry import register
+from sstfill.nn.device import pick_device
 
 CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
@@ -209,7 +210,7 @@ class Oi:
         within = search_radius(
             fitted.covariance, grid.cell_km(obs), usual_step(days), per_day(self.flow)
         )
-        device = resolved(self.device)
+        device = pick_device(self.device)
         found = map_patches(
             _PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device),
             _well_chunked(obs),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.errors import OptionError
 from sstfill.methods.oi.covariance import Covariance, ranked_offsets
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
@@ -104,25 +103,6 @@ class Solver:
         begin = np.cumsum([0, *(len(one) for one in lists)])
         steps = np.concatenate(lists) if lists else np.zeros((0, 3), np.int32)
         return solver_kernels.NeighbourOffsets(np.ascontiguousarray(steps), begin, pattern)
-
-
-def resolved(device: str) -> str:
-    """Return the device to use; `OptionError` if the one that is asked for is not there."""
-    if device == "cpu":
-        return device
-    try:
-        import torch
-    except ImportError:
-        if device == "auto":
-            return "cpu"
-        raise OptionError(
-            f"device={device!r} needs torch: pip install torch, or take device='cpu'"
-        ) from None
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "auto":
-        return "cpu"
-    raise OptionError("device='cuda', but torch sees no GPU; take device='auto' or 'cpu'")
 
 
 def per_day(flow: tuple[float, float]) -> tuple[float, float]:

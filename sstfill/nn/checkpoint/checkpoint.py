@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained network with all that is needed to use it: a folder of ``weights.safetensors`` and
-``config.json``.
+"""A trained network as a folder of ``weights.safetensors`` and ``config.json``.
 
-Nothing of it is ever a pickle, which could run anything when loaded. `checkpoint_folder` keeps the
-two files together, `checkpoint_html` draws the summary.
+No part of it is a pickle, which could run anything when loaded. `folder` keeps the two files
+together, `html` draws the summary.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ WIDEST = 8
 
 
 class Checkpoint:
-    """A network's weights, and what it was made of and trained on; not to be changed once made.
+    """A network's weights and their configuration; not to be changed once made.
 
     Two are equal if their weights and configurations are. In Jupyter it shows a table and its loss
     curve.
@@ -63,8 +62,8 @@ class Checkpoint:
     OptionError
         If there is no such network.
     InputError
-        If the weights are not those of the network, or the configuration has a key or a value that
-        there is not.
+        If the weights are not those of the network, or the configuration has an unknown key or a
+        value out of its range.
 
     Examples
     --------
@@ -75,17 +74,13 @@ class Checkpoint:
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-        self._weights = {
-            name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()
-        }
+        self._weights: dict[str, Tensor] = {}
+        for name, tensor in weights.items():
+            self._weights[name] = tensor.detach().cpu().contiguous().clone()
         head = {"format": FORMAT, "sstfill_version": __version__}
         self._config: dict[str, Any] = head | plain(config)
         network = _outline(self._config)
-        _check_fit(
-            _shapes(network),
-            {n: tuple(tensor.shape) for n, tensor in weights.items()},
-            self._config,
-        )
+        _check_fit(_shapes(network.state_dict()), _shapes(weights), self._config)
         self._config[DIGEST] = digest(_serialised(self._weights))
         self._size = registry.size(network)
 
@@ -105,7 +100,7 @@ class Checkpoint:
         return str(self._config[DIGEST])[:12]
 
     def network(self) -> nn.Module:
-        """Build the network anew, with these weights, on the CPU and in evaluation mode."""
+        """Build the network with these weights, on the CPU and in evaluation mode."""
         network = _new_network(self._config["network"], "cpu")
         network.load_state_dict(self._weights)
         return network.eval()
@@ -138,19 +133,21 @@ class Checkpoint:
         try:
             config, file = read(path, _most_bytes)
             with file:
-                _check_fit(_shapes(_outline(config)), _declared(file), config)
+                needed = _shapes(_outline(config).state_dict())
+                _check_fit(needed, _declared_shapes(file), config)
                 weights = _deserialised(file.read())
             _check_numbers(weights)
             loaded = cls(config, weights)
         except (InputError, OptionError) as error:
             raise ReadError(f"cannot load {os.fspath(path)}: {error}") from error
-        loaded._config[DIGEST] = config[
-            DIGEST
-        ]  # as stored, should this safetensors lay out the file otherwise
+        # as stored: another version of safetensors may lay out the file otherwise
+        loaded._config[DIGEST] = config[DIGEST]
         return loaded
 
     def __eq__(self, other: object) -> bool:
-        return self._config == other._config if isinstance(other, Checkpoint) else NotImplemented
+        if not isinstance(other, Checkpoint):
+            return NotImplemented
+        return self._config == other._config
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
@@ -164,50 +161,49 @@ class Checkpoint:
 
 
 def _outline(config: Mapping[str, Any]) -> nn.Module:
-    """Build the network of a configuration, which is checked first, without any memory for its
-    weights.
-    """
-    described = config.get("network")
-    if not describes_network(described):
+    """Check a configuration, and build its network without memory for its weights."""
+    network = config.get("network")
+    if not describes_network(network):
         raise OptionError(
-            f"network={short(described)} is no network; give {{'name': ..., 'options': {{...}}}}"
+            f"network={short(network)} does not describe a network; "
+            "give {'name': ..., 'options': {...}}"
         )
-    from sstfill.nn.checkpoint.schema import (
-        check_config,
-    )  # pydantic costs a tenth of a second where none is loaded
+    # pydantic takes a tenth of a second to load, which importing this module should not
+    from sstfill.nn.checkpoint.schema import check_config
 
     check_config(config)
-    return _new_network(described, "meta")
+    return _new_network(network, "meta")
 
 
 def _new_network(described: Any, device: str) -> nn.Module:
-    """Build a network as a configuration describes it; the caller's random numbers are left as they
-    were.
-    """
+    """Build a network as a configuration describes it, and leave torch's generator as it was."""
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.device(device):
         return registry.build(described["name"], described["options"])
 
 
-def _shapes(network: nn.Module) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+def _shapes(weights: Mapping[str, Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
 
 
 def _most_bytes(config: Mapping[str, Any]) -> int:
-    numbers = sum(math.prod(shape) for shape in _shapes(_outline(config)).values())
+    shapes = _shapes(_outline(config).state_dict())
+    numbers = sum(math.prod(shape) for shape in shapes.values())
     return WIDEST * numbers + HEADER
 
 
-def _declared(file: IO[bytes]) -> Shapes:
-    """Shapes by name that the header of a weights file declares; the file is left at its beginning."""
+def _declared_shapes(file: IO[bytes]) -> Shapes:
+    """Read the shapes that the header of a weights file declares, and rewind the file."""
     length = int.from_bytes(file.read(8), "little")
     if length > HEADER:
         raise _no_safetensors()
     try:
         header = parse_json(file.read(length), WEIGHTS, remedy="")
-        entries = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-        shapes = {name: tuple(int(side) for side in shape) for name, shape in entries.items()}
+        shapes = {}
+        for name, entry in header.items():
+            if name != "__metadata__":
+                shapes[name] = tuple(int(side) for side in entry["shape"])
     except (ReadError, AttributeError, TypeError, KeyError, ValueError) as error:
         raise _no_safetensors() from error
     file.seek(0)
@@ -220,8 +216,9 @@ def _check_fit(needed: Shapes, given: Shapes, config: Mapping[str, Any]) -> None
         first = wrong[0]
         shown = first if first.isprintable() else ascii(first)
         raise InputError(
-            f"the weights are not of this network {config['network']['name']} ({len(wrong)} differ): {shown[:200]} "
-            f"should be of shape {needed.get(first, 'none')}, not {given.get(first, 'none')}; "
+            f"the weights are not of this network {config['network']['name']} "
+            f"({len(wrong)} differ): {shown[:200]} should be of shape "
+            f"{needed.get(first, 'none')}, not {given.get(first, 'none')}; "
             "give its options as they were in training"
         )
 
@@ -240,8 +237,9 @@ def _check_numbers(weights: Mapping[str, Tensor]) -> None:
     wrong = [name for name, count in counts.items() if count]
     if wrong:
         raise InputError(
-            f"{sum(counts.values())} weights are NaN or infinite, {counts[wrong[0]]} of them in {wrong[0]}; "
-            "take the checkpoint of an earlier training, or train anew with a lower learning_rate"
+            f"{sum(counts.values())} weights are NaN or infinite, "
+            f"{counts[wrong[0]]} of them in {wrong[0]}; "
+            "take the checkpoint of an earlier training, or train again with a lower learning_rate"
         )
 
 
@@ -270,10 +268,12 @@ def _deserialised(content: bytes) -> dict[str, Tensor]:
 
 
 def _no_safetensors() -> InputError:
-    return InputError(f"{WEIGHTS} is no safetensors file; {REMEDY}")
+    return InputError(f"{WEIGHTS} is not a safetensors file; {REMEDY}")
 
 
 def _count(number: int) -> str:
     if number >= 1e6:
         return f"{number / 1e6:.1f} M"
-    return f"{number / 1e3:.1f} k" if number >= 1e3 else str(number)
+    if number >= 1e3:
+        return f"{number / 1e3:.1f} k"
+    return str(number)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a checkpoint: two files that belong together, replaced so that one pair can always
-be read.
+"""The folder of a checkpoint: two files, replaced so that a matching pair can always be read.
 
-A checkpoint is replaced in three steps between any two of which it is readable: the new weights are
-laid beside the old under a hidden name, the new configuration, which tells their digest, replaces
-the old, and the weights get their own name. Whichever of the two files has the digest that the
-configuration tells is read. Bytes only: no torch here.
+A checkpoint is replaced in three steps, and can be read between any two of them: the new weights
+are written beside the old under a hidden name; the new configuration, which holds their digest,
+replaces the old; the weights get their own name. Of the two files of weights, the one with the
+digest in the configuration is read. This module handles bytes and does not load torch.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ StrPath = str | os.PathLike[str]
 
 
 def digest(content: bytes) -> str:
-    """SHA-256 of the weights' file, in hex."""
+    """Compute the SHA-256 of the weights' file, in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
 def write(path: StrPath, weights: bytes, config: dict[str, Any]) -> None:
-    """Make or replace a checkpoint; see `sstfill.nn.checkpoint.checkpoint.Checkpoint.save`."""
+    """Write or replace a checkpoint; see `sstfill.nn.checkpoint.checkpoint.Checkpoint.save`."""
     text = json.dumps(config | {DIGEST: digest(weights)}, indent=2, allow_nan=False).encode()
     try:
         folder = Path(path).resolve()
@@ -59,15 +58,15 @@ def write(path: StrPath, weights: bytes, config: dict[str, Any]) -> None:
 def read(
     path: StrPath, most: Callable[[dict[str, Any]], int]
 ) -> tuple[dict[str, Any], BufferedReader]:
-    """Read the configuration of a checkpoint and open the weights whose digest it tells.
+    """Read the configuration of a checkpoint and open the weights whose digest it holds.
 
     Parameters
     ----------
     path
         The folder; see `sstfill.nn.checkpoint.checkpoint.Checkpoint.load` for what is raised.
     most
-        Says how many bytes the weights of a configuration can have at most; of a larger file
-        nothing is read.
+        Computes from a configuration how many bytes its weights can have at most; a larger file is
+        not read.
     """
     folder = Path(path)
     try:
@@ -102,9 +101,9 @@ def _create(folder: Path, weights: bytes, config: bytes) -> None:
 
 
 def _replace(folder: Path, weights: bytes, config: bytes) -> None:
-    """Replace the two files of a folder in the steps told above."""
+    """Replace the two files of a folder in the steps of the module's docstring."""
     check_target(folder)
-    _settle(folder)
+    _rename_pending(folder)
     pending = _pending(folder, digest(weights))
     try:
         pending.write_bytes(weights)
@@ -112,20 +111,18 @@ def _replace(folder: Path, weights: bytes, config: bytes) -> None:
         with atomic_path(folder / CONFIG) as temporary:
             temporary.write_bytes(config)
     finally:
-        with contextlib.suppress(
-            OSError
-        ):  # what is there can be read without it, and the next save settles it
-            _settle(folder)
+        # the folder can be read without this step, and the next save does it
+        with contextlib.suppress(OSError):
+            _rename_pending(folder)
 
 
-def _settle(folder: Path) -> None:
-    """Give weights under a hidden name their own if the configuration tells their digest; remove
-    others.
-    """
+def _rename_pending(folder: Path) -> None:
+    """Give pending weights their name if the configuration holds their digest; remove others."""
     if (folder / CONFIG).exists():
         wanted = _pending(folder, _read_config(folder)[DIGEST])
         if wanted.exists():
-            flush(folder)  # the configuration must not reach the disk after the weights it tells of
+            # the configuration must not reach the disk after its weights
+            flush(folder)
             os.replace(wanted, folder / WEIGHTS)  # noqa: PTH105  (one system call, atomic)
     for orphan in folder.glob(_pending(folder, "*").name):
         orphan.unlink(missing_ok=True)
@@ -136,7 +133,7 @@ def _pending(folder: Path, of: str) -> Path:
 
 
 def check_target(folder: Path) -> None:
-    """Refuse what is no folder, and a folder with files of these names that are not ours."""
+    """Refuse a file, and a folder with files of these names that are not of sstfill."""
     if not folder.is_dir():
         raise WriteError(
             f"cannot write {folder}: it is a file; a checkpoint is a folder, choose another name"
@@ -158,7 +155,7 @@ def _check_folder(folder: Path) -> None:
     if folder.name in (CONFIG, WEIGHTS):
         raise ReadError(f"{folder} is a file of a checkpoint; give its folder {folder.parent}")
     raise ReadError(
-        f"{folder} is no checkpoint of sstfill: that is a folder of {WEIGHTS} and {CONFIG}; "
+        f"{folder} is not a checkpoint of sstfill, a folder of {WEIGHTS} and {CONFIG}; "
         "pickles (.pt, .pth, .ckpt, .pkl) are never loaded, they could run anything"
     )
 
@@ -189,7 +186,8 @@ def _read(
     if not (folder / WEIGHTS).exists():
         raise ReadError(f"{folder} holds no {WEIGHTS}; {REMEDY}")
     raise ReadError(
-        f"{folder / WEIGHTS} is truncated or damaged, its SHA-256 is not the one that {CONFIG} tells; {REMEDY}"
+        f"{folder / WEIGHTS} is truncated or damaged, "
+        f"its SHA-256 is not the one in {CONFIG}; {REMEDY}"
     )
 
 
@@ -197,7 +195,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.exists():
         raise ReadError(
-            f"{folder} is no checkpoint of sstfill: it holds no {CONFIG}; give the folder that was saved"
+            f"{folder} is not a checkpoint of sstfill: it holds no {CONFIG}; "
+            "give the folder that was saved"
         )
     config = read_json(file, remedy=REMEDY, most=CONFIG_BYTES)
     version = config.get("format")
@@ -213,6 +212,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ReadError(f"{file} lacks {DIGEST} or the network's name and options; {REMEDY}")
     if not re.fullmatch("[0-9a-f]{64}", config[DIGEST]):  # it becomes part of a file's name
         raise ReadError(
-            f"{file} tells {DIGEST}={short(config[DIGEST])}, which is no SHA-256; {REMEDY}"
+            f"{file} has {DIGEST}={short(config[DIGEST])}, which is not a SHA-256; {REMEDY}"
         )
     return config

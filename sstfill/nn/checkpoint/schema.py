@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may stand in a checkpoint's ``config.json``: types, ranges, finite numbers, and no other
-keys.
-"""
+"""The keys of a checkpoint's ``config.json``, with their types and ranges."""
 
 from __future__ import annotations
 
@@ -14,12 +12,9 @@ from sstfill.errors import InputError
 from sstfill.io.untrusted.documents import misfit, short
 
 LARGEST = 4096
-"""Of any option of a network that is a whole number: ten times what anything here was trained with.
-"""
+"""Largest number among a network's options: ten times the largest in use."""
 MAGNITUDE = 1e30
-"""Of a mean or a spread, in the units of the field, so that its square is still finite in single
-precision.
-"""
+"""Largest mean or spread, in the units of the field; its square is finite in single precision."""
 
 Text = Annotated[str, Field(max_length=100_000)]
 Positive = Annotated[float, Field(gt=0, le=MAGNITUDE)]
@@ -27,11 +22,11 @@ Side = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 Trait = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
-class _Part(BaseModel):
+class _ConfigPart(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Scaling(_Part):
+class ScalingConfig(_ConfigPart):
     """As `sstfill.fields.scaling.Scaling`."""
 
     kind: Literal["standardise", "anomaly", "log"]
@@ -39,7 +34,7 @@ class Scaling(_Part):
     std: Annotated[float, Field(ge=1 / MAGNITUDE, le=MAGNITUDE)]
 
 
-class CheckpointConfig(_Part):
+class CheckpointConfig(_ConfigPart):
     """All keys of ``config.json`` but the network's, which `sstfill.nn.registry` checks.
 
     Attributes
@@ -80,7 +75,7 @@ class CheckpointConfig(_Part):
     cell_km: Positive | None = None
     spread: Annotated[float, Field(ge=0, le=MAGNITUDE)] | None = None
     patch: tuple[Side, Side, Side] | None = None
-    scaling: Scaling | None = None
+    scaling: ScalingConfig | None = None
     traits: (
         Annotated[list[tuple[Trait | None, Trait | None]], Field(min_length=3, max_length=3)] | None
     ) = None
@@ -96,8 +91,7 @@ class CheckpointConfig(_Part):
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise `InputError` unless a configuration is one that filling can rely on.
 
-    Of the network's options only their size is looked at, so that no network of absurd size is ever
-    built.
+    The network's options are checked for their size only, before a network is built of them.
 
     >>> check_config({"format": 1, "sstfill_version": "0.1.0", "network": {}, "spread": -1.0})
     Traceback (most recent call last):

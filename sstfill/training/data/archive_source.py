@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training sequences from a cloudy archive: what it shows is hidden under more clouds, to be
-restored.
-"""
+"""Training sequences from a cloudy archive: observed pixels are hidden under more clouds."""
 
 from __future__ import annotations
 
@@ -14,244 +12,256 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sstfill.errors import InputError
 from sstfill.fields.scaling import Scaling
 from sstfill.occlusion import Occlusion
 from sstfill.progress import track
-from sstfill.training.data import cache as bank
-from sstfill.training.data.chunk_buffer import shuffled
-from sstfill.training.data.cloud_slabs import operators
+from sstfill.training.data import cache
+from sstfill.training.data.chunk_buffer import shuffled_windows
+from sstfill.training.data.cloud_buffer import cloud_operators
 from sstfill.training.data.sample import Sample
-from sstfill.training.data.windows import TrainingWindow, TrainingWindows, large, withheld
+from sstfill.training.data.windows import TrainingWindow, TrainingWindows, is_large, withhold
 
 VALIDATED = 8
 """Sequences to validate on."""
 TRIES = 20
-Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""Masks drawn until one hides something."""
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class ArchivePart:
-    """Windows, and clouds to lay over them that are not those of the other part."""
+    """The windows for training or for validation, and the clouds to lay over them."""
 
     windows: TrainingWindows
     clouds: Occlusion
 
-    def drawn(
+    def draw(
         self, rng: np.random.Generator
     ) -> Generator[tuple[TrainingWindow, ArchivePart, np.random.Generator], None, None]:
-        """Draw windows without end, each with what occludes it and random numbers of its own.
+        """Yield windows without end, each with its clouds and a random generator of its own.
 
-        Those of an archive too large for memory come from slabs of it: see
+        Windows of an archive too large for memory come from a shuffle buffer: see
         `sstfill.training.data.chunk_buffer`.
         """
-        places, masked = rng.spawn(2)  # which leaves `rng` as it is
-        with (
-            closing(operators(self.clouds, self.windows.shape, masked)) as clouds,
-            ExitStack() as reading,
-        ):
-            slabs = (
-                reading.enter_context(closing(shuffled(self.windows, places)))
-                if large(self.windows.obs)
-                else None
-            )
-            for occlusion in clouds:
+        places, masks = rng.spawn(2)  # which leaves `rng` as it is
+        with ExitStack() as opened:
+            operators = cloud_operators(self.clouds, self.windows.shape, masks)
+            opened.enter_context(closing(operators))
+            buffer = None
+            if is_large(self.windows.obs):
+                buffer = shuffled_windows(self.windows, places)
+                opened.enter_context(closing(buffer))
+            for operator in operators:
                 own = np.random.default_rng(rng.integers(2**63))
-                yield (
-                    next(slabs) if slabs else self.windows.draw(own),
-                    replace(self, clouds=occlusion),
-                    own,
-                )
+                window = next(buffer) if buffer else self.windows.draw(own)
+                yield window, replace(self, clouds=operator), own
 
-    def held(self, rng: np.random.Generator) -> ArchivePart:
-        """Return it with some clouds in memory, if all are too many."""
-        with closing(operators(self.clouds, self.windows.shape, rng)) as clouds:
-            return replace(self, clouds=next(clouds))
+    def with_some_clouds(self, rng: np.random.Generator) -> ArchivePart:
+        """Return it with part of the clouds in memory, if all are too many."""
+        with closing(cloud_operators(self.clouds, self.windows.shape, rng)) as operators:
+            return replace(self, clouds=next(operators))
 
-    def again(self, judged: bool, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Draw what occludes a completed sequence once more: nothing if it is not `judged`, or the
-        truth is at hand.
+    def second_mask(self, adversarial: bool, rng: np.random.Generator) -> Bools:
+        """Draw the mask under which discriminators see a completed sequence.
+
+        It hides nothing without discriminators, or where the truth is known.
         """
         shape = self.windows.shape
-        return (
-            self.clouds.draw(shape, rng)
-            if judged and self.windows.truth is None
-            else np.ones(shape, bool)
-        )
+        if adversarial and self.windows.truth is None:
+            return self.clouds.draw(shape, rng)
+        return np.ones(shape, bool)
 
 
 @dataclass(frozen=True)
 class PaperSource:
-    """Sequences for the paper's networks, drawn anew each time.
+    """Sequences for the paper's networks, drawn again for each epoch.
 
     Attributes
     ----------
-    training, validated
+    training_part, validation_part
         What they are drawn from.
     scaling
         From observed values of the training block.
     samples
         Sequences of an epoch.
-    hidden
+    needs_withheld
         Whether pixels are withheld from the network in training.
-    judged
-        Whether discriminators see the completed sequences, which are occluded once more for them.
+    adversarial
+        Whether discriminators see the completed sequences, under a second mask.
     seed
         Of the validation.
     """
 
-    training: ArchivePart
-    validated: ArchivePart
+    training_part: ArchivePart
+    validation_part: ArchivePart
     scaling: Scaling
     samples: int
-    hidden: bool
-    judged: bool
+    needs_withheld: bool
+    adversarial: bool
     seed: int
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
-        """Give random sequences."""
+        """Yield random sequences."""
         del number
-        with closing(self.training.drawn(rng)) as drawn:
+        with closing(self.training_part.draw(rng)) as drawn:
             for window, part, own in islice(drawn, self.samples):
-                yield self._sample(window, part, self.hidden, own)
+                yield self._sample(window, part, self.needs_withheld, own)
 
     def validation(self) -> Iterator[Sample]:
-        """Give the same sequences each time."""
+        """Yield the same sequences each time."""
         for k in range(VALIDATED):
+            # a generator for each sequence: the same one, whatever was drawn before
             own = np.random.default_rng([self.seed, 1, k])
-            yield self._sample(
-                self.validated.windows.draw(own), self.validated.held(own), True, own
-            )
+            window = self.validation_part.windows.draw(own)
+            part = self.validation_part.with_some_clouds(own)
+            yield self._sample(window, part, True, own)
 
     def _sample(
-        self, window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.random.Generator
+        self,
+        window: TrainingWindow,
+        part: ArchivePart,
+        needs_withheld: bool,
+        rng: np.random.Generator,
     ) -> Sample:
-        observed, out = masks(window, part, hidden, rng)
-        scaled = self.scaling.apply(known(window, observed, out))
+        observed, withheld = split_observed(window, part, needs_withheld, rng)
+        scaled = self.scaling.apply(known_values(window, observed, withheld))
         values = np.nan_to_num(scaled).astype(np.float32)
-        again = part.again(self.judged, rng)
+        second_mask = part.second_mask(self.adversarial, rng)
         sea = np.broadcast_to(window.sea.values.astype(bool), values.shape)
-        nothing = np.zeros((0, *values.shape), np.float32)
-        zeros = np.zeros_like(values)[np.newaxis]
-        arrays = (
-            *(a[np.newaxis] for a in (values, observed, out, again, sea)),
-            nothing,
-            zeros,
-            zeros,
+        # the paper's networks have neither channels nor a first guess
+        return Sample(
+            values=_tensor(values),
+            observed=_tensor(observed),
+            withheld=_tensor(withheld),
+            second_mask=_tensor(second_mask),
+            sea=_tensor(sea),
+            channels=torch.zeros((0, *values.shape)),
+            guess=torch.zeros((1, *values.shape)),
+            error=torch.zeros((1, *values.shape)),
         )
-        return Sample(*(torch.from_numpy(np.array(a, order="C")) for a in arrays))
 
 
-def masks(
-    window: TrainingWindow, part: ArchivePart, hidden: bool, rng: np.random.Generator
-) -> Masks:
-    """What the network sees, and what is withheld from it: with the truth at hand all that is not
-    observed.
+def _tensor(array: NDArray) -> Tensor:
+    """Copy t y x to a tensor c t y x."""
+    return torch.from_numpy(np.array(array[np.newaxis], order="C"))
+
+
+def split_observed(
+    window: TrainingWindow, part: ArchivePart, needs_withheld: bool, rng: np.random.Generator
+) -> tuple[Bools, Bools]:
+    """Choose what the network sees and what is withheld from it.
+
+    Where the truth is known, all that is not observed is withheld.
     """
     seen, shape = np.isfinite(window.obs.values), part.windows.shape
     if window.truth is not None:
-        wet = np.broadcast_to(window.sea.values.astype(bool), shape) & np.isfinite(
-            window.truth.values
-        )
-        observed = seen & wet if not seen[wet].all() else wet & part.clouds.draw(shape, rng)
-        return observed, wet & ~observed
-    out = np.zeros(shape, bool)
-    for _ in range(TRIES if hidden else 0):
-        out = withheld(seen, part.clouds.draw(shape, rng))
-        if out.any():
-            break
-    return seen & ~out, out
+        at_sea = np.broadcast_to(window.sea.values.astype(bool), shape)
+        known = at_sea & np.isfinite(window.truth.values)
+        observed = seen & known
+        if seen[known].all():  # without gaps of its own
+            observed = known & part.clouds.draw(shape, rng)
+        return observed, known & ~observed
+    withheld = np.zeros(shape, bool)
+    if needs_withheld:
+        for _ in range(TRIES):  # a mask may hide nothing of what is observed here
+            withheld = withhold(seen, part.clouds.draw(shape, rng))
+            if withheld.any():
+                break
+    return seen & ~withheld, withheld
 
 
-def known(
-    window: TrainingWindow, observed: NDArray[np.bool_], out: NDArray[np.bool_]
-) -> NDArray[np.floating]:
-    """What the trainer knows: what was observed, and under the mask the truth where it is at hand;
-    NaN elsewhere.
+def known_values(window: TrainingWindow, observed: Bools, withheld: Bools) -> NDArray[np.floating]:
+    """Return what the trainer knows, NaN elsewhere: observed values and, where withheld, the truth.
+
+    Where no truth is given the withheld values are the observations.
     """
-    hidden = window.obs if window.truth is None else window.truth
-    return np.where(observed, window.obs.values, np.where(out, hidden.values, np.nan))
+    target = window.obs if window.truth is None else window.truth
+    values = np.where(withheld, target.values, np.nan)
+    return np.where(observed, window.obs.values, values)
 
 
 @dataclass(frozen=True)
-class GuessedSource:
-    """Sequences for the compact network, with first guesses that are worked out once and kept in a
-    folder.
+class FirstGuessSource:
+    """Sequences for the compact network; their first guesses are computed once and kept on disk.
 
     Attributes
     ----------
-    training, validated, samples, judged, seed
+    training_part, validation_part, samples, adversarial, seed
         As for `PaperSource`.
     clips
-        Sequences to train on; each epoch turns and mirrors them anew.
+        Sequences to train on; each epoch rotates and mirrors them at random.
     folder
         Where they are kept.
     """
 
-    training: ArchivePart
-    validated: ArchivePart
+    training_part: ArchivePart
+    validation_part: ArchivePart
     samples: int
     clips: int
-    judged: bool
+    adversarial: bool
     folder: Path
     seed: int
 
-    def prepare(self) -> None:
-        """Work out all sequences that are not there yet."""
-        names = [("validation", k) for k in range(VALIDATED)] + [
-            ("training", k) for k in range(self.clips)
-        ]
-        for name, k in track(names, "first guesses"):
+    def prepare(self, rank: int = 0, processes: int = 1) -> None:
+        """Make the sequences that are not there yet; see `PreparedSource`."""
+        clips = [("validation", k) for k in range(VALIDATED)]
+        clips += [("training", k) for k in range(self.clips)]
+        for name, k in track(clips[rank::processes], "first guesses"):
             if not self._file(name, k).exists():
                 self._make(name, k)
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
-        """Give kept sequences at random, turned and mirrored."""
+        """Yield kept sequences at random, rotated and mirrored."""
         del number
-        (masked,) = rng.spawn(1)
-        with closing(
-            operators(self.training.clouds, self.training.windows.shape, masked)
-        ) as clouds:
+        part = self.training_part
+        (masks,) = rng.spawn(1)
+        with closing(cloud_operators(part.clouds, part.windows.shape, masks)) as operators:
             for k in rng.choice(self.clips, self.samples):
                 own = np.random.default_rng(rng.integers(2**63))
-                found = bank.sample(bank.turned(self._arrays("training", int(k)), own))
-                part = replace(self.training, clouds=next(clouds)) if self.judged else self.training
-                again = np.ascontiguousarray(part.again(self.judged, own))
-                yield found._replace(again=torch.from_numpy(again)[np.newaxis])
+                sample = cache.to_sample(cache.augment(self._arrays("training", int(k)), own))
+                if self.adversarial:
+                    part = replace(part, clouds=next(operators))
+                second_mask = part.second_mask(self.adversarial, own)
+                yield sample._replace(second_mask=_tensor(second_mask))
 
     def validation(self) -> Iterator[Sample]:
-        """Give the same sequences each time; the first time, all are worked out."""
+        """Yield the same sequences each time; the first time, all sequences are made."""
         self.prepare()
         for k in range(VALIDATED):
-            yield bank.sample(self._arrays("validation", k))
+            yield cache.to_sample(self._arrays("validation", k))
 
     def traits(self) -> list[list[float]]:
         """Range of each trait over the training sequences."""
         rows = np.array([self._arrays("training", k)["traits"] for k in range(self.clips)])
         return np.stack([rows.min(0), rows.max(0)], 1).tolist()
 
-    def _arrays(self, name: str, k: int) -> dict[str, NDArray]:
+    def _arrays(self, name: str, k: int) -> cache.Arrays:
         file = self._file(name, k)
         if not file.exists():
             self._make(name, k)
-        return bank.read(file)
+        return cache.read(file)
 
     def _make(self, name: str, k: int) -> None:
         rng = np.random.default_rng([self.seed, 2, name == "training", k])
-        part = (self.training if name == "training" else self.validated).held(rng)
+        whole = self.training_part if name == "training" else self.validation_part
+        part = whole.with_some_clouds(rng)
         for _ in range(TRIES):
             window = part.windows.draw(rng)
-            observed, out = masks(window, part, True, rng)
-            if observed.any() and out.any():
+            observed, withheld = split_observed(window, part, True, rng)
+            if observed.any() and withheld.any():
                 break
         else:
             raise InputError(
-                "clouds of other dates hide nothing of what is observed; name an operator as clouds="
+                "clouds of other dates hide nothing of what is observed; "
+                "name an operator as clouds="
             )
         obs = window.obs.copy(data=np.where(observed, window.obs.values, np.nan))
-        arrays = bank.compute_inputs(obs, known(window, observed, out), window.sea, self.seed + k)
-        bank.write(self._file(name, k), arrays)
+        known = known_values(window, observed, withheld)
+        arrays = cache.compute_inputs(obs, known, window.sea, self.seed + k)
+        cache.write(self._file(name, k), arrays)
 
     def _file(self, name: str, k: int) -> Path:
         return self.folder / name / f"{k}.npz"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences with their first guesses, worked out once and kept on disk: these cost more than a step
-of training.
+"""Training sequences with their first guesses, computed once and kept on disk.
+
+First guesses cost more than a step of training.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sstfill.errors import ReadError
 from sstfill.fields.scaling import SPREADS
@@ -29,14 +31,12 @@ from sstfill.training.data.sample import Sample
 PRECISION = np.float16
 """Of the channels on disk."""
 ARRAYS = {"channels": "f", "values": "f", "guess": "f", "error": "f", "sea": "b"}
-"""What a file holds at least, and the kinds of its dtypes."""
+"""Arrays that a file holds at least, and the kinds of their dtypes."""
+Arrays = dict[str, NDArray]
 
 
-def compute_inputs(
-    obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int
-) -> dict[str, NDArray]:
-    """Fill a cloudy sequence by the first guesses; arrays that make a `Sample`, and that a file can
-    hold.
+def compute_inputs(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: int) -> Arrays:
+    """Compute the first guesses of a cloudy sequence, and what the network sees.
 
     Parameters
     ----------
@@ -48,26 +48,34 @@ def compute_inputs(
         True at sea, ``(y, x)``.
     seed
         Of the first guesses.
+
+    Returns
+    -------
+    dict
+        Arrays that `to_sample` makes a `Sample` of, and that `write` keeps: values, first guess and
+        error scaled by the series' own level and scatter.
     """
     guesses = FirstGuesses.of(obs, sea, seed=seed)
     fields = {name: np.asarray(guesses.fields[name].values) for name in FIELDS}
     level = guesses.background.image[:, np.newaxis, np.newaxis] + guesses.background.pixel
-    scatter, wet = guesses.background.scatter, sea.values.astype(bool)
-    seen = channels(obs.values, wet, fields, level, scatter, guesses.features)
-    scaled = {"values": known, "guess": fields["oi"]}
-    parts = {n: ((a - level) / (SPREADS * scatter)).astype(np.float32) for n, a in scaled.items()}
-    usable = np.isfinite(known) & np.isfinite(fields["oi"]) & wet
+    scatter = guesses.background.scatter
+    at_sea = sea.values.astype(bool)
+    seen = channels(obs.values, at_sea, fields, level, scatter, guesses.features)
+    scale = SPREADS * scatter
+    values = ((known - level) / scale).astype(np.float32)
+    guess = ((fields["oi"] - level) / scale).astype(np.float32)
+    usable = np.isfinite(known) & np.isfinite(fields["oi"]) & at_sea
     return {
         "channels": seen.astype(PRECISION),
-        "values": np.where(usable, parts["values"], np.float32(np.nan)),
-        "guess": np.nan_to_num(parts["guess"]),
-        "error": (unit(fields["oi_error"], scatter) / (SPREADS * scatter)).astype(np.float32),
-        "sea": wet,
+        "values": np.where(usable, values, np.float32(np.nan)),
+        "guess": np.nan_to_num(guess),
+        "error": (unit(fields["oi_error"], scatter) / scale).astype(np.float32),
+        "sea": at_sea,
         "traits": np.array(guesses.features),
     }
 
 
-def write(file: Path, arrays: dict[str, NDArray]) -> None:
+def write(file: Path, arrays: Arrays) -> None:
     """Write a sequence, whole or not at all; `WriteError` if it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -77,71 +85,70 @@ def write(file: Path, arrays: dict[str, NDArray]) -> None:
         np.savez(temporary, allow_pickle=False, **arrays)
 
 
-def read(file: Path) -> dict[str, NDArray]:
+def read(file: Path) -> Arrays:
     """Read a sequence, empty for one with nothing to see; `ReadError` if it is damaged."""
     try:
         arrays = read_arrays(file, {}, remedy="")
-        if not arrays:
-            return arrays
-        wrong = [n for n, kind in ARRAYS.items() if n not in arrays or arrays[n].dtype.kind != kind]
-        if wrong:
-            raise ReadError(f": it lacks the array {wrong[0]!r}, or that is of another type")
-        shape = arrays["values"].shape
-        shapes = {name: arrays[name].shape for name in ("guess", "error")}
-        if (
-            {*shapes.values()} != {shape}
-            or arrays["channels"].shape[1:] != shape
-            or arrays["sea"].shape != shape[1:]
-        ):
-            raise ReadError(f": its arrays do not go together, {shapes}")
-        return arrays
+        if arrays:
+            _check(arrays)
     except ReadError as error:
         reason = str(error).partition(": ")[2].rstrip("; ")
-        raise ReadError(f"{file} is damaged ({reason}); remove it, and it is made anew") from error
+        raise ReadError(f"{file} is damaged ({reason}); remove it, and it is made again") from error
+    return arrays
 
 
-def turned(arrays: dict[str, NDArray], rng: np.random.Generator) -> dict[str, NDArray]:
-    """Turn a sequence about, mirror it, and change the sign of its anomalies, each by chance."""
-    turns, mirror, sign = int(rng.integers(4)), bool(rng.integers(2)), float(rng.choice([-1, 1]))
-    flip = np.isin(CHANNELS, SIGNED)[:, np.newaxis, np.newaxis, np.newaxis]
-    signed = {"values": sign * arrays["values"], "guess": sign * arrays["guess"]}
-    signed["channels"] = np.where(flip, sign * arrays["channels"], arrays["channels"])
+def _check(arrays: Arrays) -> None:
+    """Raise `ReadError` unless all arrays are there, of their kind, and of one shape."""
+    for name, kind in ARRAYS.items():
+        if name not in arrays or arrays[name].dtype.kind != kind:
+            raise ReadError(f": it lacks the array {name!r}, or that is of another type")
+    shape = arrays["values"].shape
+    shapes = {name: arrays[name].shape for name in ("guess", "error")}
+    if (
+        set(shapes.values()) != {shape}
+        or arrays["channels"].shape[1:] != shape
+        or arrays["sea"].shape != shape[1:]
+    ):
+        raise ReadError(f": the shapes of its arrays do not match, {shapes}")
 
-    def one(array: NDArray) -> NDArray:
+
+def augment(arrays: Arrays, rng: np.random.Generator) -> Arrays:
+    """Rotate a sequence, mirror it, and change the sign of its anomalies, each at random."""
+    turns = int(rng.integers(4))
+    mirror = bool(rng.integers(2))
+    sign = float(rng.choice([-1, 1]))
+    signed = np.isin(CHANNELS, SIGNED)[:, np.newaxis, np.newaxis, np.newaxis]
+    changed = arrays | {
+        "values": sign * arrays["values"],
+        "guess": sign * arrays["guess"],
+        "channels": np.where(signed, sign * arrays["channels"], arrays["channels"]),
+    }
+    for name, array in changed.items():
         if array.ndim < 2:
-            return array
-        straight = np.rot90(array, turns, (-2, -1))
-        return np.swapaxes(straight, -1, -2) if mirror else straight
+            continue
+        rotated = np.rot90(array, turns, (-2, -1))
+        changed[name] = np.swapaxes(rotated, -1, -2) if mirror else rotated
+    return changed
 
-    return {name: one(array) for name, array in (arrays | signed).items()}
 
-
-def sample(arrays: dict[str, NDArray]) -> Sample:
-    """Make a `Sample`: what the channels call observed is seen, the rest of what is known is
-    withheld.
-    """
-    values = torch.from_numpy(np.ascontiguousarray(arrays["values"], np.float32))[
-        np.newaxis
-    ]  # c t y x
-    seen = torch.from_numpy(np.ascontiguousarray(arrays["channels"], np.float32))  # k t y x
+def to_sample(arrays: Arrays) -> Sample:
+    """Make a `Sample`: the channel "observed" is seen, the rest of the known pixels is withheld."""
+    seen = _tensor(arrays["channels"])  # k t y x
+    values = _tensor(arrays["values"])[np.newaxis]  # c t y x
     known = values.isfinite()
     observed = (seen[CHANNELS.index("observed")] > 0.5)[np.newaxis] & known
-    guess, error = (
-        torch.from_numpy(np.ascontiguousarray(arrays[n], np.float32))[np.newaxis]
-        for n in ("guess", "error")
-    )
-    sea = (
-        torch.from_numpy(np.ascontiguousarray(arrays["sea"]))
-        .expand_as(values[0])[np.newaxis]
-        .clone()
-    )
+    sea = torch.from_numpy(np.ascontiguousarray(arrays["sea"]))  # y x
     return Sample(
-        torch.where(known, values, 0.0),
-        observed,
-        known & ~observed,
-        observed | known,
-        sea,
-        seen,
-        guess,
-        error,
+        values=torch.where(known, values, 0.0),
+        observed=observed,
+        withheld=known & ~observed,
+        second_mask=observed | known,
+        sea=sea.expand_as(values[0])[np.newaxis].clone(),
+        channels=seen,
+        guess=_tensor(arrays["guess"])[np.newaxis],
+        error=_tensor(arrays["error"])[np.newaxis],
     )
+
+
+def _tensor(array: NDArray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))

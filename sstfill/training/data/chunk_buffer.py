@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of an archive too large for memory: read in slabs of whole chunks, many from each, in
-mixed order.
+"""A shuffle buffer for windows of an archive too large for memory.
+
+The archive is read in segments of whole chunks. Many windows are taken from each, and four segments
+(32 MiB each) are in use in turns while a fifth is read.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.training.data.prefetch import ahead
+from sstfill.training.data.prefetch import prefetch
 from sstfill.training.data.windows import (
-    HELD,
     LEAST_SEA,
     LEAST_SEEN,
+    LOAD_BYTES,
     TRIES,
     TrainingWindow,
     TrainingWindows,
@@ -31,16 +33,14 @@ T = TypeVar("T")
 Shape = tuple[int, int, int]
 Rng = np.random.Generator
 
-OPEN = 4
-"""Slabs that windows are taken from in turns; one more is read meanwhile."""
-SLAB = HELD // OPEN
-"""Bytes of a slab at most, or of one window where that has more: of the field, and of the truth
-where it is known.
-"""
-MOST = 48
-"""Windows from a slab at most."""
+IN_USE = 4
+"""Segments that windows are taken from in turns; one more is read meanwhile."""
+SEGMENT_BYTES = LOAD_BYTES // IN_USE
+"""Bytes of a segment at most, or of one window if that has more; field and truth together."""
+MOST_WINDOWS = 48
+"""Windows taken from a segment at most."""
 BAND = 512
-"""Rows that sea is counted on at a time."""
+"""Rows in which sea is counted at a time."""
 
 
 class Box(NamedTuple):
@@ -51,17 +51,21 @@ class Box(NamedTuple):
     x: slice
 
     def around(self, shape: Shape) -> Box:
-        """What windows of a shape cover that begin in the box."""
-        return Box(*(slice(s.start, s.stop + m - 1) for s, m in zip(self, shape, strict=True)))
+        """Return the box that windows of a shape cover if they begin in this one."""
+        frames, height, width = shape
+        return Box(
+            slice(self.t.start, self.t.stop + frames - 1),
+            slice(self.y.start, self.y.stop + height - 1),
+            slice(self.x.start, self.x.stop + width - 1),
+        )
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Where the windows of an archive begin, cut into boxes so that what those of a box cover makes
-    a slab.
+class SegmentPlan:
+    """The places where windows begin, cut into boxes: the windows of a box cover one segment.
 
-    Boxes end where chunks do, as far as `pixels` allow; together they hold each place once, so that
-    all places are equally likely to be drawn, those whose windows lie across chunks too.
+    Boxes end where chunks do, as far as `pixels` allows. Together they hold each place once, so
+    that all places are equally likely to be drawn, also those whose windows lie across chunks.
 
     Attributes
     ----------
@@ -72,7 +76,7 @@ class Reading:
     shape
         Of a window.
     pixels
-        Of a slab at most, or of a window if that has more.
+        Of a segment at most, or of a window if that has more.
     """
 
     chunks: tuple[tuple[int, ...], ...]
@@ -83,51 +87,56 @@ class Reading:
     def boxes(self) -> list[Box]:
         """List the boxes.
 
-        >>> [box.t for box in Reading(((4, 4, 4), (9,), (9,)), ((0, 11), (0, 2), (0, 2)), (2, 8, 8), 500).boxes()]
+        >>> chunks, spans = ((4, 4, 4), (9,), (9,)), ((0, 11), (0, 2), (0, 2))
+        >>> [box.t for box in SegmentPlan(chunks, spans, (2, 8, 8), 500).boxes()]
         [slice(0, 4, None), slice(4, 8, None), slice(8, 11, None)]
         """
-        cut = [
-            _cut(c, *span, most)
-            for c, span, most in zip(self.chunks, self.spans, self._extent(), strict=True)
-        ]
-        return [Box(*slices) for slices in product(*cut)]
+        slices = []
+        for chunks, span, most in zip(self.chunks, self.spans, self._extent(), strict=True):
+            slices.append(_cut(chunks, *span, most))
+        return [Box(t, y, x) for t, y, x in product(*slices)]
 
-    def uses(self) -> int:
-        """How many windows a slab gives: about as many as fill it, so that hardly a pixel is read
-        for nothing.
-        """
-        return max(1, min(MOST, self._covered(self._extent()) // math.prod(self.shape)))
+    def windows_per_segment(self) -> int:
+        """How many windows to take from a segment: about as many as fill it."""
+        return max(1, min(MOST_WINDOWS, self._covered(self._extent()) // math.prod(self.shape)))
 
     def _extent(self) -> list[int]:
-        """Size of a box: a chunk, as many as `MOST` windows fill, or what of one `pixels` allow."""
+        """Size of a box: part of a chunk, a chunk, or chunks that `MOST_WINDOWS` windows fill."""
         room = [stop - start for start, stop in self.spans]
         chunk = [max(sizes) for sizes in self.chunks]
         extent = [min(pair) for pair in zip(chunk, room, strict=True)]
         while self._covered(extent) > self.pixels and max(extent) > 1:
+            # halve the dim that is longest in units of the window
             k = max(range(3), key=lambda k: (extent[k] > 1, extent[k] / self.shape[k]))
             extent[k] = -(-extent[k] // 2)
-        enough = min(self.pixels, MOST * math.prod(self.shape))
-        while larger := [e for e in self._grown(extent, chunk, room) if self._covered(e) <= enough]:
-            extent = larger[0]
+        enough = min(self.pixels, MOST_WINDOWS * math.prod(self.shape))
+        while (larger := self._grown(extent, chunk, room, enough)) is not None:
+            extent = larger
         return extent
 
-    def _grown(self, extent: list[int], chunk: list[int], room: list[int]) -> Iterator[list[int]]:
-        """Give larger sizes, by a chunk along one dim: first along the one that windows reach out
-        of most.
+    def _grown(
+        self, extent: list[int], chunk: list[int], room: list[int], enough: int
+    ) -> list[int] | None:
+        """Grow a box by a chunk along one dim, or return None if it would cover too much.
+
+        Along the dim where windows reach out of the box most comes first: that saves most reading.
         """
         for k in sorted(range(3), key=lambda k: extent[k] / self.shape[k]):
             if extent[k] < room[k]:
-                yield [*extent[:k], min(extent[k] + chunk[k], room[k]), *extent[k + 1 :]]
+                grown = list(extent)
+                grown[k] = min(extent[k] + chunk[k], room[k])
+                if self._covered(grown) <= enough:
+                    return grown
+        return None
 
     def _covered(self, extent: Sequence[int]) -> int:
         return math.prod(e + m - 1 for e, m in zip(extent, self.shape, strict=True))
 
 
-def shuffled(windows: TrainingWindows, rng: Rng) -> Generator[TrainingWindow, None, None]:
-    """Draw windows without end, as `TrainingWindows.draw` would; five slabs of `SLAB` bytes are in
-    memory at most.
+def shuffled_windows(windows: TrainingWindows, rng: Rng) -> Generator[TrainingWindow, None, None]:
+    """Draw windows without end, as `TrainingWindows.draw` would, from five segments in memory.
 
-    Every slab comes up once before any comes again, in an order of its own each time.
+    Every segment comes up once before any comes again, in a new order each time.
 
     Raises
     ------
@@ -135,77 +144,79 @@ def shuffled(windows: TrainingWindows, rng: Rng) -> Generator[TrainingWindow, No
         If there is no window with enough sea and observations.
     """
     at_random, turns = rng.spawn(2)
-    with closing(ahead(_slabs(windows, at_random), 1)) as slabs:
-        yield from mixed(slabs, turns)
+    with closing(prefetch(_segments(windows, at_random), 1)) as segments:
+        yield from interleave(segments, turns)
 
 
-def mixed(groups: Iterator[Iterator[T]], rng: Rng) -> Iterator[T]:
-    """Take from one of `OPEN` groups at random each time; one that has ended makes room for the
-    next.
+def interleave(groups: Iterator[Iterator[T]], rng: Rng) -> Iterator[T]:
+    """Take items from `IN_USE` groups in random turns; a group that has ended is replaced.
 
-    >>> sorted(mixed(iter([iter("ab"), iter("c")]), np.random.default_rng(0)))
+    >>> sorted(interleave(iter([iter("ab"), iter("c")]), np.random.default_rng(0)))
     ['a', 'b', 'c']
     """
-    taken = list(islice(groups, OPEN))
-    while taken:
-        k = int(rng.integers(len(taken)))
-        for item in taken[k]:
+    in_use = list(islice(groups, IN_USE))
+    while in_use:
+        k = int(rng.integers(len(in_use)))
+        for item in in_use[k]:
             yield item
             break
-        else:
-            taken[k : k + 1] = islice(groups, 1)
+        else:  # it has ended
+            in_use[k : k + 1] = islice(groups, 1)
 
 
-def _slabs(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingWindow]]:
-    """Read one slab after the other, and give the windows of each; those of which nothing is of use
-    are passed over.
-    """
-    reading = _reading(windows)
-    wet = _wet(windows.sea.values.astype(bool), reading.shape[1:])
-    boxes = [box for box in reading.boxes() if wet[box.y, box.x].any()]
-    starts = np.array(
-        [np.count_nonzero(wet[box.y, box.x]) * (box.t.stop - box.t.start) for box in boxes]
-    )
-    barren = 0
-    for k in without_end(len(boxes), rng):
-        if barren == min(len(boxes), TRIES):
+def _segments(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingWindow]]:
+    """Read segment after segment and yield the windows of each; those without any are left out."""
+    plan = _plan(windows)
+    enough_sea = _enough_sea(windows.sea.values.astype(bool), plan.shape[1:])
+    boxes = [box for box in plan.boxes() if enough_sea[box.y, box.x].any()]
+    # every place is to be equally likely, so a box counts by how many it holds
+    places = [
+        np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start) for box in boxes
+    ]
+    useless = 0
+    for k in endless_permutations(len(boxes), rng):
+        if useless == min(len(boxes), TRIES):
             break
-        count = int(
-            reading.uses() * starts[k] / starts.max() + rng.random()
-        )  # in proportion, on the average
-        slab = Slab.read(windows, boxes[k]) if count else None
-        places = slab.draw(wet, count, rng) if slab else []
-        barren = 0 if places or not slab else barren + 1
-        if slab and places:
-            yield map(slab.window, places)
+        # in proportion to the places of the box, on average
+        count = int(plan.windows_per_segment() * places[k] / max(places) + rng.random())
+        if not count:
+            useless = 0
+            continue
+        segment = Segment.read(windows, boxes[k])
+        starts = segment.draw(enough_sea, count, rng)
+        if not starts:
+            useless += 1
+            continue
+        useless = 0
+        yield map(segment.window, starts)
     raise none_found(windows.shape)
 
 
-def without_end(count: int, rng: Rng) -> Iterator[int]:
-    """Give the numbers below `count` in random order, then in another, and so on; none if there is
-    none.
+def endless_permutations(count: int, rng: Rng) -> Iterator[int]:
+    """Yield the numbers below `count` in random order, then in another, without end.
+
+    Nothing is yielded if `count` is 0.
     """
     while count:
         yield from rng.permutation(count).tolist()
 
 
-def _reading(windows: TrainingWindows) -> Reading:
-    whole = ((windows.times.start, windows.times.stop), *((0, n) for n in windows.obs.shape[1:]))
+def _plan(windows: TrainingWindows) -> SegmentPlan:
+    starts = (windows.times.start, 0, 0)
+    stops = (windows.times.stop, *windows.obs.shape[1:])
     spans = tuple(
-        (start, stop - m + 1) for (start, stop), m in zip(whole, windows.shape, strict=True)
+        (start, stop - length + 1)
+        for start, stop, length in zip(starts, stops, windows.shape, strict=True)
     )
-    fields = [windows.obs] if windows.truth is None else [windows.obs, windows.truth]
-    return Reading(
-        windows.obs.chunks or (),
-        spans,
-        windows.shape,
-        SLAB // sum(f.dtype.itemsize for f in fields),
-    )
+    itemsize = windows.obs.dtype.itemsize
+    if windows.truth is not None:
+        itemsize += windows.truth.dtype.itemsize
+    return SegmentPlan(windows.obs.chunks or (), spans, windows.shape, SEGMENT_BYTES // itemsize)
 
 
 @dataclass(frozen=True)
-class Slab:
-    """A piece of the archive in memory, and windows that begin in a box.
+class Segment:
+    """A piece of the archive in memory, and the windows in it that begin in a box.
 
     Attributes
     ----------
@@ -224,64 +235,69 @@ class Slab:
     truth: xr.DataArray | None
 
     @classmethod
-    def read(cls, windows: TrainingWindows, box: Box) -> Slab:
-        """Read the slab of a box."""
+    def read(cls, windows: TrainingWindows, box: Box) -> Segment:
+        """Read the segment of a box."""
         t, y, x = box.around(windows.shape)
         truth = None if windows.truth is None else windows.truth[t, y, x].compute()
         return cls(box, windows.shape, windows.obs[t, y, x].compute(), windows.sea[y, x], truth)
 
-    def draw(self, wet: NDArray[np.bool_], count: int, rng: Rng) -> list[Box]:
-        """Draw `count` places with enough sea, and keep those with enough observations."""
-        rows, columns = np.nonzero(wet[self.box.y, self.box.x])
+    def draw(self, enough_sea: NDArray[np.bool_], count: int, rng: Rng) -> list[Box]:
+        """Draw `count` places with enough sea, and return those with enough observations."""
+        rows, columns = np.nonzero(enough_sea[self.box.y, self.box.x])
         dates = rng.integers(self.box.t.stop - self.box.t.start, size=count)
         chosen = rng.integers(len(rows), size=count)
         starts = zip(dates.tolist(), rows[chosen].tolist(), columns[chosen].tolist(), strict=True)
-        drawn = [
-            Box(*(slice(s, s + m) for s, m in zip(start, self.shape, strict=True)))
-            for start in starts
-        ]
-        return [place for place in drawn if self._seen(place)]
+        frames, height, width = self.shape
+        places = []
+        for t, y, x in starts:
+            place = Box(slice(t, t + frames), slice(y, y + height), slice(x, x + width))
+            at_sea = self.sea.values[place.y, place.x].astype(bool)
+            if np.isfinite(self.obs.values[place][:, at_sea]).mean() >= LEAST_SEEN:
+                places.append(place)
+        return places
 
     def window(self, place: Box) -> TrainingWindow:
-        """Cut a window out, in memory of its own."""
+        """Copy a window, so that the segment can be freed."""
         t, y, x = place
         sea = self.sea[y, x]
         truth = None if self.truth is None else self.truth[t, y, x].copy()
         return TrainingWindow(self.obs[t, y, x].where(sea), sea, truth)
 
-    def _seen(self, place: Box) -> bool:
-        wet = self.sea.values[place.y, place.x].astype(bool)
-        return bool(np.isfinite(self.obs.values[place][:, wet]).mean() >= LEAST_SEEN)
 
-
-def _wet(sea: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def _enough_sea(sea: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Whether a window that begins at a pixel has enough sea."""
     height, width = size
     bands = range(0, len(sea) - height + 1, BAND)
-    counts = (_sums(_sums(sea[r : r + BAND + height - 1], height).T, width).T for r in bands)
-    return np.concatenate([count >= LEAST_SEA * height * width for count in counts])
+    enough = []
+    for first in bands:
+        down = _sums(sea[first : first + BAND + height - 1], height)
+        counts = _sums(down.T, width).T
+        enough.append(counts >= LEAST_SEA * height * width)
+    return np.concatenate(enough)
 
 
 def _sums(values: NDArray, length: int) -> NDArray[np.int32]:
-    """Sum `length` values from each one on, down the rows."""
+    """Sum each value and the `length` - 1 values below it."""
     total = np.cumsum(values, axis=0, dtype=np.int32)
     total[length:] -= total[:-length].copy()
     return total[length - 1 :]
 
 
 def _cut(chunks: Sequence[int], start: int, stop: int, most: int) -> list[slice]:
-    """Cut a range where chunks end, into parts no longer than `most`; within a chunk where that is
-    longer.
+    """Cut a range where chunks end, into parts of at most `most`; chunks that are longer are cut.
 
-    >>> _cut((4, 4, 4), 3, 12, 4), _cut((9,), 0, 9, 5)
-    ([slice(3, 4, None), slice(4, 8, None), slice(8, 12, None)], [slice(0, 5, None), slice(5, 9,
-    None)])
+    >>> _cut((4, 4, 4), 3, 12, 4)
+    [slice(3, 4, None), slice(4, 8, None), slice(8, 12, None)]
+    >>> _cut((9,), 0, 9, 5)
+    [slice(0, 5, None), slice(5, 9, None)]
     """
-    ends, parts = np.cumsum(chunks), []
+    chunk_ends = np.cumsum(chunks)
+    parts = []
     while start < stop:
-        reach = min(start + most, stop)
-        aligned = ends[(ends > start) & (ends <= reach)]
-        end = int(aligned[-1]) if reach < stop and aligned.size else reach
+        end = min(start + most, stop)
+        aligned = chunk_ends[(chunk_ends > start) & (chunk_ends <= end)]
+        if end < stop and aligned.size:
+            end = int(aligned[-1])
         parts.append(slice(start, end))
         start = end
     return parts

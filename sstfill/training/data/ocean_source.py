@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training sequences from synthetic oceans, their first guesses kept on disk."""
+"""Training sequences from synthetic oceans, kept on disk with their first guesses."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -10,12 +11,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sstfill.fields import grid
 from sstfill.methods.common.threads import available_cores
 from sstfill.progress import track
-from sstfill.training.data import cache as bank
+from sstfill.training.data import cache
 from sstfill.training.data.oceans import Oceans, draw
 from sstfill.training.data.sample import Sample
 
@@ -38,60 +38,60 @@ class OceanSource:
         self._validation = range(1, 1 + oceans.validation)
         self._training = range(oceans.first, oceans.first + oceans.training)
 
-    def prepare(self) -> None:
-        """Make all sequences that are not there yet, on all cores."""
-        numbers = [n for n in (*self._validation, *self._training) if not self._file(n).exists()]
-        if not numbers:
+    def prepare(self, rank: int = 0, processes: int = 1) -> None:
+        """Make the sequences that are not there yet, on all cores; see `PreparedSource`."""
+        numbers = [*self._validation, *self._training][rank::processes]
+        missing = [number for number in numbers if not _file(self.folder, number).exists()]
+        if not missing:
             return
-        make = partial(made, paper=self.oceans.paper, folder=self.folder)
-        with ProcessPoolExecutor(available_cores(), get_context("spawn")) as pool:
-            for _ in track(pool.map(make, numbers), "oceans", len(numbers)):
+        # the processes of torchrun on this machine share its cores
+        cores = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        make = partial(make_ocean, paper=self.oceans.paper, folder=self.folder)
+        with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+            for _ in track(pool.map(make, missing), "oceans", len(missing)):
                 pass
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterator[Sample]:
-        """Give oceans at random, each turned and mirrored at random."""
+        """Yield oceans at random, each rotated and mirrored at random."""
         del number
         for ocean in rng.choice(self._training, self.samples):
             own = np.random.default_rng(rng.integers(2**63))
             if arrays := self._arrays(int(ocean)):
-                yield bank.sample(bank.turned(arrays, own))
+                yield cache.to_sample(cache.augment(arrays, own))
 
     def validation(self) -> Iterator[Sample]:
-        """Give the oceans that are not trained on; the first time, all oceans are made."""
+        """Yield the oceans that are not trained on; the first time, all oceans are made."""
         self.prepare()
         for ocean in self._validation:
             if arrays := self._arrays(ocean):
-                yield bank.sample(arrays)
+                yield cache.to_sample(arrays)
 
     def traits(self) -> list[list[float]]:
         """Range of each trait over the training oceans."""
-        found = [self._arrays(n).get("traits") for n in self._training]
+        found = [self._arrays(number).get("traits") for number in self._training]
         rows = np.array([row for row in found if row is not None])
         return np.stack([rows.min(0), rows.max(0)], 1).tolist()
 
-    def _arrays(self, number: int) -> dict[str, NDArray]:
-        file = self._file(number)
+    def _arrays(self, number: int) -> cache.Arrays:
+        file = _file(self.folder, number)
         if not file.exists():
-            made(number, self.oceans.paper, self.folder)
-        return bank.read(file)
+            make_ocean(number, self.oceans.paper, self.folder)
+        return cache.read(file)
 
-    def _file(self, number: int) -> Path:
-        return _file(self.folder, number)
+
+def make_ocean(number: int, paper: float, folder: Path) -> None:
+    """Draw an ocean, compute its first guesses, and keep them.
+
+    An ocean with next to nothing to see leaves an empty file, so that it is not drawn again.
+    """
+    ocean = draw(number, paper)
+    arrays: cache.Arrays = {}
+    if ocean is not None:
+        obs = grid.standardise(ocean.obs)
+        known = np.where(ocean.sea.values, ocean.seen, np.nan)
+        arrays = cache.compute_inputs(obs, known, ocean.sea, number)
+    cache.write(_file(folder, number), arrays)
 
 
 def _file(folder: Path, number: int) -> Path:
     return folder / f"{number}.npz"
-
-
-def made(number: int, paper: float, folder: Path) -> None:
-    """Draw an ocean, work out its first guesses, and keep them; an empty file where there is next
-    to nothing to see.
-    """
-    ocean = draw(number, paper)
-    arrays: dict[str, NDArray] = {}
-    if ocean is not None:
-        obs = grid.standardise(ocean.obs)
-        arrays = bank.compute_inputs(
-            obs, np.where(ocean.sea.values, ocean.seen, np.nan), ocean.sea, number
-        )
-    bank.write(_file(folder, number), arrays)

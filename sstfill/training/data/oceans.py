@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Oceans to train on whose truth is known: many kinds of sea, grid, noise and cloud, each drawn
-from its number.
-"""
+"""Synthetic oceans with known truth: seas, grids, noise and clouds, each drawn from its number."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import xarray as xr
@@ -17,17 +15,18 @@ from sstfill.checks import check_most, check_number, check_share
 
 Rng = np.random.Generator
 Shape = tuple[int, int, int]
-SHARES = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
-"""Occluded shares of the paper's Table 2a."""
+PAPER_SHAPE = (24, 64, 64)
+"""Images, rows and columns of the paper's sequences (Yin, Pajot, de Bezenac and Gallinari 2019)."""
+PAPER_FRACTIONS = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
+"""The occluded fractions of the paper's clouds (`sstfill.evaluation.paper.published`), rounded.
+
+They stay as they were when the shipped checkpoint was trained: a number must draw the same ocean.
+"""
 STREAM = 77
 TRUTH, CLOUDS, EXTRA, STATIC = 10_000_000, 20_000_000, 30_000_000, 40_000_000
-"""Added to the number of an ocean, so that its parts have seeds of their own (and those of no test
-or benchmark).
-"""
+"""Added to the number of an ocean: its parts have seeds of their own, and those of no test."""
 PIXELS = 110_000
-"""Of a sequence that is not the paper's: images and their size are drawn so that there are about as
-many.
-"""
+"""Approximate number of pixels of a sequence that does not resemble the paper's."""
 MOST = 1_000_000
 """Oceans at most: their numbers stay below those of their parts."""
 LEAST_SEEN = 200
@@ -36,15 +35,15 @@ LEAST_SEEN = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Oceans:
-    """Which oceans.
+    """The oceans to train and to validate on.
 
     Parameters
     ----------
     training, validation
         How many: training oceans are numbered from `first` on, those for validation from 1 on.
     paper
-        Share of oceans like those of the paper's protocol: 24 images of 64x64, 5 km, 6 hours apart.
-        The others are anything from an hour to two days apart and of 1 to 20 km, with land,
+        Fraction of oceans like those of the paper's protocol: 24 images of 64x64, 5 km, 6 hours
+        apart. The others are anything from an hour to two days apart and of 1 to 20 km, with land,
         seasons, noise, offsets and patterns.
     first
         Number of the first ocean to train on, above those for validation.
@@ -65,13 +64,42 @@ class Oceans:
 
 
 class OceanExample(NamedTuple):
-    """A cloudy series, what a cloudless satellite would have seen (noise and all), and where the
-    sea is.
-    """
+    """A cloudy series, the same without clouds (`seen`, noise included), and the sea mask."""
 
     obs: xr.DataArray
     seen: NDArray[np.float32]
     sea: xr.DataArray
+
+
+class Location(TypedDict):
+    """Pixel size (km) and latitude (degrees), as keywords of `sstfill.synthetic`."""
+
+    grid_km: float
+    lat: float
+
+
+class OceanParts(NamedTuple):
+    """What an ocean is put together from.
+
+    Attributes
+    ----------
+    truth
+        The eddies, ``(time, y, x)``, degrees C.
+    disturbance
+        What lies over them, degrees C.
+    noise
+        Standard deviation of the sensor's noise, degrees C.
+    sea
+        True at sea, ``(y, x)``.
+    cloudy
+        True under cloud, ``(time, y, x)``; None: another measurement operator hides the sea.
+    """
+
+    truth: xr.DataArray
+    disturbance: NDArray[np.float64] | float
+    noise: float
+    sea: NDArray[np.bool_]
+    cloudy: NDArray[np.bool_] | None
 
 
 def draw(number: int, paper: float = Oceans.paper) -> OceanExample | None:
@@ -85,116 +113,153 @@ def draw(number: int, paper: float = Oceans.paper) -> OceanExample | None:
         See `Oceans`.
     """
     rng = np.random.default_rng([number, STREAM])
-    truth, over, noise, sea, cloudy = (_like_paper if rng.random() < paper else _any)(number, rng)
+    parts = _like_paper(number, rng) if rng.random() < paper else _any_ocean(number, rng)
+    truth, sea, cloudy = parts.truth, parts.sea, parts.cloudy
     if cloudy is None:
         images, height, width = truth.shape
-        cloudy = ~_operator(rng).draw((images, height, width), rng)
-    values = truth.values + over
-    seen = (values + noise * rng.standard_normal(truth.shape)).astype(np.float32)
+        cloudy = ~_other_operator(rng).draw((images, height, width), rng)
+    noise = parts.noise * rng.standard_normal(truth.shape)
+    seen = (truth.values + parts.disturbance + noise).astype(np.float32)
     obs = truth.copy(data=np.where(cloudy | ~sea, np.float32(np.nan), seen))
     if int(obs.notnull().sum()) < LEAST_SEEN:
         return None
-    return OceanExample(
-        obs, seen, xr.DataArray(sea, dims=obs.dims[1:], coords={d: obs[d] for d in obs.dims[1:]})
-    )
+    dims = obs.dims[1:]
+    return OceanExample(obs, seen, xr.DataArray(sea, dims=dims, coords={d: obs[d] for d in dims}))
 
 
-class Where(TypedDict):
-    """Where an ocean lies, in the words of `sstfill.synthetic`."""
-
-    grid_km: float
-    lat: float
+# Below, the order of the draws is part of the result: an ocean's number must go on drawing the same
+# ocean. Each value is drawn on a line of its own, in that order.
 
 
-Parts = tuple[xr.DataArray, Any, float, NDArray[np.bool_], NDArray[np.bool_] | None]
-
-
-def _like_paper(number: int, rng: Rng) -> Parts:
-    shape = (24, 64, 64)
-    truth = synthetic.sst(shape=shape, step="6h", seed=TRUTH + number)
-    noise = 0.0 if rng.random() < 0.6 else 0.7 * 10 ** rng.uniform(-2.5, -0.5)
-    share = float(rng.choice(SHARES) if rng.random() < 0.5 else rng.uniform(0.05, 0.95))
+def _like_paper(number: int, rng: Rng) -> OceanParts:
+    """Draw an ocean like those of the paper's protocol."""
+    truth = synthetic.sst(shape=PAPER_SHAPE, step="6h", seed=TRUTH + number)
+    noise = 0.0
+    if rng.random() >= 0.6:
+        noise = 0.7 * 10 ** rng.uniform(-2.5, -0.5)
+    if rng.random() < 0.5:
+        fraction = float(rng.choice(PAPER_FRACTIONS))
+    else:
+        fraction = float(rng.uniform(0.05, 0.95))
     cloudy = None
     if rng.random() < 0.7:
-        cloudy = synthetic.clouds(shape=shape, share=share, step="6h", seed=CLOUDS + number).values
-    return truth, 0.0, noise, np.ones(shape[1:], bool), cloudy
+        clouds = synthetic.clouds(
+            shape=PAPER_SHAPE, share=fraction, step="6h", seed=CLOUDS + number
+        )
+        cloudy = clouds.values
+    return OceanParts(truth, 0.0, noise, np.ones(PAPER_SHAPE[1:], bool), cloudy)
 
 
-def _any(number: int, rng: Rng) -> Parts:
-    images = int(rng.integers(10, 64))
-    side = int(np.clip(np.sqrt(PIXELS / images), 40, 96))
-    rows = int(side * rng.uniform(0.8, 1.2))
-    shape = (images, rows, int(side**2 / rows))
+def _any_ocean(number: int, rng: Rng) -> OceanParts:
+    """Draw an ocean of any grid, time step, coast, noise and cloud."""
+    shape = _draw_shape(rng)
     hours = int(rng.choice([1, 3, 6, 12, 24, 24, 24, 24, 48]))
-    where = Where(grid_km=_log_uniform(rng, 1, 20), lat=float(rng.uniform(-60, 60)))
-    fastest = 3.0 * where["grid_km"] * 1000 / (hours * 3600)  # three pixels from image to image
-    spread, speed = _log_uniform(rng, 0.15, 1.5), min(_log_uniform(rng, 0.03, 0.6), fastest)
+    step = f"{hours}h"
+    grid_km = _log_uniform(rng, 1, 20)
+    lat = float(rng.uniform(-60, 60))
+    location = Location(grid_km=grid_km, lat=lat)
+
+    variability = _log_uniform(rng, 0.15, 1.5)
+    fastest = 3.0 * grid_km * 1000 / (hours * 3600)  # three pixels from image to image, m/s
+    speed = min(_log_uniform(rng, 0.03, 0.6), fastest)
+    gradient = float(rng.normal(0, 0.5))
+    seasonal = float(rng.choice([0, rng.uniform(0, 6)]))
+    diurnal = float(rng.choice([0, 0, rng.uniform(0, 1)]))
+    month = int(rng.integers(1, 13))
     truth = synthetic.sst(
         shape=shape,
-        step=f"{hours}h",
+        step=step,
         seed=TRUTH + number,
-        variability=spread,
+        variability=variability,
         speed=speed,
-        gradient=float(rng.normal(0, 0.5)),
-        seasonal=float(rng.choice([0, rng.uniform(0, 6)])),
-        diurnal=float(rng.choice([0, 0, rng.uniform(0, 1)])),
-        start=f"2018-{int(rng.integers(1, 13)):02d}-01",
-        **where,
+        gradient=gradient,
+        seasonal=seasonal,
+        diurnal=diurnal,
+        start=f"2018-{month:02d}-01",
+        **location,
     )
-    over = spread * _disturbed(number, rng, shape, f"{hours}h", (speed, fastest), where)
-    noise = 0.0 if rng.random() < 0.2 else spread * 10 ** rng.uniform(-2.0, 0.0)
+    disturbance = variability * _disturbance(number, rng, shape, step, (speed, fastest), location)
+    noise = 0.0
+    if rng.random() >= 0.2:
+        noise = variability * 10 ** rng.uniform(-2.0, 0.0)
+
+    fraction = float(rng.uniform(0.05, 0.95))
     sea = np.ones(shape[1:], bool)
-    share = float(rng.uniform(0.05, 0.95))
     if rng.random() < 0.6:
-        land, island = float(rng.uniform(0.02, 0.5)), int(rng.choice(2))
+        land = float(rng.uniform(0.02, 0.5))
+        island = int(rng.choice(2))
         sea = synthetic.land(
-            shape=shape[1:], share=land, kind="islands" if island else "coast", seed=number, **where
+            shape=shape[1:],
+            share=land,
+            kind="islands" if island else "coast",
+            seed=number,
+            **location,
         ).values
     cloudy = None
     if rng.random() < 0.85:
-        cloudy = synthetic.clouds(
-            shape=shape,
-            share=share,
-            step=f"{hours}h",
-            persistence=f"{int(rng.choice([3, 6, 12, 24, 48, 96]))}h",
-            scale_km=where["grid_km"] * _log_uniform(rng, 6, 80),
-            variation=float(rng.uniform(0, 2)),
-            wind=(float(rng.normal(0, 5)), float(rng.normal(0, 5))),
-            seed=CLOUDS + number,
-            **where,
-        ).values
-    return truth, over, noise, sea, cloudy
+        cloudy = _draw_clouds(number, rng, shape, step, fraction, location)
+    return OceanParts(truth, disturbance, noise, sea, cloudy)
 
 
-def _disturbed(
-    number: int, rng: Rng, shape: Shape, step: str, speed: tuple[float, float], where: Where
-) -> Any:
-    """What lies over the eddies, in units of their spread: weather, offsets of whole images,
-    patterns that stay.
+def _draw_shape(rng: Rng) -> Shape:
+    """Draw images, rows and columns of about `PIXELS` in all."""
+    images = int(rng.integers(10, 64))
+    side = int(np.clip(np.sqrt(PIXELS / images), 40, 96))
+    rows = int(side * rng.uniform(0.8, 1.2))
+    return images, rows, int(side**2 / rows)
 
-    `speed` is that of the eddies, and the fastest that may be.
+
+def _draw_clouds(
+    number: int, rng: Rng, shape: Shape, step: str, fraction: float, location: Location
+) -> NDArray[np.bool_]:
+    persistence = int(rng.choice([3, 6, 12, 24, 48, 96]))
+    scale_km = location["grid_km"] * _log_uniform(rng, 6, 80)
+    variation = float(rng.uniform(0, 2))
+    wind = (float(rng.normal(0, 5)), float(rng.normal(0, 5)))
+    clouds = synthetic.clouds(
+        shape=shape,
+        share=fraction,
+        step=step,
+        persistence=f"{persistence}h",
+        scale_km=scale_km,
+        variation=variation,
+        wind=wind,
+        seed=CLOUDS + number,
+        **location,
+    )
+    cloudy: NDArray[np.bool_] = clouds.values
+    return cloudy
+
+
+def _disturbance(
+    number: int, rng: Rng, shape: Shape, step: str, speeds: tuple[float, float], location: Location
+) -> NDArray[np.float64]:
+    """Draw weather, offsets of whole images and a pattern that stays, in units of the variability.
+
+    `speeds` are those of the eddies and the greatest allowed, m/s.
     """
-    over: Any = np.zeros(shape)
+    total = np.zeros(shape)
     if rng.random() < 0.5:
-        own = Where(grid_km=where["grid_km"] * float(rng.uniform(0.3, 2)), lat=where["lat"])
-        pace = min(speed[0] * float(rng.uniform(0.5, 2)), speed[1])
-        other = synthetic.sst(
+        finer = location["grid_km"] * float(rng.uniform(0.3, 2))
+        speed = min(speeds[0] * float(rng.uniform(0.5, 2)), speeds[1])
+        weather = synthetic.sst(
             shape=shape,
             step=step,
             seed=EXTRA + number,
-            speed=pace,
+            speed=speed,
             gradient=0.0,
             mean=0.0,
             variability=1.0,
-            **own,
+            grid_km=finer,
+            lat=location["lat"],
         )
-        over = over + rng.uniform(0.1, 1.0) * other.values
+        total = total + rng.uniform(0.1, 1.0) * weather.values
     if rng.random() < 0.5:
         offsets = _red_noise(rng, shape[0])
-        over = over + (rng.uniform(0, 1) * offsets)[:, np.newaxis, np.newaxis]
+        total = total + (rng.uniform(0, 1) * offsets)[:, np.newaxis, np.newaxis]
     if rng.random() < 0.4:
-        cell = where["grid_km"] * float(rng.uniform(0.3, 3))
-        still = synthetic.sst(
+        cell = location["grid_km"] * float(rng.uniform(0.3, 3))
+        pattern = synthetic.sst(
             shape=(1, *shape[1:]),
             seed=STATIC + number,
             gradient=0.0,
@@ -203,27 +268,29 @@ def _disturbed(
             grid_km=cell,
         )
         rough = rng.normal(size=shape[1:]) * rng.uniform(0, 1)
-        over = over + rng.uniform(0, 3) * (still.values[0] + rough)
-    return over
+        total = total + rng.uniform(0, 3) * (pattern.values[0] + rough)
+    return total
 
 
 def _red_noise(rng: Rng, length: int) -> NDArray[np.float64]:
     """A stationary AR(1) series of unit variance."""
-    series, memory = rng.normal(size=length), rng.uniform(0, 0.95)
+    series = rng.normal(size=length)
+    memory = rng.uniform(0, 0.95)
     for t in range(1, length):
         series[t] = memory * series[t - 1] + np.sqrt(1 - memory**2) * series[t]
     return series
 
 
-def _operator(rng: Rng) -> occlusion.Occlusion:
-    """One of the paper's other measurement operators."""
+def _other_operator(rng: Rng) -> occlusion.Occlusion:
+    """Draw one of the paper's measurement operators other than clouds."""
     kind = int(rng.integers(3))
-    share, count = float(rng.uniform(0.1, 0.95)), int(rng.integers(10, 60))
-    return (
-        occlusion.RemovePixel(share=share),
-        occlusion.Raindrops(count=count),
-        occlusion.VerticalMovingBar(min_width=0.1, max_width=0.5),
-    )[kind]
+    fraction = float(rng.uniform(0.1, 0.95))
+    count = int(rng.integers(10, 60))
+    if kind == 0:
+        return occlusion.RemovePixel(share=fraction)
+    if kind == 1:
+        return occlusion.Raindrops(count=count)
+    return occlusion.VerticalMovingBar(min_width=0.1, max_width=0.5)
 
 
 def _log_uniform(rng: Rng, low: float, high: float) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making items ahead of whoever uses them, and how long that one waited all the same."""
+"""Make items ahead of their use in a thread, and measure the time that is still spent waiting."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 DEPTH = 3
-"""Items that are made, or being made, ahead of the one in use."""
+"""Items made, or being made, ahead of the one in use."""
 
 
-def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
     """Iterate while a thread makes the next `depth` items: the accelerator need not wait for them.
 
     An error in the thread is raised here, in its turn and with its traceback. Closed before the end
-    (or interrupted), the generator waits for the item that is being made, and leaves no thread
-    behind: `contextlib.closing`.
+    or interrupted, the generator waits for the item being made and leaves no thread behind: use
+    `contextlib.closing`.
 
-    >>> list(ahead(range(4)))
+    >>> list(prefetch(range(4)))
     [0, 1, 2, 3]
     """
     stream = iter(items)
-    with ThreadPoolExecutor(1, "sstfill-ahead") as pool:
+    with ThreadPoolExecutor(1, "sstfill-prefetch") as pool:
         upcoming = deque(pool.submit(_step, stream) for _ in range(depth))
         try:
             while found := upcoming.popleft().result():
@@ -42,8 +42,8 @@ def _step(stream: Iterator[T]) -> tuple[T] | None:
     return None
 
 
-class Waited(Generic[T]):
-    """Items, and the seconds that were spent waiting for them.
+class WaitTimer(Generic[T]):
+    """Items, and the seconds spent waiting for them.
 
     Attributes
     ----------

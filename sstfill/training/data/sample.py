@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training sequence is, what gives them, and how they become batches."""
+"""A training sequence, the sources of sequences, and their batches."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,8 +29,9 @@ class Sample(NamedTuple):
         True where the field is known but hidden from the network; disjoint from `observed`, may be
         all False. With the truth at hand (the supervised variants of the paper): every sea pixel
         not observed.
-    again
-        An independent mask, True = seen, by which a completed sequence is occluded once more.
+    second_mask
+        An independent mask, True = seen: a completed sequence is occluded by it for the
+        discriminators.
     sea
         True at sea. Land is neither seen nor counted.
     channels
@@ -43,7 +44,7 @@ class Sample(NamedTuple):
     values: Tensor
     observed: Tensor
     withheld: Tensor
-    again: Tensor
+    second_mask: Tensor
     sea: Tensor
     channels: Tensor
     guess: Tensor
@@ -51,12 +52,13 @@ class Sample(NamedTuple):
 
     def to(self, device: torch.device) -> Sample:
         """Copy to a device."""
-        return Sample(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return Sample._make(tensor.to(device, non_blocking=True) for tensor in self)
 
 
 class SampleSource(Protocol):
-    """What gives sequences, the same ones each time it is asked with the same arguments: so
-    training can resume.
+    """A source of sequences.
+
+    Equal arguments give equal sequences, so that training can resume.
     """
 
     def epoch(self, number: int, rng: np.random.Generator) -> Iterable[Sample]:
@@ -72,18 +74,29 @@ class SampleSource(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparedSource(Protocol):
+    """A source that has work to do before training begins."""
+
+    def prepare(self, rank: int = 0, processes: int = 1) -> None:
+        """Do this process's part of the work: item `rank` and every `processes`-th after it."""
+        ...
+
+
+# Not `torch.utils.data.DataLoader`: its workers are processes, to which a lazy archive would have
+# to be sent, and it cannot begin in the middle of an epoch, as a resumed training does.
 class Batches:
     """The usable sequences of a stream in batches; the last may be smaller.
 
     Parameters
     ----------
     stream
-        Sequences c t y x. Those of no use are left out: nothing observed (land only, clouds only),
-        a value that is not finite, or, with `hidden`, nothing withheld.
+        Sequences c t y x. Those that cannot be used are left out: nothing observed (land only,
+        clouds only), a value that is not finite, or, with `needs_withheld`, nothing withheld.
     size
         Sequences in a batch.
-    hidden
-        Whether a sequence is of use only with something withheld.
+    needs_withheld
+        Whether a sequence can be used only with something withheld.
     rank, processes
         Which of the sequences are this process's: number `rank` and every `processes`-th after it.
 
@@ -98,64 +111,64 @@ class Batches:
         stream: Iterable[Sample],
         size: int,
         *,
-        hidden: bool,
+        needs_withheld: bool,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
         self.skipped = 0
         self._stream = stream
-        self._own, self._size, self._hidden = _share(stream, rank, processes), size, hidden
+        self._size = size
+        self._needs_withheld = needs_withheld
+        self._own: Iterable[Sample]
+        if isinstance(stream, Sequence):
+            self._own = (stream[k] for k in range(rank, len(stream), processes))
+        else:
+            self._own = islice(stream, rank, None, processes)
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield batches b c t y x."""
-        useful = self._useful()
-        while batch := list(islice(useful, self._size)):
+        usable_ones = self._usable()
+        while batch := list(islice(usable_ones, self._size)):
             yield _stack(batch)
 
     def close(self) -> None:
-        """Close the stream, if that can be: what makes it may read ahead in a thread."""
+        """Close the stream if it is a generator, which may read ahead in a thread."""
         if isinstance(self._stream, Generator):
             self._stream.close()
 
-    def _useful(self) -> Iterator[Sample]:
+    def _usable(self) -> Iterator[Sample]:
         for sample in self._own:
             _check(sample)
-            if usable(sample, hidden=self._hidden):
+            if usable(sample, needs_withheld=self._needs_withheld):
                 yield sample
             else:
                 self.skipped += 1
 
 
-def usable(sample: Sample, *, hidden: bool) -> bool:
-    """Whether a sequence can be trained on: something observed, all finite and, if `hidden`,
-    something withheld.
+def usable(sample: Sample, *, needs_withheld: bool) -> bool:
+    """Whether a sequence can be trained on.
+
+    Something is observed, everything is finite and, if `needs_withheld`, something is withheld.
     """
     known = sample.observed | sample.withheld
-    finite = bool(sample.values[known].isfinite().all()) and all(
-        bool(part.isfinite().all()) for part in (sample.channels, sample.guess, sample.error)
-    )
-    return finite and bool(sample.observed.any()) and (not hidden or bool(sample.withheld.any()))
-
-
-def _share(stream: Iterable[Sample], rank: int, processes: int) -> Iterable[Sample]:
-    if isinstance(stream, Sequence):
-        return (stream[k] for k in range(rank, len(stream), processes))
-    return islice(stream, rank, None, processes)
+    for part in (sample.values[known], sample.channels, sample.guess, sample.error):
+        if not bool(part.isfinite().all()):
+            return False
+    if needs_withheld and not bool(sample.withheld.any()):
+        return False
+    return bool(sample.observed.any())
 
 
 def _check(sample: Sample) -> None:
-    """Raise `InputError` unless masks and first guess fit the values, and nothing withheld is seen."""
-    for mask in (sample.observed, sample.withheld, sample.again, sample.sea):
+    """Raise `InputError` unless all shapes fit and no withheld pixel is observed."""
+    for mask in (sample.observed, sample.withheld, sample.second_mask, sample.sea):
         check_observed(sample.values, mask)
+    values = tuple(sample.values.shape)
     for part in (sample.guess, sample.error):
         if part.shape != sample.values.shape:
-            raise InputError(
-                f"a first guess of shape {tuple(part.shape)} for values {tuple(sample.values.shape)}"
-            )
+            raise InputError(f"a first guess of shape {tuple(part.shape)} for values {values}")
     if sample.channels.shape[1:] != sample.values.shape[1:]:
-        raise InputError(
-            f"channels of shape {tuple(sample.channels.shape)} for values {tuple(sample.values.shape)}"
-        )
+        raise InputError(f"channels of shape {tuple(sample.channels.shape)} for values {values}")
     if both := int((sample.observed & sample.withheld).sum()):
         raise InputError(f"{both} withheld pixels are also observed; hide them from the network")
 
@@ -165,6 +178,8 @@ def _stack(samples: list[Sample]) -> Sample:
     shapes = {(*sample.values.shape, len(sample.channels)) for sample in samples}
     if len(shapes) > 1:
         raise InputError(
-            f"sequences of one batch differ in shape: {sorted(shapes)}; cut them alike, or give batch=1"
+            f"sequences of one batch differ in shape: {sorted(shapes)}; "
+            "cut them alike, or give batch=1"
         )
-    return Sample(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+    parts = [torch.stack(tensors) for tensors in zip(*samples, strict=True)]
+    return Sample._make(parts)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of an archive to train and validate on: blocks of time apart, none all land or cloud;
-only these are read.
+"""Windows of an archive to train and to validate on.
+
+Training and validation have separate blocks of time. Only the windows are read, and none is all
+land or cloud.
 """
 
 from __future__ import annotations
@@ -15,18 +17,16 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError
 
 LEAST_SEA, LEAST_SEEN = 0.1, 0.02
-"""Of a window's pixels, and of those at sea how many must be observed."""
+"""Least fraction of a window's pixels at sea, and of these the least fraction observed."""
 TRIES = 200
 VALIDATED = 6
-"""One image in so many is kept for validation, at the end of the archive, and at least a sequence.
-"""
-HELD = 128 * 2**20
-"""Bytes of a lazy array up to which it is loaded; of a larger one slabs are read that take about as
-much.
-"""
+"""One image in six is kept for validation, at the end of the archive, and at least a sequence."""
+LOAD_BYTES = 128 * 2**20
+"""Bytes up to which a lazy array is loaded; a larger one is read in segments of as much in all."""
 GAP = 5
-"""Images left out between training and validation, fewer from short archives: neighbours in time
-are alike.
+"""Images left out between training and validation, whose neighbours in time are alike.
+
+Short archives lose fewer.
 """
 
 
@@ -42,16 +42,16 @@ def gap(images: int) -> int:
     return max(1, min(GAP, images // 20))
 
 
-def longest(images: int) -> int:
+def longest_sequence(images: int) -> int:
     """Length of the sequences that an archive surely allows.
 
-    >>> longest(100)
+    >>> longest_sequence(100)
     31
     """
     return max(1, (images - gap(images)) // 3)
 
 
-def blocks(images: int, frames: int) -> Blocks:
+def split_in_time(images: int, frames: int) -> Blocks:
     """Cut an archive in two blocks of time.
 
     Raises
@@ -59,19 +59,19 @@ def blocks(images: int, frames: int) -> Blocks:
     InputError
         If the archive is too short for a sequence in each.
 
-    >>> blocks(100, 24)
+    >>> split_in_time(100, 24)
     Blocks(training=slice(0, 71, None), validation=slice(76, 100, None))
     """
-    held = max(frames, images // VALIDATED)
-    trained = images - held - gap(images)
+    kept = max(frames, images // VALIDATED)
+    trained = images - kept - gap(images)
     if trained < frames:
-        enough = images > 2 and longest(images) < frames
-        shorter = f"frames={longest(images)} or less, or " if enough else ""
+        enough = images > 2 and longest_sequence(images) < frames
+        shorter = f"frames={longest_sequence(images)} or less, or " if enough else ""
         raise InputError(
             f"{images} images are too few to train and validate on sequences of {frames}; "
             f"give {shorter}a longer archive"
         )
-    return Blocks(slice(0, trained), slice(images - held, images))
+    return Blocks(slice(0, trained), slice(images - kept, images))
 
 
 class TrainingWindow(NamedTuple):
@@ -107,46 +107,52 @@ class TrainingWindows:
     truth: xr.DataArray | None = None
 
     def draw(self, rng: np.random.Generator) -> TrainingWindow:
-        """Draw a window with enough sea and observations, which alone is read; `InputError` if many
-        tries find none.
+        """Draw a window with enough sea and observations, and read it alone.
+
+        Raises
+        ------
+        InputError
+            If `TRIES` draws find none.
         """
         whole = (self.times.stop - self.times.start, *self.obs.shape[1:])
         for _ in range(TRIES):
             start = [int(rng.integers(n - m + 1)) for n, m in zip(whole, self.shape, strict=True)]
             t, y, x = (slice(s, s + m) for s, m in zip(start, self.shape, strict=True))
-            wet = self.sea[y, x].values.astype(bool)
-            if wet.mean() < LEAST_SEA:
+            at_sea = self.sea[y, x].values.astype(bool)
+            if at_sea.mean() < LEAST_SEA:
                 continue
             t = slice(t.start + self.times.start, t.stop + self.times.start)
             obs = self.obs[t, y, x].load()
-            if np.isfinite(obs.values[:, wet]).mean() >= LEAST_SEEN:
+            if np.isfinite(obs.values[:, at_sea]).mean() >= LEAST_SEEN:
                 truth = None if self.truth is None else self.truth[t, y, x].load()
                 return TrainingWindow(obs.where(self.sea[y, x]), self.sea[y, x], truth)
         raise none_found(self.shape)
 
 
 def none_found(shape: tuple[int, int, int]) -> InputError:
-    """Say that no window can be trained on."""
+    """Return the error for an archive without a window that can be trained on."""
     return InputError(
         f"no window of {shape} pixels with {LEAST_SEA:.0%} sea, {LEAST_SEEN:.0%} of it observed, "
         f"in {TRIES} tries; give a smaller size, or data with fewer clouds"
     )
 
 
-def large(field: xr.DataArray) -> bool:
+def is_large(field: xr.DataArray) -> bool:
     """Whether an array is lazy and too large to be loaded."""
-    return field.chunks is not None and field.nbytes > HELD
+    return field.chunks is not None and field.nbytes > LOAD_BYTES
 
 
-def withheld(
+def withhold(
     observed: NDArray[np.bool_], clouds: NDArray[np.bool_], most: float = 0.8
 ) -> NDArray[np.bool_]:
-    """What other clouds hide of what is observed, at most a share of it: later images keep theirs.
+    """Choose the observed pixels that other clouds hide, at most a fraction of all.
 
-    >>> withheld(np.array([[[True, True]]]), np.array([[[True, False]]])).tolist()
+    The first images come first: if that fraction is reached, later images keep theirs.
+
+    >>> withhold(np.array([[[True, True]]]), np.array([[[True, False]]])).tolist()
     [[[False, True]]]
     """
     hidden = observed & ~clouds
     spare = int(most * np.count_nonzero(observed))
-    kept: NDArray[np.bool_] = hidden & (np.cumsum(hidden).reshape(hidden.shape) <= spare)
-    return kept
+    chosen: NDArray[np.bool_] = hidden & (np.cumsum(hidden).reshape(hidden.shape) <= spare)
+    return chosen

@@ -5,7 +5,6 @@ tables.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import gaussian
@@ -14,11 +13,10 @@ import pytest
 import xarray as xr
 from scipy.special import ndtri
 
-from sstfill.errors import OptionError
 from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.methods.oi.geometry import positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import Solver, per_day, resolved, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, usual_step
 from sstfill.synthetic import ocean
 
 MEAN, VARIANCE = 1e-4, 1e-5
@@ -202,7 +200,7 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(make_field, all_sea, 
     sea = all_sea(obs)
     compiled = method.reconstruct(obs, sea)
     monkeypatch.setattr(
-        "sstfill.methods.oi.method.resolved",
+        "sstfill.methods.oi.method.pick_device",
         lambda device: "torch-cpu" if device == "cuda" else device,
     )
     torch_cpu = solver_batched.interpolate
@@ -212,19 +210,3 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(make_field, all_sea, 
     batched = replace(method, device="cuda").reconstruct(obs, sea)
     for name in ("mean", "error"):
         np.testing.assert_allclose(batched[name], compiled[name], rtol=1e-5, atol=1e-5)
-
-
-def test_a_device_that_is_not_there_is_told():
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    assert resolved("auto") == "cpu"
-    with pytest.raises(OptionError, match="torch sees no GPU"):
-        resolved("cuda")
-
-
-def test_without_torch_there_is_the_processor(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert resolved("cpu") == resolved("auto") == "cpu"
-    with pytest.raises(OptionError, match="needs torch"):
-        resolved("cuda")

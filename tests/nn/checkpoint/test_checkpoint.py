@@ -168,7 +168,9 @@ def test_what_is_no_checkpoint_cannot_be_made() -> None:
     weights = build("static", OPTIONS["static"]).state_dict()
     with pytest.raises(OptionError, match="no network 'sttaic'; did you mean 'static'"):
         Checkpoint({"network": {"name": "sttaic", "options": {}}}, weights)
-    with pytest.raises(OptionError, match=r"network=None is no network; give \{'name'"):
+    with pytest.raises(
+        OptionError, match=r"network=None does not describe a network; give \{'name'"
+    ):
         Checkpoint({}, weights)
     with pytest.raises(
         InputError, match=r"are not of this network static .*should be of shape"
@@ -348,7 +350,7 @@ def _swap(folder: Path, content: bytes) -> None:
         ),
         (
             lambda f: (f / "config.json").unlink(),
-            "is no checkpoint of sstfill: it holds no config.json",
+            "is not a checkpoint of sstfill: it holds no config.json",
         ),
         (_flip, "weights.safetensors is truncated or damaged, its SHA-256"),
         (_cut, "weights.safetensors is truncated or damaged"),
@@ -395,7 +397,7 @@ def _swap(folder: Path, content: bytes) -> None:
             lambda f: _edit(f, network={"name": "static", "options": {"base": 3}}),
             "are not of this network static",
         ),
-        (lambda f: _swap(f, b"not safe at all"), "weights.safetensors is no safetensors file"),
+        (lambda f: _swap(f, b"not safe at all"), "weights.safetensors is not a safetensors file"),
         (
             lambda f: _swap(f, safetensors.torch.save({"a": torch.ones(1)})),
             "weights are not of this network static",
@@ -425,7 +427,9 @@ def test_pickles_are_never_loaded(tmp_path: Path, name: str) -> None:
     import builtins
 
     torch.save({"trap": Trap()}, tmp_path / name)
-    with pytest.raises(ReadError, match=r"is no checkpoint of sstfill.*pickles .*are never loaded"):
+    with pytest.raises(
+        ReadError, match=r"is not a checkpoint of sstfill.*pickles .*are never loaded"
+    ):
         Checkpoint.load(tmp_path / name)
     (tmp_path / "folder").mkdir()
     shutil.copy(tmp_path / name, tmp_path / "folder")
@@ -433,7 +437,7 @@ def test_pickles_are_never_loaded(tmp_path: Path, name: str) -> None:
         Checkpoint.load(tmp_path / "folder")
     made().save(tmp_path / "model")
     _swap(tmp_path / "model", (tmp_path / name).read_bytes())
-    with pytest.raises(ReadError, match="is no safetensors file"):
+    with pytest.raises(ReadError, match="is not a safetensors file"):
         Checkpoint.load(tmp_path / "model")
     assert not hasattr(builtins, "sprung")
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from archives import archive, guess_cheaply
+from training_archives import archive, guess_cheaply
 
 from sstfill.errors import InputError
 from sstfill.fields.scaling import Scaling
 from sstfill.nn.registry import build
 from sstfill.occlusion import ObservedClouds, RemovePixel
 from sstfill.occlusion.base import Mask, Shape
-from sstfill.training.data import archive_source, chunk_buffer, cloud_slabs, windows
-from sstfill.training.data.archive_source import ArchivePart, GuessedSource, PaperSource
+from sstfill.training.data import archive_source, chunk_buffer, cloud_buffer, windows
+from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
 from sstfill.training.data.sample import Batches, Sample
 from sstfill.training.data.windows import TrainingWindows
 from sstfill.training.forward import complete
@@ -46,20 +46,26 @@ def paper(ds: xr.Dataset, clouds: Any = CLOUDS, **given: Any) -> PaperSource:
     scaling = Scaling.fit(ds.sst[:10])
     usual: dict[str, Any] = {
         "samples": 5,
-        "hidden": True,
-        "judged": False,
+        "needs_withheld": True,
+        "adversarial": False,
         "seed": 0,
         "scaling": scaling,
     }
     return PaperSource(*parts(ds, clouds), **(usual | given))
 
 
-def guessed(ds: xr.Dataset, folder: Path, clouds: Any = CLOUDS, **given: Any) -> GuessedSource:
-    usual: dict[str, Any] = {"samples": 6, "clips": 2, "judged": False, "folder": folder, "seed": 0}
-    return GuessedSource(*parts(ds, clouds), **(usual | given))
+def guessed(ds: xr.Dataset, folder: Path, clouds: Any = CLOUDS, **given: Any) -> FirstGuessSource:
+    usual: dict[str, Any] = {
+        "samples": 6,
+        "clips": 2,
+        "adversarial": False,
+        "folder": folder,
+        "seed": 0,
+    }
+    return FirstGuessSource(*parts(ds, clouds), **(usual | given))
 
 
-def epoch(source: PaperSource | GuessedSource, seed: int = 0, number: int = 0) -> list[Sample]:
+def epoch(source: PaperSource | FirstGuessSource, seed: int = 0, number: int = 0) -> list[Sample]:
     return list(source.epoch(number, np.random.default_rng(seed)))
 
 
@@ -73,7 +79,7 @@ def same(some: list[Sample], others: list[Sample]) -> bool:
 
 def valid(samples: list[Sample]) -> bool:
     """Whether training can use every one of them (which checks shapes and masks too)."""
-    batches = Batches(samples, 1, hidden=True)
+    batches = Batches(samples, 1, needs_withheld=True)
     return len(list(batches)) == len(samples) > 0
 
 
@@ -110,7 +116,12 @@ class TestPaperSource:
     def test_single_images(self, cloudy: xr.Dataset) -> None:
         scaling = Scaling.fit(cloudy.sst)
         source = PaperSource(
-            *parts(cloudy, shape=(1, 8, 8)), scaling, 5, hidden=True, judged=True, seed=0
+            *parts(cloudy, shape=(1, 8, 8)),
+            scaling,
+            5,
+            needs_withheld=True,
+            adversarial=True,
+            seed=0,
         )
         assert valid(epoch(source))
         assert {sample.values.shape for sample in epoch(source)} == {(1, 1, 8, 8)}
@@ -144,7 +155,10 @@ class TestPaperSource:
         network = build("paper", {"base": 1}).eval()
         for k, sample in enumerate(paper(cloudy).validation()):
             hidden = _placed(
-                sample.withheld, paper(cloudy).validated, cloudy, np.random.default_rng([0, 1, k])
+                sample.withheld,
+                paper(cloudy).validation_part,
+                cloudy,
+                np.random.default_rng([0, 1, k]),
             )
             wild = unseen(cloudy, "sst", hidden, WILD)
             source = paper(wild)
@@ -161,7 +175,7 @@ class TestPaperSource:
     def test_adversarial_training_hides_nothing_but_validation_does(
         self, cloudy: xr.Dataset
     ) -> None:
-        source = paper(cloudy, hidden=False)
+        source = paper(cloudy, needs_withheld=False)
         for sample in epoch(source):
             assert not sample.withheld.any() and sample.observed.any()
         assert all(sample.withheld.any() for sample in source.validation())
@@ -170,8 +184,8 @@ class TestPaperSource:
         self, cloudy: xr.Dataset
     ) -> None:
         for judged in (False, True):
-            samples = epoch(paper(cloudy, judged=judged))
-            assert all(bool(sample.again.all()) is not judged for sample in samples)
+            samples = epoch(paper(cloudy, adversarial=judged))
+            assert all(bool(sample.second_mask.all()) is not judged for sample in samples)
 
     def test_logarithms_of_what_is_known_only(self) -> None:
         """Land and what nobody knows may be zero."""
@@ -188,9 +202,9 @@ class TestLarge:
 
     @pytest.fixture(autouse=True)
     def tiny(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(windows, "HELD", 0)
-        monkeypatch.setattr(chunk_buffer, "SLAB", 8_000)
-        monkeypatch.setattr(cloud_slabs, "SLAB", 8_000)
+        monkeypatch.setattr(windows, "LOAD_BYTES", 0)
+        monkeypatch.setattr(chunk_buffer, "SEGMENT_BYTES", 8_000)
+        monkeypatch.setattr(cloud_buffer, "SEGMENT_BYTES", 8_000)
 
     @pytest.fixture
     def lazy(self, cloudy: xr.Dataset) -> xr.Dataset:
@@ -236,10 +250,12 @@ class TestLarge:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         guess_cheaply(monkeypatch)
-        one, other = (guessed(lazy, tmp_path / name, self.own(lazy), judged=True) for name in "ab")
+        one, other = (
+            guessed(lazy, tmp_path / name, self.own(lazy), adversarial=True) for name in "ab"
+        )
         assert valid(epoch(one)) and same(epoch(one), epoch(other))
         assert same(list(one.validation()), list(other.validation()))
-        assert not all(bool(sample.again.all()) for sample in epoch(one))
+        assert not all(bool(sample.second_mask.all()) for sample in epoch(one))
 
     def test_no_thread_is_left(self, lazy: xr.Dataset) -> None:
         source = paper(lazy, self.own(lazy))
@@ -247,16 +263,16 @@ class TestLarge:
         next(stream)
         stream.close()
         assert not [
-            thread for thread in threading.enumerate() if thread.name.startswith("sstfill-ahead")
+            thread for thread in threading.enumerate() if thread.name.startswith("sstfill-prefetch")
         ]
 
 
 class TestTruth:
     def test_all_at_sea_that_is_not_observed_is_withheld(self) -> None:
-        source = paper(archive(), judged=True)
+        source = paper(archive(), adversarial=True)
         for sample in epoch(source) + list(source.validation()):
             assert torch.equal(sample.observed | sample.withheld, sample.sea)
-            assert sample.observed.any() and sample.withheld.any() and sample.again.all()
+            assert sample.observed.any() and sample.withheld.any() and sample.second_mask.all()
 
     def test_the_truth_is_not_seen(self) -> None:
         """Nor is it where it is observed: a network is fed what the satellite saw, noise and all."""
@@ -274,7 +290,7 @@ class TestTruth:
             assert torch.equal(sample.observed | sample.withheld, sample.sea)
 
 
-class TestGuessedSource:
+class TestFirstGuessSource:
     def test_what_is_hidden_does_not_change_what_is_seen(
         self, few: None, cloudy: xr.Dataset, tmp_path: Path
     ) -> None:
@@ -284,7 +300,7 @@ class TestGuessedSource:
         source = guessed(cloudy, tmp_path / "a", clips=0)
         (sample,) = source.validation()
         hidden = _placed(
-            sample.withheld, source.validated, cloudy, np.random.default_rng([0, 2, False, 0])
+            sample.withheld, source.validation_part, cloudy, np.random.default_rng([0, 2, False, 0])
         )
         (found,) = guessed(
             unseen(cloudy, "sst", hidden, WILD), tmp_path / "b", clips=0
@@ -334,10 +350,10 @@ class TestGuessedSource:
         self, few: None, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
-        assert all(sample.again.all() for sample in epoch(guessed(cloudy, tmp_path)))
-        samples = epoch(guessed(cloudy, tmp_path, judged=True))
-        assert not any(sample.again.all() for sample in samples)
-        assert len({sample.again.numpy().tobytes() for sample in samples}) == len(samples)
+        assert all(sample.second_mask.all() for sample in epoch(guessed(cloudy, tmp_path)))
+        samples = epoch(guessed(cloudy, tmp_path, adversarial=True))
+        assert not any(sample.second_mask.all() for sample in samples)
+        assert len({sample.second_mask.numpy().tobytes() for sample in samples}) == len(samples)
 
     def test_traits_are_those_of_the_training(
         self, few: None, cloudy: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -365,11 +381,11 @@ class TestGuessedSource:
         self, few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         guess_cheaply(monkeypatch)
-        source = guessed(archive(), tmp_path, judged=True)
+        source = guessed(archive(), tmp_path, adversarial=True)
         assert valid(list(source.validation()))
         for sample in epoch(source):
             assert torch.equal(sample.observed | sample.withheld, sample.sea)
-            assert sample.again.all()
+            assert sample.second_mask.all()
 
 
 def test_the_archive_s_own_clouds(cloudy: xr.Dataset) -> None:

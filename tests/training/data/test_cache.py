@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from archives import archive
 from numpy.typing import NDArray
+from training_archives import archive
 
 from sstfill.errors import ReadError, WriteError
 from sstfill.fields import grid
 from sstfill.methods.gan.network_inputs import CHANNELS, SIGNED
-from sstfill.training.data import cache as bank
+from sstfill.training.data import cache
 
 OBSERVED, SEA = CHANNELS.index("observed"), CHANNELS.index("sea")
 
@@ -27,12 +27,12 @@ def arrays() -> dict[str, NDArray]:
     ds = archive((6, 12, 12))
     obs, sea = grid.standardise(ds.sst), ds.sea
     hidden = np.random.default_rng(0).random(obs.shape) < 0.5
-    return bank.compute_inputs(obs.where(~hidden), obs.values, sea, 0)
+    return cache.compute_inputs(obs.where(~hidden), obs.values, sea, 0)
 
 
 def test_what_a_sequence_holds(arrays: dict[str, NDArray]) -> None:
     ds = archive((6, 12, 12))
-    sample = bank.sample(arrays)
+    sample = cache.to_sample(arrays)
     known, sea = ds.sst.notnull().values, ds.sea.values
     assert all(
         len(part) == 1 and part.shape[1:] == (6, 12, 12)
@@ -54,7 +54,7 @@ def test_what_a_sequence_holds(arrays: dict[str, NDArray]) -> None:
 
 
 def test_the_guess_is_good_and_in_the_scale_of_the_values(arrays: dict[str, NDArray]) -> None:
-    sample = bank.sample(arrays)
+    sample = cache.to_sample(arrays)
     out = sample.withheld
     misfit, spread = (sample.guess - sample.values)[out], sample.values[out]
     assert misfit.square().mean() < 0.2 * (spread - spread.mean()).square().mean()
@@ -65,7 +65,7 @@ def test_a_series_in_other_units_is_the_same_to_the_network(arrays: dict[str, ND
     ds = archive((6, 12, 12))
     obs = grid.standardise(ds.sst) * 1.8 + 32
     hidden = np.random.default_rng(0).random(obs.shape) < 0.5
-    other = bank.compute_inputs(obs.where(~hidden), obs.values, ds.sea, 0)
+    other = cache.compute_inputs(obs.where(~hidden), obs.values, ds.sea, 0)
     for name in ("values", "guess", "error"):
         np.testing.assert_allclose(other[name], arrays[name], atol=5e-3)
 
@@ -76,7 +76,7 @@ class TestTurned:
         ways = set()
         marked = arrays | {"sea": np.add.outer(np.arange(12) * 100.0, np.arange(12))}
         for seed in range(60):
-            found = bank.turned(marked, np.random.default_rng(seed))
+            found = cache.augment(marked, np.random.default_rng(seed))
             rows, columns = np.divmod(found["sea"].astype(int), 100)  # where each pixel was
             sign = 1 if np.array_equal(found["guess"], marked["guess"][:, rows, columns]) else -1
             ways.add((int(rows[0, 0]), int(columns[0, 0]), int(rows[0, 1]), sign))
@@ -93,7 +93,7 @@ class TestTurned:
 
     def test_the_same_seed_turns_alike(self, arrays: dict[str, NDArray]) -> None:
         first, again = (
-            bank.sample(bank.turned(arrays, np.random.default_rng(5))) for _ in range(2)
+            cache.to_sample(cache.augment(arrays, np.random.default_rng(5))) for _ in range(2)
         )
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
@@ -102,8 +102,8 @@ class TestFiles:
     def test_what_is_read_is_what_was_written(
         self, arrays: dict[str, NDArray], tmp_path: Path
     ) -> None:
-        bank.write(tmp_path / "new" / "3.npz", arrays)
-        found = bank.read(tmp_path / "new" / "3.npz")
+        cache.write(tmp_path / "new" / "3.npz", arrays)
+        found = cache.read(tmp_path / "new" / "3.npz")
         assert found.keys() == arrays.keys()
         for name, array in arrays.items():
             np.testing.assert_array_equal(found[name], array)
@@ -113,27 +113,27 @@ class TestFiles:
     def test_a_full_disk(
         self, arrays: dict[str, NDArray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        bank.write(tmp_path / "3.npz", arrays)
+        cache.write(tmp_path / "3.npz", arrays)
 
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(np, "savez", full)
         with pytest.raises(WriteError, match=r"cannot write .*3\.npz: No space left on device"):
-            bank.write(tmp_path / "3.npz", {})
-        assert bank.read(tmp_path / "3.npz").keys() == arrays.keys()
+            cache.write(tmp_path / "3.npz", {})
+        assert cache.read(tmp_path / "3.npz").keys() == arrays.keys()
 
     def test_a_folder_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "clips").write_text("mine")
         with pytest.raises(WriteError, match="cannot write"):
-            bank.write(tmp_path / "clips" / "3.npz", {})
+            cache.write(tmp_path / "clips" / "3.npz", {})
 
     @pytest.mark.parametrize("keep", [0, 0.5])
     def test_a_damaged_file(self, keep: float, arrays: dict[str, NDArray], tmp_path: Path) -> None:
-        bank.write(tmp_path / "3.npz", arrays)
+        cache.write(tmp_path / "3.npz", arrays)
         content = (tmp_path / "3.npz").read_bytes()
         (tmp_path / "3.npz").write_bytes(content[: int(keep * len(content))])
         with pytest.raises(
-            ReadError, match=r"3\.npz is damaged \(.*\); remove it, and it is made anew"
+            ReadError, match=r"3\.npz is damaged \(.*\); remove it, and it is made again"
         ):
-            bank.read(tmp_path / "3.npz")
+            cache.read(tmp_path / "3.npz")

@@ -14,13 +14,18 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from archives import Watched, archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_archives import Watched, archive
 
 from sstfill.errors import InputError
 from sstfill.training.data import chunk_buffer
-from sstfill.training.data.chunk_buffer import MOST, Reading, mixed, shuffled
+from sstfill.training.data.chunk_buffer import (
+    MOST_WINDOWS,
+    SegmentPlan,
+    interleave,
+    shuffled_windows,
+)
 from sstfill.training.data.windows import LEAST_SEA, LEAST_SEEN, TrainingWindow, TrainingWindows
 
 quick = settings(max_examples=25, deadline=None)
@@ -35,7 +40,7 @@ def of(
 
 
 def drawn(windows: TrainingWindows, count: int, seed: int = 0) -> list[TrainingWindow]:
-    with closing(shuffled(windows, np.random.default_rng(seed))) as stream:
+    with closing(shuffled_windows(windows, np.random.default_rng(seed))) as stream:
         return list(islice(stream, count))
 
 
@@ -52,7 +57,7 @@ def within(place: tuple[int, ...], box: chunk_buffer.Box) -> bool:
 
 
 @st.composite
-def readings(draw: st.DrawFn) -> Reading:
+def readings(draw: st.DrawFn) -> SegmentPlan:
     chunks, spans, shape = [], [], []
     for _ in range(3):
         sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
@@ -64,13 +69,13 @@ def readings(draw: st.DrawFn) -> Reading:
         chunks.append(tuple(sizes))
         spans.append((start, stop - length + 1))
         shape.append(length)
-    return Reading(tuple(chunks), tuple(spans), tuple(shape), draw(st.integers(1, 4000)))  # type: ignore[arg-type]
+    return SegmentPlan(tuple(chunks), tuple(spans), tuple(shape), draw(st.integers(1, 4000)))  # type: ignore[arg-type]
 
 
 class TestReading:
     @quick
     @given(readings())
-    def test_each_place_is_in_one_box(self, reading: Reading) -> None:
+    def test_each_place_is_in_one_box(self, reading: SegmentPlan) -> None:
         start, stop = np.array(reading.spans).T
         met = np.zeros(stop, int)
         for box in reading.boxes():
@@ -80,14 +85,16 @@ class TestReading:
 
     @quick
     @given(readings())
-    def test_slabs_are_no_larger_than_they_may_be(self, reading: Reading) -> None:
+    def test_slabs_are_no_larger_than_they_may_be(self, reading: SegmentPlan) -> None:
         for box in reading.boxes():
             size = np.prod([s.stop - s.start for s in box.around(reading.shape)])
             assert size <= max(reading.pixels, np.prod(reading.shape))
 
     @quick
     @given(readings())
-    def test_boxes_end_where_chunks_do_if_chunks_are_not_too_large(self, reading: Reading) -> None:
+    def test_boxes_end_where_chunks_do_if_chunks_are_not_too_large(
+        self, reading: SegmentPlan
+    ) -> None:
         for k, (chunks, (start, stop)) in enumerate(
             zip(reading.chunks, reading.spans, strict=True)
         ):
@@ -98,23 +105,27 @@ class TestReading:
                 } <= edges
 
     def test_of_the_usual_chunks_a_slab_is_eight(self) -> None:
-        reading = Reading(
+        reading = SegmentPlan(
             ((24,) * 9, (256, 256), (256, 256)),
             ((0, 177), (0, 449), (0, 449)),
             (24, 64, 64),
             8 * 2**20,
         )
-        assert reading._extent() == [24, 256, 256] and reading.uses() == MOST
+        assert reading._extent() == [24, 256, 256] and reading.windows_per_segment() == MOST_WINDOWS
 
     def test_of_small_chunks_there_are_several_in_a_slab(self) -> None:
-        reading = Reading(
+        reading = SegmentPlan(
             ((1,) * 99, (40,) * 9, (40,) * 9),
             ((0, 76), (0, 297), (0, 297)),
             (24, 64, 64),
             8 * 2**20,
         )
         extent = reading._extent()
-        assert min(extent[1:]) > 40 and extent[0] > 1 and 30 < reading.uses() <= MOST
+        assert (
+            min(extent[1:]) > 40
+            and extent[0] > 1
+            and 30 < reading.windows_per_segment() <= MOST_WINDOWS
+        )
 
 
 class TestShuffled:
@@ -147,7 +158,7 @@ class TestShuffled:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Those whose windows lie across chunks, at the edges, or near land too."""
-        monkeypatch.setattr(chunk_buffer, "MOST", 12)
+        monkeypatch.setattr(chunk_buffer, "MOST_WINDOWS", 12)
         ds = archive((40, 30, 30)).drop_vars("truth")
         ds["sea"] = ds.sea & (ds.lat > ds.lat[9])
         wet = ds.sea.values[:, :].astype(int)
@@ -167,7 +178,7 @@ class TestShuffled:
             assert np.abs(shares[0] - shares[1]).max() < 0.05
 
     def test_few_reads_and_bounded_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(chunk_buffer, "SLAB", 60_000)
+        monkeypatch.setattr(chunk_buffer, "SEGMENT_BYTES", 60_000)
         ds = archive((60, 60, 60))
         watched = Watched(ds, CHUNKS)
         own = of(ds, slice(0, 60), obs=watched.lazy("sst"), truth=watched.lazy("truth"))
@@ -189,25 +200,27 @@ class TestShuffled:
     def test_each_slab_comes_up_before_any_comes_again(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(chunk_buffer, "MOST", 10)
+        monkeypatch.setattr(chunk_buffer, "MOST_WINDOWS", 10)
         ds = archive((60, 37, 37), share=0.0).drop_vars("truth")
         own = of(ds, slice(0, 60))
-        boxes = (reading := chunk_buffer._reading(own)).boxes()
-        found = places(drawn(own, reading.uses() * (len(boxes) + chunk_buffer.OPEN)), ds)
+        boxes = (reading := chunk_buffer._plan(own)).boxes()
+        found = places(
+            drawn(own, reading.windows_per_segment() * (len(boxes) + chunk_buffer.IN_USE)), ds
+        )
         assert len(boxes) > 20
         assert all(any(within(place, box) for place in found) for box in boxes)
 
     def test_neighbours_in_the_stream_are_from_several_slabs(self) -> None:
         ds = archive((60, 60, 60), share=0.0).drop_vars("truth")
         own = of(ds, slice(0, 60))
-        boxes = chunk_buffer._reading(own).boxes()
+        boxes = chunk_buffer._plan(own).boxes()
         found = places(drawn(own, 100), ds)
         of_box = [next(k for k, box in enumerate(boxes) if within(place, box)) for place in found]
         changes = sum(a != b for a, b in pairwise(of_box))
-        assert changes > 50 and len(set(of_box)) >= chunk_buffer.OPEN
+        assert changes > 50 and len(set(of_box)) >= chunk_buffer.IN_USE
 
     def test_land_is_passed_over_unread(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(chunk_buffer, "SLAB", 10_000)
+        monkeypatch.setattr(chunk_buffer, "SEGMENT_BYTES", 10_000)
         ds = archive((40, 30, 30)).drop_vars("truth")
         ds["sea"] = ds.sea & (ds.lon > ds.lon[20])
         watched = Watched(ds, CHUNKS)
@@ -229,7 +242,7 @@ class TestShuffled:
 
     def test_no_thread_is_left(self) -> None:
         drawn(of(archive((40, 30, 30))), 3)
-        assert not [t for t in threading.enumerate() if t.name.startswith("sstfill-ahead")]
+        assert not [t for t in threading.enumerate() if t.name.startswith("sstfill-prefetch")]
 
     def test_a_window_holds_no_slab(self) -> None:
         for window in drawn(of(archive((40, 30, 30))), 3):
@@ -241,17 +254,17 @@ class TestMixed:
     @quick
     @given(st.lists(st.lists(st.integers(), max_size=6), max_size=12), st.integers(0, 99))
     def test_everything_once(self, groups: list[list[int]], seed: int) -> None:
-        found = list(mixed(map(iter, groups), np.random.default_rng(seed)))
+        found = list(interleave(map(iter, groups), np.random.default_rng(seed)))
         assert sorted(found) == sorted(item for group in groups for item in group)
 
     def test_no_more_groups_are_open_than_may_be(self) -> None:
         asked = []
-        stream = mixed(
+        stream = interleave(
             (asked.append(k) or iter([k] * 5) for k in range(9)), np.random.default_rng(0)
         )  # type: ignore[func-returns-value]
         for given_ in range(1, 46):
             next(stream)
-            assert len(asked) <= chunk_buffer.OPEN + given_ // 5
+            assert len(asked) <= chunk_buffer.IN_USE + given_ // 5
 
 
 @quick
@@ -263,7 +276,7 @@ def test_where_there_is_enough_sea(rows: int, height: int, width: int, seed: int
     try:
         chunk_buffer.BAND = 7
         np.testing.assert_array_equal(
-            chunk_buffer._wet(sea, (height, width)), counts >= LEAST_SEA * height * width
+            chunk_buffer._enough_sea(sea, (height, width)), counts >= LEAST_SEA * height * width
         )
     finally:
         chunk_buffer.BAND = slabs_band

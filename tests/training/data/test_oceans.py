@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from archives import archive, guess_cheaply
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from training_archives import archive, guess_cheaply
 
 from sstfill.errors import InputError, OptionError
+from sstfill.evaluation.paper import published
 from sstfill.fields import grid
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training import ocean_training
 from sstfill.training.data import ocean_source, oceans
-from sstfill.training.data.ocean_source import OceanSource, made
+from sstfill.training.data.ocean_source import OceanSource, make_ocean
 from sstfill.training.data.oceans import LEAST_SEEN, OceanExample, Oceans, draw
 from sstfill.training.data.sample import Batches, Sample
 from sstfill.training.ocean_training import train_on_oceans
@@ -46,11 +47,11 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(number: int, paper: float, folder: Path) -> None:
         numbers.append(number)
-        made(number, paper, folder)
+        make_ocean(number, paper, folder)
 
     guess_cheaply(monkeypatch)
     monkeypatch.setattr(ocean_source, "draw", small)
-    monkeypatch.setattr(ocean_source, "made", counted)
+    monkeypatch.setattr(ocean_source, "make_ocean", counted)
     monkeypatch.setattr(
         ocean_source, "ProcessPoolExecutor", lambda cores, context: ThreadPoolExecutor(1)
     )
@@ -94,6 +95,9 @@ class TestDraw:
         ]  # type: ignore[union-attr]
         assert alike == [False, True, False, True]
 
+    def test_the_occluded_fractions_are_the_paper_s(self) -> None:
+        np.testing.assert_allclose(oceans.PAPER_FRACTIONS, published.OCCLUDED, atol=0.006)
+
     def test_next_to_nothing_to_see(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(oceans, "LEAST_SEEN", 10**7)
         assert draw(1) is None
@@ -118,10 +122,17 @@ class TestOceanSource:
         source = OceanSource(FEW, tmp_path, 8)
         first = list(source.validation())
         assert sorted(cheap) == [1, 2, 10, 11, 12]
-        assert len(first) == 2 and len(list(Batches(first, 1, hidden=True))) == 2
+        assert len(first) == 2 and len(list(Batches(first, 1, needs_withheld=True))) == 2
         assert bits(list(source.validation())) == bits(first)
         assert bits(list(OceanSource(FEW, tmp_path, 8).validation())) == bits(first)
         assert len(cheap) == 5
+
+    def test_each_process_makes_its_part(self, cheap: list[int], tmp_path: Path) -> None:
+        source = OceanSource(FEW, tmp_path, 8)
+        source.prepare(rank=1, processes=2)
+        assert sorted(cheap) == [2, 11]
+        source.prepare(rank=0, processes=2)
+        assert sorted(cheap) == [1, 2, 10, 11, 12]
 
     def test_an_ocean_with_nothing_to_see_is_left_out(
         self, cheap: list[int], tmp_path: Path
@@ -130,7 +141,7 @@ class TestOceanSource:
         source = OceanSource(FEW, tmp_path, 60)
         samples = list(source.epoch(0, np.random.default_rng(0)))
         assert 30 < len(samples) < 55
-        assert len(list(Batches(samples, 1, hidden=True))) == len(samples)
+        assert len(list(Batches(samples, 1, needs_withheld=True))) == len(samples)
         assert sorted(cheap) == [10, 11, 12]
         with np.load(tmp_path / "11.npz") as file:
             assert not file.files
@@ -168,7 +179,7 @@ class TestTraining:
         self, cheap: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         options = TrainOptions(base=1, samples=2, epochs=1, device="cpu")
-        model = train_on_oceans(options, FEW, tmp_path / "out", folder=tmp_path / "bank")
+        model = train_on_oceans(options, FEW, tmp_path / "out", folder=tmp_path / "cache")
         config = model.checkpoint.config
         assert Checkpoint.load(tmp_path / "out") == model.checkpoint
         assert config["network"] == {
@@ -184,11 +195,11 @@ class TestTraining:
         }
         assert config["patch"] == [4, 9, 9] and len(config["traits"]) == 3
         assert config["trained"]["history"][0]["withheld_mae"] == config["scores"]["withheld_mae"]
-        assert {file.name for file in (tmp_path / "bank").iterdir()} == {
+        assert {file.name for file in (tmp_path / "cache").iterdir()} == {
             f"{n}.npz" for n in (1, 2, 10, 11, 12)
         }
         again = train_on_oceans(
-            options, FEW, tmp_path / "out", folder=tmp_path / "bank", resume=True
+            options, FEW, tmp_path / "out", folder=tmp_path / "cache", resume=True
         )
         assert again.checkpoint.weights.keys() == model.checkpoint.weights.keys()
         assert again.checkpoint.fingerprint == model.checkpoint.fingerprint

@@ -12,11 +12,11 @@ from contextlib import closing
 import pytest
 
 from sstfill.errors import InputError
-from sstfill.training.data.prefetch import DEPTH, Waited, ahead
+from sstfill.training.data.prefetch import DEPTH, WaitTimer, prefetch
 
 
 def threads() -> int:
-    return sum(thread.name.startswith("sstfill-ahead") for thread in threading.enumerate())
+    return sum(thread.name.startswith("sstfill-prefetch") for thread in threading.enumerate())
 
 
 def broken() -> Iterator[int]:
@@ -27,16 +27,16 @@ def broken() -> Iterator[int]:
 class TestAhead:
     def test_all_in_order(self) -> None:
         made: list[int] = []
-        stream = ahead(made.append(k) or k for k in range(4))  # type: ignore[func-returns-value]
+        stream = prefetch(made.append(k) or k for k in range(4))  # type: ignore[func-returns-value]
         assert next(stream) == 0
         assert list(stream) == [1, 2, 3]
         assert made == [0, 1, 2, 3]
-        assert list(ahead([])) == []
+        assert list(prefetch([])) == []
 
     @pytest.mark.parametrize("depth", [1, DEPTH])
     def test_as_many_as_asked_for_and_no_more(self, depth: int) -> None:
         made: list[int] = []
-        with closing(ahead((made.append(k) or k for k in range(50)), depth)) as stream:  # type: ignore[func-returns-value]
+        with closing(prefetch((made.append(k) or k for k in range(50)), depth)) as stream:  # type: ignore[func-returns-value]
             for k in range(3):
                 assert next(stream) == k
                 _until(lambda k=k: len(made) == k + 1 + depth)
@@ -44,7 +44,7 @@ class TestAhead:
                 assert len(made) == k + 1 + depth
 
     def test_an_error_comes_in_its_turn_with_where_it_arose(self) -> None:
-        stream = ahead(broken())
+        stream = prefetch(broken())
         assert next(stream) == 1
         with pytest.raises(InputError, match="no") as raised:
             next(stream)
@@ -59,12 +59,12 @@ class TestAhead:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            list(ahead(interrupted()))
+            list(prefetch(interrupted()))
         assert not threads()
 
     def test_closed_early_it_leaves_no_thread(self) -> None:
         slow = (time.sleep(0.01) or k for k in range(1000))  # type: ignore[func-returns-value]
-        with pytest.raises(KeyboardInterrupt), closing(ahead(slow)) as stream:
+        with pytest.raises(KeyboardInterrupt), closing(prefetch(slow)) as stream:
             assert next(stream) == 0 and threads() == 1
             raise KeyboardInterrupt
         assert not threads()
@@ -73,7 +73,7 @@ class TestAhead:
 
 class TestWaited:
     def test_only_what_items_took_counts(self) -> None:
-        slow = Waited(time.sleep(0.03) or k for k in range(3))  # type: ignore[func-returns-value]
+        slow = WaitTimer(time.sleep(0.03) or k for k in range(3))  # type: ignore[func-returns-value]
         found = []
         for k in slow:
             found.append(k)

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import pytest
 import xarray as xr
-from archives import Watched, archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_archives import Watched, archive
 
 from sstfill.errors import InputError
 from sstfill.training.data import windows
@@ -20,9 +20,9 @@ from sstfill.training.data.windows import (
     LEAST_SEEN,
     VALIDATED,
     TrainingWindows,
-    blocks,
-    longest,
-    withheld,
+    longest_sequence,
+    split_in_time,
+    withhold,
 )
 
 quick = settings(max_examples=25, deadline=None)
@@ -39,11 +39,11 @@ class TestBlocks:
     @given(st.integers(1, 400), st.integers(1, 70))
     def test_they_share_no_date_and_lie_apart(self, images: int, frames: int) -> None:
         try:
-            training, validation = blocks(images, frames)
+            training, validation = split_in_time(images, frames)
         except InputError as error:
-            assert frames > longest(images) or images < 3
+            assert frames > longest_sequence(images) or images < 3
             if remedy := re.search(r"give frames=(\d+) or less", str(error)):
-                blocks(images, int(remedy[1]))
+                split_in_time(images, int(remedy[1]))
             assert "\n" not in str(error)
             return
         assert (training.start, validation.stop) == (0, images)
@@ -54,12 +54,12 @@ class TestBlocks:
     @quick
     @given(st.integers(3, 2000))
     def test_the_longest_sequence_is_allowed(self, images: int) -> None:
-        training, validation = blocks(images, longest(images))
-        assert min(training.stop, validation.stop - validation.start) >= longest(images)
+        training, validation = split_in_time(images, longest_sequence(images))
+        assert min(training.stop, validation.stop - validation.start) >= longest_sequence(images)
 
     def test_the_gap_is_five_images_in_a_long_archive_and_one_at_least(self) -> None:
         apart = [
-            blocks(n, 2).validation.start - blocks(n, 2).training.stop
+            split_in_time(n, 2).validation.start - split_in_time(n, 2).training.stop
             for n in (6, 30, 60, 100, 1000)
         ]
         assert apart == [1, 1, 3, 5, 5]
@@ -83,7 +83,7 @@ class TestBlocks:
         self, images: int, frames: int, words: str
     ) -> None:
         with pytest.raises(InputError, match=words):
-            blocks(images, frames)
+            split_in_time(images, frames)
 
 
 class TestDraw:
@@ -198,7 +198,7 @@ class TestWithheld:
     ) -> None:
         rng = np.random.default_rng(seed)
         observed, clouds = rng.random((3, 5, 6)) < seen, rng.random((3, 5, 6)) < clear
-        hidden = withheld(observed, clouds, most)
+        hidden = withhold(observed, clouds, most)
         assert not (hidden & ~observed).any() and not (hidden & clouds).any()
         assert hidden.sum() == min((observed & ~clouds).sum(), int(most * observed.sum()))
         assert observed.sum() == 0 or most == 1 or (observed & ~hidden).any()

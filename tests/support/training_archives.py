@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small cloudy archives to train on, first guesses that cost nothing, and lazy arrays that tell
-what is read.
+what is read; as a program, one process of a training that writes which first guesses it computes.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -16,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.methods.gan.network_inputs import CHANNELS
-from sstfill.training.data import cache as bank
+from sstfill.training.data import cache
 
 
 def archive(
@@ -49,7 +51,7 @@ def archive(
 
 @dataclass
 class Guessing:
-    """Stands for `bank.compute_inputs`: the first guess is the mean of what is observed; tells how
+    """Stands for `cache.compute_inputs`: the first guess is the mean of what is observed; tells how
     often it was asked.
     """
 
@@ -60,7 +62,7 @@ class Guessing:
     ) -> dict[str, NDArray]:
         self.seeds.append(seed)
         mean, seen = float(np.nanmean(obs.values)), np.isfinite(obs.values)
-        channels = np.zeros((len(CHANNELS), *obs.shape), bank.PRECISION)
+        channels = np.zeros((len(CHANNELS), *obs.shape), cache.PRECISION)
         channels[CHANNELS.index("observed")] = seen
         channels[CHANNELS.index("anomaly")] = np.where(seen, obs.values - mean, 0)
         values = ((known - mean) / 3).astype(np.float32)
@@ -78,7 +80,7 @@ class Guessing:
 
 def guess_cheaply(monkeypatch: pytest.MonkeyPatch) -> Guessing:
     found = Guessing()
-    monkeypatch.setattr(bank, "compute_inputs", found)
+    monkeypatch.setattr(cache, "compute_inputs", found)
     return found
 
 
@@ -117,3 +119,24 @@ def _size(found: Any) -> int:
     if isinstance(found, (list, tuple)):
         return sum(_size(part) for part in found)
     return int(getattr(found, "size", 1))
+
+
+if __name__ == "__main__":
+    import sstfill
+
+    write = cache.write
+
+    def counted(file: Path, arrays: dict[str, NDArray]) -> None:
+        sys.stdout.write(f"{file.parent.name}/{file.stem} ")
+        write(file, arrays)
+
+    cache.compute_inputs, cache.write = Guessing(), counted
+    sstfill.train(
+        archive().drop_vars("truth"),
+        sstfill.TrainOptions(
+            base=1, frames=2, size=8, samples=4, epochs=1, device="cpu", schedule="constant"
+        ),
+        start="new",
+        clips=4,
+        out=sys.argv[1],
+    )

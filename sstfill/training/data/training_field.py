@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network is trained on: the field of a Dataset, where the sea is, and the truth if it is
-known.
-"""
+"""The field of a Dataset that a network is trained on, its sea mask, and its truth if known."""
 
 from __future__ import annotations
 
@@ -14,18 +12,18 @@ from sstfill.errors import InputError, unknown
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import unfilled
 from sstfill.fields.sea import find_sea, sea_mask
-from sstfill.training.data.windows import large
+from sstfill.training.data.windows import is_large
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingField:
-    """What is trained on, ready to be cut into windows.
+    """The field to train on, ready to be cut into windows.
 
     Attributes
     ----------
     obs, sea, truth
-        The field ``(time, y, x)``, lazy or not, NaN on land; where the sea is; the field without
-        gaps if it is known.
+        The field ``(time, y, x)``, lazy or not, NaN on land; True at sea; the field without gaps
+        if it is known.
     fingerprint
         Of the observations, and of the truth.
     """
@@ -44,11 +42,14 @@ class TrainingField:
         truth: xr.DataArray | str | None,
     ) -> TrainingField:
         """Pick and check the field of a Dataset; errors as for `sstfill.train`."""
-        if not isinstance(data, (xr.Dataset, xr.DataArray)):
+        if isinstance(data, xr.DataArray):
+            ds = data.to_dataset(name=data.name or "field")
+        elif isinstance(data, xr.Dataset):
+            ds = data
+        else:
             raise InputError(
                 f"cannot train on a {type(data).__name__}; give an xarray Dataset or DataArray"
             )
-        ds = data.to_dataset(name=data.name or "field") if isinstance(data, xr.DataArray) else data
         if isinstance(truth, str):
             if truth not in ds:
                 raise unknown("variable", truth, map(str, ds.data_vars))
@@ -56,32 +57,34 @@ class TrainingField:
         name = grid.pick_one(ds, variable)
         field = grid.standardise(unfilled(ds, name)[name])
         survey = gaps.survey(field)
-        found = sea if sea is not None else find_sea(ds.drop_vars(name))
-        wet = (sea_mask(field, found) if found is not None else _ever_seen(field, survey)).compute()
-        _check(name, survey, wet)
-        known = None if truth is None else _matching(truth, field, wet)
-        prints = [
-            survey.attrs["fingerprint"],
-            *([] if known is None else [known.attrs["fingerprint"]]),
-        ]
+        given = sea if sea is not None else find_sea(ds.drop_vars(name))
+        if given is not None:
+            mask = sea_mask(field, given).compute()
+        else:
+            mask = _ever_observed(field, survey)
+        _check(name, survey, mask)
+        fingerprint = survey.attrs["fingerprint"]
+        known = None
+        if truth is not None:
+            known = _matching(truth, field, mask)
+            fingerprint += f"-{known.attrs['fingerprint']}"
         return cls(
-            obs=field.where(wet).rename(name), sea=wet, truth=known, fingerprint="-".join(prints)
+            obs=field.where(mask).rename(name), sea=mask, truth=known, fingerprint=fingerprint
         )
 
     def loaded(self) -> TrainingField:
         """Return it in memory, unless it is lazy and too large for that."""
-        if large(self.obs):
+        if is_large(self.obs):
             return self
-        return replace(
-            self, obs=self.obs.compute(), truth=None if self.truth is None else self.truth.compute()
-        )
+        truth = None if self.truth is None else self.truth.compute()
+        return replace(self, obs=self.obs.compute(), truth=truth)
 
 
-def _ever_seen(field: xr.DataArray, survey: xr.Dataset) -> xr.DataArray:
-    coords = {n: c for n, c in field.coords.items() if set(c.dims) <= set(field.dims[1:])}
-    return xr.DataArray(
-        survey.pixel_count.values > 0, dims=field.dims[1:], coords=coords, name="sea"
-    )
+def _ever_observed(field: xr.DataArray, survey: xr.Dataset) -> xr.DataArray:
+    """Take for sea what is ever observed."""
+    dims = field.dims[1:]
+    coords = {name: coord for name, coord in field.coords.items() if set(coord.dims) <= set(dims)}
+    return xr.DataArray(survey.pixel_count.values > 0, dims=dims, coords=coords, name="sea")
 
 
 def _check(name: str, survey: xr.Dataset, sea: xr.DataArray) -> None:
@@ -102,13 +105,14 @@ def _matching(truth: xr.DataArray, field: xr.DataArray, sea: xr.DataArray) -> xr
     known = grid.standardise(truth)
     if known.shape != field.shape or not all(_alike(known[d], field[d]) for d in field.dims):
         raise InputError(
-            f"the truth, {known.shape}, is not on the dates and the grid of the field, {field.shape}; "
-            "bring it there: truth.reindex_like(field)"
+            f"the truth, {known.shape}, is not on the dates and the grid of the field, "
+            f"{field.shape}; bring it there: truth.reindex_like(field)"
         )
-    units = [str(da.attrs.get("units", "")) for da in (known, field)]
-    if all(units) and units[0] != units[1]:
+    of_truth = str(known.attrs.get("units", ""))
+    of_field = str(field.attrs.get("units", ""))
+    if of_truth and of_field and of_truth != of_field:
         raise InputError(
-            f"the truth is in {units[0]}, the field in {units[1]}; convert one of them"
+            f"the truth is in {of_truth}, the field in {of_field}; convert one of them"
         )
     survey = gaps.survey(known, sea)
     _check(str(known.name or "truth"), survey, sea)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training leaves: a network, how it came about, and which epoch was the best."""
+"""The result of a training: a network, its history, and which epoch was the best."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sstfill.training.options import TrainOptions
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """What training left.
+    """The result of a training.
 
     Attributes
     ----------
@@ -46,8 +46,8 @@ class TrainedNetwork:
         """The row of the epoch whose weights these are."""
         return best_row(self.history)
 
-    def trained(self) -> dict[str, Any]:
-        """Tell all but the weights, in what JSON can hold: for a checkpoint."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the weights, as JSON can hold it: for a checkpoint."""
         return config.plain(
             {
                 "options": config.options(self.options),
@@ -62,10 +62,10 @@ class TrainedNetwork:
 
 
 def best_row(history: Iterable[Row]) -> Row:
-    """Return the row with the least error, the first where several have it; an error that is no
-    number is worst.
-    """
-    return min(
-        history,
-        key=lambda row: math.inf if math.isnan(row["withheld_mae"]) else row["withheld_mae"],
-    )
+    """Return the row with the least error, the first of equals; NaN is the worst."""
+
+    def error(row: Row) -> float:
+        mae: float = row["withheld_mae"]
+        return math.inf if math.isnan(mae) else mae
+
+    return min(history, key=error)

@@ -13,12 +13,12 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from archives import Watched, archive
+from training_archives import Watched, archive
 
 from sstfill.errors import InputError
 from sstfill.occlusion import ObservedClouds, Raindrops
-from sstfill.training.data import cloud_slabs, windows
-from sstfill.training.data.cloud_slabs import loaded, operators
+from sstfill.training.data import cloud_buffer, windows
+from sstfill.training.data.cloud_buffer import cloud_operators, loaded
 
 SHAPE = (4, 8, 8)
 
@@ -31,8 +31,8 @@ def ds() -> xr.Dataset:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is lazy is too large; slabs of next to nothing."""
-    monkeypatch.setattr(windows, "HELD", 0)
-    monkeypatch.setattr(cloud_slabs, "SLAB", 4 * 4000)
+    monkeypatch.setattr(windows, "LOAD_BYTES", 0)
+    monkeypatch.setattr(cloud_buffer, "SEGMENT_BYTES", 4 * 4000)
 
 
 def own(ds: xr.Dataset, sst: xr.DataArray | None = None, **how: Any) -> ObservedClouds:
@@ -41,7 +41,7 @@ def own(ds: xr.Dataset, sst: xr.DataArray | None = None, **how: Any) -> Observed
 
 
 def some(clouds: Any, count: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> list[Any]:
-    with closing(operators(clouds, shape, np.random.default_rng(seed))) as stream:
+    with closing(cloud_operators(clouds, shape, np.random.default_rng(seed))) as stream:
         return list(islice(stream, count))
 
 
@@ -56,7 +56,7 @@ def test_what_is_not_too_large_is_left_as_it_is(
     rain, lazy = Raindrops(), own(ds)
     eager = ObservedClouds(ds.sst.notnull(), ds.sea)
     assert some(lazy, 2) == [lazy, lazy]
-    monkeypatch.setattr(windows, "HELD", 0)
+    monkeypatch.setattr(windows, "LOAD_BYTES", 0)
     assert some(rain, 2) == [rain, rain] and some(eager, 1) == [eager]
     array = ObservedClouds(ds.sst.notnull().values)
     assert some(array, 1) == [array]
@@ -72,7 +72,7 @@ def test_what_is_not_too_large_is_loaded(ds: xr.Dataset, monkeypatch: pytest.Mon
             clouds.draw(SHAPE, np.random.default_rng(seed)) for clouds in (lazy, found)
         )
         np.testing.assert_array_equal(first, second)
-    monkeypatch.setattr(windows, "HELD", 0)
+    monkeypatch.setattr(windows, "LOAD_BYTES", 0)
     rain, array = Raindrops(), ObservedClouds(ds.sst.notnull().values)
     assert loaded(lazy) is lazy and loaded(rain) is rain and loaded(array) is array
 
