@@ -51,10 +51,10 @@ def alerts(
                 f"{name}: RMSE {error:.3g} {one.units} on withheld clouds of the recent images leaves its history: "
                 f"the median of {past.nights} nights is {past.median:.3g}, the limit {past.limit:.3g}"
             )
-        if one.filled_share < alert.min_filled_share:
+        if one.filled_fraction < alert.min_filled_fraction:
             yield (
-                f"{name}: {one.filled_share:.1%} of the gaps at sea in the recent images filled, less than "
-                f"{alert.min_filled_share:.1%} (min_filled_share)"
+                f"{name}: {one.filled_fraction:.1%} of the gaps at sea in the recent images filled, less than "
+                f"{alert.min_filled_fraction:.1%} (min_filled_fraction)"
             )
         if one.empty:
             yield f"{name}: nothing observed on {', '.join(one.empty)}"

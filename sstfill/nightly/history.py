@@ -57,7 +57,7 @@ class FoundLine(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     model: str
     score: Score
-    filled_share: Number | None = None
+    filled_fraction: Number | None = None
 
 
 class Line(BaseModel):
@@ -120,7 +120,7 @@ def _aside(path: Path) -> Path:
 
 def line(night: Night) -> dict[str, Any]:
     """What is kept of a night."""
-    told = night.told()
+    told = night.to_dict()
     outcome = told["outcome"] or {}
     days = {
         k: outcome[k] for k in ("new", "revised", "influenced", "units", "made") if k in outcome

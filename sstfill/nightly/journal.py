@@ -26,7 +26,7 @@ SIZE, KEPT = 1_000_000, 5
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a report folder, made where it is not there; the system lets go of it with
     the process.
 

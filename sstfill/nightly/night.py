@@ -25,11 +25,11 @@ class VariableReport:
     Attributes
     ----------
     model
-        Fingerprint of the settled method.
+        Fingerprint of the fitted method.
     score
         Under clouds put over the most recent images, see `sstfill.methods.fitted_score.scored`;
         empty where there were none.
-    shares
+    fractions
         Of the sea in the most recent images, by where a pixel comes from: ``observed``, ``filled``,
         ``not_filled``.
     newest
@@ -45,7 +45,7 @@ class VariableReport:
 
     model: str
     score: dict[str, Any]
-    shares: dict[str, float]
+    fractions: dict[str, float]
     newest: dict[str, float]
     error: float | None
     newest_error: float | None
@@ -53,12 +53,12 @@ class VariableReport:
     units: str = ""
 
     @property
-    def filled_share(self) -> float:
+    def filled_fraction(self) -> float:
         """Share of the gaps at sea in the recent images that was filled; 1 where there were no
         gaps.
         """
-        gaps = self.shares.get("filled", 0.0) + self.shares.get("not_filled", 0.0)
-        return self.shares.get("filled", 0.0) / gaps if gaps else 1.0
+        gaps = self.fractions.get("filled", 0.0) + self.fractions.get("not_filled", 0.0)
+        return self.fractions.get("filled", 0.0) / gaps if gaps else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +112,10 @@ class Night:
         """Exit status of the command."""
         return EXIT[self.status]
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
         found = {
-            name: config.options(one) | {"filled_share": one.filled_share}
+            name: config.options(one) | {"filled_fraction": one.filled_fraction}
             for name, one in self.found.items()
         }
         bare = {k: v for k, v in vars(self).items() if k not in ("outcome", "found")}

@@ -128,7 +128,7 @@ def _variable(panel: Panel, found: VariableReport) -> list[str]:
         )
     elif panel.note:
         parts.append(f'<p class="small">{escape(panel.note)}</p>')
-    return [*parts, *_score(panel, found), *_shares(found), "</section>"]
+    return [*parts, *_score(panel, found), *_fractions(found), "</section>"]
 
 
 def _score(panel: Panel, found: VariableReport) -> list[str]:
@@ -151,30 +151,28 @@ def _score(panel: Panel, found: VariableReport) -> list[str]:
         if past
         else "Too few nights with this method yet to say what is usual."
     )
-    below = f"RMSE ({units}) on withheld clouds, night by night; grey: by another settled method"
+    below = f"RMSE ({units}) on withheld clouds, night by night; grey: by another fitted method"
     return [
         f"<p>{text}. {usual}</p>",
         f"<figure>{panel.chart}<figcaption>{below}</figcaption></figure>",
     ]
 
 
-def _shares(found: VariableReport) -> list[str]:
+def _fractions(found: VariableReport) -> list[str]:
     head = "<th></th><th>observed</th><th>filled</th><th>not filled</th><th>median error of what was filled</th>"
     rows = ""
     both = (
         ("newest image", found.newest, found.newest_error),
-        ("recent images", found.shares, found.error),
+        ("recent images", found.fractions, found.error),
     )
     for what, shares, error in both:
         cells = "".join(f"<td>{share:.1%}</td>" for share in shares.values())
         sure = "unknown" if error is None else f"{error:.3g} {escape(found.units)}"
         rows += f"<tr><th>{what}</th>{cells}<td>{sure}</td></tr>"
-    said = (
-        f"Shares of the sea. Of the gaps in the recent images {found.filled_share:.1%} were filled."
-    )
+    said = f"Shares of the sea. Of the gaps in the recent images {found.filled_fraction:.1%} were filled."
     return [
         f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>',
-        f'<p class="small">{said} Settled method: {escape(found.model)}.</p>',
+        f'<p class="small">{said} Fitted method: {escape(found.model)}.</p>',
     ]
 
 
@@ -212,7 +210,7 @@ def _night(one: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def _percent(found: dict[str, Any] | None) -> str:
-    share = None if found is None else found.get("filled_share")
+    share = None if found is None else found.get("filled_fraction")
     return "" if share is None else f"{share:.1%}"
 
 

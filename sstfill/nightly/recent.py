@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The most recent images of a filled archive: how well the settled method does there, and how much
+"""The most recent images of a filled archive: how well the fitted method does there, and how much
 it could fill.
 """
 
@@ -37,7 +37,7 @@ KINDS = ("observed", "filled", "not_filled")
 
 
 def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, dict[str, object]]:
-    """Hide clouds in the most recent images, and ask the settled method, as it is, what is below.
+    """Hide clouds in the most recent images, and ask the fitted method, as it is, what is below.
 
     Parameters
     ----------
@@ -57,13 +57,13 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
     """
     job, found = FillJob(out), {}
     with io.reading(source.path), source.open() as ds:
-        for name in settled(job):
+        for name in variables_of(job):
             model, days = (
                 Model.load(job.model(name)),
                 Days.load(job.folder / "days" / f"{name}.npz"),
             )
             said = scored(
-                model.pinned, list(_windows(source.field(ds, name), model, days)), seed, name
+                model.fitted, list(_windows(source.field(ds, name), model, days)), seed, name
             )
             found[name] = {} if said is None else dict(said.summary)
             if "sigma_scale" in found[name]:
@@ -71,9 +71,9 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
     return found
 
 
-def settled(job: FillJob) -> tuple[str, ...]:
+def variables_of(job: FillJob) -> tuple[str, ...]:
     """Variables of a filled archive; `ReadError` if there is none."""
-    asked = job.settled
+    asked = job.finished
     if asked is None:
         raise ReadError(
             f"{job.out} was not filled as an archive: there is no {job.folder.name} beside it"
@@ -91,7 +91,7 @@ def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
     ) + model.points.columns // TRIED[2]
     counts = np.bincount(number, np.isfinite(days.sample[times]).sum(0), len(tiles))
     best = [i for i in np.argsort(-counts, kind="stable")[:TILES] if counts[i]]
-    patches = [_patch((times, *tiles[i]), model.pinned.reach, shape) for i in best]
+    patches = [_patch((times, *tiles[i]), model.fitted.reach, shape) for i in best]
     return [cut(obs, model.sea, days.sample, model.points, patch) for patch in patches]
 
 
@@ -118,8 +118,8 @@ def look_at(
             found[name] = VariableReport(
                 model=Model.load(job.model(name)).fingerprint,
                 score=score,
-                shares=_shares(counts.sum(0)),
-                newest=_shares(counts[-1]),
+                fractions=_fractions(counts.sum(0)),
+                newest=_fractions(counts[-1]),
                 error=_median(errors),
                 newest_error=_median(errors[-1]),
                 empty=tuple(date(held[name], i) for i in last if not days.count[i]),
@@ -162,7 +162,7 @@ def _median(errors: NDArray[np.float32]) -> float | None:
     return float(np.median(known)) if known.size else None
 
 
-def _shares(counts: NDArray[np.int64]) -> dict[str, float]:
+def _fractions(counts: NDArray[np.int64]) -> dict[str, float]:
     sea = int(sum(counts[gaps.SOURCE_FLAGS[k]] for k in KINDS))
     return {k: float(counts[gaps.SOURCE_FLAGS[k]] / sea) if sea else 0.0 for k in KINDS}
 
@@ -185,7 +185,7 @@ def date(field: xr.DataArray, step: int) -> str:
 def newest(out: Path) -> tuple[str, float | None]:
     """Date of the newest image, and its time in days since 1970 (None where times are no dates)."""
     job = FillJob(out)
-    name = settled(job)[0]
+    name = variables_of(job)[0]
     with io.reading(out), guard.open_zarr(out, chunks=None) as held:
         said = date(held[name], held[name].sizes[str(grid.axes(held[name]).dims[0])] - 1)
     days = Days.load(job.folder / "days" / f"{name}.npz").time[-1] / 86_400e6
@@ -197,7 +197,7 @@ def state(out: Path) -> str:
     methods.
     """
     job, words = FillJob(out), hashlib.sha256()
-    for name in settled(job):
+    for name in variables_of(job):
         days = Days.load(job.folder / "days" / f"{name}.npz")
         words.update(json.dumps([name, Model.load(job.model(name)).fingerprint]).encode())
         for part in (days.time, days.digest, days.revision):

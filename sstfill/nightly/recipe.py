@@ -116,7 +116,7 @@ class Alert:
         Length of that history.
     min_nights
         Fewer nights tell nothing yet.
-    min_filled_share
+    min_filled_fraction
         Less of the gaps at sea of the recent images was filled.
     max_age_days
         The newest image is older.
@@ -127,7 +127,7 @@ class Alert:
     rmse_sigma: float = 4.0
     rmse_nights: int = 60
     min_nights: int = 7
-    min_filled_share: float = 0.9
+    min_filled_fraction: float = 0.9
     max_age_days: float = 3.0
     empty_days: int = 3
 
@@ -136,7 +136,7 @@ class Alert:
         check_number("rmse_nights", self.rmse_nights, 1, whole=True)
         check_most("rmse_nights", self.rmse_nights, 1_000_000)
         check_number("min_nights", self.min_nights, 1, whole=True)
-        check_number("min_filled_share", self.min_filled_share, 0, 1)
+        check_number("min_filled_fraction", self.min_filled_fraction, 0, 1)
         check_number("max_age_days", self.max_age_days, 0, above=True)
         check_number("empty_days", self.empty_days, 0, whole=True)
         check_most("empty_days", self.empty_days, 100_000)

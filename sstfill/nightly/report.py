@@ -53,7 +53,7 @@ def write(recipe: NightlyRecipe, night: Night, lines: list[dict[str, Any]]) -> N
         name: usual(lines, night.state, name, one.model, recipe.alert)
         for name, one in night.found.items()
     }
-    told = night.told() | {
+    told = night.to_dict() | {
         "usual": {n: vars(u) for n, u in limits.items() if u},
         "provenance": origin,
     }
@@ -80,7 +80,7 @@ def provenance(recipe: NightlyRecipe, night: Night) -> dict[str, Any]:
         "models": {name: one.model for name, one in night.found.items()},
     }
     try:
-        told["filled by"] = (FillJob(recipe.filled).settled or {}).get("version")
+        told["filled by"] = (FillJob(recipe.filled).finished or {}).get("version")
         with io.open(recipe.archive, chunks={}) as ds:
             told |= {f"archive: {k}": ds.attrs[k] for k in ORIGIN if ds.attrs.get(k)}
     except SstfillError as error:  # a night that failed may be about this very thing

@@ -18,7 +18,7 @@ from sstfill.errors import SstfillError, WriteError
 from sstfill.io import place
 from sstfill.nightly import history, recent, report
 from sstfill.nightly.alerts import alerts
-from sstfill.nightly.journal import alone, held_by_another, kept
+from sstfill.nightly.journal import held_by_another, kept, locked
 from sstfill.nightly.night import Night, VariableReport
 from sstfill.nightly.recipe import NightlyRecipe
 from sstfill.sources.recipe import Recipe
@@ -33,7 +33,7 @@ def run_night(
     workers: int = 0,
     scheduler: str | None = None,
     memory: int | None = None,
-    anew: bool = False,
+    refit: bool = False,
     now: datetime | None = None,
 ) -> Night:
     """Bring new days in, fill them, score, report; run again, it finds what is left to do.
@@ -42,7 +42,7 @@ def run_night(
     ----------
     recipe
         What `load_nightly` gave.
-    workers, scheduler, memory, anew
+    workers, scheduler, memory, refit
         As in `sstfill.archive.fill_archive`.
     now
         What the age of the newest image counts from, with its zone; by default the clock.
@@ -59,12 +59,12 @@ def run_night(
     """
     when = now or datetime.now(UTC)
     started = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    how = {"workers": workers, "scheduler": scheduler, "memory": memory, "anew": anew}
+    how = {"workers": workers, "scheduler": scheduler, "memory": memory, "refit": refit}
     for other in (recipe.archive, recipe.filled):
         _check_apart(recipe.report, other)
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(alone(recipe.report))
+            held.enter_context(locked(recipe.report))
         except WriteError as error:
             if held_by_another(error):
                 return Night(status="busy", started=started, failure=str(error))
@@ -197,7 +197,7 @@ class _Work:
             quality_level=wanted.quality_level,
             l2p_flags=wanted.l2p_flags,
             seed=wanted.seed,
-            update=not self.how["anew"],
+            update=not self.how["refit"],
             **self.how,
         )
         days = f"{done.new} days new, {done.revised} revised, {done.influenced} influenced by these"

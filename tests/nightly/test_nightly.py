@@ -25,7 +25,7 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.nightly import EXIT, Night, load_nightly, run_night
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.history import FLOOR, added, read, same_state, usual, write
-from sstfill.nightly.journal import alone, held_by_another
+from sstfill.nightly.journal import held_by_another, locked
 from sstfill.nightly.night import VariableReport
 from sstfill.nightly.page import page
 from sstfill.nightly.recent import recent_score
@@ -144,8 +144,8 @@ def test_nights_grow_an_archive_and_the_report_tells(place):
     assert (told["status"], told["exit"], told["state"]) == ("fine", 0, second.state)
     assert told["found"]["sst"]["score"]["rmse"] == pytest.approx(second.found["sst"].score["rmse"])
     assert told["provenance"]["models"] == {"sst": second.found["sst"].model}
-    assert sum(told["found"]["sst"]["shares"].values()) == pytest.approx(1)
-    assert told["found"]["sst"]["filled_share"] == 1
+    assert sum(told["found"]["sst"]["fractions"].values()) == pytest.approx(1)
+    assert told["found"]["sst"]["filled_fraction"] == 1
     page = place.page
     for words in (
         "the &lt;test&gt; ocean",
@@ -246,13 +246,13 @@ def test_a_failed_night_says_so_and_leaves_the_output(place):
     assert [one["status"] for one in place.lines] == ["fine", "failed", "fine"]
 
 
-def test_another_method_needs_anew(place):
+def test_another_method_needs_refit(place):
     place.bring(20)
     first = place.night(20)
     place.toml.write_text(TOML.replace("climatology", "interpolate"))
     night = place.night(20)
-    assert night.exit == 2 and "--anew fills all again" in night.failure
-    night = place.night(20, anew=True)
+    assert night.exit == 2 and "--refit fills all again" in night.failure
+    night = place.night(20, refit=True)
     assert (night.exit, night.outcome.made) == (0, first.outcome.made)
     assert night.found["sst"].model != first.found["sst"].model
     assert not verify(place.folder / "out.zarr", place.folder / "in.zarr").wrong
@@ -307,7 +307,7 @@ with held(Path(sys.argv[1])):
 
 @pytest.mark.parametrize(
     ("module", "name", "at"),
-    [("nightly.journal", "alone", "report"), ("archive.job", "held", "out.zarr")],
+    [("nightly.journal", "locked", "report"), ("archive.job", "open_job", "out.zarr")],
 )
 def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
     place.bring(20)
@@ -328,9 +328,9 @@ def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
 
 def test_a_lock_is_told_from_other_errors(tmp_path):
     with (
-        alone(tmp_path / "report"),
+        locked(tmp_path / "report"),
         pytest.raises(WriteError) as caught,
-        alone(tmp_path / "report"),
+        locked(tmp_path / "report"),
     ):
         pass
     assert held_by_another(caught.value)
@@ -567,7 +567,7 @@ def test_limits_of_age_share_and_clock():
         "sst": VariableReport(
             model="m",
             score={},
-            shares={"observed": 0.5, "filled": 0.2, "not_filled": 0.3},
+            fractions={"observed": 0.5, "filled": 0.2, "not_filled": 0.3},
             newest={},
             error=None,
             newest_error=None,
@@ -581,8 +581,8 @@ def test_limits_of_age_share_and_clock():
         return list(alerts(found, [], "s", newest, "", Alert(**options), now))
 
     assert [text[:34] for text in said(("", None))] == ["sst: 40.0% of the gaps at sea in t"]
-    assert said(("2024-01-01", day), min_filled_share=0.4) == []
-    assert "3.0 days ago" in said(("2024-01-01", day - 0.01), min_filled_share=0.4)[0]
-    assert "look at the clock" in said(("2024-02-01", day + 6), min_filled_share=0.4)[0]
-    assert found["sst"].filled_share == pytest.approx(0.4)
+    assert said(("2024-01-01", day), min_filled_fraction=0.4) == []
+    assert "3.0 days ago" in said(("2024-01-01", day - 0.01), min_filled_fraction=0.4)[0]
+    assert "look at the clock" in said(("2024-02-01", day + 6), min_filled_fraction=0.4)[0]
+    assert found["sst"].filled_fraction == pytest.approx(0.4)
     assert sorted(EXIT.values()) == [0, 1, 2, 75]
