@@ -76,8 +76,8 @@ PLACES = [
     (run, "take"),
     (run.Days, "save"),
     (run.Model, "_save"),
-    (run.Job, "begin"),
-    (run.Job, "commit"),
+    (run.FillJob, "begin"),
+    (run.FillJob, "commit"),
 ]
 
 

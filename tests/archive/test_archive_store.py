@@ -144,11 +144,11 @@ def test_killed_at_any_step_of_the_commit(prepared, tmp_path, monkeypatch, kind,
         out = work / "out.zarr"
         with monkeypatch.context() as m:
             Countdown(m, steps)
-            with pytest.raises(Killed), job.held(out):
+            with pytest.raises(Killed), job.open_job(out):
                 pass
         if how == "exchanged" or (kind != "refit" and kind != "late"):
             check_reader(out, old, new)
-        with job.held(out):
+        with job.open_job(out):
             pass
         assert small.difference(out, wanted, revision=False) == ""
         assert {p.name for p in job.FillJob(out).folder.iterdir()} == {"job.json", "model", "days"}
@@ -160,7 +160,7 @@ def _moments(home: Path, tmp_path: Path, monkeypatch) -> list[int]:
     shutil.copytree(home, tmp_path / "counted")
     with monkeypatch.context() as m:
         counted = Countdown(m, -1)
-        with job.held(tmp_path / "counted/out.zarr"):
+        with job.open_job(tmp_path / "counted/out.zarr"):
             pass
     return np.unique(np.linspace(0, counted.count - 1, MOMENTS).astype(int)).tolist()
 
@@ -200,7 +200,7 @@ def test_a_reader_sees_one_night_or_the_other_and_nothing_between(prepared, monk
             states.append(now.index(True))
 
     Countdown(monkeypatch, -1, look)
-    with job.held(out):
+    with job.open_job(out):
         pass
     assert states == sorted(states)
     assert states[0] == 0
@@ -228,7 +228,7 @@ def test_a_reader_of_a_first_fill_sees_nothing_or_all(tmp_path, monkeypatch):
 def test_without_links_chunks_are_moved_and_that_is_said(prepared, monkeypatch, caplog):
     home, archive, wanted = prepared("update")
     monkeypatch.setattr(os, "link", unlinked)
-    with caplog.at_level(logging.INFO), job.held(home / "out.zarr"):
+    with caplog.at_level(logging.INFO), job.open_job(home / "out.zarr"):
         pass
     assert "not exchanged in one step" in caplog.text
     assert small.difference(home / "out.zarr", wanted, revision=False) == ""

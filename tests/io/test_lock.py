@@ -70,7 +70,7 @@ def test_a_file_that_is_not_a_lock_is_not_truncated(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EIO])
 @pytest.mark.parametrize(
-    "holder", [lambda p: Ledger(p / "a.ledger"), lambda p: OutputLock(p / "a.zarr"), alone]
+    "holder", [lambda p: Ledger(p / "a.ledger"), lambda p: OutputLock(p / "a.zarr"), locked]
 )
 def test_no_descriptor_is_left_open_when_the_system_cannot_lock(
     tmp_path, monkeypatch, code, holder

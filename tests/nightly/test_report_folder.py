@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a nightly report: new, empty, or one that nights made; nothing else is written to."""
+"""The folder of a nightly report: new, empty, or one that nights made; no other is written to."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def test_a_folder_of_the_user_s_is_left_as_it_is(tmp_path, name):
     with pytest.raises(WriteError, match=r"it holds|not a lock"), locked(tmp_path):
         pass
     assert (tmp_path / name).read_text() == "mine"
+    assert [member.name for member in tmp_path.iterdir()] == [name]
 
 
 def test_new_empty_and_own_folders_are_taken(tmp_path):
