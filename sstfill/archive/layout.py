@@ -86,6 +86,7 @@ def take(task: Task, staged: Path) -> None:
     Each run has its own draft, so a worker that still writes for an earlier one spoils nothing.
     """
     for made, kept in zip(chunks(task.draft, task), chunks(staged, task), strict=True):
+        # A rename, not a copy: the chunk is there whole or not at all.
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, kept)  # noqa: PTH105
         flush(kept.parent)

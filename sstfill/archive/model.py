@@ -68,6 +68,7 @@ class Model:
     @classmethod
     def make(cls, method: Method, whole: Archive, folder: Path) -> Model:
         """Fit a method to an archive, score it, and save both; the folder appears atomically."""
+        # Killed before the last step, it leaves a hidden draft only, and the fit is done again.
         draft = folder.with_name(f".{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -175,6 +176,7 @@ def _files(folder: Path) -> list[Path]:
 def _fingerprint(folder: Path) -> str:
     """Digest the names and contents of all files of a model; 16 hex digits."""
     digest = hashlib.sha256()
+    # Names too: two files whose contents are exchanged are a change.
     for file in _files(folder):
         digest.update(os.fsencode(file.relative_to(folder).as_posix()))
         with file.open("rb") as stream:

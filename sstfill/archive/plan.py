@@ -53,6 +53,7 @@ def first_look(
     found = look(obs)
     _check(name, found)
     mask = _sea(obs, ds, sea, found)
+    # A second pass, because the points lie at sea, which the first pass may have to find.
     points = scattered(mask, obs.sizes["time"], seed)
     sample = look(obs, points, digest=False).sample
     days = Days(
@@ -104,6 +105,7 @@ def next_look(
     obs, stats = source.field(ds, name), source.stats()
     times = microseconds(obs)
     same = _prefix(before.time, times)
+    # A day that moved to another index is read again: files tell of indices only.
     stale = np.ones(len(times), bool)
     stale[:same] = False
     changed = touched(source.path, before.stats, stats, len(times))

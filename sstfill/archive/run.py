@@ -150,6 +150,7 @@ def fill_archive(
         allow_links=allow_links,
     )
     begin_work()
+    # Refused here, before the lock, so that nothing is left beside an output that is not ours.
     place.check_apart(target, read.path)
     place.check_regular(target)
     if target.is_dir():

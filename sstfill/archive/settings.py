@@ -97,6 +97,7 @@ class RunSettings:
         if self.lender is not None:
             return self._borrowed(self.lender, method, common) | {"mode": mode}, None
         request = {**common, "mode": mode, "seed": self.seed, **_described(method, self.seed)}
+        # As job.json gives it back: a resumed run compares it with what was read there.
         return json.loads(json.dumps(request)), chosen_method(method, self.seed)
 
     def _is_completed(self, finished: dict[str, Any], method: Method | str | None) -> bool:
@@ -188,6 +189,7 @@ def describe_grid(ds: xr.Dataset, names: Sequence[str]) -> list[Any]:
     digest = hashlib.sha256()
     positions = [field[c].values for c in ("lat", "lon") if c in field.coords]
     for values in positions:
+        # Single and double precision positions of one product differ beyond five decimals.
         rounded = values.astype(np.float64).round(5)
         digest.update(rounded.tobytes())
         described.append([f"{end:g}" for end in rounded.ravel()[[0, -1]]])

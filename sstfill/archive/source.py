@@ -52,6 +52,7 @@ class ArchiveSource:
         }
         with io.reading(self.path):
             stored = io.open(self.path, chunks={}, **how)
+            # The stored chunks are known only once it is open; then it is opened in blocks of them.
             chunks = _blocks(stored)
             if not chunks:
                 return stored
@@ -164,6 +165,7 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
         np.full((n, len(points.rows)), np.nan, np.float32),
         0,
     )
+    # Not pure: dask would hash every block to name its task.
     examine, infinite = dask.delayed(_examined, pure=False), 0
     least, most = np.inf, -np.inf
     spans = [list(_spans(lengths)) for lengths in field.data.chunks]

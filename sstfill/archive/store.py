@@ -59,12 +59,13 @@ def lay_out(
         coords = coords.merge(xr.Dataset(coords=field.coords), compat="override", join="override")
     encoding = {str(n): _encoding(c, str(first.dims[0])) for n, c in coords.coords.items()}
     for variable in coords.variables.values():
-        variable.encoding = {}
+        variable.encoding = {}  # that of the archive: its chunks and codecs are not ours
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")
         coords.assign_attrs(attrs).to_zarr(
             store, mode="w-", zarr_format=3, consolidated=False, encoding=encoding
         )
+    # Fields are made by zarr itself: xarray would have to be given values, which there are none.
     root = guard.open_group(store, mode="r+")
     for name, field in fields.items():
         for part, dtype, empty, own in _parts(name, field):
@@ -174,6 +175,7 @@ def publish(staged: Path, out: Path, *, replace: bool = False) -> None:
         os.replace(staged, out)  # noqa: PTH105
         flush(out.parent)
         return
+    # The same file: a run that was killed had exchanged the folders already.
     if not _same(staged / ROOT, out / ROOT):
         check_in_place(out, replace=replace)
         try:

@@ -111,6 +111,7 @@ def filled(model: Model, window: Window) -> dict[str, NDArray]:
     inside = window.inside
     sea = window.sea[window.patch.within[1:]]
     obs = inside.values
+    # Land stays missing even where a method has an estimate for it.
     gap = np.isnan(obs) & sea.values
     mean, error = obs, np.full(obs.shape, np.nan, np.float32)
     if gap.any():
@@ -142,6 +143,7 @@ def peak() -> int:
     return int(most * 1024 if kilobytes else most)
 
 
+# Workers live longer than a run: `run_id` is in the key, so that a next run reads anew.
 @lru_cache(maxsize=4)
 def _model(folder: Path, run_id: str) -> Model:
     return Model.load(folder)

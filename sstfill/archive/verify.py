@@ -82,6 +82,7 @@ def verify(
         waited_until = time.monotonic() + LONGEST
         while _is_put_in_place(job) and time.monotonic() < waited_until:
             time.sleep(0.1)
+        # If another run puts its store in place meanwhile, what is found is of neither store.
         before = _state(job)
         found = _verified(Path(out), job, source, allow_links)
         if _state(job) == before and not _is_put_in_place(job):

@@ -76,6 +76,7 @@ class Cluster:
             for task in islice(waiting, count):
                 key = f"sstfill-{task.run_id}-{task.name}-{task.number}"
                 submitted[key] = task
+                # Not pure: a unit of the same name may have other observations by now.
                 futures.add(
                     self.client.submit(fill_unit, task, 1, key=key, retries=RETRIES, pure=False)
                 )

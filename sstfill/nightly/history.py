@@ -186,6 +186,7 @@ def usual(
     median absolute deviation are used, so that one bad night does not move the range.
     """
     by_state: dict[str, float] = {}
+    # By state: a night run twice on the same output must not count twice.
     for one in lines:
         found = one["found"].get(name, {})
         error = found.get("score", {}).get("rmse")

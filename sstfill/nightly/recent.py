@@ -65,6 +65,7 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
                 scores[name] = {}
                 continue
             summary = dict(score.summary)
+            # The stored error is already multiplied by the model's own scale.
             if "sigma_scale" in summary:
                 summary["sigma_scale"] /= model.sigma_scale
             scores[name] = summary
@@ -94,6 +95,7 @@ def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
     tile_of_point = model.points.rows // TRIED[1] * tiles_across
     tile_of_point = tile_of_point + model.points.columns // TRIED[2]
     observed = np.isfinite(days.sample[times]).sum(0)
+    # The sample stands for the images: reading them to count would cost as much as to score.
     in_tile = np.bincount(tile_of_point, observed, len(tiles))
     windows = []
     for number in np.argsort(-in_tile, kind="stable")[:TILES]:

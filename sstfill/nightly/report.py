@@ -45,6 +45,7 @@ def write(recipe: NightlyRecipe, night: Night, lines: list[dict[str, Any]]) -> N
         The history, tonight's line at its end.
     """
     folder = recipe.report
+    # The history first: it is what the next night reads, and cannot be made again.
     history.write(folder / HISTORY, lines)
     origin = provenance(recipe, night)
     ranges, panels = {}, []

@@ -63,6 +63,7 @@ def run_night(
     for other in (recipe.archive, recipe.filled):
         _check_apart(recipe.report, other)
     with contextlib.ExitStack() as held:
+        # Without the lock there is no report to write to: another night is writing it.
         try:
             held.enter_context(locked(recipe.report))
         except WriteError as error:
