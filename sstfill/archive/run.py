@@ -110,7 +110,7 @@ def fill_archive(
     source
         Zarr store (or NetCDF file) with time and two spatial dimensions.
     out
-        Zarr store to make, its name ending with ``.zarr``; it appears whole or not at all.
+        Zarr store to make, its name ending with ``.zarr``; it appears atomically.
     method
         A method, its name, or None for `sstfill.Auto`. With `update`, None is the one that the
         output was made by.
@@ -135,7 +135,7 @@ def fill_archive(
     Raises
     ------
     InputError, OptionError, ReadError, WriteError
-        With one line that says what to do; what was filled already is kept.
+        The message tells what to do; units that are filled already are kept.
     """
     started = time.perf_counter()
     target = Path(out)

@@ -55,23 +55,22 @@ class Verified:
 def verify(
     out: str | Path, source: str | Path | None = None, *, allow_links: bool = False
 ) -> Verified:
-    """Check that every chunk of a filled store is there, flags and values agree, and observed
-    values are untouched.
+    """Check that a filled store is complete, that flags fit values, and observed values are kept.
 
     Parameters
     ----------
     out
         Store that `fill_archive` made.
     source
-        The archive it was made from, with which observed values are compared bit by bit; by default
-        the one that it was made from last, if that is still where it was.
+        The archive that observed values are compared with, bit by bit. Default: the one that it was
+        filled from last, if that is still there.
     allow_links
         Follow links in the archive, as in `sstfill.io.open`.
 
     Raises
     ------
     ReadError
-        If `out` is no such store, or its job is not beside it.
+        `out` is not such a store, or its job is not beside it.
     """
     job = FillJob(Path(out))
     if job.finished is None:

@@ -24,8 +24,7 @@ SPLITS = ("cloud", "distance", "lag")
 
 
 def scorecard(card: Any, ax: Axes | None = None) -> Figure:
-    """Draw a scorecard: errors pooled and by cloud, distance and time lag; stated against found
-    coverage.
+    """Draw a scorecard: errors, pooled and by circumstance, and the coverage of stated errors.
 
     Parameters
     ----------
