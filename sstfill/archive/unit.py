@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import io
@@ -72,12 +73,10 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
         obs = opened(task.source, task.name, task.run_id)
     model = _model(task.model, task.run_id)
     with io.reading(task.source.path):
-        times, rows, columns = task.patch.seen
+        sample = _sample(task.days, task.run_id)
         # A worker must not send its reading to the cluster that it is part of.
         scheduler = "synchronous" if threads else "threads"
-        seen = obs[times, rows, columns].compute(scheduler=scheduler)
-    sample = _sample(task.days, task.run_id)[times]
-    window = Window(seen, model.sea[rows, columns], task.patch, sample, model.points)
+        window = _window(obs, model, sample, task.patch, scheduler)
     with cores(threads) if threads else contextlib.nullcontext():
         made = filled(model, window)
     try:
@@ -98,6 +97,15 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
         seconds=time.perf_counter() - started,
         memory=peak(),
     )
+
+
+def _window(
+    obs: xr.DataArray, model: Model, sample: NDArray[np.float32], patch: Patch, scheduler: str
+) -> Window:
+    """Load the part of an archive that the estimate of a unit depends on."""
+    times, rows, columns = patch.seen
+    seen = obs[times, rows, columns].compute(scheduler=scheduler)
+    return Window(seen, model.sea[rows, columns], patch, sample[times], model.points)
 
 
 def filled(model: Model, window: Window) -> dict[str, NDArray]:

@@ -55,7 +55,10 @@ def test_a_folder_that_looks_like_a_job_s_is_not_cleared(tmp_path, name):
     mine = tmp_path / "out.zarr.job" / name / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(WriteError, match="move that elsewhere"), job.open_job(tmp_path / "out.zarr"):
+    with (
+        pytest.raises(WriteError, match="move that elsewhere"),
+        job.open_job(tmp_path / "out.zarr"),
+    ):
         pass
     assert mine.read_text() == "mine"
 
