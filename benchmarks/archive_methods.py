@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What methods lose by being settled on an archive once and asked unit by unit, against filling the
+"""What methods lose by being fitted to an archive once and asked unit by unit, against filling the
 series as a whole.
 
 Clouds of other dates hide a tenth of what is observed; from what is left the method fills the
@@ -92,7 +92,7 @@ def main(methods: list[str]) -> None:
     ]
     publish(
         "archive_methods",
-        heading("Methods settled on an archive", seed=SEED, share=SHARE) + table(head, rows),
+        heading("Methods fitted to an archive", seed=SEED, share=SHARE) + table(head, rows),
     )
 
 

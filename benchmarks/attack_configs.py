@@ -52,7 +52,7 @@ variables = ["sst"]
 rmse_sigma = 4.0
 rmse_nights = 60
 min_nights = 7
-min_filled_share = 0.5
+min_filled_fraction = 0.5
 max_age_days = 1e6
 empty_days = 3
 """

@@ -59,7 +59,7 @@ def _case(way: str, source: Path, words: tuple[str, ...], free: int, earlier: bo
             state = os.statvfs(folder)
             used = (state.f_blocks - state.f_bfree) * state.f_frsize
             _mount(folder, used + free, "remount")
-        again = ("--anew",) if earlier and "--memory" in words else ()
+        again = ("--refit",) if earlier and "--memory" in words else ()
         return [["fill", str(source), "--out", *words, *HOW, *again]]
 
     title = f"{way}, {free // 1000} kB free, {'an earlier output' if earlier else 'nothing'} there"

@@ -228,7 +228,7 @@ def allowed() -> Iterator[Case]:
         ) -> list[Words]:
             series().to_netcdf(folder / "in.nc")
             words: Words = ["fill", "in.nc", "--out", name, *FILL[:2], *more]
-            again: Words = [*words, "--seed", "1", *(("--anew",) if more else ())]
+            again: Words = [*words, "--seed", "1", *(("--refit",) if more else ())]
             return [words, again]
 
         yield Case(

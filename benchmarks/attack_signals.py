@@ -71,8 +71,8 @@ def _case(
             ended = run_warm(["fill", "small.nc", "--out", *early, "--quiet"], folder)
             if ended.status:
                 raise SystemExit(f"an earlier output could not be made: {ended.err}")
-        anew = ("--anew",) if earlier and "--memory" in words else ()
-        again: Words = ["fill", "in.nc", "--out", *words, *anew]
+        refit = ("--refit",) if earlier and "--memory" in words else ()
+        again: Words = ["fill", "in.nc", "--out", *words, *refit]
         return [again, again]
 
     fine = (0, 128 + number)

@@ -80,7 +80,10 @@ def paint(figure: Figure) -> None:
 
 
 def test_import_loads_neither_matplotlib_nor_cartopy() -> None:
-    code = "import sys, sstfill.plot; sys.exit(any(m in sys.modules for m in ('matplotlib', 'cartopy')))"
+    code = (
+        "import sys, sstfill.plot; "
+        "sys.exit(any(m in sys.modules for m in ('matplotlib', 'cartopy')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -235,8 +238,8 @@ def test_time_by_label_or_index(time: str | int, step: int) -> None:
         ("2019-01-01", "choose an index from 0 to 4, or a date from 2017-03-09 to 2017-03-13"),
         (5, "no time step 5; choose an index from 0 to 4"),
         (-6, "no time step -6"),
-        ("soon", "'soon' is no date; write it as '2017-03-11'"),
-        ("NaT", "is no date"),
+        ("soon", "'soon' is not a date; write it as '2017-03-11'"),
+        ("NaT", "is not a date"),
     ],
 )
 def test_time_out_of_range(time: str | int, message: str) -> None:
@@ -408,7 +411,7 @@ def test_scorecard_takes_the_object_and_an_axes() -> None:
 
 
 def test_scorecard_refuses_something_else() -> None:
-    with pytest.raises(InputError, match="Dataset is no scorecard; pass what score"):
+    with pytest.raises(InputError, match="Dataset is not a scorecard; pass what score"):
         plot.scorecard(made())
 
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives of any size: filled piece by piece, night after night, on one machine or a cluster, with
-nothing lost.
-"""
+"""Fill archives larger than memory, unit by unit, on one machine or a cluster."""
 
 from sstfill.archive.run import FillOutcome, fill_archive
 from sstfill.archive.verify import Verified, verify

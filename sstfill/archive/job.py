@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder beside a filled store in which a job keeps what it must not forget: request, models,
-days, work under way.
+"""The folder beside a filled store: request, fitted methods, days, and the run under way.
 
 filled.zarr.job/
     lock              held by the process that works on the output
     job.json          what was asked for, by which version, about which grid
-    model/VARIABLE/   the pinned method
+    model/VARIABLE/   the fitted method
     days/VARIABLE.npz what the input held when the output was made
-    next/             a run under way: the same again, ledger, and staged.zarr
+    next/             the run under way: the same members, its ledger, and staged.zarr
     commit            there while what is in next/ is being put in place
 """
 
@@ -38,23 +37,23 @@ from sstfill.methods.common import former
 from sstfill.version import __version__
 
 FORMAT = 1
-"""Of the folder; a later one may not understand it."""
+"""Format of the folder; another format is refused."""
 PARTS = ("lock", "job.json", "model", "days", "next", "commit")
-"""What lies in the folder."""
+"""Members of the folder."""
 ARRAYS = {"time": "i", "digest": "u", "count": "i", "revision": "i", "sample": "f", "stats": "U"}
-"""What a file of days holds, and the kinds of its dtypes."""
+"""Arrays of a file of days, and the kinds of their dtypes."""
 
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^/\x00]+$")]
-"""Of a variable: it becomes the name of a file."""
+"""Name of a variable; it becomes the name of a file."""
 
 
 class JobDocument(BaseModel):
-    """What stands in a ``job.json``: see `sstfill.archive.ask.Ask.request`."""
+    """The content of ``job.json``: see `sstfill.archive.settings.RunSettings.request`."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     format: int
     version: str
-    mode: Literal["first", "anew", "update"]
+    mode: Literal["first", "refit", "update"]
     variables: Annotated[list[Name], Field(min_length=1)]
     quality_level: int | None
     l2p_flags: list[str]
@@ -69,14 +68,14 @@ class JobDocument(BaseModel):
 
 @dataclass(frozen=True)
 class Days:
-    """What an archive held when it was last looked at.
+    """What an archive held when it was last read.
 
     Attributes
     ----------
     time
         Days as whole microseconds since 1970, ``(time,)``.
     digest, count
-        A word of the observations of each image, and their number.
+        Digest of the observations of each image, and their number.
     revision
         How often each day of the output was made.
     sample
@@ -93,7 +92,7 @@ class Days:
     stats: Stats
 
     def save(self, path: Path) -> None:
-        """Write to a file, whole or not at all."""
+        """Write to a file, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {k: v for k, v in vars(self).items() if k != "stats"}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -101,15 +100,14 @@ class Days:
 
     @classmethod
     def none(cls, points: int) -> Days:
-        """Of an archive that was never looked at."""
-        bare = np.zeros(0, np.int64)
+        """Return the days of an archive that was never read: none."""
         return cls(
-            bare,
-            bare.astype(np.uint64),
-            bare,
-            bare.astype(np.int32),
-            np.zeros((0, points), np.float32),
-            {},
+            time=np.zeros(0, np.int64),
+            digest=np.zeros(0, np.uint64),
+            count=np.zeros(0, np.int64),
+            revision=np.zeros(0, np.int32),
+            sample=np.zeros((0, points), np.float32),
+            stats={},
         )
 
     @classmethod
@@ -121,11 +119,8 @@ class Days:
             raise ReadError(f"cannot read {path}: it holds an array that is not of days; {remedy}")
         shapes = {name: arrays[name].shape for name in ("time", "digest", "count", "revision")}
         sample = arrays["sample"]
-        if (
-            len(set(shapes.values())) > 1
-            or arrays["time"].ndim != 1
-            or sample.shape[:-1] != arrays["time"].shape
-        ):
+        one_shape = len(set(shapes.values())) == 1 and arrays["time"].ndim == 1
+        if not one_shape or sample.shape[:-1] != arrays["time"].shape:
             raise ReadError(
                 f"cannot read {path}: its arrays have {shapes} and {sample.shape}; {remedy}"
             )
@@ -138,10 +133,9 @@ class Days:
 
 
 class FillJob:
-    """The folder of a job; held by one process at a time, which a lock of the system sees to: it
-    goes with its holder.
+    """The folder of a job, open to one process at a time; use as a context.
 
-    Use as a context.
+    A lock of the operating system sees to that: it goes with the process that holds it.
     """
 
     def __init__(self, out: Path) -> None:
@@ -149,9 +143,8 @@ class FillJob:
         self.folder = self.out.with_name(self.out.name + ".job")
         self.next = self.folder / "next"
         self.staged = self.next / "staged.zarr"
-        self.ended = (
-            False  # whether opening the job has ended a run that was cut short at the very last
-        )
+        # Whether opening the job has completed a run that was cut short while it was put in place.
+        self.ended = False
         self._lock = OutputLock(self.out)
 
     def __enter__(self) -> FillJob:
@@ -161,7 +154,8 @@ class FillJob:
             if (self.folder / "commit").exists():
                 self._put_in_place()
                 self.ended = True
-            if self.begun is None:  # what is left of a run that was put in place, or was not begun
+            if self.begun is None:
+                # What is left is of a run that was put in place, or that was never begun.
                 shutil.rmtree(self.next, ignore_errors=True)
         except BaseException as error:
             self.__exit__()
@@ -176,55 +170,51 @@ class FillJob:
     def _check_folder(self) -> None:
         """Refuse a folder that no job made, and whatever else lies in one."""
         held: set[str] = set()
-        with contextlib.suppress(FileNotFoundError):  # another job may be removing it
+        with contextlib.suppress(FileNotFoundError):
+            # Suppressed, because another job may be removing the folder at this moment.
             held = {member.name for member in self.folder.iterdir()}
         begun = (self.next / "job.json").is_file() or held & {"lock", "job.json", "commit"}
-        strange = sorted(
-            n for n in held if n not in PARTS and not (n.startswith(".") and ".tmp" in n)
-        )
+        temporary = {name for name in held if name.startswith(".") and ".tmp" in name}
+        strange = sorted(held - temporary - set(PARTS))
         if strange or (held and not begun):
             named = ", ".join((strange or sorted(held))[: place.NAMED])
             raise WriteError(
-                f"cannot write {self.out}: {self.folder} would keep what the job must not forget, and it "
-                f"holds {named}; move that elsewhere, or choose another output"
+                f"cannot write {self.out}: the job keeps its state in {self.folder}, which holds "
+                f"{named}; move that elsewhere, or choose another output"
             )
 
     @property
-    def settled(self) -> dict[str, Any] | None:
-        """What the finished output was asked to be, if there is one."""
-        if not (
-            self.out / REVISION / ROOT
-        ).exists():  # nothing is there, or something else than the job made
-            return None
+    def finished(self) -> dict[str, Any] | None:
+        """The request that the finished output was filled by; None if there is no such output."""
+        if not (self.out / REVISION / ROOT).exists():
+            return None  # nothing is there, or something that no job made
         return _read(self.folder / "job.json")
 
     @property
     def begun(self) -> dict[str, Any] | None:
-        """What the run under way was asked for, if there is one."""
+        """The request of the run under way; None if there is none."""
         return _read(self.next / "job.json")
 
     def begin(self, request: Mapping[str, Any], lender: FillJob | None = None) -> None:
-        """Start a run: all that is in its way from an earlier one that was not finished goes.
+        """Start a run; what is left of an earlier unfinished one is removed.
 
-        What is asked for is written last: a run that has it has the methods of the `lender`, too.
+        The request is written last: a run that has it has the fitted methods of the `lender`, too.
         """
         shutil.rmtree(self.next, ignore_errors=True)
         self.next.mkdir(parents=True, exist_ok=True)
         if lender is not None:
             shutil.copytree(lender.folder / "model", self.next / "model", dirs_exist_ok=True)
         with atomic_path(self.next / "job.json") as temporary:
-            told = {"format": FORMAT, "version": __version__, **request}
-            temporary.write_text(json.dumps(told, indent=1), encoding="utf-8")
+            document = {"format": FORMAT, "version": __version__, **request}
+            temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
     def model(self, name: str) -> Path:
-        """Folder of the pinned method of a variable: that of the run under way if it has one of its
-        own.
-        """
+        """Return the folder of a variable's fitted method, that of the run under way if any."""
         own = self.next / "model" / name
         return own if own.is_dir() else self.folder / "model" / name
 
     def commit(self) -> None:
-        """Put what the run made in place; if that is cut short, whoever opens the job next ends it."""
+        """Put what the run made in place; after a kill, the next run completes that."""
         for member in [*self.next.rglob("*"), self.next]:
             flush(member)
         with atomic_path(self.folder / "commit") as mark:
@@ -233,14 +223,16 @@ class FillJob:
             self._put_in_place()
         except KeyboardInterrupt as stop:
             stop.args = (
-                f"{self.out} is being put in place; run the same command again, it ends that",
+                f"{self.out} is being put in place; run the same command again to complete that",
             )
             raise
 
     def _put_in_place(self) -> None:
+        # Every step can be done again: a process that goes on after a kill begins at the first.
         begun = self.begun
+        replace = begun is not None and begun["mode"] == "refit"
         with noted(self.out, self.staged):
-            publish(self.staged, self.out, anew=begun is not None and begun["mode"] == "anew")
+            publish(self.staged, self.out, replace=replace)
         for part in ("model", "days"):
             for made in sorted((self.next / part).glob("*")):
                 kept = self.folder / part / made.name
@@ -269,19 +261,22 @@ def _read(path: Path) -> dict[str, Any] | None:
     found = read_json(path, remedy=remedy)
     if found.get("format") != FORMAT:
         raise ReadError(
-            f"{path} was written by sstfill {str(found.get('version'))[:40]!r}, in another format; go on with that "
-            "version, or fill anew to another output"
+            f"{path} was written by sstfill {str(found.get('version'))[:40]!r}, in another format; "
+            "go on with that version, or fill anew to another output"
         )
+    if found.get("mode") == "anew":
+        found["mode"] = "refit"  # the word that earlier code wrote
     checked(JobDocument, found, path, remedy=remedy)
     return found | {"options": former.options_now(found["method"], found["options"])}
 
 
 @contextlib.contextmanager
-def held(out: Path) -> Iterator[FillJob]:
+def open_job(out: Path) -> Iterator[FillJob]:
     """Open the job of an output."""
     if not out.parent.is_dir():
         raise WriteError(
-            f"cannot write {out}: folder {out.parent} does not exist; create it: mkdir -p {out.parent}"
+            f"cannot write {out}: folder {out.parent} does not exist; create it: "
+            f"mkdir -p {out.parent}"
         )
     with FillJob(out) as job:
         yield job

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store of a run before its units are filled: coordinates, attributes and provenance, for the
-days there are.
-"""
+"""The store of a run before its units are filled: coordinates, attributes, provenance."""
 
 from __future__ import annotations
 
@@ -27,12 +25,12 @@ from sstfill.methods.common import sampling
 from sstfill.version import __version__
 
 DRAFT = "draft-"
-"""Begins the name of a store that units are written into."""
+"""Prefix of the name of a store that units are written into."""
 
 
 @dataclass(frozen=True)
 class StoreLayout:
-    """What is stored of each variable, and where."""
+    """Fields of the store, without values, and where it lies."""
 
     staged: Path
     fields: Mapping[str, xr.DataArray]
@@ -42,40 +40,40 @@ class StoreLayout:
     def of(
         cls, job: FillJob, ds: xr.Dataset, days: Mapping[str, Days], request: Mapping[str, Any]
     ) -> StoreLayout:
-        """Lay out the variables in `days` as they are in an archive, time first, single dims
-        dropped.
-        """
-        fields = {name: _like(ds[name], Model.load(job.model(name)), request) for name in days}
-        told = f"{', '.join(fields)} filled by {request['method']}, unit by unit"
-        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {told}"
-        history = "\n".join(filter(None, [line, str(ds.attrs.get("history", ""))]))
-        attrs = {
-            str(k): store.plain(v) for k, v in ds.attrs.items() if not str(k).startswith("sstfill_")
-        }
-        return cls(job.staged, fields, attrs | {"history": history})
+        """Lay out the variables in `days` as they are in an archive, time first, no single dims."""
+        fields = {name: _laid_out(ds[name], Model.load(job.model(name)), request) for name in days}
+        attrs = {}
+        for key, value in ds.attrs.items():
+            if not str(key).startswith("sstfill_"):
+                attrs[str(key)] = store.plain(value)
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        line = (
+            f"{now} sstfill {__version__}: {', '.join(fields)} filled by {request['method']}, "
+            "unit by unit"
+        )
+        earlier = str(ds.attrs.get("history", ""))
+        attrs["history"] = f"{line}\n{earlier}" if earlier else line
+        return cls(job.staged, fields, attrs)
 
     def holds(self, task: Task) -> bool:
-        """Whether all chunks of a unit are there."""
+        """Whether all chunks of a unit are in the staged store."""
         return all(chunk.is_file() for chunk in chunks(self.staged, task))
 
     def make(self, draft: Path, kept: Iterable[Task]) -> None:
-        """Make a store that units are written into, and the one that takes whole ones, with what is
-        done kept.
+        """Make the draft that units are written into, and the staged store that takes whole units.
+
+        Chunks of the units in `kept` stay; older drafts and all other chunks go.
         """
         for old in self.staged.parent.glob(f"{DRAFT}*"):
             shutil.rmtree(old)
         store.lay_out(draft, self.fields, sampling.CORE, self.attrs)
         arrays = [f"{name}{part}" for name in self.fields for part in store.PARTS]
-        store.adopt(
-            draft,
-            self.staged,
-            {chunk for task in kept for chunk in chunks(self.staged, task)},
-            arrays,
-        )
+        done = {chunk for task in kept for chunk in chunks(self.staged, task)}
+        store.adopt(draft, self.staged, done, arrays)
 
 
 def chunks(at: Path, task: Task) -> list[Path]:
-    """Files of the chunks of a unit in a store."""
+    """Return the files of a unit's chunks in a store."""
     return [
         store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE)
         for part in store.PARTS
@@ -83,28 +81,28 @@ def chunks(at: Path, task: Task) -> list[Path]:
 
 
 def take(task: Task, staged: Path) -> None:
-    """Take the chunks of a unit from where it was written: who still writes for an earlier run can
-    spoil nothing.
+    """Move the chunks of a unit from its draft into the staged store.
+
+    Each run has its own draft, so a worker that still writes for an earlier one spoils nothing.
     """
     for made, kept in zip(chunks(task.draft, task), chunks(staged, task), strict=True):
+        # A rename, not a copy: the chunk is there whole or not at all.
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, kept)  # noqa: PTH105
         flush(kept.parent)
 
 
-def _like(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.DataArray:
+def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.DataArray:
     dims = grid.axes(da).dims
     bare = da.isel({d: 0 for d in da.dims if d not in dims}).transpose(*dims)
     name = str(da.name)
-    said = {"name": request["method"], "options": request["options"], "diagnostics": {}}
-    linked = [
-        *str(da.attrs.get("ancillary_variables", "")).split(),
-        *(f"{name}{p}" for p in store.PARTS[1:]),
-    ]
+    method = {"name": request["method"], "options": request["options"], "diagnostics": {}}
+    linked = str(da.attrs.get("ancillary_variables", "")).split()
+    linked += [f"{name}{part}" for part in store.PARTS[1:]]
     own = {
         "ancillary_variables": " ".join(dict.fromkeys(linked)),
         "sstfill_version": __version__,
-        "sstfill_method": json.dumps(said, allow_nan=False),
+        "sstfill_method": json.dumps(method, allow_nan=False),
         "sstfill_model": model.fingerprint,
     }
     if model.summary:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settled method of one variable of an archive, with all that filling needs: sea, sample
-points, error scale.
-"""
+"""The fitted method of one variable, with what filling needs besides: sea, points, error scale."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
 from sstfill.validation.calibration import EXTREME
 
-REMEDY = "put it back from a backup, or fill the archive anew with --anew"
+REMEDY = "put it back from a backup, or fill the archive again with --refit"
 
 
 class Score(BaseModel):
@@ -44,11 +42,25 @@ class Score(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """A pinned method, the sea, the points of the sample, and the factor that makes its stated
-    error hold.
+    """A fitted method and what filling needs besides.
+
+    Attributes
+    ----------
+    fitted
+        The method, fitted to the whole archive.
+    sea
+        Where to fill, ``(y, x)``.
+    points
+        Pixels of the sample.
+    summary
+        Its score on withheld clouds; empty where nothing could be withheld.
+    sigma_scale
+        Factor by which its stated error is multiplied.
+    fingerprint
+        Digest of all files of the model.
     """
 
-    pinned: FittedMethod
+    fitted: FittedMethod
     sea: xr.DataArray
     points: Points
     summary: dict[str, Any]
@@ -57,20 +69,16 @@ class Model:
 
     @classmethod
     def make(cls, method: Method, whole: Archive, folder: Path) -> Model:
-        """Pin a method to an archive, score it, and save all that; the folder appears whole or not
-        at all.
-        """
+        """Fit a method to an archive, score it, and save both; the folder appears atomically."""
+        # Killed before the last step, it leaves a hidden draft only, and the fit is done again.
         draft = folder.with_name(f".{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        pinned, found = fitted_and_scored(method, whole, draft / "method")
-        model = cls(
-            pinned,
-            whole.sea,
-            whole.points,
-            found.summary if found else {},
-            found.sigma_scale if found else 1.0,
-        )
+        fitted, score = fitted_and_scored(method, whole, draft / "method")
+        if score is None:
+            model = cls(fitted, whole.sea, whole.points, {}, 1.0)
+        else:
+            model = cls(fitted, whole.sea, whole.points, score.summary, score.sigma_scale)
         model._save(draft)
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
         for member in [*draft.rglob("*"), draft]:
@@ -81,7 +89,7 @@ class Model:
         return cls.load(folder)
 
     def shape(self, times: int) -> Shape:
-        """Shape of an archive of so many images."""
+        """Return the shape of an archive of so many images."""
         rows, columns = self.sea.shape
         return times, rows, columns
 
@@ -92,12 +100,12 @@ class Model:
             rows=self.points.rows,
             columns=self.points.columns,
         )
-        told = {
+        score = {
             "summary": config.plain(self.summary),
             "sigma_scale": self.sigma_scale,
             "dims": list(self.sea.dims),
         }
-        (folder / "score.json").write_text(json.dumps(told), encoding="utf-8")
+        (folder / "score.json").write_text(json.dumps(score), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Model:
@@ -106,17 +114,16 @@ class Model:
         Raises
         ------
         ReadError
-            If it is not whole, if any file of it is not what was written when the method was
-            settled, or if a number of it is not one that sstfill can have written.
+            A file is missing, a file has changed since the method was fitted, or a number is not
+            one that sstfill can have written.
         """
-        word = read_bytes(folder / "fingerprint", remedy=REMEDY, most=100).decode(
-            "ascii", "replace"
-        )
-        found = _fingerprint_now(folder)
-        if found != word:
+        written = read_bytes(folder / "fingerprint", remedy=REMEDY, most=100)
+        digest = written.decode("ascii", "replace")
+        found = _current_fingerprint(folder)
+        if found != digest:
             raise ReadError(
-                f"the settled method in {folder} was changed since it was settled: its fingerprint was "
-                f"{ascii(word)[1:-1]}, now it is {found}; {REMEDY}"
+                f"the fitted method in {folder} was changed since it was fitted: its fingerprint "
+                f"was {ascii(digest)[1:-1]}, now it is {found}; {REMEDY}"
             )
         path = folder / "score.json"
         score = checked(Score, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
@@ -124,24 +131,27 @@ class Model:
             folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY
         )
         sea, points = arrays["sea"], Points(arrays["rows"], arrays["columns"])
-        shapes = (sea.ndim, points.rows.ndim, points.columns.shape)
-        if shapes != (2, 1, points.rows.shape) or not _lie_within(points, sea.shape):
+        fits = (
+            sea.ndim == 2
+            and points.rows.ndim == 1
+            and points.columns.shape == points.rows.shape
+            and bool(((points.rows >= 0) & (points.rows < sea.shape[0])).all())
+            and bool(((points.columns >= 0) & (points.columns < sea.shape[1])).all())
+        )
+        if not fits:
             raise ReadError(
                 f"cannot read {folder / 'grid.npz'}: its points do not lie on its grid; {REMEDY}"
             )
         field = xr.DataArray(sea, dims=score.dims, name="sea")
-        return cls(load(folder / "method"), field, points, score.summary, score.sigma_scale, word)
+        fitted = load(folder / "method")
+        return cls(fitted, field, points, score.summary, score.sigma_scale, digest)
 
 
-def _lie_within(points: Points, shape: tuple[int, ...]) -> bool:
-    rows, columns = points
-    low, high = (rows >= 0) & (columns >= 0), (rows < shape[0]) & (columns < shape[1])
-    return bool((low & high).all())
+def _current_fingerprint(folder: Path) -> str:
+    """Return the fingerprint of what is on the disk now.
 
-
-def _fingerprint_now(folder: Path) -> str:
-    """The fingerprint of what is on the disk; worked out again only where a file has changed since
-    the last time.
+    A model may hold gigabytes and is loaded for each work unit: files are read again only where
+    their size, time or inode has changed.
     """
     try:
         stats = [(str(file), file.stat()) for file in _files(folder)]
@@ -160,18 +170,17 @@ def _fingerprint_of(folder: Path, stats: tuple[tuple[str, int, int, int], ...]) 
 
 
 def _files(folder: Path) -> list[Path]:
-    """Files of a model, but for its fingerprint and what the system leaves there (``.nfs...``,
-    ``.DS_Store``).
-    """
+    """List the files of a model, without its fingerprint and the system's (``.nfs...``)."""
     found = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
     return sorted(file for file in found if file != folder / "fingerprint")
 
 
 def _fingerprint(folder: Path) -> str:
-    """16 hex digits of all files of a model."""
-    words = hashlib.sha256()
+    """Digest the names and contents of all files of a model; 16 hex digits."""
+    digest = hashlib.sha256()
+    # Names too: two files whose contents are exchanged are a change.
     for file in _files(folder):
-        words.update(os.fsencode(file.relative_to(folder).as_posix()))
+        digest.update(os.fsencode(file.relative_to(folder).as_posix()))
         with file.open("rb") as stream:
-            words.update(hashlib.file_digest(stream, "sha256").digest())
-    return words.hexdigest()[:16]
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]

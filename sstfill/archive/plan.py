@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has changed in an archive since it was last looked at, and which work units that concerns."""
+"""What has changed in an archive since it was last read, and which work units that concerns."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
-    """Times of a field, whole microseconds since 1970; numbers count from 0, steps without a time
-    are days.
+    """Return the times of a field in whole microseconds since 1970.
+
+    Numbers count from 0 in the unit of their `units`; images without times are days.
 
     >>> microseconds(xr.DataArray(np.zeros((2, 1, 1)), dims=("time", "y", "x"))).tolist()
     [0, 86400000000]
@@ -37,60 +38,62 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
     if values.dtype == object:
         import cftime
 
-        return np.asarray(
-            cftime.date2num(values, "microseconds since 1970-01-01", values[0].calendar), np.int64
-        )
+        since_1970 = "microseconds since 1970-01-01"
+        return np.asarray(cftime.date2num(values, since_1970, values[0].calendar), np.int64)
     unit = str(field["time"].attrs.get("units", "days")).split(" ")[0].lower()
-    return np.rint(values.astype(np.float64) * grid.DAYS.get(unit, 1.0) * 86_400e6).astype(np.int64)
+    days = values.astype(np.float64) * grid.DAYS.get(unit, 1.0)
+    return np.rint(days * 86_400e6).astype(np.int64)
 
 
 def first_look(
     source: ArchiveSource, ds: xr.Dataset, name: str, sea: xr.DataArray | None, seed: int
 ) -> tuple[Days, Archive]:
-    """Look at all of an archive, and gather what a method needs to be pinned to it."""
+    """Read all of an archive, and gather what a method is fitted to."""
     obs, stats = source.field(ds, name), source.stats()
     found = look(obs)
     _check(name, found)
-    given = (
-        sea
-        if sea is not None
-        else find_sea(ds.drop_vars([n for n in grid.candidates(ds) if n in ds]))
-    )
-    wet = _sea(obs, given, found)
-    points = draw_points(wet, obs.sizes["time"], seed)
+    mask = _sea(obs, ds, sea, found)
+    # A second pass, because the points lie at sea, which the first pass may have to find.
+    points = draw_points(mask, obs.sizes["time"], seed)
     sample = look(obs, points, digest=False).sample
     days = Days(
-        microseconds(obs),
-        found.digest,
-        found.image_count,
-        np.zeros(len(sample), np.int32),
-        sample,
-        stats,
+        time=microseconds(obs),
+        digest=found.digest,
+        count=found.image_count,
+        revision=np.zeros(len(sample), np.int32),
+        sample=sample,
+        stats=stats,
     )
-    return days, archive(obs, wet, sample, points, seed)
+    return days, archive(obs, mask, sample, points, seed)
 
 
-def _sea(obs: xr.DataArray, given: xr.DataArray | None, found: ArchivePass) -> xr.DataArray:
-    """Where to fill: a mask that is given or found, else what is ever observed."""
+def _sea(
+    obs: xr.DataArray, ds: xr.Dataset, given: xr.DataArray | None, found: ArchivePass
+) -> xr.DataArray:
+    """Return where to fill: the mask given, else one in the archive, else what is ever observed."""
+    if given is None:
+        fields = [name for name in grid.candidates(ds) if name in ds]
+        given = find_sea(ds.drop_vars(fields))
     if given is None:
         return xr.DataArray(found.pixel_count > 0, dims=obs.dims[1:], name="sea")
-    wet = sea_mask(obs, given).compute()
-    if not (found.pixel_count[wet.values] > 0).any():
+    sea = sea_mask(obs, given).compute()
+    if not (found.pixel_count[sea.values] > 0).any():
         raise InputError(
             f"{obs.name!r}: nothing is observed at sea by the mask; give 1 at sea and 0 on land"
         )
-    return xr.DataArray(wet.values, dims=obs.dims[1:], name="sea")
+    return xr.DataArray(sea.values, dims=obs.dims[1:], name="sea")
 
 
 def _check(name: str, found: ArchivePass) -> None:
     if found.infinite:
         raise InputError(
-            f"{name!r} holds {found.infinite} infinite values; make them missing: ds.where(np.isfinite(ds))"
+            f"{name!r} holds {found.infinite} infinite values; make them missing: "
+            "ds.where(np.isfinite(ds))"
         )
     if not found.image_count.any():
         raise InputError(
-            f"{name!r}: nothing observed in {len(found.image_count)} images; check the fill value and "
-            "the quality threshold"
+            f"{name!r}: nothing observed in {len(found.image_count)} images; check the fill value "
+            "and the quality threshold"
         )
     check_usual(name, found.least, found.most)
 
@@ -98,31 +101,31 @@ def _check(name: str, found: ArchivePass) -> None:
 def next_look(
     source: ArchiveSource, ds: xr.Dataset, name: str, before: Days, points: Points
 ) -> Days:
-    """Look at what has come or changed since: the images of files that changed, and those that were
-    not there.
-    """
+    """Read what has come or changed since `before`: new images, and images whose files changed."""
     obs, stats = source.field(ds, name), source.stats()
     times = microseconds(obs)
     same = _prefix(before.time, times)
-    again = np.ones(len(times), bool)
-    again[:same] = False
-    at = touched(source.path, before.stats, stats, len(times))
-    again[at[at < len(times)]] = True
-    digest, count = np.zeros(len(times), np.uint64), np.zeros(len(times), np.int64)
+    # A day that moved to another index is read again: files tell of indices only.
+    stale = np.ones(len(times), bool)
+    stale[:same] = False
+    changed = touched(source.path, before.stats, stats, len(times))
+    stale[changed[changed < len(times)]] = True
+    digest = np.zeros(len(times), np.uint64)
+    digest[:same] = before.digest[:same]
+    count = np.zeros(len(times), np.int64)
+    count[:same] = before.count[:same]
     revision = np.zeros(len(times), np.int32)
+    revision[:same] = before.revision[:same]
     sample = np.full((len(times), len(points.rows)), np.nan, np.float32)
-    for new, old in (
-        (digest, before.digest),
-        (count, before.count),
-        (sample, before.sample),
-        (revision, before.revision),
-    ):
-        new[:same] = old[:same]
-    for slab in _slabs(obs, again):
+    sample[:same] = before.sample[:same]
+    for slab in _slabs(obs, stale):
         found = look(obs[slab], points)
         _check_later(name, found, str(source.path))
-        digest[slab], count[slab], sample[slab] = found.digest, found.image_count, found.sample
-    if lost := int(((count[:same] == 0) & (before.count[:same] > 0)).sum()):
+        digest[slab] = found.digest
+        count[slab] = found.image_count
+        sample[slab] = found.sample
+    lost = int(((count[:same] == 0) & (before.count[:same] > 0)).sum())
+    if lost:
         log.warning(
             "%d images of %s that held observations hold none now; they are taken as revised",
             lost,
@@ -132,7 +135,7 @@ def next_look(
 
 
 def _check_later(name: str, found: ArchivePass, path: str) -> None:
-    """Refuse infinite and huge values; later days may be calm, where an archive as a whole is not."""
+    """Refuse infinite and huge values of new days, which may be few and alike."""
     if found.infinite:
         raise InputError(
             f"{name!r} of {path} now holds {found.infinite} infinite values; make them missing"
@@ -142,30 +145,36 @@ def _check_later(name: str, found: ArchivePass, path: str) -> None:
 
 
 def _slabs(obs: xr.DataArray, wanted: NDArray[np.bool_]) -> Iterator[slice]:
-    """Blocks along time that hold a wanted image."""
+    """Yield the blocks along time that hold a wanted image."""
     edges = np.cumsum([0, *obs.chunksizes["time"]]).tolist()
-    yield from (slice(a, b) for a, b in pairwise(edges) if wanted[a:b].any())
+    for start, stop in pairwise(edges):
+        if wanted[start:stop].any():
+            yield slice(start, stop)
 
 
 def _prefix(before: NDArray[np.int64], now: NDArray[np.int64]) -> int:
-    """How many days at the beginning are the same."""
+    """Count how many days at the beginning are the same."""
     n = min(len(before), len(now))
     other = np.flatnonzero(before[:n] != now[:n])
     return int(other[0]) if other.size else n
 
 
 def differing(before: Days | None, now: Days, out: str) -> NDArray[np.bool_]:
-    """Days that are new, revised, or stand at another place than before; bool ``(time,)``.
+    """Return which days are new, revised, or at another index than before; bool ``(time,)``.
 
-    Raises `InputError` where some are gone.
+    Raises
+    ------
+    InputError
+        Days that the archive had before are gone.
     """
     found = np.ones(len(now.time), bool)
     if before is None:
         return found
-    if gone := int((~np.isin(before.time, now.time)).sum()):
+    gone = int((~np.isin(before.time, now.time)).sum())
+    if gone:
         raise InputError(
-            f"{gone} of the {len(before.time)} images that the archive had when {out} was filled are "
-            "gone: days may be added and revised, not removed; put them back, or --anew"
+            f"{gone} of the {len(before.time)} images that the archive had when {out} was filled "
+            "are gone: days may be added and revised, not removed; put them back, or --refit"
         )
     same = _prefix(before.time, now.time)
     found[:same] = before.digest[:same] != now.digest[:same]
@@ -175,8 +184,9 @@ def differing(before: Days | None, now: Days, out: str) -> NDArray[np.bool_]:
 def units(
     shape: Shape, core: Shape, reach: Shape, changed: NDArray[np.bool_]
 ) -> Iterator[tuple[int, Patch]]:
-    """Number and place of each work unit that sees a changed day; numbers stay as the archive grows
-    in time.
+    """Yield number and place of each work unit that sees a changed day.
+
+    Numbers count along time last, so that they stay as the archive grows.
     """
     for number, patch in enumerate(PatchGrid(core=core, halo=reach).patches(shape)):
         if changed[patch.seen[0]].any():

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fill an archive into a store: plan, fill what is to be filled, put it in place; killed at any
-moment, go on.
-"""
+"""Fill an archive: plan the units, fill them, put them in place; resume after a kill."""
 
 from __future__ import annotations
 
@@ -21,11 +19,11 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.archive import store
-from sstfill.archive.ask import RunSettings, short, tell_grid
-from sstfill.archive.job import Days, FillJob, held
+from sstfill.archive.job import Days, FillJob, open_job
 from sstfill.archive.layout import DRAFT, StoreLayout, take
 from sstfill.archive.model import Model
 from sstfill.archive.plan import differing, first_look, next_look, units
+from sstfill.archive.settings import RunSettings, describe_grid, format_options
 from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
@@ -43,9 +41,9 @@ from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
 VARIABLE = 10**9
-"""Units of one variable are numbered from a multiple of this."""
+"""The units of the n-th variable are numbered from n times this."""
 LOOKS = 3
-"""How often the archive may change under a run before it gives up."""
+"""How often the archive may change during a run before the run gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +55,15 @@ class FillOutcome:
     units, made
         Work units of the archive, and how many this run filled.
     new, revised, influenced
-        Days of the first variable that were new, had changed, or were filled again for the sake of
-        these.
+        Days of the first variable that were new, had changed, or were filled again for these.
     observed, filled, not_filled
         Pixels of the units that were filled.
     score
-        By variable, the score on withheld clouds of the settled method.
+        By variable, the score on withheld clouds of the fitted method.
     seconds, fitting
-        Of the run, and of settling the method within it.
+        Of the run, and of fitting the method within it.
     memory
-        Most bytes that this process and any of its workers had.
+        Most bytes of memory that this process or one of its workers had.
     """
 
     out: str
@@ -96,25 +93,24 @@ def fill_archive(
     allow_links: bool = False,
     seed: int = 0,
     update: bool = False,
-    anew: bool = False,
+    refit: bool = False,
     like: str | Path | None = None,
     workers: int = 0,
     scheduler: str | None = None,
     memory: int | None = None,
 ) -> FillOutcome:
-    """Fill an archive of any size, unit by unit, into a Zarr store; run again after any
-    interruption, it goes on.
+    """Fill an archive of any size, unit by unit, into a Zarr store.
 
-    The method is settled once on the whole archive (in bounded memory) and kept beside the output,
-    in ``OUT.job``. From then on what is said of a pixel depends on the days around it only, so that
-    any unit can be made alone.
+    The method is fitted once to the whole archive (in bounded memory) and kept beside the output,
+    in ``OUT.job``. From then on the estimate at a pixel depends only on the days around it, so that
+    any unit can be filled alone. Called again after any interruption, it goes on where it was.
 
     Parameters
     ----------
     source
         Zarr store (or NetCDF file) with time and two spatial dimensions.
     out
-        Zarr store to make, its name ending with ``.zarr``; it appears whole or not at all.
+        Zarr store to make, its name ending with ``.zarr``; it appears atomically.
     method
         A method, its name, or None for `sstfill.Auto`. With `update`, None is the one that the
         output was made by.
@@ -124,23 +120,22 @@ def fill_archive(
         As in `sstfill.io.open`.
     update
         Fill only days that are new or revised since, and those that these influence, by the method
-        as it was settled.
-    anew
-        Settle the method anew and fill everything again; the old output is there until the new one
-        is whole.
+        as it was fitted.
+    refit
+        Fit the method again and fill everything again; the old output stays until the new one is
+        complete.
     like
-        Store filled before: fill by the very method that was settled for it, on an archive of the
-        same grid.
+        Store filled before, of the same grid: fill by the method that was fitted for it.
     workers, scheduler
-        So many worker processes on this machine, or the address of a `dask.distributed` cluster
-        that sees the same files; by default all is done in this process.
+        Number of worker processes on this machine, or the address of a `dask.distributed` cluster
+        that sees the same files. Default: this process fills all units.
     memory
-        Bytes that may be used; refused where a unit needs more.
+        Bytes of memory that may be used; an option error where a unit needs more.
 
     Raises
     ------
     InputError, OptionError, ReadError, WriteError
-        With one line that says what to do; what was filled already is kept.
+        The message tells what to do; units that are filled already are kept.
     """
     started = time.perf_counter()
     target = Path(out)
@@ -155,30 +150,34 @@ def fill_archive(
         allow_links=allow_links,
     )
     begin_work()
+    # Refused here, before the lock, so that nothing is left beside an output that is not ours.
     place.check_apart(target, read.path)
     place.check_regular(target)
     if target.is_dir():
-        store.check_in_place(target, anew=anew)
-    with held(target) as job:
+        store.check_in_place(target, replace=refit)
+    with open_job(target) as job:
         with read.open() as ds:
             names = tuple(sorted(grid.pick(ds, variables)))  # a store lists them in any order
-            if filled := [name for name in names if "sstfill_method" in ds[name].attrs]:
-                raise InputError(
-                    f"{filled[0]!r} in {read.path} was filled by sstfill; give it as it was before"
-                )
+            for name in names:
+                if "sstfill_method" in ds[name].attrs:
+                    raise InputError(
+                        f"{name!r} in {read.path} was filled by sstfill; give it as it was before"
+                    )
             lender = None if like is None else FillJob(Path(like))
-            ask = RunSettings(job, read, names, sea, seed, lender, tell_grid(ds, names))
-        request, chosen = ask.request(method, update=update, anew=anew)
+            settings = RunSettings(job, read, names, sea, seed, lender, describe_grid(ds, names))
+        request, chosen = settings.request(method, update=update, refit=refit)
         request["input"] = read.path
-        run = _FillRun(ask, request, chosen, uuid.uuid4().hex[:8])
-        check_memory(memory, workers, request["method"], ask.grid[0] * ask.grid[1])
+        rows, columns = settings.grid[:2]
+        check_memory(memory, workers, request["method"], rows * columns)
+        run = _FillRun(settings, request, chosen)
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
-            return run.go(fill, started)
+            outcome = run.run(fill)
+    return replace(outcome, seconds=time.perf_counter() - started)
 
 
 @contextlib.contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Turn failures of the system into `WriteError`, but for those while the archive is read."""
+    """Turn errors of the system into `WriteError`, except those of reading the archive."""
     try:
         yield
     except OSError as error:
@@ -187,229 +186,247 @@ def _writing(target: Path) -> Iterator[None]:
         fail(target, error)
 
 
+def _new_run_id() -> str:
+    return uuid.uuid4().hex[:8]
+
+
 @dataclass
 class _FillRun:
-    """One run over all variables of an output."""
+    """One run over all variables of an output.
 
-    ask: RunSettings
+    Attributes
+    ----------
+    settings, request, method
+        What is asked for; the method where it is still to be fitted.
+    run_id
+        Name of the draft; a new one each time the archive is planned again.
+    fitting, memory, done
+        Seconds spent on fitting, most bytes of memory of a worker, and the units filled.
+    days, bases
+        By variable, what the archive holds now, and what it held when the output was filled.
+    """
+
+    settings: RunSettings
     request: dict[str, Any]
     method: Method | None
-    night: str
+    run_id: str = field(default_factory=_new_run_id)
     fitting: float = 0.0
     memory: int = 0
     done: list[Done] = field(default_factory=list)
     days: dict[str, Days] = field(default_factory=dict)
     bases: dict[str, Days | None] = field(default_factory=dict)
 
-    def go(self, fill: Workers, started: float) -> FillOutcome:
-        """Fill what is to be filled, until the archive is as it was when that was planned; then put
-        it in place.
-        """
+    def run(self, fill: Workers) -> FillOutcome:
+        """Fill units until the archive is as it was when they were planned; put them in place."""
         self._begin()
-        job = self.ask.job
+        job = self.settings.job
         with Ledger(job.next / "ledger") as ledger:
             for _ in range(LOOKS):
                 tasks = self._plan(ledger)
                 for one in track(fill(tasks.values()), "filling", len(tasks)):
+                    # Recorded only after the chunks are moved: a unit in the ledger is complete.
                     take(tasks[one.number], job.staged)
                     ledger.record(one.number)
                     self.done.append(one)
                     self.memory = max(self.memory, one.memory)
-                if not self._changed():
+                if not self._archive_changed():
                     break
                 log.warning(
                     "%s changed while it was read; its changed days are filled again",
-                    self.ask.source.path,
+                    self.settings.source.path,
                 )
-                self.night = uuid.uuid4().hex[:8]
+                self.run_id = _new_run_id()
             else:
                 raise InputError(
-                    f"{self.ask.source.path} changes all the time; run again when what writes it is done"
+                    f"{self.settings.source.path} changes all the time; run again when the program "
+                    "that writes it is done"
                 )
-            outcome = self._outcome(sorted(ledger.done))
-            self._settle(ledger)
+            outcome = self._outcome(ledger.done)
+            self._count_revisions(ledger.done)
         if outcome.made or not job.out.exists():
             job.commit()
         else:
-            self._unchanged()
-        return replace(
-            outcome, seconds=time.perf_counter() - started, memory=max(self.memory, peak())
-        )
+            # Keep what was seen of the archive's files, so that they need not be read again.
+            for name, now in self.days.items():
+                now.save(job.folder / "days" / f"{name}.npz")
+            shutil.rmtree(job.next)
+        return replace(outcome, memory=max(self.memory, peak()))
 
     def _begin(self) -> None:
-        """Go on with a run that was cut short, if it was asked for the same; else begin one."""
-        job, begun = self.ask.job, self.ask.job.begun
+        """Resume a run that was cut short, if it was asked for the same; else begin one.
+
+        An unfinished update may be dropped, as its units are few; an unfinished fill of everything
+        may be days of work, and is dropped by the user only.
+        """
+        job = self.settings.job
+        begun = job.begun
         if begun is not None:
-            asked = {k: v for k, v in begun.items() if k not in ("format", "version", "input")}
-            if (
-                asked == {k: v for k, v in self.request.items() if k != "input"}
-                and begun["version"] == __version__
-            ):
+            same_version = begun["version"] == __version__
+            own = {k: v for k, v in begun.items() if k not in ("format", "version", "input")}
+            asked = {k: v for k, v in self.request.items() if k != "input"}
+            if own == asked and same_version:
                 return
-            if begun["mode"] != "update" and begun["version"] == __version__:
+            if begun["mode"] != "update" and same_version:
                 raise OptionError(
-                    f"{job.out} was begun with {begun['method']} {short(begun['options'])}, not as asked "
-                    f"now; run the same command again, or remove {job.next} to give that up"
+                    f"{job.out} was begun with {begun['method']} "
+                    f"{format_options(begun['options'])}, not as asked now; run the same command "
+                    f"again, or remove {job.next} to give that up"
                 )
             if begun["mode"] != "update":
                 raise OptionError(
-                    f"{job.out} was begun by sstfill {begun['version']}, this is {__version__}; go on "
-                    f"with that version, or remove {job.next} to give that up"
+                    f"{job.out} was begun by sstfill {begun['version']}, this is {__version__}; go "
+                    f"on with that version, or remove {job.next} to give that up"
                 )
-        job.begin(self.request, self.ask.model if self.request["mode"] != "update" else None)
+        job.begin(self.request, self.settings.lender if self.request["mode"] != "update" else None)
 
     def _plan(self, ledger: Ledger) -> dict[int, Task]:
-        """Look at the archive, settle the method where it is not, and list the units that are to be
-        filled.
-        """
-        job, ask, stale, todo = self.ask.job, self.ask, set[int](), dict[int, Task]()
-        draft = job.next / f"{DRAFT}{self.night}.zarr"
-        with ask.source.open() as ds:
-            last = {name: self._looked(ds, name) for name in ask.names}
+        """Read what is new of the archive, fit the method if needed, and list the units to fill."""
+        job, source = self.settings.job, self.settings.source
+        draft = job.next / f"{DRAFT}{self.run_id}.zarr"
+        last_days = {}
+        with source.open() as ds:
+            for name in self.settings.names:
+                last_days[name] = self._read_days(ds, name)
             layout = StoreLayout.of(job, ds, self.days, self.request)
-        for i, name in enumerate(ask.names):
+        stale: set[int] = set()
+        wanted: dict[int, Task] = {}
+        for i, name in enumerate(self.settings.names):
             model, now = Model.load(job.model(name)), self.days[name]
+            changed = differing(self.bases[name], now, str(job.out))
+            changed_since = self._changed_since(last_days[name], now)
+            either = changed | changed_since
             shape = model.shape(len(now.time))
-            wanted = differing(self.bases[name], now, str(job.out))
-            since = self._since(last[name], now)
-            for number, patch in units(shape, sampling.CORE, model.pinned.halo, wanted | since):
+            for number, patch in units(shape, sampling.CORE, model.fitted.halo, either):
                 key = i * VARIABLE + number
-                if since[patch.seen[0]].any():
+                if changed_since[patch.seen[0]].any():
                     stale.add(key)
-                if wanted[patch.seen[0]].any():
-                    todo[key] = Task(
+                if changed[patch.seen[0]].any():
+                    wanted[key] = Task(
                         number=key,
                         name=name,
                         patch=patch,
-                        source=ask.source,
+                        source=source,
                         model=job.model(name),
                         days=job.next / "days" / f"{name}.npz",
                         draft=draft,
-                        night=self.night,
+                        run_id=self.run_id,
                     )
-        valid = {n for n in ledger.done & todo.keys() - stale if layout.holds(todo[n])}
-        if ledger.plan is None or valid != ledger.done:
-            ledger.begin({"night": self.night})
-            for number in sorted(valid):
+        # Units that an earlier, interrupted run filled from what the archive still holds are kept.
+        kept = [n for n in sorted(ledger.done & wanted.keys() - stale) if layout.holds(wanted[n])]
+        if ledger.plan is None or set(kept) != ledger.done:
+            ledger.begin({"run_id": self.run_id})
+            for number in kept:
                 ledger.record(number)
-        layout.make(draft, [todo[n] for n in sorted(valid)])
+        layout.make(draft, [wanted[number] for number in kept])
         for name, now in self.days.items():
             now.save(job.next / "days" / f"{name}.npz")
-        return {number: task for number, task in sorted(todo.items()) if number not in valid}
+        return {number: wanted[number] for number in sorted(wanted.keys() - set(kept))}
 
-    def _since(self, last: Days | None, now: Days) -> NDArray[np.bool_]:
-        """Days that may have been read otherwise since this run last looked, even where they are as
-        they were then.
+    def _changed_since(self, last: Days | None, now: Days) -> NDArray[np.bool_]:
+        """Return which days may have been read otherwise since this run last read the archive.
+
+        Those include days whose files were written again with what they held before.
         """
         if last is None:
             return np.zeros(len(now.time), bool)
-        found = differing(last, now, str(self.ask.job.out))
-        at = touched(self.ask.source.path, last.stats, now.stats, len(now.time))
+        found = differing(last, now, str(self.settings.job.out))
+        at = touched(self.settings.source.path, last.stats, now.stats, len(now.time))
         found[at[at < len(found)]] = True
         return found
 
-    def _looked(self, ds: xr.Dataset, name: str) -> Days | None:
-        """Note what the archive holds now; returns what it held when this run last looked."""
-        job, ask = self.ask.job, self.ask
+    def _read_days(self, ds: xr.Dataset, name: str) -> Days | None:
+        """Note what the archive holds now; return what it held when this run last read it."""
+        job, settings = self.settings.job, self.settings
         update = self.request["mode"] == "update"
         self.bases[name] = Days.load(job.folder / "days" / f"{name}.npz") if update else None
-        drawn = job.next / "days" / f"{name}.npz"
-        last = Days.load(drawn) if drawn.exists() else None
-        settled = job.model(name) if update else job.next / "model" / name
-        if settled.is_dir():
-            model = Model.load(settled)
-            points = model.points
-            if ask.sea is not None and not np.array_equal(
-                sea_mask(ask.source.field(ds, name), ask.sea), model.sea
-            ):
+        path = job.next / "days" / f"{name}.npz"
+        last = Days.load(path) if path.exists() else None
+        folder = job.model(name) if update else job.next / "model" / name
+        if not folder.is_dir():
+            started = time.perf_counter()
+            self.days[name], whole = first_look(
+                settings.source, ds, name, settings.sea, self.request["seed"]
+            )
+            assert self.method is not None
+            folder.parent.mkdir(exist_ok=True)
+            Model.make(self.method, whole, folder)
+            self.fitting += time.perf_counter() - started
+            return None
+        model = Model.load(folder)
+        if settings.sea is not None:
+            mask = sea_mask(settings.source.field(ds, name), settings.sea)
+            if not np.array_equal(mask, model.sea):
                 raise OptionError(
-                    f"{job.out} was filled with another sea mask; leave it out, or --anew fills all again"
+                    f"{job.out} was filled with another sea mask; leave it out, or --refit fills "
+                    "all again"
                 )
-            before = last or self.bases[name] or Days.none(len(points.rows))
-            if before.sample.shape[1] != len(points.rows):
-                raise ReadError(
-                    f"the days kept of {name!r} in {job.folder} are not those of its settled method; --anew fills all "
-                    "again"
-                )
-            self.days[name] = next_look(ask.source, ds, name, before, points)
-            return last
-        started = time.perf_counter()
-        self.days[name], whole = first_look(ask.source, ds, name, ask.sea, self.request["seed"])
-        assert self.method is not None
-        settled.parent.mkdir(exist_ok=True)
-        Model.make(self.method, whole, settled)
-        self.fitting += time.perf_counter() - started
-        return None
+        before = last or self.bases[name] or Days.none(len(model.points.rows))
+        if before.sample.shape[1] != len(model.points.rows):
+            raise ReadError(
+                f"the days kept of {name!r} in {job.folder} are not those of its fitted method; "
+                "--refit fills all again"
+            )
+        self.days[name] = next_look(settings.source, ds, name, before, model.points)
+        return last
 
-    def _changed(self) -> bool:
-        stats = self.ask.source.stats()
-        return any(
-            touched(self.ask.source.path, d.stats, stats, len(d.time)).size > 0
-            for d in self.days.values()
-        )
+    def _archive_changed(self) -> bool:
+        """Whether a file of the archive changed since the units were planned."""
+        stats = self.settings.source.stats()
+        for days in self.days.values():
+            if touched(self.settings.source.path, days.stats, stats, len(days.time)).size:
+                return True
+        return False
 
-    def _outcome(self, made: list[int]) -> FillOutcome:
-        name = self.ask.names[0]
+    def _outcome(self, made: set[int]) -> FillOutcome:
+        name = self.settings.names[0]
         base, now = self.bases[name], self.days[name]
-        known, same = _met(base, now)
-        models = {n: Model.load(self.ask.job.model(n)) for n in self.ask.names}
-        count, again = _remade(
-            models[name], len(now.time), {number for number in made if number < VARIABLE}
-        )
+        # Days that the output held before, and those among them with the same observations.
+        known = np.zeros(len(now.time), bool)
+        same = np.zeros(len(now.time), bool)
+        if base is not None:
+            known = np.isin(now.time, base.time)
+            same[known] = now.digest[known] == base.digest
+        models = {n: Model.load(self.settings.job.model(n)) for n in self.settings.names}
+        own = {number for number in made if number < VARIABLE}
+        count, refilled = _refilled(models[name], len(now.time), own)
         return FillOutcome(
-            out=str(self.ask.job.out),
+            out=str(self.settings.job.out),
             units=count * len(models),
             made=len(made),
             new=int((~known).sum()),
             revised=int((known & ~same).sum()),
-            influenced=int((again & same).sum()),
-            observed=sum(d.observed for d in self.done),
-            filled=sum(d.filled for d in self.done),
-            not_filled=sum(d.not_filled for d in self.done),
-            score={n: m.summary for n, m in models.items()},
+            influenced=int((refilled & same).sum()),
+            observed=sum(unit.observed for unit in self.done),
+            filled=sum(unit.filled for unit in self.done),
+            not_filled=sum(unit.not_filled for unit in self.done),
+            score={n: model.summary for n, model in models.items()},
             fitting=self.fitting,
         )
 
-    def _settle(self, ledger: Ledger) -> None:
-        """Count the revisions, and write what is known only now."""
-        job, made = self.ask.job, ledger.done
+    def _count_revisions(self, made: set[int]) -> None:
+        """Write how often each day was made, and complete the staged store."""
+        job = self.settings.job
         if not made:
             return
-        for i, name in enumerate(self.ask.names):
-            now, own = self.days[name], {n % VARIABLE for n in made if n // VARIABLE == i}
-            _, again = _remade(Model.load(job.model(name)), len(now.time), own)
-            base = self.bases[name]
+        for i, name in enumerate(self.settings.names):
+            now, base = self.days[name], self.bases[name]
+            own = {number % VARIABLE for number in made if number // VARIABLE == i}
+            _, refilled = _refilled(Model.load(job.model(name)), len(now.time), own)
             revision = np.zeros(len(now.time), np.int32)
             if base is not None:
                 revision[np.isin(now.time, base.time)] = base.revision
-            self.days[name] = replace(now, revision=revision + again)
+            self.days[name] = replace(now, revision=revision + refilled)
             self.days[name].save(job.next / "days" / f"{name}.npz")
-        store.finish(job.staged, self.days[self.ask.names[0]].revision)
-
-    def _unchanged(self) -> None:
-        """Keep what was seen of the archive's files, so that they need not be read again."""
-        for name, now in self.days.items():
-            now.save(self.ask.job.folder / "days" / f"{name}.npz")
-        shutil.rmtree(self.ask.job.next)
+        store.finish(job.staged, self.days[self.settings.names[0]].revision)
 
 
-def _remade(model: Model, times: int, made: set[int]) -> tuple[int, NDArray[np.bool_]]:
-    """How many units an archive has, and the days of those that were made; bool ``(time,)``."""
-    every, again = np.ones(times, bool), np.zeros(times, bool)
+def _refilled(model: Model, times: int, made: set[int]) -> tuple[int, NDArray[np.bool_]]:
+    """Count the units of an archive, and mark the days of those in `made`; bool ``(time,)``."""
+    every_day = np.ones(times, bool)
+    refilled = np.zeros(times, bool)
     count = 0
-    for number, patch in units(model.shape(times), sampling.CORE, model.pinned.halo, every):
-        again[patch.inside[0]] |= number in made
+    shape = model.shape(times)
+    for number, patch in units(shape, sampling.CORE, model.fitted.halo, every_day):
+        refilled[patch.inside[0]] |= number in made
         count += 1
-    return count, again
-
-
-def _met(base: Days | None, now: Days) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Days that the output held before, and those among them whose observations are the same; bool
-    ``(time,)``.
-    """
-    same = np.zeros(len(now.time), bool)
-    if base is None:
-        return same, same
-    known = np.isin(now.time, base.time)
-    same[known] = now.digest[known] == base.digest
-    return known, same
+    return count, refilled

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The archive that is read: how it is opened, block by block, and which of its files hold which
-days.
-"""
+"""The archive that is read: opened in blocks, digested by image, and watched for changed files."""
 
 from __future__ import annotations
 
@@ -24,13 +22,13 @@ from sstfill.io.untrusted import guard
 from sstfill.methods.base import Points
 
 BLOCK = 32e6
-"""Bytes of a variable that are read at once, about."""
+"""About how many bytes of a variable are read at once."""
 Stats = dict[str, list[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveSource:
-    """What is read of an archive.
+    """An archive, and the options it is opened with.
 
     Parameters
     ----------
@@ -54,6 +52,7 @@ class ArchiveSource:
         }
         with io.reading(self.path):
             stored = io.open(self.path, chunks={}, **how)
+            # The stored chunks are known only once it is open; then it is opened in blocks of them.
             chunks = _blocks(stored)
             if not chunks:
                 return stored
@@ -65,73 +64,70 @@ class ArchiveSource:
         return grid.standardise(ds[name])
 
     def stats(self) -> Stats:
-        """What tells that a file with values has changed, by its path in the archive; and how each
-        array is coded.
+        """Return size and times of each file with values, and a digest of how each array is coded.
+
+        A file whose numbers differ from those of an earlier call has changed.
         """
         root = Path(self.path)
         if root.is_file():
             return {"": _stat(root)}
-        files = (
-            p for p in root.rglob("*") if not p.name.startswith((".z", "zarr.json")) and p.is_file()
-        )
-        return {p.relative_to(root).as_posix(): _stat(p) for p in sorted(files)} | _codings(root)
+        stats = {}
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and not path.name.startswith((".z", "zarr.json")):
+                stats[path.relative_to(root).as_posix()] = _stat(path)
+        return stats | _codings(root)
 
 
 @lru_cache(maxsize=4)
-def opened(source: ArchiveSource, name: str, night: str) -> xr.DataArray:
-    """Open a variable once in a process for each `night`, any word that tells one run from the
-    next.
-    """
+def opened(source: ArchiveSource, name: str, run_id: str) -> xr.DataArray:
+    """Open a variable once for each run in a process; a next run has another `run_id`."""
     return source.field(source.open(), name)
 
 
 def _stat(path: Path) -> list[int]:
-    found = (
-        path.stat()
-    )  # nobody sets the time of a file's own change, as the time of its content may be
+    found = path.stat()
+    # st_ctime_ns too: a copy may set the time of a file's content, but not this one.
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _codings(root: Path) -> Stats:
-    """By array, a word of what its values are decoded by: scale, fill value, codecs, but not its
-    shape.
-    """
+    """Digest by array what its values are decoded by: scale, fill value, codecs; not its shape."""
     found = {}
     for name, array in guard.open_group(root, mode="r", use_consolidated=False).arrays():
-        told = array.metadata.to_dict()
-        told = {k: v for k, v in told.items() if k not in ("shape", "consolidated_metadata")}
-        word = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).digest()
-        found[f"{name}/.coding"] = [int.from_bytes(word[:8], "big")]
+        metadata = array.metadata.to_dict()
+        coding = {k: v for k, v in metadata.items() if k not in ("shape", "consolidated_metadata")}
+        digest = hashlib.sha256(json.dumps(coding, sort_keys=True, default=str).encode()).digest()
+        found[f"{name}/.coding"] = [int.from_bytes(digest[:8], "big")]
     return found
 
 
 def _blocks(ds: xr.Dataset) -> dict[str, int]:
-    """Lengths of blocks: whole stored chunks, several along time if they are small, fewer rows if
-    they are not.
-    """
+    """Return the lengths of blocks of about `BLOCK` bytes: whole stored chunks, several in time."""
     fields = grid.candidates(ds)
     if not fields:
         return {}
     da = max((ds[name] for name in fields), key=lambda da: da.nbytes)
-    dims = [str(d) for d in grid.axes(da).dims]
-    known = {str(d): n for d, n in da.encoding.get("preferred_chunks", {}).items()}
-    stored = {d: min(known.get(d, 1 if d == dims[0] else da.sizes[d]), da.sizes[d]) for d in dims}
-    size = float(np.prod([stored[d] for d in dims])) * da.dtype.itemsize
-    across = float(np.prod([da.sizes[d] / stored[d] for d in dims[1:]]))
-    many = max(1, round(BLOCK / size / (across if stored[dims[0]] < da.sizes[dims[0]] else 1)))
-    return {
-        dims[0]: min(da.sizes[dims[0]], stored[dims[0]] * many),
-        **{d: stored[d] for d in dims[1:]},
-    }
+    time, *sides = (str(d) for d in grid.axes(da).dims)
+    preferred = {str(d): n for d, n in da.encoding.get("preferred_chunks", {}).items()}
+    # Without stored chunks, as in NetCDF 3: one whole image.
+    blocks = {time: min(preferred.get(time, 1), da.sizes[time])}
+    for side in sides:
+        blocks[side] = min(preferred.get(side, da.sizes[side]), da.sizes[side])
+    wanted = BLOCK / (float(np.prod(list(blocks.values()))) * da.dtype.itemsize)
+    if blocks[time] < da.sizes[time]:
+        # A pass reads all blocks of the same images at once, so they share the bytes.
+        wanted /= float(np.prod([da.sizes[side] / blocks[side] for side in sides]))
+    blocks[time] = min(da.sizes[time], blocks[time] * max(1, round(wanted)))
+    return blocks
 
 
 class ArchivePass(NamedTuple):
-    """What a pass over some images tells.
+    """What a pass over some images finds.
 
     Attributes
     ----------
     digest, image_count
-        Of each image: a word that changes with its observations, and their number; ``(time,)``.
+        Of each image: a digest of its observations, and their number; ``(time,)``.
     pixel_count
         Observations of each pixel, ``(y, x)``.
     sample
@@ -155,10 +151,9 @@ NOWHERE = Points(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) -> ArchivePass:
-    """Count and digest the observations of a Dask-backed field ``(time, y, x)``, a slab of blocks
-    at a time.
+    """Count and digest the observations of a Dask-backed field ``(time, y, x)``, slab by slab.
 
-    Without `digest` the words are 0, which saves most of the time.
+    Without `digest` all digests are 0, which saves most of the time.
     """
     import dask
 
@@ -170,24 +165,23 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
         np.full((n, len(points.rows)), np.nan, np.float32),
         0,
     )
+    # Not pure: dask would hash every block to name its task.
     examine, infinite = dask.delayed(_examined, pure=False), 0
     least, most = np.inf, -np.inf
-    sides = [list(_spans(c)) for c in field.data.chunks]
-    for i, times in enumerate(sides[0]):
-        row = [(j, k) for j in range(len(sides[1])) for k in range(len(sides[2]))]
-        boxes = [(sides[1][j], sides[2][k]) for j, k in row]
-        held = [_within(points, *box) for box in boxes]
-        asked = [
-            examine(
-                field.data.blocks[i, j, k],
-                (box[0].start, box[1].start),
-                nx * digest,
-                points.rows[at],
-                points.columns[at],
-            )
-            for (j, k), box, at in zip(row, boxes, held, strict=True)
-        ]
-        for box, at, part in zip(boxes, held, dask.compute(*asked), strict=True):
+    spans = [list(_spans(lengths)) for lengths in field.data.chunks]
+    for i, times in enumerate(spans[0]):
+        boxes, inside, tasks = [], [], []
+        for j, rows in enumerate(spans[1]):
+            for k, columns in enumerate(spans[2]):
+                at = _within(points, rows, columns)
+                block = field.data.blocks[i, j, k]
+                origin = (rows.start, columns.start)
+                tasks.append(
+                    examine(block, origin, nx * digest, points.rows[at], points.columns[at])
+                )
+                boxes.append((rows, columns))
+                inside.append(at)
+        for box, at, part in zip(boxes, inside, dask.compute(*tasks), strict=True):
             found.digest[times] += part.digest
             found.image_count[times] += part.image_count
             found.pixel_count[box] += part.pixel_count
@@ -198,25 +192,25 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
 
 
 def _within(points: Points, rows: slice, columns: slice) -> NDArray[np.int64]:
-    inside = (points.rows >= rows.start) & (points.rows < rows.stop)
-    return np.flatnonzero(
-        inside & (points.columns >= columns.start) & (points.columns < columns.stop)
-    )
+    in_rows = (points.rows >= rows.start) & (points.rows < rows.stop)
+    in_columns = (points.columns >= columns.start) & (points.columns < columns.stop)
+    return np.flatnonzero(in_rows & in_columns)
 
 
 def _examined(
     block: NDArray, origin: tuple[int, int], width: int, rows: NDArray, columns: NDArray
 ) -> ArchivePass:
     there = np.isfinite(block)
-    words = gaps.image_digests(block, origin, width) if width else np.zeros(len(block), np.uint64)
-    with np.errstate(
-        over="ignore"
-    ):  # values beyond single precision are refused when all was looked at
+    digest = np.zeros(len(block), np.uint64)
+    if width:
+        digest = gaps.image_digests(block, origin, width)
+    # Values beyond single precision are refused once all blocks are read.
+    with np.errstate(over="ignore"):
         sample = block[:, rows - origin[0], columns - origin[1]].astype(np.float32)
     least = float(block.min(where=there, initial=np.inf))
     most = float(block.max(where=there, initial=-np.inf))
     return ArchivePass(
-        words, there.sum((1, 2)), there.sum(0), sample, int(np.isinf(block).sum()), least, most
+        digest, there.sum((1, 2)), there.sum(0), sample, int(np.isinf(block).sum()), least, most
     )
 
 
@@ -228,25 +222,27 @@ def _spans(chunks: tuple[int, ...]) -> Iterator[slice]:
 
 
 def touched(path: str, before: Stats, after: Stats, times: int) -> NDArray[np.int64]:
-    """Images that files hold which changed, came or went: where a file's name does not tell which,
-    all of them.
+    """Return the images whose files changed, came or went.
+
+    Where a file's name does not tell which images it holds, those are all images.
     """
-    files = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    if not files:
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    if not changed:
         return np.empty(0, np.int64)
     if not Path(path).is_dir():
         return np.arange(times)
     root = guard.open_group(path, mode="r", use_consolidated=False)
     by_array: dict[str, list[str]] = {}
-    for file in files:
-        by_array.setdefault(file.partition("/")[0], []).append(file.partition("/")[2])
+    for file in changed:
+        array_name, _, chunk = file.partition("/")
+        by_array.setdefault(array_name, []).append(chunk)
     hit = np.zeros(times, bool)
     for name, array in root.arrays():
-        at = _time_axis(array)
         if array.ndim < 2:
-            continue  # a coordinate, which is compared by its values
-        for file in by_array.get(name, []):
-            numbers = [int(n) for n in re.findall(r"\d+", file)]
+            continue  # a coordinate; coordinates are compared by their values
+        at = _time_axis(array)
+        for chunk in by_array.get(name, []):
+            numbers = [int(n) for n in re.findall(r"\d+", chunk)]
             if at is None or len(numbers) != array.ndim:
                 hit[:] = True
                 continue
@@ -256,10 +252,11 @@ def touched(path: str, before: Stats, after: Stats, times: int) -> NDArray[np.in
 
 
 def _time_axis(array: Any) -> int | None:
-    names = (
-        array.metadata.dimension_names
-        if array.metadata.zarr_format == 3
-        else array.attrs.get("_ARRAY_DIMENSIONS")
-    )
-    found = [i for i, n in enumerate(names or ()) if str(n).lower() in grid.TIME]
-    return found[0] if found else None
+    if array.metadata.zarr_format == 3:
+        names = array.metadata.dimension_names
+    else:
+        names = array.attrs.get("_ARRAY_DIMENSIONS")
+    for axis, name in enumerate(names or ()):
+        if str(name).lower() in grid.TIME:
+            return axis
+    return None

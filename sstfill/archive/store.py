@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filled store: laid out whole in a hidden place, written unit by unit, and put in the place of
-the old one.
+"""The filled store: laid out beside the output, written unit by unit, then put in its place.
 
 Every array of one variable has chunks of one work unit, so that a unit is written by one writer and
 a chunk's file can be moved as it is. What a reader sees changes in one step, when the store of a
-night takes the place of the last.
+run takes the place of the last.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ from sstfill.io.untrusted import guard
 
 log = logging.getLogger(__name__)
 TIMES = 4096
-"""Length of a chunk of the time coordinate: fixed, so that a growing series leaves old chunks
-readable.
-"""
+"""Length of a chunk of the time coordinate; fixed, so that old chunks stay valid as it grows."""
 ROOT = "zarr.json"
 REVISION = "sstfill_revision"
 PARTS = ("", "_error", "_source")
@@ -56,20 +53,19 @@ def lay_out(
     attrs
         Of the store.
     """
-
     first = next(iter(fields.values()))
     coords = xr.Dataset(coords=first.coords)
     for field in fields.values():
         coords = coords.merge(xr.Dataset(coords=field.coords), compat="override", join="override")
     encoding = {str(n): _encoding(c, str(first.dims[0])) for n, c in coords.coords.items()}
-    bare = coords.map(lambda v: v) if coords.data_vars else coords
-    for variable in bare.variables.values():
-        variable.encoding = {}
+    for variable in coords.variables.values():
+        variable.encoding = {}  # that of the archive: its chunks and codecs are not ours
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")
-        bare.assign_attrs(attrs).to_zarr(
+        coords.assign_attrs(attrs).to_zarr(
             store, mode="w-", zarr_format=3, consolidated=False, encoding=encoding
         )
+    # Fields are made by zarr itself: xarray would have to be given values, which there are none.
     root = guard.open_group(store, mode="r+")
     for name, field in fields.items():
         for part, dtype, empty, own in _parts(name, field):
@@ -99,47 +95,50 @@ def _parts(name: str, field: xr.DataArray) -> Iterator[tuple[str, np.dtype, Any,
         "flag_values": list(gaps.SOURCE_FLAGS.values()),
         "flag_meanings": " ".join(gaps.SOURCE_FLAGS),
     }
-    beside = [str(c) for c in field.coords if c not in field.dims]
-    where = {"coordinates": " ".join(beside)} if beside else {}
+    coordinates = {}
+    auxiliary = [str(c) for c in field.coords if c not in field.dims]
+    if auxiliary:
+        coordinates["coordinates"] = " ".join(auxiliary)  # by CF: those that are not dimensions
     own = {k: plain(v) for k, v in field.attrs.items()}
-    yield name, field.dtype, np.nan, own | where
-    yield f"{name}_error", np.dtype("f4"), np.nan, error_attrs(name, field) | where
-    yield f"{name}_source", np.dtype("i1"), gaps.SOURCE_FLAGS["not_filled"], source | where
+    yield name, field.dtype, np.nan, own | coordinates
+    yield f"{name}_error", np.dtype("f4"), np.nan, error_attrs(name, field) | coordinates
+    yield f"{name}_source", np.dtype("i1"), gaps.SOURCE_FLAGS["not_filled"], source | coordinates
 
 
 def plain(value: Any) -> Any:
-    """Turn a NumPy value into what JSON can hold."""
+    """Return a NumPy value as what JSON can hold."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _encoding(coord: xr.DataArray, time: str) -> dict[str, Any]:
-    encoding: dict[str, Any] = {"chunks": (TIMES,)} if coord.dims == (time,) else {}
-    if coord.dtype.kind == "M" or (
-        coord.dtype == object and hasattr(coord.values.flat[0], "calendar")
-    ):
+    encoding: dict[str, Any] = {}
+    if coord.dims == (time,):
+        encoding["chunks"] = (TIMES,)
+    calendar = None
+    if coord.dtype == object:
+        calendar = getattr(coord.values.flat[0], "calendar", None)
+    if coord.dtype.kind == "M" or calendar is not None:
         encoding |= {"units": "microseconds since 1970-01-01", "dtype": "int64"}
-        encoding |= {"calendar": coord.values.flat[0].calendar} if coord.dtype == object else {}
+    if calendar is not None:
+        encoding["calendar"] = calendar
     return encoding
 
 
 def write_unit(store: Path, name: str, patch: Patch, values: Mapping[str, NDArray]) -> None:
-    """Write what was made of one unit, whole chunks, and flush them to the disk.
+    """Write the chunks of one unit, and flush them to the disk.
 
     `values` are ``""`` (filled), ``"_error"`` and ``"_source"``, each ``(time, y, x)`` of the unit.
     """
     root = guard.open_group(store, mode="r+", use_consolidated=False)
     for part, block in values.items():
-        array: Any = root[
-            f"{name}{part}"
-        ]  # an empty chunk is written too: else an old one would outlive it
+        array: Any = root[f"{name}{part}"]
+        # An empty chunk is written too: else an old one would stay in its place.
         array.with_config({"write_empty_chunks": True})[patch.inside] = block
         flush(chunk_file(store, f"{name}{part}", patch, array.chunks))
 
 
 def finish(store: Path, revision: NDArray[np.int32]) -> None:
-    """Write how often each day was made, gather all metadata in the root, and flush everything to
-    the disk.
-    """
+    """Write how often each day was made, consolidate the metadata, and flush all to the disk."""
     import zarr
 
     root = guard.open_group(store, mode="r+", use_consolidated=False)
@@ -154,22 +153,21 @@ def finish(store: Path, revision: NDArray[np.int32]) -> None:
 
 
 def adopt(draft: Path, staged: Path, keep: Collection[Path], arrays: Collection[str]) -> None:
-    """Make `staged` a store laid out as `draft` is, which holds no chunks of `arrays` but those in
-    `keep`.
-    """
-    for file in [p for name in arrays for p in (staged / name / "c").rglob("*") if p.is_file()]:
-        if file not in keep:
-            file.unlink()
+    """Lay `staged` out as `draft` is; of the chunks of `arrays` it holds only those in `keep`."""
+    for name in arrays:
+        for path in list((staged / name / "c").rglob("*")):
+            if path.is_file() and path not in keep:
+                path.unlink()
     shutil.copytree(draft, staged, dirs_exist_ok=True)
 
 
-def publish(staged: Path, out: Path, *, anew: bool = False) -> None:
-    """Move what was made into `out`; can be called again after any interruption, and goes on.
+def publish(staged: Path, out: Path, *, replace: bool = False) -> None:
+    """Put a staged store in place; called again after any interruption, it goes on.
 
-    What is in `out` already is linked to what was made, and the whole is put in its place in one
-    step; with `anew`, the old goes. On a file system that has no links, or cannot exchange folders,
-    chunks are moved one by one, then the metadata of each array, then that of the store: until then
-    a reader sees the days that were there before.
+    The files of `out` and of `staged` are linked into one folder, which is exchanged with `out` in
+    one step; with `replace`, the old files go. On a file system that has no links, or cannot
+    exchange folders, chunks are moved one by one, then the metadata of each array, then that of the
+    store: until then a reader sees the days that were there before.
     """
     if not staged.is_dir():
         return
@@ -177,39 +175,48 @@ def publish(staged: Path, out: Path, *, anew: bool = False) -> None:
         os.replace(staged, out)  # noqa: PTH105
         flush(out.parent)
         return
+    # The same file: a run that was killed had exchanged the folders already.
     if not _same(staged / ROOT, out / ROOT):
-        check_in_place(out, anew=anew)
+        check_in_place(out, replace=replace)
         try:
             whole = staged.with_name("whole.zarr")
-            swap.linked(whole, *([] if anew else [out]), staged)
+            if replace:
+                swap.linked(whole, staged)
+            else:
+                swap.linked(whole, out, staged)
             swap.exchange(whole, out)
         except OSError as reason:
             log.info("%s is not exchanged in one step: %s", out, reason)
-            _replaced(staged, out) if anew else _moved(staged, out)
+            if replace:
+                os.replace(out, staged.with_name("old.zarr"))  # noqa: PTH105
+                os.replace(staged, out)  # noqa: PTH105
+                flush(out.parent)
+            else:
+                _moved(staged, out)
             return
     os.replace(staged, staged.with_name("published.zarr"))  # noqa: PTH105
 
 
-def check_in_place(out: Path, *, anew: bool) -> None:
-    """Refuse to put a store in the place of one with which something would go that no job made.
+def check_in_place(out: Path, *, replace: bool) -> None:
+    """Refuse to replace a store together with anything that no job made.
 
-    With `anew` the old store goes as a whole. Else all files in it are kept, which links, pipes and
-    the like are not.
+    With `replace` the old store goes as a whole. Else all files in it are kept, but links, pipes
+    and the like would be lost.
 
     Raises
     ------
     WriteError
-        With what is in the way.
+        Something else is in the store; the message names it.
     """
-    if anew and out.exists():
+    if replace and out.exists():
         place.check_replaceable(out)
     for at, folders, files in os.walk(out):
         for name in (*folders, *files):
             mode = (Path(at) / name).lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise WriteError(
-                    f"cannot write {out}: {Path(at) / name} in it is neither a file nor a folder; remove "
-                    "it, and run the same command again"
+                    f"cannot write {out}: {Path(at) / name} in it is neither a file nor a folder; "
+                    "remove it, and run the same command again"
                 )
 
 
@@ -217,18 +224,17 @@ def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def _replaced(staged: Path, out: Path) -> None:
-    os.replace(out, staged.with_name("old.zarr"))  # noqa: PTH105
-    os.replace(staged, out)  # noqa: PTH105
-    flush(out.parent)
-
-
 def _moved(staged: Path, out: Path) -> None:
-    for rank in (_is_chunk, _is_array, _is_root):
+    """Move the files of `staged` into `out`, chunks first, the metadata of the store last."""
+    files = [path for path in staged.rglob("*") if path.is_file()]
+    # Deepest first: the chunks of fields before those of coordinates.
+    files.sort(key=lambda path: (-len(path.parts), path))
+    chunks = [path for path in files if path.name != ROOT]
+    arrays = [path for path in files if path.name == ROOT and path.parent != staged]
+    root = [path for path in files if path == staged / ROOT]
+    for group in (chunks, arrays, root):
         folders = set()
-        for file in sorted(
-            (p for p in staged.rglob("*") if p.is_file() and rank(p, staged)), key=_fields_first
-        ):
+        for file in group:
             target = out / file.relative_to(staged)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)  # noqa: PTH105
@@ -238,27 +244,9 @@ def _moved(staged: Path, out: Path) -> None:
     shutil.rmtree(staged)
 
 
-def _fields_first(file: Path) -> tuple[int, Path]:
-    return -len(file.parts), file
-
-
-def _is_root(file: Path, staged: Path) -> bool:
-    return file == staged / ROOT
-
-
-def _is_array(file: Path, staged: Path) -> bool:
-    return file.name == ROOT and file.parent != staged
-
-
-def _is_chunk(file: Path, staged: Path) -> bool:
-    return file.name != ROOT
-
-
 def chunk_file(store: Path, array: str, patch: Patch, chunks: Shape) -> Path:
-    """File of the chunk that holds one unit."""
-    return (
-        store
-        / array
-        / "c"
-        / Path(*(str(s.start // c) for s, c in zip(patch.inside, chunks, strict=True)))
-    )
+    """Return the file of the chunk that holds one unit."""
+    folder = store / array / "c"
+    for side, length in zip(patch.inside, chunks, strict=True):
+        folder /= str(side.start // length)
+    return folder

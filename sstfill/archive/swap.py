@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put a new version of a store in the place of the old one, in one step that a reader cannot see
-half of.
-"""
+"""Put a new version of a store in the place of the old one, in one atomic step."""
 
 from __future__ import annotations
 
@@ -17,28 +15,28 @@ HERE, EXCHANGE = -100, 2
 
 
 def linked(target: Path, *stores: Path) -> None:
-    """Make a folder that holds the files of all `stores`, by links to them; those of a later store
-    win.
-    """
+    """Make a folder of hard links to the files of all `stores`; those of a later store win."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for store in stores:
-        for file in sorted(p for p in store.rglob("*") if p.is_file()):
+        files = [path for path in store.rglob("*") if path.is_file()]
+        for file in sorted(files):
             link = target / file.relative_to(store)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             os.link(file, link)
-    for folder in (target, *(p for p in target.rglob("*") if p.is_dir())):
-        flush(folder)
+    flush(target)
+    for path in target.rglob("*"):
+        if path.is_dir():
+            flush(path)
 
 
 def exchange(one: Path, other: Path) -> None:
     """Exchange two folders of one file system in one step; `OSError` where the system cannot."""
-    rename = (
-        getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-        if os.name == "posix"
-        else None
-    )
+    rename = None
+    if os.name == "posix":
+        # The os module has no call for it; glibc has it since 2.28, macOS does not.
+        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         raise OSError("this system cannot exchange two folders")
     if rename(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE):

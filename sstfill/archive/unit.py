@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One work unit of an archive: read, estimated, merged, written; alone, wherever it is sent."""
+"""One work unit of an archive: read, estimated, merged and written, in whichever process."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from sstfill.methods.common.threads import cores
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is sent to where a unit is filled: a few names and numbers.
+    """What a worker is sent to fill one unit: names and numbers only.
 
     Attributes
     ----------
@@ -38,10 +39,9 @@ class Task:
     patch
         Where it lies in the archive.
     source, days, model, draft
-        The archive; and files of the job: what the archive held, the pinned method, the store to
-        write.
-    night
-        Tells one run from another.
+        The archive; and of the job: what the archive held, the fitted method, the store to write.
+    run_id
+        Differs from one run to the next.
     """
 
     number: int
@@ -51,14 +51,12 @@ class Task:
     days: Path
     model: Path
     draft: Path
-    night: str
+    run_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What became of a unit: counts of its pixels by where they come from, seconds, and memory in
-    bytes at the peak.
-    """
+    """Pixels of a filled unit by source, seconds it took, and bytes of memory at the peak."""
 
     number: int
     observed: int
@@ -72,15 +70,14 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
     """Fill one unit and write it into the draft store; `threads` 0 uses all cores."""
     started = time.perf_counter()
     with io.reading(task.source.path):
-        obs = opened(task.source, task.name, task.night)
-    model = _model(task.model, task.night)
+        obs = opened(task.source, task.name, task.run_id)
+    model = _model(task.model, task.run_id)
     with io.reading(task.source.path):
-        how = "synchronous" if threads else "threads"
-        window = _window(obs, model, _sample(task.days, task.night), task.patch, how)
-    if threads:
-        with cores(threads):
-            made = filled(model, window)
-    else:
+        sample = _sample(task.days, task.run_id)
+        # A worker must not send its reading to the cluster that it is part of.
+        scheduler = "synchronous" if threads else "threads"
+        window = _window(obs, model, sample, task.patch, scheduler)
+    with cores(threads) if threads else contextlib.nullcontext():
         made = filled(model, window)
     try:
         write_unit(task.draft, task.name, task.patch, made)
@@ -88,8 +85,8 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
         if isinstance(error, SstfillError):
             raise
         raise WriteError(
-            f"cannot write {task.draft}: {error.strerror or error}; make room and run the same command "
-            "again, it goes on where it was"
+            f"cannot write {task.draft}: {error.strerror or error}; make room and run the same "
+            "command again, it goes on where it was"
         ) from error
     count = np.bincount(made["_source"].ravel(), minlength=5)
     return Done(
@@ -105,57 +102,61 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
 def _window(
     obs: xr.DataArray, model: Model, sample: NDArray[np.float32], patch: Patch, scheduler: str
 ) -> Window:
-    """Load a window; a worker must not send its reading to the cluster that it is part of."""
+    """Load the part of an archive that the estimate of a unit depends on."""
     times, rows, columns = patch.seen
     seen = obs[times, rows, columns].compute(scheduler=scheduler)
     return Window(seen, model.sea[rows, columns], patch, sample[times], model.points)
 
 
 def filled(model: Model, window: Window) -> dict[str, NDArray]:
-    """Fill what a window asks for: observed values as they are, estimates in gaps at sea, and where
-    each is from.
+    """Fill the inside of a window: observed values as they are, estimates in gaps at sea.
+
+    Returns
+    -------
+    dict
+        By the suffix of what is stored: ``""`` (values), ``"_error"`` and ``"_source"``.
     """
     inside = window.inside
     sea = window.sea[window.patch.within[1:]]
     obs = inside.values
+    # Land stays missing even where a method has an estimate for it.
     gap = np.isnan(obs) & sea.values
     mean, error = obs, np.full(obs.shape, np.nan, np.float32)
     if gap.any():
-        found = model.pinned.estimate(window).transpose(*inside.dims)
-        told = gap & np.isfinite(found["mean"].values)
-        mean = np.where(told, found["mean"].values.astype(obs.dtype), obs)
-        if "error" in found:
-            error = np.where(
-                told, found["error"].values * np.float32(model.sigma_scale), np.nan
-            ).astype(np.float32)
+        estimate = model.fitted.estimate(window).transpose(*inside.dims)
+        estimated = gap & np.isfinite(estimate["mean"].values)
+        mean = np.where(estimated, estimate["mean"].values.astype(obs.dtype), obs)
+        if "error" in estimate:
+            scaled = estimate["error"].values * np.float32(model.sigma_scale)
+            error = np.where(estimated, scaled, np.nan).astype(np.float32)
     there = inside.copy(data=mean)
     source = gaps.source_flags(inside, there, there.notnull() | sea)
     return {"": mean, "_error": error, "_source": source.values}
 
 
 def forget() -> None:
-    """Close the archives, and drop the models, that this process keeps from one unit to the next."""
+    """Drop the archives, models and samples that this process keeps from one unit to the next."""
     for kept in (opened, _model, _sample):
         kept.cache_clear()
 
 
 def peak() -> int:
-    """Most memory that this process has had, bytes; 0 where the system does not tell, as on
-    Windows.
-    """
+    """Return the most bytes of memory that this process has had; 0 on Windows."""
     try:
         import resource
     except ImportError:
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(most if sys.platform == "darwin" else most * 1024)
+    kilobytes = sys.platform != "darwin"  # macOS counts bytes
+    return int(most * 1024 if kilobytes else most)
 
 
+# Workers live longer than a run: `run_id` is in the key, so that a next run reads anew.
 @lru_cache(maxsize=4)
-def _model(folder: Path, night: str) -> Model:
+def _model(folder: Path, run_id: str) -> Model:
     return Model.load(folder)
 
 
 @lru_cache(maxsize=4)
-def _sample(days: Path, night: str) -> NDArray[np.float32]:
+def _sample(days: Path, run_id: str) -> NDArray[np.float32]:
     return Days.load(days).sample

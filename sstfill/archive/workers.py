@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who fills the units: this process, worker processes of its own, or a cluster that runs already."""
+"""Fill units in this process, in worker processes of its own, or on a running cluster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from sstfill.archive.unit import Done, Task, fill_unit, forget
@@ -15,10 +16,8 @@ from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
 AHEAD = 2
-"""Units that wait at a worker beyond the one it works on: enough to keep it busy, few enough for
-the scheduler.
-"""
-PATIENCE = "20s"
+"""Units queued for each thread beyond the one it works on, which keeps it busy."""
+TIMEOUT = "20s"
 """How long a cluster may take to answer."""
 RETRIES = 2
 """How often a unit is tried again whose worker was lost while it sent its answer."""
@@ -31,27 +30,26 @@ LEAST = {
     "oi": 1_200_000_000,
 }
 MOST = 2_000_000_000
-"""Bytes that a process needs to settle a method and fill units by it: what was measured, and a
-third more; else `MOST`.
+"""Bytes that a process needs to fit a method and fill units: measured, and a third more.
 
-Units are of one size, so that this grows with the maps of what was looked at only.
+A method not in `LEAST` needs `MOST`. All units have one size, so the rest grows with the image.
 """
 A_PIXEL = 50
-"""Bytes for each pixel of an image: counts, the sea, what knows where the chunks are."""
+"""Bytes for each pixel of an image: counts, sea mask, index of the chunks."""
 
 Fill = Callable[[Task], Done]
 
 
 class Workers(Protocol):
-    """Fills units, in any order."""
+    """A function that fills units, in any order."""
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Done]:
-        """Fill them all; an error of one is raised when those under way are done."""
+        """Fill all units; an error is raised once the units under way are done."""
         ...
 
 
 def here(tasks: Iterable[Task]) -> Iterator[Done]:
-    """Fill units one after the other in this process, each with all its cores."""
+    """Fill units one by one in this process, each with all cores."""
     try:
         for task in tasks:
             yield fill_unit(task)
@@ -61,52 +59,50 @@ def here(tasks: Iterable[Task]) -> Iterator[Done]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Fills units by the workers of a `dask.distributed` cluster, a few at a time."""
+    """The workers of a `dask.distributed` cluster."""
 
     client: Any
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Done]:
-        """Fill them all; at any moment the scheduler knows of a few units for each worker thread
-        only.
-        """
+        """Fill all units; the scheduler holds only a few at a time for each worker thread."""
         from distributed import as_completed
 
         waiting = iter(tasks)
-        underway = as_completed(loop=self.client.loop)
-        names: dict[str, Task] = {}
-        trouble: SstfillError | None = None
-        for task in _several(waiting, self._room()):
-            underway.add(self._sent(task, names))
-        for future in underway:
+        futures = as_completed(loop=self.client.loop)
+        submitted: dict[str, Task] = {}
+        first_error: SstfillError | None = None
+
+        def submit(count: int) -> None:
+            for task in islice(waiting, count):
+                key = f"sstfill-{task.run_id}-{task.name}-{task.number}"
+                submitted[key] = task
+                # Not pure: a unit of the same name may have other observations by now.
+                futures.add(
+                    self.client.submit(fill_unit, task, 1, key=key, retries=RETRIES, pure=False)
+                )
+
+        submit(self._capacity())
+        for future in futures:
             try:
-                yield _answer(future, names.pop(future.key))
-            except SstfillError as error:  # what is under way is not thrown away for it
-                trouble = trouble or error
+                yield _result(future, submitted.pop(future.key))
+            except SstfillError as error:
+                # Units under way are still waited for: what they write is not lost.
+                first_error = first_error or error
             future.release()
-            for task in _several(waiting, 0 if trouble else max(1, self._room() - len(names))):
-                underway.add(self._sent(task, names))
-        if trouble:
-            raise trouble
+            if first_error is None:
+                submit(max(1, self._capacity() - len(submitted)))
+        if first_error is not None:
+            raise first_error
         self.client.run(forget, on_error="ignore")
 
-    def _room(self) -> int:
-        threads = sum(
-            w["nthreads"] for w in self.client.scheduler_info(n_workers=-1)["workers"].values()
-        )
+    def _capacity(self) -> int:
+        """Return how many units the scheduler may hold; workers come and go."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        threads = sum(worker["nthreads"] for worker in workers)
         return max(1, threads) * (1 + AHEAD)
 
-    def _sent(self, task: Task, names: dict[str, Task]) -> Any:
-        key = f"sstfill-{task.night}-{task.name}-{task.number}"
-        names[key] = task
-        return self.client.submit(fill_unit, task, 1, key=key, retries=RETRIES, pure=False)
 
-
-def _several(tasks: Iterator[Task], count: int) -> Iterator[Task]:
-    for _, task in zip(range(count), tasks, strict=False):
-        yield task
-
-
-def _answer(future: Any, task: Task) -> Done:
+def _result(future: Any, task: Task) -> Done:
     from distributed import KilledWorker
     from distributed.client import FutureCancelledError
 
@@ -114,8 +110,9 @@ def _answer(future: Any, task: Task) -> Done:
         return future.result()
     except KilledWorker as error:
         raise InputError(
-            f"unit {task.number} of {task.name} ended its worker {error.allowed_failures + 1} times, as too little "
-            "memory does; give more (--memory), or fewer workers (--workers), and run the same command again"
+            f"unit {task.number} of {task.name} ended its worker {error.allowed_failures + 1} "
+            "times, as too little memory does; give more (--memory), or fewer workers "
+            "(--workers), and run the same command again"
         ) from error
     except FutureCancelledError as error:
         raise WriteError(
@@ -124,8 +121,7 @@ def _answer(future: Any, task: Task) -> Done:
 
 
 def check_memory(memory: int | None, count: int, method: str, pixels: int) -> None:
-    """Refuse less memory than a process needs to fill units by a method, of images of so many
-    pixels.
+    """Refuse less memory than a process needs to fill units of images of so many pixels.
 
     >>> check_memory(10**9, 2, "interpolate", 10**6)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -133,19 +129,21 @@ def check_memory(memory: int | None, count: int, method: str, pixels: int) -> No
     sstfill.errors.OptionError: interpolate needs about 0.7 GB in each of 2 workers, ...
     """
     least = LEAST.get(method, MOST) + A_PIXEL * pixels
-    each = memory // max(1, count) if memory else least
+    if not memory:
+        return
+    processes = max(1, count)
+    each = memory // processes
     if each < least:
-        of = f" in each of {count} workers" if count else ""
-        enough = f"{least * max(1, count) / 1e9:.1f}GB"
+        where = f" in each of {count} workers" if count else ""
         raise OptionError(
-            f"{method} needs about {least / 1e9:.1f} GB{of}, --memory leaves {each / 1e9:.2g} GB; "
-            f"give {enough} or more, or fewer workers"
+            f"{method} needs about {least / 1e9:.1f} GB{where}, --memory leaves {each / 1e9:.2g} "
+            f"GB; give {least * processes / 1e9:.1f}GB or more, or fewer workers"
         )
 
 
 @contextlib.contextmanager
 def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Workers]:
-    """Give whoever is to fill units.
+    """Start or connect to the workers that fill units.
 
     Parameters
     ----------
@@ -158,7 +156,8 @@ def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Wor
     """
     if count and scheduler:
         raise OptionError(
-            f"--workers {count} starts a cluster, --scheduler {scheduler} names one; give one of them"
+            f"--workers {count} starts a cluster, --scheduler {scheduler} names one; give one of "
+            "them"
         )
     if not count and not scheduler:
         yield here
@@ -168,29 +167,26 @@ def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Wor
     with contextlib.ExitStack() as stack:
         if scheduler:
             try:
-                client = stack.enter_context(
-                    Client(scheduler, timeout=PATIENCE, set_as_default=False)
-                )
+                client = Client(scheduler, timeout=TIMEOUT, set_as_default=False)
             except (OSError, ValueError, TimeoutError) as error:
                 raise ReadError(
                     f"no cluster answers at {scheduler}: {error}; start one: dask scheduler"
                 ) from error
         else:
-            client = stack.enter_context(
-                Client(stack.enter_context(_own(count, memory)), set_as_default=False)
-            )
+            cluster = stack.enter_context(_local_cluster(count, memory))
+            client = Client(cluster, set_as_default=False)
+        stack.enter_context(client)
         _check_versions(client)
         yield Cluster(client)
 
 
 @contextlib.contextmanager
-def _own(count: int, memory: int | None) -> Iterator[Any]:
+def _local_cluster(count: int, memory: int | None) -> Iterator[Any]:
     """Start a cluster on this machine, which ends with the context."""
     import dask
     from distributed import LocalCluster
 
-    # What goes wrong is raised here; what workers log of it beside that, while they end, concerns
-    # nobody.
+    # Errors are raised here; what workers log of them besides, while they end, is noise.
     quiet = {"distributed.logging.distributed": "critical", "distributed.worker.daemon": True}
     with dask.config.set(quiet), contextlib.ExitStack() as stack:
         try:
@@ -213,22 +209,24 @@ def _own(count: int, memory: int | None) -> Iterator[Any]:
 
 
 def _check_versions(client: Any) -> None:
-    told = client.run(_version, on_error="return")
-    for error in told.values():
-        if isinstance(error, ImportError):
+    """Refuse a cluster without workers, or whose workers have another version of sstfill."""
+    answers = client.run(_version, on_error="return")
+    alive = 0
+    for worker, answer in answers.items():
+        if isinstance(answer, ImportError):
             raise InputError(
-                f"a worker has no sstfill: {error}; install version {__version__} there"
-            ) from error
-    found = {
-        worker: version for worker, version in told.items() if isinstance(version, str)
-    }  # others have just died
-    if not found:
+                f"a worker has no sstfill: {answer}; install version {__version__} there"
+            ) from answer
+        if not isinstance(answer, str):
+            continue  # the worker has just died
+        alive += 1
+        if answer != __version__:
+            raise InputError(
+                f"worker {worker} has sstfill {answer}, here is {__version__}; install the same "
+                "there"
+            )
+    if not alive:
         raise InputError("the cluster has no workers; start some: dask worker ADDRESS")
-    if other := {w: v for w, v in found.items() if v != __version__}:
-        worker, version = next(iter(other.items()))
-        raise InputError(
-            f"worker {worker} has sstfill {version}, here is {__version__}; install the same there"
-        )
 
 
 def _version() -> str:

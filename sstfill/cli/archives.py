@@ -37,18 +37,18 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "archives",
         f"An input above {LARGE / 1e9:.0f} GB, or with any of these, is filled unit by unit into a .zarr output; "
-        "killed, the same command goes on where it was. The settled method is kept beside the output, in OUT.job",
+        "killed, the same command goes on where it was. The fitted method is kept beside the output, in OUT.job",
     )
     group.add_argument(
         "--update",
         action="store_true",
-        help="fill only days that are new or revised since and those that they influence, by the settled method",
+        help="fill only days that are new or revised since and those that they influence, by the fitted method",
     )
     group.add_argument(
-        "--anew", action="store_true", help="settle the method anew and fill everything again"
+        "--refit", action="store_true", help="fit the method again and fill everything again"
     )
     group.add_argument(
-        "--like", metavar="FILLED", help="fill by the method that was settled for this output"
+        "--like", metavar="FILLED", help="fill by the method that was fitted for this output"
     )
     group.add_argument(
         "--workers", type=int, default=0, metavar="N", help="fill by N processes of this machine"
@@ -64,7 +64,7 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
 def meant(args: argparse.Namespace) -> bool:
     """Whether the input is to be filled as an archive."""
     asked = [
-        o for o in ("update", "anew", "like", "workers", "scheduler", "memory") if getattr(args, o)
+        o for o in ("update", "refit", "like", "workers", "scheduler", "memory") if getattr(args, o)
     ]
     if Path(args.out).suffix.lower() != ".zarr":
         if asked:
@@ -97,7 +97,7 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         allow_links=args.allow_links,
         seed=args.seed,
         update=args.update,
-        anew=args.anew,
+        refit=args.refit,
         like=args.like,
         workers=args.workers,
         scheduler=args.scheduler,
@@ -131,7 +131,7 @@ def told(done: FillOutcome) -> str:
             lines.append(
                 f"{name}: RMSE {score['rmse']:.3g}, bias {score['bias']:+.2g} on withheld clouds"
             )
-    fitting = f", {done.fitting:.0f} s of it to settle the method" if done.fitting else ""
+    fitting = f", {done.fitting:.0f} s of it to fit the method" if done.fitting else ""
     memory = f"; {done.memory / 1e9:.2f} GB of memory at most" if done.memory else ""
     lines.append(f"written to {done.out} in {done.seconds:.1f} s{fitting}{memory}")
     return "\n".join(lines)
@@ -169,7 +169,7 @@ def run_verify(args: argparse.Namespace) -> Iterator[str]:
     yield from found.wrong
     if found.wrong:
         raise InputError(
-            f"{args.filled}: {len(found.wrong)} things are wrong; fill again what they concern: --update, or --anew"
+            f"{args.filled}: {len(found.wrong)} things are wrong; fill again what they concern: --update, or --refit"
         )
     against = (
         "observed values are those of the archive"

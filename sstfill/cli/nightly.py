@@ -29,9 +29,9 @@ def add_nightly(parser: argparse.ArgumentParser) -> None:
         "folder; of a recipe that ships, the working directory)",
     )
     parser.add_argument(
-        "--anew",
+        "--refit",
         action="store_true",
-        help="settle the method anew and fill everything again, as after a new version of sstfill",
+        help="fit the method again and fill everything again, as after a new version of sstfill",
     )
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="fill by N processes of this machine"
@@ -55,7 +55,7 @@ def run_nightly(args: argparse.Namespace) -> Generator[str, None, int]:
     recipe = load_nightly(args.recipe, args.folder)
     memory = size(args.memory)
     night = run_night(
-        recipe, workers=args.workers, scheduler=args.scheduler, memory=memory, anew=args.anew
+        recipe, workers=args.workers, scheduler=args.scheduler, memory=memory, refit=args.refit
     )
     if night.status == "busy":
         complain(f"busy: {night.failure}")

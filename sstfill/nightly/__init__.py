@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nightly job: bring new days in, fill them, score them, report; what it returns says whether
-to page somebody.
-"""
+"""The nightly job: download new days, fill them, score them, and report."""
 
 from sstfill.nightly.night import EXIT, Night
 from sstfill.nightly.recipe import NightlyRecipe, load_nightly

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nights before: one line of JSON each, and what their scores say is usual."""
+"""The nights before: one line of JSON each, and the usual range of their scores."""
 
 from __future__ import annotations
 
@@ -20,20 +20,18 @@ from sstfill.nightly.recipe import Alert
 
 log = logging.getLogger(__name__)
 FLOOR = 0.05
-"""The median absolute deviation of the scores is taken as this share of their median at least."""
+"""Least median absolute deviation of the scores, as a fraction of their median."""
 BYTES = 256 * 2**20
-"""Of a history that is read: centuries of nights."""
-TOLD = 10
-"""Bad lines whose numbers are told."""
+"""Most bytes of a history that is read: centuries of nights."""
+LISTED = 10
+"""Most bad lines whose numbers a warning lists."""
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 KEPT = ("status", "started", "seconds", "attention", "failure", "newest", "state", "found")
 
 
 @dataclass(frozen=True)
 class Usual:
-    """What is usual of a score: the median, how far up is too far, and of how many nights that is
-    known.
-    """
+    """The usual range of a score: its median, the limit above it, and the number of nights."""
 
     median: float
     limit: float
@@ -41,7 +39,7 @@ class Usual:
 
 
 class Score(BaseModel):
-    """What of a variable's score is used again."""
+    """The part of a variable's score that later nights use."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     rmse: Number | None = None
@@ -51,23 +49,23 @@ class Score(BaseModel):
     coverage: dict[str, Number | None] | None = None
 
 
-class FoundLine(BaseModel):
-    """What of a variable is used again."""
+class VariableLine(BaseModel):
+    """The part of a variable's report that later nights use."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     model: str
     score: Score
-    filled_share: Number | None = None
+    filled_fraction: Number | None = None
 
 
 class Line(BaseModel):
-    """A line of the history: see `line`."""
+    """A line of the history; see `line`."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     status: Literal["fine", "attention", "failed", "busy"]
     started: str
     state: str
-    found: dict[str, FoundLine]
+    found: dict[str, VariableLine]
     failure: str = ""
     newest: str = ""
     attention: list[str] = []
@@ -77,25 +75,26 @@ class Line(BaseModel):
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Read the lines; those that are not ours are left out, told in one warning, and kept aside by
-    `write`.
+    """Read the lines of a history.
+
+    Lines that no night wrote are left out with one warning; `write` keeps them in another file.
     """
-    good, bad = _parted(path)
+    good, bad = _split(path)
     if bad:
-        numbers = ", ".join(f"line {number}" for number in list(bad)[:TOLD]) + (
-            ", ..." if len(bad) > TOLD else ""
-        )
+        numbers = [f"line {number}" for number in list(bad)[:LISTED]]
+        if len(bad) > LISTED:
+            numbers.append("...")
         log.warning(
             "%s of %s cannot be read and is left out; it is kept in %s",
-            numbers,
+            ", ".join(numbers),
             path,
-            _aside(path).name,
+            _unreadable(path).name,
         )
     return good
 
 
-def _parted(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
-    """The lines that can be read, and by their number those that cannot."""
+def _split(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
+    """Return the lines that can be read, and by number those that cannot."""
     if not path.exists():
         return [], {}
     content = read_bytes(path, remedy="move it away; the next night begins another one", most=BYTES)
@@ -105,7 +104,7 @@ def _parted(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
         if not text.strip():
             continue
         try:
-            found = parse_json(text, path, remedy="")
+            found = _renamed(parse_json(text, path, remedy=""))
             Line.model_validate(found, strict=True)
         except (ReadError, ValueError):  # pydantic's errors are ValueErrors
             bad[number] = text
@@ -114,67 +113,80 @@ def _parted(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
     return good, bad
 
 
-def _aside(path: Path) -> Path:
+def _renamed(line: Any) -> Any:
+    """Give a line the names of today: earlier versions wrote ``filled_share``."""
+    found = line.get("found") if isinstance(line, dict) else None
+    if isinstance(found, dict):
+        for one in found.values():
+            if isinstance(one, dict) and "filled_share" in one:
+                one["filled_fraction"] = one.pop("filled_share")
+    return line
+
+
+def _unreadable(path: Path) -> Path:
+    """Return the file that keeps lines which cannot be read."""
     return path.with_name(f"{path.stem}.unreadable{path.suffix}")
 
 
 def line(night: Night) -> dict[str, Any]:
-    """What is kept of a night."""
-    told = night.told()
-    outcome = told["outcome"] or {}
-    days = {
-        k: outcome[k] for k in ("new", "revised", "influenced", "units", "made") if k in outcome
-    }
-    return {k: told[k] for k in KEPT} | {"days": days, "times": 1}
+    """Return the line that the history keeps of a night."""
+    whole = night.to_dict()
+    kept = {key: whole[key] for key in KEPT}
+    days = {}
+    if whole["outcome"] is not None:
+        for key in ("new", "revised", "influenced", "units", "made"):
+            days[key] = whole["outcome"][key]
+    return kept | {"days": days, "times": 1}
 
 
 def added(lines: list[dict[str, Any]], night: Night) -> list[dict[str, Any]]:
-    """Lines with that of a night: in the place of the last one if the output is as it was and the
-    end was the same.
-    """
+    """Add the line of a night; it replaces the last line if output and failure are the same."""
     new = line(night)
-    last = lines[-1] if lines else None
-    if last is None or (last["state"], last.get("failure", "")) != (new["state"], new["failure"]):
+    if not lines:
+        return [new]
+    last = lines[-1]
+    if (last["state"], last.get("failure", "")) != (new["state"], new["failure"]):
         return [*lines, new]
-    kept = {"started": last["started"], "times": last.get("times", 1) + 1, "again": new["started"]}
-    if (
-        night.outcome is None or not night.outcome.made
-    ):  # what was new then is what there is to tell of this state
-        kept |= {key: last[key] for key in ("days", "seconds") if key in last}
-    return [*lines[:-1], new | kept]
+    new |= {"started": last["started"], "times": last.get("times", 1) + 1, "again": new["started"]}
+    if night.outcome is None or not night.outcome.made:
+        # Nothing was filled again: the days that the first of these nights filled are shown.
+        for key in ("days", "seconds"):
+            if key in last:
+                new[key] = last[key]
+    return [*lines[:-1], new]
 
 
 def write(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Write all lines, or leave what was there; lines there that cannot be read go to a file of
-    their own first.
-    """
-    _, bad = _parted(path)
+    """Write all lines atomically; lines there that cannot be read are kept in another file."""
+    _, bad = _split(path)
     if bad:
-        kept = _aside(path)
+        kept = _unreadable(path)
         before = kept.read_bytes() if kept.is_file() else b""
         with atomic_path(kept) as temporary:
-            temporary.write_bytes(before + b"".join(text + b"\n" for text in bad.values()))
+            temporary.write_bytes(before + b"\n".join(bad.values()) + b"\n")
     with atomic_path(path) as temporary:
-        temporary.write_text(
-            "".join(json.dumps(one, allow_nan=False) + "\n" for one in lines), encoding="utf-8"
-        )
+        text = "".join(json.dumps(one, allow_nan=False) + "\n" for one in lines)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def same_state(lines: list[dict[str, Any]], state: str) -> dict[str, Any] | None:
-    """The last night that left the output as it is now."""
-    return next((one for one in reversed(lines) if one["state"] == state and one["found"]), None)
+    """Return the last night that left the output as it is now."""
+    for one in reversed(lines):
+        if one["state"] == state and one["found"]:
+            return one
+    return None
 
 
 def usual(
     lines: list[dict[str, Any]], state: str, name: str, model: str, alert: Alert
 ) -> Usual | None:
-    """What is usual of the RMSE of a variable: of earlier nights with the same method, each state
-    of the output once.
+    """Return the usual range of a variable's RMSE; None with fewer than `Alert.min_nights` nights.
 
-    None with fewer than `Alert.min_nights` of them. Median and median absolute deviation, so that a
-    bad night among them does not move what is usual.
+    It is taken from earlier nights with the same model, each state of the output once. Median and
+    median absolute deviation are used, so that one bad night does not move the range.
     """
     by_state: dict[str, float] = {}
+    # By state: a night run twice on the same output must not count twice.
     for one in lines:
         found = one["found"].get(name, {})
         error = found.get("score", {}).get("rmse")
@@ -185,4 +197,5 @@ def usual(
         return None
     median = float(np.median(past))
     deviation = max(float(np.median(np.abs(past - median))), FLOOR * median)
-    return Usual(median, median + alert.rmse_sigma * 1.4826 * deviation, past.size)
+    sigma = 1.4826 * deviation  # the standard deviation, were the scores normally distributed
+    return Usual(median, median + alert.rmse_sigma * sigma, past.size)

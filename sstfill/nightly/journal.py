@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of the report while a night is under way: its lock, its log file, and the warnings
-that are heard.
-"""
+"""The folder of the report while a night is under way: its lock, log file and warnings."""
 
 from __future__ import annotations
 
@@ -20,15 +18,14 @@ from sstfill.io.lock import acquire
 
 LOGGER = logging.getLogger("sstfill")
 MARK = ".sstfill-report"
-"""File by which a night knows the folder of a report as one that nights made."""
+"""File that marks a folder as one that nights made."""
 SIZE, KEPT = 1_000_000, 5
-"""Bytes of the log file beyond which another one is begun, and how many old ones are kept."""
+"""Bytes after which another log file is begun, and how many old ones are kept."""
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a report folder, made where it is not there; the system lets go of it with
-    the process.
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a report folder, which is made if needed; it ends with the process.
 
     Raises
     ------
@@ -39,29 +36,32 @@ def alone(folder: Path) -> Iterator[None]:
     def busy(who: str) -> WriteError:
         return WriteError(f"another night is under way in {folder}: {who}; wait for it, or end it")
 
-    try:
-        claim(folder)
-        descriptor = acquire(folder / "lock", busy)
-    except OSError as error:
-        if isinstance(error, WriteError):
-            raise
-        raise WriteError(
-            f"cannot write {folder}: {error.strerror}; choose another folder for the report"
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            _check_folder(folder)
+            # Refuses a lock file of the user's, so nothing is written to the folder before this.
+            descriptor = acquire(folder / "lock", busy)
+            stack.callback(os.close, descriptor)
+            # Removed while it is held: a process that waits for it then makes another.
+            stack.callback((folder / "lock").unlink, missing_ok=True)
+            if not (folder / MARK).is_file():
+                (folder / MARK).write_text(
+                    "The report of a nightly job of sstfill; each night writes it again.\n",
+                    encoding="utf-8",
+                )
+        except OSError as error:
+            if isinstance(error, WriteError):
+                raise
+            raise WriteError(
+                f"cannot write {folder}: {error.strerror}; choose another folder for the report"
+            ) from error
         yield
-    finally:
-        (folder / "lock").unlink(
-            missing_ok=True
-        )  # while it is held: whoever waits for it makes another
-        os.close(descriptor)
 
 
-def claim(folder: Path) -> None:
-    """Mark a new or empty folder as that of a report; refuse one that holds anything that no night
-    put there.
+def _check_folder(folder: Path) -> None:
+    """Make a folder for the report; refuse one that holds anything that no night put there.
 
-    A report of a version that made no mark is known by its history, and is marked.
+    A report of a version that made no mark is recognised by its history.
     """
     place.check_regular(folder)
     if not folder.exists():
@@ -74,31 +74,27 @@ def claim(folder: Path) -> None:
     held = sorted(member.name for member in folder.iterdir() if member.name != "lock")
     ours = mark.is_file() or (not mark.exists() and _is_report(folder))
     if held and not ours:
-        named = ", ".join(held[: place.NAMED]) + (", ..." if len(held) > place.NAMED else "")
+        named = held[: place.NAMED]
+        if len(held) > place.NAMED:
+            named.append("...")
         raise WriteError(
-            f"cannot write a report to {folder}: no night made that folder, and it holds {named}; give "
-            "report= a new folder of its own"
-        )
-    if not mark.is_file():
-        mark.write_text(
-            "The report of a nightly job of sstfill; each night writes it again.\n",
-            encoding="utf-8",
+            f"cannot write a report to {folder}: no night made that folder, and it holds "
+            f"{', '.join(named)}; give report= a new folder of its own"
         )
 
 
 def _is_report(folder: Path) -> bool:
-    """Whether a folder holds the page, the log and the history of nights before there were marks."""
+    """Whether a folder holds the log and the history of nights before there were marks."""
     try:
         first = (folder / "history.jsonl").read_text("utf-8").partition("\n")[0]
-        return (folder / "nightly.log").is_file() and {"status", "started", "found"} <= json.loads(
-            first
-        ).keys()
+        keys = json.loads(first).keys()
     except (OSError, ValueError, AttributeError):
         return False
+    return (folder / "nightly.log").is_file() and {"status", "started", "found"} <= keys
 
 
 def held_by_another(error: BaseException | None) -> bool:
-    """Whether an error came of a lock that another process holds: of a night, a fill or a download."""
+    """Whether an error comes from a lock that another night, fill or download holds."""
     while error is not None:
         if isinstance(error, BlockingIOError):
             return True
@@ -106,8 +102,8 @@ def held_by_another(error: BaseException | None) -> bool:
     return False
 
 
-class _Heard(logging.Handler):
-    """Keeps the warnings of the library for the report, each once."""
+class _Collector(logging.Handler):
+    """Collects the warnings of the library for the report, each once."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -120,22 +116,21 @@ class _Heard(logging.Handler):
 
 
 @contextlib.contextmanager
-def kept(path: Path) -> Iterator[list[str]]:
-    """Write what the library logs into a file, in UTC; gives the warnings heard so far."""
-    heard = _Heard()
+def logged(path: Path) -> Iterator[list[str]]:
+    """Write what the library logs into a file, in UTC; yields its warnings as they come."""
+    collector = _Collector()
     file = RotatingFileHandler(path, maxBytes=SIZE, backupCount=KEPT, encoding="utf-8", delay=True)
-    form = logging.Formatter(
-        "%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    form.converter = time.gmtime
-    file.setFormatter(form)
+    line = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+    formatter = logging.Formatter(line, "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    file.setFormatter(formatter)
     before = LOGGER.level
-    handlers = (file, heard)
+    handlers = (file, collector)
     for handler in handlers:
         LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     try:
-        yield heard.lines
+        yield collector.lines
     finally:
         LOGGER.setLevel(before)
         for handler in handlers:

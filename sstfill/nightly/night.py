@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of one night when it is over: its status, what was filled, and how well."""
+"""The outcome of one night: its status, what was filled, and how well."""
 
 from __future__ import annotations
 
@@ -11,41 +11,39 @@ from sstfill.archive import FillOutcome
 
 Status = Literal["fine", "attention", "failed", "busy"]
 EXIT: dict[Status, int] = {"fine": 0, "attention": 1, "failed": 2, "busy": 75}
-"""Exit status of the command; 75 is ``EX_TEMPFAIL`` of sysexits.h: nothing is wrong, try again
-later.
-"""
+"""Exit status of the command; 75 is ``EX_TEMPFAIL`` of sysexits.h: try again later."""
 FORMAT = 1
-"""Of ``latest.json`` and of the lines of ``history.jsonl``."""
+"""Format of ``latest.json``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VariableReport:
-    """What tonight says of one variable; all of it can be held by JSON.
+    """The report on one variable; JSON can hold all of it.
 
     Attributes
     ----------
     model
-        Fingerprint of the settled method.
+        Fingerprint of the fitted method.
     score
-        Under clouds put over the most recent images, see `sstfill.methods.fitted_score.scored`;
-        empty where there were none.
-    shares
-        Of the sea in the most recent images, by where a pixel comes from: ``observed``, ``filled``,
+        Score on withheld clouds in the most recent images, see
+        `sstfill.methods.fitted_score.scored`; empty where nothing could be withheld.
+    fractions
+        Fractions of the sea in the most recent images that are ``observed``, ``filled`` and
         ``not_filled``.
     newest
-        The same of the newest image.
+        The same fractions of the newest image.
     error, newest_error
         Median of the stated error (one sigma) of filled pixels, in the recent images and in the
         newest one.
     empty
-        Dates of the newest images, of those that are watched, with nothing observed.
+        Dates among the newest images (`Alert.empty_days`) with nothing observed.
     units
-        Of the field.
+        Units of the field.
     """
 
     model: str
     score: dict[str, Any]
-    shares: dict[str, float]
+    fractions: dict[str, float]
     newest: dict[str, float]
     error: float | None
     newest_error: float | None
@@ -53,45 +51,44 @@ class VariableReport:
     units: str = ""
 
     @property
-    def filled_share(self) -> float:
-        """Share of the gaps at sea in the recent images that was filled; 1 where there were no
-        gaps.
-        """
-        gaps = self.shares.get("filled", 0.0) + self.shares.get("not_filled", 0.0)
-        return self.shares.get("filled", 0.0) / gaps if gaps else 1.0
+    def filled_fraction(self) -> float:
+        """Fraction of the gaps at sea in the recent images that was filled; 1 without gaps."""
+        filled = self.fractions.get("filled", 0.0)
+        gaps = filled + self.fractions.get("not_filled", 0.0)
+        return filled / gaps if gaps else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Night:
-    """One night.
+    """The outcome of one night.
 
     Attributes
     ----------
     status
-        ``"fine"``, ``"attention"`` (done, but look), ``"failed"`` or ``"busy"`` (another job is at
-        it), see `EXIT`.
+        ``"fine"``, ``"attention"`` (done, but look), ``"failed"`` or ``"busy"`` (another job holds
+        a lock), see `EXIT`.
     started
-        When, ISO 8601 in UTC.
+        Start, ISO 8601 in UTC.
     seconds
-        Of each step that was taken: ``download``, ``fill``, ``score``.
+        Duration of each step: ``download``, ``fill``, ``score``.
     attention
         What to look at, one line each.
     failure
-        Why it failed, or who is at it; empty otherwise.
+        Why it failed, or which job holds a lock; empty otherwise.
     whole
-        What state the output is in, in words.
+        Whether the output is whole, as a sentence.
     refused
         Why the download did not bring what it should; empty otherwise.
     outcome
-        Of the fill, where there was one.
+        Outcome of the fill, where there was one.
     newest
         Date of the newest image; empty where times are no dates.
     state
-        A word for what the output holds; the same word means the same output.
+        Digest of what the output holds; equal outputs have equal digests.
     found
-        By variable.
-    said
-        Warnings on the way.
+        Reports by variable.
+    warnings
+        Warnings that the library logged.
     """
 
     status: Status
@@ -105,20 +102,18 @@ class Night:
     newest: str = ""
     state: str = ""
     found: dict[str, VariableReport] = field(default_factory=dict)
-    said: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def exit(self) -> int:
         """Exit status of the command."""
         return EXIT[self.status]
 
-    def told(self) -> dict[str, Any]:
-        """All of it as JSON can hold it."""
-        found = {
-            name: config.options(one) | {"filled_share": one.filled_share}
-            for name, one in self.found.items()
-        }
-        bare = {k: v for k, v in vars(self).items() if k not in ("outcome", "found")}
-        done = None if self.outcome is None else config.options(self.outcome)
-        told = {"format": FORMAT, **bare, "exit": self.exit, "outcome": done, "found": found}
-        return dict(config.plain(told))
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON can hold it."""
+        found = {}
+        for name, one in self.found.items():
+            found[name] = config.options(one) | {"filled_fraction": one.filled_fraction}
+        outcome = None if self.outcome is None else config.options(self.outcome)
+        own = {"exit": self.exit, "outcome": outcome, "found": found}
+        return dict(config.plain({"format": FORMAT} | vars(self) | own))

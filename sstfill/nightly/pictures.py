@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a report, as data that stand in the page itself: maps of the newest image, and the
-history of a score.
-"""
+"""Pictures of a report, as data URIs: maps of the newest image, and the history of a score."""
 
 from __future__ import annotations
 
@@ -9,124 +7,104 @@ import base64
 import io as streams
 import logging
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sstfill import io, plot
 from sstfill.fields import grid
 from sstfill.io.untrusted import guard
 from sstfill.nightly.history import Usual
 from sstfill.nightly.recent import thinning
+from sstfill.plot.sheet import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 PIXELS = 120_000
 """Pixels at most of a map that is drawn; a larger grid is thinned."""
 DPI = 100
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 240, 58, 14, 12, 30
 NIGHTS = 60
+"""Nights at most in a chart."""
+BLUE, RED, GREY = "#0072b2", "#b3261e", "#999999"
 
 
-def map_of_newest(filled: Path, name: str) -> tuple[str, str]:
-    """Draw the newest image: what was seen, what was filled, how sure, where from.
+class Picture(NamedTuple):
+    """A PNG as a data URI and a note on it; without a picture, the note says why."""
 
-    Returns
-    -------
-    str, str
-        A PNG as a data URI, and a note on it; the first is empty where no picture could be drawn,
-        the note says why.
-    """
+    data: str = ""
+    note: str = ""
+
+
+def map_of_newest(filled: Path, name: str) -> Picture:
+    """Draw the newest image: observed, filled, expected error, source."""
     try:
         with io.reading(filled), guard.open_zarr(filled, chunks=None) as held:
             parts = [n for n in (name, f"{name}_error", f"{name}_source") if n in held]
             time, *sides = map(str, grid.axes(held[name]).dims)
             every = thinning(tuple(held.sizes[d] for d in sides), PIXELS)
-            last = (
-                held[parts]
-                .isel({time: slice(-1, None), **{d: slice(None, None, every) for d in sides}})
-                .load()
-            )
-        figure = plot.maps(last, variable=name, time=0)
-        stream = streams.BytesIO()
-        figure.savefig(stream, format="png", dpi=DPI)
+            newest = held[parts].isel({time: slice(-1, None)})
+            newest = newest.isel(dict.fromkeys(sides, slice(None, None, every))).load()
+        data = _data_uri(plot.maps(newest, variable=name, time=0))
     except Exception as error:  # a picture is not worth a night
         log.warning("no map of %s: %s", name, error)
-        return "", f"no map: {error}"
-    note = f"every {every}th row and column is drawn" if every > 1 else ""
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode(), note
+        return Picture(note=f"no map: {error}")
+    return Picture(data, f"every {every}th row and column is drawn" if every > 1 else "")
 
 
-def score_chart(lines: Sequence[dict[str, Any]], name: str, past: Usual | None) -> str:
-    """Draw the RMSE of the last nights as SVG; tonight's is the last one."""
-    nights = [
-        (one.get("newest") or one["started"][:10], one["found"][name])
-        for one in lines
-        if name in one["found"]
-    ]
-    scored = [(when, found) for when, found in nights if found["score"].get("rmse") is not None]
-    known = [(when, found["score"]["rmse"], found["model"]) for when, found in scored[-NIGHTS:]]
-    if not known:
-        return ""
-    values = np.array([v for _, v, _ in known])
-    top = 1.15 * max(values.max(), past.limit if past else 0.0) or 1.0
-    x = LEFT + (WIDTH - LEFT - RIGHT) * (np.arange(len(known)) + 0.5) / len(known)
-    y = _height(values, top)
-    parts = [*_axes(top), *_dates([when for when, _, _ in known], x)]
-    if past:
-        parts += [
-            *_level(past.median, top, "#666", "", f"median {past.median:.3g}", 15),
-            *_level(past.limit, top, "#b3261e", "6 4", f"limit {past.limit:.3g}", -5),
-        ]
-    parts.append(
-        f'<polyline fill="none" stroke="#0072b2" stroke-width="1.5" points="{_points(x, y)}"/>'
-    )
-    for i, (when, value, model) in enumerate(known):
-        over = past is not None and value > past.limit
-        colour = "#b3261e" if over else "#0072b2" if model == known[-1][2] else "#999"
-        size = 5 if i == len(known) - 1 else 3
-        said = f"<title>{escape(f'{when}: RMSE {value:.3g}')}</title>"
-        parts.append(
-            f'<circle cx="{x[i]:.1f}" cy="{y[i]:.1f}" r="{size}" fill="{colour}">{said}</circle>'
-        )
-    label = escape(f"RMSE of {name} on withheld clouds, last {len(known)} nights")
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+def score_chart(lines: Sequence[dict[str, Any]], name: str, usual: Usual | None) -> Picture:
+    """Draw the RMSE of the last nights; tonight's is the last one."""
+    scored = []
+    for line in lines:
+        found = line["found"].get(name)
+        if found is not None and found["score"].get("rmse") is not None:
+            when = line.get("newest") or line["started"]
+            scored.append((when[:10], found["score"]["rmse"], found["model"]))
+    scored = scored[-NIGHTS:]
+    if not scored:
+        return Picture()
+    try:
+        return Picture(_data_uri(_chart(scored, usual)))
+    except Exception as error:
+        log.warning("no chart of %s: %s", name, error)
+        return Picture(note=f"no chart: {error}")
 
 
-def _height(values: Any, top: float) -> Any:
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * np.asarray(values) / top
+def _chart(scored: list[tuple[str, float, str]], usual: Usual | None) -> Figure:
+    """Draw nights (date, RMSE, model) with the usual range; grey by another model than the last."""
+    figure = new_figure(8.6, 2.4, "constrained")
+    ax = figure.subplots()
+    nights = range(len(scored))
+    errors = [error for _, error, _ in scored]
+    ax.plot(nights, errors, color=BLUE, linewidth=1.2)
+    for night, (_, error, model) in enumerate(scored):
+        colour = BLUE if model == scored[-1][2] else GREY
+        if usual is not None and error > usual.limit:
+            colour = RED
+        size = 7 if night == len(scored) - 1 else 4
+        ax.plot(night, error, "o", color=colour, markersize=size)
+    top = max(errors)
+    if usual is not None:
+        top = max(top, usual.limit)
+        ax.axhline(usual.median, color="0.4", linewidth=0.8)
+        ax.axhline(usual.limit, color=RED, linewidth=0.8, linestyle="--")
+        inside = ax.get_yaxis_transform()  # x as a fraction of the width, y in units of the data
+        for value, word, colour in ((usual.median, "median", "0.4"), (usual.limit, "limit", RED)):
+            text = f"{word} {value:.3g}"
+            ax.text(0.01, value, text, color=colour, va="bottom", transform=inside)
+    ax.set_ylim(0, 1.15 * top or 1.0)
+    ax.set_xlim(-0.5, len(scored) - 0.5)
+    ticks = sorted({0, len(scored) // 2, len(scored) - 1})
+    # A date is drawn as it is: a "$" in the file is no formula.
+    ax.set_xticks(ticks, [scored[tick][0] for tick in ticks], fontsize="small", parse_math=False)
+    ax.tick_params(color="0.7", labelcolor="0.35", labelsize="small")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    return figure
 
 
-def _points(x: Any, y: Any) -> str:
-    return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-
-
-def _axes(top: float) -> list[str]:
-    step = float(f"{top / 4:.0e}")
-    lines = []
-    for value in np.arange(0, top, step):
-        at = _height(value, top)
-        lines.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="#e3e3e3"/>'
-        )
-        lines.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-    return lines
-
-
-def _dates(dates: Sequence[str], x: Any) -> list[str]:
-    some = sorted({0, len(dates) // 2, len(dates) - 1})
-    return [
-        f'<text x="{np.clip(x[i], LEFT + 30, WIDTH - RIGHT - 36):.1f}" y="{HEIGHT - 8}" text-anchor="middle">'
-        f"{escape(dates[i][:10])}</text>"
-        for i in some
-    ]
-
-
-def _level(value: float, top: float, colour: str, dashes: str, text: str, down: int) -> list[str]:
-    at = float(_height(value, top))
-    ends = f'x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"'
-    return [
-        f'<line {ends} stroke="{colour}" stroke-dasharray="{dashes}"/>',
-        f'<text x="{LEFT + 6}" y="{at + down:.1f}" style="fill:{colour}">{escape(text)}</text>',
-    ]
+def _data_uri(figure: Figure) -> str:
+    stream = streams.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

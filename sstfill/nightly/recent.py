@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The most recent images of a filled archive: how well the settled method does there, and how much
-it could fill.
-"""
+"""The most recent images of a filled archive: score of the fitted method, and what was filled."""
 
 from __future__ import annotations
 
@@ -28,16 +26,16 @@ from sstfill.nightly.night import VariableReport
 from sstfill.plot.view import printed
 
 TILES = 3
-"""Pieces of the recent images in which clouds are withheld."""
+"""Most pieces of the recent images in which clouds are withheld."""
 ROWS = 256
-"""Rows of the filled store that are counted at once."""
-SOME = 1_000_000
-"""Pixels at most of which a median is taken."""
+"""Rows of the filled store that are read at once."""
+SAMPLE = 1_000_000
+"""Most pixels of which a median is taken."""
 KINDS = ("observed", "filled", "not_filled")
 
 
 def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, dict[str, object]]:
-    """Hide clouds in the most recent images, and ask the settled method, as it is, what is below.
+    """Score the fitted method, as it is, on withheld clouds in the most recent images.
 
     Parameters
     ----------
@@ -46,110 +44,128 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
     source
         The archive that it was made from.
     seed
-        Of the clouds that are hidden; with the same one, the same archive has the same score.
+        Seed of the withheld clouds; with the same one, the same archive has the same score.
 
     Returns
     -------
     dict
-        By variable, `sstfill.validation.withheld.Hindcast.summary`, with ``sigma_scale`` as a
-        factor of the error that is stored; empty where nothing could be hidden: nothing observed,
+        By variable, `sstfill.validation.withheld.WithheldScore.summary`, with ``sigma_scale`` as a
+        factor of the error that is stored; empty where nothing could be withheld: nothing observed,
         or no clouds.
     """
-    job, found = FillJob(out), {}
+    job = FillJob(out)
+    scores: dict[str, dict[str, object]] = {}
     with io.reading(source.path), source.open() as ds:
-        for name in settled(job):
-            model, days = (
-                Model.load(job.model(name)),
-                Days.load(job.folder / "days" / f"{name}.npz"),
-            )
-            said = scored(
-                model.pinned, list(_windows(source.field(ds, name), model, days)), seed, name
-            )
-            found[name] = {} if said is None else dict(said.summary)
-            if "sigma_scale" in found[name]:
-                found[name]["sigma_scale"] /= model.sigma_scale
-    return found
+        for name in filled_variables(job):
+            model = Model.load(job.model(name))
+            days = _load_days(job, name)
+            windows = _windows(source.field(ds, name), model, days)
+            score = scored(model.fitted, windows, seed, name)
+            if score is None:
+                scores[name] = {}
+                continue
+            summary = dict(score.summary)
+            # The stored error is already multiplied by the model's own scale.
+            if "sigma_scale" in summary:
+                summary["sigma_scale"] /= model.sigma_scale
+            scores[name] = summary
+    return scores
 
 
-def settled(job: FillJob) -> tuple[str, ...]:
-    """Variables of a filled archive; `ReadError` if there is none."""
-    asked = job.settled
-    if asked is None:
+def filled_variables(job: FillJob) -> tuple[str, ...]:
+    """Return the variables of a filled archive; `ReadError` if there is none."""
+    request = job.finished
+    if request is None:
         raise ReadError(
             f"{job.out} was not filled as an archive: there is no {job.folder.name} beside it"
         )
-    return tuple(asked["variables"])
+    return tuple(request["variables"])
+
+
+def _load_days(job: FillJob, name: str) -> Days:
+    return Days.load(job.folder / "days" / f"{name}.npz")
 
 
 def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
-    """Windows on the last images, where their sample shows most."""
-    shape = obs.shape
-    times = slice(max(0, shape[0] - TRIAL[0]), shape[0])
-    tiles = tile(shape[1:], TRIAL[1:])  # type: ignore[arg-type]
-    number = (model.points.rows // TRIAL[1]) * -(
-        -shape[2] // TRIAL[2]
-    ) + model.points.columns // TRIAL[2]
-    counts = np.bincount(number, np.isfinite(days.sample[times]).sum(0), len(tiles))
-    best = [i for i in np.argsort(-counts, kind="stable")[:TILES] if counts[i]]
-    patches = [_patch((times, *tiles[i]), model.pinned.halo, shape) for i in best]
-    return [cut(obs, model.sea, days.sample, model.points, patch) for patch in patches]
+    """Cut windows of the last images, where their sample shows most observations."""
+    count, _, columns = obs.shape
+    times = slice(max(0, count - TRIAL[0]), count)
+    tiles = tile(obs.shape[1:], TRIAL[1:])  # type: ignore[arg-type]
+    tiles_across = -(-columns // TRIAL[2])
+    tile_of_point = model.points.rows // TRIAL[1] * tiles_across
+    tile_of_point = tile_of_point + model.points.columns // TRIAL[2]
+    observed = np.isfinite(days.sample[times]).sum(0)
+    # The sample stands for the images: reading them to count would cost as much as to score.
+    in_tile = np.bincount(tile_of_point, observed, len(tiles))
+    windows = []
+    for number in np.argsort(-in_tile, kind="stable")[:TILES]:
+        if not in_tile[number]:
+            break  # nothing is observed in this tile, nor in any after it
+        inside = (times, *tiles[number])
+        seen = []
+        for side, halo, length in zip(inside, model.fitted.halo, obs.shape, strict=True):
+            seen.append(slice(max(0, side.start - halo), min(length, side.stop + halo)))
+        patch = Patch(inside, tuple(seen))  # type: ignore[arg-type]
+        windows.append(cut(obs, model.sea, days.sample, model.points, patch))
+    return windows
 
 
-def _patch(inside: tuple[slice, ...], reach: tuple[int, ...], shape: tuple[int, ...]) -> Patch:
-    sides = zip(inside, reach, shape, strict=True)
-    seen = tuple(slice(max(0, s.start - r), min(n, s.stop + r)) for s, r, n in sides)
-    return Patch(inside, seen)  # type: ignore[arg-type]
-
-
-def look_at(
+def variable_reports(
     out: Path, scores: dict[str, dict[str, object]], watched: int
 ) -> dict[str, VariableReport]:
-    """Count where the pixels of the recent images come from, and how sure those are that were
-    filled.
+    """Report by variable on the recent images: sources of the pixels, errors of the filled ones.
+
+    The newest `watched` images are searched for one with nothing observed.
     """
-    job, found = FillJob(out), {}
+    job = FillJob(out)
+    reports = {}
     with io.reading(out), guard.open_zarr(out, chunks=None) as held:
         for name, score in scores.items():
-            days = Days.load(job.folder / "days" / f"{name}.npz")
-            times = slice(max(0, len(days.time) - TRIAL[0]), len(days.time))
-            counts = _counted(held[f"{name}_source"], times)
-            errors = _some(held[f"{name}_error"], times)
-            last = range(len(days.time) - min(watched, len(days.time)), len(days.time))
-            found[name] = VariableReport(
+            days = _load_days(job, name)
+            total = len(days.time)
+            times = slice(max(0, total - TRIAL[0]), total)
+            counts = _count_flags(held[f"{name}_source"], times)
+            errors = _sampled(held[f"{name}_error"], times)
+            empty = []
+            for step in range(max(0, total - watched), total):
+                if not days.count[step]:
+                    empty.append(date(held[name], step))
+            reports[name] = VariableReport(
                 model=Model.load(job.model(name)).fingerprint,
                 score=score,
-                shares=_shares(counts.sum(0)),
-                newest=_shares(counts[-1]),
+                fractions=_fractions(counts.sum(0)),
+                newest=_fractions(counts[-1]),
                 error=_median(errors),
                 newest_error=_median(errors[-1]),
-                empty=tuple(date(held[name], i) for i in last if not days.count[i]),
+                empty=tuple(empty),
                 units=printed(str(held[name].attrs.get("units", ""))),
             )
-    return found
+    return reports
 
 
-def _counted(source: xr.DataArray, times: slice) -> NDArray[np.int64]:
-    """Pixels by image and flag, ``(time, flag)``."""
+def _count_flags(source: xr.DataArray, times: slice) -> NDArray[np.int64]:
+    """Count the pixels of each image by source flag, ``(time, flag)``."""
     counts = np.zeros((times.stop - times.start, len(gaps.SOURCE_FLAGS)), np.int64)
     for start in range(0, source.shape[1], ROWS):
         block = source[times, start : start + ROWS].values
-        counts += np.stack(
-            [np.bincount(image.ravel(), minlength=counts.shape[1]) for image in block]
-        )
+        for image, pixels in enumerate(block):
+            counts[image] += np.bincount(pixels.ravel(), minlength=counts.shape[1])
     return counts
 
 
-def _some(error: xr.DataArray, times: slice) -> NDArray[np.float32]:
-    every = thinning(error.shape[1:], SOME // max(1, times.stop - times.start))
-    rows = range(0, error.shape[1], ROWS // every * every or every)
-    step = rows.step
-    return np.concatenate(
-        [error[times, r : r + step].values[:, ::every, ::every] for r in rows], axis=1
-    )
+def _sampled(error: xr.DataArray, times: slice) -> NDArray[np.float32]:
+    """Read every n-th row and column of some images, at most `SAMPLE` pixels."""
+    every = thinning(error.shape[1:], SAMPLE // max(1, times.stop - times.start))
+    # Blocks begin at a multiple of `every`, so that the rows taken are evenly spaced.
+    step = max(ROWS // every, 1) * every
+    blocks = []
+    for start in range(0, error.shape[1], step):
+        blocks.append(error[times, start : start + step].values[:, ::every, ::every])
+    return np.concatenate(blocks, axis=1)
 
 
 def thinning(shape: tuple[int, ...], pixels: int) -> int:
-    """Every how many-th row and column to take so that an image has no more than so many pixels.
+    """Return n such that every n-th row and column of an image are at most so many pixels.
 
     >>> thinning((1000, 1000), 10_000)
     10
@@ -162,18 +178,21 @@ def _median(errors: NDArray[np.float32]) -> float | None:
     return float(np.median(known)) if known.size else None
 
 
-def _shares(counts: NDArray[np.int64]) -> dict[str, float]:
-    sea = int(sum(counts[gaps.SOURCE_FLAGS[k]] for k in KINDS))
-    return {k: float(counts[gaps.SOURCE_FLAGS[k]] / sea) if sea else 0.0 for k in KINDS}
+def _fractions(counts: NDArray[np.int64]) -> dict[str, float]:
+    """Return the fraction of the sea of each kind of source, from the counts by flag."""
+    of_kind = {kind: int(counts[gaps.SOURCE_FLAGS[kind]]) for kind in KINDS}
+    sea = sum(of_kind.values())
+    return {kind: count / max(1, sea) for kind, count in of_kind.items()}
 
 
 def date(field: xr.DataArray, step: int) -> str:
-    """Date of an image, ISO 8601 to the minute; its number where times are no dates.
+    """Return the date of an image, ISO 8601 to the minute; its number where times are no dates.
 
     >>> date(xr.DataArray([1.0], [("time", np.array(["2024-02-01"], "M8[ns]"))]), 0)
     '2024-02-01'
     """
-    time = field[str(grid.axes(field).dims[0])] if field.ndim > 1 else field[field.dims[0]]
+    dim = str(field.dims[0]) if field.ndim == 1 else str(grid.axes(field).dims[0])
+    time = field[dim]
     value = time.values[step]
     if time.dtype.kind == "M":
         return str(np.datetime_as_string(value, unit="m")).removesuffix("T00:00")
@@ -183,23 +202,27 @@ def date(field: xr.DataArray, step: int) -> str:
 
 
 def newest(out: Path) -> tuple[str, float | None]:
-    """Date of the newest image, and its time in days since 1970 (None where times are no dates)."""
+    """Return the date of the newest image, and its time in days since 1970.
+
+    Where times are no dates, these are empty and None.
+    """
     job = FillJob(out)
-    name = settled(job)[0]
+    name = filled_variables(job)[0]
     with io.reading(out), guard.open_zarr(out, chunks=None) as held:
-        said = date(held[name], held[name].sizes[str(grid.axes(held[name]).dims[0])] - 1)
-    days = Days.load(job.folder / "days" / f"{name}.npz").time[-1] / 86_400e6
-    return ("", None) if said.startswith("image ") else (said, float(days))
+        field = held[name]
+        last = date(field, field.sizes[str(grid.axes(field).dims[0])] - 1)
+    if last.startswith("image "):
+        return "", None
+    return last, float(_load_days(job, name).time[-1] / 86_400e6)
 
 
 def state(out: Path) -> str:
-    """A word for what a filled store holds: the same for the same days, observations, revisions and
-    methods.
-    """
-    job, words = FillJob(out), hashlib.sha256()
-    for name in settled(job):
-        days = Days.load(job.folder / "days" / f"{name}.npz")
-        words.update(json.dumps([name, Model.load(job.model(name)).fingerprint]).encode())
+    """Digest what a filled store holds: days, observations, revisions and fitted methods."""
+    job = FillJob(out)
+    digest = hashlib.sha256()
+    for name in filled_variables(job):
+        days = _load_days(job, name)
+        digest.update(json.dumps([name, Model.load(job.model(name)).fingerprint]).encode())
         for part in (days.time, days.digest, days.revision):
-            words.update(part.tobytes())
-    return words.hexdigest()[:16]
+            digest.update(part.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A nightly recipe: a TOML file that says what to bring in, how to fill it, and when to call
-somebody.
-"""
+"""A nightly recipe: a TOML file with what to download, how to fill it, and when to alert."""
 
 from __future__ import annotations
 
@@ -55,12 +53,13 @@ class Places:
         for name in ("archive", "filled"):
             if not getattr(self, name).rstrip("/").endswith(".zarr"):
                 raise OptionError(
-                    f"{name}={getattr(self, name)!r} in [nightly] is no Zarr store; end its name with .zarr"
+                    f"{name}={getattr(self, name)!r} in [nightly] is no Zarr store; end its name "
+                    "with .zarr"
                 )
         if len({self.archive, self.filled, self.report}) < 3:
             raise OptionError(
                 f"archive, filled and report in [nightly] are not three places: {self.archive!r}, "
-                f"{self.filled!r}, {self.report!r}"
+                f"{self.filled!r}, {self.report!r}; give three"
             )
 
 
@@ -84,13 +83,13 @@ class Fill:
     Parameters
     ----------
     method
-        Its name; ``"auto"`` takes, on the first night, what does best on withheld clouds.
+        Name of the method; ``"auto"`` chooses by withheld clouds on the first night.
     variables
-        Names; none means each one that can be filled.
+        Names; empty for all variables that can be filled.
     quality_level, l2p_flags, allow_links
         As in `sstfill.io.open`.
     seed
-        Of whatever is random.
+        Seed of all random choices.
     """
 
     method: str = "auto"
@@ -106,30 +105,30 @@ class Fill:
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """The [alert] table: what calls for attention.
+    """The [alert] table: limits beyond which a night calls for attention.
 
     Parameters
     ----------
     rmse_sigma
-        Tonight's RMSE on withheld clouds lies further above the median of its history than so many
-        of its robust standard deviations (1.4826 times the median absolute deviation, which is
-        taken as 5 % of the median at least).
+        Most robust standard deviations that tonight's RMSE on withheld clouds may lie above the
+        median of its history; one is 1.4826 times the median absolute deviation, which counts as at
+        least 5 % of the median.
     rmse_nights
-        Length of that history.
+        Most nights of that history.
     min_nights
-        Fewer nights tell nothing yet.
-    min_filled_share
-        Less of the gaps at sea of the recent images was filled.
+        Least nights of that history; with fewer the RMSE calls nobody.
+    min_filled_fraction
+        Least fraction of the gaps at sea in the recent images that must be filled.
     max_age_days
-        The newest image is older.
+        Greatest age of the newest image.
     empty_days
-        So many of the newest images are watched for one with nothing observed; 0 watches none.
+        Number of newest images each of which must have observations; 0 watches none.
     """
 
     rmse_sigma: float = 4.0
     rmse_nights: int = 60
     min_nights: int = 7
-    min_filled_share: float = 0.9
+    min_filled_fraction: float = 0.9
     max_age_days: float = 3.0
     empty_days: int = 3
 
@@ -138,30 +137,31 @@ class Alert:
         check_number("rmse_nights", self.rmse_nights, 1, whole=True)
         check_most("rmse_nights", self.rmse_nights, 1_000_000)
         check_number("min_nights", self.min_nights, 1, whole=True)
-        check_number("min_filled_share", self.min_filled_share, 0, 1)
+        check_number("min_filled_fraction", self.min_filled_fraction, 0, 1)
         check_number("max_age_days", self.max_age_days, 0, above=True)
         check_number("empty_days", self.empty_days, 0, whole=True)
         check_most("empty_days", self.empty_days, 100_000)
         if self.min_nights > self.rmse_nights:
             raise OptionError(
-                f"min_nights={self.min_nights} is more than rmse_nights={self.rmse_nights}; lower it"
+                f"min_nights={self.min_nights} is more than rmse_nights={self.rmse_nights}; lower "
+                "it"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class NightlyRecipe:
-    """What a night has to do, checked.
+    """A nightly recipe, checked.
 
     Attributes
     ----------
     name, title, text
-        Of the recipe; its tables as they are shown, without comments.
+        Name and title; the tables as text, without comments.
     archive, filled, report
-        Where things are, absolute.
+        Absolute paths.
     download
-        What brings new days in; None where other means do.
+        Recipe that brings new days in; None where another program does.
     method
-        To fill with on the first night; later ones compare it with what the output was filled by.
+        Method of the first night; later nights compare it with that of the output.
     fill, alert
         The tables.
     """
@@ -194,7 +194,7 @@ def load_nightly(
     Raises
     ------
     ReadError
-        No such file, or no TOML.
+        No such file, or it is not valid TOML.
     OptionError
         An unknown table or key (the message lists the valid ones), or a value that does not fit.
 
@@ -205,7 +205,12 @@ def load_nightly(
     tables, _ = read_toml(path)
     ships = path.resolve().is_relative_to(shipped_folder().resolve())
     with naming(path.name):
-        base = place(folder, "folder") if folder is not None else Path() if ships else path.parent
+        if folder is not None:
+            base = place(folder, "folder")
+        elif ships:
+            base = Path()
+        else:
+            base = path.parent
         return _built(path, tables, base.resolve())
 
 
@@ -214,7 +219,7 @@ def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
         if key not in TABLES:
             raise unknown(f"table of {path.name}", key, TABLES)
         if key != "title" and not isinstance(table, dict):
-            raise OptionError(f"{key}={short(table)} in {path.name} is no table; write [{key}]")
+            raise OptionError(f"{key}={short(table)} in {path.name} is not a table; write [{key}]")
     title = one_line("title", tables.get("title", ascii(path.stem)[1:-1]))
     given = dict(tables.get("nightly", {}))
     for field in dataclasses.fields(Places):
@@ -223,9 +228,9 @@ def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
                 f"[nightly] of {path.name} has no {field.name}; it takes archive, filled, report"
             )
     places = config.build(Places, given)
-    archive, filled, report = (
-        place(getattr(places, n), n, base) for n in ("archive", "filled", "report")
-    )
+    archive = place(places.archive, "archive", base)
+    filled = place(places.filled, "filled", base)
+    report = place(places.report, "report", base)
     if not report.parent.is_dir():
         raise OptionError(
             f"report={places.report!r} of {path.name} lies in {report.parent}, which is not there; "
@@ -258,22 +263,26 @@ def _download(tables: Mapping[str, Any], path: Path) -> Recipe | None:
     found = load_recipe(beside if beside.is_file() else name)
     if not isinstance(found.source, CopernicusRequest):
         raise OptionError(
-            f"recipe={short(name)} in [download] brings in one series that does not grow; leave [download] out"
+            f"recipe={short(name)} in [download] brings in one series that does not grow; leave "
+            "[download] out"
         )
     return found
 
 
 def _fill(given: dict[str, Any], base: Path) -> tuple[Fill, Method]:
-    known = [f.name for f in dataclasses.fields(Fill)]
-    fill = config.build(Fill, {k: v for k, v in given.items() if k in known})
-    own = {k: v for k, v in given.items() if k not in known}
+    """Build the [fill] table and the method; keys that are not of the table are its options."""
+    known = [field.name for field in dataclasses.fields(Fill)]
+    fill = config.build(Fill, {key: value for key, value in given.items() if key in known})
     cls = method_class(fill.method)
-    names = [f.name for f in dataclasses.fields(cls) if f.name != "seed"]
-    for key in own:
+    fields = [field.name for field in dataclasses.fields(cls)]
+    names = [name for name in fields if name != "seed"]
+    options = {key: value for key, value in given.items() if key not in known}
+    for key in options:
         if key not in names:
             raise unknown(f"key of [fill] with method = {fill.method!r}", key, [*known, *names])
-    model = own.get("model")
+    model = options.get("model")
     if isinstance(model, str) and place(model, "model", base).exists():
-        own["model"] = str(place(model, "model", base))
-    seeded = {"seed": fill.seed} if any(f.name == "seed" for f in dataclasses.fields(cls)) else {}
-    return fill, config.build(cls, own | seeded)
+        options["model"] = str(place(model, "model", base))
+    if "seed" in fields:
+        options["seed"] = fill.seed
+    return fill, config.build(cls, options)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a night: a page for people, ``latest.json`` for machines, the history; each whole
-or not at all.
-"""
+"""The report of a night: a page for people, ``latest.json`` for machines, and the history."""
 
 from __future__ import annotations
 
@@ -18,13 +16,13 @@ from sstfill.nightly import history
 from sstfill.nightly.history import usual
 from sstfill.nightly.night import Night
 from sstfill.nightly.page import Panel, page
-from sstfill.nightly.pictures import map_of_newest, score_chart
+from sstfill.nightly.pictures import Picture, map_of_newest, score_chart
 from sstfill.nightly.recipe import NightlyRecipe
 from sstfill.version import __version__
 
 PAGE, LATEST, HISTORY = "index.html", "latest.json", "history.jsonl"
 MAPS = 4
-"""Variables at most of which a map is drawn."""
+"""Most variables of which a map is drawn."""
 ORIGIN = (
     "source",
     "dataset_id",
@@ -37,37 +35,34 @@ ORIGIN = (
 
 
 def write(recipe: NightlyRecipe, night: Night, lines: list[dict[str, Any]]) -> None:
-    """Write history, JSON and page of a night, in this order.
+    """Write history, JSON and page of a night, in this order, each atomically.
 
     Parameters
     ----------
     recipe, night
-        What was to be done, and what became of it.
+        The recipe of the night, and its outcome.
     lines
         The history, tonight's line at its end.
     """
     folder = recipe.report
+    # The history first: it is what the next night reads, and cannot be made again.
     history.write(folder / HISTORY, lines)
     origin = provenance(recipe, night)
-    limits = {
-        name: usual(lines, night.state, name, one.model, recipe.alert)
-        for name, one in night.found.items()
-    }
-    told = night.told() | {
-        "usual": {n: vars(u) for n, u in limits.items() if u},
-        "provenance": origin,
-    }
-    _put(folder / LATEST, json.dumps(config.plain(told), indent=1, allow_nan=False) + "\n")
-    panels = []
-    for number, (name, past) in enumerate(limits.items()):
-        picture, note = map_of_newest(recipe.filled, name) if number < MAPS else ("", "")
-        panels.append(Panel(name, picture, note, score_chart(lines, name, past), past))
-    _put(folder / PAGE, page(recipe, night, lines, panels, origin))
+    ranges, panels = {}, []
+    for number, (name, one) in enumerate(night.found.items()):
+        past = usual(lines, night.state, name, one.model, recipe.alert)
+        if past is not None:
+            ranges[name] = vars(past)
+        shown = map_of_newest(recipe.filled, name) if number < MAPS else Picture()
+        panels.append(Panel(name, shown, score_chart(lines, name, past), past))
+    latest = config.plain(night.to_dict() | {"usual": ranges, "provenance": origin})
+    _write_text(folder / LATEST, json.dumps(latest, indent=1, allow_nan=False) + "\n")
+    _write_text(folder / PAGE, page(recipe, night, lines, panels, origin))
 
 
 def provenance(recipe: NightlyRecipe, night: Night) -> dict[str, Any]:
-    """By what the output was made, of what."""
-    told: dict[str, Any] = {
+    """Return which versions, methods and inputs made the output."""
+    made: dict[str, Any] = {
         "sstfill": __version__,
         "python": sys.version.split()[0],
         "recipe": recipe.title,
@@ -80,16 +75,20 @@ def provenance(recipe: NightlyRecipe, night: Night) -> dict[str, Any]:
         "models": {name: one.model for name, one in night.found.items()},
     }
     try:
-        told["filled by"] = (FillJob(recipe.filled).settled or {}).get("version")
+        request = FillJob(recipe.filled).finished
+        if request is not None:
+            made["filled by"] = request["version"]
         with io.open(recipe.archive, chunks={}) as ds:
-            told |= {f"archive: {k}": ds.attrs[k] for k in ORIGIN if ds.attrs.get(k)}
-    except SstfillError as error:  # a night that failed may be about this very thing
-        told["archive: cannot be read"] = str(error)
-    return dict(config.plain(told))
+            for key in ORIGIN:
+                if ds.attrs.get(key):
+                    made[f"archive: {key}"] = ds.attrs[key]
+    except SstfillError as error:
+        # An archive that cannot be read may be why the night failed: the report must not.
+        made["archive: cannot be read"] = str(error)
+    return dict(config.plain(made))
 
 
-def _put(path: Path, text: str) -> None:
+def _write_text(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(
-            text, encoding="utf-8", errors="backslashreplace"
-        )  # a path may be no UTF-8
+        # Paths in it may not be valid UTF-8.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

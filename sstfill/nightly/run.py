@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A night's work: download, fill, score, judge, report; whatever happens, the report says what did."""
+"""The steps of a night: download, fill, score, alert and, whatever happens, report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sstfill.errors import SstfillError, WriteError
 from sstfill.io import place
 from sstfill.nightly import history, recent, report
 from sstfill.nightly.alerts import alerts
-from sstfill.nightly.journal import alone, held_by_another, kept
+from sstfill.nightly.journal import held_by_another, locked, logged
 from sstfill.nightly.night import Night, VariableReport
 from sstfill.nightly.recipe import NightlyRecipe
 from sstfill.sources.recipe import Recipe
@@ -33,24 +33,24 @@ def run_night(
     workers: int = 0,
     scheduler: str | None = None,
     memory: int | None = None,
-    anew: bool = False,
+    refit: bool = False,
     now: datetime | None = None,
 ) -> Night:
-    """Bring new days in, fill them, score, report; run again, it finds what is left to do.
+    """Bring new days in, fill them, score them, and report; run again, it does what is left.
 
     Parameters
     ----------
     recipe
         What `load_nightly` gave.
-    workers, scheduler, memory, anew
+    workers, scheduler, memory, refit
         As in `sstfill.archive.fill_archive`.
     now
-        What the age of the newest image counts from, with its zone; by default the clock.
+        Time from which the age of the newest image counts, with its zone. Default: now.
 
     Returns
     -------
     Night
-        What became of it; a failure is told there and in the report, not raised.
+        The outcome; a failure stands there and in the report, and is not raised.
 
     Raises
     ------
@@ -59,20 +59,21 @@ def run_night(
     """
     when = now or datetime.now(UTC)
     started = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    how = {"workers": workers, "scheduler": scheduler, "memory": memory, "anew": anew}
+    how = {"workers": workers, "scheduler": scheduler, "memory": memory, "refit": refit}
     for other in (recipe.archive, recipe.filled):
         _check_apart(recipe.report, other)
     with contextlib.ExitStack() as held:
+        # Without the lock there is no report to write to: another night is writing it.
         try:
-            held.enter_context(alone(recipe.report))
+            held.enter_context(locked(recipe.report))
         except WriteError as error:
             if held_by_another(error):
                 return Night(status="busy", started=started, failure=str(error))
             raise
-        said = held.enter_context(kept(recipe.report / "nightly.log"))
+        warnings = held.enter_context(logged(recipe.report / "nightly.log"))
         log.info("night of %s begins, sstfill %s", recipe.title, __version__)
         try:
-            night = _Work(recipe, how, when, started, said).go()
+            night = _NightRun(recipe, how, when, started, warnings).run()
         except KeyboardInterrupt:
             log.info("interrupted; the next run goes on where it was")
             raise
@@ -81,101 +82,115 @@ def run_night(
 
 
 def _check_apart(report: Path, other: Path) -> None:
-    """Refuse a report in the archive, the filled store or what lies beside them, or one that would
-    hold these.
-    """
-    for path in (
-        other,
-        other.with_name(other.name + ".job"),
-        other.with_name(other.name + ".ledger"),
-    ):
-        one, two = place.resolved(report), place.resolved(path)
-        if one == two or one in two.parents or two in one.parents:
+    """Refuse a report folder that lies in a store or its job folder, or that holds one."""
+    inside = place.resolved(report)
+    for suffix in ("", ".job", ".ledger"):
+        path = other.with_name(other.name + suffix)
+        resolved = place.resolved(path)
+        if inside == resolved or inside in resolved.parents or resolved in inside.parents:
             raise WriteError(
-                f"cannot write a report to {report}: {path} lies there; give report= a folder of its own"
+                f"cannot write a report to {report}: {path} lies there; give report= a folder of "
+                "its own"
             )
         place.check_apart(report, path)
 
 
 @dataclass
-class _Work:
-    """One night under way."""
+class _NightRun:
+    """One night under way.
+
+    Attributes
+    ----------
+    recipe, how
+        What to do, and the options of the fill.
+    now, started
+        The time, as a date and as text.
+    warnings
+        Warnings that the library has logged so far.
+    seconds
+        Duration of each step.
+    stage
+        The step under way.
+    refused
+        Why the download did not bring what it should.
+    """
 
     recipe: NightlyRecipe
     how: dict[str, Any]
     now: datetime
     started: str
-    said: list[str]
+    warnings: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
     stage: str = "start"
     refused: str = ""
 
-    def go(self) -> Night:
-        """Do all of it; a failure at any step becomes a night that failed."""
+    def run(self) -> Night:
+        """Take all steps; a failure at any of them becomes a night that failed."""
+        lines = None
         try:
             lines = history.read(self.recipe.report / report.HISTORY)
-            night = self._done(lines)
+            night = self._completed(lines)
         except Exception as error:
             if held_by_another(error):
                 log.info("%s", error)
                 return Night(status="busy", started=self.started, failure=str(error))
             night = self._failed(error)
+        if lines is None:
+            return night  # what is in a history that cannot be read must not be replaced
+        self.stage = "report"
         try:
-            self.stage = "report"
-            lines = history.read(self.recipe.report / report.HISTORY)
             report.write(self.recipe, night, history.added(lines, night))
         except Exception as error:
             if night.status != "failed":
                 return self._failed(error)
-            log.error("the report of it could not be written: %s", _told(error), exc_info=error)
+            log.error("the report of it could not be written: %s", _line(error), exc_info=error)
         return night
 
-    def _done(self, lines: list[dict[str, Any]]) -> Night:
+    def _completed(self, lines: list[dict[str, Any]]) -> Night:
         if self.recipe.download is not None:
             with self._step("download"):
-                self.refused = self._downloaded(self.recipe.download)
+                self.refused = self._download(self.recipe.download)
         with self._step("fill"):
-            outcome = self._filled()
+            outcome = self._fill()
         with self._step("score"):
-            state, newest = recent.state(self.recipe.filled), recent.newest(self.recipe.filled)
-            found = self._found(lines, state)
-        calls = tuple(
+            state = recent.state(self.recipe.filled)
+            newest = recent.newest(self.recipe.filled)
+            found = self._score(lines, state)
+        attention = tuple(
             alerts(found, lines, state, newest, self.refused, self.recipe.alert, self.now)
         )
-        said = tuple(self.said)
-        for text in calls:
+        warnings = tuple(self.warnings)  # before the alerts are logged, which have their own place
+        for text in attention:
             log.warning("attention: %s", text)
         return Night(
-            status="attention" if calls else "fine",
+            status="attention" if attention else "fine",
             started=self.started,
             seconds=self.seconds,
-            attention=calls,
+            attention=attention,
             refused=self.refused,
             outcome=outcome,
             newest=newest[0],
             state=state,
             found=found,
             whole="the output is whole and holds all days that the archive has",
-            said=said,
+            warnings=warnings,
         )
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
-        self.stage, since = name, time.perf_counter()
+        self.stage = name
+        started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = round(time.perf_counter() - since, 3)
+            self.seconds[name] = round(time.perf_counter() - started, 3)
 
-    def _downloaded(self, download: Recipe) -> str:
-        """Bring new days in; returns why not, where there is an archive to fill all the same."""
+    def _download(self, download: Recipe) -> str:
+        """Bring new days in; return why that failed, if there is an archive to fill anyway."""
         try:
             with download.run(self.recipe.archive, update=True) as ds:
-                log.info(
-                    "%s holds %s",
-                    self.recipe.archive,
-                    ", ".join(f"{d} {n}" for d, n in ds.sizes.items()),
-                )
+                sizes = ", ".join(f"{d} {n}" for d, n in ds.sizes.items())
+                log.info("%s holds %s", self.recipe.archive, sizes)
         except Exception as error:
             if held_by_another(error) or not self.recipe.archive.exists():
                 raise
@@ -184,10 +199,10 @@ class _Work:
                 error,
                 exc_info=not isinstance(error, SstfillError),
             )
-            return _told(error)
+            return _line(error)
         return ""
 
-    def _filled(self) -> FillOutcome:
+    def _fill(self) -> FillOutcome:
         wanted = self.recipe.fill
         done = fill_archive(
             self.recipe.archive,
@@ -198,16 +213,23 @@ class _Work:
             l2p_flags=wanted.l2p_flags,
             allow_links=wanted.allow_links,
             seed=wanted.seed,
-            update=not self.how["anew"],
+            update=not self.how["refit"],
             **self.how,
         )
-        days = f"{done.new} days new, {done.revised} revised, {done.influenced} influenced by these"
-        log.info("%d of %d units filled: %s", done.made, done.units, days)
+        log.info(
+            "%d of %d units filled: %d days new, %d revised, %d influenced by these",
+            done.made,
+            done.units,
+            done.new,
+            done.revised,
+            done.influenced,
+        )
         return done
 
-    def _found(self, lines: list[dict[str, Any]], state: str) -> dict[str, VariableReport]:
-        """Look at the recent images; what was scored as it is now need not be scored again."""
-        recipe, before = self.recipe, history.same_state(lines, state)
+    def _score(self, lines: list[dict[str, Any]], state: str) -> dict[str, VariableReport]:
+        """Score the recent images, unless an earlier night scored the same output."""
+        recipe = self.recipe
+        before = history.same_state(lines, state)
         if before is not None:
             scores = {name: dict(one["score"]) for name, one in before["found"].items()}
         else:
@@ -218,33 +240,38 @@ class _Work:
                 allow_links=recipe.fill.allow_links,
             )
             scores = recent.recent_score(recipe.filled, source, recipe.fill.seed)
-        return recent.look_at(recipe.filled, scores, recipe.alert.empty_days)
+        return recent.variable_reports(recipe.filled, scores, recipe.alert.empty_days)
 
     def _failed(self, error: Exception) -> Night:
-        failure = f"failed at the {self.stage}: {_told(error)}"
+        failure = f"failed at the {self.stage}: {_line(error)}"
         if self.refused and self.stage == "fill":
             failure += f"; before that the download did not end well: {self.refused}"
-        said = tuple(self.said)
-        log.error("%s; %s", failure, self._left(), exc_info=error)
+        whole = self._state_of_output()
+        warnings = tuple(self.warnings)  # without this failure, which has its own place
+        log.error("%s; %s", failure, whole, exc_info=error)
         return Night(
             status="failed",
             started=self.started,
             seconds=self.seconds,
             failure=failure,
             refused=self.refused,
-            whole=self._left(),
-            said=said,
+            whole=whole,
+            warnings=warnings,
         )
 
-    def _left(self) -> str:
+    def _state_of_output(self) -> str:
         if self.stage in ("score", "report"):
-            return "the output is whole and holds all days that the archive has; what failed came after"
+            return (
+                "the output is whole and holds all days that the archive has; what failed came "
+                "after"
+            )
+        kept = "what is done of it is kept, and the next run goes on there"
         if self.recipe.filled.exists():
-            return "the output is as it was before this night; what is done of it is kept, and the next run goes on there"
-        return "there is no output yet; what is done of it is kept, and the next run goes on there"
+            return f"the output is as it was before this night; {kept}"
+        return f"there is no output yet; {kept}"
 
 
-def _told(error: Exception) -> str:
-    """What an error says, in one line; with its kind where it is not one of sstfill's own."""
+def _line(error: Exception) -> str:
+    """Return an error's message on one line, with its class unless it is one of sstfill's own."""
     text = " ".join(str(error).split())
     return text if isinstance(error, SstfillError) else f"{type(error).__name__}: {text}"

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of what `fill()` returns and of scorecards; matplotlib and cartopy are loaded when one
-is drawn.
-"""
+"""Pictures of filled series and of scorecards; matplotlib is imported when one is drawn."""
 
 from sstfill.plot.maps import maps, panels
 from sstfill.plot.output import save

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of the paper's protocol: error against occluded share, and a sequence as each method
-fills it.
-"""
+"""Figures of the paper's protocol: error against occlusion, and one sequence by all methods."""
 
 from __future__ import annotations
 
@@ -31,15 +29,15 @@ PAPER_STYLES = (("*", "-"), ("X", "none"))
 
 
 def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> Figure:
-    """Draw MAE against the share of occluded pixels, a panel for each data set under clouds.
+    """Draw MAE against the fraction of occluded pixels, one panel for each data set under clouds.
 
     Parameters
     ----------
     results
         Dims ``(row, sequence)``: what `sstfill.evaluation.paper.protocol.run` scored.
     paper
-        Points (share, MAE in °C) of the paper for each of its methods, drawn as grey references in
-        the panels in °C; they were measured on other data.
+        Points (fraction, MAE in °C) of the paper for each of its methods, drawn as grey references
+        in the panels in °C; they were measured on other data.
 
     Returns
     -------
@@ -49,13 +47,12 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
     Raises
     ------
     InputError
-        Nothing in the results was scored under clouds of set shares.
+        Nothing in the results was scored under clouds of a set fraction.
     """
     rows = np.isfinite(results["share"].values) & (results["variant"].values == "sequence")
     data = results.isel(row=rows)
-    panels = list(
-        dict.fromkeys(zip(data["data"].values.tolist(), data["masks"].values.tolist(), strict=True))
-    )
+    pairs = zip(data["data"].values.tolist(), data["masks"].values.tolist(), strict=True)
+    panels = list(dict.fromkeys(pairs))
     if not panels:
         raise InputError("no row of the results has an occluded share; run the operator 'cloud'")
     methods = list(dict.fromkeys(data["method"].values.tolist()))
@@ -78,13 +75,13 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
 def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, Points]) -> None:
     units = printed(str(data["units"].values[0]))
     if units == "°C":
-        for (label, points), (marker, line) in zip(
-            paper.items(), cycle(PAPER_STYLES), strict=False
-        ):
-            x, y = np.array(points).T
+        styles = cycle(PAPER_STYLES)
+        for label, points in paper.items():
+            marker, line = next(styles)
+            fractions, errors = np.array(points).T
             ax.plot(
-                100 * x,
-                y,
+                100 * fractions,
+                errors,
                 color="0.6",
                 marker=marker,
                 linestyle=line,
@@ -97,11 +94,18 @@ def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, P
         own = data.isel(row=data["method"].values == name)
         if not own.sizes["row"]:
             continue
-        own = own.sortby(own["occluded"].mean("sequence"))
-        x, y = 100 * own["occluded"].mean("sequence").values, own["mae"].mean("sequence").values
+        own = own.mean("sequence").sortby("occluded")
+        # Colours repeat after the last one; those methods get a dashed line.
         line = "-" if methods.index(name) < len(COLOURS) else "--"
         ax.plot(
-            x, y, color=colour, marker=marker, linestyle=line, markersize=5, label=name, zorder=3
+            100 * own["occluded"].values,
+            own["mae"].values,
+            color=colour,
+            marker=marker,
+            linestyle=line,
+            markersize=5,
+            label=name,
+            zorder=3,
         )
     ax.set(xlim=(0, 100), xlabel="occluded (%)", ylabel=with_units("MAE", units))
     ax.set_ylim(bottom=0)
@@ -111,7 +115,7 @@ def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, P
 
 
 def _legend(figure: Figure, boxes: list[Axes], across: int) -> None:
-    """One legend for all panels, below them."""
+    """Draw one legend for all panels, below them."""
     found: dict[str, Any] = {}
     for ax in boxes:
         handles, labels = ax.get_legend_handles_labels()
@@ -127,8 +131,7 @@ def _legend(figure: Figure, boxes: list[Axes], across: int) -> None:
 
 
 def strip(sample: xr.DataArray) -> Figure:
-    """Draw some frames of a sequence: the truth, what is seen of it, and what each method makes of
-    that.
+    """Draw some frames of a sequence: the truth, its observed part, and the fill of each method.
 
     Parameters
     ----------
@@ -146,12 +149,11 @@ def strip(sample: xr.DataArray) -> Figure:
     InputError
         `sample` has other dims, or neither one nor three channels.
     """
-    if sample.dims != ("picture", "time", "y", "x", "channel") or sample.sizes["channel"] not in (
-        1,
-        3,
-    ):
+    dims = ("picture", "time", "y", "x", "channel")
+    if sample.dims != dims or sample.sizes["channel"] not in (1, 3):
         raise InputError(
-            f"a sample of {dict(sample.sizes)}; give (picture, time, y, x, channel) with 1 or 3 channels"
+            f"a sample of {dict(sample.sizes)}; give (picture, time, y, x, channel) with 1 or 3 "
+            "channels"
         )
     names = [str(name) for name in sample["picture"].values]
     steps = np.unique(np.linspace(0, sample.sizes["time"] - 1, STEPS).round().astype(int))
@@ -166,9 +168,9 @@ def strip(sample: xr.DataArray) -> Figure:
         one = sample.isel(picture=column).values
         for row, step in enumerate(steps):
             image = _draw(boxes[row, column], one[step], scale)
-        title = (
-            name if name in ("truth", "occluded") else f"{name}\nMAE {_error(sample, column):.3f}"
-        )
+        title = name
+        if name not in ("truth", "occluded"):
+            title += f"\nMAE {_error(sample, column):.3f}"
         boxes[0, column].set_title(title, fontsize="small")
     for row, step in enumerate(steps):
         boxes[row, 0].set_ylabel(f"frame {step}", fontsize="small")
@@ -176,12 +178,17 @@ def strip(sample: xr.DataArray) -> Figure:
         bar = figure.colorbar(image, ax=boxes, shrink=0.6, pad=0.01)
         bar.set_label(printed(str(sample.attrs.get("units", ""))), fontsize="small")
         bar.ax.tick_params(labelsize="small")
-    figure.suptitle(_heading(sample), fontsize="medium")
+    attrs = sample.attrs
+    figure.suptitle(
+        f"{attrs.get('data', 'a sequence')}: {attrs.get('operator', 'occluded')}, "
+        f"{attrs.get('occluded', 0):.0%} hidden",
+        fontsize="medium",
+    )
     return figure
 
 
 def _draw(ax: Axes, image: np.ndarray, scale: np.ndarray) -> AxesImage:
-    """Show one frame, ``(y, x, channel)``, its first row on top."""
+    """Draw one frame, ``(y, x, channel)``, its first row on top."""
     ax.set_facecolor(HIDDEN)
     ax.set_xticks([])
     ax.set_yticks([])
@@ -194,12 +201,8 @@ def _draw(ax: Axes, image: np.ndarray, scale: np.ndarray) -> AxesImage:
 
 
 def _error(sample: xr.DataArray, column: int) -> float:
-    """MAE where the truth is occluded."""
-    truth, seen = (sample.sel(picture=name).values for name in ("truth", "occluded"))
+    """Return the MAE where the truth is occluded."""
+    truth = sample.sel(picture="truth").values
+    seen = sample.sel(picture="occluded").values
     hidden = np.isnan(seen) & ~np.isnan(truth)
     return float(np.abs(sample.isel(picture=column).values - truth)[hidden].mean())
-
-
-def _heading(sample: xr.DataArray) -> str:
-    attrs = sample.attrs
-    return f"{attrs.get('data', 'a sequence')}: {attrs.get('operator', 'occluded')}, {attrs.get('occluded', 0):.0%} hidden"

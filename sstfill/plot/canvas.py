@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a field is drawn: cell corners, map axes and the coast line, all without a network."""
+"""The canvas of a map: cell corners, axes and the coast line, all without a network."""
 
 from __future__ import annotations
 
 import logging
 import struct
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Canvas:
-    """Corners of the grid cells and how to show them.
+    """Corners of the grid cells and how to draw them.
 
     `x` and `y` are ``(rows + 1, columns + 1)``: longitude east of `centre` and latitude in degrees
     where `geographic`, else the index of the cell.
@@ -36,11 +37,10 @@ class Canvas:
 
     @property
     def stretch(self) -> float:
-        """Height of a degree of latitude over that of longitude: true shapes in the middle of a
-        regional map.
-        """
+        """Height of a degree of latitude over the width of one of longitude, as it is drawn."""
         if not self.geographic or np.ptp(self.y) > 90:
             return 1.0
+        # Shapes are true in the middle of a regional map; near a pole the stretch is bounded.
         return float(1 / np.cos(np.deg2rad(np.clip(self.y.mean(), -75, 75))))
 
     @property
@@ -61,7 +61,8 @@ class Canvas:
 def canvas(field: xr.DataArray) -> Canvas:
     """Lay out the cells of a standardised field, dims ``(..., lat, lon)`` or ``(..., y, x)``."""
     rows, columns = field.shape[-2:]
-    if not {"lat", "lon"} <= set(field.coords) or not _has_cartopy():
+    has_cartopy = find_spec("cartopy") is not None
+    if not has_cartopy or not {"lat", "lon"} <= set(field.coords):
         y, x = np.mgrid[: rows + 1, : columns + 1] - 0.5
         return Canvas(x, y, geographic=False)
     lat, lon = np.asarray(field["lat"].values, float), np.asarray(field["lon"].values, float)
@@ -83,9 +84,8 @@ def dress(ax: Axes, where: Canvas, *, left: bool, bottom: bool) -> None:
     ax.set_facecolor("white")
     ax.xaxis.set_visible(True)
     ax.yaxis.set_visible(True)
-    ax.set_xticks(
-        _ticks(*ax.get_xlim(), margin=0.08)
-    )  # the labels of neighbouring maps must stay apart
+    # The margin keeps the labels of neighbouring maps apart.
+    ax.set_xticks(_ticks(*ax.get_xlim(), margin=0.08))
     ax.set_yticks(_ticks(*ax.get_ylim(), margin=0.0))
     if where.geographic and hasattr(ax, "projection"):
         from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
@@ -128,9 +128,7 @@ def draw_land(ax: Axes, where: Canvas, sea: np.ndarray) -> None:
 
 
 def natural_earth(resolution: str = "50m") -> Path | None:
-    """Path of the Natural Earth coast line if its files are on this machine already; never a
-    download.
-    """
+    """Return the path of the Natural Earth coast line if its files are here; never download."""
     from cartopy import config
     from cartopy.io import Downloader
 
@@ -139,28 +137,28 @@ def natural_earth(resolution: str = "50m") -> Path | None:
         ("shapefiles", "natural_earth", resolution, "physical", "coastline")
     )
     for found in (finder.pre_downloaded_path(keys), finder.target_path(keys)):
-        if found is not None and all(
-            Path(found).with_suffix(end).is_file() for end in (".shp", ".shx", ".dbf")
-        ):
-            return Path(found)
+        if found is None:
+            continue
+        path = Path(found)
+        if all(path.with_suffix(end).is_file() for end in (".shp", ".shx", ".dbf")):
+            return path
     return None
 
 
 def _draw_natural_earth(ax: Axes, where: Canvas) -> None:
     add_geometries = getattr(ax, "add_geometries", None)  # plain axes have none
-    path = natural_earth() if where.geographic and add_geometries is not None else None
-    if path is None or add_geometries is None:
+    if add_geometries is None or not where.geographic:
+        return
+    path = natural_earth()
+    if path is None:
         return
     import cartopy.crs as ccrs
     from cartopy.io import shapereader
 
     try:
         lines = list(shapereader.Reader(path).geometries())
-    except (
-        OSError,
-        ValueError,
-        struct.error,
-    ) as error:  # a picture must not fail for want of a coast line
+    except (OSError, ValueError, struct.error) as error:
+        # A picture must not fail for want of a coast line.
         log.warning("coast line %s cannot be read (%s); drawn without it", path, error)
         return
     add_geometries(
@@ -169,7 +167,7 @@ def _draw_natural_earth(ax: Axes, where: Canvas) -> None:
 
 
 def _ticks(low: float, high: float, margin: float) -> list[float]:
-    """Round places for at least two ticks, clear of the ends by a share of the length."""
+    """Return at least two round ticks, away from the ends by a fraction of the length."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = low + margin * (high - low), high - margin * (high - low)
@@ -182,30 +180,25 @@ def _ticks(low: float, high: float, margin: float) -> list[float]:
     return ticks
 
 
-def _has_cartopy() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("cartopy") is not None
-
-
 def _corners(centres: np.ndarray, along: int) -> np.ndarray:
-    """Corners of cells from their centres, which grow along one axis: means of four, linear beyond
-    the border.
+    """Return the corners of cells from their centres, which grow along one axis.
+
+    A corner is the mean of the four centres around it; beyond the border they are extrapolated.
     """
     for axis in (0, 1):
         if centres.shape[axis] > 1:
-            width = [(1, 1) if other == axis else (0, 0) for other in (0, 1)]
+            width = [(0, 0), (0, 0)]
+            width[axis] = (1, 1)
             centres = np.pad(centres, width, mode="reflect", reflect_type="odd")
-        else:  # a single row or column: nothing tells its width, so 0.1 degree
+        else:
+            # The width of a single row or column is unknown; it is drawn 0.1 degree wide.
             step = 0.1 if axis == along else 0.0
             centres = np.concatenate([centres - step, centres, centres + step], axis)
     return (centres[:-1, :-1] + centres[1:, :-1] + centres[:-1, 1:] + centres[1:, 1:]) / 4
 
 
 def _complete(values: np.ndarray) -> np.ndarray:
-    """Give cells without a position that of the nearest cell that has one (swath files leave
-    corners empty).
-    """
+    """Give cells without a position (corners of a swath) that of the nearest cell with one."""
     missing = ~np.isfinite(values)
     if not missing.any() or missing.all():
         return values
@@ -214,14 +207,12 @@ def _complete(values: np.ndarray) -> np.ndarray:
 
 
 def _unwrap(lon: np.ndarray) -> np.ndarray:
-    """Longitudes without the jump at the date line, in degrees."""
+    """Return longitudes without the jump at the date line, degrees."""
     return np.unwrap(np.unwrap(lon, axis=1, period=360), axis=0, period=360)
 
 
 def _centre(x: np.ndarray) -> float:
-    """Central longitude that keeps the map in one piece: 0 or 180 where they do, else the middle in
-    tens.
-    """
+    """Return the central longitude that keeps the map in one piece, 0 or 180 if they do."""
     for centre in (0.0, 180.0, -180.0):
         if centre - 180 <= x.min() and x.max() <= centre + 180:
             return centre
@@ -229,7 +220,7 @@ def _centre(x: np.ndarray) -> float:
 
 
 def _edges(where: Canvas, sea: np.ndarray) -> np.ndarray:
-    """Edges between sea and land cells, ``(edges, 2, 2)``: two end points, each (x, y)."""
+    """Return the edges between sea and land, ``(edges, 2, 2)``: two end points, each (x, y)."""
     points = np.stack([where.x, where.y], -1)
     row, column = np.nonzero(sea[:, 1:] != sea[:, :-1])
     upright = np.stack([points[row, column + 1], points[row + 1, column + 1]], 1)

@@ -32,13 +32,8 @@ if TYPE_CHECKING:
 
 LAYERS = ("observed", "filled", "error", "source")
 SOURCES = ("observed", "filled", "not filled", "withheld", "land")
-SOURCE_COLOURS = (
-    "#4477AA",
-    "#DDAA33",
-    "#FFFFFF",
-    "#BB5566",
-    LAND_GREY,
-)  # Paul Tol's high-contrast set, muted blue
+# Paul Tol's high-contrast set with a muted blue
+SOURCE_COLOURS = ("#4477AA", "#DDAA33", "#FFFFFF", "#BB5566", LAND_GREY)
 TEMPERATURE, OTHER, ERROR = "plasma", "cividis", "viridis"
 
 
@@ -52,8 +47,7 @@ def maps(
     cmap: str | None = None,
     robust: bool = True,
 ) -> Figure:
-    """Draw one date in a row of maps: what was seen, what was filled, how sure that is, where it
-    came from.
+    """Draw one date in a row of maps: observed, filled, expected error, source.
 
     The maps need no network: the coast is the edge of the data's own sea mask.
 
@@ -64,8 +58,8 @@ def maps(
     variable
         Which variable; needed only where several were filled.
     time
-        A date (the nearest step is taken) or the index of a step. Default: the step whose filled
-        share of the sea is nearest one half.
+        A date (the nearest step is taken) or the index of a step. Default: the step of whose sea
+        the filled fraction is nearest one half.
     layers
         Some of ``"observed"``, ``"filled"``, ``"error"``, ``"source"``, in the order wanted. The
         error is left out where the method states none.
@@ -95,30 +89,31 @@ def maps(
     step = half_filled(whole.source) if time is None else step_of(whole.field, time)
     now, where, when = whole.at(step), canvas(whole.field), date(whole.field, step)
     if axes is None:
-        sheet, dated = new_sheet(where, 1, len(shown)), ""
+        sheet = new_sheet(where, 1, len(shown))
         entitle(sheet, f"{whole.label}, {when}")
+        prefix = ""
     else:
-        sheet, dated = _given(axes, layers, shown), f"{when}: "
+        sheet = _given(axes, layers, shown)
+        prefix = f"{when}: "  # there is no title above these axes
     scale = _scale(now.field, robust)
+    field_axes = []
     for number, (ax, layer) in enumerate(zip(sheet.maps, shown, strict=True)):
-        ax.set_title((dated if number == 0 else "") + _title(layer, now), fontsize="medium")
+        ax.set_title(prefix + _title(layer, now), fontsize="medium")
+        prefix = ""
         _finish(ax, where, now, left=number == 0)
         if layer == "source":
             _draw_source(ax, where, now)
         elif layer == "error":
             _draw_error(sheet, ax, where, now, robust)
-    drawn = [
-        (ax, layer)
-        for ax, layer in zip(sheet.maps, shown, strict=True)
-        if layer in ("observed", "filled")
-    ]
-    for ax, layer in drawn:
-        values = now.field.where(now.source == OBSERVED) if layer == "observed" else now.field
-        mesh = _draw(ax, where, values, cmap or _cmap(whole), scale)
-    if drawn:
-        sheet.add_bar(
-            [ax for ax, _ in drawn], mesh, with_units(whole.label, whole.units), now.field, scale
-        )
+        else:
+            values = now.field
+            if layer == "observed":
+                values = values.where(now.source == OBSERVED)
+            mesh = _draw(ax, where, values, cmap or _cmap(whole), scale)
+            field_axes.append(ax)
+    if field_axes:
+        label = with_units(whole.label, whole.units)
+        sheet.add_bar(field_axes, mesh, label, now.field, scale)
     return sheet.figure
 
 
@@ -131,7 +126,7 @@ def panels(
     cmap: str | None = None,
     robust: bool = True,
 ) -> Figure:
-    """Draw a series in time: what was seen above what was filled, one column for each date.
+    """Draw a series in time: observed above filled, one column for each date.
 
     Parameters
     ----------
@@ -157,9 +152,10 @@ def panels(
         A date outside the series, or no date at all.
     """
     whole = view(filled, variable)
-    steps = (
-        spread(whole.field, n) if times is None else [step_of(whole.field, time) for time in times]
-    )
+    if times is None:
+        steps = spread(whole.field, n)
+    else:
+        steps = [step_of(whole.field, time) for time in times]
     if not steps:
         raise OptionError("times is empty; name at least one date, or leave it out")
     where, views = canvas(whole.field), [whole.at(step) for step in steps]
@@ -178,9 +174,8 @@ def panels(
         _finish(below, where, now, left=column == 0)
     sheet.maps[0].set_ylabel("observed")
     sheet.maps[len(steps)].set_ylabel("filled")
-    sheet.add_bar(
-        sheet.maps[: len(steps)], mesh, with_units(whole.label, whole.units), field, scale
-    )
+    label = with_units(whole.label, whole.units)
+    sheet.add_bar(sheet.maps[: len(steps)], mesh, label, field, scale)
     return sheet.figure
 
 
@@ -192,25 +187,26 @@ def _layers(layers: Sequence[str], whole: View) -> list[str]:
             raise unknown("layer", layer, LAYERS)
     shown = [layer for layer in layers if layer != "error" or whole.error is not None]
     if not shown:
-        met = "no error is stated for this variable" if layers else "layers is empty"
-        raise OptionError(f"{met}; choose layers from {', '.join(LAYERS)}")
+        reason = "no error is stated for this variable" if layers else "layers is empty"
+        raise OptionError(f"{reason}; choose layers from {', '.join(LAYERS)}")
     return shown
 
 
 def _given(axes: Sequence[Axes], layers: Sequence[str], shown: Sequence[str]) -> Sheet:
-    """Sheet of the axes of the layers that are shown; the others are hidden."""
+    """Return a sheet of the given axes, with those of layers that are left out hidden."""
     axes, layers = list(axes), _names(layers)
     if len(axes) != len(layers):
         raise OptionError(
             f"{len(axes)} axes for {len(layers)} layers; give one for each of {', '.join(layers)}"
         )
+    visible = []
     for ax, layer in zip(axes, layers, strict=True):
         ax.set_visible(layer in shown)
+        if layer in shown:
+            visible.append(ax)
     figure = axes[0].get_figure(root=True)
     assert figure is not None
-    return Sheet(
-        figure, [ax for ax, layer in zip(axes, layers, strict=True) if layer in shown], bars=False
-    )
+    return Sheet(figure, visible, bars=False)
 
 
 def _names(layers: Sequence[str]) -> list[str]:
@@ -218,12 +214,14 @@ def _names(layers: Sequence[str]) -> list[str]:
 
 
 def _scale(field: xr.DataArray, robust: bool) -> tuple[float, float]:
-    """Least and greatest value of the colour scale."""
+    """Return the least and greatest value of the colour scale."""
     values = field.values[np.isfinite(field.values)]
     if not values.size:
         return 0.0, 1.0
     low, high = np.percentile(values, [2, 98] if robust else [0, 100]).tolist()
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    if high > low:
+        return low, high
+    return low - 0.5, high + 0.5  # a field of one value is drawn in the middle of the scale
 
 
 def _cmap(whole: View) -> str:
@@ -249,9 +247,7 @@ def _draw_error(sheet: Sheet, ax: Axes, where: Canvas, now: View, robust: bool) 
 
 
 def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
-    """Draw where each pixel came from, with a legend of the kinds that occur and their share of the
-    sea.
-    """
+    """Draw the source of each pixel, with a legend that tells its fraction of the sea."""
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
@@ -264,15 +260,18 @@ def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
         vmax=4.5,
         rasterized=True,
     )
-    patches = [
-        Patch(
-            facecolor=SOURCE_COLOURS[flag],
-            edgecolor="0.4",
-            linewidth=0.5,
-            label=f"{SOURCES[flag]}{share}",
-        )
-        for flag, share in _shares(now).items()
-    ]
+    counts = [int((now.source == flag).sum()) for flag in range(len(SOURCES))]
+    sea = sum(counts) - counts[LAND]
+    patches = []
+    for flag, count in enumerate(counts):
+        if not count:
+            continue
+        label = SOURCES[flag]
+        if flag != LAND:
+            label += f" {_percent(count / sea)}"
+        colour = SOURCE_COLOURS[flag]
+        patches.append(Patch(facecolor=colour, edgecolor="0.4", linewidth=0.5, label=label))
+    # Below the tick labels, whatever the height of the map: in inches.
     height = ax.get_window_extent().height / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
     anchor = (0.5, -0.32 / height)
     ax.legend(
@@ -285,31 +284,26 @@ def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
     )
 
 
-def _shares(now: View) -> dict[int, str]:
-    """Text of the share of the sea for each flag that occurs."""
-    counts = {flag: int((now.source == flag).sum()) for flag in range(5)}
-    sea = sum(count for flag, count in counts.items() if flag != LAND)
-    return {
-        flag: "" if flag == LAND else f" {_percent(count / sea)}"
-        for flag, count in counts.items()
-        if count
-    }
-
-
-def _percent(share: float) -> str:
-    return "<1%" if 0 < share < 0.01 else ">99%" if 0.99 < share < 1 else f"{share:.0%}"
+def _percent(fraction: float) -> str:
+    """Return a fraction in percent; only none and all are written as 0% and 100%."""
+    if 0 < fraction < 0.01:
+        return "<1%"
+    if 0.99 < fraction < 1:
+        return ">99%"
+    return f"{fraction:.0%}"
 
 
 def _title(layer: str, now: View) -> str:
-    if layer == "observed":
-        sea = int((now.source != LAND).sum())
-        return (
-            f"observed, {_percent(int((now.source == OBSERVED).sum()) / sea)} of the sea"
-            if sea
-            else "observed"
-        )
-    name = f"filled by {now.method}" if now.method else "filled"
-    return {"filled": name, "error": "error of the fill", "source": "source of each pixel"}[layer]
+    if layer == "error":
+        return "error of the fill"
+    if layer == "source":
+        return "source of each pixel"
+    if layer == "filled":
+        return f"filled by {now.method}" if now.method else "filled"
+    sea = int((now.source != LAND).sum())
+    if not sea:
+        return "observed"
+    return f"observed, {_percent(int((now.source == OBSERVED).sum()) / sea)} of the sea"
 
 
 def _finish(ax: Axes, where: Canvas, now: View, *, left: bool, bottom: bool = True) -> None:

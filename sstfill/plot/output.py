@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a figure to a file, whole or not at all."""
+"""Write a figure to a file, atomically."""
 
 from __future__ import annotations
 
@@ -19,23 +19,18 @@ SIGNED = f"{place.PICTURE} {__version__}"
 
 
 def signed(suffix: str) -> dict[str, Any]:
-    """Arguments of `savefig` that write into a picture that sstfill drew it, where its format has a
-    place for that.
+    """Return arguments of `savefig` that sign a picture as drawn by sstfill, if its format can.
 
     >>> signed("svg")["metadata"].keys()
     dict_keys(['Creator'])
     """
     if suffix in ("jpg", "jpeg"):
         return {"pil_kwargs": {"comment": SIGNED.encode()}}
-    key = {
-        "png": "Software",
-        "pdf": "Creator",
-        "svg": "Creator",
-        "svgz": "Creator",
-        "ps": "Creator",
-        "eps": "Creator",
-    }
-    return {"metadata": {key[suffix]: SIGNED}} if suffix in key else {}
+    if suffix == "png":
+        return {"metadata": {"Software": SIGNED}}
+    if suffix in ("pdf", "svg", "svgz", "ps", "eps"):
+        return {"metadata": {"Creator": SIGNED}}
+    return {}
 
 
 def save(figure: Figure, path: str | PathLike[str]) -> Path:

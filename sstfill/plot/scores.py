@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figure of a scorecard: how wrong each method is, where, and whether it knows."""
+"""The figure of a scorecard: the errors of each method, by circumstance, and their coverage."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colour-blind safe set without yellow; the markers tell the lines apart in grey as
-# well
+# Okabe and Ito's colour-blind safe set without yellow; markers tell the lines apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SPLITS = ("cloud", "distance", "lag")
 
 
 def scorecard(card: Any, ax: Axes | None = None) -> Figure:
-    """Draw a scorecard: errors pooled, by cloud, distance and time lag, and the stated against the
-    found coverage.
+    """Draw a scorecard: errors, pooled and by circumstance, and the coverage of stated errors.
 
     Parameters
     ----------
@@ -43,11 +41,11 @@ def scorecard(card: Any, ax: Axes | None = None) -> Figure:
     Raises
     ------
     InputError
-        `card` is no scorecard.
+        `card` is not a scorecard.
     """
     data = card if isinstance(card, xr.Dataset) else getattr(card, "data", None)
     if not isinstance(data, xr.Dataset) or not {"rmse", "mae", "method"} <= set(data.variables):
-        raise InputError(f"{type(card).__name__} is no scorecard; pass what score() returned")
+        raise InputError(f"{type(card).__name__} is not a scorecard; pass what score() returned")
     if ax is not None:
         _pooled(ax, data)
         return ax.get_figure(root=True)  # type: ignore[return-value]
@@ -62,19 +60,18 @@ def scorecard(card: Any, ax: Axes | None = None) -> Figure:
 
 
 def _methods(data: xr.Dataset) -> list[tuple[str, str, str]]:
-    """Name, colour and marker of each method, the same in every panel."""
+    """Return name, colour and marker of each method, the same in every panel."""
     names = [str(name) for name in data["method"].values]
     return list(zip(names, cycle(COLOURS), cycle(MARKERS), strict=False))
 
 
 def _pooled(ax: Axes, data: xr.Dataset) -> None:
-    """Bars of RMSE (full) and MAE (pale), least error on top."""
-    known = data.get(
-        "common_rmse", data["rmse"]
-    )  # what a scorecard ranks by: the pixels that all methods filled
-    order = np.argsort(
-        -(known if known.notnull().any() else data["rmse"]).fillna(np.inf).values, kind="stable"
-    )
+    """Draw bars of RMSE (full) and MAE (pale), the least error on top."""
+    # A scorecard ranks by the pixels that all methods filled.
+    ranking = data.get("common_rmse", data["rmse"])
+    if not ranking.notnull().any():
+        ranking = data["rmse"]
+    order = np.argsort(-ranking.fillna(np.inf).values, kind="stable")
     methods = _methods(data)
     for place, number in enumerate(order):
         _, colour, marker = methods[number]
@@ -82,16 +79,11 @@ def _pooled(ax: Axes, data: xr.Dataset) -> None:
         for offset, key, face in ((0.19, "rmse", colour), (-0.19, "mae", _pale(colour))):
             value = float(one[key])
             ax.barh(place + offset, value, height=0.36, color=face)
-            text = (
-                f" {key.upper()} {value:.3g}" if np.isfinite(value) else f" {key.upper()} unknown"
-            )
-            ax.text(
-                value if np.isfinite(value) else 0,
-                place + offset,
-                text,
-                va="center",
-                fontsize="small",
-            )
+            end, text = value, f"{value:.3g}"
+            if not np.isfinite(value):
+                end, text = 0, "unknown"
+            label = f" {key.upper()} {text}"
+            ax.text(end, place + offset, label, va="center", fontsize="small")
         ax.plot(
             0.04,
             place + 0.19,
@@ -108,7 +100,7 @@ def _pooled(ax: Axes, data: xr.Dataset) -> None:
 
 
 def _pale(colour: str) -> tuple[float, float, float]:
-    """The colour mixed with white: as pale as if transparent, but no grid shows through."""
+    """Mix a colour with white; unlike a transparent one, it hides the grid."""
     from matplotlib.colors import to_rgb
 
     red, green, blue = (0.45 * part + 0.55 for part in to_rgb(colour))
@@ -116,7 +108,7 @@ def _pale(colour: str) -> tuple[float, float, float]:
 
 
 def _split(ax: Axes, data: xr.Dataset, split: str) -> None:
-    """RMSE of each method against the bins of one circumstance."""
+    """Draw the RMSE of each method against the bins of one circumstance."""
     key, bins = f"rmse_by_{split}", f"{split}_bin"
     if key not in data or not np.isfinite(data[key]).any():
         _empty(ax, f"no RMSE by {split}")
@@ -135,7 +127,7 @@ def _split(ax: Axes, data: xr.Dataset, split: str) -> None:
 
 
 def _coverage(ax: Axes, data: xr.Dataset) -> None:
-    """Share of truths inside the stated interval, against the share that was promised."""
+    """Draw the fraction of truths inside the stated interval against the stated fraction."""
     if "coverage" not in data or not np.isfinite(data["coverage"]).any():
         _empty(ax, "no method states an error")
         return
@@ -154,13 +146,15 @@ def _coverage(ax: Axes, data: xr.Dataset) -> None:
 
 def _heading(data: xr.Dataset) -> str:
     attrs = data.attrs
-    parts = [f"{attrs.get('variable', 'field')} under withheld clouds"]
+    heading = f"{attrs.get('variable', 'field')} under withheld clouds"
+    details = []
     if "share" in attrs:
-        pixels = f"{attrs['n_withheld']:,} pixels, " if "n_withheld" in attrs else ""
-        parts.append(f"{pixels}{float(attrs['share']):.1%} of the observations")
+        if "n_withheld" in attrs:
+            details.append(f"{attrs['n_withheld']:,} pixels")
+        details.append(f"{float(attrs['share']):.1%} of the observations")
     if "seed" in attrs:
-        parts.append(f"seed {attrs['seed']}")
-    return ": ".join([parts[0], ", ".join(parts[1:])]) if parts[1:] else parts[0]
+        details.append(f"seed {attrs['seed']}")
+    return f"{heading}: {', '.join(details)}" if details else heading
 
 
 def _error_label(label: str, data: xr.Dataset) -> str:
@@ -168,14 +162,15 @@ def _error_label(label: str, data: xr.Dataset) -> str:
 
 
 def _bins(bins: xr.DataArray) -> tuple[list[str], str]:
-    """Labels of bins and their units: a unit that all labels share is said once."""
-    labels = [
-        f"{value:g}" if isinstance(value, float | np.floating) else str(value)
-        for value in bins.values
-    ]
-    ends = {label.rpartition(" ")[2] for label in labels if " " in label}
-    if len(ends) == 1 and all(" " in label for label in labels):
-        return [label.rpartition(" ")[0] for label in labels], ends.pop()
+    """Return the labels of bins and their units; units that all labels end with stand once."""
+    labels = []
+    for value in bins.values:
+        is_number = isinstance(value, float | np.floating)
+        labels.append(f"{value:g}" if is_number else str(value))
+    parts = [label.rpartition(" ") for label in labels]
+    ends = {end for _, _, end in parts}
+    if len(ends) == 1 and all(space for _, space, _ in parts):
+        return [start for start, _, _ in parts], ends.pop()
     return labels, str(bins.attrs.get("units", ""))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sheet of equal maps laid out in inches, with room for a title above and colour bars below."""
+"""A sheet of equal maps laid out in inches, with a title above and colour bars below."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ BAR_ABOVE_EDGE, BAR_HEIGHT, POINT = 0.62, 0.13, 0.16
 
 @dataclass(frozen=True)
 class Sheet:
-    """A figure and its maps, row by row; `bars` tells whether the sheet has its own room for colour
-    bars.
-    """
+    """A figure and its maps, row by row; `bars`: the sheet has room for colour bars below them."""
 
     figure: Figure
     maps: list[Axes]
@@ -39,11 +37,10 @@ class Sheet:
         field: xr.DataArray,
         scale: tuple[float, float],
     ) -> None:
-        """Add a colour bar under some neighbouring maps, pointed where values lie beyond the scale."""
+        """Add a colour bar below neighbouring maps, pointed where values lie beyond the scale."""
         below, above = bool((field < scale[0]).any()), bool((field > scale[1]).any())
-        extend: Any = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
-            below, above
-        ]
+        extends = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
+        extend: Any = extends[below, above]
         if self.bars:
             width, box = self._strip(axes)
             place: dict[str, Any] = {"cax": self.figure.add_axes(box), "extendfrac": POINT / width}
@@ -54,7 +51,7 @@ class Sheet:
         bar.ax.tick_params(labelsize="small")
 
     def _strip(self, axes: list[Axes]) -> tuple[float, tuple[float, float, float, float]]:
-        """Width in inches and place of a bar under `axes`, at most six inches wide."""
+        """Return width in inches and box of a bar below `axes`, at most six inches wide."""
         width, height = self.figure.get_size_inches()
         left, right = axes[0].get_position().x0 * width, axes[-1].get_position().x1 * width
         long = min(0.8 * (right - left), 6.0)
@@ -63,7 +60,7 @@ class Sheet:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """Make a figure outside pyplot, so that nothing is shown or kept in a global list; inches."""
+    """Make a figure (sizes in inches) outside pyplot, which would keep it in a global list."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -82,20 +79,16 @@ def new_sheet(where: Canvas, rows: int, columns: int) -> Sheet:
     height = TOP + rows * down + (rows - 1) * GAP + BOTTOM
     figure = new_figure(width, height)
     if where.projection is not None:
-        import cartopy.mpl.geoaxes  # noqa: F401  the projection below finds its axes class through this
-    boxes = [
-        (
-            (LEFT + column * (across + GAP)) / width,
-            (BOTTOM + (rows - 1 - row) * (down + GAP)) / height,
-            across / width,
-            down / height,
-        )
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    return Sheet(
-        figure, [figure.add_axes(box, projection=where.projection) for box in boxes], bars=True
-    )
+        # The projection finds its class of axes through this import.
+        import cartopy.mpl.geoaxes  # noqa: F401
+    maps = []
+    for row in range(rows):
+        for column in range(columns):
+            left = (LEFT + column * (across + GAP)) / width
+            bottom = (BOTTOM + (rows - 1 - row) * (down + GAP)) / height
+            box = (left, bottom, across / width, down / height)
+            maps.append(figure.add_axes(box, projection=where.projection))
+    return Sheet(figure, maps, bars=True)
 
 
 def entitle(sheet: Sheet, text: str) -> None:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be drawn: one filled variable with its error and source flags, and the choice of a
-time step.
-"""
+"""What a picture shows: one filled variable with error and source, and a time step."""
 
 from __future__ import annotations
 
@@ -25,8 +23,9 @@ Label = str | int | np.datetime64 | datetime
 
 @dataclass(frozen=True)
 class View:
-    """One filled variable, dims ``(time, lat, lon)`` or ``(time, y, x)``; `error` where the method
-    states one.
+    """One filled variable, dims ``(time, lat, lon)`` or ``(time, y, x)``.
+
+    `error` is None where the method states none.
     """
 
     field: xr.DataArray
@@ -45,35 +44,35 @@ class View:
 
     @property
     def method(self) -> str:
-        """Name of the method that filled the field (and of those it chose), empty where the file
-        does not tell.
-        """
+        """Name of the method that filled the field, and those it chose; empty if unknown."""
+        text = str(self.field.attrs.get("sstfill_method", "{}"))
         try:
-            said = parse_json(
-                str(self.field.attrs.get("sstfill_method", "{}")), "sstfill_method", remedy=""
-            )
+            method = parse_json(text, "sstfill_method", remedy="")
         except ReadError:
             return ""
-        if not isinstance(said, dict):
+        if not isinstance(method, dict):
             return ""
-        made = said.get("diagnostics")
-        chosen = made.get("chosen") if isinstance(made, dict) else None
-        return " ".join(
-            [str(said.get("name", "")), *([f"({' + '.join(map(str, chosen))})"] if chosen else [])]
-        )
+        name = str(method.get("name", ""))
+        diagnostics = method.get("diagnostics")
+        if isinstance(diagnostics, dict) and diagnostics.get("chosen"):
+            name += f" ({' + '.join(map(str, diagnostics['chosen']))})"
+        return name
 
     @property
     def label(self) -> str:
         """Name of the quantity for a title, at most some 40 characters."""
-        attrs = self.field.attrs
-        names = [str(attrs.get(key, "")).strip() for key in ("long_name", "standard_name")]
-        names = [name.replace("_", " ") for name in names if 0 < len(name) <= 40]
-        name = names[0] if names else str(self.field.name)
-        return name[:1].upper() + name[1:] if " " in name else name
+        name = str(self.field.name)
+        for key in ("standard_name", "long_name"):
+            text = str(self.field.attrs.get(key, "")).strip()
+            if 0 < len(text) <= 40:
+                name = text.replace("_", " ")
+        if " " in name:
+            return name[:1].upper() + name[1:]
+        return name  # a single word may be the name of a variable
 
 
 def printed(units: str) -> str:
-    """Units as they are printed: ``°C``, ``K``, or what the file says.
+    """Return units as they are printed: ``°C``, ``K``, or the units of the file.
 
     Examples
     --------
@@ -84,7 +83,7 @@ def printed(units: str) -> str:
 
 
 def with_units(label: str, units: str) -> str:
-    """Label of an axis: the quantity and, where known, its units."""
+    """Return the label of an axis: the quantity and, where known, its units."""
     return f"{label} ({units})" if units else label
 
 
@@ -107,30 +106,31 @@ def view(filled: xr.Dataset, variable: str | None = None) -> View:
     """
     names = [str(name) for name in filled.data_vars if f"{name}_source" in filled]
     if not names:
+        held = ", ".join(map(str, filled.data_vars)) or "(none)"
         raise InputError(
-            f"no variable with its '_source' flags among {', '.join(map(str, filled.data_vars)) or '(none)'}; "
-            "pass the dataset that fill() returned"
+            f"no variable with its '_source' flags among {held}; pass the dataset that fill() "
+            "returned"
         )
     if variable is None and len(names) > 1:
         raise OptionError(
-            f"{len(names)} filled variables ({', '.join(names)}); choose one with variable={names[0]!r}"
+            f"{len(names)} filled variables ({', '.join(names)}); choose one with "
+            f"variable={names[0]!r}"
         )
     if variable is not None and variable not in names:
         raise unknown("filled variable", variable, names)
     name = variable or names[0]
+    # standardise() takes floating fields only; flags up to 4 stay exact.
+    source = filled[f"{name}_source"].astype("float32")
     error = filled.get(f"{name}_error")
     return View(
-        grid.standardise(filled[name]),
-        grid.standardise(
-            filled[f"{name}_source"].astype("float32")
-        ),  # a field is floating; flags up to 4 stay exact
-        None if error is None else grid.standardise(error),
+        field=grid.standardise(filled[name]),
+        source=grid.standardise(source),
+        error=None if error is None else grid.standardise(error),
     )
 
 
 def half_filled(source: xr.DataArray) -> int:
-    """Step whose filled share of the sea is nearest one half: the one that shows most of what a
-    method does.
+    """Return the step of whose sea the filled fraction is nearest one half; it shows a method best.
 
     Examples
     --------
@@ -140,14 +140,15 @@ def half_filled(source: xr.DataArray) -> int:
     """
     space = source.dims[1:]
     sea = (source != LAND).sum(space)
-    share = (source == FILLED).sum(space) / sea.where(sea > 0)
-    distance = abs(share - 0.5).fillna(np.inf).values
+    fraction = (source == FILLED).sum(space) / sea.where(sea > 0)
+    distance = abs(fraction - 0.5).fillna(np.inf).values
     return int(distance.argmin())
 
 
 def step_of(field: xr.DataArray, time: Label) -> int:
-    """Index of the step that a label names: an index (negative from the end), or a date (nearest
-    step).
+    """Return the index of the step that a label names.
+
+    A label is an index (negative from the end) or a date, of which the nearest step is taken.
 
     Raises
     ------
@@ -167,25 +168,26 @@ def step_of(field: xr.DataArray, time: Label) -> int:
             f"time {time!r} is a date but the data have none; choose an index from 0 to {count - 1}"
         )
     wanted = _label_seconds(time, field)
-    slack = max(86400.0, float(np.median(np.diff(seconds))) if count > 1 else 0.0)
+    slack = 86_400.0  # a date without an hour names the whole day
+    if count > 1:
+        slack = max(slack, float(np.median(np.diff(seconds))))
     if not seconds.min() - slack < wanted < seconds.max() + slack:
         raise OptionError(
-            f"no time {str(time)!r} in the series; choose an index from 0 to {count - 1}{_span(field)}"
+            f"no time {str(time)!r} in the series; choose an index from 0 to "
+            f"{count - 1}{_span(field)}"
         )
     return int(abs(seconds - wanted).argmin())
 
 
 def spread(field: xr.DataArray, n: int) -> list[int]:
-    """At most `n` steps, evenly spread over the series, first and last included."""
+    """Return at most `n` steps, evenly spread over the series, first and last included."""
     if n < 1:
         raise OptionError(f"n is {n}; choose at least 1 date")
     return sorted({int(step) for step in np.linspace(0, field.sizes["time"] - 1, n).round()})
 
 
 def date(field: xr.DataArray, step: int) -> str:
-    """Date of a step for a title; with the hour only where the hour varies; the index where there
-    are no dates.
-    """
+    """Return the date of a step for a title, with the hour only if it varies; else the index."""
     if _seconds(field) is None:
         return f"step {step}"
     times = [str(when) for when in field["time"].dt.strftime("%Y-%m-%d %H:%M").values]
@@ -194,9 +196,7 @@ def date(field: xr.DataArray, step: int) -> str:
 
 
 def _seconds(field: xr.DataArray) -> np.ndarray | None:
-    """Seconds of each step since 1970, in the calendar of the data; None where the times are not
-    dates.
-    """
+    """Return the seconds of each step since 1970, in the data's calendar; None without dates."""
     if "time" not in field.coords:
         return None
     times = field["time"].values
@@ -208,7 +208,7 @@ def _seconds(field: xr.DataArray) -> np.ndarray | None:
 
 
 def _label_seconds(time: Label, field: xr.DataArray) -> float:
-    """Seconds since 1970 of a date given by the user, in the calendar of the data."""
+    """Return the seconds since 1970 of a user's date, in the calendar of the data."""
     first = field["time"].values[0]
     if isinstance(time, datetime) and time.tzinfo is not None:
         time = time.astimezone(UTC).replace(tzinfo=None)
@@ -220,18 +220,19 @@ def _label_seconds(time: Label, field: xr.DataArray) -> float:
             raise ValueError("not a time")
     except (ValueError, TypeError) as error:
         raise OptionError(
-            f"time {time!r} is no date; write it as '2017-03-11', or give an index"
+            f"time {time!r} is not a date; write it as '2017-03-11', or give an index"
         ) from error
     return float(stamp.astype("float64"))
 
 
 def _parts(text: str) -> dict[str, int]:
-    """Year to second of an ISO date in any calendar; numpy knows only our own."""
+    """Return year to second of an ISO date in any calendar; NumPy knows only the Gregorian one."""
     found = [int(part) for part in re.findall(r"\d+", text)]
     if not found:
         raise ValueError(f"no date in {text!r}")
-    keys = ("year", "month", "day", "hour", "minute", "second")
-    return dict(zip(keys, [*found, *(1, 1, 1, 0, 0, 0)[len(found) :]], strict=False))
+    parts = {"year": 1, "month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0}
+    parts.update(zip(parts, found, strict=False))
+    return parts
 
 
 def _cftime_seconds(when: Any) -> float:

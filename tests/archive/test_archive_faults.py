@@ -76,8 +76,8 @@ PLACES = [
     (run, "take"),
     (run.Days, "save"),
     (run.Model, "_save"),
-    (run.Job, "begin"),
-    (run.Job, "commit"),
+    (run.FillJob, "begin"),
+    (run.FillJob, "commit"),
 ]
 
 
@@ -143,7 +143,10 @@ sys.path.insert(0, {str(SUPPORT)!r})
 import small_archives as small
 from sstfill import errors
 from sstfill.archive import fill_archive
-small.small_units(type("P", (), {{"setattr": lambda self, *a: setattr(*a) if len(a) == 3 else None}})())
+class Patch:
+    def setattr(self, *change):
+        setattr(*change) if len(change) == 3 else None
+small.small_units(Patch())
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
 try:
@@ -222,14 +225,14 @@ def test_an_input_that_changes_while_it_is_read(tmp_path, monkeypatch, change):
     with monkeypatch.context() as m:
         done = after_units(m, 6, act)
         if change == "revised twice":
-            real = run._FillRun._changed
+            real = run._FillRun._archive_changed
 
             def changed(self):
                 if len(done) == small.UNITS:
                     small.write(small.revised(ocean, 2), archive, 2)
                 return real(self)
 
-            m.setattr(run._FillRun, "_changed", changed)
+            m.setattr(run._FillRun, "_archive_changed", changed)
         fill_archive(archive, out, small.METHOD)
     assert len(done) > small.UNITS
     small.sound(out, archive)
@@ -274,7 +277,7 @@ def test_an_input_that_changes_all_the_time_is_given_up_and_what_was_done_is_kep
     archive, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as m:
-        m.setattr(run._FillRun, "_changed", lambda self: True)
+        m.setattr(run._FillRun, "_archive_changed", lambda self: True)
         with pytest.raises(errors.InputError, match="changes all the time"):
             fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
         done = after_units(m, 0, None)
@@ -344,7 +347,10 @@ import sys
 sys.path.insert(0, {str(SUPPORT)!r})
 import small_archives as small
 from sstfill.archive import fill_archive, run
-small.small_units(type("P", (), {{"setattr": lambda self, *a: setattr(*a) if len(a) == 3 else None}})())
+class Patch:
+    def setattr(self, *change):
+        setattr(*change) if len(change) == 3 else None
+small.small_units(Patch())
 real = run.take
 run.take = lambda task, staged: (real(task, staged), print("unit", flush=True))
 fill_archive({str(archive)!r}, {str(tmp_path / "out.zarr")!r}, small.METHOD)

@@ -25,7 +25,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from sstfill.archive import job
-with job.held(Path(sys.argv[1])) as held:
+with job.open_job(Path(sys.argv[1])) as held:
     (held.folder / "job.json").write_text("kept") if "keep" in sys.argv else None
     print("held", flush=True)
     sys.stdin.read()
@@ -67,14 +67,14 @@ def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
 def test_two_jobs_that_start_at_once(tmp_path, monkeypatch):
     archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
     first_is_in, second_is_done, found = threading.Event(), threading.Event(), []
-    real = run._FillRun.go
+    real = run._FillRun.run
 
-    def go(self, fill, started):
+    def slow(self, fill):
         first_is_in.set()
         assert second_is_done.wait(60)
-        return real(self, fill, started)
+        return real(self, fill)
 
-    monkeypatch.setattr(run._FillRun, "go", go)
+    monkeypatch.setattr(run._FillRun, "run", slow)
     thread = threading.Thread(target=lambda: found.append(fill_archive(archive, out, small.METHOD)))
     thread.start()
     assert first_is_in.wait(60)
@@ -100,13 +100,13 @@ def test_a_lock_whose_file_was_removed_is_not_taken_for_the_lock(tmp_path, monke
         return descriptor
 
     monkeypatch.setattr(job.os, "open", replaced)
-    with job.held(tmp_path / "out.zarr") as held:
+    with job.open_job(tmp_path / "out.zarr") as held:
         assert (held.folder / "lock").exists()
         assert len(opened) == 2
 
 
 def test_nothing_is_left_of_a_job_that_did_not_begin(tmp_path):
-    with job.held(tmp_path / "out.zarr"):
+    with job.open_job(tmp_path / "out.zarr"):
         pass
     assert not list(tmp_path.iterdir())
     with pytest.raises(errors.WriteError, match="mkdir -p"):
@@ -126,9 +126,9 @@ def test_an_interrupt_while_work_is_put_in_place_frees_the_lock(tmp_path, monkey
 
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(job.FillJob, "_put_in_place", interrupted)
-        with job.held(tmp_path / "out.zarr"):
+        with job.open_job(tmp_path / "out.zarr"):
             pass
-    with job.held(tmp_path / "out.zarr"):
+    with job.open_job(tmp_path / "out.zarr"):
         pass
 
 
@@ -175,3 +175,12 @@ def test_a_folder_that_is_damaged_is_told(tmp_path):
     (tmp_path / "out.zarr.job/job.json").write_text("{")
     with pytest.raises(errors.ReadError, match=r"job.json: .*fill anew"):
         fill_archive(archive, out, update=True)
+
+
+def test_a_job_that_says_anew_is_read_as_a_refit(tmp_path):
+    archive, out = small.put(small.ocean(4), tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    fill_archive(archive, out, small.METHOD)
+    path = tmp_path / "out.zarr.job" / "job.json"
+    path.write_text(path.read_text().replace('"mode": "first"', '"mode": "anew"'))
+    assert job.FillJob(out).finished["mode"] == "refit"
+    assert fill_archive(archive, out, update=True).made == 0

@@ -161,13 +161,13 @@ def test_days_that_are_gone_are_refused(filled):
     before = small.loaded(out)
     for days in (range(1, 18), range(17), range(1, 19), [*range(5), *range(6, 19)]):
         small.put(small.ocean().isel(time=list(days)), archive)
-        with pytest.raises(errors.InputError, match=r"1 of the 18 images .* are gone.*--anew"):
+        with pytest.raises(errors.InputError, match=r"1 of the 18 images .* are gone.*--refit"):
             fill_archive(archive, out, update=True)
     assert small.loaded(out).identical(before)
     small.put(small.ocean().isel(time=slice(0, 18)), archive)
     assert fill_archive(archive, out, update=True).made == 0
     small.put(small.ocean().isel(time=slice(1, 19)), archive)
-    fill_archive(archive, out, small.METHOD, anew=True)
+    fill_archive(archive, out, small.METHOD, refit=True)
     small.sound(out, archive)
 
 
@@ -184,24 +184,24 @@ def test_another_grid_is_refused(filled, change):
         lat[5] += 0.01
         ocean = ocean.assign_coords(lat=("lat", lat, ocean.lat.attrs))
     small.put(ocean, archive)
-    with pytest.raises(errors.OptionError, match=r"was filled with grid .*--anew"):
+    with pytest.raises(errors.OptionError, match=r"was filled with grid .*--refit"):
         fill_archive(archive, out, update=True)
 
 
 def test_what_was_asked_otherwise_is_refused(filled, monkeypatch):
     archive, out = filled
-    with pytest.raises(errors.OptionError, match=r"is filled already; --update .*--anew"):
+    with pytest.raises(errors.OptionError, match=r"is filled already; --update .*--refit"):
         fill_archive(archive, out, small.METHOD)
     for method in ("climatology", Interpolate(limit=3)):
         with pytest.raises(
-            errors.OptionError, match=r"was filled by interpolate .*--anew fills all again"
+            errors.OptionError, match=r"was filled by interpolate .*--refit fills all again"
         ):
             fill_archive(archive, out, method, update=True)
     fill_archive(archive, out, small.METHOD, update=True)
     with pytest.raises(errors.OptionError, match=r"variable"):
         fill_archive(archive, out, update=True, variables="chl")
-    monkeypatch.setattr("sstfill.archive.ask.__version__", "99.0")
-    with pytest.raises(errors.OptionError, match=r"filled by sstfill .*, this is 99.0.*--anew"):
+    monkeypatch.setattr("sstfill.archive.settings.__version__", "99.0")
+    with pytest.raises(errors.OptionError, match=r"filled by sstfill .*, this is 99.0.*--refit"):
         fill_archive(archive, out, update=True)
     monkeypatch.setattr(job, "FORMAT", 2)
     with pytest.raises(errors.ReadError, match="in another format"):
@@ -210,7 +210,7 @@ def test_what_was_asked_otherwise_is_refused(filled, monkeypatch):
 
 def test_a_lent_model_is_refused_where_there_is_one(filled):
     archive, out = filled
-    with pytest.raises(errors.OptionError, match="a settled method of its own; leave out --like"):
+    with pytest.raises(errors.OptionError, match="a fitted method of its own; leave out --like"):
         fill_archive(archive, out, update=True, like=out)
 
 
@@ -221,9 +221,9 @@ def test_other_units_are_refused(filled, monkeypatch):
         fill_archive(archive, out, update=True)
 
 
-def test_anew_settles_the_method_anew_and_swaps_the_whole(filled, tmp_path):
+def test_refit_fits_the_method_again_and_swaps_the_whole(filled, tmp_path):
     archive, out = filled
-    fill_archive(archive, out, "climatology", anew=True)
+    fill_archive(archive, out, "climatology", refit=True)
     small.sound(out, archive)
     held = small.loaded(out)
     assert '"climatology"' in held.sst.attrs["sstfill_method"]
@@ -244,7 +244,7 @@ def test_a_model_is_lent_only_to_the_same_grid_and_variable(filled, tmp_path):
     archive, out = filled
     with pytest.raises(errors.OptionError, match="leave out the method"):
         fill_archive(archive, tmp_path / "b.zarr", small.METHOD, like=out)
-    with pytest.raises(errors.OptionError, match="no settled method to lend"):
+    with pytest.raises(errors.OptionError, match="no fitted method to lend"):
         fill_archive(archive, tmp_path / "b.zarr", like=archive)
     other = small.put(small.ocean(nx=16), tmp_path / "other.zarr")
     with pytest.raises(errors.InputError, match="lends a method for the grid"):

@@ -97,11 +97,11 @@ def test_a_run_that_was_cut_short_goes_on(archive, tmp_path, monkeypatch, units)
     small.sound(out, archive)
 
 
-def test_a_model_that_is_settled_is_not_settled_again(archive, tmp_path, monkeypatch):
+def test_a_model_that_is_fitted_is_not_fitted_again(archive, tmp_path, monkeypatch):
     with monkeypatch.context() as m, pytest.raises(Killed):
         stop_after(m, 3)
         fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
-    monkeypatch.setattr(run.Model, "make", lambda *_: pytest.fail("settled again"))
+    monkeypatch.setattr(run.Model, "make", lambda *_: pytest.fail("fitted again"))
     fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
 
 
@@ -350,7 +350,7 @@ def test_quality_levels_are_heeded_and_remembered(tmp_path):
     fill_archive(archive, out, small.METHOD, quality_level=4)
     small.sound(out, archive)
     assert (small.loaded(out).sst_source[:, 3:9, 2:8] != 0).all()
-    with pytest.raises(errors.OptionError, match=r"quality_level 4, not None; --anew"):
+    with pytest.raises(errors.OptionError, match=r"quality_level 4, not None; --refit"):
         fill_archive(archive, out, update=True)
     ocean["quality_level"][11, 3:9, 2:8] = 5
     small.write(ocean, archive, 11)  # the same values, better judged

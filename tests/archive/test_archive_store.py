@@ -78,16 +78,16 @@ def prepared(tmp_path: Path, monkeypatch):
             small.put(ocean.isel(time=[*range(5), *range(5, 11)]).isel(time=slice(0, 11)), archive)
             times = np.delete(ocean.time.values[:11], 6)
             small.put(ocean.sel(time=times), archive)
-            fill_archive(archive, out, small.METHOD, anew=True)
+            fill_archive(archive, out, small.METHOD, refit=True)
             small.put(ocean.isel(time=slice(0, 11)), archive)
         else:
             small.put(small.revised(ocean, 8).isel(time=slice(0, 13)), archive)
         with monkeypatch.context() as m, pytest.raises(Killed):
             m.setattr(job, "publish", _kill)
-            how = {"method": small.METHOD, "anew": True} if kind == "anew" else {"update": True}
+            how = {"method": small.METHOD, "refit": True} if kind == "refit" else {"update": True}
             fill_archive(archive, out, **how)
         wanted = tmp_path / "wanted.zarr"
-        fill_archive(archive, wanted, like=out) if kind != "anew" else fill_archive(
+        fill_archive(archive, wanted, like=out) if kind != "refit" else fill_archive(
             archive, wanted, small.METHOD
         )
         return home, archive, wanted
@@ -131,7 +131,7 @@ def unlinked(*_):
 
 
 @pytest.mark.parametrize("how", ["exchanged", "moved"])
-@pytest.mark.parametrize("kind", ["update", "late", "anew"])
+@pytest.mark.parametrize("kind", ["update", "late", "refit"])
 def test_killed_at_any_step_of_the_commit(prepared, tmp_path, monkeypatch, kind, how):
     home, archive, wanted = prepared(kind)
     if how == "moved":
@@ -144,11 +144,11 @@ def test_killed_at_any_step_of_the_commit(prepared, tmp_path, monkeypatch, kind,
         out = work / "out.zarr"
         with monkeypatch.context() as m:
             Countdown(m, steps)
-            with pytest.raises(Killed), job.held(out):
+            with pytest.raises(Killed), job.open_job(out):
                 pass
-        if how == "exchanged" or (kind != "anew" and kind != "late"):
+        if how == "exchanged" or (kind != "refit" and kind != "late"):
             check_reader(out, old, new)
-        with job.held(out):
+        with job.open_job(out):
             pass
         assert small.difference(out, wanted, revision=False) == ""
         assert {p.name for p in job.FillJob(out).folder.iterdir()} == {"job.json", "model", "days"}
@@ -160,25 +160,25 @@ def _moments(home: Path, tmp_path: Path, monkeypatch) -> list[int]:
     shutil.copytree(home, tmp_path / "counted")
     with monkeypatch.context() as m:
         counted = Countdown(m, -1)
-        with job.held(tmp_path / "counted/out.zarr"):
+        with job.open_job(tmp_path / "counted/out.zarr"):
             pass
     return np.unique(np.linspace(0, counted.count - 1, MOMENTS).astype(int)).tolist()
 
 
-@pytest.mark.parametrize("kind", ["update", "anew"])
+@pytest.mark.parametrize("kind", ["update", "refit"])
 def test_the_same_command_ends_a_run_that_was_cut_short_at_the_very_last(prepared, kind):
     home, archive, wanted = prepared(kind)
-    how = {"method": small.METHOD, "anew": True} if kind == "anew" else {"update": True}
+    how = {"method": small.METHOD, "refit": True} if kind == "refit" else {"update": True}
     assert fill_archive(archive, home / "out.zarr", **how).made == 0
     assert small.difference(home / "out.zarr", wanted, revision=False) == ""
     small.sound(home / "out.zarr", archive)
 
 
 def test_another_command_is_not_taken_for_the_one_that_was_cut_short(prepared):
-    home, archive, _ = prepared("anew")
+    home, archive, _ = prepared("refit")
     with pytest.raises(errors.OptionError, match="is filled already"):
         fill_archive(archive, home / "out.zarr", "climatology")
-    assert fill_archive(archive, home / "out.zarr", "climatology", anew=True).made > 0
+    assert fill_archive(archive, home / "out.zarr", "climatology", refit=True).made > 0
 
 
 def test_a_reader_sees_one_night_or_the_other_and_nothing_between(prepared, monkeypatch):
@@ -200,7 +200,7 @@ def test_a_reader_sees_one_night_or_the_other_and_nothing_between(prepared, monk
             states.append(now.index(True))
 
     Countdown(monkeypatch, -1, look)
-    with job.held(out):
+    with job.open_job(out):
         pass
     assert states == sorted(states)
     assert states[0] == 0
@@ -228,7 +228,7 @@ def test_a_reader_of_a_first_fill_sees_nothing_or_all(tmp_path, monkeypatch):
 def test_without_links_chunks_are_moved_and_that_is_said(prepared, monkeypatch, caplog):
     home, archive, wanted = prepared("update")
     monkeypatch.setattr(os, "link", unlinked)
-    with caplog.at_level(logging.INFO), job.held(home / "out.zarr"):
+    with caplog.at_level(logging.INFO), job.open_job(home / "out.zarr"):
         pass
     assert "not exchanged in one step" in caplog.text
     assert small.difference(home / "out.zarr", wanted, revision=False) == ""

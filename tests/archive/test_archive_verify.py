@@ -13,6 +13,7 @@ import zarr
 
 from sstfill import errors
 from sstfill.archive import fill_archive, verify
+from sstfill.archive.source import ArchiveSource
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +42,11 @@ def put(out: Path, name: str, where: np.ndarray, value: float) -> None:
 
 CASES = [
     ("sst_source", lambda s: s == 1, 9, "a flag that means nothing"),
-    ("sst_source", lambda s: s == 1, 4, "said to be missing has a value"),
-    ("sst_source", lambda s: s == 4, 1, "said to be observed or filled is missing"),
-    ("sst_source", lambda s: s == 4, 0, "said to be observed or filled is missing"),
-    ("sst", lambda s: s == 1, np.nan, "said to be observed or filled is missing"),
-    ("sst", lambda s: s == 4, 3.0, "said to be missing has a value"),
+    ("sst_source", lambda s: s == 1, 4, "flagged as missing has a value"),
+    ("sst_source", lambda s: s == 4, 1, "flagged as observed or filled is missing"),
+    ("sst_source", lambda s: s == 4, 0, "flagged as observed or filled is missing"),
+    ("sst", lambda s: s == 1, np.nan, "flagged as observed or filled is missing"),
+    ("sst", lambda s: s == 4, 3.0, "flagged as missing has a value"),
     ("sst_error", lambda s: s == 0, 0.5, "an error where nothing was filled"),
     ("sst", lambda s: s == 0, 11.0, "observed values differ"),
     ("sst_source", lambda s: s == 0, 1, "what is observed is not what the archive holds"),
@@ -109,3 +110,21 @@ def test_without_the_archive_it_says_so(filled):
     job = out.with_name("out.zarr.job") / "job.json"
     assert verify(out).units == 4
     assert job.exists()
+
+
+def test_the_archive_is_closed_whatever_is_found(filled, monkeypatch):
+    archive, out = filled
+    closed = []
+    real = ArchiveSource.open
+
+    def opened(self):
+        ds = real(self)
+        ds.set_close(lambda: closed.append(self.path))
+        return ds
+
+    monkeypatch.setattr(ArchiveSource, "open", opened)
+    assert verify(out, archive).compared
+    assert closed == [str(archive)]
+    (out / "sst/c/0/1/0").unlink()
+    assert verify(out, archive).wrong
+    assert len(closed) == 2

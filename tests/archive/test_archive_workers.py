@@ -135,7 +135,7 @@ def test_a_unit_that_ends_each_worker_is_one_line_and_the_others_are_kept(
 
 
 def _greedy(task, threads=0):
-    """Takes more memory than a worker may have, the first time it is asked for a unit on a machine."""
+    """Takes more memory than a worker may have, at the first try of unit 3."""
     mark = Path(task.draft).with_name(f"tried-{task.number}")
     if task.number == 3 and not mark.exists():
         mark.touch()
@@ -182,7 +182,7 @@ def _fake(task, threads=0):
 def test_the_scheduler_is_given_a_few_of_thousands_of_units_at_a_time(made, monkeypatch):
     monkeypatch.setattr(workers, "fill_unit", _fake)
     task = unit.Task(
-        number=0, name="sst", patch=None, source=None, days=made, model=made, draft=made, night="x"
+        number=0, name="sst", patch=None, source=None, days=made, model=made, draft=made, run_id="x"
     )
     with (
         cluster(n_workers=1, threads_per_worker=2, processes=False) as found,
@@ -219,14 +219,14 @@ def test_what_is_sent_of_a_unit_is_small(made):
         days=made,
         model=made,
         draft=made,
-        night="x",
+        run_id="x",
     )
     assert len(pickle.dumps(task)) < 2000
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "xyz://127.0.0.1:8786"])
 def test_a_wrong_address_is_one_line_soon(made, tmp_path, address, monkeypatch):
-    monkeypatch.setattr(workers, "PATIENCE", "2s", raising=True)
+    monkeypatch.setattr(workers, "TIMEOUT", "2s", raising=True)
     started = time.perf_counter()
     with pytest.raises(errors.ReadError, match=f"no cluster answers at {address}"):
         fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=address)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job folder that was damaged or altered is told in one line, and a settled method that was
+"""A job folder that was damaged or altered is told in one line, and a fitted method that was
 changed is never used.
 """
 
@@ -61,22 +61,20 @@ def test_a_changed_error_scale_is_refused(
     if sign and scale in ('"1"', "true"):
         return  # a number all the same, and a plausible one
     with pytest.raises(
-        ReadError, match="score.json" if sign else "was changed since it was settled"
+        ReadError, match="score.json" if sign else "was changed since it was fitted"
     ) as raised:
         small.append(small.ocean(7).isel(time=[6]), archive)
         fill_archive(archive, out, update=True)
-    assert "\n" not in str(raised.value) and "--anew" in str(raised.value)
+    assert "\n" not in str(raised.value) and "--refit" in str(raised.value)
 
 
-def test_any_file_of_a_settled_method_is_held_by_its_fingerprint(copied: tuple[Path, Path]) -> None:
+def test_any_file_of_a_fitted_method_is_held_by_its_fingerprint(copied: tuple[Path, Path]) -> None:
     folder = model_of(copied[1])
     Model.load(folder)
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = file.read_bytes()
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if content else b"x")
-        with pytest.raises(
-            ReadError, match="was changed since it was settled: its fingerprint was"
-        ):
+        with pytest.raises(ReadError, match="was changed since it was fitted: its fingerprint was"):
             Model.load(folder)
         file.write_bytes(content)
     Model.load(folder)
@@ -88,8 +86,8 @@ METHODS = (Interpolate(), Climatology(), Dineof(modes=2), BayesEof(modes=2), Oi(
 
 
 @pytest.fixture(scope="module", params=METHODS, ids=lambda method: method.name)
-def settled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("settled")
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fitted")
     archive, out = small.put(small.ocean(8), folder / "in.zarr"), folder / "out.zarr"
     fill_archive(archive, out, request.param)
     return model_of(out)
@@ -101,13 +99,13 @@ NUMBERS = st.sampled_from([-1.0, 0, 1e31, -1e31, None, "x", True, [], {}, 10**30
 @given(data=st.data())
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_an_altered_state_that_was_signed_again(
-    settled: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    fitted: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Each number of each method is of its kind and within its range, whoever wrote the
     fingerprint.
     """
     folder = tmp_path_factory.mktemp("altered") / "model"
-    shutil.copytree(settled, folder)
+    shutil.copytree(fitted, folder)
     path = folder / "method" / "fitted.json"
     state = json.loads(path.read_text())
     place = state
@@ -127,7 +125,7 @@ def test_an_altered_state_that_was_signed_again(
     try:
         model = Model.load(folder)
         assert 1e-6 <= model.sigma_scale <= 1e6
-        assert all(side >= 0 for side in model.pinned.halo)
+        assert all(side >= 0 for side in model.fitted.halo)
     except SstfillError as error:
         assert "\n" not in str(error)
 
@@ -218,5 +216,5 @@ def test_days_of_another_sample_are_refused(copied: tuple[Path, Path]) -> None:
     with np.load(path) as held:
         arrays = dict(held)
     np.savez(path, **arrays | {"sample": arrays["sample"][:, :-1]})
-    with pytest.raises(ReadError, match="are not those of its settled method; --anew"):
+    with pytest.raises(ReadError, match="are not those of its fitted method; --refit"):
         fill_archive(archive, out, update=True)

@@ -17,7 +17,7 @@ from sstfill.archive import job
 from sstfill.errors import WriteError
 from sstfill.io.ledger import Ledger
 from sstfill.io.lock import OutputLock, acquire, held_by
-from sstfill.nightly.journal import alone
+from sstfill.nightly.journal import locked
 
 
 def test_a_fill_in_memory_and_an_archive_job_exclude_each_other(tmp_path):
@@ -25,12 +25,12 @@ def test_a_fill_in_memory_and_an_archive_job_exclude_each_other(tmp_path):
     with (
         io.claimed(out),
         pytest.raises(WriteError, match=f"being filled by process {os.getpid()} "),
-        job.held(out),
+        job.open_job(out),
     ):
         pass
-    with job.held(out), pytest.raises(WriteError, match="being filled by"), io.claimed(out):
+    with job.open_job(out), pytest.raises(WriteError, match="being filled by"), io.claimed(out):
         pass
-    with job.held(out), pytest.raises(WriteError, match="being filled by"):
+    with job.open_job(out), pytest.raises(WriteError, match="being filled by"):
         io.write(test_place.series(), out)
     assert not list(tmp_path.iterdir())
     assert not job.is_archive_output(out)
@@ -44,7 +44,7 @@ def test_the_lock_goes_and_a_folder_of_the_user_s_stays(tmp_path):
         assert held_by(lock.path).startswith(f"process {os.getpid()}")
     assert folder.is_dir() and not list(folder.iterdir())
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(WriteError, match=r"holds notes.txt; move that"), job.held(out):
+    with pytest.raises(WriteError, match=r"holds notes.txt; move that"), job.open_job(out):
         pass
     io.write(test_place.series(), out)
     assert (folder / "notes.txt").read_text() == "mine"
@@ -55,7 +55,10 @@ def test_a_folder_that_looks_like_a_job_s_is_not_cleared(tmp_path, name):
     mine = tmp_path / "out.zarr.job" / name / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(WriteError, match="move that elsewhere"), job.held(tmp_path / "out.zarr"):
+    with (
+        pytest.raises(WriteError, match="move that elsewhere"),
+        job.open_job(tmp_path / "out.zarr"),
+    ):
         pass
     assert mine.read_text() == "mine"
 
@@ -70,7 +73,7 @@ def test_a_file_that_is_not_a_lock_is_not_truncated(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EIO])
 @pytest.mark.parametrize(
-    "holder", [lambda p: Ledger(p / "a.ledger"), lambda p: OutputLock(p / "a.zarr"), alone]
+    "holder", [lambda p: Ledger(p / "a.ledger"), lambda p: OutputLock(p / "a.zarr"), locked]
 )
 def test_no_descriptor_is_left_open_when_the_system_cannot_lock(
     tmp_path, monkeypatch, code, holder

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nightly job: what each kind of night returns, reports and remembers, while an archive grows."""
+"""The nightly job: what each kind of night returns, reports and keeps, while an archive grows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,9 +26,10 @@ from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.nightly import EXIT, Night, load_nightly, run_night
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.history import FLOOR, added, read, same_state, usual, write
-from sstfill.nightly.journal import alone, held_by_another
+from sstfill.nightly.journal import held_by_another, locked
 from sstfill.nightly.night import VariableReport
 from sstfill.nightly.page import page
+from sstfill.nightly.pictures import Picture
 from sstfill.nightly.recent import recent_score
 from sstfill.nightly.recipe import Alert
 from sstfill.synthetic import ocean
@@ -100,7 +102,7 @@ def drawn() -> None:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no maps, which take most of the time of a small night."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: ("", ""))
+        monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: Picture())
 
 
 @pytest.fixture
@@ -154,8 +156,8 @@ def test_nights_grow_an_archive_and_the_report_tells(place):
     assert (told["status"], told["exit"], told["state"]) == ("fine", 0, second.state)
     assert told["found"]["sst"]["score"]["rmse"] == pytest.approx(second.found["sst"].score["rmse"])
     assert told["provenance"]["models"] == {"sst": second.found["sst"].model}
-    assert sum(told["found"]["sst"]["shares"].values()) == pytest.approx(1)
-    assert told["found"]["sst"]["filled_share"] == 1
+    assert sum(told["found"]["sst"]["fractions"].values()) == pytest.approx(1)
+    assert told["found"]["sst"]["filled_fraction"] == 1
     page = place.page
     for words in (
         "the &lt;test&gt; ocean",
@@ -166,7 +168,7 @@ def test_nights_grow_an_archive_and_the_report_tells(place):
         f"RMSE <b>{second.found['sst'].score['rmse']:.3g}</b> °C",
         "Last 2 nights",
         second.found["sst"].model,
-        "method = &quot;climatology&quot;",
+        "method = &#34;climatology&#34;",
     ):
         assert words in page, words
 
@@ -176,9 +178,9 @@ def test_the_page_stands_alone(place, drawn):
     place.night(20)
     tags = Tags()
     tags.feed(place.page)
-    assert not tags.open and {"img", "svg", "table"} <= tags.names
+    assert not tags.open and {"img", "table"} <= tags.names
     assert "script" not in tags.names and "link" not in tags.names
-    assert [link[:22] for link in tags.links] == ["data:image/png;base64,"]
+    assert [link[:22] for link in tags.links] == ["data:image/png;base64,"] * 2  # map, chart
     assert not re.search(r"url\(|@import|https?://", place.page)
     assert len(place.page) < 1_000_000
 
@@ -256,13 +258,13 @@ def test_a_failed_night_says_so_and_leaves_the_output(place):
     assert [one["status"] for one in place.lines] == ["fine", "failed", "fine"]
 
 
-def test_another_method_needs_anew(place):
+def test_another_method_needs_refit(place):
     place.bring(20)
     first = place.night(20)
     place.toml.write_text(TOML.replace("climatology", "interpolate"))
     night = place.night(20)
-    assert night.exit == 2 and "--anew fills all again" in night.failure
-    night = place.night(20, anew=True)
+    assert night.exit == 2 and "--refit fills all again" in night.failure
+    night = place.night(20, refit=True)
     assert (night.exit, night.outcome.made) == (0, first.outcome.made)
     assert night.found["sst"].model != first.found["sst"].model
     assert not verify(place.folder / "out.zarr", place.folder / "in.zarr").wrong
@@ -302,7 +304,7 @@ def test_a_map_that_cannot_be_drawn_costs_no_night(place, drawn, monkeypatch):
     place.bring(20)
     monkeypatch.setattr("sstfill.plot.maps", lambda *_, **__: 1 / 0)
     assert place.night(20).exit == 0
-    assert "no map: division by zero" in place.page and "<img" not in place.page
+    assert "no map: division by zero" in place.page and place.page.count("<img") == 1
 
 
 HOLDER = """
@@ -317,7 +319,7 @@ with held(Path(sys.argv[1])):
 
 @pytest.mark.parametrize(
     ("module", "name", "at"),
-    [("nightly.journal", "alone", "report"), ("archive.job", "held", "out.zarr")],
+    [("nightly.journal", "locked", "report"), ("archive.job", "open_job", "out.zarr")],
 )
 def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
     place.bring(20)
@@ -336,11 +338,41 @@ def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
     assert place.night(20).exit == 0  # what was killed holds nothing
 
 
+def test_a_chart_that_cannot_be_drawn_costs_no_night(place, monkeypatch):
+    place.bring(20)
+    monkeypatch.setattr("sstfill.nightly.pictures._chart", lambda *_: 1 / 0)
+    assert place.night(20).exit == 0
+    assert "no chart: division by zero" in place.page and "<img" not in place.page
+
+
+def test_a_bad_line_of_the_history_is_told_once_a_night(place, caplog):
+    place.bring(20)
+    place.night(20)
+    with (place.report / "history.jsonl").open("a") as file:
+        file.write("torn\n")
+    caplog.clear()
+    night = place.night(20)
+    told = [text for text in caplog.messages if "cannot be read and is left out" in text]
+    assert len(told) == 1 and told[0].startswith("line 2 of")
+    assert [text for text in night.warnings if "left out" in text] == [f"warning: {told[0]}"]
+    assert told[0] in unescape(place.page)
+
+
+def test_a_history_that_cannot_be_read_is_left_as_it_is(place, monkeypatch):
+    place.bring(20)
+    place.night(20)
+    before = (place.report / "history.jsonl").read_bytes()
+    monkeypatch.setattr("sstfill.nightly.history.BYTES", 10)
+    night = place.night(20)
+    assert night.exit == 2 and "failed at the start" in night.failure
+    assert (place.report / "history.jsonl").read_bytes() == before
+
+
 def test_a_lock_is_told_from_other_errors(tmp_path):
     with (
-        alone(tmp_path / "report"),
+        locked(tmp_path / "report"),
         pytest.raises(WriteError) as caught,
-        alone(tmp_path / "report"),
+        locked(tmp_path / "report"),
     ):
         pass
     assert held_by_another(caught.value)
@@ -544,6 +576,18 @@ def test_a_line_with_a_value_that_no_night_wrote_is_a_bad_line(tmp_path, change)
     assert read(path) == []
 
 
+def test_a_line_of_before_has_the_names_of_today(tmp_path):
+    path = tmp_path / "history.jsonl"
+    line = a_line("a", 1.0)
+    line["found"]["sst"]["filled_share"] = 0.5
+    path.write_text(json.dumps(line) + "\n")
+    (found,) = read(path)
+    assert found["found"]["sst"] == {"model": "m", "score": {"rmse": 1.0}, "filled_fraction": 0.5}
+    line["found"]["sst"]["filled_share"] = "half"
+    path.write_text(json.dumps(line) + "\n")
+    assert read(path) == []
+
+
 def test_the_page_of_bare_lines_and_of_markup(tmp_path):
     recipe = load_nightly("nightly/med_l3s", tmp_path)
     odd = "<script>alert(1)</script>"
@@ -558,7 +602,7 @@ def test_the_page_of_bare_lines_and_of_markup(tmp_path):
         attention=(odd,),
         failure=odd,
         whole=odd,
-        said=(odd,),
+        warnings=(odd,),
     )
     text = page(recipe, night, lines, [], {"archive": odd, odd: {"a": odd}})
     assert odd not in text and "&lt;script&gt;" in text
@@ -577,7 +621,7 @@ def test_limits_of_age_share_and_clock():
         "sst": VariableReport(
             model="m",
             score={},
-            shares={"observed": 0.5, "filled": 0.2, "not_filled": 0.3},
+            fractions={"observed": 0.5, "filled": 0.2, "not_filled": 0.3},
             newest={},
             error=None,
             newest_error=None,
@@ -591,8 +635,8 @@ def test_limits_of_age_share_and_clock():
         return list(alerts(found, [], "s", newest, "", Alert(**options), now))
 
     assert [text[:34] for text in said(("", None))] == ["sst: 40.0% of the gaps at sea in t"]
-    assert said(("2024-01-01", day), min_filled_share=0.4) == []
-    assert "3.0 days ago" in said(("2024-01-01", day - 0.01), min_filled_share=0.4)[0]
-    assert "look at the clock" in said(("2024-02-01", day + 6), min_filled_share=0.4)[0]
-    assert found["sst"].filled_share == pytest.approx(0.4)
+    assert said(("2024-01-01", day), min_filled_fraction=0.4) == []
+    assert "3.0 days ago" in said(("2024-01-01", day - 0.01), min_filled_fraction=0.4)[0]
+    assert "look at the clock" in said(("2024-02-01", day + 6), min_filled_fraction=0.4)[0]
+    assert found["sst"].filled_fraction == pytest.approx(0.4)
     assert sorted(EXIT.values()) == [0, 1, 2, 75]

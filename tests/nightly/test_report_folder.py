@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a nightly report: new, empty, or one that nights made; nothing else is written to."""
+"""The folder of a nightly report: new, empty, or one that nights made; no other is written to."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import json
 import pytest
 
 from sstfill.errors import WriteError
-from sstfill.nightly.journal import MARK, alone
+from sstfill.nightly.journal import MARK, locked
 from sstfill.nightly.run import _check_apart
 
 
 @pytest.mark.parametrize("name", ["index.html", "latest.json", "lock", "notes.txt"])
 def test_a_folder_of_the_user_s_is_left_as_it_is(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(WriteError, match=r"it holds|not a lock"), alone(tmp_path):
+    with pytest.raises(WriteError, match=r"it holds|not a lock"), locked(tmp_path):
         pass
     assert (tmp_path / name).read_text() == "mine"
+    assert [member.name for member in tmp_path.iterdir()] == [name]
 
 
 def test_new_empty_and_own_folders_are_taken(tmp_path):
@@ -30,7 +31,7 @@ def test_new_empty_and_own_folders_are_taken(tmp_path):
     (old / "index.html").write_text("<html>")
     for folder in (new, empty, old):
         for _ in range(2):
-            with alone(folder):
+            with locked(folder):
                 assert (folder / "lock").exists()
             assert (folder / MARK).is_file() and not (folder / "lock").exists()
 

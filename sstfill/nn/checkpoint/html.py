@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The summary of a checkpoint in Jupyter: a table, and loss curves as inline SVG."""
+"""What a checkpoint shows in Jupyter: a table of how it was trained, and its loss curves."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from html import escape
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 WIDTH, HEIGHT = 300, 150
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 34, 20
 LONGEST = 160
-"""Characters of a cell of the table at most."""
+"""Most characters of a table's cell."""
 CURVES = {
     "train": "training loss",
     "withheld": "withheld loss",
     "adversarial": "adversarial loss",
     "withheld_mae": "withheld MAE",
 }
-"""Keys of an epoch that are drawn, and their titles."""
+"""Keys of an epoch that are drawn, and their labels."""
 ROWS = {
     "variable": "variable",
     "units": "units",
@@ -33,8 +33,39 @@ ROWS = {
     "scores": "scores",
     "sstfill_version": "sstfill",
 }
-"""Keys of a configuration that are listed, and their titles."""
+"""Keys of a configuration that are listed, and their labels."""
 TRAINED = ("steps", "seconds", "device")
+"""Keys of the training that are listed."""
+
+# The curves are drawn here, not by matplotlib, which is an optional dependency.
+TEMPLATE = """\
+<div><strong>{{ title }}</strong><table>
+{%- for label, text in rows.items() -%}
+<tr><th>{{ label }}</th><td>{{ text }}</td></tr>
+{%- endfor -%}
+</table>
+{%- for curve in curves -%}
+<svg width="{{ width }}" height="{{ height }}" viewBox="0 0 {{ width }} {{ height }}" role="img" \
+aria-label="{{ curve.label }}" font-size="11" fill="currentColor">\
+<text x="{{ left }}" y="14">{{ curve.label }}</text>\
+<polyline points="{{ curve.points }}" fill="none" stroke="#1f77b4" stroke-width="1.5"/>\
+<circle cx="{{ curve.lowest[0] }}" cy="{{ curve.lowest[1] }}" r="3" fill="#d62728"/>\
+<text x="{{ left }}" y="{{ height - 5 }}">epoch {{ curve.first_epoch }}</text>\
+<text x="{{ width - right }}" y="{{ height - 5 }}" text-anchor="end">{{ curve.last_epoch }}</text>\
+</svg>
+{%- endfor -%}
+</div>"""
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One curve as the template draws it; coordinates in pixels, as text."""
+
+    label: str
+    points: str
+    lowest: tuple[str, str]
+    first_epoch: str
+    last_epoch: str
 
 
 def summary(title: str, config: Mapping[str, Any]) -> str:
@@ -45,51 +76,56 @@ def summary(title: str, config: Mapping[str, Any]) -> str:
     title
         Heading.
     config
-        Its configuration; what is absent or malformed is left out.
+        Its configuration; what is absent or not as expected is passed over.
 
     >>> summary("Checkpoint", {"units": "<K>"})
     '<div><strong>Checkpoint</strong><table><tr><th>units</th><td>&lt;K&gt;</td></tr></table></div>'
     """
-    history = _history(config)
-    rows: dict[str, str] = {}
-    points = _points(history, "withheld_mae")
-    if points:
-        epoch, best = min(points, key=lambda point: point[1])
+    import jinja2
+
+    trained = config.get("trained")
+    if not isinstance(trained, Mapping):
+        trained = {}
+    history = trained.get("history")
+    if not isinstance(history, list):
+        history = []
+    epochs = [epoch for epoch in history if isinstance(epoch, Mapping)]
+    rows = {}
+    withheld = _points(epochs, "withheld_mae")
+    if withheld:
+        epoch, best = min(withheld, key=lambda point: point[1])
         rows["withheld MAE"] = f"{_text(best)} in scaled units, best, in epoch {epoch:g}"
     for key, label in ROWS.items():
         if config.get(key) not in (None, "", {}, []):
             rows[label] = _text(config[key])
-    trained = config.get("trained")
-    if isinstance(trained, Mapping):
-        effort = _text({key: trained[key] for key in TRAINED if key in trained})
-        if effort:
-            rows["training"] = effort
-    body = ""
-    for label, text in rows.items():
-        body += f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>"
-    curves = "".join(_curve(label, _points(history, key)) for key, label in CURVES.items())
-    return f"<div><strong>{escape(title)}</strong><table>{body}</table>{curves}</div>"
+    effort = _text({key: trained[key] for key in TRAINED if key in trained})
+    if effort:
+        rows["training"] = effort
+    curves = []
+    for key, label in CURVES.items():
+        points = _points(epochs, key)
+        if points:
+            curves.append(_curve(label, points))
+    # Autoescape: a configuration may come from anybody.
+    template = jinja2.Environment(autoescape=True).from_string(TEMPLATE)
+    return template.render(
+        title=title, rows=rows, curves=curves, width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT
+    )
 
 
-def _history(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    trained = config.get("trained")
-    entries = trained.get("history") if isinstance(trained, Mapping) else None
-    if not isinstance(entries, list):
-        return []
-    return [entry for entry in entries if isinstance(entry, Mapping)]
-
-
-def _points(history: list[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    pairs = [(entry.get("epoch", n), entry.get(key)) for n, entry in enumerate(history)]
-    return [(float(x), float(y)) for x, y in pairs if _is_number(x) and _is_number(y)]
+def _points(epochs: list[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    """Return (epoch, value) of the epochs that have both as numbers."""
+    points = []
+    for number, entry in enumerate(epochs):
+        epoch, value = entry.get("epoch", number), entry.get(key)
+        if _is_number(epoch) and _is_number(value):
+            points.append((float(epoch), float(value)))
+    return points
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and abs(value) <= sys.float_info.max
-    )
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
 
 
 def _text(value: Any) -> str:
@@ -104,39 +140,34 @@ def _text(value: Any) -> str:
         text = " ".join(_text(inner) for inner in value)
     elif isinstance(value, float):
         text = f"{value:.4g}"
+    elif value is None:
+        text = ""
     else:
-        text = "" if value is None else str(value)
-    if len(text) > LONGEST:
-        return text[: LONGEST - 3] + "..."
-    return text
+        text = str(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-def _curve(label: str, points: list[tuple[float, float]]) -> str:
-    """Draw a curve with its least and last value in words; nothing without a point."""
-    if not points:
-        return ""
-    xs, ys = zip(*points, strict=True)
-    across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+def _curve(label: str, points: list[tuple[float, float]]) -> _Curve:
+    """Scale a curve to the picture; its label tells the first, the last and the least value."""
+    epochs = [epoch for epoch, _ in points]
+    values = [value for _, value in points]
     places = []
-    for x, y in points:
-        height = down * (1 - _fraction(y, ys))  # SVG counts downward
-        places.append((LEFT + across * _fraction(x, xs), TOP + height))
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    low = min(range(len(ys)), key=ys.__getitem__)
-    words = f"{label}: {_text(ys[0])} to {_text(ys[-1])}, least {_text(ys[low])}"
-    return (
-        f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(words)}" font-size="11" fill="currentColor">'
-        f'<text x="{LEFT}" y="14">{escape(words)}</text>'
-        f'<polyline points="{line}" fill="none" stroke="#1f77b4" stroke-width="1.5"/>'
-        f'<circle cx="{places[low][0]:.1f}" cy="{places[low][1]:.1f}" r="3" fill="#d62728"/>'
-        f'<text x="{LEFT}" y="{HEIGHT - 5}">epoch {xs[0]:g}</text>'
-        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end">{xs[-1]:g}</text></svg>'
+    for epoch, value in points:
+        x = LEFT + (WIDTH - LEFT - RIGHT) * _position(epoch, epochs)
+        y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - _position(value, values))  # y points down
+        places.append((f"{x:.1f}", f"{y:.1f}"))
+    least = values.index(min(values))
+    words = f"{_text(values[0])} to {_text(values[-1])}, least {_text(values[least])}"
+    return _Curve(
+        label=f"{label}: {words}",
+        points=" ".join(f"{x},{y}" for x, y in places),
+        lowest=places[least],
+        first_epoch=f"{epochs[0]:g}",
+        last_epoch=f"{epochs[-1]:g}",
     )
 
 
-def _fraction(value: float, among: tuple[float, ...]) -> float:
+def _position(value: float, among: list[float]) -> float:
+    """Return where a value lies between the least (0) and the greatest (1) of some values."""
     low, high = min(among) / 2, max(among) / 2  # halves, whose difference is always finite
-    if high == low:
-        return 0.5
-    return (value / 2 - low) / (high - low)
+    return (value / 2 - low) / (high - low) if high > low else 0.5

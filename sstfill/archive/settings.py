@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of a run, checked against those that an existing output was filled with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sstfill import config
+from sstfill.archive.job import FillJob
+from sstfill.archive.source import ArchiveSource
+from sstfill.errors import InputError, OptionError, WriteError
+from sstfill.fields import grid
+from sstfill.fill import chosen_method
+from sstfill.methods import Method
+from sstfill.methods.common import sampling
+from sstfill.version import __version__
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The output, the archive and the options of one run.
+
+    Attributes
+    ----------
+    job, source
+        The output to fill, and the archive that is read.
+    names
+        Variables to fill.
+    sea
+        The sea mask that the user gave.
+    seed
+        Of whatever is random.
+    lender
+        The job whose fitted method is used (``--like``).
+    grid
+        What `describe_grid` returns.
+    """
+
+    job: FillJob
+    source: ArchiveSource
+    names: tuple[str, ...]
+    sea: xr.DataArray | None
+    seed: int
+    lender: FillJob | None
+    grid: list[Any]
+
+    def request(
+        self, method: Method | str | None, *, update: bool, refit: bool
+    ) -> tuple[dict[str, Any], Method | None]:
+        """Return the request that ``job.json`` keeps, and the method if it is still to be fitted.
+
+        Raises
+        ------
+        OptionError, InputError, WriteError
+            The options contradict what the output was filled with.
+        """
+        finished = self.job.finished
+        if self.job.out.exists() and finished is None:
+            raise WriteError(
+                f"cannot write {self.job.out}: it was not filled as an archive; choose another "
+                "output, or remove it"
+            )
+        # All runs of one output agree on these.
+        common = {
+            "variables": list(self.names),
+            "quality_level": self.source.quality_level,
+            "l2p_flags": list(self.source.l2p_flags),
+            "grid": self.grid,
+            "core": list(sampling.CORE),
+        }
+        if finished is not None:
+            if update and not refit and self.lender is not None:
+                raise OptionError(
+                    f"{self.job.out} has a fitted method of its own; leave out --like, or add "
+                    "--refit"
+                )
+            if (update and not refit) or self._is_completed(finished, method):
+                return self._continued(finished, method, common), None
+            if not refit:
+                raise OptionError(
+                    f"{self.job.out} is filled already; --update fills its new days, --refit fills "
+                    "all again"
+                )
+        elif update and self.job.begun is None:
+            log.info("%s is not there yet: all of it is filled", self.job.out)
+        mode = "first" if finished is None else "refit"
+        if self.lender is not None:
+            return self._borrowed(self.lender, method, common) | {"mode": mode}, None
+        request = {**common, "mode": mode, "seed": self.seed, **_described(method, self.seed)}
+        # As job.json gives it back: a resumed run compares it with what was read there.
+        return json.loads(json.dumps(request)), chosen_method(method, self.seed)
+
+    def _is_completed(self, finished: dict[str, Any], method: Method | str | None) -> bool:
+        """Whether opening the job has just completed the very run that is asked for.
+
+        That run was cut short while its output was put in place; asked for again, it has nothing
+        left to fill.
+        """
+        if not self.job.ended:
+            return False
+        if self.lender is not None:
+            return bool(finished.get("like") == str(self.lender.out.resolve()))
+        return _described(method, self.seed) == _method_of(finished)
+
+    def _borrowed(
+        self, lender: FillJob, method: Method | str | None, common: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the request of a run that uses the fitted method of another output."""
+        lent = lender.finished
+        if lent is None:
+            raise OptionError(
+                f"{lender.out} was not filled as an archive: it has no fitted method to lend"
+            )
+        if lent["grid"] != common["grid"]:
+            raise InputError(
+                f"{lender.out} lends a method for the grid {lent['grid']}, the archive has "
+                f"{common['grid']}"
+            )
+        if method is not None or lent["variables"] != common["variables"]:
+            raise OptionError(
+                f"{lender.out} lends {lent['method']} for {', '.join(lent['variables'])}; leave "
+                "out the method, and name these variables"
+            )
+        taken = {key: lent[key] for key in ("seed", "method", "options")}
+        return common | taken | {"like": str(lender.out.resolve())}
+
+    def _continued(
+        self, finished: dict[str, Any], method: Method | str | None, common: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the request of a run that adds days to the output, by the method it has."""
+        for key, value in common.items():
+            if finished[key] != value:
+                raise OptionError(
+                    f"{self.job.out} was filled with {key} {finished[key]}, not {value}; --refit "
+                    "fills all again"
+                )
+        # Another version may estimate otherwise, and old and new days would not fit together.
+        if finished["version"] != __version__:
+            raise OptionError(
+                f"{self.job.out} was filled by sstfill {finished['version']}, this is "
+                f"{__version__}; go on with that version, or --refit fills all again"
+            )
+        if method is not None:
+            asked = _described(method, finished["seed"])
+            if asked != _method_of(finished):
+                raise OptionError(
+                    f"{self.job.out} was filled by {finished['method']} "
+                    f"{format_options(finished['options'])}, not {asked['method']} "
+                    f"{format_options(asked['options'])}; --refit fills all again"
+                )
+        kept = {k: v for k, v in finished.items() if k not in ("format", "version")}
+        return kept | {"mode": "update"}
+
+
+def _described(method: Method | str | None, seed: int) -> dict[str, Any]:
+    """Return a method's name and options as JSON gives them back: lists for tuples."""
+    chosen = chosen_method(method, seed)
+    described: dict[str, Any] = json.loads(
+        json.dumps({"method": chosen.name, "options": config.options(chosen)})
+    )
+    return described
+
+
+def _method_of(request: dict[str, Any]) -> dict[str, Any]:
+    return {"method": request["method"], "options": request["options"]}
+
+
+def describe_grid(ds: xr.Dataset, names: Sequence[str]) -> list[Any]:
+    """Return what tells one grid from another: size, ends of both axes, digest of all positions."""
+    field = grid.standardise(ds[names[0]])
+    for name in names:
+        other = grid.standardise(ds[name])
+        if other.shape != field.shape:
+            raise InputError(
+                f"{name!r} has shape {other.shape}, {names[0]!r} {field.shape}; fill them one by "
+                "one: --variable"
+            )
+    described: list[Any] = list(field.shape[1:])
+    digest = hashlib.sha256()
+    positions = [field[c].values for c in ("lat", "lon") if c in field.coords]
+    for values in positions:
+        # Single and double precision positions of one product differ beyond five decimals.
+        rounded = values.astype(np.float64).round(5)
+        digest.update(rounded.tobytes())
+        described.append([f"{end:g}" for end in rounded.ravel()[[0, -1]]])
+    if positions:
+        described.append(digest.hexdigest()[:8])
+    return described
+
+
+def format_options(options: dict[str, Any]) -> str:
+    """Return the options of a method as they stand in a message."""
+    return "(" + ", ".join(f"{k}={v}" for k, v in options.items()) + ")"
