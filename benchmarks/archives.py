@@ -40,7 +40,7 @@ NIGHTS, BEFORE = 30, 700
 FILL = """
 import json, sys, time
 from sstfill.archive import fill_archive
-from sstfill.cli.memory import return_large_blocks
+from sstfill.cli.running import return_large_blocks
 return_large_blocks()
 if __name__ == "__main__":
     source, out, method, options = sys.argv[1], sys.argv[2], sys.argv[3] or None, json.loads(sys.argv[4])

@@ -3,7 +3,7 @@
 
 The methods are generated: their parameters are the fields of a dataclass of options and the
 parameters of the function that does the work, so that an option is declared and explained once.
-`accessor.pyi` states the generated signatures for editors; ``tests/support/make_stub.py`` writes it.
+`accessor.pyi` states the signatures for editors; ``tests/support/make_stub.py`` writes it.
 """
 
 from __future__ import annotations

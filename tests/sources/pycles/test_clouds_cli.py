@@ -143,6 +143,6 @@ def test_mistakes(series: Path, tmp_path: Path) -> None:
 
 
 def test_importing_loads_no_matplotlib() -> None:
-    code = "import sys, sstfill.cli.clouds; print(sorted({'matplotlib', 'cartopy', 'torch', 'pooch'} & set(sys.modules)))"
+    code = "import sys, sstfill.cli.importing; print(sorted({'matplotlib', 'cartopy', 'torch', 'pooch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
