@@ -35,7 +35,7 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
             raise unknown(f"option of {cls.__name__}", key, names)
         kind = _annotation(cls, key)
         if isinstance(options[key], bool) and "bool" not in kind:
-            raise OptionError(f"{key}={options[key]} is a truth value; give {kind}")
+            raise OptionError(f"{key}={options[key]} is a truth value; it takes {kind}")
     from pydantic import ValidationError
 
     try:
@@ -47,7 +47,7 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
         where = first["loc"][0] if first["loc"] else cls.__name__
         value = " ".join(reprlib.repr(first["input"]).split())
         kind = _annotation(cls, str(where))
-        raise OptionError(f"{where}={value}: {first['msg'].lower()}; give {kind}") from None
+        raise OptionError(f"{where}={value}: {first['msg'].lower()}; it takes {kind}") from None
 
 
 def options(instance: Any) -> dict[str, Any]:

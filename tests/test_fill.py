@@ -722,7 +722,7 @@ def test_a_mask_of_the_data_that_is_the_wrong_way_round_is_not_believed():
     wrong = xr.zeros_like(sst[0], dtype="i1").drop_vars("time")
     wrong[0, 0] = 1
     with pytest.raises(
-        InputError, match=r"% of what is observed in 'sst' lies on land by the sea mask of the data"
+        InputError, match=r"% of the observations of 'sst' lie on land by the sea mask of the data"
     ):
         fill(xr.Dataset({"sst": sst, "mask": wrong}), "climatology", score=False)
     restricted = fill(
@@ -733,5 +733,7 @@ def test_a_mask_of_the_data_that_is_the_wrong_way_round_is_not_believed():
 
 def test_a_filled_array_alone_is_refused():
     filled = fill(field(), "interpolate", score=False)
-    with pytest.raises(InputError, match="was filled by sstfill and says not which pixels"):
+    with pytest.raises(
+        InputError, match="was filled by sstfill, but the source of its pixels is missing"
+    ):
         fill(filled["sst"], "climatology", score=False)

@@ -16,7 +16,7 @@ import xarray as xr
 
 import sstfill
 from sstfill import io
-from sstfill.cli import main, source
+from sstfill.cli import looking, main, source
 from sstfill.cli.options import flag
 from sstfill.nn import registry
 from sstfill.progress import track
@@ -364,7 +364,7 @@ class TestTrain:
             "no D_s",
             "--resume",
             "(default: shipped)",
-            "needless where the recipe trains on synthetic oceans",
+            "not where the recipe trains on synthetic oceans",
         ):
             assert words in shown
         with pytest.raises(SystemExit):
@@ -376,7 +376,8 @@ class TestTrain:
         [
             (
                 "",
-                "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table",
+                "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] "
+                "table",
             ),
             (
                 "in.nc --epoch 3",
@@ -601,7 +602,7 @@ class TestMistakes:
         [
             (
                 MemoryError("Unable to allocate 7.28 TiB"),
-                "not enough memory (Unable to allocate 7.28 TiB); fill unit",
+                "not enough memory (Unable to allocate 7.28 TiB); fill into",
             ),
             (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         ],
@@ -618,6 +619,33 @@ class TestMistakes:
 
         monkeypatch.setattr("sstfill.cli.filling.fill", beyond)
         assert words in fails("fill in.nc --out old.nc", capsys)
+
+    def test_names_and_attributes_with_line_breaks_stay_on_their_line(
+        self, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """They could pretend to be lines of the command's own."""
+        forged = "sst\nready to fill"
+        units = seen.sst.assign_attrs(units="degC\n\x1b[31mforged", long_name="a\nb")
+        odd = seen.drop_vars("sst").assign({forged: units})
+        sstfill.io.write(odd, "odd.zarr")
+        described = run("info odd.zarr", capsys)
+        filled = looking.summary(sstfill.fill(odd, "interpolate"))
+        for text in (described, filled):
+            assert "sst\\nready to fill" in text and "\nready" not in text
+            assert "forged" in text and "\nforged" not in text and "\x1b" not in text
+
+    def test_an_interrupt_states_what_this_command_wrote(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An earlier command in the same process has put an output in place."""
+
+        def interrupted(words: object) -> None:
+            raise KeyboardInterrupt
+
+        run("fill in.nc --out first.nc --method interpolate --no-score", capsys)
+        monkeypatch.setattr("sstfill.cli.running.parse", interrupted)
+        assert main(["info", "in.nc"]) == 130
+        assert "an earlier output is unchanged" in capsys.readouterr().err
 
     def test_debug_shows_the_traceback(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["fill", "nowhere.nc", "--out", "old.nc", "--debug"]) == 2
