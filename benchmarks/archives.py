@@ -180,7 +180,10 @@ def large(folder: Path, methods: list[str]) -> None:
         )
         rows.append([method, int(units), seconds, fitting, memory / 1e9, int(filled)])
         print(rows[-1], flush=True)
-    size = f"{np.prod(LARGE) * 4 / 1e9:.1f} GB of float32, {stored:.2f} GB stored, written in {made:.0f} s"
+    size = (
+        f"{np.prod(LARGE) * 4 / 1e9:.1f} GB of float32, {stored:.2f} GB stored, written in "
+        f"{made:.0f} s"
+    )
     facts = {"seed": SEED, "shape": LARGE, "size": size}
     head = [
         "method",

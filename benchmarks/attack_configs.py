@@ -224,7 +224,10 @@ def checkpoints(base: Path) -> Iterator[Case]:
     for act in (flip, truncate, blot):
         for signed in (False, True):
             for _ in range(2):
-                name = f"weights damaged ({act.__name__}){', and their digest made to fit' if signed else ''}"
+                name = (
+                    "weights damaged "
+                    f"({act.__name__}){', and their digest made to fit' if signed else ''}"
+                )
                 yield _checkpoint(base, name, partial(reweighted, act=act, signed=signed))
     headers = {
         "a header of 10^12 bytes": struct.pack("<Q", 10**12) + b"{}",

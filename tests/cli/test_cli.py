@@ -102,7 +102,10 @@ class TestFill:
         xr.testing.assert_equal(opened("out.nc"), opened("in.nc").gapfill.fill())
 
     def test_auto_with_options(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        line = "fill in.nc --out out.nc --method auto --methods climatology,interpolate --no-blend --budget none"
+        line = (
+            "fill in.nc --out out.nc --method auto --methods climatology,interpolate "
+            "--no-blend --budget none"
+        )
         out = run(f"{line} --seed 3", capsys)
         auto = sstfill.Auto(methods=("climatology", "interpolate"), blend=False, seed=3)
         xr.testing.assert_equal(opened("out.nc"), opened("in.nc").gapfill.fill(auto, seed=3))
@@ -274,7 +277,8 @@ class TestTrain:
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (folder / "own.toml").write_text(
-            '[archive]\nclouds = "raindrops"\n[train]\nnetwork = "static"\nbase = 4\nobjective = "withheld"\n'
+            '[archive]\nclouds = "raindrops"\n[train]\nnetwork = "static"\nbase = 4\nobjective = '
+            '"withheld"\n'
         )
         run(
             f"train in.nc --out model --recipe own.toml --base 1 --clouds remove-pixel {TINY}",
@@ -463,7 +467,8 @@ class TestMistakes:
             ("--method interpolate --modes=3", "Choose from"),
             (
                 "--modes 3",
-                "--modes is an option of bayes_eof, dineof; name the method too: --method bayes_eof",
+                "--modes is an option of bayes_eof, dineof; name the method too: --method "
+                "bayes_eof",
             ),
             ("--no-space", "--no-space is an option of interpolate; name the method too"),
             ("--method dineof --modes many", "modes='many'"),
@@ -591,7 +596,10 @@ class TestMistakes:
 
         monkeypatch.setattr("sstfill.cli.filling.fill", broken)
         assert main(["fill", "in.nc", "--out", "old.nc"]) == 70
-        line = "sstfill: unexpected ZeroDivisionError: a bug\\nof two lines; please report it; --debug shows where\n"
+        line = (
+            "sstfill: unexpected ZeroDivisionError: a bug\\nof two lines; please report it; "
+            "--debug shows where\n"
+        )
         assert capsys.readouterr().err == line
         assert main(["fill", "in.nc", "--out", "old.nc", "--debug"]) == 70
         err = capsys.readouterr().err
@@ -684,7 +692,10 @@ class TestMistakes:
 class TestScore:
     def test_table_json_and_picture(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("matplotlib")
-        line = "score in.nc --methods climatology,interpolate --share 0.15 --repeats 2 --seed 3 --json s.json --plot s.png"
+        line = (
+            "score in.nc --methods climatology,interpolate --share 0.15 --repeats 2 --seed 3 "
+            "--json s.json --plot s.png"
+        )
         out = run(line, capsys)
         card = sstfill.Scorecard.from_json((folder / "s.json").read_text())
         expected = opened("in.nc").gapfill.score(
@@ -726,8 +737,8 @@ class TestLooking:
     ) -> None:
         listed = " ".join(run("methods dineof", capsys).split())
         assert (
-            "--cross-validation clouds|random Set aside clouds of other dates (3 % of the observations)"
-            in listed
+            "--cross-validation clouds|random Set aside clouds of other dates (3 % of the "
+            "observations)" in listed
         )
         assert "--normalise, --no-normalise" in listed
         assert "(default: 0.001)" in listed
