@@ -43,10 +43,11 @@ from sstfill.archive import fill_archive
 from sstfill.cli.running import return_large_blocks
 return_large_blocks()
 if __name__ == "__main__":
-    source, out, method, options = sys.argv[1], sys.argv[2], sys.argv[3] or None, json.loads(sys.argv[4])
-    done = fill_archive(source, out, method, **options)
-    print("MEASURED", json.dumps([done.seconds, done.fitting, done.memory, done.units, done.made, done.filled, done.new,
-                                  done.revised, done.influenced]))
+    source, out, method, options = sys.argv[1:]
+    done = fill_archive(source, out, method or None, **json.loads(options))
+    costs = [done.seconds, done.fitting, done.memory, done.units, done.made]
+    counts = [done.filled, done.new, done.revised, done.influenced]
+    print("MEASURED", json.dumps([*costs, *counts]))
 """
 
 

@@ -50,7 +50,8 @@ GOAL = (
     "sstfill's own, doubled lines, terminal escapes. *False*: says that an output is "
     "unchanged which is not. *Memory*: over 2 GiB. *Lost*: something changed that was "
     "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a "
-    "payload ran. *Litter*: something new is left beside the output. *Orphan*: a process that goes on."
+    "payload ran. *Litter*: something new is left beside the output. *Orphan*: a process "
+    "that goes on."
 )
 PAGE = ROOT / "docs" / "benchmarks" / "attack.md"
 SHOWN = 60

@@ -377,7 +377,7 @@ def _video(base: Path, folder: Path) -> list[Words]:
 
 
 def odd_value(content: bytes, rng: random.Random) -> bytes:
-    """Put something odd in the place of a value; what a network would be asked for stays as it is."""
+    """Put something odd in the place of a value; what a network is asked for stays."""
     lines = content.decode().splitlines()
     found = [
         k for k, line in enumerate(lines) if "=" in line and not line.startswith(("kind", "path"))
@@ -495,7 +495,7 @@ def _pipe(path: Path, rng: random.Random) -> None:
 
 
 def npz(path: Path, rng: random.Random, kind: str) -> None:
-    """Put an archive of arrays in the place of one: 3 GB of zeros in a few kilobytes, or a pickle."""
+    """Put an archive of arrays in place of one: 3 GB of zeros in a few kilobytes, or a pickle."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
         for name in ("time", "digest", "count", "revision", "sample", "stats"):
             if kind == "bomb":

@@ -73,7 +73,7 @@ def source(case: str, folder: Path) -> Path:
 
 
 def best_run(case: str, path: Path, out: Path, options: list[str]) -> tuple[float, float, float]:
-    """CPU s, wall s and peak MB: the run of least CPU time among `REPEATS` (the machine is shared)."""
+    """CPU s, wall s, peak MB: the run of least CPU time among `REPEATS` (the machine is shared)."""
     return min(run(path, out, options) for _ in range(REPEATS[case]))
 
 

@@ -99,7 +99,7 @@ class Pool:
 
 
 def networks() -> dict[str, Method]:
-    """The shipped network in its three ways, and those that other parts of this benchmark trained."""
+    """The shipped network in its three ways, and those that this benchmark trained."""
     found: dict[str, Method] = {
         "gan": Gan(),
         "gan, 8 views": Gan(samples=8),
@@ -111,7 +111,7 @@ def networks() -> dict[str, Method]:
 
 
 def table2() -> None:
-    """MAE in the occluded area by share, on clips of synthetic oceans the networks have not seen."""
+    """MAE in the occluded area by share, on clips of oceans that the networks have not seen."""
     methods: dict[str, Method | str] = {
         "linear in time": "interpolate",
         "dineof, clip by clip": "dineof",

@@ -216,25 +216,31 @@ READING = """## Reading
 
 As measured with seed 0 on 2026-11-22; reasons are our reading of the tables, not tested.
 
-- One image of each city is the whole sample, and the errors of a gap are spatially correlated: a difference of a few
-  hundredths of a kelvin between two programs is no ranking.
-- The peers' options are those of their authors: SSGP predicts each pixel by support vector regression on pixels of the
-  same biome, from a biome map; gapfilling_rasters uses the elevation; CRAN gapfill has, as ours, nothing but the
-  series. Ours got neither map, nor coordinates, and run with their default options on all gaps.
-- St Petersburg: oi is ahead of every peer in all gaps, narrowly of SSGP at 28, 41 and 53 %. Half of the history is
-  cloud there, which leaves SSGP and the EOF methods little to learn from.
-- Madrid: oi is ahead of every peer from 6 to 30 %, SSGP at 39 and 50 %. At 79 and 94 % oi falls behind the EOF
-  methods, and at 94 % behind SSGP: next to nothing of the image is near, and the pattern has to come from how pixels
-  went together in other years, which oi does not look at. dineof and SSGP are level there.
-- oi fits its scales to clouds withheld at random, and hangs on the seed where little is left of the image: with one
-  draw of clouds Madrid's 94 % gave 1.12, 1.72 and 1.10 K for three seeds (by hand), and 39 % 0.65 K where the six
-  draws of now give 0.86.
-- auto was run when it withheld a tenth of the observations and left out patchmatch beyond 500,000 values (now a fifth,
-  and 750,000). It judges by withheld clouds of all dates, not of the one that counts here. Still it is the best of
-  ours, or within 2 % of it, in 15 of the 16 gaps; at St Petersburg's 53 % interpolation was better.
-- NDVI: auto's blend is best at the pixels seen at other times; where a pixel is never seen, patchmatch at 50 %.
-- The comparison's own page ([SSGP-toolbox](https://github.com/Dreamlone/SSGP-toolbox/tree/master/Comparison)) prints
-  the same errors to rounding, save for SSGP at Madrid, whose printed figures are up to 0.03 K off those of its fills.
+- One image of each city is the whole sample, and the errors of a gap are spatially correlated: a
+  difference of a few hundredths of a kelvin between two programs is no ranking.
+- The peers' options are those of their authors: SSGP predicts each pixel by support vector
+  regression on pixels of the same biome, from a biome map; gapfilling_rasters uses the elevation;
+  CRAN gapfill has, as ours, nothing but the series. Ours got neither map, nor coordinates, and
+  run with their default options on all gaps.
+- St Petersburg: oi is ahead of every peer in all gaps, narrowly of SSGP at 28, 41 and 53 %. Half
+  of the history is cloud there, which leaves SSGP and the EOF methods little to learn from.
+- Madrid: oi is ahead of every peer from 6 to 30 %, SSGP at 39 and 50 %. At 79 and 94 % oi falls
+  behind the EOF methods, and at 94 % behind SSGP: next to nothing of the image is near, and the
+  pattern has to come from how pixels went together in other years, which oi does not look at.
+  dineof and SSGP are level there.
+- oi fits its scales to clouds withheld at random, and hangs on the seed where little is left of
+  the image: with one draw of clouds Madrid's 94 % gave 1.12, 1.72 and 1.10 K for three seeds (by
+  hand), and 39 % 0.65 K where the six draws of now give 0.86.
+- auto was run when it withheld a tenth of the observations and left out patchmatch beyond 500,000
+  values (now a fifth, and 750,000). It judges by withheld clouds of all dates, not of the one
+  that counts here. Still it is the best of ours, or within 2 % of it, in 15 of the 16 gaps; at St
+  Petersburg's 53 % interpolation was better.
+- NDVI: auto's blend is best at the pixels seen at other times; where a pixel is never seen,
+  patchmatch at 50 %.
+- The comparison's own page
+  ([SSGP-toolbox](https://github.com/Dreamlone/SSGP-toolbox/tree/master/Comparison)) prints the
+  same errors to rounding, save for SSGP at Madrid, whose printed figures are up to 0.03 K off
+  those of its fills.
 - DINEOF beside the reference program: [its own page](dineof_reference.md).
 """
 

@@ -441,7 +441,7 @@ def _stop(*args: object, **how: object) -> None:
 
 
 class TestMistakes:
-    """Each one is a single line on stderr, exit status 2, and leaves an earlier output as it was."""
+    """Each one is a line on stderr, exit status 2, and leaves an earlier output as it was."""
 
     @pytest.fixture(autouse=True)
     def earlier(self, folder: Path) -> None:

@@ -134,7 +134,8 @@ def work(args):
     thread.start()
     thread.join()
     Fails()
-    atexit.register(lambda: logging.getLogger("asyncio").error("Task was destroyed but it is pending!"))
+    log = logging.getLogger("asyncio")
+    atexit.register(lambda: log.error("Task was destroyed but it is pending!"))
     yield "done"
 sstfill.cli.looking.run_methods = work
 from sstfill.cli import main
