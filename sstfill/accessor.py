@@ -30,7 +30,7 @@ from sstfill.training.train import train
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ParameterSource:
     """A function, or a dataclass of options, whose parameters an accessor method takes over."""
 
     thing: Callable[..., Any]
@@ -49,18 +49,18 @@ class Source:
         return {name: value for name, value in given.items() if name in self.parameters}
 
 
-FILL = Source(fill)
-FILL_BY_METHOD = Source(fill, without=("method", "withheld"))
-TRAIN = Source(train, without=("options",))
-MODES = Source(dineof_modes, without=("method",))
-MODES_OPTIONS = Source(Dineof, without=("outliers", "return_modes"))
-TRAIN_OPTIONS = Source(TrainOptions)
+FILL = ParameterSource(fill)
+FILL_BY_METHOD = ParameterSource(fill, without=("method", "withheld"))
+TRAIN = ParameterSource(train, without=("options",))
+MODES = ParameterSource(dineof_modes, without=("method",))
+MODES_OPTIONS = ParameterSource(Dineof, without=("outliers", "return_modes"))
+TRAIN_OPTIONS = ParameterSource(TrainOptions)
 POSITIONAL = ("model",)
 """Fields of a method that may be given without their name: ``gapfill.gan("folder")``."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Template:
+class MethodTemplate:
     """An accessor method before it belongs to one of the two accessors.
 
     Attributes
@@ -75,7 +75,7 @@ class Template:
     """
 
     body: Callable[..., Any]
-    sources: tuple[Source, ...]
+    sources: tuple[ParameterSource, ...]
     purpose: str
 
     def build(self, accessor: type[_Gapfill], name: str) -> Callable[..., Any]:
@@ -122,12 +122,12 @@ class Template:
         return "\n".join(lines) + "\n"
 
 
-def filling(cls: type[Any]) -> Template:
+def filling(cls: type[Any]) -> MethodTemplate:
     """Make the template that fills by a method with the options given."""
-    options = Source(cls)
+    options = ParameterSource(cls)
     # a method of one variable at a time can only refuse `together`
     without = FILL_BY_METHOD.without if cls.multivariate else (*FILL_BY_METHOD.without, "together")
-    door = Source(fill, without)
+    door = ParameterSource(fill, without)
 
     def body(self: _Gapfill, **given: Any) -> Any:
         chosen = cls(**options.select(given))
@@ -135,12 +135,12 @@ def filling(cls: type[Any]) -> Template:
 
     shipped = cls.__module__.startswith("sstfill.")
     where = f"; see `sstfill.{cls.__name__}`" if shipped else ""
-    return Template(body, (options, door), f"{summary(cls)}{where}.")
+    return MethodTemplate(body, (options, door), f"{summary(cls)}{where}.")
 
 
-def _template(*sources: Source) -> Callable[[Callable[..., Any]], Any]:
-    def decorate(body: Callable[..., Any]) -> Template:
-        return Template(body, sources, summary(body) + ".")
+def _template(*sources: ParameterSource) -> Callable[[Callable[..., Any]], Any]:
+    def decorate(body: Callable[..., Any]) -> MethodTemplate:
+        return MethodTemplate(body, sources, summary(body) + ".")
 
     return decorate
 
@@ -175,7 +175,7 @@ class _Gapfill:
         templates = {name: filling(method) for name, method in METHODS.items()}
         for base in reversed(cls.__mro__):
             own = vars(base).items()
-            templates |= {name: found for name, found in own if isinstance(found, Template)}
+            templates |= {name: found for name, found in own if isinstance(found, MethodTemplate)}
         for name, template in templates.items():
             setattr(cls, name, template.build(cls, name))
 
@@ -199,12 +199,12 @@ class _Gapfill:
         options = Dineof(**MODES_OPTIONS.select(given))
         return dineof_modes(self._data, options, **MODES.select(given))
 
-    @_template(Source(score))
+    @_template(ParameterSource(score))
     def score(self, **given: Any) -> Any:
         """Score methods on pixels hidden under the clouds of other dates; see `sstfill.score`."""
         return score(self._data, **given)
 
-    @_template(Source(describe))
+    @_template(ParameterSource(describe))
     def info(self, **given: Any) -> Any:
         """Describe the fields, time, grid, sea and gaps, and what would fail; raises nothing."""
         return describe(self._data, **given)
@@ -237,7 +237,7 @@ class DatasetGapfill(_Gapfill):
     `sstfill.fill`.
     """
 
-    @_template(Source(plot.maps))
+    @_template(ParameterSource(plot.maps))
     def plot(self, **given: Any) -> Any:
         """Draw one date of a *filled* Dataset in its layers; see `sstfill.plot.maps`."""
         return plot.maps(self._data, **given)

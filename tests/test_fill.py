@@ -598,7 +598,7 @@ def test_withheld_in_a_series_without_gaps():
             "withheld lies on another time",
         ),
         (lambda h: h.values, "withheld is a ndarray; give an xarray DataArray"),
-        (lambda h: xr.ones_like(h), "withheld hides all that is observed in sst"),
+        (lambda h: xr.ones_like(h), "withheld hides all observations of sst"),
     ],
 )
 def test_withheld_that_does_not_fit(change, message):
