@@ -155,7 +155,7 @@ def size(folder: Path, methods: list[str]) -> None:
         "million values",
         "units",
         "seconds",
-        "of it settling the method",
+        "of it fitting the method",
         "seconds per million values after that",
         "peak memory, MB",
         "pixels filled",
@@ -190,7 +190,7 @@ def large(folder: Path, methods: list[str]) -> None:
         "method",
         "units",
         "seconds",
-        "of it settling the method",
+        "of it fitting the method",
         "peak memory, GB",
         "pixels filled",
     ]
@@ -225,7 +225,7 @@ def workers(folder: Path, methods: list[str]) -> None:
         "method",
         "workers",
         "units",
-        "seconds without settling",
+        "seconds without fitting",
         "seconds per unit",
         "peak MB of a process",
     ]

@@ -63,8 +63,7 @@ def check_most(option: str, value: float, most: int) -> None:
 
 def check_share(option: str, value: object, *, zero: bool = True) -> None:
     """Raise `OptionError` unless 0 <= option < 1 (with ``zero=False``: 0 < option < 1)."""
-    number = isinstance(value, (int, float, np.floating))
-    if number and (0 < value < 1 or (zero and value == 0)):
+    if isinstance(value, (int, float, np.floating)) and (0 < value < 1 or (zero and value == 0)):
         return
     sign = "<=" if zero else "<"
     raise OptionError(f"{option}={value!r} is not a fraction; give 0 {sign} {option} < 1")

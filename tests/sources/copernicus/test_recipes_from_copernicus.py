@@ -287,7 +287,9 @@ def test_a_preset_from_plan_to_store(here, monkeypatch, capsys):
             "sstfill.cli.downloading.datetime", type("Later", (), {"now": lambda zone: old})
         )
         told = said(capsys, "download", "copernicus/satl_daily", "--out", "satl.zarr")
-        assert "satl.zarr has been complete since" in told and "nothing was fetched or written" in told
+        assert (
+            "satl.zarr has been complete since" in told and "nothing was fetched or written" in told
+        )
         assert standin.seen == []
 
 
