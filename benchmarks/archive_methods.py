@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare methods fitted to an archive, which fill it unit by unit, with a fill of the whole series.
+"""Compare methods fitted to an archive and filling it unit by unit with fills of whole series.
 
 Clouds of other dates hide a tenth of the observations. The method fills the remaining series in
 memory, and is fitted to it as to an archive and fills it unit by unit. Both fills are compared with

@@ -127,15 +127,15 @@ def filling(cls: type[Any]) -> MethodTemplate:
     options = ParameterSource(cls)
     # a method of one variable at a time can only refuse `together`
     without = FILL_BY_METHOD.without if cls.multivariate else (*FILL_BY_METHOD.without, "together")
-    door = ParameterSource(fill, without)
+    of_fill = ParameterSource(fill, without)
 
     def body(self: _Gapfill, **given: Any) -> Any:
         chosen = cls(**options.select(given))
-        return self._result(fill(self._data, chosen, **door.select(given)))
+        return self._result(fill(self._data, chosen, **of_fill.select(given)))
 
     shipped = cls.__module__.startswith("sstfill.")
     where = f"; see `sstfill.{cls.__name__}`" if shipped else ""
-    return MethodTemplate(body, (options, door), f"{summary(cls)}{where}.")
+    return MethodTemplate(body, (options, of_fill), f"{summary(cls)}{where}.")
 
 
 def _template(*sources: ParameterSource) -> Callable[[Callable[..., Any]], Any]:

