@@ -19,8 +19,8 @@ from sstfill.occlusion import lwp_series
 
 PNG = b"\x89PNG"
 COMMANDS = {
-    "import-pycles": (clouds.add_import_pycles, clouds.run_import_pycles),
-    "clouds": (clouds.add_clouds, clouds.run_clouds),
+    "import-pycles": (importing.add_import_pycles, importing.run_import_pycles),
+    "clouds": (importing.add_clouds, importing.run_clouds),
 }
 
 
