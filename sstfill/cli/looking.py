@@ -14,7 +14,15 @@ import xarray as xr
 
 from sstfill import io, plot
 from sstfill.cli.options import explained, own_fields, spelled
-from sstfill.cli.source import add_input, add_variables, check_picture, names, sea, series
+from sstfill.cli.source import (
+    add_input,
+    add_links,
+    add_variables,
+    check_picture,
+    names,
+    sea,
+    series,
+)
 from sstfill.describe import describe
 from sstfill.docstrings import summary as purpose
 from sstfill.errors import ReadError
@@ -65,6 +73,7 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
         help="a date, or the index of an image; by default an image about half of which was filled",
     )
     parser.add_argument("--variable", metavar="V", help="which variable, where several were filled")
+    add_links(parser)
 
 
 def run_plot(args: argparse.Namespace) -> Iterator[str]:
@@ -73,7 +82,8 @@ def run_plot(args: argparse.Namespace) -> Iterator[str]:
     when: str | int | None = args.time
     with contextlib.suppress(TypeError, ValueError):
         when = int(args.time)
-    with io.reading(args.input), io.open(args.input, chunks={}) as filled:
+    links = args.allow_links
+    with io.reading(args.input), io.open(args.input, chunks={}, allow_links=links) as filled:
         figure = plot.maps(filled, variable=args.variable, time=when)
         yield f"drawn to {plot.save(figure, args.out)}"
 
