@@ -37,9 +37,8 @@ def check_number(
     elif not above:
         span += " or more"
     shown = repr(value)
-    if (
-        isinstance(value, int) and not isinstance(value, bool) and not number
-    ):  # beyond any float: it may have a million digits
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole and not number:  # beyond any float: it may have a million digits
         shown = f"a number of {value.bit_length()} bits"
     raise OptionError(f"{option}={shown} must be a {'whole' if whole else 'finite'} number, {span}")
 
