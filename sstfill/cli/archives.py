@@ -72,8 +72,8 @@ def is_for_archive(args: argparse.Namespace) -> bool:
     if Path(args.out).suffix.lower() != ".zarr":
         if asked:
             raise OptionError(
-                f"--{asked[0]} fills unit by unit, into a Zarr store, and {args.out!r} is not one; "
-                "end it with .zarr"
+                f"--{asked[0]} fills unit by unit, into a Zarr store, and {args.out!r} does not end "
+                "with .zarr; change --out"
             )
         return False
     if asked or is_archive_output(args.out):
