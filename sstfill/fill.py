@@ -150,7 +150,7 @@ class _Field:
         Of the observed values.
     missing
         Number of gaps at sea.
-    tamed
+    rescaling
         Scales magnitudes that single precision cannot hold.
     """
 
@@ -160,7 +160,7 @@ class _Field:
     withheld: xr.DataArray | None
     fingerprint: str
     missing: int
-    tamed: Tamed
+    rescaling: Tamed
 
     @classmethod
     def of(
@@ -203,18 +203,20 @@ class _Field:
                 )
         _check_method(method, self.obs)
         seen = _read_only(seen)
-        shown = _read_only(self.tamed.apply(seen))
+        shown = _read_only(self.rescaling.apply(seen))
         if isinstance(method, Auto):
             plan = method.plan(shown, self.sea)
             scores, estimate = plan.scores, plan.reconstruct(shown, self.sea)
         else:
             scores = withheld_score(method, shown, self.sea, seed) if score else {}
             estimate = method.reconstruct(shown, self.sea)
-        if not self.tamed.usual:
+        if not self.rescaling.usual:
             scores = {
-                n: replace(s, summary=self.tamed.score(n, s.summary)) for n, s in scores.items()
+                n: replace(s, summary=self.rescaling.score(n, s.summary)) for n, s in scores.items()
             }
-            estimate = self.tamed.invert(estimate, normalised=getattr(method, "normalise", False))
+            estimate = self.rescaling.invert(
+                estimate, normalised=getattr(method, "normalise", False)
+            )
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:

@@ -72,7 +72,7 @@ def is_for_archive(args: argparse.Namespace) -> bool:
     if Path(args.out).suffix.lower() != ".zarr":
         if asked:
             raise OptionError(
-                f"--{asked[0]} fills unit by unit, into a Zarr store, and {args.out!r} does not end "
+                f"--{asked[0]} fills unit by unit, into a Zarr store; {args.out!r} does not end "
                 "with .zarr; change --out"
             )
         return False
