@@ -231,18 +231,19 @@ def main() -> None:
         zarr=version("zarr"),
         distributed=version("distributed"),
         method="interpolate, work units of 16 x 256 x 256",
-        data=f"sstfill.synthetic.ocean, {' x '.join(map(str, SHAPE))}, a day a chunk; an update finds {NEW} new days "
-        "and one that was revised",
+        data=f"sstfill.synthetic.ocean, {' x '.join(map(str, SHAPE))}, a day a chunk; an update "
+        f"finds {NEW} new days and one that was revised",
         undisturbed="; ".join(told),
-        moments="random (seeded): of the job, one in each equal part of an undisturbed run from where it holds its "
-        "lock; of a worker, when a random number of units are done",
+        moments="random (seeded): of the job, one in each equal part of an undisturbed run from "
+        "where it holds its lock; of a worker, when a random number of units are done",
     )
     text += (
-        "`sstfill fill` in a process of its own is sent SIGKILL, then the same command runs to the end; or one of its "
-        "two workers is, and the job goes on by itself (killed while the workers start, it says so in one line and is "
-        "run again). Identical: every array bit for bit with its attributes, `sstfill verify` finds nothing wrong, and "
-        "nothing is left beside the store. Seconds lost: from the first start to the end, less an undisturbed run; the "
-        "second start of Python is among them.\n\n"
+        "`sstfill fill` in a process of its own is sent SIGKILL, then the same command runs "
+        "to the end; or one of its two workers is, and the job goes on by itself (killed "
+        "while the workers start, it says so in one line and is run again). Identical: every "
+        "array bit for bit with its attributes, `sstfill verify` finds nothing wrong, and "
+        "nothing is left beside the store. Seconds lost: from the first start to the end, "
+        "less an undisturbed run; the second start of Python is among them.\n\n"
     )
     head = ["kill", "while", "of", "s after start", "units done", "seconds lost", "identical"]
     same, lost = sum(r[-1] == "yes" for r in rows), [float(str(r[5])) for r in rows]

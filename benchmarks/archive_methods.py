@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What methods lose by being fitted to an archive once and asked unit by unit, against filling the
-series as a whole.
+"""Compare methods fitted to an archive and filling it unit by unit with fills of whole series.
 
-Clouds of other dates hide a tenth of what is observed; from what is left the method fills the
-series in memory, and is pinned to it as to an archive and asked unit by unit. Both are compared
-with what was hidden, and with each other in all gaps.
+Clouds of other dates hide a tenth of the observations. The method fills the remaining series in
+memory, and is fitted to it as to an archive and fills it unit by unit. Both fills are compared with
+the hidden values, and with each other in all gaps.
 
 Run: python benchmarks/archive_methods.py [method ...]
 """
@@ -53,9 +52,9 @@ def unit_by_unit(name: str, obs: xr.DataArray, sea: xr.DataArray) -> tuple[NDArr
     whole = sampling.gather(obs, sea, seed=SEED)
     out = np.full(obs.shape, np.nan)
     with tempfile.TemporaryDirectory() as folder:
-        pinned = fit(METHODS[name](), whole, Path(folder) / "model")
-        for window in sampling.windows(whole, PatchGrid(core=sampling.CORE, halo=pinned.halo)):
-            out[window.patch.inside] = pinned.estimate(window)["mean"].values
+        fitted = fit(METHODS[name](), whole, Path(folder) / "model")
+        for window in sampling.windows(whole, PatchGrid(core=sampling.CORE, halo=fitted.halo)):
+            out[window.patch.inside] = fitted.estimate(window)["mean"].values
     return out, time.perf_counter() - started
 
 

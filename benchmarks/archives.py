@@ -40,13 +40,14 @@ NIGHTS, BEFORE = 30, 700
 FILL = """
 import json, sys, time
 from sstfill.archive import fill_archive
-from sstfill.cli.memory import return_large_blocks
+from sstfill.cli.running import return_large_blocks
 return_large_blocks()
 if __name__ == "__main__":
-    source, out, method, options = sys.argv[1], sys.argv[2], sys.argv[3] or None, json.loads(sys.argv[4])
-    done = fill_archive(source, out, method, **options)
-    print("MEASURED", json.dumps([done.seconds, done.fitting, done.memory, done.units, done.made, done.filled, done.new,
-                                  done.revised, done.influenced]))
+    source, out, method, options = sys.argv[1:]
+    done = fill_archive(source, out, method or None, **json.loads(options))
+    costs = [done.seconds, done.fitting, done.memory, done.units, done.made]
+    counts = [done.filled, done.new, done.revised, done.influenced]
+    print("MEASURED", json.dumps([*costs, *counts]))
 """
 
 
@@ -154,7 +155,7 @@ def size(folder: Path, methods: list[str]) -> None:
         "million values",
         "units",
         "seconds",
-        "of it settling the method",
+        "of it fitting the method",
         "seconds per million values after that",
         "peak memory, MB",
         "pixels filled",
@@ -180,13 +181,16 @@ def large(folder: Path, methods: list[str]) -> None:
         )
         rows.append([method, int(units), seconds, fitting, memory / 1e9, int(filled)])
         print(rows[-1], flush=True)
-    size = f"{np.prod(LARGE) * 4 / 1e9:.1f} GB of float32, {stored:.2f} GB stored, written in {made:.0f} s"
+    size = (
+        f"{np.prod(LARGE) * 4 / 1e9:.1f} GB of float32, {stored:.2f} GB stored, written in "
+        f"{made:.0f} s"
+    )
     facts = {"seed": SEED, "shape": LARGE, "size": size}
     head = [
         "method",
         "units",
         "seconds",
-        "of it settling the method",
+        "of it fitting the method",
         "peak memory, GB",
         "pixels filled",
     ]
@@ -221,7 +225,7 @@ def workers(folder: Path, methods: list[str]) -> None:
         "method",
         "workers",
         "units",
-        "seconds without settling",
+        "seconds without fitting",
         "seconds per unit",
         "peak MB of a process",
     ]

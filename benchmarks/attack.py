@@ -42,13 +42,16 @@ CLASSES: dict[str, tuple[str, Callable[[Path, random.Random], Iterable[Case]]]] 
 }
 TITLE = "Attacks: what comes of damaged, altered and hostile files, signals and full disks"
 GOAL = (
-    "The goal is 0 in each column right of *done*. *One line*: refused, or ended by a signal, with the exit status "
-    "that says so and one line of an error. *Done*: exit status 0, observed values as they were. *Traceback*: also a "
-    "crash, or exit status 70. *Hang*: over {limit:.0f} s, of a process of its own over {whole:.0f} s. *Silent*: done "
-    "without a word where one was due. *Noisy*: lines that are not sstfill's own, doubled lines, terminal escapes. "
-    "*False*: says that an output is unchanged which is not. *Memory*: over 2 GiB. *Lost*: something changed that was "
-    "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a payload ran. *Litter*: something "
-    "new is left beside the output. *Orphan*: a process that goes on."
+    "The goal is 0 in each column right of *done*. *One line*: refused, or ended by a "
+    "signal, with the exit status that says so and one line of an error. *Done*: exit "
+    "status 0, observed values as they were. *Traceback*: also a crash, or exit status "
+    "70. *Hang*: over {limit:.0f} s, of a process of its own over {whole:.0f} s. "
+    "*Silent*: done without a word where one was due. *Noisy*: lines that are not "
+    "sstfill's own, doubled lines, terminal escapes. *False*: says that an output is "
+    "unchanged which is not. *Memory*: over 2 GiB. *Lost*: something changed that was "
+    "the user's. *Leaked*: a file that nobody gave is in the output. *Code run*: a "
+    "payload ran. *Litter*: something new is left beside the output. *Orphan*: a process "
+    "that goes on."
 )
 PAGE = ROOT / "docs" / "benchmarks" / "attack.md"
 SHOWN = 60

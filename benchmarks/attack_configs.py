@@ -224,7 +224,10 @@ def checkpoints(base: Path) -> Iterator[Case]:
     for act in (flip, truncate, blot):
         for signed in (False, True):
             for _ in range(2):
-                name = f"weights damaged ({act.__name__}){', and their digest made to fit' if signed else ''}"
+                name = (
+                    "weights damaged "
+                    f"({act.__name__}){', and their digest made to fit' if signed else ''}"
+                )
                 yield _checkpoint(base, name, partial(reweighted, act=act, signed=signed))
     headers = {
         "a header of 10^12 bytes": struct.pack("<Q", 10**12) + b"{}",
@@ -374,7 +377,7 @@ def _video(base: Path, folder: Path) -> list[Words]:
 
 
 def odd_value(content: bytes, rng: random.Random) -> bytes:
-    """Put something odd in the place of a value; what a network would be asked for stays as it is."""
+    """Put something odd in the place of a value; what a network is asked for stays."""
     lines = content.decode().splitlines()
     found = [
         k for k, line in enumerate(lines) if "=" in line and not line.startswith(("kind", "path"))
@@ -492,7 +495,7 @@ def _pipe(path: Path, rng: random.Random) -> None:
 
 
 def npz(path: Path, rng: random.Random, kind: str) -> None:
-    """Put an archive of arrays in the place of one: 3 GB of zeros in a few kilobytes, or a pickle."""
+    """Put an archive of arrays in place of one: 3 GB of zeros in a few kilobytes, or a pickle."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
         for name in ("time", "digest", "count", "revision", "sample", "stats"):
             if kind == "bomb":

@@ -651,7 +651,7 @@ def put_attributes(
 
 
 def hdf5(home: Path) -> Iterator[Case]:
-    """HDF5 files that point elsewhere, into themselves, or are of types that NetCDF does not know."""
+    """HDF5 files that point elsewhere, into themselves, or have types that NetCDF does not know."""
     if find_spec("h5py") is None:
         print("left out: HDF5 files that point elsewhere, since h5py is not installed")
         return

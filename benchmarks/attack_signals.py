@@ -76,5 +76,8 @@ def _case(
         return [again, again]
 
     fine = (0, 128 + number)
-    title = f"{number.name} at {moment:.2f} s, {way}, {'an earlier output' if earlier else 'nothing'} there"
+    title = (
+        f"{number.name} at {moment:.2f} s, {way}, "
+        f"{'an earlier output' if earlier else 'nothing'} there"
+    )
     return Case(title, arrange, fine=fine, keeps=False, whole=True, strike=(number, moment))

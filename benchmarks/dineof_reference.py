@@ -57,7 +57,8 @@ def main() -> None:
         "dineof_reference",
         text
         + table(["program", "EOFs", "CV rmse (degC)", "off by %", "CPU s", "iterations"], rows)
-        + "\nThe Fortran CPU time is the one in the project's facts (two shared cores, one thread).\n",
+        + "\nThe Fortran CPU time is the one in the project's facts (two shared cores, one "
+        "thread).\n",
     )
 
 

@@ -73,7 +73,7 @@ def source(case: str, folder: Path) -> Path:
 
 
 def best_run(case: str, path: Path, out: Path, options: list[str]) -> tuple[float, float, float]:
-    """CPU s, wall s and peak MB: the run of least CPU time among `REPEATS` (the machine is shared)."""
+    """CPU s, wall s, peak MB: the run of least CPU time among `REPEATS` (the machine is shared)."""
     return min(run(path, out, options) for _ in range(REPEATS[case]))
 
 
@@ -169,8 +169,10 @@ def main(cases: list[str]) -> None:
         text = heading(
             "DINEOF: time, memory, error",
             threads=os.environ.get("OMP_NUM_THREADS", "all"),
-            inputs="s 5,011 x 100; m 20,044 x 200; l 50,025 x 365; xl 100,485 x 700 (seed 4); 60 % cloud",
-            measured="whole command, start of Python to file written; the best of 3 runs (l: of 2, xl: of 1)",
+            inputs="s 5,011 x 100; m 20,044 x 200; l 50,025 x 365; xl 100,485 x 700 (seed 4); 60 % "
+            "cloud",
+            measured="whole command, start of Python to file written; the best of 3 runs (l: of 2, "
+            "xl: of 1)",
         )
         text += table(
             [
@@ -193,8 +195,8 @@ def main(cases: list[str]) -> None:
             ["case", "Fortran", "sstfill", "difference", "EOFs", "CPU s of the fit"], errors
         )
         text += (
-            "\nFortran figures: measured for the project on two shared cores with one thread; l and xl "
-            "extrapolated there, as is the fork's xl.\n"
+            "\nFortran figures: measured for the project on two shared cores with one thread; l "
+            "and xl extrapolated there, as is the fork's xl.\n"
         )
         publish("dineof_speed", text)
 

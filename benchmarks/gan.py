@@ -99,7 +99,7 @@ class Pool:
 
 
 def networks() -> dict[str, Method]:
-    """The shipped network in its three ways, and those that other parts of this benchmark trained."""
+    """The shipped network in its three ways, and those that this benchmark trained."""
     found: dict[str, Method] = {
         "gan": Gan(),
         "gan, 8 views": Gan(samples=8),
@@ -111,7 +111,7 @@ def networks() -> dict[str, Method]:
 
 
 def table2() -> None:
-    """MAE in the occluded area by share, on clips of synthetic oceans the networks have not seen."""
+    """MAE in the occluded area by share, on clips of oceans that the networks have not seen."""
     methods: dict[str, Method | str] = {
         "linear in time": "interpolate",
         "dineof, clip by clip": "dineof",
@@ -171,7 +171,10 @@ def table2() -> None:
     )
     text += "MAE in the occluded area, °C, by occluded share; seconds a clip at 40 %.\n\n"
     text += table(["", *(f"{s:.1%}" for s in SHARES), "s"], rows)
-    text += "\nShare of occluded pixels inside the 50 / 80 / 90 / 95 % intervals (truth without noise).\n\n"
+    text += (
+        "\nShare of occluded pixels inside the 50 / 80 / 90 / 95 % intervals (truth without "
+        "noise).\n\n"
+    )
     publish("gan_table2", text + table(["", *(f"{s:.1%}" for s in SHARES)], cover))
 
 
@@ -188,8 +191,8 @@ def real() -> None:
         "The network zero-shot on real series", seed=real_cases.SEED, model=str(Gan().checkpoint)
     )
     text += (
-        "Withheld clouds as in withheld_clouds.md (equal seeds, equal pixels): compare with auto and the others "
-        "there.\n\n"
+        "Withheld clouds as in withheld_clouds.md (equal seeds, equal pixels): compare with "
+        "auto and the others there.\n\n"
     )
     head = ["case", "method", "RMSE", "MAE", "bias", "inside 50 / 68 / 80 / 90 / 95 %", "n", ""]
     publish("gan_real", text + table(head, lines))
@@ -377,7 +380,10 @@ def guesses() -> None:
         "sstfill.training.data.oceans, not trained on",
         model=str(Gan().checkpoint),
     )
-    text += "MAE of the network alone over that of optimal interpolation, whose anomaly and error it always sees.\n\n"
+    text += (
+        "MAE of the network alone over that of optimal interpolation, whose anomaly and "
+        "error it always sees.\n\n"
+    )
     publish("gan_guesses", text + table(["it sees", "geometric mean", "least", "most"], rows))
 
 

@@ -122,16 +122,19 @@ def city(name: str, stem: str) -> str:
     own, rival = errors[:-1], theirs.min(0)
     rows = [[label, *cells, s] for label, cells, s in zip(labels, bold(everyone), cpu, strict=True)]
     return (
-        f"## Land surface temperature, {name}\n\n{len(data.time) + 1} images of {truth.shape[0]} x {truth.shape[1]} "
-        f"pixels, {100 * float(data.history_lst.isnull().mean()):.0f} % of the history missing; the image of {when} "
-        f"has the gap. MAE in K over the gap; columns: share of the image that is missing.\n\n"
+        f"## Land surface temperature, {name}\n\n{len(data.time) + 1} images of "
+        f"{truth.shape[0]} x {truth.shape[1]} pixels, "
+        f"{100 * float(data.history_lst.isnull().mean()):.0f} % of the history missing; the "
+        f"image of {when} has the gap. MAE in K over the gap; columns: share of the image "
+        "that is missing.\n\n"
         + table(["program", *shares, "CPU s"], rows)
-        + f"\nLeast error: {winners(labels, everyone, shares)}. The best peer has the lesser error than oi in "
-        f"{int((rival < errors[NAMES.index('oi')]).sum())} of {len(hidden)} gaps, than auto in "
-        f"{int((rival < errors[-1]).sum())}, than the best of ours (known afterwards only) in "
-        f"{int((rival < own.min(0)).sum())}. "
+        + f"\nLeast error: {winners(labels, everyone, shares)}. The best peer has the lesser "
+        f"error than oi in {int((rival < errors[NAMES.index('oi')]).sum())} of {len(hidden)} "
+        f"gaps, than auto in {int((rival < errors[-1]).sum())}, than the best of ours (known "
+        f"afterwards only) in {int((rival < own.min(0)).sum())}. "
         f"`auto` took {', '.join(f'{t} ({s})' for t, s in zip(taken, shares, strict=True))}. "
-        f"The peers' errors, computed here from their fills, differ from the file's by {off:.1g} K at most.\n\n"
+        "The peers' errors, computed here from their fills, differ from the file's by "
+        f"{off:.1g} K at most.\n\n"
     )
 
 
@@ -142,8 +145,9 @@ def mask_study() -> str:
     cube = xr.open_dataset(BENCH / "gapfill_maskstudy_ndvi.nc").ndvi.load()
     reference = cube.sel(level=0, drop=True)
     text = (
-        "## NDVI mask study\n\n48 images of 100 x 100 pixels, errors at the pixels that the study masked. `never "
-        "seen`: masked in every image, which climatology and the EOF methods do not fill.\n\n"
+        "## NDVI mask study\n\n48 images of 100 x 100 pixels, errors at the pixels that the "
+        "study masked. `never seen`: masked in every image, which climatology and the EOF "
+        "methods do not fill.\n\n"
     )
     for level in (20, 50):
         obs = cube.sel(level=level, drop=True)
@@ -171,8 +175,8 @@ def mask_study() -> str:
         ]
         text += f"{level} % missing; `auto` took {chosen}:\n\n{table([*head, 'CPU s'], rows)}\n"
     return text + (
-        "CRAN gapfill's own fill of this study is not at hand, and its paper's figures are not in the file: no peer's "
-        "figure stands here.\n\n"
+        "CRAN gapfill's own fill of this study is not at hand, and its paper's figures are "
+        "not in the file: no peer's figure stands here.\n\n"
     )
 
 
@@ -198,12 +202,13 @@ def demo() -> str:
         for b in fills[3 + i : -1]
     ]
     return (
-        f"## NDVI demo: agreement with CRAN gapfill\n\n16 images of 21 x 21 pixels, {int(gap.sum()):,} gaps, no truth: "
-        "this is agreement, not skill. The file has no dates; taken are those of its dimensions by the package's "
-        "manual: four images 16 days apart in each of four years.\n\n"
+        "## NDVI demo: agreement with CRAN gapfill\n\n16 images of 21 x 21 pixels, "
+        f"{int(gap.sum()):,} gaps, no truth: this is agreement, not skill. The file has no "
+        "dates; taken are those of its dimensions by the package's manual: four images 16 "
+        "days apart in each of four years.\n\n"
         + table(["method", "mean abs. difference", "mean difference", "correlation", "CPU s"], rows)
-        + f"\n`auto` took {chosen}. For scale: oi, bayes_eof, dineof and patchmatch differ from each other by "
-        f"{min(among):.2g} to {max(among):.2g}.\n\n"
+        + f"\n`auto` took {chosen}. For scale: oi, bayes_eof, dineof and patchmatch differ "
+        f"from each other by {min(among):.2g} to {max(among):.2g}.\n\n"
     )
 
 
@@ -211,25 +216,31 @@ READING = """## Reading
 
 As measured with seed 0 on 2026-11-22; reasons are our reading of the tables, not tested.
 
-- One image of each city is the whole sample, and the errors of a gap are spatially correlated: a difference of a few
-  hundredths of a kelvin between two programs is no ranking.
-- The peers' options are those of their authors: SSGP predicts each pixel by support vector regression on pixels of the
-  same biome, from a biome map; gapfilling_rasters uses the elevation; CRAN gapfill has, as ours, nothing but the
-  series. Ours got neither map, nor coordinates, and run with their default options on all gaps.
-- St Petersburg: oi is ahead of every peer in all gaps, narrowly of SSGP at 28, 41 and 53 %. Half of the history is
-  cloud there, which leaves SSGP and the EOF methods little to learn from.
-- Madrid: oi is ahead of every peer from 6 to 30 %, SSGP at 39 and 50 %. At 79 and 94 % oi falls behind the EOF
-  methods, and at 94 % behind SSGP: next to nothing of the image is near, and the pattern has to come from how pixels
-  went together in other years, which oi does not look at. dineof and SSGP are level there.
-- oi fits its scales to clouds withheld at random, and hangs on the seed where little is left of the image: with one
-  draw of clouds Madrid's 94 % gave 1.12, 1.72 and 1.10 K for three seeds (by hand), and 39 % 0.65 K where the six
-  draws of now give 0.86.
-- auto was run when it withheld a tenth of the observations and left out patchmatch beyond 500,000 values (now a fifth,
-  and 750,000). It judges by withheld clouds of all dates, not of the one that counts here. Still it is the best of
-  ours, or within 2 % of it, in 15 of the 16 gaps; at St Petersburg's 53 % interpolation was better.
-- NDVI: auto's blend is best at the pixels seen at other times; where a pixel is never seen, patchmatch at 50 %.
-- The comparison's own page ([SSGP-toolbox](https://github.com/Dreamlone/SSGP-toolbox/tree/master/Comparison)) prints
-  the same errors to rounding, save for SSGP at Madrid, whose printed figures are up to 0.03 K off those of its fills.
+- One image of each city is the whole sample, and the errors of a gap are spatially correlated: a
+  difference of a few hundredths of a kelvin between two programs is no ranking.
+- The peers' options are those of their authors: SSGP predicts each pixel by support vector
+  regression on pixels of the same biome, from a biome map; gapfilling_rasters uses the elevation;
+  CRAN gapfill has, as ours, nothing but the series. Ours got neither map, nor coordinates, and
+  run with their default options on all gaps.
+- St Petersburg: oi is ahead of every peer in all gaps, narrowly of SSGP at 28, 41 and 53 %. Half
+  of the history is cloud there, which leaves SSGP and the EOF methods little to learn from.
+- Madrid: oi is ahead of every peer from 6 to 30 %, SSGP at 39 and 50 %. At 79 and 94 % oi falls
+  behind the EOF methods, and at 94 % behind SSGP: next to nothing of the image is near, and the
+  pattern has to come from how pixels went together in other years, which oi does not look at.
+  dineof and SSGP are level there.
+- oi fits its scales to clouds withheld at random, and hangs on the seed where little is left of
+  the image: with one draw of clouds Madrid's 94 % gave 1.12, 1.72 and 1.10 K for three seeds (by
+  hand), and 39 % 0.65 K where the six draws of now give 0.86.
+- auto was run when it withheld a tenth of the observations and left out patchmatch beyond 500,000
+  values (now a fifth, and 750,000). It judges by withheld clouds of all dates, not of the one
+  that counts here. Still it is the best of ours, or within 2 % of it, in 15 of the 16 gaps; at St
+  Petersburg's 53 % interpolation was better.
+- NDVI: auto's blend is best at the pixels seen at other times; where a pixel is never seen,
+  patchmatch at 50 %.
+- The comparison's own page
+  ([SSGP-toolbox](https://github.com/Dreamlone/SSGP-toolbox/tree/master/Comparison)) prints the
+  same errors to rounding, save for SSGP at Madrid, whose printed figures are up to 0.03 K off
+  those of its fills.
 - DINEOF beside the reference program: [its own page](dineof_reference.md).
 """
 

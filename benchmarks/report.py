@@ -44,8 +44,9 @@ def heading(title: str, **facts: object) -> str:
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
     told = "".join(f"- {k.replace('_', ' ')}: {v}\n" for k, v in facts.items())
     return (
-        f"# {title}\n\n- measured {date.today().isoformat()} with Python {platform.python_version()}, {versions}\n"
-        f"- {os.cpu_count()} cores ({platform.machine()}), OMP_NUM_THREADS={threads}\n{told}\n"
+        f"# {title}\n\n- measured {date.today().isoformat()} with Python "
+        f"{platform.python_version()}, {versions}\n- {os.cpu_count()} cores "
+        f"({platform.machine()}), OMP_NUM_THREADS={threads}\n{told}\n"
     )
 
 

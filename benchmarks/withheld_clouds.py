@@ -125,7 +125,8 @@ def main() -> None:
         "Withheld clouds: every method on every real series",
         seed=SEED,
         repeats=f"{REPEATS} (cloudy series)",
-        hidden="10 % of the observed pixels (cloudy series); 60 % under clouds of 5 days (gap-free series)",
+        hidden="10 % of the observed pixels (cloudy series); 60 % under clouds of 5 days (gap-free "
+        "series)",
         options="defaults of each method",
     )
     text += table(
@@ -144,11 +145,12 @@ def main() -> None:
     text += "\n## auto against the best single method\n\n"
     text += table(["case", "best single", "RMSE", "auto", "ratio"], against)
     text += (
-        "\nFortran: for the Alboran series the mean of three draws of withheld clouds (this is one of them) with the "
-        "options it ships (alpha 0.01; with alpha 0.1 it had 0.481); for Madrid alpha 0. The project's facts list two "
-        "rivals on the Alboran draws: pixel + image mean 0.472, untuned local optimal interpolation 0.364 (mean of "
-        "three draws; 0.313 on this one).\n"
-        "\n`% within`: share of the withheld pixels within the stated interval; units are those of the variable.\n"
+        "\nFortran: for the Alboran series the mean of three draws of withheld clouds (this "
+        "is one of them) with the options it ships (alpha 0.01; with alpha 0.1 it had "
+        "0.481); for Madrid alpha 0. The project's facts list two rivals on the Alboran "
+        "draws: pixel + image mean 0.472, untuned local optimal interpolation 0.364 (mean of "
+        "three draws; 0.313 on this one).\n\n`% within`: share of the withheld pixels within "
+        "the stated interval; units are those of the variable.\n"
     )
     if not wanted:
         publish("withheld_clouds", text)

@@ -27,7 +27,8 @@ napoleon_use_rtype = False
 
 html_theme = "alabaster"
 html_theme_options = {
-    "description": "Fills the gaps that clouds leave in satellite series, and says how wrong each filled pixel may be",
+    "description": "Fills the gaps that clouds leave in satellite series, "
+    "and estimates the error of each filled pixel",
     "fixed_sidebar": True,
     "page_width": "1080px",
     "sidebar_width": "240px",

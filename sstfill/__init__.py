@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sstfill fills the gaps that clouds leave in satellite archives, and says how wrong each filled
-pixel may be.
+"""sstfill fills the gaps that clouds leave in satellite archives, and estimates the error.
 
-The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this package is imported, and
-`fill`.
+Use the accessor ``ds.gapfill``, which every xarray Dataset and DataArray has once this package is
+imported, or the function `fill`.
 
 >>> import sstfill
 >>> ocean = sstfill.synthetic.ocean(shape=(8, 16, 16), seed=1)
@@ -11,8 +10,7 @@ The ways in: ``ds.gapfill`` on every xarray Dataset and DataArray once this pack
 >>> [name for name in filled.data_vars if name.startswith("sst")]
 ['sst', 'sst_source', 'sst_error']
 
-Importing it loads xarray and nothing else; the names below are imported when they are first asked
-for.
+Importing the package loads xarray and nothing else; its names are imported when first used.
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ import os
 import sys
 import types
 
-# As `typing` has it, which is slow to import: the command catches signals only when this module is
-# there.
+# as in `typing`, which is slow to import: the command catches signals only after this import
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -129,9 +126,7 @@ _HOMES = {
     "sstfill.version": ("__version__",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-"""The module of each public name; a public name that is not here is a module itself, but for
-`fill`.
-"""
+"""The module of each public name. The other public names are modules, and `fill`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -144,7 +139,7 @@ def __getattr__(name: str) -> Any:
         try:
             return importlib.import_module(f"{__name__}.{name}")
         except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.{name}":  # the module is there, and misses another
+            if error.name != f"{__name__}.{name}":  # the module exists, but not one it imports
                 raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -176,9 +171,7 @@ sys.modules[__name__].__class__ = _Package
 
 
 class _AccessorAtFirstUse:
-    """Stands for an accessor class until ``.gapfill`` is used, which imports the class with every
-    method of ours.
-    """
+    """Stands for an accessor class until ``.gapfill`` is used, which imports every method."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -187,7 +180,7 @@ class _AccessorAtFirstUse:
         return self._class()(data)
 
     def __getattr__(self, name: str) -> Any:
-        """Look at the class, as ``help(xarray.Dataset.gapfill.dineof)`` does."""
+        """Look up an attribute of the class, as ``help(xarray.Dataset.gapfill.dineof)`` does."""
         return getattr(self._class(), name)
 
     def _class(self) -> Any:
@@ -204,8 +197,7 @@ def _register_accessors() -> None:
 def _is_the_command() -> bool:
     """Whether this process is the command ``sstfill``, which uses no accessor.
 
-    It therefore catches signals, and answers ``--help``, half a second earlier: before xarray is
-    imported.
+    It need not import xarray before it catches signals and answers ``--help``.
     """
     program = os.path.basename(next(iter(getattr(sys, "argv", [])), ""))  # noqa: PTH119  # pathlib is slow to import
     if program == "-m":  # so it is while Python looks for what is to be run

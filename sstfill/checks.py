@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of options, each with one error that tells the value met and what to give instead."""
+"""Checks of options, each with one error that states the value and what to give instead."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ def check_number(
     number = isinstance(value, kind) and not isinstance(value, bool) and _is_finite(value)
     if number and value <= most and (value > least if above else value >= least):
         return
-    lower = f"above {least:g}" if above else f"{least:g} or more"
-    span = lower if most == np.inf else f"{'above ' if above else ''}{least:g} to {most:g}"
-    # Python refuses to print a whole number of thousands of digits
-    is_huge = isinstance(value, int) and value.bit_length() > 64
-    shown = f"a number of {value.bit_length()} bits" if is_huge else repr(value)
+    span = f"above {least:g}" if above else f"{least:g}"
+    if most != np.inf:
+        span += f" to {most:g}"
+    elif not above:
+        span += " or more"
+    shown = repr(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole and value.bit_length() > 64:  # Python refuses to print thousands of digits
+        shown = f"a number of {value.bit_length()} bits"
     raise OptionError(f"{option}={shown} must be a {'whole' if whole else 'finite'} number, {span}")
 
 
@@ -47,8 +51,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def check_most(option: str, value: float, most: int) -> None:
-    """Raise `OptionError` where a number is beyond what anybody can mean, which would only exhaust
-    memory or time.
+    """Raise `OptionError` for a number so large that it would only exhaust memory or time.
 
     >>> check_most("size", 10**12, 10_000)
     Traceback (most recent call last):
@@ -60,15 +63,11 @@ def check_most(option: str, value: float, most: int) -> None:
 
 
 def check_share(option: str, value: object, *, zero: bool = True) -> None:
-    """Raise `OptionError` unless an option is a share, 0 or more (with ``zero=False``: above 0) and
-    less than 1.
-    """
-    if not isinstance(value, (int, float, np.floating)) or not (
-        0 < value < 1 or (zero and value == 0)
-    ):
-        raise OptionError(
-            f"{option}={value!r} is a share; give 0 {'<=' if zero else '<'} {option} < 1"
-        )
+    """Raise `OptionError` unless 0 <= option < 1 (with ``zero=False``: 0 < option < 1)."""
+    if isinstance(value, (int, float, np.floating)) and (0 < value < 1 or (zero and value == 0)):
+        return
+    sign = "<=" if zero else "<"
+    raise OptionError(f"{option}={value!r} is not a fraction; give 0 {sign} {option} < 1")
 
 
 def check_choice(option: str, value: object, choices: Collection[str]) -> None:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options: frozen dataclasses from mappings of text (command line, TOML), and back to plain JSON
-values.
-"""
+"""Options: frozen dataclasses from mappings of text (command line, TOML), and to JSON values."""
 
 from __future__ import annotations
 
@@ -35,7 +33,8 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
     for key in options:
         if key not in names:
             raise unknown(f"option of {cls.__name__}", key, names)
-        if isinstance(options[key], bool) and "bool" not in (kind := _annotation(cls, key)):
+        kind = _annotation(cls, key)
+        if isinstance(options[key], bool) and "bool" not in kind:
             raise OptionError(f"{key}={options[key]} is a truth value; it takes {kind}")
     from pydantic import ValidationError
 
@@ -46,9 +45,9 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
         if isinstance(cause := first.get("ctx", {}).get("error"), OptionError):
             raise cause from None
         where = first["loc"][0] if first["loc"] else cls.__name__
-        raise OptionError(
-            f"{where}={_short(first['input'])}: {first['msg'].lower()}; it takes {_annotation(cls, str(where))}"
-        ) from None
+        value = " ".join(reprlib.repr(first["input"]).split())
+        kind = _annotation(cls, str(where))
+        raise OptionError(f"{where}={value}: {first['msg'].lower()}; it takes {kind}") from None
 
 
 def options(instance: Any) -> dict[str, Any]:
@@ -57,8 +56,9 @@ def options(instance: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn any value into what JSON can hold: NaN and infinity become None, what it does not know
-    becomes text.
+    """Turn any value into one that JSON can hold.
+
+    NaN and infinity become None; an object of an unknown type becomes text.
 
     >>> plain({"a": (1, float("nan"))})
     {'a': [1, None]}
@@ -74,10 +74,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _short(value: Any) -> str:
-    return " ".join(reprlib.repr(value).split())
 
 
 @cache

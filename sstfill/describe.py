@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sstfill sees of a dataset: its fields and their gaps, what is passed over, and what would
-fail.
-"""
+"""Describe a dataset: its fields and their gaps, the other variables, and what would fail."""
 
 from __future__ import annotations
 
@@ -18,17 +16,24 @@ from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
 from sstfill.methods import METHODS
+from sstfill.printable import printable
 
 FLAGS = ("quality_level", "l2p_flags")
 
 
 @dataclass(frozen=True)
 class FieldDescription:
-    """One field: its `title`, what is known of it, and in `trouble` why it could not be filled
-    (empty if it could).
+    """One field that could be filled, or why it could not.
 
-    `facts` holds ``time``, ``grid``, ``sea``, ``gaps`` and ``methods`` (those that can do with so
-    many images), as far as the field could be understood.
+    Attributes
+    ----------
+    name, title
+        Name of the variable; its type, sizes, units and long name.
+    facts
+        What is known by key: ``time``, ``grid``, ``sea``, ``gaps`` and ``methods`` (those that work
+        with so many images), as far as the field could be understood.
+    trouble
+        Why it could not be filled; empty if it could.
     """
 
     name: str
@@ -37,9 +42,10 @@ class FieldDescription:
     trouble: str
 
     def __str__(self) -> str:
-        lines = [f"  {key:<8} {text}" for key, text in self.facts.items()]
-        verdict = f"  CANNOT BE FILLED: {self.trouble}" if self.trouble else "  ready to fill"
-        return "\n".join([f"{self.name}: {self.title}", *lines, verdict])
+        lines = [f"{self.name}: {self.title}"]
+        lines += [f"  {key:<8} {text}" for key, text in self.facts.items()]
+        lines += [f"  CANNOT BE FILLED: {self.trouble}" if self.trouble else "  ready to fill"]
+        return "\n".join(map(printable, lines))  # names and attributes may hold line breaks
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Description:
     fields
         The fields that would be filled, or were asked for.
     passed_over
-        Name of each other variable, and why it is no field to fill.
+        Name of each other variable, and why it is not a field to fill.
     quality
         Quality variables by which `sstfill.io.open` can select, and what they hold.
     trouble
@@ -64,9 +70,13 @@ class Description:
     trouble: str = ""
 
     def __str__(self) -> str:
-        parts = [str(field) for field in self.fields] or [f"NO FIELD TO FILL: {self.trouble}"]
-        parts += ["passed over:\n" + _listed(self.passed_over)] if self.passed_over else []
-        parts += ["quality to select by:\n" + _listed(self.quality)] if self.quality else []
+        parts = [str(field) for field in self.fields]
+        if not parts:
+            parts = [f"NO FIELD TO FILL: {printable(self.trouble)}"]
+        if self.passed_over:
+            parts.append("passed over:\n" + _listed(self.passed_over))
+        if self.quality:
+            parts.append("quality to select by:\n" + _listed(self.quality))
         return "\n\n".join(parts)
 
     def __repr__(self) -> str:
@@ -79,8 +89,9 @@ def describe(
     variables: str | Sequence[str] | None = None,
     sea: xr.DataArray | None = None,
 ) -> Description:
-    """Say what would be filled and with what; reads the data twice, fills nothing, and raises
-    nothing of sstfill's.
+    """Describe what would be filled, and what would fail, without filling.
+
+    The data are read twice. No `SstfillError` is raised: it becomes part of the description.
 
     Parameters
     ----------
@@ -94,7 +105,7 @@ def describe(
     Returns
     -------
     Description
-        Prints as a report; a trouble found is told in it.
+        It prints as a report.
 
     Examples
     --------
@@ -103,17 +114,19 @@ def describe(
     >>> found.fields[0].facts["sea"]
     "89.8 % of the grid, from variable 'sea'"
     """
-    ds = data.to_dataset(name=data.name or "field") if isinstance(data, xr.DataArray) else data
+    ds = data
+    if isinstance(ds, xr.DataArray):
+        ds = ds.to_dataset(name=ds.name or "field")
+    names, trouble = [], ""
     try:
-        names, trouble = grid.pick(ds, variables), ""
+        names = grid.pick(ds, variables)
     except (InputError, OptionError) as error:
-        names, trouble = [], str(error)
-    able = grid.candidates(ds)
+        trouble = str(error)
+    candidates = grid.candidates(ds)
+    others = {n: v for n, v in ds.data_vars.items() if n not in names}
     return Description(
-        fields=tuple(_described(ds, name, sea) for name in names),
-        passed_over={
-            str(n): _reason(v, n in able) for n, v in ds.data_vars.items() if n not in names
-        },
+        fields=tuple(_describe_field(ds, name, sea) for name in names),
+        passed_over={str(n): _reason(v, n in candidates) for n, v in others.items()},
         quality={str(n): _quality(ds[n]) for n in ds.variables if str(n).lower() in FLAGS},
         trouble=trouble,
     )
@@ -121,7 +134,7 @@ def describe(
 
 @dataclass(frozen=True, kw_only=True)
 class _NoMethod:
-    """Fills nothing: it takes a field through the checks of `fill` and out again."""
+    """Fills nothing: it only takes a field through the checks of `fill`."""
 
     name: ClassVar[str] = "none"
     multivariate: ClassVar[bool] = True
@@ -131,7 +144,7 @@ class _NoMethod:
         return xr.Dataset({"mean": obs})
 
 
-def _described(ds: xr.Dataset, name: str, sea: xr.DataArray | None) -> FieldDescription:
+def _describe_field(ds: xr.Dataset, name: str, sea: xr.DataArray | None) -> FieldDescription:
     da = ds[name]
     sizes = ", ".join(f"{d} {n}" for d, n in da.sizes.items())
     words = [
@@ -139,14 +152,14 @@ def _described(ds: xr.Dataset, name: str, sea: xr.DataArray | None) -> FieldDesc
         str(da.attrs.get("units", "")),
         str(da.attrs.get("long_name", "")),
     ]
-    title = ", ".join(filter(None, words))
+    title = ", ".join(word for word in words if word)
     facts: dict[str, str] = {}
     try:
         field = grid.standardise(da)
         facts |= {"time": _time(field), "grid": _grid(field)}
         facts |= _gaps(ds, field, sea)
-        able = [n for n, cls in METHODS.items() if field.sizes["time"] >= cls.min_times]
-        facts["methods"] = ", ".join(able)
+        images = field.sizes["time"]
+        facts["methods"] = ", ".join(n for n, cls in METHODS.items() if images >= cls.min_times)
         fill(ds, _NoMethod(), variables=name, sea=sea, score=False)
     except SstfillError as error:
         return FieldDescription(name, title, facts, str(error))
@@ -157,64 +170,65 @@ def _time(field: xr.DataArray) -> str:
     count = f"{field.sizes['time']} images"
     if "time" not in field.coords:
         return f"{count}, no dates: steps are taken as equal"
-    first, last = (_date(field["time"].values[i]) for i in (0, -1))
+    times = field["time"].values
     steps = np.diff(grid.days(field))
     if not steps.size:
-        return f"{first}, {count}"
-    usual, least, most = (
-        _days(float(step)) for step in (np.median(steps), steps.min(), steps.max())
-    )
-    pace = (
-        f"one each {usual}"
-        if np.allclose(steps, steps[0], rtol=0.01)
-        else f"{least} to {most} apart, mostly {usual}"
-    )
-    return f"{first} to {last}, {count}, {pace}"
+        return f"{_date(times[0])}, {count}"
+    usual = _length(float(np.median(steps)))
+    if np.allclose(steps, steps[0], rtol=0.01):
+        pace = f"one each {usual}"
+    else:
+        least, most = _length(float(steps.min())), _length(float(steps.max()))
+        pace = f"{least} to {most} apart, mostly {usual}"
+    return f"{_date(times[0])} to {_date(times[-1])}, {count}, {pace}"
 
 
 def _date(value: object) -> str:
     return str(value)[:19].removesuffix("T00:00:00").removesuffix(" 00:00:00")
 
 
-def _days(step: float) -> str:
-    return f"{step:g} d" if step >= 1 else f"{24 * step:.3g} h"
+def _length(days: float) -> str:
+    return f"{days:g} d" if days >= 1 else f"{24 * days:.3g} h"
 
 
 def _grid(field: xr.DataArray) -> str:
     dy, dx = grid.cell_km(field)
     if "lat" not in field.coords:
         return f"{' x '.join(map(str, field.shape[1:]))} cells without latitude and longitude"
-    kind = "" if field["lat"].ndim == 1 else ", curvilinear"
-    where = ", ".join(
-        f"{n} {float(field[n].min()):.5g} to {float(field[n].max()):.5g}" for n in ("lat", "lon")
-    )
-    return f"{where}{kind}, cells of {dy:.3g} x {dx:.3g} km"
+    parts = []
+    for name in ("lat", "lon"):
+        least, most = float(field[name].min()), float(field[name].max())
+        parts.append(f"{name} {least:.5g} to {most:.5g}")
+    if field["lat"].ndim > 1:
+        parts.append("curvilinear")
+    return f"{', '.join(parts)}, cells of {dy:.3g} x {dx:.3g} km"
 
 
 def _gaps(ds: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None) -> dict[str, str]:
-    given = find_sea(ds) if sea is None else sea
-    found = gaps.survey(field)
-    wet = found.pixel_count > 0 if given is None else sea_mask(field, given)
-    origin = "pixels observed at least once" if given is None else f"from variable {given.name!r}"
-    said = {
-        "sea": f"{_percent(float(wet.mean()))} of the grid, {origin if sea is None else 'as given'}"
-    }
-    whole = int(wet.sum()) * field.sizes["time"]
-    if whole:
-        missing = 1 - int(found.pixel_count.where(wet, 0).sum()) / whole
-        empty = int((found.image_count == 0).sum())
-        never = int(((found.pixel_count == 0) & wet).sum())
-        said["gaps"] = (
-            f"{_percent(missing)} of the sea, {empty} images empty, {never} sea pixels never observed"
-        )
-    return said
+    survey = gaps.survey(field)
+    own = find_sea(ds)
+    if sea is not None:
+        at_sea, origin = sea_mask(field, sea), "as given"
+    elif own is not None:
+        at_sea, origin = sea_mask(field, own), f"from variable {own.name!r}"
+    else:
+        at_sea, origin = survey.pixel_count > 0, "pixels observed at least once"
+    facts = {"sea": f"{_percent(float(at_sea.mean()))} of the grid, {origin}"}
+    total = int(at_sea.sum()) * field.sizes["time"]
+    if total:
+        missing = 1 - int(survey.pixel_count.where(at_sea, 0).sum()) / total
+        empty = int((survey.image_count == 0).sum())
+        never = int(((survey.pixel_count == 0) & at_sea).sum())
+        images = f"{empty} images empty, {never} sea pixels never observed"
+        facts["gaps"] = f"{_percent(missing)} of the sea, {images}"
+    return facts
 
 
 def _reason(da: xr.DataArray, candidate: bool) -> str:
     if candidate:
         return "not asked for"
     if da.dtype.kind != "f":
-        return f"{da.dtype} values, no field"
+        return f"{da.dtype} values, not a field"
     try:
         grid.axes(da)
     except InputError as error:
@@ -229,9 +243,9 @@ def _quality(flags: xr.DataArray) -> str:
     return str(flags.attrs.get("flag_meanings", "")) or f"levels {low} to {high}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
 
 
 def _listed(entries: dict[str, str]) -> str:
-    return "\n".join(f"  {name}: {text}" for name, text in entries.items())
+    return "\n".join(printable(f"  {name}: {text}") for name, text in entries.items())

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What numpydoc docstrings say of options, so that the accessor and the command line need not say
-it again.
-"""
+"""Explanations of options, read from numpydoc docstrings for the accessor and the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ PARAMETERS = re.compile(
 
 
 def summary(thing: object) -> str:
-    """First line of a docstring, without its full stop; empty where there is none.
+    """Return the first line of a docstring without its full stop; empty if there is none.
 
     >>> from sstfill.methods import Climatology
     >>> summary(Climatology)
@@ -24,20 +22,22 @@ def summary(thing: object) -> str:
 
 
 def parameters(thing: object) -> dict[str, str]:
-    """Text of each parameter in a docstring's section *Parameters*, on one line.
+    """Return the text of each parameter in a docstring's section *Parameters*, on one line.
 
     >>> from sstfill.methods import Interpolate
-    >>> parameters(Interpolate)["space"]
-    'Fill sea pixels that are never observed by harmonic (membrane) interpolation between their
-    neighbours.'
+    >>> parameters(Interpolate)["space"][:39]
+    'Fill sea pixels that are never observed'
     """
     section = PARAMETERS.search(inspect.getdoc(thing) or "")
     found: dict[str, str] = {}
     names: list[str] = []
-    for line in section[1].splitlines() if section else ():
+    if section is None:
+        return found
+    for line in section[1].splitlines():
         if line[:1].strip():
             names = [name.strip() for name in line.partition(":")[0].split(",")]
             found |= dict.fromkeys(names, "")
         else:
-            found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
+            for name in names:
+                found[name] = f"{found[name]} {line.strip()}".strip()
     return found

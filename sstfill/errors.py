@@ -6,10 +6,10 @@ Every one is an `SstfillError` *and* the builtin a Python user would expect::
     SstfillError
     ├── InputError  (ValueError)   the data cannot be filled: no time, all land, infinities, ...
     ├── OptionError (ValueError)   an unknown method, option or value
-    ├── ReadError   (OSError)      a file that is missing, truncated or not what it claims
+    ├── ReadError   (OSError)      a file that is missing, truncated or of another format
     └── WriteError  (OSError)      an output that cannot be written; what was there is untouched
 
-A message tells the value that was met and what to do about it, in one line.
+A message states the value and the remedy, in one line.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from sstfill.printable import printable
 
 
 class SstfillError(Exception):
-    """Base of everything sstfill raises on purpose; its message is one line that a terminal may
-    show.
-    """
+    """Base of the errors of sstfill; the message is one line that is safe to print."""
 
     def __str__(self) -> str:
         return printable(super().__str__())

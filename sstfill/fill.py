@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one door through which every gap is filled; it owns the invariants, so that no method can
-break one.
+"""`fill`, through which every gap is filled: it enforces what no method may break.
+
+Observed values stay as they are, land stays empty, and each filled pixel gets a source and an
+expected error.
 """
 
 from __future__ import annotations
@@ -27,9 +29,7 @@ from sstfill.validation.withheld import WithheldScore, withheld_score
 from sstfill.version import __version__
 
 OFF_SEA = 0.5
-"""A mask found in the data that leaves more than this share of the observations on land is not
-believed.
-"""
+"""Greatest fraction of the observations that may lie on land by a sea mask found in the data."""
 
 
 def fill(
@@ -49,27 +49,28 @@ def fill(
     ----------
     data
         A Dataset or DataArray with time and two spatial dimensions in any order, NaN in the gaps.
-        See `sstfill.fields.grid.standardise` for what is understood. Dask-backed data stay so. What
-        an earlier fill put into the gaps (its ``v_source`` tells) is no observation: it is filled
-        anew.
+        See `sstfill.fields.grid.standardise` for the layouts that are understood. Dask-backed data
+        stay so. Values of an earlier fill (by its ``v_source``) are no observations: they are
+        filled again.
     method
         A method (``Dineof(modes=12)``), its name with default options, or None, which is
         `sstfill.Auto`: every method is tried on withheld clouds, and the best one fills, or a blend
         of several.
     variables
-        Which variables of a Dataset to fill; by default each one that can be.
+        Which variables of a Dataset to fill; by default each one that can be filled.
     together
-        Fill the variables as one multivariate field, by a method that can (all but interpolation).
+        Fill the variables as one multivariate field, which not every method can do.
     sea
         True (or 1) at sea, over the spatial dims. By default a sea mask in the Dataset, else the
         pixels that are observed at least once.
     withheld
-        True at observed pixels to hide from the method; at sea they come back estimated, with
-        source ``withheld``.
+        True at observed pixels to hide from the method; at sea they are returned as estimates,
+        with source ``withheld``.
     score
         Hide a tenth of the observed pixels under clouds of other dates, fill them, and record the
-        score in the attribute ``sstfill_score``; the stated error is scaled to fit. Costs a second
-        fill. (`sstfill.Auto` needs a score to choose by, hides a fifth, and always records it.)
+        score in the attribute ``sstfill_score``; the expected error is scaled to match. Costs a
+        second fill. (`sstfill.Auto` needs a score to choose by, hides a fifth, and always records
+        it.)
     seed
         Seed of the withheld clouds, and of a method given by its name.
 
@@ -99,42 +100,59 @@ def fill(
     'observed filled not_filled withheld land'
     """
     if not isinstance(seed, int | np.integer) or seed < 0:
-        raise OptionError(f"seed={seed!r} is no seed; give a whole number, 0 or more")
+        raise OptionError(f"seed={seed!r} is not a seed; give a whole number, 0 or more")
     chosen = chosen_method(method, seed)
     for label, mask in (("sea", sea), ("withheld", withheld)):
         if mask is not None and not isinstance(mask, xr.DataArray):
             raise InputError(
-                f"{label} is a {type(mask).__name__}; give an xarray DataArray with the dims of the field"
+                f"{label} is a {type(mask).__name__}; "
+                "give an xarray DataArray with the dims of the field"
             )
     ds = _as_dataset(data)
-    whole = isinstance(data, xr.DataArray) and variables is None
-    names = grid.pick(ds, list(map(str, ds.data_vars)) if whole else variables)
+    if isinstance(data, xr.DataArray) and variables is None:
+        variables = [str(name) for name in ds.data_vars]
+    names = grid.pick(ds, variables)
     for name in names:
         ds = unfilled(ds, name)
         if "sstfill_method" in ds[name].attrs:
             raise InputError(
-                f"{name!r} was filled by sstfill and says not which pixels; pass the Dataset that fill() "
-                "returned, which does"
+                f"{name!r} was filled by sstfill, but the source of its pixels is missing; "
+                "pass the Dataset that fill() returned"
             )
-    jobs = [
-        _Field.of(ds, group, sea, withheld)
-        for group in ([names] if together else [[n] for n in names])
-    ]
-    todo = [job for job in jobs if job.missing > 0 or withheld is not None]
-    if not todo:
+    groups = [names] if together else [[name] for name in names]
+    fields = [_Field.of(ds, group, sea, withheld) for group in groups]
+    with_gaps = [field for field in fields if field.missing > 0 or withheld is not None]
+    if not with_gaps:
         raise InputError(
-            f"{', '.join(names)}: no gaps at sea, nothing to fill; is the fill value decoded to NaN? "
-            "Pixels that are never observed count as land unless sea=... says otherwise"
+            f"{', '.join(names)}: no gaps at sea, nothing to fill; is the fill value decoded to "
+            "NaN? Pixels that are never observed count as land unless sea=... states otherwise"
         )
-    result = ds
-    for job in todo:
-        result = job.run(result, chosen, score=score, seed=seed)
-    return result
+    for field in with_gaps:
+        ds = field.fill(ds, chosen, score=score, seed=seed)
+    return ds
 
 
 @dataclass(frozen=True)
 class _Field:
-    """One field to fill: a variable, or several stacked along ``variable``."""
+    """One field to fill: a variable, or several stacked along ``variable``.
+
+    Attributes
+    ----------
+    names
+        Of the variables.
+    obs
+        Observations, dims (time, lat, lon) or (time, y, x); a leading ``variable`` if several.
+    sea
+        True at sea, the spatial dims.
+    withheld
+        True where an observation is hidden from the method, dims of `obs`; None if none is.
+    fingerprint
+        Of the observed values.
+    missing
+        Number of gaps at sea.
+    rescaling
+        Scales magnitudes that single precision cannot hold.
+    """
 
     names: list[str]
     obs: xr.DataArray
@@ -156,30 +174,36 @@ class _Field:
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         surveys = [gaps.survey(f) for f in fields]
         given = sea if sea is not None else find_sea(ds.drop_vars(names))
-        wet = _locked(_sea(fields[0], given, surveys).compute())
-        for name, field, found in zip(names, fields, surveys, strict=True):
-            _check(name, field, found, wet, own=sea is None)
-        n_sea = int(wet.sum()) * fields[0].sizes["time"]
-        missing = sum(n_sea - int(s.pixel_count.where(wet, 0).sum()) for s in surveys)
+        at_sea = _read_only(_sea(fields[0], given, surveys).compute())
+        for name, field, survey in zip(names, fields, surveys, strict=True):
+            _check(name, field, survey, at_sea, own=sea is None)
+        n_sea = int(at_sea.sum()) * fields[0].sizes["time"]
+        missing = sum(n_sea - int(s.pixel_count.where(at_sea, 0).sum()) for s in surveys)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
         hidden = _hidden(withheld, fields[0], obs)
-        if hidden is not None:  # what is withheld must not even tell of the magnitude
-            surveys = [gaps.survey(f) for f in _parts(obs.where(~hidden), names)]
+        if hidden is not None:  # withheld values must not even contribute to the magnitude
+            surveys = [gaps.survey(f) for f in _unstack(obs.where(~hidden), names)]
         magnitudes = {}
-        for name, field, found in zip(names, fields, surveys, strict=True):
-            warn_of_strays(name, found, wet)
-            least, most = float(found.least.where(wet).min()), float(found.most.where(wet).max())
+        for name, field, survey in zip(names, fields, surveys, strict=True):
+            warn_of_strays(name, survey, at_sea)
+            least = float(survey.least.where(at_sea).min())
+            most = float(survey.most.where(at_sea).max())
             magnitudes[name] = Magnitude.of(name, least, most, field.dtype)
-        return cls(names, obs, wet, hidden, fingerprint, missing, Rescaling(magnitudes, obs))
+        return cls(names, obs, at_sea, hidden, fingerprint, missing, Rescaling(magnitudes, obs))
 
-    def run(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
-        seen = _locked(self.obs if self.withheld is None else self.obs.where(~self.withheld))
-        if self.withheld is not None and not bool(seen.notnull().any()):
-            raise InputError(
-                f"withheld hides all that is observed in {', '.join(self.names)}; leave something to see"
-            )
-        _suits(method, self.obs)
-        shown = _locked(self.rescaling.apply(seen))
+    def fill(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
+        """Return `ds` with the variables of this field filled."""
+        seen = self.obs
+        if self.withheld is not None:
+            seen = seen.where(~self.withheld)
+            if not bool(seen.notnull().any()):
+                raise InputError(
+                    f"withheld hides all observations of {', '.join(self.names)}; "
+                    "leave some of them False"
+                )
+        _check_method(method, self.obs)
+        seen = _read_only(seen)
+        shown = _read_only(self.rescaling.apply(seen))
         if isinstance(method, Auto):
             plan = method.plan(shown, self.sea)
             scores, estimate = plan.scores, plan.reconstruct(shown, self.sea)
@@ -208,33 +232,33 @@ class _Field:
         method: Method,
         score: WithheldScore | None,
     ) -> xr.Dataset:
-        like = ds[name]
-        here = {"variable": name} if "variable" in self.obs.dims else {}
-        obs, values = self.obs.sel(here, drop=True), filled.sel(here, drop=True)
-        hidden = None if self.withheld is None else self.withheld.sel(here, drop=True)
+        """Put one filled variable and its ancillary variables in place of `ds[name]`."""
+
+        def of_variable(array: xr.DataArray) -> xr.DataArray:
+            if "variable" not in array.dims:
+                return array
+            return array.sel(variable=name, drop=True)
+
+        like, obs, values = ds[name], of_variable(self.obs), of_variable(filled)
+        hidden = None if self.withheld is None else of_variable(self.withheld)
         source = gaps.source_flags(obs, values, values.notnull() | self.sea, hidden)
         extra = {f"{name}_source": lay_out(source, like, obs)}
         for key in estimate.data_vars:
-            part = (
-                estimate[key].sel(here, drop=True)
-                if "variable" in estimate[key].dims
-                else estimate[key]
-            )
+            part = of_variable(estimate[key])
             if key == "error":
-                part = _scaled(
-                    part.transpose(*obs.dims), source, score.sigma_scale if score else 1.0
-                )
+                scale = score.sigma_scale if score else 1.0
+                part = _scaled(part.transpose(*obs.dims), source, scale)
                 part = part.assign_attrs(error_attrs(name, like))
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
-        by = " ".join(
-            [method.name, *(f"({' + '.join(c)})" for c in [estimate.attrs.get("chosen", [])] if c)]
-        )
-        line = (
-            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} sstfill {__version__}: {name} filled by {by}"
-        )
-        history = "\n".join(filter(None, [line, str(ds.attrs.get("history", ""))]))
+        by = method.name
+        if chosen := estimate.attrs.get("chosen"):
+            by += f" ({' + '.join(chosen)})"
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        history = f"{now} sstfill {__version__}: {name} filled by {by}"
+        if earlier := str(ds.attrs.get("history", "")):
+            history += f"\n{earlier}"
         return with_ancillary(ds, new, extra).assign_attrs(history=history)
 
     def _provenance(
@@ -245,61 +269,52 @@ class _Field:
         estimate: xr.Dataset,
         score: WithheldScore | None,
     ) -> dict[str, str]:
-        said = {
+        """Attributes that state how a variable was filled."""
+        record = {
             "name": method.name,
             "options": config.options(method),
             "diagnostics": config.plain(estimate.attrs),
         }
         linked = [*str(like.attrs.get("ancillary_variables", "")).split(), *extra]
-        return {
+        attrs = {
             "ancillary_variables": " ".join(dict.fromkeys(linked)),
             "sstfill_version": __version__,
-            "sstfill_method": json.dumps(said, allow_nan=False),
+            "sstfill_method": json.dumps(record, allow_nan=False),
             "sstfill_fingerprint": self.fingerprint,
-        } | (
-            {"sstfill_score": json.dumps(config.plain(score.summary), allow_nan=False)}
-            if score
-            else {}
-        )
+        }
+        if score:
+            attrs["sstfill_score"] = json.dumps(config.plain(score.summary), allow_nan=False)
+        return attrs
 
 
 def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
-    """What was seen, and the estimate in the gaps at sea; eager arrays image by image, to spare
-    memory.
-    """
+    """Put the estimate into the gaps at sea."""
     if seen.chunks or mean.chunks:
         mean = mean.astype(seen.dtype)
-        return xr.where(seen.notnull(), seen, mean.where(sea & np.isfinite(mean))).transpose(
-            *seen.dims
-        )
+        merged = xr.where(seen.notnull(), seen, mean.where(sea & np.isfinite(mean)))
+        return merged.transpose(*seen.dims)
     out = np.array(seen.values)
-    wet = np.broadcast_to(sea.transpose(*seen.dims[-2:]).values, out.shape)
-    for at in np.ndindex(out.shape[:-2]):
-        image = mean.values[at]
-        np.copyto(
-            out[at],
-            image,
-            where=np.isnan(out[at]) & wet[at] & np.isfinite(image),
-            casting="same_kind",
-        )
+    at_sea = sea.transpose(*seen.dims[-2:]).values
+    for index in np.ndindex(out.shape[:-2]):  # image by image, which needs less memory
+        image = mean.values[index]
+        gap = np.isnan(out[index]) & at_sea & np.isfinite(image)
+        np.copyto(out[index], image, where=gap, casting="same_kind")
     return seen.copy(data=out)
 
 
 def _scaled(error: xr.DataArray, source: xr.DataArray, scale: float) -> xr.DataArray:
-    """The error times `scale` in single precision where a pixel is filled or withheld, else NaN."""
+    """Multiply the error where a pixel is filled or withheld; elsewhere it is NaN."""
     if error.chunks or source.chunks:
         return (error.astype(np.float32) * np.float32(scale)).where((source == 1) | (source == 3))
     out = np.full(error.shape, np.nan, np.float32)
-    for at in np.ndindex(out.shape[:-2]):
-        made = (source.values[at] == 1) | (source.values[at] == 3)
-        out[at][made] = error.values[at][made] * np.float32(scale)
+    for index in np.ndindex(out.shape[:-2]):
+        estimated = (source.values[index] == 1) | (source.values[index] == 3)
+        out[index][estimated] = error.values[index][estimated] * np.float32(scale)
     return error.copy(data=out)
 
 
 def chosen_method(method: Method | str | None, seed: int) -> Method:
-    """Return the method meant: itself, by its name with default options, or `sstfill.Auto` for
-    None.
-    """
+    """Return a method: the one given, one by its name with defaults, or `sstfill.Auto` for None."""
     if method is None:
         return Auto(seed=int(seed))
     if isinstance(method, str):
@@ -308,7 +323,7 @@ def chosen_method(method: Method | str | None, seed: int) -> Method:
         raise OptionError(f"{method.__name__} is a class; call it: {method.__name__}()")
     if not (isinstance(method, Method) and is_dataclass(method)):
         raise OptionError(
-            f"{method!r} is not a method; give a name such as 'dineof' or a Method such as Dineof()"
+            f"{method!r} is not a method; give a name such as 'dineof', or a method: Dineof()"
         )
     return method
 
@@ -317,17 +332,17 @@ def _as_dataset(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
     if isinstance(data, xr.DataArray):
         if data.name in data.coords:
             raise InputError(
-                f"the field {data.name!r} is called as one of its coordinates; rename it: .rename('sst')"
+                f"the field {data.name!r} has the name of one of its coordinates; "
+                "rename it: .rename('sst')"
             )
-        return data.to_dataset(
-            name=data.name if data.name is not None else "field", promote_attrs=False
-        )
+        name = "field" if data.name is None else data.name
+        return data.to_dataset(name=name, promote_attrs=False)
     if isinstance(data, xr.Dataset):
         return data
     raise InputError(f"cannot fill a {type(data).__name__}; give an xarray Dataset or DataArray")
 
 
-def _locked(array: xr.DataArray) -> xr.DataArray:
+def _read_only(array: xr.DataArray) -> xr.DataArray:
     """Return a view that a method cannot write to."""
     if array.chunks is not None:
         return array
@@ -347,22 +362,24 @@ def _sea(
 
 
 def _check(
-    name: str, field: xr.DataArray, found: xr.Dataset, sea: xr.DataArray, *, own: bool
+    name: str, field: xr.DataArray, survey: xr.Dataset, sea: xr.DataArray, *, own: bool
 ) -> None:
     """Refuse what cannot be filled; `own`: the sea mask was found in the data, not given."""
-    if (n := int(found.infinite)) > 0:
+    if (n := int(survey.infinite)) > 0:
         raise InputError(
-            f"{name!r} holds {n} infinite values; make them missing: ds.where(np.isfinite(ds[{name!r}]))"
+            f"{name!r} holds {n} infinite values; "
+            f"make them missing: ds.where(np.isfinite(ds[{name!r}]))"
         )
-    if not bool(sea.any()) and bool(found.pixel_count.any()):
+    if not bool(sea.any()) and bool(survey.pixel_count.any()):
         raise InputError(
             f"the sea mask is land everywhere ({sea.shape}); give 1 at sea and 0 on land"
         )
-    total, at_sea = int(found.pixel_count.sum()), int(found.pixel_count.where(sea, 0).sum())
+    total = int(survey.pixel_count.sum())
+    at_sea = int(survey.pixel_count.where(sea, 0).sum())
     if own and at_sea and total - at_sea > OFF_SEA * total:
         raise InputError(
-            f"{1 - at_sea / total:.1%} of what is observed in {name!r} lies on land by the sea mask of "
-            "the data; give one as sea=, 1 at sea and 0 on land"
+            f"{1 - at_sea / total:.1%} of the observations of {name!r} lie on land by the sea mask "
+            "of the data; give another as sea=, 1 at sea and 0 on land"
         )
     if not at_sea:
         raise InputError(
@@ -371,7 +388,7 @@ def _check(
         )
 
 
-def _suits(method: Method, obs: xr.DataArray) -> None:
+def _check_method(method: Method, obs: xr.DataArray) -> None:
     needed = getattr(method, "min_times", 1)
     if obs.sizes["time"] < needed:
         raise InputError(
@@ -385,37 +402,36 @@ def _suits(method: Method, obs: xr.DataArray) -> None:
 def _hidden(
     withheld: xr.DataArray | None, field: xr.DataArray, obs: xr.DataArray
 ) -> xr.DataArray | None:
-    """Where `obs` (`field`, or several such) is withheld; the mask's dims may be the user's, in any
-    order.
-    """
+    """Where an observation is withheld; the dims of the user's mask may be in any order."""
     if withheld is None:
         return None
-    found = grid.axes(withheld)
-    mask = withheld.transpose(*found.dims, ...)
-    if tuple(mask.sizes[d] for d in found.dims) != field.shape:
+    axes = grid.axes(withheld)
+    mask = withheld.transpose(*axes.dims, ...)
+    if tuple(mask.sizes[d] for d in axes.dims) != field.shape:
         raise InputError(
-            f"withheld of shape {withheld.shape} does not fit the field of shape {field.shape}"
+            f"withheld of shape {withheld.shape} does not fit the field of shape {field.shape}; "
+            "give a mask of the same shape"
         )
-    for name, theirs in zip(("time", "lat", "lon"), found[1:], strict=True):
-        if theirs is not None and name in field.coords and not _alike(mask[theirs], field[name]):
+    for name, theirs in zip(("time", "lat", "lon"), axes[1:], strict=True):
+        if theirs is None or name not in field.coords:
+            continue
+        if not _same_coordinate(mask[theirs], field[name]):
             raise InputError(
-                f"withheld lies on another {name} than the field; bring it there: .reindex_like(field)"
+                f"withheld lies on another {name} than the field; align it: .reindex_like(field)"
             )
-    there = mask.fillna(0).astype(bool).data.reshape(field.shape)
-    return field.copy(data=there) & obs.notnull()
+    hidden = mask.fillna(0).astype(bool).data.reshape(field.shape)
+    return field.copy(data=hidden) & obs.notnull()
 
 
-def _alike(a: xr.DataArray, b: xr.DataArray) -> bool:
-    if a.dtype.kind == b.dtype.kind == "f":
-        return (
-            a.ndim != b.ndim
-            or a.ndim > 1
-            or bool(np.allclose(a.values, b.values, atol=1e-4, equal_nan=True))
-        )
-    return bool(np.array_equal(a.values, b.values))
+def _same_coordinate(a: xr.DataArray, b: xr.DataArray) -> bool:
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
+        return bool(np.array_equal(a.values, b.values))
+    if a.ndim != b.ndim or a.ndim > 1:  # curvilinear: the shapes were compared
+        return True
+    return bool(np.allclose(a.values, b.values, atol=1e-4, equal_nan=True))
 
 
-def _parts(obs: xr.DataArray, names: list[str]) -> list[xr.DataArray]:
+def _unstack(obs: xr.DataArray, names: list[str]) -> list[xr.DataArray]:
     """Undo `_stack`."""
     if "variable" not in obs.dims:
         return [obs]
@@ -425,12 +441,11 @@ def _parts(obs: xr.DataArray, names: list[str]) -> list[xr.DataArray]:
 def _stack(fields: list[xr.DataArray], names: list[str]) -> xr.DataArray:
     first = fields[0]
     for name, field in zip(names, fields, strict=True):
-        here = [c for c in first.coords if c not in field.coords or not first[c].equals(field[c])]
-        if first.sizes != field.sizes or here:
+        same = all(c in field.coords and first[c].equals(field[c]) for c in first.coords)
+        if first.sizes != field.sizes or not same:
             raise InputError(
-                f"variables filled together need one grid; {name} {dict(field.sizes)} is not on that of "
-                f"{names[0]} {dict(first.sizes)}; regrid it: .interp_like()"
+                f"variables filled together need one grid; {name} {dict(field.sizes)} is not on "
+                f"that of {names[0]} {dict(first.sizes)}; regrid it: .interp_like()"
             )
-    return xr.concat(
-        [f.drop_attrs() for f in fields], xr.Variable("variable", names), join="override"
-    )
+    bare = [field.drop_attrs() for field in fields]
+    return xr.concat(bare, xr.Variable("variable", names), join="override")

@@ -57,7 +57,8 @@ def dineof_modes(
     filled = fill(data, wanted, variables=variables, together=together, sea=sea, score=False)
     fields = [str(n) for n in filled.data_vars if f"{n}_{PARTS[0]}" in filled]
     modes = filled[[f"{name}_{part}" for name in fields for part in PARTS]]
-    said = {f"{n}_{PARTS[0]}": filled[n].attrs["sstfill_method"] for n in fields}
-    return modes.assign(
-        {n: modes[n].assign_attrs(sstfill_method=method) for n, method in said.items()}
-    )
+    for name in fields:
+        first = f"{name}_{PARTS[0]}"
+        provenance = filled[name].attrs["sstfill_method"]
+        modes[first] = modes[first].assign_attrs(sstfill_method=provenance)
+    return modes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one seam through which long work tells how far it is; silent unless a caller asks to see it."""
+"""Progress bars for long work, shown only where a caller asks for them."""
 
 from __future__ import annotations
 

@@ -8,8 +8,10 @@ import dataclasses
 import functools
 import inspect
 import pickle
+import re
 from pathlib import Path
 
+import make_stub
 import numpy as np
 import pytest
 import xarray as xr
@@ -26,6 +28,14 @@ from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
 DOOR = {"sea": None, "score": True, "seed": 0, "variables": None, "together": False}
+
+
+def taken_from_the_door(name: str, accessor: type) -> set[str]:
+    """Names of the parameters of `fill` that a method of an accessor takes."""
+    of_all = {"sea", "score", "seed"}
+    if sstfill.METHODS[name].multivariate:
+        return of_all | ACCESSORS[accessor]
+    return of_all | ACCESSORS[accessor] - {"together"}  # it could only be refused
 
 
 @functools.cache
@@ -54,7 +64,7 @@ def _keywords(function: object) -> dict[str, object]:
 @pytest.mark.parametrize("name", sorted(sstfill.METHODS))
 def test_method_takes_the_options_of_its_class_and_of_the_door(name: str, accessor: type) -> None:
     options = {f.name: f.default for f in dataclasses.fields(sstfill.METHODS[name])}
-    door = {k: v for k, v in DOOR.items() if k in {"sea", "score", "seed"} | ACCESSORS[accessor]}
+    door = {k: v for k, v in DOOR.items() if k in taken_from_the_door(name, accessor)}
     assert _keywords(getattr(accessor, name)) == door | options
 
 
@@ -111,9 +121,8 @@ def test_method_passes_on_every_option(
     fields = {f.name: f.default for f in dataclasses.fields(sstfill.METHODS[name])}
     given = {k: other[k] for k in fields}
     assert all(given[k] != fields[k] for k in fields)
-    door = {"sea": object(), "score": False, "seed": 17} | dict.fromkeys(
-        ACCESSORS[accessor], object()
-    )
+    door = dict.fromkeys(taken_from_the_door(name, accessor), object())
+    door |= {"score": False, "seed": 17}
     seen: dict[str, object] = {}
     monkeypatch.setattr(
         "sstfill.accessor.fill",
@@ -193,6 +202,18 @@ def test_train_passes_on_every_option(accessor: type, monkeypatch: pytest.Monkey
         "precision": "bfloat16",
         "device": "cuda",
         "seed": 17,
+        "adversarial_weight": 0.5,
+        "discriminator_base": 5,
+        "discriminator_steps": 3,
+        "differences": False,
+        "beta1": 0.25,
+        "beta2": 0.75,
+        "weight_decay": 0.125,
+        "schedule": "cosine",
+        "decay": 0.5,
+        "clip": 3.0,
+        "ema": 0.5,
+        "save_minutes": 3.0,
     }
     options, function = _trainings()
     mine = _keywords(accessor.train)
@@ -207,6 +228,55 @@ def test_train_passes_on_every_option(accessor: type, monkeypatch: pytest.Monkey
     data = object()
     accessor(data).train(**(given | how))
     assert seen == given | {"all": (data, TrainOptions(**how))}
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_an_unknown_option_is_refused_by_name(accessor: type) -> None:
+    message = re.escape(f"{accessor.__name__}.dineof() got an unexpected keyword argument 'mode'")
+    with pytest.raises(TypeError, match=message):
+        accessor(object()).dineof(mode=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'together'"):
+        accessor(object()).interpolate(together=True)
+
+
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_a_method_of_another_package(accessor: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a method of the accessor from its registration on, with its own options and texts."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Constant:
+        """Fill with one value.
+
+        Parameters
+        ----------
+        value
+            What to fill with.
+        """
+
+        name = "constant"
+        multivariate = False
+        min_times = 1
+        value: float = 0.0
+
+        def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
+            return xr.Dataset({"mean": xr.full_like(obs, self.value)})
+
+    monkeypatch.setitem(sstfill.METHODS, "constant", Constant)
+    data = series() if accessor is DatasetGapfill else series()["sst"]
+    filled = data.gapfill.constant(value=12.5, score=False, sea=series().sea)
+    values = filled.sst if accessor is DatasetGapfill else filled
+    gaps = series().sst.isnull() & (series().sea == 1)
+    assert set(values.values[gaps.values]) == {12.5}
+    method = data.gapfill.constant
+    assert "constant" in dir(data.gapfill)
+    assert next(iter(inspect.signature(method).parameters)) == "value"
+    assert parameters(method)["value"] == "What to fill with."
+
+
+def test_the_stub_is_up_to_date() -> None:
+    assert make_stub.STUB.read_text("utf-8") == make_stub.text(), (
+        "run: python tests/support/make_stub.py"
+    )
 
 
 def test_score_and_plot_follow_their_functions() -> None:
@@ -404,7 +474,7 @@ class TestInfo:
         sea = sea_and_clouds.sea == 1
         share = 100 * float(sea_and_clouds.sst.isnull().where(sea).mean())
         assert field.facts["gaps"].startswith(f"{share:.1f} % of the sea, ")
-        assert found.passed_over == {"sea": "int8 values, no field"}
+        assert found.passed_over == {"sea": "int8 values, not a field"}
         assert "ready to fill" in str(found) == repr(found)
 
     def test_trouble_is_what_fill_raises(self, sea_and_clouds: xr.Dataset) -> None:

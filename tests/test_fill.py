@@ -599,7 +599,7 @@ def test_withheld_in_a_series_without_gaps():
             "withheld lies on another time",
         ),
         (lambda h: h.values, "withheld is a ndarray; give an xarray DataArray"),
-        (lambda h: xr.ones_like(h), "withheld hides all that is observed in sst"),
+        (lambda h: xr.ones_like(h), "withheld hides all observations of sst"),
     ],
 )
 def test_withheld_that_does_not_fit(change, message):
@@ -723,7 +723,7 @@ def test_a_mask_of_the_data_that_is_the_wrong_way_round_is_not_believed():
     wrong = xr.zeros_like(sst[0], dtype="i1").drop_vars("time")
     wrong[0, 0] = 1
     with pytest.raises(
-        InputError, match=r"% of what is observed in 'sst' lies on land by the sea mask of the data"
+        InputError, match=r"% of the observations of 'sst' lie on land by the sea mask of the data"
     ):
         fill(xr.Dataset({"sst": sst, "mask": wrong}), "climatology", score=False)
     restricted = fill(
@@ -734,5 +734,7 @@ def test_a_mask_of_the_data_that_is_the_wrong_way_round_is_not_believed():
 
 def test_a_filled_array_alone_is_refused():
     filled = fill(field(), "interpolate", score=False)
-    with pytest.raises(InputError, match="was filled by sstfill and says not which pixels"):
+    with pytest.raises(
+        InputError, match="was filled by sstfill, but the source of its pixels is missing"
+    ):
         fill(filled["sst"], "climatology", score=False)

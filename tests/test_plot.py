@@ -81,8 +81,8 @@ def paint(figure: Figure) -> None:
 
 def test_import_loads_neither_matplotlib_nor_cartopy() -> None:
     code = (
-        "import sys, sstfill.plot; "
-        "sys.exit(any(m in sys.modules for m in ('matplotlib', 'cartopy')))"
+        "import sys, sstfill.plot; sys.exit(any(m in sys.modules for m in ('matplotlib', "
+        "'cartopy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``sstfill``: fill, score and look at gridded series from a shell; an error is one
-line and status 2.
+"""The command ``sstfill``: fill, score and look at gridded series from a shell.
 
-Nothing is imported here but what catches signals: the rest follows when they are caught.
+Only what catches signals is imported here; the rest is imported once they are caught.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or what a command returned beside its texts (see `sstfill nightly`); 2 on an error of
-        sstfill's, 70 on one that was not foreseen, 128 + n when signal n ended it (130 for Ctrl-C),
-        141 when the reader of standard output went away.
+        0, or the status that a command returns (see ``sstfill nightly``); 2 on an error with a
+        remedy, 70 on an unexpected one, 128 + n when signal n ended it (130 for Ctrl-C), 141 when
+        the reader of standard output went away.
 
     Examples
     --------

@@ -12,6 +12,7 @@ from typing import Any
 
 from sstfill.errors import OptionError
 from sstfill.io.presets import presets
+from sstfill.printable import printable
 from sstfill.sources.copernicus.request import CopernicusRequest
 from sstfill.sources.recipe import Recipe, load_recipe
 
@@ -28,11 +29,10 @@ def run_recipes(args: argparse.Namespace) -> Iterator[str]:
     known = presets()
     if args.name is not None:
         recipe = load_recipe(args.name)
-        yield (
-            known[recipe.name].read_text("utf-8").rstrip()
-            if recipe.name in known
-            else f"{recipe.name}: {recipe.title}"
-        )
+        if recipe.name in known:
+            yield known[recipe.name].read_text("utf-8").rstrip()
+        else:
+            yield printable(f"{recipe.name}: {recipe.title}")
         return
     width = max(map(len, known))
     yield "\n".join(f"{name:<{width}}  {load_recipe(name).title}" for name in known)
@@ -44,7 +44,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def run_plan(args: argparse.Namespace) -> Iterator[str]:
-    """Say what a recipe would bring in, and what is missing for it."""
+    """Describe what a recipe would download, and what is missing for it."""
     recipe = _recipe(args)
     yield str(recipe.plan() if args.timeout is None else recipe.plan(timeout=args.timeout))
 
@@ -56,39 +56,41 @@ def add_download(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="ZARR",
-        help="store to write; killed, the same command goes on",
+        help="store to write; if the command is killed, the same command continues",
     )
     parser.add_argument(
         "--update",
         action="store_true",
-        help="append the times that are new since the store was "
-        "made, and fetch again those that the recipe's revisit covers",
+        help="append the times that are new since the store was made, and download those again "
+        "that the recipe's revisit covers",
     )
 
 
 def run_download(args: argparse.Namespace) -> Iterator[str]:
-    """Bring in what a recipe says."""
+    """Download the data of a recipe."""
     watch = Watch()
     recipe = _recipe(args)
     with recipe.run(args.out, update=args.update) as ds:
         sizes = ", ".join(f"{d} {n:,}" for d, n in ds.sizes.items())
         largest_first = sorted(ds.data_vars, key=lambda name: (-ds[name].ndim, str(name)))
-        yield f"{recipe.name}: {', '.join(map(str, largest_first))} ({sizes})"
-        yield watch.said(args.out, ds.attrs)
+        variables = ", ".join(map(str, largest_first))
+        yield printable(f"{recipe.name}: {variables} ({sizes})")
+        yield watch.summary(args.out, ds.attrs)
 
 
 class Watch:
-    """Since when a command runs: what it took, and whether a store was there before it."""
+    """Time since the start of a command, and whether a store was there before it."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self._date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def said(self, out: object, attrs: Mapping[Hashable, Any]) -> str:
-        """Say that a store was written, or that it was there already, by its date."""
+    def summary(self, out: object, attrs: Mapping[Hashable, Any]) -> str:
+        """State that a store was written, or that it was there already, by its date."""
         made = str(attrs.get("date_modified", attrs.get("date_created", "")))
         if made and made < self._date:
-            return f"{out} is complete since {made}; nothing was fetched or written"
+            made = printable(made)
+            return f"{out} has been complete since {made}; nothing was fetched or written"
         return f"written to {out} in {time.perf_counter() - self._started:.1f} s"
 
 
@@ -100,8 +102,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         metavar="SECONDS",
         type=float,
-        help="how long without any answer before giving "
-        "up (Copernicus Marine; default: the recipe's, or 300; of a plan: 15)",
+        help="how long to wait for an answer before giving up (Copernicus Marine; default: the "
+        "recipe's, or 300; of a plan: 15)",
     )
 
 
@@ -111,7 +113,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         return recipe
     if not isinstance(recipe.source, CopernicusRequest):
         raise OptionError(
-            f"--timeout is for recipes of Copernicus Marine, which {recipe.name} is not; leave it out"
+            f"--timeout is for recipes of Copernicus Marine, and {recipe.name} is not one; "
+            "leave it out"
         )
     return dataclasses.replace(
         recipe, source=dataclasses.replace(recipe.source, timeout=args.timeout)

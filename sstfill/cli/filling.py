@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from sstfill import io, plot
 from sstfill.cli import archives
+from sstfill.cli.looking import filled_variables, summary
 from sstfill.cli.options import add_options, method
 from sstfill.cli.source import (
     add_input,
@@ -19,13 +20,13 @@ from sstfill.cli.source import (
     sea,
     series,
 )
-from sstfill.cli.summary import filled_variables, summary
 from sstfill.fill import fill
 from sstfill.methods import METHODS, Dineof
 from sstfill.modes import dineof_modes
+from sstfill.printable import printable
 
 FIXED = ("outliers", "return_modes")
-"""Options of DINEOF that mean nothing where only the modes are wanted."""
+"""Options of DINEOF that do not apply where only the modes are wanted."""
 
 
 def add_fill(parser: argparse.ArgumentParser) -> None:
@@ -34,16 +35,14 @@ def add_fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         metavar="NAME",
-        help=f"{', '.join(sorted(METHODS))}; auto by default, "
-        "which takes what does best on withheld clouds. Its options: "
-        "sstfill fill --method NAME --help",
+        help=f"{', '.join(sorted(METHODS))}; by default auto, which takes the one that does best "
+        "on withheld clouds. For the options of a method: sstfill fill --method NAME --help",
     )
     parser.add_argument(
         "--no-score",
         action="store_true",
-        help="do without the score on withheld clouds and the "
-        "scaling of the errors that comes with it; halves the time of a method that is named (auto is "
-        "scored anyway)",
+        help="do not score the fill on withheld clouds, nor scale the errors by that score; halves "
+        "the time of a method given by name (auto always needs the score)",
     )
     parser.add_argument(
         "--plot", metavar="PNG", help="also draw one date of the first filled variable"
@@ -63,14 +62,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="OUT",
-        help="output, .nc or .zarr; an earlier one is replaced when the new one is whole",
+        help="output, .nc or .zarr; an earlier one is replaced once the new one is complete",
     )
     add_variables(parser)
     parser.add_argument(
-        "--together", action="store_true", help="take several variables as one multivariate field"
+        "--together", action="store_true", help="fill several variables as one multivariate field"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of all that is random (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)"
     )
 
 
@@ -79,8 +78,10 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     started = time.perf_counter()
     check_output(args.out, args.input, claimed=True)
     check_picture(args.plot, args.input)
-    chosen = None if args.method is None else method(args, args.method)  # None: auto with the seed
-    if archives.meant(args):
+    chosen = None  # auto, with the seed
+    if args.method is not None:
+        chosen = method(args, args.method)
+    if archives.is_for_archive(args):
         yield from archives.run_archive(args, chosen)
         return
     with io.claimed(args.out, source=args.input) as output, series(args) as ds:
@@ -98,7 +99,8 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     with io.open(args.out, chunks={}) as written:
         yield summary(written)
         if args.plot:
-            yield f"drawn to {plot.save(plot.maps(written, variable=filled_variables(written)[0]), args.plot)}"
+            figure = plot.maps(written, variable=filled_variables(written)[0])
+            yield f"drawn to {plot.save(figure, args.plot)}"
     yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
 
 
@@ -113,8 +115,10 @@ def run_dineof_modes(args: argparse.Namespace) -> Iterator[str]:
             ds, dineof, variables=chosen, together=args.together, sea=sea(args.sea)
         )
         output.write(found)
-    for name, share in found.filter_by_attrs(units="percent").data_vars.items():
-        known = share.dropna("mode").values
-        first = ", ".join(f"{value:.1f} %" for value in known[:8])
-        yield f"{name}: {known.size} modes, of the variance {first}{', ...' if known.size > 8 else ''}"
+    for name, variance in found.filter_by_attrs(units="percent").data_vars.items():
+        known = variance.dropna("mode").values
+        shown = [f"{value:.1f} %" for value in known[:8]]
+        if known.size > 8:
+            shown.append("...")
+        yield f"{printable(str(name))}: {known.size} modes, of the variance {', '.join(shown)}"
     yield f"written to {args.out}"

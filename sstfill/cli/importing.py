@@ -1,20 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``sstfill import-video`` and ``sstfill import-granules``."""
+"""``sstfill import-granules``, ``import-video``, ``import-pycles``, and ``sstfill clouds``."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
+from sstfill import io, plot
 from sstfill.cli.downloading import Watch
-from sstfill.cli.source import add_variables, names
+from sstfill.cli.source import add_variables, check_picture, names
 from sstfill.errors import OptionError
+from sstfill.evaluation.paper import published
+from sstfill.occlusion.lwp import SPIN_UP, in_grams, lwp_series, ordered
+from sstfill.plot.sheet import new_figure
+from sstfill.printable import printable
 from sstfill.sources.granules.granules import import_granules
+from sstfill.sources.pycles.clouds import occluded_fractions
+from sstfill.sources.pycles.pycles import LAYOUTS, import_pycles
 from sstfill.sources.video.frames import Crop
 from sstfill.sources.video.video import SPLITS, import_video
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FRAMES, MASKS = 4, 3  # that are drawn
+PICTURE = 1.7  # inches
 
 
 def add_import_video(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +37,8 @@ def add_import_video(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="PATH",
-        help="folder of video files, folders of pictures (png, jpg), .npy, "
-        ".npz or .mat arrays; or one file",
+        help="folder of video files, folders of pictures (png, jpg), .npy, .npz or .mat arrays; "
+        "or one file",
     )
     _add_output(parser)
     parser.add_argument(
@@ -48,16 +63,19 @@ def add_import_video(parser: argparse.ArgumentParser) -> None:
         "--split",
         default="0.9,0.05,0.05",
         metavar="A,B,C",
-        help="shares of train, validation and test, by clip (default: 0.9,0.05,0.05)",
+        help="fractions of train, validation and test, by clip (default: 0.9,0.05,0.05)",
     )
     parser.add_argument(
-        "--per-clip", default="1", metavar="N|all", help="most sequences of a clip (default: 1)"
+        "--per-clip",
+        default="1",
+        metavar="N|all",
+        help="greatest number of sequences of a clip (default: 1)",
     )
     parser.add_argument(
         "--axes",
         metavar="LETTERS",
-        help="axes of arrays, such as ntyxc (clip, time, y, x, channel); "
-        "by default told from their shape",
+        help="axes of arrays, such as ntyxc (clip, time, y, x, channel); by default inferred from "
+        "their shape",
     )
     parser.add_argument(
         "--dtype", default="uint8", metavar="uint8|float32", help="how to store (default: uint8)"
@@ -68,7 +86,7 @@ def add_import_video(parser: argparse.ArgumentParser) -> None:
 
 
 def run_import_video(args: argparse.Namespace) -> Iterator[str]:
-    """Import clips, and say how many."""
+    """Import clips, and report how many."""
     watch = Watch()
     with import_video(
         args.input,
@@ -89,10 +107,13 @@ def run_import_video(args: argparse.Namespace) -> Iterator[str]:
         parts = ", ".join(f"{n} {name}" for n, name in zip(count, SPLITS, strict=True))
         shape = " x ".join(f"{ds.sizes[d]} {d}" for d in ds["video"].dims)
         left_out = json.loads(ds.attrs["sstfill_import"])["clips_left_out"]
-        ended = watch.said(args.out, ds.attrs)
+        ended = watch.summary(args.out, ds.attrs)
     yield f"video {shape}; {parts}"
     if left_out:
-        yield f"{left_out} clips have fewer than {args.frames} frames at stride {args.stride}, and are left out"
+        yield (
+            f"{left_out} clips have fewer than {args.frames} frames at stride {args.stride}, "
+            "and are left out"
+        )
     yield ended
 
 
@@ -124,7 +145,7 @@ def add_import_granules(parser: argparse.ArgumentParser) -> None:
 
 
 def run_import_granules(args: argparse.Namespace) -> Iterator[str]:
-    """Import granules, and say from when to when."""
+    """Import granules, and report how many and of which dates."""
     watch = Watch()
     with import_granules(
         args.input,
@@ -135,12 +156,15 @@ def run_import_granules(args: argparse.Namespace) -> Iterator[str]:
         duplicates=args.duplicates,
         zarr_format=args.zarr_format,
     ) as ds:
-        said = json.loads(ds.attrs["sstfill_import"])
+        record = json.loads(ds.attrs["sstfill_import"])
         first, last = ds.attrs["time_coverage_start"], ds.attrs["time_coverage_end"]
         steps = ds["granule"].size
-        ended = watch.said(args.out, ds.attrs)
-    yield f"{said['granules']} granules -> {steps} steps from {first} to {last}, {said['empty_steps']} of them empty"
-    yield f"fields: {', '.join(said['variables'])}"
+        ended = watch.summary(args.out, ds.attrs)
+    yield printable(
+        f"{record['granules']} granules -> {steps} steps from {first} to {last}, "
+        f"{record['empty_steps']} of them empty"
+    )
+    yield printable(f"fields: {', '.join(record['variables'])}")
     yield ended
 
 
@@ -149,7 +173,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="OUT.zarr",
-        help="the store; one made of the same before is kept, another is refused",
+        help="the store; an earlier one of the same input is kept, any other is refused",
     )
     parser.add_argument(
         "--zarr-format", type=int, default=3, metavar="N", help="2 or 3 (default: 3)"
@@ -165,17 +189,12 @@ def _count(option: str, text: str, nothing: str) -> int | None:
 def _crop(text: str) -> Crop:
     if "," not in text:
         return text  # type: ignore[return-value]  # checked with the others
-    top, left, height, width = (_whole("--crop", t, "four numbers") for t in _four(text))
+    wanted = "four whole numbers of pixels: top,left,height,width"
+    numbers = [_whole("--crop", word, wanted) for word in text.split(",")]
+    if len(numbers) != 4:
+        raise OptionError(f"--crop {text}; give {wanted}")
+    top, left, height, width = numbers
     return top, left, height, width
-
-
-def _four(text: str) -> list[str]:
-    words = text.split(",")
-    if len(words) != 4:
-        raise OptionError(
-            f"--crop {text}; give four whole numbers of pixels: top,left,height,width"
-        )
-    return words
 
 
 def _whole(option: str, text: str, wanted: str) -> int:
@@ -187,7 +206,194 @@ def _whole(option: str, text: str, wanted: str) -> int:
 
 def _split(text: str) -> tuple[float, float, float]:
     try:
-        train, validation, test = (float(word) for word in text.split(","))
+        train, validation, test = map(float, text.split(","))
     except ValueError as error:
-        raise OptionError(f"--split {text}; give three shares such as 0.9,0.05,0.05") from error
+        raise OptionError(f"--split {text}; give three fractions such as 0.9,0.05,0.05") from error
     return train, validation, test
+
+
+def add_import_pycles(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of ``sstfill import-pycles``."""
+    parser.add_argument(
+        "directory", metavar="OUTPUT_DIR", help="what PyCLES wrote: Output.<simname>.<id>"
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="OUT",
+        help="the store; an earlier one of the same input is kept, any other is refused",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        help="which output to use, where there are several: visualization files, fields of each "
+        "rank, or what combine3d.py joined; by default the one with most frames",
+    )
+    parser.add_argument(
+        "--stats",
+        metavar="FILE",
+        help="Stats.*.nc with the density for 3-D fields, where the folder of the run has none",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="DATE",
+        help="date at which the simulation starts; by default time is in seconds since then",
+    )
+    parser.add_argument("--zarr-format", type=int, choices=(2, 3), default=3, help="(default: 3)")
+
+
+def run_import_pycles(args: argparse.Namespace) -> Iterator[str]:
+    """Import a run, and report what it holds."""
+    watch = Watch()
+    out = import_pycles(
+        args.directory,
+        args.out,
+        layout=args.layout,
+        stats=args.stats,
+        start=args.start,
+        zarr_format=args.zarr_format,
+    )
+    with io.reading(out), io.open(out) as written:
+        yield _found(written)
+        yield watch.summary(out, written.attrs)
+
+
+def _found(ds: xr.Dataset) -> str:
+    series = ds["LWP"]
+    last = len(series) - 1
+    sizes = ", ".join(f"{d} {n}" for d, n in series.sizes.items())
+    dates = f"{when(series, 0)} to {when(series, last)}"
+    return printable(f"LWP ({sizes}) from {ds.attrs['lwp_from']}, {dates}")
+
+
+def add_clouds(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of ``sstfill clouds``."""
+    parser.add_argument(
+        "input",
+        metavar="LWP",
+        help="series of liquid water path: NetCDF, Zarr, or the paper's .npy",
+    )
+    parser.add_argument(
+        "--thresholds",
+        action="append",
+        metavar="A,B,C",
+        help="in g m-2; by default those of the paper",
+    )
+    parser.add_argument(
+        "--start-after",
+        type=int,
+        default=SPIN_UP,
+        metavar="N",
+        help=f"frames left out while the clouds form (default: {SPIN_UP})",
+    )
+    parser.add_argument(
+        "--plot", metavar="PNG", help="also draw some frames, and the masks of some thresholds"
+    )
+
+
+def run_clouds(args: argparse.Namespace) -> Iterator[str]:
+    """Print the occluded fraction for each threshold, and draw."""
+    check_picture(args.plot, args.input)
+    thresholds = _numbers(args.thresholds) or sorted(paper())
+    with io.reading(args.input):
+        series = lwp_series(args.input)
+        try:
+            fractions = occluded_fractions(series, thresholds, start_after=args.start_after)
+            yield table(series, thresholds, fractions, args.start_after)
+            if args.plot:
+                figure = draw(series, thresholds, fractions, start_after=args.start_after)
+                yield f"drawn to {plot.save(figure, args.plot)}"
+        finally:
+            series.close()
+
+
+def paper() -> dict[float, float]:
+    """Occluded fraction by threshold (g m-2) on the paper's own series (Yin et al. 2019, Table 2a).
+
+    >>> paper()[70]
+    0.395
+    """
+    return {
+        row.lwp: row.occluded
+        for row in published.rows("2a")
+        if row.lwp is not None and row.occluded is not None
+    }
+
+
+def table(
+    series: xr.DataArray, thresholds: Sequence[float], fractions: Sequence[float], start_after: int
+) -> str:
+    """Lay out the occluded percentages, beside the paper's where it has the threshold."""
+    sizes = ", ".join(f"{d} {n}" for d, n in series.sizes.items())
+    known = paper()
+    lines = [
+        f"LWP ({sizes}), frames {start_after} to {series.sizes['time'] - 1}",
+        "  above g m-2  occluded   in the paper",
+    ]
+    for threshold, fraction in zip(thresholds, fractions, strict=True):
+        line = f"  {threshold:>11g}  {100 * fraction:>6.1f} %"
+        if threshold in known:
+            line += f" {100 * known[threshold]:>11.1f} %"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def draw(
+    series: xr.DataArray,
+    thresholds: Sequence[float],
+    fractions: Sequence[float],
+    *,
+    start_after: int,
+) -> Figure:
+    """Draw frames spread over the series after spin-up, and below each the masks of thresholds."""
+    ordering, grams = ordered(series, None)
+    steps = np.unique(np.linspace(start_after, len(ordering) - 1, FRAMES).round().astype(int))
+    frames = [in_grams(ordering[int(step)], grams) for step in steps]
+    rows = np.unique(np.linspace(0, len(thresholds) - 1, MASKS).round().astype(int))
+    tall = PICTURE * float(np.clip(frames[0].shape[0] / frames[0].shape[1], 0.3, 3))
+    figure = new_figure(
+        PICTURE * len(steps) + 1.4, (tall + 0.1) * (len(rows) + 1) + 0.6, "constrained"
+    )
+    boxes = figure.subplots(len(rows) + 1, len(steps), squeeze=False)
+    top = max(float(np.percentile(frames, 99)), 1e-6)
+    for column, (step, frame) in enumerate(zip(steps, frames, strict=True)):
+        image = boxes[0, column].imshow(
+            frame, vmin=0, vmax=top, cmap="Blues_r", origin="lower", interpolation="nearest"
+        )
+        boxes[0, column].set_title(when(ordering, int(step)), fontsize="small")
+        for row, chosen in enumerate(rows, 1):
+            hidden = frame > thresholds[chosen]
+            boxes[row, column].imshow(
+                hidden, vmin=0, vmax=1, cmap="Blues_r", origin="lower", interpolation="nearest"
+            )
+    for row, chosen in enumerate(rows, 1):
+        boxes[row, 0].set_ylabel(
+            f"above {thresholds[chosen]:g}\n{fractions[chosen]:.1%} of the series", fontsize="small"
+        )
+    for ax in boxes.ravel():
+        ax.set(xticks=[], yticks=[])
+    boxes[0, 0].set_ylabel("LWP", fontsize="small")
+    figure.colorbar(image, ax=list(boxes[0]), pad=0.01, extend="max").set_label(
+        "g m-2", fontsize="small"
+    )
+    return figure
+
+
+def when(series: xr.DataArray, step: int) -> str:
+    """Time of a frame: a date, the minutes of a simulation, or its number."""
+    if "time" in series.coords:
+        clock = series["time"][step]
+        if clock.dtype.kind == "M":
+            return str(clock.values.astype("datetime64[s]")).replace("T", " ")
+        if clock.attrs.get("units") in ("s", "seconds"):
+            return f"{float(clock) / 60:g} min"
+    return f"frame {step}"
+
+
+def _numbers(given: list[str] | None) -> list[float]:
+    try:
+        return [float(word) for word in names(given) or []]
+    except ValueError as error:
+        raise OptionError(
+            f"--thresholds {','.join(given or [])}: {error}; give numbers with commas between"
+        ) from error

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``sstfill info``, ``sstfill methods`` and ``sstfill plot``: look without filling."""
+"""``sstfill info``, ``methods`` and ``plot``, and the summary of what was filled."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import textwrap
 from collections.abc import Iterator
+from typing import Any
+
+import xarray as xr
 
 from sstfill import io, plot
 from sstfill.cli.options import explained, own_fields, spelled
@@ -20,8 +24,12 @@ from sstfill.cli.source import (
     series,
 )
 from sstfill.describe import describe
-from sstfill.docstrings import summary
+from sstfill.docstrings import summary as purpose
+from sstfill.errors import ReadError
+from sstfill.fields.gaps import SOURCE_FLAGS
+from sstfill.io.untrusted.documents import parse_json
 from sstfill.methods import METHODS, method_class
+from sstfill.printable import printable
 
 
 def add_info(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +39,7 @@ def add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def run_info(args: argparse.Namespace) -> Iterator[str]:
-    """Say what is seen of a file; a field that could not be filled is told, not an error."""
+    """Describe a file; a field that could not be filled is reported, and is not an error."""
     with series(args) as ds:
         yield str(describe(ds, variables=names(args.variable), sea=sea(args.sea)))
 
@@ -45,9 +53,9 @@ def run_methods(args: argparse.Namespace) -> Iterator[str]:
     """List the methods, or the options of one."""
     if args.name is None:
         width = max(map(len, METHODS))
-        yield "\n".join(f"{name:<{width}}  {summary(cls)}" for name, cls in sorted(METHODS.items()))
+        yield "\n".join(f"{name:<{width}}  {purpose(cls)}" for name, cls in sorted(METHODS.items()))
         return
-    yield f"{args.name}: {summary(method_class(args.name))}"
+    yield f"{args.name}: {purpose(method_class(args.name))}"
     for field in own_fields(args.name):
         yield f"  {spelled(field)}"
         yield textwrap.fill(
@@ -62,7 +70,7 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time",
         metavar="WHEN",
-        help="a date, or the index of an image; by default the one of which about half was filled",
+        help="a date, or the index of an image; by default an image about half of which was filled",
     )
     parser.add_argument("--variable", metavar="V", help="which variable, where several were filled")
     add_links(parser)
@@ -76,5 +84,104 @@ def run_plot(args: argparse.Namespace) -> Iterator[str]:
         when = int(args.time)
     links = args.allow_links
     with io.reading(args.input), io.open(args.input, chunks={}, allow_links=links) as filled:
-        picture = plot.maps(filled, variable=args.variable, time=when)
-        yield f"drawn to {plot.save(picture, args.out)}"
+        figure = plot.maps(filled, variable=args.variable, time=when)
+        yield f"drawn to {plot.save(figure, args.out)}"
+
+
+def filled_variables(ds: xr.Dataset) -> list[str]:
+    """Names of the variables that sstfill filled."""
+    found = []
+    for name, variable in ds.data_vars.items():
+        if f"{name}_source" in ds and _provenance(variable.attrs.get("sstfill_method")):
+            found.append(str(name))
+    return found
+
+
+def _provenance(attribute: object) -> dict[str, Any]:
+    """Read ``sstfill_method``; empty where `sstfill.fill` did not write the attribute."""
+    try:
+        found = parse_json(str(attribute), "sstfill_method", remedy="")
+    except ReadError:
+        return {}
+    if isinstance(found, dict) and {"name", "diagnostics"} <= found.keys():
+        return found
+    return {}
+
+
+def summary(filled: xr.Dataset) -> str:
+    """Describe each filled variable in a few lines, from its attributes and flags."""
+    return "\n".join(_summarise(filled, name) for name in filled_variables(filled))
+
+
+def _summarise(filled: xr.Dataset, name: str) -> str:
+    da = filled[name]
+    method = _provenance(da.attrs["sstfill_method"])
+    diagnostics = method["diagnostics"]
+    lines = {"gaps": _gaps(filled[f"{name}_source"])}
+    if "chosen" in diagnostics:
+        lines |= _choice(diagnostics)
+    else:
+        numbers = {k: v for k, v in diagnostics.items() if isinstance(v, int | float)}
+        words = [f"{key} {_number(value)}" for key, value in numbers.items()]
+        lines["method"] = ", ".join([method["name"], *words])
+    if "sstfill_score" in da.attrs:
+        score = json.loads(da.attrs["sstfill_score"])
+        lines["score"] = _score(score, str(da.attrs.get("units", "")))
+    sizes = ", ".join(f"{dim} {size}" for dim, size in da.sizes.items())
+    head = printable(f"{name} ({sizes})")  # names and attributes may hold line breaks
+    return "\n".join([head, *(printable(f"  {key:<7} {text}") for key, text in lines.items())])
+
+
+def _choice(made: dict[str, Any]) -> dict[str, str]:
+    """What `sstfill.Auto` chose, why, and what it left out."""
+    lines = {"method": f"auto, which chose {' + '.join(made['chosen'])}", "why": made["why"]}
+    errors = {k: v for k, v in made.get("rmse", {}).items() if isinstance(v, int | float)}
+    if len(errors) > 1:
+        best_first = sorted(errors, key=lambda name: errors[name])
+        tried = ", ".join(f"{name} {_number(errors[name])}" for name in best_first)
+        lines["tried"] = f"RMSE {tried}"
+    if "weights" in made:
+        weights = [f"{name} {_span(made['weights'][name])}" for name in made["chosen"]]
+        lines["weights"] = ", ".join(weights)
+    if "skipped" in made:
+        lines["without"] = "; ".join(f"{name} ({why})" for name, why in made["skipped"].items())
+    return lines
+
+
+def _span(table: list[list[float]]) -> str:
+    """From the least weight to the greatest, in percent."""
+    weights = [100 * weight for row in table for weight in row]
+    low, high = round(min(weights)), round(max(weights))
+    return f"{low} %" if low == high else f"{low}-{high} %"
+
+
+def _gaps(source: xr.DataArray) -> str:
+    """Count the flags; the percentage refers to the sea."""
+    flags = {key: (source == value).sum() for key, value in SOURCE_FLAGS.items()}
+    counted = xr.Dataset(flags).compute()  # all in one pass over the data
+    counts = {str(key): int(n) for key, n in counted.data_vars.items()}
+    sea = source.size - counts["land"]
+    gaps = counts["filled"] + counts["not_filled"]
+    text = f"{100 * gaps / sea:.1f} % of the sea was missing, {counts['filled']} pixels filled"
+    if counts["not_filled"]:
+        text += f", {counts['not_filled']} left empty"
+    return text
+
+
+def _score(score: dict[str, Any], units: str) -> str:
+    text = f"MAE {_number(score['mae'])}, RMSE {_number(score['rmse'])}, "
+    text += "bias unknown" if score["bias"] is None else f"bias {score['bias']:+.2g}"
+    if units:
+        text += f" {units}"
+    text += f" at {score['n']} withheld pixels"
+    coverage = {float(k): v for k, v in score.get("coverage", {}).items() if v is not None}
+    if coverage:
+        widest = max(coverage)
+        text += f"; {coverage[widest]:.1%} inside the {widest:.0%} interval"
+    return text
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return str(value) if isinstance(value, int) else f"{value:.3g}"

@@ -6,13 +6,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Generator
 
-from sstfill.cli.archives import size, told
+from sstfill.cli.archives import report, size
 from sstfill.cli.terminal import complain
 from sstfill.errors import OptionError
 
 STATUS = (
-    "exit status: 0 all is well; 1 done, but look at the report; 2 failed, nothing is lost, run the same command "
-    "again; 75 another job is at it, nothing was done. Anything else: ended from outside; run the same command again"
+    "exit status: 0 all is well; 1 done, but look at the report; 2 failed, nothing is lost, run "
+    "the same command again; 70 an unexpected error, please report it; 75 another run holds the "
+    "lock, nothing was done; 129, 130 or 143 ended by a signal, run the same command again"
 )
 
 
@@ -25,8 +26,8 @@ def add_nightly(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder",
         metavar="DIR",
-        help="where the recipe's relative paths begin (default: its own "
-        "folder; of a recipe that ships, the working directory)",
+        help="where the recipe's relative paths begin (default: the folder of the recipe; for one "
+        "that ships, the working directory)",
     )
     parser.add_argument(
         "--refit",
@@ -34,19 +35,20 @@ def add_nightly(parser: argparse.ArgumentParser) -> None:
         help="fit the method again and fill everything again, as after a new version of sstfill",
     )
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="fill by N processes of this machine"
+        "--workers", type=int, default=0, metavar="N", help="fill with N processes of this machine"
     )
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="fill by a dask.distributed cluster that sees the same files, such as tcp://host:8786",
+        help="fill on a dask.distributed cluster that sees the same files: tcp://host:8786",
     )
-    parser.add_argument("--memory", metavar="SIZE", help="memory that may be used, such as 4GB")
+    parser.add_argument("--memory", metavar="SIZE", help="memory that may be used: 4GB")
 
 
 def run_nightly(args: argparse.Namespace) -> Generator[str, None, int]:
-    """Do a night's work; what calls for attention goes to standard error, so that cron sends a mail
-    only then.
+    """Run a recipe once; what calls for attention goes to standard error.
+
+    So cron sends a mail only then.
     """
     from sstfill.nightly import load_nightly, run_night
 
@@ -61,7 +63,7 @@ def run_nightly(args: argparse.Namespace) -> Generator[str, None, int]:
         complain(f"busy: {night.failure}")
         return night.exit
     if night.outcome is not None:
-        yield told(night.outcome)
+        yield report(night.outcome)
     if args.quiet:  # else they were shown as warnings
         for text in night.attention:
             complain(f"attention: {text}")

@@ -15,9 +15,7 @@ from sstfill.docstrings import parameters
 from sstfill.methods import Method, method_class
 
 SHARED = ("seed",)
-"""Fields that an option of the command itself serves: one ``--seed`` for the method and for the
-withheld clouds.
-"""
+"""Fields served by an option of the command: one ``--seed`` for method and withheld clouds."""
 PREFIX = "option:"
 
 
@@ -36,9 +34,7 @@ def own_fields(name: str, without: Collection[str] = ()) -> list[dataclasses.Fie
 
 
 def add_options(parser: argparse.ArgumentParser, name: str, without: Collection[str] = ()) -> None:
-    """Give a parser the options of a method, with the help of its docstring; those not given stay
-    unset.
-    """
+    """Give a parser the options of a method, explained as in its docstring, without defaults."""
     group = parser.add_argument_group(f"options of {name}")
     for field in own_fields(name, without):
         add_field(group, field, takes(field), PREFIX + field.name, explained(name, field))
@@ -47,9 +43,7 @@ def add_options(parser: argparse.ArgumentParser, name: str, without: Collection[
 def add_field(
     group: Any, field: dataclasses.Field[Any], metavar: str, dest: str, text: str
 ) -> None:
-    """Give a parser or a group of it an option for a field of a dataclass; not given, it stays
-    unset.
-    """
+    """Give a parser, or a group of it, an option for a field of a dataclass, without default."""
     common: dict[str, Any] = {
         "dest": dest,
         "default": argparse.SUPPRESS,
@@ -75,14 +69,12 @@ def spelled(field: dataclasses.Field[Any]) -> str:
 def takes(field: dataclasses.Field[Any]) -> str:
     """Short form of what a field takes.
 
-    >>> [takes(field) for field in own_fields("dineof") if field.name in ("modes", "solver", "tolerance")]
-    ['int|auto', 'float', 'fast|reference']
+    >>> [takes(field) for field in own_fields("dineof")][:3]
+    ['int|auto', 'int', 'float|auto']
     """
-    words = (
-        field.type
-        if isinstance(field.type, str)
-        else getattr(field.type, "__name__", str(field.type))
-    )
+    words = field.type
+    if not isinstance(words, str):
+        words = getattr(words, "__name__", str(words))
     words = words.replace("tuple[str, ...]", "names").replace("tuple[float, float]", "float+float")
     bare = re.sub(r"Literal\[(.*?)\]", r"\1", words).replace(",", "|").replace("None", "none")
     short = re.sub(r"[\s'\"]", "", bare)
@@ -97,9 +89,9 @@ def explained(name: str, field: dataclasses.Field[Any]) -> str:
     """
     text = parameters(method_class(name)).get(field.name, "")
     plain = re.sub(r"`+\"?(.*?)\"?`+", r"\1", text).removesuffix(".")
-    default = (
-        field.default if isinstance(field.default, str) else repr(field.default).lower().strip("()")
-    )
+    default = field.default
+    if not isinstance(default, str):
+        default = repr(default).lower().strip("()")
     default = default.replace(", ", ",")
     return f"{plain} (default: {default})".strip()
 
@@ -111,15 +103,20 @@ def _is_several(field: dataclasses.Field[Any], text: Any) -> bool:
 
 
 def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
-    """Build the method `name` from the options given and those `fixed`; `OptionError` for a value
-    that does not fit.
+    """Build the method `name` from the options given and those `fixed`.
+
+    Raises
+    ------
+    OptionError
+        A value does not fit its option.
     """
     cls = method_class(name)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     given = {k.removeprefix(PREFIX): v for k, v in vars(args).items() if k.startswith(PREFIX)}
-    nothing = [
-        k for k, v in given.items() if str(v).lower() == "none" and "None" in str(fields[k].type)
-    ]
-    several = {k: names(v) for k, v in given.items() if _is_several(fields[k], v)}
+    for key, text in given.items():
+        if str(text).lower() == "none" and "None" in str(fields[key].type):
+            given[key] = None
+        elif _is_several(fields[key], text):
+            given[key] = names(text)
     shared = {k: getattr(args, k) for k in SHARED if k in fields}
-    return config.build(cls, given | several | dict.fromkeys(nothing) | shared | fixed)
+    return config.build(cls, given | shared | fixed)

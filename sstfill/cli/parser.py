@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grammar of the command line: subcommands, their options, and what is said of an option that
-does not exist.
+"""The grammar of the command line: subcommands, their options, and errors about options.
 
-The module of a subcommand is imported when that subcommand is asked for; ``sstfill --help`` imports
+The module of a subcommand is imported when that subcommand is used; ``sstfill --help`` imports
 none.
 """
 
@@ -20,7 +19,10 @@ from sstfill.cli.terminal import say
 from sstfill.errors import OptionError, unknown
 from sstfill.version import __version__
 
-ABOUT = "Fill the gaps that clouds leave in satellite archives, and say how wrong each filled pixel may be."
+ABOUT = (
+    "Fill the gaps that clouds leave in satellite archives, and estimate the error of each filled "
+    "pixel."
+)
 LARGEST = 2**63 - 1
 """Largest whole number that an option takes: what libraries can hold."""
 
@@ -28,15 +30,13 @@ Run = Callable[[argparse.Namespace], Iterator[str]]
 
 
 class Command(NamedTuple):
-    """A subcommand: what it is for, and the module of `sstfill.cli` with its ``add_NAME`` and
-    ``run_NAME``.
-    """
+    """A subcommand: its purpose, and the module that holds its ``add_NAME`` and ``run_NAME``."""
 
     purpose: str
     module: str
 
     def parts(self, name: str) -> tuple[Callable[[argparse.ArgumentParser], None], Run]:
-        """What gives a parser the options of the subcommand, and what runs it, text by text."""
+        """Import the functions that add the options of the subcommand and that run it."""
         module = importlib.import_module(f"sstfill.cli.{self.module}")
         plain = name.replace("-", "_")
         return getattr(module, f"add_{plain}"), getattr(module, f"run_{plain}")
@@ -47,20 +47,20 @@ COMMANDS = {
     "verify": Command("check a filled archive, chunk by chunk", "archives"),
     "nightly": Command("download, fill, score, report; for cron", "nightly"),
     "train": Command("train a network on an archive", "training"),
-    "score": Command("compare methods on observed pixels hidden from them", "scoring"),
-    "info": Command("say what is seen of a file, and what would fail", "looking"),
+    "score": Command("compare methods on withheld pixels", "evaluating"),
+    "info": Command("describe a file, and what would fail", "looking"),
     "methods": Command("list the methods, or the options of one", "looking"),
-    "recipes": Command("list the recipes that bring data in, or print one", "downloading"),
-    "plan": Command("say what a recipe would bring in", "downloading"),
-    "download": Command("bring in what a recipe says; killed, it goes on", "downloading"),
-    "import-granules": Command("bring daily level-3 files into one Zarr store", "importing"),
-    "import-video": Command("bring video clips into a Zarr store", "importing"),
-    "import-pycles": Command("import the clouds of a PyCLES run", "clouds"),
-    "clouds": Command("say what thresholds hide of a series of clouds", "clouds"),
+    "recipes": Command("list the recipes for downloads, or print one", "downloading"),
+    "plan": Command("describe what a recipe would download", "downloading"),
+    "download": Command("download the data of a recipe, and continue after a kill", "downloading"),
+    "import-granules": Command("import daily level-3 files into one Zarr store", "importing"),
+    "import-video": Command("import video clips into a Zarr store", "importing"),
+    "import-pycles": Command("import the clouds of a PyCLES run", "importing"),
+    "clouds": Command("compute how much a series of clouds hides", "importing"),
     "dineof-modes": Command("write the EOF modes that DINEOF finds", "filling"),
     "plot": Command("draw one date of a filled file", "looking"),
-    "bench": Command("run the paper's protocol on the data at hand", "benching"),
-    "demo": Command("score, fill and draw a synthetic ocean", "demo"),
+    "bench": Command("run the paper's protocol on the data at hand", "evaluating"),
+    "demo": Command("score, fill and draw a synthetic ocean", "evaluating"),
 }
 
 
@@ -76,7 +76,7 @@ def whole_number(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """Read a number; one that is no number (NaN) would pass every later comparison.
+    """Read a number, but not NaN, which would pass every later comparison.
 
     >>> number("1e3")
     1000.0
@@ -88,7 +88,7 @@ def number(text: str) -> float:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are errors of sstfill, of one line each."""
+    """An argument parser that raises an `OptionError` of one line for a mistake of the user."""
 
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
@@ -99,12 +99,15 @@ class Parser(argparse.ArgumentParser):
         self.register("type", float, number)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Answer ``--help`` and ``--version`` as all is said; argparse hides that a disk is full."""
+        """Write ``--help`` and ``--version`` like other text; argparse hides a full disk."""
         say(message.rstrip("\n"))
 
     def error(self, message: str) -> NoReturn:
-        """Raise the mistake, with where its remedy is told."""
-        words = [word if len(word) <= 200 else reprlib.repr(word) for word in message.split(" ")]
+        """Raise the mistake, and point to the help."""
+        words = message.split(" ")
+        for position, word in enumerate(words):
+            if len(word) > 200:
+                words[position] = reprlib.repr(word)
         raise OptionError(f"{' '.join(words)}; see {self.prog} --help")
 
 
@@ -118,11 +121,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     SystemExit
         ``--help`` or ``--version`` were answered.
 
-    >>> parse(["fill", "in.nc", "--out", "out.nc", "--method", "interpolate", "--limit", "5"]).method
-    'interpolate'
+    >>> parse(["fill", "in.nc", "--out", "out.nc", "--method", "oi", "--noise", "0.3"]).method
+    'oi'
     """
-    # Options that stand before the subcommand take no value: the first word that is none is the
-    # subcommand.
+    # options before the subcommand take no value: the first other word is the subcommand
     command = next((word for word in words if not word.startswith("-")), None)
     parser = Parser("sstfill", description=ABOUT)
     parser.add_argument("--version", action="version", version=f"sstfill {__version__}")
@@ -151,7 +153,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _add_method(subparser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Give the parser of ``fill`` the options of the method after ``--method``, where one is named."""
+    """Give the parser of ``fill`` the options of the method that ``--method`` names, if any."""
     if subparser.prog != "sstfill fill":
         return
     from sstfill.cli.options import add_options
@@ -165,12 +167,12 @@ def _add_method(subparser: argparse.ArgumentParser, words: Sequence[str]) -> Non
 
 
 def _add_messages(parser: argparse.ArgumentParser) -> None:
-    """Options that may stand before or after the subcommand, which therefore must not reset them."""
+    """Add options that may stand before or after the subcommand; neither resets the other."""
     group = parser.add_argument_group("messages")
     texts = {
-        "--quiet": "say nothing but errors",
-        "--debug": "show the traceback of an error, and what libraries warn of",
-        "--progress": "show progress even where standard error is no terminal",
+        "--quiet": "print only errors",
+        "--debug": "show the traceback of an error, and the warnings of libraries",
+        "--progress": "show progress even where standard error is not a terminal",
     }
     for option, text in texts.items():
         group.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=text)
@@ -189,12 +191,15 @@ def _excess(rest: list[str], args: argparse.Namespace, usage: str) -> OptionErro
     method = getattr(args, "method", None)
     takers = []
     for known in sorted(METHODS):
-        if name.replace("--no-", "--") in {flag(field.name) for field in own_fields(known)}:
+        flags = [flag(field.name) for field in own_fields(known)]
+        if name.replace("--no-", "--") in flags:
             takers.append(known)
     if takers and args.command == "fill" and method is None:
         return OptionError(
             f"{name} is an option of {', '.join(takers)}; name the method too: --method {takers[0]}"
         )
-    own = [flag(field.name) for field in own_fields(method)] if method is not None else []
+    own = []
+    if method is not None:
+        own = [flag(field.name) for field in own_fields(method)]
     valid = dict.fromkeys([*own, *re.findall(r"--[a-z][a-z0-9-]*", usage)])
     return unknown(f"option of {method or args.command}", name, valid)

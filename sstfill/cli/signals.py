@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals that end the command: what is under way is tidied up, one line is said, the exit status
-is 128 + n.
+"""Signals that end the command: it tidies up, prints one line, and exits with status 128 + n.
 
 This module is the first that the command imports and must stay light: until `Signals.catch` has
 run, Ctrl-C shows a traceback of Python's own.
@@ -23,13 +22,13 @@ ENDING = [
     for name in ("SIGINT", "SIGTERM", "SIGHUP")
     if (number := getattr(signal, name, None)) is not None
 ]
-"""What ends the command; Windows knows no SIGHUP."""
+"""What ends the command; Windows has no SIGHUP."""
 INSISTS = 1.0
-"""Seconds after which a second signal is meant: one Ctrl-C often arrives twice, by the terminal and
-by a wrapper.
+"""Seconds after which a second signal counts; one Ctrl-C often arrives twice, the second time from
+a wrapper.
 """
 AGAIN = 0.05
-"""Seconds until a signal is sent again that was lost where Python ignores exceptions."""
+"""Seconds after which a signal is sent again that was lost where Python ignores exceptions."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -41,11 +40,11 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """How the command takes signals.
+    """How the command handles signals.
 
-    Before anything is begun (`starting`), a signal ends a process of the command's own at once: an
-    exception in the middle of an import can come out as a traceback of a library. Later it raises
-    `Stopped`, so that what is half written is removed. A second one ends the process without that.
+    While it is `starting`, a signal ends the process at once: an exception in the middle of an
+    import can come out as a traceback of a library. Later a signal raises `Stopped`, so that
+    unfinished files are removed. A second one ends the process without that.
     """
 
     def __init__(self, *, whole_process: bool) -> None:
@@ -56,9 +55,7 @@ class Signals:
         self._unraisable = sys.unraisablehook
 
     def catch(self) -> None:
-        """Take the signals, but for those that whoever started the process wants ignored, as nohup
-        does.
-        """
+        """Handle the signals, except those that the parent process has ignored, as nohup does."""
         for number in ENDING:
             if signal.getsignal(number) != signal.SIG_IGN:
                 try:
@@ -68,20 +65,18 @@ class Signals:
         sys.unraisablehook = self._on_unraisable
 
     def release(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the handlers that were there before."""
         for number, before in self._before.items():
             signal.signal(number, before)
         sys.unraisablehook = self._unraisable
 
     def end_plainly(self) -> None:
-        """Have a further signal end the process without a word: all is done but for what Python
-        does at its end.
-        """
+        """Have a further signal end the process silently: only Python's own shutdown is left."""
         for number in self._before:
             signal.signal(number, signal.SIG_DFL)
 
     def status(self) -> int:
-        """Exit status that tells which signal ended the command."""
+        """Exit status that states which signal ended the command."""
         return 128 + (signal.SIGINT if self.received is None else self.received)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -96,9 +91,7 @@ class Signals:
             signal.raise_signal(number)
 
     def _on_unraisable(self, unraisable: Any) -> None:
-        """Send a signal again whose exception was raised in a finaliser, where Python can only
-        report it.
-        """
+        """Send a signal again whose exception was lost in a finaliser."""
         if not isinstance(unraisable.exc_value, Stopped):
             self._unraisable(unraisable)
             return

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a run: the series it reads, whole or in blocks of images, the sea mask, and the
-output it may write.
-"""
+"""The files of a command: the series and sea mask that it reads, the output that it may write."""
 
 from __future__ import annotations
 
@@ -28,14 +26,12 @@ BLOCK = 16e6  # bytes of one variable in a block of images
 
 
 def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> None:
-    """Give a parser the options that say what to read; `unless` something else makes an input
-    needless.
-    """
+    """Give a parser the options of the input, which may be left out in the case `unless`."""
     text = "NetCDF file or Zarr store"
     if unless is None:
         parser.add_argument("input", metavar="INPUT", help=text)
     else:
-        parser.add_argument("input", metavar="INPUT", nargs="?", help=f"{text}; needless {unless}")
+        parser.add_argument("input", metavar="INPUT", nargs="?", help=f"{text}; not {unless}")
     group = parser.add_argument_group("input")
     group.add_argument(
         "--quality-level",
@@ -49,8 +45,8 @@ def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> 
     group.add_argument(
         "--sea",
         metavar="FILE[:VAR]",
-        help="sea mask, 1 at sea and 0 on land (the reverse if it is "
-        "called lsm or the like); by default one in the input, or what is ever observed",
+        help="sea mask, 1 at sea and 0 on land (the reverse if its name is lsm or similar); by "
+        "default one in the input, else all pixels that are ever observed",
     )
     group.add_argument(
         "--time-chunk",
@@ -67,7 +63,8 @@ def add_links(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--allow-links",
         action="store_true",
-        help="follow links in the input to other files of this machine; only for files of a maker you trust",
+        help="follow links in the input to other files of this machine; only for files from "
+        "somebody you trust",
     )
 
 
@@ -77,8 +74,8 @@ def add_variables(parser: argparse.ArgumentParser) -> None:
         "--variable",
         action="append",
         metavar="V",
-        help="a variable, or several with commas between; "
-        "may be repeated; by default each one that can be filled",
+        help="a variable, or several with commas between; may be repeated; by default each one "
+        "that can be filled",
     )
 
 
@@ -96,9 +93,7 @@ def names(given: str | list[str] | None) -> list[str] | None:
 
 @contextlib.contextmanager
 def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
-    """Open the input of a run; damage that shows only while lazy values are read is a `ReadError`
-    too.
-    """
+    """Open the input; damage found only while lazy values are read is a `ReadError`, too."""
     how: dict[str, Any] = {
         "quality_level": args.quality_level,
         "l2p_flags": names(args.l2p_flags),
@@ -106,7 +101,8 @@ def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
     }
     if args.time_chunk is not None and args.time_chunk < 1:
         raise OptionError(
-            f"--time-chunk {args.time_chunk} is less than 1; read one image at a time, or more"
+            f"--time-chunk {args.time_chunk} is less than 1; "
+            "give the number of images to read at a time"
         )
     with io.reading(args.input), io.open(args.input, chunks={}, **how) as stored:
         if args.time_chunk is None and stored.nbytes <= LARGE:
@@ -122,8 +118,9 @@ def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
 
 
 def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:
-    """Sizes of blocks along time: `images`, or about `BLOCK` bytes in whole stored chunks; other
-    dims as stored.
+    """Sizes of blocks along time: `images`, or about `BLOCK` bytes in whole stored chunks.
+
+    The other dimensions stay as stored.
     """
     fields = grid.candidates(ds)
     if not fields:
@@ -144,15 +141,17 @@ def sea(text: str | None) -> xr.DataArray | None:
     """Read the sea mask that ``FILE`` or ``FILE:VAR`` names."""
     if text is None:
         return None
-    path, _, variable = (text, "", "") if Path(text).exists() else text.rpartition(":")
-    path, variable = (path, variable) if path else (text, "")
+    path, variable = text, ""
+    if not Path(text).exists() and ":" in text[1:]:
+        path, _, variable = text.rpartition(":")
     with io.reading(path), io.open(path) as ds:
         if variable:
             if variable not in ds.variables:
                 raise unknown("variable", variable, map(str, ds.data_vars))
             ds = ds[[variable]]
-        only = next(iter(ds.data_vars.values())) if len(ds.data_vars) == 1 else None
-        found = only if (known := find_sea(ds)) is None else known  # by its name 1 may be land
+        found = find_sea(ds)  # knows by the name whether 1 is land
+        if found is None and len(ds.data_vars) == 1:
+            found = next(iter(ds.data_vars.values()))
         if found is None:
             raise InputError(f"no sea mask found in {path}; name its variable: --sea {path}:NAME")
         check_memory(Path(path), "the sea mask", found.nbytes)
@@ -180,14 +179,15 @@ def check_picture(path: str | None, source: str | None = None) -> None:
     """Refuse before the work a picture that could not be saved after it."""
     if path is not None:
         place.check_parent(path)
-        if absent := [
-            library for library in ("matplotlib", "cartopy") if find_spec(library) is None
-        ]:
+        absent = [name for name in ("matplotlib", "cartopy") if find_spec(name) is None]
+        if absent:
             raise OptionError(
                 f"a picture needs {' and '.join(absent)}; install them: pip install 'sstfill[plot]'"
             )
-        if (suffix := Path(path).suffix.lower()) not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
+        suffix = Path(path).suffix.lower()
+        if suffix not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
             raise OptionError(
-                f"cannot write a picture as {suffix or path!r}; end its name with .png, .pdf or .svg"
+                f"cannot write a picture as {suffix or path!r}; "
+                "end its name with .png, .pdf or .svg"
             )
         place.check(path, source)

@@ -18,11 +18,11 @@ from sstfill.progress import shown
 
 OURS = "sstfill"
 LONGEST = 2000
-"""Characters of a line on standard error: a message may quote a value, of any length."""
+"""Characters of a line on standard error; a message may quote a value of any length."""
 
 
 class ReaderGoneError(Exception):
-    """Whoever read standard output went away."""
+    """The process that read standard output has ended."""
 
 
 def say(text: str) -> None:
@@ -43,7 +43,7 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Write one line to standard error; where that cannot be done, nobody can be told."""
+    """Write one line to standard error; a failure to do so is ignored."""
     line = printable(text, _encoding(sys.stderr))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
@@ -57,10 +57,9 @@ def show_traceback(error: BaseException) -> None:
 
 
 def open_closed_streams() -> None:
-    """Open what was closed by whoever started the process (``>&-``).
+    """Open the standard streams that the parent process has closed (``>&-``).
 
-    The first file opened would get the number of the closed stream else, and be written to by
-    whatever writes there.
+    Otherwise the first file opened would get the number of a closed stream, and receive its text.
     """
     for number in range(3):
         try:
@@ -95,9 +94,7 @@ def _written_out() -> Iterator[None]:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Send the rest to nowhere: the interpreter writes out its buffers once more at its end, and
-    would complain.
-    """
+    """Discard the rest: the interpreter flushes its buffers at its end, and would fail."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -109,9 +106,7 @@ def _encoding(stream: TextIO | None) -> str:
 
 
 class _Complaints(logging.Handler):
-    """Shows the warnings of sstfill as lines of the command's own, and those of libraries with
-    ``--debug`` only.
-    """
+    """Shows warnings of sstfill as lines, and those of libraries only with ``--debug``."""
 
     def __init__(self, *, quiet: bool, debug: bool) -> None:
         super().__init__(logging.ERROR if quiet else logging.WARNING)
@@ -130,10 +125,10 @@ class _Complaints(logging.Handler):
 
 @contextlib.contextmanager
 def messages(*, quiet: bool, progress: bool, debug: bool) -> Iterator[None]:
-    """Show the library's warnings and its progress (always, or where standard error is a terminal)
-    in this context.
+    """Show warnings and progress of sstfill in this context.
 
-    What other libraries warn of goes to the log, and is shown with `debug` only.
+    Progress is shown if asked for, or if standard error is a terminal. Warnings of other libraries
+    go to the log, and are shown only with `debug`.
     """
     handler = _Complaints(quiet=quiet, debug=debug)
     root = logging.getLogger()
@@ -149,9 +144,7 @@ def messages(*, quiet: bool, progress: bool, debug: bool) -> Iterator[None]:
 
 
 def silence_the_end(*, debug: bool) -> None:
-    """Keep what libraries say while the process ends, or in threads of theirs, off standard error;
-    for good.
-    """
+    """Keep libraries off standard error while the process ends, and in their own threads."""
     if debug:
         return
     logging.getLogger().addHandler(logging.NullHandler())

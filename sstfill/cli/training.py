@@ -35,16 +35,18 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         help="folder of the checkpoint, its log (log.csv) and the state to resume from",
     )
     parser.add_argument(
-        "--recipe", metavar="TOML", help="what to train on and how; the options below go before it"
+        "--recipe",
+        metavar="TOML",
+        help="what to train on and how; the options below take precedence",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the training in --out, if there is one"
+        "--resume", action="store_true", help="continue the training in --out, if there is one"
     )
-    said = parameters(train)
+    of_train = parameters(train)
     for title, cls, prefix in (("archive", ArchiveOptions, WHAT), ("training", TrainOptions, HOW)):
         group, own = parser.add_argument_group(title), parameters(cls)
         for field in dataclasses.fields(cls):
-            words = own.get(field.name) or said.get(field.name, "")
+            words = own.get(field.name) or of_train.get(field.name, "")
             plain = words.replace("`", "").removesuffix(".")
             text = f"{plain} (default: {str(field.default).lower()})".strip()
             add_field(group, field, _metavar(field), prefix + field.name, text)
@@ -52,18 +54,20 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def _metavar(field: dataclasses.Field[Any]) -> str:
     """Short form of what a field takes, the choices of a type that has a name."""
-    choices = get_args(getattr(training.options, str(field.type).removesuffix(" | None"), None))
+    name = str(field.type).removesuffix(" | None")
+    choices = get_args(getattr(training.options, name, None))
     return "|".join(choices) or takes(field)
 
 
 def run_train(args: argparse.Namespace) -> Iterator[str]:
-    """Train, and say what came of it."""
+    """Train, and report the scores."""
     started = time.perf_counter()
     model = _trained(args, _recipe(args))
     checkpoint = model.checkpoint
     trained, scores = checkpoint.config["trained"], checkpoint.config["scores"]
     yield f"{checkpoint}: {trained['stopped']}; best epoch {trained['best_epoch']}"
-    yield f"withheld MAE {scores['withheld_mae']:.4g} (scaled units), bias {scores['withheld_bias']:.2g}"
+    error, bias = scores["withheld_mae"], scores["withheld_bias"]
+    yield f"withheld MAE {error:.4g} (scaled units), bias {bias:.2g}"
     yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
 
 
@@ -76,7 +80,8 @@ def _trained(args: argparse.Namespace, recipe: TrainRecipe) -> Gan:
         return train_on_oceans(recipe.train, recipe.on, args.out, resume=args.resume)
     if args.input is None:
         raise OptionError(
-            "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table"
+            "there is nothing to train on; give an archive (NetCDF, Zarr), "
+            "or a recipe with an [oceans] table"
         )
     place.check_apart(args.out, args.input, around=True)
     with series(args) as ds:
@@ -98,7 +103,8 @@ def _recipe(args: argparse.Namespace) -> TrainRecipe:
     if isinstance(recipe.on, Oceans):
         if what:
             raise OptionError(
-                f"{flag(next(iter(what)))} is for an archive, and {args.recipe} trains on synthetic oceans"
+                f"{flag(next(iter(what)))} is for an archive, and {args.recipe} trains on "
+                "synthetic oceans; leave it out"
             )
         return TrainRecipe(how, recipe.on)
     return TrainRecipe(how, config.build(ArchiveOptions, _stated(recipe.on) | what))

@@ -16,7 +16,7 @@ import xarray as xr
 
 import sstfill
 from sstfill import io
-from sstfill.cli import main, source
+from sstfill.cli import looking, main, source
 from sstfill.cli.options import flag
 from sstfill.nn import registry
 from sstfill.progress import track
@@ -102,7 +102,10 @@ class TestFill:
         xr.testing.assert_equal(opened("out.nc"), opened("in.nc").gapfill.fill())
 
     def test_auto_with_options(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        line = "fill in.nc --out out.nc --method auto --methods climatology,interpolate --no-blend --budget none"
+        line = (
+            "fill in.nc --out out.nc --method auto --methods climatology,interpolate "
+            "--no-blend --budget none"
+        )
         out = run(f"{line} --seed 3", capsys)
         auto = sstfill.Auto(methods=("climatology", "interpolate"), blend=False, seed=3)
         xr.testing.assert_equal(opened("out.nc"), opened("in.nc").gapfill.fill(auto, seed=3))
@@ -285,7 +288,8 @@ class TestTrain:
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (folder / "own.toml").write_text(
-            '[archive]\nclouds = "raindrops"\n[train]\nnetwork = "static"\nbase = 4\nobjective = "withheld"\n'
+            '[archive]\nclouds = "raindrops"\n[train]\nnetwork = "static"\nbase = 4\nobjective = '
+            '"withheld"\n'
         )
         run(
             f"train in.nc --out model --recipe own.toml --base 1 --clouds remove-pixel {TINY}",
@@ -375,7 +379,7 @@ class TestTrain:
             "no D_s",
             "--resume",
             "(default: shipped)",
-            "needless where the recipe trains on synthetic oceans",
+            "not where the recipe trains on synthetic oceans",
         ):
             assert words in shown
         with pytest.raises(SystemExit):
@@ -387,7 +391,8 @@ class TestTrain:
         [
             (
                 "",
-                "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] table",
+                "nothing to train on; give an archive (NetCDF, Zarr), or a recipe with an [oceans] "
+                "table",
             ),
             (
                 "in.nc --epoch 3",
@@ -447,7 +452,7 @@ def _stop(*args: object, **how: object) -> None:
 
 
 class TestMistakes:
-    """Each one is a single line on stderr, exit status 2, and leaves an earlier output as it was."""
+    """Each one is a line on stderr, exit status 2, and leaves an earlier output as it was."""
 
     @pytest.fixture(autouse=True)
     def earlier(self, folder: Path) -> None:
@@ -473,7 +478,8 @@ class TestMistakes:
             ("--method interpolate --modes=3", "Choose from"),
             (
                 "--modes 3",
-                "--modes is an option of bayes_eof, dineof; name the method too: --method bayes_eof",
+                "--modes is an option of bayes_eof, dineof; name the method too: --method "
+                "bayes_eof",
             ),
             ("--no-space", "--no-space is an option of interpolate; name the method too"),
             ("--method dineof --modes many", "modes='many'"),
@@ -601,7 +607,10 @@ class TestMistakes:
 
         monkeypatch.setattr("sstfill.cli.filling.fill", broken)
         assert main(["fill", "in.nc", "--out", "old.nc"]) == 70
-        line = "sstfill: unexpected ZeroDivisionError: a bug\\nof two lines; please report it; --debug shows where\n"
+        line = (
+            "sstfill: unexpected ZeroDivisionError: a bug\\nof two lines; please report it; "
+            "--debug shows where\n"
+        )
         assert capsys.readouterr().err == line
         assert main(["fill", "in.nc", "--out", "old.nc", "--debug"]) == 70
         err = capsys.readouterr().err
@@ -612,7 +621,7 @@ class TestMistakes:
         [
             (
                 MemoryError("Unable to allocate 7.28 TiB"),
-                "not enough memory (Unable to allocate 7.28 TiB); fill unit",
+                "not enough memory (Unable to allocate 7.28 TiB); fill into",
             ),
             (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         ],
@@ -629,6 +638,33 @@ class TestMistakes:
 
         monkeypatch.setattr("sstfill.cli.filling.fill", beyond)
         assert words in fails("fill in.nc --out old.nc", capsys)
+
+    def test_names_and_attributes_with_line_breaks_stay_on_their_line(
+        self, seen: xr.Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """They could pretend to be lines of the command's own."""
+        forged = "sst\nready to fill"
+        units = seen.sst.assign_attrs(units="degC\n\x1b[31mforged", long_name="a\nb")
+        odd = seen.drop_vars("sst").assign({forged: units})
+        sstfill.io.write(odd, "odd.zarr")
+        described = run("info odd.zarr", capsys)
+        filled = looking.summary(sstfill.fill(odd, "interpolate"))
+        for text in (described, filled):
+            assert "sst\\nready to fill" in text and "\nready" not in text
+            assert "forged" in text and "\nforged" not in text and "\x1b" not in text
+
+    def test_an_interrupt_states_what_this_command_wrote(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An earlier command in the same process has put an output in place."""
+
+        def interrupted(words: object) -> None:
+            raise KeyboardInterrupt
+
+        run("fill in.nc --out first.nc --method interpolate --no-score", capsys)
+        monkeypatch.setattr("sstfill.cli.running.parse", interrupted)
+        assert main(["info", "in.nc"]) == 130
+        assert "an earlier output is unchanged" in capsys.readouterr().err
 
     def test_debug_shows_the_traceback(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["fill", "nowhere.nc", "--out", "old.nc", "--debug"]) == 2
@@ -667,7 +703,10 @@ class TestMistakes:
 class TestScore:
     def test_table_json_and_picture(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("matplotlib")
-        line = "score in.nc --methods climatology,interpolate --share 0.15 --repeats 2 --seed 3 --json s.json --plot s.png"
+        line = (
+            "score in.nc --methods climatology,interpolate --share 0.15 --repeats 2 --seed 3 "
+            "--json s.json --plot s.png"
+        )
         out = run(line, capsys)
         card = sstfill.Scorecard.from_json((folder / "s.json").read_text())
         expected = opened("in.nc").gapfill.score(
@@ -709,8 +748,8 @@ class TestLooking:
     ) -> None:
         listed = " ".join(run("methods dineof", capsys).split())
         assert (
-            "--cross-validation clouds|random Set aside clouds of other dates (3 % of the observations)"
-            in listed
+            "--cross-validation clouds|random Set aside clouds of other dates (3 % of the "
+            "observations)" in listed
         )
         assert "--normalise, --no-normalise" in listed
         assert "(default: 0.001)" in listed
@@ -754,7 +793,7 @@ def test_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cartopy")
-    monkeypatch.setattr("sstfill.cli.demo.SHAPE", (12, 20, 20))
+    monkeypatch.setattr("sstfill.cli.evaluating.SHAPE", (12, 20, 20))
     out = run(f"demo --out {tmp_path}", capsys)
     assert {p.name for p in tmp_path.iterdir()} == {"filled.nc", "filled.png"}
     assert set(sstfill.METHODS) - {"auto", "gan", "patchmatch"} <= set(out.split())

@@ -42,7 +42,11 @@ def test_standard_output_closed_full_or_without_a_reader(tmp_path: Path) -> None
     status, out, err = shell(f"sleep 0.2; {gone}", tmp_path)
     assert status in (0, 141) and (out, err) == ("", b"")
     if Path("/dev/full").exists():
-        line = b"sstfill: error: cannot write to standard output: No space left on device; send it elsewhere\n"
+        line = (
+            b"sstfill: error: cannot write to standard output: No space left on device; send "
+            b"it "
+            b"elsewhere\n"
+        )
         for unbuffered in ("", "1"):
             assert shell(f"{COMMAND} --help >/dev/full", tmp_path, PYTHONUNBUFFERED=unbuffered) == (
                 2,
@@ -130,7 +134,8 @@ def work(args):
     thread.start()
     thread.join()
     Fails()
-    atexit.register(lambda: logging.getLogger("asyncio").error("Task was destroyed but it is pending!"))
+    log = logging.getLogger("asyncio")
+    atexit.register(lambda: log.error("Task was destroyed but it is pending!"))
     yield "done"
 sstfill.cli.looking.run_methods = work
 from sstfill.cli import main

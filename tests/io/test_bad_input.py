@@ -224,8 +224,8 @@ def test_a_field_called_as_its_coordinate():
         (object(), {}, "is not a method"),
         ("interpolate", {"variables": "sts"}, "no variable 'sts'; did you mean 'sst'"),
         ("interpolate", {"variables": []}, "names nothing to fill"),
-        ("interpolate", {"seed": -1}, "seed=-1 is no seed; give a whole number, 0 or more"),
-        ("interpolate", {"seed": 1.5}, "seed=1.5 is no seed"),
+        ("interpolate", {"seed": -1}, "seed=-1 is not a seed; give a whole number, 0 or more"),
+        ("interpolate", {"seed": 1.5}, "seed=1.5 is not a seed"),
     ],
 )
 def test_unknown_methods_and_options(method, options, message, files):

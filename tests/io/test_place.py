@@ -324,7 +324,7 @@ def test_the_folder_of_a_training_keeps_what_is_not_of_a_training(tmp_path):
 
 @pytest.mark.parametrize("name", ["paper.json", "paper.csv", "paper.md", "paper_sample_1.png"])
 def test_the_folder_of_a_benchmark_keeps_what_no_benchmark_wrote(tmp_path, name):
-    from sstfill.cli.benching import check_out
+    from sstfill.cli.evaluating import check_out
 
     (tmp_path / "notes.txt").write_text("mine")
     check_out(tmp_path)

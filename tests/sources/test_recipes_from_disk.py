@@ -72,7 +72,7 @@ def kept(capsys: pytest.CaptureFixture[str], *words: str, out: Path) -> None:
         path.write_text(text)
         before[path] = (path.stat().st_ino, path.stat().st_mtime_ns)
     assert (
-        f"{out.name} is complete since 2026-01-01T00:00:00Z; nothing was fetched or written"
+        f"{out.name} has been complete since 2026-01-01T00:00:00Z; nothing was fetched or written"
         in said(capsys, *words)
     )
     assert {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.rglob("*")} == before

@@ -288,7 +288,8 @@ def test_a_preset_from_plan_to_store(here, monkeypatch, capsys):
         )
         printed = run_command(capsys, "download", "copernicus/satl_daily", "--out", "satl.zarr")
         assert (
-            "satl.zarr is complete since" in printed and "nothing was fetched or written" in printed
+            "satl.zarr has been complete since" in printed
+            and "nothing was fetched or written" in printed
         )
         assert standin.seen == []
 

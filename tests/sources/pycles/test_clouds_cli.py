@@ -13,14 +13,14 @@ import pytest
 import xarray as xr
 
 import sstfill
-from sstfill.cli import clouds
+from sstfill.cli import importing
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.occlusion import lwp_series
 
 PNG = b"\x89PNG"
 COMMANDS = {
-    "import-pycles": (clouds.add_import_pycles, clouds.run_import_pycles),
-    "clouds": (clouds.add_clouds, clouds.run_clouds),
+    "import-pycles": (importing.add_import_pycles, importing.run_import_pycles),
+    "clouds": (importing.add_clouds, importing.run_clouds),
 }
 
 
@@ -110,7 +110,7 @@ def test_plot(count: int, series: Path, tmp_path: Path) -> None:
 def test_figure_shows_frames_after_spin_up_and_the_masks(series: Path) -> None:
     pytest.importorskip("matplotlib")
     lwp = lwp_series(series)
-    figure = clouds.draw(lwp, [55, 70], [0.4, 0.3], start_after=100)
+    figure = importing.draw(lwp, [55, 70], [0.4, 0.3], start_after=100)
     boxes = [ax for ax in figure.axes if ax.get_images()]
     assert [ax.get_title() for ax in boxes[:4]] == ["100 min", "116 min", "133 min", "149 min"]
     np.testing.assert_array_equal(boxes[0].get_images()[0].get_array(), lwp[100])
@@ -120,9 +120,9 @@ def test_figure_shows_frames_after_spin_up_and_the_masks(series: Path) -> None:
 
 def test_names_of_frames() -> None:
     series = xr.DataArray(np.zeros((2, 1, 1)), dims=("time", "y", "x"))
-    assert clouds.when(series, 1) == "frame 1"
+    assert importing.when(series, 1) == "frame 1"
     dated = series.assign_coords(time=np.array(["2001-07-10", "2001-07-10T00:01"], "M8[ns]"))
-    assert clouds.when(dated, 1) == "2001-07-10 00:01:00"
+    assert importing.when(dated, 1) == "2001-07-10 00:01:00"
 
 
 def test_mistakes(series: Path, tmp_path: Path) -> None:
@@ -143,9 +143,7 @@ def test_mistakes(series: Path, tmp_path: Path) -> None:
 
 
 def test_importing_loads_no_matplotlib() -> None:
-    code = (
-        "import sys, sstfill.cli.clouds; "
-        "print(sorted({'matplotlib', 'cartopy', 'torch', 'pooch'} & set(sys.modules)))"
-    )
+    heavy = {"matplotlib", "cartopy", "torch", "pooch"}
+    code = f"import sys, sstfill.cli.importing; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -108,7 +108,7 @@ class TestDraw:
     [
         ({"training": 0}, "training=0 must be a whole number, 1 or more"),
         ({"validation": 0}, "validation=0 must be"),
-        ({"paper": 1.5}, "paper=1.5 is a share"),
+        ({"paper": 1.5}, "paper=1.5 is not a fraction"),
         ({"first": 40}, "first=40 must be a whole number, 41 or more"),
     ],
 )
