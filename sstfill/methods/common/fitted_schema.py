@@ -41,7 +41,7 @@ class _State(_Part):
     options: dict[str, Any]
 
 
-class Weighed(_Part):
+class BlendState(_Part):
     """As `sstfill.methods.common.fitted_blend.Blend.to_dict` returns it."""
 
     names: Annotated[list[Name], Field(min_length=1)]
@@ -51,7 +51,7 @@ class Weighed(_Part):
     strata: tuple[list[Positive], list[Positive], list[list[Logarithm]]] | None
 
     @model_validator(mode="after")
-    def _fits(self) -> Weighed:
+    def _fits(self) -> BlendState:
         distance, lag, table = self.weights
         _check_table("weights", distance, lag, table, (len(self.names),))
         if [len(row) for row in self.scale] != [len(self.names)]:
@@ -84,7 +84,7 @@ def _is_even(table: Any) -> bool:
     return len({len(row) for row in table}) == 1 and all(_is_even(row) for row in table)
 
 
-class Interpolate(_State):
+class InterpolateState(_State):
     """As `sstfill.methods.interpolation.fitted.FittedInterpolate` is saved."""
 
     lags: Annotated[list[NotNegative], Field(min_length=1)]
@@ -92,7 +92,7 @@ class Interpolate(_State):
     steps: Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
     @model_validator(mode="after")
-    def _fits(self) -> Interpolate:
+    def _fits(self) -> InterpolateState:
         if len(self.lags) != len(self.gamma) or sorted(self.lags) != self.lags:
             raise ValueError(
                 f"lags and gamma have {len(self.lags)} and {len(self.gamma)} numbers, or lags do "
@@ -101,14 +101,14 @@ class Interpolate(_State):
         return self
 
 
-class Climatology(_State):
+class ClimatologyState(_State):
     """As a climatology is saved (`sstfill.methods.eof.fitted`)."""
 
     offset: Number
     harmonics: Annotated[int, Field(strict=True, ge=0, le=1000)]
 
 
-class Sensor(_Part):
+class SensorState(_Part):
     """The numbers of `sstfill.methods.eof.fitted_amplitudes.Sensor`."""
 
     offset: Number
@@ -116,13 +116,13 @@ class Sensor(_Part):
     least: Fraction
 
 
-class Modes(_State):
+class ModesState(_State):
     """As DINEOF and Bayesian EOFs are saved (`sstfill.methods.eof.fitted`)."""
 
-    sensor: Sensor
+    sensor: SensorState
 
 
-class Covariance(_Part):
+class CovarianceState(_Part):
     """As `sstfill.methods.oi.covariance.Covariance`."""
 
     components: Annotated[
@@ -131,16 +131,16 @@ class Covariance(_Part):
     noise: NotNegative
 
 
-class OiFit(_Part):
+class OiFitState(_Part):
     """As `sstfill.methods.oi.covariance_fit.FittedCovariance`."""
 
     background: Literal["mean", "pixel", "additive"]
-    covariance: Covariance
+    covariance: CovarianceState
     cross: list[list[Annotated[float, Field(ge=-1 - 1e-6, le=1 + 1e-6)]]]
     log_score: Number | None
 
 
-class Images(_Part):
+class ImageMeansState(_Part):
     """As `sstfill.methods.oi.fitted_background.ImageMeans`."""
 
     every: Annotated[int, Field(strict=True, ge=1)]
@@ -150,46 +150,46 @@ class Images(_Part):
     pixel: list[Number]
 
 
-class Oi(_State):
+class OiState(_State):
     """As `sstfill.methods.oi.fitted.FittedOi` is saved."""
 
-    fitted: OiFit
-    images: Images
+    fitted: OiFitState
+    images: ImageMeansState
     cell: tuple[Positive, Positive]
     step: Positive
     cells: list[list[tuple[tuple[Number, Number], tuple[Number, Number]]]]
 
     @model_validator(mode="after")
-    def _fits(self) -> Oi:
+    def _fits(self) -> OiState:
         if not self.cells or not _is_even(self.cells):
             raise ValueError("cells: squares of the grid are missing")
         return self
 
 
-class Gan(_State):
+class GanState(_State):
     """As `sstfill.methods.gan.fitted.FittedGan` is saved."""
 
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
     guesses: list[Literal["oi", "interpolate", "bayes_eof"]]
     account: dict[str, Any]
-    weighed: Weighed | None
+    weighed: BlendState | None
 
 
-class Account(BaseModel):
+class AccountState(BaseModel):
     """The part of an account that is used again: the methods that were chosen."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     chosen: Annotated[list[Name], Field(min_length=1)]
 
 
-class Auto(_State):
+class AutoState(_State):
     """As `sstfill.methods.auto.fitted.FittedAuto` is saved."""
 
-    account: Account
-    weighed: Weighed | None
+    account: AccountState
+    weighed: BlendState | None
 
     @model_validator(mode="after")
-    def _fits(self) -> Auto:
+    def _fits(self) -> AutoState:
         if "auto" in self.account.chosen:
             raise ValueError("account.chosen: 'auto' cannot be chosen by itself")
         if self.weighed is not None and not set(self.weighed.names) <= set(self.account.chosen):
@@ -200,13 +200,13 @@ class Auto(_State):
 
 
 STATES: dict[str, type[_State]] = {
-    "interpolate": Interpolate,
-    "climatology": Climatology,
-    "dineof": Modes,
-    "bayes_eof": Modes,
-    "oi": Oi,
-    "gan": Gan,
-    "auto": Auto,
+    "interpolate": InterpolateState,
+    "climatology": ClimatologyState,
+    "dineof": ModesState,
+    "bayes_eof": ModesState,
+    "oi": OiState,
+    "gan": GanState,
+    "auto": AutoState,
 }
 """By name of the method; any other method saves its options only."""
 
