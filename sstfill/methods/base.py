@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.patches import Patch, Shape
+from sstfill.fields.patches import Box, Patch, Shape
 
 STEPS = 30
 """Images before and after that a fitted method depends on, unless it has reason to use fewer."""
@@ -129,21 +129,19 @@ class Window:
 
     def widened(self, margin: Shape) -> Window:
         """Ask for a wider part: `margin` more on either side, as far as `obs` shows."""
-        sides = zip(self.patch.inside, self.patch.seen, margin, strict=True)
-        t, y, x = (slice(max(i.start - m, s.start), min(i.stop + m, s.stop)) for i, s, m in sides)
-        return replace(self, patch=Patch((t, y, x), self.patch.seen))
+        inside, seen = self.patch
+        return replace(self, patch=Patch(_widened(inside, seen, margin), seen))
 
     def narrowed(self, halo: Shape) -> Window:
         """Show only the `halo` around the part to be estimated, so that the rest cannot matter."""
         inside, seen = self.patch
-        sides = zip(inside, seen, halo, strict=True)
-        t, y, x = (slice(max(i.start - n, s.start), min(i.stop + n, s.stop)) for i, s, n in sides)
-        times, rows, columns = Patch((t, y, x), seen).within
+        shown = _widened(inside, seen, halo)
+        times, rows, columns = Patch(shown, seen).within
         return replace(
             self,
             obs=self.obs[times, rows, columns],
             sea=self.sea[rows, columns],
-            patch=Patch(inside, (t, y, x)),
+            patch=Patch(inside, shown),
             sample=self.sample[times],
         )
 
@@ -151,6 +149,15 @@ class Window:
     def inside(self) -> xr.DataArray:
         """The part of `obs` to be estimated."""
         return self.obs[self.patch.within]
+
+
+def _widened(inside: Box, seen: Box, margin: Shape) -> Box:
+    """Widen a box by a margin on either side, as far as what is seen."""
+    sides = []
+    for inner, outer, n in zip(inside, seen, margin, strict=True):
+        sides.append(slice(max(inner.start - n, outer.start), min(inner.stop + n, outer.stop)))
+    t, y, x = sides
+    return t, y, x
 
 
 @dataclass(frozen=True)

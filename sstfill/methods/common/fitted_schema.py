@@ -217,7 +217,7 @@ def check_state(state: Mapping[str, Any], file: Path) -> None:
 
     >>> state = {"method": "interpolate", "options": {}}
     >>> state |= {"lags": [1.0], "gamma": [-1.0], "steps": 30}
-    >>> check_state(state, Path("a.json"))
+    >>> check_state(state, Path("a.json"))  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
     Traceback (most recent call last):
     ...
     sstfill.errors.ReadError: cannot read a.json: gamma.0=-1.0: input should be greater than or

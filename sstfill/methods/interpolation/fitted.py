@@ -84,7 +84,8 @@ class FittedInterpolate:
             variogram=self.variogram,
             wanted=times,
         )
-        mean, error = (np.full((part.shape[1], *sea.shape), np.nan, part.dtype) for part in found)
+        mean = np.full((found[0].shape[1], *sea.shape), np.nan, found[0].dtype)
+        error = np.full(mean.shape, np.nan, found[1].dtype)
         mean[:, sea], error[:, sea] = found[0].T, found[1].T
         never = sea & ~np.isfinite(obs).any(0)
         if self.method.space and never[rows, columns].any():

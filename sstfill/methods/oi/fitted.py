@@ -151,9 +151,8 @@ class FittedOi:
     def background(self, window: Window) -> Background:
         """Return the background of all that a window shows, and the scatter about it."""
         _, rows, columns = window.patch.seen
-        pixel, scatter = (
-            read_part(self.folder, name, rows, columns).astype(np.float64) for name in MAPS
-        )
+        pixel = read_part(self.folder, MAPS[0], rows, columns).astype(np.float64)
+        scatter = read_part(self.folder, MAPS[1], rows, columns).astype(np.float64)
         image = self.images.at(window.sample, grid.days(window.obs))
         return Background(pixel, image, scatter)
 
@@ -224,7 +223,7 @@ def _first_image(obs: xr.DataArray) -> xr.DataArray:
 
 def _cells(image: xr.DataArray) -> NDArray[np.float64]:
     """Typical steps along y and along x in squares of `TILE` pixels, ``(row, column, 2, 2)``."""
-    rows, columns = (range(0, n, TILE) for n in image.shape)
+    rows, columns = range(0, image.shape[0], TILE), range(0, image.shape[1], TILE)
     found = np.empty((len(rows), len(columns), 2, 2))
     for y, x in product(rows, columns):
         # one pixel around, for a square of one pixel has no steps of its own

@@ -186,8 +186,9 @@ def _sums(archive: Archive, time_part: TimePart) -> Sums:
         "squares": squares.sum("time"),
     }
     done, sea = xr.Dataset(sums).compute(), archive.sea.values.astype(bool)
-    n, total, square = (np.where(sea, done[name].values, 0) for name in sums)
-    return Sums(n.astype(np.int32), total * (unit / DIGITS), square * (unit**2 / DIGITS))
+    n = np.where(sea, done["n"].values, 0).astype(np.int32)
+    total = np.where(sea, done["total"].values, 0) * (unit / DIGITS)
+    return Sums(n, total, np.where(sea, done["squares"].values, 0) * (unit**2 / DIGITS))
 
 
 def _pixels(
@@ -204,7 +205,7 @@ def _pixels(
 
 def _at_points(archive: Archive, every: int, folder: Path) -> NDArray[np.float64]:
     """Means of the pixels at the points of the sample, ``(point,)``, as the map has them."""
-    rows, columns = (a[::every] for a in archive.points)
+    rows, columns = archive.points.rows[::every], archive.points.columns[::every]
     found = np.empty(len(rows))
     for y, x in archive.tiles:
         here = (rows >= y.start) & (rows < y.stop) & (columns >= x.start) & (columns < x.stop)

@@ -50,7 +50,8 @@ def positions(field: xr.DataArray) -> Positions:
     """
     if "lat" not in field.coords:
         return _on_the_plane(field)
-    lat, lon = (np.deg2rad(field[n].values.astype(np.float64)) for n in ("lat", "lon"))
+    lat = np.deg2rad(field["lat"].values.astype(np.float64))
+    lon = np.deg2rad(field["lon"].values.astype(np.float64))
     if lat.ndim == 1:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
     up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)

@@ -127,8 +127,8 @@ def rounded(y: Step, x: Step) -> tuple[Step, Step]:
     def one(north: float, east: float) -> Step:
         length = float(np.hypot(north, east))
         size = 0.05 * np.exp(np.round(np.log(length) / 0.05) * 0.05)
-        north, east = (np.round(part / length / 0.05) * size for part in (north, east))
-        return float(north), float(east)
+        parts = np.round(np.array([north, east]) / length / 0.05) * size
+        return float(parts[0]), float(parts[1])
 
     return one(*y), one(*x)
 

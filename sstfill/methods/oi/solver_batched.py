@@ -63,9 +63,8 @@ def interpolate(
     where = torch.as_tensor(targets.astype(np.int64), device=device)
     tensors = [torch.as_tensor(np.ascontiguousarray(a), device=device) for a in space]
     numbers = [torch.as_tensor(kernel[i], device=device) for i in (0, 1, 2, 4)]
-    mean, variance = (
-        torch.zeros(len(targets), dtype=torch.float64, device=device) for _ in range(2)
-    )
+    mean = torch.zeros(len(targets), dtype=torch.float64, device=device)
+    variance = torch.zeros_like(mean)
     for rows, steps in _batches(where, order, device):
         for part, found in _found(field, where, rows, steps, most):
             mean[part], variance[part] = _solved(
@@ -160,7 +159,8 @@ def _covariances(at: Tensor, now: Tensor, space: list[Tensor], numbers: list[Ten
     scales, in_space, in_time, cross = numbers
     channel, t, y, x = at.unbind(-1)
     late = days[t] - days[now][:, None]
-    here, meridian = (a[y[:, -1], x[:, -1]][:, None] for a in (xyz, northward))
+    here = xyz[y[:, -1], x[:, -1]][:, None]
+    meridian = northward[y[:, -1], x[:, -1]][:, None]
     place = xyz[y, x] - here - late[..., None] * drift[y, x]
     along = _differences((place * meridian).sum(-1)).square()
     square = (place[:, :, None] - place[:, None]).square().sum(-1)

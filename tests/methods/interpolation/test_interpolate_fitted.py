@@ -32,10 +32,10 @@ def scene():
     return seen, sea, ocean["sst"].where(hidden)
 
 
-def filled(pinned, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
+def filled(fitted, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
     mean, error = np.full((2, *archive.obs.shape), np.nan, np.float32)
-    for window in windows(archive, PatchGrid(core=core, halo=pinned.halo)):
-        found = pinned.estimate(window)
+    for window in windows(archive, PatchGrid(core=core, halo=fitted.halo)):
+        found = fitted.estimate(window)
         mean[window.patch.inside], error[window.patch.inside] = (
             found["mean"].values,
             found["error"].values,
@@ -77,18 +77,18 @@ def test_chunks_do_not_matter(scene, tmp_path):
 def test_what_was_saved_says_the_same(scene, tmp_path):
     seen, sea, _ = scene
     archive = gather(seen, sea)
-    pinned = fit(Interpolate(limit=5.0), archive, tmp_path)
+    fitted = fit(Interpolate(limit=5.0), archive, tmp_path)
     again = load(tmp_path)
-    assert again.method == pinned.method and again.halo == pinned.halo
+    assert again.method == fitted.method and again.halo == fitted.halo
     for window in archive.trials:
-        xr.testing.assert_identical(again.estimate(window), pinned.estimate(window))
+        xr.testing.assert_identical(again.estimate(window), fitted.estimate(window))
 
 
 def test_units_that_see_the_same_observations_agree_bit_for_bit(scene, tmp_path):
     seen, sea, _ = scene
     archive = gather(seen, sea)
-    pinned = fit(Interpolate(space=False), archive, tmp_path)
-    xr.testing.assert_identical(filled(pinned, archive), filled(pinned, archive, (10, 17, 31)))
+    fitted = fit(Interpolate(space=False), archive, tmp_path)
+    xr.testing.assert_identical(filled(fitted, archive), filled(fitted, archive, (10, 17, 31)))
 
 
 @pytest.mark.parametrize(("step", "steps"), [("1D", 30), ("6h", 120), ("1h", 240), ("8D", 30)])
@@ -103,9 +103,9 @@ def test_a_window_that_shows_nothing_is_left_empty(scene, tmp_path):
     seen, sea, _ = scene
     archive = gather(seen, sea)
     window = archive.trials[0]
-    pinned = fit(Interpolate(), archive, tmp_path)
-    assert isinstance(pinned, FittedInterpolate)
-    found = pinned.estimate(replace(window, obs=window.obs.where(False)))
+    fitted = fit(Interpolate(), archive, tmp_path)
+    assert isinstance(fitted, FittedInterpolate)
+    found = fitted.estimate(replace(window, obs=window.obs.where(False)))
     assert not found["mean"].notnull().any() and not found["error"].notnull().any()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimal interpolation pinned to an archive: as good as in memory, the same in whatever window and
+"""Optimal interpolation fitted to an archive: as good as in memory, the same in whatever window and
 from any chunks.
 """
 
@@ -43,17 +43,17 @@ def archive(seen, sea, settled) -> Archive:
 
 
 @pytest.fixture(scope="module")
-def pinned(archive, tmp_path_factory) -> FittedMethod:
+def fitted(archive, tmp_path_factory) -> FittedMethod:
     return fit(Oi(), archive, tmp_path_factory.mktemp("oi") / "model")
 
 
-def filled(pinned: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
+def filled(fitted: FittedMethod, archive: Archive, core: tuple[int, int, int] = CORE) -> xr.Dataset:
     """All units of an archive, side by side."""
     out = xr.Dataset(
         {name: xr.full_like(archive.obs, np.nan).compute() for name in ("mean", "error")}
     )
-    for window in windows(archive, PatchGrid(core=core, halo=pinned.halo)):
-        found = pinned.estimate(window)
+    for window in windows(archive, PatchGrid(core=core, halo=fitted.halo)):
+        found = fitted.estimate(window)
         for name in out:
             assert found[name].dims == window.obs.dims and found[name].shape == window.patch.shape
             out[name][window.patch.inside] = found[name].values
@@ -64,8 +64,8 @@ def rmse(mean: xr.DataArray, surface: xr.Dataset, hidden: NDArray[np.bool_]) -> 
     return float(np.sqrt(np.mean((mean - surface.sst).values[hidden] ** 2)))
 
 
-def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden):
-    whole, found = Oi().reconstruct(seen, sea), filled(pinned, archive)
+def test_it_is_as_good_as_in_memory(fitted, archive, surface, sea, seen, hidden):
+    whole, found = Oi().reconstruct(seen, sea), filled(fitted, archive)
     assert rmse(found["mean"], surface, hidden) <= 1.02 * rmse(whole["mean"], surface, hidden)
     np.testing.assert_allclose(
         found["error"].values[hidden], whole["error"].values[hidden], rtol=0.05
@@ -77,55 +77,55 @@ def test_it_is_as_good_as_in_memory(pinned, archive, surface, sea, seen, hidden)
     np.testing.assert_array_equal(found["mean"].values[observed], seen.values[observed])
 
 
-def test_the_first_guess_is_that_of_the_method(pinned, archive, seen, sea):
+def test_the_background_is_that_of_the_method(fitted, archive, seen, sea):
     whole = fit_background(seen, sea, "additive")
-    guess = pinned.background(next(windows(archive, PatchGrid(core=SHAPE))))
+    guess = fitted.background(next(windows(archive, PatchGrid(core=SHAPE))))
     for name, tolerance in (("pixel", 0.1), ("image", 0.2), ("scatter", 0.1)):
         found, wanted = getattr(guess, name), getattr(whole, name)
         here = sea.values if wanted.ndim == 2 else slice(None)
         assert np.abs(found - wanted)[here].max() < tolerance * np.std(wanted[here]) + 0.02, name
 
 
-def test_units_that_overlap_agree(pinned, archive):
+def test_units_that_overlap_agree(fitted, archive):
     one, other = (
         Patch(_box((16, 32), (0, 32), (8, 40)), None),
         Patch(_box((20, 40), (16, 48), (24, 56)), None),
     )
     found = [
-        pinned.estimate(_window(archive, patch, pinned.halo))["mean"] for patch in (one, other)
+        fitted.estimate(_window(archive, patch, fitted.halo))["mean"] for patch in (one, other)
     ]
     np.testing.assert_array_equal(found[0].values[4:, 16:, 16:], found[1].values[:12, :16, :16])
 
 
-def test_what_is_seen_beyond_its_reach_does_not_matter(pinned, archive):
+def test_what_lies_beyond_the_halo_does_not_matter(fitted, archive):
     patch = Patch(_box((16, 32), (8, 40), (8, 40)), None)
-    close, wide = (pinned.estimate(_window(archive, patch, r)) for r in (pinned.halo, SHAPE))
+    close, wide = (fitted.estimate(_window(archive, patch, r)) for r in (fitted.halo, SHAPE))
     xr.testing.assert_identical(close, wide)
 
 
 @pytest.mark.parametrize("chunks", [{"time": 1}, {"time": 7, "lat": 13, "lon": 50}], ids=str)
-def test_chunks_do_not_matter(chunks, pinned, seen, sea, archive, tmp_path):
+def test_chunks_do_not_matter(chunks, fitted, seen, sea, archive, tmp_path):
     other = fit(Oi(), gather(seen.chunk(chunks), sea), tmp_path / "model")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
-    xr.testing.assert_identical(pinned.estimate(window), other.estimate(window))
+    window = next(windows(archive, PatchGrid(core=CORE, halo=fitted.halo)))
+    xr.testing.assert_identical(fitted.estimate(window), other.estimate(window))
     assert (tmp_path / "model" / "fitted.json").read_bytes() == (
-        pinned.folder / "fitted.json"
+        fitted.folder / "fitted.json"
     ).read_bytes()
 
 
-def test_tiles_hardly_matter(pinned, archive, tmp_path):
+def test_tiles_hardly_matter(fitted, archive, tmp_path):
     tiles = [(slice(a, a + 24), slice(b, b + 28)) for a in (0, 24) for b in (0, 28)]
     other = fit(Oi(), replace(archive, tiles=tiles), tmp_path / "model")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
-    xr.testing.assert_allclose(pinned.estimate(window), other.estimate(window), atol=1e-4)
+    window = next(windows(archive, PatchGrid(core=CORE, halo=fitted.halo)))
+    xr.testing.assert_allclose(fitted.estimate(window), other.estimate(window), atol=1e-4)
 
 
-def test_it_is_read_as_it_was_written(pinned, archive, tmp_path):
-    pinned.save(tmp_path / "copy")
-    window = next(windows(archive, PatchGrid(core=CORE, halo=pinned.halo)))
+def test_it_is_read_as_it_was_written(fitted, archive, tmp_path):
+    fitted.save(tmp_path / "copy")
+    window = next(windows(archive, PatchGrid(core=CORE, halo=fitted.halo)))
     copy = load(tmp_path / "copy")
-    xr.testing.assert_identical(copy.estimate(window), pinned.estimate(window))
-    assert copy.halo == pinned.halo and copy.folder == tmp_path / "copy"
+    xr.testing.assert_identical(copy.estimate(window), fitted.estimate(window))
+    assert copy.halo == fitted.halo and copy.folder == tmp_path / "copy"
 
 
 def test_what_was_not_written_is_refused(tmp_path):
@@ -134,7 +134,7 @@ def test_what_was_not_written_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["mean", "pixel"])
-def test_other_first_guesses(kind, archive, seen, sea, hidden, surface, tmp_path, monkeypatch):
+def test_other_backgrounds(kind, archive, seen, sea, hidden, surface, tmp_path, monkeypatch):
     fitted = replace(oi.fit_covariance(), background=kind)
     monkeypatch.setattr(oi, "fit_covariance", lambda *_: fitted)
     monkeypatch.setattr(in_memory, "fit_covariance", lambda *_: fitted)
@@ -168,9 +168,9 @@ def test_pixels_never_seen_and_images_never_seen_are_filled(archive, seen, sea, 
     assert np.abs(off).max() < 5 * float(never.std())
 
 
-def test_an_image_tells_its_mean_by_the_images_near_it_only(pinned, archive):
+def test_an_image_tells_its_mean_by_the_images_near_it_only(fitted, archive):
     days = np.arange(SHAPE[0]) * 0.25
-    images = pinned.images
+    images = fitted.images
     assert images.steps == fitted_background.NEAR
     whole, part = images.at(archive.sample, days), images.at(archive.sample[10:30], days[10:30])
     near = fitted_background.NEAR
