@@ -122,6 +122,7 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
             )
             archive = stack.enter_context(read.open())
         stack.enter_context(io.reading(target))
+        guard.engine_of(target)  # a pipe in the place of a chunk would be waited for
         held = stack.enter_context(guard.open_zarr(target, chunks=None))
         for name in request["variables"]:
             if name not in held or store.REVISION not in held:

@@ -94,7 +94,10 @@ def resolved(target: StrPath) -> Path:
 
 
 def check_apart(target: StrPath, given: StrPath, *, around: bool = False) -> None:
-    """Refuse an output that is an input, lies in a store that is, or holds it; with `around`, it may hold it."""
+    """Refuse an output that is an input, lies in a store that is, or holds it.
+
+    With `around`, it may hold it.
+    """
     final = resolved(target)
     try:
         source = Path(given).resolve()
@@ -106,7 +109,8 @@ def check_apart(target: StrPath, given: StrPath, *, around: bool = False) -> Non
         raise WriteError(
             f"cannot write {target}: it is the input itself; choose another output name"
         )
-    # a folder of granules may hold the store that is made of them; a store or a fill job holds its own files only
+    # a folder of granules may hold the store that is made of them; a store or a fill job holds
+    # its own files only
     is_store = any((source / name).exists() for name in ROOT) or source.suffix in (".zarr", ".job")
     if is_store and any(_same(folder, source) for folder in final.parents):
         raise WriteError(

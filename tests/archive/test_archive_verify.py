@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -128,3 +129,13 @@ def test_the_archive_is_closed_whatever_is_found(filled, monkeypatch):
     (out / "sst/c/0/1/0").unlink()
     assert verify(out, archive).wrong
     assert len(closed) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_in_the_place_of_a_chunk_is_not_waited_for(filled):
+    archive, out = filled
+    chunk = next(file for file in (out / "sst" / "c").rglob("*") if file.is_file())
+    chunk.unlink()
+    os.mkfifo(chunk)
+    with pytest.raises(errors.ReadError, match=r"named pipe|regular file|no file"):
+        verify(out, archive)

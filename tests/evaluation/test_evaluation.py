@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scorecards: every method is asked for the same withheld pixels, and the better one comes first."""
+"""Scorecards: every method is asked for the same withheld pixels; the better one comes first."""
 
 from __future__ import annotations
 

@@ -563,6 +563,7 @@ class TestSimulatedClouds:
 
 
 def test_importing_loads_no_torch() -> None:
-    code = "import sys, sstfill.occlusion; print(sorted({'torch', 'matplotlib', 'cartopy'} & set(sys.modules)))"
+    heavy = {"torch", "matplotlib", "cartopy"}
+    code = f"import sys, sstfill.occlusion; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

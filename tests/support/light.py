@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods made of other methods, with few parts: they keep the same laws as with all, in a tenth of the time."""
+"""Methods made of other methods, with few parts: the same laws, in a tenth of the time."""
 
 from __future__ import annotations
 

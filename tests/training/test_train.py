@@ -253,7 +253,7 @@ class TestNoLeak:
         assert source.training_part.clouds is source.validation_part.clouds
 
     def test_scaling_is_of_the_training_block_at_sea(self, cloudy: xr.Dataset) -> None:
-        """Neither validation nor land, where a producer may leave anything, nor the truth enters."""
+        """Validation, land (where a producer may leave anything) and the truth do not enter."""
         past = split_in_time(18, 2).training
         wild = cloudy.assign(
             sst=cloudy.sst.where(cloudy.time < cloudy.time[past.stop], 1e4).where(cloudy.sea, -1e4)
@@ -286,7 +286,8 @@ class TestLarge:
         tiny()
         with dask.config.set(scheduler=watched):
             model = train(lazy, small(network=network), start="new", clips=2)
-        # the survey keeps of each pixel its count, least and greatest value, and of each image its count
+        # the survey keeps of each pixel its count, least and greatest value, of each image
+        # its count
         assert 0 < watched.largest <= 3 * 40 * 40 + 2 * 60 < ds.sst.size / 15
         assert lazy.sst.chunks is not None
         again = train(lazy, small(network=network), start="new", clips=2)

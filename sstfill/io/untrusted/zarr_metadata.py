@@ -166,8 +166,9 @@ def read_all(root: Path, *, allow_links: bool) -> ZarrMetadata:
 def check_blosc(found: ZarrMetadata) -> None:
     """Refuse chunks that Blosc wrote and that are shorter or longer than their header declares.
 
-    The library does not compare the two: of a chunk that was cut short it decodes what lies beyond its end in memory,
-    without an error. Header: bytes 12 to 16 are the compressed size (Blosc 1, README_CHUNK_FORMAT).
+    The library does not compare the two: of a chunk that was cut short it decodes what lies beyond
+    its end in memory, without an error. Header: bytes 12 to 16 are the compressed size (Blosc 1,
+    README_CHUNK_FORMAT).
     """
     for name in sorted({name for name, metadata in found.arrays if _is_blosc(metadata)}):
         for file in (found.root / name).rglob("*"):
@@ -179,8 +180,8 @@ def check_blosc(found: ZarrMetadata) -> None:
             if len(head) < 16 or declared != size:
                 where = os.path.relpath(file, found.root)
                 raise ReadError(
-                    f"cannot read {found.root}: chunk {where} has {size} bytes, its header declares {declared}; "
-                    "it is damaged, fetch it again"
+                    f"cannot read {found.root}: chunk {where} has {size} bytes, its header "
+                    f"declares {declared}; it is damaged, fetch it again"
                 )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DINEOF's iteration: decomposition, substitution, the fixed point and the sweep over mode counts."""
+"""DINEOF's iteration: decomposition, substitution, fixed point, and the sweep over mode counts."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ class TestTruth:
             assert sample.observed.any() and sample.withheld.any() and sample.second_mask.all()
 
     def test_the_truth_is_not_seen(self) -> None:
-        """Nor is it where it is observed: a network is fed what the satellite saw, noise and all."""
+        """Nor where it is observed: a network is fed what the satellite saw, noise and all."""
         ds = archive()
         wild = ds.assign(truth=ds.truth.where(ds.sst.notnull(), WILD).where(ds.sst.isnull(), -WILD))
         for sample, found in zip(epoch(paper(ds)), epoch(paper(wild)), strict=True):

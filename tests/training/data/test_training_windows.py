@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of an archive: blocks of time apart, never all land or cloud, and nothing else is read."""
+"""Windows of an archive: blocks of time apart, never all land or cloud; nothing else is read."""
 
 from __future__ import annotations
 
@@ -70,12 +70,14 @@ class TestBlocks:
             (
                 10,
                 5,
-                "10 images are too few to train and validate on sequences of 5; give frames=3 or less, or a longer",
+                "10 images are too few to train and validate on sequences of 5; "
+                "give frames=3 or less, or a longer",
             ),
             (
                 2,
                 1,
-                "2 images are too few to train and validate on sequences of 1; give a longer archive",
+                "2 images are too few to train and validate on sequences of 1; "
+                "give a longer archive",
             ),
         ],
     )
