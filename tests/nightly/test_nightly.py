@@ -421,7 +421,7 @@ class TestCommand:
         text = " ".join(capsys.readouterr().out.split())
         assert (
             "0 all is well; 1 done, but look at the report; 2 failed" in text
-            and "75 another job" in text
+            and "75 another" in text
         )
 
 
