@@ -748,7 +748,7 @@ class TestLooking:
     ) -> None:
         listed = " ".join(run("methods dineof", capsys).split())
         assert (
-            "--cross-validation clouds|random Set aside clouds of other dates (3 % of the "
+            "--cross-validation clouds|random Withhold clouds of other dates (3 % of the "
             "observations)" in listed
         )
         assert "--normalise, --no-normalise" in listed
