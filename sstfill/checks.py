@@ -36,10 +36,11 @@ def check_number(
         span += f" to {most:g}"
     elif not above:
         span += " or more"
-    shown = repr(value)
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if is_whole and value.bit_length() > 64:  # Python refuses to print thousands of digits
+    if isinstance(value, int) and value.bit_length() > 64:
+        # Python refuses to print thousands of digits
         shown = f"a number of {value.bit_length()} bits"
+    else:
+        shown = repr(value)
     raise OptionError(f"{option}={shown} must be a {'whole' if whole else 'finite'} number, {span}")
 
 

@@ -151,7 +151,7 @@ def test_the_best_is_kept_and_the_others_are_not(oracles, archive, tmp_path):
     made = fit(Auto(blend=False), archive, tmp_path / "model")
     assert made.account["chosen"] == ["good"] and made.halo == HALO
     assert set(made.account["rmse"]) == {"poor", "good", "fair"}
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "pinned.json"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"good", "fitted.json"}
 
 
 def test_equals_are_blended(oracles, archive, surface, tmp_path):
@@ -160,7 +160,7 @@ def test_equals_are_blended(oracles, archive, surface, tmp_path):
     assert made.account["chosen"] == ["one", "other"] and made.account["skipped"] == {
         "worst": "filled no withheld pixel"
     }
-    assert {p.name for p in (tmp_path / "model").iterdir()} == {"one", "other", "pinned.json"}
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {"one", "other", "fitted.json"}
     window = next(windows(archive, PatchGrid(core=SHAPE)))
     found = made.estimate(window)
     assert float((found["mean"] - surface.truth).std()) == pytest.approx(0.3 / np.sqrt(2), rel=0.06)
