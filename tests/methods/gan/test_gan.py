@@ -440,7 +440,7 @@ def test_a_path_of_nothing_or_of_something_else(tmp_path, obs, sea):
         Gan(model=tmp_path / "nowhere")
     with pytest.raises(OptionError, match="model"):
         config.build(Gan, {"model": "nonsense"})
-    with pytest.raises(ReadError, match="no checkpoint of sstfill"):
+    with pytest.raises(ReadError, match="not a checkpoint of sstfill"):
         Gan(model=tmp_path).reconstruct(obs, sea)
     (tmp_path / "net.pth").write_bytes(b"pickled")
     with pytest.raises(ReadError, match="never loaded"):

@@ -137,8 +137,8 @@ def test_another_checkpoint_is_refused(fitted, tmp_path):
 
 
 def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
-    covariance = replace(oi.fit(), kind="mean")
-    monkeypatch.setattr(oi, "fit", lambda *_: covariance)
+    covariance = replace(oi.fit_covariance(), background="mean")
+    monkeypatch.setattr(oi, "fit_covariance", lambda *_: covariance)
     short = gather(seen[:2], sea)
     made = fit(Gan(model=network("compact"), adapt=False), short, tmp_path / "model")
     assert not (tmp_path / "model" / "bayes_eof").exists()
@@ -152,7 +152,7 @@ def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
 @pytest.mark.parametrize("samples", [1, 2])
 def test_the_paper_networks(samples, archive, seen, tmp_path):
     made = fit(Gan(model=network("static"), samples=samples), archive, tmp_path / "model")
-    assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "pinned.json"}
+    assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "fitted.json"}
     window = a_window(archive, made.halo)
     found = load(tmp_path / "model").estimate(window)
     xr.testing.assert_identical(found, made.estimate(window))
@@ -171,7 +171,7 @@ def test_where_no_clouds_can_be_withheld_the_network_fills_alone(surface, sea, t
     made = fit(Gan(model=network("static")), whole, tmp_path / "model")
     assert (
         made.blend is None
-        and json.loads((tmp_path / "model" / "pinned.json").read_text())["weighed"] is None
+        and json.loads((tmp_path / "model" / "fitted.json").read_text())["weighed"] is None
     )
 
 
