@@ -20,7 +20,7 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields import gaps
 from sstfill.methods import METHODS, Interpolate
 from sstfill.methods.auto import choice, method
-from sstfill.methods.base import affordable
+from sstfill.methods.registry import affordable
 from sstfill.synthetic import ocean
 
 NOISE = 0.1  # of the observations, by which withheld pixels differ from the truth
