@@ -329,6 +329,7 @@ def judge(case: Case, words: Words, ended: Ended, before: Files, folder: Path) -
         "fill" in words
         and out is not None
         and (ended.status == 0 or (case.strike and (folder / os.fsdecode(out)).exists()))
+        and (ended.status == 0 or not is_unchanged(os.fsdecode(out), before, folder))
     ):
         extras += wrong_values(words, folder)
     spelled = " ".join(os.fsdecode(word)[:60] for word in words)
@@ -419,6 +420,13 @@ def files(folder: Path) -> Files:
         else:
             found[name] = stat.filemode(mode)
     return found
+
+
+def is_unchanged(out: str, before: Files, folder: Path) -> bool:
+    """Whether an output is the earlier one, which another input was filled into."""
+    after = files(folder)
+    members = [name for name in before.keys() | after.keys() if Path(name).parts[0] == out]
+    return all(after.get(name) == before.get(name) for name in members)
 
 
 def wrong_values(words: Words, folder: Path) -> list[str]:
