@@ -72,7 +72,10 @@ def verify(
     ReadError
         `out` is not such a store, or its job is not beside it.
     """
-    job = FillJob(Path(out))
+    # Before anything is made of its name: also a pipe in the place of a chunk would be waited for.
+    guard.engine_of(out)
+    target = Path(out).resolve()
+    job = FillJob(target)
     if job.finished is None:
         raise ReadError(
             f"cannot verify {out}: {job.folder}, which holds how it was made, is not beside it"
@@ -83,7 +86,7 @@ def verify(
             time.sleep(0.1)
         # If another run puts its store in place meanwhile, what is found is of neither store.
         before = _state(job)
-        found = _verified(Path(out), job, source, allow_links)
+        found = _verified(target, job, source, allow_links)
         if _state(job) == before and not _is_put_in_place(job):
             return found
     holder = held_by(OutputLock(job.out).path) or "another process"
@@ -122,7 +125,6 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
             )
             archive = stack.enter_context(read.open())
         stack.enter_context(io.reading(target))
-        guard.engine_of(target)  # a pipe in the place of a chunk would be waited for
         held = stack.enter_context(guard.open_zarr(target, chunks=None))
         for name in request["variables"]:
             if name not in held or store.REVISION not in held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from sstfill.errors import InputError, SstfillError
 
 FAILED, UNEXPECTED, READER_GONE = 2, 70, 141
 """Exit statuses; of an interrupt it is 128 and the number of the signal."""
+NOT_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
+"""What a file system answers to a name that it cannot hold or follow."""
 NO_MEMORY = (
     "fill into a .zarr output with --memory SIZE, which goes unit by unit, "
     "or give fewer variables, images or pixels at a time"
@@ -72,6 +75,11 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"error: there is not enough memory ({error or 'MemoryError'}); {NO_MEMORY}", FAILED
     if isinstance(error, RecursionError):
         return f"error: the input is nested too deeply to be read ({error}); check it", FAILED
+    if isinstance(error, OSError) and error.errno in NOT_A_NAME:
+        # such a name is met wherever a path is first looked at
+        name = str(error.filename)
+        shown = name if len(name) < 80 else f"{name[:80]}..."
+        return f"error: cannot use {shown}: {error.strerror}; check the name", FAILED
     what = f"{type(error).__name__}: {error}"
     return f"unexpected {what}; please report it; --debug shows where", UNEXPECTED
 

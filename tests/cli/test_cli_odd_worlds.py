@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from sstfill.cli import main
 from sstfill.printable import printable
+from sstfill.synthetic import ocean
 
 posix = pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
 COMMAND = f'"{sys.executable}" -m sstfill'
@@ -164,3 +165,33 @@ def test_a_message_of_any_length_is_one_line(
         and len(err) < 3000
     )
     assert err.endswith("please report it; --debug shows where\n")
+
+
+LONG = "x" * 300
+ODD_PATHS = [
+    "verify /",
+    "verify .",
+    "verify loop",
+    f"verify {LONG}",
+    f"nightly {LONG}",
+    f"plan {LONG}",
+    f"info in.nc --sea {LONG}",
+]
+
+
+@pytest.mark.parametrize("line", ODD_PATHS)
+def test_a_path_that_is_none_is_one_line(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    ocean(shape=(4, 6, 7), seed=1).to_netcdf(tmp_path / "in.nc")
+    assert main(line.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("sstfill: error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", ["9" * 400, "0", "1.2.3GB", "-1GB", "nan"])
+def test_a_memory_that_is_no_size_is_one_line(size, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ocean(shape=(4, 6, 7), seed=1).to_netcdf(tmp_path / "in.nc")
+    assert main(["fill", "in.nc", "--out", "out.zarr", f"--memory={size}"]) == 2
+    assert "is not a size; give one such as 4GB" in capsys.readouterr().err
