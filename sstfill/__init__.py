@@ -129,8 +129,19 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 """The module of each public name. The other public names are modules, and `fill`."""
 
 
+_MODULES = {
+    "gaps": "sstfill.fields.gaps",
+    "grid": "sstfill.fields.grid",
+    "metrics": "sstfill.validation.metrics",
+    "sea": "sstfill.fields.sea",
+}
+"""Public modules that lie deeper in the package."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name, or a module of this package, when it is first asked for."""
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name in _HOME_OF:
         found = getattr(importlib.import_module(_HOME_OF[name]), name)
         globals()[name] = found
