@@ -39,7 +39,7 @@ def _trouble(da: xr.DataArray) -> str | None:
 def find_fields(ds: xr.Dataset) -> list[str]:
     """Names of the fields to fill: floating, on time and two spatial dims, not ancillary.
 
-    >>> ds = xr.Dataset({"sst": (("time", "y", "x"), np.ones((2, 3, 3)))})
+    >>> ds = xr.Dataset({"sst": (("time", "y", "x"), [[[280.0]]])})
     >>> find_fields(ds.assign(sst_error=ds.sst))
     ['sst']
     """
