@@ -8,6 +8,7 @@ expected error.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
@@ -16,19 +17,36 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config
+from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import gaps, grid
-from sstfill.fields.ancillary import error_attrs, lay_out, unfilled, with_ancillary
+from sstfill.fields.ancillary import (
+    error_attrs,
+    lay_out,
+    limit_attrs,
+    unfilled,
+    with_ancillary,
+)
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.strays import warn_of_strays
+from sstfill.fields.transform import (
+    ASKED,
+    WORDS,
+    Asked,
+    FieldTransforms,
+    by_name,
+    choose,
+    is_skewed,
+)
 from sstfill.fields.variables import pick_fields
 from sstfill.methods import Method, method_class
-from sstfill.methods.auto.method import Auto
+from sstfill.methods.auto.method import Auto, FillPlan
 from sstfill.methods.registry import seeded
-from sstfill.validation.withheld import WithheldScore, withheld_score
+from sstfill.validation.withheld import WithheldScore, in_both_spaces, is_better, withheld_score
 from sstfill.version import __version__
 
+log = logging.getLogger(__name__)
 OFF_SEA = 0.5
 """Greatest fraction of the observations that may lie on land by a sea mask found in the data."""
 
@@ -42,6 +60,7 @@ def fill(
     sea: xr.DataArray | None = None,
     withheld: xr.DataArray | None = None,
     score: bool = True,
+    transform: Asked = "auto",
     seed: int = 0,
 ) -> xr.Dataset:
     """Fill the gaps of a gridded time series.
@@ -72,6 +91,11 @@ def fill(
         score in the attribute ``sstfill_score``; the expected error is scaled to match. Costs a
         second fill. (`sstfill.Auto` needs a score to choose by, hides a fifth, and always records
         it.)
+    transform
+        What the method fills: ``log``, decimal logarithms, for concentrations; ``logit`` for
+        fractions; ``none``, the values as they are. ``auto`` goes by standard_name, names and
+        units; of a skewed field that these do not tell, `sstfill.Auto` takes the logarithm where
+        that does better on withheld clouds.
     seed
         Seed of the withheld clouds, and of a method given by its name.
 
@@ -81,7 +105,8 @@ def fill(
         `data` with each variable ``v`` filled (observed values bit-identical, land NaN; dims,
         order, dtype, attributes and encoding kept), ``v_error`` (one sigma of the filled pixels,
         units of ``v``) and ``v_source`` (CF flags: 0 observed, 1 filled, 2 not filled, 3 withheld,
-        4 land).
+        4 land). With a transform ``v`` is the median of the estimate, ``v_lower`` and ``v_upper``
+        its 16th and 84th percentile, and ``v_error`` half the distance between them.
 
     Raises
     ------
@@ -90,7 +115,8 @@ def fill(
         beyond 1e30 or too far from all others, too few images, duplicate or descending times, an
         ambiguous field, or a mask that does not fit.
     OptionError
-        For an unknown method or variable, or a negative seed.
+        For an unknown method, variable or transform, a negative seed, or a transform that does
+        not fit the values.
 
     Examples
     --------
@@ -102,7 +128,9 @@ def fill(
     """
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise OptionError(f"seed={seed!r} is not a seed; give a whole number, 0 or more")
+    check_choice("transform", transform, ASKED)
     chosen = chosen_method(method, seed)
+    space = wanted_space(transform, chosen)
     for label, mask in (("sea", sea), ("withheld", withheld)):
         if mask is not None and not isinstance(mask, xr.DataArray):
             raise InputError(
@@ -121,7 +149,7 @@ def fill(
                 "pass the Dataset that fill() returned"
             )
     groups = [names] if together else [[name] for name in names]
-    fields = [_Field.of(ds, group, sea, withheld) for group in groups]
+    fields = [_Field.of(ds, group, sea, withheld, space) for group in groups]
     with_gaps = [field for field in fields if field.missing > 0 or withheld is not None]
     if not with_gaps:
         raise InputError(
@@ -151,8 +179,12 @@ class _Field:
         Of the observed values.
     missing
         Number of gaps at sea.
+    transforms
+        Bring skewed and bounded variables to a space without bounds.
     rescaling
-        Scales magnitudes that single precision cannot hold.
+        Scales magnitudes there that single precision cannot hold.
+    skewed
+        Whether it looks log-normal, though nothing tells that it is a concentration.
     """
 
     names: list[str]
@@ -161,7 +193,9 @@ class _Field:
     withheld: xr.DataArray | None
     fingerprint: str
     missing: int
+    transforms: FieldTransforms
     rescaling: Rescaling
+    skewed: bool
 
     @classmethod
     def of(
@@ -170,6 +204,7 @@ class _Field:
         names: list[str],
         sea: xr.DataArray | None,
         withheld: xr.DataArray | None,
+        space: str,
     ) -> _Field:
         fields = [grid.standardise(ds[n]) for n in names]
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
@@ -182,15 +217,27 @@ class _Field:
         missing = sum(n_sea - int(s.pixel_count.where(at_sea, 0).sum()) for s in surveys)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
         hidden = _hidden(withheld, fields[0], obs)
+        seen = fields
         if hidden is not None:  # withheld values must not even contribute to the magnitude
-            surveys = [gaps.survey(f) for f in _unstack(obs.where(~hidden), names)]
-        magnitudes = {}
-        for name, field, survey in zip(names, fields, surveys, strict=True):
-            warn_of_strays(name, survey, at_sea)
-            least = float(survey.least.where(at_sea).min())
-            most = float(survey.most.where(at_sea).max())
-            magnitudes[name] = Magnitude.of(name, least, most, field.dtype)
-        return cls(names, obs, at_sea, hidden, fingerprint, missing, Rescaling(magnitudes, obs))
+            seen = _unstack(obs.where(~hidden), names)
+            surveys = [gaps.survey(f) for f in seen]
+        transforms, magnitudes, skewed = {}, {}, False
+        for name, field, survey in zip(names, seen, surveys, strict=True):
+            transform = choose(space, ds[name], field)
+            warn_of_strays(name, survey, at_sea, transform)
+            least, most = survey.least.where(at_sea), survey.most.where(at_sea)
+            magnitude = Magnitude.of(name, float(least.min()), float(most.max()), field.dtype)
+            if transform.kind != "none":
+                low, high = float(transform.apply(least).min()), float(transform.apply(most).max())
+                magnitude = Magnitude.of(name, low, high, field.dtype)
+            transforms[name], magnitudes[name] = transform, magnitude
+            unknown = space == "auto" and not by_name(ds[name])[1]
+            skewed |= unknown and is_skewed(least.values, most.values)
+        rescaling = Rescaling(magnitudes, obs)
+        return cls(
+            *(names, obs, at_sea, hidden, fingerprint, missing),
+            *(FieldTransforms(transforms), rescaling, skewed),
+        )
 
     def fill(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
         """Return `ds` with the variables of this field filled."""
@@ -204,25 +251,67 @@ class _Field:
                 )
         _check_method(method, self.obs)
         seen = _read_only(seen)
-        shown = _read_only(self.rescaling.apply(seen))
         if isinstance(method, Auto):
-            plan = method.plan(shown, self.sea)
-            scores, estimate = plan.scores, plan.reconstruct(shown, self.sea)
+            field, plan = self._planned(method, ds, seen)
+            scores, shown = plan.scores, field.shown(seen)
+            estimate = plan.reconstruct(shown, self.sea)
         else:
+            if self.skewed:
+                log.warning(
+                    "%s: positive values that span orders of magnitude; transform='log' may fill "
+                    "them better, and without negative values",
+                    ", ".join(self.names),
+                )
+            field, shown = self, self.shown(seen)
             scores = withheld_score(method, shown, self.sea, seed) if score else {}
             estimate = method.reconstruct(shown, self.sea)
-        if not self.rescaling.usual:
-            scores = {
-                n: replace(s, summary=self.rescaling.score(n, s.summary)) for n, s in scores.items()
-            }
-            estimate = self.rescaling.invert(
-                estimate, normalised=getattr(method, "normalise", False)
-            )
+        scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
+        normalised = getattr(method, "normalise", False)
+        estimate = field.rescaling.invert(estimate, normalised=normalised)
+        if not field.transforms.usual:
+            scales = {name: one.sigma_scale for name, one in scores.items()}
+            estimate = field.transforms.invert(estimate, scales)
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:
-            ds = self._insert(ds, name, filled, estimate, method, scores.get(name))
+            ds = field._insert(ds, name, filled, estimate, method, scores.get(name))
         return ds
+
+    def shown(self, seen: xr.DataArray) -> xr.DataArray:
+        """Return what a method is given of the observations."""
+        return _read_only(self.rescaling.apply(self.transforms.apply(seen)))
+
+    def score_in_units(self, name: str, score: WithheldScore) -> WithheldScore:
+        """Bring the score of a variable from the space of the method to the units of the field."""
+        if not self.rescaling.usual:
+            summary, estimates = self.rescaling.score(name, score.summary), score.estimates
+            if estimates is not None:
+                truth, mean = (self.rescaling.values(name, part) for part in estimates[:2])
+                estimates = estimates._replace(truth=truth, mean=mean)
+            score = replace(score, summary=summary, estimates=estimates)
+        return in_both_spaces(score, self.transforms.by_name[name])
+
+    def _planned(
+        self, method: Auto, ds: xr.Dataset, seen: xr.DataArray
+    ) -> tuple[_Field, FillPlan]:
+        """Plan a fill by `Auto`; of a skewed field in logarithms, where that does better."""
+        plan = method.plan(self.shown(seen), self.sea)
+        # A budget allows for the trials of one space only.
+        if not self.skewed or len(self.names) > 1 or method.budget is not None or not plan.scores:
+            return self, plan
+        (name,) = self.names
+        transform = choose("log", ds[name], seen)
+        why = "better on withheld clouds"
+        transforms = FieldTransforms({name: replace(transform, why=why)})
+        other = replace(self, transforms=transforms, rescaling=Rescaling({name: Magnitude()}, seen))
+        other_plan = method.plan(other.shown(seen), self.sea)
+        as_it_is = self.score_in_units(name, plan.scores[name])
+        if name in other_plan.scores:
+            in_logarithms = other.score_in_units(name, other_plan.scores[name])
+            if is_better(in_logarithms, as_it_is, transform):
+                log.info("%s is filled %s, %s", name, WORDS["log"], why)
+                return other, other_plan
+        return self, plan
 
     def _insert(
         self,
@@ -241,15 +330,22 @@ class _Field:
             return array.sel(variable=name, drop=True)
 
         like, obs, values = ds[name], of_variable(self.obs), of_variable(filled)
+        transform = self.transforms.by_name[name]
         hidden = None if self.withheld is None else of_variable(self.withheld)
         source = gaps.source_flags(obs, values, values.notnull() | self.sea, hidden)
         extra = {f"{name}_source": lay_out(source, like, obs)}
         for key in estimate.data_vars:
             part = of_variable(estimate[key])
             if key == "error":
-                scale = score.sigma_scale if score else 1.0
+                # With a transform the limits are scaled already, and the error with them.
+                scale = score.sigma_scale if score and self.transforms.usual else 1.0
                 part = _scaled(part.transpose(*obs.dims), source, scale)
                 part = part.assign_attrs(error_attrs(name, like))
+            elif key in ("lower", "upper") and not self.transforms.usual:
+                if transform.kind == "none":
+                    continue
+                part = _scaled(part.transpose(*obs.dims), source, 1.0)
+                part = part.assign_attrs(limit_attrs(name, like, key))
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
@@ -257,6 +353,8 @@ class _Field:
         if chosen := estimate.attrs.get("chosen"):
             by += f" ({' + '.join(chosen)})"
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        if transform.kind != "none":
+            by += f", {WORDS[transform.kind]}"
         history = f"{now} sstfill {__version__}: {name} filled by {by}"
         if earlier := str(ds.attrs.get("history", "")):
             history += f"\n{earlier}"
@@ -276,6 +374,9 @@ class _Field:
             "options": config.options(method),
             "diagnostics": config.plain(estimate.attrs),
         }
+        transform = self.transforms.by_name[str(like.name)]
+        if transform.kind != "none":
+            record["transform"] = transform.to_dict()
         linked = [*str(like.attrs.get("ancillary_variables", "")).split(), *extra]
         attrs = {
             "ancillary_variables": " ".join(dict.fromkeys(linked)),
@@ -327,6 +428,25 @@ def chosen_method(method: Method | str | None, seed: int) -> Method:
             f"{method!r} is not a method; give a name such as 'dineof', or a method: Dineof()"
         )
     return method
+
+
+def wanted_space(transform: Asked, method: Method) -> Asked:
+    """Return the transform to fill in: the one asked for, or that of a network's training.
+
+    Raises
+    ------
+    OptionError
+        A network was trained in another space than the one asked for.
+    """
+    trained: Asked | None = getattr(method, "trained_transform", None)
+    if trained is None or transform == trained:
+        return transform
+    if transform != "auto":
+        raise OptionError(
+            f"transform={transform!r}, but the network was trained with transform={trained!r}; "
+            "leave it out"
+        )
+    return trained
 
 
 def _as_dataset(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
