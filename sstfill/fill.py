@@ -38,6 +38,7 @@ from sstfill.fields.transform import (
     by_name,
     choose,
     is_skewed,
+    note_skewness,
 )
 from sstfill.fields.variables import pick_fields
 from sstfill.methods import Method, method_class
@@ -257,11 +258,7 @@ class _Field:
             estimate = plan.reconstruct(shown, self.sea)
         else:
             if self.skewed:
-                log.warning(
-                    "%s: positive values that span orders of magnitude; transform='log' may fill "
-                    "them better, and without negative values",
-                    ", ".join(self.names),
-                )
+                note_skewness(self.names)
             field, shown = self, self.shown(seen)
             scores = withheld_score(method, shown, self.sea, seed) if score else {}
             estimate = method.reconstruct(shown, self.sea)

@@ -30,18 +30,27 @@ DRAFT = "draft-"
 
 @dataclass(frozen=True)
 class StoreLayout:
-    """Fields of the store, without values, and where it lies."""
+    """Fields of the store, without values, and where it lies.
+
+    Attributes
+    ----------
+    parts
+        By variable, what is stored of it, see `sstfill.archive.store.parts`.
+    """
 
     staged: Path
     fields: Mapping[str, xr.DataArray]
     attrs: Mapping[str, Any]
+    parts: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def of(
         cls, job: FillJob, ds: xr.Dataset, days: Mapping[str, Days], request: Mapping[str, Any]
     ) -> StoreLayout:
         """Lay out the variables in `days` as they are in an archive, time first, no single dims."""
-        fields = {name: _laid_out(ds[name], Model.load(job.model(name)), request) for name in days}
+        models = {name: Model.load(job.model(name)) for name in days}
+        fields = {name: _laid_out(ds[name], model, request) for name, model in models.items()}
+        parts = {name: store.parts(model.transform) for name, model in models.items()}
         attrs = {}
         for key, value in ds.attrs.items():
             if not str(key).startswith("sstfill_"):
@@ -53,7 +62,7 @@ class StoreLayout:
         )
         earlier = str(ds.attrs.get("history", ""))
         attrs["history"] = f"{line}\n{earlier}" if earlier else line
-        return cls(job.staged, fields, attrs)
+        return cls(job.staged, fields, attrs, parts)
 
     def holds(self, task: Task) -> bool:
         """Whether all chunks of a unit are in the staged store."""
@@ -66,8 +75,9 @@ class StoreLayout:
         """
         for old in self.staged.parent.glob(f"{DRAFT}*"):
             shutil.rmtree(old)
-        store.lay_out(draft, self.fields, sampling.CORE, self.attrs)
-        arrays = [f"{name}{part}" for name in self.fields for part in store.PARTS]
+        limited = [name for name, parts in self.parts.items() if parts != store.PARTS]
+        store.lay_out(draft, self.fields, sampling.CORE, self.attrs, limited)
+        arrays = [f"{name}{part}" for name, parts in self.parts.items() for part in parts]
         done = {chunk for task in kept for chunk in chunks(self.staged, task)}
         store.adopt(draft, self.staged, done, arrays)
 
@@ -76,7 +86,7 @@ def chunks(at: Path, task: Task) -> list[Path]:
     """Return the files of a unit's chunks in a store."""
     return [
         store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE)
-        for part in store.PARTS
+        for part in task.parts
     ]
 
 
@@ -98,7 +108,9 @@ def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.
     name = str(da.name)
     method = {"name": request["method"], "options": request["options"], "diagnostics": {}}
     linked = str(da.attrs.get("ancillary_variables", "")).split()
-    linked += [f"{name}{part}" for part in store.PARTS[1:]]
+    linked += [f"{name}{part}" for part in store.parts(model.transform)[1:]]
+    if model.transform.kind != "none":
+        method["transform"] = model.transform.to_dict()
     own = {
         "ancillary_variables": " ".join(dict.fromkeys(linked)),
         "sstfill_version": __version__,

@@ -23,7 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from sstfill.checks import check_choice
+from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
 
 log = logging.getLogger(__name__)
@@ -83,10 +83,23 @@ class Transform:
     upper: float = 1.0
     why: str = ""
 
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, tuple(SCALES))
+        if self.kind == "none":
+            return
+        check_number("floor", self.floor, LEAST_FLOOR / 2, 1e30)
+        if self.kind == "logit":
+            check_number("upper", self.upper, 2 * self.floor, 1e30, above=True)
+
     @property
     def scale(self) -> str:
         """Name of the transformed space: ``log10``, ``logit``, or empty."""
         return SCALES[self.kind]
+
+    @property
+    def highest(self) -> float:
+        """The upper bound of the values; infinite where there is none."""
+        return self.upper if self.kind == "logit" else np.inf
 
     def apply(self, values: V) -> V:
         """Transform values; NaN, shape, dtype, name and attributes stay, and Dask stays lazy."""
@@ -111,6 +124,12 @@ class Transform:
             with np.errstate(over="ignore", under="ignore"):
                 return 10.0**values
         return self.upper * expit(values)
+
+    def is_outside(self, least: float, most: float) -> bool:
+        """Whether a value of this range lies outside the bounds, or at one."""
+        if self.kind == "none" or least > most:
+            return False
+        return least <= 0 or (self.kind == "logit" and most >= self.upper)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
@@ -307,12 +326,12 @@ def count(obs: xr.DataArray, upper: float = np.inf) -> Counts:
     """Count what lies at or outside the bounds 0 and `upper`, image by image or block by block."""
     if obs.chunks is None:
         images = obs.values.reshape(-1, *obs.shape[-2:])
-        return _total([_count(image, upper) for image in images])
+        return total([_count(image, upper) for image in images])
     import dask
 
     # Not pure: dask would hash every block to name its task.
     counted = dask.delayed(_count, pure=False)
-    return _total(dask.compute([counted(b, upper) for b in obs.data.to_delayed().ravel()])[0])
+    return total(dask.compute([counted(b, upper) for b in obs.data.to_delayed().ravel()])[0])
 
 
 def _count(values: NDArray, upper: float) -> Counts:
@@ -330,7 +349,8 @@ def _count(values: NDArray, upper: float) -> Counts:
     )
 
 
-def _total(parts: list[Counts]) -> Counts:
+def total(parts: Sequence[Counts]) -> Counts:
+    """Add counts up."""
     sums = [sum(numbers) for numbers in list(zip(*parts, strict=True))[:5]]
     least = min(part.least for part in parts)
     most = max(part.most for part in parts)
@@ -420,6 +440,15 @@ def is_skewed(least: NDArray, most: NDArray) -> bool:
     values, logarithms = np.append(low, high), np.log10(np.append(low, high))
     skewness = _skewness(values)
     return skewness > SKEWED and abs(_skewness(logarithms)) < skewness / 2
+
+
+def note_skewness(names: Sequence[str]) -> None:
+    """Log one line for fields that `is_skewed`, and that nothing tells to be concentrations."""
+    log.warning(
+        "%s: positive values that span orders of magnitude; transform='log' may fill them better, "
+        "and without negative values",
+        ", ".join(names),
+    )
 
 
 def _skewness(values: NDArray) -> float:
