@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sstfill import occlusion
 from sstfill.describe import Description
 from sstfill.evaluation.scorecard import Scorecard
+from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
 from sstfill.methods.gan.method import Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
@@ -30,6 +31,7 @@ class DatasetGapfill:
         together: bool = False,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def bayes_eof(
@@ -46,6 +48,7 @@ class DatasetGapfill:
         together: bool = False,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def climatology(
@@ -56,6 +59,7 @@ class DatasetGapfill:
         together: bool = False,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof(
@@ -79,6 +83,7 @@ class DatasetGapfill:
         together: bool = False,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof_modes(
@@ -99,6 +104,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        transform: Asked = "none",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def fill(
@@ -110,6 +116,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         withheld: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def gan(
@@ -122,6 +129,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def info(
@@ -135,6 +143,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def oi(
@@ -152,6 +161,7 @@ class DatasetGapfill:
         together: bool = False,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def patchmatch(
@@ -167,6 +177,7 @@ class DatasetGapfill:
         together: bool = False,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def plot(
@@ -190,6 +201,7 @@ class DatasetGapfill:
         repeats: int = 1,
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
+        transform: Asked = "auto",
     ) -> Scorecard: ...
     def train(
         self,
@@ -223,7 +235,7 @@ class DatasetGapfill:
         truth: xr.DataArray | str | None = None,
         start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
         clips: int = 40,
-        log_scaled: bool = False,
+        transform: Asked = "auto",
         sea: xr.DataArray | None = None,
         out: str | Path | None = None,
         resume: bool = False,
@@ -242,6 +254,7 @@ class DataArrayGapfill:
         share: float = 0.2,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def bayes_eof(
@@ -256,6 +269,7 @@ class DataArrayGapfill:
         min_image_coverage: float = 0.0,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def climatology(
@@ -264,6 +278,7 @@ class DataArrayGapfill:
         harmonics: int = 2,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def dineof(
@@ -285,6 +300,7 @@ class DataArrayGapfill:
         return_modes: bool = False,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def dineof_modes(
@@ -303,6 +319,7 @@ class DataArrayGapfill:
         error_length: float = 25.0,
         solver: Literal["fast", "reference"] = "fast",
         sea: xr.DataArray | None = None,
+        transform: Asked = "none",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def fill(
@@ -312,6 +329,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         withheld: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def gan(
@@ -323,6 +341,7 @@ class DataArrayGapfill:
         device: Literal["auto", "cpu", "cuda"] = "auto",
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def info(self, *, sea: xr.DataArray | None = None) -> Description: ...
@@ -333,6 +352,7 @@ class DataArrayGapfill:
         space: bool = True,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def oi(
@@ -348,6 +368,7 @@ class DataArrayGapfill:
         device: Literal["cpu", "cuda", "auto"] = "cpu",
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def patchmatch(
@@ -361,6 +382,7 @@ class DataArrayGapfill:
         sharp: bool = False,
         sea: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def score(
@@ -373,6 +395,7 @@ class DataArrayGapfill:
         repeats: int = 1,
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
+        transform: Asked = "auto",
     ) -> Scorecard: ...
     def train(
         self,
@@ -405,7 +428,7 @@ class DataArrayGapfill:
         truth: xr.DataArray | str | None = None,
         start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
         clips: int = 40,
-        log_scaled: bool = False,
+        transform: Asked = "auto",
         sea: xr.DataArray | None = None,
         out: str | Path | None = None,
         resume: bool = False,

@@ -20,13 +20,7 @@ from sstfill import config
 from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import gaps, grid
-from sstfill.fields.ancillary import (
-    error_attrs,
-    lay_out,
-    limit_attrs,
-    unfilled,
-    with_ancillary,
-)
+from sstfill.fields.ancillary import error_attrs, lay_out, limit_attrs, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.strays import warn_of_strays
@@ -288,9 +282,7 @@ class _Field:
             score = replace(score, summary=summary, estimates=estimates)
         return in_both_spaces(score, self.transforms.by_name[name])
 
-    def _planned(
-        self, method: Auto, ds: xr.Dataset, seen: xr.DataArray
-    ) -> tuple[_Field, FillPlan]:
+    def _planned(self, method: Auto, ds: xr.Dataset, seen: xr.DataArray) -> tuple[_Field, FillPlan]:
         """Plan a fill by `Auto`; of a skewed field in logarithms, where that does better."""
         plan = method.plan(self.shown(seen), self.sea)
         # A budget allows for the trials of one space only.

@@ -85,8 +85,7 @@ class StoreLayout:
 def chunks(at: Path, task: Task) -> list[Path]:
     """Return the files of a unit's chunks in a store."""
     return [
-        store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE)
-        for part in task.parts
+        store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE) for part in task.parts
     ]
 
 

@@ -88,9 +88,7 @@ class Model:
             model = cls(fitted, whole.sea, whole.points, {}, 1.0, transform)
         else:
             summary = in_both_spaces(score, transform).summary
-            model = cls(
-                fitted, whole.sea, whole.points, summary, score.sigma_scale, transform
-            )
+            model = cls(fitted, whole.sea, whole.points, summary, score.sigma_scale, transform)
         model._save(draft)
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
         for member in [*draft.rglob("*"), draft]:

@@ -176,7 +176,6 @@ class RunSettings:
         kept = {k: v for k, v in finished.items() if k not in ("format", "version")}
         return kept | {"mode": "update"}
 
-
     def _check_transform(self, job: FillJob, finished: dict[str, Any]) -> None:
         """Refuse another transform than that of a finished output; ``auto`` takes it over."""
         used = transform_of(finished)

@@ -99,6 +99,7 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         quality_level=args.quality_level,
         l2p_flags=names(args.l2p_flags) or (),
         allow_links=args.allow_links,
+        transform=args.transform,
         seed=args.seed,
         update=args.update,
         refit=args.refit,
@@ -127,6 +128,9 @@ def report(done: FillOutcome) -> str:
     for name, score in done.score.items():
         if score:
             error, bias = f"RMSE {score['rmse']:.3g}", f"bias {score['bias']:+.2g}"
+            for key in ("rmse_log10", "rmse_logit"):
+                if key in score:
+                    error += f" ({score[key]:.3g} in {key.removeprefix('rmse_')})"
             lines.append(f"{printable(name)}: {error}, {bias} on withheld clouds")
     last = f"written to {done.out} in {done.seconds:.1f} s"
     if done.fitting:

@@ -13,6 +13,7 @@ from sstfill.cli.looking import filled_variables, summary
 from sstfill.cli.options import add_options, method
 from sstfill.cli.source import (
     add_input,
+    add_transform,
     add_variables,
     check_output,
     check_picture,
@@ -38,6 +39,7 @@ def add_fill(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(sorted(METHODS))}; by default auto, which takes the one that does best "
         "on withheld clouds. For the options of a method: sstfill fill --method NAME --help",
     )
+    add_transform(parser)
     parser.add_argument(
         "--no-score",
         action="store_true",
@@ -93,6 +95,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
             together=args.together,
             sea=sea(args.sea),
             score=not args.no_score,
+            transform=args.transform,
             seed=args.seed,
         )
         output.write(filled)

@@ -14,6 +14,7 @@ from sstfill.cli.options import PREFIX, add_field, flag, takes
 from sstfill.cli.source import add_input, sea, series
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError
+from sstfill.fields import transform
 from sstfill.io import place
 from sstfill.methods import Gan
 from sstfill.training.data.oceans import Oceans
@@ -55,7 +56,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def _metavar(field: dataclasses.Field[Any]) -> str:
     """Short form of what a field takes, the choices of a type that has a name."""
     name = str(field.type).removesuffix(" | None")
-    choices = get_args(getattr(training.options, name, None))
+    kind = getattr(training.options, name, None) or getattr(transform, name, None)
+    choices = get_args(kind)
     return "|".join(choices) or takes(field)
 
 

@@ -274,7 +274,9 @@ def choose(asked: str, variable: xr.DataArray, obs: xr.DataArray) -> Transform:
         transform = Transform("log", floor, why=why)
     else:
         part = step / upper / 2 if np.isfinite(step) else MARGIN
-        transform = Transform("logit", float(np.clip(part, MARGIN / 10, MARGIN)) * upper, upper, why)
+        transform = Transform(
+            "logit", float(np.clip(part, MARGIN / 10, MARGIN)) * upper, upper, why
+        )
     warn_of_floor(name, transform, counts)
     return transform
 

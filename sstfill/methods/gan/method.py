@@ -15,6 +15,7 @@ import xarray as xr
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields import gaps
+from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.gan.compact import estimate_compact
 from sstfill.methods.gan.network import VIEWS, Networks
@@ -114,6 +115,18 @@ class Gan:
             return self.model
         folder = SHIPPED if self.model is None else Path(str(self.model))
         return _loaded(folder, _last_changed(folder))
+
+    @property
+    def trained_transform(self) -> Kind | None:
+        """The transform of the values that the network was trained on; None fits any.
+
+        `sstfill.fill` fills in that space.
+        """
+        config = self.checkpoint.config
+        if (config.get("scaling") or {}).get("kind") == "log":  # as early checkpoints state it
+            return "log"
+        trained: Kind | None = config.get("transform")
+        return trained
 
     def _repr_html_(self) -> str:
         return self.checkpoint._repr_html_()
