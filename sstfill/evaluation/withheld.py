@@ -318,10 +318,9 @@ def _refill(
     if space.kind != "none":
         spread = mean * np.nan
         if lower in filled:
-            limits = [
-                filled[n].transpose(*field.dims).values[withheld.values] for n in (lower, upper)
-            ]
-            spread = (space.apply(limits[1]) - space.apply(limits[0])) / 2
+            low = filled[lower].transpose(*field.dims).values[withheld.values]
+            high = filled[upper].transpose(*field.dims).values[withheld.values]
+            spread = (space.apply(high) - space.apply(low)) / 2
     return Estimate(mean, sigma, spread, seconds, cpu_seconds)
 
 
@@ -397,6 +396,8 @@ def _scorecard(
     common = np.logical_and.reduce([f for f in filled if f.any()] or filled)
     cards = [_card(truth, estimate, common, places, bins, space) for estimate in pooled.values()]
     data = xr.concat(cards, xr.Variable("method", list(pooled)))
+    if space.kind != "none":
+        attrs |= {"transform": space.kind}
     return Scorecard(
         data.assign_attrs(
             variable=str(field.name),
@@ -406,7 +407,6 @@ def _scorecard(
             n_withheld=truth.size,
             n_common=int(common.sum()),
             sstfill_version=__version__,
-            **({} if space.kind == "none" else {"transform": space.kind}),
         )
     )
 

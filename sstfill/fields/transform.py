@@ -273,23 +273,24 @@ def choose(asked: str, variable: xr.DataArray, obs: xr.DataArray) -> Transform:
         floor = max(min(step, counts.least) / 2, LEAST_FLOOR) if counts.number else 1.0
         transform = Transform("log", floor, why=why)
     else:
-        part = step / upper / 2 if np.isfinite(step) else MARGIN
-        transform = Transform(
-            "logit", float(np.clip(part, MARGIN / 10, MARGIN)) * upper, upper, why
-        )
+        margin = MARGIN
+        if np.isfinite(step):
+            margin = min(max(step / upper / 2, MARGIN / 10), MARGIN)
+        transform = Transform("logit", margin * upper, upper, why)
     warn_of_floor(name, transform, counts)
     return transform
 
 
 def warn_of_floor(name: str, transform: Transform, counts: Counts) -> None:
     """Log one line where observations lie outside the bounds of a transform, or at them."""
-    if transform.kind == "log" and (low := counts.negative + counts.zero):
+    outside = counts.negative + counts.zero
+    if transform.kind == "log" and outside:
         log.warning(
             "%s: %d of %d observations are zero or negative; the method takes them as %.3g, in the "
             "output they stay as they are",
-            *(name, low, counts.number, transform.floor),
+            *(name, outside, counts.number, transform.floor),
         )
-    outside = counts.negative + counts.zero + counts.above
+    outside += counts.above
     if transform.kind == "logit" and outside:
         low, high = transform.floor, transform.upper - transform.floor
         log.warning(
@@ -353,10 +354,16 @@ def _count(values: NDArray, upper: float) -> Counts:
 
 def total(parts: Sequence[Counts]) -> Counts:
     """Add counts up."""
-    sums = [sum(numbers) for numbers in list(zip(*parts, strict=True))[:5]]
-    least = min(part.least for part in parts)
-    most = max(part.most for part in parts)
-    return Counts(*sums, least, most, min(part.lowest for part in parts))
+    return Counts(
+        number=sum(part.number for part in parts),
+        negative=sum(part.negative for part in parts),
+        zero=sum(part.zero for part in parts),
+        above=sum(part.above for part in parts),
+        beyond=sum(part.beyond for part in parts),
+        least=min(part.least for part in parts),
+        most=max(part.most for part in parts),
+        lowest=min(part.lowest for part in parts),
+    )
 
 
 def _misfit(kind: str, counts: Counts, upper: float, *, strict: bool) -> str:

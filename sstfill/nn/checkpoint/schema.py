@@ -27,7 +27,7 @@ class _ConfigPart(BaseModel):
 
 
 class ScalingConfig(_ConfigPart):
-    """As `sstfill.fields.scaling.Scaling`; early checkpoints have ``log`` in place of a transform."""
+    """As `sstfill.fields.scaling.Scaling`; early checkpoints may have the kind ``log``."""
 
     kind: Literal["standardise", "anomaly", "log"]
     mean: Annotated[float, Field(ge=-MAGNITUDE, le=MAGNITUDE)]
