@@ -24,6 +24,7 @@ from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method
 from sstfill.methods.base import Archive, FittedMethod, Points
+from sstfill.methods.common import former
 from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
 from sstfill.validation.calibration import EXTREME
@@ -144,7 +145,8 @@ class Model:
             )
         field = xr.DataArray(sea, dims=score.dims, name="sea")
         fitted = load(folder / "method")
-        return cls(fitted, field, points, score.summary, score.sigma_scale, digest)
+        summary = former.summary_now(score.summary)
+        return cls(fitted, field, points, summary, score.sigma_scale, digest)
 
 
 def _current_fingerprint(folder: Path) -> str:

@@ -89,8 +89,8 @@ class TestFill:
         ):
             assert words in out
         sea = written.sst_source != 4
-        share = float((written.sst_source == 1).sum() / sea.sum())
-        assert f"{100 * share:.1f} % of the sea was missing" in out
+        fraction = float((written.sst_source == 1).sum() / sea.sum())
+        assert f"{100 * fraction:.1f} % of the sea was missing" in out
 
     def test_method_chosen_on_withheld_clouds(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -565,7 +565,9 @@ class TestMistakes:
     def test_score(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "no method 'dinof'" in fails("score in.nc --methods interpolate,dinof", capsys)
         assert "no method to score" in fails("score in.nc --methods ,", capsys)
-        assert "not between 0 and 1" in fails("score in.nc --methods climatology --share 2", capsys)
+        assert "not between 0 and 1" in fails(
+            "score in.nc --methods climatology --fraction 2", capsys
+        )
         assert "no option of score '--method'" in fails("score in.nc --method dineof", capsys)
 
     def test_picture_without_its_libraries(
@@ -704,13 +706,13 @@ class TestScore:
     def test_table_json_and_picture(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("matplotlib")
         line = (
-            "score in.nc --methods climatology,interpolate --share 0.15 --repeats 2 --seed 3 "
+            "score in.nc --methods climatology,interpolate --fraction 0.15 --repeats 2 --seed 3 "
             "--json s.json --plot s.png"
         )
         out = run(line, capsys)
         card = sstfill.Scorecard.from_json((folder / "s.json").read_text())
         expected = opened("in.nc").gapfill.score(
-            ["climatology", "interpolate"], share=0.15, repeats=2, seed=3
+            ["climatology", "interpolate"], fraction=0.15, repeats=2, seed=3
         )
         np.testing.assert_array_equal(card.data.rmse, expected.data.rmse)
         assert out.startswith("sst (degree_Celsius): ")

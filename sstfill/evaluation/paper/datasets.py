@@ -217,7 +217,7 @@ def _clouds(lwp: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
     if stride < 1:
         needed = occlusion.SPIN_UP + FRAMES
         return Note(name, False, f"LWP of {lwp.sizes['time']} frames; {needed} are needed")
-    thresholds = {share: occlusion.threshold_for(lwp, share) for share in OCCLUDED}
+    thresholds = {fraction: occlusion.threshold_for(lwp, fraction) for fraction in OCCLUDED}
     clouds = LwpClouds(
         name=name, lwp=lwp, thresholds=thresholds, stride=stride, start_after=occlusion.SPIN_UP
     )

@@ -25,7 +25,7 @@ from sstfill.validation import metrics
 
 WHOLE, STATIC = "sequence", "static"
 CHOOSER = "auto"  # tries the others; of a single image it can try none
-SCORES = ("mae", "rmse", "bias", "n", "filled_share", "seconds")
+SCORES = ("mae", "rmse", "bias", "n", "filled_fraction", "seconds")
 
 
 class Score(NamedTuple):
@@ -38,7 +38,7 @@ class Score(NamedTuple):
     rmse: float = math.nan
     bias: float = math.nan
     n: float = 0
-    filled_share: float = math.nan
+    filled_fraction: float = math.nan
     seconds: float = math.nan
     reason: str = ""
 
@@ -69,7 +69,7 @@ class ProtocolResult(NamedTuple):
     """Scores of all fills, and some sequences to look at.
 
     `results` has dims ``(row, sequence)``: a row is a data set, an operator, an occluded fraction
-    (``share``), a method and a variant. `samples` have dims ``(picture, time, y, x, channel)``:
+    (``fraction``), a method and a variant. `samples` have dims ``(picture, time, y, x, channel)``:
     truth, occluded, and each method.
     """
 
@@ -138,7 +138,7 @@ def _to_show(todo: list[Case]) -> set[int]:
         if case.source.kind == "clip":
             if case.operator == "raindrops":
                 first.setdefault((case.source.kind, case.source.name), number)
-        elif case.share == MIDDLE:
+        elif case.fraction == MIDDLE:
             first.setdefault((case.source.kind,), number)
     return set(first.values())
 
@@ -181,7 +181,7 @@ def _facts(sequence: Sequence | str) -> SequenceFacts:
 def _variants(case: Case, method: Method) -> tuple[str, ...]:
     """Add frame by frame where the paper's Table 4 has it, for methods that need no other image."""
     able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
-    if case.operator == CLOUD and case.share == MIDDLE and able:
+    if case.operator == CLOUD and case.fraction == MIDDLE and able:
         return (WHOLE, STATIC)
     return (WHOLE,)
 
@@ -210,7 +210,7 @@ def _fill_and_score(
         rmse=metrics.rmse(estimate, truth),
         bias=metrics.bias(estimate, truth),
         n=truth.size,
-        filled_share=float(1 - np.mean(unfilled)),
+        filled_fraction=float(1 - np.mean(unfilled)),
         seconds=seconds,
     )
     return score, whole
@@ -283,7 +283,7 @@ def _row(
         units=case.source.units,
         operator=case.operator,
         masks=case.origin,
-        share=case.share,
+        fraction=case.fraction,
         method=name,
         variant=variant,
         reason=reasons[0] if reasons else "",

@@ -167,11 +167,11 @@ class LwpClouds:
     stride: int
     start_after: int
 
-    def at(self, share: float) -> occlusion.Cloud:
+    def at(self, fraction: float) -> occlusion.Cloud:
         """Return the measurement operator that occludes this fraction."""
         return occlusion.Cloud(
             lwp=self.lwp,
-            threshold=self.thresholds[share],
+            threshold=self.thresholds[fraction],
             stride=self.stride,
             start_after=self.start_after,
         )

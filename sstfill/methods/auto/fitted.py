@@ -113,7 +113,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
     # Other clouds than those of a score with the same seed.
     seed = int(np.random.SeedSequence([method.seed, 2]).generate_state(1)[0])
     try:
-        holdout = withhold(archive, fraction=method.share, seed=seed)
+        holdout = withhold(archive, fraction=method.fraction, seed=seed)
     except InputError as reason:
         choice = untried(candidates, reason, named=method.methods is not None)
         refit = True

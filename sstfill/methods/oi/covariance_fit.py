@@ -163,7 +163,7 @@ def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool
     for axes in (None, (-2, -1), (-2,), (-1,)):
         clouds = None if axes is None else gap.copy(data=np.flip(gap.values, axes))
         try:
-            return transplant(obs, sea, share=FRACTION, seed=seed, clouds=clouds).values
+            return transplant(obs, sea, fraction=FRACTION, seed=seed, clouds=clouds).values
         except InputError:
             continue
     observed = obs.notnull().values & sea.values

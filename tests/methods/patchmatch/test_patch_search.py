@@ -182,11 +182,11 @@ class TestVote:
 
 class TestFirstGuess:
     @settings(max_examples=20, deadline=None)
-    @given(seed=st.integers(0, 999), share=st.floats(0.1, 0.95))
-    def test_keeps_to_the_range_and_to_what_is_seen(self, seed, share):
+    @given(seed=st.integers(0, 999), fraction=st.floats(0.1, 0.95))
+    def test_keeps_to_the_range_and_to_what_is_seen(self, seed, fraction):
         rng = np.random.default_rng(seed)
         values = rng.normal(size=(5, 6, 7)).astype(np.float32)
-        seen = rng.random(values.shape) > share
+        seen = rng.random(values.shape) > fraction
         seen[2, 3, 3] = True
         found = first_guess(values, seen, np.cumsum(rng.uniform(0.1, 2, 5)))
         np.testing.assert_array_equal(found[seen], values[seen])
