@@ -156,7 +156,7 @@ def _covers(sea: np.ndarray, times: int, fraction: float, seed: int) -> Iterator
 
 
 def _fractions(rng: np.random.Generator, times: int, fraction: float) -> np.ndarray:
-    """Fractions of `times` images, spread as real ones are; they average to `fraction` within 1e-6."""
+    """Fractions of `times` images, spread as real ones are, of mean `fraction` within 1e-6."""
     z = rng.standard_normal(times)
     if fraction == 0:
         return np.zeros(times)
