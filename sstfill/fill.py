@@ -22,6 +22,7 @@ from sstfill.fields.ancillary import error_attrs, lay_out, unfilled, with_ancill
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.strays import warn_of_strays
+from sstfill.fields.variables import pick_fields
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
 from sstfill.methods.registry import seeded
@@ -111,7 +112,7 @@ def fill(
     ds = _as_dataset(data)
     if isinstance(data, xr.DataArray) and variables is None:
         variables = [str(name) for name in ds.data_vars]
-    names = grid.pick(ds, variables)
+    names = pick_fields(ds, variables)
     for name in names:
         ds = unfilled(ds, name)
         if "sstfill_method" in ds[name].attrs:

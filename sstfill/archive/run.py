@@ -28,8 +28,8 @@ from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
-from sstfill.fields import grid
 from sstfill.fields.sea import sea_mask
+from sstfill.fields.variables import pick_fields
 from sstfill.io import place
 from sstfill.io.atomic import begin_work, fail
 from sstfill.io.error_origin import while_reading
@@ -157,7 +157,7 @@ def fill_archive(
         store.check_in_place(target, replace=refit)
     with open_job(target) as job:
         with read.open() as ds:
-            names = tuple(sorted(grid.pick(ds, variables)))  # a store lists them in any order
+            names = tuple(sorted(pick_fields(ds, variables)))  # a store lists them in any order
             for name in names:
                 if "sstfill_method" in ds[name].attrs:
                     raise InputError(

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.fields import gaps, grid
+from sstfill.fields.dates import TIME
+from sstfill.fields.variables import find_fields
 from sstfill.io.untrusted import guard
 from sstfill.methods.base import Points
 
@@ -103,7 +105,7 @@ def _codings(root: Path) -> Stats:
 
 def _blocks(ds: xr.Dataset) -> dict[str, int]:
     """Return the lengths of blocks of about `BLOCK` bytes: whole stored chunks, several in time."""
-    fields = grid.candidates(ds)
+    fields = find_fields(ds)
     if not fields:
         return {}
     da = max((ds[name] for name in fields), key=lambda da: da.nbytes)
@@ -257,6 +259,6 @@ def _time_axis(array: Any) -> int | None:
     else:
         names = array.attrs.get("_ARRAY_DIMENSIONS")
     for axis, name in enumerate(names or ()):
-        if str(name).lower() in grid.TIME:
+        if str(name).lower() in TIME:
             return axis
     return None

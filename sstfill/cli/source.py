@@ -17,6 +17,7 @@ from sstfill import io
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.fields import grid
 from sstfill.fields.sea import find_sea
+from sstfill.fields.variables import find_fields
 from sstfill.io import place
 from sstfill.io.untrusted.declared import check_memory
 from sstfill.io.write import SUFFIXES
@@ -122,7 +123,7 @@ def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:
 
     The other dimensions stay as stored.
     """
-    fields = grid.candidates(ds)
+    fields = find_fields(ds)
     if not fields:
         return {}
     da = max((ds[name] for name in fields), key=lambda da: da.nbytes)

@@ -15,6 +15,7 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.ancillary import unfilled
+from sstfill.fields.dates import days_since_first
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
@@ -22,8 +23,10 @@ from sstfill.fields.gaps import (
     distance_to_observed,
     transplant_clouds,
 )
-from sstfill.fields.grid import KM, axes, cell_km, days, pick_one, standardise
+from sstfill.fields.grid import axes, standardise
+from sstfill.fields.positions import KM, cell_km
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.variables import pick_field
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
@@ -225,7 +228,7 @@ def _instance(method: str | Method) -> Method:
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
     """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
-        name = pick_one(data, variable)
+        name = pick_field(data, variable)
         array = unfilled(data, name)[name]
     else:
         array = data
@@ -309,7 +312,7 @@ def _sample(
     strata = {
         "cloud": cloud_fraction(seen, sea).values[np.nonzero(hidden)[0]],
         "distance": distance_to_observed(seen.values, cell_km(truth))[hidden],
-        "lag": days_to_observed(seen.values, days(truth))[hidden],
+        "lag": days_to_observed(seen.values, days_since_first(truth))[hidden],
     }
     n_observed = int(((observed | withheld) & sea).sum())
     return WithheldSample(truth.values[hidden], strata, estimates, n_observed)
@@ -323,7 +326,7 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
         unit = "km"
     step = 1.0
     if field.sizes["time"] > 1:
-        step = float(np.median(np.diff(days(field))))
+        step = float(np.median(np.diff(days_since_first(field))))
     return {
         "cloud": Bins(
             np.array([0.25, 0.5, 0.75]),

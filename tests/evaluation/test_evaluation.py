@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter
 
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation import Scorecard, score, score_against
+from sstfill.fields.dates import days_since_first
 from sstfill.fields.gaps import transplant_clouds
-from sstfill.fields.grid import days
 from sstfill.fill import fill
 from sstfill.methods import METHODS as REGISTERED
 from sstfill.methods.auto.method import Auto
@@ -451,7 +451,7 @@ def test_dataset_is_a_copy(card):
 def test_bins_follow_the_grid_and_the_time_step():
     slow = OBS.drop_vars(["lat", "lon"]).rename(lat="y", lon="x")
     slow = slow.assign_coords(time=OBS.time[0] + 8 * (OBS.time - OBS.time[0]))
-    assert np.diff(days(slow))[0] == 8
+    assert np.diff(days_since_first(slow))[0] == 8
     truth = slow.fillna(0.0)
     data = score_against(truth, {"a": truth.to_dataset(name="mean")}, slow.notnull()).data
     assert (

@@ -25,6 +25,8 @@ from sstfill.evaluation.paper.sequences import (
     decoded,
 )
 from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.variables import find_fields
 from sstfill.io.read import ZARR_MARKS
 from sstfill.io.untrusted import guard
 from sstfill.occlusion.lwp import is_lwp
@@ -145,7 +147,7 @@ def _dataset(ds: xr.Dataset, path: Path, name: str, chosen: DatasetChoice) -> No
         if _is_scene(variable):
             guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
             return _scene(variable.load(), name, chosen)
-    fields = grid.candidates(ds)
+    fields = find_fields(ds)
     if not fields:
         held = ", ".join(f"{n} {v.dtype}" for n, v in ds.data_vars.items())
         if not held:
@@ -199,7 +201,7 @@ def _gaps(field: xr.DataArray) -> tuple[str, float]:
 
 
 def _spacing(da: xr.DataArray) -> str:
-    days = float(np.median(np.diff(grid.days(grid.standardise(da)))))
+    days = float(np.median(np.diff(days_since_first(grid.standardise(da)))))
     if abs(days - 1) < 0.01:
         return "daily"
     if days < 1:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from sstfill.errors import InputError
-from sstfill.fields import gaps, grid
+from sstfill.fields import gaps
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.positions import cell_km
 from sstfill.methods.common.threads import in_threads
 from sstfill.methods.interpolation.background import (
     Background,
@@ -257,8 +259,8 @@ class WithheldTrial:
             cross=_correlation(values),
             at=at,
             log_scatter=float(np.log(scatter).mean()) if scatter else 0.0,
-            days=grid.days(obs),
-            cell=grid.cell_km(obs),
+            days=days_since_first(obs),
+            cell=cell_km(obs),
         )
 
     def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> Score:
@@ -482,7 +484,7 @@ def fit_covariance(
     part, part_sea = excerpt(numbered, sea)
     steps = part["step"].values
     part = part.drop_vars("step")
-    cell, step = grid.cell_km(part), usual_step(grid.days(part))
+    cell, step = cell_km(part), usual_step(days_since_first(part))
     candidates = starts(covariance, cell, step, fixed)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(DRAWS)]
     masks = [withheld(part, part_sea, s) for s in seeds]

@@ -16,7 +16,7 @@ from scipy.ndimage import maximum_filter
 
 from sstfill.checks import check_number
 from sstfill.errors import OptionError
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.methods.common.matrix import CONSTANT
 from sstfill.methods.common.threads import available_cores
 from sstfill.methods.patchmatch.pyramid import Series, first_guess, levels_for
@@ -124,7 +124,7 @@ class PatchMatch:
         ascending = tuple(slice(None, None, _direction(obs, dim)) for dim in sea.dims)
         values = field.values[:, :, *ascending]
         at_sea = sea.values.astype(bool)[ascending]
-        mean, error, levels = _filled(values, at_sea, grid.days(obs), self)
+        mean, error, levels = _filled(values, at_sea, days_since_first(obs), self)
 
         def laid_out(values: NDArray) -> xr.DataArray:
             full = xr.DataArray(values[:, :, *ascending], dims=order, coords=field.coords)

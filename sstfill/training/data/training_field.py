@@ -12,6 +12,7 @@ from sstfill.errors import InputError, unknown
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import unfilled
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.variables import pick_field
 from sstfill.training.data.windows import is_large
 
 
@@ -54,7 +55,7 @@ class TrainingField:
             if truth not in ds:
                 raise unknown("variable", truth, map(str, ds.data_vars))
             truth, ds = ds[truth], ds.drop_vars(truth)
-        name = grid.pick_one(ds, variable)
+        name = pick_field(ds, variable)
         field = grid.standardise(unfilled(ds, name)[name])
         survey = gaps.survey(field)
         given = sea if sea is not None else find_sea(ds.drop_vars(name))

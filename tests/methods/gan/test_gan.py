@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import OptionError, ReadError
-from sstfill.fields import gaps, grid
+from sstfill.fields import gaps
 from sstfill.fields.patches import PatchGrid
+from sstfill.fields.positions import cell_km
 from sstfill.fill import fill
 from sstfill.methods.gan import compact as gan_compact
 from sstfill.methods.gan import network as gan_network
@@ -365,7 +366,7 @@ LIKE = {"units": "", "step_days": 0.25, "cell_km": 10.0, "spread": 0.5}
 )
 def test_a_series_unlike_that_of_the_paper_networks_is_told(changed, message, obs, sea, caplog):
     like = LIKE | {
-        "cell_km": float(np.mean(grid.cell_km(obs))),
+        "cell_km": float(np.mean(cell_km(obs))),
         "spread": float(obs.std()),
         "units": obs.attrs["units"],
     }
