@@ -288,13 +288,15 @@ class WithheldTrial:
             jobs.append((targets, self.truth[part], *found))
 
         def score(covariance: Covariance) -> tuple[float, NDArray[np.float64]]:
-            kernel = (*covariance.arrays(), self.cross, covariance.slopes())
+            kernel = solver_kernels.Kernel(*covariance.arrays(), self.cross)
+            slopes = covariance.slopes()
             scored = in_threads(
-                lambda job: likelihood.log_scores(self.values, *job, *space, *kernel), jobs
+                lambda job: likelihood.log_scores(self.values, *job, space, kernel, slopes), jobs
             )
-            total, by_component, by_noise = (sum(column) for column in zip(*scored, strict=True))
+            totals, by_component, by_noise = zip(*scored, strict=True)
             n = len(self.truth)
-            return total / n, np.append(by_component.ravel(), by_noise) / n
+            gradient = np.append(sum(by_component).ravel(), sum(by_noise))
+            return sum(totals) / n, gradient / n
 
         return score
 
