@@ -32,7 +32,7 @@ from sstfill.validation.calibration import EXTREME
 REMEDY = "put it back from a backup, or fill the archive again with --refit"
 
 
-class Score(BaseModel):
+class ScoreDocument(BaseModel):
     """The ``score.json`` of a model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -127,7 +127,7 @@ class Model:
                 f"was {ascii(digest)[1:-1]}, now it is {found}; {REMEDY}"
             )
         path = folder / "score.json"
-        score = checked(Score, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
+        score = checked(ScoreDocument, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
         arrays = read_arrays(
             folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY
         )

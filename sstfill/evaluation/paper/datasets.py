@@ -19,7 +19,7 @@ from sstfill.evaluation.paper.sequences import (
     Clip,
     CloudScene,
     LwpClouds,
-    Series,
+    SeriesFile,
     SyntheticOcean,
     TruthSource,
     decoded,
@@ -171,7 +171,7 @@ def _series(
     label = f"{name}: {main}" if len(fields) > 1 else name
     units = str(ds[main].attrs.get("units", "1"))
     units = "°C" if grid.temperature_unit(units) == "°C" else units
-    chosen.sources.append(Series(name=label, path=path, variable=main, units=units))
+    chosen.sources.append(SeriesFile(name=label, path=path, variable=main, units=units))
     how = f"gap-free series {main} ({_spacing(ds[main])}): truth"
     if missing:
         how += f"; pixels with gaps ({missing:.2%}) count as land"

@@ -28,7 +28,7 @@ CHOOSER = "auto"  # tries the others; of a single image it can try none
 SCORES = ("mae", "rmse", "bias", "n", "filled_fraction", "seconds")
 
 
-class Score(NamedTuple):
+class FillErrors(NamedTuple):
     """Errors of one fill over the occluded pixels.
 
     Pixels left unfilled count as the mean of what was seen.
@@ -105,7 +105,7 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
     methods = plan.chosen
     shown = _to_show(todo)
     samples: list[xr.DataArray] = []
-    scores: dict[tuple[int, str, str], list[Score]] = {}
+    scores: dict[tuple[int, str, str], list[FillErrors]] = {}
     facts: dict[int, list[SequenceFacts]] = {}
     jobs = [(number, k) for number in range(len(todo)) for k in range(plan.sequences)]
     for number, k in track(jobs, "paper protocol", len(jobs)):
@@ -188,9 +188,9 @@ def _variants(case: Case, method: Method) -> tuple[str, ...]:
 
 def _fill_and_score(
     sequence: Sequence | str, method: Method, variant: str
-) -> tuple[Score, xr.Dataset | None]:
+) -> tuple[FillErrors, xr.Dataset | None]:
     if isinstance(sequence, str):
-        return Score(reason=sequence), None
+        return FillErrors(reason=sequence), None
     start = time.perf_counter()
     try:
         if variant == WHOLE:
@@ -198,14 +198,14 @@ def _fill_and_score(
         else:
             filled = _fill_frame_by_frame(sequence, method)
     except Exception as error:  # whatever a method fails with is its result; the others go on
-        return Score(reason=f"{type(error).__name__}: {' '.join(str(error).split())}"), None
+        return FillErrors(reason=f"{type(error).__name__}: {' '.join(str(error).split())}"), None
     seconds = time.perf_counter() - start
     hidden = sequence.hidden
     unfilled = [np.isnan(filled[c].values[hidden]).mean() for c in sequence.truth]
     whole = filled.fillna(sequence.seen.mean())
     estimate = np.concatenate([whole[c].values[hidden] for c in sequence.truth])
     truth = np.concatenate([sequence.truth[c].values[hidden] for c in sequence.truth])
-    score = Score(
+    score = FillErrors(
         mae=metrics.mae(estimate, truth),
         rmse=metrics.rmse(estimate, truth),
         bias=metrics.bias(estimate, truth),
@@ -263,7 +263,7 @@ def _sample(case: Case, sequence: Sequence, pictures: dict[str, xr.Dataset]) -> 
 
 
 def _row(
-    case: Case, name: str, variant: str, scores: list[Score], facts: list[SequenceFacts]
+    case: Case, name: str, variant: str, scores: list[FillErrors], facts: list[SequenceFacts]
 ) -> xr.Dataset:
     """Make one row: scores of each sequence, and pooled over the pixels of all that worked."""
     row = xr.Dataset()

@@ -78,7 +78,7 @@ class SyntheticOcean:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
+class SeriesFile:
     """A gap-free series in a file; a draw is a random span of it in a random window.
 
     Along an edge shorter than the window all of it is taken. A pixel with a gap counts as land.

@@ -59,7 +59,7 @@ START = {
 }
 """Where the fit of each covariance starts: length scales in pixels, time scales in steps."""
 NOISE = 0.03
-Score = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
+LogScore = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
 """Mean negative log score of a covariance, and its gradient."""
 
 
@@ -263,7 +263,7 @@ class WithheldTrial:
             cell=cell_km(obs),
         )
 
-    def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> Score:
+    def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> LogScore:
         """Return the function that scores a covariance by the withheld values.
 
         The neighbours of each target are those that `first` ranks highest, so that the score is a
@@ -318,7 +318,7 @@ def fit_parameters(
         scores = [draw.score(layout.covariance(x), fixed.flow) for draw in draws]
 
         def loss(
-            x: NDArray[np.float64], scores: list[Score] = scores
+            x: NDArray[np.float64], scores: list[LogScore] = scores
         ) -> tuple[float, NDArray[np.float64]]:
             covariance = layout.covariance(x)
             values, gradients = zip(*(score(covariance) for score in scores), strict=True)
