@@ -36,3 +36,12 @@ def covariances_fitted_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(covariance_fit, "fit_parameters", once)
         yield
+
+
+@pytest.fixture
+def brief_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit covariances to a few withheld pixels, where the skill of a fill is not what is tested."""
+    from sstfill.methods.oi import covariance_fit
+
+    monkeypatch.setattr(covariance_fit, "DRAWS", 2)
+    monkeypatch.setattr(covariance_fit, "TARGETS", 40)

@@ -93,13 +93,6 @@ def test_equals_the_dense_solution(order, make_field, all_sea) -> None:
         )
 
 
-@pytest.fixture
-def brief_fit(monkeypatch) -> None:
-    """Where the scales are given, little is left to fit."""
-    monkeypatch.setattr(covariance_fit, "DRAWS", 1)
-    monkeypatch.setattr(covariance_fit, "TARGETS", 60)
-
-
 @pytest.mark.usefixtures("brief_fit")
 class TestPatches:
     def test_no_seams(self, monkeypatch) -> None:
