@@ -795,7 +795,7 @@ def test_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cartopy")
-    monkeypatch.setattr("sstfill.cli.evaluating.SHAPE", (12, 20, 20))
+    monkeypatch.setattr("sstfill.cli.evaluating.SHAPE", (8, 12, 14))
     out = run(f"demo --out {tmp_path}", capsys)
     assert {p.name for p in tmp_path.iterdir()} == {"filled.nc", "filled.png"}
     assert set(sstfill.METHODS) - {"auto", "gan", "patchmatch"} <= set(out.split())
