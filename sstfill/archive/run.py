@@ -22,7 +22,7 @@ from sstfill.archive import store
 from sstfill.archive.job import Days, FillJob, open_job
 from sstfill.archive.layout import DRAFT, StoreLayout, take
 from sstfill.archive.model import Model
-from sstfill.archive.plan import differing, first_look, next_look, units
+from sstfill.archive.plan import differing, fillable, first_look, next_look, units
 from sstfill.archive.settings import RunSettings, describe_grid, format_options
 from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
@@ -157,7 +157,7 @@ def fill_archive(
         store.check_in_place(target, replace=refit)
     with open_job(target) as job:
         with read.open() as ds:
-            names = tuple(sorted(pick_fields(ds, variables)))  # a store lists them in any order
+            names = _names(ds, read, variables, job, refit)
             for name in names:
                 if "sstfill_method" in ds[name].attrs:
                     raise InputError(
@@ -173,6 +173,22 @@ def fill_archive(
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
             outcome = run.run(fill)
     return replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _names(
+    ds: xr.Dataset,
+    source: ArchiveSource,
+    variables: str | Sequence[str] | None,
+    job: FillJob,
+    refit: bool,
+) -> tuple[str, ...]:
+    """Return the variables to fill, sorted, because a store lists them in any order."""
+    if variables is None and job.finished is not None and not refit:
+        variables = job.finished["variables"]  # an output goes on with what it holds
+    chosen = pick_fields(ds, variables)
+    if variables is None:
+        chosen = fillable(source, ds, chosen)
+    return tuple(sorted(chosen))
 
 
 @contextlib.contextmanager
