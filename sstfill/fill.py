@@ -305,8 +305,8 @@ def _usable(ds: xr.Dataset, names: list[str], sea: xr.DataArray | None) -> list[
             troubles[name] = error
     if len(troubles) == len(names):
         raise troubles[names[0]]
-    for name, error in troubles.items():
-        log.warning("%s is left as it is: %s", name, error)
+    for name, trouble in troubles.items():
+        log.warning("%s is left as it is: %s", name, trouble)
     return [name for name in names if name not in troubles]
 
 

@@ -66,8 +66,8 @@ def fillable(source: ArchiveSource, ds: xr.Dataset, names: list[str]) -> list[st
             troubles[name] = error
     if len(troubles) == len(names):
         raise troubles[names[0]]
-    for name, error in troubles.items():
-        log.warning("%s is left out: %s", name, error)
+    for name, trouble in troubles.items():
+        log.warning("%s is left out: %s", name, trouble)
     return [name for name in names if name not in troubles]
 
 
@@ -134,7 +134,7 @@ def next_look(
     # A day that moved to another index is read again: files tell of indices only.
     stale = np.ones(len(times), bool)
     stale[:same] = False
-    changed = touched(source.path, before.stats, stats, len(times))
+    changed = touched(source.root, before.stats, stats, len(times))
     stale[changed[changed < len(times)]] = True
     digest = np.zeros(len(times), np.uint64)
     digest[:same] = before.digest[:same]

@@ -90,6 +90,7 @@ def fill_archive(
     sea: xr.DataArray | None = None,
     quality_level: int | None = None,
     l2p_flags: Sequence[str] = (),
+    group: str | None = None,
     allow_links: bool = False,
     seed: int = 0,
     update: bool = False,
@@ -116,7 +117,7 @@ def fill_archive(
         output was made by.
     variables, sea, seed
         As in `sstfill.fill`.
-    quality_level, l2p_flags, allow_links
+    quality_level, l2p_flags, group, allow_links
         As in `sstfill.io.open`.
     update
         Fill only days that are new or revised since, and those that these influence, by the method
@@ -147,6 +148,7 @@ def fill_archive(
         path=str(Path(source).resolve()),
         quality_level=quality_level,
         l2p_flags=tuple(l2p_flags or ()),
+        group=group,
         allow_links=allow_links,
     )
     begin_work()
@@ -346,7 +348,7 @@ class _FillRun:
         if last is None:
             return np.zeros(len(now.time), bool)
         found = differing(last, now, str(self.settings.job.out))
-        at = touched(self.settings.source.path, last.stats, now.stats, len(now.time))
+        at = touched(self.settings.source.root, last.stats, now.stats, len(now.time))
         found[at[at < len(found)]] = True
         return found
 
@@ -389,7 +391,7 @@ class _FillRun:
         """Whether a file of the archive changed since the units were planned."""
         stats = self.settings.source.stats()
         for days in self.days.values():
-            if touched(self.settings.source.path, days.stats, stats, len(days.time)).size:
+            if touched(self.settings.source.root, days.stats, stats, len(days.time)).size:
                 return True
         return False
 
