@@ -34,7 +34,7 @@ from sstfill.fields.transform import (
     is_skewed,
     note_skewness,
 )
-from sstfill.fields.variables import pick_fields
+from sstfill.fields.variables import named_as, named_by_text, names_in, pick_fields
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto, FillPlan
 from sstfill.methods.registry import seeded
@@ -135,6 +135,7 @@ def fill(
     ds = _as_dataset(data)
     if isinstance(data, xr.DataArray) and variables is None:
         variables = [str(name) for name in ds.data_vars]
+    ds = named_by_text(ds)
     names = pick_fields(ds, variables)
     for name in names:
         ds = unfilled(ds, name)
@@ -143,6 +144,8 @@ def fill(
                 f"{name!r} was filled by sstfill, but the source of its pixels is missing; "
                 "pass the Dataset that fill() returned"
             )
+    if variables is None and len(names) > 1:
+        names = _usable(ds, names, sea)
     groups = [names] if together else [[name] for name in names]
     fields = [_Field.of(ds, group, sea, withheld, space) for group in groups]
     with_gaps = [field for field in fields if field.missing > 0 or withheld is not None]
@@ -153,7 +156,7 @@ def fill(
         )
     for field in with_gaps:
         ds = field.fill(ds, chosen, score=score, seed=seed)
-    return ds
+    return named_as(ds, data)
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,7 @@ class _Field:
                 part = part.assign_attrs(limit_attrs(name, like, key))
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
-        new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
+        new.attrs = like.attrs | self._provenance(ds, like, list(extra), method, estimate, score)
         by = method.name
         if chosen := estimate.attrs.get("chosen"):
             by += f" ({' + '.join(chosen)})"
@@ -351,6 +354,7 @@ class _Field:
 
     def _provenance(
         self,
+        ds: xr.Dataset,
         like: xr.DataArray,
         extra: list[str],
         method: Method,
@@ -366,7 +370,7 @@ class _Field:
         transform = self.transforms.by_name[str(like.name)]
         if transform.kind != "none":
             record["transform"] = transform.to_dict()
-        linked = [*str(like.attrs.get("ancillary_variables", "")).split(), *extra]
+        linked = [*names_in(str(like.attrs.get("ancillary_variables", "")), ds), *extra]
         attrs = {
             "ancillary_variables": " ".join(dict.fromkeys(linked)),
             "sstfill_version": __version__,
@@ -376,6 +380,21 @@ class _Field:
         if score:
             attrs["sstfill_score"] = json.dumps(config.plain(score.summary), allow_nan=False)
         return attrs
+
+
+def _usable(ds: xr.Dataset, names: list[str], sea: xr.DataArray | None) -> list[str]:
+    """Pass over variables that cannot be filled, such as empty ones, if others can be."""
+    troubles = {}
+    for name in names:
+        try:
+            _Field.of(ds, [name], sea, None, "none")
+        except InputError as error:
+            troubles[name] = error
+    if len(troubles) == len(names):
+        raise troubles[names[0]]
+    for name, trouble in troubles.items():
+        log.warning("%s is left as it is: %s", name, trouble)
+    return [name for name in names if name not in troubles]
 
 
 def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:

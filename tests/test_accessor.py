@@ -27,12 +27,19 @@ from sstfill.synthetic import ocean
 from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
-DOOR = {"sea": None, "score": True, "seed": 0, "variables": None, "together": False}
+DOOR = {
+    "sea": None,
+    "score": True,
+    "seed": 0,
+    "transform": "auto",
+    "variables": None,
+    "together": False,
+}
 
 
 def taken_from_the_door(name: str, accessor: type) -> set[str]:
     """Names of the parameters of `fill` that a method of an accessor takes."""
-    of_all = {"sea", "score", "seed"}
+    of_all = {"sea", "score", "seed", "transform"}
     if sstfill.METHODS[name].multivariate:
         return of_all | ACCESSORS[accessor]
     return of_all | ACCESSORS[accessor] - {"together"}  # it could only be refused
@@ -99,7 +106,7 @@ def test_method_passes_on_every_option(
         "methods": ("interpolate", "dineof"),
         "blend": False,
         "budget": 60.0,
-        "share": 0.3,
+        "fraction": 0.3,
         "length_scale": 40.0,
         "time_scale": 2.5,
         "noise": 0.03,
@@ -152,7 +159,7 @@ def test_modes_take_the_options_of_dineof(accessor: type) -> None:
     options = {f.name: f.default for f in dataclasses.fields(sstfill.Dineof)}
     wanted = {k: v for k, v in options.items() if k not in ("outliers", "return_modes")}
     door = {k: v for k, v in DOOR.items() if k in {"sea"} | ACCESSORS[accessor]}
-    assert _keywords(accessor.dineof_modes) == wanted | door
+    assert _keywords(accessor.dineof_modes) == wanted | door | {"transform": "none"}
 
 
 @pytest.mark.parametrize("accessor", ACCESSORS)
@@ -472,8 +479,8 @@ class TestInfo:
         assert "cells of 5 x 5 km" in field.facts["grid"]
         assert field.facts["sea"].endswith("from variable 'sea'")
         sea = sea_and_clouds.sea == 1
-        share = 100 * float(sea_and_clouds.sst.isnull().where(sea).mean())
-        assert field.facts["gaps"].startswith(f"{share:.1f} % of the sea, ")
+        fraction = 100 * float(sea_and_clouds.sst.isnull().where(sea).mean())
+        assert field.facts["gaps"].startswith(f"{fraction:.1f} % of the sea, ")
         assert found.passed_over == {"sea": "int8 values, not a field"}
         assert "ready to fill" in str(found) == repr(found)
 

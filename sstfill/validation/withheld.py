@@ -62,7 +62,7 @@ class WithheldScore:
 
         A pixel without an estimate counts as filled with the mean.
         """
-        filled, std = float(self.summary["filled_share"]), float(self.summary["std"])
+        filled, std = float(self.summary["filled_fraction"]), float(self.summary["std"])
         return float(np.sqrt(filled * self.rmse**2 + (1 - filled) * std**2)) / (std or 1.0)
 
 
@@ -97,7 +97,7 @@ def withheld_score(
             reason,
         )
         return {}
-    return score_estimates(estimates, variables(obs), {"share": fraction, "seed": seed})
+    return score_estimates(estimates, variables(obs), {"fraction": fraction, "seed": seed})
 
 
 def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr.DataArray:
@@ -127,8 +127,8 @@ def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr
     """
     seed = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
     if "variable" in obs.dims:
-        return gaps.transplant_together(obs, sea, share=fraction, seed=seed)
-    return gaps.transplant_clouds(obs, sea, share=fraction, seed=seed)
+        return gaps.transplant_together(obs, sea, fraction=fraction, seed=seed)
+    return gaps.transplant_clouds(obs, sea, fraction=fraction, seed=seed)
 
 
 def variables(obs: xr.DataArray) -> list[str]:
@@ -226,7 +226,7 @@ def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> W
     summary: dict[str, Any] = {
         **settings,
         "n": truth.size,
-        "filled_share": float(known.mean()),
+        "filled_fraction": float(known.mean()),
         **_errors(truth, mean),
     }
     stated = known & np.isfinite(sigma)
