@@ -299,13 +299,19 @@ def _selection(request: CopernicusRequest, coverage: Coverage) -> str:
 
 
 def _offsets(ds: xr.Dataset, coverage: Coverage) -> dict[str, int]:
-    """Return the index in the source of each dimension's first value."""
+    """Return the index in the source of each dimension's first value.
+
+    Dimensions in space whose values are no run of the source's are left out: over the dateline.
+    """
     offsets = {}
     for name, axis in coverage.axes.items():
         if name not in ds.indexes or not ds.sizes[name]:
             continue
-        first = ds[name].values[0]
-        if ds[name].dtype.kind == "M":
-            first = first.astype("M8[ms]").astype(np.int64)
-        offsets[name] = axis.index(float(first))
+        ends = ds[name].values[[0, -1]]
+        if ends.dtype.kind == "M":
+            ends = ends.astype("M8[ms]").astype(np.int64)
+        first, last = axis.index(float(ends[0])), axis.index(float(ends[1]))
+        is_run = last - first + 1 == ds.sizes[name]
+        if name == "time" or (is_run and first >= 0 and last <= axis.index(axis.last)):
+            offsets[name] = first
     return offsets

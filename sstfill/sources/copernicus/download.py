@@ -28,8 +28,8 @@ from sstfill.progress import track
 from sstfill.sources import store
 from sstfill.sources.copernicus import job as jobs
 from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit
-from sstfill.sources.copernicus.audit.layout import Box, ChunkGrid, ServiceLayout
-from sstfill.sources.copernicus.audit.masks import StoredTimes
+from sstfill.sources.copernicus.audit.layout import Box, ServiceLayout
+from sstfill.sources.copernicus.audit.masks import learn_stored
 from sstfill.sources.copernicus.client import open_client_dataset, other_service
 from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.grid_checks import check_same, ready
@@ -222,13 +222,12 @@ def _fetch_part(
         stored,
     )
     boxes = part.windows.boxes()
-    known = StoredTimes(path, boxes, ledger.done, part.begin)
+    learn_stored(audit.masks, path, boxes, ledger.done, part.begin)
 
     def fetch(numbers: list[int], *, last: bool) -> list[int]:
         """Write windows; return those that can be audited only after others have come."""
         postponed = []
         for i in track(numbers, f"fetching {path.name}", len(numbers)):
-            known.teach(audit.masks, boxes[i])
             empty = audit.empty
             values = audit.fetch(boxes[i], last=last)
             if values is None:
@@ -258,7 +257,7 @@ def _fetch_part(
 def _layout(source: xr.Dataset, part: DownloadPart, reads: Reads | None) -> ServiceLayout:
     """Return what gives the values of a window of the store."""
     moving = source[[n for n, v in source.data_vars.items() if "time" in v.dims]]
-    grid = None if reads is None else ChunkGrid.of(moving)
+    lengths = {str(n): v.encoding.get("preferred_chunks", {}) for n, v in moving.data_vars.items()}
 
     def load(box: Box) -> xr.Dataset:
         time = slice(box["time"].start - part.begin, box["time"].stop - part.begin)
@@ -283,7 +282,7 @@ def _layout(source: xr.Dataset, part: DownloadPart, reads: Reads | None) -> Serv
                 "the network and run the same command again, it goes on where it was"
             ) from error
 
-    return ServiceLayout(load, reads, grid)
+    return ServiceLayout(load, reads, lengths, source.encoding.get("sstfill_offset", {}))
 
 
 def _others(
@@ -304,7 +303,8 @@ def _others(
             except (OptionError, ValueError) as error:  # this layout does not have it
                 log.debug("%s: %s", request.service, error)
                 continue
-            layouts.append(_layout(other, part, reads_of(ds)))
+            if reads_of(ds) is not None:
+                layouts.append(_layout(other, part, reads_of(ds)))
         return layouts
 
     return others
