@@ -96,7 +96,13 @@ def download(
         As it came, with a message that states how the store was left.
     """
     path, layout = Path(out), target or Target()
-    _check_target(path)
+    if path.suffix.lower() != ".zarr":
+        raise OptionError(
+            f"the download is written as a Zarr store, not as {path.name!r}; "
+            "end its name with .zarr"
+        )
+    if not path.is_dir():
+        place.check(path)
     # writes of chunks under way end before an error is raised, so that none comes after it
     with Ledger(ledger_path(path)) as ledger, drained():
         records: list[Reads] = []
@@ -129,24 +135,11 @@ def download(
         except KeyboardInterrupt as stop:
             for reads in records:
                 reads.stop.set()  # threads that still fetch give up rather than try again
-            raise KeyboardInterrupt(_where_it_stands(path, ledger)) from stop
+            stands = f"{path} is incomplete; run the same command again, it goes on where it was"
+            if ledger.plan is None:
+                stands = f"{path} is as it was"
+            raise KeyboardInterrupt(stands) from stop
     return io.open(path, chunks={})
-
-
-def _where_it_stands(path: Path, ledger: Ledger) -> str:
-    if ledger.plan is None:
-        return f"{path} is as it was"
-    return f"{path} is incomplete; run the same command again, it goes on where it was"
-
-
-def _check_target(path: Path) -> None:
-    if path.suffix.lower() != ".zarr":
-        raise OptionError(
-            f"the download is written as a Zarr store, not as {path.name!r}; "
-            "end its name with .zarr"
-        )
-    if not path.is_dir():
-        place.check(path)
 
 
 def _first_part(
@@ -169,9 +162,12 @@ def _first_part(
     version = (request.dataset_version, str(held.get("dataset_version", "")))
     if ledger.plan is not None:
         jobs.check_plan(path, ledger)
-    if ledger.plan is not None and not _is_done(held, ledger):
-        jobs.check_same_request(path, ledger.plan["asked"], wanted, version, update)
-        return jobs.resume(path, ledger, target, _as_begun(request, ledger.plan["asked"]), opener)
+        windows = DownloadWindows({d: tuple(e) for d, e in ledger.plan["edges"].items()})
+        # a process that was killed after its last window has left a ledger with nothing to do
+        if held.get(store.STATE) != store.COMPLETE or len(ledger.done) != len(windows):
+            begun = ledger.plan["asked"]
+            jobs.check_same_request(path, begun, wanted, version, update)
+            return jobs.resume(path, ledger, target, _as_begun(request, begun), opener)
     if (update or ledger.plan is not None) and guard.is_consolidated(path):
         # a kill, or an earlier version, may have left the copy behind the metadata
         store.consolidate(path)
@@ -187,13 +183,6 @@ def _first_part(
     if not update:
         return None
     return jobs.append(path, ledger, target, request, opener)
-
-
-def _is_done(held: dict[str, Any], ledger: Ledger) -> bool:
-    """Whether a ledger was left by a process that was killed after its last window."""
-    assert ledger.plan is not None
-    windows = DownloadWindows({d: tuple(e) for d, e in ledger.plan["edges"].items()})
-    return held.get(store.STATE) == store.COMPLETE and len(ledger.done) == len(windows)
 
 
 def _as_begun(request: CopernicusRequest, begun: dict[str, Any]) -> CopernicusRequest:

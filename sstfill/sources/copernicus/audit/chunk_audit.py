@@ -184,7 +184,9 @@ class ChunkAudit:
             raise _lost(box, [f"{_refusals(window)}, and the store has values there"])
         if self._witness is None:
             raise _withdrawn(box, "the service has no chunk of data at all")
-        level = logging.INFO if self.empty else logging.WARNING  # the first one is enough
+        level = logging.WARNING
+        if self.empty:
+            level = logging.INFO  # one warning is enough
         what = "in none of the service's layouts; taken for empty"
         log.log(level, "%s: %s, %s", _period(window), _refusals(window), what)
         self._take_for_empty(window, window.refused)

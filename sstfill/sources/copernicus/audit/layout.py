@@ -99,7 +99,9 @@ class ServiceLayout:
     def _numbers(self, key: str) -> dict[str, str]:
         dims = self.lengths.get(variable(key), {})
         numbers = key.partition("/")[2].removeprefix("c/").replace("/", ".").split(".")
-        return dict(zip(dims, numbers, strict=True)) if len(dims) == len(numbers) else {}
+        if len(dims) != len(numbers):
+            return {}
+        return dict(zip(dims, numbers, strict=True))
 
 
 def variable(key: str) -> str:
