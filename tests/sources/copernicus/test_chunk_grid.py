@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys of chunks show what they cover, and which places are land."""
+"""Keys show what chunks cover; which places are land; a burst of refusals loses no value."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import itertools
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sstfill.errors import ReadError
+from sstfill.sources.copernicus import deadline
 from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit
 from sstfill.sources.copernicus.audit.layout import Box, ServiceLayout, variable
@@ -150,3 +151,72 @@ def test_a_chunk_that_came_is_asked_for_until_the_service_answers_well(monkeypat
 
 def test_the_variable_of_a_key_of_either_zarr_format():
     assert [variable(k) for k in ("sst/3.0.1", "sst/c/3/0/1", "sst/3/0/1")] == ["sst"] * 3
+
+
+class Bursts:
+    """Two layouts of the same cloudy series, and a service that refuses some requests in a row."""
+
+    def __init__(self, first: int, length: int) -> None:
+        rng = np.random.default_rng(0)
+        values = rng.random((12, 8))
+        values[rng.random((12, 8)) < 0.4] = np.nan
+        values[:, :2] = np.nan  # land, a tile of either layout
+        values[4:6] = np.nan  # clouds, a map of the first
+        time = np.arange(12).astype("M8[D]").astype("M8[ns]")
+        self.truth = xr.Dataset({"sst": (("time", "x"), values)}, {"time": time, "x": np.arange(8)})
+        self.count, self.first, self.length = 0, first, length
+        self.maps = self.layout({"time": 2, "x": 4})
+        self.series = self.layout({"time": 6, "x": 2})
+
+    def layout(self, lengths: dict[str, int]) -> ServiceLayout:
+        reads = Reads(5.0)
+
+        def chunk(key: str) -> dict[str, slice]:
+            t, x = map(int, key.partition("/")[2].split("."))
+            step, tile = lengths.values()
+            return {"time": slice(t * step, (t + 1) * step), "x": slice(x * tile, (x + 1) * tile)}
+
+        def ask(key: str) -> bool:
+            self.count += 1
+            refused = self.first < self.count <= self.first + self.length
+            return not refused and bool(self.truth.sst.isel(chunk(key)).notnull().any())
+
+        def load(box: Box) -> xr.Dataset:
+            values = xr.full_like(self.truth, np.nan)
+            reads.clear()
+            spans = []
+            for dim, n in lengths.items():
+                spans.append(range(box[dim].start // n, (box[dim].stop - 1) // n + 1))
+            for numbers in itertools.product(*spans):
+                key = "sst/" + ".".join(map(str, numbers))
+                if ask(key):
+                    reads.came.add(key)
+                    values.sst[chunk(key)] = self.truth.sst.isel(chunk(key))
+                else:
+                    reads.refused.add(key)
+            return values.isel(box)
+
+        reads.ask = ask
+        return ServiceLayout(load, reads, {"sst": lengths}, {"x": 0})
+
+
+@settings(max_examples=60, deadline=None)
+@example(first=12, length=20, swapped=False)  # into the other layout
+@example(first=16, length=30, swapped=False)  # to the chunk that the service had
+@given(first=st.integers(0, 120), length=st.integers(0, 60), swapped=st.booleans())
+def test_a_burst_of_refusals_loses_no_value(first, length, swapped):
+    service = Bursts(first, length)
+    layouts = [service.maps, service.series]
+    if swapped:
+        layouts.reverse()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunk_audit, "PAUSE", 0)
+        patch.setattr(deadline, "FIRST_PAUSE", 0)
+        audit = ChunkAudit(layouts[0], lambda: layouts[1:])
+        boxes = [{"time": slice(t, t + 2), "x": slice(0, 8)} for t in range(0, 12, 2)]
+        got = [audit.fetch(box) for box in boxes]
+        for i in [i for i, values in enumerate(got) if values is None]:
+            got[i] = audit.fetch(boxes[i], last=True)
+        for box in audit.served_by_now():
+            got[boxes.index(box)] = audit.fetch(box, last=True)
+    xr.testing.assert_identical(xr.concat(got, "time"), service.truth)
