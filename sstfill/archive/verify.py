@@ -174,7 +174,9 @@ def _wrong_in_unit(
         return [f"no chunk of {', '.join(absent)}"]
     try:
         with io.reading(target):
-            values, error, source = (held[array][patch.inside].values for array in arrays)
+            values = held[arrays[0]][patch.inside].values
+            error = held[arrays[1]][patch.inside].values
+            source = held[arrays[2]][patch.inside].values
     except ReadError as trouble:
         return [str(trouble)]
     flag = gaps.SOURCE_FLAGS

@@ -272,7 +272,9 @@ def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
         colour = SOURCE_COLOURS[flag]
         patches.append(Patch(facecolor=colour, edgecolor="0.4", linewidth=0.5, label=label))
     # Below the tick labels, whatever the height of the map: in inches.
-    height = ax.get_window_extent().height / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    height = ax.get_window_extent().height / figure.dpi
     anchor = (0.5, -0.32 / height)
     ax.legend(
         handles=patches,

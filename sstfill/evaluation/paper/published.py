@@ -149,6 +149,19 @@ def rows(table: str, *, data: str | None = None) -> list[PublishedScore]:
     return [row for row in TABLES if row.table == table and data in (None, row.data)]
 
 
+def occluded_by_threshold() -> dict[float, float]:
+    """Occluded fraction by threshold (g m-2) on the paper's own series (Table 2a).
+
+    >>> occluded_by_threshold()[70]
+    0.395
+    """
+    return {
+        row.lwp: row.occluded
+        for row in rows("2a")
+        if row.lwp is not None and row.occluded is not None
+    }
+
+
 OCCLUDED = tuple(row.occluded for row in rows("2a") if row.lwp is not None and row.occluded)
 """Occluded fractions at the paper's six thresholds of the liquid water path (Table 2a)."""
 MIDDLE = next(row.occluded for row in rows("2a") if row.lwp == 70 and row.occluded)

@@ -97,7 +97,10 @@ def fit_background(
     level, image = fit_time_part(obs, sea, kind) if time_part is None else time_part
     at_sea = sea.values.astype(bool)
     sums = _sums if obs.chunks is None else _lazy_sums
-    n, total, squares = (np.where(at_sea, a, 0) for a in sums(obs, level + image))
+    n, total, squares = sums(obs, level + image)
+    n = np.where(at_sea, n, 0)
+    total = np.where(at_sea, total, 0)
+    squares = np.where(at_sea, squares, 0)
     pixel = np.zeros(at_sea.shape)
     if kind != "mean":
         pixel = np.where(n > 0, total / (n + PRIOR), np.nan)

@@ -162,10 +162,14 @@ class CopernicusRequest:
         """
         ranges = []
         for name in RANGES:
-            if self.range_of(name) != (None, None):
-                low, high = ("..." if v is None else f"{v:g}" for v in self.range_of(name))
-                ranges.append(f"{name} {low} to {high}")
+            low, high = self.range_of(name)
+            if low is not None or high is not None:
+                ranges.append(f"{name} {_end(low)} to {_end(high)}")
         return ", ".join(ranges) or "the whole dataset"
+
+
+def _end(value: float | None) -> str:
+    return "..." if value is None else f"{value:g}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,8 +116,11 @@ class TrainingWindows:
         """
         whole = (self.times.stop - self.times.start, *self.obs.shape[1:])
         for _ in range(TRIES):
-            start = [int(rng.integers(n - m + 1)) for n, m in zip(whole, self.shape, strict=True)]
-            t, y, x = (slice(s, s + m) for s, m in zip(start, self.shape, strict=True))
+            drawn = []
+            for least, length in zip(whole, self.shape, strict=True):
+                start = int(rng.integers(least - length + 1))
+                drawn.append(slice(start, start + length))
+            t, y, x = drawn
             at_sea = self.sea[y, x].values.astype(bool)
             if at_sea.mean() < LEAST_SEA:
                 continue
