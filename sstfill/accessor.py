@@ -145,18 +145,6 @@ def _template(*sources: ParameterSource) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def _field(filled: xr.Dataset, like: xr.DataArray) -> xr.DataArray:
-    """Return the filled field alone, under the name it had.
-
-    It links to no ancillary variables of the fill, because they are left behind.
-    """
-    found = filled["field" if like.name is None else like.name].rename(like.name)
-    links = like.attrs.get("ancillary_variables")
-    attrs = found.attrs | {"ancillary_variables": links}
-    found.attrs = {name: value for name, value in attrs.items() if value is not None}
-    return found
-
-
 class _UnknownMethodError(OptionError, AttributeError):
     """A method that sstfill does not have, asked for as an attribute, as `hasattr` does."""
 
@@ -254,4 +242,10 @@ class DataArrayGapfill(_Gapfill):
     _filled = "xr.DataArray"
 
     def _result(self, filled: xr.Dataset) -> xr.DataArray:
-        return _field(filled, self._data)
+        like = self._data
+        found = filled["field" if like.name is None else like.name].rename(like.name)
+        # The ancillary variables of the fill are left behind, so it links to none of them.
+        links = like.attrs.get("ancillary_variables")
+        attrs = found.attrs | {"ancillary_variables": links}
+        found.attrs = {name: value for name, value in attrs.items() if value is not None}
+        return found

@@ -49,14 +49,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
             words = own.get(field.name) or of_train.get(field.name, "")
             plain = words.replace("`", "").removesuffix(".")
             text = f"{plain} (default: {str(field.default).lower()})".strip()
-            add_field(group, field, _metavar(field), prefix + field.name, text)
-
-
-def _metavar(field: dataclasses.Field[Any]) -> str:
-    """Short form of what a field takes, the choices of a type that has a name."""
-    name = str(field.type).removesuffix(" | None")
-    choices = get_args(getattr(training.options, name, None))
-    return "|".join(choices) or takes(field)
+            # A type that has a name is a choice.
+            name = str(field.type).removesuffix(" | None")
+            choices = get_args(getattr(training.options, name, None))
+            short = "|".join(choices) or takes(field)
+            add_field(group, field, short, prefix + field.name, text)
 
 
 def run_train(args: argparse.Namespace) -> Iterator[str]:

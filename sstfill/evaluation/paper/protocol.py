@@ -114,7 +114,12 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
         facts.setdefault(number, []).append(_facts(sequence))
         pictures: dict[str, xr.Dataset] = {}
         for name, method in methods.items():
-            for variant in _variants(case, method):
+            variants = [WHOLE]
+            # Frame by frame where the paper's Table 4 has it, for methods that need no other image.
+            able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
+            if case.operator == CLOUD and case.fraction == MIDDLE and able:
+                variants.append(STATIC)
+            for variant in variants:
                 score, filled = _fill_and_score(sequence, method, variant)
                 scores.setdefault((number, name, variant), []).append(score)
                 if filled is not None and variant == WHOLE:
@@ -176,14 +181,6 @@ def _facts(sequence: Sequence | str) -> SequenceFacts:
         truth_std=float(np.nanstd(values)),
         fingerprint=hashlib.sha256(content).hexdigest(),
     )
-
-
-def _variants(case: Case, method: Method) -> tuple[str, ...]:
-    """Add frame by frame where the paper's Table 4 has it, for methods that need no other image."""
-    able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
-    if case.operator == CLOUD and case.fraction == MIDDLE and able:
-        return (WHOLE, STATIC)
-    return (WHOLE,)
 
 
 def _fill_and_score(

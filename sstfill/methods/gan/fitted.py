@@ -101,7 +101,10 @@ class CompactPredictor:
         # The network needs first guesses in its margin, too.
         wide = window.widened(MARGIN)
         obs, sea = wide.inside, wide.sea[wide.patch.within[1:]]
-        guesses = self._first_guesses(wide)
+        guesses = {}
+        for name, part in (("oi", self.oi), ("eof", self.eof), ("interpolated", self.interpolate)):
+            if part is not None:
+                guesses[name] = part.estimate(wide).transpose(*wide.obs.dims).drop_attrs()
         interpolated = guesses["interpolated"]
         guess = guesses["oi"]
         if "eof" in guesses:
@@ -128,14 +131,6 @@ class CompactPredictor:
         inside = Patch(window.patch.inside, wide.patch.inside).within
         cut = dict(zip(window.obs.dims, inside, strict=True))
         return {name: one.isel(cut) for name, one in estimates.items()}
-
-    def _first_guesses(self, wide: Window) -> Estimates:
-        parts = {"oi": self.oi, "eof": self.eof, "interpolated": self.interpolate}
-        guesses = {}
-        for name, part in parts.items():
-            if part is not None:
-                guesses[name] = part.estimate(wide).transpose(*wide.obs.dims).drop_attrs()
-        return guesses
 
     def _at_patches(self, wide: Window) -> FirstGuesses:
         """Return background and features; patches are counted from the first pixel inside."""

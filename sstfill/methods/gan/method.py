@@ -113,7 +113,10 @@ class Gan:
         if isinstance(self.model, Checkpoint):
             return self.model
         folder = SHIPPED if self.model is None else Path(str(self.model))
-        return _loaded(folder, _last_changed(folder))
+        card = folder / "config.json"
+        # Part of the key of a cache: a checkpoint that was written again is read again.
+        changed = card.stat().st_mtime if card.is_file() else 0.0
+        return _loaded(folder, changed)
 
     def _repr_html_(self) -> str:
         return self.checkpoint._repr_html_()
@@ -220,11 +223,6 @@ def _cross_validation(
     for name, mean, sigma in zip(estimates, means_at, sigmas, strict=True):
         by_name[name] = WithheldEstimates(truth, mean, sigma, image, layer)
     return CrossValidation.of(by_name, 1, distance, lag)
-
-
-def _last_changed(folder: Path) -> float:
-    config = folder / "config.json"
-    return config.stat().st_mtime if config.is_file() else 0.0
 
 
 @lru_cache(maxsize=4)

@@ -495,7 +495,9 @@ def fit_covariance(
         known = None
         # the background of the fill is fitted to the whole, so that of an excerpt must be, too
         if part.shape != obs.shape:
-            known = _time_parts(obs, sea, kind, steps, (time_parts or {}).get(kind))
+            whole = (time_parts or {}).get(kind)
+            every = [whole] if whole else [fit_time_part(one, sea, kind) for one in channels(obs)]
+            known = [TimePart(level, image[steps]) for level, image in every]
         drawn = []
         for own, mask in zip(seeds, masks, strict=True):
             trial = WithheldTrial.draw(part, part_sea, kind, own, mask, known)
@@ -503,7 +505,14 @@ def fit_covariance(
                 drawn.append(trial)
         trials.append(drawn)
     if not trials[0]:
-        return _unfitted(part, kinds[0], candidates[0], fixed)
+        # nothing can be withheld: the start of the fit stands
+        layout = ParameterLayout(candidates[0], fixed)
+        return FittedCovariance(
+            background=kinds[0],
+            covariance=layout.covariance(layout.pack(candidates[0], NOISE)),
+            cross=np.eye(len(channels(part))),
+            log_score=np.nan,
+        )
     noise = NOISE if np.isnan(fixed.noise) else fixed.noise
 
     def quick_score(draws: list[WithheldTrial]) -> float:
@@ -517,25 +526,3 @@ def fit_covariance(
         if len(start) == most:
             finals.append(fit_parameters(draws, start, noise, fixed))
     return min(finals, key=lambda one: one.log_score)
-
-
-def _time_parts(
-    obs: xr.DataArray,
-    sea: xr.DataArray,
-    kind: str,
-    steps: NDArray[np.int64],
-    known: TimePart | None,
-) -> list[TimePart]:
-    """Time parts of the backgrounds of a whole series, at some of its times."""
-    found = [known] if known else [fit_time_part(one, sea, kind) for one in channels(obs)]
-    return [TimePart(level, image[steps]) for level, image in found]
-
-
-def _unfitted(
-    obs: xr.DataArray, kind: str, start: tuple[Component, ...], fixed: Fixed
-) -> FittedCovariance:
-    """Return the start of the fit, for a series of which nothing can be withheld."""
-    layout = ParameterLayout(start, fixed)
-    covariance = layout.covariance(layout.pack(start, NOISE))
-    cross = np.eye(len(channels(obs)))
-    return FittedCovariance(background=kind, covariance=covariance, cross=cross, log_score=np.nan)
