@@ -121,14 +121,7 @@ def next_look(
     sample[:same] = before.sample[:same]
     for slab in _slabs(obs, stale):
         found = look(obs[slab], points)
-        if found.infinite:
-            raise InputError(
-                f"{name!r} of {source.path} now holds {found.infinite} infinite values; "
-                "make them missing"
-            )
-        # New days may be few and alike: only huge values are refused.
-        if found.image_count.any():
-            check_usual(name, min(found.least, -1.0), max(found.most, 1.0))
+        _check_later(name, found, str(source.path))
         digest[slab] = found.digest
         count[slab] = found.image_count
         sample[slab] = found.sample
@@ -140,6 +133,16 @@ def next_look(
             source.path,
         )
     return Days(times, digest, count, revision, sample, stats)
+
+
+def _check_later(name: str, found: ArchivePass, path: str) -> None:
+    """Refuse infinite and huge values of new days, which may be few and alike."""
+    if found.infinite:
+        raise InputError(
+            f"{name!r} of {path} now holds {found.infinite} infinite values; make them missing"
+        )
+    if found.image_count.any():
+        check_usual(name, min(found.least, -1.0), max(found.most, 1.0))
 
 
 def _slabs(obs: xr.DataArray, wanted: NDArray[np.bool_]) -> Iterator[slice]:

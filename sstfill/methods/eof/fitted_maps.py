@@ -62,11 +62,8 @@ def summed(archive: Archive, on: Amplitudes) -> Iterator[Band]:
     """Add up the normal equations of all pixels, band by band and slab by slab of images."""
     numbers = on.moments.shape[1] + on.values.shape[1]
     bands: list[Tile] = []
-    # Tiles are split into bands of rows, so that the numbers of all pixels fit into `ROOM`.
-    for rows, columns in archive.tiles:
-        height = max(1, ROOM // (numbers * (columns.stop - columns.start)))
-        for start in range(rows.start, rows.stop, height):
-            bands.append((slice(start, min(start + height, rows.stop)), columns))
+    for tile in archive.tiles:
+        bands += _bands(tile, numbers)
     for tile in track(bands, "patterns", len(bands)):
         sea = archive.sea.values[tile].astype(bool)
         if not sea.any():
@@ -81,6 +78,16 @@ def summed(archive: Archive, on: Amplitudes) -> Iterator[Band]:
                 observed = np.isfinite(x)
                 sums.add(np.where(observed, x, 0), observed, on.values[some], on.moments[some])
         yield Band(tile, sea, sums)
+
+
+def _bands(tile: Tile, numbers: int) -> list[Tile]:
+    """Split a tile into bands of rows, so that `numbers` of each pixel fit into `ROOM`."""
+    rows, columns = tile
+    step = max(1, ROOM // (numbers * (columns.stop - columns.start)))
+    bands = []
+    for start in range(rows.start, rows.stop, step):
+        bands.append((slice(start, min(start + step, rows.stop)), columns))
+    return bands
 
 
 def _slabs(archive: Archive, tile: Tile) -> Iterator[tuple[slice, NDArray]]:
