@@ -134,7 +134,9 @@ def filling(cls: type[Any]) -> MethodTemplate:
         return self._result(fill(self._data, chosen, **of_fill.select(given)))
 
     shipped = cls.__module__.startswith("sstfill.")
-    where = f"; see `sstfill.{cls.__name__}`" if shipped else ""
+    where = ""
+    if shipped:
+        where = f"; see `sstfill.{cls.__name__}`"
     return MethodTemplate(body, (options, of_fill), f"{summary(cls)}{where}.")
 
 

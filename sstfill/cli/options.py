@@ -78,7 +78,9 @@ def takes(field: dataclasses.Field[Any]) -> str:
     words = words.replace("tuple[str, ...]", "names").replace("tuple[float, float]", "float+float")
     bare = re.sub(r"Literal\[(.*?)\]", r"\1", words).replace(",", "|").replace("None", "none")
     short = re.sub(r"[\s'\"]", "", bare)
-    return "value" if re.search(r"[\[\]()]", short) else short.replace("+", ",")
+    if re.search(r"[\[\]()]", short):
+        return "value"
+    return short.replace("+", ",")
 
 
 def explained(name: str, field: dataclasses.Field[Any]) -> str:

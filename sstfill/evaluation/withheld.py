@@ -231,7 +231,9 @@ def _labelled(
 
 
 def _instance(method: str | Method) -> Method:
-    return method_class(method)() if isinstance(method, str) else method
+    if isinstance(method, str):
+        return method_class(method)()
+    return method
 
 
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:

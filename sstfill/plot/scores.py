@@ -154,7 +154,9 @@ def _heading(data: xr.Dataset) -> str:
         details.append(f"{float(attrs['fraction']):.1%} of the observations")
     if "seed" in attrs:
         details.append(f"seed {attrs['seed']}")
-    return f"{heading}: {', '.join(details)}" if details else heading
+    if details:
+        return f"{heading}: {', '.join(details)}"
+    return heading
 
 
 def _error_label(label: str, data: xr.Dataset) -> str:

@@ -94,4 +94,6 @@ def _relief(rng: np.random.Generator, shape: tuple[int, int], kind: Kind) -> np.
 
 def _from_the_middle(cells: int) -> np.ndarray:
     """Positions from -1 to 1; a single cell lies in the middle, where `linspace` puts it at -1."""
-    return np.linspace(-1, 1, cells) if cells > 1 else np.zeros(1)
+    if cells > 1:
+        return np.linspace(-1, 1, cells)
+    return np.zeros(1)

@@ -41,8 +41,12 @@ def sentence(row: Row, losses: Iterable[str]) -> str:
     'epoch 3: withheld MAE 0.1235; loss withheld 0.5; 61 s, waiting for data 3 %'
     """
     parts = ", ".join(f"{name} {row[name]:.4g}" for name in losses if row.get(name) is not None)
-    skipped = f"; {row['skipped']} sequences could not be used" if row["skipped"] else ""
-    waiting = f", waiting for data {100 * row['waiting']:.0f} %" if "waiting" in row else ""
+    skipped = ""
+    if row["skipped"]:
+        skipped = f"; {row['skipped']} sequences could not be used"
+    waiting = ""
+    if "waiting" in row:
+        waiting = f", waiting for data {100 * row['waiting']:.0f} %"
     return (
         f"epoch {row['epoch']}: withheld MAE {row['withheld_mae']:.4g}; loss {parts}; "
         f"{row['seconds']:.0f} s{waiting}{skipped}"

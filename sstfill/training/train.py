@@ -341,7 +341,9 @@ def _label(clouds: Any) -> str:
         array = getattr(clouds, name, None)
         if array is not None:
             arrays.append(np.asarray(array).tobytes())
-    return f"{clouds!r} {_digest(*arrays)}" if arrays else repr(clouds)
+    if arrays:
+        return f"{clouds!r} {_digest(*arrays)}"
+    return repr(clouds)
 
 
 def _archive_card(

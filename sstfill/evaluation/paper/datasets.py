@@ -169,7 +169,9 @@ def _series(
     trouble, missing = _gaps(grid.standardise(ds[main]))
     if trouble:
         return Note(name, False, f"{main}: {trouble}")
-    label = f"{name}: {main}" if len(fields) > 1 else name
+    label = name
+    if len(fields) > 1:
+        label = f"{name}: {main}"
     units = str(ds[main].attrs.get("units", "1"))
     units = "°C" if grid.temperature_unit(units) == "°C" else units
     chosen.sources.append(SeriesFile(name=label, path=path, variable=main, units=units))

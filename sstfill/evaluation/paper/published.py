@@ -34,7 +34,9 @@ class PublishedScore(NamedTuple):
     @property
     def units(self) -> str:
         """Of the MAE; the paper gives none for videos."""
-        return "°C" if self.data == SST else "of the video's range, not stated"
+        if self.data == SST:
+            return "°C"
+        return "of the video's range, not stated"
 
 
 Scores = tuple[float | None, float | None, float | None, float | None]  # MAE, its std, FID, FVD

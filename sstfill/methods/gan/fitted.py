@@ -229,7 +229,9 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
         # Without EOFs where there are too few images.
         first_guesses = [guess for guess in every if times >= guess.min_times]
     names = [guess.name for guess in first_guesses]
-    holdout = _withhold(method, archive) if method.adapt else None
+    holdout = None
+    if method.adapt:
+        holdout = _withhold(method, archive)
     blend = None
     if holdout is not None:
         for guess in first_guesses:
@@ -266,7 +268,9 @@ def load(folder: Path) -> FittedGan:
     networks = Networks(check_usable(checkpoint), pick_device(method.device), method.samples)
     if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
         raise ReadError(f"{folder} lacks the network's first guesses; fill the archive anew")
-    blend = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
+    blend = None
+    if state["weighed"] is not None:
+        blend = Blend.from_dict(state["weighed"])
     if blend is None or not networks.corrects:
         # Without first guesses beside it, nothing else keeps a bad network out.
         networks = replace(networks, bounded=True)

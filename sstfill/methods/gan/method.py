@@ -115,7 +115,9 @@ class Gan:
         folder = SHIPPED if self.model is None else Path(str(self.model))
         card = folder / "config.json"
         # Part of the key of a cache: a checkpoint that was written again is read again.
-        changed = card.stat().st_mtime if card.is_file() else 0.0
+        changed = 0.0
+        if card.is_file():
+            changed = card.stat().st_mtime
         return _loaded(folder, changed)
 
     def _repr_html_(self) -> str:
@@ -124,7 +126,9 @@ class Gan:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         networks = Networks(check_usable(self.checkpoint), pick_device(self.device), self.samples)
-        blend = self._fit_blend(obs, sea, networks) if self.adapt else None
+        blend = None
+        if self.adapt:
+            blend = self._fit_blend(obs, sea, networks)
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.
             networks = replace(networks, bounded=True)

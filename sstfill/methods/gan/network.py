@@ -149,13 +149,17 @@ def _views(samples: int, signs: tuple[int, ...] = (1, -1)) -> Iterator[tuple[int
 
 
 def _turned(array: NDArray, turn: int) -> NDArray:
-    mirrored = np.swapaxes(array, -1, -2) if turn >= 4 else array
+    mirrored = array
+    if turn >= 4:
+        mirrored = np.swapaxes(array, -1, -2)
     return np.rot90(mirrored, turn % 4, (-2, -1))
 
 
 def _back(array: NDArray, turn: int) -> NDArray:
     straight = np.rot90(array, -(turn % 4), (-2, -1))
-    return np.swapaxes(straight, -1, -2) if turn >= 4 else straight
+    if turn >= 4:
+        return np.swapaxes(straight, -1, -2)
+    return straight
 
 
 def _to_array(batch: Any, turn: int) -> NDArray:

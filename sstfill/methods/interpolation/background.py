@@ -160,7 +160,9 @@ def _smoothed(
     # the means of images of which little is seen vary by chance
     well = coverage[seen] >= min(0.05, float(np.median(coverage[seen])))
     power = max(float(np.var(raw[seen][well])), 1e-3 * residual, np.finfo(float).tiny)
-    step = float(np.median(np.diff(days))) if len(days) > 1 else 1.0
+    step = 1.0
+    if len(days) > 1:
+        step = float(np.median(np.diff(days)))
     likeliest, image, best = -np.inf, np.zeros(len(raw)), Smoothing(residual, power, step)
     for time_scale in (TRIED * step).tolist():
         smoothing = Smoothing(residual, power, time_scale)

@@ -163,7 +163,9 @@ def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool
     transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
     gap = obs.isnull()
     for axes in (None, (-2, -1), (-2,), (-1,)):
-        clouds = None if axes is None else gap.copy(data=np.flip(gap.values, axes))
+        clouds = None
+        if axes is not None:
+            clouds = gap.copy(data=np.flip(gap.values, axes))
         try:
             return transplant(obs, sea, fraction=FRACTION, seed=seed, clouds=clouds).values
         except InputError:
@@ -241,7 +243,9 @@ class WithheldTrial:
             shown = part.where(~hidden[c])
             if not shown.notnull().any():  # then the background must come from what is withheld
                 shown = part
-            known = None if time_parts is None else time_parts[c]
+            known = None
+            if time_parts is not None:
+                known = time_parts[c]
             backgrounds.append(fit_background(shown, sea, kind, known))
         at = positions(obs)
         values = standardised(obs, backgrounds, sea.values.astype(bool), at)
@@ -405,11 +409,15 @@ class ParameterLayout:
         # the meridional length scale is the zonal one times the ratio
         by_component[:, 2] += by_component[:, 1]
         free = np.append(by_component.ravel(), by_number[-1])[self.free]
-        return np.append(free, by_ratio) if self.free_length else free
+        if self.free_length:
+            return np.append(free, by_ratio)
+        return free
 
     def covariance(self, x: NDArray[np.float64]) -> Covariance:
         """Build the covariance of a vector."""
-        ratio = float(np.exp(x[-1])) if self.free_length else 1.0
+        ratio = 1.0
+        if self.free_length:
+            ratio = float(np.exp(x[-1]))
         numbers = np.full(self.free.size, np.nan)
         numbers[self.free] = np.exp(x[:-1] if self.free_length else x)
         components = []

@@ -120,7 +120,9 @@ def levels_for(series: PyramidLevel, patch: int) -> int:
             radii.append(distance_transform_edt(~image).max())
     # Not the widest gap of all: one overcast image would ask for resolutions that the rest
     # has no use for.
-    width = 2 * float(np.quantile(radii, 0.9)) if radii else 0.0
+    width = 0.0
+    if radii:
+        width = 2 * float(np.quantile(radii, 0.9))
     wanted = 1 + max(0, round(np.log2(max(width, 1) / patch)))
     most = 1 + max(0, int(np.log2(max(1, min(series.sea.shape) / (2 * patch)))))
     return min(wanted, most)

@@ -238,7 +238,9 @@ class Segment:
     def read(cls, windows: TrainingWindows, box: Box) -> Segment:
         """Read the segment of a box."""
         t, y, x = box.around(windows.shape)
-        truth = None if windows.truth is None else windows.truth[t, y, x].compute()
+        truth = None
+        if windows.truth is not None:
+            truth = windows.truth[t, y, x].compute()
         return cls(box, windows.shape, windows.obs[t, y, x].compute(), windows.sea[y, x], truth)
 
     def draw(self, enough_sea: NDArray[np.bool_], count: int, rng: Rng) -> list[Box]:
@@ -260,7 +262,9 @@ class Segment:
         """Copy a window, so that the segment can be freed."""
         t, y, x = place
         sea = self.sea[y, x]
-        truth = None if self.truth is None else self.truth[t, y, x].copy()
+        truth = None
+        if self.truth is not None:
+            truth = self.truth[t, y, x].copy()
         return TrainingWindow(self.obs[t, y, x].where(sea), sea, truth)
 
 

@@ -29,7 +29,9 @@ BYTES = 4
 
 def loaded(clouds: Occlusion) -> Occlusion:
     """Return an operator with its clouds in memory, if they are not too large for that."""
-    given = clouds.observed if isinstance(clouds, ObservedClouds) else None
+    given = None
+    if isinstance(clouds, ObservedClouds):
+        given = clouds.observed
     if not isinstance(given, xr.DataArray) or given.chunks is None or is_large(given):
         return clouds
     return replace(clouds, observed=given.compute())  # type: ignore[type-var]

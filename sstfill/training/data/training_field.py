@@ -81,7 +81,9 @@ class TrainingField:
         """Return it in memory, unless it is lazy and too large for that."""
         if is_large(self.obs):
             return self
-        truth = None if self.truth is None else self.truth.compute()
+        truth = None
+        if self.truth is not None:
+            truth = self.truth.compute()
         return replace(self, obs=self.obs.compute(), truth=truth)
 
 

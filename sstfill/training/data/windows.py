@@ -66,7 +66,9 @@ def split_in_time(images: int, frames: int) -> Blocks:
     trained = images - kept - gap(images)
     if trained < frames:
         enough = images > 2 and longest_sequence(images) < frames
-        shorter = f"frames={longest_sequence(images)} or less, or " if enough else ""
+        shorter = ""
+        if enough:
+            shorter = f"frames={longest_sequence(images)} or less, or "
         raise InputError(
             f"{images} images are too few to train and validate on sequences of {frames}; "
             f"give {shorter}a longer archive"
@@ -127,7 +129,9 @@ class TrainingWindows:
             t = slice(t.start + self.times.start, t.stop + self.times.start)
             obs = self.obs[t, y, x].load()
             if np.isfinite(obs.values[:, at_sea]).mean() >= LEAST_SEEN:
-                truth = None if self.truth is None else self.truth[t, y, x].load()
+                truth = None
+                if self.truth is not None:
+                    truth = self.truth[t, y, x].load()
                 return TrainingWindow(obs.where(self.sea[y, x]), self.sea[y, x], truth)
         raise none_found(self.shape)
 
