@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def write(path: Path, history: Sequence[Row]) -> None:
     WriteError
         If the file cannot be written; an earlier one is left as it was.
     """
-    names = list(dict.fromkeys(name for row in history for name in row))
+    names = list(dict.fromkeys(itertools.chain.from_iterable(history)))
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
         table.writeheader()

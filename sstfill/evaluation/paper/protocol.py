@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import time
 import zlib
@@ -107,7 +108,7 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
     samples: list[xr.DataArray] = []
     scores: dict[tuple[int, str, str], list[FillErrors]] = {}
     facts: dict[int, list[SequenceFacts]] = {}
-    jobs = [(number, k) for number in range(len(todo)) for k in range(plan.sequences)]
+    jobs = list(itertools.product(range(len(todo)), range(plan.sequences)))
     for number, k in track(jobs, "paper protocol", len(jobs)):
         case = todo[number]
         sequence = _draw(case, plan, k)
@@ -302,7 +303,7 @@ def _attrs(
     for number, case in enumerate(todo):
         prints = "".join(fact.fingerprint for fact in facts[number])
         joined[case.source.name] = joined.get(case.source.name, "") + prints
-    fingerprints = {
-        name: hashlib.sha256(prints.encode()).hexdigest()[:16] for name, prints in joined.items()
-    }
+    fingerprints = {}
+    for name, prints in joined.items():
+        fingerprints[name] = hashlib.sha256(prints.encode()).hexdigest()[:16]
     return dataclasses.asdict(plan) | {"fingerprints": fingerprints}

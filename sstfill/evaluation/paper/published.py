@@ -81,11 +81,11 @@ def _table_1() -> list[PublishedScore]:
         },
         ("BAIR", NEWSON): {rain: none, pixel: none, bar: (0.1082, 0.0873, 10.31, 340.97)},
     }
-    return [
-        PublishedScore("1", data, operator, method, *scores)
-        for (data, method), by_operator in rows.items()
-        for operator, scores in by_operator.items()
-    ]
+    table = []
+    for (data, method), by_operator in rows.items():
+        for operator, scores in by_operator.items():
+            table.append(PublishedScore("1", data, operator, method, *scores))
+    return table
 
 
 def _cloud(
@@ -164,7 +164,7 @@ def occluded_by_threshold() -> dict[float, float]:
     }
 
 
-OCCLUDED = tuple(row.occluded for row in rows("2a") if row.lwp is not None and row.occluded)
+OCCLUDED = tuple(occluded_by_threshold().values())
 """Occluded fractions at the paper's six thresholds of the liquid water path (Table 2a)."""
-MIDDLE = next(row.occluded for row in rows("2a") if row.lwp == 70 and row.occluded)
+MIDDLE = occluded_by_threshold()[70]
 """Occluded fraction at the threshold of 70 g m-2, which Tables 2b and 4 are for."""

@@ -21,8 +21,8 @@ from sstfill.methods.common.lowrank import as_fields, residual_sigma
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof import outliers as outlier_test
-from sstfill.methods.eof.error import with_error
 from sstfill.methods.eof.holdout import cloud_points, random_points
+from sstfill.methods.eof.iteration import with_error
 from sstfill.methods.eof.truncation import DineofFit, FittedModes
 from sstfill.methods.registry import register
 

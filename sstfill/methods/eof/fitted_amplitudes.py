@@ -17,8 +17,8 @@ from sstfill.methods.common.regression import regress, second_moments, unpack, u
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.eof.dineof import Dineof
-from sstfill.methods.eof.error import with_error
 from sstfill.methods.eof.fitted_maps import Amplitudes
+from sstfill.methods.eof.iteration import with_error
 from sstfill.methods.eof.kalman_smoother import Smoothed, fitted_time_scale, smooth
 
 ROUNDS = 6

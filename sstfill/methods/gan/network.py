@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
@@ -143,9 +144,8 @@ class Networks:
 
 
 def _views(samples: int, signs: tuple[int, ...] = (1, -1)) -> Iterator[tuple[int, int]]:
-    """Yield ways to turn a patch, and signs; the first is the patch as it is."""
-    every = [(turn, sign) for turn in range(8) for sign in signs]
-    yield from every[:samples]
+    """Ways to turn a patch, and signs; the first is the patch as it is."""
+    return itertools.islice(itertools.product(range(8), signs), samples)
 
 
 def _turned(array: NDArray, turn: int) -> NDArray:

@@ -170,9 +170,9 @@ def _segments(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingW
     enough_sea = _enough_sea(windows.sea.values.astype(bool), plan.shape[1:])
     boxes = [box for box in plan.boxes() if enough_sea[box.y, box.x].any()]
     # every place is to be equally likely, so a box counts by how many it holds
-    places = [
-        np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start) for box in boxes
-    ]
+    places = []
+    for box in boxes:
+        places.append(np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start))
     useless = 0
     for k in endless_permutations(len(boxes), rng):
         if useless == min(len(boxes), TRIES):
@@ -204,14 +204,15 @@ def endless_permutations(count: int, rng: Rng) -> Iterator[int]:
 def _plan(windows: TrainingWindows) -> SegmentPlan:
     starts = (windows.times.start, 0, 0)
     stops = (windows.times.stop, *windows.obs.shape[1:])
-    spans = tuple(
-        (start, stop - length + 1)
-        for start, stop, length in zip(starts, stops, windows.shape, strict=True)
-    )
+    spans = []
+    for start, stop, length in zip(starts, stops, windows.shape, strict=True):
+        spans.append((start, stop - length + 1))
     itemsize = windows.obs.dtype.itemsize
     if windows.truth is not None:
         itemsize += windows.truth.dtype.itemsize
-    return SegmentPlan(windows.obs.chunks or (), spans, windows.shape, SEGMENT_BYTES // itemsize)
+    return SegmentPlan(
+        windows.obs.chunks or (), tuple(spans), windows.shape, SEGMENT_BYTES // itemsize
+    )
 
 
 @dataclass(frozen=True)
