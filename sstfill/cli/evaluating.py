@@ -74,9 +74,9 @@ def add_score(parser: argparse.ArgumentParser) -> None:
 
 def run_score(args: argparse.Namespace) -> Iterator[str]:
     """Score methods on a file and print the table."""
-    check_picture(args.plot, args.input)
+    check_picture(args.plot, args.inputs)
     if args.json is not None:
-        place.check(args.json, args.input)
+        place.check(args.json, args.inputs)
     with series(args) as ds:
         wanted = ALL if args.methods == ALL else names(args.methods)
         card = score(

@@ -26,7 +26,7 @@ from sstfill.fields.gaps import (
 from sstfill.fields.grid import axes, standardise
 from sstfill.fields.positions import KM, cell_km
 from sstfill.fields.sea import find_sea, sea_mask
-from sstfill.fields.variables import pick_field
+from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
@@ -239,8 +239,9 @@ def _instance(method: str | Method) -> Method:
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
     """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
-        name = pick_field(data, variable)
-        array = unfilled(data, name)[name]
+        named = named_by_text(data)
+        name = pick_field(named, variable)
+        array = unfilled(named, name)[name]
     else:
         array = data
     if "sstfill_method" in array.attrs:

@@ -795,7 +795,7 @@ def test_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cartopy")
-    monkeypatch.setattr("sstfill.cli.evaluating.SHAPE", (12, 20, 20))
+    monkeypatch.setattr("sstfill.cli.evaluating.SHAPE", (8, 12, 14))
     out = run(f"demo --out {tmp_path}", capsys)
     assert {p.name for p in tmp_path.iterdir()} == {"filled.nc", "filled.png"}
     assert set(sstfill.METHODS) - {"auto", "gan", "patchmatch"} <= set(out.split())
@@ -850,3 +850,21 @@ class TestProcess:
         done = subprocess.run([command, "methods"], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
         assert "dineof" in done.stdout
+
+
+def test_several_files_are_filled_as_one_series(folder, seen, capsys):
+    for day in range(seen.sizes["time"]):
+        io.write(seen.isel(time=[day]), folder / f"day{day:02}.nc")
+    days = " ".join(sorted(str(path) for path in folder.glob("day*.nc")))
+    rest = "--method interpolate --no-score --variable sst"
+    run(f"fill {days} --out several.nc {rest}", capsys)
+    run(f"fill in.nc --out one.nc {rest}", capsys)
+    with io.open("several.nc") as several, io.open("one.nc") as one:
+        xr.testing.assert_allclose(several.sst, one.sst)
+    assert f"{seen.sizes['time']} images" in run(f"info {days}", capsys)
+
+
+def test_an_archive_is_one_store(folder, capsys):
+    said = fails("fill in.nc in.nc --out out.zarr --update", capsys)
+    assert "2 inputs" in said and "sstfill import-granules" in said
+    assert "--group" in fails("fill in.nc in.nc --out out.nc --group a", capsys)

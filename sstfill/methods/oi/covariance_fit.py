@@ -34,9 +34,8 @@ DRAWS = 6
 """Draws of withheld clouds over which the fit is pooled: a few clouds are not typical of all."""
 TARGETS = 200
 """Withheld pixels of each draw on which a covariance is scored."""
-JOBS = 4
-"""Parts in which they are scored in parallel: fixed, or sums would depend on the number of cores.
-"""
+PARTS = 4
+"""Parts in which their scores are summed: other parts would round otherwise."""
 NEIGHBOURS = 30
 ROUNDS = 2
 """Rounds of the fit; each looks for the neighbours of the targets again, since scales change."""
@@ -285,18 +284,18 @@ class WithheldTrial:
             within=search_radius(first, self.cell, usual_step(self.days), per_day(flow)),
         )
         space, offsets = solver.space(), solver.offsets(self.targets)
-        jobs = []
-        for part in np.array_split(np.arange(len(self.targets)), JOBS):
+        parts = []
+        for part in np.array_split(np.arange(len(self.targets)), PARTS):
             targets = self.targets[part]
             found = solver_kernels.gather(self.values, targets, *offsets, NEIGHBOURS)
-            jobs.append((targets, self.truth[part], *found))
+            parts.append((targets, self.truth[part], *found))
 
         def score(covariance: Covariance) -> tuple[float, NDArray[np.float64]]:
             kernel = solver_kernels.Kernel(*covariance.arrays(), self.cross)
             slopes = covariance.slopes()
-            scored = in_threads(
-                lambda job: likelihood.log_scores(self.values, *job, space, kernel, slopes), jobs
-            )
+            scored = []
+            for part in parts:
+                scored.append(likelihood.log_scores(self.values, *part, space, kernel, slopes))
             totals, by_component, by_noise = zip(*scored, strict=True)
             n = len(self.truth)
             gradient = np.append(sum(by_component).ravel(), sum(by_noise))
@@ -325,7 +324,8 @@ def fit_parameters(
             x: NDArray[np.float64], scores: list[LogScore] = scores
         ) -> tuple[float, NDArray[np.float64]]:
             covariance = layout.covariance(x)
-            values, gradients = zip(*(score(covariance) for score in scores), strict=True)
+            scored = in_threads(lambda score: score(covariance), scores)
+            values, gradients = zip(*scored, strict=True)
             gradient = layout.gradient(np.mean(gradients, axis=0))
             gradient = gradient + 2 * PRIOR * (x - first) / x.size
             return float(np.mean(values)) + PRIOR * np.square(x - first).mean(), gradient

@@ -380,7 +380,7 @@ def test_reconstruct_carries_out_the_plan():
 
 
 def test_no_name_is_auto_with_the_seed_of_the_door():
-    ds = sea_surface()
+    ds = ocean(shape=(8, 10, 12), step="1D", seed=4)
     by_default, named = fill(ds, variables="sst", seed=3), fill(ds, Auto(seed=3), variables="sst")
     xr.testing.assert_equal(by_default, named)
     assert by_default.sst.attrs == named.sst.attrs and account(named, "options")["seed"] == 3
