@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from remembered import remembered
+from remembered import brief_fits, remembered
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Workers are forked from one process that has imported what they need; must precede `distributed`.
@@ -41,13 +41,11 @@ def covariances_fitted_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def brief_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="class")
+def brief_fit() -> Iterator[None]:
     """Fit covariances to a few withheld pixels, where the skill of a fill is not what is tested."""
-    from sstfill.methods.oi import covariance_fit
-
-    monkeypatch.setattr(covariance_fit, "DRAWS", 2)
-    monkeypatch.setattr(covariance_fit, "TARGETS", 40)
+    with brief_fits():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
