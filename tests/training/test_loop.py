@@ -311,7 +311,7 @@ def test_settled_statistics_are_those_of_the_batches() -> None:
 
 TWICE = """
 import os, runpy, sys
-import sstfill.training.train
+import sstfill.training.train, torch._dynamo
 _, folder, *sys.argv = sys.argv
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 children = []
