@@ -11,6 +11,7 @@ from fortran_random import reference_points
 from numpy.typing import NDArray
 
 from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 
 SEED = 243435
@@ -25,7 +26,7 @@ def packed(
     renumbered.
     """
     with xr.open_dataset(path) as ds:
-        days = grid.days(grid.standardise(ds[variable]))
+        days = days_since_first(grid.standardise(ds[variable]))
         field = ds[variable].transpose("time", "lon", "lat").values
         sea = xr.DataArray(ds["mask"].transpose("lon", "lat").values > 0, dims=("lon", "lat"))
     obs = xr.DataArray(field, dims=("time", "lon", "lat"))

@@ -12,7 +12,10 @@ import xarray as xr
 
 from sstfill.errors import InputError, OptionError, SstfillError
 from sstfill.fields import gaps, grid
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.positions import cell_km
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.variables import find_fields, missing_means_none, named_by_text, pick_fields
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
 from sstfill.methods import METHODS
@@ -114,15 +117,16 @@ def describe(
     >>> found.fields[0].facts["sea"]
     "89.8 % of the grid, from variable 'sea'"
     """
-    ds = data
-    if isinstance(ds, xr.DataArray):
-        ds = ds.to_dataset(name=ds.name or "field")
+    if isinstance(data, xr.DataArray):
+        ds = data.to_dataset(name=data.name or "field")
+    else:
+        ds = named_by_text(data)
     names, trouble = [], ""
     try:
-        names = grid.pick(ds, variables)
+        names = pick_fields(ds, variables)
     except (InputError, OptionError) as error:
         trouble = str(error)
-    candidates = grid.candidates(ds)
+    candidates = find_fields(ds)
     others = {n: v for n, v in ds.data_vars.items() if n not in names}
     return Description(
         fields=tuple(_describe_field(ds, name, sea) for name in names),
@@ -171,7 +175,7 @@ def _time(field: xr.DataArray) -> str:
     if "time" not in field.coords:
         return f"{count}, no dates: steps are taken as equal"
     times = field["time"].values
-    steps = np.diff(grid.days(field))
+    steps = np.diff(days_since_first(field))
     if not steps.size:
         return f"{_date(times[0])}, {count}"
     usual = _length(float(np.median(steps)))
@@ -192,7 +196,7 @@ def _length(days: float) -> str:
 
 
 def _grid(field: xr.DataArray) -> str:
-    dy, dx = grid.cell_km(field)
+    dy, dx = cell_km(field)
     if "lat" not in field.coords:
         return f"{' x '.join(map(str, field.shape[1:]))} cells without latitude and longitude"
     parts = []
@@ -225,6 +229,8 @@ def _gaps(ds: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None) -> dict
 
 
 def _reason(da: xr.DataArray, candidate: bool) -> str:
+    if candidate and missing_means_none(str(da.name), da):
+        return "missing may mean none, so it is filled only if it is named"
     if candidate:
         return "not asked for"
     if da.dtype.kind != "f":

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from sstfill.archive.job import Days
 from sstfill.archive.source import ArchivePass, ArchiveSource, look, touched
 from sstfill.errors import InputError
-from sstfill.fields import grid
+from sstfill.fields.dates import DAYS
 from sstfill.fields.magnitude import check_usual
 from sstfill.fields.patches import Patch, PatchGrid, Shape
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.variables import find_fields
 from sstfill.methods.base import Archive, Points
 from sstfill.methods.common.sampling import archive, draw_points
 
@@ -41,8 +42,33 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
         since_1970 = "microseconds since 1970-01-01"
         return np.asarray(cftime.date2num(values, since_1970, values[0].calendar), np.int64)
     unit = str(field["time"].attrs.get("units", "days")).split(" ")[0].lower()
-    days = values.astype(np.float64) * grid.DAYS.get(unit, 1.0)
+    days = values.astype(np.float64) * DAYS.get(unit, 1.0)
     return np.rint(days * 86_400e6).astype(np.int64)
+
+
+def fillable(source: ArchiveSource, ds: xr.Dataset, names: list[str]) -> list[str]:
+    """Pass over the variables that could not be filled, such as empty ones, if others can be.
+
+    Reads each variable once, unless there is only one.
+
+    Raises
+    ------
+    InputError
+        None can be filled.
+    """
+    if len(names) == 1:
+        return names
+    troubles = {}
+    for name in names:
+        try:
+            _check(name, look(source.field(ds, name), digest=False))
+        except InputError as error:
+            troubles[name] = error
+    if len(troubles) == len(names):
+        raise troubles[names[0]]
+    for name, trouble in troubles.items():
+        log.warning("%s is left out: %s", name, trouble)
+    return [name for name in names if name not in troubles]
 
 
 def first_look(
@@ -72,7 +98,7 @@ def _sea(
 ) -> xr.DataArray:
     """Return where to fill: the mask given, else one in the archive, else what is ever observed."""
     if given is None:
-        fields = [name for name in grid.candidates(ds) if name in ds]
+        fields = [name for name in find_fields(ds) if name in ds]
         given = find_sea(ds.drop_vars(fields))
     if given is None:
         return xr.DataArray(found.pixel_count > 0, dims=obs.dims[1:], name="sea")
@@ -108,7 +134,7 @@ def next_look(
     # A day that moved to another index is read again: files tell of indices only.
     stale = np.ones(len(times), bool)
     stale[:same] = False
-    changed = touched(source.path, before.stats, stats, len(times))
+    changed = touched(source.root, before.stats, stats, len(times))
     stale[changed[changed < len(times)]] = True
     digest = np.zeros(len(times), np.uint64)
     digest[:same] = before.digest[:same]

@@ -15,6 +15,7 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.ancillary import unfilled
+from sstfill.fields.dates import days_since_first
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
@@ -22,8 +23,10 @@ from sstfill.fields.gaps import (
     distance_to_observed,
     transplant_clouds,
 )
-from sstfill.fields.grid import KM, axes, cell_km, days, pick_one, standardise
+from sstfill.fields.grid import axes, standardise
+from sstfill.fields.positions import KM, cell_km
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
@@ -75,7 +78,7 @@ def score(
     *,
     variable: str | None = None,
     clouds: xr.DataArray | None = None,
-    share: float = 0.1,
+    fraction: float = 0.1,
     seed: int = 0,
     repeats: int = 1,
     sea: xr.DataArray | None = None,
@@ -99,7 +102,7 @@ def score(
     clouds
         Cloud masks, True or 1 under cloud, dims in any order if named as those of `data`: see
         `sstfill.fields.gaps.transplant_clouds`.
-    share
+    fraction
         Fraction of the observed pixels to hide.
     seed, repeats
         Repeat r hides with seed ``seed + r``, and fills with another one derived from it; all
@@ -143,7 +146,7 @@ def score(
     masks = None if clouds is None else _with_dims_of(field, clouds, array)
     samples = []
     for number in range(seed, seed + repeats):
-        withheld = transplant_clouds(field, sea, share=share, seed=number, clouds=masks)
+        withheld = transplant_clouds(field, sea, fraction=fraction, seed=number, clouds=masks)
         # with the same seed the method would hide, for its own tuning and scaling, pixels of the
         # very same images
         other = derived_seed(number, 1)
@@ -225,8 +228,9 @@ def _instance(method: str | Method) -> Method:
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
     """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
-        name = pick_one(data, variable)
-        array = unfilled(data, name)[name]
+        named = named_by_text(data)
+        name = pick_field(named, variable)
+        array = unfilled(named, name)[name]
     else:
         array = data
     if "sstfill_method" in array.attrs:
@@ -309,7 +313,7 @@ def _sample(
     strata = {
         "cloud": cloud_fraction(seen, sea).values[np.nonzero(hidden)[0]],
         "distance": distance_to_observed(seen.values, cell_km(truth))[hidden],
-        "lag": days_to_observed(seen.values, days(truth))[hidden],
+        "lag": days_to_observed(seen.values, days_since_first(truth))[hidden],
     }
     n_observed = int(((observed | withheld) & sea).sum())
     return WithheldSample(truth.values[hidden], strata, estimates, n_observed)
@@ -323,12 +327,12 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
         unit = "km"
     step = 1.0
     if field.sizes["time"] > 1:
-        step = float(np.median(np.diff(days(field))))
+        step = float(np.median(np.diff(days_since_first(field))))
     return {
         "cloud": Bins(
             np.array([0.25, 0.5, 0.75]),
             ["0-25 %", "25-50 %", "50-75 %", "75-100 %"],
-            "share of the sea not observed in the image",
+            "fraction of the sea not observed in the image",
         ),
         "distance": _stretched(
             STEPS, min(cell_km(field)), unit, "distance to the nearest observation"
@@ -369,7 +373,7 @@ def _scorecard(
         data.assign_attrs(
             variable=str(field.name),
             units=str(field.attrs.get("units", "")),
-            share=truth.size / sum(s.n_observed for s in samples),
+            fraction=truth.size / sum(s.n_observed for s in samples),
             **attrs,
             n_withheld=truth.size,
             n_common=int(common.sum()),
@@ -406,7 +410,7 @@ def _card(
     card["crps"] = metrics.crps_gaussian(error, sigma)
     card["coverage"] = "level", [metrics.coverage(error, sigma, level) for level in LEVELS]
     card["n"] = int(done.sum())
-    card["filled_share"] = float(done.mean())
+    card["filled_fraction"] = float(done.mean())
     card["seconds"], card["cpu_seconds"] = estimate.seconds, estimate.cpu_seconds
     for stratum, (_, labels, long_name) in bins.items():
         within = [done & (places[stratum] == k) for k in range(len(labels))]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.io.missing import in_packed_units, scaling, valid_range
+from sstfill.fields.missing import in_packed_units, scaling, valid_range
 
 VALID = ("valid_min", "valid_max", "valid_range")
 

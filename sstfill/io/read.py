@@ -10,10 +10,13 @@ from pathlib import Path
 import xarray as xr
 
 from sstfill.errors import ReadError
-from sstfill.fields import grid
+from sstfill.fields import grid, positions
+from sstfill.fields.missing import is_masked
+from sstfill.fields.reading import understood
+from sstfill.fields.variables import find_fields, pick_fields
+from sstfill.io import groups
 from sstfill.io.error_origin import opening, reading
 from sstfill.io.ghrsst import keep_quality, unflagged
-from sstfill.io.missing import is_masked, mask_missing
 from sstfill.io.place import MARK
 from sstfill.io.untrusted import guard
 
@@ -33,6 +36,7 @@ def open(
     quality_level: int | None = None,
     l2p_flags: str | Sequence[str] | None = None,
     chunks: int | str | Mapping[str, int | str] | None = None,
+    group: str | None = None,
     allow_links: bool = False,
 ) -> xr.Dataset:
     """Open a gridded series: NetCDF 3 or 4, or a Zarr v2 or v3 folder, whatever its name.
@@ -52,6 +56,9 @@ def open(
         GHRSST flags that make a pixel a gap: ``microwave``, ``land``, ``ice``, ``lake``, ``river``.
     chunks
         As in `xarray.open_dataset`: ``{}`` or sizes give Dask arrays, for data larger than memory.
+    group
+        The group to read, such as ``"science/level3"``, with the coordinates of those above it. By
+        default the root, or the one group that holds fields.
     allow_links
         Follow links in it to other files: symbolic links in a Zarr folder, external links, external
         storage and virtual datasets of HDF5. They show what this process may read, so ask only for
@@ -64,11 +71,11 @@ def open(
         sstfill does not run, a link that was not asked for, sizes that memory cannot hold, a
         packing that means nothing.
     InputError, OptionError
-        Quality or flags asked for that the file does not hold; an unknown variable or flag.
+        Quality or flags asked for that the file does not hold; an unknown variable, flag or group.
     """
     location = Path(path)
-    stored = guard.open_dataset(
-        location, chunks=chunks, allow_links=allow_links, decode_timedelta=False
+    stored = groups.open_dataset(
+        location, group, chunks=chunks, allow_links=allow_links, decode_timedelta=False
     )
     try:
         with opening(location):
@@ -98,12 +105,12 @@ def _prepared(
     l2p_flags: str | Sequence[str] | None,
 ) -> xr.Dataset:
     close = ds.close
-    ds = ds.set_coords([n for n in ds.data_vars if _is_position(ds[n])])
+    ds = positions.declare(ds)
     if variables is not None:
-        ds = ds.drop_vars(set(grid.candidates(ds)) - set(grid.pick(ds, variables)))
-    fields = grid.candidates(ds)
+        ds = ds.drop_vars(set(find_fields(ds)) - set(pick_fields(ds, variables)))
+    fields = find_fields(ds)
     _check_held(ds, path, fields)
-    ds = mask_missing(ds)
+    ds = understood(ds)
     if quality_level is not None:
         ds = keep_quality(ds, fields, quality_level)
     if l2p_flags is not None:
@@ -122,11 +129,3 @@ def _check_held(ds: xr.Dataset, path: Path, fields: Sequence[str]) -> None:
         if ds[name].chunks is None and is_masked(ds[name]):
             what = f"{name!r}, whose missing values are masked as it is opened,"
             guard.check_memory(path, what, MASKED_COPIES * ds[name].nbytes)
-
-
-def _is_position(da: xr.DataArray) -> bool:
-    """Whether a variable is a latitude or longitude, also if its file does not declare it so."""
-    if da.dtype.kind != "f" or da.ndim not in (1, 2):
-        return False
-    named = str(da.name).lower() in (*grid.LAT, *grid.LON)
-    return named or da.attrs.get("standard_name") in ("latitude", "longitude")

@@ -17,7 +17,8 @@ import xarray as xr
 from sstfill import config, occlusion
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.positions import cell_km
 from sstfill.fields.scaling import Scaling
 from sstfill.methods.gan.method import Gan
 from sstfill.methods.gan.network_inputs import CHANNELS
@@ -365,7 +366,7 @@ def _archive_card(
         return card
     card["scaling"] = config.options(source.scaling)
     card["units"] = str(obs.attrs.get("units", ""))
-    card["step_days"] = usual_step(grid.days(obs))
-    card["cell_km"] = float(np.mean(grid.cell_km(obs)))
+    card["step_days"] = usual_step(days_since_first(obs))
+    card["cell_km"] = float(np.mean(cell_km(obs)))
     card["spread"] = float(obs.std())
     return card

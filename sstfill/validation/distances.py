@@ -7,7 +7,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields import gaps, grid
+from sstfill.fields import gaps
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.positions import cell_km
 
 Distances = tuple[xr.DataArray, xr.DataArray]
 """Distance (km) and lag (days), as `distance_to_data` returns them."""
@@ -39,7 +41,7 @@ def distance_to_data(obs: xr.DataArray) -> Distances:
     distance = xr.apply_ufunc(
         _distance_in_images,
         images,
-        kwargs={"spacing": grid.cell_km(one)},
+        kwargs={"spacing": cell_km(one)},
         input_core_dims=[space],
         output_core_dims=[space],
         dask="parallelized",
@@ -48,7 +50,7 @@ def distance_to_data(obs: xr.DataArray) -> Distances:
     lag = xr.apply_ufunc(
         _lag_in_series,
         series,
-        kwargs={"days": grid.days(one)},
+        kwargs={"days": days_since_first(one)},
         input_core_dims=[["time"]],
         output_core_dims=[["time"]],
         dask="parallelized",

@@ -18,7 +18,10 @@ from small_fields import DIMS, series
 
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.positions import cell_km
 from sstfill.fields.sea import sea_mask
+from sstfill.fields.variables import find_fields, pick_field, pick_fields
 
 
 def curvilinear() -> xr.DataArray:
@@ -84,7 +87,7 @@ def test_plain_dims_without_coordinates():
     da = series().drop_vars(["lat", "lon"]).rename(lat="y", lon="x")
     field = grid.standardise(da.transpose("x", "y", "time"))
     assert field.dims == ("time", "y", "x") and "lat" not in field.coords
-    assert grid.cell_km(field) == (1.0, 1.0)
+    assert cell_km(field) == (1.0, 1.0)
 
 
 def test_positions_on_unindexed_dims_become_axes():
@@ -103,7 +106,7 @@ def test_dask_stays_lazy():
         field = grid.standardise(da.transpose("lon", "time", "lat"))
         back = grid.restore(field, da)
         sea = sea_mask(field)
-        grid.days(field), grid.cell_km(field)
+        days_since_first(field), cell_km(field)
     assert all(dask.is_dask_collection(a) for a in (field, back, sea))
 
 
@@ -146,12 +149,12 @@ def test_remedies_work():
 @pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])
 def test_days_in_any_calendar(calendar):
     times = [cftime.datetime(2003, 2, d, calendar=calendar) for d in (1, 2, 5, 28)]
-    assert grid.days(grid.standardise(series(time=times))).tolist() == [0, 1, 4, 27]
+    assert days_since_first(grid.standardise(series(time=times))).tolist() == [0, 1, 4, 27]
 
 
 def test_leap_days_follow_the_calendar():
     times = [cftime.datetime(2004, m, 1, calendar="noleap") for m in (2, 3, 4, 5)]
-    assert grid.days(grid.standardise(series(time=times))).tolist() == [0, 28, 59, 89]
+    assert days_since_first(grid.standardise(series(time=times))).tolist() == [0, 28, 59, 89]
 
 
 @pytest.mark.parametrize(
@@ -166,23 +169,25 @@ def test_leap_days_follow_the_calendar():
 )
 def test_numeric_time(units, step):
     time = ("time", np.arange(4) * 2 + 7, {} if units is None else {"units": units})
-    assert grid.days(grid.standardise(series(time=time))) == pytest.approx(np.arange(4) * 2 * step)
+    assert days_since_first(grid.standardise(series(time=time))) == pytest.approx(
+        np.arange(4) * 2 * step
+    )
 
 
 def test_time_without_coordinate_counts_steps():
-    assert grid.days(grid.standardise(series().drop_vars("time"))).tolist() == [0, 1, 2, 3]
+    assert days_since_first(grid.standardise(series().drop_vars("time"))).tolist() == [0, 1, 2, 3]
 
 
 def test_cell_km_against_one_degree():
     field = grid.standardise(
         series(lat=np.arange(58.0, 63.0), lon=[358.0, 359.0, 0.0, 1.0, 2.0, 3.0])
     )
-    dy, dx = grid.cell_km(field)
+    dy, dx = cell_km(field)
     assert dy == pytest.approx(111.19, abs=0.02) and dx == pytest.approx(dy / 2, rel=1e-3)
 
 
 def test_cell_km_of_curvilinear_projected_and_single_row():
-    dy, dx = grid.cell_km(grid.standardise(curvilinear()))
+    dy, dx = cell_km(grid.standardise(curvilinear()))
     assert 11 < dy < 11.3 and dx == pytest.approx(
         np.hypot(11.12 * np.cos(np.deg2rad(40.2)), 2.224), rel=0.02
     )
@@ -191,14 +196,14 @@ def test_cell_km_of_curvilinear_projected_and_single_row():
         "x": ("x", np.arange(6) * 100.0, {"units": "m"}),
     }
     plain = series().drop_vars(["lat", "lon"]).rename(lat="y", lon="x").assign_coords(metres)
-    assert grid.cell_km(grid.standardise(plain)) == pytest.approx((0.05, 0.1))
+    assert cell_km(grid.standardise(plain)) == pytest.approx((0.05, 0.1))
     row = grid.standardise(series().isel(lat=[0]))
-    assert row.sizes["lat"] == 1 and grid.cell_km(row)[0] == grid.cell_km(row)[1] > 0
+    assert row.sizes["lat"] == 1 and cell_km(row)[0] == cell_km(row)[1] > 0
 
 
 def test_a_latitude_beyond_the_poles_is_refused():
     with pytest.raises(InputError, match="beyond 90"):
-        grid.cell_km(grid.standardise(series(lat=np.arange(5) * 1e5)))
+        cell_km(grid.standardise(series(lat=np.arange(5) * 1e5)))
 
 
 def dataset() -> xr.Dataset:
@@ -229,25 +234,25 @@ def dataset() -> xr.Dataset:
 
 
 def test_candidates_leave_ancillary_variables_out():
-    assert grid.candidates(dataset()) == ["sst"]
-    assert grid.pick_one(dataset()) == "sst"
+    assert find_fields(dataset()) == ["sst"]
+    assert pick_field(dataset()) == "sst"
     deep = xr.Dataset({"t": series().expand_dims(depth=1)})
-    assert grid.candidates(deep) == ["t"]
+    assert find_fields(deep) == ["t"]
 
 
 def test_pick_says_what_there_is():
     two = xr.Dataset({"sst": series(), "chl": series()})
-    assert grid.pick(two) == ["sst", "chl"] and grid.pick(two, "chl") == ["chl"]
+    assert pick_fields(two) == ["sst", "chl"] and pick_fields(two, "chl") == ["chl"]
     with pytest.raises(InputError, match="sst, chl; name one: variable='sst'"):
-        grid.pick_one(two)
+        pick_field(two)
     with pytest.raises(OptionError, match="did you mean 'sst'"):
-        grid.pick(two, ["sts"])
+        pick_fields(two, ["sts"])
     with pytest.raises(OptionError, match="names nothing"):
-        grid.pick(two, [])
+        pick_fields(two, [])
     with pytest.raises(InputError, match=r"thetao.*\.isel\(depth=0\)"):
-        grid.pick(xr.Dataset({"thetao": series().expand_dims(depth=3)}))
+        pick_fields(xr.Dataset({"thetao": series().expand_dims(depth=3)}))
     with pytest.raises(InputError, match="no variables"):
-        grid.pick(xr.Dataset())
+        pick_fields(xr.Dataset())
 
 
 @pytest.mark.parametrize(
@@ -262,8 +267,8 @@ def test_pick_says_what_there_is():
 )
 def test_real_files(shared_data: Path, file, expected):
     with xr.open_dataset(shared_data / file, engine="netcdf4", decode_timedelta=False) as ds:
-        assert grid.candidates(ds) == expected
+        assert find_fields(ds) == expected
         field = grid.standardise(ds[expected[0]])
         xr.testing.assert_identical(grid.restore(field, ds[expected[0]]), ds[expected[0]])
         assert field.dims == (("time", "y", "x") if "lwp" in file else DIMS)
-        assert grid.days(field)[0] == 0 and min(grid.cell_km(field)) > 0
+        assert days_since_first(field)[0] == 0 and min(cell_km(field)) > 0

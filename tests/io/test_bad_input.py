@@ -20,7 +20,7 @@ import xarray as xr
 import sstfill
 from sstfill import io as sio
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
-from sstfill.fields import grid
+from sstfill.fields.variables import pick_field
 from sstfill.fill import fill
 from sstfill.methods import METHODS, Dineof, Interpolate
 from sstfill.synthetic import ocean
@@ -214,7 +214,7 @@ def test_two_candidates_are_both_filled_or_named():
     ds = ds.assign(chl=ds.sst.rename("chl") * 2)
     assert {"sst_source", "chl_source"} <= set(fill(ds, "interpolate").data_vars)
     with pytest.raises(InputError, match="2 fields, sst, chl; name one: variable='sst'") as raised:
-        grid.pick_one(ds)
+        pick_field(ds)
     one_line(raised.value)
 
 

@@ -33,6 +33,7 @@ from sstfill import io, occlusion
 from sstfill.cli import main
 from sstfill.errors import ReadError, SstfillError
 from sstfill.fields import grid
+from sstfill.fields.variables import find_fields
 from sstfill.io import error_origin
 from sstfill.io.untrusted import arrays, declared, guard
 from sstfill.methods.common import fitted_store
@@ -77,7 +78,7 @@ def change(file: Path, mend: Callable[[dict[str, Any]], None]) -> None:
 def use(path: Path, **options: Any) -> xr.Dataset:
     """Open a series and load a field, as the commands do."""
     with error_origin.reading(path), io.open(path, chunks={}, **options) as ds:
-        for name in grid.candidates(ds):
+        for name in find_fields(ds):
             grid.standardise(ds[name])
         return ds.load()
 

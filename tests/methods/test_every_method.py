@@ -20,7 +20,7 @@ from sstfill.methods import METHODS, Climatology, Method
 from sstfill.synthetic import ocean
 
 LIKENESS = 0.02
-"""Two fills are alike when their root mean square difference is below this share of the field's
+"""Two fills are alike when their root mean square difference is below this fraction of the field's
 deviation: iterations
 stop at a tolerance, and points are drawn in the order in which pixels come."""
 
@@ -233,7 +233,7 @@ class TestAnotherFill:
 
     def test_withheld_pixels_come_back_estimated(self, name):
         ds = sea_surface()
-        hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, share=0.1, seed=8)
+        hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, fraction=0.1, seed=8)
         found = fill(ds, light(name), variables="sst", withheld=hidden, score=False)
         np.testing.assert_array_equal(found.sst_source == 3, hidden)
         at = hidden.values
@@ -243,7 +243,7 @@ class TestAnotherFill:
 
     def test_withheld_values_are_not_looked_at(self, name):
         ds = sea_surface()
-        hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, share=0.1, seed=8)
+        hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, fraction=0.1, seed=8)
         spoilt = ds.assign(sst=xr.where(hidden, np.float32(999), ds.sst, keep_attrs=True))
         one, other = (
             fill(d, light(name), variables="sst", withheld=hidden, score=False)

@@ -19,12 +19,14 @@ from sstfill.evaluation.paper.sequences import (
     Clip,
     CloudScene,
     LwpClouds,
-    Series,
+    SeriesFile,
     SyntheticOcean,
     TruthSource,
     decoded,
 )
 from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.variables import find_fields
 from sstfill.io.read import ZARR_MARKS
 from sstfill.io.untrusted import guard
 from sstfill.occlusion.lwp import is_lwp
@@ -145,7 +147,7 @@ def _dataset(ds: xr.Dataset, path: Path, name: str, chosen: DatasetChoice) -> No
         if _is_scene(variable):
             guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
             return _scene(variable.load(), name, chosen)
-    fields = grid.candidates(ds)
+    fields = find_fields(ds)
     if not fields:
         held = ", ".join(f"{n} {v.dtype}" for n, v in ds.data_vars.items())
         if not held:
@@ -169,7 +171,7 @@ def _series(
     label = f"{name}: {main}" if len(fields) > 1 else name
     units = str(ds[main].attrs.get("units", "1"))
     units = "°C" if grid.temperature_unit(units) == "°C" else units
-    chosen.sources.append(Series(name=label, path=path, variable=main, units=units))
+    chosen.sources.append(SeriesFile(name=label, path=path, variable=main, units=units))
     how = f"gap-free series {main} ({_spacing(ds[main])}): truth"
     if missing:
         how += f"; pixels with gaps ({missing:.2%}) count as land"
@@ -199,7 +201,7 @@ def _gaps(field: xr.DataArray) -> tuple[str, float]:
 
 
 def _spacing(da: xr.DataArray) -> str:
-    days = float(np.median(np.diff(grid.days(grid.standardise(da)))))
+    days = float(np.median(np.diff(days_since_first(grid.standardise(da)))))
     if abs(days - 1) < 0.01:
         return "daily"
     if days < 1:
@@ -217,7 +219,7 @@ def _clouds(lwp: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
     if stride < 1:
         needed = occlusion.SPIN_UP + FRAMES
         return Note(name, False, f"LWP of {lwp.sizes['time']} frames; {needed} are needed")
-    thresholds = {share: occlusion.threshold_for(lwp, share) for share in OCCLUDED}
+    thresholds = {fraction: occlusion.threshold_for(lwp, fraction) for fraction in OCCLUDED}
     clouds = LwpClouds(
         name=name, lwp=lwp, thresholds=thresholds, stride=stride, start_after=occlusion.SPIN_UP
     )

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.checks import check_number
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack
@@ -57,7 +57,7 @@ class Climatology:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix = pack(obs, sea)
-        days = grid.days(obs)
+        days = days_since_first(obs)
         used = self.harmonics if days[-1] - days[0] >= YEAR - 1 else 0
         low = _regressed(matrix, season(days, used))
         matrix = matrix.without_values()

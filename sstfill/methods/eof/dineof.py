@@ -12,9 +12,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import xarray as xr
 
-from sstfill.checks import check_choice, check_number, check_share
+from sstfill.checks import check_choice, check_fraction, check_number
 from sstfill.errors import OptionError
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.positions import cell_km
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import as_fields, residual_sigma
 from sstfill.methods.common.matrix import ObservationMatrix, pack
@@ -118,15 +119,15 @@ class Dineof:
         check_number("seed", self.seed, 0, whole=True)
         check_number("error_length", self.error_length, 0)
         check_number("tolerance", self.tolerance, 0, above=True)
-        check_share("min_pixel_coverage", self.min_pixel_coverage)
-        check_share("min_image_coverage", self.min_image_coverage)
+        check_fraction("min_pixel_coverage", self.min_pixel_coverage)
+        check_fraction("min_image_coverage", self.min_image_coverage)
         check_choice("cross_validation", self.cross_validation, ("clouds", "random"))
         check_choice("solver", self.solver, ("fast", "reference"))
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.decompose(obs, sea)
-        dy, dx = grid.cell_km(obs.isel(variable=0, missing_dims="ignore"))
+        dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
         cells = overlap(self.error_length, dy, dx) if "lat" in obs.coords else 1.0
         low_rank = with_error(fitted.modes, matrix, cells, fitted.cv_error)
         matrix = matrix.without_values()
@@ -187,7 +188,7 @@ class Dineof:
         # The eigenvalue solver of the reference gains from all threads, products with a few
         # vectors lose by them.
         with nullcontext() if exact else one_blas_thread():
-            return matrix, run(matrix, points, grid.days(obs)[matrix.times])
+            return matrix, run(matrix, points, days_since_first(obs)[matrix.times])
 
 
 def overlap(length: float, dy: float, dx: float) -> float:

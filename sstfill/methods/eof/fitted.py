@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import ReadError
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Shape
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common import fitted_store
@@ -121,7 +121,7 @@ class FittedModesOfArchive:
             days = since_1970(window.obs, window.patch.seen[0].start)
             c = season(days, self.harmonics).astype(np.float32)[within]
             return c, np.zeros((*c.shape, c.shape[1]), np.float32), np.ones(len(c), bool)
-        smoothed, used = self.sensor.amplitudes(window.sample, grid.days(window.obs))
+        smoothed, used = self.sensor.amplitudes(window.sample, days_since_first(window.obs))
         mean = smoothed.mean[within].astype(np.float32)
         covariance = smoothed.covariance[within].astype(np.float32)
         return mean, covariance, used[within]

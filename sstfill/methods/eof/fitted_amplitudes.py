@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.methods.base import Archive
 from sstfill.methods.common.matrix import ObservationMatrix
 from sstfill.methods.common.regression import regress, second_moments, unpack, upper
@@ -105,7 +105,7 @@ def fit_dineof(method: Dineof, archive: Archive) -> SampleFit:
     """Fit DINEOF to the sample; the time scales of its amplitudes are fitted by the smoother."""
     obs, sea = _sample_field(archive)
     matrix, fitted = replace(method, normalise=False).decompose(obs, sea)
-    days = grid.days(obs)[matrix.times]
+    days = days_since_first(obs)[matrix.times]
     # Without the error at withheld points, the noise is that of the residual.
     low_rank = with_error(fitted.modes, matrix)
     residual = float(low_rank.noise)

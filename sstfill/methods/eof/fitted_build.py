@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.methods.base import Archive
 from sstfill.methods.common import fitted_store
 from sstfill.methods.common.fitted_store import Map
@@ -31,17 +31,17 @@ def since_1970(obs: xr.DataArray, first: int) -> NDArray[np.float64]:
     array([2., 3.])
     """
     if "time" not in obs.coords:
-        return first + grid.days(obs)
+        return first + days_since_first(obs)
     time = obs["time"].variable
     if time.dtype == object:  # dates of cftime, in their own calendar
         start = {"month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0, "microsecond": 0}
         epoch = time.values[0].replace(year=1970, **start)
     else:
         epoch = np.zeros((), time.dtype)[()]
-    # `grid.days` counts from the first step, so the epoch is put before it.
+    # `days_since_first` counts from the first step, so the epoch is put before it.
     values = np.concatenate([np.array([epoch], time.dtype), time.values])
     longer = xr.Variable("time", values, time.attrs)
-    return grid.days(xr.DataArray(longer, {"time": longer}))[1:]
+    return days_since_first(xr.DataArray(longer, {"time": longer}))[1:]
 
 
 def write_climatology(method: Climatology, archive: Archive, folder: Path) -> tuple[float, int]:

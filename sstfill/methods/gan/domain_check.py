@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.positions import cell_km
 from sstfill.methods.oi.solver import usual_step
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 
@@ -66,7 +67,7 @@ def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, features: Sequence[f
         # A checkpoint may come from a stranger; its text must not reach a terminal as it is.
         printable = known if known.isprintable() else ascii(known)
         found.append(f"units are {units}, it was trained on {printable}")
-    step, cell = usual_step(grid.days(obs)), float(np.mean(grid.cell_km(obs)))
+    step, cell = usual_step(days_since_first(obs)), float(np.mean(cell_km(obs)))
     found += _unlike("time step", step, config.get("step_days"), "days")
     found += _unlike("grid step", cell, config.get("cell_km"), "km")
     if config.get("spread"):

@@ -15,8 +15,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields import gaps, grid
+from sstfill.fields import gaps
+from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Patch
+from sstfill.fields.positions import cell_km
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.interpolation.background import Background
 from sstfill.methods.interpolation.interpolate import Interpolate
@@ -97,7 +99,7 @@ class FirstGuesses:
             "interpolated_error": interpolated["error"],
         }
         bare = {name: field.transpose(*obs.dims).drop_attrs() for name, field in fields.items()}
-        step, cell = usual_step(grid.days(obs)), grid.cell_km(obs)
+        step, cell = usual_step(days_since_first(obs)), cell_km(obs)
         features = series_features(oi.fitted.covariance, step, cell)
         return cls(xr.Dataset(bare), oi.backgrounds[0], features)
 

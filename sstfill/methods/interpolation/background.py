@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.ndimage import gaussian_filter
 
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.methods.interpolation.interpolate import membrane
 
 SAMPLE = 20_000
@@ -119,7 +119,7 @@ def fit_time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
     level = float(np.nanmean(sample))
     image = np.zeros(len(sample))
     if kind == "additive":
-        image, _ = image_means(sample - level, grid.days(obs))
+        image, _ = image_means(sample - level, days_since_first(obs))
     return TimePart(level, image)
 
 

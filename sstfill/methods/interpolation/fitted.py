@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Shape
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common import fitted_store
@@ -50,7 +50,7 @@ class FittedInterpolate:
     @classmethod
     def fit(cls, method: Interpolate, archive: Archive, folder: Path) -> FittedInterpolate:
         """Estimate the semivariogram from the sample."""
-        days = grid.days(archive.obs)
+        days = days_since_first(archive.obs)
         some = archive.sample[:, :: max(1, archive.sample.shape[1] // SAMPLE)]
         variogram = Variogram.of(np.ascontiguousarray(some.T), days)
         step = float(np.median(np.diff(days))) if len(days) > 1 else DAYS
@@ -79,7 +79,7 @@ class FittedInterpolate:
         series = np.ascontiguousarray(np.moveaxis(obs, 0, -1)[sea])  # (sea pixels, times)
         found = in_time(
             series,
-            days=grid.days(window.obs),
+            days=days_since_first(window.obs),
             limit=np.inf if self.method.limit is None else self.method.limit,
             variogram=self.variogram,
             wanted=times,

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
 from sstfill.checks import check_number
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.interpolation.variogram import Variogram
 from sstfill.methods.registry import register
@@ -58,7 +58,7 @@ class Interpolate:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        days = grid.days(obs)
+        days = days_since_first(obs)
         variogram = Variogram.of(_sample(obs, sea), days)
         limit = np.inf if self.limit is None else self.limit
         whole = obs

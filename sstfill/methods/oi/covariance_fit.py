@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from sstfill.errors import InputError
-from sstfill.fields import gaps, grid
+from sstfill.fields import gaps
+from sstfill.fields.dates import days_since_first
+from sstfill.fields.positions import cell_km
 from sstfill.methods.common.threads import in_threads
 from sstfill.methods.interpolation.background import (
     Background,
@@ -56,7 +58,7 @@ START = {
 }
 """Where the fit of each covariance starts: length scales in pixels, time scales in steps."""
 NOISE = 0.03
-Score = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
+LogScore = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
 """Mean negative log score of a covariance, and its gradient."""
 
 
@@ -162,7 +164,7 @@ def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool
     for axes in (None, (-2, -1), (-2,), (-1,)):
         clouds = None if axes is None else gap.copy(data=np.flip(gap.values, axes))
         try:
-            return transplant(obs, sea, share=FRACTION, seed=seed, clouds=clouds).values
+            return transplant(obs, sea, fraction=FRACTION, seed=seed, clouds=clouds).values
         except InputError:
             continue
     observed = obs.notnull().values & sea.values
@@ -256,11 +258,11 @@ class WithheldTrial:
             cross=_correlation(values),
             at=at,
             log_scatter=float(np.log(scatter).mean()) if scatter else 0.0,
-            days=grid.days(obs),
-            cell=grid.cell_km(obs),
+            days=days_since_first(obs),
+            cell=cell_km(obs),
         )
 
-    def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> Score:
+    def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> LogScore:
         """Return the function that scores a covariance by the withheld values.
 
         The neighbours of each target are those that `first` ranks highest, so that the score is a
@@ -285,13 +287,15 @@ class WithheldTrial:
             parts.append((targets, self.truth[part], *found))
 
         def score(covariance: Covariance) -> tuple[float, NDArray[np.float64]]:
-            kernel = (*covariance.arrays(), self.cross, covariance.slopes())
+            kernel = solver_kernels.Kernel(*covariance.arrays(), self.cross)
+            slopes = covariance.slopes()
             scored = []
             for part in parts:
-                scored.append(likelihood.log_scores(self.values, *part, *space, *kernel))
-            total, by_component, by_noise = (sum(column) for column in zip(*scored, strict=True))
+                scored.append(likelihood.log_scores(self.values, *part, space, kernel, slopes))
+            totals, by_component, by_noise = zip(*scored, strict=True)
             n = len(self.truth)
-            return total / n, np.append(by_component.ravel(), by_noise) / n
+            gradient = np.append(sum(by_component).ravel(), sum(by_noise))
+            return sum(totals) / n, gradient / n
 
         return score
 
@@ -313,7 +317,7 @@ def fit_parameters(
         scores = [draw.score(layout.covariance(x), fixed.flow) for draw in draws]
 
         def loss(
-            x: NDArray[np.float64], scores: list[Score] = scores
+            x: NDArray[np.float64], scores: list[LogScore] = scores
         ) -> tuple[float, NDArray[np.float64]]:
             covariance = layout.covariance(x)
             scored = in_threads(lambda score: score(covariance), scores)
@@ -482,7 +486,7 @@ def fit_covariance(
     part, part_sea = excerpt(numbered, sea)
     steps = part["step"].values
     part = part.drop_vars("step")
-    cell, step = grid.cell_km(part), usual_step(grid.days(part))
+    cell, step = cell_km(part), usual_step(days_since_first(part))
     candidates = starts(covariance, cell, step, fixed)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(DRAWS)]
     masks = [withheld(part, part_sea, s) for s in seeds]

@@ -15,8 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import config
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Shape
+from sstfill.fields.positions import cell_km
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common.fitted_store import read_part, read_state, write_state
 from sstfill.methods.common.threads import in_threads
@@ -90,8 +91,8 @@ class FittedOi:
             "options": config.options(method),
             "fitted": fitted.to_dict(),
             "images": means.to_dict(),
-            "cell": grid.cell_km(image),
-            "step": usual_step(grid.days(archive.obs)),
+            "cell": cell_km(image),
+            "step": usual_step(days_since_first(archive.obs)),
             "cells": _cells(image).tolist(),
         }
         write_state(folder, method.name, state)
@@ -153,7 +154,7 @@ class FittedOi:
         _, rows, columns = window.patch.seen
         pixel = read_part(self.folder, MAPS[0], rows, columns).astype(np.float64)
         scatter = read_part(self.folder, MAPS[1], rows, columns).astype(np.float64)
-        image = self.images.at(window.sample, grid.days(window.obs))
+        image = self.images.at(window.sample, days_since_first(window.obs))
         return Background(pixel, image, scatter)
 
     def save(self, folder: Path) -> None:
@@ -169,7 +170,7 @@ class FittedOi:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Posterior mean and variance at targets ``(n, 4)`` of a window."""
         mean, variance = np.empty(len(targets)), np.empty(len(targets))
-        days, device = grid.days(window.obs), pick_device(self.method.device)
+        days, device = days_since_first(window.obs), pick_device(self.method.device)
 
         def interpolate(job: tuple[Cell, NDArray[np.intp]]) -> None:
             cell, rows = job

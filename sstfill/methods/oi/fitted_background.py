@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.methods.base import Archive
 from sstfill.methods.common.fitted_store import Map, create_maps, read_part, write_tile
 from sstfill.methods.interpolation.background import (
@@ -82,7 +82,9 @@ class ImageMeans:
         level = float(sample[seen].mean())
         image, smoothing = np.zeros(len(sample)), None
         if kind == "additive":
-            image, smoothing = image_means(sample[:, np.newaxis] - level, grid.days(archive.obs))
+            image, smoothing = image_means(
+                sample[:, np.newaxis] - level, days_since_first(archive.obs)
+            )
         pixels = max(1, int(np.count_nonzero(seen.any(0))))
         return cls(every, smoothing, pixels, level, np.zeros(0)), TimePart(level, image)
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields import grid
+from sstfill.fields.positions import EARTH_RADIUS, KM, cell_km
 
 Step = tuple[float, float]
 
@@ -57,11 +57,11 @@ def positions(field: xr.DataArray) -> Positions:
     up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
     northward = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], -1)
     eastward = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lat)], -1)
-    return Positions(grid.EARTH_RADIUS * up, northward, eastward, grid.EARTH_RADIUS * lat)
+    return Positions(EARTH_RADIUS * up, northward, eastward, EARTH_RADIUS * lat)
 
 
 def _on_the_plane(field: xr.DataArray) -> Positions:
-    dy, dx = grid.cell_km(field)
+    dy, dx = cell_km(field)
     north, east = np.meshgrid(_along(field, "y", dy), _along(field, "x", dx), indexing="ij")
     zero, one = np.zeros_like(north), np.ones_like(north)
     return Positions(
@@ -78,7 +78,7 @@ def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
     """
     scale = None
     if dim in field.coords:
-        scale = grid.KM.get(str(field[dim].attrs.get("units", "")).lower())
+        scale = KM.get(str(field[dim].attrs.get("units", "")).lower())
     if scale is None:
         return step * np.arange(field.sizes[dim], dtype=np.float64)
     return scale * field[dim].values.astype(np.float64)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
-from sstfill.fields import grid
+from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Patch, PatchGrid, map_patches
+from sstfill.fields.positions import cell_km
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.threads import available_cores
 from sstfill.methods.interpolation.background import Background, fit_background
@@ -205,10 +206,10 @@ class Oi:
         fitted: FittedCovariance,
         backgrounds: list[Background],
     ) -> xr.Dataset:
-        days = grid.days(obs)
+        days = days_since_first(obs)
         # one search radius for all patches, or seams between them would show
         within = search_radius(
-            fitted.covariance, grid.cell_km(obs), usual_step(days), per_day(self.flow)
+            fitted.covariance, cell_km(obs), usual_step(days), per_day(self.flow)
         )
         device = pick_device(self.device)
         found = map_patches(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sstfill import io
 from sstfill.errors import InputError, ReadError
 from sstfill.fields import grid
+from sstfill.fields.variables import find_fields, pick_fields
 from sstfill.io.untrusted import guard
 from sstfill.sources.granules.times import Times, created, moment
 
@@ -88,7 +89,8 @@ def look(
     ):
         ds, time_dim = _with_time(decoded, path)
         try:
-            fields = grid.pick(ds, variables)
+            # all by default: also those that `fill` would leave alone
+            fields = pick_fields(ds, find_fields(ds) or None if variables is None else variables)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
@@ -101,7 +103,7 @@ def look(
                 "add a time coordinate with CF units"
             )
 
-        unwanted = set(grid.candidates(ds)) - set(fields)
+        unwanted = set(find_fields(ds)) - set(fields)
         names = [name for name in _varying(ds, axes) if name not in unwanted]
         dims: dict[str, tuple[Hashable, ...]] = {}
         sizes: dict[Hashable, int] = {}
@@ -212,11 +214,11 @@ def _with_time(ds: xr.Dataset, path: Path) -> tuple[xr.Dataset, Hashable | None]
     tuple
         The granule, and the name of the time dimension in its file; None if the file has none.
     """
-    if fields := grid.candidates(ds):
+    if fields := find_fields(ds):
         return ds, grid.axes(ds[fields[0]]).dims[0]
     planes = [v for v in ds.data_vars.values() if v.dtype.kind == "f" and v.ndim == 2]
     if not planes:
-        return ds, None  # without fields, which `grid.pick` refuses
+        return ds, None  # without fields, which `pick_fields` refuses
     time = np.array([_moment(ds, path)], "M8[ns]")
     # a scalar time coordinate is in the way of the dimension
     bare = ds.drop_vars([name for name in ds.coords if _is_moment(ds[name])])

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import OptionError, ReadError
-from sstfill.fields import gaps, grid
+from sstfill.fields import gaps
 from sstfill.fields.patches import PatchGrid
+from sstfill.fields.positions import cell_km
 from sstfill.fill import fill
 from sstfill.methods.gan import compact as gan_compact
 from sstfill.methods.gan import network as gan_network
@@ -103,7 +104,7 @@ def rms(values: NDArray) -> float:
 
 def withheld(obs: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
     """The clouds under which a fill with the seed 0 is blended."""
-    return gaps.transplant_clouds(obs, sea, share=FRACTION, seed=cloud_seed(0))
+    return gaps.transplant_clouds(obs, sea, fraction=FRACTION, seed=cloud_seed(0))
 
 
 def wet(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
@@ -365,7 +366,7 @@ LIKE = {"units": "", "step_days": 0.25, "cell_km": 10.0, "spread": 0.5}
 )
 def test_a_series_unlike_that_of_the_paper_networks_is_told(changed, message, obs, sea, caplog):
     like = LIKE | {
-        "cell_km": float(np.mean(grid.cell_km(obs))),
+        "cell_km": float(np.mean(cell_km(obs))),
         "spread": float(obs.std()),
         "units": obs.attrs["units"],
     }

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sstfill.fields import grid
+from sstfill.fields.positions import EARTH_RADIUS
 from sstfill.methods.oi.geometry import cell_steps, positions
 
 DIMS = ("time", "y", "x")
-DEGREE = np.deg2rad(1) * grid.EARTH_RADIUS
+DEGREE = np.deg2rad(1) * EARTH_RADIUS
 
 
 def sphere(lat, lon) -> xr.DataArray:
@@ -26,7 +26,7 @@ def test_distances_are_those_of_the_great_circle() -> None:
     assert np.linalg.norm(at.xyz[1, 1] - at.xyz[1, 2]) == pytest.approx(
         DEGREE * np.cos(np.pi / 4), rel=1e-4
     )
-    for unit, other in ((at.northward, at.eastward), (at.eastward, at.xyz / grid.EARTH_RADIUS)):
+    for unit, other in ((at.northward, at.eastward), (at.eastward, at.xyz / EARTH_RADIUS)):
         np.testing.assert_allclose((unit * unit).sum(-1), 1)
         np.testing.assert_allclose((unit * other).sum(-1), 0, atol=1e-12)
 

@@ -24,7 +24,6 @@ from sstfill.errors import OptionError
 from sstfill.fill import fill
 from sstfill.methods import Oi
 from sstfill.methods.interpolation.background import fit_background
-from sstfill.methods.oi import covariance_fit
 from sstfill.methods.oi import method as oi
 from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.synthetic import ocean

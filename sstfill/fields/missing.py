@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.fields import grid
+from sstfill.fields.variables import find_fields
 
 
 def is_masked(da: xr.DataArray) -> bool:
@@ -26,7 +26,7 @@ def is_masked(da: xr.DataArray) -> bool:
 
 def mask_missing(ds: xr.Dataset) -> xr.Dataset:
     """Make overlooked missing values of the candidate fields NaN; attrs and encoding stay."""
-    return ds.assign({n: _masked(ds[n]) for n in grid.candidates(ds)})
+    return ds.assign({n: _masked(ds[n]) for n in find_fields(ds)})
 
 
 def _masked(da: xr.DataArray) -> xr.DataArray:
