@@ -174,10 +174,6 @@ class CopernicusRequest:
         return ", ".join(ranges) or "the whole dataset"
 
 
-def _end(value: float | None) -> str:
-    return "..." if value is None else f"{value:g}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """The layout of the store that a download writes.
