@@ -27,6 +27,7 @@ from sstfill.synthetic import ocean
 from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
+pytestmark = pytest.mark.usefixtures("brief_fit")
 DOOR = {"sea": None, "score": True, "seed": 0, "variables": None, "together": False}
 
 

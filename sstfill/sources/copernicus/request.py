@@ -162,14 +162,16 @@ class CopernicusRequest:
         """
         ranges = []
         for name in RANGES:
-            low, high = self.range_of(name)
-            if low is not None or high is not None:
-                ranges.append(f"{name} {_end(low)} to {_end(high)}")
+            if self.range_of(name) == (None, None):
+                continue
+            ends = []
+            for value in self.range_of(name):
+                if value is None:
+                    ends.append("...")
+                else:
+                    ends.append(f"{value:g}")
+            ranges.append(f"{name} {' to '.join(ends)}")
         return ", ".join(ranges) or "the whole dataset"
-
-
-def _end(value: float | None) -> str:
-    return "..." if value is None else f"{value:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,4 +212,7 @@ class Target:
                     raise OptionError(
                         f"{given} names {dim!r}; the dimensions are {', '.join(dims)}"
                     )
-        return {dim: self.chunks.get(dim, 24 if dim == "time" else 256) for dim in dims}
+        lengths = dict.fromkeys(dims, 256)
+        if "time" in lengths:
+            lengths["time"] = 24
+        return lengths | self.chunks
