@@ -36,6 +36,7 @@ from sstfill.version import __version__
 
 ALL = "all"
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
+"""Of the intervals whose coverage is counted; 0.68 is that of one standard deviation."""
 STEPS = (1.5, 3.5, 7.5, 15.5)
 """Edges of the distance bins in pixels, between the distances that grids have."""
 LAGS = (1.5, 3.5, 7.5)
