@@ -307,7 +307,7 @@ def _from_matches(texts: list[str], calendar: str) -> NDArray | None:
 
 
 def months_of(texts: list[str]) -> NDArray[np.int64] | None:
-    """Return the months that texts name, 1 to 12: ``Jan``, ``January``, or the middle of ``DJF``."""
+    """Return the months that texts name, 1 to 12: ``Jan``, ``January``, or one within ``DJF``."""
     months = []
     for text in texts:
         word = text.lower()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -50,12 +50,15 @@ class SeriesTimes:
         How they are read, where they are not dates as they stand.
     caution
         What to warn of: numbers that only look like dates, a year that is made up.
+    year_known
+        False where the year is made up.
     """
 
     names: tuple[Hashable, ...]
     variable: xr.Variable
     note: str = ""
     caution: str = ""
+    year_known: bool = True
 
     @property
     def name(self) -> str:
@@ -108,21 +111,31 @@ def declare(ds: xr.Dataset) -> xr.Dataset:
     """
     fields = [da for da in ds.data_vars.values() if da.dtype.kind == "f" and da.ndim > 2]
     for dim in dict.fromkeys(dim for da in fields for dim in da.dims):
-        beside = [name for name, da in ds.data_vars.items() if da.dims == (dim,)]
-        near = {name: ds[name] for name in (*ds.coords, *beside) if set(ds[name].dims) <= {dim}}
-        trial = xr.DataArray(np.empty(ds.sizes[dim], bool), dims=[dim]).assign_coords(near)
         try:
-            times = read_times(trial, dim, candidates(trial))
+            times = times_along(ds, dim)
         except InputError:
             continue  # refused where the field is used, if it is
         if times is None:
             continue
         if times.are_dates:
-            ds = ds.set_coords([name for name in times.names if name in beside])
+            ds = ds.set_coords(times.names)
         if times.caution:
             first = _date(times.variable.values[0])
             _warn_once(f"{times.name!r}: {times.note}, the first is {first}; {times.caution}")
     return ds
+
+
+def times_along(ds: xr.Dataset, dim: Hashable) -> SeriesTimes | None:
+    """Read the times along a dimension of a dataset from coordinates and plain variables.
+
+    Their order is not checked.
+    """
+    along = {}
+    for name in ds.variables:
+        if ds[name].dims == (dim,) or (name in ds.coords and ds[name].ndim == 0):
+            along[name] = ds[name]
+    bare = xr.DataArray(np.empty(ds.sizes[dim], bool), dims=[dim]).assign_coords(along)
+    return _told(bare, dim, candidates(bare))
 
 
 @lru_cache(maxsize=1000)
@@ -152,8 +165,9 @@ def decode(ds: xr.Dataset) -> xr.Dataset:
 
 
 def is_part(name: Hashable) -> bool:
-    """Whether a dimension is called as a part of a date is: a year, a month, an hour."""
-    return any(str(name).lower() in spellings for spellings in TABLES["parts"].values())
+    """Whether a name is that of a part of a date: a year, a season, an hour."""
+    tables = [*TABLES["parts"].values(), *TABLES["periods"].values()]
+    return any(str(name).lower() in spellings for spellings in tables)
 
 
 # --- reading them ---------------------------------------------------------------------------------
@@ -181,29 +195,50 @@ def read_times(da: xr.DataArray, dim: Hashable, found: Iterable[Hashable]) -> Se
     InputError
         Times that are missing, duplicate, not in order, or in no form that is known.
     """
+    times = _told(da, dim, found)
+    if times is not None:
+        _check(times, dim)
+    return times
+
+
+def _told(da: xr.DataArray, dim: Hashable, found: Iterable[Hashable]) -> SeriesTimes | None:
+    """Read times, in any order, from what tells them best."""
     names = [name for name in found if name in da.coords and da[name].dims == (dim,)]
-    names.sort(key=lambda name: name != dim)
-    certain = [name for name in names if _holds_dates(da[name].variable)]
-    if certain:
-        return _checked(_read(da[certain[0]], dim), dim)
+    names.sort(key=lambda name: (_rank(da[name], dim), name != dim))
+    sure = [name for name in names if _rank(da[name], dim) == 0]
+    if sure:
+        return _read(da[sure[0]], dim)
+    sources: list[Hashable | None] = [*names]
     # A year alone tells less than a year and a month, and these less than a date in one place.
-    parts = [name for name in names if is_part(name)]
-    sources: list[Hashable | None] = [name for name in names if name not in parts]
+    sources.insert(sum(_rank(da[name], dim) < 2 for name in names), None)
     count, trouble = None, None
-    for source in [*sources, None, *parts]:
+    for source in sources:
         try:
             read = _from_parts(da, dim) if source is None else _read(da[source], dim, da)
         except InputError as error:
+            if source == dim:
+                trouble = error
             trouble = trouble or error
             continue
         if read is not None and read.are_dates:
-            return _checked(read, dim)
+            return read
         count = count or read
-    if count is not None:
-        return _checked(count, dim)
-    if trouble is not None:
+    if trouble is not None and (count is None or dim in da.coords and dim not in count.names):
         raise trouble
-    return _without_values(da, dim)
+    if count is not None and trouble is not None:
+        return replace(count, caution=str(trouble))
+    return count or _without_values(da, dim)
+
+
+def _rank(time: xr.DataArray, dim: Hashable) -> int:
+    """Rank a coordinate by what it tells of the time of an image, 0 for dates under its name."""
+    name = str(time.name).lower()
+    if name in TABLES["names"]["other"]:
+        return 4
+    if _holds_dates(time.variable):
+        usual = name in TIME or time.attrs.get("standard_name") == "time"
+        return 0 if usual or time.name == dim else 3
+    return 2 if is_part(name) else 1
 
 
 def _read(time: xr.DataArray, dim: Hashable, da: xr.DataArray | None = None) -> SeriesTimes:
@@ -306,7 +341,7 @@ def _from_numbers(
             f"neither dates nor days; set ds[{name!r}].attrs['units'], "
             "such as 'seconds since 1970-01-01'"
         )
-    numbers = xr.Variable((dim,), values, {"units": unit or "day"})
+    numbers = xr.Variable((dim,), values, time.attrs)
     if not bare:
         return SeriesTimes((name,), numbers)
     caution = ""
@@ -458,13 +493,13 @@ def _periods(
         return None
     numbers, last = values.astype(np.int64), int(values.max())
     least = int(values.min())
-    if kind == "month" and 1 <= least and last <= 12:
+    if kind == "month" and least >= 1 and last <= 12:
         return _in_no_year(name, dim, numbers, "months", da)
-    if kind == "season" and 1 <= least and last <= 4:
+    if kind == "season" and least >= 1 and last <= 4:
         return _in_no_year(name, dim, 3 * numbers - 2, "seasons (1 is December to February)", da)
-    if kind == "dayofyear" and 1 <= least and last <= 366:
+    if kind == "dayofyear" and least >= 1 and last <= 366:
         return _in_no_year(name, dim, numbers, "days", da)
-    if kind == "week" and 1 <= least and last <= 53:
+    if kind == "week" and least >= 1 and last <= 53:
         return _in_no_year(name, dim, 7 * numbers - 6, "weeks", da)
     if kind in LENGTHS and "units" not in time.attrs and last < TABLES["codes"]["years"][0]:
         count = xr.Variable((dim,), values, {"units": kind})
@@ -499,7 +534,7 @@ def _in_no_year(
         return SeriesTimes((name,), xr.Variable((dim,), dates), f"{what} of {year}")
     note = f"{what} of no year, taken as {year}"
     caution = "the end of the year is not joined to its beginning"
-    return SeriesTimes((name,), xr.Variable((dim,), dates), note, caution)
+    return SeriesTimes((name,), xr.Variable((dim,), dates), note, caution, year_known=False)
 
 
 def _without_values(da: xr.DataArray, dim: Hashable) -> SeriesTimes | None:
@@ -531,7 +566,7 @@ def _check_missing(time: xr.DataArray, dim: Hashable) -> None:
         )
 
 
-def _checked(times: SeriesTimes, dim: Hashable) -> SeriesTimes:
+def _check(times: SeriesTimes, dim: Hashable) -> None:
     """Refuse times that are missing, duplicate or not in order."""
     values, name = times.variable.values, times.name
     _check_missing(xr.DataArray(times.variable, name=name), dim)
@@ -550,7 +585,6 @@ def _checked(times: SeriesTimes, dim: Hashable) -> SeriesTimes:
         raise InputError(
             f"time {name!r} goes back to {_date(values[step])} at step {step}; sort it: {remedy}"
         )
-    return times
 
 
 def _date(value: object) -> str:
