@@ -78,7 +78,7 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
 
 def run_plot(args: argparse.Namespace) -> Iterator[str]:
     """Draw one date of a filled file."""
-    check_picture(args.out, args.input)
+    check_picture(args.out, [args.input])
     when: str | int | None = args.time
     with contextlib.suppress(TypeError, ValueError):
         when = int(args.time)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
@@ -79,12 +79,17 @@ def is_cftime(c: xr.DataArray | xr.Variable) -> bool:
 # --- which coordinates tell the time --------------------------------------------------------------
 
 
-def candidates(da: xr.DataArray) -> list[Hashable]:
+def candidates(
+    da: xr.DataArray, cf: Mapping[str, list[Hashable]] | None = None
+) -> list[Hashable]:
     """Return the coordinates (or bare dimensions) that may tell the time, the likeliest first.
 
-    Those with CF attributes come first, then those that hold dates, then those with usual names.
+    Those with CF attributes come first (`cf`, where they are known already), then those that hold
+    dates, then those with usual names.
     """
-    found = [*da.cf.coordinates.get("time", []), *da.cf.axes.get("T", [])]
+    if cf is None:
+        cf = {**da.cf.coordinates, **da.cf.axes}
+    found = [*cf.get("time", []), *cf.get("T", [])]
     found += [name for name, values in da.coords.items() if _holds_dates(values.variable)]
     for usual in TIME:
         found += [name for name in (*da.coords, *da.dims) if str(name).lower() == usual]
