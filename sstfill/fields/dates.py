@@ -79,9 +79,7 @@ def is_cftime(c: xr.DataArray | xr.Variable) -> bool:
 # --- which coordinates tell the time --------------------------------------------------------------
 
 
-def candidates(
-    da: xr.DataArray, cf: Mapping[str, list[Hashable]] | None = None
-) -> list[Hashable]:
+def candidates(da: xr.DataArray, cf: Mapping[str, list[Hashable]] | None = None) -> list[Hashable]:
     """Return the coordinates (or bare dimensions) that may tell the time, the likeliest first.
 
     Those with CF attributes come first (`cf`, where they are known already), then those that hold
@@ -228,7 +226,7 @@ def _told(da: xr.DataArray, dim: Hashable, found: Iterable[Hashable]) -> SeriesT
         if read is not None and read.are_dates:
             return read
         count = count or read
-    if trouble is not None and (count is None or dim in da.coords and dim not in count.names):
+    if trouble is not None and (count is None or (dim in da.coords and dim not in count.names)):
         raise trouble
     if count is not None and trouble is not None:
         return replace(count, caution=str(trouble))
@@ -310,7 +308,7 @@ def _from_numbers(
     first, joint, reference = _split(units)
     unit = unit_of(first)
     if joint == "since":
-        return _since(time, dim, calendar, unit, reference)
+        return _since(name, values, dim, units, calendar)
     stated = date_forms.form_named(units) or date_forms.epoch_named(units)
     called = date_forms.form_named(name, str(time.attrs.get("long_name", "")))
     called = called or date_forms.epoch_named(name, str(time.attrs.get("long_name", "")))
@@ -324,7 +322,7 @@ def _from_numbers(
             return SeriesTimes((name,), xr.Variable((dim,), dates[0]), dates[1])
     if not bare and unit is None:
         raise InputError(_unknown_units(name, units))
-    if unit is not None and reference:
+    if unit is not None and re.search(r"\d", reference):
         raise InputError(
             f"time {name!r} has the units {units!r}, without 'since'; "
             f"set ds[{name!r}].attrs['units'] = '{first} since {reference}'"
@@ -372,19 +370,18 @@ def _unknown_units(name: str, units: str) -> str:
     )
 
 
-def _since(
-    time: xr.DataArray, dim: Hashable, calendar: str, unit: str | None, reference: str
-) -> SeriesTimes:
-    name, units = str(time.name), str(time.attrs["units"])
+def _since(name: str, values: NDArray, dim: Hashable, units: str, calendar: str) -> SeriesTimes:
+    first, _, reference = _split(units)
+    unit = unit_of(first)
     if unit is None:
         raise InputError(_unknown_units(name, units))
     if calendar == "none":
-        numbers = xr.Variable((dim,), time.values, {"units": unit})
+        numbers = xr.Variable((dim,), values, {"units": unit})
         return SeriesTimes(
             (name,), numbers, f"no calendar: {unit}s are counted, there are no dates"
         )
     try:
-        dates = date_forms.since(time.values, unit, reference, calendar)
+        dates = date_forms.since(values, unit, reference, calendar)
     except (ValueError, OverflowError):
         dates = None
     if dates is None:
@@ -395,13 +392,15 @@ def _since(
     note = ""
     if unit in ("month", "year") and calendar in GREGORIAN:
         note = f"{unit}s of the calendar since {reference}"
+    if re.match(r"0+-", reference) and calendar in GREGORIAN:
+        note = "the year 0 is that of the proleptic Gregorian calendar"
     return SeriesTimes((name,), xr.Variable((dim,), dates), note)
 
 
 def _coded(
     time: xr.DataArray, values: NDArray, code: Any, calendar: str, *, strict: bool
 ) -> tuple[NDArray, str] | None:
-    """Read numbers whose units or name tell how they are made; `strict` refuses what does not fit."""
+    """Read numbers whose units or name tell how they are made; `strict` refuses other ones."""
     name = str(time.name)
     if "at_1970" in code:
         likely = abs(float(np.median(values)) - code["at_1970"]) * LENGTHS[code["unit"]]
