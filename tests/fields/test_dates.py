@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 
 import cftime
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from small_fields import series
 
 import sstfill
+from sstfill.describe import describe
 from sstfill.errors import InputError
 from sstfill.fields import dates, grid
 from sstfill.fields.dates import days_since_first, year_length
@@ -383,6 +385,54 @@ def test_months_since_in_a_file_do_not_stop_it(tmp_path):
         filled = sstfill.fill(found, "interpolate", score=False)
         assert filled["time"].attrs["units"] == "months since 2001-01-01"
         xr.testing.assert_identical(filled["time"].variable, found["time"].variable)
+
+
+def test_a_year_joined_at_both_ends_as_the_docs_have_it():
+    da = months(range(1, 13))
+    joined = da.isel(month=[11, *range(12), 0])
+    joined = joined.assign_coords(month=("month", range(14), {"units": "months"}))
+    assert lags(joined) == pytest.approx(np.arange(14) * 30.436875)
+
+
+@pytest.mark.parametrize(
+    ("values", "attrs", "told"),
+    [
+        ([20010131, 20010201, 20010202, 20010203], {}, "2001-01-31 to 2001-02-03.*YYYYMMDD"),
+        ([0, 1, 2, 3], {}, "one each 1 d; no units: taken as days"),
+        ([0, 1, 2, 3], {"units": "days since 0000-01-01"}, "0000-01-01 to .*year 0"),
+        (["0", "1", "2", "3"], {"units": "days since 2001-01-01"}, "2001-01-01 to 2001-01-04"),
+        ([1, 2, 3, 4], {"units": "days of the run"}, "1 to 4, 4 images"),
+        (
+            [1, 2, 3, 4],
+            {"units": "hours since 2001-01-01", "calendar": "none"},
+            "one each 1 h; no calendar: hours are counted",
+        ),
+    ],
+)
+def test_info_tells_how_times_are_read(values, attrs, told):
+    da = spelled(range(4), values, attrs)
+    da[1, 2, 2] = np.nan
+    (field,) = describe(da).fields
+    assert re.search(told, field.facts["time"]) and not field.trouble
+
+
+@pytest.mark.parametrize("kind", ["period", "zone", "dates", "levels", "beside"])
+def test_a_fill_gives_back_the_times_of_the_user(kind):
+    days = pd.date_range("2001-01-01", periods=4)
+    bare = series(4).drop_vars("time")
+    parts = {"year": ("time", [2001] * 4), "month": ("time", [1, 2, 3, 4])}
+    da = {
+        "period": bare.assign_coords(time=days.to_period("D")),
+        "zone": bare.assign_coords(time=days.tz_localize("Europe/Paris")),
+        "dates": bare.assign_coords(time=("time", np.array([day.date() for day in days], object))),
+        "levels": bare.assign_coords(xr.Coordinates(parts)).set_index(time=["year", "month"]),
+        "beside": bare.assign_coords(time=[0, 1, 2, 3], valid_time=("time", days)),
+    }[kind]
+    da[1, 2, 2] = np.nan
+    filled = sstfill.fill(da, "interpolate", score=False)
+    assert int(filled["sst"].isnull().sum()) == 0
+    for name in da.coords:
+        xr.testing.assert_identical(filled[name].variable, da[name].variable)
 
 
 def test_withheld_masks_and_pictures_know_the_dates():

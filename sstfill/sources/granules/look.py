@@ -107,7 +107,8 @@ def look(
             )
 
         unwanted = set(find_fields(ds)) - set(fields)
-        unwanted |= set(told.names if told is not None else ())
+        if told is not None:
+            unwanted |= set(map(str, told.names))
         names = [name for name in _varying(ds, axes) if name not in unwanted]
         dims: dict[str, tuple[Hashable, ...]] = {}
         sizes: dict[Hashable, int] = {}
