@@ -198,7 +198,9 @@ def _date(value: object) -> str:
 
 
 def _length(days: float) -> str:
-    return f"{days:g} d" if days >= 1 else f"{24 * days:.3g} h"
+    if days >= 1:
+        return f"{days:g} d"
+    return f"{24 * days:.3g} h"
 
 
 def _grid(field: xr.DataArray) -> str:

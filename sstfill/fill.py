@@ -247,7 +247,9 @@ class _Field:
             return array.sel(variable=name, drop=True)
 
         like, obs, values = ds[name], of_variable(self.obs), of_variable(filled)
-        hidden = None if self.withheld is None else of_variable(self.withheld)
+        hidden = None
+        if self.withheld is not None:
+            hidden = of_variable(self.withheld)
         source = gaps.source_flags(obs, values, values.notnull() | self.sea, hidden)
         extra = {f"{name}_source": lay_out(source, like, obs)}
         for key in estimate.data_vars:

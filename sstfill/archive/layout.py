@@ -68,16 +68,18 @@ class StoreLayout:
             shutil.rmtree(old)
         store.lay_out(draft, self.fields, sampling.CORE, self.attrs)
         arrays = [f"{name}{part}" for name in self.fields for part in store.PARTS]
-        done = {chunk for task in kept for chunk in chunks(self.staged, task)}
+        done: set[Path] = set()
+        for task in kept:
+            done.update(chunks(self.staged, task))
         store.adopt(draft, self.staged, done, arrays)
 
 
 def chunks(at: Path, task: Task) -> list[Path]:
     """Return the files of a unit's chunks in a store."""
-    return [
-        store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE)
-        for part in store.PARTS
-    ]
+    files = []
+    for part in store.PARTS:
+        files.append(store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE))
+    return files
 
 
 def take(task: Task, staged: Path) -> None:

@@ -80,7 +80,18 @@ class Model:
             model = cls(fitted, whole.sea, whole.points, {}, 1.0)
         else:
             model = cls(fitted, whole.sea, whole.points, score.summary, score.sigma_scale)
-        model._save(draft)
+        np.savez(
+            draft / "grid.npz",
+            sea=model.sea.values,
+            rows=model.points.rows,
+            columns=model.points.columns,
+        )
+        written = {
+            "summary": config.plain(model.summary),
+            "sigma_scale": model.sigma_scale,
+            "dims": list(model.sea.dims),
+        }
+        (draft / "score.json").write_text(json.dumps(written), encoding="utf-8")
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
         for member in [*draft.rglob("*"), draft]:
             flush(member)
@@ -93,20 +104,6 @@ class Model:
         """Return the shape of an archive of so many images."""
         rows, columns = self.sea.shape
         return times, rows, columns
-
-    def _save(self, folder: Path) -> None:
-        np.savez(
-            folder / "grid.npz",
-            sea=self.sea.values,
-            rows=self.points.rows,
-            columns=self.points.columns,
-        )
-        score = {
-            "summary": config.plain(self.summary),
-            "sigma_scale": self.sigma_scale,
-            "dims": list(self.sea.dims),
-        }
-        (folder / "score.json").write_text(json.dumps(score), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Model:

@@ -143,7 +143,16 @@ def score(
     if sea is None and isinstance(data, xr.Dataset):
         sea = find_sea(data)
     sea = sea_mask(field, sea)
-    masks = None if clouds is None else _with_dims_of(field, clouds, array)
+    masks = None
+    if clouds is not None:
+        if not isinstance(clouds, xr.DataArray):
+            raise InputError(
+                f"clouds is a {type(clouds).__name__}; "
+                "give an xarray DataArray with the dims of the field"
+            )
+        # The user's dims get the names of the standardised field's.
+        dims = dict(zip(axes(array).dims, field.dims, strict=True))
+        masks = xr.DataArray(clouds.data, dims=[dims.get(d, d) for d in clouds.dims])
     samples = []
     for number in range(seed, seed + repeats):
         withheld = transplant_clouds(field, sea, fraction=fraction, seed=number, clouds=masks)
@@ -222,7 +231,9 @@ def _labelled(
 
 
 def _instance(method: str | Method) -> Method:
-    return method_class(method)() if isinstance(method, str) else method
+    if isinstance(method, str):
+        return method_class(method)()
+    return method
 
 
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
@@ -239,17 +250,6 @@ def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataA
             "pass the Dataset that fill() returned"
         )
     return array.rename(array.name or "field")
-
-
-def _with_dims_of(field: xr.DataArray, clouds: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
-    """Rename the dims of cloud masks from those of the user's array to the standardised field's."""
-    if not isinstance(clouds, xr.DataArray):
-        raise InputError(
-            f"clouds is a {type(clouds).__name__}; "
-            "give an xarray DataArray with the dims of the field"
-        )
-    names = dict(zip(axes(array).dims, field.dims, strict=True))
-    return xr.DataArray(clouds.data, dims=[names.get(d, d) for d in clouds.dims])
 
 
 def _like(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:

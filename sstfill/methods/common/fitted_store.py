@@ -93,7 +93,9 @@ def saved_method(folder: Path) -> str:
 def _state_path(folder: Path) -> Path:
     """Return the path of the state, which has its former name in folders of former versions."""
     before = folder / former.STATE
-    return before if before.exists() and not (folder / STATE).exists() else folder / STATE
+    if before.exists() and not (folder / STATE).exists():
+        return before
+    return folder / STATE
 
 
 def copy(source: Path, folder: Path) -> None:

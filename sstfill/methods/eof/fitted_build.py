@@ -49,12 +49,16 @@ def write_climatology(
 ) -> tuple[float, int, float]:
     """Write the maps of a climatology; return its offset, its harmonics, and its year in days."""
     days, year = since_1970(archive.obs, 0), year_length(archive.obs)
-    used = method.harmonics if days[-1] - days[0] >= year - 1 else 0
+    used = 0
+    if days[-1] - days[0] >= year - 1:
+        used = method.harmonics
     c = season(days, used, year).astype(np.float32)
     ridge = np.full(c.shape[1], RIDGE)
     ridge[0] = 1e-6
     observed = archive.sample[np.isfinite(archive.sample)]
-    offset = float(observed.mean(dtype=np.float64)) if observed.size else 0.0
+    offset = 0.0
+    if observed.size:
+        offset = float(observed.mean(dtype=np.float64))
     amplitudes = Amplitudes(np.arange(len(c)), c, second_moments(c), ridge, offset)
     _create(folder, archive, c.shape[1], {"variance": Map((c.shape[1],)), "free": Map()})
     totals = np.zeros(4)

@@ -155,8 +155,12 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
         names = set(ds.variables)
         if not expected <= names or not like.known.issuperset(map(str, names)):
             return None
-        if any(_is_encoded(ds[name].attrs) for name in like.place):
-            return None
+        for name in like.place:
+            attrs = ds[name].attrs
+            # decoding, which is left out here, would change the values of this coordinate
+            filled = not np.all(np.isnan(attrs.get("_FillValue", np.nan)))
+            if filled or any(key in attrs for key in HIDDEN):
+                return None
         for name, dims in like.dims.items():
             if tuple(d for d in ds[name].dims if d != dim) != dims:
                 return None
@@ -172,12 +176,6 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
             flags={n: _flags(ds[n].attrs) for n in like.dims},
             attrs=dict(ds.attrs),
         )
-
-
-def _is_encoded(attrs: Mapping[Any, Any]) -> bool:
-    """Whether decoding would change the values of a coordinate."""
-    fill = attrs.get("_FillValue", np.nan)
-    return any(key in attrs for key in HIDDEN) or not bool(np.all(np.isnan(fill)))
 
 
 def _varying(ds: xr.Dataset, axes: grid.Axes) -> list[str]:

@@ -594,8 +594,7 @@ def test_granules_with_coded_dates_are_laid_on_the_days_that_they_name(tmp_path:
         ds = granule(day).drop_vars(["time", "time_bnds"])
         number = int(str(np.datetime64("2022-06-01") + day).replace("-", ""))
         ds.assign_coords(time=("time", [number])).to_netcdf(tmp_path / f"day_{day}.nc")
-    import_granules(str(tmp_path / "*.nc"), tmp_path / "out.zarr").close()
-    with xr.open_zarr(tmp_path / "out.zarr") as store:
+    with import_granules(str(tmp_path / "*.nc"), tmp_path / "out.zarr") as store:
         days = store["time"].values.astype("M8[D]").astype(str).tolist()
     assert days == ["2022-06-29", "2022-06-30", "2022-07-01"]
 
