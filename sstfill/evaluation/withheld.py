@@ -15,7 +15,7 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.ancillary import unfilled
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.dates import days_since_first, declare
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
@@ -240,7 +240,7 @@ def _instance(method: str | Method) -> Method:
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
     """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
-        named = named_by_text(data)
+        named = declare(named_by_text(data))
         name = pick_field(named, variable)
         array = unfilled(named, name)[name]
     else:
