@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import InputError, OptionError, SstfillError
-from sstfill.fields import gaps, grid
+from sstfill.fields import dates, gaps, grid
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import cell_km
 from sstfill.fields.sea import find_sea, sea_mask
@@ -124,6 +124,7 @@ def describe(
         ds = data.to_dataset(name=data.name or "field")
     else:
         ds = named_by_text(data)
+    ds = dates.declare(ds)
     names, trouble = [], ""
     try:
         names = pick_fields(ds, variables)
@@ -163,7 +164,7 @@ def _describe_field(ds: xr.Dataset, name: str, sea: xr.DataArray | None) -> Fiel
     facts: dict[str, str] = {}
     try:
         field = grid.standardise(da)
-        facts |= {"time": _time(field), "grid": _grid(field)}
+        facts |= {"time": _time(field, grid.series_times(da)), "grid": _grid(field)}
         facts |= _gaps(ds, field, sea)
         images = field.sizes["time"]
         facts["methods"] = ", ".join(n for n, cls in METHODS.items() if images >= cls.min_times)
@@ -176,10 +177,15 @@ def _describe_field(ds: xr.Dataset, name: str, sea: xr.DataArray | None) -> Fiel
     return FieldDescription(name, title, facts, "")
 
 
-def _time(field: xr.DataArray) -> str:
+def _time(field: xr.DataArray, told: dates.SeriesTimes | None) -> str:
     count = f"{field.sizes['time']} images"
-    if "time" not in field.coords:
+    if told is None:
         return f"{count}, no dates: steps are taken as equal"
+    line = _span(field, count)
+    return f"{line}; {told.note}" if told.note else line
+
+
+def _span(field: xr.DataArray, count: str) -> str:
     times = field["time"].values
     steps = np.diff(days_since_first(field))
     if not steps.size:
@@ -198,7 +204,9 @@ def _date(value: object) -> str:
 
 
 def _length(days: float) -> str:
-    return f"{days:g} d" if days >= 1 else f"{24 * days:.3g} h"
+    if days >= 1:
+        return f"{days:g} d"
+    return f"{24 * days:.3g} h"
 
 
 def _grid(field: xr.DataArray) -> str:

@@ -19,7 +19,7 @@ import xarray as xr
 from sstfill import config
 from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError
-from sstfill.fields import gaps, grid
+from sstfill.fields import dates, gaps, grid
 from sstfill.fields.ancillary import error_attrs, lay_out, limit_attrs, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import find_sea, sea_mask
@@ -132,7 +132,7 @@ def fill(
                 f"{label} is a {type(mask).__name__}; "
                 "give an xarray DataArray with the dims of the field"
             )
-    ds = _as_dataset(data)
+    ds = dates.declare(_as_dataset(data))
     if isinstance(data, xr.DataArray) and variables is None:
         variables = [str(name) for name in ds.data_vars]
     ds = named_by_text(ds)
@@ -323,7 +323,9 @@ class _Field:
 
         like, obs, values = ds[name], of_variable(self.obs), of_variable(filled)
         transform = self.transforms.by_name[name]
-        hidden = None if self.withheld is None else of_variable(self.withheld)
+        hidden = None
+        if self.withheld is not None:
+            hidden = of_variable(self.withheld)
         source = gaps.source_flags(obs, values, values.notnull() | self.sea, hidden)
         extra = {f"{name}_source": lay_out(source, like, obs)}
         for key in estimate.data_vars:
@@ -541,10 +543,14 @@ def _hidden(
             f"withheld of shape {withheld.shape} does not fit the field of shape {field.shape}; "
             "give a mask of the same shape"
         )
-    for name, theirs in zip(("time", "lat", "lon"), axes[1:], strict=True):
-        if theirs is None or name not in field.coords:
+    times = dates.read_times(withheld, axes.dims[0], dates.candidates(withheld))
+    coords = {n: mask[c] for n, c in (("lat", axes.lat), ("lon", axes.lon)) if c is not None}
+    if times is not None:
+        coords["time"] = xr.DataArray(times.variable)
+    for name, theirs in coords.items():
+        if name not in field.coords:
             continue
-        if not _same_coordinate(mask[theirs], field[name]):
+        if not _same_coordinate(theirs, field[name]):
             raise InputError(
                 f"withheld lies on another {name} than the field; align it: .reindex_like(field)"
             )

@@ -27,6 +27,7 @@ from sstfill.synthetic import ocean
 from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
+pytestmark = pytest.mark.usefixtures("brief_fit")
 DOOR = {
     "sea": None,
     "score": True,
@@ -135,7 +136,7 @@ def test_method_passes_on_every_option(
         "sstfill.accessor.fill",
         lambda data, method, **how: seen.update(how, data=data, method=method),
     )
-    monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
+    monkeypatch.setattr(accessor, "_result", lambda self, filled: filled)
     data = object()
     getattr(accessor(data), name)(**(given | door))
     assert seen == door | {"data": data, "method": sstfill.METHODS[name](**given)}
@@ -168,7 +169,7 @@ def test_the_model_of_gan_may_be_positional(
 ) -> None:
     methods: list[object] = []
     monkeypatch.setattr("sstfill.accessor.fill", lambda data, method, **how: methods.append(method))
-    monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
+    monkeypatch.setattr(accessor, "_result", lambda self, filled: filled)
     accessor(object()).gan(Path(__file__).parent, score=False)
     accessor(object()).gan(sstfill.Gan(model=Path(__file__).parent), score=False)
     assert methods == [sstfill.Gan(model=Path(__file__).parent)] * 2

@@ -214,7 +214,9 @@ class FillJob:
     def model(self, name: str) -> Path:
         """Return the folder of a variable's fitted method, that of the run under way if any."""
         own = self.next / "model" / name
-        return own if own.is_dir() else self.folder / "model" / name
+        if own.is_dir():
+            return own
+        return self.folder / "model" / name
 
     def commit(self) -> None:
         """Put what the run made in place; after a kill, the next run completes that."""

@@ -78,15 +78,18 @@ class StoreLayout:
         limited = [name for name, parts in self.parts.items() if parts != store.PARTS]
         store.lay_out(draft, self.fields, sampling.CORE, self.attrs, limited)
         arrays = [f"{name}{part}" for name, parts in self.parts.items() for part in parts]
-        done = {chunk for task in kept for chunk in chunks(self.staged, task)}
+        done: set[Path] = set()
+        for task in kept:
+            done.update(chunks(self.staged, task))
         store.adopt(draft, self.staged, done, arrays)
 
 
 def chunks(at: Path, task: Task) -> list[Path]:
     """Return the files of a unit's chunks in a store."""
-    return [
-        store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE) for part in task.parts
-    ]
+    files = []
+    for part in task.parts:
+        files.append(store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE))
+    return files
 
 
 def take(task: Task, staged: Path) -> None:

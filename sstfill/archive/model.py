@@ -90,7 +90,20 @@ class Model:
         else:
             summary = in_both_spaces(score, transform).summary
             model = cls(fitted, whole.sea, whole.points, summary, score.sigma_scale, transform)
-        model._save(draft)
+        np.savez(
+            draft / "grid.npz",
+            sea=model.sea.values,
+            rows=model.points.rows,
+            columns=model.points.columns,
+        )
+        written = {
+            "summary": config.plain(model.summary),
+            "sigma_scale": model.sigma_scale,
+            "dims": list(model.sea.dims),
+        }
+        if transform.kind != "none":
+            written["transform"] = transform.to_dict()
+        (draft / "score.json").write_text(json.dumps(written), encoding="utf-8")
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
         for member in [*draft.rglob("*"), draft]:
             flush(member)
@@ -120,22 +133,6 @@ class Model:
             return estimate.assign(error=estimate["error"] * np.float32(self.sigma_scale))
         name = str(window.obs.name)
         return FieldTransforms({name: self.transform}).invert(estimate, {name: self.sigma_scale})
-
-    def _save(self, folder: Path) -> None:
-        np.savez(
-            folder / "grid.npz",
-            sea=self.sea.values,
-            rows=self.points.rows,
-            columns=self.points.columns,
-        )
-        score = {
-            "summary": config.plain(self.summary),
-            "sigma_scale": self.sigma_scale,
-            "dims": list(self.sea.dims),
-        }
-        if self.transform.kind != "none":
-            score["transform"] = self.transform.to_dict()
-        (folder / "score.json").write_text(json.dumps(score), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Model:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sstfill.archive.job import Days
 from sstfill.archive.source import ArchivePass, ArchiveSource, look, touched
 from sstfill.errors import InputError
-from sstfill.fields.dates import DAYS
+from sstfill.fields.dates import in_days
 from sstfill.fields.magnitude import check_usual
 from sstfill.fields.patches import Patch, PatchGrid, Shape
 from sstfill.fields.sea import find_sea, sea_mask
@@ -42,9 +42,7 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
 
         since_1970 = "microseconds since 1970-01-01"
         return np.asarray(cftime.date2num(values, since_1970, values[0].calendar), np.int64)
-    unit = str(field["time"].attrs.get("units", "days")).split(" ")[0].lower()
-    days = values.astype(np.float64) * DAYS.get(unit, 1.0)
-    return np.rint(days * 86_400e6).astype(np.int64)
+    return np.rint(in_days(field["time"], values) * 86_400e6).astype(np.int64)
 
 
 def fillable(source: ArchiveSource, ds: xr.Dataset, names: list[str]) -> list[str]:

@@ -172,7 +172,9 @@ def fill_archive(
                     raise InputError(
                         f"{name!r} in {read.path} was filled by sstfill; give it as it was before"
                     )
-            lender = None if like is None else FillJob(Path(like))
+            lender = None
+            if like is not None:
+                lender = FillJob(Path(like))
             described = describe_grid(ds, names)
             settings = RunSettings(job, read, names, sea, seed, transform, lender, described)
         request, chosen = settings.request(method, update=update, refit=refit)
@@ -369,7 +371,9 @@ class _FillRun:
         update = self.request["mode"] == "update"
         self.bases[name] = Days.load(job.folder / "days" / f"{name}.npz") if update else None
         path = job.next / "days" / f"{name}.npz"
-        last = Days.load(path) if path.exists() else None
+        last = None
+        if path.exists():
+            last = Days.load(path)
         folder = job.model(name) if update else job.next / "model" / name
         if not folder.is_dir():
             started = time.perf_counter()

@@ -129,7 +129,9 @@ def _parts(
 
 def plain(value: Any) -> Any:
     """Return a NumPy value as what JSON can hold."""
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return value
 
 
 def _encoding(coord: xr.DataArray, time: str) -> dict[str, Any]:

@@ -160,7 +160,9 @@ def size(text: str | None) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?i?)b?\s*", text.lower())
-    bytes_given = float(found[1]) * UNITS[found[2]] if found else 0.0
+    bytes_given = 0.0
+    if found:
+        bytes_given = float(found[1]) * UNITS[found[2]]
     if not 1 <= bytes_given < 2**63:
         shown = text if len(text) < 40 else f"{text[:40]}..."
         raise OptionError(f"--memory {shown!r} is not a size; give one such as 4GB or 800MB")

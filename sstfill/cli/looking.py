@@ -158,7 +158,9 @@ def _span(table: list[list[float]]) -> str:
     """From the least weight to the greatest, in percent."""
     weights = [100 * weight for row in table for weight in row]
     low, high = round(min(weights)), round(max(weights))
-    return f"{low} %" if low == high else f"{low}-{high} %"
+    if low == high:
+        return f"{low} %"
+    return f"{low}-{high} %"
 
 
 def _gaps(source: xr.DataArray) -> str:
@@ -193,4 +195,6 @@ def _score(score: dict[str, Any], units: str) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "unknown"
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3g}"

@@ -47,7 +47,9 @@ def _percent(value: float, decimals: int) -> str:
 
 
 def _short(value: float, decimals: int) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+    if value < 10:
+        return f"{value:.2g}"
+    return f"{value:.0f}"
 
 
 COLUMNS = (
@@ -171,10 +173,16 @@ def _ranked(data: xr.Dataset) -> xr.Dataset:
 
 def _title(data: xr.Dataset) -> str:
     attrs = data.attrs
-    units = f" ({attrs['units']})" if attrs.get("units") else ""
+    units = ""
+    if attrs.get("units"):
+        units = f" ({attrs['units']})"
     clouds = "clouds of other dates" if attrs["clouds"] == "other dates" else "given clouds"
-    seed = f", seed {attrs['seed']}" if "seed" in attrs else ""
-    times = f", {attrs['repeats']} times" if attrs["repeats"] > 1 else ""
+    seed = ""
+    if "seed" in attrs:
+        seed = f", seed {attrs['seed']}"
+    times = ""
+    if attrs["repeats"] > 1:
+        times = f", {attrs['repeats']} times"
     fraction = f"{attrs['fraction']:.1%} of the observed{times}{seed}"
     hidden = f"{attrs['n_withheld']} pixels withheld under {clouds} ({fraction})"
     return f"{attrs['variable']}{units}: {hidden}"

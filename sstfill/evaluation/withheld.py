@@ -15,7 +15,7 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.ancillary import unfilled
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.dates import days_since_first, declare
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
@@ -37,6 +37,7 @@ from sstfill.version import __version__
 
 ALL = "all"
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
+"""Of the intervals whose coverage is counted; 0.68 is that of one standard deviation."""
 STEPS = (1.5, 3.5, 7.5, 15.5)
 """Edges of the distance bins in pixels, between the distances that grids have."""
 LAGS = (1.5, 3.5, 7.5)
@@ -152,7 +153,16 @@ def score(
     if sea is None and isinstance(data, xr.Dataset):
         sea = find_sea(data)
     sea = sea_mask(field, sea)
-    masks = None if clouds is None else _with_dims_of(field, clouds, array)
+    masks = None
+    if clouds is not None:
+        if not isinstance(clouds, xr.DataArray):
+            raise InputError(
+                f"clouds is a {type(clouds).__name__}; "
+                "give an xarray DataArray with the dims of the field"
+            )
+        # The user's dims get the names of the standardised field's.
+        dims = dict(zip(axes(array).dims, field.dims, strict=True))
+        masks = xr.DataArray(clouds.data, dims=[dims.get(d, d) for d in clouds.dims])
     space = choose(transform, array, field)
     samples = []
     for number in range(seed, seed + repeats):
@@ -235,13 +245,15 @@ def _labelled(
 
 
 def _instance(method: str | Method) -> Method:
-    return method_class(method)() if isinstance(method, str) else method
+    if isinstance(method, str):
+        return method_class(method)()
+    return method
 
 
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
     """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
-        named = named_by_text(data)
+        named = declare(named_by_text(data))
         name = pick_field(named, variable)
         array = unfilled(named, name)[name]
     else:
@@ -252,17 +264,6 @@ def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataA
             "pass the Dataset that fill() returned"
         )
     return array.rename(array.name or "field")
-
-
-def _with_dims_of(field: xr.DataArray, clouds: xr.DataArray, array: xr.DataArray) -> xr.DataArray:
-    """Rename the dims of cloud masks from those of the user's array to the standardised field's."""
-    if not isinstance(clouds, xr.DataArray):
-        raise InputError(
-            f"clouds is a {type(clouds).__name__}; "
-            "give an xarray DataArray with the dims of the field"
-        )
-    names = dict(zip(axes(array).dims, field.dims, strict=True))
-    return xr.DataArray(clouds.data, dims=[names.get(d, d) for d in clouds.dims])
 
 
 def _like(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:

@@ -67,7 +67,11 @@ class TrainingField:
         if given is not None:
             mask = sea_mask(field, given).compute()
         else:
-            mask = _ever_observed(field, survey)
+            # What is ever observed is taken for sea.
+            dims = field.dims[1:]
+            coords = {n: coord for n, coord in field.coords.items() if set(coord.dims) <= set(dims)}
+            seen = survey.pixel_count.values > 0
+            mask = xr.DataArray(seen, dims=dims, coords=coords, name="sea")
         _check(name, survey, mask)
         fingerprint = survey.attrs["fingerprint"]
         known = None
@@ -89,15 +93,10 @@ class TrainingField:
         """Return it in memory, unless it is lazy and too large for that."""
         if is_large(self.obs):
             return self
-        truth = None if self.truth is None else self.truth.compute()
+        truth = None
+        if self.truth is not None:
+            truth = self.truth.compute()
         return replace(self, obs=self.obs.compute(), truth=truth)
-
-
-def _ever_observed(field: xr.DataArray, survey: xr.Dataset) -> xr.DataArray:
-    """Take for sea what is ever observed."""
-    dims = field.dims[1:]
-    coords = {name: coord for name, coord in field.coords.items() if set(coord.dims) <= set(dims)}
-    return xr.DataArray(survey.pixel_count.values > 0, dims=dims, coords=coords, name="sea")
 
 
 def _check(name: str, survey: xr.Dataset, sea: xr.DataArray) -> None:
