@@ -13,7 +13,7 @@ import xarray as xr
 from sstfill.errors import InputError, OptionError, SstfillError
 from sstfill.fields import gaps, grid
 from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import cell_km
+from sstfill.fields.positions import along_axis, cell_km, declare, degrees, on_the_sphere
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.variables import find_fields, pick_fields
 from sstfill.fill import fill
@@ -120,6 +120,7 @@ def describe(
     ds = data
     if isinstance(ds, xr.DataArray):
         ds = ds.to_dataset(name=ds.name or "field")
+    ds = declare(ds)
     names, trouble = [], ""
     try:
         names = pick_fields(ds, variables)
@@ -195,16 +196,26 @@ def _length(days: float) -> str:
 
 
 def _grid(field: xr.DataArray) -> str:
-    dy, dx = cell_km(field)
+    cells = " x ".join(map(str, field.shape[1:]))
+    try:
+        dy, dx = cell_km(field)
+    except InputError as error:
+        if "lat" in field.coords:
+            raise
+        return f"{cells} cells without distances: {error}"
+    size = f"cells of {dy:.3g} x {dx:.3g} km"
     if "lat" not in field.coords:
-        return f"{' x '.join(map(str, field.shape[1:]))} cells without latitude and longitude"
+        if on_the_sphere(field):
+            return f"{cells}, {size}, in degrees from a rotated pole"
+        if any(along_axis(field, dim) is not None for dim in ("y", "x")):
+            return f"{cells} cells without latitude and longitude, {size}"
+        return f"{cells} cells without latitude and longitude"
     parts = []
-    for name in ("lat", "lon"):
-        least, most = float(field[name].min()), float(field[name].max())
-        parts.append(f"{name} {least:.5g} to {most:.5g}")
+    for name, values in zip(("lat", "lon"), degrees(field), strict=True):
+        parts.append(f"{name} {np.nanmin(values):.5g} to {np.nanmax(values):.5g}")
     if field["lat"].ndim > 1:
         parts.append("curvilinear")
-    return f"{', '.join(parts)}, cells of {dy:.3g} x {dx:.3g} km"
+    return f"{', '.join(parts)}, {size}"
 
 
 def _gaps(ds: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.errors import InputError, OptionError
-from sstfill.fields import gaps, grid
+from sstfill.fields import gaps, grid, positions
 from sstfill.fields.ancillary import error_attrs, lay_out, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import find_sea, sea_mask
@@ -109,7 +109,7 @@ def fill(
                 f"{label} is a {type(mask).__name__}; "
                 "give an xarray DataArray with the dims of the field"
             )
-    ds = _as_dataset(data)
+    ds = positions.declare(_as_dataset(data))
     if isinstance(data, xr.DataArray) and variables is None:
         variables = [str(name) for name in ds.data_vars]
     names = pick_fields(ds, variables)

@@ -127,8 +127,10 @@ class Dineof:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.decompose(obs, sea)
-        dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
-        cells = overlap(self.error_length, dy, dx) if "lat" in obs.coords else 1.0
+        cells = 1.0
+        if "lat" in obs.coords:
+            dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
+            cells = overlap(self.error_length, dy, dx)
         low_rank = with_error(fitted.modes, matrix, cells, fitted.cv_error)
         matrix = matrix.without_values()
         estimate = as_fields(low_rank, matrix, obs)
