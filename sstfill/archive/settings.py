@@ -36,8 +36,8 @@ class RunSettings:
         The output to fill, and the archive that is read.
     names
         Variables to fill.
-    sea
-        The sea mask that the user gave.
+    sea, lakes
+        The sea mask that the user gave, and whether lakes are filled.
     seed
         Of whatever is random.
     lender
@@ -50,6 +50,7 @@ class RunSettings:
     source: ArchiveSource
     names: tuple[str, ...]
     sea: xr.DataArray | None
+    lakes: bool | None
     seed: int
     lender: FillJob | None
     grid: list[Any]

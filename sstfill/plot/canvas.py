@@ -200,7 +200,7 @@ def _corners(centres: np.ndarray, along: int) -> np.ndarray:
 
 
 def _complete(values: np.ndarray) -> np.ndarray:
-    """Give cells without a position (land, corners of a swath) that of the nearest cell with one."""
+    """Give cells without a position, as on land, that of the nearest cell with one."""
     missing = ~np.isfinite(values)
     if not missing.any() or missing.all():
         return values

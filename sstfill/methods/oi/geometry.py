@@ -9,13 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.positions import (
-    EARTH_RADIUS,
-    along_axis,
-    cell_km,
-    degrees,
-    on_the_sphere,
-)
+from sstfill.fields.positions import EARTH_RADIUS, along_axis, cell_km, degrees, on_the_sphere
 
 Step = tuple[float, float]
 
