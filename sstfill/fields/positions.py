@@ -42,7 +42,8 @@ PLACEHOLDERS = 8  # most different ones in a grid
 
 def spelled(da: xr.DataArray | xr.Variable) -> str:
     """Units as the tables spell them."""
-    return re.sub(r"[\s_°-]+", " ", str(da.attrs.get("units", "")).lower()).strip()
+    text = str(da.attrs.get("units", "")).lower().replace("°", " deg ")
+    return re.sub(r"[\s_-]+", " ", text).strip()
 
 
 def declare(ds: xr.Dataset) -> xr.Dataset:

@@ -259,7 +259,9 @@ def _as_sea(
         log.warning("mask %s flags no lakes; lakes=%s changes nothing", mask.name, lakes)
     if land:
         return values < 0.5
-    return values > 0.5 if fraction else values != 0
+    if fraction:
+        return values > 0.5
+    return values > 0
 
 
 class _Flag(NamedTuple):
@@ -274,7 +276,7 @@ class _Flag(NamedTuple):
 
     def holds(self, values: xr.DataArray) -> xr.DataArray:
         if self.bits is None:
-            return values == self.number
+            return values.isin([self.number])
         if self.number is None:
             return (values & self.bits) != 0
         return (values & self.bits) == self.number
@@ -303,6 +305,11 @@ def _flags(mask: xr.DataArray) -> list[_Flag]:
     meanings = str(mask.attrs.get("flag_meanings", "")).strip().lower()
     if meanings:
         flags = _told(meanings) or _declared(meanings, mask.attrs)
+        # MUR lists sums of bits beside the bits: a lake, 5, is 1 for water and 4 for a lake.
+        single = _numbers(mask.attrs.get("flag_masks"))
+        for i, flag in enumerate(flags):
+            if flag.bits is None and flag.number in single:
+                flags[i] = _Flag(flag.number, None, flag.meaning)
         if not any(flag.tells("sea") or flag.tells("land") for flag in flags):
             raise InputError(
                 f"mask {str(mask.name)!r} flags neither sea nor land but "
@@ -343,7 +350,7 @@ def _declared(meanings: str, attrs: Mapping[Hashable, Any]) -> list[_Flag]:
     elif len(bits) == len(numbers) and all(n & ~b == 0 for n, b in zip(numbers, bits, strict=True)):
         for bit, number, word in zip(bits, numbers, words, strict=False):
             flags.append(_Flag(bit, number, word))
-    else:  # MUR has both, of which the values are those that it holds
+    else:
         flags = [_Flag(None, number, word) for number, word in zip(numbers, words, strict=False)]
     return flags
 
