@@ -17,7 +17,7 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.errors import InputError, OptionError
-from sstfill.fields import gaps, grid, landmask, positions
+from sstfill.fields import gaps, grid, positions
 from sstfill.fields.ancillary import error_attrs, lay_out, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import Sea, is_of_the_sea, locate_sea
@@ -150,8 +150,8 @@ class _Field:
         Observations, dims (time, lat, lon) or (time, y, x); a leading ``variable`` if several.
     sea
         True at sea, the spatial dims.
-    sea_origin
-        What it is from.
+    sea_note
+        What pixels never observed are taken for, where no mask tells; else empty.
     withheld
         True where an observation is hidden from the method, dims of `obs`; None if none is.
     fingerprint
@@ -165,7 +165,7 @@ class _Field:
     names: list[str]
     obs: xr.DataArray
     sea: xr.DataArray
-    sea_origin: str
+    sea_note: str
     withheld: xr.DataArray | None
     fingerprint: str
     missing: int
@@ -200,7 +200,8 @@ class _Field:
             most = float(survey.most.where(at_sea).max())
             magnitudes[name] = Magnitude.of(name, least, most, field.dtype)
         rescaling = Rescaling(magnitudes, obs)
-        return cls(names, obs, at_sea, found.origin, hidden, fingerprint, missing, rescaling)
+        note = found.origin if found.guessed else ""
+        return cls(names, obs, at_sea, note, hidden, fingerprint, missing, rescaling)
 
     def fill(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
         """Return `ds` with the variables of this field filled."""
@@ -293,8 +294,8 @@ class _Field:
             "sstfill_method": json.dumps(record, allow_nan=False),
             "sstfill_fingerprint": self.fingerprint,
         }
-        if landmask.NAME in self.sea_origin:  # no file of the user's tells it
-            attrs["sstfill_sea"] = self.sea_origin
+        if self.sea_note:
+            attrs["sstfill_sea"] = self.sea_note
         if score:
             attrs["sstfill_score"] = json.dumps(config.plain(score.summary), allow_nan=False)
         return attrs

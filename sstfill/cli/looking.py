@@ -121,6 +121,8 @@ def _summarise(filled: xr.Dataset, name: str) -> str:
     method = _provenance(da.attrs["sstfill_method"])
     diagnostics = method["diagnostics"]
     lines = {"gaps": _gaps(filled[f"{name}_source"])}
+    if "sstfill_sea" in da.attrs:
+        lines["sea"] = str(da.attrs["sstfill_sea"])
     if "chosen" in diagnostics:
         lines |= _choice(diagnostics)
     else:

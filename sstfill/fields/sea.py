@@ -45,11 +45,14 @@ class Sea(NamedTuple):
         What it is from, as `info` prints it.
     own
         Whether it was found, not given.
+    guessed
+        Whether there was no mask to tell what pixels are that are never observed.
     """
 
     mask: xr.DataArray
     origin: str
     own: bool = True
+    guessed: bool = False
 
 
 def locate_sea(
@@ -109,41 +112,28 @@ def locate_sea(
 def _without_a_mask(field: xr.DataArray, observed: NDArray[np.bool_], lakes: bool | None) -> Sea:
     """Take for sea what is observed at least once, and what an offline land mask adds to that."""
     never = int(observed.size - observed.sum())
-    origin = "pixels observed at least once"
-    if never:
-        origin += f"; the {never} never observed are taken as land"
-    at_sea = observed
-    if "lat" in field.coords and is_of_the_sea(field) and (never or lakes is not None):
-        if not landmask.is_installed():
-            if never:
-                log.warning(
-                    "%s: %d pixels never observed are taken as land; install the land mask of "
-                    "sstfill[landmask] to tell land from sea, or give sea=",
-                    field.name,
-                    never,
-                )
-        else:
-            lat, lon = degrees(field)
-            by_mask = _joined(landmask.is_sea(lat, lon), observed, lakes)
-            added = int((by_mask & ~observed).sum())
-            if observed.sum() < SEEN_LEAST * by_mask.sum():
-                log.warning(
-                    "%s: less than a tenth of the sea is ever observed, so the %d pixels never "
-                    "observed are taken as land; give sea= to fill them",
-                    field.name,
-                    never,
-                )
-            else:
-                at_sea = by_mask
-                origin = f"by {landmask.NAME}, {added} pixels never observed among them"
-                log.info("%s: sea %s", field.name, origin)
-    elif lakes is not None:
+    has_coast = "lat" in field.coords and is_of_the_sea(field)
+    remedy = "give sea= if some are sea"
+    if has_coast and not landmask.is_installed():
+        remedy = "install sstfill[landmask], or give sea=, if some are sea"
+    elif has_coast and (never or lakes is not None):
+        lat, lon = degrees(field)
+        at_sea = _joined(landmask.is_sea(lat, lon), observed, lakes)
+        if observed.sum() >= SEEN_LEAST * at_sea.sum():
+            added = int((at_sea & ~observed).sum())
+            origin = f"by {landmask.NAME}, {added} pixels never observed among them"
+            log.info("%s: sea %s", field.name, origin)
+            return Sea(_on_grid(at_sea, field), origin, guessed=True)
+        remedy = "less than a tenth of the sea is ever observed; give sea= to fill the rest"
+    if lakes is not None:
         log.warning(
             "%s: nothing tells lakes from the sea; lakes=%s changes nothing", field.name, lakes
         )
-    if never and at_sea is observed:
-        log.info("%s: %d pixels never observed are taken as land", field.name, never)
-    return Sea(_on_grid(at_sea, field), origin)
+    origin = "pixels observed at least once"
+    if never:
+        origin += f"; the {never} never observed are taken as land ({remedy})"
+        log.info("%s: sea is %s", field.name, origin)
+    return Sea(_on_grid(observed, field), origin, guessed=never > 0)
 
 
 def _joined(

@@ -45,7 +45,7 @@ def small_mask(tmp_path, monkeypatch):
 def test_rows_and_columns_in_any_order(small_mask):
     lat = np.array([-60.0, 80.0, 10.0, 80.0, -90.0, 90.0])
     lon = np.array([-170.0, 190.0, 10.0, 350.0, 180.0])
-    rows, columns = [3, 0, 1, 0, 3, 0], [0, 0, 4, 7, 0]
+    rows, columns = [3, 0, 1, 0, 3, 0], [0, 0, 4, 3, 0]
     expected = small_mask[np.ix_(rows, columns)]
     np.testing.assert_array_equal(landmask.is_sea(lat, lon), expected)
     lat2, lon2 = np.meshgrid(lat, lon, indexing="ij")

@@ -13,7 +13,9 @@ import xarray as xr
 from small_fields import DIMS, series
 
 import sstfill
-from sstfill.errors import InputError
+from sstfill.archive import fill_archive
+from sstfill.describe import describe
+from sstfill.errors import InputError, OptionError
 from sstfill.fields import grid
 from sstfill.fields.sea import find_sea, is_of_the_sea, locate_sea, sea_mask
 from sstfill.methods import METHODS
@@ -303,6 +305,20 @@ def test_a_land_mask_tells_sea_never_observed(half_sea):
     assert dry.sst_source[0, 0, 5] == 0  # observed values stay
 
 
+def test_an_archive_has_the_sea_of_the_same_field_in_memory(half_sea, tmp_path):
+    da = seen()
+    da[1, 4, 0] = np.nan
+    sstfill.io.write(da.to_dataset(), tmp_path / "in.zarr")
+    for lakes in (None, False):
+        out = tmp_path / f"{lakes}.zarr"
+        fill_archive(tmp_path / "in.zarr", out, "interpolate", lakes=lakes)
+        expected = sstfill.fill(da, "interpolate", score=False, lakes=lakes)
+        with sstfill.io.open(out) as filled:
+            np.testing.assert_array_equal(filled.sst_source, expected.sst_source)
+    with pytest.raises(OptionError, match=r"filled with lakes False, not True; --refit"):
+        fill_archive(tmp_path / "in.zarr", out, update=True, lakes=True)
+
+
 def test_lakes_apart_from_the_sea_are_land_if_wanted(half_sea):
     da = seen()
     da[1, 0, 5] = np.nan
@@ -325,7 +341,7 @@ def test_a_single_image_is_filled(half_sea):
     assert (filled.sst_source[0, 3, 1:3] == 1).all()
 
 
-def test_a_field_of_another_region_than_its_grid_is_not_spread(half_sea, caplog):
+def test_a_field_of_another_region_than_its_grid_is_not_spread(half_sea):
     da = seen()
     da[:, 2:, 1:] = np.nan
     da[:, 2:4] = np.nan
@@ -333,15 +349,17 @@ def test_a_field_of_another_region_than_its_grid_is_not_spread(half_sea, caplog)
     da[1, 4, 0] = np.nan
     filled = sstfill.fill(da, "interpolate", score=False)
     assert int((filled.sst_source[0] != 4).sum()) == 1
-    assert "less than a tenth of the sea" in caplog.text
+    assert "less than a tenth of the sea" in filled.sst.attrs["sstfill_sea"]
 
 
-def test_without_the_land_mask_pixels_never_observed_are_counted(caplog):
+def test_without_the_land_mask_pixels_never_observed_are_counted():
     da = seen()
     da[0, 4, 0] = np.nan
     filled = sstfill.fill(da, "interpolate", score=False)
     assert (filled.sst_source[:, 3, 1:3] == 4).all()
-    assert "19 pixels never observed are taken as land" in caplog.text
+    note = "the 19 never observed are taken as land (install sstfill[landmask], or give sea="
+    assert note in filled.sst.attrs["sstfill_sea"]
+    assert note in describe(da).fields[0].facts["sea"]
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"auto", "gan"}))
