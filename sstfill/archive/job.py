@@ -66,6 +66,7 @@ class JobDocument(BaseModel):
     options: dict[str, Any]
     transform: Asked = "none"
     like: str | None = None
+    lakes: bool | None = None
     input: str = ""
 
 

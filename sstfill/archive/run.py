@@ -90,6 +90,7 @@ def fill_archive(
     *,
     variables: str | Sequence[str] | None = None,
     sea: xr.DataArray | None = None,
+    lakes: bool | None = None,
     quality_level: int | None = None,
     l2p_flags: Sequence[str] = (),
     group: str | None = None,
@@ -118,7 +119,7 @@ def fill_archive(
     method
         A method, its name, or None for `sstfill.Auto`. With `update`, None is the one that the
         output was made by.
-    variables, sea, seed
+    variables, sea, lakes, seed
         As in `sstfill.fill`.
     transform
         As in `sstfill.fill`, but of a skewed field that nothing tells of, ``auto`` fills the values
@@ -176,7 +177,7 @@ def fill_archive(
             if like is not None:
                 lender = FillJob(Path(like))
             described = describe_grid(ds, names)
-            settings = RunSettings(job, read, names, sea, seed, transform, lender, described)
+            settings = RunSettings(job, read, names, sea, lakes, seed, transform, lender, described)
         request, chosen = settings.request(method, update=update, refit=refit)
         request["input"] = read.path
         rows, columns = settings.grid[:2]
@@ -378,7 +379,7 @@ class _FillRun:
         if not folder.is_dir():
             started = time.perf_counter()
             self.days[name], whole = first_look(
-                settings.source, ds, name, settings.sea, self.request["seed"]
+                settings.source, ds, name, settings.sea, settings.lakes, self.request["seed"]
             )
             assert self.method is not None
             folder.parent.mkdir(exist_ok=True)
@@ -392,7 +393,7 @@ class _FillRun:
             return None
         model = Model.load(folder)
         if settings.sea is not None:
-            mask = sea_mask(settings.source.field(ds, name), settings.sea)
+            mask = sea_mask(settings.source.field(ds, name), settings.sea, lakes=settings.lakes)
             if not np.array_equal(mask, model.sea):
                 raise OptionError(
                     f"{job.out} was filled with another sea mask; leave it out, or --refit fills "

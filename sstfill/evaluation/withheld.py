@@ -24,7 +24,7 @@ from sstfill.fields.gaps import (
     transplant_clouds,
 )
 from sstfill.fields.grid import axes, standardise
-from sstfill.fields.positions import KM, cell_km
+from sstfill.fields.positions import along_axis, cell_km, on_the_sphere
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.transform import NONE, Asked, Transform, choose
 from sstfill.fields.variables import named_by_text, pick_field
@@ -347,9 +347,7 @@ def _sample(
 
 def _bins(field: xr.DataArray) -> dict[str, Bins]:
     unit = "px"
-    if "lat" in field.coords or (
-        "y" in field.coords and str(field.y.attrs.get("units", "")).lower() in KM
-    ):
+    if on_the_sphere(field) or along_axis(field, "y") is not None:
         unit = "km"
     step = 1.0
     if field.sizes["time"] > 1:
