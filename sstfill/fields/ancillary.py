@@ -90,12 +90,12 @@ def with_ancillary(
     if longer:
         # Assigning alone would cut the modes of this variable to the number of another's.
         ds = ds.reindex(longer, copy=False)
-    new = {}
+    bare = {}
     for name, variable in ({filled.name: filled} | ancillary).items():
         # The levels of a MultiIndex cannot be assigned again.
         there = [c for c in variable.coords if c in ds.coords]
-        new[name] = variable.drop_vars([c for c in there if set(ds[c].dims) <= set(filled.dims)])
-    return ds.assign(new)
+        bare[name] = variable.drop_vars([c for c in there if set(ds[c].dims) <= set(filled.dims)])
+    return ds.assign(bare)
 
 
 def unfilled(ds: xr.Dataset, name: str) -> xr.Dataset:

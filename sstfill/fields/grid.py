@@ -13,10 +13,8 @@ import xarray as xr
 
 from sstfill.errors import InputError
 from sstfill.fields import dates
-from sstfill.fields.positions import LAT, LON
+from sstfill.fields.positions import X, Y, at_rest, candidates
 
-Y = (*LAT, "y", "rlat", "nj", "j", "yc", "northing", "row", "rows")
-X = (*LON, "x", "rlon", "ni", "i", "xc", "easting", "col", "cols")
 COORDINATE = {"Y": "latitude", "X": "longitude"}
 """Names of CF of the coordinate that lies along each axis."""
 Roles = dict[str, list[Hashable]]
@@ -54,15 +52,12 @@ def _dim(da: xr.DataArray, found: list[Hashable], taken: Sequence[Hashable]) -> 
     return next((d for d in dims if d in da.dims and d not in taken), None)
 
 
-def _position(
-    da: xr.DataArray, cf: list[Hashable], names: Sequence[str], spatial: Sequence[Hashable]
-) -> Hashable | None:
-    """Name of the latitude or longitude coordinate that varies over the spatial dims only, `cf`
-    before those of usual names.
-    """
-    named = [n for n in da.coords if str(n).lower() in names]
-    both = [n for n in dict.fromkeys([*cf, *named]) if n in da.coords and 0 < da[n].ndim <= 2]
-    return next((n for n in both if set(da[n].dims) <= set(spatial)), None)
+def _position(da: xr.DataArray, role: str, dims: Sequence[Hashable]) -> Hashable | None:
+    """Name of the ``latitude`` or ``longitude`` coordinate that varies over `dims` only."""
+    for name in candidates(da, role):
+        if 0 < da[name].ndim <= len(dims) and set(da[name].dims) <= set(dims):
+            return name
+    return None
 
 
 def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
@@ -112,8 +107,7 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
         )
     dims = (t, y, x) if time else (y, x)
     when = next((n for n in times if n in da.coords and da[n].dims == (t,)), None)
-    lat = _position(da, cf.get("latitude", []), LAT, (y, x))
-    lon = _position(da, cf.get("longitude", []), LON, (y, x))
+    lat, lon = _position(da, "latitude", (y, x)), _position(da, "longitude", (y, x))
     if lat is None or lon is None:
         return Axes(dims, when, None, None)
     return Axes(dims, when, lat, lon)
@@ -140,13 +134,13 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     Axes are found by CF attributes (`cf_xarray`), then by usual names. Size-1 dims are squeezed;
     orientation stays. Half precision becomes float32 and foreign byte order native. Times become
     dates wherever they tell them, see `sstfill.fields.dates`; without a time coordinate steps are
-    taken as equal.
+    taken as equal. Positions with a time dimension lose it if they are the same at all steps.
 
     Raises
     ------
     InputError
-        No time or not two spatial dims, an extra dim, integer values, or times that are missing,
-        duplicate, not in order, or in a form that is not known.
+        No time or not two spatial dims, an extra dim, integer values; times that are missing,
+        duplicate, not in order, or in a form that is not known; positions that move.
 
     >>> da = xr.DataArray(np.ones((3, 2, 1, 4)), dims=("lon", "time", "depth", "lat"))
     >>> standardise(da).dims
@@ -164,6 +158,9 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
             "convert it: .astype('float64')"
         )
     found = axes(da)
+    if found.lat is None:
+        da = _at_rest(da, found)
+        found = axes(da)
     times = series_times(da)
     if da.size == 0:
         raise InputError(
@@ -185,6 +182,19 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
 def series_times(da: xr.DataArray) -> dates.SeriesTimes | None:
     """Read the times of a field as the user has it; None if it has none."""
     return dates.read_times(da, axes(da).dims[0], dates.candidates(da))
+
+
+def _at_rest(da: xr.DataArray, found: Axes) -> xr.DataArray:
+    """Take the time from positions that have one; refuse those that move."""
+    time, space = found.dims[0], found.dims[1:]
+    still = {}
+    for role in ("latitude", "longitude"):
+        name = _position(da, role, found.dims)
+        if name is None or not set(da[name].dims) & set(space):
+            return da
+        if time in da[name].dims:
+            still[name] = at_rest(da[name], time)
+    return da.assign_coords(still)
 
 
 def is_rectilinear(da: xr.DataArray, found: Axes) -> bool:
