@@ -23,6 +23,7 @@ from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.strays import warn_of_strays
 from sstfill.fields.variables import pick_fields
+from sstfill.io.packing import holdable
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
 from sstfill.methods.registry import seeded
@@ -249,7 +250,7 @@ class _Field:
             if key == "error":
                 scale = score.sigma_scale if score else 1.0
                 part = _scaled(part.transpose(*obs.dims), source, scale)
-                part = part.assign_attrs(error_attrs(name, like))
+                part = part.drop_attrs(deep=False).assign_attrs(error_attrs(name, like))
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
@@ -260,7 +261,7 @@ class _Field:
         history = f"{now} sstfill {__version__}: {name} filled by {by}"
         if earlier := str(ds.attrs.get("history", "")):
             history += f"\n{earlier}"
-        return with_ancillary(ds, new, extra).assign_attrs(history=history)
+        return with_ancillary(ds, holdable(new), extra).assign_attrs(history=history)
 
     def _provenance(
         self,

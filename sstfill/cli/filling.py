@@ -21,6 +21,7 @@ from sstfill.cli.source import (
     series,
 )
 from sstfill.fill import fill
+from sstfill.io.packing import as_given
 from sstfill.methods import METHODS, Dineof
 from sstfill.modes import dineof_modes
 from sstfill.printable import printable
@@ -95,7 +96,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
             score=not args.no_score,
             seed=args.seed,
         )
-        output.write(filled)
+        output.write(as_given(filled, ds))
     with io.open(args.out, chunks={}) as written:
         yield summary(written)
         if args.plot:

@@ -36,6 +36,7 @@ FAILURES = (
     TypeError,
     AttributeError,
     KeyError,
+    IndexError,
     NotImplementedError,
     OverflowError,
 )
@@ -177,7 +178,7 @@ def _name_holds(key: Any, zarr: bool) -> bool:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     try:
         text = value if isinstance(value, str) else json.dumps(value)
