@@ -21,7 +21,6 @@ from sstfill.cli.source import (
     series,
 )
 from sstfill.fill import fill
-from sstfill.io.packing import as_given
 from sstfill.methods import METHODS, Dineof
 from sstfill.modes import dineof_modes
 from sstfill.printable import printable
@@ -96,7 +95,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
             score=not args.no_score,
             seed=args.seed,
         )
-        output.write(as_given(filled, ds))
+        output.write(filled)
     with io.open(args.out, chunks={}) as written:
         yield summary(written)
         if args.plot:

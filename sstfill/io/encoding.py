@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill.fields.missing import VALID, valid_range
-from sstfill.io.packing import Packing, ladder, packed
+from sstfill.io.packing import Packing, as_given, ladder, packed
 
 COMPRESSION = ("zlib", "complevel", "shuffle", "fletcher32")
 TIME_KEYS = ("units", "calendar", "dtype", "_FillValue")
@@ -40,6 +40,7 @@ def stored(ds: xr.Dataset, refusals: dict[str, list[str]], *, zarr: bool) -> xr.
 def _stored(
     name: Hashable, variable: xr.Variable, ds: xr.Dataset, refusals: list[str]
 ) -> xr.Variable:
+    variable = as_given(variable)
     old = variable.encoding
     if variable.dtype.kind == "f" and name not in ds.coords:
         form = ladder(str(name), variable)[len(refusals)]
@@ -81,6 +82,7 @@ def _range_as_stored(variable: xr.Variable) -> dict[str, Any]:
 
 def _other(name: Hashable, variable: xr.Variable, ds: xr.Dataset) -> dict[str, Any]:
     """Return the encoding of coordinates, times, integers and text."""
+    variable = as_given(variable)
     old = variable.encoding
     if variable.dtype.kind in "Mm" or _is_cftime(variable):
         return {k: old[k] for k in TIME_KEYS if k in old}

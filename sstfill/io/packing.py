@@ -26,6 +26,11 @@ MISSING = ("_FillValue", "missing_value")
 REWRITTEN = (*MISSING, *VALID, "_Unsigned")
 """Attributes that belong to one way of storing a variable; they are made anew for another."""
 
+PACKS = ("dtype", "scale_factor", "add_offset", "_FillValue")
+"""Keys of an encoding that decide whether it holds a value."""
+GIVEN = "sstfill_given"
+"""Key of an encoding: the attributes and encoding that `holdable` replaced; xarray ignores it."""
+
 
 class DoesNotFit(Exception):  # noqa: N818  (a signal to the writer, never shown)
     """A variable (first argument) has a value that its packing cannot hold, and why (second)."""
@@ -185,30 +190,62 @@ def holdable(da: xr.DataArray) -> xr.DataArray:
 
     An encoding that would lose values is replaced by the next wider form, with a logged warning and
     a note in ``comment``. Values of Dask are not computed for that: a packing that might not hold
-    them is replaced by one that does, on 32 bits.
+    them is replaced by one of 32 bits that does; `sstfill.io.write`, which checks each block, keeps
+    the packing that was given.
     """
-    variable = da.variable
-    forms = ladder(str(da.name), variable)
-    lazy = da.chunks is not None
-    own, why = forms[0], ""
-    made = _by_xarray(variable, own, "")
-    if lazy and own != forms[-1]:
-        why = "its values are computed only as they are written"
-        made = _by_xarray(variable, _any_value(forms), why)
-    elif not lazy:
-        reasons = []
-        for form in forms:
-            made = _by_xarray(variable, form, " and ".join(reasons))
-            if form.plain or (reason := _trouble(variable, form, made)) is None:
-                break
-            reasons.append(f"values {reason}")
-        if reasons:
-            log.warning("%s: %s; its encoding is now %s", da.name, " and ".join(reasons), form.dtype)
+    given = as_given(da.variable)
+    forms = ladder(str(da.name), given)
     held = da.copy(deep=False)
+    if da.chunks is None:
+        made = _in_memory(given, forms)
+    elif forms[0] == forms[-1]:
+        made = _by_xarray(given, forms[0], "")
+    else:
+        why = "its values are computed only as they are written"
+        made = _by_xarray(given, _any_value(forms), why)
+        header = xr.Variable((), 0.0, given.attrs, given.encoding)
+        made.encoding[GIVEN] = header, _packs(made)
+    if da.chunks is not None:  # xarray refuses stored chunks that are not those of Dask
+        made.encoding = {k: v for k, v in made.encoding.items() if k not in ("chunks", "shards")}
     held.attrs, held.encoding = made.attrs, made.encoding
-    if lazy:  # xarray refuses stored chunks that are not those of Dask
-        held.encoding = {k: v for k, v in made.encoding.items() if k not in ("chunks", "shards")}
     return held
+
+
+def as_given(variable: xr.Variable) -> xr.Variable:
+    """Undo what `holdable` made of the packing of a lazy field, unless another was set since."""
+    header, made = variable.encoding.get(GIVEN, (None, ""))
+    if header is None or _packs(variable) != made:
+        return variable
+    given = variable.copy(deep=False)
+    given.encoding = dict(header.encoding)
+    for key in ("comment", *REWRITTEN):
+        given.attrs.pop(key, None)
+        if key in header.attrs:
+            given.attrs[key] = header.attrs[key]
+    return given
+
+
+def _packs(variable: xr.Variable) -> str:
+    """Return in text what decides whether an encoding holds a value."""
+    return repr([variable.encoding.get(key) for key in PACKS])
+
+
+def _in_memory(given: xr.Variable, forms: list[Packing]) -> xr.Variable:
+    """Return the attributes and encoding of the first form that holds all values."""
+    reasons: list[str] = []
+    for form in forms:
+        made = _by_xarray(given, form, " and ".join(f"values {reason}" for reason in reasons))
+        if form.plain or (reason := _trouble(given, form, made)) is None:
+            break
+        reasons.append(reason)
+    if reasons:
+        log.warning(
+            "values of %s %s; its encoding is %s now",
+            forms[0].variable,
+            " and ".join(reasons),
+            form.dtype,
+        )
+    return made
 
 
 def _any_value(forms: list[Packing]) -> Packing:
@@ -234,8 +271,10 @@ def _by_xarray(variable: xr.Variable, form: Packing, why: str) -> xr.Variable:
                 attrs[key] = attrs[key].astype(own)
     else:
         encoding.pop("_Unsigned", None)
-        if form.dtype.kind != "f" or own not in (np.dtype("f4"), np.dtype("f8")):
+        if form.dtype.kind != "f":
             encoding["dtype"] = form.dtype
+        elif own not in (np.dtype("f4"), np.dtype("f8")):
+            encoding.pop("dtype", None)
     if form.dtype.kind == "f":
         for key in ("scale_factor", "add_offset"):
             encoding.pop(key, None)
@@ -267,18 +306,3 @@ def _trouble(variable: xr.Variable, form: Packing, made: xr.Variable) -> str | N
 def _images(values: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the images of a field, which need less memory one by one."""
     return iter(values) if values.ndim > 2 else iter([values])
-
-
-def as_given(filled: xr.Dataset, given: xr.Dataset) -> xr.Dataset:
-    """Undo `holdable` for lazy fields: `sstfill.io.write` checks each block, and keeps packings."""
-    restored = {}
-    for name, da in filled.data_vars.items():
-        if da.chunks is not None and name in given and "sstfill_method" in da.attrs:
-            own = da.copy(deep=False)
-            own.encoding = given[name].encoding
-            for key in ("comment", *REWRITTEN):
-                own.attrs.pop(key, None)
-                if key in given[name].attrs:
-                    own.attrs[key] = given[name].attrs[key]
-            restored[name] = own
-    return filled.assign(restored)
