@@ -48,14 +48,14 @@ def _stored(
     else:
         new = variable.copy(deep=False)
         new.encoding = _other(name, variable, ds)
-        own = _range_as_stored(variable)
+        own = attrs_as_stored(variable)
         new.attrs = {k: v for k, v in own.items() if k not in new.encoding}
     if str(old.get("grid_mapping", "")) in ds.variables and "grid_mapping" not in new.attrs:
         new.encoding["grid_mapping"] = old["grid_mapping"]
     return new
 
 
-def _range_as_stored(variable: xr.Variable) -> dict[str, Any]:
+def attrs_as_stored(variable: xr.Variable) -> dict[str, Any]:
     """Return the attributes of a variable whose values are stored as they are in memory.
 
     A valid range of packed or signed numbers is that of the numbers that are stored, or left out.
