@@ -279,7 +279,8 @@ def _by_xarray(variable: xr.Variable, form: Packing, why: str) -> xr.Variable:
         for key in ("scale_factor", "add_offset"):
             encoding.pop(key, None)
     # a second missing value could be hit, and xarray writes one only
-    if encoding.pop("missing_value", None) is not None or not (form.plain and own.kind == "f"):
+    declared = [encoding.pop("missing_value", None), encoding.get("_FillValue")]
+    if declared != [None, None] or not form.plain:
         encoding["_FillValue"] = fill
     encoding |= form.unpacking
     attrs = {key: value for key, value in attrs.items() if key not in encoding}
