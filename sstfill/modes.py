@@ -56,7 +56,10 @@ def dineof_modes(
     wanted = replace(method or Dineof(), return_modes=True, outliers=False)
     filled = fill(data, wanted, variables=variables, together=together, sea=sea, score=False)
     fields = [str(n) for n in filled.data_vars if f"{n}_{PARTS[0]}" in filled]
-    modes = filled[[f"{name}_{part}" for name in fields for part in PARTS]]
+    kept = []
+    for name in fields:
+        kept += [f"{name}_{part}" for part in PARTS]
+    modes = filled[kept]
     for name in fields:
         first = f"{name}_{PARTS[0]}"
         provenance = filled[name].attrs["sstfill_method"]

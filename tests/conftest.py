@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
+from remembered import brief_fits, remembered
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Workers are forked from one process that has imported what they need; must precede `distributed`.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
 SHARED = Path(os.environ.get("SSTFILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -20,3 +25,32 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}; set SSTFILL_SHARED to their parent folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def covariances_fitted_once() -> Iterator[None]:
+    """Fit a covariance once to the same values: that is most of an optimal interpolation.
+
+    Two fills that see other values, in any bit, do not share a fit.
+    """
+    from sstfill.methods.oi import covariance_fit
+
+    once = remembered(covariance_fit.fit_parameters)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(covariance_fit, "fit_parameters", once)
+        yield
+
+
+@pytest.fixture(scope="class")
+def brief_fit() -> Iterator[None]:
+    """Fit covariances to a few withheld pixels, where the skill of a fill is not what is tested."""
+    with brief_fits():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """What is written need not survive a power cut during the tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield

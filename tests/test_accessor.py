@@ -27,6 +27,7 @@ from sstfill.synthetic import ocean
 from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
+pytestmark = pytest.mark.usefixtures("brief_fit")
 DOOR = {"sea": None, "score": True, "seed": 0, "variables": None, "together": False}
 
 
@@ -99,7 +100,7 @@ def test_method_passes_on_every_option(
         "methods": ("interpolate", "dineof"),
         "blend": False,
         "budget": 60.0,
-        "share": 0.3,
+        "fraction": 0.3,
         "length_scale": 40.0,
         "time_scale": 2.5,
         "noise": 0.03,
@@ -128,7 +129,7 @@ def test_method_passes_on_every_option(
         "sstfill.accessor.fill",
         lambda data, method, **how: seen.update(how, data=data, method=method),
     )
-    monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
+    monkeypatch.setattr(accessor, "_result", lambda self, filled: filled)
     data = object()
     getattr(accessor(data), name)(**(given | door))
     assert seen == door | {"data": data, "method": sstfill.METHODS[name](**given)}
@@ -161,7 +162,7 @@ def test_the_model_of_gan_may_be_positional(
 ) -> None:
     methods: list[object] = []
     monkeypatch.setattr("sstfill.accessor.fill", lambda data, method, **how: methods.append(method))
-    monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
+    monkeypatch.setattr(accessor, "_result", lambda self, filled: filled)
     accessor(object()).gan(Path(__file__).parent, score=False)
     accessor(object()).gan(sstfill.Gan(model=Path(__file__).parent), score=False)
     assert methods == [sstfill.Gan(model=Path(__file__).parent)] * 2
@@ -472,8 +473,8 @@ class TestInfo:
         assert "cells of 5 x 5 km" in field.facts["grid"]
         assert field.facts["sea"].endswith("from variable 'sea'")
         sea = sea_and_clouds.sea == 1
-        share = 100 * float(sea_and_clouds.sst.isnull().where(sea).mean())
-        assert field.facts["gaps"].startswith(f"{share:.1f} % of the sea, ")
+        fraction = 100 * float(sea_and_clouds.sst.isnull().where(sea).mean())
+        assert field.facts["gaps"].startswith(f"{fraction:.1f} % of the sea, ")
         assert found.passed_over == {"sea": "int8 values, not a field"}
         assert "ready to fill" in str(found) == repr(found)
 

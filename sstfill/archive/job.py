@@ -57,6 +57,7 @@ class JobDocument(BaseModel):
     variables: Annotated[list[Name], Field(min_length=1)]
     quality_level: int | None
     l2p_flags: list[str]
+    group: str | None = None
     grid: Annotated[list[Any], Field(min_length=2)]
     core: tuple[int, int, int]
     seed: Annotated[int, Field(strict=True, ge=0)]
@@ -211,7 +212,9 @@ class FillJob:
     def model(self, name: str) -> Path:
         """Return the folder of a variable's fitted method, that of the run under way if any."""
         own = self.next / "model" / name
-        return own if own.is_dir() else self.folder / "model" / name
+        if own.is_dir():
+            return own
+        return self.folder / "model" / name
 
     def commit(self) -> None:
         """Put what the run made in place; after a kill, the next run completes that."""

@@ -73,16 +73,18 @@ class StoreLayout:
             shutil.rmtree(old)
         store.lay_out(draft, self.fields, sampling.CORE, self.attrs, self.companions.small)
         arrays = [f"{name}{part}" for name in self.fields for part in store.PARTS]
-        done = {chunk for task in kept for chunk in chunks(self.staged, task)}
+        done: set[Path] = set()
+        for task in kept:
+            done.update(chunks(self.staged, task))
         store.adopt(draft, self.staged, done, arrays)
 
 
 def chunks(at: Path, task: Task) -> list[Path]:
     """Return the files of a unit's chunks in a store."""
-    return [
-        store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE)
-        for part in store.PARTS
-    ]
+    files = []
+    for part in store.PARTS:
+        files.append(store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE))
+    return files
 
 
 def take(task: Task, staged: Path) -> None:
@@ -102,10 +104,11 @@ def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.
     bare = da.isel({d: 0 for d in da.dims if d not in dims}).transpose(*dims)
     name = str(da.name)
     method = {"name": request["method"], "options": request["options"], "diagnostics": {}}
-    linked = str(da.attrs.get("ancillary_variables", "")).split()
-    linked += [f"{name}{part}" for part in store.PARTS[1:]]
+    linked = [f"{name}{part}" for part in store.PARTS[1:]]
+    if theirs := da.attrs.get("ancillary_variables"):
+        linked.insert(0, str(theirs))
     own = {
-        "ancillary_variables": " ".join(dict.fromkeys(linked)),
+        "ancillary_variables": " ".join(linked),
         "sstfill_version": __version__,
         "sstfill_method": json.dumps(method, allow_nan=False),
         "sstfill_model": model.fingerprint,

@@ -24,6 +24,7 @@ from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method
 from sstfill.methods.base import Archive, FittedMethod, Points
+from sstfill.methods.common import former
 from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
 from sstfill.validation.calibration import EXTREME
@@ -31,7 +32,7 @@ from sstfill.validation.calibration import EXTREME
 REMEDY = "put it back from a backup, or fill the archive again with --refit"
 
 
-class Score(BaseModel):
+class ScoreDocument(BaseModel):
     """The ``score.json`` of a model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -79,7 +80,18 @@ class Model:
             model = cls(fitted, whole.sea, whole.points, {}, 1.0)
         else:
             model = cls(fitted, whole.sea, whole.points, score.summary, score.sigma_scale)
-        model._save(draft)
+        np.savez(
+            draft / "grid.npz",
+            sea=model.sea.values,
+            rows=model.points.rows,
+            columns=model.points.columns,
+        )
+        written = {
+            "summary": config.plain(model.summary),
+            "sigma_scale": model.sigma_scale,
+            "dims": list(model.sea.dims),
+        }
+        (draft / "score.json").write_text(json.dumps(written), encoding="utf-8")
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
         for member in [*draft.rglob("*"), draft]:
             flush(member)
@@ -92,20 +104,6 @@ class Model:
         """Return the shape of an archive of so many images."""
         rows, columns = self.sea.shape
         return times, rows, columns
-
-    def _save(self, folder: Path) -> None:
-        np.savez(
-            folder / "grid.npz",
-            sea=self.sea.values,
-            rows=self.points.rows,
-            columns=self.points.columns,
-        )
-        score = {
-            "summary": config.plain(self.summary),
-            "sigma_scale": self.sigma_scale,
-            "dims": list(self.sea.dims),
-        }
-        (folder / "score.json").write_text(json.dumps(score), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Model:
@@ -126,7 +124,7 @@ class Model:
                 f"was {ascii(digest)[1:-1]}, now it is {found}; {REMEDY}"
             )
         path = folder / "score.json"
-        score = checked(Score, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
+        score = checked(ScoreDocument, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
         arrays = read_arrays(
             folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY
         )
@@ -144,7 +142,8 @@ class Model:
             )
         field = xr.DataArray(sea, dims=score.dims, name="sea")
         fitted = load(folder / "method")
-        return cls(fitted, field, points, score.summary, score.sigma_scale, digest)
+        summary = former.summary_now(score.summary)
+        return cls(fitted, field, points, summary, score.sigma_scale, digest)
 
 
 def _current_fingerprint(folder: Path) -> str:

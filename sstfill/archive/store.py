@@ -113,7 +113,9 @@ def _parts(name: str, field: xr.DataArray) -> Iterator[tuple[str, np.dtype, Any,
 
 def plain(value: Any) -> Any:
     """Return a NumPy value as what JSON can hold."""
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return value
 
 
 def zarr_config() -> Any:

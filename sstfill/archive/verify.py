@@ -121,6 +121,7 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
                 path=path,
                 quality_level=request["quality_level"],
                 l2p_flags=tuple(request["l2p_flags"]),
+                group=request.get("group"),
                 allow_links=allow_links,
             )
             archive = stack.enter_context(read.open())
@@ -144,7 +145,9 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
                 wrong.append(f"{name}: its times are not those that were filled")
             if (held[store.REVISION].values < 1).any():
                 wrong.append("a day has no revision: it was never made")
-            obs = None if archive is None else read.field(archive, name)
+            obs = None
+            if archive is not None:
+                obs = read.field(archive, name)
             patches = list(PatchGrid(core=sampling.CORE).patches(held[name].shape))
             for patch in track(patches, f"verifying {name}", len(patches)):
                 position = _position(patch)
@@ -174,7 +177,9 @@ def _wrong_in_unit(
         return [f"no chunk of {', '.join(absent)}"]
     try:
         with io.reading(target):
-            values, error, source = (held[array][patch.inside].values for array in arrays)
+            values = held[arrays[0]][patch.inside].values
+            error = held[arrays[1]][patch.inside].values
+            source = held[arrays[2]][patch.inside].values
     except ReadError as trouble:
         return [str(trouble)]
     flag = gaps.SOURCE_FLAGS

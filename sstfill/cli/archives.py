@@ -76,9 +76,19 @@ def is_for_archive(args: argparse.Namespace) -> bool:
                 "with .zarr; change --out"
             )
         return False
+    if len(args.inputs) > 1:
+        if asked:
+            raise OptionError(
+                f"--{asked[0]} fills one store unit by unit, and {len(args.inputs)} inputs are "
+                "given; make one of them first: sstfill import-granules"
+            )
+        return False
     if asked or is_archive_output(args.out):
         return True
-    with io.reading(args.input), io.open(args.input, chunks={}, allow_links=args.allow_links) as ds:
+    with (
+        io.reading(args.inputs[0]),
+        io.open(args.inputs[0], chunks={}, group=args.group, allow_links=args.allow_links) as ds,
+    ):
         return bool(ds.nbytes > LARGE)
 
 
@@ -91,13 +101,14 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
     if args.workers < 0:
         raise OptionError(f"--workers {args.workers} is less than 0; give a number of processes")
     done = archive.fill_archive(
-        args.input,
+        args.inputs[0],
         args.out,
         method,
         variables=names(args.variable),
         sea=sea(args.sea),
         quality_level=args.quality_level,
         l2p_flags=names(args.l2p_flags) or (),
+        group=args.group,
         allow_links=args.allow_links,
         seed=args.seed,
         update=args.update,
@@ -145,7 +156,9 @@ def size(text: str | None) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?i?)b?\s*", text.lower())
-    bytes_given = float(found[1]) * UNITS[found[2]] if found else 0.0
+    bytes_given = 0.0
+    if found:
+        bytes_given = float(found[1]) * UNITS[found[2]]
     if not 1 <= bytes_given < 2**63:
         shown = text if len(text) < 40 else f"{text[:40]}..."
         raise OptionError(f"--memory {shown!r} is not a size; give one such as 4GB or 800MB")

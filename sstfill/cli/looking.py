@@ -78,7 +78,7 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
 
 def run_plot(args: argparse.Namespace) -> Iterator[str]:
     """Draw one date of a filled file."""
-    check_picture(args.out, args.input)
+    check_picture(args.out, [args.input])
     when: str | int | None = args.time
     with contextlib.suppress(TypeError, ValueError):
         when = int(args.time)
@@ -152,7 +152,9 @@ def _span(table: list[list[float]]) -> str:
     """From the least weight to the greatest, in percent."""
     weights = [100 * weight for row in table for weight in row]
     low, high = round(min(weights)), round(max(weights))
-    return f"{low} %" if low == high else f"{low}-{high} %"
+    if low == high:
+        return f"{low} %"
+    return f"{low}-{high} %"
 
 
 def _gaps(source: xr.DataArray) -> str:
@@ -184,4 +186,6 @@ def _score(score: dict[str, Any], units: str) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "unknown"
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3g}"

@@ -175,7 +175,9 @@ def thinning(shape: tuple[int, ...], pixels: int) -> int:
 
 def _median(errors: NDArray[np.float32]) -> float | None:
     known = errors[np.isfinite(errors)]
-    return float(np.median(known)) if known.size else None
+    if known.size:
+        return float(np.median(known))
+    return None
 
 
 def _fractions(counts: NDArray[np.int64]) -> dict[str, float]:

@@ -274,4 +274,6 @@ class _NightRun:
 def _line(error: Exception) -> str:
     """Return an error's message on one line, with its class unless it is one of sstfill's own."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, SstfillError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, SstfillError):
+        return text
+    return f"{type(error).__name__}: {text}"

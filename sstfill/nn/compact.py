@@ -55,7 +55,7 @@ class Compact(nn.Module):
         check_number("outputs", outputs, 1, whole=True)
         check_number("base", base, 1, whole=True)
         self.channels = inputs
-        top, middle, bottom = (width * base for width in WIDTHS)
+        top, middle, bottom = WIDTHS[0] * base, WIDTHS[1] * base, WIDTHS[2] * base
         self.enter = nn.Conv2d(inputs * FOLD**2, top, 3, padding=1)
         self.down = nn.ModuleList([_stage(top, 2), _stage(middle, 2)])
         self.shrink = nn.ModuleList([nn.Conv2d(top, middle, 2, 2), nn.Conv2d(middle, bottom, 2, 2)])
@@ -121,7 +121,9 @@ class Block(nn.Module):
         """Take and return (b t) c y x."""
         h = h + self.space(functional.silu(self.before(h)))
         inner = functional.silu(self.between(h))
-        now, before, after = (step(inner) for step in self.time)
+        now = self.time[0](inner)
+        before = self.time[1](inner)
+        after = self.time[2](inner)
         t = h.shape[0] // b
         if t > 1:
             now = now.unflatten(0, (b, t))  # b t c y x

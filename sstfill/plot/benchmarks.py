@@ -28,7 +28,7 @@ HIDDEN = "0.45"
 PAPER_STYLES = (("*", "-"), ("X", "none"))
 
 
-def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> Figure:
+def by_fraction(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> Figure:
     """Draw MAE against the fraction of occluded pixels, one panel for each data set under clouds.
 
     Parameters
@@ -49,12 +49,12 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
     InputError
         Nothing in the results was scored under clouds of a set fraction.
     """
-    rows = np.isfinite(results["share"].values) & (results["variant"].values == "sequence")
+    rows = np.isfinite(results["fraction"].values) & (results["variant"].values == "sequence")
     data = results.isel(row=rows)
     pairs = zip(data["data"].values.tolist(), data["masks"].values.tolist(), strict=True)
     panels = list(dict.fromkeys(pairs))
     if not panels:
-        raise InputError("no row of the results has an occluded share; run the operator 'cloud'")
+        raise InputError("no row of the results has an occluded fraction; run the operator 'cloud'")
     methods = list(dict.fromkeys(data["method"].values.tolist()))
     across = min(COLUMNS, len(panels))
     down = -(-len(panels) // across)
@@ -68,7 +68,19 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
         )
     for ax in boxes[len(panels) :]:
         ax.set_axis_off()
-    _legend(figure, list(boxes[: len(panels)]), 4 if across == COLUMNS else 2)
+    # One legend for all panels: a method has the same handle in each.
+    found: dict[str, Any] = {}
+    for ax in boxes[: len(panels)]:
+        handles, labels = ax.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(found.values()),
+        list(found),
+        loc="outside lower center",
+        ncols=4 if across == COLUMNS else 2,
+        fontsize="small",
+        frameon=False,
+    )
     return figure
 
 
@@ -112,22 +124,6 @@ def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, P
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-
-
-def _legend(figure: Figure, boxes: list[Axes], across: int) -> None:
-    """Draw one legend for all panels, below them."""
-    found: dict[str, Any] = {}
-    for ax in boxes:
-        handles, labels = ax.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    figure.legend(
-        list(found.values()),
-        list(found),
-        loc="outside lower center",
-        ncols=across,
-        fontsize="small",
-        frameon=False,
-    )
 
 
 def strip(sample: xr.DataArray) -> Figure:

@@ -68,7 +68,9 @@ def canvas(field: xr.DataArray) -> Canvas:
     lat, lon = np.asarray(field["lat"].values, float), np.asarray(field["lon"].values, float)
     if lat.ndim == 1:
         lon, lat = np.meshgrid(lon, lat)
-    lat, lon = _complete(lat), _unwrap(_complete(lon))
+    lat, lon = _complete(lat), _complete(lon)
+    # Longitudes without the jump at the date line.
+    lon = np.unwrap(np.unwrap(lon, axis=1, period=360), axis=0, period=360)
     x, y = _corners(lon, along=1), np.clip(_corners(lat, along=0), -90, 90)
     centre = _centre(x)
     return Canvas(np.clip(x - centre, -180, 180), y, geographic=True, centre=centre)
@@ -204,11 +206,6 @@ def _complete(values: np.ndarray) -> np.ndarray:
         return values
     nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
     return np.asarray(values[tuple(nearest)])
-
-
-def _unwrap(lon: np.ndarray) -> np.ndarray:
-    """Return longitudes without the jump at the date line, degrees."""
-    return np.unwrap(np.unwrap(lon, axis=1, period=360), axis=0, period=360)
 
 
 def _centre(x: np.ndarray) -> float:

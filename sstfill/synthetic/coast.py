@@ -20,7 +20,7 @@ Kind = Literal["coast", "island", "islands", "none"]
 def land(
     *,
     shape: tuple[int, int] = (64, 64),
-    share: float = 0.1,
+    fraction: float = 0.1,
     kind: Kind = "coast",
     seed: int = 0,
     grid_km: float = 5.0,
@@ -33,7 +33,7 @@ def land(
     ----------
     shape
         Sizes of ``(lat, lon)``; any.
-    share
+    fraction
         Fraction of land, in [0, 1); met to the nearest cell, and at least one cell is sea.
     kind
         ``coast`` (along one side), ``island``, ``islands``, or ``none`` for no land at all.
@@ -54,14 +54,16 @@ def land(
 
     Examples
     --------
-    >>> int((~land(shape=(20, 30), share=0.2)).sum())
+    >>> int((~land(shape=(20, 30), fraction=0.2)).sum())
     120
     """
     ny, nx = checks.shape(shape, ("lat", "lon"))
     coords = axes.horizontal((ny, nx), grid_km=grid_km, lat=lat, lon=lon)
     if kind not in get_args(Kind):
         raise unknown("kind of land", kind, get_args(Kind))
-    cells = 0 if kind == "none" else min(round(checks.share("share", share) * ny * nx), ny * nx - 1)
+    cells = 0
+    if kind != "none":
+        cells = min(round(checks.fraction("fraction", fraction) * ny * nx), ny * nx - 1)
     sea = sea_cells((ny, nx), land=cells, kind=kind, seed=checks.integer("seed", seed, least=0))
     return xr.DataArray(
         sea, dims=("lat", "lon"), coords=coords, name="sea", attrs={"long_name": "sea"}
@@ -80,11 +82,18 @@ def sea_cells(shape: tuple[int, int], *, land: int, kind: Kind, seed: int) -> np
 def _relief(rng: np.random.Generator, shape: tuple[int, int], kind: Kind) -> np.ndarray:
     """Height of the land: a slope or a mound with hills, (ny, nx)."""
     hills = spectrum.field(rng, shape, scale=0.6 * max(8, *shape), slope=SLOPE)
-    y, x = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape)
+    y, x = _from_the_middle(shape[0])[:, None], _from_the_middle(shape[1])[None, :]
     if kind == "coast":
         angle = rng.uniform(0, 2 * np.pi)
-        return 2.5 * (np.cos(angle) * x[None, :] + np.sin(angle) * y[:, None]) + 0.6 * hills
+        return 2.5 * (np.cos(angle) * x + np.sin(angle) * y) + 0.6 * hills
     if kind == "island":
         north, east = rng.uniform(-0.4, 0.4, size=2)
-        return -4.0 * np.hypot(x[None, :] - east, y[:, None] - north) + 0.6 * hills
+        return -4.0 * np.hypot(x - east, y - north) + 0.6 * hills
     return hills
+
+
+def _from_the_middle(cells: int) -> np.ndarray:
+    """Positions from -1 to 1; a single cell lies in the middle, where `linspace` puts it at -1."""
+    if cells > 1:
+        return np.linspace(-1, 1, cells)
+    return np.zeros(1)

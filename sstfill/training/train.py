@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ from sstfill.methods.oi.solver import usual_step
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.training_field import TrainingField
 from sstfill.training.data.windows import TrainingWindows, longest_sequence, split_in_time
-from sstfill.training.model_card import model_card, save
 from sstfill.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -135,11 +135,17 @@ def train(
         trained = fit(
             network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
-        card = model_card(trained, chosen.network, size)
+        card = trained.card(chosen.network, size)
         card |= _archive_card(archive, chosen, clouds, source, first)
         checkpoint = Checkpoint(card, trained.network.state_dict())
-    save(checkpoint, out)
+    save_checkpoint(checkpoint, out)
     return Gan(model=checkpoint, device=chosen.device)
+
+
+def save_checkpoint(checkpoint: Checkpoint, out: str | Path | None) -> None:
+    """Save a checkpoint, if a folder is given; under torchrun the first process does it for all."""
+    if out is not None and os.environ.get("RANK", "0") == "0":
+        checkpoint.save(out)
 
 
 def _check(options: TrainOptions, log_scaled: bool, sea: object, truth: object) -> None:
@@ -335,7 +341,9 @@ def _label(clouds: Any) -> str:
         array = getattr(clouds, name, None)
         if array is not None:
             arrays.append(np.asarray(array).tobytes())
-    return f"{clouds!r} {_digest(*arrays)}" if arrays else repr(clouds)
+    if arrays:
+        return f"{clouds!r} {_digest(*arrays)}"
+    return repr(clouds)
 
 
 def _archive_card(

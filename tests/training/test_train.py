@@ -23,13 +23,13 @@ from sstfill.fields.scaling import Scaling
 from sstfill.methods.gan.method import SHIPPED, Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.occlusion import ObservedClouds, Raindrops
-from sstfill.training import loop, model_card
+from sstfill.training import loop
 from sstfill.training.data import archive_source, cache, chunk_buffer, cloud_buffer, windows
 from sstfill.training.data.archive_source import PaperSource
 from sstfill.training.data.training_field import TrainingField
 from sstfill.training.data.windows import split_in_time
 from sstfill.training.options import TrainOptions
-from sstfill.training.train import FEW, _fit_to_archive, _source, train
+from sstfill.training.train import FEW, _fit_to_archive, _source, save_checkpoint, train
 
 SIDE = 33
 """Of the least frame that discriminators judge."""
@@ -465,10 +465,10 @@ class TestFolder:
     ) -> None:
         checkpoint = train(cloudy, small()).checkpoint
         monkeypatch.setenv("RANK", "1")
-        model_card.save(checkpoint, tmp_path / "out")
+        save_checkpoint(checkpoint, tmp_path / "out")
         assert not (tmp_path / "out").exists()
         monkeypatch.setenv("RANK", "0")
-        model_card.save(checkpoint, tmp_path / "out")
+        save_checkpoint(checkpoint, tmp_path / "out")
         assert Checkpoint.load(tmp_path / "out") == checkpoint
 
 

@@ -19,7 +19,7 @@ from sstfill.evaluation.paper.sequences import (
     Clip,
     CloudScene,
     LwpClouds,
-    Series,
+    SeriesFile,
     SyntheticOcean,
     TruthSource,
     decoded,
@@ -144,7 +144,8 @@ def _dataset(ds: xr.Dataset, path: Path, name: str, chosen: DatasetChoice) -> No
             guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
             return _clouds(variable.load(), name, chosen)
     for variable in ds.data_vars.values():
-        if _is_scene(variable):
+        classes = variable.dtype.kind in "iub" or "flag_meanings" in variable.attrs
+        if classes and variable.ndim == 2 and "cloud" in str(variable.name).lower():
             guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
             return _scene(variable.load(), name, chosen)
     fields = find_fields(ds)
@@ -168,10 +169,12 @@ def _series(
     trouble, missing = _gaps(grid.standardise(ds[main]))
     if trouble:
         return Note(name, False, f"{main}: {trouble}")
-    label = f"{name}: {main}" if len(fields) > 1 else name
+    label = name
+    if len(fields) > 1:
+        label = f"{name}: {main}"
     units = str(ds[main].attrs.get("units", "1"))
     units = "°C" if grid.temperature_unit(units) == "°C" else units
-    chosen.sources.append(Series(name=label, path=path, variable=main, units=units))
+    chosen.sources.append(SeriesFile(name=label, path=path, variable=main, units=units))
     how = f"gap-free series {main} ({_spacing(ds[main])}): truth"
     if missing:
         how += f"; pixels with gaps ({missing:.2%}) count as land"
@@ -219,7 +222,7 @@ def _clouds(lwp: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
     if stride < 1:
         needed = occlusion.SPIN_UP + FRAMES
         return Note(name, False, f"LWP of {lwp.sizes['time']} frames; {needed} are needed")
-    thresholds = {share: occlusion.threshold_for(lwp, share) for share in OCCLUDED}
+    thresholds = {fraction: occlusion.threshold_for(lwp, fraction) for fraction in OCCLUDED}
     clouds = LwpClouds(
         name=name, lwp=lwp, thresholds=thresholds, stride=stride, start_after=occlusion.SPIN_UP
     )
@@ -227,11 +230,6 @@ def _clouds(lwp: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
     listed = ", ".join(f"{threshold:.1f}" for threshold in thresholds.values())
     how = f"liquid water path: clouds, thresholds {listed} g m-2, every {stride}th frame"
     return Note(name, True, how)
-
-
-def _is_scene(da: xr.DataArray) -> bool:
-    classes = da.dtype.kind in "iub" or "flag_meanings" in da.attrs
-    return "cloud" in str(da.name).lower() and da.ndim == 2 and classes
 
 
 def _scene(da: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:

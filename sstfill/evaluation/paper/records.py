@@ -22,8 +22,8 @@ from sstfill.evaluation.paper import published
 from sstfill.evaluation.paper.datasets import Note
 from sstfill.evaluation.paper.plan import uses_device
 
-KEYS = ("data", "kind", "units", "operator", "masks", "share", "method", "variant")
-SEQUENCE = ("mae", "rmse", "bias", "filled_share", "seconds", "occluded")
+KEYS = ("data", "kind", "units", "operator", "masks", "fraction", "method", "variant")
+SEQUENCE = ("mae", "rmse", "bias", "filled_fraction", "seconds", "occluded")
 
 
 def records(results: xr.Dataset) -> list[dict[str, Any]]:
@@ -66,9 +66,9 @@ def to_json(results: xr.Dataset, notes: Iterable[Note] = ()) -> str:
     lines = records(results)
     for number, line in enumerate(lines):
         row = results.isel(row=number)
-        line["by_sequence"] = {
-            key: row[key].values.tolist() for key in ("n", "fingerprint", *SEQUENCE)
-        }
+        by_sequence = line["by_sequence"] = {}
+        for key in ("n", "fingerprint", *SEQUENCE):
+            by_sequence[key] = row[key].values.tolist()
     whole = {
         "sstfill": version("sstfill"),
         "run": facts(results),

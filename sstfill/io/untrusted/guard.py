@@ -76,15 +76,25 @@ def engine_of(path: StrPath, *, allow_links: bool = False, remedy: str = DAMAGED
 
 
 def open_dataset(
-    path: StrPath, *, chunks: Chunks = None, allow_links: bool = False, **options: Any
+    path: StrPath,
+    *,
+    chunks: Chunks = None,
+    allow_links: bool = False,
+    group: str = "",
+    **options: Any,
 ) -> xr.Dataset:
-    """Open what a user named, as `xarray.open_dataset` does with the same options."""
+    """Open what a user named, as `xarray.open_dataset` does with the same options.
+
+    All of the file is checked, also where one `group` of it is opened.
+    """
     engine = engine_of(path, allow_links=allow_links)
     with opening(path):
         # absolute: xarray takes a leading ~ for a home folder, and a scheme for an address
         location = os.path.abspath(path)  # noqa: PTH100
         if engine == "zarr":
-            options["consolidated"] = is_consolidated(Path(path))
+            options["consolidated"] = not group and is_consolidated(Path(path))
+        if group:
+            options["group"] = group
         try:
             return xr.open_dataset(location, engine=engine, chunks=chunks, **options)
         except Exception as error:

@@ -74,8 +74,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """
     path = _state_path(folder)
     state = read_json(path, remedy=REMEDY)
-    if path.name == former.STATE:
-        state = former.state_now(state)
+    state = former.state_now(state, pinned=path.name == former.STATE)
     check_state(state, path)
     return state
 
@@ -94,7 +93,9 @@ def saved_method(folder: Path) -> str:
 def _state_path(folder: Path) -> Path:
     """Return the path of the state, which has its former name in folders of former versions."""
     before = folder / former.STATE
-    return before if before.exists() and not (folder / STATE).exists() else folder / STATE
+    if before.exists() and not (folder / STATE).exists():
+        return before
+    return folder / STATE
 
 
 def copy(source: Path, folder: Path) -> None:

@@ -58,7 +58,9 @@ class Climatology:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix = pack(obs, sea)
         days = days_since_first(obs)
-        used = self.harmonics if days[-1] - days[0] >= YEAR - 1 else 0
+        used = 0
+        if days[-1] - days[0] >= YEAR - 1:
+            used = self.harmonics
         low = _regressed(matrix, season(days, used))
         matrix = matrix.without_values()
         found = as_fields(low, matrix, obs)
@@ -105,7 +107,9 @@ def _regressed(matrix: ObservationMatrix, predictors: NDArray) -> LowRank:
         ).sum(0)
         free[part.pixels] = np.maximum(seen.sum(0) - k, 0)
         variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
-    pooled = squares[free > 0].sum() / free.sum() if free.any() else common
+    pooled = common
+    if free.any():
+        pooled = squares[free > 0].sum() / free.sum()
     scatter = (squares + pooled) / (
         free + 1
     )  # each pixel's own, drawn to that of all where few observations tell

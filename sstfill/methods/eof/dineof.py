@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import xarray as xr
 
-from sstfill.checks import check_choice, check_number, check_share
+from sstfill.checks import check_choice, check_fraction, check_number
 from sstfill.errors import OptionError
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import cell_km
@@ -21,8 +21,8 @@ from sstfill.methods.common.lowrank import as_fields, residual_sigma
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof import outliers as outlier_test
-from sstfill.methods.eof.error import with_error
 from sstfill.methods.eof.holdout import cloud_points, random_points
+from sstfill.methods.eof.iteration import with_error
 from sstfill.methods.eof.truncation import DineofFit, FittedModes
 from sstfill.methods.registry import register
 
@@ -119,8 +119,8 @@ class Dineof:
         check_number("seed", self.seed, 0, whole=True)
         check_number("error_length", self.error_length, 0)
         check_number("tolerance", self.tolerance, 0, above=True)
-        check_share("min_pixel_coverage", self.min_pixel_coverage)
-        check_share("min_image_coverage", self.min_image_coverage)
+        check_fraction("min_pixel_coverage", self.min_pixel_coverage)
+        check_fraction("min_image_coverage", self.min_image_coverage)
         check_choice("cross_validation", self.cross_validation, ("clouds", "random"))
         check_choice("solver", self.solver, ("fast", "reference"))
 
@@ -128,7 +128,9 @@ class Dineof:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.decompose(obs, sea)
         dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
-        cells = overlap(self.error_length, dy, dx) if "lat" in obs.coords else 1.0
+        cells = 1.0
+        if "lat" in obs.coords:
+            cells = overlap(self.error_length, dy, dx)
         low_rank = with_error(fitted.modes, matrix, cells, fitted.cv_error)
         matrix = matrix.without_values()
         estimate = as_fields(low_rank, matrix, obs)

@@ -47,12 +47,16 @@ def since_1970(obs: xr.DataArray, first: int) -> NDArray[np.float64]:
 def write_climatology(method: Climatology, archive: Archive, folder: Path) -> tuple[float, int]:
     """Write the maps of a climatology; return its offset and the harmonics used."""
     days = since_1970(archive.obs, 0)
-    used = method.harmonics if days[-1] - days[0] >= YEAR - 1 else 0
+    used = 0
+    if days[-1] - days[0] >= YEAR - 1:
+        used = method.harmonics
     c = season(days, used).astype(np.float32)
     ridge = np.full(c.shape[1], RIDGE)
     ridge[0] = 1e-6
     observed = archive.sample[np.isfinite(archive.sample)]
-    offset = float(observed.mean(dtype=np.float64)) if observed.size else 0.0
+    offset = 0.0
+    if observed.size:
+        offset = float(observed.mean(dtype=np.float64))
     amplitudes = Amplitudes(np.arange(len(c)), c, second_moments(c), ridge, offset)
     _create(folder, archive, c.shape[1], {"variance": Map((c.shape[1],)), "free": Map()})
     totals = np.zeros(4)

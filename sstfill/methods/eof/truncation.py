@@ -205,7 +205,9 @@ class DineofFit:
 
     def _error(self, trial: _Trial) -> float:
         errors = trial.swept.errors
-        return min(errors) if self.modes == "auto" else errors[-1]
+        if self.modes == "auto":
+            return min(errors)
+        return errors[-1]
 
     def _iteration(self, deviation: float) -> Iteration:
         relaxation = 1.0 if self.exact else RELAXATION

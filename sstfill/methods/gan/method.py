@@ -113,7 +113,12 @@ class Gan:
         if isinstance(self.model, Checkpoint):
             return self.model
         folder = SHIPPED if self.model is None else Path(str(self.model))
-        return _loaded(folder, _last_changed(folder))
+        card = folder / "config.json"
+        # Part of the key of a cache: a checkpoint that was written again is read again.
+        changed = 0.0
+        if card.is_file():
+            changed = card.stat().st_mtime
+        return _loaded(folder, changed)
 
     def _repr_html_(self) -> str:
         return self.checkpoint._repr_html_()
@@ -121,7 +126,9 @@ class Gan:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         networks = Networks(check_usable(self.checkpoint), pick_device(self.device), self.samples)
-        blend = self._fit_blend(obs, sea, networks) if self.adapt else None
+        blend = None
+        if self.adapt:
+            blend = self._fit_blend(obs, sea, networks)
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.
             networks = replace(networks, bounded=True)
@@ -154,7 +161,7 @@ class Gan:
     def _fit_blend(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> Blend | None:
         """Withhold clouds, fill them, compare; None where there are none to withhold."""
         try:
-            hidden = gaps.transplant_clouds(obs, sea, share=FRACTION, seed=cloud_seed(self.seed))
+            hidden = gaps.transplant_clouds(obs, sea, fraction=FRACTION, seed=cloud_seed(self.seed))
         except InputError as reason:
             log.info("the network is not blended with its first guesses: %s", reason)
             return None
@@ -220,11 +227,6 @@ def _cross_validation(
     for name, mean, sigma in zip(estimates, means_at, sigmas, strict=True):
         by_name[name] = WithheldEstimates(truth, mean, sigma, image, layer)
     return CrossValidation.of(by_name, 1, distance, lag)
-
-
-def _last_changed(folder: Path) -> float:
-    config = folder / "config.json"
-    return config.stat().st_mtime if config.is_file() else 0.0
 
 
 @lru_cache(maxsize=4)

@@ -26,7 +26,7 @@ It bounds the stiffness where nothing changes.
 
 
 @dataclass(frozen=True)
-class Series:
+class PyramidLevel:
     """Standardised values of a series and how far they may be trusted, at one resolution.
 
     Attributes
@@ -77,13 +77,13 @@ class Series:
             squares[channel] = np.square(distance)
         return squares
 
-    def corrected(self, correction: NDArray) -> Series:
+    def corrected(self, correction: NDArray) -> PyramidLevel:
         """Add the correction of a coarser series, of half the size, where pixels are estimated."""
         ny, nx = self.sea.shape
         fine = correction.astype(np.float32).repeat(2, -2).repeat(2, -1)[..., :ny, :nx]
         return replace(self, values=self.values + (1 - self.trust) * fine)
 
-    def coarser(self) -> Series:
+    def coarser(self) -> PyramidLevel:
         """Make one pixel of four: the mean of its sea pixels, estimated ones counting little."""
         sea = self.sea.astype(np.float32)
         weight = (self.trust + ESTIMATED) * sea
@@ -91,7 +91,7 @@ class Series:
         values = _sum_of_four(self.values * weight) / np.where(weights > 0, weights, np.float32(1))
         trust = _sum_of_four(self.trust * sea)
         trust /= np.where(sea_pixels > 0, sea_pixels, np.float32(1))
-        return Series(values.astype(np.float32), np.minimum(trust, 1), sea_pixels > 0)
+        return PyramidLevel(values.astype(np.float32), np.minimum(trust, 1), sea_pixels > 0)
 
 
 def _sum_of_four(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,7 +102,7 @@ def _sum_of_four(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return even[..., ::2, ::2] + even[..., 1::2, ::2] + even[..., ::2, 1::2] + even[..., 1::2, 1::2]
 
 
-def levels_for(series: Series, patch: int) -> int:
+def levels_for(series: PyramidLevel, patch: int) -> int:
     """Choose the number of resolutions for a gappy series and the side of a patch in pixels.
 
     There are as many as let a patch of the coarsest span a gap, while its images hold two patches.
@@ -110,7 +110,7 @@ def levels_for(series: Series, patch: int) -> int:
     >>> sea = np.ones((64, 64), bool)
     >>> trust = np.ones((1, 1, 64, 64), np.float32)
     >>> trust[..., 20:44, 20:44] = 0
-    >>> levels_for(Series(trust, trust, sea), 5)
+    >>> levels_for(PyramidLevel(trust, trust, sea), 5)
     3
     """
     known = (series.trust > 0).all(0) | ~series.sea
@@ -120,7 +120,9 @@ def levels_for(series: Series, patch: int) -> int:
             radii.append(distance_transform_edt(~image).max())
     # Not the widest gap of all: one overcast image would ask for resolutions that the rest
     # has no use for.
-    width = 2 * float(np.quantile(radii, 0.9)) if radii else 0.0
+    width = 0.0
+    if radii:
+        width = 2 * float(np.quantile(radii, 0.9))
     wanted = 1 + max(0, round(np.log2(max(width, 1) / patch)))
     most = 1 + max(0, int(np.log2(max(1, min(series.sea.shape) / (2 * patch)))))
     return min(wanted, most)
@@ -204,7 +206,12 @@ def _laplacian(field: NDArray, weights: list[NDArray[np.float32]]) -> NDArray[np
 
 def _conjugate_gradients(weights: list[NDArray], rhs: NDArray, gap: NDArray) -> NDArray[np.float32]:
     """Solve the membrane's equation in the gap, with the diagonal as preconditioner."""
-    degree = np.maximum(_degree(rhs.shape, weights), 1e-12)
+    degree = np.zeros(rhs.shape, np.float32)
+    for axis, weight in enumerate(weights):
+        first, last = _ends(degree, axis)
+        first += weight
+        last += weight
+    degree = np.maximum(degree, 1e-12)
     x, residual = np.zeros_like(rhs), rhs.copy()
     z = residual / degree
     direction, rho = z.copy(), _dot(residual, z)
@@ -220,16 +227,6 @@ def _conjugate_gradients(weights: list[NDArray], rhs: NDArray, gap: NDArray) -> 
         rho, before = _dot(residual, z), rho
         direction = z + np.float32(rho / before) * direction
     return x
-
-
-def _degree(shape: tuple[int, ...], weights: list[NDArray]) -> NDArray[np.float32]:
-    """Sum of the weights of the links of each pixel."""
-    degree = np.zeros(shape, np.float32)
-    for axis, weight in enumerate(weights):
-        first, last = _ends(degree, axis)
-        first += weight
-        last += weight
-    return degree
 
 
 def _dot(a: NDArray, b: NDArray) -> float:

@@ -162,48 +162,13 @@ class CopernicusRequest:
         """
         ranges = []
         for name in RANGES:
-            if self.range_of(name) != (None, None):
-                low, high = ("..." if v is None else f"{v:g}" for v in self.range_of(name))
-                ranges.append(f"{name} {low} to {high}")
+            if self.range_of(name) == (None, None):
+                continue
+            ends = []
+            for value in self.range_of(name):
+                if value is None:
+                    ends.append("...")
+                else:
+                    ends.append(f"{value:g}")
+            ranges.append(f"{name} {' to '.join(ends)}")
         return ", ".join(ranges) or "the whole dataset"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The layout of the store that a download writes.
-
-    Parameters
-    ----------
-    chunks
-        Length of a chunk by dimension; by default 24 times, 256 latitudes and 256 longitudes.
-    zarr_format
-        3, or 2 for older readers.
-    expect
-        Sizes that the box must have, by dimension; another is an error.
-    """
-
-    chunks: dict[str, int] = field(default_factory=dict)
-    zarr_format: int = 3
-    expect: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.zarr_format not in (2, 3):
-            raise OptionError(f"zarr_format={self.zarr_format!r}; choose from 2, 3")
-        for table in ("chunks", "expect"):
-            for dim, length in getattr(self, table).items():
-                check_number(f"{table}.{dim}", length, 1, whole=True)
-                check_most(f"{table}.{dim}", length, 2**31 - 1)
-
-    def lengths(self, dims: tuple[str, ...]) -> dict[str, int]:
-        """Return the length of a chunk in each dimension of `dims`.
-
-        >>> Target(chunks={"latitude": 64}).lengths(("time", "latitude", "longitude"))
-        {'time': 24, 'latitude': 64, 'longitude': 256}
-        """
-        for given in ("chunks", "expect"):
-            for dim in getattr(self, given):
-                if dim not in dims:
-                    raise OptionError(
-                        f"{given} names {dim!r}; the dimensions are {', '.join(dims)}"
-                    )
-        return {dim: self.chunks.get(dim, 24 if dim == "time" else 256) for dim in dims}

@@ -89,13 +89,16 @@ def look(
     ):
         ds, time_dim = _with_time(decoded, path)
         try:
-            fields = pick_fields(ds, variables)
+            # all by default: also those that `fill` would leave alone
+            fields = pick_fields(ds, find_fields(ds) or None if variables is None else variables)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
         axes = grid.axes(ds[fields[0]])
         dim = axes.dims[0]
-        time = None if time_dim is None else axes.time
+        time = axes.time
+        if time_dim is None:
+            time = None
         if time is None and ds.sizes[dim] > 1:
             raise InputError(
                 f"{path} has {ds.sizes[dim]} steps and no dates; "
@@ -149,8 +152,12 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
         names = set(ds.variables)
         if not expected <= names or not like.known.issuperset(map(str, names)):
             return None
-        if any(_is_encoded(ds[name].attrs) for name in like.place):
-            return None
+        for name in like.place:
+            attrs = ds[name].attrs
+            # decoding, which is left out here, would change the values of this coordinate
+            filled = not np.all(np.isnan(attrs.get("_FillValue", np.nan)))
+            if filled or any(key in attrs for key in HIDDEN):
+                return None
         for name, dims in like.dims.items():
             if tuple(d for d in ds[name].dims if d != dim) != dims:
                 return None
@@ -166,12 +173,6 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
             flags={n: _flags(ds[n].attrs) for n in like.dims},
             attrs=dict(ds.attrs),
         )
-
-
-def _is_encoded(attrs: Mapping[Any, Any]) -> bool:
-    """Whether decoding would change the values of a coordinate."""
-    fill = attrs.get("_FillValue", np.nan)
-    return any(key in attrs for key in HIDDEN) or not bool(np.all(np.isnan(fill)))
 
 
 def _varying(ds: xr.Dataset, axes: grid.Axes) -> list[str]:

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import occlusion, synthetic
-from sstfill.checks import check_most, check_number, check_share
+from sstfill.checks import check_fraction, check_most, check_number
 
 Rng = np.random.Generator
 Shape = tuple[int, int, int]
@@ -58,7 +58,7 @@ class Oceans:
         for name in ("training", "validation"):
             check_number(name, getattr(self, name), 1, whole=True)
             check_most(name, getattr(self, name), MOST)
-        check_share("paper", self.paper)
+        check_fraction("paper", self.paper)
         check_number("first", self.first, self.validation + 1, whole=True)
         check_most("first", self.first, TRUTH - MOST)
 
@@ -144,7 +144,7 @@ def _like_paper(number: int, rng: Rng) -> OceanParts:
     cloudy = None
     if rng.random() < 0.7:
         clouds = synthetic.clouds(
-            shape=PAPER_SHAPE, share=fraction, step="6h", seed=CLOUDS + number
+            shape=PAPER_SHAPE, fraction=fraction, step="6h", seed=CLOUDS + number
         )
         cloudy = clouds.values
     return OceanParts(truth, 0.0, noise, np.ones(PAPER_SHAPE[1:], bool), cloudy)
@@ -152,7 +152,11 @@ def _like_paper(number: int, rng: Rng) -> OceanParts:
 
 def _any_ocean(number: int, rng: Rng) -> OceanParts:
     """Draw an ocean of any grid, time step, coast, noise and cloud."""
-    shape = _draw_shape(rng)
+    # Images, rows and columns of about `PIXELS` in all.
+    images = int(rng.integers(10, 64))
+    side = int(np.clip(np.sqrt(PIXELS / images), 40, 96))
+    rows = int(side * rng.uniform(0.8, 1.2))
+    shape = images, rows, int(side**2 / rows)
     hours = int(rng.choice([1, 3, 6, 12, 24, 24, 24, 24, 48]))
     step = f"{hours}h"
     grid_km = _log_uniform(rng, 1, 20)
@@ -190,7 +194,7 @@ def _any_ocean(number: int, rng: Rng) -> OceanParts:
         island = int(rng.choice(2))
         sea = synthetic.land(
             shape=shape[1:],
-            share=land,
+            fraction=land,
             kind="islands" if island else "coast",
             seed=number,
             **location,
@@ -199,14 +203,6 @@ def _any_ocean(number: int, rng: Rng) -> OceanParts:
     if rng.random() < 0.85:
         cloudy = _draw_clouds(number, rng, shape, step, fraction, location)
     return OceanParts(truth, disturbance, noise, sea, cloudy)
-
-
-def _draw_shape(rng: Rng) -> Shape:
-    """Draw images, rows and columns of about `PIXELS` in all."""
-    images = int(rng.integers(10, 64))
-    side = int(np.clip(np.sqrt(PIXELS / images), 40, 96))
-    rows = int(side * rng.uniform(0.8, 1.2))
-    return images, rows, int(side**2 / rows)
 
 
 def _draw_clouds(
@@ -218,7 +214,7 @@ def _draw_clouds(
     wind = (float(rng.normal(0, 5)), float(rng.normal(0, 5)))
     clouds = synthetic.clouds(
         shape=shape,
-        share=fraction,
+        fraction=fraction,
         step=step,
         persistence=f"{persistence}h",
         scale_km=scale_km,
@@ -287,7 +283,7 @@ def _other_operator(rng: Rng) -> occlusion.Occlusion:
     fraction = float(rng.uniform(0.1, 0.95))
     count = int(rng.integers(10, 60))
     if kind == 0:
-        return occlusion.RemovePixel(share=fraction)
+        return occlusion.RemovePixel(fraction=fraction)
     if kind == 1:
         return occlusion.Raindrops(count=count)
     return occlusion.VerticalMovingBar(min_width=0.1, max_width=0.5)

@@ -12,7 +12,7 @@ from sstfill.errors import InputError, unknown
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import unfilled
 from sstfill.fields.sea import find_sea, sea_mask
-from sstfill.fields.variables import pick_field
+from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.training.data.windows import is_large
 
 
@@ -46,7 +46,7 @@ class TrainingField:
         if isinstance(data, xr.DataArray):
             ds = data.to_dataset(name=data.name or "field")
         elif isinstance(data, xr.Dataset):
-            ds = data
+            ds = named_by_text(data)
         else:
             raise InputError(
                 f"cannot train on a {type(data).__name__}; give an xarray Dataset or DataArray"
@@ -62,7 +62,11 @@ class TrainingField:
         if given is not None:
             mask = sea_mask(field, given).compute()
         else:
-            mask = _ever_observed(field, survey)
+            # What is ever observed is taken for sea.
+            dims = field.dims[1:]
+            coords = {n: coord for n, coord in field.coords.items() if set(coord.dims) <= set(dims)}
+            seen = survey.pixel_count.values > 0
+            mask = xr.DataArray(seen, dims=dims, coords=coords, name="sea")
         _check(name, survey, mask)
         fingerprint = survey.attrs["fingerprint"]
         known = None
@@ -77,15 +81,10 @@ class TrainingField:
         """Return it in memory, unless it is lazy and too large for that."""
         if is_large(self.obs):
             return self
-        truth = None if self.truth is None else self.truth.compute()
+        truth = None
+        if self.truth is not None:
+            truth = self.truth.compute()
         return replace(self, obs=self.obs.compute(), truth=truth)
-
-
-def _ever_observed(field: xr.DataArray, survey: xr.Dataset) -> xr.DataArray:
-    """Take for sea what is ever observed."""
-    dims = field.dims[1:]
-    coords = {name: coord for name, coord in field.coords.items() if set(coord.dims) <= set(dims)}
-    return xr.DataArray(survey.pixel_count.values > 0, dims=dims, coords=coords, name="sea")
 
 
 def _check(name: str, survey: xr.Dataset, sea: xr.DataArray) -> None:

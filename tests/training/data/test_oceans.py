@@ -63,7 +63,7 @@ def bits(samples: list[Sample]) -> list[bytes]:
 
 
 class TestDraw:
-    @settings(max_examples=4, deadline=None)
+    @settings(max_examples=2, deadline=None)
     @given(st.integers(1, 9_999_999))
     @example(1)
     def test_any_number_draws_the_same_valid_ocean_each_time(self, number: int) -> None:
@@ -87,7 +87,7 @@ class TestDraw:
         assert first is not None and other is not None
         assert first.seen.shape != other.seen.shape or not np.array_equal(first.seen, other.seen)
 
-    def test_the_share_of_the_paper_s(self) -> None:
+    def test_the_fraction_of_the_paper_s(self) -> None:
         alike = [
             draw(number, paper).obs.shape == (24, 64, 64)
             for number in (1, 5)
