@@ -84,8 +84,8 @@ class Companions:
         for name, field in self.large.data_vars.items():
             shutil.rmtree(staged / str(name), ignore_errors=True)
             variable = field.variable.transpose(self.time, ...).chunk()
-            length = self._length(variable)
-            sides = tuple(max(sizes) for sizes in variable.chunks[1:])
+            sides = tuple(max(sizes) for sizes in (variable.chunks or ())[1:])
+            length = _length(sides, variable.dtype.itemsize)
             auxiliary = [str(c) for c in field.coords if c not in field.dims]
             linked = {"coordinates": " ".join(auxiliary)} if auxiliary else {}
             array: Any = root.create_array(
@@ -106,11 +106,11 @@ class Companions:
                 region = (times, *(slice(0, n) for n in variable.shape[1:]))
                 dask.array.store(block, target, regions=region, lock=False, scheduler="threads")
 
-    def _length(self, variable: xr.Variable) -> int:
-        """Length of a chunk in time: the same however many times there are."""
-        sides = [max(sizes) for sizes in variable.chunks[1:]]
-        image = max(1, int(np.prod(sides)) * variable.dtype.itemsize)
-        return 2 ** int(np.log2(max(1, min(store.TIMES, CHUNK / image))))
+
+def _length(sides: tuple[int, ...], itemsize: int) -> int:
+    """Return the length of a chunk in time: the same however many times there are."""
+    image = max(1, int(np.prod(sides)) * itemsize)
+    return 2 ** int(np.log2(max(1, min(store.TIMES, CHUNK / image))))
 
 
 def _plain(ds: xr.Dataset) -> dict[Any, xr.Variable]:

@@ -72,7 +72,9 @@ class Packing:
         numbers, info = stored[~gap], np.iinfo(self.dtype)
         outside = (numbers < info.min) | (numbers > info.max)
         self._refuse(bool(outside.any()), f"do not fit {self.dtype}")
-        self._refuse(bool((numbers == float(self.fill)).any()), f"land on its fill value {self.fill}")
+        self._refuse(
+            bool((numbers == float(self.fill)).any()), f"land on its fill value {self.fill}"
+        )
         return np.where(gap, float(self.fill), stored).astype(self.dtype)
 
     def _refuse(self, trouble: bool, reason: str) -> None:
@@ -171,8 +173,7 @@ def packed(variable: xr.Variable, packing: Packing, refusals: list[str]) -> xr.V
 
 
 def _attrs(variable: xr.Variable, packing: Packing, why: str) -> dict[str, Any]:
-    """Return the attributes of a variable as it is stored; `why` not in its own form, if it is not.
-    """
+    """Return the attributes of a variable as it is stored; `why` not in its own form, if it is not."""
     attrs = {key: value for key, value in variable.attrs.items() if key not in REWRITTEN}
     attrs |= packing.valid_attrs(pair="valid_range" in variable.attrs)
     if why:
