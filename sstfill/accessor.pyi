@@ -29,6 +29,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.Dataset: ...
@@ -45,6 +46,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.Dataset: ...
@@ -55,6 +57,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.Dataset: ...
@@ -78,6 +81,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.Dataset: ...
@@ -108,6 +112,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         withheld: xr.DataArray | None = None,
         score: bool = True,
         seed: int = 0,
@@ -121,11 +126,16 @@ class DatasetGapfill:
         device: Literal["auto", "cpu", "cuda"] = "auto",
         variables: str | Sequence[str] | None = None,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def info(
-        self, *, variables: str | Sequence[str] | None = None, sea: xr.DataArray | None = None
+        self,
+        *,
+        variables: str | Sequence[str] | None = None,
+        sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
     ) -> Description: ...
     def interpolate(
         self,
@@ -134,6 +144,7 @@ class DatasetGapfill:
         space: bool = True,
         variables: str | Sequence[str] | None = None,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.Dataset: ...
@@ -151,6 +162,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.Dataset: ...
@@ -166,6 +178,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.Dataset: ...
@@ -241,6 +254,7 @@ class DataArrayGapfill:
         budget: float | None = None,
         fraction: float = 0.2,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...
@@ -255,6 +269,7 @@ class DataArrayGapfill:
         min_pixel_coverage: float = 0.0,
         min_image_coverage: float = 0.0,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...
@@ -263,6 +278,7 @@ class DataArrayGapfill:
         *,
         harmonics: int = 2,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...
@@ -284,6 +300,7 @@ class DataArrayGapfill:
         outliers: bool = False,
         return_modes: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...
@@ -310,6 +327,7 @@ class DataArrayGapfill:
         method: Method | str | None = None,
         *,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         withheld: xr.DataArray | None = None,
         score: bool = True,
         seed: int = 0,
@@ -322,16 +340,20 @@ class DataArrayGapfill:
         adapt: bool = True,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...
-    def info(self, *, sea: xr.DataArray | None = None) -> Description: ...
+    def info(
+        self, *, sea: xr.DataArray | None = None, lakes: bool | None = None
+    ) -> Description: ...
     def interpolate(
         self,
         *,
         limit: float | None = None,
         space: bool = True,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...
@@ -347,6 +369,7 @@ class DataArrayGapfill:
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...
@@ -360,6 +383,7 @@ class DataArrayGapfill:
         remove_mean: bool = True,
         sharp: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...

@@ -18,10 +18,10 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.errors import InputError, OptionError
-from sstfill.fields import gaps, grid
+from sstfill.fields import dates, gaps, grid, positions
 from sstfill.fields.ancillary import error_attrs, lay_out, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
-from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.sea import Sea, is_of_the_sea, locate_sea
 from sstfill.fields.strays import warn_of_strays
 from sstfill.fields.variables import named_as, named_by_text, names_in, pick_fields
 from sstfill.io.packing import holdable
@@ -44,6 +44,7 @@ def fill(
     variables: str | Sequence[str] | None = None,
     together: bool = False,
     sea: xr.DataArray | None = None,
+    lakes: bool | None = None,
     withheld: xr.DataArray | None = None,
     score: bool = True,
     seed: int = 0,
@@ -67,7 +68,11 @@ def fill(
         Fill the variables as one multivariate field, which not every method can do.
     sea
         True (or 1) at sea, over the spatial dims. By default a sea mask in the Dataset, else the
-        pixels that are observed at least once.
+        pixels that are observed at least once; where the extra ``landmask`` is installed and the
+        field is one of the sea, its land mask adds sea pixels that are never observed.
+    lakes
+        True fills lakes, False takes them as land; by default as the mask has it. See
+        `sstfill.fields.sea.locate_sea`.
     withheld
         True at observed pixels to hide from the method; at sea they are returned as estimates,
         with source ``withheld``.
@@ -113,7 +118,7 @@ def fill(
                 f"{label} is a {type(mask).__name__}; "
                 "give an xarray DataArray with the dims of the field"
             )
-    ds = _as_dataset(data)
+    ds = dates.declare(positions.declare(_as_dataset(data)))
     if isinstance(data, xr.DataArray) and variables is None:
         variables = [str(name) for name in ds.data_vars]
     ds = named_by_text(ds)
@@ -126,9 +131,9 @@ def fill(
                 "pass the Dataset that fill() returned"
             )
     if variables is None and len(names) > 1:
-        names = _usable(ds, names, sea)
+        names = _usable(ds, names, sea, lakes)
     groups = [names] if together else [[name] for name in names]
-    fields = [_Field.of(ds, group, sea, withheld) for group in groups]
+    fields = [_Field.of(ds, group, sea, lakes, withheld) for group in groups]
     with_gaps = [field for field in fields if field.missing > 0 or withheld is not None]
     if not with_gaps:
         raise InputError(
@@ -152,6 +157,8 @@ class _Field:
         Observations, dims (time, lat, lon) or (time, y, x); a leading ``variable`` if several.
     sea
         True at sea, the spatial dims.
+    sea_note
+        What pixels never observed are taken for, where no mask tells; else empty.
     withheld
         True where an observation is hidden from the method, dims of `obs`; None if none is.
     fingerprint
@@ -165,6 +172,7 @@ class _Field:
     names: list[str]
     obs: xr.DataArray
     sea: xr.DataArray
+    sea_note: str
     withheld: xr.DataArray | None
     fingerprint: str
     missing: int
@@ -176,15 +184,16 @@ class _Field:
         ds: xr.Dataset,
         names: list[str],
         sea: xr.DataArray | None,
+        lakes: bool | None,
         withheld: xr.DataArray | None,
     ) -> _Field:
         fields = [grid.standardise(ds[n]) for n in names]
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         surveys = [gaps.survey(f) for f in fields]
-        given = sea if sea is not None else find_sea(ds.drop_vars(names))
-        at_sea = _read_only(_sea(fields[0], given, surveys).compute())
+        found = _sea(fields, ds.drop_vars(names), surveys, sea, lakes)
+        at_sea = _read_only(found.mask)
         for name, field, survey in zip(names, fields, surveys, strict=True):
-            _check(name, field, survey, at_sea, own=sea is None)
+            _check(name, field, survey, at_sea, own=found.own)
         n_sea = int(at_sea.sum()) * fields[0].sizes["time"]
         missing = sum(n_sea - int(s.pixel_count.where(at_sea, 0).sum()) for s in surveys)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
@@ -197,7 +206,9 @@ class _Field:
             least = float(survey.least.where(at_sea).min())
             most = float(survey.most.where(at_sea).max())
             magnitudes[name] = Magnitude.of(name, least, most, field.dtype)
-        return cls(names, obs, at_sea, hidden, fingerprint, missing, Rescaling(magnitudes, obs))
+        rescaling = Rescaling(magnitudes, obs)
+        note = found.origin if found.guessed else ""
+        return cls(names, obs, at_sea, note, hidden, fingerprint, missing, rescaling)
 
     def fill(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
         """Return `ds` with the variables of this field filled."""
@@ -293,17 +304,21 @@ class _Field:
             "sstfill_method": json.dumps(record, allow_nan=False),
             "sstfill_fingerprint": self.fingerprint,
         }
+        if self.sea_note:
+            attrs["sstfill_sea"] = self.sea_note
         if score:
             attrs["sstfill_score"] = json.dumps(config.plain(score.summary), allow_nan=False)
         return attrs
 
 
-def _usable(ds: xr.Dataset, names: list[str], sea: xr.DataArray | None) -> list[str]:
+def _usable(
+    ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, lakes: bool | None
+) -> list[str]:
     """Pass over variables that cannot be filled, such as empty ones, if others can be."""
     troubles = {}
     for name in names:
         try:
-            _Field.of(ds, [name], sea, None)
+            _Field.of(ds, [name], sea, lakes, None)
         except InputError as error:
             troubles[name] = error
     if len(troubles) == len(names):
@@ -378,13 +393,16 @@ def _read_only(array: xr.DataArray) -> xr.DataArray:
 
 
 def _sea(
-    field: xr.DataArray, given: xr.DataArray | None, surveys: list[xr.Dataset]
-) -> xr.DataArray:
-    if given is not None:
-        return sea_mask(field, given)
-    seen = sum(s.pixel_count for s in surveys) > 0
-    coords = {n: c for n, c in field.coords.items() if set(c.dims) <= set(field.dims[1:])}
-    return xr.DataArray(seen.values, dims=field.dims[1:], coords=coords, name="sea")
+    fields: list[xr.DataArray],
+    rest: xr.Dataset,
+    surveys: list[xr.Dataset],
+    given: xr.DataArray | None,
+    lakes: bool | None,
+) -> Sea:
+    """Find the sea of variables that are filled together: one of the sea tells for all."""
+    seen = np.asarray(sum(s.pixel_count for s in surveys) > 0)
+    first = next((field for field in fields if is_of_the_sea(field)), fields[0])
+    return locate_sea(first, rest, seen, given, lakes=lakes)
 
 
 def _check(
@@ -438,10 +456,14 @@ def _hidden(
             f"withheld of shape {withheld.shape} does not fit the field of shape {field.shape}; "
             "give a mask of the same shape"
         )
-    for name, theirs in zip(("time", "lat", "lon"), axes[1:], strict=True):
-        if theirs is None or name not in field.coords:
+    times = dates.read_times(withheld, axes.dims[0], dates.candidates(withheld))
+    coords = {n: mask[c] for n, c in (("lat", axes.lat), ("lon", axes.lon)) if c is not None}
+    if times is not None:
+        coords["time"] = xr.DataArray(times.variable)
+    for name, theirs in coords.items():
+        if name not in field.coords:
             continue
-        if not _same_coordinate(mask[theirs], field[name]):
+        if not _same_coordinate(theirs, field[name]):
             raise InputError(
                 f"withheld lies on another {name} than the field; align it: .reindex_like(field)"
             )

@@ -18,6 +18,12 @@ dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 SHARED = Path(os.environ.get("SSTFILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
+@pytest.fixture(autouse=True)
+def no_land_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the extra ``landmask``: small fields of the tests lie anywhere, land or sea."""
+    monkeypatch.setattr("sstfill.fields.landmask.is_installed", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of the real data; the test is skipped where it is absent."""

@@ -64,6 +64,7 @@ class JobDocument(BaseModel):
     method: str
     options: dict[str, Any]
     like: str | None = None
+    lakes: bool | None = None
     input: str = ""
 
 

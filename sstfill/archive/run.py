@@ -89,6 +89,7 @@ def fill_archive(
     *,
     variables: str | Sequence[str] | None = None,
     sea: xr.DataArray | None = None,
+    lakes: bool | None = None,
     quality_level: int | None = None,
     l2p_flags: Sequence[str] = (),
     group: str | None = None,
@@ -116,7 +117,7 @@ def fill_archive(
     method
         A method, its name, or None for `sstfill.Auto`. With `update`, None is the one that the
         output was made by.
-    variables, sea, seed
+    variables, sea, lakes, seed
         As in `sstfill.fill`.
     quality_level, l2p_flags, group, allow_links
         As in `sstfill.io.open`.
@@ -169,7 +170,9 @@ def fill_archive(
             lender = None
             if like is not None:
                 lender = FillJob(Path(like))
-            settings = RunSettings(job, read, names, sea, seed, lender, describe_grid(ds, names))
+            settings = RunSettings(
+                job, read, names, sea, lakes, seed, lender, describe_grid(ds, names)
+            )
         request, chosen = settings.request(method, update=update, refit=refit)
         request["input"] = read.path
         rows, columns = settings.grid[:2]
@@ -395,7 +398,7 @@ class _FillRun:
         if not folder.is_dir():
             started = time.perf_counter()
             self.days[name], whole = first_look(
-                settings.source, ds, name, settings.sea, self.request["seed"]
+                settings.source, ds, name, settings.sea, settings.lakes, self.request["seed"]
             )
             assert self.method is not None
             folder.parent.mkdir(exist_ok=True)
@@ -404,7 +407,7 @@ class _FillRun:
             return None
         model = Model.load(folder)
         if settings.sea is not None:
-            mask = sea_mask(settings.source.field(ds, name), settings.sea)
+            mask = sea_mask(settings.source.field(ds, name), settings.sea, lakes=settings.lakes)
             if not np.array_equal(mask, model.sea):
                 raise OptionError(
                     f"{job.out} was filled with another sea mask; leave it out, or --refit fills "

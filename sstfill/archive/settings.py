@@ -36,8 +36,8 @@ class RunSettings:
         The output to fill, and the archive that is read.
     names
         Variables to fill.
-    sea
-        The sea mask that the user gave.
+    sea, lakes
+        The sea mask that the user gave, and whether lakes are filled.
     seed
         Of whatever is random.
     lender
@@ -50,6 +50,7 @@ class RunSettings:
     source: ArchiveSource
     names: tuple[str, ...]
     sea: xr.DataArray | None
+    lakes: bool | None
     seed: int
     lender: FillJob | None
     grid: list[Any]
@@ -94,6 +95,8 @@ class RunSettings:
                 )
         elif update and self.job.begun is None:
             log.info("%s is not there yet: all of it is filled", self.job.out)
+        if self.lakes is not None:  # absent from the requests of earlier versions
+            common["lakes"] = self.lakes
         mode = "first" if finished is None else "refit"
         if self.lender is not None:
             return self._borrowed(self.lender, method, common) | {"mode": mode}, None
@@ -126,6 +129,11 @@ class RunSettings:
             raise InputError(
                 f"{lender.out} lends a method for the grid {lent['grid']}, the archive has "
                 f"{common['grid']}"
+            )
+        if common.get("lakes") != lent.get("lakes"):
+            raise OptionError(
+                f"{lender.out} was filled with lakes {lent.get('lakes')}, not "
+                f"{common.get('lakes')}; use the same for both"
             )
         if method is not None or lent["variables"] != common["variables"]:
             raise OptionError(
@@ -160,6 +168,11 @@ class RunSettings:
                     f"{format_options(finished['options'])}, not {asked['method']} "
                     f"{format_options(asked['options'])}; --refit fills all again"
                 )
+        if self.lakes is not None and self.lakes != finished.get("lakes"):
+            raise OptionError(
+                f"{self.job.out} was filled with lakes {finished.get('lakes')}, not {self.lakes}; "
+                "--refit fills all again"
+            )
         kept = {k: v for k, v in finished.items() if k not in ("format", "version")}
         return kept | {"mode": "update"}
 

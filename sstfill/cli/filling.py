@@ -13,6 +13,7 @@ from sstfill.cli.looking import filled_variables, summary
 from sstfill.cli.options import add_options, method
 from sstfill.cli.source import (
     add_input,
+    add_lakes,
     add_variables,
     check_output,
     check_picture,
@@ -32,6 +33,7 @@ FIXED = ("outliers", "return_modes")
 def add_fill(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill fill``, but for those of a method."""
     _add_common(parser)
+    add_lakes(parser)
     parser.add_argument(
         "--method",
         metavar="NAME",
@@ -91,7 +93,8 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
             chosen,
             variables=names(args.variable),
             together=args.together,
-            sea=sea(args.sea),
+            sea=sea(args.sea, args.lakes),
+            lakes=args.lakes,
             score=not args.no_score,
             seed=args.seed,
         )

@@ -16,6 +16,7 @@ from sstfill import io, plot
 from sstfill.cli.options import explained, own_fields, spelled
 from sstfill.cli.source import (
     add_input,
+    add_lakes,
     add_links,
     add_variables,
     check_picture,
@@ -35,13 +36,15 @@ from sstfill.printable import printable
 def add_info(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill info``."""
     add_input(parser)
+    add_lakes(parser)
     add_variables(parser)
 
 
 def run_info(args: argparse.Namespace) -> Iterator[str]:
     """Describe a file; a field that could not be filled is reported, and is not an error."""
     with series(args) as ds:
-        yield str(describe(ds, variables=names(args.variable), sea=sea(args.sea)))
+        given = sea(args.sea, args.lakes)
+        yield str(describe(ds, variables=names(args.variable), sea=given, lakes=args.lakes))
 
 
 def add_methods(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +121,8 @@ def _summarise(filled: xr.Dataset, name: str) -> str:
     method = _provenance(da.attrs["sstfill_method"])
     diagnostics = method["diagnostics"]
     lines = {"gaps": _gaps(filled[f"{name}_source"])}
+    if "sstfill_sea" in da.attrs:
+        lines["sea"] = str(da.attrs["sstfill_sea"])
     if "chosen" in diagnostics:
         lines |= _choice(diagnostics)
     else:

@@ -15,7 +15,7 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.ancillary import unfilled
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.dates import days_since_first, declare
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
@@ -24,7 +24,7 @@ from sstfill.fields.gaps import (
     transplant_clouds,
 )
 from sstfill.fields.grid import axes, standardise
-from sstfill.fields.positions import KM, cell_km
+from sstfill.fields.positions import along_axis, cell_km, on_the_sphere
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.fill import fill
@@ -36,6 +36,7 @@ from sstfill.version import __version__
 
 ALL = "all"
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
+"""Of the intervals whose coverage is counted; 0.68 is that of one standard deviation."""
 STEPS = (1.5, 3.5, 7.5, 15.5)
 """Edges of the distance bins in pixels, between the distances that grids have."""
 LAGS = (1.5, 3.5, 7.5)
@@ -239,7 +240,7 @@ def _instance(method: str | Method) -> Method:
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
     """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
-        named = named_by_text(data)
+        named = declare(named_by_text(data))
         name = pick_field(named, variable)
         array = unfilled(named, name)[name]
     else:
@@ -321,9 +322,7 @@ def _sample(
 
 def _bins(field: xr.DataArray) -> dict[str, Bins]:
     unit = "px"
-    if "lat" in field.coords or (
-        "y" in field.coords and str(field.y.attrs.get("units", "")).lower() in KM
-    ):
+    if on_the_sphere(field) or along_axis(field, "y") is not None:
         unit = "km"
     step = 1.0
     if field.sizes["time"] > 1:

@@ -97,7 +97,12 @@ def with_ancillary(
     if longer:
         # Assigning alone would cut the modes of this variable to the number of another's.
         ds = ds.reindex(longer, copy=False)
-    return ds.assign({filled.name: filled} | ancillary)
+    bare = {}
+    for name, variable in ({filled.name: filled} | ancillary).items():
+        # The levels of a MultiIndex cannot be assigned again.
+        there = [c for c in variable.coords if c in ds.coords]
+        bare[name] = variable.drop_vars([c for c in there if set(ds[c].dims) <= set(filled.dims)])
+    return ds.assign(bare)
 
 
 def unfilled(ds: xr.Dataset, name: str) -> xr.Dataset:
@@ -114,4 +119,4 @@ def unfilled(ds: xr.Dataset, name: str) -> xr.Dataset:
     if kept := [a for a in ancillary if a not in ours]:
         observed.attrs["ancillary_variables"] = " ".join(kept)
     observed.encoding = variable.encoding
-    return ds.drop_vars(ours, errors="ignore").assign({name: observed})
+    return ds.drop_vars(ours, errors="ignore").assign({name: observed.variable})

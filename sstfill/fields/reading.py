@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from sstfill.fields import missing, positions
+from sstfill.fields import dates, missing, positions
 
 
 def understood(ds: xr.Dataset) -> xr.Dataset:
@@ -18,4 +18,5 @@ def understood(ds: xr.Dataset) -> xr.Dataset:
     Attributes and encoding stay.
     """
     ds = positions.declare(ds)
+    ds = dates.declare(ds)
     return missing.mask_missing(ds)

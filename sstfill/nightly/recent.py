@@ -16,7 +16,7 @@ from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
-from sstfill.fields import gaps, grid
+from sstfill.fields import dates, gaps, grid
 from sstfill.fields.patches import Patch
 from sstfill.io.untrusted import guard
 from sstfill.methods.base import Window
@@ -193,14 +193,14 @@ def date(field: xr.DataArray, step: int) -> str:
     >>> date(xr.DataArray([1.0], [("time", np.array(["2024-02-01"], "M8[ns]"))]), 0)
     '2024-02-01'
     """
-    dim = str(field.dims[0]) if field.ndim == 1 else str(grid.axes(field).dims[0])
-    time = field[dim]
-    value = time.values[step]
-    if time.dtype.kind == "M":
+    dim = field.dims[0] if field.ndim == 1 else grid.axes(field).dims[0]
+    times = dates.read_times(field, dim, dates.candidates(field))
+    if times is None or not times.are_dates:
+        return f"image {step}"
+    value = times.variable.values[step]
+    if times.variable.dtype.kind == "M":
         return str(np.datetime_as_string(value, unit="m")).removesuffix("T00:00")
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat()[:16]).removesuffix("T00:00")
-    return f"image {step}"
+    return str(value.isoformat()[:16]).removesuffix("T00:00")
 
 
 def newest(out: Path) -> tuple[str, float | None]:

@@ -21,6 +21,7 @@ WIDTHS = (1, 2, 3)
 HEAD = 16
 """Channels of an attention head."""
 EPSILON = 1e-6
+"""Keeps the reciprocal root finite where all channels are 0."""
 
 
 class Compact(nn.Module):
@@ -134,6 +135,8 @@ class Block(nn.Module):
         return out
 
 
+# One frame of zeros at the start, or at the end: torch counts axes from the last, so that of
+# b t c y x the fourth pair is for t.
 _FIRST, _LAST = (0, 0, 0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 0, 0, 1)
 
 

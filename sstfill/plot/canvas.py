@@ -14,6 +14,8 @@ import numpy as np
 import xarray as xr
 from scipy import ndimage
 
+from sstfill.fields.positions import degrees
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -65,7 +67,7 @@ def canvas(field: xr.DataArray) -> Canvas:
     if not has_cartopy or not {"lat", "lon"} <= set(field.coords):
         y, x = np.mgrid[: rows + 1, : columns + 1] - 0.5
         return Canvas(x, y, geographic=False)
-    lat, lon = np.asarray(field["lat"].values, float), np.asarray(field["lon"].values, float)
+    lat, lon = degrees(field)
     if lat.ndim == 1:
         lon, lat = np.meshgrid(lon, lat)
     lat, lon = _complete(lat), _complete(lon)
@@ -200,7 +202,7 @@ def _corners(centres: np.ndarray, along: int) -> np.ndarray:
 
 
 def _complete(values: np.ndarray) -> np.ndarray:
-    """Give cells without a position (corners of a swath) that of the nearest cell with one."""
+    """Give cells without a position, as on land, that of the nearest cell with one."""
     missing = ~np.isfinite(values)
     if not missing.any() or missing.all():
         return values

@@ -12,6 +12,7 @@ import xarray as xr
 from sstfill.errors import OptionError
 from sstfill.synthetic import axes, checks, spectrum
 
+# Second word of the random seeds: no other part of an ocean has it.
 STREAM = 3
 SLOPE = 3.3  # of the two-dimensional spectrum; 8/3 gives froth, 4 gives smooth blobs
 

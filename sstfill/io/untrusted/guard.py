@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray as xr
 
 from sstfill.errors import InputError, ReadError
+from sstfill.fields import dates
 from sstfill.io.error_origin import DAMAGED, opening, reading
 from sstfill.io.place import kind_of
 from sstfill.io.untrusted import hdf5, netcdf3, zarr_metadata
@@ -100,7 +101,13 @@ def open_dataset(
         except Exception as error:
             # the frames of a failed decoding hold the open file for as long as the error lives
             traceback.clear_frames(error.__traceback__)
-            raise
+            if "decode_times" not in str(error):
+                raise
+        # One time that xarray cannot decode, such as months since a date, does not stop the file.
+        undecoded = xr.open_dataset(
+            location, engine=engine, chunks=chunks, decode_times=False, **options
+        )
+        return dates.decode(undecoded)
 
 
 def open_zarr(path: StrPath, **options: Any) -> xr.Dataset:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import zarr
 
 CHUNK = 256
+"""Edge of a chunk in pixels: that of a work unit, so that a unit reads few chunks."""
 STATE, MAPS = "fitted.json", "maps.zarr"
 _DAMAGED = (
     OSError,

@@ -127,9 +127,9 @@ class Dineof:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.decompose(obs, sea)
-        dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
         cells = 1.0
         if "lat" in obs.coords:
+            dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
             cells = overlap(self.error_length, dy, dx)
         low_rank = with_error(fitted.modes, matrix, cells, fitted.cv_error)
         matrix = matrix.without_values()

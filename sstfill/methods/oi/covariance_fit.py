@@ -37,6 +37,7 @@ TARGETS = 200
 PARTS = 4
 """Parts in which their scores are summed: other parts would round otherwise."""
 NEIGHBOURS = 30
+"""Observations around each of them; the cost of a score grows with the cube of their number."""
 ROUNDS = 2
 """Rounds of the fit; each looks for the neighbours of the targets again, since scales change."""
 ITERATIONS = 25
@@ -58,6 +59,7 @@ START = {
 }
 """Where the fit of each covariance starts: length scales in pixels, time scales in steps."""
 NOISE = 0.03
+"""Where the fit of the noise starts, as a fraction of the variance."""
 LogScore = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
 """Mean negative log score of a covariance, and its gradient."""
 

@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 TOLERANCE = 1e-3
 """The residual of the first guess is at most this fraction of the right-hand side."""
 MAX_ITERATIONS = 300
+"""Of the conjugate gradients, where `TOLERANCE` is not met before: it is only a first guess."""
 ESTIMATED = 0.02
 """Weight of an estimated pixel against an observed one where four become one."""
 WINDOW = 1.5

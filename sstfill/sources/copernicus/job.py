@@ -232,13 +232,15 @@ def append(
             since = times[-1] - np.timedelta64(span(request.revisit))
             at = int(np.searchsorted(times, since, side="right"))
         first, last = times[[min(at, len(times) - 1), -1]].astype("M8[ms]").astype(str)
+        end = absolute.end_datetime
+        if ended:  # it may lie before what is stored: a clock that went back
+            end = str(last)
         wanted = dataclasses.replace(
             absolute,
             start_datetime=str(first),
+            end_datetime=end,
             dataset_version=held.attrs.get("dataset_version") or None,
         )
-        if ended:  # the end asked for may lie between the last stored time and the next
-            wanted = dataclasses.replace(wanted, end_datetime=str(last))
         opened = opener(wanted)
         whole = ready(opened, wanted, dataclasses.replace(target, expect={}))
         if not np.array_equal(whole["time"].values[: len(times) - at], times[at:]):

@@ -172,3 +172,47 @@ class CopernicusRequest:
                     ends.append(f"{value:g}")
             ranges.append(f"{name} {' to '.join(ends)}")
         return ", ".join(ranges) or "the whole dataset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The layout of the store that a download writes.
+
+    Parameters
+    ----------
+    chunks
+        Length of a chunk by dimension; by default 24 times, 256 latitudes and 256 longitudes.
+    zarr_format
+        3, or 2 for older readers.
+    expect
+        Sizes that the box must have, by dimension; another is an error.
+    """
+
+    chunks: dict[str, int] = field(default_factory=dict)
+    zarr_format: int = 3
+    expect: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.zarr_format not in (2, 3):
+            raise OptionError(f"zarr_format={self.zarr_format!r}; choose from 2, 3")
+        for table in ("chunks", "expect"):
+            for dim, length in getattr(self, table).items():
+                check_number(f"{table}.{dim}", length, 1, whole=True)
+                check_most(f"{table}.{dim}", length, 2**31 - 1)
+
+    def lengths(self, dims: tuple[str, ...]) -> dict[str, int]:
+        """Return the length of a chunk in each dimension of `dims`.
+
+        >>> Target(chunks={"latitude": 64}).lengths(("time", "latitude", "longitude"))
+        {'time': 24, 'latitude': 64, 'longitude': 256}
+        """
+        for given in ("chunks", "expect"):
+            for dim in getattr(self, given):
+                if dim not in dims:
+                    raise OptionError(
+                        f"{given} names {dim!r}; the dimensions are {', '.join(dims)}"
+                    )
+        lengths = dict.fromkeys(dims, 256)
+        if "time" in lengths:
+            lengths["time"] = 24
+        return lengths | self.chunks

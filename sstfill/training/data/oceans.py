@@ -22,6 +22,7 @@ PAPER_FRACTIONS = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
 
 They stay as they were when the shipped checkpoint was trained: a number must draw the same ocean.
 """
+# Second word of the seed that an ocean's kind is drawn with; its parts have the numbers below.
 STREAM = 77
 TRUTH, CLOUDS, EXTRA, STATIC = 10_000_000, 20_000_000, 30_000_000, 40_000_000
 """Added to the number of an ocean: its parts have seeds of their own, and those of no test."""

@@ -19,6 +19,7 @@ from sstfill.errors import InputError
 LEAST_SEA, LEAST_SEEN = 0.1, 0.02
 """Least fraction of a window's pixels at sea, and of these the least fraction observed."""
 TRIES = 200
+"""Windows drawn until one has enough sea and enough observations; then there are none."""
 VALIDATED = 6
 """One image in six is kept for validation, at the end of the archive, and at least a sequence."""
 LOAD_BYTES = 128 * 2**20
