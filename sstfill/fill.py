@@ -35,6 +35,7 @@ from sstfill.fields.transform import (
     note_skewness,
 )
 from sstfill.fields.variables import named_as, named_by_text, names_in, pick_fields
+from sstfill.io.packing import holdable
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto, FillPlan
 from sstfill.methods.registry import seeded
@@ -349,12 +350,12 @@ class _Field:
                 # With a transform the limits are scaled already, and the error with them.
                 scale = score.sigma_scale if score and self.transforms.usual else 1.0
                 part = _scaled(part.transpose(*obs.dims), source, scale)
-                part = part.assign_attrs(error_attrs(name, like))
+                part = part.drop_attrs(deep=False).assign_attrs(error_attrs(name, like))
             elif key in ("lower", "upper") and not self.transforms.usual:
                 if transform.kind == "none":
                     continue
                 part = _scaled(part.transpose(*obs.dims), source, 1.0)
-                part = part.assign_attrs(limit_attrs(name, like, key))
+                part = part.drop_attrs(deep=False).assign_attrs(limit_attrs(name, like, key))
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(ds, like, list(extra), method, estimate, score)
@@ -367,7 +368,7 @@ class _Field:
         history = f"{now} sstfill {__version__}: {name} filled by {by}"
         if earlier := str(ds.attrs.get("history", "")):
             history += f"\n{earlier}"
-        return with_ancillary(ds, new, extra).assign_attrs(history=history)
+        return with_ancillary(ds, holdable(new), extra).assign_attrs(history=history)
 
     def _provenance(
         self,

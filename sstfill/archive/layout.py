@@ -16,11 +16,14 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.archive import store
+from sstfill.archive.companions import Companions
 from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model
 from sstfill.archive.unit import Task
 from sstfill.fields import grid
 from sstfill.io.atomic import flush
+from sstfill.io.attributes import storable_attrs
+from sstfill.io.packing import REWRITTEN
 from sstfill.methods.common import sampling
 from sstfill.version import __version__
 
@@ -42,6 +45,7 @@ class StoreLayout:
     fields: Mapping[str, xr.DataArray]
     attrs: Mapping[str, Any]
     parts: Mapping[str, tuple[str, ...]]
+    companions: Companions
 
     @classmethod
     def of(
@@ -51,8 +55,9 @@ class StoreLayout:
         models = {name: Model.load(job.model(name)) for name in days}
         fields = {name: _laid_out(ds[name], model, request) for name, model in models.items()}
         parts = {name: store.parts(model.transform) for name, model in models.items()}
+        companions = Companions.of(ds, list(days))
         attrs = {}
-        for key, value in ds.attrs.items():
+        for key, value in companions.small.attrs.items():
             if not str(key).startswith("sstfill_"):
                 attrs[str(key)] = store.plain(value)
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -62,7 +67,7 @@ class StoreLayout:
         )
         earlier = str(ds.attrs.get("history", ""))
         attrs["history"] = f"{line}\n{earlier}" if earlier else line
-        return cls(job.staged, fields, attrs, parts)
+        return cls(job.staged, fields, attrs, parts, companions)
 
     def holds(self, task: Task) -> bool:
         """Whether all chunks of a unit are in the staged store."""
@@ -76,7 +81,7 @@ class StoreLayout:
         for old in self.staged.parent.glob(f"{DRAFT}*"):
             shutil.rmtree(old)
         limited = [name for name, parts in self.parts.items() if parts != store.PARTS]
-        store.lay_out(draft, self.fields, sampling.CORE, self.attrs, limited)
+        store.lay_out(draft, self.fields, sampling.CORE, self.attrs, self.companions.small, limited)
         arrays = [f"{name}{part}" for name, parts in self.parts.items() for part in parts]
         done: set[Path] = set()
         for task in kept:
@@ -122,4 +127,6 @@ def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.
     }
     if model.summary:
         own["sstfill_score"] = json.dumps(config.plain(model.summary), allow_nan=False)
-    return bare.assign_attrs(da.attrs | own)
+    # The store holds floats, and no range is known before its estimates are.
+    kept = {key: value for key, value in da.attrs.items() if key not in REWRITTEN}
+    return bare.drop_attrs(deep=False).assign_attrs(storable_attrs(kept, repr(name)) | own)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.archive import store
+from sstfill.archive.companions import Companions
 from sstfill.archive.job import Days, FillJob, open_job
 from sstfill.archive.layout import DRAFT, StoreLayout, take
 from sstfill.archive.model import Model
@@ -233,6 +234,10 @@ class _FillRun:
         Seconds spent on fitting, most bytes of memory of a worker, and the units filled.
     days, bases
         By variable, what the archive holds now, and what it held when the output was filled.
+    changed
+        Which days may have changed since the output was filled, in any variable; bool ``(time,)``.
+    companions
+        The variables beside the filled ones.
     """
 
     settings: RunSettings
@@ -244,6 +249,8 @@ class _FillRun:
     done: list[Done] = field(default_factory=list)
     days: dict[str, Days] = field(default_factory=dict)
     bases: dict[str, Days | None] = field(default_factory=dict)
+    changed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    companions: Companions | None = None
 
     def run(self, fill: Workers) -> FillOutcome:
         """Fill units until the archive is as it was when they were planned; put them in place."""
@@ -258,6 +265,7 @@ class _FillRun:
                     ledger.record(one.number)
                     self.done.append(one)
                     self.memory = max(self.memory, one.memory)
+                self._write_companions()
                 if not self._archive_changed():
                     break
                 log.warning(
@@ -271,8 +279,11 @@ class _FillRun:
                     "that writes it is done"
                 )
             outcome = self._outcome(ledger.done)
-            self._count_revisions(ledger.done)
-        if outcome.made or not job.out.exists():
+            assert self.companions is not None
+            worth = bool(outcome.made) or (self.companions.any and bool(self.changed.any()))
+            if worth:
+                self._count_revisions(ledger.done)
+        if worth or not job.out.exists():
             job.commit()
         else:
             # Keep what was seen of the archive's files, so that they need not be read again.
@@ -319,11 +330,14 @@ class _FillRun:
             for name in self.settings.names:
                 last_days[name] = self._read_days(ds, name)
             layout = StoreLayout.of(job, ds, self.days, self.request)
+        self.companions = layout.companions
         stale: set[int] = set()
         wanted: dict[int, Task] = {}
+        self.changed = np.zeros(len(self.days[self.settings.names[0]].time), bool)
         for i, name in enumerate(self.settings.names):
             model, now = Model.load(job.model(name)), self.days[name]
             changed = differing(self.bases[name], now, str(job.out))
+            self.changed |= changed | self._touched(self.bases[name], now)
             changed_since = self._changed_since(last_days[name], now)
             either = changed | changed_since
             shape = model.shape(len(now.time))
@@ -361,10 +375,24 @@ class _FillRun:
         """
         if last is None:
             return np.zeros(len(now.time), bool)
-        found = differing(last, now, str(self.settings.job.out))
-        at = touched(self.settings.source.root, last.stats, now.stats, len(now.time))
-        found[at[at < len(found)]] = True
+        return differing(last, now, str(self.settings.job.out)) | self._touched(last, now)
+
+    def _touched(self, last: Days | None, now: Days) -> NDArray[np.bool_]:
+        """Return which days lie in files that were written since; bool ``(time,)``."""
+        found = np.zeros(len(now.time), bool)
+        if last is not None:
+            at = touched(self.settings.source.root, last.stats, now.stats, len(now.time))
+            found[at[at < len(found)]] = True
         return found
+
+    def _write_companions(self) -> None:
+        """Write the variables that lie beside the filled ones, where they may have changed."""
+        job, companions = self.settings.job, self.companions
+        assert companions is not None
+        changed = self.changed
+        if self.request["mode"] == "refit" or not job.out.exists():
+            changed = np.ones(len(self.changed), bool)
+        companions.write(job.staged, job.out, changed)
 
     def _read_days(self, ds: xr.Dataset, name: str) -> Days | None:
         """Note what the archive holds now; return what it held when this run last read it."""
@@ -447,8 +475,6 @@ class _FillRun:
     def _count_revisions(self, made: set[int]) -> None:
         """Write how often each day was made, and complete the staged store."""
         job = self.settings.job
-        if not made:
-            return
         for i, name in enumerate(self.settings.names):
             now, base = self.days[name], self.bases[name]
             own = {number % VARIABLE for number in made if number // VARIABLE == i}

@@ -8,6 +8,7 @@ run takes the place of the last.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -54,6 +55,7 @@ def lay_out(
     fields: Mapping[str, xr.DataArray],
     chunks: Shape,
     attrs: Mapping[str, Any],
+    beside: xr.Dataset,
     limited: Collection[str] = (),
 ) -> None:
     """Make an empty store for filled fields ``(time, y, x)``, with all their coordinates.
@@ -66,19 +68,20 @@ def lay_out(
         Of each variable.
     attrs
         Of the store.
+    beside
+        Coordinates, and other variables that are written whole.
     limited
         Names of the fields that have limits besides an error.
     """
     first = next(iter(fields.values()))
-    coords = xr.Dataset(coords=first.coords)
-    for field in fields.values():
-        coords = coords.merge(xr.Dataset(coords=field.coords), compat="override", join="override")
-    encoding = {str(n): _encoding(c, str(first.dims[0])) for n, c in coords.coords.items()}
-    for variable in coords.variables.values():
-        variable.encoding = {}  # that of the archive: its chunks and codecs are not ours
-    with warnings.catch_warnings():
+    time = str(first.dims[0])
+    whole = {n: v.compute() for n, v in beside.data_vars.items() if time in v.dims}
+    beside = beside.assign(whole)
+    encoding = {str(n): _encoding(v, time) for n, v in beside.variables.items()}
+    # An empty chunk is written too: else an old one would stay in its place.
+    with warnings.catch_warnings(), zarr_config().set({"array.write_empty_chunks": True}):
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")
-        coords.assign_attrs(attrs).to_zarr(
+        beside.drop_attrs(deep=False).assign_attrs(attrs).to_zarr(
             store, mode="w-", zarr_format=3, consolidated=False, encoding=encoding
         )
     # Fields are made by zarr itself: xarray would have to be given values, which there are none.
@@ -134,12 +137,19 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _encoding(coord: xr.DataArray, time: str) -> dict[str, Any]:
+def zarr_config() -> Any:
+    """Return the configuration of Zarr, which takes long to import."""
+    import zarr
+
+    return zarr.config
+
+
+def _encoding(coord: xr.Variable, time: str) -> dict[str, Any]:
     encoding: dict[str, Any] = {}
-    if coord.dims == (time,):
-        encoding["chunks"] = (TIMES,)
+    if coord.dims[:1] == (time,):
+        encoding["chunks"] = (TIMES, *coord.shape[1:])
     calendar = None
-    if coord.dtype == object:
+    if coord.dtype == object and coord.size:
         calendar = getattr(coord.values.flat[0], "calendar", None)
     if coord.dtype.kind == "M" or calendar is not None:
         encoding |= {"units": "microseconds since 1970-01-01", "dtype": "int64"}
@@ -209,6 +219,7 @@ def publish(staged: Path, out: Path, *, replace: bool = False) -> None:
                 swap.linked(whole, staged)
             else:
                 swap.linked(whole, out, staged)
+                _drop_gone(whole)
             swap.exchange(whole, out)
         except OSError as reason:
             log.info("%s is not exchanged in one step: %s", out, reason)
@@ -249,6 +260,14 @@ def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
+def _drop_gone(store: Path) -> None:
+    """Remove the arrays that the metadata of a store do not list: the archive has them no more."""
+    listed = json.loads((store / ROOT).read_text("utf-8"))["consolidated_metadata"]["metadata"]
+    for path in store.iterdir():
+        if path.is_dir() and path.name not in listed:
+            shutil.rmtree(path)
+
+
 def _moved(staged: Path, out: Path) -> None:
     """Move the files of `staged` into `out`, chunks first, the metadata of the store last."""
     files = [path for path in staged.rglob("*") if path.is_file()]
@@ -266,6 +285,7 @@ def _moved(staged: Path, out: Path) -> None:
             folders.add(target.parent)
         for folder in folders:
             flush(folder)
+    _drop_gone(out)
     shutil.rmtree(staged)
 
 
