@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ import xarray as xr
 
 from sstfill.errors import InputError, OptionError, SstfillError
 from sstfill.fields import gaps, grid
+from sstfill.fields.account import MissingValues
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import cell_km
 from sstfill.fields.sea import find_sea, sea_mask
@@ -33,8 +34,9 @@ class FieldDescription:
     name, title
         Name of the variable; its type, sizes, units and long name.
     facts
-        What is known by key: ``time``, ``grid``, ``sea``, ``gaps`` and ``methods`` (those that work
-        with so many images), as far as the field could be understood.
+        What is known by key: ``time``, ``grid``, ``sea``, ``gaps``, ``methods`` (those that work
+        with so many images) and ``missing`` (values by the rule that makes them so), as far as the
+        field could be understood.
     trouble
         Why it could not be filled; empty if it could.
     """
@@ -91,6 +93,7 @@ def describe(
     *,
     variables: str | Sequence[str] | None = None,
     sea: xr.DataArray | None = None,
+    missing: Mapping[str, MissingValues] | None = None,
 ) -> Description:
     """Describe what would be filled, and what would fail, without filling.
 
@@ -104,6 +107,8 @@ def describe(
         Which variables of a Dataset; by default each one that can be filled.
     sea
         True at sea, as for `sstfill.fill.fill`.
+    missing
+        The account of the file that the data come from, see `sstfill.io.missing_values`.
 
     Returns
     -------
@@ -128,7 +133,7 @@ def describe(
     candidates = find_fields(ds)
     others = {n: v for n, v in ds.data_vars.items() if n not in names}
     return Description(
-        fields=tuple(_describe_field(ds, name, sea) for name in names),
+        fields=tuple(_describe_field(ds, name, sea, missing or {}) for name in names),
         passed_over={str(n): _reason(v, n in candidates) for n, v in others.items()},
         quality={str(n): _quality(ds[n]) for n in ds.variables if str(n).lower() in FLAGS},
         trouble=trouble,
@@ -147,7 +152,9 @@ class _NoMethod:
         return xr.Dataset({"mean": obs})
 
 
-def _describe_field(ds: xr.Dataset, name: str, sea: xr.DataArray | None) -> FieldDescription:
+def _describe_field(
+    ds: xr.Dataset, name: str, sea: xr.DataArray | None, missing: Mapping[str, MissingValues]
+) -> FieldDescription:
     da = ds[name]
     sizes = ", ".join(f"{d} {n}" for d, n in da.sizes.items())
     words = [
@@ -157,6 +164,8 @@ def _describe_field(ds: xr.Dataset, name: str, sea: xr.DataArray | None) -> Fiel
     ]
     title = ", ".join(word for word in words if word)
     facts: dict[str, str] = {}
+    if name in missing:
+        facts["missing"] = str(missing[name])
     try:
         field = grid.standardise(da)
         facts |= {"time": _time(field), "grid": _grid(field)}

@@ -16,6 +16,7 @@ import xarray as xr
 from sstfill import io
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.fields import grid
+from sstfill.fields.account import MissingValues
 from sstfill.fields.sea import find_sea
 from sstfill.fields.variables import find_fields
 from sstfill.io import place
@@ -116,6 +117,20 @@ def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
             chunked = io.open(args.input, chunks=blocks(stored, args.time_chunk), **how)
         with chunked:
             yield chunked
+
+
+def account(args: argparse.Namespace) -> dict[str, MissingValues]:
+    """Count the missing values of the input by rule, and warn of those that nobody declared."""
+    found = io.missing_values(
+        args.input,
+        variables=names(args.variable),
+        quality_level=args.quality_level,
+        l2p_flags=names(args.l2p_flags),
+        allow_links=args.allow_links,
+    )
+    for missing in found.values():
+        missing.warn()
+    return found
 
 
 def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:

@@ -15,7 +15,7 @@ from sstfill.fields.missing import is_masked
 from sstfill.fields.reading import understood
 from sstfill.fields.variables import find_fields, pick_fields
 from sstfill.io.error_origin import opening, reading
-from sstfill.io.ghrsst import keep_quality, unflagged
+from sstfill.io.ghrsst import flags_kept, keep_where, quality_kept
 from sstfill.io.place import MARK
 from sstfill.io.untrusted import guard
 
@@ -70,7 +70,7 @@ def open(
     """
     location = Path(path)
     stored = guard.open_dataset(
-        location, chunks=chunks, allow_links=allow_links, decode_timedelta=False
+        location, chunks=chunks, allow_links=allow_links, declared=True, decode_timedelta=False
     )
     try:
         with opening(location):
@@ -107,9 +107,9 @@ def _prepared(
     _check_held(ds, path, fields)
     ds = understood(ds)
     if quality_level is not None:
-        ds = keep_quality(ds, fields, quality_level)
+        ds = keep_where(ds, fields, quality_kept(ds, quality_level))
     if l2p_flags is not None:
-        ds = unflagged(ds, fields, l2p_flags)
+        ds = keep_where(ds, fields, flags_kept(ds, l2p_flags))
     ds.set_close(close)
     return ds
 

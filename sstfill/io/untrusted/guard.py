@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray as xr
 
 from sstfill.errors import InputError, ReadError
+from sstfill.fields.sentinels import restore
+from sstfill.io.backends import BACKENDS
 from sstfill.io.error_origin import DAMAGED, opening, reading
 from sstfill.io.place import kind_of
 from sstfill.io.untrusted import hdf5, netcdf3, zarr_metadata
@@ -76,9 +78,17 @@ def engine_of(path: StrPath, *, allow_links: bool = False, remedy: str = DAMAGED
 
 
 def open_dataset(
-    path: StrPath, *, chunks: Chunks = None, allow_links: bool = False, **options: Any
+    path: StrPath,
+    *,
+    chunks: Chunks = None,
+    allow_links: bool = False,
+    declared: bool = False,
+    **options: Any,
 ) -> xr.Dataset:
-    """Open what a user named, as `xarray.open_dataset` does with the same options."""
+    """Open what a user named, as `xarray.open_dataset` does with the same options.
+
+    With `declared`, what stands for missing values is declared first, see `sstfill.io.backends`.
+    """
     engine = engine_of(path, allow_links=allow_links)
     with opening(path):
         # absolute: xarray takes a leading ~ for a home folder, and a scheme for an address
@@ -86,7 +96,10 @@ def open_dataset(
         if engine == "zarr":
             options["consolidated"] = is_consolidated(Path(path))
         try:
-            return xr.open_dataset(location, engine=engine, chunks=chunks, **options)
+            backend = BACKENDS[engine] if declared else engine
+            ds = xr.open_dataset(location, engine=backend, chunks=chunks, **options)
+            restore(ds)
+            return ds
         except Exception as error:
             # the frames of a failed decoding hold the open file for as long as the error lives
             traceback.clear_frames(error.__traceback__)
