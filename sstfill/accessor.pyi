@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sstfill import occlusion
 from sstfill.describe import Description
 from sstfill.evaluation.scorecard import Scorecard
+from sstfill.fields.account import MissingValues
 from sstfill.methods.base import Method
 from sstfill.methods.gan.method import Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
@@ -125,7 +126,11 @@ class DatasetGapfill:
         seed: int = 0,
     ) -> xr.Dataset: ...
     def info(
-        self, *, variables: str | Sequence[str] | None = None, sea: xr.DataArray | None = None
+        self,
+        *,
+        variables: str | Sequence[str] | None = None,
+        sea: xr.DataArray | None = None,
+        missing: Mapping[str, MissingValues] | None = None,
     ) -> Description: ...
     def interpolate(
         self,
@@ -325,7 +330,9 @@ class DataArrayGapfill:
         score: bool = True,
         seed: int = 0,
     ) -> xr.DataArray: ...
-    def info(self, *, sea: xr.DataArray | None = None) -> Description: ...
+    def info(
+        self, *, sea: xr.DataArray | None = None, missing: Mapping[str, MissingValues] | None = None
+    ) -> Description: ...
     def interpolate(
         self,
         *,

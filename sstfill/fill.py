@@ -20,6 +20,7 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import error_attrs, lay_out, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
+from sstfill.fields.reading import understood
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.strays import warn_of_strays
 from sstfill.fields.variables import pick_fields
@@ -113,6 +114,7 @@ def fill(
     if isinstance(data, xr.DataArray) and variables is None:
         variables = [str(name) for name in ds.data_vars]
     names = pick_fields(ds, variables)
+    ds = understood(ds, names)
     for name in names:
         ds = unfilled(ds, name)
         if "sstfill_method" in ds[name].attrs:

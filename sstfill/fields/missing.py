@@ -34,7 +34,7 @@ from sstfill.fields.variables import find_fields
 
 def is_masked(da: xr.DataArray) -> bool:
     """Whether `mask_missing` has to look at the values of a field."""
-    if da.encoding.get(TAKEN, Taken()).complete:
+    if da.dtype.kind != "f" or da.encoding.get(TAKEN, Taken()).complete:
         return False
     found = overlooked(da), applicable_range(da), unwritten_number(da)
     return found != ([], (None, None), None)
@@ -53,10 +53,11 @@ def _masked(da: xr.DataArray) -> xr.DataArray:
     if not is_masked(da):
         return da
     found, unwritten = overlooked(da), unwritten_number(da)
+    time, *space = da.dims
     if unwritten is not None:
         unwritten = decoded(unwritten, da)
+        time, *space = axes(da).dims
     low, high = applicable_range(da)
-    time, *space = axes(da).dims
     if isinstance(da.variable._data, np.ndarray):
         tally = Tally(
             sentinels=found,
@@ -70,7 +71,7 @@ def _masked(da: xr.DataArray) -> xr.DataArray:
         account = tally.account(str(da.name))
         account.warn()
         if account.counts.get(STORED_NAN, 0) == account.total:
-            return _complete(da)
+            return da
     keep = [da != sentinel.number for sentinel in found]
     if unwritten is not None:
         keep.append((da != unwritten).any(space))
@@ -79,14 +80,20 @@ def _masked(da: xr.DataArray) -> xr.DataArray:
     if high is not None:
         keep.append(da <= high)
     masked = da.where(functools.reduce(operator.and_, keep)).transpose(*da.dims)
-    return _complete(da.copy(deep=False, data=masked.data))
+    return da.copy(deep=False, data=masked.data)
 
 
-def _complete(da: xr.DataArray) -> xr.DataArray:
-    """Note that the rules have been applied, so that they are not applied again."""
-    noted = da.copy(deep=False)
-    noted.encoding = {**da.encoding, TAKEN: replace(da.encoding.get(TAKEN, Taken()), complete=True)}
-    return noted
+def complete(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """Note in the encoding of fields that the rules have been applied, so that they are not again.
+
+    Only of what was read from a file: other encodings are the user's.
+    """
+    noted = {}
+    for name in names:
+        noted[name] = ds[name].copy(deep=False)
+        taken = replace(ds[name].encoding.get(TAKEN, Taken()), complete=True)
+        noted[name].encoding = {**ds[name].encoding, TAKEN: taken}
+    return ds.assign(noted)
 
 
 def overlooked(da: xr.DataArray) -> list[Sentinel]:

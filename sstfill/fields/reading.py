@@ -7,15 +7,25 @@ right already, and logs what it changed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import xarray as xr
 
 from sstfill.fields import missing, positions
 
 
-def understood(ds: xr.Dataset) -> xr.Dataset:
+def understood(ds: xr.Dataset, names: Sequence[str] | None = None) -> xr.Dataset:
     """Apply the rules of reading to a decoded dataset; what was understood before stays as it is.
 
     Attributes and encoding stay.
+
+    Parameters
+    ----------
+    ds
+        Decoded by xarray. Of a file opened by `sstfill.io`, numbers that stand for missing values
+        were declared before, see `sstfill.fields.sentinels`.
+    names
+        The fields; by default all that could be filled.
     """
     ds = positions.declare(ds)
-    return missing.mask_missing(ds)
+    return missing.mask_missing(ds, names)

@@ -10,8 +10,7 @@ from pathlib import Path
 import xarray as xr
 
 from sstfill.errors import ReadError
-from sstfill.fields import grid, positions
-from sstfill.fields.missing import is_masked
+from sstfill.fields import grid, missing, positions
 from sstfill.fields.reading import understood
 from sstfill.fields.variables import find_fields, pick_fields
 from sstfill.io.error_origin import opening, reading
@@ -105,7 +104,7 @@ def _prepared(
         ds = ds.drop_vars(set(find_fields(ds)) - set(pick_fields(ds, variables)))
     fields = find_fields(ds)
     _check_held(ds, path, fields)
-    ds = understood(ds)
+    ds = missing.complete(understood(ds), fields)
     if quality_level is not None:
         ds = keep_where(ds, fields, quality_kept(ds, quality_level))
     if l2p_flags is not None:
@@ -121,6 +120,6 @@ def _check_held(ds: xr.Dataset, path: Path, fields: Sequence[str]) -> None:
     for name in fields:
         image = ds[name].nbytes // max(1, ds[name].sizes[grid.axes(ds[name]).dims[0]])
         guard.check_memory(path, f"one image of {name!r}", IMAGE_COPIES * image)
-        if ds[name].chunks is None and is_masked(ds[name]):
+        if ds[name].chunks is None and missing.is_masked(ds[name]):
             what = f"{name!r}, whose missing values are masked as it is opened,"
             guard.check_memory(path, what, MASKED_COPIES * ds[name].nbytes)
