@@ -150,8 +150,8 @@ class Series:
         while process.poll() is None and (len(workers_of(process)) < 2 or done_units(out) < count):
             time.sleep(0.002)
 
-    def kill(self, number: int, share: float, rng: np.random.Generator) -> list[object]:
-        """One row: kill after a share of what an undisturbed run takes from here, run again,
+    def kill(self, number: int, fraction: float, rng: np.random.Generator) -> list[object]:
+        """One row: kill after a fraction of what an undisturbed run takes from here, run again,
         compare.
         """
         out = self.prepared(f"kill{number}")
@@ -161,9 +161,9 @@ class Series:
         process = self.begun(out)
         self.wait(process, out)
         if victims:  # when so many units are done: most of the time goes by while the workers start
-            self.wait_for_units(process, out, int(share * self.units))
+            self.wait_for_units(process, out, int(fraction * self.units))
         else:
-            time.sleep(share * (self.whole - self.start))
+            time.sleep(fraction * (self.whole - self.start))
         at, done = time.perf_counter() - began, self.units if root(out) != old else done_units(out)
         found = workers_of(process) if victims else [process.pid]
         send(found[int(rng.integers(len(found)))])

@@ -27,7 +27,7 @@ from sstfill.methods import METHODS
 from sstfill.methods.common import sampling
 from sstfill.methods.registry import fit
 
-SEED, SHARE = 0, 0.1
+SEED, FRACTION = 0, 0.1
 ALL = ("interpolate", "climatology", "bayes_eof", "dineof", "oi", "gan")
 
 
@@ -63,7 +63,7 @@ def main(methods: list[str]) -> None:
     rows = []
     for title, field in series().items():
         sea = field.notnull().any("time")
-        hidden = gaps.transplant_clouds(field, sea, share=SHARE, seed=SEED)
+        hidden = gaps.transplant_clouds(field, sea, fraction=FRACTION, seed=SEED)
         obs, where = field.where(~hidden), hidden.values
         gap = obs.isnull().values & sea.values
         spread = float((obs - obs.mean("time")).std())
@@ -91,7 +91,7 @@ def main(methods: list[str]) -> None:
     ]
     publish(
         "archive_methods",
-        heading("Methods fitted to an archive", seed=SEED, share=SHARE) + table(head, rows),
+        heading("Methods fitted to an archive", seed=SEED, fraction=FRACTION) + table(head, rows),
     )
 
 

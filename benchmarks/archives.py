@@ -267,7 +267,7 @@ def nights(folder: Path, methods: list[str]) -> None:
     whole.isel(time=slice(0, BEFORE)).chunk(time=1, lat=-1, lon=-1).to_zarr(
         folder / "in.zarr", zarr_format=3, consolidated=False
     )
-    rows, shares, parts = [], [], []
+    rows, fractions, parts = [], [], []
     for night in range(NIGHTS):
         today = BEFORE + night
         arrive(folder / "in.zarr", whole, night, today, rng)
@@ -284,9 +284,9 @@ def nights(folder: Path, methods: list[str]) -> None:
             np.array_equal(a[v].values, b[v].values, equal_nan=True)
             for v in ("sst", "sst_error", "sst_source")
         )
-        shares += [] if first else [done[0] / scratch[0]]
+        fractions += [] if first else [done[0] / scratch[0]]
         parts += [] if first else [done[4] / done[3]]
-        told = "first fill" if first else f"{shares[-1]:.0%}"
+        told = "first fill" if first else f"{fractions[-1]:.0%}"
         made = f"{int(done[4])} of {int(done[3])}"
         rows.append(
             [
@@ -304,8 +304,8 @@ def nights(folder: Path, methods: list[str]) -> None:
         "seed": SEED,
         "method": method,
         "shape": f"{BEFORE + 1} to {BEFORE + NIGHTS} days of 128 x 128",
-        "mean share of the time of a fill from scratch": f"{np.mean(shares):.1%}",
-        "mean share of the units of a fill from scratch": f"{np.mean(parts):.1%}",
+        "mean fraction of the time of a fill from scratch": f"{np.mean(fractions):.1%}",
+        "mean fraction of the units of a fill from scratch": f"{np.mean(parts):.1%}",
     }
     head = [
         "night",
@@ -315,7 +315,7 @@ def nights(folder: Path, methods: list[str]) -> None:
         "units made",
         "seconds",
         "from scratch",
-        "share",
+        "fraction",
         "equal bit by bit",
     ]
     publish(

@@ -59,7 +59,7 @@ SHOWN = 60
 
 
 def chosen(cases: Iterable[Case], scale: float, rng: random.Random) -> list[Case]:
-    """A share of the cases, in their order."""
+    """A fraction of the cases, in their order."""
     found = list(cases)
     count = max(1, round(scale * len(found)))
     return [found[k] for k in sorted(rng.sample(range(len(found)), count))]
@@ -100,7 +100,7 @@ def section(asked: argparse.Namespace, rows: list[list[object]], every: list[Ver
     measured = heading(
         "",
         seed=asked.seed,
-        share_of_the_cases=f"{asked.scale:g}",
+        fraction_of_the_cases=f"{asked.scale:g}",
         libraries=", ".join(
             f"{name} {version(name)}" for name in ("netCDF4", "zarr", "numcodecs", "dask")
         ),
@@ -152,7 +152,7 @@ def arguments() -> argparse.Namespace:
         "--label", choices=["before", "after"], help="write docs/benchmarks/attack.md, this section"
     )
     parser.add_argument("--seed", type=int, default=12)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the cases to run")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the cases to run")
     parser.add_argument(
         "--only", choices=CLASSES, action="append", help="run this class; may be repeated"
     )

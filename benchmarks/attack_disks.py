@@ -41,8 +41,8 @@ def cases(home: Path, rng: random.Random) -> Iterator[Case]:
     series((4, *SHAPE[1:])).to_netcdf(home.with_name("small.nc"))
     for way, words in WAYS.items():
         for k in range(TIMES):
-            share = (k + rng.random()) / TIMES
-            free = int(LEAST * (MOST / LEAST) ** share)
+            fraction = (k + rng.random()) / TIMES
+            free = int(LEAST * (MOST / LEAST) ** fraction)
             yield _case(way, source, words, free, earlier=k % 2 == 1)
 
 

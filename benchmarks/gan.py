@@ -28,11 +28,11 @@ from sstfill.fill import fill
 from sstfill.methods import Dineof, Gan, Method, Oi, method_class
 from sstfill.methods.registry import seeded
 from sstfill.nn.checkpoint import checkpoint
-from sstfill.training.data.oceans import PAPER_FRACTIONS as SHARES
+from sstfill.training.data.oceans import PAPER_FRACTIONS as FRACTIONS
 from sstfill.validation import metrics
 
 QUICK = "--quick" in sys.argv
-"""Occluded shares of the paper's Table 2a."""
+"""Occluded fractions of the paper's Table 2a."""
 CLIP, CLIPS, SIZE = 24, 2, 64
 ARCHIVE = 24 * (4 if QUICK else 10)
 """Images of the ocean that clips are the last of."""
@@ -57,7 +57,7 @@ def made(method: Method | str, obs: xr.DataArray) -> tuple[NDArray, NDArray | No
 
 
 class Pool:
-    """Errors of one method under one share of clouds, pooled over clips."""
+    """Errors of one method under one fraction of clouds, pooled over clips."""
 
     def __init__(self) -> None:
         self.error: list[NDArray] = []
@@ -111,7 +111,7 @@ def networks() -> dict[str, Method]:
 
 
 def table2() -> None:
-    """MAE in the occluded area by share, on clips of oceans that the networks have not seen."""
+    """MAE in the occluded area by fraction, on clips of oceans that the networks have not seen."""
     methods: dict[str, Method | str] = {
         "linear in time": "interpolate",
         "dineof, clip by clip": "dineof",
@@ -121,47 +121,51 @@ def table2() -> None:
         **networks(),
     }
     pools: dict[tuple[str, float], Pool] = {}
-    for share in SHARES:
+    for fraction in FRACTIONS:
         for k in range(CLIPS):
             seed = SEED + k
             truth = grid.standardise(
                 synthetic.sst(shape=(ARCHIVE, SIZE, SIZE), step="6h", seed=seed)
             )
-            cloudy = synthetic.clouds(shape=truth.shape, share=share, step="6h", seed=seed).values
+            cloudy = synthetic.clouds(
+                shape=truth.shape, fraction=fraction, step="6h", seed=seed
+            ).values
             obs = truth.where(~cloudy)
             last = dict(time=slice(-CLIP, None))
             clip, where = obs.isel(last), cloudy[-CLIP:]
             wanted = truth.isel(last).values
             for name, method in methods.items():
                 mean, sigma, seconds = made(method, clip)
-                pools.setdefault((name, share), Pool()).add(mean, sigma, wanted, where, seconds)
+                pools.setdefault((name, fraction), Pool()).add(mean, sigma, wanted, where, seconds)
             mean, sigma, seconds = made("dineof", obs)
-            whole = pools.setdefault(("dineof, whole archive", share), Pool())
+            whole = pools.setdefault(("dineof, whole archive", fraction), Pool())
             whole.add(
                 mean[-CLIP:], None if sigma is None else sigma[-CLIP:], wanted, where, seconds
             )
-            here = {n: np.abs(p.error[-1]).mean() for (n, s), p in pools.items() if s == share}
-            print(share, k, {n: round(float(error), 4) for n, error in here.items()}, flush=True)
+            here = {n: np.abs(p.error[-1]).mean() for (n, s), p in pools.items() if s == fraction}
+            print(fraction, k, {n: round(float(error), 4) for n, error in here.items()}, flush=True)
     names = list(dict.fromkeys(name for name, _ in pools))
-    rows = [[n, *(pools[n, s].mae for s in SHARES), pools[n, 0.4].seconds / CLIPS] for n in names]
-    best = [min(pools[n, s].mae for n in ("oi", "auto", "linear in time")) for s in SHARES]
-    first = [pools["dineof, clip by clip", s].mae for s in SHARES]
+    rows = [
+        [n, *(pools[n, s].mae for s in FRACTIONS), pools[n, 0.4].seconds / CLIPS] for n in names
+    ]
+    best = [min(pools[n, s].mae for n in ("oi", "auto", "linear in time")) for s in FRACTIONS]
+    first = [pools["dineof, clip by clip", s].mae for s in FRACTIONS]
     for name in (n for n in names if n.startswith("gan")):
         rows.append(
             [
                 f"{name}, over the best of oi, auto, linear",
-                *(pools[name, s].mae / b for s, b in zip(SHARES, best, strict=True)),
+                *(pools[name, s].mae / b for s, b in zip(FRACTIONS, best, strict=True)),
                 "",
             ]
         )
         rows.append(
             [
                 f"{name}, over dineof clip by clip",
-                *(pools[name, s].mae / b for s, b in zip(SHARES, first, strict=True)),
+                *(pools[name, s].mae / b for s, b in zip(FRACTIONS, first, strict=True)),
                 "",
             ]
         )
-    cover = [[n, *(pools[n, s].cover() for s in SHARES)] for n in names if pools[n, 0.4].sigma]
+    cover = [[n, *(pools[n, s].cover() for s in FRACTIONS)] for n in names if pools[n, 0.4].sigma]
     text = heading(
         "The paper's Table 2 on the synthetic ocean",
         sequences=f"{CLIPS} clips of {CLIP}x{SIZE}x{SIZE}, 6 "
@@ -169,13 +173,13 @@ def table2() -> None:
         seeds=f"{SEED} and on",
         model=str(Gan().checkpoint),
     )
-    text += "MAE in the occluded area, °C, by occluded share; seconds a clip at 40 %.\n\n"
-    text += table(["", *(f"{s:.1%}" for s in SHARES), "s"], rows)
+    text += "MAE in the occluded area, °C, by occluded fraction; seconds a clip at 40 %.\n\n"
+    text += table(["", *(f"{s:.1%}" for s in FRACTIONS), "s"], rows)
     text += (
-        "\nShare of occluded pixels inside the 50 / 80 / 90 / 95 % intervals (truth without "
+        "\nFraction of occluded pixels inside the 50 / 80 / 90 / 95 % intervals (truth without "
         "noise).\n\n"
     )
-    publish("gan_table2", text + table(["", *(f"{s:.1%}" for s in SHARES)], cover))
+    publish("gan_table2", text + table(["", *(f"{s:.1%}" for s in FRACTIONS)], cover))
 
 
 def real() -> None:
@@ -229,7 +233,7 @@ def _cards(methods: Mapping[str, Method]):
         )
         cloud = synthetic.clouds(
             shape=shape,
-            share=0.6,
+            fraction=0.6,
             step="1D",
             persistence="5D",
             scale_km=400,
@@ -250,7 +254,7 @@ def calibration() -> None:
     for k in range(3 if QUICK else 6):
         rng = np.random.default_rng([SEED, k])
         ds = synthetic.ocean(
-            shape=(CLIP, SIZE, SIZE), seed=SEED + 100 + k, share=0.3 + 0.1 * k, noise=0.1
+            shape=(CLIP, SIZE, SIZE), seed=SEED + 100 + k, fraction=0.3 + 0.1 * k, noise=0.1
         )
         fresh = ds.truth.values + 0.1 * rng.standard_normal(ds.truth.shape)
         where = np.isnan(ds.sst.values) & np.isfinite(fresh)
@@ -394,14 +398,16 @@ def ablation() -> None:
     from sstfill.training.options import TrainOptions
     from sstfill.training.train import train
 
-    share, images, base, samples, epochs = 0.4, 144, 2, 40, 2 if QUICK else 5
+    fraction, images, base, samples, epochs = 0.4, 144, 2, 40, 2 if QUICK else 5
     truth = synthetic.sst(shape=(images + CLIP, SIZE, SIZE), step="6h", seed=SEED + 50)
-    cloudy = synthetic.clouds(shape=truth.shape, share=share, step="6h", seed=SEED + 50).values
+    cloudy = synthetic.clouds(
+        shape=truth.shape, fraction=fraction, step="6h", seed=SEED + 50
+    ).values
     obs = truth.where(~cloudy).rename("sst")
     past = dict(time=slice(images))
     clip, where = grid.standardise(obs.isel(time=slice(-CLIP, None))), cloudy[-CLIP:]
     wanted = truth.values[-CLIP:]
-    clouds = occlusion.SyntheticClouds(share=share, step="6h")
+    clouds = occlusion.SyntheticClouds(fraction=fraction, step="6h")
     common = dict(
         base=base, samples=samples, epochs=epochs, frames=12, size=40, discriminator_base=4, seed=1
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's GAN at full size on a GPU: steps a second, share of the peak, and the speed of
+"""The paper's GAN at full size on a GPU: steps a second, fraction of the peak, and the speed of
 filling.
 
 Trains C_base 32 on a synthetic ocean under 40 % of cloud for as many steps as fit in the minutes
@@ -39,9 +39,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind, default=value)
     args = parser.parse_args()
     truth = synthetic.sst(shape=(IMAGES, SIZE, SIZE), step="6h", seed=SEED)
-    cloudy = synthetic.clouds(shape=truth.shape, share=0.4, step="6h", seed=SEED).values
+    cloudy = synthetic.clouds(shape=truth.shape, fraction=0.4, step="6h", seed=SEED).values
     obs, past = truth.where(~cloudy).rename("sst"), dict(time=slice(IMAGES - 4 * CLIP))
-    clouds = occlusion.SyntheticClouds(share=0.4, step="6h")
+    clouds = occlusion.SyntheticClouds(fraction=0.4, step="6h")
     rows: list[list[object]] = []
     for objective in ("adversarial", "withheld+adversarial"):
         common = dict(
@@ -83,7 +83,7 @@ def main() -> None:
         "objective",
         "steps",
         "steps/s",
-        "share of the peak",
+        "fraction of the peak",
         "MAE °C",
         "RMSE",
         "bias",

@@ -65,7 +65,7 @@ print("MEASURED", json.dumps([clock.wall, clock.cpu, peak_mb(), before, rmse, ma
 
 
 def measure(name: str, shape: tuple[int, int, int], how: str) -> list[float]:
-    """Wall s, CPU s, peak MB, MB before, RMSE, MAE, share missing of a fill in a process of its
+    """Wall s, CPU s, peak MB, MB before, RMSE, MAE, fraction missing of a fill in a process of its
     own.
     """
     code = FIELD + (SERIES if how == "series" else OCCLUDED) + FILL
@@ -106,8 +106,8 @@ def main(names: list[str]) -> None:
     clips: list[list[object]] = []
     for how in ("cloud", "raindrops", "remove-pixel", "vertical-moving-bar"):
         for name in ("patchmatch", "oi", "interpolate"):
-            wall, cpu, *_, rmse, mae, share = measure(name, CLIP, how)
-            clips.append([how, f"{share:.0%}", name, wall, cpu, mae, rmse])
+            wall, cpu, *_, rmse, mae, fraction = measure(name, CLIP, how)
+            clips.append([how, f"{fraction:.0%}", name, wall, cpu, mae, rmse])
             print(clips[-1], flush=True)
     text = heading(
         "Time and memory of every method",

@@ -72,11 +72,11 @@ def bold(errors: NDArray) -> list[list[str]]:
     ]
 
 
-def winners(labels: Sequence[str], errors: NDArray, shares: Sequence[str]) -> str:
+def winners(labels: Sequence[str], errors: NDArray, fractions: Sequence[str]) -> str:
     """Who has the least error in which columns."""
     best = [labels[i] for i in np.nanargmin(errors, 0)]
     return "; ".join(
-        f"{who} at {', '.join(s for s, b in zip(shares, best, strict=True) if b == who)}"
+        f"{who} at {', '.join(s for s, b in zip(fractions, best, strict=True) if b == who)}"
         for who in dict.fromkeys(best)
     )
 
@@ -89,7 +89,7 @@ def city(name: str, stem: str) -> str:
         data.truth.attrs["time"][:10],
         data.gappy.isnull().values,
     )
-    shares = [f"{100 * h.mean():.0f} %" for h in hidden]
+    fractions = [f"{100 * h.mean():.0f} %" for h in hidden]
     theirs = np.array(
         [[mae(p, truth, h) for p, h in zip(peer, hidden, strict=True)] for peer in data.peer.values]
     )
@@ -107,7 +107,7 @@ def city(name: str, stem: str) -> str:
             taken += [chosen] if chosen else []
             print(
                 name,
-                shares[g],
+                fractions[g],
                 method,
                 f"{errors[m, g]:.3f} K",
                 f"{seconds[m, g]:.1f} s",
@@ -125,14 +125,14 @@ def city(name: str, stem: str) -> str:
         f"## Land surface temperature, {name}\n\n{len(data.time) + 1} images of "
         f"{truth.shape[0]} x {truth.shape[1]} pixels, "
         f"{100 * float(data.history_lst.isnull().mean()):.0f} % of the history missing; the "
-        f"image of {when} has the gap. MAE in K over the gap; columns: share of the image "
+        f"image of {when} has the gap. MAE in K over the gap; columns: fraction of the image "
         "that is missing.\n\n"
-        + table(["program", *shares, "CPU s"], rows)
-        + f"\nLeast error: {winners(labels, everyone, shares)}. The best peer has the lesser "
+        + table(["program", *fractions, "CPU s"], rows)
+        + f"\nLeast error: {winners(labels, everyone, fractions)}. The best peer has the lesser "
         f"error than oi in {int((rival < errors[NAMES.index('oi')]).sum())} of {len(hidden)} "
         f"gaps, than auto in {int((rival < errors[-1]).sum())}, than the best of ours (known "
         f"afterwards only) in {int((rival < own.min(0)).sum())}. "
-        f"`auto` took {', '.join(f'{t} ({s})' for t, s in zip(taken, shares, strict=True))}. "
+        f"`auto` took {', '.join(f'{t} ({s})' for t, s in zip(taken, fractions, strict=True))}. "
         "The peers' errors, computed here from their fills, differ from the file's by "
         f"{off:.1g} K at most.\n\n"
     )

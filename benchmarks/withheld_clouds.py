@@ -66,7 +66,7 @@ def gapfree(path: str, variable: str, images: int) -> Scorecard:
     sea = truth.notnull().any("time")
     shape = tuple(truth.sizes[d] for d in ("time", "lat", "lon"))
     cloud = synthetic.clouds(
-        shape=shape, share=0.6, step="1D", persistence="5D", scale_km=400, grid_km=15, seed=SEED
+        shape=shape, fraction=0.6, step="1D", persistence="5D", scale_km=400, grid_km=15, seed=SEED
     )
     obs = truth.where(~cloud.values)
     sea &= obs.notnull().any("time")
@@ -149,7 +149,7 @@ def main() -> None:
         "is one of them) with the options it ships (alpha 0.01; with alpha 0.1 it had "
         "0.481); for Madrid alpha 0. The project's facts list two rivals on the Alboran "
         "draws: pixel + image mean 0.472, untuned local optimal interpolation 0.364 (mean of "
-        "three draws; 0.313 on this one).\n\n`% within`: share of the withheld pixels within "
+        "three draws; 0.313 on this one).\n\n`% within`: fraction of the withheld pixels within "
         "the stated interval; units are those of the variable.\n"
     )
     if not wanted:

@@ -63,7 +63,7 @@ def check_most(option: str, value: float, most: int) -> None:
         raise OptionError(f"{option}={value} is more than {most:,}; lower it")
 
 
-def check_share(option: str, value: object, *, zero: bool = True) -> None:
+def check_fraction(option: str, value: object, *, zero: bool = True) -> None:
     """Raise `OptionError` unless 0 <= option < 1 (with ``zero=False``: 0 < option < 1)."""
     if isinstance(value, (int, float, np.floating)) and (0 < value < 1 or (zero and value == 0)):
         return

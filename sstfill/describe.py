@@ -16,7 +16,7 @@ from sstfill.fields.account import MissingValues
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import cell_km
 from sstfill.fields.sea import find_sea, sea_mask
-from sstfill.fields.variables import find_fields, pick_fields
+from sstfill.fields.variables import find_fields, missing_means_none, named_by_text, pick_fields
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
 from sstfill.methods import METHODS
@@ -122,9 +122,10 @@ def describe(
     >>> found.fields[0].facts["sea"]
     "89.8 % of the grid, from variable 'sea'"
     """
-    ds = data
-    if isinstance(ds, xr.DataArray):
-        ds = ds.to_dataset(name=ds.name or "field")
+    if isinstance(data, xr.DataArray):
+        ds = data.to_dataset(name=data.name or "field")
+    else:
+        ds = named_by_text(data)
     names, trouble = [], ""
     try:
         names = pick_fields(ds, variables)
@@ -237,6 +238,8 @@ def _gaps(ds: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None) -> dict
 
 
 def _reason(da: xr.DataArray, candidate: bool) -> str:
+    if candidate and missing_means_none(str(da.name), da):
+        return "missing may mean none, so it is filled only if it is named"
     if candidate:
         return "not asked for"
     if da.dtype.kind != "f":

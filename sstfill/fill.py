@@ -8,6 +8,7 @@ expected error.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
@@ -23,12 +24,14 @@ from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.reading import understood
 from sstfill.fields.sea import find_sea, sea_mask
 from sstfill.fields.strays import warn_of_strays
-from sstfill.fields.variables import pick_fields
+from sstfill.fields.variables import named_as, named_by_text, names_in, pick_fields
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
 from sstfill.methods.registry import seeded
 from sstfill.validation.withheld import WithheldScore, withheld_score
 from sstfill.version import __version__
+
+log = logging.getLogger(__name__)
 
 OFF_SEA = 0.5
 """Greatest fraction of the observations that may lie on land by a sea mask found in the data."""
@@ -113,6 +116,7 @@ def fill(
     ds = _as_dataset(data)
     if isinstance(data, xr.DataArray) and variables is None:
         variables = [str(name) for name in ds.data_vars]
+    ds = named_by_text(ds)
     names = pick_fields(ds, variables)
     ds = understood(ds, names)
     for name in names:
@@ -122,6 +126,8 @@ def fill(
                 f"{name!r} was filled by sstfill, but the source of its pixels is missing; "
                 "pass the Dataset that fill() returned"
             )
+    if variables is None and len(names) > 1:
+        names = _usable(ds, names, sea)
     groups = [names] if together else [[name] for name in names]
     fields = [_Field.of(ds, group, sea, withheld) for group in groups]
     with_gaps = [field for field in fields if field.missing > 0 or withheld is not None]
@@ -132,7 +138,7 @@ def fill(
         )
     for field in with_gaps:
         ds = field.fill(ds, chosen, score=score, seed=seed)
-    return ds
+    return named_as(ds, data)
 
 
 @dataclass(frozen=True)
@@ -254,7 +260,7 @@ class _Field:
                 part = part.assign_attrs(error_attrs(name, like))
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
-        new.attrs = like.attrs | self._provenance(like, list(extra), method, estimate, score)
+        new.attrs = like.attrs | self._provenance(ds, like, list(extra), method, estimate, score)
         by = method.name
         if chosen := estimate.attrs.get("chosen"):
             by += f" ({' + '.join(chosen)})"
@@ -266,6 +272,7 @@ class _Field:
 
     def _provenance(
         self,
+        ds: xr.Dataset,
         like: xr.DataArray,
         extra: list[str],
         method: Method,
@@ -278,7 +285,7 @@ class _Field:
             "options": config.options(method),
             "diagnostics": config.plain(estimate.attrs),
         }
-        linked = [*str(like.attrs.get("ancillary_variables", "")).split(), *extra]
+        linked = [*names_in(str(like.attrs.get("ancillary_variables", "")), ds), *extra]
         attrs = {
             "ancillary_variables": " ".join(dict.fromkeys(linked)),
             "sstfill_version": __version__,
@@ -288,6 +295,21 @@ class _Field:
         if score:
             attrs["sstfill_score"] = json.dumps(config.plain(score.summary), allow_nan=False)
         return attrs
+
+
+def _usable(ds: xr.Dataset, names: list[str], sea: xr.DataArray | None) -> list[str]:
+    """Pass over variables that cannot be filled, such as empty ones, if others can be."""
+    troubles = {}
+    for name in names:
+        try:
+            _Field.of(ds, [name], sea, None)
+        except InputError as error:
+            troubles[name] = error
+    if len(troubles) == len(names):
+        raise troubles[names[0]]
+    for name, trouble in troubles.items():
+        log.warning("%s is left as it is: %s", name, trouble)
+    return [name for name in names if name not in troubles]
 
 
 def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from remembered import remembered
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -20,3 +22,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}; set SSTFILL_SHARED to their parent folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def covariances_fitted_once() -> Iterator[None]:
+    """Fit a covariance once to the same values: that is most of an optimal interpolation.
+
+    Two fills that see other values, in any bit, do not share a fit.
+    """
+    from sstfill.methods.oi import covariance_fit
+
+    once = remembered(covariance_fit.fit_parameters)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(covariance_fit, "fit_parameters", once)
+        yield
+
+
+@pytest.fixture
+def brief_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit covariances to a few withheld pixels, where the skill of a fill is not what is tested."""
+    from sstfill.methods.oi import covariance_fit
+
+    monkeypatch.setattr(covariance_fit, "DRAWS", 2)
+    monkeypatch.setattr(covariance_fit, "TARGETS", 40)

@@ -99,7 +99,7 @@ def test_method_passes_on_every_option(
         "methods": ("interpolate", "dineof"),
         "blend": False,
         "budget": 60.0,
-        "share": 0.3,
+        "fraction": 0.3,
         "length_scale": 40.0,
         "time_scale": 2.5,
         "noise": 0.03,
@@ -472,8 +472,8 @@ class TestInfo:
         assert "cells of 5 x 5 km" in field.facts["grid"]
         assert field.facts["sea"].endswith("from variable 'sea'")
         sea = sea_and_clouds.sea == 1
-        share = 100 * float(sea_and_clouds.sst.isnull().where(sea).mean())
-        assert field.facts["gaps"].startswith(f"{share:.1f} % of the sea, ")
+        fraction = 100 * float(sea_and_clouds.sst.isnull().where(sea).mean())
+        assert field.facts["gaps"].startswith(f"{fraction:.1f} % of the sea, ")
         assert found.passed_over == {"sea": "int8 values, not a field"}
         assert "ready to fill" in str(found) == repr(found)
 

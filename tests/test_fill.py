@@ -114,7 +114,7 @@ class Spy:
                 pattern=patterns.assign_attrs(long_name="EOF")
             )
             found["amplitude"] = (obs["time"].astype("f8") * 0 + number).drop_vars("time")
-            found["share"] = 1.0 / number
+            found["fraction"] = 1.0 / number
             found["outlier"] = like.astype("i1").assign_attrs(flag_meanings="no yes")
         return found
 
@@ -265,7 +265,7 @@ def test_an_estimate_that_is_no_number_is_not_filled(mean):
     assert not (out["sst_source"] == FILLED).any() and out["sst_error"].isnull().all()
     xr.testing.assert_equal(out["sst"], da)
     said = strict(out["sst"].attrs["sstfill_score"])
-    assert said["rmse"] is None and said["filled_share"] == 0
+    assert said["rmse"] is None and said["filled_fraction"] == 0
 
 
 def test_packed_integers_survive_a_round_trip(tmp_path):
@@ -331,7 +331,7 @@ def test_provenance():
     said, score = (strict(out["sst"].attrs[f"sstfill_{k}"]) for k in ("method", "score"))
     assert said["name"] == "interpolate" and said["options"] == {"limit": 3.0, "space": True}
     assert len(said["diagnostics"]["semivariogram"]) > 1
-    assert {"rmse", "bias", "mae", "n", "coverage", "sigma_scale", "share", "seed"} <= set(score)
+    assert {"rmse", "bias", "mae", "n", "coverage", "sigma_scale", "fraction", "seed"} <= set(score)
     assert out["sst"].attrs["sstfill_fingerprint"] == gaps.survey(da).attrs["fingerprint"]
     assert out["sst"].attrs["sstfill_version"] in out.attrs["history"]
     assert strict(fill(field(), Spy())["sst"].attrs["sstfill_method"])["diagnostics"] == {
@@ -450,7 +450,7 @@ def test_what_a_method_returns_besides():
     assert out["sst_pattern"].dims == ("mode", "lon", "lat") and out["sst_pattern"].attrs == {
         "long_name": "EOF"
     }
-    assert out["sst_amplitude"].dims == ("mode", "time") and out["sst_share"].dims == ("mode",)
+    assert out["sst_amplitude"].dims == ("mode", "time") and out["sst_fraction"].dims == ("mode",)
     assert out["sst_outlier"].dims == da.dims and out["sst_outlier"].dtype == np.int8
     assert out["mode"].values.tolist() == [1, 2, 3]
     assert {"sst_pattern", "sst_outlier"} <= set(out["sst"].attrs["ancillary_variables"].split())
@@ -462,7 +462,7 @@ def test_variables_with_different_counts_of_modes(counts):
     for name, modes in zip(("sst", "chl"), counts, strict=True):
         out = fill(out, Spy(modes=modes), variables=name)
     assert out["mode"].values.tolist() == list(range(1, max(counts) + 1))
-    assert [int(out[f"{n}_share"].count()) for n in ("sst", "chl")] == list(counts)
+    assert [int(out[f"{n}_fraction"].count()) for n in ("sst", "chl")] == list(counts)
 
 
 def test_a_dimension_of_the_user_s_own_is_not_overwritten():
@@ -515,7 +515,7 @@ def sea_forms() -> dict[str, xr.DataArray]:
     return {
         "bool": sea,
         "int": sea.astype("i1"),
-        "share": sea.where(sea).astype("f4"),
+        "fraction": sea.where(sea).astype("f4"),
         "transposed": sea.T,
         "no coordinates": sea.drop_vars(["lat", "lon"]),
         "upside down": sea.isel(lat=slice(None, None, -1), lon=slice(None, None, -1)),

@@ -356,7 +356,7 @@ def made_card(coverage: bool = True) -> xr.Dataset:
             "level": [0.5, 0.9],
             **{f"{split}_bin": bins for split, bins in by.items()},
         },
-        attrs={"variable": "sst", "units": "K", "share": 0.1, "seed": 0},
+        attrs={"variable": "sst", "units": "K", "fraction": 0.1, "seed": 0},
     )
     for split, bins in by.items():
         card[f"rmse_by_{split}"] = (("method", f"{split}_bin"), np.full((3, len(bins)), 0.5))

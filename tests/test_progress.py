@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 
 import pytest
+from light import light
 
 from sstfill.fill import fill
 from sstfill.progress import shown, track
@@ -63,9 +64,9 @@ def test_items_are_taken_one_by_one(on, capfd):
 
 
 def test_filling_tells_how_far_it_is(capfd):
-    ds = ocean(shape=(8, 12, 12), seed=1)
+    ds, few = ocean(shape=(8, 12, 12), seed=1), light("auto")
     with shown():
-        loud = fill(ds, variables="sst")
+        loud = fill(ds, few, variables="sst")
     assert "choosing a method" in capfd.readouterr().err
-    quiet = fill(ds, variables="sst")
+    quiet = fill(ds, few, variables="sst")
     assert capfd.readouterr() == ("", "") and quiet["sst"].equals(loud["sst"])

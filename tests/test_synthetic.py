@@ -198,16 +198,16 @@ def test_any_sst_is_finite_and_of_the_size_asked_for(
 @SMALL
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(10, 40), st.integers(10, 40)),
-    share=st.floats(0, 0.99),
+    fraction=st.floats(0, 0.99),
     variation=st.floats(0, 2),
 )
-def test_clouds_hide_the_share_asked_for(
-    shape: tuple[int, int, int], share: float, variation: float
+def test_clouds_hide_the_fraction_asked_for(
+    shape: tuple[int, int, int], fraction: float, variation: float
 ) -> None:
-    cloudy = synthetic.clouds(shape=shape, share=share, variation=variation)
+    cloudy = synthetic.clouds(shape=shape, fraction=fraction, variation=variation)
     assert cloudy.shape == shape
     assert cloudy.dtype == bool
-    assert abs(float(cloudy.mean()) - share) <= 0.01
+    assert abs(float(cloudy.mean()) - fraction) <= 0.01
 
 
 def test_clouds_move_with_the_wind() -> None:
@@ -254,28 +254,28 @@ def test_small_clouds_lie_within_large_ones() -> None:
 
 @pytest.mark.parametrize("kind", ["coast", "island", "islands"])
 @pytest.mark.parametrize("shape", [(40, 50), (1, 60), (33, 7)])
-def test_land_has_the_share_asked_for(kind: str, shape: tuple[int, int]) -> None:
-    sea = synthetic.land(shape=shape, share=0.3, kind=kind, seed=5)  # type: ignore[arg-type]
+def test_land_has_the_fraction_asked_for(kind: str, shape: tuple[int, int]) -> None:
+    sea = synthetic.land(shape=shape, fraction=0.3, kind=kind, seed=5)  # type: ignore[arg-type]
     assert sea.dims == ("lat", "lon")
     assert sea.dtype == bool
     assert int((~sea).sum()) == round(0.3 * shape[0] * shape[1])
 
 
 def test_no_land_where_none_is_wanted() -> None:
-    assert synthetic.land(share=0.4, kind="none").all()
-    assert synthetic.land(share=0.0).all()
-    assert synthetic.land(shape=(1, 1), share=0.9).all()
+    assert synthetic.land(fraction=0.4, kind="none").all()
+    assert synthetic.land(fraction=0.0).all()
+    assert synthetic.land(shape=(1, 1), fraction=0.9).all()
 
 
 def test_a_coast_is_a_line_and_an_island_is_inside() -> None:
     border = np.ones((64, 64), dtype=bool)
     border[8:-8, 8:-8] = False
     for seed in range(5):
-        coast = ~synthetic.land(share=0.25, seed=seed).values
+        coast = ~synthetic.land(fraction=0.25, seed=seed).values
         changes = (coast[1:] != coast[:-1]).sum() + (coast[:, 1:] != coast[:, :-1]).sum()
         assert 32 < changes < 400  # a straight coast has 64 or so, a random mask 3000
         assert coast[border].sum() > 0.3 * coast.sum()
-        island = ~synthetic.land(share=0.08, kind="island", seed=seed).values
+        island = ~synthetic.land(fraction=0.08, kind="island", seed=seed).values
         assert island[border].sum() < 0.3 * island.sum()
 
 
@@ -348,15 +348,15 @@ def test_eof_series_resembles_the_benchmark_input(shared_data: Path) -> None:
 @given(
     pixels=st.integers(1, 300),
     times=st.integers(1, 40),
-    share=st.floats(0, 0.95),
+    fraction=st.floats(0, 0.95),
     land=st.floats(0, 0.8),
 )
-def test_any_eof_series_has_its_size(pixels: int, times: int, share: float, land: float) -> None:
-    series = synthetic.eof_series(pixels=pixels, times=times, share=share, land=land, modes=3)
+def test_any_eof_series_has_its_size(pixels: int, times: int, fraction: float, land: float) -> None:
+    series = synthetic.eof_series(pixels=pixels, times=times, fraction=fraction, land=land, modes=3)
     assert int(series.sea.sum()) == pixels
     assert series.sst.sizes["time"] == times
     missing = 1 - int(series.sst.notnull().sum()) / (pixels * times)
-    assert abs(missing - share) <= 0.5 / pixels + 1e-6
+    assert abs(missing - fraction) <= 0.5 / pixels + 1e-6
 
 
 # refusals
@@ -388,9 +388,9 @@ def test_any_eof_series_has_its_size(pixels: int, times: int, share: float, land
         ("sst", {"noise": -0.1}, "0 or more"),
         ("sst", {"mean": float("nan")}, "finite"),
         ("sst", {"lat": 89}, "nearer the equator"),
-        ("clouds", {"share": 1.0}, r"outside \[0, 1\)"),
-        ("clouds", {"share": -0.1}, "share -0.1"),
-        ("clouds", {"share": None}, "share None"),
+        ("clouds", {"fraction": 1.0}, r"outside \[0, 1\)"),
+        ("clouds", {"fraction": -0.1}, "fraction -0.1"),
+        ("clouds", {"fraction": None}, "fraction None"),
         ("clouds", {"wind": 3.0}, "pair"),
         ("clouds", {"wind": (3.0, np.inf)}, "finite"),
         ("clouds", {"persistence": "0h"}, "persistence '0h'"),
@@ -398,16 +398,16 @@ def test_any_eof_series_has_its_size(pixels: int, times: int, share: float, land
         ("clouds", {"variation": -1}, "variation -1"),
         ("clouds", {"sea": xr.DataArray(np.ones((3, 3), dtype=bool))}, "does not fit"),
         ("land", {"kind": "cost"}, "did you mean 'coast'"),
-        ("land", {"share": 1.5}, "share 1.5"),
+        ("land", {"fraction": 1.5}, "fraction 1.5"),
         ("land", {"shape": (3, 4, 5)}, "2 positive integers"),
-        ("ocean", {"share": 1.2}, "share 1.2"),
+        ("ocean", {"fraction": 1.2}, "fraction 1.2"),
         ("ocean", {"land": 1.0}, "land 1.0"),
         ("ocean", {"noise": -1}, "noise -1"),
         ("ocean", {"shape": (3, 4)}, "3 positive integers"),
         ("eof_series", {"pixels": 0}, "pixels 0"),
         ("eof_series", {"times": 2.5}, "times 2.5"),
         ("eof_series", {"modes": 0}, "modes 0"),
-        ("eof_series", {"share": 1.0}, "share 1.0"),
+        ("eof_series", {"fraction": 1.0}, "fraction 1.0"),
         ("eof_series", {"land": 1.0}, "land 1.0"),
     ],
 )

@@ -8,6 +8,7 @@ made of an update, and a small checkpoint.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -18,6 +19,7 @@ import xarray as xr
 
 import sstfill
 from sstfill.archive import fill_archive, verify
+from sstfill.methods.common import fitted_store, former
 
 PACKED = Path(__file__).with_name("written_before.tgz")
 METHODS = ("interpolate", "climatology", "dineof", "bayes_eof", "oi", "patchmatch", "auto")
@@ -58,7 +60,20 @@ def test_a_job_of_before_goes_on_and_gives_what_it_gave(method, before, expected
     assert done.new == 2
     with xr.open_zarr(out, chunks=None) as held:
         assert_equals(held, expected, f"archive/{method}")
+        score = json.loads(held["sst"].attrs["sstfill_score"])
+        assert {"fraction", "filled_fraction"} <= score.keys()  # that code called them a share
     assert not verify(out).wrong
+
+
+def test_auto_of_a_few_days_ago_loads(before, tmp_path):
+    """Its ``fitted.json`` had the name of today, its option `fraction` was called `share`."""
+    folder = tmp_path / "method"
+    shutil.copytree(before / "auto.zarr.job" / "model" / "sst" / "method", folder)
+    state = former.state_now(json.loads((folder / "pinned.json").read_text()), pinned=True)
+    state["options"]["share"] = state["options"].pop("fraction")
+    (folder / "pinned.json").unlink()
+    (folder / "fitted.json").write_text(json.dumps(state))
+    assert fitted_store.read_state(folder)["options"]["fraction"] == 0.2
 
 
 @pytest.mark.parametrize("method", METHODS)

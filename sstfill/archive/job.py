@@ -57,6 +57,7 @@ class JobDocument(BaseModel):
     variables: Annotated[list[Name], Field(min_length=1)]
     quality_level: int | None
     l2p_flags: list[str]
+    group: str | None = None
     grid: Annotated[list[Any], Field(min_length=2)]
     core: tuple[int, int, int]
     seed: Annotated[int, Field(strict=True, ge=0)]

@@ -97,10 +97,11 @@ def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.
     bare = da.isel({d: 0 for d in da.dims if d not in dims}).transpose(*dims)
     name = str(da.name)
     method = {"name": request["method"], "options": request["options"], "diagnostics": {}}
-    linked = str(da.attrs.get("ancillary_variables", "")).split()
-    linked += [f"{name}{part}" for part in store.PARTS[1:]]
+    linked = [f"{name}{part}" for part in store.PARTS[1:]]
+    if theirs := da.attrs.get("ancillary_variables"):
+        linked.insert(0, str(theirs))
     own = {
-        "ancillary_variables": " ".join(dict.fromkeys(linked)),
+        "ancillary_variables": " ".join(linked),
         "sstfill_version": __version__,
         "sstfill_method": json.dumps(method, allow_nan=False),
         "sstfill_model": model.fingerprint,

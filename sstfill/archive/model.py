@@ -24,6 +24,7 @@ from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method
 from sstfill.methods.base import Archive, FittedMethod, Points
+from sstfill.methods.common import former
 from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
 from sstfill.validation.calibration import EXTREME
@@ -31,7 +32,7 @@ from sstfill.validation.calibration import EXTREME
 REMEDY = "put it back from a backup, or fill the archive again with --refit"
 
 
-class Score(BaseModel):
+class ScoreDocument(BaseModel):
     """The ``score.json`` of a model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -126,7 +127,7 @@ class Model:
                 f"was {ascii(digest)[1:-1]}, now it is {found}; {REMEDY}"
             )
         path = folder / "score.json"
-        score = checked(Score, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
+        score = checked(ScoreDocument, read_json(path, remedy=REMEDY), path, remedy=REMEDY)
         arrays = read_arrays(
             folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY
         )
@@ -144,7 +145,8 @@ class Model:
             )
         field = xr.DataArray(sea, dims=score.dims, name="sea")
         fitted = load(folder / "method")
-        return cls(fitted, field, points, score.summary, score.sigma_scale, digest)
+        summary = former.summary_now(score.summary)
+        return cls(fitted, field, points, summary, score.sigma_scale, digest)
 
 
 def _current_fingerprint(folder: Path) -> str:

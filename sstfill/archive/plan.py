@@ -46,6 +46,31 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
     return np.rint(days * 86_400e6).astype(np.int64)
 
 
+def fillable(source: ArchiveSource, ds: xr.Dataset, names: list[str]) -> list[str]:
+    """Pass over the variables that could not be filled, such as empty ones, if others can be.
+
+    Reads each variable once, unless there is only one.
+
+    Raises
+    ------
+    InputError
+        None can be filled.
+    """
+    if len(names) == 1:
+        return names
+    troubles = {}
+    for name in names:
+        try:
+            _check(name, look(source.field(ds, name), digest=False))
+        except InputError as error:
+            troubles[name] = error
+    if len(troubles) == len(names):
+        raise troubles[names[0]]
+    for name, trouble in troubles.items():
+        log.warning("%s is left out: %s", name, trouble)
+    return [name for name in names if name not in troubles]
+
+
 def first_look(
     source: ArchiveSource, ds: xr.Dataset, name: str, sea: xr.DataArray | None, seed: int
 ) -> tuple[Days, Archive]:
@@ -109,7 +134,7 @@ def next_look(
     # A day that moved to another index is read again: files tell of indices only.
     stale = np.ones(len(times), bool)
     stale[:same] = False
-    changed = touched(source.path, before.stats, stats, len(times))
+    changed = touched(source.root, before.stats, stats, len(times))
     stale[changed[changed < len(times)]] = True
     digest = np.zeros(len(times), np.uint64)
     digest[:same] = before.digest[:same]

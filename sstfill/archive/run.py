@@ -22,7 +22,7 @@ from sstfill.archive import store
 from sstfill.archive.job import Days, FillJob, open_job
 from sstfill.archive.layout import DRAFT, StoreLayout, take
 from sstfill.archive.model import Model
-from sstfill.archive.plan import differing, first_look, next_look, units
+from sstfill.archive.plan import differing, fillable, first_look, next_look, units
 from sstfill.archive.settings import RunSettings, describe_grid, format_options
 from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
@@ -90,6 +90,7 @@ def fill_archive(
     sea: xr.DataArray | None = None,
     quality_level: int | None = None,
     l2p_flags: Sequence[str] = (),
+    group: str | None = None,
     allow_links: bool = False,
     seed: int = 0,
     update: bool = False,
@@ -116,7 +117,7 @@ def fill_archive(
         output was made by.
     variables, sea, seed
         As in `sstfill.fill`.
-    quality_level, l2p_flags, allow_links
+    quality_level, l2p_flags, group, allow_links
         As in `sstfill.io.open`.
     update
         Fill only days that are new or revised since, and those that these influence, by the method
@@ -147,6 +148,7 @@ def fill_archive(
         path=str(Path(source).resolve()),
         quality_level=quality_level,
         l2p_flags=tuple(l2p_flags or ()),
+        group=group,
         allow_links=allow_links,
     )
     begin_work()
@@ -157,7 +159,7 @@ def fill_archive(
         store.check_in_place(target, replace=refit)
     with open_job(target) as job:
         with read.open() as ds:
-            names = tuple(sorted(pick_fields(ds, variables)))  # a store lists them in any order
+            names = _names(ds, read, variables, job, refit)
             for name in names:
                 if "sstfill_method" in ds[name].attrs:
                     raise InputError(
@@ -173,6 +175,22 @@ def fill_archive(
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
             outcome = run.run(fill)
     return replace(outcome, seconds=time.perf_counter() - started)
+
+
+def _names(
+    ds: xr.Dataset,
+    source: ArchiveSource,
+    variables: str | Sequence[str] | None,
+    job: FillJob,
+    refit: bool,
+) -> tuple[str, ...]:
+    """Return the variables to fill, sorted, because a store lists them in any order."""
+    if variables is None and job.finished is not None and not refit:
+        variables = job.finished["variables"]  # an output goes on with what it holds
+    chosen = pick_fields(ds, variables)
+    if variables is None:
+        chosen = fillable(source, ds, chosen)
+    return tuple(sorted(chosen))
 
 
 @contextlib.contextmanager
@@ -330,7 +348,7 @@ class _FillRun:
         if last is None:
             return np.zeros(len(now.time), bool)
         found = differing(last, now, str(self.settings.job.out))
-        at = touched(self.settings.source.path, last.stats, now.stats, len(now.time))
+        at = touched(self.settings.source.root, last.stats, now.stats, len(now.time))
         found[at[at < len(found)]] = True
         return found
 
@@ -373,7 +391,7 @@ class _FillRun:
         """Whether a file of the archive changed since the units were planned."""
         stats = self.settings.source.stats()
         for days in self.days.values():
-            if touched(self.settings.source.path, days.stats, stats, len(days.time)).size:
+            if touched(self.settings.source.root, days.stats, stats, len(days.time)).size:
                 return True
         return False
 

@@ -75,6 +75,7 @@ class RunSettings:
             "variables": list(self.names),
             "quality_level": self.source.quality_level,
             "l2p_flags": list(self.source.l2p_flags),
+            "group": self.source.group,
             "grid": self.grid,
             "core": list(sampling.CORE),
         }
@@ -139,10 +140,11 @@ class RunSettings:
     ) -> dict[str, Any]:
         """Return the request of a run that adds days to the output, by the method it has."""
         for key, value in common.items():
-            if finished[key] != value:
+            # what older versions could not be asked for is not in their requests
+            if finished.get(key) != value:
                 raise OptionError(
-                    f"{self.job.out} was filled with {key} {finished[key]}, not {value}; --refit "
-                    "fills all again"
+                    f"{self.job.out} was filled with {key} {finished.get(key)}, not {value}; "
+                    "--refit fills all again"
                 )
         # Another version may estimate otherwise, and old and new days would not fit together.
         if finished["version"] != __version__:

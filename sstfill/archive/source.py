@@ -36,13 +36,14 @@ class ArchiveSource:
     ----------
     path
         Zarr store or NetCDF file.
-    quality_level, l2p_flags, allow_links
+    quality_level, l2p_flags, group, allow_links
         As in `sstfill.io.open`.
     """
 
     path: str
     quality_level: int | None = None
     l2p_flags: tuple[str, ...] = ()
+    group: str | None = None
     allow_links: bool = False
 
     def open(self) -> xr.Dataset:
@@ -50,6 +51,7 @@ class ArchiveSource:
         how: dict[str, Any] = {
             "quality_level": self.quality_level,
             "l2p_flags": list(self.l2p_flags) or None,
+            "group": self.group,
             "allow_links": self.allow_links,
         }
         with io.reading(self.path):
@@ -61,6 +63,12 @@ class ArchiveSource:
             stored.close()
             return io.open(self.path, chunks=chunks, **how)
 
+    @property
+    def root(self) -> Path:
+        """The file that holds the values, or the folder of the group in a store."""
+        path = Path(self.path)
+        return path / (self.group or "") if path.is_dir() else path
+
     def field(self, ds: xr.Dataset, name: str) -> xr.DataArray:
         """Return a variable as ``(time, y, x)``, Dask-backed."""
         return grid.standardise(ds[name])
@@ -70,7 +78,7 @@ class ArchiveSource:
 
         A file whose numbers differ from those of an earlier call has changed.
         """
-        root = Path(self.path)
+        root = self.root
         if root.is_file():
             return {"": _stat(root)}
         stats = {}
@@ -223,7 +231,7 @@ def _spans(chunks: tuple[int, ...]) -> Iterator[slice]:
         start += length
 
 
-def touched(path: str, before: Stats, after: Stats, times: int) -> NDArray[np.int64]:
+def touched(path: Path, before: Stats, after: Stats, times: int) -> NDArray[np.int64]:
     """Return the images whose files changed, came or went.
 
     Where a file's name does not tell which images it holds, those are all images.
@@ -231,7 +239,7 @@ def touched(path: str, before: Stats, after: Stats, times: int) -> NDArray[np.in
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     if not changed:
         return np.empty(0, np.int64)
-    if not Path(path).is_dir():
+    if not path.is_dir():
         return np.arange(times)
     root = guard.open_group(path, mode="r", use_consolidated=False)
     by_array: dict[str, list[str]] = {}

@@ -121,6 +121,7 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
                 path=path,
                 quality_level=request["quality_level"],
                 l2p_flags=tuple(request["l2p_flags"]),
+                group=request.get("group"),
                 allow_links=allow_links,
             )
             archive = stack.enter_context(read.open())

@@ -76,9 +76,19 @@ def is_for_archive(args: argparse.Namespace) -> bool:
                 "with .zarr; change --out"
             )
         return False
+    if len(args.inputs) > 1:
+        if asked:
+            raise OptionError(
+                f"--{asked[0]} fills one store unit by unit, and {len(args.inputs)} inputs are "
+                "given; make one of them first: sstfill import-granules"
+            )
+        return False
     if asked or is_archive_output(args.out):
         return True
-    with io.reading(args.input), io.open(args.input, chunks={}, allow_links=args.allow_links) as ds:
+    with (
+        io.reading(args.inputs[0]),
+        io.open(args.inputs[0], chunks={}, group=args.group, allow_links=args.allow_links) as ds,
+    ):
         return bool(ds.nbytes > LARGE)
 
 
@@ -92,15 +102,16 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         raise OptionError(f"--workers {args.workers} is less than 0; give a number of processes")
     # an update does not read what it has filled already, nor is it counted again
     updated = args.update and is_archive_output(args.out)
-    missing = {} if updated else account(args)
+    missing = {} if updated else account(args, args.inputs[0])
     done = archive.fill_archive(
-        args.input,
+        args.inputs[0],
         args.out,
         method,
         variables=names(args.variable),
         sea=sea(args.sea),
         quality_level=args.quality_level,
         l2p_flags=names(args.l2p_flags) or (),
+        group=args.group,
         allow_links=args.allow_links,
         seed=args.seed,
         update=args.update,

@@ -46,7 +46,7 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variable", metavar="V", help="which field, where there are several")
     parser.add_argument(
-        "--share",
+        "--fraction",
         type=float,
         default=0.1,
         metavar="X",
@@ -74,16 +74,16 @@ def add_score(parser: argparse.ArgumentParser) -> None:
 
 def run_score(args: argparse.Namespace) -> Iterator[str]:
     """Score methods on a file and print the table."""
-    check_picture(args.plot, args.input)
+    check_picture(args.plot, args.inputs)
     if args.json is not None:
-        place.check(args.json, args.input)
+        place.check(args.json, args.inputs)
     with series(args) as ds:
         wanted = ALL if args.methods == ALL else names(args.methods)
         card = score(
             ds,
             wanted,
             variable=args.variable,
-            share=args.share,
+            fraction=args.fraction,
             seed=args.seed,
             repeats=args.repeats,
             sea=sea(args.sea),
@@ -240,8 +240,8 @@ def figures(outcome: protocol.ProtocolResult) -> dict[str, bytes]:
     if find_spec("matplotlib") is None:
         return {}
     drawn = {}
-    if outcome.results["share"].notnull().any():
-        drawn[f"{NAME}_by_share.png"] = benchmarks.by_share(outcome.results, references())
+    if outcome.results["fraction"].notnull().any():
+        drawn[f"{NAME}_by_fraction.png"] = benchmarks.by_fraction(outcome.results, references())
     for number, sample in enumerate(outcome.samples, 1):
         drawn[f"{NAME}_sample_{number}.png"] = benchmarks.strip(sample)
     images = {}
@@ -282,7 +282,7 @@ def _summary(outcome: protocol.ProtocolResult) -> Iterator[str]:
         settings: dict[str, list[dict[str, Any]]] = {}
         for line in lines:
             if line["data"] == data and line["variant"] == protocol.WHOLE and line["n"]:
-                setting = f"{line['operator']} {line['masks']} {line['share']}"
+                setting = f"{line['operator']} {line['masks']} {line['fraction']}"
                 settings.setdefault(setting, []).append(line)
         best = [min(group, key=lambda line: line["mae"]) for group in settings.values()]
         wins = Counter(line["method"] for line in best)

@@ -77,17 +77,17 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def run_fill(args: argparse.Namespace) -> Iterator[str]:
     """Fill a file, and report."""
     started = time.perf_counter()
-    check_output(args.out, args.input, claimed=True)
-    check_picture(args.plot, args.input)
+    check_output(args.out, args.inputs, claimed=True)
+    check_picture(args.plot, args.inputs)
     chosen = None  # auto, with the seed
     if args.method is not None:
         chosen = method(args, args.method)
     if archives.is_for_archive(args):
         yield from archives.run_archive(args, chosen)
         return
-    with io.claimed(args.out, source=args.input) as output, series(args) as ds:
+    with io.claimed(args.out, source=args.inputs) as output, series(args) as ds:
         output.check(ds)
-        missing = account(args)
+        missing = account(args, ds.encoding["source"])
         filled = fill(
             ds,
             chosen,
@@ -109,10 +109,10 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
 
 def run_dineof_modes(args: argparse.Namespace) -> Iterator[str]:
     """Write the modes that DINEOF finds, and list them."""
-    check_output(args.out, args.input, claimed=True)
+    check_output(args.out, args.inputs, claimed=True)
     dineof = method(args, "dineof", return_modes=True)
     assert isinstance(dineof, Dineof)
-    with io.claimed(args.out, source=args.input) as output, series(args) as ds:
+    with io.claimed(args.out, source=args.inputs) as output, series(args) as ds:
         chosen = names(args.variable)
         found = dineof_modes(
             ds, dineof, variables=chosen, together=args.together, sea=sea(args.sea)

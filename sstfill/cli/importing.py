@@ -293,7 +293,7 @@ def add_clouds(parser: argparse.ArgumentParser) -> None:
 
 def run_clouds(args: argparse.Namespace) -> Iterator[str]:
     """Print the occluded fraction for each threshold, and draw."""
-    check_picture(args.plot, args.input)
+    check_picture(args.plot, [args.input])
     thresholds = _numbers(args.thresholds) or sorted(paper())
     with io.reading(args.input):
         series = lwp_series(args.input)

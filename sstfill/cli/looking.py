@@ -26,7 +26,7 @@ from sstfill.cli.source import (
 )
 from sstfill.describe import describe
 from sstfill.docstrings import summary as purpose
-from sstfill.errors import ReadError
+from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields.account import MissingValues
 from sstfill.fields.gaps import SOURCE_FLAGS
 from sstfill.io.untrusted.documents import parse_json
@@ -43,7 +43,9 @@ def add_info(parser: argparse.ArgumentParser) -> None:
 def run_info(args: argparse.Namespace) -> Iterator[str]:
     """Describe a file; a field that could not be filled is reported, and is not an error."""
     with series(args) as ds:
-        missing = account(args)
+        missing = {}
+        with contextlib.suppress(InputError, OptionError):  # of which the description tells
+            missing = account(args, ds.encoding["source"])
         yield str(describe(ds, variables=names(args.variable), sea=sea(args.sea), missing=missing))
 
 
@@ -81,7 +83,7 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
 
 def run_plot(args: argparse.Namespace) -> Iterator[str]:
     """Draw one date of a filled file."""
-    check_picture(args.out, args.input)
+    check_picture(args.out, [args.input])
     when: str | int | None = args.time
     with contextlib.suppress(TypeError, ValueError):
         when = int(args.time)

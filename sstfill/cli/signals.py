@@ -98,4 +98,16 @@ class Signals:
         import threading
 
         self.received = None
-        threading.Timer(AGAIN, signal.raise_signal, [unraisable.exc_value.number]).start()
+        threading.Timer(AGAIN, _wake_main_thread, [unraisable.exc_value.number]).start()
+
+
+def _wake_main_thread(number: int) -> None:
+    import threading
+
+    if hasattr(signal, "pthread_kill"):
+        # What the main thread waits for is interrupted only by a signal of its own.
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, number)
+    else:
+        signal.raise_signal(number)

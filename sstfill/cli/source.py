@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,14 @@ BLOCK = 16e6  # bytes of one variable in a block of images
 
 def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> None:
     """Give a parser the options of the input, which may be left out in the case `unless`."""
-    text = "NetCDF file or Zarr store"
+    text = (
+        "NetCDF file or Zarr store; several files, such as one a day, are read as one series, "
+        "see import-granules"
+    )
     if unless is None:
-        parser.add_argument("input", metavar="INPUT", help=text)
+        parser.add_argument("inputs", metavar="INPUT", nargs="+", help=text)
     else:
-        parser.add_argument("input", metavar="INPUT", nargs="?", help=f"{text}; not {unless}")
+        parser.add_argument("inputs", metavar="INPUT", nargs="*", help=f"{text}; not {unless}")
     group = parser.add_argument_group("input")
     group.add_argument(
         "--quality-level",
@@ -56,6 +60,12 @@ def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> 
         metavar="N",
         help="read N images at a time; by default a series above "
         f"{LARGE / 1e6:.0f} MB is read in blocks, a smaller one whole",
+    )
+    group.add_argument(
+        "--group",
+        metavar="NAME",
+        help="the group of a NetCDF file or Zarr store to read; by default the root, or the one "
+        "group that holds fields",
     )
     add_links(group)
 
@@ -95,10 +105,39 @@ def names(given: str | list[str] | None) -> list[str] | None:
 
 @contextlib.contextmanager
 def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
-    """Open the input; damage found only while lazy values are read is a `ReadError`, too."""
+    """Open the input; damage found only while lazy values are read is a `ReadError`, too.
+
+    Several inputs are imported into a store for the time being.
+    """
+    path = args.inputs[0]
+    with contextlib.ExitStack() as stack:
+        if len(args.inputs) > 1:
+            path = stack.enter_context(_imported(args))
+        yield stack.enter_context(_opened(path, args))
+
+
+@contextlib.contextmanager
+def _imported(args: argparse.Namespace) -> Iterator[str]:
+    """Import several inputs into a store that is removed in the end."""
+    from sstfill.sources.granules.granules import import_granules
+
+    if args.group is not None:
+        raise OptionError(
+            f"--group {args.group} reads one input, and {len(args.inputs)} are given; fill them "
+            "one by one"
+        )
+    with tempfile.TemporaryDirectory(prefix="sstfill-") as folder:
+        store = str(Path(folder, "series.zarr"))
+        import_granules(args.inputs, store, step="none").close()
+        yield store
+
+
+@contextlib.contextmanager
+def _opened(path: str, args: argparse.Namespace) -> Iterator[xr.Dataset]:
     how: dict[str, Any] = {
         "quality_level": args.quality_level,
         "l2p_flags": names(args.l2p_flags),
+        "group": args.group,
         "allow_links": args.allow_links,
     }
     if args.time_chunk is not None and args.time_chunk < 1:
@@ -106,7 +145,7 @@ def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
             f"--time-chunk {args.time_chunk} is less than 1; "
             "give the number of images to read at a time"
         )
-    with io.reading(args.input), io.open(args.input, chunks={}, **how) as stored:
+    with io.reading(path), io.open(path, chunks={}, **how) as stored:
         if args.time_chunk is None and stored.nbytes <= LARGE:
             yield stored.load()
             return
@@ -114,18 +153,22 @@ def series(args: argparse.Namespace) -> Iterator[xr.Dataset]:
             warnings.filterwarnings(
                 "ignore", message="The specified chunks separate the stored chunks"
             )  # as asked for
-            chunked = io.open(args.input, chunks=blocks(stored, args.time_chunk), **how)
+            chunked = io.open(path, chunks=blocks(stored, args.time_chunk), **how)
         with chunked:
             yield chunked
 
 
-def account(args: argparse.Namespace) -> dict[str, MissingValues]:
-    """Count the missing values of the input by rule, and warn of those that nobody declared."""
+def account(args: argparse.Namespace, path: str) -> dict[str, MissingValues]:
+    """Count the missing values of the input by rule, and warn of those that nobody declared.
+
+    `path` is that of the input, or of the store that several were imported into.
+    """
     found = io.missing_values(
-        args.input,
+        path,
         variables=names(args.variable),
         quality_level=args.quality_level,
         l2p_flags=names(args.l2p_flags),
+        group=args.group,
         allow_links=args.allow_links,
     )
     for missing in found.values():
@@ -174,7 +217,7 @@ def sea(text: str | None) -> xr.DataArray | None:
         return found.load()
 
 
-def check_output(path: str, source: str | None = None, *, claimed: bool = False) -> None:
+def check_output(path: str, sources: Sequence[str] = (), *, claimed: bool = False) -> None:
     """Refuse before the work what `sstfill.io.write` would refuse after it.
 
     With `claimed`, `sstfill.io.claimed` or an archive job looks next at what lies there.
@@ -185,13 +228,13 @@ def check_output(path: str, source: str | None = None, *, claimed: bool = False)
             f"cannot tell a format from {target.name!r}; end it with {', '.join(SUFFIXES)}"
         )
     place.check_parent(path)
-    if source is not None:
+    for source in sources:
         place.check_apart(path, source)
     if not claimed:
         place.check_replaceable(path)
 
 
-def check_picture(path: str | None, source: str | None = None) -> None:
+def check_picture(path: str | None, sources: Sequence[str] = ()) -> None:
     """Refuse before the work a picture that could not be saved after it."""
     if path is not None:
         place.check_parent(path)
@@ -206,4 +249,4 @@ def check_picture(path: str | None, source: str | None = None) -> None:
                 f"cannot write a picture as {suffix or path!r}; "
                 "end its name with .png, .pdf or .svg"
             )
-        place.check(path, source)
+        place.check(path, sources)

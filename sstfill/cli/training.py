@@ -73,17 +73,18 @@ def run_train(args: argparse.Namespace) -> Iterator[str]:
 
 def _trained(args: argparse.Namespace, recipe: TrainRecipe) -> Gan:
     if isinstance(recipe.on, Oceans):
-        if args.input is not None:
+        if args.inputs:
             raise OptionError(
-                f"{args.recipe} trains on synthetic oceans; leave out {args.input}, or [oceans]"
+                f"{args.recipe} trains on synthetic oceans; leave out {args.inputs[0]}, or [oceans]"
             )
         return train_on_oceans(recipe.train, recipe.on, args.out, resume=args.resume)
-    if args.input is None:
+    if not args.inputs:
         raise OptionError(
             "there is nothing to train on; give an archive (NetCDF, Zarr), "
             "or a recipe with an [oceans] table"
         )
-    place.check_apart(args.out, args.input, around=True)
+    for given in args.inputs:
+        place.check_apart(args.out, given, around=True)
     with series(args) as ds:
         return train(
             ds,

@@ -61,7 +61,7 @@ COLUMNS = (
     ScoreColumn("CRPS", "crps", _fixed),
     ScoreColumn("in 68 %", "coverage", _percent, rank=lambda value: abs(value - 0.68), level=0.68),
     ScoreColumn("in 95 %", "coverage", _percent, rank=lambda value: abs(value - 0.95), level=0.95),
-    ScoreColumn("filled", "filled_share", _percent, rank=lambda value: -value),
+    ScoreColumn("filled", "filled_fraction", _percent, rank=lambda value: -value),
     ScoreColumn("seconds", "seconds", _short),
 )
 
@@ -71,8 +71,8 @@ class Scorecard:
     """Errors of methods at pixels that were withheld from them; see `sstfill.evaluation.score`.
 
     `data` holds, for each ``method``, ``rmse``, ``mae``, ``bias``, ``correlation``, ``crps``, ``n``
-    and ``filled_share`` at the withheld pixels which that method filled, ``common_rmse`` at those
-    which all methods that filled any filled, ``seconds`` and ``cpu_seconds`` of one fill;
+    and ``filled_fraction`` at the withheld pixels which that method filled, ``common_rmse`` at
+    those which all methods that filled any filled, ``seconds`` and ``cpu_seconds`` of one fill;
     ``coverage`` (method, level) of the stated error; and ``rmse_by_cloud``, ``rmse_by_distance``,
     ``rmse_by_lag`` (method, bin), likewise ``mae``, ``bias`` and ``n``.
     """
@@ -171,7 +171,7 @@ def _title(data: xr.Dataset) -> str:
     clouds = "clouds of other dates" if attrs["clouds"] == "other dates" else "given clouds"
     seed = f", seed {attrs['seed']}" if "seed" in attrs else ""
     times = f", {attrs['repeats']} times" if attrs["repeats"] > 1 else ""
-    fraction = f"{attrs['share']:.1%} of the observed{times}{seed}"
+    fraction = f"{attrs['fraction']:.1%} of the observed{times}{seed}"
     hidden = f"{attrs['n_withheld']} pixels withheld under {clouds} ({fraction})"
     return f"{attrs['variable']}{units}: {hidden}"
 

@@ -26,7 +26,7 @@ from sstfill.fields.gaps import (
 from sstfill.fields.grid import axes, standardise
 from sstfill.fields.positions import KM, cell_km
 from sstfill.fields.sea import find_sea, sea_mask
-from sstfill.fields.variables import pick_field
+from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
@@ -78,7 +78,7 @@ def score(
     *,
     variable: str | None = None,
     clouds: xr.DataArray | None = None,
-    share: float = 0.1,
+    fraction: float = 0.1,
     seed: int = 0,
     repeats: int = 1,
     sea: xr.DataArray | None = None,
@@ -102,7 +102,7 @@ def score(
     clouds
         Cloud masks, True or 1 under cloud, dims in any order if named as those of `data`: see
         `sstfill.fields.gaps.transplant_clouds`.
-    share
+    fraction
         Fraction of the observed pixels to hide.
     seed, repeats
         Repeat r hides with seed ``seed + r``, and fills with another one derived from it; all
@@ -146,7 +146,7 @@ def score(
     masks = None if clouds is None else _with_dims_of(field, clouds, array)
     samples = []
     for number in range(seed, seed + repeats):
-        withheld = transplant_clouds(field, sea, share=share, seed=number, clouds=masks)
+        withheld = transplant_clouds(field, sea, fraction=fraction, seed=number, clouds=masks)
         # with the same seed the method would hide, for its own tuning and scaling, pixels of the
         # very same images
         other = derived_seed(number, 1)
@@ -228,8 +228,9 @@ def _instance(method: str | Method) -> Method:
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
     """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
-        name = pick_field(data, variable)
-        array = unfilled(data, name)[name]
+        named = named_by_text(data)
+        name = pick_field(named, variable)
+        array = unfilled(named, name)[name]
     else:
         array = data
     if "sstfill_method" in array.attrs:
@@ -331,7 +332,7 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
         "cloud": Bins(
             np.array([0.25, 0.5, 0.75]),
             ["0-25 %", "25-50 %", "50-75 %", "75-100 %"],
-            "share of the sea not observed in the image",
+            "fraction of the sea not observed in the image",
         ),
         "distance": _stretched(
             STEPS, min(cell_km(field)), unit, "distance to the nearest observation"
@@ -372,7 +373,7 @@ def _scorecard(
         data.assign_attrs(
             variable=str(field.name),
             units=str(field.attrs.get("units", "")),
-            share=truth.size / sum(s.n_observed for s in samples),
+            fraction=truth.size / sum(s.n_observed for s in samples),
             **attrs,
             n_withheld=truth.size,
             n_common=int(common.sum()),
@@ -409,7 +410,7 @@ def _card(
     card["crps"] = metrics.crps_gaussian(error, sigma)
     card["coverage"] = "level", [metrics.coverage(error, sigma, level) for level in LEVELS]
     card["n"] = int(done.sum())
-    card["filled_share"] = float(done.mean())
+    card["filled_fraction"] = float(done.mean())
     card["seconds"], card["cpu_seconds"] = estimate.seconds, estimate.cpu_seconds
     for stratum, (_, labels, long_name) in bins.items():
         within = [done & (places[stratum] == k) for k in range(len(labels))]

@@ -10,6 +10,7 @@ import xarray as xr
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps, grid
+from sstfill.fields.variables import names_in
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def with_ancillary(
 def unfilled(ds: xr.Dataset, name: str) -> xr.Dataset:
     """Undo an earlier fill of a variable: keep its observations, drop what that fill added."""
     variable, source = ds[name], ds.get(f"{name}_source")
-    ancillary = str(variable.attrs.get("ancillary_variables", "")).split()
+    ancillary = names_in(str(variable.attrs.get("ancillary_variables", "")), ds)
     if source is None or source.name not in ancillary or "sstfill_method" not in variable.attrs:
         return ds
     first = ancillary.index(str(source.name))  # the user's own are named before

@@ -230,7 +230,7 @@ def transplant_clouds(
     obs: xr.DataArray,
     sea: xr.DataArray,
     *,
-    share: float = 0.1,
+    fraction: float = 0.1,
     seed: int = 0,
     clouds: xr.DataArray | None = None,
     keep: float = 0.1,
@@ -240,8 +240,8 @@ def transplant_clouds(
 
     A test with single hidden pixels flatters a method, since their neighbours give them away; one
     with clouds does not. Images are taken in random order, and each is covered with the gap of a
-    random other image, until `share` is hidden. The last cloud is trimmed to its part nearest to a
-    random point, so that the share is met.
+    random other image, until `fraction` is hidden. The last cloud is trimmed to its part nearest to
+    a random point, so that the fraction is met.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def transplant_clouds(
         Observations (NaN in the gaps) or a bool array, True where observed; dims ``(time, y, x)``.
     sea
         True at sea, the two spatial dims of `obs`.
-    share
+    fraction
         Fraction of all observed sea pixels to hide, between 0 and 1.
     seed
         Equal seeds hide equal pixels.
@@ -265,23 +265,23 @@ def transplant_clouds(
     Returns
     -------
     DataArray
-        bool, dims of `obs`: True at observed sea pixels to hide. Attribute ``share``: the fraction
-        hidden, within a pixel of the one asked for unless there are too few clouds.
+        bool, dims of `obs`: True at observed sea pixels to hide. Attribute ``fraction``: the
+        fraction hidden, within a pixel of the one asked for unless there are too few clouds.
 
     Raises
     ------
     InputError
         Nothing is observed, no image has clouds, `clouds` does not fit, or the clouds hide less
-        than half of `share`.
+        than half of `fraction`.
     OptionError
-        `share` or `keep` is not between 0 and 1.
+        `fraction` or `keep` is not between 0 and 1.
 
     References
     ----------
     Beckers, Barth & Alvera-Azcarate 2006, DINEOF reconstruction of clouded images including error
     maps, Ocean Sci. 2.
     """
-    for option, value in (("share", share), ("keep", keep)):
+    for option, value in (("fraction", fraction), ("keep", keep)):
         if not isinstance(value, int | float | np.number) or not 0 < value < 1:
             raise OptionError(
                 f"{option}={value!r} is not between 0 and 1; ten per cent is written 0.1"
@@ -301,7 +301,7 @@ def transplant_clouds(
     targets = np.flatnonzero(counts >= max(1, min_cover * np.count_nonzero(at_sea)))
     order = np.concatenate([rng.permutation(targets) for _ in range(PASSES)])
     hidden = np.zeros_like(observed)
-    wanted = max(1, round(share * counts.sum()))
+    wanted = max(1, round(fraction * counts.sum()))
     for target in order:
         image = observed[target]
         spare = int((1 - keep) * np.count_nonzero(image) - np.count_nonzero(hidden[target]))
@@ -315,13 +315,17 @@ def transplant_clouds(
         if not wanted:
             break
     reached = np.count_nonzero(hidden) / counts.sum()
-    if reached < share / 2:
+    if reached < fraction / 2:
         raise InputError(
             f"the clouds of {len(donors)} usable images hide {reached:.1%} of the observed pixels, "
-            f"not {share:.1%}; ask for a smaller share, or pass other masks as clouds="
+            f"not {fraction:.1%}; ask for a smaller fraction, or pass other masks as clouds="
         )
     withheld = ordered.copy(data=hidden).transpose(*obs.dims).rename("withheld")
-    withheld.attrs = {"long_name": "hidden from the method", "share": float(reached), "seed": seed}
+    withheld.attrs = {
+        "long_name": "hidden from the method",
+        "fraction": float(reached),
+        "seed": seed,
+    }
     return withheld
 
 
@@ -329,7 +333,7 @@ def transplant_together(
     obs: xr.DataArray,
     sea: xr.DataArray,
     *,
-    share: float,
+    fraction: float,
     seed: int,
     clouds: xr.DataArray | None = None,
 ) -> xr.DataArray:
@@ -359,7 +363,7 @@ def transplant_together(
     wide_sea = xr.DataArray(np.tile(sea.values, (1, n)), dims=sea.dims)
     wide_clouds = None if clouds is None else side_by_side(clouds)
     hidden = transplant_clouds(
-        side_by_side(observed), wide_sea, share=share, seed=seed, clouds=wide_clouds
+        side_by_side(observed), wide_sea, fraction=fraction, seed=seed, clouds=wide_clouds
     )
     parts = hidden.values.reshape(*hidden.shape[:2], n, -1)
     withheld = xr.DataArray(parts, dims=("time", y, "variable", x)).transpose(*obs.dims)

@@ -17,6 +17,10 @@ from sstfill.fields.positions import LAT, LON
 
 Y = (*LAT, "y", "rlat", "nj", "j", "yc", "northing", "row", "rows")
 X = (*LON, "x", "rlon", "ni", "i", "xc", "easting", "col", "cols")
+COORDINATE = {"T": "time", "Y": "latitude", "X": "longitude"}
+"""Names of CF of the coordinate that lies along each axis."""
+Roles = dict[str, list[Hashable]]
+"""Coordinates by the axis or the coordinate of CF that they are."""
 TEMPERATURE_UNITS = {
     "°C": re.compile(r"°?c|deg_?c|degrees?_c|(degrees?_)?celsius"),
     "K": re.compile(r"k|deg_?k|kelvins?|degrees?_kelvin"),
@@ -33,13 +37,13 @@ class Axes(NamedTuple):
     lon: Hashable | None
 
 
-def _found(da: xr.DataArray, axis: str, coordinate: str, names: Sequence[str]) -> list[Hashable]:
-    """Coordinates (or bare dimensions) that play a role.
+def _found(da: xr.DataArray, cf: Roles, axis: str, names: Sequence[str]) -> list[Hashable]:
+    """Coordinates (or bare dimensions) that play the role of an axis.
 
     Index coordinates come first; among equals, those with CF attributes, then those that hold
     dates, then those with usual names in the order of `names`.
     """
-    found = [*da.cf.coordinates.get(coordinate, []), *da.cf.axes.get(axis, [])]
+    found = [*cf.get(COORDINATE[axis], []), *cf.get(axis, [])]
     if axis == "T":
         for name, values in da.coords.items():
             if values.dtype.kind == "M" or is_cftime(values):
@@ -55,10 +59,11 @@ def _dim(da: xr.DataArray, found: list[Hashable], taken: Sequence[Hashable]) -> 
 
 
 def _position(
-    da: xr.DataArray, coordinate: str, names: Sequence[str], spatial: Sequence[Hashable]
+    da: xr.DataArray, cf: list[Hashable], names: Sequence[str], spatial: Sequence[Hashable]
 ) -> Hashable | None:
-    """Name of the latitude or longitude coordinate that varies over the spatial dims only."""
-    cf = da.cf.coordinates.get(coordinate, [])
+    """Name of the latitude or longitude coordinate that varies over the spatial dims only, `cf`
+    before those of usual names.
+    """
     named = [n for n in da.coords if str(n).lower() in names]
     both = [n for n in dict.fromkeys([*cf, *named]) if n in da.coords and 0 < da[n].ndim <= 2]
     return next((n for n in both if set(da[n].dims) <= set(spatial)), None)
@@ -73,15 +78,17 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
         No time (unless `time` is false), fewer than two spatial dims, or one dim too many.
     """
     label = repr(str(da.name)) if da.name is not None else "the array"
-    times = _found(da, "T", "time", TIME)
+    # cf_xarray looks at every role each time that it is asked for one.
+    cf: Roles = {**da.cf.coordinates, **da.cf.axes}
+    times = _found(da, cf, "T", TIME)
     t = _dim(da, times, ())
     if time and t is None:
         raise InputError(
             f"{label} has no time dimension among {sizes(da)}; add one: .expand_dims(time=[date])"
         )
     taken = [t] if t is not None else []
-    y = _dim(da, [n for n in _found(da, "Y", "latitude", Y) if n not in times], taken)
-    x = _dim(da, [n for n in _found(da, "X", "longitude", X) if n not in times], [*taken, y])
+    y = _dim(da, [n for n in _found(da, cf, "Y", Y) if n not in times], taken)
+    x = _dim(da, [n for n in _found(da, cf, "X", X) if n not in times], [*taken, y])
     missing = (y is None) + (x is None)
     rest = [d for d in da.dims if d not in (t, y, x)]
     loose = [d for d in rest if da.sizes[d] > 1]
@@ -106,8 +113,8 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
         )
     dims = (t, y, x) if time else (y, x)
     when = next((n for n in times if n in da.coords and da[n].dims == (t,)), None)
-    lat = _position(da, "latitude", LAT, (y, x))
-    lon = _position(da, "longitude", LON, (y, x))
+    lat = _position(da, cf.get("latitude", []), LAT, (y, x))
+    lon = _position(da, cf.get("longitude", []), LON, (y, x))
     if lat is None or lon is None:
         return Axes(dims, when, None, None)
     return Axes(dims, when, lat, lon)

@@ -32,6 +32,7 @@ def missing_values(
     variables: str | Sequence[str] | None = None,
     quality_level: int | None = None,
     l2p_flags: str | Sequence[str] | None = None,
+    group: str | None = None,
     allow_links: bool = False,
 ) -> dict[str, MissingValues]:
     """Count the values that `sstfill.io.open` takes as missing in each field, by rule.
@@ -42,7 +43,7 @@ def missing_values(
 
     Parameters
     ----------
-    path, variables, quality_level, l2p_flags, allow_links
+    path, variables, quality_level, l2p_flags, group, allow_links
         As for `sstfill.io.open`.
 
     Returns
@@ -57,7 +58,7 @@ def missing_values(
         As `sstfill.io.open` does.
     """
     location = Path(path)
-    opened = open(path, variables=variables, chunks={}, allow_links=allow_links)
+    opened = open(path, variables=variables, chunks={}, group=group, allow_links=allow_links)
     with reading(location), opened as ds:
         names = find_fields(ds) if variables is None else pick_fields(ds, variables)
         keep = {}
@@ -68,6 +69,7 @@ def missing_values(
             keep[f"l2p_flags {shown}"] = flags_kept(ds, l2p_flags)
         stored = guard.open_dataset(
             location,
+            group=ds.encoding.get("group", ""),
             allow_links=allow_links,
             declared=True,
             mask_and_scale=False,
@@ -75,7 +77,11 @@ def missing_values(
             decode_coords=False,
         )
         with stored:
-            return {name: _count(stored[name].variable, ds[name], keep) for name in names}
+            counted = {}
+            for name in names:
+                if ds[name].ndim:
+                    counted[name] = _count(stored[name].variable, ds[name], keep)
+            return counted
 
 
 def _count(
@@ -83,12 +89,14 @@ def _count(
 ) -> MissingValues:
     taken = stored.encoding.get(TAKEN, Taken())
     meant = viewed(stored.dtype, stored.attrs)
-    time = str(axes(field).dims[0])
+    unwritten = unwritten_number(field)
+    # any dimension will do where images do not matter
+    time = str(stored.dims[0] if unwritten is None else axes(field).dims[0])
     tally = Tally(
         sentinels=taken.sentinels,
         bounds=valid_range(field),
         declared=declared_range(field),
-        unwritten=unwritten_number(field),
+        unwritten=unwritten,
         kept=taken.kept,
         axis=stored.dims.index(time),
         images=stored.sizes[time],

@@ -13,6 +13,7 @@ from sstfill.errors import ReadError
 from sstfill.fields import grid, missing, positions
 from sstfill.fields.reading import understood
 from sstfill.fields.variables import find_fields, pick_fields
+from sstfill.io import groups
 from sstfill.io.error_origin import opening, reading
 from sstfill.io.ghrsst import flags_kept, keep_where, quality_kept
 from sstfill.io.place import MARK
@@ -34,6 +35,7 @@ def open(
     quality_level: int | None = None,
     l2p_flags: str | Sequence[str] | None = None,
     chunks: int | str | Mapping[str, int | str] | None = None,
+    group: str | None = None,
     allow_links: bool = False,
 ) -> xr.Dataset:
     """Open a gridded series: NetCDF 3 or 4, or a Zarr v2 or v3 folder, whatever its name.
@@ -53,6 +55,9 @@ def open(
         GHRSST flags that make a pixel a gap: ``microwave``, ``land``, ``ice``, ``lake``, ``river``.
     chunks
         As in `xarray.open_dataset`: ``{}`` or sizes give Dask arrays, for data larger than memory.
+    group
+        The group to read, such as ``"science/level3"``, with the coordinates of those above it. By
+        default the root, or the one group that holds fields.
     allow_links
         Follow links in it to other files: symbolic links in a Zarr folder, external links, external
         storage and virtual datasets of HDF5. They show what this process may read, so ask only for
@@ -65,11 +70,16 @@ def open(
         sstfill does not run, a link that was not asked for, sizes that memory cannot hold, a
         packing that means nothing.
     InputError, OptionError
-        Quality or flags asked for that the file does not hold; an unknown variable or flag.
+        Quality or flags asked for that the file does not hold; an unknown variable, flag or group.
     """
     location = Path(path)
-    stored = guard.open_dataset(
-        location, chunks=chunks, allow_links=allow_links, declared=True, decode_timedelta=False
+    stored = groups.open_dataset(
+        location,
+        group,
+        chunks=chunks,
+        allow_links=allow_links,
+        declared=True,
+        decode_timedelta=False,
     )
     try:
         with opening(location):

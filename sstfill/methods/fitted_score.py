@@ -55,7 +55,9 @@ def scored(
     withheld = []
     for window, own in zip(windows, seeds, strict=False):
         try:
-            clouds = gaps.transplant_clouds(window.obs, window.sea, share=fraction, seed=int(own))
+            clouds = gaps.transplant_clouds(
+                window.obs, window.sea, fraction=fraction, seed=int(own)
+            )
         except InputError:
             continue
         hidden = clouds.values
@@ -72,5 +74,5 @@ def _score(
     fitted: FittedMethod, windows: Sequence[WithheldWindow], name: str, fraction: float, seed: int
 ) -> WithheldScore:
     estimates = predict_windows(windows, lambda window: {name: fitted.estimate(window)})
-    settings = {"share": fraction, "seed": seed, "windows": len(windows)}
+    settings = {"fraction": fraction, "seed": seed, "windows": len(windows)}
     return score_estimates(estimates[name], [name], settings)[name]

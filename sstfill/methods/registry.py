@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import shutil
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -162,6 +163,18 @@ def fit(method: Method, archive: Archive, folder: Path) -> FittedMethod:
         found = FittedWindowed(method)
         found.save(folder)
     return found
+
+
+def fit_part(method: Method, archive: Archive, folder: Path) -> FittedMethod:
+    """Fit a method that is part of another, in a folder of its name below that of the other.
+
+    An earlier fit is removed: another method is tried by a fit without the withheld pixels, and
+    fitted again once it is chosen.
+    """
+    own = folder / method.name
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir(parents=True)
+    return fit(method, archive, own)
 
 
 def load(folder: Path) -> FittedMethod:

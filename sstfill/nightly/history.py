@@ -38,7 +38,7 @@ class Usual:
     nights: int
 
 
-class Score(BaseModel):
+class RecentScore(BaseModel):
     """The part of a variable's score that later nights use."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -54,7 +54,7 @@ class VariableLine(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     model: str
-    score: Score
+    score: RecentScore
     filled_fraction: Number | None = None
 
 

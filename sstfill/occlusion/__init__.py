@@ -10,7 +10,14 @@ returns a mask `observed` (True where observed), `fill_value` is the constant c 
 
 from sstfill.occlusion.base import Mask, Occlusion, Shape, apply, recover
 from sstfill.occlusion.cloud import Cloud
-from sstfill.occlusion.lwp import GRAMS, SPIN_UP, LwpSeries, cloud_share, lwp_series, threshold_for
+from sstfill.occlusion.lwp import (
+    GRAMS,
+    SPIN_UP,
+    LwpSeries,
+    cloud_fraction,
+    lwp_series,
+    threshold_for,
+)
 from sstfill.occlusion.moving import Raindrops, VerticalMovingBar
 from sstfill.occlusion.observed import ObservedClouds
 from sstfill.occlusion.operators import OPERATORS, operator_class
@@ -32,7 +39,7 @@ __all__ = [
     "SyntheticClouds",
     "VerticalMovingBar",
     "apply",
-    "cloud_share",
+    "cloud_fraction",
     "lwp_series",
     "operator_class",
     "recover",

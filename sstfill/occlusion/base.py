@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.checks import check_share
+from sstfill.checks import check_fraction
 from sstfill.errors import OptionError
 
 Shape = tuple[int, int, int]
@@ -89,8 +89,8 @@ def checked(shape: Shape) -> Shape:
 
 def check_span(option: str, least: float, most: float, *, zero: bool = False) -> None:
     """Raise `OptionError` unless ``min_<option>`` and ``max_<option>`` are fractions in order."""
-    check_share(f"min_{option}", least, zero=zero)
-    check_share(f"max_{option}", most, zero=zero)
+    check_fraction(f"min_{option}", least, zero=zero)
+    check_fraction(f"max_{option}", most, zero=zero)
     check_order(option, least, most)
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import io
-from sstfill.checks import check_number, check_share
+from sstfill.checks import check_fraction, check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.io.untrusted import arrays
 
@@ -39,8 +39,8 @@ def lwp_series(path: str | os.PathLike[str]) -> xr.DataArray:
     Returns
     -------
     DataArray
-        Dims as stored, for `Cloud`, `cloud_share` and `threshold_for`. A draw reads the frames it
-        needs; ``load()`` the series if many masks are to be drawn.
+        Dims as stored, for `Cloud`, `cloud_fraction` and `threshold_for`. A draw reads the frames
+        it needs; ``load()`` the series if many masks are to be drawn.
 
     Raises
     ------
@@ -88,12 +88,12 @@ def published(path: Path) -> xr.DataArray:
     return xr.DataArray(values, dims=("time", "y", "x"), attrs={"units": "kg m-2"})
 
 
-def cloud_share(
+def cloud_fraction(
     lwp: LwpSeries, threshold: float, *, start_after: int = SPIN_UP, units: str | None = None
 ) -> float:
     """Fraction of the pixels that a threshold (g m-2) occludes, as in `Cloud`.
 
-    >>> cloud_share(np.array([[[20.0, 50.0, 60.0, 90.0]]]), 55.0, start_after=0, units="g m-2")
+    >>> cloud_fraction(np.array([[[20.0, 50.0, 60.0, 90.0]]]), 55.0, start_after=0, units="g m-2")
     0.5
     """
     check_number("threshold", threshold, 0)
@@ -101,9 +101,9 @@ def cloud_share(
 
 
 def threshold_for(
-    lwp: LwpSeries, share: float, *, start_after: int = SPIN_UP, units: str | None = None
+    lwp: LwpSeries, fraction: float, *, start_after: int = SPIN_UP, units: str | None = None
 ) -> float:
-    """Least threshold (g m-2) that occludes at most `share` of the pixels, as in `Cloud`.
+    """Least threshold (g m-2) that occludes at most `fraction` of the pixels, as in `Cloud`.
 
     Raises
     ------
@@ -113,14 +113,15 @@ def threshold_for(
     >>> threshold_for(np.array([[[20.0, 50.0, 60.0, 90.0]]]), 0.5, start_after=0, units="g m-2")
     50.0
     """
-    check_share("share", share)
+    check_fraction("fraction", fraction)
     values = _after_spin_up(lwp, start_after, units)
     cloudy = float((values > 0).mean())
-    if share > cloudy:
+    if fraction > cloudy:
         raise InputError(
-            f"share={share!r}, but only {cloudy:.3f} of the LWP is above 0; ask for a smaller share"
+            f"fraction={fraction!r}, but only {cloudy:.3f} of the LWP is above 0; "
+            "ask for a smaller fraction"
         )
-    return float(np.quantile(values, 1 - share, method="inverted_cdf"))
+    return float(np.quantile(values, 1 - fraction, method="inverted_cdf"))
 
 
 def _after_spin_up(lwp: LwpSeries, start_after: int, units: str | None) -> NDArray[np.floating]:

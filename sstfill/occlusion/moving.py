@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sstfill.checks import check_number, check_share
+from sstfill.checks import check_fraction, check_number
 from sstfill.occlusion.base import Mask, Shape, check_span, checked
 
 
@@ -37,7 +37,7 @@ class Raindrops:
 
     def __post_init__(self) -> None:
         check_number("count", self.count, 1, whole=True)
-        check_share("width", self.width, zero=False)
+        check_fraction("width", self.width, zero=False)
         check_span("length", self.min_length, self.max_length)
         check_span("speed", self.min_speed, self.max_speed, zero=True)
 

@@ -53,7 +53,7 @@ class ObservedClouds:
         Centre the window anywhere; otherwise its corner is the archive's.
     flip
         Flip y and x at random.
-    min_share, max_share
+    min_fraction, max_fraction
         Bounds of the occluded fraction, 0 to 1: of the sequence, or of each of the single images.
     consecutive
         False takes single images in random order only, as a process without memory.
@@ -79,16 +79,16 @@ class ObservedClouds:
     stride: int = 1
     shift: bool = True
     flip: bool = True
-    min_share: float = 0.05
-    max_share: float = 0.95
+    min_fraction: float = 0.05
+    max_fraction: float = 0.95
     consecutive: bool = True
 
     def __post_init__(self) -> None:
         images = len(self._series)
         check_number("stride", self.stride, 1, max(images - 1, 1), whole=True)
-        check_number("min_share", self.min_share, 0, 1)
-        check_number("max_share", self.max_share, 0, 1)
-        check_order("share", self.min_share, self.max_share)
+        check_number("min_fraction", self.min_fraction, 0, 1)
+        check_number("max_fraction", self.max_fraction, 0, 1)
+        check_order("fraction", self.min_fraction, self.max_fraction)
         if not self._at_sea.any():
             raise InputError("sea is False everywhere; give True at sea, or no mask at all")
 
@@ -242,7 +242,7 @@ class ObservedClouds:
     def _excess(self, mask: Mask) -> float:
         """Distance of the occluded fraction from its bounds; 0 within them."""
         occluded = 1 - float(mask.mean())
-        return max(self.min_share - occluded, occluded - self.max_share, 0.0)
+        return max(self.min_fraction - occluded, occluded - self.max_fraction, 0.0)
 
     def _check_varied(self) -> None:
         """Raise `InputError` where all sea pixels of the archive are observed, or none is."""

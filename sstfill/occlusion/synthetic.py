@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from sstfill import synthetic
-from sstfill.checks import check_number, check_share
+from sstfill.checks import check_fraction, check_number
 from sstfill.errors import OptionError
 from sstfill.occlusion.base import Mask, Shape, checked, flipped
 from sstfill.synthetic import checks
@@ -26,7 +26,7 @@ class SyntheticClouds:
 
     Parameters
     ----------
-    share
+    fraction
         Occluded fraction of the whole sequence, met to the pixel; a range is sampled uniformly.
     step
         Time from one frame to the next.
@@ -45,14 +45,14 @@ class SyntheticClouds:
     augment
         Also flip y and x at random, so that the wind blows from any direction.
 
-    >>> float(SyntheticClouds(share=0.25).draw((4, 10, 10), np.random.default_rng(0)).mean())
+    >>> float(SyntheticClouds(fraction=0.25).draw((4, 10, 10), np.random.default_rng(0)).mean())
     0.75
     """
 
     name: ClassVar[str] = "synthetic-clouds"
     fill_value: ClassVar[float] = 1.0
 
-    share: float | Range = 0.4
+    fraction: float | Range = 0.4
     step: str = "6h"
     persistence: str | tuple[str, str] = "1D"
     scale_km: float | Range = 200.0
@@ -62,9 +62,9 @@ class SyntheticClouds:
     augment: bool = False
 
     def __post_init__(self) -> None:
-        for bound in _ends("share", self.share):
-            check_share("share", bound)
-        _ascending("share", _ends("share", self.share))
+        for bound in _ends("fraction", self.fraction):
+            check_fraction("fraction", bound)
+        _ascending("fraction", _ends("fraction", self.fraction))
         _ascending("persistence", self._memories)
         for bound in _ends("scale_km", self.scale_km):
             check_number("scale_km", bound, 0, above=True)
@@ -82,15 +82,15 @@ class SyntheticClouds:
     def draw(self, shape: Shape, rng: np.random.Generator) -> Mask:
         """Draw a mask of `shape` (time, y, x), True where observed."""
         sizes = checked(shape)
-        least, most = _ends("share", self.share)
-        share = least
+        least, most = _ends("fraction", self.fraction)
+        fraction = least
         if least < most:
-            share = rng.uniform(least, most)
+            fraction = rng.uniform(least, most)
         persistence = f"{_between(self._memories, rng)!r}s"
         scale = _between(_ends("scale_km", self.scale_km), rng)
         cloudy = synthetic.clouds(
             shape=sizes,
-            share=share,
+            fraction=fraction,
             step=self.step,
             persistence=persistence,
             scale_km=scale,

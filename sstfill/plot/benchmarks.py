@@ -28,7 +28,7 @@ HIDDEN = "0.45"
 PAPER_STYLES = (("*", "-"), ("X", "none"))
 
 
-def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> Figure:
+def by_fraction(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> Figure:
     """Draw MAE against the fraction of occluded pixels, one panel for each data set under clouds.
 
     Parameters
@@ -49,12 +49,12 @@ def by_share(results: xr.Dataset, paper: Mapping[str, Points] | None = None) -> 
     InputError
         Nothing in the results was scored under clouds of a set fraction.
     """
-    rows = np.isfinite(results["share"].values) & (results["variant"].values == "sequence")
+    rows = np.isfinite(results["fraction"].values) & (results["variant"].values == "sequence")
     data = results.isel(row=rows)
     pairs = zip(data["data"].values.tolist(), data["masks"].values.tolist(), strict=True)
     panels = list(dict.fromkeys(pairs))
     if not panels:
-        raise InputError("no row of the results has an occluded share; run the operator 'cloud'")
+        raise InputError("no row of the results has an occluded fraction; run the operator 'cloud'")
     methods = list(dict.fromkeys(data["method"].values.tolist()))
     across = min(COLUMNS, len(panels))
     down = -(-len(panels) // across)

@@ -148,10 +148,10 @@ def _heading(data: xr.Dataset) -> str:
     attrs = data.attrs
     heading = f"{attrs.get('variable', 'field')} under withheld clouds"
     details = []
-    if "share" in attrs:
+    if "fraction" in attrs:
         if "n_withheld" in attrs:
             details.append(f"{attrs['n_withheld']:,} pixels")
-        details.append(f"{float(attrs['share']):.1%} of the observations")
+        details.append(f"{float(attrs['fraction']):.1%} of the observations")
     if "seed" in attrs:
         details.append(f"seed {attrs['seed']}")
     return f"{heading}: {', '.join(details)}" if details else heading

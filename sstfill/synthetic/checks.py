@@ -60,7 +60,7 @@ def number(
     return result
 
 
-def share(name: str, value: float) -> float:
+def fraction(name: str, value: float) -> float:
     """Return `value` as a fraction in [0, 1)."""
     result = number(name, value)
     if not 0 <= result < 1:

@@ -20,7 +20,7 @@ Kind = Literal["coast", "island", "islands", "none"]
 def land(
     *,
     shape: tuple[int, int] = (64, 64),
-    share: float = 0.1,
+    fraction: float = 0.1,
     kind: Kind = "coast",
     seed: int = 0,
     grid_km: float = 5.0,
@@ -33,7 +33,7 @@ def land(
     ----------
     shape
         Sizes of ``(lat, lon)``; any.
-    share
+    fraction
         Fraction of land, in [0, 1); met to the nearest cell, and at least one cell is sea.
     kind
         ``coast`` (along one side), ``island``, ``islands``, or ``none`` for no land at all.
@@ -54,14 +54,16 @@ def land(
 
     Examples
     --------
-    >>> int((~land(shape=(20, 30), share=0.2)).sum())
+    >>> int((~land(shape=(20, 30), fraction=0.2)).sum())
     120
     """
     ny, nx = checks.shape(shape, ("lat", "lon"))
     coords = axes.horizontal((ny, nx), grid_km=grid_km, lat=lat, lon=lon)
     if kind not in get_args(Kind):
         raise unknown("kind of land", kind, get_args(Kind))
-    cells = 0 if kind == "none" else min(round(checks.share("share", share) * ny * nx), ny * nx - 1)
+    cells = 0
+    if kind != "none":
+        cells = min(round(checks.fraction("fraction", fraction) * ny * nx), ny * nx - 1)
     sea = sea_cells((ny, nx), land=cells, kind=kind, seed=checks.integer("seed", seed, least=0))
     return xr.DataArray(
         sea, dims=("lat", "lon"), coords=coords, name="sea", attrs={"long_name": "sea"}

@@ -19,7 +19,7 @@ SLOPE = 3.3  # of the two-dimensional spectrum; 8/3 gives froth, 4 gives smooth 
 def clouds(
     *,
     shape: tuple[int, int, int] = (24, 64, 64),
-    share: float = 0.4,
+    fraction: float = 0.4,
     step: str = "6h",
     persistence: str = "1D",
     scale_km: float = 200.0,
@@ -36,13 +36,13 @@ def clouds(
 
     A Gaussian field with a power-law spectrum drifts with the wind while each of its modes
     decorrelates, small ones sooner. It is cloudy where the field exceeds one threshold, chosen to
-    meet `share`.
+    meet `fraction`.
 
     Parameters
     ----------
     shape
         Sizes of ``(time, lat, lon)``; any.
-    share
+    fraction
         Hidden fraction of all pixels of all images, in [0, 1).
     step
         Time from one image to the next.
@@ -60,7 +60,7 @@ def clouds(
     start, grid_km, lat, lon
         The grid and time axis, as in `sst`.
     sea
-        True at sea, dims ``(lat, lon)``; given, `share` is that of the sea pixels alone.
+        True at sea, dims ``(lat, lon)``; given, `fraction` is that of the sea pixels alone.
 
     Returns
     -------
@@ -74,11 +74,11 @@ def clouds(
 
     Examples
     --------
-    >>> float(clouds(shape=(10, 20, 20), share=0.25).mean())
+    >>> float(clouds(shape=(10, 20, 20), fraction=0.25).mean())
     0.25
     """
     nt, ny, nx = checks.shape(shape, ("time", "lat", "lon"))
-    share, seed = checks.share("share", share), checks.integer("seed", seed, least=0)
+    fraction, seed = checks.fraction("fraction", fraction), checks.integer("seed", seed, least=0)
     coords = {"time": axes.temporal(nt, step=step, start=start)}
     coords |= axes.horizontal((ny, nx), grid_km=grid_km, lat=lat, lon=lon)
     memory = checks.duration("persistence", persistence) / checks.duration("step", step)
@@ -100,7 +100,7 @@ def clouds(
         depth[t] += image
     counted = depth if sea is None else depth[:, _mask(sea, (ny, nx))]
     return xr.DataArray(
-        depth > threshold(counted, share),
+        depth > threshold(counted, fraction),
         dims=("time", "lat", "lon"),
         coords=coords,
         name="cloudy",
@@ -108,10 +108,10 @@ def clouds(
     )
 
 
-def threshold(values: np.ndarray, share: float) -> np.float32:
+def threshold(values: np.ndarray, fraction: float) -> np.float32:
     """Return the value that this fraction of `values` exceeds, to the nearest count."""
     flat = np.ravel(values)
-    below = flat.size - round(share * flat.size)
+    below = flat.size - round(fraction * flat.size)
     if below == 0:
         return np.float32(-np.inf)
     return np.partition(flat, below - 1)[below - 1]

@@ -27,7 +27,7 @@ def eof_series(
     pixels: int = 5_000,
     times: int = 100,
     modes: int = 30,
-    share: float = 0.6,
+    fraction: float = 0.6,
     noise: float = 0.2,
     land: float = 0.13,
     truth: bool = False,
@@ -52,7 +52,7 @@ def eof_series(
         Number of images.
     modes
         Number of EOF modes.
-    share
+    fraction
         Fraction of the sea pixels that is missing, in [0, 1).
     noise
         Standard deviation of the observation error, degC.
@@ -86,7 +86,7 @@ def eof_series(
     times = checks.integer("times", times, least=1)
     modes = checks.integer("modes", modes, least=1)
     seed = checks.integer("seed", seed, least=0)
-    cells = pixels / (1 - checks.share("land", land))
+    cells = pixels / (1 - checks.fraction("land", land))
     ny = max(1, round(np.sqrt(cells)))
     shape = (ny, int(np.ceil(cells / ny)))
     coords = {"time": axes.temporal(times, step=step, start=start)}
@@ -94,7 +94,7 @@ def eof_series(
     sea = sea_cells(shape, land=shape[0] * shape[1] - pixels, kind="coast", seed=seed)
     rng = np.random.default_rng([seed, STREAM])
     maps, series = _maps(rng, sea, modes), _series(rng, times, modes)
-    covers = _covers(sea, times, checks.share("share", share), seed)
+    covers = _covers(sea, times, checks.fraction("fraction", fraction), seed)
     fields = {"sst": np.full((times, *shape), np.nan, dtype="float32")}
     if truth:
         fields["truth"] = fields["sst"].copy()
@@ -139,10 +139,10 @@ def _series(rng: np.random.Generator, times: int, modes: int) -> np.ndarray:
     return series.astype("float32")
 
 
-def _covers(sea: np.ndarray, times: int, share: float, seed: int) -> Iterator[np.ndarray]:
-    """Yield which sea pixels of each image are hidden; the fractions average to `share`."""
+def _covers(sea: np.ndarray, times: int, fraction: float, seed: int) -> Iterator[np.ndarray]:
+    """Yield which sea pixels of each image are hidden; the fractions average to `fraction`."""
     rng = np.random.default_rng([seed, CLOUD_STREAM])
-    shares = _shares(rng, times, share)
+    fractions = _fractions(rng, times, fraction)
     images = spectrum.evolving(
         rng,
         (sea.shape[0], sea.shape[1]),
@@ -150,22 +150,22 @@ def _covers(sea: np.ndarray, times: int, share: float, seed: int) -> Iterator[np
         slope=3.5,
         memory=CLOUD_MEMORY,
     )
-    for image, hidden in zip(itertools.islice(images, times), shares, strict=True):
+    for image, hidden in zip(itertools.islice(images, times), fractions, strict=True):
         values = image[sea]
         yield values > threshold(values, hidden)
 
 
-def _shares(rng: np.random.Generator, times: int, share: float) -> np.ndarray:
-    """Fractions of `times` images, spread as real ones are, that average to `share` within 1e-6."""
+def _fractions(rng: np.random.Generator, times: int, fraction: float) -> np.ndarray:
+    """Fractions of `times` images, spread as real ones are, of mean `fraction` within 1e-6."""
     z = rng.standard_normal(times)
-    if share == 0:
+    if fraction == 0:
         return np.zeros(times)
     low, high = -20.0, 20.0  # bisect the centre of a logit-normal
     for _ in range(60):
         middle = (low + high) / 2
-        shares = 1 / (1 + np.exp(-(middle + 1.3 * z)))
-        if shares.mean() < share:
+        fractions = 1 / (1 + np.exp(-(middle + 1.3 * z)))
+        if fractions.mean() < fraction:
             low = middle
         else:
             high = middle
-    return shares
+    return fractions

@@ -25,7 +25,7 @@ SEA_ATTRS = {
 def ocean(
     *,
     shape: tuple[int, int, int] = (24, 64, 64),
-    share: float = 0.4,
+    fraction: float = 0.4,
     noise: float = 0.1,
     land: float = 0.1,
     kind: Kind = "coast",
@@ -53,7 +53,7 @@ def ocean(
     ----------
     shape
         Sizes of ``(time, lat, lon)``; any.
-    share
+    fraction
         Fraction of the sea pixels of all images that clouds hide, in [0, 1).
     noise
         Standard deviation of the observation error, degC.
@@ -87,10 +87,12 @@ def ocean(
     _, ny, nx = checks.shape(shape, ("time", "lat", "lon"))
     spread = checks.number("noise", noise, least=0)
     where = {"grid_km": grid_km, "lat": lat, "lon": lon}
-    sea = draw_land(shape=(ny, nx), share=checks.share("land", land), kind=kind, seed=seed, **where)
+    sea = draw_land(
+        shape=(ny, nx), fraction=checks.fraction("land", land), kind=kind, seed=seed, **where
+    )
     cloudy = draw_clouds(
         shape=shape,
-        share=share,
+        fraction=fraction,
         step=step,
         persistence=persistence,
         scale_km=scale_km,

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from sstfill.checks import check_choice, check_most, check_number, check_share
+from sstfill.checks import check_choice, check_fraction, check_most, check_number
 from sstfill.errors import OptionError
 
 Network = Literal["compact", "paper", "static", "recurrent"]
@@ -173,7 +173,7 @@ class TrainOptions:
         check_most("seed", self.seed, 2**63 - 1)
         for name in ("adversarial_weight", "clip", "save_minutes"):
             check_number(name, getattr(self, name), 0)
-        check_share("ema", self.ema)
+        check_fraction("ema", self.ema)
         self._check_recipe()
         self._check_discriminators()
 
@@ -213,8 +213,8 @@ class TrainOptions:
             check_choice("schedule", self.schedule, get_args(Schedule))
         recipe = self.recipe
         check_number("learning_rate", recipe.learning_rate, 0, above=True)
-        check_share("beta1", recipe.beta1)
-        check_share("beta2", recipe.beta2)
+        check_fraction("beta1", recipe.beta1)
+        check_fraction("beta2", recipe.beta2)
         check_number("weight_decay", recipe.weight_decay, 0)
         check_number("decay", recipe.decay, 0, 1, above=True)
 

@@ -53,7 +53,7 @@ class WithheldScore:
 
         A pixel without an estimate counts as filled with the mean.
         """
-        filled, std = float(self.summary["filled_share"]), float(self.summary["std"])
+        filled, std = float(self.summary["filled_fraction"]), float(self.summary["std"])
         return float(np.sqrt(filled * self.rmse**2 + (1 - filled) * std**2)) / (std or 1.0)
 
 
@@ -88,7 +88,7 @@ def withheld_score(
             reason,
         )
         return {}
-    return score_estimates(estimates, variables(obs), {"share": fraction, "seed": seed})
+    return score_estimates(estimates, variables(obs), {"fraction": fraction, "seed": seed})
 
 
 def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr.DataArray:
@@ -118,8 +118,8 @@ def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr
     """
     seed = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
     if "variable" in obs.dims:
-        return gaps.transplant_together(obs, sea, share=fraction, seed=seed)
-    return gaps.transplant_clouds(obs, sea, share=fraction, seed=seed)
+        return gaps.transplant_together(obs, sea, fraction=fraction, seed=seed)
+    return gaps.transplant_clouds(obs, sea, fraction=fraction, seed=seed)
 
 
 def variables(obs: xr.DataArray) -> list[str]:
@@ -166,7 +166,7 @@ def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> W
     summary: dict[str, Any] = {
         **settings,
         "n": truth.size,
-        "filled_share": float(known.mean()),
+        "filled_fraction": float(known.mean()),
         "mae": metrics.mae(filled, wanted),
         "rmse": metrics.rmse(filled, wanted),
         "bias": metrics.bias(filled, wanted),

@@ -82,9 +82,9 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("module", "name"), PLACES, ids=lambda p: getattr(p, "__name__", p))
-def test_a_write_that_fails_is_one_line_wherever_it_fails(
-    archive, tmp_path, monkeypatch, module, name
-):
+def test_a_write_that_fails_is_one_line_wherever_it_fails(tmp_path, monkeypatch, module, name):
+    archive = small.put(small.ocean(days=5), tmp_path / "in.zarr")
+
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 

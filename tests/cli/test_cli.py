@@ -89,8 +89,8 @@ class TestFill:
         ):
             assert words in out
         sea = written.sst_source != 4
-        share = float((written.sst_source == 1).sum() / sea.sum())
-        assert f"{100 * share:.1f} % of the sea was missing" in out
+        fraction = float((written.sst_source == 1).sum() / sea.sum())
+        assert f"{100 * fraction:.1f} % of the sea was missing" in out
 
     def test_method_chosen_on_withheld_clouds(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -565,7 +565,9 @@ class TestMistakes:
     def test_score(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "no method 'dinof'" in fails("score in.nc --methods interpolate,dinof", capsys)
         assert "no method to score" in fails("score in.nc --methods ,", capsys)
-        assert "not between 0 and 1" in fails("score in.nc --methods climatology --share 2", capsys)
+        assert "not between 0 and 1" in fails(
+            "score in.nc --methods climatology --fraction 2", capsys
+        )
         assert "no option of score '--method'" in fails("score in.nc --method dineof", capsys)
 
     def test_picture_without_its_libraries(
@@ -704,13 +706,13 @@ class TestScore:
     def test_table_json_and_picture(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("matplotlib")
         line = (
-            "score in.nc --methods climatology,interpolate --share 0.15 --repeats 2 --seed 3 "
+            "score in.nc --methods climatology,interpolate --fraction 0.15 --repeats 2 --seed 3 "
             "--json s.json --plot s.png"
         )
         out = run(line, capsys)
         card = sstfill.Scorecard.from_json((folder / "s.json").read_text())
         expected = opened("in.nc").gapfill.score(
-            ["climatology", "interpolate"], share=0.15, repeats=2, seed=3
+            ["climatology", "interpolate"], fraction=0.15, repeats=2, seed=3
         )
         np.testing.assert_array_equal(card.data.rmse, expected.data.rmse)
         assert out.startswith("sst (degree_Celsius): ")
@@ -793,7 +795,7 @@ def test_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("cartopy")
-    monkeypatch.setattr("sstfill.cli.evaluating.SHAPE", (12, 20, 20))
+    monkeypatch.setattr("sstfill.cli.evaluating.SHAPE", (8, 12, 14))
     out = run(f"demo --out {tmp_path}", capsys)
     assert {p.name for p in tmp_path.iterdir()} == {"filled.nc", "filled.png"}
     assert set(sstfill.METHODS) - {"auto", "gan", "patchmatch"} <= set(out.split())
@@ -848,3 +850,21 @@ class TestProcess:
         done = subprocess.run([command, "methods"], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
         assert "dineof" in done.stdout
+
+
+def test_several_files_are_filled_as_one_series(folder, seen, capsys):
+    for day in range(seen.sizes["time"]):
+        io.write(seen.isel(time=[day]), folder / f"day{day:02}.nc")
+    days = " ".join(sorted(str(path) for path in folder.glob("day*.nc")))
+    rest = "--method interpolate --no-score --variable sst"
+    run(f"fill {days} --out several.nc {rest}", capsys)
+    run(f"fill in.nc --out one.nc {rest}", capsys)
+    with io.open("several.nc") as several, io.open("one.nc") as one:
+        xr.testing.assert_allclose(several.sst, one.sst)
+    assert f"{seen.sizes['time']} images" in run(f"info {days}", capsys)
+
+
+def test_an_archive_is_one_store(folder, capsys):
+    said = fails("fill in.nc in.nc --out out.zarr --update", capsys)
+    assert "2 inputs" in said and "sstfill import-granules" in said
+    assert "--group" in fails("fill in.nc in.nc --out out.nc --group a", capsys)

@@ -24,7 +24,7 @@ FILES = {
     "paper.md",
     "paper.json",
     "paper.csv",
-    "paper_by_share.png",
+    "paper_by_fraction.png",
     "paper_sample_1.png",
     "paper_sample_2.png",
 }
@@ -113,17 +113,17 @@ def test_every_file_is_told_how_it_is_used_or_why_not(folder):
     assert [s.name for s in found.sources] == ["synthetic ocean", "truth.zarr"]
 
 
-def test_thresholds_give_the_papers_shares_whatever_the_units(tmp_path):
+def test_thresholds_give_the_papers_fractions_whatever_the_units(tmp_path):
     liquid_water(scale=1e-3, units="kg m-2").to_netcdf(tmp_path / "any.nc")
     np.save(tmp_path / "published.npy", liquid_water(scale=1e-3).LWP.values)
     found = datasets.find([tmp_path])
     assert [c.name for c in found.clouds] == ["any.nc", "published.npy"]
     for clouds in found.clouds:
         hidden = {
-            share: 1 - clouds.at(share).draw((24, 24, 24), np.random.default_rng(0)).mean()
-            for share in published.OCCLUDED
+            fraction: 1 - clouds.at(fraction).draw((24, 24, 24), np.random.default_rng(0)).mean()
+            for fraction in published.OCCLUDED
         }
-        assert all(abs(share - met) < 0.01 for share, met in hidden.items()), hidden
+        assert all(abs(fraction - met) < 0.01 for fraction, met in hidden.items()), hidden
 
 
 def test_clouds_too_thin_are_left_out_with_the_reason(tmp_path):
@@ -132,7 +132,7 @@ def test_clouds_too_thin_are_left_out_with_the_reason(tmp_path):
     thin.to_netcdf(tmp_path / "thin.nc")
     found = datasets.find([tmp_path])
     assert not found.clouds
-    assert "smaller share" in found.notes[0].how
+    assert "smaller fraction" in found.notes[0].how
 
 
 def test_a_pickled_array_is_not_loaded(tmp_path):
@@ -141,7 +141,7 @@ def test_a_pickled_array_is_not_loaded(tmp_path):
     assert not found.clouds and "cannot read" in found.notes[0].how
 
 
-def test_a_window_over_a_scene_moves_and_hides_a_share():
+def test_a_window_over_a_scene_moves_and_hides_a_fraction():
     found = datasets.DatasetChoice()
     datasets._scene(scene().cloud, "s", found)
     masks = sequences.SceneWindows(scenes=tuple(found.scenes))
@@ -230,11 +230,11 @@ def test_equal_seeds_give_equal_numbers():
     assert (first["mae"] != other["mae"]).all()
 
 
-def test_clouds_of_a_smaller_share_lie_within_those_of_a_larger(folder):
+def test_clouds_of_a_smaller_fraction_lie_within_those_of_a_larger(folder):
     chosen = small(operators=("cloud",))
     todo = list(plan.cases(chosen, datasets.find([folder])))[:3]
     masks = [protocol._draw(case, chosen, 0).observed for case in todo]
-    assert [case.share for case in todo] == [0.799, 0.395, 0.134]
+    assert [case.fraction for case in todo] == [0.799, 0.395, 0.134]
     assert (masks[0] <= masks[1]).all() and (masks[1] <= masks[2]).all()
 
 
@@ -270,7 +270,7 @@ def test_what_is_left_unfilled_counts_as_the_mean_of_what_was_seen(monkeypatch):
     drawn = protocol._draw(case, chosen, 0)
     row = records.records(protocol.run(chosen, datasets.find()).results)[0]
     hidden = drawn.truth.sst.values[drawn.hidden]
-    assert row["filled_share"] == 0
+    assert row["filled_fraction"] == 0
     assert row["mae"] == pytest.approx(
         np.abs(hidden - float(drawn.seen.sst.mean())).mean(), rel=1e-5
     )
@@ -365,7 +365,7 @@ def test_without_pyav_a_clip_is_told_not_used(tmp_path, monkeypatch):
 def test_figures_refuse_what_they_cannot_draw():
     results = protocol.run(small(operators=("raindrops",)), datasets.find()).results
     with pytest.raises(InputError, match="operator 'cloud'"):
-        benchmarks.by_share(results)
+        benchmarks.by_fraction(results)
     with pytest.raises(InputError, match="1 or 3 channels"):
         benchmarks.strip(xr.DataArray(np.zeros((2, 2)), dims=("y", "x")))
 

@@ -93,7 +93,7 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def card() -> Scorecard:
-    return score(OBS, METHODS, sea=SEA, seed=3, repeats=2, share=0.15)
+    return score(OBS, METHODS, sea=SEA, seed=3, repeats=2, fraction=0.15)
 
 
 def test_layout(card):
@@ -113,7 +113,7 @@ def test_layout(card):
         "correlation",
         "crps",
         "n",
-        "filled_share",
+        "filled_fraction",
         "seconds",
         "cpu_seconds",
         "common_rmse",
@@ -135,7 +135,7 @@ def test_layout(card):
         "clouds": "other dates",
     }
     assert expected.items() <= data.attrs.items()
-    assert data.attrs["share"] == pytest.approx(0.15, abs=0.001)
+    assert data.attrs["fraction"] == pytest.approx(0.15, abs=0.001)
 
 
 def test_scores_are_those_of_the_noise(card):
@@ -151,8 +151,8 @@ def test_scores_are_those_of_the_noise(card):
 
 def test_partial_fill_is_told_and_compared_on_common_pixels(card):
     data = card.data
-    assert data.filled_share.loc[{"method": ["poor", "good"]}].values.tolist() == [1.0, 1.0]
-    assert 0 < data.filled_share.loc[{"method": "partial"}] < 1
+    assert data.filled_fraction.loc[{"method": ["poor", "good"]}].values.tolist() == [1.0, 1.0]
+    assert 0 < data.filled_fraction.loc[{"method": "partial"}] < 1
     assert (
         int(data.n.loc[{"method": "partial"}]) == data.attrs["n_common"] < data.attrs["n_withheld"]
     )
@@ -176,7 +176,7 @@ def test_strata_by_hand():
     clouds = xr.zeros_like(obs, dtype=bool)[:1]
     clouds[:, :, 7] = True
     data = score(
-        obs, {"a": Noisy()}, sea=SEA, clouds=clouds, share=16 / (6 * 16 * 8)
+        obs, {"a": Noisy()}, sea=SEA, clouds=clouds, fraction=16 / (6 * 16 * 8)
     ).data  # one column, one image
     assert data.attrs["n_withheld"] == 16 and data.attrs["clouds"] == "given"
     assert data.n_by_cloud.values.tolist() == [[0, 0, 16, 0]]  # 1 - 7/18
@@ -227,7 +227,7 @@ def test_a_method_that_fills_nothing_comes_last():
         "some": (TRUTH + 1).to_dataset(name="mean"),
     }
     card = score_against(TRUTH, estimates, TRUTH > 0)
-    assert card.best == "some" and card.data.filled_share.values.tolist() == [0.0, 1.0]
+    assert card.best == "some" and card.data.filled_fraction.values.tolist() == [0.0, 1.0]
     assert float(card.data.common_rmse.loc[{"method": "some"}]) == pytest.approx(1.0)
 
 
@@ -301,9 +301,9 @@ def test_methods_of_one_name_need_labels():
         ({"repeats": 1.5}, "repeats=1.5 must be a whole number"),
         ({"seed": -1}, "seed=-1 must be a whole number"),
         ({"seed": 0.5}, "seed=0.5"),
-        ({"share": 2}, "share"),
-        ({"share": "0.1"}, "share"),
-        ({"share": None}, "share"),
+        ({"fraction": 2}, "fraction"),
+        ({"fraction": "0.1"}, "fraction"),
+        ({"fraction": None}, "fraction"),
         ({"variable": "sea"}, "variable"),
     ],
 )
@@ -340,11 +340,11 @@ def test_a_fill_is_no_truth():
 
 def test_a_method_is_not_tuned_on_the_images_that_judge_it():
     ASKED.clear()
-    score(OBS, Noisy(), sea=SEA, seed=3, share=0.15)
+    score(OBS, Noisy(), sea=SEA, seed=3, fraction=0.15)
     judged, tuned = (
         seen.notnull() for seen in sorted(ASKED, key=lambda a: -int(a.notnull().sum()))
     )
-    withheld = transplant_clouds(OBS, SEA, share=0.15, seed=3)
+    withheld = transplant_clouds(OBS, SEA, fraction=0.15, seed=3)
     assert judged.equals(OBS.notnull() & ~withheld)
     drawn, used = ((w.any(("lat", "lon"))).values for w in (judged & ~tuned, withheld))
     same = transplant_clouds(OBS.where(judged), SEA, seed=3).any(("lat", "lon")).values
@@ -406,7 +406,7 @@ def test_withheld_file_of_the_benchmarks(shared_data):
         sst, {"pixel mean": mean.to_dataset(name="sst")}, hidden, obs=given, sea=sea
     )
     assert 0.3 < float(card.data.rmse[0]) < 0.9 and card.data.attrs["n_withheld"] == 12246
-    assert card.data.attrs["share"] == pytest.approx(0.1, abs=0.005)
+    assert card.data.attrs["fraction"] == pytest.approx(0.1, abs=0.005)
 
 
 # --- the scorecard itself ---

@@ -202,12 +202,12 @@ def test_days_by_brute_force(seed):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), share=st.floats(0.01, 0.3), keep=st.floats(0.05, 0.4))
-def test_law_of_transplanted_clouds(seed, share, keep):
-    withheld = transplant_clouds(FIELD, SEA, share=share, seed=seed, keep=keep)
+@given(seed=st.integers(0, 10**6), fraction=st.floats(0.01, 0.3), keep=st.floats(0.05, 0.4))
+def test_law_of_transplanted_clouds(seed, fraction, keep):
+    withheld = transplant_clouds(FIELD, SEA, fraction=fraction, seed=seed, keep=keep)
     assert withheld.dtype == bool and withheld.dims == FIELD.dims
     assert not (withheld & ~OBSERVED).any()
-    assert abs(int(withheld.sum()) - share * int(OBSERVED.sum())) <= 1
+    assert abs(int(withheld.sum()) - fraction * int(OBSERVED.sum())) <= 1
     left = (OBSERVED & ~withheld).sum(("lat", "lon"))
     assert (left >= keep * OBSERVED.sum(("lat", "lon")) - 1e-9).all()
 
@@ -230,7 +230,7 @@ def test_hidden_pieces_lie_under_the_cloud_of_one_donor():
     clouds[0, 8:16, 8:16] = True  # the only donor with some cloud
     clouds[1] = True
     full = xr.ones_like(FIELD)
-    withheld = transplant_clouds(full, SEA, clouds=clouds, share=0.05)
+    withheld = transplant_clouds(full, SEA, clouds=clouds, fraction=0.05)
     assert not (withheld & ~clouds[0]).any()
     sizes = withheld.sum(("lat", "lon")).values
     assert np.count_nonzero(sizes == 64) == sizes.sum() // 64 > 3  # whole clouds, but for the last
@@ -241,7 +241,7 @@ def test_own_gaps_come_from_other_dates():
     values[0, :, :3] = np.nan
     values[1, :, 6:] = np.nan
     field = xr.DataArray(values, dims=DIMS)
-    withheld = transplant_clouds(field, xr.ones_like(field[0], dtype=bool), share=0.4)
+    withheld = transplant_clouds(field, xr.ones_like(field[0], dtype=bool), fraction=0.4)
     assert withheld[0, :, 6:].any() and withheld[1, :, :3].any()
     assert not withheld[:, :, 3:6].any()
 
@@ -252,7 +252,7 @@ def test_whole_and_empty_images_are_no_donors_and_no_image_is_hidden_whole():
     values[2, 0, 0] = np.nan  # hardly a cloud
     values[3, :, :4] = np.nan
     field = xr.DataArray(values, dims=DIMS)
-    withheld = transplant_clouds(field, xr.ones_like(field[0], dtype=bool), share=0.2)
+    withheld = transplant_clouds(field, xr.ones_like(field[0], dtype=bool), fraction=0.2)
     assert not withheld[:, :, 4:].any() and not withheld[1].any() and not withheld[3].any()
 
 
@@ -260,14 +260,14 @@ def test_images_with_hardly_an_observation_are_left_alone():
     field = cloudy_field(5)
     field[4] = np.nan
     field[4, 10, 10] = 1.0
-    assert not any(transplant_clouds(field, SEA, share=0.3, seed=s)[4].any() for s in range(10))
+    assert not any(transplant_clouds(field, SEA, fraction=0.3, seed=s)[4].any() for s in range(10))
 
 
 def test_last_piece_is_compact():
     field = xr.ones_like(FIELD)
     clouds = xr.ones_like(FIELD.isel(time=[0]), dtype=bool)
     clouds[0, -1, -4:] = False
-    withheld = transplant_clouds(field, SEA, clouds=clouds, share=0.002, keep=0.001)
+    withheld = transplant_clouds(field, SEA, clouds=clouds, fraction=0.002, keep=0.001)
     rows, columns = np.nonzero(withheld.any("time").values)
     assert rows.size > 8 and max(np.ptp(rows), np.ptp(columns)) <= 2 * np.sqrt(rows.size) + 1
 
@@ -282,19 +282,19 @@ def test_nothing_observed_is_an_error():
         transplant_clouds(FIELD * np.nan, SEA)
 
 
-def test_too_few_clouds_for_the_share_is_an_error():
+def test_too_few_clouds_for_the_fraction_is_an_error():
     field = xr.ones_like(FIELD)
     field[0, 10:12, :] = np.nan
-    with pytest.raises(InputError, match="smaller share"):
-        transplant_clouds(field, SEA, share=0.5)
+    with pytest.raises(InputError, match="smaller fraction"):
+        transplant_clouds(field, SEA, fraction=0.5)
 
 
-def test_half_of_the_share_is_accepted_and_told():
+def test_half_of_the_fraction_is_accepted_and_told():
     field = xr.ones_like(FIELD)
     field[0, 6:12, :] = np.nan  # about a third of the sea
-    withheld = transplant_clouds(field, SEA, share=0.5)
-    assert 0.25 <= withheld.share < 0.5
-    assert withheld.share == pytest.approx(float(withheld.sum() / (field.notnull() & SEA).sum()))
+    withheld = transplant_clouds(field, SEA, fraction=0.5)
+    assert 0.25 <= withheld.fraction < 0.5
+    assert withheld.fraction == pytest.approx(float(withheld.sum() / (field.notnull() & SEA).sum()))
 
 
 def test_clouds_of_integers_by_name_or_by_shape():
@@ -333,10 +333,10 @@ def test_clouds_that_do_not_fit(clouds, message):
 @pytest.mark.parametrize(
     "option",
     [
-        {"share": 0.0},
-        {"share": 10},
-        {"share": "0.1"},
-        {"share": np.nan},
+        {"fraction": 0.0},
+        {"fraction": 10},
+        {"fraction": "0.1"},
+        {"fraction": np.nan},
         {"keep": 1.0},
         {"keep": -0.1},
     ],
@@ -352,7 +352,7 @@ def test_a_real_series_of_ten_images(shared_data, seed):
         sst, sea = ds.sst.load(), ds.mask.load() == 1
     withheld = transplant_clouds(sst, sea, seed=seed)
     observed = sst.notnull() & sea
-    assert withheld.share == pytest.approx(0.1, abs=0.0005) and not (withheld & ~observed).any()
+    assert withheld.fraction == pytest.approx(0.1, abs=0.0005) and not (withheld & ~observed).any()
 
 
 def test_variables_cloudy_together_are_hidden_together():
@@ -361,7 +361,7 @@ def test_variables_cloudy_together_are_hidden_together():
         xr.DataArray(np.arange(30) != 7, dims="time")
     )  # one image is missing
     obs = xr.concat([ds.sst, other], xr.Variable("variable", ["sst", "other"]))
-    hidden = gaps.transplant_together(obs, ds.sea == 1, share=0.1, seed=0)
+    hidden = gaps.transplant_together(obs, ds.sea == 1, fraction=0.1, seed=0)
     assert hidden.dims == obs.dims and not bool((hidden & obs.isnull()).any())
     assert float(hidden.sum() / obs.notnull().sum()) == pytest.approx(0.1, abs=0.01)
     one, two = hidden
@@ -370,4 +370,4 @@ def test_variables_cloudy_together_are_hidden_together():
         float(given_away.sum() / one.sum()) < 0.15
     )  # where the missing image lent its gap, and at the trimmed end
     whole = xr.concat([ds.sst, xr.zeros_like(ds.sst)], obs["variable"])
-    assert not bool(gaps.transplant_together(whole, ds.sea == 1, share=0.04, seed=0)[1].any())
+    assert not bool(gaps.transplant_together(whole, ds.sea == 1, fraction=0.04, seed=0)[1].any())

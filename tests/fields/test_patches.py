@@ -41,10 +41,10 @@ def chunked(draw, shape):
     return tuple(tuple(np.diff([0, *c, n]).tolist()) for c, n in zip(cuts, shape, strict=True))
 
 
-def gappy(shape=(7, 8, 9), seed=0, share=0.4) -> xr.DataArray:
+def gappy(shape=(7, 8, 9), seed=0, fraction=0.4) -> xr.DataArray:
     rng = np.random.default_rng(seed)
     values = rng.normal(size=shape).astype("f4")
-    values[rng.random(shape) < share] = np.nan
+    values[rng.random(shape) < fraction] = np.nan
     return xr.DataArray(values, dims=("time", "y", "x"), name="sst")
 
 
@@ -141,7 +141,7 @@ def test_identity_gives_the_field_back(grid, shape, seed):
 @given(grid=grids(), shape=shapes)
 @settings(max_examples=25, deadline=None)
 def test_halo_is_cut_at_the_border_and_in_its_place(grid, shape):
-    field = gappy(shape, share=0).astype("f8")
+    field = gappy(shape, fraction=0).astype("f8")
     expected = np.zeros(shape)
     for patch in grid.patches(shape):
         t, y, x = (

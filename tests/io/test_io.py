@@ -419,8 +419,8 @@ def test_permission_denied(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["NETCDF3_CLASSIC", "NETCDF3_64BIT_DATA", "NETCDF4"])
-@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
-def test_truncated_files_never_read_as_data(tmp_path, form, share):
+@pytest.mark.parametrize("fraction", [0.3, 0.7, 0.99])
+def test_truncated_files_never_read_as_data(tmp_path, form, fraction):
     ds = dataset(steps=40)
     ds.to_netcdf(
         tmp_path / "a.nc",
@@ -433,7 +433,7 @@ def test_truncated_files_never_read_as_data(tmp_path, form, share):
         assert (
             header(tmp_path / "a.nc").nbytes <= len(whole) <= header(tmp_path / "a.nc").nbytes + 3
         )
-    (tmp_path / "a.nc").write_bytes(whole[: int(len(whole) * share)])
+    (tmp_path / "a.nc").write_bytes(whole[: int(len(whole) * fraction)])
     with (
         pytest.raises(ReadError, match=r"cut short|damaged"),
         sio.reading("a.nc"),

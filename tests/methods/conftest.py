@@ -52,7 +52,7 @@ def sea(surface) -> xr.DataArray:
 
 @pytest.fixture(scope="module")
 def hidden(surface, sea) -> NDArray[np.bool_]:
-    return gaps.transplant_clouds(surface.sst, sea, share=0.1, seed=5).values
+    return gaps.transplant_clouds(surface.sst, sea, fraction=0.1, seed=5).values
 
 
 @pytest.fixture(scope="module")

@@ -616,7 +616,7 @@ def test_a_line_takes_the_place_of_one_that_says_the_same():
     assert len(added(lines, dataclasses.replace(night, failure="no"))) == 2
 
 
-def test_limits_of_age_share_and_clock():
+def test_limits_of_age_fraction_and_clock():
     found = {
         "sst": VariableReport(
             model="m",

@@ -21,15 +21,15 @@ from sstfill import io
 from sstfill.errors import InputError, OptionError
 from sstfill.occlusion import ObservedClouds
 
-STILL = {"shift": False, "flip": False, "min_share": 0.0, "max_share": 1.0}
-ANY = {"min_share": 0.0, "max_share": 1.0}
+STILL = {"shift": False, "flip": False, "min_fraction": 0.0, "max_fraction": 1.0}
+ANY = {"min_fraction": 0.0, "max_fraction": 1.0}
 
 
 def archive(
-    images: int = 30, ny: int = 12, nx: int = 17, share: float = 0.5, seed: int = 0
+    images: int = 30, ny: int = 12, nx: int = 17, fraction: float = 0.5, seed: int = 0
 ) -> np.ndarray:
     """Unlike images, each pixel of each clear or not by chance."""
-    return np.random.default_rng(seed).random((images, ny, nx)) >= share
+    return np.random.default_rng(seed).random((images, ny, nx)) >= fraction
 
 
 def draw(operator: ObservedClouds, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -154,25 +154,25 @@ def _agreement(mask: np.ndarray, lag: int) -> float:
     return float((mask[lag:] == mask[:-lag]).mean())
 
 
-class TestShare:
+class TestFraction:
     def test_is_within_its_bounds(self) -> None:
-        shares = np.linspace(0, 1, 60)
-        seen = np.random.default_rng(0).random((60, 20, 20)) >= shares[:, None, None]
-        operator = ObservedClouds(seen, min_share=0.3, max_share=0.5)
+        fractions = np.linspace(0, 1, 60)
+        seen = np.random.default_rng(0).random((60, 20, 20)) >= fractions[:, None, None]
+        operator = ObservedClouds(seen, min_fraction=0.3, max_fraction=0.5)
         found = [1 - draw(operator, (4, 12, 12), seed).mean() for seed in range(50)]
         assert 0.3 <= min(found) < 0.35 and 0.45 < max(found) <= 0.5
 
     def test_where_no_window_has_it_single_images_do(self) -> None:
         seen = np.ones((40, 10, 10), bool)
         seen[::20, :, :4] = False  # a window of ten images has a twentieth of it at most
-        operator = ObservedClouds(seen, min_share=0.3, max_share=0.5, shift=False)
+        operator = ObservedClouds(seen, min_fraction=0.3, max_fraction=0.5, shift=False)
         mask = draw(operator, (10, 10, 10))
         assert 1 - mask.mean((1, 2)) == pytest.approx(0.4)
 
     def test_where_nothing_has_it_the_nearest_is_shown(self) -> None:
         seen = np.ones((40, 10, 10), bool)
         seen[:, :2] = False
-        mask = draw(ObservedClouds(seen, min_share=0.5, shift=False), (3, 10, 10))
+        mask = draw(ObservedClouds(seen, min_fraction=0.5, shift=False), (3, 10, 10))
         assert 1 - mask.mean() == pytest.approx(0.2)
         assert draw(ObservedClouds(seen), (1, 1, 1)).shape == (1, 1, 1)
 
@@ -287,20 +287,20 @@ class TestSplit:
             coords={"time": np.arange(images)},
         )
         dates = [part.observed.time.values for part in ObservedClouds(dated).split(parts, gap=gap)]
-        shares = np.full(parts, 1 / parts) if isinstance(parts, int) else np.array(parts)
+        fractions = np.full(parts, 1 / parts) if isinstance(parts, int) else np.array(parts)
         assert dates[0][0] == 0 and dates[-1][-1] == images - 1
         assert all(b[0] - a[-1] == gap + 1 for a, b in pairwise(dates))
         assert all((np.diff(block) == 1).all() for block in dates)
-        room = images - gap * (len(shares) - 1)
-        assert [len(block) for block in dates] == pytest.approx(shares * room, abs=1)
+        room = images - gap * (len(fractions) - 1)
+        assert [len(block) for block in dates] == pytest.approx(fractions * room, abs=1)
 
     def test_options_and_sea_are_kept(self) -> None:
         sea = archive(1)[0]
         operator = ObservedClouds(
-            archive(), sea, stride=2, flip=False, min_share=0.1, consecutive=False
+            archive(), sea, stride=2, flip=False, min_fraction=0.1, consecutive=False
         )
         for part in operator.split((0.5, 0.3, 0.2), gap=1):
-            assert (part.stride, part.shift, part.flip, part.min_share, part.consecutive) == (
+            assert (part.stride, part.shift, part.flip, part.min_fraction, part.consecutive) == (
                 2,
                 True,
                 False,
@@ -324,10 +324,10 @@ class TestSplit:
             operator.split((0.9, 0.1), gap=0)
 
 
-def test_real_clouds_keep_their_share(shared_data: Path) -> None:
+def test_real_clouds_keep_their_fraction(shared_data: Path) -> None:
     with io.open(shared_data / "real" / "alboran_l3s_2022.nc", variables="sst") as ds:
         seen = ds["sst"].load().notnull()
     sea = seen.any("time")
     operator = ObservedClouds(seen, sea)
-    shares = [1 - draw(operator, (24, 32, 32), seed).mean() for seed in range(40)]
-    assert np.mean(shares) == pytest.approx(1 - seen.values[:, sea.values].mean(), abs=0.05)
+    fractions = [1 - draw(operator, (24, 32, 32), seed).mean() for seed in range(40)]
+    assert np.mean(fractions) == pytest.approx(1 - seen.values[:, sea.values].mean(), abs=0.05)

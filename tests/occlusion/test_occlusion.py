@@ -25,7 +25,7 @@ from sstfill.occlusion import (
     SyntheticClouds,
     VerticalMovingBar,
     apply,
-    cloud_share,
+    cloud_fraction,
     lwp_series,
     operator_class,
     recover,
@@ -43,7 +43,7 @@ PAPER = {
     70: 0.395,
     75: 0.245,
     80: 0.134,
-}  # Table 2a: g m-2 and occluded share
+}  # Table 2a: g m-2 and occluded fraction
 
 
 def drifting_lwp(frames: int = 400, ny: int = 24, nx: int = 40) -> xr.DataArray:
@@ -138,8 +138,8 @@ class TestEveryOperator:
         assert lag > 0.4 if name in TIME_DEPENDENT else abs(lag) < 0.03
 
     def test_every_frame_is_occluded_alike(self, name: str) -> None:
-        share = np.mean([~draw(make(name), seed) for seed in range(200)], axis=(0, 2, 3))
-        assert share == pytest.approx(share.mean(), rel=0.2)
+        fraction = np.mean([~draw(make(name), seed) for seed in range(200)], axis=(0, 2, 3))
+        assert fraction == pytest.approx(fraction.mean(), rel=0.2)
 
     @settings(max_examples=10, deadline=None)
     @given(shape=SHAPES, channels=st.integers(1, 3), seed=st.integers(0, 99), missing=st.booleans())
@@ -170,28 +170,28 @@ class TestEveryOperator:
 @pytest.mark.parametrize(
     ("operator", "least", "most"),
     [
-        (RemovePixel(share=0.3), 0.29, 0.31),
-        (RemovePixel(share=0), 0, 0),
+        (RemovePixel(fraction=0.3), 0.29, 0.31),
+        (RemovePixel(fraction=0), 0, 0),
         (Raindrops(), 0.18, 0.21),
         (VerticalMovingBar(), 0.18, 0.22),
         (VerticalMovingBar(min_width=0.4, max_width=0.4), 0.38, 0.42),
         (Cloud(lwp=LWP), 0.45, 0.5),
         (Cloud(lwp=LWP, threshold=121), 0, 0),
-        (SyntheticClouds(share=0.3, wind=(0, 0)), 0.2999, 0.3001),
+        (SyntheticClouds(fraction=0.3, wind=(0, 0)), 0.2999, 0.3001),
     ],
     ids=repr,
 )
-def test_occluded_share(operator: Any, least: float, most: float) -> None:
-    shares = [1 - draw(operator, seed, (24, 64, 64)).mean() for seed in range(100)]
-    assert least <= np.mean(shares) <= most
+def test_occluded_fraction(operator: Any, least: float, most: float) -> None:
+    fractions = [1 - draw(operator, seed, (24, 64, 64)).mean() for seed in range(100)]
+    assert least <= np.mean(fractions) <= most
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("remove-pixel", {"share": 1.0}),
-        ("remove-pixel", {"share": -0.1}),
-        ("remove-pixel", {"share": "half"}),
+        ("remove-pixel", {"fraction": 1.0}),
+        ("remove-pixel", {"fraction": -0.1}),
+        ("remove-pixel", {"fraction": "half"}),
         ("raindrops", {"count": 0}),
         ("raindrops", {"count": 2.5}),
         ("raindrops", {"width": 0}),
@@ -205,10 +205,10 @@ def test_occluded_share(operator: Any, least: float, most: float) -> None:
         ("cloud", {"start_after": -1}),
         ("cloud", {"units": "cm"}),
         ("observed-clouds", {"stride": 400}),
-        ("observed-clouds", {"min_share": -0.1}),
-        ("observed-clouds", {"max_share": 1.1}),
-        ("observed-clouds", {"min_share": 0.6, "max_share": 0.5}),
-        ("synthetic-clouds", {"share": 1.0}),
+        ("observed-clouds", {"min_fraction": -0.1}),
+        ("observed-clouds", {"max_fraction": 1.1}),
+        ("observed-clouds", {"min_fraction": 0.6, "max_fraction": 0.5}),
+        ("synthetic-clouds", {"fraction": 1.0}),
         ("synthetic-clouds", {"grid_km": 0}),
         ("synthetic-clouds", {"variation": -1}),
     ],
@@ -284,9 +284,9 @@ def test_one_raindrop_falls_at_its_speed_and_returns_to_the_top() -> None:
 
 
 def test_raindrops_occlude_every_pixel_alike() -> None:
-    share = np.mean([~draw(Raindrops(), seed, (6, 32, 32)) for seed in range(400)], axis=(0, 1))
-    assert share.mean(0) == pytest.approx(share.mean(), rel=0.25)
-    assert share.mean(1) == pytest.approx(share.mean(), rel=0.1)
+    fraction = np.mean([~draw(Raindrops(), seed, (6, 32, 32)) for seed in range(400)], axis=(0, 1))
+    assert fraction.mean(0) == pytest.approx(fraction.mean(), rel=0.25)
+    assert fraction.mean(1) == pytest.approx(fraction.mean(), rel=0.1)
 
 
 def test_the_bar_goes_round_at_constant_speed_either_way() -> None:
@@ -445,12 +445,14 @@ class TestLwpSeries:
 
 class TestSyntheticClouds:
     def test_a_range_is_drawn_from(self) -> None:
-        operator = SyntheticClouds(share=(0.2, 0.6), persistence=("6h", "10D"), scale_km=(50, 400))
-        shares = [1 - draw(operator, seed, (4, 16, 16)).mean() for seed in range(60)]
+        operator = SyntheticClouds(
+            fraction=(0.2, 0.6), persistence=("6h", "10D"), scale_km=(50, 400)
+        )
+        fractions = [1 - draw(operator, seed, (4, 16, 16)).mean() for seed in range(60)]
         assert (
-            0.2 <= min(shares) < 0.25
-            and 0.55 < max(shares) <= 0.6
-            and np.mean(shares) == pytest.approx(0.4, abs=0.05)
+            0.2 <= min(fractions) < 0.25
+            and 0.55 < max(fractions) <= 0.6
+            and np.mean(fractions) == pytest.approx(0.4, abs=0.05)
         )
 
     def test_persistent_clouds_stay_and_small_ones_are_small(self) -> None:
@@ -483,8 +485,8 @@ class TestSyntheticClouds:
     @pytest.mark.parametrize(
         ("option", "value"),
         [
-            ("share", (0.6, 0.2)),
-            ("share", (0.1, 0.2, 0.3)),
+            ("fraction", (0.6, 0.2)),
+            ("fraction", (0.1, 0.2, 0.3)),
             ("scale_km", (9, 3)),
             ("persistence", ("2D", "6h")),
         ],
@@ -499,49 +501,53 @@ class TestSyntheticClouds:
                 SyntheticClouds(**options)
 
 
-class TestShare:
+class TestFraction:
     @settings(max_examples=25, deadline=None)
-    @given(share=st.floats(0, 0.99), seed=st.integers(0, 99))
-    def test_threshold_for_inverts_cloud_share(self, share: float, seed: int) -> None:
+    @given(fraction=st.floats(0, 0.99), seed=st.integers(0, 99))
+    def test_threshold_for_inverts_cloud_fraction(self, fraction: float, seed: int) -> None:
         lwp = np.random.default_rng(seed).gamma(2, 30, (110, 4, 5))
-        threshold = threshold_for(lwp, share, units="g m-2")
-        assert cloud_share(lwp, threshold, units="g m-2") == pytest.approx(share, abs=1.01 / 200)
+        threshold = threshold_for(lwp, fraction, units="g m-2")
+        assert cloud_fraction(lwp, threshold, units="g m-2") == pytest.approx(
+            fraction, abs=1.01 / 200
+        )
 
     def test_no_threshold_covers_a_clear_sky(self) -> None:
         lwp = np.where(np.arange(200) % 10 == 0, 50.0, 0.0).reshape(2, 10, 10)
         assert threshold_for(lwp, 0.1, start_after=0, units="g m-2") == 0
-        with pytest.raises(InputError, match=r"share=0.2, but only 0.100 of the LWP is above 0"):
+        with pytest.raises(InputError, match=r"fraction=0.2, but only 0.100 of the LWP is above 0"):
             threshold_for(lwp, 0.2, start_after=0, units="g m-2")
 
     def test_bad_arguments_raise(self) -> None:
         with pytest.raises(OptionError, match="threshold=-1"):
-            cloud_share(LWP, -1)
-        with pytest.raises(OptionError, match="share=1"):
+            cloud_fraction(LWP, -1)
+        with pytest.raises(OptionError, match="fraction=1"):
             threshold_for(LWP, 1)
         with pytest.raises(InputError, match="400 frames, none after start_after=400"):
-            cloud_share(LWP, 70, start_after=400)
+            cloud_fraction(LWP, 70, start_after=400)
 
 
 class TestSimulatedClouds:
-    """On the LWP of PyCLES runs; the shares are those of facts/pycles.md, after the first hour (120
-    frames).
+    """On the LWP of PyCLES runs; the fractions are those of facts/pycles.md, after the first hour
+    (120 frames).
     """
 
     @pytest.fixture
     def stratocumulus(self, shared_data: Path) -> xr.DataArray:
         return xr.load_dataset(shared_data / "clouds" / "lwp_dycoms.nc").LWP
 
-    def test_shares_of_the_papers_thresholds(self, stratocumulus: xr.DataArray) -> None:
-        shares = [cloud_share(stratocumulus, threshold, start_after=120) for threshold in PAPER]
-        assert shares == pytest.approx([0.205, 0.142, 0.095, 0.061, 0.037, 0.021], abs=0.001)
+    def test_fractions_of_the_papers_thresholds(self, stratocumulus: xr.DataArray) -> None:
+        fractions = [
+            cloud_fraction(stratocumulus, threshold, start_after=120) for threshold in PAPER
+        ]
+        assert fractions == pytest.approx([0.205, 0.142, 0.095, 0.061, 0.037, 0.021], abs=0.001)
 
-    def test_thresholds_of_the_papers_shares(self, stratocumulus: xr.DataArray) -> None:
+    def test_thresholds_of_the_papers_fractions(self, stratocumulus: xr.DataArray) -> None:
         thresholds = [
-            threshold_for(stratocumulus, share, start_after=120) for share in PAPER.values()
+            threshold_for(stratocumulus, fraction, start_after=120) for fraction in PAPER.values()
         ]
         assert thresholds == pytest.approx([19.8, 27.0, 34.6, 43.4, 52.3, 60.7], abs=0.1)
 
-    def test_draws_have_the_share_and_move_slowly(self, stratocumulus: xr.DataArray) -> None:
+    def test_draws_have_the_fraction_and_move_slowly(self, stratocumulus: xr.DataArray) -> None:
         operator = Cloud(lwp=stratocumulus, threshold=threshold_for(stratocumulus, 0.395))
         draws = [draw(operator, seed, (24, 64, 64)) for seed in range(10)]
         assert 1 - np.mean(draws) == pytest.approx(0.395, abs=0.02)
@@ -549,8 +555,8 @@ class TestSimulatedClouds:
 
     def test_shallow_cumulus_covers_little(self, shared_data: Path) -> None:
         lwp = xr.load_dataset(shared_data / "clouds" / "lwp_bomex.nc").LWP
-        assert 0.02 < cloud_share(lwp, 70) < 0.04
-        with pytest.raises(InputError, match="ask for a smaller share"):
+        assert 0.02 < cloud_fraction(lwp, 70) < 0.04
+        with pytest.raises(InputError, match="ask for a smaller fraction"):
             threshold_for(lwp, PAPER[80])
         with pytest.raises(
             InputError,

@@ -98,9 +98,9 @@ def draw(
 
 
 def clouds(
-    shape: tuple[int, int, int], share: float, seed: int, size: float = 2.5
+    shape: tuple[int, int, int], fraction: float, seed: int, size: float = 2.5
 ) -> NDArray[np.bool_]:
-    """Blobs that cover a share of all pixels."""
+    """Blobs that cover a fraction of all pixels."""
     rough = np.random.default_rng(seed).normal(size=shape)
     smooth = gaussian_filter(rough, (0.3, size, size))
-    return np.asarray(smooth < np.quantile(smooth, share))
+    return np.asarray(smooth < np.quantile(smooth, fraction))

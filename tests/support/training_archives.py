@@ -22,7 +22,7 @@ from sstfill.training.data import cache
 
 
 def archive(
-    shape: tuple[int, int, int] = (18, 20, 22), *, seed: int = 0, share: float = 0.4
+    shape: tuple[int, int, int] = (18, 20, 22), *, seed: int = 0, fraction: float = 0.4
 ) -> xr.Dataset:
     """A daily series ``sst`` of waves under square clouds that drift, its ``truth``, and ``sea``:
     the first two rows
@@ -30,7 +30,7 @@ def archive(
     rng = np.random.default_rng(seed)
     t, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
     truth = 15 + np.sin(0.4 * x + 0.2 * y + 0.3 * t + seed) + 0.5 * np.cos(0.3 * y - 0.1 * t)
-    blocks = rng.random((shape[0], -(-shape[1] // 5), -(-shape[2] // 5))) < share
+    blocks = rng.random((shape[0], -(-shape[1] // 5), -(-shape[2] // 5))) < fraction
     cloudy = blocks.repeat(5, 1).repeat(5, 2)[:, : shape[1], : shape[2]]
     sea = (y[0] >= 2) & (x[0] >= 0)
     coords = {

@@ -79,10 +79,12 @@ def test_the_withheld_term_is_the_likelihood_where_a_scale_is_stated() -> None:
     stated, plain = complete(compact(), sample), completion(sample)
     assert stated.log_scale is not None
     likelihood = laplace_nll(stated.values, stated.log_scale, sample.values, sample.withheld)
-    share = masked_l1(stated.values, sample.values, sample.withheld)  # of the first guess's error
-    share = share / masked_l1(sample.guess, sample.values, sample.withheld)
-    torch.testing.assert_close(term(stated, sample)[0], likelihood + share, rtol=1e-3, atol=0)
-    torch.testing.assert_close(share, torch.tensor(1.0))  # a new network answers the first guess
+    fraction = masked_l1(
+        stated.values, sample.values, sample.withheld
+    )  # of the first guess's error
+    fraction = fraction / masked_l1(sample.guess, sample.values, sample.withheld)
+    torch.testing.assert_close(term(stated, sample)[0], likelihood + fraction, rtol=1e-3, atol=0)
+    torch.testing.assert_close(fraction, torch.tensor(1.0))  # a new network answers the first guess
     assert term(plain, sample)[0] == masked_l1(plain.values, sample.values, sample.withheld)
 
 
@@ -234,13 +236,14 @@ def test_processes_share_sequences_without_overlap() -> None:
     stream = [
         dataclasses.replace(Waves(), size=8).sample(np.random.default_rng(k)) for k in range(5)
     ]
-    shares = [
+    fractions = [
         list(Batches(iter(stream), 1, needs_withheld=True, rank=rank, processes=2))
         for rank in (0, 1)
     ]
-    assert [len(share) for share in shares] == [3, 2]
+    assert [len(fraction) for fraction in fractions] == [3, 2]
     assert all(
-        torch.equal(batch.values[0], stream[2 * k + 1].values) for k, batch in enumerate(shares[1])
+        torch.equal(batch.values[0], stream[2 * k + 1].values)
+        for k, batch in enumerate(fractions[1])
     )
     counted = Counted(stream)
     list(Batches(counted, 1, needs_withheld=True, rank=1, processes=2))

@@ -92,7 +92,7 @@ def test_hides_what_was_observed_and_nothing_else():
         np.random.SeedSequence([0, 2]).generate_state(1)[0]
     )  # not the clouds that a score with this seed hides
     np.testing.assert_array_equal(
-        hidden, gaps.transplant_clouds(obs, all_sea(obs), share=0.1, seed=own)
+        hidden, gaps.transplant_clouds(obs, all_sea(obs), fraction=0.1, seed=own)
     )
     error = 15 - obs.values[hidden.values]
     assert found.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
@@ -129,7 +129,7 @@ def test_scores_are_finite_whatever_the_error_claims(miss, error, seed):
     )["sst"]
     assert 1e-6 <= found.sigma_scale <= 1e6 and found.summary["sigma_scale"] == found.sigma_scale
     assert set(found.summary["coverage"]) == {"0.5", "0.8", "0.9", "0.95"}
-    assert all(0 <= share <= 1 for share in found.summary["coverage"].values())
+    assert all(0 <= fraction <= 1 for fraction in found.summary["coverage"].values())
     assert np.isfinite(found.rmse) and np.isfinite(found.loss)
 
 
@@ -138,8 +138,8 @@ def test_scale_makes_the_error_hold():
     obs = cloudy(60, dtype="f8")
     found = withheld_score(Spy(truth=truth, miss=3.0, error=0.5), obs, all_sea(obs), 0)["sst"]
     assert found.sigma_scale == pytest.approx(6.0, rel=0.1)
-    for level, share in found.summary["coverage"].items():
-        assert share == pytest.approx(float(level), abs=0.05)
+    for level, fraction in found.summary["coverage"].items():
+        assert fraction == pytest.approx(float(level), abs=0.05)
 
 
 def test_no_scale_mends_an_error_of_zero():
@@ -156,14 +156,16 @@ def test_a_method_without_an_error_or_an_estimate():
     assert (
         plain.sigma_scale == 1.0
         and "coverage" not in plain.summary
-        and plain.summary["filled_share"] == 1
+        and plain.summary["filled_fraction"] == 1
     )
     silent = withheld_score(Spy(truth=obs * np.nan), obs, all_sea(obs), 0)["sst"]
-    assert np.isnan(silent.rmse) and np.isnan(silent.loss) and silent.summary["filled_share"] == 0
+    assert (
+        np.isnan(silent.rmse) and np.isnan(silent.loss) and silent.summary["filled_fraction"] == 0
+    )
     half = withheld_score(
         Spy(truth=xr.full_like(obs, 15.0).where(obs.lat > 3)), obs, all_sea(obs), 0
     )["sst"]
-    assert 0 < half.summary["filled_share"] < 1 and half.summary["n"] == plain.summary["n"]
+    assert 0 < half.summary["filled_fraction"] < 1 and half.summary["n"] == plain.summary["n"]
 
 
 def test_a_lazy_estimate_of_eager_data():

@@ -16,8 +16,8 @@ def cloudy(*shape: int) -> xr.DataArray:
     return xr.DataArray(np.random.default_rng(0).normal(size=shape).astype("f4"), dims=dims)
 
 
-def hidden_in(obs: xr.DataArray, share: float = 0.2) -> xr.DataArray:
-    return obs.copy(data=np.random.default_rng(1).random(obs.shape) < share)
+def hidden_in(obs: xr.DataArray, fraction: float = 0.2) -> xr.DataArray:
+    return obs.copy(data=np.random.default_rng(1).random(obs.shape) < fraction)
 
 
 @pytest.mark.parametrize("chunks", [{"time": 3}, {"time": 7, "lat": 3, "lon": 4}])

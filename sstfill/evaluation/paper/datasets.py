@@ -19,7 +19,7 @@ from sstfill.evaluation.paper.sequences import (
     Clip,
     CloudScene,
     LwpClouds,
-    Series,
+    SeriesFile,
     SyntheticOcean,
     TruthSource,
     decoded,
@@ -171,7 +171,7 @@ def _series(
     label = f"{name}: {main}" if len(fields) > 1 else name
     units = str(ds[main].attrs.get("units", "1"))
     units = "°C" if grid.temperature_unit(units) == "°C" else units
-    chosen.sources.append(Series(name=label, path=path, variable=main, units=units))
+    chosen.sources.append(SeriesFile(name=label, path=path, variable=main, units=units))
     how = f"gap-free series {main} ({_spacing(ds[main])}): truth"
     if missing:
         how += f"; pixels with gaps ({missing:.2%}) count as land"
@@ -219,7 +219,7 @@ def _clouds(lwp: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
     if stride < 1:
         needed = occlusion.SPIN_UP + FRAMES
         return Note(name, False, f"LWP of {lwp.sizes['time']} frames; {needed} are needed")
-    thresholds = {share: occlusion.threshold_for(lwp, share) for share in OCCLUDED}
+    thresholds = {fraction: occlusion.threshold_for(lwp, fraction) for fraction in OCCLUDED}
     clouds = LwpClouds(
         name=name, lwp=lwp, thresholds=thresholds, stride=stride, start_after=occlusion.SPIN_UP
     )

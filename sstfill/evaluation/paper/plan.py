@@ -35,8 +35,8 @@ class ProtocolPlan:
         60.)
     frames, clip_frames, size
         Of a sequence: images, frames of a clip, and pixels along the edge. Paper: 24, 35, 64.
-    shares
-        Occluded shares by clouds, among those of Table 2a.
+    fractions
+        Occluded fractions by clouds, among those of Table 2a.
     methods
         Names; by default every registered method.
     operators
@@ -51,7 +51,7 @@ class ProtocolPlan:
     frames: int = FRAMES
     clip_frames: int = 35
     size: int = 64
-    shares: tuple[float, ...] = OCCLUDED
+    fractions: tuple[float, ...] = OCCLUDED
     methods: tuple[str, ...] | None = None
     operators: tuple[str, ...] | None = None
     seed: int = 0
@@ -61,9 +61,9 @@ class ProtocolPlan:
         for option in ("sequences", "frames", "clip_frames", "size"):
             check_number(option, getattr(self, option), 1, whole=True)
         check_number("seed", self.seed, 0, whole=True)
-        for share in self.shares:
-            if share not in OCCLUDED:
-                raise unknown("occluded share", share, map(str, OCCLUDED))
+        for fraction in self.fractions:
+            if fraction not in OCCLUDED:
+                raise unknown("occluded fraction", fraction, map(str, OCCLUDED))
         for name in self.methods or ():
             method_class(name)
         for name in self.operators or ():
@@ -93,18 +93,18 @@ def quick(plan: ProtocolPlan) -> ProtocolPlan:
         frames=12,
         clip_frames=12,
         size=32,
-        shares=(OCCLUDED[0], MIDDLE, OCCLUDED[-1]),
+        fractions=(OCCLUDED[0], MIDDLE, OCCLUDED[-1]),
     )
 
 
 class Case(NamedTuple):
-    """A data set under an operator; `share`, the occluded fraction, is NaN if it is not set."""
+    """A data set under an operator; `fraction`, the occluded fraction, is NaN if it is not set."""
 
     source: TruthSource
     operator: str
     masks: Masks
     origin: str
-    share: float = math.nan
+    fraction: float = math.nan
 
     @property
     def drawn_by(self) -> str:
@@ -132,12 +132,12 @@ def cases(plan: ProtocolPlan, datasets: DatasetChoice) -> Iterator[Case]:
 
 def _cloudy(source: TruthSource, plan: ProtocolPlan, datasets: DatasetChoice) -> Iterator[Case]:
     for clouds in datasets.clouds:
-        for share in plan.shares:
-            yield Case(source, CLOUD, clouds.at(share), clouds.name, share)
+        for fraction in plan.fractions:
+            yield Case(source, CLOUD, clouds.at(fraction), clouds.name, fraction)
     if not datasets.clouds:
-        for share in plan.shares:
-            synthetic = occlusion.SyntheticClouds(share=share)
-            yield Case(source, CLOUD, synthetic, "synthetic clouds", share)
+        for fraction in plan.fractions:
+            synthetic = occlusion.SyntheticClouds(fraction=fraction)
+            yield Case(source, CLOUD, synthetic, "synthetic clouds", fraction)
 
 
 def uses_device(methods: Iterable[str]) -> list[str]:

@@ -25,10 +25,10 @@ from sstfill.validation import metrics
 
 WHOLE, STATIC = "sequence", "static"
 CHOOSER = "auto"  # tries the others; of a single image it can try none
-SCORES = ("mae", "rmse", "bias", "n", "filled_share", "seconds")
+SCORES = ("mae", "rmse", "bias", "n", "filled_fraction", "seconds")
 
 
-class Score(NamedTuple):
+class FillErrors(NamedTuple):
     """Errors of one fill over the occluded pixels.
 
     Pixels left unfilled count as the mean of what was seen.
@@ -38,7 +38,7 @@ class Score(NamedTuple):
     rmse: float = math.nan
     bias: float = math.nan
     n: float = 0
-    filled_share: float = math.nan
+    filled_fraction: float = math.nan
     seconds: float = math.nan
     reason: str = ""
 
@@ -69,7 +69,7 @@ class ProtocolResult(NamedTuple):
     """Scores of all fills, and some sequences to look at.
 
     `results` has dims ``(row, sequence)``: a row is a data set, an operator, an occluded fraction
-    (``share``), a method and a variant. `samples` have dims ``(picture, time, y, x, channel)``:
+    (``fraction``), a method and a variant. `samples` have dims ``(picture, time, y, x, channel)``:
     truth, occluded, and each method.
     """
 
@@ -105,7 +105,7 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
     methods = plan.chosen
     shown = _to_show(todo)
     samples: list[xr.DataArray] = []
-    scores: dict[tuple[int, str, str], list[Score]] = {}
+    scores: dict[tuple[int, str, str], list[FillErrors]] = {}
     facts: dict[int, list[SequenceFacts]] = {}
     jobs = [(number, k) for number in range(len(todo)) for k in range(plan.sequences)]
     for number, k in track(jobs, "paper protocol", len(jobs)):
@@ -138,7 +138,7 @@ def _to_show(todo: list[Case]) -> set[int]:
         if case.source.kind == "clip":
             if case.operator == "raindrops":
                 first.setdefault((case.source.kind, case.source.name), number)
-        elif case.share == MIDDLE:
+        elif case.fraction == MIDDLE:
             first.setdefault((case.source.kind,), number)
     return set(first.values())
 
@@ -181,16 +181,16 @@ def _facts(sequence: Sequence | str) -> SequenceFacts:
 def _variants(case: Case, method: Method) -> tuple[str, ...]:
     """Add frame by frame where the paper's Table 4 has it, for methods that need no other image."""
     able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
-    if case.operator == CLOUD and case.share == MIDDLE and able:
+    if case.operator == CLOUD and case.fraction == MIDDLE and able:
         return (WHOLE, STATIC)
     return (WHOLE,)
 
 
 def _fill_and_score(
     sequence: Sequence | str, method: Method, variant: str
-) -> tuple[Score, xr.Dataset | None]:
+) -> tuple[FillErrors, xr.Dataset | None]:
     if isinstance(sequence, str):
-        return Score(reason=sequence), None
+        return FillErrors(reason=sequence), None
     start = time.perf_counter()
     try:
         if variant == WHOLE:
@@ -198,19 +198,19 @@ def _fill_and_score(
         else:
             filled = _fill_frame_by_frame(sequence, method)
     except Exception as error:  # whatever a method fails with is its result; the others go on
-        return Score(reason=f"{type(error).__name__}: {' '.join(str(error).split())}"), None
+        return FillErrors(reason=f"{type(error).__name__}: {' '.join(str(error).split())}"), None
     seconds = time.perf_counter() - start
     hidden = sequence.hidden
     unfilled = [np.isnan(filled[c].values[hidden]).mean() for c in sequence.truth]
     whole = filled.fillna(sequence.seen.mean())
     estimate = np.concatenate([whole[c].values[hidden] for c in sequence.truth])
     truth = np.concatenate([sequence.truth[c].values[hidden] for c in sequence.truth])
-    score = Score(
+    score = FillErrors(
         mae=metrics.mae(estimate, truth),
         rmse=metrics.rmse(estimate, truth),
         bias=metrics.bias(estimate, truth),
         n=truth.size,
-        filled_share=float(1 - np.mean(unfilled)),
+        filled_fraction=float(1 - np.mean(unfilled)),
         seconds=seconds,
     )
     return score, whole
@@ -263,7 +263,7 @@ def _sample(case: Case, sequence: Sequence, pictures: dict[str, xr.Dataset]) -> 
 
 
 def _row(
-    case: Case, name: str, variant: str, scores: list[Score], facts: list[SequenceFacts]
+    case: Case, name: str, variant: str, scores: list[FillErrors], facts: list[SequenceFacts]
 ) -> xr.Dataset:
     """Make one row: scores of each sequence, and pooled over the pixels of all that worked."""
     row = xr.Dataset()
@@ -283,7 +283,7 @@ def _row(
         units=case.source.units,
         operator=case.operator,
         masks=case.origin,
-        share=case.share,
+        fraction=case.fraction,
         method=name,
         variant=variant,
         reason=reasons[0] if reasons else "",

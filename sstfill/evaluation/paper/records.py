@@ -22,8 +22,8 @@ from sstfill.evaluation.paper import published
 from sstfill.evaluation.paper.datasets import Note
 from sstfill.evaluation.paper.plan import uses_device
 
-KEYS = ("data", "kind", "units", "operator", "masks", "share", "method", "variant")
-SEQUENCE = ("mae", "rmse", "bias", "filled_share", "seconds", "occluded")
+KEYS = ("data", "kind", "units", "operator", "masks", "fraction", "method", "variant")
+SEQUENCE = ("mae", "rmse", "bias", "filled_fraction", "seconds", "occluded")
 
 
 def records(results: xr.Dataset) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ class SyntheticOcean:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
+class SeriesFile:
     """A gap-free series in a file; a draw is a random span of it in a random window.
 
     Along an edge shorter than the window all of it is taken. A pixel with a gap counts as land.
@@ -167,11 +167,11 @@ class LwpClouds:
     stride: int
     start_after: int
 
-    def at(self, share: float) -> occlusion.Cloud:
+    def at(self, fraction: float) -> occlusion.Cloud:
         """Return the measurement operator that occludes this fraction."""
         return occlusion.Cloud(
             lwp=self.lwp,
-            threshold=self.thresholds[share],
+            threshold=self.thresholds[fraction],
             stride=self.stride,
             start_after=self.start_after,
         )

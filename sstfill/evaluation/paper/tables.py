@@ -67,7 +67,7 @@ def to_markdown(
 def _heading(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     size, frames = facts["size"], facts["frames"]
-    full = (frames, size) == (FRAMES, 64) and len(facts["shares"]) == len(published.OCCLUDED)
+    full = (frames, size) == (FRAMES, 64) and len(facts["fractions"]) == len(published.OCCLUDED)
     warning = ""
     if not full:
         warning = "**A quick run, smaller than the protocol: no numbers to quote.**\n\n"
@@ -150,7 +150,7 @@ def _table_2(lines: list[Record]) -> list[str]:
             cloudy.append(line)
     if not cloudy:
         return []
-    parts = ["## Table 2a: clouds at the paper's six occluded shares\n"]
+    parts = ["## Table 2a: clouds at the paper's six occluded fractions\n"]
     for data, mine in _grouped(cloudy, "data").items():
         units = mine[0]["units"]
         parts.append(f"### {data}: MAE ({units})\n\n" + _table_2a(mine, units in DEGREES))
@@ -164,13 +164,13 @@ def _table_2a(lines: list[Record], in_degrees: bool) -> str:
     if in_degrees:
         head += ["paper: GAN (°C, other data: hourly SST)", "paper: LWP"]
     rows = []
-    for (masks, share), own in _grouped(lines, "masks", "share").items():
+    for (masks, fraction), own in _grouped(lines, "masks", "fraction").items():
         by_method = {line["method"]: line for line in own}
-        wanted = "-" if math.isnan(share) else f"{100 * share:.1f}"
+        wanted = "-" if math.isnan(fraction) else f"{100 * fraction:.1f}"
         row = [masks, wanted, f"{100 * own[0]['occluded']:.1f}"]
         row += [_mae(by_method.get(method)) for method in methods]
         if in_degrees:
-            paper = by_fraction.get(share)
+            paper = by_fraction.get(fraction)
             row += [_paper_mae(paper), f"{paper.lwp:g}"] if paper else ["", ""]
         rows.append(row)
     return _table(head, rows + _means_over_fractions(lines, methods, in_degrees))
@@ -184,7 +184,7 @@ def _means_over_fractions(
     paper = next(row for row in published.rows("2a") if row.lwp is None)
     clouds = [line for line in lines if line["operator"] == CLOUD]
     for masks, mine in _grouped(clouds, "masks").items():
-        if len(_grouped(mine, "share")) < len(published.OCCLUDED):
+        if len(_grouped(mine, "fraction")) < len(published.OCCLUDED):
             continue
         met = float(np.mean([line["occluded"] for line in mine]))
         row = [f"{masks}, all", f"{100 * (paper.occluded or math.nan):.1f}", f"{100 * met:.1f}"]
@@ -208,14 +208,14 @@ def _table_2b(lines: list[Record]) -> list[str]:
     head = ["method", "MAE", "of std", "RMSE", "bias", "filled", "s"]
     head.append("paper's method of the same kind")
     parts = []
-    middle = [line for line in lines if line["share"] == published.MIDDLE]
+    middle = [line for line in lines if line["fraction"] == published.MIDDLE]
     for (data, masks), mine in _grouped(middle, "data", "masks").items():
         units = mine[0]["units"]
         rows = []
         for line in mine:
             mae, of_std, seconds = _cells(line)
             rmse, bias = _number(line["pooled_rmse"]), _number(line["pooled_bias"], "+")
-            filled = _percent(line["filled_share"])
+            filled = _percent(line["filled_fraction"])
             peer = theirs.get(published.COUNTERPARTS.get(line["method"], ""))
             beside = ""
             if peer and units in DEGREES:
@@ -244,7 +244,7 @@ def _table_4(lines: list[Record]) -> list[str]:
     for line in lines:
         if line["variant"] != STATIC:
             continue
-        same = {key: line[key] for key in ("data", "masks", "share", "method")}
+        same = {key: line[key] for key in ("data", "masks", "fraction", "method")}
         whole = _first(lines, variant=WHOLE, **same)
         rows.append([line["data"], line["method"], _mae(whole), _mae(line), line["units"]])
     title = (
@@ -273,7 +273,7 @@ def _failures(lines: list[Record]) -> str:
     rows = []
     for line in lines:
         if line["reason"]:
-            case = f"{line['operator']} {_percent(line['share'])}"
+            case = f"{line['operator']} {_percent(line['fraction'])}"
             rows.append([line["method"], line["variant"], line["data"], case, line["reason"]])
     if not rows:
         return ""

@@ -82,19 +82,23 @@ def open_dataset(
     *,
     chunks: Chunks = None,
     allow_links: bool = False,
+    group: str = "",
     declared: bool = False,
     **options: Any,
 ) -> xr.Dataset:
     """Open what a user named, as `xarray.open_dataset` does with the same options.
 
-    With `declared`, what stands for missing values is declared first, see `sstfill.io.backends`.
+    All of the file is checked, also where one `group` of it is opened. With `declared`, what stands
+    for missing values is declared before it is decoded, see `sstfill.io.backends`.
     """
     engine = engine_of(path, allow_links=allow_links)
     with opening(path):
         # absolute: xarray takes a leading ~ for a home folder, and a scheme for an address
         location = os.path.abspath(path)  # noqa: PTH100
         if engine == "zarr":
-            options["consolidated"] = is_consolidated(Path(path))
+            options["consolidated"] = not group and is_consolidated(Path(path))
+        if group:
+            options["group"] = group
         try:
             backend = BACKENDS[engine] if declared else engine
             ds = xr.open_dataset(location, engine=backend, chunks=chunks, **options)

@@ -95,7 +95,7 @@ class FittedHoldout:
 
     def predict(self, method: Method) -> WithheldEstimates:
         """See `sstfill.methods.auto.choice.Holdout`."""
-        fitted = _fit_in_own_folder(method, self.holdout.archive, self.folder)
+        fitted = registry.fit_part(method, self.holdout.archive, self.folder)
         estimates = predict_windows(
             self.holdout.windows, lambda window: {method.name: fitted.estimate(window)}
         )
@@ -113,7 +113,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
     # Other clouds than those of a score with the same seed.
     seed = int(np.random.SeedSequence([method.seed, 2]).generate_state(1)[0])
     try:
-        holdout = withhold(archive, fraction=method.share, seed=seed)
+        holdout = withhold(archive, fraction=method.fraction, seed=seed)
     except InputError as reason:
         choice = untried(candidates, reason, named=method.methods is not None)
         refit = True
@@ -129,7 +129,7 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
     # What was fitted without the withheld pixels is in the folders already.
     if refit:
         for one in choice.methods:
-            _fit_in_own_folder(one, archive, folder)
+            registry.fit_part(one, archive, folder)
     _write(method, choice, folder)
     return load(folder)
 
@@ -141,14 +141,6 @@ def load(folder: Path) -> FittedAuto:
     blend = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
     options = config.build(Auto, state["options"])
     return FittedAuto(folder, options, chosen, blend, state["account"])
-
-
-def _fit_in_own_folder(method: Method, archive: Archive, folder: Path) -> FittedMethod:
-    own = folder / method.name
-    # It may hold the fit to the holdout.
-    shutil.rmtree(own, ignore_errors=True)
-    own.mkdir(parents=True)
-    return registry.fit(method, archive, own)
 
 
 def _write(method: Auto, choice: Choice, folder: Path) -> None:

@@ -61,7 +61,7 @@ class Auto:
         Seconds that trials and fill should take together. Methods are tried from the usually
         cheapest on, at least one, and none for which the time left seems too short; a trial is not
         interrupted. None sets no limit; with a budget the result depends on the machine.
-    share
+    fraction
         Fraction of the observed pixels to withhold: twice that of a score, because more clouds make
         a safer choice.
     seed
@@ -80,7 +80,7 @@ class Auto:
     methods: tuple[str, ...] | None = None
     blend: bool = True
     budget: float | None = None
-    share: float = 0.2
+    fraction: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class Auto:
             raise OptionError(f"blend={self.blend!r} must be True or False")
         if self.budget is not None:
             check_number("budget", self.budget, 0, above=True)
-        check_number("share", self.share, 0, 0.9, above=True)
+        check_number("fraction", self.fraction, 0, 0.9, above=True)
         check_number("seed", self.seed, 0, whole=True)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
@@ -124,7 +124,7 @@ class Auto:
         started = clock()
         candidates = self.candidates(obs)
         try:
-            holdout = SeriesHoldout.of(obs, sea, self.seed, self.share)
+            holdout = SeriesHoldout.of(obs, sea, self.seed, self.fraction)
         except InputError as reason:
             choice = untried(candidates, reason, named=self.methods is not None)
             return FillPlan(choice, {})
@@ -132,7 +132,7 @@ class Auto:
             candidates, holdout, blending=self.blend, budget=self.budget, started=started
         )
         assert choice.cross_fitted is not None
-        settings = {"share": self.share, "seed": self.seed}
+        settings = {"fraction": self.fraction, "seed": self.seed}
         return FillPlan(choice, score_estimates(choice.cross_fitted, variables(obs), settings))
 
     def candidates(self, obs: xr.DataArray) -> list[Method]:

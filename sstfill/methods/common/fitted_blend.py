@@ -92,7 +92,7 @@ def withhold(
     for number, window in enumerate(archive.trials):
         own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         try:
-            clouds = gaps.transplant_clouds(window.obs, window.sea, share=fraction, seed=own)
+            clouds = gaps.transplant_clouds(window.obs, window.sea, fraction=fraction, seed=own)
         except InputError as why:
             reason = why
             continue

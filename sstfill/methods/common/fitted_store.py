@@ -74,8 +74,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """
     path = _state_path(folder)
     state = read_json(path, remedy=REMEDY)
-    if path.name == former.STATE:
-        state = former.state_now(state)
+    state = former.state_now(state, pinned=path.name == former.STATE)
     check_state(state, path)
     return state
 

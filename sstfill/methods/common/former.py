@@ -8,8 +8,13 @@ from typing import Any
 
 STATE = "pinned.json"
 """Former name of ``fitted.json``."""
-OPTIONS = {"oi": {"length": "length_scale", "first_guess": "background"}}
+OPTIONS = {
+    "auto": {"share": "fraction"},
+    "oi": {"length": "length_scale", "first_guess": "background"},
+}
 """By method: former name of an option, and its name now."""
+SUMMARY = {"share": "fraction", "filled_share": "filled_fraction"}
+"""Former name of an entry of a score on withheld clouds, and its name now."""
 
 
 def options_now(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,12 +27,28 @@ def options_now(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in options.items()}
 
 
-def state_now(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the keys of a ``pinned.json`` as they are called in a ``fitted.json``."""
+def summary_now(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the entries of a score on withheld clouds as they are called now.
+
+    >>> summary_now({"share": 0.1, "n": 50, "filled_share": 1.0})
+    {'fraction': 0.1, 'n': 50, 'filled_fraction': 1.0}
+    """
+    return {SUMMARY.get(name, name): value for name, value in summary.items()}
+
+
+def state_now(state: Mapping[str, Any], *, pinned: bool) -> dict[str, Any]:
+    """Rename the keys of a ``fitted.json`` as they are called now; `pinned`: of a ``pinned.json``.
+
+    >>> state_now({"method": "auto", "options": {"share": 0.2}}, pinned=False)
+    {'method': 'auto', 'options': {'fraction': 0.2}}
+    """
     now = dict(state)
-    now["method"] = now.pop("kind", None)
+    if pinned:
+        now["method"] = now.pop("kind", None)
     if isinstance(now.get("options"), dict):
-        now["options"] = options_now(str(now["method"]), now["options"])
+        now["options"] = options_now(str(now.get("method")), now["options"])
+    if not pinned:
+        return now
     if isinstance(now.get("fitted"), dict):  # of optimal interpolation
         fitted = now["fitted"] = dict(now["fitted"])
         fitted["background"] = fitted.pop("kind", None)

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.checks import check_number, check_share
+from sstfill.checks import check_fraction, check_number
 from sstfill.errors import OptionError
 from sstfill.fields.dates import days_since_first
 from sstfill.methods.base import Archive, FittedMethod
@@ -81,8 +81,8 @@ class BayesEof:
                 check_number(option, getattr(self, option), 1, whole=True)
         check_number("tolerance", self.tolerance, 0, above=True)
         check_number("max_iterations", self.max_iterations, 1, whole=True)
-        check_share("min_pixel_coverage", self.min_pixel_coverage)
-        check_share("min_image_coverage", self.min_image_coverage)
+        check_fraction("min_pixel_coverage", self.min_pixel_coverage)
+        check_fraction("min_image_coverage", self.min_image_coverage)
         check_number("seed", self.seed, 0, whole=True)
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import xarray as xr
 
-from sstfill.checks import check_choice, check_number, check_share
+from sstfill.checks import check_choice, check_fraction, check_number
 from sstfill.errors import OptionError
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import cell_km
@@ -119,8 +119,8 @@ class Dineof:
         check_number("seed", self.seed, 0, whole=True)
         check_number("error_length", self.error_length, 0)
         check_number("tolerance", self.tolerance, 0, above=True)
-        check_share("min_pixel_coverage", self.min_pixel_coverage)
-        check_share("min_image_coverage", self.min_image_coverage)
+        check_fraction("min_pixel_coverage", self.min_pixel_coverage)
+        check_fraction("min_image_coverage", self.min_image_coverage)
         check_choice("cross_validation", self.cross_validation, ("clouds", "random"))
         check_choice("solver", self.solver, ("fast", "reference"))
 

@@ -66,7 +66,7 @@ def cloud_points(
             grid.reshape(few, *sea.shape), dims=("time", *sea.dims), name=obs.name
         )
         try:
-            hidden = gaps.transplant_clouds(observed, bare_sea, share=fraction, seed=seed)
+            hidden = gaps.transplant_clouds(observed, bare_sea, fraction=fraction, seed=seed)
         except InputError as reason:
             log.warning("cross-validation on single points instead of clouds: %s", reason)
             return random_points(matrix, rng)

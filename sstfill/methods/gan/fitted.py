@@ -237,10 +237,12 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
     holdout = _withhold(method, archive) if method.adapt else None
     blend = None
     if holdout is not None:
-        _fit_first_guesses(first_guesses, holdout.archive, folder)
+        for guess in first_guesses:
+            registry.fit_part(guess, holdout.archive, folder)
         blend = _fit_blend(holdout, _load_predictor(networks, folder, names))
     if holdout is None or not holdout.little:
-        _fit_first_guesses(first_guesses, archive, folder)
+        for guess in first_guesses:
+            registry.fit_part(guess, archive, folder)
     account = _account(checkpoint, archive, _load_predictor(networks, folder, names), blend)
     options = config.options(method)
     # The checkpoint is in the folder; where it came from does not matter any more.
@@ -284,16 +286,6 @@ def _withhold(method: Gan, archive: Archive) -> ArchiveHoldout | None:
     except InputError as reason:
         log.info("the network is not blended with its first guesses: %s", reason)
         return None
-
-
-def _fit_first_guesses(first_guesses: list[Method], archive: Archive, folder: Path) -> None:
-    """Fit each in a new folder of its name."""
-    for guess in first_guesses:
-        own = folder / guess.name
-        # It may hold the fit to the holdout.
-        shutil.rmtree(own, ignore_errors=True)
-        own.mkdir(parents=True)
-        registry.fit(guess, archive, own)
 
 
 def _load_predictor(

@@ -154,7 +154,7 @@ class Gan:
     def _fit_blend(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> Blend | None:
         """Withhold clouds, fill them, compare; None where there are none to withhold."""
         try:
-            hidden = gaps.transplant_clouds(obs, sea, share=FRACTION, seed=cloud_seed(self.seed))
+            hidden = gaps.transplant_clouds(obs, sea, fraction=FRACTION, seed=cloud_seed(self.seed))
         except InputError as reason:
             log.info("the network is not blended with its first guesses: %s", reason)
             return None

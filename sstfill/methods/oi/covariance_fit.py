@@ -34,9 +34,8 @@ DRAWS = 6
 """Draws of withheld clouds over which the fit is pooled: a few clouds are not typical of all."""
 TARGETS = 200
 """Withheld pixels of each draw on which a covariance is scored."""
-JOBS = 4
-"""Parts in which they are scored in parallel: fixed, or sums would depend on the number of cores.
-"""
+PARTS = 4
+"""Parts in which their scores are summed: other parts would round otherwise."""
 NEIGHBOURS = 30
 ROUNDS = 2
 """Rounds of the fit; each looks for the neighbours of the targets again, since scales change."""
@@ -59,7 +58,7 @@ START = {
 }
 """Where the fit of each covariance starts: length scales in pixels, time scales in steps."""
 NOISE = 0.03
-Score = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
+LogScore = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
 """Mean negative log score of a covariance, and its gradient."""
 
 
@@ -165,7 +164,7 @@ def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool
     for axes in (None, (-2, -1), (-2,), (-1,)):
         clouds = None if axes is None else gap.copy(data=np.flip(gap.values, axes))
         try:
-            return transplant(obs, sea, share=FRACTION, seed=seed, clouds=clouds).values
+            return transplant(obs, sea, fraction=FRACTION, seed=seed, clouds=clouds).values
         except InputError:
             continue
     observed = obs.notnull().values & sea.values
@@ -263,7 +262,7 @@ class WithheldTrial:
             cell=cell_km(obs),
         )
 
-    def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> Score:
+    def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> LogScore:
         """Return the function that scores a covariance by the withheld values.
 
         The neighbours of each target are those that `first` ranks highest, so that the score is a
@@ -281,20 +280,22 @@ class WithheldTrial:
             within=search_radius(first, self.cell, usual_step(self.days), per_day(flow)),
         )
         space, offsets = solver.space(), solver.offsets(self.targets)
-        jobs = []
-        for part in np.array_split(np.arange(len(self.targets)), JOBS):
+        parts = []
+        for part in np.array_split(np.arange(len(self.targets)), PARTS):
             targets = self.targets[part]
             found = solver_kernels.gather(self.values, targets, *offsets, NEIGHBOURS)
-            jobs.append((targets, self.truth[part], *found))
+            parts.append((targets, self.truth[part], *found))
 
         def score(covariance: Covariance) -> tuple[float, NDArray[np.float64]]:
-            kernel = (*covariance.arrays(), self.cross, covariance.slopes())
-            scored = in_threads(
-                lambda job: likelihood.log_scores(self.values, *job, *space, *kernel), jobs
-            )
-            total, by_component, by_noise = (sum(column) for column in zip(*scored, strict=True))
+            kernel = solver_kernels.Kernel(*covariance.arrays(), self.cross)
+            slopes = covariance.slopes()
+            scored = []
+            for part in parts:
+                scored.append(likelihood.log_scores(self.values, *part, space, kernel, slopes))
+            totals, by_component, by_noise = zip(*scored, strict=True)
             n = len(self.truth)
-            return total / n, np.append(by_component.ravel(), by_noise) / n
+            gradient = np.append(sum(by_component).ravel(), sum(by_noise))
+            return sum(totals) / n, gradient / n
 
         return score
 
@@ -316,10 +317,11 @@ def fit_parameters(
         scores = [draw.score(layout.covariance(x), fixed.flow) for draw in draws]
 
         def loss(
-            x: NDArray[np.float64], scores: list[Score] = scores
+            x: NDArray[np.float64], scores: list[LogScore] = scores
         ) -> tuple[float, NDArray[np.float64]]:
             covariance = layout.covariance(x)
-            values, gradients = zip(*(score(covariance) for score in scores), strict=True)
+            scored = in_threads(lambda score: score(covariance), scores)
+            values, gradients = zip(*scored, strict=True)
             gradient = layout.gradient(np.mean(gradients, axis=0))
             gradient = gradient + 2 * PRIOR * (x - first) / x.size
             return float(np.mean(values)) + PRIOR * np.square(x - first).mean(), gradient

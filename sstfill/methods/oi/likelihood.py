@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from sstfill.methods.common.jit import compiled
-from sstfill.methods.oi.solver_kernels import FAST, covariances, factorise, looked_up, place
+from sstfill.methods.oi.solver_kernels import FAST, looked_up, posterior, workspace
 
 
 @compiled(fastmath=FAST)
@@ -40,23 +40,7 @@ def _add_pair(P, i, j, weight, scales, in_space, in_time, by_scale, gradient):
 
 
 @compiled()
-def log_scores(
-    values,
-    targets,
-    truth,
-    neighbours,
-    count,
-    xyz,
-    drift,
-    northward,
-    days,
-    scales,
-    in_space,
-    in_time,
-    noise,
-    cross,
-    by_scale,
-):
+def log_scores(values, targets, truth, neighbours, count, space, kernel, by_scale):
     """Sum of the negative log scores of withheld values, and its gradient.
 
     Returns
@@ -69,18 +53,16 @@ def log_scores(
         By the logarithm of the noise.
     """
     most = neighbours.shape[1]
-    C, P = np.empty((most + 1, most + 1)), np.empty((most + 1, 5))
-    y, pivot, z = np.empty(most), np.empty(most), np.empty(most)
+    work = workspace(most)
+    C, P, channel, _, pivot, z = work
+    scales, in_space, in_time, noise, cross = kernel
     w, a = np.empty(most), np.empty(most)
-    channel = np.zeros(most + 1, np.int64)
     gradient = np.zeros((len(scales), 4))
     total, by_noise = 0.0, 0.0
     for i in range(len(targets)):
         n = count[i]
-        place(values, targets[i], neighbours[i], n, xyz, drift, northward, days, P, channel, y)
+        mean, variance = posterior(values, targets[i], neighbours[i], n, space, kernel, work)
         own = cross[channel[n], channel[n]]
-        covariances(P, channel, n, scales, in_space, in_time, noise, cross, C)
-        mean, variance = factorise(C, n, y, scales[:, 0].sum() * own, noise, pivot, z)
         spread, miss = variance + noise, mean - truth[i]
         total += 0.5 * np.log(spread) + 0.5 * miss * miss / spread
         by_mean, by_spread = miss / spread, 0.5 * (1 - miss * miss / spread) / spread

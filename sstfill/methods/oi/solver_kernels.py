@@ -128,8 +128,9 @@ def looked_up(table, distance):
 
 
 @compiled(fastmath=FAST)
-def covariances(P, channel, n, scales, in_space, in_time, noise, cross, C):
+def covariances(P, channel, n, kernel, C):
     """Fill the lower triangle of C with covariances of `n` observations and, last, the target."""
+    scales, in_space, in_time, noise, cross = kernel
     for i in range(n + 1):
         for j in range(min(i, n)):
             along = (P[i, 3] - P[j, 3]) ** 2
@@ -176,10 +177,11 @@ def factorise(C, n, y, prior, noise, pivot, z):
 
 
 @compiled()
-def place(values, target, neighbours, n, xyz, drift, northward, days, P, channel, y):
+def place(values, target, neighbours, n, space, P, channel, y):
     """Fill P with x, y, z, north and day of `n` observations and, last, of the target; `channel`
     and `y` with their channels and values.
     """
+    xyz, drift, northward, days = space
     # drift is counted from the target's time: over a whole series the sphere would not be flat
     now = days[target[1]]
     meridian = northward[target[2], target[3]]
@@ -199,36 +201,58 @@ def place(values, target, neighbours, n, xyz, drift, northward, days, P, channel
             y[j] = values[c, t, row, column]
 
 
+class Workspace(NamedTuple):
+    """Arrays that are filled anew for each target: its system, factor and solution.
+
+    Attributes
+    ----------
+    C
+        Covariances, then their factor, of the observations and, last, the target.
+    P
+        Places: x, y, z, north and day, ``(observation, 5)``.
+    channel, y
+        Channel and value of each observation.
+    pivot, z
+        Reciprocal pivots, and the values after the forward solve.
+    """
+
+    C: NDArray[np.float64]
+    P: NDArray[np.float64]
+    channel: NDArray[np.int64]
+    y: NDArray[np.float64]
+    pivot: NDArray[np.float64]
+    z: NDArray[np.float64]
+
+
 @compiled()
-def solve(
-    values,
-    targets,
-    neighbours,
-    count,
-    xyz,
-    drift,
-    northward,
-    days,
-    scales,
-    in_space,
-    in_time,
-    noise,
-    cross,
-):
+def workspace(most):
+    """Arrays for at most so many observations."""
+    C, P = np.empty((most + 1, most + 1)), np.empty((most + 1, 5))
+    channel = np.zeros(most + 1, np.int64)
+    return Workspace(C, P, channel, np.empty(most), np.empty(most), np.empty(most))
+
+
+@compiled()
+def posterior(values, target, neighbours, n, space, kernel, work):
+    """Posterior mean and variance of one target from `n` neighbours; `work` keeps the factor."""
+    C, P, channel, y, pivot, z = work
+    place(values, target, neighbours, n, space, P, channel, y)
+    prior = kernel.scales[:, 0].sum() * kernel.cross[channel[n], channel[n]]
+    covariances(P, channel, n, kernel, C)
+    return factorise(C, n, y, prior, kernel.noise, pivot, z)
+
+
+@compiled()
+def solve(values, targets, neighbours, count, space, kernel):
     """Posterior mean and variance (without the observation error) at each target from its
     neighbours.
     """
-    most = neighbours.shape[1]
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
-    C, P = np.empty((most + 1, most + 1)), np.empty((most + 1, 5))
-    y, pivot, z = np.empty(most), np.empty(most), np.empty(most)
-    channel = np.zeros(most + 1, np.int64)
+    work = workspace(neighbours.shape[1])
     for i in range(len(targets)):
-        n = count[i]
-        place(values, targets[i], neighbours[i], n, xyz, drift, northward, days, P, channel, y)
-        prior = scales[:, 0].sum() * cross[channel[n], channel[n]]
-        covariances(P, channel, n, scales, in_space, in_time, noise, cross, C)
-        mean[i], variance[i] = factorise(C, n, y, prior, noise, pivot, z)
+        mean[i], variance[i] = posterior(
+            values, targets[i], neighbours[i], count[i], space, kernel, work
+        )
     return mean, variance
 
 
@@ -244,4 +268,4 @@ def interpolate(
     NaN in the gaps.
     """
     neighbours, count = gather(values, targets, *order, most)
-    return solve(values, targets, neighbours, count, *space, *kernel)
+    return solve(values, targets, neighbours, count, space, kernel)

@@ -19,7 +19,7 @@ from sstfill.errors import OptionError
 from sstfill.fields.dates import days_since_first
 from sstfill.methods.common.matrix import CONSTANT
 from sstfill.methods.common.threads import available_cores
-from sstfill.methods.patchmatch.pyramid import Series, first_guess, levels_for
+from sstfill.methods.patchmatch.pyramid import PyramidLevel, first_guess, levels_for
 from sstfill.methods.registry import register
 
 FILLED = 0.1
@@ -166,7 +166,7 @@ def _filled(
     guess = np.empty_like(standard)
     for channel, given in enumerate(observed):
         guess[channel] = first_guess(standard[channel], given, days)
-    series = Series(guess, observed.astype(np.float32), sea)
+    series = PyramidLevel(guess, observed.astype(np.float32), sea)
     levels = levels_for(series, method.patch) if method.levels == "auto" else method.levels
     filled, variance = _coarse_to_fine(series, levels, method)
     variance += np.square(filled - guess) + ERROR_GROWTH * series.squared_distance_to_data()
@@ -179,7 +179,9 @@ def _filled(
     return mean, error, levels
 
 
-def _coarse_to_fine(series: Series, levels: int, method: PatchMatch) -> tuple[NDArray, NDArray]:
+def _coarse_to_fine(
+    series: PyramidLevel, levels: int, method: PatchMatch
+) -> tuple[NDArray, NDArray]:
     """Estimate, and its expected squared error in the gaps, both ``(channels, times, y, x)``."""
     pyramid = [series]
     while len(pyramid) < levels and max(pyramid[-1].sea.shape) > 1:
@@ -205,7 +207,7 @@ class _Layer:
     """One resolution: the series padded and flattened for the kernels, and its present estimate."""
 
     def __init__(
-        self, series: Series, method: PatchMatch, level: int, coarse: _Layer | None
+        self, series: PyramidLevel, method: PatchMatch, level: int, coarse: _Layer | None
     ) -> None:
         self.series, self.method, self.level = series, method, level
         start = series

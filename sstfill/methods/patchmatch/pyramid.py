@@ -26,7 +26,7 @@ It bounds the stiffness where nothing changes.
 
 
 @dataclass(frozen=True)
-class Series:
+class PyramidLevel:
     """Standardised values of a series and how far they may be trusted, at one resolution.
 
     Attributes
@@ -77,13 +77,13 @@ class Series:
             squares[channel] = np.square(distance)
         return squares
 
-    def corrected(self, correction: NDArray) -> Series:
+    def corrected(self, correction: NDArray) -> PyramidLevel:
         """Add the correction of a coarser series, of half the size, where pixels are estimated."""
         ny, nx = self.sea.shape
         fine = correction.astype(np.float32).repeat(2, -2).repeat(2, -1)[..., :ny, :nx]
         return replace(self, values=self.values + (1 - self.trust) * fine)
 
-    def coarser(self) -> Series:
+    def coarser(self) -> PyramidLevel:
         """Make one pixel of four: the mean of its sea pixels, estimated ones counting little."""
         sea = self.sea.astype(np.float32)
         weight = (self.trust + ESTIMATED) * sea
@@ -91,7 +91,7 @@ class Series:
         values = _sum_of_four(self.values * weight) / np.where(weights > 0, weights, np.float32(1))
         trust = _sum_of_four(self.trust * sea)
         trust /= np.where(sea_pixels > 0, sea_pixels, np.float32(1))
-        return Series(values.astype(np.float32), np.minimum(trust, 1), sea_pixels > 0)
+        return PyramidLevel(values.astype(np.float32), np.minimum(trust, 1), sea_pixels > 0)
 
 
 def _sum_of_four(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,7 +102,7 @@ def _sum_of_four(images: NDArray[np.float32]) -> NDArray[np.float32]:
     return even[..., ::2, ::2] + even[..., 1::2, ::2] + even[..., ::2, 1::2] + even[..., 1::2, 1::2]
 
 
-def levels_for(series: Series, patch: int) -> int:
+def levels_for(series: PyramidLevel, patch: int) -> int:
     """Choose the number of resolutions for a gappy series and the side of a patch in pixels.
 
     There are as many as let a patch of the coarsest span a gap, while its images hold two patches.
@@ -110,7 +110,7 @@ def levels_for(series: Series, patch: int) -> int:
     >>> sea = np.ones((64, 64), bool)
     >>> trust = np.ones((1, 1, 64, 64), np.float32)
     >>> trust[..., 20:44, 20:44] = 0
-    >>> levels_for(Series(trust, trust, sea), 5)
+    >>> levels_for(PyramidLevel(trust, trust, sea), 5)
     3
     """
     known = (series.trust > 0).all(0) | ~series.sea

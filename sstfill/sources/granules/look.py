@@ -89,7 +89,8 @@ def look(
     ):
         ds, time_dim = _with_time(decoded, path)
         try:
-            fields = pick_fields(ds, variables)
+            # all by default: also those that `fill` would leave alone
+            fields = pick_fields(ds, find_fields(ds) or None if variables is None else variables)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 

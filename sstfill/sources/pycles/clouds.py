@@ -27,7 +27,7 @@ def occluded_fractions(
 ) -> list[float]:
     """Return the fraction of the pixels that each threshold occludes.
 
-    It is `sstfill.occlusion.cloud_share` for series larger than memory.
+    It is `sstfill.occlusion.cloud_fraction` for series larger than memory.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import occlusion, synthetic
-from sstfill.checks import check_most, check_number, check_share
+from sstfill.checks import check_fraction, check_most, check_number
 
 Rng = np.random.Generator
 Shape = tuple[int, int, int]
@@ -58,7 +58,7 @@ class Oceans:
         for name in ("training", "validation"):
             check_number(name, getattr(self, name), 1, whole=True)
             check_most(name, getattr(self, name), MOST)
-        check_share("paper", self.paper)
+        check_fraction("paper", self.paper)
         check_number("first", self.first, self.validation + 1, whole=True)
         check_most("first", self.first, TRUTH - MOST)
 
@@ -144,7 +144,7 @@ def _like_paper(number: int, rng: Rng) -> OceanParts:
     cloudy = None
     if rng.random() < 0.7:
         clouds = synthetic.clouds(
-            shape=PAPER_SHAPE, share=fraction, step="6h", seed=CLOUDS + number
+            shape=PAPER_SHAPE, fraction=fraction, step="6h", seed=CLOUDS + number
         )
         cloudy = clouds.values
     return OceanParts(truth, 0.0, noise, np.ones(PAPER_SHAPE[1:], bool), cloudy)
@@ -190,7 +190,7 @@ def _any_ocean(number: int, rng: Rng) -> OceanParts:
         island = int(rng.choice(2))
         sea = synthetic.land(
             shape=shape[1:],
-            share=land,
+            fraction=land,
             kind="islands" if island else "coast",
             seed=number,
             **location,
@@ -218,7 +218,7 @@ def _draw_clouds(
     wind = (float(rng.normal(0, 5)), float(rng.normal(0, 5)))
     clouds = synthetic.clouds(
         shape=shape,
-        share=fraction,
+        fraction=fraction,
         step=step,
         persistence=f"{persistence}h",
         scale_km=scale_km,
@@ -287,7 +287,7 @@ def _other_operator(rng: Rng) -> occlusion.Occlusion:
     fraction = float(rng.uniform(0.1, 0.95))
     count = int(rng.integers(10, 60))
     if kind == 0:
-        return occlusion.RemovePixel(share=fraction)
+        return occlusion.RemovePixel(fraction=fraction)
     if kind == 1:
         return occlusion.Raindrops(count=count)
     return occlusion.VerticalMovingBar(min_width=0.1, max_width=0.5)

@@ -12,7 +12,7 @@ from sstfill.errors import InputError, unknown
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import unfilled
 from sstfill.fields.sea import find_sea, sea_mask
-from sstfill.fields.variables import pick_field
+from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.training.data.windows import is_large
 
 
@@ -46,7 +46,7 @@ class TrainingField:
         if isinstance(data, xr.DataArray):
             ds = data.to_dataset(name=data.name or "field")
         elif isinstance(data, xr.Dataset):
-            ds = data
+            ds = named_by_text(data)
         else:
             raise InputError(
                 f"cannot train on a {type(data).__name__}; give an xarray Dataset or DataArray"

@@ -269,7 +269,7 @@ def test_without_a_budget_the_record_does_not_hang_on_the_clock(only):
         ({"methods": ("auto",)}, "no method to try 'auto'"),
         ({"blend": "yes"}, "blend='yes' must be True or False"),
         ({"budget": 0}, "budget=0 must be a finite number"),
-        ({"share": 1.0}, "share=1.0"),
+        ({"fraction": 1.0}, "fraction=1.0"),
         ({"seed": -1}, "seed=-1"),
     ],
 )
@@ -361,7 +361,7 @@ def test_hardly_worse_than_the_best_single_method_by_the_truth(seed):
 
 def test_stated_errors_hold_on_clouds_it_never_saw():
     ds = sea_surface(1)
-    hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, share=0.1, seed=9)
+    hidden = gaps.transplant_clouds(ds.sst, ds.sea == 1, fraction=0.1, seed=9)
     out = fill(ds, Auto(methods=CHEAP), variables="sst", withheld=hidden)
     z = np.abs((out.sst - ds.sst).values[hidden.values]) / out.sst_error.values[hidden.values]
     assert 0.5 < np.mean(z < 1) < 0.85 and 0.87 < np.mean(z < 1.96) < 0.995
@@ -380,7 +380,7 @@ def test_reconstruct_carries_out_the_plan():
 
 
 def test_no_name_is_auto_with_the_seed_of_the_door():
-    ds = sea_surface()
+    ds = ocean(shape=(8, 10, 12), step="1D", seed=4)
     by_default, named = fill(ds, variables="sst", seed=3), fill(ds, Auto(seed=3), variables="sst")
     xr.testing.assert_equal(by_default, named)
     assert by_default.sst.attrs == named.sst.attrs and account(named, "options")["seed"] == 3

@@ -20,10 +20,12 @@ def array(values: np.ndarray) -> xr.DataArray:
     return xr.DataArray(values, dims=("variable", *DIMS)[-values.ndim :])
 
 
-def gappy(seed: int, shape: tuple[int, ...], share: float = 0.4, mean: float = 15.0) -> np.ndarray:
+def gappy(
+    seed: int, shape: tuple[int, ...], fraction: float = 0.4, mean: float = 15.0
+) -> np.ndarray:
     rng = np.random.default_rng(seed)
     values = mean + rng.normal(size=shape)
-    values[rng.random(shape) < share] = NAN
+    values[rng.random(shape) < fraction] = NAN
     values.flat[0] = mean  # never all missing
     return values
 
@@ -45,12 +47,12 @@ shapes = st.tuples(st.integers(1, 2 * SLAB), st.integers(1, 5), st.integers(1, 5
 @given(
     shape=shapes,
     seed=st.integers(0, 99),
-    share=st.floats(0, 0.9),
+    fraction=st.floats(0, 0.9),
     normalise=st.booleans(),
     land=st.floats(0, 0.5),
 )
-def test_round_trip(shape, seed, share, normalise, land):
-    values = gappy(seed, shape, share)
+def test_round_trip(shape, seed, fraction, normalise, land):
+    values = gappy(seed, shape, fraction)
     sea = np.random.default_rng(seed).random(shape[1:]) >= land
     sea.flat[0] = True
     matrix = pack(array(values), array(sea), dtype=np.float64, normalise=normalise)
@@ -85,7 +87,7 @@ class TestCoverage:
     sea = array(np.ones((1, 4), bool))
 
     def field(self):
-        values = gappy(3, (100, 1, 4), share=0.0)
+        values = gappy(3, (100, 1, 4), fraction=0.0)
         values[7:, 0, 1] = NAN  # 7 % observed
         values[:, 0, 2] = NAN  # never
         values[20, 0, [0, 3]] = NAN  # an image without any observation

@@ -23,8 +23,8 @@ def season(rng, noise=0.0):
     return clean, clean + noise * rng.normal(size=clean.shape)
 
 
-def observed(rng, values, share=0.4):
-    return np.where(rng.random(values.shape) < share, np.nan, values)
+def observed(rng, values, fraction=0.4):
+    return np.where(rng.random(values.shape) < fraction, np.nan, values)
 
 
 def test_harmonic_signal_over_two_years_is_recovered(make_field, all_sea):

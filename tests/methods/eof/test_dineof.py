@@ -29,7 +29,7 @@ class TestModes:
         left = left[np.isfinite(left)]
         assert left.std() < 1e-5 and left.mean() == pytest.approx(float(obs.mean()), abs=1e-3)
 
-    def test_orthonormal_without_a_filter_and_shares_of_the_variance(self, case):
+    def test_orthonormal_without_a_filter_and_fractions_of_the_variance(self, case):
         obs, sea, _ = case
         found = Dineof(return_modes=True, alpha=0, solver="reference", modes=4).reconstruct(
             obs, sea
@@ -40,14 +40,14 @@ class TestModes:
         )
         np.testing.assert_allclose(V @ V.T, np.eye(4), atol=1e-10)
         np.testing.assert_allclose(U @ U.T, np.eye(4), atol=1e-10)
-        share = found["explained_variance"]
-        assert (np.diff(share) < 0).all() and share.min() > 0 and 50 < share.sum() <= 100
+        fraction = found["explained_variance"]
+        assert (np.diff(fraction) < 0).all() and fraction.min() > 0 and 50 < fraction.sum() <= 100
 
     @pytest.mark.parametrize("options", [{}, {"alpha": 0.0}, {"alpha": 0.003, "normalise": True}])
-    def test_fast_shares_stay_below_all_of_it(self, case, options):
+    def test_fast_fractions_stay_below_all_of_it(self, case, options):
         obs, sea, _ = case
-        share = Dineof(return_modes=True, **options).reconstruct(obs, sea)["explained_variance"]
-        assert share.sum() <= 100.1
+        fraction = Dineof(return_modes=True, **options).reconstruct(obs, sea)["explained_variance"]
+        assert fraction.sum() <= 100.1
 
     def test_lie_on_the_grid_of_the_field(self, case):
         obs, sea, _ = case

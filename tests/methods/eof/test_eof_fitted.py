@@ -34,7 +34,7 @@ def hidden_ocean(
     """
     ocean = synthetic.ocean(shape=shape, seed=2)
     sea = ocean["sea"].astype(bool)
-    hidden = gaps.transplant_clouds(ocean["sst"], sea, share=0.1, seed=4)
+    hidden = gaps.transplant_clouds(ocean["sst"], sea, fraction=0.1, seed=4)
     return ocean["sst"].where(~hidden), sea, ocean["sst"].where(hidden)
 
 
@@ -175,12 +175,12 @@ def test_what_nobody_saw_and_land_stay_empty(method, scene, tmp_path):
 
 def test_images_too_cloudy_take_no_part(scene, tmp_path):
     seen, sea, _ = scene
-    share = (seen.notnull() & sea).sum(("lat", "lon")) / sea.sum()
+    fraction = (seen.notnull() & sea).sum(("lat", "lon")) / sea.sum()
     whole = gather(seen, sea)
     pinned = pin(Dineof(min_image_coverage=0.5, modes=3), whole, tmp_path / "a")
     mean = filled(pinned, whole)["mean"]
-    assert (mean.notnull().any(("lat", "lon")) == (share >= 0.5)).all() and bool(
-        (share < 0.5).any()
+    assert (mean.notnull().any(("lat", "lon")) == (fraction >= 0.5)).all() and bool(
+        (fraction < 0.5).any()
     )
 
 

@@ -43,7 +43,7 @@ def test_cloud_points_lie_together(cloudy):
 
 
 def neighbours(matrix, sea, points) -> float:
-    """Share of the points whose neighbour to the right is one too."""
+    """Fraction of the points whose neighbour to the right is one too."""
     times, pixels = np.divmod(points, len(matrix.pixels))
     image = np.zeros((len(matrix.times), *sea.shape), bool)
     image.reshape(len(image), -1)[times, matrix.pixels[pixels]] = True
@@ -81,7 +81,7 @@ def test_a_sample_of_the_images_bounds_the_memory(cloudy, monkeypatch):
 
 
 def test_without_clouds_single_points_and_a_word_in_the_log(cloudy, caplog):
-    obs = ocean(shape=(12, 10, 10), seed=1, share=0.0).sst
+    obs = ocean(shape=(12, 10, 10), seed=1, fraction=0.0).sst
     sea = obs.notnull().any("time")
     matrix = pack(obs, sea)
     with caplog.at_level(logging.WARNING):

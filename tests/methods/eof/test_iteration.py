@@ -19,8 +19,8 @@ def low_rank(noise: float = 0.0, seed: int = 0) -> np.ndarray:
     return factors[0] @ factors[1] + noise * rng.normal(size=(N, M))
 
 
-def with_gaps(X: np.ndarray, share: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    missing = np.random.default_rng(seed).random(X.shape) < share
+def with_gaps(X: np.ndarray, fraction: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    missing = np.random.default_rng(seed).random(X.shape) < fraction
     return np.where(missing, 0, X), missing
 
 

@@ -43,9 +43,9 @@ def test_irregular_steps_as_in_a_direct_loop():
 
 
 @settings(max_examples=25, deadline=None)
-@given(days=times, share=st.floats(0.0, 1.0), iterations=st.integers(0, 5))
-def test_keeps_a_constant_and_makes_no_new_extremes(days, share, iterations):
-    F = diffusion_filter(days, share * stability_limit(days), iterations).toarray()
+@given(days=times, fraction=st.floats(0.0, 1.0), iterations=st.integers(0, 5))
+def test_keeps_a_constant_and_makes_no_new_extremes(days, fraction, iterations):
+    F = diffusion_filter(days, fraction * stability_limit(days), iterations).toarray()
     np.testing.assert_allclose(F.sum(1), 1, atol=1e-12)
     assert F.min() >= -1e-12
 

@@ -104,7 +104,7 @@ def rms(values: NDArray) -> float:
 
 def withheld(obs: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
     """The clouds under which a fill with the seed 0 is blended."""
-    return gaps.transplant_clouds(obs, sea, share=FRACTION, seed=cloud_seed(0))
+    return gaps.transplant_clouds(obs, sea, fraction=FRACTION, seed=cloud_seed(0))
 
 
 def wet(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:

@@ -30,10 +30,10 @@ class TestInTime:
         np.testing.assert_allclose(filled(gappy)[0], truth, rtol=1e-14)
 
     @settings(max_examples=25, deadline=None)
-    @given(seed=st.integers(0, 999), share=st.floats(0, 1))
-    def test_as_numpy_interp(self, seed, share):
+    @given(seed=st.integers(0, 999), fraction=st.floats(0, 1))
+    def test_as_numpy_interp(self, seed, fraction):
         rng = np.random.default_rng(seed)
-        series = np.where(rng.random((3, 6)) < share, NAN, rng.normal(size=(3, 6)))
+        series = np.where(rng.random((3, 6)) < fraction, NAN, rng.normal(size=(3, 6)))
         found = filled(series)[0]
         for row, got in zip(series, found, strict=True):
             seen = np.isfinite(row)

@@ -26,7 +26,7 @@ def scene():
     """
     ocean = synthetic.ocean(shape=(80, 40, 48), seed=2)
     sea = ocean["sea"].astype(bool)
-    hidden = gaps.transplant_clouds(ocean["sst"], sea, share=0.1, seed=4)
+    hidden = gaps.transplant_clouds(ocean["sst"], sea, fraction=0.1, seed=4)
     seen = ocean["sst"].where(~hidden)
     seen[:, 20:24, 20:26] = np.nan
     return seen, sea, ocean["sst"].where(hidden)

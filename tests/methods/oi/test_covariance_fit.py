@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
 
 import gaussian
@@ -37,6 +38,15 @@ def drawn(shape: str) -> xr.DataArray:
     truth = gaussian.draw(SHAPE, CELL, Covariance(components=(part,), noise=0.1), 1, seed=2)[0]
     noisy = truth + np.sqrt(0.1) * np.random.default_rng(11).normal(size=SHAPE)
     return on_plane(np.where(gaussian.clouds(SHAPE, 0.5, seed=5), np.nan, 15 + 2 * noisy))
+
+
+def test_the_same_draws_give_the_same_fit() -> None:
+    """Other tests rely on it, and fit once: see `tests/conftest.py`."""
+    fit = inspect.unwrap(covariance_fit.fit_parameters)
+    draws = [WithheldTrial.draw(drawn("exponential"), SEA, "mean", seed) for seed in (0, 1)]
+    start = covariance_fit.START["two-scale"]
+    one, other = (fit(draws, start, 0.03, Fixed(), rounds=1).to_dict() for _ in range(2))
+    assert one == other
 
 
 @pytest.mark.parametrize("shape", ["exponential", "matern"])

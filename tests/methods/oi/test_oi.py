@@ -24,7 +24,6 @@ from sstfill.errors import OptionError
 from sstfill.fill import fill
 from sstfill.methods import Oi
 from sstfill.methods.interpolation.background import fit_background
-from sstfill.methods.oi import covariance_fit
 from sstfill.methods.oi import method as oi
 from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.synthetic import ocean
@@ -91,13 +90,6 @@ def test_equals_the_dense_solution(order, make_field, all_sea) -> None:
         assert found.error.values[t, y, x] == pytest.approx(
             scatter * np.sqrt(variance + model.noise), rel=2e-3
         )
-
-
-@pytest.fixture
-def brief_fit(monkeypatch) -> None:
-    """Where the scales are given, little is left to fit."""
-    monkeypatch.setattr(covariance_fit, "DRAWS", 1)
-    monkeypatch.setattr(covariance_fit, "TARGETS", 60)
 
 
 @pytest.mark.usefixtures("brief_fit")

@@ -66,9 +66,8 @@ class Case:
             self.targets,
             self.truth,
             *self.near,
-            *self.space,
-            *one.arrays(),
-            CROSS,
+            self.space,
+            solver_kernels.Kernel(*one.arrays(), CROSS),
             one.slopes(),
         )
 

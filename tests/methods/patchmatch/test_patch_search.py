@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstfill.methods.patchmatch.pyramid import Series, first_guess, levels_for
+from sstfill.methods.patchmatch.pyramid import PyramidLevel, first_guess, levels_for
 
 pytest.importorskip("numba")
 
@@ -182,11 +182,11 @@ class TestVote:
 
 class TestFirstGuess:
     @settings(max_examples=20, deadline=None)
-    @given(seed=st.integers(0, 999), share=st.floats(0.1, 0.95))
-    def test_keeps_to_the_range_and_to_what_is_seen(self, seed, share):
+    @given(seed=st.integers(0, 999), fraction=st.floats(0.1, 0.95))
+    def test_keeps_to_the_range_and_to_what_is_seen(self, seed, fraction):
         rng = np.random.default_rng(seed)
         values = rng.normal(size=(5, 6, 7)).astype(np.float32)
-        seen = rng.random(values.shape) > share
+        seen = rng.random(values.shape) > fraction
         seen[2, 3, 3] = True
         found = first_guess(values, seen, np.cumsum(rng.uniform(0.1, 2, 5)))
         np.testing.assert_array_equal(found[seen], values[seen])
@@ -211,20 +211,20 @@ class TestFirstGuess:
 
 
 class TestSeries:
-    def series(self) -> Series:
+    def series(self) -> PyramidLevel:
         rng = np.random.default_rng(3)
         values = rng.normal(size=(2, 3, 7, 6)).astype(np.float32)
         trust = (rng.random(values.shape) < 0.5).astype(np.float32)
-        return Series(values, trust, rng.random((7, 6)) < 0.8)
+        return PyramidLevel(values, trust, rng.random((7, 6)) < 0.8)
 
     def test_coarser_is_the_mean_of_what_is_seen(self):
         values = np.array([[1, 3], [100, 100]], np.float32).reshape(1, 1, 2, 2)
         trust = np.array([[1, 1], [0, 0]], np.float32).reshape(1, 1, 2, 2)
-        half = Series(
+        half = PyramidLevel(
             values, trust, np.array([[True, True], [False, False]])
         ).coarser()  # what is on land is left out
         assert half.values.item() == pytest.approx(2) and half.trust.item() == 1 and half.sea.all()
-        assert Series(values, trust, np.ones((2, 2), bool)).coarser().trust.item() == 0.5
+        assert PyramidLevel(values, trust, np.ones((2, 2), bool)).coarser().trust.item() == 0.5
 
     def test_odd_sides_and_land(self):
         series = self.series()
@@ -243,9 +243,9 @@ class TestSeries:
 
     def test_single_pixels_need_one_level(self):
         trust = (np.random.default_rng(0).random((1, 4, 64, 64)) < 0.3).astype(np.float32)
-        assert levels_for(Series(trust, trust, np.ones((64, 64), bool)), 5) == 1
+        assert levels_for(PyramidLevel(trust, trust, np.ones((64, 64), bool)), 5) == 1
 
     def test_increments_without_neighbours_are_those_of_the_other_axes(self):
         values = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
-        found = Series(values, np.ones_like(values), np.ones((1, 4), bool)).increments()
+        found = PyramidLevel(values, np.ones_like(values), np.ones((1, 4), bool)).increments()
         np.testing.assert_array_equal(found, [[1, 1, 1]])

@@ -334,14 +334,14 @@ def test_an_earlier_store_is_kept_and_never_replaced(archive: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.6, 0.999])
+@pytest.mark.parametrize("fraction", [0.0, 0.05, 0.6, 0.999])
 def test_a_truncated_granule_is_named_and_nothing_is_written(
-    archive: Path, tmp_path: Path, kind: Any, share: float
+    archive: Path, tmp_path: Path, kind: Any, fraction: float
 ) -> None:
     import_granules(archive, tmp_path / "a.zarr").close()
     broken = archive / "late" / name(5)
     granule(5).to_netcdf(broken, format=kind)
-    broken.write_bytes(broken.read_bytes()[: int(share * broken.stat().st_size)])
+    broken.write_bytes(broken.read_bytes()[: int(fraction * broken.stat().st_size)])
     with pytest.raises(ReadError, match=name(5)):
         import_granules(archive, tmp_path / "a.zarr")
     with io.open(tmp_path / "a.zarr") as earlier:

@@ -65,7 +65,7 @@ def test_import(shared_data: Path, tmp_path: Path) -> None:
     assert lwp_series(fields).sizes["time"] == 1
 
 
-def test_shares_of_the_papers_thresholds(series: Path) -> None:
+def test_fractions_of_the_papers_thresholds(series: Path) -> None:
     lines = run("clouds", str(series)).splitlines()
     assert lines[0] == "LWP (time 150, y 12, x 16), frames 100 to 149"
     values = lwp_series(series).values[100:]
@@ -76,7 +76,7 @@ def test_shares_of_the_papers_thresholds(series: Path) -> None:
     assert [words[3] for words in found] == ["79.9", "69.6", "55.9", "39.5", "24.5", "13.4"]
 
 
-def test_shares_of_our_run(shared_data: Path) -> None:
+def test_fractions_of_our_run(shared_data: Path) -> None:
     told = run("clouds", str(shared_data / "clouds" / "lwp_dycoms.nc"), "--start-after", "120")
     assert [line.split()[1] for line in told.splitlines()[2:]] == [
         "20.5",

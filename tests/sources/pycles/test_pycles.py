@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 import sstfill
 from sstfill.errors import InputError, OptionError, ReadError, WriteError
-from sstfill.occlusion import Cloud, cloud_share, lwp_series
+from sstfill.occlusion import Cloud, cloud_fraction, lwp_series
 from sstfill.sources.pycles import clouds as pycles_clouds
 from sstfill.sources.pycles import published as pycles_published
 from sstfill.sources.pycles import store as pycles_store
@@ -533,8 +533,8 @@ class TestPublished:
             made["md5"] == hashlib.md5(array.read_bytes()).hexdigest()
             and made["downloaded"] is False
         )
-        assert cloud_share(lwp, 70) == pytest.approx(
-            cloud_share(np.load(array), 70, units="kg m-2"), abs=1e-3
+        assert cloud_fraction(lwp, 70) == pytest.approx(
+            cloud_fraction(np.load(array), 70, units="kg m-2"), abs=1e-3
         )
 
     def test_kept_or_refused(self, array: Path, tmp_path: Path) -> None:
@@ -692,7 +692,7 @@ class TestDownload:
             published_lwp(tmp_path / "lwp.zarr", cache=array / "below_a_file")
 
 
-class TestShares:
+class TestFractions:
     @settings(max_examples=25, deadline=None)
     @given(
         frames=st.integers(1, 30),
@@ -700,7 +700,9 @@ class TestShares:
         block=st.integers(1, 40),
         seed=st.integers(0, 99),
     )
-    def test_agree_with_cloud_share(self, frames: int, start: int, block: int, seed: int) -> None:
+    def test_agree_with_cloud_fraction(
+        self, frames: int, start: int, block: int, seed: int
+    ) -> None:
         lwp = xr.DataArray(
             np.random.default_rng(seed).gamma(2, 0.03, (frames, 3, 4)), dims=("time", "y", "x")
         )
@@ -711,9 +713,9 @@ class TestShares:
             return
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pycles_clouds, "BLOCK", block * 96)
-            shares = occluded_fractions(lwp, [55, 70, 0], start_after=start)
-        assert shares == pytest.approx(
-            [cloud_share(lwp, t, start_after=start) for t in (55, 70, 0)]
+            fractions = occluded_fractions(lwp, [55, 70, 0], start_after=start)
+        assert fractions == pytest.approx(
+            [cloud_fraction(lwp, t, start_after=start) for t in (55, 70, 0)]
         )
 
     def test_reads_block_by_block(self, run: Path, tmp_path: Path) -> None:

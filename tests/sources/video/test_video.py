@@ -400,23 +400,23 @@ def test_targets_that_are_refused(tmp_path: Path) -> None:
 @given(
     count=st.integers(1, 60),
     seed=st.integers(0, 3),
-    shares=st.sampled_from(
+    fractions=st.sampled_from(
         [(0.9, 0.05, 0.05), (1.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.05, 0.9, 0.05), (0.34, 0.33, 0.33)]
     ),
 )
-def test_splits_have_their_shares_and_a_clip_is_never_in_two(
-    count: int, seed: int, shares: tuple[float, ...]
+def test_splits_have_their_fractions_and_a_clip_is_never_in_two(
+    count: int, seed: int, fractions: tuple[float, ...]
 ) -> None:
     kept = [(f"c{n}", start) for n in range(count) for start in (0, 4)]
-    parts = video._labels(kept, None, shares, seed)["split"].values.reshape(count, 2)
+    parts = video._labels(kept, None, fractions, seed)["split"].values.reshape(count, 2)
     assert (parts[:, 0] == parts[:, 1]).all()
     sizes = np.bincount(parts[:, 0], minlength=3)
     assert sizes.sum() == count
-    assert np.abs(sizes - np.array(shares) * count).max() <= 2
+    assert np.abs(sizes - np.array(fractions) * count).max() <= 2
     if count >= 3:
-        assert ((sizes > 0) == (np.array(shares) > 0)).all()
+        assert ((sizes > 0) == (np.array(fractions) > 0)).all()
     assert np.array_equal(
-        parts, video._labels(kept, None, shares, seed)["split"].values.reshape(count, 2)
+        parts, video._labels(kept, None, fractions, seed)["split"].values.reshape(count, 2)
     )
 
 

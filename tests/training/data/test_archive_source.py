@@ -28,7 +28,7 @@ from sstfill.training.data.windows import TrainingWindows
 from sstfill.training.forward import complete
 
 WILD = 1e3
-CLOUDS = RemovePixel(share=0.3)
+CLOUDS = RemovePixel(fraction=0.3)
 
 
 def parts(
@@ -285,8 +285,8 @@ class TestTruth:
     def test_a_series_without_gaps_is_hidden_by_the_operator(self) -> None:
         ds = archive()
         for sample in epoch(paper(ds.assign(sst=ds.truth))):
-            share = float(sample.withheld.sum() / sample.sea.sum())
-            assert 0.2 < share < 0.4
+            fraction = float(sample.withheld.sum() / sample.sea.sum())
+            assert 0.2 < fraction < 0.4
             assert torch.equal(sample.observed | sample.withheld, sample.sea)
 
 

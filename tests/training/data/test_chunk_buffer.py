@@ -172,10 +172,10 @@ class TestShuffled:
         found = np.array(places(drawn(of(ds), 2000), ds))
         assert set(map(tuple, found.tolist())) <= set(map(tuple, likely.tolist()))
         for k in range(3):
-            shares = [
+            fractions = [
                 np.cumsum(np.bincount(p[:, k], minlength=30) / len(p)) for p in (found, likely)
             ]
-            assert np.abs(shares[0] - shares[1]).max() < 0.05
+            assert np.abs(fractions[0] - fractions[1]).max() < 0.05
 
     def test_few_reads_and_bounded_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chunk_buffer, "SEGMENT_BYTES", 60_000)
@@ -201,7 +201,7 @@ class TestShuffled:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(chunk_buffer, "MOST_WINDOWS", 10)
-        ds = archive((60, 37, 37), share=0.0).drop_vars("truth")
+        ds = archive((60, 37, 37), fraction=0.0).drop_vars("truth")
         own = of(ds, slice(0, 60))
         boxes = (reading := chunk_buffer._plan(own)).boxes()
         found = places(
@@ -211,7 +211,7 @@ class TestShuffled:
         assert all(any(within(place, box) for place in found) for box in boxes)
 
     def test_neighbours_in_the_stream_are_from_several_slabs(self) -> None:
-        ds = archive((60, 60, 60), share=0.0).drop_vars("truth")
+        ds = archive((60, 60, 60), fraction=0.0).drop_vars("truth")
         own = of(ds, slice(0, 60))
         boxes = chunk_buffer._plan(own).boxes()
         found = places(drawn(own, 100), ds)

@@ -87,7 +87,7 @@ class TestDraw:
         assert first is not None and other is not None
         assert first.seen.shape != other.seen.shape or not np.array_equal(first.seen, other.seen)
 
-    def test_the_share_of_the_paper_s(self) -> None:
+    def test_the_fraction_of_the_paper_s(self) -> None:
         alike = [
             draw(number, paper).obs.shape == (24, 64, 64)
             for number in (1, 5)

@@ -195,7 +195,7 @@ class TestDraw:
 class TestWithheld:
     @quick
     @given(st.integers(0, 999), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-    def test_a_share_of_what_is_observed_where_clouds_hide_it(
+    def test_a_fraction_of_what_is_observed_where_clouds_hide_it(
         self, seed: int, seen: float, clear: float, most: float
     ) -> None:
         rng = np.random.default_rng(seed)
