@@ -84,7 +84,8 @@ def numbers_in(value: object) -> list[float] | None:
     """
     values = np.ravel(np.asarray(value)).tolist()
     if not any(isinstance(v, str | bytes) for v in values):
-        return values if all(isinstance(v, int | float) for v in values) else None
+        numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        return values if numeric else None
     decoded = (v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
     words = re.split(r"[,;\s]+", " ".join(decoded).strip(" \t\n\0[](){}"))
     found: list[float] = []

@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,9 +22,20 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint, NetCDF4DataStore, ZarrStore
 from xarray.backends.store import StoreBackendEntrypoint
+from xarray.backends.zarr import FillValueCoder
 from xarray.core import indexing
 
-from sstfill.fields.sentinels import FLAGS, PACKING, declare, default_fill, sentinels, viewed
+from sstfill.fields.sentinels import (
+    FLAGS,
+    PACKING,
+    TAKEN,
+    ZARR_FILL,
+    declare,
+    default_fill,
+    numbers_in,
+    sentinels,
+    viewed,
+)
 from sstfill.io.place import MARK
 from sstfill.printable import printable
 
@@ -58,37 +70,59 @@ class _ZarrStore(ZarrStore):
     def open_store_variable(self, name: str) -> xr.Variable:
         variable = super().open_store_variable(name)
         array: Any = self.members[name]
+        kept = _put_right(variable, array)
         if variable.dtype.kind not in "iuf":
             return variable
-        kept, undeclared = _put_right(variable, array), None
+        undeclared = None
         if "_FillValue" not in variable.attrs and not set(FLAGS) & set(variable.attrs):
             undeclared = array.fill_value
-        # a store that sstfill made misses no chunk but those that hold one value
         absent = None
+        # a store that sstfill made misses no chunk but those that hold one value
         if MARK not in self.zarr_group.attrs and variable.ndim > 2:
             absent = _absent_chunks(variable, array, undeclared)
         if absent is not None:
             variable = absent.within(variable)
         count = 0 if absent is None else absent.count
         variable, notes = declare(variable, undeclared, count, kept)
+        if array.metadata.zarr_format == 2 and "_FillValue" not in array.attrs:
+            _name_origin(variable)
         for note in notes:
             _say(str(array.store_path), note)
         return variable
 
 
 def _put_right(variable: xr.Variable, array: Any) -> Any:
-    """Put ``_FillValue`` right, which xarray takes from the array in format 2; return what is kept.
+    """Put ``_FillValue`` right, which xarray was made to take from the array; return what is kept.
 
-    Its own writer puts ``_FillValue`` there, and null where there is none. But most makers leave
-    the 0 of Zarr, also in arrays of floats, in which 0 is as good a value as any.
+    Format 3 keeps them apart. In format 2 the fill value of the array is ``_FillValue`` where
+    xarray wrote it, and null where there is none. But other makers leave the 0 of Zarr. In floats,
+    and beside a missing value of their own, that is as good a value as any; of whole numbers it is
+    taken as xarray takes it.
     """
-    if array.metadata.zarr_format != 2:
-        return None
+    own = variable.attrs.pop("_FillValue", None)
+    if array.metadata.zarr_format == 3:
+        variable.encoding["fill_value"] = array.fill_value
     if "_FillValue" in array.attrs:
-        variable.attrs["_FillValue"] = array.attrs["_FillValue"]
-    elif array.fill_value == 0 and variable.dtype.kind == "f":
-        return variable.attrs.pop("_FillValue")
+        declared = array.attrs["_FillValue"]
+        if numbers_in(declared) is None:  # as xarray codes it in JSON
+            declared = FillValueCoder.decode(declared, array.dtype)
+        variable.attrs["_FillValue"] = declared
+    elif array.metadata.zarr_format == 2 and own is not None:
+        if own == 0 and (variable.dtype.kind == "f" or "missing_value" in array.attrs):
+            return own
+        variable.attrs["_FillValue"] = own
     return None
+
+
+def _name_origin(variable: xr.Variable) -> None:
+    """Let the account tell that ``_FillValue`` is the fill value of the array, or Zarr's own 0."""
+    taken, named = variable.encoding[TAKEN], []
+    for sentinel in taken.sentinels:
+        if sentinel.rule == "_FillValue":
+            meant = bool(sentinel.number != 0)
+            sentinel = replace(sentinel, rule=ZARR_FILL, declared=meant)
+        named.append(sentinel)
+    variable.encoding[TAKEN] = replace(taken, sentinels=tuple(named))
 
 
 class AbsentChunks(BackendArray):
@@ -269,7 +303,12 @@ class Zarr(_Backend):
         **decoders: Any,
     ) -> xr.Dataset:
         """Open a folder as xarray's own backend does."""
-        store = _ZarrStore.open_group(filename_or_obj, group=group, consolidated=consolidated)
+        store = _ZarrStore.open_group(
+            filename_or_obj,
+            group=group,
+            consolidated=consolidated,
+            use_zarr_fill_value_as_mask=True,
+        )
         return self._decoded(store, decoders)
 
 

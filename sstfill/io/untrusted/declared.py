@@ -127,9 +127,12 @@ def _check_packing(path: Path, array: Declared) -> None:
     for key in PACKING:
         if key not in array.attrs:
             continue
-        numbers = numbers_in(array.attrs[key])  # also of text
+        value = array.attrs[key]
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        numbers = numbers_in(value)  # also of text
         if numbers is None or len(numbers) != 1:
-            shown = repr(array.attrs[key])[:60]
+            shown = repr(value)[:60]
         else:
             number = float(numbers[0])
             if math.isfinite(number) and (number != 0 or key != "scale_factor"):
