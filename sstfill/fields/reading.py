@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a dataset is read, rule by rule: files, stores and datasets in memory go the same way.
 
+Before a file is decoded, the numbers in it that stand for missing values are declared to the
+decoder: `sentinels.declare`, through `sstfill.io.backends`. Then the rules below apply. What they
+took as missing is counted by `sstfill.io.missing_values`.
+
 Each rule is a function of a dataset, in the module of what it is about; it changes nothing that is
 right already, and logs what it changed.
 """

@@ -162,7 +162,10 @@ def sentinels(
         for key in FILLS
         for number in _as_stored(attrs.get(key, ()), stored, attrs)
     ]
-    if not any(sentinel.rule == "_FillValue" for sentinel in found):
+    declared = any(sentinel.rule == "_FillValue" for sentinel in found)
+    if stored.kind == "f":  # NaN is declared, too, and needs no sentinel
+        declared = bool(numbers_in(attrs.get("_FillValue", ())))
+    if not declared:
         # 0 is what a store holds that was made without a thought of missing values
         if _is_number(zarr_fill) and zarr_fill != 0:
             found.append(Sentinel(ZARR_FILL, stored.type(zarr_fill), declared=False))

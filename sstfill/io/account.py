@@ -22,7 +22,7 @@ from sstfill.io.ghrsst import flags_kept, quality_kept
 from sstfill.io.read import open
 from sstfill.io.untrusted import guard
 
-BLOCK = 32e6
+BLOCK = 8e6
 """About how many stored bytes are read at once."""
 
 
@@ -39,7 +39,7 @@ def missing_values(
 
     Rules, the first that holds counts: chunks that a Zarr store does not hold, ``_FillValue``,
     ``missing_value``, the fill value of a Zarr array, NetCDF's default fill value, NaN, the valid
-    range, quality, flags. The stored numbers are read once, in blocks of about 32 MB.
+    range, quality, flags. The stored numbers are read once, in blocks of about 8 MB.
 
     Parameters
     ----------
