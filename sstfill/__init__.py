@@ -210,7 +210,8 @@ def _is_the_command() -> bool:
 
     It need not import xarray before it catches signals and answers ``--help``.
     """
-    program = os.path.basename(next(iter(getattr(sys, "argv", [])), ""))  # noqa: PTH119  # pathlib is slow to import
+    # pathlib is slow to import
+    program = os.path.basename(next(iter(getattr(sys, "argv", [])), ""))  # noqa: PTH119
     if program == "-m":  # so it is while Python looks for what is to be run
         following = sys.orig_argv[sys.orig_argv.index("-m") + 1 :] if "-m" in sys.orig_argv else []
         return following[:1] == ["sstfill"]

@@ -134,7 +134,9 @@ def filling(cls: type[Any]) -> MethodTemplate:
         return self._result(fill(self._data, chosen, **of_fill.select(given)))
 
     shipped = cls.__module__.startswith("sstfill.")
-    where = f"; see `sstfill.{cls.__name__}`" if shipped else ""
+    where = ""
+    if shipped:
+        where = f"; see `sstfill.{cls.__name__}`"
     return MethodTemplate(body, (options, of_fill), f"{summary(cls)}{where}.")
 
 
@@ -143,18 +145,6 @@ def _template(*sources: ParameterSource) -> Callable[[Callable[..., Any]], Any]:
         return MethodTemplate(body, sources, summary(body) + ".")
 
     return decorate
-
-
-def _field(filled: xr.Dataset, like: xr.DataArray) -> xr.DataArray:
-    """Return the filled field alone, under the name it had.
-
-    It links to no ancillary variables of the fill, because they are left behind.
-    """
-    found = filled["field" if like.name is None else like.name].rename(like.name)
-    links = like.attrs.get("ancillary_variables")
-    attrs = found.attrs | {"ancillary_variables": links}
-    found.attrs = {name: value for name, value in attrs.items() if value is not None}
-    return found
 
 
 class _UnknownMethodError(OptionError, AttributeError):
@@ -254,4 +244,10 @@ class DataArrayGapfill(_Gapfill):
     _filled = "xr.DataArray"
 
     def _result(self, filled: xr.Dataset) -> xr.DataArray:
-        return _field(filled, self._data)
+        like = self._data
+        found = filled["field" if like.name is None else like.name].rename(like.name)
+        # The ancillary variables of the fill are left behind, so it links to none of them.
+        links = like.attrs.get("ancillary_variables")
+        attrs = found.attrs | {"ancillary_variables": links}
+        found.attrs = {name: value for name, value in attrs.items() if value is not None}
+        return found

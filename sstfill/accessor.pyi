@@ -12,6 +12,7 @@ from sstfill import occlusion
 from sstfill.describe import Description
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.account import MissingValues
+from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
 from sstfill.methods.gan.method import Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
@@ -30,7 +31,9 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def bayes_eof(
@@ -46,7 +49,9 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def climatology(
@@ -56,7 +61,9 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof(
@@ -79,7 +86,9 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof_modes(
@@ -100,6 +109,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        transform: Asked = "none",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def fill(
@@ -109,8 +119,10 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         withheld: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def gan(
@@ -122,7 +134,9 @@ class DatasetGapfill:
         device: Literal["auto", "cpu", "cuda"] = "auto",
         variables: str | Sequence[str] | None = None,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def info(
@@ -130,6 +144,7 @@ class DatasetGapfill:
         *,
         variables: str | Sequence[str] | None = None,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         missing: Mapping[str, MissingValues] | None = None,
     ) -> Description: ...
     def interpolate(
@@ -139,7 +154,9 @@ class DatasetGapfill:
         space: bool = True,
         variables: str | Sequence[str] | None = None,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def oi(
@@ -156,7 +173,9 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def patchmatch(
@@ -171,7 +190,9 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def plot(
@@ -195,6 +216,7 @@ class DatasetGapfill:
         repeats: int = 1,
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
+        transform: Asked = "auto",
     ) -> Scorecard: ...
     def train(
         self,
@@ -228,7 +250,7 @@ class DatasetGapfill:
         truth: xr.DataArray | str | None = None,
         start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
         clips: int = 40,
-        log_scaled: bool = False,
+        transform: Asked = "auto",
         sea: xr.DataArray | None = None,
         out: str | Path | None = None,
         resume: bool = False,
@@ -246,7 +268,9 @@ class DataArrayGapfill:
         budget: float | None = None,
         fraction: float = 0.2,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def bayes_eof(
@@ -260,7 +284,9 @@ class DataArrayGapfill:
         min_pixel_coverage: float = 0.0,
         min_image_coverage: float = 0.0,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def climatology(
@@ -268,7 +294,9 @@ class DataArrayGapfill:
         *,
         harmonics: int = 2,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def dineof(
@@ -289,7 +317,9 @@ class DataArrayGapfill:
         outliers: bool = False,
         return_modes: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def dineof_modes(
@@ -308,6 +338,7 @@ class DataArrayGapfill:
         error_length: float = 25.0,
         solver: Literal["fast", "reference"] = "fast",
         sea: xr.DataArray | None = None,
+        transform: Asked = "none",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def fill(
@@ -315,8 +346,10 @@ class DataArrayGapfill:
         method: Method | str | None = None,
         *,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         withheld: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def gan(
@@ -327,11 +360,17 @@ class DataArrayGapfill:
         adapt: bool = True,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def info(
-        self, *, sea: xr.DataArray | None = None, missing: Mapping[str, MissingValues] | None = None
+        self,
+        *,
+        sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
+        missing: Mapping[str, MissingValues] | None = None,
     ) -> Description: ...
     def interpolate(
         self,
@@ -339,7 +378,9 @@ class DataArrayGapfill:
         limit: float | None = None,
         space: bool = True,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def oi(
@@ -354,7 +395,9 @@ class DataArrayGapfill:
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def patchmatch(
@@ -367,7 +410,9 @@ class DataArrayGapfill:
         remove_mean: bool = True,
         sharp: bool = False,
         sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def score(
@@ -380,6 +425,7 @@ class DataArrayGapfill:
         repeats: int = 1,
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
+        transform: Asked = "auto",
     ) -> Scorecard: ...
     def train(
         self,
@@ -412,7 +458,7 @@ class DataArrayGapfill:
         truth: xr.DataArray | str | None = None,
         start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
         clips: int = 40,
-        log_scaled: bool = False,
+        transform: Asked = "auto",
         sea: xr.DataArray | None = None,
         out: str | Path | None = None,
         resume: bool = False,

@@ -73,7 +73,9 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)
 
 
 @cache
@@ -85,4 +87,6 @@ def _adapter(cls: type[T]) -> Any:
 
 def _annotation(cls: type, name: str) -> str:
     found = [f.type for f in dataclasses.fields(cls) if f.name == name]
-    return str(found[0]) if found else "other values"
+    if found:
+        return str(found[0])
+    return "other values"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,11 +12,12 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import InputError, OptionError, SstfillError
-from sstfill.fields import gaps, grid
+from sstfill.fields import dates, gaps, grid, positions
 from sstfill.fields.account import MissingValues
 from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import cell_km
-from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.positions import along_axis, cell_km, degrees, on_the_sphere
+from sstfill.fields.sea import locate_sea
+from sstfill.fields.transform import WORDS
 from sstfill.fields.variables import find_fields, missing_means_none, named_by_text, pick_fields
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
@@ -35,8 +37,8 @@ class FieldDescription:
         Name of the variable; its type, sizes, units and long name.
     facts
         What is known by key: ``time``, ``grid``, ``sea``, ``gaps``, ``methods`` (those that work
-        with so many images) and ``missing`` (values by the rule that makes them so), as far as the
-        field could be understood.
+        with so many images), ``missing`` (values by the rule that makes them so) and ``values`` (if
+        they are transformed), as far as the field could be understood.
     trouble
         Why it could not be filled; empty if it could.
     """
@@ -93,6 +95,7 @@ def describe(
     *,
     variables: str | Sequence[str] | None = None,
     sea: xr.DataArray | None = None,
+    lakes: bool | None = None,
     missing: Mapping[str, MissingValues] | None = None,
 ) -> Description:
     """Describe what would be filled, and what would fail, without filling.
@@ -105,8 +108,8 @@ def describe(
         A Dataset or DataArray, as for `sstfill.fill.fill`.
     variables
         Which variables of a Dataset; by default each one that can be filled.
-    sea
-        True at sea, as for `sstfill.fill.fill`.
+    sea, lakes
+        True at sea, and whether lakes are filled, as for `sstfill.fill.fill`.
     missing
         The account of the file that the data come from, see `sstfill.io.missing_values`.
 
@@ -126,6 +129,7 @@ def describe(
         ds = data.to_dataset(name=data.name or "field")
     else:
         ds = named_by_text(data)
+    ds = dates.declare(positions.declare(ds))
     names, trouble = [], ""
     try:
         names = pick_fields(ds, variables)
@@ -134,7 +138,7 @@ def describe(
     candidates = find_fields(ds)
     others = {n: v for n, v in ds.data_vars.items() if n not in names}
     return Description(
-        fields=tuple(_describe_field(ds, name, sea, missing or {}) for name in names),
+        fields=tuple(_describe_field(ds, name, sea, lakes, missing or {}) for name in names),
         passed_over={str(n): _reason(v, n in candidates) for n, v in others.items()},
         quality={str(n): _quality(ds[n]) for n in ds.variables if str(n).lower() in FLAGS},
         trouble=trouble,
@@ -154,7 +158,11 @@ class _NoMethod:
 
 
 def _describe_field(
-    ds: xr.Dataset, name: str, sea: xr.DataArray | None, missing: Mapping[str, MissingValues]
+    ds: xr.Dataset,
+    name: str,
+    sea: xr.DataArray | None,
+    lakes: bool | None,
+    missing: Mapping[str, MissingValues],
 ) -> FieldDescription:
     da = ds[name]
     sizes = ", ".join(f"{d} {n}" for d, n in da.sizes.items())
@@ -169,20 +177,28 @@ def _describe_field(
         facts["missing"] = str(missing[name])
     try:
         field = grid.standardise(da)
-        facts |= {"time": _time(field), "grid": _grid(field)}
-        facts |= _gaps(ds, field, sea)
+        facts |= {"time": _time(field, grid.series_times(da)), "grid": _grid(field)}
+        facts |= _gaps(ds.drop_vars(name), field, sea, lakes)
         images = field.sizes["time"]
         facts["methods"] = ", ".join(n for n, cls in METHODS.items() if images >= cls.min_times)
-        fill(ds, _NoMethod(), variables=name, sea=sea, score=False)
+        filled = fill(ds, _NoMethod(), variables=name, sea=sea, lakes=lakes, score=False)
+        transform = json.loads(filled[name].attrs["sstfill_method"]).get("transform")
+        if transform is not None:
+            facts["values"] = f"filled {WORDS[transform['kind']]} ({transform['why']})"
     except SstfillError as error:
         return FieldDescription(name, title, facts, str(error))
     return FieldDescription(name, title, facts, "")
 
 
-def _time(field: xr.DataArray) -> str:
+def _time(field: xr.DataArray, told: dates.SeriesTimes | None) -> str:
     count = f"{field.sizes['time']} images"
-    if "time" not in field.coords:
+    if told is None:
         return f"{count}, no dates: steps are taken as equal"
+    line = _span(field, count)
+    return f"{line}; {told.note}" if told.note else line
+
+
+def _span(field: xr.DataArray, count: str) -> str:
     times = field["time"].values
     steps = np.diff(days_since_first(field))
     if not steps.size:
@@ -201,32 +217,41 @@ def _date(value: object) -> str:
 
 
 def _length(days: float) -> str:
-    return f"{days:g} d" if days >= 1 else f"{24 * days:.3g} h"
+    if days >= 1:
+        return f"{days:g} d"
+    return f"{24 * days:.3g} h"
 
 
 def _grid(field: xr.DataArray) -> str:
-    dy, dx = cell_km(field)
+    cells = " x ".join(map(str, field.shape[1:]))
+    try:
+        dy, dx = cell_km(field)
+    except InputError as error:
+        if "lat" in field.coords:
+            raise
+        return f"{cells} cells without distances: {error}"
+    size = f"cells of {dy:.3g} x {dx:.3g} km"
     if "lat" not in field.coords:
-        return f"{' x '.join(map(str, field.shape[1:]))} cells without latitude and longitude"
+        if on_the_sphere(field):
+            return f"{cells}, {size}, in degrees from a rotated pole"
+        if any(along_axis(field, dim) is not None for dim in ("y", "x")):
+            return f"{cells} cells without latitude and longitude, {size}"
+        return f"{cells} cells without latitude and longitude"
     parts = []
-    for name in ("lat", "lon"):
-        least, most = float(field[name].min()), float(field[name].max())
-        parts.append(f"{name} {least:.5g} to {most:.5g}")
+    for name, values in zip(("lat", "lon"), degrees(field), strict=True):
+        parts.append(f"{name} {np.nanmin(values):.5g} to {np.nanmax(values):.5g}")
     if field["lat"].ndim > 1:
         parts.append("curvilinear")
-    return f"{', '.join(parts)}, cells of {dy:.3g} x {dx:.3g} km"
+    return f"{', '.join(parts)}, {size}"
 
 
-def _gaps(ds: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None) -> dict[str, str]:
+def _gaps(
+    rest: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None, lakes: bool | None
+) -> dict[str, str]:
     survey = gaps.survey(field)
-    own = find_sea(ds)
-    if sea is not None:
-        at_sea, origin = sea_mask(field, sea), "as given"
-    elif own is not None:
-        at_sea, origin = sea_mask(field, own), f"from variable {own.name!r}"
-    else:
-        at_sea, origin = survey.pixel_count > 0, "pixels observed at least once"
-    facts = {"sea": f"{_percent(float(at_sea.mean()))} of the grid, {origin}"}
+    found = locate_sea(field, rest, survey.pixel_count.values > 0, sea, lakes=lakes)
+    at_sea = found.mask
+    facts = {"sea": f"{_percent(float(at_sea.mean()))} of the grid, {found.origin}"}
     total = int(at_sea.sum()) * field.sizes["time"]
     if total:
         missing = 1 - int(survey.pixel_count.where(at_sea, 0).sum()) / total

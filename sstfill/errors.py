@@ -51,5 +51,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> OptionError:
     """
     names = [str(c) for c in choices]
     near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = ""
+    if near:
+        hint = f"did you mean {near[0]!r}? "
     return OptionError(f"no {kind} {name!r}; {hint}Choose from {', '.join(names) or '(none)'}")

@@ -7,12 +7,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
-from remembered import remembered
+from remembered import brief_fits, remembered
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Workers are forked from one process that has imported what they need; must precede `distributed`.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
 SHARED = Path(os.environ.get("SSTFILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def no_land_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the extra ``landmask``: small fields of the tests lie anywhere, land or sea."""
+    monkeypatch.setattr("sstfill.fields.landmask.is_installed", lambda: False)
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +47,16 @@ def covariances_fitted_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def brief_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="class")
+def brief_fit() -> Iterator[None]:
     """Fit covariances to a few withheld pixels, where the skill of a fill is not what is tested."""
-    from sstfill.methods.oi import covariance_fit
+    with brief_fits():
+        yield
 
-    monkeypatch.setattr(covariance_fit, "DRAWS", 2)
-    monkeypatch.setattr(covariance_fit, "TARGETS", 40)
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """What is written need not survive a power cut during the tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield

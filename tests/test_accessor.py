@@ -27,12 +27,20 @@ from sstfill.synthetic import ocean
 from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
-DOOR = {"sea": None, "score": True, "seed": 0, "variables": None, "together": False}
+pytestmark = pytest.mark.usefixtures("brief_fit")
+DOOR = {
+    "sea": None,
+    "score": True,
+    "seed": 0,
+    "transform": "auto",
+    "variables": None,
+    "together": False,
+}
 
 
 def taken_from_the_door(name: str, accessor: type) -> set[str]:
     """Names of the parameters of `fill` that a method of an accessor takes."""
-    of_all = {"sea", "score", "seed"}
+    of_all = {"sea", "score", "seed", "transform"}
     if sstfill.METHODS[name].multivariate:
         return of_all | ACCESSORS[accessor]
     return of_all | ACCESSORS[accessor] - {"together"}  # it could only be refused
@@ -128,7 +136,7 @@ def test_method_passes_on_every_option(
         "sstfill.accessor.fill",
         lambda data, method, **how: seen.update(how, data=data, method=method),
     )
-    monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
+    monkeypatch.setattr(accessor, "_result", lambda self, filled: filled)
     data = object()
     getattr(accessor(data), name)(**(given | door))
     assert seen == door | {"data": data, "method": sstfill.METHODS[name](**given)}
@@ -152,7 +160,7 @@ def test_modes_take_the_options_of_dineof(accessor: type) -> None:
     options = {f.name: f.default for f in dataclasses.fields(sstfill.Dineof)}
     wanted = {k: v for k, v in options.items() if k not in ("outliers", "return_modes")}
     door = {k: v for k, v in DOOR.items() if k in {"sea"} | ACCESSORS[accessor]}
-    assert _keywords(accessor.dineof_modes) == wanted | door
+    assert _keywords(accessor.dineof_modes) == wanted | door | {"transform": "none"}
 
 
 @pytest.mark.parametrize("accessor", ACCESSORS)
@@ -161,7 +169,7 @@ def test_the_model_of_gan_may_be_positional(
 ) -> None:
     methods: list[object] = []
     monkeypatch.setattr("sstfill.accessor.fill", lambda data, method, **how: methods.append(method))
-    monkeypatch.setattr("sstfill.accessor._field", lambda filled, like: filled)
+    monkeypatch.setattr(accessor, "_result", lambda self, filled: filled)
     accessor(object()).gan(Path(__file__).parent, score=False)
     accessor(object()).gan(sstfill.Gan(model=Path(__file__).parent), score=False)
     assert methods == [sstfill.Gan(model=Path(__file__).parent)] * 2

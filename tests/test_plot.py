@@ -182,6 +182,17 @@ def test_curvilinear_with_empty_positions() -> None:
     paint(plot.maps(ds, time=2))
 
 
+@pytest.mark.parametrize("number", [0.0, -1.0, -999.0, 9.969209968386869e36])
+def test_cells_of_the_sea_are_not_drawn_out_to_placeholders_on_land(number: float) -> None:
+    ds = curvilinear(made())
+    whole = canvas(view(ds).field)
+    ds["lat"][:2, :3], ds["lon"][:2, :3] = number, number
+    where = canvas(view(ds).field)
+    assert whole.y.min() - 1 < where.y.min() and where.y.max() < whole.y.max() + 1
+    assert np.ptp(where.x) < np.ptp(whole.x) + 1
+    paint(plot.maps(ds, time=2))
+
+
 def test_corners_are_half_a_cell_from_the_centres() -> None:
     where = canvas(view(made()).field)
     np.testing.assert_allclose(where.x[0], -5.125 + np.arange(COLUMNS + 1) / 4)

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sstfill.archive.source import Stats
 from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
+from sstfill.fields.transform import Asked
 from sstfill.io import place
 from sstfill.io.atomic import atomic_path, fail, flush, noted
 from sstfill.io.lock import OutputLock
@@ -63,7 +64,9 @@ class JobDocument(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0)]
     method: str
     options: dict[str, Any]
+    transform: Asked = "none"
     like: str | None = None
+    lakes: bool | None = None
     input: str = ""
 
 
@@ -212,7 +215,9 @@ class FillJob:
     def model(self, name: str) -> Path:
         """Return the folder of a variable's fitted method, that of the run under way if any."""
         own = self.next / "model" / name
-        return own if own.is_dir() else self.folder / "model" / name
+        if own.is_dir():
+            return own
+        return self.folder / "model" / name
 
     def commit(self) -> None:
         """Put what the run made in place; after a kill, the next run completes that."""

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from sstfill.archive.job import Days
 from sstfill.archive.source import ArchivePass, ArchiveSource, look, touched
 from sstfill.errors import InputError
-from sstfill.fields.dates import DAYS
+from sstfill.fields.dates import in_days
 from sstfill.fields.magnitude import check_usual
 from sstfill.fields.patches import Patch, PatchGrid, Shape
-from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.sea import locate_sea
+from sstfill.fields.transform import NONE, Transform, count, total, warn_of_floor
 from sstfill.fields.variables import find_fields
 from sstfill.methods.base import Archive, Points
 from sstfill.methods.common.sampling import archive, draw_points
@@ -41,9 +42,7 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
 
         since_1970 = "microseconds since 1970-01-01"
         return np.asarray(cftime.date2num(values, since_1970, values[0].calendar), np.int64)
-    unit = str(field["time"].attrs.get("units", "days")).split(" ")[0].lower()
-    days = values.astype(np.float64) * DAYS.get(unit, 1.0)
-    return np.rint(days * 86_400e6).astype(np.int64)
+    return np.rint(in_days(field["time"], values) * 86_400e6).astype(np.int64)
 
 
 def fillable(source: ArchiveSource, ds: xr.Dataset, names: list[str]) -> list[str]:
@@ -72,13 +71,18 @@ def fillable(source: ArchiveSource, ds: xr.Dataset, names: list[str]) -> list[st
 
 
 def first_look(
-    source: ArchiveSource, ds: xr.Dataset, name: str, sea: xr.DataArray | None, seed: int
+    source: ArchiveSource,
+    ds: xr.Dataset,
+    name: str,
+    sea: xr.DataArray | None,
+    lakes: bool | None,
+    seed: int,
 ) -> tuple[Days, Archive]:
     """Read all of an archive, and gather what a method is fitted to."""
     obs, stats = source.field(ds, name), source.stats()
     found = look(obs)
     _check(name, found)
-    mask = _sea(obs, ds, sea, found)
+    mask = _sea(obs, ds, sea, lakes, found)
     # A second pass, because the points lie at sea, which the first pass may have to find.
     points = draw_points(mask, obs.sizes["time"], seed)
     sample = look(obs, points, digest=False).sample
@@ -94,20 +98,20 @@ def first_look(
 
 
 def _sea(
-    obs: xr.DataArray, ds: xr.Dataset, given: xr.DataArray | None, found: ArchivePass
+    obs: xr.DataArray,
+    ds: xr.Dataset,
+    given: xr.DataArray | None,
+    lakes: bool | None,
+    found: ArchivePass,
 ) -> xr.DataArray:
-    """Return where to fill: the mask given, else one in the archive, else what is ever observed."""
-    if given is None:
-        fields = [name for name in find_fields(ds) if name in ds]
-        given = find_sea(ds.drop_vars(fields))
-    if given is None:
-        return xr.DataArray(found.pixel_count > 0, dims=obs.dims[1:], name="sea")
-    sea = sea_mask(obs, given).compute()
-    if not (found.pixel_count[sea.values] > 0).any():
+    """Return where to fill, by the rules of `sstfill.fill`."""
+    fields = [name for name in find_fields(ds) if name in ds]
+    sea = locate_sea(obs, ds.drop_vars(fields), found.pixel_count > 0, given, lakes=lakes)
+    if not (found.pixel_count[sea.mask.values] > 0).any():
         raise InputError(
             f"{obs.name!r}: nothing is observed at sea by the mask; give 1 at sea and 0 on land"
         )
-    return xr.DataArray(sea.values, dims=obs.dims[1:], name="sea")
+    return xr.DataArray(sea.mask.values, dims=obs.dims[1:], name="sea")
 
 
 def _check(name: str, found: ArchivePass) -> None:
@@ -125,9 +129,17 @@ def _check(name: str, found: ArchivePass) -> None:
 
 
 def next_look(
-    source: ArchiveSource, ds: xr.Dataset, name: str, before: Days, points: Points
+    source: ArchiveSource,
+    ds: xr.Dataset,
+    name: str,
+    before: Days,
+    points: Points,
+    transform: Transform = NONE,
 ) -> Days:
-    """Read what has come or changed since `before`: new images, and images whose files changed."""
+    """Read what has come or changed since `before`: new images, and images whose files changed.
+
+    A warning counts values there that lie outside the bounds of the transform of the output.
+    """
     obs, stats = source.field(ds, name), source.stats()
     times = microseconds(obs)
     same = _prefix(before.time, times)
@@ -138,26 +150,31 @@ def next_look(
     stale[changed[changed < len(times)]] = True
     digest = np.zeros(len(times), np.uint64)
     digest[:same] = before.digest[:same]
-    count = np.zeros(len(times), np.int64)
-    count[:same] = before.count[:same]
+    observed = np.zeros(len(times), np.int64)
+    observed[:same] = before.count[:same]
     revision = np.zeros(len(times), np.int32)
     revision[:same] = before.revision[:same]
     sample = np.full((len(times), len(points.rows)), np.nan, np.float32)
     sample[:same] = before.sample[:same]
+    outside = []
     for slab in _slabs(obs, stale):
         found = look(obs[slab], points)
         _check_later(name, found, str(source.path))
+        if transform.is_outside(found.least, found.most):
+            outside.append(count(obs[slab], transform.upper))
         digest[slab] = found.digest
-        count[slab] = found.image_count
+        observed[slab] = found.image_count
         sample[slab] = found.sample
-    lost = int(((count[:same] == 0) & (before.count[:same] > 0)).sum())
+    lost = int(((observed[:same] == 0) & (before.count[:same] > 0)).sum())
     if lost:
         log.warning(
             "%d images of %s that held observations hold none now; they are taken as revised",
             lost,
             source.path,
         )
-    return Days(times, digest, count, revision, sample, stats)
+    if outside:
+        warn_of_floor(name, transform, total(outside))
+    return Days(times, digest, observed, revision, sample, stats)
 
 
 def _check_later(name: str, found: ArchivePass, path: str) -> None:

@@ -117,7 +117,7 @@ def _blocks(ds: xr.Dataset) -> dict[str, int]:
     if not fields:
         return {}
     da = max((ds[name] for name in fields), key=lambda da: da.nbytes)
-    time, *sides = (str(d) for d in grid.axes(da).dims)
+    time, *sides = map(str, grid.axes(da).dims)
     preferred = {str(d): n for d, n in da.encoding.get("preferred_chunks", {}).items()}
     # Without stored chunks, as in NetCDF 3: one whole image.
     blocks = {time: min(preferred.get(time, 1), da.sizes[time])}

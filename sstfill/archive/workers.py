@@ -134,7 +134,9 @@ def check_memory(memory: int | None, count: int, method: str, pixels: int) -> No
     processes = max(1, count)
     each = memory // processes
     if each < least:
-        where = f" in each of {count} workers" if count else ""
+        where = ""
+        if count:
+            where = f" in each of {count} workers"
         raise OptionError(
             f"{method} needs about {least / 1e9:.1f} GB{where}, --memory leaves {each / 1e9:.2g} "
             f"GB; give {least * processes / 1e9:.1f}GB or more, or fewer workers"

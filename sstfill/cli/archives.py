@@ -108,11 +108,13 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         args.out,
         method,
         variables=names(args.variable),
-        sea=sea(args.sea),
+        sea=sea(args.sea, args.lakes),
+        lakes=args.lakes,
         quality_level=args.quality_level,
         l2p_flags=names(args.l2p_flags) or (),
         group=args.group,
         allow_links=args.allow_links,
+        transform=args.transform,
         seed=args.seed,
         update=args.update,
         refit=args.refit,
@@ -142,6 +144,9 @@ def report(done: FillOutcome) -> str:
     for name, score in done.score.items():
         if score:
             error, bias = f"RMSE {score['rmse']:.3g}", f"bias {score['bias']:+.2g}"
+            for key in ("rmse_log10", "rmse_logit"):
+                if key in score:
+                    error += f" ({score[key]:.3g} in {key.removeprefix('rmse_')})"
             lines.append(f"{printable(name)}: {error}, {bias} on withheld clouds")
     last = f"written to {done.out} in {done.seconds:.1f} s"
     if done.fitting:
@@ -160,7 +165,9 @@ def size(text: str | None) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?i?)b?\s*", text.lower())
-    bytes_given = float(found[1]) * UNITS[found[2]] if found else 0.0
+    bytes_given = 0.0
+    if found:
+        bytes_given = float(found[1]) * UNITS[found[2]]
     if not 1 <= bytes_given < 2**63:
         shown = text if len(text) < 40 else f"{text[:40]}..."
         raise OptionError(f"--memory {shown!r} is not a size; give one such as 4GB or 800MB")

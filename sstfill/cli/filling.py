@@ -14,6 +14,8 @@ from sstfill.cli.options import add_options, method
 from sstfill.cli.source import (
     account,
     add_input,
+    add_lakes,
+    add_transform,
     add_variables,
     check_output,
     check_picture,
@@ -33,12 +35,14 @@ FIXED = ("outliers", "return_modes")
 def add_fill(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill fill``, but for those of a method."""
     _add_common(parser)
+    add_lakes(parser)
     parser.add_argument(
         "--method",
         metavar="NAME",
         help=f"{', '.join(sorted(METHODS))}; by default auto, which takes the one that does best "
         "on withheld clouds. For the options of a method: sstfill fill --method NAME --help",
     )
+    add_transform(parser)
     parser.add_argument(
         "--no-score",
         action="store_true",
@@ -93,8 +97,10 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
             chosen,
             variables=names(args.variable),
             together=args.together,
-            sea=sea(args.sea),
+            sea=sea(args.sea, args.lakes),
+            lakes=args.lakes,
             score=not args.no_score,
+            transform=args.transform,
             seed=args.seed,
         )
         output.write(filled)

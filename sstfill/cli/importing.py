@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -16,20 +15,14 @@ from sstfill.cli.downloading import Watch
 from sstfill.cli.source import add_variables, check_picture, names
 from sstfill.errors import OptionError
 from sstfill.evaluation.paper import published
-from sstfill.occlusion.lwp import SPIN_UP, in_grams, lwp_series, ordered
-from sstfill.plot.sheet import new_figure
+from sstfill.occlusion.lwp import SPIN_UP, frame_label, lwp_series
+from sstfill.plot import clouds
 from sstfill.printable import printable
 from sstfill.sources.granules.granules import import_granules
 from sstfill.sources.pycles.clouds import occluded_fractions
 from sstfill.sources.pycles.pycles import LAYOUTS, import_pycles
 from sstfill.sources.video.frames import Crop
 from sstfill.sources.video.video import SPLITS, import_video
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FRAMES, MASKS = 4, 3  # that are drawn
-PICTURE = 1.7  # inches
 
 
 def add_import_video(parser: argparse.ArgumentParser) -> None:
@@ -262,7 +255,7 @@ def _found(ds: xr.Dataset) -> str:
     series = ds["LWP"]
     last = len(series) - 1
     sizes = ", ".join(f"{d} {n}" for d, n in series.sizes.items())
-    dates = f"{when(series, 0)} to {when(series, last)}"
+    dates = f"{frame_label(series, 0)} to {frame_label(series, last)}"
     return printable(f"LWP ({sizes}) from {ds.attrs['lwp_from']}, {dates}")
 
 
@@ -294,30 +287,17 @@ def add_clouds(parser: argparse.ArgumentParser) -> None:
 def run_clouds(args: argparse.Namespace) -> Iterator[str]:
     """Print the occluded fraction for each threshold, and draw."""
     check_picture(args.plot, [args.input])
-    thresholds = _numbers(args.thresholds) or sorted(paper())
+    thresholds = _numbers(args.thresholds) or sorted(published.occluded_by_threshold())
     with io.reading(args.input):
         series = lwp_series(args.input)
         try:
             fractions = occluded_fractions(series, thresholds, start_after=args.start_after)
             yield table(series, thresholds, fractions, args.start_after)
             if args.plot:
-                figure = draw(series, thresholds, fractions, start_after=args.start_after)
+                figure = clouds.masks(series, thresholds, fractions, start_after=args.start_after)
                 yield f"drawn to {plot.save(figure, args.plot)}"
         finally:
             series.close()
-
-
-def paper() -> dict[float, float]:
-    """Occluded fraction by threshold (g m-2) on the paper's own series (Yin et al. 2019, Table 2a).
-
-    >>> paper()[70]
-    0.395
-    """
-    return {
-        row.lwp: row.occluded
-        for row in published.rows("2a")
-        if row.lwp is not None and row.occluded is not None
-    }
 
 
 def table(
@@ -325,7 +305,7 @@ def table(
 ) -> str:
     """Lay out the occluded percentages, beside the paper's where it has the threshold."""
     sizes = ", ".join(f"{d} {n}" for d, n in series.sizes.items())
-    known = paper()
+    known = published.occluded_by_threshold()
     lines = [
         f"LWP ({sizes}), frames {start_after} to {series.sizes['time'] - 1}",
         "  above g m-2  occluded   in the paper",
@@ -336,58 +316,6 @@ def table(
             line += f" {100 * known[threshold]:>11.1f} %"
         lines.append(line)
     return "\n".join(lines)
-
-
-def draw(
-    series: xr.DataArray,
-    thresholds: Sequence[float],
-    fractions: Sequence[float],
-    *,
-    start_after: int,
-) -> Figure:
-    """Draw frames spread over the series after spin-up, and below each the masks of thresholds."""
-    ordering, grams = ordered(series, None)
-    steps = np.unique(np.linspace(start_after, len(ordering) - 1, FRAMES).round().astype(int))
-    frames = [in_grams(ordering[int(step)], grams) for step in steps]
-    rows = np.unique(np.linspace(0, len(thresholds) - 1, MASKS).round().astype(int))
-    tall = PICTURE * float(np.clip(frames[0].shape[0] / frames[0].shape[1], 0.3, 3))
-    figure = new_figure(
-        PICTURE * len(steps) + 1.4, (tall + 0.1) * (len(rows) + 1) + 0.6, "constrained"
-    )
-    boxes = figure.subplots(len(rows) + 1, len(steps), squeeze=False)
-    top = max(float(np.percentile(frames, 99)), 1e-6)
-    for column, (step, frame) in enumerate(zip(steps, frames, strict=True)):
-        image = boxes[0, column].imshow(
-            frame, vmin=0, vmax=top, cmap="Blues_r", origin="lower", interpolation="nearest"
-        )
-        boxes[0, column].set_title(when(ordering, int(step)), fontsize="small")
-        for row, chosen in enumerate(rows, 1):
-            hidden = frame > thresholds[chosen]
-            boxes[row, column].imshow(
-                hidden, vmin=0, vmax=1, cmap="Blues_r", origin="lower", interpolation="nearest"
-            )
-    for row, chosen in enumerate(rows, 1):
-        boxes[row, 0].set_ylabel(
-            f"above {thresholds[chosen]:g}\n{fractions[chosen]:.1%} of the series", fontsize="small"
-        )
-    for ax in boxes.ravel():
-        ax.set(xticks=[], yticks=[])
-    boxes[0, 0].set_ylabel("LWP", fontsize="small")
-    figure.colorbar(image, ax=list(boxes[0]), pad=0.01, extend="max").set_label(
-        "g m-2", fontsize="small"
-    )
-    return figure
-
-
-def when(series: xr.DataArray, step: int) -> str:
-    """Time of a frame: a date, the minutes of a simulation, or its number."""
-    if "time" in series.coords:
-        clock = series["time"][step]
-        if clock.dtype.kind == "M":
-            return str(clock.values.astype("datetime64[s]")).replace("T", " ")
-        if clock.attrs.get("units") in ("s", "seconds"):
-            return f"{float(clock) / 60:g} min"
-    return f"frame {step}"
 
 
 def _numbers(given: list[str] | None) -> list[float]:

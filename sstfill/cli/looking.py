@@ -17,6 +17,7 @@ from sstfill.cli.options import explained, own_fields, spelled
 from sstfill.cli.source import (
     account,
     add_input,
+    add_lakes,
     add_links,
     add_variables,
     check_picture,
@@ -29,6 +30,7 @@ from sstfill.docstrings import summary as purpose
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields.account import MissingValues
 from sstfill.fields.gaps import SOURCE_FLAGS
+from sstfill.fields.transform import SCALES, WORDS
 from sstfill.io.untrusted.documents import parse_json
 from sstfill.methods import METHODS, method_class
 from sstfill.printable import printable
@@ -37,6 +39,7 @@ from sstfill.printable import printable
 def add_info(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill info``."""
     add_input(parser)
+    add_lakes(parser)
     add_variables(parser)
 
 
@@ -46,7 +49,8 @@ def run_info(args: argparse.Namespace) -> Iterator[str]:
         missing = {}
         with contextlib.suppress(InputError, OptionError):  # of which the description tells
             missing = account(args, ds.encoding["source"])
-        yield str(describe(ds, variables=names(args.variable), sea=sea(args.sea), missing=missing))
+        given, chosen = sea(args.sea, args.lakes), names(args.variable)
+        yield str(describe(ds, variables=chosen, sea=given, lakes=args.lakes, missing=missing))
 
 
 def add_methods(parser: argparse.ArgumentParser) -> None:
@@ -129,12 +133,19 @@ def _summarise(filled: xr.Dataset, name: str) -> str:
     method = _provenance(da.attrs["sstfill_method"])
     diagnostics = method["diagnostics"]
     lines = {"gaps": _gaps(filled[f"{name}_source"])}
+    if "sstfill_sea" in da.attrs:
+        lines["sea"] = str(da.attrs["sstfill_sea"])
     if "chosen" in diagnostics:
         lines |= _choice(diagnostics)
     else:
         numbers = {k: v for k, v in diagnostics.items() if isinstance(v, int | float)}
         words = [f"{key} {_number(value)}" for key, value in numbers.items()]
         lines["method"] = ", ".join([method["name"], *words])
+    if "transform" in method:
+        lines["values"] = f"filled {WORDS[method['transform']['kind']]}"
+        lines["values"] += f" ({method['transform']['why']})"
+        if "why" in lines:
+            lines["why"] += f", in {SCALES[method['transform']['kind']]}"
     if "sstfill_score" in da.attrs:
         score = json.loads(da.attrs["sstfill_score"])
         lines["score"] = _score(score, str(da.attrs.get("units", "")))
@@ -163,7 +174,9 @@ def _span(table: list[list[float]]) -> str:
     """From the least weight to the greatest, in percent."""
     weights = [100 * weight for row in table for weight in row]
     low, high = round(min(weights)), round(max(weights))
-    return f"{low} %" if low == high else f"{low}-{high} %"
+    if low == high:
+        return f"{low} %"
+    return f"{low}-{high} %"
 
 
 def _gaps(source: xr.DataArray) -> str:
@@ -185,6 +198,9 @@ def _score(score: dict[str, Any], units: str) -> str:
     if units:
         text += f" {units}"
     text += f" at {score['n']} withheld pixels"
+    for scale in filter(None, SCALES.values()):
+        if f"rmse_{scale}" in score:
+            text += f", RMSE {_number(score[f'rmse_{scale}'])} in {scale}"
     coverage = {float(k): v for k, v in score.get("coverage", {}).items() if v is not None}
     if coverage:
         widest = max(coverage)
@@ -195,4 +211,6 @@ def _score(score: dict[str, Any], units: str) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "unknown"
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3g}"

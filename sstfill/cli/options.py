@@ -78,7 +78,9 @@ def takes(field: dataclasses.Field[Any]) -> str:
     words = words.replace("tuple[str, ...]", "names").replace("tuple[float, float]", "float+float")
     bare = re.sub(r"Literal\[(.*?)\]", r"\1", words).replace(",", "|").replace("None", "none")
     short = re.sub(r"[\s'\"]", "", bare)
-    return "value" if re.search(r"[\[\]()]", short) else short.replace("+", ",")
+    if re.search(r"[\[\]()]", short):
+        return "value"
+    return short.replace("+", ",")
 
 
 def explained(name: str, field: dataclasses.Field[Any]) -> str:
@@ -96,12 +98,6 @@ def explained(name: str, field: dataclasses.Field[Any]) -> str:
     return f"{plain} (default: {default})".strip()
 
 
-def _is_several(field: dataclasses.Field[Any], text: Any) -> bool:
-    """Whether what was given is to be split at its commas."""
-    kind = str(field.type)
-    return "tuple[str, ...]" in kind or ("tuple[float, float]" in kind and "," in str(text))
-
-
 def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
     """Build the method `name` from the options given and those `fixed`.
 
@@ -114,9 +110,11 @@ def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     given = {k.removeprefix(PREFIX): v for k, v in vars(args).items() if k.startswith(PREFIX)}
     for key, text in given.items():
-        if str(text).lower() == "none" and "None" in str(fields[key].type):
+        kind = str(fields[key].type)
+        is_pair = "tuple[float, float]" in kind and "," in str(text)
+        if str(text).lower() == "none" and "None" in kind:
             given[key] = None
-        elif _is_several(fields[key], text):
+        elif is_pair or "tuple[str, ...]" in kind:
             given[key] = names(text)
     shared = {k: getattr(args, k) for k in SHARED if k in fields}
     return config.build(cls, given | shared | fixed)

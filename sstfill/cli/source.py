@@ -19,6 +19,7 @@ from sstfill.errors import InputError, OptionError, unknown
 from sstfill.fields import grid
 from sstfill.fields.account import MissingValues
 from sstfill.fields.sea import find_sea
+from sstfill.fields.transform import ASKED
 from sstfill.fields.variables import find_fields
 from sstfill.io import place
 from sstfill.io.untrusted.declared import check_memory
@@ -52,7 +53,8 @@ def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> 
         "--sea",
         metavar="FILE[:VAR]",
         help="sea mask, 1 at sea and 0 on land (the reverse if its name is lsm or similar); by "
-        "default one in the input, else all pixels that are ever observed",
+        "default one in the input, else all pixels that are ever observed and, with "
+        "sstfill[landmask], the sea by a land mask",
     )
     group.add_argument(
         "--time-chunk",
@@ -68,6 +70,15 @@ def add_input(parser: argparse.ArgumentParser, *, unless: str | None = None) -> 
         "group that holds fields",
     )
     add_links(group)
+
+
+def add_lakes(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the option that tells what lakes are."""
+    parser.add_argument(
+        "--lakes",
+        action=argparse.BooleanOptionalAction,
+        help="fill lakes, or take them as land; by default as the mask has it",
+    )
 
 
 def add_links(parser: argparse._ActionsContainer) -> None:
@@ -88,6 +99,17 @@ def add_variables(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="a variable, or several with commas between; may be repeated; by default each one "
         "that can be filled",
+    )
+
+
+def add_transform(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the option of the space that is filled in."""
+    parser.add_argument(
+        "--transform",
+        choices=ASKED,
+        default="auto",
+        help="fill decimal logarithms (concentrations), logits (fractions) or the values as they "
+        "are; by default auto, by standard_name, names and units",
     )
 
 
@@ -196,7 +218,7 @@ def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:
     return {str(time): max(1, round(BLOCK * length / da.nbytes / unit)) * unit}
 
 
-def sea(text: str | None) -> xr.DataArray | None:
+def sea(text: str | None, lakes: bool | None = None) -> xr.DataArray | None:
     """Read the sea mask that ``FILE`` or ``FILE:VAR`` names."""
     if text is None:
         return None
@@ -208,7 +230,7 @@ def sea(text: str | None) -> xr.DataArray | None:
             if variable not in ds.variables:
                 raise unknown("variable", variable, map(str, ds.data_vars))
             ds = ds[[variable]]
-        found = find_sea(ds)  # knows by the name whether 1 is land
+        found = find_sea(ds, lakes=lakes)  # knows by the name whether 1 is land
         if found is None and len(ds.data_vars) == 1:
             found = next(iter(ds.data_vars.values()))
         if found is None:

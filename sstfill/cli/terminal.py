@@ -111,6 +111,7 @@ class _Complaints(logging.Handler):
     def __init__(self, *, quiet: bool, debug: bool) -> None:
         super().__init__(logging.ERROR if quiet else logging.WARNING)
         self._debug = debug
+        self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         is_ours = record.name == OURS or record.name.startswith(OURS + ".")
@@ -118,7 +119,11 @@ class _Complaints(logging.Handler):
             return
         origin = "" if is_ours else f"{record.name}: "
         try:
-            complain(f"{record.levelname.lower()}: {origin}{record.getMessage().strip()}")
+            line = f"{record.levelname.lower()}: {origin}{record.getMessage().strip()}"
+            # A field is looked at more than once, with the same result.
+            if line not in self._shown:
+                self._shown.add(line)
+                complain(line)
         except Exception:
             self.handleError(record)
 

@@ -14,6 +14,7 @@ from sstfill.cli.options import PREFIX, add_field, flag, takes
 from sstfill.cli.source import add_input, sea, series
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError
+from sstfill.fields import transform
 from sstfill.io import place
 from sstfill.methods import Gan
 from sstfill.training.data.oceans import Oceans
@@ -49,14 +50,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
             words = own.get(field.name) or of_train.get(field.name, "")
             plain = words.replace("`", "").removesuffix(".")
             text = f"{plain} (default: {str(field.default).lower()})".strip()
-            add_field(group, field, _metavar(field), prefix + field.name, text)
-
-
-def _metavar(field: dataclasses.Field[Any]) -> str:
-    """Short form of what a field takes, the choices of a type that has a name."""
-    name = str(field.type).removesuffix(" | None")
-    choices = get_args(getattr(training.options, name, None))
-    return "|".join(choices) or takes(field)
+            # A type that has a name is a choice.
+            name = str(field.type).removesuffix(" | None")
+            kind = getattr(training.options, name, None) or getattr(transform, name, None)
+            choices = get_args(kind)
+            short = "|".join(choices) or takes(field)
+            add_field(group, field, short, prefix + field.name, text)
 
 
 def run_train(args: argparse.Namespace) -> Iterator[str]:
@@ -87,19 +86,14 @@ def _trained(args: argparse.Namespace, recipe: TrainRecipe) -> Gan:
         place.check_apart(args.out, given, around=True)
     with series(args) as ds:
         return train(
-            ds,
-            recipe.train,
-            sea=sea(args.sea),
-            out=args.out,
-            resume=args.resume,
-            **{f.name: getattr(recipe.on, f.name) for f in dataclasses.fields(ArchiveOptions)},
+            ds, recipe.train, sea=sea(args.sea), out=args.out, resume=args.resume, **vars(recipe.on)
         )
 
 
 def _recipe(args: argparse.Namespace) -> TrainRecipe:
     """The recipe, with the options given in place of its own."""
     recipe = load(args.recipe) if args.recipe else TrainRecipe(TrainOptions(), ArchiveOptions())
-    how = config.build(TrainOptions, _stated(recipe.train) | _given(args, HOW, TrainOptions))
+    how = config.build(TrainOptions, vars(recipe.train) | _given(args, HOW, TrainOptions))
     what = _given(args, WHAT, ArchiveOptions)
     if isinstance(recipe.on, Oceans):
         if what:
@@ -108,16 +102,13 @@ def _recipe(args: argparse.Namespace) -> TrainRecipe:
                 "synthetic oceans; leave it out"
             )
         return TrainRecipe(how, recipe.on)
-    return TrainRecipe(how, config.build(ArchiveOptions, _stated(recipe.on) | what))
-
-
-def _stated(instance: Any) -> dict[str, Any]:
-    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    return TrainRecipe(how, config.build(ArchiveOptions, vars(recipe.on) | what))
 
 
 def _given(args: argparse.Namespace, prefix: str, cls: type) -> dict[str, Any]:
     kinds = {f.name: str(f.type) for f in dataclasses.fields(cls)}
     given = {k.removeprefix(prefix): v for k, v in vars(args).items() if k.startswith(prefix)}
-    return {
-        k: None if str(v).lower() == "none" and "None" in kinds[k] else v for k, v in given.items()
-    }
+    for name, value in given.items():
+        if str(value).lower() == "none" and "None" in kinds[name]:
+            given[name] = None
+    return given

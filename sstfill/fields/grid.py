@@ -12,12 +12,10 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import InputError
-from sstfill.fields.dates import TIME, check_dates, is_cftime
-from sstfill.fields.positions import LAT, LON
+from sstfill.fields import dates
+from sstfill.fields.positions import X, Y, at_rest, candidates
 
-Y = (*LAT, "y", "rlat", "nj", "j", "yc", "northing", "row", "rows")
-X = (*LON, "x", "rlon", "ni", "i", "xc", "easting", "col", "cols")
-COORDINATE = {"T": "time", "Y": "latitude", "X": "longitude"}
+COORDINATE = {"Y": "latitude", "X": "longitude"}
 """Names of CF of the coordinate that lies along each axis."""
 Roles = dict[str, list[Hashable]]
 """Coordinates by the axis or the coordinate of CF that they are."""
@@ -40,14 +38,10 @@ class Axes(NamedTuple):
 def _found(da: xr.DataArray, cf: Roles, axis: str, names: Sequence[str]) -> list[Hashable]:
     """Coordinates (or bare dimensions) that play the role of an axis.
 
-    Index coordinates come first; among equals, those with CF attributes, then those that hold
-    dates, then those with usual names in the order of `names`.
+    Index coordinates come first; among equals, those with CF attributes, then those with usual
+    names in the order of `names`.
     """
     found = [*cf.get(COORDINATE[axis], []), *cf.get(axis, [])]
-    if axis == "T":
-        for name, values in da.coords.items():
-            if values.dtype.kind == "M" or is_cftime(values):
-                found.append(name)
     for usual in names:
         found += [name for name in (*da.coords, *da.dims) if str(name).lower() == usual]
     return sorted(dict.fromkeys(found), key=lambda name: name not in da.dims)
@@ -58,15 +52,12 @@ def _dim(da: xr.DataArray, found: list[Hashable], taken: Sequence[Hashable]) -> 
     return next((d for d in dims if d in da.dims and d not in taken), None)
 
 
-def _position(
-    da: xr.DataArray, cf: list[Hashable], names: Sequence[str], spatial: Sequence[Hashable]
-) -> Hashable | None:
-    """Name of the latitude or longitude coordinate that varies over the spatial dims only, `cf`
-    before those of usual names.
-    """
-    named = [n for n in da.coords if str(n).lower() in names]
-    both = [n for n in dict.fromkeys([*cf, *named]) if n in da.coords and 0 < da[n].ndim <= 2]
-    return next((n for n in both if set(da[n].dims) <= set(spatial)), None)
+def _position(da: xr.DataArray, role: str, dims: Sequence[Hashable]) -> Hashable | None:
+    """Name of the ``latitude`` or ``longitude`` coordinate that varies over `dims` only."""
+    for name in candidates(da, role):
+        if 0 < da[name].ndim <= len(dims) and set(da[name].dims) <= set(dims):
+            return name
+    return None
 
 
 def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
@@ -80,12 +71,10 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
     label = repr(str(da.name)) if da.name is not None else "the array"
     # cf_xarray looks at every role each time that it is asked for one.
     cf: Roles = {**da.cf.coordinates, **da.cf.axes}
-    times = _found(da, cf, "T", TIME)
+    times = sorted(dates.candidates(da, cf), key=lambda name: name not in da.dims)
     t = _dim(da, times, ())
     if time and t is None:
-        raise InputError(
-            f"{label} has no time dimension among {sizes(da)}; add one: .expand_dims(time=[date])"
-        )
+        raise InputError(f"{label} has no time dimension among {sizes(da)}; {_time_remedy(da)}")
     taken = [t] if t is not None else []
     y = _dim(da, [n for n in _found(da, cf, "Y", Y) if n not in times], taken)
     x = _dim(da, [n for n in _found(da, cf, "X", X) if n not in times], [*taken, y])
@@ -106,6 +95,11 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
             "reshape or .isel() it"
         )
     extra = next((d for d in loose if da.sizes[d] > 1), None)
+    if extra is not None and t is not None and dates.is_part(t) and dates.is_part(extra):
+        raise InputError(
+            f"{label} has its times in two dimensions, {str(t)!r} and {str(extra)!r}; "
+            f"make them one: .stack(time=({str(t)!r}, {str(extra)!r}))"
+        )
     if extra is not None:
         raise InputError(
             f"{label} has an extra dimension {str(extra)!r} of size {da.sizes[extra]}; "
@@ -113,11 +107,20 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
         )
     dims = (t, y, x) if time else (y, x)
     when = next((n for n in times if n in da.coords and da[n].dims == (t,)), None)
-    lat = _position(da, cf.get("latitude", []), LAT, (y, x))
-    lon = _position(da, cf.get("longitude", []), LON, (y, x))
+    lat, lon = _position(da, "latitude", (y, x)), _position(da, "longitude", (y, x))
     if lat is None or lon is None:
         return Axes(dims, when, None, None)
     return Axes(dims, when, lat, lon)
+
+
+def _time_remedy(da: xr.DataArray) -> str:
+    """Return what to do with an array that has no time: a third dimension may be it."""
+    spatial = {str(name) for name in (*Y, *X)}
+    others = [d for d in da.dims if str(d).lower() not in spatial and da.sizes[d] > 1]
+    if da.ndim > 2 and others:
+        name = str(others[0])
+        return f"if {name!r} is it, rename it: .rename({{{name!r}: 'time'}})"
+    return "add one: .expand_dims(time=[date])"
 
 
 def sizes(da: xr.DataArray) -> str:
@@ -129,14 +132,15 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     """Bring a gridded series to dims ``(time, lat, lon)`` or ``(time, y, x)``; lazy stays lazy.
 
     Axes are found by CF attributes (`cf_xarray`), then by usual names. Size-1 dims are squeezed;
-    orientation stays. Half precision becomes float32 and foreign byte order native. Without a time
-    coordinate steps are taken as equal.
+    orientation stays. Half precision becomes float32 and foreign byte order native. Times become
+    dates wherever they tell them, see `sstfill.fields.dates`; without a time coordinate steps are
+    taken as equal. Positions with a time dimension lose it if they are the same at all steps.
 
     Raises
     ------
     InputError
-        No time or not two spatial dims, an extra dim, integer values, or times that are missing,
-        duplicate or not in order.
+        No time or not two spatial dims, an extra dim, integer values; times that are missing,
+        duplicate, not in order, or in a form that is not known; positions that move.
 
     >>> da = xr.DataArray(np.ones((3, 2, 1, 4)), dims=("lon", "time", "depth", "lat"))
     >>> standardise(da).dims
@@ -154,21 +158,43 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
             "convert it: .astype('float64')"
         )
     found = axes(da)
-    if found.time is not None:
-        check_dates(da[found.time], found.dims[0])
+    if found.lat is None:
+        da = _at_rest(da, found)
+        found = axes(da)
+    times = series_times(da)
     if da.size == 0:
         raise InputError(
             f"{str(da.name)!r} has no cells, {sizes(da)}; check the selection that made it"
         )
-    coords: dict[str, Hashable | None] = {"time": found.time, "lat": found.lat, "lon": found.lon}
+    coords: dict[str, Hashable | None] = {"lat": found.lat, "lon": found.lon}
     if is_rectilinear(da, found):
         new = dict(zip(found.dims, ("time", "lat", "lon"), strict=True))
     else:
         new = dict(zip(found.dims, ("time", "y", "x"), strict=True))
         coords |= {new[d]: d for d in found.dims[1:] if d in da.coords}
     kept = {k: _renamed(da[n].variable, new) for k, n in coords.items() if n is not None}
+    if times is not None:
+        kept = {"time": _renamed(times.variable, new)} | kept
     values = _native(_renamed(da.variable, new))
     return xr.Dataset({"field": values}, coords=kept)["field"].rename(da.name)
+
+
+def series_times(da: xr.DataArray) -> dates.SeriesTimes | None:
+    """Read the times of a field as the user has it; None if it has none."""
+    return dates.read_times(da, axes(da).dims[0], dates.candidates(da))
+
+
+def _at_rest(da: xr.DataArray, found: Axes) -> xr.DataArray:
+    """Take the time from positions that have one; refuse those that move."""
+    time, space = found.dims[0], found.dims[1:]
+    still = {}
+    for role in ("latitude", "longitude"):
+        name = _position(da, role, found.dims)
+        if name is None or not set(da[name].dims) & set(space):
+            return da
+        if time in da[name].dims:
+            still[name] = at_rest(da[name], time)
+    return da.assign_coords(still)
 
 
 def is_rectilinear(da: xr.DataArray, found: Axes) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from sstfill.fields import missing, positions
+from sstfill.fields import dates, missing, positions
 
 
 def understood(ds: xr.Dataset, names: Sequence[str] | None = None) -> xr.Dataset:
@@ -32,4 +32,5 @@ def understood(ds: xr.Dataset, names: Sequence[str] | None = None) -> xr.Dataset
         The fields; by default all that could be filled.
     """
     ds = positions.declare(ds)
+    ds = dates.declare(ds)
     return missing.mask_missing(ds, names)

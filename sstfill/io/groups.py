@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from sstfill.errors import OptionError, ReadError
+from sstfill.fields import dates
 from sstfill.fields.variables import find_fields
 from sstfill.io.untrusted import guard
 
@@ -76,7 +77,7 @@ def open_dataset(path: Path, group: str | None, **how: Any) -> xr.Dataset:
     if group is not None:
         return open_group(path, group, **how)
     root = guard.open_dataset(path, **how)
-    if find_fields(root):
+    if find_fields(dates.declare(root)):
         return root
     holders = {}
     for name in group_names(path, how.get("allow_links", False)):

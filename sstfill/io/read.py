@@ -10,7 +10,7 @@ from pathlib import Path
 import xarray as xr
 
 from sstfill.errors import ReadError
-from sstfill.fields import grid, missing, positions
+from sstfill.fields import dates, grid, missing, positions
 from sstfill.fields.reading import understood
 from sstfill.fields.variables import find_fields, pick_fields
 from sstfill.io import groups
@@ -109,7 +109,7 @@ def _prepared(
     l2p_flags: str | Sequence[str] | None,
 ) -> xr.Dataset:
     close = ds.close
-    ds = positions.declare(ds)
+    ds = dates.declare(positions.declare(ds))
     if variables is not None:
         ds = ds.drop_vars(set(find_fields(ds)) - set(pick_fields(ds, variables)))
     fields = find_fields(ds)

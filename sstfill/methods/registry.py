@@ -102,7 +102,9 @@ def method_class(name: str) -> type[Any]:
 
 def seeded(cls: type[Any], seed: int) -> Any:
     """Make a method with default options, and this seed where it takes one."""
-    return cls(seed=seed) if "seed" in getattr(cls, "__dataclass_fields__", {}) else cls()
+    if "seed" in getattr(cls, "__dataclass_fields__", {}):
+        return cls(seed=seed)
+    return cls()
 
 
 def affordable(obs: xr.DataArray) -> list[str]:

@@ -115,7 +115,9 @@ def _split(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
 
 def _renamed(line: Any) -> Any:
     """Give a line the names of today: earlier versions wrote ``filled_share``."""
-    found = line.get("found") if isinstance(line, dict) else None
+    found = None
+    if isinstance(line, dict):
+        found = line.get("found")
     if isinstance(found, dict):
         for one in found.values():
             if isinstance(one, dict) and "filled_share" in one:
@@ -161,7 +163,9 @@ def write(path: Path, lines: list[dict[str, Any]]) -> None:
     _, bad = _split(path)
     if bad:
         kept = _unreadable(path)
-        before = kept.read_bytes() if kept.is_file() else b""
+        before = b""
+        if kept.is_file():
+            before = kept.read_bytes()
         with atomic_path(kept) as temporary:
             temporary.write_bytes(before + b"\n".join(bad.values()) + b"\n")
     with atomic_path(path) as temporary:

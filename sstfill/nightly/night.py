@@ -114,6 +114,8 @@ class Night:
         found = {}
         for name, one in self.found.items():
             found[name] = config.options(one) | {"filled_fraction": one.filled_fraction}
-        outcome = None if self.outcome is None else config.options(self.outcome)
+        outcome = None
+        if self.outcome is not None:
+            outcome = config.options(self.outcome)
         own = {"exit": self.exit, "outcome": outcome, "found": found}
         return dict(config.plain({"format": FORMAT} | vars(self) | own))

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.archive.job import Days, FillJob
-from sstfill.archive.model import Model
+from sstfill.archive.model import Model, transformed
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
-from sstfill.fields import gaps, grid
+from sstfill.fields import dates, gaps, grid
 from sstfill.fields.patches import Patch
 from sstfill.io.untrusted import guard
 from sstfill.methods.base import Window
@@ -24,6 +24,7 @@ from sstfill.methods.common.sampling import TRIAL, cut, tile
 from sstfill.methods.fitted_score import scored
 from sstfill.nightly.night import VariableReport
 from sstfill.plot.view import printed
+from sstfill.validation.withheld import in_both_spaces
 
 TILES = 3
 """Most pieces of the recent images in which clouds are withheld."""
@@ -60,11 +61,12 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
             model = Model.load(job.model(name))
             days = _load_days(job, name)
             windows = _windows(source.field(ds, name), model, days)
-            score = scored(model.fitted, windows, seed, name)
+            shown = [transformed(window, model.transform) for window in windows]
+            score = scored(model.fitted, shown, seed, name)
             if score is None:
                 scores[name] = {}
                 continue
-            summary = dict(score.summary)
+            summary = dict(in_both_spaces(score, model.transform).summary)
             # The stored error is already multiplied by the model's own scale.
             if "sigma_scale" in summary:
                 summary["sigma_scale"] /= model.sigma_scale
@@ -175,7 +177,9 @@ def thinning(shape: tuple[int, ...], pixels: int) -> int:
 
 def _median(errors: NDArray[np.float32]) -> float | None:
     known = errors[np.isfinite(errors)]
-    return float(np.median(known)) if known.size else None
+    if known.size:
+        return float(np.median(known))
+    return None
 
 
 def _fractions(counts: NDArray[np.int64]) -> dict[str, float]:
@@ -191,14 +195,14 @@ def date(field: xr.DataArray, step: int) -> str:
     >>> date(xr.DataArray([1.0], [("time", np.array(["2024-02-01"], "M8[ns]"))]), 0)
     '2024-02-01'
     """
-    dim = str(field.dims[0]) if field.ndim == 1 else str(grid.axes(field).dims[0])
-    time = field[dim]
-    value = time.values[step]
-    if time.dtype.kind == "M":
+    dim = field.dims[0] if field.ndim == 1 else grid.axes(field).dims[0]
+    times = dates.read_times(field, dim, dates.candidates(field))
+    if times is None or not times.are_dates:
+        return f"image {step}"
+    value = times.variable.values[step]
+    if times.variable.dtype.kind == "M":
         return str(np.datetime_as_string(value, unit="m")).removesuffix("T00:00")
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat()[:16]).removesuffix("T00:00")
-    return f"image {step}"
+    return str(value.isoformat()[:16]).removesuffix("T00:00")
 
 
 def newest(out: Path) -> tuple[str, float | None]:

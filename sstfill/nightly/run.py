@@ -212,6 +212,7 @@ class _NightRun:
             quality_level=wanted.quality_level,
             l2p_flags=wanted.l2p_flags,
             allow_links=wanted.allow_links,
+            transform=wanted.transform,
             seed=wanted.seed,
             update=not self.how["refit"],
             **self.how,
@@ -274,4 +275,6 @@ class _NightRun:
 def _line(error: Exception) -> str:
     """Return an error's message on one line, with its class unless it is one of sstfill's own."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, SstfillError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, SstfillError):
+        return text
+    return f"{type(error).__name__}: {text}"

@@ -21,6 +21,7 @@ WIDTHS = (1, 2, 3)
 HEAD = 16
 """Channels of an attention head."""
 EPSILON = 1e-6
+"""Keeps the reciprocal root finite where all channels are 0."""
 
 
 class Compact(nn.Module):
@@ -55,7 +56,7 @@ class Compact(nn.Module):
         check_number("outputs", outputs, 1, whole=True)
         check_number("base", base, 1, whole=True)
         self.channels = inputs
-        top, middle, bottom = (width * base for width in WIDTHS)
+        top, middle, bottom = WIDTHS[0] * base, WIDTHS[1] * base, WIDTHS[2] * base
         self.enter = nn.Conv2d(inputs * FOLD**2, top, 3, padding=1)
         self.down = nn.ModuleList([_stage(top, 2), _stage(middle, 2)])
         self.shrink = nn.ModuleList([nn.Conv2d(top, middle, 2, 2), nn.Conv2d(middle, bottom, 2, 2)])
@@ -121,7 +122,9 @@ class Block(nn.Module):
         """Take and return (b t) c y x."""
         h = h + self.space(functional.silu(self.before(h)))
         inner = functional.silu(self.between(h))
-        now, before, after = (step(inner) for step in self.time)
+        now = self.time[0](inner)
+        before = self.time[1](inner)
+        after = self.time[2](inner)
         t = h.shape[0] // b
         if t > 1:
             now = now.unflatten(0, (b, t))  # b t c y x
@@ -132,6 +135,8 @@ class Block(nn.Module):
         return out
 
 
+# One frame of zeros at the start, or at the end: torch counts axes from the last, so that of
+# b t c y x the fourth pair is for t.
 _FIRST, _LAST = (0, 0, 0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 0, 0, 1)
 
 

@@ -38,7 +38,9 @@ def pick_device(device: str) -> str:
         ) from None
     if torch.cuda.is_available():
         # torchrun starts one process for each GPU and numbers them
-        return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+        if "LOCAL_RANK" in os.environ:
+            return f"cuda:{os.environ['LOCAL_RANK']}"
+        return "cuda"
     if device == "auto":
         return "cpu"
     raise OptionError(

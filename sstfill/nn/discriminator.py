@@ -16,6 +16,7 @@ WIDTHS = (1, 2, 4, 8, 8, 8)
 SIDE = 2 ** (len(WIDTHS) - 1) + 1
 """Least edge of a frame, 33: a smaller one is one pixel wide before the last layer of stride 2."""
 SLOPE = 0.2
+"""Of the leaky rectifiers below 0."""
 
 
 class FrameDiscriminator(nn.Module):

@@ -95,7 +95,13 @@ def laplace_nll(estimate: Tensor, log_scale: Tensor, target: Tensor, withheld: T
     >>> laplace_nll(estimate, log_scale, target, torch.tensor([True]))
     tensor(2.6931)
     """
-    misfit, log_scale = _misfit(estimate, target, withheld), _clamped(log_scale, withheld)
+    misfit = _misfit(estimate, target, withheld)
+    if log_scale.shape != withheld.shape:
+        raise InputError(
+            f"log scale {tuple(log_scale.shape)} and mask {tuple(withheld.shape)} differ in shape"
+        )
+    # 0 where nothing is withheld, so that no gradient comes from there
+    log_scale = torch.where(withheld, log_scale, 0.0).clamp(*LOG_SCALE)
     return _mean(misfit.abs() * (-log_scale).exp() + log_scale + math.log(2), withheld)
 
 
@@ -115,15 +121,6 @@ def _misfit(estimate: Tensor, target: Tensor, withheld: Tensor) -> Tensor:
             "a withheld pixel has no finite target; withhold pixels that were observed"
         )
     return torch.where(withheld, estimate - target, 0.0)
-
-
-def _clamped(log_scale: Tensor, withheld: Tensor) -> Tensor:
-    """Clamp to `LOG_SCALE` where withheld, 0 elsewhere."""
-    if log_scale.shape != withheld.shape:
-        raise InputError(
-            f"log scale {tuple(log_scale.shape)} and mask {tuple(withheld.shape)} differ in shape"
-        )
-    return torch.where(withheld, log_scale, 0.0).clamp(*LOG_SCALE)
 
 
 def _mean(loss: Tensor, withheld: Tensor) -> Tensor:

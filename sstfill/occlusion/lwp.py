@@ -159,3 +159,14 @@ def in_grams(series: xr.DataArray, factor: float) -> NDArray[np.floating]:
     if missing:  # a comparison with NaN would take a gap for a cloud
         raise InputError(f"{missing} LWP values are not finite; give a series without gaps")
     return values
+
+
+def frame_label(series: xr.DataArray, step: int) -> str:
+    """Time of a frame in words: a date, the minutes of a simulation, or its number."""
+    if "time" in series.coords:
+        clock = series["time"][step]
+        if clock.dtype.kind == "M":
+            return str(clock.values.astype("datetime64[s]")).replace("T", " ")
+        if clock.attrs.get("units") in ("s", "seconds"):
+            return f"{float(clock) / 60:g} min"
+    return f"frame {step}"

@@ -68,7 +68,19 @@ def by_fraction(results: xr.Dataset, paper: Mapping[str, Points] | None = None) 
         )
     for ax in boxes[len(panels) :]:
         ax.set_axis_off()
-    _legend(figure, list(boxes[: len(panels)]), 4 if across == COLUMNS else 2)
+    # One legend for all panels: a method has the same handle in each.
+    found: dict[str, Any] = {}
+    for ax in boxes[: len(panels)]:
+        handles, labels = ax.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        list(found.values()),
+        list(found),
+        loc="outside lower center",
+        ncols=4 if across == COLUMNS else 2,
+        fontsize="small",
+        frameon=False,
+    )
     return figure
 
 
@@ -112,22 +124,6 @@ def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, P
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-
-
-def _legend(figure: Figure, boxes: list[Axes], across: int) -> None:
-    """Draw one legend for all panels, below them."""
-    found: dict[str, Any] = {}
-    for ax in boxes:
-        handles, labels = ax.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    figure.legend(
-        list(found.values()),
-        list(found),
-        loc="outside lower center",
-        ncols=across,
-        fontsize="small",
-        frameon=False,
-    )
 
 
 def strip(sample: xr.DataArray) -> Figure:

@@ -14,6 +14,8 @@ import numpy as np
 import xarray as xr
 from scipy import ndimage
 
+from sstfill.fields.positions import degrees
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -65,10 +67,12 @@ def canvas(field: xr.DataArray) -> Canvas:
     if not has_cartopy or not {"lat", "lon"} <= set(field.coords):
         y, x = np.mgrid[: rows + 1, : columns + 1] - 0.5
         return Canvas(x, y, geographic=False)
-    lat, lon = np.asarray(field["lat"].values, float), np.asarray(field["lon"].values, float)
+    lat, lon = degrees(field)
     if lat.ndim == 1:
         lon, lat = np.meshgrid(lon, lat)
-    lat, lon = _complete(lat), _unwrap(_complete(lon))
+    lat, lon = _complete(lat), _complete(lon)
+    # Longitudes without the jump at the date line.
+    lon = np.unwrap(np.unwrap(lon, axis=1, period=360), axis=0, period=360)
     x, y = _corners(lon, along=1), np.clip(_corners(lat, along=0), -90, 90)
     centre = _centre(x)
     return Canvas(np.clip(x - centre, -180, 180), y, geographic=True, centre=centre)
@@ -198,17 +202,12 @@ def _corners(centres: np.ndarray, along: int) -> np.ndarray:
 
 
 def _complete(values: np.ndarray) -> np.ndarray:
-    """Give cells without a position (corners of a swath) that of the nearest cell with one."""
+    """Give cells without a position, as on land, that of the nearest cell with one."""
     missing = ~np.isfinite(values)
     if not missing.any() or missing.all():
         return values
     nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
     return np.asarray(values[tuple(nearest)])
-
-
-def _unwrap(lon: np.ndarray) -> np.ndarray:
-    """Return longitudes without the jump at the date line, degrees."""
-    return np.unwrap(np.unwrap(lon, axis=1, period=360), axis=0, period=360)
 
 
 def _centre(x: np.ndarray) -> float:

@@ -210,7 +210,9 @@ def _given(axes: Sequence[Axes], layers: Sequence[str], shown: Sequence[str]) ->
 
 
 def _names(layers: Sequence[str]) -> list[str]:
-    return [layers] if isinstance(layers, str) else list(layers)
+    if isinstance(layers, str):
+        return [layers]
+    return list(layers)
 
 
 def _scale(field: xr.DataArray, robust: bool) -> tuple[float, float]:
@@ -226,7 +228,9 @@ def _scale(field: xr.DataArray, robust: bool) -> tuple[float, float]:
 
 def _cmap(whole: View) -> str:
     name = str(whole.field.attrs.get("standard_name", ""))
-    return TEMPERATURE if whole.units in ("°C", "K") or "temperature" in name else OTHER
+    if whole.units in ("°C", "K") or "temperature" in name:
+        return TEMPERATURE
+    return OTHER
 
 
 def _draw(
@@ -272,7 +276,9 @@ def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
         colour = SOURCE_COLOURS[flag]
         patches.append(Patch(facecolor=colour, edgecolor="0.4", linewidth=0.5, label=label))
     # Below the tick labels, whatever the height of the map: in inches.
-    height = ax.get_window_extent().height / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    height = ax.get_window_extent().height / figure.dpi
     anchor = (0.5, -0.32 / height)
     ax.legend(
         handles=patches,
@@ -299,7 +305,9 @@ def _title(layer: str, now: View) -> str:
     if layer == "source":
         return "source of each pixel"
     if layer == "filled":
-        return f"filled by {now.method}" if now.method else "filled"
+        if now.method:
+            return f"filled by {now.method}"
+        return "filled"
     sea = int((now.source != LAND).sum())
     if not sea:
         return "observed"

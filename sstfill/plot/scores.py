@@ -103,8 +103,8 @@ def _pale(colour: str) -> tuple[float, float, float]:
     """Mix a colour with white; unlike a transparent one, it hides the grid."""
     from matplotlib.colors import to_rgb
 
-    red, green, blue = (0.45 * part + 0.55 for part in to_rgb(colour))
-    return red, green, blue
+    red, green, blue = to_rgb(colour)
+    return 0.45 * red + 0.55, 0.45 * green + 0.55, 0.45 * blue + 0.55
 
 
 def _split(ax: Axes, data: xr.Dataset, split: str) -> None:
@@ -154,7 +154,9 @@ def _heading(data: xr.Dataset) -> str:
         details.append(f"{float(attrs['fraction']):.1%} of the observations")
     if "seed" in attrs:
         details.append(f"seed {attrs['seed']}")
-    return f"{heading}: {', '.join(details)}" if details else heading
+    if details:
+        return f"{heading}: {', '.join(details)}"
+    return heading
 
 
 def _error_label(label: str, data: xr.Dataset) -> str:

@@ -34,7 +34,9 @@ class View:
 
     def at(self, step: int) -> View:
         """Load one time step, dims ``(lat, lon)`` or ``(y, x)``."""
-        error = None if self.error is None else self.error.isel(time=step).load()
+        error = None
+        if self.error is not None:
+            error = self.error.isel(time=step).load()
         return View(self.field.isel(time=step).load(), self.source.isel(time=step).load(), error)
 
     @property
@@ -84,7 +86,9 @@ def printed(units: str) -> str:
 
 def with_units(label: str, units: str) -> str:
     """Return the label of an axis: the quantity and, where known, its units."""
-    return f"{label} ({units})" if units else label
+    if units:
+        return f"{label} ({units})"
+    return label
 
 
 def view(filled: xr.Dataset, variable: str | None = None) -> View:
@@ -192,7 +196,9 @@ def date(field: xr.DataArray, step: int) -> str:
         return f"step {step}"
     times = [str(when) for when in field["time"].dt.strftime("%Y-%m-%d %H:%M").values]
     one_hour = len({when[10:] for when in times}) == 1
-    return times[step][:10] if one_hour else times[step]
+    if one_hour:
+        return times[step][:10]
+    return times[step]
 
 
 def _seconds(field: xr.DataArray) -> np.ndarray | None:

@@ -102,7 +102,10 @@ def _import_of(target: Path) -> dict[str, Any] | None:
             f"cannot write {target}: it is a Zarr store of something else; choose another name, "
             "or remove it"
         )
-    return {**options, "zarr_format": 2 if (target / ".zgroup").is_file() else 3}
+    zarr_format = 3
+    if (target / ".zgroup").is_file():
+        zarr_format = 2
+    return {**options, "zarr_format": zarr_format}
 
 
 @contextlib.contextmanager
@@ -125,10 +128,12 @@ def provenance(
     """Return global attributes: what a store was made from, how, by what and when (UTC)."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     line = f"{now} sstfill {__version__}: {made}"
+    if history:
+        line = f"{history}\n{line}"
     return {
         "source": source,
         "date_created": now,
         "sstfill_version": __version__,
         "sstfill_import": json.dumps({"made": made, **options}, default=str),
-        "history": f"{history}\n{line}" if history else line,
+        "history": line,
     }

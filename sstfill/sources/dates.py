@@ -63,7 +63,9 @@ def moment(text: str, now: datetime) -> datetime:
             raise OptionError(f"{text!r} lies before the year 1; write a later time") from error
     try:
         when = datetime.fromisoformat(text.strip())
-        return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)
+        if when.tzinfo is not None:
+            when = when.astimezone(UTC).replace(tzinfo=None)
+        return when
     except (ValueError, OverflowError) as error:
         raise OptionError(
             f"{text!r} is not a time; write 2023-01-31, 2023-01-31T06:00, or back from today: "

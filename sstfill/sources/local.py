@@ -58,7 +58,12 @@ class PyclesSource:
         """Describe what `run` would do; of a local copy, the header is read."""
         missing = self._missing()
         shape: tuple[int, ...] = PUBLISHED
-        source = f"doi:{self.doi}, 354 MB, kept in {self._cache_folder()}"
+        cache = self.cache or "pooch's folder"
+        if not self.cache and find_spec("pooch") is not None:
+            import pooch
+
+            cache = str(pooch.os_cache("sstfill"))
+        source = f"doi:{self.doi}, 354 MB, kept in {cache}"
         if self.path:
             source = str(Path(self.path).resolve())
             if not missing:
@@ -73,7 +78,7 @@ class PyclesSource:
             what="LWP, g m-2",
             box=f"{frames:,} frames of {height} x {width}",
             target=f"Zarr v{target.zarr_format}, chunks {chunks}",
-            remarks=(missing,) if missing else (),
+            remarks=tuple(filter(None, [missing])),
         )
         if self.path and missing:  # nobody knows the size of a copy that does not exist
             return plan
@@ -105,15 +110,6 @@ class PyclesSource:
         if not self.path and find_spec("pooch") is None:
             return "the download needs pooch; install it: pip install 'sstfill[clouds]'"
         return ""
-
-    def _cache_folder(self) -> str:
-        if self.cache:
-            return self.cache
-        if find_spec("pooch") is None:
-            return "pooch's folder"
-        import pooch
-
-        return str(pooch.os_cache("sstfill"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +148,15 @@ class VideoSource:
 
     @property
     def _size(self) -> int | None:
-        return None if isinstance(self.size, str) else self.size
+        if isinstance(self.size, str):
+            return None
+        return self.size
 
     @property
     def _per_clip(self) -> int | None:
-        return None if isinstance(self.per_clip, str) else self.per_clip
+        if isinstance(self.per_clip, str):
+            return None
+        return self.per_clip
 
     def plan(self, target: Target) -> DownloadPlan:
         """Describe what `run` would do; the folder is searched, no clip is opened."""
@@ -165,11 +165,16 @@ class VideoSource:
             found = f"{number:,} videos, arrays or folders of pictures found; lengths not looked at"
         except (InputError, ReadError) as error:
             found = str(error)
-        size = f"{self._size} x {self._size} pixels" if self._size else "pixels as they are"
+        size = "pixels as they are"
+        if self._size:
+            size = f"{self._size} x {self._size} pixels"
+        colours = "red, green, blue"
+        if self.gray:
+            colours = "gray"
         chunks = "a chunk for each sequence (clip, channel, time, y, x)"
         return DownloadPlan(
             source=str(Path(self.path).resolve()),
-            what=f"video, {'gray' if self.gray else 'red, green, blue'}",
+            what=f"video, {colours}",
             box=f"{self.frames} frames of {size}, {self._per_clip or 'all'} of each clip",
             target=f"Zarr v{target.zarr_format}, {chunks}",
             remarks=(found,),

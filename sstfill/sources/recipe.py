@@ -155,7 +155,9 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
         raise unknown(f"kind of source in {name}", kind, SOURCES)
     target = config.build(Target, tables.get("target", {}))
     if kind != "copernicus" and (target.chunks or target.expect):
-        key = "chunks" if target.chunks else "expect"
+        key = "chunks"
+        if not target.chunks:
+            key = "expect"
         raise OptionError(
             f'[target] {key} in {name} is for kind = "copernicus"; '
             f"leave it out, kind = {kind!r} has a layout of its own"

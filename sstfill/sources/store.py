@@ -78,9 +78,18 @@ def create(
     """
     import dask.array
 
-    ds = _unpacked(ds)
+    ds = ds.copy()
+    for variable in ds.variables.values():
+        # valid ranges in packed units do not hold for the floats that are stored
+        if variable.dtype.kind == "f" and {"scale_factor", "add_offset"} & set(variable.encoding):
+            variable.attrs = {k: v for k, v in variable.attrs.items() if k not in VALID}
+    times = ds["time"].values
+    unit = "ms"
+    if (times == times.astype("M8[s]")).all():
+        unit = "s"
+    clock = {"units": UNITS[unit], "dtype": "int64", "calendar": "proleptic_gregorian"}
     layout = ds.drop_vars(list(ds.data_vars)).drop_encoding()
-    encoding: dict[str, Any] = {"time": _clock(ds["time"].values) | {"chunks": (4096,)}}
+    encoding: dict[str, Any] = {"time": clock | {"chunks": (4096,)}}
     for name, coordinate in layout.coords.items():
         if coordinate.dtype.kind == "f":
             encoding[str(name)] = {"_FillValue": None}
@@ -103,20 +112,6 @@ def create(
             compute=False,
             encoding=encoding,
         )
-
-
-def _unpacked(ds: xr.Dataset) -> xr.Dataset:
-    """Drop the valid ranges in packed units, which do not hold for the floats that are stored."""
-    bare = ds.copy()
-    for v in bare.variables.values():
-        if v.dtype.kind == "f" and {"scale_factor", "add_offset"} & set(v.encoding):
-            v.attrs = {k: value for k, value in v.attrs.items() if k not in VALID}
-    return bare
-
-
-def _clock(times: NDArray[np.datetime64]) -> dict[str, Any]:
-    unit = "s" if (times == times.astype("M8[s]")).all() else "ms"
-    return {"units": UNITS[unit], "dtype": "int64", "calendar": "proleptic_gregorian"}
 
 
 def _room(v: xr.DataArray, zarr_format: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sstfill.synthetic.cover import threshold
 from sstfill.synthetic.scene import SEA_ATTRS
 from sstfill.synthetic.temperature import ATTRS
 
+# Second word of the random seeds: no other part of an ocean has it.
 STREAM, CLOUD_STREAM = 6, 7
 BLOCK = 32  # images at a time
 MEAN, MEAN_SPREAD = 15.0, 2.5  # degC

@@ -96,7 +96,8 @@ def evolving(
     """
     # What leaves on one side comes back on the other, so it should decorrelate on the way.
     margin = 8 + min(scale, max(shape))
-    detour_y, detour_x = (min(2 * memory * abs(d), WIDEST_DETOUR) for d in drift)
+    detour_y = min(2 * memory * abs(drift[0]), WIDEST_DETOUR)
+    detour_x = min(2 * memory * abs(drift[1]), WIDEST_DETOUR)
     whole = (periodic_size(shape[0], margin + detour_y), periodic_size(shape[1], margin + detour_x))
     ky, kx = wavenumbers(whole, 1.0)
     k_outer = 2 * np.pi / scale

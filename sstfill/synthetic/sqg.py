@@ -80,10 +80,17 @@ class Turbulence:
         while left > 0:
             stretch = min(left, self.turnover)
             left = left - stretch if left - stretch > 1e-9 * time else 0.0
-            steps = max(1, int(np.ceil(stretch / self._longest_step(theta))))
+            u, v = scipy.fft.irfft2(self.factors[:2] * theta, s=self.shape, workers=1)
+            longest_step = CFL / float((np.abs(u) + np.abs(v)).max())
+            steps = max(1, int(np.ceil(stretch / longest_step)))
             half = np.exp(self.linear * (stretch / steps / 2)).astype("complex64")
             for _ in range(steps):
-                theta = self._feed(self._step(theta, np.float32(stretch / steps), half))
+                theta = self._step(theta, np.float32(stretch / steps), half)
+                # the eddies' band is fed, so that the whole keeps its variance against the damping
+                lacking = 1 - self._variance(theta)
+                band = max(self._variance(theta * self.fed), 1e-3)
+                factor = np.sqrt(np.clip(1 + lacking / band, 0.8, 1.2))
+                theta = theta * (1 + np.float32(factor - 1) * self.fed)
         return theta
 
     def _step(self, theta: np.ndarray, dt: np.float32, half: np.ndarray) -> np.ndarray:
@@ -104,16 +111,5 @@ class Turbulence:
         u += v
         return -self.kept * scipy.fft.rfft2(u, workers=1, overwrite_x=True)
 
-    def _feed(self, theta: np.ndarray) -> np.ndarray:
-        """Scale the eddies' band so that the whole keeps its variance against the damping."""
-        lacking = 1 - self._variance(theta)
-        band = max(self._variance(theta * self.fed), 1e-3)
-        factor = np.sqrt(np.clip(1 + lacking / band, 0.8, 1.2))
-        return theta * (1 + np.float32(factor - 1) * self.fed)
-
     def _variance(self, theta: np.ndarray) -> float:
         return float((self.weight * (theta.real**2 + theta.imag**2)).sum())
-
-    def _longest_step(self, theta: np.ndarray) -> float:
-        u, v = scipy.fft.irfft2(self.factors[:2] * theta, s=self.shape, workers=1)
-        return CFL / float((np.abs(u) + np.abs(v)).max())

@@ -109,7 +109,8 @@ def sst(
     cells_per_step = metres / (grid_km * 1e3)
     slope = checks.number("gradient", gradient) / size
     flow = _flow((ny, nx), grid_km=grid_km, gradient=slope, lat=lat)
-    background = checks.number("mean", mean) + _slope(coords["lat"], gradient)
+    north = (coords["lat"].values - coords["lat"].values.mean()) * axes.KM_PER_DEGREE  # km
+    background = checks.number("mean", mean) + (gradient / 100 * north)[:, None]
     yearly = _seasons(coords["time"], checks.number("seasonal", seasonal), lat)
     daily = _days(coords["time"], coords["lon"], checks.number("diurnal", diurnal))
     cycles = yearly[:, None, None] + daily
@@ -140,11 +141,6 @@ def _flow(shape: tuple[int, int], *, grid_km: float, gradient: float, lat: float
         gradient=gradient * grid_km / 100,
         hand=math.copysign(1.0, lat),
     )
-
-
-def _slope(lat: xr.Variable, gradient: float) -> np.ndarray:
-    north = (lat.values - lat.values.mean()) * axes.KM_PER_DEGREE  # km
-    return (gradient / 100 * north)[:, None]
 
 
 def _seasons(time: xr.Variable, amplitude: float, lat: float) -> np.ndarray:

@@ -13,7 +13,7 @@ asked for.
   sequences with their first guesses, on disk; `sample`: a sequence, and batches; `prefetch`
 - `forward`: one call for every generator; `objectives`: the loss, composed of terms
 - `loop`: `fit`; `job`: how it begins; `score`: the error on withheld pixels; `trained_network`: the
-  result; `model_card`: its description in a checkpoint
+  result, and its description in a checkpoint
 - `ema`: the weights that are scored and kept, a moving average
 - `distributed`: several processes under torchrun
 - `state`: all that training changes, saved so that it can go on exactly

@@ -49,7 +49,9 @@ class Processes:
         """
         if self.size == 1:
             return module
-        own = [self.device] if self.device.type == "cuda" else None
+        own = None
+        if self.device.type == "cuda":
+            own = [self.device]
         return DistributedDataParallel(module, device_ids=own, broadcast_buffers=False)
 
     def all(self, condition: bool) -> bool:

@@ -72,7 +72,10 @@ def begin(
     completer = processes.wrap(Completer(own))
     # the discriminators see in a gap what the generator sees there
     fill = getattr(own, "fill", OCCLUDED)
-    objective = compose(options.objective, options, channels=_channels(source), fill=fill)
+    first = next(iter(source.validation()), None)
+    if first is None:
+        raise InputError("the validation holds no sequence; give some, with pixels withheld")
+    objective = compose(options.objective, options, channels=len(first.values), fill=fill)
     optimiser = _adamw(own, options.recipe)
     adversary = objective.adversary
     if adversary is None:
@@ -83,13 +86,6 @@ def begin(
     discriminator_optimizer = _adamw(adversary, options.discriminator_recipe)
     state = TrainingState(own, EMA(own, options.ema), adversary, optimiser, discriminator_optimizer)
     return state, TrainingJob(source, options, processes, objective, completer, discriminators)
-
-
-def _channels(source: SampleSource) -> int:
-    """Count the channels of the data, in the first sequence of the validation."""
-    for sample in source.validation():
-        return len(sample.values)
-    raise InputError("the validation holds no sequence; give some, with pixels withheld")
 
 
 def _adamw(network: nn.Module, recipe: OptimiserOptions) -> Optimizer:

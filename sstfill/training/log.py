@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def write(path: Path, history: Sequence[Row]) -> None:
     WriteError
         If the file cannot be written; an earlier one is left as it was.
     """
-    names = list(dict.fromkeys(name for row in history for name in row))
+    names = list(dict.fromkeys(itertools.chain.from_iterable(history)))
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
         table.writeheader()
@@ -41,8 +42,12 @@ def sentence(row: Row, losses: Iterable[str]) -> str:
     'epoch 3: withheld MAE 0.1235; loss withheld 0.5; 61 s, waiting for data 3 %'
     """
     parts = ", ".join(f"{name} {row[name]:.4g}" for name in losses if row.get(name) is not None)
-    skipped = f"; {row['skipped']} sequences could not be used" if row["skipped"] else ""
-    waiting = f", waiting for data {100 * row['waiting']:.0f} %" if "waiting" in row else ""
+    skipped = ""
+    if row["skipped"]:
+        skipped = f"; {row['skipped']} sequences could not be used"
+    waiting = ""
+    if "waiting" in row:
+        waiting = f", waiting for data {100 * row['waiting']:.0f} %"
     return (
         f"epoch {row['epoch']}: withheld MAE {row['withheld_mae']:.4g}; loss {parts}; "
         f"{row['seconds']:.0f} s{waiting}{skipped}"

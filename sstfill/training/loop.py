@@ -170,7 +170,9 @@ def update(loss: Tensor, optimiser: Optimizer, clip: float, processes: Processes
     """Take a step down the gradient of a loss if it is finite; return whether it was taken."""
     optimiser.zero_grad()
     loss.backward()
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    weights = []
+    for group in optimiser.param_groups:
+        weights += group["params"]
     norm = clip_grad_norm_(weights, clip or math.inf)
     # all or none: processes that step differently would no longer train one network
     good = processes.all(bool((norm + loss.detach()).isfinite()))

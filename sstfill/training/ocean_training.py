@@ -4,19 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sstfill import config
 from sstfill.errors import OptionError
 from sstfill.methods.gan.method import Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.oceans import Oceans
-from sstfill.training.model_card import model_card, save
 from sstfill.training.options import TrainOptions
-
-if TYPE_CHECKING:
-    pass
-
 
 NEEDED = {"network": "compact", "objective": "withheld", "batch": 1}
 """Options that must have these values."""
@@ -61,17 +55,17 @@ def train_on_oceans(
             )
     from sstfill.training.data.ocean_source import OceanSource
     from sstfill.training.loop import fit
-    from sstfill.training.train import network_options, new_network
+    from sstfill.training.train import network_options, new_network, save_checkpoint
 
     kept = Path(folder) if folder is not None else Path(out) / "oceans"
     source = OceanSource(oceans, kept, options.samples)
     trained = fit(new_network(options), source, options, out=Path(out), resume=resume)
     first = next(iter(source.validation()))
-    card = model_card(trained, options.network, network_options(options))
+    card = trained.card(options.network, network_options(options))
     card["data"] = {"oceans": config.options(oceans)}
     card["patch"] = list(first.values.shape[1:])
     card["occlusion"] = "many kinds"
     card["traits"] = source.traits()
     checkpoint = Checkpoint(card, trained.network.state_dict())
-    save(checkpoint, out)
+    save_checkpoint(checkpoint, out)
     return Gan(model=checkpoint, device=options.device)

@@ -206,7 +206,9 @@ class TrainOptions:
 
         The generator's where the objective is the paper's, else the paper's.
         """
-        return PAPER if self.objective.startswith("withheld") else self.recipe
+        if self.objective.startswith("withheld"):
+            return PAPER
+        return self.recipe
 
     def _check_recipe(self) -> None:
         if self.schedule is not None:

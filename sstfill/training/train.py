@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +21,13 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import cell_km
 from sstfill.fields.scaling import Scaling
+from sstfill.fields.transform import Asked
 from sstfill.methods.gan.method import Gan
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.oi.solver import usual_step
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.training_field import TrainingField
 from sstfill.training.data.windows import TrainingWindows, longest_sequence, split_in_time
-from sstfill.training.model_card import model_card, save
 from sstfill.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def train(
     truth: xr.DataArray | str | None = None,
     start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
     clips: int = 40,
-    log_scaled: bool = False,
+    transform: Asked = "auto",
     sea: xr.DataArray | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -85,9 +86,9 @@ def train(
         checkpoint is given.
     clips
         Sequences for which first guesses are computed, a few seconds each (compact network only).
-    log_scaled
-        Train the paper's networks on decimal logarithms, for what spans orders of magnitude
-        (chlorophyll).
+    transform
+        What it learns to fill, as in `sstfill.fill`; of a skewed field that nothing tells of,
+        ``auto`` takes the values as they are. The checkpoint records it, and fills in that space.
     sea
         True at sea, over the spatial dims.
     out
@@ -118,9 +119,9 @@ def train(
         If `out` cannot be written.
     """
     chosen = options if options is not None else TrainOptions()
-    _check(chosen, log_scaled, sea, truth)
+    _check(chosen, sea, truth)
     check_number("clips", clips, 1, whole=True)
-    archive = TrainingField.of(data, variable, sea, truth).loaded()
+    archive = TrainingField.of(data, variable, sea, truth, transform).loaded()
     chosen = _fit_to_archive(chosen, archive)
     with _clips_folder(out) as folder:
         from sstfill.training.loop import fit
@@ -131,26 +132,27 @@ def train(
         else:
             chosen = _continued(chosen, first)
             size, network = first.config["network"]["options"], first.network()
-        source = _source(archive, chosen, clouds, clips, log_scaled, folder)
+        source = _source(archive, chosen, clouds, clips, folder)
         trained = fit(
             network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
-        card = model_card(trained, chosen.network, size)
+        card = trained.card(chosen.network, size)
         card |= _archive_card(archive, chosen, clouds, source, first)
         checkpoint = Checkpoint(card, trained.network.state_dict())
-    save(checkpoint, out)
+    save_checkpoint(checkpoint, out)
     return Gan(model=checkpoint, device=chosen.device)
 
 
-def _check(options: TrainOptions, log_scaled: bool, sea: object, truth: object) -> None:
+def save_checkpoint(checkpoint: Checkpoint, out: str | Path | None) -> None:
+    """Save a checkpoint, if a folder is given; under torchrun the first process does it for all."""
+    if out is not None and os.environ.get("RANK", "0") == "0":
+        checkpoint.save(out)
+
+
+def _check(options: TrainOptions, sea: object, truth: object) -> None:
     """Raise an error where arguments are of a wrong type or contradict each other."""
     if not isinstance(options, TrainOptions):
         raise OptionError(f"options is a {type(options).__name__}; give sstfill.TrainOptions(...)")
-    if log_scaled and options.network == "compact":
-        raise OptionError(
-            "log_scaled is for the paper's networks; "
-            "take the logarithm yourself, or give network='paper'"
-        )
     remedy = "give an xarray DataArray with the dims of the field"
     if not isinstance(sea, xr.DataArray | None):
         raise InputError(f"sea is a {type(sea).__name__}; {remedy}")
@@ -236,12 +238,7 @@ def new_network(options: TrainOptions) -> nn.Module:
 
 
 def _source(
-    archive: TrainingField,
-    options: TrainOptions,
-    clouds: Any,
-    clips: int,
-    log_scaled: bool,
-    folder: Path,
+    archive: TrainingField, options: TrainOptions, clouds: Any, clips: int, folder: Path
 ) -> PaperSource | FirstGuessSource:
     """Make the source of sequences: two blocks of time, each with clouds of its own."""
     from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
@@ -270,7 +267,7 @@ def _source(
     return PaperSource(
         training_part=parts[0],
         validation_part=parts[1],
-        scaling=Scaling.fit(archive.obs[blocks.training], "log" if log_scaled else "standardise"),
+        scaling=Scaling.fit(archive.obs[blocks.training]),
         samples=options.samples,
         needs_withheld=options.needs_withheld,
         adversarial=options.adversarial,
@@ -335,7 +332,9 @@ def _label(clouds: Any) -> str:
         array = getattr(clouds, name, None)
         if array is not None:
             arrays.append(np.asarray(array).tobytes())
-    return f"{clouds!r} {_digest(*arrays)}" if arrays else repr(clouds)
+    if arrays:
+        return f"{clouds!r} {_digest(*arrays)}"
+    return repr(clouds)
 
 
 def _archive_card(
@@ -356,6 +355,7 @@ def _archive_card(
         "patch": [options.frames, options.size, options.size],
         "occlusion": _label(clouds),
         "data": {"fingerprint": archive.fingerprint, "shape": list(obs.shape)},
+        "transform": archive.transform.kind,
     }
     if options.network == "compact":
         ranges = [source.traits()]

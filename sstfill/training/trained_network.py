@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from sstfill import config
+from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.training.log import Row
 from sstfill.training.options import TrainOptions
 
@@ -45,6 +46,16 @@ class TrainedNetwork:
     def best(self) -> Row:
         """The row of the epoch whose weights these are."""
         return best_row(self.history)
+
+    def card(self, network: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Describe a network of this name and these options, and its training, for a checkpoint."""
+        return {
+            "network": {"name": network, "options": options},
+            "channels": list(CHANNELS) if network == "compact" else None,
+            "objective": self.options.objective,
+            "trained": self.to_dict(),
+            "scores": {name: self.best[name] for name in self.best if name.startswith("withheld_")},
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the weights, as JSON can hold it: for a checkpoint."""

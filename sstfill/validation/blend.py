@@ -100,7 +100,9 @@ class BlendWeights:
         for a, b in np.ndindex(distances.size, lags.size):
             here = (i == a) & (j == b)
             images = np.unique(image[here]).size
-            own = _second_moments(error[here], part[here]) if images else prior
+            own = prior
+            if images:
+                own = _second_moments(error[here], part[here])
             moments = (images * own + strata.PRIOR * prior) / (images + strata.PRIOR)
             table[a, b] = convex_weights(moments)
         return cls(distances, lags, table)

@@ -63,7 +63,9 @@ def correlation(estimate: ArrayLike, truth: ArrayLike) -> float:
     x, y = _float64(estimate), _float64(truth)
     x, y = x - _mean(x), y - _mean(y)
     norm = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
-    return float(x @ y) / norm if norm > 0 else math.nan
+    if norm > 0:
+        return float(x @ y) / norm
+    return math.nan
 
 
 def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
@@ -143,4 +145,6 @@ def _error(estimate: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
 
 
 def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
-    return float(values.mean(dtype=np.float64)) if values.size else math.nan
+    if values.size:
+        return float(values.mean(dtype=np.float64))
+    return math.nan

@@ -14,6 +14,7 @@ import pytest
 import small_archives as small
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from remembered import brief_fits
 
 from sstfill.archive import fill_archive
 from sstfill.archive.model import Model, _fingerprint
@@ -89,7 +90,8 @@ METHODS = (Interpolate(), Climatology(), Dineof(modes=2), BayesEof(modes=2), Oi(
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fitted")
     archive, out = small.put(small.ocean(8), folder / "in.zarr"), folder / "out.zarr"
-    fill_archive(archive, out, request.param)
+    with brief_fits():
+        fill_archive(archive, out, request.param)
     return model_of(out)
 
 
@@ -160,7 +162,7 @@ CONTENT = st.one_of(
 
 
 @given(name=st.sampled_from(FILES), content=CONTENT)
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_damaged_file_of_a_job_is_one_line(
     filled, tmp_path_factory, name: str, content: bytes
 ) -> None:
@@ -185,7 +187,7 @@ JOBS = st.sampled_from([None, -1, 0, 2.5, "x", "../x", [], {}, ["../../x"], [["a
 
 
 @given(data=st.data(), value=JOBS)
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_an_altered_request_is_one_line(
     filled, tmp_path_factory, data: st.DataObject, value: object
 ) -> None:

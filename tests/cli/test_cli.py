@@ -92,6 +92,7 @@ class TestFill:
         fraction = float((written.sst_source == 1).sum() / sea.sum())
         assert f"{100 * fraction:.1f} % of the sea was missing" in out
 
+    @pytest.mark.usefixtures("brief_fit")
     def test_method_chosen_on_withheld_clouds(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -254,6 +255,7 @@ TINY = "--frames 2 --size 12 --samples 2 --epochs 1 --device cpu"
 
 
 class TestTrain:
+    @pytest.mark.usefixtures("brief_fit")
     def test_an_archive_then_fill(
         self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -357,7 +359,7 @@ class TestTrain:
             "truth": None,
             "start": "shipped",
             "clips": 40,
-            "log_scaled": False,
+            "transform": "auto",
         }
 
     def test_help_lists_every_option(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -373,7 +375,7 @@ class TestTrain:
         for words in (
             "--network compact|paper|static|recurrent",
             "--device auto|cpu|cuda",
-            "--log-scaled, --no-log-",
+            "--transform auto|log|logit|none",
             "--schedule constant|cosine|decay",
             "Images of a sequence (default: 24)",
             "no D_s",
@@ -791,6 +793,7 @@ def test_dineof_modes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "'--outliers'" in fails("dineof-modes in.nc --out o.nc --outliers", capsys)
 
 
+@pytest.mark.usefixtures("brief_fit")
 def test_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

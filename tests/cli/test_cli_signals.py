@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import small_archives as small
 
 from sstfill.cli import main
 from sstfill.cli.signals import Signals, Stopped
@@ -129,8 +130,7 @@ def children(pid: int) -> list[str]:
 def test_workers_end_with_the_command(tmp_path: Path) -> None:
     import sstfill
 
-    ocean = sstfill.synthetic.ocean(shape=(200, 64, 64), step="1D", seed=1).drop_vars("truth")
-    sstfill.io.write(ocean, tmp_path / "in.nc")
+    sstfill.io.write(small.ocean(200, 64, 64), tmp_path / "in.nc")
     words = [
         sys.executable,
         "-m",

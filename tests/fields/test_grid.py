@@ -164,7 +164,7 @@ def test_leap_days_follow_the_calendar():
         ("days since 2000-01-01", 1),
         ("hours", 1 / 24),
         ("s", 1 / 86400),
-        ("months since 2000", 30.436875),
+        ("months", 30.436875),
     ],
 )
 def test_numeric_time(units, step):

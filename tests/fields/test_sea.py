@@ -12,9 +12,13 @@ import pytest
 import xarray as xr
 from small_fields import DIMS, series
 
-from sstfill.errors import InputError
+import sstfill
+from sstfill.archive import fill_archive
+from sstfill.describe import describe
+from sstfill.errors import InputError, OptionError
 from sstfill.fields import grid
-from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.sea import find_sea, is_of_the_sea, locate_sea, sea_mask
+from sstfill.methods import METHODS
 
 
 def test_sea_is_what_was_observed_once():
@@ -139,3 +143,231 @@ def test_real_files(shared_data: Path, file, name, has_mask):
             assert (sea_mask(field, found) & (field.notnull().any("time"))).sum() > 0.8 * sea_mask(
                 field
             ).sum()
+
+
+MUR = (
+    "1=open-sea, 2=land, 5=open-lake, 9=open-sea with ice in the grid, "
+    "13=open-lake with ice in the grid"
+)
+MUR_CF = "open_sea land open_lake open_sea_with_ice_in_the_grid open_lake_with_ice_in_the_grid"
+BITS = np.array([1, 2, 4, 8, 16], "i1")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "attrs", "sea"),
+    [
+        ("mask_rho", [1.0, 0.0], {"flag_values": [0.0, 1.0], "flag_meanings": "land water"}, "10"),
+        ("mask_rho", [1.0, 0.0], {}, "10"),
+        ("tmask", [1, 0], {}, "10"),
+        ("tmaskutil", [1, 0], {}, "10"),
+        ("wet", [1.0, 0.0], {"long_name": "0 if land, 1 if ocean at tracer points"}, "10"),
+        ("lsm", [0.2, 0.7], {"units": "(0 - 1)", "long_name": "Land-sea mask"}, "10"),
+        ("landsea", [0, 1], {}, "10"),
+        ("sftlf", [20.0, 80.0], {"units": "%"}, "10"),
+        ("sftof", [80.0, 20.0], {"units": "%", "standard_name": "sea_area_fraction"}, "10"),
+        ("f", [0.2, 0.8], {"standard_name": "land_area_fraction", "units": "1"}, "10"),
+        ("f", [80.0, 20.0], {"standard_name": "sea_area_fraction", "units": "percent"}, "10"),
+        ("mask", [100.0, 0.0], {"units": "%", "long_name": "per cent of water"}, "10"),
+        ("mask", [0, 1], {"long_name": "mask (0=sea, 1=land)"}, "10"),
+        ("mask", [3, 1], {"comment": "land: 1; sea: 3"}, "10"),
+        ("mask", [1, 3], {"comment": "b0: open sea; b1: land; b2: lake surface"}, "10"),
+        ("mask", [1, 0], {"flag_values": [0, 1], "flag_meanings": "land not_land"}, "10"),
+        ("surface", [7, 3], {"flag_values": [3, 7], "flag_meanings": "land sea"}, "10"),
+        ("mask", [1, 2, 5, 9, 13], {"flag_masks": BITS, "flag_meanings": MUR}, "10111"),
+        ("mask", [1, 2, 5, 9, 13], {"flag_masks": BITS, "flag_meanings": MUR_CF}, "10111"),
+        (
+            "mask",
+            [1, 2, 5, 9, 13],
+            {"flag_values": [1, 2, 5, 9, 13], "flag_masks": BITS, "flag_meanings": MUR_CF},
+            "10111",
+        ),
+    ],
+)
+def test_masks_of_models_and_products(name, values, attrs, sea):
+    da = xr.DataArray([values], dims=("y", "x"), attrs=attrs)
+    found = find_sea(xr.Dataset({name: da}))
+    assert found is not None
+    assert "".join(str(int(at)) for at in found.values[0]) == sea
+
+
+@pytest.mark.parametrize("meanings", [MUR, MUR_CF])
+@pytest.mark.parametrize(("lakes", "sea"), [(True, "10111"), (False, "10010"), (None, "10111")])
+def test_lakes_are_as_the_user_wants(meanings, lakes, sea):
+    attrs = {"flag_masks": "1b, 2b, 4b, 8b, 16b", "flag_meanings": meanings}
+    da = xr.DataArray([[1, 2, 5, 9, 13]], dims=("y", "x"), attrs=attrs)
+    found = find_sea(xr.Dataset({"mask": da}), lakes=lakes)
+    assert "".join(str(int(at)) for at in found.values[0]) == sea
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "attrs"),
+    [
+        ("mask", [0, 1, 4], {"long_name": "number of the basin"}),
+        ("land_sea_mask", [0, 1, 7], {}),
+        ("mask", [0, 1, 1], {"long_name": "quality mask"}),
+        ("mask", [0, 1, 1], {"long_name": "cloud mask"}),
+        ("mask", [1, 5, 9], {"comment": "bits as in the guide"}),
+        ("mask_u", [0, 1, 1], {}),
+        ("umask", [0, 1, 1], {}),
+        ("mask", ["a", "b", "c"], {}),
+    ],
+)
+def test_a_mask_that_is_none_is_passed_over(name, values, attrs):
+    da = series()
+    row = xr.DataArray(np.resize(values, 6), dims="lon", attrs=attrs)
+    mask = row.expand_dims(lat=da.lat).transpose("lat", "lon").drop_vars("lat")
+    assert find_sea(xr.Dataset({name: mask})) is None
+    da[0, 1, 1] = np.nan
+    filled = sstfill.fill(da.to_dataset().assign({name: mask}), "interpolate", score=False)
+    assert (filled.sst_source != 4).all()
+
+
+def test_a_mask_that_is_none_is_refused_as_sea():
+    basins = xr.DataArray(np.resize([0, 1, 4], (5, 6)), dims=("lat", "lon"), name="mask")
+    with pytest.raises(InputError, match="holds 0 to 4; give 1 at sea"):
+        sstfill.fill(series().where(lambda da: da < 16), "interpolate", sea=basins)
+
+
+def test_masks_of_depths_and_of_other_grids():
+    field = grid.standardise(series(2, 1, 3))
+    tmask = xr.DataArray([[[1, 0, 1]], [[0, 0, 1]]], dims=("nav_lev", "lat", "lon"))
+    umask = xr.DataArray(np.ones((4, 9)), dims=("y", "x"))
+    ds = xr.Dataset({"tmask": tmask, "sea_mask": umask})
+    found = locate_sea(field, ds, np.ones((1, 3), bool))
+    assert found.mask.values.tolist() == [[True, False, True]]
+    assert found.origin == "from variable 'tmask'"
+
+
+@pytest.mark.parametrize("name", ["landsea", "lsmask"])
+@pytest.mark.parametrize("at_sea", [0, 1])
+def test_a_polarity_that_products_disagree_on_is_told_by_the_observations(name, at_sea):
+    field = grid.standardise(series(2, 1, 4))
+    observed = np.array([[True, True, True, False]])
+    mask = xr.DataArray([[at_sea, at_sea, at_sea, 1 - at_sea]], dims=("lat", "lon"))
+    found = locate_sea(field, xr.Dataset({name: mask}), observed)
+    assert found.mask.values.tolist() == [[True, True, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("name", "attrs", "sea"),
+    [
+        ("sst", {}, True),
+        ("v", {"standard_name": "sea_surface_temperature"}, True),
+        ("CHL", {"long_name": "Chlorophyll-a concentration"}, True),
+        ("t", {"standard_name": "mass_concentration_of_chlorophyll_a_in_sea_water"}, True),
+        ("sst", {"standard_name": "surface_temperature"}, False),
+        ("lst", {"long_name": "Land surface temperature"}, False),
+        ("ndvi", {"standard_name": "normalized_difference_vegetation_index"}, False),
+        ("siconc", {"standard_name": "sea_ice_area_fraction"}, False),
+        ("wind", {"long_name": "wind speed above the sea water"}, False),
+        ("field", {}, False),
+    ],
+)
+def test_fields_of_the_sea(name, attrs, sea):
+    assert is_of_the_sea(xr.DataArray(0.0, name=name, attrs=attrs)) is sea
+
+
+@pytest.fixture
+def half_sea(monkeypatch):
+    """A land mask by which the rows of `series` from the third on are sea, of which the last
+    column lies apart."""
+
+    def is_sea(lat, lon):
+        lat, lon = np.broadcast_arrays(lat[:, None] if lat.ndim == 1 else lat, lon)
+        return (lat > 35.4) & (abs(lon - 359.2) > 1)
+
+    monkeypatch.setattr("sstfill.fields.landmask.is_installed", lambda: True)
+    monkeypatch.setattr("sstfill.fields.landmask.is_sea", is_sea)
+
+
+def seen() -> xr.DataArray:
+    """A series whose sea is half of the grid; two pixels of it and the last column are never
+    observed, and a lake is."""
+    da = series()
+    da[:, :2] = np.nan
+    da[:, :, 4:] = np.nan
+    da[:, 3, 1:3] = np.nan
+    da[:, 0, 5] = 10
+    return da
+
+
+def test_a_land_mask_tells_sea_never_observed(half_sea):
+    filled = sstfill.fill(seen(), "interpolate", score=False)
+    source = filled.sst_source
+    assert (source[:, 3, 1:3] == 1).all() and (source[:, :2, :4] == 4).all()
+    assert (source[:, 2:, 5] == 4).all()  # a sea of which nothing is ever observed
+    assert (source[:, 0, 5] == 0).all()  # a lake that is observed
+    assert "2 pixels never observed" in filled.sst.attrs["sstfill_sea"]
+    dry = sstfill.fill(seen(), "interpolate", score=False, lakes=False)
+    assert dry.sst_source[0, 3, 1] == 1
+    assert dry.sst_source[0, 0, 5] == 0  # observed values stay
+
+
+def test_an_archive_has_the_sea_of_the_same_field_in_memory(half_sea, tmp_path):
+    da = seen()
+    da[1, 4, 0] = np.nan
+    sstfill.io.write(da.to_dataset(), tmp_path / "in.zarr")
+    for lakes in (None, False):
+        out = tmp_path / f"{lakes}.zarr"
+        fill_archive(tmp_path / "in.zarr", out, "interpolate", lakes=lakes)
+        expected = sstfill.fill(da, "interpolate", score=False, lakes=lakes)
+        with sstfill.io.open(out) as filled:
+            np.testing.assert_array_equal(filled.sst_source, expected.sst_source)
+    with pytest.raises(OptionError, match=r"filled with lakes False, not True; --refit"):
+        fill_archive(tmp_path / "in.zarr", out, update=True, lakes=True)
+
+
+def test_lakes_apart_from_the_sea_are_land_if_wanted(half_sea):
+    da = seen()
+    da[1, 0, 5] = np.nan
+    assert sstfill.fill(da, "interpolate", score=False).sst_source[1, 0, 5] == 1
+    dry = sstfill.fill(da, "interpolate", score=False, lakes=False)
+    assert dry.sst_source[1, 0, 5] == 4
+
+
+def test_fields_of_the_land_keep_todays_rule(half_sea):
+    da = seen().rename("lst")
+    da[0, 4, 0] = np.nan
+    filled = sstfill.fill(da, "interpolate", score=False)
+    assert (filled.lst_source[:, 3, 1:3] == 4).all()
+    assert "sstfill_sea" not in filled.lst.attrs
+
+
+def test_a_single_image_is_filled(half_sea):
+    image = seen()[:1]
+    filled = sstfill.fill(image, "interpolate", score=False)
+    assert (filled.sst_source[0, 3, 1:3] == 1).all()
+
+
+def test_a_field_of_another_region_than_its_grid_is_not_spread(half_sea):
+    da = seen()
+    da[:, 2:, 1:] = np.nan
+    da[:, 2:4] = np.nan
+    da[:, 0, 5] = np.nan
+    da[1, 4, 0] = np.nan
+    filled = sstfill.fill(da, "interpolate", score=False)
+    assert int((filled.sst_source[0] != 4).sum()) == 1
+    assert "less than a tenth of the sea" in filled.sst.attrs["sstfill_sea"]
+
+
+def test_without_the_land_mask_pixels_never_observed_are_counted():
+    da = seen()
+    da[0, 4, 0] = np.nan
+    filled = sstfill.fill(da, "interpolate", score=False)
+    assert (filled.sst_source[:, 3, 1:3] == 4).all()
+    note = "the 19 never observed are taken as land (install sstfill[landmask], or give sea="
+    assert note in filled.sst.attrs["sstfill_sea"]
+    assert note in describe(da).fields[0].facts["sea"]
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"auto", "gan"}))
+def test_every_method_takes_sea_that_is_never_observed(method):
+    rng = np.random.default_rng(1)
+    da = series(10, 12, 12, lat=np.linspace(35, 36, 12), lon=np.linspace(350, 352, 12))
+    da = da.where(rng.random(da.shape) > 0.2)
+    da[:, 4:6, 4:6] = np.nan
+    sea = xr.DataArray(np.ones((12, 12), bool), dims=("lat", "lon"))
+    sea[:2, :2] = False
+    da = da.where(sea)
+    source = sstfill.fill(da, method, sea=sea, score=False).sst_source
+    assert source[:, 4:6, 4:6].isin([1, 2]).all() and (source[:, :2, :2] == 4).all()

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,14 @@ Change = Callable[[xr.Dataset], xr.Dataset]
 SUFFIXES = [".nc", ".zarr"]
 
 
+@cache
+def small_ocean() -> xr.Dataset:
+    return ocean(shape=(8, 10, 12), seed=1)[["sst", "sea"]]
+
+
 def series() -> xr.Dataset:
     """A small ocean under clouds, with its sea mask."""
-    return ocean(shape=(8, 10, 12), seed=1)[["sst", "sea"]]
+    return small_ocean().copy(deep=True)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -46,13 +52,30 @@ def one_line(error: BaseException) -> str:
     return text
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of inputs and earlier outputs, to copy."""
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "out").mkdir()
+    for suffix in SUFFIXES:
+        sio.write(series(), folder / f"in{suffix}")
+        sio.write(series().isel(time=slice(3)), folder / "out" / f"filled{suffix}")
+    return folder
+
+
 @pytest.fixture(params=SUFFIXES)
-def files(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Path, Path]]:
+def files(
+    tmp_path: Path, written: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Path, Path]]:
     """Input to spoil, and an earlier output that must be as it was when the test is over."""
     source, output = tmp_path / f"in{request.param}", tmp_path / "out" / f"filled{request.param}"
     output.parent.mkdir()
-    sio.write(series(), source)
-    sio.write(series().isel(time=slice(3)), output)
+    for made in (source, output):
+        kept = written / made.relative_to(tmp_path)
+        if kept.is_dir():
+            shutil.copytree(kept, made)
+        else:
+            shutil.copy(kept, made)
     before = snapshot(output.parent)
     yield source, output
     assert snapshot(output.parent) == before

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A costly function without side effects is called once for each content of its arguments."""
+"""Costly functions: called once for each content of their arguments, or made cheap."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
+
+import pytest
 
 
 def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,3 +29,14 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
         return results[key]
 
     return lookup
+
+
+@contextmanager
+def brief_fits() -> Iterator[None]:
+    """Fit covariances to a few withheld pixels: what a fixture needs that no skill is asked of."""
+    from sstfill.methods.oi import covariance_fit
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(covariance_fit, "DRAWS", 2)
+        patched.setattr(covariance_fit, "TARGETS", 40)
+        yield

@@ -21,10 +21,7 @@ METHOD = interpolate.Interpolate(space=True)
 
 
 def small_units(monkeypatch: Any) -> None:
-    """Make work units, and what interpolation sees around them, small; and do not wait for the
-    disk.
-    """
-    monkeypatch.setattr("os.fsync", lambda _: None)
+    """Make work units, and what interpolation sees around them, small."""
     monkeypatch.setattr(sampling, "CORE", CORE)
     monkeypatch.setattr(sampling, "TRIAL", (8, 16, 16))
     monkeypatch.setattr(sampling, "TRIALS", 1)

@@ -144,7 +144,8 @@ def _dataset(ds: xr.Dataset, path: Path, name: str, chosen: DatasetChoice) -> No
             guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
             return _clouds(variable.load(), name, chosen)
     for variable in ds.data_vars.values():
-        if _is_scene(variable):
+        classes = variable.dtype.kind in "iub" or "flag_meanings" in variable.attrs
+        if classes and variable.ndim == 2 and "cloud" in str(variable.name).lower():
             guard.check_memory(path, f"{variable.name!r}", 2 * variable.nbytes)
             return _scene(variable.load(), name, chosen)
     fields = find_fields(ds)
@@ -168,7 +169,9 @@ def _series(
     trouble, missing = _gaps(grid.standardise(ds[main]))
     if trouble:
         return Note(name, False, f"{main}: {trouble}")
-    label = f"{name}: {main}" if len(fields) > 1 else name
+    label = name
+    if len(fields) > 1:
+        label = f"{name}: {main}"
     units = str(ds[main].attrs.get("units", "1"))
     units = "°C" if grid.temperature_unit(units) == "°C" else units
     chosen.sources.append(SeriesFile(name=label, path=path, variable=main, units=units))
@@ -227,11 +230,6 @@ def _clouds(lwp: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:
     listed = ", ".join(f"{threshold:.1f}" for threshold in thresholds.values())
     how = f"liquid water path: clouds, thresholds {listed} g m-2, every {stride}th frame"
     return Note(name, True, how)
-
-
-def _is_scene(da: xr.DataArray) -> bool:
-    classes = da.dtype.kind in "iub" or "flag_meanings" in da.attrs
-    return "cloud" in str(da.name).lower() and da.ndim == 2 and classes
 
 
 def _scene(da: xr.DataArray, name: str, chosen: DatasetChoice) -> Note:

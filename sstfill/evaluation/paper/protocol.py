@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import time
 import zlib
@@ -107,14 +108,19 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
     samples: list[xr.DataArray] = []
     scores: dict[tuple[int, str, str], list[FillErrors]] = {}
     facts: dict[int, list[SequenceFacts]] = {}
-    jobs = [(number, k) for number in range(len(todo)) for k in range(plan.sequences)]
+    jobs = list(itertools.product(range(len(todo)), range(plan.sequences)))
     for number, k in track(jobs, "paper protocol", len(jobs)):
         case = todo[number]
         sequence = _draw(case, plan, k)
         facts.setdefault(number, []).append(_facts(sequence))
         pictures: dict[str, xr.Dataset] = {}
         for name, method in methods.items():
-            for variant in _variants(case, method):
+            variants = [WHOLE]
+            # Frame by frame where the paper's Table 4 has it, for methods that need no other image.
+            able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
+            if case.operator == CLOUD and case.fraction == MIDDLE and able:
+                variants.append(STATIC)
+            for variant in variants:
                 score, filled = _fill_and_score(sequence, method, variant)
                 scores.setdefault((number, name, variant), []).append(score)
                 if filled is not None and variant == WHOLE:
@@ -176,14 +182,6 @@ def _facts(sequence: Sequence | str) -> SequenceFacts:
         truth_std=float(np.nanstd(values)),
         fingerprint=hashlib.sha256(content).hexdigest(),
     )
-
-
-def _variants(case: Case, method: Method) -> tuple[str, ...]:
-    """Add frame by frame where the paper's Table 4 has it, for methods that need no other image."""
-    able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
-    if case.operator == CLOUD and case.fraction == MIDDLE and able:
-        return (WHOLE, STATIC)
-    return (WHOLE,)
 
 
 def _fill_and_score(
@@ -305,7 +303,7 @@ def _attrs(
     for number, case in enumerate(todo):
         prints = "".join(fact.fingerprint for fact in facts[number])
         joined[case.source.name] = joined.get(case.source.name, "") + prints
-    fingerprints = {
-        name: hashlib.sha256(prints.encode()).hexdigest()[:16] for name, prints in joined.items()
-    }
+    fingerprints = {}
+    for name, prints in joined.items():
+        fingerprints[name] = hashlib.sha256(prints.encode()).hexdigest()[:16]
     return dataclasses.asdict(plan) | {"fingerprints": fingerprints}

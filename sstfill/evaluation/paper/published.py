@@ -34,7 +34,9 @@ class PublishedScore(NamedTuple):
     @property
     def units(self) -> str:
         """Of the MAE; the paper gives none for videos."""
-        return "°C" if self.data == SST else "of the video's range, not stated"
+        if self.data == SST:
+            return "°C"
+        return "of the video's range, not stated"
 
 
 Scores = tuple[float | None, float | None, float | None, float | None]  # MAE, its std, FID, FVD
@@ -79,11 +81,11 @@ def _table_1() -> list[PublishedScore]:
         },
         ("BAIR", NEWSON): {rain: none, pixel: none, bar: (0.1082, 0.0873, 10.31, 340.97)},
     }
-    return [
-        PublishedScore("1", data, operator, method, *scores)
-        for (data, method), by_operator in rows.items()
-        for operator, scores in by_operator.items()
-    ]
+    table = []
+    for (data, method), by_operator in rows.items():
+        for operator, scores in by_operator.items():
+            table.append(PublishedScore("1", data, operator, method, *scores))
+    return table
 
 
 def _cloud(
@@ -149,7 +151,20 @@ def rows(table: str, *, data: str | None = None) -> list[PublishedScore]:
     return [row for row in TABLES if row.table == table and data in (None, row.data)]
 
 
-OCCLUDED = tuple(row.occluded for row in rows("2a") if row.lwp is not None and row.occluded)
+def occluded_by_threshold() -> dict[float, float]:
+    """Occluded fraction by threshold (g m-2) on the paper's own series (Table 2a).
+
+    >>> occluded_by_threshold()[70]
+    0.395
+    """
+    return {
+        row.lwp: row.occluded
+        for row in rows("2a")
+        if row.lwp is not None and row.occluded is not None
+    }
+
+
+OCCLUDED = tuple(occluded_by_threshold().values())
 """Occluded fractions at the paper's six thresholds of the liquid water path (Table 2a)."""
-MIDDLE = next(row.occluded for row in rows("2a") if row.lwp == 70 and row.occluded)
+MIDDLE = occluded_by_threshold()[70]
 """Occluded fraction at the threshold of 70 g m-2, which Tables 2b and 4 are for."""

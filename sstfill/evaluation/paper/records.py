@@ -66,9 +66,9 @@ def to_json(results: xr.Dataset, notes: Iterable[Note] = ()) -> str:
     lines = records(results)
     for number, line in enumerate(lines):
         row = results.isel(row=number)
-        line["by_sequence"] = {
-            key: row[key].values.tolist() for key in ("n", "fingerprint", *SEQUENCE)
-        }
+        by_sequence = line["by_sequence"] = {}
+        for key in ("n", "fingerprint", *SEQUENCE):
+            by_sequence[key] = row[key].values.tolist()
     whole = {
         "sstfill": version("sstfill"),
         "run": facts(results),

@@ -19,7 +19,7 @@ from sstfill.io.untrusted import guard
 
 Kind = Literal["ocean", "series", "clip"]
 Mask = NDArray[np.bool_]
-TRIES = 200
+TRIES = 200  # windows drawn until one serves
 LEAST_SEA = 0.5  # of a crop
 COVER = (0.05, 0.95)  # of a sequence of windows over a scene
 OUTSIDE = 0.1  # fraction of a sequence of windows that may lie on land or off the swath

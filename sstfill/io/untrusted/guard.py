@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray as xr
 
 from sstfill.errors import InputError, ReadError
+from sstfill.fields import dates
 from sstfill.fields.sentinels import restore
 from sstfill.io.backends import BACKENDS
 from sstfill.io.error_origin import DAMAGED, opening, reading
@@ -99,15 +100,22 @@ def open_dataset(
             options["consolidated"] = not group and is_consolidated(Path(path))
         if group:
             options["group"] = group
+        backend = BACKENDS[engine] if declared else engine
         try:
-            backend = BACKENDS[engine] if declared else engine
             ds = xr.open_dataset(location, engine=backend, chunks=chunks, **options)
             restore(ds)
             return ds
         except Exception as error:
             # the frames of a failed decoding hold the open file for as long as the error lives
             traceback.clear_frames(error.__traceback__)
-            raise
+            if "decode_times" not in str(error):
+                raise
+        # One time that xarray cannot decode, such as months since a date, does not stop the file.
+        undecoded = xr.open_dataset(
+            location, engine=backend, chunks=chunks, decode_times=False, **options
+        )
+        restore(undecoded)
+        return dates.decode(undecoded)
 
 
 def open_zarr(path: StrPath, **options: Any) -> xr.Dataset:

@@ -217,8 +217,9 @@ def _is_folder(root: Path, entry: os.DirEntry[str], allow_links: bool) -> bool:
     if entry.is_symlink():
         if not allow_links:
             where = os.path.relpath(entry.path, root)
+            target = os.readlink(entry.path)  # noqa: PTH115
             raise ReadError(
-                f"cannot read {root}: {where} in it is a link to {os.readlink(entry.path)}; "  # noqa: PTH115
+                f"cannot read {root}: {where} in it is a link to {target}; "
                 "if you trust who made it, allow links: allow_links=True, or --allow-links"
             )
         if not Path(entry.path).exists():

@@ -142,11 +142,12 @@ def choose(
     decision = _affordable_decision(tried, trials, blending, budget or 0.0, left)
     seconds = {name: round(s, 3) for name, s in trials.seconds.items()}
     log.info("%s (seconds: %s)", decision.blend.why, seconds)
-    account = {
-        "chosen": list(decision.blend.names),
-        "why": decision.blend.why,
-        "rmse": _rmse_by_method(tried, holdout.variables),
-    }
+    rmse: dict[str, Any] = {}
+    for name, values in zip(tried.names, tried.rmse(), strict=True):
+        rmse[name] = values[0]
+        if len(holdout.variables) > 1:
+            rmse[name] = dict(zip(holdout.variables, values, strict=True))
+    account = {"chosen": list(decision.blend.names), "why": decision.blend.why, "rmse": rmse}
     if trials.skipped:
         account["skipped"] = trials.skipped
     if budget is not None:
@@ -231,16 +232,6 @@ def _affordable_decision(
             f"{seconds[dearest]:.3g} s"
         )
         tried = tried.without(dearest)
-
-
-def _rmse_by_method(tried: CrossValidation, variables: list[str]) -> dict[str, Any]:
-    """RMSE of each method: a number, or one for each of several variables."""
-    rmse: dict[str, Any] = {}
-    for name, values in zip(tried.names, tried.rmse(), strict=True):
-        rmse[name] = values[0]
-        if len(variables) > 1:
-            rmse[name] = dict(zip(variables, values, strict=True))
-    return rmse
 
 
 def _account_of_blend(blend: Blend) -> dict[str, Any]:

@@ -69,7 +69,9 @@ class FittedAuto:
         """See `sstfill.methods.base.FittedMethod`."""
         estimates = {name: one.estimate(window) for name, one in self.chosen.items()}
         found = blend_window(self.blend, estimates, window)
-        return found if self.blend is None else found.assign_attrs(self.account)
+        if self.blend is None:
+            return found
+        return found.assign_attrs(self.account)
 
     def save(self, folder: Path) -> None:
         """See `sstfill.methods.base.FittedMethod`."""
@@ -138,7 +140,9 @@ def load(folder: Path) -> FittedAuto:
     """Read what `fit_archive` or `FittedAuto.save` wrote."""
     state = read_state(folder)
     chosen = {name: registry.load(folder / name) for name in state["account"]["chosen"]}
-    blend = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
+    blend = None
+    if state["weighed"] is not None:
+        blend = Blend.from_dict(state["weighed"])
     options = config.build(Auto, state["options"])
     return FittedAuto(folder, options, chosen, blend, state["account"])
 

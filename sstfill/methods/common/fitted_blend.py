@@ -206,10 +206,14 @@ def blend_window(blend: Blend | None, estimates: Estimates, window: Window) -> x
     """Blend estimates of the inside of a window; with None take the first as it is."""
     if blend is None:
         return next(iter(estimates.values()))
-    distances = window_distances(window) if blend.depends_on_distance else None
+    distances = None
+    if blend.depends_on_distance:
+        distances = window_distances(window)
     return blend.apply(estimates, window.inside, distances).drop_attrs(deep=False)
 
 
 def blend_halo(blend: Blend | None) -> Shape:
     """Return the halo of `blend_window` itself, beside that of the methods."""
-    return NEAR if blend is not None and blend.depends_on_distance else (0, 0, 0)
+    if blend is not None and blend.depends_on_distance:
+        return NEAR
+    return (0, 0, 0)

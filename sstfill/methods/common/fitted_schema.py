@@ -106,6 +106,9 @@ class ClimatologyState(_MethodState):
 
     offset: Number
     harmonics: Annotated[int, Field(strict=True, ge=0, le=1000)]
+    year: Annotated[float, Field(ge=300, le=400)] | None = (
+        None  # None: that of the Gregorian calendar
+    )
 
 
 class SensorState(_StatePart):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import zarr
 
 CHUNK = 256
+"""Edge of a chunk in pixels: that of a work unit, so that a unit reads few chunks."""
 STATE, MAPS = "fitted.json", "maps.zarr"
 _DAMAGED = (
     OSError,
@@ -93,7 +94,9 @@ def saved_method(folder: Path) -> str:
 def _state_path(folder: Path) -> Path:
     """Return the path of the state, which has its former name in folders of former versions."""
     before = folder / former.STATE
-    return before if before.exists() and not (folder / STATE).exists() else folder / STATE
+    if before.exists() and not (folder / STATE).exists():
+        return before
+    return folder / STATE
 
 
 def copy(source: Path, folder: Path) -> None:

@@ -154,10 +154,8 @@ def _lazy(
         np.empty(0), np.empty(0, bool), matrix.pixels, matrix.times, np.empty(0), np.empty(0)
     )
     images = dask.delayed(_images)
-    blocks = [
-        da.from_delayed(
-            images(evaluate, slab, dtype, light, shape), (slab.stop - slab.start, *shape), dtype
-        )
-        for slab in time_slabs(template)
-    ]
+    blocks = []
+    for slab in time_slabs(template):
+        block = images(evaluate, slab, dtype, light, shape)
+        blocks.append(da.from_delayed(block, (slab.stop - slab.start, *shape), dtype))
     return da.concatenate(blocks).rechunk(template.chunks)

@@ -22,7 +22,9 @@ precision.
 
 def time_slabs(obs: xr.DataArray) -> Iterator[slice]:
     """Walk along time: by the chunks of a Dask-backed array, else by `SLAB` images."""
-    chunks = obs.chunksizes.get("time") if obs.chunks else None
+    chunks = None
+    if obs.chunks:
+        chunks = obs.chunksizes.get("time")
     sizes = chunks or [SLAB] * -(-obs.sizes["time"] // SLAB)
     start = 0
     for size in sizes:

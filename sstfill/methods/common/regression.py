@@ -55,7 +55,9 @@ def second_moments(amplitudes: NDArray, covariance: NDArray | None = None) -> ND
     """Packed ``c_t c_t^T (+ Cov c_t)`` of each image, shape ``(times, k(k+1)/2)``."""
     rows, columns = upper(amplitudes.shape[1])
     moments = amplitudes[:, rows] * amplitudes[:, columns]
-    return moments if covariance is None else moments + covariance[:, rows, columns]
+    if covariance is None:
+        return moments
+    return moments + covariance[:, rows, columns]
 
 
 def regress(

@@ -12,14 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.checks import check_number
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.dates import YEAR, days_since_first, year_length
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.regression import regress, second_moments
 from sstfill.methods.registry import register
 
-YEAR = 365.2425
 RIDGE = 0.5
 """Weight of the prior that the seasonal cycle is nil, in observations; matters for pixels seen in
 one season only.
@@ -57,9 +56,11 @@ class Climatology:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix = pack(obs, sea)
-        days = days_since_first(obs)
-        used = self.harmonics if days[-1] - days[0] >= YEAR - 1 else 0
-        low = _regressed(matrix, season(days, used))
+        days, year = days_since_first(obs), year_length(obs)
+        used = 0
+        if days[-1] - days[0] >= year - 1:
+            used = self.harmonics
+        low = _regressed(matrix, season(days, used, year))
         matrix = matrix.without_values()
         found = as_fields(low, matrix, obs)
         found.attrs = {"harmonics": used}
@@ -79,9 +80,13 @@ class Climatology:
         return load_modes(folder)
 
 
-def season(days: NDArray, harmonics: int) -> NDArray:
-    """Columns 1, sin, cos, sin 2, ... of the day of the year, ``(times, 1 + 2 harmonics)``."""
-    phase = 2 * np.pi * np.outer(days / YEAR, np.arange(1, harmonics + 1))
+def season(days: NDArray, harmonics: int, year: float = YEAR) -> NDArray:
+    """Columns 1, sin, cos, sin 2, ... of the day of the year, ``(times, 1 + 2 harmonics)``.
+
+    `year` is the mean year of the calendar in days, so that the cycle does not drift in a calendar
+    of, say, 360 days.
+    """
+    phase = 2 * np.pi * np.outer(days / year, np.arange(1, harmonics + 1))
     return np.column_stack([np.ones(len(days)), np.sin(phase), np.cos(phase)])
 
 
@@ -105,7 +110,9 @@ def _regressed(matrix: ObservationMatrix, predictors: NDArray) -> LowRank:
         ).sum(0)
         free[part.pixels] = np.maximum(seen.sum(0) - k, 0)
         variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
-    pooled = squares[free > 0].sum() / free.sum() if free.any() else common
+    pooled = common
+    if free.any():
+        pooled = squares[free > 0].sum() / free.sum()
     scatter = (squares + pooled) / (
         free + 1
     )  # each pixel's own, drawn to that of all where few observations tell

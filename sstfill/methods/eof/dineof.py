@@ -21,8 +21,8 @@ from sstfill.methods.common.lowrank import as_fields, residual_sigma
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof import outliers as outlier_test
-from sstfill.methods.eof.error import with_error
 from sstfill.methods.eof.holdout import cloud_points, random_points
+from sstfill.methods.eof.iteration import with_error
 from sstfill.methods.eof.truncation import DineofFit, FittedModes
 from sstfill.methods.registry import register
 
@@ -127,8 +127,10 @@ class Dineof:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         matrix, fitted = self.decompose(obs, sea)
-        dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
-        cells = overlap(self.error_length, dy, dx) if "lat" in obs.coords else 1.0
+        cells = 1.0
+        if "lat" in obs.coords:
+            dy, dx = cell_km(obs.isel(variable=0, missing_dims="ignore"))
+            cells = overlap(self.error_length, dy, dx)
         low_rank = with_error(fitted.modes, matrix, cells, fitted.cv_error)
         matrix = matrix.without_values()
         estimate = as_fields(low_rank, matrix, obs)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import ReadError
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.dates import YEAR, days_since_first
 from sstfill.fields.patches import Shape
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common import fitted_store
@@ -64,8 +64,8 @@ class FittedModesOfArchive:
         The number added to the modes.
     sensor
         Model of the amplitudes; None for a climatology.
-    harmonics
-        Of a climatology.
+    harmonics, year
+        Of a climatology: their number, and the length of the year in days.
     """
 
     folder: Path
@@ -73,6 +73,7 @@ class FittedModesOfArchive:
     offset: float
     sensor: Sensor | None
     harmonics: int = 0
+    year: float = YEAR
 
     @property
     def halo(self) -> Shape:
@@ -119,7 +120,7 @@ class FittedModesOfArchive:
         within = window.patch.within[0]
         if self.sensor is None:
             days = since_1970(window.obs, window.patch.seen[0].start)
-            c = season(days, self.harmonics).astype(np.float32)[within]
+            c = season(days, self.harmonics, self.year).astype(np.float32)[within]
             return c, np.zeros((*c.shape, c.shape[1]), np.float32), np.ones(len(c), bool)
         smoothed, used = self.sensor.amplitudes(window.sample, days_since_first(window.obs))
         mean = smoothed.mean[within].astype(np.float32)
@@ -129,10 +130,12 @@ class FittedModesOfArchive:
 
 def fitted_climatology(method: Climatology, archive: Archive, folder: Path) -> FittedModesOfArchive:
     """Fit each pixel's mean and seasonal cycle, tile by tile."""
-    offset, harmonics = write_climatology(method, archive, folder)
+    offset, harmonics, year = write_climatology(method, archive, folder)
     state = {"options": config.options(method), "offset": offset, "harmonics": harmonics}
+    if year != YEAR:
+        state["year"] = year
     fitted_store.write_state(folder, method.name, state)
-    return FittedModesOfArchive(folder, method.name, offset, None, harmonics)
+    return FittedModesOfArchive(folder, method.name, offset, None, harmonics, year)
 
 
 def fitted_bayes_eof(method: BayesEof, archive: Archive, folder: Path) -> FittedModesOfArchive:
@@ -170,7 +173,9 @@ def load_modes(folder: Path) -> FittedModesOfArchive:
     state = fitted_store.read_state(folder)
     if "sensor" not in state:
         offset, harmonics = state["offset"], state["harmonics"]
-        return FittedModesOfArchive(folder, state["method"], offset, None, harmonics)
+        # Climatologies fitted by former versions have the Gregorian year in any calendar.
+        year = state.get("year") or YEAR
+        return FittedModesOfArchive(folder, state["method"], offset, None, harmonics, year)
     arrays: dict[str, Any] = {}
     for name in ARRAYS:
         arrays[name] = fitted_store.read_array(folder, f"point_{name}")

@@ -17,8 +17,8 @@ from sstfill.methods.common.regression import regress, second_moments, unpack, u
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.eof.dineof import Dineof
-from sstfill.methods.eof.error import with_error
 from sstfill.methods.eof.fitted_maps import Amplitudes
+from sstfill.methods.eof.iteration import with_error
 from sstfill.methods.eof.kalman_smoother import Smoothed, fitted_time_scale, smooth
 
 ROUNDS = 6
@@ -110,7 +110,13 @@ def fit_dineof(method: Dineof, archive: Archive) -> SampleFit:
     low_rank = with_error(fitted.modes, matrix)
     residual = float(low_rank.noise)
     withheld = max(fitted.cv_error**2, residual)
-    noise = min(residual * _freedom(matrix, low_rank.patterns.shape[1]), withheld)
+    # Statistically the noise is the residual times the number of observations over the degrees of
+    # freedom left. (A decomposition has as many parameters as patterns and amplitudes have values,
+    # less a rotation.) The square root of that factor fills best: with many modes, the whole
+    # factor draws patterns to zero too much.
+    count, modes = int(matrix.observed.sum()), low_rank.patterns.shape[1]
+    parameters = modes * (sum(matrix.values.shape) - modes)
+    noise = min(residual * float(np.sqrt(count / max(count - parameters, 1))), withheld)
     values = low_rank.amplitudes.astype(np.float32)
     power = np.square(low_rank.patterns, dtype=np.float64).mean(0)
     prior = np.maximum(power, np.finfo(np.float32).tiny)
@@ -124,19 +130,6 @@ def fit_dineof(method: Dineof, archive: Archive) -> SampleFit:
             smoothed, _ = sensor.amplitudes(archive.sample[matrix.times], days)
             sensor = sensor._replace(time_scale=fitted_time_scale(smoothed, days))
     return SampleFit(amplitudes, sensor, withheld)
-
-
-def _freedom(matrix: ObservationMatrix, modes: int) -> float:
-    """Factor from the residual variance of a decomposition towards that of the noise.
-
-    Statistically the factor is the number of observations over the degrees of freedom left. (A
-    decomposition has as many parameters as patterns and amplitudes have values, less a rotation.)
-    The square root of it fills best: with many modes, the whole factor draws patterns to zero too
-    much.
-    """
-    count = int(matrix.observed.sum())
-    parameters = modes * (sum(matrix.values.shape) - modes)
-    return float(np.sqrt(count / max(count - parameters, 1)))
 
 
 def _sample_field(archive: Archive) -> tuple[xr.DataArray, xr.DataArray]:

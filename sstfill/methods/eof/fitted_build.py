@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.dates import days_since_first, year_length
 from sstfill.methods.base import Archive
 from sstfill.methods.common import fitted_store
 from sstfill.methods.common.fitted_store import Map
 from sstfill.methods.common.regression import second_moments
 from sstfill.methods.eof.bayes_eof import NOISE_PRIOR, BayesEof, marginal_variance
-from sstfill.methods.eof.climatology import RIDGE, YEAR, Climatology, season
+from sstfill.methods.eof.climatology import RIDGE, Climatology, season
 from sstfill.methods.eof.dineof import Dineof
 from sstfill.methods.eof.fitted_amplitudes import SampleFit
 from sstfill.methods.eof.fitted_maps import Amplitudes, Band, summed
@@ -44,15 +44,21 @@ def since_1970(obs: xr.DataArray, first: int) -> NDArray[np.float64]:
     return days_since_first(xr.DataArray(longer, {"time": longer}))[1:]
 
 
-def write_climatology(method: Climatology, archive: Archive, folder: Path) -> tuple[float, int]:
-    """Write the maps of a climatology; return its offset and the harmonics used."""
-    days = since_1970(archive.obs, 0)
-    used = method.harmonics if days[-1] - days[0] >= YEAR - 1 else 0
-    c = season(days, used).astype(np.float32)
+def write_climatology(
+    method: Climatology, archive: Archive, folder: Path
+) -> tuple[float, int, float]:
+    """Write the maps of a climatology; return its offset, its harmonics, and its year in days."""
+    days, year = since_1970(archive.obs, 0), year_length(archive.obs)
+    used = 0
+    if days[-1] - days[0] >= year - 1:
+        used = method.harmonics
+    c = season(days, used, year).astype(np.float32)
     ridge = np.full(c.shape[1], RIDGE)
     ridge[0] = 1e-6
     observed = archive.sample[np.isfinite(archive.sample)]
-    offset = float(observed.mean(dtype=np.float64)) if observed.size else 0.0
+    offset = 0.0
+    if observed.size:
+        offset = float(observed.mean(dtype=np.float64))
     amplitudes = Amplitudes(np.arange(len(c)), c, second_moments(c), ridge, offset)
     _create(folder, archive, c.shape[1], {"variance": Map((c.shape[1],)), "free": Map()})
     totals = np.zeros(4)
@@ -70,7 +76,7 @@ def write_climatology(method: Climatology, archive: Archive, folder: Path) -> tu
         variance = np.minimum(unscaled * scatter, common)
         fitted_store.write_tile(folder, "noise", tile, scatter)
         fitted_store.write_tile(folder, "variance", tile, variance)
-    return offset, used
+    return offset, used, year
 
 
 def _write_least_squares(folder: Path, band: Band, ridge: NDArray) -> NDArray[np.float64]:

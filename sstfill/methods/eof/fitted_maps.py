@@ -96,7 +96,9 @@ def _slabs(archive: Archive, tile: Tile) -> Iterator[tuple[slice, NDArray]]:
     Where its blocks are long in time, several slabs are read at once.
     """
     n = archive.obs.sizes["time"]
-    block = max(archive.obs.chunksizes["time"]) if archive.obs.chunks else 1
+    block = 1
+    if archive.obs.chunks:
+        block = max(archive.obs.chunksizes["time"])
     read = SLAB * max(1, min(block, READ) // SLAB)
     for start in range(0, n, read):
         piece = archive.obs[start : start + read, *tile].values

@@ -15,6 +15,7 @@ from sstfill.methods.common.matrix import ObservationMatrix
 
 log = logging.getLogger(__name__)
 CLOUD_FRACTION = 0.03
+"""Least fraction of the observations that transplanted clouds hide."""
 LEAST_IMAGES = 10
 """Clouds hide the observations of at least so many images, but 10 % at most.
 

@@ -28,6 +28,10 @@ from sstfill.progress import track
 ALPHAS = (0.0, 0.01, 0.03, 0.1, 0.3)
 """Filter strengths that ``alpha="auto"`` tries, in units of the smallest time step squared."""
 RELAXATION = 1.7
+"""How many times as far as the decomposition implies missing values move.
+
+Over-relaxation halves the iterations. The exact solver does without, as the reference program does.
+"""
 SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
 LEAST_SAMPLE, MOST_SAMPLE = 2_000_000, 8_000_000
 """Bounds of the sample that modes are counted on.
@@ -205,7 +209,9 @@ class DineofFit:
 
     def _error(self, trial: _Trial) -> float:
         errors = trial.swept.errors
-        return min(errors) if self.modes == "auto" else errors[-1]
+        if self.modes == "auto":
+            return min(errors)
+        return errors[-1]
 
     def _iteration(self, deviation: float) -> Iteration:
         relaxation = 1.0 if self.exact else RELAXATION

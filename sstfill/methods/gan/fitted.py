@@ -101,7 +101,10 @@ class CompactPredictor:
         # The network needs first guesses in its margin, too.
         wide = window.widened(MARGIN)
         obs, sea = wide.inside, wide.sea[wide.patch.within[1:]]
-        guesses = self._first_guesses(wide)
+        guesses = {}
+        for name, part in (("oi", self.oi), ("eof", self.eof), ("interpolated", self.interpolate)):
+            if part is not None:
+                guesses[name] = part.estimate(wide).transpose(*wide.obs.dims).drop_attrs()
         interpolated = guesses["interpolated"]
         guess = guesses["oi"]
         if "eof" in guesses:
@@ -128,14 +131,6 @@ class CompactPredictor:
         inside = Patch(window.patch.inside, wide.patch.inside).within
         cut = dict(zip(window.obs.dims, inside, strict=True))
         return {name: one.isel(cut) for name, one in estimates.items()}
-
-    def _first_guesses(self, wide: Window) -> Estimates:
-        parts = {"oi": self.oi, "eof": self.eof, "interpolated": self.interpolate}
-        guesses = {}
-        for name, part in parts.items():
-            if part is not None:
-                guesses[name] = part.estimate(wide).transpose(*wide.obs.dims).drop_attrs()
-        return guesses
 
     def _at_patches(self, wide: Window) -> FirstGuesses:
         """Return background and features; patches are counted from the first pixel inside."""
@@ -234,7 +229,9 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
         # Without EOFs where there are too few images.
         first_guesses = [guess for guess in every if times >= guess.min_times]
     names = [guess.name for guess in first_guesses]
-    holdout = _withhold(method, archive) if method.adapt else None
+    holdout = None
+    if method.adapt:
+        holdout = _withhold(method, archive)
     blend = None
     if holdout is not None:
         for guess in first_guesses:
@@ -271,7 +268,9 @@ def load(folder: Path) -> FittedGan:
     networks = Networks(check_usable(checkpoint), pick_device(method.device), method.samples)
     if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
         raise ReadError(f"{folder} lacks the network's first guesses; fill the archive anew")
-    blend = None if state["weighed"] is None else Blend.from_dict(state["weighed"])
+    blend = None
+    if state["weighed"] is not None:
+        blend = Blend.from_dict(state["weighed"])
     if blend is None or not networks.corrects:
         # Without first guesses beside it, nothing else keeps a bad network out.
         networks = replace(networks, bounded=True)

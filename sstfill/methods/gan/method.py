@@ -15,6 +15,7 @@ import xarray as xr
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields import gaps
+from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.gan.compact import estimate_compact
 from sstfill.methods.gan.network import VIEWS, Networks
@@ -113,7 +114,24 @@ class Gan:
         if isinstance(self.model, Checkpoint):
             return self.model
         folder = SHIPPED if self.model is None else Path(str(self.model))
-        return _loaded(folder, _last_changed(folder))
+        card = folder / "config.json"
+        # Part of the key of a cache: a checkpoint that was written again is read again.
+        changed = 0.0
+        if card.is_file():
+            changed = card.stat().st_mtime
+        return _loaded(folder, changed)
+
+    @property
+    def trained_transform(self) -> Kind | None:
+        """The transform of the values that the network was trained on; None fits any.
+
+        `sstfill.fill` fills in that space.
+        """
+        config = self.checkpoint.config
+        if (config.get("scaling") or {}).get("kind") == "log":  # as early checkpoints state it
+            return "log"
+        trained: Kind | None = config.get("transform")
+        return trained
 
     def _repr_html_(self) -> str:
         return self.checkpoint._repr_html_()
@@ -121,7 +139,9 @@ class Gan:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         networks = Networks(check_usable(self.checkpoint), pick_device(self.device), self.samples)
-        blend = self._fit_blend(obs, sea, networks) if self.adapt else None
+        blend = None
+        if self.adapt:
+            blend = self._fit_blend(obs, sea, networks)
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.
             networks = replace(networks, bounded=True)
@@ -220,11 +240,6 @@ def _cross_validation(
     for name, mean, sigma in zip(estimates, means_at, sigmas, strict=True):
         by_name[name] = WithheldEstimates(truth, mean, sigma, image, layer)
     return CrossValidation.of(by_name, 1, distance, lag)
-
-
-def _last_changed(folder: Path) -> float:
-    config = folder / "config.json"
-    return config.stat().st_mtime if config.is_file() else 0.0
 
 
 @lru_cache(maxsize=4)

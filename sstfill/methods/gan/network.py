@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
@@ -143,19 +144,22 @@ class Networks:
 
 
 def _views(samples: int, signs: tuple[int, ...] = (1, -1)) -> Iterator[tuple[int, int]]:
-    """Yield ways to turn a patch, and signs; the first is the patch as it is."""
-    every = [(turn, sign) for turn in range(8) for sign in signs]
-    yield from every[:samples]
+    """Ways to turn a patch, and signs; the first is the patch as it is."""
+    return itertools.islice(itertools.product(range(8), signs), samples)
 
 
 def _turned(array: NDArray, turn: int) -> NDArray:
-    mirrored = np.swapaxes(array, -1, -2) if turn >= 4 else array
+    mirrored = array
+    if turn >= 4:
+        mirrored = np.swapaxes(array, -1, -2)
     return np.rot90(mirrored, turn % 4, (-2, -1))
 
 
 def _back(array: NDArray, turn: int) -> NDArray:
     straight = np.rot90(array, -(turn % 4), (-2, -1))
-    return np.swapaxes(straight, -1, -2) if turn >= 4 else straight
+    if turn >= 4:
+        return np.swapaxes(straight, -1, -2)
+    return straight
 
 
 def _to_array(batch: Any, turn: int) -> NDArray:

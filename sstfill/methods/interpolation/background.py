@@ -97,7 +97,10 @@ def fit_background(
     level, image = fit_time_part(obs, sea, kind) if time_part is None else time_part
     at_sea = sea.values.astype(bool)
     sums = _sums if obs.chunks is None else _lazy_sums
-    n, total, squares = (np.where(at_sea, a, 0) for a in sums(obs, level + image))
+    n, total, squares = sums(obs, level + image)
+    n = np.where(at_sea, n, 0)
+    total = np.where(at_sea, total, 0)
+    squares = np.where(at_sea, squares, 0)
     pixel = np.zeros(at_sea.shape)
     if kind != "mean":
         pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
@@ -157,7 +160,9 @@ def _smoothed(
     # the means of images of which little is seen vary by chance
     well = coverage[seen] >= min(0.05, float(np.median(coverage[seen])))
     power = max(float(np.var(raw[seen][well])), 1e-3 * residual, np.finfo(float).tiny)
-    step = float(np.median(np.diff(days))) if len(days) > 1 else 1.0
+    step = 1.0
+    if len(days) > 1:
+        step = float(np.median(np.diff(days)))
     likeliest, image, best = -np.inf, np.zeros(len(raw)), Smoothing(residual, power, step)
     for time_scale in (TRIED * step).tolist():
         smoothing = Smoothing(residual, power, time_scale)

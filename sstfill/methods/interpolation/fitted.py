@@ -53,7 +53,9 @@ class FittedInterpolate:
         days = days_since_first(archive.obs)
         some = archive.sample[:, :: max(1, archive.sample.shape[1] // SAMPLE)]
         variogram = Variogram.of(np.ascontiguousarray(some.T), days)
-        step = float(np.median(np.diff(days))) if len(days) > 1 else DAYS
+        step = DAYS
+        if len(days) > 1:
+            step = float(np.median(np.diff(days)))
         steps = np.ceil(max(DAYS, method.limit or 0.0) / step)
         fitted = cls(method, variogram, int(np.clip(steps, STEPS, MOST_STEPS)))
         fitted.save(folder)

@@ -51,7 +51,9 @@ class Variogram:
                 lags.append(np.mean(days[step:] - days[:-step]))
                 gamma.append(np.nansum(squares) / pairs / 2)
         if not lags:
-            spread = float(np.nanvar(series)) if np.isfinite(series).any() else 0.0
+            spread = 0.0
+            if np.isfinite(series).any():
+                spread = float(np.nanvar(series))
             return cls(np.array([1.0]), np.array([spread]))
         # few pairs at long lags would make it fall by chance
         return cls(np.array(lags), np.maximum.accumulate(gamma))

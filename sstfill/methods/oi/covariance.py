@@ -178,7 +178,9 @@ def ranked_offsets(
     within
         Farthest steps.
     """
-    t, y, x = (np.arange(-n, n + 1) for n in within)
+    t = np.arange(-within[0], within[0] + 1)
+    y = np.arange(-within[1], within[1] + 1)
+    x = np.arange(-within[2], within[2] + 1)
     lag = np.array(lags)[:, np.newaxis, np.newaxis]
     rows, columns = y[np.newaxis, :, np.newaxis], x[np.newaxis, np.newaxis, :]
     north = rows * cell[0][0] + columns * cell[1][0] - lag * flow[0]

@@ -37,6 +37,7 @@ TARGETS = 200
 PARTS = 4
 """Parts in which their scores are summed: other parts would round otherwise."""
 NEIGHBOURS = 30
+"""Observations around each of them; the cost of a score grows with the cube of their number."""
 ROUNDS = 2
 """Rounds of the fit; each looks for the neighbours of the targets again, since scales change."""
 ITERATIONS = 25
@@ -58,6 +59,7 @@ START = {
 }
 """Where the fit of each covariance starts: length scales in pixels, time scales in steps."""
 NOISE = 0.03
+"""Where the fit of the noise starts, as a fraction of the variance."""
 LogScore = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
 """Mean negative log score of a covariance, and its gradient."""
 
@@ -162,7 +164,9 @@ def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool
     transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
     gap = obs.isnull()
     for axes in (None, (-2, -1), (-2,), (-1,)):
-        clouds = None if axes is None else gap.copy(data=np.flip(gap.values, axes))
+        clouds = None
+        if axes is not None:
+            clouds = gap.copy(data=np.flip(gap.values, axes))
         try:
             return transplant(obs, sea, fraction=FRACTION, seed=seed, clouds=clouds).values
         except InputError:
@@ -240,7 +244,9 @@ class WithheldTrial:
             shown = part.where(~hidden[c])
             if not shown.notnull().any():  # then the background must come from what is withheld
                 shown = part
-            known = None if time_parts is None else time_parts[c]
+            known = None
+            if time_parts is not None:
+                known = time_parts[c]
             backgrounds.append(fit_background(shown, sea, kind, known))
         at = positions(obs)
         values = standardised(obs, backgrounds, sea.values.astype(bool), at)
@@ -405,11 +411,15 @@ class ParameterLayout:
         # the meridional length scale is the zonal one times the ratio
         by_component[:, 2] += by_component[:, 1]
         free = np.append(by_component.ravel(), by_number[-1])[self.free]
-        return np.append(free, by_ratio) if self.free_length else free
+        if self.free_length:
+            return np.append(free, by_ratio)
+        return free
 
     def covariance(self, x: NDArray[np.float64]) -> Covariance:
         """Build the covariance of a vector."""
-        ratio = float(np.exp(x[-1])) if self.free_length else 1.0
+        ratio = 1.0
+        if self.free_length:
+            ratio = float(np.exp(x[-1]))
         numbers = np.full(self.free.size, np.nan)
         numbers[self.free] = np.exp(x[:-1] if self.free_length else x)
         components = []
@@ -495,7 +505,9 @@ def fit_covariance(
         known = None
         # the background of the fill is fitted to the whole, so that of an excerpt must be, too
         if part.shape != obs.shape:
-            known = _time_parts(obs, sea, kind, steps, (time_parts or {}).get(kind))
+            whole = (time_parts or {}).get(kind)
+            every = [whole] if whole else [fit_time_part(one, sea, kind) for one in channels(obs)]
+            known = [TimePart(level, image[steps]) for level, image in every]
         drawn = []
         for own, mask in zip(seeds, masks, strict=True):
             trial = WithheldTrial.draw(part, part_sea, kind, own, mask, known)
@@ -503,7 +515,14 @@ def fit_covariance(
                 drawn.append(trial)
         trials.append(drawn)
     if not trials[0]:
-        return _unfitted(part, kinds[0], candidates[0], fixed)
+        # nothing can be withheld: the start of the fit stands
+        layout = ParameterLayout(candidates[0], fixed)
+        return FittedCovariance(
+            background=kinds[0],
+            covariance=layout.covariance(layout.pack(candidates[0], NOISE)),
+            cross=np.eye(len(channels(part))),
+            log_score=np.nan,
+        )
     noise = NOISE if np.isnan(fixed.noise) else fixed.noise
 
     def quick_score(draws: list[WithheldTrial]) -> float:
@@ -517,25 +536,3 @@ def fit_covariance(
         if len(start) == most:
             finals.append(fit_parameters(draws, start, noise, fixed))
     return min(finals, key=lambda one: one.log_score)
-
-
-def _time_parts(
-    obs: xr.DataArray,
-    sea: xr.DataArray,
-    kind: str,
-    steps: NDArray[np.int64],
-    known: TimePart | None,
-) -> list[TimePart]:
-    """Time parts of the backgrounds of a whole series, at some of its times."""
-    found = [known] if known else [fit_time_part(one, sea, kind) for one in channels(obs)]
-    return [TimePart(level, image[steps]) for level, image in found]
-
-
-def _unfitted(
-    obs: xr.DataArray, kind: str, start: tuple[Component, ...], fixed: Fixed
-) -> FittedCovariance:
-    """Return the start of the fit, for a series of which nothing can be withheld."""
-    layout = ParameterLayout(start, fixed)
-    covariance = layout.covariance(layout.pack(start, NOISE))
-    cross = np.eye(len(channels(obs)))
-    return FittedCovariance(background=kind, covariance=covariance, cross=cross, log_score=np.nan)

@@ -86,7 +86,10 @@ class FittedOi:
         )
         means, time_part = images[fitted.background]
         means = write_background(archive, fitted.background, means, time_part, folder)
-        image = _first_image(archive.obs)
+        # One image's coordinates; no value is read.
+        coords = {name: c for name, c in archive.obs.coords.items() if "time" not in c.dims}
+        nothing = np.broadcast_to(np.float32(0), archive.obs.shape[1:])
+        image = xr.DataArray(nothing, coords, archive.obs.dims[1:])
         state = {
             "options": config.options(method),
             "fitted": fitted.to_dict(),
@@ -214,12 +217,6 @@ class FittedOi:
             same = np.flatnonzero(of_target == k)
             for start in range(0, len(same), TARGETS):
                 yield ((y_north, y_east), (x_north, x_east)), same[start : start + TARGETS]
-
-
-def _first_image(obs: xr.DataArray) -> xr.DataArray:
-    """The coordinates of one image, without its values."""
-    coords = {name: c for name, c in obs.coords.items() if "time" not in c.dims}
-    return xr.DataArray(np.broadcast_to(np.float32(0), obs.shape[1:]), coords, obs.dims[1:])
 
 
 def _cells(image: xr.DataArray) -> NDArray[np.float64]:

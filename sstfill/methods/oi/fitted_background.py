@@ -141,7 +141,9 @@ class Sums(NamedTuple):
 
     def pixel_means(self, kind: str) -> NDArray[np.float64]:
         """Mean anomaly of each pixel, drawn to zero where little is observed."""
-        return np.zeros(self.n.shape) if kind == "mean" else self.total / (self.n + PRIOR)
+        if kind == "mean":
+            return np.zeros(self.n.shape)
+        return self.total / (self.n + PRIOR)
 
     def about(self, pixel: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum of squares over time about these means."""

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.positions import EARTH_RADIUS, KM, cell_km
+from sstfill.fields.positions import EARTH_RADIUS, along_axis, cell_km, degrees, on_the_sphere
 
 Step = tuple[float, float]
 
@@ -48,10 +48,9 @@ def positions(field: xr.DataArray) -> Positions:
     >>> round(float(np.linalg.norm(at[1] - at[0])), 1)  # one degree
     111.2
     """
-    if "lat" not in field.coords:
+    if not on_the_sphere(field):
         return _on_the_plane(field)
-    lat = np.deg2rad(field["lat"].values.astype(np.float64))
-    lon = np.deg2rad(field["lon"].values.astype(np.float64))
+    lat, lon = map(np.deg2rad, degrees(field))
     if lat.ndim == 1:
         lat, lon = np.meshgrid(lat, lon, indexing="ij")
     up = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
@@ -76,12 +75,10 @@ def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
     """Coordinate of the plane in km, ascending or descending; counted in steps if it has no unit
     of length.
     """
-    scale = None
-    if dim in field.coords:
-        scale = KM.get(str(field[dim].attrs.get("units", "")).lower())
-    if scale is None:
+    along = along_axis(field, dim)
+    if along is None:
         return step * np.arange(field.sizes[dim], dtype=np.float64)
-    return scale * field[dim].values.astype(np.float64)
+    return along
 
 
 def cell_steps(at: Positions) -> tuple[Step, Step]:

@@ -184,7 +184,9 @@ class Oi:
         """Return the kinds of background to compare for a series of so many images."""
         if self.background != "auto":
             return [self.background]
-        return BACKGROUNDS if times > FEW else ["mean"]
+        if times > FEW:
+            return BACKGROUNDS
+        return ["mean"]
 
     @property
     def fixed(self) -> Fixed:
@@ -220,7 +222,9 @@ class Oi:
             outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
             threads=available_cores() if device == "cpu" else 1,
         )
-        return found.chunk(obs.chunksizes) if obs.chunks else found
+        if obs.chunks:
+            return found.chunk(obs.chunksizes)
+        return found
 
 
 def _well_chunked(obs: xr.DataArray) -> xr.DataArray:

@@ -116,7 +116,9 @@ def per_day(flow: tuple[float, float]) -> tuple[float, float]:
 
 def usual_step(days: NDArray[np.float64]) -> float:
     """Return the median of the days between images; 1 for a single one."""
-    return float(np.median(np.diff(days))) if len(days) > 1 else 1.0
+    if len(days) > 1:
+        return float(np.median(np.diff(days)))
+    return 1.0
 
 
 def rounded(y: Step, x: Step) -> tuple[Step, Step]:

@@ -131,7 +131,9 @@ class PatchMatch:
             if "variable" not in obs.dims:
                 full = full.isel(variable=0, drop=True)
             full = full.transpose(*obs.dims)
-            return full.chunk(obs.chunksizes) if obs.chunks else full
+            if obs.chunks:
+                return full.chunk(obs.chunksizes)
+            return full
 
         estimate = xr.Dataset({"mean": laid_out(mean), "error": laid_out(error)})
         estimate.attrs = {"levels": levels}
@@ -285,7 +287,9 @@ class _Layer:
         for turn in range(self.method.iterations):
             for sweep in range(self.method.sweeps):
                 # The first sweeps ask neighbours further off, so that good matches spread faster.
-                jump = 2 ** max(0, 2 - sweep) if turn == 0 else 1
+                jump = 1
+                if turn == 0:
+                    jump = 2 ** max(0, 2 - sweep)
                 self._sweep(pool, turn * self.method.sweeps + sweep, jump)
             last = self.level == 0 and turn == self.method.iterations - 1
             votes, spread = self._vote(pool, sharp=self.method.sharp and last)

@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 TOLERANCE = 1e-3
 """The residual of the first guess is at most this fraction of the right-hand side."""
 MAX_ITERATIONS = 300
+"""Of the conjugate gradients, where `TOLERANCE` is not met before: it is only a first guess."""
 ESTIMATED = 0.02
 """Weight of an estimated pixel against an observed one where four become one."""
 WINDOW = 1.5
@@ -120,7 +121,9 @@ def levels_for(series: PyramidLevel, patch: int) -> int:
             radii.append(distance_transform_edt(~image).max())
     # Not the widest gap of all: one overcast image would ask for resolutions that the rest
     # has no use for.
-    width = 2 * float(np.quantile(radii, 0.9)) if radii else 0.0
+    width = 0.0
+    if radii:
+        width = 2 * float(np.quantile(radii, 0.9))
     wanted = 1 + max(0, round(np.log2(max(width, 1) / patch)))
     most = 1 + max(0, int(np.log2(max(1, min(series.sea.shape) / (2 * patch)))))
     return min(wanted, most)
@@ -204,7 +207,12 @@ def _laplacian(field: NDArray, weights: list[NDArray[np.float32]]) -> NDArray[np
 
 def _conjugate_gradients(weights: list[NDArray], rhs: NDArray, gap: NDArray) -> NDArray[np.float32]:
     """Solve the membrane's equation in the gap, with the diagonal as preconditioner."""
-    degree = np.maximum(_degree(rhs.shape, weights), 1e-12)
+    degree = np.zeros(rhs.shape, np.float32)
+    for axis, weight in enumerate(weights):
+        first, last = _ends(degree, axis)
+        first += weight
+        last += weight
+    degree = np.maximum(degree, 1e-12)
     x, residual = np.zeros_like(rhs), rhs.copy()
     z = residual / degree
     direction, rho = z.copy(), _dot(residual, z)
@@ -220,16 +228,6 @@ def _conjugate_gradients(weights: list[NDArray], rhs: NDArray, gap: NDArray) -> 
         rho, before = _dot(residual, z), rho
         direction = z + np.float32(rho / before) * direction
     return x
-
-
-def _degree(shape: tuple[int, ...], weights: list[NDArray]) -> NDArray[np.float32]:
-    """Sum of the weights of the links of each pixel."""
-    degree = np.zeros(shape, np.float32)
-    for axis, weight in enumerate(weights):
-        first, last = _ends(degree, axis)
-        first += weight
-        last += weight
-    return degree
 
 
 def _dot(a: NDArray, b: NDArray) -> float:

@@ -144,7 +144,9 @@ def _text(value: Any) -> str:
         text = ""
     else:
         text = str(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    if len(text) <= LONGEST:
+        return text
+    return text[: LONGEST - 3] + "..."
 
 
 def _curve(label: str, points: list[tuple[float, float]]) -> _Curve:
@@ -170,4 +172,6 @@ def _curve(label: str, points: list[tuple[float, float]]) -> _Curve:
 def _position(value: float, among: list[float]) -> float:
     """Return where a value lies between the least (0) and the greatest (1) of some values."""
     low, high = min(among) / 2, max(among) / 2  # halves, whose difference is always finite
-    return (value / 2 - low) / (high - low) if high > low else 0.5
+    if high > low:
+        return (value / 2 - low) / (high - low)
+    return 0.5

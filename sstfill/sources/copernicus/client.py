@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from sstfill.sources.copernicus.deadline import Deadline, NoAnswerError, limited
 from sstfill.sources.copernicus.reads import ATTACHED, Reads, noted
 from sstfill.sources.copernicus.refusals import OURS, may_pass, refusal, summary
 from sstfill.sources.copernicus.request import SERVICES, CopernicusRequest
+from sstfill.sources.quiet import quiet
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -159,7 +159,8 @@ def _answer(ask: Callable[[], T], request: CopernicusRequest) -> T:
     def attempt() -> T:
         nonlocal reason
         try:
-            with _hushed():
+            # its log shows where a login lies, and warns of errors that come as exceptions too
+            with quiet(logging.getLogger("copernicusmarine"), logging.CRITICAL):
                 return limited(ask, deadline.left)
         except NoAnswerError:  # the reason shown is that of the last attempt that ended
             raise
@@ -183,18 +184,6 @@ def _answer(ask: Callable[[], T], request: CopernicusRequest) -> T:
             f"Copernicus Marine did not answer for {request.timeout:.0f} s ({reason}); check the "
             "network, or try again later"
         ) from error
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Silence the client's log, which shows where a login lies and warns of later errors."""
-    logger = logging.getLogger("copernicusmarine")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _known_datasets() -> list[str]:
@@ -260,10 +249,16 @@ def _axis(held: dict[str, Any]) -> CoverageAxis:
     described = next(iter(held.values()))
     values = tuple(sorted(_number(v) for v in described.values or ()))
     first, last, step = described.minimum_value, described.maximum_value, described.step
+    if first is None:
+        first = values[0]
+    if last is None:
+        last = values[-1]
+    if values:
+        step = None  # explicit values need not be evenly spaced
     return CoverageAxis(
-        first=values[0] if first is None else _number(first),
-        last=values[-1] if last is None else _number(last),
-        step=None if values else step,
+        first=_number(first),
+        last=_number(last),
+        step=step,
         values=values,
         chunk={name: int(c.chunking_length) for name, c in held.items() if c.chunking_length},
     )
@@ -299,13 +294,19 @@ def _selection(request: CopernicusRequest, coverage: Coverage) -> str:
 
 
 def _offsets(ds: xr.Dataset, coverage: Coverage) -> dict[str, int]:
-    """Return the index in the source of each dimension's first value."""
+    """Return the index in the source of each dimension's first value.
+
+    Dimensions in space whose values are no run of the source's are left out: over the dateline.
+    """
     offsets = {}
     for name, axis in coverage.axes.items():
         if name not in ds.indexes or not ds.sizes[name]:
             continue
-        first = ds[name].values[0]
-        if ds[name].dtype.kind == "M":
-            first = first.astype("M8[ms]").astype(np.int64)
-        offsets[name] = axis.index(float(first))
+        ends = ds[name].values[[0, -1]]
+        if ends.dtype.kind == "M":
+            ends = ends.astype("M8[ms]").astype(np.int64)
+        first, last = axis.index(float(ends[0])), axis.index(float(ends[1]))
+        is_run = last - first + 1 == ds.sizes[name]
+        if name == "time" or (is_run and first >= 0 and last <= axis.index(axis.last)):
+            offsets[name] = first
     return offsets

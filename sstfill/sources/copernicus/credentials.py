@@ -64,10 +64,13 @@ def _own_file() -> Path:
 
 def _saved() -> Login | None:
     """Read the first file that exists, as the client does."""
+    netrc_name = ".netrc"
+    if os.name == "nt":
+        netrc_name = "_netrc"
     readers = {
         _own_file(): _from_own,
         Path.home() / "motuclient" / "motuclient-python.ini": _from_motu,
-        Path.home() / ("_netrc" if os.name == "nt" else ".netrc"): _from_netrc,
+        Path.home() / netrc_name: _from_netrc,
     }
     path = next(filter(Path.is_file, readers), None)
     if path is None:

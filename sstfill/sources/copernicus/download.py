@@ -28,8 +28,8 @@ from sstfill.progress import track
 from sstfill.sources import store
 from sstfill.sources.copernicus import job as jobs
 from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit
-from sstfill.sources.copernicus.audit.layout import Box, ChunkGrid, ServiceLayout
-from sstfill.sources.copernicus.audit.masks import StoredTimes
+from sstfill.sources.copernicus.audit.layout import Box, ServiceLayout
+from sstfill.sources.copernicus.audit.masks import learn_stored
 from sstfill.sources.copernicus.client import open_client_dataset, other_service
 from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.grid_checks import check_same, ready
@@ -96,7 +96,13 @@ def download(
         As it came, with a message that states how the store was left.
     """
     path, layout = Path(out), target or Target()
-    _check_target(path)
+    if path.suffix.lower() != ".zarr":
+        raise OptionError(
+            f"the download is written as a Zarr store, not as {path.name!r}; "
+            "end its name with .zarr"
+        )
+    if not path.is_dir():
+        place.check(path)
     # writes of chunks under way end before an error is raised, so that none comes after it
     with Ledger(ledger_path(path)) as ledger, drained():
         records: list[Reads] = []
@@ -129,24 +135,11 @@ def download(
         except KeyboardInterrupt as stop:
             for reads in records:
                 reads.stop.set()  # threads that still fetch give up rather than try again
-            raise KeyboardInterrupt(_where_it_stands(path, ledger)) from stop
+            stands = f"{path} is incomplete; run the same command again, it goes on where it was"
+            if ledger.plan is None:
+                stands = f"{path} is as it was"
+            raise KeyboardInterrupt(stands) from stop
     return io.open(path, chunks={})
-
-
-def _where_it_stands(path: Path, ledger: Ledger) -> str:
-    if ledger.plan is None:
-        return f"{path} is as it was"
-    return f"{path} is incomplete; run the same command again, it goes on where it was"
-
-
-def _check_target(path: Path) -> None:
-    if path.suffix.lower() != ".zarr":
-        raise OptionError(
-            f"the download is written as a Zarr store, not as {path.name!r}; "
-            "end its name with .zarr"
-        )
-    if not path.is_dir():
-        place.check(path)
 
 
 def _first_part(
@@ -169,9 +162,12 @@ def _first_part(
     version = (request.dataset_version, str(held.get("dataset_version", "")))
     if ledger.plan is not None:
         jobs.check_plan(path, ledger)
-    if ledger.plan is not None and not _is_done(held, ledger):
-        jobs.check_same_request(path, ledger.plan["asked"], wanted, version, update)
-        return jobs.resume(path, ledger, target, _as_begun(request, ledger.plan["asked"]), opener)
+        windows = DownloadWindows({d: tuple(e) for d, e in ledger.plan["edges"].items()})
+        # a process that was killed after its last window has left a ledger with nothing to do
+        if held.get(store.STATE) != store.COMPLETE or len(ledger.done) != len(windows):
+            begun = ledger.plan["asked"]
+            jobs.check_same_request(path, begun, wanted, version, update)
+            return jobs.resume(path, ledger, target, _as_begun(request, begun), opener)
     if (update or ledger.plan is not None) and guard.is_consolidated(path):
         # a kill, or an earlier version, may have left the copy behind the metadata
         store.consolidate(path)
@@ -187,13 +183,6 @@ def _first_part(
     if not update:
         return None
     return jobs.append(path, ledger, target, request, opener)
-
-
-def _is_done(held: dict[str, Any], ledger: Ledger) -> bool:
-    """Whether a ledger was left by a process that was killed after its last window."""
-    assert ledger.plan is not None
-    windows = DownloadWindows({d: tuple(e) for d, e in ledger.plan["edges"].items()})
-    return held.get(store.STATE) == store.COMPLETE and len(ledger.done) == len(windows)
 
 
 def _as_begun(request: CopernicusRequest, begun: dict[str, Any]) -> CopernicusRequest:
@@ -222,13 +211,12 @@ def _fetch_part(
         stored,
     )
     boxes = part.windows.boxes()
-    known = StoredTimes(path, boxes, ledger.done, part.begin)
+    learn_stored(audit.masks, path, boxes, ledger.done, part.begin)
 
     def fetch(numbers: list[int], *, last: bool) -> list[int]:
         """Write windows; return those that can be audited only after others have come."""
         postponed = []
         for i in track(numbers, f"fetching {path.name}", len(numbers)):
-            known.teach(audit.masks, boxes[i])
             empty = audit.empty
             values = audit.fetch(boxes[i], last=last)
             if values is None:
@@ -258,7 +246,7 @@ def _fetch_part(
 def _layout(source: xr.Dataset, part: DownloadPart, reads: Reads | None) -> ServiceLayout:
     """Return what gives the values of a window of the store."""
     moving = source[[n for n, v in source.data_vars.items() if "time" in v.dims]]
-    grid = None if reads is None else ChunkGrid.of(moving)
+    lengths = {str(n): v.encoding.get("preferred_chunks", {}) for n, v in moving.data_vars.items()}
 
     def load(box: Box) -> xr.Dataset:
         time = slice(box["time"].start - part.begin, box["time"].stop - part.begin)
@@ -283,7 +271,7 @@ def _layout(source: xr.Dataset, part: DownloadPart, reads: Reads | None) -> Serv
                 "the network and run the same command again, it goes on where it was"
             ) from error
 
-    return ServiceLayout(load, reads, grid)
+    return ServiceLayout(load, reads, lengths, source.encoding.get("sstfill_offset", {}))
 
 
 def _others(
@@ -304,7 +292,8 @@ def _others(
             except (OptionError, ValueError) as error:  # this layout does not have it
                 log.debug("%s: %s", request.service, error)
                 continue
-            layouts.append(_layout(other, part, reads_of(ds)))
+            if reads_of(ds) is not None:
+                layouts.append(_layout(other, part, reads_of(ds)))
         return layouts
 
     return others

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from sstfill.errors import InputError, WriteError
@@ -228,12 +227,18 @@ def append(
         if ended and request.revisit is None:
             return None
         # the last stored time is opened at least, so that the period is never empty
-        at = _first_revisited(times, request)
+        at = len(times)  # of the first time that is fetched again; none is
+        if request.revisit is not None:
+            since = times[-1] - np.timedelta64(span(request.revisit))
+            at = int(np.searchsorted(times, since, side="right"))
         first, last = times[[min(at, len(times) - 1), -1]].astype("M8[ms]").astype(str)
+        end = absolute.end_datetime
+        if ended:  # it may lie before what is stored: a clock that went back
+            end = str(last)
         wanted = dataclasses.replace(
             absolute,
             start_datetime=str(first),
-            end_datetime=str(last) if ended else absolute.end_datetime,
+            end_datetime=end,
             dataset_version=held.attrs.get("dataset_version") or None,
         )
         opened = opener(wanted)
@@ -261,14 +266,6 @@ def append(
     store.mark(out, {store.STATE: store.INCOMPLETE})
     store.grow(out, at, source["time"].values)
     return DownloadPart(fixed, source, at, windows, reads_of(opened), len(times))
-
-
-def _first_revisited(times: NDArray[np.datetime64], request: CopernicusRequest) -> int:
-    """Return the index of the first time that is fetched again, the length where none is."""
-    if request.revisit is None:
-        return len(times)
-    since = times[-1] - np.timedelta64(span(request.revisit))
-    return int(np.searchsorted(times, since, side="right"))
 
 
 def _dims(source: xr.Dataset) -> tuple[str, ...]:
@@ -358,7 +355,9 @@ def finished(
 ) -> dict[str, Any]:
     """Return the attributes of a store that has become whole."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    verb = "added" if part.held else "fetched"
+    verb = "fetched"
+    if part.held:
+        verb = "added"
     times = part.begin + part.source.sizes["time"] - part.held
     line = f"{now} sstfill {__version__}: {verb} {times} times of {request.dataset_id}"
     if part.held > part.begin:

@@ -94,7 +94,9 @@ class Reads:
 def reads_of(ds: xr.Dataset) -> Reads | None:
     """Return the record of reads that comes with a dataset of the client."""
     found = ds.encoding.get(ATTACHED)
-    return found if isinstance(found, Reads) else None
+    if isinstance(found, Reads):
+        return found
+    return None
 
 
 _thread = threading.local()  # `reads`: the record for what this thread opens
@@ -166,7 +168,9 @@ def _recording(original: Any) -> Any:
             if body is not None:
                 return prototype.buffer.from_bytes(body)
             found = await super().get(key, prototype, byte_range)
-            self._reads.note(key, None if found is None else found.to_bytes())
+            if found is not None:
+                body = found.to_bytes()
+            self._reads.note(key, body)
             return found
 
         def with_retries(self, fn: Callable[[], Any]) -> Any:

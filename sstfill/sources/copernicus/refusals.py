@@ -82,20 +82,17 @@ def summary(error: BaseException) -> str:
     >>> summary(OSError("no answer from https://host/key?x-cop-user=ada"))
     'OSError: no answer from https://host/key'
     """
-    while (behind := error.__cause__ or error.__context__) is not None and _is_a_wrapper(error):
-        error = behind
+    behind = error.__cause__ or error.__context__
+    while behind is not None:
+        text = str(error)
+        proxy = type(error).__name__ == "ProxyError"
+        if text and "Max retries exceeded" not in text and not proxy:
+            break
+        error, behind = behind, behind.__cause__ or behind.__context__
     text = re.sub(r"\?[^\s\"'()]*", "", " ".join(str(error).split()))
     if not text:
         return type(error).__name__
     return f"{type(error).__name__}: {text}"[:160]
-
-
-def _is_a_wrapper(error: BaseException) -> bool:
-    return (
-        not str(error)
-        or "Max retries exceeded" in str(error)
-        or type(error).__name__ == "ProxyError"
-    )
 
 
 def _statuses(error: BaseException) -> Iterator[int]:

@@ -162,9 +162,15 @@ class CopernicusRequest:
         """
         ranges = []
         for name in RANGES:
-            if self.range_of(name) != (None, None):
-                low, high = ("..." if v is None else f"{v:g}" for v in self.range_of(name))
-                ranges.append(f"{name} {low} to {high}")
+            if self.range_of(name) == (None, None):
+                continue
+            ends = []
+            for value in self.range_of(name):
+                if value is None:
+                    ends.append("...")
+                else:
+                    ends.append(f"{value:g}")
+            ranges.append(f"{name} {' to '.join(ends)}")
         return ", ".join(ranges) or "the whole dataset"
 
 
@@ -206,4 +212,7 @@ class Target:
                     raise OptionError(
                         f"{given} names {dim!r}; the dimensions are {', '.join(dims)}"
                     )
-        return {dim: self.chunks.get(dim, 24 if dim == "time" else 256) for dim in dims}
+        lengths = dict.fromkeys(dims, 256)
+        if "time" in lengths:
+            lengths["time"] = 24
+        return lengths | self.chunks

@@ -52,8 +52,9 @@ class StoredVariable:
 
     def empty(self, steps: int) -> NDArray[Any]:
         """Return an array of `steps` steps without an observation."""
-        fill = 0 if self.fill is None else self.fill
-        return np.full((steps, *self.shape), fill, self.dtype)
+        if self.fill is None:
+            return np.zeros((steps, *self.shape), self.dtype)
+        return np.full((steps, *self.shape), self.fill, self.dtype)
 
     def read(
         self, granule: Granule, at: int, raw: xr.Dataset, keep: xr.DataArray | None
@@ -111,14 +112,19 @@ def _column(
         if dtype.kind in "iu":
             stale.update(VALID)  # in packed units
         attrs = {key: value for key, value in attrs.items() if key not in stale}
+        # numbers of two bytes fit single precision exactly
         small = dtype == "f4" or (dtype.kind in "iu" and dtype.itemsize <= 2)
-        dtype, fill = np.dtype("f4" if small else "f8"), np.nan
+        dtype, fill = np.dtype("f8"), np.nan
+        if small:
+            dtype = np.dtype("f4")
     elif fill is None and dtype.kind == "f":
         fill = np.nan
     elif fill is None and (gaps or masked or name in archive.lacking):
         # every number of a flag may have a meaning: the next wider type has one to spare
         unsigned = attrs.pop("_Unsigned", "") == "true"
-        own = np.dtype(f"u{dtype.itemsize}") if unsigned else dtype
+        own = dtype
+        if unsigned:
+            own = np.dtype(f"u{dtype.itemsize}")
         dtype = np.dtype(WIDER.get(own.str[1:], "i8"))
         for key in NUMBERS_OF_FLAGS:
             numbers = np.asarray(attrs.get(key, ""))

@@ -122,7 +122,11 @@ def import_granules(
             together = max(together, 1)
             template = _template(archive, first, stored, times, plan, together)
             template.attrs |= _attrs(archive, str(paths), options, times)
-            encoding = {v.name: _encoding(v, together, zarr_format) for v in stored}
+            encoding: dict[str, dict[str, Any]] = {}
+            for each in stored:
+                encoding[each.name] = {"chunks": (together, *_tiles(each))}
+                if zarr_format == 3 and each.fill is not None:  # v2 takes it from _FillValue
+                    encoding[each.name]["fill_value"] = each.fill
             template.to_zarr(
                 store,
                 mode="w-",
@@ -143,7 +147,9 @@ def found(paths: StrPath | Sequence[StrPath]) -> list[Path]:
     InputError
         There are none.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    given = list(paths)
     files = {}
     for one in given:
         for file in _expanded(Path(one)):
@@ -204,9 +210,11 @@ def _chosen(
         later = b.created > a.created
     else:
         later = b.path.stat().st_mtime_ns > a.path.stat().st_mtime_ns
-    kept, dropped = (b, a) if later else (a, b)
-    log.warning("%s is left out for %s, made later", dropped.path, kept.path)
-    return other if later else one
+    kept, dropped = one, other
+    if later:
+        kept, dropped = other, one
+    log.warning("%s is left out for %s, made later", dropped[0].path, kept[0].path)
+    return kept
 
 
 def _template(
@@ -227,24 +235,22 @@ def _template(
         ds[each.name] = xr.Variable((dim, *each.dims), blank, each.attrs)
     for name, variable in packed.variables.items():
         if name not in ds.variables and name != dim and time_dim not in variable.dims:
-            ds[name] = _static(variable)
-    names = [plan[k][0].path.name if k in plan else "" for k in range(len(times))]
-    about = {"long_name": "file that the step comes from"}
-    ds["granule"] = xr.Variable(dim, np.array(names, dtype=object), about)
-    own = packed.variables[dim].attrs if dim in packed.variables else {}
-    clock = {k: own[k] for k in ("long_name", "standard_name", "axis", "comment") if k in own}
-    attrs = {"standard_name": "time", "axis": "T"} | clock
+            if variable.dtype.kind in "iuf":
+                values = variable.values.astype(variable.dtype.newbyteorder("="))
+                ds[name] = xr.Variable(variable.dims, values, variable.attrs)
+            else:  # of text, such as a grid mapping's, the attributes count
+                ds[name] = xr.Variable((), np.int32(0), variable.attrs)
+    names = np.full(len(times), "", dtype=object)
+    for number, (granule, _) in plan.items():
+        names[number] = granule.path.name
+    ds["granule"] = xr.Variable(dim, names, {"long_name": "file that the step comes from"})
+    attrs = {"standard_name": "time", "axis": "T"}
+    if dim in packed.variables:
+        own = packed.variables[dim].attrs
+        attrs |= {k: own[k] for k in ("long_name", "standard_name", "axis", "comment") if k in own}
     encoding = {"units": "seconds since 1981-01-01", "calendar": "standard", "dtype": "int64"}
     ds[dim] = xr.Variable(dim, times.astype("M8[ns]"), attrs, encoding)
     return ds
-
-
-def _static(variable: xr.Variable) -> xr.Variable:
-    """Return a variable that does not vary in time; text, such as a grid mapping's, becomes 0."""
-    if variable.dtype.kind in "iuf":
-        values = variable.values.astype(variable.dtype.newbyteorder("="))
-        return xr.Variable(variable.dims, values, variable.attrs)
-    return xr.Variable((), np.int32(0), variable.attrs)
 
 
 def _tiles(column: StoredVariable) -> tuple[int, ...]:
@@ -253,22 +259,15 @@ def _tiles(column: StoredVariable) -> tuple[int, ...]:
     return tuple(min(size, TILE) for size in column.shape)
 
 
-def _encoding(column: StoredVariable, together: int, zarr_format: int) -> dict[str, Any]:
-    """Return the chunks, and for Zarr v3 what an absent chunk holds; v2 takes ``_FillValue``."""
-    encoding: dict[str, Any] = {"chunks": (together, *_tiles(column))}
-    if zarr_format == 3 and column.fill is not None:
-        encoding["fill_value"] = column.fill
-    return encoding
-
-
 def _attrs(
     archive: GranuleArchive, paths: str, options: dict[str, Any], times: NDArray[Any]
 ) -> dict[Hashable, Any]:
     history = str(archive.attrs.get("history", ""))
     made = provenance(paths, "import-granules", {"from": paths, **options}, history)
-    kept = {"source": archive.attrs["source"]} if "source" in archive.attrs else {}
+    if "source" in archive.attrs:  # the producer's own, not the path of the files
+        made["source"] = archive.attrs["source"]
     covered = {"time_coverage_start": f"{times[0]}Z", "time_coverage_end": f"{times[-1]}Z"}
-    return {"Conventions": "CF-1.11", **archive.attrs, **made, **kept, **covered}
+    return {"Conventions": "CF-1.11", **archive.attrs, **made, **covered}
 
 
 def _fill(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.errors import InputError, ReadError
-from sstfill.fields import grid
+from sstfill.fields import dates, grid
 from sstfill.fields.variables import find_fields, pick_fields
 from sstfill.io.untrusted import guard
 from sstfill.sources.granules.times import Times, created, moment
@@ -96,7 +96,10 @@ def look(
 
         axes = grid.axes(ds[fields[0]])
         dim = axes.dims[0]
-        time = None if time_dim is None else axes.time
+        told = dates.times_along(ds, dim)
+        time = None
+        if time_dim is not None and told is not None and told.names:
+            time = told.names[0]
         if time is None and ds.sizes[dim] > 1:
             raise InputError(
                 f"{path} has {ds.sizes[dim]} steps and no dates; "
@@ -104,6 +107,8 @@ def look(
             )
 
         unwanted = set(find_fields(ds)) - set(fields)
+        if told is not None:
+            unwanted |= set(map(str, told.names))
         names = [name for name in _varying(ds, axes) if name not in unwanted]
         dims: dict[str, tuple[Hashable, ...]] = {}
         sizes: dict[Hashable, int] = {}
@@ -112,7 +117,7 @@ def look(
             sizes |= {d: ds.sizes[d] for d in dims[name]}
         located = (axes.lat, axes.lon, *axes.dims[1:])
         return GranuleLook(
-            granule=Granule(path, _times(ds, time, path), created(ds.attrs), time_dim),
+            granule=Granule(path, _times(ds, time_dim, path), created(ds.attrs), time_dim),
             time=time,
             fields=fields,
             dims=dims,
@@ -150,8 +155,12 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
         names = set(ds.variables)
         if not expected <= names or not like.known.issuperset(map(str, names)):
             return None
-        if any(_is_encoded(ds[name].attrs) for name in like.place):
-            return None
+        for name in like.place:
+            attrs = ds[name].attrs
+            # decoding, which is left out here, would change the values of this coordinate
+            filled = not np.all(np.isnan(attrs.get("_FillValue", np.nan)))
+            if filled or any(key in attrs for key in HIDDEN):
+                return None
         for name, dims in like.dims.items():
             if tuple(d for d in ds[name].dims if d != dim) != dims:
                 return None
@@ -159,7 +168,7 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
             return None
         return replace(
             like,
-            granule=Granule(path, _times(ds, like.time, path), created(ds.attrs), dim),
+            granule=Granule(path, _times(ds, dim, path), created(ds.attrs), dim),
             sizes={d: ds.sizes[d] for d in like.sizes},
             place={n: ds[n].values for n in like.place},
             packing={n: _packing(ds[n]) for n in like.dims},
@@ -167,12 +176,6 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
             flags={n: _flags(ds[n].attrs) for n in like.dims},
             attrs=dict(ds.attrs),
         )
-
-
-def _is_encoded(attrs: Mapping[Any, Any]) -> bool:
-    """Whether decoding would change the values of a coordinate."""
-    fill = attrs.get("_FillValue", np.nan)
-    return any(key in attrs for key in HIDDEN) or not bool(np.all(np.isnan(fill)))
 
 
 def _varying(ds: xr.Dataset, axes: grid.Axes) -> list[str]:
@@ -239,12 +242,29 @@ def _moment(ds: xr.Dataset, path: Path) -> np.datetime64:
         if _is_moment(variable):
             scalar: Any = variable.values[()]
             return np.datetime64(scalar)
+    for name in ds.variables:
+        known = str(name).lower() in dates.TIME and not dates.is_part(name)
+        if ds[name].ndim == 0 and known:
+            alone = ds[[name]].reset_coords().expand_dims("time_of_image")
+            told = dates.times_along(alone, "time_of_image")
+            if told is not None and told.variable.dtype.kind == "M":
+                return np.datetime64(told.variable.values[0])
     return moment(ds.attrs, path)
 
 
-def _times(ds: xr.Dataset, name: Hashable | None, path: Path) -> Times:
-    values = _moment(ds, path) if name is None else ds[name].values
-    times = np.atleast_1d(values)
+def _times(ds: xr.Dataset, dim: Hashable | None, path: Path) -> Times:
+    told = None
+    if dim is not None:
+        try:
+            told = dates.times_along(ds, dim)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    if told is None:
+        times = np.atleast_1d(_moment(ds, path))
+    elif not told.year_known:
+        raise InputError(f"{path} has {told.note}; give it a time with its year")
+    else:
+        times = told.variable.values
     if times.dtype.kind != "M" or np.isnat(times).any():
         raise InputError(
             f"{path} has no dates on its time axis but {times.dtype} values ({times[:1]}); "

@@ -160,5 +160,7 @@ def _close(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if a.shape != b.shape or a.dtype.kind not in "iuf":
         return bool(np.array_equal(a, b))
     steps = np.abs(np.diff(a.astype(np.float64), axis=-1))
-    step = np.nanmedian(steps) if np.isfinite(steps).any() else 0.0
+    step = 0.0  # of a single value, or where all are missing
+    if np.isfinite(steps).any():
+        step = float(np.nanmedian(steps))
     return bool(np.allclose(a, b, rtol=0, atol=max(SAME_PLACE * step, 1e-9), equal_nan=True))

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError, OptionError
+from sstfill.fields import date_forms
 
 SECOND, HOUR, DAY = np.timedelta64(1, "s"), np.timedelta64(1, "h"), np.timedelta64(1, "D")
 LOOSE = 0.25
@@ -114,13 +115,23 @@ def moment(attrs: Mapping[Any, Any], path: Path) -> np.datetime64:
 
 
 def _stamp(text: str) -> np.datetime64 | None:
-    """Find the first date (and time) in a text: ``20220601T190000Z``, ``2022-06-01 19:00:00``."""
+    """Find the first date (and time) in a text.
+
+    >>> str(_stamp("2022-06-01 19:00:00")), str(_stamp("A2022152.L3m_DAY_SST.nc"))
+    ('2022-06-01T19:00:00', '2022-06-01T00:00:00')
+    """
     for found in STAMP.finditer(text):
         parts = [int(part or 0) for part in found.groups()]
         try:
             return np.datetime64(pd.Timestamp(*parts), "s")
         except ValueError:
             continue  # digits that are not a date
+    for found in re.finditer(r"(?<!\d)\d{7}(?!\d)", text):  # year and day of the year
+        number = np.array([float(found[0])])
+        form = date_forms.form_guessed(number)
+        dates = None if form is None else date_forms.from_code(number, form, "standard")
+        if dates is not None:
+            return np.datetime64(dates[0], "s")
     return None
 
 

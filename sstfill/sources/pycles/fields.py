@@ -66,7 +66,9 @@ def combined_offset(path: Path) -> int:
     It is a million in the CliMA fork, which writes x, y and z too.
     """
     with opened(path) as dataset:
-        return 1_000_000 if "x" in dataset["fields"].variables else 0
+        if "x" in dataset["fields"].variables:
+            return 1_000_000
+        return 0
 
 
 def combined_lwp(path: Path, weights: Floats) -> Floats:
@@ -117,7 +119,9 @@ def ranks_lwp(folder: Path, weights: Floats) -> Floats:
             lwp[box[:2]] += _filled(ql).reshape(size) @ weights[box[2]]
             covered[box] = True
     if not covered.size or not covered.all():
-        fraction = covered.mean() if covered.size else 0
+        fraction = 0.0
+        if covered.size:
+            fraction = covered.mean()
         raise ReadError(
             f"{folder}: {len(parts)} rank files cover {fraction:.0%} of the grid; "
             "copy the missing ones, or remove that time step"
@@ -126,7 +130,9 @@ def ranks_lwp(folder: Path, weights: Floats) -> Floats:
 
 
 def _variables(dataset: Any, group: str) -> dict[str, Any]:
-    return dataset.groups[group].variables if group in dataset.groups else {}
+    if group not in dataset.groups:
+        return {}
+    return dict(dataset.groups[group].variables)
 
 
 def _triple(dataset: Any, path: Path, kind: str) -> tuple[int, ...]:

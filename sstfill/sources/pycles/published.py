@@ -24,6 +24,7 @@ from sstfill.progress import track
 from sstfill.sources.atomic_store import check_store, is_made, provenance
 from sstfill.sources.copernicus.refusals import summary
 from sstfill.sources.pycles.store import frames_in_chunk, write_series
+from sstfill.sources.quiet import quiet
 
 DOI = "10.6084/m9.figshare.9929798"
 NAME = "cloud_dataset.npy"
@@ -80,18 +81,18 @@ def published_lwp(
     WriteError
         A cache or store that cannot be written.
     """
-    check_store(out, zarr_format, [] if path is None else [Path(path)])
-    array = fetch(cache) if path is None else Path(path)
+    if path is None:
+        check_store(out, zarr_format)
+        array = fetch(cache)
+    else:
+        array = Path(path)
+        check_store(out, zarr_format, [array])
     series = published(array)
     shape = (series.sizes["time"], series.sizes["y"], series.sizes["x"])
-    md5 = _md5(array)
+    with array.open("rb") as stream:
+        md5 = hashlib.file_digest(stream, "md5").hexdigest()
     theirs = path is None or f"md5:{md5}" == _stated(cache)
-    options = {
-        "doi": DOI if theirs else "",
-        "file": array.name,
-        "md5": md5,
-        "downloaded": path is None,
-    }
+    options = {"doi": "", "file": array.name, "md5": md5, "downloaded": path is None}
     if is_made(out, zarr_format, "published_lwp", {"md5": md5}):
         return Path(out)
     attrs = {"Conventions": "CF-1.11", "title": "Liquid water path"}
@@ -103,6 +104,7 @@ def published_lwp(
         )
         attrs["references"] = f"https://doi.org/{DOI}"
         source = f"figshare, doi:{DOI}"
+        options["doi"] = DOI
     counted = {
         "long_name": "number of the frame; the authors published no times",
         "units": "1",
@@ -127,14 +129,17 @@ def fetch(cache: str | os.PathLike[str] | None = None) -> Path:
         raise OptionError(
             f"the download needs pooch; pip install 'sstfill[clouds]', or {BY_HAND}"
         ) from error
-    folder = Path(pooch.os_cache("sstfill") if cache is None else cache)
+    if cache is None:
+        cache = pooch.os_cache("sstfill")
+    folder = Path(cache)
     store = pooch.create(path=folder, base_url=f"doi:{DOI}/", registry=None, retry_if_failed=2)
     try:
-        with _quiet(pooch.get_logger()):
+        with quiet(pooch.get_logger(), logging.WARNING):
             if (folder / REGISTRY).is_file():
                 store.load_registry(folder / REGISTRY)
             else:
-                store.registry = _checksums()
+                for file in _files():
+                    store.registry[file["name"]] = f"md5:{file['computed_md5']}"
             found = Path(store.fetch(NAME, downloader=_download))
         (folder / REGISTRY).write_text(f"{NAME} {store.registry[NAME]}\n")
     except (requests.RequestException, ValueError, LookupError, TypeError) as error:
@@ -172,11 +177,6 @@ def _files() -> list[dict[str, Any]]:
     answer = requests.get(ARTICLE, timeout=TIMEOUT)
     answer.raise_for_status()
     return list(answer.json()["files"])
-
-
-def _checksums() -> dict[str, str]:
-    """The registry for pooch, from figshare's own checksums."""
-    return {f["name"]: f"md5:{f['computed_md5']}" for f in _files()}
 
 
 def _download(url: str, output_file: Any, store: Any) -> None:
@@ -223,19 +223,3 @@ class _Bar:
     def close(self) -> None:
         for _ in self._steps or ():
             pass
-
-
-@contextlib.contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keep another library's messages to warnings for a while."""
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest()

@@ -66,7 +66,9 @@ class PyclesRun:
     def option(self, section: str, key: str, default: Any = None) -> Any:
         """Return an option of the namelist."""
         options = self.namelist.get(section)
-        return options.get(key, default) if isinstance(options, dict) else default
+        if not isinstance(options, dict):
+            return default
+        return options.get(key, default)
 
 
 def import_pycles(
@@ -121,11 +123,24 @@ def import_pycles(
     check_store(out, zarr_format, [run.folder])  # the store may lie beside the run
     chosen = _choose(run, layout)
     paths = dict(sorted(run.frames[chosen].items()))
-    read = _reader(run, chosen, None if stats is None else Path(stats))
+    read = _reader(run, chosen, stats)
     times = np.array(list(paths))
-    _check_steps(times)
+    steps = np.diff(times)
+    if len(steps) and steps.max() > 1.5 * np.median(steps):
+        log.warning(
+            "frames are not evenly spaced: %d s after %d s, %g s as a rule; masks drawn from them "
+            "jump there",  # they are drawn by number of frames
+            steps.max(),
+            times[int(steps.argmax())],
+            np.median(steps),
+        )
     shape = read(next(iter(paths.values()))).shape
-    _check_grid(run, shape)
+    stated = (run.option("grid", "ny"), run.option("grid", "nx"))
+    if None not in stated and stated != shape:
+        raise InputError(
+            f"{run.folder}: frames of {shape} (y, x), but its namelist says {stated}; "
+            "keep one run in a folder"
+        )
     options = {
         "directory": os.fspath(directory),
         "layout": chosen,
@@ -135,10 +150,12 @@ def import_pycles(
     }
     if is_made(out, zarr_format, "import_pycles", options):
         return Path(out)
-    case = run.option("meta", "casename")
+    title = "Liquid water path"
+    if case := run.option("meta", "casename"):
+        title += f" of {case}"
     attrs = {
         "Conventions": "CF-1.11",
-        "title": f"Liquid water path{f' of {case}' if case else ''}, simulated by PyCLES",
+        "title": f"{title}, simulated by PyCLES",
         "layout": chosen,
         "lwp_from": FROM[chosen],
     }
@@ -270,7 +287,7 @@ def _choose(run: PyclesRun, layout: str | None) -> str:
 
 
 def _reader(
-    run: PyclesRun, layout: str, stats: Path | None
+    run: PyclesRun, layout: str, stats: str | os.PathLike[str] | None
 ) -> Callable[[Path], NDArray[np.float64]]:
     """Return the function that reads a frame, g m-2, ``(y, x)``."""
     if layout == "visualization":
@@ -286,9 +303,10 @@ def _reader(
                 "give one: stats=..."
             )
         stats = near[0]
-    weights = column_weights(stats)
-    read = ranks_lwp if layout == "fields" else combined_lwp
-    return lambda path: read(path, weights)
+    weights = column_weights(Path(stats))
+    if layout == "fields":
+        return lambda folder: ranks_lwp(folder, weights)
+    return lambda path: combined_lwp(path, weights)
 
 
 def _pickled_lwp(path: Path) -> NDArray[np.float64]:
@@ -322,29 +340,6 @@ def _blocks(
                 )
             block.append(frame)
         yield np.stack(block)
-
-
-def _check_grid(run: PyclesRun, shape: tuple[int, ...]) -> None:
-    stated = (run.option("grid", "ny"), run.option("grid", "nx"))
-    if None not in stated and stated != shape:
-        raise InputError(
-            f"{run.folder}: frames of {shape} (y, x), but its namelist says {stated}; "
-            "keep one run in a folder"
-        )
-
-
-def _check_steps(times: NDArray[np.int64]) -> None:
-    """Warn of frames that are missing: masks are drawn by number of frames."""
-    steps = np.diff(times)
-    if len(steps) and steps.max() > 1.5 * np.median(steps):
-        after = int(times[int(steps.argmax())])
-        log.warning(
-            "frames are not evenly spaced: %d s after %d s, %g s as a rule; masks drawn from them "
-            "jump there",
-            steps.max(),
-            after,
-            np.median(steps),
-        )
 
 
 def _date(start: str | None) -> np.datetime64 | None:

@@ -68,7 +68,9 @@ def find(path: Path) -> list[Path]:
         if has_pictures:
             found.append(Path(folder))
     if not found:
-        contents = f"only {', '.join(sorted(other)[:8])}" if other else "nothing"
+        contents = "nothing"
+        if other:
+            contents = f"only {', '.join(sorted(other)[:8])}"
         raise InputError(
             f"no clips in {path}: it holds {contents}; give videos ({' '.join(VIDEOS[:5])} ...), "
             f"folders of pictures ({' '.join(PICTURES[:2])}) or arrays ({' '.join(ARRAYS)})"
@@ -114,7 +116,9 @@ def _colours(frame: Any, fractions: bool) -> NDArray[Any]:
     if max(part.bits for part in frame.format.components) <= 8:
         return np.asarray(frame.to_ndarray(format="rgb24"))
     values = np.asarray(frame.to_ndarray(format="rgb48le"), np.float32) / STEP
-    return values if fractions else np.rint(values).astype(np.uint8)
+    if fractions:
+        return values
+    return np.rint(values).astype(np.uint8)
 
 
 def upright(picture: NDArray[Any], rotation: int) -> NDArray[Any]:
@@ -143,7 +147,9 @@ def _folder(folder: Path, fractions: bool) -> Pictures:
 
 def _arrays(path: Path, name: str, axes: str | None) -> Iterator[Footage]:
     for key, array in _loaded(path):
-        label = f"{name}:{key}" if key else name
+        label = name
+        if key:
+            label = f"{name}:{key}"
         letters = axes or _layout(array.shape, path)
         if sorted(letters) != sorted(set(letters) & set("ntcyx")) or not set("tyx") <= set(letters):
             raise OptionError(
@@ -161,7 +167,9 @@ def _arrays(path: Path, name: str, axes: str | None) -> Iterator[Footage]:
 
 
 def _layout(shape: tuple[int, ...], path: Path) -> str:
-    layouts = MATLAB_LAYOUTS if path.suffix.lower() == ".mat" else LAYOUTS
+    layouts = LAYOUTS
+    if path.suffix.lower() == ".mat":
+        layouts = MATLAB_LAYOUTS
     if len(shape) not in layouts:
         raise InputError(
             f"{path} has shape {shape}; clips have 3 to 5 axes (time, y, x, maybe channel and clip)"

@@ -64,7 +64,9 @@ class Framing:
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels of the result."""
-        return ("gray",) if self.gray else ("red", "green", "blue")
+        if self.gray:
+            return ("gray",)
+        return ("red", "green", "blue")
 
     def __call__(self, picture: NDArray[Any], label: str) -> NDArray[Any]:
         """Bring a picture ``(y, x, channel)`` to ``(channel, y, x)``; errors name it `label`."""

@@ -69,28 +69,28 @@ class Cutter:
             pictures = [self.framing(p, clip.name) for p in itertools.islice(chosen, self.frames)]
             if len(pictures) < self.frames:
                 if number == 0:
+                    stride = ""
+                    if self.stride > 1:
+                        stride = f" at stride {self.stride}"
                     log.warning(
                         "%s is left out: it has %d frames%s, %d are needed",
                         clip.name,
                         len(pictures),
-                        f" at stride {self.stride}" if self.stride > 1 else "",
+                        stride,
                         self.frames,
                     )
                     self.short.append(clip.name)
                 return
             values = np.stack(pictures, axis=1)
-            self._check_size(values.shape[2:], clip.name)
+            size = values.shape[2:]
+            self.first = self.first or (clip.name, size)
+            first, expected = self.first
+            if size != expected:
+                raise InputError(
+                    f"{clip.name} is {size[0]}x{size[1]}, {first} is {expected[0]}x{expected[1]}; "
+                    "bring them to one size, such as size=64"
+                )
             yield Cut(clip.name, number * self.frames * self.stride, values)
-
-    def _check_size(self, size: tuple[int, ...], name: str) -> None:
-        if self.first is None:
-            self.first = (name, size)
-        first, expected = self.first
-        if size != expected:
-            raise InputError(
-                f"{name} is {size[0]}x{size[1]}, {first} is {expected[0]}x{expected[1]}; "
-                "bring them to one size, such as size=64"
-            )
 
 
 def import_video(
@@ -222,7 +222,9 @@ def check_split(split: tuple[float, float, float]) -> tuple[float, ...]:
 def _cuts(sources: list[Path], root: Path, axes: str | None, cutter: Cutter) -> Iterator[Cut]:
     fractions = cutter.framing.dtype == "float32"
     for source in track(sources, "clips", len(sources)):
-        name = source.relative_to(root).as_posix() if source != root else root.name
+        name = root.name
+        if source != root:
+            name = source.relative_to(root).as_posix()
         for clip in video_files.read(source, name, axes, fractions=fractions):
             yield from cutter.cuts(clip)
 

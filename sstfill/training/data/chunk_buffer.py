@@ -170,9 +170,9 @@ def _segments(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingW
     enough_sea = _enough_sea(windows.sea.values.astype(bool), plan.shape[1:])
     boxes = [box for box in plan.boxes() if enough_sea[box.y, box.x].any()]
     # every place is to be equally likely, so a box counts by how many it holds
-    places = [
-        np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start) for box in boxes
-    ]
+    places = []
+    for box in boxes:
+        places.append(np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start))
     useless = 0
     for k in endless_permutations(len(boxes), rng):
         if useless == min(len(boxes), TRIES):
@@ -204,14 +204,15 @@ def endless_permutations(count: int, rng: Rng) -> Iterator[int]:
 def _plan(windows: TrainingWindows) -> SegmentPlan:
     starts = (windows.times.start, 0, 0)
     stops = (windows.times.stop, *windows.obs.shape[1:])
-    spans = tuple(
-        (start, stop - length + 1)
-        for start, stop, length in zip(starts, stops, windows.shape, strict=True)
-    )
+    spans = []
+    for start, stop, length in zip(starts, stops, windows.shape, strict=True):
+        spans.append((start, stop - length + 1))
     itemsize = windows.obs.dtype.itemsize
     if windows.truth is not None:
         itemsize += windows.truth.dtype.itemsize
-    return SegmentPlan(windows.obs.chunks or (), spans, windows.shape, SEGMENT_BYTES // itemsize)
+    return SegmentPlan(
+        windows.obs.chunks or (), tuple(spans), windows.shape, SEGMENT_BYTES // itemsize
+    )
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,9 @@ class Segment:
     def read(cls, windows: TrainingWindows, box: Box) -> Segment:
         """Read the segment of a box."""
         t, y, x = box.around(windows.shape)
-        truth = None if windows.truth is None else windows.truth[t, y, x].compute()
+        truth = None
+        if windows.truth is not None:
+            truth = windows.truth[t, y, x].compute()
         return cls(box, windows.shape, windows.obs[t, y, x].compute(), windows.sea[y, x], truth)
 
     def draw(self, enough_sea: NDArray[np.bool_], count: int, rng: Rng) -> list[Box]:
@@ -260,7 +263,9 @@ class Segment:
         """Copy a window, so that the segment can be freed."""
         t, y, x = place
         sea = self.sea[y, x]
-        truth = None if self.truth is None else self.truth[t, y, x].copy()
+        truth = None
+        if self.truth is not None:
+            truth = self.truth[t, y, x].copy()
         return TrainingWindow(self.obs[t, y, x].where(sea), sea, truth)
 
 

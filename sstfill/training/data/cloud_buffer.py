@@ -29,7 +29,9 @@ BYTES = 4
 
 def loaded(clouds: Occlusion) -> Occlusion:
     """Return an operator with its clouds in memory, if they are not too large for that."""
-    given = clouds.observed if isinstance(clouds, ObservedClouds) else None
+    given = None
+    if isinstance(clouds, ObservedClouds):
+        given = clouds.observed
     if not isinstance(given, xr.DataArray) or given.chunks is None or is_large(given):
         return clouds
     return replace(clouds, observed=given.compute())  # type: ignore[type-var]
@@ -42,16 +44,14 @@ def cloud_operators(clouds: Occlusion, shape: Shape, rng: Rng) -> Generator[Occl
     (`sstfill.training.data.chunk_buffer.shuffled_windows`). Segments without sea, without a cloud
     or without anything else are left out.
     """
-    if not isinstance(clouds, ObservedClouds) or not _is_large(clouds):
+    observed = getattr(clouds, "observed", None)
+    large = isinstance(observed, xr.DataArray) and is_large(observed)
+    if not isinstance(clouds, ObservedClouds) or not large:
         yield from repeat(clouds)
         return
     at_random, turns = rng.spawn(2)
     with closing(prefetch(_segments(clouds, shape, at_random), 1)) as segments:
         yield from interleave(segments, turns)
-
-
-def _is_large(clouds: ObservedClouds) -> bool:
-    return isinstance(clouds.observed, xr.DataArray) and is_large(clouds.observed)
 
 
 def _segments(clouds: ObservedClouds, shape: Shape, rng: Rng) -> Iterator[Iterator[Occlusion]]:

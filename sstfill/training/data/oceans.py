@@ -22,6 +22,7 @@ PAPER_FRACTIONS = (0.8, 0.7, 0.56, 0.4, 0.245, 0.134)
 
 They stay as they were when the shipped checkpoint was trained: a number must draw the same ocean.
 """
+# Second word of the seed that an ocean's kind is drawn with; its parts have the numbers below.
 STREAM = 77
 TRUTH, CLOUDS, EXTRA, STATIC = 10_000_000, 20_000_000, 30_000_000, 40_000_000
 """Added to the number of an ocean: its parts have seeds of their own, and those of no test."""
@@ -152,7 +153,11 @@ def _like_paper(number: int, rng: Rng) -> OceanParts:
 
 def _any_ocean(number: int, rng: Rng) -> OceanParts:
     """Draw an ocean of any grid, time step, coast, noise and cloud."""
-    shape = _draw_shape(rng)
+    # Images, rows and columns of about `PIXELS` in all.
+    images = int(rng.integers(10, 64))
+    side = int(np.clip(np.sqrt(PIXELS / images), 40, 96))
+    rows = int(side * rng.uniform(0.8, 1.2))
+    shape = images, rows, int(side**2 / rows)
     hours = int(rng.choice([1, 3, 6, 12, 24, 24, 24, 24, 48]))
     step = f"{hours}h"
     grid_km = _log_uniform(rng, 1, 20)
@@ -199,14 +204,6 @@ def _any_ocean(number: int, rng: Rng) -> OceanParts:
     if rng.random() < 0.85:
         cloudy = _draw_clouds(number, rng, shape, step, fraction, location)
     return OceanParts(truth, disturbance, noise, sea, cloudy)
-
-
-def _draw_shape(rng: Rng) -> Shape:
-    """Draw images, rows and columns of about `PIXELS` in all."""
-    images = int(rng.integers(10, 64))
-    side = int(np.clip(np.sqrt(PIXELS / images), 40, 96))
-    rows = int(side * rng.uniform(0.8, 1.2))
-    return images, rows, int(side**2 / rows)
 
 
 def _draw_clouds(

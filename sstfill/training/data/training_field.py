@@ -12,6 +12,7 @@ from sstfill.errors import InputError, unknown
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import unfilled
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.transform import Transform, by_name, choose, is_skewed, note_skewness
 from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.training.data.windows import is_large
 
@@ -26,13 +27,16 @@ class TrainingField:
         The field ``(time, y, x)``, lazy or not, NaN on land; True at sea; the field without gaps
         if it is known.
     fingerprint
-        Of the observations, and of the truth.
+        Of the observations, of the truth, and of the transform if there is one.
+    transform
+        Of the values in `obs` and `truth`.
     """
 
     obs: xr.DataArray
     sea: xr.DataArray
     truth: xr.DataArray | None
     fingerprint: str
+    transform: Transform
 
     @classmethod
     def of(
@@ -41,6 +45,7 @@ class TrainingField:
         variable: str | None,
         sea: xr.DataArray | None,
         truth: xr.DataArray | str | None,
+        transform: str = "auto",
     ) -> TrainingField:
         """Pick and check the field of a Dataset; errors as for `sstfill.train`."""
         if isinstance(data, xr.DataArray):
@@ -62,30 +67,36 @@ class TrainingField:
         if given is not None:
             mask = sea_mask(field, given).compute()
         else:
-            mask = _ever_observed(field, survey)
+            # What is ever observed is taken for sea.
+            dims = field.dims[1:]
+            coords = {n: coord for n, coord in field.coords.items() if set(coord.dims) <= set(dims)}
+            seen = survey.pixel_count.values > 0
+            mask = xr.DataArray(seen, dims=dims, coords=coords, name="sea")
         _check(name, survey, mask)
         fingerprint = survey.attrs["fingerprint"]
         known = None
         if truth is not None:
             known = _matching(truth, field, mask)
             fingerprint += f"-{known.attrs['fingerprint']}"
-        return cls(
-            obs=field.where(mask).rename(name), sea=mask, truth=known, fingerprint=fingerprint
-        )
+        obs = field.where(mask).rename(name)
+        chosen = choose(transform, ds[name], obs)
+        if chosen.kind != "none":
+            fingerprint += f"-{chosen.kind}{chosen.floor:g}"
+            obs, known = chosen.apply(obs), None if known is None else chosen.apply(known)
+        elif transform == "auto" and not by_name(ds[name])[1]:
+            least, most = (survey[key].where(mask).values for key in ("least", "most"))
+            if is_skewed(least, most):
+                note_skewness([name])
+        return cls(obs=obs, sea=mask, truth=known, fingerprint=fingerprint, transform=chosen)
 
     def loaded(self) -> TrainingField:
         """Return it in memory, unless it is lazy and too large for that."""
         if is_large(self.obs):
             return self
-        truth = None if self.truth is None else self.truth.compute()
+        truth = None
+        if self.truth is not None:
+            truth = self.truth.compute()
         return replace(self, obs=self.obs.compute(), truth=truth)
-
-
-def _ever_observed(field: xr.DataArray, survey: xr.Dataset) -> xr.DataArray:
-    """Take for sea what is ever observed."""
-    dims = field.dims[1:]
-    coords = {name: coord for name, coord in field.coords.items() if set(coord.dims) <= set(dims)}
-    return xr.DataArray(survey.pixel_count.values > 0, dims=dims, coords=coords, name="sea")
 
 
 def _check(name: str, survey: xr.Dataset, sea: xr.DataArray) -> None:

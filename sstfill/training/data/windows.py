@@ -19,6 +19,7 @@ from sstfill.errors import InputError
 LEAST_SEA, LEAST_SEEN = 0.1, 0.02
 """Least fraction of a window's pixels at sea, and of these the least fraction observed."""
 TRIES = 200
+"""Windows drawn until one has enough sea and enough observations; then there are none."""
 VALIDATED = 6
 """One image in six is kept for validation, at the end of the archive, and at least a sequence."""
 LOAD_BYTES = 128 * 2**20
@@ -66,7 +67,9 @@ def split_in_time(images: int, frames: int) -> Blocks:
     trained = images - kept - gap(images)
     if trained < frames:
         enough = images > 2 and longest_sequence(images) < frames
-        shorter = f"frames={longest_sequence(images)} or less, or " if enough else ""
+        shorter = ""
+        if enough:
+            shorter = f"frames={longest_sequence(images)} or less, or "
         raise InputError(
             f"{images} images are too few to train and validate on sequences of {frames}; "
             f"give {shorter}a longer archive"
@@ -116,15 +119,20 @@ class TrainingWindows:
         """
         whole = (self.times.stop - self.times.start, *self.obs.shape[1:])
         for _ in range(TRIES):
-            start = [int(rng.integers(n - m + 1)) for n, m in zip(whole, self.shape, strict=True)]
-            t, y, x = (slice(s, s + m) for s, m in zip(start, self.shape, strict=True))
+            drawn = []
+            for least, length in zip(whole, self.shape, strict=True):
+                start = int(rng.integers(least - length + 1))
+                drawn.append(slice(start, start + length))
+            t, y, x = drawn
             at_sea = self.sea[y, x].values.astype(bool)
             if at_sea.mean() < LEAST_SEA:
                 continue
             t = slice(t.start + self.times.start, t.stop + self.times.start)
             obs = self.obs[t, y, x].load()
             if np.isfinite(obs.values[:, at_sea]).mean() >= LEAST_SEEN:
-                truth = None if self.truth is None else self.truth[t, y, x].load()
+                truth = None
+                if self.truth is not None:
+                    truth = self.truth[t, y, x].load()
                 return TrainingWindow(obs.where(self.sea[y, x]), self.sea[y, x], truth)
         raise none_found(self.shape)
 

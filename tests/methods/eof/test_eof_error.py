@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from sstfill.methods.common.matrix import ObservationMatrix
-from sstfill.methods.eof.error import with_error
-from sstfill.methods.eof.iteration import Modes
+from sstfill.methods.eof.iteration import Modes, with_error
 
 N, M, K = 9, 14, 3
 

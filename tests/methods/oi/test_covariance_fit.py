@@ -63,6 +63,7 @@ def test_scales_and_noise_are_recovered(shape) -> None:
     assert 0.1 / 1.7 < found.covariance.noise / part.variance < 0.1 * 1.7
 
 
+@pytest.mark.usefixtures("brief_fit")
 def test_what_is_given_is_kept() -> None:
     fixed = Fixed(length_scale=(33.0, 44.0), time_scale=1.25, noise=0.07)
     found = fit_covariance(drawn("exponential"), SEA, "auto", ["mean"], fixed, 0)

@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys of chunks show what they cover, whether that was foreseen, and which places are land."""
+"""Keys show what chunks cover; which places are land; a burst of refusals loses no value."""
 
 from __future__ import annotations
 
 import itertools
 
 import numpy as np
+import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sstfill.sources.copernicus.audit.chunk_audit import LandChunks
-from sstfill.sources.copernicus.audit.layout import ChunkGrid, FetchedWindow
+from sstfill.errors import ReadError
+from sstfill.sources.copernicus import deadline
+from sstfill.sources.copernicus.audit import chunk_audit
+from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit
+from sstfill.sources.copernicus.audit.layout import Box, ServiceLayout, variable
+from sstfill.sources.copernicus.client import _offsets
+from sstfill.sources.copernicus.coverage import Coverage, CoverageAxis
+from sstfill.sources.copernicus.reads import Reads
 
 LENGTHS = st.integers(1, 6)
 PLACES = st.tuples(st.integers(0, 9), st.integers(1, 12))
@@ -23,67 +30,193 @@ PLACES = st.tuples(st.integers(0, 9), st.integers(1, 12))
     offset=st.tuples(st.integers(0, 9), st.integers(0, 9)),
     y=PLACES,
     x=PLACES,
+    key=st.sampled_from(["sst/{}.7.{}.{}", "sst/c/{}/7/{}/{}"]),
 )
-def test_extents_cover_a_window_once_and_a_missing_key_is_noticed(lengths, offset, y, x):
+def test_chunks_cover_a_window_once(lengths, offset, y, x, key):
     box = {"time": slice(4, 9), "y": slice(y[0], sum(y)), "x": slice(x[0], sum(x))}
-    grid = ChunkGrid(
+    spans = []
+    for d, o, n in zip("yx", offset, lengths, strict=True):
+        spans.append(range((box[d].start + o) // n, (box[d].stop - 1 + o) // n + 1))
+    reads = Reads(1.0)
+    reads.came = {key.format(t, *tile) for t in (1, 2) for tile in itertools.product(*spans)}
+    values = xr.Dataset({"sst": (("time", "y", "x"), np.zeros((5, y[1], x[1])))})
+    layout = ServiceLayout(
+        lambda box: values,
+        reads,
         {"sst": {"time": 3, "level": 1, "y": lengths[0], "x": lengths[1]}},
         dict(zip("yx", offset, strict=True)),
     )
-    spans = [
-        range((box[d].start + o) // n, (box[d].stop - 1 + o) // n + 1)
-        for d, o, n in zip("yx", offset, lengths, strict=True)
-    ]
-    keys = [f"sst/{t}.7.{j}.{i}" for t in (1, 2) for j, i in itertools.product(*spans)]
-    assert grid.fits(keys, box)
-    count = np.zeros((y[1], x[1]), int)
-    for place in {grid.place(k): k for k in keys}.values():
-        part = grid.extent(place)
-        count[
-            tuple(
-                slice(max(0, part[d].start - box[d].start), max(0, part[d].stop - box[d].start))
-                for d in "yx"
-            )
-        ] += 1
+    window = layout.fetch(box)
+    assert window.came.keys() == reads.came and not window.refused
+    count = xr.zeros_like(values.sst)
+    for part in {layout.place(k): part for k, part in window.came.items()}.values():
+        count[dict(part)] += 1
     assert (count == 1).all()
-    lost = [k for k in keys if grid.place(k) != grid.place(keys[0])]
-    assert not lost or not grid.fits(lost, box)
 
 
-def test_what_is_not_foreseen_fits_not():
-    grid, box = (
-        ChunkGrid({"sst": {"time": 2, "x": 4}}, {"x": 0}),
-        {"time": slice(0, 2), "x": slice(0, 8)},
-    )
-    assert grid.fits(["sst/0.0", "sst/0.1"], box)
-    for keys in (["sst/0.0", "sst/0.9"], ["sst/0.0.0", "sst/0.0.1"], ["other/0.0", "other/0.1"]):
-        assert not grid.fits(keys, box)
+def test_a_key_that_is_not_understood_covers_all_and_has_a_place_of_its_own():
+    reads = Reads(1.0)
+    reads.refused = {"sst/0.1", "sst/1", "time/0"}
+    values = xr.Dataset({"sst": (("time", "x"), np.zeros((2, 8)))}, {"time": [0, 1]})
+    layout = ServiceLayout(lambda box: values, reads, {"sst": {"time": 2, "x": 4}}, {"x": 0})
+    window = layout.fetch({"time": slice(0, 2), "x": slice(0, 8)})
+    assert dict(window.refused) == {"sst/0.1": {"x": slice(4, 8)}, "sst/1": {}}
+    assert layout.place("sst/1") == "sst/1" and layout.place("other/1.1") == "other/1.1"
 
 
-GRID = ChunkGrid({"sst": {"time": 2, "x": 4}}, {"x": 0})
+@pytest.mark.parametrize(
+    ("values", "offset"),
+    [([10.0, 20.0], {"x": 19}), ([170.0, 180.0, 190.0], {}), ([20.0, 10.0], {}), ([10, 30], {})],
+    ids=["run", "dateline", "descending", "hole"],
+)
+@pytest.mark.parametrize("explicit", [True, False])
+def test_only_a_run_of_the_source_has_an_offset(values, offset, explicit):
+    source = np.arange(-180.0, 180.0, 10.0)
+    axis = CoverageAxis(first=-180, last=170, step=10)
+    if explicit:
+        axis = CoverageAxis(first=-180, last=170, values=tuple(source))
+    coverage = Coverage(dataset_id="x", version="1", axes={"x": axis})
+    assert _offsets(xr.Dataset(coords={"x": np.array(values, "f4")}), coverage) == offset
 
 
-def window(refused: list[str], came: list[str], grid: ChunkGrid | None = GRID) -> FetchedWindow:
-    """A window without a value."""
-    values = xr.Dataset({"sst": (("time", "x"), np.full((20, 16), np.nan))})
-    return FetchedWindow({"time": slice(0, 20), "x": slice(0, 16)}, values, came, refused, grid)
+class Chunks:
+    """A layout of two tiles in x: chunks of the first hold ones and clouds, others nothing."""
+
+    def __init__(self, there: set[str], lengths: dict[str, int]) -> None:
+        self.there, self.asked, self.reads = there, 0, Reads(0.05)
+        self.reads.ask = lambda key: key in self.there
+        self.layout = ServiceLayout(self.load, self.reads, {"sst": lengths}, {"x": 0})
+
+    def load(self, box: Box) -> xr.Dataset:
+        self.asked += 1
+        length = self.layout.lengths["sst"]["time"]
+        keys = {f"sst/{box['time'].start // length}.{x}" for x in (0, 1)}
+        self.reads.came, self.reads.refused = keys & self.there, keys - self.there
+        values = np.full((2, 8), np.nan)
+        values[:, :4] = 1.0
+        values[0, box["time"].start // 2 % 4] = np.nan  # clouds: else the mask would tell
+        time = np.arange(box["time"].start, box["time"].stop).astype("M8[D]").astype("M8[ns]")
+        return xr.Dataset({"sst": (("time", "x"), values)}, {"time": time, "x": np.arange(8)})
 
 
-def test_a_place_where_a_chunk_came_is_no_land_even_afterwards():
-    land = LandChunks()
-    for key in ("sst/0.3", "sst/1.3"):
-        land.note_empty(window([key], []), [window([], [])])
-    assert land.holds(GRID, ["sst/2.3"]) and land.were_empty(GRID, ["sst/2.3"])
-    assert not land.holds(GRID, ["sst/2.2"])
-    land.note_data(GRID, ["sst/5.3"])
-    assert not land.holds(GRID, ["sst/2.3"]) and not land.were_empty(GRID, ["sst/2.3"])
+def test_a_place_where_a_chunk_came_is_no_land_even_afterwards(monkeypatch):
+    monkeypatch.setattr(chunk_audit, "PAUSE", 0)
+    maps = Chunks({f"sst/{t}.0" for t in range(20)} | {"sst/4.1"}, {"time": 2, "x": 4})
+    series = Chunks({"sst/0.0"}, {"time": 1024, "x": 4})
+    audit = ChunkAudit(maps.layout, lambda: [series.layout])
+    asked = []
+    for t in range(7):
+        audit.fetch({"time": slice(2 * t, 2 * t + 2), "x": slice(0, 8)})
+        asked.append(series.asked)
+    assert asked == [1, 2, 2, 2, 2, 3, 4]  # known after two, until a chunk came
+    assert audit.empty == 6 and not audit.served_by_now()
 
 
-def test_days_without_values_in_a_chunk_that_came_elsewhere_are_no_land():
-    land = LandChunks()
-    for t in range(9):
-        land.note_empty(window([f"sst/{t}.3"], []), [window([], [f"sst/{t}.3"])])
-    assert not land.holds(GRID, ["sst/9.3"])
-    land.note_empty(window(["sst/9.1"], []), [window([], [], None)])
-    land.note_empty(window(["sst/8.1"], []), [])
-    assert not land.holds(GRID, ["sst/9.1"])
+def test_days_without_values_in_a_chunk_that_came_elsewhere_are_no_land(monkeypatch):
+    monkeypatch.setattr(chunk_audit, "PAUSE", 0)
+    maps = Chunks({f"sst/{t}.0" for t in range(20)}, {"time": 2, "x": 4})
+    series = Chunks({"sst/0.0", "sst/0.1"}, {"time": 1024, "x": 4})
+    audit = ChunkAudit(maps.layout, lambda: [series.layout])
+    for t in range(4):
+        audit.fetch({"time": slice(2 * t, 2 * t + 2), "x": slice(0, 8)})
+        assert series.asked == t + 1
+
+
+def test_a_chunk_that_came_is_asked_for_until_the_service_answers_well(monkeypatch):
+    """Only then does it count that others are refused: the other layout is not looked at."""
+    monkeypatch.setattr(chunk_audit, "PAUSE", 0)
+    maps = Chunks({f"sst/{t}.{x}" for t in range(20) for x in (0, 1)}, {"time": 2, "x": 4})
+    series = Chunks(set(), {"time": 1024, "x": 4})
+    audit = ChunkAudit(maps.layout, lambda: [series.layout])
+    audit.fetch({"time": slice(0, 2), "x": slice(0, 8)})
+    there, left = maps.there, 5
+    maps.there = {"sst/0.0"}
+
+    def ask(key: str) -> bool:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            maps.there = there
+        return left <= 0 and key in there
+
+    maps.reads.ask = ask
+    assert audit.fetch({"time": slice(2, 4), "x": slice(0, 8)}) is not None
+    assert series.asked == 0 and audit.empty == 0
+
+    maps.there, maps.reads.ask = set(), lambda key: False
+    with pytest.raises(ReadError, match=r"the service has lost sst/1\.0, which it had before"):
+        audit.fetch({"time": slice(4, 6), "x": slice(0, 8)})
+    assert series.asked == 0
+
+
+def test_the_variable_of_a_key_of_either_zarr_format():
+    assert [variable(k) for k in ("sst/3.0.1", "sst/c/3/0/1", "sst/3/0/1")] == ["sst"] * 3
+
+
+class Bursts:
+    """Two layouts of the same cloudy series, and a service that refuses some requests in a row."""
+
+    def __init__(self, first: int, length: int) -> None:
+        rng = np.random.default_rng(0)
+        values = rng.random((12, 8))
+        values[rng.random((12, 8)) < 0.4] = np.nan
+        values[:, :2] = np.nan  # land, a tile of either layout
+        values[4:6] = np.nan  # clouds, a map of the first
+        time = np.arange(12).astype("M8[D]").astype("M8[ns]")
+        self.truth = xr.Dataset({"sst": (("time", "x"), values)}, {"time": time, "x": np.arange(8)})
+        self.count, self.first, self.length = 0, first, length
+        self.maps = self.layout({"time": 2, "x": 4})
+        self.series = self.layout({"time": 6, "x": 2})
+
+    def layout(self, lengths: dict[str, int]) -> ServiceLayout:
+        reads = Reads(5.0)
+
+        def chunk(key: str) -> dict[str, slice]:
+            t, x = map(int, key.partition("/")[2].split("."))
+            step, tile = lengths.values()
+            return {"time": slice(t * step, (t + 1) * step), "x": slice(x * tile, (x + 1) * tile)}
+
+        def ask(key: str) -> bool:
+            self.count += 1
+            refused = self.first < self.count <= self.first + self.length
+            return not refused and bool(self.truth.sst.isel(chunk(key)).notnull().any())
+
+        def load(box: Box) -> xr.Dataset:
+            values = xr.full_like(self.truth, np.nan)
+            reads.clear()
+            spans = []
+            for dim, n in lengths.items():
+                spans.append(range(box[dim].start // n, (box[dim].stop - 1) // n + 1))
+            for numbers in itertools.product(*spans):
+                key = "sst/" + ".".join(map(str, numbers))
+                if ask(key):
+                    reads.came.add(key)
+                    values.sst[chunk(key)] = self.truth.sst.isel(chunk(key))
+                else:
+                    reads.refused.add(key)
+            return values.isel(box)
+
+        reads.ask = ask
+        return ServiceLayout(load, reads, {"sst": lengths}, {"x": 0})
+
+
+@settings(max_examples=60, deadline=None)
+@example(first=12, length=20, swapped=False)  # into the other layout
+@example(first=16, length=30, swapped=False)  # to the chunk that the service had
+@given(first=st.integers(0, 120), length=st.integers(0, 60), swapped=st.booleans())
+def test_a_burst_of_refusals_loses_no_value(first, length, swapped):
+    service = Bursts(first, length)
+    layouts = [service.maps, service.series]
+    if swapped:
+        layouts.reverse()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunk_audit, "PAUSE", 0)
+        patch.setattr(deadline, "FIRST_PAUSE", 0)
+        audit = ChunkAudit(layouts[0], lambda: layouts[1:])
+        boxes = [{"time": slice(t, t + 2), "x": slice(0, 8)} for t in range(0, 12, 2)]
+        got = [audit.fetch(box) for box in boxes]
+        for i in [i for i, values in enumerate(got) if values is None]:
+            got[i] = audit.fetch(boxes[i], last=True)
+        for box in audit.served_by_now():
+            got[boxes.index(box)] = audit.fetch(box, last=True)
+    xr.testing.assert_identical(xr.concat(got, "time"), service.truth)

@@ -19,7 +19,7 @@ from sstfill.io.untrusted import guard
 from sstfill.sources import store
 from sstfill.sources.copernicus import download as copernicus
 from sstfill.sources.copernicus import job
-from sstfill.sources.copernicus.audit.masks import StoredTimes, ValueMasks
+from sstfill.sources.copernicus.audit.masks import ValueMasks, learn_stored
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 from sstfill.sources.copernicus.windows import DownloadWindows
 
@@ -298,22 +298,25 @@ def test_after_a_resume_times_that_are_not_written_teach_nothing(tmp_path, monke
         fetched(service, out, target=target)
 
 
-def test_to_remember_looks_at_each_window_once(tmp_path):
-    class Counted(list):
-        looked = 0
+def test_six_stored_times_of_each_place_to_come_are_learnt(tmp_path):
+    """The south is on the disk, and of the north all times before 20 or those before `begin`."""
+    whole = a_model(40).squeeze("depth")
+    whole.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    learnt: list[tuple[int, int]] = []
 
-        def __getitem__(self, i):
-            self.looked += 1
-            return super().__getitem__(i)
+    class Noting(ValueMasks):
+        def learn(self, window, box):
+            learnt.append((box["latitude"].start, window.sizes["time"]))
+            super().learn(window, box)
 
-    a_model(400).squeeze("depth").to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
-    boxes = Counted(
-        DownloadWindows(
-            {"time": tuple(range(0, 401, 2)), "latitude": (0, 3, 6), "longitude": (0, 8)}
-        ).boxes()
-    )
-    masks, known = ValueMasks(), StoredTimes(tmp_path / "a.zarr", boxes, range(300), 0)
-    for box in list(boxes):
-        known.teach(masks, box)
-    assert boxes.looked == 300
-    assert masks.gap_free("thetao", boxes[0]) and masks.gap_free("thetao", boxes[399])
+    for begin, expected in {0: [2, 2, 2], 4: [4, 2], 10: [6]}.items():
+        edges = {"time": tuple(range(begin, 41, 2)), "latitude": (0, 3, 6), "longitude": (0, 8)}
+        boxes = DownloadWindows(edges).boxes()
+        done = [i for i, b in enumerate(boxes) if b["latitude"].start == 0 or b["time"].stop <= 20]
+        learnt.clear()
+        masks = Noting()
+        learn_stored(masks, tmp_path / "a.zarr", boxes, done, begin)
+        assert [step for step in learnt if step[1]] == [(3, times) for times in expected]
+        north, south = boxes[-1], boxes[0]
+        assert masks.missing(whole.isel(north), north, 6) == {"thetao": 0}
+        assert not masks.missing(whole.isel(south), south)

@@ -587,3 +587,20 @@ def test_what_is_left_out_is_said(
     with caplog.at_level(logging.WARNING):
         import_granules(archive, tmp_path / "a.zarr").close()
     assert "55 of 61 steps are empty" in caplog.text
+
+
+def test_granules_with_coded_dates_are_laid_on_the_days_that_they_name(tmp_path: Path) -> None:
+    for day in (28, 29, 30):
+        ds = granule(day).drop_vars(["time", "time_bnds"])
+        number = int(str(np.datetime64("2022-06-01") + day).replace("-", ""))
+        ds.assign_coords(time=("time", [number])).to_netcdf(tmp_path / f"day_{day}.nc")
+    with import_granules(str(tmp_path / "*.nc"), tmp_path / "out.zarr") as store:
+        days = store["time"].values.astype("M8[D]").astype(str).tolist()
+    assert days == ["2022-06-29", "2022-06-30", "2022-07-01"]
+
+
+def test_granules_of_months_of_no_year_are_refused(tmp_path: Path) -> None:
+    ds = granule(0).drop_vars(["time", "time_bnds"]).rename(time="month")
+    ds.assign_coords(month=[6]).to_netcdf(tmp_path / "june.nc")
+    with pytest.raises(InputError, match=r"months of no year.*give it a time with its year"):
+        import_granules(str(tmp_path / "*.nc"), tmp_path / "out.zarr").close()

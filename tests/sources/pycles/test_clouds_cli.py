@@ -16,6 +16,8 @@ import sstfill
 from sstfill.cli import importing
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.occlusion import lwp_series
+from sstfill.occlusion.lwp import frame_label
+from sstfill.plot import clouds
 
 PNG = b"\x89PNG"
 COMMANDS = {
@@ -110,7 +112,7 @@ def test_plot(count: int, series: Path, tmp_path: Path) -> None:
 def test_figure_shows_frames_after_spin_up_and_the_masks(series: Path) -> None:
     pytest.importorskip("matplotlib")
     lwp = lwp_series(series)
-    figure = importing.draw(lwp, [55, 70], [0.4, 0.3], start_after=100)
+    figure = clouds.masks(lwp, [55, 70], [0.4, 0.3], start_after=100)
     boxes = [ax for ax in figure.axes if ax.get_images()]
     assert [ax.get_title() for ax in boxes[:4]] == ["100 min", "116 min", "133 min", "149 min"]
     np.testing.assert_array_equal(boxes[0].get_images()[0].get_array(), lwp[100])
@@ -120,9 +122,9 @@ def test_figure_shows_frames_after_spin_up_and_the_masks(series: Path) -> None:
 
 def test_names_of_frames() -> None:
     series = xr.DataArray(np.zeros((2, 1, 1)), dims=("time", "y", "x"))
-    assert importing.when(series, 1) == "frame 1"
+    assert frame_label(series, 1) == "frame 1"
     dated = series.assign_coords(time=np.array(["2001-07-10", "2001-07-10T00:01"], "M8[ns]"))
-    assert importing.when(dated, 1) == "2001-07-10 00:01:00"
+    assert frame_label(dated, 1) == "2001-07-10 00:01:00"
 
 
 def test_mistakes(series: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,18 @@ class Published:
         """Where its store lies, as a path on the data host."""
         return f"/{BUCKET}/arco/{self.product}/{self.item}/{layout}.zarr"
 
-    def files(self, layout: str) -> Mapping[str, bytes]:
-        """Its store, by key."""
-        return (Repeated if self.periodic else encoded)(self.data, self.layouts[layout])
+    @cached_property
+    def stores(self) -> Mapping[str, Mapping[str, bytes]]:
+        """Its files by key, for each layout; made once, however often it is published."""
+        make = Repeated if self.periodic else encoded
+        return {layout: make(self.data, chunks) for layout, chunks in self.layouts.items()}
 
     def expected(self) -> xr.Dataset:
         """What an undisturbed reader finds; the elevation is not yet a depth."""
+        return self._read.copy(deep=True)
+
+    @cached_property
+    def _read(self) -> xr.Dataset:
         return decoded(encoded(self.data, self.time_chunked))
 
 
@@ -84,7 +91,7 @@ class Catalogue:
 
     def publish(self, new: Published) -> None:
         """Offer this version too; the same version of the same dataset is replaced in place."""
-        stores = {new.folder(layout): new.files(layout) for layout in new.layouts}
+        stores = {new.folder(layout): files for layout, files in new.stores.items()}
         with self._lock:
             self._published[new.item] = new
             self._stores |= stores

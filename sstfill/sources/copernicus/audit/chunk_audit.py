@@ -7,28 +7,21 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-import numpy as np
 import xarray as xr
 
 from sstfill.errors import ReadError
 from sstfill.progress import track
-from sstfill.sources.copernicus.audit.layout import (
-    Box,
-    ChunkGrid,
-    FetchedWindow,
-    ServiceLayout,
-    variable,
-)
-from sstfill.sources.copernicus.audit.masks import ValueMasks
+from sstfill.sources.copernicus.audit.layout import Box, FetchedWindow, ServiceLayout, variable
+from sstfill.sources.copernicus.audit.masks import STEADY, ValueMasks
 from sstfill.sources.copernicus.deadline import Deadline
 from sstfill.sources.copernicus.reads import Reads
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 8  # at a window whose chunks come and go
-PAUSE = 0.5  # seconds before a window is fetched a second time
+PAUSE = 0.5  # seconds before a refused chunk is asked for again
 OUTAGE = 20.0  # seconds for which a chunk that the service had before may be refused
 ABSENT = 2  # chunks in time at one place, absent in every layout, after which it is land
 
@@ -36,10 +29,9 @@ ABSENT = 2  # chunks in time at one place, absent in every layout, after which i
 class ChunkAudit:
     """Decide for each window whether the chunks that were refused are empty or lost.
 
-    A window with refused chunks is fetched a second time, then from the service's other layout,
-    whose values are taken where it has them. What neither has is taken for empty if the service
-    still delivers a chunk that it had before and refuses the missing ones once more, and if no
-    value is known to have been there. At the end `served_by_now` asks for these chunks a last time.
+    A refused chunk is asked for once more when the service delivers a chunk that it had before: if
+    it comes now the window is fetched again. If not its values are taken from the service's other
+    layout. What neither layout has is taken for empty if no value is known to have been there.
 
     Parameters
     ----------
@@ -50,8 +42,7 @@ class ChunkAudit:
     absent
         ``"check"``, ``"refuse"`` or ``"accept"``, see `CopernicusRequest`.
     stored
-        Gives what the store has had in a window before, None where it had nothing; for times that
-        are fetched again.
+        Gives what the store has had in a window that is fetched again, None of a new one.
 
     Attributes
     ----------
@@ -71,169 +62,138 @@ class ChunkAudit:
         self.masks = ValueMasks()
         self.empty = 0
         self._layout, self._others, self._absent, self._stored = layout, others, absent, stored
-        self._land = LandChunks()
         self._witness: str | None = None  # a chunk of data that the service had
         self._confirmed: set[tuple[Reads, str]] = set()  # refused while the service answers well
         self._taken: defaultdict[str, list[Box]] = defaultdict(list)  # for empty, with its windows
+        self._with_data: set[str] = set()  # places
+        self._in_no_layout: defaultdict[str, set[str]] = defaultdict(set)  # chunks by place
 
     def fetch(self, box: Box, *, last: bool = False) -> xr.Dataset | None:
-        """Return the values of a window.
+        """Return the values of a window; `ReadError` if chunks are lost.
 
-        Parameters
-        ----------
-        box
-            The window.
-        last
-            Whether no other windows are to come before a verdict.
-
-        Returns
-        -------
-        Dataset or None
-            None, unless `last`, where no chunk of data has come yet that shows that the service
-            answers well.
-
-        Raises
-        ------
-        ReadError
-            Chunks are lost, or this version of the dataset is gone.
+        None, unless it is the `last` without a verdict, where no chunk of data has come yet that
+        shows that the service answers well.
         """
-        attempts = Deadline(math.inf).attempts(_is_served_again, most=ATTEMPTS)
-        return attempts(lambda: self._fetch(box, last))
+        if self._layout.reads is None:
+            values: xr.Dataset | None = self._fetch_without_record(box)
+        else:
+            attempts = Deadline(math.inf).attempts(
+                lambda error: isinstance(error, ServedAgainError), most=ATTEMPTS
+            )
+            values = attempts(lambda: self._fetch(box, last))
+        if values is not None:
+            self.masks.learn(values, box)
+        return values
 
     def served_by_now(self) -> list[Box]:
-        """Return the windows with chunks that were taken for empty and are served now."""
+        """Ask a last time: return the windows with chunks taken for empty that are served now."""
         taken, self._taken = self._taken, defaultdict(list)
-        reads, grid = self._layout.reads, self._layout.grid
-        if reads is None or reads.ask is None:
-            return []
-        keys = [k for k in taken if grid is None or not self._land.holds(grid, [k])]
+        keys = [key for key in taken if not self._is_land(key)]
         back: list[Box] = []
         for key in track(keys, "asking again for what was empty", len(keys)):
-            if reads.ask(key):
+            if self._layout.serves(key):
                 back += [box for box in taken[key] if box not in back]
         return back
 
+    def _fetch_without_record(self, box: Box) -> xr.Dataset:
+        """Return a window of a client that does not tell its reads: values alone tell a loss."""
+        values = self._layout.load(box)
+        doubts = self.masks.doubts(values, box)
+        if doubts:
+            pause()
+            values = self._layout.load(box)
+            doubts = self.masks.doubts(values, box)
+        if doubts and self._absent != "accept":
+            raise _lost(box, doubts)
+        return values
+
     def _fetch(self, box: Box, last: bool) -> xr.Dataset | None:
         window = self._layout.fetch(box)
+        if window.came:
+            self._witness = next(iter(window.came))
+            self._with_data.update(map(self._layout.place, window.came))
+        if not window.refused:
+            gone = self.masks.gone(window.values, box)
+            if gone:
+                what = "every chunk came, so it is kept as served"
+                log.warning("%s: %s; %s", _period(window), "; ".join(gone), what)
+            return window.values
+
         # land in nearly every window: without this each would be looked for in both layouts
-        if window.refused and self._is_known_land(window):
-            self._take_for_empty(window, self._not_foreseen(window))
-            return self._learned(window, window.values)
+        missing = self.masks.missing(window.values, box, STEADY)
+        doubtful = [key for key in window.refused if missing.get(variable(key)) != 0]
+        known = all(map(self._is_land, doubtful)) and not self._had_values(window, window.values)
+        if known and self._absent != "refuse":
+            self._take_for_empty(window, doubtful)
+            return window.values
+
         # without a chunk that came, nothing shows whether the service answers well
-        no_witness = self._absent == "check" and not self._witness and not window.came
-        if window.refused and no_witness and not last:
+        if self._absent == "check" and self._witness is None and not last:
             return None
+        pause()
+        self._confirm(self._layout, window)
+        if self._absent == "refuse":
+            raise _lost(box, [_refusals(window)])
+        if self._absent == "accept":
+            return window.values
+        return self._fill_from_others(window)
 
-        # a second time, except where the same place was empty before: it is compared all the same
-        doubts = self.masks.doubts(window.values, box)
-        known = self._absent == "check" and self._land.were_empty(self._layout.grid, window.refused)
-        without_record = self._layout.reads is None
-        must_be_whole = doubts and (without_record or self._has_gap_free(window))
-        if (window.refused and not known) or must_be_whole:
+    def _confirm(self, layout: ServiceLayout, window: FetchedWindow) -> None:
+        """Ask once more for refused chunks, when the service delivers a chunk that it had before.
+
+        Without this a burst of refusals, which may reach into every layout, would lose values: rows
+        "403, a variable with gaps alone" of the fault table.
+        """
+        assert layout.reads is not None
+        outage = Deadline(min(OUTAGE, layout.reads.seconds))
+        while self._witness is not None and not self._layout.serves(self._witness):
+            if outage.over:
+                what = f"the service has lost {self._witness}, which it had before"
+                raise _withdrawn(window.box, what)
             pause()
-            if self._layout.reads is not None and not window.refused:
-                self._layout.reads.forget()  # a chunk that came may hold less than it should
-            window = self._layout.fetch(box)
-            doubts = self.masks.doubts(window.values, box)
+        for key in window.refused:  # once each: chunks of land of a wide window are many
+            if (layout.reads, key) in self._confirmed:
+                continue
+            if layout.serves(key):
+                raise _lost(window.box, ["chunks come and go"], ServedAgainError)
+            if self._witness is not None:
+                self._confirmed.add((layout.reads, key))
 
-        if window.refused and self._absent == "check":
-            values = self._fill_from_others(window, last)
-            return None if values is None else self._learned(window, values)
-        if self._absent != "accept" and (window.refused or (doubts and without_record)):
-            raise _lost(box, doubts or [_refusals(window)])
-        if doubts and self._has_gap_free(window):
-            log.warning(
-                "%s: %s; every chunk came, so it is kept as served",
-                _period(window.values),
-                "; ".join(doubts),
-            )
-        return self._learned(window, window.values)
-
-    def _fill_from_others(self, window: FetchedWindow, last: bool) -> xr.Dataset | None:
+    def _fill_from_others(self, window: FetchedWindow) -> xr.Dataset:
         """Return a window whose refused chunks are taken from other layouts, or taken for empty."""
         box, filled = window.box, window.values
         compared: list[FetchedWindow] = []
-        asked = [(self._layout, window)]
         for layout in self._others():
             found = layout.fetch(box)
             if not all(found.values[d].equals(window.values[d]) for d in box):
                 continue  # other coordinates: nothing to compare
-            compared.append(found)
-            asked.append((layout, found))
-            if layout.reads is not None and not found.refused:
+            if not found.refused:
                 if not found.values.equals(filled):
                     taken = "taken from the service's other layout"
-                    log.warning("%s: %s; %s", _period(filled), _refusals(window), taken)
-                self._land.note_empty(window, compared)
+                    log.warning("%s: %s; %s", _period(window), _refusals(window), taken)
                 return found.values
+            self._confirm(layout, found)
+            compared.append(found)
             filled = filled.fillna(found.values)
 
-        # A burst of refusals may have reached into every layout: without this the fault table's
-        # rows "403, a variable with gaps alone" would lose values.
-        witness = window.came[0] if window.came else self._witness
-        if witness is not None:
-            self._require(witness, box)
-            for layout, found in asked:
-                self._confirm(layout, found)
-
-        # with nothing to compare, what is missing is not known to be empty
-        sure = [n for n in filled if not compared or self.masks.gap_free(str(n), box)]
-        doubts = self.masks.doubts(filled[sure], box)
-        if doubts or not compared:
-            raise _lost(box, doubts or [_refusals(window)])
+        gone = self.masks.gone(filled, box)
+        if gone or not compared:
+            raise _lost(box, gone or [_refusals(window)])
         # an update must not blank what the store has because the service has lost it since
         if self._had_values(window, filled):
             raise _lost(box, [f"{_refusals(window)}, and the store has values there"])
-        if witness is None:
-            if last:
-                raise _withdrawn(box, "the service has no chunk of data at all")
-            return None
-        level = logging.INFO if self.empty else logging.WARNING  # the first one is enough
+        if self._witness is None:
+            raise _withdrawn(box, "the service has no chunk of data at all")
+        level = logging.WARNING
+        if self.empty:
+            level = logging.INFO  # one warning is enough
         what = "in none of the service's layouts; taken for empty"
-        log.log(level, "%s: %s, %s", _period(filled), _refusals(window), what)
+        log.log(level, "%s: %s, %s", _period(window), _refusals(window), what)
         self._take_for_empty(window, window.refused)
-        self._land.note_empty(window, compared)
+        for key, part in window.refused.items():
+            if not any(found.has_chunk_at(variable(key), part) for found in compared):
+                self._in_no_layout[self._layout.place(key)].add(key)
         return filled
-
-    def _require(self, witness: str, box: Box) -> None:
-        """Wait until the service delivers a chunk that it had; `ServedAgainError` after a wait."""
-        reads = self._layout.reads
-        assert reads is not None and reads.ask is not None
-        ask = reads.ask
-
-        def attempt() -> None:
-            if not ask(witness):
-                raise _withdrawn(box, f"the service has lost {witness}, which it had before")
-
-        deadline = Deadline(min(OUTAGE, reads.seconds))
-        attempts = deadline.attempts(lambda error: isinstance(error, WithdrawnError))
-        attempts(attempt)
-        if attempts.statistics["attempt_number"] > 1:
-            raise _come_and_go(box)
-
-    def _confirm(self, layout: ServiceLayout, window: FetchedWindow) -> None:
-        """Ask once more for refused chunks, now that the service answers well."""
-        reads = layout.reads
-        if reads is None or reads.ask is None:
-            return
-        for key in window.refused:  # once each: chunks of land of a wide window are many
-            if (reads, key) not in self._confirmed and reads.ask(key):
-                raise _come_and_go(window.box)
-            self._confirmed.add((reads, key))
-
-    def _is_known_land(self, window: FetchedWindow) -> bool:
-        """Whether the refused chunks are known to hold land, so that nothing needs to be asked."""
-        if self._absent == "refuse":
-            return False
-        rest = self._not_foreseen(window)
-        known = not rest or self._land.holds(self._layout.grid, rest)
-        return known and not self._had_values(window, window.values)
-
-    def _not_foreseen(self, window: FetchedWindow) -> list[str]:
-        """Return refused chunks of variables that lack a value where their steady mask has one."""
-        names = {variable(key) for key in window.refused}
-        whole = {n for n in names if self.masks.complete(n, window.values, window.box)}
-        return [key for key in window.refused if variable(key) not in whole]
 
     def _had_values(self, window: FetchedWindow, values: xr.Dataset) -> bool:
         """Whether the store has had values where refused chunks lie that are missing now.
@@ -243,80 +203,23 @@ class ChunkAudit:
         before = self._stored(window.box)
         if before is None or self._absent == "accept":
             return False
-        for key in window.refused:
-            now = values[variable(key)].isel(time=slice(before.sizes["time"]))
-            had = np.isfinite(before[variable(key)].values)
-            gone = xr.DataArray(had & ~np.isfinite(now.values), dims=now.dims)
-            if window.part(gone, key).any():
-                return True
-        return False
+        now = values.isel(time=slice(before.sizes["time"]))
+        blanked = before.notnull() & now.isnull()
+        return any(blanked[variable(k)].isel(part).any() for k, part in window.refused.items())
 
-    def _has_gap_free(self, window: FetchedWindow) -> bool:
-        return any(self.masks.gap_free(str(n), window.box) for n in window.values)
+    def _is_land(self, key: str) -> bool:
+        """Whether the service leaves out the chunks at the place of this one, at any time.
 
-    def _take_for_empty(self, window: FetchedWindow, doubtful: list[str]) -> None:
+        Two were in none of the layouts, and none ever came. In the layout of long series such an
+        absence stands for hundreds of times, which tells land from a few cloudy days.
+        """
+        place = self._layout.place(key)
+        return len(self._in_no_layout[place]) >= ABSENT and place not in self._with_data
+
+    def _take_for_empty(self, window: FetchedWindow, doubtful: Iterable[str]) -> None:
         self.empty += len(window.refused)
         for key in doubtful:
             self._taken[key].append(window.box)
-
-    def _learned(self, window: FetchedWindow, values: xr.Dataset) -> xr.Dataset:
-        self.masks.learn(values, window.box)
-        if window.came:
-            self._witness = window.came[0]
-        if self._layout.grid is not None:
-            self._land.note_data(self._layout.grid, window.came)
-        return values
-
-
-class LandChunks:
-    """Places whose chunks the service leaves out because they hold nothing but land.
-
-    Chunks of one place differ in their number in time alone. A place is land when two of its
-    chunks were in none of the layouts and no chunk of it ever came. In the layout of long series
-    such an absence stands for hundreds of times, which tells land from a few cloudy days.
-    """
-
-    def __init__(self) -> None:
-        self._came: set[str] = set()
-        self._empty: set[str] = set()
-        self._absent: defaultdict[str, set[str]] = defaultdict(set)
-
-    def note_data(self, grid: ChunkGrid, came: Iterable[str]) -> None:
-        """Chunks came: their places are not land."""
-        self._came.update(map(grid.place, came))
-
-    def note_empty(self, window: FetchedWindow, others: Sequence[FetchedWindow]) -> None:
-        """Remember refused chunks in whose place no other layout has a value either."""
-        grid = window.grid
-        if grid is None:
-            return
-        for key in window.refused:
-            name = variable(key)
-            here = window.part(window.values[name], key)
-            if not all(window.part(o.values[name], key).equals(here) for o in others):
-                continue
-            self._empty.add(grid.place(key))
-            extent = grid.extent(key)
-            if others and not any(other.has_chunk_at(name, extent) for other in others):
-                self._absent[grid.place(key)].add(key)
-
-    def holds(self, grid: ChunkGrid | None, keys: Iterable[str]) -> bool:
-        """Whether the places of all these chunks are land."""
-        if grid is None:
-            return False
-        places = set(map(grid.place, keys))
-        return all(len(self._absent.get(p, ())) >= ABSENT and p not in self._came for p in places)
-
-    def were_empty(self, grid: ChunkGrid | None, keys: Iterable[str]) -> bool:
-        """Whether all these places were found empty before, and no chunk of them ever came."""
-        if grid is None:
-            return False
-        places = set(map(grid.place, keys))
-        return places <= self._empty and not places & self._came
-
-
-class WithdrawnError(ReadError):
-    """A chunk that the service had before is refused."""
 
 
 class ServedAgainError(ReadError):
@@ -328,18 +231,14 @@ def pause() -> None:
     time.sleep(PAUSE)
 
 
-def _is_served_again(error: BaseException) -> bool:
-    return isinstance(error, ServedAgainError)
-
-
 def _refusals(window: FetchedWindow) -> str:
     count = len(window.refused)
     verb = "chunks are" if count > 1 else "chunk is"
-    return f"{count} {verb} not served (404 or 403), {window.refused[0]} for one"
+    return f"{count} {verb} not served (404 or 403), {next(iter(window.refused))} for one"
 
 
-def _period(values: xr.Dataset) -> str:
-    first, last = values["time"].values[[0, -1]].astype("M8[m]")
+def _period(window: FetchedWindow) -> str:
+    first, last = window.values["time"].values[[0, -1]].astype("M8[m]")
     return f"{first} to {last}"
 
 
@@ -347,23 +246,15 @@ def _place(box: Box) -> str:
     return ", ".join(f"{d} {s.start}:{s.stop}" for d, s in box.items())
 
 
-def _lost_text(box: Box, doubts: list[str]) -> str:
-    return (
+def _lost(box: Box, doubts: list[str], kind: type[ReadError] = ReadError) -> ReadError:
+    return kind(
         f"part of {_place(box)} was lost twice: {'; '.join(doubts)}; run the same command later, "
         "or with absent='accept' if it is empty at the source"
     )
 
 
-def _lost(box: Box, doubts: list[str]) -> ReadError:
-    return ReadError(_lost_text(box, doubts))
-
-
-def _come_and_go(box: Box) -> ServedAgainError:
-    return ServedAgainError(_lost_text(box, ["chunks come and go"]))
-
-
-def _withdrawn(box: Box, what: str) -> WithdrawnError:
-    return WithdrawnError(
+def _withdrawn(box: Box, what: str) -> ReadError:
+    return ReadError(
         f"{what} (met at {_place(box)}): this version of the dataset is gone, or refused for now; "
         "look at sstfill plan, and run the same command again if the version is still served"
     )

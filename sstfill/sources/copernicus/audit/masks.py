@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ STEADY = 6  # times with values at the same pixels, after which the mask is take
 
 
 class ValueMasks:
-    """At which pixels each variable had a value so far: at least once, and always.
+    """At how many times each pixel of each variable had a value so far.
 
     A variable that had its values at the same pixels at every time, two at least, is taken for one
     without gaps: a model or a level-4 analysis, whose land does not move.
@@ -33,94 +34,71 @@ class ValueMasks:
     """
 
     def __init__(self) -> None:
-        self._ever: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
-        self._always: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
-        self._times: dict[tuple[Any, ...], int] = {}
+        self._seen: dict[tuple[Any, ...], tuple[NDArray[np.int32], int]] = {}
 
     def learn(self, window: xr.Dataset, box: Box) -> None:
         """Add a window that is known to be whole."""
-        for name, has_value in _has_value(window).items():
-            place = (name, *_place(box))
-            ever, always = np.asarray(has_value.any(axis=0)), np.asarray(has_value.all(axis=0))
-            self._ever[place] = ever | self._ever.get(place, ever)
-            self._always[place] = always & self._always.get(place, always)
-            self._times[place] = self._times.get(place, 0) + len(has_value)
+        for name, has_value, counts, times in self._variables(window, box):
+            counts = counts + has_value.sum(axis=0, dtype=np.int32)
+            self._seen[name, *_place(box)] = counts, times + len(has_value)
 
     def doubts(self, window: xr.Dataset, box: Box) -> list[str]:
         """Return in words what speaks against a window; nothing where all is as expected."""
         doubts = []
-        for name, has_value in _has_value(window).items():
-            ever = self._ever.get((name, *_place(box)), np.zeros(has_value.shape[1:], bool))
-            empty = np.asarray(~has_value.any(axis=tuple(range(1, has_value.ndim))))
-            if empty.any() and (ever.any() or not empty.all()):
-                times = f"{int(empty.sum())} of {len(empty)} times"
+        for name, has_value, counts, _ in self._variables(window, box):
+            empty = ~has_value.any(axis=tuple(range(1, has_value.ndim)))
+            if empty.any() and (counts.any() or not empty.all()):
+                times = f"{empty.sum()} of {len(has_value)} times"
                 doubts.append(f"{name} has no value at all at {times}")
-            gone = int((ever & ~has_value.all(axis=0)).sum())
-            if gone and self.gap_free(name, box):
-                doubts.append(f"{name} has no value at {gone} pixels that had one at all times")
-        return doubts
+        return doubts + self.gone(window, box)
 
-    def gap_free(self, name: str, box: Box) -> bool:
-        """Whether a variable had its values at the same pixels at all times, two at least."""
-        place = (name, *_place(box))
-        if self._times.get(place, 0) < 2 or not self._ever[place].any():
-            return False
-        return np.array_equal(self._ever[place], self._always[place])
+    def gone(self, window: xr.Dataset, box: Box) -> list[str]:
+        """Return in words what variables without gaps lack."""
+        missing = self.missing(window, box)
+        words = "pixels that had one at all times"
+        return [f"{name} has no value at {n} {words}" for name, n in missing.items() if n]
 
-    def complete(self, name: str, window: xr.Dataset, box: Box) -> bool:
-        """Whether a window has a value at every pixel of a mask that has been steady so far."""
-        has_value, place = _has_value(window).get(name), (name, *_place(box))
-        if has_value is None or not self.gap_free(name, box) or self._times[place] < STEADY:
-            return False
-        return not (self._ever[place] & ~has_value.all(axis=0)).any()
+    def missing(self, window: xr.Dataset, box: Box, least: int = 2) -> dict[str, int]:
+        """Count the pixels that each variable without gaps, at so many times or more, lacks."""
+        missing = {}
+        for name, has_value, counts, times in self._variables(window, box):
+            never, always = counts == 0, counts == times
+            if times >= least and (never | always).all() and not never.all():
+                missing[name] = int((always & ~has_value.all(axis=0)).sum())
+        return missing
+
+    def _variables(
+        self, window: xr.Dataset, box: Box
+    ) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.int32], int]]:
+        """Yield where each variable that can have gaps has values, with what was seen of it."""
+        for name, v in window.data_vars.items():
+            if v.dtype.kind == "f" and "time" in v.dims:  # integers have no missing values
+                nothing = np.zeros(v.shape[1:], np.int32), 0
+                seen = self._seen.get((name, *_place(box)), nothing)
+                yield str(name), np.isfinite(v.values), *seen
 
 
-class StoredTimes:
-    """Times of each place that a store holds already, for masks to learn from after a resume.
+def learn_stored(
+    masks: ValueMasks, path: Path, boxes: Sequence[Box], done: Collection[int], begin: int
+) -> None:
+    """Let masks learn, after a resume, from up to six times that a store holds of each place.
 
-    Parameters
-    ----------
-    path
-        The store.
-    boxes
-        All windows.
-    done
-        Numbers of those that are on the disk.
-    begin
-        First time that is fetched; those before it are on the disk everywhere.
+    The windows `done` are on the disk, and all times before `begin`.
     """
-
-    def __init__(self, path: Path, boxes: Sequence[Box], done: Iterable[int], begin: int) -> None:
-        self._path = path
-        self._before = list(range(max(0, begin - STEADY), begin))
-        self._times: dict[tuple[Any, ...], list[int]] = {}
-        self._taught: set[tuple[Any, ...]] = set()
-        for number in sorted(done):
-            box = boxes[number]
-            times = self._times.setdefault(_place(box), [])
-            stop = min(box["time"].stop, box["time"].start + STEADY - len(times))
-            times.extend(range(box["time"].start, stop))
-
-    def teach(self, masks: ValueMasks, box: Box) -> None:
-        """Let masks learn from up to six stored times of a window's place, the first time."""
-        place = _place(box)
-        times = [*self._before, *self._times.get(place, ())][:STEADY]
-        if place in self._taught or not times:
-            return
-        self._taught.add(place)
-        with guard.open_zarr(self._path, consolidated=False, chunks=None) as held:
-            bare = held.drop_vars(list(held.coords))
-            masks.learn(bare.isel({**box, "time": times}).load(), box)
+    to_come = {_place(box): box for i, box in enumerate(boxes) if i not in done}
+    before = slice(max(0, begin - STEADY), begin)
+    held = [{**box, "time": before} for box in to_come.values()]
+    held += [dict(boxes[i]) for i in sorted(done)]
+    learnt: Counter[tuple[Any, ...]] = Counter()
+    with guard.open_zarr(path, consolidated=False, chunks=None) as ds:
+        bare = ds.drop_vars(list(ds.coords))
+        for box in held:
+            place, start = _place(box), box["time"].start
+            stop = min(box["time"].stop, start + STEADY - learnt[place])
+            if stop > start and place in to_come:
+                learnt[place] += stop - start
+                masks.learn(bare.isel({**box, "time": slice(start, stop)}).load(), box)
 
 
 def _place(box: Box) -> tuple[Any, ...]:
     return tuple((d, s.start, s.stop) for d, s in box.items() if d != "time")
-
-
-def _has_value(window: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
-    """Return where each floating variable that changes in time has values, time first."""
-    found = {}
-    for name, v in window.data_vars.items():
-        if v.dtype.kind == "f" and "time" in v.dims:  # integers have no missing values
-            found[str(name)] = np.isfinite(v.values)
-    return found

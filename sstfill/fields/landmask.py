@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Land and sea by an offline land mask of 1 km, the package ``global-land-mask``, if installed.
+
+Its data are those of GLOBE: Hastings and Dunbar 1999, Global Land One-kilometer Base Elevation,
+NOAA National Geophysical Data Center. Lakes and the Caspian Sea are land in them.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.errors import ReadError
+
+NAME = "the land mask of global-land-mask (1 km)"
+CELLS = 120  # of a degree
+SHAPE = (180 * CELLS, 360 * CELLS)
+FILE = "globe_combined_mask_compressed.npz"
+
+
+@cache
+def _path() -> Path | None:
+    found = find_spec("global_land_mask")
+    for folder in (found and found.submodule_search_locations) or ():
+        if (Path(folder) / FILE).is_file():
+            return Path(folder) / FILE
+    return None
+
+
+def is_installed() -> bool:
+    """Whether the land mask is there to be asked."""
+    return _path() is not None
+
+
+def is_sea(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the sea covers the centres of cells; `(y, x)`.
+
+    Parameters
+    ----------
+    lat, lon
+        Degrees, longitudes of any turn: both 1-D, of rows and of columns, or both ``(y, x)``. A
+        place that is NaN is no sea.
+
+    Raises
+    ------
+    ReadError
+        The file of the package is not as it should be.
+    """
+    known = np.isfinite(lat) & np.isfinite(lon) if lat.ndim == 2 else None
+    rows = np.clip((90 - np.nan_to_num(lat)) * CELLS, 0, SHAPE[0] - 1).astype(np.int32)
+    turned = (np.nan_to_num(lon) + 180) % 360
+    columns = np.clip(turned * CELLS, 0, SHAPE[1] - 1).astype(np.int32)
+    if known is None:
+        return _lines(rows.tobytes(), columns.tobytes()).copy()
+    sea = np.zeros(lat.shape, bool)
+    order = np.argsort(rows, axis=None, kind="stable")
+    order = order[known.ravel()[order]]
+    each, first = np.unique(rows.ravel()[order], return_index=True)
+    groups = np.split(order, first[1:])
+    with _Mask() as mask:
+        for row, cells in zip(each, groups, strict=True):
+            sea.ravel()[cells] = mask.row(int(row))[columns.ravel()[cells]]
+    return sea
+
+
+@lru_cache(maxsize=2)
+def _lines(rows: bytes, columns: bytes) -> NDArray[np.bool_]:
+    """Read a grid of rows and columns; kept, as a field is looked at more than once."""
+    wanted, at = np.frombuffer(rows, np.int32), np.frombuffer(columns, np.int32)
+    sea = np.empty((wanted.size, at.size), bool)
+    with _Mask() as mask:
+        for i in np.argsort(wanted, kind="stable"):
+            sea[i] = mask.row(int(wanted[i]))[at]
+    return sea
+
+
+class _Mask:
+    """The mask, read row by row from the north as it is unpacked.
+
+    The package itself unpacks all of it when it is imported, which takes 940 MB.
+    """
+
+    def __enter__(self) -> _Mask:
+        path = _path()
+        assert path is not None
+        self._archive = zipfile.ZipFile(path)
+        self._file = self._archive.open("mask.npy")
+        try:
+            version = np.lib.format.read_magic(self._file)
+            if version != (1, 0):
+                raise ValueError(f"version {version}")
+            shape, by_column, dtype = np.lib.format.read_array_header_1_0(self._file)
+            if (shape, by_column, dtype) != (SHAPE, False, np.dtype(bool)):
+                raise ValueError(f"{dtype} {shape}")
+        except ValueError as error:
+            self._archive.close()
+            raise ReadError(
+                f"cannot read the land mask {path} ({error}); install the one that sstfill was "
+                "tested with: pip install 'sstfill[landmask]'"
+            ) from error
+        self._start = self._file.tell()
+        self._row = -1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._archive.close()
+
+    def row(self, number: int) -> NDArray[np.bool_]:
+        """Return a row, True at sea; rows are asked for in ascending order."""
+        if number != self._row:
+            self._file.seek(self._start + number * SHAPE[1])
+            self._line = np.frombuffer(self._file.read(SHAPE[1]), bool)
+            self._row = number
+        return self._line
