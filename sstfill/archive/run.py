@@ -28,8 +28,10 @@ from sstfill.archive.settings import RunSettings, describe_grid, format_options
 from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
+from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
 from sstfill.fields.sea import sea_mask
+from sstfill.fields.transform import ASKED, Asked, by_name, choose, is_skewed, note_skewness
 from sstfill.fields.variables import pick_fields
 from sstfill.io import place
 from sstfill.io.atomic import begin_work, fail
@@ -94,6 +96,7 @@ def fill_archive(
     l2p_flags: Sequence[str] = (),
     group: str | None = None,
     allow_links: bool = False,
+    transform: Asked = "auto",
     seed: int = 0,
     update: bool = False,
     refit: bool = False,
@@ -119,6 +122,9 @@ def fill_archive(
         output was made by.
     variables, sea, lakes, seed
         As in `sstfill.fill`.
+    transform
+        As in `sstfill.fill`, but of a skewed field that nothing tells of, ``auto`` fills the values
+        as they are. With `update`, ``auto`` is what the output was filled with.
     quality_level, l2p_flags, group, allow_links
         As in `sstfill.io.open`.
     update
@@ -141,6 +147,7 @@ def fill_archive(
         The message tells what to do; units that are filled already are kept.
     """
     started = time.perf_counter()
+    check_choice("transform", transform, ASKED)
     target = Path(out)
     if target.suffix != ".zarr":
         raise OptionError(
@@ -170,9 +177,8 @@ def fill_archive(
             lender = None
             if like is not None:
                 lender = FillJob(Path(like))
-            settings = RunSettings(
-                job, read, names, sea, lakes, seed, lender, describe_grid(ds, names)
-            )
+            described = describe_grid(ds, names)
+            settings = RunSettings(job, read, names, sea, lakes, seed, transform, lender, described)
         request, chosen = settings.request(method, update=update, refit=refit)
         request["input"] = read.path
         rows, columns = settings.grid[:2]
@@ -298,6 +304,8 @@ class _FillRun:
             same_version = begun["version"] == __version__
             own = {k: v for k, v in begun.items() if k not in ("format", "version", "input")}
             asked = {k: v for k, v in self.request.items() if k != "input"}
+            if "transform" not in own:  # earlier code began it, which had none
+                self.request["transform"] = own["transform"] = asked["transform"] = "none"
             if own == asked and same_version:
                 return
             if begun["mode"] != "update" and same_version:
@@ -347,6 +355,7 @@ class _FillRun:
                         days=job.next / "days" / f"{name}.npz",
                         draft=draft,
                         run_id=self.run_id,
+                        parts=store.parts(model.transform),
                     )
         # Units that an earlier, interrupted run filled from what the archive still holds are kept.
         kept = [n for n in sorted(ledger.done & wanted.keys() - stale) if layout.holds(wanted[n])]
@@ -402,7 +411,12 @@ class _FillRun:
             )
             assert self.method is not None
             folder.parent.mkdir(exist_ok=True)
-            Model.make(self.method, whole, folder)
+            asked = self.request["transform"]
+            transform = choose(asked, ds[name], whole.obs)
+            least, most = np.fmin.reduce(whole.sample), np.fmax.reduce(whole.sample)
+            if asked == "auto" and not by_name(ds[name])[1] and is_skewed(least, most):
+                note_skewness([name])
+            Model.make(self.method, whole, folder, transform)
             self.fitting += time.perf_counter() - started
             return None
         model = Model.load(folder)
@@ -419,7 +433,9 @@ class _FillRun:
                 f"the days kept of {name!r} in {job.folder} are not those of its fitted method; "
                 "--refit fills all again"
             )
-        self.days[name] = next_look(settings.source, ds, name, before, model.points)
+        self.days[name] = next_look(
+            settings.source, ds, name, before, model.points, model.transform
+        )
         return last
 
     def _archive_changed(self) -> bool:

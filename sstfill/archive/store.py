@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from sstfill.archive import swap
 from sstfill.errors import WriteError
 from sstfill.fields import gaps
-from sstfill.fields.ancillary import error_attrs
+from sstfill.fields.ancillary import error_attrs, limit_attrs
 from sstfill.fields.patches import Patch, Shape
+from sstfill.fields.transform import Transform
 from sstfill.io import place
 from sstfill.io.atomic import flush
 from sstfill.io.untrusted import guard
@@ -38,6 +39,15 @@ ROOT = "zarr.json"
 REVISION = "sstfill_revision"
 PARTS = ("", "_error", "_source")
 """What is stored of a variable ``v``: ``v``, ``v_error``, ``v_source``."""
+LIMITS = ("lower", "upper")
+"""What is stored besides of one that was transformed: ``v_lower``, ``v_upper``."""
+
+
+def parts(transform: Transform) -> tuple[str, ...]:
+    """Suffixes of what is stored of a variable."""
+    if transform.kind == "none":
+        return PARTS
+    return (*PARTS, *(f"_{limit}" for limit in LIMITS))
 
 
 def lay_out(
@@ -46,6 +56,7 @@ def lay_out(
     chunks: Shape,
     attrs: Mapping[str, Any],
     beside: xr.Dataset,
+    limited: Collection[str] = (),
 ) -> None:
     """Make an empty store for filled fields ``(time, y, x)``, with all their coordinates.
 
@@ -59,6 +70,8 @@ def lay_out(
         Of the store.
     beside
         Coordinates, and other variables that are written whole.
+    limited
+        Names of the fields that have limits besides an error.
     """
     first = next(iter(fields.values()))
     time = str(first.dims[0])
@@ -74,7 +87,7 @@ def lay_out(
     # Fields are made by zarr itself: xarray would have to be given values, which there are none.
     root = guard.open_group(store, mode="r+")
     for name, field in fields.items():
-        for part, dtype, empty, own in _parts(name, field):
+        for part, dtype, empty, own in _parts(name, field, limited=name in limited):
             root.create_array(
                 part,
                 shape=field.shape,
@@ -95,7 +108,9 @@ def lay_out(
     )
 
 
-def _parts(name: str, field: xr.DataArray) -> Iterator[tuple[str, np.dtype, Any, dict[str, Any]]]:
+def _parts(
+    name: str, field: xr.DataArray, *, limited: bool
+) -> Iterator[tuple[str, np.dtype, Any, dict[str, Any]]]:
     source = {
         "long_name": "where the value comes from",
         "flag_values": list(gaps.SOURCE_FLAGS.values()),
@@ -108,6 +123,10 @@ def _parts(name: str, field: xr.DataArray) -> Iterator[tuple[str, np.dtype, Any,
     own = {k: plain(v) for k, v in field.attrs.items()}
     yield name, field.dtype, np.nan, own | coordinates
     yield f"{name}_error", np.dtype("f4"), np.nan, error_attrs(name, field) | coordinates
+    if limited:
+        for limit in LIMITS:
+            own = limit_attrs(name, field, limit) | coordinates
+            yield f"{name}_{limit}", np.dtype("f4"), np.nan, own
     yield f"{name}_source", np.dtype("i1"), gaps.SOURCE_FLAGS["not_filled"], source | coordinates
 
 
@@ -142,7 +161,8 @@ def _encoding(coord: xr.Variable, time: str) -> dict[str, Any]:
 def write_unit(store: Path, name: str, patch: Patch, values: Mapping[str, NDArray]) -> None:
     """Write the chunks of one unit, and flush them to the disk.
 
-    `values` are ``""`` (filled), ``"_error"`` and ``"_source"``, each ``(time, y, x)`` of the unit.
+    `values` are ``""`` (filled), ``"_error"``, ``"_source"`` and so on (`parts`), each
+    ``(time, y, x)`` of the unit.
     """
     root = guard.open_group(store, mode="r+", use_consolidated=False)
     for part, block in values.items():

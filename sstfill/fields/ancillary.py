@@ -61,6 +61,19 @@ def error_attrs(name: str, like: xr.DataArray) -> dict[str, str]:
     return attrs
 
 
+def limit_attrs(name: str, like: xr.DataArray, limit: str) -> dict[str, str]:
+    """Attributes of the ``lower`` or ``upper`` limit of `like`, which is called `name`."""
+    quantity = like.attrs.get("long_name", name)
+    percentile = "16th" if limit == "lower" else "84th"
+    attrs = {
+        "long_name": f"{limit} 68 % limit of filled {quantity}",
+        "comment": f"{percentile} percentile of the estimate",
+    }
+    if "units" in like.attrs:
+        attrs["units"] = like.attrs["units"]
+    return attrs
+
+
 def with_ancillary(
     ds: xr.Dataset, filled: xr.DataArray, ancillary: dict[str, xr.DataArray]
 ) -> xr.Dataset:

@@ -173,7 +173,7 @@ def packed(variable: xr.Variable, packing: Packing, refusals: list[str]) -> xr.V
 
 
 def _attrs(variable: xr.Variable, packing: Packing, why: str) -> dict[str, Any]:
-    """Return the attributes of a variable in one form of storing it; `why` it is not its own."""
+    """Return the attributes of a variable as it is stored; `why` it is not in its own form."""
     attrs = {key: value for key, value in variable.attrs.items() if key not in REWRITTEN}
     attrs |= packing.valid_attrs(pair="valid_range" in variable.attrs)
     if why:
