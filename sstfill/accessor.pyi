@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sstfill import occlusion
 from sstfill.describe import Description
 from sstfill.evaluation.scorecard import Scorecard
+from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
 from sstfill.methods.gan.method import Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
@@ -31,6 +32,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def bayes_eof(
@@ -48,6 +50,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def climatology(
@@ -59,6 +62,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof(
@@ -83,6 +87,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof_modes(
@@ -103,6 +108,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         together: bool = False,
         sea: xr.DataArray | None = None,
+        transform: Asked = "none",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def fill(
@@ -115,6 +121,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         withheld: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def gan(
@@ -128,6 +135,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def info(
@@ -146,6 +154,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def oi(
@@ -164,6 +173,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def patchmatch(
@@ -180,6 +190,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def plot(
@@ -203,6 +214,7 @@ class DatasetGapfill:
         repeats: int = 1,
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
+        transform: Asked = "auto",
     ) -> Scorecard: ...
     def train(
         self,
@@ -236,7 +248,7 @@ class DatasetGapfill:
         truth: xr.DataArray | str | None = None,
         start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
         clips: int = 40,
-        log_scaled: bool = False,
+        transform: Asked = "auto",
         sea: xr.DataArray | None = None,
         out: str | Path | None = None,
         resume: bool = False,
@@ -256,6 +268,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def bayes_eof(
@@ -271,6 +284,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def climatology(
@@ -280,6 +294,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def dineof(
@@ -302,6 +317,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def dineof_modes(
@@ -320,6 +336,7 @@ class DataArrayGapfill:
         error_length: float = 25.0,
         solver: Literal["fast", "reference"] = "fast",
         sea: xr.DataArray | None = None,
+        transform: Asked = "none",
         seed: int = 0,
     ) -> xr.Dataset: ...
     def fill(
@@ -330,6 +347,7 @@ class DataArrayGapfill:
         lakes: bool | None = None,
         withheld: xr.DataArray | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def gan(
@@ -342,6 +360,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def info(
@@ -355,6 +374,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def oi(
@@ -371,6 +391,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def patchmatch(
@@ -385,6 +406,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
         score: bool = True,
+        transform: Asked = "auto",
         seed: int = 0,
     ) -> xr.DataArray: ...
     def score(
@@ -397,6 +419,7 @@ class DataArrayGapfill:
         repeats: int = 1,
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
+        transform: Asked = "auto",
     ) -> Scorecard: ...
     def train(
         self,
@@ -429,7 +452,7 @@ class DataArrayGapfill:
         truth: xr.DataArray | str | None = None,
         start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
         clips: int = 40,
-        log_scaled: bool = False,
+        transform: Asked = "auto",
         sea: xr.DataArray | None = None,
         out: str | Path | None = None,
         resume: bool = False,

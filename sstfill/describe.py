@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,6 +16,7 @@ from sstfill.fields import dates, gaps, grid, positions
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import along_axis, cell_km, degrees, on_the_sphere
 from sstfill.fields.sea import locate_sea
+from sstfill.fields.transform import WORDS
 from sstfill.fields.variables import find_fields, missing_means_none, named_by_text, pick_fields
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
@@ -33,8 +35,9 @@ class FieldDescription:
     name, title
         Name of the variable; its type, sizes, units and long name.
     facts
-        What is known by key: ``time``, ``grid``, ``sea``, ``gaps`` and ``methods`` (those that work
-        with so many images), as far as the field could be understood.
+        What is known by key: ``time``, ``grid``, ``sea``, ``gaps``, ``methods`` (those that work
+        with so many images) and ``values`` (if they are transformed), as far as the field could be
+        understood.
     trouble
         Why it could not be filled; empty if it could.
     """
@@ -168,7 +171,10 @@ def _describe_field(
         facts |= _gaps(ds.drop_vars(name), field, sea, lakes)
         images = field.sizes["time"]
         facts["methods"] = ", ".join(n for n, cls in METHODS.items() if images >= cls.min_times)
-        fill(ds, _NoMethod(), variables=name, sea=sea, lakes=lakes, score=False)
+        filled = fill(ds, _NoMethod(), variables=name, sea=sea, lakes=lakes, score=False)
+        transform = json.loads(filled[name].attrs["sstfill_method"]).get("transform")
+        if transform is not None:
+            facts["values"] = f"filled {WORDS[transform['kind']]} ({transform['why']})"
     except SstfillError as error:
         return FieldDescription(name, title, facts, str(error))
     return FieldDescription(name, title, facts, "")

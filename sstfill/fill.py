@@ -17,21 +17,32 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config
+from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import dates, gaps, grid, positions
-from sstfill.fields.ancillary import error_attrs, lay_out, unfilled, with_ancillary
+from sstfill.fields.ancillary import error_attrs, lay_out, limit_attrs, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.sea import Sea, is_of_the_sea, locate_sea
 from sstfill.fields.strays import warn_of_strays
+from sstfill.fields.transform import (
+    ASKED,
+    WORDS,
+    Asked,
+    FieldTransforms,
+    by_name,
+    choose,
+    is_skewed,
+    note_skewness,
+)
 from sstfill.fields.variables import named_as, named_by_text, names_in, pick_fields
+from sstfill.io.packing import holdable
 from sstfill.methods import Method, method_class
-from sstfill.methods.auto.method import Auto
+from sstfill.methods.auto.method import Auto, FillPlan
 from sstfill.methods.registry import seeded
-from sstfill.validation.withheld import WithheldScore, withheld_score
+from sstfill.validation.withheld import WithheldScore, in_both_spaces, is_better, withheld_score
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
-
 OFF_SEA = 0.5
 """Greatest fraction of the observations that may lie on land by a sea mask found in the data."""
 
@@ -46,6 +57,7 @@ def fill(
     lakes: bool | None = None,
     withheld: xr.DataArray | None = None,
     score: bool = True,
+    transform: Asked = "auto",
     seed: int = 0,
 ) -> xr.Dataset:
     """Fill the gaps of a gridded time series.
@@ -80,6 +92,11 @@ def fill(
         score in the attribute ``sstfill_score``; the expected error is scaled to match. Costs a
         second fill. (`sstfill.Auto` needs a score to choose by, hides a fifth, and always records
         it.)
+    transform
+        What the method fills: ``log``, decimal logarithms, for concentrations; ``logit`` for
+        fractions; ``none``, the values as they are. ``auto`` goes by standard_name, names and
+        units; of a skewed field that these do not tell, `sstfill.Auto` takes the logarithm where
+        that does better on withheld clouds.
     seed
         Seed of the withheld clouds, and of a method given by its name.
 
@@ -89,7 +106,8 @@ def fill(
         `data` with each variable ``v`` filled (observed values bit-identical, land NaN; dims,
         order, dtype, attributes and encoding kept), ``v_error`` (one sigma of the filled pixels,
         units of ``v``) and ``v_source`` (CF flags: 0 observed, 1 filled, 2 not filled, 3 withheld,
-        4 land).
+        4 land). With a transform ``v`` is the median of the estimate, ``v_lower`` and ``v_upper``
+        its 16th and 84th percentile, and ``v_error`` half the distance between them.
 
     Raises
     ------
@@ -98,7 +116,8 @@ def fill(
         beyond 1e30 or too far from all others, too few images, duplicate or descending times, an
         ambiguous field, or a mask that does not fit.
     OptionError
-        For an unknown method or variable, or a negative seed.
+        For an unknown method, variable or transform, a negative seed, or a transform that does
+        not fit the values.
 
     Examples
     --------
@@ -110,7 +129,9 @@ def fill(
     """
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise OptionError(f"seed={seed!r} is not a seed; give a whole number, 0 or more")
+    check_choice("transform", transform, ASKED)
     chosen = chosen_method(method, seed)
+    space = wanted_space(transform, chosen)
     for label, mask in (("sea", sea), ("withheld", withheld)):
         if mask is not None and not isinstance(mask, xr.DataArray):
             raise InputError(
@@ -129,10 +150,15 @@ def fill(
                 f"{name!r} was filled by sstfill, but the source of its pixels is missing; "
                 "pass the Dataset that fill() returned"
             )
+    usable: dict[str, _Field] = {}
     if variables is None and len(names) > 1:
-        names = _usable(ds, names, sea, lakes)
-    groups = [names] if together else [[name] for name in names]
-    fields = [_Field.of(ds, group, sea, lakes, withheld) for group in groups]
+        usable = _usable(ds, names, sea, lakes, space)
+        names = list(usable)
+    if together or withheld is not None or not usable:
+        groups = [names] if together else [[name] for name in names]
+        fields = [_Field.of(ds, group, sea, lakes, withheld, space) for group in groups]
+    else:
+        fields = list(usable.values())
     with_gaps = [field for field in fields if field.missing > 0 or withheld is not None]
     if not with_gaps:
         raise InputError(
@@ -164,8 +190,12 @@ class _Field:
         Of the observed values.
     missing
         Number of gaps at sea.
+    transforms
+        Bring skewed and bounded variables to a space without bounds.
     rescaling
-        Scales magnitudes that single precision cannot hold.
+        Scales magnitudes there that single precision cannot hold.
+    skewed
+        Whether it looks log-normal, though nothing tells that it is a concentration.
     """
 
     names: list[str]
@@ -175,7 +205,9 @@ class _Field:
     withheld: xr.DataArray | None
     fingerprint: str
     missing: int
+    transforms: FieldTransforms
     rescaling: Rescaling
+    skewed: bool
 
     @classmethod
     def of(
@@ -185,6 +217,7 @@ class _Field:
         sea: xr.DataArray | None,
         lakes: bool | None,
         withheld: xr.DataArray | None,
+        space: str,
     ) -> _Field:
         fields = [grid.standardise(ds[n]) for n in names]
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
@@ -197,17 +230,28 @@ class _Field:
         missing = sum(n_sea - int(s.pixel_count.where(at_sea, 0).sum()) for s in surveys)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
         hidden = _hidden(withheld, fields[0], obs)
+        seen = fields
         if hidden is not None:  # withheld values must not even contribute to the magnitude
-            surveys = [gaps.survey(f) for f in _unstack(obs.where(~hidden), names)]
-        magnitudes = {}
-        for name, field, survey in zip(names, fields, surveys, strict=True):
-            warn_of_strays(name, survey, at_sea)
-            least = float(survey.least.where(at_sea).min())
-            most = float(survey.most.where(at_sea).max())
-            magnitudes[name] = Magnitude.of(name, least, most, field.dtype)
+            seen = _unstack(obs.where(~hidden), names)
+            surveys = [gaps.survey(f) for f in seen]
+        transforms, magnitudes, skewed = {}, {}, False
+        for name, field, survey in zip(names, seen, surveys, strict=True):
+            transform = choose(space, ds[name], field)
+            warn_of_strays(name, survey, at_sea, transform)
+            least, most = survey.least.where(at_sea), survey.most.where(at_sea)
+            magnitude = Magnitude.of(name, float(least.min()), float(most.max()), field.dtype)
+            if transform.kind != "none":
+                low, high = float(transform.apply(least).min()), float(transform.apply(most).max())
+                magnitude = Magnitude.of(name, low, high, field.dtype)
+            transforms[name], magnitudes[name] = transform, magnitude
+            unknown = space == "auto" and not by_name(ds[name])[1]
+            skewed |= unknown and is_skewed(least.values, most.values)
         rescaling = Rescaling(magnitudes, obs)
         note = found.origin if found.guessed else ""
-        return cls(names, obs, at_sea, note, hidden, fingerprint, missing, rescaling)
+        return cls(
+            *(names, obs, at_sea, note, hidden, fingerprint, missing),
+            *(FieldTransforms(transforms), rescaling, skewed),
+        )
 
     def fill(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
         """Return `ds` with the variables of this field filled."""
@@ -221,25 +265,61 @@ class _Field:
                 )
         _check_method(method, self.obs)
         seen = _read_only(seen)
-        shown = _read_only(self.rescaling.apply(seen))
         if isinstance(method, Auto):
-            plan = method.plan(shown, self.sea)
-            scores, estimate = plan.scores, plan.reconstruct(shown, self.sea)
+            field, plan = self._planned(method, ds, seen)
+            scores, shown = plan.scores, field.shown(seen)
+            estimate = plan.reconstruct(shown, self.sea)
         else:
+            if self.skewed:
+                note_skewness(self.names)
+            field, shown = self, self.shown(seen)
             scores = withheld_score(method, shown, self.sea, seed) if score else {}
             estimate = method.reconstruct(shown, self.sea)
-        if not self.rescaling.usual:
-            scores = {
-                n: replace(s, summary=self.rescaling.score(n, s.summary)) for n, s in scores.items()
-            }
-            estimate = self.rescaling.invert(
-                estimate, normalised=getattr(method, "normalise", False)
-            )
+        scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
+        normalised = getattr(method, "normalise", False)
+        estimate = field.rescaling.invert(estimate, normalised=normalised)
+        if not field.transforms.usual:
+            scales = {name: one.sigma_scale for name, one in scores.items()}
+            estimate = field.transforms.invert(estimate, scales)
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:
-            ds = self._insert(ds, name, filled, estimate, method, scores.get(name))
+            ds = field._insert(ds, name, filled, estimate, method, scores.get(name))
         return ds
+
+    def shown(self, seen: xr.DataArray) -> xr.DataArray:
+        """Return what a method is given of the observations."""
+        return _read_only(self.rescaling.apply(self.transforms.apply(seen)))
+
+    def score_in_units(self, name: str, score: WithheldScore) -> WithheldScore:
+        """Bring the score of a variable from the space of the method to the units of the field."""
+        if not self.rescaling.usual:
+            summary, estimates = self.rescaling.score(name, score.summary), score.estimates
+            if estimates is not None:
+                truth, mean = (self.rescaling.values(name, part) for part in estimates[:2])
+                estimates = estimates._replace(truth=truth, mean=mean)
+            score = replace(score, summary=summary, estimates=estimates)
+        return in_both_spaces(score, self.transforms.by_name[name])
+
+    def _planned(self, method: Auto, ds: xr.Dataset, seen: xr.DataArray) -> tuple[_Field, FillPlan]:
+        """Plan a fill by `Auto`; of a skewed field in logarithms, where that does better."""
+        plan = method.plan(self.shown(seen), self.sea)
+        # A budget allows for the trials of one space only.
+        if not self.skewed or len(self.names) > 1 or method.budget is not None or not plan.scores:
+            return self, plan
+        (name,) = self.names
+        transform = choose("log", ds[name], seen)
+        why = "better on withheld clouds"
+        transforms = FieldTransforms({name: replace(transform, why=why)})
+        other = replace(self, transforms=transforms, rescaling=Rescaling({name: Magnitude()}, seen))
+        other_plan = method.plan(other.shown(seen), self.sea)
+        as_it_is = self.score_in_units(name, plan.scores[name])
+        if name in other_plan.scores:
+            in_logarithms = other.score_in_units(name, other_plan.scores[name])
+            if is_better(in_logarithms, as_it_is, transform):
+                log.info("%s is filled %s, %s", name, WORDS["log"], why)
+                return other, other_plan
+        return self, plan
 
     def _insert(
         self,
@@ -258,6 +338,7 @@ class _Field:
             return array.sel(variable=name, drop=True)
 
         like, obs, values = ds[name], of_variable(self.obs), of_variable(filled)
+        transform = self.transforms.by_name[name]
         hidden = None
         if self.withheld is not None:
             hidden = of_variable(self.withheld)
@@ -266,9 +347,15 @@ class _Field:
         for key in estimate.data_vars:
             part = of_variable(estimate[key])
             if key == "error":
-                scale = score.sigma_scale if score else 1.0
+                # With a transform the limits are scaled already, and the error with them.
+                scale = score.sigma_scale if score and self.transforms.usual else 1.0
                 part = _scaled(part.transpose(*obs.dims), source, scale)
-                part = part.assign_attrs(error_attrs(name, like))
+                part = part.drop_attrs(deep=False).assign_attrs(error_attrs(name, like))
+            elif key in ("lower", "upper") and not self.transforms.usual:
+                if transform.kind == "none":
+                    continue
+                part = _scaled(part.transpose(*obs.dims), source, 1.0)
+                part = part.drop_attrs(deep=False).assign_attrs(limit_attrs(name, like, key))
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(ds, like, list(extra), method, estimate, score)
@@ -276,10 +363,12 @@ class _Field:
         if chosen := estimate.attrs.get("chosen"):
             by += f" ({' + '.join(chosen)})"
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        if transform.kind != "none":
+            by += f", {WORDS[transform.kind]}"
         history = f"{now} sstfill {__version__}: {name} filled by {by}"
         if earlier := str(ds.attrs.get("history", "")):
             history += f"\n{earlier}"
-        return with_ancillary(ds, new, extra).assign_attrs(history=history)
+        return with_ancillary(ds, holdable(new), extra).assign_attrs(history=history)
 
     def _provenance(
         self,
@@ -296,6 +385,9 @@ class _Field:
             "options": config.options(method),
             "diagnostics": config.plain(estimate.attrs),
         }
+        transform = self.transforms.by_name[str(like.name)]
+        if transform.kind != "none":
+            record["transform"] = transform.to_dict()
         linked = [*names_in(str(like.attrs.get("ancillary_variables", "")), ds), *extra]
         attrs = {
             "ancillary_variables": " ".join(dict.fromkeys(linked)),
@@ -311,20 +403,20 @@ class _Field:
 
 
 def _usable(
-    ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, lakes: bool | None
-) -> list[str]:
+    ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, lakes: bool | None, space: str
+) -> dict[str, _Field]:
     """Pass over variables that cannot be filled, such as empty ones, if others can be."""
-    troubles = {}
+    fields, troubles = {}, {}
     for name in names:
         try:
-            _Field.of(ds, [name], sea, lakes, None)
+            fields[name] = _Field.of(ds, [name], sea, lakes, None, space)
         except InputError as error:
             troubles[name] = error
-    if len(troubles) == len(names):
+    if not fields:
         raise troubles[names[0]]
     for name, trouble in troubles.items():
         log.warning("%s is left as it is: %s", name, trouble)
-    return [name for name in names if name not in troubles]
+    return fields
 
 
 def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:
@@ -366,6 +458,25 @@ def chosen_method(method: Method | str | None, seed: int) -> Method:
             f"{method!r} is not a method; give a name such as 'dineof', or a method: Dineof()"
         )
     return method
+
+
+def wanted_space(transform: Asked, method: Method) -> Asked:
+    """Return the transform to fill in: the one asked for, or that of a network's training.
+
+    Raises
+    ------
+    OptionError
+        A network was trained in another space than the one asked for.
+    """
+    trained: Asked | None = getattr(method, "trained_transform", None)
+    if trained is None or transform == trained:
+        return transform
+    if transform != "auto":
+        raise OptionError(
+            f"transform={transform!r}, but the network was trained with transform={trained!r}; "
+            "leave it out"
+        )
+    return trained
 
 
 def _as_dataset(data: xr.Dataset | xr.DataArray) -> xr.Dataset:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import xarray as xr
 
+from sstfill.fields.transform import Asked
 from sstfill.fill import fill
 from sstfill.methods import Dineof
 
@@ -21,6 +22,7 @@ def dineof_modes(
     variables: str | Sequence[str] | None = None,
     together: bool = False,
     sea: xr.DataArray | None = None,
+    transform: Asked = "none",
 ) -> xr.Dataset:
     """Decompose a gappy series into EOF modes.
 
@@ -32,6 +34,8 @@ def dineof_modes(
         Options of the decomposition; `sstfill.methods.Dineof` with its defaults if left out.
     variables, together, sea
         As for `sstfill.fill.fill`.
+    transform
+        What is decomposed, as for `sstfill.fill.fill`; by default the values as they are.
 
     Returns
     -------
@@ -54,7 +58,15 @@ def dineof_modes(
     {'mode': 3, 'time': 8}
     """
     wanted = replace(method or Dineof(), return_modes=True, outliers=False)
-    filled = fill(data, wanted, variables=variables, together=together, sea=sea, score=False)
+    filled = fill(
+        data,
+        wanted,
+        variables=variables,
+        together=together,
+        sea=sea,
+        score=False,
+        transform=transform,
+    )
     fields = [str(n) for n in filled.data_vars if f"{n}_{PARTS[0]}" in filled]
     kept = []
     for name in fields:

@@ -28,12 +28,19 @@ from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
 pytestmark = pytest.mark.usefixtures("brief_fit")
-DOOR = {"sea": None, "score": True, "seed": 0, "variables": None, "together": False}
+DOOR = {
+    "sea": None,
+    "score": True,
+    "seed": 0,
+    "transform": "auto",
+    "variables": None,
+    "together": False,
+}
 
 
 def taken_from_the_door(name: str, accessor: type) -> set[str]:
     """Names of the parameters of `fill` that a method of an accessor takes."""
-    of_all = {"sea", "score", "seed"}
+    of_all = {"sea", "score", "seed", "transform"}
     if sstfill.METHODS[name].multivariate:
         return of_all | ACCESSORS[accessor]
     return of_all | ACCESSORS[accessor] - {"together"}  # it could only be refused
@@ -153,7 +160,7 @@ def test_modes_take_the_options_of_dineof(accessor: type) -> None:
     options = {f.name: f.default for f in dataclasses.fields(sstfill.Dineof)}
     wanted = {k: v for k, v in options.items() if k not in ("outliers", "return_modes")}
     door = {k: v for k, v in DOOR.items() if k in {"sea"} | ACCESSORS[accessor]}
-    assert _keywords(accessor.dineof_modes) == wanted | door
+    assert _keywords(accessor.dineof_modes) == wanted | door | {"transform": "none"}
 
 
 @pytest.mark.parametrize("accessor", ACCESSORS)

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sstfill.archive.source import Stats
 from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
+from sstfill.fields.transform import Asked
 from sstfill.io import place
 from sstfill.io.atomic import atomic_path, fail, flush, noted
 from sstfill.io.lock import OutputLock
@@ -63,6 +64,7 @@ class JobDocument(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0)]
     method: str
     options: dict[str, Any]
+    transform: Asked = "none"
     like: str | None = None
     lakes: bool | None = None
     input: str = ""

@@ -16,11 +16,14 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.archive import store
+from sstfill.archive.companions import Companions
 from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model
 from sstfill.archive.unit import Task
 from sstfill.fields import grid
 from sstfill.io.atomic import flush
+from sstfill.io.attributes import storable_attrs
+from sstfill.io.packing import REWRITTEN
 from sstfill.methods.common import sampling
 from sstfill.version import __version__
 
@@ -30,20 +33,31 @@ DRAFT = "draft-"
 
 @dataclass(frozen=True)
 class StoreLayout:
-    """Fields of the store, without values, and where it lies."""
+    """Fields of the store, without values, and where it lies.
+
+    Attributes
+    ----------
+    parts
+        By variable, what is stored of it, see `sstfill.archive.store.parts`.
+    """
 
     staged: Path
     fields: Mapping[str, xr.DataArray]
     attrs: Mapping[str, Any]
+    parts: Mapping[str, tuple[str, ...]]
+    companions: Companions
 
     @classmethod
     def of(
         cls, job: FillJob, ds: xr.Dataset, days: Mapping[str, Days], request: Mapping[str, Any]
     ) -> StoreLayout:
         """Lay out the variables in `days` as they are in an archive, time first, no single dims."""
-        fields = {name: _laid_out(ds[name], Model.load(job.model(name)), request) for name in days}
+        models = {name: Model.load(job.model(name)) for name in days}
+        fields = {name: _laid_out(ds[name], model, request) for name, model in models.items()}
+        parts = {name: store.parts(model.transform) for name, model in models.items()}
+        companions = Companions.of(ds, list(days))
         attrs = {}
-        for key, value in ds.attrs.items():
+        for key, value in companions.small.attrs.items():
             if not str(key).startswith("sstfill_"):
                 attrs[str(key)] = store.plain(value)
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -53,7 +67,7 @@ class StoreLayout:
         )
         earlier = str(ds.attrs.get("history", ""))
         attrs["history"] = f"{line}\n{earlier}" if earlier else line
-        return cls(job.staged, fields, attrs)
+        return cls(job.staged, fields, attrs, parts, companions)
 
     def holds(self, task: Task) -> bool:
         """Whether all chunks of a unit are in the staged store."""
@@ -66,8 +80,9 @@ class StoreLayout:
         """
         for old in self.staged.parent.glob(f"{DRAFT}*"):
             shutil.rmtree(old)
-        store.lay_out(draft, self.fields, sampling.CORE, self.attrs)
-        arrays = [f"{name}{part}" for name in self.fields for part in store.PARTS]
+        limited = [name for name, parts in self.parts.items() if parts != store.PARTS]
+        store.lay_out(draft, self.fields, sampling.CORE, self.attrs, self.companions.small, limited)
+        arrays = [f"{name}{part}" for name, parts in self.parts.items() for part in parts]
         done: set[Path] = set()
         for task in kept:
             done.update(chunks(self.staged, task))
@@ -77,7 +92,7 @@ class StoreLayout:
 def chunks(at: Path, task: Task) -> list[Path]:
     """Return the files of a unit's chunks in a store."""
     files = []
-    for part in store.PARTS:
+    for part in task.parts:
         files.append(store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE))
     return files
 
@@ -99,9 +114,11 @@ def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.
     bare = da.isel({d: 0 for d in da.dims if d not in dims}).transpose(*dims)
     name = str(da.name)
     method = {"name": request["method"], "options": request["options"], "diagnostics": {}}
-    linked = [f"{name}{part}" for part in store.PARTS[1:]]
+    linked = [f"{name}{part}" for part in store.parts(model.transform)[1:]]
     if theirs := da.attrs.get("ancillary_variables"):
         linked.insert(0, str(theirs))
+    if model.transform.kind != "none":
+        method["transform"] = model.transform.to_dict()
     own = {
         "ancillary_variables": " ".join(linked),
         "sstfill_version": __version__,
@@ -110,4 +127,6 @@ def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.
     }
     if model.summary:
         own["sstfill_score"] = json.dumps(config.plain(model.summary), allow_nan=False)
-    return bare.assign_attrs(da.attrs | own)
+    # The store holds floats, and no range is known before its estimates are.
+    kept = {key: value for key, value in da.attrs.items() if key not in REWRITTEN}
+    return bare.drop_attrs(deep=False).assign_attrs(storable_attrs(kept, repr(name)) | own)

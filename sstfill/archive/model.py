@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,15 +19,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from sstfill import config
 from sstfill.errors import ReadError
 from sstfill.fields.patches import Shape
+from sstfill.fields.transform import NONE, FieldTransforms, Transform
 from sstfill.io.atomic import flush
 from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method
-from sstfill.methods.base import Archive, FittedMethod, Points
+from sstfill.methods.base import Archive, FittedMethod, Points, Window
 from sstfill.methods.common import former
 from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
 from sstfill.validation.calibration import EXTREME
+from sstfill.validation.withheld import in_both_spaces
 
 REMEDY = "put it back from a backup, or fill the archive again with --refit"
 
@@ -39,6 +41,7 @@ class ScoreDocument(BaseModel):
     summary: dict[str, Any]
     sigma_scale: Annotated[float, Field(ge=1 / EXTREME, le=EXTREME)]
     dims: tuple[str, str]
+    transform: Transform = NONE
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Model:
         Its score on withheld clouds; empty where nothing could be withheld.
     sigma_scale
         Factor by which its stated error is multiplied.
+    transform
+        Brings the values to the space that the method was fitted in.
     fingerprint
         Digest of all files of the model.
     """
@@ -66,20 +71,25 @@ class Model:
     points: Points
     summary: dict[str, Any]
     sigma_scale: float
+    transform: Transform = NONE
     fingerprint: str = ""
 
     @classmethod
-    def make(cls, method: Method, whole: Archive, folder: Path) -> Model:
+    def make(
+        cls, method: Method, whole: Archive, folder: Path, transform: Transform = NONE
+    ) -> Model:
         """Fit a method to an archive, score it, and save both; the folder appears atomically."""
+        whole = _transformed_archive(whole, transform)
         # Killed before the last step, it leaves a hidden draft only, and the fit is done again.
         draft = folder.with_name(f".{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         fitted, score = fitted_and_scored(method, whole, draft / "method")
         if score is None:
-            model = cls(fitted, whole.sea, whole.points, {}, 1.0)
+            model = cls(fitted, whole.sea, whole.points, {}, 1.0, transform)
         else:
-            model = cls(fitted, whole.sea, whole.points, score.summary, score.sigma_scale)
+            summary = in_both_spaces(score, transform).summary
+            model = cls(fitted, whole.sea, whole.points, summary, score.sigma_scale, transform)
         np.savez(
             draft / "grid.npz",
             sea=model.sea.values,
@@ -91,6 +101,8 @@ class Model:
             "sigma_scale": model.sigma_scale,
             "dims": list(model.sea.dims),
         }
+        if transform.kind != "none":
+            written["transform"] = transform.to_dict()
         (draft / "score.json").write_text(json.dumps(written), encoding="utf-8")
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
         for member in [*draft.rglob("*"), draft]:
@@ -104,6 +116,23 @@ class Model:
         """Return the shape of an archive of so many images."""
         rows, columns = self.sea.shape
         return times, rows, columns
+
+    def estimate(self, window: Window) -> xr.Dataset:
+        """Estimate the inside of a window ``(time, y, x)``; values and errors in its units.
+
+        Returns
+        -------
+        Dataset
+            ``mean``, and ``error``, scaled, where it is known; with a transform also its limits,
+            see `sstfill.fields.transform.FieldTransforms.invert`.
+        """
+        estimate = self.fitted.estimate(transformed(window, self.transform))
+        if self.transform.kind == "none":
+            if "error" not in estimate:
+                return estimate
+            return estimate.assign(error=estimate["error"] * np.float32(self.sigma_scale))
+        name = str(window.obs.name)
+        return FieldTransforms({name: self.transform}).invert(estimate, {name: self.sigma_scale})
 
     @classmethod
     def load(cls, folder: Path) -> Model:
@@ -143,7 +172,26 @@ class Model:
         field = xr.DataArray(sea, dims=score.dims, name="sea")
         fitted = load(folder / "method")
         summary = former.summary_now(score.summary)
-        return cls(fitted, field, points, summary, score.sigma_scale, digest)
+        return cls(*(fitted, field, points, summary, score.sigma_scale, score.transform, digest))
+
+
+def transformed(window: Window, transform: Transform) -> Window:
+    """Return a window as the method sees it."""
+    if transform.kind == "none":
+        return window
+    obs, sample = transform.apply(window.obs), transform.apply(window.sample)
+    return replace(window, obs=obs, sample=sample)
+
+
+def _transformed_archive(whole: Archive, transform: Transform) -> Archive:
+    if transform.kind == "none":
+        return whole
+    return replace(
+        whole,
+        obs=transform.apply(whole.obs),
+        sample=transform.apply(whole.sample),
+        trials=[transformed(window, transform) for window in whole.trials],
+    )
 
 
 def _current_fingerprint(folder: Path) -> str:

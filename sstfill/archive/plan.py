@@ -18,6 +18,7 @@ from sstfill.fields.dates import in_days
 from sstfill.fields.magnitude import check_usual
 from sstfill.fields.patches import Patch, PatchGrid, Shape
 from sstfill.fields.sea import locate_sea
+from sstfill.fields.transform import NONE, Transform, count, total, warn_of_floor
 from sstfill.fields.variables import find_fields
 from sstfill.methods.base import Archive, Points
 from sstfill.methods.common.sampling import archive, draw_points
@@ -128,9 +129,17 @@ def _check(name: str, found: ArchivePass) -> None:
 
 
 def next_look(
-    source: ArchiveSource, ds: xr.Dataset, name: str, before: Days, points: Points
+    source: ArchiveSource,
+    ds: xr.Dataset,
+    name: str,
+    before: Days,
+    points: Points,
+    transform: Transform = NONE,
 ) -> Days:
-    """Read what has come or changed since `before`: new images, and images whose files changed."""
+    """Read what has come or changed since `before`: new images, and images whose files changed.
+
+    A warning counts values there that lie outside the bounds of the transform of the output.
+    """
     obs, stats = source.field(ds, name), source.stats()
     times = microseconds(obs)
     same = _prefix(before.time, times)
@@ -141,26 +150,31 @@ def next_look(
     stale[changed[changed < len(times)]] = True
     digest = np.zeros(len(times), np.uint64)
     digest[:same] = before.digest[:same]
-    count = np.zeros(len(times), np.int64)
-    count[:same] = before.count[:same]
+    observed = np.zeros(len(times), np.int64)
+    observed[:same] = before.count[:same]
     revision = np.zeros(len(times), np.int32)
     revision[:same] = before.revision[:same]
     sample = np.full((len(times), len(points.rows)), np.nan, np.float32)
     sample[:same] = before.sample[:same]
+    outside = []
     for slab in _slabs(obs, stale):
         found = look(obs[slab], points)
         _check_later(name, found, str(source.path))
+        if transform.is_outside(found.least, found.most):
+            outside.append(count(obs[slab], transform.upper))
         digest[slab] = found.digest
-        count[slab] = found.image_count
+        observed[slab] = found.image_count
         sample[slab] = found.sample
-    lost = int(((count[:same] == 0) & (before.count[:same] > 0)).sum())
+    lost = int(((observed[:same] == 0) & (before.count[:same] > 0)).sum())
     if lost:
         log.warning(
             "%d images of %s that held observations hold none now; they are taken as revised",
             lost,
             source.path,
         )
-    return Days(times, digest, count, revision, sample, stats)
+    if outside:
+        warn_of_floor(name, transform, total(outside))
+    return Days(times, digest, observed, revision, sample, stats)
 
 
 def _check_later(name: str, found: ArchivePass, path: str) -> None:

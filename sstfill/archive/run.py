@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.archive import store
+from sstfill.archive.companions import Companions
 from sstfill.archive.job import Days, FillJob, open_job
 from sstfill.archive.layout import DRAFT, StoreLayout, take
 from sstfill.archive.model import Model
@@ -27,8 +28,10 @@ from sstfill.archive.settings import RunSettings, describe_grid, format_options
 from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
+from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
 from sstfill.fields.sea import sea_mask
+from sstfill.fields.transform import ASKED, Asked, by_name, choose, is_skewed, note_skewness
 from sstfill.fields.variables import pick_fields
 from sstfill.io import place
 from sstfill.io.atomic import begin_work, fail
@@ -93,6 +96,7 @@ def fill_archive(
     l2p_flags: Sequence[str] = (),
     group: str | None = None,
     allow_links: bool = False,
+    transform: Asked = "auto",
     seed: int = 0,
     update: bool = False,
     refit: bool = False,
@@ -118,6 +122,9 @@ def fill_archive(
         output was made by.
     variables, sea, lakes, seed
         As in `sstfill.fill`.
+    transform
+        As in `sstfill.fill`, but of a skewed field that nothing tells of, ``auto`` fills the values
+        as they are. With `update`, ``auto`` is what the output was filled with.
     quality_level, l2p_flags, group, allow_links
         As in `sstfill.io.open`.
     update
@@ -140,6 +147,7 @@ def fill_archive(
         The message tells what to do; units that are filled already are kept.
     """
     started = time.perf_counter()
+    check_choice("transform", transform, ASKED)
     target = Path(out)
     if target.suffix != ".zarr":
         raise OptionError(
@@ -169,9 +177,8 @@ def fill_archive(
             lender = None
             if like is not None:
                 lender = FillJob(Path(like))
-            settings = RunSettings(
-                job, read, names, sea, lakes, seed, lender, describe_grid(ds, names)
-            )
+            described = describe_grid(ds, names)
+            settings = RunSettings(job, read, names, sea, lakes, seed, transform, lender, described)
         request, chosen = settings.request(method, update=update, refit=refit)
         request["input"] = read.path
         rows, columns = settings.grid[:2]
@@ -227,6 +234,10 @@ class _FillRun:
         Seconds spent on fitting, most bytes of memory of a worker, and the units filled.
     days, bases
         By variable, what the archive holds now, and what it held when the output was filled.
+    changed
+        Which days may have changed since the output was filled, in any variable; bool ``(time,)``.
+    companions
+        The variables beside the filled ones.
     """
 
     settings: RunSettings
@@ -238,6 +249,8 @@ class _FillRun:
     done: list[Done] = field(default_factory=list)
     days: dict[str, Days] = field(default_factory=dict)
     bases: dict[str, Days | None] = field(default_factory=dict)
+    changed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    companions: Companions | None = None
 
     def run(self, fill: Workers) -> FillOutcome:
         """Fill units until the archive is as it was when they were planned; put them in place."""
@@ -252,6 +265,7 @@ class _FillRun:
                     ledger.record(one.number)
                     self.done.append(one)
                     self.memory = max(self.memory, one.memory)
+                self._write_companions()
                 if not self._archive_changed():
                     break
                 log.warning(
@@ -265,8 +279,11 @@ class _FillRun:
                     "that writes it is done"
                 )
             outcome = self._outcome(ledger.done)
-            self._count_revisions(ledger.done)
-        if outcome.made or not job.out.exists():
+            assert self.companions is not None
+            worth = bool(outcome.made) or (self.companions.any and bool(self.changed.any()))
+            if worth:
+                self._count_revisions(ledger.done)
+        if worth or not job.out.exists():
             job.commit()
         else:
             # Keep what was seen of the archive's files, so that they need not be read again.
@@ -287,6 +304,8 @@ class _FillRun:
             same_version = begun["version"] == __version__
             own = {k: v for k, v in begun.items() if k not in ("format", "version", "input")}
             asked = {k: v for k, v in self.request.items() if k != "input"}
+            if "transform" not in own:  # earlier code began it, which had none
+                self.request["transform"] = own["transform"] = asked["transform"] = "none"
             if own == asked and same_version:
                 return
             if begun["mode"] != "update" and same_version:
@@ -311,11 +330,14 @@ class _FillRun:
             for name in self.settings.names:
                 last_days[name] = self._read_days(ds, name)
             layout = StoreLayout.of(job, ds, self.days, self.request)
+        self.companions = layout.companions
         stale: set[int] = set()
         wanted: dict[int, Task] = {}
+        self.changed = np.zeros(len(self.days[self.settings.names[0]].time), bool)
         for i, name in enumerate(self.settings.names):
             model, now = Model.load(job.model(name)), self.days[name]
             changed = differing(self.bases[name], now, str(job.out))
+            self.changed |= changed | self._touched(self.bases[name], now)
             changed_since = self._changed_since(last_days[name], now)
             either = changed | changed_since
             shape = model.shape(len(now.time))
@@ -333,6 +355,7 @@ class _FillRun:
                         days=job.next / "days" / f"{name}.npz",
                         draft=draft,
                         run_id=self.run_id,
+                        parts=store.parts(model.transform),
                     )
         # Units that an earlier, interrupted run filled from what the archive still holds are kept.
         kept = [n for n in sorted(ledger.done & wanted.keys() - stale) if layout.holds(wanted[n])]
@@ -352,10 +375,24 @@ class _FillRun:
         """
         if last is None:
             return np.zeros(len(now.time), bool)
-        found = differing(last, now, str(self.settings.job.out))
-        at = touched(self.settings.source.root, last.stats, now.stats, len(now.time))
-        found[at[at < len(found)]] = True
+        return differing(last, now, str(self.settings.job.out)) | self._touched(last, now)
+
+    def _touched(self, last: Days | None, now: Days) -> NDArray[np.bool_]:
+        """Return which days lie in files that were written since; bool ``(time,)``."""
+        found = np.zeros(len(now.time), bool)
+        if last is not None:
+            at = touched(self.settings.source.root, last.stats, now.stats, len(now.time))
+            found[at[at < len(found)]] = True
         return found
+
+    def _write_companions(self) -> None:
+        """Write the variables that lie beside the filled ones, where they may have changed."""
+        job, companions = self.settings.job, self.companions
+        assert companions is not None
+        changed = self.changed
+        if self.request["mode"] == "refit" or not job.out.exists():
+            changed = np.ones(len(self.changed), bool)
+        companions.write(job.staged, job.out, changed)
 
     def _read_days(self, ds: xr.Dataset, name: str) -> Days | None:
         """Note what the archive holds now; return what it held when this run last read it."""
@@ -374,7 +411,12 @@ class _FillRun:
             )
             assert self.method is not None
             folder.parent.mkdir(exist_ok=True)
-            Model.make(self.method, whole, folder)
+            asked = self.request["transform"]
+            transform = choose(asked, ds[name], whole.obs)
+            least, most = np.fmin.reduce(whole.sample), np.fmax.reduce(whole.sample)
+            if asked == "auto" and not by_name(ds[name])[1] and is_skewed(least, most):
+                note_skewness([name])
+            Model.make(self.method, whole, folder, transform)
             self.fitting += time.perf_counter() - started
             return None
         model = Model.load(folder)
@@ -391,7 +433,9 @@ class _FillRun:
                 f"the days kept of {name!r} in {job.folder} are not those of its fitted method; "
                 "--refit fills all again"
             )
-        self.days[name] = next_look(settings.source, ds, name, before, model.points)
+        self.days[name] = next_look(
+            settings.source, ds, name, before, model.points, model.transform
+        )
         return last
 
     def _archive_changed(self) -> bool:
@@ -431,8 +475,6 @@ class _FillRun:
     def _count_revisions(self, made: set[int]) -> None:
         """Write how often each day was made, and complete the staged store."""
         job = self.settings.job
-        if not made:
-            return
         for i, name in enumerate(self.settings.names):
             now, base = self.days[name], self.bases[name]
             own = {number % VARIABLE for number in made if number // VARIABLE == i}

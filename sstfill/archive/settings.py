@@ -18,7 +18,8 @@ from sstfill.archive.job import FillJob
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import InputError, OptionError, WriteError
 from sstfill.fields import grid
-from sstfill.fill import chosen_method
+from sstfill.fields.transform import Asked
+from sstfill.fill import chosen_method, wanted_space
 from sstfill.methods import Method
 from sstfill.methods.common import sampling
 from sstfill.version import __version__
@@ -40,6 +41,8 @@ class RunSettings:
         The sea mask that the user gave, and whether lakes are filled.
     seed
         Of whatever is random.
+    transform
+        What the user asked for, as in `sstfill.fill`.
     lender
         The job whose fitted method is used (``--like``).
     grid
@@ -52,6 +55,7 @@ class RunSettings:
     sea: xr.DataArray | None
     lakes: bool | None
     seed: int
+    transform: Asked
     lender: FillJob | None
     grid: list[Any]
 
@@ -100,9 +104,16 @@ class RunSettings:
         mode = "first" if finished is None else "refit"
         if self.lender is not None:
             return self._borrowed(self.lender, method, common) | {"mode": mode}, None
-        request = {**common, "mode": mode, "seed": self.seed, **_described(method, self.seed)}
+        chosen = chosen_method(method, self.seed)
+        request = {
+            **common,
+            "mode": mode,
+            "seed": self.seed,
+            "transform": wanted_space(self.transform, chosen),
+            **_described(method, self.seed),
+        }
         # As job.json gives it back: a resumed run compares it with what was read there.
-        return json.loads(json.dumps(request)), chosen_method(method, self.seed)
+        return json.loads(json.dumps(request)), chosen
 
     def _is_completed(self, finished: dict[str, Any], method: Method | str | None) -> bool:
         """Whether opening the job has just completed the very run that is asked for.
@@ -114,7 +125,8 @@ class RunSettings:
             return False
         if self.lender is not None:
             return bool(finished.get("like") == str(self.lender.out.resolve()))
-        return _described(method, self.seed) == _method_of(finished)
+        same_transform = self.transform in ("auto", transform_of(finished))
+        return same_transform and _described(method, self.seed) == _method_of(finished)
 
     def _borrowed(
         self, lender: FillJob, method: Method | str | None, common: dict[str, Any]
@@ -140,7 +152,9 @@ class RunSettings:
                 f"{lender.out} lends {lent['method']} for {', '.join(lent['variables'])}; leave "
                 "out the method, and name these variables"
             )
+        self._check_transform(lender, lent)
         taken = {key: lent[key] for key in ("seed", "method", "options")}
+        taken["transform"] = transform_of(lent)
         return common | taken | {"like": str(lender.out.resolve())}
 
     def _continued(
@@ -154,6 +168,7 @@ class RunSettings:
                     f"{self.job.out} was filled with {key} {finished.get(key)}, not {value}; "
                     "--refit fills all again"
                 )
+        self._check_transform(self.job, finished)
         # Another version may estimate otherwise, and old and new days would not fit together.
         if finished["version"] != __version__:
             raise OptionError(
@@ -175,6 +190,20 @@ class RunSettings:
             )
         kept = {k: v for k, v in finished.items() if k not in ("format", "version")}
         return kept | {"mode": "update"}
+
+    def _check_transform(self, job: FillJob, finished: dict[str, Any]) -> None:
+        """Refuse another transform than that of a finished output; ``auto`` takes it over."""
+        used = transform_of(finished)
+        if self.transform not in ("auto", used):
+            raise OptionError(
+                f"{job.out} was filled with transform={used!r}, not {self.transform!r}; --refit "
+                "fills all again"
+            )
+
+
+def transform_of(request: dict[str, Any]) -> str:
+    """Return the transform of a request; one that earlier code wrote had none."""
+    return str(request.get("transform", "none"))
 
 
 def _described(method: Method | str | None, seed: int) -> dict[str, Any]:

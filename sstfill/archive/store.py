@@ -8,6 +8,7 @@ run takes the place of the last.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -24,8 +25,9 @@ from numpy.typing import NDArray
 from sstfill.archive import swap
 from sstfill.errors import WriteError
 from sstfill.fields import gaps
-from sstfill.fields.ancillary import error_attrs
+from sstfill.fields.ancillary import error_attrs, limit_attrs
 from sstfill.fields.patches import Patch, Shape
+from sstfill.fields.transform import Transform
 from sstfill.io import place
 from sstfill.io.atomic import flush
 from sstfill.io.untrusted import guard
@@ -37,10 +39,24 @@ ROOT = "zarr.json"
 REVISION = "sstfill_revision"
 PARTS = ("", "_error", "_source")
 """What is stored of a variable ``v``: ``v``, ``v_error``, ``v_source``."""
+LIMITS = ("lower", "upper")
+"""What is stored besides of one that was transformed: ``v_lower``, ``v_upper``."""
+
+
+def parts(transform: Transform) -> tuple[str, ...]:
+    """Suffixes of what is stored of a variable."""
+    if transform.kind == "none":
+        return PARTS
+    return (*PARTS, *(f"_{limit}" for limit in LIMITS))
 
 
 def lay_out(
-    store: Path, fields: Mapping[str, xr.DataArray], chunks: Shape, attrs: Mapping[str, Any]
+    store: Path,
+    fields: Mapping[str, xr.DataArray],
+    chunks: Shape,
+    attrs: Mapping[str, Any],
+    beside: xr.Dataset,
+    limited: Collection[str] = (),
 ) -> None:
     """Make an empty store for filled fields ``(time, y, x)``, with all their coordinates.
 
@@ -52,23 +68,26 @@ def lay_out(
         Of each variable.
     attrs
         Of the store.
+    beside
+        Coordinates, and other variables that are written whole.
+    limited
+        Names of the fields that have limits besides an error.
     """
     first = next(iter(fields.values()))
-    coords = xr.Dataset(coords=first.coords)
-    for field in fields.values():
-        coords = coords.merge(xr.Dataset(coords=field.coords), compat="override", join="override")
-    encoding = {str(n): _encoding(c, str(first.dims[0])) for n, c in coords.coords.items()}
-    for variable in coords.variables.values():
-        variable.encoding = {}  # that of the archive: its chunks and codecs are not ours
-    with warnings.catch_warnings():
+    time = str(first.dims[0])
+    whole = {n: v.compute() for n, v in beside.data_vars.items() if time in v.dims}
+    beside = beside.assign(whole)
+    encoding = {str(n): _encoding(v, time) for n, v in beside.variables.items()}
+    # An empty chunk is written too: else an old one would stay in its place.
+    with warnings.catch_warnings(), zarr_config().set({"array.write_empty_chunks": True}):
         warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification")
-        coords.assign_attrs(attrs).to_zarr(
+        beside.drop_attrs(deep=False).assign_attrs(attrs).to_zarr(
             store, mode="w-", zarr_format=3, consolidated=False, encoding=encoding
         )
     # Fields are made by zarr itself: xarray would have to be given values, which there are none.
     root = guard.open_group(store, mode="r+")
     for name, field in fields.items():
-        for part, dtype, empty, own in _parts(name, field):
+        for part, dtype, empty, own in _parts(name, field, limited=name in limited):
             root.create_array(
                 part,
                 shape=field.shape,
@@ -89,7 +108,9 @@ def lay_out(
     )
 
 
-def _parts(name: str, field: xr.DataArray) -> Iterator[tuple[str, np.dtype, Any, dict[str, Any]]]:
+def _parts(
+    name: str, field: xr.DataArray, *, limited: bool
+) -> Iterator[tuple[str, np.dtype, Any, dict[str, Any]]]:
     source = {
         "long_name": "where the value comes from",
         "flag_values": list(gaps.SOURCE_FLAGS.values()),
@@ -102,6 +123,10 @@ def _parts(name: str, field: xr.DataArray) -> Iterator[tuple[str, np.dtype, Any,
     own = {k: plain(v) for k, v in field.attrs.items()}
     yield name, field.dtype, np.nan, own | coordinates
     yield f"{name}_error", np.dtype("f4"), np.nan, error_attrs(name, field) | coordinates
+    if limited:
+        for limit in LIMITS:
+            own = limit_attrs(name, field, limit) | coordinates
+            yield f"{name}_{limit}", np.dtype("f4"), np.nan, own
     yield f"{name}_source", np.dtype("i1"), gaps.SOURCE_FLAGS["not_filled"], source | coordinates
 
 
@@ -112,12 +137,19 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _encoding(coord: xr.DataArray, time: str) -> dict[str, Any]:
+def zarr_config() -> Any:
+    """Return the configuration of Zarr, which takes long to import."""
+    import zarr
+
+    return zarr.config
+
+
+def _encoding(coord: xr.Variable, time: str) -> dict[str, Any]:
     encoding: dict[str, Any] = {}
-    if coord.dims == (time,):
-        encoding["chunks"] = (TIMES,)
+    if coord.dims[:1] == (time,):
+        encoding["chunks"] = (TIMES, *coord.shape[1:])
     calendar = None
-    if coord.dtype == object:
+    if coord.dtype == object and coord.size:
         calendar = getattr(coord.values.flat[0], "calendar", None)
     if coord.dtype.kind == "M" or calendar is not None:
         encoding |= {"units": "microseconds since 1970-01-01", "dtype": "int64"}
@@ -129,7 +161,8 @@ def _encoding(coord: xr.DataArray, time: str) -> dict[str, Any]:
 def write_unit(store: Path, name: str, patch: Patch, values: Mapping[str, NDArray]) -> None:
     """Write the chunks of one unit, and flush them to the disk.
 
-    `values` are ``""`` (filled), ``"_error"`` and ``"_source"``, each ``(time, y, x)`` of the unit.
+    `values` are ``""`` (filled), ``"_error"``, ``"_source"`` and so on (`parts`), each
+    ``(time, y, x)`` of the unit.
     """
     root = guard.open_group(store, mode="r+", use_consolidated=False)
     for part, block in values.items():
@@ -186,6 +219,7 @@ def publish(staged: Path, out: Path, *, replace: bool = False) -> None:
                 swap.linked(whole, staged)
             else:
                 swap.linked(whole, out, staged)
+                _drop_gone(whole)
             swap.exchange(whole, out)
         except OSError as reason:
             log.info("%s is not exchanged in one step: %s", out, reason)
@@ -226,6 +260,14 @@ def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
+def _drop_gone(store: Path) -> None:
+    """Remove the arrays that the metadata of a store do not list: the archive has them no more."""
+    listed = json.loads((store / ROOT).read_text("utf-8"))["consolidated_metadata"]["metadata"]
+    for path in store.iterdir():
+        if path.is_dir() and path.name not in listed:
+            shutil.rmtree(path)
+
+
 def _moved(staged: Path, out: Path) -> None:
     """Move the files of `staged` into `out`, chunks first, the metadata of the store last."""
     files = [path for path in staged.rglob("*") if path.is_file()]
@@ -243,6 +285,7 @@ def _moved(staged: Path, out: Path) -> None:
             folders.add(target.parent)
         for folder in folders:
             flush(folder)
+    _drop_gone(out)
     shutil.rmtree(staged)
 
 

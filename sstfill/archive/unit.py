@@ -18,7 +18,7 @@ from sstfill import io
 from sstfill.archive.job import Days
 from sstfill.archive.model import Model
 from sstfill.archive.source import ArchiveSource, opened
-from sstfill.archive.store import write_unit
+from sstfill.archive.store import LIMITS, PARTS, write_unit
 from sstfill.errors import SstfillError, WriteError
 from sstfill.fields import gaps
 from sstfill.fields.patches import Patch
@@ -42,6 +42,8 @@ class Task:
         The archive; and of the job: what the archive held, the fitted method, the store to write.
     run_id
         Differs from one run to the next.
+    parts
+        What is stored of the variable, see `sstfill.archive.store.parts`.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Task:
     model: Path
     draft: Path
     run_id: str
+    parts: tuple[str, ...] = PARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,24 +117,30 @@ def filled(model: Model, window: Window) -> dict[str, NDArray]:
     Returns
     -------
     dict
-        By the suffix of what is stored: ``""`` (values), ``"_error"`` and ``"_source"``.
+        By the suffix of what is stored: ``""`` (values), ``"_error"`` and ``"_source"``; with a
+        transform ``"_lower"`` and ``"_upper"`` too.
     """
     inside = window.inside
     sea = window.sea[window.patch.within[1:]]
     obs = inside.values
     # Land stays missing even where a method has an estimate for it.
     gap = np.isnan(obs) & sea.values
-    mean, error = obs, np.full(obs.shape, np.nan, np.float32)
+    mean, unknown = obs, np.full(obs.shape, np.nan, np.float32)
+    uncertainty = {"error": unknown}
+    if model.transform.kind != "none":
+        uncertainty |= {limit: unknown for limit in LIMITS}
     if gap.any():
-        estimate = model.fitted.estimate(window).transpose(*inside.dims)
+        estimate = model.estimate(window).transpose(*inside.dims)
         estimated = gap & np.isfinite(estimate["mean"].values)
         mean = np.where(estimated, estimate["mean"].values.astype(obs.dtype), obs)
-        if "error" in estimate:
-            scaled = estimate["error"].values * np.float32(model.sigma_scale)
-            error = np.where(estimated, scaled, np.nan).astype(np.float32)
+        for part in uncertainty:
+            if part in estimate:
+                known = np.where(estimated, estimate[part].values, np.nan)
+                uncertainty[part] = known.astype(np.float32)
     there = inside.copy(data=mean)
     source = gaps.source_flags(inside, there, there.notnull() | sea)
-    return {"": mean, "_error": error, "_source": source.values}
+    of_values = {f"_{part}": values for part, values in uncertainty.items()}
+    return {"": mean, **of_values, "_source": source.values}
 
 
 def forget() -> None:

@@ -132,10 +132,11 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
                 wrong.append(f"{name} or {store.REVISION} missing")
                 continue
             days = Days.load(job.folder / "days" / f"{name}.npz")
-            sea = Model.load(job.folder / "model" / name).sea.values
+            model = Model.load(job.folder / "model" / name)
+            sea, parts = model.sea.values, store.parts(model.transform)
             shape = (len(days.time), *sea.shape)
             missing = []
-            for part in store.PARTS:
+            for part in parts:
                 if f"{name}{part}" not in held or held[f"{name}{part}"].shape != shape:
                     missing.append(f"{name}{part}")
             if missing:
@@ -151,7 +152,7 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
             patches = list(PatchGrid(core=sampling.CORE).patches(held[name].shape))
             for patch in track(patches, f"verifying {name}", len(patches)):
                 position = _position(patch)
-                for trouble in _wrong_in_unit(target, held, name, patch, sea, obs, path):
+                for trouble in _wrong_in_unit(target, held, name, patch, model, obs, path):
                     wrong.append(f"{name}, {position}: {trouble}")
                 count += 1
     return Verified(units=count, compared=source is not None, wrong=tuple(wrong))
@@ -162,12 +163,12 @@ def _wrong_in_unit(
     held: xr.Dataset,
     name: str,
     patch: Patch,
-    sea: np.ndarray,
+    model: Model,
     obs: xr.DataArray | None,
     path: str,
 ) -> list[str]:
     """Check the chunks of one unit; return one line for each thing that is wrong."""
-    arrays = [f"{name}{part}" for part in store.PARTS]
+    arrays = [f"{name}{part}" for part in store.parts(model.transform)]
     absent = [
         array
         for array in arrays
@@ -180,10 +181,11 @@ def _wrong_in_unit(
             values = held[arrays[0]][patch.inside].values
             error = held[arrays[1]][patch.inside].values
             source = held[arrays[2]][patch.inside].values
+            limits = [held[array][patch.inside].values for array in arrays[3:]]
     except ReadError as trouble:
         return [str(trouble)]
     flag = gaps.SOURCE_FLAGS
-    at_sea = np.broadcast_to(sea[patch.inside[1:]], values.shape)
+    at_sea = np.broadcast_to(model.sea.values[patch.inside[1:]], values.shape)
     has_value = np.isfinite(values)
     observed, estimated = source == flag["observed"], source == flag["filled"]
     no_value_flag = np.isin(source, [flag["not_filled"], flag["land"]])
@@ -195,6 +197,18 @@ def _wrong_in_unit(
         "sea is flagged as land": at_sea & (source == flag["land"]),
         "an error where nothing was filled": np.isfinite(error) & ~estimated,
     }
+    if limits:
+        lower, upper = limits
+        # Limits are stored in single precision, values perhaps not.
+        near = values.astype(np.float32)
+        within = (lower <= near) & (near <= upper)
+        rules |= {
+            "a limit where nothing was filled": (np.isfinite(lower) | np.isfinite(upper))
+            & ~estimated,
+            "an estimate outside its limits": estimated & np.isfinite(error) & ~within,
+            "an estimate outside the bounds of its transform": estimated
+            & ((lower < 0) | (upper > model.transform.highest)),
+        }
     wrong = []
     for rule, broken in rules.items():
         if broken.any():

@@ -111,6 +111,7 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         l2p_flags=names(args.l2p_flags) or (),
         group=args.group,
         allow_links=args.allow_links,
+        transform=args.transform,
         seed=args.seed,
         update=args.update,
         refit=args.refit,
@@ -139,6 +140,9 @@ def report(done: FillOutcome) -> str:
     for name, score in done.score.items():
         if score:
             error, bias = f"RMSE {score['rmse']:.3g}", f"bias {score['bias']:+.2g}"
+            for key in ("rmse_log10", "rmse_logit"):
+                if key in score:
+                    error += f" ({score[key]:.3g} in {key.removeprefix('rmse_')})"
             lines.append(f"{printable(name)}: {error}, {bias} on withheld clouds")
     last = f"written to {done.out} in {done.seconds:.1f} s"
     if done.fitting:

@@ -13,7 +13,15 @@ from typing import Any
 
 from sstfill import io, plot
 from sstfill.cli.looking import summary
-from sstfill.cli.source import add_input, check_output, check_picture, names, sea, series
+from sstfill.cli.source import (
+    add_input,
+    add_transform,
+    check_output,
+    check_picture,
+    names,
+    sea,
+    series,
+)
 from sstfill.errors import WriteError
 from sstfill.evaluation import score
 from sstfill.evaluation.paper import datasets, protocol, published, records, tables
@@ -67,6 +75,7 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score the errors as the methods state them, not as fill scales them; halves the time",
     )
+    add_transform(parser)
     parser.add_argument("--plot", metavar="PNG", help="also draw the scores")
     parser.add_argument("--json", metavar="FILE", help="also write all numbers as JSON")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -88,6 +97,7 @@ def run_score(args: argparse.Namespace) -> Iterator[str]:
             repeats=args.repeats,
             sea=sea(args.sea),
             calibrate=not args.no_calibrate,
+            transform=args.transform,
         )
     yield card.to_markdown() if args.markdown else str(card)
     if args.json:

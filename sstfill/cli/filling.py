@@ -14,6 +14,7 @@ from sstfill.cli.options import add_options, method
 from sstfill.cli.source import (
     add_input,
     add_lakes,
+    add_transform,
     add_variables,
     check_output,
     check_picture,
@@ -40,6 +41,7 @@ def add_fill(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(sorted(METHODS))}; by default auto, which takes the one that does best "
         "on withheld clouds. For the options of a method: sstfill fill --method NAME --help",
     )
+    add_transform(parser)
     parser.add_argument(
         "--no-score",
         action="store_true",
@@ -96,6 +98,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
             sea=sea(args.sea, args.lakes),
             lakes=args.lakes,
             score=not args.no_score,
+            transform=args.transform,
             seed=args.seed,
         )
         output.write(filled)

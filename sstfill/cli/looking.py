@@ -28,6 +28,7 @@ from sstfill.describe import describe
 from sstfill.docstrings import summary as purpose
 from sstfill.errors import ReadError
 from sstfill.fields.gaps import SOURCE_FLAGS
+from sstfill.fields.transform import SCALES, WORDS
 from sstfill.io.untrusted.documents import parse_json
 from sstfill.methods import METHODS, method_class
 from sstfill.printable import printable
@@ -129,6 +130,11 @@ def _summarise(filled: xr.Dataset, name: str) -> str:
         numbers = {k: v for k, v in diagnostics.items() if isinstance(v, int | float)}
         words = [f"{key} {_number(value)}" for key, value in numbers.items()]
         lines["method"] = ", ".join([method["name"], *words])
+    if "transform" in method:
+        lines["values"] = f"filled {WORDS[method['transform']['kind']]}"
+        lines["values"] += f" ({method['transform']['why']})"
+        if "why" in lines:
+            lines["why"] += f", in {SCALES[method['transform']['kind']]}"
     if "sstfill_score" in da.attrs:
         score = json.loads(da.attrs["sstfill_score"])
         lines["score"] = _score(score, str(da.attrs.get("units", "")))
@@ -181,6 +187,9 @@ def _score(score: dict[str, Any], units: str) -> str:
     if units:
         text += f" {units}"
     text += f" at {score['n']} withheld pixels"
+    for scale in filter(None, SCALES.values()):
+        if f"rmse_{scale}" in score:
+            text += f", RMSE {_number(score[f'rmse_{scale}'])} in {scale}"
     coverage = {float(k): v for k, v in score.get("coverage", {}).items() if v is not None}
     if coverage:
         widest = max(coverage)

@@ -18,6 +18,7 @@ from sstfill import io
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.fields import grid
 from sstfill.fields.sea import find_sea
+from sstfill.fields.transform import ASKED
 from sstfill.fields.variables import find_fields
 from sstfill.io import place
 from sstfill.io.untrusted.declared import check_memory
@@ -97,6 +98,17 @@ def add_variables(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="a variable, or several with commas between; may be repeated; by default each one "
         "that can be filled",
+    )
+
+
+def add_transform(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the option of the space that is filled in."""
+    parser.add_argument(
+        "--transform",
+        choices=ASKED,
+        default="auto",
+        help="fill decimal logarithms (concentrations), logits (fractions) or the values as they "
+        "are; by default auto, by standard_name, names and units",
     )
 
 

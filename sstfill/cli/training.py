@@ -14,6 +14,7 @@ from sstfill.cli.options import PREFIX, add_field, flag, takes
 from sstfill.cli.source import add_input, sea, series
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError
+from sstfill.fields import transform
 from sstfill.io import place
 from sstfill.methods import Gan
 from sstfill.training.data.oceans import Oceans
@@ -51,7 +52,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
             text = f"{plain} (default: {str(field.default).lower()})".strip()
             # A type that has a name is a choice.
             name = str(field.type).removesuffix(" | None")
-            choices = get_args(getattr(training.options, name, None))
+            kind = getattr(training.options, name, None) or getattr(transform, name, None)
+            choices = get_args(kind)
             short = "|".join(choices) or takes(field)
             add_field(group, field, short, prefix + field.name, text)
 

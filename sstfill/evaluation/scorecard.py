@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ScoreColumn(NamedTuple):
     """A column of the table: title, variable, number format, and the distance from perfect.
 
-    `level` chooses an interval of a variable that has several.
+    `level` chooses an interval of a variable that has several. A scorecard may lack the variable.
     """
 
     title: str
@@ -55,6 +55,8 @@ def _short(value: float, decimals: int) -> str:
 COLUMNS = (
     ScoreColumn("RMSE", "rmse", _fixed),
     ScoreColumn("common RMSE", "common_rmse", _fixed),
+    ScoreColumn("RMSE log10", "rmse_log10", lambda value, decimals: f"{value:.3f}"),
+    ScoreColumn("RMSE logit", "rmse_logit", lambda value, decimals: f"{value:.3f}"),
     ScoreColumn("MAE", "mae", _fixed),
     ScoreColumn("bias", "bias", _signed, rank=abs),
     ScoreColumn(
@@ -76,7 +78,9 @@ class Scorecard:
     and ``filled_fraction`` at the withheld pixels which that method filled, ``common_rmse`` at
     those which all methods that filled any filled, ``seconds`` and ``cpu_seconds`` of one fill;
     ``coverage`` (method, level) of the stated error; and ``rmse_by_cloud``, ``rmse_by_distance``,
-    ``rmse_by_lag`` (method, bin), likewise ``mae``, ``bias`` and ``n``.
+    ``rmse_by_lag`` (method, bin), likewise ``mae``, ``bias`` and ``n``. Of transformed values it
+    also holds ``rmse_log10`` (or ``rmse_logit``) and the like; ``coverage`` is then that of the
+    error in transformed space.
     """
 
     data: xr.Dataset
@@ -198,6 +202,8 @@ def _table(data: xr.Dataset, mark: Callable[[str, bool], str]) -> list[list[str]
     for name in data.method.values:
         columns[0].append(mark(str(name), False))
     for column in COLUMNS:
+        if column.key not in data:
+            continue
         values = data[column.key]
         if column.level is not None:
             values = values.sel(level=column.level)

@@ -26,6 +26,7 @@ from sstfill.fields.gaps import (
 from sstfill.fields.grid import axes, standardise
 from sstfill.fields.positions import along_axis, cell_km, on_the_sphere
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.transform import NONE, Asked, Transform, choose
 from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
@@ -56,10 +57,14 @@ class Bins(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A method's estimate at the withheld pixels, shape (n,), and the seconds of its fill."""
+    """A method's estimate at the withheld pixels, shape (n,), and the seconds of its fill.
+
+    `spread` is the error in transformed space; `sigma` where there is no transform.
+    """
 
     mean: Values
     sigma: Values
+    spread: Values
     seconds: float = np.nan
     cpu_seconds: float = np.nan
 
@@ -84,6 +89,7 @@ def score(
     repeats: int = 1,
     sea: xr.DataArray | None = None,
     calibrate: bool = True,
+    transform: Asked = "auto",
 ) -> Scorecard:
     """Score methods at observed pixels that are hidden under the clouds of other dates.
 
@@ -113,6 +119,9 @@ def score(
     calibrate
         Score the error as `fill` states it: scaled on further withheld pixels. Each fill then takes
         twice as long. False scores the error as the method estimates it.
+    transform
+        As in `fill`. Of transformed values the scores are in the units of the field and, by the
+        names ``rmse_log10`` and the like, in transformed space.
 
     Returns
     -------
@@ -154,6 +163,7 @@ def score(
         # The user's dims get the names of the standardised field's.
         dims = dict(zip(axes(array).dims, field.dims, strict=True))
         masks = xr.DataArray(clouds.data, dims=[dims.get(d, d) for d in clouds.dims])
+    space = choose(transform, array, field)
     samples = []
     for number in range(seed, seed + repeats):
         withheld = transplant_clouds(field, sea, fraction=fraction, seed=number, clouds=masks)
@@ -162,10 +172,13 @@ def score(
         other = derived_seed(number, 1)
         estimates = {}
         for label, method in chosen.items():
-            estimates[label] = _refill(field, method, sea, withheld, other, calibrate)
+            estimates[label] = _refill(
+                field, method, sea, withheld, other, calibrate, transform, space
+            )
         samples.append(_sample(field, field, sea, withheld, estimates))
     source = "other dates" if clouds is None else "given"
-    return _scorecard(field, samples, {"seed": seed, "repeats": repeats, "clouds": source})
+    attrs: dict[str, str | int] = {"seed": seed, "repeats": repeats, "clouds": source}
+    return _scorecard(field, samples, attrs, space)
 
 
 def score_against(
@@ -211,7 +224,7 @@ def score_against(
     for label, dataset in estimates.items():
         at_hidden[label] = _estimate_of(label, dataset, truth, hidden)
     sample = _sample(field, given, sea_mask(field, sea), hidden, at_hidden)
-    return _scorecard(field, [sample], {"repeats": 1, "clouds": "given"})
+    return _scorecard(field, [sample], {"repeats": 1, "clouds": "given"}, NONE)
 
 
 def _labelled(
@@ -278,7 +291,7 @@ def _estimate_of(
     sigma = mean * np.nan
     if error in dataset:
         sigma = _like(dataset[error], truth).values[hidden.values]
-    return Estimate(mean, sigma)
+    return Estimate(mean, sigma, sigma)
 
 
 def _refill(
@@ -288,17 +301,29 @@ def _refill(
     withheld: xr.DataArray,
     seed: int,
     calibrate: bool,
+    transform: Asked,
+    space: Transform,
 ) -> Estimate:
     started, cpu_started = time.perf_counter(), time.process_time()
-    filled = fill(field, method, sea=sea, withheld=withheld, score=calibrate, seed=seed)
+    filled = fill(
+        field, method, sea=sea, withheld=withheld, score=calibrate, transform=transform, seed=seed
+    )
     name, error = str(field.name), f"{field.name}_error"
-    filled = filled[[n for n in (name, error) if n in filled]].compute()
+    lower, upper = f"{field.name}_lower", f"{field.name}_upper"
+    filled = filled[[n for n in (name, error, lower, upper) if n in filled]].compute()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     mean = filled[name].transpose(*field.dims).values[withheld.values]
     sigma = mean * np.nan
     if error in filled:
         sigma = filled[error].transpose(*field.dims).values[withheld.values]
-    return Estimate(mean, sigma, seconds, cpu_seconds)
+    spread = sigma
+    if space.kind != "none":
+        spread = mean * np.nan
+        if lower in filled:
+            low = filled[lower].transpose(*field.dims).values[withheld.values]
+            high = filled[upper].transpose(*field.dims).values[withheld.values]
+            spread = (space.apply(high) - space.apply(low)) / 2
+    return Estimate(mean, sigma, spread, seconds, cpu_seconds)
 
 
 def _sample(
@@ -351,7 +376,10 @@ def _stretched(steps: tuple[float, ...], size: float, unit: str, long_name: str)
 
 
 def _scorecard(
-    field: xr.DataArray, samples: list[WithheldSample], attrs: dict[str, str | int]
+    field: xr.DataArray,
+    samples: list[WithheldSample],
+    attrs: dict[str, str | int],
+    space: Transform,
 ) -> Scorecard:
     """Pool the samples of all repeats."""
     truth = np.concatenate([s.truth for s in samples])
@@ -366,8 +394,10 @@ def _scorecard(
     filled = [np.isfinite(estimate.mean) for estimate in pooled.values()]
     # a method that filled nothing at all does not take the comparison from the others
     common = np.logical_and.reduce([f for f in filled if f.any()] or filled)
-    cards = [_card(truth, estimate, common, places, bins) for estimate in pooled.values()]
+    cards = [_card(truth, estimate, common, places, bins, space) for estimate in pooled.values()]
     data = xr.concat(cards, xr.Variable("method", list(pooled)))
+    if space.kind != "none":
+        attrs |= {"transform": space.kind}
     return Scorecard(
         data.assign_attrs(
             variable=str(field.name),
@@ -385,6 +415,7 @@ def _pooled(estimates: list[Estimate]) -> Estimate:
     return Estimate(
         mean=np.concatenate([e.mean for e in estimates]),
         sigma=np.concatenate([e.sigma for e in estimates]),
+        spread=np.concatenate([e.spread for e in estimates]),
         seconds=float(np.mean([e.seconds for e in estimates])),
         cpu_seconds=float(np.mean([e.cpu_seconds for e in estimates])),
     )
@@ -396,6 +427,7 @@ def _card(
     common: Bools,
     places: dict[str, NDArray[np.intp]],
     bins: dict[str, Bins],
+    space: Transform,
 ) -> xr.Dataset:
     """Score one method at the pixels that it filled; `common_rmse` at those that all filled."""
     done = np.isfinite(estimate.mean)
@@ -407,6 +439,15 @@ def _card(
     card["common_rmse"] = metrics.rmse(estimate.mean[common & done], truth[common & done])
     card["correlation"] = metrics.correlation(estimate.mean[done], truth[done])
     card["crps"] = metrics.crps_gaussian(error, sigma)
+    if space.kind != "none":
+        there, wanted = space.apply(estimate.mean), space.apply(truth)
+        for name, kernel in KERNELS.items():
+            card[f"{name}_{space.scale}"] = kernel(there[done], wanted[done])
+        card[f"correlation_{space.scale}"] = metrics.correlation(there[done], wanted[done])
+        # The interval of a transformed estimate is symmetric in transformed space.
+        stated = done & np.isfinite(estimate.spread)
+        error, sigma = (there - wanted)[stated], estimate.spread[stated]
+        card[f"crps_{space.scale}"] = metrics.crps_gaussian(error, sigma)
     card["coverage"] = "level", [metrics.coverage(error, sigma, level) for level in LEVELS]
     card["n"] = int(done.sum())
     card["filled_fraction"] = float(done.mean())

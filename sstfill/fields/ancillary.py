@@ -14,6 +14,12 @@ from sstfill.fields.variables import names_in
 
 log = logging.getLogger(__name__)
 
+OF_THE_VALUES = (
+    *("valid_min", "valid_max", "valid_range", "actual_range", "missing_value", "_FillValue"),
+    *("scale_factor", "add_offset", "_Unsigned", "comment"),
+)
+"""Attributes of a variable that say nothing of its error, source or modes."""
+
 
 def lay_out(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
     """Give a field of a method the dims and coordinates of the user's variable.
@@ -30,7 +36,8 @@ def lay_out(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.Da
     user_dims = dict(zip(obs.dims, grid.axes(like).dims, strict=True))
     own_dims = [d for d in field.dims if d not in user_dims]
     renamed = [user_dims.get(d, d) for d in field.dims]
-    laid_out = xr.DataArray(xr.Variable(renamed, field.data, field.attrs))
+    own = {key: value for key, value in field.attrs.items() if key not in OF_THE_VALUES}
+    laid_out = xr.DataArray(xr.Variable(renamed, field.data, own))
     if set(obs.dims) <= set(field.dims):
         # Size-1 dims that standardising squeezed come back.
         laid_out = laid_out.expand_dims([d for d in like.dims if d not in laid_out.dims])
@@ -49,6 +56,19 @@ def error_attrs(name: str, like: xr.DataArray) -> dict[str, str]:
     attrs = {"long_name": f"expected error (one standard deviation) of filled {quantity}"}
     if standard := like.attrs.get("standard_name"):
         attrs["standard_name"] = f"{standard} standard_error"
+    if "units" in like.attrs:
+        attrs["units"] = like.attrs["units"]
+    return attrs
+
+
+def limit_attrs(name: str, like: xr.DataArray, limit: str) -> dict[str, str]:
+    """Attributes of the ``lower`` or ``upper`` limit of `like`, which is called `name`."""
+    quantity = like.attrs.get("long_name", name)
+    percentile = "16th" if limit == "lower" else "84th"
+    attrs = {
+        "long_name": f"{limit} 68 % limit of filled {quantity}",
+        "comment": f"{percentile} percentile of the estimate",
+    }
     if "units" in like.attrs:
         attrs["units"] = like.attrs["units"]
     return attrs

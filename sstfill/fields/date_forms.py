@@ -27,6 +27,7 @@ LENGTHS: dict[str, float] = TABLES["lengths"]
 """Length of each unit in days."""
 GREGORIAN = ("standard", "gregorian", "proleptic_gregorian")
 MONTH, DAY = 12, 86_400_000_000  # months of a year, microseconds of a day
+LAST_YEAR = 9999
 EXACT_IN_SINGLE = 2**24
 """Whole numbers beyond this are rounded in single precision."""
 
@@ -67,8 +68,11 @@ def words_of(text: str) -> str:
 
 
 def month_starts(months: NDArray[np.int64], calendar: str) -> NDArray:
-    """Return the dates on which months begin, counted from January of the year 0."""
-    if calendar in GREGORIAN:
+    """Return the dates on which months begin, counted from January of the year 0.
+
+    Dates that are written out have a calendar, also where it is said that they have none.
+    """
+    if calendar in (*GREGORIAN, "none"):
         since_1970 = np.asarray(months, np.int64) - 1970 * MONTH
         return since_1970.astype("M8[M]").astype("M8[us]")
     starts = np.empty(len(months), object)
@@ -111,7 +115,10 @@ def from_parts(parts: Mapping[str, NDArray], calendar: str) -> NDArray | None:
     >>> from_parts({"year": np.array([2001]), "dayofyear": np.array([32])}, "standard")
     array(['2001-02-01T00:00:00.000000'], dtype='datetime64[us]')
     """
-    year = np.asarray(parts["year"], np.int64) * MONTH
+    year = np.asarray(parts["year"], np.int64)
+    if ((year < 1) | (year > LAST_YEAR)).any():
+        return None
+    year = year * MONTH
     unit = [name for name in parts if name != "fraction"][-1]
     if "month" in parts:
         month = np.asarray(parts["month"], np.int64)
@@ -144,6 +151,9 @@ def from_parts(parts: Mapping[str, NDArray], calendar: str) -> NDArray | None:
 
 def from_code(values: NDArray, form: Mapping[str, Any], calendar: str) -> NDArray | None:
     """Read numbers such as 20010131 by a form of the table; a fraction is one of the last part."""
+    digits = sum(width for _, width in form["parts"])
+    if (values < 0).any() or (values >= 10.0**digits).any():
+        return None
     whole = np.floor(values)
     fraction = np.asarray(values - whole, np.float64)
     rest = whole.astype(np.int64)
@@ -153,8 +163,6 @@ def from_code(values: NDArray, form: Mapping[str, Any], calendar: str) -> NDArra
     ordered = {"year": rest}
     for name, _ in form["parts"][1:]:
         ordered[name] = parts[name]
-    if (rest < 1).any() or (rest > 9999).any():
-        return None
     if fraction.any():
         ordered["fraction"] = fraction
     return from_parts(ordered, calendar)
@@ -188,15 +196,20 @@ def form_guessed(values: NDArray) -> Mapping[str, Any] | None:
     return None
 
 
-def from_epoch(values: NDArray, epoch: Mapping[str, Any]) -> NDArray:
+def from_epoch(values: NDArray, epoch: Mapping[str, Any]) -> NDArray | None:
     """Read a count since a known day as dates."""
     days = (np.asarray(values, np.float64) - epoch["at_1970"]) * LENGTHS[epoch["unit"]]
+    if (np.abs(days) > LAST_YEAR * 366).any():
+        return None
     return later(np.zeros(len(days), "M8[us]"), days * DAY)
 
 
 def since(values: NDArray, unit: str, reference: str, calendar: str) -> NDArray | None:
     """Read numbers of a unit since a date, as the standard calendar counts months and years."""
     numbers = np.asarray(values, np.float64)
+    # Beyond, the numbers of NumPy and cftime overflow.
+    if (np.abs(numbers) * LENGTHS[unit] > LAST_YEAR * 366).any():
+        return None
     fixed = unit not in ("month", "year")
     if fixed:
         decoded = _decoded(numbers * LENGTHS[unit], values, unit, reference, calendar)
@@ -237,7 +250,7 @@ def _decoded(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # which object holds the dates, how the text is padded
             return np.asarray(xr.decode_cf(xr.Dataset({"time": coded}))["time"].values)
-    except (ValueError, OverflowError, TypeError):
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError):
         return None
 
 
@@ -251,7 +264,7 @@ def _reference(text: str) -> tuple[int, float] | None:
     else:
         try:
             when = pd.Timestamp(text)
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             return None
         if pd.isna(when):
             return None
@@ -284,7 +297,7 @@ def texts_of(values: NDArray) -> list[str] | None:
 
 def from_texts(texts: list[str], calendar: str) -> NDArray | None:
     """Read texts such as ``2001-01-31``, ``2001-01-31_06:00:00`` or ``31-Jan-2001``."""
-    if calendar not in GREGORIAN:
+    if calendar not in (*GREGORIAN, "none"):
         return _from_matches(texts, calendar)
     for form in TABLES["text"]["formats"]:
         try:

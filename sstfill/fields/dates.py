@@ -406,13 +406,14 @@ def _coded(
         likely = abs(float(np.median(values)) - code["at_1970"]) * LENGTHS[code["unit"]]
         if not strict and likely > 1000 * YEAR:
             return None
-        return date_forms.from_epoch(values, code), f"read as {code['name']}"
-    _check_exact(name, values)
-    dates = date_forms.from_code(values, code, calendar)
+        dates = date_forms.from_epoch(values, code)
+    else:
+        _check_exact(name, values)
+        dates = date_forms.from_code(values, code, calendar)
     if dates is None and strict:
         wrong = _first_wrong(values, code, calendar)
         raise InputError(
-            f"time {name!r} holds {wrong:.17g}, which is no date {code['name']} of the "
+            f"time {name!r} holds {wrong:.17g}, which is no date in {code['name']} of the "
             f"{calendar} calendar; mend it, or its units"
         )
     return None if dates is None else (dates, f"read as {code['name']}")
@@ -440,7 +441,12 @@ def _guess(time: xr.DataArray, values: NDArray, form: Any, calendar: str) -> NDA
 
 def _first_wrong(values: NDArray, form: Any, calendar: str) -> float:
     for value in values:
-        if date_forms.from_code(np.array([value]), form, calendar) is None:
+        one = np.array([value])
+        if "at_1970" in form:
+            read = date_forms.from_epoch(one, form)
+        else:
+            read = date_forms.from_code(one, form, calendar)
+        if read is None:
             return float(value)
     return float(values[0])
 
@@ -493,7 +499,7 @@ def _periods(
 ) -> SeriesTimes | None:
     """Read months, seasons, weeks or days of a year that has no number; None for other names."""
     name, kind = str(time.name), _period_of(time.name)
-    if kind is None or (values != np.floor(values)).any():
+    if kind is None or (values != np.floor(values)).any() or float(values.max()) > MOST_DAYS:
         return None
     numbers, last = values.astype(np.int64), int(values.max())
     least = int(values.min())
@@ -524,7 +530,9 @@ def _in_no_year(
     """Lay months or days of the year in one year: that of a scalar coordinate, or any."""
     year, given = NO_YEAR, False
     for spelled in TABLES["parts"]["year"]:
-        if da is not None and spelled in da.coords and da[spelled].ndim == 0:
+        if da is None or spelled not in da.coords or da[spelled].ndim > 0:
+            continue
+        if da[spelled].dtype.kind in "iu":
             year, given = int(da[spelled]), True
     by_day = what in ("days", "weeks")
     if by_day and int(numbers.max()) > 365 and not given:

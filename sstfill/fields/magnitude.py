@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 
@@ -122,6 +123,11 @@ class Rescaling:
         """Bring the entries of a score back to the units of the field."""
         factor = self._by_name[name].factor
         return {k: v * factor if k in IN_UNITS else v for k, v in summary.items()}
+
+    def values(self, name: str, rescaled: NDArray) -> NDArray:
+        """Bring values of one field back to its units."""
+        magnitude = self._by_name[name]
+        return rescaled * magnitude.factor + magnitude.shift
 
 
 def check_usual(name: str, least: float, most: float) -> None:

@@ -14,8 +14,8 @@ import xarray as xr
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError
 
-Kind = Literal["standardise", "anomaly", "log"]
-KINDS = ("standardise", "anomaly", "log")
+Kind = Literal["standardise", "anomaly"]
+KINDS = ("standardise", "anomaly")
 SPREADS = 3.0
 """Standard deviations that become 1: nearly all values fall in (-1, 1), the range of tanh."""
 PIECE = 1 << 20
@@ -37,11 +37,9 @@ class Scaling:
     Parameters
     ----------
     kind
-        ``standardise``: (x - mean) / (3 std). ``anomaly``: x - mean, in the field's units. ``log``:
-        the decimal logarithm, then standardised, for what spans orders of magnitude as chlorophyll
-        does.
+        ``standardise``: (x - mean) / (3 std). ``anomaly``: x - mean, in the field's units.
     mean, std
-        Of the observed values, or of their decimal logarithm.
+        Of the observed values.
 
     Raises
     ------
@@ -85,15 +83,13 @@ class Scaling:
         Raises
         ------
         InputError
-            If there is no observation, an infinite one, or with ``log`` one that is not positive.
+            If there is no observation, or an infinite one.
         OptionError
             An unknown kind.
         """
         check_choice("kind", kind, KINDS)
         data = obs.data if isinstance(obs, xr.DataArray) else obs
-        found = _merged(_block_moments(data, log=kind == "log"))
-        if found.unfit:
-            raise _not_positive(found.unfit)
+        found = _merged(_block_moments(data))
         if found.infinite:
             raise InputError(
                 f"{found.infinite} observed values are infinite; set them to NaN before scaling"
@@ -115,11 +111,6 @@ class Scaling:
         ----------
         values
             DataArray, NumPy array or torch tensor, in the units of the field.
-
-        Raises
-        ------
-        InputError
-            With ``log``, if a value is not positive (with Dask: when computed).
         """
         return _pointwise(self._scale, values)
 
@@ -130,15 +121,12 @@ class Scaling:
     def _scale(self, values: Any) -> Any:
         if self.kind == "anomaly":
             return values - self.mean
-        if self.kind == "log":
-            values = _log10(values)
         return (values - self.mean) / (SPREADS * self.std)
 
     def _unscale(self, values: Any) -> Any:
         if self.kind == "anomaly":
             return values + self.mean
-        unscaled = values * (SPREADS * self.std) + self.mean
-        return 10.0**unscaled if self.kind == "log" else unscaled
+        return values * (SPREADS * self.std) + self.mean
 
 
 def _pointwise(kernel: Any, values: Any) -> Any:
@@ -151,22 +139,6 @@ def _pointwise(kernel: Any, values: Any) -> Any:
     )
 
 
-def _log10(values: Any) -> Any:
-    """Decimal logarithm of a NumPy array or a torch tensor, without an import of torch."""
-    if unfit := int((values <= 0).sum()):
-        raise _not_positive(unfit)
-    if isinstance(values, np.ndarray | np.generic):
-        return np.log10(values)
-    return values.log10()
-
-
-def _not_positive(count: int) -> InputError:
-    return InputError(
-        f"{count} values are zero or negative and have no logarithm; set them to NaN, "
-        "or scale with kind='standardise'"
-    )
-
-
 class _Moments(NamedTuple):
     """Moments of some values.
 
@@ -174,28 +146,27 @@ class _Moments(NamedTuple):
     ----------
     number, mean, squares
         Number of finite values, their mean, and the sum of squares about it.
-    infinite, unfit
-        Number of values that are infinite, and that have no logarithm.
+    infinite
+        Number of values that are infinite.
     """
 
     number: int = 0
     mean: float = 0.0
     squares: float = 0.0
     infinite: int = 0
-    unfit: int = 0
 
 
-def _block_moments(data: Any, log: bool) -> Iterable[_Moments]:
+def _block_moments(data: Any) -> Iterable[_Moments]:
     if not hasattr(data, "dask"):
-        return [_moments(np.asarray(data), log)]
+        return [_moments(np.asarray(data))]
     import dask
 
-    tasks = [dask.delayed(_moments)(block, log) for block in data.to_delayed().ravel()]
+    tasks = [dask.delayed(_moments)(block) for block in data.to_delayed().ravel()]
     blocks: Iterable[_Moments] = dask.compute(*tasks)
     return blocks
 
 
-def _moments(values: np.ndarray, log: bool) -> _Moments:
+def _moments(values: np.ndarray) -> _Moments:
     pieces = np.nditer(
         values,
         flags=["external_loop", "buffered", "zerosize_ok"],
@@ -203,22 +174,19 @@ def _moments(values: np.ndarray, log: bool) -> _Moments:
         casting="same_kind",
         buffersize=PIECE,
     )
-    return _merged(_piece_moments(np.asarray(piece), log) for piece in pieces)
+    return _merged(_piece_moments(np.asarray(piece)) for piece in pieces)
 
 
-def _piece_moments(values: np.ndarray, log: bool) -> _Moments:
+def _piece_moments(values: np.ndarray) -> _Moments:
     """Moments of 1-D float64 values, about one of them."""
     infinite = int(np.isinf(values).sum())
-    unfit = int((values <= 0).sum()) if log else 0
     values = values[np.isfinite(values)]
-    if not values.size or unfit:
-        return _Moments(0, 0.0, 0.0, infinite, unfit)
-    if log:
-        values = np.log10(values)
+    if not values.size:
+        return _Moments(infinite=infinite)
     away = values - values[0]
     mean = away.mean()
     squares = float(np.square(away - mean).sum())
-    return _Moments(values.size, float(values[0] + mean), squares, infinite, 0)
+    return _Moments(values.size, float(values[0] + mean), squares, infinite)
 
 
 def _merged(parts: Iterable[_Moments]) -> _Moments:
@@ -234,6 +202,5 @@ def _merged(parts: Iterable[_Moments]) -> _Moments:
             total.mean + delta * fraction,
             total.squares + part.squares + squares,
             total.infinite + part.infinite,
-            total.unfit + part.unfit,
         )
     return total

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from sstfill.errors import InputError
+from sstfill.fields.transform import NONE, Transform
 
 log = logging.getLogger(__name__)
 FAR = 20.0
@@ -25,7 +26,9 @@ WIDE = 30.0
 """Positive values that vary by this factor, as chlorophyll does, are tested in logarithms too."""
 
 
-def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
+def warn_of_strays(
+    name: str, found: xr.Dataset, sea: xr.DataArray, transform: Transform = NONE
+) -> None:
     """Log one line where observations lie more than `FAR` spreads from the middle of their field.
 
     The middle is the median over pixels of the middle of each pixel's range. The spread joins two
@@ -41,6 +44,8 @@ def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
         A `sstfill.fields.gaps.survey`.
     sea
         True at sea.
+    transform
+        Distances are those in the space that the field is filled in.
 
     Raises
     ------
@@ -53,8 +58,9 @@ def warn_of_strays(name: str, found: xr.Dataset, sea: xr.DataArray) -> None:
     least = found["least"].values[there].astype(np.float64)
     most = found["most"].values[there].astype(np.float64)
     count = found["pixel_count"].values[there]
-    away = _distances(least, most, count)
-    if least.min() > 0 and np.quantile(most, 0.95) > WIDE * np.quantile(least, 0.05):
+    away = _distances(transform.apply(least), transform.apply(most), count)
+    positive = transform.kind == "none" and least.min() > 0
+    if positive and np.quantile(most, 0.95) > WIDE * np.quantile(least, 0.05):
         away = np.minimum(away, _distances(np.log(least), np.log(most), count))
     if away.max() <= FAR:
         return

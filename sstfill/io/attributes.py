@@ -36,6 +36,7 @@ FAILURES = (
     TypeError,
     AttributeError,
     KeyError,
+    IndexError,
     NotImplementedError,
     OverflowError,
 )
@@ -47,11 +48,11 @@ def storable(ds: xr.Dataset, *, zarr: bool) -> xr.Dataset:
 
     An attribute whose name the format cannot hold is left out. Both are logged as warnings.
     """
-    own = _kept(ds.attrs, "the dataset", zarr)
+    own = storable_attrs(ds.attrs, "the dataset", zarr=zarr)
     bare = ds.copy(deep=False)
     bare.attrs = own
     for name, variable in ds.variables.items():
-        kept = _kept(variable.attrs, repr(name), zarr)
+        kept = storable_attrs(variable.attrs, repr(name), zarr=zarr)
         if kept is not variable.attrs:
             bare[name].attrs = kept
     return bare
@@ -138,7 +139,7 @@ def _begins_well(text: str) -> bool:
     return text[0].isalnum() or text[0] == "_" or not text[0].isascii()
 
 
-def _kept(attrs: Mapping[Any, Any], of: str, zarr: bool) -> dict[Any, Any]:
+def storable_attrs(attrs: Mapping[Any, Any], of: str, *, zarr: bool = True) -> dict[Any, Any]:
     """Return attributes as they can be stored; `attrs` itself if all can."""
     holds = _json_holds if zarr else _netcdf_holds
     kept: dict[Any, Any] = {}
@@ -177,7 +178,7 @@ def _name_holds(key: Any, zarr: bool) -> bool:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     try:
         text = value if isinstance(value, str) else json.dumps(value)

@@ -7,9 +7,11 @@ import math
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from sstfill.io.packing import ladder, packed
+from sstfill.fields.missing import VALID, valid_range
+from sstfill.io.packing import Packing, as_given, ladder, packed
 
 COMPRESSION = ("zlib", "complevel", "shuffle", "fletcher32")
 TIME_KEYS = ("units", "calendar", "dtype", "_FillValue")
@@ -38,6 +40,7 @@ def stored(ds: xr.Dataset, refusals: dict[str, list[str]], *, zarr: bool) -> xr.
 def _stored(
     name: Hashable, variable: xr.Variable, ds: xr.Dataset, refusals: list[str]
 ) -> xr.Variable:
+    variable = as_given(variable)
     old = variable.encoding
     if variable.dtype.kind == "f" and name not in ds.coords:
         form = ladder(str(name), variable)[len(refusals)]
@@ -45,14 +48,41 @@ def _stored(
     else:
         new = variable.copy(deep=False)
         new.encoding = _other(name, variable, ds)
-        new.attrs = {k: v for k, v in variable.attrs.items() if k not in new.encoding}
+        own = attrs_as_stored(variable)
+        new.attrs = {k: v for k, v in own.items() if k not in new.encoding}
     if str(old.get("grid_mapping", "")) in ds.variables and "grid_mapping" not in new.attrs:
         new.encoding["grid_mapping"] = old["grid_mapping"]
     return new
 
 
+def attrs_as_stored(variable: xr.Variable) -> dict[str, Any]:
+    """Return the attributes of a variable whose values are stored as they are in memory.
+
+    A valid range of packed or signed numbers is that of the numbers that are stored, or left out.
+    """
+    declared = {key: value for key, value in variable.attrs.items() if key in VALID}
+    attrs = {key: value for key, value in variable.attrs.items() if key not in VALID}
+    if variable.dtype.kind == "f" and declared:  # a coordinate
+        low, high = valid_range(variable)
+        values = variable.values
+        below = low is not None and bool((values < low).any())
+        above = high is not None and bool((values > high).any())
+        if not (below or above):
+            plain = Packing(variable="", dtype=variable.dtype, valid=(low, high))
+            attrs |= plain.valid_attrs(pair="valid_range" in declared)
+        return attrs
+    unsigned = variable.dtype.kind == "u" and variable.encoding.get("_Unsigned") == "true"
+    for key, value in declared.items():
+        numbers = np.asarray(value)
+        if unsigned and numbers.dtype.kind == "i":
+            numbers = numbers.astype(variable.dtype)  # -6 is 65530
+        attrs[key] = numbers[()] if unsigned else value
+    return attrs
+
+
 def _other(name: Hashable, variable: xr.Variable, ds: xr.Dataset) -> dict[str, Any]:
     """Return the encoding of coordinates, times, integers and text."""
+    variable = as_given(variable)
     old = variable.encoding
     if variable.dtype.kind in "Mm" or _is_cftime(variable):
         return {k: old[k] for k in TIME_KEYS if k in old}

@@ -15,7 +15,7 @@ import xarray as xr
 from sstfill.errors import OptionError, ReadError, WriteError
 from sstfill.io import place
 from sstfill.io.atomic import atomic_path, begin_work, fail
-from sstfill.io.attributes import check_storable, storable
+from sstfill.io.attributes import FAILURES, check_storable, storable
 from sstfill.io.drain import drained
 from sstfill.io.encoding import stored
 from sstfill.io.error_origin import from_backend, one_line, while_reading
@@ -35,8 +35,9 @@ def write(
     """Write a dataset under a hidden name, then move it in place; Dask blocks go one by one.
 
     Packed variables keep their packing, and observed values their stored integers. A value that
-    would wrap or turn into a gap widens the packing (int32, then floats) with a logged warning and
-    a note in ``comment``.
+    would wrap or turn into a gap widens the packing (int32, then floats), and one outside the valid
+    range removes that, with a logged warning and a note in ``comment``. A valid range is written in
+    the type and the units of what is stored.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ class Output:
         ready = storable(ds, zarr=self._zarr)
         refusals: dict[str, list[str]] = {}
         while not _attempt(ready, self, self._zarr, refusals):
-            pass  # each refusal is one step down a ladder of at most three
+            pass  # each refusal is one step down a ladder of at most four
         self._before = place.identity(self.target)
 
     def check_unchanged(self, final: Path) -> None:
@@ -137,9 +138,9 @@ def _attempt(ds: xr.Dataset, output: Output, zarr: bool, refusals: dict[str, lis
     except DoesNotFit as misfit:
         name, reason = misfit.args
         refusals.setdefault(name, []).append(reason)
-        log.warning("%s: values of %s %s; it is stored in a wider form", target, name, reason)
+        log.warning("%s: values of %s %s; it is stored in another form", target, name, reason)
         return False
-    except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+    except FAILURES as error:
         if not from_backend(error):
             raise
         if while_reading(error):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.archive.job import Days, FillJob
-from sstfill.archive.model import Model
+from sstfill.archive.model import Model, transformed
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
 from sstfill.fields import dates, gaps, grid
@@ -24,6 +24,7 @@ from sstfill.methods.common.sampling import TRIAL, cut, tile
 from sstfill.methods.fitted_score import scored
 from sstfill.nightly.night import VariableReport
 from sstfill.plot.view import printed
+from sstfill.validation.withheld import in_both_spaces
 
 TILES = 3
 """Most pieces of the recent images in which clouds are withheld."""
@@ -60,11 +61,12 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
             model = Model.load(job.model(name))
             days = _load_days(job, name)
             windows = _windows(source.field(ds, name), model, days)
-            score = scored(model.fitted, windows, seed, name)
+            shown = [transformed(window, model.transform) for window in windows]
+            score = scored(model.fitted, shown, seed, name)
             if score is None:
                 scores[name] = {}
                 continue
-            summary = dict(score.summary)
+            summary = dict(in_both_spaces(score, model.transform).summary)
             # The stored error is already multiplied by the model's own scale.
             if "sigma_scale" in summary:
                 summary["sigma_scale"] /= model.sigma_scale

@@ -13,6 +13,7 @@ from typing import Any
 from sstfill import config
 from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, unknown
+from sstfill.fields.transform import Asked
 from sstfill.io.presets import find_recipe
 from sstfill.io.presets import folder as shipped_folder
 from sstfill.io.untrusted.documents import (
@@ -88,6 +89,8 @@ class Fill:
         Names; empty for all variables that can be filled.
     quality_level, l2p_flags, allow_links
         As in `sstfill.io.open`.
+    transform
+        As in `sstfill.archive.fill_archive`.
     seed
         Seed of all random choices.
     """
@@ -97,6 +100,7 @@ class Fill:
     quality_level: int | None = None
     l2p_flags: tuple[str, ...] = ()
     allow_links: bool = False
+    transform: Asked = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -212,6 +212,7 @@ class _NightRun:
             quality_level=wanted.quality_level,
             l2p_flags=wanted.l2p_flags,
             allow_links=wanted.allow_links,
+            transform=wanted.transform,
             seed=wanted.seed,
             update=not self.how["refit"],
             **self.how,

@@ -10,6 +10,7 @@ from typing import Any
 from sstfill import config
 from sstfill.checks import check_most, check_number
 from sstfill.errors import OptionError, unknown
+from sstfill.fields.transform import Asked
 from sstfill.io.presets import find_recipe
 from sstfill.io.untrusted.documents import naming, read_toml, short
 from sstfill.training.data.oceans import Oceans
@@ -25,7 +26,7 @@ class ArchiveOptions:
     truth: str | None = None
     start: str = "shipped"
     clips: int = 40
-    log_scaled: bool = False
+    transform: Asked = "auto"
 
     def __post_init__(self) -> None:
         check_number("clips", self.clips, 1, whole=True)

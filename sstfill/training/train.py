@@ -21,6 +21,7 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import cell_km
 from sstfill.fields.scaling import Scaling
+from sstfill.fields.transform import Asked
 from sstfill.methods.gan.method import Gan
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.oi.solver import usual_step
@@ -53,7 +54,7 @@ def train(
     truth: xr.DataArray | str | None = None,
     start: str | Path | Checkpoint | Gan | Literal["shipped", "new"] = "shipped",
     clips: int = 40,
-    log_scaled: bool = False,
+    transform: Asked = "auto",
     sea: xr.DataArray | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -85,9 +86,9 @@ def train(
         checkpoint is given.
     clips
         Sequences for which first guesses are computed, a few seconds each (compact network only).
-    log_scaled
-        Train the paper's networks on decimal logarithms, for what spans orders of magnitude
-        (chlorophyll).
+    transform
+        What it learns to fill, as in `sstfill.fill`; of a skewed field that nothing tells of,
+        ``auto`` takes the values as they are. The checkpoint records it, and fills in that space.
     sea
         True at sea, over the spatial dims.
     out
@@ -118,9 +119,9 @@ def train(
         If `out` cannot be written.
     """
     chosen = options if options is not None else TrainOptions()
-    _check(chosen, log_scaled, sea, truth)
+    _check(chosen, sea, truth)
     check_number("clips", clips, 1, whole=True)
-    archive = TrainingField.of(data, variable, sea, truth).loaded()
+    archive = TrainingField.of(data, variable, sea, truth, transform).loaded()
     chosen = _fit_to_archive(chosen, archive)
     with _clips_folder(out) as folder:
         from sstfill.training.loop import fit
@@ -131,7 +132,7 @@ def train(
         else:
             chosen = _continued(chosen, first)
             size, network = first.config["network"]["options"], first.network()
-        source = _source(archive, chosen, clouds, clips, log_scaled, folder)
+        source = _source(archive, chosen, clouds, clips, folder)
         trained = fit(
             network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
@@ -148,15 +149,10 @@ def save_checkpoint(checkpoint: Checkpoint, out: str | Path | None) -> None:
         checkpoint.save(out)
 
 
-def _check(options: TrainOptions, log_scaled: bool, sea: object, truth: object) -> None:
+def _check(options: TrainOptions, sea: object, truth: object) -> None:
     """Raise an error where arguments are of a wrong type or contradict each other."""
     if not isinstance(options, TrainOptions):
         raise OptionError(f"options is a {type(options).__name__}; give sstfill.TrainOptions(...)")
-    if log_scaled and options.network == "compact":
-        raise OptionError(
-            "log_scaled is for the paper's networks; "
-            "take the logarithm yourself, or give network='paper'"
-        )
     remedy = "give an xarray DataArray with the dims of the field"
     if not isinstance(sea, xr.DataArray | None):
         raise InputError(f"sea is a {type(sea).__name__}; {remedy}")
@@ -242,12 +238,7 @@ def new_network(options: TrainOptions) -> nn.Module:
 
 
 def _source(
-    archive: TrainingField,
-    options: TrainOptions,
-    clouds: Any,
-    clips: int,
-    log_scaled: bool,
-    folder: Path,
+    archive: TrainingField, options: TrainOptions, clouds: Any, clips: int, folder: Path
 ) -> PaperSource | FirstGuessSource:
     """Make the source of sequences: two blocks of time, each with clouds of its own."""
     from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
@@ -276,7 +267,7 @@ def _source(
     return PaperSource(
         training_part=parts[0],
         validation_part=parts[1],
-        scaling=Scaling.fit(archive.obs[blocks.training], "log" if log_scaled else "standardise"),
+        scaling=Scaling.fit(archive.obs[blocks.training]),
         samples=options.samples,
         needs_withheld=options.needs_withheld,
         adversarial=options.adversarial,
@@ -364,6 +355,7 @@ def _archive_card(
         "patch": [options.frames, options.size, options.size],
         "occlusion": _label(clouds),
         "data": {"fingerprint": archive.fingerprint, "shape": list(obs.shape)},
+        "transform": archive.transform.kind,
     }
     if options.network == "compact":
         ranges = [source.traits()]

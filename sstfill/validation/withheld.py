@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps
+from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
 from sstfill.validation.calibration import LEVELS, error_scale, standardised
 from sstfill.validation.withheld_estimates import WithheldEstimates, gather
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 FRACTION = 0.1
 """Fraction of the observed pixels that is withheld for a score."""
+GAIN = 0.05
+"""Fraction by which a transform must lower the RMSE there, and may raise the MAE in units."""
+ERRORS = ("mae", "rmse", "bias", "correlation", "std")
+"""Entries of a score that differ from one space to another."""
 USUAL = 4.0
 """Beyond this factor something is wrong with the stated error, and the log warns of it."""
 
@@ -37,10 +43,13 @@ class WithheldScore:
         what was withheld.
     sigma_scale
         Factor that makes the method's stated error hold on the withheld pixels.
+    estimates
+        What the scores are of.
     """
 
     summary: dict[str, Any]
     sigma_scale: float
+    estimates: WithheldEstimates | None = field(default=None, repr=False, compare=False)
 
     @property
     def rmse(self) -> float:
@@ -159,23 +168,73 @@ def score_estimates(
     return scores
 
 
-def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> WithheldScore:
-    truth, mean, sigma, image, _ = estimates
+def in_both_spaces(score: WithheldScore, transform: Transform) -> WithheldScore:
+    """Add to a score in transformed space the one in the units of the field.
+
+    ``mae``, ``rmse``, ``bias``, ``correlation`` and ``std`` are in the units of the field, those in
+    transformed space get its name, as in ``rmse_log10``. ``coverage`` and ``sigma_scale`` stay
+    those of the error in transformed space.
+
+    Parameters
+    ----------
+    score
+        With its estimates, in the space of `transform`.
+    """
+    if transform.kind == "none":
+        return score
+    assert score.estimates is not None
+    there = {f"{key}_{transform.scale}": score.summary[key] for key in ERRORS}
+    truth, mean = map(transform.invert, score.estimates[:2])
+    summary = score.summary | _errors(truth, mean) | {"transform": transform.kind} | there
+    return replace(score, summary=summary)
+
+
+def is_better(transformed: WithheldScore, plain: WithheldScore, transform: Transform) -> bool:
+    """Whether a fill in transformed space does better there, and about as well in units.
+
+    In units the mean absolute error counts: the estimate of a transformed field is a median.
+
+    Parameters
+    ----------
+    transformed
+        Score `in_both_spaces`.
+    plain
+        Of the same pixels, filled as they are.
+    """
+    assert plain.estimates is not None
+    truth, mean = map(transform.apply, plain.estimates[:2])
+    known = np.isfinite(mean)
+    rmse = metrics.rmse(mean[known], truth[known])
+    there = transformed.summary[f"rmse_{transform.scale}"]
+    about_as_well = transformed.summary["mae"] < (1 + GAIN) * plain.summary["mae"]
+    return bool(there < (1 - GAIN) * rmse and about_as_well)
+
+
+def _errors(truth: NDArray, mean: NDArray) -> dict[str, float]:
+    """Score estimates where there are any; ``std`` is that of all of the truth."""
     known = np.isfinite(mean)
     filled, wanted = mean[known], truth[known]
-    summary: dict[str, Any] = {
-        **settings,
-        "n": truth.size,
-        "filled_fraction": float(known.mean()),
+    return {
         "mae": metrics.mae(filled, wanted),
         "rmse": metrics.rmse(filled, wanted),
         "bias": metrics.bias(filled, wanted),
         "correlation": metrics.correlation(filled, wanted),
         "std": float(truth.std()),
     }
+
+
+def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> WithheldScore:
+    truth, mean, sigma, image, _ = estimates
+    known = np.isfinite(mean)
+    summary: dict[str, Any] = {
+        **settings,
+        "n": truth.size,
+        "filled_fraction": float(known.mean()),
+        **_errors(truth, mean),
+    }
     stated = known & np.isfinite(sigma)
     if not stated.any():
-        return WithheldScore(summary, 1.0)
+        return WithheldScore(summary, 1.0, estimates)
     z = standardised(np.abs(mean - truth)[stated], sigma[stated])
     even = np.unique(image[stated], return_inverse=True)[1] % 2 == 0
     if not even.all():
@@ -190,4 +249,4 @@ def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> W
             "on it",
             scale,
         )
-    return WithheldScore(summary, scale)
+    return WithheldScore(summary, scale, estimates)

@@ -263,7 +263,7 @@ def test_two_folders_are_exchanged(tmp_path):
 
 def test_empty_chunks_are_written(tmp_path):
     field = xr.DataArray(np.zeros((4, 4, 4), "f4"), dims=("time", "y", "x"), name="sst")
-    store.lay_out(tmp_path / "s.zarr", {"sst": field}, (4, 4, 4), {})
+    store.lay_out(tmp_path / "s.zarr", {"sst": field}, (4, 4, 4), {}, xr.Dataset())
     patch = sstfill.fields.patches.Patch((slice(0, 4),) * 3, (slice(0, 4),) * 3)
     empty = np.full((4, 4, 4), np.nan, "f4")
     store.write_unit(

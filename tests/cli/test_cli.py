@@ -359,7 +359,7 @@ class TestTrain:
             "truth": None,
             "start": "shipped",
             "clips": 40,
-            "log_scaled": False,
+            "transform": "auto",
         }
 
     def test_help_lists_every_option(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -375,7 +375,7 @@ class TestTrain:
         for words in (
             "--network compact|paper|static|recurrent",
             "--device auto|cpu|cuda",
-            "--log-scaled, --no-log-",
+            "--transform auto|log|logit|none",
             "--schedule constant|cosine|decay",
             "Images of a sequence (default: 24)",
             "no D_s",

@@ -444,3 +444,43 @@ def test_withheld_masks_and_pictures_know_the_dates():
     filled = sstfill.fill(da, "interpolate", score=False, withheld=hidden)
     assert filled["time"].values.tolist() == da["time"].values.tolist()
     assert step_of(grid.standardise(filled["sst"]), "2001-12-28") == 2
+
+
+@given(
+    values=st.lists(
+        st.one_of(
+            st.sampled_from(
+                [0, 1, -1, 1e300, -1e300, 2**62, 20010131, 2001, 2001.5, np.inf, np.nan]
+            ),
+            st.floats(),
+            st.text(max_size=8),
+        ),
+        min_size=4,
+        max_size=4,
+    ),
+    units=st.sampled_from(
+        [
+            "",
+            *("months since 2001-01-01", "years since 1-1-1", "days since 0000-00-00"),
+            *("seconds since 9999-12-31", "weeks since \x1b[2J", "months since 99999-01-01"),
+            *("Julian Day", "datenum", "YYYYMMDD", "day as %Y%m%d.%f", "year as %Y.%f", "years"),
+        ]
+    ),
+    calendar=st.sampled_from(["standard", "360_day", "julian", "none", "x", ""]),
+    name=st.sampled_from(["time", "month", "season", "year", "dayofyear", "datenum"]),
+)
+@settings(max_examples=120, deadline=None)
+def test_whatever_stands_for_times_is_read_or_refused_in_one_line(values, units, calendar, name):
+    if all(isinstance(value, int | float) for value in values):
+        values = np.array(values, np.float64)
+    else:
+        values = np.array([str(value) for value in values])
+    attrs = {"units": units, "calendar": calendar}
+    bare = series(4).drop_vars("time").rename(time=name)
+    da = bare.assign_coords({name: (name, values, attrs)})
+    try:
+        days = lags(da)
+    except InputError as error:
+        assert "\n" not in str(error) and "\x1b" not in str(error)
+    else:
+        assert np.isfinite(days).all() and (np.diff(days) > 0).all()

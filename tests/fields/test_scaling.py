@@ -22,7 +22,7 @@ from sstfill.fields.scaling import KINDS, Scaling
 every_kind = pytest.mark.parametrize("kind", KINDS)
 capped = settings(max_examples=25, deadline=None)
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, max_side=6)
-POSITIVE = st.floats(1e-3, 1e4)  # fits a logarithm too
+POSITIVE = st.floats(1e-3, 1e4)
 GAPPY = hnp.arrays(float, SHAPES, elements=POSITIVE | st.just(float("nan"))).filter(
     lambda v: bool(np.isfinite(v).any())
 )
@@ -49,7 +49,6 @@ def field(chunks: dict[str, int] | None = None, dtype: str = "f4") -> xr.DataArr
 @capped
 def test_mean_and_spread_are_those_of_the_observed(values, kind):
     seen = values[np.isfinite(values)]
-    seen = np.log10(seen) if kind == "log" else seen
     found = Scaling.fit(values, kind)
     assert found.mean == pytest.approx(seen.mean(), rel=1e-12, abs=1e-12)
     constant = np.ptp(seen) == 0
@@ -65,10 +64,10 @@ def test_mean_and_spread_are_those_of_the_observed(values, kind):
 def test_what_is_masked_has_no_say(truth, observed, other):
     observed[0, 0] = True
     fits = [
-        Scaling.fit(xr.DataArray(t).where(observed), "log")
+        Scaling.fit(xr.DataArray(t).where(observed))
         for t in (truth, np.where(observed, truth, other))
     ]
-    assert fits[0] == fits[1] == Scaling.fit(truth[observed], "log")
+    assert fits[0] == fits[1] == Scaling.fit(truth[observed])
 
 
 @every_kind
@@ -130,11 +129,6 @@ def test_a_constant_field_has_spread_one(kind, value, dtype):
             "standardise",
             "2 observed values are infinite; set them to NaN",
         ),
-        (
-            np.array([1.0, 0.0, -3.0, np.nan]),
-            "log",
-            "2 values are zero or negative.*kind='standardise'",
-        ),
     ],
 )
 @pytest.mark.parametrize("lazy", [False, True])
@@ -148,10 +142,10 @@ def test_what_has_no_scale(values, kind, message, lazy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("standardize", 0.0, 1.0), "kind='standardize'; choose from standardise, anomaly, log"),
-        (("log", float("nan"), 1.0), "mean=nan must be a finite number"),
-        (("log", 0.0, 0.0), "std=0.0 must be a finite number, above 0"),
-        (("log", 0.0, float("inf")), "std=inf must be a finite number"),
+        (("standardize", 0.0, 1.0), "kind='standardize'; choose from standardise, anomaly"),
+        (("anomaly", float("nan"), 1.0), "mean=nan must be a finite number"),
+        (("anomaly", 0.0, 0.0), "std=0.0 must be a finite number, above 0"),
+        (("anomaly", 0.0, float("inf")), "std=inf must be a finite number"),
     ],
 )
 def test_what_is_no_scaling(arguments, message):
@@ -169,7 +163,6 @@ def test_the_formulas():
     values = np.array([10.0, 1000.0])
     assert Scaling("standardise", 4.0, 2.0).apply(values).tolist() == [1.0, 166.0]
     assert Scaling("anomaly", 4.0, 2.0).apply(values).tolist() == [6.0, 996.0]
-    assert Scaling("log", 1.0, 0.5).apply(values) == pytest.approx([0.0, 2 / 1.5])
 
 
 @given(GAPPY, st.sampled_from(KINDS), st.sampled_from(["f4", "f8"]))
@@ -182,8 +175,7 @@ def test_there_and_back(values, kind, dtype):
     assert scaled.dtype == back.dtype == values.dtype
     np.testing.assert_array_equal(np.isnan(scaled), np.isnan(values))
     relative = {"f8": 1e-12, "f4": 1e-5}[dtype]
-    offset = 0 if kind == "log" else abs(scaling.mean)
-    np.testing.assert_allclose(back, values, rtol=relative, atol=relative * offset)
+    np.testing.assert_allclose(back, values, rtol=relative, atol=relative * abs(scaling.mean))
 
 
 @given(hnp.arrays(float, st.integers(2, 30), elements=POSITIVE), st.sampled_from(KINDS))
@@ -223,16 +215,6 @@ def test_integers_become_floats():
     for values in (np.arange(4, dtype="i2"), xr.DataArray(np.arange(4, dtype="i2")).chunk()):
         scaled = scaling.apply(values)
         assert scaled.dtype == float and scaled[3] == 0
-
-
-@pytest.mark.parametrize(
-    "wrap", [np.asarray, torch.tensor, xr.DataArray, lambda v: xr.DataArray(v).chunk()]
-)
-def test_what_has_no_logarithm_is_told(wrap):
-    with pytest.raises(
-        InputError, match="2 values are zero or negative and have no logarithm; set them to NaN"
-    ):
-        np.asarray(Scaling("log", 0.0, 1.0).apply(wrap([1.0, 0.0, -2.0, float("nan")])))
 
 
 @given(st.sampled_from(KINDS), st.floats(-1e9, 1e9), st.floats(1e-9, 1e9))

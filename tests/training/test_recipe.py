@@ -92,7 +92,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
             "[train]\nnetwork = 'big'\n",
             ["network='big'", "'compact', 'paper', 'static' or 'recurrent'"],
         ),
-        ("[archive]\nlog_scaled = 'perhaps'\n", ["log_scaled='perhaps'"]),
+        ("[archive]\ntransform = 'perhaps'\n", ["transform='perhaps'"]),
         ("[oceans]\nfirst = 1\n", ["first=1 must be a whole number, 41 or more"]),
     ],
 )

@@ -21,6 +21,7 @@ import sstfill
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
 from sstfill.fields.scaling import Scaling
 from sstfill.methods.gan.method import SHIPPED, Gan
+from sstfill.methods.gan.paper import scaling_of
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.occlusion import ObservedClouds, Raindrops
 from sstfill.training import loop
@@ -97,9 +98,7 @@ def compact(**given: Any) -> TrainOptions:
 def source_of(
     ds: xr.Dataset, options: TrainOptions, clouds: Any = "own", truth: str | None = None
 ) -> Any:
-    return _source(
-        TrainingField.of(ds, None, None, truth), options, clouds, 2, False, Path("nowhere")
-    )
+    return _source(TrainingField.of(ds, None, None, truth), options, clouds, 2, Path("nowhere"))
 
 
 def told(raised: pytest.ExceptionInfo[Any]) -> str:
@@ -342,6 +341,37 @@ class TestLarge:
                 network="paper", base=1, frames=2, size=8, samples=2, epochs=1, device="cpu"
             )
         assert model.checkpoint.config["trained"]["steps"] == 2
+
+
+class TestTransform:
+    """A network learns, and fills, in the space that `fill` would choose for the field."""
+
+    def test_concentrations_are_trained_and_filled_as_logarithms(self, cloudy: xr.Dataset) -> None:
+        chl = (10 ** (cloudy.sst - cloudy.sst.mean())).astype("f4").drop_attrs(deep=False)
+        ds = cloudy.assign(sst=chl.assign_attrs(units="mg m-3"))
+        model = train(ds, small(), variable="sst")
+        config = model.checkpoint.config
+        assert config["transform"] == model.trained_transform == "log"
+        logarithms = np.log10(chl.values[np.isfinite(chl.values)])
+        assert config["spread"] == pytest.approx(logarithms.std(), rel=0.05)
+        filled = ds.gapfill.fill(model, variables="sst", score=False)
+        made = (filled.sst_source == 1).values
+        assert made.any() and (filled.sst.values[made] > 0).all()
+        with pytest.raises(OptionError, match="trained with transform='log'"):
+            ds.gapfill.fill(model, variables="sst", transform="none")
+
+    def test_other_fields_are_trained_as_they_are(self, cloudy: xr.Dataset) -> None:
+        assert train(cloudy, small()).checkpoint.config["transform"] == "none"
+
+    def test_early_checkpoints_name_the_logarithm_in_their_scaling(
+        self, cloudy: xr.Dataset
+    ) -> None:
+        now = train(cloudy, small()).checkpoint
+        config = {k: v for k, v in now.config.items() if k != "transform"}
+        config["scaling"] = config["scaling"] | {"kind": "log"}
+        early = Gan(model=Checkpoint(config, now.weights))
+        assert early.trained_transform == "log"
+        assert scaling_of(early.checkpoint.config).kind == "standardise"
 
 
 class TestSizes:
@@ -622,7 +652,7 @@ class TestBadInput:
 
 def source_of_sized(ds: xr.Dataset, options: TrainOptions) -> PaperSource:
     found = TrainingField.of(ds, None, None, None)
-    source = _source(found, _fit_to_archive(options, found), "own", 2, False, Path("nowhere"))
+    source = _source(found, _fit_to_archive(options, found), "own", 2, Path("nowhere"))
     assert isinstance(source, PaperSource)
     return source
 

@@ -70,7 +70,8 @@ def domain_shift(checkpoint: Checkpoint, obs: xr.DataArray, features: Sequence[f
     step, cell = usual_step(days_since_first(obs)), float(np.mean(cell_km(obs)))
     found += _unlike("time step", step, config.get("step_days"), "days")
     found += _unlike("grid step", cell, config.get("cell_km"), "km")
-    if config.get("spread"):
+    of_logarithms = (config.get("scaling") or {}).get("kind") == "log"  # then spread is in units
+    if config.get("spread") and not of_logarithms:
         spread = float(obs.std())
         found += _unlike("variability", spread, config["spread"], config.get("units", ""))
     if not found:

@@ -15,6 +15,7 @@ import xarray as xr
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields import gaps
+from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.gan.compact import estimate_compact
 from sstfill.methods.gan.network import VIEWS, Networks
@@ -119,6 +120,18 @@ class Gan:
         if card.is_file():
             changed = card.stat().st_mtime
         return _loaded(folder, changed)
+
+    @property
+    def trained_transform(self) -> Kind | None:
+        """The transform of the values that the network was trained on; None fits any.
+
+        `sstfill.fill` fills in that space.
+        """
+        config = self.checkpoint.config
+        if (config.get("scaling") or {}).get("kind") == "log":  # as early checkpoints state it
+            return "log"
+        trained: Kind | None = config.get("transform")
+        return trained
 
     def _repr_html_(self) -> str:
         return self.checkpoint._repr_html_()

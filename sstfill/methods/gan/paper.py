@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -44,8 +46,20 @@ def complete_patches(
     outputs = {"mean": obs.dtype}
     if networks.samples > 1:
         outputs["error"] = np.dtype(np.float32)
-    scaling = Scaling(**networks.checkpoint.config["scaling"])
-    return map_patches(PatchCompletion(networks, scaling), obs, sea, grid=grid, outputs=outputs)
+    completion = PatchCompletion(networks, scaling_of(networks.checkpoint.config))
+    return map_patches(completion, obs, sea, grid=grid, outputs=outputs)
+
+
+def scaling_of(config: Mapping[str, Any]) -> Scaling:
+    """Return the scaling of what a network is given.
+
+    Early checkpoints name the logarithm here; now `sstfill.fill` takes it (`Gan.trained_transform`)
+    and the network is given logarithms, as it was then.
+    """
+    scaling = dict(config["scaling"])
+    if scaling["kind"] == "log":
+        scaling["kind"] = "standardise"
+    return Scaling(**scaling)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class _ConfigPart(BaseModel):
 
 
 class ScalingConfig(_ConfigPart):
-    """As `sstfill.fields.scaling.Scaling`."""
+    """As `sstfill.fields.scaling.Scaling`; early checkpoints may have the kind ``log``."""
 
     kind: Literal["standardise", "anomaly", "log"]
     mean: Annotated[float, Field(ge=-MAGNITUDE, le=MAGNITUDE)]
@@ -55,6 +55,8 @@ class CheckpointConfig(_ConfigPart):
         Images, height and width of the sequences.
     scaling
         Needed by the paper's networks.
+    transform
+        Of the values that it was trained on, see `sstfill.fields.transform.Transform`.
     traits
         Least and greatest value of each trait of the series in training; None where none is known.
     """
@@ -76,6 +78,7 @@ class CheckpointConfig(_ConfigPart):
     spread: Annotated[float, Field(ge=0, le=MAGNITUDE)] | None = None
     patch: tuple[Side, Side, Side] | None = None
     scaling: ScalingConfig | None = None
+    transform: Literal["none", "log", "logit"] | None = None
     traits: (
         Annotated[list[tuple[Trait | None, Trait | None]], Field(min_length=3, max_length=3)] | None
     ) = None

@@ -12,6 +12,7 @@ from sstfill.errors import InputError, unknown
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import unfilled
 from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.transform import Transform, by_name, choose, is_skewed, note_skewness
 from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.training.data.windows import is_large
 
@@ -26,13 +27,16 @@ class TrainingField:
         The field ``(time, y, x)``, lazy or not, NaN on land; True at sea; the field without gaps
         if it is known.
     fingerprint
-        Of the observations, and of the truth.
+        Of the observations, of the truth, and of the transform if there is one.
+    transform
+        Of the values in `obs` and `truth`.
     """
 
     obs: xr.DataArray
     sea: xr.DataArray
     truth: xr.DataArray | None
     fingerprint: str
+    transform: Transform
 
     @classmethod
     def of(
@@ -41,6 +45,7 @@ class TrainingField:
         variable: str | None,
         sea: xr.DataArray | None,
         truth: xr.DataArray | str | None,
+        transform: str = "auto",
     ) -> TrainingField:
         """Pick and check the field of a Dataset; errors as for `sstfill.train`."""
         if isinstance(data, xr.DataArray):
@@ -73,9 +78,16 @@ class TrainingField:
         if truth is not None:
             known = _matching(truth, field, mask)
             fingerprint += f"-{known.attrs['fingerprint']}"
-        return cls(
-            obs=field.where(mask).rename(name), sea=mask, truth=known, fingerprint=fingerprint
-        )
+        obs = field.where(mask).rename(name)
+        chosen = choose(transform, ds[name], obs)
+        if chosen.kind != "none":
+            fingerprint += f"-{chosen.kind}{chosen.floor:g}"
+            obs, known = chosen.apply(obs), None if known is None else chosen.apply(known)
+        elif transform == "auto" and not by_name(ds[name])[1]:
+            least, most = (survey[key].where(mask).values for key in ("least", "most"))
+            if is_skewed(least, most):
+                note_skewness([name])
+        return cls(obs=obs, sea=mask, truth=known, fingerprint=fingerprint, transform=chosen)
 
     def loaded(self) -> TrainingField:
         """Return it in memory, unless it is lazy and too large for that."""

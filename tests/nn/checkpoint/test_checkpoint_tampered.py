@@ -21,9 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sstfill.errors import InputError, ReadError, SstfillError
-from sstfill.fields.scaling import Scaling
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.method import SHIPPED, Gan, check_usable
+from sstfill.methods.gan.paper import scaling_of
 from sstfill.nn.checkpoint import folder as checkpoint_folder
 from sstfill.nn.checkpoint.checkpoint import Checkpoint, _outline, _shapes
 from sstfill.nn.checkpoint.schema import check_config
@@ -75,7 +75,7 @@ def used(folder: Path) -> None:
         assert "<script" not in checkpoint._repr_html_()
         assert str(checkpoint).isprintable() and hash(checkpoint) == hash(method.checkpoint)
         config = check_usable(checkpoint).config
-        Scaling(**config["scaling"])
+        scaling_of(config)
         frames, height, width = config["patch"]
         assert min(frames, height, width) >= 1
         field = xr.DataArray(np.zeros((3, 4, 4)), dims=("time", "y", "x"), attrs={"units": "m"})

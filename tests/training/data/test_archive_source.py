@@ -187,13 +187,6 @@ class TestPaperSource:
             samples = epoch(paper(cloudy, adversarial=judged))
             assert all(bool(sample.second_mask.all()) is not judged for sample in samples)
 
-    def test_logarithms_of_what_is_known_only(self) -> None:
-        """Land and what nobody knows may be zero."""
-        ds = archive()
-        ds = ds.assign(truth=ds.truth.fillna(0.0))
-        source = paper(ds, scaling=Scaling.fit(ds.sst[:10], "log"))
-        assert valid(epoch(source))
-
 
 class TestLarge:
     """What is lazy is too large to be loaded: windows, and the archive's own clouds, come from

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies beside the filled variables of an archive: projection, areas, bounds, masks, flags.
+
+All of it is in the filled store, as `sstfill.fill` keeps it in memory, decoded and with NaN in the
+gaps. Small variables are written anew by each run; of large ones, only the times that changed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill.archive import store
+from sstfill.fields import grid
+from sstfill.io.attributes import storable
+from sstfill.io.encoding import attrs_as_stored
+from sstfill.io.packing import REWRITTEN, VALID
+from sstfill.io.untrusted import guard
+
+SMALL = 2**23
+"""Bytes up to which a variable is read and written as a whole."""
+CHUNK = 2**24
+"""About how many bytes a chunk of a large variable has, all times of it."""
+
+
+@dataclass(frozen=True)
+class Companions:
+    """The variables beside the filled ones.
+
+    Attributes
+    ----------
+    small
+        Those that are written as a whole, and coordinates of any; no encoding.
+    large
+        Those that are streamed: numbers that change in time, Dask-backed.
+    time
+        Name of the time dimension.
+    """
+
+    small: xr.Dataset
+    large: xr.Dataset
+    time: str
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any beside coordinates."""
+        return bool(self.small.data_vars or self.large.data_vars)
+
+    @classmethod
+    def of(cls, ds: xr.Dataset, filled: Sequence[str]) -> Companions:
+        """Find them in an archive, on the dims of its filled store."""
+        axes = grid.axes(ds[filled[0]]).dims
+        single = {d for name in filled for d in ds[name].dims} - set(axes)
+        ours = {f"{name}{part}" for name in filled for part in store.PARTS}
+        beside = ds.isel(dict.fromkeys(single, 0)).drop_vars(
+            [name for name in ds.variables if name in ours or name == store.REVISION]
+        )
+        time = str(axes[0])
+        large = []
+        for name, variable in beside.data_vars.items():
+            numbers = variable.dtype.kind in "fiub"
+            if numbers and time in variable.dims and variable.nbytes > SMALL:
+                large.append(name)
+        plain = storable(beside.assign(_plain(beside)).drop_encoding(), zarr=True)
+        return cls(plain.drop_vars(large), plain[large], time)
+
+    def write(self, staged: Path, out: Path, changed: NDArray[np.bool_]) -> None:
+        """Write the large variables into a staged store, block by block.
+
+        Times that have not `changed` are left to the store `out`, which takes up the staged one,
+        where that holds the variable in the same form.
+        """
+        import dask.array
+
+        root = guard.open_group(staged, mode="r+", use_consolidated=False)
+        for name, field in self.large.data_vars.items():
+            shutil.rmtree(staged / str(name), ignore_errors=True)
+            variable = field.variable.transpose(self.time, ...).chunk()
+            sides = tuple(max(sizes) for sizes in (variable.chunks or ())[1:])
+            length = _length(sides, variable.dtype.itemsize)
+            auxiliary = [str(c) for c in field.coords if c not in field.dims]
+            linked = {"coordinates": " ".join(auxiliary)} if auxiliary else {}
+            array: Any = root.create_array(
+                str(name),
+                shape=variable.shape,
+                chunks=(length, *sides),
+                dtype=variable.dtype,
+                fill_value=np.nan if variable.dtype.kind == "f" else 0,
+                dimension_names=[str(d) for d in variable.dims],
+                attributes={k: store.plain(v) for k, v in variable.attrs.items()} | linked,
+            )
+            wanted = changed
+            if _form(staged / str(name)) != _form(out / str(name)):
+                wanted = np.ones(len(changed), bool)
+            target = array.with_config({"write_empty_chunks": True})
+            for times in _spans(wanted, length):
+                block = variable[times].data.rechunk((-1, *sides))
+                region = (times, *(slice(0, n) for n in variable.shape[1:]))
+                dask.array.store(block, target, regions=region, lock=False, scheduler="threads")
+
+
+def _length(sides: tuple[int, ...], itemsize: int) -> int:
+    """Return the length of a chunk in time: the same however many times there are."""
+    image = max(1, int(np.prod(sides)) * itemsize)
+    return 2 ** int(np.log2(max(1, min(store.TIMES, CHUNK / image))))
+
+
+def _plain(ds: xr.Dataset) -> dict[Any, xr.Variable]:
+    """Return the variables as they are stored when they are not packed."""
+    plain = {}
+    for name, variable in ds.variables.items():
+        bare = variable.copy(deep=False)
+        bare.attrs = attrs_as_stored(variable)
+        if variable.dtype.kind in "mMO":  # times are stored in other units, texts have no range
+            bare.attrs = {k: v for k, v in variable.attrs.items() if k not in VALID}
+        if variable.dtype.kind == "f" and name not in ds.coords:
+            bare.attrs = {k: v for k, v in variable.attrs.items() if k not in REWRITTEN}
+        plain[name] = bare
+    return plain
+
+
+def _spans(wanted: NDArray[np.bool_], length: int) -> Iterator[slice]:
+    """Yield the spans of chunks that hold a wanted time."""
+    for start in range(0, len(wanted), length):
+        times = slice(start, min(start + length, len(wanted)))
+        if wanted[times].any():
+            yield times
+
+
+def _form(array: Path) -> dict[str, Any] | None:
+    """Return how an array is stored, but for its attributes and its length in time."""
+    try:
+        found = json.loads((array / store.ROOT).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    form = {k: v for k, v in found.items() if k not in ("attributes", "shape")}
+    return form | {"sides": found["shape"][1:]}
