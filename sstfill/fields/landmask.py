@@ -51,31 +51,33 @@ def is_sea(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.boo
     ReadError
         The file of the package is not as it should be.
     """
-    known = np.isfinite(lat) & np.isfinite(lon) if lat.ndim == 2 else None
     rows = np.clip((90 - np.nan_to_num(lat)) * CELLS, 0, SHAPE[0] - 1).astype(np.int32)
     turned = (np.nan_to_num(lon) + 180) % 360
     columns = np.clip(turned * CELLS, 0, SHAPE[1] - 1).astype(np.int32)
-    if known is None:
-        return _lines(rows.tobytes(), columns.tobytes()).copy()
-    sea = np.zeros(lat.shape, bool)
-    order = np.argsort(rows, axis=None, kind="stable")
-    order = order[known.ravel()[order]]
-    each, first = np.unique(rows.ravel()[order], return_index=True)
-    groups = np.split(order, first[1:])
-    with _Mask() as mask:
-        for row, cells in zip(each, groups, strict=True):
-            sea.ravel()[cells] = mask.row(int(row))[columns.ravel()[cells]]
-    return sea
+    if lat.ndim == 1:
+        found = _cells(rows.tobytes(), columns.tobytes(), (lat.size, lon.size), True)
+        return found.copy()
+    found = _cells(rows.tobytes(), columns.tobytes(), lat.shape, False)
+    return np.asarray(found & np.isfinite(lat) & np.isfinite(lon))
 
 
-@lru_cache(maxsize=2)
-def _lines(rows: bytes, columns: bytes) -> NDArray[np.bool_]:
-    """Read a grid of rows and columns; kept, as a field is looked at more than once."""
+@lru_cache(maxsize=1)
+def _cells(
+    rows: bytes, columns: bytes, shape: tuple[int, ...], rectilinear: bool
+) -> NDArray[np.bool_]:
+    """Read the cells of a grid; kept, as one field is looked at more than once."""
     wanted, at = np.frombuffer(rows, np.int32), np.frombuffer(columns, np.int32)
-    sea = np.empty((wanted.size, at.size), bool)
+    order = np.argsort(wanted, kind="stable")
+    sea = np.empty(shape, bool)
     with _Mask() as mask:
-        for i in np.argsort(wanted, kind="stable"):
-            sea[i] = mask.row(int(wanted[i]))[at]
+        if rectilinear:
+            for row in order:
+                sea[row] = mask.row(int(wanted[row]))[at]
+            return sea
+        each, first = np.unique(wanted[order], return_index=True)
+        flat = sea.reshape(-1)
+        for row, cells in zip(each, np.split(order, first[1:]), strict=True):
+            flat[cells] = mask.row(int(row))[at[cells]]
     return sea
 
 

@@ -238,6 +238,7 @@ def _as_sea(
     values = mask.fillna(0)
     low, high = float(values.min()), float(values.max())
     percent = str(mask.attrs.get("units", "")).lower().strip() in _TABLE["units"]["percent"]
+    percent = percent or bool(re.search("per ?cent|%", _long_name(mask)))
     if low >= 0 and 1 < high <= 100 and (percent or fraction):
         values, low, high, fraction = values / 100, low / 100, high / 100, True
     if not (low >= 0 and high <= 1):
@@ -461,6 +462,10 @@ def _masks(ds: xr.Dataset, lakes: bool | None) -> Iterator[tuple[xr.DataArray, b
     for key, name in sorted(found, key=lambda mask: ranks.index(mask[0])):
         role = key.removeprefix("standard ")
         land = role in (*_NAMES["land"], *_STANDARD_NAMES["land"])
+        words = set(re.split("[^a-z]+", _long_name(ds[name])))
+        of_land, of_sea = words & set(_WORDS["land"]), words & set(_WORDS["sea"])
+        land_by_words = role in _NAMES["vague"] and bool(of_land) and not of_sea
+        land = land or land_by_words
         if trouble := _why_not_sea(ds[name], key):
             log.info("%s: not the sea, unless passed as sea=", trouble)
             continue
@@ -470,7 +475,7 @@ def _masks(ds: xr.Dataset, lakes: bool | None) -> Iterator[tuple[xr.DataArray, b
         except InputError as error:
             log.warning("%s is passed over, as it does not tell the sea: %s", name, error)
             continue
-        yield mask, role in _NAMES["either"] and not told
+        yield mask, not told and (role in _NAMES["either"] or land_by_words)
 
 
 def _why_not_sea(mask: xr.DataArray, key: str) -> str:
@@ -481,12 +486,17 @@ def _why_not_sea(mask: xr.DataArray, key: str) -> str:
     if key in _NAMES["vague"] and not told:
         if _varies(mask):
             return f"{mask.name} varies in time and flags nothing"
-        words = set(re.split("[^a-z]+", str(mask.attrs.get("long_name", "")).lower()))
-        if words & set(_WORDS["other"]):
+        if set(re.split("[^a-z]+", _long_name(mask))) & set(_WORDS["other"]):
             return f"{mask.name} is by its long name {mask.attrs['long_name']!r}"
+        if key == "mask" and not bool((mask.fillna(0) != 0).any()):
+            return "mask is 0 everywhere"
     if key == "flags" and _varies(mask):
         return f"{mask.name} varies in time"
     return ""
+
+
+def _long_name(mask: xr.DataArray) -> str:
+    return str(mask.attrs.get("long_name", "")).lower()
 
 
 def _varies(mask: xr.DataArray) -> bool:

@@ -155,9 +155,9 @@ class TestFill:
         bare = seen.drop_vars("sea")
         sea = seen.sea.where(seen.lat < seen.lat.mean(), 0).astype("int8").drop_attrs()
         sstfill.io.write(bare, "bare.nc")
-        sstfill.io.write(xr.Dataset({"wet": sea, "other": sea}), "masks.nc")
+        sstfill.io.write(xr.Dataset({"damp": sea, "other": sea}), "masks.nc")
         sstfill.io.write(xr.Dataset({"lsm": 1 - sea}), "lsm.nc")
-        for where in ("masks.nc:wet", "lsm.nc", "lsm.nc:lsm"):
+        for where in ("masks.nc:damp", "lsm.nc", "lsm.nc:lsm"):
             run(f"fill bare.nc --out out.nc --method climatology --no-score --sea {where}", capsys)
             xr.testing.assert_equal(
                 opened("out.nc"), bare.gapfill.climatology(score=False, sea=sea)

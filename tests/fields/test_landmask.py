@@ -37,9 +37,9 @@ def small_mask(tmp_path, monkeypatch):
     monkeypatch.setattr(landmask, "CELLS", 1 / 45)
     monkeypatch.setattr(landmask, "SHAPE", (4, 8))
     monkeypatch.setattr(landmask, "_path", lambda: tmp_path / "mask.npz")
-    landmask._lines.cache_clear()
+    landmask._cells.cache_clear()
     yield cells
-    landmask._lines.cache_clear()
+    landmask._cells.cache_clear()
 
 
 def test_rows_and_columns_in_any_order(small_mask):
