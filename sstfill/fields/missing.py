@@ -56,13 +56,14 @@ def mask_missing(ds: xr.Dataset, names: Sequence[str] | None = None) -> xr.Datas
 def _masked(da: xr.DataArray) -> xr.DataArray:
     if not is_masked(da):
         return da
+    decided = undecided_range(da) != (None, None)  # then by the values, not by the encoding
     da = settled(da)
     found, unwritten = overlooked(da), unwritten_number(da)
     time, *space = da.dims
     if unwritten is not None:
         unwritten = decoded(unwritten, da)
         time, *space = axes(da).dims
-    low, high = applicable_range(da)
+    low, high = valid_range(da) if decided else applicable_range(da)
     if isinstance(da.variable._data, np.ndarray):
         tally = Tally(
             sentinels=found,
