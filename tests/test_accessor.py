@@ -30,6 +30,7 @@ ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
 pytestmark = pytest.mark.usefixtures("brief_fit")
 DOOR = {
     "sea": None,
+    "lakes": None,
     "score": True,
     "seed": 0,
     "transform": "auto",
@@ -40,7 +41,7 @@ DOOR = {
 
 def taken_from_the_door(name: str, accessor: type) -> set[str]:
     """Names of the parameters of `fill` that a method of an accessor takes."""
-    of_all = {"sea", "score", "seed", "transform"}
+    of_all = {"sea", "lakes", "score", "seed", "transform"}
     if sstfill.METHODS[name].multivariate:
         return of_all | ACCESSORS[accessor]
     return of_all | ACCESSORS[accessor] - {"together"}  # it could only be refused
