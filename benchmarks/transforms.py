@@ -79,6 +79,11 @@ def main() -> None:
         hidden=f"{int(hidden.sum())} of them, under clouds of other dates, seed {SEED}",
         run=f"python benchmarks/transforms.py {' '.join(sys.argv[1:])}",
     )
+    if len(sys.argv) != 3:
+        text += (
+            "This is no chlorophyll: no such series is among the data at hand. The clouds and the "
+            "patterns are real, the values are the surrogate's.\n\n"
+        )
     text += (
         "Errors are those at the hidden pixels; in the logarithm a negative estimate counts as "
         "half of the least value there. *Negative* counts all filled pixels.\n\n"

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sstfill import occlusion
 from sstfill.describe import Description
 from sstfill.evaluation.scorecard import Scorecard
+from sstfill.fields.account import MissingValues
 from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
 from sstfill.methods.gan.method import Gan
@@ -144,6 +145,7 @@ class DatasetGapfill:
         variables: str | Sequence[str] | None = None,
         sea: xr.DataArray | None = None,
         lakes: bool | None = None,
+        missing: Mapping[str, MissingValues] | None = None,
     ) -> Description: ...
     def interpolate(
         self,
@@ -364,7 +366,11 @@ class DataArrayGapfill:
         seed: int = 0,
     ) -> xr.DataArray: ...
     def info(
-        self, *, sea: xr.DataArray | None = None, lakes: bool | None = None
+        self,
+        *,
+        sea: xr.DataArray | None = None,
+        lakes: bool | None = None,
+        missing: Mapping[str, MissingValues] | None = None,
     ) -> Description: ...
     def interpolate(
         self,

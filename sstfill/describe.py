@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ import xarray as xr
 
 from sstfill.errors import InputError, OptionError, SstfillError
 from sstfill.fields import dates, gaps, grid, positions
+from sstfill.fields.account import MissingValues
 from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import along_axis, cell_km, degrees, on_the_sphere
 from sstfill.fields.sea import locate_sea
@@ -36,8 +37,8 @@ class FieldDescription:
         Name of the variable; its type, sizes, units and long name.
     facts
         What is known by key: ``time``, ``grid``, ``sea``, ``gaps``, ``methods`` (those that work
-        with so many images) and ``values`` (if they are transformed), as far as the field could be
-        understood.
+        with so many images), ``missing`` (values by the rule that makes them so) and ``values`` (if
+        they are transformed), as far as the field could be understood.
     trouble
         Why it could not be filled; empty if it could.
     """
@@ -95,6 +96,7 @@ def describe(
     variables: str | Sequence[str] | None = None,
     sea: xr.DataArray | None = None,
     lakes: bool | None = None,
+    missing: Mapping[str, MissingValues] | None = None,
 ) -> Description:
     """Describe what would be filled, and what would fail, without filling.
 
@@ -108,6 +110,8 @@ def describe(
         Which variables of a Dataset; by default each one that can be filled.
     sea, lakes
         True at sea, and whether lakes are filled, as for `sstfill.fill.fill`.
+    missing
+        The account of the file that the data come from, see `sstfill.io.missing_values`.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def describe(
     candidates = find_fields(ds)
     others = {n: v for n, v in ds.data_vars.items() if n not in names}
     return Description(
-        fields=tuple(_describe_field(ds, name, sea, lakes) for name in names),
+        fields=tuple(_describe_field(ds, name, sea, lakes, missing or {}) for name in names),
         passed_over={str(n): _reason(v, n in candidates) for n, v in others.items()},
         quality={str(n): _quality(ds[n]) for n in ds.variables if str(n).lower() in FLAGS},
         trouble=trouble,
@@ -154,7 +158,11 @@ class _NoMethod:
 
 
 def _describe_field(
-    ds: xr.Dataset, name: str, sea: xr.DataArray | None, lakes: bool | None
+    ds: xr.Dataset,
+    name: str,
+    sea: xr.DataArray | None,
+    lakes: bool | None,
+    missing: Mapping[str, MissingValues],
 ) -> FieldDescription:
     da = ds[name]
     sizes = ", ".join(f"{d} {n}" for d, n in da.sizes.items())
@@ -165,6 +173,8 @@ def _describe_field(
     ]
     title = ", ".join(word for word in words if word)
     facts: dict[str, str] = {}
+    if name in missing:
+        facts["missing"] = str(missing[name])
     try:
         field = grid.standardise(da)
         facts |= {"time": _time(field, grid.series_times(da)), "grid": _grid(field)}

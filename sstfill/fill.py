@@ -22,6 +22,7 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields import dates, gaps, grid, positions
 from sstfill.fields.ancillary import error_attrs, lay_out, limit_attrs, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
+from sstfill.fields.reading import understood
 from sstfill.fields.sea import Sea, is_of_the_sea, locate_sea
 from sstfill.fields.strays import warn_of_strays
 from sstfill.fields.transform import (
@@ -143,6 +144,7 @@ def fill(
         variables = [str(name) for name in ds.data_vars]
     ds = named_by_text(ds)
     names = pick_fields(ds, variables)
+    ds = understood(ds, names)
     for name in names:
         ds = unfilled(ds, name)
         if "sstfill_method" in ds[name].attrs:

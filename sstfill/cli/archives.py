@@ -11,8 +11,8 @@ from pathlib import Path
 from sstfill import archive, io, plot
 from sstfill.archive import FillOutcome
 from sstfill.archive.job import is_archive_output
-from sstfill.cli.looking import filled_variables
-from sstfill.cli.source import add_links, names, sea
+from sstfill.cli.looking import filled_variables, missing_lines
+from sstfill.cli.source import account, add_links, names, sea
 from sstfill.errors import InputError, OptionError
 from sstfill.methods import Method
 from sstfill.printable import printable
@@ -100,6 +100,9 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         )
     if args.workers < 0:
         raise OptionError(f"--workers {args.workers} is less than 0; give a number of processes")
+    # an update does not read what it has filled already, nor is it counted again
+    updated = args.update and is_archive_output(args.out)
+    missing = {} if updated else account(args, args.inputs[0])
     done = archive.fill_archive(
         args.inputs[0],
         args.out,
@@ -121,6 +124,7 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         memory=size(args.memory),
     )
     yield report(done)
+    yield from missing_lines(missing)
     if args.plot:
         with io.open(args.out, chunks={}) as written:
             figure = plot.maps(written, variable=filled_variables(written)[0])

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 from sstfill import io, plot
 from sstfill.cli import archives
-from sstfill.cli.looking import filled_variables, summary
+from sstfill.cli.looking import filled_variables, missing_lines, summary
 from sstfill.cli.options import add_options, method
 from sstfill.cli.source import (
+    account,
     add_input,
     add_lakes,
     add_transform,
@@ -90,6 +91,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
         return
     with io.claimed(args.out, source=args.inputs) as output, series(args) as ds:
         output.check(ds)
+        missing = account(args, ds.encoding["source"])
         filled = fill(
             ds,
             chosen,
@@ -104,6 +106,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
         output.write(filled)
     with io.open(args.out, chunks={}) as written:
         yield summary(written)
+        yield from missing_lines(missing)
         if args.plot:
             figure = plot.maps(written, variable=filled_variables(written)[0])
             yield f"drawn to {plot.save(figure, args.plot)}"

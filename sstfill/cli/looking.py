@@ -7,7 +7,7 @@ import argparse
 import contextlib
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import xarray as xr
@@ -15,6 +15,7 @@ import xarray as xr
 from sstfill import io, plot
 from sstfill.cli.options import explained, own_fields, spelled
 from sstfill.cli.source import (
+    account,
     add_input,
     add_lakes,
     add_links,
@@ -26,7 +27,8 @@ from sstfill.cli.source import (
 )
 from sstfill.describe import describe
 from sstfill.docstrings import summary as purpose
-from sstfill.errors import ReadError
+from sstfill.errors import InputError, OptionError, ReadError
+from sstfill.fields.account import MissingValues
 from sstfill.fields.gaps import SOURCE_FLAGS
 from sstfill.fields.transform import SCALES, WORDS
 from sstfill.io.untrusted.documents import parse_json
@@ -44,8 +46,11 @@ def add_info(parser: argparse.ArgumentParser) -> None:
 def run_info(args: argparse.Namespace) -> Iterator[str]:
     """Describe a file; a field that could not be filled is reported, and is not an error."""
     with series(args) as ds:
-        given = sea(args.sea, args.lakes)
-        yield str(describe(ds, variables=names(args.variable), sea=given, lakes=args.lakes))
+        missing = {}
+        with contextlib.suppress(InputError, OptionError):  # of which the description tells
+            missing = account(args, ds.encoding["source"])
+        given, chosen = sea(args.sea, args.lakes), names(args.variable)
+        yield str(describe(ds, variables=chosen, sea=given, lakes=args.lakes, missing=missing))
 
 
 def add_methods(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +115,12 @@ def _provenance(attribute: object) -> dict[str, Any]:
     if isinstance(found, dict) and {"name", "diagnostics"} <= found.keys():
         return found
     return {}
+
+
+def missing_lines(missing: Mapping[str, MissingValues]) -> Iterator[str]:
+    """Yield one line for each variable: its missing values by rule."""
+    for name, found in missing.items():
+        yield f"missing in {printable(name)}: {found}"
 
 
 def summary(filled: xr.Dataset) -> str:

@@ -17,6 +17,7 @@ import xarray as xr
 from sstfill import io
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.fields import grid
+from sstfill.fields.account import MissingValues
 from sstfill.fields.sea import find_sea
 from sstfill.fields.transform import ASKED
 from sstfill.fields.variables import find_fields
@@ -177,6 +178,24 @@ def _opened(path: str, args: argparse.Namespace) -> Iterator[xr.Dataset]:
             chunked = io.open(path, chunks=blocks(stored, args.time_chunk), **how)
         with chunked:
             yield chunked
+
+
+def account(args: argparse.Namespace, path: str) -> dict[str, MissingValues]:
+    """Count the missing values of the input by rule, and warn of those that nobody declared.
+
+    `path` is that of the input, or of the store that several were imported into.
+    """
+    found = io.missing_values(
+        path,
+        variables=names(args.variable),
+        quality_level=args.quality_level,
+        l2p_flags=names(args.l2p_flags),
+        group=args.group,
+        allow_links=args.allow_links,
+    )
+    for missing in found.values():
+        missing.warn()
+    return found
 
 
 def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:

@@ -11,12 +11,25 @@ import contextlib
 import functools
 import logging
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from sstfill.fields.account import STORED_NAN, Tally
+from sstfill.fields.grid import axes
+from sstfill.fields.sentinels import (
+    RANGES,
+    TAKEN,
+    Sentinel,
+    Taken,
+    decoded,
+    in_memory,
+    numbers_in,
+    unwritten_number,
+)
 from sstfill.fields.variables import find_fields
 
 log = logging.getLogger(__name__)
@@ -24,58 +37,110 @@ log = logging.getLogger(__name__)
 
 def is_masked(da: xr.DataArray) -> bool:
     """Whether `mask_missing` has to look at the values of a field."""
-    unbounded = (None, None)
-    return bool(overlooked(da)) or {valid_range(da), undecided_range(da)} != {unbounded}
+    if da.dtype.kind != "f" or da.encoding.get(TAKEN, Taken()).complete:
+        return False
+    if overlooked(da) or unwritten_number(da) is not None:
+        return True
+    return {applicable_range(da), undecided_range(da)} != {(None, None)}
 
 
-def mask_missing(ds: xr.Dataset) -> xr.Dataset:
-    """Make overlooked missing values of the candidate fields NaN; encoding stays."""
-    return ds.assign({n: _masked(ds[n]) for n in find_fields(ds)})
+def mask_missing(ds: xr.Dataset, names: Sequence[str] | None = None) -> xr.Dataset:
+    """Make missing values that a decoder overlooked NaN; encoding stays.
+
+    By default in all fields that could be filled. What is masked in values that are in memory
+    already is counted, and logged where nobody declared it.
+    """
+    return ds.assign({n: _masked(ds[n]) for n in (find_fields(ds) if names is None else names)})
 
 
 def _masked(da: xr.DataArray) -> xr.DataArray:
+    if not is_masked(da):
+        return da
     da = settled(da)
-    low, high = valid_range(da)
-    keep = [da != fill for fill in overlooked(da)]
+    found, unwritten = overlooked(da), unwritten_number(da)
+    time, *space = da.dims
+    if unwritten is not None:
+        unwritten = decoded(unwritten, da)
+        time, *space = axes(da).dims
+    low, high = applicable_range(da)
+    if isinstance(da.variable._data, np.ndarray):
+        tally = Tally(
+            sentinels=found,
+            bounds=(low, high),
+            declared=declared_range(da),
+            unwritten=unwritten,
+            axis=da.dims.index(time),
+            images=da.sizes[time],
+        )
+        tally.add(da.values, np.asarray)
+        account = tally.account(str(da.name))
+        account.warn()
+        if account.counts.get(STORED_NAN, 0) == account.total:
+            return da
+    keep = [da != sentinel.number for sentinel in found]
+    if unwritten is not None:
+        keep.append((da != unwritten).any(space))
     if low is not None:
         keep.append(da >= low)
     if high is not None:
         keep.append(da <= high)
     if not keep:
         return da
-    masked = da.where(functools.reduce(operator.and_, keep))
+    masked = da.where(functools.reduce(operator.and_, keep)).transpose(*da.dims)
     return da.copy(deep=False, data=masked.data)
 
 
-def overlooked(da: xr.DataArray) -> list[Any]:
-    """Return the missing values, in the field's own type, that decoding with xarray leaves in it.
+def complete(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """Note in the encoding of fields that the rules have been applied, so that they are not again.
 
-    Text for a number, a float64 ``1e20`` on float32 values, or an unpacked ``-9999`` that the
-    packed type cannot hold.
+    Only of what was read from a file: other encodings are the user's.
     """
-    found = []
-    for holder in (da.attrs, da.encoding):
-        for key in ("missing_value", "_FillValue"):
-            declared = holder.get(key, ())
-            for number in _numbers(declared):
-                if isinstance(declared, str) or not _comparable(number, da):
-                    with np.errstate(over="ignore"):
-                        found.append(da.dtype.type(number))
-    return list(dict.fromkeys(found))
+    noted = {}
+    for name in names:
+        noted[name] = ds[name].copy(deep=False)
+        taken = replace(ds[name].encoding.get(TAKEN, Taken()), complete=True)
+        noted[name].encoding = {**ds[name].encoding, TAKEN: taken}
+    return ds.assign(noted)
 
 
-def _comparable(fill: float, da: xr.DataArray) -> bool:
-    """Whether comparing stored values with `fill` finds it: NaN, or a number their type holds."""
-    stored = np.dtype(da.encoding.get("dtype", da.dtype))
-    if stored.kind in "iu":
-        return bool(np.iinfo(stored).min <= fill <= np.iinfo(stored).max)
-    return bool(np.isnan(fill) or float(stored.type(fill)) == fill)
+def overlooked(da: xr.DataArray) -> list[Sentinel]:
+    """List the missing values, in the field's own units, that decoding with xarray leaves in it.
+
+    Text for a number, a float64 ``1e20`` on float32 values, an unpacked ``-9999`` that the packed
+    type cannot hold, and those that no attribute declares. None in what `sstfill.io.open` decoded.
+    """
+    return [] if TAKEN in da.encoding else in_memory(da)
+
+
+def applicable_range(da: xr.DataArray) -> tuple[float | None, float | None]:
+    """Return the valid range of a field that is as its file has it.
+
+    Of one that was computed, the range may be in other units: its encoding is gone.
+    """
+    return valid_range(da) if "dtype" in da.encoding else (None, None)
+
+
+def declared_range(da: xr.DataArray) -> tuple[str, tuple[float, float]]:
+    """Return the valid range as it is declared, as text and as numbers."""
+    declared = {key: numbers_in(da.attrs[key]) for key in RANGES if key in da.attrs}
+    text = ", ".join(f"{key} {_shown(numbers)}" for key, numbers in declared.items() if numbers)
+    both = declared.get("valid_range") or []
+    low, high = both if len(both) == 2 else (-np.inf, np.inf)
+    if len(both) != 2:
+        low = (declared.get("valid_min") or [low])[0]
+        high = (declared.get("valid_max") or [high])[0]
+    return text, (low, high)
 
 
 def _numbers(value: object) -> list[float]:
     with contextlib.suppress(ValueError, TypeError):
         return [float(v) for v in np.ravel(np.asarray(value)).tolist()]
     return []
+
+
+def _shown(numbers: list[float]) -> str:
+    shown = ", ".join(f"{number:g}" for number in numbers)
+    return f"[{shown}]" if len(numbers) > 1 else shown
 
 
 VALID = ("valid_min", "valid_max", "valid_range")

@@ -374,6 +374,8 @@ def _misfit(kind: str, counts: Counts, upper: float, *, strict: bool) -> str:
         if counts.beyond:
             return f"{share} lie outside 0 to {upper:g}, {counts.lowest:g} to {counts.most:g}"
         return f"{share} are negative, down to {counts.lowest:g}"
+    if kind == "log" and counts.number and not np.isfinite(counts.least):
+        return f"none of {counts.number} observations is positive"
     if strict and kind == "log" and counts.zero > MOST_ZERO * counts.number:
         return f"{counts.zero} of {counts.number} observations are zero"
     return ""

@@ -17,17 +17,17 @@ from sstfill.errors import InputError, OptionError, unknown
 L2P_FLAGS = {"microwave": 1, "land": 2, "ice": 4, "lake": 8, "river": 16}
 
 
-def keep_quality(ds: xr.Dataset, fields: Sequence[str], level: int) -> xr.Dataset:
-    """Mask the pixels of `fields` whose ``quality_level`` is below `level`, or missing."""
+def quality_kept(ds: xr.Dataset, level: int) -> xr.DataArray:
+    """Where the ``quality_level`` is known and `level` or better."""
     if isinstance(level, bool) or level not in range(6):
         raise OptionError(
             f"quality_level={level!r} is not a GHRSST quality; choose from 0 to 5 (5 is best)"
         )
-    return keep_where(ds, fields, _helper(ds, "quality_level") >= level)
+    return _helper(ds, "quality_level") >= level
 
 
-def unflagged(ds: xr.Dataset, fields: Sequence[str], names: str | Sequence[str]) -> xr.Dataset:
-    """Mask the pixels of `fields` that carry one of the named ``l2p_flags``."""
+def flags_kept(ds: xr.Dataset, names: str | Sequence[str]) -> xr.DataArray:
+    """Where none of the named ``l2p_flags`` is set."""
     flags = _helper(ds, "l2p_flags")
     bits = flag_bits(flags)
     raised = 0
@@ -35,7 +35,7 @@ def unflagged(ds: xr.Dataset, fields: Sequence[str], names: str | Sequence[str])
         if name not in bits:
             raise unknown("l2p flag", name, bits)
         raised |= bits[name]
-    return keep_where(ds, fields, (flags.fillna(0).astype(np.int64) & raised) == 0)
+    return (flags.fillna(0).astype(np.int64) & raised) == 0
 
 
 def flag_bits(flags: xr.DataArray) -> dict[str, int]:

@@ -42,6 +42,7 @@ def open_group(path: Path, group: str, **how: Any) -> xr.Dataset:
         known = ", ".join(group_names(path, how.get("allow_links", False))) or "none"
         raise OptionError(f"{path} has no group {group!r}; choose from: {known}")
     ds = guard.open_dataset(path, group="/".join(names), **how)
+    ds.encoding["group"] = "/".join(names)
     while names:
         names.pop()
         above = guard.open_dataset(path, group="/".join(names), **how)

@@ -10,13 +10,12 @@ from pathlib import Path
 import xarray as xr
 
 from sstfill.errors import ReadError
-from sstfill.fields import dates, grid, positions
-from sstfill.fields.missing import is_masked
+from sstfill.fields import dates, grid, missing, positions
 from sstfill.fields.reading import understood
 from sstfill.fields.variables import find_fields, pick_fields
 from sstfill.io import groups
 from sstfill.io.error_origin import opening, reading
-from sstfill.io.ghrsst import keep_quality, unflagged
+from sstfill.io.ghrsst import flags_kept, keep_where, quality_kept
 from sstfill.io.place import MARK
 from sstfill.io.untrusted import guard
 
@@ -75,7 +74,12 @@ def open(
     """
     location = Path(path)
     stored = groups.open_dataset(
-        location, group, chunks=chunks, allow_links=allow_links, decode_timedelta=False
+        location,
+        group,
+        chunks=chunks,
+        allow_links=allow_links,
+        declared=True,
+        decode_timedelta=False,
     )
     try:
         with opening(location):
@@ -110,11 +114,11 @@ def _prepared(
         ds = ds.drop_vars(set(find_fields(ds)) - set(pick_fields(ds, variables)))
     fields = find_fields(ds)
     _check_held(ds, path, fields)
-    ds = understood(ds)
+    ds = missing.complete(understood(ds), fields)
     if quality_level is not None:
-        ds = keep_quality(ds, fields, quality_level)
+        ds = keep_where(ds, fields, quality_kept(ds, quality_level))
     if l2p_flags is not None:
-        ds = unflagged(ds, fields, l2p_flags)
+        ds = keep_where(ds, fields, flags_kept(ds, l2p_flags))
     ds.set_close(close)
     return ds
 
@@ -126,6 +130,6 @@ def _check_held(ds: xr.Dataset, path: Path, fields: Sequence[str]) -> None:
     for name in fields:
         image = ds[name].nbytes // max(1, ds[name].sizes[grid.axes(ds[name]).dims[0]])
         guard.check_memory(path, f"one image of {name!r}", IMAGE_COPIES * image)
-        if ds[name].chunks is None and is_masked(ds[name]):
+        if ds[name].chunks is None and missing.is_masked(ds[name]):
             what = f"{name!r}, whose missing values are masked as it is opened,"
             guard.check_memory(path, what, MASKED_COPIES * ds[name].nbytes)

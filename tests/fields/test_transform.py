@@ -276,6 +276,14 @@ def test_a_transform_that_does_not_fit_is_refused_with_numbers():
         fill(ds, Interpolate(), variables="sst", transform="logit")
 
 
+def test_a_field_of_zeros_has_no_logarithm():
+    ds = chlorophyll()
+    ds["chl"] = (0 * ds.chl).assign_attrs(CHL)
+    with pytest.raises(errors.OptionError, match="none of [0-9]+ observations is positive"):
+        fill(ds, Interpolate(), transform="log")
+    assert float(fill(ds, Interpolate(), score=False).chl.max()) == 0
+
+
 def test_names_do_not_decide_against_the_values(caplog):
     ds = chlorophyll()
     ds["chl"] = (ds.chl - ds.chl.mean()).assign_attrs(CHL)

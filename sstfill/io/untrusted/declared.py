@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sstfill.errors import ReadError
+from sstfill.fields.sentinels import numbers_in
 
 COPIES = 8
 """Times the size of a chunk that reading takes.
@@ -128,11 +127,14 @@ def _check_packing(path: Path, array: Declared) -> None:
     for key in PACKING:
         if key not in array.attrs:
             continue
-        value = np.asarray(array.attrs[key])
-        if value.size != 1 or value.dtype.kind not in "iuf":
-            shown = repr(array.attrs[key])[:60]
+        value = array.attrs[key]
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        numbers = numbers_in(value)  # also of text
+        if numbers is None or len(numbers) != 1:
+            shown = repr(value)[:60]
         else:
-            number = float(value.reshape(-1)[0])
+            number = float(numbers[0])
             if math.isfinite(number) and (number != 0 or key != "scale_factor"):
                 continue
             shown = f"{number:g}"

@@ -21,6 +21,8 @@ import xarray as xr
 
 from sstfill.errors import InputError, ReadError
 from sstfill.fields import dates
+from sstfill.fields.sentinels import restore
+from sstfill.io.backends import BACKENDS
 from sstfill.io.error_origin import DAMAGED, opening, reading
 from sstfill.io.place import kind_of
 from sstfill.io.untrusted import hdf5, netcdf3, zarr_metadata
@@ -82,11 +84,13 @@ def open_dataset(
     chunks: Chunks = None,
     allow_links: bool = False,
     group: str = "",
+    declared: bool = False,
     **options: Any,
 ) -> xr.Dataset:
     """Open what a user named, as `xarray.open_dataset` does with the same options.
 
-    All of the file is checked, also where one `group` of it is opened.
+    All of the file is checked, also where one `group` of it is opened. With `declared`, what stands
+    for missing values is declared before it is decoded, see `sstfill.io.backends`.
     """
     engine = engine_of(path, allow_links=allow_links)
     with opening(path):
@@ -96,8 +100,11 @@ def open_dataset(
             options["consolidated"] = not group and is_consolidated(Path(path))
         if group:
             options["group"] = group
+        backend = BACKENDS[engine] if declared else engine
         try:
-            return xr.open_dataset(location, engine=engine, chunks=chunks, **options)
+            ds = xr.open_dataset(location, engine=backend, chunks=chunks, **options)
+            restore(ds)
+            return ds
         except Exception as error:
             # the frames of a failed decoding hold the open file for as long as the error lives
             traceback.clear_frames(error.__traceback__)
@@ -105,8 +112,9 @@ def open_dataset(
                 raise
         # One time that xarray cannot decode, such as months since a date, does not stop the file.
         undecoded = xr.open_dataset(
-            location, engine=engine, chunks=chunks, decode_times=False, **options
+            location, engine=backend, chunks=chunks, decode_times=False, **options
         )
+        restore(undecoded)
         return dates.decode(undecoded)
 
 

@@ -18,7 +18,8 @@ from sstfill.io.untrusted.declared import PACKING, Declared
 SIZE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
 """Bytes of each nc_type."""
 FORMAT = {1: "b", 3: "h", 4: "i", 5: "f", 6: "d", 7: "B", 8: "H", 9: "I", 10: "q", 11: "Q"}
-"""Code of each nc_type in `struct`; NC_CHAR (2) holds text."""
+"""Code of each nc_type in `struct`; `CHAR` holds text."""
+CHAR = 2
 LONGEST_NAME = 4096
 MOST_DIMS = 1024
 """Dimensions of a variable, as the C library has it."""
@@ -65,6 +66,9 @@ class _Cursor:
             if name in PACKING and count == 1 and kind in FORMAT:
                 stored = self.stream.read(_padded(SIZE[kind]))[: SIZE[kind]]
                 (found[name],) = struct.unpack(">" + FORMAT[kind], stored)
+            elif name in PACKING and kind == CHAR and count <= LONGEST_NAME:
+                text = self.stream.read(_padded(count))[:count]
+                found[name] = text.decode("utf-8", errors="replace")
             else:
                 self.skip(SIZE[kind] * count)
                 if name in PACKING:  # not one number: `check_declared` refuses this
