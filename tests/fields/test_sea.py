@@ -334,7 +334,7 @@ def test_fields_of_the_land_keep_todays_rule(half_sea):
     da[0, 4, 0] = np.nan
     filled = sstfill.fill(da, "interpolate", score=False)
     assert (filled.lst_source[:, 3, 1:3] == 4).all()
-    assert "sstfill_sea" not in filled.lst.attrs
+    assert "19 never observed are taken as land" in filled.lst.attrs["sstfill_sea"]
 
 
 def test_a_single_image_is_filled(half_sea):
