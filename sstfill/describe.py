@@ -18,12 +18,19 @@ from sstfill.fields.dates import days_since_first
 from sstfill.fields.positions import along_axis, cell_km, degrees, on_the_sphere
 from sstfill.fields.sea import locate_sea
 from sstfill.fields.transform import WORDS
-from sstfill.fields.variables import find_fields, missing_means_none, named_by_text, pick_fields
+from sstfill.fields.variables import (
+    find_fields,
+    is_ancillary,
+    missing_means_none,
+    named_by_text,
+    pick_fields,
+)
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
 from sstfill.methods import METHODS
 from sstfill.printable import printable
 
+BESIDE = "goes with another variable (a mask, flag, error or the like)"
 FLAGS = ("quality_level", "l2p_flags")
 
 
@@ -269,11 +276,13 @@ def _reason(da: xr.DataArray, candidate: bool) -> str:
         return "not asked for"
     if da.dtype.kind != "f":
         return f"{da.dtype} values, not a field"
+    if is_ancillary(str(da.name), da):
+        return BESIDE
     try:
         grid.axes(da)
     except InputError as error:
         return str(error)
-    return "goes with another variable (a mask, flag, error or the like)"
+    return BESIDE
 
 
 def _quality(flags: xr.DataArray) -> str:

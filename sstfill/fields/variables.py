@@ -45,7 +45,8 @@ def _called(name: Hashable, da: xr.DataArray) -> str:
     return f"{name} {da.attrs.get('standard_name', '')}"
 
 
-def _is_ancillary(name: Hashable, da: xr.DataArray) -> bool:
+def is_ancillary(name: Hashable, da: xr.DataArray) -> bool:
+    """Whether a variable goes with another one: a mask, flag, error or the like."""
     if {"flag_meanings", "flag_values", "flag_masks"} & set(da.attrs):
         return True
     return _table("ancillary").describe(_called(name, da))
@@ -111,7 +112,7 @@ def find_fields(ds: xr.Dataset) -> list[str]:
             linked.update(names_in(str(variable.attrs.get(link, "")), ds))
     found = []
     for name, da in ds.data_vars.items():
-        if da.dtype.kind != "f" or name in linked or _is_ancillary(name, da):
+        if da.dtype.kind != "f" or name in linked or is_ancillary(name, da):
             continue
         if _trouble(da) is None:
             found.append(str(name))
@@ -164,7 +165,7 @@ def pick_fields(ds: xr.Dataset, variables: str | Sequence[str] | None = None) ->
     held = ", ".join(variables_held) or "no variables"
     reason = "a field needs floating values on time and two spatial dims"
     for key, da in ds.data_vars.items():
-        if da.dtype.kind == "f" and not _is_ancillary(key, da) and (trouble := _trouble(da)):
+        if da.dtype.kind == "f" and not is_ancillary(key, da) and (trouble := _trouble(da)):
             reason = trouble
             break
     raise InputError(f"nothing to fill: the dataset holds {held}; {reason}")
