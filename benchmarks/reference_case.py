@@ -11,7 +11,7 @@ from fortran_random import reference_points
 from numpy.typing import NDArray
 
 from sstfill.fields import grid
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 
 SEED = 243435

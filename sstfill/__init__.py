@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from sstfill.accessor import DataArrayGapfill, DatasetGapfill
     from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
     from sstfill.evaluation import Scorecard, score
-    from sstfill.fields import gaps, grid, sea
+    from sstfill.fields import gaps, grid
+    from sstfill.fields.reading import sea
     from sstfill.fill import fill
     from sstfill.methods import (
         METHODS,
@@ -133,7 +134,7 @@ _MODULES = {
     "gaps": "sstfill.fields.gaps",
     "grid": "sstfill.fields.grid",
     "metrics": "sstfill.validation.metrics",
-    "sea": "sstfill.fields.sea",
+    "sea": "sstfill.fields.reading.sea",
 }
 """Public modules that lie deeper in the package."""
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sstfill import occlusion
 from sstfill.describe import Description
 from sstfill.evaluation.scorecard import Scorecard
-from sstfill.fields.account import MissingValues
+from sstfill.fields.reading.account import MissingValues
 from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
 from sstfill.methods.gan.method import Gan

@@ -12,19 +12,20 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import InputError, OptionError, SstfillError
-from sstfill.fields import dates, gaps, grid, positions
-from sstfill.fields.account import MissingValues
-from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import along_axis, cell_km, degrees, on_the_sphere
-from sstfill.fields.sea import locate_sea
-from sstfill.fields.transform import WORDS
-from sstfill.fields.variables import (
+from sstfill.fields import gaps, grid
+from sstfill.fields.reading import dates, positions
+from sstfill.fields.reading.account import MissingValues
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import along_axis, cell_km, degrees, on_the_sphere
+from sstfill.fields.reading.sea import locate_sea
+from sstfill.fields.reading.variables import (
     find_fields,
     is_ancillary,
     missing_means_none,
     named_by_text,
     pick_fields,
 )
+from sstfill.fields.transform import WORDS
 from sstfill.fill import fill
 from sstfill.io.ghrsst import flag_bits
 from sstfill.methods import METHODS

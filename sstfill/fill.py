@@ -19,11 +19,13 @@ import xarray as xr
 from sstfill import config
 from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError
-from sstfill.fields import dates, gaps, grid, positions
+from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import error_attrs, lay_out, limit_attrs, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
-from sstfill.fields.reading import understood
-from sstfill.fields.sea import Sea, is_of_the_sea, locate_sea
+from sstfill.fields.reading import dates, positions
+from sstfill.fields.reading.rules import understood
+from sstfill.fields.reading.sea import Sea, is_of_the_sea, locate_sea
+from sstfill.fields.reading.variables import named_as, named_by_text, names_in, pick_fields
 from sstfill.fields.strays import warn_of_strays
 from sstfill.fields.transform import (
     ASKED,
@@ -35,7 +37,6 @@ from sstfill.fields.transform import (
     is_skewed,
     note_skewness,
 )
-from sstfill.fields.variables import named_as, named_by_text, names_in, pick_fields
 from sstfill.io.packing import holdable
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto, FillPlan
@@ -84,7 +85,7 @@ def fill(
         field is one of the sea, its land mask adds sea pixels that are never observed.
     lakes
         True fills lakes, False takes them as land; by default as the mask has it. See
-        `sstfill.fields.sea.locate_sea`.
+        `sstfill.fields.reading.sea.locate_sea`.
     withheld
         True at observed pixels to hide from the method; at sea they are returned as estimates,
         with source ``withheld``.

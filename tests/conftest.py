@@ -21,7 +21,7 @@ SHARED = Path(os.environ.get("SSTFILL_SHARED", Path(__file__).resolve().parents[
 @pytest.fixture(autouse=True)
 def no_land_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the extra ``landmask``: small fields of the tests lie anywhere, land or sea."""
-    monkeypatch.setattr("sstfill.fields.landmask.is_installed", lambda: False)
+    monkeypatch.setattr("sstfill.fields.reading.landmask.is_installed", lambda: False)
 
 
 @pytest.fixture(scope="session")

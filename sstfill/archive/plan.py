@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from sstfill.archive.job import Days
 from sstfill.archive.source import ArchivePass, ArchiveSource, look, touched
 from sstfill.errors import InputError
-from sstfill.fields.dates import in_days
 from sstfill.fields.magnitude import check_usual
 from sstfill.fields.patches import Patch, PatchGrid, Shape
-from sstfill.fields.sea import locate_sea
+from sstfill.fields.reading.dates import in_days
+from sstfill.fields.reading.sea import locate_sea
+from sstfill.fields.reading.variables import find_fields
 from sstfill.fields.transform import NONE, Transform, count, total, warn_of_floor
-from sstfill.fields.variables import find_fields
 from sstfill.methods.base import Archive, Points
 from sstfill.methods.common.sampling import archive, draw_points
 

@@ -30,9 +30,9 @@ from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
 from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
-from sstfill.fields.sea import sea_mask
+from sstfill.fields.reading.sea import sea_mask
+from sstfill.fields.reading.variables import pick_fields
 from sstfill.fields.transform import ASKED, Asked, by_name, choose, is_skewed, note_skewness
-from sstfill.fields.variables import pick_fields
 from sstfill.io import place
 from sstfill.io.atomic import begin_work, fail
 from sstfill.io.error_origin import while_reading

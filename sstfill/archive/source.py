@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.fields import gaps, grid
-from sstfill.fields.dates import TIME
-from sstfill.fields.variables import find_fields
+from sstfill.fields.reading.dates import TIME
+from sstfill.fields.reading.variables import find_fields
 from sstfill.io.untrusted import guard
 from sstfill.methods.base import Points
 

@@ -28,8 +28,8 @@ from sstfill.cli.source import (
 from sstfill.describe import describe
 from sstfill.docstrings import summary as purpose
 from sstfill.errors import InputError, OptionError, ReadError
-from sstfill.fields.account import MissingValues
 from sstfill.fields.gaps import SOURCE_FLAGS
+from sstfill.fields.reading.account import MissingValues
 from sstfill.fields.transform import SCALES, WORDS
 from sstfill.io.untrusted.documents import parse_json
 from sstfill.methods import METHODS, method_class

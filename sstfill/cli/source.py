@@ -17,10 +17,10 @@ import xarray as xr
 from sstfill import io
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.fields import grid
-from sstfill.fields.account import MissingValues
-from sstfill.fields.sea import find_sea
+from sstfill.fields.reading.account import MissingValues
+from sstfill.fields.reading.sea import find_sea
+from sstfill.fields.reading.variables import find_fields
 from sstfill.fields.transform import ASKED
-from sstfill.fields.variables import find_fields
 from sstfill.io import place
 from sstfill.io.untrusted.declared import check_memory
 from sstfill.io.write import SUFFIXES

@@ -15,7 +15,6 @@ from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.ancillary import unfilled
-from sstfill.fields.dates import days_since_first, declare
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
@@ -24,10 +23,11 @@ from sstfill.fields.gaps import (
     transplant_clouds,
 )
 from sstfill.fields.grid import axes, standardise
-from sstfill.fields.positions import along_axis, cell_km, on_the_sphere
-from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.reading.dates import days_since_first, declare
+from sstfill.fields.reading.positions import along_axis, cell_km, on_the_sphere
+from sstfill.fields.reading.sea import find_sea, sea_mask
+from sstfill.fields.reading.variables import named_by_text, pick_field
 from sstfill.fields.transform import NONE, Asked, Transform, choose
-from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
@@ -115,7 +115,7 @@ def score(
         Repeat r hides with seed ``seed + r``, and fills with another one derived from it; all
         repeats are pooled.
     sea
-        True at sea; see `sstfill.fields.sea.sea_mask`.
+        True at sea; see `sstfill.fields.reading.sea.sea_mask`.
     calibrate
         Score the error as `fill` states it: scaled on further withheld pixels. Each fill then takes
         twice as long. False scores the error as the method estimates it.

@@ -10,7 +10,7 @@ import xarray as xr
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps, grid
-from sstfill.fields.variables import names_in
+from sstfill.fields.reading.variables import names_in
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import InputError
-from sstfill.fields import dates
-from sstfill.fields.positions import X, Y, at_rest, candidates
+from sstfill.fields.reading import dates
+from sstfill.fields.reading.positions import X, Y, at_rest, candidates
 
 COORDINATE = {"Y": "latitude", "X": "longitude"}
 """Names of CF of the coordinate that lies along each axis."""
@@ -133,8 +133,9 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
 
     Axes are found by CF attributes (`cf_xarray`), then by usual names. Size-1 dims are squeezed;
     orientation stays. Half precision becomes float32 and foreign byte order native. Times become
-    dates wherever they tell them, see `sstfill.fields.dates`; without a time coordinate steps are
-    taken as equal. Positions with a time dimension lose it if they are the same at all steps.
+    dates wherever they tell them, see `sstfill.fields.reading.dates`; without a time coordinate
+    steps are taken as equal. Positions with a time dimension lose it if they are the same at all
+    steps.
 
     Raises
     ------

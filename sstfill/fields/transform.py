@@ -11,11 +11,8 @@ from __future__ import annotations
 import fnmatch
 import logging
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib import resources
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,6 +22,7 @@ from scipy.special import expit, logit
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
+from sstfill.fields import tables
 
 log = logging.getLogger(__name__)
 
@@ -410,7 +408,7 @@ def by_name(variable: xr.DataArray) -> tuple[Kind, str]:
     """
     keys = ("standard_name", "long_name", "units")
     standard_name, long_name, units = (str(variable.attrs.get(key, "")).strip() for key in keys)
-    for rule in _rules():
+    for rule in tables.load("transforms")["rule"]:
         if _matches(standard_name, rule.get("standard_name", ())):
             return rule["transform"], f"standard_name {standard_name!r}"
         for key, text in (("name", str(variable.name)), ("long_name", long_name)):
@@ -420,13 +418,6 @@ def by_name(variable: xr.DataArray) -> tuple[Kind, str]:
         if _matches(units, rule.get("units", ())):
             return rule["transform"], f"units {units!r}"
     return "none", ""
-
-
-@cache
-def _rules() -> list[dict[str, Any]]:
-    text = resources.files("sstfill.fields").joinpath("transforms.toml").read_text("utf-8")
-    rules: list[dict[str, Any]] = tomllib.loads(text)["rule"]
-    return rules
 
 
 def _matches(text: str, patterns: Sequence[str]) -> bool:

@@ -12,11 +12,11 @@ from pathlib import Path
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.account import MissingValues, Tally
 from sstfill.fields.grid import axes
-from sstfill.fields.missing import declared_range, valid_range
-from sstfill.fields.sentinels import TAKEN, Taken, unwritten_number, viewed
-from sstfill.fields.variables import find_fields, pick_fields
+from sstfill.fields.reading.account import MissingValues, Tally
+from sstfill.fields.reading.missing import declared_range, valid_range
+from sstfill.fields.reading.sentinels import TAKEN, Taken, unwritten_number, viewed
+from sstfill.fields.reading.variables import find_fields, pick_fields
 from sstfill.io.error_origin import reading
 from sstfill.io.ghrsst import flags_kept, quality_kept
 from sstfill.io.read import open

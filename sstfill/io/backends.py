@@ -25,7 +25,7 @@ from xarray.backends.store import StoreBackendEntrypoint
 from xarray.backends.zarr import FillValueCoder
 from xarray.core import indexing
 
-from sstfill.fields.sentinels import (
+from sstfill.fields.reading.sentinels import (
     FLAGS,
     PACKING,
     TAKEN,

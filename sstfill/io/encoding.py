@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.fields.missing import VALID, valid_range
+from sstfill.fields.reading.missing import VALID, valid_range
 from sstfill.io.packing import Packing, as_given, ladder, packed
 
 COMPRESSION = ("zlib", "complevel", "shuffle", "fletcher32")

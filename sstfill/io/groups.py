@@ -10,8 +10,8 @@ from typing import Any
 import xarray as xr
 
 from sstfill.errors import OptionError, ReadError
-from sstfill.fields import dates
-from sstfill.fields.variables import find_fields
+from sstfill.fields.reading import dates
+from sstfill.fields.reading.variables import find_fields
 from sstfill.io.untrusted import guard
 
 

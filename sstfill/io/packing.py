@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.fields.missing import VALID, Bounds, scaling, valid_range
+from sstfill.fields.reading.missing import VALID, Bounds, scaling, valid_range
 
 log = logging.getLogger(__name__)
 

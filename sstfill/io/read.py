@@ -10,9 +10,10 @@ from pathlib import Path
 import xarray as xr
 
 from sstfill.errors import ReadError
-from sstfill.fields import dates, grid, missing, positions
-from sstfill.fields.reading import understood
-from sstfill.fields.variables import find_fields, pick_fields
+from sstfill.fields import grid
+from sstfill.fields.reading import dates, missing, positions
+from sstfill.fields.reading.rules import understood
+from sstfill.fields.reading.variables import find_fields, pick_fields
 from sstfill.io import groups
 from sstfill.io.error_origin import opening, reading
 from sstfill.io.ghrsst import flags_kept, keep_where, quality_kept

@@ -16,8 +16,9 @@ from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model, transformed
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
-from sstfill.fields import dates, gaps, grid
+from sstfill.fields import gaps, grid
 from sstfill.fields.patches import Patch
+from sstfill.fields.reading import dates
 from sstfill.io.untrusted import guard
 from sstfill.methods.base import Window
 from sstfill.methods.common.sampling import TRIAL, cut, tile

@@ -175,7 +175,7 @@ class ObservedClouds:
         if sea.dtype != bool or sea.shape != plane:
             raise InputError(
                 f"sea holds {sea.dtype} of shape {sea.shape}; give bool on the archive's grid of "
-                f"{plane}, as sstfill.fields.sea.sea_mask does"
+                f"{plane}, as sstfill.fields.reading.sea.sea_mask does"
             )
         return sea
 

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from scipy import ndimage
 
-from sstfill.fields.positions import degrees
+from sstfill.fields.reading.positions import degrees
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

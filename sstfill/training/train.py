@@ -18,8 +18,8 @@ import xarray as xr
 from sstfill import config, occlusion
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
-from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 from sstfill.fields.scaling import Scaling
 from sstfill.fields.transform import Asked
 from sstfill.methods.gan.method import Gan

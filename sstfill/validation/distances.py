@@ -8,8 +8,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.fields import gaps
-from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 
 Distances = tuple[xr.DataArray, xr.DataArray]
 """Distance (km) and lag (days), as `distance_to_data` returns them."""

@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter
 
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation import Scorecard, score, score_against
-from sstfill.fields.dates import days_since_first
 from sstfill.fields.gaps import transplant_clouds
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.fill import fill
 from sstfill.methods import METHODS as REGISTERED
 from sstfill.methods.auto.method import Auto

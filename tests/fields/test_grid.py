@@ -18,10 +18,10 @@ from small_fields import DIMS, series
 
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import grid
-from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import cell_km
-from sstfill.fields.sea import sea_mask
-from sstfill.fields.variables import find_fields, pick_field, pick_fields
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
+from sstfill.fields.reading.sea import sea_mask
+from sstfill.fields.reading.variables import find_fields, pick_field, pick_fields
 
 
 def curvilinear() -> xr.DataArray:

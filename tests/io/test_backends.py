@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import sstfill.io as sio
 from sstfill.errors import ReadError
-from sstfill.fields.sentinels import TAKEN
+from sstfill.fields.reading.sentinels import TAKEN
 from sstfill.io.untrusted import guard
 
 SHAPE = (4, 4, 6)

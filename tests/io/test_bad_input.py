@@ -20,7 +20,7 @@ import xarray as xr
 import sstfill
 from sstfill import io as sio
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
-from sstfill.fields.variables import pick_field
+from sstfill.fields.reading.variables import pick_field
 from sstfill.fill import fill
 from sstfill.methods import METHODS, Dineof, Interpolate
 from sstfill.synthetic import ocean

@@ -33,7 +33,7 @@ from sstfill import io, occlusion
 from sstfill.cli import main
 from sstfill.errors import ReadError, SstfillError
 from sstfill.fields import grid
-from sstfill.fields.variables import find_fields
+from sstfill.fields.reading.variables import find_fields
 from sstfill.io import error_origin
 from sstfill.io.untrusted import arrays, declared, guard
 from sstfill.methods.common import fitted_store

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps
-from sstfill.fields.sea import sea_mask
+from sstfill.fields.reading.sea import sea_mask
 from sstfill.methods import Climatology
 from sstfill.validation.withheld import withheld_score
 

@@ -25,8 +25,8 @@ from sstfill.evaluation.paper.sequences import (
     decoded,
 )
 from sstfill.fields import grid
-from sstfill.fields.dates import days_since_first
-from sstfill.fields.variables import find_fields
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.variables import find_fields
 from sstfill.io.read import ZARR_MARKS
 from sstfill.io.untrusted import guard
 from sstfill.occlusion.lwp import is_lwp

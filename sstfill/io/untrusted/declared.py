@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sstfill.errors import ReadError
-from sstfill.fields.sentinels import numbers_in
+from sstfill.fields.reading.sentinels import numbers_in
 
 COPIES = 8
 """Times the size of a chunk that reading takes.

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray as xr
 
 from sstfill.errors import InputError, ReadError
-from sstfill.fields import dates
-from sstfill.fields.sentinels import restore
+from sstfill.fields.reading import dates
+from sstfill.fields.reading.sentinels import restore
 from sstfill.io.backends import BACKENDS
 from sstfill.io.error_origin import DAMAGED, opening, reading
 from sstfill.io.place import kind_of

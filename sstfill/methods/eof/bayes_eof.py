@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_fraction, check_number
 from sstfill.errors import OptionError
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack

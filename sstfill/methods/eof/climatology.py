@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.checks import check_number
-from sstfill.fields.dates import YEAR, days_since_first, year_length
+from sstfill.fields.reading.dates import YEAR, days_since_first, year_length
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack

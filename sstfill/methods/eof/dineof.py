@@ -14,8 +14,8 @@ import xarray as xr
 
 from sstfill.checks import check_choice, check_fraction, check_number
 from sstfill.errors import OptionError
-from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.lowrank import as_fields, residual_sigma
 from sstfill.methods.common.matrix import ObservationMatrix, pack

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import ReadError
-from sstfill.fields.dates import YEAR, days_since_first
 from sstfill.fields.patches import Shape
+from sstfill.fields.reading.dates import YEAR, days_since_first
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common import fitted_store
 from sstfill.methods.common.fitted_schema import REMEDY

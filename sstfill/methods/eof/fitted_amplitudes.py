@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import Archive
 from sstfill.methods.common.matrix import ObservationMatrix
 from sstfill.methods.common.regression import regress, second_moments, unpack, upper

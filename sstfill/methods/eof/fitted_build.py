@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.dates import days_since_first, year_length
+from sstfill.fields.reading.dates import days_since_first, year_length
 from sstfill.methods.base import Archive
 from sstfill.methods.common import fitted_store
 from sstfill.methods.common.fitted_store import Map

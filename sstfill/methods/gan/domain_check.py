@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.oi.solver import usual_step
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 

@@ -16,9 +16,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.fields import gaps
-from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Patch
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.interpolation.background import Background
 from sstfill.methods.interpolation.interpolate import Interpolate

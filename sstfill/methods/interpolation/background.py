@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.ndimage import gaussian_filter
 
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.interpolation.interpolate import membrane
 
 SAMPLE = 20_000

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config
-from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Shape
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common import fitted_store
 from sstfill.methods.interpolation.interpolate import SAMPLE, Interpolate, in_time, membrane

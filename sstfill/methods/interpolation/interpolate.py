@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
 from sstfill.checks import check_number
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.interpolation.variogram import Variogram
 from sstfill.methods.registry import register

@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps
-from sstfill.fields.dates import days_since_first
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.common.threads import in_threads
 from sstfill.methods.interpolation.background import (
     Background,

@@ -15,9 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import config
-from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Shape
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common.fitted_store import read_part, read_state, write_state
 from sstfill.methods.common.threads import in_threads

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import Archive
 from sstfill.methods.common.fitted_store import Map, create_maps, read_part, write_tile
 from sstfill.methods.interpolation.background import (

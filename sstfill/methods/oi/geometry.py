@@ -9,7 +9,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.fields.positions import EARTH_RADIUS, along_axis, cell_km, degrees, on_the_sphere
+from sstfill.fields.reading.positions import (
+    EARTH_RADIUS,
+    along_axis,
+    cell_km,
+    degrees,
+    on_the_sphere,
+)
 
 Step = tuple[float, float]
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
-from sstfill.fields.dates import days_since_first
 from sstfill.fields.patches import Patch, PatchGrid, map_patches
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.threads import available_cores
 from sstfill.methods.interpolation.background import Background, fit_background

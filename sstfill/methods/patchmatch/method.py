@@ -16,7 +16,7 @@ from scipy.ndimage import maximum_filter
 
 from sstfill.checks import check_number
 from sstfill.errors import OptionError
-from sstfill.fields.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.common.matrix import CONSTANT
 from sstfill.methods.common.threads import available_cores
 from sstfill.methods.patchmatch.pyramid import PyramidLevel, first_guess, levels_for

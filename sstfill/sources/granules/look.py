@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from sstfill import io
 from sstfill.errors import InputError, ReadError
-from sstfill.fields import dates, grid
-from sstfill.fields.variables import find_fields, pick_fields
+from sstfill.fields import grid
+from sstfill.fields.reading import dates
+from sstfill.fields.reading.variables import find_fields, pick_fields
 from sstfill.io.untrusted import guard
 from sstfill.sources.granules.times import Times, created, moment
 

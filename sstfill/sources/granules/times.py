@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError, OptionError
-from sstfill.fields import date_forms
+from sstfill.fields.reading import date_forms
 
 SECOND, HOUR, DAY = np.timedelta64(1, "s"), np.timedelta64(1, "h"), np.timedelta64(1, "D")
 LOOSE = 0.25

@@ -11,9 +11,9 @@ import xarray as xr
 from sstfill.errors import InputError, unknown
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import unfilled
-from sstfill.fields.sea import find_sea, sea_mask
+from sstfill.fields.reading.sea import find_sea, sea_mask
+from sstfill.fields.reading.variables import named_by_text, pick_field
 from sstfill.fields.transform import Transform, by_name, choose, is_skewed, note_skewness
-from sstfill.fields.variables import named_by_text, pick_field
 from sstfill.training.data.windows import is_large
 
 

@@ -23,7 +23,7 @@ from sstfill import config
 from sstfill.errors import OptionError, ReadError
 from sstfill.fields import gaps
 from sstfill.fields.patches import PatchGrid
-from sstfill.fields.positions import cell_km
+from sstfill.fields.reading.positions import cell_km
 from sstfill.fill import fill
 from sstfill.methods.gan import compact as gan_compact
 from sstfill.methods.gan import network as gan_network

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sstfill.fields.positions import EARTH_RADIUS
+from sstfill.fields.reading.positions import EARTH_RADIUS
 from sstfill.methods.oi.geometry import cell_steps, positions
 
 DIMS = ("time", "y", "x")

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.fields.account import STORED_NAN, Tally
 from sstfill.fields.grid import axes
-from sstfill.fields.sentinels import (
+from sstfill.fields.reading.account import STORED_NAN, Tally
+from sstfill.fields.reading.sentinels import (
     RANGES,
     TAKEN,
     Sentinel,
@@ -30,7 +30,7 @@ from sstfill.fields.sentinels import (
     numbers_in,
     unwritten_number,
 )
-from sstfill.fields.variables import find_fields
+from sstfill.fields.reading.variables import find_fields
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-import tomllib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,13 +18,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from sstfill.errors import InputError
-from sstfill.fields import landmask
+from sstfill.fields import tables
 from sstfill.fields.grid import Axes, axes, is_rectilinear
-from sstfill.fields.positions import degrees
+from sstfill.fields.reading import landmask
+from sstfill.fields.reading.positions import degrees
 
 log = logging.getLogger(__name__)
 
-_TABLE = tomllib.loads((files("sstfill.fields") / "masks.toml").read_text("utf-8"))
+_TABLE = tables.load("masks")
 _NAMES, _WORDS, _FIELD = _TABLE["names"], _TABLE["words"], _TABLE["field"]
 _STANDARD_NAMES = _TABLE["standard_names"]
 SEEN_LEAST = 0.1

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import logging
 import re
-import tomllib
 from collections.abc import Hashable, Sequence
 from functools import cache
-from importlib import resources
 from typing import NamedTuple
 
 import xarray as xr
 
 from sstfill.errors import InputError, OptionError, unknown
+from sstfill.fields import tables
 from sstfill.fields.grid import axes, sizes, temperature_unit
 
 log = logging.getLogger(__name__)
@@ -36,8 +35,7 @@ class _Words(NamedTuple):
 @cache
 def _table(name: str) -> _Words:
     """Read a table of the words by which variables are known."""
-    text = resources.files("sstfill.fields").joinpath("variables.toml").read_text("utf-8")
-    table = tomllib.loads(text)[name]
+    table = tables.load("variables")[name]
     return _Words(frozenset(table["words"]), tuple(table["phrases"]))
 
 

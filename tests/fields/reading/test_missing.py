@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sstfill
-from sstfill.fields.missing import mask_missing
-from sstfill.fields.sentinels import default_fill, numbers_in
+from sstfill.fields.reading.missing import mask_missing
+from sstfill.fields.reading.sentinels import default_fill, numbers_in
 
 DIMS = ("time", "lat", "lon")
 DEFAULT = {"f4": default_fill(np.dtype("f4")), "f8": default_fill(np.dtype("f8"))}

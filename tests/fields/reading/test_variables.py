@@ -13,7 +13,7 @@ from small_fields import series
 import sstfill
 from sstfill.describe import describe
 from sstfill.errors import InputError
-from sstfill.fields.variables import missing_means_none, names_in, pick_fields
+from sstfill.fields.reading.variables import missing_means_none, names_in, pick_fields
 from sstfill.synthetic import ocean
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sstfill.fields.missing import mask_missing, settled, valid_range
+from sstfill.fields.reading.missing import mask_missing, settled, valid_range
 
 
 def field(values, attrs, encoding=None) -> xr.DataArray:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sstfill.errors import ReadError
-from sstfill.fields import landmask
+from sstfill.fields.reading import landmask
 
 needs_land_mask = pytest.mark.skipif(
     find_spec("global_land_mask") is None, reason="the extra landmask is not installed"

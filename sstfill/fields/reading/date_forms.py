@@ -8,11 +8,9 @@ Each function returns None where the values are no dates of its form.
 from __future__ import annotations
 
 import re
-import tomllib
 import warnings
 from collections.abc import Mapping
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import cftime
@@ -21,7 +19,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("dates.toml").read_text())
+from sstfill.fields import tables
+
+TABLES: dict[str, Any] = tables.load("dates")
 """Names, units, codes and calendars, see ``dates.toml``."""
 LENGTHS: dict[str, float] = TABLES["lengths"]
 """Length of each unit in days."""

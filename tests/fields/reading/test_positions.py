@@ -15,7 +15,7 @@ import sstfill
 from sstfill.describe import describe
 from sstfill.errors import InputError
 from sstfill.fields import grid
-from sstfill.fields.positions import cell_km, declare, degrees
+from sstfill.fields.reading.positions import cell_km, declare, degrees
 
 NY, NX = 14, 12
 
@@ -155,7 +155,7 @@ def test_positions_that_move_are_refused(chunks, declared):
 
 
 def test_many_positions_are_compared_at_some_steps(monkeypatch):
-    monkeypatch.setattr("sstfill.fields.positions.WHOLE", 0)
+    monkeypatch.setattr("sstfill.fields.reading.positions.WHOLE", 0)
     lat, lon = places()
     moving = lon + 0.5 * (np.arange(40)[:, None, None] == 39)
     da = curvilinear(np.repeat(lat[None], 40, axis=0), moving, 40).chunk(time=1)

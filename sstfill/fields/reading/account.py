@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.fields.sentinels import DEFAULT_FILL, ZARR_FILL, Sentinel
+from sstfill.fields.reading.sentinels import DEFAULT_FILL, ZARR_FILL, Sentinel
 from sstfill.printable import printable
 
 log = logging.getLogger(__name__)

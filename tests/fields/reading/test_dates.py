@@ -19,8 +19,9 @@ from small_fields import series
 import sstfill
 from sstfill.describe import describe
 from sstfill.errors import InputError
-from sstfill.fields import dates, grid
-from sstfill.fields.dates import days_since_first, year_length
+from sstfill.fields import grid
+from sstfill.fields.reading import dates
+from sstfill.fields.reading.dates import days_since_first, year_length
 from sstfill.methods import Climatology
 
 CALENDARS = {

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from sstfill.fields import dates, missing, positions
+from sstfill.fields.reading import dates, missing, positions
 
 
 def understood(ds: xr.Dataset, names: Sequence[str] | None = None) -> xr.Dataset:
@@ -27,7 +27,7 @@ def understood(ds: xr.Dataset, names: Sequence[str] | None = None) -> xr.Dataset
     ----------
     ds
         Decoded by xarray. Of a file opened by `sstfill.io`, numbers that stand for missing values
-        were declared before, see `sstfill.fields.sentinels`.
+        were declared before, see `sstfill.fields.reading.sentinels`.
     names
         The fields; by default all that could be filled.
     """

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import logging
 import re
-import tomllib
 from collections.abc import Hashable
-from importlib.resources import files
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
+from sstfill.fields import tables
 
 log = logging.getLogger(__name__)
 
-_TABLE = tomllib.loads((files("sstfill.fields") / "positions.toml").read_text("utf-8"))
+_TABLE = tables.load("positions")
 LAT, LON = tuple(_TABLE["names"]["latitude"]), tuple(_TABLE["names"]["longitude"])
 Y, X = (*LAT, *_TABLE["names"]["y"]), (*LON, *_TABLE["names"]["x"])
 _UNITS = {role: frozenset(spelled) for role, spelled in _TABLE["units"].items()}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dates of a series: found, read in whatever form they have, checked, and counted in days.
 
-The forms are in `sstfill.fields.date_forms`, the names and units in ``dates.toml``.
+The forms are in `sstfill.fields.reading.date_forms`, the names and units in ``dates.toml``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
-from sstfill.fields import date_forms
-from sstfill.fields.date_forms import GREGORIAN, LENGTHS, TABLES, calendar_of, unit_of
+from sstfill.fields.reading import date_forms
+from sstfill.fields.reading.date_forms import GREGORIAN, LENGTHS, TABLES, calendar_of, unit_of
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from sstfill.archive import fill_archive
 from sstfill.describe import describe
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import grid
-from sstfill.fields.sea import find_sea, is_of_the_sea, locate_sea, sea_mask
+from sstfill.fields.reading.sea import find_sea, is_of_the_sea, locate_sea, sea_mask
 from sstfill.methods import METHODS
 
 
@@ -102,7 +102,7 @@ def test_a_vague_mask_that_varies_in_time_is_no_sea(name, chunks, caplog):
     cloud[1, 2, 3] = ~cloud[1, 2, 3]
     ds = xr.Dataset({name: cloud.astype("i1").transpose("lat", "time", "lon")})
     ds = ds.chunk(chunks) if chunks else ds
-    with caplog.at_level(logging.INFO, logger="sstfill.fields.sea"):
+    with caplog.at_level(logging.INFO, logger="sstfill.fields.reading.sea"):
         assert find_sea(ds) is None and f"{name} varies in time" in caplog.text
         found = find_sea(ds.assign(lsm=ds[name][:, 0] * 0))
     assert found is not None and bool(found.all()) and "sea taken from lsm" in caplog.text
@@ -280,8 +280,8 @@ def half_sea(monkeypatch):
         lat, lon = np.broadcast_arrays(lat[:, None] if lat.ndim == 1 else lat, lon)
         return (lat > 35.4) & (abs(lon - 359.2) > 1)
 
-    monkeypatch.setattr("sstfill.fields.landmask.is_installed", lambda: True)
-    monkeypatch.setattr("sstfill.fields.landmask.is_sea", is_sea)
+    monkeypatch.setattr("sstfill.fields.reading.landmask.is_installed", lambda: True)
+    monkeypatch.setattr("sstfill.fields.reading.landmask.is_sea", is_sea)
 
 
 def seen() -> xr.DataArray:
