@@ -102,7 +102,7 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         raise OptionError(f"--workers {args.workers} is less than 0; give a number of processes")
     # an update does not read what it has filled already, nor is it counted again
     updated = args.update and is_archive_output(args.out)
-    missing = {} if updated else account(args, args.inputs[0])
+    missing = {} if updated else account(args)
     done = archive.fill_archive(
         args.inputs[0],
         args.out,

@@ -91,7 +91,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
         return
     with io.claimed(args.out, source=args.inputs) as output, series(args) as ds:
         output.check(ds)
-        missing = account(args, ds.encoding["source"])
+        missing = account(args, ds)
         filled = fill(
             ds,
             chosen,

@@ -48,7 +48,7 @@ def run_info(args: argparse.Namespace) -> Iterator[str]:
     with series(args) as ds:
         missing = {}
         with contextlib.suppress(InputError, OptionError):  # of which the description tells
-            missing = account(args, ds.encoding["source"])
+            missing = account(args, ds)
         given, chosen = sea(args.sea, args.lakes), names(args.variable)
         yield str(describe(ds, variables=chosen, sea=given, lakes=args.lakes, missing=missing))
 

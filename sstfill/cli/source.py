@@ -180,11 +180,14 @@ def _opened(path: str, args: argparse.Namespace) -> Iterator[xr.Dataset]:
             yield chunked
 
 
-def account(args: argparse.Namespace, path: str) -> dict[str, MissingValues]:
+def account(args: argparse.Namespace, ds: xr.Dataset | None = None) -> dict[str, MissingValues]:
     """Count the missing values of the input by rule, and warn of those that nobody declared.
 
-    `path` is that of the input, or of the store that several were imported into.
+    Several inputs were imported into the store that `ds` was opened from.
     """
+    path = args.inputs[0]
+    if ds is not None and len(args.inputs) > 1:
+        path = ds.encoding["source"]
     found = io.missing_values(
         path,
         variables=names(args.variable),

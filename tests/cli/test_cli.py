@@ -759,7 +759,11 @@ class TestLooking:
         assert "(default: 0.001)" in listed
 
     def test_info(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run("info in.nc", capsys) == f"{opened('in.nc').gapfill.info()}\n"
+        described = sstfill.describe.describe(
+            opened("in.nc"), missing=sstfill.io.missing_values("in.nc")
+        )
+        assert run("info in.nc", capsys) == f"{described}\n"
+        assert "\n  missing  1,591 by stored NaN\n" in str(described)
 
     def test_info_on_real_data(self, shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = run(f"info {shared_data / 'real' / 'alboran_l3s_2022.nc'}", capsys)
