@@ -256,7 +256,7 @@ def _grid(field: xr.DataArray) -> str:
 def _gaps(
     rest: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None, lakes: bool | None
 ) -> dict[str, str]:
-    survey = gaps.survey(field)
+    survey = gaps.survey(field, fingerprint=False)
     found = locate_sea(field, rest, survey.pixel_count.values > 0, sea, lakes=lakes)
     at_sea = found.mask
     facts = {"sea": f"{_percent(float(at_sea.mean()))} of the grid, {found.origin}"}

@@ -8,6 +8,7 @@ named after what is True: `observed`, `sea`, `withheld`.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -60,7 +61,9 @@ def source_flags(
     return source
 
 
-def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
+def survey(
+    obs: xr.DataArray, sea: xr.DataArray | None = None, *, fingerprint: bool = True
+) -> xr.Dataset:
     """Count an archive's observations and compute its fingerprint, in one streaming pass.
 
     Parameters
@@ -69,6 +72,8 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
         Observations ``(time, y, x)``, NaN in the gaps; read block by block or image by image.
     sea
         True at sea: only these pixels are counted. The fingerprint always covers the whole array.
+    fingerprint
+        Whether to compute it, which takes most of the time.
 
     Returns
     -------
@@ -93,9 +98,10 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
     else:
         at_sea = sea.transpose(*space).values.astype(bool)
     count = _survey_eager if field.chunks is None else _survey_lazy
-    pixel, image, least, most, infinite, digest = count(field, at_sea)
+    pixel, image, least, most, infinite, digest = count(field, at_sea, fingerprint)
     for n in field.shape:
         digest = _scramble(digest + np.uint64(n))
+    attrs = {"fingerprint": f"{int(digest[0]):016x}"} if fingerprint else {}
     return xr.Dataset(
         {
             "pixel_count": (space, pixel),
@@ -105,11 +111,11 @@ def survey(obs: xr.DataArray, sea: xr.DataArray | None = None) -> xr.Dataset:
             "infinite": ((), infinite),
         },
         coords=obs.coords,
-        attrs={"fingerprint": f"{int(digest[0]):016x}"},
+        attrs=attrs,
     )
 
 
-def _survey_eager(field: xr.DataArray, sea: Bools) -> Counts:
+def _survey_eager(field: xr.DataArray, sea: Bools, fingerprint: bool) -> Counts:
     values = field.values
     pixel = np.zeros(sea.shape, np.int64)
     images = np.zeros(len(values), np.int64)
@@ -124,27 +130,31 @@ def _survey_eager(field: xr.DataArray, sea: Bools) -> Counts:
         np.fmin(least, image, out=least, where=present)
         np.fmax(most, image, out=most, where=present)
         infinite += int(np.count_nonzero(np.isinf(image) & sea))
-        digest += _digest(image[np.newaxis], (t, 0, 0), values.shape)
+        if fingerprint:
+            digest += _digest(image[np.newaxis], (t, 0, 0), values.shape)
     return pixel, images, least, most, infinite, digest
 
 
-def _survey_lazy(field: xr.DataArray, sea: Bools) -> Counts:
+def _survey_lazy(field: xr.DataArray, sea: Bools, fingerprint: bool) -> Counts:
     import dask
     import dask.array as da
 
     blocks = field.data
     present = da.isfinite(blocks) & sea
     ones = tuple((1,) * n for n in blocks.numblocks)
-    digests = blocks.map_blocks(
-        _digest_block, chunks=ones, dtype=np.uint64, meta=np.empty((0, 0, 0), np.uint64)
-    )
+    total: Any = np.zeros(1, np.uint64)
+    if fingerprint:
+        digests = blocks.map_blocks(
+            _digest_block, chunks=ones, dtype=np.uint64, meta=np.empty((0, 0, 0), np.uint64)
+        )
+        total = digests.sum()
     wanted = (
         present.sum(axis=0),
         present.sum(axis=(1, 2)),
         da.where(present, blocks, np.inf).min(axis=0),
         da.where(present, blocks, -np.inf).max(axis=0),
         (da.isinf(blocks) & sea).sum(),
-        digests.sum(),
+        total,
     )
     pixel, images, least, most, infinite, digest = dask.compute(*wanted)
     least = np.where(pixel > 0, least, np.nan).astype(field.dtype)
