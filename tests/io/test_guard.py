@@ -851,3 +851,12 @@ def test_a_file_that_fails_while_it_is_opened_is_closed(tmp_path: Path) -> None:
     assert raised.value.__cause__ is not None  # the traceback lives, and the file is closed
     held = [entry.resolve() for entry in Path("/proc/self/fd").iterdir()]
     assert path.resolve() not in held
+
+
+@pytest.mark.parametrize("number", [2**31 - 1, 2**63 - 1, -1])
+def test_a_dimension_number_that_ends_the_process_is_refused(tmp_path: Path, number: int) -> None:
+    path = netcdf(tmp_path)
+    with h5py.File(path, "a") as file:
+        scale = next(d for d in file.values() if "_Netcdf4Dimid" in d.attrs)
+        scale.attrs["_Netcdf4Dimid"] = np.int64(number)
+    refused(path, f"{number}")

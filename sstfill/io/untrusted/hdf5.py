@@ -13,9 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sstfill.errors import ReadError
 from sstfill.io.untrusted.declared import PACKING, Declared
 
+DIMENSION = "_Netcdf4Dimid"
+"""Attribute by which the netCDF4 library numbers the dimensions, in a list that long."""
+MOST_DIMENSIONS = 2**16
 NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
 
@@ -73,6 +78,7 @@ class _Walk:
             self._check_link(name, target)
         kind = dataset.id.get_type()
         self._check_type(name, kind)
+        self._check_dimension(name, dataset)
         if dataset.shape is None:
             raise self._refused(name, "a dataset without values; remove it")
         attrs = {}
@@ -108,6 +114,18 @@ class _Walk:
             )
         if isinstance(kind, h5py.h5t.TypeVlenID):
             self._check_type(name, kind.get_super())
+
+    def _check_dimension(self, name: str, dataset: Any) -> None:
+        """Refuse a number of a dimension for which the netCDF4 library would end the process."""
+        if DIMENSION not in dataset.attrs:
+            return
+        number = _attribute(dataset, DIMENSION)
+        if np.size(number) != 1 or not str(np.ravel(number)[0]).isdecimal():
+            raise self._refused(name, f"numbered {number} among the dimensions; write it again")
+        if int(np.ravel(number)[0]) > MOST_DIMENSIONS:
+            raise self._refused(
+                name, f"dimension number {number}, more than any file has; write it again"
+            )
 
     def _refused(self, name: str, what: str) -> ReadError:
         return ReadError(f"cannot read {self.path}: {name!r} in it is {what}")

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class StoredVariable:
         Granules store it as signed integers and mean unsigned ones.
     masked
         Its pixels of low quality become missing.
+    unwritten
+        What NetCDF holds where nothing was written, if no fill value is declared; None else.
     """
 
     name: str
@@ -49,6 +52,7 @@ class StoredVariable:
     unpacked: bool = False
     unsigned: bool = False
     masked: bool = False
+    unwritten: float | None = None
 
     def empty(self, steps: int) -> NDArray[Any]:
         """Return an array of `steps` steps without an observation."""
@@ -77,6 +81,8 @@ class StoredVariable:
         if self.unsigned:
             values = values.astype(f"u{values.dtype.itemsize}", casting="unsafe")
         values = values.astype(self.dtype)
+        if self.unwritten is not None:
+            values = values.where(values != self.dtype.type(self.unwritten))
         if self.masked and keep is not None:
             values = values.where(keep.variable, self.dtype.type(self.fill))
         return np.asarray(values.transpose(*self.dims).values)
@@ -106,7 +112,7 @@ def _column(
     dtype, fill = raw[name].dtype.newbyteorder("="), attrs.get("_FillValue")
     masked = quality and name in archive.first.fields
     unpacked = name in archive.repacked
-    unsigned = False
+    unsigned, unwritten = False, None
     if unpacked:
         stale = {*PACKING, "missing_value"}
         if dtype.kind in "iu":
@@ -118,7 +124,10 @@ def _column(
         if small:
             dtype = np.dtype("f4")
     elif fill is None and dtype.kind == "f":
-        fill = np.nan
+        # the store is no NetCDF file: what was never written is told there by NaN
+        fill, unwritten = np.nan, float(netCDF4.default_fillvals[dtype.str[1:]])
+    elif fill is None and "scale_factor" in attrs and dtype.itemsize > 1:
+        fill = netCDF4.default_fillvals[dtype.str[1:]]
     elif fill is None and (gaps or masked or name in archive.lacking):
         # every number of a flag may have a meaning: the next wider type has one to spare
         unsigned = attrs.pop("_Unsigned", "") == "true"
@@ -144,4 +153,5 @@ def _column(
         unpacked=unpacked,
         unsigned=unsigned,
         masked=masked,
+        unwritten=unwritten,
     )

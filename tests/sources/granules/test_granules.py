@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -604,3 +605,25 @@ def test_granules_of_months_of_no_year_are_refused(tmp_path: Path) -> None:
     ds.assign_coords(month=[6]).to_netcdf(tmp_path / "june.nc")
     with pytest.raises(InputError, match=r"months of no year.*give it a time with its year"):
         import_granules(str(tmp_path / "*.nc"), tmp_path / "out.zarr").close()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [("f4", None), ("f8", None), ("i2", 0.01), ("i4", 0.01), ("u2", 0.01)]
+)
+def test_what_was_never_written_is_missing(tmp_path: Path, dtype: str, scale: float | None) -> None:
+    """NetCDF holds its default fill value there, which a Zarr store would give as a number."""
+    for day in range(4):
+        with netCDF4.Dataset(tmp_path / f"day{day}.nc", "w") as file:
+            for dim, size in {"time": None, "lat": 5, "lon": 6}.items():
+                file.createDimension(dim, size)
+                axis = file.createVariable(dim, "f8", (dim,))
+                axis[:] = [day] if size is None else np.arange(size)
+            file["time"].units = "days since 2020-01-01"
+            field = file.createVariable("sst", dtype, ("time", "lat", "lon"))
+            if scale is not None:
+                field.scale_factor = scale
+            field[0, :3] = 15.0 + day
+    out = import_granules(tmp_path, tmp_path / "out.zarr")
+    assert out.sst[:, 3:].isnull().all() and out.sst[:, 3:].size
+    seen = out.sst[:, :3].values
+    np.testing.assert_allclose(seen, np.arange(15.0, 19.0)[:, None, None] * np.ones(seen.shape))
