@@ -50,7 +50,10 @@ def mask_missing(ds: xr.Dataset, names: Sequence[str] | None = None) -> xr.Datas
     By default in all fields that could be filled. What is masked in values that are in memory
     already is counted, and logged where nobody declared it.
     """
-    return ds.assign({n: _masked(ds[n]) for n in (find_fields(ds) if names is None else names)})
+    if names is None:
+        names = find_fields(ds)
+    # without their coordinates: the levels of a MultiIndex cannot be assigned again
+    return ds.assign({name: _masked(ds[name]).variable for name in names})
 
 
 def _masked(da: xr.DataArray) -> xr.DataArray:
