@@ -210,7 +210,7 @@ def _paths() -> dict[str, str]:
 
 def lay_out(folder: Path) -> None:
     """The same store on the disk, for the plain copy."""
-    files = published().files("timeChunked")
+    files = published().stores["timeChunked"]
     (folder / "thetao").mkdir(parents=True)
     (folder / "thetao" / ".zarray").write_bytes(files["thetao/.zarray"])
     for number in np.ndindex(*(SIZES[d] // CHUNK[d] for d in SIZES)):

@@ -45,8 +45,9 @@ LEVEL4 = {"analysed_sst": "", "analysis_error": "", "mask": "", "sea_ice_fractio
 class Described(Published):
     """In the catalogue alone: its values are never asked for."""
 
-    def files(self, layout: str) -> dict[str, bytes]:
-        return {}
+    @property
+    def stores(self) -> dict[str, dict[str, bytes]]:
+        return {layout: {} for layout in self.layouts}
 
 
 @dataclass(frozen=True)
