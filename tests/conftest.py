@@ -18,10 +18,12 @@ dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 SHARED = Path(os.environ.get("SSTFILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
-@pytest.fixture(autouse=True)
-def no_land_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def no_land_mask() -> Iterator[None]:
     """Hide the extra ``landmask``: small fields of the tests lie anywhere, land or sea."""
-    monkeypatch.setattr("sstfill.fields.reading.landmask.is_installed", lambda: False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sstfill.fields.reading.landmask.is_installed", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import pytest
 import small_archives as small
 
 from sstfill import errors
-from sstfill.archive import fill_archive, layout, run, store, unit, workers
+from sstfill.archive import fill_archive, layout, model, run, store, unit, workers
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -75,7 +75,7 @@ PLACES = [
     (layout.store, "finish"),
     (run, "take"),
     (run.Days, "save"),
-    (run.Model, "_save"),
+    (model, "_fingerprint"),
     (run.FillJob, "begin"),
     (run.FillJob, "commit"),
 ]

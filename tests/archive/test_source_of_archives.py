@@ -49,15 +49,15 @@ def test_files_tell_days(tmp_path, form, chunks, shards):
     small.put(changed, tmp_path / "other.zarr", chunks, zarr_format=form, encoding=encoding)
     name = "sst/2.0.0" if form == 2 else "sst/c/2/0/0"
     (path / name).write_bytes((tmp_path / "other.zarr" / name).read_bytes())
-    assert source.touched(str(path), before, _source(path).stats(), small.T).tolist() == [6, 7, 8]
-    assert source.touched(str(path), before, before, small.T).size == 0
+    assert source.touched(path, before, _source(path).stats(), small.T).tolist() == [6, 7, 8]
+    assert source.touched(path, before, before, small.T).size == 0
 
 
 def test_a_file_whose_name_tells_no_day_touches_all(tmp_path):
     path = small.put(small.ocean(), tmp_path / "in.zarr")
     before = _source(path).stats()
     (path / "sst/note").write_text("?")
-    assert source.touched(str(path), before, _source(path).stats(), small.T).tolist() == list(
+    assert source.touched(path, before, _source(path).stats(), small.T).tolist() == list(
         range(small.T)
     )
 
@@ -66,14 +66,14 @@ def test_metadata_of_the_store_and_coordinates_touch_nothing(tmp_path):
     path = small.put(small.ocean(), tmp_path / "in.zarr")
     before = _source(path).stats()
     small.append(small.ocean(21).isel(time=[20]), path)
-    assert source.touched(str(path), before, _source(path).stats(), 21).tolist() == [20]
+    assert source.touched(path, before, _source(path).stats(), 21).tolist() == [20]
 
 
 def test_a_netcdf_file_touches_all(tmp_path):
     path = small.put(small.ocean(), tmp_path / "in.nc")
     before = _source(path).stats()
     small.put(small.ocean(), path)
-    assert source.touched(str(path), before, _source(path).stats(), small.T).size == small.T
+    assert source.touched(path, before, _source(path).stats(), small.T).size == small.T
 
 
 @pytest.mark.parametrize("chunks", [(1, 20, 14), (20, 4, 4), (5, 20, 7)])
