@@ -36,7 +36,11 @@ def lay_out(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.Da
     user_dims = dict(zip(obs.dims, grid.axes(like).dims, strict=True))
     own_dims = [d for d in field.dims if d not in user_dims]
     renamed = [user_dims.get(d, d) for d in field.dims]
-    own = {key: value for key, value in field.attrs.items() if key not in OF_THE_VALUES}
+    own = {}
+    for key, value in field.attrs.items():
+        says_its_own = key == "comment" and value != like.attrs.get("comment")
+        if says_its_own or key not in OF_THE_VALUES:
+            own[key] = value
     laid_out = xr.DataArray(xr.Variable(renamed, field.data, own))
     if set(obs.dims) <= set(field.dims):
         # Size-1 dims that standardising squeezed come back.

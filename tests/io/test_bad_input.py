@@ -143,10 +143,6 @@ SPOILT: dict[str, tuple[Change, str]] = {
         "nothing to fill.*int16",
     ),
     "no variables": (lambda d: d.drop_vars(["sst", "sea"]), "nothing to fill"),
-    "a mask of another grid": (
-        lambda d: d.assign(sea=(("y", "x"), np.ones((3, 4), "i1"))),
-        "sea mask of shape .3, 4.",
-    ),
 }
 
 
