@@ -42,3 +42,13 @@ def _escaped(char: str) -> str:
     if is_control or char in _REVERSING or char in _BREAKS:
         return char.encode("unicode_escape").decode("ascii")
     return char
+
+
+def quoted(value: object, most: int = 80) -> str:
+    """Return the `repr` of what stands in a file for a message, cut if it is long.
+
+    >>> quoted("x" * 100, most=10)
+    "'xxxxx...'"
+    """
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 4]}...{text[-1]}"

@@ -7,18 +7,15 @@ import re
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import numpy as np
 import xarray as xr
 
 from sstfill.errors import InputError
 from sstfill.fields.reading import dates
-from sstfill.fields.reading.positions import X, Y, at_rest, candidates
+from sstfill.fields.reading.positions import Roles, X, Y, at_rest, candidates, cf_roles
 
 COORDINATE = {"Y": "latitude", "X": "longitude"}
 """Names of CF of the coordinate that lies along each axis."""
-Roles = dict[str, list[Hashable]]
-"""Coordinates by the axis or the coordinate of CF that they are."""
 TEMPERATURE_UNITS = {
     "°C": re.compile(r"°?c|deg_?c|degrees?_c|(degrees?_)?celsius"),
     "K": re.compile(r"k|deg_?k|kelvins?|degrees?_kelvin"),
@@ -52,9 +49,11 @@ def _dim(da: xr.DataArray, found: list[Hashable], taken: Sequence[Hashable]) -> 
     return next((d for d in dims if d in da.dims and d not in taken), None)
 
 
-def _position(da: xr.DataArray, role: str, dims: Sequence[Hashable]) -> Hashable | None:
+def _position(
+    da: xr.DataArray, role: str, dims: Sequence[Hashable], cf: Roles | None = None
+) -> Hashable | None:
     """Name of the ``latitude`` or ``longitude`` coordinate that varies over `dims` only."""
-    for name in candidates(da, role):
+    for name in candidates(da, role, cf):
         if 0 < da[name].ndim <= len(dims) and set(da[name].dims) <= set(dims):
             return name
     return None
@@ -69,8 +68,7 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
         No time (unless `time` is false), fewer than two spatial dims, or one dim too many.
     """
     label = repr(str(da.name)) if da.name is not None else "the array"
-    # cf_xarray looks at every role each time that it is asked for one.
-    cf: Roles = {**da.cf.coordinates, **da.cf.axes}
+    cf = cf_roles(da)
     times = sorted(dates.candidates(da, cf), key=lambda name: name not in da.dims)
     t = _dim(da, times, ())
     if time and t is None:
@@ -107,7 +105,8 @@ def axes(da: xr.DataArray, *, time: bool = True) -> Axes:
         )
     dims = (t, y, x) if time else (y, x)
     when = next((n for n in times if n in da.coords and da[n].dims == (t,)), None)
-    lat, lon = _position(da, "latitude", (y, x)), _position(da, "longitude", (y, x))
+    lat = _position(da, "latitude", (y, x), cf)
+    lon = _position(da, "longitude", (y, x), cf)
     if lat is None or lon is None:
         return Axes(dims, when, None, None)
     return Axes(dims, when, lat, lon)

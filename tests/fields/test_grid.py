@@ -272,3 +272,7 @@ def test_real_files(shared_data: Path, file, expected):
         xr.testing.assert_identical(grid.restore(field, ds[expected[0]]), ds[expected[0]])
         assert field.dims == (("time", "y", "x") if "lwp" in file else DIMS)
         assert days_since_first(field)[0] == 0 and min(cell_km(field)) > 0
+
+
+def test_a_grid_mapping_that_is_no_text_is_no_obstacle():
+    assert axes(series().assign_attrs(grid_mapping=np.int64(-1))).lat == "lat"

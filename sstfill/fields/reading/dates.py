@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError
 from sstfill.fields.reading import date_forms
 from sstfill.fields.reading.date_forms import GREGORIAN, LENGTHS, TABLES, calendar_of, unit_of
+from sstfill.fields.reading.positions import cf_roles
+from sstfill.printable import quoted
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ def candidates(da: xr.DataArray, cf: Mapping[str, list[Hashable]] | None = None)
     dates, then those with usual names.
     """
     if cf is None:
-        cf = {**da.cf.coordinates, **da.cf.axes}
+        cf = cf_roles(da)
     found = [*cf.get("time", []), *cf.get("T", [])]
     found += [name for name, values in da.coords.items() if _holds_dates(values.variable)]
     for usual in TIME:
@@ -260,7 +262,7 @@ def _read(time: xr.DataArray, dim: Hashable, da: xr.DataArray | None = None) -> 
     if calendar is None:
         known = ", ".join(["standard", *TABLES["year_lengths"]])
         raise InputError(
-            f"time {name!r} has the calendar {time.attrs['calendar']!r}, which is not known; "
+            f"time {name!r} has the calendar {quoted(time.attrs['calendar'])}, which is not known; "
             f"set ds[{name!r}].attrs['calendar'] to one of {known}"
         )
     if values.dtype.kind == "O" and all(isinstance(v, int | float) for v in values.tolist()):
@@ -283,10 +285,10 @@ def _read(time: xr.DataArray, dim: Hashable, da: xr.DataArray | None = None) -> 
         dates = date_forms.from_texts(texts, calendar)
         if dates is not None:
             return SeriesTimes(
-                (name,), xr.Variable((dim,), dates), f"read from texts: {texts[0]!r}"
+                (name,), xr.Variable((dim,), dates), f"read from texts: {quoted(texts[0])}"
             )
         raise InputError(
-            f"time {name!r} holds texts such as {texts[0]!r}, whose form is not known; "
+            f"time {name!r} holds texts such as {quoted(texts[0])}, whose form is not known; "
             f"convert it: ds[{name!r}] = pd.to_datetime(ds[{name!r}].values, format=...)"
         )
     dates = date_forms.from_objects(values) if values.dtype.kind == "O" else None
@@ -324,7 +326,7 @@ def _from_numbers(
         raise InputError(_unknown_units(name, units))
     if unit is not None and re.search(r"\d", reference):
         raise InputError(
-            f"time {name!r} has the units {units!r}, without 'since'; "
+            f"time {name!r} has the units {quoted(units)}, without 'since'; "
             f"set ds[{name!r}].attrs['units'] = '{first} since {reference}'"
         )
     # Units of days do not keep 20010131 from being a date; those of years are in the same range.
@@ -365,7 +367,7 @@ def _split(units: str) -> tuple[str, str, str]:
 
 def _unknown_units(name: str, units: str) -> str:
     return (
-        f"time {name!r} has the units {units!r}, which are not known; "
+        f"time {name!r} has the units {quoted(units)}, which are not known; "
         f"set ds[{name!r}].attrs['units'], such as 'days since 2000-01-01'"
     )
 
@@ -386,7 +388,8 @@ def _since(name: str, values: NDArray, dim: Hashable, units: str, calendar: str)
         dates = None
     if dates is None:
         raise InputError(
-            f"time {name!r} has the units {units!r}, calendar {calendar}, which make no dates; "
+            f"time {name!r} has the units {quoted(units)}, calendar {calendar}, which make no "
+            "dates; "
             f"set ds[{name!r}].attrs['units'], such as 'days since 2000-01-01'"
         )
     note = ""
@@ -499,7 +502,7 @@ def _periods(
 ) -> SeriesTimes | None:
     """Read months, seasons, weeks or days of a year that has no number; None for other names."""
     name, kind = str(time.name), _period_of(time.name)
-    if kind is None or (values != np.floor(values)).any() or float(values.max()) > MOST_DAYS:
+    if kind is None or (values != np.floor(values)).any() or np.abs(values).max() > MOST_DAYS:
         return None
     numbers, last = values.astype(np.int64), int(values.max())
     least = int(values.min())

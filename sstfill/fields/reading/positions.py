@@ -10,15 +10,19 @@ import logging
 import re
 from collections.abc import Hashable
 
+import cf_xarray  # noqa: F401  (registers the .cf accessor)
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.fields import tables
+from sstfill.printable import quoted
 
 log = logging.getLogger(__name__)
 
+Roles = dict[str, list[Hashable]]
+"""Coordinates by the axis or the coordinate of CF that they are."""
 _TABLE = tables.load("positions")
 LAT, LON = tuple(_TABLE["names"]["latitude"]), tuple(_TABLE["names"]["longitude"])
 Y, X = (*LAT, *_TABLE["names"]["y"]), (*LON, *_TABLE["names"]["x"])
@@ -81,13 +85,22 @@ def _is_named(da: xr.DataArray, role: str, names: tuple[str, ...]) -> bool:
     return str(da.name).lower() in names or spelled(da) in _UNITS[role]
 
 
-def candidates(da: xr.DataArray, role: str) -> list[Hashable]:
+def cf_roles(da: xr.DataArray) -> Roles:
+    """Find the coordinates that are an axis or a coordinate of CF, by ``T``, ``latitude`` etc."""
+    described: xr.DataArray | xr.Dataset = da
+    if not isinstance({**da.encoding, **da.attrs}.get("grid_mapping", ""), str):
+        described = xr.Dataset(coords=da.coords)  # cf_xarray takes any grid mapping for a text
+    # cf_xarray looks at every role each time that it is asked for one.
+    return {**described.cf.coordinates, **described.cf.axes}
+
+
+def candidates(da: xr.DataArray, role: str, cf: Roles | None = None) -> list[Hashable]:
     """Names of the coordinates that may be the ``latitude`` or ``longitude``, best first.
 
     Those that CF attributes tell come first (`cf_xarray`), then usual names, then units.
     """
     names = LAT if role == "latitude" else LON
-    found = list(da.cf.coordinates.get(role, []))
+    found = list((cf if cf is not None else cf_roles(da)).get(role, []))
     found += [name for name in da.coords if str(name).lower() in names]
     found += [name for name in da.coords if spelled(da[name]) in _UNITS[role]]
     return [name for name in dict.fromkeys(found) if name in da.coords]
@@ -293,7 +306,7 @@ def along_axis(field: xr.DataArray, dim: str) -> NDArray[np.float64] | None:
             "give both in degrees, or both in km"
         )
     raise InputError(
-        f"axis {dim} is in {told!r}, no unit of length that sstfill knows; convert it to km: "
+        f"axis {dim} is in {quoted(told)}, no unit of length that sstfill knows; convert it to km: "
         f"ds[{dim!r}].attrs['units'] = 'km'"
     )
 
