@@ -275,4 +275,4 @@ def test_real_files(shared_data: Path, file, expected):
 
 
 def test_a_grid_mapping_that_is_no_text_is_no_obstacle():
-    assert axes(series().assign_attrs(grid_mapping=np.int64(-1))).lat == "lat"
+    assert grid.axes(series().assign_attrs(grid_mapping=np.int64(-1))).lat == "lat"
