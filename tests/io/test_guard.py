@@ -860,3 +860,12 @@ def test_a_dimension_number_that_ends_the_process_is_refused(tmp_path: Path, num
         scale = next(d for d in file.values() if "_Netcdf4Dimid" in d.attrs)
         scale.attrs["_Netcdf4Dimid"] = np.int64(number)
     refused(path, f"{number}")
+
+
+@pytest.mark.parametrize("value", [[], 0, "abc", [1.0, 2.0, 3.0]])
+def test_a_list_of_dimensions_that_is_none_is_refused(tmp_path: Path, value: Any) -> None:
+    path = netcdf(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file["sst"].attrs["DIMENSION_LIST"]
+        file["sst"].attrs["DIMENSION_LIST"] = value
+    refused(path, "DIMENSION_LIST")

@@ -18,6 +18,7 @@ import numpy as np
 from sstfill.errors import ReadError
 from sstfill.io.untrusted.declared import PACKING, Declared
 
+SCALES = "DIMENSION_LIST"
 DIMENSION = "_Netcdf4Dimid"
 """Attribute by which the netCDF4 library numbers the dimensions, in a list that long."""
 MOST_DIMENSIONS = 2**16
@@ -29,7 +30,10 @@ def declared_arrays(path: Path, *, allow_links: bool) -> list[Declared]:
     import h5py
 
     with h5py.File(path, "r", locking=False) as file:
-        return list(_Walk(path, allow_links).datasets(file))
+        walk = _Walk(path, allow_links)
+        found = list(walk.datasets(file))
+        walk.check_all_dimensions(len(found))
+        return found
 
 
 class _Walk:
@@ -37,6 +41,8 @@ class _Walk:
 
     def __init__(self, path: Path, allow_links: bool) -> None:
         self.path, self.allow_links = path, allow_links
+        self.numbers: dict[str, int] = {}
+        """Numbers of dimensions by dataset."""
 
     def datasets(self, root: Any) -> Iterator[Declared]:
         import h5py
@@ -79,6 +85,7 @@ class _Walk:
         kind = dataset.id.get_type()
         self._check_type(name, kind)
         self._check_dimension(name, dataset)
+        self._check_scales(name, dataset)
         if dataset.shape is None:
             raise self._refused(name, "a dataset without values; remove it")
         attrs = {}
@@ -116,16 +123,43 @@ class _Walk:
             self._check_type(name, kind.get_super())
 
     def _check_dimension(self, name: str, dataset: Any) -> None:
-        """Refuse a number of a dimension for which the netCDF4 library would end the process."""
+        """Refuse numbers of dimensions for which the netCDF4 library would end the process.
+
+        It keeps the dimensions of a file in a list by these numbers.
+        """
         if DIMENSION not in dataset.attrs:
             return
         number = _attribute(dataset, DIMENSION)
-        if np.size(number) != 1 or not str(np.ravel(number)[0]).isdecimal():
-            raise self._refused(name, f"numbered {number} among the dimensions; write it again")
-        if int(np.ravel(number)[0]) > MOST_DIMENSIONS:
+        plain = isinstance(number, np.integer) and 0 <= number <= MOST_DIMENSIONS
+        if not plain:
             raise self._refused(
-                name, f"dimension number {number}, more than any file has; write it again"
+                name, f"numbered {number} among the dimensions, which cannot be; write it again"
             )
+        self.numbers[name] = int(number)
+
+    def _check_scales(self, name: str, dataset: Any) -> None:
+        """Refuse a list of dimensions that is none, by which the netCDF4 library crashes."""
+        import h5py
+
+        if SCALES not in dataset.attrs:
+            return
+        held = dataset.attrs.get_id(SCALES)
+        kind = held.get_type()
+        refers = isinstance(kind, h5py.h5t.TypeVlenID) and isinstance(
+            kind.get_super(), h5py.h5t.TypeReferenceID
+        )
+        if not refers or held.shape != (len(dataset.shape or ()),):
+            raise self._refused(
+                name, f"a dataset whose {SCALES} lists no dimensions; write it again"
+            )
+
+    def check_all_dimensions(self, datasets: int) -> None:
+        """Refuse a number beyond those of all dimensions, each of which is a dataset."""
+        for name, number in self.numbers.items():
+            if number >= datasets:
+                raise self._refused(
+                    name, f"dimension number {number} of {datasets} datasets; write it again"
+                )
 
     def _refused(self, name: str, what: str) -> ReadError:
         return ReadError(f"cannot read {self.path}: {name!r} in it is {what}")
