@@ -145,6 +145,8 @@ def cases(draw: st.DrawFn) -> tuple[str, NDArray, dict[str, Any], Any, NDArray]:
         missing = np.full(SHAPE, dtype.type(number))
         if dtype.itemsize == 1:  # only whole images
             gap = np.broadcast_to(gap[:, :1, :1], SHAPE)
+            if kind == "zarr2":  # its array has a fill value, and that is another
+                gap = np.zeros(SHAPE, bool)
     if rule == "array":
         fill = 100
         if kind not in STORES:
