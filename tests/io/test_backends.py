@@ -29,7 +29,10 @@ NETCDF = ["NETCDF4", "NETCDF3_CLASSIC"]
 STORES = ["zarr2", "zarr3", "shards"]
 PLACE = {"time": np.arange(4), "lat": np.linspace(40, 41, 4), "lon": np.linspace(1, 2, 6)}
 FEW = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True,
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 NUMBERS = itertools.count()  # a new name: xarray keeps files of the same name open
 
