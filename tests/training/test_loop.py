@@ -309,47 +309,31 @@ def test_settled_statistics_are_those_of_the_batches() -> None:
 # --------------------------------------------------------------------------------
 
 
-TWICE = """
-import os, runpy, sys
-import sstfill.training.train, torch._dynamo
-_, folder, *sys.argv = sys.argv
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
-children = []
-for rank in range(2):
-    children.append(os.fork())
-    if children[rank] == 0:
-        os.environ["RANK"] = str(rank)
-        os.dup2(os.open(f"{folder}/{rank}", os.O_CREAT | os.O_WRONLY), 1)
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit()
-ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-sys.exit(ended != [0, 0])
-"""
-"""Runs a program as two processes; the libraries are imported once, before they part."""
-
-
-def _two_processes(folder: Path, *command: str) -> list[str]:
+def _two_processes(*command: str) -> list[str]:
     """Run a program as two processes of one training; return what each wrote."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    written = folder / "written"
-    written.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", TWICE, str(written), *command],
-        env=os.environ | shared,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    return [(written / str(rank)).read_text() for rank in range(2)]
+    children = []
+    for rank in range(2):
+        # not forked from one that has imported torch: its threads would be missing there
+        child = subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | shared | {"RANK": str(rank)},
+            stdout=-1,
+            stderr=-1,
+            text=True,
+        )
+        children.append(child)
+    written = [child.communicate(timeout=200) for child in children]
+    assert [child.returncode for child in children] == [0, 0], written
+    return [out for out, _ in written]
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    written = _two_processes(tmp_path, waves.__file__, str(tmp_path / "model"), "1")
+    written = _two_processes(waves.__file__, str(tmp_path / "model"), "1")
     assert written[0] == written[1] != ""  # the weights
     rows = read(tmp_path / "model" / LOG)
     steps = [row["steps"] for row in rows]
@@ -360,7 +344,7 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_share_the_first_guesses(tmp_path: Path) -> None:
     """Each computes its part, and none computes those of the other."""
-    written = _two_processes(tmp_path, training_archives.__file__, str(tmp_path / "model"))
+    written = _two_processes(training_archives.__file__, str(tmp_path / "model"))
     made = [set(out.split()) for out in written]
     assert len(made[0]) == len(made[1]) == (archive_source.VALIDATED + 4) / 2
     assert not made[0] & made[1]
