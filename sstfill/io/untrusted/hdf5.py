@@ -21,7 +21,6 @@ from sstfill.io.untrusted.declared import PACKING, Declared
 SCALES = "DIMENSION_LIST"
 DIMENSION = "_Netcdf4Dimid"
 """Attribute by which the netCDF4 library numbers the dimensions, in a list that long."""
-MOST_DIMENSIONS = 2**16
 NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
 
@@ -130,8 +129,7 @@ class _Walk:
         if DIMENSION not in dataset.attrs:
             return
         number = _attribute(dataset, DIMENSION)
-        plain = isinstance(number, np.integer) and 0 <= number <= MOST_DIMENSIONS
-        if not plain:
+        if not isinstance(number, np.integer) or number < 0:
             raise self._refused(
                 name, f"numbered {number} among the dimensions, which cannot be; write it again"
             )
