@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from sstfill.archive import store
 from sstfill.fields import grid
+from sstfill.fields.reading.sentinels import RANGES
 from sstfill.io.attributes import storable
 from sstfill.io.encoding import attrs_as_stored
-from sstfill.io.packing import REWRITTEN, VALID
+from sstfill.io.packing import REWRITTEN
 from sstfill.io.untrusted import guard
 
 SMALL = 2**23
@@ -120,7 +121,7 @@ def _plain(ds: xr.Dataset) -> dict[Any, xr.Variable]:
         bare = variable.copy(deep=False)
         bare.attrs = attrs_as_stored(variable)
         if variable.dtype.kind in "mMO":  # times are stored in other units, texts have no range
-            bare.attrs = {k: v for k, v in variable.attrs.items() if k not in VALID}
+            bare.attrs = {k: v for k, v in variable.attrs.items() if k not in RANGES}
         if variable.dtype.kind == "f" and name not in ds.coords:
             bare.attrs = {k: v for k, v in variable.attrs.items() if k not in REWRITTEN}
         plain[name] = bare

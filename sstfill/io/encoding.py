@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.fields.reading.missing import VALID, valid_range
+from sstfill.fields.reading.missing import valid_range
+from sstfill.fields.reading.sentinels import RANGES
 from sstfill.io.packing import Packing, as_given, ladder, packed
 
 COMPRESSION = ("zlib", "complevel", "shuffle", "fletcher32")
@@ -60,8 +61,8 @@ def attrs_as_stored(variable: xr.Variable) -> dict[str, Any]:
 
     A valid range of packed or signed numbers is that of the numbers that are stored, or left out.
     """
-    declared = {key: value for key, value in variable.attrs.items() if key in VALID}
-    attrs = {key: value for key, value in variable.attrs.items() if key not in VALID}
+    declared = {key: value for key, value in variable.attrs.items() if key in RANGES}
+    attrs = {key: value for key, value in variable.attrs.items() if key not in RANGES}
     if variable.dtype.kind == "f" and declared:  # a coordinate
         low, high = valid_range(variable)
         values = variable.values

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sstfill.fields.reading.missing import VALID, Bounds, scaling, valid_range
+from sstfill.fields.reading.missing import Bounds, scaling, valid_range
+from sstfill.fields.reading.sentinels import FILLS, RANGES
 
 log = logging.getLogger(__name__)
 
-MISSING = ("_FillValue", "missing_value")
-REWRITTEN = (*MISSING, *VALID, "_Unsigned")
+REWRITTEN = (*FILLS, *RANGES, "_Unsigned")
 """Attributes that belong to one way of storing a variable; they are made anew for another."""
 
 PACKS = ("dtype", "scale_factor", "add_offset", "_FillValue")
@@ -140,7 +140,7 @@ def ladder(name: str, variable: xr.Variable) -> list[Packing]:
 
 def _fill(variable: xr.Variable) -> float | None:
     """Return the fill value that the file used, as stored."""
-    for key in MISSING:
+    for key in FILLS:
         for holder in (variable.encoding, variable.attrs):
             with contextlib.suppress(KeyError, TypeError, ValueError):
                 return float(np.asarray(holder[key]).flat[0])
@@ -267,7 +267,7 @@ def _by_xarray(variable: xr.Variable, form: Packing, why: str) -> xr.Variable:
     signed = own.kind == "i" and form.dtype.kind == "u" and own.itemsize == form.dtype.itemsize
     if signed and "_FillValue" in encoding:  # xarray reads the number as unsigned
         fill = fill.astype(own)
-        for key in VALID:
+        for key in RANGES:
             if key in attrs:
                 attrs[key] = attrs[key].astype(own)
     else:

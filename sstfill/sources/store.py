@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import InputError, ReadError, WriteError
+from sstfill.fields.reading.sentinels import RANGES
 from sstfill.io import atomic_path
 from sstfill.io.atomic import flush
-from sstfill.io.packing import VALID
 from sstfill.io.untrusted import guard
 
 STATE = "sstfill_state"
@@ -82,7 +82,7 @@ def create(
     for variable in ds.variables.values():
         # valid ranges in packed units do not hold for the floats that are stored
         if variable.dtype.kind == "f" and {"scale_factor", "add_offset"} & set(variable.encoding):
-            variable.attrs = {k: v for k, v in variable.attrs.items() if k not in VALID}
+            variable.attrs = {k: v for k, v in variable.attrs.items() if k not in RANGES}
     times = ds["time"].values
     unit = "ms"
     if (times == times.astype("M8[s]")).all():

@@ -147,8 +147,6 @@ def _shown(numbers: list[float]) -> str:
     return f"[{shown}]" if len(numbers) > 1 else shown
 
 
-VALID = ("valid_min", "valid_max", "valid_range")
-"""Attributes that declare a valid range."""
 Bounds = tuple[float | None, float | None]
 """Lowest and highest valid value; None stands for no bound."""
 
@@ -199,10 +197,10 @@ def settled(da: xr.DataArray) -> xr.DataArray:
     dropped. Types of one or two bytes, which nobody types by hand, are dropped unseen.
     """
     low, high = undecided_range(da)
-    declared = {key: da.attrs[key] for key in VALID if key in da.attrs}
+    declared = {key: da.attrs[key] for key in RANGES if key in da.attrs}
     if (low, high) == (None, None):
         return da
-    kept = {key: value for key, value in da.attrs.items() if key not in VALID}
+    kept = {key: value for key, value in da.attrs.items() if key not in RANGES}
     if all(in_packed_units(value) for value in declared.values()):
         return da.copy(deep=False).drop_attrs(deep=False).assign_attrs(kept)
     bounds = (-np.inf if low is None else low, np.inf if high is None else high)

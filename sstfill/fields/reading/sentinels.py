@@ -20,6 +20,7 @@ import xarray as xr
 PACKING = ("scale_factor", "add_offset")
 FILLS = ("_FillValue", "missing_value")
 RANGES = ("valid_min", "valid_max", "valid_range")
+"""Attributes that declare a valid range."""
 FLAGS = ("flag_values", "flag_masks", "flag_meanings")
 TAKEN = "sstfill_taken"
 """Key of an encoding under which a variable that was read from a file keeps its `Taken`."""

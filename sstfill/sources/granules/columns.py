@@ -7,18 +7,17 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-import netCDF4
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import io
-from sstfill.io.packing import VALID
+from sstfill.fields.reading.sentinels import RANGES, default_fill
 from sstfill.sources.granules.look import PACKING, Granule
 from sstfill.sources.granules.survey import GranuleArchive
 
 WIDER = {"i1": "i2", "u1": "i2", "i2": "i4", "u2": "i4", "i4": "i8", "u4": "i8"}
-NUMBERS_OF_FLAGS = ("flag_masks", "flag_values", *VALID)
+NUMBERS_OF_FLAGS = ("flag_masks", "flag_values", *RANGES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +115,7 @@ def _column(
     if unpacked:
         stale = {*PACKING, "missing_value"}
         if dtype.kind in "iu":
-            stale.update(VALID)  # in packed units
+            stale.update(RANGES)  # in packed units
         attrs = {key: value for key, value in attrs.items() if key not in stale}
         # numbers of two bytes fit single precision exactly
         small = dtype == "f4" or (dtype.kind in "iu" and dtype.itemsize <= 2)
@@ -125,9 +124,9 @@ def _column(
             dtype = np.dtype("f4")
     elif fill is None and dtype.kind == "f":
         # the store is no NetCDF file: what was never written is told there by NaN
-        fill, unwritten = np.nan, float(netCDF4.default_fillvals[dtype.str[1:]])
+        fill, unwritten = np.nan, float(default_fill(dtype))
     elif fill is None and "scale_factor" in attrs and dtype.itemsize > 1:
-        fill = netCDF4.default_fillvals[dtype.str[1:]]
+        fill = default_fill(dtype)
     elif fill is None and (gaps or masked or name in archive.lacking):
         # every number of a flag may have a meaning: the next wider type has one to spare
         unsigned = attrs.pop("_Unsigned", "") == "true"
