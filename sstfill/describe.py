@@ -13,16 +13,16 @@ import xarray as xr
 
 from sstfill.errors import InputError, OptionError, SstfillError
 from sstfill.fields import gaps, grid
-from sstfill.fields.reading import dates, positions
+from sstfill.fields.reading import dates
 from sstfill.fields.reading.account import MissingValues
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import along_axis, cell_km, degrees, on_the_sphere
+from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.sea import locate_sea
 from sstfill.fields.reading.variables import (
     find_fields,
     is_ancillary,
     missing_means_none,
-    named_by_text,
     pick_fields,
 )
 from sstfill.fields.transform import WORDS
@@ -134,10 +134,8 @@ def describe(
     "89.8 % of the grid, from variable 'sea'"
     """
     if isinstance(data, xr.DataArray):
-        ds = data.to_dataset(name=data.name or "field")
-    else:
-        ds = named_by_text(data)
-    ds = dates.declare(positions.declare(ds))
+        data = data.to_dataset(name=data.name or "field")
+    ds = located(data)
     names, trouble = [], ""
     try:
         names = pick_fields(ds, variables)

@@ -22,10 +22,11 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import error_attrs, lay_out, limit_attrs, unfilled, with_ancillary
 from sstfill.fields.magnitude import Magnitude, Rescaling
-from sstfill.fields.reading import dates, positions
-from sstfill.fields.reading.rules import understood
+from sstfill.fields.reading import dates
+from sstfill.fields.reading.missing import mask_missing
+from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.sea import Sea, is_of_the_sea, locate_sea
-from sstfill.fields.reading.variables import named_as, named_by_text, names_in, pick_fields
+from sstfill.fields.reading.variables import named_as, names_in, pick_fields, without_trouble
 from sstfill.fields.strays import warn_of_strays
 from sstfill.fields.transform import (
     ASKED,
@@ -140,12 +141,11 @@ def fill(
                 f"{label} is a {type(mask).__name__}; "
                 "give an xarray DataArray with the dims of the field"
             )
-    ds = dates.declare(positions.declare(_as_dataset(data)))
+    ds = located(_as_dataset(data))
     if isinstance(data, xr.DataArray) and variables is None:
         variables = [str(name) for name in ds.data_vars]
-    ds = named_by_text(ds)
     names = pick_fields(ds, variables)
-    ds = understood(ds, names)
+    ds = mask_missing(ds, names)
     for name in names:
         ds = unfilled(ds, name)
         if "sstfill_method" in ds[name].attrs:
@@ -155,7 +155,7 @@ def fill(
             )
     usable: dict[str, _Field] = {}
     if variables is None and len(names) > 1:
-        usable = _usable(ds, names, sea, lakes, space)
+        usable = without_trouble(names, lambda name: _Field.of(ds, [name], sea, lakes, None, space))
         names = list(usable)
     if together or withheld is not None or not usable:
         groups = [names] if together else [[name] for name in names]
@@ -403,23 +403,6 @@ class _Field:
         if score:
             attrs["sstfill_score"] = json.dumps(config.plain(score.summary), allow_nan=False)
         return attrs
-
-
-def _usable(
-    ds: xr.Dataset, names: list[str], sea: xr.DataArray | None, lakes: bool | None, space: str
-) -> dict[str, _Field]:
-    """Pass over variables that cannot be filled, such as empty ones, if others can be."""
-    fields, troubles = {}, {}
-    for name in names:
-        try:
-            fields[name] = _Field.of(ds, [name], sea, lakes, None, space)
-        except InputError as error:
-            troubles[name] = error
-    if not fields:
-        raise troubles[names[0]]
-    for name, trouble in troubles.items():
-        log.warning("%s is left as it is: %s", name, trouble)
-    return fields
 
 
 def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.DataArray:

@@ -18,7 +18,7 @@ from sstfill.fields.magnitude import check_usual
 from sstfill.fields.patches import Patch, PatchGrid, Shape
 from sstfill.fields.reading.dates import in_days
 from sstfill.fields.reading.sea import locate_sea
-from sstfill.fields.reading.variables import find_fields
+from sstfill.fields.reading.variables import find_fields, without_trouble
 from sstfill.fields.transform import NONE, Transform, count, total, warn_of_floor
 from sstfill.methods.base import Archive, Points
 from sstfill.methods.common.sampling import archive, draw_points
@@ -57,17 +57,9 @@ def fillable(source: ArchiveSource, ds: xr.Dataset, names: list[str]) -> list[st
     """
     if len(names) == 1:
         return names
-    troubles = {}
-    for name in names:
-        try:
-            _check(name, look(source.field(ds, name), digest=False))
-        except InputError as error:
-            troubles[name] = error
-    if len(troubles) == len(names):
-        raise troubles[names[0]]
-    for name, trouble in troubles.items():
-        log.warning("%s is left out: %s", name, trouble)
-    return [name for name in names if name not in troubles]
+    return list(
+        without_trouble(names, lambda n: _check(n, look(source.field(ds, n), digest=False)))
+    )
 
 
 def first_look(

@@ -23,10 +23,12 @@ from sstfill.fields.gaps import (
     transplant_clouds,
 )
 from sstfill.fields.grid import axes, standardise
-from sstfill.fields.reading.dates import days_since_first, declare
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.missing import mask_missing
 from sstfill.fields.reading.positions import along_axis, cell_km, on_the_sphere
+from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.sea import find_sea, sea_mask
-from sstfill.fields.reading.variables import named_by_text, pick_field
+from sstfill.fields.reading.variables import pick_field
 from sstfill.fields.transform import NONE, Asked, Transform, choose
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
@@ -253,9 +255,9 @@ def _instance(method: str | Method) -> Method:
 def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataArray:
     """Choose the field, without the values of an earlier fill, which are not truth."""
     if isinstance(data, xr.Dataset):
-        named = declare(named_by_text(data))
-        name = pick_field(named, variable)
-        array = unfilled(named, name)[name]
+        ds = located(data)
+        name = pick_field(ds, variable)
+        array = unfilled(mask_missing(ds, [name]), name)[name]
     else:
         array = data
     if "sstfill_method" in array.attrs:

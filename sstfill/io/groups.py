@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from sstfill.errors import OptionError, ReadError
-from sstfill.fields.reading import dates
+from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.variables import find_fields
 from sstfill.io.untrusted import guard
 
@@ -38,32 +39,32 @@ def open_group(path: Path, group: str, **how: Any) -> xr.Dataset:
         As `guard.open_dataset`.
     """
     names = [name for name in group.split("/") if name]
-    if "/".join(names) not in list(group_names(path, how.get("allow_links", False))):
-        known = ", ".join(group_names(path, how.get("allow_links", False))) or "none"
-        raise OptionError(f"{path} has no group {group!r}; choose from: {known}")
+    known = list(group_names(path, how.get("allow_links", False)))
+    if "/".join(names) not in known:
+        listed = ", ".join(known) or "none"
+        raise OptionError(f"{path} has no group {group!r}; choose from: {listed}")
+    return _with_inherited(path, names, how)
+
+
+def _with_inherited(path: Path, names: list[str], how: dict[str, Any]) -> xr.Dataset:
+    """Open the group of these names, with what those above it lend it."""
     ds = guard.open_dataset(path, group="/".join(names), **how)
     ds.encoding["group"] = "/".join(names)
+    opened = contextlib.ExitStack()
+    opened.callback(ds.close)
     while names:
         names.pop()
         above = guard.open_dataset(path, group="/".join(names), **how)
+        opened.callback(above.close)
         inherited = {}
         for name, variable in above.variables.items():
             fits = all(ds.sizes.get(dim) == size for dim, size in variable.sizes.items())
             if name not in ds.variables and fits:
                 inherited[name] = variable
         coordinates = [name for name in inherited if name in above.coords]
-        close = ds.close
         ds = ds.assign(inherited).set_coords(coordinates)
-        ds.set_close(_both(close, above.close))
+    ds.set_close(opened.close)
     return ds
-
-
-def _both(first: Any, second: Any) -> Any:
-    def close() -> None:
-        first()
-        second()
-
-    return close
 
 
 def open_dataset(path: Path, group: str | None, **how: Any) -> xr.Dataset:
@@ -77,18 +78,18 @@ def open_dataset(path: Path, group: str | None, **how: Any) -> xr.Dataset:
     if group is not None:
         return open_group(path, group, **how)
     root = guard.open_dataset(path, **how)
-    if find_fields(dates.declare(root)):
+    if find_fields(located(root)):
         return root
     holders = {}
     for name in group_names(path, how.get("allow_links", False)):
-        with open_group(path, name, **how) as ds:
-            if fields := find_fields(ds):
+        with _with_inherited(path, name.split("/"), how) as ds:
+            if fields := find_fields(located(ds)):
                 holders[name] = fields
     if not holders:
         return root
     root.close()
     if len(holders) == 1:
-        return open_group(path, next(iter(holders)), **how)
+        return _with_inherited(path, next(iter(holders)).split("/"), how)
     listed = ", ".join(f"{name} ({', '.join(fields)})" for name, fields in holders.items())
     raise ReadError(
         f"cannot read {path}: its fields lie in several groups, {listed}; name one: "

@@ -11,8 +11,8 @@ import xarray as xr
 
 from sstfill.errors import ReadError
 from sstfill.fields import grid
-from sstfill.fields.reading import dates, missing, positions
-from sstfill.fields.reading.rules import understood
+from sstfill.fields.reading import missing
+from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.variables import find_fields, pick_fields
 from sstfill.io import groups
 from sstfill.io.error_origin import opening, reading
@@ -110,12 +110,12 @@ def _prepared(
     l2p_flags: str | Sequence[str] | None,
 ) -> xr.Dataset:
     close = ds.close
-    ds = dates.declare(positions.declare(ds))
+    ds = located(ds)
     if variables is not None:
         ds = ds.drop_vars(set(find_fields(ds)) - set(pick_fields(ds, variables)))
     fields = find_fields(ds)
     _check_held(ds, path, fields)
-    ds = missing.complete(understood(ds), fields)
+    ds = missing.complete(missing.mask_missing(ds, fields), fields)
     if quality_level is not None:
         ds = keep_where(ds, fields, quality_kept(ds, quality_level))
     if l2p_flags is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import xarray as xr
 
@@ -16,6 +16,7 @@ from sstfill.fields import tables
 from sstfill.fields.grid import axes, sizes, temperature_unit
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class _Words(NamedTuple):
@@ -183,6 +184,29 @@ def _with_true_gaps(ds: xr.Dataset, found: list[str]) -> list[str]:
         "%s: filled everywhere, though missing may mean none; set it to 0 where there is none",
         listed,
     )
+    return found
+
+
+def without_trouble(names: Sequence[str], check: Callable[[str], T]) -> dict[str, T]:
+    """Check each variable, and pass over those that cannot be filled if others can be.
+
+    Returns what `check` returned of the others, by name.
+
+    Raises
+    ------
+    InputError
+        That of the first variable, if none can be filled.
+    """
+    found, troubles = {}, {}
+    for name in names:
+        try:
+            found[name] = check(name)
+        except InputError as error:
+            troubles[name] = error
+    if not found:
+        raise troubles[names[0]]
+    for name, trouble in troubles.items():
+        log.warning("%s is left as it is: %s", name, trouble)
     return found
 
 

@@ -11,8 +11,10 @@ import xarray as xr
 from sstfill.errors import InputError, unknown
 from sstfill.fields import gaps, grid
 from sstfill.fields.ancillary import unfilled
+from sstfill.fields.reading.missing import mask_missing
+from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.sea import find_sea, sea_mask
-from sstfill.fields.reading.variables import named_by_text, pick_field
+from sstfill.fields.reading.variables import pick_field
 from sstfill.fields.transform import Transform, by_name, choose, is_skewed, note_skewness
 from sstfill.training.data.windows import is_large
 
@@ -51,7 +53,7 @@ class TrainingField:
         if isinstance(data, xr.DataArray):
             ds = data.to_dataset(name=data.name or "field")
         elif isinstance(data, xr.Dataset):
-            ds = named_by_text(data)
+            ds = data
         else:
             raise InputError(
                 f"cannot train on a {type(data).__name__}; give an xarray Dataset or DataArray"
@@ -60,7 +62,9 @@ class TrainingField:
             if truth not in ds:
                 raise unknown("variable", truth, map(str, ds.data_vars))
             truth, ds = ds[truth], ds.drop_vars(truth)
+        ds = located(ds)
         name = pick_field(ds, variable)
+        ds = mask_missing(ds, [name])
         field = grid.standardise(unfilled(ds, name)[name])
         survey = gaps.survey(field)
         given = sea if sea is not None else find_sea(ds.drop_vars(name))

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 import sstfill
 from sstfill.fields.reading.missing import mask_missing
 from sstfill.fields.reading.sentinels import default_fill, numbers_in
+from sstfill.synthetic import ocean
+from sstfill.training.data.training_field import TrainingField
 
 DIMS = ("time", "lat", "lon")
 DEFAULT = {"f4": default_fill(np.dtype("f4")), "f8": default_fill(np.dtype("f8"))}
@@ -111,3 +113,14 @@ def test_fill_masks_what_the_decoder_overlooked(tmp_path):
     filled = sstfill.fill(field(values), "interpolate", score=False)
     assert float(filled.sst.max()) < 25 and (filled.sst_source[2, :4] == 1).all()
     assert "sstfill_taken" not in filled.sst.encoding
+
+
+def test_scores_and_training_read_a_dataset_in_memory_as_fill_does():
+    plain = ocean(shape=(8, 12, 14), step="1D", seed=1)[["sst"]]
+    holes = plain.assign(sst=plain.sst.fillna(netCDF4.default_fillvals["f4"]))
+    rmse, obs = [], []
+    for ds in (plain, holes):
+        rmse.append(sstfill.score(ds, ["climatology"]).to_dataset().rmse.values)
+        obs.append(TrainingField.of(ds, None, None, None).obs)
+    np.testing.assert_array_equal(*rmse)
+    xr.testing.assert_equal(*obs)
