@@ -29,9 +29,9 @@ from sstfill.archive.source import Stats
 from sstfill.archive.store import REVISION, ROOT, publish
 from sstfill.errors import ReadError, WriteError
 from sstfill.fields.transform import Asked
-from sstfill.io import place
-from sstfill.io.atomic import atomic_path, fail, flush, noted
-from sstfill.io.lock import OutputLock
+from sstfill.io.output import place
+from sstfill.io.output.atomic import atomic_path, fail, flush, noted
+from sstfill.io.output.lock import OutputLock
 from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, misfit, parse_json, read_json
 from sstfill.methods.common import former

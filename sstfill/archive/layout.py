@@ -21,8 +21,8 @@ from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model
 from sstfill.archive.unit import Task
 from sstfill.fields import grid
-from sstfill.io.atomic import flush
 from sstfill.io.attributes import storable_attrs
+from sstfill.io.output.atomic import flush
 from sstfill.io.packing import REWRITTEN
 from sstfill.methods.common import sampling
 from sstfill.version import __version__

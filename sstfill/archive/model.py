@@ -20,7 +20,7 @@ from sstfill import config
 from sstfill.errors import ReadError
 from sstfill.fields.patches import Shape
 from sstfill.fields.transform import NONE, FieldTransforms, Transform
-from sstfill.io.atomic import flush
+from sstfill.io.output.atomic import flush
 from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method

@@ -33,10 +33,10 @@ from sstfill.errors import InputError, OptionError, ReadError, SstfillError
 from sstfill.fields.reading.sea import sea_mask
 from sstfill.fields.reading.variables import pick_fields
 from sstfill.fields.transform import ASKED, Asked, by_name, choose, is_skewed, note_skewness
-from sstfill.io import place
-from sstfill.io.atomic import begin_work, fail
 from sstfill.io.error_origin import while_reading
 from sstfill.io.ledger import Ledger
+from sstfill.io.output import place
+from sstfill.io.output.atomic import begin_work, fail
 from sstfill.methods import Method
 from sstfill.methods.common import sampling
 from sstfill.progress import track

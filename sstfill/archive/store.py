@@ -28,8 +28,8 @@ from sstfill.fields import gaps
 from sstfill.fields.ancillary import error_attrs, limit_attrs
 from sstfill.fields.patches import Patch, Shape
 from sstfill.fields.transform import Transform
-from sstfill.io import place
-from sstfill.io.atomic import flush
+from sstfill.io.output import place
+from sstfill.io.output.atomic import flush
 from sstfill.io.untrusted import guard
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sstfill.io.atomic import flush
+from sstfill.io.output.atomic import flush
 
 HERE, EXCHANGE = -100, 2
 """``AT_FDCWD`` and ``RENAME_EXCHANGE`` of renameat2(2), Linux 3.15."""

@@ -21,8 +21,8 @@ from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
 from sstfill.fields import gaps, grid
 from sstfill.fields.patches import Patch, PatchGrid
-from sstfill.io import place
-from sstfill.io.lock import OutputLock, held_by
+from sstfill.io.output import place
+from sstfill.io.output.lock import OutputLock, held_by
 from sstfill.io.untrusted import guard
 from sstfill.methods.common import sampling
 from sstfill.progress import track

@@ -28,7 +28,8 @@ from sstfill.evaluation.paper import datasets, protocol, published, records, tab
 from sstfill.evaluation.paper.plan import DEVICES, OPERATORS, ProtocolPlan, quick
 from sstfill.evaluation.withheld import ALL
 from sstfill.fill import fill
-from sstfill.io import atomic_path, place
+from sstfill.io import atomic_path
+from sstfill.io.output import place
 from sstfill.methods import METHODS
 from sstfill.plot import benchmarks
 from sstfill.plot.output import signed

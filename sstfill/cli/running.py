@@ -38,7 +38,7 @@ LARGE_BLOCK = 1 << 22  # bytes
 def run(words: Sequence[str], signals: Signals, *, whole_process: bool) -> int:
     """Run a command line and return its exit status; see `sstfill.cli.main`."""
     # a module that was never imported has put nothing in place
-    writer = sys.modules.get("sstfill.io.atomic")
+    writer = sys.modules.get("sstfill.io.output.atomic")
     if writer is not None:  # an earlier command of this process
         writer.begin_work()
     try:
@@ -46,7 +46,7 @@ def run(words: Sequence[str], signals: Signals, *, whole_process: bool) -> int:
     except KeyboardInterrupt as stop:
         if "--debug" in words:
             show_traceback(stop)
-        writer = sys.modules.get("sstfill.io.atomic")
+        writer = sys.modules.get("sstfill.io.output.atomic")
         standing = "an earlier output is unchanged" if writer is None else writer.what_stands()
         complain(f"interrupted; {str(stop) or standing}")
         return signals.status()

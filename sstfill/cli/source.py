@@ -21,7 +21,7 @@ from sstfill.fields.reading.account import MissingValues
 from sstfill.fields.reading.sea import find_sea
 from sstfill.fields.reading.variables import find_fields
 from sstfill.fields.transform import ASKED
-from sstfill.io import place
+from sstfill.io.output import place
 from sstfill.io.untrusted.declared import check_memory
 from sstfill.io.write import SUFFIXES
 

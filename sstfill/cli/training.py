@@ -15,7 +15,7 @@ from sstfill.cli.source import add_input, sea, series
 from sstfill.docstrings import parameters
 from sstfill.errors import OptionError
 from sstfill.fields import transform
-from sstfill.io import place
+from sstfill.io.output import place
 from sstfill.methods import Gan
 from sstfill.training.data.oceans import Oceans
 from sstfill.training.ocean_training import train_on_oceans

@@ -2,7 +2,7 @@
 """Open CF and GHRSST series from NetCDF and Zarr, and write them whole or not at all."""
 
 from sstfill.io.account import missing_values
-from sstfill.io.atomic import atomic_path
+from sstfill.io.output.atomic import atomic_path
 from sstfill.io.read import open, reading
 from sstfill.io.write import claimed, write
 

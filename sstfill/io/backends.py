@@ -36,7 +36,7 @@ from sstfill.fields.reading.sentinels import (
     sentinels,
     viewed,
 )
-from sstfill.io.place import MARK
+from sstfill.io.output.place import MARK
 from sstfill.printable import printable
 
 log = logging.getLogger(__name__)

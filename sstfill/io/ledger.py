@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from sstfill.errors import ReadError, WriteError
-from sstfill.io.atomic import flush
-from sstfill.io.lock import acquire
+from sstfill.io.output.atomic import flush
+from sstfill.io.output.lock import acquire
 from sstfill.io.untrusted.documents import parse_json
 
 GONE = -1

@@ -17,7 +17,7 @@ from sstfill.fields.reading.variables import find_fields, pick_fields
 from sstfill.io import groups
 from sstfill.io.error_origin import opening, reading
 from sstfill.io.ghrsst import flags_kept, keep_where, quality_kept
-from sstfill.io.place import MARK
+from sstfill.io.output.place import MARK
 from sstfill.io.untrusted import guard
 
 ZARR_MARKS = guard.MARKS

@@ -13,13 +13,13 @@ from pathlib import Path
 import xarray as xr
 
 from sstfill.errors import OptionError, ReadError, WriteError
-from sstfill.io import place
-from sstfill.io.atomic import atomic_path, begin_work, fail
 from sstfill.io.attributes import FAILURES, check_storable, storable
-from sstfill.io.drain import drained
 from sstfill.io.encoding import stored
 from sstfill.io.error_origin import from_backend, one_line, while_reading
-from sstfill.io.lock import OutputLock
+from sstfill.io.output import place
+from sstfill.io.output.atomic import atomic_path, begin_work, fail
+from sstfill.io.output.drain import drained
+from sstfill.io.output.lock import OutputLock
 from sstfill.io.packing import DoesNotFit
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def write(
         Dataset to write.
     path
         ``.nc``, ``.nc4`` or ``.cdf`` for NetCDF-4, ``.zarr`` for a Zarr v3 folder. An earlier
-        output of sstfill is replaced, nothing else (see `sstfill.io.place`).
+        output of sstfill is replaced, nothing else (see `sstfill.io.output.place`).
     source
         Input path or paths, which the output must not overwrite.
 

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from sstfill.errors import ReadError
-from sstfill.io.atomic import atomic_path
+from sstfill.io.output.atomic import atomic_path
 from sstfill.io.untrusted.documents import parse_json, read_bytes
 from sstfill.nightly.night import Night
 from sstfill.nightly.recipe import Alert

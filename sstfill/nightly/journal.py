@@ -13,8 +13,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from sstfill.errors import WriteError
-from sstfill.io import place
-from sstfill.io.lock import acquire
+from sstfill.io.output import place
+from sstfill.io.output.lock import acquire
 
 LOGGER = logging.getLogger("sstfill")
 MARK = ".sstfill-report"

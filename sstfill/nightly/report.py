@@ -11,7 +11,7 @@ from typing import Any
 from sstfill import config, io
 from sstfill.archive.job import FillJob
 from sstfill.errors import SstfillError
-from sstfill.io.atomic import atomic_path
+from sstfill.io.output.atomic import atomic_path
 from sstfill.nightly import history
 from sstfill.nightly.history import usual
 from sstfill.nightly.night import Night

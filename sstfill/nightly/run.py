@@ -15,7 +15,7 @@ from typing import Any
 from sstfill.archive import FillOutcome, fill_archive
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import SstfillError, WriteError
-from sstfill.io import place
+from sstfill.io.output import place
 from sstfill.nightly import history, recent, report
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.journal import held_by_another, locked, logged

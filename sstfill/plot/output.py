@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sstfill.errors import OptionError
-from sstfill.io import atomic_path, place
+from sstfill.io import atomic_path
+from sstfill.io.output import place
 from sstfill.version import __version__
 
 if TYPE_CHECKING:

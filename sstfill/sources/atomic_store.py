@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sstfill.errors import OptionError, ReadError, WriteError
-from sstfill.io import place
-from sstfill.io.atomic import atomic_path
-from sstfill.io.drain import drained
 from sstfill.io.ledger import ledger_path
+from sstfill.io.output import place
+from sstfill.io.output.atomic import atomic_path
+from sstfill.io.output.drain import drained
 from sstfill.io.untrusted.documents import parse_json
 from sstfill.sources.store import attributes
 from sstfill.version import __version__

@@ -22,7 +22,7 @@ from sstfill import config
 from sstfill.errors import InputError, ReadError, WriteError
 from sstfill.fields.reading.sentinels import RANGES
 from sstfill.io import atomic_path
-from sstfill.io.atomic import flush
+from sstfill.io.output.atomic import flush
 from sstfill.io.untrusted import guard
 
 STATE = "sstfill_state"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sstfill.io.atomic import atomic_path
+from sstfill.io.output.atomic import atomic_path
 
 Row = Mapping[str, Any]
 """The figures of an epoch: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``,

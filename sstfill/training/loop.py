@@ -17,8 +17,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from sstfill.errors import InputError, OptionError
-from sstfill.io import place
-from sstfill.io.atomic import fail
+from sstfill.io.output import place
+from sstfill.io.output.atomic import fail
 from sstfill.nn.checkpoint.folder import check_target
 from sstfill.progress import track
 from sstfill.training import log

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from sstfill import config
 from sstfill.errors import OptionError, ReadError, SstfillError
-from sstfill.io.atomic import atomic_path
+from sstfill.io.output.atomic import atomic_path
 from sstfill.io.untrusted.documents import parse_json, short
 from sstfill.training.ema import EMA
 from sstfill.training.objectives import Adversary

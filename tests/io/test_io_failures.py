@@ -26,7 +26,7 @@ from sstfill import io
 from sstfill.cli import main
 from sstfill.errors import WriteError
 from sstfill.io.attributes import check_storable, storable
-from sstfill.io.drain import drained
+from sstfill.io.output.drain import drained
 
 
 def large(lazy: bool) -> xr.Dataset:

@@ -24,7 +24,7 @@ from sstfill.fields.reading import dates
 from sstfill.fields.reading.sentinels import restore
 from sstfill.io.backends import BACKENDS
 from sstfill.io.error_origin import DAMAGED, opening, reading
-from sstfill.io.place import kind_of
+from sstfill.io.output.place import kind_of
 from sstfill.io.untrusted import hdf5, netcdf3, zarr_metadata
 from sstfill.io.untrusted.declared import check_declared, check_memory, memory
 from sstfill.io.untrusted.zarr_metadata import MARKS

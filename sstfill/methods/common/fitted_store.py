@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sstfill.errors import ReadError
-from sstfill.io.atomic import atomic_path, fail
+from sstfill.io.output.atomic import atomic_path, fail
 from sstfill.io.untrusted import guard
 from sstfill.io.untrusted.documents import read_json
 from sstfill.methods.common import former

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sstfill.errors import ReadError, SstfillError, WriteError
-from sstfill.io.atomic import atomic_path, fail, flush
+from sstfill.io.output.atomic import atomic_path, fail, flush
 from sstfill.io.untrusted.documents import open_regular, read_json, short
 from sstfill.version import __version__
 

@@ -19,9 +19,9 @@ import xarray as xr
 
 from sstfill import io
 from sstfill.errors import OptionError, ReadError, SstfillError, WriteError
-from sstfill.io import place
-from sstfill.io.drain import drained
 from sstfill.io.ledger import Ledger, ledger_path
+from sstfill.io.output import place
+from sstfill.io.output.drain import drained
 from sstfill.io.untrusted import guard
 from sstfill.io.untrusted.documents import checked, parse_json
 from sstfill.progress import track

@@ -17,8 +17,8 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 
 from sstfill.errors import InputError, WriteError
-from sstfill.io.atomic import sweep
 from sstfill.io.ledger import Ledger
+from sstfill.io.output.atomic import sweep
 from sstfill.io.untrusted import guard
 from sstfill.io.untrusted.documents import checked
 from sstfill.sources import store

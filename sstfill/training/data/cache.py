@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sstfill.errors import ReadError
 from sstfill.fields.scaling import SPREADS
-from sstfill.io.atomic import atomic_path, fail
+from sstfill.io.output.atomic import atomic_path, fail
 from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.methods.gan.network_inputs import (
     CHANNELS,

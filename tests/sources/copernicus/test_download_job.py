@@ -9,8 +9,8 @@ import os
 
 from fake_service import FakeService, a_model
 
-from sstfill.io.atomic import _process
 from sstfill.io.ledger import Ledger, ledger_path
+from sstfill.io.output.atomic import _process
 from sstfill.sources.copernicus.download import CopernicusRequest, download
 
 

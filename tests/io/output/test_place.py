@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from sstfill import io
 from sstfill.cli import main
 from sstfill.errors import WriteError
-from sstfill.io import place
-from sstfill.io.atomic import _hidden, _process, atomic_path, begin_work, sweep, what_stands
+from sstfill.io.output import place
+from sstfill.io.output.atomic import _hidden, _process, atomic_path, begin_work, sweep, what_stands
 from sstfill.plot.output import save, signed
 from sstfill.plot.sheet import new_figure
 

@@ -16,7 +16,7 @@ from sstfill import io
 from sstfill.archive import job
 from sstfill.errors import WriteError
 from sstfill.io.ledger import Ledger
-from sstfill.io.lock import OutputLock, acquire, held_by
+from sstfill.io.output.lock import OutputLock, acquire, held_by
 from sstfill.nightly.journal import locked
 
 
@@ -95,7 +95,8 @@ def test_no_descriptor_is_left_open_when_the_system_cannot_lock(
 
 
 def test_the_lock_of_a_killed_process_is_free_and_leaves_nothing(tmp_path):
-    script = "import sys, os\nfrom pathlib import Path\nfrom sstfill.io.lock import OutputLock\n"
+    script = "import sys, os\nfrom pathlib import Path\n"
+    script += "from sstfill.io.output.lock import OutputLock\n"
     script += "OutputLock(Path(sys.argv[1])).__enter__()\nos._exit(9)"
     out = tmp_path / "out.zarr"
     subprocess.run([sys.executable, "-c", script, str(out)], check=False)

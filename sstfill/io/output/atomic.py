@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sstfill.errors import SstfillError, WriteError
-from sstfill.io import place
+from sstfill.io.output import place
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def atomic_path(
     replaces
         Refuses what must not be replaced, called at the very end. By default files are replaced,
         and folders that are Zarr stores of sstfill; for an output that a user names it is
-        `sstfill.io.place.check_replaceable`.
+        `sstfill.io.output.place.check_replaceable`.
 
     Raises
     ------
