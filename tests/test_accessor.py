@@ -26,7 +26,7 @@ from sstfill.modes import dineof_modes
 from sstfill.synthetic import ocean
 from sstfill.training.options import TrainOptions
 
-ACCESSORS = {DatasetGapfill: {"variables", "together"}, DataArrayGapfill: set()}
+ACCESSORS = {DatasetGapfill: {"variables", "together", "members"}, DataArrayGapfill: set()}
 pytestmark = pytest.mark.usefixtures("brief_fit")
 DOOR = {
     "sea": None,
@@ -34,6 +34,7 @@ DOOR = {
     "score": True,
     "seed": 0,
     "transform": "auto",
+    "members": 0,
     "variables": None,
     "together": False,
 }
@@ -152,7 +153,7 @@ def test_fill_follows_the_door(accessor: type) -> None:
         p.name: p.default for p in list(inspect.signature(accessor.fill).parameters.values())[1:]
     }
     assert mine == {
-        k: v for k, v in door.items() if k not in {"variables", "together"} - ACCESSORS[accessor]
+        k: v for k, v in door.items() if k not in ACCESSORS[DatasetGapfill] - ACCESSORS[accessor]
     }
 
 
@@ -160,7 +161,8 @@ def test_fill_follows_the_door(accessor: type) -> None:
 def test_modes_take_the_options_of_dineof(accessor: type) -> None:
     options = {f.name: f.default for f in dataclasses.fields(sstfill.Dineof)}
     wanted = {k: v for k, v in options.items() if k not in ("outliers", "return_modes")}
-    door = {k: v for k, v in DOOR.items() if k in {"sea"} | ACCESSORS[accessor]}
+    of_modes = {"sea"} | ACCESSORS[accessor] - {"members"}
+    door = {k: v for k, v in DOOR.items() if k in of_modes}
     assert _keywords(accessor.dineof_modes) == wanted | door | {"transform": "none"}
 
 
