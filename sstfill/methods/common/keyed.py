@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,7 +46,7 @@ def pixel_keys(rows: ArrayLike, columns: ArrayLike, variable: ArrayLike = 0) -> 
 
 
 @compiled(inline="always")
-def scrambled(z):
+def scrambled(z: Any) -> Any:
     """Finaliser of splitmix64."""
     z += np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -54,7 +55,7 @@ def scrambled(z):
 
 
 @compiled()
-def _fill(out, keys, rows, columns):
+def _fill(out: NDArray, keys: NDArray, rows: NDArray, columns: NDArray) -> None:
     unit = 1.0 / 4294967296.0
     mixed = np.uint64(0)
     for key in keys:

@@ -105,7 +105,7 @@ def amplitude_deviations(
     root = (vector * np.sqrt(np.maximum(value, 0))[:, np.newaxis]) @ vector.transpose(0, 2, 1)
     right = precision @ free + root @ noise
     deviations = free - smooth_draws(precision, right, days, time_scale)
-    return deviations.transpose(2, 0, 1).astype(np.float32)
+    return np.asarray(deviations.transpose(2, 0, 1), np.float32)
 
 
 def posterior_deviations(

@@ -171,7 +171,7 @@ class FittedBayesEof(FittedModesOfArchive):
         assert self.sensor is not None
         low_rank, known, used = self._modes(window)
         found, inside = self._estimated(low_rank, known, used, window), window.inside
-        times, rows, columns = window.patch.inside
+        _, rows, columns = window.patch.inside
         within = window.patch.within[0]
         days = absolute_days(window.obs, first=window.patch.seen[0].start)
         with one_blas_thread():

@@ -91,7 +91,7 @@ def smooth_draws(precision: NDArray, right: NDArray, days: NDArray, time_scale: 
     mean = np.empty(right.shape)
     predicted = np.zeros(right.shape)
     gains = np.empty((n, k, k))
-    spread = np.eye(k)
+    spread = covariance = np.eye(k)
     for t in range(n):
         if t:
             phi = ahead[t - 1]
