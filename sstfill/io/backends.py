@@ -75,9 +75,9 @@ class _ZarrStore(ZarrStore):
             return variable
         undeclared = None
         left_at_zero = "_FillValue" not in array.attrs and variable.attrs.get("_FillValue") == 0
-        if "_FillValue" not in variable.attrs or left_at_zero:
-            if not set(FLAGS) & set(variable.attrs):
-                undeclared = array.fill_value
+        has_none = "_FillValue" not in variable.attrs or left_at_zero
+        if has_none and not set(FLAGS) & set(variable.attrs):
+            undeclared = array.fill_value
         absent = None
         # a store that sstfill made misses no chunk but those that hold one value
         if MARK not in self.zarr_group.attrs and variable.ndim > 2:
