@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -18,6 +20,9 @@ from sstfill.fields.reading.positions import (
 )
 
 Step = tuple[float, float]
+
+POINTS = 100
+"""Rows and columns of a grid from which its middle and its radius are found."""
 
 
 class Positions(NamedTuple):
@@ -85,6 +90,56 @@ def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
     if along is None:
         return step * np.arange(field.sizes[dim], dtype=np.float64)
     return along
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Extent of a whole grid, by which it is laid flat alike in all its parts.
+
+    Attributes
+    ----------
+    centre
+        Unit vector to the middle of the grid; None on a plane.
+    radius
+        Angle from there to the farthest pixel, radians.
+    """
+
+    centre: tuple[float, float, float] | None
+    radius: float
+
+    @classmethod
+    def of(cls, image: xr.DataArray) -> Domain:
+        """Find the extent of the grid of a standardised field."""
+        if not on_the_sphere(image):
+            return cls(None, 0.0)
+        some = {}
+        for dim in image.dims[-2:]:
+            last = image.sizes[dim] - 1
+            some[dim] = np.unique(np.linspace(0, last, POINTS).round().astype(int))
+        at = positions(image.isel(some))
+        up = at.xyz[at.known] / EARTH_RADIUS
+        middle = up.mean(axis=0)
+        length = np.linalg.norm(middle)
+        if not length > 1e-3:  # the whole globe has no middle
+            return cls((1.0, 0.0, 0.0), float(np.pi))
+        x, y, z = (middle / length).tolist()
+        farthest = (up @ (middle / length)).min()
+        return cls((x, y, z), float(np.arccos(np.clip(farthest, -1.0, 1.0))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        centre = None
+        if self.centre is not None:
+            centre = list(self.centre)
+        return {"centre": centre, "radius": self.radius}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Domain:
+        """Build it from what `to_dict` returned."""
+        if state["centre"] is None:
+            return cls(None, 0.0)
+        x, y, z = state["centre"]
+        return cls((float(x), float(y), float(z)), float(state["radius"]))
 
 
 def cell_steps(at: Positions) -> tuple[Step, Step]:
