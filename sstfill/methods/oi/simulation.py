@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conditional simulation: draws from the posterior of optimal interpolation.
 
-A draw is ``mean + (s + e) - sum_j w_j (s_j + e_j)``: s is a random field of the fitted covariance, e
-the noise of observations, w the weights by which the mean is found from the observations j. What
-the interpolation makes of a simulated field errs as the mean does (Journel 1974, Econ. Geol. 69;
-Chiles & Delfiner 2012, Geostatistics, 7.3). Weights are found once for all draws.
+A draw is ``mean + (s + e) - sum_j w_j (s_j + e_j)``: s is a random field of the fitted covariance,
+e the noise of observations, w the weights by which the mean is found from the observations j. The
+interpolation of the simulated field errs as the mean does (Journel 1974, Econ. Geol. 69; Chiles &
+Delfiner 2012, Geostatistics, 7.3). Weights are found once for all draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -207,10 +207,12 @@ class BlockSimulator:
         at = Positions(*(a[rows, columns] for a in self.patches.at))
         solved = self.simulator(standard, jobs, at, self.days[times], block.seen)
         # back from the boxes of the jobs to the block
-        targets = [np.zeros((0, 4), np.int32)]
+        moved = [np.zeros((0, 4), np.int32)]
         for job in jobs:
-            targets.append(job.targets + np.array([0, *(part.start for part in job.box)], np.int32))
-        return self._put(obs, np.concatenate(targets), joined(solved, self.simulator.members), block)
+            first = [0, *(part.start for part in job.box)]
+            moved.append(job.targets + np.array(first, np.int32))
+        found = joined(solved, self.simulator.members)
+        return self._put(obs, np.concatenate(moved), found, block)
 
     def _put(
         self, obs: NDArray, targets: NDArray[np.int32], found: Solved, block: Patch
@@ -266,23 +268,21 @@ def simulate(
     block_t, block_y, block_x = (n * size for n, size in zip(PATCHES, core, strict=True))
     blocks = PatchGrid(core=(block_t, block_y, block_x), halo=patches.within)
     block_simulator = BlockSimulator(patches, grid, shape, absolute_days(obs), simulator)
-    if obs.chunks:
-        arrays = _lazily(block_simulator, blocks, obs, sea)
-    else:
-        arrays = _at_once(block_simulator, blocks, obs, sea)
+    draw = _at_once if obs.chunks is None else _lazily
+    arrays = draw(block_simulator, blocks, obs, sea)
     dims = (obs.dims, obs.dims, ("member", *obs.dims))
     names = ("mean", "error", "members")
     found = xr.Dataset(
         {name: (d, array) for name, d, array in zip(names, dims, arrays, strict=True)}, obs.coords
     )
-    if obs.chunks:
+    if obs.chunks is not None:
         return found.chunk(obs.chunksizes)
     return found
 
 
 def _at_once(
     simulator: BlockSimulator, blocks: PatchGrid, obs: xr.DataArray, sea: xr.DataArray
-) -> tuple[NDArray, NDArray, NDArray]:
+) -> Sequence[NDArray]:
     mean, error = np.empty(obs.shape, obs.dtype), np.empty(obs.shape, np.float32)
     drawn = np.empty((simulator.simulator.members, *obs.shape), obs.dtype)
     at_sea = sea.values.astype(bool)
@@ -296,7 +296,7 @@ def _at_once(
 
 def _lazily(
     simulator: BlockSimulator, blocks: PatchGrid, obs: xr.DataArray, sea: xr.DataArray
-) -> list:
+) -> Sequence[Any]:
     """One task for each block; a block is computed alone, from what it sees."""
     import dask
     import dask.array as da

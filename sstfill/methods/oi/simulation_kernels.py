@@ -83,9 +83,7 @@ def solve_and_draw(values, targets, neighbours, count, space, kernel, draws, row
     weights = np.empty(neighbours.shape[1])
     for i in range(len(targets)):
         n = count[i]
-        mean[i], variance[i] = posterior(
-            values, targets[i], neighbours[i], n, space, kernel, work
-        )
+        mean[i], variance[i] = posterior(values, targets[i], neighbours[i], n, space, kernel, work)
         back_substituted(work.C, n, work.pivot, work.C[n], weights)
         c, t, y, x = targets[i]
         own = draws[row[c, t, y, x]]

@@ -96,8 +96,8 @@ def flat(
     moves = bool(drift.any())
     if moves and domain.radius > WIDEST:
         raise InputError(
-            f"the region reaches {np.rad2deg(domain.radius):.0f} degrees from its middle, and draws "
-            f"with a flow {flow} need 30 or less; cut it, or leave out flow"
+            f"the region reaches {np.rad2deg(domain.radius):.0f} degrees from its middle; draws with "
+            f"flow={flow} need 30 or less: cut it, or leave out flow"
         )
     if moves or (ly != lx and domain.radius <= REGION):
         return Flat(_projected(at, np.array(domain.centre)) / [lx, ly], drift)
