@@ -199,16 +199,16 @@ class FittedOi:
             self.fitted, self.method.flow, self.domain, members, self.method.seed
         )
         absolute = absolute_days(window.obs, first=seen[0].start)
-        solved = simulator(gaps.standard, jobs, gaps.at, absolute, seen)
-        found = simulation.joined(solved, members)
+        found = simulator(gaps.standard, jobs, gaps.at, absolute, seen)
         # back from the order of the jobs to that of the targets
         back = np.argsort(np.concatenate(order))
-        mean, residual = found.mean[back], found.residual[back]
-        estimate = self._found(gaps, mean, found.variance[back], window)
+        mean, variance, _ = found.solved
+        estimate = self._found(gaps, mean[back], variance[back], window)
         drawn = np.empty((members, *gaps.where.shape), window.obs.dtype)
         drawn[:] = estimate["mean"].values
         for member in range(members):
-            drawn[member, gaps.where] = gaps.level + gaps.scatter * (mean + residual[:, member])
+            value = found.at_targets(member)[back]
+            drawn[member, gaps.where] = gaps.level + gaps.scatter * value
         return estimate.assign(members=(("member", *window.obs.dims), drawn))
 
     def background(self, window: Window) -> Background:

@@ -61,13 +61,32 @@ class Solved(NamedTuple):
     ----------
     mean, variance
         ``(n,)``; of the field without noise.
-    residual
-        What each draw adds to the mean, noise included, ``(n, member)``.
+    site
+        Row of `Drawn.values`, ``(n,)``.
     """
 
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
-    residual: NDArray[np.float32]
+    site: NDArray[np.int32]
+
+
+class Drawn(NamedTuple):
+    """Posterior at the targets of several jobs, and what each draw adds to their means.
+
+    Attributes
+    ----------
+    solved
+        In the order of the jobs.
+    values
+        Noise included, ``(site, member)``.
+    """
+
+    solved: Solved
+    values: NDArray[np.float32]
+
+    def at_targets(self, member: int) -> NDArray[np.float64]:
+        """Standardised field of a member at the targets."""
+        return self.solved.mean + self.values[self.solved.site, member]
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,7 @@ class Simulator:
         at: Positions,
         days: NDArray[np.float64],
         shown: Box,
-    ) -> list[Solved]:
+    ) -> Drawn:
         """Interpolate and draw at the targets of some jobs.
 
         Parameters
@@ -153,9 +172,11 @@ class Simulator:
             )
             if job.solver.device != "cpu":
                 mean, variance = job.solver(values, job.targets)
-            return Solved(mean, variance, draws[rows[tuple(job.targets.T)]])
+            return Solved(mean, variance, rows[tuple(job.targets.T)])
 
-        return in_threads(solve, jobs)
+        nothing = Solved(np.zeros(0), np.zeros(0), np.zeros(0, np.int32))
+        parts = zip(nothing, *in_threads(solve, jobs), strict=True)
+        return Drawn(Solved(*map(np.concatenate, parts)), draws)
 
 
 def _gathered(standard: NDArray[np.float32], job: Job) -> tuple[NDArray, NDArray]:
@@ -205,37 +226,35 @@ class BlockSimulator:
                 jobs.append(Job(self.patches.solver(patch.seen), box, targets))
         times, rows, columns = block.seen
         at = Positions(*(a[rows, columns] for a in self.patches.at))
-        solved = self.simulator(standard, jobs, at, self.days[times], block.seen)
+        drawn = self.simulator(standard, jobs, at, self.days[times], block.seen)
         # back from the boxes of the jobs to the block
         moved = [np.zeros((0, 4), np.int32)]
         for job in jobs:
             first = [0, *(part.start for part in job.box)]
             moved.append(job.targets + np.array(first, np.int32))
-        found = joined(solved, self.simulator.members)
-        return self._put(obs, np.concatenate(moved), found, block)
+        return self._put(obs, np.concatenate(moved), drawn, block)
 
     def _put(
-        self, obs: NDArray, targets: NDArray[np.int32], found: Solved, block: Patch
+        self, obs: NDArray, targets: NDArray[np.int32], drawn: Drawn, block: Patch
     ) -> tuple[NDArray, NDArray, NDArray]:
         values = obs.reshape(-1, *obs.shape[-3:])
         filled, error = self.patches.restored(
-            values, targets, found.mean, found.variance, block.seen
+            values, targets, drawn.solved.mean, drawn.solved.variance, block.seen
         )
         inside = (slice(None), *block.within)
         members = self.simulator.members
         shape = (*obs.shape[:-3], *block.shape)
-        drawn = np.empty((members, len(values), *block.shape), obs.dtype)
-        drawn[:] = filled[inside]
+        fields = np.empty((members, len(values), *block.shape), obs.dtype)
+        fields[:] = filled[inside]
         level, scatter = self.patches.background(targets, block.seen)
         channel, *place = targets.T
         within = [p - part.start for p, part in zip(place, block.within, strict=True)]
         for member in range(members):
-            value = level + scatter * (found.mean + found.residual[:, member])
-            drawn[member, channel, *within] = value
+            fields[member, channel, *within] = level + scatter * drawn.at_targets(member)
         return (
             filled[inside].reshape(shape),
             error[inside].astype(np.float32).reshape(shape),
-            drawn.reshape(members, *shape),
+            fields.reshape(members, *shape),
         )
 
 
@@ -335,10 +354,3 @@ def _in_one_thread(
 ) -> tuple[NDArray, NDArray, NDArray]:
     with cores(1):  # Dask has threads of its own
         return simulator(obs, sea[block.seen[1:]], block)
-
-
-def joined(parts: Sequence[Solved], members: int) -> Solved:
-    """Join the results of jobs."""
-    nothing = Solved(np.zeros(0), np.zeros(0), np.zeros((0, members), np.float32))
-    mean, variance, residual = zip(nothing, *parts, strict=True)
-    return Solved(np.concatenate(mean), np.concatenate(variance), np.concatenate(residual))

@@ -33,8 +33,10 @@ REGION = np.deg2rad(20.0)
 """A region of this radius is laid flat with distances off by at most 2 %."""
 WIDEST = np.deg2rad(30.0)
 """Largest radius of a region that is laid flat, with distances off by at most 5 %."""
-TILE = 32
+TILE = 16
 """Side in pixels of the tiles of the grid in which fields are evaluated."""
+IMAGES = 16
+"""Images that are evaluated at once in a tile."""
 TOGETHER = 32
 """Members, times channels, that are evaluated at once."""
 WAVE_SEED, AMPLITUDE_SEED = 711, 712
@@ -96,8 +98,8 @@ def flat(
     moves = bool(drift.any())
     if moves and domain.radius > WIDEST:
         raise InputError(
-            f"the region reaches {np.rad2deg(domain.radius):.0f} degrees from its middle; draws with "
-            f"flow={flow} need 30 or less: cut it, or leave out flow"
+            f"the region reaches {np.rad2deg(domain.radius):.0f} degrees from its middle; draws "
+            f"with flow={flow} need 30 or less: cut it, or leave out flow"
         )
     if moves or (ly != lx and domain.radius <= REGION):
         return Flat(_projected(at, np.array(domain.centre)) / [lx, ly], drift)
@@ -313,19 +315,22 @@ class RandomField:
     ) -> None:
         needed = row >= 0
         y, x = np.nonzero(needed.any(axis=(0, 1)))
-        times = np.flatnonzero(needed.any(axis=(0, 2, 3)))
-        if not len(times):
+        if not len(y):
             return
         turns = []
         for place, vector in zip(self.place, self.vector, strict=True):
             turns.append(vector @ place[tile][y, x].T)
         basis = np.concatenate(_cosine_and_sine(np.concatenate(turns)))
         _, channels, members, waves = coefficients.shape
-        found = coefficients[times].reshape(-1, waves) @ basis
-        found = found.reshape(len(times), channels, members, len(y))
-        at_pixels = row[:, times][:, :, y, x]
-        channel, time, pixel = np.nonzero(at_pixels >= 0)
-        values[at_pixels[channel, time, pixel]] = found[time, channel, :, pixel]
+        for start in range(0, row.shape[1], IMAGES):
+            images = slice(start, start + IMAGES)
+            at_pixels = row[:, images][:, :, y, x]
+            if not needed[:, images].any():
+                continue
+            found = coefficients[images].reshape(-1, waves) @ basis
+            found = found.reshape(-1, channels, members, len(y))
+            channel, time, pixel = np.nonzero(at_pixels >= 0)
+            values[at_pixels[channel, time, pixel]] = found[time, channel, :, pixel]
 
 
 def waves_each(covariance: Covariance) -> int:
