@@ -158,6 +158,7 @@ class DomainState(_StatePart):
 
     centre: tuple[Number, Number, Number] | None
     radius: NotNegative
+    turn: NotNegative
 
 
 class OiState(_MethodState):

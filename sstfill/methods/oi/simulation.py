@@ -4,7 +4,7 @@
 A draw is ``mean + (s + e) - sum_j w_j (s_j + e_j)``: s is a random field of the fitted covariance,
 e the noise of observations, w the weights by which the mean is found from the observations j. The
 interpolation of the simulated field errs as the mean does (Journel 1974, Econ. Geol. 69; Chiles &
-Delfiner 2012, Geostatistics, 7.3). Weights are found once for all draws.
+Delfiner 2012, Geostatistics, chapter 7). Weights are found once for all draws.
 """
 
 from __future__ import annotations

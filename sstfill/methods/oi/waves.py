@@ -30,9 +30,9 @@ FREEDOM = {"exponential": 1, "matern": 3}
 normal (Rasmussen & Williams 2006, 4.2).
 """
 REGION = np.deg2rad(20.0)
-"""A region of this radius is laid flat with distances off by at most 2 %."""
+"""A region of this radius is laid flat with distances off by at most 2 %; north turns less."""
 WIDEST = np.deg2rad(30.0)
-"""Largest radius of a region that is laid flat, with distances off by at most 5 %."""
+"""Largest radius of a region with flow, laid flat with distances off by at most 5 %."""
 TILE = 16
 """Side in pixels of the tiles of the grid in which fields are evaluated."""
 IMAGES = 16
@@ -69,10 +69,10 @@ def flat(
     On the sphere without flow, where the scales along meridian and parallel are alike or the region
     is wide, this is a surface of revolution in three dimensions: its parallels have the radius ``R
     cos(lat) / lx``, its meridians the arc ``R dlat / ly``. There is none where ``ly sin(lat) >
-    lx``: there the meridional scale is in effect ``lx / sin(lat)``. With flow, or in a region
-    narrower than 40 degrees, it is the plane of the azimuthal equidistant projection (Snyder 1987,
-    Map Projections, USGS Professional Paper 1395, chapter 25), where the direction of north and of
-    the flow is that in the middle of the region.
+    lx``: there the meridional scale is in effect ``lx / sin(lat)``. With flow, or where the scales
+    differ in a region narrower than 40 degrees, it is the plane of the azimuthal equidistant
+    projection (Snyder 1987, Map Projections, USGS Professional Paper 1395, chapter 25), where the
+    direction of north and of the flow is that in the middle of the region.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def flat(
     Raises
     ------
     InputError
-        With flow in a region wider than 60 degrees.
+        With flow in a region wider than 60 degrees, or where north turns by more than 30.
     """
     ly, lx = length_scale
     northward, eastward = per_day(flow)
@@ -96,12 +96,14 @@ def flat(
     if domain.centre is None:
         return Flat(at.xyz[..., :2] / [lx, ly], drift)
     moves = bool(drift.any())
-    if moves and domain.radius > WIDEST:
+    extent = max(domain.radius, domain.turn)
+    if moves and extent > WIDEST:
         raise InputError(
-            f"the region reaches {np.rad2deg(domain.radius):.0f} degrees from its middle; draws "
-            f"with flow={flow} need 30 or less: cut it, or leave out flow"
+            f"the region reaches {np.rad2deg(domain.radius):.0f} degrees from its middle, and the "
+            f"direction of north turns by {np.rad2deg(domain.turn):.0f} in it; draws with "
+            f"flow={flow} need 30 or less of both: cut it, or leave out flow"
         )
-    if moves or (ly != lx and domain.radius <= REGION):
+    if moves or (ly != lx and extent <= REGION):
         return Flat(_projected(at, np.array(domain.centre)) / [lx, ly], drift)
     latitudes = np.linspace(-np.pi / 2, np.pi / 2, 20_001)
     slope = np.sqrt(np.maximum(ly**-2.0 - (np.sin(latitudes) / lx) ** 2, 0.0))
@@ -142,8 +144,8 @@ def draw_waves(shape: str, count: int, dims: int, rng: np.random.Generator) -> W
 
     The mean of their cosines is ``shape(distance) * shape(lag)`` (Mantoglou & Wilson 1982, Water
     Resour. Res. 18; Hesse, Prykhodko, Schlueter & Attinger 2014, Environ. Model. Softw. 55). Sobol
-    points, shifted at random (Owen 2013, Monte Carlo theory, methods and examples, 17.4), give
-    every range of scales its share.
+    points, shifted at random (Cranley & Patterson 1976, SIAM J. Numer. Anal. 13), give every range
+    of scales its share.
 
     Parameters
     ----------
