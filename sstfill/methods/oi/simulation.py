@@ -170,12 +170,17 @@ class Simulator:
             mean, variance = simulation_kernels.solve_and_draw(
                 values, job.targets, *_gathered(standard, job), space, kernel, draws, rows
             )
-            if job.solver.device != "cpu":
-                mean, variance = job.solver(values, job.targets)
             return Solved(mean, variance, rows[tuple(job.targets.T)])
 
+        solved = in_threads(solve, jobs)
+        # a GPU rounds otherwise, and mean and error are to be those without draws
+        for i, job in enumerate(jobs):
+            if job.solver.device != "cpu":
+                values = np.ascontiguousarray(standard[:, *job.box])
+                mean, variance = job.solver(values, job.targets)
+                solved[i] = solved[i]._replace(mean=mean, variance=variance)
         nothing = Solved(np.zeros(0), np.zeros(0), np.zeros(0, np.int32))
-        parts = zip(nothing, *in_threads(solve, jobs), strict=True)
+        parts = zip(nothing, *solved, strict=True)
         return Drawn(Solved(*map(np.concatenate, parts)), draws)
 
 

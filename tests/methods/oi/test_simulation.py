@@ -212,6 +212,21 @@ class TestInMemory:
         standard = ((found.members - found["mean"]) / found.error).values[:, gap]
         assert standard.std() == pytest.approx(1.0, abs=0.08)
 
+    def test_mean_of_a_device_is_its_own(self, surface, sea, drawn, monkeypatch) -> None:
+        from sstfill.methods.oi import solver_batched
+
+        monkeypatch.setattr("sstfill.methods.oi.method.pick_device", lambda device: "torch-cpu")
+        on_cpu = solver_batched.interpolate
+        monkeypatch.setattr(
+            solver_batched, "interpolate", lambda *given, device: on_cpu(*given, device="cpu")
+        )
+        method = Oi(**GIVEN, device="cuda")
+        found = method.simulate(surface.sst, sea, 2)
+        xr.testing.assert_identical(
+            found.drop_vars("members"), method.reconstruct(surface.sst, sea)
+        )
+        np.testing.assert_allclose(found.members, drawn.members[:2], atol=1e-3)
+
     def test_a_gap_of_nothing_has_no_draws(self, surface, sea) -> None:
         full = surface.truth.astype("f4").where(sea)
         found = Oi(**GIVEN).simulate(full, sea, 2)
