@@ -21,6 +21,8 @@ from distributed import Client, LocalCluster
 from sstfill import errors
 from sstfill.archive import fill_archive, run, unit, workers
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
@@ -179,7 +181,11 @@ def _fake(task, threads=0):
     return unit.Done(number=task.number, observed=1, filled=0, not_filled=0, seconds=0.0, memory=0)
 
 
-def test_the_scheduler_is_given_a_few_of_thousands_of_units_at_a_time(made, monkeypatch):
+MANY = 300
+"""Units, of which a scheduler with two threads may hold 14."""
+
+
+def test_the_scheduler_is_given_a_few_of_many_units_at_a_time(made, monkeypatch):
     monkeypatch.setattr(workers, "fill_unit", _fake)
     task = unit.Task(
         number=0, name="sst", patch=None, source=None, days=made, model=made, draft=made, run_id="x"
@@ -188,20 +194,16 @@ def test_the_scheduler_is_given_a_few_of_thousands_of_units_at_a_time(made, monk
         cluster(n_workers=1, threads_per_worker=2, processes=False) as found,
         Client(found, set_as_default=False) as client,
     ):
-        most, done, started = 0, [], time.perf_counter()
-        for one in workers.Cluster(client)(
-            dataclasses.replace(task, number=n) for n in range(2000)
-        ):
+        most, done = 0, []
+        for one in workers.Cluster(client)(dataclasses.replace(task, number=n) for n in range(MANY)):
             done.append(one.number)
             most = max(most, len(found.scheduler.tasks))
-        seconds = time.perf_counter() - started
         left = len(found.scheduler.tasks)
-    assert sorted(done) == list(range(2000))
+    assert sorted(done) == list(range(MANY))
     assert (
         most <= 2 * (1 + workers.AHEAD) + 8
     )  # and those of which it has yet to hear that they are done with
     assert left <= 8
-    assert seconds < 60
 
 
 def test_what_is_sent_of_a_unit_is_small(made):
