@@ -34,6 +34,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def bayes_eof(
@@ -52,6 +53,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def climatology(
@@ -64,6 +66,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof(
@@ -89,6 +92,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof_modes(
@@ -123,6 +127,7 @@ class DatasetGapfill:
         withheld: xr.DataArray | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def gan(
@@ -137,6 +142,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def info(
@@ -157,6 +163,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def oi(
@@ -176,6 +183,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def patchmatch(
@@ -193,6 +201,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def plot(
@@ -202,6 +211,15 @@ class DatasetGapfill:
         time: Label | None = None,
         layers: Sequence[str] = ("observed", "filled", "error", "source"),
         axes: Sequence[Axes] | None = None,
+        cmap: str | None = None,
+        robust: bool = True,
+    ) -> Figure: ...
+    def plot_members(
+        self,
+        *,
+        variable: str | None = None,
+        time: Label | None = None,
+        n: int = 4,
         cmap: str | None = None,
         robust: bool = True,
     ) -> Figure: ...

@@ -24,7 +24,7 @@ from sstfill.io.output.atomic import flush
 from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method
-from sstfill.methods.base import Archive, FittedMethod, Points, Window
+from sstfill.methods.base import Archive, FittedMethod, FittedSimulates, Points, Window
 from sstfill.methods.common import former
 from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
@@ -118,16 +118,22 @@ class Model:
         rows, columns = self.sea.shape
         return times, rows, columns
 
-    def estimate(self, window: Window) -> xr.Dataset:
+    def estimate(self, window: Window, members: int = 0) -> xr.Dataset:
         """Estimate the inside of a window ``(time, y, x)``; values and errors in its units.
 
         Returns
         -------
         Dataset
             ``mean``, and ``error``, scaled, where it is known; with a transform also its limits,
-            see `sstfill.fields.transform.FieldTransforms.invert`.
+            see `sstfill.fields.transform.FieldTransforms.invert`. With `members` also these, dims
+            ``(member, time, y, x)``.
         """
-        estimate = self.fitted.estimate(transformed(window, self.transform))
+        shown = transformed(window, self.transform)
+        if members:
+            assert isinstance(self.fitted, FittedSimulates)
+            estimate = self.fitted.simulate(shown, members)
+        else:
+            estimate = self.fitted.estimate(shown)
         name = str(window.obs.name)
         estimate = calibrated(estimate, {name: self.sigma_scale}, [name])
         return FieldTransforms({name: self.transform}).invert(estimate)

@@ -185,7 +185,7 @@ class FieldTransforms:
             back["error"] = self._each(_half_width, lower, upper, sigma).drop_attrs()
             back["lower"], back["upper"] = lower, upper
         if "members" in estimate:
-            back["members"] = self._each(Transform.invert, estimate["members"])
+            back["members"] = self._each(_finite, estimate["members"])
         if "singular_value" in estimate and estimate["singular_value"].attrs.get("units") != "1":
             back["singular_value"] = estimate["singular_value"].drop_attrs()
         words = " and ".join(sorted({WORDS[one.kind] for one in self.by_name.values()}))
@@ -209,6 +209,13 @@ def _limit(transform: Transform, values: xr.DataArray) -> xr.DataArray:
     with np.errstate(over="ignore", under="ignore"):
         limit = transform.invert(values)
         return limit.clip(max=np.finfo(np.float32).max).astype(np.float32)
+
+
+def _finite(transform: Transform, draws: xr.DataArray) -> xr.DataArray:
+    """Bring draws back; beyond their precision they are the largest number."""
+    with np.errstate(over="ignore", under="ignore"):
+        back = transform.invert(draws)
+        return back.clip(max=np.finfo(back.dtype).max)
 
 
 def _half_width(
