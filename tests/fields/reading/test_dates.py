@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_fields import series
 
@@ -21,7 +21,7 @@ from sstfill.describe import describe
 from sstfill.errors import InputError
 from sstfill.fields import grid
 from sstfill.fields.reading import dates
-from sstfill.fields.reading.dates import days_since_first, year_length
+from sstfill.fields.reading.dates import absolute_days, days_since_first, year_length
 from sstfill.methods import Climatology
 
 CALENDARS = {
@@ -470,6 +470,7 @@ def test_withheld_masks_and_pictures_know_the_dates():
     calendar=st.sampled_from(["standard", "360_day", "julian", "none", "x", ""]),
     name=st.sampled_from(["time", "month", "season", "year", "dayofyear", "datenum"]),
 )
+@example([-1, 0, 1, 2], "years since 1-1-1", "julian", "time")
 @settings(max_examples=120, deadline=None)
 def test_whatever_stands_for_times_is_read_or_refused_in_one_line(values, units, calendar, name):
     if all(isinstance(value, int | float) for value in values):
@@ -485,3 +486,26 @@ def test_whatever_stands_for_times_is_read_or_refused_in_one_line(values, units,
         assert "\n" not in str(error) and "\x1b" not in str(error)
     else:
         assert np.isfinite(days).all() and (np.diff(days) > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["dates", "calendar", "numbers", "hours", "none"])
+def test_absolute_days_are_the_same_in_a_part_of_a_series(kind):
+    days = np.array([0.0, 1.5, 2.0, 7.25])
+    field = xr.DataArray(np.zeros((4, 1, 1)), dims=("time", "y", "x"))
+    if kind == "dates":
+        time = np.datetime64("2020-02-28T06", "ns") + (days * 86400e9).astype("m8[ns]")
+        field = field.assign_coords(time=time)
+    elif kind == "calendar":
+        start = cftime.Datetime360Day(2020, 2, 28, 6)
+        field = field.assign_coords(time=[start + dt.timedelta(days=d) for d in days])
+    elif kind in ("numbers", "hours"):
+        units = {"numbers": "days", "hours": "hours"}[kind]
+        values = days * {"numbers": 1, "hours": 24}[kind]
+        field = field.assign_coords(time=("time", values, {"units": units}))
+    else:
+        days = np.arange(4.0)
+    whole, part = absolute_days(field), absolute_days(field[2:], first=2)
+    assert (whole[2:] == part).all()
+    assert whole - whole[0] == pytest.approx(days)
+    since = {"dates": 18320.25, "calendar": 50 * 360 + 57.25}.get(kind, 0.0)
+    assert whole[0] == pytest.approx(since)
