@@ -31,7 +31,7 @@ def check_error(estimate: xr.Dataset, names: Sequence[str]) -> None:
         )
 
 
-def about(estimate: xr.Dataset, drawn: xr.Dataset, obs: xr.DataArray, seed: int) -> xr.DataArray:
+def about(estimate: xr.Dataset, drawn: xr.Dataset, obs: xr.DataArray, seed: int) -> xr.Variable:
     """Draw members about an estimate, dims ``("member", *obs.dims)``; lazy where `obs` is.
 
     Where the method that draws has no estimate, as at pixels never observed, nothing tells how
@@ -51,25 +51,24 @@ def about(estimate: xr.Dataset, drawn: xr.Dataset, obs: xr.DataArray, seed: int)
     """
     own = drawn["members"].transpose(MEMBER, *obs.dims)
     members = own.sizes[MEMBER]
-    parts = [one[name].transpose(*obs.dims) for one in (estimate, drawn) for name in ("mean", "error")]
+    fields = (estimate["mean"], estimate["error"], drawn["mean"], drawn["error"])
+    parts = [field.transpose(*obs.dims) for field in fields]
     if obs.chunks:
         own = own.chunk(obs.chunksizes)
         parts = [part.chunk(obs.chunksizes) for part in parts]
     shared = [keyed_normals((seed, COMMON), [k], [0])[0, 0] for k in range(members)]
     common = xr.DataArray(np.array(shared), dims=MEMBER)
-    dims = list(obs.dims)
     found = xr.apply_ufunc(
         _about,
         own,
         common,
         *parts,
-        input_core_dims=[[], [], [], [], [], []],
         join="override",
         dask="parallelized",
         output_dtypes=[estimate["mean"].dtype],
         keep_attrs=False,
     )
-    return found.transpose(MEMBER, *dims)
+    return found.variable.transpose(MEMBER, *obs.dims)
 
 
 def _about(

@@ -14,8 +14,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config
-from sstfill.errors import InputError
-from sstfill.fields.ancillary import MEMBER
+from sstfill.errors import InputError, OptionError
 from sstfill.fields.patches import Shape
 from sstfill.methods import registry
 from sstfill.methods.auto.choice import Choice, choose, drawing_method, untried
@@ -109,8 +108,7 @@ class FittedDrawingAuto(FittedAuto):
             estimates[name] = drawn if name == self.drawn_by else one.estimate(window)
         found = self._blended(estimates, window)
         check_error(found, list(estimates))
-        members_about = about(found, drawn, window.inside, self.method.seed)
-        return found.assign(members=members_about.drop_vars(MEMBER, errors="ignore"))
+        return found.assign(members=about(found, drawn, window.inside, self.method.seed))
 
 
 @dataclass(frozen=True)
@@ -191,6 +189,11 @@ def load(folder: Path) -> FittedAuto:
     if drawn_by is None:
         return FittedAuto(folder, options, chosen, blend, account)
     drawer = chosen.get(drawn_by) or registry.load(folder / drawn_by)
+    if not isinstance(drawer, FittedSimulates):
+        raise OptionError(
+            f"{drawn_by} draws members of series in memory only; fill without members, or name the "
+            "methods to try without it"
+        )
     return FittedDrawingAuto(folder, options, chosen, blend, account, drawn_by, drawer)
 
 

@@ -47,7 +47,7 @@ def pixel_keys(rows: ArrayLike, columns: ArrayLike, variable: ArrayLike = 0) -> 
 
 @compiled(inline="always")
 def scrambled(z: Any) -> Any:
-    """Finaliser of splitmix64."""
+    """Finaliser of splitmix64, see `keyed_normals`."""
     z += np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

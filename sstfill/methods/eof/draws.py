@@ -116,7 +116,8 @@ def posterior_deviations(
     assert evidence is not None
     precision = unpack(evidence.normal, len(evidence.size)) / posterior.noise
     found = amplitude_deviations(precision, days, evidence.time_scale, members, seed)
-    return (found / evidence.size.astype(np.float32))[:, :, evidence.keep]
+    scaled = found / evidence.size
+    return np.asarray(scaled[:, :, evidence.keep], np.float32)
 
 
 @dataclass(frozen=True)
