@@ -127,7 +127,7 @@ class Auto:
             holdout = SeriesHoldout.draw(obs, sea, self.seed, self.fraction, SCORED)
         except InputError as reason:
             choice = untried(candidates, reason, named=self.methods is not None)
-            return FillPlan(choice, {}, drawing_method(choice, candidates, self.seed), self.seed)
+            return FillPlan(choice, {}, candidates, self.seed)
         choice = choose(
             candidates, holdout, blending=self.blend, budget=self.budget, started=started
         )
@@ -136,8 +136,7 @@ class Auto:
         scores = score_estimates(
             choice.cross_fitted, holdout.variables, settings, holdout.resemblance
         )
-        drawer = drawing_method(choice, candidates, self.seed)
-        return FillPlan(choice, scores, drawer, self.seed)
+        return FillPlan(choice, scores, candidates, self.seed)
 
     def candidates(self, obs: xr.DataArray) -> list[Method]:
         """Return the methods to try on such data, the cheap ones first.
@@ -176,15 +175,15 @@ class FillPlan:
     scores
         Of each variable, on pixels that the blend scored there was not fitted to. Its
         ``sigma_scale`` is a factor of the error that `reconstruct` returns.
-    drawer
-        Method whose draws tell how the errors are correlated.
+    candidates
+        The methods that might have been chosen, of which one may draw.
     seed
-        Of draws where it has none.
+        Of draws.
     """
 
     choice: Choice
     scores: dict[str, WithheldScore]
-    drawer: Method
+    candidates: Sequence[Method]
     seed: int
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
@@ -205,7 +204,7 @@ class FillPlan:
         OptionError
             None of the methods that fill states an error.
         """
-        drawer, estimates = self.drawer, {}
+        drawer, estimates = drawing_method(self.choice, self.candidates, self.seed), {}
         assert isinstance(drawer, Simulates)
         drawn = drawer.simulate(obs, sea, members)
         for method in self.choice.methods:
