@@ -89,8 +89,8 @@ def fit_background(
     obs, sea
         The field, and True at sea.
     kind
-        ``"mean"`` (one number), ``"pixel"`` (a mean for each pixel) or ``"additive"`` (that and one
-        for each image).
+        ``"mean"`` (one number), ``"trend"`` (a plane), ``"pixel"`` (a mean for each pixel) or
+        ``"additive"`` (that and one for each image).
     time_part
         Its part in time, where it is known: from the whole of which `obs` is an excerpt.
     """
@@ -102,12 +102,40 @@ def fit_background(
     total = np.where(at_sea, total, 0)
     squares = np.where(at_sea, squares, 0)
     pixel = np.zeros(at_sea.shape)
-    if kind != "mean":
+    if kind == "trend":
+        pixel = plane(n, total)
+    elif kind != "mean":
         pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
         pixel = np.nan_to_num(membrane(pixel, at_sea & (n == 0)))
     about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
     scatter = smoothed_scatter(about, n, about.sum() / max(n.sum(), 1))
     return Background(level + pixel, image, scatter)
+
+
+def plane(n: NDArray[np.int64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit a plane to observations by least squares, ``(y, x)``.
+
+    Parameters
+    ----------
+    n, total
+        Number and sum of the observations of each pixel, ``(y, x)``.
+    """
+    rows, columns = np.indices(n.shape, sparse=True)
+    weight = float(max(n.sum(dtype=np.int64), 1))
+    # about the middle of the observations, so that the equations keep their digits
+    up = rows - float((n * rows).sum() / weight)
+    along = columns - float((n * columns).sum() / weight)
+    uneven = np.array(
+        [
+            [(n * up * up).sum(), (n * up * along).sum()],
+            [(n * up * along).sum(), (n * along * along).sum()],
+        ]
+    )
+    told = np.array([(total * up).sum(), (total * along).sum()])
+    # observations in one line leave the slope across it free: it is then zero
+    slope, *_ = np.linalg.lstsq(uneven, told)
+    tilted: NDArray[np.float64] = total.sum() / weight + slope[0] * up + slope[1] * along
+    return tilted
 
 
 def fit_time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:

@@ -109,7 +109,7 @@ class Oi:
     time_scale: float | Literal["auto"] = "auto"
     noise: float | Literal["auto"] = "auto"
     covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto"
-    background: Literal["auto", "mean", "pixel", "additive"] = "auto"
+    background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto"
     flow: tuple[float, float] = (0.0, 0.0)
     neighbours: int = 50
     device: Literal["cpu", "cuda", "auto"] = "cpu"
@@ -136,7 +136,7 @@ class Oi:
                 "eastward), or 'auto'"
             )
         check_choice("covariance", self.covariance, ("auto", *START))
-        check_choice("background", self.background, ("auto", "mean", "pixel", "additive"))
+        check_choice("background", self.background, ("auto", "mean", "trend", "pixel", "additive"))
         if not isinstance(self.flow, tuple) or len(self.flow) != 2:
             raise OptionError(
                 f"flow={self.flow!r}; give two numbers in m/s, eastward and northward"
