@@ -42,6 +42,7 @@ from sstfill.io.packing import holdable
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto, FillPlan
 from sstfill.methods.registry import seeded
+from sstfill.validation.calibrated import calibrated
 from sstfill.validation.withheld import WithheldScore, in_both_spaces, is_better, withheld_score
 from sstfill.version import __version__
 
@@ -278,12 +279,12 @@ class _Field:
             field, shown = self, self.shown(seen)
             scores = withheld_score(method, shown, self.sea, seed) if score else {}
             estimate = method.reconstruct(shown, self.sea)
+        scales = {name: one.sigma_scale for name, one in scores.items()}
+        estimate = calibrated(estimate, scales, self.names)
         scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
         normalised = getattr(method, "normalise", False)
         estimate = field.rescaling.invert(estimate, normalised=normalised)
-        if not field.transforms.usual:
-            scales = {name: one.sigma_scale for name, one in scores.items()}
-            estimate = field.transforms.invert(estimate, scales)
+        estimate = field.transforms.invert(estimate)
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:
@@ -350,14 +351,12 @@ class _Field:
         for key in estimate.data_vars:
             part = of_variable(estimate[key])
             if key == "error":
-                # With a transform the limits are scaled already, and the error with them.
-                scale = score.sigma_scale if score and self.transforms.usual else 1.0
-                part = _scaled(part.transpose(*obs.dims), source, scale)
+                part = _where_estimated(part.transpose(*obs.dims), source)
                 part = part.drop_attrs(deep=False).assign_attrs(error_attrs(name, like))
             elif key in ("lower", "upper") and not self.transforms.usual:
                 if transform.kind == "none":
                     continue
-                part = _scaled(part.transpose(*obs.dims), source, 1.0)
+                part = _where_estimated(part.transpose(*obs.dims), source)
                 part = part.drop_attrs(deep=False).assign_attrs(limit_attrs(name, like, key))
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
@@ -420,14 +419,14 @@ def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.Dat
     return seen.copy(data=out)
 
 
-def _scaled(error: xr.DataArray, source: xr.DataArray, scale: float) -> xr.DataArray:
-    """Multiply the error where a pixel is filled or withheld; elsewhere it is NaN."""
+def _where_estimated(error: xr.DataArray, source: xr.DataArray) -> xr.DataArray:
+    """Keep the error where a pixel is filled or withheld; elsewhere it is NaN."""
     if error.chunks or source.chunks:
-        return (error.astype(np.float32) * np.float32(scale)).where((source == 1) | (source == 3))
+        return error.astype(np.float32).where((source == 1) | (source == 3))
     out = np.full(error.shape, np.nan, np.float32)
-    for index in np.ndindex(out.shape[:-2]):
+    for index in np.ndindex(out.shape[:-2]):  # image by image, which needs less memory
         estimated = (source.values[index] == 1) | (source.values[index] == 3)
-        out[index][estimated] = error.values[index][estimated] * np.float32(scale)
+        out[index][estimated] = error.values[index][estimated]
     return error.copy(data=out)
 
 

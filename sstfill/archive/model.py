@@ -28,6 +28,7 @@ from sstfill.methods.base import Archive, FittedMethod, Points, Window
 from sstfill.methods.common import former
 from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
+from sstfill.validation.calibrated import calibrated
 from sstfill.validation.calibration import EXTREME
 from sstfill.validation.withheld import in_both_spaces
 
@@ -127,12 +128,9 @@ class Model:
             see `sstfill.fields.transform.FieldTransforms.invert`.
         """
         estimate = self.fitted.estimate(transformed(window, self.transform))
-        if self.transform.kind == "none":
-            if "error" not in estimate:
-                return estimate
-            return estimate.assign(error=estimate["error"] * np.float32(self.sigma_scale))
         name = str(window.obs.name)
-        return FieldTransforms({name: self.transform}).invert(estimate, {name: self.sigma_scale})
+        estimate = calibrated(estimate, {name: self.sigma_scale}, [name])
+        return FieldTransforms({name: self.transform}).invert(estimate)
 
     @classmethod
     def load(cls, folder: Path) -> Model:

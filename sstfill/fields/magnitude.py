@@ -98,13 +98,13 @@ class Rescaling:
         Parameters
         ----------
         estimate
-            ``mean``, ``error``, and the other fields that a method returns.
+            ``mean``, ``error``, ``members`` and the other fields that a method returns.
         normalised
             Whether the method's singular values have no units.
         """
         if self.usual:
             return estimate
-        scaled = ["mean", "error"]
+        scaled = ["mean", "error", "members"]
         if not normalised and isinstance(self._factor, float):
             scaled.append("singular_value")
         restored = estimate.copy()
@@ -112,7 +112,7 @@ class Rescaling:
             if name in estimate:
                 before = estimate[name]
                 after = before * self._factor
-                if name == "mean":
+                if name in ("mean", "members"):
                     after = after + self._shift
                 after = after.astype(before.dtype).transpose(*before.dims)
                 restored[name] = after.assign_attrs(before.attrs)

@@ -158,15 +158,14 @@ class FieldTransforms:
             return obs
         return self._each(Transform.apply, obs)
 
-    def invert(self, estimate: xr.Dataset, sigma_scale: Mapping[str, float]) -> xr.Dataset:
+    def invert(self, estimate: xr.Dataset) -> xr.Dataset:
         """Bring an estimate back to the units of the field.
 
         Parameters
         ----------
         estimate
-            ``mean``, ``error`` and the other fields that a method returns, in transformed space.
-        sigma_scale
-            By variable, the factor of its error there; 1 where it is not given.
+            ``mean``, ``error``, ``members`` and the other fields that a method returns, in
+            transformed space.
 
         Returns
         -------
@@ -180,19 +179,17 @@ class FieldTransforms:
         mean = estimate["mean"]
         back["mean"] = self._each(Transform.invert, mean)
         if "error" in estimate:
-            factors = [np.float32(sigma_scale.get(name, 1.0)) for name in self.by_name]
-            factor: Any = factors[0]
-            if "variable" in mean.dims:
-                factor = xr.DataArray(factors, dims="variable")
-            sigma = (estimate["error"].astype(np.float32) * factor).transpose(*mean.dims)
+            sigma = estimate["error"].astype(np.float32).transpose(*mean.dims)
             lower = self._each(_limit, mean - sigma).drop_attrs()
             upper = self._each(_limit, mean + sigma).drop_attrs()
             back["error"] = self._each(_half_width, lower, upper, sigma).drop_attrs()
             back["lower"], back["upper"] = lower, upper
+        if "members" in estimate:
+            back["members"] = self._each(Transform.invert, estimate["members"])
         if "singular_value" in estimate and estimate["singular_value"].attrs.get("units") != "1":
             back["singular_value"] = estimate["singular_value"].drop_attrs()
         words = " and ".join(sorted({WORDS[one.kind] for one in self.by_name.values()}))
-        for name in set(estimate.data_vars) - {"mean", "error", "outlier"}:
+        for name in set(estimate.data_vars) - {"mean", "error", "members", "outlier"}:
             back[name] = back[name].assign_attrs(comment=f"of the values {words}")
         return back
 

@@ -83,6 +83,45 @@ class FittedMethod(Protocol):
         ...
 
 
+@runtime_checkable
+class Simulates(Protocol):
+    """A `Method` that can also draw plausible fields."""
+
+    def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
+        """Estimate the field, and draw members of its posterior distribution.
+
+        A draw is a function of the method's seed, the number of the member, the row and column of a
+        pixel and the time of an image: more members, or other chunks, do not change it.
+
+        Parameters
+        ----------
+        obs, sea
+            As in `Method.reconstruct`.
+        members
+            Number of draws.
+
+        Returns
+        -------
+        Dataset
+            What `Method.reconstruct` returns, and ``members``, dims ``("member", *obs.dims)``:
+            fields as they would have been observed, noise included. At the gaps their spread about
+            ``mean`` is ``error``.
+        """
+        ...
+
+
+@runtime_checkable
+class FittedSimulates(Protocol):
+    """A `FittedMethod` that can also draw plausible fields."""
+
+    def simulate(self, window: Window, members: int) -> xr.Dataset:
+        """Estimate the inside of a window, and draw members: see `Simulates.simulate`.
+
+        Rows and columns are those of the whole archive, so that neighbouring windows fit together.
+        """
+        ...
+
+
 class Points(NamedTuple):
     """Row and column, ``(point,)`` each, of the pixels at which every window knows every image."""
 

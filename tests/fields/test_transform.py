@@ -103,24 +103,24 @@ def test_whatever_is_estimated_the_interval_respects_the_bounds(mean, sigma, tra
     field = xr.DataArray(np.full((1, 1, 1), mean, dtype), dims=("time", "y", "x"))
     error = xr.full_like(field, sigma, dtype=np.float32)
     estimate = xr.Dataset({"mean": field, "error": error})
-    found = FieldTransforms({"v": transform}).invert(estimate, {"v": 1.0})
+    found = FieldTransforms({"v": transform}).invert(estimate)
     lower, middle, upper, half = (
         float(found[part].squeeze()) for part in ("lower", "mean", "upper", "error")
     )
     assert 0 <= lower <= transform.highest and 0 <= upper <= transform.highest
     assert 0 <= middle <= transform.highest
-    assert lower <= np.float32(middle) or np.isclose(lower, middle, rtol=1e-5)
-    assert np.float32(middle) <= upper or middle > np.finfo(np.float32).max
+    with np.errstate(over="ignore"):  # a median of double precision may lie beyond single
+        rounded = np.float32(middle)
+    assert lower <= rounded or np.isclose(lower, middle, rtol=1e-5)
+    assert rounded <= upper or np.isinf(rounded)
     assert np.isfinite([lower, upper, half]).all() and half == pytest.approx((upper - lower) / 2)
 
 
-def test_the_error_is_scaled_before_it_is_brought_back():
+def test_members_come_back_as_values():
     field = xr.DataArray(np.zeros((1, 1, 1), np.float32), dims=("time", "y", "x"))
-    estimate = xr.Dataset({"mean": field, "error": field + np.float32(0.5)})
-    found = FieldTransforms({"v": LOG}).invert(estimate, {"v": 2.0})
-    assert float(found["lower"].squeeze()) == pytest.approx(0.1)
-    assert float(found["upper"].squeeze()) == pytest.approx(10.0)
-    assert float(found["error"].squeeze()) == pytest.approx(4.95)
+    members = xr.concat([field - 1, field + 2], "member")
+    found = FieldTransforms({"v": LOG}).invert(xr.Dataset({"mean": field, "members": members}))
+    np.testing.assert_allclose(found["members"].values.ravel(), [0.1, 100.0], rtol=1e-6)
 
 
 def test_what_is_no_transform():
