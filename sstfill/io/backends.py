@@ -74,7 +74,9 @@ class _ZarrStore(ZarrStore):
         if variable.dtype.kind not in "iuf":
             return variable
         undeclared = None
-        if "_FillValue" not in variable.attrs and not set(FLAGS) & set(variable.attrs):
+        left_at_zero = "_FillValue" not in array.attrs and variable.attrs.get("_FillValue") == 0
+        has_none = "_FillValue" not in variable.attrs or left_at_zero
+        if has_none and not set(FLAGS) & set(variable.attrs):
             undeclared = array.fill_value
         absent = None
         # a store that sstfill made misses no chunk but those that hold one value

@@ -67,7 +67,7 @@ class Resemblance:
 
 
 def class_edges(values: NDArray) -> NDArray:
-    """Return inner edges of `CLASSES` classes, equally full of the finite ones of some distances."""
+    """Return inner edges of `CLASSES` equally full classes of the finite ones of some distances."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return np.empty(0)

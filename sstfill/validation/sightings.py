@@ -9,9 +9,11 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from sstfill.checks import check_number
 from sstfill.errors import InputError
+from sstfill.fields.gaps import days_to_observed
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 
@@ -20,6 +22,7 @@ KEEP = 0.1
 LONGEST = 0.5
 """A run lasts at most this fraction of the series, so that there are other dates to hide."""
 Bools = NDArray[np.bool_]
+Pixels = tuple[NDArray[np.intp], ...]
 Rng = np.random.Generator
 
 
@@ -129,6 +132,34 @@ class Sightings:
         wanted = self.days[times] - self.days[times.start]
         return run.start + np.abs(wanted[:, np.newaxis] - after).argmin(1)
 
+    def distances(self, left: Bools, pixels: Pixels) -> tuple[NDArray, NDArray]:
+        """Measure how far some pixels are from observations.
+
+        Parameters
+        ----------
+        left
+            True where there still is one, ``(time, variable, y, x)``.
+        pixels
+            Indices of the pixels in these four dimensions, ``(n,)`` each.
+
+        Returns
+        -------
+        distance, lag
+            As of `sstfill.validation.distances.distance_to_data`, ``(n,)``.
+        """
+        times, variables, rows, columns = pixels
+        distance = np.full(times.size, np.inf, np.float32)
+        image = times * left.shape[1] + variables
+        for number in np.unique(image):
+            here = image == number
+            shown = left[divmod(int(number), left.shape[1])]
+            if shown.any():
+                far = distance_transform_edt(~shown, sampling=self.spacing)
+                distance[here] = far[rows[here], columns[here]]
+        series = left[:, variables, rows, columns][:, np.newaxis]
+        lag = days_to_observed(series, self.days)[times, 0, np.arange(times.size)]
+        return distance, lag
+
     @cached_property
     def step(self) -> float:
         """Usual time from one image to the next, days."""
@@ -158,41 +189,46 @@ class Hiding:
         self.seen = seen
         self.hidden = np.zeros_like(seen.observed)
         self.wanted = self.left = wanted
-        self.shown = np.count_nonzero(seen.observed, axis=(2, 3))
-        self._spare = ((1 - KEEP) * self.shown).astype(np.intp)
-        # How often each pixel is still observed, and in which images nothing is.
+        self._shown = np.count_nonzero(seen.observed, axis=(2, 3))
+        self._spare = ((1 - KEEP) * self._shown).astype(np.intp)
         self._often = np.count_nonzero(seen.observed, axis=0)
+        # Pixels may be hidden in whole images, and pixels may lose their last observation, as far
+        # as gaps lie in such images and at such pixels.
         missing = np.count_nonzero(seen.gaps, axis=(2, 3))
-        # The hidden pixels may lie in whole images, or at pixels never observed otherwise, as far
-        # as the gaps do.
-        self._whole = wanted * missing[self.shown == 0].sum() / missing.sum()
-        never = np.count_nonzero(seen.gaps & (self._often == 0))
-        self._never = wanted * never / missing.sum()
+        whole = missing[self._shown == 0].sum() / missing.sum()
+        never = np.count_nonzero(seen.gaps & (self._often == 0)) / missing.sum()
+        self._whole, self._never = wanted * whole, wanted * never
 
     def trimmed(self, cloud: Bools, times: slice, most: int, rng: Rng) -> Bools:
-        """Return the part of a cloud over some dates that may be hidden.
+        """Return the part of a cloud that may be hidden.
 
         Parameters
         ----------
         cloud
-            True at pixels to hide, ``(time, variable, y, x)``.
+            True at pixels to hide, ``(time, variable, y, x)``. An image that it hides wholly stays
+            so where such images are due; another keeps some of its observations.
         times
-            The dates.
+            The dates to hide it on.
         most
             Pixels to hide at most.
         rng
             Of the point about which a cloud too large is trimmed.
         """
-        cloud = cloud & self.seen.observed[times] & ~self.hidden[times]
-        places = np.flatnonzero(cloud)
+        fresh = cloud & self.seen.observed[times] & ~self.hidden[times]
+        places = np.flatnonzero(fresh)
         if not places.size:
-            return cloud
-        *_, y, x = np.unravel_index(rng.choice(places), cloud.shape)
-        cloud = nearest_part(cloud, most, (int(y), int(x)))
-        for t, c in np.ndindex(cloud.shape[:2]):
-            spare = int(self._spare[times][t, c])
-            cloud[t, c] = nearest_part(cloud[t, c], spare, (int(y), int(x)))
-        return cloud
+            return fresh
+        *_, y, x = np.unravel_index(rng.choice(places), fresh.shape)
+        centre = int(y), int(x)
+        part = nearest_part(fresh, most, centre)
+        for t, c in np.ndindex(part.shape[:2]):
+            size = int(self._shown[times][t, c])
+            due = cloud[t, c][self.seen.sea].all() and 0 < size <= self.wanted / 2
+            if due and rng.random() < self._whole / size:
+                part[t, c] = fresh[t, c]
+            else:
+                part[t, c] = nearest_part(part[t, c], int(self._spare[times][t, c]), centre)
+        return part
 
     def add(self, cloud: Bools, times: slice) -> None:
         """Hide what `trimmed` returned, but not the last observation of a pixel."""
@@ -200,11 +236,13 @@ class Hiding:
         last = (count > 0) & (count == self._often)
         if np.count_nonzero(cloud[:, last]) > self._never and len(self.hidden) > 1:
             cloud = cloud & ~last
+        sizes = np.count_nonzero(cloud, axis=(2, 3))
+        self._whole -= sizes[sizes > self._spare[times]].sum()
         self._never -= np.count_nonzero(cloud[:, last])
         self._often -= np.count_nonzero(cloud, axis=0)
-        self._spare[times] -= np.count_nonzero(cloud, axis=(2, 3))
+        self._spare[times] = np.maximum(self._spare[times] - sizes, 0)
         self.hidden[times] |= cloud
-        self.left -= int(np.count_nonzero(cloud))
+        self.left -= int(sizes.sum())
 
     def result(self, **attrs: object) -> xr.DataArray:
         """Return the hidden pixels as a mask with the dims of the field.
@@ -215,7 +253,7 @@ class Hiding:
             Less than half of what was wanted is hidden.
         """
         reached = self.wanted - self.left
-        observed = int(self.shown.sum())
+        observed = int(self._shown.sum())
         if reached < self.wanted / 2:
             raise InputError(
                 f"the gaps of {len(self.hidden)} images hide {reached / observed:.1%} of the "
@@ -232,7 +270,7 @@ class Hiding:
 
 
 def nearest_part(cloud: Bools, most: int, centre: tuple[int, int]) -> Bools:
-    """Trim a cloud ``(..., y, x)`` to the `most` pixels whose row and column are nearest to a point.
+    """Trim a cloud ``(..., y, x)`` to the `most` pixels nearest in row and column to a point.
 
     >>> nearest_part(np.ones((1, 5), bool), 2, (0, 4)).astype(int)
     array([[0, 0, 0, 1, 1]])
@@ -246,3 +284,20 @@ def nearest_part(cloud: Bools, most: int, centre: tuple[int, int]) -> Bools:
     part = np.zeros(cloud.size, bool)
     part[places[nearest]] = True
     return part.reshape(cloud.shape)
+
+
+def some(at: Bools, images: int, pixels: int, rng: Rng) -> Pixels:
+    """Choose pixels of a mask ``(time, variable, y, x)``: of some images, evenly, and some of each.
+
+    Returns
+    -------
+    tuple of ndarray
+        Their indices in the four dimensions, ``(n,)`` each.
+    """
+    having = np.flatnonzero(at.any((1, 2, 3)))
+    parts = [np.empty((at.ndim, 0), np.intp)]
+    for t in having[:: max(1, having.size // images)]:
+        places = np.flatnonzero(at[t])
+        drawn = np.sort(rng.permutation(places)[:pixels])
+        parts.append(np.stack([np.full(drawn.size, t), *np.unravel_index(drawn, at.shape[1:])]))
+    return tuple(np.concatenate(parts, axis=1))

@@ -148,8 +148,8 @@ def cases(draw: st.DrawFn) -> tuple[str, NDArray, dict[str, Any], Any, NDArray]:
         missing = np.full(SHAPE, dtype.type(number))
         if dtype.itemsize == 1:  # only whole images
             gap = np.broadcast_to(gap[:, :1, :1], SHAPE)
-            if kind == "zarr2":  # its array has a fill value, and that is another
-                gap = np.zeros(SHAPE, bool)
+        if kind == "zarr2" and dtype.kind != "f":  # its array has a fill value: another
+            gap = np.zeros(SHAPE, bool)
     if rule == "array":
         fill = 100
         if kind not in STORES:
@@ -209,6 +209,15 @@ def test_whole_zeros_in_format_2_are_gaps_and_named(tmp_path):
     account = sio.missing_values(path)["sst"]
     assert str(account) == "2 by Zarr fill_value 0"
     assert "2 values equal 0, the fill value of the Zarr array" in account.warnings[0]
+
+
+def test_where_format_2_was_left_at_zero_the_default_fill_value_is_a_gap_too(tmp_path):
+    stored = np.ones(SHAPE, "i2")
+    stored[0, 0, :2], stored[1, 0, 0] = netCDF4.default_fillvals["i2"], 0
+    path = write(tmp_path, "zarr2", stored, {"scale_factor": 0.5})
+    check(path, np.where(stored == 1, 0.5, np.nan))
+    account = sio.missing_values(path)["sst"]
+    assert "1 by Zarr fill_value 0" in str(account) and "2 by" in str(account)
 
 
 def test_absent_chunks_are_counted_and_named(tmp_path):

@@ -71,10 +71,17 @@ def month_starts(months: NDArray[np.int64], calendar: str) -> NDArray:
     """Return the dates on which months begin, counted from January of the year 0.
 
     Dates that are written out have a calendar, also where it is said that they have none.
+
+    Raises
+    ------
+    ValueError
+        For a year 0 of the Julian calendar, which has none.
     """
     if calendar in (*GREGORIAN, "none"):
         since_1970 = np.asarray(months, np.int64) - 1970 * MONTH
         return since_1970.astype("M8[M]").astype("M8[us]")
+    if calendar == "julian" and len(months) and np.min(months) < MONTH:
+        raise ValueError("the Julian calendar has no year 0")
     starts = np.empty(len(months), object)
     for i, month in enumerate(np.asarray(months, np.int64).tolist()):
         starts[i] = cftime.datetime(month // MONTH, month % MONTH + 1, 1, calendar=calendar)

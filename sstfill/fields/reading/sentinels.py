@@ -163,7 +163,8 @@ def sentinels(
         for key in FILLS
         for number in _as_stored(attrs.get(key, ()), stored, attrs)
     ]
-    declared = any(sentinel.rule == "_FillValue" for sentinel in found)
+    # a fill value that is also `zarr_fill` is the array's own
+    declared = zarr_fill is None and any(sentinel.rule == "_FillValue" for sentinel in found)
     if stored.kind == "f":  # NaN is declared, too, and needs no sentinel
         declared = bool(numbers_in(attrs.get("_FillValue", ())))
     if not declared:

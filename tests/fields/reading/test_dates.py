@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_fields import series
 
@@ -470,6 +470,7 @@ def test_withheld_masks_and_pictures_know_the_dates():
     calendar=st.sampled_from(["standard", "360_day", "julian", "none", "x", ""]),
     name=st.sampled_from(["time", "month", "season", "year", "dayofyear", "datenum"]),
 )
+@example([-1, 0, 1, 2], "years since 1-1-1", "julian", "time")
 @settings(max_examples=120, deadline=None)
 def test_whatever_stands_for_times_is_read_or_refused_in_one_line(values, units, calendar, name):
     if all(isinstance(value, int | float) for value in values):
