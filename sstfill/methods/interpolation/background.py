@@ -26,6 +26,9 @@ PRIOR = 1.0
 """Weight of the prior that a pixel is like the mean, in observations."""
 SMOOTH = 4.0
 """Pixels over which the scatter about the background is smoothed."""
+FEW = 3
+"""So few images do not tell how much a pixel scatters: one that is like the mean by chance would seem
+to hardly vary."""
 TRIED = 0.5 * 2.0 ** np.arange(9)
 """Time scales tried for the means of the images, in time steps."""
 
@@ -108,7 +111,7 @@ def fit_background(
         pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
         pixel = np.nan_to_num(membrane(pixel, at_sea & (n == 0)))
     about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
-    scatter = smoothed_scatter(about, n, about.sum() / max(n.sum(), 1))
+    scatter = smoothed_scatter(about, n, about.sum() / max(n.sum(), 1), len(image))
     return Background(level + pixel, image, scatter)
 
 
@@ -278,10 +281,10 @@ def _lazy_sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, 
 
 
 def smoothed_scatter(
-    squares: NDArray[np.float64], n: NDArray[np.int64], overall: float
+    squares: NDArray[np.float64], n: NDArray[np.int64], overall: float, times: int
 ) -> NDArray[np.float64]:
     """Root mean square about the background near each pixel, drawn to that of all pixels where
-    little is observed.
+    little is observed; in few images that of all pixels.
 
     Parameters
     ----------
@@ -291,9 +294,14 @@ def smoothed_scatter(
         Number of observations.
     overall
         Mean square of all pixels.
+    times
+        Number of images.
     """
-    count = gaussian_filter(n.astype(np.float64), SMOOTH)
-    total = gaussian_filter(squares, SMOOTH)
-    scatter = np.sqrt((total + PRIOR * overall) / (count + PRIOR))
+    if times <= FEW:
+        scatter = np.full(n.shape, np.sqrt(overall))
+    else:
+        count = gaussian_filter(n.astype(np.float64), SMOOTH)
+        total = gaussian_filter(squares, SMOOTH)
+        scatter = np.sqrt((total + PRIOR * overall) / (count + PRIOR))
     # a constant field has no scatter, and anomalies are divided by it
     return np.maximum(scatter, np.finfo(np.float32).tiny ** 0.5)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sstfill.methods.interpolation.background import FEW
+
 PER_UNIT = 1024
 """Entries of a correlation table for each unit of scaled distance.
 
@@ -21,11 +23,12 @@ LENGTH = 12 * PER_UNIT
 """Entries of a table; beyond, the correlation is zero."""
 FARTHEST = (30, 40, 40)
 """Farthest steps (time, y, x) at which observations are looked for, however long the scales."""
+FARTHEST_IN_FEW = 300
+"""The same along y and x in few images, where nothing but what is around a gap tells of it."""
 LISTED = 30_000
 """Most offsets that are looked at for one target."""
 RING = 4
-"""Offsets of the sparse list are at least this many of their steps away, where they are not next to
-each other."""
+"""Offsets of the sparse list lie on a grid whose step is at most their distance over this."""
 SPARSE = 1500
 """Most offsets of the sparse list."""
 LEAST = np.exp(-6.0)
@@ -134,6 +137,7 @@ def search_radius(
     cell: tuple[float, float],
     step: float,
     flow: tuple[float, float] = (0.0, 0.0),
+    farthest: tuple[int, int, int] = FARTHEST,
 ) -> tuple[int, int, int]:
     """Return the farthest steps (time, y, x) at which an observation can matter.
 
@@ -147,14 +151,16 @@ def search_radius(
         Days between images.
     flow
         Displacement in km per day, of any direction: it is followed over two time scales.
+    farthest
+        Limits of these steps.
     """
     # the longest scale serves both axes, since y need not point north
     longest = max(max(component.length_scale) for component in covariance.components)
     lasting = max(component.time_scale for component in covariance.components)
     distance = 6 * longest + 2 * lasting * float(np.hypot(*flow))
-    time = min(FARTHEST[0], np.ceil(6 * lasting / step))
-    y = min(FARTHEST[1], np.ceil(distance / cell[0]))
-    x = min(FARTHEST[2], np.ceil(distance / cell[1]))
+    time = min(farthest[0], np.ceil(6 * lasting / step))
+    y = min(farthest[1], np.ceil(distance / cell[0]))
+    x = min(farthest[2], np.ceil(distance / cell[1]))
     return int(time), int(y), int(x)
 
 
@@ -172,6 +178,17 @@ class Offsets(NamedTuple):
 
     near: NDArray[np.int32]
     sparse: NDArray[np.int32]
+
+
+def farthest_steps(times: int) -> tuple[int, int, int]:
+    """Return the limits of `search_radius` in a series of so many images that is in memory.
+
+    >>> farthest_steps(1), farthest_steps(30)
+    ((0, 300, 300), (30, 40, 40))
+    """
+    if times > FEW:
+        return FARTHEST
+    return times - 1, FARTHEST_IN_FEW, FARTHEST_IN_FEW
 
 
 @lru_cache(maxsize=64)

@@ -18,12 +18,13 @@ from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.common.threads import in_threads
 from sstfill.methods.interpolation.background import (
+    FEW,
     Background,
     TimePart,
     fit_background,
     fit_time_part,
 )
-from sstfill.methods.oi.covariance import Component, Covariance, search_radius
+from sstfill.methods.oi.covariance import Component, Covariance, farthest_steps, search_radius
 from sstfill.methods.oi.geometry import Positions, positions
 from sstfill.methods.oi.solver import Solver, per_day, usual_step
 from sstfill.methods.oi.subsample import excerpt
@@ -71,7 +72,7 @@ class FittedCovariance:
     Attributes
     ----------
     background
-        Kind of the background: ``"mean"``, ``"pixel"`` or ``"additive"``.
+        Kind of the background: ``"mean"``, ``"trend"``, ``"pixel"`` or ``"additive"``.
     covariance
         Of the standardised anomalies.
     cross
@@ -276,6 +277,7 @@ class WithheldTrial:
         """
         from sstfill.methods.oi import likelihood, solver_kernels  # Numba takes long to import
 
+        step, farthest = usual_step(self.days), farthest_steps(len(self.days))
         solver = Solver(
             at=self.at,
             days=self.days,
@@ -283,7 +285,7 @@ class WithheldTrial:
             flow=flow,
             cross=self.cross,
             neighbours=NEIGHBOURS,
-            within=search_radius(first, self.cell, usual_step(self.days), per_day(flow)),
+            within=search_radius(first, self.cell, step, per_day(flow), farthest),
         )
         space, offsets = solver.space(), solver.offsets(self.targets)
         parts = []
@@ -475,7 +477,7 @@ def fit_covariance(
     time_parts: Mapping[str, TimePart] | None = None,
 ) -> FittedCovariance:
     """Choose a background by a quick fit of a simple covariance, then fit the covariances to
-    anomalies from it, and return the best.
+    anomalies from it, and return the best; in few images fit them to each background.
 
     Parameters
     ----------
@@ -528,11 +530,15 @@ def fit_covariance(
     def quick_score(draws: list[WithheldTrial]) -> float:
         return fit_parameters(draws[::2], candidates[0], noise, fixed, rounds=1).log_score
 
-    draws = min(trials, key=quick_score) if len(trials) > 1 else trials[0]
+    # in few images the background tells under large gaps, and the best fits of each are compared
+    compared = trials
+    if len(trials) > 1 and obs.sizes["time"] > FEW:
+        compared = [min(trials, key=quick_score)]
     # a sum of two components includes each of them alone
     most = max(len(start) for start in candidates)
     finals = []
-    for start in candidates:
-        if len(start) == most:
-            finals.append(fit_parameters(draws, start, noise, fixed))
+    for draws in compared:
+        for start in candidates:
+            if len(start) == most:
+                finals.append(fit_parameters(draws, start, noise, fixed))
     return min(finals, key=lambda one: one.log_score)

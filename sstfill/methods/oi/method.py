@@ -19,8 +19,8 @@ from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.threads import available_cores
-from sstfill.methods.interpolation.background import Background, fit_background
-from sstfill.methods.oi.covariance import search_radius
+from sstfill.methods.interpolation.background import FEW, Background, fit_background
+from sstfill.methods.oi.covariance import farthest_steps, search_radius
 from sstfill.methods.oi.covariance_fit import (
     START,
     FittedCovariance,
@@ -37,10 +37,14 @@ CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
 BLOCK = (64, 256, 256)
 """Block of a lazy field that is filled at once, unless its chunks are of that order."""
+CORE_OF_FEW = (16, 128, 128)
+"""The same in few images, where more is seen around a patch."""
 BACKGROUNDS = ("additive", "pixel")
 """Kinds of background that "auto" compares."""
-FEW = 3
-"""In so few images the mean of each pixel is no better than the mean of all."""
+OF_FEW = ("mean", "trend")
+"""The same in few images, where the mean of each pixel is no better than the mean of all."""
+KINDS = ("mean", "trend", "pixel", "additive")
+"""All kinds of background."""
 
 
 class Analysis(NamedTuple):
@@ -79,14 +83,15 @@ class Oi:
         or of "exponential" and "matern" where a scale is given.
     background
         The field that anomalies are taken from (also called the first guess): the "mean" of all, a
-        mean for each "pixel", or "additive": that and a mean for each image, smoothed in time.
-        "auto" takes the better of the last two under withheld clouds, and the first for three
-        images or fewer.
+        "trend" (a plane), a mean for each "pixel", or "additive": that and a mean for each image,
+        smoothed in time. "auto" takes the better of the last two under withheld clouds, or of the
+        first two for three images or fewer.
     flow
         Mean flow eastward and northward, m/s, with which anomalies drift (at the command line
         ``--flow=-0.2,0.1``).
     neighbours
-        Number of observations used for a pixel.
+        Number of observations used for a pixel: those that covary most with it, and at least an
+        eighth from each quadrant around it, if there are.
     device
         Where the equations are solved: "cpu" (compiled), "cuda" (batches on a GPU, by torch), or
         "auto": a GPU if there is one. Scales are fitted on the CPU.
@@ -136,7 +141,7 @@ class Oi:
                 "eastward), or 'auto'"
             )
         check_choice("covariance", self.covariance, ("auto", *START))
-        check_choice("background", self.background, ("auto", "mean", "trend", "pixel", "additive"))
+        check_choice("background", self.background, ("auto", *KINDS))
         if not isinstance(self.flow, tuple) or len(self.flow) != 2:
             raise OptionError(
                 f"flow={self.flow!r}; give two numbers in m/s, eastward and northward"
@@ -186,7 +191,7 @@ class Oi:
             return [self.background]
         if times > FEW:
             return BACKGROUNDS
-        return ["mean"]
+        return OF_FEW
 
     @property
     def fixed(self) -> Fixed:
@@ -211,14 +216,18 @@ class Oi:
         days = days_since_first(obs)
         # one search radius for all patches, or seams between them would show
         within = search_radius(
-            fitted.covariance, cell_km(obs), usual_step(days), per_day(self.flow)
+            fitted.covariance,
+            cell_km(obs),
+            usual_step(days),
+            per_day(self.flow),
+            farthest_steps(len(days)),
         )
         device = pick_device(self.device)
         found = map_patches(
             _PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device),
             _well_chunked(obs),
             sea,
-            grid=PatchGrid(core=CORE, halo=within),
+            grid=PatchGrid(core=CORE if len(days) > FEW else CORE_OF_FEW, halo=within),
             outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
             threads=available_cores() if device == "cpu" else 1,
         )
