@@ -116,7 +116,8 @@ def fit_background(
 
 
 def plane(n: NDArray[np.int64], total: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit a plane to observations by least squares, ``(y, x)``.
+    """Fit a plane to observations by least squares, ``(y, x)``; it does not rise above the highest
+    mean of a pixel, nor fall below the lowest, for far from observations it would.
 
     Parameters
     ----------
@@ -137,8 +138,9 @@ def plane(n: NDArray[np.int64], total: NDArray[np.float64]) -> NDArray[np.float6
     told = np.array([(total * up).sum(), (total * along).sum()])
     # observations in one line leave the slope across it free: it is then zero
     slope, *_ = np.linalg.lstsq(uneven, told)
-    tilted: NDArray[np.float64] = total.sum() / weight + slope[0] * up + slope[1] * along
-    return tilted
+    tilted = total.sum() / weight + slope[0] * up + slope[1] * along
+    means = total[n > 0] / n[n > 0]
+    return np.clip(tilted, means.min(initial=0.0), means.max(initial=0.0))
 
 
 def fit_time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:

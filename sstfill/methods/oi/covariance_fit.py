@@ -28,9 +28,12 @@ from sstfill.methods.oi.covariance import Component, Covariance, farthest_steps,
 from sstfill.methods.oi.geometry import Positions, positions
 from sstfill.methods.oi.solver import Solver, per_day, usual_step
 from sstfill.methods.oi.subsample import excerpt
+from sstfill.validation.runs import withheld_runs
 
 FRACTION = 0.2
 """Fraction of the observed pixels to withhold: more than for a score, to meet more clouds."""
+FRACTION_IN_FEW = 0.4
+"""The same in few images, where the gaps to fill are whole regions."""
 DRAWS = 6
 """Draws of withheld clouds over which the fit is pooled: a few clouds are not typical of all."""
 TARGETS = 200
@@ -159,9 +162,15 @@ def standardised(
 def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool_]:
     """Choose observed pixels on which to score a covariance.
 
-    They lie under clouds of other dates; if there are none, under the series' own clouds mirrored;
-    if these hide nothing either, they are scattered.
+    They lie under clouds of other dates, in few images under masks from a random field; if there
+    are none, under the series' own clouds mirrored; if these hide nothing either, they are
+    scattered.
     """
+    if obs.sizes["time"] <= FEW:
+        try:
+            return withheld_runs(obs, sea, fraction=FRACTION_IN_FEW, seed=seed).values
+        except InputError:
+            pass
     transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
     gap = obs.isnull()
     for axes in (None, (-2, -1), (-2,), (-1,)):
@@ -477,7 +486,7 @@ def fit_covariance(
     time_parts: Mapping[str, TimePart] | None = None,
 ) -> FittedCovariance:
     """Choose a background by a quick fit of a simple covariance, then fit the covariances to
-    anomalies from it, and return the best; in few images fit them to each background.
+    anomalies from it, and return the best.
 
     Parameters
     ----------
@@ -530,15 +539,11 @@ def fit_covariance(
     def quick_score(draws: list[WithheldTrial]) -> float:
         return fit_parameters(draws[::2], candidates[0], noise, fixed, rounds=1).log_score
 
-    # in few images the background tells under large gaps, and the best fits of each are compared
-    compared = trials
-    if len(trials) > 1 and obs.sizes["time"] > FEW:
-        compared = [min(trials, key=quick_score)]
+    draws = min(trials, key=quick_score) if len(trials) > 1 else trials[0]
     # a sum of two components includes each of them alone
     most = max(len(start) for start in candidates)
     finals = []
-    for draws in compared:
-        for start in candidates:
-            if len(start) == most:
-                finals.append(fit_parameters(draws, start, noise, fixed))
+    for start in candidates:
+        if len(start) == most:
+            finals.append(fit_parameters(draws, start, noise, fixed))
     return min(finals, key=lambda one: one.log_score)

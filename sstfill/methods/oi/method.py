@@ -41,8 +41,6 @@ CORE_OF_FEW = (16, 128, 128)
 """The same in few images, where more is seen around a patch."""
 BACKGROUNDS = ("additive", "pixel")
 """Kinds of background that "auto" compares."""
-OF_FEW = ("mean", "trend")
-"""The same in few images, where the mean of each pixel is no better than the mean of all."""
 KINDS = ("mean", "trend", "pixel", "additive")
 """All kinds of background."""
 
@@ -84,8 +82,8 @@ class Oi:
     background
         The field that anomalies are taken from (also called the first guess): the "mean" of all, a
         "trend" (a plane), a mean for each "pixel", or "additive": that and a mean for each image,
-        smoothed in time. "auto" takes the better of the last two under withheld clouds, or of the
-        first two for three images or fewer.
+        smoothed in time. "auto" takes the better of the last two under withheld clouds, and the
+        trend for three images or fewer.
     flow
         Mean flow eastward and northward, m/s, with which anomalies drift (at the command line
         ``--flow=-0.2,0.1``).
@@ -191,7 +189,7 @@ class Oi:
             return [self.background]
         if times > FEW:
             return BACKGROUNDS
-        return OF_FEW
+        return ["trend"]
 
     @property
     def fixed(self) -> Fixed:
