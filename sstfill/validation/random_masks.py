@@ -50,7 +50,7 @@ def random_masks(
     """
     seen = Sightings.of(obs, sea)
     rng = np.random.default_rng(seed)
-    return hide_at_random(seen, seen.count(fraction), rng).result(seed=seed, masks="random")
+    return hide_at_random(seen, seen.count(fraction), rng).result(rng, seed=seed, masks="random")
 
 
 def hide_at_random(seen: Sightings, wanted: int, rng: Rng) -> Hiding:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+Pair = tuple[NDArray, NDArray]
+"""Distance (km) and lag (days) of some pixels, ``(n,)`` each."""
 CLASSES = 4
 """Classes of distance and of lag in a histogram, equally full of gaps, and one more of infinity."""
 CLIP = (0.2, 5.0)
@@ -30,13 +31,13 @@ class Resemblance:
         Median distance and lag, of the gaps and of the withheld pixels.
     """
 
-    edges: tuple[NDArray, NDArray]
+    edges: Pair
     gaps: NDArray
     withheld: NDArray
     medians: tuple[tuple[float, float], tuple[float, float]]
 
     @classmethod
-    def of(cls, gaps: Sequence[NDArray], withheld: Sequence[NDArray]) -> Resemblance:
+    def of(cls, gaps: Pair, withheld: Pair) -> Resemblance:
         """Compare pixels by distance and lag, ``(n,)`` each; of the gaps, there is at least one."""
         edges = (class_edges(gaps[0]), class_edges(gaps[1]))
         return cls(
@@ -76,7 +77,7 @@ def class_edges(values: NDArray) -> NDArray:
     return np.unique(edges[edges < finite.max()])
 
 
-def places(pixels: Sequence[NDArray], edges: tuple[NDArray, NDArray]) -> tuple[NDArray, NDArray]:
+def places(pixels: Pair, edges: Pair) -> tuple[NDArray, NDArray]:
     """Return the class of distance and of lag of each pixel; infinite ones are of the last."""
     found = []
     for values, inner in zip(pixels, edges, strict=True):
@@ -86,7 +87,7 @@ def places(pixels: Sequence[NDArray], edges: tuple[NDArray, NDArray]) -> tuple[N
     return found[0], found[1]
 
 
-def histogram(pixels: Sequence[NDArray], edges: tuple[NDArray, NDArray]) -> NDArray:
+def histogram(pixels: Pair, edges: Pair) -> NDArray:
     """Return the fractions of pixels in each class of distance and lag; 0 of no pixels."""
     counts = np.zeros((edges[0].size + 2, edges[1].size + 2))
     np.add.at(counts, places(pixels, edges), 1.0)
@@ -98,7 +99,7 @@ def overlap(first: NDArray, second: NDArray) -> float:
     return float(np.minimum(first, second).sum())
 
 
-def _medians(pixels: Sequence[NDArray]) -> tuple[float, float]:
+def _medians(pixels: Pair) -> tuple[float, float]:
     # Of infinite values NumPy's default would interpolate between infinity and infinity.
     distance, lag = (float(np.quantile(part, 0.5, method="lower")) for part in pixels)
     return distance, lag

@@ -22,10 +22,8 @@ MOST = 120
 """Times that candidates are drawn, at most."""
 HOPELESS = 16
 """After so many times it is seen whether they will hide enough."""
-GAPS = (32, 400)
-"""Images, and pixels in each of them, by which the gaps are measured."""
 SAMPLE = (6, 150)
-"""Likewise for a candidate."""
+"""Images, and pixels in each of them, by which a candidate is measured."""
 
 
 def withheld_runs(
@@ -59,7 +57,9 @@ def withheld_runs(
     -------
     DataArray
         bool, dims of `obs`: True at observed sea pixels to hide. Attributes ``fraction``, the
-        fraction hidden, ``seed``, and ``masks``: ``"runs"`` or ``"random"``.
+        fraction hidden, ``seed``, ``masks``, which is ``"runs"`` or ``"random"``, and
+        ``resemblance``: medians of distance and lag of gaps and of hidden pixels, and the overlap
+        of their histograms, see `sstfill.validation.resemblance.Resemblance`.
 
     Raises
     ------
@@ -73,8 +73,8 @@ def withheld_runs(
     if _donors(seen) >= DONORS:
         hiding = _hide_runs(seen, wanted, rng)
         if hiding.left <= wanted / 2:
-            return hiding.result(seed=seed, masks="runs")
-    return hide_at_random(seen, wanted, rng).result(seed=seed, masks="random")
+            return hiding.result(rng, seed=seed, masks="runs")
+    return hide_at_random(seen, wanted, rng).result(rng, seed=seed, masks="random")
 
 
 def _donors(seen: Sightings) -> int:
@@ -87,7 +87,7 @@ def _donors(seen: Sightings) -> int:
 def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
     """Lay gaps over other dates until enough is hidden, or nothing more can be."""
     hiding = Hiding(seen, wanted)
-    gaps = seen.distances(seen.observed, some(seen.gaps, *GAPS, rng))
+    gaps = seen.gap_distances(rng)
     edges = (class_edges(gaps[0]), class_edges(gaps[1]))
     like = histogram(gaps, edges)
     so_far = np.zeros_like(like)

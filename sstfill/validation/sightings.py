@@ -16,9 +16,12 @@ from sstfill.errors import InputError
 from sstfill.fields.gaps import days_to_observed
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
+from sstfill.validation.resemblance import Resemblance
 
 KEEP = 0.1
 """Fraction of its observed pixels that each image keeps at least, unless it is hidden wholly."""
+SAMPLE = (32, 400)
+"""Images, and pixels in each of them, by which gaps and hidden pixels are compared."""
 LONGEST = 0.5
 """A run lasts at most this fraction of the series, so that there are other dates to hide."""
 Bools = NDArray[np.bool_]
@@ -160,6 +163,10 @@ class Sightings:
         lag = days_to_observed(series, self.days)[times, 0, np.arange(times.size)]
         return distance, lag
 
+    def gap_distances(self, rng: Rng) -> tuple[NDArray, NDArray]:
+        """Return distance and lag of a random sample of the gaps."""
+        return self.distances(self.observed, some(self.gaps, *SAMPLE, rng))
+
     @cached_property
     def step(self) -> float:
         """Usual time from one image to the next, days."""
@@ -244,8 +251,11 @@ class Hiding:
         self.hidden[times] |= cloud
         self.left -= int(sizes.sum())
 
-    def result(self, **attrs: object) -> xr.DataArray:
+    def result(self, rng: Rng, **attrs: object) -> xr.DataArray:
         """Return the hidden pixels as a mask with the dims of the field.
+
+        Its attributes are ``fraction``, the fraction of the observed pixels hidden,
+        ``resemblance``, see `sstfill.validation.resemblance.Resemblance.summary`, and `attrs`.
 
         Raises
         ------
@@ -259,13 +269,20 @@ class Hiding:
                 f"the gaps of {len(self.hidden)} images hide {reached / observed:.1%} of the "
                 f"observed pixels, not {self.wanted / observed:.1%}; ask for a smaller fraction"
             )
+        left = self.seen.observed & ~self.hidden
+        alike = Resemblance.of(
+            self.seen.gap_distances(rng), self.seen.distances(left, some(self.hidden, *SAMPLE, rng))
+        )
         like = self.seen.like
         mask = xr.DataArray(self.hidden, dims=("time", "variable", *like.dims[-2:]))
         if "variable" not in like.dims:
             mask = mask.isel(variable=0)
         mask = mask.transpose(*like.dims).assign_coords(like.coords).rename("withheld")
         return mask.assign_attrs(
-            long_name="hidden from the method", fraction=reached / observed, **attrs
+            long_name="hidden from the method",
+            fraction=reached / observed,
+            resemblance=alike.summary(),
+            **attrs,
         )
 
 

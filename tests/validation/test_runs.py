@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,3 +143,17 @@ def test_without_gaps_nothing_is_hidden():
     obs = cloudy().fillna(1.0)
     with pytest.raises(InputError, match="no gaps at sea"):
         withheld_runs(obs, everywhere(obs))
+
+
+def test_the_mask_tells_how_far_it_resembles_the_gaps():
+    obs = cloudy()
+    hidden = withheld_runs(obs, everywhere(obs))
+    alike = json.loads(json.dumps(hidden.attrs["resemblance"], allow_nan=False))
+    assert 0.5 < alike["overlap"] <= 1
+    distance, lag = distance_to_data(obs)
+    gap = obs.isnull()
+    assert alike["gaps"]["distance_km"] == pytest.approx(float(distance.where(gap).median()), rel=0.2)
+    assert alike["gaps"]["lag_days"] == pytest.approx(float(lag.where(gap).median()), abs=1)
+    one = withheld_runs(obs[:1], everywhere(obs)).attrs["resemblance"]
+    assert one["gaps"]["lag_days"] is None and one["withheld"]["lag_days"] is None
+    assert one["overlap"] > 0.4

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from sstfill.errors import InputError
-from sstfill.fields import gaps
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.common.threads import in_threads
@@ -162,28 +161,15 @@ def standardised(
 def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool_]:
     """Choose observed pixels on which to score a covariance.
 
-    They lie under clouds of other dates, in few images under masks from a random field; if there
-    are none, under the series' own clouds mirrored; if these hide nothing either, they are
-    scattered.
+    They are withheld as the gaps lie; if there are no gaps, they are scattered.
     """
-    if obs.sizes["time"] <= FEW:
-        try:
-            return withheld_runs(obs, sea, fraction=FRACTION_IN_FEW, seed=seed).values
-        except InputError:
-            pass
-    transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
-    gap = obs.isnull()
-    for axes in (None, (-2, -1), (-2,), (-1,)):
-        clouds = None
-        if axes is not None:
-            clouds = gap.copy(data=np.flip(gap.values, axes))
-        try:
-            return transplant(obs, sea, fraction=FRACTION, seed=seed, clouds=clouds).values
-        except InputError:
-            continue
-    observed = obs.notnull().values & sea.values
-    drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(observed.shape) < FRACTION
-    return observed & drawn
+    fraction = FRACTION if obs.sizes["time"] > FEW else FRACTION_IN_FEW
+    try:
+        return withheld_runs(obs, sea, fraction=fraction, seed=seed).values
+    except InputError:
+        observed = obs.notnull().values & sea.values
+        drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(observed.shape) < FRACTION
+        return observed & drawn
 
 
 @dataclass(frozen=True, kw_only=True)
