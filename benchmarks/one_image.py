@@ -183,8 +183,8 @@ def main() -> None:
         print(*summary[-1], flush=True)
         size = " x ".join(map(str, seen.shape))
         sections.append(
-            f"## {name}\n\n{size} pixels, {seen.sum()} of them seen, of which {', '.join(told)} are "
-            f"hidden.\n\n" + table([*head, "CPU s"], rows)
+            f"## {name}\n\n{size} pixels, {seen.sum()} of them seen, of which "
+            f"{', '.join(told)} are hidden.\n\n" + table([*head, "CPU s"], rows)
         )
     text = heading(
         "One image with regions missing",

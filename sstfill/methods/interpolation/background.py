@@ -27,8 +27,9 @@ PRIOR = 1.0
 SMOOTH = 4.0
 """Pixels over which the scatter about the background is smoothed."""
 FEW = 3
-"""So few images do not tell how much a pixel scatters: one that is like the mean by chance would seem
-to hardly vary."""
+"""So few images do not tell how much a pixel scatters: one that is like the mean by chance would
+seem to hardly vary.
+"""
 TRIED = 0.5 * 2.0 ** np.arange(9)
 """Time scales tried for the means of the images, in time steps."""
 

@@ -281,6 +281,7 @@ class WithheldTrial:
             cross=self.cross,
             neighbours=NEIGHBOURS,
             within=search_radius(first, self.cell, step, per_day(flow), farthest),
+            spread=len(self.days) <= FEW,
         )
         space, offsets = solver.space(), solver.offsets(self.targets)
         parts = []

@@ -88,8 +88,8 @@ class Oi:
         Mean flow eastward and northward, m/s, with which anomalies drift (at the command line
         ``--flow=-0.2,0.1``).
     neighbours
-        Number of observations used for a pixel: those that covary most with it, and at least an
-        eighth from each quadrant around it, if there are.
+        Number of observations used for a pixel: those that covary most with it; in three images or
+        fewer an eighth of them from each quadrant around it, if there are.
     device
         Where the equations are solved: "cpu" (compiled), "cuda" (batches on a GPU, by torch), or
         "auto": a GPU if there is one. Scales are fitted on the CPU.
@@ -282,6 +282,7 @@ class _PatchSolver:
             cross=self.fitted.cross,
             neighbours=self.method.neighbours,
             within=self.within,
+            spread=len(self.days) <= FEW,
             device=self.device,
         )
         mean, variance = solve(standard, targets)

@@ -39,6 +39,8 @@ class Solver:
     within
         Farthest steps (time, y, x) at which they are looked for; the same for all patches of a
         field, or there would be seams between them.
+    spread
+        Whether each quadrant around a pixel gets its share of them, from far away where need be.
     device
         ``"cpu"`` (compiled, a thread) or a device of torch (in batches).
     cell
@@ -54,6 +56,7 @@ class Solver:
     cross: NDArray[np.float64]
     neighbours: int
     within: tuple[int, int, int]
+    spread: bool = False
     device: str = "cpu"
     cell: tuple[Step, Step] | None = None
     step: float | None = None
@@ -101,6 +104,8 @@ class Solver:
                 lists.append(ranked_offsets(self.covariance, cell, lags, flow, self.within))
             pattern[t] = number[lags]
         near, begin = _joined([one.near for one in lists], 3)
+        if not self.spread:
+            lists = [one._replace(sparse=one.sparse[:0]) for one in lists]
         sparse, sparse_begin = _joined([one.sparse for one in lists], 4)
         return solver_kernels.NeighbourOffsets(near, begin, pattern, sparse, sparse_begin)
 

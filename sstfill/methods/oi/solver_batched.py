@@ -148,6 +148,8 @@ def _spread(
     field: Tensor, targets: Tensor, found: Neighbours, last: Tensor, sparse: Tensor
 ) -> Neighbours:
     """Give each quadrant its share: see `sstfill.methods.oi.solver_kernels.spread`."""
+    if not len(sparse):
+        return found
     most = found.there.shape[1]
     share = most // SHARE
     step = found.at[..., 2:] - targets[:, None, 2:]

@@ -180,8 +180,8 @@ def gather(values, targets, steps, begin, pattern, sparse, sparse_begin, most):
     """Find the observations for each target ``(channel, time, y, x)``; where its own channel has
     none, another channel's serve.
 
-    They are those of largest covariance, but each quadrant around the target has its share: where
-    these lie on one side, the last of them give way to others on the other sides.
+    They are those of largest covariance. With sparse lists each quadrant around the target has its
+    share: where these lie on one side, the last of them give way to others on the other sides.
 
     Returns
     -------
@@ -205,7 +205,9 @@ def gather(values, targets, steps, begin, pattern, sparse, sparse_begin, most):
             if n == most:
                 break
         others = sparse[sparse_begin[p] : sparse_begin[p + 1]]
-        count[i] = spread(values, targets[i], last, others, found[i], n)
+        if len(others):
+            n = spread(values, targets[i], last, others, found[i], n)
+        count[i] = n
     return found, count
 
 
