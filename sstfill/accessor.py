@@ -227,6 +227,11 @@ class DatasetGapfill(_Gapfill):
     `sstfill.fill`.
     """
 
+    @_template(ParameterSource(plot.members))
+    def plot_members(self, **given: Any) -> Any:
+        """Draw members of one date beside the field and its error; see `sstfill.plot.members`."""
+        return plot.members(self._data, **given)
+
     @_template(ParameterSource(plot.maps))
     def plot(self, **given: Any) -> Any:
         """Draw one date of a *filled* Dataset in its layers; see `sstfill.plot.maps`."""
@@ -240,7 +245,7 @@ class DataArrayGapfill(_Gapfill):
     ``da.to_dataset(name="sst").gapfill.dineof()``.
     """
 
-    _left_out = ("variables", "variable", "together")
+    _left_out = ("variables", "variable", "together", "members")
     _filled = "xr.DataArray"
 
     def _result(self, filled: xr.Dataset) -> xr.DataArray:

@@ -152,7 +152,9 @@ def test_the_mask_tells_how_far_it_resembles_the_gaps():
     assert 0.5 < alike["overlap"] <= 1
     distance, lag = distance_to_data(obs)
     gap = obs.isnull()
-    assert alike["gaps"]["distance_km"] == pytest.approx(float(distance.where(gap).median()), rel=0.2)
+    assert alike["gaps"]["distance_km"] == pytest.approx(
+        float(distance.where(gap).median()), rel=0.2
+    )
     assert alike["gaps"]["lag_days"] == pytest.approx(float(lag.where(gap).median()), abs=1)
     one = withheld_runs(obs[:1], everywhere(obs)).attrs["resemblance"]
     assert one["gaps"]["lag_days"] is None and one["withheld"]["lag_days"] is None

@@ -161,11 +161,9 @@ def withhold_in_windows(
             continue
         left = window.without(hidden)
         distance, lag = window_distances(left)
-        at = np.nonzero(scored)
-        places = distance.values[at], lag.values[at]
-        found.append(
-            WithheldWindow(left, scored, window.inside.values[at], *places, np.ones(at[0].size))
-        )
+        truth = window.inside.values[scored]
+        far, late = (part.values[scored].astype(np.float64) for part in (distance, lag))
+        found.append(WithheldWindow(left, scored, truth, far, late, np.ones(truth.size)))
         masks.append((window.patch.seen, hidden))
         sea = window.sea[window.patch.within[1:]].values
         gap = _random_part(window.inside.isnull().values & sea, most, rng)
@@ -173,12 +171,12 @@ def withhold_in_windows(
     if not found:
         raise reason
     far, late = np.concatenate(gaps, axis=1)
-    distance_of_all = np.concatenate([one.distance for one in found])
-    lag_of_all = np.concatenate([one.lag for one in found])
     if not far.size:  # all gaps lie around the windows
         return WithheldWindows(found, masks, {})
-    alike = Resemblance.of((far, late), (distance_of_all, lag_of_all))
-    weight = alike.weights(distance_of_all, lag_of_all)
+    hidden_far = np.concatenate([one.distance for one in found])
+    hidden_late = np.concatenate([one.lag for one in found])
+    alike = Resemblance.of((far, late), (hidden_far, hidden_late))
+    weight = alike.weights(hidden_far, hidden_late)
     parts = np.split(weight, np.cumsum([one.truth.size for one in found])[:-1])
     weighted = [one._replace(weight=part) for one, part in zip(found, parts, strict=True)]
     return WithheldWindows(weighted, masks, alike.summary())
