@@ -180,7 +180,9 @@ def test_whole_regions_of_one_image_are_withheld() -> None:
     sea = xr.ones_like(obs[0], bool)
     hidden = covariance_fit.withheld(obs, sea, 0)
     seen = int(obs.notnull().sum())
-    assert hidden.sum() == pytest.approx(0.4 * seen, abs=1) and not hidden[obs.isnull().values].any()
+    assert (
+        hidden.sum() == pytest.approx(0.4 * seen, abs=1) and not hidden[obs.isnull().values].any()
+    )
     inside = ndimage.binary_erosion(hidden[0] | obs.isnull().values[0])
     assert (inside & hidden[0]).sum() > 0.3 * hidden.sum()  # of scattered ones it would be 4 %
 

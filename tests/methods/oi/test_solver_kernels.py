@@ -90,7 +90,9 @@ def nearest_and_spread(seen: np.ndarray, target: tuple[int, int], most: int) -> 
     found = []
     for more in (NO_SPARSE, sparse):
         lists = (near, np.array([0, len(near)]), np.zeros(1, int), more, np.array([0, len(more)]))
-        at, (n,) = solver_kernels.gather(values, np.array([[0, 0, *target]], np.int32), *lists, most)
+        at, (n,) = solver_kernels.gather(
+            values, np.array([[0, 0, *target]], np.int32), *lists, most
+        )
         found.append(at[0, :n, 2:])
     return found
 
