@@ -238,7 +238,7 @@ class TestFewImages:
         error = rms((found["mean"].values - truth)[hidden])
         assert found.attrs["background"] == "trend" and error < 1.2
         level = Oi(background="mean").reconstruct(obs, everywhere(obs))["mean"].values
-        assert error < 0.5 * rms((level - truth)[hidden])
+        assert error < 0.8 * rms((level - truth)[hidden])
 
     def test_what_lies_beyond_forty_pixels_matters(self) -> None:
         obs, _ = self.image()
@@ -259,7 +259,7 @@ class TestFewImages:
 
     def test_a_fill_of_one_image_is_scored(self) -> None:
         obs, _ = self.image(60)
-        filled = fill(obs.to_dataset(), "oi")
+        filled = fill(obs.to_dataset(), "oi", sea=everywhere(obs))
         said = json.loads(filled.sst.attrs["sstfill_score"])
         assert said["n"] > 20 and said["rmse"] < 1 and said["sigma_scale"] > 0
         assert np.isfinite(filled.sst_error.values[obs.isnull().values]).all()

@@ -145,7 +145,9 @@ def test_other_backgrounds(kind, archive, seen, sea, hidden, surface, tmp_path, 
     )
 
 
-def test_few_images_have_a_trend_and_one_scatter(seen, sea, tmp_path):
+def test_few_images_have_a_trend_and_one_scatter(seen, sea, tmp_path, monkeypatch):
+    trend = replace(oi.fit_covariance(), background="trend")
+    monkeypatch.setattr(oi, "fit_covariance", lambda *_: trend)
     few = gather(seen[:2], sea)
     whole = fit_background(seen[:2], sea, "trend")
     guess = fit(Oi(), few, tmp_path / "model").background(next(windows(few, PatchGrid(core=SHAPE))))
