@@ -235,6 +235,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,
