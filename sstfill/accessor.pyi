@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sstfill import occlusion
 from sstfill.describe import Description
 from sstfill.evaluation.scorecard import Scorecard
+from sstfill.evaluation.withheld import Clouds
 from sstfill.fields.reading.account import MissingValues
 from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
@@ -228,7 +229,7 @@ class DatasetGapfill:
         methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method] | None = None,
         *,
         variable: str | None = None,
-        clouds: xr.DataArray | None = None,
+        clouds: xr.DataArray | Clouds = "dates",
         fraction: float = 0.1,
         seed: int = 0,
         repeats: int = 1,
@@ -438,7 +439,7 @@ class DataArrayGapfill:
         self,
         methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method] | None = None,
         *,
-        clouds: xr.DataArray | None = None,
+        clouds: xr.DataArray | Clouds = "dates",
         fraction: float = 0.1,
         seed: int = 0,
         repeats: int = 1,

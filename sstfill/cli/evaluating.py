@@ -55,6 +55,13 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variable", metavar="V", help="which field, where there are several")
     parser.add_argument(
+        "--clouds",
+        choices=("dates", "runs"),
+        default="dates",
+        help="dates: hide each image under the clouds of another date; runs: hide runs of dates, "
+        "as long as gaps of the series last (default: dates)",
+    )
+    parser.add_argument(
         "--fraction",
         type=float,
         default=0.1,
@@ -100,6 +107,7 @@ def run_score(args: argparse.Namespace) -> Iterator[str]:
             ds,
             wanted,
             variable=args.variable,
+            clouds=args.clouds,
             fraction=args.fraction,
             seed=args.seed,
             repeats=args.repeats,

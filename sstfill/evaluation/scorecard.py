@@ -185,7 +185,7 @@ def _title(data: xr.Dataset) -> str:
     units = ""
     if attrs.get("units"):
         units = f" ({attrs['units']})"
-    clouds = "clouds of other dates" if attrs["clouds"] == "other dates" else "given clouds"
+    clouds = "given clouds" if attrs["clouds"] == "given" else f"clouds of {attrs['clouds']}"
     seed = ""
     if "seed" in attrs:
         seed = f", seed {attrs['seed']}"

@@ -6,13 +6,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sstfill.checks import check_number
+from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.draws import draw_scores, power_ratios
 from sstfill.evaluation.scorecard import Scorecard
@@ -39,10 +39,14 @@ from sstfill.methods.base import Simulates
 from sstfill.methods.registry import MOST_MEMBERS, affordable
 from sstfill.validation import metrics
 from sstfill.validation.patch_means import Places
+from sstfill.validation.runs import withheld_runs
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
 ALL = "all"
+Clouds = Literal["dates", "runs"]
+SOURCES = {"dates": "other dates", "runs": "runs of other dates"}
+"""What pixels may be hidden under, and how a scorecard calls it."""
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 """Of the intervals whose coverage is counted; 0.68 is that of one standard deviation."""
 STEPS = (1.5, 3.5, 7.5, 15.5)
@@ -93,7 +97,7 @@ def score(
     methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method] | None = None,
     *,
     variable: str | None = None,
-    clouds: xr.DataArray | None = None,
+    clouds: xr.DataArray | Clouds = "dates",
     fraction: float = 0.1,
     seed: int = 0,
     repeats: int = 1,
@@ -104,7 +108,10 @@ def score(
 ) -> Scorecard:
     """Score methods at observed pixels that are hidden under the clouds of other dates.
 
-    The same pixels are hidden from every method.
+    The same pixels are hidden from every method. By default each image is hidden under the clouds
+    of one other date, as published comparisons do. Real gaps often last for days:
+    ``clouds="runs"`` hides pixels for as long as the gaps of the series last, and so tells more of
+    the error of a fill.
 
     Parameters
     ----------
@@ -118,8 +125,10 @@ def score(
     variable
         Which field of a Dataset; needed where it holds several.
     clouds
-        Cloud masks, True or 1 under cloud, dims in any order if named as those of `data`: see
-        `sstfill.fields.gaps.transplant_clouds`.
+        ``"dates"`` hides each image under the clouds of another date, see
+        `sstfill.fields.gaps.transplant_clouds`; ``"runs"`` hides runs of dates, see
+        `sstfill.validation.runs.withheld_runs`. Or cloud masks, True or 1 under cloud, dims in any
+        order if named as those of `data`.
     fraction
         Fraction of the observed pixels to hide.
     seed, repeats
@@ -146,7 +155,7 @@ def score(
     Raises
     ------
     InputError
-        If there are no clouds to hide under (see `sstfill.fields.gaps.transplant_clouds`), or
+        If there are no clouds to hide under (see the functions named at `clouds`), or
         `data` was filled by sstfill and lacks ``<name>_source``, which marks the filled pixels.
     OptionError
         If a method or variable is unknown, two methods have one name, or another option is out of
@@ -168,11 +177,13 @@ def score(
         sea = find_sea(data)
     sea = sea_mask(field, sea)
     masks = None
-    if clouds is not None:
+    if isinstance(clouds, str):
+        check_choice("clouds", clouds, tuple(SOURCES))
+    else:
         if not isinstance(clouds, xr.DataArray):
             raise InputError(
                 f"clouds is a {type(clouds).__name__}; "
-                "give an xarray DataArray with the dims of the field"
+                "give an xarray DataArray with the dims of the field, or 'dates' or 'runs'"
             )
         # The user's dims get the names of the standardised field's.
         dims = dict(zip(axes(array).dims, field.dims, strict=True))
@@ -180,7 +191,10 @@ def score(
     space = choose(transform, array, field)
     samples = []
     for number in range(seed, seed + repeats):
-        withheld = transplant_clouds(field, sea, fraction=fraction, seed=number, clouds=masks)
+        if isinstance(clouds, str) and clouds == "runs":
+            withheld = withheld_runs(field, sea, fraction=fraction, seed=number)
+        else:
+            withheld = transplant_clouds(field, sea, fraction=fraction, seed=number, clouds=masks)
         # with the same seed the method would hide, for its own tuning and scaling, pixels of the
         # very same images
         other = derived_seed(number, 1)
@@ -194,7 +208,7 @@ def score(
                 *(field, method, sea, withheld, other, calibrate, transform, space, drawn)
             )
         samples.append(_sample(field, field, sea, withheld, estimates))
-    source = "other dates" if clouds is None else "given"
+    source = SOURCES[clouds] if isinstance(clouds, str) else "given"
     attrs: dict[str, str | int] = {"seed": seed, "repeats": repeats, "clouds": source}
     return _scorecard(field, samples, attrs, space)
 

@@ -116,8 +116,7 @@ def test_no_error_is_less_than_the_rounding_of_packed_values(tmp_path):
 
 
 @pytest.mark.parametrize("units", [0, 7])
-def test_a_run_that_was_cut_short_goes_on(archive, tmp_path, monkeypatch, units):
-    fill_archive(archive, tmp_path / "whole.zarr", small.METHOD)
+def test_a_run_that_was_cut_short_goes_on(archive, wanted, tmp_path, monkeypatch, units):
     out = tmp_path / "out.zarr"
     with monkeypatch.context() as m, pytest.raises(Killed):
         stop_after(m, units)
@@ -131,7 +130,7 @@ def test_a_run_that_was_cut_short_goes_on(archive, tmp_path, monkeypatch, units)
     done = fill_archive(archive, out, small.METHOD)
     assert len(asked) == small.UNITS - units
     assert done.made == small.UNITS
-    assert small.difference(out, tmp_path / "whole.zarr") == ""
+    assert small.difference(out, wanted) == ""
     small.sound(out, archive)
 
 
@@ -144,9 +143,8 @@ def test_a_model_that_is_fitted_is_not_fitted_again(archive, tmp_path, monkeypat
 
 
 def test_a_line_of_the_ledger_that_was_cut_and_a_chunk_that_went_are_made_again(
-    archive, tmp_path, monkeypatch
+    archive, wanted, tmp_path, monkeypatch
 ):
-    fill_archive(archive, tmp_path / "whole.zarr", small.METHOD)
     out = tmp_path / "out.zarr"
     with monkeypatch.context() as m, pytest.raises(Killed):
         stop_after(m, 6)
@@ -162,15 +160,14 @@ def test_a_line_of_the_ledger_that_was_cut_and_a_chunk_that_went_are_made_again(
     )
     fill_archive(archive, out, small.METHOD)
     assert asked == [0, *range(5, small.UNITS)]
-    assert small.difference(out, tmp_path / "whole.zarr") == ""
+    assert small.difference(out, wanted) == ""
 
 
 def test_a_day_that_is_revised_between_the_kill_and_the_next_run_and_one_that_is_revised_back(
-    tmp_path, monkeypatch
+    first_fill, tmp_path, monkeypatch
 ):
     ocean = small.ocean()
-    archive, out = small.put(ocean, tmp_path / "in.zarr"), tmp_path / "out.zarr"
-    fill_archive(archive, out, small.METHOD)
+    archive, out = first_fill(small.T, tmp_path)
     small.write(small.revised(ocean, 9), archive, 9)
     with monkeypatch.context() as m, pytest.raises(Killed):
         stop_after(m, 2)
@@ -197,22 +194,22 @@ def test_a_run_that_was_cut_short_is_not_mistaken_for_another(archive, tmp_path,
     small.sound(tmp_path / "out.zarr", archive)
 
 
-def test_a_method_that_is_lent_is_there_from_the_first_moment(archive, tmp_path, monkeypatch):
-    fill_archive(archive, tmp_path / "a.zarr", small.METHOD)
+def test_a_method_that_is_lent_is_there_from_the_first_moment(
+    archive, wanted, tmp_path, monkeypatch
+):
     with monkeypatch.context() as m, pytest.raises(Killed):
         stop_after(m, 0)
-        fill_archive(archive, tmp_path / "b.zarr", like=tmp_path / "a.zarr")
-    fill_archive(archive, tmp_path / "b.zarr", like=tmp_path / "a.zarr")
-    assert small.difference(tmp_path / "a.zarr", tmp_path / "b.zarr") == ""
+        fill_archive(archive, tmp_path / "b.zarr", like=wanted)
+    fill_archive(archive, tmp_path / "b.zarr", like=wanted)
+    assert small.difference(wanted, tmp_path / "b.zarr") == ""
 
 
 CHUNKS = [(small.T, 7, 5), (3, 10, 9)]
 
 
 @pytest.mark.parametrize("form", [*CHUNKS, "v2", "sharded", "netcdf"], ids=str)
-def test_how_the_input_is_stored_does_not_matter(tmp_path, form):
+def test_how_the_input_is_stored_does_not_matter(wanted, tmp_path, form):
     ocean = small.ocean()
-    fill_archive(small.put(ocean, tmp_path / "plain.zarr"), tmp_path / "wanted.zarr", small.METHOD)
     other = tmp_path / ("in.nc" if form == "netcdf" else "in.zarr")
     if form == "v2":
         small.put(ocean, other, (2, 12, 10), zarr_format=2)
@@ -223,7 +220,7 @@ def test_how_the_input_is_stored_does_not_matter(tmp_path, form):
     else:
         small.put(ocean, other, form)
     fill_archive(other, tmp_path / "out.zarr", small.METHOD)
-    assert small.difference(tmp_path / "out.zarr", tmp_path / "wanted.zarr") == ""
+    assert small.difference(tmp_path / "out.zarr", wanted) == ""
 
 
 def _packed(tmp_path: Path) -> Path:

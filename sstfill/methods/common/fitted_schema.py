@@ -153,6 +153,14 @@ class ImagesState(_StatePart):
     pixel: list[Number]
 
 
+class DomainState(_StatePart):
+    """As `sstfill.methods.oi.geometry.Domain`."""
+
+    centre: tuple[Number, Number, Number] | None
+    radius: NotNegative
+    turn: NotNegative
+
+
 class OiState(_MethodState):
     """As `sstfill.methods.oi.fitted.FittedOi` is saved."""
 
@@ -161,6 +169,7 @@ class OiState(_MethodState):
     cell: tuple[Positive, Positive]
     step: Positive
     cells: list[list[tuple[tuple[Number, Number], tuple[Number, Number]]]]
+    domain: DomainState | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> OiState:

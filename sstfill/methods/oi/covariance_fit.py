@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from sstfill.errors import InputError
-from sstfill.fields import gaps
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.common.threads import in_threads
@@ -27,6 +26,7 @@ from sstfill.methods.oi.covariance import Component, Covariance, search_radius
 from sstfill.methods.oi.geometry import Positions, positions
 from sstfill.methods.oi.solver import Solver, per_day, usual_step
 from sstfill.methods.oi.subsample import excerpt
+from sstfill.validation.runs import withheld_runs
 
 FRACTION = 0.2
 """Fraction of the observed pixels to withhold: more than for a score, to meet more clouds."""
@@ -158,22 +158,14 @@ def standardised(
 def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool_]:
     """Choose observed pixels on which to score a covariance.
 
-    They lie under clouds of other dates; if there are none, under the series' own clouds mirrored;
-    if these hide nothing either, they are scattered.
+    They are withheld as the gaps lie; if there are no gaps, they are scattered.
     """
-    transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
-    gap = obs.isnull()
-    for axes in (None, (-2, -1), (-2,), (-1,)):
-        clouds = None
-        if axes is not None:
-            clouds = gap.copy(data=np.flip(gap.values, axes))
-        try:
-            return transplant(obs, sea, fraction=FRACTION, seed=seed, clouds=clouds).values
-        except InputError:
-            continue
-    observed = obs.notnull().values & sea.values
-    drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(observed.shape) < FRACTION
-    return observed & drawn
+    try:
+        return withheld_runs(obs, sea, fraction=FRACTION, seed=seed).values
+    except InputError:
+        observed = obs.notnull().values & sea.values
+        drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(observed.shape) < FRACTION
+        return observed & drawn
 
 
 @dataclass(frozen=True, kw_only=True)
