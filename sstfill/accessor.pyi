@@ -174,7 +174,7 @@ class DatasetGapfill:
         time_scale: float | Literal["auto"] = "auto",
         noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
-        background: Literal["auto", "mean", "pixel", "additive"] = "auto",
+        background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto",
         flow: tuple[float, float] = (0.0, 0.0),
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
@@ -236,6 +236,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,
@@ -409,7 +410,7 @@ class DataArrayGapfill:
         time_scale: float | Literal["auto"] = "auto",
         noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
-        background: Literal["auto", "mean", "pixel", "additive"] = "auto",
+        background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto",
         flow: tuple[float, float] = (0.0, 0.0),
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
@@ -445,6 +446,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,

@@ -137,7 +137,7 @@ class CovarianceState(_StatePart):
 class CovarianceFitState(_StatePart):
     """As `sstfill.methods.oi.covariance_fit.FittedCovariance`."""
 
-    background: Literal["mean", "pixel", "additive"]
+    background: Literal["mean", "trend", "pixel", "additive"]
     covariance: CovarianceState
     cross: list[list[Annotated[float, Field(ge=-1 - 1e-6, le=1 + 1e-6)]]]
     log_score: Number | None

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
-from sstfill.fields.patches import Box, Patch, PatchGrid, map_patches
+from sstfill.fields.patches import Box, Patch, PatchGrid, Shape, map_patches
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.threads import available_cores
-from sstfill.methods.interpolation.background import Background, fit_background
-from sstfill.methods.oi.covariance import search_radius
+from sstfill.methods.interpolation.background import FEW, Background, fit_background
+from sstfill.methods.oi.covariance import farthest_steps, search_radius
 from sstfill.methods.oi.covariance_fit import (
     START,
     FittedCovariance,
@@ -37,10 +37,12 @@ CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
 BLOCK = (64, 256, 256)
 """Block of a lazy field that is filled at once, unless its chunks are of that order."""
+CORE_OF_FEW = (16, 128, 128)
+"""The same in few images, where more is seen around a patch."""
 BACKGROUNDS = ("additive", "pixel")
 """Kinds of background that "auto" compares."""
-FEW = 3
-"""In so few images the mean of each pixel is no better than the mean of all."""
+KINDS = ("mean", "trend", "pixel", "additive")
+"""All kinds of background."""
 
 
 class Analysis(NamedTuple):
@@ -79,14 +81,15 @@ class Oi:
         or of "exponential" and "matern" where a scale is given.
     background
         The field that anomalies are taken from (also called the first guess): the "mean" of all, a
-        mean for each "pixel", or "additive": that and a mean for each image, smoothed in time.
-        "auto" takes the better of the last two under withheld clouds, and the first for three
-        images or fewer.
+        "trend" (a plane), a mean for each "pixel", or "additive": that and a mean for each image,
+        smoothed in time. "auto" takes the better of the last two under withheld clouds, and the
+        trend for three images or fewer.
     flow
         Mean flow eastward and northward, m/s, with which anomalies drift (at the command line
         ``--flow=-0.2,0.1``).
     neighbours
-        Number of observations used for a pixel.
+        Number of observations used for a pixel: those that covary most with it; in three images or
+        fewer an eighth of them from each quadrant around it, if there are.
     device
         Where the equations are solved: "cpu" (compiled), "cuda" (batches on a GPU, by torch), or
         "auto": a GPU if there is one. Scales are fitted on the CPU.
@@ -109,7 +112,7 @@ class Oi:
     time_scale: float | Literal["auto"] = "auto"
     noise: float | Literal["auto"] = "auto"
     covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto"
-    background: Literal["auto", "mean", "pixel", "additive"] = "auto"
+    background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto"
     flow: tuple[float, float] = (0.0, 0.0)
     neighbours: int = 50
     device: Literal["cpu", "cuda", "auto"] = "cpu"
@@ -136,7 +139,7 @@ class Oi:
                 "eastward), or 'auto'"
             )
         check_choice("covariance", self.covariance, ("auto", *START))
-        check_choice("background", self.background, ("auto", "mean", "pixel", "additive"))
+        check_choice("background", self.background, ("auto", *KINDS))
         if not isinstance(self.flow, tuple) or len(self.flow) != 2:
             raise OptionError(
                 f"flow={self.flow!r}; give two numbers in m/s, eastward and northward"
@@ -169,7 +172,7 @@ class Oi:
 
         check_number("members", members, 1, whole=True)
         solver = self._fitted(obs, sea)
-        found = simulation.simulate(solver, obs, sea, members, CORE)
+        found = simulation.simulate(solver, obs, sea, members, solver.core)
         found.attrs = solver.fitted.summary()
         return found
 
@@ -193,7 +196,7 @@ class Oi:
             solver,
             _well_chunked(obs),
             sea,
-            grid=PatchGrid(core=CORE, halo=solver.within),
+            grid=PatchGrid(core=solver.core, halo=solver.within),
             outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
             threads=available_cores() if solver.device == "cpu" else 1,
         )
@@ -208,7 +211,7 @@ class Oi:
             return [self.background]
         if times > FEW:
             return BACKGROUNDS
-        return ["mean"]
+        return ["trend"]
 
     @property
     def fixed(self) -> Fixed:
@@ -231,7 +234,11 @@ class Oi:
         days = days_since_first(obs)
         # one search radius for all patches, or seams between them would show
         within = search_radius(
-            fitted.covariance, cell_km(obs), usual_step(days), per_day(self.flow)
+            fitted.covariance,
+            cell_km(obs),
+            usual_step(days),
+            per_day(self.flow),
+            farthest_steps(len(days)),
         )
         device = pick_device(self.device)
         return PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device)
@@ -263,6 +270,11 @@ class PatchSolver:
     days: NDArray[np.float64]
     within: tuple[int, int, int]
     device: str
+
+    @property
+    def core(self) -> Shape:
+        """Pixels of a patch."""
+        return CORE if len(self.days) > FEW else CORE_OF_FEW
 
     def __call__(
         self, obs: NDArray, sea: NDArray[np.bool_], patch: Patch
@@ -296,6 +308,7 @@ class PatchSolver:
             cross=self.fitted.cross,
             neighbours=self.method.neighbours,
             within=self.within,
+            spread=len(self.days) <= FEW,
             device=self.device,
         )
 
