@@ -188,7 +188,7 @@ def main() -> None:
         "Draws: how wrong are filled fields, pixel by pixel and on average?",
         members=MEMBERS,
         seed=SEED,
-        hidden=f"gap-free fields: {CLOUDS['fraction']:.0%} under clouds of {CLOUDS['persistence']}; "
+        hidden=f"gap-free: {CLOUDS['fraction']:.0%} under clouds of {CLOUDS['persistence']}; "
         f"cloudy series: 10 % in withheld runs of dates, {REPEATS} times",
         options="defaults of each method; errors scaled as `fill` scales them",
     )

@@ -116,7 +116,7 @@ def fit_background(
     return Background(level + pixel, image, scatter)
 
 
-def plane(n: NDArray[np.int64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+def plane(n: NDArray[np.integer], total: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fit a plane to observations by least squares, ``(y, x)``; it does not rise above the highest
     mean of a pixel, nor fall below the lowest, for far from observations it would.
 
@@ -125,7 +125,7 @@ def plane(n: NDArray[np.int64], total: NDArray[np.float64]) -> NDArray[np.float6
     n, total
         Number and sum of the observations of each pixel, ``(y, x)``.
     """
-    rows, columns = np.indices(n.shape, sparse=True)
+    rows, columns = np.ogrid[: n.shape[0], : n.shape[1]]
     weight = float(max(n.sum(dtype=np.int64), 1))
     # about the middle of the observations, so that the equations keep their digits
     up = rows - float((n * rows).sum() / weight)
