@@ -236,6 +236,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,
@@ -445,6 +446,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,

@@ -25,7 +25,6 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over modules and tests, which are never garbage."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from sstfill.methods.oi.solver import per_day
 
 WAVES = 2048
 """Waves of a field, shared by its components: covariances are within 1 to 2 % of the variance, and
-the error of an interpolation follows within 3 %, at a third of the cost of the interpolation.
+the error of an interpolation follows within 3 %, at less than half the cost of the interpolation.
 """
 FREEDOM = {"exponential": 1, "matern": 3}
 """Degrees of freedom of the t distribution that is the spectrum of a shape; that of "gauss" is
