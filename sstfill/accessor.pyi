@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sstfill import occlusion
 from sstfill.describe import Description
 from sstfill.evaluation.scorecard import Scorecard
+from sstfill.evaluation.withheld import Clouds
 from sstfill.fields.reading.account import MissingValues
 from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
@@ -173,7 +174,7 @@ class DatasetGapfill:
         time_scale: float | Literal["auto"] = "auto",
         noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
-        background: Literal["auto", "mean", "pixel", "additive"] = "auto",
+        background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto",
         flow: tuple[float, float] = (0.0, 0.0),
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
@@ -228,13 +229,14 @@ class DatasetGapfill:
         methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method] | None = None,
         *,
         variable: str | None = None,
-        clouds: xr.DataArray | None = None,
+        clouds: xr.DataArray | Clouds = "dates",
         fraction: float = 0.1,
         seed: int = 0,
         repeats: int = 1,
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,
@@ -408,7 +410,7 @@ class DataArrayGapfill:
         time_scale: float | Literal["auto"] = "auto",
         noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
-        background: Literal["auto", "mean", "pixel", "additive"] = "auto",
+        background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto",
         flow: tuple[float, float] = (0.0, 0.0),
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
@@ -437,13 +439,14 @@ class DataArrayGapfill:
         self,
         methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method] | None = None,
         *,
-        clouds: xr.DataArray | None = None,
+        clouds: xr.DataArray | Clouds = "dates",
         fraction: float = 0.1,
         seed: int = 0,
         repeats: int = 1,
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,

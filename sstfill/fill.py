@@ -39,6 +39,7 @@ from sstfill.fields.reading.missing import mask_missing
 from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.sea import Sea, is_of_the_sea, locate_sea
 from sstfill.fields.reading.variables import named_as, names_in, pick_fields, without_trouble
+from sstfill.fields.rounding import Rounding
 from sstfill.fields.strays import warn_of_strays
 from sstfill.fields.transform import (
     ASKED,
@@ -227,6 +228,8 @@ class _Field:
         Bring skewed and bounded variables to a space without bounds.
     rescaling
         Scales magnitudes there that single precision cannot hold.
+    roundings
+        Steps in which the values of each variable are recorded.
     skewed
         Whether it looks log-normal, though nothing tells that it is a concentration.
     """
@@ -240,6 +243,7 @@ class _Field:
     missing: int
     transforms: FieldTransforms
     rescaling: Rescaling
+    roundings: dict[str, Rounding]
     skewed: bool
 
     @classmethod
@@ -267,12 +271,14 @@ class _Field:
         if hidden is not None:  # withheld values must not even contribute to the magnitude
             seen = _unstack(obs.where(~hidden), names)
             surveys = [gaps.survey(f) for f in seen]
-        transforms, magnitudes, skewed = {}, {}, False
+        transforms, magnitudes, roundings, skewed = {}, {}, {}, False
         for name, field, survey in zip(names, seen, surveys, strict=True):
             transform = choose(space, ds[name], field)
             warn_of_strays(name, survey, at_sea, transform)
             least, most = survey.least.where(at_sea), survey.most.where(at_sea)
-            magnitude = Magnitude.of(name, float(least.min()), float(most.max()), field.dtype)
+            low, high = float(least.min()), float(most.max())
+            magnitude = Magnitude.of(name, low, high, field.dtype)
+            roundings[name] = Rounding.of(ds[name], max(abs(low), abs(high)))
             if transform.kind != "none":
                 low, high = float(transform.apply(least).min()), float(transform.apply(most).max())
                 magnitude = Magnitude.of(name, low, high, field.dtype)
@@ -283,7 +289,7 @@ class _Field:
         note = found.origin if found.guessed else ""
         return cls(
             *(names, obs, at_sea, note, hidden, fingerprint, missing),
-            *(FieldTransforms(transforms), rescaling, skewed),
+            *(FieldTransforms(transforms), rescaling, roundings, skewed),
         )
 
     def fill(
@@ -377,7 +383,9 @@ class _Field:
             return array.sel(variable=name, drop=True)
 
         like, obs, values, members = ds[name], of_variable(self.obs), of_variable(filled), 0
-        transform = self.transforms.by_name[name]
+        transform, rounding = self.transforms.by_name[name], self.roundings[name]
+        if transform.kind != "none":
+            rounding = replace(rounding, magnitude=0.0)
         hidden = None
         if self.withheld is not None:
             hidden = of_variable(self.withheld)
@@ -387,6 +395,7 @@ class _Field:
             part = of_variable(estimate[key])
             if key == "error":
                 part = _where_estimated(part.transpose(*obs.dims), source)
+                part = rounding.at_least(part, values)
                 part = part.drop_attrs(deep=False).assign_attrs(error_attrs(name, like))
             elif key in ("lower", "upper") and not self.transforms.usual:
                 if transform.kind == "none":

@@ -32,6 +32,7 @@ from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
 from sstfill.fields.reading.sea import sea_mask
 from sstfill.fields.reading.variables import pick_fields
+from sstfill.fields.rounding import Rounding
 from sstfill.fields.transform import ASKED, Asked, by_name, choose, is_skewed, note_skewness
 from sstfill.io.error_origin import while_reading
 from sstfill.io.ledger import Ledger
@@ -426,7 +427,11 @@ class _FillRun:
             if asked == "auto" and not by_name(ds[name])[1] and is_skewed(least, most):
                 note_skewness([name])
             whole = replace(whole, members=self.request.get("members", 0))
-            Model.make(self.method, whole, folder, transform)
+            magnitude = 0.0
+            if transform.kind == "none":
+                magnitude = float(np.fmax.reduce(np.abs([least, most]), None, initial=0.0))
+            rounding = Rounding.of(ds[name], magnitude)
+            Model.make(self.method, whole, folder, transform, rounding)
             self.fitting += time.perf_counter() - started
             return None
         model = Model.load(folder)

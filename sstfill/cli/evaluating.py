@@ -55,6 +55,13 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variable", metavar="V", help="which field, where there are several")
     parser.add_argument(
+        "--clouds",
+        choices=("dates", "runs"),
+        default="dates",
+        help="dates: hide each image under the clouds of another date; runs: hide runs of dates, "
+        "as long as gaps of the series last (default: dates)",
+    )
+    parser.add_argument(
         "--fraction",
         type=float,
         default=0.1,
@@ -77,6 +84,13 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         help="score the errors as the methods state them, not as fill scales them; halves the time",
     )
     add_transform(parser)
+    parser.add_argument(
+        "--members",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also score N fields drawn by each method that can draw (default: 0)",
+    )
     parser.add_argument("--plot", metavar="PNG", help="also draw the scores")
     parser.add_argument("--json", metavar="FILE", help="also write all numbers as JSON")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -93,12 +107,14 @@ def run_score(args: argparse.Namespace) -> Iterator[str]:
             ds,
             wanted,
             variable=args.variable,
+            clouds=args.clouds,
             fraction=args.fraction,
             seed=args.seed,
             repeats=args.repeats,
             sea=sea(args.sea),
             calibrate=not args.no_calibrate,
             transform=args.transform,
+            members=args.members,
         )
     yield card.to_markdown() if args.markdown else str(card)
     if args.json:

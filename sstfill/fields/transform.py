@@ -23,6 +23,7 @@ from scipy.special import expit, logit
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
 from sstfill.fields import tables
+from sstfill.fields.rounding import packing_step
 
 log = logging.getLogger(__name__)
 
@@ -270,7 +271,7 @@ def choose(asked: str, variable: xr.DataArray, obs: xr.DataArray) -> Transform:
             f"transform={asked!r} does not fit {name!r}: {trouble}; set them to NaN if they are "
             "wrong, or give transform='none'"
         )
-    step = _packing_step(variable)
+    step = packing_step(variable)
     if kind == "log":
         floor = max(min(step, counts.least) / 2, LEAST_FLOOR) if counts.number else 1.0
         transform = Transform("log", floor, why=why)
@@ -389,15 +390,6 @@ def _upper_bound(variable: xr.DataArray) -> float:
     if units in PERCENT:
         return 100.0
     return 1.0 if units in ONE else np.inf
-
-
-def _packing_step(variable: xr.DataArray) -> float:
-    """Return the step of a packed variable; infinite where it is not packed."""
-    encoding = variable.encoding
-    if np.dtype(encoding.get("dtype", variable.dtype)).kind not in "iu":
-        return np.inf
-    step = abs(float(np.ravel(encoding.get("scale_factor", 1.0))[0]))
-    return step if step > 0 else np.inf
 
 
 def by_name(variable: xr.DataArray) -> tuple[Kind, str]:

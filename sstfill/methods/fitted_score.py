@@ -7,13 +7,18 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sstfill.errors import InputError
-from sstfill.fields import gaps
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
-from sstfill.methods.common.fitted_blend import WithheldWindow, predict_windows, withhold
+from sstfill.methods.common.fitted_blend import (
+    WithheldWindow,
+    predict_windows,
+    withhold,
+    withhold_in_windows,
+)
 from sstfill.methods.registry import fit
 from sstfill.validation.withheld import FRACTION, WithheldScore, score_estimates
 
@@ -36,7 +41,8 @@ def fitted_and_scored(
         log.warning("no withheld-cloud score: %s", reason)
         return fit(method, archive, folder), None
     fitted = fit(method, holdout.archive, folder)
-    score = _score(fitted, holdout.windows, str(archive.obs.name), FRACTION, archive.seed)
+    name = str(archive.obs.name)
+    score = _score(fitted, holdout.windows, holdout.resemblance, name, FRACTION, archive.seed)
     if holdout.little:
         return fitted, score
     shutil.rmtree(folder)
@@ -52,27 +58,23 @@ def scored(
 ) -> WithheldScore | None:
     """Score a fitted method, as it is, in windows; None where no clouds can be withheld."""
     seeds = np.random.SeedSequence([seed, 7]).generate_state(max(1, len(windows)))
-    withheld = []
-    for window, own in zip(windows, seeds, strict=False):
-        try:
-            clouds = gaps.transplant_clouds(
-                window.obs, window.sea, fraction=fraction, seed=int(own)
-            )
-        except InputError:
-            continue
-        hidden = clouds.values
-        inside = hidden[window.patch.within]
-        if inside.any():
-            truth = window.inside.values[inside]
-            withheld.append(WithheldWindow(window.without(hidden), inside, truth))
-    if not withheld:
+    try:
+        withheld = withhold_in_windows(
+            windows, fraction, [int(own) for own in seeds[: len(windows)]]
+        )
+    except InputError:
         return None
-    return _score(fitted, withheld, name, fraction, seed)
+    return _score(fitted, withheld.windows, withheld.resemblance, name, fraction, seed)
 
 
 def _score(
-    fitted: FittedMethod, windows: Sequence[WithheldWindow], name: str, fraction: float, seed: int
+    fitted: FittedMethod,
+    windows: Sequence[WithheldWindow],
+    resemblance: dict[str, Any],
+    name: str,
+    fraction: float,
+    seed: int,
 ) -> WithheldScore:
     estimates = predict_windows(windows, lambda window: {name: fitted.estimate(window)})
     settings = {"fraction": fraction, "seed": seed, "windows": len(windows)}
-    return score_estimates(estimates[name], [name], settings)[name]
+    return score_estimates(estimates[name], [name], settings, {name: resemblance})[name]

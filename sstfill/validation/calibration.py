@@ -26,27 +26,33 @@ def standardised(error: NDArray, sigma: NDArray) -> NDArray:
         return np.divide(error, sigma, out=np.where(error > 0, np.inf, 0.0), where=sigma > 0)
 
 
-def error_scale(z: NDArray) -> float:
+def error_scale(z: NDArray, weight: NDArray | None = None) -> float:
     """Return the factor of sigma with which its intervals hold as many errors as they promise.
 
     Minimises the sum over `LEVELS` of squared (fraction inside - level), searched around the
     68.27 % quantile of `z` = ``|error| / sigma``. That quantile alone would do for Gaussian errors;
     errors of filled pixels have heavier tails, and it leaves too many of them outside the wide
-    intervals. Infinite `z` are ignored.
+    intervals. Infinite `z` are ignored. With a `weight`, each `z` counts by it.
 
     >>> z = np.abs(np.random.default_rng(0).normal(0, 2, 100_000))
     >>> round(error_scale(z), 1)
     2.0
     """
-    known = np.sort(z[np.isfinite(z)])
+    order = np.argsort(z, kind="stable")[: np.count_nonzero(np.isfinite(z))]
+    known = z[order]
     if not known.size:
         return 1.0
-    start = float(np.quantile(known, 0.6827))
+    if weight is None:
+        weight = np.ones(z.size)
+    # Fraction of the weight of the first so many.
+    total = np.concatenate([[0.0], np.cumsum(weight[order])])
+    total /= total[-1]
+    start = float(np.quantile(known, 0.6827, weights=weight[order], method="inverted_cdf"))
     if not 1 / EXTREME < start < EXTREME:
         return float(np.clip(start, 1 / EXTREME, EXTREME))
     levels = np.array(LEVELS)[:, np.newaxis]
     half_widths = start * np.exp(STEPS) * ndtri((1 + levels) / 2)
-    inside = np.searchsorted(known, half_widths, side="right") / known.size
+    inside = total[np.searchsorted(known, half_widths, side="right")]
     missed = np.square(inside - levels).sum(0).round(12)
     # Among equals the one nearest to the quantile.
     best = np.lexsort((np.abs(STEPS), missed))[0]
@@ -71,7 +77,14 @@ class StratifiedScale:
     logarithm: NDArray
 
     @classmethod
-    def fit(cls, z: NDArray, image: NDArray, distance: NDArray, lag: NDArray) -> StratifiedScale:
+    def fit(
+        cls,
+        z: NDArray,
+        image: NDArray,
+        distance: NDArray,
+        lag: NDArray,
+        weight: NDArray | None = None,
+    ) -> StratifiedScale:
         """Find `error_scale` of each stratum, shrunk towards that of all pixels.
 
         Parameters
@@ -82,6 +95,8 @@ class StratifiedScale:
             Number of the image that each pixel lies in.
         distance, lag
             Distance of the pixels to data, see `sstfill.validation.distances.distance_to_data`.
+        weight
+            How much each pixel counts; by default all the same.
 
         >>> z = np.abs(np.random.default_rng(0).normal(size=(2, 20_000))) * [[1.0], [4.0]]
         >>> image = np.tile(np.arange(2000), 20)
@@ -92,12 +107,14 @@ class StratifiedScale:
         """
         distances, i = strata.classes(distance)
         lags, j = strata.classes(lag)
-        prior = np.log(error_scale(z))
+        if weight is None:
+            weight = np.ones(z.size)
+        prior = np.log(error_scale(z, weight))
         logarithm = np.empty((distances.size, lags.size))
         for a, b in np.ndindex(logarithm.shape):
             here = (i == a) & (j == b) & np.isfinite(z)
             images = np.unique(image[here]).size
-            own = np.log(error_scale(z[here]))
+            own = np.log(error_scale(z[here], weight[here]))
             logarithm[a, b] = (images * own + strata.PRIOR * prior) / (images + strata.PRIOR)
         return cls(distances, lags, logarithm)
 

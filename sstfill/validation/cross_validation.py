@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sstfill.validation import metrics
 from sstfill.validation.blend import Blend, BlendWeights, blend_values
 from sstfill.validation.calibration import StratifiedScale, error_scale, standardised
-from sstfill.validation.withheld_estimates import WithheldEstimates
+from sstfill.validation.withheld_estimates import WithheldEstimates, halves
 
 GAIN = 0.005
 """Fraction by which a blend must beat the best single method, to be worth the fill by several."""
@@ -53,6 +53,8 @@ class CrossValidation:
     distance, lag
         Distance of the pixels to data, see `sstfill.validation.distances.distance_to_data`; shape
         ``(n,)``.
+    weight
+        How much each pixel counts, ``(n,)``.
     layers
         Number of variables.
     """
@@ -65,21 +67,17 @@ class CrossValidation:
     layer: NDArray
     distance: NDArray
     lag: NDArray
+    weight: NDArray
     layers: int = 1
 
     @classmethod
-    def of(
-        cls,
-        estimates: Mapping[str, WithheldEstimates],
-        layers: int,
-        distance: NDArray,
-        lag: NDArray,
-    ) -> CrossValidation:
+    def of(cls, estimates: Mapping[str, WithheldEstimates], layers: int) -> CrossValidation:
         """Put the estimates of all methods side by side."""
         mean = np.stack([one.mean for one in estimates.values()], 1)
         sigma = np.stack([one.sigma for one in estimates.values()], 1)
-        truth, _, _, image, layer = next(iter(estimates.values()))
-        return cls(tuple(estimates), mean, sigma, truth, image, layer, distance, lag, layers)
+        truth, _, _, image, layer, distance, lag, weight = next(iter(estimates.values()))
+        places = image, layer, distance, lag, weight
+        return cls(tuple(estimates), mean, sigma, truth, *places, layers)
 
     def without(self, name: str) -> CrossValidation:
         """Leave one method out."""
@@ -115,14 +113,16 @@ class CrossValidation:
             row = []
             for variable in range(self.layers):
                 here = known & (self.layer == variable)
-                row.append(metrics.rmse(self.mean[here, k], self.truth[here]))
+                found = metrics.rmse(self.mean[here, k], self.truth[here], self.weight[here])
+                row.append(found)
             rows.append(row)
         return rows
 
     @cached_property
     def part(self) -> NDArray:
         """How much each pixel counts: a variable counts the same, however many pixels it has."""
-        return 1 / np.bincount(self.layer, minlength=self.layers)[self.layer]
+        total = np.bincount(self.layer, self.weight, minlength=self.layers)
+        return self.weight / total[self.layer]
 
     @cached_property
     def _moments(self) -> tuple[NDArray, NDArray]:
@@ -137,14 +137,8 @@ class CrossValidation:
 
     @cached_property
     def half(self) -> NDArray:
-        """True in every other image that has withheld pixels; in the upper half of a single image.
-
-        Shape ``(n,)``. Whole images, because errors under one cloud are correlated.
-        """
-        number = np.unique(self.image, return_inverse=True)[1]
-        if number.max() > 0:
-            return number % 2 == 0
-        return np.arange(number.size) < number.size // 2
+        """True in the one of the two `halves` of the pixels, ``(n,)``."""
+        return halves(self.image)
 
     def decision(self, *, blending: bool, strata: bool = False, gain: float = GAIN) -> Decision:
         """Decide between the best method and a blend.
@@ -189,7 +183,7 @@ class CrossValidation:
         scale = None
         if strata:
             z = standardised(cross_fitted.mean - cross_fitted.truth, cross_fitted.sigma)
-            scale = StratifiedScale.fit(z, self.image, self.distance, self.lag)
+            scale = StratifiedScale.fit(z, self.image, self.distance, self.lag, self.weight)
         return Decision(replace(blend, strata=scale, why=why), cross_fitted)
 
     def fit_best(self, rows: Rows) -> Blend:
@@ -218,14 +212,16 @@ class CrossValidation:
             weights = blend.weights.at(self.distance[here], self.lag[here])
             stated = self.sigma[here][:, columns] * blend.scale[self.layer[here]]
             mean[here], sigma[here] = blend_values(weights, self.mean[here][:, columns], stated)
-        return WithheldEstimates(self.truth, mean, sigma, self.image, self.layer)
+        places = self.image, self.layer, self.distance, self.lag, self.weight
+        return WithheldEstimates(self.truth, mean, sigma, *places)
 
     def _scale(self, rows: Rows) -> NDArray:
         """Error scale of each method for each variable, ``(variables, methods)``."""
         z = standardised(self.mean[rows] - self.truth[rows][:, np.newaxis], self.sigma[rows])
         scale = np.empty((self.layers, len(self.names)))
         for variable, method in np.ndindex(scale.shape):
-            scale[variable, method] = error_scale(z[self.layer[rows] == variable, method])
+            here = self.layer[rows] == variable
+            scale[variable, method] = error_scale(z[here, method], self.weight[rows][here])
         return scale
 
     def _rmse_text(self, loss: float) -> str:

@@ -21,7 +21,8 @@ def distance_to_data(obs: xr.DataArray) -> Distances:
     Parameters
     ----------
     obs
-        Observations, NaN in the gaps; of several variables, each has distances of its own.
+        Observations, NaN in the gaps, or a bool array, True where observed; of several variables,
+        each has distances of its own.
 
     Returns
     -------
@@ -30,7 +31,7 @@ def distance_to_data(obs: xr.DataArray) -> Distances:
         the pixel: float32, dims of `obs`, 0 at observations, infinite where there are none. Without
         coordinates in degrees or km, distances are in pixels.
     """
-    observed = obs.notnull()
+    observed = obs if obs.dtype == bool else obs.notnull()
     space = list(obs.dims[-2:])
     one = obs.isel(variable=0, missing_dims="ignore")
     # Each of the two needs whole images, or whole series, in one block.

@@ -3,7 +3,8 @@
 
 Inputs are 1-D, of equal length and free of NaN; sums are carried in float64 whatever the inputs
 are. An *error* is estimate minus truth, in the units of the field. An empty input gives NaN,
-silently: nothing was there to score.
+silently: nothing was there to score. Where a `weight` can be given, it says how much each value
+counts.
 """
 
 from __future__ import annotations
@@ -17,31 +18,31 @@ from scipy.special import ndtr, ndtri
 from sstfill.errors import OptionError
 
 
-def bias(estimate: ArrayLike, truth: ArrayLike) -> float:
+def bias(estimate: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Mean error, positive where the estimate is too high; NaN of nothing.
 
     >>> bias([1.0, 2.0], [0.5, 2.0])
     0.25
     """
-    return _mean(_error(estimate, truth))
+    return _mean(_error(estimate, truth), weight)
 
 
-def mae(estimate: ArrayLike, truth: ArrayLike) -> float:
+def mae(estimate: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Mean absolute error; NaN of nothing.
 
     >>> mae([1.0, 2.0], [2.0, 1.0])
     1.0
     """
-    return _mean(np.abs(_error(estimate, truth)))
+    return _mean(np.abs(_error(estimate, truth)), weight)
 
 
-def rmse(estimate: ArrayLike, truth: ArrayLike) -> float:
+def rmse(estimate: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Root of the mean squared error; NaN of nothing.
 
     >>> rmse([3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 4.0])
     2.5
     """
-    return math.sqrt(_mean(_error(estimate, truth) ** 2))
+    return math.sqrt(_mean(_error(estimate, truth) ** 2, weight))
 
 
 def centred_rmse(estimate: ArrayLike, truth: ArrayLike) -> float:
@@ -54,21 +55,26 @@ def centred_rmse(estimate: ArrayLike, truth: ArrayLike) -> float:
     return math.sqrt(_mean((error - _mean(error)) ** 2))
 
 
-def correlation(estimate: ArrayLike, truth: ArrayLike) -> float:
+def correlation(estimate: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Pearson's correlation; NaN where either side is constant or nothing is given.
 
     >>> round(correlation([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]), 12)
     1.0
     """
     x, y = _float64(estimate), _float64(truth)
-    x, y = x - _mean(x), y - _mean(y)
+    x, y = x - _mean(x, weight), y - _mean(y, weight)
+    if weight is not None:
+        root = np.sqrt(_float64(weight))
+        x, y = x * root, y * root
     norm = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
     if norm > 0:
         return float(x @ y) / norm
     return math.nan
 
 
-def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
+def coverage(
+    error: ArrayLike, sigma: ArrayLike, level: float, weight: ArrayLike | None = None
+) -> float:
     """Fraction of the errors inside the central Gaussian interval of a probability.
 
     A well stated sigma gives back `level`; less means overconfident. NaN of nothing.
@@ -79,6 +85,8 @@ def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
         Errors and their stated standard deviations (>= 0), same units.
     level
         Probability of the interval, between 0 and 1.
+    weight
+        How much each error counts; by default all the same.
 
     Raises
     ------
@@ -93,7 +101,7 @@ def coverage(error: ArrayLike, sigma: ArrayLike, level: float) -> float:
     if not 0 < level < 1:
         raise OptionError(f"coverage level {level!r} is not between 0 and 1; 68 % is written 0.68")
     half_width = ndtri((1 + level) / 2)
-    return _mean(np.abs(_float64(error)) <= half_width * _float64(sigma))
+    return _mean(np.abs(_float64(error)) <= half_width * _float64(sigma), weight)
 
 
 def crps_gaussian(error: ArrayLike, sigma: ArrayLike) -> float:
@@ -144,7 +152,11 @@ def _error(estimate: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     return _float64(estimate) - _float64(truth)
 
 
-def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
+def _mean(
+    values: NDArray[np.float64] | NDArray[np.bool_], weight: ArrayLike | None = None
+) -> float:
+    if values.size and weight is not None:
+        return float(np.average(values, weights=_float64(weight)))
     if values.size:
         return float(values.mean(dtype=np.float64))
     return math.nan

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,25 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
-from sstfill.fields import gaps
 from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
 from sstfill.validation.calibration import LEVELS, error_scale, standardised
-from sstfill.validation.withheld_estimates import WithheldEstimates, gather
+from sstfill.validation.series_holdout import SeriesHoldout, hide, variables
+from sstfill.validation.withheld_estimates import WithheldEstimates, halves
 
 if TYPE_CHECKING:
     from sstfill.methods.base import Method
 
+__all__ = [
+    "FRACTION",
+    "WithheldScore",
+    "hide",
+    "in_both_spaces",
+    "is_better",
+    "score_estimates",
+    "variables",
+    "withheld_score",
+]
 log = logging.getLogger(__name__)
 FRACTION = 0.1
 """Fraction of the observed pixels that is withheld for a score."""
@@ -69,25 +80,26 @@ class WithheldScore:
 def withheld_score(
     method: Method, obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float = FRACTION
 ) -> dict[str, WithheldScore]:
-    """Withhold clouds transplanted from other dates, and score each variable.
+    """Withhold observations as the gaps of the series lie, and score each variable.
 
-    The error scale fits all of `sstfill.validation.calibration.LEVELS` as well as can be, see
-    `error_scale`. The coverage is out of sample: the scale from every other image is tested on the
-    images between.
+    Pixels count by weights with which they resemble the gaps, in the errors as in the scale. The
+    error scale fits all of `sstfill.validation.calibration.LEVELS` as well as can be, see
+    `error_scale`. The coverage is out of sample: the scale from some of the images is tested on the
+    others, see `sstfill.validation.withheld_estimates.halves`.
 
     Returns
     -------
     dict
-        By variable. Empty, with a warning, where there are no clouds to transplant, or where the
-        method refuses the series without the withheld clouds.
+        By variable. Empty, with a warning, where there are no gaps whose like could be hidden, or
+        where the method refuses the series without the withheld pixels.
     """
     try:
-        hidden = hide(obs, sea, seed, fraction)
+        holdout = SeriesHoldout.draw(obs, sea, seed, fraction)
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return {}
     try:
-        estimates = predict_withheld(method, obs, sea, hidden)
+        estimates = holdout.predict(method)
     except InputError as reason:
         # The whole series has more observations, so it may be filled all the same.
         log.warning(
@@ -97,74 +109,28 @@ def withheld_score(
             reason,
         )
         return {}
-    return score_estimates(estimates, variables(obs), {"fraction": fraction, "seed": seed})
-
-
-def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr.DataArray:
-    """Draw the pixels to withhold, under clouds of other dates.
-
-    Parameters
-    ----------
-    obs
-        Of several variables, each is hidden where the same other date lacks it.
-    sea
-        True at sea.
-    seed
-        Of the draw. The clouds differ from those of `sstfill.score` with the same seed, so that a
-        method is not tuned on the pixels that it is scored on.
-    fraction
-        Of the observed pixels to hide.
-
-    Returns
-    -------
-    DataArray
-        True where hidden, dims of `obs`.
-
-    Raises
-    ------
-    InputError
-        If there are no clouds to transplant.
-    """
-    seed = int(np.random.SeedSequence([seed, 2]).generate_state(1)[0])
-    if "variable" in obs.dims:
-        return gaps.transplant_together(obs, sea, fraction=fraction, seed=seed)
-    return gaps.transplant_clouds(obs, sea, fraction=fraction, seed=seed)
-
-
-def variables(obs: xr.DataArray) -> list[str]:
-    """Names of the variables along ``variable``, or the one name of a field."""
-    if "variable" in obs.dims:
-        return [str(name) for name in obs["variable"].values]
-    return [str(obs.name)]
-
-
-def predict_withheld(
-    method: Method,
-    obs: xr.DataArray,
-    sea: xr.DataArray,
-    hidden: xr.DataArray,
-    scored: xr.DataArray | None = None,
-) -> WithheldEstimates:
-    """Fill `obs` without the hidden pixels, and return the estimates there (NaN where none).
-
-    With `scored`, only those of the hidden pixels are returned.
-    """
-    estimate = method.reconstruct(obs.where(~hidden), sea)
-    sigma = estimate["error"] if "error" in estimate else xr.full_like(obs, np.nan)
-    scored = hidden if scored is None else scored
-    return WithheldEstimates(*gather(scored, obs, estimate["mean"], sigma))
+    settings = {"fraction": fraction, "seed": seed}
+    return score_estimates(estimates, holdout.variables, settings, holdout.resemblance)
 
 
 def score_estimates(
-    estimates: WithheldEstimates, names: list[str], settings: dict[str, Any]
+    estimates: WithheldEstimates,
+    names: list[str],
+    settings: dict[str, Any],
+    resemblance: Mapping[str, dict[str, Any]],
 ) -> dict[str, WithheldScore]:
-    """Score each variable of which pixels were withheld; `settings` go into the summary."""
+    """Score each variable of which pixels were withheld.
+
+    `settings`, and of `resemblance` what is known of the variable, go into the summary.
+    """
     scores = {}
     for number, name in enumerate(names):
         here = estimates.layer == number
         if here.any():
-            of_variable = WithheldEstimates(*(column[here] for column in estimates))
-            scores[name] = _score_variable(of_variable, settings)
+            about = dict(settings)
+            if name in resemblance:
+                about["resemblance"] = resemblance[name]
+            scores[name] = _score_variable(estimates.at(here), about)
     return scores
 
 
@@ -185,7 +151,12 @@ def in_both_spaces(score: WithheldScore, transform: Transform) -> WithheldScore:
     assert score.estimates is not None
     there = {f"{key}_{transform.scale}": score.summary[key] for key in ERRORS}
     truth, mean = map(transform.invert, score.estimates[:2])
-    summary = score.summary | _errors(truth, mean) | {"transform": transform.kind} | there
+    summary = (
+        score.summary
+        | _errors(truth, mean, score.estimates.weight)
+        | {"transform": transform.kind}
+        | there
+    )
     return replace(score, summary=summary)
 
 
@@ -204,44 +175,48 @@ def is_better(transformed: WithheldScore, plain: WithheldScore, transform: Trans
     assert plain.estimates is not None
     truth, mean = map(transform.apply, plain.estimates[:2])
     known = np.isfinite(mean)
-    rmse = metrics.rmse(mean[known], truth[known])
+    rmse = metrics.rmse(mean[known], truth[known], plain.estimates.weight[known])
     there = transformed.summary[f"rmse_{transform.scale}"]
     about_as_well = transformed.summary["mae"] < (1 + GAIN) * plain.summary["mae"]
     return bool(there < (1 - GAIN) * rmse and about_as_well)
 
 
-def _errors(truth: NDArray, mean: NDArray) -> dict[str, float]:
+def _errors(truth: NDArray, mean: NDArray, weight: NDArray) -> dict[str, float]:
     """Score estimates where there are any; ``std`` is that of all of the truth."""
     known = np.isfinite(mean)
-    filled, wanted = mean[known], truth[known]
+    filled, wanted, part = mean[known], truth[known], weight[known]
     return {
-        "mae": metrics.mae(filled, wanted),
-        "rmse": metrics.rmse(filled, wanted),
-        "bias": metrics.bias(filled, wanted),
-        "correlation": metrics.correlation(filled, wanted),
-        "std": float(truth.std()),
+        "mae": metrics.mae(filled, wanted, part),
+        "rmse": metrics.rmse(filled, wanted, part),
+        "bias": metrics.bias(filled, wanted, part),
+        "correlation": metrics.correlation(filled, wanted, part),
+        "std": metrics.rmse(truth, np.average(truth, weights=weight), weight),
     }
 
 
 def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> WithheldScore:
-    truth, mean, sigma, image, _ = estimates
+    truth, mean, sigma, image, _, _, _, weight = estimates
     known = np.isfinite(mean)
     summary: dict[str, Any] = {
         **settings,
         "n": truth.size,
-        "filled_fraction": float(known.mean()),
-        **_errors(truth, mean),
+        "filled_fraction": float(np.average(known, weights=weight)),
+        **_errors(truth, mean, weight),
     }
     stated = known & np.isfinite(sigma)
     if not stated.any():
         return WithheldScore(summary, 1.0, estimates)
-    z = standardised(np.abs(mean - truth)[stated], sigma[stated])
-    even = np.unique(image[stated], return_inverse=True)[1] % 2 == 0
-    if not even.all():
-        cross_fitted = np.where(even, z / error_scale(z[~even]), z / error_scale(z[even]))
+    z, part = standardised(np.abs(mean - truth)[stated], sigma[stated]), weight[stated]
+    half = halves(image[stated])
+    if half.any() and not half.all():
+        cross_fitted = np.empty(z.size)
+        for here in (half, ~half):
+            cross_fitted[here] = z[here] / error_scale(z[~here], part[~here])
         ones = np.ones_like(cross_fitted)
-        summary["coverage"] = {str(p): metrics.coverage(cross_fitted, ones, p) for p in LEVELS}
-    scale = error_scale(z)
+        summary["coverage"] = {
+            str(p): metrics.coverage(cross_fitted, ones, p, part) for p in LEVELS
+        }
+    scale = error_scale(z, part)
     summary["sigma_scale"] = scale
     if not 1 / USUAL < scale < USUAL:
         log.warning(

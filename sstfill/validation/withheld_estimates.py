@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 SLAB = 16
 """Images of an eager field that are searched together, to spare memory."""
 
+BLOCKS = 8
+"""Stretches of images into which withheld pixels are divided."""
+
 
 class WithheldEstimates(NamedTuple):
     """A method's estimates at the withheld pixels, each of shape ``(n,)``.
 
-    The observed value, the estimate, its error, and the number of the image and of the variable.
+    The observed value, the estimate, its error, and the number of the image and of the variable;
+    distance (km) and lag (days) to what is left of the data, and how much the pixel counts.
     """
 
     truth: NDArray
@@ -27,6 +31,32 @@ class WithheldEstimates(NamedTuple):
     sigma: NDArray
     image: NDArray
     layer: NDArray
+    distance: NDArray
+    lag: NDArray
+    weight: NDArray
+
+    def at(self, rows: NDArray) -> WithheldEstimates:
+        """Return the estimates at some of the pixels."""
+        return WithheldEstimates(*(column[rows] for column in self))
+
+
+def halves(image: NDArray) -> NDArray[np.bool_]:
+    """Divide withheld pixels into two halves, to fit on one what is tested on the other.
+
+    Pixels of up to `BLOCKS` stretches of images, one after the other, are in the one half and the
+    other by turns, for errors in one image, and under one cloud that stays, are correlated. The
+    pixels of a single image are divided in the middle.
+
+    >>> halves(np.array([3, 3, 5, 7])).astype(int)
+    array([1, 1, 0, 1])
+    """
+    number = np.unique(image, return_inverse=True)[1]
+    images = int(number.max(initial=0)) + 1
+    if images == 1:
+        return np.arange(image.size) < image.size // 2
+    block = number * min(BLOCKS, images) // images
+    first: NDArray[np.bool_] = block % 2 == 0
+    return first
 
 
 def gather(hidden: xr.DataArray, *fields: xr.DataArray) -> tuple[NDArray, ...]:

@@ -77,6 +77,44 @@ def test_it_agrees_with_filling_in_one_piece_where_the_window_shows_all(
     np.testing.assert_allclose(small.loaded(tmp_path / "out.zarr").sst, whole.sst, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("method", "kind", "magnitude"),
+    [
+        ("interpolate", "nothing but 0", 1.0),
+        ("interpolate", "constant", 1e12),
+        ("interpolate", "a trend", 1e-12),
+        ("interpolate", "waves", 1e12),
+        ("climatology", "two values", 1e-12),
+        ("climatology", "constant", 1.0),
+    ],
+)
+def test_no_error_is_zero_whatever_the_field(tmp_path, method, kind, magnitude):
+    ds = small.ocean(8)
+    waves = (ds.sst - 18) / 4
+    fields = {
+        "constant": xr.ones_like(waves),
+        "nothing but 0": xr.zeros_like(waves),
+        "two values": (waves > 0).astype("f4"),
+        "a trend": xr.ones_like(waves) * np.arange(1, 9)[:, np.newaxis, np.newaxis] / 8,
+        "waves": waves / abs(waves).max(),
+    }
+    ds["sst"] = (fields[kind].where(ds.sst.notnull()) * magnitude).astype("f4")
+    fill_archive(small.put(ds, tmp_path / "in.zarr"), tmp_path / "out.zarr", method)
+    out = small.loaded(tmp_path / "out.zarr")
+    error = out.sst_error.values[out.sst_source.values == 1]
+    assert error.size > 100 and np.isfinite(error).all() and (error > 0).all()
+
+
+def test_no_error_is_less_than_the_rounding_of_packed_values(tmp_path):
+    ds = small.ocean(8)
+    ds["sst"] = ds.sst.where(ds.sst.isnull(), 20.0)
+    packed = {"sst": {"dtype": "i2", "scale_factor": 0.5, "_FillValue": -32768}}
+    path = small.put(ds, tmp_path / "in.zarr", encoding=packed)
+    fill_archive(path, tmp_path / "out.zarr", "interpolate")
+    error = small.loaded(tmp_path / "out.zarr").sst_error
+    np.testing.assert_allclose(error.min(), 0.5 / np.sqrt(12), rtol=1e-6)
+
+
 @pytest.mark.parametrize("units", [0, 4])
 def test_a_run_that_was_cut_short_goes_on(archive, wanted, tmp_path, monkeypatch, units):
     out = tmp_path / "out.zarr"

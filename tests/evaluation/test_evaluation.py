@@ -19,6 +19,7 @@ from sstfill.fields.reading.dates import days_since_first
 from sstfill.fill import fill
 from sstfill.methods import METHODS as REGISTERED
 from sstfill.methods.auto.method import Auto
+from sstfill.validation.runs import withheld_runs
 
 BINS = {"cloud": 4, "distance": 5, "lag": 4}
 ASKED: list[xr.DataArray] = []  # what the spies were shown
@@ -324,6 +325,19 @@ def test_clouds_are_an_array_with_names():
         for c in (clouds, clouds.astype("i1").transpose("longitude", "latitude", "time"))
     )
     assert first.identical(turned)
+
+
+def test_clouds_of_runs_of_dates():
+    card = score(OBS, {"a": Steady()}, sea=SEA, clouds="runs", seed=3, calibrate=False)
+    hidden = withheld_runs(OBS, SEA, seed=3)
+    mean = Steady().reconstruct(OBS.where(~hidden), SEA)["mean"]
+    error = (mean - OBS).values[hidden.values]
+    assert card.data.attrs["n_withheld"] == hidden.sum()
+    assert card.data.attrs["clouds"] == "runs of other dates"
+    assert "clouds of runs of other dates" in str(card)
+    assert float(card.data.rmse[0]) == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
+    with pytest.raises(OptionError, match="clouds='days'; choose from dates, runs"):
+        score(OBS, Noisy(), clouds="days")
 
 
 def test_a_fill_is_no_truth():

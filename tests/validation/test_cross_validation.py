@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,15 +30,12 @@ def tried(
         np.arange(n) % layers,
     )
     shared = common * rng.normal(size=n)
-    estimates = [
-        WithheldEstimates(
-            truth, truth + shared + s * rng.normal(size=n), np.full(n, s), image, layer
-        )
-        for s in size
-    ]
-    return CrossValidation.of(
-        dict(zip("abcdef", estimates, strict=False)), layers, *rng.uniform(1, 9, (2, n))
-    )
+    means = [truth + shared + s * rng.normal(size=n) for s in size]
+    places = image, layer, *rng.uniform(1, 9, (2, n)), np.ones(n)
+    estimates = {}
+    for name, mean, s in zip("abcdef", means, size, strict=False):
+        estimates[name] = WithheldEstimates(truth, mean, np.full(n, s), *places)
+    return CrossValidation.of(estimates, layers)
 
 
 def test_a_blend_of_independent_errors_wins_and_says_by_how_much():
@@ -63,15 +62,16 @@ def test_no_blend_where_it_does_not_pay_or_is_not_wanted():
 
 def test_the_score_of_a_choice_is_that_of_pixels_it_was_not_made_by():
     """Many methods of which none is good: the best of them looks better than it is."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(2)
     n, methods = 60, 26
     truth, image = rng.normal(size=n), np.arange(n)
     letters = [f"m{k}" for k in range(methods)]
-    estimates = {
-        m: WithheldEstimates(truth, rng.normal(size=n), np.ones(n), image, np.zeros(n, int))
-        for m in letters
-    }
-    validation = CrossValidation.of(estimates, 1, np.ones(n), np.ones(n))
+    ones = np.ones(n)
+    estimates = {}
+    for name in letters:
+        mean = rng.normal(size=n)
+        estimates[name] = WithheldEstimates(truth, mean, ones, image, 0 * image, ones, ones, ones)
+    validation = CrossValidation.of(estimates, 1)
     found = validation.decision(blending=False)
     assert validation.loss(found.cross_fitted.mean) > 1.1 * validation.loss(validation.mean).min()
 
@@ -119,3 +119,14 @@ def test_a_blend_is_worse_than_the_best_by_noise_at_most():
 def test_gain_is_asked_of_a_blend():
     blend = tried(1.0, 1.0).decision(blending=True, gain=0.5).blend
     assert len(blend.names) == 1
+
+
+def test_pixels_that_weigh_more_decide():
+    """The one method is good in half of the pixels, the other in the other half."""
+    validation = tried(1.0, 1.0)
+    here = np.arange(3000) < 1500
+    mean = validation.truth[:, np.newaxis] + np.stack([here * 1.0, ~here * 1.1], 1)
+    for heavy, best in ((here, "b"), (~here, "a")):
+        weighted = replace(validation, mean=mean, weight=np.where(heavy, 1.9, 0.1))
+        assert weighted.decision(blending=False).blend.names == (best,)
+        assert min(weighted.rmse()) == weighted.rmse()["ab".index(best)]

@@ -21,6 +21,7 @@ from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.fields.reading.sea import sea_mask
 from sstfill.methods import Climatology
+from sstfill.validation.runs import withheld_runs
 from sstfill.validation.withheld import withheld_score
 
 
@@ -88,16 +89,17 @@ def test_hides_what_was_observed_and_nothing_else():
         == int(hidden.sum())
         == pytest.approx(0.1 * int(obs.notnull().sum()), abs=1)
     )
-    own = int(
-        np.random.SeedSequence([0, 2]).generate_state(1)[0]
-    )  # not the clouds that a score with this seed hides
-    np.testing.assert_array_equal(
-        hidden, gaps.transplant_clouds(obs, all_sea(obs), fraction=0.1, seed=own)
-    )
+    # Not the pixels that a score with this seed hides.
+    own = gaps.derived_seed(0, 2)
+    np.testing.assert_array_equal(hidden, withheld_runs(obs, all_sea(obs), fraction=0.1, seed=own))
+    weight = found.estimates.weight
     error = 15 - obs.values[hidden.values]
-    assert found.rmse == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
-    assert found.summary["bias"] == pytest.approx(error.mean(), rel=1e-5)
-    assert found.summary["std"] == pytest.approx(error.std(), rel=1e-5)
+    assert weight.mean() == pytest.approx(1) and weight.std() > 0
+    assert found.rmse == pytest.approx(np.sqrt(np.average(error**2, weights=weight)), rel=1e-6)
+    assert found.summary["bias"] == pytest.approx(np.average(error, weights=weight), rel=1e-5)
+    std = np.sqrt(np.average(error**2, weights=weight) - np.average(error, weights=weight) ** 2)
+    assert found.summary["std"] == pytest.approx(std, rel=1e-5)
+    assert 0 < found.summary["resemblance"]["overlap"] <= 1
 
 
 @pytest.mark.parametrize("chunks", [None, {"time": 3}, {"time": 7, "lat": 3, "lon": 4}])
@@ -191,12 +193,21 @@ def test_each_variable_has_its_own_score():
     )
 
 
-@pytest.mark.parametrize("case", ["no clouds", "one image"])
+@pytest.mark.parametrize("case", ["no gaps", "one pixel"])
 def test_what_cannot_be_scored_is_said_in_the_log(case, caplog):
-    obs = {"no clouds": cloudy().fillna(15.0), "one image": cloudy()[:1]}[case]
+    obs = cloudy().fillna(15.0)
+    if case == "one pixel":
+        obs = obs.where((obs.lat == 3) & (obs.lon == 3))
     with caplog.at_level(logging.WARNING):
         assert withheld_score(Spy(), obs, xr.ones_like(obs[0], dtype=bool), 0) == {}
     assert "no withheld-cloud score: " in caplog.text
+
+
+def test_a_single_image_is_scored_on_parts_of_it():
+    obs = cloudy(ny=20, nx=30)[:1]
+    found = withheld_score(Spy(), obs, all_sea(obs.fillna(1.0)), 0)["sst"]
+    assert found.summary["n"] == pytest.approx(0.1 * float(obs.notnull().sum()), abs=2)
+    assert found.summary["resemblance"]["gaps"]["lag_days"] is None
 
 
 def test_a_method_that_refuses_the_holdout_is_named_with_its_reason(caplog):

@@ -10,7 +10,6 @@ from time import perf_counter as clock
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sstfill.errors import InputError, SstfillError
 from sstfill.methods.base import Method
@@ -45,16 +44,17 @@ class Holdout(Protocol):
         ...
 
     @property
+    def resemblance(self) -> Mapping[str, dict[str, Any]]:
+        """By variable, how far the withheld pixels resemble its gaps."""
+        ...
+
+    @property
     def size(self) -> int:
         """How many values a method is given in a trial."""
         ...
 
     def predict(self, method: Method) -> WithheldEstimates:
         """Fit a method to what is left, and estimate the withheld pixels."""
-        ...
-
-    def distances(self) -> tuple[NDArray, NDArray]:
-        """Distance (km) and lag (days) of the withheld pixels to what is left, ``(n,)`` each."""
         ...
 
 
@@ -131,13 +131,7 @@ def choose(
         raise InputError(
             "no method could be tried on withheld clouds; name one, such as method='interpolate'"
         )
-    # Distances cost a pass over the data, and only a blend needs them.
-    if blending and len(trials.estimates) > 1:
-        distance, lag = holdout.distances()
-    else:
-        first = next(iter(trials.estimates.values()))
-        distance = lag = np.full(first.truth.shape, np.nan)
-    tried = CrossValidation.of(trials.estimates, len(holdout.variables), distance, lag)
+    tried = CrossValidation.of(trials.estimates, len(holdout.variables))
     left = np.inf if budget is None else budget - (clock() - started)
     decision = _affordable_decision(tried, trials, blending, budget or 0.0, left)
     seconds = {name: round(s, 3) for name, s in trials.seconds.items()}

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import InputError
@@ -26,7 +25,6 @@ from sstfill.methods.common.fitted_blend import (
     blend_halo,
     blend_window,
     predict_windows,
-    withheld_distances,
     withhold,
 )
 from sstfill.methods.common.fitted_store import read_state, write_state
@@ -91,9 +89,14 @@ class FittedHoldout:
         return [str(self.holdout.archive.obs.name)]
 
     @property
+    def resemblance(self) -> Mapping[str, dict[str, Any]]:
+        """See `sstfill.methods.auto.choice.Holdout`."""
+        return {self.variables[0]: self.holdout.resemblance}
+
+    @property
     def size(self) -> int:
         """See `sstfill.methods.auto.choice.Holdout`."""
-        return sum(window.obs.size for window, _, _ in self.holdout.windows)
+        return sum(window.obs.size for window, *_ in self.holdout.windows)
 
     def predict(self, method: Method) -> WithheldEstimates:
         """See `sstfill.methods.auto.choice.Holdout`."""
@@ -102,10 +105,6 @@ class FittedHoldout:
             self.holdout.windows, lambda window: {method.name: fitted.estimate(window)}
         )
         return estimates[method.name]
-
-    def distances(self) -> tuple[NDArray, NDArray]:
-        """See `sstfill.methods.auto.choice.Holdout`."""
-        return withheld_distances(self.holdout.windows)
 
 
 def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.checks import check_number
@@ -19,15 +18,8 @@ from sstfill.errors import InputError, OptionError, unknown
 from sstfill.methods.auto.choice import COST, Choice, choose, untried
 from sstfill.methods.base import Archive, FittedMethod, Method
 from sstfill.methods.registry import METHODS, affordable, register, seeded
-from sstfill.validation.distances import distance_to_data
-from sstfill.validation.withheld import (
-    WithheldScore,
-    hide,
-    predict_withheld,
-    score_estimates,
-    variables,
-)
-from sstfill.validation.withheld_estimates import WithheldEstimates, gather
+from sstfill.validation.series_holdout import SeriesHoldout
+from sstfill.validation.withheld import WithheldScore, score_estimates
 
 SCORED = 1_000_000
 """Withheld pixels on which methods are compared, at most: of more, a random part."""
@@ -38,16 +30,16 @@ SCORED = 1_000_000
 class Auto:
     """Try every method on withheld clouds, and fill with the best of them or a blend of several.
 
-    Observed pixels are withheld under clouds of other dates, and each method (with its default
+    Observed pixels are withheld as the gaps of the series lie, and each method (with its default
     options) fills them. Weights of least error are fitted by distance to the nearest observation in
     the image and by days to the nearest one of the pixel. They are cross-validated: weights from
     every other image are tested on the images between, and a blend is taken only if it does better
     there than the best single method. The chosen methods then fill the series itself. The expected
     error of a blend combines the errors of its methods and their disagreement.
 
-    Costs a fill by each method, and one more by each that is chosen. Where no clouds can be
-    withheld (in a single image, or if no image has clouds to transplant), the series is
-    interpolated, with a warning.
+    Costs a fill by each method, and one more by each that is chosen. Where nothing can be withheld,
+    since there are no gaps whose like could hide observations, the series is interpolated, with a
+    warning.
 
     Parameters
     ----------
@@ -124,7 +116,7 @@ class Auto:
         started = clock()
         candidates = self.candidates(obs)
         try:
-            holdout = SeriesHoldout.of(obs, sea, self.seed, self.fraction)
+            holdout = SeriesHoldout.draw(obs, sea, self.seed, self.fraction, SCORED)
         except InputError as reason:
             choice = untried(candidates, reason, named=self.methods is not None)
             return FillPlan(choice, {})
@@ -133,7 +125,10 @@ class Auto:
         )
         assert choice.cross_fitted is not None
         settings = {"fraction": self.fraction, "seed": self.seed}
-        return FillPlan(choice, score_estimates(choice.cross_fitted, variables(obs), settings))
+        scores = score_estimates(
+            choice.cross_fitted, holdout.variables, settings, holdout.resemblance
+        )
+        return FillPlan(choice, scores)
 
     def candidates(self, obs: xr.DataArray) -> list[Method]:
         """Return the methods to try on such data, the cheap ones first.
@@ -159,56 +154,6 @@ class Auto:
             )
         able.sort(key=lambda name: COST.get(name, np.inf))
         return [seeded(METHODS[name], self.seed) for name in able]
-
-
-@dataclass(frozen=True)
-class SeriesHoldout:
-    """A series in memory of which some observations are withheld.
-
-    Attributes
-    ----------
-    obs, sea
-        The whole series.
-    hidden
-        True where withheld, dims of `obs`.
-    scored
-        Those of the withheld pixels at which methods are compared.
-    """
-
-    obs: xr.DataArray
-    sea: xr.DataArray
-    hidden: xr.DataArray
-    scored: xr.DataArray
-
-    @classmethod
-    def of(cls, obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> SeriesHoldout:
-        """Withhold clouds of other dates; `InputError` if there are none."""
-        hidden = hide(obs, sea, seed, fraction)
-        part = SCORED / max(int(hidden.sum()), 1)
-        if part >= 1:
-            return cls(obs, sea, hidden, hidden)
-        drawn = np.random.default_rng(seed).random(hidden.shape, np.float32) < part
-        return cls(obs, sea, hidden, hidden.copy(data=hidden.values & drawn))
-
-    @property
-    def variables(self) -> list[str]:
-        """See `sstfill.methods.auto.choice.Holdout`."""
-        return variables(self.obs)
-
-    @property
-    def size(self) -> int:
-        """See `sstfill.methods.auto.choice.Holdout`."""
-        return int(self.obs.size)
-
-    def predict(self, method: Method) -> WithheldEstimates:
-        """See `sstfill.methods.auto.choice.Holdout`."""
-        return predict_withheld(method, self.obs, self.sea, self.hidden, self.scored)
-
-    def distances(self) -> tuple[NDArray, NDArray]:
-        """See `sstfill.methods.auto.choice.Holdout`."""
-        fields = distance_to_data(self.obs.where(~self.hidden))
-        distance, lag, *_ = gather(self.scored, *fields)
-        return distance, lag
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError
-from sstfill.fields import gaps
+from sstfill.fields.gaps import derived_seed
 from sstfill.fields.patches import Box, Shape
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.validation.blend import Blend
 from sstfill.validation.distances import Distances, distance_to_data
+from sstfill.validation.resemblance import Resemblance
+from sstfill.validation.runs import withheld_runs
 from sstfill.validation.withheld_estimates import WithheldEstimates
 
 NEAR: Shape = (STEPS, 40, 40)
@@ -42,11 +44,38 @@ class WithheldWindow(NamedTuple):
         True where they were, shape of `Window.inside`.
     truth
         Their values, ``(n,)``.
+    distance, lag
+        How far they are from what is left, see `window_distances`; ``(n,)``.
+    weight
+        How much each of them counts: with these weights the withheld pixels of all windows resemble
+        the gaps more. ``(n,)``.
     """
 
     window: Window
     hidden: NDArray[np.bool_]
     truth: NDArray[np.floating]
+    distance: NDArray[np.floating]
+    lag: NDArray[np.floating]
+    weight: NDArray[np.floating]
+
+
+class WithheldWindows(NamedTuple):
+    """Windows of an archive of which some observations are withheld.
+
+    Attributes
+    ----------
+    windows
+        Those with withheld observations inside.
+    masks
+        Where each of them lies in the archive, and what is hidden there.
+    resemblance
+        How far the withheld pixels resemble the gaps without weights, see
+        `sstfill.validation.resemblance.Resemblance.summary`.
+    """
+
+    windows: list[WithheldWindow]
+    masks: list[Mask]
+    resemblance: dict[str, Any]
 
 
 class ArchiveHoldout(NamedTuple):
@@ -60,17 +89,20 @@ class ArchiveHoldout(NamedTuple):
         Where they were.
     little
         So little is withheld that a method fitted to the rest need not be refitted to the whole.
+    resemblance
+        See `WithheldWindows`.
     """
 
     archive: Archive
     windows: list[WithheldWindow]
     little: bool
+    resemblance: dict[str, Any]
 
 
 def withhold(
     archive: Archive, *, fraction: float, seed: int, little: float = LITTLE
 ) -> ArchiveHoldout:
-    """Withhold clouds of other dates in the validation windows of an archive.
+    """Withhold observations in the validation windows of an archive, as their gaps lie.
 
     Parameters
     ----------
@@ -84,34 +116,79 @@ def withhold(
     Raises
     ------
     InputError
-        If there are no clouds to transplant in any of the windows.
+        If there are no gaps whose like could be hidden in any of the windows.
     """
-    windows, masks = [], []
-    reason = InputError("the archive has no windows to try methods on; it is empty")
-    most = SCORED // max(len(archive.trials), 1)
-    for number, window in enumerate(archive.trials):
-        own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    if not archive.trials:
+        raise InputError("the archive has no windows to try methods on; it is empty")
+    seeds = [derived_seed(seed, number) for number in range(len(archive.trials))]
+    found = withhold_in_windows(archive.trials, fraction, seeds)
+    # Estimated from the sample: counting would read the whole archive once more.
+    observed = np.isfinite(archive.sample).mean() * float(archive.sea.sum()) * len(archive.sample)
+    withheld = sum(int(hidden.sum()) for _, hidden in found.masks)
+    return ArchiveHoldout(
+        _without(archive, found.masks),
+        found.windows,
+        withheld < little * observed,
+        found.resemblance,
+    )
+
+
+def withhold_in_windows(
+    windows: Sequence[Window], fraction: float, seeds: Sequence[int]
+) -> WithheldWindows:
+    """Withhold observations in windows, each with a seed of its own.
+
+    Raises
+    ------
+    InputError
+        If there are no gaps whose like could be hidden in any of the windows.
+    """
+    found, masks = [], []
+    gaps: list[NDArray] = []
+    reason = InputError("there are no windows to try methods on")
+    most = SCORED // max(len(windows), 1)
+    for window, seed in zip(windows, seeds, strict=True):
         try:
-            clouds = gaps.transplant_clouds(window.obs, window.sea, fraction=fraction, seed=own)
+            hidden = withheld_runs(window.obs, window.sea, fraction=fraction, seed=seed).values
         except InputError as why:
             reason = why
             continue
-        hidden = clouds.values
         # Only the inside of a window is estimated; around it, pixels are hidden all the same.
         scored = hidden[window.patch.within]
-        if scored.sum() > most:
-            drawn = np.random.default_rng(own).random(scored.shape) < most / scored.sum()
-            scored = scored & drawn
-        if scored.any():
-            truth = window.inside.values[scored]
-            windows.append(WithheldWindow(window.without(hidden), scored, truth))
-            masks.append((window.patch.seen, hidden))
-    if not windows:
+        rng = np.random.default_rng(seed)
+        scored = _random_part(scored, most, rng)
+        if not scored.any():
+            continue
+        left = window.without(hidden)
+        distance, lag = window_distances(left)
+        truth = window.inside.values[scored]
+        far, late = (part.values[scored].astype(np.float64) for part in (distance, lag))
+        found.append(WithheldWindow(left, scored, truth, far, late, np.ones(truth.size)))
+        masks.append((window.patch.seen, hidden))
+        sea = window.sea[window.patch.within[1:]].values
+        gap = _random_part(window.inside.isnull().values & sea, most, rng)
+        gaps.append(np.stack([part.values[gap] for part in window_distances(window)]))
+    if not found:
         raise reason
-    # Estimated from the sample: counting would read the whole archive once more.
-    observed = np.isfinite(archive.sample).mean() * float(archive.sea.sum()) * len(archive.sample)
-    withheld = sum(int(hidden.sum()) for _, hidden in masks)
-    return ArchiveHoldout(_without(archive, masks), windows, withheld < little * observed)
+    far, late = np.concatenate(gaps, axis=1)
+    if not far.size:  # all gaps lie around the windows
+        return WithheldWindows(found, masks, {})
+    hidden_far = np.concatenate([one.distance for one in found])
+    hidden_late = np.concatenate([one.lag for one in found])
+    alike = Resemblance.of((far, late), (hidden_far, hidden_late))
+    weight = alike.weights(hidden_far, hidden_late)
+    parts = np.split(weight, np.cumsum([one.truth.size for one in found])[:-1])
+    weighted = [one._replace(weight=part) for one, part in zip(found, parts, strict=True)]
+    return WithheldWindows(weighted, masks, alike.summary())
+
+
+def _random_part(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Keep each pixel of a mask with a chance that leaves about `most`, if there are more."""
+    count = np.count_nonzero(mask)
+    if count <= most:
+        return mask
+    drawn: NDArray[np.bool_] = mask & (rng.random(mask.shape) < most / count)
+    return drawn
 
 
 def _without(archive: Archive, masks: list[Mask]) -> Archive:
@@ -162,7 +239,7 @@ def predict_windows(
     """
     parts: dict[str, list[WithheldEstimates]] = {}
     images = 0
-    for window, hidden, truth in windows:
+    for window, hidden, truth, distance, lag, weight in windows:
         image = np.nonzero(hidden)[0]
         for name, found in estimate(window).items():
             mean = found["mean"].transpose(*window.obs.dims).values[hidden]
@@ -176,6 +253,9 @@ def predict_windows(
                 sigma.astype(np.float64),
                 image + images,
                 np.zeros_like(image),
+                distance,
+                lag,
+                weight,
             )
             parts.setdefault(name, []).append(part)
         images += len(hidden)
@@ -183,16 +263,6 @@ def predict_windows(
     for name, some in parts.items():
         joined[name] = WithheldEstimates(*map(np.concatenate, zip(*some, strict=True)))
     return joined
-
-
-def withheld_distances(windows: Sequence[WithheldWindow]) -> tuple[NDArray, NDArray]:
-    """Distance (km) and lag (days) of the withheld pixels to what is left, ``(n,)`` each."""
-    distances, lags = [], []
-    for window, hidden, _ in windows:
-        distance, lag = window_distances(window)
-        distances.append(distance.values[hidden])
-        lags.append(lag.values[hidden])
-    return (np.concatenate(distances).astype(np.float64), np.concatenate(lags).astype(np.float64))
 
 
 def window_distances(window: Window) -> Distances:

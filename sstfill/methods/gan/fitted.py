@@ -23,7 +23,6 @@ from sstfill.methods.common.fitted_blend import (
     blend_halo,
     blend_window,
     predict_windows,
-    withheld_distances,
     withhold,
 )
 from sstfill.methods.common.fitted_store import read_state, write_state
@@ -302,7 +301,7 @@ def _fit_blend(holdout: ArchiveHoldout, predictor: Predictor) -> Blend:
     estimates = predict_windows(
         holdout.windows, lambda window: with_errors(predictor.estimates(window))
     )
-    validation = CrossValidation.of(estimates, 1, *withheld_distances(holdout.windows))
+    validation = CrossValidation.of(estimates, 1)
     blend = validation.decision(blending=True, strata=True).blend
     log.info("%s", blend.why)
     return blend

@@ -14,7 +14,6 @@ import xarray as xr
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
-from sstfill.fields import gaps
 from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.gan.compact import estimate_compact
@@ -26,7 +25,7 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.nn.device import pick_device
 from sstfill.validation.blend import Blend
 from sstfill.validation.cross_validation import CrossValidation
-from sstfill.validation.distances import Distances, distance_to_data
+from sstfill.validation.series_holdout import SeriesHoldout
 from sstfill.validation.withheld_estimates import WithheldEstimates, gather
 
 log = logging.getLogger(__name__)
@@ -174,13 +173,13 @@ class Gan:
     def _fit_blend(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> Blend | None:
         """Withhold clouds, fill them, compare; None where there are none to withhold."""
         try:
-            hidden = gaps.transplant_clouds(obs, sea, fraction=FRACTION, seed=cloud_seed(self.seed))
+            holdout = SeriesHoldout.draw(obs, sea, cloud_seed(self.seed), FRACTION)
         except InputError as reason:
             log.info("the network is not blended with its first guesses: %s", reason)
             return None
-        left = obs.where(~hidden)
+        left = obs.where(~holdout.hidden)
         estimates = with_errors(estimate_all(left, sea, networks, self.seed))
-        validation = _cross_validation(hidden, obs, estimates, distance_to_data(left))
+        validation = _cross_validation(holdout, estimates)
         blend = validation.decision(blending=True, strata=True).blend
         log.info("%s", blend.why)
         return blend
@@ -225,21 +224,20 @@ def cloud_seed(seed: int) -> int:
     return int(np.random.SeedSequence([seed, 3]).generate_state(1)[0])
 
 
-def _cross_validation(
-    hidden: xr.DataArray, obs: xr.DataArray, estimates: Estimates, distances: Distances
-) -> CrossValidation:
-    """Gather the estimates at the hidden pixels; lazy fields are computed together."""
-    unknown = xr.full_like(obs, np.nan, dtype=np.float32)
+def _cross_validation(holdout: SeriesHoldout, estimates: Estimates) -> CrossValidation:
+    """Gather the estimates at the withheld pixels; lazy fields are computed together."""
+    unknown = xr.full_like(holdout.obs, np.nan, dtype=np.float32)
     errors = [found.get("error", unknown) for found in estimates.values()]
     means = [found["mean"] for found in estimates.values()]
     # The mean of the network comes last: its blocks are the ones that `gather` computes in.
     fields = [*errors, *means[::-1]]
-    truth, distance, lag, *values, image, layer = gather(hidden, obs, *distances, *fields)
+    truth, *values, image, layer = gather(holdout.scored, holdout.obs, *fields)
     sigmas, means_at = values[: len(errors)], values[len(errors) :][::-1]
+    places = image, layer, holdout.distance, holdout.lag, holdout.weight
     by_name = {}
     for name, mean, sigma in zip(estimates, means_at, sigmas, strict=True):
-        by_name[name] = WithheldEstimates(truth, mean, sigma, image, layer)
-    return CrossValidation.of(by_name, 1, distance, lag)
+        by_name[name] = WithheldEstimates(truth, mean, sigma, *places)
+    return CrossValidation.of(by_name, 1)
 
 
 @lru_cache(maxsize=4)

@@ -295,23 +295,28 @@ def test_none_that_can_do_with_the_data():
         fill(short, Auto(methods=("dineof",)), variables="sst")
 
 
-@pytest.mark.parametrize("case", ["one image", "no clouds"])
-def test_where_no_clouds_can_be_withheld_the_series_is_interpolated(case, caplog):
+def one_pixel(field: xr.DataArray) -> xr.DataArray:
+    """A series of which only one pixel is observed: nothing of it can be withheld."""
+    return field.where((field.lat == field.lat[3]) & (field.lon == field.lon[3]))
+
+
+def test_where_nothing_can_be_withheld_the_series_is_interpolated(caplog):
     ds = sea_surface()[["sst", "sea"]]
-    ds = (
-        ds.isel(time=[5])
-        if case == "one image"
-        else ds.assign(sst=ds.sst.fillna(15.0).where(ds.lat > ds.lat[0]))
-    )
+    ds = ds.assign(sst=one_pixel(ds.sst.fillna(15.0)))
     with caplog.at_level(logging.WARNING):
         out = fill(ds, Auto())
     assert "interpolate fills, since no method can be tried on withheld clouds: " in caplog.text
-    assert (
-        account(out)["chosen"] == ["interpolate"]
-        and "since no method can be tried" in account(out)["why"]
-    )
+    assert account(out)["chosen"] == ["interpolate"]
+    assert "since no method can be tried" in account(out)["why"]
     assert "sstfill_score" not in out.sst.attrs
     xr.testing.assert_equal(out.sst, fill(ds, Interpolate(), score=False).sst)
+
+
+def test_methods_are_tried_on_parts_of_a_single_image():
+    ds = sea_surface()[["sst", "sea"]].isel(time=[5])
+    out = fill(ds, Auto(methods=("interpolate", "oi")))
+    assert set(account(out)["rmse"]) == {"interpolate", "oi"}
+    assert score(out)["n"] > 0
 
 
 def test_several_variables_together():
@@ -332,8 +337,7 @@ def test_several_variables_together():
     for name in ("sst", "warmer"):
         assert (out[f"{name}_error"].where(out[f"{name}_source"] == 1, 1) > 0).all()
     whole = ds[["sst", "sea", "warmer"]].assign(
-        sst=ds.sst.fillna(15.0).where(ds.lat > ds.lat[0]),
-        warmer=ds.warmer.fillna(1.0).where(ds.lat > ds.lat[0]),
+        sst=one_pixel(ds.sst.fillna(15.0)), warmer=one_pixel(ds.warmer.fillna(1.0))
     )
     with pytest.raises(InputError, match="name one, such as method='dineof'"):
         fill(whole, variables=["sst", "warmer"], together=True)

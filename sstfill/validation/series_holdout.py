@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A series in memory of which some observations are withheld, to try methods on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill.fields.gaps import derived_seed
+from sstfill.validation.distances import distance_to_data
+from sstfill.validation.resemblance import Resemblance
+from sstfill.validation.runs import withheld_runs
+from sstfill.validation.sightings import SAMPLE, Sightings, some
+from sstfill.validation.withheld_estimates import WithheldEstimates, gather
+
+if TYPE_CHECKING:
+    from sstfill.methods.base import Method
+
+
+def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr.DataArray:
+    """Draw the pixels to withhold, in runs of dates as the gaps have them.
+
+    Parameters
+    ----------
+    obs
+        Of several variables, each is hidden where the same other dates lack it.
+    sea
+        True at sea.
+    seed
+        Of the draw. The pixels differ from those of `sstfill.score` with the same seed, so that a
+        method is not tuned on the pixels that it is scored on.
+    fraction
+        Of the observed pixels to hide.
+
+    Returns
+    -------
+    DataArray
+        See `sstfill.validation.runs.withheld_runs`.
+
+    Raises
+    ------
+    InputError
+        If there are no gaps whose like could be hidden.
+    """
+    return withheld_runs(obs, sea, fraction=fraction, seed=derived_seed(seed, 2))
+
+
+def variables(obs: xr.DataArray) -> list[str]:
+    """Names of the variables along ``variable``, or the one name of a field."""
+    if "variable" in obs.dims:
+        return [str(name) for name in obs["variable"].values]
+    return [str(obs.name)]
+
+
+@dataclass(frozen=True)
+class SeriesHoldout:
+    """A series in memory of which some observations are withheld.
+
+    Attributes
+    ----------
+    obs, sea
+        The whole series.
+    hidden
+        True where withheld, dims of `obs`.
+    scored
+        Those of the withheld pixels at which methods are scored.
+    distance, lag
+        Of the scored pixels to what is left, see `sstfill.validation.distances`; ``(n,)``.
+    weight
+        How much each of them counts; with these weights they resemble the gaps more. ``(n,)``, of
+        mean 1 for each variable.
+    resemblance
+        By variable, how far the pixels resemble its gaps without weights.
+    """
+
+    obs: xr.DataArray
+    sea: xr.DataArray
+    hidden: xr.DataArray
+    scored: xr.DataArray
+    distance: NDArray
+    lag: NDArray
+    weight: NDArray
+    resemblance: Mapping[str, dict[str, Any]]
+
+    @classmethod
+    def draw(
+        cls, obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float, most: float = np.inf
+    ) -> SeriesHoldout:
+        """Withhold observations of a series, see `hide`.
+
+        Parameters
+        ----------
+        most
+            Pixels to score at most: of more, a random part.
+
+        Raises
+        ------
+        InputError
+            If there are no gaps whose like could be hidden.
+        """
+        # The mask is asked for often, and a lazy field is read for it once.
+        seen = obs.notnull().compute()
+        hidden = hide(seen, sea, seed, fraction)
+        scored, part = hidden, most / max(int(hidden.sum()), 1)
+        if part < 1:
+            drawn = np.random.default_rng(seed).random(hidden.shape, np.float32) < part
+            scored = hidden.copy(data=hidden.values & drawn)
+        left = seen & ~hidden
+        if obs.chunks:
+            left = left.chunk(obs.chunksizes)
+        distance, lag, _, layer = gather(scored, *distance_to_data(left))
+        rng = np.random.default_rng(seed)
+        sightings = Sightings.of(seen, sea)
+        pixels = some(sightings.gaps, *SAMPLE, rng)
+        far, late = sightings.distances(sightings.observed, pixels)
+        weight, resemblance = np.ones(distance.size), {}
+        for number, name in enumerate(variables(obs)):
+            here, like = layer == number, pixels[1] == number
+            if here.any() and like.any():
+                alike = Resemblance.of((far[like], late[like]), (distance[here], lag[here]))
+                weight[here] = alike.weights(distance[here], lag[here])
+                resemblance[name] = alike.summary()
+        return cls(obs, sea, hidden, scored, distance, lag, weight, resemblance)
+
+    @property
+    def variables(self) -> list[str]:
+        """Names of the variables."""
+        return variables(self.obs)
+
+    @property
+    def size(self) -> int:
+        """How many values a method is given in a trial."""
+        return int(self.obs.size)
+
+    def predict(self, method: Method) -> WithheldEstimates:
+        """Fill the series without the hidden pixels, and return the estimates at those scored."""
+        estimate = method.reconstruct(self.obs.where(~self.hidden), self.sea)
+        sigma = xr.full_like(self.obs, np.nan)
+        if "error" in estimate:
+            sigma = estimate["error"]
+        truth, mean, stated, image, layer = gather(self.scored, self.obs, estimate["mean"], sigma)
+        places = image, layer, self.distance, self.lag, self.weight
+        return WithheldEstimates(truth, mean, stated, *places)

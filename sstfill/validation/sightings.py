@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a series is observed, and what of it is hidden so far: the ground of withheld masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from sstfill.checks import check_number
+from sstfill.errors import InputError
+from sstfill.fields.gaps import days_to_observed
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
+from sstfill.validation.resemblance import Resemblance
+
+KEEP = 0.1
+"""Fraction of its observed pixels that each image keeps at least, unless it is hidden wholly."""
+SAMPLE = (32, 400)
+"""Images, and pixels in each of them, by which gaps and hidden pixels are compared."""
+LONGEST = 0.5
+"""A run lasts at most this fraction of the series, so that there are other dates to hide."""
+Bools = NDArray[np.bool_]
+Pixels = tuple[NDArray[np.intp], ...]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """Where a series is observed.
+
+    Attributes
+    ----------
+    observed, gaps
+        True at sea where there is an observation, and where there is none: ``(time, variable, y,
+        x)``, also of a single variable.
+    sea
+        True at sea, ``(y, x)``.
+    days
+        Since the first image, ``(time,)``.
+    spacing
+        Size of a pixel along y and x, km.
+    like
+        The field.
+    """
+
+    observed: Bools
+    gaps: Bools
+    sea: Bools
+    days: NDArray[np.floating]
+    spacing: tuple[float, float]
+    like: xr.DataArray
+
+    @classmethod
+    def of(cls, obs: xr.DataArray, sea: xr.DataArray) -> Sightings:
+        """Look where a field is observed; a lazy one is read.
+
+        Parameters
+        ----------
+        obs
+            Observations (NaN in the gaps) or a bool array, True where observed; dims time, y, x and
+            maybe variable.
+        sea
+            True at sea, the two spatial dims of `obs`.
+
+        Raises
+        ------
+        InputError
+            Nothing is observed at sea, or there are no gaps there.
+        """
+        space = obs.dims[-2:]
+        at_sea = sea.transpose(*space).values.astype(bool)
+        seen = obs if obs.dtype == bool else obs.notnull()
+        if "variable" not in seen.dims:
+            seen = seen.expand_dims("variable")
+        observed = seen.transpose("time", "variable", *space).values & at_sea
+        if not observed.any():
+            raise InputError(
+                f"nothing is observed at sea in {obs.name!r}; check the sea mask and the fill value"
+            )
+        gaps = ~observed & at_sea
+        if not gaps.any():
+            raise InputError(
+                f"{obs.name!r} has no gaps at sea, so that none can hide observations elsewhere; "
+                "hide some yourself, by withheld= of fill or clouds= of score"
+            )
+        one = obs.isel(variable=0, missing_dims="ignore")
+        return cls(observed, gaps, at_sea, days_since_first(one), cell_km(one), obs)
+
+    def count(self, fraction: float) -> int:
+        """Return how many pixels `fraction` of the observed ones are, at least one."""
+        check_number("fraction", fraction, 0, 1, above=True)
+        return max(1, round(fraction * int(np.count_nonzero(self.observed))))
+
+    def draw_run(self, rng: Rng) -> slice:
+        """Draw a gap pixel, and return the dates around it on which the pixel is missing.
+
+        Each gap pixel is as likely as any other, so that long gaps are drawn as often as they fill
+        pixels. A run beyond `LONGEST` is cut to a random part that has the pixel.
+        """
+        image = int(np.searchsorted(self._chances, rng.random(), side="right"))
+        place = rng.choice(np.flatnonzero(self.gaps[image]))
+        column = self.gaps.reshape(len(self.gaps), -1)[:, place]
+        seen = np.flatnonzero(~column)
+        following = int(np.searchsorted(seen, image))
+        first, last = 0, len(column) - 1
+        if following > 0:
+            first = int(seen[following - 1]) + 1
+        if following < seen.size:
+            last = int(seen[following]) - 1
+        longest = LONGEST * self.days[-1]
+        if self.days[last] - self.days[first] > longest:
+            earliest = int(np.searchsorted(self.days, self.days[image] - longest))
+            first = int(rng.integers(max(first, earliest), image + 1))
+            end = int(np.searchsorted(self.days, self.days[first] + longest, side="right"))
+            last = min(last, end - 1)
+        return slice(first, last + 1)
+
+    def stretch(self, run: slice, rng: Rng) -> slice:
+        """Draw a stretch of dates that lasts as many days as a run; another one, if there is."""
+        span = self.days[run.stop - 1] - self.days[run.start]
+        starts = np.flatnonzero(self.days + span <= self.days[-1] + self.step / 2)
+        others = starts[starts != run.start]
+        start = int(rng.choice(others if others.size else starts))
+        end = self.days[start] + span + self.step / 2
+        return slice(start, max(start + 1, int(np.searchsorted(self.days, end))))
+
+    def matched(self, run: slice, times: slice) -> NDArray[np.intp]:
+        """Return for each date of a stretch that of a run as many days after its begin."""
+        after = self.days[run] - self.days[run.start]
+        wanted = self.days[times] - self.days[times.start]
+        return run.start + np.abs(wanted[:, np.newaxis] - after).argmin(1)
+
+    def distances(self, left: Bools, pixels: Pixels) -> tuple[NDArray, NDArray]:
+        """Measure how far some pixels are from observations.
+
+        Parameters
+        ----------
+        left
+            True where there still is one, ``(time, variable, y, x)``.
+        pixels
+            Indices of the pixels in these four dimensions, ``(n,)`` each.
+
+        Returns
+        -------
+        distance, lag
+            As of `sstfill.validation.distances.distance_to_data`, ``(n,)``.
+        """
+        times, variables, rows, columns = pixels
+        distance = np.full(times.size, np.inf, np.float32)
+        image = times * left.shape[1] + variables
+        for number in np.unique(image):
+            here = image == number
+            shown = left[divmod(int(number), left.shape[1])]
+            if shown.any():
+                far = distance_transform_edt(~shown, sampling=self.spacing)
+                distance[here] = far[rows[here], columns[here]]
+        series = left[:, variables, rows, columns][:, np.newaxis]
+        lag = days_to_observed(series, self.days)[times, 0, np.arange(times.size)]
+        return distance, lag
+
+    def gap_distances(self, rng: Rng) -> tuple[NDArray, NDArray]:
+        """Return distance and lag of a random sample of the gaps."""
+        return self.distances(self.observed, some(self.gaps, *SAMPLE, rng))
+
+    @cached_property
+    def step(self) -> float:
+        """Usual time from one image to the next, days."""
+        if len(self.days) == 1:
+            return 1.0
+        return float(np.median(np.diff(self.days)))
+
+    @cached_property
+    def _chances(self) -> NDArray[np.floating]:
+        """Cumulative chance of each image to have the next gap pixel drawn, ``(time,)``."""
+        counts = np.cumsum(np.count_nonzero(self.gaps, axis=(1, 2, 3)))
+        return counts / counts[-1]
+
+
+class Hiding:
+    """What is hidden so far.
+
+    Attributes
+    ----------
+    hidden
+        True there, ``(time, variable, y, x)``.
+    wanted, left
+        How many pixels are to be hidden, and how many of them still are.
+    """
+
+    def __init__(self, seen: Sightings, wanted: int) -> None:
+        self.seen = seen
+        self.hidden = np.zeros_like(seen.observed)
+        self.wanted = self.left = wanted
+        self._shown = np.count_nonzero(seen.observed, axis=(2, 3))
+        self._spare = ((1 - KEEP) * self._shown).astype(np.intp)
+        self._often = np.count_nonzero(seen.observed, axis=0)
+        # Pixels may be hidden in whole images, and pixels may lose their last observation, as far
+        # as gaps lie in such images and at such pixels.
+        missing = np.count_nonzero(seen.gaps, axis=(2, 3))
+        whole = missing[self._shown == 0].sum() / missing.sum()
+        never = np.count_nonzero(seen.gaps & (self._often == 0)) / missing.sum()
+        self._whole, self._never = wanted * whole, wanted * never
+
+    def trimmed(self, cloud: Bools, times: slice, most: int, rng: Rng) -> Bools:
+        """Return the part of a cloud that may be hidden.
+
+        Parameters
+        ----------
+        cloud
+            True at pixels to hide, ``(time, variable, y, x)``. An image that it hides wholly stays
+            so where such images are due; another keeps some of its observations.
+        times
+            The dates to hide it on.
+        most
+            Pixels to hide at most.
+        rng
+            Of the point about which a cloud too large is trimmed.
+        """
+        fresh = cloud & self.seen.observed[times] & ~self.hidden[times]
+        places = np.flatnonzero(fresh)
+        if not places.size:
+            return fresh
+        *_, y, x = np.unravel_index(rng.choice(places), fresh.shape)
+        centre = int(y), int(x)
+        part = nearest_part(fresh, most, centre)
+        for t, c in np.ndindex(part.shape[:2]):
+            size = int(self._shown[times][t, c])
+            due = cloud[t, c][self.seen.sea].all() and 0 < size <= self.wanted / 2
+            if due and rng.random() < self._whole / size:
+                part[t, c] = fresh[t, c]
+            else:
+                part[t, c] = nearest_part(part[t, c], int(self._spare[times][t, c]), centre)
+        return part
+
+    def add(self, cloud: Bools, times: slice) -> None:
+        """Hide what `trimmed` returned, but not the last observation of a pixel."""
+        count = np.count_nonzero(cloud, axis=0)
+        last = (count > 0) & (count == self._often)
+        if np.count_nonzero(cloud[:, last]) > self._never and len(self.hidden) > 1:
+            cloud = cloud & ~last
+        sizes = np.count_nonzero(cloud, axis=(2, 3))
+        self._whole -= sizes[sizes > self._spare[times]].sum()
+        self._never -= np.count_nonzero(cloud[:, last])
+        self._often -= np.count_nonzero(cloud, axis=0)
+        self._spare[times] = np.maximum(self._spare[times] - sizes, 0)
+        self.hidden[times] |= cloud
+        self.left -= int(sizes.sum())
+
+    def result(self, rng: Rng, **attrs: object) -> xr.DataArray:
+        """Return the hidden pixels as a mask with the dims of the field.
+
+        Its attributes are ``fraction``, the fraction of the observed pixels hidden,
+        ``resemblance``, see `sstfill.validation.resemblance.Resemblance.summary`, and `attrs`.
+
+        Raises
+        ------
+        InputError
+            Less than half of what was wanted is hidden.
+        """
+        reached = self.wanted - self.left
+        observed = int(self._shown.sum())
+        if reached < self.wanted / 2:
+            raise InputError(
+                f"the gaps of {len(self.hidden)} images hide {reached / observed:.1%} of the "
+                f"observed pixels, not {self.wanted / observed:.1%}; ask for a smaller fraction"
+            )
+        left = self.seen.observed & ~self.hidden
+        alike = Resemblance.of(
+            self.seen.gap_distances(rng), self.seen.distances(left, some(self.hidden, *SAMPLE, rng))
+        )
+        like = self.seen.like
+        mask = xr.DataArray(self.hidden, dims=("time", "variable", *like.dims[-2:]))
+        if "variable" not in like.dims:
+            mask = mask.isel(variable=0)
+        mask = mask.transpose(*like.dims).assign_coords(like.coords).rename("withheld")
+        return mask.assign_attrs(
+            long_name="hidden from the method",
+            fraction=reached / observed,
+            resemblance=alike.summary(),
+            **attrs,
+        )
+
+
+def nearest_part(cloud: Bools, most: int, centre: tuple[int, int]) -> Bools:
+    """Trim a cloud ``(..., y, x)`` to the `most` pixels nearest in row and column to a point.
+
+    >>> nearest_part(np.ones((1, 5), bool), 2, (0, 4)).astype(int)
+    array([[0, 0, 0, 1, 1]])
+    """
+    places = np.flatnonzero(cloud)
+    if places.size <= most:
+        return cloud
+    *_, rows, columns = np.unravel_index(places, cloud.shape)
+    distance = np.hypot(rows - centre[0], columns - centre[1])
+    nearest = np.argsort(distance, kind="stable")[:most]
+    part = np.zeros(cloud.size, bool)
+    part[places[nearest]] = True
+    return part.reshape(cloud.shape)
+
+
+def some(at: Bools, images: int, pixels: int, rng: Rng) -> Pixels:
+    """Choose pixels of a mask ``(time, variable, y, x)``: of some images, evenly, and some of each.
+
+    Returns
+    -------
+    tuple of ndarray
+        Their indices in the four dimensions, ``(n,)`` each.
+    """
+    having = np.flatnonzero(at.any((1, 2, 3)))
+    parts = [np.empty((at.ndim, 0), np.intp)]
+    for t in having[:: max(1, having.size // images)]:
+        places = np.flatnonzero(at[t])
+        drawn = np.sort(rng.permutation(places)[:pixels])
+        parts.append(np.stack([np.full(drawn.size, t), *np.unravel_index(drawn, at.shape[1:])]))
+    return tuple(np.concatenate(parts, axis=1))
