@@ -63,7 +63,7 @@ from sstfill.version import __version__
 log = logging.getLogger(__name__)
 OFF_SEA = 0.5
 """Greatest fraction of the observations that may lie on land by a sea mask found in the data."""
-COPIES = 3
+COPIES = 4
 """Arrays of all members that are in memory at once while they are drawn."""
 ESTIMATED = (gaps.SOURCE_FLAGS["filled"], gaps.SOURCE_FLAGS["withheld"])
 """Flags of the pixels that have an estimate of the method."""

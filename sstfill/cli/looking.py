@@ -152,6 +152,8 @@ def _summarise(filled: xr.Dataset, name: str) -> str:
         lines["method"] = ", ".join([method["name"], *words])
     if "members" in method:
         lines["members"] = f"{method['members']} plausible fields in {name}_members"
+        if "drawn_by" in diagnostics:
+            lines["members"] += f", errors correlated as those of {diagnostics['drawn_by']}"
     if "transform" in method:
         lines["values"] = f"filled {WORDS[method['transform']['kind']]}"
         lines["values"] += f" ({method['transform']['why']})"

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from remembered import brief_fits
 
 import sstfill
 from sstfill import io
@@ -192,6 +193,31 @@ class TestFill:
         assert "quality_level was asked for" in fails(
             "fill in.nc --out o.nc --quality-level 4", capsys
         )
+
+    @pytest.mark.parametrize("suffix", ["nc", "zarr"])
+    def test_members(self, folder: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+        command = f"fill in.nc --out out.{suffix} --method bayes_eof --modes 3 --members 3"
+        out = run(command, capsys)
+        assert "3 plausible fields in sst_members" in out
+        written = opened(f"out.{suffix}")
+        expected = opened("in.nc").gapfill.bayes_eof(modes=3, members=3)
+        xr.testing.assert_equal(written, expected)
+        out = run(f"plot out.{suffix} --members 2 --out m.png", capsys)
+        assert out == "drawn to m.png\n" and Path("m.png").read_bytes().startswith(PNG)
+        told = run(f"info out.{suffix}", capsys)
+        assert "sst_members: goes with another variable" in told
+        line = fails(f"fill in.nc --out no.{suffix} --method dineof --members 3", capsys)
+        assert line.startswith("members=3: dineof cannot draw members; methods that can: ")
+        assert "bayes_eof" in line and not Path(f"no.{suffix}").exists()
+
+    def test_members_of_an_archive(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        command = "fill in.nc --out out.zarr --method bayes_eof --memory 8GB"
+        run(f"{command} --members 2", capsys)
+        assert opened("out.zarr").sizes["member"] == 2
+        assert "nothing to do" in run(f"{command} --update", capsys)
+        line = fails(f"{command} --update --members 4", capsys)
+        assert "was filled with 2 members, not 4" in line
+        assert "every chunk is there" in run("verify out.zarr", capsys)
 
     def test_plot(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("cartopy")
@@ -720,6 +746,14 @@ class TestScore:
         assert out.startswith("sst (degree_Celsius): ")
         assert f"{float(card.data.rmse.min()):.3f}" in out
         assert (folder / "s.png").read_bytes()[:4] == PNG
+
+    def test_members(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = "score in.nc --methods climatology,oi --members 3 --no-calibrate --json s.json"
+        with brief_fits():
+            assert "CRPS of draws" in run(line, capsys)
+        data = sstfill.Scorecard.from_json((folder / "s.json").read_text()).data
+        assert data["crps_members"].notnull().values.tolist() == [False, True]
+        assert "members=1" in fails("score in.nc --methods oi --members 1", capsys)
 
     def test_markdown(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("score in.nc --methods climatology --markdown", capsys).startswith(

@@ -143,6 +143,22 @@ def test_links_in_the_archive_are_followed_where_the_recipe_says_so(place):
     assert place.night(20).status == "fine"
 
 
+def test_nights_draw_members_where_the_recipe_says_so(place):
+    wanted = TOML.replace('"climatology"', '"bayes_eof"\nmembers = 2')
+    place.toml.write_text(wanted)
+    for days in (20, 21):
+        place.bring(days)
+        assert place.night(days).status == "fine"
+        assert not verify(place.folder / "out.zarr", place.folder / "in.zarr").wrong
+    with xr.open_zarr(place.folder / "out.zarr") as out:
+        assert dict(out.sst_members.sizes) == {"member": 2, "time": 21, "lat": 20, "lon": 24}
+    place.toml.write_text(wanted.replace("members = 2", "members = 3"))
+    assert "was filled with 2 members, not 3" in place.night(21).failure
+    place.toml.write_text(wanted.replace("members = 2", "members = -3"))
+    with pytest.raises(OptionError, match="members=-3"):
+        load_nightly(place.toml)
+
+
 def test_nights_grow_an_archive_and_the_report_tells(place):
     place.bring(20)
     first = place.night(20)

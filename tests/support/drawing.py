@@ -14,7 +14,7 @@ from sstfill.fields.ancillary import MEMBER
 from sstfill.fields.reading.dates import in_days
 from sstfill.methods.base import Archive, FittedMethod, Window
 from sstfill.methods.common.fitted_store import read_state, write_state
-from sstfill.methods.common.keyed import keyed_normals
+from sstfill.methods.common.keyed import keyed_normals, pixel_keys
 
 
 def estimate(
@@ -27,11 +27,12 @@ def estimate(
         days = np.arange(obs.sizes["time"])
         if "time" in obs.coords:
             days = in_days(obs["time"], obs["time"].values - np.datetime64("1970-01-01"))
-        rows, columns = (np.arange(n) for n in obs.shape[-2:])
-        normals = keyed_normals(
-            *(seed, np.arange(members)[:, None, None, None], days.astype(int)[:, None, None]),
-            *((rows + row)[:, None], columns + column),
-        ).astype(obs.dtype)
+        y, x = np.indices(obs.shape[-2:])
+        pixels = pixel_keys(y.ravel() + row, x.ravel() + column)
+        normals = np.empty((members, len(days), *y.shape), obs.dtype)
+        for member in range(members):
+            drawn = keyed_normals((seed, member), days, pixels)
+            normals[member] = drawn.reshape(normals.shape[1:])
         if "variable" in obs.dims:
             normals = normals[:, np.newaxis]
         normals = np.broadcast_to(normals, (members, *obs.shape))

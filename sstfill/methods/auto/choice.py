@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from sstfill.errors import InputError, SstfillError
-from sstfill.methods.base import Method
+from sstfill.methods.base import Method, Simulates
+from sstfill.methods.registry import METHODS, seeded
 from sstfill.progress import track
 from sstfill.validation.blend import Blend
 from sstfill.validation.cross_validation import CrossValidation, Decision
@@ -31,6 +32,8 @@ COST = {
 """Usual seconds for a million values, on one core or two; the cheapest are tried first, others
 last.
 """
+DRAWS = "oi"
+"""Draws where no method that was tried can."""
 LEAST_LEFT = 0.05
 """Fraction of a budget that the fill may still take when the budget is used up."""
 
@@ -174,6 +177,31 @@ def untried(candidates: Sequence[Method], reason: InputError, *, named: bool) ->
     log.warning("%s fills, %s", first.name, text)
     account = {"chosen": [first.name], "why": f"{first.name}, {text}"}
     return Choice((first,), None, None, account)
+
+
+def drawing_method(choice: Choice, candidates: Sequence[Method], seed: int) -> Method:
+    """Return the method whose draws tell how errors are correlated.
+
+    It is the one of most weight among those that fill and can draw; if none of them can, the best
+    of those that were tried, else optimal interpolation.
+    """
+    able = [method for method in choice.methods if isinstance(method, Simulates)]
+    if able:
+        weights: dict[str, float] = {}
+        if choice.blend is not None:
+            mean = choice.blend.weights.table.mean((0, 1))
+            weights = dict(zip(choice.blend.names, mean.tolist(), strict=True))
+        return max(able, key=lambda method: weights.get(method.name, 0.0))
+    errors = {}
+    for name, rmse in choice.account.get("rmse", {}).items():
+        errors[name] = np.array(list(rmse.values()) if isinstance(rmse, dict) else [rmse], float)
+    tried = [m for m in candidates if isinstance(m, Simulates) and m.name in errors]
+    if not tried:
+        drawer: Method = seeded(METHODS[DRAWS], seed)
+        return drawer
+    least = np.min([errors[method.name] for method in tried], axis=0)
+    # of several variables, which may have different units, relative to the best of each
+    return min(tried, key=lambda method: float((errors[method.name] / least).sum()))
 
 
 def _try_methods(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter as clock
@@ -14,12 +14,13 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config
-from sstfill.errors import InputError
+from sstfill.errors import InputError, OptionError
 from sstfill.fields.patches import Shape
 from sstfill.methods import registry
-from sstfill.methods.auto.choice import Choice, choose, untried
+from sstfill.methods.auto.choice import Choice, choose, drawing_method, untried
+from sstfill.methods.auto.draws import about, check_error
 from sstfill.methods.auto.method import Auto
-from sstfill.methods.base import Archive, FittedMethod, Method, Window
+from sstfill.methods.base import Archive, FittedMethod, FittedSimulates, Method, Window
 from sstfill.methods.common.fitted_blend import (
     ArchiveHoldout,
     blend_halo,
@@ -65,7 +66,9 @@ class FittedAuto:
 
     def estimate(self, window: Window) -> xr.Dataset:
         """See `sstfill.methods.base.FittedMethod`."""
-        estimates = {name: one.estimate(window) for name, one in self.chosen.items()}
+        return self._blended({k: one.estimate(window) for k, one in self.chosen.items()}, window)
+
+    def _blended(self, estimates: Mapping[str, xr.Dataset], window: Window) -> xr.Dataset:
         found = blend_window(self.blend, estimates, window)
         if self.blend is None:
             return found
@@ -74,6 +77,38 @@ class FittedAuto:
     def save(self, folder: Path) -> None:
         """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+
+
+@dataclass(frozen=True)
+class FittedDrawingAuto(FittedAuto):
+    """The same, with a method that draws.
+
+    Attributes
+    ----------
+    drawn_by
+        Its name: one of `chosen`, or one that is kept for its draws alone.
+    drawer
+        The method, fitted.
+    """
+
+    drawn_by: str
+    drawer: FittedMethod
+
+    @property
+    def halo(self) -> Shape:
+        """See `sstfill.methods.base.FittedMethod`."""
+        t, y, x = np.max([super().halo, self.drawer.halo], axis=0).tolist()
+        return t, y, x
+
+    def simulate(self, window: Window, members: int) -> xr.Dataset:
+        """See `sstfill.methods.base.FittedSimulates` and `sstfill.methods.auto.draws`."""
+        assert isinstance(self.drawer, FittedSimulates)
+        drawn, estimates = self.drawer.simulate(window, members), {}
+        for name, one in self.chosen.items():
+            estimates[name] = drawn if name == self.drawn_by else one.estimate(window)
+        found = self._blended(estimates, window)
+        check_error(found, list(estimates))
+        return found.assign(members=about(found, drawn, window.inside, self.method.seed))
 
 
 @dataclass(frozen=True)
@@ -127,11 +162,17 @@ def fit_archive(method: Auto, archive: Archive, folder: Path) -> FittedAuto:
             started=started,
         )
         refit = not holdout.little
+    wanted = list(choice.methods)
+    if archive.members:
+        drawer = drawing_method(choice, candidates, method.seed)
+        choice.account["drawn_by"] = drawer.name
+        if drawer not in wanted:
+            wanted.append(drawer)
     # What was fitted without the withheld pixels is in the folders already.
-    if refit:
-        for one in choice.methods:
+    for one in wanted:
+        if refit or not (folder / one.name).is_dir():
             registry.fit_part(one, archive, folder)
-    _write(method, choice, folder)
+    _write(method, choice, folder, [one.name for one in wanted])
     return load(folder)
 
 
@@ -143,12 +184,30 @@ def load(folder: Path) -> FittedAuto:
     if state["weighed"] is not None:
         blend = Blend.from_dict(state["weighed"])
     options = config.build(Auto, state["options"])
-    return FittedAuto(folder, options, chosen, blend, state["account"])
+    account = state["account"]
+    drawn_by = account.get("drawn_by") or _able(chosen, blend)
+    if drawn_by is None:
+        return FittedAuto(folder, options, chosen, blend, account)
+    drawer = chosen.get(drawn_by) or registry.load(folder / drawn_by)
+    if not isinstance(drawer, FittedSimulates):
+        raise OptionError(
+            f"{drawn_by} draws members of series in memory only; fill without members, or name the "
+            "methods to try without it"
+        )
+    return FittedDrawingAuto(folder, options, chosen, blend, account, drawn_by, drawer)
 
 
-def _write(method: Auto, choice: Choice, folder: Path) -> None:
-    """Write down the choice, and remove the methods that were not chosen."""
-    names = [one.name for one in choice.methods]
+def _able(chosen: Mapping[str, FittedMethod], blend: Blend | None) -> str | None:
+    """Return which of the chosen methods draws, as `drawing_method` would; None if none can."""
+    able = [name for name, one in chosen.items() if isinstance(one, FittedSimulates)]
+    if blend is None or len(able) < 2:
+        return able[0] if able else None
+    weights = dict(zip(blend.names, blend.weights.table.mean((0, 1)), strict=True))
+    return max(able, key=lambda name: weights.get(name, 0.0))
+
+
+def _write(method: Auto, choice: Choice, folder: Path, names: Sequence[str]) -> None:
+    """Write down the choice, and remove the methods that are not among `names`."""
     for part in folder.iterdir():
         if part.is_dir() and part.name not in names:
             shutil.rmtree(part)

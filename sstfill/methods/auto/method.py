@@ -15,8 +15,9 @@ import xarray as xr
 from sstfill import config
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError, unknown
-from sstfill.methods.auto.choice import COST, Choice, choose, untried
-from sstfill.methods.base import Archive, FittedMethod, Method
+from sstfill.methods.auto.choice import COST, Choice, choose, drawing_method, untried
+from sstfill.methods.auto.draws import about, check_error
+from sstfill.methods.base import Archive, FittedMethod, Method, Simulates
 from sstfill.methods.registry import METHODS, affordable, register, seeded
 from sstfill.validation.series_holdout import SeriesHoldout
 from sstfill.validation.withheld import WithheldScore, score_estimates
@@ -89,6 +90,13 @@ class Auto:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         return self.plan(obs, sea).reconstruct(obs, sea)
 
+    def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
+        """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
+
+        How they are drawn, see `sstfill.methods.auto.draws`.
+        """
+        return self.plan(obs, sea).simulate(obs, sea, members)
+
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
         from sstfill.methods.auto.fitted import fit_archive
@@ -119,7 +127,7 @@ class Auto:
             holdout = SeriesHoldout.draw(obs, sea, self.seed, self.fraction, SCORED)
         except InputError as reason:
             choice = untried(candidates, reason, named=self.methods is not None)
-            return FillPlan(choice, {})
+            return FillPlan(choice, {}, candidates, self.seed)
         choice = choose(
             candidates, holdout, blending=self.blend, budget=self.budget, started=started
         )
@@ -128,7 +136,7 @@ class Auto:
         scores = score_estimates(
             choice.cross_fitted, holdout.variables, settings, holdout.resemblance
         )
-        return FillPlan(choice, scores)
+        return FillPlan(choice, scores, candidates, self.seed)
 
     def candidates(self, obs: xr.DataArray) -> list[Method]:
         """Return the methods to try on such data, the cheap ones first.
@@ -167,10 +175,16 @@ class FillPlan:
     scores
         Of each variable, on pixels that the blend scored there was not fitted to. Its
         ``sigma_scale`` is a factor of the error that `reconstruct` returns.
+    candidates
+        The methods that might have been chosen, of which one may draw.
+    seed
+        Of draws.
     """
 
     choice: Choice
     scores: dict[str, WithheldScore]
+    candidates: Sequence[Method]
+    seed: int
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs`: ``mean`` and, where the methods state one, ``error``; lazy where `obs` is.
@@ -178,12 +192,36 @@ class FillPlan:
         The dataset's attributes are the account, with what each method reports of itself in
         ``diagnostics``.
         """
-        blend, methods = self.choice.blend, self.choice.methods
-        estimates = {method.name: method.reconstruct(obs, sea) for method in methods}
+        estimates = {method.name: method.reconstruct(obs, sea) for method in self.choice.methods}
+        return self._filled(estimates, obs)
+
+    def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
+        """Fill `obs` as `reconstruct` does, and draw members; ``drawn_by`` in the attributes names
+        the method whose draws tell how the errors are correlated.
+
+        Raises
+        ------
+        OptionError
+            None of the methods that fill states an error.
+        """
+        drawer, estimates = drawing_method(self.choice, self.candidates, self.seed), {}
+        assert isinstance(drawer, Simulates)
+        drawn = drawer.simulate(obs, sea, members)
+        for method in self.choice.methods:
+            estimates[method.name] = drawn
+            if method.name != drawer.name:
+                estimates[method.name] = method.reconstruct(obs, sea)
+        filled = self._filled(estimates, obs)
+        check_error(filled, list(estimates))
+        filled["members"] = about(filled, drawn, obs, self.seed)
+        return filled.assign_attrs(drawn_by=drawer.name)
+
+    def _filled(self, estimates: dict[str, xr.Dataset], obs: xr.DataArray) -> xr.Dataset:
+        """Blend the estimates of the chosen methods."""
         reports = {name: config.plain(one.attrs) for name, one in estimates.items()}
-        filled = estimates[methods[0].name]
-        if blend is not None:
-            filled = blend.apply(estimates, obs)
+        filled = estimates[self.choice.methods[0].name]
+        if self.choice.blend is not None:
+            filled = self.choice.blend.apply(estimates, obs)
         account = self.choice.account | {"diagnostics": reports}
         return filled.drop_attrs(deep=False).assign_attrs(account)
 

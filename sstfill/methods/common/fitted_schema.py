@@ -188,10 +188,11 @@ class GanState(_MethodState):
 
 
 class ChoiceState(BaseModel):
-    """What of an account is used again: the methods that were chosen."""
+    """What of an account is used again: the methods that were chosen, and the one that draws."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     chosen: Annotated[list[Name], Field(min_length=1)]
+    drawn_by: Name | None = None
 
 
 class AutoState(_MethodState):
@@ -202,7 +203,7 @@ class AutoState(_MethodState):
 
     @model_validator(mode="after")
     def _fits(self) -> AutoState:
-        if "auto" in self.account.chosen:
+        if "auto" in (*self.account.chosen, self.account.drawn_by):
             raise ValueError("account.chosen: 'auto' cannot be chosen by itself")
         if self.weighed is not None and not set(self.weighed.names) <= set(self.account.chosen):
             raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_fraction, check_number
 from sstfill.errors import OptionError
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.dates import absolute_days, days_since_first
 from sstfill.methods.base import Archive, FittedMethod
+from sstfill.methods.common.keyed import pixel_keys
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack
 from sstfill.methods.common.regression import regress, second_moments, upper
 from sstfill.methods.common.threads import one_blas_thread
+from sstfill.methods.eof.draws import ModeDraws, members_as_field, posterior_deviations
 from sstfill.methods.eof.variational import Posterior, VariationalFit
 from sstfill.methods.registry import register
 
@@ -90,14 +92,24 @@ class BayesEof:
         matrix, posterior = self.decompose(obs, sea)
         with one_blas_thread():
             low_rank = _patterns(matrix, posterior)
-        estimate = as_fields(low_rank, matrix.without_values(), obs)
-        estimate.attrs = {
-            "modes": len(posterior.prior),
-            "noise": float(np.sqrt(posterior.noise)),
-            "time_scale_days": [round(float(t), 3) for t in posterior.time_scale],
-            "iterations": posterior.iterations,
-        }
-        return estimate
+        return as_fields(low_rank, matrix.without_values(), obs).assign_attrs(_account(posterior))
+
+    def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
+        """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
+
+        How they are drawn, see `sstfill.methods.eof.draws`.
+        """
+        matrix, posterior = self.decompose(obs, sea)
+        with one_blas_thread():
+            low_rank = _patterns(matrix, posterior)
+            matrix = matrix.without_values()
+            days = absolute_days(obs)[matrix.times]
+            deviations = posterior_deviations(posterior, days, members, self.seed)
+        variable, pixel = np.divmod(matrix.pixels, sea.size)
+        pixels = pixel_keys(*np.divmod(pixel, sea.shape[1]), variable)
+        draws = ModeDraws(low_rank, deviations, days, pixels, self.seed)
+        estimate = as_fields(low_rank, matrix, obs).assign_attrs(_account(posterior))
+        return estimate.assign(members=members_as_field(draws, matrix, obs))
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
@@ -138,6 +150,16 @@ class BayesEof:
         run = VariationalFit(modes, self.tolerance, self.max_iterations, self.seed)
         with one_blas_thread():
             return matrix, run(X, observed, days)
+
+
+def _account(posterior: Posterior) -> dict[str, Any]:
+    """Return what the method reports of itself."""
+    return {
+        "modes": len(posterior.prior),
+        "noise": float(np.sqrt(posterior.noise)),
+        "time_scale_days": [round(float(t), 3) for t in posterior.time_scale],
+        "iterations": posterior.iterations,
+    }
 
 
 def _patterns(matrix: ObservationMatrix, posterior: Posterior) -> LowRank:

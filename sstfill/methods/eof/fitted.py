@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 
 from sstfill import config
 from sstfill.errors import ReadError
+from sstfill.fields.ancillary import MEMBER
 from sstfill.fields.patches import Shape
-from sstfill.fields.reading.dates import YEAR, days_since_first
+from sstfill.fields.reading.dates import YEAR, absolute_days, days_since_first
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common import fitted_store
 from sstfill.methods.common.fitted_schema import REMEDY
+from sstfill.methods.common.keyed import pixel_keys
 from sstfill.methods.common.lowrank import LowRank
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.eof.climatology import Climatology, season
 from sstfill.methods.eof.dineof import Dineof
+from sstfill.methods.eof.draws import ModeDraws, amplitude_deviations
 from sstfill.methods.eof.fitted_amplitudes import Sensor, fit_bayes, fit_dineof
 from sstfill.methods.eof.fitted_build import (
     since_1970,
@@ -34,6 +37,24 @@ from sstfill.methods.eof.fitted_build import (
 ARRAYS = ("patterns", "products", "used", "time_scale")
 IMAGES = 4
 """Images whose error is computed at once."""
+
+
+class _Modes(NamedTuple):
+    """The modes inside a window.
+
+    Attributes
+    ----------
+    low_rank
+        Of the pixels that are known.
+    known
+        True at these, of all pixels of an image.
+    used
+        True for the images that have an estimate.
+    """
+
+    low_rank: LowRank
+    known: NDArray[np.bool_]
+    used: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,8 @@ class FittedModesOfArchive:
         Model of the amplitudes; None for a climatology.
     harmonics, year
         Of a climatology: their number, and the length of the year in days.
+    seed
+        Of draws.
     """
 
     folder: Path
@@ -74,6 +97,7 @@ class FittedModesOfArchive:
     sensor: Sensor | None
     harmonics: int = 0
     year: float = YEAR
+    seed: int = 0
 
     @property
     def halo(self) -> Shape:
@@ -82,6 +106,10 @@ class FittedModesOfArchive:
 
     def estimate(self, window: Window) -> xr.Dataset:
         """Estimate the inside of a window (see `sstfill.methods.base.FittedMethod.estimate`)."""
+        return self._estimated(*self._modes(window), window)
+
+    def _modes(self, window: Window) -> _Modes:
+        """Return the modes of the inside of a window."""
         inside = window.inside
         _, rows, columns = window.patch.inside
         patterns = fitted_store.read_part(self.folder, "patterns", rows, columns)
@@ -94,11 +122,18 @@ class FittedModesOfArchive:
             variance = fitted_store.read_part(self.folder, "variance", rows, columns)
             variance = variance.reshape(patterns.shape)[:, known].T
         patterns = np.ascontiguousarray(patterns[:, known].T)
+        with one_blas_thread():
+            amplitudes, covariance, used = self._amplitudes(window)
+        return _Modes(LowRank(patterns, amplitudes, covariance, variance, noise), known, used)
+
+    def _estimated(
+        self, low_rank: LowRank, known: NDArray[np.bool_], used: NDArray[np.bool_], window: Window
+    ) -> xr.Dataset:
+        """Lay out mean and error of the inside of a window."""
+        inside = window.inside
         mean = np.full((len(inside), known.size), np.nan, np.float32)
         error = mean.copy()
         with one_blas_thread():
-            amplitudes, covariance, used = self._amplitudes(window)
-            low_rank = LowRank(patterns, amplitudes, covariance, variance, noise)
             for start in range(0, len(inside), IMAGES):
                 some = slice(start, start + IMAGES)
                 mean[some, known] = low_rank.mean(some) + np.float32(self.offset)
@@ -126,6 +161,38 @@ class FittedModesOfArchive:
         mean = smoothed.mean[within].astype(np.float32)
         covariance = smoothed.covariance[within].astype(np.float32)
         return mean, covariance, used[within]
+
+
+class FittedBayesEof(FittedModesOfArchive):
+    """Bayesian EOFs, whose posterior members are drawn from: see `sstfill.methods.eof.draws`."""
+
+    def simulate(self, window: Window, members: int) -> xr.Dataset:
+        """See `sstfill.methods.base.FittedSimulates`."""
+        assert self.sensor is not None
+        low_rank, known, used = self._modes(window)
+        found, inside = self._estimated(low_rank, known, used, window), window.inside
+        _, rows, columns = window.patch.inside
+        within = window.patch.within[0]
+        days = absolute_days(window.obs, first=window.patch.seen[0].start)
+        with one_blas_thread():
+            precision, _, _ = self.sensor.evidence(window.sample)
+            deviations = amplitude_deviations(
+                precision, days, self.sensor.time_scale, members, self.seed
+            )
+        y, x = np.divmod(np.flatnonzero(known), inside.shape[2])
+        pixels = pixel_keys(y + rows.start, x + columns.start)
+        draws = ModeDraws(low_rank, deviations[:, within], days[within], pixels, self.seed)
+        drawn = np.full((members, len(inside), known.size), np.nan, inside.dtype)
+        with one_blas_thread():
+            for member in range(members):
+                patterns = draws.patterns(member)
+                for start in range(0, len(inside), IMAGES):
+                    some = slice(start, start + IMAGES)
+                    values = draws.values(member, some, patterns)
+                    drawn[member, some, known] = (values + np.float32(self.offset)).T
+        drawn[:, ~used] = np.nan
+        drawn = drawn.reshape(members, *inside.shape)
+        return found.assign(members=((MEMBER, *inside.dims), drawn))
 
 
 def fitted_climatology(method: Climatology, archive: Archive, folder: Path) -> FittedModesOfArchive:
@@ -159,7 +226,12 @@ def _saved(method: BayesEof | Dineof, sensor: Sensor, folder: Path) -> FittedMod
     numbers = {name: getattr(sensor, name) for name in ("offset", "noise", "least")}
     state = {"options": config.options(method), "sensor": numbers}
     fitted_store.write_state(folder, method.name, state)
-    return FittedModesOfArchive(folder, method.name, sensor.offset, sensor)
+    return _of_sensor(folder, method.name, sensor, method.seed)
+
+
+def _of_sensor(folder: Path, kind: str, sensor: Sensor, seed: int) -> FittedModesOfArchive:
+    cls = FittedBayesEof if kind == BayesEof.name else FittedModesOfArchive
+    return cls(folder, kind, sensor.offset, sensor, seed=seed)
 
 
 def load_modes(folder: Path) -> FittedModesOfArchive:
@@ -189,4 +261,4 @@ def load_modes(folder: Path) -> FittedModesOfArchive:
         raise ReadError(
             f"cannot read {folder}: a number is not finite or a time scale not positive; {REMEDY}"
         )
-    return FittedModesOfArchive(folder, state["method"], sensor.offset, sensor)
+    return _of_sensor(folder, state["method"], sensor, state["options"].get("seed", 0))

@@ -58,6 +58,13 @@ class Sensor(NamedTuple):
 
         Also returns which images are used, ``(times,)``.
         """
+        precision, right, used = self.evidence(sample)
+        return smooth(precision, right, days, self.time_scale), used
+
+    def evidence(self, sample: NDArray) -> tuple[NDArray, NDArray, NDArray[np.bool_]]:
+        """Precision and right-hand side of each image (see `kalman_smoother.smooth`) from its
+        sample, and which images are used.
+        """
         observed = np.isfinite(sample) & self.used
         used = observed.sum(1) >= self.least * max(1, int(self.used.sum()))
         observed &= used[:, np.newaxis]
@@ -65,7 +72,7 @@ class Sensor(NamedTuple):
         normal = (observed.astype(np.float32) @ self.products).astype(np.float64)
         precision = unpack(normal, len(self.time_scale))
         right = (x @ self.patterns).astype(np.float64)
-        return smooth(precision / self.noise, right / self.noise, days, self.time_scale), used
+        return precision / self.noise, right / self.noise, used
 
 
 class SampleFit(NamedTuple):

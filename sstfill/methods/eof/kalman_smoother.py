@@ -71,6 +71,41 @@ def smooth(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArra
     return Smoothed(mean, covariance, lagged)
 
 
+def smooth_draws(precision: NDArray, right: NDArray, days: NDArray, time_scale: NDArray) -> NDArray:
+    """Compute the posterior means of several sets of evidence with the same precision.
+
+    Parameters
+    ----------
+    precision, days, time_scale
+        As in `smooth`.
+    right
+        ``h`` of each set, ``(times, k, sets)``.
+
+    Returns
+    -------
+    ndarray
+        Means, ``(times, k, sets)``.
+    """
+    n, k, _ = right.shape
+    ahead = np.exp(-np.diff(days)[:, np.newaxis] / time_scale)
+    mean = np.empty(right.shape)
+    predicted = np.zeros(right.shape)
+    gains = np.empty((n, k, k))
+    spread = covariance = np.eye(k)
+    for t in range(n):
+        if t:
+            phi = ahead[t - 1]
+            predicted[t] = phi[:, np.newaxis] * mean[t - 1]
+            spread = phi[:, np.newaxis] * covariance * phi + np.diag(1 - phi**2)
+            gains[t - 1] = np.linalg.solve(spread, phi[:, np.newaxis] * covariance).T
+        posterior = np.linalg.solve(np.eye(k) + spread @ precision[t], spread)
+        covariance = (posterior + posterior.T) / 2
+        mean[t] = predicted[t] + covariance @ (right[t] - precision[t] @ predicted[t])
+    for t in range(n - 2, -1, -1):
+        mean[t] += gains[t] @ (mean[t + 1] - predicted[t + 1])
+    return mean
+
+
 def fitted_time_scale(smoothed: Smoothed, days: NDArray) -> NDArray:
     """Estimate the time scale of each amplitude (days) from its expected lagged products.
 

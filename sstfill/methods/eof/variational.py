@@ -21,6 +21,25 @@ LEAST = 1e-24
 """Least variance assumed of the data, so that a constant field can be fitted too."""
 
 
+class Evidence(NamedTuple):
+    """What the images say of their amplitudes, before these are scaled and modes are dropped.
+
+    Attributes
+    ----------
+    normal
+        Precision of each image alone times the noise variance, packed, ``(times, k(k+1)/2)``.
+    time_scale
+        E-folding time that the amplitudes were smoothed by, days, ``(k,)``.
+    size, keep
+        By what each amplitude was then divided, and whether it was kept, ``(k,)``.
+    """
+
+    normal: NDArray
+    time_scale: NDArray
+    size: NDArray
+    keep: NDArray[np.bool_]
+
+
 class Posterior(NamedTuple):
     """Posterior of the amplitudes, and the estimated variances.
 
@@ -36,6 +55,8 @@ class Posterior(NamedTuple):
         E-folding time of each amplitude, days, ``(k,)``.
     iterations
         Number of iterations.
+    evidence
+        By which the amplitudes were smoothed last; None before the first iteration.
     """
 
     amplitudes: NDArray
@@ -44,6 +65,7 @@ class Posterior(NamedTuple):
     noise: float
     time_scale: NDArray
     iterations: int
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -147,4 +169,5 @@ def _ascend(
         noise,
         time_scale[keep],
         state.iterations,
+        Evidence(normal, state.time_scale, size, keep),
     )

@@ -8,17 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from sstfill.methods.common.jit import compiled
+from sstfill.methods.common.keyed import scrambled
 from sstfill.methods.oi.likelihood import back_substituted
 from sstfill.methods.oi.solver_kernels import FAST, posterior, workspace
-
-
-@compiled(inline="always")
-def _scrambled(z):
-    """Finaliser of splitmix64, a bijection (Steele, Lea & Flood 2014, OOPSLA)."""
-    z += np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 @compiled()
@@ -43,18 +35,18 @@ def add_noise(values, row, seconds, first_row, first_column, deviation, seed):
     members = values.shape[1]
     unit = 1.0 / 4294967296.0
     for c in range(channels):
-        of_channel = _scrambled(np.uint64(seed) + _scrambled(np.uint64(c)))
+        of_channel = scrambled(np.uint64(seed) + scrambled(np.uint64(c)))
         for t in range(times):
-            of_image = _scrambled(of_channel + np.uint64(seconds[t]))
+            of_image = scrambled(of_channel + np.uint64(seconds[t]))
             for y in range(rows):
-                of_row = _scrambled(of_image + np.uint64(y + first_row))
+                of_row = scrambled(of_image + np.uint64(y + first_row))
                 for x in range(columns):
                     site = row[c, t, y, x]
                     if site < 0:
                         continue
-                    of_pixel = _scrambled(of_row + np.uint64(x + first_column))
+                    of_pixel = scrambled(of_row + np.uint64(x + first_column))
                     for k in range(0, members, 2):
-                        bits = _scrambled(of_pixel + np.uint64(k))
+                        bits = scrambled(of_pixel + np.uint64(k))
                         high, low = bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)
                         # half a step up: the logarithm of zero is not finite
                         radius = deviation * np.sqrt(-2 * np.log((high + 0.5) * unit))
