@@ -44,7 +44,11 @@ def synthetic_ocean() -> xr.DataArray:
     """A complete ocean as it would be observed, noise included: draws are that, too."""
     ds = synthetic.ocean(shape=(IMAGES, 64, 64), step="1D", land=0.0, seed=SEED)
     noise = np.random.default_rng(SEED).normal(0, 0.1, ds["truth"].shape)
-    return (ds["truth"] + noise.astype(np.float32)).rename("sst").assign_attrs(units="degC")
+    return (
+        (ds["truth"] + noise.astype(np.float32))
+        .rename("sst")
+        .assign_attrs(units="degC", long_name="sea surface temperature")
+    )
 
 
 def ostia() -> xr.DataArray:
@@ -112,6 +116,11 @@ def decibels(one: xr.Dataset, name: str) -> str:
     return f"{float(ratio.min()):+.1f} to {float(ratio.max()):+.1f}"
 
 
+def known(value: xr.DataArray) -> float | str:
+    """A number, or a dash for a method that cannot draw."""
+    return float(value) if value.notnull() else "-"
+
+
 def rows(case: str, card: Scorecard) -> tuple[list[list[object]], list[list[object]]]:
     """Lines of a case in the table of pixels and of that of patches and spectra."""
     of_pixels, of_patches = [], []
@@ -120,7 +129,7 @@ def rows(case: str, card: Scorecard) -> tuple[list[list[object]], list[list[obje
         of_pixels.append(
             [
                 *(case, str(name), float(one["rmse"]), float(one["crps"])),
-                *(float(one["crps_members"]), float(one["energy"]), float(one["rank_deviation"])),
+                *(known(one[key]) for key in ("crps_members", "energy", "rank_deviation")),
                 *(percent(one["coverage"].sel(level=list(LEVELS))), int(one["n"])),
             ]
         )
@@ -164,8 +173,8 @@ def picture() -> None:
     """Draw four fields of the synthetic ocean on a cloudy day."""
     obs = clouded(synthetic_ocean())
     filled = drawn(obs, "oi", 4).assign(sea=xr.ones_like(obs[0], "int8").drop_vars("time"))
-    cover = obs.isnull().mean(("lat", "lon"))
-    day = int(abs(cover - 0.7).argmin())
+    cover = obs.isnull().mean(("lat", "lon")).values
+    day = int(np.argmin(abs(cover - 0.7)))
     target = ROOT / "docs/images/draws.png"
     plot.save(plot.members(filled, variable="sst", time=day, n=4), target)
     print(f"drawn to {target}")

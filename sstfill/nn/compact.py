@@ -149,8 +149,10 @@ class TimeAttention(nn.Module):
         self.before = Norm(channels)
         self.project = nn.Conv2d(channels, 3 * self.heads * HEAD, 1)
         self.output = nn.Conv2d(self.heads * HEAD, channels, 1)
+        # linspace itself would load sympy for half a second where weights have no memory ("meta")
+        slope = torch.linspace(-3.0, 0.5, self.heads, device="cpu")
         # logarithm of the cost of a distance of one frame
-        self.slope = nn.Parameter(torch.linspace(-3.0, 0.5, self.heads))
+        self.slope = nn.Parameter(slope.to(self.project.weight.device))
 
     def forward(self, h: Tensor, b: int) -> Tensor:
         """Take and return (b t) c y x."""

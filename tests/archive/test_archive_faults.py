@@ -221,7 +221,7 @@ def test_an_input_that_changes_while_it_is_read(tmp_path, monkeypatch, change):
             small.put(ocean.isel(time=slice(0, 20)), archive)
 
     with monkeypatch.context() as m:
-        done = after_units(m, 6, act)
+        done = after_units(m, 4, act)
         if change == "revised twice":
             real = run._FillRun._archive_changed
 

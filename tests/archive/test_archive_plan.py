@@ -52,8 +52,8 @@ def test_a_new_day_fills_it_and_what_it_influences(filled):
         0,
         4,
     )  # the last unit, and the one before that reaches into it
-    assert done.influenced == 6
-    assert small.loaded(out).sstfill_revision.values.tolist() == [1] * 12 + [2] * 6 + [1]
+    assert done.influenced == 10
+    assert small.loaded(out).sstfill_revision.values.tolist() == [1] * 8 + [2] * 10 + [1]
 
 
 def test_a_day_on_which_nothing_was_observed_is_new_all_the_same(filled):
@@ -214,7 +214,7 @@ def test_a_lent_model_is_refused_where_there_is_one(filled):
 
 def test_other_units_are_refused(filled, monkeypatch):
     archive, out = filled
-    monkeypatch.setattr(sampling, "CORE", (8, 16, 16))
+    monkeypatch.setattr(sampling, "CORE", (4, 16, 16))
     with pytest.raises(errors.OptionError, match="core"):
         fill_archive(archive, out, update=True)
 

@@ -22,7 +22,7 @@ def made(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as m:
         small.small_units(m)
-        fill_archive(small.put(small.ocean(8), home / "in.zarr"), home / "out.zarr", small.METHOD)
+        fill_archive(small.put(small.ocean(12), home / "in.zarr"), home / "out.zarr", small.METHOD)
     return home
 
 
@@ -73,7 +73,7 @@ def test_a_missing_and_a_truncated_chunk_are_found(filled):
     assert "cannot read" in found[0]
     assert "rows 16-19" in found[0]
     assert "no chunk of sst_error" in found[1]
-    assert "images 4-7, rows 0-15" in found[1]
+    assert "images 8-11, rows 0-15" in found[1]
 
 
 def test_days_that_were_not_made_are_found(filled):
@@ -91,9 +91,9 @@ def test_a_night_that_is_half_in_place_is_found(filled):
 
 def test_an_archive_that_has_changed_since_is_told(filled):
     archive, out = filled
-    small.write(small.revised(small.ocean(8), 2).where(np.arange(small.X) > 2), archive, 2)
+    small.write(small.revised(small.ocean(12), 2).where(np.arange(small.X) > 2), archive, 2)
     assert any("--update" in line for line in verify(out, archive).wrong)
-    small.append(small.ocean(9).isel(time=[8]), archive)
+    small.append(small.ocean(13).isel(time=[12]), archive)
     assert verify(out, archive).wrong
 
 

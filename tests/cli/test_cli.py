@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from remembered import brief_fits
 
 import sstfill
 from sstfill import io
@@ -745,6 +746,14 @@ class TestScore:
         assert out.startswith("sst (degree_Celsius): ")
         assert f"{float(card.data.rmse.min()):.3f}" in out
         assert (folder / "s.png").read_bytes()[:4] == PNG
+
+    def test_members(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = "score in.nc --methods climatology,oi --members 3 --no-calibrate --json s.json"
+        with brief_fits():
+            assert "CRPS of draws" in run(line, capsys)
+        data = sstfill.Scorecard.from_json((folder / "s.json").read_text()).data
+        assert data["crps_members"].notnull().values.tolist() == [False, True]
+        assert "members=1" in fails("score in.nc --methods oi --members 1", capsys)
 
     def test_markdown(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run("score in.nc --methods climatology --markdown", capsys).startswith(

@@ -17,8 +17,8 @@ from sstfill.methods.common import sampling
 from sstfill.methods.interpolation import fitted as interpolate
 
 T, Y, X = 20, 20, 14
-CORE = (4, 16, 16)
-UNITS = 5 * 2
+CORE = (8, 16, 16)
+UNITS = 3 * 2
 METHOD = interpolate.Interpolate(space=True)
 
 

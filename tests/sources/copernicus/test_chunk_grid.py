@@ -200,12 +200,8 @@ class Bursts:
         return ServiceLayout(load, reads, {"sst": lengths}, {"x": 0})
 
 
-@settings(max_examples=60, deadline=None)
-@example(first=12, length=20, swapped=False)  # into the other layout
-@example(first=16, length=30, swapped=False)  # to the chunk that the service had
-@given(first=st.integers(0, 120), length=st.integers(0, 60), swapped=st.booleans())
-def test_a_burst_of_refusals_loses_no_value(first, length, swapped):
-    service = Bursts(first, length)
+def _fetched(service: Bursts, swapped: bool) -> xr.Dataset:
+    """Fetch all that a service has, as a download does, at once and again at the end."""
     layouts = [service.maps, service.series]
     if swapped:
         layouts.reverse()
@@ -219,4 +215,19 @@ def test_a_burst_of_refusals_loses_no_value(first, length, swapped):
             got[i] = audit.fetch(boxes[i], last=True)
         for box in audit.served_by_now():
             got[boxes.index(box)] = audit.fetch(box, last=True)
-    xr.testing.assert_identical(xr.concat(got, "time"), service.truth)
+    return xr.concat(got, "time")
+
+
+@settings(max_examples=25, deadline=None)
+@example(first=12, length=20, swapped=False)  # into the other layout
+@example(first=16, length=30, swapped=False)  # to the chunk that the service had
+@example(first=0, length=12, swapped=False)
+@given(first=st.integers(1, 120), length=st.integers(0, 60), swapped=st.booleans())
+def test_a_burst_of_refusals_loses_no_value(first, length, swapped):
+    service = Bursts(first, length)
+    xr.testing.assert_identical(_fetched(service, swapped), service.truth)
+
+
+def test_a_burst_from_the_first_chunk_on_that_leaves_nothing_to_tell_by_is_refused():
+    with pytest.raises(ReadError, match="no chunk of data at all"):
+        _fetched(Bursts(0, 24), swapped=False)

@@ -169,7 +169,7 @@ class TestShuffled:
             >= LEAST_SEEN * 4 * counts
         )
         likely = np.argwhere(enough & (counts >= LEAST_SEA * 64))
-        found = np.array(places(drawn(of(ds), 2000), ds))
+        found = np.array(places(drawn(of(ds), 1000), ds))
         assert set(map(tuple, found.tolist())) <= set(map(tuple, likely.tolist()))
         for k in range(3):
             fractions = [
