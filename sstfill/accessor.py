@@ -81,9 +81,13 @@ class MethodTemplate:
     def build(self, accessor: type[_Gapfill], name: str) -> Callable[..., Any]:
         """Make the method `name` of an accessor, with a signature and a docstring of its own."""
         taken: dict[str, inspect.Parameter] = {}
+        fills = self.sources[-1].thing is FILL.thing
+        left_out = accessor._left_out
+        if fills:
+            left_out += accessor._left_out_of_fills
         for source in self.sources:
             for parameter in source.parameters.values():
-                if parameter.name not in accessor._left_out:
+                if parameter.name not in left_out:
                     taken.setdefault(parameter.name, parameter)
         if len(self.sources) > 1 and "seed" in taken:  # last, because it serves both
             taken["seed"] = taken.pop("seed")
@@ -94,7 +98,7 @@ class MethodTemplate:
             positional.append(parameter.replace(kind=parameter.POSITIONAL_OR_KEYWORD))
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         returned = inspect.signature(self.sources[-1].thing).return_annotation
-        if self.sources[-1].thing is FILL.thing:
+        if fills:
             returned = accessor._filled
         signature = inspect.Signature([own, *positional, *keyword_only], return_annotation=returned)
 
@@ -156,6 +160,7 @@ class _Gapfill:
 
     _data: Any
     _left_out: ClassVar[tuple[str, ...]] = ()
+    _left_out_of_fills: ClassVar[tuple[str, ...]] = ()
     _filled: ClassVar[str] = "xr.Dataset"
 
     def __init__(self, data: Any) -> None:
@@ -227,6 +232,11 @@ class DatasetGapfill(_Gapfill):
     `sstfill.fill`.
     """
 
+    @_template(ParameterSource(plot.members))
+    def plot_members(self, **given: Any) -> Any:
+        """Draw members of one date beside the field and its error; see `sstfill.plot.members`."""
+        return plot.members(self._data, **given)
+
     @_template(ParameterSource(plot.maps))
     def plot(self, **given: Any) -> Any:
         """Draw one date of a *filled* Dataset in its layers; see `sstfill.plot.maps`."""
@@ -241,6 +251,7 @@ class DataArrayGapfill(_Gapfill):
     """
 
     _left_out = ("variables", "variable", "together")
+    _left_out_of_fills = ("members",)  # a DataArray has no room for a second variable
     _filled = "xr.DataArray"
 
     def _result(self, filled: xr.Dataset) -> xr.DataArray:

@@ -35,6 +35,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def bayes_eof(
@@ -53,6 +54,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def climatology(
@@ -65,6 +67,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof(
@@ -90,6 +93,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def dineof_modes(
@@ -124,6 +128,7 @@ class DatasetGapfill:
         withheld: xr.DataArray | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def gan(
@@ -138,6 +143,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def info(
@@ -158,6 +164,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def oi(
@@ -167,7 +174,7 @@ class DatasetGapfill:
         time_scale: float | Literal["auto"] = "auto",
         noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
-        background: Literal["auto", "mean", "pixel", "additive"] = "auto",
+        background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto",
         flow: tuple[float, float] = (0.0, 0.0),
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
@@ -177,6 +184,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def patchmatch(
@@ -194,6 +202,7 @@ class DatasetGapfill:
         lakes: bool | None = None,
         score: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
     def plot(
@@ -203,6 +212,15 @@ class DatasetGapfill:
         time: Label | None = None,
         layers: Sequence[str] = ("observed", "filled", "error", "source"),
         axes: Sequence[Axes] | None = None,
+        cmap: str | None = None,
+        robust: bool = True,
+    ) -> Figure: ...
+    def plot_members(
+        self,
+        *,
+        variable: str | None = None,
+        time: Label | None = None,
+        n: int = 4,
         cmap: str | None = None,
         robust: bool = True,
     ) -> Figure: ...
@@ -218,6 +236,7 @@ class DatasetGapfill:
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,
@@ -391,7 +410,7 @@ class DataArrayGapfill:
         time_scale: float | Literal["auto"] = "auto",
         noise: float | Literal["auto"] = "auto",
         covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto",
-        background: Literal["auto", "mean", "pixel", "additive"] = "auto",
+        background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto",
         flow: tuple[float, float] = (0.0, 0.0),
         neighbours: int = 50,
         device: Literal["cpu", "cuda", "auto"] = "cpu",
@@ -427,6 +446,7 @@ class DataArrayGapfill:
         sea: xr.DataArray | None = None,
         calibrate: bool = True,
         transform: Asked = "auto",
+        members: int = 0,
     ) -> Scorecard: ...
     def train(
         self,

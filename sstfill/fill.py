@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,13 +21,25 @@ from sstfill import config
 from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import gaps, grid
-from sstfill.fields.ancillary import error_attrs, lay_out, limit_attrs, unfilled, with_ancillary
+from sstfill.fields.ancillary import (
+    MEMBER,
+    check_member_dim,
+    error_attrs,
+    in_gaps,
+    lay_out,
+    limit_attrs,
+    member_coordinate,
+    members_attrs,
+    unfilled,
+    with_ancillary,
+)
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.reading import dates
 from sstfill.fields.reading.missing import mask_missing
 from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.sea import Sea, is_of_the_sea, locate_sea
 from sstfill.fields.reading.variables import named_as, names_in, pick_fields, without_trouble
+from sstfill.fields.rounding import Rounding
 from sstfill.fields.strays import warn_of_strays
 from sstfill.fields.transform import (
     ASKED,
@@ -38,10 +51,11 @@ from sstfill.fields.transform import (
     is_skewed,
     note_skewness,
 )
-from sstfill.io.packing import holdable
+from sstfill.io.packing import holdable, packed_like
+from sstfill.io.untrusted.declared import memory
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto, FillPlan
-from sstfill.methods.registry import seeded
+from sstfill.methods.registry import check_members, seeded
 from sstfill.validation.calibrated import calibrated
 from sstfill.validation.withheld import WithheldScore, in_both_spaces, is_better, withheld_score
 from sstfill.version import __version__
@@ -49,6 +63,10 @@ from sstfill.version import __version__
 log = logging.getLogger(__name__)
 OFF_SEA = 0.5
 """Greatest fraction of the observations that may lie on land by a sea mask found in the data."""
+COPIES = 3
+"""Arrays of all members that are in memory at once while they are drawn."""
+ESTIMATED = (gaps.SOURCE_FLAGS["filled"], gaps.SOURCE_FLAGS["withheld"])
+"""Flags of the pixels that have an estimate of the method."""
 
 
 def fill(
@@ -62,6 +80,7 @@ def fill(
     withheld: xr.DataArray | None = None,
     score: bool = True,
     transform: Asked = "auto",
+    members: int = 0,
     seed: int = 0,
 ) -> xr.Dataset:
     """Fill the gaps of a gridded time series.
@@ -101,6 +120,11 @@ def fill(
         fractions; ``none``, the values as they are. ``auto`` goes by standard_name, names and
         units; of a skewed field that these do not tell, `sstfill.Auto` takes the logarithm where
         that does better on withheld clouds.
+    members
+        How many plausible fields to draw, as ``v_members``: each equals the observations where
+        there are any, and differs from the others in the gaps as the truth may. The spread of a
+        mean over a basin, or of a gradient, among the members is its error. Not every method can
+        draw. Member 3 of 5 is member 3 of 50.
     seed
         Seed of the withheld clouds, and of a method given by its name.
 
@@ -111,7 +135,8 @@ def fill(
         order, dtype, attributes and encoding kept), ``v_error`` (one sigma of the filled pixels,
         units of ``v``) and ``v_source`` (CF flags: 0 observed, 1 filled, 2 not filled, 3 withheld,
         4 land). With a transform ``v`` is the median of the estimate, ``v_lower`` and ``v_upper``
-        its 16th and 84th percentile, and ``v_error`` half the distance between them.
+        its 16th and 84th percentile, and ``v_error`` half the distance between them. With
+        `members` also ``v_members``, dims ``member`` and those of ``v``.
 
     Raises
     ------
@@ -120,8 +145,8 @@ def fill(
         beyond 1e30 or too far from all others, too few images, duplicate or descending times, an
         ambiguous field, or a mask that does not fit.
     OptionError
-        For an unknown method, variable or transform, a negative seed, or a transform that does
-        not fit the values.
+        For an unknown method, variable or transform, a negative seed, a transform that does not fit
+        the values, or members of a method that cannot draw, or more than memory holds.
 
     Examples
     --------
@@ -135,6 +160,7 @@ def fill(
         raise OptionError(f"seed={seed!r} is not a seed; give a whole number, 0 or more")
     check_choice("transform", transform, ASKED)
     chosen = chosen_method(method, seed)
+    check_members(chosen, members)
     space = wanted_space(transform, chosen)
     for label, mask in (("sea", sea), ("withheld", withheld)):
         if mask is not None and not isinstance(mask, xr.DataArray):
@@ -154,6 +180,8 @@ def fill(
                 f"{name!r} was filled by sstfill, but the source of its pixels is missing; "
                 "pass the Dataset that fill() returned"
             )
+    if members:
+        check_member_dim(ds, members)
     usable: dict[str, _Field] = {}
     if variables is None and len(names) > 1:
         usable = without_trouble(names, lambda name: _Field.of(ds, [name], sea, lakes, None, space))
@@ -169,8 +197,10 @@ def fill(
             f"{', '.join(names)}: no gaps at sea, nothing to fill; is the fill value decoded to "
             "NaN? Pixels that are never observed count as land unless sea=... states otherwise"
         )
+    if members:
+        _check_room(with_gaps, members)
     for field in with_gaps:
-        ds = field.fill(ds, chosen, score=score, seed=seed)
+        ds = field.fill(ds, chosen, score=score, members=members, seed=seed)
     return named_as(ds, data)
 
 
@@ -198,6 +228,8 @@ class _Field:
         Bring skewed and bounded variables to a space without bounds.
     rescaling
         Scales magnitudes there that single precision cannot hold.
+    roundings
+        Steps in which the values of each variable are recorded.
     skewed
         Whether it looks log-normal, though nothing tells that it is a concentration.
     """
@@ -211,6 +243,7 @@ class _Field:
     missing: int
     transforms: FieldTransforms
     rescaling: Rescaling
+    roundings: dict[str, Rounding]
     skewed: bool
 
     @classmethod
@@ -238,12 +271,14 @@ class _Field:
         if hidden is not None:  # withheld values must not even contribute to the magnitude
             seen = _unstack(obs.where(~hidden), names)
             surveys = [gaps.survey(f) for f in seen]
-        transforms, magnitudes, skewed = {}, {}, False
+        transforms, magnitudes, roundings, skewed = {}, {}, {}, False
         for name, field, survey in zip(names, seen, surveys, strict=True):
             transform = choose(space, ds[name], field)
             warn_of_strays(name, survey, at_sea, transform)
             least, most = survey.least.where(at_sea), survey.most.where(at_sea)
-            magnitude = Magnitude.of(name, float(least.min()), float(most.max()), field.dtype)
+            low, high = float(least.min()), float(most.max())
+            magnitude = Magnitude.of(name, low, high, field.dtype)
+            roundings[name] = Rounding.of(ds[name], max(abs(low), abs(high)))
             if transform.kind != "none":
                 low, high = float(transform.apply(least).min()), float(transform.apply(most).max())
                 magnitude = Magnitude.of(name, low, high, field.dtype)
@@ -254,10 +289,12 @@ class _Field:
         note = found.origin if found.guessed else ""
         return cls(
             *(names, obs, at_sea, note, hidden, fingerprint, missing),
-            *(FieldTransforms(transforms), rescaling, skewed),
+            *(FieldTransforms(transforms), rescaling, roundings, skewed),
         )
 
-    def fill(self, ds: xr.Dataset, method: Method, *, score: bool, seed: int) -> xr.Dataset:
+    def fill(
+        self, ds: xr.Dataset, method: Method, *, score: bool, members: int, seed: int
+    ) -> xr.Dataset:
         """Return `ds` with the variables of this field filled."""
         seen = self.obs
         if self.withheld is not None:
@@ -272,13 +309,17 @@ class _Field:
         if isinstance(method, Auto):
             field, plan = self._planned(method, ds, seen)
             scores, shown = plan.scores, field.shown(seen)
-            estimate = plan.reconstruct(shown, self.sea)
+            estimator: Any = plan
         else:
             if self.skewed:
                 note_skewness(self.names)
             field, shown = self, self.shown(seen)
             scores = withheld_score(method, shown, self.sea, seed) if score else {}
-            estimate = method.reconstruct(shown, self.sea)
+            estimator = method
+        if members:
+            estimate = estimator.simulate(shown, self.sea, members)
+        else:
+            estimate = estimator.reconstruct(shown, self.sea)
         scales = {name: one.sigma_scale for name, one in scores.items()}
         estimate = calibrated(estimate, scales, self.names)
         scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
@@ -341,8 +382,10 @@ class _Field:
                 return array
             return array.sel(variable=name, drop=True)
 
-        like, obs, values = ds[name], of_variable(self.obs), of_variable(filled)
-        transform = self.transforms.by_name[name]
+        like, obs, values, members = ds[name], of_variable(self.obs), of_variable(filled), 0
+        transform, rounding = self.transforms.by_name[name], self.roundings[name]
+        if transform.kind != "none":
+            rounding = replace(rounding, magnitude=0.0)
         hidden = None
         if self.withheld is not None:
             hidden = of_variable(self.withheld)
@@ -352,12 +395,17 @@ class _Field:
             part = of_variable(estimate[key])
             if key == "error":
                 part = _where_estimated(part.transpose(*obs.dims), source)
+                part = rounding.at_least(part, values)
                 part = part.drop_attrs(deep=False).assign_attrs(error_attrs(name, like))
             elif key in ("lower", "upper") and not self.transforms.usual:
                 if transform.kind == "none":
                     continue
                 part = _where_estimated(part.transpose(*obs.dims), source)
                 part = part.drop_attrs(deep=False).assign_attrs(limit_attrs(name, like, key))
+            elif key == "members":
+                members = part.sizes[MEMBER]
+                extra[f"{name}_members"] = _members(part, values, source, like)
+                continue
             extra[f"{name}_{key}"] = lay_out(part, like, obs)
         new = grid.restore(values, like)
         new.attrs = like.attrs | self._provenance(ds, like, list(extra), method, estimate, score)
@@ -367,6 +415,8 @@ class _Field:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         if transform.kind != "none":
             by += f", {WORDS[transform.kind]}"
+        if members:
+            by += f", with {members} members"
         history = f"{now} sstfill {__version__}: {name} filled by {by}"
         if earlier := str(ds.attrs.get("history", "")):
             history += f"\n{earlier}"
@@ -387,6 +437,8 @@ class _Field:
             "options": config.options(method),
             "diagnostics": config.plain(estimate.attrs),
         }
+        if "members" in estimate:
+            record["members"] = estimate.sizes[MEMBER]
         transform = self.transforms.by_name[str(like.name)]
         if transform.kind != "none":
             record["transform"] = transform.to_dict()
@@ -428,6 +480,53 @@ def _where_estimated(error: xr.DataArray, source: xr.DataArray) -> xr.DataArray:
         estimated = (source.values[index] == 1) | (source.values[index] == 3)
         out[index][estimated] = error.values[index][estimated]
     return error.copy(data=out)
+
+
+def _members(
+    draws: xr.DataArray, values: xr.DataArray, source: xr.DataArray, like: xr.DataArray
+) -> xr.DataArray:
+    """Lay out members: draws where a pixel is filled or withheld, elsewhere what the field holds.
+
+    Parameters
+    ----------
+    draws
+        Dims ``member`` and those of `values`.
+    values, source
+        The filled field and its flags.
+    like
+        The user's variable, whose type, attributes and packing the members have.
+    """
+    drawn = xr.apply_ufunc(
+        in_gaps,
+        draws.transpose(MEMBER, *values.dims).variable,
+        values.variable,
+        (source.isin(ESTIMATED) & np.isfinite(values)).variable,
+        dask="parallelized",
+        output_dtypes=[values.dtype],
+        keep_attrs=False,
+    )
+    dtype = drawn.dtype
+    if like.dtype.kind == "f" and like.dtype != dtype:
+        dtype, most = like.dtype, np.finfo(like.dtype).max
+        drawn = drawn.clip(-most, most).astype(dtype)
+    name = str(like.name)
+    coordinate = member_coordinate(draws.sizes[MEMBER])
+    field = xr.DataArray(drawn, {MEMBER: coordinate}).assign_attrs(members_attrs(name, like))
+    found = lay_out(field, like, values).rename(f"{name}_members")
+    found.encoding = packed_like(like)
+    return holdable(found)
+
+
+def _check_room(fields: Sequence[_Field], members: int) -> None:
+    """Refuse more members than memory holds; lazy ones are computed block by block."""
+    needed = [COPIES * field.obs.nbytes for field in fields if field.obs.chunks is None]
+    free = memory()
+    if members * max(needed, default=0) > free:
+        raise OptionError(
+            f"members={members} needs about {members * max(needed) / 1e9:,.1f} GB of memory, "
+            f"{free / 1e9:,.1f} GB are free; give fewer, or fill unit by unit into a Zarr store: "
+            "sstfill fill --members N --out OUT.zarr --memory SIZE"
+        )
 
 
 def chosen_method(method: Method | str | None, seed: int) -> Method:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,23 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Workers are forked from one process that has imported what they need; must precede `distributed`.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
+WORKERS_KNOW = ["distributed", "pytest", "sstfill.archive", "sstfill.methods.interpolation.fitted"]
+"""What worker processes of the tests would import, each by itself, costs seconds."""
 SHARED = Path(os.environ.get("SSTFILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over modules and tests, which are never garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def quick_workers() -> None:
+    """Let the process that workers are forked from import once what each would import."""
+    from distributed.utils import get_mp_context
+
+    get_mp_context().set_forkserver_preload(WORKERS_KNOW)
 
 
 @pytest.fixture(scope="session", autouse=True)

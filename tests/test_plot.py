@@ -467,6 +467,25 @@ def test_real_series(shared_data: Path, tmp_path: Path) -> None:
     assert len(titles(plot.panels(done, n=3))) == 3
 
 
+def test_members_are_drawn_between_the_field_and_its_error(tmp_path: Path) -> None:
+    filled = made()
+    draws = [filled["sst"] + shift for shift in (0.0, 0.5, 1.0)]
+    held = filled.assign(sst_members=xr.concat(draws, "member"))
+    figure = plot.members(held, time=2, n=2)
+    assert titles(figure)[:4] == ["filled", "member 0", "member 1", "error of the fill"]
+    assert titles(plot.members(held.drop_vars("sst_error"), n=9))[:4] == [
+        "filled",
+        "member 0",
+        "member 1",
+        "member 2",
+    ]
+    assert plot.save(held.gapfill.plot_members(), tmp_path / "draws.png").stat().st_size > 10_000
+    with pytest.raises(InputError, match="no 'sst_members' among"):
+        plot.members(filled)
+    with pytest.raises(OptionError, match="n is 0"):
+        plot.members(held, n=0)
+
+
 def test_a_scorecard_draws_itself() -> None:
     card = Scorecard(made_card())
     assert titles_left(card.plot()) == titles_left(plot.scorecard(card))

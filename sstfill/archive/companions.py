@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from sstfill.archive import store
 from sstfill.fields import grid
+from sstfill.fields.ancillary import check_member_dim
 from sstfill.fields.reading.sentinels import RANGES
+from sstfill.fields.transform import NONE
 from sstfill.io.attributes import storable
 from sstfill.io.encoding import attrs_as_stored
 from sstfill.io.packing import REWRITTEN
@@ -56,14 +58,16 @@ class Companions:
         return bool(self.small.data_vars or self.large.data_vars)
 
     @classmethod
-    def of(cls, ds: xr.Dataset, filled: Sequence[str]) -> Companions:
-        """Find them in an archive, on the dims of its filled store."""
+    def of(cls, ds: xr.Dataset, filled: Sequence[str], members: int = 0) -> Companions:
+        """Find them in an archive, on the dims of its filled store, which may have `members`."""
         axes = grid.axes(ds[filled[0]]).dims
         single = {d for name in filled for d in ds[name].dims} - set(axes)
-        ours = {f"{name}{part}" for name in filled for part in store.PARTS}
+        ours = {f"{name}{part}" for name in filled for part in store.parts(NONE, members)}
         beside = ds.isel(dict.fromkeys(single, 0)).drop_vars(
             [name for name in ds.variables if name in ours or name == store.REVISION]
         )
+        if members:
+            check_member_dim(beside, members)
         time = str(axes[0])
         large = []
         for name, variable in beside.data_vars.items():

@@ -35,6 +35,7 @@ from sstfill.io.output.lock import OutputLock
 from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, misfit, parse_json, read_json
 from sstfill.methods.common import former
+from sstfill.methods.registry import MOST_MEMBERS
 from sstfill.version import __version__
 
 FORMAT = 1
@@ -65,6 +66,7 @@ class JobDocument(BaseModel):
     method: str
     options: dict[str, Any]
     transform: Asked = "none"
+    members: Annotated[int, Field(strict=True, ge=0, le=MOST_MEMBERS)] = 0
     like: str | None = None
     lakes: bool | None = None
     input: str = ""

@@ -39,6 +39,8 @@ class StoreLayout:
     ----------
     parts
         By variable, what is stored of it, see `sstfill.archive.store.parts`.
+    members
+        Drawn of each variable.
     """
 
     staged: Path
@@ -46,6 +48,7 @@ class StoreLayout:
     attrs: Mapping[str, Any]
     parts: Mapping[str, tuple[str, ...]]
     companions: Companions
+    members: int = 0
 
     @classmethod
     def of(
@@ -54,8 +57,9 @@ class StoreLayout:
         """Lay out the variables in `days` as they are in an archive, time first, no single dims."""
         models = {name: Model.load(job.model(name)) for name in days}
         fields = {name: _laid_out(ds[name], model, request) for name, model in models.items()}
-        parts = {name: store.parts(model.transform) for name, model in models.items()}
-        companions = Companions.of(ds, list(days))
+        members = request.get("members", 0)
+        parts = {name: store.parts(model.transform, members) for name, model in models.items()}
+        companions = Companions.of(ds, list(days), members)
         attrs = {}
         for key, value in companions.small.attrs.items():
             if not str(key).startswith("sstfill_"):
@@ -67,7 +71,7 @@ class StoreLayout:
         )
         earlier = str(ds.attrs.get("history", ""))
         attrs["history"] = f"{line}\n{earlier}" if earlier else line
-        return cls(job.staged, fields, attrs, parts, companions)
+        return cls(job.staged, fields, attrs, parts, companions, members)
 
     def holds(self, task: Task) -> bool:
         """Whether all chunks of a unit are in the staged store."""
@@ -80,8 +84,13 @@ class StoreLayout:
         """
         for old in self.staged.parent.glob(f"{DRAFT}*"):
             shutil.rmtree(old)
-        limited = [name for name, parts in self.parts.items() if parts != store.PARTS]
-        store.lay_out(draft, self.fields, sampling.CORE, self.attrs, self.companions.small, limited)
+        limits = {f"_{limit}" for limit in store.LIMITS}
+        limited = [name for name, parts in self.parts.items() if limits <= set(parts)]
+        store.lay_out(
+            *(draft, self.fields, sampling.CORE, self.attrs, self.companions.small),
+            limited=limited,
+            members=self.members,
+        )
         arrays = [f"{name}{part}" for name, parts in self.parts.items() for part in parts]
         done: set[Path] = set()
         for task in kept:
@@ -91,10 +100,8 @@ class StoreLayout:
 
 def chunks(at: Path, task: Task) -> list[Path]:
     """Return the files of a unit's chunks in a store."""
-    files = []
-    for part in task.parts:
-        files.append(store.chunk_file(at, f"{task.name}{part}", task.patch, sampling.CORE))
-    return files
+    files = store.unit_files(at, task.name, task.parts, task.patch, sampling.CORE)
+    return list(files.values())
 
 
 def take(task: Task, staged: Path) -> None:
@@ -114,11 +121,14 @@ def _laid_out(da: xr.DataArray, model: Model, request: Mapping[str, Any]) -> xr.
     bare = da.isel({d: 0 for d in da.dims if d not in dims}).transpose(*dims)
     name = str(da.name)
     method = {"name": request["method"], "options": request["options"], "diagnostics": {}}
-    linked = [f"{name}{part}" for part in store.parts(model.transform)[1:]]
+    members = request.get("members", 0)
+    linked = [f"{name}{part}" for part in store.parts(model.transform, members)[1:]]
     if theirs := da.attrs.get("ancillary_variables"):
         linked.insert(0, str(theirs))
     if model.transform.kind != "none":
         method["transform"] = model.transform.to_dict()
+    if members:
+        method["members"] = members
     own = {
         "ancillary_variables": " ".join(linked),
         "sstfill_version": __version__,

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sstfill import config
 from sstfill.errors import ReadError
 from sstfill.fields.patches import Shape
+from sstfill.fields.rounding import SINGLE_PRECISION, Rounding
 from sstfill.fields.transform import NONE, FieldTransforms, Transform
 from sstfill.io.output.atomic import flush
 from sstfill.io.untrusted.arrays import read_arrays
 from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method
-from sstfill.methods.base import Archive, FittedMethod, Points, Window
+from sstfill.methods.base import Archive, FittedMethod, FittedSimulates, Points, Window
 from sstfill.methods.common import former
 from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
@@ -43,6 +44,7 @@ class ScoreDocument(BaseModel):
     sigma_scale: Annotated[float, Field(ge=1 / EXTREME, le=EXTREME)]
     dims: tuple[str, str]
     transform: Transform = NONE
+    rounding: Rounding = SINGLE_PRECISION
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Model:
         Factor by which its stated error is multiplied.
     transform
         Brings the values to the space that the method was fitted in.
+    rounding
+        Steps in which the values are recorded.
     fingerprint
         Digest of all files of the model.
     """
@@ -73,11 +77,17 @@ class Model:
     summary: dict[str, Any]
     sigma_scale: float
     transform: Transform = NONE
+    rounding: Rounding = SINGLE_PRECISION
     fingerprint: str = ""
 
     @classmethod
     def make(
-        cls, method: Method, whole: Archive, folder: Path, transform: Transform = NONE
+        cls,
+        method: Method,
+        whole: Archive,
+        folder: Path,
+        transform: Transform = NONE,
+        rounding: Rounding = SINGLE_PRECISION,
     ) -> Model:
         """Fit a method to an archive, score it, and save both; the folder appears atomically."""
         whole = _transformed_archive(whole, transform)
@@ -86,11 +96,10 @@ class Model:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         fitted, score = fitted_and_scored(method, whole, draft / "method")
-        if score is None:
-            model = cls(fitted, whole.sea, whole.points, {}, 1.0, transform)
-        else:
+        model = cls(fitted, whole.sea, whole.points, {}, 1.0, transform, rounding)
+        if score is not None:
             summary = in_both_spaces(score, transform).summary
-            model = cls(fitted, whole.sea, whole.points, summary, score.sigma_scale, transform)
+            model = replace(model, summary=summary, sigma_scale=score.sigma_scale)
         np.savez(
             draft / "grid.npz",
             sea=model.sea.values,
@@ -101,6 +110,7 @@ class Model:
             "summary": config.plain(model.summary),
             "sigma_scale": model.sigma_scale,
             "dims": list(model.sea.dims),
+            "rounding": asdict(rounding),
         }
         if transform.kind != "none":
             written["transform"] = transform.to_dict()
@@ -118,19 +128,29 @@ class Model:
         rows, columns = self.sea.shape
         return times, rows, columns
 
-    def estimate(self, window: Window) -> xr.Dataset:
+    def estimate(self, window: Window, members: int = 0) -> xr.Dataset:
         """Estimate the inside of a window ``(time, y, x)``; values and errors in its units.
 
         Returns
         -------
         Dataset
             ``mean``, and ``error``, scaled, where it is known; with a transform also its limits,
-            see `sstfill.fields.transform.FieldTransforms.invert`.
+            see `sstfill.fields.transform.FieldTransforms.invert`. With `members` also these, dims
+            ``(member, time, y, x)``.
         """
-        estimate = self.fitted.estimate(transformed(window, self.transform))
+        shown = transformed(window, self.transform)
+        if members:
+            assert isinstance(self.fitted, FittedSimulates)
+            estimate = self.fitted.simulate(shown, members)
+        else:
+            estimate = self.fitted.estimate(shown)
         name = str(window.obs.name)
         estimate = calibrated(estimate, {name: self.sigma_scale}, [name])
-        return FieldTransforms({name: self.transform}).invert(estimate)
+        estimate = FieldTransforms({name: self.transform}).invert(estimate)
+        if "error" not in estimate:
+            return estimate
+        error = self.rounding.at_least(estimate["error"], estimate["mean"])
+        return estimate.assign(error=error)
 
     @classmethod
     def load(cls, folder: Path) -> Model:
@@ -170,7 +190,10 @@ class Model:
         field = xr.DataArray(sea, dims=score.dims, name="sea")
         fitted = load(folder / "method")
         summary = former.summary_now(score.summary)
-        return cls(*(fitted, field, points, summary, score.sigma_scale, score.transform, digest))
+        return cls(
+            *(fitted, field, points, summary, score.sigma_scale),
+            *(score.transform, score.rounding, digest),
+        )
 
 
 def transformed(window: Window, transform: Transform) -> Window:

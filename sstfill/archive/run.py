@@ -24,7 +24,7 @@ from sstfill.archive.job import Days, FillJob, open_job
 from sstfill.archive.layout import DRAFT, StoreLayout, take
 from sstfill.archive.model import Model
 from sstfill.archive.plan import differing, fillable, first_look, next_look, units
-from sstfill.archive.settings import RunSettings, describe_grid, format_options
+from sstfill.archive.settings import RunSettings, check_fitted, describe_grid, format_options
 from sstfill.archive.source import ArchiveSource, touched
 from sstfill.archive.unit import Done, Task, peak
 from sstfill.archive.workers import Workers, check_memory, staff
@@ -32,6 +32,7 @@ from sstfill.checks import check_choice
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError
 from sstfill.fields.reading.sea import sea_mask
 from sstfill.fields.reading.variables import pick_fields
+from sstfill.fields.rounding import Rounding
 from sstfill.fields.transform import ASKED, Asked, by_name, choose, is_skewed, note_skewness
 from sstfill.io.error_origin import while_reading
 from sstfill.io.ledger import Ledger
@@ -97,6 +98,7 @@ def fill_archive(
     group: str | None = None,
     allow_links: bool = False,
     transform: Asked = "auto",
+    members: int | None = None,
     seed: int = 0,
     update: bool = False,
     refit: bool = False,
@@ -125,6 +127,8 @@ def fill_archive(
     transform
         As in `sstfill.fill`, but of a skewed field that nothing tells of, ``auto`` fills the values
         as they are. With `update`, ``auto`` is what the output was filled with.
+    members
+        As in `sstfill.fill`. None is 0, and with `update` what the output was filled with.
     quality_level, l2p_flags, group, allow_links
         As in `sstfill.io.open`.
     update
@@ -178,11 +182,14 @@ def fill_archive(
             if like is not None:
                 lender = FillJob(Path(like))
             described = describe_grid(ds, names)
-            settings = RunSettings(job, read, names, sea, lakes, seed, transform, lender, described)
+            settings = RunSettings(
+                *(job, read, names, sea, lakes, seed, transform, members, lender, described)
+            )
         request, chosen = settings.request(method, update=update, refit=refit)
         request["input"] = read.path
         rows, columns = settings.grid[:2]
-        check_memory(memory, workers, request["method"], rows * columns)
+        drawn = request.get("members", 0)
+        check_memory(memory, workers, request["method"], rows * columns, drawn)
         run = _FillRun(settings, request, chosen)
         with staff(workers, scheduler, memory) as fill, io.reading(read.path), _writing(target):
             outcome = run.run(fill)
@@ -331,11 +338,13 @@ class _FillRun:
                 last_days[name] = self._read_days(ds, name)
             layout = StoreLayout.of(job, ds, self.days, self.request)
         self.companions = layout.companions
+        members = layout.members
         stale: set[int] = set()
         wanted: dict[int, Task] = {}
         self.changed = np.zeros(len(self.days[self.settings.names[0]].time), bool)
         for i, name in enumerate(self.settings.names):
             model, now = Model.load(job.model(name)), self.days[name]
+            check_fitted(name, model, members)
             changed = differing(self.bases[name], now, str(job.out))
             self.changed |= changed | self._touched(self.bases[name], now)
             changed_since = self._changed_since(last_days[name], now)
@@ -355,7 +364,8 @@ class _FillRun:
                         days=job.next / "days" / f"{name}.npz",
                         draft=draft,
                         run_id=self.run_id,
-                        parts=store.parts(model.transform),
+                        parts=store.parts(model.transform, members),
+                        members=members,
                     )
         # Units that an earlier, interrupted run filled from what the archive still holds are kept.
         kept = [n for n in sorted(ledger.done & wanted.keys() - stale) if layout.holds(wanted[n])]
@@ -416,7 +426,12 @@ class _FillRun:
             least, most = np.fmin.reduce(whole.sample), np.fmax.reduce(whole.sample)
             if asked == "auto" and not by_name(ds[name])[1] and is_skewed(least, most):
                 note_skewness([name])
-            Model.make(self.method, whole, folder, transform)
+            whole = replace(whole, members=self.request.get("members", 0))
+            magnitude = 0.0
+            if transform.kind == "none":
+                magnitude = float(np.fmax.reduce(np.abs([least, most]), None, initial=0.0))
+            rounding = Rounding.of(ds[name], magnitude)
+            Model.make(self.method, whole, folder, transform, rounding)
             self.fitting += time.perf_counter() - started
             return None
         model = Model.load(folder)

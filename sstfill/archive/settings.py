@@ -15,13 +15,16 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.archive.job import FillJob
+from sstfill.archive.model import Model
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import InputError, OptionError, WriteError
 from sstfill.fields import grid
 from sstfill.fields.transform import Asked
 from sstfill.fill import chosen_method, wanted_space
 from sstfill.methods import Method
+from sstfill.methods.base import FittedSimulates
 from sstfill.methods.common import sampling
+from sstfill.methods.registry import check_members
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ class RunSettings:
         Of whatever is random.
     transform
         What the user asked for, as in `sstfill.fill`.
+    members
+        How many the user asked for; None where nothing was said.
     lender
         The job whose fitted method is used (``--like``).
     grid
@@ -56,6 +61,7 @@ class RunSettings:
     lakes: bool | None
     seed: int
     transform: Asked
+    members: int | None
     lender: FillJob | None
     grid: list[Any]
 
@@ -99,12 +105,16 @@ class RunSettings:
                 )
         elif update and self.job.begun is None:
             log.info("%s is not there yet: all of it is filled", self.job.out)
-        if self.lakes is not None:  # absent from the requests of earlier versions
+        # What is not asked for is absent, as from the requests of earlier versions.
+        if self.lakes is not None:
             common["lakes"] = self.lakes
+        if self.members:
+            common["members"] = self.members
         mode = "first" if finished is None else "refit"
         if self.lender is not None:
             return self._borrowed(self.lender, method, common) | {"mode": mode}, None
         chosen = chosen_method(method, self.seed)
+        check_members(chosen, self.members or 0)
         request = {
             **common,
             "mode": mode,
@@ -121,7 +131,8 @@ class RunSettings:
         That run was cut short while its output was put in place; asked for again, it has nothing
         left to fill.
         """
-        if not self.job.ended:
+        same_members = self.members in (None, finished.get("members", 0))
+        if not self.job.ended or not same_members:
             return False
         if self.lender is not None:
             return bool(finished.get("like") == str(self.lender.out.resolve()))
@@ -153,6 +164,9 @@ class RunSettings:
                 "out the method, and name these variables"
             )
         self._check_transform(lender, lent)
+        if self.members:
+            for name in self.names:
+                check_fitted(name, Model.load(lender.model(name)), self.members)
         taken = {key: lent[key] for key in ("seed", "method", "options")}
         taken["transform"] = transform_of(lent)
         return common | taken | {"like": str(lender.out.resolve())}
@@ -188,6 +202,12 @@ class RunSettings:
                 f"{self.job.out} was filled with lakes {finished.get('lakes')}, not {self.lakes}; "
                 "--refit fills all again"
             )
+        drawn = finished.get("members", 0)
+        if self.members not in (None, drawn):
+            raise OptionError(
+                f"{self.job.out} was filled with {drawn} members, not {self.members}; leave it out "
+                "to go on with these, or fill all again with --refit, or to another output"
+            )
         kept = {k: v for k, v in finished.items() if k not in ("format", "version")}
         return kept | {"mode": "update"}
 
@@ -199,6 +219,15 @@ class RunSettings:
                 f"{job.out} was filled with transform={used!r}, not {self.transform!r}; --refit "
                 "fills all again"
             )
+
+
+def check_fitted(name: str, model: Model, members: int) -> None:
+    """Raise `OptionError` where members are asked of a fitted method that cannot draw."""
+    if members and not isinstance(model.fitted, FittedSimulates):
+        raise OptionError(
+            f"members={members}: the method that was fitted for {name!r} cannot draw members; "
+            "leave it out, or fit another: sstfill fill --method NAME --members N"
+        )
 
 
 def transform_of(request: dict[str, Any]) -> str:

@@ -25,7 +25,13 @@ from numpy.typing import NDArray
 from sstfill.archive import swap
 from sstfill.errors import WriteError
 from sstfill.fields import gaps
-from sstfill.fields.ancillary import error_attrs, limit_attrs
+from sstfill.fields.ancillary import (
+    MEMBER,
+    error_attrs,
+    limit_attrs,
+    member_coordinate,
+    members_attrs,
+)
 from sstfill.fields.patches import Patch, Shape
 from sstfill.fields.transform import Transform
 from sstfill.io.output import place
@@ -41,13 +47,18 @@ PARTS = ("", "_error", "_source")
 """What is stored of a variable ``v``: ``v``, ``v_error``, ``v_source``."""
 LIMITS = ("lower", "upper")
 """What is stored besides of one that was transformed: ``v_lower``, ``v_upper``."""
+MEMBERS = "_members"
+"""What is stored besides where members are drawn: ``v_members``."""
 
 
-def parts(transform: Transform) -> tuple[str, ...]:
+def parts(transform: Transform, members: int = 0) -> tuple[str, ...]:
     """Suffixes of what is stored of a variable."""
-    if transform.kind == "none":
-        return PARTS
-    return (*PARTS, *(f"_{limit}" for limit in LIMITS))
+    found: tuple[str, ...] = PARTS
+    if transform.kind != "none":
+        found += tuple(f"_{limit}" for limit in LIMITS)
+    if members:
+        found += (MEMBERS,)
+    return found
 
 
 def lay_out(
@@ -57,6 +68,7 @@ def lay_out(
     attrs: Mapping[str, Any],
     beside: xr.Dataset,
     limited: Collection[str] = (),
+    members: int = 0,
 ) -> None:
     """Make an empty store for filled fields ``(time, y, x)``, with all their coordinates.
 
@@ -72,7 +84,11 @@ def lay_out(
         Coordinates, and other variables that are written whole.
     limited
         Names of the fields that have limits besides an error.
+    members
+        Drawn of each field. All of a unit lie in one shard, of one chunk for each member.
     """
+    if members:
+        beside = beside.assign_coords({MEMBER: member_coordinate(members)})
     first = next(iter(fields.values()))
     time = str(first.dims[0])
     whole = {n: v.compute() for n, v in beside.data_vars.items() if time in v.dims}
@@ -97,6 +113,17 @@ def lay_out(
                 dimension_names=[str(d) for d in field.dims],
                 attributes=own,
             )
+        if members:
+            root.create_array(
+                f"{name}{MEMBERS}",
+                shape=(members, *field.shape),
+                chunks=(1, *chunks),
+                shards=(members, *chunks),
+                dtype=field.dtype,
+                fill_value=np.nan,
+                dimension_names=[MEMBER, *(str(d) for d in field.dims)],
+                attributes={**members_attrs(name, field), **_coordinates(field)},
+            )
     root.create_array(
         REVISION,
         shape=first.shape[:1],
@@ -116,10 +143,7 @@ def _parts(
         "flag_values": list(gaps.SOURCE_FLAGS.values()),
         "flag_meanings": " ".join(gaps.SOURCE_FLAGS),
     }
-    coordinates = {}
-    auxiliary = [str(c) for c in field.coords if c not in field.dims]
-    if auxiliary:
-        coordinates["coordinates"] = " ".join(auxiliary)  # by CF: those that are not dimensions
+    coordinates = _coordinates(field)
     own = {k: plain(v) for k, v in field.attrs.items()}
     yield name, field.dtype, np.nan, own | coordinates
     yield f"{name}_error", np.dtype("f4"), np.nan, error_attrs(name, field) | coordinates
@@ -128,6 +152,12 @@ def _parts(
             own = limit_attrs(name, field, limit) | coordinates
             yield f"{name}_{limit}", np.dtype("f4"), np.nan, own
     yield f"{name}_source", np.dtype("i1"), gaps.SOURCE_FLAGS["not_filled"], source | coordinates
+
+
+def _coordinates(field: xr.DataArray) -> dict[str, str]:
+    """Return the attribute that names, by CF, the coordinates that are not dimensions."""
+    auxiliary = [str(c) for c in field.coords if c not in field.dims]
+    return {"coordinates": " ".join(auxiliary)} if auxiliary else {}
 
 
 def plain(value: Any) -> Any:
@@ -162,14 +192,14 @@ def write_unit(store: Path, name: str, patch: Patch, values: Mapping[str, NDArra
     """Write the chunks of one unit, and flush them to the disk.
 
     `values` are ``""`` (filled), ``"_error"``, ``"_source"`` and so on (`parts`), each
-    ``(time, y, x)`` of the unit.
+    ``(time, y, x)`` of the unit, and ``(member, time, y, x)`` where they are members.
     """
     root = guard.open_group(store, mode="r+", use_consolidated=False)
     for part, block in values.items():
         array: Any = root[f"{name}{part}"]
         # An empty chunk is written too: else an old one would stay in its place.
-        array.with_config({"write_empty_chunks": True})[patch.inside] = block
-        flush(chunk_file(store, f"{name}{part}", patch, array.chunks))
+        array.with_config({"write_empty_chunks": True})[..., *patch.inside] = block
+        flush(chunk_file(store, f"{name}{part}", patch, array.shards or array.chunks))
 
 
 def finish(store: Path, revision: NDArray[np.int32]) -> None:
@@ -289,9 +319,21 @@ def _moved(staged: Path, out: Path) -> None:
     shutil.rmtree(staged)
 
 
-def chunk_file(store: Path, array: str, patch: Patch, chunks: Shape) -> Path:
-    """Return the file of the chunk that holds one unit."""
+def chunk_file(store: Path, array: str, patch: Patch, chunks: tuple[int, ...]) -> Path:
+    """Return the file of the chunk that holds one unit; of members, the shard that holds all."""
     folder = store / array / "c"
-    for side, length in zip(patch.inside, chunks, strict=True):
-        folder /= str(side.start // length)
+    starts = (0, *(side.start for side in patch.inside))
+    for start, length in zip(starts[-len(chunks) :], chunks, strict=True):
+        folder /= str(start // length)
     return folder
+
+
+def unit_files(
+    store: Path, name: str, parts: Collection[str], patch: Patch, core: Shape
+) -> dict[str, Path]:
+    """Return the file of each part of a unit, by the name of the array."""
+    files = {}
+    for part in parts:
+        chunks = (1, *core) if part == MEMBERS else core
+        files[f"{name}{part}"] = chunk_file(store, f"{name}{part}", patch, chunks)
+    return files

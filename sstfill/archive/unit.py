@@ -18,9 +18,10 @@ from sstfill import io
 from sstfill.archive.job import Days
 from sstfill.archive.model import Model
 from sstfill.archive.source import ArchiveSource, opened
-from sstfill.archive.store import LIMITS, PARTS, write_unit
+from sstfill.archive.store import LIMITS, MEMBERS, PARTS, write_unit
 from sstfill.errors import SstfillError, WriteError
 from sstfill.fields import gaps
+from sstfill.fields.ancillary import in_gaps
 from sstfill.fields.patches import Patch
 from sstfill.methods.base import Window
 from sstfill.methods.common.threads import cores
@@ -44,6 +45,8 @@ class Task:
         Differs from one run to the next.
     parts
         What is stored of the variable, see `sstfill.archive.store.parts`.
+    members
+        How many are drawn.
     """
 
     number: int
@@ -55,6 +58,7 @@ class Task:
     draft: Path
     run_id: str
     parts: tuple[str, ...] = PARTS
+    members: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ def fill_unit(task: Task, threads: int = 0) -> Done:
         scheduler = "synchronous" if threads else "threads"
         window = _window(obs, model, sample, task.patch, scheduler)
     with cores(threads) if threads else contextlib.nullcontext():
-        made = filled(model, window)
+        made = filled(model, window, task.members)
     try:
         write_unit(task.draft, task.name, task.patch, made)
     except OSError as error:
@@ -111,14 +115,15 @@ def _window(
     return Window(seen, model.sea[rows, columns], patch, sample[times], model.points)
 
 
-def filled(model: Model, window: Window) -> dict[str, NDArray]:
+def filled(model: Model, window: Window, members: int = 0) -> dict[str, NDArray]:
     """Fill the inside of a window: observed values as they are, estimates in gaps at sea.
 
     Returns
     -------
     dict
         By the suffix of what is stored: ``""`` (values), ``"_error"`` and ``"_source"``; with a
-        transform ``"_lower"`` and ``"_upper"`` too.
+        transform ``"_lower"`` and ``"_upper"`` too, and with `members` ``"_members"``, dims member,
+        time, y, x: observed values, and draws in the gaps.
     """
     inside = window.inside
     sea = window.sea[window.patch.within[1:]]
@@ -129,18 +134,25 @@ def filled(model: Model, window: Window) -> dict[str, NDArray]:
     uncertainty = {"error": unknown}
     if model.transform.kind != "none":
         uncertainty |= {limit: unknown for limit in LIMITS}
+    drawn = np.broadcast_to(obs, (members, *obs.shape))
     if gap.any():
-        estimate = model.estimate(window).transpose(*inside.dims)
+        estimate = model.estimate(window, members).transpose(..., *inside.dims)
         estimated = gap & np.isfinite(estimate["mean"].values)
         mean = np.where(estimated, estimate["mean"].values.astype(obs.dtype), obs)
         for part in uncertainty:
             if part in estimate:
                 known = np.where(estimated, estimate[part].values, np.nan)
                 uncertainty[part] = known.astype(np.float32)
+        if members:
+            drawn = in_gaps(estimate["members"].values, mean, estimated)
     there = inside.copy(data=mean)
     source = gaps.source_flags(inside, there, there.notnull() | sea)
-    of_values = {f"_{part}": values for part, values in uncertainty.items()}
-    return {"": mean, **of_values, "_source": source.values}
+    made = {"": mean, "_source": source.values}
+    for part, values in uncertainty.items():
+        made[f"_{part}"] = values
+    if members:
+        made[MEMBERS] = drawn
+    return made
 
 
 def forget() -> None:

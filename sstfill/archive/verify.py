@@ -133,11 +133,13 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
                 continue
             days = Days.load(job.folder / "days" / f"{name}.npz")
             model = Model.load(job.folder / "model" / name)
-            sea, parts = model.sea.values, store.parts(model.transform)
+            members = request.get("members", 0)
+            sea, parts = model.sea.values, store.parts(model.transform, members)
             shape = (len(days.time), *sea.shape)
             missing = []
             for part in parts:
-                if f"{name}{part}" not in held or held[f"{name}{part}"].shape != shape:
+                wanted = (members, *shape) if part == store.MEMBERS else shape
+                if f"{name}{part}" not in held or held[f"{name}{part}"].shape != wanted:
                     missing.append(f"{name}{part}")
             if missing:
                 wrong.append(f"{', '.join(missing)} of shape {shape} missing")
@@ -152,7 +154,7 @@ def _verified(target: Path, job: FillJob, source: str | Path | None, allow_links
             patches = list(PatchGrid(core=sampling.CORE).patches(held[name].shape))
             for patch in track(patches, f"verifying {name}", len(patches)):
                 position = _position(patch)
-                for trouble in _wrong_in_unit(target, held, name, patch, model, obs, path):
+                for trouble in _wrong_in_unit(target, held, name, patch, model, parts, obs, path):
                     wrong.append(f"{name}, {position}: {trouble}")
                 count += 1
     return Verified(units=count, compared=source is not None, wrong=tuple(wrong))
@@ -164,26 +166,23 @@ def _wrong_in_unit(
     name: str,
     patch: Patch,
     model: Model,
+    parts: tuple[str, ...],
     obs: xr.DataArray | None,
     path: str,
 ) -> list[str]:
     """Check the chunks of one unit; return one line for each thing that is wrong."""
-    arrays = [f"{name}{part}" for part in store.parts(model.transform)]
-    absent = [
-        array
-        for array in arrays
-        if not store.chunk_file(target, array, patch, sampling.CORE).is_file()
-    ]
+    files = store.unit_files(target, name, parts, patch, sampling.CORE)
+    absent = [array for array, file in files.items() if not file.is_file()]
     if absent:
         return [f"no chunk of {', '.join(absent)}"]
+    stored = {}
     try:
         with io.reading(target):
-            values = held[arrays[0]][patch.inside].values
-            error = held[arrays[1]][patch.inside].values
-            source = held[arrays[2]][patch.inside].values
-            limits = [held[array][patch.inside].values for array in arrays[3:]]
+            for part in parts:
+                stored[part] = held[f"{name}{part}"][..., *patch.inside].values
     except ReadError as trouble:
         return [str(trouble)]
+    values, error, source = stored[""], stored["_error"], stored["_source"]
     flag = gaps.SOURCE_FLAGS
     at_sea = np.broadcast_to(model.sea.values[patch.inside[1:]], values.shape)
     has_value = np.isfinite(values)
@@ -197,8 +196,17 @@ def _wrong_in_unit(
         "sea is flagged as land": at_sea & (source == flag["land"]),
         "an error where nothing was filled": np.isfinite(error) & ~estimated,
     }
-    if limits:
-        lower, upper = limits
+    if store.MEMBERS in stored:
+        members = stored[store.MEMBERS]
+        kept = (members == values) | (np.isnan(members) & ~has_value)
+        rules |= {
+            "a member without a value where the field is filled": (
+                ~np.isfinite(members) & estimated
+            ),
+            "a member that differs from the field where nothing was filled": ~kept & ~estimated,
+        }
+    if "_lower" in stored:
+        lower, upper = stored["_lower"], stored["_upper"]
         # Limits are stored in single precision, values perhaps not.
         near = values.astype(np.float32)
         within = (lower <= near) & (near <= upper)

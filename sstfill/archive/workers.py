@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 from sstfill.archive.unit import Done, Task, fill_unit, forget
 from sstfill.errors import InputError, OptionError, ReadError, SstfillError, WriteError
+from sstfill.methods.common import sampling
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ MOST = 2_000_000_000
 
 A method not in `LEAST` needs `MOST`. All units have one size, so the rest grows with the image.
 """
+COPIES = 5
+"""Arrays of all members of a unit that are in memory at once while it is filled."""
 A_PIXEL = 50
 """Bytes for each pixel of an image: counts, sea mask, index of the chunks."""
 
@@ -120,7 +124,9 @@ def _result(future: Any, task: Task) -> Done:
         ) from error
 
 
-def check_memory(memory: int | None, count: int, method: str, pixels: int) -> None:
+def check_memory(
+    memory: int | None, count: int, method: str, pixels: int, members: int = 0
+) -> None:
     """Refuse less memory than a process needs to fill units of images of so many pixels.
 
     >>> check_memory(10**9, 2, "interpolate", 10**6)  # doctest: +ELLIPSIS
@@ -129,6 +135,7 @@ def check_memory(memory: int | None, count: int, method: str, pixels: int) -> No
     sstfill.errors.OptionError: interpolate needs about 0.7 GB in each of 2 workers, ...
     """
     least = LEAST.get(method, MOST) + A_PIXEL * pixels
+    least += COPIES * 4 * members * math.prod(sampling.CORE)
     if not memory:
         return
     processes = max(1, count)

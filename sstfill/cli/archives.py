@@ -115,6 +115,7 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
         group=args.group,
         allow_links=args.allow_links,
         transform=args.transform,
+        members=args.members,
         seed=args.seed,
         update=args.update,
         refit=args.refit,

@@ -84,6 +84,13 @@ def add_score(parser: argparse.ArgumentParser) -> None:
         help="score the errors as the methods state them, not as fill scales them; halves the time",
     )
     add_transform(parser)
+    parser.add_argument(
+        "--members",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also score N fields drawn by each method that can draw (default: 0)",
+    )
     parser.add_argument("--plot", metavar="PNG", help="also draw the scores")
     parser.add_argument("--json", metavar="FILE", help="also write all numbers as JSON")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -107,6 +114,7 @@ def run_score(args: argparse.Namespace) -> Iterator[str]:
             sea=sea(args.sea),
             calibrate=not args.no_calibrate,
             transform=args.transform,
+            members=args.members,
         )
     yield card.to_markdown() if args.markdown else str(card)
     if args.json:

@@ -44,6 +44,14 @@ def add_fill(parser: argparse.ArgumentParser) -> None:
     )
     add_transform(parser)
     parser.add_argument(
+        "--members",
+        type=int,
+        metavar="N",
+        help="also write N plausible fields, which equal the observations and differ in the gaps "
+        "as the truth may: the spread of a regional mean among them is its error (default: 0; with "
+        "--update as many as the output has)",
+    )
+    parser.add_argument(
         "--no-score",
         action="store_true",
         help="do not score the fill on withheld clouds, nor scale the errors by that score; halves "
@@ -101,6 +109,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
             lakes=args.lakes,
             score=not args.no_score,
             transform=args.transform,
+            members=args.members or 0,
             seed=args.seed,
         )
         output.write(filled)

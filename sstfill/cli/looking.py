@@ -82,6 +82,12 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
         help="a date, or the index of an image; by default an image about half of which was filled",
     )
     parser.add_argument("--variable", metavar="V", help="which variable, where several were filled")
+    parser.add_argument(
+        "--members",
+        type=int,
+        metavar="N",
+        help="draw the first N members beside the filled field and its error",
+    )
     add_links(parser)
 
 
@@ -93,7 +99,10 @@ def run_plot(args: argparse.Namespace) -> Iterator[str]:
         when = int(args.time)
     links = args.allow_links
     with io.reading(args.input), io.open(args.input, chunks={}, allow_links=links) as filled:
-        figure = plot.maps(filled, variable=args.variable, time=when)
+        if args.members is None:
+            figure = plot.maps(filled, variable=args.variable, time=when)
+        else:
+            figure = plot.members(filled, variable=args.variable, time=when, n=args.members)
         yield f"drawn to {plot.save(figure, args.out)}"
 
 
@@ -141,6 +150,8 @@ def _summarise(filled: xr.Dataset, name: str) -> str:
         numbers = {k: v for k, v in diagnostics.items() if isinstance(v, int | float)}
         words = [f"{key} {_number(value)}" for key, value in numbers.items()]
         lines["method"] = ", ".join([method["name"], *words])
+    if "members" in method:
+        lines["members"] = f"{method['members']} plausible fields in {name}_members"
     if "transform" in method:
         lines["values"] = f"filled {WORDS[method['transform']['kind']]}"
         lines["values"] += f" ({method['transform']['why']})"

@@ -63,6 +63,8 @@ COLUMNS = (
         "corr.", "correlation", lambda value, decimals: f"{value:.3f}", rank=lambda value: -value
     ),
     ScoreColumn("CRPS", "crps", _fixed),
+    ScoreColumn("CRPS of draws", "crps_members", _fixed),
+    ScoreColumn("energy", "energy", _fixed),
     ScoreColumn("in 68 %", "coverage", _percent, rank=lambda value: abs(value - 0.68), level=0.68),
     ScoreColumn("in 95 %", "coverage", _percent, rank=lambda value: abs(value - 0.95), level=0.95),
     ScoreColumn("filled", "filled_fraction", _percent, rank=lambda value: -value),
@@ -81,6 +83,13 @@ class Scorecard:
     ``rmse_by_lag`` (method, bin), likewise ``mae``, ``bias`` and ``n``. Of transformed values it
     also holds ``rmse_log10`` (or ``rmse_logit``) and the like; ``coverage`` is then that of the
     error in transformed space.
+
+    Where members were drawn it holds, too, what `sstfill.evaluation.draws.draw_scores` returns:
+    ``crps_members``, ``energy``, ``rank_histogram`` (method, rank), ``rank_deviation``,
+    ``patch_coverage`` and ``patch_coverage_independent`` (method, patch, level), ``n_patches``
+    (method, patch), ``gradient_truth``, ``gradient_draws`` and ``gradient_mean`` (method,
+    quantile); and against a truth without gaps ``power_ratio_draws`` and ``power_ratio_mean``
+    (method, wavelength), decibels.
     """
 
     data: xr.Dataset

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError
+from sstfill.evaluation.draws import draw_scores, power_ratios
 from sstfill.evaluation.scorecard import Scorecard
-from sstfill.fields.ancillary import unfilled
+from sstfill.fields.ancillary import MEMBER, unfilled
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
@@ -33,11 +35,14 @@ from sstfill.fields.transform import NONE, Asked, Transform, choose
 from sstfill.fill import fill
 from sstfill.methods import Method, method_class
 from sstfill.methods.auto.method import Auto
-from sstfill.methods.registry import affordable
+from sstfill.methods.base import Simulates
+from sstfill.methods.registry import MOST_MEMBERS, affordable
 from sstfill.validation import metrics
+from sstfill.validation.patch_means import Places
 from sstfill.validation.runs import withheld_runs
 from sstfill.version import __version__
 
+log = logging.getLogger(__name__)
 ALL = "all"
 Clouds = Literal["dates", "runs"]
 SOURCES = {"dates": "other dates", "runs": "runs of other dates"}
@@ -65,7 +70,8 @@ class Bins(NamedTuple):
 class Estimate(NamedTuple):
     """A method's estimate at the withheld pixels, shape (n,), and the seconds of its fill.
 
-    `spread` is the error in transformed space; `sigma` where there is no transform.
+    `spread` is the error in transformed space; `sigma` where there is no transform. Members, if
+    there are any, have shape (members, n).
     """
 
     mean: Values
@@ -73,12 +79,14 @@ class Estimate(NamedTuple):
     spread: Values
     seconds: float = np.nan
     cpu_seconds: float = np.nan
+    members: Values | None = None
 
 
 class WithheldSample(NamedTuple):
-    """Truth, strata and estimates at the withheld pixels, each of shape (n,)."""
+    """Truth, places, strata and estimates at the withheld pixels, each of shape (n,)."""
 
     truth: Values
+    places: Places
     strata: dict[str, Values]
     estimates: dict[str, Estimate]
     n_observed: int
@@ -96,6 +104,7 @@ def score(
     sea: xr.DataArray | None = None,
     calibrate: bool = True,
     transform: Asked = "auto",
+    members: int = 0,
 ) -> Scorecard:
     """Score methods at observed pixels that are hidden under the clouds of other dates.
 
@@ -133,6 +142,8 @@ def score(
     transform
         As in `fill`. Of transformed values the scores are in the units of the field and, by the
         names ``rmse_log10`` and the like, in transformed space.
+    members
+        How many fields to draw of each method that can, as in `fill`, and to score: 0 for none.
 
     Returns
     -------
@@ -152,6 +163,7 @@ def score(
     """
     check_number("repeats", repeats, 1, whole=True)
     check_number("seed", seed, 0, whole=True)
+    _check_members(members)
     array = _observed(data, variable)
     field = standardise(array)
     if methods is None:
@@ -188,8 +200,12 @@ def score(
         other = derived_seed(number, 1)
         estimates = {}
         for label, method in chosen.items():
+            drawn = members
+            if members and not isinstance(method, Simulates):
+                log.info("%s cannot draw members; only its error is scored", label)
+                drawn = 0
             estimates[label] = _refill(
-                field, method, sea, withheld, other, calibrate, transform, space
+                *(field, method, sea, withheld, other, calibrate, transform, space, drawn)
             )
         samples.append(_sample(field, field, sea, withheld, estimates))
     source = SOURCES[clouds] if isinstance(clouds, str) else "given"
@@ -213,7 +229,9 @@ def score_against(
         The true field, dims as `sstfill.fields.grid.standardise` takes them.
     estimates
         By label, the result of a method or of `fill`: ``mean`` and perhaps ``error``, or the
-        field under the name of `truth` and perhaps ``<name>_error``; the grid of `truth`.
+        field under the name of `truth` and perhaps ``<name>_error``; the grid of `truth`. Where
+        there are ``members`` or ``<name>_members``, equally many in each, they are scored too;
+        spectra are compared where the truth has no gap.
     where
         True at the hidden pixels, dims of `truth`; those without truth are left out.
     obs
@@ -240,7 +258,15 @@ def score_against(
     for label, dataset in estimates.items():
         at_hidden[label] = _estimate_of(label, dataset, truth, hidden)
     sample = _sample(field, given, sea_mask(field, sea), hidden, at_hidden)
-    return _scorecard(field, [sample], {"repeats": 1, "clouds": "given"}, NONE)
+    card = _scorecard(field, [sample], {"repeats": 1, "clouds": "given"}, NONE)
+    if all(one.members is None for one in at_hidden.values()):
+        return card
+    fields = {}
+    for label, dataset in estimates.items():
+        name, prefix = _names_in(label, dataset, truth)
+        fields[label] = _like(dataset[name], truth), _members_of(dataset, prefix, truth)
+    ratios = power_ratios(field, fields)
+    return Scorecard(card.data.merge(ratios).assign_attrs(card.data.attrs | ratios.attrs))
 
 
 def _labelled(
@@ -292,22 +318,46 @@ def _like(array: xr.DataArray, truth: xr.DataArray) -> xr.DataArray:
     return standardise(truth.copy(data=array.transpose(*truth.dims).astype(truth.dtype).data))
 
 
-def _estimate_of(
-    label: str, dataset: xr.Dataset, truth: xr.DataArray, hidden: xr.DataArray
-) -> Estimate:
-    name, error = str(truth.name), f"{truth.name}_error"
+def _names_in(label: str, dataset: xr.Dataset, truth: xr.DataArray) -> tuple[str, str]:
+    """Return the names of an estimate and of what belongs to it, up to ``error``."""
     if "mean" in dataset:
-        name, error = "mean", "error"
+        return "mean", ""
+    name = str(truth.name)
     if name not in dataset:
         raise InputError(
             f"estimate {label!r} has neither 'mean' nor {name!r}; "
             "rename the field that is to be scored"
         )
+    return name, f"{name}_"
+
+
+def _members_of(dataset: xr.Dataset, prefix: str, truth: xr.DataArray) -> xr.DataArray | None:
+    """Return members on the dims of the standardised truth, the members first; None without."""
+    name = f"{prefix}members"
+    if name not in dataset:
+        return None
+    every = [_like(one, truth) for one in dataset[name].transpose(MEMBER, ...)]
+    return xr.concat(every, MEMBER, coords="minimal", compat="override")
+
+
+def _estimate_of(
+    label: str, dataset: xr.Dataset, truth: xr.DataArray, hidden: xr.DataArray
+) -> Estimate:
+    name, prefix = _names_in(label, dataset, truth)
     mean = _like(dataset[name], truth).values[hidden.values]
     sigma = mean * np.nan
-    if error in dataset:
-        sigma = _like(dataset[error], truth).values[hidden.values]
-    return Estimate(mean, sigma, sigma)
+    if f"{prefix}error" in dataset:
+        sigma = _like(dataset[f"{prefix}error"], truth).values[hidden.values]
+    every, members = _members_of(dataset, prefix, truth), None
+    if every is not None:
+        members = every.values[:, hidden.values]
+    return Estimate(mean, sigma, sigma, members=members)
+
+
+def _check_members(members: int) -> None:
+    check_number("members", members, 0, MOST_MEMBERS, whole=True)
+    if members == 1:
+        raise OptionError("members=1: one member tells nothing of a spread; give 2 or more, or 0")
 
 
 def _refill(
@@ -319,14 +369,23 @@ def _refill(
     calibrate: bool,
     transform: Asked,
     space: Transform,
+    members: int,
 ) -> Estimate:
     started, cpu_started = time.perf_counter(), time.process_time()
     filled = fill(
-        field, method, sea=sea, withheld=withheld, score=calibrate, transform=transform, seed=seed
+        field,
+        method,
+        sea=sea,
+        withheld=withheld,
+        score=calibrate,
+        transform=transform,
+        members=members,
+        seed=seed,
     )
     name, error = str(field.name), f"{field.name}_error"
     lower, upper = f"{field.name}_lower", f"{field.name}_upper"
-    filled = filled[[n for n in (name, error, lower, upper) if n in filled]].compute()
+    every = f"{field.name}_members"
+    filled = filled[[n for n in (name, error, lower, upper, every) if n in filled]].compute()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     mean = filled[name].transpose(*field.dims).values[withheld.values]
     sigma = mean * np.nan
@@ -339,7 +398,10 @@ def _refill(
             low = filled[lower].transpose(*field.dims).values[withheld.values]
             high = filled[upper].transpose(*field.dims).values[withheld.values]
             spread = (space.apply(high) - space.apply(low)) / 2
-    return Estimate(mean, sigma, spread, seconds, cpu_seconds)
+    drawn = None
+    if every in filled:
+        drawn = filled[every].transpose(MEMBER, *field.dims).values[:, withheld.values]
+    return Estimate(mean, sigma, spread, seconds, cpu_seconds, drawn)
 
 
 def _sample(
@@ -358,7 +420,8 @@ def _sample(
         "lag": days_to_observed(seen.values, days_since_first(truth))[hidden],
     }
     n_observed = int(((observed | withheld) & sea).sum())
-    return WithheldSample(truth.values[hidden], strata, estimates, n_observed)
+    places = Places(*np.nonzero(hidden))
+    return WithheldSample(truth.values[hidden], places, strata, estimates, n_observed)
 
 
 def _bins(field: xr.DataArray) -> dict[str, Bins]:
@@ -411,6 +474,12 @@ def _scorecard(
     # a method that filled nothing at all does not take the comparison from the others
     common = np.logical_and.reduce([f for f in filled if f.any()] or filled)
     cards = [_card(truth, estimate, common, places, bins, space) for estimate in pooled.values()]
+    if any(estimate.members is not None for estimate in pooled.values()):
+        drawn = _number_of_members(pooled)
+        at = _pooled_places([s.places for s in samples], field.sizes["time"])
+        seed = int(attrs.get("seed", 0))
+        for card, (mean, sigma, _, _, _, members) in zip(cards, pooled.values(), strict=True):
+            card.update(draw_scores(truth, mean, sigma, members, drawn, at, LEVELS, seed))
     data = xr.concat(cards, xr.Variable("method", list(pooled)))
     if space.kind != "none":
         attrs |= {"transform": space.kind}
@@ -427,13 +496,33 @@ def _scorecard(
     )
 
 
+def _number_of_members(estimates: Mapping[str, Estimate]) -> int:
+    """Count members; refuse different numbers, whose ranks would not compare, and a single one."""
+    numbers = {k: len(e.members) for k, e in estimates.items() if e.members is not None}
+    if len(set(numbers.values())) > 1:
+        raise InputError(f"estimates have {numbers} members; give equally many of each")
+    number = next(iter(numbers.values()))
+    _check_members(number)
+    return number
+
+
+def _pooled_places(places: list[Places], times: int) -> Places:
+    """Number the images of all repeats in one go."""
+    images = [place.image + number * times for number, place in enumerate(places)]
+    rows, columns = ([place[axis] for place in places] for axis in (1, 2))
+    return Places(*(np.concatenate(part) for part in (images, rows, columns)))
+
+
 def _pooled(estimates: list[Estimate]) -> Estimate:
+    drawn = [e.members for e in estimates if e.members is not None]
+    members = np.concatenate(drawn, axis=1) if drawn else None
     return Estimate(
         mean=np.concatenate([e.mean for e in estimates]),
         sigma=np.concatenate([e.sigma for e in estimates]),
         spread=np.concatenate([e.spread for e in estimates]),
         seconds=float(np.mean([e.seconds for e in estimates])),
         cpu_seconds=float(np.mean([e.cpu_seconds for e in estimates])),
+        members=members,
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ancillary variables of a filled one (CF): its error, source and modes."""
+"""The ancillary variables of a filled one (CF): its error, source, modes and members."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps, grid
@@ -19,6 +20,8 @@ OF_THE_VALUES = (
     *("scale_factor", "add_offset", "_Unsigned", "comment"),
 )
 """Attributes of a variable that say nothing of its error, source or modes."""
+MEMBER = "member"
+"""Dim of draws, and its coordinate."""
 
 
 def lay_out(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.DataArray:
@@ -76,6 +79,72 @@ def limit_attrs(name: str, like: xr.DataArray, limit: str) -> dict[str, str]:
     if "units" in like.attrs:
         attrs["units"] = like.attrs["units"]
     return attrs
+
+
+def members_attrs(name: str, like: xr.DataArray) -> dict[str, str]:
+    """Attributes of the members of `like`, which is called `name`."""
+    quantity = like.attrs.get("long_name", name)
+    attrs = {"long_name": f"draws (plausible fields) of {quantity}"}
+    for key in ("standard_name", "units"):
+        if key in like.attrs:
+            attrs[key] = like.attrs[key]
+    return attrs
+
+
+def in_gaps(draws: NDArray, values: NDArray, estimated: NDArray[np.bool_]) -> NDArray:
+    """Put draws where a field is an estimate; elsewhere each member has the value of the field.
+
+    Parameters
+    ----------
+    draws
+        Of the shape of `values`, with a leading axis.
+    values, estimated
+        The filled field, and where it is an estimate.
+
+    Raises
+    ------
+    InputError
+        A draw is missing or infinite where the field has an estimate.
+    """
+    lost = int(np.count_nonzero(~np.isfinite(draws) & estimated))
+    if lost:
+        raise InputError(
+            f"{lost} values of the members are not finite where the field is filled; fill without "
+            "members, or by another method"
+        )
+    return np.where(estimated, draws.astype(values.dtype, copy=False), values)
+
+
+def member_coordinate(members: int) -> xr.Variable:
+    """Return the coordinate of so many members, by the conventions of CF."""
+    attrs = {"standard_name": "realization", "long_name": "number of the draw", "units": "1"}
+    return xr.Variable(MEMBER, np.arange(members, dtype=np.int32), attrs)
+
+
+def check_member_dim(ds: xr.Dataset, members: int) -> None:
+    """Refuse to put members beside what has the dim ``member`` already, and means something else.
+
+    Raises
+    ------
+    InputError
+        The dataset is an ensemble, or members of another number were drawn of another variable.
+    """
+    if MEMBER not in ds.variables and MEMBER not in ds.dims:
+        return
+    holders = {name for name, v in ds.variables.items() if MEMBER in v.dims and name != MEMBER}
+    drawn = {f"{name}_members" for name, v in ds.data_vars.items() if "sstfill_method" in v.attrs}
+    if not holders or not holders <= drawn or not ds.sizes.get(MEMBER):
+        raise InputError(
+            f"the data have a dimension or coordinate {MEMBER!r} of their own; rename it: "
+            f"ds.rename({MEMBER}='my_{MEMBER}')"
+        )
+    if ds.sizes[MEMBER] != members:
+        held = ", ".join(sorted(map(str, holders)))
+        raise InputError(
+            f"the data hold {ds.sizes[MEMBER]} members of another variable ({held}), and "
+            f"{members} are asked for; give members={ds.sizes[MEMBER]}, or drop them: "
+            f"ds.drop_dims({MEMBER!r})"
+        )
 
 
 def with_ancillary(
@@ -136,4 +205,9 @@ def unfilled(ds: xr.Dataset, name: str) -> xr.Dataset:
     if kept := [a for a in ancillary if a not in ours]:
         observed.attrs["ancillary_variables"] = " ".join(kept)
     observed.encoding = variable.encoding
-    return ds.drop_vars(ours, errors="ignore").assign({name: observed.variable})
+    bare = ds.drop_vars(ours, errors="ignore")
+    held = {dim for other in bare.data_vars.values() for dim in other.dims}
+    if f"{name}_members" in ours and MEMBER not in held:
+        # Else another number of members would be cut, or filled up, to the numbers of the last.
+        bare = bare.drop_vars(MEMBER, errors="ignore")
+    return bare.assign({name: observed.variable})

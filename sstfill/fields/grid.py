@@ -161,7 +161,7 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     if found.lat is None:
         da = _at_rest(da, found)
         found = axes(da)
-    times = series_times(da)
+    times = dates.read_times(da, found.dims[0], dates.candidates(da))
     if da.size == 0:
         raise InputError(
             f"{str(da.name)!r} has no cells, {sizes(da)}; check the selection that made it"

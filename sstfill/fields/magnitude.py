@@ -21,6 +21,8 @@ Squares of such values and their sums fit single precision.
 """
 EXTREME = (1e-30, 1e30)
 """Beyond these an error in single precision could vanish or become infinite."""
+ROUNDED = 1e-6
+"""Fraction by which a value may lie beyond a limit: 1e30 in single precision is a little more."""
 NARROW = 1e-5
 """If the range is a smaller fraction of the values, the middle is subtracted first.
 
@@ -60,7 +62,7 @@ class Magnitude:
         largest = max(abs(least), abs(most))
         if not largest > 0:  # nothing but zeros, or nothing observed (NaN)
             return cls()
-        if not EXTREME[0] <= largest <= EXTREME[1]:
+        if not _is_within(largest, EXTREME):
             raise _refusal(name, least, most, EXTREME)
         width = most - least
         shift, remaining = 0.0, largest
@@ -133,8 +135,12 @@ class Rescaling:
 def check_usual(name: str, least: float, most: float) -> None:
     """Raise `InputError` for a field of odd magnitude, where it cannot be changed (an archive)."""
     largest = max(abs(least), abs(most))
-    if largest > 0 and not USUAL[0] <= largest <= USUAL[1]:
+    if largest > 0 and not _is_within(largest, USUAL):
         raise _refusal(name, least, most, USUAL)
+
+
+def _is_within(largest: float, limits: tuple[float, float]) -> bool:
+    return limits[0] * (1 - ROUNDED) <= largest <= limits[1] * (1 + ROUNDED)
 
 
 def _refusal(name: str, least: float, most: float, limits: tuple[float, float]) -> InputError:

@@ -23,6 +23,7 @@ from scipy.special import expit, logit
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
 from sstfill.fields import tables
+from sstfill.fields.rounding import packing_step
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ class FieldTransforms:
             back["error"] = self._each(_half_width, lower, upper, sigma).drop_attrs()
             back["lower"], back["upper"] = lower, upper
         if "members" in estimate:
-            back["members"] = self._each(Transform.invert, estimate["members"])
+            back["members"] = self._each(_finite, estimate["members"])
         if "singular_value" in estimate and estimate["singular_value"].attrs.get("units") != "1":
             back["singular_value"] = estimate["singular_value"].drop_attrs()
         words = " and ".join(sorted({WORDS[one.kind] for one in self.by_name.values()}))
@@ -209,6 +210,13 @@ def _limit(transform: Transform, values: xr.DataArray) -> xr.DataArray:
     with np.errstate(over="ignore", under="ignore"):
         limit = transform.invert(values)
         return limit.clip(max=np.finfo(np.float32).max).astype(np.float32)
+
+
+def _finite(transform: Transform, draws: xr.DataArray) -> xr.DataArray:
+    """Bring draws back; beyond their precision they are the largest number."""
+    with np.errstate(over="ignore", under="ignore"):
+        back = transform.invert(draws)
+        return back.clip(max=np.finfo(back.dtype).max)
 
 
 def _half_width(
@@ -263,7 +271,7 @@ def choose(asked: str, variable: xr.DataArray, obs: xr.DataArray) -> Transform:
             f"transform={asked!r} does not fit {name!r}: {trouble}; set them to NaN if they are "
             "wrong, or give transform='none'"
         )
-    step = _packing_step(variable)
+    step = packing_step(variable)
     if kind == "log":
         floor = max(min(step, counts.least) / 2, LEAST_FLOOR) if counts.number else 1.0
         transform = Transform("log", floor, why=why)
@@ -382,15 +390,6 @@ def _upper_bound(variable: xr.DataArray) -> float:
     if units in PERCENT:
         return 100.0
     return 1.0 if units in ONE else np.inf
-
-
-def _packing_step(variable: xr.DataArray) -> float:
-    """Return the step of a packed variable; infinite where it is not packed."""
-    encoding = variable.encoding
-    if np.dtype(encoding.get("dtype", variable.dtype)).kind not in "iu":
-        return np.inf
-    step = abs(float(np.ravel(encoding.get("scale_factor", 1.0))[0]))
-    return step if step > 0 else np.inf
 
 
 def by_name(variable: xr.DataArray) -> tuple[Kind, str]:

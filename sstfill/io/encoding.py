@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sstfill.fields.ancillary import MEMBER
 from sstfill.fields.reading.missing import valid_range
 from sstfill.fields.reading.sentinels import RANGES
-from sstfill.io.packing import Packing, as_given, ladder, packed
+from sstfill.io.packing import COMPRESSION, Packing, as_given, ladder, packed
 
-COMPRESSION = ("zlib", "complevel", "shuffle", "fletcher32")
 TIME_KEYS = ("units", "calendar", "dtype", "_FillValue")
 LARGEST_CHUNK = 2**26  # bytes; larger Dask blocks are left to NetCDF's own chunking
+MEMBER_CHUNK = 2**24  # bytes
 
 
 def stored(ds: xr.Dataset, refusals: dict[str, list[str]], *, zarr: bool) -> xr.Dataset:
@@ -31,6 +32,8 @@ def stored(ds: xr.Dataset, refusals: dict[str, list[str]], *, zarr: bool) -> xr.
             ready.encoding |= _layout(ready, variable.encoding)
         elif name not in ds.coords:
             ready = _regular(ready)
+            if _is_drawn(ready):
+                ready.encoding["chunks"] = _of_one_member(ready)
         if name in ds.coords:
             coords[name] = ready
         else:
@@ -112,7 +115,23 @@ def _layout(variable: xr.Variable, old: dict[str, Any]) -> dict[str, Any]:
         block = [max(sizes) for sizes in variable.chunks]
         if 0 < math.prod(block) * variable.dtype.itemsize <= LARGEST_CHUNK:
             layout["chunksizes"] = tuple(block)
+    elif _is_drawn(variable):
+        layout["chunksizes"] = _of_one_member(variable)
     return layout
+
+
+def _is_drawn(variable: xr.Variable) -> bool:
+    """Whether a variable in memory holds members, which are read one by one."""
+    return variable.chunks is None and variable.dims[:1] == (MEMBER,) and variable.size > 0
+
+
+def _of_one_member(variable: xr.Variable) -> tuple[int, ...]:
+    """Return the shape of a chunk: of one member, whole images as far as `MEMBER_CHUNK` allows."""
+    lengths = [1, *variable.shape[1:]]
+    while math.prod(lengths) * variable.dtype.itemsize > MEMBER_CHUNK:
+        longest = lengths.index(max(lengths))
+        lengths[longest] = -(-lengths[longest] // 2)
+    return tuple(lengths)
 
 
 def _regular(variable: xr.Variable) -> xr.Variable:

@@ -28,6 +28,8 @@ REWRITTEN = (*FILLS, *RANGES, "_Unsigned")
 
 PACKS = ("dtype", "scale_factor", "add_offset", "_FillValue")
 """Keys of an encoding that decide whether it holds a value."""
+COMPRESSION = ("zlib", "complevel", "shuffle", "fletcher32")
+"""Keys of the compression of NetCDF-4."""
 GIVEN = "sstfill_given"
 """Key of an encoding: the attributes and encoding that `holdable` replaced; xarray ignores it."""
 
@@ -164,9 +166,15 @@ def packed(variable: xr.Variable, packing: Packing, refusals: list[str]) -> xr.V
         return xr.Variable(
             variable.dims, variable._data, attrs, {"_FillValue": packing.dtype.type(np.nan)}
         )
-    stored = xr.apply_ufunc(
-        packing.pack, variable, dask="parallelized", output_dtypes=[packing.dtype]
-    )
+    if variable.ndim > 3 and variable.chunks is None:
+        # Packing takes several times the memory of what is packed: not of all members at once.
+        stored = xr.Variable(variable.dims, np.empty(variable.shape, packing.dtype))
+        for target, block in zip(stored.values, variable.values, strict=True):
+            target[:] = packing.pack(block)
+    else:
+        stored = xr.apply_ufunc(
+            packing.pack, variable, dask="parallelized", output_dtypes=[packing.dtype]
+        )
     stored.attrs = attrs | packing.unpacking | {"_FillValue": packing.dtype.type(packing.fill)}
     stored.encoding = {}
     return stored
@@ -184,6 +192,13 @@ def _attrs(variable: xr.Variable, packing: Packing, why: str) -> dict[str, Any]:
         if note not in earlier:
             attrs["comment"] = "; ".join(filter(None, (earlier, note)))
     return attrs
+
+
+def packed_like(da: xr.DataArray) -> dict[str, Any]:
+    """Return the encoding by which values of the same quantity are packed and compressed alike."""
+    encoding = as_given(da.variable).encoding
+    kept = (*PACKS, "_Unsigned", "missing_value", *COMPRESSION)
+    return {key: encoding[key] for key in kept if key in encoding}
 
 
 def holdable(da: xr.DataArray) -> xr.DataArray:

@@ -217,6 +217,8 @@ class Archive:
         Windows spread over the archive, on which methods are validated with withheld clouds.
     seed
         Of whatever is random.
+    members
+        How many will be drawn, for which a fitted method keeps what it needs.
     """
 
     obs: xr.DataArray
@@ -226,3 +228,4 @@ class Archive:
     tiles: Sequence[tuple[slice, slice]]
     trials: Sequence[Window]
     seed: int = 0
+    members: int = 0

@@ -14,12 +14,15 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
-from sstfill.errors import InputError, unknown
-from sstfill.methods.base import Archive, FittedMethod, Method
+from sstfill.checks import check_number
+from sstfill.errors import InputError, OptionError, unknown
+from sstfill.methods.base import Archive, FittedMethod, Method, Simulates
 
 log = logging.getLogger(__name__)
 GROUP = "sstfill.methods"
 """Entry points of this group are methods of installed packages."""
+MOST_MEMBERS = 10_000
+"""Members that can be asked for; more would only exhaust memory."""
 
 M = TypeVar("M", bound=type)
 
@@ -105,6 +108,25 @@ def seeded(cls: type[Any], seed: int) -> Any:
     if "seed" in getattr(cls, "__dataclass_fields__", {}):
         return cls(seed=seed)
     return cls()
+
+
+def check_members(method: Method, members: int) -> None:
+    """Raise `OptionError` for a number of members that is none, or a method that cannot draw any.
+
+    >>> from sstfill.methods import Climatology
+    >>> check_members(Climatology(), 20)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    sstfill.errors.OptionError: members=20: climatology cannot draw members; ...
+    """
+    check_number("members", members, 0, MOST_MEMBERS, whole=True)
+    if not members or isinstance(method, Simulates):
+        return
+    able = [name for name, cls in METHODS.items() if hasattr(cls, "simulate")]
+    raise OptionError(
+        f"members={members}: {method.name} cannot draw members; methods that can: "
+        f"{', '.join(sorted(able))}"
+    )
 
 
 def affordable(obs: xr.DataArray) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,7 @@ def page(
     names: dict[str, None] = {}  # a set that keeps its order
     for line in last:
         names |= dict.fromkeys(line["found"])
-    # Autoescape: titles, paths and warnings come from files of others.
-    environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["clock"] = lambda text: text.replace("T", " ").replace("Z", " UTC")
-    environment.filters["percent"] = "{:.1%}".format
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return _template().render(
         recipe=recipe,
         night=night,
         headline=HEADLINE[night.status],
@@ -58,6 +54,16 @@ def page(
         names=list(names),
         provenance=_words(provenance),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    # Autoescape: titles, paths and warnings come from files of others.
+    environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["clock"] = lambda text: text.replace("T", " ").replace("Z", " UTC")
+    environment.filters["percent"] = "{:.1%}".format
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _night_of_state(night: Night, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from sstfill.io.untrusted.documents import (
     without_comments,
 )
 from sstfill.methods import Method, method_class
+from sstfill.methods.registry import MOST_MEMBERS
 from sstfill.sources.copernicus.request import CopernicusRequest
 from sstfill.sources.recipe import Recipe, load_recipe
 
@@ -89,7 +90,7 @@ class Fill:
         Names; empty for all variables that can be filled.
     quality_level, l2p_flags, allow_links
         As in `sstfill.io.open`.
-    transform
+    transform, members
         As in `sstfill.archive.fill_archive`.
     seed
         Seed of all random choices.
@@ -101,10 +102,12 @@ class Fill:
     l2p_flags: tuple[str, ...] = ()
     allow_links: bool = False
     transform: Asked = "auto"
+    members: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_number("seed", self.seed, 0, whole=True)
+        check_number("members", self.members, 0, MOST_MEMBERS, whole=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -213,6 +213,7 @@ class _NightRun:
             l2p_flags=wanted.l2p_flags,
             allow_links=wanted.allow_links,
             transform=wanted.transform,
+            members=wanted.members,
             seed=wanted.seed,
             update=not self.how["refit"],
             **self.how,

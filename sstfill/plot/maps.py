@@ -95,21 +95,21 @@ def maps(
     else:
         sheet = _given(axes, layers, shown)
         prefix = f"{when}: "  # there is no title above these axes
-    scale = _scale(now.field, robust)
+    scale = scale_of(now.field, robust)
     field_axes = []
     for number, (ax, layer) in enumerate(zip(sheet.maps, shown, strict=True)):
         ax.set_title(prefix + _title(layer, now), fontsize="medium")
         prefix = ""
-        _finish(ax, where, now, left=number == 0)
+        finish(ax, where, now, left=number == 0)
         if layer == "source":
             _draw_source(ax, where, now)
         elif layer == "error":
-            _draw_error(sheet, ax, where, now, robust)
+            draw_error(sheet, ax, where, now, robust)
         else:
             values = now.field
             if layer == "observed":
                 values = values.where(now.source == OBSERVED)
-            mesh = _draw(ax, where, values, cmap or _cmap(whole), scale)
+            mesh = draw(ax, where, values, cmap or cmap_of(whole), scale)
             field_axes.append(ax)
     if field_axes:
         label = with_units(whole.label, whole.units)
@@ -162,16 +162,16 @@ def panels(
     field = xr.concat(
         [now.field for now in views], "time", coords="minimal", compat="override", join="override"
     )
-    scale = _scale(field, robust)
+    scale = scale_of(field, robust)
     sheet = new_sheet(where, 2, len(steps))
     entitle(sheet, whole.label)
     for column, (step, now) in enumerate(zip(steps, views, strict=True)):
         above, below = sheet.maps[column], sheet.maps[len(steps) + column]
         above.set_title(date(whole.field, step), fontsize="medium")
-        _draw(above, where, now.field.where(now.source == OBSERVED), cmap or _cmap(whole), scale)
-        mesh = _draw(below, where, now.field, cmap or _cmap(whole), scale)
-        _finish(above, where, now, left=column == 0, bottom=False)
-        _finish(below, where, now, left=column == 0)
+        draw(above, where, now.field.where(now.source == OBSERVED), cmap or cmap_of(whole), scale)
+        mesh = draw(below, where, now.field, cmap or cmap_of(whole), scale)
+        finish(above, where, now, left=column == 0, bottom=False)
+        finish(below, where, now, left=column == 0)
     sheet.maps[0].set_ylabel("observed")
     sheet.maps[len(steps)].set_ylabel("filled")
     label = with_units(whole.label, whole.units)
@@ -215,7 +215,7 @@ def _names(layers: Sequence[str]) -> list[str]:
     return list(layers)
 
 
-def _scale(field: xr.DataArray, robust: bool) -> tuple[float, float]:
+def scale_of(field: xr.DataArray, robust: bool) -> tuple[float, float]:
     """Return the least and greatest value of the colour scale."""
     values = field.values[np.isfinite(field.values)]
     if not values.size:
@@ -226,27 +226,29 @@ def _scale(field: xr.DataArray, robust: bool) -> tuple[float, float]:
     return low - 0.5, high + 0.5  # a field of one value is drawn in the middle of the scale
 
 
-def _cmap(whole: View) -> str:
+def cmap_of(whole: View) -> str:
+    """Return the name of the colour map of a field."""
     name = str(whole.field.attrs.get("standard_name", ""))
     if whole.units in ("°C", "K") or "temperature" in name:
         return TEMPERATURE
     return OTHER
 
 
-def _draw(
+def draw(
     ax: Axes, where: Canvas, values: xr.DataArray, cmap: str, scale: tuple[float, float]
 ) -> QuadMesh:
+    """Draw a field; what is missing stays empty."""
     shown = np.ma.masked_invalid(values.values)
     return ax.pcolormesh(
         where.x, where.y, shown, cmap=cmap, vmin=scale[0], vmax=scale[1], rasterized=True
     )
 
 
-def _draw_error(sheet: Sheet, ax: Axes, where: Canvas, now: View, robust: bool) -> None:
+def draw_error(sheet: Sheet, ax: Axes, where: Canvas, now: View, robust: bool) -> None:
     """Draw one sigma of the filled pixels on a scale that starts at zero, with its colour bar."""
     assert now.error is not None
-    scale = (0.0, _scale(now.error, robust)[1])
-    mesh = _draw(ax, where, now.error, ERROR, scale)
+    scale = (0.0, scale_of(now.error, robust)[1])
+    mesh = draw(ax, where, now.error, ERROR, scale)
     sheet.add_bar([ax], mesh, with_units("error, 1 σ", now.units), now.error, scale)
 
 
@@ -314,6 +316,7 @@ def _title(layer: str, now: View) -> str:
     return f"observed, {_percent(int((now.source == OBSERVED).sum()) / sea)} of the sea"
 
 
-def _finish(ax: Axes, where: Canvas, now: View, *, left: bool, bottom: bool = True) -> None:
+def finish(ax: Axes, where: Canvas, now: View, *, left: bool, bottom: bool = True) -> None:
+    """Draw land and coast, and dress the axes."""
     draw_land(ax, where, now.source.values != LAND)
     dress(ax, where, left=left, bottom=bottom)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figure of a scorecard: the errors of each method, by circumstance, and their coverage."""
+"""The figure of a scorecard: the errors of each method, by circumstance, and their coverage.
+
+Members, where they were scored, get four panels more.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
 # Okabe and Ito's colour-blind safe set without yellow; markers tell the lines apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MOST_DECIBELS = 25.0
 SPLITS = ("cloud", "distance", "lag")
+LEVEL = 0.8
+"""Interval whose coverage is drawn for means over patches."""
+TOLERANCE = 1.0
+"""Decibels about the truth that are shaded in the panel of spectra."""
 
 
 def scorecard(card: Any, ax: Axes | None = None) -> Figure:
@@ -31,7 +39,8 @@ def scorecard(card: Any, ax: Axes | None = None) -> Figure:
     card
         A scorecard, or its dataset.
     ax
-        Draw only the pooled errors, into this. Default: a new figure of five panels.
+        Draw only the pooled errors, into this. Default: a new figure of five panels, and four more
+        where members were scored.
 
     Returns
     -------
@@ -49,12 +58,24 @@ def scorecard(card: Any, ax: Axes | None = None) -> Figure:
     if ax is not None:
         _pooled(ax, data)
         return ax.get_figure(root=True)  # type: ignore[return-value]
-    figure = new_figure(11.0, 5.6, "constrained")
-    boxes = figure.subplot_mosaic([["pooled", "cloud", "distance"], ["pooled", "lag", "coverage"]])
+    # Thirds above and quarters below are both whole numbers of twelfths.
+    rows: list[Any] = [
+        ["pooled"] * 4 + ["cloud"] * 4 + ["distance"] * 4,
+        ["pooled"] * 4 + ["lag"] * 4 + ["coverage"] * 4,
+    ]
+    if "rank_histogram" in data:
+        rows.append(["ranks"] * 3 + ["patches"] * 3 + ["gradients"] * 3 + ["spectrum"] * 3)
+    figure = new_figure(11.0, 2.8 * len(rows), "constrained")
+    boxes = figure.subplot_mosaic(rows)
     _pooled(boxes["pooled"], data)
     for split in SPLITS:
         _split(boxes[split], data, split)
     _coverage(boxes["coverage"], data)
+    if "rank_histogram" in data:
+        _ranks(boxes["ranks"], data)
+        _patches(boxes["patches"], data)
+        _gradients(boxes["gradients"], data)
+        _spectrum(boxes["spectrum"], data)
     figure.suptitle(_heading(data))
     return figure
 
@@ -144,6 +165,94 @@ def _coverage(ax: Axes, data: xr.Dataset) -> None:
     _clean(ax, "stated errors")
 
 
+def _ranks(ax: Axes, data: xr.Dataset) -> None:
+    """Draw how often the truth lies above so many members, as a multiple of what is expected."""
+    ranks = data["rank"].values
+    ax.axhline(1, color="0.6", linewidth=1, linestyle="--")
+    for number, (name, colour, _) in enumerate(_methods(data)):
+        fraction = data["rank_histogram"].isel(method=number).values
+        if np.isfinite(fraction).any():
+            ax.step(ranks, fraction * ranks.size, color=colour, where="mid", label=name)
+    ax.set_ylim(bottom=0)
+    ax.set(xlabel="members below the truth", ylabel="frequency / expected")
+    _clean(ax, "ranks of the truth")
+
+
+def _patches(ax: Axes, data: xr.Dataset) -> None:
+    """Draw the coverage of means over patches, by draws and as if errors were independent."""
+    coverage = data[["patch_coverage", "patch_coverage_independent"]].sel(level=LEVEL)
+    if not np.isfinite(coverage["patch_coverage"]).any():
+        _empty(ax, "no patch of withheld pixels is a square")
+        return
+    sides = data["patch"].values
+    ax.axhline(LEVEL, color="0.6", linewidth=1, linestyle="--")
+    for number, (name, colour, marker) in enumerate(_methods(data)):
+        one = coverage.isel(method=number)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5}
+        ax.plot(range(len(sides)), one["patch_coverage"], label=name, **look)
+        ax.plot(
+            *(range(len(sides)), one["patch_coverage_independent"]),
+            linestyle=":",
+            markerfacecolor="white",
+            **look,
+        )
+    ax.set_xticks(range(len(sides)), [f"{side}" for side in sides])
+    ax.set(
+        ylim=(0, 1),
+        xlabel="side of the patch (pixels)",
+        ylabel=f"found in the {100 * LEVEL:.0f} % interval",
+    )
+    _note(ax, "dotted: independent errors", "left")
+    _clean(ax, "means over patches")
+
+
+def _gradients(ax: Axes, data: xr.Dataset) -> None:
+    """Draw quantiles of the gradient of draws (full) and mean (dotted) against the truth's."""
+    if not np.isfinite(data["gradient_truth"]).any():
+        _empty(ax, "no neighbouring pixels are withheld")
+        return
+    most = float(data["gradient_truth"].max())
+    ax.plot([0, most], [0, most], color="0.6", linewidth=1, linestyle="--")
+    for number, (name, colour, marker) in enumerate(_methods(data)):
+        one = data.isel(method=number)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5}
+        if np.isfinite(one["gradient_draws"]).any():
+            ax.plot(one["gradient_truth"], one["gradient_draws"], label=name, **look)
+        ax.plot(
+            *(one["gradient_truth"], one["gradient_mean"]),
+            linestyle=":",
+            markerfacecolor="white",
+            **look,
+        )
+    ax.set_xlabel("gradient of the truth, by quantile")
+    ax.set_ylabel("gradient of the fill")
+    _note(ax, "dotted: the mean", "left")
+    _clean(ax, "gradients")
+
+
+def _spectrum(ax: Axes, data: xr.Dataset) -> None:
+    """Draw the power of draws (full) and mean (dotted) over that of the truth."""
+    if "power_ratio_mean" not in data or not np.isfinite(data["power_ratio_mean"]).any():
+        _empty(ax, "no spectrum: the truth, or every estimate, has gaps")
+        return
+    ax.axhspan(-TOLERANCE, TOLERANCE, color="0.92")
+    for number, (name, colour, _) in enumerate(_methods(data)):
+        one = data.isel(method=number)
+        ax.plot(one["wavelength"], one["power_ratio_draws"], color=colour, label=name)
+        ax.plot(one["wavelength"], one["power_ratio_mean"], color=colour, linestyle=":")
+    ax.set_xscale("log")
+    ticks = [2, 4, 8, 16, 32, 64, 128]
+    ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xlim(2, float(data["wavelength"].max()))
+    # White noise on a smooth field is off by tens of decibels, which would flatten all others.
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, -MOST_DECIBELS), min(high, MOST_DECIBELS))
+    ax.set(xlabel="wavelength (pixels)", ylabel="power / truth (dB)")
+    _note(ax, "dotted: the mean", "right")
+    _clean(ax, "power by wavelength")
+
+
 def _heading(data: xr.Dataset) -> str:
     attrs = data.attrs
     heading = f"{attrs.get('variable', 'field')} under withheld clouds"
@@ -174,6 +283,18 @@ def _bins(bins: xr.DataArray) -> tuple[list[str], str]:
     if len(ends) == 1 and all(space for _, space, _ in parts):
         return [start for start, _, _ in parts], ends.pop()
     return labels, str(bins.attrs.get("units", ""))
+
+
+def _note(ax: Axes, text: str, side: Literal["left", "right"]) -> None:
+    place = {"left": 0.03, "right": 0.97}[side]
+    ax.text(
+        *(place, 0.97, text),
+        ha=side,
+        va="top",
+        fontsize="small",
+        color="0.4",
+        transform=ax.transAxes,
+    )
 
 
 def _empty(ax: Axes, text: str) -> None:

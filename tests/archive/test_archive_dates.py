@@ -59,10 +59,15 @@ def _filled_in_two_nights(ocean: xr.Dataset, folder: Path) -> np.ndarray:
         return ds["sst"].values
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patched:
+        small.small_units(patched)
+        return _filled_in_two_nights(_sparse(), tmp_path_factory.mktemp("real"))
+
+
 @pytest.mark.parametrize("spell", [_coded, _apart, _texts], ids=lambda f: f.__name__)
-def test_coded_dates_fill_an_archive_as_real_ones_do(tmp_path, spell):
-    (tmp_path / "real").mkdir()
-    expected = _filled_in_two_nights(_sparse(), tmp_path / "real")
+def test_coded_dates_fill_an_archive_as_real_ones_do(tmp_path, expected, spell):
     np.testing.assert_array_equal(_filled_in_two_nights(spell(_sparse()), tmp_path), expected)
 
 

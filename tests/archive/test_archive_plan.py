@@ -26,11 +26,9 @@ def _small(monkeypatch):
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> tuple[Path, Path]:
+def filled(tmp_path: Path, first_fill) -> tuple[Path, Path]:
     """An archive of all days but the last two, and its output."""
-    archive = small.put(small.ocean().isel(time=slice(0, 18)), tmp_path / "in.zarr")
-    fill_archive(archive, tmp_path / "out.zarr", small.METHOD)
-    return archive, tmp_path / "out.zarr"
+    return first_fill(18, tmp_path)
 
 
 def updated(archive: Path, out: Path):

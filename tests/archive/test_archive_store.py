@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -60,37 +61,50 @@ class Countdown:
         monkeypatch.setattr(module, name, step)
 
 
+@pytest.fixture(scope="module")
+def _begun(tmp_path_factory, _first_fills):
+    """Begins a night of each kind once, up to where it is to be put in place."""
+
+    @cache
+    def begun(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        with pytest.MonkeyPatch.context() as m:
+            small.small_units(m)
+            _begin(kind, folder, _first_fills(10))
+        return folder
+
+    return begun
+
+
+def _begin(kind: str, folder: Path, first: Path) -> None:
+    ocean, home = small.ocean(), folder / "before"
+    small.moved(first, home)
+    archive, out = (home / "in.zarr").rename(folder / "in.zarr"), home / "out.zarr"
+    if kind == "late":
+        times = np.delete(ocean.time.values[:11], 6)
+        small.put(ocean.sel(time=times), archive)
+        fill_archive(archive, out, small.METHOD, refit=True)
+        small.put(ocean.isel(time=slice(0, 11)), archive)
+    else:
+        small.put(small.revised(ocean, 8).isel(time=slice(0, 13)), archive)
+    with pytest.MonkeyPatch.context() as m, pytest.raises(Killed):
+        m.setattr(job, "publish", _kill)
+        how = {"method": small.METHOD, "refit": True} if kind == "refit" else {"update": True}
+        fill_archive(archive, out, **how)
+    how = {"method": small.METHOD} if kind == "refit" else {"like": out}
+    fill_archive(archive, folder / "wanted.zarr", **how)
+
+
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch):
-    """Begins a night on an output, up to where it is to be put in place: its folder, the archive,
-    what is wanted.
+def prepared(tmp_path: Path, monkeypatch, _begun):
+    """Gives a night that is to be put in place: the folder of its output, the archive, what is
+    wanted.
     """
     small.small_units(monkeypatch)
-    ocean = small.ocean()
-    archive = small.put(ocean.isel(time=slice(0, 10)), tmp_path / "in.zarr", (2, small.Y, small.X))
-    home = tmp_path / "before"
-    home.mkdir()
-    out = home / "out.zarr"
-    fill_archive(archive, out, small.METHOD)
 
-    def begin(kind: str):
-        if kind == "late":
-            small.put(ocean.isel(time=[*range(5), *range(5, 11)]).isel(time=slice(0, 11)), archive)
-            times = np.delete(ocean.time.values[:11], 6)
-            small.put(ocean.sel(time=times), archive)
-            fill_archive(archive, out, small.METHOD, refit=True)
-            small.put(ocean.isel(time=slice(0, 11)), archive)
-        else:
-            small.put(small.revised(ocean, 8).isel(time=slice(0, 13)), archive)
-        with monkeypatch.context() as m, pytest.raises(Killed):
-            m.setattr(job, "publish", _kill)
-            how = {"method": small.METHOD, "refit": True} if kind == "refit" else {"update": True}
-            fill_archive(archive, out, **how)
-        wanted = tmp_path / "wanted.zarr"
-        fill_archive(archive, wanted, like=out) if kind != "refit" else fill_archive(
-            archive, wanted, small.METHOD
-        )
-        return home, archive, wanted
+    def begin(kind: str) -> tuple[Path, Path, Path]:
+        shutil.copytree(_begun(kind), tmp_path, dirs_exist_ok=True)
+        return tmp_path / "before", tmp_path / "in.zarr", tmp_path / "wanted.zarr"
 
     return begin
 
@@ -211,7 +225,7 @@ def test_a_reader_sees_one_night_or_the_other_and_nothing_between(prepared, monk
 
 def test_a_reader_of_a_first_fill_sees_nothing_or_all(tmp_path, monkeypatch):
     small.small_units(monkeypatch)
-    archive, out = small.put(small.ocean(), tmp_path / "in.zarr"), tmp_path / "out.zarr"
+    archive, out = small.put(small.ocean(8), tmp_path / "in.zarr"), tmp_path / "out.zarr"
     states = []
 
     def look():

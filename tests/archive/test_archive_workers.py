@@ -21,20 +21,18 @@ from distributed import Client, LocalCluster
 from sstfill import errors
 from sstfill.archive import fill_archive, run, unit, workers
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     small.small_units(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """An archive, and what this process makes of it."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as m:
-        small.small_units(m)
-        fill_archive(small.put(small.ocean(), home / "in.zarr"), home / "wanted.zarr", small.METHOD)
-    return home
+@pytest.fixture
+def made(wanted) -> Path:
+    """The folder of an archive, and of what this process makes of it."""
+    return wanted.parent
 
 
 @contextlib.contextmanager
@@ -66,7 +64,7 @@ def test_any_cluster_makes_the_same(made, tmp_path, kind, request):
         fill_archive(
             made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address
         )
-    assert small.difference(tmp_path / "out.zarr", made / "wanted.zarr") == ""
+    assert small.difference(tmp_path / "out.zarr", made / "out.zarr") == ""
     small.sound(tmp_path / "out.zarr", made / "in.zarr")
 
 
@@ -74,7 +72,7 @@ def test_any_cluster_makes_the_same(made, tmp_path, kind, request):
 def test_own_workers_make_the_same(made, tmp_path):
     done = fill_archive(made / "in.zarr", tmp_path / "out.zarr", small.METHOD, workers=2)
     assert done.made == small.UNITS
-    assert small.difference(tmp_path / "out.zarr", made / "wanted.zarr") == ""
+    assert small.difference(tmp_path / "out.zarr", made / "out.zarr") == ""
 
 
 def pids(client: Client) -> list[int]:
@@ -100,7 +98,7 @@ def test_a_worker_that_is_killed_in_the_middle_changes_nothing(made, tmp_path, m
             made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address
         )
     assert count[0] == small.UNITS
-    assert small.difference(tmp_path / "out.zarr", made / "wanted.zarr") == ""
+    assert small.difference(tmp_path / "out.zarr", made / "out.zarr") == ""
     small.sound(tmp_path / "out.zarr", made / "in.zarr")
 
 
@@ -131,7 +129,7 @@ def test_a_unit_that_ends_each_worker_is_one_line_and_the_others_are_kept(
         fill_archive(made / "in.zarr", out, small.METHOD, scheduler=found.scheduler_address)
     assert 4 in asked
     assert len(asked) < small.UNITS
-    assert small.difference(out, made / "wanted.zarr") == ""
+    assert small.difference(out, made / "out.zarr") == ""
 
 
 def _greedy(task, threads=0):
@@ -152,7 +150,7 @@ def test_a_worker_out_of_memory_is_started_again(made, tmp_path, monkeypatch):
         fill_archive(
             made / "in.zarr", tmp_path / "out.zarr", small.METHOD, scheduler=found.scheduler_address
         )
-    assert small.difference(tmp_path / "out.zarr", made / "wanted.zarr") == ""
+    assert small.difference(tmp_path / "out.zarr", made / "out.zarr") == ""
     small.sound(tmp_path / "out.zarr", made / "in.zarr")
 
 
@@ -172,14 +170,18 @@ def test_an_error_of_a_unit_is_told_and_the_others_are_kept(made, tmp_path, proc
     chunk.write_bytes(whole)
     done = fill_archive(archive, out, small.METHOD, scheduler=processes.scheduler_address)
     assert done.made == small.UNITS
-    assert small.difference(out, made / "wanted.zarr") == ""
+    assert small.difference(out, made / "out.zarr") == ""
 
 
 def _fake(task, threads=0):
     return unit.Done(number=task.number, observed=1, filled=0, not_filled=0, seconds=0.0, memory=0)
 
 
-def test_the_scheduler_is_given_a_few_of_thousands_of_units_at_a_time(made, monkeypatch):
+MANY = 300
+"""Units, of which a scheduler with two threads may hold 14."""
+
+
+def test_the_scheduler_is_given_a_few_of_many_units_at_a_time(made, monkeypatch):
     monkeypatch.setattr(workers, "fill_unit", _fake)
     task = unit.Task(
         number=0, name="sst", patch=None, source=None, days=made, model=made, draft=made, run_id="x"
@@ -188,20 +190,18 @@ def test_the_scheduler_is_given_a_few_of_thousands_of_units_at_a_time(made, monk
         cluster(n_workers=1, threads_per_worker=2, processes=False) as found,
         Client(found, set_as_default=False) as client,
     ):
-        most, done, started = 0, [], time.perf_counter()
+        most, done = 0, []
         for one in workers.Cluster(client)(
-            dataclasses.replace(task, number=n) for n in range(2000)
+            dataclasses.replace(task, number=n) for n in range(MANY)
         ):
             done.append(one.number)
             most = max(most, len(found.scheduler.tasks))
-        seconds = time.perf_counter() - started
         left = len(found.scheduler.tasks)
-    assert sorted(done) == list(range(2000))
+    assert sorted(done) == list(range(MANY))
     assert (
         most <= 2 * (1 + workers.AHEAD) + 8
     )  # and those of which it has yet to hear that they are done with
     assert left <= 8
-    assert seconds < 60
 
 
 def test_what_is_sent_of_a_unit_is_small(made):

@@ -162,7 +162,7 @@ CONTENT = st.one_of(
 
 
 @given(name=st.sampled_from(FILES), content=CONTENT)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_damaged_file_of_a_job_is_one_line(
     filled, tmp_path_factory, name: str, content: bytes
 ) -> None:

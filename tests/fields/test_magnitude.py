@@ -41,6 +41,14 @@ def test_there_and_back_is_exact(exponent):
     assert 1e-13 < float(abs(rescaling.apply(obs)).max()) < 1e13
 
 
+@pytest.mark.parametrize("value", [1e30, 1e-30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_limits_themselves_are_filled_whatever_the_dtype(value, dtype):
+    """In single precision 1e30 is a little more than 1e30."""
+    most = float(dtype(value))
+    assert Magnitude.of("sst", -most, most, np.dtype(dtype)).factor != 1
+
+
 @pytest.mark.parametrize("value", [1e20, -1e200, 1e-20])
 def test_an_archive_of_odd_magnitude_is_refused(value):
     found = look(xr.DataArray(np.full((4, 3, 3), value), dims=DIMS, name="sst").chunk(time=2))

@@ -367,6 +367,7 @@ def test_tasks_are_few_and_small():
     assert len(pickle.dumps(GRID)) < 500
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_worker_processes_give_the_same():
     distributed = pytest.importorskip("distributed")
     field = gappy((8, 12, 12))

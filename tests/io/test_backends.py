@@ -30,7 +30,7 @@ STORES = ["zarr2", "zarr3", "shards"]
 PLACE = {"time": np.arange(4), "lat": np.linspace(40, 41, 4), "lon": np.linspace(1, 2, 6)}
 FEW = settings(
     derandomize=True,
-    max_examples=30,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -683,7 +683,7 @@ VALUES = st.one_of(
     st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
 )
 SOME = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -733,7 +733,7 @@ def stores(tmp_path_factory):
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("consolidated", [False, True])
 @given(data=st.data(), value=VALUES, remove=st.booleans())
-@settings(SOME, max_examples=20)
+@settings(SOME, max_examples=10)
 def test_tampered_zarr(tmp_path, stores, zarr_format, consolidated, data, value, remove):
     path = tmp_path / f"v{zarr_format}.zarr"
     shutil.rmtree(path, ignore_errors=True)

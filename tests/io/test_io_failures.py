@@ -197,7 +197,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     attrs=st.dictionaries(st.text(max_size=4), VALUES, max_size=3),
     suffix=st.sampled_from([".zarr", ".nc"]),

@@ -151,7 +151,7 @@ def check(path: Path, filled: xr.Dataset) -> None:
     suffix=st.sampled_from([".nc", ".zarr"]),
     lazy=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_filled_pixel_reads_back(tmp_path_factory, source, estimate, by, suffix, lazy):
     folder = tmp_path_factory.mktemp("packing")
     path, out = source.put(folder / "in.nc"), folder / f"out{suffix}"

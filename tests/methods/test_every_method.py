@@ -10,6 +10,8 @@ from functools import cache
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from light import light
 
 from sstfill import Auto, config
@@ -281,6 +283,96 @@ class TestAnotherFill:
         assert rms((found.sst - sea_surface().truth).values[gap()]) < 0.7 * float(
             sea_surface().truth.std()
         )
+
+
+SHAPE = (6, 8, 9)
+EXAMPLES = {"gan": 2, "oi": 4, "auto": 4, "patchmatch": 4}
+"""Odd fields that each method is given; others are fast and get `MANY`."""
+MANY = 12
+STEP = 0.25
+"""Packing step of fields that are packed."""
+
+
+def drifting() -> np.ndarray:
+    """A field of mean 0 and deviation about 1."""
+    slope = np.add.outer(np.arange(SHAPE[1]), np.arange(SHAPE[2])) * 0.1
+    values = np.cumsum(np.random.default_rng(0).normal(size=SHAPE), 0) + slope
+    return (values - values.mean()) / values.std()
+
+
+def under_clouds(values: np.ndarray, dtype: type) -> xr.DataArray:
+    """A block and single pixels are missing in each image, and one pixel in all."""
+    rng = np.random.default_rng(1)
+    values = np.array(values, dtype)
+    for image in values:
+        row, column = rng.integers(0, 5, 2)
+        image[row : row + 3, column : column + 4] = np.nan
+    values[rng.random(SHAPE) < 0.1] = np.nan
+    values[:, 7, 8] = np.nan
+    coords = {
+        "time": np.arange("2003-01-01", "2003-01-07", dtype="M8[D]").astype("M8[ns]"),
+        "lat": 35 + 0.1 * np.arange(SHAPE[1]),
+        "lon": 0.1 * np.arange(SHAPE[2]),
+    }
+    return xr.DataArray(values, coords, ("time", "lat", "lon"), name="sst")
+
+
+times = np.arange(SHAPE[0])[:, np.newaxis, np.newaxis]
+exponents = st.sampled_from([-29, -20, -12, -6, 0, 6, 12, 20, 29])
+odd_values = st.one_of(
+    st.tuples(exponents, st.sampled_from([0.0, 1.0, 300.0])).map(
+        lambda of: (of[1] + drifting()) / (3 + of[1]) * 10.0 ** of[0]
+    ),
+    st.sampled_from([0.0, 1e-30, -3e-7, 0.3, 273.15, -1e12, 1e30]).map(
+        lambda value: np.full(SHAPE, value)
+    ),
+    exponents.map(lambda e: np.broadcast_to(times * 10.0**e, SHAPE)),
+    exponents.map(lambda e: np.where(drifting() > 0, 10.0**e, 0.0)),
+    exponents.map(lambda e: np.where(drifting() > 0, 10.0**e, -(10.0**e))),
+    exponents.map(lambda e: np.broadcast_to(drifting()[0] * 10.0**e, SHAPE)),
+    st.just(np.where(times == 3, drifting(), 1e-9 * drifting())),
+)
+
+
+@pytest.mark.usefixtures("brief_fit")
+@pytest.mark.parametrize("name", METHODS)
+class TestErrorOfOddFields:
+    """An error is never zero, infinite or missing where a pixel is filled, whatever the field."""
+
+    def test_error_is_finite_and_positive(self, name):
+        @settings(
+            max_examples=EXAMPLES.get(name, MANY), deadline=None, derandomize=True, database=None
+        )
+        @given(values=odd_values, dtype=st.sampled_from([np.float32, np.float64]))
+        def holds(values, dtype):
+            obs = under_clouds(values, dtype)
+            sea = xr.ones_like(obs[0], dtype=bool)
+            found = fill(obs, light(name), sea=sea, score=name not in EXAMPLES)
+            made = found.sst_source.values == gaps.SOURCE_FLAGS["filled"]
+            assert made.sum() > 100
+            assert np.isfinite(found.sst.values[made]).all()
+            error = found.sst_error.values[made]
+            assert np.isfinite(error).all() and (error > 0).all()
+
+        holds()
+
+    @pytest.mark.parametrize("value", [0.0, 20.0])
+    def test_no_less_than_the_rounding_of_packed_values(self, name, value):
+        obs = under_clouds(np.full(SHAPE, value), np.float32)
+        obs.encoding = {"dtype": "int16", "scale_factor": STEP}
+        error = fill(obs, light(name), score=False).sst_error
+        assert float(error.min()) >= 0.99 * STEP / np.sqrt(12)
+
+    @pytest.mark.parametrize("power", [-90, -30, 30, 90])
+    def test_follows_the_scale_of_the_field(self, name, power):
+        if name in EXAMPLES and power != 30:
+            pytest.skip("slow: one of them will do")
+        obs = under_clouds(drifting(), np.float32)
+        one = fill(obs, light(name), score=False)
+        other = fill(obs * np.float32(2.0**power), light(name), score=False)
+        made = one.sst_source.values == gaps.SOURCE_FLAGS["filled"]
+        ratio = other.sst_error.values[made] / one.sst_error.values[made] / 2.0**power
+        np.testing.assert_allclose(ratio, 1, rtol=1e-3)
 
 
 ODD = {

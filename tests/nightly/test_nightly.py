@@ -95,14 +95,15 @@ class Place:
 
 @pytest.fixture
 def drawn() -> None:
-    """For tests that want the map in the report."""
+    """For tests that want the map and the chart in the report."""
 
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no maps, which take most of the time of a small night."""
+    """Draw no pictures, which take most of the time of a small night."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: Picture())
+        for name in ("map_of_newest", "score_chart"):
+            monkeypatch.setattr(f"sstfill.nightly.report.{name}", lambda *_: Picture())
 
 
 @pytest.fixture
@@ -338,8 +339,9 @@ def test_another_job_at_it_is_no_failure(place, capsys, module, name, at):
     assert place.night(20).exit == 0  # what was killed holds nothing
 
 
-def test_a_chart_that_cannot_be_drawn_costs_no_night(place, monkeypatch):
+def test_a_chart_that_cannot_be_drawn_costs_no_night(place, drawn, monkeypatch):
     place.bring(20)
+    monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: Picture())
     monkeypatch.setattr("sstfill.nightly.pictures._chart", lambda *_: 1 / 0)
     assert place.night(20).exit == 0
     assert "no chart: division by zero" in place.page and "<img" not in place.page

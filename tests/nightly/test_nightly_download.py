@@ -20,6 +20,7 @@ from standin.client import point_at
 from sstfill.archive import verify
 from sstfill.errors import ReadError
 from sstfill.nightly import Night, load_nightly, run_night
+from sstfill.nightly.pictures import Picture
 from sstfill.sources.copernicus import deadline, job, request
 from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.recipe import Recipe
@@ -92,7 +93,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
     (tmp_path / "nightly.toml").write_text(NIGHTLY)
     (tmp_path / "med.toml").write_text(DOWNLOAD)
-    monkeypatch.setattr("sstfill.nightly.report.map_of_newest", lambda *_: ("", ""))
+    for name in ("map_of_newest", "score_chart"):
+        monkeypatch.setattr(f"sstfill.nightly.report.{name}", lambda *_: Picture())
     monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(chunk_audit, "PAUSE", 0)
     with StandIn(published(20)) as standin:

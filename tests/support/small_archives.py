@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill.archive import job, verify
+from sstfill.archive.source import ArchiveSource
 from sstfill.methods.common import sampling
 from sstfill.methods.interpolation import fitted as interpolate
 
@@ -92,6 +94,17 @@ def revised(ds: xr.Dataset, day: int, by: float = 0.5) -> xr.Dataset:
     changed = ds.copy(deep=True)
     changed["sst"][day] += by
     return changed
+
+
+def moved(home: Path, folder: Path) -> tuple[Path, Path]:
+    """Copy the archive, its output and the job of a first fill, as if it had been done there."""
+    for part in ("in.zarr", "out.zarr", "out.zarr.job"):
+        shutil.copytree(home / part, folder / part)
+    archive = folder / "in.zarr"
+    stats = ArchiveSource(path=str(archive)).stats()
+    for path in (folder / "out.zarr.job/days").iterdir():
+        dataclasses.replace(job.Days.load(path), stats=stats).save(path)
+    return archive, folder / "out.zarr"
 
 
 def loaded(path: Path) -> xr.Dataset:

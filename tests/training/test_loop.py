@@ -309,44 +309,56 @@ def test_settled_statistics_are_those_of_the_batches() -> None:
 # --------------------------------------------------------------------------------
 
 
-def _two_processes(*command: str) -> list[str]:
-    """Run a program as two processes of one training; return what each wrote."""
+BOTH = """
+import os, runpy, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+given = sys.argv[1:]
+for program, port, folder in zip(given[::3], given[1::3], given[2::3]):
+    os.environ["MASTER_PORT"], sys.argv[1:] = port, [folder, "1"]
+    runpy.run_path(program, run_name="__main__")
+    print(flush=True)
+"""
+"""Runs two programs, each a training of several processes, one after the other."""
+
+
+def _free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return str(free.getsockname()[1])
+
+
+def _two_processes(programs: dict[str, Path]) -> list[list[str]]:
+    """Run programs, with the folders they write to, as two processes of one training each.
+
+    Returns what each process wrote of each program. A process imports torch for all of them.
+    """
+    command = [sys.executable, "-c", BOTH]
+    for program, folder in programs.items():
+        command += [program, _free_port(), str(folder)]
     children = []
     for rank in range(2):
         # not forked from one that has imported torch: its threads would be missing there
-        child = subprocess.Popen(
-            [sys.executable, *command],
-            env=os.environ | shared | {"RANK": str(rank)},
-            stdout=-1,
-            stderr=-1,
-            text=True,
-        )
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "RANK": str(rank)}
+        child = subprocess.Popen(command, env=os.environ | shared, stdout=-1, stderr=-1, text=True)
         children.append(child)
     written = [child.communicate(timeout=200) for child in children]
     assert [child.returncode for child in children] == [0, 0], written
-    return [out for out, _ in written]
+    return [out.splitlines() for out, _ in written]
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    written = _two_processes(waves.__file__, str(tmp_path / "model"), "1")
-    assert written[0] == written[1] != ""  # the weights
-    rows = read(tmp_path / "model" / LOG)
+def test_two_processes_train_one_network_and_share_the_first_guesses(tmp_path: Path) -> None:
+    model, guessed = tmp_path / "model", tmp_path / "guessed"
+    written = _two_processes({waves.__file__: model, training_archives.__file__: guessed})
+    weights, made = zip(*written, strict=True)
+    assert weights[0] == weights[1] != ""
+    rows = read(model / LOG)
     steps = [row["steps"] for row in rows]
     assert steps == ["1", "2", "3"]  # two sequences each, in batches of two
     assert all(np.isfinite(float(row["withheld_mae"])) for row in rows)
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_first_guesses(tmp_path: Path) -> None:
-    """Each computes its part, and none computes those of the other."""
-    written = _two_processes(training_archives.__file__, str(tmp_path / "model"))
-    made = [set(out.split()) for out in written]
-    assert len(made[0]) == len(made[1]) == (archive_source.VALIDATED + 4) / 2
-    assert not made[0] & made[1]
-    clips = list((tmp_path / "model" / "clips").glob("*/*/*.npz"))
+    # Each computes its part of the first guesses, and none computes those of the other.
+    first, second = (set(out.split()) for out in made)
+    assert len(first) == len(second) == (archive_source.VALIDATED + 4) / 2
+    assert not first & second
+    clips = list((guessed / "clips").glob("*/*/*.npz"))
     assert len(clips) == archive_source.VALIDATED + 4

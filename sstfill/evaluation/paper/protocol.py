@@ -25,7 +25,7 @@ from sstfill.progress import track
 from sstfill.validation import metrics
 
 WHOLE, STATIC = "sequence", "static"
-CHOOSER = "auto"  # tries the others; of a single image it can try none
+CHOOSER = "auto"  # tries the others, which are compared here one by one
 SCORES = ("mae", "rmse", "bias", "n", "filled_fraction", "seconds")
 
 

@@ -636,6 +636,29 @@ def days_since_first(field: xr.DataArray) -> NDArray[np.float64]:
     return in_days(time, time.values - time.values[0])
 
 
+def absolute_days(field: xr.DataArray, first: int = 0) -> NDArray[np.float64]:
+    """Days since 1970, float64, of a standardised field in any calendar: the same number for an
+    image in whatever part of the series it is seen.
+
+    Numeric time counts days, unless its ``units`` say otherwise, from where it counts. Without a
+    time coordinate images are counted, `first` of which come before the field.
+
+    >>> times = np.array(["1970-01-02", "2003-01-02T12"], "M8[ns]")
+    >>> field = xr.DataArray(np.zeros((2, 1, 1)), {"time": times}, ("time", "y", "x"))
+    >>> absolute_days(field).tolist()
+    [1.0, 12054.5]
+    """
+    if "time" not in field.coords:
+        return first + np.arange(field.sizes["time"], dtype=np.float64)
+    time = field["time"]
+    if time.dtype.kind == "M":
+        return in_days(time, time.values - np.datetime64(0, "s"))
+    if is_cftime(time):
+        epoch = {"year": 1970, "month": 1, "day": 1, "hour": 0, "minute": 0}
+        return in_days(time, time.values - time.values[0].replace(**epoch, second=0, microsecond=0))
+    return in_days(time, time.values)
+
+
 def year_length(field: xr.DataArray) -> float:
     """Return the days of a mean year in the calendar of a standardised field.
 

@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Hashable
 
-import cf_xarray  # noqa: F401  (registers the .cf accessor)
+import cf_xarray  # also registers the .cf accessor
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 Roles = dict[str, list[Hashable]]
 """Coordinates by the axis or the coordinate of CF that they are."""
+KNOWN_ROLES = 500
+"""Descriptions of arrays whose roles are kept."""
+_known_roles: dict[str, Roles] = {}
 _TABLE = tables.load("positions")
 LAT, LON = tuple(_TABLE["names"]["latitude"]), tuple(_TABLE["names"]["longitude"])
 Y, X = (*LAT, *_TABLE["names"]["y"]), (*LON, *_TABLE["names"]["x"])
@@ -86,7 +89,28 @@ def _is_named(da: xr.DataArray, role: str, names: tuple[str, ...]) -> bool:
 
 
 def cf_roles(da: xr.DataArray) -> Roles:
-    """Find the coordinates that are an axis or a coordinate of CF, by ``T``, ``latitude`` etc."""
+    """Find the coordinates that are an axis or a coordinate of CF, by ``T``, ``latitude`` etc.
+
+    The answer depends on names and attributes alone, and is kept by them: `cf_xarray` takes a
+    millisecond, and a fill asks dozens of times.
+    """
+    coords = [
+        (name, c.dims, c.attrs, c.encoding, getattr(c._data, "units", None))
+        for name, c in da.coords.variables.items()
+    ]
+    indexes = list(da.xindexes)
+    options = cf_xarray.options.OPTIONS
+    described = repr((da.dims, da.attrs, da.encoding, coords, indexes, options))
+    roles = _known_roles.get(described)
+    if roles is None:
+        roles = _asked_roles(da)
+        if len(_known_roles) >= KNOWN_ROLES:
+            _known_roles.clear()
+        _known_roles[described] = roles
+    return {role: list(names) for role, names in roles.items()}
+
+
+def _asked_roles(da: xr.DataArray) -> Roles:
     described: xr.DataArray | xr.Dataset = da
     if not isinstance({**da.encoding, **da.attrs}.get("grid_mapping", ""), str):
         described = xr.Dataset(coords=da.coords)  # cf_xarray takes any grid mapping for a text

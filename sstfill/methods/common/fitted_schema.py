@@ -137,7 +137,7 @@ class CovarianceState(_StatePart):
 class CovarianceFitState(_StatePart):
     """As `sstfill.methods.oi.covariance_fit.FittedCovariance`."""
 
-    background: Literal["mean", "pixel", "additive"]
+    background: Literal["mean", "trend", "pixel", "additive"]
     covariance: CovarianceState
     cross: list[list[Annotated[float, Field(ge=-1 - 1e-6, le=1 + 1e-6)]]]
     log_score: Number | None
@@ -153,6 +153,14 @@ class ImagesState(_StatePart):
     pixel: list[Number]
 
 
+class DomainState(_StatePart):
+    """As `sstfill.methods.oi.geometry.Domain`."""
+
+    centre: tuple[Number, Number, Number] | None
+    radius: NotNegative
+    turn: NotNegative
+
+
 class OiState(_MethodState):
     """As `sstfill.methods.oi.fitted.FittedOi` is saved."""
 
@@ -161,6 +169,7 @@ class OiState(_MethodState):
     cell: tuple[Positive, Positive]
     step: Positive
     cells: list[list[tuple[tuple[Number, Number], tuple[Number, Number]]]]
+    domain: DomainState | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> OiState:

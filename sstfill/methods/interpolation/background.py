@@ -26,6 +26,10 @@ PRIOR = 1.0
 """Weight of the prior that a pixel is like the mean, in observations."""
 SMOOTH = 4.0
 """Pixels over which the scatter about the background is smoothed."""
+FEW = 3
+"""So few images do not tell how much a pixel scatters: one that is like the mean by chance would
+seem to hardly vary.
+"""
 TRIED = 0.5 * 2.0 ** np.arange(9)
 """Time scales tried for the means of the images, in time steps."""
 
@@ -89,8 +93,8 @@ def fit_background(
     obs, sea
         The field, and True at sea.
     kind
-        ``"mean"`` (one number), ``"pixel"`` (a mean for each pixel) or ``"additive"`` (that and one
-        for each image).
+        ``"mean"`` (one number), ``"trend"`` (a plane), ``"pixel"`` (a mean for each pixel) or
+        ``"additive"`` (that and one for each image).
     time_part
         Its part in time, where it is known: from the whole of which `obs` is an excerpt.
     """
@@ -102,12 +106,42 @@ def fit_background(
     total = np.where(at_sea, total, 0)
     squares = np.where(at_sea, squares, 0)
     pixel = np.zeros(at_sea.shape)
-    if kind != "mean":
+    if kind == "trend":
+        pixel = plane(n, total)
+    elif kind != "mean":
         pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
         pixel = np.nan_to_num(membrane(pixel, at_sea & (n == 0)))
     about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
-    scatter = smoothed_scatter(about, n, about.sum() / max(n.sum(), 1))
+    scatter = smoothed_scatter(about, n, about.sum() / max(n.sum(), 1), len(image))
     return Background(level + pixel, image, scatter)
+
+
+def plane(n: NDArray[np.integer], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit a plane to observations by least squares, ``(y, x)``; it does not rise above the highest
+    mean of a pixel, nor fall below the lowest, for far from observations it would.
+
+    Parameters
+    ----------
+    n, total
+        Number and sum of the observations of each pixel, ``(y, x)``.
+    """
+    rows, columns = np.ogrid[: n.shape[0], : n.shape[1]]
+    weight = float(max(n.sum(dtype=np.int64), 1))
+    # about the middle of the observations, so that the equations keep their digits
+    up = rows - float((n * rows).sum() / weight)
+    along = columns - float((n * columns).sum() / weight)
+    uneven = np.array(
+        [
+            [(n * up * up).sum(), (n * up * along).sum()],
+            [(n * up * along).sum(), (n * along * along).sum()],
+        ]
+    )
+    told = np.array([(total * up).sum(), (total * along).sum()])
+    # observations in one line leave the slope across it free: it is then zero
+    slope, *_ = np.linalg.lstsq(uneven, told)
+    tilted = total.sum() / weight + slope[0] * up + slope[1] * along
+    means = total[n > 0] / n[n > 0]
+    return np.clip(tilted, means.min(initial=0.0), means.max(initial=0.0))
 
 
 def fit_time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
@@ -250,10 +284,10 @@ def _lazy_sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, 
 
 
 def smoothed_scatter(
-    squares: NDArray[np.float64], n: NDArray[np.int64], overall: float
+    squares: NDArray[np.float64], n: NDArray[np.int64], overall: float, times: int
 ) -> NDArray[np.float64]:
     """Root mean square about the background near each pixel, drawn to that of all pixels where
-    little is observed.
+    little is observed; in few images that of all pixels.
 
     Parameters
     ----------
@@ -263,9 +297,14 @@ def smoothed_scatter(
         Number of observations.
     overall
         Mean square of all pixels.
+    times
+        Number of images.
     """
-    count = gaussian_filter(n.astype(np.float64), SMOOTH)
-    total = gaussian_filter(squares, SMOOTH)
-    scatter = np.sqrt((total + PRIOR * overall) / (count + PRIOR))
+    if times <= FEW:
+        scatter = np.full(n.shape, np.sqrt(overall))
+    else:
+        count = gaussian_filter(n.astype(np.float64), SMOOTH)
+        total = gaussian_filter(squares, SMOOTH)
+        scatter = np.sqrt((total + PRIOR * overall) / (count + PRIOR))
     # a constant field has no scatter, and anomalies are divided by it
     return np.maximum(scatter, np.finfo(np.float32).tiny ** 0.5)

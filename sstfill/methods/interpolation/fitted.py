@@ -52,7 +52,7 @@ class FittedInterpolate:
         """Estimate the semivariogram from the sample."""
         days = days_since_first(archive.obs)
         some = archive.sample[:, :: max(1, archive.sample.shape[1] // SAMPLE)]
-        variogram = Variogram.of(np.ascontiguousarray(some.T), days)
+        variogram = Variogram.of(np.ascontiguousarray(some.T), days).valid()
         step = DAYS
         if len(days) > 1:
             step = float(np.median(np.diff(days)))

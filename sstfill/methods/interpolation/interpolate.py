@@ -59,7 +59,8 @@ class Interpolate:
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
         days = days_since_first(obs)
-        variogram = Variogram.of(_sample(obs, sea), days)
+        estimated = Variogram.of(_sample(obs, sea), days)
+        variogram = estimated.valid()
         limit = np.inf if self.limit is None else self.limit
         whole = obs
         if obs.chunks:  # a series must be in one block
@@ -82,7 +83,7 @@ class Interpolate:
             mean = _in_space(mean, never, sea)
             error = error.fillna(float(np.sqrt(2 * variogram.gamma[-1]))).where(mean.notnull())
         found = xr.Dataset({"mean": mean, "error": error})
-        found.attrs = {"semivariogram_days": variogram.lags, "semivariogram": variogram.gamma}
+        found.attrs = {"semivariogram_days": estimated.lags, "semivariogram": estimated.gamma}
         return found
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:

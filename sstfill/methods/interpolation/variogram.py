@@ -7,10 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 LAGS = 24
 """Number of lags, spaced about evenly in their logarithm, at which the semivariogram is estimated.
 """
+SCALES = 17
+"""Time scales of the model, from half the shortest lag to `LONGEST` times the longest."""
+LONGEST = 8.0
+LEAST = 1e-6
+"""Fraction of the largest semivariance below which a misfit of the model counts no more."""
+PATIENCE = 20_000
+"""Most iterations of the fit: models of neighbouring scales are much alike, so it may take many."""
+TABLE = 2000
+"""Lags, evenly spaced in their logarithm, at which the model is tabulated."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +42,34 @@ class Variogram:
         """Evaluate at any lag in days; constant beyond the last and below the first one."""
         return np.interp(lag, self.lags, self.gamma)
 
+    def valid(self) -> Variogram:
+        """Fit a semivariogram that a field can have; tabulated at `TABLE` lags.
+
+        Estimates at several lags, from other pairs each, need not be one: where the field is
+        smooth, the variance of an interpolation comes out by them as zero or less. The fit is a sum
+        of valid models with weights that are not negative: a nugget, and exponential and Gaussian
+        models of many scales (Chiles & Delfiner 2012, Geostatistics, section 2.5).
+        """
+        shortest, longest = self.lags[0], self.lags[-1]
+        scales = np.geomspace(shortest / 2, LONGEST * longest, SCALES)
+        lags = np.geomspace(shortest / 100, 2 * longest, TABLE)
+        top = self.gamma[-1]
+        if not top > 0:
+            return Variogram(lags, np.zeros(TABLE))
+        # In units of the largest, so that squares cannot overflow.
+        relative = self.gamma / top
+        weight = 1 / np.maximum(relative, LEAST)
+        models = _models(self.lags, scales) * weight[:, np.newaxis]
+        parts, _ = nnls(models, relative * weight, maxiter=PATIENCE)
+        return Variogram(lags, top * (_models(lags, scales) @ parts))
+
     @classmethod
     def of(cls, series: NDArray, days: NDArray) -> Variogram:
         """Estimate from series ``(pixels, times)``, NaN in the gaps, pooled over pixels.
 
-        >>> walk = np.cumsum(np.ones((2, 5)), axis=1)
-        >>> Variogram.of(walk, np.arange(5.0))(np.array([1.0, 2.0])).tolist()
-        [0.5, 2.0]
+        >>> trend = np.cumsum(np.ones((2, 5)), axis=1)
+        >>> Variogram.of(trend, np.arange(5.0)).gamma.tolist()
+        [0.5, 2.0, 4.5, 8.0]
         """
         n = len(days)
         steps: NDArray = np.unique(np.round(np.geomspace(1, max(1, n - 1), LAGS)).astype(int))
@@ -57,3 +88,13 @@ class Variogram:
             return cls(np.array([1.0]), np.array([spread]))
         # few pairs at long lags would make it fall by chance
         return cls(np.array(lags), np.maximum.accumulate(gamma))
+
+
+def _models(lags: NDArray, scales: NDArray) -> NDArray:
+    """Evaluate a nugget, and the exponential and the Gaussian model of each scale, of sill 1.
+
+    Shape ``(lags, 1 + 2 scales)``; no lag is 0.
+    """
+    ratio = lags[:, np.newaxis] / scales
+    nugget = np.ones((len(lags), 1))
+    return np.hstack([nugget, -np.expm1(-ratio), -np.expm1(-np.square(ratio))])

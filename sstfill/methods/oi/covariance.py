@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sstfill.methods.interpolation.background import FEW
+
 PER_UNIT = 1024
 """Entries of a correlation table for each unit of scaled distance.
 
@@ -21,8 +23,14 @@ LENGTH = 12 * PER_UNIT
 """Entries of a table; beyond, the correlation is zero."""
 FARTHEST = (30, 40, 40)
 """Farthest steps (time, y, x) at which observations are looked for, however long the scales."""
+FARTHEST_IN_FEW = 300
+"""The same along y and x in few images, where nothing but what is around a gap tells of it."""
 LISTED = 30_000
 """Most offsets that are looked at for one target."""
+RING = 4
+"""Offsets of the sparse list lie on a grid whose step is at most their distance over this."""
+SPARSE = 1500
+"""Most offsets of the sparse list."""
 LEAST = np.exp(-6.0)
 """Observations whose correlation with the target is below this are not used."""
 SHAPES = {
@@ -129,6 +137,7 @@ def search_radius(
     cell: tuple[float, float],
     step: float,
     flow: tuple[float, float] = (0.0, 0.0),
+    farthest: tuple[int, int, int] = FARTHEST,
 ) -> tuple[int, int, int]:
     """Return the farthest steps (time, y, x) at which an observation can matter.
 
@@ -142,15 +151,44 @@ def search_radius(
         Days between images.
     flow
         Displacement in km per day, of any direction: it is followed over two time scales.
+    farthest
+        Limits of these steps.
     """
     # the longest scale serves both axes, since y need not point north
     longest = max(max(component.length_scale) for component in covariance.components)
     lasting = max(component.time_scale for component in covariance.components)
     distance = 6 * longest + 2 * lasting * float(np.hypot(*flow))
-    time = min(FARTHEST[0], np.ceil(6 * lasting / step))
-    y = min(FARTHEST[1], np.ceil(distance / cell[0]))
-    x = min(FARTHEST[2], np.ceil(distance / cell[1]))
+    time = min(farthest[0], np.ceil(6 * lasting / step))
+    y = min(farthest[1], np.ceil(distance / cell[0]))
+    x = min(farthest[2], np.ceil(distance / cell[1]))
     return int(time), int(y), int(x)
+
+
+class Offsets(NamedTuple):
+    """Steps ``(time, y, x)`` from a target to possible observations, by falling covariance.
+
+    Attributes
+    ----------
+    near
+        All of them, up to `LISTED`, ``(n, 3)``.
+    sparse
+        Some of them and of those beyond, ever farther apart, ``(m, 4)``: time, y, x, and the place
+        in `near`, or n for those beyond it.
+    """
+
+    near: NDArray[np.int32]
+    sparse: NDArray[np.int32]
+
+
+def farthest_steps(times: int) -> tuple[int, int, int]:
+    """Return the limits of `search_radius` in a series of so many images that is in memory.
+
+    >>> farthest_steps(1), farthest_steps(30)
+    ((0, 300, 300), (30, 40, 40))
+    """
+    if times > FEW:
+        return FARTHEST
+    return times - 1, FARTHEST_IN_FEW, FARTHEST_IN_FEW
 
 
 @lru_cache(maxsize=64)
@@ -160,8 +198,8 @@ def ranked_offsets(
     lags: tuple[float, ...],
     flow: tuple[float, float],
     within: tuple[int, int, int],
-) -> NDArray[np.int32]:
-    """Rank steps ``(time, y, x)`` by covariance with the origin, the largest first, ``(n, 3)``.
+) -> Offsets:
+    """Rank steps ``(time, y, x)`` by covariance with the origin, the largest first.
 
     The result is cached: do not write to it.
 
@@ -186,10 +224,31 @@ def ranked_offsets(
     north = rows * cell[0][0] + columns * cell[1][0] - lag * flow[0]
     east = rows * cell[0][1] + columns * cell[1][1] - lag * flow[1]
     found = covariance(north, east, lag).astype(np.float32).ravel()
-    near = np.flatnonzero(found > LEAST * covariance.variance)
-    if near.size > LISTED:
-        near = near[np.argpartition(-found[near], LISTED)[:LISTED]]
+    telling = found > LEAST * covariance.variance
+    listed = np.flatnonzero(telling)
+    if listed.size > LISTED:
+        listed = listed[np.argpartition(-found[listed], LISTED)[:LISTED]]
     # ties go by position, so that the order does not depend on the sort
-    best = near[np.lexsort((near, -found[near]))]
-    i, j, k = np.unravel_index(best, (t.size, y.size, x.size))
-    return np.stack([t[i], y[j], x[k]], axis=1).astype(np.int32)
+    listed = listed[np.lexsort((listed, -found[listed]))]
+    place = np.full(found.size, len(listed), np.int32)
+    place[listed] = np.arange(len(listed))
+    stride = _stride(np.maximum(np.abs(rows), np.abs(columns)))
+    kept = (rows % stride == 0) & (columns % stride == 0)
+    kept = kept & (t % _stride(RING * np.abs(t)) == 0)[:, np.newaxis, np.newaxis]
+    sparse = np.flatnonzero(telling & kept.ravel())
+    sparse = sparse[np.lexsort((sparse, -found[sparse]))][:SPARSE]
+
+    def steps(chosen: NDArray[np.intp]) -> tuple[NDArray, NDArray, NDArray]:
+        i, j, k = np.unravel_index(chosen, (t.size, y.size, x.size))
+        return t[i], y[j], x[k]
+
+    return Offsets(
+        np.stack(steps(listed), axis=1).astype(np.int32),
+        np.stack([*steps(sparse), place[sparse]], axis=1).astype(np.int32),
+    )
+
+
+def _stride(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Largest power of two of which so many steps are at least `RING` times as many; at least 1."""
+    powers = np.floor(np.log2(np.maximum(steps / RING, 1))).astype(np.int64)
+    return 2**powers

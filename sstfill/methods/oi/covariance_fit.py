@@ -17,12 +17,13 @@ from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.common.threads import in_threads
 from sstfill.methods.interpolation.background import (
+    FEW,
     Background,
     TimePart,
     fit_background,
     fit_time_part,
 )
-from sstfill.methods.oi.covariance import Component, Covariance, search_radius
+from sstfill.methods.oi.covariance import Component, Covariance, farthest_steps, search_radius
 from sstfill.methods.oi.geometry import Positions, positions
 from sstfill.methods.oi.solver import Solver, per_day, usual_step
 from sstfill.methods.oi.subsample import excerpt
@@ -30,6 +31,8 @@ from sstfill.validation.runs import withheld_runs
 
 FRACTION = 0.2
 """Fraction of the observed pixels to withhold: more than for a score, to meet more clouds."""
+FRACTION_IN_FEW = 0.4
+"""The same in few images, where the gaps to fill are whole regions."""
 DRAWS = 6
 """Draws of withheld clouds over which the fit is pooled: a few clouds are not typical of all."""
 TARGETS = 200
@@ -71,7 +74,7 @@ class FittedCovariance:
     Attributes
     ----------
     background
-        Kind of the background: ``"mean"``, ``"pixel"`` or ``"additive"``.
+        Kind of the background: ``"mean"``, ``"trend"``, ``"pixel"`` or ``"additive"``.
     covariance
         Of the standardised anomalies.
     cross
@@ -160,8 +163,9 @@ def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool
 
     They are withheld as the gaps lie; if there are no gaps, they are scattered.
     """
+    fraction = FRACTION if obs.sizes["time"] > FEW else FRACTION_IN_FEW
     try:
-        return withheld_runs(obs, sea, fraction=FRACTION, seed=seed).values
+        return withheld_runs(obs, sea, fraction=fraction, seed=seed).values
     except InputError:
         observed = obs.notnull().values & sea.values
         drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(observed.shape) < FRACTION
@@ -268,6 +272,7 @@ class WithheldTrial:
         """
         from sstfill.methods.oi import likelihood, solver_kernels  # Numba takes long to import
 
+        step, farthest = usual_step(self.days), farthest_steps(len(self.days))
         solver = Solver(
             at=self.at,
             days=self.days,
@@ -275,7 +280,8 @@ class WithheldTrial:
             flow=flow,
             cross=self.cross,
             neighbours=NEIGHBOURS,
-            within=search_radius(first, self.cell, usual_step(self.days), per_day(flow)),
+            within=search_radius(first, self.cell, step, per_day(flow), farthest),
+            spread=len(self.days) <= FEW,
         )
         space, offsets = solver.space(), solver.offsets(self.targets)
         parts = []

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill import config
-from sstfill.fields.patches import Shape
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.errors import OptionError
+from sstfill.fields.patches import Patch, Shape
+from sstfill.fields.reading.dates import absolute_days, days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common.fitted_store import read_part, read_state, write_state
@@ -25,7 +27,7 @@ from sstfill.methods.interpolation.background import Background
 from sstfill.methods.oi.covariance import search_radius
 from sstfill.methods.oi.covariance_fit import FittedCovariance, fit_covariance, standardised
 from sstfill.methods.oi.fitted_background import MAPS, ImageMeans, write_background
-from sstfill.methods.oi.geometry import Positions, Step, cell_steps, positions
+from sstfill.methods.oi.geometry import Domain, Positions, Step, cell_steps, positions
 from sstfill.methods.oi.method import Oi
 from sstfill.methods.oi.solver import Solver, per_day, rounded, usual_step
 from sstfill.methods.oi.subsample import EXCERPT
@@ -37,6 +39,33 @@ TARGETS = 8192
 """Pixels that are interpolated at once in a thread."""
 Cell = tuple[Step, Step]
 """Step along y and along x, each km northward and eastward."""
+
+
+class _Gaps(NamedTuple):
+    """The gaps inside a window, and what is known around them.
+
+    Attributes
+    ----------
+    at, standard
+        Positions of all that the window shows, and standardised anomalies ``(channel, time, y,
+        x)``.
+    where
+        True at the gaps, ``(time, y, x)`` inside.
+    targets
+        Their channel, time, y, x in what is shown, ``(n, 4)``.
+    level, scatter
+        Background there, and scatter about it, ``(n,)``.
+    spread
+        Scatter of all that is inside, ``(time, y, x)``.
+    """
+
+    at: Positions
+    standard: NDArray[np.float32]
+    where: NDArray[np.bool_]
+    targets: NDArray[np.int32]
+    level: NDArray[np.float64]
+    scatter: NDArray[np.float64]
+    spread: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -61,6 +90,8 @@ class FittedOi:
     cells
         Steps along y and along x, km northward and eastward, in squares of `TILE` pixels, ``(row,
         column, 2, 2)``.
+    domain
+        Extent of the archive's grid; None where an earlier version did not note it.
     """
 
     folder: Path
@@ -70,6 +101,7 @@ class FittedOi:
     cell: tuple[float, float]
     step: float
     cells: NDArray[np.float64]
+    domain: Domain | None = None
 
     @classmethod
     def fit(cls, method: Oi, archive: Archive, folder: Path) -> FittedOi:
@@ -97,6 +129,7 @@ class FittedOi:
             "cell": cell_km(image),
             "step": usual_step(days_since_first(archive.obs)),
             "cells": _cells(image).tolist(),
+            "domain": Domain.of(image).to_dict(),
         }
         write_state(folder, method.name, state)
         return cls.load(folder)
@@ -106,6 +139,9 @@ class FittedOi:
         """Read what `fit` or `save` wrote."""
         state = read_state(folder)
         dy, dx = state["cell"]
+        domain = None
+        if state.get("domain") is not None:
+            domain = Domain.from_dict(state["domain"])
         return cls(
             folder,
             config.build(Oi, state["options"]),
@@ -114,6 +150,7 @@ class FittedOi:
             (dy, dx),
             state["step"],
             np.array(state["cells"]),
+            domain,
         )
 
     @cached_property
@@ -132,25 +169,47 @@ class FittedOi:
     def estimate(self, window: Window) -> xr.Dataset:
         """See `sstfill.methods.base.FittedMethod`; observed pixels come back as they are."""
         window = window.narrowed(self.halo)
-        at, sea = positions(window.obs), window.sea.values.astype(bool)
-        background = self.background(window)
-        standard = standardised(window.obs, [background], sea, at)
-        inside, (times, rows, columns) = window.inside, window.patch.within
-        gap = np.isnan(inside.values) & (sea & at.known)[rows, columns]
-        origin = np.array([times.start, rows.start, columns.start])
-        targets = np.zeros((np.count_nonzero(gap), 4), np.int32)  # all of channel 0
-        targets[:, 1:] = np.argwhere(gap) + origin
-        mean, variance = self._interpolated(standard, targets, window, at)
-        scatter = np.broadcast_to(background.scatter[rows, columns], gap.shape)
-        image = background.image[times, np.newaxis, np.newaxis]
-        level = (image + background.pixel[rows, columns])[gap]
-        noise = self.fitted.covariance.noise
-        filled = inside.values.copy()
-        filled[gap] = level + scatter[gap] * mean
-        error = np.where(np.isfinite(filled), np.sqrt(noise) * scatter, np.nan).astype(np.float32)
-        error[gap] = scatter[gap] * np.sqrt(variance + noise)
-        found = {"mean": (inside.dims, filled), "error": (inside.dims, error)}
-        return xr.Dataset(found, inside.coords, self.fitted.summary())
+        gaps = self._gaps(window)
+        mean, variance = self._interpolated(gaps, window)
+        return self._found(gaps, mean, variance, window)
+
+    def simulate(self, window: Window, members: int) -> xr.Dataset:
+        """See `sstfill.methods.base.FittedSimulates`; observed pixels come back as they are.
+
+        Draws are made on the CPU, whatever the device of the method; how, see
+        `sstfill.methods.oi.simulation`.
+        """
+        from sstfill.methods.oi import simulation  # SciPy's statistics take long to import
+
+        if self.domain is None:
+            raise OptionError(
+                "the method was fitted by an earlier version of sstfill, without what draws need; "
+                "fill the archive again with --refit"
+            )
+        window = window.narrowed(self.halo)
+        gaps, seen = self._gaps(window), window.patch.seen
+        whole = Patch(seen, seen).within
+        days = days_since_first(window.obs)
+        jobs, order = [], [np.zeros(0, np.intp)]
+        for cell, rows in self._jobs(gaps.targets, window):
+            solver = self._solver(gaps.at, days, cell)
+            jobs.append(simulation.Job(solver, whole, gaps.targets[rows]))
+            order.append(rows)
+        simulator = simulation.Simulator(
+            self.fitted, self.method.flow, self.domain, members, self.method.seed
+        )
+        absolute = absolute_days(window.obs, first=seen[0].start)
+        found = simulator(gaps.standard, jobs, gaps.at, absolute, seen)
+        # back from the order of the jobs to that of the targets
+        back = np.argsort(np.concatenate(order))
+        mean, variance, _ = found.solved
+        estimate = self._found(gaps, mean[back], variance[back], window)
+        drawn = np.empty((members, *gaps.where.shape), window.obs.dtype)
+        drawn[:] = estimate["mean"].values
+        for member in range(members):
+            value = found.at_targets(member)[back]
+            drawn[member, gaps.where] = gaps.level + gaps.scatter * value
+        return estimate.assign(members=(("member", *window.obs.dims), drawn))
 
     def background(self, window: Window) -> Background:
         """Return the background of all that a window shows, and the scatter about it."""
@@ -164,35 +223,63 @@ class FittedOi:
         """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
+    def _gaps(self, window: Window) -> _Gaps:
+        """Find the gaps inside a window, and standardise what it shows."""
+        at, sea = positions(window.obs), window.sea.values.astype(bool)
+        background = self.background(window)
+        standard = standardised(window.obs, [background], sea, at)
+        times, rows, columns = window.patch.within
+        where = np.isnan(window.inside.values) & (sea & at.known)[rows, columns]
+        origin = np.array([times.start, rows.start, columns.start])
+        targets = np.zeros((np.count_nonzero(where), 4), np.int32)  # all of channel 0
+        targets[:, 1:] = np.argwhere(where) + origin
+        scatter = np.broadcast_to(background.scatter[rows, columns], where.shape)
+        image = background.image[times, np.newaxis, np.newaxis]
+        level = (image + background.pixel[rows, columns])[where]
+        return _Gaps(at, standard, where, targets, level, scatter[where], scatter)
+
+    def _found(
+        self, gaps: _Gaps, mean: NDArray[np.float64], variance: NDArray[np.float64], window: Window
+    ) -> xr.Dataset:
+        """Mean and error inside a window, in field units, from the posterior at its gaps."""
+        inside, noise = window.inside, self.fitted.covariance.noise
+        filled = inside.values.copy()
+        filled[gaps.where] = gaps.level + gaps.scatter * mean
+        error = np.where(np.isfinite(filled), np.sqrt(noise) * gaps.spread, np.nan)
+        error = error.astype(np.float32)
+        error[gaps.where] = gaps.scatter * np.sqrt(variance + noise)
+        found = {"mean": (inside.dims, filled), "error": (inside.dims, error)}
+        return xr.Dataset(found, inside.coords, self.fitted.summary())
+
+    def _solver(self, at: Positions, days: NDArray[np.float64], cell: Cell) -> Solver:
+        return Solver(
+            at=at,
+            days=days,
+            covariance=self.fitted.covariance,
+            flow=self.method.flow,
+            cross=self.fitted.cross,
+            neighbours=self.method.neighbours,
+            within=self.within,
+            device=pick_device(self.method.device),
+            cell=cell,
+            step=self.step,
+        )
+
     def _interpolated(
-        self,
-        standard: NDArray[np.float32],
-        targets: NDArray[np.int32],
-        window: Window,
-        at: Positions,
+        self, gaps: _Gaps, window: Window
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Posterior mean and variance at targets ``(n, 4)`` of a window."""
+        """Posterior mean and variance at the gaps of a window."""
+        targets = gaps.targets
         mean, variance = np.empty(len(targets)), np.empty(len(targets))
-        days, device = days_since_first(window.obs), pick_device(self.method.device)
+        days = days_since_first(window.obs)
 
         def interpolate(job: tuple[Cell, NDArray[np.intp]]) -> None:
             cell, rows = job
-            solve = Solver(
-                at=at,
-                days=days,
-                covariance=self.fitted.covariance,
-                flow=self.method.flow,
-                cross=self.fitted.cross,
-                neighbours=self.method.neighbours,
-                within=self.within,
-                device=device,
-                cell=cell,
-                step=self.step,
-            )
-            mean[rows], variance[rows] = solve(standard, targets[rows])
+            solve = self._solver(gaps.at, days, cell)
+            mean[rows], variance[rows] = solve(gaps.standard, targets[rows])
 
         jobs = self._jobs(targets, window)
-        if device == "cpu":
+        if pick_device(self.method.device) == "cpu":
             in_threads(interpolate, jobs)
         else:
             for job in jobs:

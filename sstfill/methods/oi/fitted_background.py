@@ -23,6 +23,7 @@ from sstfill.methods.interpolation.background import (
     Smoothing,
     TimePart,
     image_means,
+    plane,
     posterior,
     smoothed_scatter,
 )
@@ -140,9 +141,11 @@ class Sums(NamedTuple):
     squares: NDArray[np.float64]
 
     def pixel_means(self, kind: str) -> NDArray[np.float64]:
-        """Mean anomaly of each pixel, drawn to zero where little is observed."""
+        """Mean anomaly of each pixel, drawn to zero where little is observed; or the trend."""
         if kind == "mean":
             return np.zeros(self.n.shape)
+        if kind == "trend":
+            return plane(self.n, self.total)
         return self.total / (self.n + PRIOR)
 
     def about(self, pixel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -157,7 +160,8 @@ def write_background(
     ny, nx = archive.sea.shape
     create_maps(folder, dict.fromkeys(MAPS, Map()), ny, nx)
     sums = _sums(archive, time_part)
-    squares = sums.about(sums.pixel_means(kind))
+    of_pixels = sums.pixel_means(kind)
+    squares = sums.about(of_pixels)
     overall = float(squares.sum() / max(sums.n.sum(dtype=np.int64), 1))
     for y, x in archive.tiles:
         rows = slice(max(0, y.start - MARGIN), min(ny, y.stop + MARGIN))
@@ -166,10 +170,13 @@ def write_background(
             slice(y.start - rows.start, y.stop - rows.start),
             slice(x.start - columns.start, x.stop - columns.start),
         )
-        here = (rows, columns)
-        around = Sums(sums.n[here], sums.total[here], sums.squares[here])
-        sea = archive.sea.values[rows, columns].astype(bool)
-        pixel, scatter = _pixels(around, sea, kind, overall)
+        pixel, n = of_pixels[rows, columns], sums.n[rows, columns].astype(np.int64)
+        if kind in ("pixel", "additive"):
+            sea = archive.sea.values[rows, columns].astype(bool)
+            observed = np.where(n > 0, pixel, np.nan)
+            pixel = np.nan_to_num(membrane(observed, sea & (n == 0)))
+        times = archive.obs.sizes["time"]
+        scatter = smoothed_scatter(squares[rows, columns], n, overall, times)
         write_tile(folder, MAPS[0], (y, x), time_part.level + pixel[inside])
         write_tile(folder, MAPS[1], (y, x), scatter[inside])
     return replace(means, pixel=_at_points(archive, means.every, folder))
@@ -193,18 +200,6 @@ def _sums(archive: Archive, time_part: TimePart) -> Sums:
     n = np.where(sea, done["n"].values, 0).astype(np.int32)
     total = np.where(sea, done["total"].values, 0) * (unit / DIGITS)
     return Sums(n, total, np.where(sea, done["squares"].values, 0) * (unit**2 / DIGITS))
-
-
-def _pixels(
-    sums: Sums, sea: NDArray[np.bool_], kind: str, overall: float
-) -> tuple[NDArray, NDArray]:
-    """Mean anomaly of each pixel of a tile and its margin, and the scatter about it."""
-    pixel = sums.pixel_means(kind)
-    squares = sums.about(pixel)
-    if kind != "mean":
-        observed = np.where(sums.n > 0, pixel, np.nan)
-        pixel = np.nan_to_num(membrane(observed, sea & (sums.n == 0)))
-    return pixel, smoothed_scatter(squares, sums.n.astype(np.int64), overall)
 
 
 def _at_points(archive: Archive, every: int, folder: Path) -> NDArray[np.float64]:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -18,6 +20,9 @@ from sstfill.fields.reading.positions import (
 )
 
 Step = tuple[float, float]
+
+POINTS = 100
+"""Rows and columns of a grid from which its middle and its radius are found."""
 
 
 class Positions(NamedTuple):
@@ -85,6 +90,63 @@ def _along(field: xr.DataArray, dim: str, step: float) -> NDArray[np.float64]:
     if along is None:
         return step * np.arange(field.sizes[dim], dtype=np.float64)
     return along
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Extent of a whole grid, by which it is laid flat alike in all its parts.
+
+    Attributes
+    ----------
+    centre
+        Unit vector to the middle of the grid; None on a plane.
+    radius
+        Angle from there to the farthest pixel, radians.
+    turn
+        Angle by which the direction of north turns over the grid, at most, radians: the convergence
+        of the meridians on either side of the middle.
+    """
+
+    centre: tuple[float, float, float] | None
+    radius: float
+    turn: float
+
+    @classmethod
+    def of(cls, image: xr.DataArray) -> Domain:
+        """Find the extent of the grid of a standardised field."""
+        if not on_the_sphere(image):
+            return cls(None, 0.0, 0.0)
+        some = {}
+        for dim in image.dims[-2:]:
+            last = image.sizes[dim] - 1
+            some[dim] = np.unique(np.linspace(0, last, POINTS).round().astype(int))
+        at = positions(image.isel(some))
+        # places by the hundred in each direction tell as much as all of a large grid
+        up = at.xyz[at.known] / EARTH_RADIUS
+        total = up.sum(axis=0)
+        length = np.linalg.norm(total)
+        if length <= 1e-3 * len(up):  # the whole globe has no middle
+            return cls((1.0, 0.0, 0.0), np.pi, np.pi)
+        x, y, z = (total / length).tolist()
+        farthest = (up @ (total / length)).min()
+        radius = float(np.arccos(np.clip(farthest, -1.0, 1.0)))
+        east = np.angle((up[:, 0] + 1j * up[:, 1]) * (x - 1j * y))
+        return cls((x, y, z), radius, float(np.abs(east * up[:, 2]).max()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        centre = None
+        if self.centre is not None:
+            centre = list(self.centre)
+        return {"centre": centre, "radius": self.radius, "turn": self.turn}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Domain:
+        """Build it from what `to_dict` returned."""
+        if state["centre"] is None:
+            return cls(None, 0.0, 0.0)
+        x, y, z = state["centre"]
+        return cls((float(x), float(y), float(z)), float(state["radius"]), float(state["turn"]))
 
 
 def cell_steps(at: Positions) -> tuple[Step, Step]:

@@ -10,7 +10,7 @@ from sstfill.methods.oi.solver_kernels import FAST, looked_up, posterior, worksp
 
 
 @compiled(fastmath=FAST)
-def _back(C, n, pivot, b, out):
+def back_substituted(C, n, pivot, b, out):
     """Solve ``L' out = b`` with the factor in the lower triangle of C, of diagonal 1 / pivot."""
     for i in range(n - 1, -1, -1):
         s = b[i]
@@ -68,8 +68,8 @@ def log_scores(values, targets, truth, neighbours, count, space, kernel, by_scal
         by_mean, by_spread = miss / spread, 0.5 * (1 - miss * miss / spread) / spread
         # w are the weights of the observations, a the solution for their values: by the chain
         # rule, each covariance C_jk counts with a product of these
-        _back(C, n, pivot, C[n], w)
-        _back(C, n, pivot, z, a)
+        back_substituted(C, n, pivot, C[n], w)
+        back_substituted(C, n, pivot, z, a)
         gradient[:, 0] += by_spread * own * scales[:, 0]
         by_noise += by_spread * noise
         for j in range(n):

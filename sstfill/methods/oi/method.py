@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
-from sstfill.fields.patches import Patch, PatchGrid, map_patches
+from sstfill.fields.patches import Box, Patch, PatchGrid, Shape, map_patches
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.threads import available_cores
-from sstfill.methods.interpolation.background import Background, fit_background
-from sstfill.methods.oi.covariance import search_radius
+from sstfill.methods.interpolation.background import FEW, Background, fit_background
+from sstfill.methods.oi.covariance import farthest_steps, search_radius
 from sstfill.methods.oi.covariance_fit import (
     START,
     FittedCovariance,
@@ -37,10 +37,12 @@ CORE = (16, 32, 32)
 """Pixels of a patch that is interpolated at once."""
 BLOCK = (64, 256, 256)
 """Block of a lazy field that is filled at once, unless its chunks are of that order."""
+CORE_OF_FEW = (16, 128, 128)
+"""The same in few images, where more is seen around a patch."""
 BACKGROUNDS = ("additive", "pixel")
 """Kinds of background that "auto" compares."""
-FEW = 3
-"""In so few images the mean of each pixel is no better than the mean of all."""
+KINDS = ("mean", "trend", "pixel", "additive")
+"""All kinds of background."""
 
 
 class Analysis(NamedTuple):
@@ -79,14 +81,15 @@ class Oi:
         or of "exponential" and "matern" where a scale is given.
     background
         The field that anomalies are taken from (also called the first guess): the "mean" of all, a
-        mean for each "pixel", or "additive": that and a mean for each image, smoothed in time.
-        "auto" takes the better of the last two under withheld clouds, and the first for three
-        images or fewer.
+        "trend" (a plane), a mean for each "pixel", or "additive": that and a mean for each image,
+        smoothed in time. "auto" takes the better of the last two under withheld clouds, and the
+        trend for three images or fewer.
     flow
         Mean flow eastward and northward, m/s, with which anomalies drift (at the command line
         ``--flow=-0.2,0.1``).
     neighbours
-        Number of observations used for a pixel.
+        Number of observations used for a pixel: those that covary most with it; in three images or
+        fewer an eighth of them from each quadrant around it, if there are.
     device
         Where the equations are solved: "cpu" (compiled), "cuda" (batches on a GPU, by torch), or
         "auto": a GPU if there is one. Scales are fitted on the CPU.
@@ -109,7 +112,7 @@ class Oi:
     time_scale: float | Literal["auto"] = "auto"
     noise: float | Literal["auto"] = "auto"
     covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto"
-    background: Literal["auto", "mean", "pixel", "additive"] = "auto"
+    background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto"
     flow: tuple[float, float] = (0.0, 0.0)
     neighbours: int = 50
     device: Literal["cpu", "cuda", "auto"] = "cpu"
@@ -136,7 +139,7 @@ class Oi:
                 "eastward), or 'auto'"
             )
         check_choice("covariance", self.covariance, ("auto", *START))
-        check_choice("background", self.background, ("auto", "mean", "pixel", "additive"))
+        check_choice("background", self.background, ("auto", *KINDS))
         if not isinstance(self.flow, tuple) or len(self.flow) != 2:
             raise OptionError(
                 f"flow={self.flow!r}; give two numbers in m/s, eastward and northward"
@@ -158,6 +161,21 @@ class Oi:
         """
         return self.analyse(obs, sea).found
 
+    def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
+        """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
+
+        Draws are conditional simulations by residual substitution: see
+        `sstfill.methods.oi.simulation`. Observed pixels are as observed in each. The draws are made
+        on the CPU, whatever the `device`.
+        """
+        from sstfill.methods.oi import simulation  # SciPy's statistics take long to import
+
+        check_number("members", members, 1, whole=True)
+        solver = self._fitted(obs, sea)
+        found = simulation.simulate(solver, obs, sea, members, solver.core)
+        found.attrs = solver.fitted.summary()
+        return found
+
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
         from sstfill.methods.oi.fitted import FittedOi
@@ -173,12 +191,19 @@ class Oi:
 
     def analyse(self, obs: xr.DataArray, sea: xr.DataArray) -> Analysis:
         """Fill `obs`, and return also the covariance and the backgrounds that were used."""
-        kinds = self.backgrounds(obs.sizes["time"])
-        fitted = fit_covariance(obs, sea, self.covariance, kinds, self.fixed, self.seed)
-        backgrounds = [fit_background(one, sea, fitted.background) for one in channels(obs)]
-        found = self._mapped(obs, sea, fitted, backgrounds)
-        found.attrs = fitted.summary()
-        return Analysis(found, fitted, backgrounds)
+        solver = self._fitted(obs, sea)
+        found = map_patches(
+            solver,
+            _well_chunked(obs),
+            sea,
+            grid=PatchGrid(core=solver.core, halo=solver.within),
+            outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
+            threads=available_cores() if solver.device == "cpu" else 1,
+        )
+        if obs.chunks:
+            found = found.chunk(obs.chunksizes)
+        found.attrs = solver.fitted.summary()
+        return Analysis(found, solver.fitted, solver.backgrounds)
 
     def backgrounds(self, times: int) -> Sequence[str]:
         """Return the kinds of background to compare for a series of so many images."""
@@ -186,7 +211,7 @@ class Oi:
             return [self.background]
         if times > FEW:
             return BACKGROUNDS
-        return ["mean"]
+        return ["trend"]
 
     @property
     def fixed(self) -> Fixed:
@@ -201,30 +226,22 @@ class Oi:
             flow=self.flow,
         )
 
-    def _mapped(
-        self,
-        obs: xr.DataArray,
-        sea: xr.DataArray,
-        fitted: FittedCovariance,
-        backgrounds: list[Background],
-    ) -> xr.Dataset:
+    def _fitted(self, obs: xr.DataArray, sea: xr.DataArray) -> PatchSolver:
+        """Fit covariance and backgrounds; return what interpolates a patch by them."""
+        kinds = self.backgrounds(obs.sizes["time"])
+        fitted = fit_covariance(obs, sea, self.covariance, kinds, self.fixed, self.seed)
+        backgrounds = [fit_background(one, sea, fitted.background) for one in channels(obs)]
         days = days_since_first(obs)
         # one search radius for all patches, or seams between them would show
         within = search_radius(
-            fitted.covariance, cell_km(obs), usual_step(days), per_day(self.flow)
+            fitted.covariance,
+            cell_km(obs),
+            usual_step(days),
+            per_day(self.flow),
+            farthest_steps(len(days)),
         )
         device = pick_device(self.device)
-        found = map_patches(
-            _PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device),
-            _well_chunked(obs),
-            sea,
-            grid=PatchGrid(core=CORE, halo=within),
-            outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
-            threads=available_cores() if device == "cpu" else 1,
-        )
-        if obs.chunks:
-            return found.chunk(obs.chunksizes)
-        return found
+        return PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device)
 
 
 def _well_chunked(obs: xr.DataArray) -> xr.DataArray:
@@ -243,7 +260,7 @@ def _well_chunked(obs: xr.DataArray) -> xr.DataArray:
 
 
 @dataclass(frozen=True)
-class _PatchSolver:
+class PatchSolver:
     """Interpolate one patch; pickled whole to the worker that does it."""
 
     method: Oi
@@ -254,20 +271,36 @@ class _PatchSolver:
     within: tuple[int, int, int]
     device: str
 
+    @property
+    def core(self) -> Shape:
+        """Pixels of a patch."""
+        return CORE if len(self.days) > FEW else CORE_OF_FEW
+
     def __call__(
         self, obs: NDArray, sea: NDArray[np.bool_], patch: Patch
     ) -> tuple[NDArray, NDArray]:
         """Mean and error of the pixels inside a patch, ``([variable,] time, y, x)``."""
         values = obs.reshape(-1, *obs.shape[-3:])
-        times, rows, columns = patch.seen
-        known = sea & self.at.known[rows, columns]
-        level, scatter = self._background(values.shape, patch)
-        standard = np.where(known, (values - level) / scatter, np.nan).astype(np.float32)
+        targets = self.targets(values, sea, patch)
+        solve = self.solver(patch.seen)
+        mean, variance = solve(self.standardised(values, sea, patch.seen), targets)
+        filled, error = self.restored(values, targets, mean, variance, patch.seen)
+        inside = (slice(None), *patch.within)
+        shape = (*obs.shape[:-3], *patch.shape)
+        return filled[inside].reshape(shape), error[inside].reshape(shape)
+
+    def targets(self, values: NDArray, sea: NDArray[np.bool_], patch: Patch) -> NDArray[np.int32]:
+        """Channel, time, y, x in what is seen, of the gaps inside a patch, ``(n, 4)``."""
+        _, rows, columns = patch.seen
         inside = (slice(None), *patch.within)
         wanted = np.zeros(values.shape, bool)
-        wanted[inside] = (known & np.isnan(values))[inside]
-        targets = np.argwhere(wanted).astype(np.int32)
-        solve = Solver(
+        wanted[inside] = (sea & self.at.known[rows, columns] & np.isnan(values))[inside]
+        return np.argwhere(wanted).astype(np.int32)
+
+    def solver(self, seen: Box) -> Solver:
+        """Return the solver of the patch that sees a box."""
+        times, rows, columns = seen
+        return Solver(
             at=Positions(*(a[rows, columns] for a in self.at)),
             days=self.days[times],
             covariance=self.fitted.covariance,
@@ -275,23 +308,50 @@ class _PatchSolver:
             cross=self.fitted.cross,
             neighbours=self.method.neighbours,
             within=self.within,
+            spread=len(self.days) <= FEW,
             device=self.device,
         )
-        mean, variance = solve(standard, targets)
-        noise = self.fitted.covariance.noise
-        filled = values.copy()
-        error = np.where(np.isfinite(values), np.sqrt(noise) * scatter, np.nan)
-        where = tuple(targets.T)
-        filled[where] = level[where] + scatter[where] * mean
-        error[where] = scatter[where] * np.sqrt(variance + noise)
-        shape = (*obs.shape[:-3], *patch.shape)
-        return filled[inside].reshape(shape), error[inside].reshape(shape)
 
-    def _background(self, shape: tuple[int, ...], patch: Patch) -> tuple[NDArray, NDArray]:
-        """Background, and scatter about it, of all that is seen, ``(channel, time, y, x)``."""
-        times, rows, columns = patch.seen
-        level, scatter = np.empty(shape), np.empty(shape)
+    def standardised(
+        self, values: NDArray, sea: NDArray[np.bool_], box: Box
+    ) -> NDArray[np.float32]:
+        """Anomalies over their scatter in a box, ``(channel, time, y, x)``: NaN in the gaps, on
+        land and where the grid has no position.
+        """
+        times, rows, columns = box
+        known = sea & self.at.known[rows, columns]
+        standard = np.empty(values.shape, np.float32)
         for channel, one in enumerate(self.backgrounds):
-            level[channel] = one.image[times, np.newaxis, np.newaxis] + one.pixel[rows, columns]
-            scatter[channel] = one.scatter[rows, columns]
-        return level, scatter
+            pixel, scatter = one.pixel[rows, columns], one.scatter[rows, columns]
+            for t, mean in enumerate(one.image[times]):
+                anomaly = (values[channel, t] - (mean + pixel)) / scatter
+                standard[channel, t] = np.where(known, anomaly, np.nan)
+        return standard
+
+    def restored(
+        self,
+        values: NDArray,
+        targets: NDArray[np.int32],
+        mean: NDArray[np.float64],
+        variance: NDArray[np.float64],
+        box: Box,
+    ) -> tuple[NDArray, NDArray]:
+        """Field and its error in a box from posterior mean and variance at the targets."""
+        noise = self.fitted.covariance.noise
+        level, scatter = self.background(targets, box)
+        error = np.empty(values.shape)
+        for channel, one in enumerate(self.backgrounds):
+            observed = np.isfinite(values[channel])
+            error[channel] = np.where(observed, np.sqrt(noise) * one.scatter[box[1:]], np.nan)
+        filled, where = values.copy(), tuple(targets.T)
+        filled[where] = level + scatter * mean
+        error[where] = scatter * np.sqrt(variance + noise)
+        return filled, error
+
+    def background(self, targets: NDArray[np.int32], box: Box) -> tuple[NDArray, NDArray]:
+        """Background, and scatter about it, at targets in a box, ``(target,)`` each."""
+        channel, t, y, x = targets.T
+        image = np.stack([one.image[box[0]] for one in self.backgrounds])
+        pixel = np.stack([one.pixel[box[1:]] for one in self.backgrounds])
+        scatter = np.stack([one.scatter[box[1:]] for one in self.backgrounds])
+        return image[channel, t] + pixel[channel, y, x], scatter[channel, y, x]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.methods.oi.covariance import Covariance, ranked_offsets
+from sstfill.methods.oi.covariance import Covariance, Offsets, ranked_offsets
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Solver:
     within
         Farthest steps (time, y, x) at which they are looked for; the same for all patches of a
         field, or there would be seams between them.
+    spread
+        Whether each quadrant around a pixel gets its share of them, from far away where need be.
     device
         ``"cpu"`` (compiled, a thread) or a device of torch (in batches).
     cell
@@ -54,6 +56,7 @@ class Solver:
     cross: NDArray[np.float64]
     neighbours: int
     within: tuple[int, int, int]
+    spread: bool = False
     device: str = "cpu"
     cell: tuple[Step, Step] | None = None
     step: float | None = None
@@ -92,7 +95,7 @@ class Solver:
         flow = per_day(self.flow)
         # images whose neighbours in time are as many days apart share a list
         number: dict[tuple[float, ...], int] = {}
-        lists: list[NDArray[np.int32]] = []
+        lists: list[Offsets] = []
         pattern = np.zeros(len(self.days), np.int64)
         for t in np.unique(targets[:, 1]):
             lags = _lags(self.days, int(t), self.within[0], step)
@@ -100,9 +103,19 @@ class Solver:
                 number[lags] = len(lists)
                 lists.append(ranked_offsets(self.covariance, cell, lags, flow, self.within))
             pattern[t] = number[lags]
-        begin = np.cumsum([0, *(len(one) for one in lists)])
-        steps = np.concatenate(lists) if lists else np.zeros((0, 3), np.int32)
-        return solver_kernels.NeighbourOffsets(np.ascontiguousarray(steps), begin, pattern)
+        near, begin = _joined([one.near for one in lists], 3)
+        if not self.spread:
+            lists = [one._replace(sparse=one.sparse[:0]) for one in lists]
+        sparse, sparse_begin = _joined([one.sparse for one in lists], 4)
+        return solver_kernels.NeighbourOffsets(near, begin, pattern, sparse, sparse_begin)
+
+
+def _joined(
+    lists: list[NDArray[np.int32]], columns: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Put lists of so many columns one after the other; return also where each begins."""
+    begin = np.cumsum([0, *(len(one) for one in lists)])
+    return np.concatenate([np.zeros((0, columns), np.int32), *lists]), begin
 
 
 def per_day(flow: tuple[float, float]) -> tuple[float, float]:

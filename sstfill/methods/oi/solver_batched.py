@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sstfill.methods.oi.covariance import LENGTH, PER_UNIT
-from sstfill.methods.oi.solver_kernels import Kernel, NeighbourOffsets, Space
+from sstfill.methods.oi.solver_kernels import SHARE, Kernel, NeighbourOffsets, Space
 
 LOOKED_AT = 2**24
 """Positions that are examined for observations at once."""
@@ -23,6 +23,8 @@ SHORT = 1024
 """Offsets that are tried first: most targets find enough observations among them."""
 BATCH = 2048
 """Systems solved at once."""
+NO_QUADRANT = 4
+"""Number of the place itself, which lies in none of the four."""
 JITTER = 1e-6
 """Added to the diagonal, as a fraction of the variance, where there is no Cholesky factor."""
 
@@ -65,8 +67,8 @@ def interpolate(
     numbers = [torch.as_tensor(kernel[i], device=device) for i in (0, 1, 2, 4)]
     mean = torch.zeros(len(targets), dtype=torch.float64, device=device)
     variance = torch.zeros_like(mean)
-    for rows, steps in _batches(where, order, device):
-        for part, found in _found(field, where, rows, steps, most):
+    for rows, steps, sparse in _batches(where, order, device):
+        for part, found in _found(field, where, rows, steps, sparse, most):
             mean[part], variance[part] = _solved(
                 field, where[part], found, tensors, numbers, kernel.noise
             )
@@ -75,52 +77,111 @@ def interpolate(
 
 def _batches(
     targets: Tensor, order: NeighbourOffsets, device: str
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of targets that share a list of offsets, and that list."""
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows of targets that share lists of offsets, and these lists, the sparse one last."""
     pattern = torch.as_tensor(order.pattern, device=device)[targets[:, 1]]
     for p in torch.unique(pattern).tolist():
-        steps = order.steps[order.begin[p] : order.begin[p + 1]].astype(np.int64)
+        near = order.steps[order.begin[p] : order.begin[p + 1]].astype(np.int64)
+        far = order.sparse[order.sparse_begin[p] : order.sparse_begin[p + 1]].astype(np.int64)
+        steps, sparse = torch.as_tensor(near, device=device), torch.as_tensor(far, device=device)
         rows = torch.nonzero(pattern == p).squeeze(1)
         for part in torch.split(rows, BATCH):
-            yield part, torch.as_tensor(steps, device=device)
+            yield part, steps, sparse
 
 
 def _found(
-    field: Tensor, targets: Tensor, rows: Tensor, steps: Tensor, most: int
+    field: Tensor, targets: Tensor, rows: Tensor, steps: Tensor, sparse: Tensor, most: int
 ) -> Iterator[tuple[Tensor, Neighbours]]:
     """Observations for the targets of some rows: those that find enough at the beginning of the
     list first, then the others.
     """
-    found = _gathered(field, targets[rows], steps[:SHORT], most)
-    if len(steps) <= SHORT:
-        yield rows, found
-        return
+    short = steps[:SHORT]
+    found, last = _gathered(field, targets[rows], short, most)
     full = found.there.all(1)
-    yield rows[full], Neighbours(found.at[full], found.there[full])
+    if len(steps) <= SHORT:
+        full = torch.ones_like(full)
+    at_once = Neighbours(found.at[full], found.there[full])
+    yield rows[full], _spread(field, targets[rows[full]], at_once, last[full], sparse)
     if not bool(full.all()):
         for part in torch.split(rows[~full], max(1, LOOKED_AT // len(steps))):
-            yield part, _gathered(field, targets[part], steps, most)
+            found, last = _gathered(field, targets[part], steps, most)
+            yield part, _spread(field, targets[part], found, last, sparse)
 
 
-def _gathered(field: Tensor, targets: Tensor, steps: Tensor, most: int) -> Neighbours:
-    """First `most` observations along the list; where its own channel has none, another's serve."""
-    sizes = field.shape[1:]
+def _looked_at(field: Tensor, targets: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """What lies at steps ``(m, 3)`` from the targets: channel, time, y, x ``(b, m, 4)``, and
+    whether it is observed, ``(b, m)``; where the own channel has none, another's serves.
+    """
     at = targets[:, None, 1:] + steps  # b m 3
-    size = torch.tensor(sizes, device=field.device)
+    size = torch.tensor(field.shape[1:], device=field.device)
     inside = ((at >= 0) & (at < size)).all(-1)
-    t, y, x = at.clamp(min=torch.zeros_like(size), max=size - 1).unbind(-1)
+    at = at.clamp(min=torch.zeros_like(size), max=size - 1)
+    t, y, x = at.unbind(-1)
     seen = ~torch.isnan(field[:, t, y, x]) & inside  # c b m
     own = seen.gather(0, targets[:, 0].view(1, -1, 1).expand(1, *t.shape))[0]
     channel = torch.where(own, targets[:, :1], seen.to(torch.int8).argmax(0))
-    some = seen.any(0)
+    return torch.cat([channel[..., None], at], -1), seen.any(0)
+
+
+def _gathered(
+    field: Tensor, targets: Tensor, steps: Tensor, most: int
+) -> tuple[Neighbours, Tensor]:
+    """First `most` observations along the list; and the last place in it that was looked at."""
+    at, some = _looked_at(field, targets, steps)
     rank = some.cumsum(1)
-    row, column = torch.nonzero(some & (rank <= most), as_tuple=True)
-    slot = rank[row, column] - 1
-    found = torch.zeros((len(targets), most, 4), dtype=torch.int64, device=field.device)
-    there = torch.zeros((len(targets), most), dtype=torch.bool, device=field.device)
-    found[row, slot] = torch.stack([a[row, column] for a in (channel, t, y, x)], -1)
-    there[row, slot] = True
-    return Neighbours(found, there)
+    last = (rank < most).sum(1).clamp(max=len(steps) - 1)
+    return _packed(at, some & (rank <= most), most), last
+
+
+def _packed(at: Tensor, there: Tensor, most: int) -> Neighbours:
+    """Put those that are there side by side, at most so many."""
+    row, column = torch.nonzero(there, as_tuple=True)
+    slot = there.cumsum(1)[row, column] - 1
+    packed = torch.zeros((len(at), most, 4), dtype=torch.int64, device=at.device)
+    filled = torch.zeros((len(at), most), dtype=torch.bool, device=at.device)
+    packed[row, slot] = at[row, column]
+    filled[row, slot] = True
+    return Neighbours(packed, filled)
+
+
+def _spread(
+    field: Tensor, targets: Tensor, found: Neighbours, last: Tensor, sparse: Tensor
+) -> Neighbours:
+    """Give each quadrant its share: see `sstfill.methods.oi.solver_kernels.spread`."""
+    if not len(sparse):
+        return found
+    most = found.there.shape[1]
+    share = most // SHARE
+    step = found.at[..., 2:] - targets[:, None, 2:]
+    quadrant = torch.where(found.there, _quadrant(step), NO_QUADRANT)
+    place = sparse[:, 3]
+    of_sparse = _quadrant(sparse[:, 1:3])
+    at, some = _looked_at(field, targets, sparse[:, :3])
+    some &= place > last[:, None]
+    taken = torch.zeros_like(some)
+    spare = found.there & (quadrant == NO_QUADRANT)
+    for q in range(NO_QUADRANT):
+        here = quadrant == q
+        candidate = some & (of_sparse == q)
+        lacking = share - here.sum(1, keepdim=True)
+        taken |= candidate & (candidate.cumsum(1) <= lacking)
+        spare |= here & (here.cumsum(1) > share)
+    surplus = found.there.sum(1, keepdim=True) + taken.sum(1, keepdim=True) - most
+    # the last of those that can be spared make room
+    from_the_end = spare.flip(1).cumsum(1).flip(1)
+    kept = found.there & ~(spare & (from_the_end <= surplus))
+    return _packed(torch.cat([found.at, at], 1), torch.cat([kept, taken], 1), most)
+
+
+def _quadrant(step: Tensor) -> Tensor:
+    """Number of the quadrant in which steps ``(..., 2)`` lie, as in `solver_kernels.quadrant`."""
+    y, x = step.unbind(-1)
+    number = torch.full_like(y, NO_QUADRANT)
+    number[(y >= 0) & (x > 0)] = 0
+    number[(y > 0) & (x <= 0)] = 1
+    number[(y <= 0) & (x < 0)] = 2
+    number[(y < 0) & (x >= 0)] = 3
+    return number
 
 
 def _solved(

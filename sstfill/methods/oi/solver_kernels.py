@@ -19,6 +19,8 @@ from sstfill.methods.oi.covariance import LENGTH, PER_UNIT
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Fast-math flags; not "nnan", for NaN marks the gaps."""
+SHARE = 8
+"""Each quadrant around a target has at least one in so many of its neighbours, if there are."""
 FLOOR = 1e-9
 """Least pivot, as a fraction of the variance: below it an observation is left out."""
 
@@ -66,7 +68,8 @@ class Kernel(NamedTuple):
 
 
 class NeighbourOffsets(NamedTuple):
-    """Steps ``(time, y, x)`` from a target to possible observations, by falling covariance.
+    """Steps ``(time, y, x)`` from a target to possible observations, by falling covariance: see
+    `sstfill.methods.oi.covariance.Offsets`.
 
     Attributes
     ----------
@@ -76,17 +79,109 @@ class NeighbourOffsets(NamedTuple):
         Where the list of each pattern begins; one longer than there are patterns.
     pattern
         Which list serves each image, ``(time,)``.
+    sparse
+        ``(m, 4)``, the sparse lists of all patterns one after the other.
+    sparse_begin
+        Where the sparse list of each pattern begins.
     """
 
     steps: NDArray[np.int32]
     begin: NDArray[np.int64]
     pattern: NDArray[np.int64]
+    sparse: NDArray[np.int32]
+    sparse_begin: NDArray[np.int64]
+
+
+@compiled(inline="always")
+def quadrant(y, x):
+    """Number of the quadrant in which a step lies, 0 to 3; 4 for none."""
+    if y == 0 and x == 0:
+        return 4
+    if x > 0:
+        return 0 if y >= 0 else 3
+    if x < 0:
+        return 2 if y <= 0 else 1
+    return 1 if y > 0 else 3
+
+
+@compiled(inline="always")
+def observed_channel(values, c, t, y, x):
+    """First channel that is observed there, the own one `c` before the others; -1 for none."""
+    channels, times, rows, columns = values.shape
+    if t < 0 or t >= times or y < 0 or y >= rows or x < 0 or x >= columns:
+        return -1
+    for j in range(channels):
+        d = c if j == 0 else (j - 1 if j <= c else j)
+        if not np.isnan(values[d, t, y, x]):
+            return d
+    return -1
 
 
 @compiled()
-def gather(values, targets, steps, begin, pattern, most):
+def spread(values, target, last, sparse, found, n):
+    """Replace the last of `n` neighbours by others, farther away, where a quadrant around the
+    target has less than its share.
+
+    Parameters
+    ----------
+    last
+        Place in the list of the last offset that was looked at.
+    sparse
+        The sparse list of offsets.
+    found
+        The neighbours, ``(most, 4)``; changed in place.
+
+    Returns
+    -------
+    n
+        How many neighbours there are then.
+    """
+    c, t, y, x = target
+    share = len(found) // SHARE
+    have = np.zeros(5, np.int64)
+    for k in range(n):
+        have[quadrant(found[k, 2] - y, found[k, 3] - x)] += 1
+    lacking = 0
+    for q in range(4):
+        lacking += max(share - have[q], 0)
+    far = np.empty((lacking, 4), np.int32)
+    m = 0
+    for k in range(len(sparse)):
+        if m == lacking:
+            break
+        q = quadrant(sparse[k, 1], sparse[k, 2])
+        # what comes before the last offset has been found already
+        if q == 4 or have[q] >= share or sparse[k, 3] <= last:
+            continue
+        tt, yy, xx = t + sparse[k, 0], y + sparse[k, 1], x + sparse[k, 2]
+        d = observed_channel(values, c, tt, yy, xx)
+        if d >= 0:
+            far[m] = d, tt, yy, xx
+            have[q] += 1
+            m += 1
+    # room is made by the farthest of those quadrants that have more than their share
+    surplus = n + m - len(found)
+    k = n - 1
+    while surplus > 0:
+        q = quadrant(found[k, 2] - y, found[k, 3] - x)
+        if q == 4 or have[q] > share:
+            for j in range(k, n - 1):
+                found[j] = found[j + 1]
+            have[q] -= 1
+            n -= 1
+            surplus -= 1
+        k -= 1
+    found[n : n + m] = far[:m]
+    return n + m
+
+
+@compiled()
+def gather(values, targets, steps, begin, pattern, sparse, sparse_begin, most):
     """Find the observations for each target ``(channel, time, y, x)``; where its own channel has
     none, another channel's serve.
+
+    They are those of largest covariance. With sparse lists each quadrant around the target has its
+    share: where these lie on one side, the last of them give way to others on the other sides.
 
     Returns
     -------
@@ -95,24 +190,23 @@ def gather(values, targets, steps, begin, pattern, most):
     count
         ``(target,)``
     """
-    channels, times, rows, columns = values.shape
     found = np.zeros((len(targets), most, 4), np.int32)
     count = np.zeros(len(targets), np.int64)
     for i in range(len(targets)):
         c, t, y, x = targets[i]
-        n = 0
-        for k in range(begin[pattern[t]], begin[pattern[t] + 1]):
+        p, n, last = pattern[t], 0, -1
+        for k in range(begin[p], begin[p + 1]):
             tt, yy, xx = t + steps[k, 0], y + steps[k, 1], x + steps[k, 2]
-            if tt < 0 or tt >= times or yy < 0 or yy >= rows or xx < 0 or xx >= columns:
-                continue
-            for j in range(channels):
-                d = c if j == 0 else (j - 1 if j <= c else j)
-                if not np.isnan(values[d, tt, yy, xx]):
-                    found[i, n] = d, tt, yy, xx
-                    n += 1
-                    break
+            d = observed_channel(values, c, tt, yy, xx)
+            if d >= 0:
+                found[i, n] = d, tt, yy, xx
+                n += 1
+            last = k - begin[p]
             if n == most:
                 break
+        others = sparse[sparse_begin[p] : sparse_begin[p + 1]]
+        if len(others):
+            n = spread(values, targets[i], last, others, found[i], n)
         count[i] = n
     return found, count
 

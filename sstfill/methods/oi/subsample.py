@@ -8,13 +8,18 @@ from collections.abc import Hashable
 import numpy as np
 import xarray as xr
 
+from sstfill.methods.interpolation.background import FEW
+
 EXCERPT = (366, 160, 160)
 """Largest part of a series (time, y, x) that is used."""
+EXCERPT_OF_FEW = (FEW, 640, 640)
+"""The same of a series of few images: there the fullest window has no gaps like those to fill."""
 
 
 def excerpt(obs: xr.DataArray, sea: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Load the part of a series to use: first the times, then the window, of most observations."""
-    longest = dict(zip(obs.dims[-3:], EXCERPT, strict=True))
+    largest = EXCERPT if obs.sizes["time"] > FEW else EXCERPT_OF_FEW
+    longest = dict(zip(obs.dims[-3:], largest, strict=True))
     for dims in (("time",), sea.dims):
         size = {d: min(obs.sizes[d], longest[d]) for d in dims}
         if any(obs.sizes[d] > n for d, n in size.items()):

@@ -21,7 +21,7 @@ from sstfill.describe import describe
 from sstfill.errors import InputError
 from sstfill.fields import grid
 from sstfill.fields.reading import dates
-from sstfill.fields.reading.dates import days_since_first, year_length
+from sstfill.fields.reading.dates import absolute_days, days_since_first, year_length
 from sstfill.methods import Climatology
 
 CALENDARS = {
@@ -486,3 +486,26 @@ def test_whatever_stands_for_times_is_read_or_refused_in_one_line(values, units,
         assert "\n" not in str(error) and "\x1b" not in str(error)
     else:
         assert np.isfinite(days).all() and (np.diff(days) > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["dates", "calendar", "numbers", "hours", "none"])
+def test_absolute_days_are_the_same_in_a_part_of_a_series(kind):
+    days = np.array([0.0, 1.5, 2.0, 7.25])
+    field = xr.DataArray(np.zeros((4, 1, 1)), dims=("time", "y", "x"))
+    if kind == "dates":
+        time = np.datetime64("2020-02-28T06", "ns") + (days * 86400e9).astype("m8[ns]")
+        field = field.assign_coords(time=time)
+    elif kind == "calendar":
+        start = cftime.Datetime360Day(2020, 2, 28, 6)
+        field = field.assign_coords(time=[start + dt.timedelta(days=d) for d in days])
+    elif kind in ("numbers", "hours"):
+        units = {"numbers": "days", "hours": "hours"}[kind]
+        values = days * {"numbers": 1, "hours": 24}[kind]
+        field = field.assign_coords(time=("time", values, {"units": units}))
+    else:
+        days = np.arange(4.0)
+    whole, part = absolute_days(field), absolute_days(field[2:], first=2)
+    assert (whole[2:] == part).all()
+    assert whole - whole[0] == pytest.approx(days)
+    since = {"dates": 18320.25, "calendar": 50 * 360 + 57.25}.get(kind, 0.0)
+    assert whole[0] == pytest.approx(since)

@@ -111,7 +111,7 @@ def test_a_store_of_ours_that_holds_something_else_is_not_replaced(tmp_path, wha
     assert sorted(str(p) for p in path.rglob("*")) == known
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     at=st.sampled_from(["", "sst", "sst/c", "sst/c/0", "lat/c", "sst/c/0/0/0/x"]),
     name=st.text("abc019.-_", min_size=1, max_size=6).filter(lambda n: n.strip(".") and n != "c"),

@@ -150,3 +150,48 @@ def test_sample_that_misses_a_small_sea(make_field) -> None:
     sea = xr.zeros_like(obs[0], dtype=bool).reset_coords(drop=True)
     sea[1, 1] = True
     assert fit_background(obs, sea, "mean").pixel[1, 1] == 7.0
+
+
+def tilted(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A plane, and what an image shows of it."""
+    rows, columns = np.indices(seen.shape)
+    truth = 12 + 0.3 * rows - 0.2 * columns
+    return truth, np.where(seen, truth, np.nan)[np.newaxis]
+
+
+def test_a_trend_is_the_plane_through_the_observations(make_field, all_sea) -> None:
+    seen = np.random.default_rng(0).random((12, 15)) < 0.3
+    seen[:2, :2] = seen[-2:, -2:] = seen[:2, -2:] = seen[-2:, :2] = True
+    truth, shown = tilted(seen)
+    obs = make_field(shown)
+    found = fit_background(obs, all_sea(obs), "trend")
+    np.testing.assert_allclose(found.pixel, truth, atol=1e-9)
+    assert np.ptp(found.scatter) == 0 and found.scatter.max() < 1e-6
+
+
+def test_a_trend_does_not_leave_the_range_of_the_observations(make_field, all_sea) -> None:
+    seen = np.zeros((40, 50), bool)
+    seen[:6, :8] = True
+    truth, shown = tilted(seen)
+    obs = make_field(shown)
+    found = fit_background(obs, all_sea(obs), "trend").pixel
+    np.testing.assert_allclose(found[:6, :8], truth[:6, :8], atol=1e-9)
+    assert np.nanmin(shown) - 1e-9 <= found.min() and found.max() <= np.nanmax(shown) + 1e-9
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1)], ids=str)
+def test_a_trend_of_one_line_or_one_pixel_is_finite(shape, make_field, all_sea) -> None:
+    obs = make_field(np.arange(np.prod(shape), dtype=float).reshape(1, *shape))
+    found = fit_background(obs, all_sea(obs), "trend")
+    np.testing.assert_allclose(found.pixel, obs.values[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["mean", "trend"])
+def test_few_images_scatter_alike_everywhere(kind, make_field, all_sea) -> None:
+    """A pixel that is like the mean by chance does not seem to hardly vary."""
+    values = np.random.default_rng(0).normal(size=(4, 20, 30))
+    values[:, :, :15] *= 0.01
+    few, many = (make_field(values[:times]) for times in (3, 4))
+    one, other = (fit_background(obs, all_sea(obs), kind).scatter for obs in (few, many))
+    assert np.ptp(one) == 0 and one[0, 0] == pytest.approx(np.sqrt(0.5), rel=0.1)
+    assert other[:, -1].mean() > 1.5 * other[:, 0].mean()

@@ -13,11 +13,14 @@ import pytest
 from sstfill.methods.oi.covariance import (
     FARTHEST,
     LENGTH,
+    LISTED,
     PER_UNIT,
     SHAPES,
     SLOPES,
+    SPARSE,
     Component,
     Covariance,
+    farthest_steps,
     ranked_offsets,
     search_radius,
 )
@@ -68,7 +71,7 @@ def test_reach_grows_with_scales_and_flow_up_to_a_limit() -> None:
 
 
 def test_order_is_that_of_falling_covariance() -> None:
-    steps = ranked_offsets(one(), KM, DAILY, (0.0, 0.0), (3, 6, 6))
+    steps = ranked_offsets(one(), KM, DAILY, (0.0, 0.0), (3, 6, 6)).near
     t, y, x = steps.T
     told = one()(10.0 * y, 10.0 * x, 1.0 * t)
     assert (np.diff(told) < 1e-6).all() and steps[0].tolist() == [0, 0, 0]
@@ -78,10 +81,30 @@ def test_order_is_that_of_falling_covariance() -> None:
 def test_order_follows_the_flow_and_the_orientation_of_the_grid() -> None:
     brief = one(length_scale=8.0, time_scale=30.0)
     for cell in (KM, ((-10.0, 0.0), (0.0, 10.0)), ((0.0, 10.0), (10.0, 0.0))):
-        steps = ranked_offsets(brief, cell, DAILY, (10.0, 20.0), (3, 6, 6))
+        steps = ranked_offsets(brief, cell, DAILY, (10.0, 20.0), (3, 6, 6)).near
         tomorrow = next(s for s in steps.tolist() if s[0] == 1)
         moved = np.array(cell).T @ tomorrow[1:]
         assert moved.tolist() == [10.0, 20.0]  # what is here today is there tomorrow
+
+
+def test_the_sparse_list_reaches_farther_and_knows_its_place() -> None:
+    near, sparse = ranked_offsets(one(900.0), KM, (0.0,), (0.0, 0.0), (0, 250, 250))
+    assert len(near) == LISTED and len(sparse) <= SPARSE
+    assert np.abs(near).max() < 200 < np.abs(sparse[:, 1:3]).max() <= 250
+    listed = sparse[:, 3] < LISTED
+    np.testing.assert_array_equal(near[sparse[listed, 3]], sparse[listed, :3])
+    assert not {tuple(s) for s in sparse[~listed, :3]} & {tuple(s) for s in near}
+    # all that is next to the target, and ever less of what is far from it
+    far = np.abs(sparse[:, 1:3]).max(axis=1)
+    assert np.count_nonzero(far < 8) == 15 * 15
+    assert 150 < np.count_nonzero((far >= 64) & (far < 128)) < 200
+
+
+def test_few_images_are_looked_at_farther_away() -> None:
+    endless = one(1e6, 1e6)
+    for times, expected in ((30, FARTHEST), (2, (1, 300, 300))):
+        limits = farthest_steps(times)
+        assert search_radius(endless, (1.0, 1.0), 1.0, farthest=limits) == expected
 
 
 def test_description_is_json() -> None:

@@ -10,6 +10,7 @@ import gaussian
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import ndimage
 
 from sstfill.methods.oi import covariance_fit, subsample
 from sstfill.methods.oi.covariance import Component, Covariance
@@ -165,6 +166,25 @@ def test_excerpt_is_where_most_is_observed(lazy, monkeypatch) -> None:
     part, sea = subsample.excerpt(obs.chunk(time=5) if lazy else obs, SEA[:14, :14])
     assert part.shape == (4, 5, 6) and sea.shape == (5, 6) and bool(part.notnull().all())
     assert part.time.values[0] == obs.time.values[7] and part.chunks is None
+
+
+def test_excerpt_of_few_images_holds_their_gaps() -> None:
+    values = np.ones((2, 200, 230))
+    values[:, 40:, 60:] = np.nan
+    obs = on_plane(values)
+    assert subsample.excerpt(obs, xr.ones_like(obs[0], bool))[0].shape == (2, 200, 230)
+
+
+def test_whole_regions_of_one_image_are_withheld() -> None:
+    obs = on_plane(np.where(gaussian.clouds((1, 60, 60), 0.3, seed=3), np.nan, 1.0))
+    sea = xr.ones_like(obs[0], bool)
+    hidden = covariance_fit.withheld(obs, sea, 0)
+    seen = int(obs.notnull().sum())
+    assert (
+        hidden.sum() == pytest.approx(0.4 * seen, abs=1) and not hidden[obs.isnull().values].any()
+    )
+    inside = ndimage.binary_erosion(hidden[0] | obs.isnull().values[0])
+    assert (inside & hidden[0]).sum() > 0.3 * hidden.sum()  # of scattered ones it would be 4 %
 
 
 def test_excerpt_of_the_evenly_observed_is_the_middle(monkeypatch) -> None:

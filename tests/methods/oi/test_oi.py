@@ -220,6 +220,52 @@ class TestGrids:
 
 
 @pytest.mark.usefixtures("brief_fit")
+class TestFewImages:
+    def image(self, columns: int = 130) -> tuple[xr.DataArray, np.ndarray]:
+        """An image that rises eastward, all but its ends hidden, and its truth."""
+        part = Component("matern", 1.0, (150.0, 150.0), 1.0)
+        model = Covariance(components=(part,), noise=0.0)
+        truth = gaussian.draw((1, 12, columns), 10.0, model, 1, seed=7)[0]
+        truth = truth + 0.1 * np.arange(columns)
+        shown = truth + 0.02 * np.random.default_rng(1).normal(size=truth.shape)
+        shown[:, :, 20:-20] = np.nan
+        return flat(shown, 10.0 * np.arange(12), 10.0 * np.arange(columns), "km"), truth
+
+    def test_a_wide_gap_is_seen_across_and_follows_the_trend(self) -> None:
+        obs, truth = self.image()
+        hidden = obs.isnull().values
+        found = Oi().reconstruct(obs, everywhere(obs))
+        error = rms((found["mean"].values - truth)[hidden])
+        assert found.attrs["background"] == "trend" and error < 1.2
+        level = Oi(background="mean").reconstruct(obs, everywhere(obs))["mean"].values
+        assert error < 0.8 * rms((level - truth)[hidden])
+
+    def test_what_lies_beyond_forty_pixels_matters(self) -> None:
+        obs, _ = self.image()
+        method = Oi(**(GIVEN | {"length_scale": 400.0}), background="mean")
+        other = obs.copy(data=np.where(np.arange(130) < 65, obs.values, obs.values + 5))
+        near = np.s_[0, :, 25]
+        found = [method.reconstruct(o, everywhere(o))["mean"].values for o in (obs, other)]
+        shift = found[1][near] - found[0][near]
+        assert (shift > 0.05).all()
+
+    def test_no_seams(self, monkeypatch) -> None:
+        obs, _ = self.image()
+        method, found = Oi(**GIVEN), []
+        for core in ((16, 128, 128), (1, 5, 33)):
+            monkeypatch.setattr(oi, "CORE_OF_FEW", core)
+            found.append(method.reconstruct(obs, everywhere(obs)))
+        xr.testing.assert_equal(*found)
+
+    def test_a_fill_of_one_image_is_scored(self) -> None:
+        obs, _ = self.image(60)
+        filled = fill(obs.to_dataset(), "oi", sea=everywhere(obs))
+        said = json.loads(filled.sst.attrs["sstfill_score"])
+        assert said["n"] > 20 and said["rmse"] < 1 and said["sigma_scale"] > 0
+        assert np.isfinite(filled.sst_error.values[obs.isnull().values]).all()
+
+
+@pytest.mark.usefixtures("brief_fit")
 class TestFlow:
     """A pattern carried by one cell a day on a grid of 10 km: 10 / 86.4 m/s."""
 

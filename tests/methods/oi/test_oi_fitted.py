@@ -133,7 +133,7 @@ def test_what_was_not_written_is_refused(tmp_path):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["mean", "pixel"])
+@pytest.mark.parametrize("kind", ["mean", "trend", "pixel"])
 def test_other_backgrounds(kind, archive, seen, sea, hidden, surface, tmp_path, monkeypatch):
     fitted = replace(oi.fit_covariance(), background=kind)
     monkeypatch.setattr(oi, "fit_covariance", lambda *_: fitted)
@@ -143,6 +143,17 @@ def test_other_backgrounds(kind, archive, seen, sea, hidden, surface, tmp_path, 
     np.testing.assert_allclose(
         found["mean"].values[hidden], whole["mean"].values[hidden], atol=0.02
     )
+
+
+def test_few_images_have_a_trend_and_one_scatter(seen, sea, tmp_path, monkeypatch):
+    trend = replace(oi.fit_covariance(), background="trend")
+    monkeypatch.setattr(oi, "fit_covariance", lambda *_: trend)
+    few = gather(seen[:2], sea)
+    whole = fit_background(seen[:2], sea, "trend")
+    guess = fit(Oi(), few, tmp_path / "model").background(next(windows(few, PatchGrid(core=SHAPE))))
+    at_sea = sea.values
+    np.testing.assert_allclose(guess.pixel[at_sea], whole.pixel[at_sea], rtol=1e-4)
+    np.testing.assert_allclose(guess.scatter[at_sea], whole.scatter[at_sea], rtol=1e-4)
 
 
 def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):

@@ -182,12 +182,14 @@ def test_units_of_flow_and_time() -> None:
     assert usual_step(np.array([0.0, 1.0, 2.0, 9.0])) == 1.0 and usual_step(np.zeros(1)) == 1.0
 
 
-def test_batches_of_tensors_agree_with_the_compiled_kernel(make_field, all_sea, monkeypatch):
+@pytest.mark.parametrize("times", [6, 2], ids=["many images", "few, by quadrant"])
+def test_batches_of_tensors_agree_with_the_compiled_kernel(times, all_sea, monkeypatch):
     """What a GPU would do, done by torch on the CPU."""
     pytest.importorskip("torch")
     from sstfill.methods.oi import solver_batched
 
-    obs = ocean(shape=(6, 20, 20), seed=5).sst
+    obs = ocean(shape=(6, 20, 20), seed=5).sst[:times]
+    obs[:, 6:18, 2:15] = np.nan
     monkeypatch.setattr(solver_batched, "SHORT", 50)  # so that some targets need the whole list
     method = Oi(
         length_scale=30.0,

@@ -7,9 +7,11 @@ import gaussian
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sstfill.methods.oi import solver_kernels
-from sstfill.methods.oi.covariance import Component, Covariance
+from sstfill.methods.oi.covariance import Component, Covariance, ranked_offsets
 from sstfill.methods.oi.geometry import positions
 from sstfill.methods.oi.likelihood import log_scores
 from sstfill.methods.oi.solver import Solver
@@ -73,6 +75,63 @@ class Case:
 
 
 CASE = Case()
+NO_SPARSE = np.zeros((0, 4), np.int32)
+SIDE = 24
+"""Pixels along a side of an image of which parts are hidden."""
+
+
+def nearest_and_spread(seen: np.ndarray, target: tuple[int, int], most: int) -> list[np.ndarray]:
+    """Neighbours ``(n, 2)``, row and column, of a pixel: the nearest, and those by quadrant."""
+    values = np.where(seen, 1.0, np.nan)[np.newaxis, np.newaxis].astype(np.float32)
+    part = Component("exponential", 1.0, (10.0, 10.0), 1.0)
+    order = Covariance(components=(part,), noise=0.1)
+    km = ((1.0, 0.0), (0.0, 1.0))
+    near, sparse = ranked_offsets(order, km, (0.0,), (0.0, 0.0), (0, SIDE, SIDE))
+    found = []
+    for more in (NO_SPARSE, sparse):
+        lists = (near, np.array([0, len(near)]), np.zeros(1, int), more, np.array([0, len(more)]))
+        at, (n,) = solver_kernels.gather(
+            values, np.array([[0, 0, *target]], np.int32), *lists, most
+        )
+        found.append(at[0, :n, 2:])
+    return found
+
+
+def by_quadrant(steps: np.ndarray) -> np.ndarray:
+    """How many steps ``(n, 2)`` lie in each of the quadrants."""
+    angle = np.degrees(np.arctan2(steps[:, 0], steps[:, 1])) % 360
+    return np.bincount((angle // 90).astype(int), minlength=4)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    missing=st.sampled_from([0.2, 0.6, 0.95, 1.0]),
+    hole=st.tuples(*[st.integers(0, SIDE)] * 4),
+    target=st.tuples(*[st.integers(0, SIDE - 1)] * 2),
+    most=st.sampled_from([1, 8, 24, 50]),
+)
+def test_each_quadrant_has_its_share_of_the_neighbours(seed, missing, hole, target, most) -> None:
+    seen = np.random.default_rng(seed).random((SIDE, SIDE)) >= missing
+    seen[min(hole[:2]) : max(hole[:2]), min(hole[2:]) : max(hole[2:])] = False
+    seen[target] = False
+    nearest, spread = nearest_and_spread(seen, target, most)
+    assert len({tuple(p) for p in spread}) == len(spread) == min(most, seen.sum()) == len(nearest)
+    assert seen[tuple(spread.T)].all()
+    share = most // solver_kernels.SHARE
+    before, after = by_quadrant(nearest - target), by_quadrant(spread - target)
+    if (before >= share).all():
+        np.testing.assert_array_equal(spread, nearest)
+    assert (after >= np.minimum(before, share)).all()
+    kept = {tuple(p) for p in nearest} & {tuple(p) for p in spread}
+    assert len(kept) >= min(len(nearest), most - 4 * share)
+
+
+def test_a_gap_at_one_side_of_the_observations_is_seen_across() -> None:
+    seen = np.ones((SIDE, SIDE), bool)
+    seen[:, 6:-2] = False
+    nearest, spread = nearest_and_spread(seen, (12, 7), 16)
+    assert nearest[:, 1].max() < 6 and (by_quadrant(spread - (12, 7)) >= 2).all()
+    assert (spread[:, 1] >= SIDE - 2).any()
 
 
 def test_every_observation_is_gathered_once_those_that_tell_most_first() -> None:
@@ -96,9 +155,9 @@ def test_own_channel_comes_before_another() -> None:
     values = np.zeros((3, 1, 1, 2), np.float32)
     values[1, 0, 0, 0] = np.nan
     steps = np.array([[0, 0, 0], [0, 0, 1]], np.int32)
-    near, count = solver_kernels.gather(
-        values, np.array([[1, 0, 0, 0]], np.int32), steps, np.array([0, 2]), np.zeros(1, int), 5
-    )
+    target, begin = np.array([[1, 0, 0, 0]], np.int32), np.array([0, 2])
+    order = solver_kernels.NeighbourOffsets(steps, begin, np.zeros(1, int), NO_SPARSE, 0 * begin)
+    near, count = solver_kernels.gather(values, target, *order, 5)
     assert count[0] == 2 and near[0, :2].tolist() == [[0, 0, 0, 0], [1, 0, 0, 1]]
 
 

@@ -9,6 +9,8 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ def point_at(
     from copernicusmarine.core_functions import credentials_utils, marine_datastore_config, sessions
 
     loopback_only(patch)
+    _descriptions_read_once(patch)
     patch.setattr(sys, "stdin", io.StringIO())  # nobody to ask for a password
     known_user, known_password = next(iter(server.accounts.items()))
     if user is None:
@@ -64,6 +67,22 @@ def point_at(
         patch.setenv(name, value)
     for name in (n for n in os.environ if n.startswith("AWS_PROFILE")):
         patch.delenv(name)
+
+
+@cache
+def _reader() -> Callable[[str], Any]:
+    """Read a description of a service that lies with botocore, once in a process."""
+    from botocore.loaders import JSONFileLoader
+
+    return cache(JSONFileLoader().load_file)
+
+
+def _descriptions_read_once(patch: pytest.MonkeyPatch) -> None:
+    """Share the descriptions of services between sessions, half of what an opening costs here."""
+    from botocore.loaders import JSONFileLoader
+
+    read = _reader()
+    patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
 
 
 def _environment(server: StandIn, home: Path, user: str, password: str) -> dict[str, str]:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled: noise of observations as a function of place and time, and draws conditioned on
+observations by the weights of the interpolation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sstfill.methods.common.jit import compiled
+from sstfill.methods.oi.likelihood import back_substituted
+from sstfill.methods.oi.solver_kernels import FAST, posterior, workspace
+
+
+@compiled(inline="always")
+def _scrambled(z):
+    """Finaliser of splitmix64, a bijection (Steele, Lea & Flood 2014, OOPSLA)."""
+    z += np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@compiled()
+def add_noise(values, row, seconds, first_row, first_column, deviation, seed):
+    """Add to each site independent normal numbers of a standard deviation, one for each member.
+
+    They are functions of the seed, member, channel, time in whole seconds, and row and column of
+    the whole grid. Box & Muller 1958 makes two of a scrambled number.
+
+    Parameters
+    ----------
+    values
+        ``(site, member)``, changed in place.
+    row
+        Row of `values` for each channel, time, y and x; -1 where there is none.
+    seconds
+        Absolute times of the images.
+    first_row, first_column
+        Of the first pixel.
+    """
+    channels, times, rows, columns = row.shape
+    members = values.shape[1]
+    unit = 1.0 / 4294967296.0
+    for c in range(channels):
+        of_channel = _scrambled(np.uint64(seed) + _scrambled(np.uint64(c)))
+        for t in range(times):
+            of_image = _scrambled(of_channel + np.uint64(seconds[t]))
+            for y in range(rows):
+                of_row = _scrambled(of_image + np.uint64(y + first_row))
+                for x in range(columns):
+                    site = row[c, t, y, x]
+                    if site < 0:
+                        continue
+                    of_pixel = _scrambled(of_row + np.uint64(x + first_column))
+                    for k in range(0, members, 2):
+                        bits = _scrambled(of_pixel + np.uint64(k))
+                        high, low = bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)
+                        # half a step up: the logarithm of zero is not finite
+                        radius = deviation * np.sqrt(-2 * np.log((high + 0.5) * unit))
+                        angle = 2 * np.pi * low * unit
+                        values[site, k] += np.float32(radius * np.cos(angle))
+                        if k + 1 < members:
+                            values[site, k + 1] += np.float32(radius * np.sin(angle))
+
+
+@compiled(fastmath=FAST)
+def _subtract(values, weight, site, own):
+    """Subtract the weighted draws at a site from the draws of another."""
+    for member in range(len(own)):
+        own[member] -= weight * values[site, member]
+
+
+@compiled()
+def solve_and_draw(values, targets, neighbours, count, space, kernel, draws, row):
+    """As `sstfill.methods.oi.solver_kernels.solve`; and in `draws`, ``(site, member)``, subtract
+    from those of each target what the interpolation makes of those at its neighbours.
+
+    No target is a neighbour of another, so that these may be replaced in place.
+    """
+    mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
+    work = workspace(neighbours.shape[1])
+    weights = np.empty(neighbours.shape[1])
+    for i in range(len(targets)):
+        n = count[i]
+        mean[i], variance[i] = posterior(values, targets[i], neighbours[i], n, space, kernel, work)
+        back_substituted(work.C, n, work.pivot, work.C[n], weights)
+        c, t, y, x = targets[i]
+        own = draws[row[c, t, y, x]]
+        for j in range(n):
+            c, t, y, x = neighbours[i, j]
+            _subtract(draws, np.float32(weights[j]), row[c, t, y, x], own)
+    return mean, variance
+
+
+@compiled()
+def mark(needed, targets, neighbours, count):
+    """Set True where targets and their neighbours are, ``(channel, time, y, x)``."""
+    for i in range(len(targets)):
+        c, t, y, x = targets[i]
+        needed[c, t, y, x] = True
+        for j in range(count[i]):
+            c, t, y, x = neighbours[i, j]
+            needed[c, t, y, x] = True

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means over patches of withheld pixels: how many lie inside the intervals that are stated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+Pixels = NDArray[np.intp]
+
+
+class Places(NamedTuple):
+    """Where pixels lie: number of the image, row and column, each of shape ``(n,)``."""
+
+    image: Pixels
+    row: Pixels
+    column: Pixels
+
+
+def squares(places: Places, side: int) -> Pixels:
+    """Find squares of which every pixel is given, without overlap, image by image.
+
+    Parameters
+    ----------
+    places
+        Of the pixels.
+    side
+        Of the squares, in pixels.
+
+    Returns
+    -------
+    ndarray
+        Numbers of the pixels of each square, shape ``(squares, side * side)``.
+
+    Examples
+    --------
+    >>> row, column = np.indices((2, 5)).reshape(2, -1)
+    >>> squares(Places(np.zeros(10, int), row, column), 2).tolist()
+    [[0, 1, 5, 6], [2, 3, 7, 8]]
+    """
+    found = []
+    for image in np.unique(places.image):
+        here = np.flatnonzero(places.image == image)
+        row, column = places.row[here], places.column[here]
+        row, column = row - row.min(), column - column.min()
+        number = np.full((row.max() + 1, column.max() + 1), -1)
+        number[row, column] = here
+        if min(number.shape) < side:
+            continue
+        free = number >= 0
+        windows = np.lib.stride_tricks.sliding_window_view(free, (side, side))
+        for y, x in np.argwhere(windows.all((2, 3))):
+            if free[y : y + side, x : x + side].all():
+                free[y : y + side, x : x + side] = False
+                found.append(number[y : y + side, x : x + side].ravel())
+    return np.array(found, np.intp).reshape(-1, side * side)
+
+
+def coverage_by_members(
+    truth: NDArray, mean: NDArray, members: NDArray, patches: Pixels, levels: Sequence[float]
+) -> list[float]:
+    """Fraction of the true means inside the intervals that the means of the members imply.
+
+    The mean of a patch is estimated by that of `mean`, and its variance by the mean squared
+    distance of the members' means from it. So few members estimate a variance with an error of its
+    own, for which Student's distribution with as many degrees of freedom as there are members
+    makes up.
+
+    Parameters
+    ----------
+    truth, mean, members
+        Shapes ``(n,)``, ``(n,)`` and ``(members, n)``.
+    patches
+        Numbers of the pixels of each patch, see `squares`.
+    levels
+        Probabilities of the intervals.
+    """
+    wanted, estimate = truth[patches].mean(1), mean[patches].mean(1)
+    apart = members[:, patches].mean(2) - estimate
+    spread = np.sqrt(np.square(apart).mean(0))
+    quantiles = stdtrit(len(members), (1 + np.asarray(levels)) / 2)
+    return _inside(wanted - estimate, spread, quantiles)
+
+
+def coverage_if_independent(
+    truth: NDArray, mean: NDArray, sigma: NDArray, patches: Pixels, levels: Sequence[float]
+) -> list[float]:
+    """Fraction inside the intervals that independent errors of the pixels would imply.
+
+    The variance of the mean of ``n`` pixels is then ``sum(sigma^2) / n^2``.
+    """
+    error = truth[patches].mean(1) - mean[patches].mean(1)
+    spread = np.sqrt(np.square(sigma[patches]).sum(1)) / patches.shape[1]
+    return _inside(error, spread, ndtri((1 + np.asarray(levels)) / 2))
+
+
+def _inside(error: NDArray, spread: NDArray, quantiles: NDArray) -> list[float]:
+    if not error.size:
+        return [float("nan")] * len(quantiles)
+    return [float(np.mean(np.abs(error) <= quantile * spread)) for quantile in quantiles]
