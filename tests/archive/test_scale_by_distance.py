@@ -17,6 +17,7 @@ from sstfill.archive.model import Model, _fingerprint
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
 from sstfill.fields.patches import PatchGrid
+from sstfill.methods import Climatology
 from sstfill.methods.common import sampling
 from sstfill.nightly.recent import recent_score
 from sstfill.validation.calibration import StratifiedScale
@@ -63,7 +64,7 @@ def test_units_of_another_size_give_the_same_errors(archive, tmp_path, monkeypat
     """Each is the method's own error, times the factor for its distance in the whole archive."""
     for name, core in (("one", (4, 16, 16)), ("other", (7, 10, 14))):
         monkeypatch.setattr(sampling, "CORE", core)
-        fill_archive(archive, tmp_path / f"{name}.zarr", small.METHOD)
+        fill_archive(archive, tmp_path / f"{name}.zarr", Climatology())
     one, other = (small.loaded(tmp_path / f"{name}.zarr") for name in ("one", "other"))
     np.testing.assert_allclose(one.sst_error, other.sst_error, rtol=2e-3)
     model = Model.load(model_folder(tmp_path / "one.zarr"))
