@@ -320,8 +320,8 @@ class _Field:
             estimate = estimator.simulate(shown, self.sea, members)
         else:
             estimate = estimator.reconstruct(shown, self.sea)
-        scales = {name: one.sigma_scale for name, one in scores.items()}
-        estimate = calibrated(estimate, scales, self.names)
+        scales = {name: one.scale for name, one in scores.items()}
+        estimate = calibrated(estimate, scales, self.names, shown)
         scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
         normalised = getattr(method, "normalise", False)
         estimate = field.rescaling.invert(estimate, normalised=normalised)

@@ -9,16 +9,19 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sstfill import config
 from sstfill.errors import ReadError
 from sstfill.fields.patches import Shape
+from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.positions import cell_km
 from sstfill.fields.rounding import SINGLE_PRECISION, Rounding
 from sstfill.fields.transform import NONE, FieldTransforms, Transform
 from sstfill.io.output.atomic import flush
@@ -27,13 +30,44 @@ from sstfill.io.untrusted.documents import checked, read_bytes, read_json
 from sstfill.methods import Method
 from sstfill.methods.base import Archive, FittedMethod, FittedSimulates, Points, Window
 from sstfill.methods.common import former
+from sstfill.methods.common.fitted_blend import NEAR, window_distances
 from sstfill.methods.fitted_score import fitted_and_scored
 from sstfill.methods.registry import load
 from sstfill.validation.calibrated import calibrated
-from sstfill.validation.calibration import EXTREME
+from sstfill.validation.calibration import EXTREME, StratifiedScale
 from sstfill.validation.withheld import in_both_spaces
 
+WIDER = 1.25
+"""Where cells differ in size, some are smaller than the usual one."""
+UNCHANGED = StratifiedScale.single(1.0)
 REMEDY = "put it back from a backup, or fill the archive again with --refit"
+
+
+Factor = Annotated[float, Field(ge=1 / EXTREME, le=EXTREME)]
+Steps = Annotated[int, Field(ge=0, le=1000)]
+Centre = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class ScaleDocument(BaseModel):
+    """Factors of the error by distance to data, see `StratifiedScale.to_dict`; ``near``: how far
+    data are looked for, see `Model`.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    distance_km: Annotated[list[Centre], Field(min_length=1, max_length=100)]
+    lag_days: Annotated[list[Centre], Field(min_length=1, max_length=100)]
+    factor: list[list[Factor]]
+    near: tuple[Steps, Steps, Steps]
+
+    @model_validator(mode="after")
+    def _fits(self) -> ScaleDocument:
+        for centres in (self.distance_km, self.lag_days):
+            if any(b <= a for a, b in pairwise(centres)):
+                raise ValueError("distances must increase")
+        sizes = [len(row) for row in self.factor]
+        if sizes != [len(self.lag_days)] * len(self.distance_km):
+            raise ValueError("there must be a factor for each distance and lag")
+        return self
 
 
 class ScoreDocument(BaseModel):
@@ -41,8 +75,9 @@ class ScoreDocument(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     summary: dict[str, Any]
-    sigma_scale: Annotated[float, Field(ge=1 / EXTREME, le=EXTREME)]
+    sigma_scale: Factor
     dims: tuple[str, str]
+    scale: ScaleDocument | None = None
     transform: Transform = NONE
     rounding: Rounding = SINGLE_PRECISION
 
@@ -61,24 +96,28 @@ class Model:
         Pixels of the sample.
     summary
         Its score on withheld clouds; empty where nothing could be withheld.
-    sigma_scale
-        Factor by which its stated error is multiplied.
+    scale
+        Factors by which its stated error is multiplied, by distance to data.
     transform
         Brings the values to the space that the method was fitted in.
     rounding
         Steps in which the values are recorded.
     fingerprint
         Digest of all files of the model.
+    near
+        Images, rows and columns on either side of a pixel in which the nearest data are looked for:
+        as far as it matters to `scale`.
     """
 
     fitted: FittedMethod
     sea: xr.DataArray
     points: Points
     summary: dict[str, Any]
-    sigma_scale: float
+    scale: StratifiedScale
     transform: Transform = NONE
     rounding: Rounding = SINGLE_PRECISION
     fingerprint: str = ""
+    near: Shape = (0, 0, 0)
 
     @classmethod
     def make(
@@ -96,10 +135,11 @@ class Model:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         fitted, score = fitted_and_scored(method, whole, draft / "method")
-        model = cls(fitted, whole.sea, whole.points, {}, 1.0, transform, rounding)
+        model = cls(fitted, whole.sea, whole.points, {}, UNCHANGED, transform, rounding)
         if score is not None:
             summary = in_both_spaces(score, transform).summary
-            model = replace(model, summary=summary, sigma_scale=score.sigma_scale)
+            near = _near(score.scale, whole.obs)
+            model = replace(model, summary=summary, scale=score.scale, near=near)
         np.savez(
             draft / "grid.npz",
             sea=model.sea.values,
@@ -108,10 +148,12 @@ class Model:
         )
         written = {
             "summary": config.plain(model.summary),
-            "sigma_scale": model.sigma_scale,
+            "sigma_scale": float(model.summary.get("sigma_scale", 1.0)),
             "dims": list(model.sea.dims),
             "rounding": asdict(rounding),
         }
+        if not model.scale.is_single:
+            written["scale"] = model.scale.to_dict() | {"near": model.near}
         if transform.kind != "none":
             written["transform"] = transform.to_dict()
         (draft / "score.json").write_text(json.dumps(written), encoding="utf-8")
@@ -138,19 +180,36 @@ class Model:
             see `sstfill.fields.transform.FieldTransforms.invert`. With `members` also these, dims
             ``(member, time, y, x)``.
         """
-        shown = transformed(window, self.transform)
-        if members:
-            assert isinstance(self.fitted, FittedSimulates)
-            estimate = self.fitted.simulate(shown, members)
-        else:
-            estimate = self.fitted.estimate(shown)
         name = str(window.obs.name)
-        estimate = calibrated(estimate, {name: self.sigma_scale}, [name])
+        estimate = self.estimate_in_space(transformed(window, self.transform), members)
         estimate = FieldTransforms({name: self.transform}).invert(estimate)
         if "error" not in estimate:
             return estimate
         error = self.rounding.at_least(estimate["error"], estimate["mean"])
         return estimate.assign(error=error)
+
+    def estimate_in_space(self, window: Window, members: int = 0) -> xr.Dataset:
+        """As `estimate`, in the space that the method was fitted in; so are the window's values."""
+        own, distances = window, None
+        if not self.scale.is_single:
+            # The wider halo is for the distances; the method sees what it saw when it was scored.
+            own = window.narrowed(self.fitted.halo)
+            distances = window_distances(window, self.near)
+        if members:
+            assert isinstance(self.fitted, FittedSimulates)
+            estimate = self.fitted.simulate(own, members)
+        else:
+            estimate = self.fitted.estimate(own)
+        name = str(window.obs.name)
+        return calibrated(estimate, {name: self.scale}, [name], window.inside, distances)
+
+    @property
+    def halo(self) -> Shape:
+        """Margin (time, y, x) that a window must show around the part to be estimated."""
+        if self.scale.is_single:
+            return self.fitted.halo
+        t, y, x = np.max([self.fitted.halo, self.near], axis=0).tolist()
+        return t, y, x
 
     @classmethod
     def load(cls, folder: Path) -> Model:
@@ -190,10 +249,25 @@ class Model:
         field = xr.DataArray(sea, dims=score.dims, name="sea")
         fitted = load(folder / "method")
         summary = former.summary_now(score.summary)
+        scale = StratifiedScale.single(score.sigma_scale)
+        near = (0, 0, 0)
+        if score.scale is not None:
+            scale, near = StratifiedScale.from_dict(score.scale.model_dump()), score.scale.near
         return cls(
-            *(fitted, field, points, summary, score.sigma_scale),
-            *(score.transform, score.rounding, digest),
+            *(fitted, field, points, summary, scale),
+            *(score.transform, score.rounding, digest, near),
         )
+
+
+def _near(scale: StratifiedScale, obs: xr.DataArray) -> Shape:
+    """Return how far data are looked for: beyond its outermost centres a scale is constant."""
+    if scale.is_single:
+        return (0, 0, 0)
+    steps = np.diff(days_since_first(obs))
+    step = float(steps.min()) if steps.size else 1.0
+    spans = [scale.lag[-1] / step, *(WIDER * scale.distance[-1] / size for size in cell_km(obs))]
+    t, y, x = (min(most, int(np.ceil(n)) + 1) for n, most in zip(spans, NEAR, strict=True))
+    return t, y, x
 
 
 def transformed(window: Window, transform: Transform) -> Window:

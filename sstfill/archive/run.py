@@ -350,7 +350,7 @@ class _FillRun:
             changed_since = self._changed_since(last_days[name], now)
             either = changed | changed_since
             shape = model.shape(len(now.time))
-            for number, patch in units(shape, sampling.CORE, model.fitted.halo, either):
+            for number, patch in units(shape, sampling.CORE, model.halo, either):
                 key = i * VARIABLE + number
                 if changed_since[patch.seen[0]].any():
                     stale.add(key)
@@ -508,7 +508,7 @@ def _refilled(model: Model, times: int, made: set[int]) -> tuple[int, NDArray[np
     refilled = np.zeros(times, bool)
     count = 0
     shape = model.shape(times)
-    for number, patch in units(shape, sampling.CORE, model.fitted.halo, every_day):
+    for number, patch in units(shape, sampling.CORE, model.halo, every_day):
         refilled[patch.inside[0]] |= number in made
         count += 1
     return count, refilled

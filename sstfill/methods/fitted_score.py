@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from sstfill.errors import InputError
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
@@ -42,7 +43,9 @@ def fitted_and_scored(
         return fit(method, archive, folder), None
     fitted = fit(method, holdout.archive, folder)
     name = str(archive.obs.name)
-    score = _score(fitted, holdout.windows, holdout.resemblance, name, FRACTION, archive.seed)
+    score = _score(
+        fitted.estimate, holdout.windows, holdout.resemblance, name, FRACTION, archive.seed
+    )
     if holdout.little:
         return fitted, score
     shutil.rmtree(folder)
@@ -50,7 +53,7 @@ def fitted_and_scored(
 
 
 def scored(
-    fitted: FittedMethod,
+    estimate: Callable[[Window], xr.Dataset],
     windows: Sequence[Window],
     seed: int,
     name: str,
@@ -64,17 +67,17 @@ def scored(
         )
     except InputError:
         return None
-    return _score(fitted, withheld.windows, withheld.resemblance, name, fraction, seed)
+    return _score(estimate, withheld.windows, withheld.resemblance, name, fraction, seed)
 
 
 def _score(
-    fitted: FittedMethod,
+    estimate: Callable[[Window], xr.Dataset],
     windows: Sequence[WithheldWindow],
     resemblance: dict[str, Any],
     name: str,
     fraction: float,
     seed: int,
 ) -> WithheldScore:
-    estimates = predict_windows(windows, lambda window: {name: fitted.estimate(window)})
+    estimates = predict_windows(windows, lambda window: {name: estimate(window)})
     settings = {"fraction": fraction, "seed": seed, "windows": len(windows)}
     return score_estimates(estimates[name], [name], settings, {name: resemblance})[name]

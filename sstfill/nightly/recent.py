@@ -63,14 +63,13 @@ def recent_score(out: Path, source: ArchiveSource, seed: int = 0) -> dict[str, d
             days = _load_days(job, name)
             windows = _windows(source.field(ds, name), model, days)
             shown = [transformed(window, model.transform) for window in windows]
-            score = scored(model.fitted, shown, seed, name)
+            # The error that is stored, scaled by the model's own scale, is scored.
+            score = scored(model.estimate_in_space, shown, seed, name)
             if score is None:
                 scores[name] = {}
                 continue
             summary = dict(in_both_spaces(score, model.transform).summary)
-            # The stored error is already multiplied by the model's own scale.
-            if "sigma_scale" in summary:
-                summary["sigma_scale"] /= model.sigma_scale
+            summary.pop("scale", None)
             scores[name] = summary
     return scores
 
@@ -106,7 +105,7 @@ def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
             break  # nothing is observed in this tile, nor in any after it
         inside = (times, *tiles[number])
         seen = []
-        for side, halo, length in zip(inside, model.fitted.halo, obs.shape, strict=True):
+        for side, halo, length in zip(inside, model.halo, obs.shape, strict=True):
             seen.append(slice(max(0, side.start - halo), min(length, side.stop + halo)))
         patch = Patch(inside, tuple(seen))  # type: ignore[arg-type]
         windows.append(cut(obs, model.sea, days.sample, model.points, patch))

@@ -8,28 +8,48 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
+
+from sstfill.validation.calibration import StratifiedScale
+from sstfill.validation.distances import Distances, distance_to_data
 
 
 def calibrated(
-    estimate: xr.Dataset, sigma_scale: Mapping[str, float], variables: Sequence[str]
+    estimate: xr.Dataset,
+    scales: Mapping[str, StratifiedScale],
+    variables: Sequence[str],
+    obs: xr.DataArray,
+    distances: Distances | None = None,
 ) -> xr.Dataset:
     """Scale the error of an estimate, and the distance of its members from the mean.
 
-    The estimate must be in the space that the method saw, where the scale was found.
+    The estimate must be in the space that the method saw, where the scale was found. Lazy where it
+    is.
 
     Parameters
     ----------
     estimate
         ``mean`` and, where the method knows them, ``error`` and ``members``.
-    sigma_scale
-        Factor of the error by variable; 1 where it is not given.
+    scales
+        Factors of the error by variable, see `sstfill.validation.withheld.WithheldScore.scale`; 1
+        for a variable that is not there.
     variables
         Names along ``variable``, or the one name of a field.
+    obs
+        The observations that the estimate was made from.
+    distances
+        Distance of each pixel to data, if it is known; by default that of `obs`. It is needed where
+        a scale has several factors.
     """
-    factors = [np.float32(sigma_scale.get(name, 1.0)) for name in variables]
-    factor: Any = factors[0]
-    if "variable" in estimate["mean"].dims:
-        factor = xr.DataArray(factors, dims="variable")
+    one = StratifiedScale.single(1.0)
+    every = [scales.get(name, one) for name in variables]
+    several = "variable" in estimate["mean"].dims
+    factor: Any
+    if all(scale.is_single for scale in every):
+        numbers = [np.float32(scale.factor[0, 0]) for scale in every]
+        factor = xr.DataArray(numbers, dims="variable") if several else numbers[0]
+    else:
+        factor = _factors(every, distances or distance_to_data(obs), several)
     scaled = {}
     if "error" in estimate:
         error = estimate["error"]
@@ -39,3 +59,34 @@ def calibrated(
         apart = (members - mean) * factor
         scaled["members"] = (mean + apart).astype(members.dtype).transpose(*members.dims)
     return estimate.assign(scaled)
+
+
+def _factors(
+    scales: Sequence[StratifiedScale], distances: Distances, several: bool
+) -> xr.DataArray:
+    """Return the factor of each pixel, dims of `distances`."""
+    parts = []
+    for number, scale in enumerate(scales):
+        distance, lag = distances
+        if several:
+            distance, lag = distance.isel(variable=number), lag.isel(variable=number)
+        factor = xr.apply_ufunc(
+            _factors_of_images,
+            distance,
+            lag,
+            kwargs={"scale": scale},
+            dask="parallelized",
+            output_dtypes=[np.float32],
+        )
+        parts.append(factor)
+    if several:
+        return xr.concat(parts, distances[0]["variable"]).drop_attrs(deep=False)
+    return parts[0]
+
+
+def _factors_of_images(distance: NDArray, lag: NDArray, *, scale: StratifiedScale) -> NDArray:
+    factor = np.empty(distance.shape, np.float32)
+    # Image by image, to spare memory.
+    for image in np.ndindex(distance.shape[:-2]):
+        factor[image] = scale.at(distance[image], lag[image])
+    return factor

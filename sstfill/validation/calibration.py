@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Probabilities of the intervals by which an error is calibrated."""
 STEPS = np.linspace(-1.5, 1.5, 601)
 """Logarithms of the factors tried for the error, half a percent apart."""
+IMAGES = 4
+"""Images with withheld pixels that it takes to tell strata apart."""
 EXTREME = 1e6
 """Errors are scaled by this factor, up or down, at most."""
 
@@ -77,6 +81,22 @@ class StratifiedScale:
     logarithm: NDArray
 
     @classmethod
+    def single(cls, factor: float) -> StratifiedScale:
+        """Scale all errors by one factor."""
+        return cls(np.ones(1), np.ones(1), np.log(np.full((1, 1), factor)))
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one factor only."""
+        return self.logarithm.size == 1
+
+    @property
+    def factor(self) -> NDArray:
+        """Factors of the strata, shape ``(a, b)``."""
+        found: NDArray = np.exp(self.logarithm)
+        return found
+
+    @classmethod
     def fit(
         cls,
         z: NDArray,
@@ -86,6 +106,8 @@ class StratifiedScale:
         weight: NDArray | None = None,
     ) -> StratifiedScale:
         """Find `error_scale` of each stratum, shrunk towards that of all pixels.
+
+        With pixels of fewer than `IMAGES` images there is one factor only.
 
         Parameters
         ----------
@@ -109,7 +131,10 @@ class StratifiedScale:
         lags, j = strata.classes(lag)
         if weight is None:
             weight = np.ones(z.size)
-        prior = np.log(error_scale(z, weight))
+        over_all = error_scale(z, weight)
+        if np.unique(image[np.isfinite(z)]).size < IMAGES:
+            return cls.single(over_all)
+        prior = np.log(over_all)
         logarithm = np.empty((distances.size, lags.size))
         for a, b in np.ndindex(logarithm.shape):
             here = (i == a) & (j == b) & np.isfinite(z)
@@ -124,3 +149,22 @@ class StratifiedScale:
         logarithm = strata.interpolate(table, (self.distance, self.lag), distance, lag)
         factor: NDArray = np.exp(logarithm[..., 0])
         return factor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold.
+
+        >>> StratifiedScale.single(2.0).to_dict()
+        {'distance_km': [1.0], 'lag_days': [1.0], 'factor': [[2.0]]}
+        """
+        return {
+            "distance_km": self.distance.tolist(),
+            "lag_days": self.lag.tolist(),
+            "factor": self.factor.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StratifiedScale:
+        """Read what `to_dict` returned."""
+        factor = np.array(values["factor"], dtype=np.float64)
+        distance, lag = np.array(values["distance_km"]), np.array(values["lag_days"])
+        return cls(distance, lag, np.log(factor))

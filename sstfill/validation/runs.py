@@ -104,8 +104,8 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
                 continue
             left = seen.observed & ~hiding.hidden
             left[times] &= ~cloud
-            t, *place = some(cloud, *SAMPLE, rng)
-            found = seen.distances(left, (t + times.start, *place))
+            t, *rest = some(cloud, *SAMPLE, rng)
+            found = seen.distances(left, (t + times.start, *rest))
             total = so_far + size * histogram(found, edges)
             value = overlap(like, total / total.sum())
             if value > alike:

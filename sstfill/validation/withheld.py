@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sstfill.errors import InputError
 from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
-from sstfill.validation.calibration import LEVELS, error_scale, standardised
+from sstfill.validation.calibration import LEVELS, StratifiedScale, error_scale, standardised
 from sstfill.validation.series_holdout import SeriesHoldout, hide, variables
 from sstfill.validation.withheld_estimates import WithheldEstimates, halves
 
@@ -52,15 +52,21 @@ class WithheldScore:
     summary
         Scores on the withheld pixels, as JSON can hold them; ``std`` is the standard deviation of
         what was withheld.
-    sigma_scale
-        Factor that makes the method's stated error hold on the withheld pixels.
+    scale
+        Factors that make the method's stated error hold on the withheld pixels, by distance to
+        data; one factor where the data do not allow more.
     estimates
         What the scores are of.
     """
 
     summary: dict[str, Any]
-    sigma_scale: float
+    scale: StratifiedScale = field(repr=False, compare=False)
     estimates: WithheldEstimates | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def sigma_scale(self) -> float:
+        """The one factor that suits all withheld pixels best; 1 where no error is stated."""
+        return float(self.summary.get("sigma_scale", 1.0))
 
     @property
     def rmse(self) -> float:
@@ -83,9 +89,10 @@ def withheld_score(
     """Withhold observations as the gaps of the series lie, and score each variable.
 
     Pixels count by weights with which they resemble the gaps, in the errors as in the scale. The
-    error scale fits all of `sstfill.validation.calibration.LEVELS` as well as can be, see
-    `error_scale`. The coverage is out of sample: the scale from some of the images is tested on the
-    others, see `sstfill.validation.withheld_estimates.halves`.
+    error scale, by distance to data, fits all of `sstfill.validation.calibration.LEVELS` as well as
+    can be, see `sstfill.validation.calibration.StratifiedScale`. The coverage is out of sample: the
+    scale from some of the images is tested on the others, see
+    `sstfill.validation.withheld_estimates.halves`.
 
     Returns
     -------
@@ -195,7 +202,7 @@ def _errors(truth: NDArray, mean: NDArray, weight: NDArray) -> dict[str, float]:
 
 
 def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> WithheldScore:
-    truth, mean, sigma, image, _, _, _, weight = estimates
+    truth, mean, sigma, _, _, _, _, weight = estimates
     known = np.isfinite(mean)
     summary: dict[str, Any] = {
         **settings,
@@ -205,23 +212,36 @@ def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> W
     }
     stated = known & np.isfinite(sigma)
     if not stated.any():
-        return WithheldScore(summary, 1.0, estimates)
-    z, part = standardised(np.abs(mean - truth)[stated], sigma[stated]), weight[stated]
-    half = halves(image[stated])
+        return WithheldScore(summary, StratifiedScale.single(1.0), estimates)
+    found = estimates.at(stated)
+    z = standardised(found.mean - found.truth, found.sigma)
+    half = halves(found.image)
     if half.any() and not half.all():
         cross_fitted = np.empty(z.size)
         for here in (half, ~half):
-            cross_fitted[here] = z[here] / error_scale(z[~here], part[~here])
+            fitted = _scale(z, found, ~here)
+            factor = fitted.at(found.distance[here], found.lag[here])
+            cross_fitted[here] = z[here] / factor
         ones = np.ones_like(cross_fitted)
+        part = found.weight
         summary["coverage"] = {
             str(p): metrics.coverage(cross_fitted, ones, p, part) for p in LEVELS
         }
-    scale = error_scale(z, part)
-    summary["sigma_scale"] = scale
-    if not 1 / USUAL < scale < USUAL:
+    one = error_scale(z, found.weight)
+    summary["sigma_scale"] = one
+    scale = _scale(z, found, np.ones(z.size, bool))
+    if not scale.is_single:
+        summary["scale"] = scale.to_dict()
+    if not 1 / USUAL < one < USUAL:
         log.warning(
             "the stated error had to be scaled by %.3g to hold on withheld clouds; do not rely "
             "on it",
-            scale,
+            one,
         )
     return WithheldScore(summary, scale, estimates)
+
+
+def _scale(z: NDArray, estimates: WithheldEstimates, rows: NDArray) -> StratifiedScale:
+    """Fit the scale to some of the pixels; `z` are their standardised errors."""
+    some = estimates.at(rows)
+    return StratifiedScale.fit(z[rows], some.image, some.distance, some.lag, some.weight)

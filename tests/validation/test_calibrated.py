@@ -7,6 +7,11 @@ import xarray as xr
 
 from sstfill.fields.transform import FieldTransforms, Transform
 from sstfill.validation.calibrated import calibrated
+from sstfill.validation.calibration import StratifiedScale
+
+single = StratifiedScale.single
+TWICE = single(2.0)
+OBS = xr.DataArray(np.full((2, 1, 1), np.nan), dims=("time", "y", "x"))
 
 
 @pytest.fixture
@@ -18,7 +23,7 @@ def estimate() -> xr.Dataset:
 
 
 def test_error_and_members_move_about_the_mean(estimate):
-    found = calibrated(estimate, {"v": 2.0}, ["v"])
+    found = calibrated(estimate, {"v": TWICE}, ["v"], OBS)
     xr.testing.assert_identical(found["mean"], estimate["mean"])
     assert (found["error"] == 1.0).all() and found["error"].dtype == np.float32
     np.testing.assert_array_equal(found["members"].values[:, 0].ravel(), [3.0, 11.0])
@@ -27,13 +32,13 @@ def test_error_and_members_move_about_the_mean(estimate):
 
 
 def test_a_variable_without_a_score_stays(estimate):
-    xr.testing.assert_identical(calibrated(estimate, {}, ["v"]), estimate)
+    xr.testing.assert_identical(calibrated(estimate, {}, ["v"], OBS), estimate)
 
 
 def test_each_variable_has_its_own_scale(estimate):
     both = xr.concat([estimate, estimate], xr.Variable("variable", ["a", "b"]))
     both["members"] = both["members"].transpose("member", "variable", ...)
-    found = calibrated(both, {"a": 2.0, "b": 4.0}, ["a", "b"])
+    found = calibrated(both, {"a": TWICE, "b": single(4.0)}, ["a", "b"], both["mean"])
     assert found["error"].dims == both["error"].dims
     np.testing.assert_array_equal(found["error"].values[:, 0].ravel(), [1.0, 2.0])
     np.testing.assert_array_equal(found["members"].values[1, :, 0].ravel(), [11.0, 17.0])
@@ -43,7 +48,40 @@ def test_the_scale_counts_in_the_space_of_the_method():
     field = xr.DataArray(np.zeros((1, 1, 1), np.float32), dims=("time", "y", "x"))
     estimate = xr.Dataset({"mean": field, "error": field + np.float32(0.5)})
     transforms = FieldTransforms({"v": Transform("log", floor=1e-3)})
-    found = transforms.invert(calibrated(estimate, {"v": 2.0}, ["v"]))
+    found = transforms.invert(calibrated(estimate, {"v": TWICE}, ["v"], OBS))
     assert float(found["lower"].squeeze()) == pytest.approx(0.1)
     assert float(found["upper"].squeeze()) == pytest.approx(10.0)
     assert float(found["error"].squeeze()) == pytest.approx(4.95)
+
+
+def row(values: list[float]) -> xr.DataArray:
+    """One image of one row."""
+    return xr.DataArray(np.array([[values]], np.float32), dims=("time", "y", "x"), name="v")
+
+
+BY_DISTANCE = StratifiedScale(np.array([1.0, 4.0]), np.ones(1), np.log([[1.0], [3.0]]))
+
+
+def test_errors_and_members_are_scaled_by_distance_to_data():
+    obs = row([7.0, *[np.nan] * 6])
+    mean = xr.zeros_like(obs)
+    members = xr.concat([mean - 1, mean + 1], "member")
+    estimate = xr.Dataset({"mean": mean, "error": mean + 0.5, "members": members})
+    found = calibrated(estimate, {"v": BY_DISTANCE}, ["v"], obs)
+    # Between the centres the logarithm of the factor is linear in that of the distance.
+    factor = [1.0, 1.0, np.sqrt(3.0), 3 ** (np.log(3) / np.log(4)), 3.0, 3.0, 3.0]
+    np.testing.assert_allclose(found["error"].values.ravel(), 0.5 * np.array(factor), rtol=1e-6)
+    np.testing.assert_allclose(found["members"].values[1].ravel(), factor, rtol=1e-6)
+    lazy = calibrated(estimate.chunk(x=2), {"v": BY_DISTANCE}, ["v"], obs.chunk(x=3))
+    assert lazy["error"].chunks is not None
+    xr.testing.assert_allclose(lazy.compute(), found)
+
+
+def test_each_variable_has_distances_of_its_own():
+    obs = xr.concat([row([7.0, np.nan, np.nan]), row([np.nan, np.nan, 7.0])], "variable")
+    obs = obs.assign_coords(variable=["a", "b"])
+    estimate = xr.Dataset({"mean": xr.zeros_like(obs), "error": xr.ones_like(obs)})
+    found = calibrated(estimate, {"a": BY_DISTANCE, "b": BY_DISTANCE}, ["a", "b"], obs)
+    assert found["error"].dims == obs.dims
+    np.testing.assert_allclose(found["error"].values[0].ravel(), [1.0, 1.0, np.sqrt(3)], rtol=1e-6)
+    np.testing.assert_allclose(found["error"].values[1].ravel(), [np.sqrt(3), 1.0, 1.0], rtol=1e-6)

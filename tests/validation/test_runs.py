@@ -16,6 +16,7 @@ from sstfill import synthetic
 from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.validation.distances import distance_to_data
+from sstfill.validation.resemblance import Resemblance
 from sstfill.validation.runs import withheld_runs
 
 
@@ -37,21 +38,20 @@ def everywhere(obs: xr.DataArray) -> xr.DataArray:
     return xr.DataArray(np.ones(obs.shape[-2:], bool), dims=obs.dims[-2:])
 
 
-def lag_of_hidden(obs: xr.DataArray, hidden: xr.DataArray) -> float:
-    lag = distance_to_data(obs.where(~hidden))[1]
-    return float(lag.where(hidden & np.isfinite(lag)).mean())
+def alike(obs: xr.DataArray, hidden: xr.DataArray) -> float:
+    """How far hidden pixels lie as the gaps do, 0 to 1."""
+    gap, at = obs.isnull().values, hidden.values
+    gaps = tuple(part.values[gap] for part in distance_to_data(obs))
+    withheld = tuple(part.values[at] for part in distance_to_data(obs.where(~hidden)))
+    return Resemblance.of(gaps, withheld).overlap
 
 
-def test_hidden_pixels_are_as_far_from_data_in_time_as_gaps_under_clouds_that_stay():
+def test_hidden_pixels_lie_as_the_gaps_under_clouds_that_stay():
     obs = cloudy()
     sea = everywhere(obs)
-    gap = float(distance_to_data(obs)[1].where(obs.isnull()).mean())
-    runs, dates = [], []
-    for seed in range(4):
-        runs.append(lag_of_hidden(obs, withheld_runs(obs, sea, seed=seed)))
-        dates.append(lag_of_hidden(obs, gaps.transplant_clouds(obs, sea, seed=seed)))
-    assert np.mean(runs) == pytest.approx(gap, rel=0.25)
-    assert np.mean(dates) < 0.8 * gap
+    runs = [alike(obs, withheld_runs(obs, sea, seed=seed)) for seed in range(4)]
+    dates = [alike(obs, gaps.transplant_clouds(obs, sea, seed=seed)) for seed in range(4)]
+    assert np.mean(runs) > 0.75 and np.mean(runs) > np.mean(dates) + 0.2
 
 
 @given(

@@ -265,9 +265,9 @@ def predict_windows(
     return joined
 
 
-def window_distances(window: Window) -> Distances:
-    """Distance to data of the pixels inside a window, from no more than `NEAR` around them."""
-    shown = window.narrowed(NEAR)
+def window_distances(window: Window, near: Shape = NEAR) -> Distances:
+    """Distance to data of the pixels inside a window, from no more than `near` around them."""
+    shown = window.narrowed(near)
     distance, lag = distance_to_data(shown.obs)
     return distance[shown.patch.within], lag[shown.patch.within]
 

@@ -302,7 +302,7 @@ def _fit_blend(holdout: ArchiveHoldout, predictor: Predictor) -> Blend:
         holdout.windows, lambda window: with_errors(predictor.estimates(window))
     )
     validation = CrossValidation.of(estimates, 1)
-    blend = validation.decision(blending=True, strata=True).blend
+    blend = validation.decision(blending=True).blend
     log.info("%s", blend.why)
     return blend
 

@@ -180,7 +180,7 @@ class Gan:
         left = obs.where(~holdout.hidden)
         estimates = with_errors(estimate_all(left, sea, networks, self.seed))
         validation = _cross_validation(holdout, estimates)
-        blend = validation.decision(blending=True, strata=True).blend
+        blend = validation.decision(blending=True).blend
         log.info("%s", blend.why)
         return blend
 

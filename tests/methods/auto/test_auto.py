@@ -22,6 +22,7 @@ from sstfill.methods import METHODS, Interpolate
 from sstfill.methods.auto import choice, method
 from sstfill.methods.registry import affordable
 from sstfill.synthetic import ocean
+from sstfill.validation.distances import distance_to_data
 
 NOISE = 0.1  # of the observations, by which withheld pixels differ from the truth
 CHEAP = ("climatology", "interpolate", "bayes_eof")
@@ -379,7 +380,8 @@ def test_reconstruct_carries_out_the_plan():
     assert set(plan.scores) == {"sst"} and plan.choice.account["why"]
     found = fill(ds, method, variables="sst")
     gap = (found.sst_source == 1).values
-    expected = plan.scores["sst"].sigma_scale * plan.reconstruct(obs, sea).error.values
+    factor = plan.scores["sst"].scale.at(*(part.values for part in distance_to_data(obs)))
+    expected = factor * plan.reconstruct(obs, sea).error.values
     np.testing.assert_allclose(found.sst_error.values[gap], expected[gap], rtol=1e-5)
 
 

@@ -325,7 +325,8 @@ class TestSkill:
         again = np.random.default_rng(0).normal(
             0, 0.1, error.shape
         )  # the error is that of a new, noisy observation
-        own = filled.sst_error.values[gap] / said["sigma_scale"]  # as the method states it
+        stated = fill(ds, "oi", variables="sst", score=False)
+        own = stated.sst_error.values[gap]  # as the method states it
         for level in (
             0.5,
             0.8,
