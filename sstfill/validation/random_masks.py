@@ -85,7 +85,8 @@ def _draw(
     cloudy = seen.gaps.any((0, 2, 3)).reshape(-1, 1, 1)
     rows, columns = seen.sea.shape
     for _ in range(masks):
-        times = seen.stretch(seen.draw_run(rng), rng)
+        image, place = seen.draw_gap(rng)
+        times, _ = seen.laid(seen.run(image, place), image, seen.other_image(image, rng))
         field = spectrum.field(rng, (rows, columns), scale=scale, slope=SLOPE)
         high = np.sort(field[seen.sea])[-rng.choice(sizes)]
         mask = cloudy & (field >= high)

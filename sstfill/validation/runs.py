@@ -8,21 +8,21 @@ import xarray as xr
 
 from sstfill.validation.random_masks import hide_at_random
 from sstfill.validation.resemblance import class_edges, histogram, overlap
-from sstfill.validation.sightings import Hiding, Rng, Sightings, some
+from sstfill.validation.sightings import Bools, Hiding, Rng, Sightings, some
 
 DONORS = 4
 """Images with gaps that it takes to hide under gaps of other dates; with fewer, masks are drawn."""
 LEAST_COVER = 0.02
 """An image that lacks less than this fraction of the sea, or all of it, does not count as one."""
-PIECES = 6
+PIECES = 12
 """A run hides at most one part in so many of what is to be hidden: one cloud is not typical."""
-CANDIDATES = 4
+CANDIDATES = 6
 """Runs of which the one is taken under which hidden pixels resemble the gaps most."""
 MOST = 120
 """Times that candidates are drawn, at most."""
 HOPELESS = 16
 """After so many times it is seen whether they will hide enough."""
-SAMPLE = (6, 150)
+SAMPLE = (3, 150)
 """Images, and pixels in each of them, by which a candidate is measured."""
 
 
@@ -94,12 +94,11 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
     for number in range(MOST):
         best, alike = None, -1.0
         for _ in range(CANDIDATES):
-            run = seen.draw_run(rng)
-            if rng.random() < 0.5:
-                run = _part(run, rng)
-            times = seen.stretch(run, rng)
+            image, place = seen.draw_gap(rng)
+            run, gap = _donor(seen, image, place, rng)
+            times, sources = seen.laid(run, image, seen.other_image(image, rng))
             most = min(hiding.left, max(1, wanted // PIECES))
-            cloud = hiding.trimmed(seen.gaps[seen.matched(run, times)], times, most, rng)
+            cloud = hiding.trimmed(gap[sources], times, most, rng)
             size = np.count_nonzero(cloud)
             if not size:
                 continue
@@ -121,7 +120,16 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
     return hiding
 
 
-def _part(run: slice, rng: Rng) -> slice:
-    """Return a random part of a run."""
-    first, last = np.sort(rng.integers(run.start, run.stop, 2))
-    return slice(int(first), int(last) + 1)
+def _donor(seen: Sightings, image: int, place: int, rng: Rng) -> tuple[slice, Bools]:
+    """Return a run of dates around a gap pixel, and what to hide: one of two kinds of gap.
+
+    Either the whole images of the run of that pixel, or of a part of it; or each gap pixel of its
+    image for as long as its own run lasts.
+    """
+    if rng.random() < 0.5:
+        return seen.runs(image)
+    run = seen.run(image, place)
+    if rng.random() < 0.5:
+        first = int(rng.integers(run.start, image + 1))
+        run = slice(first, int(rng.integers(image + 1, run.stop + 1)))
+    return run, seen.gaps[run]

@@ -22,8 +22,6 @@ KEEP = 0.1
 """Fraction of its observed pixels that each image keeps at least, unless it is hidden wholly."""
 SAMPLE = (32, 400)
 """Images, and pixels in each of them, by which gaps and hidden pixels are compared."""
-LONGEST = 0.5
-"""A run lasts at most this fraction of the series, so that there are other dates to hide."""
 Bools = NDArray[np.bool_]
 Pixels = tuple[NDArray[np.intp], ...]
 Rng = np.random.Generator
@@ -96,44 +94,61 @@ class Sightings:
         check_number("fraction", fraction, 0, 1, above=True)
         return max(1, round(fraction * int(np.count_nonzero(self.observed))))
 
-    def draw_run(self, rng: Rng) -> slice:
-        """Draw a gap pixel, and return the dates around it on which the pixel is missing.
+    def draw_gap(self, rng: Rng) -> tuple[int, int]:
+        """Draw a gap pixel: its image, and its place in the image ``(variable, y, x)``, flat.
 
         Each gap pixel is as likely as any other, so that long gaps are drawn as often as they fill
-        pixels. A run beyond `LONGEST` is cut to a random part that has the pixel.
+        pixels.
         """
         image = int(np.searchsorted(self._chances, rng.random(), side="right"))
-        place = rng.choice(np.flatnonzero(self.gaps[image]))
-        column = self.gaps.reshape(len(self.gaps), -1)[:, place]
-        seen = np.flatnonzero(~column)
+        return image, int(rng.choice(np.flatnonzero(self.gaps[image])))
+
+    def run(self, image: int, place: int) -> slice:
+        """Return the dates around an image on which a gap pixel is missing without a break."""
+        seen = np.flatnonzero(~self.gaps.reshape(len(self.gaps), -1)[:, place])
         following = int(np.searchsorted(seen, image))
-        first, last = 0, len(column) - 1
+        first, end = 0, len(self.gaps)
         if following > 0:
             first = int(seen[following - 1]) + 1
         if following < seen.size:
-            last = int(seen[following]) - 1
-        longest = LONGEST * self.days[-1]
-        if self.days[last] - self.days[first] > longest:
-            earliest = int(np.searchsorted(self.days, self.days[image] - longest))
-            first = int(rng.integers(max(first, earliest), image + 1))
-            end = int(np.searchsorted(self.days, self.days[first] + longest, side="right"))
-            last = min(last, end - 1)
-        return slice(first, last + 1)
+            end = int(seen[following])
+        return slice(first, end)
 
-    def stretch(self, run: slice, rng: Rng) -> slice:
-        """Draw a stretch of dates that lasts as many days as a run; another one, if there is."""
-        span = self.days[run.stop - 1] - self.days[run.start]
-        starts = np.flatnonzero(self.days + span <= self.days[-1] + self.step / 2)
-        others = starts[starts != run.start]
-        start = int(rng.choice(others if others.size else starts))
-        end = self.days[start] + span + self.step / 2
-        return slice(start, max(start + 1, int(np.searchsorted(self.days, end))))
+    def runs(self, image: int) -> tuple[slice, Bools]:
+        """Return the run of every gap pixel of an image: the dates of the longest, and a mask of
+        all, ``(time, variable, y, x)``.
+        """
+        parts = [self.gaps[image]]
+        first, last = image, image
+        while last + 1 < len(self.gaps) and (parts[-1] & self.gaps[last + 1]).any():
+            last += 1
+            parts.append(parts[-1] & self.gaps[last])
+        while first > 0 and (parts[0] & self.gaps[first - 1]).any():
+            first -= 1
+            parts.insert(0, parts[0] & self.gaps[first])
+        return slice(first, last + 1), np.stack(parts)
 
-    def matched(self, run: slice, times: slice) -> NDArray[np.intp]:
-        """Return for each date of a stretch that of a run as many days after its begin."""
-        after = self.days[run] - self.days[run.start]
-        wanted = self.days[times] - self.days[times.start]
-        return run.start + np.abs(wanted[:, np.newaxis] - after).argmin(1)
+    def laid(self, run: slice, image: int, target: int) -> tuple[slice, NDArray[np.intp]]:
+        """Lay a run over other dates, so that one of its images comes to lie on another.
+
+        Returns
+        -------
+        times, sources
+            The other dates, as far as the series goes, and for each of them the number in the run
+            of the date that lies there, as many days away from `image`.
+        """
+        offset = self.days[run] - self.days[image]
+        away = self.days - self.days[target]
+        within = (away > offset[0] - self.step / 2) & (away < offset[-1] + self.step / 2)
+        within[target] = True
+        numbers = np.flatnonzero(within)
+        times = slice(int(numbers[0]), int(numbers[-1]) + 1)
+        return times, np.abs(away[times, np.newaxis] - offset).argmin(1)
+
+    def other_image(self, image: int, rng: Rng) -> int:
+        """Draw another image, if there is one."""
+        number = int(rng.integers(max(1, len(self.days) - 1)))
+        return number + (number >= image and len(self.days) > 1)
 
     def distances(self, left: Bools, pixels: Pixels) -> tuple[NDArray, NDArray]:
         """Measure how far some pixels are from observations.
@@ -227,26 +242,33 @@ class Hiding:
             return fresh
         *_, y, x = np.unravel_index(rng.choice(places), fresh.shape)
         centre = int(y), int(x)
-        part = nearest_part(fresh, most, centre)
-        for t, c in np.ndindex(part.shape[:2]):
+        whole, left = np.zeros_like(fresh), self.left
+        for t, c in np.ndindex(fresh.shape[:2]):
             size = int(self._shown[times][t, c])
-            due = cloud[t, c][self.seen.sea].all() and 0 < size <= self.wanted / 2
+            due = cloud[t, c][self.seen.sea].all() and 0 < size <= min(left, self.wanted / 2)
             if due and rng.random() < self._whole / size:
-                part[t, c] = fresh[t, c]
-            else:
-                part[t, c] = nearest_part(part[t, c], int(self._spare[times][t, c]), centre)
+                whole[t, c] = fresh[t, c]
+                left -= size
+        part = nearest_part(fresh & ~whole, min(most, left), centre)
+        for t, c in np.ndindex(part.shape[:2]):
+            part[t, c] = nearest_part(part[t, c], int(self._spare[times][t, c]), centre)
+        part |= whole
+        count = np.count_nonzero(part, axis=0)
+        last = (count > 0) & (count == self._often)
+        if count[last].sum() > self._never and len(self.hidden) > 1:
+            # The first or the last observation of the pixel stays.
+            ends = part if rng.random() < 0.5 else part[::-1]
+            kept = ends.argmax(0)[last]
+            ends[(kept, *np.nonzero(last))] = False
         return part
 
     def add(self, cloud: Bools, times: slice) -> None:
-        """Hide what `trimmed` returned, but not the last observation of a pixel."""
+        """Hide what `trimmed` returned."""
         count = np.count_nonzero(cloud, axis=0)
-        last = (count > 0) & (count == self._often)
-        if np.count_nonzero(cloud[:, last]) > self._never and len(self.hidden) > 1:
-            cloud = cloud & ~last
+        self._never -= count[(count > 0) & (count == self._often)].sum()
         sizes = np.count_nonzero(cloud, axis=(2, 3))
         self._whole -= sizes[sizes > self._spare[times]].sum()
-        self._never -= np.count_nonzero(cloud[:, last])
-        self._often -= np.count_nonzero(cloud, axis=0)
+        self._often -= count
         self._spare[times] = np.maximum(self._spare[times] - sizes, 0)
         self.hidden[times] |= cloud
         self.left -= int(sizes.sum())
