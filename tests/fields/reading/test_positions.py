@@ -15,7 +15,7 @@ import sstfill
 from sstfill.describe import describe
 from sstfill.errors import InputError
 from sstfill.fields import grid
-from sstfill.fields.reading.positions import cell_km, declare, degrees
+from sstfill.fields.reading.positions import cell_km, cf_roles, declare, degrees
 
 NY, NX = 14, 12
 
@@ -219,3 +219,16 @@ def test_placeholders_change_no_fill(method):
     np.testing.assert_allclose(found.sst, expected.sst, atol=0.02)
     np.testing.assert_array_equal(found.sst_source, expected.sst_source)
     assert (found.nav_lat.values[:3, :4] == 0).all()  # what the file holds stays
+
+
+def test_roles_are_those_of_the_attributes_as_they_are_now():
+    """They are kept by description: what changes in place, or is done to an answer, is heeded."""
+    da = series()
+    assert cf_roles(da)["latitude"] == ["lat"]
+    cf_roles(da)["latitude"].append("lon")
+    assert cf_roles(da)["latitude"] == ["lat"]
+    da.lat.attrs["units"] = "km"
+    assert "latitude" not in cf_roles(da)
+    da.lat.attrs["standard_name"] = "latitude"
+    assert cf_roles(da)["latitude"] == ["lat"]
+    assert cf_roles(da.drop_vars("lat")).keys() == cf_roles(da).keys() - {"latitude"}
