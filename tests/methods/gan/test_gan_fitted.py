@@ -137,7 +137,7 @@ def test_another_checkpoint_is_refused(fitted, tmp_path):
 
 
 def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
-    covariance = replace(oi.fit_covariance(), background="mean")
+    covariance = replace(oi.fit_covariance(), background="trend")
     monkeypatch.setattr(oi, "fit_covariance", lambda *_: covariance)
     short = gather(seen[:2], sea)
     made = fit(Gan(model=network("compact"), adapt=False), short, tmp_path / "model")
