@@ -111,10 +111,10 @@ def fill(
         True at observed pixels to hide from the method; at sea they are returned as estimates,
         with source ``withheld``.
     score
-        Hide a tenth of the observed pixels under clouds of other dates, fill them, and record the
-        score in the attribute ``sstfill_score``; the expected error is scaled to match. Costs a
-        second fill. (`sstfill.Auto` needs a score to choose by, hides a fifth, and always records
-        it.)
+        Hide a tenth of the observed pixels in runs of dates, as the gaps lie, fill them, and record
+        the score in the attribute ``sstfill_score``; the expected error is scaled to match, by
+        distance to data. Costs a second fill. (`sstfill.Auto` needs a score to choose by, hides a
+        fifth, and always records it.)
     transform
         What the method fills: ``log``, decimal logarithms, for concentrations; ``logit`` for
         fractions; ``none``, the values as they are. ``auto`` goes by standard_name, names and
