@@ -307,18 +307,22 @@ def test_the_error_holds_under_clouds_it_was_not_scaled_by(sea_surface, obs, sea
 
 @pytest.mark.parametrize("name", ["compact", "paper"])
 def test_where_nothing_can_be_withheld_the_network_is_taken_as_it_is(name, obs, sea, caplog):
-    complete = obs.fillna(15.0)
+    method = Gan(model=made(name))
+    full = obs.fillna(15.0).where(sea)
     with caplog.at_level(logging.INFO):
-        found = Gan(model=made(name)).reconstruct(complete, sea)
+        found = method.reconstruct(full, sea)
     assert "blended" not in found.attrs and "not blended" in caplog.text
-    assert np.isfinite(found["mean"].values[wet(complete, sea)]).all()
+    assert np.isfinite(found["mean"].values[wet(full, sea)]).all()
 
 
 @pytest.mark.parametrize("name", ["compact", "paper"])
-def test_a_single_image_is_weighed_too(name, obs, sea):
-    found = Gan(model=made(name)).reconstruct(obs[:1], sea)
-    assert "blended" in found.attrs
-    assert np.isfinite(found["mean"].values[wet(obs[:1], sea)]).all()
+def test_it_is_blended_in_one_image_and_where_a_whole_image_is_missing(name, obs, sea):
+    blank = obs.fillna(15.0)
+    blank[4] = np.nan
+    for series in (obs[:1], blank):
+        found = Gan(model=made(name)).reconstruct(series, sea)
+        assert found.attrs["blended"]
+        assert np.isfinite(found["mean"].values[wet(series, sea)]).all()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
