@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from sstfill.errors import InputError
+from sstfill.fields import gaps
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.common.threads import in_threads
@@ -161,15 +162,28 @@ def standardised(
 def withheld(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool_]:
     """Choose observed pixels on which to score a covariance.
 
-    They are withheld as the gaps lie; if there are no gaps, they are scattered.
+    One half is withheld in runs of dates, as the gaps lie, the other under clouds of other dates:
+    by runs alone a covariance is told well at long lags only, and by clouds alone at short ones. In
+    few images random masks hide whole regions. If there are no gaps, pixels are scattered.
     """
-    fraction = FRACTION if obs.sizes["time"] > FEW else FRACTION_IN_FEW
+    few = obs.sizes["time"] <= FEW
+    hidden = np.zeros(obs.shape, bool)
     try:
-        return withheld_runs(obs, sea, fraction=fraction, seed=seed).values
+        fraction = FRACTION_IN_FEW if few else FRACTION / 2
+        hidden |= withheld_runs(obs, sea, fraction=fraction, seed=seed).values
+        if not few:
+            hidden |= _under_clouds(obs.where(~hidden), sea, seed)
     except InputError:
-        observed = obs.notnull().values & sea.values
-        drawn: NDArray[np.bool_] = np.random.default_rng(seed).random(observed.shape) < FRACTION
-        return observed & drawn
+        if not hidden.any():
+            observed = obs.notnull().values & sea.values
+            return observed & (np.random.default_rng(seed).random(observed.shape) < FRACTION)
+    return hidden
+
+
+def _under_clouds(obs: xr.DataArray, sea: xr.DataArray, seed: int) -> NDArray[np.bool_]:
+    transplant = gaps.transplant_together if "variable" in obs.dims else gaps.transplant_clouds
+    hidden: NDArray[np.bool_] = transplant(obs, sea, fraction=FRACTION / 2, seed=seed).values
+    return hidden
 
 
 @dataclass(frozen=True, kw_only=True)
