@@ -18,6 +18,8 @@ dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
 WORKERS_KNOW = ["distributed", "pytest", "sstfill.archive", "sstfill.methods.interpolation.fitted"]
 """What worker processes of the tests would import, each by itself, costs seconds."""
+# Examples are looked for in all modules, and two of one name clash; these have none.
+collect_ignore_glob = ["*conftest.py"]
 SHARED = Path(os.environ.get("SSTFILL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
