@@ -25,7 +25,7 @@ from sstfill.fields.gaps import (
     transplant_clouds,
 )
 from sstfill.fields.grid import axes, standardise
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.missing import mask_missing
 from sstfill.fields.reading.positions import along_axis, cell_km, on_the_sphere
 from sstfill.fields.reading.rules import located
@@ -428,9 +428,7 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
     unit = "px"
     if on_the_sphere(field) or along_axis(field, "y") is not None:
         unit = "km"
-    step = 1.0
-    if field.sizes["time"] > 1:
-        step = float(np.median(np.diff(days_since_first(field))))
+    step = usual_step(days_since_first(field))
     return {
         "cloud": Bins(
             np.array([0.25, 0.5, 0.75]),

@@ -319,7 +319,10 @@ def transplant_clouds(
         others = donors[donors != target] if clouds is None else donors
         tried = rng.permutation(others)[:TRIES]
         cloud = _first_that_fits(image & ~hidden[target], clear, tried, spare)
-        cloud = _nearest_part(cloud, wanted, rng)
+        if np.count_nonzero(cloud) > wanted:
+            rows, columns = np.nonzero(cloud)
+            centre = rng.integers(rows.size)
+            cloud = nearest_part(cloud, wanted, (rows[centre], columns[centre]))
         hidden[target] |= cloud
         wanted -= int(np.count_nonzero(cloud))
         if not wanted:
@@ -423,17 +426,21 @@ def _first_that_fits(visible: Bools, clear: Bools, donors: NDArray[np.intp], at_
     return np.zeros_like(visible)
 
 
-def _nearest_part(cloud: Bools, at_most: int, rng: Rng) -> Bools:
-    """Trim a cloud to its `at_most` pixels nearest to a random one of them."""
-    rows, columns = np.nonzero(cloud)
-    if rows.size <= at_most:
+def nearest_part(cloud: Bools, most: int, centre: tuple[int, int]) -> Bools:
+    """Trim a cloud ``(..., y, x)`` to the `most` pixels nearest in row and column to a point.
+
+    >>> nearest_part(np.ones((1, 5), bool), 2, (0, 4)).astype(int)
+    array([[0, 0, 0, 1, 1]])
+    """
+    places = np.flatnonzero(cloud)
+    if places.size <= most:
         return cloud
-    centre = rng.integers(rows.size)
-    distance = np.hypot(rows - rows[centre], columns - columns[centre])
-    nearest = np.argsort(distance, kind="stable")[:at_most]
-    part = np.zeros_like(cloud)
-    part[rows[nearest], columns[nearest]] = True
-    return part
+    *_, rows, columns = np.unravel_index(places, cloud.shape)
+    distance = np.hypot(rows - centre[0], columns - centre[1])
+    nearest = np.argsort(distance, kind="stable")[:most]
+    part = np.zeros(cloud.size, bool)
+    part[places[nearest]] = True
+    return part.reshape(cloud.shape)
 
 
 def distance_to_observed(

@@ -18,13 +18,12 @@ import xarray as xr
 from sstfill import config, occlusion
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.fields.scaling import Scaling
 from sstfill.fields.transform import Asked
 from sstfill.methods.gan.method import Gan
 from sstfill.methods.gan.network_inputs import CHANNELS
-from sstfill.methods.oi.solver import usual_step
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.training_field import TrainingField
 from sstfill.training.data.windows import TrainingWindows, longest_sequence, split_in_time

@@ -13,8 +13,8 @@ from scipy.ndimage import distance_transform_edt
 
 from sstfill.checks import check_number
 from sstfill.errors import InputError
-from sstfill.fields.gaps import days_to_observed
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.gaps import days_to_observed, nearest_part
+from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.validation.resemblance import Resemblance
 
@@ -185,9 +185,7 @@ class Sightings:
     @cached_property
     def step(self) -> float:
         """Usual time from one image to the next, days."""
-        if len(self.days) == 1:
-            return 1.0
-        return float(np.median(np.diff(self.days)))
+        return usual_step(self.days)
 
     @cached_property
     def _chances(self) -> NDArray[np.floating]:
@@ -306,23 +304,6 @@ class Hiding:
             resemblance=alike.summary(),
             **attrs,
         )
-
-
-def nearest_part(cloud: Bools, most: int, centre: tuple[int, int]) -> Bools:
-    """Trim a cloud ``(..., y, x)`` to the `most` pixels nearest in row and column to a point.
-
-    >>> nearest_part(np.ones((1, 5), bool), 2, (0, 4)).astype(int)
-    array([[0, 0, 0, 1, 1]])
-    """
-    places = np.flatnonzero(cloud)
-    if places.size <= most:
-        return cloud
-    *_, rows, columns = np.unravel_index(places, cloud.shape)
-    distance = np.hypot(rows - centre[0], columns - centre[1])
-    nearest = np.argsort(distance, kind="stable")[:most]
-    part = np.zeros(cloud.size, bool)
-    part[places[nearest]] = True
-    return part.reshape(cloud.shape)
 
 
 def some(at: Bools, images: int, pixels: int, rng: Rng) -> Pixels:

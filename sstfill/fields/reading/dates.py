@@ -636,6 +636,13 @@ def days_since_first(field: xr.DataArray) -> NDArray[np.float64]:
     return in_days(time, time.values - time.values[0])
 
 
+def usual_step(days: NDArray[np.floating]) -> float:
+    """Return the median of the days between images; 1 for a single one."""
+    if len(days) > 1:
+        return float(np.median(np.diff(days)))
+    return 1.0
+
+
 def absolute_days(field: xr.DataArray, first: int = 0) -> NDArray[np.float64]:
     """Days since 1970, float64, of a standardised field in any calendar: the same number for an
     image in whatever part of the series it is seen.

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from sstfill.fields import gaps
 from sstfill.fields.patches import Patch
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.interpolation.background import Background
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.covariance import Covariance
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import usual_step
 
 Arrays = Mapping[str, NDArray]
 Features = tuple[float, float, float]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.ndimage import gaussian_filter
 
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.methods.interpolation.interpolate import membrane
 
 SAMPLE = 20_000
@@ -194,9 +194,7 @@ def _smoothed(
     # the means of images of which little is seen vary by chance
     well = coverage[seen] >= min(0.05, float(np.median(coverage[seen])))
     power = max(float(np.var(raw[seen][well])), 1e-3 * residual, np.finfo(float).tiny)
-    step = 1.0
-    if len(days) > 1:
-        step = float(np.median(np.diff(days)))
+    step = usual_step(days)
     likeliest, image, best = -np.inf, np.zeros(len(raw)), Smoothing(residual, power, step)
     for time_scale in (TRIED * step).tolist():
         smoothing = Smoothing(residual, power, time_scale)

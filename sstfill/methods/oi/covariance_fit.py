@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.common.threads import in_threads
 from sstfill.methods.interpolation.background import (
@@ -26,7 +26,7 @@ from sstfill.methods.interpolation.background import (
 )
 from sstfill.methods.oi.covariance import Component, Covariance, farthest_steps, search_radius
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Solver, per_day, usual_step
+from sstfill.methods.oi.solver import Solver, per_day
 from sstfill.methods.oi.subsample import excerpt
 from sstfill.validation.runs import withheld_runs
 

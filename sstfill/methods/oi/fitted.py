@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sstfill import config
 from sstfill.errors import OptionError
 from sstfill.fields.patches import Patch, Shape
-from sstfill.fields.reading.dates import absolute_days, days_since_first
+from sstfill.fields.reading.dates import absolute_days, days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.methods.common.fitted_store import read_part, read_state, write_state
@@ -29,7 +29,7 @@ from sstfill.methods.oi.covariance_fit import FittedCovariance, fit_covariance, 
 from sstfill.methods.oi.fitted_background import MAPS, ImageMeans, write_background
 from sstfill.methods.oi.geometry import Domain, Positions, Step, cell_steps, positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import Solver, per_day, rounded, usual_step
+from sstfill.methods.oi.solver import Solver, per_day, rounded
 from sstfill.methods.oi.subsample import EXCERPT
 from sstfill.nn.device import pick_device
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
 from sstfill.fields.patches import Box, Patch, PatchGrid, Shape, map_patches
-from sstfill.fields.reading.dates import days_since_first
+from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.threads import available_cores
@@ -29,7 +29,7 @@ from sstfill.methods.oi.covariance_fit import (
     fit_covariance,
 )
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Solver, per_day, usual_step
+from sstfill.methods.oi.solver import Solver, per_day
 from sstfill.methods.registry import register
 from sstfill.nn.device import pick_device
 

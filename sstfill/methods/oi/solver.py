@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sstfill.fields.reading.dates import usual_step
 from sstfill.methods.oi.covariance import Covariance, Offsets, ranked_offsets
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
@@ -125,13 +126,6 @@ def per_day(flow: tuple[float, float]) -> tuple[float, float]:
     (0.0, 86.4)
     """
     return DAY / 1000 * flow[1], DAY / 1000 * flow[0]
-
-
-def usual_step(days: NDArray[np.float64]) -> float:
-    """Return the median of the days between images; 1 for a single one."""
-    if len(days) > 1:
-        return float(np.median(np.diff(days)))
-    return 1.0
 
 
 def rounded(y: Step, x: Step) -> tuple[Step, Step]:

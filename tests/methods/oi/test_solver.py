@@ -13,10 +13,11 @@ import pytest
 import xarray as xr
 from scipy.special import ndtri
 
+from sstfill.fields.reading.dates import usual_step
 from sstfill.methods.oi.covariance import Component, Covariance
 from sstfill.methods.oi.geometry import positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import Solver, per_day, usual_step
+from sstfill.methods.oi.solver import Solver, per_day
 from sstfill.synthetic import ocean
 
 MEAN, VARIANCE = 1e-4, 1e-5
