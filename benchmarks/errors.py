@@ -50,7 +50,7 @@ COVERS = (0.3, 0.6)
 
 def real_cases() -> Iterator[tuple[str, xr.Dataset]]:
     """Real series with runs withheld: the observations, and what of them is withheld."""
-    from sstfill.validation.series_holdout import SeriesHoldout
+    from sstfill.validation.withholding.series_holdout import SeriesHoldout
 
     for name, (path, variable, select, (rows, columns)) in REAL.items():
         data = xr.open_dataset(SHARED / path).isel(select).load()

@@ -39,7 +39,7 @@ from sstfill.methods.base import Simulates
 from sstfill.methods.registry import MOST_MEMBERS, affordable
 from sstfill.validation import metrics
 from sstfill.validation.patch_means import Places
-from sstfill.validation.runs import withheld_runs
+from sstfill.validation.withholding.runs import withheld_runs
 from sstfill.version import __version__
 
 log = logging.getLogger(__name__)
@@ -127,8 +127,8 @@ def score(
     clouds
         ``"dates"`` hides each image under the clouds of another date, see
         `sstfill.fields.gaps.transplant_clouds`; ``"runs"`` hides runs of dates, see
-        `sstfill.validation.runs.withheld_runs`. Or cloud masks, True or 1 under cloud, dims in any
-        order if named as those of `data`.
+        `sstfill.validation.withholding.runs.withheld_runs`. Or cloud masks, True or 1 under
+        cloud, dims in any order if named as those of `data`.
     fraction
         Fraction of the observed pixels to hide.
     seed, repeats

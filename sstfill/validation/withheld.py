@@ -16,8 +16,8 @@ from sstfill.errors import InputError
 from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
 from sstfill.validation.calibration import LEVELS, StratifiedScale, error_scale, standardised
-from sstfill.validation.series_holdout import SeriesHoldout, hide, variables
 from sstfill.validation.withheld_estimates import WithheldEstimates, halves
+from sstfill.validation.withholding.series_holdout import SeriesHoldout, hide, variables
 
 if TYPE_CHECKING:
     from sstfill.methods.base import Method

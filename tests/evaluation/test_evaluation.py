@@ -19,7 +19,7 @@ from sstfill.fields.reading.dates import days_since_first
 from sstfill.fill import fill
 from sstfill.methods import METHODS as REGISTERED
 from sstfill.methods.auto.method import Auto
-from sstfill.validation.runs import withheld_runs
+from sstfill.validation.withholding.runs import withheld_runs
 
 BINS = {"cloud": 4, "distance": 5, "lag": 4}
 ASKED: list[xr.DataArray] = []  # what the spies were shown

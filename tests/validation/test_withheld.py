@@ -21,8 +21,8 @@ from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.fields.reading.sea import sea_mask
 from sstfill.methods import Climatology
-from sstfill.validation.runs import withheld_runs
 from sstfill.validation.withheld import withheld_score
+from sstfill.validation.withholding.runs import withheld_runs
 
 
 def cloudy(

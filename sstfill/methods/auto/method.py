@@ -19,8 +19,8 @@ from sstfill.methods.auto.choice import COST, Choice, choose, drawing_method, un
 from sstfill.methods.auto.draws import about, check_error
 from sstfill.methods.base import Archive, FittedMethod, Method, Simulates
 from sstfill.methods.registry import METHODS, affordable, register, seeded
-from sstfill.validation.series_holdout import SeriesHoldout
 from sstfill.validation.withheld import WithheldScore, score_estimates
+from sstfill.validation.withholding.series_holdout import SeriesHoldout
 
 SCORED = 1_000_000
 """Withheld pixels on which methods are compared, at most: of more, a random part."""

@@ -17,9 +17,9 @@ from sstfill.fields.patches import Box, Shape
 from sstfill.methods.base import STEPS, Archive, Window
 from sstfill.validation.blend import Blend
 from sstfill.validation.distances import Distances, distance_to_data
-from sstfill.validation.resemblance import Resemblance
-from sstfill.validation.runs import withheld_runs
 from sstfill.validation.withheld_estimates import WithheldEstimates
+from sstfill.validation.withholding.resemblance import Resemblance
+from sstfill.validation.withholding.runs import withheld_runs
 
 NEAR: Shape = (STEPS, 40, 40)
 """Halo in which the nearest observation to a pixel is looked for."""
@@ -70,7 +70,7 @@ class WithheldWindows(NamedTuple):
         Where each of them lies in the archive, and what is hidden there.
     resemblance
         How far the withheld pixels resemble the gaps without weights, see
-        `sstfill.validation.resemblance.Resemblance.summary`.
+        `sstfill.validation.withholding.resemblance.Resemblance.summary`.
     """
 
     windows: list[WithheldWindow]

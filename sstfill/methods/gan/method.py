@@ -25,8 +25,8 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.nn.device import pick_device
 from sstfill.validation.blend import Blend
 from sstfill.validation.cross_validation import CrossValidation
-from sstfill.validation.series_holdout import SeriesHoldout
 from sstfill.validation.withheld_estimates import WithheldEstimates, gather
+from sstfill.validation.withholding.series_holdout import SeriesHoldout
 
 log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parents[2] / "models" / "compact"

@@ -28,7 +28,7 @@ from sstfill.methods.oi.covariance import Component, Covariance, farthest_steps,
 from sstfill.methods.oi.geometry import Positions, positions
 from sstfill.methods.oi.solver import Solver, per_day
 from sstfill.methods.oi.subsample import excerpt
-from sstfill.validation.runs import withheld_runs
+from sstfill.validation.withholding.runs import withheld_runs
 
 FRACTION = 0.2
 """Fraction of the observed pixels to withhold: more than for a score, to meet more clouds."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sstfill import synthetic
 from sstfill.errors import InputError, OptionError
 from sstfill.validation.distances import distance_to_data
-from sstfill.validation.random_masks import random_masks
+from sstfill.validation.withholding.random_masks import random_masks
 
 
 def image(scale_km: float = 100.0, times: int = 1, fraction: float = 0.3) -> xr.DataArray:

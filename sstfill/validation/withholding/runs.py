@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from sstfill.validation.random_masks import hide_at_random
-from sstfill.validation.resemblance import class_edges, histogram, overlap
-from sstfill.validation.sightings import Bools, Hiding, Rng, Sightings, some
+from sstfill.validation.withholding.random_masks import hide_at_random
+from sstfill.validation.withholding.resemblance import class_edges, histogram, overlap
+from sstfill.validation.withholding.sightings import Bools, Hiding, Rng, Sightings, some
 
 DONORS = 4
 """Images with gaps that it takes to hide under gaps of other dates; with fewer, masks are drawn."""
@@ -39,7 +39,7 @@ def withheld_runs(
     missing.
 
     Where fewer than `DONORS` images have gaps, or where the gaps lie they hide too little, masks
-    are drawn from a random field, see `sstfill.validation.random_masks.random_masks`.
+    are drawn from a random field, see `sstfill.validation.withholding.random_masks.random_masks`.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def withheld_runs(
         bool, dims of `obs`: True at observed sea pixels to hide. Attributes ``fraction``, the
         fraction hidden, ``seed``, ``masks``, which is ``"runs"`` or ``"random"``, and
         ``resemblance``: medians of distance and lag of gaps and of hidden pixels, and the overlap
-        of their histograms, see `sstfill.validation.resemblance.Resemblance`.
+        of their histograms, see `sstfill.validation.withholding.resemblance.Resemblance`.
 
     Raises
     ------

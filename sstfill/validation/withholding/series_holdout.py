@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from sstfill.fields.gaps import derived_seed
 from sstfill.validation.distances import distance_to_data
-from sstfill.validation.resemblance import Resemblance
-from sstfill.validation.runs import withheld_runs
-from sstfill.validation.sightings import SAMPLE, Sightings, some
 from sstfill.validation.withheld_estimates import WithheldEstimates, gather
+from sstfill.validation.withholding.resemblance import Resemblance
+from sstfill.validation.withholding.runs import withheld_runs
+from sstfill.validation.withholding.sightings import SAMPLE, Sightings, some
 
 if TYPE_CHECKING:
     from sstfill.methods.base import Method
@@ -40,7 +40,7 @@ def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr
     Returns
     -------
     DataArray
-        See `sstfill.validation.runs.withheld_runs`.
+        See `sstfill.validation.withholding.runs.withheld_runs`.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from sstfill.errors import InputError
 from sstfill.fields.gaps import days_to_observed, nearest_part
 from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
-from sstfill.validation.resemblance import Resemblance
+from sstfill.validation.withholding.resemblance import Resemblance
 
 KEEP = 0.1
 """Fraction of its observed pixels that each image keeps at least, unless it is hidden wholly."""
@@ -275,7 +275,8 @@ class Hiding:
         """Return the hidden pixels as a mask with the dims of the field.
 
         Its attributes are ``fraction``, the fraction of the observed pixels hidden,
-        ``resemblance``, see `sstfill.validation.resemblance.Resemblance.summary`, and `attrs`.
+        ``resemblance``, see `sstfill.validation.withholding.resemblance.Resemblance.summary`, and
+        `attrs`.
 
         Raises
         ------

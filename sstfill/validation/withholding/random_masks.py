@@ -8,8 +8,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.synthetic import spectrum
-from sstfill.validation.resemblance import class_edges, histogram, overlap
-from sstfill.validation.sightings import Hiding, Rng, Sightings, some
+from sstfill.validation.withholding.resemblance import class_edges, histogram, overlap
+from sstfill.validation.withholding.sightings import Hiding, Rng, Sightings, some
 
 SLOPE = 3.3
 """Of the spectrum of the field, as in `sstfill.synthetic.clouds`: between froth and blobs."""
@@ -35,12 +35,12 @@ def random_masks(
     Parameters
     ----------
     obs, sea, fraction, seed
-        As of `sstfill.validation.runs.withheld_runs`.
+        As of `sstfill.validation.withholding.runs.withheld_runs`.
 
     Returns
     -------
     DataArray
-        As of `sstfill.validation.runs.withheld_runs`.
+        As of `sstfill.validation.withholding.runs.withheld_runs`.
 
     Raises
     ------

@@ -16,8 +16,8 @@ from sstfill import synthetic
 from sstfill.errors import InputError
 from sstfill.fields import gaps
 from sstfill.validation.distances import distance_to_data
-from sstfill.validation.resemblance import Resemblance
-from sstfill.validation.runs import withheld_runs
+from sstfill.validation.withholding.resemblance import Resemblance
+from sstfill.validation.withholding.runs import withheld_runs
 
 
 def cloudy(times: int = 40, fraction: float = 0.4, seed: int = 1) -> xr.DataArray:
