@@ -60,7 +60,7 @@ def draw_scores(
     if members is not None:
         done &= np.isfinite(members).all(0)
     truth, mean, sigma = (values[done].astype(np.float64) for values in (truth, mean, sigma))
-    places = Places(*(number[done] for number in places))
+    places = Places._make(indices[done] for indices in places)
     card = xr.Dataset(coords={"patch": list(SIDES), "quantile": list(QUANTILES)})
     card["patch"].attrs = {"long_name": "side of a square of withheld pixels", "units": "pixels"}
     patches = [patch_means.squares(places, side) for side in SIDES]

@@ -508,7 +508,7 @@ def _pooled_places(places: list[Places], times: int) -> Places:
     """Number the images of all repeats in one go."""
     images = [place.image + number * times for number, place in enumerate(places)]
     rows, columns = ([place[axis] for place in places] for axis in (1, 2))
-    return Places(*(np.concatenate(part) for part in (images, rows, columns)))
+    return Places._make(np.concatenate(part) for part in (images, rows, columns))
 
 
 def _pooled(estimates: list[Estimate]) -> Estimate:
