@@ -59,13 +59,14 @@ def posterior(
     covariance: Covariance,
     cross: NDArray,
     flow: tuple[float, float] = (0.0, 0.0),
+    side: int = 1,
 ) -> tuple[float, float]:
     """Mean and variance at one target from all that is finite among values ``(channel, time, y,
-    x)``.
+    x)``; north is that of the corner of its tile.
     """
     seen = np.argwhere(np.isfinite(values))
     how = {
-        "target": target,
+        "target": target // (1, 1, side, side) * (1, 1, side, side),
         "at": at,
         "days": days,
         "covariance": covariance,

@@ -12,6 +12,7 @@ from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.ndimage import gaussian_filter
 
 from sstfill.fields.reading.dates import days_since_first, usual_step
+from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.interpolation.interpolate import membrane
 
 SAMPLE = 20_000
@@ -156,7 +157,8 @@ def fit_time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
     level = float(np.nanmean(sample))
     image = np.zeros(len(sample))
     if kind == "additive":
-        image, _ = image_means(sample - level, days_since_first(obs))
+        sample -= level
+        image, _ = image_means(sample, days_since_first(obs))
     return TimePart(level, image)
 
 
@@ -166,20 +168,27 @@ def image_means(
     """Fit means of images ``(time,)`` to anomalies ``(time, y, x)``, apart from the means of the
     pixels; return also how they were smoothed.
     """
-    seen = np.isfinite(sample)
-    x = np.where(seen, sample, 0.0)
-    per_pixel, per_image = seen.sum(0), seen.sum((1, 2))
+    seen = np.isfinite(sample).reshape(len(sample), -1)
+    x = np.where(seen, sample.reshape(seen.shape), 0.0)
+    per_pixel, per_image = seen.sum(0), seen.sum(1)
+    of_pixel, of_image = x.sum(0), x.sum(1)
     coverage = per_image / max(np.count_nonzero(per_pixel), 1)
     image = np.zeros(len(x))
-    for _ in range(ROUNDS):
-        of_image = image[:, np.newaxis, np.newaxis]
-        pixel = (x - seen * of_image).sum(0) / (per_pixel + PRIOR)
-        residual = np.square(x - seen * (pixel + of_image)).sum() / per_image.sum()
-        raw = (x - seen * pixel).sum((1, 2)) / np.maximum(per_image, 1)
-        before = image
-        image, smoothing = _smoothed(raw, coverage, residual, days)
-        if np.abs(image - before).max() <= 1e-3 * np.sqrt(residual):
-            break
+    # all sums over what is seen follow from two products with this matrix
+    weight = seen.astype(np.float64)
+    with one_blas_thread():
+        square = np.vdot(x, x)
+        for _ in range(ROUNDS):
+            pixel = (of_pixel - image @ weight) / (per_pixel + PRIOR)
+            over_image = weight @ pixel
+            explained = 2 * (of_pixel @ pixel + of_image @ image - over_image @ image)
+            explained -= per_pixel @ pixel**2 + per_image @ image**2
+            residual = max(square - explained, 0.0) / per_image.sum()
+            raw = (of_image - over_image) / np.maximum(per_image, 1)
+            before = image
+            image, smoothing = _smoothed(raw, coverage, residual, days)
+            if np.abs(image - before).max() <= 1e-3 * np.sqrt(residual):
+                break
     return image, smoothing
 
 

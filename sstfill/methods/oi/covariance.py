@@ -3,24 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sstfill.methods.interpolation.background import FEW
 
-PER_UNIT = 1024
-"""Entries of a correlation table for each unit of scaled distance.
-
-Linear interpolation between them is off by at most 4e-7, well below the noise. Numba's cache does
-not notice a change made here: delete ``__pycache__`` after one.
-"""
-LENGTH = 12 * PER_UNIT
-"""Entries of a table; beyond, the correlation is zero."""
 FARTHEST = (30, 40, 40)
 """Farthest steps (time, y, x) at which observations are looked for, however long the scales."""
 FARTHEST_IN_FEW = 300
@@ -41,12 +33,10 @@ SHAPES = {
 """Correlation by scaled distance: Matern of smoothness 1/2, 3/2 and infinity (Rasmussen & Williams
 2006, 4.2).
 """
-SLOPES = {
-    "exponential": lambda r: r * np.exp(-r),
-    "matern": lambda r: 3 * r * r * np.exp(-np.sqrt(3) * r),
-    "gauss": lambda r: r * r * np.exp(-0.5 * r * r),
-}
-"""Derivative of `SHAPES` by the logarithm of the scale."""
+STEEPER = {"exponential": 1.0, "matern": np.sqrt(3), "gauss": np.sqrt(0.5)}
+"""Factor of distances and lags by which `SHAPES` are without numbers: ``exp(-r)``, ``(1 + r)
+exp(-r)`` and ``exp(-r**2)``.
+"""
 
 
 class Component(NamedTuple):
@@ -97,19 +87,19 @@ class Covariance:
             total = total + variance * in_space * in_time
         return total
 
-    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
-        """Return scales, tables in space and in time, and noise, the first four members of
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
+        """Return scales, numbers of the shapes and noise, the first three members of
         `sstfill.methods.oi.solver_kernels.Kernel`.
+
+        Scales are those of `STEEPER`.
         """
         scales = np.empty((len(self.components), 4))
-        for i, (_, variance, (ly, lx), time_scale) in enumerate(self.components):
-            scales[i] = variance, ly**-2, lx**-2, 1 / time_scale
-        tables = np.stack([_table(SHAPES[component.shape]) for component in self.components])
-        return scales, tables, tables, self.noise
-
-    def slopes(self) -> NDArray[np.float64]:
-        """Tables of the derivative by the logarithm of the scale, ``(component, LENGTH + 2)``."""
-        return np.stack([_table(SLOPES[component.shape]) for component in self.components])
+        for i, (shape, variance, (ly, lx), time_scale) in enumerate(self.components):
+            factor = STEEPER[shape]
+            scales[i] = variance, (factor / ly) ** 2, (factor / lx) ** 2, factor / time_scale
+        names = list(SHAPES)
+        shapes = np.array([names.index(component.shape) for component in self.components])
+        return scales, shapes, self.noise
 
     def summary(self) -> list[dict[str, Any]]:
         """Describe the components by plain values that JSON can hold."""
@@ -124,12 +114,6 @@ class Covariance:
                 }
             )
         return components
-
-
-def _table(shape: Callable[[NDArray], NDArray]) -> NDArray[np.float64]:
-    values = shape(np.arange(LENGTH + 2) / PER_UNIT)
-    values[LENGTH:] = 0.0
-    return values
 
 
 def search_radius(
@@ -165,7 +149,8 @@ def search_radius(
 
 
 class Offsets(NamedTuple):
-    """Steps ``(time, y, x)`` from a target to possible observations, by falling covariance.
+    """Steps ``(time, y, x)`` from the corner of a tile to possible observations, by falling
+    covariance.
 
     Attributes
     ----------
@@ -198,8 +183,12 @@ def ranked_offsets(
     lags: tuple[float, ...],
     flow: tuple[float, float],
     within: tuple[int, int, int],
+    side: int = 1,
 ) -> Offsets:
-    """Rank steps ``(time, y, x)`` by covariance with the origin, the largest first.
+    """Rank steps ``(time, y, x)`` from the corner of a tile, its pixel of the first row and column,
+    by their largest covariance with a pixel of the tile, the largest first.
+
+    So whichever pixels of the tile are gaps, each finds those next to it among the first.
 
     The result is cached: do not write to it.
 
@@ -214,16 +203,22 @@ def ranked_offsets(
     flow
         Displacement in km per day, northward and eastward.
     within
-        Farthest steps.
+        Farthest steps from a pixel of the tile.
+    side
+        Pixels along a side of the tile.
     """
     t = np.arange(-within[0], within[0] + 1)
-    y = np.arange(-within[1], within[1] + 1)
-    x = np.arange(-within[2], within[2] + 1)
+    y = np.arange(-within[1], within[1] + side)
+    x = np.arange(-within[2], within[2] + side)
     lag = np.array(lags)[:, np.newaxis, np.newaxis]
-    rows, columns = y[np.newaxis, :, np.newaxis], x[np.newaxis, np.newaxis, :]
+    # steps from all pixels of the tile, of which the last sees farthest back
+    rows = np.arange(y[0] - side + 1, y[-1] + 1)[:, np.newaxis]
+    columns = np.arange(x[0] - side + 1, x[-1] + 1)
     north = rows * cell[0][0] + columns * cell[1][0] - lag * flow[0]
     east = rows * cell[0][1] + columns * cell[1][1] - lag * flow[1]
-    found = covariance(north, east, lag).astype(np.float32).ravel()
+    by_step = covariance(north, east, lag).astype(np.float32)
+    found = sliding_window_view(by_step, (side, side), (1, 2)).max((-1, -2)).ravel()
+    rows, columns = y[np.newaxis, :, np.newaxis], x
     telling = found > LEAST * covariance.variance
     listed = np.flatnonzero(telling)
     if listed.size > LISTED:

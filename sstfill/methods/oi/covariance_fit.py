@@ -296,20 +296,19 @@ class WithheldTrial:
             neighbours=NEIGHBOURS,
             within=search_radius(first, self.cell, step, per_day(flow), farthest),
             spread=len(self.days) <= FEW,
+            side=1,
         )
-        space, offsets = solver.space(), solver.offsets(self.targets)
+        space = solver.space()
         parts = []
         for part in np.array_split(np.arange(len(self.targets)), PARTS):
             targets = self.targets[part]
-            found = solver_kernels.gather(self.values, targets, *offsets, NEIGHBOURS)
-            parts.append((targets, self.truth[part], *found))
+            parts.append((targets, self.truth[part], solver.tiles(self.values, targets)))
 
         def score(covariance: Covariance) -> tuple[float, NDArray[np.float64]]:
             kernel = solver_kernels.Kernel(*covariance.arrays(), self.cross)
-            slopes = covariance.slopes()
             scored = []
             for part in parts:
-                scored.append(likelihood.log_scores(self.values, *part, space, kernel, slopes))
+                scored.append(likelihood.log_scores(self.values, *part, space, kernel))
             totals, by_component, by_noise = zip(*scored, strict=True)
             n = len(self.truth)
             gradient = np.append(sum(by_component).ravel(), sum(by_noise))
@@ -512,21 +511,34 @@ def fit_covariance(
     candidates = starts(covariance, cell, step, fixed)
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(DRAWS)]
     masks = [withheld(part, part_sea, s) for s in seeds]
-    trials = []
-    for kind in kinds:
-        known = None
-        # the background of the fill is fitted to the whole, so that of an excerpt must be, too
-        if part.shape != obs.shape:
+    known: dict[str, list[TimePart] | None] = dict.fromkeys(kinds)
+    # the background of the fill is fitted to the whole, so that of an excerpt must be, too
+    if part.shape != obs.shape:
+        for kind in kinds:
             whole = (time_parts or {}).get(kind)
             every = [whole] if whole else [fit_time_part(one, sea, kind) for one in channels(obs)]
-            known = [TimePart(level, image[steps]) for level, image in every]
-        drawn = []
-        for own, mask in zip(seeds, masks, strict=True):
-            trial = WithheldTrial.draw(part, part_sea, kind, own, mask, known)
+            known[kind] = [TimePart(level, image[steps]) for level, image in every]
+
+    def drawn(kind: str, some: slice) -> list[WithheldTrial]:
+        trials = []
+        for own, mask in zip(seeds[some], masks[some], strict=True):
+            trial = WithheldTrial.draw(part, part_sea, kind, own, mask, known[kind])
             if len(trial.targets):
-                drawn.append(trial)
-        trials.append(drawn)
-    if not trials[0]:
+                trials.append(trial)
+        return trials
+
+    noise = NOISE if np.isnan(fixed.noise) else fixed.noise
+    kind, draws = kinds[0], drawn(kinds[0], slice(0, None, 2))
+    if len(kinds) > 1 and draws:
+        # half of the draws, and a covariance of one scale, tell which background is better
+        best = np.inf
+        for candidate in kinds:
+            quick = draws if candidate == kinds[0] else drawn(candidate, slice(0, None, 2))
+            log_score = fit_parameters(quick, candidates[0], noise, fixed, rounds=1).log_score
+            if log_score < best:
+                best, kind, draws = log_score, candidate, quick
+    draws = draws + drawn(kind, slice(1, None, 2))
+    if not draws:
         # nothing can be withheld: the start of the fit stands
         layout = ParameterLayout(candidates[0], fixed)
         return FittedCovariance(
@@ -535,12 +547,6 @@ def fit_covariance(
             cross=np.eye(len(channels(part))),
             log_score=np.nan,
         )
-    noise = NOISE if np.isnan(fixed.noise) else fixed.noise
-
-    def quick_score(draws: list[WithheldTrial]) -> float:
-        return fit_parameters(draws[::2], candidates[0], noise, fixed, rounds=1).log_score
-
-    draws = min(trials, key=quick_score) if len(trials) > 1 else trials[0]
     # a sum of two components includes each of them alone
     most = max(len(start) for start in candidates)
     finals = []

@@ -29,7 +29,7 @@ from sstfill.methods.oi.covariance_fit import FittedCovariance, fit_covariance, 
 from sstfill.methods.oi.fitted_background import MAPS, ImageMeans, write_background
 from sstfill.methods.oi.geometry import Domain, Positions, Step, cell_steps, positions
 from sstfill.methods.oi.method import Oi
-from sstfill.methods.oi.solver import Solver, per_day, rounded
+from sstfill.methods.oi.solver import SIDE, Solver, per_day, rounded
 from sstfill.methods.oi.subsample import EXCERPT
 from sstfill.nn.device import pick_device
 
@@ -164,7 +164,7 @@ class FittedOi:
     def halo(self) -> Shape:
         """See `sstfill.methods.base.FittedMethod`."""
         time, y, x = self.within
-        return time + self.images.steps, y, x
+        return time + self.images.steps, y + SIDE - 1, x + SIDE - 1
 
     def estimate(self, window: Window) -> xr.Dataset:
         """See `sstfill.methods.base.FittedMethod`; observed pixels come back as they are."""
@@ -192,7 +192,7 @@ class FittedOi:
         days = days_since_first(window.obs)
         jobs, order = [], [np.zeros(0, np.intp)]
         for cell, rows in self._jobs(gaps.targets, window):
-            solver = self._solver(gaps.at, days, cell)
+            solver = self._solver(gaps.at, days, cell, window)
             jobs.append(simulation.Job(solver, whole, gaps.targets[rows]))
             order.append(rows)
         simulator = simulation.Simulator(
@@ -251,7 +251,10 @@ class FittedOi:
         found = {"mean": (inside.dims, filled), "error": (inside.dims, error)}
         return xr.Dataset(found, inside.coords, self.fitted.summary())
 
-    def _solver(self, at: Positions, days: NDArray[np.float64], cell: Cell) -> Solver:
+    def _solver(
+        self, at: Positions, days: NDArray[np.float64], cell: Cell, window: Window
+    ) -> Solver:
+        _, rows, columns = window.patch.seen
         return Solver(
             at=at,
             days=days,
@@ -260,6 +263,7 @@ class FittedOi:
             cross=self.fitted.cross,
             neighbours=self.method.neighbours,
             within=self.within,
+            first=(rows.start, columns.start),
             device=pick_device(self.method.device),
             cell=cell,
             step=self.step,
@@ -275,7 +279,7 @@ class FittedOi:
 
         def interpolate(job: tuple[Cell, NDArray[np.intp]]) -> None:
             cell, rows = job
-            solve = self._solver(gaps.at, days, cell)
+            solve = self._solver(gaps.at, days, cell, window)
             mean[rows], variance[rows] = solve(gaps.standard, targets[rows])
 
         jobs = self._jobs(targets, window)
@@ -295,13 +299,16 @@ class FittedOi:
         in whatever window it lies.
         """
         _, rows, columns = window.patch.seen
-        tile = ((targets[:, 2] + rows.start) // TILE, (targets[:, 3] + columns.start) // TILE)
+        row, column = targets[:, 2] + rows.start, targets[:, 3] + columns.start
         shapes = np.array([rounded(tuple(y), tuple(x)) for y, x in self.cells.reshape(-1, 2, 2)])
         kinds, kind = np.unique(shapes.reshape(-1, 4), axis=0, return_inverse=True)
-        of_target = kind.reshape(self.cells.shape[:2])[tile]
+        of_target = kind.reshape(self.cells.shape[:2])
+        of_target = of_target[row // TILE, column // TILE]
+        # gaps of one tile of the solver follow each other, so that few are divided
+        by_tile = np.lexsort((column // SIDE, row // SIDE, targets[:, 1]))
         for k in np.unique(of_target):
             y_north, y_east, x_north, x_east = kinds[k].tolist()
-            same = np.flatnonzero(of_target == k)
+            same = by_tile[of_target[by_tile] == k]
             for start in range(0, len(same), TARGETS):
                 yield ((y_north, y_east), (x_north, x_east)), same[start : start + TARGETS]
 

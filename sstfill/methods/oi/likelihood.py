@@ -6,7 +6,18 @@ from __future__ import annotations
 import numpy as np
 
 from sstfill.methods.common.jit import compiled
-from sstfill.methods.oi.solver_kernels import FAST, looked_up, posterior, workspace
+from sstfill.methods.oi.solver_kernels import (
+    EXPONENTIAL,
+    FAST,
+    GAUSS,
+    correlation,
+    decayed,
+    posterior,
+    workspace,
+)
+
+LEAST = 1e-30
+"""Least distance by which is divided."""
 
 
 @compiled(fastmath=FAST)
@@ -20,28 +31,48 @@ def back_substituted(C, n, pivot, b, out):
 
 
 @compiled(fastmath=FAST)
-def _add_pair(P, i, j, weight, scales, in_space, in_time, by_scale, gradient):
-    """Add ``weight * dC_ij`` by the logs of each component's variance, y, x and time scale."""
-    along = (P[i, 3] - P[j, 3]) ** 2
-    square = (P[i, 0] - P[j, 0]) ** 2 + (P[i, 1] - P[j, 1]) ** 2 + (P[i, 2] - P[j, 2]) ** 2
-    across = max(square - along, 0.0)
-    apart = abs(P[i, 4] - P[j, 4])
+def _add_pairs(P, i, n, weight, kernel, gradient):
+    """Add ``weight[j] * dC_ij`` for all ``j < n`` by the logs of each component's variance, y, x
+    and time scale.
+    """
+    scales, shape = kernel.scales, kernel.shape
     for k in range(len(scales)):
-        y2, x2 = along * scales[k, 1], across * scales[k, 2]
-        far, late = np.sqrt(y2 + x2), apart * scales[k, 3]
-        strength = weight * scales[k, 0]
-        near, then = looked_up(in_space[k], far), looked_up(in_time[k], late)
-        gradient[k, 0] += strength * near * then
-        if far > 0.0:
-            steep = strength * looked_up(by_scale[k], far) * then / (y2 + x2)
-            gradient[k, 1] += steep * y2
-            gradient[k, 2] += steep * x2
-        gradient[k, 3] += strength * near * looked_up(by_scale[k], late)
+        variance, by_north, by_east, by_day = scales[k]
+        of_variance, of_y, of_x, of_time = 0.0, 0.0, 0.0, 0.0
+        for j in range(n):
+            across = (P[1, i] - P[1, j]) ** 2 + (P[2, i] - P[2, j]) ** 2
+            y2, x2 = (P[0, i] - P[0, j]) ** 2 * by_north, across * by_east
+            late = abs(P[3, i] - P[3, j]) * by_day
+            strength = weight[j] * variance
+            of_variance += strength * correlation(shape[k], y2 + x2, late)
+            in_space, in_time = slopes(shape[k], y2 + x2, late)
+            of_y += strength * in_space * y2
+            of_x += strength * in_space * x2
+            of_time += strength * in_time
+        gradient[k, 0] += of_variance
+        gradient[k, 1] += of_y
+        gradient[k, 2] += of_x
+        gradient[k, 3] += of_time
+
+
+@compiled(inline="always")
+def slopes(shape, square, late):
+    """Derivatives of the correlation at a squared scaled distance and a scaled lag by the logarithm
+    of the scales: in space, for each unit of the square, and in time.
+    """
+    if shape == GAUSS:
+        close = decayed(square + late * late)
+        return 2 * close, 2 * late * late * close
+    far = np.sqrt(square)
+    close = decayed(far + late)
+    if shape == EXPONENTIAL:
+        return close / max(far, LEAST), late * close
+    return (1 + late) * close, late * late * (1 + far) * close
 
 
 @compiled()
-def log_scores(values, targets, truth, neighbours, count, space, kernel, by_scale):
-    """Sum of the negative log scores of withheld values, and its gradient.
+def log_scores(values, targets, truth, tiles, space, kernel):
+    """Sum of the negative log scores of withheld values, each a tile of its own, and its gradient.
 
     Returns
     -------
@@ -52,34 +83,36 @@ def log_scores(values, targets, truth, neighbours, count, space, kernel, by_scal
     by_noise
         By the logarithm of the noise.
     """
-    most = neighbours.shape[1]
-    work = workspace(most)
-    C, P, channel, _, pivot, z = work
-    scales, in_space, in_time, noise, cross = kernel
-    w, a = np.empty(most), np.empty(most)
-    gradient = np.zeros((len(scales), 4))
-    total, by_noise = 0.0, 0.0
-    for i in range(len(targets)):
-        n = count[i]
-        mean, variance = posterior(values, targets[i], neighbours[i], n, space, kernel, work)
+    most = tiles.neighbours.shape[1]
+    work = workspace(most, 1)
+    C, P, channel, pivot, z = work.C, work.P, work.channel, work.pivot, work.z
+    cross, noise = kernel.cross, kernel.noise
+    w, a, pair = np.empty(most), np.empty(most), np.empty(most)
+    gradient = np.zeros((len(kernel.scales), 4))
+    total, by_noise, diagonal = 0.0, 0.0, 0.0
+    for tile in range(len(tiles.corner)):
+        (row,) = posterior(values, targets, tiles, tile, space, kernel, work)
+        n = tiles.count[tile]
         own = cross[channel[n], channel[n]]
-        spread, miss = variance + noise, mean - truth[i]
+        spread, miss = work.variance[0] + noise, work.mean[0] - truth[row]
         total += 0.5 * np.log(spread) + 0.5 * miss * miss / spread
         by_mean, by_spread = miss / spread, 0.5 * (1 - miss * miss / spread) / spread
         # w are the weights of the observations, a the solution for their values: by the chain
         # rule, each covariance C_jk counts with a product of these
         back_substituted(C, n, pivot, C[n], w)
         back_substituted(C, n, pivot, z, a)
-        gradient[:, 0] += by_spread * own * scales[:, 0]
+        diagonal += by_spread * own
         by_noise += by_spread * noise
         for j in range(n):
-            diagonal = w[j] * (by_spread * w[j] - by_mean * a[j])
-            gradient[:, 0] += diagonal * cross[channel[j], channel[j]] * scales[:, 0]
-            by_noise += diagonal * noise
-            link = cross[channel[n], channel[j]] * (by_mean * a[j] - 2 * by_spread * w[j])
-            _add_pair(P, n, j, link, scales, in_space, in_time, by_scale, gradient)
+            of_itself = w[j] * (by_spread * w[j] - by_mean * a[j])
+            diagonal += of_itself * cross[channel[j], channel[j]]
+            by_noise += of_itself * noise
             for k in range(j):
-                pair = 2 * by_spread * w[j] * w[k] - by_mean * (w[j] * a[k] + w[k] * a[j])
-                pair *= cross[channel[j], channel[k]]
-                _add_pair(P, j, k, pair, scales, in_space, in_time, by_scale, gradient)
+                pair[k] = 2 * by_spread * w[j] * w[k] - by_mean * (w[j] * a[k] + w[k] * a[j])
+                pair[k] *= cross[channel[j], channel[k]]
+            _add_pairs(P, j, j, pair, kernel, gradient)
+        for j in range(n):
+            pair[j] = cross[channel[n], channel[j]] * (by_mean * a[j] - 2 * by_spread * w[j])
+        _add_pairs(P, n, n, pair, kernel, gradient)
+    gradient[:, 0] += diagonal * kernel.scales[:, 0]
     return total, gradient, by_noise

@@ -29,15 +29,17 @@ from sstfill.methods.oi.covariance_fit import (
     fit_covariance,
 )
 from sstfill.methods.oi.geometry import Positions, positions
-from sstfill.methods.oi.solver import Solver, per_day
+from sstfill.methods.oi.solver import SIDE, Solver, per_day
 from sstfill.methods.registry import register
 from sstfill.nn.device import pick_device
 
-CORE = (16, 32, 32)
-"""Pixels of a patch that is interpolated at once."""
+CORE = (32, 64, 64)
+"""Pixels of a patch that is interpolated at once: whole tiles. What a patch sees around it, and
+must standardise, is of that order.
+"""
 BLOCK = (64, 256, 256)
 """Block of a lazy field that is filled at once, unless its chunks are of that order."""
-CORE_OF_FEW = (16, 128, 128)
+CORE_OF_FEW = (32, 128, 128)
 """The same in few images, where more is seen around a patch."""
 BACKGROUNDS = ("additive", "pixel")
 """Kinds of background that "auto" compares."""
@@ -88,8 +90,9 @@ class Oi:
         Mean flow eastward and northward, m/s, with which anomalies drift (at the command line
         ``--flow=-0.2,0.1``).
     neighbours
-        Number of observations used for a pixel: those that covary most with it; in three images or
-        fewer an eighth of them from each quadrant around it, if there are.
+        Number of observations used for the gaps in a tile of 4 x 4 pixels: those that covary most
+        with one of its pixels; in three images or fewer an eighth of them from each quadrant around
+        it, if there are.
     device
         Where the equations are solved: "cpu" (compiled), "cuda" (batches on a GPU, by torch), or
         "auto": a GPU if there is one. Scales are fitted on the CPU.
@@ -114,7 +117,7 @@ class Oi:
     covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto"
     background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto"
     flow: tuple[float, float] = (0.0, 0.0)
-    neighbours: int = 50
+    neighbours: int = 64
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     seed: int = 0
 
@@ -196,7 +199,7 @@ class Oi:
             solver,
             _well_chunked(obs),
             sea,
-            grid=PatchGrid(core=solver.core, halo=solver.within),
+            grid=PatchGrid(core=solver.core, halo=solver.halo),
             outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
             threads=available_cores() if solver.device == "cpu" else 1,
         )
@@ -276,6 +279,12 @@ class PatchSolver:
         """Pixels of a patch."""
         return CORE if len(self.days) > FEW else CORE_OF_FEW
 
+    @property
+    def halo(self) -> Shape:
+        """Farthest steps from a pixel to what its tile sees."""
+        time, y, x = self.within
+        return time, y + SIDE - 1, x + SIDE - 1
+
     def __call__(
         self, obs: NDArray, sea: NDArray[np.bool_], patch: Patch
     ) -> tuple[NDArray, NDArray]:
@@ -284,10 +293,9 @@ class PatchSolver:
         targets = self.targets(values, sea, patch)
         solve = self.solver(patch.seen)
         mean, variance = solve(self.standardised(values, sea, patch.seen), targets)
-        filled, error = self.restored(values, targets, mean, variance, patch.seen)
-        inside = (slice(None), *patch.within)
+        filled, error = self.restored(values, targets, mean, variance, patch)
         shape = (*obs.shape[:-3], *patch.shape)
-        return filled[inside].reshape(shape), error[inside].reshape(shape)
+        return filled.reshape(shape), error.reshape(shape)
 
     def targets(self, values: NDArray, sea: NDArray[np.bool_], patch: Patch) -> NDArray[np.int32]:
         """Channel, time, y, x in what is seen, of the gaps inside a patch, ``(n, 4)``."""
@@ -308,6 +316,7 @@ class PatchSolver:
             cross=self.fitted.cross,
             neighbours=self.method.neighbours,
             within=self.within,
+            first=(rows.start, columns.start),
             spread=len(self.days) <= FEW,
             device=self.device,
         )
@@ -334,16 +343,19 @@ class PatchSolver:
         targets: NDArray[np.int32],
         mean: NDArray[np.float64],
         variance: NDArray[np.float64],
-        box: Box,
+        patch: Patch,
     ) -> tuple[NDArray, NDArray]:
-        """Field and its error in a box from posterior mean and variance at the targets."""
+        """Field and its error inside a patch from posterior mean and variance at the targets."""
         noise = self.fitted.covariance.noise
-        level, scatter = self.background(targets, box)
-        error = np.empty(values.shape)
+        level, scatter = self.background(targets, patch.seen)
+        filled = values[:, *patch.within].copy()
+        error = np.empty(filled.shape)
         for channel, one in enumerate(self.backgrounds):
-            observed = np.isfinite(values[channel])
-            error[channel] = np.where(observed, np.sqrt(noise) * one.scatter[box[1:]], np.nan)
-        filled, where = values.copy(), tuple(targets.T)
+            observed = np.isfinite(filled[channel])
+            known = np.sqrt(noise) * one.scatter[patch.inside[1:]]
+            error[channel] = np.where(observed, known, np.nan)
+        first = [0, *(part.start for part in patch.within)]
+        where = tuple((targets - np.array(first)).T)
         filled[where] = level + scatter * mean
         error[where] = scatter * np.sqrt(variance + noise)
         return filled, error

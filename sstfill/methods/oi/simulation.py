@@ -4,7 +4,7 @@
 A draw is ``mean + (s + e) - sum_j w_j (s_j + e_j)``: s is a random field of the fitted covariance,
 e the noise of observations, w the weights by which the mean is found from the observations j. The
 interpolation of the simulated field errs as the mean does (Journel 1974, Econ. Geol. 69; Chiles &
-Delfiner 2012, Geostatistics, chapter 7). Weights are found once for all draws.
+Delfiner 2012, Geostatistics, chapter 7). All draws are solved by the factor that gives the mean.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sstfill.fields.patches import Box, Patch, PatchGrid, Shape
 from sstfill.fields.reading.dates import absolute_days
 from sstfill.methods.common.threads import cores, in_threads
-from sstfill.methods.oi import simulation_kernels, solver_kernels
+from sstfill.methods.oi import simulation_kernels
 from sstfill.methods.oi.covariance_fit import FittedCovariance
 from sstfill.methods.oi.geometry import Domain, Positions
 from sstfill.methods.oi.solver import DAY, Solver
@@ -30,7 +30,7 @@ from sstfill.progress import track
 if TYPE_CHECKING:
     from sstfill.methods.oi.method import PatchSolver
 
-PATCHES = (2, 3, 3)
+PATCHES = (1, 2, 2)
 """Patches (time, y, x) of a block whose random fields are evaluated at once."""
 NOISE_SEED = 713
 """Purpose of the seed of the noise."""
@@ -139,8 +139,9 @@ class Simulator:
         needed = np.zeros(standard.shape, bool)
 
         def mark(job: Job) -> None:
-            found = _gathered(standard, job)
-            simulation_kernels.mark(needed[:, *job.box], job.targets, *found)
+            values = np.ascontiguousarray(standard[:, *job.box])
+            tiles = job.solver.tiles(values, job.targets)
+            simulation_kernels.mark(needed[:, *job.box], job.targets, tiles)
 
         in_threads(mark, jobs)
         # the fields are known wherever they are asked for; the rest of the window costs nothing
@@ -165,10 +166,10 @@ class Simulator:
         def solve(job: Job) -> Solved:
             values = np.ascontiguousarray(standard[:, *job.box])
             rows = np.ascontiguousarray(row[:, *job.box])
-            kernel = solver_kernels.Kernel(*covariance.arrays(), cross)
-            space = job.solver.space()
+            tiles = job.solver.tiles(values, job.targets)
+            space, kernel = job.solver.space(), job.solver.kernel()
             mean, variance = simulation_kernels.solve_and_draw(
-                values, job.targets, *_gathered(standard, job), space, kernel, draws, rows
+                values, job.targets, tiles, space, kernel, draws, rows
             )
             return Solved(mean, variance, rows[tuple(job.targets.T)])
 
@@ -182,13 +183,6 @@ class Simulator:
         nothing = Solved(np.zeros(0), np.zeros(0), np.zeros(0, np.int32))
         parts = zip(nothing, *solved, strict=True)
         return Drawn(Solved(*map(np.concatenate, parts)), draws)
-
-
-def _gathered(standard: NDArray[np.float32], job: Job) -> tuple[NDArray, NDArray]:
-    """Neighbours of the targets of a job, and how many each has."""
-    values = np.ascontiguousarray(standard[:, *job.box])
-    offsets = job.solver.offsets(job.targets)
-    return solver_kernels.gather(values, job.targets, *offsets, job.solver.neighbours)
 
 
 @dataclass(frozen=True)
@@ -244,21 +238,20 @@ class BlockSimulator:
     ) -> tuple[NDArray, NDArray, NDArray]:
         values = obs.reshape(-1, *obs.shape[-3:])
         filled, error = self.patches.restored(
-            values, targets, drawn.solved.mean, drawn.solved.variance, block.seen
+            values, targets, drawn.solved.mean, drawn.solved.variance, block
         )
-        inside = (slice(None), *block.within)
         members = self.simulator.members
         shape = (*obs.shape[:-3], *block.shape)
         fields = np.empty((members, len(values), *block.shape), obs.dtype)
-        fields[:] = filled[inside]
+        fields[:] = filled
         level, scatter = self.patches.background(targets, block.seen)
         channel, *place = targets.T
         within = [p - part.start for p, part in zip(place, block.within, strict=True)]
         for member in range(members):
             fields[member, channel, *within] = level + scatter * drawn.at_targets(member)
         return (
-            filled[inside].reshape(shape),
-            error[inside].astype(np.float32).reshape(shape),
+            filled.reshape(shape),
+            error.astype(np.float32).reshape(shape),
             fields.reshape(members, *shape),
         )
 
@@ -288,9 +281,9 @@ def simulate(
     shape, method = (time, rows, columns), patches.method
     domain = Domain.of(obs.isel({dim: 0 for dim in obs.dims[:-2]}))
     simulator = Simulator(patches.fitted, method.flow, domain, members, method.seed)
-    grid = PatchGrid(core=core, halo=patches.within)
+    grid = PatchGrid(core=core, halo=patches.halo)
     block_t, block_y, block_x = (n * size for n, size in zip(PATCHES, core, strict=True))
-    blocks = PatchGrid(core=(block_t, block_y, block_x), halo=patches.within)
+    blocks = PatchGrid(core=(block_t, block_y, block_x), halo=patches.halo)
     block_simulator = BlockSimulator(patches, grid, shape, absolute_days(obs), simulator)
     draw = _at_once if obs.chunks is None else _lazily
     arrays = draw(block_simulator, blocks, obs, sea)

@@ -9,7 +9,6 @@ import numpy as np
 
 from sstfill.methods.common.jit import compiled
 from sstfill.methods.common.keyed_kernels import scrambled
-from sstfill.methods.oi.likelihood import back_substituted
 from sstfill.methods.oi.solver_kernels import FAST, posterior, workspace
 
 
@@ -57,40 +56,49 @@ def add_noise(values, row, seconds, first_row, first_column, deviation, seed):
 
 
 @compiled(fastmath=FAST)
-def _subtract(values, weight, site, own):
-    """Subtract the weighted draws at a site from the draws of another."""
+def _subtract(own, weight, other):
+    """Subtract from the draws at a site the weighted ones of another."""
     for member in range(len(own)):
-        own[member] -= weight * values[site, member]
+        own[member] -= weight * other[member]
 
 
 @compiled()
-def solve_and_draw(values, targets, neighbours, count, space, kernel, draws, row):
+def solve_and_draw(values, targets, tiles, space, kernel, draws, row):
     """As `sstfill.methods.oi.solver_kernels.solve`; and in `draws`, ``(site, member)``, subtract
     from those of each target what the interpolation makes of those at its neighbours.
 
     No target is a neighbour of another, so that these may be replaced in place.
     """
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
-    work = workspace(neighbours.shape[1])
-    weights = np.empty(neighbours.shape[1])
-    for i in range(len(targets)):
-        n = count[i]
-        mean[i], variance[i] = posterior(values, targets[i], neighbours[i], n, space, kernel, work)
-        back_substituted(work.C, n, work.pivot, work.C[n], weights)
-        c, t, y, x = targets[i]
-        own = draws[row[c, t, y, x]]
-        for j in range(n):
-            c, t, y, x = neighbours[i, j]
-            _subtract(draws, np.float32(weights[j]), row[c, t, y, x], own)
+    most, members = tiles.neighbours.shape[1], draws.shape[1]
+    work = workspace(most, tiles.members.shape[1])
+    solved = np.empty((most, members))
+    for tile in range(len(tiles.corner)):
+        rows = posterior(values, targets, tiles, tile, space, kernel, work)
+        n = tiles.count[tile]
+        # the forward solve of each draw by the factor, as of the values
+        for i in range(n):
+            c, t, y, x = tiles.neighbours[tile, i]
+            solved[i] = draws[row[c, t, y, x]]
+            for k in range(i):
+                _subtract(solved[i], work.C[i, k], solved[k])
+            solved[i] *= work.pivot[i]
+        for j in range(len(rows)):
+            mean[rows[j]], variance[rows[j]] = work.mean[j], work.variance[j]
+            c, t, y, x = targets[rows[j]]
+            own = draws[row[c, t, y, x]]
+            for k in range(n):
+                _subtract(own, work.C[n + j, k], solved[k])
     return mean, variance
 
 
 @compiled()
-def mark(needed, targets, neighbours, count):
+def mark(needed, targets, tiles):
     """Set True where targets and their neighbours are, ``(channel, time, y, x)``."""
     for i in range(len(targets)):
         c, t, y, x = targets[i]
         needed[c, t, y, x] = True
-        for j in range(count[i]):
-            c, t, y, x = neighbours[i, j]
+    for tile in range(len(tiles.corner)):
+        for j in range(tiles.count[tile]):
+            c, t, y, x = tiles.neighbours[tile, j]
             needed[c, t, y, x] = True

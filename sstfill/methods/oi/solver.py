@@ -14,9 +14,13 @@ from sstfill.methods.oi.covariance import Covariance, Offsets, ranked_offsets
 from sstfill.methods.oi.geometry import Positions, Step, cell_steps
 
 if TYPE_CHECKING:
-    from sstfill.methods.oi.solver_kernels import NeighbourOffsets, Space
+    from sstfill.methods.oi.solver_kernels import Kernel, NeighbourOffsets, Space, Tiles
 
 DAY = 86400.0
+SIDE = 4
+"""Side in pixels of the tiles of an image whose gaps are interpolated from the same observations,
+by one factor. Tiles of the whole grid, so that results do not depend on the window.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +40,16 @@ class Solver:
     cross
         Correlation between channels, ``(channel, channel)``.
     neighbours
-        Number of observations used for a pixel.
+        Number of observations used for a tile.
     within
-        Farthest steps (time, y, x) at which they are looked for; the same for all patches of a
-        field, or there would be seams between them.
+        Farthest steps (time, y, x) from its pixels at which they are looked for; the same for all
+        patches of a field, or there would be seams between them.
+    first
+        Row and column in the whole grid of the first pixel of `values`.
+    side
+        Of the tiles, pixels.
     spread
-        Whether each quadrant around a pixel gets its share of them, from far away where need be.
+        Whether each quadrant around a tile gets its share of them, from far away where need be.
     device
         ``"cpu"`` (compiled, a thread) or a device of torch (in batches).
     cell
@@ -57,6 +65,8 @@ class Solver:
     cross: NDArray[np.float64]
     neighbours: int
     within: tuple[int, int, int]
+    first: tuple[int, int] = (0, 0)
+    side: int = SIDE
     spread: bool = False
     device: str = "cpu"
     cell: tuple[Step, Step] | None = None
@@ -70,14 +80,38 @@ class Solver:
         """
         from sstfill.methods.oi import solver_kernels  # Numba takes long to import
 
-        kernel = solver_kernels.Kernel(*self.covariance.arrays(), self.cross)
-        offsets, space = self.offsets(targets), self.space()
-        given = (values, targets, offsets, space, kernel, self.neighbours)
+        given = (values, targets, self.tiles(values, targets), self.space(), self.kernel())
         if self.device == "cpu":
-            return solver_kernels.interpolate(*given)
+            return solver_kernels.solve(*given)
         from sstfill.methods.oi import solver_batched  # so does torch
 
-        return solver_batched.interpolate(*given, device=self.device)
+        return solver_batched.solve(*given, device=self.device)
+
+    def tiles(self, values: NDArray[np.float32], targets: NDArray[np.int32]) -> Tiles:
+        """Sort targets into tiles, and find the observations for each."""
+        from sstfill.methods.oi import solver_kernels
+
+        channel, time, y, x = targets.astype(np.int64).T
+        row, y_in_tile = np.divmod(y + self.first[0], self.side)
+        column, x_in_tile = np.divmod(x + self.first[1], self.side)
+        shape = (len(values), len(self.days), row.max(initial=0) + 1, column.max(initial=0) + 1)
+        number = np.ravel_multi_index((channel, time, row, column), shape)
+        tile, of_target = np.unique(number, return_inverse=True)
+        members = np.full((len(tile), self.side**2), -1)
+        members[of_target, self.side * y_in_tile + x_in_tile] = np.arange(len(targets))
+        corner = np.stack(np.unravel_index(tile, shape), axis=1)
+        corner[:, 2:] = self.side * corner[:, 2:] - self.first
+        corner = corner.astype(np.int32)
+        offsets = self.offsets(targets)
+        found = solver_kernels.gather(values, corner, self.side, *offsets, self.neighbours)
+        origin = solver_kernels.origins(self.at.xyz, corner, self.side)
+        return solver_kernels.Tiles(corner, origin, members, *found)
+
+    def kernel(self) -> Kernel:
+        """Return the arrays of the covariance."""
+        from sstfill.methods.oi import solver_kernels
+
+        return solver_kernels.Kernel(*self.covariance.arrays(), self.cross)
 
     def space(self) -> Space:
         """Return the arrays of the geometry, in km and days."""
@@ -85,7 +119,9 @@ class Solver:
 
         north, east = per_day(self.flow)
         drift = east * self.at.eastward + north * self.at.northward
-        return solver_kernels.Space(self.at.xyz, drift, self.at.northward, self.days)
+        return solver_kernels.Space(
+            self.at.xyz, drift, self.at.northward, self.at.eastward, self.days
+        )
 
     def offsets(self, targets: NDArray[np.int32]) -> NeighbourOffsets:
         """Return where to look for observations, for each image among the targets."""
@@ -102,7 +138,9 @@ class Solver:
             lags = _lags(self.days, int(t), self.within[0], step)
             if lags not in number:
                 number[lags] = len(lists)
-                lists.append(ranked_offsets(self.covariance, cell, lags, flow, self.within))
+                lists.append(
+                    ranked_offsets(self.covariance, cell, lags, flow, self.within, self.side)
+                )
             pattern[t] = number[lags]
         near, begin = _joined([one.near for one in lists], 3)
         if not self.spread:

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.methods.common.jit import compiled
-from sstfill.methods.oi.covariance import LENGTH, PER_UNIT
+from sstfill.methods.oi.covariance import SHAPES
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Fast-math flags; not "nnan", for NaN marks the gaps."""
+EXPONENTIAL, GAUSS = (list(SHAPES).index(name) for name in ("exponential", "gauss"))
+"""Numbers of two shapes; the third is "matern"."""
 SHARE = 8
-"""Each quadrant around a target has at least one in so many of its neighbours, if there are."""
+"""Each quadrant around a tile has at least one in so many of its neighbours, if there are."""
 FLOOR = 1e-9
 """Least pivot, as a fraction of the variance: below it an observation is left out."""
 
@@ -32,9 +34,10 @@ class Space(NamedTuple):
     ----------
     xyz, drift
         Position in km and its drift in km per day, ``(y, x, 3)``.
-    northward
-        Unit vector, ``(y, x, 3)``. The vector of the target splits distances into meridional and
-        zonal ones: these are distances in a flat space, where the covariance is positive definite.
+    northward, eastward
+        Unit vectors, ``(y, x, 3)``. Those of one pixel of a tile split all distances into
+        meridional and zonal ones: so these are distances in a flat space, where the covariance is
+        positive definite.
     days
         ``(time,)``
     """
@@ -42,6 +45,7 @@ class Space(NamedTuple):
     xyz: NDArray[np.float64]
     drift: NDArray[np.float64]
     northward: NDArray[np.float64]
+    eastward: NDArray[np.float64]
     days: NDArray[np.float64]
 
 
@@ -52,8 +56,8 @@ class Kernel(NamedTuple):
     ----------
     scales
         ``(component, 4)``: variance; 1/km^2 along the meridian and along the parallel; 1/day.
-    in_space, in_time
-        Correlation by scaled distance, ``(component, LENGTH + 2)``.
+    shape
+        Number of the shape, ``(component,)``.
     noise
         Variance of the observation error.
     cross
@@ -61,14 +65,13 @@ class Kernel(NamedTuple):
     """
 
     scales: NDArray[np.float64]
-    in_space: NDArray[np.float64]
-    in_time: NDArray[np.float64]
+    shape: NDArray[np.int64]
     noise: float
     cross: NDArray[np.float64]
 
 
 class NeighbourOffsets(NamedTuple):
-    """Steps ``(time, y, x)`` from a target to possible observations, by falling covariance: see
+    """Steps ``(time, y, x)`` from a tile to possible observations, by falling covariance: see
     `sstfill.methods.oi.covariance.Offsets`.
 
     Attributes
@@ -92,9 +95,37 @@ class NeighbourOffsets(NamedTuple):
     sparse_begin: NDArray[np.int64]
 
 
+class Tiles(NamedTuple):
+    """Targets by tile: the gaps of one channel and image in a small square of the grid, which are
+    interpolated from the same observations.
+
+    Attributes
+    ----------
+    corner
+        Channel, time, y, x of the first pixel of each tile, ``(tile, 4)``.
+    origin
+        Time, y, x of the pixel from which all places are seen, ``(tile, 3)``.
+    members
+        Row of the target at each pixel of a tile, -1 where there is none, ``(tile, side**2)``.
+    neighbours
+        Channel, time, y, x of the observations, ``(tile, most, 4)``.
+    count
+        How many there are, ``(tile,)``.
+    """
+
+    corner: NDArray[np.int32]
+    origin: NDArray[np.int32]
+    members: NDArray[np.int64]
+    neighbours: NDArray[np.int32]
+    count: NDArray[np.int64]
+
+
 @compiled(inline="always")
-def quadrant(y, x):
-    """Number of the quadrant in which a step lies, 0 to 3; 4 for none."""
+def quadrant(y, x, side):
+    """Number of the quadrant, around the middle of a tile, in which a step from its corner leads, 0
+    to 3; 4 for none.
+    """
+    y, x = 2 * y - (side - 1), 2 * x - (side - 1)
     if y == 0 and x == 0:
         return 4
     if x > 0:
@@ -118,9 +149,9 @@ def observed_channel(values, c, t, y, x):
 
 
 @compiled()
-def spread(values, target, last, sparse, found, n):
+def spread(values, corner, side, last, sparse, found, n):
     """Replace the last of `n` neighbours by others, farther away, where a quadrant around the
-    target has less than its share.
+    middle of a tile has less than its share.
 
     Parameters
     ----------
@@ -136,11 +167,11 @@ def spread(values, target, last, sparse, found, n):
     n
         How many neighbours there are then.
     """
-    c, t, y, x = target
+    c, t, y, x = corner
     share = len(found) // SHARE
     have = np.zeros(5, np.int64)
     for k in range(n):
-        have[quadrant(found[k, 2] - y, found[k, 3] - x)] += 1
+        have[quadrant(found[k, 2] - y, found[k, 3] - x, side)] += 1
     lacking = 0
     for q in range(4):
         lacking += max(share - have[q], 0)
@@ -149,7 +180,7 @@ def spread(values, target, last, sparse, found, n):
     for k in range(len(sparse)):
         if m == lacking:
             break
-        q = quadrant(sparse[k, 1], sparse[k, 2])
+        q = quadrant(sparse[k, 1], sparse[k, 2], side)
         # what comes before the last offset has been found already
         if q == 4 or have[q] >= share or sparse[k, 3] <= last:
             continue
@@ -163,7 +194,7 @@ def spread(values, target, last, sparse, found, n):
     surplus = n + m - len(found)
     k = n - 1
     while surplus > 0:
-        q = quadrant(found[k, 2] - y, found[k, 3] - x)
+        q = quadrant(found[k, 2] - y, found[k, 3] - x, side)
         if q == 4 or have[q] > share:
             for j in range(k, n - 1):
                 found[j] = found[j + 1]
@@ -176,24 +207,26 @@ def spread(values, target, last, sparse, found, n):
 
 
 @compiled()
-def gather(values, targets, steps, begin, pattern, sparse, sparse_begin, most):
-    """Find the observations for each target ``(channel, time, y, x)``; where its own channel has
-    none, another channel's serve.
+def gather(values, corner, side, steps, begin, pattern, sparse, sparse_begin, most):
+    """Find the observations for each tile, by its corner ``(channel, time, y, x)``; where its own
+    channel has none, another channel's serve.
 
-    They are those of largest covariance. With sparse lists each quadrant around the target has its
-    share: where these lie on one side, the last of them give way to others on the other sides.
+    They are those of largest covariance with a pixel of the tile, whichever of these are gaps: so
+    they are the same where a window shows but a part of the gaps. With sparse lists each quadrant
+    around the tile has its share: where these lie on one side, the last of them give way to others
+    on the other sides.
 
     Returns
     -------
     neighbours
-        ``(target, most, 4)``: channel, time, y, x.
+        ``(tile, most, 4)``: channel, time, y, x.
     count
-        ``(target,)``
+        ``(tile,)``
     """
-    found = np.zeros((len(targets), most, 4), np.int32)
-    count = np.zeros(len(targets), np.int64)
-    for i in range(len(targets)):
-        c, t, y, x = targets[i]
+    found = np.zeros((len(corner), most, 4), np.int32)
+    count = np.zeros(len(corner), np.int64)
+    for i in range(len(corner)):
+        c, t, y, x = corner[i]
         p, n, last = pattern[t], 0, -1
         for k in range(begin[p], begin[p + 1]):
             tt, yy, xx = t + steps[k, 0], y + steps[k, 1], x + steps[k, 2]
@@ -206,50 +239,72 @@ def gather(values, targets, steps, begin, pattern, sparse, sparse_begin, most):
                 break
         others = sparse[sparse_begin[p] : sparse_begin[p + 1]]
         if len(others):
-            n = spread(values, targets[i], last, others, found[i], n)
+            n = spread(values, corner[i], side, last, others, found[i], n)
         count[i] = n
     return found, count
 
 
 @compiled(inline="always")
-def looked_up(table, distance):
-    """Correlation at a scaled distance, linear between the entries of a table."""
-    scaled = distance * PER_UNIT
-    k = int(scaled)
-    if k >= LENGTH:
-        return 0.0
-    return table[k] + (table[k + 1] - table[k]) * (scaled - k)
+def decayed(x):
+    """``exp(-x)`` for ``x >= 0``: a Taylor series for the 64th part of x, squared six times.
+
+    It is off by less than 1e-13. Of this the compiler makes vector code, not of a library's
+    exponential.
+    """
+    u = -min(x, 64.0) / 64
+    p = 1 + u * (1 + u / 2 * (1 + u / 3 * (1 + u / 4 * (1 + u / 5 * (1 + u / 6 * (1 + u / 7))))))
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    return p * p
+
+
+@compiled(inline="always")
+def correlation(shape, square, late):
+    """Correlation of a shape at a scaled distance, squared, and a scaled lag: see
+    `sstfill.methods.oi.covariance.Covariance.arrays`.
+    """
+    if shape == GAUSS:
+        return decayed(square + late * late)
+    far = np.sqrt(square)
+    if shape == EXPONENTIAL:
+        return decayed(far + late)
+    return (1 + far) * (1 + late) * decayed(far + late)
 
 
 @compiled(fastmath=FAST)
-def covariances(P, channel, n, kernel, C):
-    """Fill the lower triangle of C with covariances of `n` observations and, last, the target."""
-    scales, in_space, in_time, noise, cross = kernel
-    for i in range(n + 1):
-        for j in range(min(i, n)):
-            along = (P[i, 3] - P[j, 3]) ** 2
-            square = (P[i, 0] - P[j, 0]) ** 2 + (P[i, 1] - P[j, 1]) ** 2 + (P[i, 2] - P[j, 2]) ** 2
-            across = max(square - along, 0.0)
-            apart = abs(P[i, 4] - P[j, 4])
-            total = 0.0
-            for k in range(len(scales)):
-                far = np.sqrt(along * scales[k, 1] + across * scales[k, 2])
-                near = looked_up(in_space[k], far)
-                total += scales[k, 0] * near * looked_up(in_time[k], apart * scales[k, 3])
-            C[i, j] = total * cross[channel[i], channel[j]]
-    for i in range(n):
-        C[i, i] = scales[:, 0].sum() * cross[channel[i], channel[i]] + noise
+def covariances(P, channel, n, m, kernel, C):
+    """Fill C, in its lower triangle, with covariances of `n` observations and, below, of `m`
+    targets with these.
+    """
+    scales, shape, noise, cross = kernel
+    for i in range(n + m):
+        C[i, : min(i, n)] = 0.0
+        for k in range(len(scales)):
+            variance, by_north, by_east, by_day = scales[k]
+            for j in range(min(i, n)):
+                across = (P[1, i] - P[1, j]) ** 2 + (P[2, i] - P[2, j]) ** 2
+                square = (P[0, i] - P[0, j]) ** 2 * by_north + across * by_east
+                late = abs(P[3, i] - P[3, j]) * by_day
+                C[i, j] += variance * correlation(shape[k], square, late)
+        if len(cross) > 1:
+            for j in range(min(i, n)):
+                C[i, j] *= cross[channel[i], channel[j]]
+        if i < n:
+            C[i, i] = scales[:, 0].sum() * cross[channel[i], channel[i]] + noise
 
 
 @compiled(fastmath=FAST)
-def factorise(C, n, y, prior, noise, pivot, z):
-    """Factorise C in place (Cholesky) with the target's row; return posterior mean and variance.
+def factorise(C, n, m, y, noise, pivot, z):
+    """Factorise C in place (Cholesky), with the rows of `m` targets; solve for the values `y`.
 
-    Without rounding, and errors of the tables, no pivot would be less than the noise, since a
-    covariance has no negative eigenvalue.
+    Without rounding no pivot would be less than the noise, since a covariance has no negative
+    eigenvalue.
     """
     least = max(0.5 * noise, FLOOR * C[0, 0]) if n else 0.0
-    for i in range(n + 1):
+    for i in range(n + m):
         for j in range(min(i, n)):
             s = C[i, j]
             for k in range(j):
@@ -263,51 +318,58 @@ def factorise(C, n, y, prior, noise, pivot, z):
             # an observation that adds nothing to those before it is left out
             pivot[i] = 1 / np.sqrt(s) if s > least else 0.0
             z[i] = v * pivot[i]
-    mean, explained = 0.0, 0.0
-    for k in range(n):
-        mean += C[n, k] * z[k]
-        explained += C[n, k] * C[n, k]
-    return mean, max(prior - explained, 0.0)
 
 
 @compiled()
-def place(values, target, neighbours, n, space, P, channel, y):
-    """Fill P with x, y, z, north and day of `n` observations and, last, of the target; `channel`
-    and `y` with their channels and values.
+def origins(xyz, corner, side):
+    """Time, y and x of the first pixel of each tile that has a position, ``(tile, 3)``."""
+    found = corner[:, 1:].copy()
+    for i in range(len(corner)):
+        _, _, y, x = corner[i]
+        missing = True
+        for row in range(max(y, 0), min(y + side, len(xyz))):
+            for column in range(max(x, 0), min(x + side, xyz.shape[1])):
+                if missing and np.isfinite(xyz[row, column, 0]):
+                    found[i, 1:] = row, column
+                    missing = False
+    return found
+
+
+@compiled()
+def place(P, j, pixel, origin, space):
+    """Write to column j of P where a pixel ``(channel, time, y, x)`` lies, seen from the origin
+    ``(time, y, x)``: north, east and up, km, and its day.
     """
-    xyz, drift, northward, days = space
-    # drift is counted from the target's time: over a whole series the sphere would not be flat
-    now = days[target[1]]
-    meridian = northward[target[2], target[3]]
-    for j in range(n + 1):
-        c, t, row, column = neighbours[j] if j < n else target
-        P[j, 3] = 0.0
-        for k in range(3):
-            P[j, k] = (
-                xyz[row, column, k]
-                - xyz[target[2], target[3], k]
-                - (days[t] - now) * drift[row, column, k]
-            )
-            P[j, 3] += P[j, k] * meridian[k]
-        P[j, 4] = days[t]
-        channel[j] = c
-        if j < n:
-            y[j] = values[c, t, row, column]
+    xyz, drift, northward, eastward, days = space
+    # drift is counted from the origin's time: over a whole series the sphere would not be flat
+    late = days[pixel[1]] - days[origin[0]]
+    north, east = northward[origin[1], origin[2]], eastward[origin[1], origin[2]]
+    P[0, j] = P[1, j] = P[2, j] = 0.0
+    for k in range(3):
+        apart = xyz[pixel[2], pixel[3], k] - xyz[origin[1], origin[2], k]
+        apart -= late * drift[pixel[2], pixel[3], k]
+        after, before = (k + 1) % 3, (k + 2) % 3
+        P[0, j] += apart * north[k]
+        P[1, j] += apart * east[k]
+        P[2, j] += apart * (east[after] * north[before] - east[before] * north[after])
+    P[3, j] = days[pixel[1]]
 
 
 class Workspace(NamedTuple):
-    """Arrays that are filled anew for each target: its system, factor and solution.
+    """Arrays that are filled anew for each tile: its system, factor and solution.
 
     Attributes
     ----------
     C
-        Covariances, then their factor, of the observations and, last, the target.
+        Covariances, then their factor, of the observations and, last, the targets.
     P
-        Places: x, y, z, north and day, ``(observation, 5)``.
+        Places: north, east, up and day, ``(4, observation + target)``.
     channel, y
         Channel and value of each observation.
     pivot, z
         Reciprocal pivots, and the values after the forward solve.
+    mean, variance
+        Of the posterior at each target.
     """
 
     C: NDArray[np.float64]
@@ -316,50 +378,61 @@ class Workspace(NamedTuple):
     y: NDArray[np.float64]
     pivot: NDArray[np.float64]
     z: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
 
 
 @compiled()
-def workspace(most):
-    """Arrays for at most so many observations."""
-    C, P = np.empty((most + 1, most + 1)), np.empty((most + 1, 5))
-    channel = np.zeros(most + 1, np.int64)
-    return Workspace(C, P, channel, np.empty(most), np.empty(most), np.empty(most))
+def workspace(most, targets):
+    """Arrays for at most so many observations and targets of a tile."""
+    every = most + targets
+    C, P, channel = np.empty((every, most)), np.empty((4, every)), np.zeros(every, np.int64)
+    y, pivot, z = np.empty(most), np.empty(most), np.empty(most)
+    return Workspace(C, P, channel, y, pivot, z, np.empty(targets), np.empty(targets))
 
 
 @compiled()
-def posterior(values, target, neighbours, n, space, kernel, work):
-    """Posterior mean and variance of one target from `n` neighbours; `work` keeps the factor."""
-    C, P, channel, y, pivot, z = work
-    place(values, target, neighbours, n, space, P, channel, y)
-    prior = kernel.scales[:, 0].sum() * kernel.cross[channel[n], channel[n]]
-    covariances(P, channel, n, kernel, C)
-    return factorise(C, n, y, prior, kernel.noise, pivot, z)
+def posterior(values, targets, tiles, tile, space, kernel, work):
+    """Posterior mean and variance, without the observation error, at the targets of a tile; `work`
+    keeps them and the factor.
+
+    Returns
+    -------
+    rows
+        Of `targets`, in the order of the results.
+    """
+    C, P, channel, y, pivot, z, mean, variance = work
+    corner, neighbours, n = tiles.corner[tile], tiles.neighbours[tile], tiles.count[tile]
+    rows = tiles.members[tile][tiles.members[tile] >= 0]
+    origin = tiles.origin[tile]
+    for j in range(n):
+        place(P, j, neighbours[j], origin, space)
+        c, t, row, column = neighbours[j]
+        channel[j], y[j] = c, values[c, t, row, column]
+    for j in range(len(rows)):
+        place(P, n + j, targets[rows[j]], origin, space)
+        channel[n + j] = corner[0]
+    covariances(P, channel, n, len(rows), kernel, C)
+    factorise(C, n, len(rows), y, kernel.noise, pivot, z)
+    prior = kernel.scales[:, 0].sum() * kernel.cross[corner[0], corner[0]]
+    for j in range(len(rows)):
+        found, explained = 0.0, 0.0
+        for k in range(n):
+            found += C[n + j, k] * z[k]
+            explained += C[n + j, k] * C[n + j, k]
+        mean[j], variance[j] = found, max(prior - explained, 0.0)
+    return rows
 
 
 @compiled()
-def solve(values, targets, neighbours, count, space, kernel):
-    """Posterior mean and variance (without the observation error) at each target from its
-    neighbours.
+def solve(values, targets, tiles, space, kernel):
+    """Posterior mean and variance (without the observation error) at each target ``(n, 4)``, from
+    values ``(channel, time, y, x)``, NaN in the gaps.
     """
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
-    work = workspace(neighbours.shape[1])
-    for i in range(len(targets)):
-        mean[i], variance[i] = posterior(
-            values, targets[i], neighbours[i], count[i], space, kernel, work
-        )
+    work = workspace(tiles.neighbours.shape[1], tiles.members.shape[1])
+    for tile in range(len(tiles.corner)):
+        rows = posterior(values, targets, tiles, tile, space, kernel, work)
+        for j in range(len(rows)):
+            mean[rows[j]], variance[rows[j]] = work.mean[j], work.variance[j]
     return mean, variance
-
-
-def interpolate(
-    values: NDArray[np.float32],
-    targets: NDArray[np.int32],
-    order: NeighbourOffsets,
-    space: Space,
-    kernel: Kernel,
-    most: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Posterior mean and variance at the targets ``(n, 4)`` from values ``(channel, time, y, x)``,
-    NaN in the gaps.
-    """
-    neighbours, count = gather(values, targets, *order, most)
-    return solve(values, targets, neighbours, count, space, kernel)

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 
 from sstfill.checks import check_number
 from sstfill.errors import InputError
-from sstfill.fields.gaps import days_to_observed, nearest_part
+from sstfill.fields.gaps import nearest_part
 from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.validation.withholding.resemblance import Resemblance
@@ -174,9 +174,9 @@ class Sightings:
             if shown.any():
                 far = distance_transform_edt(~shown, sampling=self.spacing)
                 distance[here] = far[rows[here], columns[here]]
-        series = left[:, variables, rows, columns][:, np.newaxis]
-        lag = days_to_observed(series, self.days)[times, 0, np.arange(times.size)]
-        return distance, lag
+        apart = np.abs(self.days[:, np.newaxis] - self.days[times])
+        apart[~left[:, variables, rows, columns]] = np.inf
+        return distance, apart.min(axis=0).astype(np.float32)
 
     def gap_distances(self, rng: Rng) -> tuple[NDArray, NDArray]:
         """Return distance and lag of a random sample of the gaps."""

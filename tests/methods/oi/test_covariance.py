@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Covariances: tables and slopes as accurate as they must be, reach, and the order in which
+"""Covariances: kernels and slopes as accurate as they must be, reach, and the order in which
 observations tell.
 """
 
@@ -12,11 +12,8 @@ import pytest
 
 from sstfill.methods.oi.covariance import (
     FARTHEST,
-    LENGTH,
     LISTED,
-    PER_UNIT,
     SHAPES,
-    SLOPES,
     SPARSE,
     Component,
     Covariance,
@@ -24,7 +21,8 @@ from sstfill.methods.oi.covariance import (
     ranked_offsets,
     search_radius,
 )
-from sstfill.methods.oi.solver_kernels import looked_up
+from sstfill.methods.oi.likelihood import slopes
+from sstfill.methods.oi.solver_kernels import correlation
 
 KM = ((10.0, 0.0), (0.0, 10.0))
 DAILY = tuple(float(t) for t in range(-3, 4))
@@ -38,22 +36,24 @@ def one(length_scale: float = 50.0, time_scale: float = 3.0) -> Covariance:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_tables_are_accurate(shape) -> None:
-    r = np.random.default_rng(0).uniform(0, 11.9, 2000)
-    table = Covariance(components=(Component(shape, 1.0, (1.0, 1.0), 1.0),), noise=0.0).arrays()[1][
-        0
-    ]
-    np.testing.assert_allclose(
-        [looked_up(table, v) for v in r], SHAPES[shape](r), rtol=0, atol=4e-7
-    )
-    assert looked_up(table, LENGTH / PER_UNIT) == looked_up(table, 1e6) == 0.0
+def test_kernels_correlate_as_the_shapes_do(shape) -> None:
+    r, lag = np.random.default_rng(0).uniform(0, 20, (2, 2000))
+    part = Component(shape, 1.0, (1.0, 1.0), 1.0)
+    ((_, by_north, _, by_day),), (number,), _ = Covariance(components=(part,), noise=0.0).arrays()
+    found = [correlation(number, *at) for at in zip(r**2 * by_north, lag * by_day, strict=True)]
+    np.testing.assert_allclose(found, SHAPES[shape](r) * SHAPES[shape](lag), rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", range(len(SHAPES)))
 def test_slopes_are_derivatives_by_the_logarithm_of_the_scale(shape) -> None:
-    r = np.linspace(0.01, 8, 50)
-    by_difference = (SHAPES[shape](r * np.exp(-1e-5)) - SHAPES[shape](r * np.exp(1e-5))) / 2e-5
-    np.testing.assert_allclose(SLOPES[shape](r), by_difference, atol=1e-6)
+    for far, late in np.random.default_rng(0).uniform(0.01, 6, (50, 2)):
+        in_space, in_time = slopes(shape, far**2, late)
+        less, more = np.exp([-1e-5, 1e-5])
+        by_space = correlation(shape, (far * less) ** 2, late)
+        by_space -= correlation(shape, (far * more) ** 2, late)
+        by_time = correlation(shape, far**2, late * less) - correlation(shape, far**2, late * more)
+        assert in_space * far**2 == pytest.approx(by_space / 2e-5, abs=1e-6)
+        assert in_time == pytest.approx(by_time / 2e-5, abs=1e-6)
 
 
 def test_value_at_the_origin_is_the_variance() -> None:
@@ -76,6 +76,15 @@ def test_order_is_that_of_falling_covariance() -> None:
     told = one()(10.0 * y, 10.0 * x, 1.0 * t)
     assert (np.diff(told) < 1e-6).all() and steps[0].tolist() == [0, 0, 0]
     assert len({tuple(s) for s in steps}) == len(steps) == 7 * 13 * 13
+
+
+def test_order_for_a_tile_is_that_of_its_nearest_pixel() -> None:
+    steps = ranked_offsets(one(), KM, DAILY, (0.0, 0.0), (3, 6, 6), side=4).near
+    t, y, x = steps.T
+    north, east = np.maximum(np.maximum(-y, y - 3), 0), np.maximum(np.maximum(-x, x - 3), 0)
+    told = one()(10.0 * north, 10.0 * east, 1.0 * t)
+    assert (np.diff(told) < 1e-6).all()
+    assert len({tuple(s) for s in steps}) == len(steps) == 7 * 16 * 16
 
 
 def test_order_follows_the_flow_and_the_orientation_of_the_grid() -> None:

@@ -176,9 +176,8 @@ class TestGrids:
         expected = self.filled(obs)
         np.testing.assert_allclose(self.filled(metres), expected, rtol=1e-5)
         turned = self.filled(metres.isel(y=FALLING))[:, ::-1]
-        assert rms(turned - expected) < 0.02 * float(
-            obs.std()
-        )  # equally good observations come in another order
+        # tiles begin at the other side, so that their observations are others
+        assert rms(turned - expected) < 0.05 * float(obs.std())
 
     def test_curvilinear_grid_equals_the_rectilinear_one_any_way_it_is_stored(self) -> None:
         ds = sea_surface().isel(time=slice(10), lat=slice(18), lon=slice(20))

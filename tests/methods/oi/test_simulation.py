@@ -216,9 +216,9 @@ class TestInMemory:
         from sstfill.methods.oi import solver_batched
 
         monkeypatch.setattr("sstfill.methods.oi.method.pick_device", lambda device: "torch-cpu")
-        on_cpu = solver_batched.interpolate
+        on_cpu = solver_batched.solve
         monkeypatch.setattr(
-            solver_batched, "interpolate", lambda *given, device: on_cpu(*given, device="cpu")
+            solver_batched, "solve", lambda *given, device: on_cpu(*given, device="cpu")
         )
         method = Oi(**GIVEN, device="cuda")
         found = method.simulate(surface.sst, sea, 2)

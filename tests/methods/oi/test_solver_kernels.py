@@ -56,21 +56,19 @@ class Case:
             cross=CROSS,
             neighbours=200,
             within=(3, 5, 6),
+            side=1,
         )
         self.space = solver.space()
-        self.near = solver_kernels.gather(
-            self.values, self.targets, *solver.offsets(self.targets), 200
-        )
+        self.tiles = solver.tiles(self.values, self.targets)
 
     def scored(self, one: Covariance) -> tuple[float, np.ndarray, float]:
         return log_scores(
             self.values,
             self.targets,
             self.truth,
-            *self.near,
+            self.tiles,
             self.space,
             solver_kernels.Kernel(*one.arrays(), CROSS),
-            one.slopes(),
         )
 
 
@@ -91,7 +89,7 @@ def nearest_and_spread(seen: np.ndarray, target: tuple[int, int], most: int) -> 
     for more in (NO_SPARSE, sparse):
         lists = (near, np.array([0, len(near)]), np.zeros(1, int), more, np.array([0, len(more)]))
         at, (n,) = solver_kernels.gather(
-            values, np.array([[0, 0, *target]], np.int32), *lists, most
+            values, np.array([[0, 0, *target]], np.int32), 1, *lists, most
         )
         found.append(at[0, :n, 2:])
     return found
@@ -136,14 +134,14 @@ def test_a_gap_at_one_side_of_the_observations_is_seen_across() -> None:
 
 def test_every_observation_is_gathered_once_those_that_tell_most_first() -> None:
     seen = {tuple(p) for p in np.argwhere(np.isfinite(CASE.values))}
-    near, count = CASE.near
+    near, count = CASE.tiles.neighbours, CASE.tiles.count
     how = {
         "at": CASE.at,
         "days": CASE.days,
         "covariance": covariance(START),
         "cross": np.ones((2, 2)),
     }
-    for target, found, n in zip(CASE.targets, near, count, strict=True):
+    for target, found, n in zip(CASE.tiles.corner, near, count, strict=True):
         assert {tuple(p) for p in found[:n]} == seen and n == len(seen)
         told = gaussian.matrix(
             target[np.newaxis], found[:n].astype(int), target=target, flow=(0.1, 0.0), **how
@@ -157,7 +155,7 @@ def test_own_channel_comes_before_another() -> None:
     steps = np.array([[0, 0, 0], [0, 0, 1]], np.int32)
     target, begin = np.array([[1, 0, 0, 0]], np.int32), np.array([0, 2])
     order = solver_kernels.NeighbourOffsets(steps, begin, np.zeros(1, int), NO_SPARSE, 0 * begin)
-    near, count = solver_kernels.gather(values, target, *order, 5)
+    near, count = solver_kernels.gather(values, target, 1, *order, 5)
     assert count[0] == 2 and near[0, :2].tolist() == [[0, 0, 0, 0], [1, 0, 0, 1]]
 
 
@@ -184,8 +182,41 @@ def test_gradient_equals_differences(number) -> None:
 
 
 def test_twins_do_not_break_the_factorisation() -> None:
-    C = np.array([[1.0, 0, 0], [1.0, 1.0, 0], [0.5, 0.5, 0]])
-    mean, variance = solver_kernels.factorise(
-        C, 2, np.array([2.0, 2.0]), 1.0, 0.0, np.empty(2), np.empty(2)
-    )
+    C = np.array([[1.0, 0], [1.0, 1.0], [0.5, 0.5]])
+    pivot, z = np.empty(2), np.empty(2)
+    solver_kernels.factorise(C, 2, 1, np.array([2.0, 2.0]), 0.0, pivot, z)
+    mean, variance = C[2] @ z, 1 - C[2] @ C[2]
     assert (mean, variance) == (pytest.approx(1.0, abs=1e-3), pytest.approx(0.75, abs=1e-3))
+
+
+@given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.2, 0.6, 0.9]))
+def test_a_tile_has_what_tells_most_of_each_of_its_pixels(seed, missing) -> None:
+    """Nothing left out covaries more with a pixel than the last of the neighbours does with any."""
+    seen = np.random.default_rng(seed).random((1, 3, SIDE, SIDE)) >= missing
+    values = np.where(seen, 1.0, np.nan).astype(np.float32)
+    km = {d: (d, np.arange(float(SIDE)), {"units": "km"}) for d in "yx"}
+    part = Component("exponential", 1.0, (5.0, 5.0), 4.0)
+    solver = Solver(
+        at=positions(xr.DataArray(np.zeros((3, SIDE, SIDE)), km, ("time", "y", "x"))),
+        days=np.arange(3.0),
+        covariance=Covariance(components=(part,), noise=0.1),
+        flow=(0.0, 0.0),
+        cross=np.eye(1),
+        neighbours=40,
+        within=(3, SIDE, SIDE),
+    )
+    targets, places = np.argwhere(~seen).astype(np.int32)[::61], np.argwhere(seen)
+    tiles = solver.tiles(values, targets)
+
+    def told(target: np.ndarray, at: np.ndarray) -> np.ndarray:
+        t, y, x = np.abs(at - target)[:, 1:].T
+        return np.exp(-np.hypot(y, x) / 5 - t / 4)
+
+    inside = np.array([(0, 0, y, x) for y in range(4) for x in range(4)])
+    for i, members in enumerate(tiles.members):
+        near = tiles.neighbours[i, : tiles.count[i]]
+        among = {tuple(place) for place in near}
+        last = max(told(tiles.corner[i] + pixel, near[-1:])[0] for pixel in inside)
+        for target in targets[members[members >= 0]]:
+            more = places[told(target, places) > last + 1e-6]
+            assert {tuple(place) for place in more} <= among
