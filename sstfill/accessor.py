@@ -237,10 +237,10 @@ class DatasetGapfill(_Gapfill):
         """Draw members of one date beside the field and its error; see `sstfill.plot.members`."""
         return plot.members(self._data, **given)
 
-    @_template(ParameterSource(plot.maps))
+    @_template(ParameterSource(plot.picture))
     def plot(self, **given: Any) -> Any:
-        """Draw one date of a *filled* Dataset in its layers; see `sstfill.plot.maps`."""
-        return plot.maps(self._data, **given)
+        """Draw a *filled* Dataset: one date, several, or a film; see `sstfill.plot.picture`."""
+        return plot.picture(self._data, **given)
 
 
 class DataArrayGapfill(_Gapfill):
