@@ -58,6 +58,7 @@ COMMANDS = {
     "import-pycles": Command("import the clouds of a PyCLES run", "importing"),
     "clouds": Command("compute how much a series of clouds hides", "importing"),
     "dineof-modes": Command("write the EOF modes that DINEOF finds", "filling"),
+    "from-dineof": Command("print the command for an init file of DINEOF", "from_dineof"),
     "plot": Command("draw one date of a filled file", "looking"),
     "bench": Command("run the paper's protocol on the data at hand", "evaluating"),
     "demo": Command("score, fill and draw a synthetic ocean", "evaluating"),
