@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from sstfill import io, plot
-from sstfill.cli.looking import summary
 from sstfill.cli.source import (
     add_input,
     add_transform,
@@ -34,6 +33,7 @@ from sstfill.methods import METHODS
 from sstfill.plot import benchmarks
 from sstfill.plot.output import signed
 from sstfill.printable import printable
+from sstfill.report.summary import summary
 from sstfill.synthetic import ocean
 from sstfill.validation import metrics
 
