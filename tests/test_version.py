@@ -18,8 +18,8 @@ def test_command_tells_versions_of_what_matters(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert out.startswith(f"sstfill {sstfill.__version__}\n")
     for name in ("python", "numpy", "xarray", "dask", "torch"):
-        assert f"\n{name:<8} " in out or f"\n{name} " in out, name
-    assert np.__version__ in out
+        assert f"\n{name} " in out, name
+    assert f"numpy {np.__version__}\n" in out
 
 
 def test_a_library_without_metadata_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

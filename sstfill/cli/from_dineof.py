@@ -278,7 +278,7 @@ class Translation:
         items = self.entries[key].items
         try:
             (text,) = items
-            return kind(text.lower().replace("d", "e"))  # type: ignore[no-any-return]
+            return kind(text.lower().replace("d", "e"))
         except ValueError as error:
             what = "a whole number" if kind is int else "a number"
             raise ReadError(f"{self.name}, {self._line(key)} is not {what}; correct it") from error

@@ -117,9 +117,7 @@ class _Versions(argparse.Action):
     """Print versions, which are looked up only when they are asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        (_, own), *others = versions().items()
-        width = max(len(name) for name, _ in others)
-        lines = [f"sstfill {own}", *(f"{name:<{width}} {number}" for name, number in others)]
+        lines = [f"{name} {number}" for name, number in versions().items()]
         say("\n".join(lines))
         parser.exit()
 
