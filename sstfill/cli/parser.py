@@ -13,7 +13,7 @@ import math
 import re
 import reprlib
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from sstfill.cli.terminal import say
@@ -63,6 +63,7 @@ COMMANDS = {
     "plot": Command("draw one date of a filled file", "looking"),
     "bench": Command("run the paper's protocol on the data at hand", "evaluating"),
     "demo": Command("score, fill and draw a synthetic ocean", "evaluating"),
+    "completion": Command("print the script that completes words in a shell", "completion"),
 }
 
 
@@ -136,7 +137,26 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     'oi'
     """
     # options before the subcommand take no value: the first other word is the subcommand
-    command = next((word for word in words if not word.startswith("-")), None)
+    command = next((word for word in words if not word.startswith("-")), "")
+    parser, opened = grammar([command])
+    usage = ""
+    if command in opened:
+        _add_method(opened[command], words)
+        usage = opened[command].format_usage()
+    elif command:
+        raise unknown("command", command, COMMANDS)
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        raise _excess(rest, args, usage)
+    args.command_line = shlex.join(["sstfill", *words])
+    return args
+
+
+def grammar(names: Collection[str]) -> tuple[Parser, dict[str, Parser]]:
+    """Make the parser, and the parsers of the subcommands `names`, which alone have their options.
+
+    To add them, the module of a subcommand is imported.
+    """
     parser = Parser("sstfill", description=ABOUT)
     parser.add_argument(
         "--version",
@@ -150,24 +170,17 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     subparsers = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", title="commands", parser_class=Parser
     )
-    usage = ""
+    opened = {}
     for name, known in COMMANDS.items():
         about = known.purpose.capitalize() + "."
         subparser = subparsers.add_parser(name, help=known.purpose, description=about)
-        if name == command:
+        if name in names:
             add, run = known.parts(name)
             subparser.set_defaults(run=run)
             add(subparser)
             _add_messages(subparser)
-            _add_method(subparser, words)
-            usage = subparser.format_usage()
-    if command is not None and command not in COMMANDS:
-        raise unknown("command", command, COMMANDS)
-    args, rest = parser.parse_known_args(words)
-    if rest:
-        raise _excess(rest, args, usage)
-    args.command_line = shlex.join(["sstfill", *words])
-    return args
+            opened[name] = subparser
+    return parser, opened
 
 
 def _add_method(subparser: argparse.ArgumentParser, words: Sequence[str]) -> None:
