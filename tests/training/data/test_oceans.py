@@ -27,6 +27,7 @@ from sstfill.training.data import ocean_source, oceans
 from sstfill.training.data.ocean_source import OceanSource, make_ocean
 from sstfill.training.data.oceans import LEAST_SEEN, OceanExample, Oceans, draw
 from sstfill.training.data.sample import Batches, Sample
+from sstfill.training.forward import complete_twice
 from sstfill.training.ocean_training import train_on_oceans
 from sstfill.training.options import TrainOptions
 
@@ -216,6 +217,13 @@ class TestTraining:
         assert model.checkpoint.config["network"]["options"]["drawing"] == 2
         assert model.checkpoint.config["traits"] == first.config["traits"]
         assert "withheld_crps" in model.checkpoint.config["scores"]
+        squares = []
+        source = OceanSource(FEW, tmp_path / "draws" / "oceans", 1)
+        network = model.checkpoint.network().requires_grad_(False)
+        for batch in Batches(source.validation(), 1, needs_withheld=True):
+            estimate, error, *draws = complete_twice(network, batch).drawn
+            squares += [((draw - estimate) / error)[batch.withheld].square() for draw in draws]
+        assert abs(float(torch.cat(squares).mean()) - 1) < 0.3
         for name, weight in first.weights.items():
             assert torch.equal(model.checkpoint.weights[name], weight), name
         with pytest.raises(OptionError, match="needs a network that estimates already"):
