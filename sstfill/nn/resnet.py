@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from sstfill.nn.spectral import spectral
 
-
 SMALL = 20_480
 """Channels x frames x rows of a single clip up to which torch (2.x) passes oneDNN by on a CPU."""
 
