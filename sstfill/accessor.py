@@ -25,6 +25,7 @@ from sstfill.evaluation import score
 from sstfill.fill import fill  # registers `Auto`, so that METHODS is complete
 from sstfill.methods import METHODS, Dineof
 from sstfill.modes import dineof_modes
+from sstfill.report.write import write_report
 from sstfill.training.options import TrainOptions
 from sstfill.training.train import train
 
@@ -241,6 +242,11 @@ class DatasetGapfill(_Gapfill):
     def plot(self, **given: Any) -> Any:
         """Draw a *filled* Dataset: one date, several, or a film; see `sstfill.plot.picture`."""
         return plot.picture(self._data, **given)
+
+    @_template(ParameterSource(write_report, without=("command", "missing")))
+    def report(self, **given: Any) -> Any:
+        """Write a page about a *filled* Dataset; see `sstfill.report.write.write_report`."""
+        return write_report(self._data, **given)
 
 
 class DataArrayGapfill(_Gapfill):

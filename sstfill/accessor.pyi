@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Written by tests/support/make_stub.py from the dataclasses of the methods; do not edit.
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -232,6 +233,7 @@ class DatasetGapfill:
         cmap: str | None = None,
         robust: bool = True,
     ) -> Figure: ...
+    def report(self, path: str | PathLike[str]) -> Path: ...
     def score(
         self,
         methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method] | None = None,

@@ -17,10 +17,11 @@ from remembered import brief_fits
 
 import sstfill
 from sstfill import io
-from sstfill.cli import looking, main, source
+from sstfill.cli import main, source
 from sstfill.cli.options import flag
 from sstfill.nn import registry
 from sstfill.progress import track
+from sstfill.report.summary import summary
 from sstfill.synthetic import ocean
 from sstfill.training.data.oceans import Oceans
 from sstfill.training.recipe import ArchiveOptions
@@ -678,7 +679,7 @@ class TestMistakes:
         odd = seen.drop_vars("sst").assign({forged: units})
         sstfill.io.write(odd, "odd.zarr")
         described = run("info odd.zarr", capsys)
-        filled = looking.summary(sstfill.fill(odd, "interpolate"))
+        filled = summary(sstfill.fill(odd, "interpolate"))
         for text in (described, filled):
             assert "sst\\nready to fill" in text and "\nready" not in text
             assert "forged" in text and "\nforged" not in text and "\x1b" not in text
@@ -814,12 +815,6 @@ class TestLooking:
         assert "sea_surface_temperature: float32 (time 92, lat 40, lon 41), kelvin" in run(
             f"info {producer}", capsys
         )
-
-    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit) as left:
-            main(["--version"])
-        assert left.value.code == 0
-        assert capsys.readouterr().out == f"sstfill {sstfill.__version__}\n"
 
 
 def test_dineof_modes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
