@@ -23,6 +23,7 @@ from sstfill.docstrings import parameters, summary
 from sstfill.errors import OptionError, unknown
 from sstfill.evaluation import score
 from sstfill.fill import fill  # registers `Auto`, so that METHODS is complete
+from sstfill.intervals import interval
 from sstfill.methods import METHODS, Dineof
 from sstfill.modes import dineof_modes
 from sstfill.report.write import write_report
@@ -232,6 +233,14 @@ class DatasetGapfill(_Gapfill):
     deviation) and ``v_source`` (0 observed, 1 filled, 2 not filled, 3 withheld, 4 land); see
     `sstfill.fill`.
     """
+
+    @_template(ParameterSource(interval))
+    def interval(self, **given: Any) -> Any:
+        """Return the limits between which the values of a *filled* Dataset lie.
+
+        See `sstfill.intervals.interval`.
+        """
+        return interval(self._data, **given)
 
     @_template(ParameterSource(plot.members))
     def plot_members(self, **given: Any) -> Any:

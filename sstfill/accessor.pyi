@@ -169,6 +169,9 @@ class DatasetGapfill:
         members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
+    def interval(
+        self, probability: float = 0.8, *, variables: str | Sequence[str] | None = None
+    ) -> xr.Dataset: ...
     def oi(
         self,
         *,
