@@ -41,7 +41,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 nb_execution_mode = "force"  # a kept output may be that of an earlier sstfill
-nb_execution_timeout = 600  # seconds a cell, on a busy machine; all pages together take some minutes
+nb_execution_timeout = 600  # seconds a cell, on a busy machine; all pages take some minutes
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
