@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from sstfill import occlusion
 from sstfill.describe import Description
@@ -18,6 +18,8 @@ from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
 from sstfill.methods.gan.method import Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.plot.film import Animation
+from sstfill.plot.kinds import Kind
 from sstfill.plot.view import Label
 from sstfill.training.options import Device, Network, ObjectiveName, Precision, Schedule
 
@@ -167,6 +169,9 @@ class DatasetGapfill:
         members: int = 0,
         seed: int = 0,
     ) -> xr.Dataset: ...
+    def interval(
+        self, probability: float = 0.8, *, variables: str | Sequence[str] | None = None
+    ) -> xr.Dataset: ...
     def oi(
         self,
         *,
@@ -208,19 +213,26 @@ class DatasetGapfill:
     def plot(
         self,
         *,
+        kind: Kind = "maps",
         variable: str | None = None,
         time: Label | None = None,
-        layers: Sequence[str] = ("observed", "filled", "error", "source"),
-        axes: Sequence[Axes] | None = None,
+        times: Sequence[Label] | None = None,
+        n: int | None = None,
+        layers: Sequence[str] | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        fig: Figure | SubFigure | None = None,
         cmap: str | None = None,
         robust: bool = True,
-    ) -> Figure: ...
+        fps: float | None = None,
+    ) -> Figure | Animation: ...
     def plot_members(
         self,
         *,
         variable: str | None = None,
         time: Label | None = None,
         n: int = 4,
+        ax: Sequence[Axes] | None = None,
+        fig: Figure | SubFigure | None = None,
         cmap: str | None = None,
         robust: bool = True,
     ) -> Figure: ...

@@ -25,6 +25,7 @@ from sstfill.errors import WriteError
 from sstfill.evaluation import score
 from sstfill.evaluation.paper import datasets, protocol, published, records, tables
 from sstfill.evaluation.paper.plan import DEVICES, OPERATORS, ProtocolPlan, quick
+from sstfill.evaluation.paper.variants import VariantTraining
 from sstfill.evaluation.withheld import ALL
 from sstfill.fill import fill
 from sstfill.io import atomic_path
@@ -205,6 +206,27 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="for methods that can use a GPU (default: auto)",
     )
     parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="train the paper's network and its variants, N steps each, and put them beside the "
+        "methods on the synthetic ocean; hours for thousands of steps without a GPU; by default "
+        "they are left out",
+    )
+    parser.add_argument(
+        "--base",
+        type=int,
+        default=4,
+        metavar="N",
+        help="channels of their first layer (default: 4; the paper's: 32)",
+    )
+    parser.add_argument(
+        "--networks",
+        metavar="DIR",
+        help="folder where they are kept: taken from there the next time, trained on where they "
+        "were interrupted (default: networks in the folder of --out)",
+    )
+    parser.add_argument(
         "--quick",
         action="store_true",
         help="two small sequences and three occluded fractions: seconds instead of minutes, for a "
@@ -215,12 +237,17 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 def run_bench(args: argparse.Namespace) -> Iterator[str]:
     """Run the protocol and write its tables and figures."""
     methods, operators = names(args.methods), names(args.operators)
+    training = None
+    if args.steps is not None:
+        folder = args.networks or str(Path(args.out) / "networks")
+        training = VariantTraining(steps=args.steps, base=args.base, folder=folder)
     plan = ProtocolPlan(
         sequences=args.sequences,
         seed=args.seed,
         device=args.device,
         methods=tuple(methods) if methods else None,
         operators=tuple(operators) if operators else None,
+        training=training,
     )
     yield from paper(quick(plan) if args.quick else plan, args.data or [], args.out)
 

@@ -7,16 +7,20 @@ import argparse
 import contextlib
 import textwrap
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from sstfill import io, plot
 from sstfill.cli.options import explained, own_fields, spelled
 from sstfill.cli.source import (
+    FILMS,
+    PICTURES,
     account,
     add_input,
     add_lakes,
     add_links,
     add_variables,
     check_picture,
+    is_film,
     names,
     sea,
     series,
@@ -27,6 +31,9 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields.reading.account import MissingValues
 from sstfill.methods import METHODS, method_class
 from sstfill.printable import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def add_info(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +75,12 @@ def run_methods(args: argparse.Namespace) -> Iterator[str]:
 def add_plot(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of ``sstfill plot``."""
     parser.add_argument("input", metavar="FILLED", help="what sstfill fill wrote")
-    parser.add_argument("--out", required=True, metavar="PNG", help="picture to write")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="PNG",
+        help="picture to write; a name that ends in .gif or .mp4 is a film of all dates",
+    )
     parser.add_argument(
         "--time",
         metavar="WHEN",
@@ -85,14 +97,24 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
 
 
 def run_plot(args: argparse.Namespace) -> Iterator[str]:
-    """Draw one date of a filled file."""
-    check_picture(args.out, [args.input])
+    """Draw one date of a filled file, or all of them as a film."""
+    check_picture(args.out, [args.input], (*PICTURES, *FILMS))
+    film = is_film(args.out)
+    for option in ("time", "members"):
+        if film and getattr(args, option) is not None:
+            raise OptionError(
+                f"--{option} is for a picture, and {args.out!r} is a film; leave it out, or end "
+                "the name in .png"
+            )
     when: str | int | None = args.time
     with contextlib.suppress(TypeError, ValueError):
         when = int(args.time)
     links = args.allow_links
     with io.reading(args.input), io.open(args.input, chunks={}, allow_links=links) as filled:
-        if args.members is None:
+        figure: Figure | plot.Animation
+        if film:
+            figure = plot.animation(filled, variable=args.variable)
+        elif args.members is None:
             figure = plot.maps(filled, variable=args.variable, time=when)
         else:
             figure = plot.members(filled, variable=args.variable, time=when, n=args.members)

@@ -231,6 +231,17 @@ class TestFill:
         assert "no time step 99" in fails("plot out.nc --out o.png --time 99", capsys)
         assert "'_source'" in fails("plot in.nc --out o.png", capsys)
 
+    def test_plot_of_all_dates_is_a_film(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pytest.importorskip("cartopy")
+        run("fill in.nc --out out.nc --method climatology --no-score", capsys)
+        assert "drawn to film.gif" in run("plot out.nc --out film.gif", capsys)
+        assert (folder / "film.gif").read_bytes()[:6] == b"GIF89a"
+        assert "--time is for a picture" in fails("plot out.nc --out f.gif --time 2", capsys)
+        assert "with .gif or .mp4 for a film" in fails("plot out.nc --out f.txt", capsys)
+        assert "as '.gif'" in fails("fill in.nc --out o.nc --plot map.gif", capsys)
+
     def test_plot_follows_links_where_asked_to(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
