@@ -19,8 +19,9 @@ from sstfill.nn.generator import OCCLUDED
 from sstfill.nn.losses import discriminator_hinge, generator_hinge, laplace_nll, masked_l1
 from sstfill.nn.masking import occlude
 from sstfill.training.data.sample import Sample
+from sstfill.training.ensemble import EnsembleTerm
 from sstfill.training.forward import CompletedBatch
-from sstfill.training.options import TrainOptions
+from sstfill.training.options import PIXEL, TrainOptions
 
 LEAST = 1e-4
 """Error of a first guess, in scaled units, below which there is little to gain."""
@@ -210,8 +211,8 @@ def compose(
     if objective not in _PIXEL_TERMS:
         raise unknown("objective", objective, _PIXEL_TERMS)
     pixel = _PIXEL_TERMS[objective]
-    if objective == "withheld":
-        return Objective(((1.0, WithheldTerm()),))
+    if pixel is not None and objective in PIXEL:
+        return Objective(((1.0, pixel),))
     adversary = Adversary(
         channels=channels,
         base=options.discriminator_base,
@@ -232,4 +233,6 @@ _PIXEL_TERMS: dict[str, Term | None] = {
     "withheld+adversarial": WithheldTerm(),
     "paired": Paired(),
     "unpaired": None,
+    "draws": EnsembleTerm(),
+    "draws+adversarial": EnsembleTerm(),
 }

@@ -11,7 +11,17 @@ from sstfill.checks import check_choice, check_fraction, check_most, check_numbe
 from sstfill.errors import OptionError
 
 Network = Literal["compact", "paper", "static", "recurrent"]
-ObjectiveName = Literal["withheld", "adversarial", "withheld+adversarial", "paired", "unpaired"]
+ObjectiveName = Literal[
+    "withheld",
+    "adversarial",
+    "withheld+adversarial",
+    "paired",
+    "unpaired",
+    "draws",
+    "draws+adversarial",
+]
+PIXEL = ("withheld", "draws")
+"""How the names of objectives begin that score withheld pixels, by an optimiser for that."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "cosine", "decay"]
@@ -88,7 +98,12 @@ class TrainOptions:
         "withheld": restore pixels hidden from what was observed (Laplace likelihood where the
         network states a scale, else absolute error). "adversarial": the paper's, equation 4.
         "withheld+adversarial": both. "paired" and "unpaired": the paper's supervised variants,
-        which need the truth.
+        which need the truth. "draws": the branch of the compact network that turns noise into
+        members learns by the fair score of two draws at what is withheld
+        (`sstfill.training.ensemble`), the rest of it stays; "draws+adversarial": that and the
+        paper's adversarial terms on a draw.
+    drawing
+        Channels of the first layer of the branch that draws, where it is new.
     adversarial_weight
         Of the adversarial term beside a pixel term.
     discriminator_base
@@ -140,6 +155,7 @@ class TrainOptions:
     network: Network = "compact"
     base: int = 32
     objective: ObjectiveName = "withheld"
+    drawing: int = 32
     adversarial_weight: float = 0.01
     discriminator_base: int = 8
     discriminator_steps: int = 2
@@ -174,13 +190,23 @@ class TrainOptions:
         for name in ("adversarial_weight", "clip", "save_minutes"):
             check_number(name, getattr(self, name), 0)
         check_fraction("ema", self.ema)
+        if self.draws and self.network != "compact":
+            raise OptionError(
+                f"network={self.network!r} does not draw from noise; give network='compact', or "
+                "another objective"
+            )
         self._check_recipe()
         self._check_discriminators()
 
     @property
     def adversarial(self) -> bool:
         """Whether discriminators take part."""
-        return self.objective != "withheld"
+        return self.objective not in PIXEL
+
+    @property
+    def draws(self) -> bool:
+        """Whether the branch of the compact network learns that draws, and nothing else."""
+        return self.objective.startswith("draws")
 
     @property
     def needs_withheld(self) -> bool:
@@ -197,7 +223,7 @@ class TrainOptions:
         """The generator's optimiser."""
         given = {name: getattr(self, name) for name in OptimiserOptions.__dataclass_fields__}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        usual = PIXELWISE if self.objective.startswith("withheld") else PAPER
+        usual = PIXELWISE if self.objective.startswith(PIXEL) else PAPER
         return replace(usual, **chosen)
 
     @property
@@ -206,7 +232,7 @@ class TrainOptions:
 
         The generator's where the objective is the paper's, else the paper's.
         """
-        if self.objective.startswith("withheld"):
+        if self.objective.startswith(PIXEL):
             return PAPER
         return self.recipe
 
@@ -242,6 +268,7 @@ _CHOICES = {
 }
 _COUNTS = {
     "base": 4096,
+    "drawing": 4096,
     "discriminator_base": 4096,
     "discriminator_steps": 1000,
     "frames": 10_000,

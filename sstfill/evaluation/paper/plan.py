@@ -15,6 +15,7 @@ from sstfill.errors import unknown
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
 from sstfill.evaluation.paper.published import MIDDLE, OCCLUDED
 from sstfill.evaluation.paper.sequences import Masks, SceneWindows, TruthSource
+from sstfill.evaluation.paper.variants import VARIANTS, VariantTraining
 from sstfill.methods import METHODS, Method, method_class
 from sstfill.methods.registry import seeded
 from sstfill.nn.device import DEVICES, pick_device
@@ -45,6 +46,8 @@ class ProtocolPlan:
         Equal seeds draw equal sequences and masks, for every method alike.
     device
         For methods that have an option `device`: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    training
+        How the paper's network and its variants are trained; None leaves them out.
     """
 
     sequences: int = 3
@@ -56,6 +59,7 @@ class ProtocolPlan:
     operators: tuple[str, ...] | None = None
     seed: int = 0
     device: str = "auto"
+    training: VariantTraining | None = None
 
     def __post_init__(self) -> None:
         for option in ("sequences", "frames", "clip_frames", "size"):
@@ -142,7 +146,11 @@ def _cloudy(source: TruthSource, plan: ProtocolPlan, datasets: DatasetChoice) ->
 
 def uses_device(methods: Iterable[str]) -> list[str]:
     """Names of the methods that have an option `device`; no other can use an accelerator."""
-    return [name for name in methods if _has_device(method_class(name))]
+    users = []
+    for name in methods:
+        if name in VARIANTS or _has_device(method_class(name)):
+            users.append(name)
+    return users
 
 
 def _has_device(method: Any) -> bool:

@@ -16,8 +16,8 @@ from sstfill import config
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.methods.auto.choice import COST, Choice, choose, drawing_method, untried
-from sstfill.methods.auto.draws import about, check_error
 from sstfill.methods.base import Archive, FittedMethod, Method, Simulates
+from sstfill.methods.common.deviations import about, check_error
 from sstfill.methods.registry import METHODS, affordable, register, seeded
 from sstfill.validation.withheld import WithheldScore, score_estimates
 from sstfill.validation.withholding.series_holdout import withhold_of_series
@@ -93,7 +93,7 @@ class Auto:
     def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
 
-        How they are drawn, see `sstfill.methods.auto.draws`.
+        How they are drawn, see `sstfill.methods.common.deviations`.
         """
         return self.plan(obs, sea).simulate(obs, sea, members)
 
