@@ -110,6 +110,9 @@ class TrainOptions:
         Channels of the discriminators' first layer.
     discriminator_steps
         Steps of the discriminators for each of the generator (on the same batch).
+    discriminator_gain
+        Norm of each weight of the discriminators, 1 in the paper
+        (`sstfill.nn.discriminator.GAIN`).
     differences
         Whether D_s sees differences of successive frames (clouds), not frames (the paper's
         Remove-Pixel).
@@ -159,6 +162,7 @@ class TrainOptions:
     adversarial_weight: float = 0.01
     discriminator_base: int = 8
     discriminator_steps: int = 2
+    discriminator_gain: float = 1.0
     differences: bool = True
     frames: int = 24
     size: int = 64
@@ -189,6 +193,7 @@ class TrainOptions:
         check_most("seed", self.seed, 2**63 - 1)
         for name in ("adversarial_weight", "clip", "save_minutes"):
             check_number(name, getattr(self, name), 0)
+        check_number("discriminator_gain", self.discriminator_gain, 0, above=True)
         check_fraction("ema", self.ema)
         if self.draws and self.network != "compact":
             raise OptionError(
