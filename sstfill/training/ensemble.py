@@ -10,16 +10,18 @@ Meteorological Society 140), which is least in expectation for draws of the dist
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from sstfill.training.data.sample import Sample
-from sstfill.training.forward import CompletedBatch
+from sstfill.nn.compact import Compact
+from sstfill.training.data.sample import Batches, Sample, SampleSource
+from sstfill.training.forward import CompletedBatch, complete_twice
 
 BLOCKS = (2, 4, 8, 16)
 """Edges of the blocks, in pixels, whose means are scored."""
@@ -55,6 +57,31 @@ class EnsembleTerm:
                 size = (weight * truth.abs()).sum()
                 losses.append(score / (size + LEAST * total))
         return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def to_unit_spread(network: nn.Module, source: SampleSource) -> None:
+    """Scale the deviations that a network draws to the error that it states, on the whole of the
+    withheld pixels of the validation: how large errors are is found again on each series.
+
+    The score alone makes them smaller: errors have more outliers than what is drawn, and it takes
+    little note of outliers.
+    """
+    assert isinstance(network, Compact) and network.drawing is not None
+    squares, count = 0.0, 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for batch in Batches(source.validation(), 1, needs_withheld=True):
+            completed = complete_twice(network, batch)
+            assert completed.drawn is not None
+            estimate, error, *draws = completed.drawn
+            for draw in draws:
+                apart = ((draw - estimate) / error)[batch.withheld]
+                squares += float(apart.double().square().sum())
+                count += apart.numel()
+    leave = network.drawing.leave
+    for weight in leave.parameters():
+        weight.div_(math.sqrt(squares / count))
 
 
 def functionals(

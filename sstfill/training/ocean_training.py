@@ -59,6 +59,7 @@ def train_on_oceans(
                 "give an archive for anything else"
             )
     from sstfill.training.data.ocean_source import OceanSource
+    from sstfill.training.ensemble import to_unit_spread
     from sstfill.training.loop import fit
     from sstfill.training.train import (
         network_options,
@@ -72,11 +73,18 @@ def train_on_oceans(
     first = start_checkpoint(options, oceans.start)
     network = new_network(options, first)
     trained = fit(network, source, options, out=Path(out), resume=resume)
+    if options.draws:
+        to_unit_spread(trained.network, source)
     card = trained.card(options.network, network_options(options, first))
     card["data"] = {"oceans": config.options(oceans)}
     card["patch"] = list(next(iter(source.validation())).values.shape[1:])
     card["occlusion"] = "many kinds"
-    card["traits"] = source.traits() if first is None else first.config["traits"]
+    if first is None:
+        card["traits"] = source.traits()
+    else:
+        card["traits"] = first.config["traits"]
+        told = ("objective", "trained", "data", "scores")
+        card["data"]["started_from"] = {name: first.config.get(name) for name in told}
     checkpoint = Checkpoint(card, trained.network.state_dict())
     save_checkpoint(checkpoint, out)
     return Gan(model=checkpoint, device=options.device)
