@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the paper's network learn from clouds alone? On a moving bar, and on the synthetic ocean.
+"""Does the paper's network learn from clouds alone? On moving stripes, and on the synthetic ocean.
 
 Each training is kept in a folder and goes on where it was interrupted; the page
 docs/benchmarks/paper_gan.md is written from what is there.
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from report import ROOT, heading, publish, table
 from scipy.ndimage import gaussian_filter
 
 from sstfill import synthetic
 from sstfill.fields.scaling import Scaling
+from sstfill.nn.discriminator import GAIN
 from sstfill.nn.generator import Generator
 from sstfill.training.data.sample import Sample
 from sstfill.training.loop import fit
@@ -49,8 +49,23 @@ BAR = {
 }
 TOYS: dict[str, dict[str, Any]] = {
     "pixel": {"objective": "withheld", "beta1": 0.0, "beta2": 0.999, "weight_decay": 0.0},
+    "gain": {"discriminator_gain": GAIN},
     "paper": {},
-    "gain": {"discriminator_gain": 2.2},
+    "gain, c=2": {"discriminator_gain": GAIN, "fill": 2.0},
+    "gain, D 4x": {"discriminator_gain": GAIN, "discriminator_rate": 4e-3},
+    "gain, D steps 6": {"discriminator_gain": GAIN, "discriminator_steps": 6},
+    "gain, G 1/4": {
+        "discriminator_gain": GAIN,
+        "learning_rate": 2.5e-4,
+        "discriminator_rate": 1e-3,
+    },
+    "pixel, c=2": {
+        "objective": "withheld",
+        "beta1": 0.0,
+        "beta2": 0.999,
+        "weight_decay": 0.0,
+        "fill": 2.0,
+    },
 }
 """Options that differ from `BAR`."""
 OCEAN = BAR | {
@@ -61,18 +76,15 @@ OCEAN = BAR | {
     "epochs": 80,
     "schedule": "cosine",
 }
-OCEANS: dict[str, dict[str, Any]] = {
-    "ocean-gain": {"discriminator_gain": 2.2},
-    "ocean-paper": {},
-}
+OCEANS: dict[str, dict[str, Any]] = {"ocean-gain": {"discriminator_gain": GAIN}, "ocean-paper": {}}
 """Options that differ from `OCEAN`."""
 COVER = 0.4
 IMAGES = 240
 
 
 @dataclass(frozen=True)
-class Bars:
-    """Bright bars that cross a dark frame, under drifting clouds; a source of sequences.
+class Stripes:
+    """Waves of one length and direction a sequence, under drifting clouds; a source of sequences.
 
     `known`: the hidden pixels are withheld ones, as a pixel loss needs; otherwise nothing of them
     is known in training.
@@ -95,12 +107,10 @@ class Bars:
     def sample(self, rng: np.random.Generator, known: bool) -> Sample:
         """Draw a sequence."""
         t = np.arange(self.frames)[:, np.newaxis, np.newaxis]
-        x = np.arange(self.size)[np.newaxis, np.newaxis, :]
-        speed, place = rng.uniform(1, 3) * rng.choice([-1, 1]), rng.uniform(0, self.size)
-        half = self.size / 2
-        away = np.abs((x - place - speed * t + half) % self.size - half)
-        bar = -0.5 + 1.2 / (1 + np.exp(2 * (away - 4)))
-        truth = np.broadcast_to(bar, (self.frames, self.size, self.size))
+        y, x = np.mgrid[: self.size, : self.size]
+        angle, length, speed = rng.uniform((0, 17, 0.5), (2 * np.pi, 34, 1.5))
+        along = np.cos(angle) * x + np.sin(angle) * y - speed * t  # t y x
+        truth = 0.6 * np.sin(2 * np.pi * (along / length + rng.uniform()))
         seen, again = self.clouds(rng), self.clouds(rng)
         withheld = ~seen & known
         masks = [torch.from_numpy(mask[np.newaxis]) for mask in (seen, withheld, again)]
@@ -111,7 +121,7 @@ class Bars:
     def clouds(self, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Draw a mask, True = seen."""
         shape = (self.frames + 8, self.size + 24, self.size + 24)
-        field = gaussian_filter(rng.standard_normal(shape), (1.2, 4, 4))[4:-4]
+        field = gaussian_filter(rng.standard_normal(shape), (1.2, 2.5, 2.5))[4:-4]
         drift = rng.uniform(-1.5, 1.5, 2)
         frames = []
         for t, frame in enumerate(field):
@@ -179,13 +189,13 @@ def level(samples: Iterator[Sample]) -> float:
 
 
 def bar(name: str, folder: Path) -> None:
-    """Train on moving bars, or train on."""
+    """Train on moving stripes, or train on."""
     given = BAR | TOYS[name]
     c = given.pop("fill", 1.0)
     options = TrainOptions(**given)
     torch.manual_seed(SEED)
     network = Generator(base=options.base, fill=c)
-    source = Bars(options.frames, options.size, options.samples, options.needs_withheld)
+    source = Stripes(options.frames, options.size, options.samples, options.needs_withheld)
     fit(network, source, options, out=folder / name, resume=True)
 
 
