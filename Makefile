@@ -1,7 +1,7 @@
 # make demo   own venv, install, fill a cloudy synthetic ocean: filled.nc and filled.png
 # make test   own venv, install, the whole test suite
 # make lint   ruff, mypy, import-linter and the documentation, in the test venv
-# make docs   the documentation, in docs/_build/html
+# make docs   the documentation, in docs/_build/html; runs the tutorials, some two minutes
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -22,10 +22,10 @@ lint: $(VENV)/.linters
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 docs: $(VENV)/.linters
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 $(DEMO)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO)
@@ -42,4 +42,4 @@ $(VENV)/.linters: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) docs/_build filled.nc filled.png build *.egg-info
+	rm -rf $(VENV) $(DEMO) docs/_build docs/api filled.nc filled.png build *.egg-info

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from report import SHARED, heading, publish, table
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
 from sstfill.fields import grid
 from sstfill.fields.reading.sea import find_sea, sea_mask
@@ -129,15 +129,19 @@ def record_of(path: Path, method: str) -> dict[str, object]:
     sigma = filled[f"{name}_error"].values[at]
     weight = case["weight"].values[at].astype(float)
     known = np.isfinite(error) & np.isfinite(sigma)
+    # Former versions state no distribution: theirs is Gaussian.
+    degrees = float(filled[f"{name}_error"].attrs.get("error_degrees_of_freedom", np.inf))
     inside = []
     for level in LEVELS:
-        within = np.abs(error) <= ndtri((1 + level) / 2) * sigma
+        half_width = stdtrit(degrees, (1 + level) / 2) * np.sqrt(1 - 2 / degrees)
+        within = np.abs(error) <= half_width * sigma
         inside.append(float(weight[known & within].sum()))
     record = {
         "case": path.stem,
         "method": method,
         "inside": inside,
         "weight": float(weight[known].sum()),
+        "degrees": degrees if np.isfinite(degrees) else None,
         "unfilled": float(weight[~known].sum()),
         "squares": float((weight * error**2)[known].sum()),
         "seconds": round(seconds, 1),

@@ -100,11 +100,7 @@ class Pool:
 
 def networks() -> dict[str, Method]:
     """The shipped network in its three ways, and those that this benchmark trained."""
-    found: dict[str, Method] = {
-        "gan": Gan(),
-        "gan, 8 views": Gan(samples=8),
-        "gan, network alone": Gan(adapt=False),
-    }
+    found: dict[str, Method] = {"gan": Gan(), "gan, network alone": Gan(adapt=False)}
     for folder in sorted(MODELS.glob("*")) if MODELS.is_dir() else []:
         found[f"{folder.name} (trained here)"] = Gan(model=checkpoint.Checkpoint.load(folder))
     return found
@@ -279,7 +275,7 @@ def speed() -> None:
     import torch
 
     from sstfill.methods.gan.network import Networks
-    from sstfill.methods.gan.network_inputs import CHANNELS, SIGNED
+    from sstfill.methods.gan.network_inputs import CHANNELS
     from sstfill.nn import registry
 
     rows: list[list[object]] = []
@@ -292,7 +288,7 @@ def speed() -> None:
         [
             "compact, forward",
             registry.size(compact.network()),
-            pixels / _seconds(lambda: compact.correct(seen, np.isin(CHANNELS, SIGNED))),
+            pixels / _seconds(lambda: compact.correct(seen)),
         ]
     )
     values, observed = (

@@ -3,9 +3,9 @@
 filling.
 
 Trains C_base 32 on a synthetic ocean under 40 % of cloud for as many steps as fit in the minutes
-given (the authors took 30,000), then fills. One script, within 25 minutes on an H200.
+given (the authors took 30,000), then fills. One script, within 10 minutes on an H100.
 
-Run: python benchmarks/gpu_training.py [--minutes 20] [--device cuda] [--base 32]
+Run: python benchmarks/gpu_training.py [--minutes 8] [--device cuda] [--base 32]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sstfill.training.train import train
 from sstfill.validation import metrics
 
 PEAK = 990.0
-"""TFLOP/s of an H200 in bfloat16, dense."""
+"""TFLOP/s of an H100 or H200 in bfloat16, dense."""
 STEP = 17.0
 """TFLOP of a generator step at C_base 32, 24x64x64, forward and backward, discriminators apart
 (facts/paper.md).
@@ -35,7 +35,7 @@ CLIP, SIZE, IMAGES, SEED = 24, 64, 960, 910_000
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, kind, value in (("minutes", float, 20.0), ("device", str, "cuda"), ("base", int, 32)):
+    for name, kind, value in (("minutes", float, 8.0), ("device", str, "cuda"), ("base", int, 32)):
         parser.add_argument(f"--{name}", type=kind, default=value)
     args = parser.parse_args()
     truth = synthetic.sst(shape=(IMAGES, SIZE, SIZE), step="6h", seed=SEED)

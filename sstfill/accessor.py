@@ -23,8 +23,10 @@ from sstfill.docstrings import parameters, summary
 from sstfill.errors import OptionError, unknown
 from sstfill.evaluation import score
 from sstfill.fill import fill  # registers `Auto`, so that METHODS is complete
+from sstfill.intervals import interval
 from sstfill.methods import METHODS, Dineof
 from sstfill.modes import dineof_modes
+from sstfill.report.write import write_report
 from sstfill.training.options import TrainOptions
 from sstfill.training.train import train
 
@@ -232,15 +234,28 @@ class DatasetGapfill(_Gapfill):
     `sstfill.fill`.
     """
 
+    @_template(ParameterSource(interval))
+    def interval(self, **given: Any) -> Any:
+        """Return the limits between which the values of a *filled* Dataset lie.
+
+        See `sstfill.intervals.interval`.
+        """
+        return interval(self._data, **given)
+
     @_template(ParameterSource(plot.members))
     def plot_members(self, **given: Any) -> Any:
         """Draw members of one date beside the field and its error; see `sstfill.plot.members`."""
         return plot.members(self._data, **given)
 
-    @_template(ParameterSource(plot.maps))
+    @_template(ParameterSource(plot.picture))
     def plot(self, **given: Any) -> Any:
-        """Draw one date of a *filled* Dataset in its layers; see `sstfill.plot.maps`."""
-        return plot.maps(self._data, **given)
+        """Draw a *filled* Dataset: one date, several, or a film; see `sstfill.plot.picture`."""
+        return plot.picture(self._data, **given)
+
+    @_template(ParameterSource(write_report, without=("command", "missing")))
+    def report(self, **given: Any) -> Any:
+        """Write a page about a *filled* Dataset; see `sstfill.report.write.write_report`."""
+        return write_report(self._data, **given)
 
 
 class DataArrayGapfill(_Gapfill):

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Written by tests/support/make_stub.py from the dataclasses of the methods; do not edit.
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from sstfill import occlusion
 from sstfill.describe import Description
@@ -17,6 +18,8 @@ from sstfill.fields.transform import Asked
 from sstfill.methods.base import Method
 from sstfill.methods.gan.method import Gan
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.plot.film import Animation
+from sstfill.plot.kinds import Kind
 from sstfill.plot.view import Label
 from sstfill.training.options import Device, Network, ObjectiveName, Precision, Schedule
 
@@ -135,7 +138,6 @@ class DatasetGapfill:
         self,
         model: str | Path | Checkpoint | Gan | None = None,
         *,
-        samples: int = 1,
         adapt: bool = True,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         variables: str | Sequence[str] | None = None,
@@ -166,6 +168,9 @@ class DatasetGapfill:
         transform: Asked = "auto",
         members: int = 0,
         seed: int = 0,
+    ) -> xr.Dataset: ...
+    def interval(
+        self, probability: float = 0.8, *, variables: str | Sequence[str] | None = None
     ) -> xr.Dataset: ...
     def oi(
         self,
@@ -208,22 +213,30 @@ class DatasetGapfill:
     def plot(
         self,
         *,
+        kind: Kind = "maps",
         variable: str | None = None,
         time: Label | None = None,
-        layers: Sequence[str] = ("observed", "filled", "error", "source"),
-        axes: Sequence[Axes] | None = None,
+        times: Sequence[Label] | None = None,
+        n: int | None = None,
+        layers: Sequence[str] | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
+        fig: Figure | SubFigure | None = None,
         cmap: str | None = None,
         robust: bool = True,
-    ) -> Figure: ...
+        fps: float | None = None,
+    ) -> Figure | Animation: ...
     def plot_members(
         self,
         *,
         variable: str | None = None,
         time: Label | None = None,
         n: int = 4,
+        ax: Sequence[Axes] | None = None,
+        fig: Figure | SubFigure | None = None,
         cmap: str | None = None,
         robust: bool = True,
     ) -> Figure: ...
+    def report(self, path: str | PathLike[str]) -> Path: ...
     def score(
         self,
         methods: str | Method | Iterable[str | Method] | Mapping[str, str | Method] | None = None,
@@ -244,6 +257,7 @@ class DatasetGapfill:
         network: Network = "compact",
         base: int = 32,
         objective: ObjectiveName = "withheld",
+        drawing: int = 32,
         adversarial_weight: float = 0.01,
         discriminator_base: int = 8,
         discriminator_steps: int = 2,
@@ -376,7 +390,6 @@ class DataArrayGapfill:
         self,
         model: str | Path | Checkpoint | Gan | None = None,
         *,
-        samples: int = 1,
         adapt: bool = True,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         sea: xr.DataArray | None = None,
@@ -454,6 +467,7 @@ class DataArrayGapfill:
         network: Network = "compact",
         base: int = 32,
         objective: ObjectiveName = "withheld",
+        drawing: int = 32,
         adversarial_weight: float = 0.01,
         discriminator_base: int = 8,
         discriminator_steps: int = 2,

@@ -33,6 +33,7 @@ from sstfill.fields.ancillary import (
     unfilled,
     with_ancillary,
 )
+from sstfill.fields.error_distribution import GAUSSIAN
 from sstfill.fields.magnitude import Magnitude, Rescaling
 from sstfill.fields.reading import dates
 from sstfill.fields.reading.missing import mask_missing
@@ -136,7 +137,8 @@ def fill(
         units of ``v``) and ``v_source`` (CF flags: 0 observed, 1 filled, 2 not filled, 3 withheld,
         4 land). With a transform ``v`` is the median of the estimate, ``v_lower`` and ``v_upper``
         its 16th and 84th percentile, and ``v_error`` half the distance between them. With
-        `members` also ``v_members``, dims ``member`` and those of ``v``.
+        `members` also ``v_members``, dims ``member`` and those of ``v``. How the errors are
+        distributed, attributes of ``v_error`` tell; `sstfill.intervals.interval` reads them.
 
     Raises
     ------
@@ -321,11 +323,12 @@ class _Field:
         else:
             estimate = estimator.reconstruct(shown, self.sea)
         scales = {name: one.scale for name, one in scores.items()}
+        distributions = {name: scale.distribution for name, scale in scales.items()}
         estimate = calibrated(estimate, scales, self.names, shown)
         scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
         normalised = getattr(method, "normalise", False)
         estimate = field.rescaling.invert(estimate, normalised=normalised)
-        estimate = field.transforms.invert(estimate)
+        estimate = field.transforms.invert(estimate, distributions)
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:
@@ -386,6 +389,9 @@ class _Field:
         transform, rounding = self.transforms.by_name[name], self.roundings[name]
         if transform.kind != "none":
             rounding = replace(rounding, magnitude=0.0)
+        distribution = GAUSSIAN
+        if score is not None:
+            distribution = score.scale.distribution
         hidden = None
         if self.withheld is not None:
             hidden = of_variable(self.withheld)
@@ -396,7 +402,8 @@ class _Field:
             if key == "error":
                 part = _where_estimated(part.transpose(*obs.dims), source)
                 part = rounding.at_least(part, values)
-                part = part.drop_attrs(deep=False).assign_attrs(error_attrs(name, like))
+                attrs = error_attrs(name, like, distribution)
+                part = part.drop_attrs(deep=False).assign_attrs(attrs)
             elif key in ("lower", "upper") and not self.transforms.usual:
                 if transform.kind == "none":
                     continue

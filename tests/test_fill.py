@@ -23,6 +23,7 @@ from light import light
 from sstfill import io as sio
 from sstfill.errors import InputError, OptionError
 from sstfill.fields import gaps
+from sstfill.fields.error_distribution import GAUSSIAN, ONE_SIGMA, ErrorDistribution
 from sstfill.fill import fill
 from sstfill.io.packing import as_given
 from sstfill.methods import METHODS, Climatology, Interpolate
@@ -360,6 +361,25 @@ def test_error_is_scaled_by_the_score():
     assert (
         fill(field(), Spy(error=0.5), score=False)["sst_error"].dropna("time", how="all").max()
     ) == 0.5
+
+
+def test_tails_are_stated_with_the_error(monkeypatch):
+    da, heavy = field((12, 6, 7), masks="clouds"), ErrorDistribution(4.0)
+    monkeypatch.setattr("sstfill.validation.calibration.TRIED", (heavy,))
+    out = fill(da, Spy(error=0.5))
+    assert ErrorDistribution.of(out["sst_error"].attrs) == heavy
+    assert ErrorDistribution.of(strict(out["sst"].attrs["sstfill_score"])) == heavy
+    unscored = fill(da, Spy(error=0.5), score=False)
+    assert ErrorDistribution.of(unscored["sst_error"].attrs).is_gaussian
+    positive = abs(da).rename("chl")
+    out = fill(positive, Climatology(), transform="log")
+    # A 68 % interval is narrower than a standard deviation to either side.
+    monkeypatch.setattr("sstfill.validation.calibration.TRIED", (GAUSSIAN,))
+    gaussian = fill(positive, Climatology(), transform="log")
+    scales = [strict(one["chl"].attrs["sstfill_score"])["sigma_scale"] for one in (out, gaussian)]
+    spreads = [np.log10(one["chl_upper"] / one["chl_lower"]) / 2 for one in (out, gaussian)]
+    ratio = float((spreads[0] / spreads[1]).median())
+    assert ratio == pytest.approx(heavy.half_width(ONE_SIGMA) * scales[0] / scales[1], rel=0.02)
 
 
 def test_a_series_of_which_nothing_can_be_hidden(caplog):

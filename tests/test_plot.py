@@ -6,20 +6,24 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cartopy
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
 from cartopy.io import Downloader
 from cartopy.mpl.feature_artist import FeatureArtist
+from matplotlib.animation import FFMpegWriter
 from matplotlib.artist import Artist
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sstfill import plot
-from sstfill.errors import InputError, OptionError
+from sstfill.errors import InputError, OptionError, WriteError
 from sstfill.evaluation import Scorecard
 from sstfill.plot.canvas import canvas, natural_earth
 from sstfill.plot.view import date, half_filled, step_of, view
@@ -228,12 +232,162 @@ def test_draws_into_given_axes() -> None:
     figure = Figure()
     axes = figure.subplots(1, 3)
     assert (
-        plot.maps(made(error=False), time=1, layers=("filled", "error", "source"), axes=axes)
+        plot.maps(made(error=False), time=1, layers=("filled", "error", "source"), ax=axes)
         is figure
     )
     assert axes[0].get_title() == "2017-03-10: filled" and not axes[1].get_visible()
     with pytest.raises(OptionError, match="3 axes for 2 layers"):
-        plot.maps(made(), layers=("filled", "source"), axes=axes)
+        plot.maps(made(), layers=("filled", "source"), ax=axes)
+
+
+def test_one_axes_takes_the_filled_field() -> None:
+    ax = Figure().subplots()
+    figure = plot.maps(made(), time=2, ax=ax)
+    paint(figure)
+    assert ax.get_title() == "2017-03-11: filled" and len(figure.axes) == 2  # with a colour bar
+
+
+DRAWN = {
+    "maps": lambda **where: plot.maps(made(), time=2, **where),
+    "panels": lambda **where: plot.panels(made(), n=2, **where),
+    "members": lambda **where: plot.members(with_members(), time=2, n=2, **where),
+    "scorecard": lambda **where: plot.scorecard(made_card(), **where),
+    "training": lambda **where: plot.training(Trained(), **where),
+}
+"""Each function of the package that draws, and how it is called."""
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_draws_into_a_figure_or_a_part_of_one(draw: Callable[..., Figure]) -> None:
+    figure = Figure(figsize=(14, 6))
+    assert draw(fig=figure) is figure
+    paint(figure)
+    whole = Figure(figsize=(24, 6))
+    left, right = whole.subfigures(1, 2)
+    assert draw(fig=left) is whole and not right.axes
+    assert len(left.axes) == len(figure.axes) == len(draw().axes)
+    paint(whole)
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_one_place_to_draw(draw: Callable[..., Figure]) -> None:
+    figure = Figure()
+    with pytest.raises(OptionError, match="both ax and fig are given; leave one of them out"):
+        draw(ax=figure.subplots(), fig=figure)
+    with pytest.raises(OptionError, match=r"9 axes for .* give one for each"):
+        draw(ax=Figure().subplots(3, 3))
+
+
+def test_a_figure_without_room_for_the_maps() -> None:
+    with pytest.raises(OptionError, match="of 2 x 2 inches has no room for 1 x 4 maps; make it"):
+        plot.maps(made(), fig=Figure(figsize=(2, 2)))
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_a_notebook_is_given_a_picture(draw: Callable[..., Figure]) -> None:
+    assert draw()._repr_png_().startswith(b"\x89PNG")
+
+
+class Trained:
+    """What `train` returns, as far as a picture looks at it."""
+
+    def __init__(self, **trained: object) -> None:
+        history = [{"epoch": 1, "train": 0.5, "withheld_mae": 0.4}, {"epoch": 2, "train": 0.3}]
+        self.checkpoint = self
+        self.config = {"trained": {"history": history, **trained}}
+
+
+def test_the_curves_of_a_training() -> None:
+    figure = plot.training(Trained())
+    paint(figure)
+    assert titles_left(figure) == ["training loss: least 0.3", "withheld MAE: least 0.4"]
+    with pytest.raises(InputError, match="keeps no history"):
+        plot.training(Trained(history=[]))
+    with pytest.raises(InputError, match="Dataset is not a trained network; pass what train"):
+        plot.training(made())
+
+
+def test_a_film_has_a_frame_for_each_date(tmp_path: Path) -> None:
+    film = plot.animation(made(land=False), layers=("observed", "filled", "error"), fps=8)
+    assert film.frames == STEPS
+    film.show(1)
+    assert film.figure.get_suptitle() == "Sea surface temperature, 2017-03-10"
+    now = view(made(land=False)).at(1)
+    for number, expected in enumerate((now.field.where(now.source == 0), now.field, now.error)):
+        np.testing.assert_array_equal(drawn(film.figure, number).filled(np.nan), expected)
+    path = plot.save(film, tmp_path / "film.gif")
+    with Image.open(path) as image:
+        assert (image.n_frames, image.info["duration"], image.info["loop"]) == (STEPS, 120, 0)
+        first = np.asarray(image.convert("RGB"))
+        image.seek(1)
+        assert (first != np.asarray(image.convert("RGB"))).any()
+    assert film.save(path) == path and list(tmp_path.iterdir()) == [path]  # it is known as ours
+    assert film._repr_html_().startswith('<img src="data:image/gif;base64,')
+
+
+def test_all_dates_of_a_film_share_a_scale() -> None:
+    ds = made(land=False)
+    ds["sst"][4] += 100
+    film = plot.animation(ds, times=[0, "2017-03-13"])
+    assert film.frames == 2
+    scales = {box.collections[0].get_clim() for box in film.figure.axes[:2]}
+    assert len(scales) == 1 and max(scales)[1] > 380
+
+
+def test_a_film_is_written_over_nothing_else(tmp_path: Path) -> None:
+    film = plot.animation(made(), times=[0, 1])
+    other = tmp_path / "mine.gif"
+    other.write_bytes(b"GIF89a, not drawn here")
+    with pytest.raises(WriteError, match="was not made by sstfill"):
+        film.save(other)
+    with pytest.raises(OptionError, match=r"'film.png'; end its name in .gif or .mp4"):
+        film.save(tmp_path / "film.png")
+
+
+def test_mp4_needs_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = plot.animation(made(), times=[0, 1])
+    if FFMpegWriter.isAvailable():
+        assert b"ftyp" in film.save(tmp_path / "film.mp4").read_bytes()[:16]
+        film.save(tmp_path / "film.mp4")
+    monkeypatch.setitem(matplotlib.rcParams, "animation.ffmpeg_path", "no-such-program")
+    with pytest.raises(OptionError, match=r"ffmpeg, which is not installed; .* end the name in"):
+        film.save(tmp_path / "other.mp4")
+    monkeypatch.setitem(matplotlib.rcParams, "animation.ffmpeg_path", "false")
+    with pytest.raises(WriteError, match=r"end the name in \.gif"):
+        film.save(tmp_path / "other.mp4")
+    assert not (tmp_path / "other.mp4").exists()
+
+
+@pytest.mark.parametrize("fps", [0, -1, np.nan])
+def test_a_film_without_speed(fps: float) -> None:
+    with pytest.raises(OptionError, match="fps="):
+        plot.animation(made(), fps=fps)
+
+
+def test_kinds_of_pictures() -> None:
+    filled = made()
+    assert "2017-03-11" in filled.gapfill.plot().get_suptitle()
+    assert titles(filled.gapfill.plot(kind="panels", n=2)) == ["2017-03-09", "2017-03-13"]
+    assert filled.gapfill.plot(kind="animation", times=[0, 1]).frames == 2
+    with pytest.raises(OptionError, match="no kind 'film'; Choose from maps"):
+        filled.gapfill.plot(kind="film")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "takers"),
+    [
+        ("maps", {"n": 3}, "'panels'"),
+        ("panels", {"time": 0}, "'maps'"),
+        ("animation", {"ax": Figure().subplots()}, "'maps' or 'panels'"),
+        ("maps", {"fps": 2}, "'animation'"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(
+    kind: str, option: dict[str, object], takers: str
+) -> None:
+    (name,) = option
+    with pytest.raises(OptionError, match=f"kind='{kind}' has no {name}; .* choose kind {takers}"):
+        made().gapfill.plot(kind=kind, **option)
 
 
 @pytest.mark.parametrize(
@@ -467,10 +621,14 @@ def test_real_series(shared_data: Path, tmp_path: Path) -> None:
     assert len(titles(plot.panels(done, n=3))) == 3
 
 
-def test_members_are_drawn_between_the_field_and_its_error(tmp_path: Path) -> None:
+def with_members() -> xr.Dataset:
     filled = made()
     draws = [filled["sst"] + shift for shift in (0.0, 0.5, 1.0)]
-    held = filled.assign(sst_members=xr.concat(draws, "member"))
+    return filled.assign(sst_members=xr.concat(draws, "member"))
+
+
+def test_members_are_drawn_between_the_field_and_its_error(tmp_path: Path) -> None:
+    filled, held = made(), with_members()
     figure = plot.members(held, time=2, n=2)
     assert titles(figure)[:4] == ["filled", "member 0", "member 1", "error of the fill"]
     assert titles(plot.members(held.drop_vars("sst_error"), n=9))[:4] == [

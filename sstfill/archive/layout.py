@@ -21,6 +21,7 @@ from sstfill.archive.job import Days, FillJob
 from sstfill.archive.model import Model
 from sstfill.archive.unit import Task
 from sstfill.fields import grid
+from sstfill.fields.error_distribution import ErrorDistribution
 from sstfill.io.attributes import storable_attrs
 from sstfill.io.output.atomic import flush
 from sstfill.io.packing import REWRITTEN
@@ -41,6 +42,8 @@ class StoreLayout:
         By variable, what is stored of it, see `sstfill.archive.store.parts`.
     members
         Drawn of each variable.
+    distributions
+        Of the errors of each variable.
     """
 
     staged: Path
@@ -48,7 +51,8 @@ class StoreLayout:
     attrs: Mapping[str, Any]
     parts: Mapping[str, tuple[str, ...]]
     companions: Companions
-    members: int = 0
+    members: int
+    distributions: Mapping[str, ErrorDistribution]
 
     @classmethod
     def of(
@@ -71,7 +75,8 @@ class StoreLayout:
         )
         earlier = str(ds.attrs.get("history", ""))
         attrs["history"] = f"{line}\n{earlier}" if earlier else line
-        return cls(job.staged, fields, attrs, parts, companions, members)
+        distributions = {name: model.scale.distribution for name, model in models.items()}
+        return cls(job.staged, fields, attrs, parts, companions, members, distributions)
 
     def holds(self, task: Task) -> bool:
         """Whether all chunks of a unit are in the staged store."""
@@ -90,6 +95,7 @@ class StoreLayout:
             *(draft, self.fields, sampling.CORE, self.attrs, self.companions.small),
             limited=limited,
             members=self.members,
+            distributions=self.distributions,
         )
         arrays = [f"{name}{part}" for name, parts in self.parts.items() for part in parts]
         done: set[Path] = set()

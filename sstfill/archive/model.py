@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sstfill import config
 from sstfill.errors import ReadError
+from sstfill.fields.error_distribution import GAUSSIAN, LEAST, ErrorDistribution
 from sstfill.fields.patches import Shape
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.fields.reading.positions import cell_km
@@ -78,6 +79,7 @@ class ScoreDocument(BaseModel):
     sigma_scale: Factor
     dims: tuple[str, str]
     scale: ScaleDocument | None = None
+    degrees_of_freedom: Annotated[float, Field(ge=LEAST, le=1e6)] | None = None
     transform: Transform = NONE
     rounding: Rounding = SINGLE_PRECISION
 
@@ -97,7 +99,8 @@ class Model:
     summary
         Its score on withheld clouds; empty where nothing could be withheld.
     scale
-        Factors by which its stated error is multiplied, by distance to data.
+        Factors by which its stated error is multiplied, by distance to data, and the distribution
+        of the errors.
     transform
         Brings the values to the space that the method was fitted in.
     rounding
@@ -152,6 +155,9 @@ class Model:
             "dims": list(model.sea.dims),
             "rounding": asdict(rounding),
         }
+        distribution = model.scale.distribution
+        if not distribution.is_gaussian:
+            written["degrees_of_freedom"] = distribution.degrees_of_freedom
         if not model.scale.is_single:
             written["scale"] = model.scale.to_dict() | {"near": model.near}
         if transform.kind != "none":
@@ -182,7 +188,8 @@ class Model:
         """
         name = str(window.obs.name)
         estimate = self.estimate_in_space(transformed(window, self.transform), members)
-        estimate = FieldTransforms({name: self.transform}).invert(estimate)
+        distributions = {name: self.scale.distribution}
+        estimate = FieldTransforms({name: self.transform}).invert(estimate, distributions)
         if "error" not in estimate:
             return estimate
         error = self.rounding.at_least(estimate["error"], estimate["mean"])
@@ -249,10 +256,14 @@ class Model:
         field = xr.DataArray(sea, dims=score.dims, name="sea")
         fitted = load(folder / "method")
         summary = former.summary_now(score.summary)
-        scale = StratifiedScale.single(score.sigma_scale)
+        distribution = GAUSSIAN
+        if score.degrees_of_freedom is not None:
+            distribution = ErrorDistribution(score.degrees_of_freedom)
+        scale = StratifiedScale.single(score.sigma_scale, distribution)
         near = (0, 0, 0)
         if score.scale is not None:
-            scale, near = StratifiedScale.from_dict(score.scale.model_dump()), score.scale.near
+            scale = StratifiedScale.from_dict(score.scale.model_dump(), distribution)
+            near = score.scale.near
         return cls(
             *(fitted, field, points, summary, scale),
             *(score.transform, score.rounding, digest, near),

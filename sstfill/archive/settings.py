@@ -78,8 +78,8 @@ class RunSettings:
         finished = self.job.finished
         if self.job.out.exists() and finished is None:
             raise WriteError(
-                f"cannot write {self.job.out}: it was not filled as an archive; choose another "
-                "output, or remove it"
+                f"cannot write {self.job.out}: it was not filled as an archive, and cannot go on; "
+                "remove it and fill it with --update from the start, or choose another output"
             )
         # All runs of one output agree on these.
         common = {

@@ -32,6 +32,7 @@ from sstfill.fields.ancillary import (
     member_coordinate,
     members_attrs,
 )
+from sstfill.fields.error_distribution import GAUSSIAN, ErrorDistribution
 from sstfill.fields.patches import Patch, Shape
 from sstfill.fields.transform import Transform
 from sstfill.io.output import place
@@ -69,6 +70,7 @@ def lay_out(
     beside: xr.Dataset,
     limited: Collection[str] = (),
     members: int = 0,
+    distributions: Mapping[str, ErrorDistribution] | None = None,
 ) -> None:
     """Make an empty store for filled fields ``(time, y, x)``, with all their coordinates.
 
@@ -86,7 +88,10 @@ def lay_out(
         Names of the fields that have limits besides an error.
     members
         Drawn of each field. All of a unit lie in one shard, of one chunk for each member.
+    distributions
+        Of the errors, by name of the field; Gaussian where none is given.
     """
+    stated = distributions or {}
     if members:
         beside = beside.assign_coords({MEMBER: member_coordinate(members)})
     first = next(iter(fields.values()))
@@ -103,7 +108,8 @@ def lay_out(
     # Fields are made by zarr itself: xarray would have to be given values, which there are none.
     root = guard.open_group(store, mode="r+")
     for name, field in fields.items():
-        for part, dtype, empty, own in _parts(name, field, limited=name in limited):
+        distribution = stated.get(name, GAUSSIAN)
+        for part, dtype, empty, own in _parts(name, field, distribution, limited=name in limited):
             root.create_array(
                 part,
                 shape=field.shape,
@@ -136,7 +142,7 @@ def lay_out(
 
 
 def _parts(
-    name: str, field: xr.DataArray, *, limited: bool
+    name: str, field: xr.DataArray, distribution: ErrorDistribution, *, limited: bool
 ) -> Iterator[tuple[str, np.dtype, Any, dict[str, Any]]]:
     source = {
         "long_name": "where the value comes from",
@@ -146,7 +152,8 @@ def _parts(
     coordinates = _coordinates(field)
     own = {k: plain(v) for k, v in field.attrs.items()}
     yield name, field.dtype, np.nan, own | coordinates
-    yield f"{name}_error", np.dtype("f4"), np.nan, error_attrs(name, field) | coordinates
+    error = error_attrs(name, field, distribution) | coordinates
+    yield f"{name}_error", np.dtype("f4"), np.nan, error
     if limited:
         for limit in LIMITS:
             own = limit_attrs(name, field, limit) | coordinates

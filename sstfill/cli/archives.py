@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import xarray as xr
 
 from sstfill import archive, io, plot
 from sstfill.archive import FillOutcome
 from sstfill.archive.job import is_archive_output
-from sstfill.cli.looking import filled_variables, missing_lines
+from sstfill.cli.looking import missing_lines
 from sstfill.cli.source import account, add_links, names, sea
 from sstfill.errors import InputError, OptionError
+from sstfill.fields.reading.account import MissingValues
 from sstfill.methods import Method
 from sstfill.printable import printable
+from sstfill.report.summary import filled_variables
+from sstfill.report.write import write_report
 
 LARGE = 2e9
 """Bytes of an input, decoded, beyond which it is filled unit by unit anyway, if into a Zarr store.
@@ -126,10 +131,22 @@ def run_archive(args: argparse.Namespace, method: Method | None) -> Iterator[str
     )
     yield report(done)
     yield from missing_lines(missing)
-    if args.plot:
+    if args.plot or args.report:
         with io.open(args.out, chunks={}) as written:
-            figure = plot.maps(written, variable=filled_variables(written)[0])
-            yield f"drawn to {plot.save(figure, args.plot)}"
+            yield from shown(args, written, missing)
+
+
+def shown(
+    args: argparse.Namespace, filled: xr.Dataset, missing: Mapping[str, MissingValues]
+) -> Iterator[str]:
+    """Draw the picture and write the report that were asked for."""
+    if args.plot:
+        figure = plot.maps(filled, variable=filled_variables(filled)[0])
+        yield f"drawn to {plot.save(figure, args.plot)}"
+    if args.report:
+        rules = {name: str(found) for name, found in missing.items()}
+        write_report(filled, args.report, command=args.command_line, missing=rules)
+        yield f"report written to {args.report}"
 
 
 def report(done: FillOutcome) -> str:

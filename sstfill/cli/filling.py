@@ -7,9 +7,10 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from sstfill import io, plot
+from sstfill import io
 from sstfill.cli import archives
-from sstfill.cli.looking import filled_variables, missing_lines, summary
+from sstfill.cli.archives import shown
+from sstfill.cli.looking import missing_lines
 from sstfill.cli.options import add_options, method
 from sstfill.cli.source import (
     account,
@@ -27,6 +28,8 @@ from sstfill.fill import fill
 from sstfill.methods import METHODS, Dineof
 from sstfill.modes import dineof_modes
 from sstfill.printable import printable
+from sstfill.report.summary import summary
+from sstfill.report.write import check_target
 
 FIXED = ("outliers", "return_modes")
 """Options of DINEOF that do not apply where only the modes are wanted."""
@@ -60,6 +63,11 @@ def add_fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="PNG", help="also draw one date of the first filled variable"
     )
+    parser.add_argument(
+        "--report",
+        metavar="HTML",
+        help="also write a page about the fill: maps, scores, errors, what was decided and why",
+    )
     archives.add_archive(parser)
 
 
@@ -91,6 +99,8 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     started = time.perf_counter()
     check_output(args.out, args.inputs, claimed=True)
     check_picture(args.plot, args.inputs)
+    if args.report is not None:
+        check_target(args.report, args.inputs)
     chosen = None  # auto, with the seed
     if args.method is not None:
         chosen = method(args, args.method)
@@ -116,9 +126,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     with io.open(args.out, chunks={}) as written:
         yield summary(written)
         yield from missing_lines(missing)
-        if args.plot:
-            figure = plot.maps(written, variable=filled_variables(written)[0])
-            yield f"drawn to {plot.save(figure, args.plot)}"
+        yield from shown(args, written, missing)
     yield f"written to {args.out} in {time.perf_counter() - started:.1f} s"
 
 

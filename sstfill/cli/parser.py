@@ -12,12 +12,13 @@ import importlib
 import math
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from sstfill.cli.terminal import say
 from sstfill.errors import OptionError, unknown
-from sstfill.version import __version__
+from sstfill.version import versions
 
 ABOUT = (
     "Fill the gaps that clouds leave in satellite archives, and estimate the error of each filled "
@@ -58,9 +59,11 @@ COMMANDS = {
     "import-pycles": Command("import the clouds of a PyCLES run", "importing"),
     "clouds": Command("compute how much a series of clouds hides", "importing"),
     "dineof-modes": Command("write the EOF modes that DINEOF finds", "filling"),
+    "from-dineof": Command("print the command for an init file of DINEOF", "from_dineof"),
     "plot": Command("draw one date of a filled file", "looking"),
     "bench": Command("run the paper's protocol on the data at hand", "evaluating"),
     "demo": Command("score, fill and draw a synthetic ocean", "evaluating"),
+    "completion": Command("print the script that completes words in a shell", "completion"),
 }
 
 
@@ -111,6 +114,15 @@ class Parser(argparse.ArgumentParser):
         raise OptionError(f"{' '.join(words)}; see {self.prog} --help")
 
 
+class _Versions(argparse.Action):
+    """Print versions, which are looked up only when they are asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        lines = [f"{name} {number}" for name, number in versions().items()]
+        say("\n".join(lines))
+        parser.exit()
+
+
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Read the arguments; `run` of the result is the subcommand to call with it.
 
@@ -125,31 +137,50 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     'oi'
     """
     # options before the subcommand take no value: the first other word is the subcommand
-    command = next((word for word in words if not word.startswith("-")), None)
+    command = next((word for word in words if not word.startswith("-")), "")
+    parser, opened = grammar([command])
+    usage = ""
+    if command in opened:
+        _add_method(opened[command], words)
+        usage = opened[command].format_usage()
+    elif command:
+        raise unknown("command", command, COMMANDS)
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        raise _excess(rest, args, usage)
+    args.command_line = shlex.join(["sstfill", *words])
+    return args
+
+
+def grammar(names: Collection[str]) -> tuple[Parser, dict[str, Parser]]:
+    """Make the parser, and the parsers of the subcommands `names`, which alone have their options.
+
+    To add them, the module of a subcommand is imported.
+    """
     parser = Parser("sstfill", description=ABOUT)
-    parser.add_argument("--version", action="version", version=f"sstfill {__version__}")
+    parser.add_argument(
+        "--version",
+        action=_Versions,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print the versions of sstfill and of what it computes with",
+    )
     parser.set_defaults(quiet=False, progress=False, debug=False)
     _add_messages(parser)
     subparsers = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", title="commands", parser_class=Parser
     )
-    usage = ""
+    opened = {}
     for name, known in COMMANDS.items():
         about = known.purpose.capitalize() + "."
         subparser = subparsers.add_parser(name, help=known.purpose, description=about)
-        if name == command:
+        if name in names:
             add, run = known.parts(name)
             subparser.set_defaults(run=run)
             add(subparser)
             _add_messages(subparser)
-            _add_method(subparser, words)
-            usage = subparser.format_usage()
-    if command is not None and command not in COMMANDS:
-        raise unknown("command", command, COMMANDS)
-    args, rest = parser.parse_known_args(words)
-    if rest:
-        raise _excess(rest, args, usage)
-    return args
+            opened[name] = subparser
+    return parser, opened
 
 
 def _add_method(subparser: argparse.ArgumentParser, words: Sequence[str]) -> None:

@@ -259,7 +259,18 @@ def check_output(path: str, sources: Sequence[str] = (), *, claimed: bool = Fals
         place.check_replaceable(path)
 
 
-def check_picture(path: str | None, sources: Sequence[str] = ()) -> None:
+PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
+FILMS = (".gif", ".mp4")
+
+
+def is_film(path: str) -> bool:
+    """Whether a name ends as that of a film, not of a picture."""
+    return Path(path).suffix.lower() in FILMS
+
+
+def check_picture(
+    path: str | None, sources: Sequence[str] = (), formats: Sequence[str] = PICTURES
+) -> None:
     """Refuse before the work a picture that could not be saved after it."""
     if path is not None:
         place.check_parent(path)
@@ -269,9 +280,10 @@ def check_picture(path: str | None, sources: Sequence[str] = ()) -> None:
                 f"a picture needs {' and '.join(absent)}; install them: pip install 'sstfill[plot]'"
             )
         suffix = Path(path).suffix.lower()
-        if suffix not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
+        if suffix not in formats:
+            films = ", or with .gif or .mp4 for a film" if FILMS[0] in formats else ""
             raise OptionError(
                 f"cannot write a picture as {suffix or path!r}; "
-                "end its name with .png, .pdf or .svg"
+                f"end its name with .png, .pdf or .svg{films}"
             )
         place.check(path, sources)

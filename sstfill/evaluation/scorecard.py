@@ -18,7 +18,7 @@ from sstfill.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 
 class ScoreColumn(NamedTuple):
@@ -102,20 +102,22 @@ class Scorecard:
         """
         return str(_ranked(self.data).method.values[0])
 
-    def plot(self, ax: Axes | None = None) -> Figure:
+    def plot(self, ax: Axes | None = None, fig: Figure | SubFigure | None = None) -> Figure:
         """Draw the scorecard; see `sstfill.plot.scorecard`.
 
         Parameters
         ----------
         ax
-            Where to draw the pooled errors alone. Default: a new figure with all panels.
+            Where to draw the pooled errors alone.
+        fig
+            Where to draw all panels. Default: a new figure.
 
         Returns
         -------
         Figure
             Not shown; `sstfill.plot.save` writes it.
         """
-        return scores.scorecard(self, ax)
+        return scores.scorecard(self, ax, fig)
 
     def to_dataset(self) -> xr.Dataset:
         """Return a copy of the numbers."""

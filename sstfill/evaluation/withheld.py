@@ -17,6 +17,7 @@ from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.draws import draw_scores, power_ratios
 from sstfill.evaluation.scorecard import Scorecard
 from sstfill.fields.ancillary import MEMBER, unfilled
+from sstfill.fields.error_distribution import GAUSSIAN, ONE_SIGMA, ErrorDistribution
 from sstfill.fields.gaps import (
     cloud_fraction,
     days_to_observed,
@@ -70,13 +71,14 @@ class Bins(NamedTuple):
 class Estimate(NamedTuple):
     """A method's estimate at the withheld pixels, shape (n,), and the seconds of its fill.
 
-    `spread` is the error in transformed space; `sigma` where there is no transform. Members, if
-    there are any, have shape (members, n).
+    `spread` is the error in transformed space; `sigma` where there is no transform. `degrees` are
+    those of freedom of the errors. Members, if there are any, have shape (members, n).
     """
 
     mean: Values
     sigma: Values
     spread: Values
+    degrees: Values
     seconds: float = np.nan
     cpu_seconds: float = np.nan
     members: Values | None = None
@@ -345,13 +347,16 @@ def _estimate_of(
 ) -> Estimate:
     name, prefix = _names_in(label, dataset, truth)
     mean = _like(dataset[name], truth).values[hidden.values]
-    sigma = mean * np.nan
+    sigma, distribution = mean * np.nan, GAUSSIAN
     if f"{prefix}error" in dataset:
-        sigma = _like(dataset[f"{prefix}error"], truth).values[hidden.values]
+        error = dataset[f"{prefix}error"]
+        sigma = _like(error, truth).values[hidden.values]
+        distribution = ErrorDistribution.of(error.attrs)
+    degrees = np.full(mean.shape, distribution.degrees_of_freedom)
     every, members = _members_of(dataset, prefix, truth), None
     if every is not None:
         members = every.values[:, hidden.values]
-    return Estimate(mean, sigma, sigma, members=members)
+    return Estimate(mean, sigma, sigma, degrees, members=members)
 
 
 def _check_members(members: int) -> None:
@@ -388,20 +393,25 @@ def _refill(
     filled = filled[[n for n in (name, error, lower, upper, every) if n in filled]].compute()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     mean = filled[name].transpose(*field.dims).values[withheld.values]
-    sigma = mean * np.nan
+    sigma, distribution = mean * np.nan, GAUSSIAN
     if error in filled:
         sigma = filled[error].transpose(*field.dims).values[withheld.values]
+        distribution = ErrorDistribution.of(filled[error].attrs)
     spread = sigma
     if space.kind != "none":
         spread = mean * np.nan
         if lower in filled:
             low = filled[lower].transpose(*field.dims).values[withheld.values]
             high = filled[upper].transpose(*field.dims).values[withheld.values]
-            spread = (space.apply(high) - space.apply(low)) / 2
+            # The limits are those of a 68 % interval.
+            away = distribution.half_width(ONE_SIGMA)
+            sigma = sigma / away
+            spread = (space.apply(high) - space.apply(low)) / 2 / away
+    degrees = np.full(mean.shape, distribution.degrees_of_freedom)
     drawn = None
     if every in filled:
         drawn = filled[every].transpose(MEMBER, *field.dims).values[:, withheld.values]
-    return Estimate(mean, sigma, spread, seconds, cpu_seconds, drawn)
+    return Estimate(mean, sigma, spread, degrees, seconds, cpu_seconds, drawn)
 
 
 def _sample(
@@ -476,8 +486,9 @@ def _scorecard(
         drawn = _number_of_members(pooled)
         at = _pooled_places([s.places for s in samples], field.sizes["time"])
         seed = int(attrs.get("seed", 0))
-        for card, (mean, sigma, _, _, _, members) in zip(cards, pooled.values(), strict=True):
-            card.update(draw_scores(truth, mean, sigma, members, drawn, at, LEVELS, seed))
+        for card, one in zip(cards, pooled.values(), strict=True):
+            own = truth, one.mean, one.sigma, one.members
+            card.update(draw_scores(*own, drawn, at, LEVELS, seed))
     data = xr.concat(cards, xr.Variable("method", list(pooled)))
     if space.kind != "none":
         attrs |= {"transform": space.kind}
@@ -518,6 +529,7 @@ def _pooled(estimates: list[Estimate]) -> Estimate:
         mean=np.concatenate([e.mean for e in estimates]),
         sigma=np.concatenate([e.sigma for e in estimates]),
         spread=np.concatenate([e.spread for e in estimates]),
+        degrees=np.concatenate([e.degrees for e in estimates]),
         seconds=float(np.mean([e.seconds for e in estimates])),
         cpu_seconds=float(np.mean([e.cpu_seconds for e in estimates])),
         members=members,
@@ -536,12 +548,13 @@ def _card(
     done = np.isfinite(estimate.mean)
     stated = done & np.isfinite(estimate.sigma)
     error, sigma = (estimate.mean - truth)[stated], estimate.sigma[stated]
+    degrees = estimate.degrees[stated]
     card = xr.Dataset(coords={"level": list(LEVELS)})
     for name, kernel in KERNELS.items():
         card[name] = kernel(estimate.mean[done], truth[done])
     card["common_rmse"] = metrics.rmse(estimate.mean[common & done], truth[common & done])
     card["correlation"] = metrics.correlation(estimate.mean[done], truth[done])
-    card["crps"] = metrics.crps_gaussian(error, sigma)
+    card["crps"] = metrics.stated_crps(error, sigma, degrees)
     if space.kind != "none":
         there, wanted = space.apply(estimate.mean), space.apply(truth)
         for name, kernel in KERNELS.items():
@@ -550,8 +563,10 @@ def _card(
         # The interval of a transformed estimate is symmetric in transformed space.
         stated = done & np.isfinite(estimate.spread)
         error, sigma = (there - wanted)[stated], estimate.spread[stated]
-        card[f"crps_{space.scale}"] = metrics.crps_gaussian(error, sigma)
-    card["coverage"] = "level", [metrics.coverage(error, sigma, level) for level in LEVELS]
+        degrees = estimate.degrees[stated]
+        card[f"crps_{space.scale}"] = metrics.stated_crps(error, sigma, degrees)
+    held = [metrics.coverage(error, sigma, level, None, degrees) for level in LEVELS]
+    card["coverage"] = "level", held
     card["n"] = int(done.sum())
     card["filled_fraction"] = float(done.mean())
     card["seconds"], card["cpu_seconds"] = estimate.seconds, estimate.cpu_seconds

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from sstfill.errors import InputError
 from sstfill.fields import gaps, grid
+from sstfill.fields.error_distribution import GAUSSIAN, ErrorDistribution
 from sstfill.fields.reading.variables import names_in
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,9 @@ def lay_out(field: xr.DataArray, like: xr.DataArray, obs: xr.DataArray) -> xr.Da
     return laid_out.assign_coords(coords)
 
 
-def error_attrs(name: str, like: xr.DataArray) -> dict[str, str]:
+def error_attrs(
+    name: str, like: xr.DataArray, distribution: ErrorDistribution = GAUSSIAN
+) -> dict[str, Any]:
     """Attributes of the error of `like`, which is called `name`."""
     quantity = like.attrs.get("long_name", name)
     attrs = {"long_name": f"expected error (one standard deviation) of filled {quantity}"}
@@ -65,7 +69,7 @@ def error_attrs(name: str, like: xr.DataArray) -> dict[str, str]:
         attrs["standard_name"] = f"{standard} standard_error"
     if "units" in like.attrs:
         attrs["units"] = like.attrs["units"]
-    return attrs
+    return attrs | distribution.attrs()
 
 
 def limit_attrs(name: str, like: xr.DataArray, limit: str) -> dict[str, str]:

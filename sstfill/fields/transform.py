@@ -23,6 +23,7 @@ from scipy.special import expit, logit
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
 from sstfill.fields import tables
+from sstfill.fields.error_distribution import GAUSSIAN, ONE_SIGMA, ErrorDistribution
 from sstfill.fields.rounding import packing_step
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,9 @@ class FieldTransforms:
             return obs
         return self._each(Transform.apply, obs)
 
-    def invert(self, estimate: xr.Dataset) -> xr.Dataset:
+    def invert(
+        self, estimate: xr.Dataset, distributions: Mapping[str, ErrorDistribution] | None = None
+    ) -> xr.Dataset:
         """Bring an estimate back to the units of the field.
 
         Parameters
@@ -167,6 +170,8 @@ class FieldTransforms:
         estimate
             ``mean``, ``error``, ``members`` and the other fields that a method returns, in
             transformed space.
+        distributions
+            Of the errors there, by variable; Gaussian where none is given.
 
         Returns
         -------
@@ -181,8 +186,9 @@ class FieldTransforms:
         back["mean"] = self._each(Transform.invert, mean)
         if "error" in estimate:
             sigma = estimate["error"].astype(np.float32).transpose(*mean.dims)
-            lower = self._each(_limit, mean - sigma).drop_attrs()
-            upper = self._each(_limit, mean + sigma).drop_attrs()
+            reach = (sigma * self._reaches(distributions or {}, sigma)).transpose(*mean.dims)
+            lower = self._each(_limit, mean - reach).drop_attrs()
+            upper = self._each(_limit, mean + reach).drop_attrs()
             back["error"] = self._each(_half_width, lower, upper, sigma).drop_attrs()
             back["lower"], back["upper"] = lower, upper
         if "members" in estimate:
@@ -193,6 +199,18 @@ class FieldTransforms:
         for name in set(estimate.data_vars) - {"mean", "error", "members", "outlier"}:
             back[name] = back[name].assign_attrs(comment=f"of the values {words}")
         return back
+
+    def _reaches(
+        self, distributions: Mapping[str, ErrorDistribution], like: xr.DataArray
+    ) -> xr.DataArray:
+        """Return how many standard deviations the limits are away, one number for each variable."""
+        every = []
+        for name in self.by_name:
+            distribution = distributions.get(name, GAUSSIAN)
+            every.append(np.float32(distribution.half_width(ONE_SIGMA)))
+        if "variable" in like.dims:
+            return xr.DataArray(every, dims="variable")
+        return xr.DataArray(every[0])
 
     def _each(self, kernel: Callable[..., xr.DataArray], *fields: xr.DataArray) -> xr.DataArray:
         """Run a kernel on each variable: its transform, then its part of each field."""

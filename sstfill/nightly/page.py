@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from sstfill.nightly.history import Usual
 from sstfill.nightly.night import Night
-from sstfill.nightly.pictures import Picture
 from sstfill.nightly.recipe import NightlyRecipe
+from sstfill.report.page import in_words, template
+from sstfill.report.pictures import Picture
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 TABLE = 30
@@ -44,7 +42,7 @@ def page(
     names: dict[str, None] = {}  # a set that keeps its order
     for line in last:
         names |= dict.fromkeys(line["found"])
-    return _template().render(
+    return template(TEMPLATE).render(
         recipe=recipe,
         night=night,
         headline=HEADLINE[night.status],
@@ -52,18 +50,8 @@ def page(
         panels=panels,
         last=last,
         names=list(names),
-        provenance=_words(provenance),
+        provenance=in_words(provenance),
     )
-
-
-@cache
-def _template() -> jinja2.Template:
-    # Autoescape: titles, paths and warnings come from files of others.
-    environment = jinja2.Environment(autoescape=True, keep_trailing_newline=True)
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["clock"] = lambda text: text.replace("T", " ").replace("Z", " UTC")
-    environment.filters["percent"] = "{:.1%}".format
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _night_of_state(night: Night, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -75,13 +63,3 @@ def _night_of_state(night: Night, lines: Sequence[dict[str, Any]]) -> dict[str, 
         if line["state"] == night.state and complete and days["made"]:
             return line
     return lines[-1]
-
-
-def _words(provenance: dict[str, Any]) -> dict[str, str]:
-    words = {}
-    for key, value in provenance.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{name} {part}" for name, part in value.items())
-        if value not in (None, ""):
-            words[key] = str(value)
-    return words

@@ -1,55 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a report, as data URIs: maps of the newest image, and the history of a score."""
+"""Pictures of a report: maps of the newest image, and the history of a score."""
 
 from __future__ import annotations
 
-import base64
-import io as streams
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sstfill import io, plot
 from sstfill.fields import grid
 from sstfill.io.untrusted import guard
 from sstfill.nightly.history import Usual
-from sstfill.nightly.recent import thinning
 from sstfill.plot.sheet import new_figure
+from sstfill.report.pictures import Picture, thinned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-log = logging.getLogger(__name__)
-PIXELS = 120_000
-"""Pixels at most of a map that is drawn; a larger grid is thinned."""
-DPI = 100
 NIGHTS = 60
 """Nights at most in a chart."""
 BLUE, RED, GREY = "#0072b2", "#b3261e", "#999999"
-
-
-class Picture(NamedTuple):
-    """A PNG as a data URI and a note on it; without a picture, the note says why."""
-
-    data: str = ""
-    note: str = ""
 
 
 def map_of_newest(filled: Path, name: str) -> Picture:
     """Draw the newest image: observed, filled, expected error, source."""
     try:
         with io.reading(filled), guard.open_zarr(filled, chunks=None) as held:
-            parts = [n for n in (name, f"{name}_error", f"{name}_source") if n in held]
-            time, *sides = map(str, grid.axes(held[name]).dims)
-            every = thinning(tuple(held.sizes[d] for d in sides), PIXELS)
-            newest = held[parts].isel({time: slice(-1, None)})
-            newest = newest.isel(dict.fromkeys(sides, slice(None, None, every))).load()
-        data = _data_uri(plot.maps(newest, variable=name, time=0))
-    except Exception as error:  # a picture is not worth a night
-        log.warning("no map of %s: %s", name, error)
-        return Picture(note=f"no map: {error}")
-    return Picture(data, f"every {every}th row and column is drawn" if every > 1 else "")
+            few, note = thinned(held, name)
+            newest = few.isel({str(grid.axes(held[name]).dims[0]): slice(-1, None)}).load()
+        return Picture.of(plot.maps(newest, variable=name, time=0), note)
+    except Exception as error:
+        return Picture.missing("map", name, error)
 
 
 def score_chart(lines: Sequence[dict[str, Any]], name: str, usual: Usual | None) -> Picture:
@@ -64,10 +45,9 @@ def score_chart(lines: Sequence[dict[str, Any]], name: str, usual: Usual | None)
     if not scored:
         return Picture()
     try:
-        return Picture(_data_uri(_chart(scored, usual)))
+        return Picture.of(_chart(scored, usual))
     except Exception as error:
-        log.warning("no chart of %s: %s", name, error)
-        return Picture(note=f"no chart: {error}")
+        return Picture.missing("chart", name, error)
 
 
 def _chart(scored: list[tuple[str, float, str]], usual: Usual | None) -> Figure:
@@ -102,9 +82,3 @@ def _chart(scored: list[tuple[str, float, str]], usual: Usual | None) -> Figure:
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     return figure
-
-
-def _data_uri(figure: Figure) -> str:
-    stream = streams.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

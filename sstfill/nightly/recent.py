@@ -25,6 +25,7 @@ from sstfill.methods.common.sampling import TRIAL, cut, tile
 from sstfill.methods.fitted_score import scored
 from sstfill.nightly.night import VariableReport
 from sstfill.plot.view import printed
+from sstfill.report.pictures import thinning
 from sstfill.validation.withheld import in_both_spaces
 
 TILES = 3
@@ -164,15 +165,6 @@ def _sampled(error: xr.DataArray, times: slice) -> NDArray[np.float32]:
     for start in range(0, error.shape[1], step):
         blocks.append(error[times, start : start + step].values[:, ::every, ::every])
     return np.concatenate(blocks, axis=1)
-
-
-def thinning(shape: tuple[int, ...], pixels: int) -> int:
-    """Return n such that every n-th row and column of an image are at most so many pixels.
-
-    >>> thinning((1000, 1000), 10_000)
-    10
-    """
-    return max(1, int(np.ceil(np.sqrt(np.prod(shape) / pixels))))
 
 
 def _median(errors: NDArray[np.float32]) -> float | None:

@@ -16,8 +16,9 @@ from sstfill.nightly import history
 from sstfill.nightly.history import usual
 from sstfill.nightly.night import Night
 from sstfill.nightly.page import Panel, page
-from sstfill.nightly.pictures import Picture, map_of_newest, score_chart
+from sstfill.nightly.pictures import map_of_newest, score_chart
 from sstfill.nightly.recipe import NightlyRecipe
+from sstfill.report.pictures import Picture
 from sstfill.version import __version__
 
 PAGE, LATEST, HISTORY = "index.html", "latest.json", "history.jsonl"

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sstfill.checks import check_number
+from sstfill.nn.blocks import Block, TimeAttention
+from sstfill.nn.drawing import Drawing
 from sstfill.nn.shapes import check_sequence
 
 FOLD = 2
@@ -18,10 +20,6 @@ SIDE = FOLD * 2 ** (LEVELS - 1)
 """Frames are padded to a multiple of this."""
 WIDTHS = (1, 2, 3)
 """Channels of each level, in units of the base."""
-HEAD = 16
-"""Channels of an attention head."""
-EPSILON = 1e-6
-"""Keeps the reciprocal root finite where all channels are 0."""
 
 
 class Compact(nn.Module):
@@ -43,6 +41,9 @@ class Compact(nn.Module):
         Channels of the field.
     base
         Channels at the highest level; 48 makes about a million parameters.
+    drawing
+        Channels at the highest level of the branch that draws (`sstfill.nn.drawing.Drawing`); 0:
+        the network draws nothing.
 
     Raises
     ------
@@ -50,11 +51,12 @@ class Compact(nn.Module):
         If an option is out of its range.
     """
 
-    def __init__(self, *, inputs: int, outputs: int = 1, base: int = 48) -> None:
+    def __init__(self, *, inputs: int, outputs: int = 1, base: int = 48, drawing: int = 0) -> None:
         super().__init__()
         check_number("inputs", inputs, 1, whole=True)
         check_number("outputs", outputs, 1, whole=True)
         check_number("base", base, 1, whole=True)
+        check_number("drawing", drawing, 0, whole=True)
         self.channels = inputs
         top, middle, bottom = WIDTHS[0] * base, WIDTHS[1] * base, WIDTHS[2] * base
         self.enter = nn.Conv2d(inputs * FOLD**2, top, 3, padding=1)
@@ -67,6 +69,10 @@ class Compact(nn.Module):
         nn.init.zeros_(self.leave.weight)
         assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
+        self.drawing: Drawing | None = None
+        if drawing:
+            ours = (WIDTHS[0] * drawing, WIDTHS[1] * drawing, WIDTHS[2] * drawing)
+            self.drawing = Drawing((top, middle, bottom), ours, fold=FOLD, outputs=outputs)
 
     def forward(self, channels: Tensor) -> tuple[Tensor, Tensor]:
         """Correct a first guess.
@@ -87,18 +93,28 @@ class Compact(nn.Module):
         InputError
             If the shape or the dtype is wrong.
         """
+        return self.estimate_from(self.encode(channels), channels)
+
+    def encode(self, channels: Tensor) -> list[Tensor]:
+        """Return what the network makes of its input at each level, (b t) c y x, highest first."""
         check_sequence(channels, self.channels)
-        b, _, t, y, x = channels.shape
+        b, _, _, y, x = channels.shape
         frames = channels.transpose(1, 2).flatten(0, 1)  # b c t y x -> (b t) c y x
         padded = functional.pad(frames, (0, -x % SIDE, 0, -y % SIDE), mode="replicate")
         folded = functional.pixel_unshuffle(padded, FOLD)  # (b t) 4c y/2 x/2
         h = self.enter(folded.contiguous(memory_format=torch.channels_last))
-        kept = []
+        known = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             h = _through(stage, h, b)
-            kept.append(h)
+            known.append(h)
             h = shrink(h)
-        h = _through(self.bottom, h, b)
+        known.append(_through(self.bottom, h, b))
+        return known
+
+    def estimate_from(self, known: list[Tensor], channels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, from what `encode` made of the same channels."""
+        b, _, t, y, x = channels.shape
+        *kept, h = known
         for grow, stage in zip(self.grow, self.up, strict=True):
             h = _through(stage, kept.pop() + functional.pixel_shuffle(grow(h), 2), b)
         found = functional.pixel_shuffle(self.leave(h).float(), FOLD)[..., :y, :x]  # (b t) 2c y x
@@ -106,81 +122,27 @@ class Compact(nn.Module):
         correction, log_ratio = sequences.chunk(2, 1)  # b c t y x each
         return correction, log_ratio
 
+    def draw_from(self, known: list[Tensor], noise: Tensor) -> Tensor:
+        """Draw a deviation from the estimate, in units of its error.
 
-class Block(nn.Module):
-    """Two residual steps: 3x3 pixels of each frame, then three frames of each pixel."""
+        Parameters
+        ----------
+        known
+            What `encode` returned.
+        noise
+            b k t y x, see `sstfill.nn.drawing`.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.before, self.between = Norm(channels), Norm(channels)
-        self.space = nn.Conv2d(channels, channels, 3, padding=1)
-        self.time = nn.ModuleList(
-            [nn.Conv2d(channels, channels, 1, bias=shift == 0) for shift in (0, -1, 1)]
-        )
-
-    def forward(self, h: Tensor, b: int) -> Tensor:
-        """Take and return (b t) c y x."""
-        h = h + self.space(functional.silu(self.before(h)))
-        inner = functional.silu(self.between(h))
-        now = self.time[0](inner)
-        before = self.time[1](inner)
-        after = self.time[2](inner)
-        t = h.shape[0] // b
-        if t > 1:
-            now = now.unflatten(0, (b, t))  # b t c y x
-            earlier, later = before.unflatten(0, (b, t))[:, :-1], after.unflatten(0, (b, t))[:, 1:]
-            now = now + functional.pad(earlier, _FIRST) + functional.pad(later, _LAST)
-            now = now.flatten(0, 1)
-        out: Tensor = h + now
-        return out
-
-
-# One frame of zeros at the start, or at the end: torch counts axes from the last, so that of
-# b t c y x the fourth pair is for t.
-_FIRST, _LAST = (0, 0, 0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 0, 0, 1)
-
-
-class TimeAttention(nn.Module):
-    """Each position attends to itself at all times; a bias falls with distance, for each head."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.heads = max(1, channels // HEAD)
-        self.before = Norm(channels)
-        self.project = nn.Conv2d(channels, 3 * self.heads * HEAD, 1)
-        self.output = nn.Conv2d(self.heads * HEAD, channels, 1)
-        # linspace itself would load sympy for half a second where weights have no memory ("meta")
-        slope = torch.linspace(-3.0, 0.5, self.heads, device="cpu")
-        # logarithm of the cost of a distance of one frame
-        self.slope = nn.Parameter(slope.to(self.project.weight.device))
-
-    def forward(self, h: Tensor, b: int) -> Tensor:
-        """Take and return (b t) c y x."""
-        n, _, y, x = h.shape
-        t = n // b
-        packed = self.project(self.before(h)).reshape(b, t, 3, self.heads, HEAD, y * x)
-        query, key, value = packed.permute(2, 0, 5, 3, 1, 4).flatten(1, 2)  # (b yx) head t c each
-        frames = torch.arange(t, device=h.device)
-        away = (frames[:, None] - frames[None]).abs()
-        bias = (-self.slope.exp()[:, None, None] * away).to(query.dtype)  # head t t
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        positions = attended.unflatten(0, (b, y * x))  # b yx head t c
-        back = positions.permute(0, 3, 2, 4, 1).reshape(n, self.heads * HEAD, y, x)
-        out: Tensor = h + self.output(back)
-        return out
-
-
-class Norm(nn.Module):
-    """Divide by the root mean square over the channels of each pixel, then scale each channel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(channels))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """Take and return (b t) c y x."""
-        size = h.float().square().mean(1, keepdim=True).add(EPSILON).rsqrt().to(h.dtype)
-        return h * size * self.scale[:, None, None].to(h.dtype)
+        Returns
+        -------
+        Tensor
+            b c t y x, c the channels of the field.
+        """
+        assert self.drawing is not None
+        y, x = noise.shape[-2:]
+        padding = (0, -x % SIDE, 0, -y % SIDE, 0, 0)
+        padded = functional.pad(noise, padding, mode="replicate")
+        drawn: Tensor = self.drawing(known, padded)
+        return drawn[..., :y, :x]
 
 
 def _stage(channels: int, blocks: int) -> nn.ModuleList:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import xarray as xr
@@ -11,12 +12,13 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields import grid
 from sstfill.fields.ancillary import MEMBER
 from sstfill.plot.canvas import canvas
-from sstfill.plot.maps import cmap_of, draw, draw_error, finish, scale_of
-from sstfill.plot.sheet import entitle, new_sheet
+from sstfill.plot.maps import cmap_of, draw, draw_error, finish, joined, scale_of
+from sstfill.plot.sheet import check_one_place, entitle, given_axes, new_sheet, sheet_of
 from sstfill.plot.view import Label, date, half_filled, step_of, view, with_units
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 
 def members(
@@ -25,6 +27,8 @@ def members(
     variable: str | None = None,
     time: Label | None = None,
     n: int = 4,
+    ax: Sequence[Axes] | None = None,
+    fig: Figure | SubFigure | None = None,
     cmap: str | None = None,
     robust: bool = True,
 ) -> Figure:
@@ -38,6 +42,11 @@ def members(
         As in `sstfill.plot.maps`. The filled field and its members share one colour scale.
     n
         How many members, or all where there are fewer.
+    ax
+        Draw into these axes: one for the filled field, one for each member, and one for the error
+        if the method states one.
+    fig
+        Draw into this figure or subfigure. Default: a new figure.
 
     Returns
     -------
@@ -47,12 +56,14 @@ def members(
     Raises
     ------
     OptionError
-        An unknown variable, a date outside the series, `n` below 1.
+        An unknown variable, a date outside the series, `n` below 1, too few axes, too small a
+        figure.
     InputError
         The dataset is not what `fill()` returns, or has no members of the variable.
     """
     if n < 1:
         raise OptionError(f"n is {n}; choose at least 1 member")
+    check_one_place(ax, fig)
     whole = view(filled, variable)
     name = f"{whole.field.name}_members"
     if name not in filled:
@@ -67,21 +78,23 @@ def members(
     for k in range(count):
         member = grid.standardise(filled[name].isel({MEMBER: k}))
         shown[f"member {k}"] = member.isel(time=step).load()
-    both = xr.concat(
-        list(shown.values()), MEMBER, coords="minimal", compat="override", join="override"
-    )
+    both = joined(list(shown.values()), MEMBER)
     scale = scale_of(both, robust)
-    sheet = new_sheet(where, 1, count + 1 + (now.error is not None))
-    entitle(sheet, f"{whole.label}, {date(whole.field, step)}")
-    for ax, (title, values) in zip(sheet.maps, shown.items(), strict=False):
-        ax.set_title(title, fontsize="medium")
-        mesh = draw(ax, where, values, cmap or cmap_of(whole), scale)
-        finish(ax, where, now, left=title == "filled")
+    maps = count + 1 + (now.error is not None)
+    if ax is None:
+        sheet = new_sheet(where, 1, maps, fig)
+        entitle(sheet, f"{whole.label}, {date(whole.field, step)}")
+    else:
+        sheet = sheet_of(given_axes(ax, maps, "maps"))
+    for box, (title, values) in zip(sheet.maps, shown.items(), strict=False):
+        box.set_title(title, fontsize="medium")
+        mesh = draw(box, where, values, cmap or cmap_of(whole), scale)
+        finish(box, where, now, left=title == "filled")
     label = with_units(whole.label, whole.units)
     sheet.add_bar(sheet.maps[: count + 1], mesh, label, both, scale)
     if now.error is not None:
-        ax = sheet.maps[-1]
-        ax.set_title("error of the fill", fontsize="medium")
-        finish(ax, where, now, left=False)
-        draw_error(sheet, ax, where, now, robust)
+        box = sheet.maps[-1]
+        box.set_title("error of the fill", fontsize="medium")
+        finish(box, where, now, left=False)
+        draw_error(sheet, box, where, now, robust)
     return sheet.figure

@@ -11,7 +11,15 @@ import xarray as xr
 
 from sstfill.errors import OptionError, unknown
 from sstfill.plot.canvas import LAND_GREY, Canvas, canvas, draw_land, dress
-from sstfill.plot.sheet import Sheet, entitle, new_sheet
+from sstfill.plot.sheet import (
+    Sheet,
+    check_one_place,
+    entitle,
+    given_axes,
+    new_sheet,
+    root_of,
+    sheet_of,
+)
 from sstfill.plot.view import (
     LAND,
     OBSERVED,
@@ -28,7 +36,7 @@ from sstfill.plot.view import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 LAYERS = ("observed", "filled", "error", "source")
 SOURCES = ("observed", "filled", "not filled", "withheld", "land")
@@ -42,8 +50,9 @@ def maps(
     *,
     variable: str | None = None,
     time: Label | None = None,
-    layers: Sequence[str] = LAYERS,
-    axes: Sequence[Axes] | None = None,
+    layers: Sequence[str] | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
+    fig: Figure | SubFigure | None = None,
     cmap: str | None = None,
     robust: bool = True,
 ) -> Figure:
@@ -62,9 +71,13 @@ def maps(
         the filled fraction is nearest one half.
     layers
         Some of ``"observed"``, ``"filled"``, ``"error"``, ``"source"``, in the order wanted. The
-        error is left out where the method states none.
-    axes
-        Draw into these, one for each of `layers`. Default: a new figure.
+        error is left out where the method states none. Default: all four, or ``"filled"`` alone
+        where `ax` is a single axes.
+    ax
+        Draw into these axes, one for each of `layers`. In a notebook, end the line with a
+        semicolon, or your figure is shown twice.
+    fig
+        Draw into this figure or subfigure. Default: a new figure.
     cmap
         Name of a matplotlib colour map for the field. Default: plasma for temperature, else
         cividis.
@@ -80,37 +93,39 @@ def maps(
     Raises
     ------
     OptionError
-        An unknown layer or variable, a date outside the series, too few axes.
+        An unknown layer or variable, a date outside the series, too few axes, too small a figure.
     InputError
         The dataset is not what `fill()` returns.
     """
+    check_one_place(ax, fig)
     whole = view(filled, variable)
-    shown = _layers(layers, whole)
+    if layers is None:
+        layers = LAYERS
+        if ax is not None and np.size(np.asarray(ax, dtype=object)) == 1:
+            layers = ("filled",)
+    shown = check_layers(layers, whole)
     step = half_filled(whole.source) if time is None else step_of(whole.field, time)
     now, where, when = whole.at(step), canvas(whole.field), date(whole.field, step)
-    if axes is None:
-        sheet = new_sheet(where, 1, len(shown))
+    if ax is None:
+        sheet = new_sheet(where, 1, len(shown), fig)
         entitle(sheet, f"{whole.label}, {when}")
         prefix = ""
     else:
-        sheet = _given(axes, layers, shown)
+        sheet = _sheet_of_shown(ax, layers, shown)
         prefix = f"{when}: "  # there is no title above these axes
     scale = scale_of(now.field, robust)
     field_axes = []
-    for number, (ax, layer) in enumerate(zip(sheet.maps, shown, strict=True)):
-        ax.set_title(prefix + _title(layer, now), fontsize="medium")
+    for number, (box, layer) in enumerate(zip(sheet.maps, shown, strict=True)):
+        box.set_title(prefix + title_of(layer, now), fontsize="medium")
         prefix = ""
-        finish(ax, where, now, left=number == 0)
+        finish(box, where, now, left=number == 0)
         if layer == "source":
-            _draw_source(ax, where, now)
+            _draw_source(box, where, now)
         elif layer == "error":
-            draw_error(sheet, ax, where, now, robust)
+            draw_error(sheet, box, where, now, robust)
         else:
-            values = now.field
-            if layer == "observed":
-                values = values.where(now.source == OBSERVED)
-            mesh = draw(ax, where, values, cmap or cmap_of(whole), scale)
-            field_axes.append(ax)
+            mesh = draw(box, where, values_of(layer, now), cmap or cmap_of(whole), scale)
+            field_axes.append(box)
     if field_axes:
         label = with_units(whole.label, whole.units)
         sheet.add_bar(field_axes, mesh, label, now.field, scale)
@@ -123,6 +138,8 @@ def panels(
     variable: str | None = None,
     times: Sequence[Label] | None = None,
     n: int = 6,
+    ax: Sequence[Axes] | None = None,
+    fig: Figure | SubFigure | None = None,
     cmap: str | None = None,
     robust: bool = True,
 ) -> Figure:
@@ -138,6 +155,10 @@ def panels(
         Dates or indices of steps. Default: `n` steps evenly spread over the series.
     n
         How many dates where `times` names none.
+    ax
+        Draw into these axes: two rows, a column for each date.
+    fig
+        Draw into this figure or subfigure. Default: a new figure.
     cmap, robust
         As in `maps`; all dates share one colour scale.
 
@@ -149,26 +170,23 @@ def panels(
     Raises
     ------
     OptionError
-        A date outside the series, or no date at all.
+        A date outside the series, or no date at all, too few axes, too small a figure.
     """
+    check_one_place(ax, fig)
     whole = view(filled, variable)
-    if times is None:
-        steps = spread(whole.field, n)
-    else:
-        steps = [step_of(whole.field, time) for time in times]
-    if not steps:
-        raise OptionError("times is empty; name at least one date, or leave it out")
+    steps = spread(whole.field, n) if times is None else steps_of(whole.field, times)
     where, views = canvas(whole.field), [whole.at(step) for step in steps]
-    field = xr.concat(
-        [now.field for now in views], "time", coords="minimal", compat="override", join="override"
-    )
+    field = joined([now.field for now in views])
     scale = scale_of(field, robust)
-    sheet = new_sheet(where, 2, len(steps))
-    entitle(sheet, whole.label)
+    if ax is None:
+        sheet = new_sheet(where, 2, len(steps), fig)
+        entitle(sheet, whole.label)
+    else:
+        sheet = sheet_of(given_axes(ax, 2 * len(steps), "maps"))
     for column, (step, now) in enumerate(zip(steps, views, strict=True)):
         above, below = sheet.maps[column], sheet.maps[len(steps) + column]
         above.set_title(date(whole.field, step), fontsize="medium")
-        draw(above, where, now.field.where(now.source == OBSERVED), cmap or cmap_of(whole), scale)
+        draw(above, where, values_of("observed", now), cmap or cmap_of(whole), scale)
         mesh = draw(below, where, now.field, cmap or cmap_of(whole), scale)
         finish(above, where, now, left=column == 0, bottom=False)
         finish(below, where, now, left=column == 0)
@@ -179,34 +197,42 @@ def panels(
     return sheet.figure
 
 
-def _layers(layers: Sequence[str], whole: View) -> list[str]:
-    """Check the names, and drop the error where there is none."""
+def steps_of(field: xr.DataArray, times: Sequence[Label]) -> list[int]:
+    """Return the indices of the steps that labels name; `OptionError` where there are none."""
+    if not len(times):
+        raise OptionError("times is empty; name at least one date, or leave it out")
+    return [step_of(field, time) for time in times]
+
+
+def joined(fields: list[xr.DataArray], dim: str = "time") -> xr.DataArray:
+    """Return fields on one grid as one, of which they are the steps."""
+    return xr.concat(fields, dim, coords="minimal", compat="override", join="override")
+
+
+def check_layers(layers: Sequence[str], whole: View, known: Sequence[str] = LAYERS) -> list[str]:
+    """Check the names of layers, and drop the error where there is none."""
     layers = _names(layers)
     for layer in layers:
-        if layer not in LAYERS:
-            raise unknown("layer", layer, LAYERS)
+        if layer not in known:
+            raise unknown("layer", layer, known)
     shown = [layer for layer in layers if layer != "error" or whole.error is not None]
     if not shown:
         reason = "no error is stated for this variable" if layers else "layers is empty"
-        raise OptionError(f"{reason}; choose layers from {', '.join(LAYERS)}")
+        raise OptionError(f"{reason}; choose layers from {', '.join(known)}")
     return shown
 
 
-def _given(axes: Sequence[Axes], layers: Sequence[str], shown: Sequence[str]) -> Sheet:
+def _sheet_of_shown(
+    ax: Axes | Sequence[Axes], layers: Sequence[str], shown: Sequence[str]
+) -> Sheet:
     """Return a sheet of the given axes, with those of layers that are left out hidden."""
-    axes, layers = list(axes), _names(layers)
-    if len(axes) != len(layers):
-        raise OptionError(
-            f"{len(axes)} axes for {len(layers)} layers; give one for each of {', '.join(layers)}"
-        )
+    layers = _names(layers)
     visible = []
-    for ax, layer in zip(axes, layers, strict=True):
-        ax.set_visible(layer in shown)
+    for box, layer in zip(given_axes(ax, len(layers), "layers"), layers, strict=True):
+        box.set_visible(layer in shown)
         if layer in shown:
-            visible.append(ax)
-    figure = axes[0].get_figure(root=True)
-    assert figure is not None
-    return Sheet(figure, visible, bars=False)
+            visible.append(box)
+    return sheet_of(visible)
 
 
 def _names(layers: Sequence[str]) -> list[str]:
@@ -226,12 +252,27 @@ def scale_of(field: xr.DataArray, robust: bool) -> tuple[float, float]:
     return low - 0.5, high + 0.5  # a field of one value is drawn in the middle of the scale
 
 
+def error_scale(error: xr.DataArray, robust: bool) -> tuple[float, float]:
+    """Return the colour scale of an error, from zero."""
+    return 0.0, scale_of(error, robust)[1]
+
+
 def cmap_of(whole: View) -> str:
     """Return the name of the colour map of a field."""
     name = str(whole.field.attrs.get("standard_name", ""))
     if whole.units in ("°C", "K") or "temperature" in name:
         return TEMPERATURE
     return OTHER
+
+
+def values_of(layer: str, now: View) -> xr.DataArray:
+    """Return what a layer shows of a field."""
+    if layer == "observed":
+        return now.field.where(now.source == OBSERVED)
+    if layer == "error":
+        assert now.error is not None
+        return now.error
+    return now.field
 
 
 def draw(
@@ -247,7 +288,7 @@ def draw(
 def draw_error(sheet: Sheet, ax: Axes, where: Canvas, now: View, robust: bool) -> None:
     """Draw one sigma of the filled pixels on a scale that starts at zero, with its colour bar."""
     assert now.error is not None
-    scale = (0.0, scale_of(now.error, robust)[1])
+    scale = error_scale(now.error, robust)
     mesh = draw(ax, where, now.error, ERROR, scale)
     sheet.add_bar([ax], mesh, with_units("error, 1 σ", now.units), now.error, scale)
 
@@ -278,9 +319,7 @@ def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
         colour = SOURCE_COLOURS[flag]
         patches.append(Patch(facecolor=colour, edgecolor="0.4", linewidth=0.5, label=label))
     # Below the tick labels, whatever the height of the map: in inches.
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    height = ax.get_window_extent().height / figure.dpi
+    height = ax.get_window_extent().height / root_of(ax).dpi
     anchor = (0.5, -0.32 / height)
     ax.legend(
         handles=patches,
@@ -301,7 +340,8 @@ def _percent(fraction: float) -> str:
     return f"{fraction:.0%}"
 
 
-def _title(layer: str, now: View) -> str:
+def title_of(layer: str, now: View) -> str:
+    """Return what stands above the map of a layer."""
     if layer == "error":
         return "error of the fill"
     if layer == "source":

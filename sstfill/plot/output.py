@@ -15,6 +15,8 @@ from sstfill.version import __version__
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sstfill.plot.film import Animation
+
 DPI = 160
 SIGNED = f"{place.PICTURE} {__version__}"
 
@@ -34,15 +36,16 @@ def signed(suffix: str) -> dict[str, Any]:
     return {}
 
 
-def save(figure: Figure, path: str | PathLike[str]) -> Path:
-    """Write a figure beside its target, then move it into place.
+def save(figure: Figure | Animation, path: str | PathLike[str]) -> Path:
+    """Write a figure or a film beside its target, then move it into place.
 
     Parameters
     ----------
     figure
-        What `maps`, `panels` or `scorecard` returned.
+        What `maps`, `panels`, `members`, `scorecard`, `training` or `animation` returned.
     path
-        File to write; its suffix names the format (``.png``, ``.pdf``, ``.svg``, ...).
+        File to write; its suffix names the format (``.png``, ``.pdf``, ``.svg``, ...; of a film
+        ``.gif``, or ``.mp4`` where ffmpeg is installed).
 
     Returns
     -------
@@ -52,10 +55,14 @@ def save(figure: Figure, path: str | PathLike[str]) -> Path:
     Raises
     ------
     OptionError
-        The suffix names no format that matplotlib writes.
+        The suffix names no format that can be written.
     WriteError
         The file cannot be written, or one is there that sstfill did not draw; it is left as it was.
     """
+    from sstfill.plot.film import Animation  # which imports this module
+
+    if isinstance(figure, Animation):
+        return figure.save(path)
     target = Path(path)
     formats = sorted(figure.canvas.get_supported_filetypes())
     suffix = target.suffix.lower().lstrip(".")

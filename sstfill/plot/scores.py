@@ -13,12 +13,12 @@ import numpy as np
 import xarray as xr
 
 from sstfill.errors import InputError
-from sstfill.plot.sheet import new_figure
+from sstfill.plot.sheet import check_one_place, given_axes, new_figure, root_of
 from sstfill.plot.view import printed, with_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 # Okabe and Ito's colour-blind safe set without yellow; markers tell the lines apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -31,7 +31,7 @@ TOLERANCE = 1.0
 """Decibels about the truth that are shaded in the panel of spectra."""
 
 
-def scorecard(card: Any, ax: Axes | None = None) -> Figure:
+def scorecard(card: Any, ax: Axes | None = None, fig: Figure | SubFigure | None = None) -> Figure:
     """Draw a scorecard: errors, pooled and by circumstance, and the coverage of stated errors.
 
     Parameters
@@ -39,8 +39,12 @@ def scorecard(card: Any, ax: Axes | None = None) -> Figure:
     card
         A scorecard, or its dataset.
     ax
-        Draw only the pooled errors, into this. Default: a new figure of five panels, and four more
-        where members were scored.
+        Draw only the pooled errors, into this. In a notebook, end the line with a semicolon, or
+        your figure is shown twice.
+    fig
+        Draw all panels into this figure or subfigure; one with ``layout="constrained"`` keeps
+        their labels apart. Default: a new figure of five panels, and four more where members were
+        scored.
 
     Returns
     -------
@@ -51,13 +55,17 @@ def scorecard(card: Any, ax: Axes | None = None) -> Figure:
     ------
     InputError
         `card` is not a scorecard.
+    OptionError
+        Both `ax` and `fig` are given, or several axes.
     """
+    check_one_place(ax, fig)
     data = card if isinstance(card, xr.Dataset) else getattr(card, "data", None)
     if not isinstance(data, xr.Dataset) or not {"rmse", "mae", "method"} <= set(data.variables):
         raise InputError(f"{type(card).__name__} is not a scorecard; pass what score() returned")
     if ax is not None:
-        _pooled(ax, data)
-        return ax.get_figure(root=True)  # type: ignore[return-value]
+        (box,) = given_axes(ax, 1, "panel")
+        _pooled(box, data)
+        return root_of(box)
     # Thirds above and quarters below are both whole numbers of twelfths.
     rows: list[Any] = [
         ["pooled"] * 4 + ["cloud"] * 4 + ["distance"] * 4,
@@ -65,8 +73,10 @@ def scorecard(card: Any, ax: Axes | None = None) -> Figure:
     ]
     if "rank_histogram" in data:
         rows.append(["ranks"] * 3 + ["patches"] * 3 + ["gradients"] * 3 + ["spectrum"] * 3)
-    figure = new_figure(11.0, 2.8 * len(rows), "constrained")
-    boxes = figure.subplot_mosaic(rows)
+    part = fig
+    if part is None:
+        part = new_figure(11.0, 2.8 * len(rows), "constrained")
+    boxes = part.subplot_mosaic(rows)
     _pooled(boxes["pooled"], data)
     for split in SPLITS:
         _split(boxes[split], data, split)
@@ -76,8 +86,8 @@ def scorecard(card: Any, ax: Axes | None = None) -> Figure:
         _patches(boxes["patches"], data)
         _gradients(boxes["gradients"], data)
         _spectrum(boxes["spectrum"], data)
-    figure.suptitle(_heading(data))
-    return figure
+    part.suptitle(_heading(data))
+    return root_of(part)
 
 
 def _methods(data: xr.Dataset) -> list[tuple[str, str, str]]:

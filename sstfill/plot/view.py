@@ -192,13 +192,18 @@ def spread(field: xr.DataArray, n: int) -> list[int]:
 
 def date(field: xr.DataArray, step: int) -> str:
     """Return the date of a step for a title, with the hour only if it varies; else the index."""
+    return dates(field)[step]
+
+
+def dates(field: xr.DataArray) -> list[str]:
+    """Return the dates of all steps, see `date`."""
     if _seconds(field) is None:
-        return f"step {step}"
+        return [f"step {step}" for step in range(field.sizes["time"])]
     times = [str(when) for when in field["time"].dt.strftime("%Y-%m-%d %H:%M").values]
     one_hour = len({when[10:] for when in times}) == 1
     if one_hour:
-        return times[step][:10]
-    return times[step]
+        return [when[:10] for when in times]
+    return times
 
 
 def _seconds(field: xr.DataArray) -> np.ndarray | None:

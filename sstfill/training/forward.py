@@ -6,10 +6,14 @@ The paper's networks complete a sequence, the compact one corrects a first guess
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from sstfill.nn.compact import Compact
+from sstfill.nn.drawing import lattice_noise
 from sstfill.nn.masking import keep_observed
 from sstfill.training.data.sample import Sample
 
@@ -27,10 +31,14 @@ class CompletedBatch(NamedTuple):
     log_scale
         b c t y x: natural logarithm of the Laplace scale, in scaled units; None where the network
         states none.
+    drawn
+        Of a network that draws: the estimate, its stated error (one sigma), and two draws, all as
+        the network states them; `values` then holds the first draw. None otherwise.
     """
 
     values: Tensor
     log_scale: Tensor | None
+    drawn: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
 
 def complete(network: nn.Module, sample: Sample) -> CompletedBatch:
@@ -57,13 +65,35 @@ def complete(network: nn.Module, sample: Sample) -> CompletedBatch:
     return CompletedBatch(keep_observed(sample.values, sample.observed, corrected), log_scale)
 
 
+def complete_twice(network: Compact, sample: Sample) -> CompletedBatch:
+    """Complete a batch by two draws of `Compact`, of which only the branch that draws learns."""
+    with torch.no_grad():
+        known = network.encode(sample.channels)
+        correction, log_ratio = network.estimate_from(known, sample.channels)
+        estimate = sample.guess + sample.error * correction.float()
+        log_scale = sample.error.clamp_min(LEAST_ERROR).log() + log_ratio.float()
+        error = math.sqrt(2) * log_scale.exp()  # of a Laplace distribution
+    b, _, t, y, x = sample.values.shape
+    draws = []
+    for _ in range(2):
+        noise = lattice_noise((b, t, y, x)).to(sample.values.device)
+        draws.append(estimate + error * network.draw_from(known, noise))
+    first, second = draws
+    values = keep_observed(sample.values, sample.observed, first)
+    return CompletedBatch(values, log_scale, (estimate, error, first, second))
+
+
 class Completer(nn.Module):
     """`complete` as a module, so that `DistributedDataParallel` can stand around it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, drawing: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.drawing = drawing
 
     def forward(self, sample: Sample) -> CompletedBatch:
         """Complete a batch."""
+        if self.drawing:
+            assert isinstance(self.network, Compact)
+            return complete_twice(self.network, sample)
         return complete(self.network, sample)

@@ -68,8 +68,13 @@ def begin(
 ) -> tuple[TrainingState, TrainingJob]:
     """Copy the network to the device, and draw new discriminators."""
     own = copy.deepcopy(network).to(processes.device).train().requires_grad_(True)
+    branch = getattr(own, "drawing", None)
+    if options.draws:
+        own.requires_grad_(False)
+    if branch is not None:  # learns by itself, what it is given by the rest must not change
+        branch.requires_grad_(options.draws)
     # wrapped before anything is copied from it: all processes now have the weights of the first
-    completer = processes.wrap(Completer(own))
+    completer = processes.wrap(Completer(own, drawing=options.draws))
     # the discriminators see in a gap what the generator sees there
     fill = getattr(own, "fill", OCCLUDED)
     first = next(iter(source.validation()), None)
@@ -90,6 +95,5 @@ def begin(
 
 def _adamw(network: nn.Module, recipe: OptimiserOptions) -> Optimizer:
     betas = (recipe.beta1, recipe.beta2)
-    return AdamW(
-        network.parameters(), recipe.learning_rate, betas, weight_decay=recipe.weight_decay
-    )
+    learning = [weight for weight in network.parameters() if weight.requires_grad]
+    return AdamW(learning, recipe.learning_rate, betas, weight_decay=recipe.weight_decay)

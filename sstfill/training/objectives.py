@@ -19,8 +19,9 @@ from sstfill.nn.generator import OCCLUDED
 from sstfill.nn.losses import discriminator_hinge, generator_hinge, laplace_nll, masked_l1
 from sstfill.nn.masking import occlude
 from sstfill.training.data.sample import Sample
+from sstfill.training.ensemble import EnsembleTerm
 from sstfill.training.forward import CompletedBatch
-from sstfill.training.options import TrainOptions
+from sstfill.training.options import PIXEL, TrainOptions
 
 LEAST = 1e-4
 """Error of a first guess, in scaled units, below which there is little to gain."""
@@ -93,6 +94,8 @@ class Adversary(nn.Module):
         Whether there is a D_s beside D_f.
     differences
         Whether D_s sees differences of successive frames.
+    gain
+        Norm of the discriminators' weights, see `sstfill.nn.discriminator.GAIN`.
     fill
         What occluded pixels are set to.
     """
@@ -104,15 +107,18 @@ class Adversary(nn.Module):
         base: int = 32,
         sequences: bool = True,
         differences: bool = True,
+        gain: float = 1.0,
         fill: float = OCCLUDED,
     ) -> None:
         super().__init__()
         self.fill = fill
-        self.discriminators = nn.ModuleList([FrameDiscriminator(channels=channels, base=base)])
+        of_frames = FrameDiscriminator(channels=channels, base=base, gain=gain)
+        self.discriminators = nn.ModuleList([of_frames])
         if sequences:
-            self.discriminators.append(
-                SequenceDiscriminator(channels=channels, base=base, differences=differences)
+            of_sequences = SequenceDiscriminator(
+                channels=channels, base=base, gain=gain, differences=differences
             )
+            self.discriminators.append(of_sequences)
 
     def forward(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the discriminators' loss on completed sequences `fake`, b c t y x."""
@@ -210,13 +216,14 @@ def compose(
     if objective not in _PIXEL_TERMS:
         raise unknown("objective", objective, _PIXEL_TERMS)
     pixel = _PIXEL_TERMS[objective]
-    if objective == "withheld":
-        return Objective(((1.0, WithheldTerm()),))
+    if pixel is not None and objective in PIXEL:
+        return Objective(((1.0, pixel),))
     adversary = Adversary(
         channels=channels,
         base=options.discriminator_base,
         sequences=options.sequences,
         differences=options.differences,
+        gain=options.discriminator_gain,
         fill=fill,
     )
     if pixel is None:
@@ -232,4 +239,6 @@ _PIXEL_TERMS: dict[str, Term | None] = {
     "withheld+adversarial": WithheldTerm(),
     "paired": Paired(),
     "unpaired": None,
+    "draws": EnsembleTerm(),
+    "draws+adversarial": EnsembleTerm(),
 }

@@ -12,8 +12,12 @@ from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.oceans import Oceans
 from sstfill.training.options import TrainOptions
 
-NEEDED = {"network": "compact", "objective": "withheld", "batch": 1}
-"""Options that must have these values."""
+NEEDED = {
+    "network": ("compact",),
+    "objective": ("withheld", "draws", "draws+adversarial"),
+    "batch": (1,),
+}
+"""Options that must have one of these values."""
 
 
 def train_on_oceans(
@@ -48,24 +52,39 @@ def train_on_oceans(
     """
     for name, needed in NEEDED.items():
         given = getattr(options, name)
-        if given != needed:
+        if given not in needed:
+            choices = " or ".join(repr(value) for value in needed)
             raise OptionError(
-                f"{name}={given!r}, and on oceans {name} is {needed!r}; "
+                f"{name}={given!r}, and on oceans {name} is {choices}; "
                 "give an archive for anything else"
             )
     from sstfill.training.data.ocean_source import OceanSource
+    from sstfill.training.ensemble import to_unit_spread
     from sstfill.training.loop import fit
-    from sstfill.training.train import network_options, new_network, save_checkpoint
+    from sstfill.training.train import (
+        network_options,
+        new_network,
+        save_checkpoint,
+        start_checkpoint,
+    )
 
     kept = Path(folder) if folder is not None else Path(out) / "oceans"
     source = OceanSource(oceans, kept, options.samples)
-    trained = fit(new_network(options), source, options, out=Path(out), resume=resume)
-    first = next(iter(source.validation()))
-    card = trained.card(options.network, network_options(options))
+    first = start_checkpoint(options, oceans.start)
+    network = new_network(options, first)
+    trained = fit(network, source, options, out=Path(out), resume=resume)
+    if options.draws:
+        to_unit_spread(trained.network, source)
+    card = trained.card(options.network, network_options(options, first))
     card["data"] = {"oceans": config.options(oceans)}
-    card["patch"] = list(first.values.shape[1:])
+    card["patch"] = list(next(iter(source.validation())).values.shape[1:])
     card["occlusion"] = "many kinds"
-    card["traits"] = source.traits()
+    if first is None:
+        card["traits"] = source.traits()
+    else:
+        card["traits"] = first.config["traits"]
+        told = ("objective", "trained", "data", "scores")
+        card["data"]["started_from"] = {name: first.config.get(name) for name in told}
     checkpoint = Checkpoint(card, trained.network.state_dict())
     save_checkpoint(checkpoint, out)
     return Gan(model=checkpoint, device=options.device)

@@ -11,7 +11,17 @@ from sstfill.checks import check_choice, check_fraction, check_most, check_numbe
 from sstfill.errors import OptionError
 
 Network = Literal["compact", "paper", "static", "recurrent"]
-ObjectiveName = Literal["withheld", "adversarial", "withheld+adversarial", "paired", "unpaired"]
+ObjectiveName = Literal[
+    "withheld",
+    "adversarial",
+    "withheld+adversarial",
+    "paired",
+    "unpaired",
+    "draws",
+    "draws+adversarial",
+]
+PIXEL = ("withheld", "draws")
+"""How the names of objectives begin that score withheld pixels, by an optimiser for that."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 Schedule = Literal["constant", "cosine", "decay"]
@@ -88,13 +98,24 @@ class TrainOptions:
         "withheld": restore pixels hidden from what was observed (Laplace likelihood where the
         network states a scale, else absolute error). "adversarial": the paper's, equation 4.
         "withheld+adversarial": both. "paired" and "unpaired": the paper's supervised variants,
-        which need the truth.
+        which need the truth. "draws": the branch of the compact network that turns noise into
+        members learns by the fair score of two draws at what is withheld
+        (`sstfill.training.ensemble`), the rest of it stays; "draws+adversarial": that and the
+        paper's adversarial terms on a draw.
+    drawing
+        Channels of the first layer of the branch that draws, where it is new.
     adversarial_weight
         Of the adversarial term beside a pixel term.
     discriminator_base
         Channels of the discriminators' first layer.
     discriminator_steps
         Steps of the discriminators for each of the generator (on the same batch).
+    discriminator_gain
+        Norm of each weight of the discriminators, 1 in the paper
+        (`sstfill.nn.discriminator.GAIN`).
+    discriminator_rate
+        Learning rate of the discriminators; None: that of the generator where the objective is the
+        paper's, else the paper's 1e-4.
     differences
         Whether D_s sees differences of successive frames (clouds), not frames (the paper's
         Remove-Pixel).
@@ -140,9 +161,12 @@ class TrainOptions:
     network: Network = "compact"
     base: int = 32
     objective: ObjectiveName = "withheld"
+    drawing: int = 32
     adversarial_weight: float = 0.01
     discriminator_base: int = 8
     discriminator_steps: int = 2
+    discriminator_gain: float = 1.0
+    discriminator_rate: float | None = None
     differences: bool = True
     frames: int = 24
     size: int = 64
@@ -173,14 +197,27 @@ class TrainOptions:
         check_most("seed", self.seed, 2**63 - 1)
         for name in ("adversarial_weight", "clip", "save_minutes"):
             check_number(name, getattr(self, name), 0)
+        if self.discriminator_rate is not None:
+            check_number("discriminator_rate", self.discriminator_rate, 0, above=True)
+        check_number("discriminator_gain", self.discriminator_gain, 0, above=True)
         check_fraction("ema", self.ema)
+        if self.draws and self.network != "compact":
+            raise OptionError(
+                f"network={self.network!r} does not draw from noise; give network='compact', or "
+                "another objective"
+            )
         self._check_recipe()
         self._check_discriminators()
 
     @property
     def adversarial(self) -> bool:
         """Whether discriminators take part."""
-        return self.objective != "withheld"
+        return self.objective not in PIXEL
+
+    @property
+    def draws(self) -> bool:
+        """Whether the branch of the compact network learns that draws, and nothing else."""
+        return self.objective.startswith("draws")
 
     @property
     def needs_withheld(self) -> bool:
@@ -197,18 +234,20 @@ class TrainOptions:
         """The generator's optimiser."""
         given = {name: getattr(self, name) for name in OptimiserOptions.__dataclass_fields__}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        usual = PIXELWISE if self.objective.startswith("withheld") else PAPER
+        usual = PIXELWISE if self.objective.startswith(PIXEL) else PAPER
         return replace(usual, **chosen)
 
     @property
     def discriminator_recipe(self) -> OptimiserOptions:
         """The discriminators' optimiser.
 
-        The generator's where the objective is the paper's, else the paper's.
+        The generator's where the objective is the paper's, else the paper's; its learning rate may
+        be another.
         """
-        if self.objective.startswith("withheld"):
-            return PAPER
-        return self.recipe
+        recipe = PAPER if self.objective.startswith(PIXEL) else self.recipe
+        if self.discriminator_rate is None:
+            return recipe
+        return replace(recipe, learning_rate=self.discriminator_rate)
 
     def _check_recipe(self) -> None:
         if self.schedule is not None:
@@ -242,6 +281,7 @@ _CHOICES = {
 }
 _COUNTS = {
     "base": 4096,
+    "drawing": 4096,
     "discriminator_base": 4096,
     "discriminator_steps": 1000,
     "frames": 10_000,

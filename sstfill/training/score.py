@@ -14,7 +14,8 @@ from sstfill.nn.losses import laplace_nll
 from sstfill.training.data.prefetch import prefetch
 from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
-from sstfill.training.forward import complete
+from sstfill.training.ensemble import fair_crps
+from sstfill.training.forward import Completer
 from sstfill.training.options import TrainOptions
 
 
@@ -43,30 +44,40 @@ def validate(
         rank=processes.rank,
         processes=processes.size,
     )
-    sums = torch.zeros(4, dtype=torch.float64)
+    completer = Completer(network, drawing=options.draws)
+    sums = torch.zeros(5, dtype=torch.float64)
     with closing(own), closing(prefetch(own)) as stream:
         for batch in stream:
-            sums += _sums(network, batch.to(processes.device)).cpu()
-    count, error, bias, nll = processes.sum(sums).tolist()
+            sums += _sums(completer, batch.to(processes.device)).cpu()
+    count, error, bias, nll, crps = processes.sum(sums).tolist()
     if not count:
         raise InputError(
             "no sequence of the validation is of use; "
             "give some with pixels observed, and some withheld"
         )
     stated = None if math.isnan(nll) else nll / count
-    return {"withheld_mae": error / count, "withheld_bias": bias / count, "withheld_nll": stated}
+    scores = {"withheld_mae": error / count, "withheld_bias": bias / count, "withheld_nll": stated}
+    if options.draws:
+        scores["withheld_crps"] = crps / count
+    return scores
 
 
-def _sums(network: nn.Module, batch: Sample) -> Tensor:
-    """Count the withheld pixels, and sum their errors, biases and negative log likelihoods.
+def _sums(completer: Completer, batch: Sample) -> Tensor:
+    """Count the withheld pixels, and sum their errors, biases, negative log likelihoods and scores.
 
-    The last is NaN where the network states no scale.
+    The likelihood is NaN where the network states no scale, the score where it draws nothing.
     """
-    completed = complete(network, batch)
-    misfit = (completed.values - batch.values)[batch.withheld].double()
+    completed = completer(batch)
+    estimate = completed.values
+    if completed.drawn is not None:
+        estimate = completed.drawn[0]
+    misfit = (estimate - batch.values)[batch.withheld].double()
     count = misfit.new_tensor(len(misfit))
-    nll = misfit.new_tensor(math.nan)
+    nll = crps = misfit.new_tensor(math.nan)
     if completed.log_scale is not None:
-        mean = laplace_nll(completed.values, completed.log_scale, batch.values, batch.withheld)
+        mean = laplace_nll(estimate, completed.log_scale, batch.values, batch.withheld)
         nll = mean.double() * count
-    return torch.stack([count, misfit.abs().sum(), misfit.sum(), nll])
+    if completed.drawn is not None:
+        _, _, first, second = completed.drawn
+        crps = fair_crps(first, second, batch.values)[batch.withheld].double().sum()
+    return torch.stack([count, misfit.abs().sum(), misfit.sum(), nll, crps])

@@ -229,10 +229,12 @@ def tidy(folder: Path) -> None:
 
 def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) -> None:
     now = config.options(options)
+    # a training of before an option was there had what is its default today
+    saved = {**config.options(TrainOptions()), **saved}
     free = FREE if options.recipe.schedule == "cosine" else (*FREE, "epochs")
-    differing = [name for name in now if name not in free and saved.get(name) != now[name]]
+    differing = [name for name in now if name not in free and saved[name] != now[name]]
     if differing:
-        changes = [f"{name}={short(saved.get(name))} (now {now[name]!r})" for name in differing]
+        changes = [f"{name}={short(saved[name])} (now {now[name]!r})" for name in differing]
         raise OptionError(
             f"{path} was saved with {', '.join(changes)}; "
             "resume with the same options, or train from the start in another folder"

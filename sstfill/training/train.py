@@ -123,18 +123,20 @@ def train(
     archive = TrainingField.of(data, variable, sea, truth, transform).loaded()
     chosen = _fit_to_archive(chosen, archive)
     with _clips_folder(out) as folder:
+        from sstfill.training.ensemble import to_unit_spread
         from sstfill.training.loop import fit
 
-        first = _start_checkpoint(chosen, start)
-        if first is None:
-            size, network = network_options(chosen), new_network(chosen)
-        else:
+        first = start_checkpoint(chosen, start)
+        if first is not None:
             chosen = _continued(chosen, first)
-            size, network = first.config["network"]["options"], first.network()
+        size = network_options(chosen, first)
+        network = new_network(chosen, first)
         source = _source(archive, chosen, clouds, clips, folder)
         trained = fit(
             network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
+        if chosen.draws:
+            to_unit_spread(trained.network, source)
         card = trained.card(chosen.network, size)
         card |= _archive_card(archive, chosen, clouds, source, first)
         checkpoint = Checkpoint(card, trained.network.state_dict())
@@ -188,10 +190,15 @@ def _clips_folder(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _start_checkpoint(
+def start_checkpoint(
     options: TrainOptions, start: str | Path | Checkpoint | Gan
 ) -> Checkpoint | None:
     """Return the checkpoint to train further; None for a new network."""
+    if start == "new" and options.draws:
+        raise OptionError(
+            f"objective={options.objective!r} needs a network that estimates already; give "
+            "start='shipped', or one trained by objective='withheld'"
+        )
     if start == "new" or (start == "shipped" and options.network != "compact"):
         return None
     given = Gan(model=None if start == "shipped" else start).checkpoint
@@ -218,22 +225,36 @@ def _continued(options: TrainOptions, first: Checkpoint) -> TrainOptions:
     return options
 
 
-def network_options(options: TrainOptions) -> dict[str, Any]:
-    """Options of a new network, as `sstfill.nn.registry.build` takes them."""
+def network_options(options: TrainOptions, first: Checkpoint | None = None) -> dict[str, Any]:
+    """Options of the network to train, as `sstfill.nn.registry.build` takes them.
+
+    They are those of the checkpoint `first`, if there is one; a compact network that is to draw and
+    cannot yet is given the branch for it.
+    """
+    chosen: dict[str, Any] = {"base": options.base}
     if options.network == "compact":
-        return {"base": options.base, "inputs": len(CHANNELS)}
-    return {"base": options.base}
+        chosen["inputs"] = len(CHANNELS)
+    if first is not None:
+        chosen = dict(first.config["network"]["options"])
+    if options.draws:
+        chosen["drawing"] = chosen.get("drawing") or options.drawing
+    return chosen
 
 
-def new_network(options: TrainOptions) -> nn.Module:
-    """Draw a new network by the seed; torch's own generator is left as it was."""
+def new_network(options: TrainOptions, first: Checkpoint | None = None) -> nn.Module:
+    """Draw a network by the seed, with the weights that the checkpoint `first` has; torch's own
+    generator is left as it was.
+    """
     import torch
 
     from sstfill.nn import registry
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        return registry.build(options.network, network_options(options))
+        network = registry.build(options.network, network_options(options, first))
+    if first is not None:
+        network.load_state_dict(network.state_dict() | first.weights)
+    return network
 
 
 def _source(

@@ -73,10 +73,13 @@ class TrainedNetwork:
 
 
 def best_row(history: Iterable[Row]) -> Row:
-    """Return the row with the least error, the first of equals; NaN is the worst."""
+    """Return the row with the least error, of a network that draws the least score of its draws.
+
+    It is the first of equals; NaN is the worst.
+    """
 
     def error(row: Row) -> float:
-        mae: float = row["withheld_mae"]
-        return math.inf if math.isnan(mae) else mae
+        score: float = row.get("withheld_crps", row["withheld_mae"])
+        return math.inf if math.isnan(score) else score
 
     return min(history, key=error)

@@ -237,7 +237,8 @@ class Blend:
         """Read what `to_dict` returned."""
         scale = None
         if values["strata"] is not None:
-            scale = StratifiedScale(*map(np.array, values["strata"]))
+            distance, lag, logarithm = map(np.array, values["strata"])
+            scale = StratifiedScale(distance, lag, logarithm)
         weights = BlendWeights(*map(np.array, values["weights"]))
         names = tuple(values["names"])
         return cls(names, weights, np.array(values["scale"]), scale, values["why"])

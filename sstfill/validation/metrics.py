@@ -13,9 +13,10 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import beta, ndtr, stdtr
 
 from sstfill.errors import OptionError
+from sstfill.fields.error_distribution import half_width
 
 
 def bias(estimate: ArrayLike, truth: ArrayLike, weight: ArrayLike | None = None) -> float:
@@ -73,9 +74,13 @@ def correlation(estimate: ArrayLike, truth: ArrayLike, weight: ArrayLike | None 
 
 
 def coverage(
-    error: ArrayLike, sigma: ArrayLike, level: float, weight: ArrayLike | None = None
+    error: ArrayLike,
+    sigma: ArrayLike,
+    level: float,
+    weight: ArrayLike | None = None,
+    degrees_of_freedom: ArrayLike = np.inf,
 ) -> float:
-    """Fraction of the errors inside the central Gaussian interval of a probability.
+    """Fraction of the errors inside the central interval of a probability.
 
     A well stated sigma gives back `level`; less means overconfident. NaN of nothing.
 
@@ -87,6 +92,9 @@ def coverage(
         Probability of the interval, between 0 and 1.
     weight
         How much each error counts; by default all the same.
+    degrees_of_freedom
+        Of Student's t, of which the errors are stated to be, one number or one for each; by default
+        they are Gaussian.
 
     Raises
     ------
@@ -100,33 +108,55 @@ def coverage(
     """
     if not 0 < level < 1:
         raise OptionError(f"coverage level {level!r} is not between 0 and 1; 68 % is written 0.68")
-    half_width = ndtri((1 + level) / 2)
-    return _mean(np.abs(_float64(error)) <= half_width * _float64(sigma), weight)
+    limit = half_width(level, degrees_of_freedom) * _float64(sigma)
+    return _mean(np.abs(_float64(error)) <= limit, weight)
 
 
-def crps_gaussian(error: ArrayLike, sigma: ArrayLike) -> float:
-    """Mean continuous ranked probability score of Gaussian estimates; smaller is better.
+def stated_crps(
+    error: ArrayLike, sigma: ArrayLike, degrees_of_freedom: ArrayLike = np.inf
+) -> float:
+    """Mean continuous ranked probability score of estimates with a stated error; less is better.
 
     NaN of nothing.
 
     With z = error / sigma it is ``sigma [z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)]`` for one
-    estimate, in the units of the field; where sigma is 0 it is its limit, the absolute error.
+    Gaussian estimate, in the units of the field; where sigma is 0 it is its limit, the absolute
+    error. Of Student's t it is the like, with the scale that gives the standard deviation sigma.
+
+    Parameters
+    ----------
+    error, sigma, degrees_of_freedom
+        As of `coverage`.
 
     References
     ----------
     Gneiting & Raftery 2007, Strictly proper scoring rules, prediction, and estimation, JASA 102,
-    section 4.2.
+    section 4.2; Jordan, Krueger & Lerch 2019, Journal of Statistical Software 90(12), appendix A.
 
     Examples
     --------
-    >>> round(crps_gaussian([0.0], [1.0]), 4)
+    >>> round(stated_crps([0.0], [1.0]), 4)
     0.2337
     """
     e, s = np.abs(_float64(error)), _float64(sigma)
+    degrees = np.broadcast_to(_float64(degrees_of_freedom), e.shape)
     z = np.divide(e, s, out=np.zeros_like(e), where=s > 0)
     density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
     score = s * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / math.sqrt(math.pi))
+    heavy = np.isfinite(degrees)
+    score[heavy] = s[heavy] * _student_crps(z[heavy], degrees[heavy])
     return _mean(np.where(s > 0, score, e))
+
+
+def _student_crps(z: NDArray, n: NDArray) -> NDArray[np.float64]:
+    """CRPS of Student's t with a standard deviation of 1, `n` degrees of freedom."""
+    scale = np.sqrt(1 - 2 / n)
+    x = z / scale
+    density = (1 + x**2 / n) ** (-(n + 1) / 2) / (np.sqrt(n) * beta(0.5, n / 2))
+    away = x * (2 * stdtr(n, x) - 1) + 2 * density * (n + x**2) / (n - 1)
+    spread = 2 * np.sqrt(n) / (n - 1) * beta(0.5, n - 0.5) / beta(0.5, n / 2) ** 2
+    found: NDArray[np.float64] = scale * (away - spread)
+    return found
 
 
 def sigma_scale(error: ArrayLike, sigma: ArrayLike) -> float:

@@ -17,7 +17,7 @@ from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
 from sstfill.validation.calibration import LEVELS, StratifiedScale, error_scale, standardised
 from sstfill.validation.withheld_estimates import WithheldEstimates, halves
-from sstfill.validation.withholding.series_holdout import SeriesHoldout, hide, variables
+from sstfill.validation.withholding.series_holdout import hide, variables, withhold_of_series
 
 if TYPE_CHECKING:
     from sstfill.methods.base import Method
@@ -54,7 +54,7 @@ class WithheldScore:
         what was withheld.
     scale
         Factors that make the method's stated error hold on the withheld pixels, by distance to
-        data; one factor where the data do not allow more.
+        data; one factor where the data do not allow more. And the distribution of the errors.
     estimates
         What the scores are of.
     """
@@ -90,8 +90,8 @@ def withheld_score(
 
     Pixels count by weights with which they resemble the gaps, in the errors as in the scale. The
     error scale, by distance to data, fits all of `sstfill.validation.calibration.LEVELS` as well as
-    can be, see `sstfill.validation.calibration.StratifiedScale`. The coverage is out of sample: the
-    scale from some of the images is tested on the others, see
+    can be, see `sstfill.validation.calibration.StratifiedScale`. The coverage is out of sample:
+    scale and distribution from some of the images are tested on the others, see
     `sstfill.validation.withheld_estimates.halves`.
 
     Returns
@@ -101,7 +101,7 @@ def withheld_score(
         where the method refuses the series without the withheld pixels.
     """
     try:
-        holdout = SeriesHoldout.draw(obs, sea, seed, fraction)
+        holdout = withhold_of_series(obs, sea, seed, fraction)
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return {}
@@ -217,21 +217,23 @@ def _score_variable(estimates: WithheldEstimates, settings: dict[str, Any]) -> W
     z = standardised(found.mean - found.truth, found.sigma)
     half = halves(found.image)
     if half.any() and not half.all():
-        cross_fitted = np.empty(z.size)
+        cross_fitted, degrees = np.empty(z.size), np.empty(z.size)
         for here in (half, ~half):
             fitted = _scale(z, found, ~here)
             factor = fitted.at(found.distance[here], found.lag[here])
             cross_fitted[here] = z[here] / factor
+            degrees[here] = fitted.distribution.degrees_of_freedom
         ones = np.ones_like(cross_fitted)
-        part = found.weight
-        summary["coverage"] = {
-            str(p): metrics.coverage(cross_fitted, ones, p, part) for p in LEVELS
-        }
-    one = error_scale(z, found.weight)
-    summary["sigma_scale"] = one
+        summary["coverage"] = {}
+        for level in LEVELS:
+            held = metrics.coverage(cross_fitted, ones, level, found.weight, degrees)
+            summary["coverage"][str(level)] = held
     scale = _scale(z, found, np.ones(z.size, bool))
+    one = error_scale(z, found.weight, scale.distribution)
+    summary["sigma_scale"] = one
     if not scale.is_single:
         summary["scale"] = scale.to_dict()
+    summary |= scale.distribution.attrs()
     if not 1 / USUAL < one < USUAL:
         log.warning(
             "the stated error had to be scaled by %.3g to hold on withheld clouds; do not rely "

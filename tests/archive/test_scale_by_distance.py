@@ -16,6 +16,7 @@ from sstfill.archive import fill_archive
 from sstfill.archive.model import Model, _fingerprint
 from sstfill.archive.source import ArchiveSource
 from sstfill.errors import ReadError
+from sstfill.fields.error_distribution import ErrorDistribution
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import Climatology
 from sstfill.methods.common import sampling
@@ -58,6 +59,23 @@ def test_a_fill_states_its_scale_and_the_model_keeps_it(archive, tmp_path):
     assert not model.scale.is_single
     assert score["scale"] == model.scale.to_dict() and 0 < score["resemblance"]["overlap"] <= 1
     assert all(wide >= near for wide, near in zip(model.halo, model.near, strict=True))
+
+
+def test_a_fill_states_its_tails_and_the_model_keeps_them(archive, tmp_path, monkeypatch):
+    heavy = ErrorDistribution(4.0)
+    monkeypatch.setattr("sstfill.validation.calibration.TRIED", (heavy,))
+    out = tmp_path / "out.zarr"
+    fill_archive(archive, out, small.METHOD)
+    assert Model.load(model_folder(out)).scale.distribution == heavy
+    with xr.open_zarr(out, chunks=None) as held:
+        assert ErrorDistribution.of(held["sst_error"].attrs) == heavy
+        assert ErrorDistribution.of(json.loads(held["sst"].attrs["sstfill_score"])) == heavy
+        upper = held.gapfill.interval(0.9).sst_upper - held.sst
+        np.testing.assert_allclose(upper, heavy.half_width(0.9) * held.sst_error, atol=1e-5)
+    former = scaled(out, lambda written: written.pop("degrees_of_freedom"))
+    assert former.scale.distribution.is_gaussian
+    with pytest.raises(ReadError, match=r"score\.json"):
+        scaled(out, lambda written: written.update(degrees_of_freedom=1.0))
 
 
 def test_units_of_another_size_give_the_same_errors(archive, tmp_path, monkeypatch):

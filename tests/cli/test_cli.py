@@ -17,10 +17,11 @@ from remembered import brief_fits
 
 import sstfill
 from sstfill import io
-from sstfill.cli import looking, main, source
+from sstfill.cli import main, source
 from sstfill.cli.options import flag
 from sstfill.nn import registry
 from sstfill.progress import track
+from sstfill.report.summary import summary
 from sstfill.synthetic import ocean
 from sstfill.training.data.oceans import Oceans
 from sstfill.training.recipe import ArchiveOptions
@@ -229,6 +230,17 @@ class TestFill:
         assert (folder / "again.png").read_bytes() == (folder / "dated.png").read_bytes()
         assert "no time step 99" in fails("plot out.nc --out o.png --time 99", capsys)
         assert "'_source'" in fails("plot in.nc --out o.png", capsys)
+
+    def test_plot_of_all_dates_is_a_film(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pytest.importorskip("cartopy")
+        run("fill in.nc --out out.nc --method climatology --no-score", capsys)
+        assert "drawn to film.gif" in run("plot out.nc --out film.gif", capsys)
+        assert (folder / "film.gif").read_bytes()[:6] == b"GIF89a"
+        assert "--time is for a picture" in fails("plot out.nc --out f.gif --time 2", capsys)
+        assert "with .gif or .mp4 for a film" in fails("plot out.nc --out f.txt", capsys)
+        assert "as '.gif'" in fails("fill in.nc --out o.nc --plot map.gif", capsys)
 
     def test_plot_follows_links_where_asked_to(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -678,7 +690,7 @@ class TestMistakes:
         odd = seen.drop_vars("sst").assign({forged: units})
         sstfill.io.write(odd, "odd.zarr")
         described = run("info odd.zarr", capsys)
-        filled = looking.summary(sstfill.fill(odd, "interpolate"))
+        filled = summary(sstfill.fill(odd, "interpolate"))
         for text in (described, filled):
             assert "sst\\nready to fill" in text and "\nready" not in text
             assert "forged" in text and "\nforged" not in text and "\x1b" not in text
@@ -814,12 +826,6 @@ class TestLooking:
         assert "sea_surface_temperature: float32 (time 92, lat 40, lon 41), kelvin" in run(
             f"info {producer}", capsys
         )
-
-    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit) as left:
-            main(["--version"])
-        assert left.value.code == 0
-        assert capsys.readouterr().out == f"sstfill {sstfill.__version__}\n"
 
 
 def test_dineof_modes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

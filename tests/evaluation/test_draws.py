@@ -13,6 +13,7 @@ from drawn import MEMBERS, ensemble
 
 from sstfill.errors import InputError, OptionError
 from sstfill.evaluation import Scorecard, score, score_against
+from sstfill.fields.error_distribution import ErrorDistribution
 from sstfill.plot import scorecard
 
 TRUTH, RIGHT, HIDDEN = ensemble()
@@ -158,3 +159,16 @@ def test_figure_has_four_panels_more(card):
     ]
     gappy = card.data.drop_vars(["power_ratio_mean", "power_ratio_draws"])
     assert "no spectrum" in scorecard(gappy).axes[-1].texts[0].get_text()
+
+
+def test_coverage_is_that_of_the_stated_distribution():
+    """The same error, stated to have heavy tails, has a narrower 50 % interval."""
+    gaussian = RIGHT.drop_vars("members")
+    heavy = gaussian.copy()
+    heavy["error"] = heavy["error"].assign_attrs(ErrorDistribution(3.0).attrs())
+    data = score_against(TRUTH, {"gaussian": gaussian, "heavy": heavy}, HIDDEN, obs=CLOUDED).data
+    held = data["coverage"].sel({"method": "heavy"}) - data["coverage"].sel({"method": "gaussian"})
+    assert float(held.sel(level=0.5)) < -0.1
+    assert float(data["crps"].sel({"method": "heavy"})) > float(
+        data["crps"].sel({"method": "gaussian"})
+    )

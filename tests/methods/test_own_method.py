@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A method of one's own, as docs/howto/own-method.md writes it, is a method like any other."""
+"""A method of one's own, as docs/tutorials/own-method.md writes it, is a method like any other."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from sstfill.errors import OptionError
 from sstfill.methods import METHODS, method_class, registry
 from sstfill.methods.common import sampling
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "own-method.md"
-CLASS, USE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "own-method.md"
+CELL = r"```\{code-cell\} ipython3\n(.*?)```"
+CLASS, *USES = re.findall(CELL, PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
@@ -55,11 +56,11 @@ def install(
     monkeypatch.setattr(METHODS, "_looked_up", False)
 
 
-def test_the_page_runs_as_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_runs_as_written() -> None:
     names: dict[str, Any] = {"__name__": __name__}
     run(CLASS, names)
-    run(USE, names)
-    assert "running_mean" in capsys.readouterr().out
+    for use in USES:
+        run(use, names)
     filled = names["filled"]
     assert isinstance(filled, xr.Dataset) and int((filled["sst_source"] == 1).sum()) > 100
 

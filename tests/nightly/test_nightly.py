@@ -29,9 +29,9 @@ from sstfill.nightly.history import FLOOR, added, read, same_state, usual, write
 from sstfill.nightly.journal import held_by_another, locked
 from sstfill.nightly.night import VariableReport
 from sstfill.nightly.page import page
-from sstfill.nightly.pictures import Picture
 from sstfill.nightly.recent import recent_score
 from sstfill.nightly.recipe import Alert
+from sstfill.report.pictures import Picture
 from sstfill.synthetic import ocean
 
 DAYS, FIRST = 30, np.datetime64("2024-01-01")

@@ -20,7 +20,7 @@ from standin.client import point_at
 from sstfill.archive import verify
 from sstfill.errors import ReadError
 from sstfill.nightly import Night, load_nightly, run_night
-from sstfill.nightly.pictures import Picture
+from sstfill.report.pictures import Picture
 from sstfill.sources.copernicus import deadline, job, request
 from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.recipe import Recipe

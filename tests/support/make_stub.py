@@ -89,8 +89,10 @@ def used(signature: inspect.Signature) -> set[str]:
 
 def imports(names: set[str]) -> str:
     """Import statements for names, read from the modules that declare the parameters."""
-    sources = [sstfill.fill, sstfill.score, sstfill.train, sstfill.plot.maps, sstfill.TrainOptions]
-    sources += [accessor.describe, accessor.dineof_modes, *sstfill.METHODS.values()]
+    sources = [sstfill.fill, sstfill.score, sstfill.train, sstfill.TrainOptions]
+    sources += [sstfill.plot.picture, sstfill.plot.members]
+    sources += [accessor.describe, accessor.dineof_modes, accessor.write_report]
+    sources += sstfill.METHODS.values()
     known: dict[str, tuple[str, str]] = {"Any": ("typing", "Any")}
     for module in sorted({source.__module__ for source in sources}):
         if module.startswith("sstfill."):

@@ -74,9 +74,9 @@ def sample_of(truth: Any, observed: Any, withheld: Any, again: Any, sea: Any) ->
     return Sample(values, *masks, channels, guess, torch.full_like(guess, 0.5))
 
 
-def compact() -> nn.Module:
+def compact(drawing: int = 0) -> nn.Module:
     torch.manual_seed(0)
-    return Compact(inputs=2, base=8)
+    return Compact(inputs=2, base=8, drawing=drawing)
 
 
 def paper() -> nn.Module:

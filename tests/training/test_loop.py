@@ -50,6 +50,29 @@ def test_withheld_clouds_teach_the_compact_network() -> None:
     json.dumps(fitted.to_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize("objective", ["draws", "draws+adversarial"])
+def test_a_network_learns_to_draw_and_estimates_as_before(objective) -> None:
+    given = {"objective": objective, "samples": 16, "epochs": 6, "ema": 0.9, "size": SIDE}
+    network = compact(drawing=4)
+    fitted = fit(network, Waves(size=SIDE, samples=16), small(**given))
+    scores = [row["withheld_crps"] for row in fitted.history]
+    assert scores[-1] < 0.9 * scores[0]
+    assert fitted.best["withheld_crps"] == min(scores)
+    changed = []
+    for name, weight in network.state_dict().items():
+        if not torch.equal(weight, fitted.network.state_dict()[name]):
+            changed.append(name)
+    assert changed and all(name.startswith("drawing.") for name in changed)
+
+
+def test_estimates_are_learned_beside_a_branch_that_draws() -> None:
+    network = compact(drawing=4)
+    fitted = fit(network, Waves(samples=4), small(samples=4, epochs=1))
+    before, after = network.drawing.state_dict(), fitted.network.drawing.state_dict()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+    assert not torch.equal(network.enter.weight, fitted.network.enter.weight)
+
+
 def test_withheld_clouds_teach_the_paper_s_network() -> None:
     fitted = fit(
         paper(),

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-from sstfill.validation.calibration import LEVELS, StratifiedScale, error_scale, standardised
+from sstfill.validation.calibration import (
+    LEVELS,
+    StratifiedScale,
+    error_distribution,
+    error_scale,
+    standardised,
+)
 
 
 def coverages(z: np.ndarray, scale: float) -> np.ndarray:
@@ -85,8 +91,9 @@ def test_few_images_say_little_of_a_stratum():
     z, _, distance, lag = strata()
     few = StratifiedScale.fit(z, np.arange(z.size) % 4, distance, lag)
     found = few.at(np.array([2.0, 80.0]), np.array([1.0, 9.0]))
-    np.testing.assert_allclose(found, error_scale(z), rtol=0.17)
-    assert found[0] < error_scale(z) < found[1]
+    one = error_scale(z, distribution=few.distribution)
+    np.testing.assert_allclose(found, one, rtol=0.17)
+    assert found[0] < one < found[1]
     fewer = StratifiedScale.fit(z, np.arange(z.size) % 3, distance, lag)
     assert fewer.is_single and fewer.at(np.ones(1), np.ones(1)) == pytest.approx(error_scale(z))
 
@@ -115,7 +122,8 @@ def test_one_factor_where_nothing_is_known_or_all_is_alike():
     assert nothing.at(np.array([0.0, 7.0, np.inf]), np.zeros(3)).tolist() == [1, 1, 1]
     z = strata()[0]
     alike = StratifiedScale.fit(z, np.arange(z.size), np.ones(z.size), np.ones(z.size))
-    np.testing.assert_allclose(alike.at(np.array([0.1, 9.0]), np.ones(2)), error_scale(z))
+    one = error_scale(z, distribution=alike.distribution)
+    np.testing.assert_allclose(alike.at(np.array([0.1, 9.0]), np.ones(2)), one)
 
 
 def test_held_out_intervals_hold_in_each_stratum_and_all_in_all():
@@ -134,3 +142,45 @@ def test_held_out_intervals_hold_in_each_stratum_and_all_in_all():
         assert missed(by_stratum, here) < 0.03
     assert missed(by_stratum, near) < 0.3 * missed(one, near)
     assert missed(by_stratum, everywhere) < missed(one, everywhere)
+
+
+# --- tails
+
+
+@given(degrees=st.sampled_from([3.5, 5.0, 8.0, np.inf]), seed=st.integers(0, 5))
+@settings(max_examples=12, deadline=None)
+def test_intervals_of_the_fitted_distribution_hold_at_all_levels(degrees, seed):
+    rng = np.random.default_rng(seed)
+    drawn = rng.normal(size=40_000)
+    if np.isfinite(degrees):
+        drawn = rng.standard_t(degrees, 40_000)
+    z, other = np.abs(drawn).reshape(2, -1)
+    found = error_distribution(z)
+    assert 1 / found.degrees_of_freedom == pytest.approx(1 / degrees, abs=0.08)
+    scale = error_scale(z, distribution=found)
+    for level in LEVELS:
+        held = np.mean(other <= scale * found.half_width(level))
+        assert held == pytest.approx(level, abs=0.015)
+    # The scaled error is the standard deviation, whatever the tails.
+    assert scale == pytest.approx(np.sqrt(degrees / (degrees - 2)) if degrees < 99 else 1, rel=0.12)
+
+
+def test_the_distribution_is_that_within_strata():
+    """Strata of different size are no heavy tail."""
+    z, image, distance, lag = strata(n=40_000)
+    scale = StratifiedScale.fit(z, image, distance, lag)
+    assert scale.distribution.degrees_of_freedom >= 15
+    assert error_distribution(z).degrees_of_freedom < 6
+    heavy = z * np.sqrt(5 / np.random.default_rng(1).chisquare(5, z.size))
+    scale = StratifiedScale.fit(heavy, image, distance, lag)
+    assert 4 <= scale.distribution.degrees_of_freedom <= 7
+    found = scale.at(np.array([2.0, 80.0]), np.array([1.0, 9.0]))
+    np.testing.assert_allclose(found, np.sqrt(5 / 3) * np.array([1, 6]), rtol=0.17)
+
+
+def test_few_images_are_taken_as_gaussian():
+    z, _, distance, lag = strata()
+    few = StratifiedScale.fit(z**2, np.arange(z.size) % 3, distance, lag)
+    assert few.distribution.is_gaussian
+    assert error_distribution(np.array([])).is_gaussian
+    assert error_distribution(np.array([np.inf, np.nan])).is_gaussian

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.integrate import quad
-from scipy.special import ndtr
+from scipy.special import ndtr, stdtr
 
 from sstfill.errors import OptionError
 from sstfill.validation import metrics
@@ -19,7 +19,7 @@ from sstfill.validation import metrics
 TRUTH = [1.0, 2.0, 3.0, 4.0]
 ESTIMATE = [1.0, 3.0, 2.0, 6.0]  # errors 0, 1, -1, 2
 PAIRS = [metrics.bias, metrics.mae, metrics.rmse, metrics.centred_rmse, metrics.correlation]
-STATED = [metrics.crps_gaussian, metrics.sigma_scale]
+STATED = [metrics.stated_crps, metrics.sigma_scale]
 FIELDS = arrays(np.float64, st.integers(2, 20), elements=st.floats(-50, 50))
 
 
@@ -97,16 +97,46 @@ def test_crps_is_the_integral_it_stands_for(error, sigma):
         points=[0.0],
         epsabs=1e-10,
     )[0]
-    assert metrics.crps_gaussian([error], [sigma]) == pytest.approx(integral, abs=1e-7)
+    assert metrics.stated_crps([error], [sigma]) == pytest.approx(integral, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("error", "sigma", "degrees"),
+    [(0.0, 1.0, 3.0), (0.7, 0.5, 5.0), (-2.0, 1.5, 3.5), (5.0, 0.3, 60)],
+)
+def test_crps_of_heavy_tails_is_the_integral_it_stands_for(error, sigma, degrees):
+    scale = sigma * math.sqrt(1 - 2 / degrees)
+
+    def square(x):
+        return (stdtr(degrees, (x - error) / scale) - (x >= 0)) ** 2
+
+    ends = -abs(error) - 500 * sigma, abs(error) + 500 * sigma
+    points = sorted({0.0, error, error - sigma, error + sigma})
+    integral = quad(square, *ends, points=points, epsabs=1e-10, limit=500)[0]
+    found = metrics.stated_crps([error], [sigma], degrees)
+    assert found == pytest.approx(integral, abs=1e-5)
+    both = metrics.stated_crps([error, error], [sigma, sigma], [degrees, np.inf])
+    gaussian = metrics.stated_crps([error], [sigma])
+    assert both == pytest.approx((found + gaussian) / 2)
+
+
+def test_intervals_of_heavy_tails_hold():
+    rng, n = np.random.default_rng(1), 20_000
+    degrees = np.where(np.arange(n) % 2, 4.0, np.inf)
+    error = np.where(degrees < 9, rng.standard_t(4.0, n) / math.sqrt(2), rng.normal(size=n))
+    for level in (0.5, 0.8, 0.95):
+        found = metrics.coverage(error, np.ones(n), level, None, degrees)
+        assert found == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / n))
+    assert metrics.coverage(error, np.ones(n), 0.5) > 0.53
 
 
 def test_crps_without_sigma_is_the_absolute_error():
-    assert metrics.crps_gaussian([1.0, -3.0], [0.0, 0.0]) == 2.0
+    assert metrics.stated_crps([1.0, -3.0], [0.0, 0.0]) == 2.0
 
 
 def test_crps_is_least_for_the_true_sigma():
     error = np.random.default_rng(3).normal(size=20_000)
-    scores = [metrics.crps_gaussian(error, np.full(error.size, s)) for s in (0.5, 1.0, 2.0)]
+    scores = [metrics.stated_crps(error, np.full(error.size, s)) for s in (0.5, 1.0, 2.0)]
     assert min(scores) == scores[1]
 
 

@@ -45,6 +45,8 @@ class ProtocolPlan:
         Equal seeds draw equal sequences and masks, for every method alike.
     device
         For methods that have an option `device`: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    training
+        How the networks that the protocol is given were trained, in words.
     """
 
     sequences: int = 3
@@ -56,6 +58,7 @@ class ProtocolPlan:
     operators: tuple[str, ...] | None = None
     seed: int = 0
     device: str = "auto"
+    training: str = ""
 
     def __post_init__(self) -> None:
         for option in ("sequences", "frames", "clip_frames", "size"):
@@ -142,7 +145,12 @@ def _cloudy(source: TruthSource, plan: ProtocolPlan, datasets: DatasetChoice) ->
 
 def uses_device(methods: Iterable[str]) -> list[str]:
     """Names of the methods that have an option `device`; no other can use an accelerator."""
-    return [name for name in methods if _has_device(method_class(name))]
+    users = []
+    for name in methods:
+        # what is not registered is a network that was handed in
+        if name not in METHODS or _has_device(METHODS[name]):
+            users.append(name)
+    return users
 
 
 def _has_device(method: Any) -> bool:

@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from sstfill.errors import OptionError, SstfillError
 from sstfill.evaluation.paper.datasets import DatasetChoice
 from sstfill.evaluation.paper.plan import CLOUD, Case, ProtocolPlan, cases
 from sstfill.evaluation.paper.published import MIDDLE
+from sstfill.evaluation.paper.realism import Looks, distances, looks
 from sstfill.fill import fill
 from sstfill.methods import Method
 from sstfill.progress import track
@@ -78,7 +80,9 @@ class ProtocolResult(NamedTuple):
     samples: list[xr.DataArray]
 
 
-def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
+def run(
+    plan: ProtocolPlan, datasets: DatasetChoice, networks: Mapping[str, Method] | None = None
+) -> ProtocolResult:
     """Run the protocol.
 
     Parameters
@@ -87,6 +91,8 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
         How much, and how.
     datasets
         On what; see `sstfill.evaluation.paper.datasets.find`.
+    networks
+        Further methods by name, which were trained for the synthetic ocean and fill no other data.
 
     Returns
     -------
@@ -104,20 +110,29 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
             f"operators={plan.operators!r} leave nothing to run on these data; leave the option out"
         )
     methods = plan.chosen
+    networks = networks or {}
     shown = _to_show(todo)
     samples: list[xr.DataArray] = []
     scores: dict[tuple[int, str, str], list[FillErrors]] = {}
+    appearances: dict[tuple[int, str, str], list[tuple[Looks, Looks]]] = {}
     facts: dict[int, list[SequenceFacts]] = {}
     jobs = list(itertools.product(range(len(todo)), range(plan.sequences)))
     for number, k in track(jobs, "paper protocol", len(jobs)):
         case = todo[number]
         sequence = _draw(case, plan, k)
         facts.setdefault(number, []).append(_facts(sequence))
+        true_looks = None
+        if isinstance(sequence, Sequence):
+            true_looks = _looks(sequence.truth, sequence)
         pictures: dict[str, xr.Dataset] = {}
-        for name, method in methods.items():
+        chosen = dict(methods)
+        if case.source.kind == "ocean":  # what the networks were trained on
+            chosen.update(networks)
+        for name, method in chosen.items():
             variants = [WHOLE]
             # Frame by frame where the paper's Table 4 has it, for methods that need no other image.
             able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
+            able &= name not in networks
             if case.operator == CLOUD and case.fraction == MIDDLE and able:
                 variants.append(STATIC)
             for variant in variants:
@@ -125,11 +140,17 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
                 scores.setdefault((number, name, variant), []).append(score)
                 if filled is not None and variant == WHOLE:
                     pictures[name] = filled
+                pairs = appearances.setdefault((number, name, variant), [])
+                if filled is not None and isinstance(sequence, Sequence) and true_looks:
+                    pairs.append((true_looks, _looks(filled, sequence)))
         if k == 0 and number in shown and isinstance(sequence, Sequence):
             samples.append(_sample(case, sequence, pictures))
     rows = []
     for (number, name, variant), of_sequences in scores.items():
-        rows.append(_row(todo[number], name, variant, of_sequences, facts[number]))
+        row = _row(todo[number], name, variant, of_sequences, facts[number])
+        pairs = appearances[number, name, variant]
+        frames, pieces = distances([truth for truth, _ in pairs], [own for _, own in pairs])
+        rows.append(row.assign(frechet_frames=frames, frechet_sequences=pieces))
     results = xr.concat(rows, "row", coords="different", compat="equals", join="exact")
     return ProtocolResult(results.assign_attrs(_attrs(plan, todo, facts)), samples)
 
@@ -147,6 +168,17 @@ def _to_show(todo: list[Case]) -> set[int]:
         elif case.fraction == MIDDLE:
             first.setdefault((case.source.kind,), number)
     return set(first.values())
+
+
+def _looks(fields: xr.Dataset, sequence: Sequence) -> Looks:
+    """Compute the features of a true or filled sequence, black to white over the truth's range."""
+    values = np.stack([fields[channel].values for channel in sequence.truth])  # c t y x
+    values = np.where(sequence.sea.values, values, np.nan)
+    truth = sequence.truth.to_array()
+    least, greatest = float(truth.min()), float(truth.max())
+    if greatest <= least:  # a field of one value
+        greatest = least + 1.0
+    return looks(values, (least, greatest))
 
 
 def _rng(*parts: int | str) -> np.random.Generator:

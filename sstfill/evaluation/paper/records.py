@@ -23,6 +23,7 @@ from sstfill.evaluation.paper.datasets import Note
 from sstfill.evaluation.paper.plan import uses_device
 
 KEYS = ("data", "kind", "units", "operator", "masks", "fraction", "method", "variant")
+POOLED = ("pooled_mae", "pooled_rmse", "pooled_bias", "frechet_frames", "frechet_sequences")
 SEQUENCE = ("mae", "rmse", "bias", "filled_fraction", "seconds", "occluded")
 
 
@@ -41,7 +42,7 @@ def records(results: xr.Dataset) -> list[dict[str, Any]]:
         record: dict[str, Any] = {key: row[key].item() for key in KEYS}
         for key in SEQUENCE:
             record[key], record[f"{key}_std"] = _mean_std(row[key].values)
-        for key in ("pooled_mae", "pooled_rmse", "pooled_bias"):
+        for key in POOLED:
             record[key] = float(row[key])
         record["truth_std"] = _mean_std(row["truth_std"].values)[0]
         record["sequences"] = int((row["n"] > 0).sum())

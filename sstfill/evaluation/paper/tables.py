@@ -15,6 +15,7 @@ from sstfill.evaluation.paper.datasets import FRAMES, Note
 from sstfill.evaluation.paper.plan import CLOUD, SCENES, SIMPLE
 from sstfill.evaluation.paper.protocol import STATIC, WHOLE
 from sstfill.evaluation.paper.published import PublishedScore
+from sstfill.evaluation.paper.realism import FEATURES
 from sstfill.evaluation.paper.records import facts, records
 
 TITLES = {
@@ -25,6 +26,10 @@ TITLES = {
 DEGREES = ("°C", "K", "kelvin")  # units in which an MAE can stand beside one of the paper's SST
 Record = dict[str, Any]
 """A line of `sstfill.evaluation.paper.records.records`."""
+DISTANCES = ("Frechet, frames", "Frechet, sequences")
+SUPERVISED = ("gan-paper", "gan-unpaired", "gan-paired")
+ABLATED = ("gan-paper", "gan-recurrent", "gan-static", "gan-withheld", "gan-both")
+"""Of `sstfill.training.paper_variants.VARIANTS`."""
 READING = """\
 Every number of ours is measured on the data listed below. **Every number marked "paper" was \
 measured on other data** (GLOBAL_ANALYSIS_FORECAST hourly SST 6 h apart; FaceForensics++, KTH, \
@@ -47,8 +52,9 @@ state the range).
 files.
 - LWP thresholds are set to the paper's occluded fractions of the whole series; a sequence of it \
 has more or less.
-- FID and FVD need networks pre-trained on ImageNet and Kinetics, which are not at hand: ours \
-are not given.
+- FID and FVD need networks pre-trained on ImageNet and Kinetics, which are not at hand. Ours are \
+Frechet distances of {features}, of single frames and of pieces of sequences: they compare methods \
+within one table, and **mean nothing beside the paper's FID and FVD**.
 """
 
 
@@ -57,12 +63,12 @@ def to_markdown(
 ) -> str:
     """Write tables 1 to 4 with the paper's numbers beside ours."""
     lines = records(results)
-    parts = ["# The paper's protocol on the data at hand\n", _heading(facts(results)), READING]
+    reading = READING.format(features=FEATURES.name)
+    parts = ["# The paper's protocol on the data at hand\n", _heading(facts(results)), reading]
     parts += [f"![{name}]({name})\n" for name in figures]
     parts += ["## Data\n", _data(lines, results.attrs["fingerprints"]), _files(notes)]
     parts += [*_table_1(lines), *_table_2(lines)]
-    parts += ["## Table 3: supervised variants of the GAN\n"]
-    parts += [f"No method here stands against them yet.\n\n{_published('3')}"]
+    parts += _table_3(lines)
     parts += [*_table_4(lines), _failures(lines)]
     return "\n".join(part for part in parts if part)
 
@@ -74,12 +80,15 @@ def _heading(facts: dict[str, Any]) -> str:
     warning = ""
     if not full:
         warning = "**A quick run, smaller than the protocol: no numbers to quote.**\n\n"
+    trained = ""
+    if facts["training"]:
+        trained = f"- networks trained on another synthetic ocean: {facts['training']}\n"
     return (
         f"{warning}- measured {facts['date']} with Python {facts['python']}, {versions}\n"
         f"- {facts['machine']}\n"
         f"- seed {facts['seed']}, {facts['sequences']} sequences of each data set, {frames} images "
         f"of {size}x{size} pixels (clips: {facts['clip_frames']} frames)\n"
-        f"- methods {', '.join(facts['methods'])}\n- device {facts['device']}\n"
+        f"- methods {', '.join(facts['methods'])}\n- device {facts['device']}\n{trained}"
     )
 
 
@@ -210,7 +219,7 @@ def _means_over_fractions(
 def _table_2b(lines: list[Record]) -> list[str]:
     """All methods at the paper's middle threshold."""
     theirs = {row.method: row for row in published.rows("2b")}
-    head = ["method", "MAE", "of std", "RMSE", "bias", "filled", "s"]
+    head = ["method", "MAE", "of std", "RMSE", "bias", *DISTANCES, "filled", "s"]
     head.append("paper's method of the same kind")
     parts = []
     middle = [line for line in lines if line["fraction"] == published.MIDDLE]
@@ -226,17 +235,43 @@ def _table_2b(lines: list[Record]) -> list[str]:
             if peer and units in DEGREES:
                 beside = f"{peer.method}: {_paper_mae(peer)} °C on other data"
             method = f"**{line['method']}**"
-            rows.append([method, mae, of_std, rmse, bias, filled, seconds, beside])
+            rows.append(
+                [method, mae, of_std, rmse, bias, *_distances(line), filled, seconds, beside]
+            )
         if units in DEGREES:
             for row in theirs.values():
                 on = f"on {row.data}, other data (°C)"
-                rows.append([f"paper: {row.method}", _paper_mae(row), "", "", "", "", "", on])
+                empty = [""] * (len(head) - 3)
+                rows.append([f"paper: {row.method}", _paper_mae(row), *empty, on])
         parts.append(f"### {data}, under {masks} ({units})\n\n" + _table(head, rows))
     if not parts:
         return []
     percent = f"{100 * published.MIDDLE:.1f} %"
     title = f"## Table 2b: methods at {percent} (the paper's LWP threshold 70 g m-2)\n"
     return [title, *parts]
+
+
+def _table_3(lines: list[Record]) -> list[str]:
+    """The GAN and its supervised variants, on the ocean they were trained on."""
+    title = f"## Table 3: supervised variants of the GAN, at {100 * published.MIDDLE:.1f} %\n"
+    rows = _variant_rows(lines, SUPERVISED)
+    ours = "Not trained; give --steps.\n"
+    if rows:
+        ours = _table(["network", "MAE", *DISTANCES, "units"], rows)
+    return [title, ours, _published("3")]
+
+
+def _variant_rows(lines: list[Record], names: Sequence[str]) -> list[list[str]]:
+    rows = []
+    for name in names:
+        line = _first(lines, method=name, fraction=published.MIDDLE, operator=CLOUD)
+        if line is not None:
+            rows.append([name, _mae(line), *_distances(line), line["units"]])
+    return rows
+
+
+def _distances(line: Record) -> list[str]:
+    return [_number(line["frechet_frames"]), _number(line["frechet_sequences"])]
 
 
 def _table_4(lines: list[Record]) -> list[str]:
@@ -246,18 +281,22 @@ def _table_4(lines: list[Record]) -> list[str]:
             continue
         same = {key: line[key] for key in ("data", "masks", "fraction", "method")}
         whole = _first(lines, variant=WHOLE, **same)
-        rows.append([line["data"], line["method"], _mae(whole), _mae(line), line["units"]])
+        both = [_mae(whole), _mae(line), *_distances(line)]
+        rows.append([line["data"], line["method"], *both, line["units"]])
     title = (
         f"## Table 4: without time, at {100 * published.MIDDLE:.1f} %\n\n"
         "Static: each frame is filled as if there were no other, by methods that can; frames "
-        "wholly under cloud get the mean of what was seen of the sequence. The recurrent variant "
-        "is one of the GAN.\n"
+        "wholly under cloud get the mean of what was seen of the sequence.\n"
     )
     ours = ""
     if rows:
-        head = ["data set", "method", "MAE, whole sequence", "MAE, static", "units"]
-        ours = _table(head, rows)
-    return [title, ours, _published("4")]
+        head = ["data set", "method", "MAE, whole sequence", "MAE, static"]
+        ours = _table([*head, *(f"{distance}, static" for distance in DISTANCES), "units"], rows)
+    networks = _variant_rows(lines, ABLATED)
+    variants = ""
+    if networks:
+        variants = _table(["network", "MAE", *DISTANCES, "units"], networks)
+    return [title, ours, variants, _published("4")]
 
 
 def _published(table: str) -> str:

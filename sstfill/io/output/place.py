@@ -9,7 +9,7 @@ of sstfill are replaced, which a mark identifies:
   that somebody altered inherits the attribute but not the digest. Nothing else may lie in the
   store: each file is a metadata document, or a chunk of an array of the root group.
 - A NetCDF file has the same attribute, a digest of its variables, with the size of the file.
-- Pictures, JSON documents and tables are recognised by their content, see `OURS`.
+- Pictures, pages, JSON documents and tables are recognised by their content, see `OURS`.
 
 Outputs of versions before this one have no mark and are not replaced: the user removes them.
 """
@@ -33,6 +33,8 @@ StrPath = str | os.PathLike[str]
 MARK = "sstfill_output"
 PICTURE = "drawn by sstfill"
 """Part of the metadata of a picture."""
+PAGE = "sstfill"
+"""How the generator that a page of HTML names begins."""
 DOCUMENT = "sstfill"
 """Key of a JSON document, with the version."""
 TABLE = "# The paper's protocol on the data at hand"
@@ -349,6 +351,11 @@ def _is_table(file: Path) -> bool:
         return stream.read(200).startswith(tuple(start.encode() for start in (*COLUMNS, TABLE)))
 
 
+def _is_page(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return f'<meta name="generator" content="{PAGE} '.encode() in stream.read(1000)
+
+
 def _is_any(file: Path) -> bool:
     """Whether a file is one of our pictures, or a document or table under another suffix."""
     if file.stat().st_size > LARGEST:
@@ -363,6 +370,8 @@ OURS: dict[str, Callable[[Path], bool]] = {
     ".json": _is_document,
     ".csv": _is_table,
     ".md": _is_table,
+    ".html": _is_page,
+    ".htm": _is_page,
 }
 """Whether sstfill made a file, by its suffix; `_is_any` for every other suffix."""
 

@@ -18,9 +18,9 @@ from sstfill.errors import InputError, OptionError
 from sstfill.fields.patches import Shape
 from sstfill.methods import registry
 from sstfill.methods.auto.choice import Choice, choose, drawing_method, untried
-from sstfill.methods.auto.draws import about, check_error
 from sstfill.methods.auto.method import Auto
 from sstfill.methods.base import Archive, FittedMethod, FittedSimulates, Method, Window
+from sstfill.methods.common.deviations import about, check_error
 from sstfill.methods.common.fitted_blend import (
     ArchiveHoldout,
     blend_halo,
@@ -101,7 +101,7 @@ class FittedDrawingAuto(FittedAuto):
         return t, y, x
 
     def simulate(self, window: Window, members: int) -> xr.Dataset:
-        """See `sstfill.methods.base.FittedSimulates` and `sstfill.methods.auto.draws`."""
+        """See `sstfill.methods.base.FittedSimulates` and `sstfill.methods.common.deviations`."""
         assert isinstance(self.drawer, FittedSimulates)
         drawn, estimates = self.drawer.simulate(window, members), {}
         for name, one in self.chosen.items():

@@ -16,11 +16,11 @@ from sstfill import config
 from sstfill.checks import check_number
 from sstfill.errors import InputError, OptionError, unknown
 from sstfill.methods.auto.choice import COST, Choice, choose, drawing_method, untried
-from sstfill.methods.auto.draws import about, check_error
 from sstfill.methods.base import Archive, FittedMethod, Method, Simulates
+from sstfill.methods.common.deviations import about, check_error
 from sstfill.methods.registry import METHODS, affordable, register, seeded
 from sstfill.validation.withheld import WithheldScore, score_estimates
-from sstfill.validation.withholding.series_holdout import SeriesHoldout
+from sstfill.validation.withholding.series_holdout import withhold_of_series
 
 SCORED = 1_000_000
 """Withheld pixels on which methods are compared, at most: of more, a random part."""
@@ -93,7 +93,7 @@ class Auto:
     def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
 
-        How they are drawn, see `sstfill.methods.auto.draws`.
+        How they are drawn, see `sstfill.methods.common.deviations`.
         """
         return self.plan(obs, sea).simulate(obs, sea, members)
 
@@ -124,7 +124,7 @@ class Auto:
         started = clock()
         candidates = self.candidates(obs)
         try:
-            holdout = SeriesHoldout.draw(obs, sea, self.seed, self.fraction, SCORED)
+            holdout = withhold_of_series(obs, sea, self.seed, self.fraction, SCORED)
         except InputError as reason:
             choice = untried(candidates, reason, named=self.methods is not None)
             return FillPlan(choice, {}, candidates, self.seed)

@@ -13,18 +13,21 @@ OPTIONS = {
     "oi": {"length": "length_scale", "first_guess": "background"},
 }
 """By method: former name of an option, and its name now."""
+GONE = {"gan": ("samples",)}
+"""By method: former options that nothing is left of."""
 SUMMARY = {"share": "fraction", "filled_share": "filled_fraction"}
 """Former name of an entry of a score on withheld clouds, and its name now."""
 
 
 def options_now(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the options of a method as they are called now.
+    """Rename the options of a method as they are called now, and leave out those that are gone.
 
     >>> options_now("oi", {"length": 50.0, "noise": 0.1})
     {'length_scale': 50.0, 'noise': 0.1}
     """
     names = OPTIONS.get(method, {})
-    return {names.get(name, name): value for name, value in options.items()}
+    gone = GONE.get(method, ())
+    return {names.get(name, name): value for name, value in options.items() if name not in gone}
 
 
 def summary_now(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ needs products with a few vectors only. `with_error` states the expected error o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ BLOCK = 2048
 """Pixels handled at once, so that a block of the matrix stays in the processor's cache."""
 POINTS = 16_384
 """Withheld points compared at once."""
+CLEARLY = 1.02
+"""Times a rival's error from which on a fit is given up."""
 
 
 class Modes(NamedTuple):
@@ -208,8 +211,11 @@ def sweep(
     run: Iteration,
     *,
     fixed: bool = False,
+    rival: Sequence[float] = (),
 ) -> Sweep:
     """Try 1 to `most` modes; stop when the cross-validation error rose three times in a row.
+
+    It stops, too, where a rival was clearly better with as many modes, twice in a row.
 
     Parameters
     ----------
@@ -222,6 +228,8 @@ def sweep(
         Flat positions in `X` of the cross-validation points, and the values withheld there.
     fixed
         Keep `most` modes, whatever the error.
+    rival
+        Errors of 1, 2, 3, ... modes that another fit has reached.
     """
     substitute(X, missing, decompose(X, 1))
     errors: list[float] = []
@@ -231,11 +239,21 @@ def sweep(
         errors.append(rmse_at(points, truth, modes))
         if fixed or errors[-1] < min(errors[:-1], default=np.inf):
             best = (n, modes)
-        if not fixed and n > 3 and errors[-1] > errors[-2] > errors[-3] > errors[-4]:
+        if fixed:
+            continue
+        if n > 3 and errors[-1] > errors[-2] > errors[-3] > errors[-4]:
+            break
+        if n > 2 and _behind(errors[-2:], rival[n - 2 : n]):
             break
     assert best is not None
     substitute(X, missing, best[1])
     return Sweep(errors, *best)
+
+
+def _behind(errors: Sequence[float], rival: Sequence[float]) -> bool:
+    """Whether each of two errors is clearly larger than the rival's."""
+    pairs = list(zip(errors, rival, strict=False))
+    return len(pairs) == len(errors) and all(own > CLEARLY * other for own, other in pairs)
 
 
 def rmse_at(points: NDArray, truth: NDArray, modes: Modes) -> float:

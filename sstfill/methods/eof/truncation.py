@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -173,7 +174,8 @@ class DineofFit:
         trials: list[_Trial] = []
         for alpha in track(alphas, "DINEOF: counting modes", len(alphas)):
             own = X if len(alphas) == 1 else X.copy()
-            trials.append(self._try(own, missing, withheld, days, alpha, deviation))
+            rival = min(trials, key=self._error).swept.errors if trials else []
+            trials.append(self._try(own, missing, withheld, days, alpha, deviation, rival))
             errors = [self._error(trial) for trial in trials[-3:]]
             if len(errors) == 3 and errors[2] > errors[1] > errors[0]:
                 break  # a stronger filter would do worse still
@@ -187,8 +189,12 @@ class DineofFit:
         days: NDArray,
         alpha: float,
         deviation: float,
+        rival: Sequence[float],
     ) -> _Trial:
-        """Search the number of modes with one time filter; `X` is changed in place."""
+        """Search the number of modes with one time filter; `X` is changed in place.
+
+        It is given up where it is clearly behind the errors of a `rival`, another filter.
+        """
         time_filter = diffusion_filter(days, alpha, self.filter_iterations)
         if self.modes == "auto":
             most = min(self.max_modes, most_modes(min(X.shape)))
@@ -204,6 +210,7 @@ class DineofFit:
             self._decompose(time_filter),
             run,
             fixed=self.modes != "auto",
+            rival=rival,
         )
         return _Trial(swept, alpha, time_filter, run.done)
 

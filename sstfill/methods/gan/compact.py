@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +11,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sstfill.fields.ancillary import MEMBER
 from sstfill.fields.patches import PatchGrid, map_patches
+from sstfill.fields.reading.dates import absolute_days
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.network import Networks
-from sstfill.methods.gan.network_inputs import (
-    CHANNELS,
-    FIELDS,
-    SIGNED,
-    FirstGuesses,
-    channels,
-    unit,
-)
+from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, channels, unit
+from sstfill.methods.gan.noise import Noise
 from sstfill.methods.gan.tiling import rechunk
 
 GRID = PatchGrid(core=(64, 128, 128), overlap=(8, 16, 16), halo=(4, 8, 8))
@@ -29,27 +26,22 @@ GRID = PatchGrid(core=(64, 128, 128), overlap=(8, 16, 16), halo=(4, 8, 8))
 
 
 def estimate_compact(
-    obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int
+    obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int, members: int = 0
 ) -> dict[str, xr.Dataset]:
     """Fill `obs` by the network (``gan``) and by each of its first guesses.
 
     Returns
     -------
     dict
-        Datasets of ``mean`` and ``error``. Where EOFs or the interpolation have no estimate, that
-        of optimal interpolation replaces it.
+        Datasets of ``mean`` and ``error``, ``gan`` also of ``members`` if there are any. Where EOFs
+        or the interpolation have no estimate, that of optimal interpolation replaces it.
     """
     obs = rechunk(obs, GRID)
     first_guesses = FirstGuesses.of(obs, sea, seed=seed)
     fields = first_guesses.fields
-    found = map_patches(
-        Correction(networks, first_guesses.without_fields()),
-        obs,
-        sea,
-        *(fields[name] for name in FIELDS),
-        grid=GRID,
-        outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
-    )
+    noise = Noise(seed, members, absolute_days(obs))
+    correction = Correction(networks, first_guesses.without_fields(), noise)
+    found = correction.apply(obs, sea, fields, GRID)
     features = first_guesses.features
     found.attrs["domain_shift"] = domain_shift(networks.checkpoint, obs, features)
     names = ["oi", "eof", "interpolated"]
@@ -65,9 +57,30 @@ class Correction:
 
     networks: Networks
     first_guesses: FirstGuesses
+    noise: Noise
 
-    def __call__(self, obs: NDArray, sea: NDArray, *guessed: Any) -> tuple[NDArray, NDArray]:
-        """Return mean and error of the inside of a patch, ``(time, y, x)``.
+    def apply(
+        self,
+        obs: xr.DataArray,
+        sea: xr.DataArray,
+        fields: Mapping[Any, xr.DataArray],
+        grid: PatchGrid,
+    ) -> xr.Dataset:
+        """Correct a series patch by patch: ``mean``, ``error`` and, where noise has members,
+        ``members``.
+        """
+        names = [f"member {k}" for k in range(self.noise.members)]
+        outputs = {"mean": obs.dtype, "error": np.dtype(np.float32)}
+        outputs |= dict.fromkeys(names, obs.dtype)
+        guessed = [fields[name] for name in FIELDS]
+        found = map_patches(self, obs, sea, *guessed, grid=grid, outputs=outputs)
+        if not names:
+            return found
+        members = xr.concat([found[name] for name in names], MEMBER)
+        return found[["mean", "error"]].assign(members=members)
+
+    def __call__(self, obs: NDArray, sea: NDArray, *guessed: Any) -> tuple[NDArray, ...]:
+        """Return mean, error and members of the inside of a patch, ``(time, y, x)`` each.
 
         Parameters
         ----------
@@ -84,12 +97,15 @@ class Correction:
         gap = np.isnan(obs) & sea.astype(bool)
         mean = np.where(np.isnan(obs), named["oi"], obs)
         sigma = unit(named["oi_error"], scatter)
+        members = [mean] * self.noise.members
         if gap[patch.within].any():
             seen = channels(obs, sea, named, level, scatter, self.first_guesses.features)
-            correction, log_ratio = self.networks.correct(seen, np.isin(CHANNELS, SIGNED))
+            noise, shift = self.noise.aligned(patch.seen)
+            correction, log_ratio, deviations = self.networks.correct(seen, noise, shift)
             # The network states the scale of a Laplace distribution.
             ratio = np.exp(log_ratio) * np.sqrt(2)
             mean = np.where(gap, mean + sigma * correction, mean)
             sigma = np.where(gap, sigma * ratio, sigma)
+            members = [mean + np.where(gap, sigma * apart, 0.0) for apart in deviations]
         sigma = np.where(np.isfinite(mean), sigma, np.nan)
-        return mean[patch.within], sigma[patch.within]
+        return tuple(field[patch.within] for field in (mean, sigma, *members))

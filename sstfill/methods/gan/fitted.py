@@ -15,9 +15,11 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.errors import InputError, ReadError
-from sstfill.fields.patches import Patch, PatchGrid, Shape, map_patches
+from sstfill.fields.patches import Patch, PatchGrid, Shape
+from sstfill.fields.reading.dates import absolute_days
 from sstfill.methods import registry
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
+from sstfill.methods.common.deviations import about
 from sstfill.methods.common.fitted_blend import (
     ArchiveHoldout,
     blend_halo,
@@ -33,12 +35,14 @@ from sstfill.methods.gan.method import (
     FRACTION,
     Estimates,
     Gan,
+    check_draws,
     check_usable,
     cloud_seed,
     with_errors,
 )
 from sstfill.methods.gan.network import Networks
-from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, series_features
+from sstfill.methods.gan.network_inputs import FirstGuesses, series_features
+from sstfill.methods.gan.noise import Noise
 from sstfill.methods.gan.paper import complete_patches, patch_grid
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.fitted import FittedOi
@@ -68,8 +72,10 @@ class Predictor(Protocol):
         """As of `sstfill.methods.base.FittedMethod`."""
         ...
 
-    def estimates(self, window: Window) -> Estimates:
-        """Estimate the inside of a window by the network (``gan``) and by each first guess."""
+    def estimates(self, window: Window, members: int = 0) -> Estimates:
+        """Estimate the inside of a window by the network (``gan``) and by each first guess; members
+        are those of the network.
+        """
         ...
 
 
@@ -81,6 +87,7 @@ class CompactPredictor:
     oi: FittedOi
     interpolate: FittedMethod
     eof: FittedMethod | None
+    seed: int
 
     @property
     def halo(self) -> Shape:
@@ -94,7 +101,7 @@ class CompactPredictor:
         """Of the archive, see `sstfill.methods.gan.network_inputs.series_features`."""
         return series_features(self.oi.fitted.covariance, self.oi.step, self.oi.cell)
 
-    def estimates(self, window: Window) -> Estimates:
+    def estimates(self, window: Window, members: int = 0) -> Estimates:
         """As `sstfill.methods.gan.compact.estimate_compact`, for the inside of a window."""
         window = window.narrowed(self.halo)
         # The network needs first guesses in its margin, too.
@@ -118,14 +125,11 @@ class CompactPredictor:
             "interpolated": interpolated["mean"],
         }
         t, y, x = obs.shape
-        found = map_patches(
-            Correction(self.networks, self._at_patches(wide)),
-            obs,
-            sea,
-            *(fields[name] for name in FIELDS),
-            grid=pieces_of((t, y, x)),
-            outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
-        )
+        times, rows, columns = wide.patch.inside
+        days = absolute_days(obs, first=times.start)
+        noise = Noise(self.seed, members, days, rows.start, columns.start)
+        correction = Correction(self.networks, self._at_patches(wide), noise)
+        found = correction.apply(obs, sea, fields, pieces_of((t, y, x)))
         estimates = {"gan": found} | {name: one.fillna(guess) for name, one in guesses.items()}
         inside = Patch(window.patch.inside, wide.patch.inside).within
         cut = dict(zip(window.obs.dims, inside, strict=True))
@@ -155,7 +159,7 @@ class PaperPredictor:
         frames, height, width = self.networks.checkpoint.config["patch"]
         return -(-frames // 4), -(-height // 4), -(-width // 4)
 
-    def estimates(self, window: Window) -> Estimates:
+    def estimates(self, window: Window, members: int = 0) -> Estimates:
         """As `sstfill.methods.gan.paper.estimate_paper`, for the inside of a window."""
         shown = window.narrowed(self.halo)
         grid = patch_grid(self.networks)
@@ -192,7 +196,9 @@ class FittedGan:
 
     def estimate(self, window: Window) -> xr.Dataset:
         """See `sstfill.methods.base.FittedMethod`."""
-        estimates = self.predictor.estimates(window)
+        return self._blended(self.predictor.estimates(window), window)
+
+    def _blended(self, estimates: Estimates, window: Window) -> xr.Dataset:
         if self.blend is not None:
             estimates = with_errors(estimates)
         found = blend_window(self.blend, estimates, window)
@@ -201,6 +207,20 @@ class FittedGan:
     def save(self, folder: Path) -> None:
         """See `sstfill.methods.base.FittedMethod`."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+
+
+@dataclass(frozen=True)
+class FittedDrawingGan(FittedGan):
+    """The same, with a network that draws."""
+
+    predictor: CompactPredictor
+
+    def simulate(self, window: Window, members: int) -> xr.Dataset:
+        """See `sstfill.methods.base.FittedSimulates` and `sstfill.methods.Gan.simulate`."""
+        estimates = self.predictor.estimates(window, members)
+        found = self._blended(estimates, window)
+        drawn = about(found, estimates["gan"], window.inside, self.predictor.seed)
+        return found.assign(members=drawn)
 
 
 def pieces_of(shape: Shape) -> PatchGrid:
@@ -219,8 +239,10 @@ def pieces_of(shape: Shape) -> PatchGrid:
 def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
     """Fit the first guesses, and blend the network with them as the withheld clouds suggest."""
     checkpoint = check_usable(method.checkpoint)
+    if archive.members:
+        check_draws(checkpoint)
     checkpoint.save(folder / CHECKPOINT)
-    networks = Networks(checkpoint, pick_device(method.device), method.samples)
+    networks = Networks(checkpoint, pick_device(method.device))
     first_guesses: list[Method] = []
     if networks.corrects:
         times = archive.obs.sizes["time"]
@@ -235,11 +257,12 @@ def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:
     if holdout is not None:
         for guess in first_guesses:
             registry.fit_part(guess, holdout.archive, folder)
-        blend = _fit_blend(holdout, _load_predictor(networks, folder, names))
+        blend = _fit_blend(holdout, _load_predictor(networks, folder, names, method.seed))
     if holdout is None or not holdout.little:
         for guess in first_guesses:
             registry.fit_part(guess, archive, folder)
-    account = _account(checkpoint, archive, _load_predictor(networks, folder, names), blend)
+    predictor = _load_predictor(networks, folder, names, method.seed)
+    account = _account(checkpoint, archive, predictor, blend)
     options = config.options(method)
     # The checkpoint is in the folder; where it came from does not matter any more.
     del options["model"]
@@ -264,7 +287,7 @@ def load(folder: Path) -> FittedGan:
             "fill the archive anew"
         )
     method = config.build(Gan, state["options"])
-    networks = Networks(check_usable(checkpoint), pick_device(method.device), method.samples)
+    networks = Networks(check_usable(checkpoint), pick_device(method.device))
     if networks.corrects and not {Oi.name, Interpolate.name} <= set(state["guesses"]):
         raise ReadError(f"{folder} lacks the network's first guesses; fill the archive anew")
     blend = None
@@ -273,7 +296,9 @@ def load(folder: Path) -> FittedGan:
     if blend is None or not networks.corrects:
         # Without first guesses beside it, nothing else keeps a bad network out.
         networks = replace(networks, bounded=True)
-    predictor = _load_predictor(networks, folder, state["guesses"])
+    predictor = _load_predictor(networks, folder, state["guesses"], method.seed)
+    if isinstance(predictor, CompactPredictor) and networks.draws:
+        return FittedDrawingGan(folder, predictor, blend, state["account"])
     return FittedGan(folder, predictor, blend, state["account"])
 
 
@@ -287,13 +312,13 @@ def _withhold(method: Gan, archive: Archive) -> ArchiveHoldout | None:
 
 
 def _load_predictor(
-    networks: Networks, folder: Path, names: Sequence[str]
+    networks: Networks, folder: Path, names: Sequence[str], seed: int
 ) -> CompactPredictor | PaperPredictor:
     if not networks.corrects:
         return PaperPredictor(networks)
     parts: dict[str, Any] = {name: registry.load(folder / name) for name in names}
     eof = parts.get(BayesEof.name)
-    return CompactPredictor(networks, parts[Oi.name], parts[Interpolate.name], eof)
+    return CompactPredictor(networks, parts[Oi.name], parts[Interpolate.name], eof, seed)
 
 
 def _fit_blend(holdout: ArchiveHoldout, predictor: Predictor) -> Blend:

@@ -16,8 +16,9 @@ from sstfill.checks import check_choice, check_number
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
+from sstfill.methods.common.deviations import about
 from sstfill.methods.gan.compact import estimate_compact
-from sstfill.methods.gan.network import VIEWS, Networks
+from sstfill.methods.gan.network import Networks
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.gan.paper import estimate_paper
 from sstfill.methods.registry import register
@@ -54,10 +55,6 @@ class Gan:
     model
         A checkpoint: a directory, what `train` returned, or None for the one that ships with
         sstfill.
-    samples
-        Views of the series that are filled and averaged, up to 16: turned, mirrored and with
-        anomalies of opposite sign; their spread adds to the expected error. The paper's networks
-        know no sign: 8 views at most.
     adapt
         Withhold clouds (a fifth of the observations). Where first guesses do better there than the
         network, blend them in by distance to data; scale the error to hold there, near data and
@@ -69,10 +66,10 @@ class Gan:
 
     Examples
     --------
-    >>> Gan(samples=0)
+    >>> Gan(seed=-1)
     Traceback (most recent call last):
     ...
-    sstfill.errors.OptionError: samples=0 must be a whole number, 1 to 16
+    sstfill.errors.OptionError: seed=-1 must be a whole number, 0 or more
     """
 
     name: ClassVar[str] = "gan"
@@ -83,7 +80,6 @@ class Gan:
     __pydantic_config__: ClassVar[Any] = {"arbitrary_types_allowed": True}
 
     model: str | Path | Checkpoint | Gan | None = None
-    samples: int = 1
     adapt: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
@@ -101,7 +97,6 @@ class Gan:
                 f"model={str(self.model)!r}: there is no such folder; give one that a checkpoint "
                 "was saved in"
             )
-        check_number("samples", self.samples, 1, VIEWS, whole=True)
         if not isinstance(self.adapt, bool):
             raise OptionError(f"adapt={self.adapt!r} must be True or False")
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
@@ -137,15 +132,32 @@ class Gan:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        networks = Networks(check_usable(self.checkpoint), pick_device(self.device), self.samples)
+        return self._fill(obs, sea, 0)
+
+    def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
+        """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
+
+        The network turns noise into deviations from its estimate, which are scaled to the error
+        that is stated after the blending (`sstfill.methods.common.deviations`).
+
+        Raises
+        ------
+        OptionError
+            If the network was not trained to draw.
+        """
+        check_draws(self.checkpoint)
+        return self._fill(obs, sea, members)
+
+    def _fill(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
+        networks = Networks(check_usable(self.checkpoint), pick_device(self.device))
         blend = None
         if self.adapt:
             blend = self._fit_blend(obs, sea, networks)
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.
             networks = replace(networks, bounded=True)
-        estimates = estimate_all(obs, sea, networks, self.seed)
-        found = estimates["gan"]
+        estimates = estimate_all(obs, sea, networks, self.seed, members)
+        network = found = estimates["gan"]
         account: dict[str, Any] = {"model": networks.checkpoint.fingerprint}
         if found.attrs["domain_shift"]:
             account["domain_shift"] = found.attrs["domain_shift"]
@@ -153,6 +165,8 @@ class Gan:
         if blend is not None:
             found = blend.apply(with_errors(estimates), obs)
             account |= {"blended": list(blend.names), "why": blend.why}
+        if members:
+            found = found.assign(members=about(found, network, obs, self.seed))
         if obs.chunks:
             found = found.chunk(obs.chunksizes)
         return found.drop_attrs(deep=False).assign_attrs(account)
@@ -203,10 +217,25 @@ def check_usable(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def estimate_all(obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int) -> Estimates:
-    """Fill `obs` by the network (``gan``) and by the first guesses that it starts from."""
-    estimate = estimate_compact if networks.corrects else estimate_paper
-    return estimate(obs, sea, networks, seed)
+def check_draws(checkpoint: Checkpoint) -> None:
+    """Raise `OptionError` unless the checkpoint's network draws members."""
+    if not checkpoint.config["network"]["options"].get("drawing"):
+        raise OptionError(
+            f"{checkpoint} was not trained to draw members; fill without members, or train it "
+            "with objective='draws'"
+        )
+
+
+def estimate_all(
+    obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int, members: int = 0
+) -> Estimates:
+    """Fill `obs` by the network (``gan``) and by the first guesses that it starts from.
+
+    Members are those of the network.
+    """
+    if networks.corrects:
+        return estimate_compact(obs, sea, networks, seed, members)
+    return estimate_paper(obs, sea, networks)
 
 
 def with_errors(estimates: Estimates) -> Estimates:

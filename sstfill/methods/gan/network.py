@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint's network on its device, applied to several symmetric views of a patch."""
+"""A checkpoint's network on its device, applied to a patch."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -15,8 +14,6 @@ from numpy.typing import NDArray
 from sstfill.errors import ReadError
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 
-VIEWS = 16
-"""A patch turned four ways, mirrored or not, with anomalies of either sign."""
 LOG_RATIO = 4.0
 """The network's error is at most so many e-foldings from that of the first guess."""
 FARTHEST = 1000.0
@@ -34,7 +31,7 @@ class Networks:
 
     Attributes
     ----------
-    checkpoint, device, samples
+    checkpoint, device
         As of `sstfill.methods.Gan`, the device resolved.
     bounded
         Refuse values beyond `FARTHEST`. False while a network is compared with its first guesses,
@@ -43,13 +40,17 @@ class Networks:
 
     checkpoint: Checkpoint
     device: str
-    samples: int = 1
     bounded: bool = False
 
     @property
     def corrects(self) -> bool:
         """Whether the network corrects first guesses, rather than filling by itself."""
         return self.checkpoint.config["network"]["name"] == "compact"
+
+    @property
+    def draws(self) -> bool:
+        """Whether the network turns noise into members."""
+        return bool(self.checkpoint.config["network"]["options"].get("drawing"))
 
     def network(self) -> Any:
         """Return the network, in evaluation mode on its device."""
@@ -62,22 +63,30 @@ class Networks:
             return _KEPT[key]
 
     def correct(
-        self, channels: NDArray[np.float32], signed: NDArray[np.bool_]
-    ) -> tuple[NDArray, NDArray]:
-        """Correct a first guess.
+        self,
+        channels: NDArray[np.float32],
+        noise: Iterable[NDArray[np.float32]] = (),
+        shift: tuple[int, int] = (0, 0),
+    ) -> tuple[NDArray, NDArray, list[NDArray]]:
+        """Correct a first guess, and draw members.
 
         Parameters
         ----------
         channels
             ``(channel, time, y, x)``.
-        signed
-            True for channels that change sign with the anomalies, shape ``(channel,)``.
+        noise
+            Of each member, ``(spacing, time, y, x)``, see `sstfill.nn.drawing`.
+        shift
+            Rows and columns by which the noise begins before the channels: members are drawn on
+            positions of the whole grid that lie `sstfill.nn.compact.SIDE` pixels apart.
 
         Returns
         -------
         correction, log_ratio
             The correction over the error of the first guess, and the logarithm of the network's
             error over it; ``(time, y, x)``.
+        deviations
+            Of each member from the network's estimate, over the network's error; ``(time, y, x)``.
 
         Raises
         ------
@@ -86,45 +95,40 @@ class Networks:
         """
         import torch
 
-        flips = signed[:, np.newaxis, np.newaxis, np.newaxis]
-        means, logs = [], []
+        network = self.network()
         with torch.inference_mode():
-            for turn, sign in _views(self.samples):
-                turned = _turned(np.where(flips, sign * channels, channels), turn)
-                batch = torch.from_numpy(np.ascontiguousarray(turned, np.float32))[np.newaxis]
-                mean, log = self.network()(batch.to(self.device))
-                mean, log = _to_array(mean, turn), _to_array(log, turn)
-                self._check(mean, "errors of the first guess from it")
-                self._check(log)
-                means.append(sign * mean)
-                logs.append(np.clip(log, -LOG_RATIO, LOG_RATIO))
-        mean = np.mean(means, 0)
-        variance = np.mean(np.exp(2 * np.asarray(logs)), 0) + np.var(means, 0)
-        return mean, 0.5 * np.log(variance)
+            batch = self._to_batch(channels)
+            known = network.encode(batch)
+            mean, log = network.estimate_from(known, batch)
+            if any(shift):
+                before = ((0, 0), (0, 0), (shift[0], 0), (shift[1], 0))
+                known = network.encode(self._to_batch(np.pad(channels, before, mode="edge")))
+            drawn = [network.draw_from(known, self._to_batch(own)) for own in noise]
+        correction, log_ratio = _to_array(mean), _to_array(log)
+        self._check(correction, "errors of the first guess from it")
+        self._check(log_ratio)
+        deviations = [_to_array(one)[:, shift[0] :, shift[1] :] for one in drawn]
+        for one in deviations:
+            self._check(one, "stated errors from its estimate")
+        return correction, np.clip(log_ratio, -LOG_RATIO, LOG_RATIO), deviations
 
-    def complete(
-        self, values: NDArray[np.float32], observed: NDArray[np.bool_]
-    ) -> tuple[NDArray, NDArray]:
-        """Estimate a scaled sequence; returns the mean and the spread of the views.
-
-        All are of shape ``(time, y, x)``. `ReadError` as for `correct`.
-        """
+    def complete(self, values: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray:
+        """Estimate a scaled sequence, ``(time, y, x)``; `ReadError` as for `correct`."""
         import torch
 
-        estimates = []
         with torch.inference_mode():
-            for turn, _ in _views(self.samples, signs=(1,)):
-                batch = []
-                for array in (values, observed):
-                    turned = np.ascontiguousarray(_turned(array, turn))
-                    batch.append(torch.from_numpy(turned)[np.newaxis, np.newaxis].to(self.device))
-                estimate = _to_array(self.network().estimate(*batch), turn)
-                self._check(
-                    estimate,
-                    "times three standard deviations from the mean of what it was trained on",
-                )
-                estimates.append(estimate)
-        return np.mean(estimates, 0), np.std(estimates, 0)
+            batch = self._to_batch(values[np.newaxis]), self._to_batch(observed[np.newaxis])
+            estimate = _to_array(self.network().estimate(*batch))
+        self._check(
+            estimate, "times three standard deviations from the mean of what it was trained on"
+        )
+        return estimate
+
+    def _to_batch(self, sequence: NDArray) -> Any:
+        """Return a sequence ``(c, t, y, x)`` as the one of a batch, on the device."""
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(sequence))[np.newaxis].to(self.device)
 
     def _check(self, values: NDArray, units: str = "") -> None:
         """Raise `ReadError` for values of no trained network; with `units`, for too large ones."""
@@ -143,25 +147,7 @@ class Networks:
             )
 
 
-def _views(samples: int, signs: tuple[int, ...] = (1, -1)) -> Iterator[tuple[int, int]]:
-    """Ways to turn a patch, and signs; the first is the patch as it is."""
-    return itertools.islice(itertools.product(range(8), signs), samples)
-
-
-def _turned(array: NDArray, turn: int) -> NDArray:
-    mirrored = array
-    if turn >= 4:
-        mirrored = np.swapaxes(array, -1, -2)
-    return np.rot90(mirrored, turn % 4, (-2, -1))
-
-
-def _back(array: NDArray, turn: int) -> NDArray:
-    straight = np.rot90(array, -(turn % 4), (-2, -1))
-    if turn >= 4:
-        return np.swapaxes(straight, -1, -2)
-    return straight
-
-
-def _to_array(batch: Any, turn: int) -> NDArray:
-    """Return the one sequence of a batch ``(b, c, t, y, x)``, turned back."""
-    return _back(batch[0, 0].float().cpu().numpy(), turn)
+def _to_array(batch: Any) -> NDArray:
+    """Return the one sequence of a batch ``(b, c, t, y, x)``."""
+    array: NDArray = batch[0, 0].float().cpu().numpy()
+    return array

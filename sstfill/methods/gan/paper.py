@@ -19,13 +19,9 @@ from sstfill.methods.gan.tiling import rechunk
 
 
 def estimate_paper(
-    obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int
+    obs: xr.DataArray, sea: xr.DataArray, networks: Networks
 ) -> dict[str, xr.Dataset]:
-    """Fill `obs` by the network: ``gan``, with ``mean`` and, from several views, ``error``.
-
-    The error is the spread among the views. Nothing is random; `seed` is there for the compact
-    network's sake.
-    """
+    """Fill `obs` by the network: ``gan``, with ``mean``; it states no error."""
     grid = patch_grid(networks)
     found = complete_patches(rechunk(obs, grid), sea, networks, grid)
     found.attrs["domain_shift"] = domain_shift(networks.checkpoint, obs)
@@ -42,12 +38,9 @@ def patch_grid(networks: Networks) -> PatchGrid:
 def complete_patches(
     obs: xr.DataArray, sea: xr.DataArray, networks: Networks, grid: PatchGrid
 ) -> xr.Dataset:
-    """Complete `obs` patch by patch: ``mean`` and, from several views, ``error``."""
-    outputs = {"mean": obs.dtype}
-    if networks.samples > 1:
-        outputs["error"] = np.dtype(np.float32)
+    """Complete `obs` patch by patch: ``mean``."""
     completion = PatchCompletion(networks, scaling_of(networks.checkpoint.config))
-    return map_patches(completion, obs, sea, grid=grid, outputs=outputs)
+    return map_patches(completion, obs, sea, grid=grid, outputs={"mean": obs.dtype})
 
 
 def scaling_of(config: Mapping[str, Any]) -> Scaling:
@@ -69,25 +62,20 @@ class PatchCompletion:
     networks: Networks
     scaling: Scaling
 
-    def __call__(self, obs: NDArray, sea: NDArray, patch: Patch) -> tuple[NDArray, ...]:
-        """Return the mean (and spread among views) of the inside of a patch, ``(time, y, x)``."""
+    def __call__(self, obs: NDArray, sea: NDArray, patch: Patch) -> tuple[NDArray]:
+        """Return the mean of the inside of a patch, ``(time, y, x)``."""
         gap = np.isnan(obs) & sea.astype(bool)
-        mean, error = obs, np.full(obs.shape, np.nan, np.float32)
+        mean = obs
         if gap[patch.within].any():
-            estimate, spread = self._complete(obs, np.isfinite(obs) & sea.astype(bool))
-            filled = self.scaling.invert(estimate)
-            mean = np.where(gap, filled, obs)
-            error = np.where(gap, np.abs(self.scaling.invert(estimate + spread) - filled), np.nan)
-        if self.networks.samples == 1:
-            return (mean[patch.within],)
-        return mean[patch.within], error[patch.within]
+            estimate = self._complete(obs, np.isfinite(obs) & sea.astype(bool))
+            mean = np.where(gap, self.scaling.invert(estimate), obs)
+        return (mean[patch.within],)
 
-    def _complete(self, obs: NDArray, observed: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
-        """Return the network's estimate, scaled, and the spread among views."""
+    def _complete(self, obs: NDArray, observed: NDArray[np.bool_]) -> NDArray:
+        """Return the network's estimate, scaled."""
         scaled = self.scaling.apply(np.where(observed, obs, np.nan))
         _, height, width = obs.shape
         # The networks need two rows and two columns.
         padding = ((0, 0), (0, max(0, 2 - height)), (0, max(0, 2 - width)))
         values = np.pad(np.where(observed, scaled, 0.0).astype(np.float32), padding)
-        estimate, spread = self.networks.complete(values, np.pad(observed, padding))
-        return estimate[:, :height, :width], spread[:, :height, :width]
+        return self.networks.complete(values, np.pad(observed, padding))[:, :height, :width]

@@ -83,34 +83,50 @@ def summary(title: str, config: Mapping[str, Any]) -> str:
     """
     import jinja2
 
-    trained = config.get("trained")
-    if not isinstance(trained, Mapping):
-        trained = {}
-    history = trained.get("history")
-    if not isinstance(history, list):
-        history = []
-    epochs = [epoch for epoch in history if isinstance(epoch, Mapping)]
     rows = {}
-    withheld = _points(epochs, "withheld_mae")
+    withheld = _points(_epochs(config), "withheld_mae")
     if withheld:
         epoch, best = min(withheld, key=lambda point: point[1])
         rows["withheld MAE"] = f"{_text(best)} in scaled units, best, in epoch {epoch:g}"
     for key, label in ROWS.items():
         if config.get(key) not in (None, "", {}, []):
             rows[label] = _text(config[key])
+    trained = _training(config)
     effort = _text({key: trained[key] for key in TRAINED if key in trained})
     if effort:
         rows["training"] = effort
-    curves = []
-    for key, label in CURVES.items():
-        points = _points(epochs, key)
-        if points:
-            curves.append(_curve(label, points))
+    curves = [_curve(label, points) for label, points in loss_curves(config).items()]
     # Autoescape: a configuration may come from anybody.
     template = jinja2.Environment(autoescape=True).from_string(TEMPLATE)
     return template.render(
         title=title, rows=rows, curves=curves, width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT
     )
+
+
+def loss_curves(config: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """Return the losses and scores that a training kept, by label: pairs of epoch and value.
+
+    >>> history = [{"epoch": 1, "train": 0.5}, {"epoch": 2, "train": 0.25}]
+    >>> loss_curves({"trained": {"history": history}})
+    {'training loss': [(1.0, 0.5), (2.0, 0.25)]}
+    """
+    epochs = _epochs(config)
+    curves = {label: _points(epochs, key) for key, label in CURVES.items()}
+    return {label: points for label, points in curves.items() if points}
+
+
+def _training(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    trained = config.get("trained")
+    if isinstance(trained, Mapping):
+        return trained
+    return {}
+
+
+def _epochs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    history = _training(config).get("history")
+    if not isinstance(history, list):
+        return []
+    return [epoch for epoch in history if isinstance(epoch, Mapping)]
 
 
 def _points(epochs: list[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

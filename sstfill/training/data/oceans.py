@@ -48,12 +48,16 @@ class Oceans:
         seasons, noise, offsets and patterns.
     first
         Number of the first ocean to train on, above those for validation.
+    start
+        The checkpoint to train further: a folder, "shipped" for the one that comes with sstfill, or
+        "new" for none.
     """
 
     training: int = 400
     validation: int = 40
     paper: float = 0.4
     first: int = 10_000
+    start: str = "new"
 
     def __post_init__(self) -> None:
         for name in ("training", "validation"):

@@ -16,8 +16,8 @@ from sstfill import Auto, Oi, OptionError
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import METHODS
 from sstfill.methods.auto.choice import Choice, drawing_method
-from sstfill.methods.auto.draws import about
 from sstfill.methods.base import FittedSimulates
+from sstfill.methods.common.deviations import about
 from sstfill.methods.common.sampling import gather, windows
 from sstfill.methods.registry import fit, load, seeded
 from sstfill.synthetic import ocean

@@ -27,19 +27,21 @@ from sstfill.fields.reading.positions import cell_km
 from sstfill.fill import fill
 from sstfill.methods.gan import compact as gan_compact
 from sstfill.methods.gan import network as gan_network
-from sstfill.methods.gan import tiling
+from sstfill.methods.gan import noise, tiling
 from sstfill.methods.gan.domain_check import FEATURES
 from sstfill.methods.gan.method import FRACTION, Gan, cloud_seed, estimate_all
-from sstfill.methods.gan.network import VIEWS, Networks, _back, _turned, _views
-from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, SIGNED, FirstGuesses
+from sstfill.methods.gan.network import Networks
+from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, FirstGuesses
+from sstfill.methods.gan.noise import SPACINGS, Noise
 from sstfill.methods.oi import method as optimal
+from sstfill.nn import compact as nn_compact
+from sstfill.nn import drawing as drawing_noise
 from sstfill.nn import registry
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.synthetic import ocean
 
 SHAPE = (8, 16, 20)
 PAPERS = ("paper", "static", "recurrent")
-FLIPPED = np.isin(CHANNELS, SIGNED)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +72,13 @@ def settled(obs, sea) -> Iterator[None]:
         yield
 
 
-def made(name: str, seed: int = 0, size: float = 0.05, told: dict | None = None) -> Checkpoint:
+def made(
+    name: str, seed: int = 0, size: float = 0.05, told: dict | None = None, drawing: int = 0
+) -> Checkpoint:
     """A small network with random weights."""
-    options = {"inputs": len(CHANNELS), "base": 4} if name == "compact" else {"base": 1}
+    options = {"base": 1}
+    if name == "compact":
+        options = {"inputs": len(CHANNELS), "base": 4, "drawing": drawing}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = registry.build(name, options)
@@ -199,9 +205,11 @@ def test_the_network_is_not_asked_about_patches_without_a_gap_at_sea(
 ):
     asked = []
     monkeypatch.setattr(
-        Networks, "correct", lambda self, seen, _: asked.append(seen.shape) or (0 * seen[0],) * 2
+        Networks,
+        "correct",
+        lambda self, seen, *_: asked.append(seen.shape) or (0 * seen[0], 0 * seen[0], []),
     )
-    monkeypatch.setattr(Networks, "complete", lambda self, v, _: asked.append(v.shape) or (v, v))
+    monkeypatch.setattr(Networks, "complete", lambda self, v, _: asked.append(v.shape) or v)
     for model in (compact, made("paper")):
         known = obs.fillna(15.0)
         found = Gan(model=model, adapt=False).reconstruct(known, sea)
@@ -215,56 +223,69 @@ def test_the_network_is_not_asked_about_patches_without_a_gap_at_sea(
         asked.clear()
 
 
-# --- views
+# --- members
 
 
-@pytest.mark.parametrize("turn", range(8))
-def test_turning_back_undoes_a_turn(turn):
-    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
-    turned = _turned(array, turn)
-    np.testing.assert_array_equal(_back(turned, turn), array)
-    assert turned.shape == ((2, 4, 3) if (turn % 4) % 2 != turn // 4 else (2, 3, 4))
-    others = [_turned(array, n) for n in range(8) if n != turn]
-    assert all(o.shape != turned.shape or (o != turned).any() for o in others)
+@pytest.fixture(scope="module")
+def drawing() -> Checkpoint:
+    """A small network that draws, whose weights are random."""
+    return made("compact", drawing=4)
 
 
-def drawn(*shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).normal(size=(len(CHANNELS), *shape)).astype(np.float32)
+@pytest.fixture(scope="module")
+def drawn(drawing, obs, sea) -> xr.Dataset:
+    return Gan(model=drawing).simulate(obs, sea, 3)
 
 
-def test_samples_are_the_mean_of_views(compact):
-    seen, networks = drawn(3, 8, 12), Networks(compact, "cpu", 4)
-    means, variances = [], []
-    for turn, sign in [(0, 1), (0, -1), (1, 1), (1, -1)]:
-        view = np.where(FLIPPED[:, None, None, None], sign * seen, seen)
-        one = Networks(compact, "cpu").correct(np.ascontiguousarray(_turned(view, turn)), FLIPPED)
-        means.append(sign * _back(one[0], turn))
-        variances.append(np.exp(2 * _back(one[1], turn)))
-    mean, log_ratio = networks.correct(seen, FLIPPED)
-    np.testing.assert_allclose(mean, np.mean(means, 0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(
-        np.exp(2 * log_ratio), np.mean(variances, 0) + np.var(means, 0), rtol=1e-4
-    )
-    assert np.var(means, 0).max() > 0
-
-
-def test_all_views_together_have_the_symmetries(compact):
-    seen, networks = drawn(2, 8, 16), Networks(compact, "cpu", VIEWS)
-    mean, log_ratio = networks.correct(seen, FLIPPED)
-    flipped = np.where(FLIPPED[:, None, None, None], -seen, seen)
-    other = networks.correct(flipped, FLIPPED)
-    np.testing.assert_allclose(other[0], -mean, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(other[1], log_ratio, rtol=1e-4, atol=1e-6)
-    turned = networks.correct(np.ascontiguousarray(_turned(seen, 5)), FLIPPED)
-    np.testing.assert_allclose(_back(turned[0], 5), mean, rtol=1e-4, atol=1e-6)
-    assert len(set(_views(VIEWS))) == VIEWS and len(list(_views(VIEWS, (1,)))) == 8
-
-
-def test_samples_of_a_whole_series(compact, plain, obs, sea):
-    found = Gan(model=compact, samples=4, adapt=False).reconstruct(obs, sea)
+def test_members_lie_about_the_estimate_and_keep_what_was_observed(drawing, drawn, obs, sea):
     gap = obs.isnull().values & wet(obs, sea)
-    assert (found["mean"].values != plain["mean"].values)[gap].mean() > 0.9
-    assert np.isfinite(found["mean"].values[wet(obs, sea)]).all()
+    members = drawn["members"].transpose("member", *obs.dims).values
+    assert (members[:, obs.notnull().values] == obs.values[obs.notnull().values]).all()
+    apart = (members - drawn["mean"].values)[:, gap]
+    assert (apart != 0).mean() > 0.9 and (apart[0] != apart[1]).mean() > 0.9
+    alone = Gan(model=drawing).reconstruct(obs, sea)
+    xr.testing.assert_equal(drawn.drop_vars("members"), alone)
+
+
+@pytest.mark.parametrize("chunks", [{"time": 3}, {"lat": 7, "lon": 11}], ids=str)
+def test_members_depend_neither_on_chunks_nor_on_their_number(chunks, drawing, drawn, obs, sea):
+    lazy = Gan(model=drawing).simulate(obs.chunk(chunks), sea.chunk(), 2)["members"]
+    assert lazy.chunks
+    np.testing.assert_array_equal(lazy.values, drawn["members"].values[:2])
+    other = Gan(model=drawing, seed=1, adapt=False).simulate(obs, sea, 1)["members"]
+    assert (other.values[0] != drawn["members"].values[0]).any()
+
+
+def test_noise_is_the_same_wherever_it_is_seen():
+    days = np.arange(40.0)
+    whole = next(Noise(3, 1, days).within((slice(0, 40), slice(0, 90), slice(0, 130))))
+    assert whole.shape == (len(SPACINGS), 40, 90, 130)
+    part = next(Noise(3, 1, days, 20, 30).within((slice(5, 9), slice(1, 50), slice(2, 40))))
+    np.testing.assert_array_equal(part, whole[:, 5:9, 21:70, 32:70])
+    for spacing, lattice in zip(SPACINGS, whole, strict=True):
+        assert abs(lattice.std() - 1) < 0.1, spacing
+        near = np.mean(lattice[:, 1:] * lattice[:, :-1])
+        assert near > 0.5 if spacing > 1 else abs(near) < 0.02, spacing
+    assert drawing_noise.SPACINGS == SPACINGS and nn_compact.SIDE == noise.SIDE
+
+
+def test_the_noise_of_training_is_that_of_filling():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trained = drawing_noise.lattice_noise((1, 40, 90, 130))[0].numpy()
+    filled = next(Noise(3, 1, np.arange(40.0)).within((slice(0, 40), slice(0, 90), slice(0, 130))))
+    for apart in (1, 3, 8):
+        alike = []
+        for lattices in (trained, filled):
+            near = (lattices[..., apart:] * lattices[..., :-apart]).mean((1, 2, 3))
+            alike.append(near / np.square(lattices).mean((1, 2, 3)))
+        np.testing.assert_allclose(*alike, atol=0.05)
+
+
+def test_a_network_that_was_not_trained_to_draw_says_so(compact, obs, sea):
+    for model in (compact, made("paper")):
+        with pytest.raises(OptionError, match="not trained to draw members"):
+            Gan(model=model).simulate(obs, sea, 2)
 
 
 # --- blended on withheld clouds
@@ -395,15 +416,14 @@ def test_the_paper_networks_fill_any_size(name, shape, make_field, all_sea):
     values[rng.random(shape) < 0.4] = np.nan
     series = make_field(values)
     model = made(name)
-    found = Gan(model=model, adapt=False, samples=2).reconstruct(series, all_sea(series))
+    found = Gan(model=model, adapt=False).reconstruct(series, all_sea(series))
     seen = np.isfinite(values)
     np.testing.assert_allclose(found["mean"].values[seen], values[seen], rtol=1e-12)
     assert (
         found["mean"].notnull().all()
         and (np.abs(found["mean"] - 15) <= 3).where(series.isnull(), True).all()
     )
-    assert (found["error"].values[~seen] >= 0).all()
-    assert "error" not in Gan(model=model, adapt=False).reconstruct(series, all_sea(series))
+    assert "error" not in found
 
 
 def test_the_paper_networks_get_an_error_from_withheld_clouds(obs, sea):
@@ -417,10 +437,10 @@ def test_the_paper_networks_get_an_error_from_withheld_clouds(obs, sea):
 
 def test_whatever_stands_for_a_model(compact, tmp_path, obs, sea):
     compact.save(tmp_path / "mine")
-    forms = [compact, tmp_path / "mine", str(tmp_path / "mine"), Gan(model=compact, samples=3)]
+    forms = [compact, tmp_path / "mine", str(tmp_path / "mine"), Gan(model=compact, seed=3)]
     methods = [Gan(model=form, adapt=False) for form in forms]
     assert [m.checkpoint.fingerprint for m in methods] == [compact.fingerprint] * 4
-    assert methods[3].model == compact and methods[3].samples == 1
+    assert methods[3].model == compact and methods[3].seed == 0
     assert config.build(Gan, {"model": forms[2]}).checkpoint == compact
     assert methods[0] == methods[3] and hash(methods[0]) == hash(methods[3])
 
@@ -455,9 +475,7 @@ def test_a_path_of_nothing_or_of_something_else(tmp_path, obs, sea):
         Gan(model=str(tmp_path / "net.pth")).reconstruct(obs, sea)
 
 
-@pytest.mark.parametrize(
-    "options", [{"samples": 17}, {"adapt": 1}, {"device": "tpu"}, {"seed": -1}]
-)
+@pytest.mark.parametrize("options", [{"adapt": 1}, {"device": "tpu"}, {"seed": -1}])
 def test_options_are_checked(options):
     with pytest.raises(OptionError, match=next(iter(options))):
         Gan(**options)
@@ -492,8 +510,7 @@ def test_networks_are_built_once(compact, monkeypatch):
     monkeypatch.setattr(gan_network, "_KEPT", {})
     kept = Networks(compact, "cpu").network()
     assert (
-        Networks(pickle.loads(pickle.dumps(compact)), "cpu", 4).network() is kept
-        and not kept.training
+        Networks(pickle.loads(pickle.dumps(compact)), "cpu").network() is kept and not kept.training
     )
     for seed in range(1, 5):
         Networks(made("compact", seed=seed), "cpu").network()

@@ -12,7 +12,7 @@ import pytest
 import torch
 import xarray as xr
 
-from sstfill.errors import ReadError
+from sstfill.errors import OptionError, ReadError
 from sstfill.fields.patches import PatchGrid, Shape
 from sstfill.methods import Gan
 from sstfill.methods.base import Archive, Window
@@ -51,9 +51,11 @@ def a_window(archive: Archive, halo: Shape, core: Shape = CORE) -> Window:
     return next(windows(archive, PatchGrid(core=core, halo=halo)))
 
 
-def network(name: str, size: float = 0.05) -> Checkpoint:
+def network(name: str, size: float = 0.05, drawing: int = 0) -> Checkpoint:
     """A small network with random weights."""
-    options = {"inputs": len(CHANNELS), "base": 4} if name == "compact" else {"base": 1}
+    options = {"base": 1}
+    if name == "compact":
+        options = {"inputs": len(CHANNELS), "base": 4, "drawing": drawing}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = registry.build(name, options)
@@ -89,16 +91,12 @@ def test_it_is_as_good_as_in_memory(fitted, archive, surface, sea, seen, hidden)
 
 def test_it_is_read_as_it_was_written_without_anything_outside(archive, tmp_path):
     network("compact").save(tmp_path / "trained")
-    made = fit(Gan(model=tmp_path / "trained", samples=2), archive, tmp_path / "model")
+    made = fit(Gan(model=tmp_path / "trained"), archive, tmp_path / "model")
     shutil.rmtree(tmp_path / "trained")
     made.save(tmp_path / "copy")
     shutil.rmtree(tmp_path / "model")
     copy = load(tmp_path / "copy")
-    assert (
-        copy.halo == made.halo
-        and copy.account == made.account
-        and copy.predictor.networks.samples == 2
-    )
+    assert copy.halo == made.halo and copy.account == made.account
     window = a_window(archive, made.halo)
     again = load(tmp_path / "copy").estimate(window)
     xr.testing.assert_identical(copy.estimate(window), again)
@@ -112,6 +110,31 @@ def test_chunks_and_what_is_seen_beyond_do_not_matter(archive, seen, sea, tmp_pa
     found = one.estimate(a_window(archive, one.halo))
     xr.testing.assert_identical(found, other.estimate(a_window(lazy, one.halo)))
     xr.testing.assert_identical(found, one.estimate(a_window(archive, SHAPE)))
+
+
+def test_members_are_those_of_memory_in_whatever_window(archive, seen, sea, tmp_path):
+    model = network("compact", drawing=4)
+    made = fit(Gan(model=model, adapt=False), replace(archive, members=2), tmp_path / "model")
+    apart = []
+    for window in windows(archive, PatchGrid(core=CORE, halo=made.halo)):
+        found = made.simulate(window, 2)
+        assert found["members"].dims == ("member", *window.obs.dims)
+        gap = window.inside.isnull().values & found["mean"].notnull().values
+        standard = ((found["members"] - found["mean"]) / found["error"]).values
+        whole = np.zeros((2, *seen.shape), bool)
+        whole[:, *window.patch.inside] = gap
+        apart.append((standard[:, gap], whole))
+    drawn = Gan(model=model, adapt=False).simulate(seen, sea, 2)
+    standard = ((drawn["members"] - drawn["mean"]) / drawn["error"]).values
+    for own, where in apart:
+        memory = standard[where].reshape(2, -1)
+        # patches lie elsewhere, and first guesses differ a little
+        assert np.corrcoef(own.ravel(), memory.ravel())[0, 1] > 0.97
+
+
+def test_a_network_that_does_not_draw_is_refused_before_the_archive_is_read(archive, tmp_path):
+    with pytest.raises(OptionError, match="not trained to draw members"):
+        fit(Gan(model=network("compact")), replace(archive, members=2), tmp_path / "model")
 
 
 def test_a_new_network_says_what_optimal_interpolation_does(archive, tmp_path):
@@ -149,9 +172,8 @@ def test_too_few_images_for_eofs(seen, sea, tmp_path, monkeypatch):
     ).all()
 
 
-@pytest.mark.parametrize("samples", [1, 2])
-def test_the_paper_networks(samples, archive, seen, tmp_path):
-    made = fit(Gan(model=network("static"), samples=samples), archive, tmp_path / "model")
+def test_the_paper_networks(archive, seen, tmp_path):
+    made = fit(Gan(model=network("static")), archive, tmp_path / "model")
     assert {p.name for p in made.folder.iterdir()} == {"checkpoint", "fitted.json"}
     window = a_window(archive, made.halo)
     found = load(tmp_path / "model").estimate(window)

@@ -6,6 +6,7 @@ are left out.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sstfill.training.data import ocean_source, oceans
 from sstfill.training.data.ocean_source import OceanSource, make_ocean
 from sstfill.training.data.oceans import LEAST_SEEN, OceanExample, Oceans, draw
 from sstfill.training.data.sample import Batches, Sample
+from sstfill.training.forward import complete_twice
 from sstfill.training.ocean_training import train_on_oceans
 from sstfill.training.options import TrainOptions
 
@@ -192,6 +194,7 @@ class TestTraining:
             "validation": 2,
             "paper": 0.4,
             "first": 10,
+            "start": "new",
         }
         assert config["patch"] == [4, 9, 9] and len(config["traits"]) == 3
         assert config["trained"]["history"][0]["withheld_mae"] == config["scores"]["withheld_mae"]
@@ -204,6 +207,27 @@ class TestTraining:
         assert again.checkpoint.weights.keys() == model.checkpoint.weights.keys()
         assert again.checkpoint.fingerprint == model.checkpoint.fingerprint
         assert len(cheap) == 5
+
+    def test_a_checkpoint_is_taught_to_draw(self, cheap: list[int], tmp_path: Path) -> None:
+        given: dict[str, Any] = {"base": 1, "samples": 2, "epochs": 1, "device": "cpu"}
+        first = train_on_oceans(TrainOptions(**given), FEW, tmp_path / "first").checkpoint
+        oceans = replace(FEW, start=str(tmp_path / "first"))
+        options = TrainOptions(**given, objective="draws", drawing=2, learning_rate=1e-2)
+        model = train_on_oceans(options, oceans, tmp_path / "draws")
+        assert model.checkpoint.config["network"]["options"]["drawing"] == 2
+        assert model.checkpoint.config["traits"] == first.config["traits"]
+        assert "withheld_crps" in model.checkpoint.config["scores"]
+        squares = []
+        source = OceanSource(FEW, tmp_path / "draws" / "oceans", 1)
+        network = model.checkpoint.network().requires_grad_(False)
+        for batch in Batches(source.validation(), 1, needs_withheld=True):
+            estimate, error, *draws = complete_twice(network, batch).drawn
+            squares += [((draw - estimate) / error)[batch.withheld].square() for draw in draws]
+        assert abs(float(torch.cat(squares).mean()) - 1) < 0.3
+        for name, weight in first.weights.items():
+            assert torch.equal(model.checkpoint.weights[name], weight), name
+        with pytest.raises(OptionError, match="needs a network that estimates already"):
+            train_on_oceans(options, FEW, tmp_path / "new")
 
     def test_mistakes_are_found_before_oceans_are_made(
         self, cheap: list[int], tmp_path: Path

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``sstfill completion``: the script by which a shell completes commands, options and names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from sstfill.cli.options import PREFIX, add_field, own_fields, takes
+from sstfill.cli.parser import COMMANDS, Parser, grammar
+from sstfill.errors import OptionError, unknown
+from sstfill.methods import METHODS
+
+FOLDERS = ("DIR",)
+FILES = (
+    *("INPUT", "OUT", "PNG", "HTML", "FILE", "FILE[:VAR]", "ZARR", "TOML", "INIT", "FILLED"),
+    *("ARCHIVE", "PATH", "RECIPE"),
+)
+"""What stands for a file in the help of an option."""
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the argument of ``sstfill completion``."""
+    parser.add_argument("shell", metavar="SHELL", help="bash, zsh, tcsh, fish, ...")
+
+
+def run_completion(args: argparse.Namespace) -> Iterator[str]:
+    """Print the script."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise OptionError("completion needs shtab; pip install 'sstfill[completion]'") from error
+    if args.shell not in shtab.SUPPORTED_SHELLS:
+        raise unknown("shell", args.shell, shtab.SUPPORTED_SHELLS)
+    parser = whole_parser()
+    for subparser in (parser, *_subparsers(parser)):
+        for action in subparser._actions:
+            _complete_files(action, shtab)
+    yield shtab.complete(parser, args.shell)
+
+
+def whole_parser() -> Parser:
+    """Return the parser with the options of all subcommands and, of ``fill``, of all methods."""
+    parser, opened = grammar(COMMANDS)
+    fill = opened["fill"]
+    known = {flag for action in fill._actions for flag in action.option_strings}
+    group = fill.add_argument_group("options of the methods")
+    for name in sorted(METHODS):
+        for field in own_fields(name):
+            if f"--{field.name.replace('_', '-')}" not in known:
+                add_field(group, field, takes(field), PREFIX + field.name, "")
+        known = {flag for action in fill._actions for flag in action.option_strings}
+    for action in fill._actions:
+        if "--method" in action.option_strings:
+            action.choices = sorted(METHODS)
+    return parser
+
+
+def _subparsers(parser: Parser) -> Iterator[Any]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()
+
+
+def _complete_files(action: Any, shtab: Any) -> None:
+    """Let the shell complete names of files or folders where an option takes one."""
+    if action.metavar in FOLDERS:
+        action.complete = shtab.DIRECTORY
+    elif action.metavar in FILES:
+        action.complete = shtab.FILE

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How real a fill looks: features of its frames and of its pieces, for Frechet distances.
+
+FID and FVD need networks that were trained on other data and are not at hand. Here both distances
+are those of a fixed network with random weights (`RandomFeatures`): they compare methods within one
+table, and mean nothing beside the paper's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstfill.evaluation.paper.frechet import Rows, frechet_distance
+from sstfill.evaluation.paper.frechet_features import RandomFeatures
+
+FEATURES = RandomFeatures()
+PIECE = (8, 32, 32)
+"""Frames, rows and columns of a piece: a set of some sequences gives dozens, as a covariance
+needs."""
+LEAST = 2
+"""Rows that a covariance needs."""
+
+
+class Looks(NamedTuple):
+    """Features of a sequence: a row for each frame, and for each piece."""
+
+    frames: Rows
+    pieces: Rows
+
+
+def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
+    """Compute the features of a sequence.
+
+    Parameters
+    ----------
+    values
+        ``(channel, time, y, x)``, one or three channels; NaN (land) is shown as black.
+    span
+        Values that are shown black and white; see `sstfill.evaluation.paper.frechet.frechet_score`.
+    """
+    shown = np.nan_to_num(values, nan=span[0])
+    channels, images, rows, columns = shown.shape
+    frames = shown.swapaxes(0, 1)[:, :, np.newaxis]  # t c 1 y x
+    t, y, x = np.minimum(PIECE, (images, rows, columns))
+    k, i, j = images // t, rows // y, columns // x
+    pieces = (
+        shown[:, : k * t, : i * y, : j * x]
+        .reshape(channels, k, t, i, y, j, x)
+        .transpose(1, 3, 5, 0, 2, 4, 6)
+        .reshape(-1, channels, t, y, x)
+    )
+    return Looks(FEATURES(frames, span), FEATURES(pieces, span))
+
+
+def distances(truth: list[Looks], filled: list[Looks]) -> tuple[float, float]:
+    """Compute the Frechet distances of frames and of pieces between two sets of sequences.
+
+    NaN where there is no sequence, or fewer than two frames or pieces.
+    """
+    return (
+        _distance([one.frames for one in truth], [one.frames for one in filled]),
+        _distance([one.pieces for one in truth], [one.pieces for one in filled]),
+    )
+
+
+def _distance(truth: list[Rows], filled: list[Rows]) -> float:
+    if sum(map(len, filled)) < LEAST:
+        return math.nan
+    return frechet_distance(np.concatenate(truth), np.concatenate(filled))

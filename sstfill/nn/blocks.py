@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of the compact network: of space and time apart, and attention in time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+HEAD = 16
+"""Channels of an attention head."""
+EPSILON = 1e-6
+"""Keeps the reciprocal root finite where all channels are 0."""
+
+
+class Block(nn.Module):
+    """Two residual steps: 3x3 pixels of each frame, then three frames of each pixel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.before, self.between = Norm(channels), Norm(channels)
+        self.space = nn.Conv2d(channels, channels, 3, padding=1)
+        self.time = nn.ModuleList(
+            [nn.Conv2d(channels, channels, 1, bias=shift == 0) for shift in (0, -1, 1)]
+        )
+
+    def forward(self, h: Tensor, b: int) -> Tensor:
+        """Take and return (b t) c y x."""
+        h = h + self.space(functional.silu(self.before(h)))
+        inner = functional.silu(self.between(h))
+        now = self.time[0](inner)
+        before = self.time[1](inner)
+        after = self.time[2](inner)
+        t = h.shape[0] // b
+        if t > 1:
+            now = now.unflatten(0, (b, t))  # b t c y x
+            earlier, later = before.unflatten(0, (b, t))[:, :-1], after.unflatten(0, (b, t))[:, 1:]
+            now = now + functional.pad(earlier, _FIRST) + functional.pad(later, _LAST)
+            now = now.flatten(0, 1)
+        out: Tensor = h + now
+        return out
+
+
+# One frame of zeros at the start, or at the end: torch counts axes from the last, so that of
+# b t c y x the fourth pair is for t.
+_FIRST, _LAST = (0, 0, 0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 0, 0, 1)
+
+
+class TimeAttention(nn.Module):
+    """Each position attends to itself at all times; a bias falls with distance, for each head."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // HEAD)
+        self.before = Norm(channels)
+        self.project = nn.Conv2d(channels, 3 * self.heads * HEAD, 1)
+        self.output = nn.Conv2d(self.heads * HEAD, channels, 1)
+        # linspace itself would load sympy for half a second where weights have no memory ("meta")
+        slope = torch.linspace(-3.0, 0.5, self.heads, device="cpu")
+        # logarithm of the cost of a distance of one frame
+        self.slope = nn.Parameter(slope.to(self.project.weight.device))
+
+    def forward(self, h: Tensor, b: int) -> Tensor:
+        """Take and return (b t) c y x."""
+        n, _, y, x = h.shape
+        t = n // b
+        packed = self.project(self.before(h)).reshape(b, t, 3, self.heads, HEAD, y * x)
+        query, key, value = packed.permute(2, 0, 5, 3, 1, 4).flatten(1, 2)  # (b yx) head t c each
+        frames = torch.arange(t, device=h.device)
+        away = (frames[:, None] - frames[None]).abs()
+        bias = (-self.slope.exp()[:, None, None] * away).to(query.dtype)  # head t t
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        positions = attended.unflatten(0, (b, y * x))  # b yx head t c
+        back = positions.permute(0, 3, 2, 4, 1).reshape(n, self.heads * HEAD, y, x)
+        out: Tensor = h + self.output(back)
+        return out
+
+
+class Norm(nn.Module):
+    """Divide by the root mean square over the channels of each pixel, then scale each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Take and return (b t) c y x."""
+        size = h.float().square().mean(1, keepdim=True).add(EPSILON).rsqrt().to(h.dtype)
+        return h * size * self.scale[:, None, None].to(h.dtype)

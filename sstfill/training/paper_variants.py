@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's network and its variants, trained by the benchmark itself on the synthetic ocean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sstfill import config, synthetic
+from sstfill.checks import check_number
+from sstfill.methods import Gan
+from sstfill.training.options import DISCRIMINATED_SIDE, Network, ObjectiveName, TrainOptions
+from sstfill.training.train import train
+
+VARIANTS: dict[str, tuple[Network, ObjectiveName]] = {
+    "gan-paper": ("paper", "adversarial"),
+    "gan-recurrent": ("recurrent", "adversarial"),
+    "gan-static": ("static", "adversarial"),
+    "gan-unpaired": ("paper", "unpaired"),
+    "gan-paired": ("paper", "paired"),
+    "gan-withheld": ("paper", "withheld"),
+    "gan-both": ("paper", "withheld+adversarial"),
+}
+"""Network and objective: the paper's own, its variants without the future and without time, its
+supervised ones, and those that restore withheld pixels."""
+FRACTION = 0.395
+"""Of the ocean that is occluded: the paper's middle threshold."""
+IMAGES = 360
+"""Of the ocean that is trained on: 90 days, every 6 hours."""
+SEED = 910_000
+"""Of that ocean: none that the protocol draws."""
+EPOCH = 50
+"""Steps between two scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantTraining:
+    """How long the variants train, and where they are kept.
+
+    Parameters
+    ----------
+    steps
+        Of the generator, of one sequence each.
+    base
+        Channels of the generator's first layer (the paper's: 32).
+    folder
+        Where networks are kept. One that was trained with the same options on the same ocean is
+        taken from there, one whose training was interrupted trains on.
+    """
+
+    steps: int
+    base: int = 4
+    folder: str = "networks"
+
+    def __post_init__(self) -> None:
+        check_number("steps", self.steps, 1, whole=True)
+        check_number("base", self.base, 1, whole=True)
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps of one sequence, C_base {self.base}"
+
+
+def trained(
+    training: VariantTraining, *, frames: int, size: int, seed: int, device: str
+) -> Iterator[tuple[str, Gan]]:
+    """Yield each of `VARIANTS` with its name, trained on sequences of `frames` x `size` x `size`.
+
+    All see the same ocean under clouds of the paper's middle fraction; the supervised ones see the
+    truth, too. Of the networks of all epochs the one with the least error at withheld pixels is
+    kept.
+    """
+    side = max(size, DISCRIMINATED_SIDE)
+    shape = (max(IMAGES, 12 * frames), side, side)
+    truth = synthetic.sst(shape=shape, step="6h", seed=SEED + seed)
+    cloudy = synthetic.clouds(shape=shape, fraction=FRACTION, step="6h", seed=SEED + seed)
+    obs = truth.where(~cloudy.values).rename("sst")
+    for name, (network, objective) in VARIANTS.items():
+        samples = min(EPOCH, training.steps)
+        epochs = -(-training.steps // samples)
+        options = TrainOptions(
+            network=network,
+            objective=objective,
+            base=training.base,
+            frames=frames,
+            size=side,
+            samples=samples,
+            epochs=epochs,
+            patience=epochs,
+            seed=seed,
+            device=device,  # type: ignore[arg-type]
+        )
+        supervised = objective in ("paired", "unpaired")
+        content = json.dumps([config.options(options), shape, SEED, FRACTION])
+        kept = hashlib.sha256(content.encode()).hexdigest()[:12]
+        found = train(
+            obs,
+            options,
+            truth=truth if supervised else None,
+            out=Path(training.folder) / f"{name}-{kept}",
+            resume=True,
+        )
+        # the paper's networks know no first guess
+        yield name, replace(found, adapt=False)
