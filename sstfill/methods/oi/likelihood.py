@@ -92,7 +92,7 @@ def log_scores(values, targets, truth, tiles, space, kernel):
     total, by_noise, diagonal = 0.0, 0.0, 0.0
     for tile in range(len(tiles.corner)):
         (row,) = posterior(values, targets, tiles, tile, space, kernel, work)
-        n = tiles.count[tile]
+        n = tiles.known[tile]
         own = cross[channel[n], channel[n]]
         spread, miss = work.variance[0] + noise, work.mean[0] - truth[row]
         total += 0.5 * np.log(spread) + 0.5 * miss * miss / spread

@@ -75,7 +75,7 @@ def solve_and_draw(values, targets, tiles, space, kernel, draws, row):
     solved = np.empty((most, members))
     for tile in range(len(tiles.corner)):
         rows = posterior(values, targets, tiles, tile, space, kernel, work)
-        n = tiles.count[tile]
+        n = tiles.known[tile]
         # the forward solve of each draw by the factor, as of the values
         for i in range(n):
             c, t, y, x = tiles.neighbours[tile, i]
@@ -99,6 +99,6 @@ def mark(needed, targets, tiles):
         c, t, y, x = targets[i]
         needed[c, t, y, x] = True
     for tile in range(len(tiles.corner)):
-        for j in range(tiles.count[tile]):
+        for j in range(tiles.known[tile]):
             c, t, y, x = tiles.neighbours[tile, j]
             needed[c, t, y, x] = True

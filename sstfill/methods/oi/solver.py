@@ -99,9 +99,8 @@ class Solver:
         tile, of_target = np.unique(number, return_inverse=True)
         members = np.full((len(tile), self.side**2), -1)
         members[of_target, self.side * y_in_tile + x_in_tile] = np.arange(len(targets))
-        corner = np.stack(np.unravel_index(tile, shape), axis=1)
+        corner = np.stack(np.unravel_index(tile, shape), axis=1).astype(np.int32)
         corner[:, 2:] = self.side * corner[:, 2:] - self.first
-        corner = corner.astype(np.int32)
         offsets = self.offsets(targets)
         found = solver_kernels.gather(values, corner, self.side, *offsets, self.neighbours)
         origin = solver_kernels.origins(self.at.xyz, corner, self.side)

@@ -6,8 +6,6 @@ Torch takes two seconds to import, so this module is imported only when a device
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,7 +36,7 @@ def solve(
     """
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
     field = torch.as_tensor(values, device=device)
-    geometry = Space(*(torch.as_tensor(np.ascontiguousarray(a), device=device) for a in space))
+    geometry = [torch.as_tensor(np.ascontiguousarray(a), device=device) for a in space]
     cross = torch.as_tensor(kernel.cross, device=device)
     for start in range(0, len(tiles.corner), BATCH):
         _, origin, members, neighbours, count = (a[start : start + BATCH] for a in tiles)
@@ -47,11 +45,13 @@ def solve(
         stand_in = np.where(members < 0, members.max(axis=1, keepdims=True), members)
         found = _solved(
             field,
-            *(torch.as_tensor(a, device=device).long() for a in (origin, neighbours)),
+            torch.as_tensor(origin, device=device).long(),
+            torch.as_tensor(neighbours, device=device).long(),
             torch.as_tensor(there, device=device),
             torch.as_tensor(targets[stand_in], device=device).long(),
             geometry,
-            kernel._replace(cross=cross),
+            kernel,
+            cross,
         )
         wanted = members >= 0
         for whole, part in zip((mean, variance), found, strict=True):
@@ -65,15 +65,16 @@ def _solved(
     neighbours: Tensor,
     there: Tensor,
     targets: Tensor,
-    space: Any,
-    kernel: Any,
+    space: list[Tensor],
+    kernel: Kernel,
+    cross: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Posterior mean and variance ``(tile, target)`` of a batch from the observations `there`."""
     at = torch.cat([neighbours, targets], 1)
     k = neighbours.shape[1]
     covariance = _covariances(_places(at, origin, space), k, kernel)
     channel = at[..., 0]
-    covariance = covariance * kernel.cross[channel[:, :, None], channel[:, None, :k]]
+    covariance = covariance * cross[channel[:, :, None], channel[:, None, :k]]
     inner = torch.where(there[:, :, None] & there[:, None, :], covariance[:, :k], 0.0)
     # a place of no observation becomes an equation 1 x = 0 of its own
     inner = inner + torch.diag_embed(torch.where(there, kernel.noise, 1.0))
@@ -88,11 +89,11 @@ def _solved(
         factor, torch.cat([right, y[:, None]], 1).mT, upper=False
     )
     c, z = solved[..., :-1], solved[..., -1:]
-    prior = variance * kernel.cross[targets[..., 0], targets[..., 0]]
+    prior = variance * cross[targets[..., 0], targets[..., 0]]
     return (c * z).sum(1), (prior - (c * c).sum(1)).clamp(min=0)
 
 
-def _places(at: Tensor, origin: Tensor, space: Any) -> Tensor:
+def _places(at: Tensor, origin: Tensor, space: list[Tensor]) -> Tensor:
     """North, east and up of the origins, km, and day of places ``(b, k, 4)``: ``(4, b, k)``."""
     xyz, drift, northward, eastward, days = space
     _, t, y, x = at.unbind(-1)
@@ -105,7 +106,7 @@ def _places(at: Tensor, origin: Tensor, space: Any) -> Tensor:
     return torch.stack([*axes, days[t]])
 
 
-def _covariances(place: Tensor, k: int, kernel: Any) -> Tensor:
+def _covariances(place: Tensor, k: int, kernel: Kernel) -> Tensor:
     """Covariances ``(b, place, k)`` of all places with the first `k`, in one channel."""
     north, east, up, day = place[..., None] - place[:, :, None, :k]
     total = torch.zeros_like(north)

@@ -109,7 +109,7 @@ class Tiles(NamedTuple):
         Row of the target at each pixel of a tile, -1 where there is none, ``(tile, side**2)``.
     neighbours
         Channel, time, y, x of the observations, ``(tile, most, 4)``.
-    count
+    known
         How many there are, ``(tile,)``.
     """
 
@@ -117,7 +117,7 @@ class Tiles(NamedTuple):
     origin: NDArray[np.int32]
     members: NDArray[np.int64]
     neighbours: NDArray[np.int32]
-    count: NDArray[np.int64]
+    known: NDArray[np.int64]
 
 
 @compiled(inline="always")
@@ -402,7 +402,7 @@ def posterior(values, targets, tiles, tile, space, kernel, work):
         Of `targets`, in the order of the results.
     """
     C, P, channel, y, pivot, z, mean, variance = work
-    corner, neighbours, n = tiles.corner[tile], tiles.neighbours[tile], tiles.count[tile]
+    corner, neighbours, n = tiles.corner[tile], tiles.neighbours[tile], tiles.known[tile]
     rows = tiles.members[tile][tiles.members[tile] >= 0]
     origin = tiles.origin[tile]
     for j in range(n):

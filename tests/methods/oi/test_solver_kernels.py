@@ -134,7 +134,7 @@ def test_a_gap_at_one_side_of_the_observations_is_seen_across() -> None:
 
 def test_every_observation_is_gathered_once_those_that_tell_most_first() -> None:
     seen = {tuple(p) for p in np.argwhere(np.isfinite(CASE.values))}
-    near, count = CASE.tiles.neighbours, CASE.tiles.count
+    near, count = CASE.tiles.neighbours, CASE.tiles.known
     how = {
         "at": CASE.at,
         "days": CASE.days,
@@ -214,7 +214,7 @@ def test_a_tile_has_what_tells_most_of_each_of_its_pixels(seed, missing) -> None
 
     inside = np.array([(0, 0, y, x) for y in range(4) for x in range(4)])
     for i, members in enumerate(tiles.members):
-        near = tiles.neighbours[i, : tiles.count[i]]
+        near = tiles.neighbours[i, : tiles.known[i]]
         among = {tuple(place) for place in near}
         last = max(told(tiles.corner[i] + pixel, near[-1:])[0] for pixel in inside)
         for target in targets[members[members >= 0]]:
