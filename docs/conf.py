@@ -65,6 +65,7 @@ html_theme_options = {
         "**": ["page-toc"],
         "tutorials/*": [],
         "gallery": [],
+        "api": [],
         "api/*": [],
         "howto/migrate": [],
     },

@@ -12,13 +12,16 @@ PARAMETERS = re.compile(
 
 
 def summary(thing: object) -> str:
-    """Return the first line of a docstring without its full stop; empty if there is none.
+    """Return the first paragraph of a docstring on one line, without its full stop.
+
+    It is empty if there is none.
 
     >>> from sstfill.methods import Climatology
     >>> summary(Climatology)
     'Fill with the mean of each pixel plus a harmonic seasonal cycle'
     """
-    return (inspect.getdoc(thing) or "").partition("\n")[0].removesuffix(".")
+    first = (inspect.getdoc(thing) or "").partition("\n\n")[0]
+    return " ".join(first.split()).removesuffix(".")
 
 
 def parameters(thing: object) -> dict[str, str]:

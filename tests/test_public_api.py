@@ -116,6 +116,9 @@ def test_parameters_of_a_docstring() -> None:
         "three": "Another.",
     }
     assert summary(Options) == "Do a thing"
+    assert summary(type("Long", (), {"__doc__": "Do a thing of\n    two lines.\n\n    More."})) == (
+        "Do a thing of two lines"
+    )
     assert parameters(types.SimpleNamespace(__doc__=None)) == {}
 
 
