@@ -26,7 +26,7 @@ from sstfill.fill import fill
 from sstfill.methods import method_class
 from sstfill.methods.base import Simulates
 
-METHODS = ("oi", "bayes_eof", "auto")
+METHODS = ("oi", "bayes_eof", "auto", "gan")
 MEMBERS, SEED, REPEATS = 20, 0, 2
 IMAGES = 48
 LEVELS = (0.5, 0.8, 0.9, 0.95)

@@ -75,7 +75,8 @@ def judged(arrays: cache.Arrays, filled: dict[str, xr.Dataset]) -> xr.Dataset:
 
 def main(folder: Path, paths: list[str]) -> None:
     torch.set_num_threads(1)
-    checkpoints = {Path(path).name: Checkpoint.load(path) for path in paths}
+    loaded = [Checkpoint.load(path) for path in paths]
+    checkpoints = {f"objective {one.config['objective']}": one for one in loaded}
     networks = {INDEPENDENT: Networks(Checkpoint.load("sstfill/models/compact"), "cpu")}
     networks |= {name: Networks(checkpoint, "cpu") for name, checkpoint in checkpoints.items()}
     cards = []
@@ -89,7 +90,7 @@ def main(folder: Path, paths: list[str]) -> None:
     head += [f"{side} x {side} means: % within {levels}" for side in SIDES]
     head += [f"power, {WAVES[0]:.0f} to {WAVES[1]:.0f} pixels: mean distance (dB)"]
     head += ["gradients: ratio to the truth's, quantiles 50 and 95 %"]
-    told = {Path(p).name: f"{checkpoints[Path(p).name]}" for p in paths}
+    told = ", ".join(f"{name} {one.fingerprint}" for name, one in checkpoints.items())
     text = heading(
         "Members of the network on synthetic oceans",
         oceans=f"{len(cards)}, numbers {OCEANS[0]} to {OCEANS[-1]}; means over oceans",

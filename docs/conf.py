@@ -60,6 +60,14 @@ html_theme = "pydata_sphinx_theme"
 html_title = "sstfill"
 html_theme_options = {
     "show_toc_level": 2,
+    # Pictures and tables of notebooks need the width.
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        "tutorials/*": [],
+        "gallery": [],
+        "api/*": [],
+        "howto/migrate": [],
+    },
     "navigation_with_keys": False,
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],

@@ -207,6 +207,7 @@ def test_train_passes_on_every_option(accessor: type, monkeypatch: pytest.Monkey
         "size": 40,
         "batch": 2,
         "base": 3,
+        "drawing": 6,
         "learning_rate": 0.5,
         "patience": 9,
         "precision": "bfloat16",
@@ -292,7 +293,7 @@ def test_the_stub_is_up_to_date() -> None:
 def test_score_and_plot_follow_their_functions() -> None:
     for mine, theirs in (
         (DatasetGapfill.score, sstfill.score),
-        (DatasetGapfill.plot, sstfill.plot.maps),
+        (DatasetGapfill.plot, sstfill.plot.picture),
     ):
         expected = list(inspect.signature(theirs).parameters.values())[1:]
         taken = list(inspect.signature(mine).parameters.values())[1:]

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 import io as memory
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,17 @@ from sstfill.errors import WriteError
 from sstfill.evaluation import score
 from sstfill.evaluation.paper import datasets, protocol, published, records, tables
 from sstfill.evaluation.paper.plan import DEVICES, OPERATORS, ProtocolPlan, quick
-from sstfill.evaluation.paper.variants import VariantTraining
 from sstfill.evaluation.withheld import ALL
 from sstfill.fill import fill
 from sstfill.io import atomic_path
 from sstfill.io.output import place
-from sstfill.methods import METHODS
+from sstfill.methods import METHODS, Method
 from sstfill.plot import benchmarks
 from sstfill.plot.output import signed
 from sstfill.printable import printable
 from sstfill.report.summary import summary
 from sstfill.synthetic import ocean
+from sstfill.training.paper_variants import VariantTraining, trained
 from sstfill.validation import metrics
 
 BENCHES = ("paper",)
@@ -237,22 +238,34 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 def run_bench(args: argparse.Namespace) -> Iterator[str]:
     """Run the protocol and write its tables and figures."""
     methods, operators = names(args.methods), names(args.operators)
-    training = None
-    if args.steps is not None:
-        folder = args.networks or str(Path(args.out) / "networks")
-        training = VariantTraining(steps=args.steps, base=args.base, folder=folder)
     plan = ProtocolPlan(
         sequences=args.sequences,
         seed=args.seed,
         device=args.device,
         methods=tuple(methods) if methods else None,
         operators=tuple(operators) if operators else None,
-        training=training,
     )
-    yield from paper(quick(plan) if args.quick else plan, args.data or [], args.out)
+    if args.quick:
+        plan = quick(plan)
+    networks: dict[str, Method] = {}
+    if args.steps is not None:
+        check_out(args.out)
+        folder = args.networks or str(Path(args.out) / "networks")
+        training = VariantTraining(steps=args.steps, base=args.base, folder=folder)
+        plan = replace(plan, training=str(training))
+        for name, network in trained(
+            training, frames=plan.frames, size=plan.size, seed=plan.seed, device=plan.device
+        ):
+            networks[name] = network
+    yield from paper(plan, args.data or [], args.out, networks)
 
 
-def paper(plan: ProtocolPlan, folders: Sequence[str | Path], out: str | Path) -> Iterator[str]:
+def paper(
+    plan: ProtocolPlan,
+    folders: Sequence[str | Path],
+    out: str | Path,
+    networks: Mapping[str, Method] | None = None,
+) -> Iterator[str]:
     """Run a plan on the data in some folders and write tables and figures to `out`.
 
     Raises
@@ -267,7 +280,7 @@ def paper(plan: ProtocolPlan, folders: Sequence[str | Path], out: str | Path) ->
     for note in found.notes:
         used = "used" if note.used else "not used"
         yield printable(f"{used:9}{note.path}: {note.how}")
-    outcome = protocol.run(plan, found)
+    outcome = protocol.run(plan, found, networks)
     written = write(outcome, found, Path(out))
     yield from _summary(outcome)
     yield f"written to {out}: {', '.join(written)}"

@@ -15,7 +15,7 @@ STD = 0.02
 Convolution = TypeVar("Convolution", nn.Conv2d, nn.Conv3d)
 
 
-def spectral(convolution: Convolution) -> Convolution:
+def spectral(convolution: Convolution, gain: float = 1.0) -> Convolution:
     """Draw a convolution's weight, zero its bias, and normalise it (Miyato et al. 2018).
 
     The norm is that of the weight as a matrix (output channels, input channels x kernel). Each
@@ -29,6 +29,8 @@ def spectral(convolution: Convolution) -> Convolution:
         Changed in place, and returned. One on the device "meta", which holds no numbers, gets the
         same names and shapes only: torch emulates the norm of such a weight, which takes seconds a
         network.
+    gain
+        The norm that the weight is given.
     """
     if convolution.weight.is_meta:
         parametrize.register_parametrization(
@@ -39,7 +41,21 @@ def spectral(convolution: Convolution) -> Convolution:
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
     spectral_norm(convolution)
+    if gain != 1:
+        parametrize.register_parametrization(convolution, "weight", _Gain(gain))
     return convolution
+
+
+class _Gain(nn.Module):
+    """Multiply a weight by a constant."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight times the gain."""
+        return self.gain * weight
 
 
 class _Outline(nn.Module):

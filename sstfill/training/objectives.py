@@ -94,6 +94,8 @@ class Adversary(nn.Module):
         Whether there is a D_s beside D_f.
     differences
         Whether D_s sees differences of successive frames.
+    gain
+        Norm of the discriminators' weights, see `sstfill.nn.discriminator.GAIN`.
     fill
         What occluded pixels are set to.
     """
@@ -105,15 +107,18 @@ class Adversary(nn.Module):
         base: int = 32,
         sequences: bool = True,
         differences: bool = True,
+        gain: float = 1.0,
         fill: float = OCCLUDED,
     ) -> None:
         super().__init__()
         self.fill = fill
-        self.discriminators = nn.ModuleList([FrameDiscriminator(channels=channels, base=base)])
+        of_frames = FrameDiscriminator(channels=channels, base=base, gain=gain)
+        self.discriminators = nn.ModuleList([of_frames])
         if sequences:
-            self.discriminators.append(
-                SequenceDiscriminator(channels=channels, base=base, differences=differences)
+            of_sequences = SequenceDiscriminator(
+                channels=channels, base=base, gain=gain, differences=differences
             )
+            self.discriminators.append(of_sequences)
 
     def forward(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the discriminators' loss on completed sequences `fake`, b c t y x."""
@@ -218,6 +223,7 @@ def compose(
         base=options.discriminator_base,
         sequences=options.sequences,
         differences=options.differences,
+        gain=options.discriminator_gain,
         fill=fill,
     )
     if pixel is None:

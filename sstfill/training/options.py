@@ -110,6 +110,12 @@ class TrainOptions:
         Channels of the discriminators' first layer.
     discriminator_steps
         Steps of the discriminators for each of the generator (on the same batch).
+    discriminator_gain
+        Norm of each weight of the discriminators, 1 in the paper
+        (`sstfill.nn.discriminator.GAIN`).
+    discriminator_rate
+        Learning rate of the discriminators; None: that of the generator where the objective is the
+        paper's, else the paper's 1e-4.
     differences
         Whether D_s sees differences of successive frames (clouds), not frames (the paper's
         Remove-Pixel).
@@ -159,6 +165,8 @@ class TrainOptions:
     adversarial_weight: float = 0.01
     discriminator_base: int = 8
     discriminator_steps: int = 2
+    discriminator_gain: float = 1.0
+    discriminator_rate: float | None = None
     differences: bool = True
     frames: int = 24
     size: int = 64
@@ -189,6 +197,9 @@ class TrainOptions:
         check_most("seed", self.seed, 2**63 - 1)
         for name in ("adversarial_weight", "clip", "save_minutes"):
             check_number(name, getattr(self, name), 0)
+        if self.discriminator_rate is not None:
+            check_number("discriminator_rate", self.discriminator_rate, 0, above=True)
+        check_number("discriminator_gain", self.discriminator_gain, 0, above=True)
         check_fraction("ema", self.ema)
         if self.draws and self.network != "compact":
             raise OptionError(
@@ -230,11 +241,13 @@ class TrainOptions:
     def discriminator_recipe(self) -> OptimiserOptions:
         """The discriminators' optimiser.
 
-        The generator's where the objective is the paper's, else the paper's.
+        The generator's where the objective is the paper's, else the paper's; its learning rate may
+        be another.
         """
-        if self.objective.startswith(PIXEL):
-            return PAPER
-        return self.recipe
+        recipe = PAPER if self.objective.startswith(PIXEL) else self.recipe
+        if self.discriminator_rate is None:
+            return recipe
+        return replace(recipe, learning_rate=self.discriminator_rate)
 
     def _check_recipe(self) -> None:
         if self.schedule is not None:

@@ -230,7 +230,7 @@ def tidy(folder: Path) -> None:
 def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) -> None:
     now = config.options(options)
     # a training of before an option was there had what is its default today
-    saved = config.options(TrainOptions()) | saved
+    saved = {**config.options(TrainOptions()), **saved}
     free = FREE if options.recipe.schedule == "cosine" else (*FREE, "epochs")
     differing = [name for name in now if name not in free and saved[name] != now[name]]
     if differing:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sstfill.errors import InputError, OptionError
-from sstfill.nn.discriminator import FrameDiscriminator, SequenceDiscriminator
+from sstfill.nn.discriminator import GAIN, FrameDiscriminator, SequenceDiscriminator
 from sstfill.nn.losses import discriminator_hinge, generator_hinge
 
 both = pytest.mark.parametrize("kind", [FrameDiscriminator, SequenceDiscriminator])
@@ -120,3 +120,26 @@ def test_it_learns_to_tell_two_kinds_apart(kind: Any) -> None:
         losses.append(loss.item())
     assert losses[0] == pytest.approx(2, abs=0.01)  # where it cannot tell
     assert min(losses) < 1
+
+
+@both
+@pytest.mark.parametrize("base", [4, 16])
+def test_scores_of_a_new_discriminator_spread_over_the_margin_with_the_gain(
+    kind: Any, base: int
+) -> None:
+    """Those of the paper do not: the hinge knows a margin of 1."""
+    torch.manual_seed(0)
+    coarse = torch.randn(12, 1, 3, 6, 6)
+    values = nn.functional.interpolate(coarse, size=(3, 48, 48), mode="trilinear")
+    spreads = []
+    for gain in (1.0, GAIN):
+        torch.manual_seed(1)
+        discriminator = kind(base=base, gain=gain)
+        with torch.no_grad():
+            for _ in range(15):  # power iterations
+                discriminator(values[:1])
+            spreads.append(discriminator(values).std().item())
+    without, with_gain = spreads
+    assert without < 1e-3
+    assert with_gain == pytest.approx(GAIN**8 * without, rel=1e-2)
+    assert with_gain > 0.02

@@ -9,7 +9,7 @@ from sstfill import METHODS
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "auto": {"methods": ("interpolate", "climatology")},
-    "gan": {"samples": 1, "adapt": False},
+    "gan": {"adapt": False},
 }
 
 

@@ -15,7 +15,6 @@ from sstfill.errors import unknown
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
 from sstfill.evaluation.paper.published import MIDDLE, OCCLUDED
 from sstfill.evaluation.paper.sequences import Masks, SceneWindows, TruthSource
-from sstfill.evaluation.paper.variants import VARIANTS, VariantTraining
 from sstfill.methods import METHODS, Method, method_class
 from sstfill.methods.registry import seeded
 from sstfill.nn.device import DEVICES, pick_device
@@ -47,7 +46,7 @@ class ProtocolPlan:
     device
         For methods that have an option `device`: ``"auto"``, ``"cpu"`` or ``"cuda"``.
     training
-        How the paper's network and its variants are trained; None leaves them out.
+        How the networks that the protocol is given were trained, in words.
     """
 
     sequences: int = 3
@@ -59,7 +58,7 @@ class ProtocolPlan:
     operators: tuple[str, ...] | None = None
     seed: int = 0
     device: str = "auto"
-    training: VariantTraining | None = None
+    training: str = ""
 
     def __post_init__(self) -> None:
         for option in ("sequences", "frames", "clip_frames", "size"):
@@ -148,7 +147,8 @@ def uses_device(methods: Iterable[str]) -> list[str]:
     """Names of the methods that have an option `device`; no other can use an accelerator."""
     users = []
     for name in methods:
-        if name in VARIANTS or _has_device(method_class(name)):
+        # what is not registered is a network that was handed in
+        if name not in METHODS or _has_device(METHODS[name]):
             users.append(name)
     return users
 

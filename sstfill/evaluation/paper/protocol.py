@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from sstfill.evaluation.paper.datasets import DatasetChoice
 from sstfill.evaluation.paper.plan import CLOUD, Case, ProtocolPlan, cases
 from sstfill.evaluation.paper.published import MIDDLE
 from sstfill.evaluation.paper.realism import Looks, distances, looks
-from sstfill.evaluation.paper.variants import trained
 from sstfill.fill import fill
 from sstfill.methods import Method
 from sstfill.progress import track
@@ -80,7 +80,9 @@ class ProtocolResult(NamedTuple):
     samples: list[xr.DataArray]
 
 
-def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
+def run(
+    plan: ProtocolPlan, datasets: DatasetChoice, networks: Mapping[str, Method] | None = None
+) -> ProtocolResult:
     """Run the protocol.
 
     Parameters
@@ -89,6 +91,8 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
         How much, and how.
     datasets
         On what; see `sstfill.evaluation.paper.datasets.find`.
+    networks
+        Further methods by name, which were trained for the synthetic ocean and fill no other data.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
             f"operators={plan.operators!r} leave nothing to run on these data; leave the option out"
         )
     methods = plan.chosen
-    networks = _networks(plan)
+    networks = networks or {}
     shown = _to_show(todo)
     samples: list[xr.DataArray] = []
     scores: dict[tuple[int, str, str], list[FillErrors]] = {}
@@ -123,7 +127,7 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
         pictures: dict[str, xr.Dataset] = {}
         chosen = dict(methods)
         if case.source.kind == "ocean":  # what the networks were trained on
-            chosen |= networks
+            chosen.update(networks)
         for name, method in chosen.items():
             variants = [WHOLE]
             # Frame by frame where the paper's Table 4 has it, for methods that need no other image.
@@ -149,16 +153,6 @@ def run(plan: ProtocolPlan, datasets: DatasetChoice) -> ProtocolResult:
         rows.append(row.assign(frechet_frames=frames, frechet_sequences=pieces))
     results = xr.concat(rows, "row", coords="different", compat="equals", join="exact")
     return ProtocolResult(results.assign_attrs(_attrs(plan, todo, facts)), samples)
-
-
-def _networks(plan: ProtocolPlan) -> dict[str, Method]:
-    """The paper's network and its variants, if the plan has them trained; without first guesses."""
-    if plan.training is None:
-        return {}
-    networks = trained(
-        plan.training, frames=plan.frames, size=plan.size, seed=plan.seed, device=plan.device
-    )
-    return {name: dataclasses.replace(network, adapt=False) for name, network in networks}
 
 
 def _to_show(todo: list[Case]) -> set[int]:

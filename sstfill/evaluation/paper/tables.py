@@ -17,7 +17,6 @@ from sstfill.evaluation.paper.protocol import STATIC, WHOLE
 from sstfill.evaluation.paper.published import PublishedScore
 from sstfill.evaluation.paper.realism import FEATURES
 from sstfill.evaluation.paper.records import facts, records
-from sstfill.evaluation.paper.variants import VARIANTS
 
 TITLES = {
     "raindrops": "Raindrops",
@@ -30,7 +29,7 @@ Record = dict[str, Any]
 DISTANCES = ("Frechet, frames", "Frechet, sequences")
 SUPERVISED = ("gan-paper", "gan-unpaired", "gan-paired")
 ABLATED = ("gan-paper", "gan-recurrent", "gan-static", "gan-withheld", "gan-both")
-"""Of `sstfill.evaluation.paper.variants.VARIANTS`."""
+"""Of `sstfill.training.paper_variants.VARIANTS`."""
 READING = """\
 Every number of ours is measured on the data listed below. **Every number marked "paper" was \
 measured on other data** (GLOBAL_ANALYSIS_FORECAST hourly SST 6 h apart; FaceForensics++, KTH, \
@@ -81,12 +80,15 @@ def _heading(facts: dict[str, Any]) -> str:
     warning = ""
     if not full:
         warning = "**A quick run, smaller than the protocol: no numbers to quote.**\n\n"
+    trained = ""
+    if facts["training"]:
+        trained = f"- networks trained on another synthetic ocean: {facts['training']}\n"
     return (
         f"{warning}- measured {facts['date']} with Python {facts['python']}, {versions}\n"
         f"- {facts['machine']}\n"
         f"- seed {facts['seed']}, {facts['sequences']} sequences of each data set, {frames} images "
         f"of {size}x{size} pixels (clips: {facts['clip_frames']} frames)\n"
-        f"- methods {', '.join(facts['methods'])}\n- device {facts['device']}\n"
+        f"- methods {', '.join(facts['methods'])}\n- device {facts['device']}\n{trained}"
     )
 
 
@@ -255,7 +257,7 @@ def _table_3(lines: list[Record]) -> list[str]:
     rows = _variant_rows(lines, SUPERVISED)
     ours = "Not trained; give --steps.\n"
     if rows:
-        ours = _table(["network", "objective", "MAE", *DISTANCES, "units"], rows)
+        ours = _table(["network", "MAE", *DISTANCES, "units"], rows)
     return [title, ours, _published("3")]
 
 
@@ -264,8 +266,7 @@ def _variant_rows(lines: list[Record], names: Sequence[str]) -> list[list[str]]:
     for name in names:
         line = _first(lines, method=name, fraction=published.MIDDLE, operator=CLOUD)
         if line is not None:
-            network, objective = VARIANTS[name]
-            rows.append([network, objective, _mae(line), *_distances(line), line["units"]])
+            rows.append([name, _mae(line), *_distances(line), line["units"]])
     return rows
 
 
@@ -294,7 +295,7 @@ def _table_4(lines: list[Record]) -> list[str]:
     networks = _variant_rows(lines, ABLATED)
     variants = ""
     if networks:
-        variants = _table(["network", "objective", "MAE", *DISTANCES, "units"], networks)
+        variants = _table(["network", "MAE", *DISTANCES, "units"], networks)
     return [title, ours, variants, _published("4")]
 
 

@@ -28,6 +28,8 @@ NotNegative = Annotated[float, Field(ge=0, le=MAGNITUDE)]
 Scale = Annotated[float, Field(ge=1 / EXTREME, le=EXTREME)]
 Logarithm = Annotated[float, Field(ge=-np.log(EXTREME) - 1e-6, le=np.log(EXTREME) + 1e-6)]
 Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6)]
+KernelRadius = Annotated[float, Field(gt=0.1, le=100)]
+"""In pixels."""
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\\x00.][^/\\\x00]*$")]
 """Name of a method; it becomes the name of a folder."""
 
@@ -119,10 +121,18 @@ class SensorState(_StatePart):
     least: Fraction
 
 
+class CorrelationState(_StatePart):
+    """As `sstfill.methods.eof.error_correlation.ErrorCorrelation`."""
+
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    radius: tuple[KernelRadius, KernelRadius]
+
+
 class ModesState(_MethodState):
     """As DINEOF and Bayesian EOFs are saved (`sstfill.methods.eof.fitted`)."""
 
     sensor: SensorState
+    correlation: CorrelationState | None = None  # None: as former versions drew
 
 
 class CovarianceState(_StatePart):

@@ -42,3 +42,15 @@ def pixel_keys(rows: ArrayLike, columns: ArrayLike, variable: ArrayLike = 0) -> 
     # 28 bits each: more rows or columns than any grid has
     rows, columns = np.asarray(rows, np.int64), np.asarray(columns, np.int64)
     return (np.asarray(variable, np.int64) << 56) + (rows << 28) + columns
+
+
+def pixel_places(
+    keys: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return row, column and variable of pixels inside the grid, from their keys.
+
+    >>> [int(part) for part in pixel_places(pixel_keys(7, 9, 2))]
+    [7, 9, 2]
+    """
+    most = (1 << 28) - 1
+    return keys >> 28 & most, keys & most, keys >> 56

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,18 +13,27 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.checks import check_fraction, check_number
-from sstfill.errors import OptionError
+from sstfill.errors import OptionError, SstfillError
+from sstfill.fields.gaps import derived_seed
 from sstfill.fields.reading.dates import absolute_days, days_since_first
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.keyed import pixel_keys
 from sstfill.methods.common.lowrank import LowRank, as_fields
-from sstfill.methods.common.matrix import ObservationMatrix, pack
+from sstfill.methods.common.matrix import ObservationMatrix, pack, time_slabs
 from sstfill.methods.common.regression import regress, second_moments, upper
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.draws import ModeDraws, members_as_field, posterior_deviations
+from sstfill.methods.eof.error_correlation import UNCORRELATED, Correlogram, ErrorCorrelation
 from sstfill.methods.eof.variational import Posterior, VariationalFit
 from sstfill.methods.registry import register
+from sstfill.validation.withholding.series_holdout import hide
 
+log = logging.getLogger(__name__)
+
+WITHHELD = 0.1
+"""Fraction of the observations that is withheld to see how errors are correlated."""
+HIDING = 41
+"""Makes, of the method's seed, that of the withheld clouds."""
 NOISE_PRIOR = 10.0
 """Weight of the common noise variance against a pixel's own residuals, in observations."""
 
@@ -107,7 +117,8 @@ class BayesEof:
             deviations = posterior_deviations(posterior, days, members, self.seed)
         variable, pixel = np.divmod(matrix.pixels, sea.size)
         pixels = pixel_keys(*np.divmod(pixel, sea.shape[1]), variable)
-        draws = ModeDraws(low_rank, deviations, days, pixels, self.seed)
+        correlation = self.error_correlation(obs, sea)
+        draws = ModeDraws(low_rank, deviations, days, pixels, self.seed, correlation)
         estimate = as_fields(low_rank, matrix, obs).assign_attrs(_account(posterior))
         return estimate.assign(members=members_as_field(draws, matrix, obs))
 
@@ -123,6 +134,26 @@ class BayesEof:
         from sstfill.methods.eof.fitted import load_modes
 
         return load_modes(folder)
+
+    def error_correlation(self, obs: xr.DataArray, sea: xr.DataArray) -> ErrorCorrelation:
+        """Withhold observations as the gaps lie, and correlate the errors there in space.
+
+        Residuals of what was observed would not tell: modes have been drawn to them.
+        """
+        try:
+            hidden = hide(obs.notnull().compute(), sea, derived_seed(self.seed, HIDING), WITHHELD)
+            estimate = self.reconstruct(obs.where(~hidden), sea)
+        except SstfillError as reason:
+            log.warning("draws are not correlated in space beyond the modes: %s", reason)
+            return UNCORRELATED
+        order = ("time", *(d for d in obs.dims if d != "time"))
+        error = ((estimate["mean"] - obs) / estimate["error"]).where(hidden).transpose(*order)
+        found = Correlogram()
+        for slab in time_slabs(error):
+            images = error[slab].values
+            for image in images.reshape(-1, *images.shape[-2:]):
+                found.add(image)
+        return found.fit()
 
     def decompose(
         self, obs: xr.DataArray, sea: xr.DataArray

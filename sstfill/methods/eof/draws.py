@@ -5,8 +5,9 @@ Amplitudes are drawn by residual substitution (Durbin & Koopman 2002, Biometrika
 noise is drawn that knows of no observations, evidence about it is made with the precision that the
 images have, and what the smoother makes of that is taken off. Patterns are drawn pixel by pixel
 with the variances that `LowRank` states, and noise is added, so that the spread of the members is
-the error that is stated. Every number is a function of the seed, the member, and the mode, pixel or
-time that it belongs to.
+the error that is stated; both are correlated in space as errors at withheld pixels are
+(`sstfill.methods.eof.error_correlation`). Every number is a function of the seed, the member, and
+the mode, pixel or time that it belongs to.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sstfill.methods.common.keyed import keyed_normals
 from sstfill.methods.common.lowrank import LowRank, lay_out
 from sstfill.methods.common.matrix import ObservationMatrix
 from sstfill.methods.common.regression import unpack
+from sstfill.methods.eof.error_correlation import UNCORRELATED, ErrorCorrelation
 from sstfill.methods.eof.kalman_smoother import smooth_draws
 from sstfill.methods.eof.variational import Posterior
 
@@ -136,6 +138,8 @@ class ModeDraws:
         Keys of the pixels, see `pixel_keys`, ``(pixels,)``.
     seed
         Of all that is random.
+    correlation
+        Of patterns and noise, in space.
     """
 
     low_rank: LowRank
@@ -143,6 +147,7 @@ class ModeDraws:
     days: NDArray[np.float64]
     pixels: NDArray[np.int64]
     seed: int
+    correlation: ErrorCorrelation = UNCORRELATED
 
     def patterns(self, member: int) -> NDArray:
         """Draw patterns, ``(pixels, k)``."""
@@ -150,7 +155,7 @@ class ModeDraws:
         if variance is None:
             return mean
         modes = np.arange(mean.shape[1])
-        normal = keyed_normals((self.seed, PATTERNS, member), modes, self.pixels).T
+        normal = self.correlation.normals((self.seed, PATTERNS, member), modes, self.pixels).T
         return mean + np.sqrt(np.maximum(variance, 0)) * normal
 
     def values(self, member: int, times: slice, patterns: NDArray | None = None) -> NDArray:
@@ -160,7 +165,7 @@ class ModeDraws:
         low = self.low_rank
         amplitudes = (low.amplitudes + self.deviations[member])[times].astype(patterns.dtype)
         stamps = np.rint(self.days[times] * MILLISECONDS)
-        noise = keyed_normals((self.seed, NOISE, member), stamps, self.pixels)
+        noise = self.correlation.normals((self.seed, NOISE, member), stamps, self.pixels)
         noise *= np.sqrt(np.asarray(low.noise, np.float32))
         noise += amplitudes @ patterns.T
         return noise

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from sstfill import config
 from sstfill.errors import ReadError
@@ -26,6 +27,7 @@ from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.eof.climatology import Climatology, season
 from sstfill.methods.eof.dineof import Dineof
 from sstfill.methods.eof.draws import ModeDraws, amplitude_deviations
+from sstfill.methods.eof.error_correlation import UNCORRELATED, ErrorCorrelation
 from sstfill.methods.eof.fitted_amplitudes import Sensor, fit_bayes, fit_dineof
 from sstfill.methods.eof.fitted_build import (
     since_1970,
@@ -37,6 +39,8 @@ from sstfill.methods.eof.fitted_build import (
 ARRAYS = ("patterns", "products", "used", "time_scale")
 IMAGES = 4
 """Images whose error is computed at once."""
+MOST_IMAGES, MOST_VALUES, SIDES = 400, 2**21, (16, 256)
+"""Of the part of an archive in which errors are correlated: images, values, pixels of a side."""
 
 
 class _Modes(NamedTuple):
@@ -89,6 +93,8 @@ class FittedModesOfArchive:
         Of a climatology: their number, and the length of the year in days.
     seed
         Of draws.
+    correlation
+        Of errors in space, as they are drawn.
     """
 
     folder: Path
@@ -98,6 +104,7 @@ class FittedModesOfArchive:
     harmonics: int = 0
     year: float = YEAR
     seed: int = 0
+    correlation: ErrorCorrelation = UNCORRELATED
 
     @property
     def halo(self) -> Shape:
@@ -181,7 +188,9 @@ class FittedBayesEof(FittedModesOfArchive):
             )
         y, x = np.divmod(np.flatnonzero(known), inside.shape[2])
         pixels = pixel_keys(y + rows.start, x + columns.start)
-        draws = ModeDraws(low_rank, deviations[:, within], days[within], pixels, self.seed)
+        draws = ModeDraws(
+            low_rank, deviations[:, within], days[within], pixels, self.seed, self.correlation
+        )
         drawn = np.full((members, len(inside), known.size), np.nan, inside.dtype)
         with one_blas_thread():
             for member in range(members):
@@ -209,7 +218,27 @@ def fitted_bayes_eof(method: BayesEof, archive: Archive, folder: Path) -> Fitted
     """Fit amplitudes to the sample, then patterns of all pixels, tile by tile."""
     fit = fit_bayes(method, archive)
     write_bayes(method, archive, fit, folder)
-    return _saved(method, fit.sensor, folder)
+    correlation = None
+    if archive.members:
+        correlation = _error_correlation(method, archive)
+    return _saved(method, fit.sensor, folder, correlation)
+
+
+def _error_correlation(method: BayesEof, archive: Archive) -> ErrorCorrelation:
+    """Correlate errors in a part of an archive that can be filled in memory."""
+    sea = archive.sea
+    images = min(archive.obs.sizes["time"], MOST_IMAGES)
+    side = int(np.clip(np.sqrt(MOST_VALUES / images), *SIDES))
+    height, width = (min(side, size) for size in sea.shape)
+    # The square with most sea.
+    cover = uniform_filter(sea.values.astype(np.float32), (height, width), mode="constant")
+    inside = cover[height // 2 : sea.shape[0] - (height - 1) // 2]
+    inside = inside[:, width // 2 : sea.shape[1] - (width - 1) // 2]
+    top, left = np.unravel_index(np.argmax(inside), inside.shape)
+    start = (archive.obs.sizes["time"] - images) // 2
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    obs = archive.obs[start : start + images, rows, columns].load()
+    return method.error_correlation(obs, sea[rows, columns])
 
 
 def fitted_dineof(method: Dineof, archive: Archive, folder: Path) -> FittedModesOfArchive:
@@ -219,19 +248,21 @@ def fitted_dineof(method: Dineof, archive: Archive, folder: Path) -> FittedModes
     return _saved(method, fit.sensor, folder)
 
 
-def _saved(method: BayesEof | Dineof, sensor: Sensor, folder: Path) -> FittedModesOfArchive:
+def _saved(
+    method: BayesEof | Dineof,
+    sensor: Sensor,
+    folder: Path,
+    correlation: ErrorCorrelation | None = None,
+) -> FittedModesOfArchive:
     """Write the model of the amplitudes, which marks the folder as complete."""
     for name in ARRAYS:
         fitted_store.write_array(folder, f"point_{name}", getattr(sensor, name))
     numbers = {name: getattr(sensor, name) for name in ("offset", "noise", "least")}
-    state = {"options": config.options(method), "sensor": numbers}
+    state: dict[str, Any] = {"options": config.options(method), "sensor": numbers}
+    if correlation is not None:
+        state["correlation"] = asdict(correlation)
     fitted_store.write_state(folder, method.name, state)
-    return _of_sensor(folder, method.name, sensor, method.seed)
-
-
-def _of_sensor(folder: Path, kind: str, sensor: Sensor, seed: int) -> FittedModesOfArchive:
-    cls = FittedBayesEof if kind == BayesEof.name else FittedModesOfArchive
-    return cls(folder, kind, sensor.offset, sensor, seed=seed)
+    return load_modes(folder)
 
 
 def load_modes(folder: Path) -> FittedModesOfArchive:
@@ -261,4 +292,11 @@ def load_modes(folder: Path) -> FittedModesOfArchive:
         raise ReadError(
             f"cannot read {folder}: a number is not finite or a time scale not positive; {REMEDY}"
         )
-    return _of_sensor(folder, state["method"], sensor, state["options"].get("seed", 0))
+    correlation = UNCORRELATED
+    if kept := state.get("correlation"):
+        correlation = ErrorCorrelation(kept["fraction"], tuple(kept["radius"]))
+    cls = FittedBayesEof if state["method"] == BayesEof.name else FittedModesOfArchive
+    seed = state["options"].get("seed", 0)
+    return cls(
+        *(folder, state["method"], sensor.offset, sensor), seed=seed, correlation=correlation
+    )

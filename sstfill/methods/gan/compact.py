@@ -100,8 +100,8 @@ class Correction:
         members = [mean] * self.noise.members
         if gap[patch.within].any():
             seen = channels(obs, sea, named, level, scatter, self.first_guesses.features)
-            noise = self.noise.within(patch.seen)
-            correction, log_ratio, deviations = self.networks.correct(seen, noise)
+            noise, shift = self.noise.aligned(patch.seen)
+            correction, log_ratio, deviations = self.networks.correct(seen, noise, shift)
             # The network states the scale of a Laplace distribution.
             ratio = np.exp(log_ratio) * np.sqrt(2)
             mean = np.where(gap, mean + sigma * correction, mean)

@@ -63,7 +63,10 @@ class Networks:
             return _KEPT[key]
 
     def correct(
-        self, channels: NDArray[np.float32], noise: Iterable[NDArray[np.float32]] = ()
+        self,
+        channels: NDArray[np.float32],
+        noise: Iterable[NDArray[np.float32]] = (),
+        shift: tuple[int, int] = (0, 0),
     ) -> tuple[NDArray, NDArray, list[NDArray]]:
         """Correct a first guess, and draw members.
 
@@ -73,6 +76,9 @@ class Networks:
             ``(channel, time, y, x)``.
         noise
             Of each member, ``(spacing, time, y, x)``, see `sstfill.nn.drawing`.
+        shift
+            Rows and columns by which the noise begins before the channels: members are drawn on
+            positions of the whole grid that lie `sstfill.nn.compact.SIDE` pixels apart.
 
         Returns
         -------
@@ -94,11 +100,14 @@ class Networks:
             batch = self._to_batch(channels)
             known = network.encode(batch)
             mean, log = network.estimate_from(known, batch)
+            if any(shift):
+                before = ((0, 0), (0, 0), (shift[0], 0), (shift[1], 0))
+                known = network.encode(self._to_batch(np.pad(channels, before, mode="edge")))
             drawn = [network.draw_from(known, self._to_batch(own)) for own in noise]
         correction, log_ratio = _to_array(mean), _to_array(log)
         self._check(correction, "errors of the first guess from it")
         self._check(log_ratio)
-        deviations = [_to_array(one) for one in drawn]
+        deviations = [_to_array(one)[:, shift[0] :, shift[1] :] for one in drawn]
         for one in deviations:
             self._check(one, "stated errors from its estimate")
         return correction, np.clip(log_ratio, -LOG_RATIO, LOG_RATIO), deviations

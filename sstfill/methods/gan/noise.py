@@ -14,6 +14,8 @@ from sstfill.methods.common.keyed import keyed_normals, pixel_keys
 
 SPACINGS = (1, 4, 16, 64)
 """As `sstfill.nn.drawing.SPACINGS`, which loads torch."""
+SIDE = 8
+"""As `sstfill.nn.compact.SIDE`."""
 LATTICE = 741
 """What is drawn: a key of its numbers."""
 MILLISECONDS = 86_400_000
@@ -51,6 +53,19 @@ class Noise:
         for member in range(self.members):
             parts = [self._lattice(member, k, stamps, y, x) for k in range(len(SPACINGS))]
             yield np.stack(parts)
+
+    def aligned(self, box: Box) -> tuple[Iterator[NDArray[np.float32]], tuple[int, int]]:
+        """Return `within` of a box that begins at a position of the network's coarsest level,
+        counted in the whole grid, and by how many rows and columns it begins earlier.
+
+        Without members there is nothing to align.
+        """
+        times, rows, columns = box
+        if not self.members:
+            return iter(()), (0, 0)
+        y, x = (rows.start + self.row) % SIDE, (columns.start + self.column) % SIDE
+        wider = slice(rows.start - y, rows.stop), slice(columns.start - x, columns.stop)
+        return self.within((times, *wider)), (y, x)
 
     def _lattice(
         self, member: int, k: int, stamps: NDArray, y: NDArray, x: NDArray

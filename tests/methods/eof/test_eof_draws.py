@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sstfill import synthetic
+from sstfill.errors import ReadError
 from sstfill.fields.patches import PatchGrid
 from sstfill.methods import BayesEof, Climatology, Dineof
 from sstfill.methods.base import FittedSimulates, Simulates
+from sstfill.methods.common.keyed import pixel_keys
 from sstfill.methods.common.sampling import gather, windows
 from sstfill.methods.eof.draws import amplitude_deviations, red_noise
+from sstfill.methods.eof.error_correlation import UNCORRELATED, ErrorCorrelation
 from sstfill.methods.eof.kalman_smoother import smooth, smooth_draws
 from sstfill.methods.registry import fit, load
+from sstfill.validation.patch_means import Places, squares
 
 METHOD = BayesEof(modes=8, max_iterations=15, seed=2)
 
@@ -35,7 +40,8 @@ def drawn(ocean) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def archive(ocean):
-    return gather(ocean["sst"].chunk(time=10), ocean["sea"].astype(bool))
+    whole = gather(ocean["sst"].chunk(time=10), ocean["sea"].astype(bool))
+    return replace(whole, members=3)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +176,28 @@ def test_they_tell_the_error_of_means_over_patches():
     assert float(np.sqrt(np.square(np.array(independent)).mean())) > 2.5
 
 
+def test_they_tell_the_error_of_means_where_no_modes_can():
+    """Features that are gone the next day: no mode explains them, and they are no white noise."""
+    times, ny, nx = 40, 24, 24
+    pixels = pixel_keys(*np.indices((ny, nx)).reshape(2, -1))
+    features = ErrorCorrelation(0.95, (2.0, 2.0))
+    truth = features.normals((8,), range(times), pixels).reshape(times, ny, nx)
+    cloud = ErrorCorrelation(1.0, (5.0, 5.0)).normals((9,), range(times), pixels)
+    hidden = cloud.reshape(truth.shape) > 0.3
+    obs = xr.DataArray(np.where(hidden, np.nan, truth).astype("f4"), dims=("time", "y", "x"))
+    found = BayesEof(seed=1).simulate(obs, obs.notnull().any("time"), 40)
+    patches = squares(Places(*np.nonzero(hidden)), 4)
+    fields = [found[name].values[..., hidden] for name in ("mean", "members", "error")]
+    mean, members, error = (part.astype(float) for part in fields)
+    wrong = (truth[hidden] - mean)[patches].mean(1)
+    spread = np.sqrt(np.square((members - mean)[:, patches].mean(2)).mean(0))
+    # `fill` scales error and members alike, as the errors of pixels are found to be.
+    scale = np.sqrt(np.mean(np.square((truth[hidden] - mean) / error)))
+    assert 0.75 < np.sqrt(np.mean(np.square(wrong / spread))) / scale < 1.35
+    alone = np.sqrt(np.square(error[patches]).sum(1)) / patches.shape[1]
+    assert np.sqrt(np.mean(np.square(wrong / alone))) / scale > 1.8
+
+
 class TestArchive:
     def members(self, fitted, archive, core, members=3):
         out = np.full((members, *archive.obs.shape), np.nan, np.float32)
@@ -192,6 +220,18 @@ class TestArchive:
         found = fitted.simulate(window, 60)
         apart = (found["members"] - found["mean"]) / found["error"]
         assert float(np.square(apart).mean()) == pytest.approx(1, abs=0.02)
+
+    def test_the_correlation_of_errors_is_kept(self, fitted, archive, tmp_path):
+        assert fitted.correlation.fraction > 0.2
+        fit(METHOD, replace(archive, members=0), tmp_path / "none")
+        assert load(tmp_path / "none").correlation == UNCORRELATED
+        state = json.loads((fitted.folder / "fitted.json").read_text())
+        fitted.save(tmp_path / "bad")
+        for wrong in ({"fraction": 1.5}, {"radius": [0.0, 1.0]}, {"radius": [1.0]}):
+            bad = state | {"correlation": state["correlation"] | wrong}
+            (tmp_path / "bad" / "fitted.json").write_text(json.dumps(bad))
+            with pytest.raises(ReadError, match="correlation"):
+                load(tmp_path / "bad")
 
     def test_only_bayesian_modes_draw(self, fitted, archive, tmp_path):
         assert isinstance(fitted, FittedSimulates)

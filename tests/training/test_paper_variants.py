@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sstfill.errors import OptionError
+from sstfill.evaluation.paper import datasets, plan, protocol, tables
+from sstfill.training import loop, paper_variants
+from sstfill.training.paper_variants import VARIANTS, VariantTraining, trained
+
+
+def test_variants_stand_in_the_tables_and_are_trained_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {name: VARIANTS[name] for name in ("gan-static", "gan-paired")}
+    monkeypatch.setattr(paper_variants, "VARIANTS", chosen)
+    monkeypatch.setattr(paper_variants, "IMAGES", 60)
+    training = VariantTraining(steps=1, base=1, folder=str(tmp_path))
+    sizes = {"frames": 3, "size": 34}
+    networks = dict(trained(training, **sizes, seed=0, device="cpu"))
+    wanted = plan.ProtocolPlan(
+        sequences=2,
+        fractions=(0.395,),
+        methods=("interpolate",),
+        operators=("cloud",),
+        training=str(training),
+        **sizes,
+    )
+    results = protocol.run(wanted, datasets.find(), networks).results
+    assert set(results.method.values) == {"interpolate", *chosen}
+    assert not any(results.reason.values)
+    assert bool((results.frechet_frames > 0).all())
+    text = tables.to_markdown(results)
+    assert "| gan-static | " in text and "| gan-paired | " in text
+    assert "1 steps of one sequence, C_base 1" in text
+
+    def untrained(*_: object) -> int:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(loop, "learn", untrained)
+    again = dict(trained(training, **sizes, seed=0, device="cpu"))
+    repeated = protocol.run(wanted, datasets.find(), again).results
+    assert repeated.drop_vars("seconds").identical(results.drop_vars("seconds"))
+
+
+def test_options_out_of_range_are_refused() -> None:
+    for options in ({"steps": 0}, {"steps": 1, "base": 0}):
+        with pytest.raises(OptionError, match="must be"):
+            VariantTraining(**options)
