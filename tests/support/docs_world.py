@@ -21,6 +21,7 @@ FIRST = "2017-03-05"  # the pages draw 2017-03-11
 INFO = ("ghrsst", "unwritten", "chlorophyll", "roms", "nemo", "wrf", "numbers", "groups")
 """Files of docs/howto/info.md, which stand for kinds that tests/fields/reading has."""
 INIT = """\
+! what docs/howto/from-dineof.md translates
 data = ['in.nc#sst']
 mask = ['in.nc#sea']
 time = 'in.nc#time'
@@ -48,10 +49,11 @@ def series() -> xr.Dataset:
 
 
 def chlorophyll() -> xr.Dataset:
-    """The same with chlorophyll in its gaps' place."""
+    """Chlorophyll under the same clouds."""
     ds = series()[["sst"]].rename(sst="chl")
     attrs = {"standard_name": "mass_concentration_of_chlorophyll_in_sea_water", "units": "mg m-3"}
-    ds["chl"] = np.exp(0.3 * (ds["chl"] - ds["chl"].mean())).assign_attrs(attrs)
+    anomaly = (ds["chl"] - ds["chl"].mean()).drop_attrs()
+    ds["chl"] = np.exp(0.3 * anomaly).assign_attrs(attrs)
     return ds
 
 
@@ -86,8 +88,11 @@ def lay_out(folder: Path) -> None:
 
 
 def _filled() -> xr.Dataset:
-    both = series().merge(chlorophyll())
-    return sstfill.fill(both, "climatology", variables=["sst", "chl"])
+    return sstfill.fill(_both(), "climatology", variables=["sst", "chl"])
+
+
+def _both() -> xr.Dataset:
+    return series().merge(chlorophyll())
 
 
 def _video() -> xr.Dataset:
@@ -111,7 +116,12 @@ NAMES: dict[str, Callable[[], Any]] = {
     "np": lambda: np,
     "sstfill": lambda: sstfill,
     "table": lambda: series().gapfill.score(methods=["climatology", "interpolate"]),
+    "truth": lambda: series()["sst"],
     "video": _video,
     "xr": lambda: xr,
 }
 """What a snippet may take for granted, where its page has not made it before."""
+OF_PAGES: dict[str, dict[str, Callable[[], Any]]] = {"concentrations.md": {"ds": _both}}
+"""What stands for something else on one page."""
+MADE = {"import.md": ("archive.zarr",)}
+"""What the commands of a page make, so that it must not be there before."""
