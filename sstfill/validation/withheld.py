@@ -17,7 +17,7 @@ from sstfill.fields.transform import Transform
 from sstfill.validation import metrics
 from sstfill.validation.calibration import LEVELS, StratifiedScale, error_scale, standardised
 from sstfill.validation.withheld_estimates import WithheldEstimates, halves
-from sstfill.validation.withholding.series_holdout import hide, variables, withhold_of_series
+from sstfill.validation.withholding.series_holdout import SeriesHoldout, hide, variables
 
 if TYPE_CHECKING:
     from sstfill.methods.base import Method
@@ -101,7 +101,7 @@ def withheld_score(
         where the method refuses the series without the withheld pixels.
     """
     try:
-        holdout = withhold_of_series(obs, sea, seed, fraction)
+        holdout = SeriesHoldout.draw(obs, sea, seed, fraction)
     except InputError as reason:
         log.warning("no withheld-cloud score: %s", reason)
         return {}

@@ -5,7 +5,6 @@ reason of a failure.
 
 from __future__ import annotations
 
-import itertools
 import logging
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -23,8 +22,6 @@ from sstfill.fields import gaps
 from sstfill.fields.reading.sea import sea_mask
 from sstfill.methods import Climatology
 from sstfill.validation.withheld import withheld_score
-from sstfill.validation.withheld_estimates import halves
-from sstfill.validation.withholding import series_holdout
 from sstfill.validation.withholding.runs import withheld_runs
 
 
@@ -136,29 +133,6 @@ def test_scores_are_finite_whatever_the_error_claims(miss, error, seed):
     assert set(found.summary["coverage"]) == {"0.5", "0.8", "0.9", "0.95"}
     assert all(0 <= fraction <= 1 for fraction in found.summary["coverage"].values())
     assert np.isfinite(found.rmse) and np.isfinite(found.loss)
-
-
-@pytest.mark.parametrize(("images", "fills"), [(1, 5), (2, 3), (4, 2), (5, 1)])
-def test_the_score_of_few_images_rests_on_several_masks(images, fills):
-    obs, spy = cloudy(images, 24, 30), Spy()
-    sea = xr.ones_like(obs.isel(time=0, drop=True), dtype=bool)
-    (found,) = withheld_score(spy, obs, sea, 0).values()
-    assert len(spy.seen) == fills
-    hidden = [(obs.notnull() & seen.isnull()).values for seen in spy.seen]
-    assert found.summary["n"] == sum(part.sum() for part in hidden)
-    assert len(np.unique(found.estimates.image)) >= min(5, images * fills)
-    for one, other in itertools.pairwise(hidden):
-        assert (one != other).any()
-    # Each half of the pixels that test each other is made of other masks.
-    first = halves(found.estimates.image)
-    assert not set(found.estimates.image[first]) & set(found.estimates.image[~first])
-
-
-def test_a_large_image_is_filled_once(monkeypatch):
-    monkeypatch.setattr(series_holdout, "POOLED", 100)
-    obs, spy = cloudy(1, 24, 30), Spy()
-    withheld_score(spy, obs, xr.ones_like(obs[0], dtype=bool), 0)
-    assert len(spy.seen) == 1
 
 
 def test_scale_makes_the_error_hold():

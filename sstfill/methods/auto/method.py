@@ -20,7 +20,7 @@ from sstfill.methods.base import Archive, FittedMethod, Method, Simulates
 from sstfill.methods.common.deviations import about, check_error
 from sstfill.methods.registry import METHODS, affordable, register, seeded
 from sstfill.validation.withheld import WithheldScore, score_estimates
-from sstfill.validation.withholding.series_holdout import withhold_of_series
+from sstfill.validation.withholding.series_holdout import SeriesHoldout
 
 SCORED = 1_000_000
 """Withheld pixels on which methods are compared, at most: of more, a random part."""
@@ -124,7 +124,7 @@ class Auto:
         started = clock()
         candidates = self.candidates(obs)
         try:
-            holdout = withhold_of_series(obs, sea, self.seed, self.fraction, SCORED)
+            holdout = SeriesHoldout.draw(obs, sea, self.seed, self.fraction, SCORED)
         except InputError as reason:
             choice = untried(candidates, reason, named=self.methods is not None)
             return FillPlan(choice, {}, candidates, self.seed)

@@ -21,11 +21,6 @@ from sstfill.validation.withholding.sightings import SAMPLE, Sightings, some
 if TYPE_CHECKING:
     from sstfill.methods.base import Method
 
-REGIONS = 5
-"""Images with withheld pixels that a score rests on, at least; of one image as many masks."""
-POOLED = 1_000_000
-"""Values of a series that is filled so often for a score, at most."""
-
 
 def hide(obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float) -> xr.DataArray:
     """Draw the pixels to withhold, in runs of dates as the gaps have them.
@@ -151,61 +146,3 @@ class SeriesHoldout:
         truth, mean, stated, image, layer = gather(self.scored, self.obs, estimate["mean"], sigma)
         places = image, layer, self.distance, self.lag, self.weight
         return WithheldEstimates(truth, mean, stated, *places)
-
-
-@dataclass(frozen=True)
-class PooledHoldout:
-    """Few images, of which other observations are withheld several times.
-
-    One mask of an image is one region, and tells little of the others.
-
-    Attributes
-    ----------
-    parts
-        Of the same series, under one set of masks each.
-    """
-
-    parts: tuple[SeriesHoldout, ...]
-
-    @property
-    def variables(self) -> list[str]:
-        """Names of the variables."""
-        return self.parts[0].variables
-
-    @property
-    def resemblance(self) -> Mapping[str, dict[str, Any]]:
-        """By variable, how far the pixels of the first part resemble its gaps."""
-        return self.parts[0].resemblance
-
-    @property
-    def size(self) -> int:
-        """How many values a method is given in a trial."""
-        return sum(part.size for part in self.parts)
-
-    def predict(self, method: Method) -> WithheldEstimates:
-        """Fill each part; an image counts as another one in each of them."""
-        estimates = []
-        for number, part in enumerate(self.parts):
-            found = part.predict(method)
-            first = number * part.obs.sizes["time"]
-            estimates.append(found._replace(image=found.image + first))
-        columns = [np.concatenate(column) for column in zip(*estimates, strict=True)]
-        return WithheldEstimates(*columns)
-
-
-def withhold_of_series(
-    obs: xr.DataArray, sea: xr.DataArray, seed: int, fraction: float, most: float = np.inf
-) -> SeriesHoldout | PooledHoldout:
-    """Withhold observations of a series; of fewer than `REGIONS` images several times.
-
-    Parameters and errors are those of `SeriesHoldout.draw`.
-    """
-    first = SeriesHoldout.draw(obs, sea, seed, fraction, most)
-    times = -(-REGIONS // obs.sizes["time"])
-    if times == 1 or obs.size > POOLED:
-        return first
-    parts = [first]
-    for number in range(1, times):
-        other = derived_seed(seed, REGIONS + number)
-        parts.append(SeriesHoldout.draw(obs, sea, other, fraction, most))
-    return PooledHoldout(tuple(parts))
