@@ -96,6 +96,10 @@ class Adversary(nn.Module):
         Whether D_s sees differences of successive frames.
     gain
         Norm of the discriminators' weights, see `sstfill.nn.discriminator.GAIN`.
+    masks
+        Whether the discriminators are told what is occluded, in a further channel for each one of
+        the data; then differences count where both frames are seen. The paper's see an occluded
+        pixel as `fill`, which a generator can draw, too: more cloud.
     fill
         What occluded pixels are set to.
     """
@@ -108,10 +112,13 @@ class Adversary(nn.Module):
         sequences: bool = True,
         differences: bool = True,
         gain: float = 1.0,
+        masks: bool = False,
         fill: float = OCCLUDED,
     ) -> None:
         super().__init__()
-        self.fill = fill
+        self.fill, self.masks, self.differences = fill, masks, differences
+        if masks:
+            channels, differences = 2 * channels, False  # `views` takes the differences
         of_frames = FrameDiscriminator(channels=channels, base=base, gain=gain)
         self.discriminators = nn.ModuleList([of_frames])
         if sequences:
@@ -122,32 +129,48 @@ class Adversary(nn.Module):
 
     def forward(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the discriminators' loss on completed sequences `fake`, b c t y x."""
-        both = torch.cat(
-            [self.real(sample), self.measured_again(fake.detach(), sample)]
-        )  # 2b c t y x
+        both = torch.cat([sample.values, fake.detach()])  # 2b c t y x
+        seen = torch.cat([known_at_sea(sample), seen_again(sample)])
         losses = []
-        for discriminator in self.discriminators:
-            real_scores, fake_scores = discriminator(both).float().chunk(2)
+        for scores in self.scores(both, seen):
+            real_scores, fake_scores = scores.chunk(2)
             losses.append(discriminator_hinge(real_scores, fake_scores))
         return torch.stack(losses).sum()
 
     def generator_loss(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the generator's loss; the discriminators receive no gradient."""
         self.requires_grad_(False)  # saves their half of the backward pass
-        fakes = self.measured_again(fake, sample)
-        losses = []
-        for discriminator in self.discriminators:
-            losses.append(generator_hinge(discriminator(fakes).float()))
+        losses = [generator_hinge(scores) for scores in self.scores(fake, seen_again(sample))]
         self.requires_grad_(True)
         return torch.stack(losses).sum()
 
-    def real(self, sample: Sample) -> Tensor:
-        """Return the archive's own measurement y, b c t y x."""
-        return occlude(sample.values, (sample.observed | sample.withheld) & sample.sea, self.fill)
+    def scores(self, values: Tensor, seen: Tensor) -> list[Tensor]:
+        """Score sequences b c t y x as measured where `seen`, by each discriminator."""
+        pairs = zip(self.discriminators, self.views(values, seen), strict=False)  # or without D_s
+        return [discriminator(view).float() for discriminator, view in pairs]
 
-    def measured_again(self, fake: Tensor, sample: Sample) -> Tensor:
-        """Return the measurement of a completed sequence, y_hat, b c t y x."""
-        return occlude(fake, sample.second_mask & sample.sea, self.fill)
+    def views(self, values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what D_f and D_s are shown of sequences b c t y x measured where `seen`."""
+        if not self.masks:
+            shown = occlude(values, seen, self.fill)
+            return shown, shown
+        shown = occlude(values, seen, 0.0)
+        frames = torch.cat([shown, seen.to(shown.dtype)], 1)  # b 2c t y x
+        if not self.differences:
+            return frames, frames
+        both = seen[:, :, 1:] & seen[:, :, :-1]
+        changes = torch.where(both, shown.diff(dim=2), 0.0)
+        return frames, torch.cat([changes, both.to(shown.dtype)], 1)  # b 2c t-1 y x
+
+
+def known_at_sea(sample: Sample) -> Tensor:
+    """Where the archive's own measurement y is known, b c t y x."""
+    return (sample.observed | sample.withheld) & sample.sea
+
+
+def seen_again(sample: Sample) -> Tensor:
+    """Where the measurement y_hat of a completed sequence is seen, b c t y x."""
+    return sample.second_mask & sample.sea
 
 
 @dataclass(frozen=True)
@@ -223,7 +246,8 @@ def compose(
         base=options.discriminator_base,
         sequences=options.sequences,
         differences=options.differences,
-        gain=options.discriminator_gain,
+        gain=options.gain,
+        masks=options.masks_told,
         fill=fill,
     )
     if pixel is None:

@@ -12,7 +12,7 @@ from sstfill.errors import InputError, OptionError
 from sstfill.nn.losses import laplace_nll, masked_l1
 from sstfill.training.data.sample import Batches, Sample, usable
 from sstfill.training.forward import CompletedBatch, complete
-from sstfill.training.objectives import Adversary, compose
+from sstfill.training.objectives import Adversary, compose, known_at_sea, seen_again
 
 SIDE = 34
 
@@ -101,7 +101,8 @@ def test_what_the_discriminators_compare() -> None:
     sample, adversary = batch(), Adversary(base=1, fill=7.0)
     fake = torch.full_like(sample.values, 0.5)
     known = sample.observed | sample.withheld
-    real, again = adversary.real(sample), adversary.measured_again(fake, sample)
+    real, _ = adversary.views(sample.values, known_at_sea(sample))
+    again, _ = adversary.views(fake, seen_again(sample))
     assert torch.equal(real[known], sample.values[known])
     assert (real[~known] == 7).all()
     assert (again[sample.second_mask] == 0.5).all()
@@ -114,11 +115,10 @@ def test_land_tells_real_from_fake_by_nothing() -> None:
         second_mask=torch.ones_like(sample.second_mask), observed=~sample.withheld
     )
     adversary = Adversary(base=1)
-    for seen in (
-        adversary.real(careless),
-        adversary.measured_again(torch.zeros_like(sample.values), careless),
-    ):
-        assert (seen[~sample.sea] == 1).all()
+    real, _ = adversary.views(careless.values, known_at_sea(careless))
+    again, _ = adversary.views(torch.zeros_like(sample.values), seen_again(careless))
+    for shown in (real, again):
+        assert (shown[~sample.sea] == 1).all()
 
 
 def test_with_the_truth_at_hand_true_and_completed_sequences_are_compared() -> None:
@@ -128,8 +128,37 @@ def test_with_the_truth_at_hand_true_and_completed_sequences_are_compared() -> N
         values=truth * sea, withheld=sea & ~sample.observed, second_mask=torch.ones_like(sea)
     )
     adversary, fake = Adversary(base=1), torch.rand_like(truth)
-    assert torch.equal(adversary.real(supervised)[sea], truth[sea])
-    assert torch.equal(adversary.measured_again(fake, supervised)[sea], fake[sea])
+    real, _ = adversary.views(supervised.values, known_at_sea(supervised))
+    again, _ = adversary.views(fake, seen_again(supervised))
+    assert torch.equal(real[sea], truth[sea])
+    assert torch.equal(again[sea], fake[sea])
+
+
+def test_discriminators_that_are_told_the_mask_see_no_occluded_value() -> None:
+    sample = batch()
+    seen = seen_again(sample)
+    low, high = torch.where(seen, 0.3, -1.0), torch.where(seen, 0.3, 1.0)
+    low[:, :, 1] += 0.2 * seen[:, :, 1]
+    high[:, :, 1] += 0.2 * seen[:, :, 1]
+    told = Adversary(base=1, masks=True)
+    for one, other in zip(told.views(low, seen), told.views(high, seen), strict=True):
+        assert torch.equal(one, other)
+    frames, changes = told.views(low, seen)
+    assert torch.equal(frames[:, 1:], seen.float())
+    both = seen[:, :, 1:] & seen[:, :, :-1]
+    assert torch.equal(changes[:, 1:], both.float())
+    assert torch.allclose(changes[:, :1, :1][both[:, :, :1]], torch.tensor(0.2))
+    assert (changes[:, :1][~both] == 0).all()
+    scores = told.scores(low, seen)
+    assert [tuple(score.shape) for score in scores] == [(2, 3), (2,)]
+
+
+def test_a_generator_gains_nothing_by_values_that_a_told_mask_hides() -> None:
+    sample, fake = batch(), torch.zeros(2, 1, 3, SIDE, SIDE, requires_grad=True)
+    Adversary(base=1, masks=True).generator_loss(fake, sample).backward()
+    assert fake.grad is not None
+    assert (fake.grad[~seen_again(sample)] == 0).all()
+    assert (fake.grad[seen_again(sample)] != 0).any()
 
 
 def test_each_side_learns_from_its_own_loss_only() -> None:

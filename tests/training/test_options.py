@@ -9,8 +9,9 @@ import pytest
 
 from sstfill import config
 from sstfill.errors import OptionError
+from sstfill.nn import discriminator
 from sstfill.nn.discriminator import SIDE
-from sstfill.training.options import DISCRIMINATED_SIDE, PAPER, PIXELWISE, TrainOptions
+from sstfill.training.options import DISCRIMINATED_SIDE, GAIN, PAPER, PIXELWISE, TrainOptions
 
 
 @pytest.mark.parametrize("objective", ["adversarial", "paired", "unpaired"])
@@ -90,3 +91,20 @@ def test_options_need_no_torch() -> None:
         "import sys, sstfill.training, sstfill.training.options; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_departs_from_the_paper_is_for_the_objective_that_needs_it_and_can_be_put_back() -> (
+    None
+):
+    alone = TrainOptions(objective="adversarial", network="paper")
+    assert (alone.gain, alone.masks_told) == (GAIN, True) and GAIN == discriminator.GAIN
+    for objective in ("withheld+adversarial", "unpaired", "draws+adversarial"):
+        other = TrainOptions(objective=objective)
+        assert (other.gain, other.masks_told) == (1.0, False)
+    papers = dataclasses.replace(alone, discriminator_gain=1.0, discriminator_masks=False)
+    assert (papers.gain, papers.masks_told) == (1.0, False)
+    slower = dataclasses.replace(alone, discriminator_rate=5e-5)
+    assert (slower.recipe.learning_rate, slower.discriminator_recipe.learning_rate) == (1e-4, 5e-5)
+    for name in ("discriminator_gain", "discriminator_rate"):
+        with pytest.raises(OptionError, match=f"{name}=0"):
+            dataclasses.replace(alone, **{name: 0.0})
