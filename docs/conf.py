@@ -60,13 +60,14 @@ html_theme = "pydata_sphinx_theme"
 html_title = "sstfill"
 html_theme_options = {
     "show_toc_level": 2,
-    # Pictures and tables of notebooks need the width.
+    # Only pages of text: pictures and tables of notebooks need the width. A page may match one
+    # pattern, and names that are written out.
     "secondary_sidebar_items": {
-        "**": ["page-toc"],
-        "tutorials/*": [],
-        "gallery": [],
-        "api": [],
-        "api/*": [],
+        "howto/*": ["page-toc"],
+        "methods/*": ["page-toc"],
+        "benchmarks/*": ["page-toc"],
+        "architecture": ["page-toc"],
+        "limitations": ["page-toc"],
         "howto/migrate": [],
     },
     "navigation_with_keys": False,
