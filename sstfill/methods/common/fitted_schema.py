@@ -180,6 +180,7 @@ class OiState(_MethodState):
     step: Positive
     cells: list[list[tuple[tuple[Number, Number], tuple[Number, Number]]]]
     domain: DomainState | None = None
+    side: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
 
     @model_validator(mode="after")
     def _fits(self) -> OiState:

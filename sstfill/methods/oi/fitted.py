@@ -92,6 +92,9 @@ class FittedOi:
         column, 2, 2)``.
     domain
         Extent of the archive's grid; None where an earlier version did not note it.
+    side
+        Of the tiles whose gaps share their observations: 1, each gap alone, in a job of an earlier
+        version, so that its updates go on as they began.
     """
 
     folder: Path
@@ -102,6 +105,7 @@ class FittedOi:
     step: float
     cells: NDArray[np.float64]
     domain: Domain | None = None
+    side: int = SIDE
 
     @classmethod
     def fit(cls, method: Oi, archive: Archive, folder: Path) -> FittedOi:
@@ -130,6 +134,7 @@ class FittedOi:
             "step": usual_step(days_since_first(archive.obs)),
             "cells": _cells(image).tolist(),
             "domain": Domain.of(image).to_dict(),
+            "side": SIDE,
         }
         write_state(folder, method.name, state)
         return cls.load(folder)
@@ -151,6 +156,7 @@ class FittedOi:
             state["step"],
             np.array(state["cells"]),
             domain,
+            state.get("side", 1),
         )
 
     @cached_property
@@ -164,7 +170,7 @@ class FittedOi:
     def halo(self) -> Shape:
         """See `sstfill.methods.base.FittedMethod`."""
         time, y, x = self.within
-        return time + self.images.steps, y + SIDE - 1, x + SIDE - 1
+        return time + self.images.steps, y + self.side - 1, x + self.side - 1
 
     def estimate(self, window: Window) -> xr.Dataset:
         """See `sstfill.methods.base.FittedMethod`; observed pixels come back as they are."""
@@ -264,6 +270,7 @@ class FittedOi:
             neighbours=self.method.neighbours,
             within=self.within,
             first=(rows.start, columns.start),
+            side=self.side,
             device=pick_device(self.method.device),
             cell=cell,
             step=self.step,
@@ -305,7 +312,7 @@ class FittedOi:
         of_target = kind.reshape(self.cells.shape[:2])
         of_target = of_target[row // TILE, column // TILE]
         # gaps of one tile of the solver follow each other, so that few are divided
-        by_tile = np.lexsort((column // SIDE, row // SIDE, targets[:, 1]))
+        by_tile = np.lexsort((column // self.side, row // self.side, targets[:, 1]))
         for k in np.unique(of_target):
             y_north, y_east, x_north, x_east = kinds[k].tolist()
             same = by_tile[of_target[by_tile] == k]
