@@ -25,6 +25,7 @@ from PIL import Image
 from sstfill import plot
 from sstfill.errors import InputError, OptionError, WriteError
 from sstfill.evaluation import Scorecard
+from sstfill.plot import scores
 from sstfill.plot.canvas import canvas, natural_earth
 from sstfill.plot.view import date, half_filled, step_of, view
 
@@ -649,3 +650,10 @@ def test_a_scorecard_draws_itself() -> None:
     assert titles_left(card.plot()) == titles_left(plot.scorecard(card))
     own = Figure()
     assert card.plot(own.subplots()) is own and len(own.axes) == 1
+
+
+def test_the_text_of_an_empty_panel_leaves_the_layout_as_it_is() -> None:
+    figure = scores.new_figure(11.0, 2.8, "constrained")
+    for ax in figure.subplots(1, 4):
+        scores._empty(ax, "no spectrum: the truth, or every estimate, has gaps")
+    figure.draw_without_rendering()  # a layout that collapses is a warning, which is an error here

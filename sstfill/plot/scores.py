@@ -6,6 +6,7 @@ Members, where they were scored, get four panels more.
 
 from __future__ import annotations
 
+import textwrap
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,8 @@ MOST_DECIBELS = 25.0
 SPLITS = ("cloud", "distance", "lag")
 LEVEL = 0.8
 """Interval whose coverage is drawn for means over patches."""
+LINE = 26
+"""Characters of a line in an empty panel."""
 TOLERANCE = 1.0
 """Decibels about the truth that are shaded in the panel of spectra."""
 
@@ -309,7 +312,10 @@ def _note(ax: Axes, text: str, side: Literal["left", "right"]) -> None:
 
 def _empty(ax: Axes, text: str) -> None:
     ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", color="0.4", transform=ax.transAxes)
+    lines = textwrap.fill(text, LINE)
+    note = ax.text(0.5, 0.5, lines, ha="center", va="center", color="0.4", transform=ax.transAxes)
+    # A text wider than its panel would make the layout give up all panels.
+    note.set_in_layout(False)
 
 
 def _clean(ax: Axes, title: str, grid: Literal["both", "x"] = "both") -> None:
