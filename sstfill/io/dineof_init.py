@@ -15,7 +15,8 @@ LARGEST = 2**16
 REMEDY = "give the file that dineof was run with, such as dineof.init"
 WORD = r"[^\s=!'\[\],;]+"
 QUOTED = r"'(?:[^']|'')*'"
-ENTRY = re.compile(rf"\s*({WORD})\s*=\s*(\[[^\]]*\]|{QUOTED}|{WORD})")
+LIST = rf"\[(?:{QUOTED}|[^\]'])*\]"
+ENTRY = re.compile(rf"\s*({WORD})\s*=\s*({LIST}|{QUOTED}|{WORD})")
 ITEM = re.compile(rf"{QUOTED}|{WORD}")
 
 

@@ -19,7 +19,7 @@ from sstfill.nn.generator import OCCLUDED
 from sstfill.nn.losses import discriminator_hinge, generator_hinge, laplace_nll, masked_l1
 from sstfill.nn.masking import occlude
 from sstfill.training.data.sample import Sample
-from sstfill.training.ensemble import EnsembleTerm
+from sstfill.training.draw_score import EnsembleTerm
 from sstfill.training.forward import CompletedBatch
 from sstfill.training.options import PIXEL, TrainOptions
 

@@ -59,7 +59,7 @@ def train_on_oceans(
                 "give an archive for anything else"
             )
     from sstfill.training.data.ocean_source import OceanSource
-    from sstfill.training.ensemble import to_unit_spread
+    from sstfill.training.draw_score import to_unit_spread
     from sstfill.training.loop import fit
     from sstfill.training.train import (
         network_options,

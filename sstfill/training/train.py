@@ -123,7 +123,7 @@ def train(
     archive = TrainingField.of(data, variable, sea, truth, transform).loaded()
     chosen = _fit_to_archive(chosen, archive)
     with _clips_folder(out) as folder:
-        from sstfill.training.ensemble import to_unit_spread
+        from sstfill.training.draw_score import to_unit_spread
         from sstfill.training.loop import fit
 
         first = start_checkpoint(chosen, start)

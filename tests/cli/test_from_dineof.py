@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sstfill
@@ -120,6 +120,7 @@ def test_every_key_is_an_option_or_a_note(tmp_path: Path) -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@example(nev=5, alpha=0.01, numit=3, toliter=1e-3, seed=0, double=False, file="a]'b")
 @given(
     nev=st.integers(1, 500),
     alpha=st.floats(0, 100),

@@ -318,7 +318,8 @@ def test_a_training_recipe_that_ships_by_its_name(
 def test_a_path_that_is_not_there_is_no_recipe_that_ships(tmp_path: Path) -> None:
     for path in (tmp_path / "oceans.toml", "nowhere/oceans.toml", "./sub/paper.toml"):
         with pytest.raises(
-            ReadError, match=r"no such file; give a TOML file, or one that ships: train/oceans"
+            ReadError,
+            match=r"no such file; give a TOML file, or one that ships: train/draws, train/oceans",
         ):
             load(path)
 

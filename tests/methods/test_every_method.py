@@ -21,10 +21,10 @@ from sstfill.fill import fill
 from sstfill.methods import METHODS, Climatology, Method
 from sstfill.synthetic import ocean
 
-LIKENESS = 0.02
+LIKENESS = 0.03
 """Two fills are alike when their root mean square difference is below this fraction of the field's
-deviation: iterations
-stop at a tolerance, and points are drawn in the order in which pixels come."""
+deviation: iterations stop at a tolerance, points are drawn in the order in which pixels come, and
+tiles of gaps that share observations are counted from the first row."""
 
 
 @cache

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sstfill.training.data.sample import Sample
-from sstfill.training.ensemble import EnsembleTerm, fair_crps, functionals
+from sstfill.training.draw_score import EnsembleTerm, fair_crps, functionals
 from sstfill.training.forward import CompletedBatch
 
 SHAPE = (1, 1, 12, 32, 32)
