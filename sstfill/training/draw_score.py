@@ -25,6 +25,11 @@ from sstfill.training.forward import CompletedBatch, complete_twice
 
 BLOCKS = (2, 4, 8, 16)
 """Edges of the blocks, in pixels, whose means are scored."""
+OFFSETS = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, -1), (0, 2, 0), (0, 0, 2))
+"""Images, rows and columns between two pixels whose difference is scored.
+
+By the differences of next neighbours alone a chequered draw would be as good as a noisy one.
+"""
 COVERED = 0.25
 """Least fraction of a block that is withheld."""
 LEAST = 1e-6
@@ -106,10 +111,21 @@ def functionals(
         scale = functional.avg_pool2d(sizes[:, None], block)
         means = functional.avg_pool2d(flat[:, None], block).unflatten(0, (3, -1))
         yield *(means / (scale + LEAST)), torch.where(seen >= COVERED, seen, 0.0)
-    for axis in (-3, -2, -1):
-        if parts.shape[axis] < 2:
+    for offset in OFFSETS:
+        if any(abs(n) >= size for n, size in zip(offset, mask.shape[-3:], strict=True)):
             continue
-        length = parts.shape[axis] - 1
-        both = mask.narrow(axis, 0, length) * mask.narrow(axis, 1, length)
-        scale = (error.narrow(axis, 0, length) + error.narrow(axis, 1, length)) / 2
-        yield *(parts.diff(dim=axis) * both / scale), both
+        (here, there), (seen, too), (one, other) = (
+            _apart(field, offset) for field in (parts, mask, error)
+        )
+        both = seen * too
+        yield *((there - here) * both / ((one + other) / 2)), both
+
+
+def _apart(field: Tensor, offset: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Cut two parts out of a field, the second so far from the first."""
+    here = there = field
+    for axis, n in zip((-3, -2, -1), offset, strict=True):
+        length = field.shape[axis] - abs(n)
+        here = here.narrow(axis, max(0, -n), length)
+        there = there.narrow(axis, max(0, n), length)
+    return here, there

@@ -45,6 +45,19 @@ def test_draws_that_are_right_at_each_pixel_but_not_together_score_worse():
     assert loss(smooth(1), smooth(2), truth) < 0.9 * loss(*white, truth)
 
 
+def test_a_chequered_draw_scores_worse_than_a_noisy_one():
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    board = torch.where((rows + columns) % 2 == 0, 1.0, -1.0)
+    truth, *noisy = [
+        torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2, 3)
+    ]
+    chequered = []
+    for seed in (2, 3):
+        sign = torch.randn((1, 1, 12, 1, 1), generator=torch.Generator().manual_seed(seed))
+        chequered.append(board * sign)
+    assert loss(*noisy, truth) < 0.95 * loss(*chequered, truth)
+
+
 def test_the_score_is_fair_to_small_ensembles():
     generator = torch.Generator().manual_seed(0)
     first, second, truth = torch.randn(3, 200_000, generator=generator)
