@@ -73,6 +73,40 @@ def judged(arrays: cache.Arrays, filled: dict[str, xr.Dataset]) -> xr.Dataset:
     return score_against(truth, filled, hide, obs=truth.where(~hide), sea=sea).data
 
 
+def chequered(field: np.ndarray, hidden: np.ndarray) -> tuple[float, float]:
+    """Size of the chequered part of cells of 2x2 pixels, over the deviation of the field, and how
+    alike it is in neighbouring cells of a row: noise has 1 and 0.
+    """
+    y, x = (n // 2 * 2 for n in field.shape[1:])
+    corners = [field[:, i:y:2, j:x:2] for i in (0, 1) for j in (0, 1)]
+    known = np.all([hidden[:, i:y:2, j:x:2] for i in (0, 1) for j in (0, 1)], axis=0)
+    part = (corners[0] - corners[1] - corners[2] + corners[3]) / 2
+    apart = part - part[known].mean()
+    both = known[..., 1:] & known[..., :-1]
+    if not both.any():  # single pixels are hidden
+        return np.nan, np.nan
+    alike = (apart[..., 1:] * apart[..., :-1])[both].mean() / np.square(apart[known]).mean()
+    return float(part[known].std() / field[hidden].std()), float(alike)
+
+
+def textures(folder: Path, networks: dict[str, Networks]) -> list[list[object]]:
+    """The chequered part of errors and of one member of each network: means over oceans."""
+    found: dict[str, list[tuple[float, float]]] = {"the truth": []}
+    for arrays in sequences(folder):
+        sample = cache.to_sample(arrays)
+        hidden = sample.withheld[0].numpy()
+        for name, network in networks.items():
+            one = drawn(network, arrays)
+            error = np.where(hidden, one["field_error"].values, 1)
+            members = one["field_members"].values[0]
+            found.setdefault(name, []).append(
+                chequered((members - one["field"].values) / error, hidden)
+            )
+        misfit = (sample.values[0].numpy() - one["field"].values) / error
+        found["the truth"].append(chequered(misfit, hidden))
+    return [[name, *np.nanmean(values, axis=0).tolist()] for name, values in found.items()]
+
+
 def main(folder: Path, paths: list[str]) -> None:
     torch.set_num_threads(1)
     loaded = [Checkpoint.load(path) for path in paths]
@@ -99,7 +133,9 @@ def main(folder: Path, paths: list[str]) -> None:
         checkpoints=told,
         scaled="as the networks state it; no blending, no scaling on withheld clouds",
     )
-    publish("gan_draws", text + table(head, lines))
+    text += table(head, lines) + "\n## Chequered part of the deviations\n\n"
+    head = ["", "size over the deviation", "likeness of neighbouring cells"]
+    publish("gan_draws", text + table(head, textures(folder, networks)))
 
 
 def line(name: str, cards: list[xr.Dataset]) -> list[object]:
