@@ -117,7 +117,7 @@ class Oi:
     covariance: Literal["auto", "exponential", "matern", "gauss", "two-scale"] = "auto"
     background: Literal["auto", "mean", "trend", "pixel", "additive"] = "auto"
     flow: tuple[float, float] = (0.0, 0.0)
-    neighbours: int = 64
+    neighbours: int = 80
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     seed: int = 0
 
