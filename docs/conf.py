@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of the documentation: Sphinx, tutorials run by MyST-NB, numpydoc docstrings, no network.
 
-There is no intersphinx: it reads the inventories of other projects from the network whenever the
-pages are built, and where there is none, its warning would fail the build.
+Links to the pages of other projects (intersphinx) are made where ``SSTFILL_INTERSPHINX`` is set:
+their inventories come from the network whenever the pages are built, and where there is none, a
+warning would fail the build.
 """
 
 import os
@@ -33,6 +34,15 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_autosummary_accessors",
 ]
+if os.environ.get("SSTFILL_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", None),
+    "numpy": ("https://numpy.org/doc/stable", None),
+    "xarray": ("https://docs.xarray.dev/en/stable", None),
+    "dask": ("https://docs.dask.org/en/stable", None),
+    "matplotlib": ("https://matplotlib.org/stable", None),
+}
 exclude_patterns = ["_build"]
 templates_path = ["_templates", sphinx_autosummary_accessors.templates_path]
 default_role = "code"  # single backquotes in docstrings are code
