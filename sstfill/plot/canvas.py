@@ -89,7 +89,10 @@ def dress(ax: Axes, where: Canvas, *, left: bool, bottom: bool) -> None:
     ax.xaxis.set_visible(True)
     ax.yaxis.set_visible(True)
     # The margin keeps the labels of neighbouring maps apart.
-    ax.set_xticks(_ticks(*ax.get_xlim(), margin=0.08))
+    columns = _ticks(*ax.get_xlim(), margin=0.08)
+    if any(tick % 1 for tick in columns):  # long labels, which would run into each other
+        columns = [columns[0], columns[-1]]
+    ax.set_xticks(columns)
     ax.set_yticks(_ticks(*ax.get_ylim(), margin=0.0))
     if where.geographic and hasattr(ax, "projection"):
         from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
