@@ -29,6 +29,7 @@ from sstfill.training.data import cache
 OCEANS = range(1, 25)
 MEMBERS, SEED = 16, 0
 INDEPENDENT = "independent errors"
+Parts = tuple[float, float]
 
 
 def sequences(folder: Path) -> Iterator[cache.Arrays]:
@@ -73,7 +74,7 @@ def judged(arrays: cache.Arrays, filled: dict[str, xr.Dataset]) -> xr.Dataset:
     return score_against(truth, filled, hide, obs=truth.where(~hide), sea=sea).data
 
 
-def chequered(field: np.ndarray, hidden: np.ndarray) -> tuple[float, float]:
+def chequered(field: np.ndarray, hidden: np.ndarray) -> Parts:
     """Size of the chequered part of cells of 2x2 pixels, over the deviation of the field, and how
     alike it is in neighbouring cells of a row: noise has 1 and 0.
     """
@@ -89,22 +90,16 @@ def chequered(field: np.ndarray, hidden: np.ndarray) -> tuple[float, float]:
     return float(part[known].std() / field[hidden].std()), float(alike)
 
 
-def textures(folder: Path, networks: dict[str, Networks]) -> list[list[object]]:
-    """The chequered part of errors and of one member of each network: means over oceans."""
-    found: dict[str, list[tuple[float, float]]] = {"the truth": []}
-    for arrays in sequences(folder):
-        sample = cache.to_sample(arrays)
-        hidden = sample.withheld[0].numpy()
-        for name, network in networks.items():
-            one = drawn(network, arrays)
-            error = np.where(hidden, one["field_error"].values, 1)
-            members = one["field_members"].values[0]
-            found.setdefault(name, []).append(
-                chequered((members - one["field"].values) / error, hidden)
-            )
-        misfit = (sample.values[0].numpy() - one["field"].values) / error
-        found["the truth"].append(chequered(misfit, hidden))
-    return [[name, *np.nanmean(values, axis=0).tolist()] for name, values in found.items()]
+def chequered_parts(arrays: cache.Arrays, filled: dict[str, xr.Dataset]) -> dict[str, Parts]:
+    """The chequered part of the errors of the estimate, and of one member of each network."""
+    sample = cache.to_sample(arrays)
+    hidden = sample.withheld[0].numpy()
+    found = {}
+    for name, one in filled.items():
+        mean, error = one["field"].values, np.where(hidden, one["field_error"].values, 1)
+        found["the truth"] = chequered((sample.values[0].numpy() - mean) / error, hidden)
+        found[name] = chequered((one["field_members"].values[0] - mean) / error, hidden)
+    return found
 
 
 def main(folder: Path, paths: list[str]) -> None:
@@ -113,10 +108,11 @@ def main(folder: Path, paths: list[str]) -> None:
     checkpoints = {f"objective {one.config['objective']}": one for one in loaded}
     networks = {INDEPENDENT: Networks(Checkpoint.load("sstfill/models/compact"), "cpu")}
     networks |= {name: Networks(checkpoint, "cpu") for name, checkpoint in checkpoints.items()}
-    cards = []
+    cards, parts = [], []
     for arrays in sequences(folder):
         filled = {name: drawn(network, arrays) for name, network in networks.items()}
         cards.append(judged(arrays, filled))
+        parts.append(chequered_parts(arrays, filled))
         print(len(cards), cards[-1]["crps_members"].values, flush=True)
     lines = [line(name, [card.sel({"method": name}) for card in cards]) for name in networks]
     levels = " / ".join(f"{100 * level:.0f}" for level in LEVELS)
@@ -135,7 +131,10 @@ def main(folder: Path, paths: list[str]) -> None:
     )
     text += table(head, lines) + "\n## Chequered part of the deviations\n\n"
     head = ["", "size over the deviation", "likeness of neighbouring cells"]
-    publish("gan_draws", text + table(head, textures(folder, networks)))
+    rows = []
+    for name in parts[0]:
+        rows.append([name, *np.nanmean([one[name] for one in parts], axis=0).tolist()])
+    publish("gan_draws", text + table(head, rows))
 
 
 def line(name: str, cards: list[xr.Dataset]) -> list[object]:

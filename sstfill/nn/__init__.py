@@ -14,6 +14,7 @@ for.
 - `generator`: the paper's, and its static variant (`time_kernel=1`)
 - `recurrent`: the variant that sees the past only
 - `discriminator`: of frames, and of sequences
+- `sizes`: of the compact network, for those who feed it; loads no torch
 - `losses`: hinge, and pixel losses over withheld clouds
 
 The paper is Yin, Pajot, de Bezenac and Gallinari, "Unsupervised spatiotemporal data inpainting"

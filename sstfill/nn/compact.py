@@ -11,13 +11,8 @@ from sstfill.checks import check_number
 from sstfill.nn.blocks import Block, TimeAttention
 from sstfill.nn.drawing import Drawing
 from sstfill.nn.shapes import check_sequence
+from sstfill.nn.sizes import FOLD, SIDE
 
-FOLD = 2
-"""Pixels of an edge folded into channels by the first layer: all layers work at half resolution."""
-LEVELS = 3
-"""Resolutions of the U-Net, each half of the one above."""
-SIDE = FOLD * 2 ** (LEVELS - 1)
-"""Frames are padded to a multiple of this."""
 WIDTHS = (1, 2, 3)
 """Channels of each level, in units of the base."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise, and the branch of the compact network that turns it into draws."""
+"""The branch of the compact network that turns noise into draws."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sstfill.nn.blocks import Block, TimeAttention
+from sstfill.nn.sizes import SPACINGS
 
-SPACINGS = (1, 4, 16, 64)
-"""Pixels between the points of the lattices of noise; between them it is interpolated."""
 NOISE = len(SPACINGS)
 """Channels of noise."""
 
@@ -83,43 +82,3 @@ class Drawing(nn.Module):
         folded = folded.contiguous(memory_format=torch.channels_last)
         out: Tensor = self.known[level](known[level]) + self.noise[level](folded)
         return out
-
-
-def lattice_noise(
-    shape: tuple[int, int, int, int], generator: torch.Generator | None = None
-) -> Tensor:
-    """Draw noise b k t y x for training, at random positions of the lattices.
-
-    Parameters
-    ----------
-    shape
-        b t y x.
-    generator
-        Of the random numbers; None: torch's own.
-    """
-    b, t, height, width = shape
-    parts = []
-    for spacing in SPACINGS:
-        rows, columns = height // spacing + 3, width // spacing + 3
-        points = torch.randn(b * t, 1, rows, columns, generator=generator)
-        if spacing == 1:
-            parts.append(points[..., :height, :width])
-            continue
-        at = torch.rand(2, generator=generator)
-        y = (torch.arange(height) / spacing) + at[0]
-        x = (torch.arange(width) / spacing) + at[1]
-        parts.append(_between(points, y, x))
-    return torch.cat(parts, 1).unflatten(0, (b, t)).transpose(1, 2).contiguous()
-
-
-def _between(points: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Interpolate linearly between points n c y x, and bring the variance back to 1."""
-    for axis, position in ((-2, y), (-1, x)):
-        first = position.floor()
-        part = position - first
-        size = ((1 - part) ** 2 + part**2).sqrt()
-        before = points.index_select(axis, first.long())
-        after = points.index_select(axis, first.long() + 1)
-        shape = (-1, 1) if axis == -2 else (-1,)
-        points = before * ((1 - part) / size).view(shape) + after * (part / size).view(shape)
-    return points

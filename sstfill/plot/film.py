@@ -21,11 +21,10 @@ from sstfill.io import atomic_path
 from sstfill.io.output import place
 from sstfill.plot.canvas import canvas
 from sstfill.plot.maps import (
-    ERROR,
     check_layers,
     cmap_of,
     draw,
-    error_scale,
+    draw_error,
     finish,
     joined,
     scale_of,
@@ -207,9 +206,7 @@ def animation(
         finish(box, where, views[0], left=number == 0)
         if layer == "error":
             errors = joined([values_of("error", now) for now in views])
-            scale = error_scale(errors, robust)
-            mesh = draw(box, where, values_of("error", views[0]), ERROR, scale)
-            sheet.add_bar([box], mesh, with_units("error, 1 σ", whole.units), errors, scale)
+            mesh = draw_error(sheet, box, where, views[0], robust, errors)
         else:
             mesh = draw(box, where, values_of(layer, views[0]), cmap or cmap_of(whole), field_scale)
             field_boxes.append(box)

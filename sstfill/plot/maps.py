@@ -285,12 +285,24 @@ def draw(
     )
 
 
-def draw_error(sheet: Sheet, ax: Axes, where: Canvas, now: View, robust: bool) -> None:
-    """Draw one sigma of the filled pixels on a scale that starts at zero, with its colour bar."""
+def draw_error(
+    sheet: Sheet,
+    ax: Axes,
+    where: Canvas,
+    now: View,
+    robust: bool,
+    every: xr.DataArray | None = None,
+) -> QuadMesh:
+    """Draw one sigma of the filled pixels on a scale that starts at zero, with its colour bar.
+
+    The scale is that of `every`, the errors of all dates, if they are given.
+    """
     assert now.error is not None
-    scale = error_scale(now.error, robust)
+    errors = now.error if every is None else every
+    scale = error_scale(errors, robust)
     mesh = draw(ax, where, now.error, ERROR, scale)
-    sheet.add_bar([ax], mesh, with_units("error, 1 σ", now.units), now.error, scale)
+    sheet.add_bar([ax], mesh, with_units("error, 1 σ", now.units), errors, scale)
+    return mesh
 
 
 def _draw_source(ax: Axes, where: Canvas, now: View) -> None:

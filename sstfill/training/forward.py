@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sstfill.methods.gan.noise import Noise
 from sstfill.nn.compact import Compact
-from sstfill.nn.drawing import lattice_noise
 from sstfill.nn.masking import keep_observed
+from sstfill.nn.sizes import SPACINGS
 from sstfill.training.data.sample import Sample
 
 LEAST_ERROR = 1e-6
@@ -59,9 +61,7 @@ def complete(network: nn.Module, sample: Sample) -> CompletedBatch:
         return CompletedBatch(
             keep_observed(sample.values, sample.observed, estimated.float()), None
         )
-    correction, log_ratio = network(sample.channels)  # b c t y x each
-    corrected = sample.guess + sample.error * correction.float()
-    log_scale = sample.error.clamp_min(LEAST_ERROR).log() + log_ratio.float()
+    corrected, log_scale = _corrected(sample, *network(sample.channels))
     return CompletedBatch(keep_observed(sample.values, sample.observed, corrected), log_scale)
 
 
@@ -69,18 +69,29 @@ def complete_twice(network: Compact, sample: Sample) -> CompletedBatch:
     """Complete a batch by two draws of `Compact`, of which only the branch that draws learns."""
     with torch.no_grad():
         known = network.encode(sample.channels)
-        correction, log_ratio = network.estimate_from(known, sample.channels)
-        estimate = sample.guess + sample.error * correction.float()
-        log_scale = sample.error.clamp_min(LEAST_ERROR).log() + log_ratio.float()
+        estimate, log_scale = _corrected(sample, *network.estimate_from(known, sample.channels))
         error = math.sqrt(2) * log_scale.exp()  # of a Laplace distribution
-    b, _, t, y, x = sample.values.shape
-    draws = []
-    for _ in range(2):
-        noise = lattice_noise((b, t, y, x)).to(sample.values.device)
-        draws.append(estimate + error * network.draw_from(known, noise))
-    first, second = draws
+    first = estimate + error * network.draw_from(known, draw_noise(sample))
+    second = estimate + error * network.draw_from(known, draw_noise(sample))
     values = keep_observed(sample.values, sample.observed, first)
     return CompletedBatch(values, log_scale, (estimate, error, first, second))
+
+
+def draw_noise(sample: Sample) -> Tensor:
+    """Draw the noise of a batch, b k t y x, from torch's generator: as a series has it that lies
+    anywhere on the whole grid.
+    """
+    b, _, t, y, x = sample.values.shape
+    seed, row, column = torch.randint(2**31, (3,)).tolist()
+    noise = Noise(seed, b, np.arange(float(t)), row % SPACINGS[-1], column % SPACINGS[-1])
+    members = np.stack(list(noise.within((slice(0, t), slice(0, y), slice(0, x)))))
+    return torch.from_numpy(members).to(sample.values.device)
+
+
+def _corrected(sample: Sample, correction: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the corrected first guess and the logarithm of its Laplace scale."""
+    corrected = sample.guess + sample.error * correction.float()
+    return corrected, sample.error.clamp_min(LEAST_ERROR).log() + log_ratio.float()
 
 
 class Completer(nn.Module):

@@ -26,6 +26,7 @@ from sstfill.training import state as saved_state
 from sstfill.training.data.prefetch import WaitTimer, prefetch
 from sstfill.training.data.sample import PreparedSource, Sample, SampleSource
 from sstfill.training.distributed import Processes, process_group
+from sstfill.training.draw_score import to_unit_spread
 from sstfill.training.ema import update_bn
 from sstfill.training.job import TrainingJob, begin
 from sstfill.training.options import OptimiserOptions, TrainOptions
@@ -102,7 +103,10 @@ def fit(
             if out and processes.first:
                 saved_state.save(out, state, options)
                 log.write(out / LOG, state.history)
-        return _trained_network(state, options, processes, reason)
+        trained = _trained_network(state, options, processes, reason)
+    if options.draws:
+        to_unit_spread(trained.network, source)
+    return trained
 
 
 def learn(state: TrainingState, job: TrainingJob, out: Path | None) -> int:

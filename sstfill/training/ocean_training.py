@@ -59,7 +59,6 @@ def train_on_oceans(
                 "give an archive for anything else"
             )
     from sstfill.training.data.ocean_source import OceanSource
-    from sstfill.training.draw_score import to_unit_spread
     from sstfill.training.loop import fit
     from sstfill.training.train import (
         network_options,
@@ -73,8 +72,6 @@ def train_on_oceans(
     first = start_checkpoint(options, oceans.start)
     network = new_network(options, first)
     trained = fit(network, source, options, out=Path(out), resume=resume)
-    if options.draws:
-        to_unit_spread(trained.network, source)
     card = trained.card(options.network, network_options(options, first))
     card["data"] = {"oceans": config.options(oceans)}
     card["patch"] = list(next(iter(source.validation())).values.shape[1:])

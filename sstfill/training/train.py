@@ -123,7 +123,6 @@ def train(
     archive = TrainingField.of(data, variable, sea, truth, transform).loaded()
     chosen = _fit_to_archive(chosen, archive)
     with _clips_folder(out) as folder:
-        from sstfill.training.draw_score import to_unit_spread
         from sstfill.training.loop import fit
 
         first = start_checkpoint(chosen, start)
@@ -135,8 +134,6 @@ def train(
         trained = fit(
             network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
-        if chosen.draws:
-            to_unit_spread(trained.network, source)
         card = trained.card(chosen.network, size)
         card |= _archive_card(archive, chosen, clouds, source, first)
         checkpoint = Checkpoint(card, trained.network.state_dict())

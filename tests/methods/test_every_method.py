@@ -21,10 +21,12 @@ from sstfill.fill import fill
 from sstfill.methods import METHODS, Climatology, Method
 from sstfill.synthetic import ocean
 
-LIKENESS = 0.03
+LIKENESS = 0.02
 """Two fills are alike when their root mean square difference is below this fraction of the field's
-deviation: iterations stop at a tolerance, points are drawn in the order in which pixels come, and
-tiles of gaps that share observations are counted from the first row."""
+deviation: iterations stop at a tolerance, and points are drawn in the order in which pixels come.
+"""
+TURNED = {"oi": 0.03, "gan": 0.03}
+"""The same for rows that come from the other side, from which tiles of gaps are counted."""
 
 
 @cache
@@ -73,10 +75,10 @@ def rms(a: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(a, dtype=np.float64))))
 
 
-def assert_alike(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_alike(found: np.ndarray, expected: np.ndarray, within: float = LIKENESS) -> None:
     np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
     there = ~np.isnan(expected)
-    assert rms((found - expected)[there]) < LIKENESS * float(sea_surface().truth.std())
+    assert rms((found - expected)[there]) < within * float(sea_surface().truth.std())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -167,7 +169,8 @@ class TestEveryMethod:
         found = fill(
             sea_surface().isel(lat=slice(None, None, -1)), light(name), variables="sst", score=False
         )
-        assert_alike(found.sst.values[:, ::-1], closely(name).sst.values)
+        within = TURNED.get(name, LIKENESS)
+        assert_alike(found.sst.values[:, ::-1], closely(name).sst.values, within)
 
     def test_kelvin(self, name):
         ds = sea_surface()[["sst", "sea"]]

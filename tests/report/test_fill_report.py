@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import re
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from tags import Tags
 
 import sstfill
 from sstfill.cli import main
@@ -23,25 +23,6 @@ from sstfill.version import versions
 
 AUTO = sstfill.Auto(methods=("climatology", "interpolate"))
 FORGED = '<script>alert("sst")</script>'
-
-
-class Tags(HTMLParser):
-    """Tags that are open, and what they point to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.names: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.add(tag)
-        self.links += [str(value) for key, value in attrs if key in ("src", "href")]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+MILLISECONDS = 86_400_000
+"""In a day."""
+
 
 def keyed_normals(keys: Sequence[int], rows: ArrayLike, columns: ArrayLike) -> NDArray[np.float32]:
     """Return a standard normal number for each row and column, ``(rows, columns)``.
@@ -35,6 +38,15 @@ def keyed_normals(keys: Sequence[int], rows: ArrayLike, columns: ArrayLike) -> N
     out = np.empty((len(rows), len(columns)), np.float32)
     fill(out, np.array(keys, np.int64), rows, columns)
     return out
+
+
+def time_keys(days: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return one whole number for each absolute time in days: its milliseconds.
+
+    >>> time_keys(np.array([0.0, 1.5])).tolist()
+    [0, 129600000]
+    """
+    return np.rint(days * MILLISECONDS).astype(np.int64)
 
 
 def pixel_keys(rows: ArrayLike, columns: ArrayLike, variable: ArrayLike = 0) -> NDArray[np.int64]:

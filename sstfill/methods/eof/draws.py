@@ -20,7 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sstfill.fields.ancillary import MEMBER
-from sstfill.methods.common.keyed import keyed_normals
+from sstfill.methods.common.keyed import keyed_normals, time_keys
 from sstfill.methods.common.lowrank import LowRank, lay_out
 from sstfill.methods.common.matrix import ObservationMatrix
 from sstfill.methods.common.regression import unpack
@@ -32,8 +32,6 @@ RED_NOISE, EVIDENCE, PATTERNS, NOISE = 721, 722, 723, 724
 """What is drawn: keys of its numbers."""
 LEVELS = 21
 """Red noise is known at 2^21 times of each span of at least 32 e-folding times."""
-MILLISECONDS = 86_400_000
-"""In a day; times are keys as whole milliseconds."""
 
 
 def red_noise(
@@ -97,7 +95,7 @@ def amplitude_deviations(
     times, k = len(days), len(time_scale)
     free = np.empty((times, k, members))
     noise = np.empty_like(free)
-    stamps = np.rint(days * MILLISECONDS).astype(np.int64)
+    stamps = time_keys(days)
     for member in range(members):
         for mode, scale in enumerate(time_scale):
             free[:, mode, member] = red_noise(days, float(scale), (seed, RED_NOISE, member, mode))
@@ -164,7 +162,7 @@ class ModeDraws:
             patterns = self.patterns(member)
         low = self.low_rank
         amplitudes = (low.amplitudes + self.deviations[member])[times].astype(patterns.dtype)
-        stamps = np.rint(self.days[times] * MILLISECONDS)
+        stamps = time_keys(self.days[times])
         noise = self.correlation.normals((self.seed, NOISE, member), stamps, self.pixels)
         noise *= np.sqrt(np.asarray(low.noise, np.float32))
         noise += amplitudes @ patterns.T

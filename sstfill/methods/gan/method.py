@@ -18,7 +18,7 @@ from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.deviations import about
 from sstfill.methods.gan.compact import estimate_compact
-from sstfill.methods.gan.network import Networks
+from sstfill.methods.gan.network import Networks, draws
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.gan.paper import estimate_paper
 from sstfill.methods.registry import register
@@ -219,7 +219,7 @@ def check_usable(checkpoint: Checkpoint) -> Checkpoint:
 
 def check_draws(checkpoint: Checkpoint) -> None:
     """Raise `OptionError` unless the checkpoint's network draws members."""
-    if not checkpoint.config["network"]["options"].get("drawing"):
+    if not draws(checkpoint):
         raise OptionError(
             f"{checkpoint} was not trained to draw members; fill without members, or train it "
             "with objective='draws'"

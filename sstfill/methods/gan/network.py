@@ -25,6 +25,11 @@ _KEPT: dict[tuple[str, str], Any] = {}
 _BUILDING = Lock()
 
 
+def draws(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint's network turns noise into members."""
+    return bool(checkpoint.config["network"]["options"].get("drawing"))
+
+
 @dataclass(frozen=True)
 class Networks:
     """A network as it is sent to workers that fill patches; each process builds it once.
@@ -50,7 +55,7 @@ class Networks:
     @property
     def draws(self) -> bool:
         """Whether the network turns noise into members."""
-        return bool(self.checkpoint.config["network"]["options"].get("drawing"))
+        return draws(self.checkpoint)
 
     def network(self) -> Any:
         """Return the network, in evaluation mode on its device."""

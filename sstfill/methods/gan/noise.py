@@ -10,16 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.fields.patches import Box
-from sstfill.methods.common.keyed import keyed_normals, pixel_keys
+from sstfill.methods.common.keyed import keyed_normals, pixel_keys, time_keys
+from sstfill.nn.sizes import SIDE, SPACINGS
 
-SPACINGS = (1, 4, 16, 64)
-"""As `sstfill.nn.drawing.SPACINGS`, which loads torch."""
-SIDE = 8
-"""As `sstfill.nn.compact.SIDE`."""
 LATTICE = 741
 """What is drawn: a key of its numbers."""
-MILLISECONDS = 86_400_000
-"""In a day; times are keys as whole milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Noise:
     def within(self, box: Box) -> Iterator[NDArray[np.float32]]:
         """Yield the noise of each member in a box, ``(spacing, time, y, x)``, of unit variance."""
         times, rows, columns = box
-        stamps = np.rint(self.days[times] * MILLISECONDS).astype(np.int64)
+        stamps = time_keys(self.days[times])
         y = np.arange(rows.start, rows.stop) + self.row
         x = np.arange(columns.start, columns.stop) + self.column
         for member in range(self.members):

@@ -11,6 +11,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cloudpickle
 import numpy as np
@@ -27,18 +28,18 @@ from sstfill.fields.reading.positions import cell_km
 from sstfill.fill import fill
 from sstfill.methods.gan import compact as gan_compact
 from sstfill.methods.gan import network as gan_network
-from sstfill.methods.gan import noise, tiling
+from sstfill.methods.gan import tiling
 from sstfill.methods.gan.domain_check import FEATURES
 from sstfill.methods.gan.method import FRACTION, Gan, cloud_seed, estimate_all
 from sstfill.methods.gan.network import Networks
 from sstfill.methods.gan.network_inputs import CHANNELS, FIELDS, FirstGuesses
-from sstfill.methods.gan.noise import SPACINGS, Noise
+from sstfill.methods.gan.noise import Noise
 from sstfill.methods.oi import method as optimal
-from sstfill.nn import compact as nn_compact
-from sstfill.nn import drawing as drawing_noise
 from sstfill.nn import registry
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
+from sstfill.nn.sizes import SPACINGS
 from sstfill.synthetic import ocean
+from sstfill.training.forward import draw_noise
 
 SHAPE = (8, 16, 20)
 PAPERS = ("paper", "static", "recurrent")
@@ -266,13 +267,13 @@ def test_noise_is_the_same_wherever_it_is_seen():
         assert abs(lattice.std() - 1) < 0.1, spacing
         near = np.mean(lattice[:, 1:] * lattice[:, :-1])
         assert near > 0.5 if spacing > 1 else abs(near) < 0.02, spacing
-    assert drawing_noise.SPACINGS == SPACINGS and nn_compact.SIDE == noise.SIDE
 
 
 def test_the_noise_of_training_is_that_of_filling():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        trained = drawing_noise.lattice_noise((1, 40, 90, 130))[0].numpy()
+        sample = SimpleNamespace(values=torch.zeros(1, 1, 40, 90, 130))
+        trained = draw_noise(sample)[0].numpy()
     filled = next(Noise(3, 1, np.arange(40.0)).within((slice(0, 40), slice(0, 90), slice(0, 130))))
     for apart in (1, 3, 8):
         alike = []
