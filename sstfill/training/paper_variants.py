@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,20 +64,27 @@ class VariantTraining:
 
 
 def trained(
-    training: VariantTraining, *, frames: int, size: int, seed: int, device: str
+    training: VariantTraining,
+    *,
+    frames: int,
+    size: int,
+    seed: int,
+    device: str,
+    images: int = IMAGES,
+    variants: Mapping[str, tuple[Network, ObjectiveName]] = VARIANTS,
 ) -> Iterator[tuple[str, Gan]]:
-    """Yield each of `VARIANTS` with its name, trained on sequences of `frames` x `size` x `size`.
+    """Yield each variant with its name, trained on sequences of `frames` x `size` x `size`.
 
     All see the same ocean under clouds of the paper's middle fraction; the supervised ones see the
     truth, too. Of the networks of all epochs the one with the least error at withheld pixels is
     kept.
     """
     side = max(size, DISCRIMINATED_SIDE)
-    shape = (max(IMAGES, 12 * frames), side, side)
+    shape = (max(images, 12 * frames), side, side)
     truth = synthetic.sst(shape=shape, step="6h", seed=SEED + seed)
     cloudy = synthetic.clouds(shape=shape, fraction=FRACTION, step="6h", seed=SEED + seed)
     obs = truth.where(~cloudy.values).rename("sst")
-    for name, (network, objective) in VARIANTS.items():
+    for name, (network, objective) in variants.items():
         samples = min(EPOCH, training.steps)
         epochs = -(-training.steps // samples)
         options = TrainOptions(
