@@ -53,13 +53,15 @@ def filled(name: str) -> xr.Dataset:
 
 @cache
 def closely(name: str) -> xr.Dataset:
-    """As `quick`, but fitted to so many withheld pixels that rounding does not change the fit."""
+    """As `quick`, but fitted to so many withheld pixels that rounding does not change the fit:
+    by `full_fit`.
+    """
     return fill(sea_surface(), light(name), variables="sst", score=False)
 
 
 @cache
 def quick(name: str) -> xr.Dataset:
-    """What several fills have in common is tested on this; covariances fitted by `brief_fit`."""
+    """What several fills have in common is tested on this."""
     return fill(sea_surface(), light(name), variables="sst", score=False)
 
 
@@ -81,6 +83,7 @@ def assert_alike(found: np.ndarray, expected: np.ndarray, within: float = LIKENE
     assert rms((found - expected)[there]) < within * float(sea_surface().truth.std())
 
 
+@pytest.mark.usefixtures("full_fit")
 @pytest.mark.parametrize("name", METHODS)
 class TestEveryMethod:
     def test_is_a_frozen_dataclass_with_keyword_options(self, name):
@@ -185,7 +188,6 @@ class TestEveryMethod:
             np.testing.assert_allclose(ratio, 1, rtol=0.05)
 
 
-@pytest.mark.usefixtures("brief_fit")
 @pytest.mark.parametrize("name", METHODS)
 class TestAnotherFill:
     """What a second fill has in common with the first, whatever its skill."""
@@ -337,7 +339,6 @@ odd_values = st.one_of(
 )
 
 
-@pytest.mark.usefixtures("brief_fit")
 @pytest.mark.parametrize("name", METHODS)
 class TestErrorOfOddFields:
     """An error is never zero, infinite or missing where a pixel is filled, whatever the field."""
@@ -394,7 +395,6 @@ def odd_field(make_field, shape: tuple[int, ...]) -> xr.DataArray:
     return make_field(values.astype(np.float32))
 
 
-@pytest.mark.usefixtures("brief_fit")
 @pytest.mark.parametrize("name", METHODS)
 class TestOddData:
     def check(self, obs: xr.DataArray, name: str, **kwargs) -> xr.Dataset:

@@ -14,7 +14,15 @@ from scipy import ndimage
 
 from sstfill.methods.oi import covariance_fit, subsample
 from sstfill.methods.oi.covariance import Component, Covariance
-from sstfill.methods.oi.covariance_fit import Fixed, ParameterLayout, WithheldTrial, fit_covariance
+from sstfill.methods.oi.covariance_fit import (
+    FitEffort,
+    Fixed,
+    ParameterLayout,
+    WithheldTrial,
+    fit_covariance,
+)
+
+pytestmark = pytest.mark.usefixtures("full_fits")
 
 CELL = 10.0
 SHAPE = (30, 24, 24)
@@ -46,7 +54,8 @@ def test_the_same_draws_give_the_same_fit() -> None:
     fit = inspect.unwrap(covariance_fit.fit_parameters)
     draws = [WithheldTrial.draw(drawn("exponential"), SEA, "mean", seed) for seed in (0, 1)]
     start = covariance_fit.START["two-scale"]
-    one, other = (fit(draws, start, 0.03, Fixed(), rounds=1).to_dict() for _ in range(2))
+    little = FitEffort(rounds=1)
+    one, other = (fit(draws, start, 0.03, Fixed(), little).to_dict() for _ in range(2))
     assert one == other
 
 
@@ -64,10 +73,10 @@ def test_scales_and_noise_are_recovered(shape) -> None:
     assert 0.1 / 1.7 < found.covariance.noise / part.variance < 0.1 * 1.7
 
 
-@pytest.mark.usefixtures("brief_fit")
 def test_what_is_given_is_kept() -> None:
     fixed = Fixed(length_scale=(33.0, 44.0), time_scale=1.25, noise=0.07)
-    found = fit_covariance(drawn("exponential"), SEA, "auto", ["mean"], fixed, 0)
+    little = FitEffort(draws=2, targets=40)
+    found = fit_covariance(drawn("exponential"), SEA, "auto", ["mean"], fixed, 0, effort=little)
     (part,) = found.covariance.components
     assert (part.length_scale, part.time_scale) == ((33.0, 44.0), 1.25)
     assert found.covariance.noise / part.variance == pytest.approx(0.07, rel=1e-9)
