@@ -82,9 +82,9 @@ def full_fits() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture
 def full_fit() -> Iterator[None]:
-    """The same for one class or test."""
+    """The same for one test."""
     with fits_with():
         yield
 

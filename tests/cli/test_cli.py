@@ -853,16 +853,15 @@ def test_demo(
     "layout", [{"time": 1, "lat": 16, "lon": 18}, {"time": 12, "lat": 4, "lon": 6}, {}]
 )
 def test_blocks_are_whole_stored_chunks(
-    layout: dict[str, int], seen: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: dict[str, int], seen: xr.Dataset, tmp_path: Path
 ) -> None:
     encoding = {"sst": {"chunksizes": tuple(layout.values())} if layout else {"contiguous": True}}
     seen.to_netcdf(tmp_path / "in.nc", encoding=encoding)
-    monkeypatch.setattr(source, "BLOCK", 5 * 16 * 18 * 4)
+    whole = layout.get("time") == 12
     with sstfill.io.open(tmp_path / "in.nc", chunks={}) as stored:
-        assert source.blocks(stored) == ({} if layout.get("time") == 12 else {"time": 5})
-    monkeypatch.setattr(source, "BLOCK", 1)
-    with sstfill.io.open(tmp_path / "in.nc", chunks={}) as stored:
-        assert source.blocks(stored) == ({} if layout.get("time") == 12 else {"time": 1})
+        for images, nbytes in ((5, 5 * 16 * 18 * 4), (1, 1)):
+            found = source.blocks(stored, block_bytes=nbytes)
+            assert found == ({} if whole else {"time": images})
 
 
 class TestProcess:

@@ -167,12 +167,11 @@ def test_too_little_to_fit_gives_the_start_with_what_was_given() -> None:
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_excerpt_is_where_most_is_observed(lazy, monkeypatch) -> None:
-    monkeypatch.setattr(subsample, "EXCERPT", (4, 5, 6))
+def test_excerpt_is_where_most_is_observed(lazy) -> None:
     values = np.full((12, 14, 14), np.nan)
     values[7:11, 8:13, 1:7] = 1.0
     obs = on_plane(values)
-    part, sea = subsample.excerpt(obs.chunk(time=5) if lazy else obs, SEA[:14, :14])
+    part, sea = subsample.excerpt(obs.chunk(time=5) if lazy else obs, SEA[:14, :14], (4, 5, 6))
     assert part.shape == (4, 5, 6) and sea.shape == (5, 6) and bool(part.notnull().all())
     assert part.time.values[0] == obs.time.values[7] and part.chunks is None
 
@@ -196,9 +195,8 @@ def test_whole_regions_of_one_image_are_withheld() -> None:
     assert (inside & hidden[0]).sum() > 0.3 * hidden.sum()  # of scattered ones it would be 4 %
 
 
-def test_excerpt_of_the_evenly_observed_is_the_middle(monkeypatch) -> None:
-    monkeypatch.setattr(subsample, "EXCERPT", (4, 4, 4))
-    part, _ = subsample.excerpt(on_plane(np.ones((12, 14, 14))), SEA[:14, :14])
+def test_excerpt_of_the_evenly_observed_is_the_middle() -> None:
+    part, _ = subsample.excerpt(on_plane(np.ones((12, 14, 14))), SEA[:14, :14], (4, 4, 4))
     assert [float(part[d][0]) / CELL for d in "yx"] == [5.0, 5.0] and part.time[0] == on_plane(
         np.ones((12, 1, 1))
     ).time[4]

@@ -164,7 +164,7 @@ class TestShuffled:
             >= LEAST_SEEN * 4 * counts
         )
         likely = np.argwhere(enough & (counts >= LEAST_SEA * 64))
-        found = np.array(places(drawn(of(ds, limits=MemoryLimits(windows=12)), 1000), ds))
+        found = np.array(places(drawn(of(ds, limits=MemoryLimits(windows=12)), 600), ds))
         assert set(map(tuple, found.tolist())) <= set(map(tuple, likely.tolist()))
         for k in range(3):
             fractions = [
