@@ -10,9 +10,13 @@ from pathlib import Path
 
 import dask
 import pytest
+from hypothesis import settings
 from remembered import fits_with, remembered
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# How long an example takes depends on what else the machine does.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 # Workers are forked from one process that has imported what they need; must precede `distributed`.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 

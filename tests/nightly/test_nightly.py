@@ -356,8 +356,10 @@ def test_a_bad_line_of_the_history_is_told_once_a_night(place, caplog):
 
 def test_a_history_that_cannot_be_read_is_left_as_it_is(place):
     place.bring(20)
+    place.night(20)
     history = place.report / "history.jsonl"
-    history.mkdir(parents=True)
+    history.unlink()
+    history.mkdir()
     (history / "mine").touch()
     night = place.night(20)
     assert night.exit == 2 and "failed at the start" in night.failure
