@@ -344,8 +344,10 @@ class _Field:
         if not self.rescaling.usual:
             summary, estimates = self.rescaling.score(name, score.summary), score.estimates
             if estimates is not None:
-                truth, mean = (self.rescaling.values(name, part) for part in estimates[:2])
-                estimates = estimates._replace(truth=truth, mean=mean)
+                estimates = estimates._replace(
+                    truth=self.rescaling.values(name, estimates.truth),
+                    mean=self.rescaling.values(name, estimates.mean),
+                )
             score = replace(score, summary=summary, estimates=estimates)
         return in_both_spaces(score, self.transforms.by_name[name])
 

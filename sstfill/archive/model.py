@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -276,9 +277,12 @@ def _near(scale: StratifiedScale, obs: xr.DataArray) -> Shape:
         return (0, 0, 0)
     steps = np.diff(days_since_first(obs))
     step = float(steps.min()) if steps.size else 1.0
-    spans = [scale.lag[-1] / step, *(WIDER * scale.distance[-1] / size for size in cell_km(obs))]
-    t, y, x = (min(most, int(np.ceil(n)) + 1) for n, most in zip(spans, NEAR, strict=True))
-    return t, y, x
+    height, width = cell_km(obs)
+    reach = WIDER * scale.distance[-1]
+    times = min(NEAR[0], math.ceil(scale.lag[-1] / step) + 1)
+    rows = min(NEAR[1], math.ceil(reach / height) + 1)
+    columns = min(NEAR[2], math.ceil(reach / width) + 1)
+    return times, rows, columns
 
 
 def transformed(window: Window, transform: Transform) -> Window:

@@ -518,8 +518,11 @@ def _number_of_members(estimates: Mapping[str, Estimate]) -> int:
 def _pooled_places(places: list[Places], times: int) -> Places:
     """Number the images of all repeats in one go."""
     images = [place.image + number * times for number, place in enumerate(places)]
-    rows, columns = ([place[axis] for place in places] for axis in (1, 2))
-    return Places._make(np.concatenate(part) for part in (images, rows, columns))
+    return Places(
+        image=np.concatenate(images),
+        row=np.concatenate([place.row for place in places]),
+        column=np.concatenate([place.column for place in places]),
+    )
 
 
 def _pooled(estimates: list[Estimate]) -> Estimate:

@@ -420,8 +420,9 @@ def by_name(variable: xr.DataArray) -> tuple[Kind, str]:
     >>> by_name(xr.DataArray(0.0, name="sst", attrs={"units": "degC"}))
     ('none', '')
     """
-    keys = ("standard_name", "long_name", "units")
-    standard_name, long_name, units = (str(variable.attrs.get(key, "")).strip() for key in keys)
+    standard_name = str(variable.attrs.get("standard_name", "")).strip()
+    long_name = str(variable.attrs.get("long_name", "")).strip()
+    units = str(variable.attrs.get("units", "")).strip()
     for rule in tables.load("transforms")["rule"]:
         if _matches(standard_name, rule.get("standard_name", ())):
             return rule["transform"], f"standard_name {standard_name!r}"

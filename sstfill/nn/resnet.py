@@ -26,7 +26,8 @@ class FrameConvolution(nn.Conv3d):
         small = clips == 1 and frames > 1 and channels * frames * rows <= SMALL
         if not (small and input.is_cpu):
             return super().forward(input)
-        around, down, across = (size // 2 for size in self.kernel_size)
+        around = self.kernel_size[0] // 2
+        down, across = self.kernel_size[1] // 2, self.kernel_size[2] // 2
         half = (frames + 1) // 2
         # zeros around the clip, and one frame more behind it where their number is odd
         padded = functional.pad(input[0], (0, 0, 0, 0, around, around + frames % 2))  # c t' y x

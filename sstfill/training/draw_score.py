@@ -114,9 +114,9 @@ def functionals(
     for offset in OFFSETS:
         if any(abs(n) >= size for n, size in zip(offset, mask.shape[-3:], strict=True)):
             continue
-        (here, there), (seen, too), (one, other) = (
-            _apart(field, offset) for field in (parts, mask, error)
-        )
+        here, there = _apart(parts, offset)
+        seen, too = _apart(mask, offset)
+        one, other = _apart(error, offset)
         both = seen * too
         yield *((there - here) * both / ((one + other) / 2)), both
 

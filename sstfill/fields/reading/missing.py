@@ -160,8 +160,8 @@ def valid_range(da: xr.DataArray | xr.Variable) -> Bounds:
     bounds = _declared(da)
     stored = np.dtype(da.encoding.get("dtype", da.dtype))
     if stored.kind not in "iu":
-        low, high = (None if whole else number for number, whole in bounds)
-        return low, high
+        floats = [None if whole else number for number, whole in bounds]
+        return floats[0], floats[1]
     scale, offset = scaling(da.encoding)
     found: list[float | None] = []
     for number, whole in bounds:
@@ -185,8 +185,8 @@ def undecided_range(da: xr.DataArray | xr.Variable) -> Bounds:
     stored = np.dtype(da.encoding.get("dtype", da.dtype))
     if stored.kind in "iu":
         return None, None
-    low, high = (number if whole else None for number, whole in _declared(da))
-    return low, high
+    whole_numbers = [number if whole else None for number, whole in _declared(da)]
+    return whole_numbers[0], whole_numbers[1]
 
 
 def settled(da: xr.DataArray) -> xr.DataArray:

@@ -88,8 +88,8 @@ class TrainingField:
             fingerprint += f"-{chosen.kind}{chosen.floor:g}"
             obs, known = chosen.apply(obs), None if known is None else chosen.apply(known)
         elif transform == "auto" and not by_name(ds[name])[1]:
-            least, most = (survey[key].where(mask).values for key in ("least", "most"))
-            if is_skewed(least, most):
+            least, most = survey["least"].where(mask), survey["most"].where(mask)
+            if is_skewed(least.values, most.values):
                 note_skewness([name])
         return cls(obs=obs, sea=mask, truth=known, fingerprint=fingerprint, transform=chosen)
 
