@@ -16,7 +16,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from sstfill.cli.terminal import say
+from sstfill.cli.process.terminal import say
 from sstfill.errors import OptionError, unknown
 from sstfill.version import versions
 

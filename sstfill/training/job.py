@@ -19,7 +19,7 @@ from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
 from sstfill.training.ema import EMA
 from sstfill.training.forward import Completer
-from sstfill.training.objectives import Objective, compose
+from sstfill.training.objectives.compose import Objective, compose
 from sstfill.training.options import OptimiserOptions, TrainOptions
 from sstfill.training.state import TrainingState
 

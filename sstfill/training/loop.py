@@ -26,9 +26,9 @@ from sstfill.training import state as saved_state
 from sstfill.training.data.prefetch import WaitTimer, prefetch
 from sstfill.training.data.sample import PreparedSource, Sample, SampleSource
 from sstfill.training.distributed import Processes, process_group
-from sstfill.training.draw_score import to_unit_spread
 from sstfill.training.ema import update_bn
 from sstfill.training.job import TrainingJob, begin
+from sstfill.training.objectives.draw_score import to_unit_spread
 from sstfill.training.options import OptimiserOptions, TrainOptions
 from sstfill.training.score import validate
 from sstfill.training.state import TrainingState

@@ -14,8 +14,8 @@ from sstfill.nn.losses import laplace_nll
 from sstfill.training.data.prefetch import prefetch
 from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
-from sstfill.training.draw_score import fair_crps
 from sstfill.training.forward import Completer
+from sstfill.training.objectives.draw_score import fair_crps
 from sstfill.training.options import TrainOptions
 
 

@@ -22,7 +22,7 @@ from sstfill.errors import OptionError, ReadError, SstfillError
 from sstfill.io.output.atomic import atomic_path
 from sstfill.io.untrusted.documents import parse_json, short
 from sstfill.training.ema import EMA
-from sstfill.training.objectives import Adversary
+from sstfill.training.objectives.adversary import Adversary
 from sstfill.training.options import TrainOptions
 from sstfill.version import __version__
 

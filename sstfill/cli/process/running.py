@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from sstfill.cli.parser import parse
-from sstfill.cli.signals import Signals
-from sstfill.cli.terminal import (
+from sstfill.cli.process.signals import Signals
+from sstfill.cli.process.terminal import (
     ReaderGoneError,
     complain,
     messages,
