@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sstfill.checks import check_number
-from sstfill.nn.blocks import Block, TimeAttention
 from sstfill.nn.drawing import Drawing
+from sstfill.nn.layers.blocks import Block, TimeAttention
 from sstfill.nn.shapes import check_sequence
 from sstfill.nn.sizes import FOLD, SIDE
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sstfill.nn.blocks import Block, TimeAttention
+from sstfill.nn.layers.blocks import Block, TimeAttention
 from sstfill.nn.sizes import SPACINGS
 
 NOISE = len(SPACINGS)

@@ -11,9 +11,9 @@ from torch.nn.utils import parametrize
 
 from sstfill.checks import check_number
 from sstfill.nn.generator import OCCLUDED, SIDE, decoder, encoder
+from sstfill.nn.layers.spectral import spectral
 from sstfill.nn.masking import keep_observed, occlude
 from sstfill.nn.shapes import check_sequence
-from sstfill.nn.spectral import spectral
 
 
 class ConvGRU(nn.Module):

@@ -7,7 +7,7 @@ from torch import Size, Tensor, contiguous_format, nn, zeros
 from torch.nn import functional
 
 from sstfill.checks import check_number
-from sstfill.nn.spectral import spectral
+from sstfill.nn.layers.spectral import spectral
 
 REDUCTION = 8
 """Channels of the input for one of queries, keys and values (Zhang et al. 2019, section 3)."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn, stack
 from torch.nn import functional
 
-from sstfill.nn.spectral import spectral
+from sstfill.nn.layers.spectral import spectral
 
 SMALL = 20_480
 """Channels x frames x rows of a single clip up to which torch (2.x) passes oneDNN by on a CPU."""
