@@ -133,7 +133,13 @@ class Model:
         rounding: Rounding = SINGLE_PRECISION,
     ) -> Model:
         """Fit a method to an archive, score it, and save both; the folder appears atomically."""
-        whole = _transformed_archive(whole, transform)
+        if transform.kind != "none":
+            whole = replace(
+                whole,
+                obs=transform.apply(whole.obs),
+                sample=transform.apply(whole.sample),
+                trials=[transformed(window, transform) for window in whole.trials],
+            )
         # Killed before the last step, it leaves a hidden draft only, and the fit is done again.
         draft = folder.with_name(f".{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
@@ -291,17 +297,6 @@ def transformed(window: Window, transform: Transform) -> Window:
         return window
     obs, sample = transform.apply(window.obs), transform.apply(window.sample)
     return replace(window, obs=obs, sample=sample)
-
-
-def _transformed_archive(whole: Archive, transform: Transform) -> Archive:
-    if transform.kind == "none":
-        return whole
-    return replace(
-        whole,
-        obs=transform.apply(whole.obs),
-        sample=transform.apply(whole.sample),
-        trials=[transformed(window, transform) for window in whole.trials],
-    )
 
 
 def _current_fingerprint(folder: Path) -> str:

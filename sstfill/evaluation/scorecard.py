@@ -38,10 +38,6 @@ def _fixed(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _signed(value: float, decimals: int) -> str:
-    return f"{value:+.{decimals}f}"
-
-
 def _percent(value: float, decimals: int) -> str:
     return f"{value:.1%}"
 
@@ -58,7 +54,7 @@ COLUMNS = (
     ScoreColumn("RMSE log10", "rmse_log10", lambda value, decimals: f"{value:.3f}"),
     ScoreColumn("RMSE logit", "rmse_logit", lambda value, decimals: f"{value:.3f}"),
     ScoreColumn("MAE", "mae", _fixed),
-    ScoreColumn("bias", "bias", _signed, rank=abs),
+    ScoreColumn("bias", "bias", lambda value, decimals: f"{value:+.{decimals}f}", rank=abs),
     ScoreColumn(
         "corr.", "correlation", lambda value, decimals: f"{value:.3f}", rank=lambda value: -value
     ),

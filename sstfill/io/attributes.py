@@ -30,6 +30,17 @@ CF = (
     "dtype",
 )
 """Attributes that xarray's decoder and encoder use; they are left as they are."""
+RESERVED = (
+    "_NCProperties",
+    "_Netcdf4Dimid",
+    "_Netcdf4Coordinates",
+    "_nc3_strict",
+    "CLASS",
+    "NAME",
+    "DIMENSION_LIST",
+    "REFERENCE_LIST",
+)
+"""Names that the NetCDF and HDF5 libraries keep for attributes of their own."""
 FAILURES = (
     RuntimeError,
     ValueError,
@@ -145,7 +156,8 @@ def storable_attrs(attrs: Mapping[Any, Any], of: str, *, zarr: bool = True) -> d
     kept: dict[Any, Any] = {}
     changed = False
     for key, value in attrs.items():
-        if not _name_holds(key, zarr):
+        named = isinstance(key, str) and _is_name(key) and key not in RESERVED
+        if not named or not (zarr or _begins_well(key)):
             log.warning("attribute %r of %s cannot be stored by this name; it is left out", key, of)
             changed = True
         elif key in CF or holds(value):
@@ -160,21 +172,6 @@ def storable_attrs(attrs: Mapping[Any, Any], of: str, *, zarr: bool = True) -> d
             kept[key] = _text(value)
             changed = True
     return kept if changed else attrs  # type: ignore[return-value]
-
-
-def _name_holds(key: Any, zarr: bool) -> bool:
-    reserved = (
-        "_NCProperties",
-        "_Netcdf4Dimid",
-        "_Netcdf4Coordinates",
-        "_nc3_strict",
-        "CLASS",
-        "NAME",
-        "DIMENSION_LIST",
-        "REFERENCE_LIST",
-    )
-    fits = isinstance(key, str) and _is_name(key) and key not in reserved
-    return fits and (zarr or _begins_well(key))
 
 
 def _text(value: Any) -> str:

@@ -230,7 +230,10 @@ def tidy(folder: Path) -> None:
 def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) -> None:
     now = config.options(options)
     # a training of before an option was there had what is its default today, or the paper's
-    saved = {**config.options(TrainOptions()), **_papers(options), **saved}
+    former = config.options(TrainOptions())
+    if options.objective == "adversarial":
+        former |= {"discriminator_gain": 1.0, "discriminator_masks": False}
+    saved = {**former, **saved}
     free = FREE if options.recipe.schedule == "cosine" else (*FREE, "epochs")
     differing = [name for name in now if name not in free and saved[name] != now[name]]
     if differing:
@@ -239,13 +242,6 @@ def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) 
             f"{path} was saved with {', '.join(changes)}; "
             "resume with the same options, or train from the start in another folder"
         )
-
-
-def _papers(options: TrainOptions) -> dict[str, Any]:
-    """Options whose default is no longer the paper's, as it was when they were not there."""
-    if options.objective == "adversarial":
-        return {"discriminator_gain": 1.0, "discriminator_masks": False}
-    return {}
 
 
 def _check_same(now: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:

@@ -24,6 +24,10 @@ Plausible values lie no farther outside the range than it is wide.
 ABSENT = "absent Zarr chunks"
 NEVER_WRITTEN = "images never written"
 STORED_NAN = "stored NaN"
+_ORIGINS = {
+    DEFAULT_FILL: "NetCDF's default fill value",
+    ZARR_FILL: "the fill value of the Zarr array",
+}
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,11 @@ class Tally:
         for sentinel in self.sentinels:
             count = counts[f"{sentinel.rule} {sentinel.number:g}"]
             if count and not sentinel.declared:
-                warnings.append(_undeclared(sentinel, count))
+                origin = _ORIGINS[sentinel.rule]
+                warnings.append(
+                    f"{count:,} values equal {sentinel.number:g}, {origin}, which no attribute "
+                    "declares; they are taken as missing"
+                )
         if self.zeros:
             warnings.append(
                 f"{self.zeros:,} values equal {self.kept:g}, the default fill value of the Zarr "
@@ -251,14 +259,3 @@ class Tally:
                 )
         warnings += self.removal.warnings(self.declared)
         return MissingValues(variable, self.size, counts, tuple(warnings))
-
-
-def _undeclared(sentinel: Sentinel, count: int) -> str:
-    origin = {
-        DEFAULT_FILL: "NetCDF's default fill value",
-        ZARR_FILL: "the fill value of the Zarr array",
-    }[sentinel.rule]
-    return (
-        f"{count:,} values equal {sentinel.number:g}, {origin}, which no attribute declares; they "
-        "are taken as missing"
-    )

@@ -231,17 +231,16 @@ def since(values: NDArray, unit: str, reference: str, calendar: str) -> NDArray 
         return later(base, shift + numbers * (LENGTHS[unit] * DAY))
     step = MONTH if unit == "year" else 1
     whole = np.floor(numbers).astype(np.int64)
-    begin = month_starts(month + whole * step, calendar)
-    length = between(begin, month_starts(month + whole * step + 1, calendar))
-    # A reference on the 31st is the last day of shorter months.
-    begin = later(begin, np.minimum(shift, length - DAY))
-    span = between(begin, _shifted(month + (whole + 1) * step, shift, calendar))
-    return later(begin, (numbers - whole) * span)
+    begin = _shifted(month + whole * step, shift, calendar)
+    end = _shifted(month + (whole + 1) * step, shift, calendar)
+    return later(begin, (numbers - whole) * between(begin, end))
 
 
 def _shifted(months: NDArray[np.int64], shift: float, calendar: str) -> NDArray:
+    """Return the times so far after the start of months."""
     begin = month_starts(months, calendar)
     length = between(begin, month_starts(months + 1, calendar))
+    # A reference on the 31st is the last day of shorter months.
     return later(begin, np.minimum(shift, length - DAY))
 
 

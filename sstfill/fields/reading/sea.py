@@ -200,7 +200,10 @@ def sea_mask(
     if sea is None:
         observed = field.notnull().any([d for d in field.dims if d not in spatial])
         return observed.drop_attrs().rename("sea")
-    mask = _without_depth(_as_sea(sea, lakes=lakes))
+    mask = _as_sea(sea, lakes=lakes)
+    depths = [d for d in mask.dims if str(d).lower() in _TABLE["dimensions"]["depth"]]
+    if depths and mask.ndim - len(depths) >= 2:
+        mask = mask.any(depths)
     found = axes(mask, time=False)
     mask = mask.any([d for d in mask.dims if d not in found.dims]).transpose(*found.dims)
     values = _matched(mask, found, field)
@@ -216,11 +219,6 @@ def _on_grid(values: Any, field: xr.DataArray) -> xr.DataArray:
     spatial = field.dims[-2:]
     coords = {n: c for n, c in field.coords.items() if set(c.dims) <= set(spatial)}
     return xr.DataArray(values, coords=coords, dims=spatial, name="sea")
-
-
-def _without_depth(mask: xr.DataArray) -> xr.DataArray:
-    depths = [d for d in mask.dims if str(d).lower() in _TABLE["dimensions"]["depth"]]
-    return mask.any(depths) if depths and mask.ndim - len(depths) >= 2 else mask
 
 
 def _as_sea(
