@@ -118,6 +118,8 @@ def import_granules(
         with io.reading(files[0]), raw(files[0]) as first:
             stored = columns(archive, first, gaps=empty > 0, quality=quality_level is not None)
             step_bytes = max(1, sum(variable.empty(1).nbytes for variable in stored))
+            # a chunk holds several images, for a method reads series of a pixel; a block is what is
+            # written at once
             together = min(MOST_STEPS_IN_CHUNK, len(times), int(BLOCK_BYTES // step_bytes))
             together = max(together, 1)
             template = _template(archive, first, stored, times, plan, together)
@@ -127,6 +129,7 @@ def import_granules(
                 encoding[each.name] = {"chunks": (together, *_tiles(each))}
                 if zarr_format == 3 and each.fill is not None:  # v2 takes it from _FillValue
                     encoding[each.name]["fill_value"] = each.fill
+            # metadata and coordinates alone; the values follow chunk by chunk, in `_fill`
             template.to_zarr(
                 store,
                 mode="w-",
@@ -160,6 +163,7 @@ def found(paths: StrPath | Sequence[StrPath]) -> list[Path]:
             f"no granules in {named}; give a folder or a glob of NetCDF files "
             f"({' '.join(ENDINGS[:3])})"
         )
+    # by name, for names of granules begin with the date, whatever folder they lie in
     return sorted(files.values(), key=lambda f: (f.name, str(f)))
 
 
@@ -206,6 +210,7 @@ def _chosen(
             f"two granules of one step ({when}): {a.path} and {b.path}; remove one, take "
             "duplicates='latest', or give a shorter step"
         )
+    # a copied file has the time of the copy: what the producer states counts first
     if a.created and b.created and a.created != b.created:
         later = b.created > a.created
     else:
@@ -231,6 +236,7 @@ def _template(
     ds = xr.Dataset()
     for each in stored:
         shape, chunks = (len(times), *each.shape), (together, *_tiles(each))
+        # lazy zeros take no memory: only their shape and chunks are written
         blank = dask.array.zeros(shape, dtype=each.dtype, chunks=chunks)
         ds[each.name] = xr.Variable((dim, *each.dims), blank, each.attrs)
     for name, variable in packed.variables.items():
@@ -248,6 +254,7 @@ def _template(
     if dim in packed.variables:
         own = packed.variables[dim].attrs
         attrs |= {k: own[k] for k in ("long_name", "standard_name", "axis", "comment") if k in own}
+    # the epoch of GHRSST; 64 bits, for 32 end in 2049
     encoding = {"units": "seconds since 1981-01-01", "calendar": "standard", "dtype": "int64"}
     ds[dim] = xr.Variable(dim, times.astype("M8[ns]"), attrs, encoding)
     return ds
@@ -297,6 +304,7 @@ def _fill(
         for name, block in values.items():
             target = group[name]
             assert isinstance(target, zarr.Array)
+            # whole chunks, so that none is read back and written twice
             target[start:stop] = block
 
 
@@ -309,5 +317,6 @@ def _good(packed: xr.Dataset, granule: Granule, at: int, level: int | None) -> x
         quality = quality.isel({granule.time_dim: at})
     good = quality >= level
     if "_FillValue" in quality.attrs:
+        # compared as stored, where the fill value may be above the best quality
         good &= quality != quality.attrs["_FillValue"]
     return good

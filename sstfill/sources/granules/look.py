@@ -107,6 +107,7 @@ def look(
                 "add a time coordinate with CF units"
             )
 
+        # masks, flags and errors stay: only fields that were not asked for are left out
         unwanted = set(find_fields(ds)) - set(fields)
         if told is not None:
             unwanted |= set(map(str, told.names))
@@ -205,6 +206,7 @@ def _units(attrs: Mapping[Any, Any]) -> str:
 def _flags(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
     """Return meanings, masks and values of a flag as texts that compare equal if they are."""
     meanings = " ".join(str(attrs.get("flag_meanings", "")).split())
+    # lists of Python numbers: the same flags may be stored in arrays of different types
     masks = np.asarray(attrs.get("flag_masks", ())).tolist()
     values = np.asarray(attrs.get("flag_values", ())).tolist()
     return (meanings, str(masks), str(values))

@@ -249,6 +249,7 @@ def _namelist(folder: Path) -> dict[str, Any]:
 def _pickles(folder: Path) -> dict[int, Path]:
     found = {}
     for path in folder.glob("*.pkl"):
+        # the name is the only time that a visualisation file has
         if re.fullmatch(r"[0-9]{8,}", path.stem) and int(path.stem) >= PICKLE_OFFSET:
             found[int(path.stem) - PICKLE_OFFSET] = path
     return found
@@ -296,6 +297,7 @@ def _reader(
         own = run.folder / str(run.option("stats_io", "stats_dir", "stats"))
         near = sorted(own.glob("Stats.*.nc"))
         near += sorted(run.folder.glob("Stats.*.nc"))
+        # the folder given may be one inside of the run's
         near += sorted(run.folder.parent.glob("stats/Stats.*.nc"))
         if not near:
             raise ReadError(
@@ -315,6 +317,7 @@ def _pickled_lwp(path: Path) -> NDArray[np.float64]:
         raise InputError(
             f"{path}: lwp is {lwp.dtype} {lwp.shape}, not floating (x, y); give output of PyCLES"
         )
+    # PyCLES writes (x, y) in kg m-2
     return lwp.T.astype(np.float64) * GRAMS
 
 
