@@ -66,6 +66,7 @@ class StoreLayout:
         companions = Companions.of(ds, list(days), members)
         attrs = {}
         for key, value in companions.small.attrs.items():
+            # of another store, which this one is made from
             if not str(key).startswith("sstfill_"):
                 attrs[str(key)] = store.plain(value)
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -119,6 +120,7 @@ def take(task: Task, staged: Path) -> None:
         # A rename, not a copy: the chunk is there whole or not at all.
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, kept)  # noqa: PTH105
+        # else a loss of power could leave the unit in the ledger and not in the store
         flush(kept.parent)
 
 

@@ -172,6 +172,7 @@ class Model:
         (draft / "score.json").write_text(json.dumps(written), encoding="utf-8")
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
         for member in [*draft.rglob("*"), draft]:
+            # before the rename, so that a folder of this name is whole also after a loss of power
             flush(member)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(draft, folder)  # noqa: PTH105
@@ -249,6 +250,7 @@ class Model:
             folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY
         )
         sea, points = arrays["sea"], Points(arrays["rows"], arrays["columns"])
+        # a negative index would wrap around in silence
         fits = (
             sea.ndim == 2
             and points.rows.ndim == 1

@@ -126,6 +126,7 @@ def _check_held(ds: xr.Dataset, path: Path, fields: Sequence[str]) -> None:
     guard.check_memory(path, "its coordinates", coordinates)
     for name in fields:
         image = ds[name].nbytes // max(1, ds[name].sizes[grid.axes(ds[name]).dims[0]])
+        # an archive may be larger than memory, one image may not
         guard.check_memory(path, f"one image of {name!r}", IMAGE_COPIES * image)
         if ds[name].chunks is None and missing.is_masked(ds[name]):
             what = f"{name!r}, whose missing values are masked as it is opened,"
