@@ -177,8 +177,7 @@ def _check_later(name: str, found: ArchivePass, path: str) -> None:
             f"{name!r} of {path} now holds {found.infinite} infinite values; make them missing"
         )
     if found.image_count.any():
-        # widened to -1 to 1, so that few new values which are all tiny are not taken for packed
-        # ones
+        # at least -1 to 1: new days that are all near 0 are not of an odd magnitude
         check_usual(name, min(found.least, -1.0), max(found.most, 1.0))
 
 

@@ -95,5 +95,6 @@ def begin(
 
 def _adamw(network: nn.Module, recipe: OptimiserOptions) -> Optimizer:
     betas = (recipe.beta1, recipe.beta2)
+    # weight decay would shrink weights that are to stay
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     return AdamW(learning, recipe.learning_rate, betas, weight_decay=recipe.weight_decay)

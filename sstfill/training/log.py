@@ -27,6 +27,7 @@ def write(path: Path, history: Sequence[Row]) -> None:
     WriteError
         If the file cannot be written; an earlier one is left as it was.
     """
+    # rows of an earlier version may lack a column that later ones have
     names = list(dict.fromkeys(itertools.chain.from_iterable(history)))
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)

@@ -252,6 +252,8 @@ class TrainOptions:
         The generator's where the objective is the paper's, else the paper's; its learning rate may
         be another.
         """
+        # beside a pixel term the generator's optimiser is another, and the discriminators keep the
+        # paper's
         recipe = PAPER if self.objective.startswith(PIXEL) else self.recipe
         if self.discriminator_rate is None:
             return recipe

@@ -71,6 +71,7 @@ def _sums(completer: Completer, batch: Sample) -> Tensor:
     estimate = completed.values
     if completed.drawn is not None:
         estimate = completed.drawn[0]
+    # sums of a million errors in single precision would lose digits
     misfit = (estimate - batch.values)[batch.withheld].double()
     count = misfit.new_tensor(len(misfit))
     nll = crps = misfit.new_tensor(math.nan)

@@ -86,6 +86,7 @@ class TrainingState:
         for name in _COUNTS:
             tree[name] = getattr(self, name)
         tree["best"] = self.best
+        # noise is drawn on as it would have been
         tree["random"] = torch.get_rng_state()
         tree["cuda_random"] = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         return tree
@@ -203,6 +204,7 @@ def load(folder: Path, options: TrainOptions) -> dict[str, Any]:
     path = folder / FILE
     try:
         with safe_open(path, "pt") as file:
+            # a score of a training that diverged may be NaN
             header = parse_json((file.metadata() or {})[HEADER], path, remedy=REMEDY, finite=False)
             if header["format"] != FORMAT:
                 written = short(header["sstfill_version"])[1:-1]
@@ -260,6 +262,7 @@ def _check_same(now: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
 def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Move the tensors of a tree to `tensors` and leave names, so that JSON can hold it."""
     if isinstance(tree, Tensor):
+        # safetensors takes contiguous tensors alone
         tensors[name] = tree.detach().cpu().contiguous()
         return {TENSOR: name}
     if isinstance(tree, Mapping):

@@ -126,6 +126,8 @@ class Removal:
         )
         if self.kept_least <= self.kept_most:
             text += f"; those kept lie from {self.kept_least:g} to {self.kept_most:g}"
+        # producers mistake one for the other: in the units in which little lies outside, the range
+        # was meant
         others = {"packed": self.as_stored, "unpacked": self.as_unpacked}
         for units, outside in others.items():
             if self.packed and nearly_all and outside <= LARGE_SHARE * self.present:

@@ -52,6 +52,7 @@ def is_sea(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.boo
         The file of the package is not as it should be.
     """
     rows = np.clip((90 - np.nan_to_num(lat)) * CELLS, 0, SHAPE[0] - 1).astype(np.int32)
+    # the mask begins at 180 degrees west
     turned = (np.nan_to_num(lon) + 180) % 360
     columns = np.clip(turned * CELLS, 0, SHAPE[1] - 1).astype(np.int32)
     if lat.ndim == 1:
@@ -67,6 +68,7 @@ def _cells(
 ) -> NDArray[np.bool_]:
     """Read the cells of a grid; kept, as one field is looked at more than once."""
     wanted, at = np.frombuffer(rows, np.int32), np.frombuffer(columns, np.int32)
+    # from the north, for a compressed file can be read forward alone
     order = np.argsort(wanted, kind="stable")
     sea = np.empty(shape, bool)
     with _Mask() as mask:
@@ -116,6 +118,7 @@ class _Mask:
     def row(self, number: int) -> NDArray[np.bool_]:
         """Return a row, True at sea; rows are asked for in ascending order."""
         if number != self._row:
+            # one byte a cell; forward, this unpacks and drops what lies between
             self._file.seek(self._start + number * SHAPE[1])
             self._line = np.frombuffer(self._file.read(SHAPE[1]), bool)
             self._row = number

@@ -65,6 +65,7 @@ class TrainingField:
         ds = located(ds)
         name = pick_field(ds, variable)
         ds = mask_missing(ds, [name])
+        # what an earlier fill estimated is no observation to learn from
         field = grid.standardise(unfilled(ds, name)[name])
         survey = gaps.survey(field)
         given = sea if sea is not None else find_sea(ds.drop_vars(name))

@@ -70,6 +70,7 @@ class Adversary(nn.Module):
 
     def forward(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the discriminators' loss on completed sequences `fake`, b c t y x."""
+        # real and fake in one pass: each pass of training renews the estimates of singular values
         both = torch.cat([sample.values, fake.detach()])  # 2b c t y x
         seen = torch.cat([known_at_sea(sample), seen_again(sample)])
         losses = []

@@ -60,6 +60,7 @@ class EnsembleTerm:
             if total > 0:
                 score = (weight * fair_crps(first, second, truth)).sum()
                 size = (weight * truth.abs()).sum()
+                # over its usual size, so that large functionals do not outweigh the others
                 losses.append(score / (size + LEAST * total))
         return torch.stack(losses).mean()
 
@@ -75,6 +76,7 @@ def to_unit_spread(network: nn.Module, source: SampleSource) -> None:
     assert isinstance(network, Compact) and network.drawing is not None
     squares, count = 0.0, 0
     with torch.random.fork_rng(devices=[]):
+        # the same factor each time it is computed
         torch.manual_seed(0)
         for batch in Batches(source.validation(), 1, needs_withheld=True):
             completed = complete_twice(network, batch)

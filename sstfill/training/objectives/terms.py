@@ -48,6 +48,7 @@ class WithheldTerm:
 
 def over_guess(completed: CompletedBatch, sample: Sample) -> Tensor:
     """Compute the mean absolute error as a fraction of the first guess's, 0 without one."""
+    # the paper's networks have no first guess
     if not bool((sample.error > 0).any()):
         return completed.values.new_zeros(())
     own = masked_l1(completed.values, sample.values, sample.withheld)
