@@ -94,6 +94,7 @@ def is_for_archive(args: argparse.Namespace) -> bool:
         io.reading(args.inputs[0]),
         io.open(args.inputs[0], chunks={}, group=args.group, allow_links=args.allow_links) as ds,
     ):
+        # decoded, as `sstfill.fill` would hold it in memory
         return bool(ds.nbytes > LARGE)
 
 
@@ -207,6 +208,7 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 def run_verify(args: argparse.Namespace) -> Iterator[str]:
     """Check a filled store; each fault is one line, and any fault is an error."""
     found = archive.verify(args.filled, args.input, allow_links=args.allow_links)
+    # every fault, before the error that ends the command
     yield from map(printable, found.wrong)
     if found.wrong:
         raise InputError(

@@ -61,5 +61,6 @@ def whole_parser() -> Parser:
         known = {flag for action in fill._actions for flag in action.option_strings}
     for action in fill._actions:
         if "--method" in action.option_strings:
+            # choices are what the shell completes
             action.choices = sorted(METHODS)
     return parser

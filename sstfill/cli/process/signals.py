@@ -82,6 +82,7 @@ class Signals:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.starting:
             os.write(2, b"sstfill: interrupted; nothing was begun\n")
+            # not sys.exit: an exception within an import may be caught there
             os._exit(128 + number)
         if self.received is None:
             self.received, self._when = number, time.monotonic()

@@ -45,6 +45,8 @@ class FrameAttention(nn.Module):
         query = _to_positions(self.query(x))  # (b t) 1 (y x) c'
         key = _to_positions(self.key(x))
         value = _to_positions(self.value(x))
+        # scale 1: the paper's softmax is of the products themselves, torch would divide by the root
+        # of the channels
         attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         added: Tensor = x + self.gamma * self.output(_to_frames(attended, x.shape))
         return added

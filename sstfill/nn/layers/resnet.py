@@ -31,6 +31,7 @@ class FrameConvolution(nn.Conv3d):
         half = (frames + 1) // 2
         # zeros around the clip, and one frame more behind it where their number is odd
         padded = functional.pad(input[0], (0, 0, 0, 0, around, around + frames % 2))  # c t' y x
+        # the two halves overlap by the frames that the kernel spans
         halves = stack([padded[:, : half + 2 * around], padded[:, half:]])
         found = functional.conv3d(halves, self.weight, self.bias, padding=(0, down, across))
         return found.transpose(0, 1).flatten(1, 2)[None, :, :frames]  # 2 c' t/2 y x -> 1 c' t y x
