@@ -121,6 +121,7 @@ class Scorecard:
 
     def to_json(self) -> str:
         """Write the whole dataset as JSON; NaN becomes null."""
+        # JSON has no NaN, and Python's `json` would write it all the same
         content = {"sstfill": __version__} | _json_ready(self.data.to_dict())
         return json.dumps(content, allow_nan=False)
 
