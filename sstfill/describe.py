@@ -187,6 +187,7 @@ def _describe_field(
         facts |= _gaps(ds.drop_vars(name), field, sea, lakes)
         images = field.sizes["time"]
         facts["methods"] = ", ".join(n for n, cls in METHODS.items() if images >= cls.min_times)
+        # by the checks of `fill` itself: a second set of them would differ before long
         filled = fill(ds, _NoMethod(), variables=name, sea=sea, lakes=lakes, score=False)
         transform = json.loads(filled[name].attrs["sstfill_method"]).get("transform")
         if transform is not None:
