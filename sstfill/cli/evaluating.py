@@ -194,6 +194,18 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         "--sequences", type=int, default=3, metavar="N", help="of each data set (default: 3)"
     )
     parser.add_argument(
+        "--frames", type=int, default=24, metavar="N", help="of a sequence (default: 24)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=64, metavar="N", help="of a frame, pixels (default: 64)"
+    )
+    parser.add_argument(
+        "--unsteady",
+        action="store_true",
+        help="let images of the synthetic ocean differ from one to the next as those of an hourly "
+        "satellite do: means that swing, currents of tides, warm afternoons",
+    )
+    parser.add_argument(
         "--seed",
         type=int,
         default=0,
@@ -240,6 +252,8 @@ def run_bench(args: argparse.Namespace) -> Iterator[str]:
     methods, operators = names(args.methods), names(args.operators)
     plan = ProtocolPlan(
         sequences=args.sequences,
+        frames=args.frames,
+        size=args.size,
         seed=args.seed,
         device=args.device,
         methods=tuple(methods) if methods else None,
@@ -251,13 +265,15 @@ def run_bench(args: argparse.Namespace) -> Iterator[str]:
     if args.steps is not None:
         check_out(args.out)
         folder = args.networks or str(Path(args.out) / "networks")
-        training = VariantTraining(steps=args.steps, base=args.base, folder=folder)
+        training = VariantTraining(
+            steps=args.steps, base=args.base, unsteady=args.unsteady, folder=folder
+        )
         plan = replace(plan, training=str(training))
         for name, network in trained(
             training, frames=plan.frames, size=plan.size, seed=plan.seed, device=plan.device
         ):
             networks[name] = network
-    yield from paper(plan, args.data or [], args.out, networks)
+    yield from paper(plan, args.data or [], args.out, networks, unsteady=args.unsteady)
 
 
 def paper(
@@ -265,6 +281,8 @@ def paper(
     folders: Sequence[str | Path],
     out: str | Path,
     networks: Mapping[str, Method] | None = None,
+    *,
+    unsteady: bool = False,
 ) -> Iterator[str]:
     """Run a plan on the data in some folders and write tables and figures to `out`.
 
@@ -276,7 +294,7 @@ def paper(
         `out` cannot be written to; what is there is untouched.
     """
     check_out(out)
-    found = datasets.find(folders)
+    found = datasets.find(folders, unsteady=unsteady)
     for note in found.notes:
         used = "used" if note.used else "not used"
         yield printable(f"{used:9}{note.path}: {note.how}")

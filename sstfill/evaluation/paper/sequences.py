@@ -62,18 +62,27 @@ class Masks(Protocol):
 class SyntheticOcean:
     """The synthetic ocean: 5 km pixels, 6 hours from frame to frame as in the paper.
 
+    Unsteady, images differ from one to the next as those of an hourly satellite do
+    (`sstfill.synthetic.UNSTEADY`).
+
     >>> dict(SyntheticOcean().draw(2, 8, np.random.default_rng(0)).sizes)
     {'time': 2, 'lat': 8, 'lon': 8}
     """
 
-    name: str = "synthetic ocean"
+    unsteady: bool = False
     kind: ClassVar[Kind] = "ocean"
     units: ClassVar[str] = "°C"
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return "unsteady synthetic ocean" if self.unsteady else "synthetic ocean"
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Simulate a sequence."""
         seed = int(rng.integers(2**31))
-        truth = synthetic.sst(shape=(frames, size, size), step="6h", seed=seed)
+        further = synthetic.UNSTEADY if self.unsteady else {}
+        truth = synthetic.sst(shape=(frames, size, size), step="6h", seed=seed, **further)
         return truth.to_dataset(name="sst")
 
 
