@@ -20,7 +20,7 @@ from sstfill.errors import OptionError, SstfillError
 from sstfill.evaluation.paper.datasets import DatasetChoice
 from sstfill.evaluation.paper.plan import CLOUD, Case, ProtocolPlan, cases
 from sstfill.evaluation.paper.published import MIDDLE
-from sstfill.evaluation.paper.realism import Looks, distances, looks
+from sstfill.evaluation.paper.realism import OF_PIECES, Looks, distances, looks, of_frames
 from sstfill.fill import fill
 from sstfill.methods import Method
 from sstfill.progress import track
@@ -330,7 +330,7 @@ def _pooled(values: xr.DataArray, n: xr.DataArray) -> float:
 def _attrs(
     plan: ProtocolPlan, todo: list[Case], facts: dict[int, list[SequenceFacts]]
 ) -> dict[str, Any]:
-    """The plan, and one fingerprint for all sequences of a data set under all their masks."""
+    """The plan, one fingerprint for all sequences of a data set under all their masks, features."""
     joined: dict[str, str] = {}
     for number, case in enumerate(todo):
         prints = "".join(fact.fingerprint for fact in facts[number])
@@ -338,4 +338,5 @@ def _attrs(
     fingerprints = {}
     for name, prints in joined.items():
         fingerprints[name] = hashlib.sha256(prints.encode()).hexdigest()[:16]
-    return dataclasses.asdict(plan) | {"fingerprints": fingerprints}
+    features = {"frames": of_frames().name, "sequences": OF_PIECES.name}
+    return dataclasses.asdict(plan) | {"fingerprints": fingerprints, "features": features}

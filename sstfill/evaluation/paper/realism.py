@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """How real a fill looks: features of its frames and of its pieces, for Frechet distances.
 
-FID and FVD need networks that were trained on other data and are not at hand. Here both distances
-are those of a fixed network with random weights (`RandomFeatures`): they compare methods within one
-table, and mean nothing beside the paper's.
+FID and FVD need networks whose weights are not at hand. Here frames are compared by a network whose
+weights come as a package (`EfficientNetFeatures`) where that is installed, pieces of sequences by
+one with random weights (`RandomFeatures`): both compare methods within one table, and mean nothing
+beside the paper's.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.evaluation.paper.frechet import Rows, frechet_distance
-from sstfill.evaluation.paper.frechet_features import RandomFeatures
+from sstfill.evaluation.paper.frechet import Features, Rows, frechet_distance
+from sstfill.evaluation.paper.frechet_features import EfficientNetFeatures, RandomFeatures
 
-FEATURES = RandomFeatures()
+OF_PIECES = RandomFeatures()
 PIECE = (8, 32, 32)
 """Frames, rows and columns of a piece: a set of some sequences gives dozens, as a covariance
 needs."""
@@ -30,6 +32,14 @@ class Looks(NamedTuple):
 
     frames: Rows
     pieces: Rows
+
+
+@cache
+def of_frames() -> Features:
+    """Choose the features by which frames are compared."""
+    if EfficientNetFeatures.available():
+        return EfficientNetFeatures()
+    return OF_PIECES
 
 
 def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
@@ -53,7 +63,7 @@ def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
         .transpose(1, 3, 5, 0, 2, 4, 6)
         .reshape(-1, channels, t, y, x)
     )
-    return Looks(FEATURES(frames, span), FEATURES(pieces, span))
+    return Looks(of_frames()(frames, span), OF_PIECES(pieces, span))
 
 
 def distances(truth: list[Looks], filled: list[Looks]) -> tuple[float, float]:
