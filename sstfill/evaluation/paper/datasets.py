@@ -19,6 +19,7 @@ from sstfill.evaluation.paper.sequences import (
     Clip,
     CloudScene,
     LwpClouds,
+    MovingShapes,
     SeriesFile,
     SyntheticOcean,
     TruthSource,
@@ -62,7 +63,7 @@ class DatasetChoice:
 
 
 def find(
-    folders: Sequence[str | os.PathLike[str]] = (), *, unsteady: bool = False
+    folders: Sequence[str | os.PathLike[str]] = (), *, unsteady: bool = False, shapes: bool = False
 ) -> DatasetChoice:
     """Search folders recursively; the synthetic ocean is always there.
 
@@ -74,6 +75,8 @@ def find(
         clips; see `Note` for the rest.
     unsteady
         Whether the synthetic ocean is the unsteady one.
+    shapes
+        Whether there are clips of moving shapes, too.
 
     Raises
     ------
@@ -84,6 +87,8 @@ def find(
     ['synthetic ocean']
     """
     chosen = DatasetChoice(sources=[SyntheticOcean(unsteady=unsteady)])
+    if shapes:
+        chosen.sources.append(MovingShapes())
     others = 0
     for folder in map(Path, folders):
         if not folder.exists():

@@ -2,15 +2,14 @@
 """How real a fill looks: features of its frames and of its pieces, for Frechet distances.
 
 FID and FVD need networks whose weights are not at hand. Here frames are compared by a network whose
-weights come as a package (`EfficientNetFeatures`) where that is installed, pieces of sequences by
-one with random weights (`RandomFeatures`): both compare methods within one table, and mean nothing
-beside the paper's.
+weights come as a package (`EfficientNetFeatures`) or by one with random weights (`RandomFeatures`),
+pieces of sequences by the latter: both compare methods within one table, and mean nothing beside
+the paper's.
 """
 
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,15 +33,14 @@ class Looks(NamedTuple):
     pieces: Rows
 
 
-@cache
-def of_frames() -> Features:
-    """Choose the features by which frames are compared."""
-    if EfficientNetFeatures.available():
-        return EfficientNetFeatures()
-    return OF_PIECES
+def frame_features(name: str) -> Features:
+    """Choose the features by which frames are compared: "random" or "efficientnet"."""
+    return EfficientNetFeatures() if name == "efficientnet" else OF_PIECES
 
 
-def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
+def looks(
+    values: NDArray[Any], span: tuple[float, float], of_frames: Features = OF_PIECES
+) -> Looks:
     """Compute the features of a sequence.
 
     Parameters
@@ -51,6 +49,8 @@ def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
         ``(channel, time, y, x)``, one or three channels; NaN (land) is shown as black.
     span
         Values that are shown black and white; see `sstfill.evaluation.paper.frechet.frechet_score`.
+    of_frames
+        Features of the frames.
     """
     shown = np.nan_to_num(values, nan=span[0])
     channels, images, rows, columns = shown.shape
@@ -63,7 +63,7 @@ def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
         .transpose(1, 3, 5, 0, 2, 4, 6)
         .reshape(-1, channels, t, y, x)
     )
-    return Looks(of_frames()(frames, span), OF_PIECES(pieces, span))
+    return Looks(of_frames(frames, span), OF_PIECES(pieces, span))
 
 
 def distances(truth: list[Looks], filled: list[Looks]) -> tuple[float, float]:
