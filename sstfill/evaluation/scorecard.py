@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from sstfill.errors import unknown
 from sstfill.plot import scores
 from sstfill.version import __version__
 
@@ -85,10 +86,25 @@ class Scorecard:
     ``patch_coverage`` and ``patch_coverage_independent`` (method, patch, level), ``n_patches``
     (method, patch), ``gradient_truth``, ``gradient_draws`` and ``gradient_mean`` (method,
     quantile); and against a truth without gaps ``power_ratio_draws`` and ``power_ratio_mean``
-    (method, wavelength), decibels.
+    (method, wavelength), decibels. ``card["oi"]`` holds the numbers of one method.
     """
 
     data: xr.Dataset
+
+    def __getitem__(self, method: str) -> xr.Dataset:
+        """Return the numbers of one method.
+
+        ``data.sel(method="oi")`` would return all of them: `method` is an argument of xarray's own.
+
+        Raises
+        ------
+        OptionError
+            The method was not scored.
+        """
+        scored = self.data["method"].values.tolist()
+        if method not in scored:
+            raise unknown("method", method, scored)
+        return self.data.sel({"method": method})
 
     @property
     def best(self) -> str:

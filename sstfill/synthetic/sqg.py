@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.fft
+import scipy.ndimage
 
 from sstfill.synthetic import spectrum
 
@@ -69,8 +70,14 @@ class Turbulence:
         theta /= np.float32(np.sqrt(self._variance(theta)))
         return self.advance(theta, turnovers * self.turnover)
 
-    def temperature(self, theta: np.ndarray) -> np.ndarray:
-        """Return the temperature anomaly, (ny, nx), float32, root-mean-square 1."""
+    def temperature(self, theta: np.ndarray, carried: np.ndarray | None = None) -> np.ndarray:
+        """Return the temperature anomaly, (ny, nx), float32, root-mean-square 1.
+
+        All of it lies `carried` (rows, columns) further on, in cells of any fraction.
+        """
+        if carried is not None and carried.any():
+            shifted = scipy.ndimage.fourier_shift(theta, carried, n=self.shape[1])
+            theta = shifted.astype(theta.dtype)
         return scipy.fft.irfft2(theta, s=self.shape, workers=1)
 
     def advance(self, theta: np.ndarray, time: float) -> np.ndarray:
