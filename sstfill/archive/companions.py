@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,11 @@ class Companions:
         """Find them in an archive, on the dims of its filled store, which may have `members`."""
         axes = grid.axes(ds[filled[0]]).dims
         # a depth of one level, say: the filled store is without it
-        single = {d for name in filled for d in ds[name].dims} - set(axes)
-        ours = {f"{name}{part}" for name in filled for part in store.parts(NONE, members)}
+        single: set[Hashable] = set()
+        ours = set()
+        for name in filled:
+            single |= set(ds[name].dims) - set(axes)
+            ours |= {f"{name}{part}" for part in store.parts(NONE, members)}
         beside = ds.isel(dict.fromkeys(single, 0)).drop_vars(
             [name for name in ds.variables if name in ours or name == store.REVISION]
         )

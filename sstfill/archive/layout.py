@@ -98,7 +98,9 @@ class StoreLayout:
             members=self.members,
             distributions=self.distributions,
         )
-        arrays = [f"{name}{part}" for name, parts in self.parts.items() for part in parts]
+        arrays = []
+        for name, parts in self.parts.items():
+            arrays += [f"{name}{part}" for part in parts]
         done: set[Path] = set()
         for task in kept:
             done.update(chunks(self.staged, task))

@@ -71,9 +71,8 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
 
 def is_for_archive(args: argparse.Namespace) -> bool:
     """Whether the input is to be filled unit by unit."""
-    asked = [
-        o for o in ("update", "refit", "like", "workers", "scheduler", "memory") if getattr(args, o)
-    ]
+    options = ("update", "refit", "like", "workers", "scheduler", "memory")
+    asked = [option for option in options if getattr(args, option)]
     if Path(args.out).suffix.lower() != ".zarr":
         if asked:
             raise OptionError(

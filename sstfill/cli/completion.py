@@ -52,13 +52,13 @@ def whole_parser() -> Parser:
     """Return the parser with the options of all subcommands and, of ``fill``, of all methods."""
     parser, opened = grammar(COMMANDS)
     fill = opened["fill"]
-    known = {flag for action in fill._actions for flag in action.option_strings}
+    known = set(fill._option_string_actions)
     group = fill.add_argument_group("options of the methods")
     for name in sorted(METHODS):
         for field in own_fields(name):
             if f"--{field.name.replace('_', '-')}" not in known:
                 add_field(group, field, takes(field), PREFIX + field.name, "")
-        known = {flag for action in fill._actions for flag in action.option_strings}
+        known = set(fill._option_string_actions)
     for action in fill._actions:
         if "--method" in action.option_strings:
             # choices are what the shell completes

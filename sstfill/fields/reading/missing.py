@@ -250,7 +250,8 @@ def _either_side(da: xr.DataArray, bounds: tuple[float, float]) -> dict[str, flo
             "nearest_above": blocks.where(blocks > high).min(),
         }
     )
-    return {str(name): value.item() for name, value in found.compute().data_vars.items()}
+    counted = found.compute()
+    return {str(name): value.item() for name, value in counted.data_vars.items()}
 
 
 def in_packed_units(bound: object) -> bool:

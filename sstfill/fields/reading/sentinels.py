@@ -160,11 +160,10 @@ def sentinels(
     zarr_fill
         What absent chunks of a Zarr array hold, where no attribute declares a fill value.
     """
-    found = [
-        Sentinel(key, number)
-        for key in FILLS
-        for number in _as_stored(attrs.get(key, ()), stored, attrs)
-    ]
+    found = []
+    for key in FILLS:
+        for number in _as_stored(attrs.get(key, ()), stored, attrs):
+            found.append(Sentinel(key, number))
     # a fill value that is also `zarr_fill` is the array's own
     declared = zarr_fill is None and any(sentinel.rule == "_FillValue" for sentinel in found)
     if stored.kind == "f":  # NaN is declared, too, and needs no sentinel
@@ -242,7 +241,10 @@ def declare(
     if variable.ndim < 2:  # a coordinate is whole
         found = [sentinel for sentinel in found if sentinel.declared]
     taken = Taken(tuple(found), absent, kept, attrs.get("missing_value"))
-    given = {n for key in FILLS for n in numbers_in(attrs.get(key, ())) or () if not np.isnan(n)}
+    given = set()
+    for key in FILLS:
+        numbers = numbers_in(attrs.get(key, ())) or []
+        given |= {number for number in numbers if not np.isnan(number)}
     if len(found) != len(given) or any(s.number not in given for s in found):
         fills = [sentinel.number for sentinel in found if sentinel.rule == "_FillValue"]
         # _FillValue holds one number alone; missing_value may hold several

@@ -125,13 +125,18 @@ class ZarrMetadata:
             sizes = f"shape {list(shape)} and chunks {list(chunk)}"
             raise _refused(self.root, name, f"has {sizes}; mend its metadata")
         folder = self.root / name
+
+        def stored() -> int:
+            files = (file for file in folder.rglob("*") if file.is_file())
+            return sum(file.stat().st_size for file in files)
+
         return Declared(
             name=name or self.root.name,
             shape=shape,
             itemsize=itemsize,
             chunk=chunk,
             indexed=dims == [name],
-            stored=lambda: sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
+            stored=stored,
             # sstfill reads the arrays of the root group alone
             attrs={} if "/" in name else attrs,
         )

@@ -131,9 +131,8 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
 
 def other_service(request: CopernicusRequest) -> list[CopernicusRequest]:
     """Return the same request to the layouts of the service that were not asked for."""
-    return [
-        dataclasses.replace(request, service=name) for name in SERVICES if name != request.service
-    ]
+    others = [name for name in SERVICES if name != request.service]
+    return [dataclasses.replace(request, service=name) for name in others]
 
 
 def client_version() -> str:

@@ -185,7 +185,9 @@ def _expanded(path: Path) -> Iterator[Path]:
 
 def _planned(granules: Sequence[Granule], step: str, duplicates: str) -> tuple[NDArray[Any], Plan]:
     """Return the time of each step, and the image that each step with a granule holds."""
-    images = [(granule, at) for granule in granules for at in range(len(granule.times))]
+    images = []
+    for granule in granules:
+        images += [(granule, at) for at in range(len(granule.times))]
     laid = axis(np.concatenate([granule.times for granule in granules]), step)
     plan: Plan = {}
     for image, number in zip(images, laid.steps.tolist(), strict=True):

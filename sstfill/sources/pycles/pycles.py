@@ -195,7 +195,8 @@ def find_run(directory: Path) -> PyclesRun:
     if runs:
         names = ", ".join(run.folder.name for run in runs)
         raise InputError(f"{directory} holds {len(runs)} runs ({names}); name one of them")
-    below = [p.name for p in sorted(directory.iterdir()) if p.is_dir() and _run(p).frames]
+    folders = [path for path in sorted(directory.iterdir()) if path.is_dir()]
+    below = [folder.name for folder in folders if _run(folder).frames]
     if below:
         raise InputError(
             f"{directory} holds folders with frames of runs ({', '.join(below[:5])}); "

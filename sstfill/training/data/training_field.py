@@ -74,7 +74,8 @@ class TrainingField:
         else:
             # What is ever observed is taken for sea.
             dims = field.dims[1:]
-            coords = {n: coord for n, coord in field.coords.items() if set(coord.dims) <= set(dims)}
+            in_space = [n for n, coord in field.coords.items() if set(coord.dims) <= set(dims)]
+            coords = {name: field.coords[name] for name in in_space}
             seen = survey.pixel_count.values > 0
             mask = xr.DataArray(seen, dims=dims, coords=coords, name="sea")
         _check(name, survey, mask)
