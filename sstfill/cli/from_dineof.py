@@ -184,7 +184,8 @@ class Translation:
         if len({result.path for result in results}) > 1:
             self._note("results", f"names several files: sstfill writes one, here {target}")
         given = [Field.named(text).variable for text in self._items("data")]
-        if any(result.variable for result in results) and given != [r.variable for r in results]:
+        wanted = [result.variable for result in results]
+        if any(wanted) and given != wanted:
             self._note("results", "filled variables keep the names that they have in the input")
         return str(target)
 

@@ -380,16 +380,19 @@ def _count(values: NDArray, upper: float) -> Counts:
 
 def total(parts: Sequence[Counts]) -> Counts:
     """Add counts up."""
-    return Counts(
-        number=sum(part.number for part in parts),
-        negative=sum(part.negative for part in parts),
-        zero=sum(part.zero for part in parts),
-        above=sum(part.above for part in parts),
-        beyond=sum(part.beyond for part in parts),
-        least=min(part.least for part in parts),
-        most=max(part.most for part in parts),
-        lowest=min(part.lowest for part in parts),
-    )
+    whole = Counts()
+    for part in parts:
+        whole = Counts(
+            number=whole.number + part.number,
+            negative=whole.negative + part.negative,
+            zero=whole.zero + part.zero,
+            above=whole.above + part.above,
+            beyond=whole.beyond + part.beyond,
+            least=min(whole.least, part.least),
+            most=max(whole.most, part.most),
+            lowest=min(whole.lowest, part.lowest),
+        )
+    return whole
 
 
 def _misfit(kind: str, counts: Counts, upper: float, *, strict: bool) -> str:
