@@ -57,7 +57,14 @@ def declare(ds: xr.Dataset) -> xr.Dataset:
 
     The axes of a geostationary projection learn its height.
     """
-    ds = ds.set_coords([name for name in ds.data_vars if _is_position(ds[name])])
+    found = []
+    for name, da in ds.data_vars.items():
+        # perhaps one for each step of time
+        if da.dtype.kind != "f" or da.ndim not in (1, 2, 3):
+            continue
+        if _is_named(da, "latitude", LAT) or _is_named(da, "longitude", LON):
+            found.append(name)
+    ds = ds.set_coords(found)
     heights: dict[Hashable, float] = {}
     for da in ds.data_vars.values():
         mapping = str(da.encoding.get("grid_mapping", da.attrs.get("grid_mapping", "")))
@@ -72,13 +79,6 @@ def declare(ds: xr.Dataset) -> xr.Dataset:
             axis.encoding = ds[dim].encoding | {HEIGHT: height}
             ds = ds.assign_coords({dim: axis})
     return ds
-
-
-def _is_position(da: xr.DataArray) -> bool:
-    """Whether a variable is a latitude or longitude, perhaps one for each step of time."""
-    if da.dtype.kind != "f" or da.ndim not in (1, 2, 3):
-        return False
-    return _is_named(da, "latitude", LAT) or _is_named(da, "longitude", LON)
 
 
 def _is_named(da: xr.DataArray, role: str, names: tuple[str, ...]) -> bool:
