@@ -236,6 +236,8 @@ def finish(
         state.best = {name: weight.cpu().clone() for name, weight in weights.items()}
     if processes.first:
         logger.info(log.sentence(row, losses))
+        if concern := log.concern(state.history):
+            logger.warning(concern)
 
 
 def stopped(state: TrainingState, options: TrainOptions) -> str | None:

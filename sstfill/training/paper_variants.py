@@ -24,9 +24,11 @@ VARIANTS: dict[str, tuple[Network, ObjectiveName]] = {
     "gan-paired": ("paper", "paired"),
     "gan-withheld": ("paper", "withheld"),
     "gan-both": ("paper", "withheld+adversarial"),
+    "gan-static-both": ("static", "withheld+adversarial"),
 }
 """Network and objective: the paper's own, its variants without the future and without time, its
-supervised ones, and those that restore withheld pixels."""
+supervised ones, and those that restore withheld pixels; the last as Shibata et al. (2018) restore
+each image by itself."""
 FRACTION = 0.395
 """Of the ocean that is occluded: the paper's middle threshold."""
 IMAGES = 360

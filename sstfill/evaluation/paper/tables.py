@@ -27,7 +27,14 @@ Record = dict[str, Any]
 """A line of `sstfill.evaluation.paper.records.records`."""
 DISTANCES = ("Frechet, frames", "Frechet, sequences")
 SUPERVISED = ("gan-paper", "gan-unpaired", "gan-paired")
-ABLATED = ("gan-paper", "gan-recurrent", "gan-static", "gan-withheld", "gan-both")
+ABLATED = (
+    "gan-paper",
+    "gan-recurrent",
+    "gan-static",
+    "gan-withheld",
+    "gan-both",
+    "gan-static-both",
+)
 """Of `sstfill.training.paper_variants.VARIANTS`."""
 READING = """\
 Every number of ours is measured on the data listed below. **Every number marked "paper" was \
