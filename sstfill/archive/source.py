@@ -84,6 +84,8 @@ class ArchiveSource:
             return {"": _stat(root)}
         stats = {}
         for path in sorted(root.rglob("*")):
+            # metadata change with each day that is added; `_codings` has what of them matters to
+            # values
             if path.is_file() and not path.name.startswith((".z", "zarr.json")):
                 stats[path.relative_to(root).as_posix()] = _stat(path)
         return stats | _codings(root)
@@ -188,11 +190,14 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
                 block = field.data.blocks[i, j, k]
                 origin = (rows.start, columns.start)
                 tasks.append(
+                    # a width of 0 asks for no digest
                     examine(block, origin, nx * digest, points.rows[at], points.columns[at])
                 )
                 boxes.append((rows, columns))
                 inside.append(at)
+        # all blocks of the same images, and no more, are in memory at once
         for box, at, part in zip(boxes, inside, dask.compute(*tasks), strict=True):
+            # digests of the parts of an image add up, modulo 2**64, in whatever order they come
             found.digest[times] += part.digest
             found.image_count[times] += part.image_count
             found.pixel_count[box] += part.pixel_count
@@ -257,6 +262,7 @@ def touched(path: Path, before: Stats, after: Stats, times: int) -> NDArray[np.i
             if at is None or len(numbers) != array.ndim:
                 hit[:] = True
                 continue
+            # a file holds a shard where there are shards
             length = (array.shards or array.chunks)[at]
             hit[numbers[at] * length : (numbers[at] + 1) * length] = True
     return np.flatnonzero(hit)

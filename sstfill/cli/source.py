@@ -150,6 +150,7 @@ def _imported(args: argparse.Namespace) -> Iterator[str]:
         )
     with tempfile.TemporaryDirectory(prefix="sstfill-") as folder:
         store = str(Path(folder, "series.zarr"))
+        # no empty steps: a day that is missing would be filled as an image of the series
         import_granules(args.inputs, store, step="none").close()
         yield store
 
@@ -230,6 +231,7 @@ def sea(text: str | None, lakes: bool | None = None) -> xr.DataArray | None:
     if text is None:
         return None
     path, variable = text, ""
+    # a file may have a colon in its name, and a path of Windows has one
     if not Path(text).exists() and ":" in text[1:]:
         path, _, variable = text.rpartition(":")
     with io.reading(path), io.open(path) as ds:

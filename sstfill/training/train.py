@@ -256,6 +256,7 @@ def new_network(options: TrainOptions, first: Checkpoint | None = None) -> nn.Mo
         torch.manual_seed(options.seed)
         network = registry.build(options.network, network_options(options, first))
     if first is not None:
+        # a branch that the checkpoint lacks keeps its new weights
         network.load_state_dict(network.state_dict() | first.weights)
     return network
 
@@ -292,6 +293,7 @@ def _source(
     return PaperSource(
         training_part=parts[0],
         validation_part=parts[1],
+        # of the training block alone: the validation must not leak into it
         scaling=Scaling.fit(archive.obs[blocks.training]),
         samples=options.samples,
         needs_withheld=options.needs_withheld,

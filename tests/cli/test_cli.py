@@ -701,7 +701,7 @@ class TestMistakes:
             raise KeyboardInterrupt
 
         run("fill in.nc --out first.nc --method interpolate --no-score", capsys)
-        monkeypatch.setattr("sstfill.cli.running.parse", interrupted)
+        monkeypatch.setattr("sstfill.cli.process.running.parse", interrupted)
         assert main(["info", "in.nc"]) == 130
         assert "an earlier output is unchanged" in capsys.readouterr().err
 

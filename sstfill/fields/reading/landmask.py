@@ -42,6 +42,7 @@ class LandMask:
         height, width = self.shape
         north = 90 - np.nan_to_num(lat)
         rows = np.clip(north * (height / 180), 0, height - 1).astype(np.int32)
+        # the mask begins at 180 degrees west
         turned = (np.nan_to_num(lon) + 180) % 360
         columns = np.clip(turned * (width / 360), 0, width - 1).astype(np.int32)
         if lat.ndim == 1:
@@ -90,6 +91,7 @@ def _cells(
 ) -> NDArray[np.bool_]:
     """Read the cells of a grid; kept, as one field is looked at more than once."""
     wanted, at = np.frombuffer(rows, np.int32), np.frombuffer(columns, np.int32)
+    # from the north, for a compressed file can be read forward alone
     order = np.argsort(wanted, kind="stable")
     sea = np.empty(shape, bool)
     with _Mask(land) as mask:
@@ -141,6 +143,7 @@ class _Mask:
         """Return a row, True at sea; rows are asked for in ascending order."""
         if number != self._row:
             width = self._land.shape[1]
+            # one byte a cell; forward, this unpacks and drops what lies between
             self._file.seek(self._start + number * width)
             self._line = np.frombuffer(self._file.read(width), bool)
             self._row = number

@@ -71,6 +71,7 @@ class Deadline:
         >>> Deadline(60).attempts()(lambda: 42)
         42
         """
+        # a wait on an event ends at once when it is set; a sleep would not
         event = stopped or threading.Event()
         pause = tenacity.wait_exponential(self._first_pause, LONGEST_PAUSE)
 

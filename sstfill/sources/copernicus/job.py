@@ -195,6 +195,7 @@ def resume(
     with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         check_same(source, held)
         total = windows.edges["time"][-1]
+        # the same period must hold as many times, else windows would be written at the wrong dates
         if plan["begin"] + source.sizes["time"] != total:
             raise InputError(
                 f"the dataset has {source.sizes['time']} times from {plan['first']} to "
@@ -230,6 +231,7 @@ def append(
         if request.revisit is not None:
             since = times[-1] - np.timedelta64(span(request.revisit))
             at = int(np.searchsorted(times, since, side="right"))
+        # the catalogue counts milliseconds
         first, last = times[[min(at, len(times) - 1), -1]].astype("M8[ms]").astype(str)
         end = absolute.end_datetime
         if ended:  # it may lie before what is stored: a clock that went back
@@ -238,9 +240,11 @@ def append(
             absolute,
             start_datetime=str(first),
             end_datetime=end,
+            # versions are not to be mixed
             dataset_version=held.attrs.get("dataset_version") or None,
         )
         opened = opener(wanted)
+        # the sizes expected are those of the whole store, not of its last days
         whole = ready(opened, wanted, dataclasses.replace(target, expect={}))
         if not np.array_equal(whole["time"].values[: len(times) - at], times[at:]):
             log.warning(
@@ -252,6 +256,7 @@ def append(
             at = len(times)
         source = whole
         if at == len(times):
+            # not the first times new by number: the dataset may have put some in between
             source = whole.isel(time=whole["time"].values > times[-1])
         if not source.sizes["time"]:
             return None
@@ -260,6 +265,7 @@ def append(
     windows = _cut(source, opened, target, at, skip)
     store.check_room(out, _size(source))
     fixed = _fixed(wanted, opened, whole)
+    # first the plan, then the store: killed in between, `resume` marks and extends it
     ledger.begin(_plan(fixed, windows, at, skip, asked(request, target)) | {"held": len(times)})
     store.mark(out, {store.STATE: store.INCOMPLETE})
     store.grow(out, at, source["time"].values)
@@ -267,6 +273,7 @@ def append(
 
 
 def _dims(source: xr.Dataset) -> tuple[str, ...]:
+    # a mask may lack time
     widest = max((v.dims for v in source.data_vars.values()), key=len)
     return tuple(map(str, widest))
 
@@ -289,6 +296,7 @@ def _cut(
     offset["time"] = offset.get("time", 0) + skip - at  # windows count from the store's first time
     sizes = {d: source.sizes[d] for d in dims}
     sizes["time"] += at
+    # all variables of a window are in memory together
     pixels = target.window_bytes // sum(v.dtype.itemsize for v in moving)
     return cut(
         sizes,

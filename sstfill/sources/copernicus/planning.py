@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -49,12 +50,17 @@ def plan(
     absolute = request.resolved(datetime.now(UTC))
     chunks = target.lengths(DIMS)
     lengths = " x ".join(map(str, chunks.values()))
+    where = ""
+    with contextlib.suppress(ReadError):  # a file that cannot be read holds none
+        login = find_login()
+        if login is not None:
+            where = login.where
     base = DownloadPlan(
         source=request.dataset_id,
         what=", ".join(request.variables) or "all",
         box=_box(absolute),
         target=f"Zarr v{target.zarr_format}, chunks {lengths} ({', '.join(DIMS)})",
-        login=_login(),
+        login=where,
     )
     try:
         coverage = describer(dataclasses.replace(absolute, timeout=timeout))
@@ -97,16 +103,6 @@ def plan(
         remarks=tuple(remarks),
         windows=len(windows),
     )
-
-
-def _login() -> str:
-    try:
-        found = find_login()
-    except ReadError:
-        return ""
-    if found is None:
-        return ""
-    return found.where
 
 
 def _box(request: CopernicusRequest) -> str:

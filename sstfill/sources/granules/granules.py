@@ -149,6 +149,8 @@ def import_granules(
         with io.reading(files[0]), raw(files[0]) as first:
             stored = columns(archive, first, gaps=empty > 0, quality=quality_level is not None)
             step_bytes = max(1, sum(variable.empty(1).nbytes for variable in stored))
+            # a chunk holds several images, for a method reads series of a pixel; a block is what is
+            # written at once
             together = chunk_sizes.steps(len(times), step_bytes)
             chunks = {v.name: (together, *chunk_sizes.sides(v)) for v in stored}
             template = _template(archive, first, stored, times, plan, chunks)
@@ -158,6 +160,7 @@ def import_granules(
                 encoding[each.name] = {"chunks": chunks[each.name]}
                 if zarr_format == 3 and each.fill is not None:  # v2 takes it from _FillValue
                     encoding[each.name]["fill_value"] = each.fill
+            # metadata and coordinates alone; the values follow chunk by chunk, in `_fill`
             template.to_zarr(
                 store,
                 mode="w-",
@@ -191,6 +194,7 @@ def found(paths: StrPath | Sequence[StrPath]) -> list[Path]:
             f"no granules in {named}; give a folder or a glob of NetCDF files "
             f"({' '.join(ENDINGS[:3])})"
         )
+    # by name, for names of granules begin with the date, whatever folder they lie in
     return sorted(files.values(), key=lambda f: (f.name, str(f)))
 
 
@@ -212,7 +216,9 @@ def _expanded(path: Path) -> Iterator[Path]:
 
 def _planned(granules: Sequence[Granule], step: str, duplicates: str) -> tuple[NDArray[Any], Plan]:
     """Return the time of each step, and the image that each step with a granule holds."""
-    images = [(granule, at) for granule in granules for at in range(len(granule.times))]
+    images = []
+    for granule in granules:
+        images += [(granule, at) for at in range(len(granule.times))]
     laid = axis(np.concatenate([granule.times for granule in granules]), step)
     plan: Plan = {}
     for image, number in zip(images, laid.steps.tolist(), strict=True):
@@ -237,6 +243,7 @@ def _chosen(
             f"two granules of one step ({when}): {a.path} and {b.path}; remove one, take "
             "duplicates='latest', or give a shorter step"
         )
+    # a copied file has the time of the copy: what the producer states counts first
     if a.created and b.created and a.created != b.created:
         later = b.created > a.created
     else:
@@ -262,6 +269,7 @@ def _template(
     ds = xr.Dataset()
     for each in stored:
         shape = (len(times), *each.shape)
+        # lazy zeros take no memory: only their shape and chunks are written
         blank = dask.array.zeros(shape, dtype=each.dtype, chunks=chunks[each.name])
         ds[each.name] = xr.Variable((dim, *each.dims), blank, each.attrs)
     for name, variable in packed.variables.items():
@@ -279,6 +287,7 @@ def _template(
     if dim in packed.variables:
         own = packed.variables[dim].attrs
         attrs |= {k: own[k] for k in ("long_name", "standard_name", "axis", "comment") if k in own}
+    # the epoch of GHRSST; 64 bits, for 32 end in 2049
     encoding = {"units": "seconds since 1981-01-01", "calendar": "standard", "dtype": "int64"}
     ds[dim] = xr.Variable(dim, times.astype("M8[ns]"), attrs, encoding)
     return ds
@@ -322,6 +331,7 @@ def _fill(
         for name, block in values.items():
             target = group[name]
             assert isinstance(target, zarr.Array)
+            # whole chunks, so that none is read back and written twice
             target[start:stop] = block
 
 
@@ -334,5 +344,6 @@ def _good(packed: xr.Dataset, granule: Granule, at: int, level: int | None) -> x
         quality = quality.isel({granule.time_dim: at})
     good = quality >= level
     if "_FillValue" in quality.attrs:
+        # compared as stored, where the fill value may be above the best quality
         good &= quality != quality.attrs["_FillValue"]
     return good

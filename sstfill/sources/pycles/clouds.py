@@ -75,6 +75,7 @@ def occluded_fractions(
 def _blocks(series: xr.DataArray, start: int, block_bytes: float) -> Iterator[slice]:
     """Cut the frames from `start` on into blocks that end at the borders of stored chunks."""
     stored = series.encoding.get("preferred_chunks", {}).get("time", 1)
+    # whole chunks as stored, so that each is decompressed once
     frames = max(1, int(block_bytes / (series.nbytes / len(series))) // stored) * stored
     cuts = [start, *range((start // frames + 1) * frames, len(series), frames), len(series)]
     yield from (slice(a, b) for a, b in itertools.pairwise(cuts))

@@ -202,6 +202,7 @@ def import_video(
                 f"none of {len(cutter.short)} clips in {path} has {frames} frames at stride "
                 f"{stride}; ask for fewer: frames=... (--frames)"
             )
+        # after the values: which clips are long enough shows only then
         labels = _labels(kept, per_clip, fractions, seed)
         labels["channel"] = ("channel", np.array(cutter.framing.channels, dtype=object))
         options |= {"clips_left_out": len(cutter.short)}
@@ -280,6 +281,7 @@ def _labels(
     names = source
     if per_clip != 1:
         names = [f"{clip}@{first}" for clip, first in kept]
+    # by clip, not by sequence: sequences of one clip are too alike to test on
     assigned = _assigned(list(dict.fromkeys(source)), fractions, seed)
     split = np.array([assigned[clip] for clip in source], np.int8)
     flags = {

@@ -55,6 +55,7 @@ class ArchivePart:
                 buffer = shuffled_windows(self.windows, places)
                 opened.enter_context(closing(buffer))
             for operator in operators:
+                # a generator for each sequence, so that what one draws does not shift the next
                 own = np.random.default_rng(rng.integers(2**63))
                 window = next(buffer) if buffer else self.windows.draw(own)
                 yield window, replace(self, clouds=operator), own
@@ -132,6 +133,7 @@ class PaperSource:
     ) -> Sample:
         observed, withheld = split_observed(window, part, needs_withheld, rng)
         scaled = self.scaling.apply(known_values(window, observed, withheld))
+        # NaN times 0 is NaN: masks alone would not keep it out of the sums
         values = np.nan_to_num(scaled).astype(np.float32)
         second_mask = part.second_mask(self.adversarial, rng)
         sea = np.broadcast_to(window.sea.values.astype(bool), values.shape)
@@ -223,6 +225,7 @@ class FirstGuessSource:
         part = self.training_part
         (masks,) = rng.spawn(1)
         with closing(part.cloud_operators(masks)) as operators:
+            # with replacement: there may be fewer clips than sequences of an epoch
             for k in rng.choice(self.clips, self.samples):
                 own = np.random.default_rng(rng.integers(2**63))
                 sample = cache.to_sample(cache.augment(self._arrays("training", int(k)), own))
@@ -249,6 +252,7 @@ class FirstGuessSource:
         return cache.read(file)
 
     def _make(self, name: str, k: int) -> None:
+        # by its number, so that each process can make any of them alone
         rng = np.random.default_rng([self.seed, 2, name == "training", k])
         whole = self.training_part if name == "training" else self.validation_part
         part = whole.with_some_clouds(rng)

@@ -277,6 +277,7 @@ def _enough_sea(sea: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.boo
     bands = range(0, len(sea) - height + 1, BAND)
     enough = []
     for first in bands:
+        # sums along rows, then along columns: a box sum in two passes, whatever its size
         down = _sums(sea[first : first + BAND + height - 1], height)
         counts = _sums(down.T, width).T
         enough.append(counts >= LEAST_SEA * height * width)
@@ -286,6 +287,7 @@ def _enough_sea(sea: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.boo
 def _sums(values: NDArray, length: int) -> NDArray[np.int32]:
     """Sum each value and the `length` - 1 values below it."""
     total = np.cumsum(values, axis=0, dtype=np.int32)
+    # a copy, for the two views overlap
     total[length:] -= total[:-length].copy()
     return total[length - 1 :]
 

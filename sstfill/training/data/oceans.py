@@ -126,6 +126,7 @@ def draw(
     truth, sea, cloudy = parts.truth, parts.sea, parts.cloudy
     if cloudy is None:
         images, height, width = truth.shape
+        # operators give what is seen
         cloudy = ~_other_operator(rng).draw((images, height, width), rng)
     noise = parts.noise * rng.standard_normal(truth.shape)
     seen = (truth.values + parts.disturbance + noise).astype(np.float32)
@@ -282,6 +283,7 @@ def _red_noise(rng: Rng, length: int) -> NDArray[np.float64]:
     series = rng.normal(size=length)
     memory = rng.uniform(0, 0.95)
     for t in range(1, length):
+        # the factor of the innovation keeps the variance at 1
         series[t] = memory * series[t - 1] + np.sqrt(1 - memory**2) * series[t]
     return series
 

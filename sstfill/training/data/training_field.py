@@ -65,6 +65,7 @@ class TrainingField:
         ds = located(ds)
         name = pick_field(ds, variable)
         ds = mask_missing(ds, [name])
+        # what an earlier fill estimated is no observation to learn from
         field = grid.standardise(unfilled(ds, name)[name])
         survey = gaps.survey(field)
         given = sea if sea is not None else find_sea(ds.drop_vars(name))
@@ -73,7 +74,8 @@ class TrainingField:
         else:
             # What is ever observed is taken for sea.
             dims = field.dims[1:]
-            coords = {n: coord for n, coord in field.coords.items() if set(coord.dims) <= set(dims)}
+            in_space = [n for n, coord in field.coords.items() if set(coord.dims) <= set(dims)]
+            coords = {name: field.coords[name] for name in in_space}
             seen = survey.pixel_count.values > 0
             mask = xr.DataArray(seen, dims=dims, coords=coords, name="sea")
         _check(name, survey, mask)
@@ -88,8 +90,8 @@ class TrainingField:
             fingerprint += f"-{chosen.kind}{chosen.floor:g}"
             obs, known = chosen.apply(obs), None if known is None else chosen.apply(known)
         elif transform == "auto" and not by_name(ds[name])[1]:
-            least, most = (survey[key].where(mask).values for key in ("least", "most"))
-            if is_skewed(least, most):
+            least, most = survey["least"].where(mask), survey["most"].where(mask)
+            if is_skewed(least.values, most.values):
                 note_skewness([name])
         return cls(obs=obs, sea=mask, truth=known, fingerprint=fingerprint, transform=chosen)
 

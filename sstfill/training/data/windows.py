@@ -154,9 +154,11 @@ class TrainingWindows:
                 start = int(rng.integers(least - length + 1))
                 drawn.append(slice(start, start + length))
             t, y, x = drawn
+            # the mask is in memory: a window on land costs no reading
             at_sea = self.sea[y, x].values.astype(bool)
             if at_sea.mean() < LEAST_SEA:
                 continue
+            # drawn within the block, read from the archive
             t = slice(t.start + self.times.start, t.stop + self.times.start)
             obs = self.obs[t, y, x].load()
             if np.isfinite(obs.values[:, at_sea]).mean() >= LEAST_SEEN:

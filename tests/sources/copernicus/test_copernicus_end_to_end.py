@@ -512,9 +512,7 @@ def test_an_opening_that_was_given_up_spoils_no_later_one(server, out):
 
 
 SCRIPT = f"""
-from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
-job.WINDOW = {2 * 6 * 8 * 4}
 download({SURFACE!r}, "natl.zarr", target={SMALL!r})
 """
 

@@ -81,6 +81,7 @@ class ChunkAudit:
         if self._layout.reads is None:
             values: xr.Dataset | None = self._fetch_without_record(box)
         else:
+            # each read has a deadline of its own, so here the number of attempts alone is limited
             attempts = Deadline(math.inf).attempts(
                 lambda error: isinstance(error, ServedAgainError), most=ATTEMPTS
             )
@@ -92,6 +93,7 @@ class ChunkAudit:
     def served_by_now(self) -> list[Box]:
         """Ask a last time: return the windows with chunks taken for empty that are served now."""
         taken, self._taken = self._taken, defaultdict(list)
+        # chunks of land never come, and asking for each would be a request
         keys = [key for key in taken if not self._is_land(key)]
         back: list[Box] = []
         for key in track(keys, "asking again for what was empty", len(keys)):
@@ -149,6 +151,7 @@ class ChunkAudit:
         "403, a variable with gaps alone" of the fault table.
         """
         assert layout.reads is not None
+        # whoever gives the service 5 s in all does not want to wait for 20 here
         outage = Deadline(min(OUTAGE, layout.reads.seconds))
         while self._witness is not None and not self._layout.serves(self._witness):
             if outage.over:
