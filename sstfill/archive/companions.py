@@ -64,9 +64,9 @@ class Companions:
         # a depth of one level, say: the filled store is without it
         single: set[Hashable] = set()
         ours = set()
-        for name in filled:
-            single |= set(ds[name].dims) - set(axes)
-            ours |= {f"{name}{part}" for part in store.parts(NONE, members)}
+        for field in filled:
+            single |= set(ds[field].dims) - set(axes)
+            ours |= {f"{field}{part}" for part in store.parts(NONE, members)}
         beside = ds.isel(dict.fromkeys(single, 0)).drop_vars(
             [name for name in ds.variables if name in ours or name == store.REVISION]
         )
