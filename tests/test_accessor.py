@@ -27,7 +27,6 @@ from sstfill.synthetic import ocean
 from sstfill.training.options import TrainOptions
 
 ACCESSORS = {DatasetGapfill: {"variables", "together", "members"}, DataArrayGapfill: set()}
-pytestmark = pytest.mark.usefixtures("brief_fit")
 DOOR = {
     "sea": None,
     "lakes": None,

@@ -39,8 +39,9 @@ def _found(da: xr.DataArray, cf: Roles, axis: str, names: Sequence[str]) -> list
     names in the order of `names`.
     """
     found = [*cf.get(COORDINATE[axis], []), *cf.get(axis, [])]
+    present = [(name, str(name).lower()) for name in (*da.coords, *da.dims)]
     for usual in names:
-        found += [name for name in (*da.coords, *da.dims) if str(name).lower() == usual]
+        found += [name for name, lower in present if lower == usual]
     return sorted(dict.fromkeys(found), key=lambda name: name not in da.dims)
 
 

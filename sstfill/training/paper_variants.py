@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,21 +78,28 @@ class VariantTraining:
 
 
 def trained(
-    training: VariantTraining, *, frames: int, size: int, seed: int, device: str
+    training: VariantTraining,
+    *,
+    frames: int,
+    size: int,
+    seed: int,
+    device: str,
+    images: int = IMAGES,
+    variants: Mapping[str, tuple[Network, ObjectiveName]] = VARIANTS,
 ) -> Iterator[tuple[str, Gan]]:
-    """Yield each of `VARIANTS` with its name, trained on sequences of `frames` x `size` x `size`.
+    """Yield each variant with its name, trained on sequences of `frames` x `size` x `size`.
 
     All see the same ocean under clouds of the paper's middle fraction; the supervised ones see the
     truth, too. Of the networks of all epochs the one with the least error at withheld pixels is
     kept.
     """
     side = max(size, DISCRIMINATED_SIDE)
-    shape = (max(IMAGES, 12 * frames), side + ROOM, side + ROOM)
+    shape = (max(images, 12 * frames), side + ROOM, side + ROOM)
     further = synthetic.UNSTEADY if training.unsteady else {}
     truth = synthetic.sst(shape=shape, step="6h", seed=SEED + seed, **further)
     cloudy = synthetic.clouds(shape=shape, fraction=FRACTION, step="6h", seed=SEED + seed)
     obs = truth.where(~cloudy.values).rename("sst")
-    for name, (network, objective) in VARIANTS.items():
+    for name, (network, objective) in variants.items():
         rates = {} if objective.startswith("withheld") else RATES
         samples = min(EPOCH, training.steps)
         epochs = -(-training.steps // samples)

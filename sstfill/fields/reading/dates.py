@@ -90,9 +90,11 @@ def candidates(da: xr.DataArray, cf: Mapping[str, list[Hashable]] | None = None)
     if cf is None:
         cf = cf_roles(da)
     found = [*cf.get("time", []), *cf.get("T", [])]
-    found += [name for name, values in da.coords.items() if _holds_dates(values.variable)]
+    found += [name for name, values in da.coords.variables.items() if _holds_dates(values)]
+    # to list the coordinates takes longer than to look through the list
+    names = [(name, str(name).lower()) for name in (*da.coords, *da.dims)]
     for usual in TIME:
-        found += [name for name in (*da.coords, *da.dims) if str(name).lower() == usual]
+        found += [name for name, lower in names if lower == usual]
     later = [name for name in found if str(name).lower() in TABLES["names"]["other"]]
     # a `dict` keeps the order and drops what was found twice
     return list(dict.fromkeys([name for name in found if name not in later] + later))
@@ -136,9 +138,9 @@ def times_along(ds: xr.Dataset, dim: Hashable) -> SeriesTimes | None:
 
     Their order is not checked.
     """
-    along = {}
-    for name in ds.variables:
-        if ds[name].dims == (dim,) or (name in ds.coords and ds[name].ndim == 0):
+    along, coords = {}, set(ds.coords)
+    for name, variable in ds.variables.items():
+        if variable.dims == (dim,) or (name in coords and variable.ndim == 0):
             along[name] = ds[name]
     # an array without values carries the coordinates to the functions that ask for one
     bare = xr.DataArray(np.empty(ds.sizes[dim], bool), dims=[dim]).assign_coords(along)

@@ -131,11 +131,11 @@ def candidates(da: xr.DataArray, role: str, cf: Roles | None = None) -> list[Has
     return [name for name in dict.fromkeys(found) if name in da.coords]
 
 
-def at_rest(position: xr.DataArray, time: Hashable) -> xr.DataArray:
+def at_rest(position: xr.DataArray, time: Hashable, *, whole: float = WHOLE) -> xr.DataArray:
     """Return positions that have a time dimension without it, if they are the same at all steps.
 
-    A position that is missing at one step is taken from another. Of large ones that are not in
-    memory some steps are compared, the first and the last among them.
+    A position that is missing at one step is taken from another. Of those that are not in memory,
+    and of more than `whole` bytes, some steps are compared, the first and the last among them.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def at_rest(position: xr.DataArray, time: Hashable) -> xr.DataArray:
     """
     n = position.sizes[time]
     steps = np.arange(n)
-    if position.chunks is not None and position.nbytes > WHOLE:
+    if position.chunks is not None and position.nbytes > whole:
         steps = np.unique(np.linspace(0, n - 1, STEPS_COMPARED).astype(int))
         log.info("%s: positions compared at %d of %d steps", position.name, len(steps), n)
     first = position.isel({time: 0}, drop=True)

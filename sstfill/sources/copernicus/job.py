@@ -33,7 +33,6 @@ from sstfill.version import __version__
 log = logging.getLogger(__name__)
 
 Opener = Callable[[CopernicusRequest], xr.Dataset]
-WINDOW = 2**24  # bytes of values of a window
 REQUEST = "sstfill_request"
 
 
@@ -168,7 +167,7 @@ def begin(
     opened = opener(absolute)
     source = ready(opened, absolute, target)
     lengths = target.lengths(_dims(source))
-    windows = _cut(source, opened, lengths, 0)
+    windows = _cut(source, opened, target, 0)
     store.check_room(out, _size(source))
     fixed = _fixed(request, opened, source)
     if ledger.plan is not None:  # killed while the store was created: remove its temporary folder
@@ -263,8 +262,7 @@ def append(
             return None
         check_same(source, held)
     skip = whole.sizes["time"] - source.sizes["time"]
-    lengths = target.lengths(_dims(source))
-    windows = _cut(source, opened, lengths, at, skip)
+    windows = _cut(source, opened, target, at, skip)
     store.check_room(out, _size(source))
     fixed = _fixed(wanted, opened, whole)
     # first the plan, then the store: killed in between, `resume` marks and extends it
@@ -289,7 +287,7 @@ def _size(source: xr.Dataset) -> int:
 
 
 def _cut(
-    source: xr.Dataset, opened: xr.Dataset, lengths: dict[str, int], at: int, skip: int = 0
+    source: xr.Dataset, opened: xr.Dataset, target: Target, at: int, skip: int = 0
 ) -> DownloadWindows:
     """Cut the times of a store from index `at` on; `skip` times of what was opened come before."""
     dims, moving = _dims(source), _moving(source)
@@ -299,10 +297,10 @@ def _cut(
     sizes = {d: source.sizes[d] for d in dims}
     sizes["time"] += at
     # all variables of a window are in memory together
-    pixels = WINDOW // sum(v.dtype.itemsize for v in moving)
+    pixels = target.window_bytes // sum(v.dtype.itemsize for v in moving)
     return cut(
         sizes,
-        lengths,
+        target.lengths(dims),
         {d: int(chunks.get(d, 1)) for d in dims},
         offset=offset,
         begin={"time": at},

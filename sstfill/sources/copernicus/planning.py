@@ -15,7 +15,6 @@ from sstfill.sources.copernicus.bounds import covered
 from sstfill.sources.copernicus.client import describe_client_dataset
 from sstfill.sources.copernicus.coverage import Coverage
 from sstfill.sources.copernicus.credentials import find_login
-from sstfill.sources.copernicus.job import WINDOW
 from sstfill.sources.copernicus.request import SERVICES, CopernicusRequest, Target
 from sstfill.sources.copernicus.windows import cut
 from sstfill.sources.plan import QUICK, DownloadPlan
@@ -92,7 +91,7 @@ def plan(
     if coverage.doi:
         source += f", doi:{coverage.doi}"
     source_chunks = {d: coverage.axes[d].chunk.get(SERVICES[0], 1) for d in sizes}
-    pixels = WINDOW // (BYTES * len(names))
+    pixels = target.window_bytes // (BYTES * len(names))
     windows = cut(sizes, {d: chunks[d] for d in sizes}, source_chunks, pixels=pixels)
     return dataclasses.replace(
         base,

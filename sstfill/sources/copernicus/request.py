@@ -189,13 +189,17 @@ class Target:
         3, or 2 for older readers.
     expect
         Sizes that the box must have, by dimension; another is an error.
+    window_bytes
+        Bytes of values that are fetched and written at once, about.
     """
 
     chunks: dict[str, int] = field(default_factory=dict)
     zarr_format: int = 3
     expect: dict[str, int] = field(default_factory=dict)
+    window_bytes: int = 2**24
 
     def __post_init__(self) -> None:
+        check_number("window_bytes", self.window_bytes, 1, whole=True)
         if self.zarr_format not in (2, 3):
             raise OptionError(f"zarr_format={self.zarr_format!r}; choose from 2, 3")
         for table in ("chunks", "expect"):

@@ -16,7 +16,7 @@ from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.sea import find_sea, sea_mask
 from sstfill.fields.reading.variables import pick_field
 from sstfill.fields.transform import Transform, by_name, choose, is_skewed, note_skewness
-from sstfill.training.data.windows import is_large
+from sstfill.training.data.windows import MemoryLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,9 @@ class TrainingField:
                 note_skewness([name])
         return cls(obs=obs, sea=mask, truth=known, fingerprint=fingerprint, transform=chosen)
 
-    def loaded(self) -> TrainingField:
-        """Return it in memory, unless it is lazy and too large for that."""
-        if is_large(self.obs):
+    def loaded(self, limits: MemoryLimits) -> TrainingField:
+        """Return it in memory, if `limits` allow that."""
+        if not limits.allow(self.obs):
             return self
         truth = None
         if self.truth is not None:

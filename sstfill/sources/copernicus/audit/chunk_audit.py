@@ -43,6 +43,8 @@ class ChunkAudit:
         ``"check"``, ``"refuse"`` or ``"accept"``, see `CopernicusRequest`.
     stored
         Gives what the store has had in a window that is fetched again, None of a new one.
+    wait
+        Gives a service that has just refused a chunk time to find it again.
 
     Attributes
     ----------
@@ -58,10 +60,12 @@ class ChunkAudit:
         others: Callable[[], list[ServiceLayout]],
         absent: str = "check",
         stored: Callable[[Box], xr.Dataset | None] = lambda box: None,
+        wait: Callable[[], None] | None = None,
     ) -> None:
         self.masks = ValueMasks()
         self.empty = 0
         self._layout, self._others, self._absent, self._stored = layout, others, absent, stored
+        self._wait = wait or pause
         self._witness: str | None = None  # a chunk of data that the service had
         self._confirmed: set[tuple[Reads, str]] = set()  # refused while the service answers well
         self._taken: defaultdict[str, list[Box]] = defaultdict(list)  # for empty, with its windows
@@ -102,7 +106,7 @@ class ChunkAudit:
         values = self._layout.load(box)
         doubts = self.masks.doubts(values, box)
         if doubts:
-            pause()
+            self._wait()
             values = self._layout.load(box)
             doubts = self.masks.doubts(values, box)
         if doubts and self._absent != "accept":
@@ -132,7 +136,7 @@ class ChunkAudit:
         # without a chunk that came, nothing shows whether the service answers well
         if self._absent == "check" and self._witness is None and not last:
             return None
-        pause()
+        self._wait()
         self._confirm(self._layout, window)
         if self._absent == "refuse":
             raise _lost(box, [_refusals(window)])
@@ -153,7 +157,7 @@ class ChunkAudit:
             if outage.over:
                 what = f"the service has lost {self._witness}, which it had before"
                 raise _withdrawn(window.box, what)
-            pause()
+            self._wait()
         for key in window.refused:  # once each: chunks of land of a wide window are many
             if (layout.reads, key) in self._confirmed:
                 continue
