@@ -64,18 +64,18 @@ def run_from_dineof(args: argparse.Namespace) -> Iterator[str]:
     yield "\n".join(printable(f"# {note}") for note in found.notes)
 
 
-class Field(NamedTuple):
+class DineofField(NamedTuple):
     """A field as DINEOF names it: a file and, for NetCDF, the variable in it."""
 
     path: str
     variable: str
 
     @classmethod
-    def named(cls, text: str) -> Field:
+    def named(cls, text: str) -> DineofField:
         """Read ``file.nc#variable``; without ``#`` it is a binary file of one array.
 
-        >>> Field.named("sst.nc#SST"), Field.named("sst.gher").variable
-        (Field(path='sst.nc', variable='SST'), '')
+        >>> DineofField.named("sst.nc#SST"), DineofField.named("sst.gher").variable
+        (DineofField(path='sst.nc', variable='SST'), '')
         """
         path, _, variable = text.partition("#")
         return cls(path, variable)
@@ -133,7 +133,7 @@ class Translation:
 
     def _data(self) -> None:
         """Name input, output and variables."""
-        fields = [Field.named(text) for text in self._items("data")]
+        fields = [DineofField.named(text) for text in self._items("data")]
         first = fields[0]
         paths = list(dict.fromkeys(field.path for field in fields))
         source = first.path
@@ -169,7 +169,7 @@ class Translation:
 
     def _output(self, source: str) -> str:
         """Name the output: the first of ``results``, in a format that sstfill writes."""
-        results = [Field.named(text) for text in self._items("results")]
+        results = [DineofField.named(text) for text in self._items("results")]
         target = PurePosixPath("filled.nc")
         if results:
             target = PurePosixPath(results[0].path)
@@ -183,7 +183,7 @@ class Translation:
             self._note("results", f"is the input, which sstfill does not change: here {target}")
         if len({result.path for result in results}) > 1:
             self._note("results", f"names several files: sstfill writes one, here {target}")
-        given = [Field.named(text).variable for text in self._items("data")]
+        given = [DineofField.named(text).variable for text in self._items("data")]
         wanted = [result.variable for result in results]
         if any(wanted) and given != wanted:
             self._note("results", "filled variables keep the names that they have in the input")
@@ -198,7 +198,7 @@ class Translation:
                 "never observed the mean of the series; sstfill leaves them empty"
             )
             return
-        path, variable = Field.named(masks[0])
+        path, variable = DineofField.named(masks[0])
         if not variable:
             path = str(PurePosixPath(path).with_suffix(".nc"))
             self._note("mask", f"is binary: write it as NetCDF, here {path}")

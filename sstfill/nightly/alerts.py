@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sstfill.nightly.history import usual
-from sstfill.nightly.night import VariableReport
+from sstfill.nightly.night import RecentReport
 from sstfill.nightly.recipe import Alert
 
 AHEAD = 2.0
@@ -16,7 +16,7 @@ AHEAD = 2.0
 
 
 def alerts(
-    found: dict[str, VariableReport],
+    found: dict[str, RecentReport],
     lines: list[dict[str, Any]],
     state: str,
     newest: tuple[str, float | None],

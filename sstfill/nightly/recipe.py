@@ -33,7 +33,7 @@ TABLES = ("title", "nightly", "download", "fill", "alert")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class Nightly:
     """The [nightly] table.
 
     Parameters
@@ -229,12 +229,12 @@ def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
             raise OptionError(f"{key}={short(table)} in {path.name} is not a table; write [{key}]")
     title = one_line("title", tables.get("title", ascii(path.stem)[1:-1]))
     given = dict(tables.get("nightly", {}))
-    for field in dataclasses.fields(Places):
+    for field in dataclasses.fields(Nightly):
         if field.name not in given:
             raise OptionError(
                 f"[nightly] of {path.name} has no {field.name}; it takes archive, filled, report"
             )
-    places = config.build(Places, given)
+    places = config.build(Nightly, given)
     archive = place(places.archive, "archive", base)
     filled = place(places.filled, "filled", base)
     report = place(places.report, "report", base)

@@ -19,7 +19,7 @@ from sstfill.io.output import place
 from sstfill.nightly import history, recent, report
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.journal import held_by_another, locked, logged
-from sstfill.nightly.night import Night, VariableReport
+from sstfill.nightly.night import Night, RecentReport
 from sstfill.nightly.recipe import NightlyRecipe
 from sstfill.sources.recipe import Recipe
 from sstfill.version import __version__
@@ -229,7 +229,7 @@ class _NightRun:
         )
         return done
 
-    def _score(self, lines: list[dict[str, Any]], state: str) -> dict[str, VariableReport]:
+    def _score(self, lines: list[dict[str, Any]], state: str) -> dict[str, RecentReport]:
         """Score the recent images, unless an earlier night scored the same output."""
         recipe = self.recipe
         before = history.same_state(lines, state)
