@@ -161,6 +161,7 @@ class Window:
         _, rows, columns = self.patch.seen
         inside = (self.points.rows >= rows.start) & (self.points.rows < rows.stop)
         inside &= (self.points.columns >= columns.start) & (self.points.columns < columns.stop)
+        # Windows share the sample of the archive; a copy leaves theirs as it is.
         sample = self.sample.copy()
         at = (self.points.rows[inside] - rows.start, self.points.columns[inside] - columns.start)
         sample[:, inside] = np.where(hidden[:, *at], np.nan, sample[:, inside])
@@ -194,6 +195,7 @@ def _widened(inside: Box, seen: Box, margin: Shape) -> Box:
     """Widen a box by a margin on either side, as far as what is seen."""
     sides = []
     for inner, outer, n in zip(inside, seen, margin, strict=True):
+        # At the rim of the archive there is less to see.
         sides.append(slice(max(inner.start - n, outer.start), min(inner.stop + n, outer.stop)))
     t, y, x = sides
     return t, y, x
