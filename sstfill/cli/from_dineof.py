@@ -59,6 +59,7 @@ def add_from_dineof(parser: argparse.ArgumentParser) -> None:
 def run_from_dineof(args: argparse.Namespace) -> Iterator[str]:
     """Print the command, and as comments of the shell what it does otherwise."""
     found = Translation(args.init, read_init(args.init))
+    # All of it before the first line: an error must not leave half a command on the screen.
     found.translate()
     yield wrapped(found.words)
     yield "\n".join(printable(f"# {note}") for note in found.notes)
@@ -104,6 +105,7 @@ class Translation:
             raise ReadError(f"{self.name} has no line data = ['FILE#VARIABLE']; {REMEDY}")
         self._data()
         self._mask()
+        # DINEOF knows no transform and no other method, so both are pinned.
         self.words += ["--transform", "none", "--method", "dineof", "--solver", "reference"]
         self._modes()
         for key, (option, kind) in NUMBERS.items():
@@ -135,6 +137,7 @@ class Translation:
         """Name input, output and variables."""
         fields = [DineofField.named(text) for text in self._items("data")]
         first = fields[0]
+        # Each file once, in the order in which they are named.
         paths = list(dict.fromkeys(field.path for field in fields))
         source = first.path
         if not all(field.variable for field in fields):
@@ -205,6 +208,7 @@ class Translation:
         self.words += ["--sea", _file(":".join(filter(None, (path, variable))))]
         if len(masks) > 1:
             self._note("mask", f"names several masks: sstfill takes one, here {masks[0]}")
+        # DINEOF takes 1 as sea whatever the name; sstfill goes by it.
         if variable.lower() in tables.load("masks")["names"]["land"]:
             self._note(
                 "mask", f"sstfill takes 1 as land in a variable called {variable}; rename it"
@@ -228,6 +232,7 @@ class Translation:
 
     def _filter(self) -> None:
         """State where the dates come from, and in which units the filter is."""
+        # Without a filter DINEOF has no use for times.
         if "alpha" not in self.entries or self._number("alpha", float) == 0:
             return
         if "time" in self.entries:
@@ -272,6 +277,7 @@ class Translation:
         value = self._number(key, kind)
         options: dict[str, Any] = {option: value}
         try:
+            # Only built to have the value checked.
             Dineof(**options)
         except OptionError as error:
             raise OptionError(f"{self.name}, {self._line(key)}: {error}") from error
@@ -281,6 +287,7 @@ class Translation:
         """Read a number as Fortran does, which writes exponents of double precision with a d."""
         items = self.entries[key].items
         try:
+            # A list of several is no number; unpacking raises a ValueError, as conversion does.
             (text,) = items
             return kind(text.lower().replace("d", "e"))
         except ValueError as error:
@@ -328,6 +335,7 @@ def wrapped(words: list[str]) -> str:
     >>> print(wrapped(["sstfill", "fill", "a b.nc", "--out", "c.nc"]))
     sstfill fill 'a b.nc' --out c.nc
     """
+    # A line breaks before an option only, so that its value stays on its line.
     parts: list[str] = []
     for word in words:
         if word.startswith("--") or not parts:

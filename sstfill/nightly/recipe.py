@@ -225,8 +225,10 @@ def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
     for key, table in tables.items():
         if key not in TABLES:
             raise unknown(f"table of {path.name}", key, TABLES)
+        # `fill = "oi"` in place of a table is a likely slip.
         if key != "title" and not isinstance(table, dict):
             raise OptionError(f"{key}={short(table)} in {path.name} is not a table; write [{key}]")
+    # ascii without its quotes: a file name may hold what no terminal prints.
     title = one_line("title", tables.get("title", ascii(path.stem)[1:-1]))
     given = dict(tables.get("nightly", {}))
     for field in dataclasses.fields(Nightly):
@@ -283,6 +285,7 @@ def _fill(given: dict[str, Any], base: Path) -> tuple[Fill, Method]:
     fill = config.build(Fill, {key: value for key, value in given.items() if key in known})
     cls = method_class(fill.method)
     fields = [field.name for field in dataclasses.fields(cls)]
+    # The table has a seed of its own, for both.
     names = [name for name in fields if name != "seed"]
     options = {key: value for key, value in given.items() if key not in known}
     for key in options:
