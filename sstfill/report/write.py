@@ -246,7 +246,7 @@ def _pictures(
     name = str(whole.field.name)
     tried = {}
     for method, rmse in dict(diagnostics.get("rmse") or {}).items():
-        # A method that failed has a reason here instead of a number.
+        # Of variables filled together there is a number for each of them.
         if isinstance(rmse, int | float):
             tried[method] = rmse
     # more cells than the picture has pixels would show nothing more
