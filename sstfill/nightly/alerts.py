@@ -67,6 +67,7 @@ def _age(newest: tuple[str, float | None], alert: Alert, now: datetime) -> Itera
     date, days = newest
     if days is None:
         return
+    # Images are dated in UTC, as the timestamp is.
     age = now.timestamp() / 86_400 - days
     if age > alert.max_age_days:
         yield (

@@ -83,7 +83,9 @@ def run_night(
 
 def _check_apart(report: Path, other: Path) -> None:
     """Refuse a report folder that lies in a store or its job folder, or that holds one."""
+    # Resolved: a link may lead into the store.
     inside = place.resolved(report)
+    # The store, its fill and its download keep these beside each other.
     for suffix in ("", ".job", ".ledger"):
         path = other.with_name(other.name + suffix)
         resolved = place.resolved(path)
@@ -141,6 +143,7 @@ class _NightRun:
         try:
             report.write(self.recipe, night, history.added(lines, night))
         except Exception as error:
+            # Of a night that failed already the first failure is told.
             if night.status != "failed":
                 return self._failed(error)
             log.error("the report of it could not be written: %s", _line(error), exc_info=error)
@@ -183,6 +186,7 @@ class _NightRun:
         try:
             yield
         finally:
+            # Also of a step that failed.
             self.seconds[name] = round(time.perf_counter() - started, 3)
 
     def _download(self, download: Recipe) -> str:
@@ -216,6 +220,7 @@ class _NightRun:
             transform=wanted.transform,
             members=wanted.members,
             seed=wanted.seed,
+            # A refit fills everything, which an update excludes.
             update=not self.how["refit"],
             **self.how,
         )
