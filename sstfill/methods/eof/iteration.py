@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,10 +82,14 @@ class Warm:
     subspace: NDArray | None = None
     guard: int = 2
     first_steps: int = 5
+    _filters: dict[np.dtype, tuple[Any, Any]] = field(default_factory=dict)
 
     def __call__(self, X: NDArray, n: int) -> Modes:
         """Return the `n` leading modes."""
-        F = self.time_filter.astype(X.dtype)
+        if X.dtype not in self._filters:  # to make them takes as long as a product, if X is small
+            own = self.time_filter.astype(X.dtype)
+            self._filters[X.dtype] = own, own.T
+        F, transposed = self._filters[X.dtype]
         width = min(n + self.guard, len(X))
         steps = 1
         if self.subspace is None:
@@ -97,8 +101,8 @@ class Warm:
             steps = self.first_steps
         Q = np.linalg.qr(self.subspace[:, :width])[0]
         for _ in range(steps):
-            Q = np.linalg.qr(F @ (X @ (X.T @ (F.T @ Q))))[0]
-        Y = X.T @ (F.T @ Q)
+            Q = np.linalg.qr(F @ (X @ (X.T @ (transposed @ Q))))[0]
+        Y = X.T @ (transposed @ Q)
         eigenvalues, rotation = np.linalg.eigh(gram(Y))
         self.subspace = Q @ rotation[:, ::-1].astype(X.dtype)
         del Y  # it is as large as the patterns that come next
