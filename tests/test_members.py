@@ -114,9 +114,11 @@ def test_the_rest_is_as_without_members_and_a_member_is_the_same_among_more():
 def test_the_spread_is_scaled_with_the_error():
     filled = fill(field((12, 10, 12)).to_dataset(), Drawing(), members=60)
     gap = filled.sst_source == FILLED
-    spread = np.sqrt(np.square(filled.sst_members - filled.sst).mean("member")).where(gap)
+    apart = (filled.sst_members - filled.sst).where(gap)
     assert float(filled.sst_error.mean()) > 0.6  # the method states 0.5, and the field has 1
-    assert float((spread / filled.sst_error).mean()) == pytest.approx(1, abs=0.02)
+    # Not pixel by pixel: of heavy tails, most samples have a spread that is too small.
+    spread = np.sqrt(np.square(apart / filled.sst_error).mean())
+    assert float(spread) == pytest.approx(1, abs=0.04)
 
 
 def test_methods_that_cannot_draw_are_refused_with_those_that_can():
