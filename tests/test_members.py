@@ -114,11 +114,11 @@ def test_the_rest_is_as_without_members_and_a_member_is_the_same_among_more():
 def test_the_spread_is_scaled_with_the_error():
     filled = fill(field((12, 10, 12)).to_dataset(), Drawing(), members=60)
     gap = filled.sst_source == FILLED
-    apart = (filled.sst_members - filled.sst).where(gap)
+    spread = np.sqrt(np.square(filled.sst_members - filled.sst).mean("member")).where(gap)
     assert float(filled.sst_error.mean()) > 0.6  # the method states 0.5, and the field has 1
-    # Not pixel by pixel: of heavy tails, most samples have a spread that is too small.
-    spread = np.sqrt(np.square(apart / filled.sst_error).mean())
-    assert float(spread) == pytest.approx(1, abs=0.04)
+    # pooled: of heavy tails a pixel's few members mostly show too little spread
+    pooled = float(np.sqrt(np.square(spread / filled.sst_error).mean()))
+    assert pooled == pytest.approx(1, abs=0.03)
 
 
 def test_methods_that_cannot_draw_are_refused_with_those_that_can():
