@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sstfill.checks import check_number
-from sstfill.nn.blocks import Block, TimeAttention
 from sstfill.nn.drawing import Drawing
-from sstfill.nn.frames import by_frame
+from sstfill.nn.layers.blocks import Block, TimeAttention
+from sstfill.nn.layers.frames import by_frame
 from sstfill.nn.shapes import check_sequence
 from sstfill.nn.sizes import FOLD, SIDE
 
@@ -64,6 +64,7 @@ class Compact(nn.Module):
         self.grow = nn.ModuleList([nn.Conv2d(bottom, 4 * middle, 1), nn.Conv2d(middle, 4 * top, 1)])
         self.up = nn.ModuleList([_stage(middle, 1), _stage(top, 2)])
         self.leave = nn.Conv2d(top, 2 * outputs * FOLD**2, 1)
+        # a new network corrects nothing: training starts from the first guess
         nn.init.zeros_(self.leave.weight)
         assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
@@ -121,12 +122,15 @@ class Compact(nn.Module):
 
     def _enter(self, frames: Tensor) -> Tensor:
         y, x = frames.shape[-2:]
+        # replicated: zeros would look like a coast or a front at the edge
         padded = functional.pad(frames, (0, -x % SIDE, 0, -y % SIDE), mode="replicate")
         folded = functional.pixel_unshuffle(padded, FOLD)  # n 4c y/2 x/2
+        # channels last: oneDNN and cuDNN convolve it without a copy for each layer
         out: Tensor = self.enter(folded.contiguous(memory_format=torch.channels_last))
         return out
 
     def _leave(self, h: Tensor) -> Tensor:
+        # in single precision from here on: bfloat16 has three digits
         return functional.pixel_shuffle(self.leave(h).float(), FOLD)  # n 2c y x
 
     def draw_from(self, known: list[Tensor], noise: Tensor) -> Tensor:

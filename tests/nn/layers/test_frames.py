@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sstfill.nn import frames
-from sstfill.nn.blocks import Block
 from sstfill.nn.compact import SIDE, Compact
-from sstfill.nn.frames import by_frame, few
+from sstfill.nn.layers import frames
+from sstfill.nn.layers.blocks import Block
+from sstfill.nn.layers.frames import by_frame, few
 from sstfill.nn.sizes import SPACINGS
 
 INPUTS = 3
