@@ -45,11 +45,9 @@ def upper(modes: int) -> tuple[NDArray, NDArray]:
 def unpack(packed: NDArray, modes: int) -> NDArray:
     """Symmetric matrices ``(..., k, k)`` from packed upper triangles ``(..., k(k+1)/2)``."""
     rows, columns = upper(modes)
-    full = np.empty((*packed.shape[:-1], modes, modes), packed.dtype)
-    full[..., rows, columns] = packed
-    # The diagonal is written twice, with the same numbers.
-    full[..., columns, rows] = packed
-    return full
+    place = np.empty((modes, modes), np.intp)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return packed.take(place, axis=-1)
 
 
 def second_moments(amplitudes: NDArray, covariance: NDArray | None = None) -> NDArray:
