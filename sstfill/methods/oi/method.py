@@ -164,6 +164,14 @@ class Oi:
         """
         return self.analyse(obs, sea).found
 
+    def reconstruct_at(
+        self, obs: xr.DataArray, sea: xr.DataArray, wanted: xr.DataArray
+    ) -> xr.Dataset:
+        """Fill some of the gaps (see `sstfill.methods.base.EstimatesPart`): those tiles cost time
+        in which a gap is wanted, and the fit.
+        """
+        return self._interpolated(self._fitted(obs, sea), obs, sea, wanted)
+
     def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
 
@@ -195,18 +203,25 @@ class Oi:
     def analyse(self, obs: xr.DataArray, sea: xr.DataArray) -> Analysis:
         """Fill `obs`, and return also the covariance and the backgrounds that were used."""
         solver = self._fitted(obs, sea)
+        found = self._interpolated(solver, obs, sea, xr.ones_like(sea))
+        return Analysis(found, solver.fitted, solver.backgrounds)
+
+    def _interpolated(
+        self, solver: PatchSolver, obs: xr.DataArray, sea: xr.DataArray, wanted: xr.DataArray
+    ) -> xr.Dataset:
+        """Fill the gaps that are `wanted`, dims of `obs` or `sea`, patch by patch."""
         found = map_patches(
             solver,
             _well_chunked(obs),
             sea,
+            wanted,
             grid=PatchGrid(core=solver.core, halo=solver.halo),
             outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
             threads=available_cores() if solver.device == "cpu" else 1,
         )
         if obs.chunks:
             found = found.chunk(obs.chunksizes)
-        found.attrs = solver.fitted.summary()
-        return Analysis(found, solver.fitted, solver.backgrounds)
+        return found.assign_attrs(solver.fitted.summary())
 
     def backgrounds(self, times: int) -> Sequence[str]:
         """Return the kinds of background to compare for a series of so many images."""
@@ -286,11 +301,14 @@ class PatchSolver:
         return time, y + SIDE - 1, x + SIDE - 1
 
     def __call__(
-        self, obs: NDArray, sea: NDArray[np.bool_], patch: Patch
+        self, obs: NDArray, sea: NDArray[np.bool_], wanted: NDArray[np.bool_], patch: Patch
     ) -> tuple[NDArray, NDArray]:
-        """Mean and error of the pixels inside a patch, ``([variable,] time, y, x)``."""
+        """Mean and error of the pixels inside a patch, ``([variable,] time, y, x)``; NaN in the
+        gaps that are not `wanted`.
+        """
         values = obs.reshape(-1, *obs.shape[-3:])
         targets = self.targets(values, sea, patch)
+        targets = targets[np.broadcast_to(wanted, values.shape)[tuple(targets.T)]]
         solve = self.solver(patch.seen)
         mean, variance = solve(self.standardised(values, sea, patch.seen), targets)
         filled, error = self.restored(values, targets, mean, variance, patch)
