@@ -25,10 +25,7 @@ from standin import Published, StandIn, a_level3, tls
 SEED = 5
 NAME = "cmems_obs-sst_standin_P1D-m"
 NY, NX, STEP = 48, 64, 4  # pixels, and times of a chunk, which is a window here
-RUN = (
-    "import sys; from sstfill.sources.copernicus import job; job.WINDOW = 1; "
-    "from sstfill.cli import main; sys.exit(main(sys.argv[1:]))"
-)
+RUN = "import sys; from sstfill.cli import main; sys.exit(main(sys.argv[1:]))"
 RECIPE = f"""
 [source]
 kind = "copernicus"
@@ -36,6 +33,7 @@ dataset_id = "{NAME}"
 service = "arco-geo-series"
 [target]
 chunks = {{ time = {STEP}, latitude = {NY}, longitude = {NX} }}
+window_bytes = 1
 """
 
 

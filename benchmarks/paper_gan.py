@@ -119,7 +119,7 @@ of a cloudy archive hide 0.39 +- 0.13 (12x40x40): discriminators can tell real f
 alone. `clouds="own"`, the default, and this page draw both from the same clouds.
 - A step of 8x40x40 at C_base 4 took 1.0 s of CPU, 0.96 s of it in the generator: torch leaves a \
 convolution of one small clip to a kernel up to five times slower than oneDNN's. It takes 0.3 s \
-now (`sstfill.nn.resnet.FrameConvolution`).
+now (`sstfill.nn.layers.resnet.FrameConvolution`).
 
 On the ocean the network ends at 0.066 of three standard deviations. That is learning from clouds \
 alone, and still poor: this ocean is so steady that linear interpolation in time errs by 0.018 °C \

@@ -116,6 +116,7 @@ class MethodTemplate:
         method.__name__ = name
         method.__qualname__ = f"{accessor.__name__}.{name}"
         method.__doc__ = self._document([*positional, *keyword_only])
+        # what `inspect` and notebooks show in place of *args, **options
         method.__signature__ = signature  # type: ignore[attr-defined]
         return method
 
@@ -169,6 +170,7 @@ class _Gapfill:
         self._data = data
 
     def __init_subclass__(cls) -> None:
+        # for each accessor anew: its signature and docstring are those of its own class
         templates = {name: filling(method) for name, method in METHODS.items()}
         for base in reversed(cls.__mro__):
             own = vars(base).items()

@@ -34,6 +34,7 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
         if key not in names:
             raise unknown(f"option of {cls.__name__}", key, names)
         kind = _annotation(cls, key)
+        # a bool is an int to Python, and `modes=True` would be one mode
         if isinstance(options[key], bool) and "bool" not in kind:
             raise OptionError(f"{key}={options[key]} is a truth value; it takes {kind}")
     from pydantic import ValidationError
@@ -43,6 +44,7 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         if isinstance(cause := first.get("ctx", {}).get("error"), OptionError):
+            # an option's own check says more than pydantic's wrapping of it
             raise cause from None
         where = first["loc"][0] if first["loc"] else cls.__name__
         value = " ".join(reprlib.repr(first["input"]).split())
@@ -69,6 +71,7 @@ def plain(value: Any) -> Any:
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
+    # NumPy's arrays and scalars
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):

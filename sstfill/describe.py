@@ -142,9 +142,15 @@ def describe(
     except (InputError, OptionError) as error:
         trouble = str(error)
     candidates = find_fields(ds)
-    others = {n: v for n, v in ds.data_vars.items() if n not in names}
+    fields = tuple(_describe_field(ds, name, sea, lakes, missing or {}) for name in names)
+    told = [field.facts.get("sea", "") for field in fields]
+    others = {}
+    for name, variable in ds.data_vars.items():
+        masks = any(line.endswith(f"from variable {name!r}") for line in told)
+        if name not in names and not masks:
+            others[name] = variable
     return Description(
-        fields=tuple(_describe_field(ds, name, sea, lakes, missing or {}) for name in names),
+        fields=fields,
         passed_over={str(n): _reason(v, n in candidates) for n, v in others.items()},
         quality={str(n): _quality(ds[n]) for n in ds.variables if str(n).lower() in FLAGS},
         trouble=trouble,
@@ -187,6 +193,7 @@ def _describe_field(
         facts |= _gaps(ds.drop_vars(name), field, sea, lakes)
         images = field.sizes["time"]
         facts["methods"] = ", ".join(n for n, cls in METHODS.items() if images >= cls.min_times)
+        # by the checks of `fill` itself: a second set of them would differ before long
         filled = fill(ds, _NoMethod(), variables=name, sea=sea, lakes=lakes, score=False)
         transform = json.loads(filled[name].attrs["sstfill_method"]).get("transform")
         if transform is not None:

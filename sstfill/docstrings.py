@@ -37,6 +37,7 @@ def parameters(thing: object) -> dict[str, str]:
     if section is None:
         return found
     for line in section[1].splitlines():
+        # a name stands at the margin, its explanation is indented
         if line[:1].strip():
             names = [name.strip() for name in line.partition(":")[0].split(",")]
             found |= dict.fromkeys(names, "")

@@ -186,6 +186,7 @@ def fill(
         check_member_dim(ds, members)
     usable: dict[str, _Field] = {}
     if variables is None and len(names) > 1:
+        # of several that were not named, those that cannot be filled are left as they are
         usable = without_trouble(names, lambda name: _Field.of(ds, [name], sea, lakes, None, space))
         names = list(usable)
     if together or withheld is not None or not usable:
@@ -262,6 +263,7 @@ class _Field:
         obs = fields[0] if len(fields) == 1 else _stack(fields, names)
         surveys = [gaps.survey(f) for f in fields]
         found = _sea(fields, ds.drop_vars(names), surveys, sea, lakes)
+        # a method that wrote into its input would change the user's data, and the next method's
         at_sea = _read_only(found.mask)
         for name, field, survey in zip(names, fields, surveys, strict=True):
             _check(name, field, survey, at_sea, own=found.own)
@@ -324,11 +326,14 @@ class _Field:
             estimate = estimator.reconstruct(shown, self.sea)
         scales = {name: one.scale for name, one in scores.items()}
         distributions = {name: scale.distribution for name, scale in scales.items()}
+        # scaled in the space of the method, in which the score was made; then units, then the
+        # inverse transform
         estimate = calibrated(estimate, scales, self.names, shown)
         scores = {name: field.score_in_units(name, one) for name, one in scores.items()}
         normalised = getattr(method, "normalise", False)
         estimate = field.rescaling.invert(estimate, normalised=normalised)
         estimate = field.transforms.invert(estimate, distributions)
+        # from `seen`: what is withheld must come back as an estimate
         filled = _merged(seen, estimate["mean"].transpose(*seen.dims), self.sea)
         estimate = estimate.drop_vars("mean")
         for name in self.names:
@@ -344,8 +349,10 @@ class _Field:
         if not self.rescaling.usual:
             summary, estimates = self.rescaling.score(name, score.summary), score.estimates
             if estimates is not None:
-                truth, mean = (self.rescaling.values(name, part) for part in estimates[:2])
-                estimates = estimates._replace(truth=truth, mean=mean)
+                estimates = estimates._replace(
+                    truth=self.rescaling.values(name, estimates.truth),
+                    mean=self.rescaling.values(name, estimates.mean),
+                )
             score = replace(score, summary=summary, estimates=estimates)
         return in_both_spaces(score, self.transforms.by_name[name])
 
@@ -388,6 +395,8 @@ class _Field:
         like, obs, values, members = ds[name], of_variable(self.obs), of_variable(filled), 0
         transform, rounding = self.transforms.by_name[name], self.roundings[name]
         if transform.kind != "none":
+            # values differ by orders of magnitude: the largest says nothing of how the small ones
+            # are rounded
             rounding = replace(rounding, magnitude=0.0)
         distribution = GAUSSIAN
         if score is not None:
@@ -449,6 +458,7 @@ class _Field:
         transform = self.transforms.by_name[str(like.name)]
         if transform.kind != "none":
             record["transform"] = transform.to_dict()
+        # the user's own first: `unfilled` tells by the order which are ours
         linked = [*names_in(str(like.attrs.get("ancillary_variables", "")), ds), *extra]
         attrs = {
             "ancillary_variables": " ".join(dict.fromkeys(linked)),
@@ -467,6 +477,7 @@ def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.Dat
     """Put the estimate into the gaps at sea."""
     if seen.chunks or mean.chunks:
         mean = mean.astype(seen.dtype)
+        # of the observation where there is one: a sum or a blend would not keep its bits
         merged = xr.where(seen.notnull(), seen, mean.where(sea & np.isfinite(mean)))
         return merged.transpose(*seen.dims)
     out = np.array(seen.values)
@@ -515,6 +526,7 @@ def _members(
     dtype = drawn.dtype
     if like.dtype.kind == "f" and like.dtype != dtype:
         dtype, most = like.dtype, np.finfo(like.dtype).max
+        # a draw may lie beyond half precision, and infinity is no value
         drawn = drawn.clip(-most, most).astype(dtype)
     name = str(like.name)
     coordinate = member_coordinate(draws.sizes[MEMBER])
@@ -668,6 +680,7 @@ def _hidden(
             raise InputError(
                 f"withheld lies on another {name} than the field; align it: .reindex_like(field)"
             )
+    # a mask read from a file may be of floats, NaN where nothing is withheld
     hidden = mask.fillna(0).astype(bool).data.reshape(field.shape)
     return field.copy(data=hidden) & obs.notnull()
 

@@ -110,6 +110,7 @@ def _limits(filled: xr.Dataset, name: str, probability: float) -> tuple[xr.DataA
             f"{' and '.join(missing)} are missing, by which the error of {name} is known where it "
             "was filled; keep them with it"
         )
+    # in double precision: near a bound a logit loses what single precision has
     low = _unbounded(transform, filled[f"{name}_lower"].astype(np.float64))
     high = _unbounded(transform, filled[f"{name}_upper"].astype(np.float64))
     middle, half = (low + high) / 2, (high - low) / 2

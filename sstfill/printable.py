@@ -27,6 +27,7 @@ def printable(text: str, encoding: str = "utf-8", *, lines: bool = False) -> str
     >>> print(printable("26 °C", "ascii"))
     26 \\xb0C
     """
+    # nearly all texts: nothing to escape
     if text.isascii() and text.isprintable():
         return text
     kept = "\t\n" if lines else "\t"

@@ -2,6 +2,7 @@
 """The version, read from the installed package's metadata, and those of libraries that matter."""
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 __version__ = version("sstfill")
@@ -9,14 +10,14 @@ LIBRARIES = ("numpy", "scipy", "xarray", "dask", "zarr", "netCDF4", "numba", "to
 """On which results or files depend."""
 
 
-def versions() -> dict[str, str]:
-    """Versions of sstfill, Python and `LIBRARIES`, without importing any of them.
+def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Versions of sstfill, Python and some libraries, without importing any of them.
 
     >>> list(versions())[:3]
     ['sstfill', 'python', 'numpy']
     """
     found = {"sstfill": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in libraries:
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # an installation made by hand, without its dependencies

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import dask
 import pytest
-from remembered import brief_fits, remembered
+from hypothesis import settings
+from remembered import fits_with, remembered
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# How long an example takes depends on what else the machine does.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 # Workers are forked from one process that has imported what they need; must precede `distributed`.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
@@ -68,10 +72,24 @@ def covariances_fitted_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="class")
-def brief_fit() -> Iterator[None]:
-    """Fit covariances to a few withheld pixels, where the skill of a fill is not what is tested."""
-    with brief_fits():
+@pytest.fixture(scope="session", autouse=True)
+def covariances_fitted_briefly() -> Iterator[None]:
+    """Fit covariances to a few withheld pixels: what most tests ask is not the skill of a fill."""
+    with fits_with(draws=2, targets=40, neighbours=15, iterations=8):
+        yield
+
+
+@pytest.fixture(scope="module")
+def full_fits() -> Iterator[None]:
+    """Fit covariances as users do, where the skill of a fill is what a module tests."""
+    with fits_with():
+        yield
+
+
+@pytest.fixture
+def full_fit() -> Iterator[None]:
+    """The same for one test."""
+    with fits_with():
         yield
 
 

@@ -237,7 +237,6 @@ def test_no_method_breaks_an_invariant(
     assert (f"{da.name}_error" in out) == (getattr(method, "error", 0) is not None)
 
 
-@pytest.mark.usefixtures("brief_fit")
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_the_input_is_not_touched(name, dtype):
@@ -564,7 +563,6 @@ def test_sea_in_any_form(form):
     check_invariants(field(), out, sea_forms()["bool"].values)
 
 
-@pytest.mark.usefixtures("brief_fit")
 @pytest.mark.parametrize("name", METHODS)
 def test_what_was_observed_on_land_survives(name):
     """A mask in the Dataset says land where there are observations: they stay, and nothing is
@@ -687,7 +685,6 @@ def test_one_image_needs_one_block(with_mask):
     assert len(loaded) == 4
 
 
-@pytest.mark.usefixtures("brief_fit")
 @pytest.mark.parametrize("name", METHODS)
 def test_lazy_and_eager_agree(name):
     da = field((12, 6, 7), masks="clouds", dtype="f8")

@@ -7,12 +7,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 PAGE = Path(__file__).parents[1] / "docs" / "howto" / "errors-and-flags.md"
 
 
-@pytest.mark.usefixtures("brief_fit")
 def test_the_error_of_a_regional_mean_is_the_spread_of_its_members():
     text = PAGE.read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(import numpy.*?)```", text, flags=re.DOTALL)

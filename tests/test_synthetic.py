@@ -10,6 +10,7 @@ from pathlib import Path
 import cf_xarray  # noqa: F401  (the accessor .cf)
 import numpy as np
 import pytest
+import scipy.ndimage
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -151,6 +152,29 @@ def test_gradient_seasons_and_days_have_the_size_asked_for() -> None:
 def test_noise_is_added_to_the_same_ocean() -> None:
     clean, noisy = (synthetic.sst(shape=(4, 40, 40), noise=n) for n in (0.0, 0.3))
     assert float((noisy - clean).std()) == pytest.approx(0.3, rel=0.05)
+
+
+def test_means_swing_by_as_much_as_is_asked_for_and_nothing_else_changes() -> None:
+    steady, unsteady = (synthetic.sst(shape=(400, 6, 6), swing=s) for s in (0.0, 0.3))
+    added = (unsteady - steady).values
+    assert np.ptp(added, axis=(1, 2)).max() < 1e-5
+    assert np.diff(added[:, 0, 0]).std() == pytest.approx(0.3, rel=0.1)
+
+
+def test_tides_and_inertial_currents_carry_the_eddies_to_and_fro() -> None:
+    lat = 30.0  # where an inertial circle takes a sidereal day
+    how = {"shape": (25, 60, 60), "step": "1h", "gradient": 0.0, "speed": 1e-6, "lat": lat}
+    fields = synthetic.sst(wiggle=5.0, **how).values
+    still = synthetic.sst(**how).values
+    # after six hours the tide is near its turn again, the circle a quarter on: east
+    north = 5.0 / 5.0 * (np.cos(2 * np.pi * 6 / 23.934) + np.sin(2 * np.pi * 6 / 12.4206))
+    east = np.sin(2 * np.pi * 6 / 23.934)
+    moved = scipy.ndimage.shift(still[6] - 18, (north, east), order=3, mode="nearest")
+    inside = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(fields[6][inside] - 18, moved[inside], atol=0.02)
+    assert np.abs(fields[6] - still[6])[inside].max() > 0.05
+    with pytest.raises(OptionError, match="wiggle -1"):
+        synthetic.sst(wiggle=-1)
 
 
 def test_opposite_edges_are_unrelated() -> None:

@@ -21,6 +21,8 @@ import sstfill
 from sstfill.archive import fill_archive, verify
 from sstfill.methods.common import fitted_store, former
 
+pytestmark = pytest.mark.usefixtures("full_fits")
+
 PACKED = Path(__file__).with_name("written_before.tgz")
 METHODS = ("interpolate", "climatology", "dineof", "bayes_eof", "oi", "patchmatch", "auto")
 FITTED = ("oi", "auto")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,12 @@ class Companions:
     def of(cls, ds: xr.Dataset, filled: Sequence[str], members: int = 0) -> Companions:
         """Find them in an archive, on the dims of its filled store, which may have `members`."""
         axes = grid.axes(ds[filled[0]]).dims
-        single = {d for name in filled for d in ds[name].dims} - set(axes)
-        ours = {f"{name}{part}" for name in filled for part in store.parts(NONE, members)}
+        # a depth of one level, say: the filled store is without it
+        single: set[Hashable] = set()
+        ours = set()
+        for field in filled:
+            single |= set(ds[field].dims) - set(axes)
+            ours |= {f"{field}{part}" for part in store.parts(NONE, members)}
         beside = ds.isel(dict.fromkeys(single, 0)).drop_vars(
             [name for name in ds.variables if name in ours or name == store.REVISION]
         )
@@ -87,10 +91,12 @@ class Companions:
 
         root = guard.open_group(staged, mode="r+", use_consolidated=False)
         for name, field in self.large.data_vars.items():
+            # what an interrupted run wrote of it may be of another length
             shutil.rmtree(staged / str(name), ignore_errors=True)
             variable = field.variable.transpose(self.time, ...).chunk()
             sides = tuple(max(sizes) for sizes in (variable.chunks or ())[1:])
             length = _length(sides, variable.dtype.itemsize)
+            # CF names the coordinates that are not dimensions in this attribute
             auxiliary = [str(c) for c in field.coords if c not in field.dims]
             linked = {"coordinates": " ".join(auxiliary)} if auxiliary else {}
             array: Any = root.create_array(
@@ -103,10 +109,13 @@ class Companions:
                 attributes={k: store.plain(v) for k, v in variable.attrs.items()} | linked,
             )
             wanted = changed
+            # other chunks or another type: no old chunk fits beside new ones
             if _form(staged / str(name)) != _form(out / str(name)):
                 wanted = np.ones(len(changed), bool)
+            # an empty chunk is written too: else an old one would stay in its place
             target = array.with_config({"write_empty_chunks": True})
             for times in _spans(wanted, length):
+                # one task for each stored chunk, so that no two threads write the same
                 block = variable[times].data.rechunk((-1, *sides))
                 region = (times, *(slice(0, n) for n in variable.shape[1:]))
                 dask.array.store(block, target, regions=region, lock=False, scheduler="threads")

@@ -100,6 +100,7 @@ class Days:
     def save(self, path: Path) -> None:
         """Write to a file, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        # file names are of any length: as JSON, not as an array of equally long texts
         arrays = {k: v for k, v in vars(self).items() if k != "stats"}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, stats=np.array(json.dumps(self.stats)), **arrays)
@@ -209,6 +210,7 @@ class FillJob:
         shutil.rmtree(self.next, ignore_errors=True)
         self.next.mkdir(parents=True, exist_ok=True)
         if lender is not None:
+            # a copy, for the lender may be fitted anew
             shutil.copytree(lender.folder / "model", self.next / "model", dirs_exist_ok=True)
         with atomic_path(self.next / "job.json") as temporary:
             document = {"format": FORMAT, "version": __version__, **request}
@@ -223,6 +225,7 @@ class FillJob:
 
     def commit(self) -> None:
         """Put what the run made in place; after a kill, the next run completes that."""
+        # the mark must not reach the disk before what it speaks of
         for member in [*self.next.rglob("*"), self.next]:
             flush(member)
         with atomic_path(self.folder / "commit") as mark:
@@ -252,6 +255,7 @@ class FillJob:
             os.replace(self.next / "job.json", self.folder / "job.json")  # noqa: PTH105
         for folder in (self.folder / "model", self.folder / "days", self.folder):
             flush(folder)
+        # last: until here a process that opens the job does all of it again
         (self.folder / "commit").unlink()
         shutil.rmtree(self.next, ignore_errors=True)
 

@@ -66,6 +66,7 @@ class StoreLayout:
         companions = Companions.of(ds, list(days), members)
         attrs = {}
         for key, value in companions.small.attrs.items():
+            # of another store, which this one is made from
             if not str(key).startswith("sstfill_"):
                 attrs[str(key)] = store.plain(value)
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -97,7 +98,9 @@ class StoreLayout:
             members=self.members,
             distributions=self.distributions,
         )
-        arrays = [f"{name}{part}" for name, parts in self.parts.items() for part in parts]
+        arrays = []
+        for name, parts in self.parts.items():
+            arrays += [f"{name}{part}" for part in parts]
         done: set[Path] = set()
         for task in kept:
             done.update(chunks(self.staged, task))
@@ -119,6 +122,7 @@ def take(task: Task, staged: Path) -> None:
         # A rename, not a copy: the chunk is there whole or not at all.
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, kept)  # noqa: PTH105
+        # else a loss of power could leave the unit in the ledger and not in the store
         flush(kept.parent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass, replace
@@ -132,7 +133,13 @@ class Model:
         rounding: Rounding = SINGLE_PRECISION,
     ) -> Model:
         """Fit a method to an archive, score it, and save both; the folder appears atomically."""
-        whole = _transformed_archive(whole, transform)
+        if transform.kind != "none":
+            whole = replace(
+                whole,
+                obs=transform.apply(whole.obs),
+                sample=transform.apply(whole.sample),
+                trials=[transformed(window, transform) for window in whole.trials],
+            )
         # Killed before the last step, it leaves a hidden draft only, and the fit is done again.
         draft = folder.with_name(f".{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)
@@ -165,6 +172,7 @@ class Model:
         (draft / "score.json").write_text(json.dumps(written), encoding="utf-8")
         (draft / "fingerprint").write_text(_fingerprint(draft), encoding="utf-8")
         for member in [*draft.rglob("*"), draft]:
+            # before the rename, so that a folder of this name is whole also after a loss of power
             flush(member)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(draft, folder)  # noqa: PTH105
@@ -242,6 +250,7 @@ class Model:
             folder / "grid.npz", {"sea": "b", "rows": "iu", "columns": "iu"}, remedy=REMEDY
         )
         sea, points = arrays["sea"], Points(arrays["rows"], arrays["columns"])
+        # a negative index would wrap around in silence
         fits = (
             sea.ndim == 2
             and points.rows.ndim == 1
@@ -276,9 +285,12 @@ def _near(scale: StratifiedScale, obs: xr.DataArray) -> Shape:
         return (0, 0, 0)
     steps = np.diff(days_since_first(obs))
     step = float(steps.min()) if steps.size else 1.0
-    spans = [scale.lag[-1] / step, *(WIDER * scale.distance[-1] / size for size in cell_km(obs))]
-    t, y, x = (min(most, int(np.ceil(n)) + 1) for n, most in zip(spans, NEAR, strict=True))
-    return t, y, x
+    height, width = cell_km(obs)
+    reach = WIDER * scale.distance[-1]
+    times = min(NEAR[0], math.ceil(scale.lag[-1] / step) + 1)
+    rows = min(NEAR[1], math.ceil(reach / height) + 1)
+    columns = min(NEAR[2], math.ceil(reach / width) + 1)
+    return times, rows, columns
 
 
 def transformed(window: Window, transform: Transform) -> Window:
@@ -287,17 +299,6 @@ def transformed(window: Window, transform: Transform) -> Window:
         return window
     obs, sample = transform.apply(window.obs), transform.apply(window.sample)
     return replace(window, obs=obs, sample=sample)
-
-
-def _transformed_archive(whole: Archive, transform: Transform) -> Archive:
-    if transform.kind == "none":
-        return whole
-    return replace(
-        whole,
-        obs=transform.apply(whole.obs),
-        sample=transform.apply(whole.sample),
-        trials=[transformed(window, transform) for window in whole.trials],
-    )
 
 
 def _current_fingerprint(folder: Path) -> str:

@@ -41,6 +41,7 @@ def microseconds(field: xr.DataArray) -> NDArray[np.int64]:
         import cftime
 
         since_1970 = "microseconds since 1970-01-01"
+        # in its own calendar: 30 February is a day in one of 360 days alone
         return np.asarray(cftime.date2num(values, since_1970, values[0].calendar), np.int64)
     return np.rint(in_days(field["time"], values) * 86_400e6).astype(np.int64)
 
@@ -176,6 +177,7 @@ def _check_later(name: str, found: ArchivePass, path: str) -> None:
             f"{name!r} of {path} now holds {found.infinite} infinite values; make them missing"
         )
     if found.image_count.any():
+        # at least -1 to 1: new days that are all near 0 are not of an odd magnitude
         check_usual(name, min(found.least, -1.0), max(found.most, 1.0))
 
 
@@ -212,6 +214,7 @@ def differing(before: Days | None, now: Days, out: str) -> NDArray[np.bool_]:
             "are gone: days may be added and revised, not removed; put them back, or --refit"
         )
     same = _prefix(before.time, now.time)
+    # a day at another index lies in another unit, and is filled again whatever it holds
     found[:same] = before.digest[:same] != now.digest[:same]
     return found
 

@@ -309,6 +309,7 @@ class _FillRun:
         begun = job.begun
         if begun is not None:
             same_version = begun["version"] == __version__
+            # a folder that was moved is the same archive
             own = {k: v for k, v in begun.items() if k not in ("format", "version", "input")}
             asked = {k: v for k, v in self.request.items() if k != "input"}
             if "transform" not in own:  # earlier code began it, which had none
@@ -326,6 +327,7 @@ class _FillRun:
                     f"{job.out} was begun by sstfill {begun['version']}, this is {__version__}; go "
                     f"on with that version, or remove {job.next} to give that up"
                 )
+        # an update goes on with the method of the output itself
         job.begin(self.request, self.settings.lender if self.request["mode"] != "update" else None)
 
     def _plan(self, ledger: Ledger) -> dict[int, Task]:
@@ -412,6 +414,7 @@ class _FillRun:
         path = job.next / "days" / f"{name}.npz"
         last = None
         if path.exists():
+            # of this run before it was interrupted: what it read since need not be read again
             last = Days.load(path)
         folder = job.model(name) if update else job.next / "model" / name
         if not folder.is_dir():
@@ -423,6 +426,7 @@ class _FillRun:
             folder.parent.mkdir(exist_ok=True)
             asked = self.request["transform"]
             transform = choose(asked, ds[name], whole.obs)
+            # fmin and fmax pass over NaN without a warning where all are
             least, most = np.fmin.reduce(whole.sample), np.fmax.reduce(whole.sample)
             if asked == "auto" and not by_name(ds[name])[1] and is_skewed(least, most):
                 note_skewness([name])

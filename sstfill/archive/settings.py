@@ -88,6 +88,7 @@ class RunSettings:
             "l2p_flags": list(self.source.l2p_flags),
             "group": self.source.group,
             "grid": self.grid,
+            # units of another size would number and chunk otherwise
             "core": list(sampling.CORE),
         }
         if finished is not None:

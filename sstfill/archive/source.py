@@ -23,8 +23,6 @@ from sstfill.fields.reading.variables import find_fields
 from sstfill.io.untrusted import guard
 from sstfill.methods.base import Points
 
-BLOCK = 32e6
-"""About how many bytes of a variable are read at once."""
 Stats = dict[str, list[int]]
 
 
@@ -38,6 +36,8 @@ class ArchiveSource:
         Zarr store or NetCDF file.
     quality_level, l2p_flags, group, allow_links
         As in `sstfill.io.open`.
+    block_bytes
+        About how many bytes of a variable are read at once.
     """
 
     path: str
@@ -45,9 +45,10 @@ class ArchiveSource:
     l2p_flags: tuple[str, ...] = ()
     group: str | None = None
     allow_links: bool = False
+    block_bytes: float = 32e6
 
     def open(self) -> xr.Dataset:
-        """Open the archive in blocks of about `BLOCK` bytes, whole stored chunks."""
+        """Open the archive in blocks of about `block_bytes`, whole stored chunks."""
         how: dict[str, Any] = {
             "quality_level": self.quality_level,
             "l2p_flags": list(self.l2p_flags) or None,
@@ -57,7 +58,7 @@ class ArchiveSource:
         with io.reading(self.path):
             stored = io.open(self.path, chunks={}, **how)
             # The stored chunks are known only once it is open; then it is opened in blocks of them.
-            chunks = _blocks(stored)
+            chunks = _blocks(stored, self.block_bytes)
             if not chunks:
                 return stored
             stored.close()
@@ -83,6 +84,8 @@ class ArchiveSource:
             return {"": _stat(root)}
         stats = {}
         for path in sorted(root.rglob("*")):
+            # metadata change with each day that is added; `_codings` has what of them matters to
+            # values
             if path.is_file() and not path.name.startswith((".z", "zarr.json")):
                 stats[path.relative_to(root).as_posix()] = _stat(path)
         return stats | _codings(root)
@@ -111,8 +114,8 @@ def _codings(root: Path) -> Stats:
     return found
 
 
-def _blocks(ds: xr.Dataset) -> dict[str, int]:
-    """Return the lengths of blocks of about `BLOCK` bytes: whole stored chunks, several in time."""
+def _blocks(ds: xr.Dataset, block_bytes: float) -> dict[str, int]:
+    """Return the lengths of blocks of about so many bytes: whole stored chunks, several in time."""
     fields = find_fields(ds)
     if not fields:
         return {}
@@ -123,7 +126,7 @@ def _blocks(ds: xr.Dataset) -> dict[str, int]:
     blocks = {time: min(preferred.get(time, 1), da.sizes[time])}
     for side in sides:
         blocks[side] = min(preferred.get(side, da.sizes[side]), da.sizes[side])
-    wanted = BLOCK / (float(np.prod(list(blocks.values()))) * da.dtype.itemsize)
+    wanted = block_bytes / (float(np.prod(list(blocks.values()))) * da.dtype.itemsize)
     if blocks[time] < da.sizes[time]:
         # A pass reads all blocks of the same images at once, so they share the bytes.
         wanted /= float(np.prod([da.sizes[side] / blocks[side] for side in sides]))
@@ -187,11 +190,14 @@ def look(field: xr.DataArray, points: Points = NOWHERE, *, digest: bool = True) 
                 block = field.data.blocks[i, j, k]
                 origin = (rows.start, columns.start)
                 tasks.append(
+                    # a width of 0 asks for no digest
                     examine(block, origin, nx * digest, points.rows[at], points.columns[at])
                 )
                 boxes.append((rows, columns))
                 inside.append(at)
+        # all blocks of the same images, and no more, are in memory at once
         for box, at, part in zip(boxes, inside, dask.compute(*tasks), strict=True):
+            # digests of the parts of an image add up, modulo 2**64, in whatever order they come
             found.digest[times] += part.digest
             found.image_count[times] += part.image_count
             found.pixel_count[box] += part.pixel_count
@@ -256,6 +262,7 @@ def touched(path: Path, before: Stats, after: Stats, times: int) -> NDArray[np.i
             if at is None or len(numbers) != array.ndim:
                 hit[:] = True
                 continue
+            # a file holds a shard where there are shards
             length = (array.shards or array.chunks)[at]
             hit[numbers[at] * length : (numbers[at] + 1) * length] = True
     return np.flatnonzero(hit)

@@ -124,6 +124,7 @@ def lay_out(
                 f"{name}{MEMBERS}",
                 shape=(members, *field.shape),
                 chunks=(1, *chunks),
+                # one file a unit, which can be moved as it is; members are still read one by one
                 shards=(members, *chunks),
                 dtype=field.dtype,
                 fill_value=np.nan,
@@ -189,6 +190,7 @@ def _encoding(coord: xr.Variable, time: str) -> dict[str, Any]:
     if coord.dtype == object and coord.size:
         calendar = getattr(coord.values.flat[0], "calendar", None)
     if coord.dtype.kind == "M" or calendar is not None:
+        # the same units in each run, so that chunks of earlier days stay as they are
         encoding |= {"units": "microseconds since 1970-01-01", "dtype": "int64"}
     if calendar is not None:
         encoding["calendar"] = calendar
@@ -255,6 +257,7 @@ def publish(staged: Path, out: Path, *, replace: bool = False) -> None:
             if replace:
                 swap.linked(whole, staged)
             else:
+                # old chunks first: what the run made takes their place
                 swap.linked(whole, out, staged)
                 _drop_gone(whole)
             swap.exchange(whole, out)

@@ -23,6 +23,7 @@ def linked(target: Path, *stores: Path) -> None:
         for file in sorted(files):
             link = target / file.relative_to(store)
             link.parent.mkdir(parents=True, exist_ok=True)
+            # `os.link` does not replace
             link.unlink(missing_ok=True)
             os.link(file, link)
     flush(target)
@@ -39,6 +40,7 @@ def exchange(one: Path, other: Path) -> None:
         rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         raise OSError("this system cannot exchange two folders")
+    # not 0 is a failure, as of a file system that cannot do it
     if rename(HERE, os.fsencode(one), HERE, os.fsencode(other), EXCHANGE):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one))
     flush(other.parent)

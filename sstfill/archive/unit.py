@@ -138,6 +138,7 @@ def filled(model: Model, window: Window, members: int = 0) -> dict[str, NDArray]
     if gap.any():
         estimate = model.estimate(window, members).transpose(..., *inside.dims)
         estimated = gap & np.isfinite(estimate["mean"].values)
+        # `where` on arrays: observed values stay as they are, bit by bit
         mean = np.where(estimated, estimate["mean"].values.astype(obs.dtype), obs)
         for part in uncertainty:
             if part in estimate:

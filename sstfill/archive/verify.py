@@ -198,6 +198,7 @@ def _wrong_in_unit(
     }
     if store.MEMBERS in stored:
         members = stored[store.MEMBERS]
+        # where nothing was filled, a member is the observation, or missing as the field is
         kept = (members == values) | (np.isnan(members) & ~has_value)
         rules |= {
             "a member without a value where the field is filled": (

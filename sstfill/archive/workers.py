@@ -92,6 +92,7 @@ class Cluster:
             except SstfillError as error:
                 # Units under way are still waited for: what they write is not lost.
                 first_error = first_error or error
+            # else the scheduler keeps every result until the end
             future.release()
             if first_error is None:
                 submit(max(1, self._capacity() - len(submitted)))
@@ -135,6 +136,7 @@ def check_memory(
     sstfill.errors.OptionError: interpolate needs about 0.7 GB in each of 2 workers, ...
     """
     least = LEAST.get(method, MOST) + A_PIXEL * pixels
+    # 4 bytes a value: members are in single precision
     least += COPIES * 4 * members * math.prod(sampling.CORE)
     if not memory:
         return
@@ -183,6 +185,7 @@ def staff(count: int, scheduler: str | None, memory: int | None) -> Iterator[Wor
                 ) from error
         else:
             cluster = stack.enter_context(_local_cluster(count, memory))
+            # not the default: reading in this process must not go to the cluster
             client = Client(cluster, set_as_default=False)
         stack.enter_context(client)
         _check_versions(client)
@@ -202,8 +205,10 @@ def _local_cluster(count: int, memory: int | None) -> Iterator[Any]:
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=count,
+                    # each unit is filled by one thread
                     threads_per_worker=1,
                     processes=True,
+                    # any free port: two runs on one machine would both ask for the usual one
                     dashboard_address=":0",
                     memory_limit=memory // count if memory else "auto",
                     silence_logs=logging.ERROR,

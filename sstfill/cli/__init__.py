@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sstfill.cli.signals import Signals
+from sstfill.cli.process.signals import Signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signals = Signals(whole_process=whole_process)
     signals.catch()
     try:
-        from sstfill.cli.running import run
+        from sstfill.cli.process.running import run
 
         return run(
             list(sys.argv[1:] if argv is None else argv), signals, whole_process=whole_process

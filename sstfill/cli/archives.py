@@ -71,9 +71,8 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
 
 def is_for_archive(args: argparse.Namespace) -> bool:
     """Whether the input is to be filled unit by unit."""
-    asked = [
-        o for o in ("update", "refit", "like", "workers", "scheduler", "memory") if getattr(args, o)
-    ]
+    options = ("update", "refit", "like", "workers", "scheduler", "memory")
+    asked = [option for option in options if getattr(args, option)]
     if Path(args.out).suffix.lower() != ".zarr":
         if asked:
             raise OptionError(
@@ -94,6 +93,7 @@ def is_for_archive(args: argparse.Namespace) -> bool:
         io.reading(args.inputs[0]),
         io.open(args.inputs[0], chunks={}, group=args.group, allow_links=args.allow_links) as ds,
     ):
+        # decoded, as `sstfill.fill` would hold it in memory
         return bool(ds.nbytes > LARGE)
 
 
@@ -207,6 +207,7 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 def run_verify(args: argparse.Namespace) -> Iterator[str]:
     """Check a filled store; each fault is one line, and any fault is an error."""
     found = archive.verify(args.filled, args.input, allow_links=args.allow_links)
+    # every fault, before the error that ends the command
     yield from map(printable, found.wrong)
     if found.wrong:
         raise InputError(

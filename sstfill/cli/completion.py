@@ -34,9 +34,17 @@ def run_completion(args: argparse.Namespace) -> Iterator[str]:
     if args.shell not in shtab.SUPPORTED_SHELLS:
         raise unknown("shell", args.shell, shtab.SUPPORTED_SHELLS)
     parser = whole_parser()
-    for subparser in (parser, *_subparsers(parser)):
-        for action in subparser._actions:
-            _complete_files(action, shtab)
+    parsers: list[Any] = [parser]
+    # argparse has no public way from a parser to its subparsers and options
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            parsers += action.choices.values()
+    for one in parsers:
+        for action in one._actions:
+            if action.metavar in FOLDERS:
+                action.complete = shtab.DIRECTORY
+            elif action.metavar in FILES:
+                action.complete = shtab.FILE
     yield shtab.complete(parser, args.shell)
 
 
@@ -44,28 +52,15 @@ def whole_parser() -> Parser:
     """Return the parser with the options of all subcommands and, of ``fill``, of all methods."""
     parser, opened = grammar(COMMANDS)
     fill = opened["fill"]
-    known = {flag for action in fill._actions for flag in action.option_strings}
+    known = set(fill._option_string_actions)
     group = fill.add_argument_group("options of the methods")
     for name in sorted(METHODS):
         for field in own_fields(name):
             if f"--{field.name.replace('_', '-')}" not in known:
                 add_field(group, field, takes(field), PREFIX + field.name, "")
-        known = {flag for action in fill._actions for flag in action.option_strings}
+        known = set(fill._option_string_actions)
     for action in fill._actions:
         if "--method" in action.option_strings:
+            # choices are what the shell completes
             action.choices = sorted(METHODS)
     return parser
-
-
-def _subparsers(parser: Parser) -> Iterator[Any]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.values()
-
-
-def _complete_files(action: Any, shtab: Any) -> None:
-    """Let the shell complete names of files or folders where an option takes one."""
-    if action.metavar in FOLDERS:
-        action.complete = shtab.DIRECTORY
-    elif action.metavar in FILES:
-        action.complete = shtab.FILE

@@ -88,6 +88,7 @@ class Watch:
     def summary(self, out: object, attrs: Mapping[Hashable, Any]) -> str:
         """State that a store was written, or that it was there already, by its date."""
         made = str(attrs.get("date_modified", attrs.get("date_created", "")))
+        # texts of one form: they sort as the dates do
         if made and made < self._date:
             made = printable(made)
             return f"{out} has been complete since {made}; nothing was fetched or written"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import io as memory
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,7 @@ from sstfill.cli.source import (
 from sstfill.errors import WriteError
 from sstfill.evaluation import score
 from sstfill.evaluation.paper import datasets, protocol, published, records, tables
-from sstfill.evaluation.paper.plan import DEVICES, OPERATORS, ProtocolPlan, quick
+from sstfill.evaluation.paper.plan import DEVICES, FEATURES, OPERATORS, ProtocolPlan, quick
 from sstfill.evaluation.withheld import ALL
 from sstfill.fill import fill
 from sstfill.io import atomic_path
@@ -194,6 +194,21 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         "--sequences", type=int, default=3, metavar="N", help="of each data set (default: 3)"
     )
     parser.add_argument(
+        "--frames", type=int, default=24, metavar="N", help="of a sequence (default: 24)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=64, metavar="N", help="of a frame, pixels (default: 64)"
+    )
+    parser.add_argument(
+        "--unsteady",
+        action="store_true",
+        help="let images of the synthetic ocean differ from one to the next as those of an hourly "
+        "satellite do: means that swing, currents of tides, warm afternoons",
+    )
+    parser.add_argument(
+        "--shapes", action="store_true", help="also clips of moving shapes, which are generated"
+    )
+    parser.add_argument(
         "--seed",
         type=int,
         default=0,
@@ -205,6 +220,13 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         choices=DEVICES,
         default="auto",
         help="for methods that can use a GPU (default: auto)",
+    )
+    parser.add_argument(
+        "--features",
+        choices=FEATURES,
+        default="random",
+        help="of frames, for Frechet distances: of random weights, or of EfficientNet-lite0 from "
+        "the extra features, which takes 0.05 s for each frame of each fill (default: random)",
     )
     parser.add_argument(
         "--steps",
@@ -240,50 +262,36 @@ def run_bench(args: argparse.Namespace) -> Iterator[str]:
     methods, operators = names(args.methods), names(args.operators)
     plan = ProtocolPlan(
         sequences=args.sequences,
+        frames=args.frames,
+        size=args.size,
         seed=args.seed,
         device=args.device,
+        features=args.features,
         methods=tuple(methods) if methods else None,
         operators=tuple(operators) if operators else None,
     )
     if args.quick:
         plan = quick(plan)
+    check_out(args.out)
+    found = datasets.find(args.data or [], unsteady=args.unsteady, shapes=args.shapes)
+    for note in found.notes:
+        used = "used" if note.used else "not used"
+        yield printable(f"{used:9}{note.path}: {note.how}")
     networks: dict[str, Method] = {}
     if args.steps is not None:
-        check_out(args.out)
         folder = args.networks or str(Path(args.out) / "networks")
-        training = VariantTraining(steps=args.steps, base=args.base, folder=folder)
+        training = VariantTraining(
+            steps=args.steps, base=args.base, unsteady=args.unsteady, folder=folder
+        )
         plan = replace(plan, training=str(training))
         for name, network in trained(
             training, frames=plan.frames, size=plan.size, seed=plan.seed, device=plan.device
         ):
             networks[name] = network
-    yield from paper(plan, args.data or [], args.out, networks)
-
-
-def paper(
-    plan: ProtocolPlan,
-    folders: Sequence[str | Path],
-    out: str | Path,
-    networks: Mapping[str, Method] | None = None,
-) -> Iterator[str]:
-    """Run a plan on the data in some folders and write tables and figures to `out`.
-
-    Raises
-    ------
-    ReadError
-        A folder does not exist.
-    WriteError
-        `out` cannot be written to; what is there is untouched.
-    """
-    check_out(out)
-    found = datasets.find(folders)
-    for note in found.notes:
-        used = "used" if note.used else "not used"
-        yield printable(f"{used:9}{note.path}: {note.how}")
     outcome = protocol.run(plan, found, networks)
-    written = write(outcome, found, Path(out))
+    written = write(outcome, found, Path(args.out))
     yield from _summary(outcome)
-    yield f"written to {out}: {', '.join(written)}"
+    yield f"written to {args.out}: {', '.join(written)}"
 
 
 def write(outcome: protocol.ProtocolResult, found: datasets.DatasetChoice, out: Path) -> list[str]:

@@ -107,6 +107,8 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     if archives.is_for_archive(args):
         yield from archives.run_archive(args, chosen)
         return
+    # claimed before the work: two commands that fill one output for hours would overwrite each
+    # other
     with io.claimed(args.out, source=args.inputs) as output, series(args) as ds:
         output.check(ds)
         missing = account(args, ds)
@@ -123,6 +125,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
             seed=args.seed,
         )
         output.write(filled)
+    # read back: what is reported is what is in the file
     with io.open(args.out, chunks={}) as written:
         yield summary(written)
         yield from missing_lines(missing)

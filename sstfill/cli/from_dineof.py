@@ -120,6 +120,7 @@ class Translation:
         for key in NUMBERS:
             if key not in self.entries:
                 default = getattr(Dineof(), NUMBERS[key][0])
+                # DINEOF demands each of its keys, and has no defaults
                 self._add_notes(f"{key} is missing: sstfill takes {default}")
         self._add_notes(
             "--solver reference takes the steps of DINEOF; without it the same result is found "
@@ -151,6 +152,7 @@ class Translation:
         self.words += [_file(source), "--out", _file(self._output(source))]
         variables = []
         for field in fields:
+            # DINEOF reads a part of an array by "file#variable(:,:,1)"
             variable, bracket, part = field.variable.partition("(")
             if bracket:
                 self._note(
@@ -182,7 +184,8 @@ class Translation:
         if len({result.path for result in results}) > 1:
             self._note("results", f"names several files: sstfill writes one, here {target}")
         given = [Field.named(text).variable for text in self._items("data")]
-        if any(result.variable for result in results) and given != [r.variable for r in results]:
+        wanted = [result.variable for result in results]
+        if any(wanted) and given != wanted:
             self._note("results", "filled variables keep the names that they have in the input")
         return str(target)
 
@@ -215,6 +218,7 @@ class Translation:
         if "nev" not in self.entries:
             return
         most = self._number("nev", int)
+        # DINEOF tries the numbers of modes from neini to nev: the same means a fixed one
         if least == most:
             self._add_number("nev", "modes", int)
             return

@@ -108,6 +108,7 @@ def run_plot(args: argparse.Namespace) -> Iterator[str]:
             )
     when: str | int | None = args.time
     with contextlib.suppress(TypeError, ValueError):
+        # a number is an index; what is no number is a date, which `plot` reads
         when = int(args.time)
     links = args.allow_links
     with io.reading(args.input), io.open(args.input, chunks={}, allow_links=links) as filled:

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Generator
 
 from sstfill.cli.archives import report, size
-from sstfill.cli.terminal import complain
+from sstfill.cli.process.terminal import complain
 from sstfill.errors import OptionError
 
 STATUS = (

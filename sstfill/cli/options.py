@@ -46,7 +46,9 @@ def add_field(
     """Give a parser, or a group of it, an option for a field of a dataclass, without default."""
     common: dict[str, Any] = {
         "dest": dest,
+        # what was not given is absent, so that the method's own default holds
         "default": argparse.SUPPRESS,
+        # argparse formats help by %, and descriptions hold per cent
         "help": text.replace("%", "%%"),
     }
     if field.type in (bool, "bool"):
@@ -112,6 +114,7 @@ def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
     for key, text in given.items():
         kind = str(fields[key].type)
         is_pair = "tuple[float, float]" in kind and "," in str(text)
+        # the shell has no None: the word stands for it, where the option can be None
         if str(text).lower() == "none" and "None" in kind:
             given[key] = None
         elif is_pair or "tuple[str, ...]" in kind:

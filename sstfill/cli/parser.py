@@ -16,7 +16,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from sstfill.cli.terminal import say
+from sstfill.cli.process.terminal import say
 from sstfill.errors import OptionError, unknown
 from sstfill.version import versions
 
@@ -95,6 +95,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
+        # an abbreviation that works today would mean another option as soon as one is added
         self.allow_abbrev = False
         # argparse looks types up here first: `type=int` of every option then means a number of
         # bounded size
@@ -190,6 +191,7 @@ def _add_method(subparser: argparse.ArgumentParser, words: Sequence[str]) -> Non
     from sstfill.cli.options import add_options
     from sstfill.methods import method_class
 
+    # a parser that looks for --method alone: its value decides which other options there are
     scout = Parser(add_help=False)
     scout.add_argument("--method", nargs="?")
     name: str | None = scout.parse_known_args(words)[0].method

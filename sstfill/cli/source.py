@@ -150,6 +150,7 @@ def _imported(args: argparse.Namespace) -> Iterator[str]:
         )
     with tempfile.TemporaryDirectory(prefix="sstfill-") as folder:
         store = str(Path(folder, "series.zarr"))
+        # no empty steps: a day that is missing would be filled as an image of the series
         import_granules(args.inputs, store, step="none").close()
         yield store
 
@@ -201,8 +202,11 @@ def account(args: argparse.Namespace, ds: xr.Dataset | None = None) -> dict[str,
     return found
 
 
-def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:
-    """Sizes of blocks along time: `images`, or about `BLOCK` bytes in whole stored chunks.
+def blocks(
+    ds: xr.Dataset, images: int | None = None, *, block_bytes: float | None = None
+) -> dict[str, int]:
+    """Sizes of blocks along time: `images`, or about `block_bytes` in whole stored chunks, by
+    default `BLOCK`.
 
     The other dimensions stay as stored.
     """
@@ -218,7 +222,8 @@ def blocks(ds: xr.Dataset, images: int | None = None) -> dict[str, int]:
     if unit == length and any(stored[d] < n for d, n in da.sizes.items() if d in stored):
         # stored as long series of few pixels: to read it image by image would read it all each time
         return {}
-    return {str(time): max(1, round(BLOCK * length / da.nbytes / unit)) * unit}
+    wanted = (block_bytes or BLOCK) * length / da.nbytes
+    return {str(time): max(1, round(wanted / unit)) * unit}
 
 
 def sea(text: str | None, lakes: bool | None = None) -> xr.DataArray | None:
@@ -226,6 +231,7 @@ def sea(text: str | None, lakes: bool | None = None) -> xr.DataArray | None:
     if text is None:
         return None
     path, variable = text, ""
+    # a file may have a colon in its name, and a path of Windows has one
     if not Path(text).exists() and ":" in text[1:]:
         path, _, variable = text.rpartition(":")
     with io.reading(path), io.open(path) as ds:

@@ -59,8 +59,10 @@ def draw_scores(
     done = np.isfinite(mean)
     if members is not None:
         done &= np.isfinite(members).all(0)
-    truth, mean, sigma = (values[done].astype(np.float64) for values in (truth, mean, sigma))
-    places = Places._make(indices[done] for indices in places)
+    truth = truth[done].astype(np.float64)
+    mean = mean[done].astype(np.float64)
+    sigma = sigma[done].astype(np.float64)
+    places = Places(places.image[done], places.row[done], places.column[done])
     card = xr.Dataset(coords={"patch": list(SIDES), "quantile": list(QUANTILES)})
     card["patch"].attrs = {"long_name": "side of a square of withheld pixels", "units": "pixels"}
     patches = [patch_means.squares(places, side) for side in SIDES]

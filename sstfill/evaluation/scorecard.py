@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from sstfill.errors import unknown
 from sstfill.plot import scores
 from sstfill.version import __version__
 
@@ -38,10 +39,6 @@ def _fixed(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _signed(value: float, decimals: int) -> str:
-    return f"{value:+.{decimals}f}"
-
-
 def _percent(value: float, decimals: int) -> str:
     return f"{value:.1%}"
 
@@ -58,7 +55,7 @@ COLUMNS = (
     ScoreColumn("RMSE log10", "rmse_log10", lambda value, decimals: f"{value:.3f}"),
     ScoreColumn("RMSE logit", "rmse_logit", lambda value, decimals: f"{value:.3f}"),
     ScoreColumn("MAE", "mae", _fixed),
-    ScoreColumn("bias", "bias", _signed, rank=abs),
+    ScoreColumn("bias", "bias", lambda value, decimals: f"{value:+.{decimals}f}", rank=abs),
     ScoreColumn(
         "corr.", "correlation", lambda value, decimals: f"{value:.3f}", rank=lambda value: -value
     ),
@@ -89,10 +86,25 @@ class Scorecard:
     ``patch_coverage`` and ``patch_coverage_independent`` (method, patch, level), ``n_patches``
     (method, patch), ``gradient_truth``, ``gradient_draws`` and ``gradient_mean`` (method,
     quantile); and against a truth without gaps ``power_ratio_draws`` and ``power_ratio_mean``
-    (method, wavelength), decibels.
+    (method, wavelength), decibels. ``card["oi"]`` holds the numbers of one method.
     """
 
     data: xr.Dataset
+
+    def __getitem__(self, method: str) -> xr.Dataset:
+        """Return the numbers of one method.
+
+        ``data.sel(method="oi")`` would return all of them: `method` is an argument of xarray's own.
+
+        Raises
+        ------
+        OptionError
+            The method was not scored.
+        """
+        scored = self.data["method"].values.tolist()
+        if method not in scored:
+            raise unknown("method", method, scored)
+        return self.data.sel({"method": method})
 
     @property
     def best(self) -> str:
@@ -125,6 +137,7 @@ class Scorecard:
 
     def to_json(self) -> str:
         """Write the whole dataset as JSON; NaN becomes null."""
+        # JSON has no NaN, and Python's `json` would write it all the same
         content = {"sstfill": __version__} | _json_ready(self.data.to_dict())
         return json.dumps(content, allow_nan=False)
 

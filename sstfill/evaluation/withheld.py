@@ -390,6 +390,7 @@ def _refill(
     name, error = str(field.name), f"{field.name}_error"
     lower, upper = f"{field.name}_lower", f"{field.name}_upper"
     every = f"{field.name}_members"
+    # computed within the measured time: a lazy fill has done next to nothing so far
     filled = filled[[n for n in (name, error, lower, upper, every) if n in filled]].compute()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     mean = filled[name].transpose(*field.dims).values[withheld.values]
@@ -517,9 +518,13 @@ def _number_of_members(estimates: Mapping[str, Estimate]) -> int:
 
 def _pooled_places(places: list[Places], times: int) -> Places:
     """Number the images of all repeats in one go."""
+    # the same image in two repeats is withheld under other clouds, and counts as two
     images = [place.image + number * times for number, place in enumerate(places)]
-    rows, columns = ([place[axis] for place in places] for axis in (1, 2))
-    return Places._make(np.concatenate(part) for part in (images, rows, columns))
+    return Places(
+        image=np.concatenate(images),
+        row=np.concatenate([place.row for place in places]),
+        column=np.concatenate([place.column for place in places]),
+    )
 
 
 def _pooled(estimates: list[Estimate]) -> Estimate:

@@ -172,6 +172,8 @@ def with_ancillary(
     for variable in ancillary.values():
         for dim in variable.dims:
             if dim in ds.dims and dim not in filled.dims:
+                # two fields of one dataset may both have modes: of different numbers, but numbered
+                # alike
                 own_dims[dim] = variable[dim]
     longer = {}
     for dim, new in own_dims.items():

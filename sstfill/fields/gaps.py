@@ -52,6 +52,7 @@ def source_flags(
     source = xr.where(obs.notnull(), flag["observed"], gap)
     if withheld is not None:
         source = xr.where(withheld, flag["withheld"], source)
+    # `where` orders the dims by their first occurrence, which need not be that of the field
     source = xr.where(sea, source, flag["land"]).astype(np.int8).transpose(*obs.dims)
     source.attrs = {
         "long_name": "where the value comes from",
@@ -100,6 +101,7 @@ def survey(
     count = _survey_eager if field.chunks is None else _survey_lazy
     pixel, image, least, most, infinite, digest = count(field, at_sea, fingerprint)
     for n in field.shape:
+        # the shape too: a field of one more image of nothing but gaps is another
         digest = _scramble(digest + np.uint64(n))
     attrs = {"fingerprint": f"{int(digest[0]):016x}"} if fingerprint else {}
     return xr.Dataset(
@@ -127,6 +129,7 @@ def _survey_eager(field: xr.DataArray, sea: Bools, fingerprint: bool) -> Counts:
         present = np.isfinite(image) & sea
         pixel += present
         images[t] = np.count_nonzero(present)
+        # fmin, not minimum: the NaN that it begins with gives way to the first value
         np.fmin(least, image, out=least, where=present)
         np.fmax(most, image, out=most, where=present)
         infinite += int(np.count_nonzero(np.isinf(image) & sea))
@@ -156,6 +159,7 @@ def _survey_lazy(field: xr.DataArray, sea: Bools, fingerprint: bool) -> Counts:
         (da.isinf(blocks) & sea).sum(),
         total,
     )
+    # all at once, so that each block is read once
     pixel, images, least, most, infinite, digest = dask.compute(*wanted)
     least = np.where(pixel > 0, least, np.nan).astype(field.dtype)
     most = np.where(pixel > 0, most, np.nan).astype(field.dtype)
@@ -172,6 +176,7 @@ def _digest(
     block: NDArray[np.floating], origin: tuple[int, ...], shape: tuple[int, ...]
 ) -> Digests:
     """Sum of a digest of each value present, of its bits and its place in the whole array: (1,)."""
+    # keys by the place in the whole array, so that the digest does not depend on blocks
     pixel_key = _pixel_keys(block.shape[1:], origin[1:], shape[2])
     total = np.zeros(1, np.uint64)
     for t, image in enumerate(block, start=origin[0]):
@@ -191,6 +196,7 @@ def _pixel_keys(shape: tuple[int, ...], origin: tuple[int, ...], width: int) -> 
 def _digest_image(image: NDArray[np.floating], keys: Digests) -> np.uint64:
     present = ~np.isnan(image)
     values = image[present].astype(np.float64) + 0.0  # which makes -0.0 the same as 0.0
+    # a sum modulo 2**64 is the same in any order of the blocks
     return _scramble(values.view(np.uint64) ^ keys[present]).sum(dtype=np.uint64)
 
 
@@ -216,6 +222,7 @@ def _scramble(numbers: Digests) -> Digests:
     """Finaliser of the generator splitmix64, a bijection (Steele, Lea & Flood 2014, OOPSLA)."""
     z = numbers + np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        # unsigned arithmetic wraps around, which is meant here
         z ^= z >> np.uint64(shift)
         z *= np.uint64(factor)
     return z
@@ -309,11 +316,13 @@ def transplant_clouds(
     donors = _donors(clear, at_sea, min_cover)
     rng = np.random.default_rng(seed)
     targets = np.flatnonzero(counts >= max(1, min_cover * np.count_nonzero(at_sea)))
+    # each image once before any is visited again
     order = np.concatenate([rng.permutation(targets) for _ in range(PASSES)])
     hidden = np.zeros_like(observed)
     wanted = max(1, round(fraction * counts.sum()))
     for target in order:
         image = observed[target]
+        # what may still be hidden of it, after earlier visits
         spare = int((1 - keep) * np.count_nonzero(image) - np.count_nonzero(hidden[target]))
         # An image's own gap would hide nothing that it shows.
         others = donors[donors != target] if clouds is None else donors
@@ -369,6 +378,7 @@ def transplant_together(
     def side_by_side(masks: xr.DataArray) -> xr.DataArray:
         """Make one wide image of the variables of each date."""
         values = masks.transpose("time", y, "variable", x).values
+        # one image beside the other: the same donor then covers all variables of a date
         wide = values.reshape(*values.shape[:2], -1)
         return xr.DataArray(wide, dims=("time", y, x), name="variables")
 
@@ -437,6 +447,7 @@ def nearest_part(cloud: Bools, most: int, centre: tuple[int, int]) -> Bools:
         return cloud
     *_, rows, columns = np.unravel_index(places, cloud.shape)
     distance = np.hypot(rows - centre[0], columns - centre[1])
+    # stable: equal distances are decided alike on every machine
     nearest = np.argsort(distance, kind="stable")[:most]
     part = np.zeros(cloud.size, bool)
     part[places[nearest]] = True
@@ -457,6 +468,7 @@ def distance_to_observed(
     """
     distance = np.full(observed.shape, np.inf, dtype=np.float32)
     for t in np.flatnonzero(observed.any(axis=(1, 2))):
+        # distance to the nearest 0; an image without any would get nonsense, and stays infinite
         distance[t] = distance_transform_edt(~observed[t], sampling=spacing)
     return distance
 
@@ -476,6 +488,7 @@ def days_to_observed(observed: Bools, days: NDArray[np.floating]) -> NDArray[np.
     # A row of pixels at a time keeps the float64 temporaries small.
     for row in range(observed.shape[1]):
         seen = observed[:, row]
+        # the time of the last observation up to each step
         last = np.maximum.accumulate(np.where(seen, times, -np.inf), axis=0)
         following = np.minimum.accumulate(np.where(seen, times, np.inf)[::-1], axis=0)[::-1]
         lag[:, row] = np.minimum(times - last, following - times)

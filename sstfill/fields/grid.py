@@ -39,8 +39,9 @@ def _found(da: xr.DataArray, cf: Roles, axis: str, names: Sequence[str]) -> list
     names in the order of `names`.
     """
     found = [*cf.get(COORDINATE[axis], []), *cf.get(axis, [])]
+    present = [(name, str(name).lower()) for name in (*da.coords, *da.dims)]
     for usual in names:
-        found += [name for name in (*da.coords, *da.dims) if str(name).lower() == usual]
+        found += [name for name, lower in present if lower == usual]
     return sorted(dict.fromkeys(found), key=lambda name: name not in da.dims)
 
 
@@ -176,6 +177,7 @@ def standardise(da: xr.DataArray) -> xr.DataArray:
     if times is not None:
         kept = {"time": _renamed(times.variable, new)} | kept
     values = _native(_renamed(da.variable, new))
+    # through a Dataset: its name may be that of one of its coordinates
     return xr.Dataset({"field": values}, coords=kept)["field"].rename(da.name)
 
 
@@ -208,10 +210,12 @@ def _renamed(variable: xr.Variable, new: dict[Hashable, str]) -> xr.Variable:
     squeezed = variable.isel({d: 0 for d in variable.dims if d not in new})
     order = [d for d in new if d in squeezed.dims]
     moved = squeezed.to_base_variable().transpose(*order)
+    # `_data`, for `data` would wrap what is lazy and not Dask in a new array
     return xr.Variable([new[d] for d in order], moved._data, moved.attrs, moved.encoding)
 
 
 def _native(variable: xr.Variable) -> xr.Variable:
+    # half precision has three digits, and compiled kernels take native floats alone
     dtype = np.dtype("f8" if variable.dtype.itemsize > 4 else "f4")
     if variable.dtype == dtype:
         return variable
@@ -242,6 +246,7 @@ def arrange(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
             "keep its grid"
         )
     variable = xr.Variable(back, field.variable._data, field.attrs)
+    # dims of size 1 that were squeezed come back
     full = variable.set_dims({d: like.sizes[d] for d in like.dims})
     return xr.DataArray(full, coords=like.coords, name=field.name)
 

@@ -66,6 +66,7 @@ class Magnitude:
             raise _refusal(name, least, most, EXTREME)
         width = most - least
         shift, remaining = 0.0, largest
+        # single precision has lost the range already; nothing is gained by a shift
         if dtype.itemsize > 4 and EXTREME[0] < width < NARROW * largest:
             shift, remaining = least + width / 2, width / 2
         if USUAL[0] <= remaining <= USUAL[1]:
@@ -116,6 +117,7 @@ class Rescaling:
                 after = before * self._factor
                 if name in ("mean", "members"):
                     after = after + self._shift
+                # a factor of each variable broadcasts `variable` to the front
                 after = after.astype(before.dtype).transpose(*before.dims)
                 restored[name] = after.assign_attrs(before.attrs)
         used = {name: {"shift": m.shift, "factor": m.factor} for name, m in self._by_name.items()}

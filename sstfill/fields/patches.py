@@ -127,6 +127,8 @@ class PatchGrid:
             number = (inside.start + overlap // 2) // core
             tapers.append(_taper(core, overlap, shape[axis], number))
         t, y, x = tapers
+        # multiples of 1 / 2**16 each: the product of three has 48 bits, which a double holds
+        # exactly
         return np.asarray(t[:, np.newaxis, np.newaxis] * (y[:, np.newaxis] * x))
 
     def spans(self, shape: Shape, block: Box) -> list[list[tuple[slice, slice]]]:
@@ -267,6 +269,7 @@ def _blend(
     A row of patches touches its own slab and the next, so two slabs of sums are held at once.
     """
     axes = grid.spans(shape, box)
+    # the slowest axis with several patches, so that rows end early and their sums can go
     along = next((axis for axis, spans in enumerate(axes) if len(spans) > 1), 0)
     slabs = _slabs(box, along, [inside.start for inside, _ in axes[along]])
     blended = [np.empty((*lead, *_lengths(box)), dtype) for dtype in dtypes.values()]
@@ -293,6 +296,7 @@ def _blend(
                 _add(terms, patch.inside, total, slab)
         totals, total_weights = sums[0]
         for output, total, weight in zip(blended, totals, total_weights, strict=True):
+            # over the weights that are there, where a patch has no estimate
             mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
             output[(..., *_relative(slabs[i], box))] = mean
     return blended
@@ -330,6 +334,7 @@ def _in_order(
     with ThreadPoolExecutor(threads) as pool:
         for patch in patches:
             waiting.append((patch, pool.submit(evaluate, patch)))
+            # twice as many as threads: each has work while the first in order is awaited
             if len(waiting) > 2 * threads:
                 first, estimate = waiting.popleft()
                 yield first, estimate.result()
@@ -348,6 +353,7 @@ def _blend_lazily(
     import dask
     import dask.array as da
 
+    # a sea mask has no chunks in time to go by
     chunked = [f for f in fields if f.chunks is not None and f.ndim > 2] or [fields[0].chunk()]
     chunks = dict(zip(fields[0].dims[-3:], (chunked[0].chunks or ())[-3:], strict=True))
     arguments: list[Any] = []
@@ -355,6 +361,7 @@ def _blend_lazily(
     for axis, (dim, sizes) in enumerate(chunks.items()):
         edges = list(pairwise(np.cumsum([0, *sizes]).tolist()))
         seen[dim] = [_seen_span(grid, axis, shape[axis], *edge) for edge in edges]
+        # a block of two numbers for each chunk: blockwise tells a task nothing else of its place
         arguments += [da.from_array(np.ravel(edges), chunks=2), (axis,)]
     # To blockwise, axes 0, 1, 2 are time, y, x; a field's "variable" has a number of its own.
     for number, field in enumerate(fields, start=3):
@@ -370,7 +377,10 @@ def _blend_lazily(
         # Delayed, the function is in the graph once, not in every task.
         function=dask.delayed(function, pure=False, traverse=False),
         adjust_chunks=dict(enumerate(chunks.values())),
+        # the blocks are of different lengths by intent: chunks, their edges, and what is seen
+        # around them
         align_arrays=False,
+        # a field's variables are one block
         concatenate=True,
         dtype=object,
         meta=np.empty((0,) * fields[0].ndim, object),
@@ -520,5 +530,6 @@ def _taper(core: int, overlap: int, n: int, k: int) -> NDArray[np.float64]:
         taper[:overlap] = rise[: stop - start]
     if (k + 1) * core < n:
         following = (k + 1) * core - overlap // 2 - start
+        # the complement of the next patch's rise, exactly
         taper[following:] = 1 - rise[: stop - start - following]
     return taper

@@ -65,11 +65,13 @@ class Rounding:
         0.01
         """
         step = packing_step(variable)
+        # infinite where nothing is packed
         if step > LARGEST:
             step = 0.0
         relative = float(np.finfo(variable.dtype).eps)
         stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
         if stored.kind == "f":
+            # float64 in memory may come from float32 on disk
             relative = max(relative, float(np.finfo(stored).eps))
         return cls(step, relative, float(np.nan_to_num(magnitude)))
 
@@ -87,6 +89,7 @@ class Rounding:
             self._raised,
             error,
             values,
+            # both lie on one grid, so their positions need not be compared
             join="override",
             dask="parallelized",
             output_dtypes=[np.float32],

@@ -100,6 +100,7 @@ class Scaling:
                 "choose another period or region"
             )
         std = math.sqrt(found.squares / found.number)
+        # a constant field: dividing by its rounding errors would blow these up
         if std <= ROUNDING * abs(found.mean):
             std = 1.0
         return cls(kind, found.mean, std)
@@ -169,6 +170,7 @@ def _block_moments(data: Any) -> Iterable[_Moments]:
 def _moments(values: np.ndarray) -> _Moments:
     pieces = np.nditer(
         values,
+        # in pieces: the whole in double precision would take twice the memory
         flags=["external_loop", "buffered", "zerosize_ok"],
         op_dtypes=np.dtype(float),
         casting="same_kind",
@@ -183,6 +185,7 @@ def _piece_moments(values: np.ndarray) -> _Moments:
     values = values[np.isfinite(values)]
     if not values.size:
         return _Moments(infinite=infinite)
+    # about a value of the field: squares of 300 K would lose the digits of a hundredth
     away = values - values[0]
     mean = away.mean()
     squares = float(np.square(away - mean).sum())

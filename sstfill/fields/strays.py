@@ -61,6 +61,7 @@ def warn_of_strays(
     away = _distances(transform.apply(least), transform.apply(most), count)
     positive = transform.kind == "none" and least.min() > 0
     if positive and np.quantile(most, 0.95) > WIDE * np.quantile(least, 0.05):
+        # a bloom of chlorophyll is far in units and near in logarithms
         away = np.minimum(away, _distances(np.log(least), np.log(most), count))
     if away.max() <= FAR:
         return
@@ -99,6 +100,7 @@ def _distances(least: NDArray, most: NDArray, count: NDArray) -> NDArray[np.floa
         # The expected range of so many normal values (Blom 1958).
         expected = 2 * ndtri((count[often] - 0.375) / (count[often] + 0.25))
         in_time = float(np.median((most - least)[often] / expected))
+    # by this factor the median absolute deviation of normal values is their standard deviation
     in_space = 1.4826 * float(np.median(np.abs(middles - middle)))
     spread = float(np.hypot(in_time, in_space))
     if spread == 0:

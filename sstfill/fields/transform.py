@@ -114,6 +114,7 @@ class Transform:
             return values
         if self.kind == "log":
             return np.log10(np.maximum(values, self.floor))
+        # logits of 0 and 1 are infinite
         inside = np.clip(values, self.floor, self.upper - self.floor)
         return logit(inside / self.upper)
 
@@ -189,6 +190,7 @@ class FieldTransforms:
             reach = (sigma * self._reaches(distributions or {}, sigma)).transpose(*mean.dims)
             lower = self._each(_limit, mean - reach).drop_attrs()
             upper = self._each(_limit, mean + reach).drop_attrs()
+            # the interval is not symmetric about the median; half its width stands for one sigma
             back["error"] = self._each(_half_width, lower, upper, sigma).drop_attrs()
             back["lower"], back["upper"] = lower, upper
         if "members" in estimate:
@@ -219,6 +221,7 @@ class FieldTransforms:
             return kernel(transforms[0], *fields)
         parts = []
         for i, transform in enumerate(transforms):
+            # a list as index, so that the dim stays
             parts.append(kernel(transform, *(field.isel(variable=[i]) for field in fields)))
         return xr.concat(parts, "variable").transpose(*fields[0].dims)
 
@@ -278,6 +281,7 @@ def choose(asked: str, variable: xr.DataArray, obs: xr.DataArray) -> Transform:
     upper = _upper_bound(variable) if kind == "logit" else np.inf
     counts = count(obs, upper)
     if not np.isfinite(upper) and kind == "logit":
+        # no units: by the values, of which some per cent may be a little above 1
         upper = 1.0 if counts.most <= 1.5 else 100.0
         counts = count(obs, upper)
     trouble = _misfit(kind, counts, upper, strict=asked == "auto")
@@ -291,6 +295,7 @@ def choose(asked: str, variable: xr.DataArray, obs: xr.DataArray) -> Transform:
         )
     step = packing_step(variable)
     if kind == "log":
+        # half a step: what was recorded as 0 lies somewhere between 0 and a step
         floor = max(min(step, counts.least) / 2, LEAST_FLOOR) if counts.number else 1.0
         transform = Transform("log", floor, why=why)
     else:
@@ -375,16 +380,19 @@ def _count(values: NDArray, upper: float) -> Counts:
 
 def total(parts: Sequence[Counts]) -> Counts:
     """Add counts up."""
-    return Counts(
-        number=sum(part.number for part in parts),
-        negative=sum(part.negative for part in parts),
-        zero=sum(part.zero for part in parts),
-        above=sum(part.above for part in parts),
-        beyond=sum(part.beyond for part in parts),
-        least=min(part.least for part in parts),
-        most=max(part.most for part in parts),
-        lowest=min(part.lowest for part in parts),
-    )
+    whole = Counts()
+    for part in parts:
+        whole = Counts(
+            number=whole.number + part.number,
+            negative=whole.negative + part.negative,
+            zero=whole.zero + part.zero,
+            above=whole.above + part.above,
+            beyond=whole.beyond + part.beyond,
+            least=min(whole.least, part.least),
+            most=max(whole.most, part.most),
+            lowest=min(whole.lowest, part.lowest),
+        )
+    return whole
 
 
 def _misfit(kind: str, counts: Counts, upper: float, *, strict: bool) -> str:
@@ -420,8 +428,9 @@ def by_name(variable: xr.DataArray) -> tuple[Kind, str]:
     >>> by_name(xr.DataArray(0.0, name="sst", attrs={"units": "degC"}))
     ('none', '')
     """
-    keys = ("standard_name", "long_name", "units")
-    standard_name, long_name, units = (str(variable.attrs.get(key, "")).strip() for key in keys)
+    standard_name = str(variable.attrs.get("standard_name", "")).strip()
+    long_name = str(variable.attrs.get("long_name", "")).strip()
+    units = str(variable.attrs.get("units", "")).strip()
     for rule in tables.load("transforms")["rule"]:
         if _matches(standard_name, rule.get("standard_name", ())):
             return rule["transform"], f"standard_name {standard_name!r}"

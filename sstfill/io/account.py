@@ -67,6 +67,8 @@ def missing_values(
         if l2p_flags is not None:
             shown = l2p_flags if isinstance(l2p_flags, str) else ", ".join(l2p_flags)
             keep[f"l2p_flags {shown}"] = flags_kept(ds, l2p_flags)
+        # opened a second time, packed: the rules are about the stored numbers, which decoding turns
+        # to NaN
         stored = guard.open_dataset(
             location,
             group=ds.encoding.get("group", ""),
@@ -103,6 +105,7 @@ def _count(
     )
 
     def decode(values: NDArray) -> NDArray:
+        # viewed back: the decoder applies _Unsigned itself
         block = xr.Variable(stored.dims, values.view(stored.dtype), stored.attrs)
         return xr.conventions.decode_cf_variable(field.name, block, decode_times=False).values
 
@@ -121,6 +124,7 @@ def _boxes(variable: xr.Variable) -> Iterator[dict[str, slice]]:
     preferred = variable.encoding.get("preferred_chunks", {})
     lengths = {}
     for number, (dim, size) in enumerate(variable.sizes.items()):
+        # without chunks the values lie image by image
         contiguous = 1 if number == 0 else size
         lengths[dim] = max(1, min(size, preferred.get(dim, contiguous)))
     for dim, size in variable.sizes.items():

@@ -30,6 +30,17 @@ CF = (
     "dtype",
 )
 """Attributes that xarray's decoder and encoder use; they are left as they are."""
+RESERVED = (
+    "_NCProperties",
+    "_Netcdf4Dimid",
+    "_Netcdf4Coordinates",
+    "_nc3_strict",
+    "CLASS",
+    "NAME",
+    "DIMENSION_LIST",
+    "REFERENCE_LIST",
+)
+"""Names that the NetCDF and HDF5 libraries keep for attributes of their own."""
 FAILURES = (
     RuntimeError,
     ValueError,
@@ -78,6 +89,7 @@ def check_storable(ds: xr.Dataset, target: Path, *, zarr: bool) -> None:
         # of the temporary folder, which may be full: nothing is known of the target
         log.info("not known before the work whether all can be stored: %s", error)
     except FAILURES as error:
+        # the libraries seldom name the variable, so each is tried alone
         culprit = next((n for n in small.variables if _fails(small, n, zarr)), None)
         what = "the dataset" if culprit is None else f"variable {culprit!r}"
         raise WriteError(
@@ -145,7 +157,8 @@ def storable_attrs(attrs: Mapping[Any, Any], of: str, *, zarr: bool = True) -> d
     kept: dict[Any, Any] = {}
     changed = False
     for key, value in attrs.items():
-        if not _name_holds(key, zarr):
+        named = isinstance(key, str) and _is_name(key) and key not in RESERVED
+        if not named or not (zarr or _begins_well(key)):
             log.warning("attribute %r of %s cannot be stored by this name; it is left out", key, of)
             changed = True
         elif key in CF or holds(value):
@@ -162,21 +175,6 @@ def storable_attrs(attrs: Mapping[Any, Any], of: str, *, zarr: bool = True) -> d
     return kept if changed else attrs  # type: ignore[return-value]
 
 
-def _name_holds(key: Any, zarr: bool) -> bool:
-    reserved = (
-        "_NCProperties",
-        "_Netcdf4Dimid",
-        "_Netcdf4Coordinates",
-        "_nc3_strict",
-        "CLASS",
-        "NAME",
-        "DIMENSION_LIST",
-        "REFERENCE_LIST",
-    )
-    fits = isinstance(key, str) and _is_name(key) and key not in reserved
-    return fits and (zarr or _begins_well(key))
-
-
 def _text(value: Any) -> str:
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
@@ -184,6 +182,7 @@ def _text(value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value)
     except (TypeError, ValueError):
         text = str(value)
+    # a NUL ends a C string, and a lone surrogate, as of a file name, cannot be UTF-8
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -219,6 +218,7 @@ def _netcdf_holds(value: Any) -> bool:
         return b"\0" not in value
     if isinstance(value, list | tuple) and value and all(map(_is_text, value)):
         return True
+    # NetCDF has no truth values; text that came so far cannot be stored as it is
     if isinstance(value, bool | np.bool_ | str) or value is None:
         return False
     try:
@@ -229,4 +229,5 @@ def _netcdf_holds(value: Any) -> bool:
         return numbers.ndim <= 1 and all(map(_is_text, numbers.ravel().tolist()))
     if numbers.ndim > 1 or numbers.dtype.kind not in "iuf":
         return False
+    # NetCDF-4 has floats of 32 and 64 bits alone
     return numbers.dtype != np.float16 and numbers.dtype.itemsize <= 8

@@ -77,6 +77,7 @@ class _ZarrStore(ZarrStore):
         left_at_zero = "_FillValue" not in array.attrs and variable.attrs.get("_FillValue") == 0
         has_none = "_FillValue" not in variable.attrs or left_at_zero
         if has_none and not set(FLAGS) & set(variable.attrs):
+            # flags excepted: each of their numbers may have a meaning, 0 too
             undeclared = array.fill_value
         absent = None
         # a store that sstfill made misses no chunk but those that hold one value
@@ -156,6 +157,7 @@ class AbsentChunks(BackendArray):
         lengths = []
         for axis, size in enumerate(self.shape):
             starts = np.arange(self._present.shape[axis]) * self._chunk[axis]
+            # the last chunk is cut off by the end of the array
             lengths.append(np.minimum(self._chunk[axis], size - starts))
         sizes = functools.reduce(np.multiply.outer, lengths)
         return int(sizes[~self._present].sum())
@@ -181,7 +183,9 @@ class AbsentChunks(BackendArray):
         chunks = []
         for k, size, length in zip(key, self.shape, self._chunk, strict=True):
             chunks.append(np.atleast_1d(np.arange(size)[k]) // length)
+        # an integer index drops a dimension of the values, and not of this
         present = self._present[np.ix_(*chunks)].reshape(values.shape)
+        # first the sign as meant, then the wider type: the other way round -6 would stay -6
         values = values.view(self._meant).astype(self.dtype, copy=False)
         if present.all():
             return values
@@ -222,6 +226,7 @@ def _present(array: Any) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
     files: dict[tuple[int, ...], Path] = {}
     for place, _, names in os.walk(folder):
         for name in names:
+            # c/0/1 or 0.1: the numbers are those of the chunk
             where = os.path.relpath(Path(place, name), folder)
             numbers = tuple(map(int, re.findall(r"\d+", where)))
             if len(numbers) == array.ndim and all(map(int.__lt__, numbers, counts)):
@@ -259,6 +264,7 @@ def _in_shards(
     at_end = str(codec.index_location.value) == "end"
     for numbers, file in files.items():
         with file.open("rb") as stream:
+            # only the index is read: some bytes of a shard that may have gigabytes
             stream.seek(*(-(size + 4), os.SEEK_END) if at_end else (0, os.SEEK_SET))
             index = np.frombuffer(stream.read(size), "<u8").reshape(*inside, 2)
         there = (index != np.iinfo(np.uint64).max).any(axis=-1)

@@ -30,6 +30,7 @@ def stored(ds: xr.Dataset, refusals: dict[str, list[str]], *, zarr: bool) -> xr.
         ready = _stored(name, variable, ds, refusals.get(str(name), []))
         if not zarr:
             ready.encoding |= _layout(ready, variable.encoding)
+        # coordinates are small, and written whole
         elif name not in ds.coords:
             ready = _regular(ready)
             if _is_drawn(ready):
@@ -75,6 +76,7 @@ def attrs_as_stored(variable: xr.Variable) -> dict[str, Any]:
             plain = Packing(variable="", dtype=variable.dtype, valid=(low, high))
             attrs |= plain.valid_attrs(pair="valid_range" in declared)
         return attrs
+    # xarray has made unsigned numbers of them, and leaves the bounds signed
     unsigned = variable.dtype.kind == "u" and variable.encoding.get("_Unsigned") == "true"
     for key, value in declared.items():
         numbers = np.asarray(value)
@@ -92,6 +94,7 @@ def _other(name: Hashable, variable: xr.Variable, ds: xr.Dataset) -> dict[str, A
         return {k: old[k] for k in TIME_KEYS if k in old}
     if variable.dtype.kind == "f":  # CF allows no gaps in a coordinate variable
         own = old.get("_FillValue", variable.attrs.get("_FillValue"))
+        # None, for else xarray would write NaN as the fill value of floats
         return {"_FillValue": own if old.get("dtype", variable.dtype) == variable.dtype else None}
     same = old.get("dtype") == variable.dtype and "_FillValue" not in variable.attrs
     if same and variable.dtype.kind in "iu" and "_FillValue" in old:
@@ -102,6 +105,7 @@ def _other(name: Hashable, variable: xr.Variable, ds: xr.Dataset) -> dict[str, A
 def _is_cftime(variable: xr.Variable) -> bool:
     if variable.dtype != object or variable.size == 0:
         return False
+    # without importing cftime
     return hasattr(variable.values.flat[0], "calendar")
 
 
@@ -114,6 +118,7 @@ def _layout(variable: xr.Variable, old: dict[str, Any]) -> dict[str, Any]:
     if variable.chunks is not None:
         block = [max(sizes) for sizes in variable.chunks]
         if 0 < math.prod(block) * variable.dtype.itemsize <= LARGEST_CHUNK:
+            # a chunk across two blocks would be compressed twice
             layout["chunksizes"] = tuple(block)
     elif _is_drawn(variable):
         layout["chunksizes"] = _of_one_member(variable)
@@ -130,6 +135,7 @@ def _of_one_member(variable: xr.Variable) -> tuple[int, ...]:
     lengths = [1, *variable.shape[1:]]
     while math.prod(lengths) * variable.dtype.itemsize > MEMBER_CHUNK:
         longest = lengths.index(max(lengths))
+        # rounded up
         lengths[longest] = -(-lengths[longest] // 2)
     return tuple(lengths)
 

@@ -108,6 +108,7 @@ def _read_error(path: str | os.PathLike[str], error: Exception, remedy: str) -> 
         return ReadError(
             f"cannot read {name}: {one_line(error)}; there is not enough memory for it"
         )
+    # xarray states in these words that it cannot decode times
     undated = "decode" in str(error) and isinstance(error, ValueError | OverflowError)
     if undated and not isinstance(error, UnicodeError):
         return ReadError(
@@ -129,6 +130,7 @@ def _frames(error: BaseException) -> list[tuple[str, str]]:
         # the frames of compiled modules have no globals; their functions carry the module's name
         module = str(frame.f_globals.get("__name__") or name)
         package = module.partition(".")[0]
+        # from here outward, it is the code that asked the library
         if package not in LIBRARIES and package not in sys.stdlib_module_names:
             break
         below.append((module, name))
@@ -164,6 +166,7 @@ def one_line(error: BaseException) -> str:
     """
     message = str(error).strip()
     if isinstance(error, KeyError) and len(error.args) == 1:
+        # the text of a KeyError is the bare key
         message = f"no {error.args[0]!r}"
     elif isinstance(error, OSError) and error.strerror:
         message = error.strerror

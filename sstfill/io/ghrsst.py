@@ -35,6 +35,7 @@ def flags_kept(ds: xr.Dataset, names: str | Sequence[str]) -> xr.DataArray:
         if name not in bits:
             raise unknown("l2p flag", name, bits)
         raised |= bits[name]
+    # decoding makes floats of flags that have a fill value, and floats have no bits
     return (flags.fillna(0).astype(np.int64) & raised) == 0
 
 
@@ -43,6 +44,7 @@ def flag_bits(flags: xr.DataArray) -> dict[str, int]:
     meanings = str(flags.attrs.get("flag_meanings", "")).split()
     if not meanings:
         return dict(L2P_FLAGS)
+    # without flag_masks the bits are in the order of their meanings
     masks = flags.attrs.get("flag_masks", [2**k for k in range(len(meanings))])
     if isinstance(masks, str):  # some products write "1b, 2b, 4b"
         masks = re.findall(r"-?\d+", masks)
@@ -70,5 +72,6 @@ def keep_where(ds: xr.Dataset, fields: Sequence[str], keep: xr.DataArray) -> xr.
                 f"{str(keep.name)!r} lies on {keep.dims}, {name!r} on {da.dims}; "
                 "give them the same grid"
             )
+        # `copy` keeps the encoding, which `where` drops, and the order of dimensions
         kept[name] = da.copy(deep=False, data=da.where(keep).transpose(*da.dims).data)
     return ds.assign(kept)

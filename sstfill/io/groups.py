@@ -51,6 +51,7 @@ def _with_inherited(path: Path, names: list[str], how: dict[str, Any]) -> xr.Dat
     ds = guard.open_dataset(path, group="/".join(names), **how)
     ds.encoding["group"] = "/".join(names)
     opened = contextlib.ExitStack()
+    # all files stay open as long as the dataset, whose variables are lazy
     opened.callback(ds.close)
     while names:
         names.pop()
@@ -59,6 +60,7 @@ def _with_inherited(path: Path, names: list[str], how: dict[str, Any]) -> xr.Dat
         inherited = {}
         for name, variable in above.variables.items():
             fits = all(ds.sizes.get(dim) == size for dim, size in variable.sizes.items())
+            # the nearest definition counts: a group hides what those above call by the same name
             if name not in ds.variables and fits:
                 inherited[name] = variable
         coordinates = [name for name in inherited if name in above.coords]

@@ -53,6 +53,7 @@ class Ledger:
 
     def __enter__(self) -> Ledger:
         try:
+            # the ledger is its own lock
             self._descriptor = acquire(self.path, self._busy, signed=False, flags=os.O_APPEND)
             self._read()
         except OSError as error:
@@ -114,7 +115,9 @@ class Ledger:
         end = os.fstat(self._descriptor).st_size
         try:
             while line:
+                # a disk that is nearly full may take a part of it
                 line = line[os.write(self._descriptor, line) :]
+            # a window that is recorded must be on the disk after a loss of power
             os.fsync(self._descriptor)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -127,6 +130,7 @@ class Ledger:
     def _read(self) -> None:
         text = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
         good = 0
+        # what follows the last end of line was cut short
         for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
             try:
                 value = parse_json(line, self.path, remedy="")

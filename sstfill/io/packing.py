@@ -67,9 +67,11 @@ class Packing:
         if self.dtype.kind == "f":
             stored = values.astype(self.dtype)
             lost = bool((stored[~gap] == self.dtype.type(self.fill)).any())
+            # such a value would come back as a gap
             self._refuse(lost, f"equal its fill value {self.fill}")
             return np.where(gap, self.dtype.type(self.fill), stored)
         scale, offset = scaling(self.unpacking)
+        # in double precision: in single, numbers of 32 bits would be off by up to a hundred
         stored = np.rint((values.astype(np.float64) - offset) / scale)
         numbers, info = stored[~gap], np.iinfo(self.dtype)
         outside = (numbers < info.min) | (numbers > info.max)
@@ -102,6 +104,7 @@ class Packing:
         if self.dtype.kind == "f":
             return self.dtype.type(bound)
         scale, offset = scaling(self.unpacking)
+        # `valid_range` widened it by half a step; that is taken back
         number = np.rint((bound + half_step * abs(scale) - offset) / scale)
         info = np.iinfo(self.dtype)
         return self.dtype.type(int(min(max(number, info.min), info.max)))
@@ -117,12 +120,14 @@ def ladder(name: str, variable: xr.Variable) -> list[Packing]:
     own = np.dtype(encoding.get("dtype", plain.dtype))
     fill, valid = _fill(variable), valid_range(variable)
     if own.kind not in "iu":
+        # 1e300 is infinite in single precision
         held = fill is not None and abs(fill) <= np.finfo(plain.dtype).max
         forms = [replace(plain, fill=fill if held else np.nan, valid=valid)]
     else:
         scale, offset = scaling(encoding)
         if scale == 0 or not np.isfinite([scale, offset]).all():  # nothing can be packed by it
             return [plain]
+        # xarray stores the other kind of the same size where _Unsigned says so
         kind = {"true": "u", "false": "i"}.get(str(encoding.get("_Unsigned")), own.kind)
         own = np.dtype(f"{kind}{own.itemsize}")
         unpacking = {}
@@ -153,6 +158,7 @@ def _sentinel(fill: float | None, dtype: np.dtype[Any]) -> int:
     """Return the stored number for a gap: the file's own if the type holds it, else its far end."""
     info = np.iinfo(dtype)
     if fill is not None and fill == np.rint(fill):
+        # -1 as an unsigned byte is 255
         number = int(fill) % 2**info.bits if dtype.kind == "u" else int(fill)
         if info.min <= number <= info.max:
             return number
@@ -220,6 +226,7 @@ def holdable(da: xr.DataArray) -> xr.DataArray:
         why = "its values are computed only as they are written"
         made = _by_xarray(given, _any_value(forms), why)
         header = xr.Variable((), 0.0, given.attrs, given.encoding)
+        # so that `write`, which does check each block, can use the packing of the file
         made.encoding[GIVEN] = header, _packs(made)
     if da.chunks is not None:  # xarray refuses stored chunks that are not those of Dask
         made.encoding = {k: v for k, v in made.encoding.items() if k not in ("chunks", "shards")}
@@ -314,6 +321,7 @@ def _trouble(variable: xr.Variable, form: Packing, made: xr.Variable) -> str | N
         with np.errstate(all="ignore"):
             back = xr.conventions.decode_cf_variable("v", xr.conventions.encode_cf_variable(one))
         step = abs(scaling(form.unpacking)[0]) if form.dtype.kind != "f" else 0.0
+        # the relative part is for the rounding of single precision
         off = np.abs(back.values - one.values) > step + 1e-6 * np.abs(one.values)
         if off.any() or (np.isnan(back.values) != np.isnan(one.values)).any():
             return f"do not come back from {form.dtype}"

@@ -84,22 +84,18 @@ def open(
     )
     try:
         with opening(location):
-            _check_finished(stored, location)
+            # in a download that is not finished, the windows to come would pass for gaps
+            if location.is_dir() and stored.attrs.get("sstfill_state") == "incomplete":
+                raise ReadError(
+                    f"cannot read {location}: it is an unfinished download; run the same "
+                    "`sstfill download` again"
+                )
             # the mark identifies this very file, not what is made from it
             stored.attrs.pop(MARK, None)
             return _prepared(stored, location, variables, quality_level, l2p_flags)
     except BaseException:
         stored.close()
         raise
-
-
-def _check_finished(ds: xr.Dataset, path: Path) -> None:
-    """Refuse an unfinished download, in which the windows to come would pass for gaps."""
-    if path.is_dir() and ds.attrs.get("sstfill_state") == "incomplete":
-        raise ReadError(
-            f"cannot read {path}: it is an unfinished download; run the same `sstfill download` "
-            "again"
-        )
 
 
 def _prepared(
@@ -130,6 +126,7 @@ def _check_held(ds: xr.Dataset, path: Path, fields: Sequence[str]) -> None:
     guard.check_memory(path, "its coordinates", coordinates)
     for name in fields:
         image = ds[name].nbytes // max(1, ds[name].sizes[grid.axes(ds[name]).dims[0]])
+        # an archive may be larger than memory, one image may not
         guard.check_memory(path, f"one image of {name!r}", IMAGE_COPIES * image)
         if ds[name].chunks is None and missing.is_masked(ds[name]):
             what = f"{name!r}, whose missing values are masked as it is opened,"

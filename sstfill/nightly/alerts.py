@@ -46,6 +46,7 @@ def alerts(
     yield from _age(newest, alert, now)
     for name, one in found.items():
         error = one.score.get("rmse")
+        # by the same fitted method, for another may be better or worse for good
         past = usual(lines, state, name, one.model, alert)
         if past is not None and error is not None and error > past.limit:
             yield (

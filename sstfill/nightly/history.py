@@ -149,6 +149,7 @@ def added(lines: list[dict[str, Any]], night: Night) -> list[dict[str, Any]]:
     last = lines[-1]
     if (last["state"], last.get("failure", "")) != (new["state"], new["failure"]):
         return [*lines, new]
+    # a job that runs each hour on the same data must not fill the history with one line an hour
     new |= {"started": last["started"], "times": last.get("times", 1) + 1, "again": new["started"]}
     if night.outcome is None or not night.outcome.made:
         # Nothing was filled again: the days that the first of these nights filled are shown.
@@ -169,6 +170,7 @@ def write(path: Path, lines: list[dict[str, Any]]) -> None:
         with atomic_path(kept) as temporary:
             temporary.write_bytes(before + b"\n".join(bad.values()) + b"\n")
     with atomic_path(path) as temporary:
+        # NaN is not JSON, and other programs read this file
         text = "".join(json.dumps(one, allow_nan=False) + "\n" for one in lines)
         temporary.write_text(text, encoding="utf-8")
 

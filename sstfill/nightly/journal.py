@@ -119,6 +119,7 @@ class _Collector(logging.Handler):
 def logged(path: Path) -> Iterator[list[str]]:
     """Write what the library logs into a file, in UTC; yields its warnings as they come."""
     collector = _Collector()
+    # delayed: a night that logs nothing makes no file
     file = RotatingFileHandler(path, maxBytes=SIZE, backupCount=KEPT, encoding="utf-8", delay=True)
     line = "%(asctime)sZ %(levelname)s %(name)s: %(message)s"
     formatter = logging.Formatter(line, "%Y-%m-%dT%H:%M:%S")

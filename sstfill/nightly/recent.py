@@ -101,6 +101,7 @@ def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
     # The sample stands for the images: reading them to count would cost as much as to score.
     in_tile = np.bincount(tile_of_point, observed, len(tiles))
     windows = []
+    # stable: among equals the same pieces each night, so that scores can be compared
     for number in np.argsort(-in_tile, kind="stable")[:TILES]:
         if not in_tile[number]:
             break  # nothing is observed in this tile, nor in any after it

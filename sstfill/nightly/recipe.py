@@ -267,6 +267,7 @@ def _download(tables: Mapping[str, Any], path: Path) -> Recipe | None:
         )
     name = config.build(Download, tables["download"]).recipe
     beside = place(name, "recipe", path.parent)
+    # beside the nightly recipe, wherever the command is run
     found = load_recipe(beside if beside.is_file() else name)
     if not isinstance(found.source, CopernicusRequest):
         raise OptionError(
@@ -289,7 +290,9 @@ def _fill(given: dict[str, Any], base: Path) -> tuple[Fill, Method]:
             raise unknown(f"key of [fill] with method = {fill.method!r}", key, [*known, *names])
     model = options.get("model")
     if isinstance(model, str) and place(model, "model", base).exists():
+        # a path begins where the recipe's other paths do; a name that ships stays a name
         options["model"] = str(place(model, "model", base))
+    # one seed for the method and for the withheld clouds
     if "seed" in fields:
         options["seed"] = fill.seed
     return fill, config.build(cls, options)

@@ -192,6 +192,7 @@ class _NightRun:
                 sizes = ", ".join(f"{d} {n}" for d, n in ds.sizes.items())
                 log.info("%s holds %s", self.recipe.archive, sizes)
         except Exception as error:
+            # without an archive there is nothing to fill, and the failure is that of the night
             if held_by_another(error) or not self.recipe.archive.exists():
                 raise
             log.warning(
@@ -233,6 +234,7 @@ class _NightRun:
         recipe = self.recipe
         before = history.same_state(lines, state)
         if before is not None:
+            # the same output has the same score, and scoring takes minutes
             scores = {name: dict(one["score"]) for name, one in before["found"].items()}
         else:
             source = ArchiveSource(

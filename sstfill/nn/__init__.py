@@ -9,8 +9,7 @@ for.
 - `device`: the device that torch runs on
 - `shapes`: checks of the tensors that a network takes
 - `masking`: occlude a sequence (eq. 1), put its observed pixels back (eq. 6)
-- `spectral`: initialisation and spectral normalisation of a convolution
-- `resnet`, `attention`: the two parts of a generator
+- `layers`: what the networks are built of
 - `generator`: the paper's, and its static variant (`time_kernel=1`)
 - `recurrent`: the variant that sees the past only
 - `discriminator`: of frames, and of sequences

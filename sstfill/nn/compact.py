@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sstfill.checks import check_number
-from sstfill.nn.blocks import Block, TimeAttention
 from sstfill.nn.drawing import Drawing
+from sstfill.nn.layers.blocks import Block, TimeAttention
 from sstfill.nn.shapes import check_sequence
 from sstfill.nn.sizes import FOLD, SIDE
 
@@ -61,6 +61,7 @@ class Compact(nn.Module):
         self.grow = nn.ModuleList([nn.Conv2d(bottom, 4 * middle, 1), nn.Conv2d(middle, 4 * top, 1)])
         self.up = nn.ModuleList([_stage(middle, 1), _stage(top, 2)])
         self.leave = nn.Conv2d(top, 2 * outputs * FOLD**2, 1)
+        # a new network corrects nothing: training starts from the first guess
         nn.init.zeros_(self.leave.weight)
         assert self.leave.bias is not None
         nn.init.zeros_(self.leave.bias)
@@ -95,8 +96,10 @@ class Compact(nn.Module):
         check_sequence(channels, self.channels)
         b, _, _, y, x = channels.shape
         frames = channels.transpose(1, 2).flatten(0, 1)  # b c t y x -> (b t) c y x
+        # replicated: zeros would look like a coast or a front at the edge
         padded = functional.pad(frames, (0, -x % SIDE, 0, -y % SIDE), mode="replicate")
         folded = functional.pixel_unshuffle(padded, FOLD)  # (b t) 4c y/2 x/2
+        # channels last: oneDNN and cuDNN convolve it without a copy for each layer
         h = self.enter(folded.contiguous(memory_format=torch.channels_last))
         known = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
@@ -112,6 +115,7 @@ class Compact(nn.Module):
         *kept, h = known
         for grow, stage in zip(self.grow, self.up, strict=True):
             h = _through(stage, kept.pop() + functional.pixel_shuffle(grow(h), 2), b)
+        # in single precision from here on: bfloat16 has three digits
         found = functional.pixel_shuffle(self.leave(h).float(), FOLD)[..., :y, :x]  # (b t) 2c y x
         sequences = found.unflatten(0, (b, t)).transpose(1, 2)  # b 2c t y x
         correction, log_ratio = sequences.chunk(2, 1)  # b c t y x each

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from sstfill.checks import check_number
+from sstfill.nn.layers.spectral import Convolution, spectral
 from sstfill.nn.shapes import check_sequence
-from sstfill.nn.spectral import Convolution, spectral
 
 WIDTHS = (1, 2, 4, 8, 8, 8)
 """Channels after each layer of stride 2, in units of the base (Table 5b, rows 1-6)."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sstfill.nn.blocks import Block, TimeAttention
+from sstfill.nn.layers.blocks import Block, TimeAttention
 from sstfill.nn.sizes import SPACINGS
 
 NOISE = len(SPACINGS)
@@ -77,6 +77,7 @@ class Drawing(nn.Module):
         """Put together what is known and drawn at a level."""
         shrunk = frames
         if level:
+            # averaged, not drawn anew: all levels see the same noise
             shrunk = functional.avg_pool2d(frames, 2**level)
         folded = functional.pixel_unshuffle(shrunk, self.fold)
         folded = folded.contiguous(memory_format=torch.channels_last)

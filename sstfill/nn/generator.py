@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from sstfill.checks import check_number
 from sstfill.errors import OptionError
-from sstfill.nn.attention import FrameAttention
+from sstfill.nn.layers.attention import FrameAttention
+from sstfill.nn.layers.resnet import ResidualBlock, conv
 from sstfill.nn.masking import keep_observed, occlude
-from sstfill.nn.resnet import ResidualBlock, conv
 from sstfill.nn.shapes import check_sequence
 
 OCCLUDED = 1.0

@@ -125,4 +125,5 @@ def _misfit(estimate: Tensor, target: Tensor, withheld: Tensor) -> Tensor:
 
 def _mean(loss: Tensor, withheld: Tensor) -> Tensor:
     """Average over withheld pixels."""
+    # a selection: a NaN times 0 would still be NaN
     return torch.where(withheld, loss, 0.0).sum() / withheld.sum()

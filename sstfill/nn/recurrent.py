@@ -11,9 +11,9 @@ from torch.nn.utils import parametrize
 
 from sstfill.checks import check_number
 from sstfill.nn.generator import OCCLUDED, SIDE, decoder, encoder
+from sstfill.nn.layers.spectral import spectral
 from sstfill.nn.masking import keep_observed, occlude
 from sstfill.nn.shapes import check_sequence
-from sstfill.nn.spectral import spectral
 
 
 class ConvGRU(nn.Module):
@@ -51,6 +51,7 @@ class ConvGRU(nn.Module):
         update_state, reset_state = self.of_state(state).chunk(2, 1)
         update, reset = (update_in + update_state).sigmoid(), (reset_in + reset_state).sigmoid()
         new = (new_in + self.of_reset(reset * state)).tanh()
+        # (1 - z) h + z n in one pass
         return torch.lerp(state, new, update)
 
 

@@ -77,6 +77,7 @@ def _class(name: str) -> type[Any]:
     try:
         found: type[Any] = getattr(importlib.import_module(module), kind)
     except ModuleNotFoundError as error:
+        # a module of ours that is missing is a bug, and not told as a missing library
         if (error.name or "").partition(".")[0] != "torch":
             raise
         raise OptionError("networks need PyTorch; pip install torch safetensors") from error

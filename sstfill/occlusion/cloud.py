@@ -84,6 +84,7 @@ class Cloud:
         start = self.start_after + int(rng.integers(usable - span + 1))
         observed = in_grams(series[start : start + span : self.stride], grams) <= self.threshold
         _, domain_ny, domain_nx = series.shape
+        # around the edge: the simulated domain is periodic
         rows = (rng.integers(domain_ny) + np.arange(ny)) % domain_ny
         columns = (rng.integers(domain_nx) + np.arange(nx)) % domain_nx
         down, right = flipped(self.augment, rng)

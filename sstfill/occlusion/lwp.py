@@ -121,6 +121,7 @@ def threshold_for(
             f"fraction={fraction!r}, but only {cloudy:.3f} of the LWP is above 0; "
             "ask for a smaller fraction"
         )
+    # a value of the series itself: between two of them the occluded fraction would be another
     return float(np.quantile(values, 1 - fraction, method="inverted_cdf"))
 
 

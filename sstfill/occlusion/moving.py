@@ -52,6 +52,8 @@ class Raindrops:
         lower = (start + speed * np.arange(frames)[:, None]) % (1 + length)
         rows = _inside(ny, (lower - length)[..., None], length[:, None])  # time, bar, y
         columns = _inside(nx, left[:, None], self.width)  # bar, x
+        # a product of matrices counts the bars at each pixel, without an array of time, bar, y and
+        # x
         return rows.swapaxes(1, 2).astype(np.float32) @ columns.astype(np.float32) == 0
 
 

@@ -98,6 +98,7 @@ class SyntheticClouds:
             variation=self.variation,
             grid_km=self.grid_km,
             lat=0.0,
+            # from the same generator: one seed of the caller decides all
             seed=int(rng.integers(2**31)),
         ).values
         down, right = flipped(self.augment, rng)

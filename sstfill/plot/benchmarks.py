@@ -106,6 +106,7 @@ def _panel(ax: Axes, data: xr.Dataset, methods: list[str], paper: Mapping[str, P
         own = data.isel(row=data["method"].values == name)
         if not own.sizes["row"]:
             continue
+        # sorted, for the line goes from point to point
         own = own.mean("sequence").sortby("occluded")
         # Colours repeat after the last one; those methods get a dashed line.
         line = "-" if methods.index(name) < len(COLOURS) else "--"
@@ -159,6 +160,7 @@ def strip(sample: xr.DataArray) -> Figure:
     )
     boxes = figure.subplots(len(steps), len(names), squeeze=False)
     truth = sample.sel(picture="truth").values
+    # of the truth, so that all pictures compare by colour
     scale = np.nanpercentile(truth, (1, 99))
     for column, name in enumerate(names):
         one = sample.isel(picture=column).values

@@ -70,6 +70,7 @@ def canvas(field: xr.DataArray) -> Canvas:
     lat, lon = degrees(field)
     if lat.ndim == 1:
         lon, lat = np.meshgrid(lon, lat)
+    # pcolormesh takes no missing corners
     lat, lon = _complete(lat), _complete(lon)
     # Longitudes without the jump at the date line.
     lon = np.unwrap(np.unwrap(lon, axis=1, period=360), axis=0, period=360)
@@ -126,11 +127,13 @@ def draw_land(ax: Axes, where: Canvas, sea: np.ndarray) -> None:
         vmin=0,
         vmax=1,
         zorder=2,
+        # one picture within a PDF: as vectors, each cell would be a path of its own
         rasterized=True,
     )
     lines = LineCollection(
         list(_edges(where, sea)), colors=COAST, linewidths=COAST_WIDTH, capstyle="round", zorder=3
     )
+    # the limits are set once for all maps of a sheet
     ax.add_collection(lines, autolim=False)
 
 
@@ -147,6 +150,7 @@ def natural_earth(resolution: str = "50m") -> Path | None:
         if found is None:
             continue
         path = Path(found)
+        # a shapefile is three files, and a download that was cut short leaves some of them
         if all(path.with_suffix(end).is_file() for end in (".shp", ".shx", ".dbf")):
             return path
     return None
@@ -196,6 +200,7 @@ def _corners(centres: np.ndarray, along: int) -> np.ndarray:
         if centres.shape[axis] > 1:
             width = [(0, 0), (0, 0)]
             width[axis] = (1, 1)
+            # odd: mirrored and negated, which extends a slope as a slope
             centres = np.pad(centres, width, mode="reflect", reflect_type="odd")
         else:
             # The width of a single row or column is unknown; it is drawn 0.1 degree wide.

@@ -78,6 +78,7 @@ def members(
     for k in range(count):
         member = grid.standardise(filled[name].isel({MEMBER: k}))
         shown[f"member {k}"] = member.isel(time=step).load()
+    # one colour scale for all: members are compared with each other
     both = joined(list(shown.values()), MEMBER)
     scale = scale_of(both, robust)
     maps = count + 1 + (now.error is not None)

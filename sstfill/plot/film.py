@@ -197,6 +197,7 @@ def animation(
         steps = list(range(whole.field.sizes["time"]))
     else:
         steps = steps_of(whole.field, times)
+    # all dates are loaded: the colour scale is that of all of them
     where, views = canvas(whole.field), [whole.at(step) for step in steps]
     sheet = new_sheet(where, 1, len(shown), fig)
     fields = joined([now.field for now in views])
@@ -221,6 +222,7 @@ def animation(
         entitle(sheet, f"{whole.label}, {date(whole.field, steps[number])}")
         for box, mesh, layer in zip(sheet.maps, meshes, shown, strict=True):
             box.set_title(title_of(layer, now), fontsize="medium")
+            # the same mesh with new values: land and axes are not drawn anew
             mesh.set_array(np.ma.masked_invalid(values_of(layer, now).values))
 
     show(0)

@@ -105,6 +105,7 @@ def _pooled(ax: Axes, data: xr.Dataset) -> None:
     ranking = data.get("common_rmse", data["rmse"])
     if not ranking.notnull().any():
         ranking = data["rmse"]
+    # bars are drawn from below: the worst first, so that the best is on top
     order = np.argsort(-ranking.fillna(np.inf).values, kind="stable")
     methods = _methods(data)
     for place, number in enumerate(order):

@@ -174,6 +174,7 @@ def step_of(field: xr.DataArray, time: Label) -> int:
     wanted = _label_seconds(time, field)
     slack = 86_400.0  # a date without an hour names the whole day
     if count > 1:
+        # of a monthly series any day of the month names its image
         slack = max(slack, float(np.median(np.diff(seconds))))
     if not seconds.min() - slack < wanted < seconds.max() + slack:
         raise OptionError(

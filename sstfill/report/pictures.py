@@ -33,6 +33,7 @@ class Picture(NamedTuple):
         """Render a figure."""
         stream = streams.BytesIO()
         figure.savefig(stream, format="png", dpi=DPI)
+        # in the page itself, which is one file
         return cls("data:image/png;base64," + base64.b64encode(stream.getvalue()).decode(), note)
 
     @classmethod

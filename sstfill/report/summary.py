@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import xarray as xr
@@ -109,8 +110,8 @@ def _choice(made: dict[str, Any]) -> dict[str, str]:
 
 def _span(table: list[list[float]]) -> str:
     """From the least weight to the greatest, in percent."""
-    weights = [100 * weight for row in table for weight in row]
-    low, high = round(min(weights)), round(max(weights))
+    weights = list(itertools.chain.from_iterable(table))
+    low, high = round(100 * min(weights)), round(100 * max(weights))
     if low == high:
         return f"{low} %"
     return f"{low}-{high} %"

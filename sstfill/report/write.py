@@ -246,6 +246,7 @@ def _pictures(
     for method, rmse in dict(diagnostics.get("rmse") or {}).items():
         if isinstance(rmse, int | float):
             tried[method] = rmse
+    # more cells than the picture has pixels would show nothing more
     few, note = thinned(filled, name)
     drawings: dict[str, Any] = {
         "maps": lambda: plot.panels(few, variable=name, n=DATES),

@@ -64,6 +64,7 @@ def is_made(
     if earlier is None:
         return False
     wanted = {"made": made, **options, "zarr_format": zarr_format}
+    # through JSON, as the store has them: tuples become lists, paths text
     for key, value in json.loads(json.dumps(wanted, default=str)).items():
         if earlier.get(key) != value:
             raise WriteError(
@@ -97,12 +98,14 @@ def _import_of(target: Path) -> dict[str, Any] | None:
     # a filled copy keeps the attribute, but its history ends with the fill
     last = str(attrs.get("history", "")).rpartition("\n")[2]
     imported = isinstance(options, dict) and "made" in options
+    # a store with a request was downloaded
     if "sstfill_request" in attrs or not imported or not last.endswith(f": {options['made']}"):
         raise WriteError(
             f"cannot write {target}: it is a Zarr store of something else; choose another name, "
             "or remove it"
         )
     zarr_format = 3
+    # the options do not hold the format; Zarr v2 alone has this file
     if (target / ".zgroup").is_file():
         zarr_format = 2
     return {**options, "zarr_format": zarr_format}

@@ -55,6 +55,7 @@ def moment(text: str, now: datetime) -> datetime:
     """
     if found := RELATIVE.fullmatch(text.strip()):
         start = now.astimezone(UTC).replace(tzinfo=None, minute=0, second=0, microsecond=0)
+        # -30d means whole days, so that two runs of one day ask for the same
         if found[2] != "h":
             start = start.replace(hour=0)
         try:
@@ -63,6 +64,7 @@ def moment(text: str, now: datetime) -> datetime:
             raise OptionError(f"{text!r} lies before the year 1; write a later time") from error
     try:
         when = datetime.fromisoformat(text.strip())
+        # NumPy's times know no zone
         if when.tzinfo is not None:
             when = when.astimezone(UTC).replace(tzinfo=None)
         return when

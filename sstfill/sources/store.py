@@ -85,6 +85,7 @@ def create(
             variable.attrs = {k: v for k, v in variable.attrs.items() if k not in RANGES}
     times = ds["time"].values
     unit = "ms"
+    # milliseconds only where seconds would round the times
     if (times == times.astype("M8[s]")).all():
         unit = "s"
     clock = {"units": UNITS[unit], "dtype": "int64", "calendar": "proleptic_gregorian"}
@@ -95,6 +96,7 @@ def create(
             encoding[str(name)] = {"_FillValue": None}
     for name, v in ds.data_vars.items():
         if "time" not in v.dims:
+            # small, and the same at all times: it is written with the layout
             layout[name] = v.drop_encoding().compute()
     for name, v in ds.data_vars.items():
         if "time" in v.dims:
@@ -135,6 +137,7 @@ def _room(v: xr.DataArray, zarr_format: int) -> dict[str, Any]:
 def write(out: Path, box: Mapping[str, slice], values: xr.Dataset, zarr_format: int) -> None:
     """Write one window; it is on the disk when this returns."""
     bare = values.drop_vars(list(values.coords)).drop_encoding()
+    # without coordinates, which xarray refuses in a region that they do not span
     bare.to_zarr(out, mode="r+", region=dict(box), consolidated=False, zarr_format=zarr_format)
     group = guard.open_group(out, mode="r", use_consolidated=False)
     for name, v in bare.data_vars.items():
@@ -163,6 +166,7 @@ def _sync(folder: Path, array: Any, region: list[slice]) -> None:
     """Flush the chunks of a region and their folders to the disk."""
     spans = []
     for part, length in zip(region, array.chunks, strict=True):
+        # numbers of the chunks that the region touches
         spans.append(range(part.start // length, math.ceil(part.stop / length)))
     folders = {folder}
     for number in itertools.product(*spans):
@@ -180,6 +184,7 @@ def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
     copied = guard.is_consolidated(out)
     group = guard.open_group(out, mode="r+", use_consolidated=False)
     clock: Any = group["time"]
+    # the unit of the first download stays, for stored times are not written again
     unit = next(u for u, text in UNITS.items() if text == clock.attrs["units"])
     if (times != times.astype(f"M8[{unit}]")).any():
         raise InputError(
@@ -195,6 +200,7 @@ def grow(out: Path, begin: int, times: NDArray[np.datetime64]) -> None:
         if dims and "time" in dims:
             axis = list(dims).index("time")
             array.resize((*array.shape[:axis], begin + len(times), *array.shape[axis + 1 :]))
+    # opened anew: the object above still has the former shape
     longer: Any = guard.open_group(out, mode="r+", use_consolidated=False)["time"]
     longer[begin:] = times.astype(f"M8[{unit}]").astype(np.int64)
     if copied:
@@ -229,6 +235,7 @@ def tidy(out: Path) -> None:
 
 def check_room(out: Path, needed: int) -> None:
     """Refuse before the first byte what might not fit uncompressed."""
+    # of the folder: the store does not exist yet
     free = shutil.disk_usage(out.resolve().parent).free
     if needed > free:
         raise WriteError(

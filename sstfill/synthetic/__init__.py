@@ -5,6 +5,6 @@ from sstfill.synthetic.coast import land
 from sstfill.synthetic.cover import clouds
 from sstfill.synthetic.modes import eof_series
 from sstfill.synthetic.scene import ocean
-from sstfill.synthetic.temperature import sst
+from sstfill.synthetic.temperature import UNSTEADY, sst
 
-__all__ = ["clouds", "eof_series", "land", "ocean", "sst"]
+__all__ = ["UNSTEADY", "clouds", "eof_series", "land", "ocean", "sst"]

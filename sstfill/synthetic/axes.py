@@ -25,6 +25,7 @@ def horizontal(
             f"lat {lat!r} with {shape[0]} cells of {grid_km} km reaches beyond {POLEWARD:g} "
             "degrees; give a smaller grid_km or shape, or a centre nearer the equator"
         )
+    # a degree of longitude is shorter by the cosine of the latitude
     step_east = step / np.cos(np.deg2rad(centre[0]))
     if step_east * shape[1] > 360:
         raise OptionError(
@@ -51,6 +52,7 @@ def temporal(times: int, *, step: str, start: str) -> xr.Variable:
         raise OptionError(
             f"start {start!r} is not a date; give one such as '2018-01-01'"
         ) from error
+    # in Python's integers, which do not wrap around as those of NumPy's times do
     last = int(first.astype("int64")) + (times - 1) * int(spacing.astype("int64"))
     if last > np.iinfo("int64").max:
         raise OptionError(

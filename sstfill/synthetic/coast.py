@@ -76,6 +76,7 @@ def sea_cells(shape: tuple[int, int], *, land: int, kind: Kind, seed: int) -> np
     height = _relief(np.random.default_rng([seed, STREAM]), shape, kind).ravel()
     sea = np.ones(height.size, dtype=bool)
     if land:
+        # by rank and not by a height: the fraction of land is met to the cell
         sea[np.argpartition(height, height.size - land)[height.size - land :]] = False
     return sea.reshape(shape)
 

@@ -123,6 +123,7 @@ def threshold(values: np.ndarray, fraction: float) -> np.float32:
     below = flat.size - round(fraction * flat.size)
     if below == 0:
         return np.float32(-np.inf)
+    # a value of the field itself, so that the count is met exactly
     return np.partition(flat, below - 1)[below - 1]
 
 
@@ -133,6 +134,7 @@ def _weather(rng: np.random.Generator, times: int, memory: float, spread: float)
     offsets = np.empty(times, dtype="float32")
     offset = draws[0]
     for t, draw in enumerate(draws):
+        # stationary from the first image on
         offset = keep * offset + math.sqrt(1 - keep**2) * draw if t else draw
         offsets[t] = spread * offset
     return offsets

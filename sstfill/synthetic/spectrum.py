@@ -103,6 +103,7 @@ def evolving(
     k_outer = 2 * np.pi / scale
     keep = np.exp(-((1 + (ky**2 + kx**2) / k_outer**2) ** (1 / 3)) / memory).astype("float32")
     refresh = np.sqrt(1 - keep**2)
+    # a shift in space is a turn of each mode's phase, also by fractions of a cell
     shift = (keep * np.exp(-1j * (ky * drift[0] + kx * drift[1]))).astype("complex64")
     weight = amplitude(whole, scale=scale, slope=slope)
     state = noise(rng, whole)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.fft
+import scipy.ndimage
 
 from sstfill.synthetic import spectrum
 
@@ -47,6 +48,7 @@ class Turbulence:
         k = np.hypot(ky, kx)
         k_eddy, k_last = 2 * np.pi / wavelength, 2 / 3 * np.pi
         self.turnover = 1 / k_eddy
+        # the mean has no wavelength, and no part in the flow
         k_safe = np.where(k > 0, k, k_eddy)
         psi = hand / k_safe
         self.kept = ((k <= k_last) & (k > 0)).astype("float32")
@@ -68,8 +70,14 @@ class Turbulence:
         theta /= np.float32(np.sqrt(self._variance(theta)))
         return self.advance(theta, turnovers * self.turnover)
 
-    def temperature(self, theta: np.ndarray) -> np.ndarray:
-        """Return the temperature anomaly, (ny, nx), float32, root-mean-square 1."""
+    def temperature(self, theta: np.ndarray, carried: np.ndarray | None = None) -> np.ndarray:
+        """Return the temperature anomaly, (ny, nx), float32, root-mean-square 1.
+
+        All of it lies `carried` (rows, columns) further on, in cells of any fraction.
+        """
+        if carried is not None and carried.any():
+            shifted = scipy.ndimage.fourier_shift(theta, carried, n=self.shape[1])
+            theta = shifted.astype(theta.dtype)
         return scipy.fft.irfft2(theta, s=self.shape, workers=1)
 
     def advance(self, theta: np.ndarray, time: float) -> np.ndarray:
@@ -79,6 +87,7 @@ class Turbulence:
         left = time
         while left > 0:
             stretch = min(left, self.turnover)
+            # rounding would leave a rest of 1e-17, and one step more
             left = left - stretch if left - stretch > 1e-9 * time else 0.0
             u, v = scipy.fft.irfft2(self.factors[:2] * theta, s=self.shape, workers=1)
             longest_step = CFL / float((np.abs(u) + np.abs(v)).max())
@@ -106,6 +115,7 @@ class Turbulence:
         u, v, theta_x, theta_y = scipy.fft.irfft2(
             self.factors * theta, s=self.shape, workers=1, overwrite_x=True
         )
+        # in place: the fields of a step are the largest arrays here
         u *= theta_x
         v *= theta_y
         u += v

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,11 +14,15 @@ from sstfill.synthetic.spectrum import periodic_size
 from sstfill.synthetic.sqg import Turbulence
 
 # Second word of the random seeds, so that no two parts of an ocean share random numbers.
-STREAM, NOISE_STREAM = 1, 2
+STREAM, NOISE_STREAM, SWING_STREAM = 1, 2, 6
 TURNOVERS = 20  # of spin-up: filaments are there after 10, the spectrum stands still after 15
 EDDY_KM = 140.0  # wavelength; an eddy is half as wide
 WARMEST_DAY, WARMEST_HOUR = 245, 15  # of the northern year; local solar time
 YEAR, DAY = 365.2425, 24.0  # days, hours
+SIDEREAL_DAY, TIDE = 23.934, 12.4206  # hours; the tide is M2
+UNSTEADY: dict[str, Any] = {"swing": 0.25, "wiggle": 2.0, "diurnal": 0.2}
+"""Options with which images differ from one to the next as those of an hourly satellite do: their
+mean by a tenth to two thirds of a standard deviation."""
 ATTRS = {
     "standard_name": "sea_surface_temperature",
     "long_name": "sea surface temperature",
@@ -39,6 +44,8 @@ def sst(
     speed: float = 0.25,
     seasonal: float = 0.0,
     diurnal: float = 0.0,
+    swing: float = 0.0,
+    wiggle: float = 0.0,
     noise: float = 0.0,
     lat: float = 38.0,
     lon: float = -60.0,
@@ -72,6 +79,12 @@ def sst(
         south.
     diurnal
         Amplitude of the daily cycle, degC; warmest at 15 h local solar time.
+    swing
+        Root-mean-square change of the mean of one image to the next by itself, degC, as from one
+        satellite or hour of cooling to another.
+    wiggle
+        Amplitude of the circle that inertial currents carry the water round, and of the line of the
+        tides, km.
     noise
         Standard deviation of white noise added to each pixel, degC.
     lat, lon
@@ -114,13 +127,17 @@ def sst(
     yearly = _seasons(coords["time"], checks.number("seasonal", seasonal), lat)
     daily = _days(coords["time"], coords["lon"], checks.number("diurnal", diurnal))
     cycles = yearly[:, None, None] + daily
+    swings = checks.number("swing", swing, least=0) / math.sqrt(2)
+    cycles += swings * np.random.default_rng([seed, SWING_STREAM]).standard_normal((nt, 1, 1))
+    carried = _wiggles(coords["time"], checks.number("wiggle", wiggle, least=0) / grid_km, lat)
     grain = np.random.default_rng([seed, NOISE_STREAM])
     out = np.empty((nt, ny, nx), dtype=kind)
     theta = flow.start(np.random.default_rng([seed, STREAM]), turnovers=TURNOVERS)
     for t in range(nt):
         if t:
             theta = flow.advance(theta, cells_per_step)
-        out[t] = size * flow.temperature(theta)[:ny, :nx] + background + cycles[t]
+        eddies = flow.temperature(theta, carried[t])[:ny, :nx]
+        out[t] = size * eddies + background + cycles[t]
         if spread:
             out[t] += spread * grain.standard_normal((ny, nx), dtype="float32")
     return xr.DataArray(
@@ -148,6 +165,17 @@ def _seasons(time: xr.Variable, amplitude: float, lat: float) -> np.ndarray:
     return math.copysign(amplitude, amplitude * lat) * np.cos(
         2 * np.pi * (days - WARMEST_DAY) / YEAR
     )
+
+
+def _wiggles(time: xr.Variable, cells: float, lat: float) -> np.ndarray:
+    """How far inertial and tidal currents have carried the water, (time, 2), cells north and east.
+
+    The tide is a line along the meridian; inertial circles turn with the sun of the hemisphere.
+    """
+    hours = (time.values - time.values[0]) / np.timedelta64(1, "h")
+    turn = 2 * np.pi * hours * 2 * math.sin(math.radians(lat)) / SIDEREAL_DAY
+    tide = np.sin(2 * np.pi * hours / TIDE)
+    return cells * np.stack([np.cos(turn) + tide, np.sin(turn)], axis=1)
 
 
 def _days(time: xr.Variable, lon: xr.Variable, amplitude: float) -> np.ndarray:

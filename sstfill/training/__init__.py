@@ -11,7 +11,8 @@ asked for.
   `chunk_buffer`, `cloud_buffer`: a shuffle buffer for archives larger than memory;
   `archive_source`, `ocean_source`: sequences from these; `oceans`: synthetic oceans; `cache`:
   sequences with their first guesses, on disk; `sample`: a sequence, and batches; `prefetch`
-- `forward`: one call for every generator; `objectives`: the loss, composed of terms
+- `forward`: one call for every generator; `objectives`: the loss, composed of terms, and the
+  discriminators
 - `loop`: `fit`; `job`: how it begins; `score`: the error on withheld pixels; `trained_network`: the
   result, and its description in a checkpoint
 - `ema`: the weights that are scored and kept, a moving average

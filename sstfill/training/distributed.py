@@ -52,6 +52,8 @@ class Processes:
         own = None
         if self.device.type == "cuda":
             own = [self.device]
+        # statistics and singular values are each process's own in training; before a score the
+        # first one's go to all
         return DistributedDataParallel(module, device_ids=own, broadcast_buffers=False)
 
     def all(self, condition: bool) -> bool:

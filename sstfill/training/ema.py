@@ -36,6 +36,7 @@ class EMA:
     def update(self, network: nn.Module, steps: int) -> None:
         """Move towards the network as it is after `steps` steps; its buffers are copied."""
         step = 1 - min(self.decay, (1 + steps) / (10 + steps))
+        # one call for all weights: a GPU would launch a kernel for each
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), step)
         for own, new in zip(self.network.buffers(), network.buffers(), strict=True):
             own.copy_(new)

@@ -82,6 +82,7 @@ def draw_noise(sample: Sample) -> Tensor:
     anywhere on the whole grid.
     """
     b, _, t, y, x = sample.values.shape
+    # from torch's generator, whose state is saved: a training that is resumed draws the same
     seed, row, column = torch.randint(2**31, (3,)).tolist()
     noise = Noise(seed, b, np.arange(float(t)), row % SPACINGS[-1], column % SPACINGS[-1])
     members = np.stack(list(noise.within((slice(0, t), slice(0, y), slice(0, x)))))

@@ -19,7 +19,7 @@ from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
 from sstfill.training.ema import EMA
 from sstfill.training.forward import Completer
-from sstfill.training.objectives import Objective, compose
+from sstfill.training.objectives.compose import Objective, compose
 from sstfill.training.options import OptimiserOptions, TrainOptions
 from sstfill.training.state import TrainingState
 
@@ -95,5 +95,6 @@ def begin(
 
 def _adamw(network: nn.Module, recipe: OptimiserOptions) -> Optimizer:
     betas = (recipe.beta1, recipe.beta2)
+    # weight decay would shrink weights that are to stay
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     return AdamW(learning, recipe.learning_rate, betas, weight_decay=recipe.weight_decay)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ Row = Mapping[str, Any]
 for data; earlier versions lack it), ``skipped`` (sequences that cannot be used), ``left_out``
 (batches without a finite gradient), and the mean of each loss under its name."""
 
+CERTAIN = 0.1
+"""Loss of the discriminators, 2 for each that guesses, below which the generator learns nothing."""
+
 
 def write(path: Path, history: Sequence[Row]) -> None:
     """Write the rows of all epochs as CSV, whole or not at all.
@@ -27,6 +31,7 @@ def write(path: Path, history: Sequence[Row]) -> None:
     WriteError
         If the file cannot be written; an earlier one is left as it was.
     """
+    # rows of an earlier version may lack a column that later ones have
     names = list(dict.fromkeys(itertools.chain.from_iterable(history)))
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, names)
@@ -51,6 +56,26 @@ def sentence(row: Row, losses: Iterable[str]) -> str:
     return (
         f"epoch {row['epoch']}: withheld MAE {row['withheld_mae']:.4g}; loss {parts}; "
         f"{row['seconds']:.0f} s{waiting}{skipped}"
+    )
+
+
+def concern(history: Sequence[Row]) -> str:
+    """Say, in the first epoch of which it holds, that the discriminators have won; else nothing.
+
+    >>> rows = [{"epoch": 1, "discriminator": 2.1}, {"epoch": 2, "discriminator": 0.05}]
+    >>> concern(rows)[:71]
+    'the discriminators tell filled from measured sequences without fail (lo'
+    >>> concern(rows[:1]), concern([*rows, rows[1] | {"epoch": 3}])
+    ('', '')
+    """
+    won = [row for row in history if row.get("discriminator", math.inf) < CERTAIN]
+    if len(won) != 1 or won[0] is not history[-1]:
+        return ""
+    return (
+        "the discriminators tell filled from measured sequences without fail (loss "
+        f"{won[0]['discriminator']:.2g} in epoch {won[0]['epoch']}), so that the network learns "
+        "nothing from them; give an archive that is larger than a sequence, a lower "
+        "discriminator_rate, or a pixel term beside (objective='withheld+adversarial')"
     )
 
 

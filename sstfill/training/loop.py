@@ -26,9 +26,9 @@ from sstfill.training import state as saved_state
 from sstfill.training.data.prefetch import WaitTimer, prefetch
 from sstfill.training.data.sample import PreparedSource, Sample, SampleSource
 from sstfill.training.distributed import Processes, process_group
-from sstfill.training.draw_score import to_unit_spread
 from sstfill.training.ema import update_bn
 from sstfill.training.job import TrainingJob, begin
+from sstfill.training.objectives.draw_score import to_unit_spread
 from sstfill.training.options import OptimiserOptions, TrainOptions
 from sstfill.training.score import validate
 from sstfill.training.state import TrainingState
@@ -124,6 +124,8 @@ def learn(state: TrainingState, job: TrainingJob, out: Path | None) -> int:
         timer = WaitTimer(stream)
         left = max(0, expected - state.batches)
         for batch in track(in_step(timer, processes), title, left):
+            # the middle of the step; at most the end of the epoch, which may hold more batches than
+            # expected
             progress = (epoch + min(1.0, (state.batches + 0.5) / expected)) / options.epochs
             step(state, job, batch.to(processes.device), progress)
             state.seconds = time.monotonic() - began
@@ -148,6 +150,7 @@ def learn(state: TrainingState, job: TrainingJob, out: Path | None) -> int:
 def step(state: TrainingState, job: TrainingJob, batch: Sample, progress: float) -> None:
     """Train on a batch: the discriminators learn from its completion, then the generator."""
     options, device = job.options, job.processes.device
+    # bfloat16 has the range of float32, so that losses need no scaling
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
     _set_rate(state.optimiser, options.recipe, state.steps, progress)
     losses: dict[str, Tensor] = {}
@@ -161,6 +164,7 @@ def step(state: TrainingState, job: TrainingJob, batch: Sample, progress: float)
             with mixed:
                 loss = job.discriminators(completed.values.detach(), batch)
             good &= update(loss, state.discriminator_optimizer, options.clip, job.processes)
+        # of the last of its steps
         losses["discriminator"] = loss.detach()
     with mixed:
         total, terms = job.objective(completed, batch)
@@ -177,6 +181,7 @@ def update(loss: Tensor, optimiser: Optimizer, clip: float, processes: Processes
     weights = []
     for group in optimiser.param_groups:
         weights += group["params"]
+    # with no limit it still measures the norm, by which a gradient that is not finite shows
     norm = clip_grad_norm_(weights, clip or math.inf)
     # all or none: processes that step differently would no longer train one network
     good = processes.all(bool((norm + loss.detach()).isfinite()))
@@ -227,9 +232,12 @@ def finish(
     state.seconds, state.waiting = 0.0, 0.0
     if best_row(state.history) is row:
         weights = state.ema.network.state_dict()
+        # copies: the averaged weights move on in place
         state.best = {name: weight.cpu().clone() for name, weight in weights.items()}
     if processes.first:
         logger.info(log.sentence(row, losses))
+        if concern := log.concern(state.history):
+            logger.warning(concern)
 
 
 def stopped(state: TrainingState, options: TrainOptions) -> str | None:

@@ -58,6 +58,7 @@ def train_on_oceans(
                 f"{name}={given!r}, and on oceans {name} is {choices}; "
                 "give an archive for anything else"
             )
+    # after the checks: torch takes seconds to import
     from sstfill.training.data.ocean_source import OceanSource
     from sstfill.training.loop import fit
     from sstfill.training.train import (

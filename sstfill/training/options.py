@@ -103,8 +103,8 @@ class TrainOptions:
         "withheld+adversarial": both. "paired" and "unpaired": the paper's supervised variants,
         which need the truth. "draws": the branch of the compact network that turns noise into
         members learns by the fair score of two draws at what is withheld
-        (`sstfill.training.draw_score`), the rest of it stays; "draws+adversarial": that and the
-        paper's adversarial terms on a draw.
+        (`sstfill.training.objectives.draw_score`), the rest of it stays; "draws+adversarial": that
+        and the paper's adversarial terms on a draw.
     drawing
         Channels of the first layer of the branch that draws, where it is new.
     adversarial_weight
@@ -252,6 +252,8 @@ class TrainOptions:
         The generator's where the objective is the paper's, else the paper's; its learning rate may
         be another.
         """
+        # beside a pixel term the generator's optimiser is another, and the discriminators keep the
+        # paper's
         recipe = PAPER if self.objective.startswith(PIXEL) else self.recipe
         if self.discriminator_rate is None:
             return recipe

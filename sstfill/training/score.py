@@ -14,8 +14,8 @@ from sstfill.nn.losses import laplace_nll
 from sstfill.training.data.prefetch import prefetch
 from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
-from sstfill.training.draw_score import fair_crps
 from sstfill.training.forward import Completer
+from sstfill.training.objectives.draw_score import fair_crps
 from sstfill.training.options import TrainOptions
 
 
@@ -71,6 +71,7 @@ def _sums(completer: Completer, batch: Sample) -> Tensor:
     estimate = completed.values
     if completed.drawn is not None:
         estimate = completed.drawn[0]
+    # sums of a million errors in single precision would lose digits
     misfit = (estimate - batch.values)[batch.withheld].double()
     count = misfit.new_tensor(len(misfit))
     nll = crps = misfit.new_tensor(math.nan)

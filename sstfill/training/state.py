@@ -22,7 +22,7 @@ from sstfill.errors import OptionError, ReadError, SstfillError
 from sstfill.io.output.atomic import atomic_path
 from sstfill.io.untrusted.documents import parse_json, short
 from sstfill.training.ema import EMA
-from sstfill.training.objectives import Adversary
+from sstfill.training.objectives.adversary import Adversary
 from sstfill.training.options import TrainOptions
 from sstfill.version import __version__
 
@@ -86,6 +86,7 @@ class TrainingState:
         for name in _COUNTS:
             tree[name] = getattr(self, name)
         tree["best"] = self.best
+        # noise is drawn on as it would have been
         tree["random"] = torch.get_rng_state()
         tree["cuda_random"] = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         return tree
@@ -203,6 +204,7 @@ def load(folder: Path, options: TrainOptions) -> dict[str, Any]:
     path = folder / FILE
     try:
         with safe_open(path, "pt") as file:
+            # a score of a training that diverged may be NaN
             header = parse_json((file.metadata() or {})[HEADER], path, remedy=REMEDY, finite=False)
             if header["format"] != FORMAT:
                 written = short(header["sstfill_version"])[1:-1]
@@ -230,7 +232,10 @@ def tidy(folder: Path) -> None:
 def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) -> None:
     now = config.options(options)
     # a training of before an option was there had what is its default today, or the paper's
-    saved = {**config.options(TrainOptions()), **_papers(options), **saved}
+    former = config.options(TrainOptions())
+    if options.objective == "adversarial":
+        former |= {"discriminator_gain": 1.0, "discriminator_masks": False}
+    saved = {**former, **saved}
     free = FREE if options.recipe.schedule == "cosine" else (*FREE, "epochs")
     differing = [name for name in now if name not in free and saved[name] != now[name]]
     if differing:
@@ -239,13 +244,6 @@ def _check_options(saved: Mapping[str, Any], options: TrainOptions, path: Path) 
             f"{path} was saved with {', '.join(changes)}; "
             "resume with the same options, or train from the start in another folder"
         )
-
-
-def _papers(options: TrainOptions) -> dict[str, Any]:
-    """Options whose default is no longer the paper's, as it was when they were not there."""
-    if options.objective == "adversarial":
-        return {"discriminator_gain": 1.0, "discriminator_masks": False}
-    return {}
 
 
 def _check_same(now: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
@@ -264,6 +262,7 @@ def _check_same(now: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
 def _pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Move the tensors of a tree to `tensors` and leave names, so that JSON can hold it."""
     if isinstance(tree, Tensor):
+        # safetensors takes contiguous tensors alone
         tensors[name] = tree.detach().cpu().contiguous()
         return {TENSOR: name}
     if isinstance(tree, Mapping):

@@ -26,7 +26,12 @@ from sstfill.methods.gan.method import Gan
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.training.data.training_field import TrainingField
-from sstfill.training.data.windows import TrainingWindows, longest_sequence, split_in_time
+from sstfill.training.data.windows import (
+    USUAL_LIMITS,
+    TrainingWindows,
+    longest_sequence,
+    split_in_time,
+)
 from sstfill.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -120,7 +125,8 @@ def train(
     chosen = options if options is not None else TrainOptions()
     _check(chosen, sea, truth)
     check_number("clips", clips, 1, whole=True)
-    archive = TrainingField.of(data, variable, sea, truth, transform).loaded()
+    archive = TrainingField.of(data, variable, sea, truth, transform)
+    archive = archive.loaded(USUAL_LIMITS)
     chosen = _fit_to_archive(chosen, archive)
     with _clips_folder(out) as folder:
         from sstfill.training.loop import fit
@@ -250,6 +256,7 @@ def new_network(options: TrainOptions, first: Checkpoint | None = None) -> nn.Mo
         torch.manual_seed(options.seed)
         network = registry.build(options.network, network_options(options, first))
     if first is not None:
+        # a branch that the checkpoint lacks keeps its new weights
         network.load_state_dict(network.state_dict() | first.weights)
     return network
 
@@ -265,8 +272,10 @@ def _source(
     shape = (options.frames, options.size, options.size)
     parts = []
     for times, operator in zip(blocks, _operators(clouds, archive), strict=True):
-        windows = TrainingWindows(archive.obs, archive.sea, times, shape, archive.truth)
-        parts.append(ArchivePart(windows, loaded(operator)))
+        windows = TrainingWindows(
+            archive.obs, archive.sea, times, shape, archive.truth, limits=USUAL_LIMITS
+        )
+        parts.append(ArchivePart(windows, loaded(operator, USUAL_LIMITS)))
     if options.network == "compact":
         # a name for all that sequences depend on: those of another training are not taken for them
         name = _digest(
@@ -284,6 +293,7 @@ def _source(
     return PaperSource(
         training_part=parts[0],
         validation_part=parts[1],
+        # of the training block alone: the validation must not leak into it
         scaling=Scaling.fit(archive.obs[blocks.training]),
         samples=options.samples,
         needs_withheld=options.needs_withheld,

@@ -5,6 +5,7 @@ it is stored.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,9 @@ def test_a_netcdf_file_touches_all(tmp_path):
 
 
 @pytest.mark.parametrize("chunks", [(1, 20, 14), (20, 4, 4), (5, 20, 7)])
-def test_blocks_are_whole_chunks_of_bounded_size(tmp_path, monkeypatch, chunks):
-    monkeypatch.setattr(source, "BLOCK", 4e3)
-    read = _source(small.put(small.ocean(), tmp_path / "in.zarr", chunks))
+def test_blocks_are_whole_chunks_of_bounded_size(tmp_path, chunks):
+    archive = small.put(small.ocean(), tmp_path / "in.zarr", chunks)
+    read = dataclasses.replace(_source(archive), block_bytes=4e3)
     with read.open() as ds:
         field = read.field(ds, "sst")
         stored = ds.sst.encoding["chunks"]
@@ -88,4 +89,4 @@ def test_blocks_are_whole_chunks_of_bounded_size(tmp_path, monkeypatch, chunks):
         slab = max(field.data.chunks[0]) * (
             small.Y * small.X * 4 if chunks[0] < small.T else chunks[1] * chunks[2] * 4
         )
-        assert slab <= max(2 * source.BLOCK, np.prod(stored) * 4 * 28)
+        assert slab <= max(2 * read.block_bytes, np.prod(stored) * 4 * 28)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from remembered import brief_fits
 
 import sstfill
 from sstfill import io
@@ -94,7 +93,6 @@ class TestFill:
         fraction = float((written.sst_source == 1).sum() / sea.sum())
         assert f"{100 * fraction:.1f} % of the sea was missing" in out
 
-    @pytest.mark.usefixtures("brief_fit")
     def test_method_chosen_on_withheld_clouds(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -293,7 +291,6 @@ TINY = "--frames 2 --size 12 --samples 2 --epochs 1 --device cpu"
 
 
 class TestTrain:
-    @pytest.mark.usefixtures("brief_fit")
     def test_an_archive_then_fill(
         self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -704,7 +701,7 @@ class TestMistakes:
             raise KeyboardInterrupt
 
         run("fill in.nc --out first.nc --method interpolate --no-score", capsys)
-        monkeypatch.setattr("sstfill.cli.running.parse", interrupted)
+        monkeypatch.setattr("sstfill.cli.process.running.parse", interrupted)
         assert main(["info", "in.nc"]) == 130
         assert "an earlier output is unchanged" in capsys.readouterr().err
 
@@ -761,8 +758,7 @@ class TestScore:
 
     def test_members(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         line = "score in.nc --methods climatology,oi --members 3 --no-calibrate --json s.json"
-        with brief_fits():
-            assert "CRPS of draws" in run(line, capsys)
+        assert "CRPS of draws" in run(line, capsys)
         data = sstfill.Scorecard.from_json((folder / "s.json").read_text()).data
         assert data["crps_members"].notnull().values.tolist() == [False, True]
         assert "members=1" in fails("score in.nc --methods oi --members 1", capsys)
@@ -837,7 +833,6 @@ def test_dineof_modes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "'--outliers'" in fails("dineof-modes in.nc --out o.nc --outliers", capsys)
 
 
-@pytest.mark.usefixtures("brief_fit")
 def test_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -858,16 +853,15 @@ def test_demo(
     "layout", [{"time": 1, "lat": 16, "lon": 18}, {"time": 12, "lat": 4, "lon": 6}, {}]
 )
 def test_blocks_are_whole_stored_chunks(
-    layout: dict[str, int], seen: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layout: dict[str, int], seen: xr.Dataset, tmp_path: Path
 ) -> None:
     encoding = {"sst": {"chunksizes": tuple(layout.values())} if layout else {"contiguous": True}}
     seen.to_netcdf(tmp_path / "in.nc", encoding=encoding)
-    monkeypatch.setattr(source, "BLOCK", 5 * 16 * 18 * 4)
+    whole = layout.get("time") == 12
     with sstfill.io.open(tmp_path / "in.nc", chunks={}) as stored:
-        assert source.blocks(stored) == ({} if layout.get("time") == 12 else {"time": 5})
-    monkeypatch.setattr(source, "BLOCK", 1)
-    with sstfill.io.open(tmp_path / "in.nc", chunks={}) as stored:
-        assert source.blocks(stored) == ({} if layout.get("time") == 12 else {"time": 1})
+        for images, nbytes in ((5, 5 * 16 * 18 * 4), (1, 1)):
+            found = source.blocks(stored, block_bytes=nbytes)
+            assert found == ({} if whole else {"time": images})
 
 
 class TestProcess:

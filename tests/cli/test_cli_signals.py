@@ -16,7 +16,7 @@ import pytest
 import small_archives as small
 
 from sstfill.cli import main
-from sstfill.cli.signals import Signals, Stopped
+from sstfill.cli.process.signals import Signals, Stopped
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 

@@ -91,7 +91,6 @@ def pages_with(kind: str) -> list[Any]:
     return found
 
 
-@pytest.mark.usefixtures("brief_fit")
 # xarray selects from an index of texts in a way that pandas is about to change.
 @pytest.mark.filterwarnings("ignore:Treating an array-like object")
 @pytest.mark.parametrize("page", pages_with("python"), indirect=True)
@@ -115,7 +114,6 @@ def test_python_runs(page: Path) -> None:
         exec(compile(tree, str(page), "exec", dont_inherit=True), names)
 
 
-@pytest.mark.usefixtures("brief_fit")
 @pytest.mark.parametrize("page", pages_with("console"), indirect=True)
 def test_commands_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks(page):

@@ -113,6 +113,19 @@ def test_every_file_is_told_how_it_is_used_or_why_not(folder):
     assert [s.name for s in found.sources] == ["synthetic ocean", "truth.zarr"]
 
 
+def test_shapes_move_by_fractions_of_a_pixel_and_stay_in_the_frame():
+    found = datasets.find(shapes=True, unsteady=True)
+    assert [s.name for s in found.sources] == ["unsteady synthetic ocean", "moving shapes"]
+    clip = found.sources[1].draw(35, 64, np.random.default_rng(2)).grey.values
+    assert clip.shape == (35, 64, 64) and clip.dtype == np.float32
+    assert -1 <= clip.min() < -0.5 and 0.5 < clip.max() <= 1
+    shapes = np.abs(clip) > 0.45  # the background reaches 0.3
+    assert (shapes.sum((1, 2)) > 20).all()
+    changed = np.abs(np.diff(clip, axis=0)).max((1, 2))
+    assert (changed > 0.1).all()
+    assert 0 < np.abs(np.diff(clip.mean((1, 2)))).max() < 0.05
+
+
 def test_thresholds_give_the_papers_fractions_whatever_the_units(tmp_path):
     liquid_water(scale=1e-3, units="kg m-2").to_netcdf(tmp_path / "any.nc")
     np.save(tmp_path / "published.npy", liquid_water(scale=1e-3).LWP.values)

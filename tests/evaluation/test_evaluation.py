@@ -139,6 +139,12 @@ def test_layout(card):
     assert data.attrs["fraction"] == pytest.approx(0.15, abs=0.001)
 
 
+def test_the_numbers_of_one_method_are_taken_by_its_name(card):
+    assert card["good"].identical(card.data.loc[{"method": "good"}])
+    with pytest.raises(OptionError, match="no method 'goood'; did you mean 'good'"):
+        card["goood"]
+
+
 def test_scores_are_those_of_the_noise(card):
     rmse, n = card.data.rmse, card.data.attrs["n_withheld"]
     assert rmse.loc[{"method": "good"}] == pytest.approx(0.1, rel=4 / np.sqrt(2 * n) + 0.02)

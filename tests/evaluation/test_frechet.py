@@ -23,7 +23,12 @@ from hypothesis import strategies as st
 from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.evaluation.paper import frechet_features
 from sstfill.evaluation.paper.frechet import FrechetScore, frechet_distance, frechet_score
-from sstfill.evaluation.paper.frechet_features import I3DFeatures, InceptionFeatures, RandomFeatures
+from sstfill.evaluation.paper.frechet_features import (
+    EfficientNetFeatures,
+    I3DFeatures,
+    InceptionFeatures,
+    RandomFeatures,
+)
 
 SPAN = (10.0, 20.0)
 LIBRARY = "torch_fidelity.feature_extractor_inceptionv3"
@@ -428,6 +433,34 @@ def test_fid_by_torch_fidelity_itself(tmp_path: Path) -> None:
     np.testing.assert_allclose(features(truth, SPAN), expected, rtol=1e-6)
     score = frechet_score(truth, sequences(b=1, t=2, seed=4), features, span=SPAN)
     assert score.title == f"Frechet distance of InceptionV3 features ({features._digest[:8]})"
+
+
+# --- EfficientNet ---
+
+
+def test_a_pretrained_network_tells_frames_by_their_look() -> None:
+    if not EfficientNetFeatures.available():
+        pytest.skip("the extra features is not installed")
+    features = EfficientNetFeatures()
+    smooth = sequences(b=1, t=6).cumsum(-1).cumsum(-2)
+    span = (float(smooth.min()), float(smooth.max()))
+    rows = features(smooth, span)
+    assert rows.shape == (6, 1280) and (rows >= 0).all()  # the last layer ends in a ReLU6
+    # a class of ImageNet would be told from these features: constant ones would tell nothing
+    assert rows.std(axis=0).max() > 0.01
+    near = frechet_score(smooth, smooth + 0.01 * smooth.std(), features, span=span)
+    noise = np.random.default_rng(1).normal(0, smooth.std(), smooth.shape)
+    far = frechet_score(smooth, smooth + noise, features, span=span)
+    assert 0 <= near.value < 0.1 * far.value
+    assert near.title == "Frechet distance of EfficientNet-lite0 features" and not near.standard
+
+
+def test_pretrained_features_without_their_package_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(EfficientNetFeatures, "packages", ("no_such_package",))
+    with pytest.raises(OptionError, match=r"no_such_package; pip install 'sstfill\[features\]'"):
+        EfficientNetFeatures()
 
 
 # --- imports ---

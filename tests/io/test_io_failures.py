@@ -103,14 +103,14 @@ def test_an_interrupt_leaves_nothing(tmp_path, suffix, lazy, after):
     ds, out = large(lazy), tmp_path / f"a{suffix}"
     before = signal.signal(signal.SIGTERM, stop)
     timer = threading.Timer(after, os.kill, [os.getpid(), signal.SIGTERM])
-    timer.start()
     try:
-        with contextlib.suppress(
-            Stopped
-        ):  # one that falls into a destructor is lost, and all is written
+        # one that falls into a destructor is lost, and all is written
+        with contextlib.suppress(Stopped):
+            timer.start()  # on a busy machine the signal comes before this returns
             for _ in range(3):
                 io.write(ds, out)
             timer.join()
+            time.sleep(0.01)  # for a signal that is not handled yet
     finally:
         timer.cancel()
         signal.signal(signal.SIGTERM, before)

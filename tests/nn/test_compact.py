@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sstfill.errors import InputError, OptionError
-from sstfill.nn.blocks import HEAD, Block, Norm, TimeAttention
 from sstfill.nn.compact import SIDE, Compact
+from sstfill.nn.layers.blocks import HEAD, Block, Norm, TimeAttention
 
 INPUTS = 3
 REACH = 48

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sstfill.errors import InputError, OptionError
-from sstfill.nn.attention import FrameAttention
 from sstfill.nn.generator import Generator
+from sstfill.nn.layers.attention import FrameAttention
 from sstfill.nn.recurrent import RecurrentGenerator
 
 Gappy = Callable[..., tuple[Tensor, Tensor]]

@@ -32,11 +32,10 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def brief_fits() -> Iterator[None]:
-    """Fit covariances to a few withheld pixels: what a fixture needs that no skill is asked of."""
+def fits_with(**effort: int) -> Iterator[None]:
+    """Fit covariances with another effort than `sstfill.methods.oi.covariance_fit.FitEffort`'s."""
     from sstfill.methods.oi import covariance_fit
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(covariance_fit, "DRAWS", 2)
-        patched.setattr(covariance_fit, "TARGETS", 40)
+        patched.setattr(covariance_fit, "EFFORT", covariance_fit.FitEffort(**effort))
         yield

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sstfill.training.data.sample import Sample
-from sstfill.training.draw_score import EnsembleTerm, fair_crps, functionals
 from sstfill.training.forward import CompletedBatch
+from sstfill.training.objectives.draw_score import EnsembleTerm, fair_crps, functionals
 
 SHAPE = (1, 1, 12, 32, 32)
 

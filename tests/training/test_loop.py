@@ -109,6 +109,25 @@ def test_every_variant_of_the_paper_takes_a_step(kind: type, objective: str) -> 
     )
 
 
+def test_discriminators_that_have_won_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    options = small(
+        network="static",
+        base=1,
+        size=SIDE,
+        frames=1,
+        samples=2,
+        epochs=2,
+        objective="adversarial",
+        learning_rate=1e-9,  # it fills with the same noise all the time
+        discriminator_rate=5e-3,
+        discriminator_steps=30,
+    )
+    fitted = fit(Generator(base=1, time_kernel=1), Waves(size=SIDE, samples=2, frames=1), options)
+    assert fitted.history[-1]["discriminator"] < 0.1
+    told = [r.message for r in caplog.records if "discriminators tell filled" in r.message]
+    assert len(told) == 1 and "discriminator_rate" in told[0]
+
+
 def test_the_static_network_alone_against_the_discriminator_of_frames() -> None:
     options = small(
         network="static", base=1, size=SIDE, frames=1, epochs=1, objective="adversarial"

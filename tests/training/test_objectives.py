@@ -12,7 +12,8 @@ from sstfill.errors import InputError, OptionError
 from sstfill.nn.losses import laplace_nll, masked_l1
 from sstfill.training.data.sample import Batches, Sample, usable
 from sstfill.training.forward import CompletedBatch, complete
-from sstfill.training.objectives import Adversary, compose, known_at_sea, seen_again
+from sstfill.training.objectives.adversary import Adversary, known_at_sea, seen_again
+from sstfill.training.objectives.compose import compose
 
 SIDE = 34
 

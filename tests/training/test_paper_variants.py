@@ -7,7 +7,7 @@ import pytest
 
 from sstfill.errors import OptionError
 from sstfill.evaluation.paper import datasets, plan, protocol, tables
-from sstfill.training import loop, paper_variants
+from sstfill.training import loop
 from sstfill.training.paper_variants import VARIANTS, VariantTraining, trained
 
 
@@ -15,11 +15,10 @@ def test_variants_stand_in_the_tables_and_are_trained_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = {name: VARIANTS[name] for name in ("gan-static", "gan-paired")}
-    monkeypatch.setattr(paper_variants, "VARIANTS", chosen)
-    monkeypatch.setattr(paper_variants, "IMAGES", 60)
     training = VariantTraining(steps=1, base=1, folder=str(tmp_path))
     sizes = {"frames": 3, "size": 34}
-    networks = dict(trained(training, **sizes, seed=0, device="cpu"))
+    few = {"images": 60, "variants": chosen}
+    networks = dict(trained(training, **sizes, **few, seed=0, device="cpu"))
     wanted = plan.ProtocolPlan(
         sequences=2,
         fractions=(0.395,),
@@ -40,7 +39,7 @@ def test_variants_stand_in_the_tables_and_are_trained_once(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(loop, "learn", untrained)
-    again = dict(trained(training, **sizes, seed=0, device="cpu"))
+    again = dict(trained(training, **sizes, **few, seed=0, device="cpu"))
     repeated = protocol.run(wanted, datasets.find(), again).results
     assert repeated.drop_vars("seconds").identical(results.drop_vars("seconds"))
 

@@ -25,10 +25,10 @@ from sstfill.methods.gan.paper import scaling_of
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.occlusion import ObservedClouds, Raindrops
 from sstfill.training import loop
-from sstfill.training.data import archive_source, cache, chunk_buffer, cloud_buffer, windows
+from sstfill.training.data import archive_source, cache
 from sstfill.training.data.archive_source import PaperSource
 from sstfill.training.data.training_field import TrainingField
-from sstfill.training.data.windows import split_in_time
+from sstfill.training.data.windows import MemoryLimits, split_in_time
 from sstfill.training.options import TrainOptions
 from sstfill.training.train import FEW, _fit_to_archive, _source, save_checkpoint, train
 
@@ -55,9 +55,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """From when it is called, what is lazy is too large, and slabs are tiny."""
 
     def becomes() -> None:
-        monkeypatch.setattr(windows, "LOAD_BYTES", 0)
-        for module in (chunk_buffer, cloud_buffer):
-            monkeypatch.setattr(module, "SEGMENT_BYTES", 8_000)
+        tiny = MemoryLimits(load=0, segment=8_000)
+        monkeypatch.setattr("sstfill.training.train.USUAL_LIMITS", tiny)
 
     return becomes
 

@@ -19,6 +19,7 @@ from sstfill.evaluation.paper.sequences import (
     Clip,
     CloudScene,
     LwpClouds,
+    MovingShapes,
     SeriesFile,
     SyntheticOcean,
     TruthSource,
@@ -61,7 +62,9 @@ class DatasetChoice:
     notes: list[Note] = field(default_factory=list)
 
 
-def find(folders: Sequence[str | os.PathLike[str]] = ()) -> DatasetChoice:
+def find(
+    folders: Sequence[str | os.PathLike[str]] = (), *, unsteady: bool = False, shapes: bool = False
+) -> DatasetChoice:
     """Search folders recursively; the synthetic ocean is always there.
 
     Parameters
@@ -70,6 +73,10 @@ def find(folders: Sequence[str | os.PathLike[str]] = ()) -> DatasetChoice:
         Folders (or single files, Zarr stores). Used are liquid water path (time, y, x), images of
         cloud classes, series without gaps of at least 24 images and 40 x 40 pixels, and video
         clips; see `Note` for the rest.
+    unsteady
+        Whether the synthetic ocean is the unsteady one.
+    shapes
+        Whether there are clips of moving shapes, too.
 
     Raises
     ------
@@ -79,7 +86,9 @@ def find(folders: Sequence[str | os.PathLike[str]] = ()) -> DatasetChoice:
     >>> [source.name for source in find().sources]
     ['synthetic ocean']
     """
-    chosen = DatasetChoice()
+    chosen = DatasetChoice(sources=[SyntheticOcean(unsteady=unsteady)])
+    if shapes:
+        chosen.sources.append(MovingShapes())
     others = 0
     for folder in map(Path, folders):
         if not folder.exists():

@@ -13,6 +13,7 @@ from sstfill import occlusion
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import unknown
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
+from sstfill.evaluation.paper.frechet_features import EfficientNetFeatures
 from sstfill.evaluation.paper.published import MIDDLE, OCCLUDED
 from sstfill.evaluation.paper.sequences import Masks, SceneWindows, TruthSource
 from sstfill.methods import METHODS, Method, method_class
@@ -21,6 +22,7 @@ from sstfill.nn.device import DEVICES, pick_device
 
 CLOUD, SCENES = "cloud", "cloud-scenes"
 SIMPLE = (occlusion.Raindrops, occlusion.RemovePixel, occlusion.VerticalMovingBar)
+FEATURES = ("random", "efficientnet")
 OPERATORS = (CLOUD, SCENES, *(cls.name for cls in SIMPLE))
 
 
@@ -45,6 +47,8 @@ class ProtocolPlan:
         Equal seeds draw equal sequences and masks, for every method alike.
     device
         For methods that have an option `device`: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    features
+        Of frames, for Frechet distances: "random" or "efficientnet", a trained network.
     training
         How the networks that the protocol is given were trained, in words.
     """
@@ -58,6 +62,7 @@ class ProtocolPlan:
     operators: tuple[str, ...] | None = None
     seed: int = 0
     device: str = "auto"
+    features: str = "random"
     training: str = ""
 
     def __post_init__(self) -> None:
@@ -72,6 +77,9 @@ class ProtocolPlan:
         for name in self.operators or ():
             if name not in OPERATORS:
                 raise unknown("operator", name, OPERATORS)
+        check_choice("features", self.features, FEATURES)
+        if self.features == "efficientnet":
+            EfficientNetFeatures()  # fail now rather than in every row
         check_choice("device", self.device, DEVICES)
         if self.device == "cuda":
             pick_device(self.device)  # fail now rather than in every row

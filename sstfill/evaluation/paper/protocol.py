@@ -10,6 +10,7 @@ import math
 import time
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 
 from sstfill.errors import OptionError, SstfillError
 from sstfill.evaluation.paper.datasets import DatasetChoice
+from sstfill.evaluation.paper.frechet import Features
 from sstfill.evaluation.paper.plan import CLOUD, Case, ProtocolPlan, cases
 from sstfill.evaluation.paper.published import MIDDLE
-from sstfill.evaluation.paper.realism import Looks, distances, looks
+from sstfill.evaluation.paper.realism import OF_PIECES, Looks, distances, frame_features, looks
 from sstfill.fill import fill
 from sstfill.methods import Method
 from sstfill.progress import track
@@ -110,6 +112,7 @@ def run(
             f"operators={plan.operators!r} leave nothing to run on these data; leave the option out"
         )
     methods = plan.chosen
+    look = partial(_looks, of_frames=frame_features(plan.features))
     networks = networks or {}
     shown = _to_show(todo)
     samples: list[xr.DataArray] = []
@@ -123,7 +126,7 @@ def run(
         facts.setdefault(number, []).append(_facts(sequence))
         true_looks = None
         if isinstance(sequence, Sequence):
-            true_looks = _looks(sequence.truth, sequence)
+            true_looks = look(sequence.truth, sequence)
         pictures: dict[str, xr.Dataset] = {}
         chosen = dict(methods)
         if case.source.kind == "ocean":  # what the networks were trained on
@@ -142,7 +145,7 @@ def run(
                     pictures[name] = filled
                 pairs = appearances.setdefault((number, name, variant), [])
                 if filled is not None and isinstance(sequence, Sequence) and true_looks:
-                    pairs.append((true_looks, _looks(filled, sequence)))
+                    pairs.append((true_looks, look(filled, sequence)))
         if k == 0 and number in shown and isinstance(sequence, Sequence):
             samples.append(_sample(case, sequence, pictures))
     rows = []
@@ -170,7 +173,7 @@ def _to_show(todo: list[Case]) -> set[int]:
     return set(first.values())
 
 
-def _looks(fields: xr.Dataset, sequence: Sequence) -> Looks:
+def _looks(fields: xr.Dataset, sequence: Sequence, of_frames: Features) -> Looks:
     """Compute the features of a true or filled sequence, black to white over the truth's range."""
     values = np.stack([fields[channel].values for channel in sequence.truth])  # c t y x
     values = np.where(sequence.sea.values, values, np.nan)
@@ -178,7 +181,7 @@ def _looks(fields: xr.Dataset, sequence: Sequence) -> Looks:
     least, greatest = float(truth.min()), float(truth.max())
     if greatest <= least:  # a field of one value
         greatest = least + 1.0
-    return looks(values, (least, greatest))
+    return looks(values, (least, greatest), of_frames)
 
 
 def _rng(*parts: int | str) -> np.random.Generator:
@@ -330,7 +333,7 @@ def _pooled(values: xr.DataArray, n: xr.DataArray) -> float:
 def _attrs(
     plan: ProtocolPlan, todo: list[Case], facts: dict[int, list[SequenceFacts]]
 ) -> dict[str, Any]:
-    """The plan, and one fingerprint for all sequences of a data set under all their masks."""
+    """The plan, one fingerprint for all sequences of a data set under all their masks, features."""
     joined: dict[str, str] = {}
     for number, case in enumerate(todo):
         prints = "".join(fact.fingerprint for fact in facts[number])
@@ -338,4 +341,5 @@ def _attrs(
     fingerprints = {}
     for name, prints in joined.items():
         fingerprints[name] = hashlib.sha256(prints.encode()).hexdigest()[:16]
-    return dataclasses.asdict(plan) | {"fingerprints": fingerprints}
+    features = {"frames": frame_features(plan.features).name, "sequences": OF_PIECES.name}
+    return dataclasses.asdict(plan) | {"fingerprints": fingerprints, "features": features}

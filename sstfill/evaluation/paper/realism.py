@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How real a fill looks: features of its frames and of its pieces, for Frechet distances.
 
-FID and FVD need networks that were trained on other data and are not at hand. Here both distances
-are those of a fixed network with random weights (`RandomFeatures`): they compare methods within one
-table, and mean nothing beside the paper's.
+FID and FVD need networks whose weights are not at hand. Here frames are compared by a network whose
+weights come as a package (`EfficientNetFeatures`) or by one with random weights (`RandomFeatures`),
+pieces of sequences by the latter: both compare methods within one table, and mean nothing beside
+the paper's.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sstfill.evaluation.paper.frechet import Rows, frechet_distance
-from sstfill.evaluation.paper.frechet_features import RandomFeatures
+from sstfill.evaluation.paper.frechet import Features, Rows, frechet_distance
+from sstfill.evaluation.paper.frechet_features import EfficientNetFeatures, RandomFeatures
 
-FEATURES = RandomFeatures()
+OF_PIECES = RandomFeatures()
 PIECE = (8, 32, 32)
 """Frames, rows and columns of a piece: a set of some sequences gives dozens, as a covariance
 needs."""
@@ -32,7 +33,14 @@ class Looks(NamedTuple):
     pieces: Rows
 
 
-def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
+def frame_features(name: str) -> Features:
+    """Choose the features by which frames are compared: "random" or "efficientnet"."""
+    return EfficientNetFeatures() if name == "efficientnet" else OF_PIECES
+
+
+def looks(
+    values: NDArray[Any], span: tuple[float, float], of_frames: Features = OF_PIECES
+) -> Looks:
     """Compute the features of a sequence.
 
     Parameters
@@ -41,6 +49,8 @@ def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
         ``(channel, time, y, x)``, one or three channels; NaN (land) is shown as black.
     span
         Values that are shown black and white; see `sstfill.evaluation.paper.frechet.frechet_score`.
+    of_frames
+        Features of the frames.
     """
     shown = np.nan_to_num(values, nan=span[0])
     channels, images, rows, columns = shown.shape
@@ -53,7 +63,7 @@ def looks(values: NDArray[Any], span: tuple[float, float]) -> Looks:
         .transpose(1, 3, 5, 0, 2, 4, 6)
         .reshape(-1, channels, t, y, x)
     )
-    return Looks(FEATURES(frames, span), FEATURES(pieces, span))
+    return Looks(of_frames(frames, span), OF_PIECES(pieces, span))
 
 
 def distances(truth: list[Looks], filled: list[Looks]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from sstfill import io, occlusion, synthetic
 from sstfill.errors import InputError
@@ -62,18 +63,27 @@ class Masks(Protocol):
 class SyntheticOcean:
     """The synthetic ocean: 5 km pixels, 6 hours from frame to frame as in the paper.
 
+    Unsteady, images differ from one to the next as those of an hourly satellite do
+    (`sstfill.synthetic.UNSTEADY`).
+
     >>> dict(SyntheticOcean().draw(2, 8, np.random.default_rng(0)).sizes)
     {'time': 2, 'lat': 8, 'lon': 8}
     """
 
-    name: str = "synthetic ocean"
+    unsteady: bool = False
     kind: ClassVar[Kind] = "ocean"
     units: ClassVar[str] = "°C"
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return "unsteady synthetic ocean" if self.unsteady else "synthetic ocean"
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Simulate a sequence."""
         seed = int(rng.integers(2**31))
-        truth = synthetic.sst(shape=(frames, size, size), step="6h", seed=seed)
+        further = synthetic.UNSTEADY if self.unsteady else {}
+        truth = synthetic.sst(shape=(frames, size, size), step="6h", seed=seed, **further)
         return truth.to_dataset(name="sst")
 
 
@@ -131,6 +141,43 @@ class Clip:
         values = whole[start : start + frames].astype("float32") / np.float32(127.5) - 1
         dims = ("time", "y", "x")
         return xr.Dataset({c: (dims, values[..., k]) for k, c in enumerate(self.channels)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovingShapes:
+    """Discs, squares and bars that cross a soft background and bounce off the edges, grey.
+
+    The edges of each are smooth over a pixel, so that a shape moves by any fraction of one.
+
+    >>> dict(MovingShapes().draw(2, 8, np.random.default_rng(0)).sizes)
+    {'time': 2, 'y': 8, 'x': 8}
+    """
+
+    name: str = "moving shapes"
+    kind: ClassVar[Kind] = "clip"
+    units: ClassVar[str] = "of the range -1 to 1"
+    shapes: int = 4
+
+    def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
+        """Draw a clip; values from -1 to 1."""
+        soft = gaussian_filter(rng.standard_normal((size, size)), size / 8, mode="reflect")
+        values = np.tile(0.3 * soft / np.abs(soft).max(), (frames, 1, 1))
+        y, x = np.mgrid[:size, :size].astype(float)
+        for _ in range(self.shapes):
+            start, velocity = rng.uniform(0, size, 2), rng.uniform(-size, size, 2) / 24
+            height, width = rng.uniform(size / 12, size / 5, 2)
+            disc, shade = rng.random() < 0.5, rng.choice([-1, 1]) * rng.uniform(0.5, 1)
+            for t in range(frames):
+                # a path that folds at the edges is one that bounces
+                folded = np.mod(start + velocity * t, 2 * size)
+                row, column = np.minimum(folded, 2 * size - folded)
+                if disc:
+                    outside = np.hypot(y - row, x - column) - width
+                else:
+                    outside = np.maximum(np.abs(y - row) - height, np.abs(x - column) - width)
+                cover = np.clip(0.5 - outside, 0, 1)
+                values[t] += cover * (shade - values[t])
+        return xr.Dataset({"grey": (("time", "y", "x"), values.astype("float32"))})
 
 
 @lru_cache(maxsize=4)

@@ -15,7 +15,6 @@ from sstfill.evaluation.paper.datasets import FRAMES, Note
 from sstfill.evaluation.paper.plan import CLOUD, SCENES, SIMPLE
 from sstfill.evaluation.paper.protocol import STATIC, WHOLE
 from sstfill.evaluation.paper.published import PublishedScore
-from sstfill.evaluation.paper.realism import FEATURES
 from sstfill.evaluation.paper.records import facts, records
 
 TITLES = {
@@ -28,7 +27,14 @@ Record = dict[str, Any]
 """A line of `sstfill.evaluation.paper.records.records`."""
 DISTANCES = ("Frechet, frames", "Frechet, sequences")
 SUPERVISED = ("gan-paper", "gan-unpaired", "gan-paired")
-ABLATED = ("gan-paper", "gan-recurrent", "gan-static", "gan-withheld", "gan-both")
+ABLATED = (
+    "gan-paper",
+    "gan-recurrent",
+    "gan-static",
+    "gan-withheld",
+    "gan-both",
+    "gan-static-both",
+)
 """Of `sstfill.training.paper_variants.VARIANTS`."""
 READING = """\
 Every number of ours is measured on the data listed below. **Every number marked "paper" was \
@@ -53,8 +59,8 @@ files.
 - LWP thresholds are set to the paper's occluded fractions of the whole series; a sequence of it \
 has more or less.
 - FID and FVD need networks pre-trained on ImageNet and Kinetics, which are not at hand. Ours are \
-Frechet distances of {features}, of single frames and of pieces of sequences: they compare methods \
-within one table, and **mean nothing beside the paper's FID and FVD**.
+Frechet distances of {frames} (single frames) and of {sequences} (pieces of sequences): they \
+compare methods within one table, and **mean nothing beside the paper's FID and FVD**.
 """
 
 
@@ -63,7 +69,7 @@ def to_markdown(
 ) -> str:
     """Write tables 1 to 4 with the paper's numbers beside ours."""
     lines = records(results)
-    reading = READING.format(features=FEATURES.name)
+    reading = READING.format(**results.attrs["features"])
     parts = ["# The paper's protocol on the data at hand\n", _heading(facts(results)), reading]
     parts += [f"![{name}]({name})\n" for name in figures]
     parts += ["## Data\n", _data(lines, results.attrs["fingerprints"]), _files(notes)]

@@ -24,6 +24,10 @@ Plausible values lie no farther outside the range than it is wide.
 ABSENT = "absent Zarr chunks"
 NEVER_WRITTEN = "images never written"
 STORED_NAN = "stored NaN"
+_ORIGINS = {
+    DEFAULT_FILL: "NetCDF's default fill value",
+    ZARR_FILL: "the fill value of the Zarr array",
+}
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,8 @@ class Removal:
         )
         if self.kept_least <= self.kept_most:
             text += f"; those kept lie from {self.kept_least:g} to {self.kept_most:g}"
+        # producers mistake one for the other: in the units in which little lies outside, the range
+        # was meant
         others = {"packed": self.as_stored, "unpacked": self.as_unpacked}
         for units, outside in others.items():
             if self.packed and nearly_all and outside <= LARGE_SHARE * self.present:
@@ -227,7 +233,11 @@ class Tally:
         for sentinel in self.sentinels:
             count = counts[f"{sentinel.rule} {sentinel.number:g}"]
             if count and not sentinel.declared:
-                warnings.append(_undeclared(sentinel, count))
+                origin = _ORIGINS[sentinel.rule]
+                warnings.append(
+                    f"{count:,} values equal {sentinel.number:g}, {origin}, which no attribute "
+                    "declares; they are taken as missing"
+                )
         if self.zeros:
             warnings.append(
                 f"{self.zeros:,} values equal {self.kept:g}, the default fill value of the Zarr "
@@ -251,14 +261,3 @@ class Tally:
                 )
         warnings += self.removal.warnings(self.declared)
         return MissingValues(variable, self.size, counts, tuple(warnings))
-
-
-def _undeclared(sentinel: Sentinel, count: int) -> str:
-    origin = {
-        DEFAULT_FILL: "NetCDF's default fill value",
-        ZARR_FILL: "the fill value of the Zarr array",
-    }[sentinel.rule]
-    return (
-        f"{count:,} values equal {sentinel.number:g}, {origin}, which no attribute declares; they "
-        "are taken as missing"
-    )

@@ -90,6 +90,7 @@ def month_starts(months: NDArray[np.int64], calendar: str) -> NDArray:
 
 def later(dates: NDArray, microseconds: NDArray) -> NDArray:
     """Return dates so many microseconds later, rounded to whole ones."""
+    # rounded: a fraction of a day, as a float, is off by less than a microsecond
     steps = np.rint(microseconds).astype(np.int64)
     if dates.dtype.kind == "M":
         return dates + steps.astype("m8[us]")
@@ -126,6 +127,7 @@ def from_parts(parts: Mapping[str, NDArray], calendar: str) -> NDArray | None:
     if ((year < 1) | (year > LAST_YEAR)).any():
         return None
     year = year * MONTH
+    # the last part is the finest, and a fraction is one of it
     unit = [name for name in parts if name != "fraction"][-1]
     if "month" in parts:
         month = np.asarray(parts["month"], np.int64)
@@ -146,6 +148,7 @@ def from_parts(parts: Mapping[str, NDArray], calendar: str) -> NDArray | None:
         shift += (np.asarray(day, np.float64) - 1) * DAY
     length_of = LENGTHS.get("day" if unit == "dayofyear" else unit, 1.0) * DAY
     if "fraction" in parts:
+        # 2001.5 is the middle of its own year, leap year or not
         span = between(start, end) if unit in ("year", "month") else length_of
         shift += parts["fraction"] * span
     if (shift < 0).any() or (shift >= between(start, end)).any():
@@ -166,6 +169,7 @@ def from_code(values: NDArray, form: Mapping[str, Any], calendar: str) -> NDArra
     rest = whole.astype(np.int64)
     parts: dict[str, NDArray] = {}
     for name, width in reversed(form["parts"][1:]):
+        # from the right: the year takes what is left
         rest, parts[name] = np.divmod(rest, 10**width)
     ordered = {"year": rest}
     for name, _ in form["parts"][1:]:
@@ -205,6 +209,7 @@ def form_guessed(values: NDArray) -> Mapping[str, Any] | None:
 
 def from_epoch(values: NDArray, epoch: Mapping[str, Any]) -> NDArray | None:
     """Read a count since a known day as dates."""
+    # the count of the day 1970-01-01 is in the table, so that fractions keep most of their digits
     days = (np.asarray(values, np.float64) - epoch["at_1970"]) * LENGTHS[epoch["unit"]]
     if (np.abs(days) > LAST_YEAR * 366).any():
         return None
@@ -231,17 +236,16 @@ def since(values: NDArray, unit: str, reference: str, calendar: str) -> NDArray 
         return later(base, shift + numbers * (LENGTHS[unit] * DAY))
     step = MONTH if unit == "year" else 1
     whole = np.floor(numbers).astype(np.int64)
-    begin = month_starts(month + whole * step, calendar)
-    length = between(begin, month_starts(month + whole * step + 1, calendar))
-    # A reference on the 31st is the last day of shorter months.
-    begin = later(begin, np.minimum(shift, length - DAY))
-    span = between(begin, _shifted(month + (whole + 1) * step, shift, calendar))
-    return later(begin, (numbers - whole) * span)
+    begin = _shifted(month + whole * step, shift, calendar)
+    end = _shifted(month + (whole + 1) * step, shift, calendar)
+    return later(begin, (numbers - whole) * between(begin, end))
 
 
 def _shifted(months: NDArray[np.int64], shift: float, calendar: str) -> NDArray:
+    """Return the times so far after the start of months."""
     begin = month_starts(months, calendar)
     length = between(begin, month_starts(months + 1, calendar))
+    # A reference on the 31st is the last day of shorter months.
     return later(begin, np.minimum(shift, length - DAY))
 
 
@@ -251,6 +255,7 @@ def _decoded(
     """Decode as xarray does, which knows most ways to write a reference date."""
     spelled = f"{unit}s since {reference}"
     if unit == "week":
+        # the libraries know no weeks
         values, spelled = days, f"days since {reference}"
     coded = xr.Variable("time", values, {"units": spelled, "calendar": calendar})
     try:
@@ -298,6 +303,7 @@ def texts_of(values: NDArray) -> list[str] | None:
             value = value.decode("utf-8", "replace")
         if not isinstance(value, str):
             return None
+        # NetCDF pads texts of fixed length with blanks or NULs
         texts.append(value.strip(" \t\n\0"))
     return texts
 
@@ -334,6 +340,7 @@ def months_of(texts: list[str]) -> NDArray[np.int64] | None:
         if word in TABLES["text"]["seasons"]:
             months.append(TABLES["text"]["seasons"][word])
             continue
+        # three letters or more, for "ma" is March and May
         named = [n for n, month in enumerate(TABLES["text"]["months"], 1) if month.startswith(word)]
         if len(word) < 3 or len(named) != 1:
             return None

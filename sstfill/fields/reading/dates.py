@@ -90,10 +90,13 @@ def candidates(da: xr.DataArray, cf: Mapping[str, list[Hashable]] | None = None)
     if cf is None:
         cf = cf_roles(da)
     found = [*cf.get("time", []), *cf.get("T", [])]
-    found += [name for name, values in da.coords.items() if _holds_dates(values.variable)]
+    found += [name for name, values in da.coords.variables.items() if _holds_dates(values)]
+    # to list the coordinates takes longer than to look through the list
+    names = [(name, str(name).lower()) for name in (*da.coords, *da.dims)]
     for usual in TIME:
-        found += [name for name in (*da.coords, *da.dims) if str(name).lower() == usual]
+        found += [name for name, lower in names if lower == usual]
     later = [name for name in found if str(name).lower() in TABLES["names"]["other"]]
+    # a `dict` keeps the order and drops what was found twice
     return list(dict.fromkeys([name for name in found if name not in later] + later))
 
 
@@ -135,10 +138,11 @@ def times_along(ds: xr.Dataset, dim: Hashable) -> SeriesTimes | None:
 
     Their order is not checked.
     """
-    along = {}
-    for name in ds.variables:
-        if ds[name].dims == (dim,) or (name in ds.coords and ds[name].ndim == 0):
+    along, coords = {}, set(ds.coords)
+    for name, variable in ds.variables.items():
+        if variable.dims == (dim,) or (name in coords and variable.ndim == 0):
             along[name] = ds[name]
+    # an array without values carries the coordinates to the functions that ask for one
     bare = xr.DataArray(np.empty(ds.sizes[dim], bool), dims=[dim]).assign_coords(along)
     return _told(bare, dim, candidates(bare))
 
@@ -159,12 +163,14 @@ def decode(ds: xr.Dataset) -> xr.Dataset:
         if " since " not in str(variable.attrs.get("units", "")).lower():
             continue
         try:
+            # one by one: a single time that fails would leave all of them undecoded
             one = xr.decode_cf(xr.Dataset({"time": variable}), decode_timedelta=False)
         except (ValueError, OverflowError):
             continue
         decoded[name] = one.variables["time"]
     close = ds.close
     ds = ds.assign(decoded)
+    # `assign` makes a dataset that closes nothing
     ds.set_close(close)
     return ds
 
@@ -250,6 +256,7 @@ def _read(time: xr.DataArray, dim: Hashable, da: xr.DataArray | None = None) -> 
     """Read one coordinate; `da` holds others, such as the year of months."""
     name = str(time.name)
     if isinstance(time.dtype, pd.DatetimeTZDtype):
+        # NumPy's dates have no zone
         values = time.to_index().tz_convert(None).to_numpy()
         return SeriesTimes((name,), xr.Variable((dim,), values), "brought to UTC")
     values = time.values
@@ -337,6 +344,7 @@ def _from_numbers(
         found = _guess(time, values, form, calendar)
         if found is not None:
             certain = of_years or _period_of(name) == "year"
+            # 20010131 may be a date, or 54,000 years of days
             caution = "" if certain else "if it counts days, give it units: 'days since 2000-01-01'"
             note = f"read as {form['name']}"
             return SeriesTimes((name,), xr.Variable((dim,), found), note, caution)
@@ -455,6 +463,7 @@ def _first_wrong(values: NDArray, form: Any, calendar: str) -> float:
 
 
 def _check_exact(name: str, values: NDArray) -> None:
+    # 20010131 in single precision is 20010132
     if values.dtype == np.float32 and float(values.max()) > date_forms.EXACT_IN_SINGLE:
         raise InputError(
             f"time {name!r} holds dates such as {values[0]:.0f} in single precision, which rounds "
@@ -474,6 +483,7 @@ def _from_parts(da: xr.DataArray, dim: Hashable) -> SeriesTimes | None:
                 names.setdefault(part, name)
     if "year" not in names or not {"month", "dayofyear"} & set(names):
         return None
+    # both tell the same; a day without a month tells nothing
     unwanted = "dayofyear" if "month" in names else "day"
     names.pop(unwanted, None)
     calendar = calendar_of(da[names["year"]].attrs) or "standard"

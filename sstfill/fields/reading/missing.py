@@ -90,7 +90,9 @@ def _masked(da: xr.DataArray) -> xr.DataArray:
         keep.append(da <= high)
     if not keep:
         return da
+    # one `where` of all rules: each would be another copy of the field
     masked = da.where(functools.reduce(operator.and_, keep)).transpose(*da.dims)
+    # `where` drops the encoding, by which the field is packed again
     return da.copy(deep=False, data=masked.data)
 
 
@@ -160,19 +162,21 @@ def valid_range(da: xr.DataArray | xr.Variable) -> Bounds:
     bounds = _declared(da)
     stored = np.dtype(da.encoding.get("dtype", da.dtype))
     if stored.kind not in "iu":
-        low, high = (None if whole else number for number, whole in bounds)
-        return low, high
+        floats = [None if whole else number for number, whole in bounds]
+        return floats[0], floats[1]
     scale, offset = scaling(da.encoding)
     found: list[float | None] = []
     for number, whole in bounds:
         if number is not None and whole:  # floats are in unpacked units already
             if da.encoding.get("_Unsigned") == "true" and number < 0:
+                # bounds of signed type on numbers that are meant unsigned
                 number += 2 ** (8 * stored.itemsize)
             number = number * scale + offset
         found.append(number)
     if scale < 0 and any(whole for _, whole in bounds):  # the highest number is the lowest value
         found.reverse()
     low, high = found
+    # a bound may itself be rounded to a step of the packing
     margin = 0.5 * abs(scale)
     return None if low is None else low - margin, None if high is None else high + margin
 
@@ -185,8 +189,8 @@ def undecided_range(da: xr.DataArray | xr.Variable) -> Bounds:
     stored = np.dtype(da.encoding.get("dtype", da.dtype))
     if stored.kind in "iu":
         return None, None
-    low, high = (number if whole else None for number, whole in _declared(da))
-    return low, high
+    whole_numbers = [number if whole else None for number, whole in _declared(da)]
+    return whole_numbers[0], whole_numbers[1]
 
 
 def settled(da: xr.DataArray) -> xr.DataArray:
@@ -214,6 +218,7 @@ def settled(da: xr.DataArray) -> xr.DataArray:
     if true:
         meant = "they are taken as in units of the values: those outside are missing"
         for key, value in declared.items():
+            # as floats, by which CF says that they are in the units of the values
             kept[key] = np.asarray(value, da.dtype)[()]
     if outside:
         log.warning(
@@ -231,6 +236,7 @@ def settled(da: xr.DataArray) -> xr.DataArray:
 def _either_side(da: xr.DataArray, bounds: tuple[float, float]) -> dict[str, float]:
     """Count the values below and above two bounds, with the extremes next to them; one pass."""
     low, high = bounds
+    # in blocks also in memory: seven masks of the whole field would take several times its size
     blocks = da.variable if da.chunks else da.variable.chunk({da.dims[0]: "auto"})
     within = blocks.where((blocks >= low) & (blocks <= high))
     found = xr.Dataset(
@@ -244,7 +250,8 @@ def _either_side(da: xr.DataArray, bounds: tuple[float, float]) -> dict[str, flo
             "nearest_above": blocks.where(blocks > high).min(),
         }
     )
-    return {str(name): value.item() for name, value in found.compute().data_vars.items()}
+    counted = found.compute()
+    return {str(name): value.item() for name, value in counted.data_vars.items()}
 
 
 def in_packed_units(bound: object) -> bool:

@@ -57,7 +57,14 @@ def declare(ds: xr.Dataset) -> xr.Dataset:
 
     The axes of a geostationary projection learn its height.
     """
-    ds = ds.set_coords([name for name in ds.data_vars if _is_position(ds[name])])
+    found = []
+    for name, da in ds.data_vars.items():
+        # perhaps one for each step of time
+        if da.dtype.kind != "f" or da.ndim not in (1, 2, 3):
+            continue
+        if _is_named(da, "latitude", LAT) or _is_named(da, "longitude", LON):
+            found.append(name)
+    ds = ds.set_coords(found)
     heights: dict[Hashable, float] = {}
     for da in ds.data_vars.values():
         mapping = str(da.encoding.get("grid_mapping", da.attrs.get("grid_mapping", "")))
@@ -72,13 +79,6 @@ def declare(ds: xr.Dataset) -> xr.Dataset:
             axis.encoding = ds[dim].encoding | {HEIGHT: height}
             ds = ds.assign_coords({dim: axis})
     return ds
-
-
-def _is_position(da: xr.DataArray) -> bool:
-    """Whether a variable is a latitude or longitude, perhaps one for each step of time."""
-    if da.dtype.kind != "f" or da.ndim not in (1, 2, 3):
-        return False
-    return _is_named(da, "latitude", LAT) or _is_named(da, "longitude", LON)
 
 
 def _is_named(da: xr.DataArray, role: str, names: tuple[str, ...]) -> bool:
@@ -99,6 +99,7 @@ def cf_roles(da: xr.DataArray) -> Roles:
         for name, c in da.coords.variables.items()
     ]
     indexes = list(da.xindexes)
+    # a user's own criteria change the roles
     options = cf_xarray.options.OPTIONS
     described = repr((da.dims, da.attrs, da.encoding, coords, indexes, options))
     roles = _known_roles.get(described)
@@ -130,11 +131,11 @@ def candidates(da: xr.DataArray, role: str, cf: Roles | None = None) -> list[Has
     return [name for name in dict.fromkeys(found) if name in da.coords]
 
 
-def at_rest(position: xr.DataArray, time: Hashable) -> xr.DataArray:
+def at_rest(position: xr.DataArray, time: Hashable, *, whole: float = WHOLE) -> xr.DataArray:
     """Return positions that have a time dimension without it, if they are the same at all steps.
 
-    A position that is missing at one step is taken from another. Of large ones that are not in
-    memory some steps are compared, the first and the last among them.
+    A position that is missing at one step is taken from another. Of those that are not in memory,
+    and of more than `whole` bytes, some steps are compared, the first and the last among them.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def at_rest(position: xr.DataArray, time: Hashable) -> xr.DataArray:
     """
     n = position.sizes[time]
     steps = np.arange(n)
-    if position.chunks is not None and position.nbytes > WHOLE:
+    if position.chunks is not None and position.nbytes > whole:
         steps = np.unique(np.linspace(0, n - 1, STEPS_COMPARED).astype(int))
         log.info("%s: positions compared at %d of %d steps", position.name, len(steps), n)
     first = position.isel({time: 0}, drop=True)
@@ -164,6 +165,7 @@ def at_rest(position: xr.DataArray, time: Hashable) -> xr.DataArray:
 
 def _in_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Make placeholders that are no degrees at all NaN."""
+    # longitudes may have been counted around the globe once more
     return np.where(np.abs(values) <= 720, values, np.nan)
 
 
@@ -184,6 +186,7 @@ def degrees(field: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.float6
         nowhere = _placeholders(lat, lon)
         lat, lon = np.where(nowhere, np.nan, lat), np.where(nowhere, np.nan, lon)
     top = float(np.nanmax(np.abs(lat), initial=0.0))
+    # the pole itself, as a float, may lie a little beyond 90
     if top > 90.01:
         raise InputError(
             f"latitude reaches {top:g}, beyond 90 degrees; rename a projected coordinate to y"
@@ -217,6 +220,7 @@ def _placeholders(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray
         if (beyond | nowhere).all():
             return nowhere
         nowhere |= beyond
+    # 0, -1 or -999 in both
     shared = lat == lon
     for axis in (0, 1):
         same = (np.diff(lat, axis=axis) == 0) & (np.diff(lon, axis=axis) == 0)
@@ -227,6 +231,7 @@ def _placeholders(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray
     if not shared.any():
         return nowhere
     places, count = np.unique(np.stack([lat[shared], lon[shared]]), axis=1, return_counts=True)
+    # without the steps of 0 within a block of placeholders
     usual = _median(np.concatenate([step[step > 0] for step in _steps(lat, lon)]))
     for common in np.argsort(-count)[:PLACEHOLDERS]:
         at_lat, at_lon = places[:, common]
@@ -281,6 +286,7 @@ def cell_km(field: xr.DataArray) -> tuple[float, float]:
         # The angle of a unit vector: neighbours across the date line lie one step apart.
         step = np.median(np.abs(np.angle(np.exp(1j * np.diff(lon)))))
     dy = haversine(lat[1:], lat[:-1], np.zeros(1))
+    # at each latitude, for cells narrow towards the poles; the median is taken below
     dx = haversine(lat, lat, np.full(1, step))
     return _one_for_both(_median(dy), _median(dx))
 
@@ -338,6 +344,7 @@ def along_axis(field: xr.DataArray, dim: str) -> NDArray[np.float64] | None:
 def haversine(lat: NDArray, other: NDArray, dlon: NDArray) -> NDArray:
     """Great-circle distance in km of points in radians."""
     h = np.sin((lat - other) / 2) ** 2 + np.cos(lat) * np.cos(other) * np.sin(dlon / 2) ** 2
+    # clipped: rounding takes antipodes beyond 1, of which the arcsine is NaN
     return np.asarray(2 * EARTH_RADIUS * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
 
 

@@ -98,6 +98,7 @@ def locate_sea(
         except InputError as error:
             log.warning("%s of the data is passed over: %s", found.name, error)
             continue
+        # most observations lie at sea, so a mask in which most lie on land is the other way round
         if either and 2 * int(observed[mask.values].sum()) < int(observed.sum()):
             log.warning(
                 "%s is taken as 1 at sea, 0 on land or the reverse by where the observations are",
@@ -139,6 +140,7 @@ def _joined(
     sea: NDArray[np.bool_], observed: NDArray[np.bool_], lakes: bool | None
 ) -> NDArray[np.bool_]:
     """Return observed pixels, and the bodies of water in which some are; perhaps without lakes."""
+    # neighbours by corners too: a strait may be one cell wide
     bodies, count = ndimage.label(sea | observed, structure=np.ones((3, 3)))
     kept = np.zeros(count + 1, bool)
     # A product of one sea has nothing in the next one.
@@ -147,6 +149,7 @@ def _joined(
         salt = np.zeros(count + 1, bool)
         salt[bodies[sea]] = True
         kept &= salt
+    # the label of what is neither
     kept[0] = False
     return np.asarray(kept[bodies])
 
@@ -200,7 +203,10 @@ def sea_mask(
     if sea is None:
         observed = field.notnull().any([d for d in field.dims if d not in spatial])
         return observed.drop_attrs().rename("sea")
-    mask = _without_depth(_as_sea(sea, lakes=lakes))
+    mask = _as_sea(sea, lakes=lakes)
+    depths = [d for d in mask.dims if str(d).lower() in _TABLE["dimensions"]["depth"]]
+    if depths and mask.ndim - len(depths) >= 2:
+        mask = mask.any(depths)
     found = axes(mask, time=False)
     mask = mask.any([d for d in mask.dims if d not in found.dims]).transpose(*found.dims)
     values = _matched(mask, found, field)
@@ -216,11 +222,6 @@ def _on_grid(values: Any, field: xr.DataArray) -> xr.DataArray:
     spatial = field.dims[-2:]
     coords = {n: c for n, c in field.coords.items() if set(c.dims) <= set(spatial)}
     return xr.DataArray(values, coords=coords, dims=spatial, name="sea")
-
-
-def _without_depth(mask: xr.DataArray) -> xr.DataArray:
-    depths = [d for d in mask.dims if str(d).lower() in _TABLE["dimensions"]["depth"]]
-    return mask.any(depths) if depths and mask.ndim - len(depths) >= 2 else mask
 
 
 def _as_sea(
@@ -276,6 +277,7 @@ class _Flag(NamedTuple):
         text = re.sub("[^a-z]+", " ", self.meaning)
         words = set(text.split())
         before = "|".join(_WORDS["negation"])
+        # "no land" and "non-ocean" mean the contrary of the word in them
         denied = set(re.findall(rf"\b(?:{before}) ([a-z]+)", text))
         if kind == "lake":
             return bool(words & set(_WORDS["lake"]) - denied)
@@ -317,6 +319,7 @@ def _told(text: str) -> list[_Flag]:
     """Read meanings with their numbers: ``0=land, 1=sea``, ``land: 0; sea: 1``, ``b0: sea``."""
     bits = re.findall(r"\bb(?:it)?\s*(\d+)\s*[=:]\s*([^\d,;|]+)", text)
     if bits:
+        # 63 bits fit a signed integer
         return [_Flag(1 << int(bit), None, meaning) for bit, meaning in bits if int(bit) < 63]
     pairs = re.findall(r"(?<![\w.])(\d+)b?\s*(?:=|:|is|for)\s*([^\d,;|]+)", text)
     if not pairs:
@@ -367,6 +370,7 @@ def _flagged_sea(mask: xr.DataArray, flags: Sequence[_Flag], lakes: bool | None)
         return found if chosen else None
 
     on_land, at_sea, on_lake = flagged("land"), flagged("sea"), flagged("lake")
+    # flags for land alone: the sea is what is not land, and not missing
     sea = mask.notnull() if at_sea is None else at_sea
     if on_land is not None:
         sea = sea & ~on_land
@@ -407,6 +411,7 @@ def _nearest(wanted: np.ndarray, given: np.ndarray, period: float) -> np.ndarray
     """
     wanted, given = wanted.astype(np.float64), given.astype(np.float64)
     if period:
+        # -10 and 350 degrees are one longitude
         wanted, given = wanted % period, given % period
     order = np.argsort(given)
     above = np.searchsorted(given[order], wanted)
@@ -416,6 +421,7 @@ def _nearest(wanted: np.ndarray, given: np.ndarray, period: float) -> np.ndarray
     if period:
         distance = np.minimum(distance, period - distance)
     cell = float(np.median(np.diff(given[order]))) if given.size > 1 else 1.0
+    # farther, and a cell of the mask would stand for another than its own
     if distance.min(axis=0).max() > cell / 4:
         return None
     return neighbours[distance.argmin(axis=0), np.arange(wanted.size)]

@@ -91,6 +91,7 @@ def numbers_in(value: object) -> list[float] | None:
     words = re.split(r"[,;\s]+", " ".join(decoded).strip(" \t\n\0[](){}"))
     found: list[float] = []
     for word in words:
+        # Fortran writes 1d-3 for 1e-3
         match = NUMBER.fullmatch(re.sub("(?i)(?<=[0-9.])d(?=[-+0-9])", "e", word))
         if match is None:
             return None
@@ -140,6 +141,7 @@ def default_fill(stored: np.dtype[Any]) -> Any:
     """
     import netCDF4
 
+    # by the type without its byte order
     number = netCDF4.default_fillvals.get(stored.str[1:])
     return None if number is None or stored.itemsize == 1 else stored.type(number)
 
@@ -158,11 +160,10 @@ def sentinels(
     zarr_fill
         What absent chunks of a Zarr array hold, where no attribute declares a fill value.
     """
-    found = [
-        Sentinel(key, number)
-        for key in FILLS
-        for number in _as_stored(attrs.get(key, ()), stored, attrs)
-    ]
+    found = []
+    for key in FILLS:
+        for number in _as_stored(attrs.get(key, ()), stored, attrs):
+            found.append(Sentinel(key, number))
     # a fill value that is also `zarr_fill` is the array's own
     declared = zarr_fill is None and any(sentinel.rule == "_FillValue" for sentinel in found)
     if stored.kind == "f":  # NaN is declared, too, and needs no sentinel
@@ -205,6 +206,7 @@ def _as_stored(declared: Any, stored: np.dtype[Any], attrs: Mapping[str, Any]) -
                 found.append(meant.type(number))
             continue
         least, most = np.iinfo(meant).min, np.iinfo(meant).max
+        # the number was typed as the stored type shows it: -1 is 255
         if meant.kind == "u" and number < 0 and _unsigned_by_attribute(stored, meant):
             number += 2 ** (8 * meant.itemsize)
         if meant.kind == "i" and number > most and _unsigned_by_attribute(stored, meant):
@@ -239,9 +241,13 @@ def declare(
     if variable.ndim < 2:  # a coordinate is whole
         found = [sentinel for sentinel in found if sentinel.declared]
     taken = Taken(tuple(found), absent, kept, attrs.get("missing_value"))
-    given = {n for key in FILLS for n in numbers_in(attrs.get(key, ())) or () if not np.isnan(n)}
+    given = set()
+    for key in FILLS:
+        numbers = numbers_in(attrs.get(key, ())) or []
+        given |= {number for number in numbers if not np.isnan(number)}
     if len(found) != len(given) or any(s.number not in given for s in found):
         fills = [sentinel.number for sentinel in found if sentinel.rule == "_FillValue"]
+        # _FillValue holds one number alone; missing_value may hold several
         others = [s.number for s in found if s.rule != "_FillValue"] + fills[1:]
         kept = {key: value for key, value in attrs.items() if key not in FILLS}
         if fills:
@@ -264,6 +270,7 @@ def restore(ds: xr.Dataset) -> None:
         if taken is not None and "missing_value" in variable.encoding:
             variable.encoding["missing_value"] = taken.missing_value
             if taken.missing_value is None:
+                # else a file written from this would declare what the source does not
                 del variable.encoding["missing_value"]
 
 
@@ -280,6 +287,7 @@ def in_memory(da: xr.DataArray) -> list[Sentinel]:
         for key in FILLS:
             declared = holder.get(key, ())
             for number in numbers_in(declared) or []:
+                # a decoder has put into the encoding what it applied
                 known = holder is da.encoding and not isinstance(declared, str)
                 if np.isnan(number) or (known and _comparable(number, stored)):
                     continue

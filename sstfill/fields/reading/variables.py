@@ -27,6 +27,7 @@ class _Words(NamedTuple):
 
     def describe(self, called: str, title: str = "") -> bool:
         """Whether a word stands in what a variable is called, or a phrase there or in its title."""
+        # whole words: "mask" is in "sea_mask", and not in "masked_sst"
         if self.words & set(re.split(r"[^a-z]+", called.lower())):
             return True
         spelled = "_".join(f"{called} {title}".lower().split())
@@ -108,6 +109,7 @@ def find_fields(ds: xr.Dataset) -> list[str]:
     linked: set[str] = set()
     for variable in ds.variables.values():
         for link in ("ancillary_variables", "bounds"):
+            # what another variable names as its own by CF is no field, whatever it is called
             linked.update(names_in(str(variable.attrs.get(link, "")), ds))
     found = []
     for name, da in ds.data_vars.items():
@@ -128,6 +130,7 @@ def names_in(text: str, ds: xr.Dataset) -> list[str]:
     ['sst error', 'sst_flag']
     """
     blank = [re.escape(name) for name in map(str, ds.variables) if " " in name]
+    # "sst error flag" must not be read as "sst error" and "flag"
     longest_first = sorted(blank, key=len, reverse=True)
     return re.findall(
         "|".join([rf"(?<!\S)(?:{name})(?!\S)" for name in longest_first] + [r"\S+"]), text

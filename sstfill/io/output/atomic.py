@@ -56,12 +56,14 @@ def atomic_path(
     try:
         final = place.resolved(target)
         place.check_parent(target)
+        # before the work, so that what a killed run left does not fill the disk
         sweep(final)
         temporary = _hidden(final)
     except OSError as error:
         fail(target, error)
     try:
         yield temporary
+        # before the rename: else after a loss of power the name may stand for an empty file
         _sync(temporary)
         replaces(final)
         if final.is_dir():
@@ -118,11 +120,14 @@ def what_stands() -> str:
 def _hidden(final: Path) -> Path:
     """Return a hidden name beside a path, with the process in it so that `sweep` knows it."""
     writer = f"{_process(os.getpid())}-{uuid.uuid4().hex[:8]}"
+    # in the same folder, for only within a file system is a rename atomic; cut, for names have 255
+    # bytes at most
     return final.with_name(f".{final.stem[:80]}.{writer}.tmp{final.suffix[:20]}")
 
 
 def _process(number: int) -> str:
     """Name a process by host, number and start time, because numbers are used again."""
+    # a folder on the network is shared by machines, each of which numbers its own processes
     host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
     began = "0"
     with contextlib.suppress(OSError, IndexError):  # only Linux has it
@@ -172,6 +177,7 @@ def _sync(path: Path) -> None:
         for member in path.rglob("*"):
             flush(member)
     flush(path)
+    # the entry of a folder is flushed with that folder, not with the file
     flush(path.parent)
 
 

@@ -48,6 +48,7 @@ def drained(ds: xr.Dataset | None = None) -> Iterator[None]:
     except BaseException:
         from zarr.core.sync import loop, sync
 
+        # Zarr runs its tasks in one loop of its own
         if loop[0] is not None:
             sync(_finish_tasks(LONGEST))
         raise
@@ -68,6 +69,7 @@ def signals_between_blocks() -> Iterator[None]:
 
     def hold(number: int, frame: Any) -> None:
         waiting.append(number)
+        # whoever asks twice does not want to wait
         if len(waiting) > 1:
             handlers[number](number, frame)
 

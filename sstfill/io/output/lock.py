@@ -41,6 +41,7 @@ def acquire(
         It cannot be opened or locked; no descriptor is left open.
     """
     while True:
+        # not O_EXCL: the lock is on the open file, and a file that was left behind is no lock
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
         taken = False
         try:
@@ -137,6 +138,8 @@ def _lock(descriptor: int) -> None:
     with contextlib.suppress(ImportError):
         import fcntl
 
+        # not lockf: its locks do not keep this process itself out, and go when any descriptor of
+        # the file is closed
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

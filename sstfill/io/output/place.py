@@ -265,6 +265,7 @@ def _raise(error: OSError) -> NoReturn:
 
 def _dimensions(folder: Path) -> int | None:
     """Return the number of dimensions of the array in a folder; None if there is no array."""
+    # v3, then v2
     for document in ("zarr.json", ".zarray"):
         try:
             metadata = json.loads((folder / document).read_text("utf-8"))
@@ -299,12 +300,16 @@ def _store_digest(store: Path, *, grows: bool) -> str:
         for document in ARRAY:
             path = folder / document
             if path.is_file():
+                # sorted: other programs write the same metadata in another order
                 metadata = json.dumps(json.loads(path.read_text("utf-8")), sort_keys=True)
                 digest.update(f"{folder.name}/{document} {metadata}\n".encode())
+        # an archive gains chunks each night, without a new mark
         if grows:
             continue
         for path in sorted(p for p in folder.rglob("*") if p.name not in ARRAY and p.is_file()):
             size = path.stat().st_size
+            # names and sizes of all chunks, contents of the first 4 MB: reading a large store for
+            # its mark would take as long as writing it
             digest.update(f"{path.relative_to(store)} {size}\n".encode())
             if size <= left:
                 digest.update(path.read_bytes())

@@ -98,7 +98,8 @@ class ZarrMetadata:
     def _v3(self, name: str, metadata: Mapping[str, Any]) -> Declared:
         shape = _lengths(self.root, name, "shape", metadata.get("shape"), least=0)
         grid = _mapping(self.root, name, metadata.get("chunk_grid"))
-        chunk = _chunk_shape(self.root, name, grid)
+        inner = _mapping(self.root, name, grid.get("configuration", {}))
+        chunk = _lengths(self.root, name, "chunk_shape", inner.get("chunk_shape"), least=1)
         _check_codecs(self.root, name, metadata.get("codecs"), chunk)
         attrs = metadata.get("attributes") or {}
         return self._array(
@@ -124,13 +125,18 @@ class ZarrMetadata:
             sizes = f"shape {list(shape)} and chunks {list(chunk)}"
             raise _refused(self.root, name, f"has {sizes}; mend its metadata")
         folder = self.root / name
+
+        def stored() -> int:
+            files = (file for file in folder.rglob("*") if file.is_file())
+            return sum(file.stat().st_size for file in files)
+
         return Declared(
             name=name or self.root.name,
             shape=shape,
             itemsize=itemsize,
             chunk=chunk,
             indexed=dims == [name],
-            stored=lambda: sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()),
+            stored=stored,
             # sstfill reads the arrays of the root group alone
             attrs={} if "/" in name else attrs,
         )
@@ -323,11 +329,6 @@ def _check_codec(root: Path, name: str, codec: object, key: str) -> str:
             root, name, f"names the codec {kind!r}, which Zarr v2 does not know; fetch it again"
         )
     return kind
-
-
-def _chunk_shape(root: Path, name: str, grid: dict[str, Any]) -> tuple[int, ...]:
-    inner = _mapping(root, name, grid.get("configuration", {}))
-    return _lengths(root, name, "chunk_shape", inner.get("chunk_shape"), least=1)
 
 
 def _dtype(root: Path, name: str, given: object) -> np.dtype[Any]:

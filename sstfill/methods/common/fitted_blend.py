@@ -162,7 +162,8 @@ def withhold_in_windows(
         left = window.without(hidden)
         distance, lag = window_distances(left)
         truth = window.inside.values[scored]
-        far, late = (part.values[scored].astype(np.float64) for part in (distance, lag))
+        far = distance.values[scored].astype(np.float64)
+        late = lag.values[scored].astype(np.float64)
         found.append(WithheldWindow(left, scored, truth, far, late, np.ones(truth.size)))
         masks.append((window.patch.seen, hidden))
         sea = window.sea[window.patch.within[1:]].values

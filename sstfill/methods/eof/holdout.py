@@ -44,16 +44,22 @@ def random_points(matrix: ObservationMatrix, rng: np.random.Generator) -> NDArra
 
 
 def cloud_points(
-    matrix: ObservationMatrix, obs: xr.DataArray, sea: xr.DataArray, seed: int
+    matrix: ObservationMatrix,
+    obs: xr.DataArray,
+    sea: xr.DataArray,
+    seed: int,
+    *,
+    most_cells: int = MOST_CELLS,
 ) -> NDArray[np.int64]:
     """Draw flat positions of observed values under clouds transplanted from other dates.
 
     They are 3 to 10 % of all observations. Where the data have no clouds to transplant, falls back
-    to `random_points` with a warning in the log.
+    to `random_points` with a warning in the log. Clouds are transplanted among `most_cells` cells
+    at most, but in ten images at least.
     """
     rng = np.random.default_rng(seed)
     n, m = matrix.observed.shape
-    few = min(n, max(10, MOST_CELLS // m))
+    few = min(n, max(10, most_cells // m))
     images = np.sort(rng.choice(n, few, replace=False))
     fraction = min(max(CLOUD_FRACTION, min(LEAST_IMAGES / n, 0.1)) * n / few, 0.3)
     bare_sea = sea.drop_vars(list(sea.coords))

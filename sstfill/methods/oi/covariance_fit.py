@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,18 +34,8 @@ FRACTION = 0.2
 """Fraction of the observed pixels to withhold: more than for a score, to meet more clouds."""
 FRACTION_IN_FEW = 0.4
 """The same in few images, where the gaps to fill are whole regions."""
-DRAWS = 6
-"""Draws of withheld clouds over which the fit is pooled: a few clouds are not typical of all."""
-TARGETS = 200
-"""Withheld pixels of each draw on which a covariance is scored."""
 PARTS = 4
-"""Parts in which their scores are summed: other parts would round otherwise."""
-NEIGHBOURS = 30
-"""Observations around each of them; the cost of a score grows with the cube of their number."""
-ROUNDS = 2
-"""Rounds of the fit; each looks for the neighbours of the targets again, since scales change."""
-ITERATIONS = 25
-"""Of the minimiser in each round, at most."""
+"""Parts in which scores of withheld pixels are summed: other parts would round otherwise."""
 WIDE = 6.0
 """How far the logarithms of the parameters may go from where they start."""
 PRIOR = 0.002
@@ -66,6 +56,35 @@ NOISE = 0.03
 """Where the fit of the noise starts, as a fraction of the variance."""
 LogScore = Callable[[Covariance], tuple[float, NDArray[np.float64]]]
 """Mean negative log score of a covariance, and its gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitEffort:
+    """How much work a fit does.
+
+    Attributes
+    ----------
+    draws
+        Of withheld clouds, over which the fit is pooled: a few clouds are not typical of all.
+    targets
+        Withheld pixels of each draw on which a covariance is scored.
+    neighbours
+        Observations around each of them; the cost of a score grows with the cube of their number.
+    rounds
+        Of the fit; each looks for the neighbours of the targets again, since scales change.
+    iterations
+        Of the minimiser in each round, at most.
+    """
+
+    draws: int = 6
+    targets: int = 200
+    neighbours: int = 30
+    rounds: int = 2
+    iterations: int = 25
+
+
+EFFORT = FitEffort()
+"""Of a fit that is not told another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +248,7 @@ class WithheldTrial:
         seed: int,
         hidden: NDArray[np.bool_] | None = None,
         time_parts: Sequence[TimePart] | None = None,
+        most: int = EFFORT.targets,
     ) -> WithheldTrial:
         """Withhold some observations of an excerpt, and take the rest about its background.
 
@@ -244,6 +264,8 @@ class WithheldTrial:
             The observations to withhold, where they are known.
         time_parts
             Of the background of each channel, where they are known.
+        most
+            Targets.
         """
         parts = channels(obs)
         if hidden is None:
@@ -262,7 +284,7 @@ class WithheldTrial:
         values = standardised(obs, backgrounds, sea.values.astype(bool), at)
         rng = np.random.default_rng(seed)
         targets = np.argwhere(hidden & np.isfinite(values)).astype(np.int32)
-        targets = targets[np.sort(rng.permutation(len(targets))[:TARGETS])]
+        targets = targets[np.sort(rng.permutation(len(targets))[:most])]
         truth = values[tuple(targets.T)].astype(np.float64)
         values[hidden] = np.nan
         scatter = [backgrounds[c].scatter[y, x] for c, _, y, x in targets]
@@ -278,7 +300,12 @@ class WithheldTrial:
             cell=cell_km(obs),
         )
 
-    def score(self, first: Covariance, flow: tuple[float, float] = (0.0, 0.0)) -> LogScore:
+    def score(
+        self,
+        first: Covariance,
+        flow: tuple[float, float] = (0.0, 0.0),
+        neighbours: int = EFFORT.neighbours,
+    ) -> LogScore:
         """Return the function that scores a covariance by the withheld values.
 
         The neighbours of each target are those that `first` ranks highest, so that the score is a
@@ -293,7 +320,7 @@ class WithheldTrial:
             covariance=first,
             flow=flow,
             cross=self.cross,
-            neighbours=NEIGHBOURS,
+            neighbours=neighbours,
             within=search_radius(first, self.cell, step, per_day(flow), farthest),
             spread=len(self.days) <= FEW,
             side=1,
@@ -322,7 +349,7 @@ def fit_parameters(
     start: tuple[Component, ...],
     noise: float,
     fixed: Fixed,
-    rounds: int = ROUNDS,
+    effort: FitEffort = EFFORT,
 ) -> FittedCovariance:
     """Fit variances, scales and noise from a start, by the log score of the values withheld in
     several draws.
@@ -330,8 +357,10 @@ def fit_parameters(
     layout = ParameterLayout(start, fixed)
     x = first = layout.pack(start, noise)
     log_score = np.inf
-    for _ in range(rounds):
-        scores = [draw.score(layout.covariance(x), fixed.flow) for draw in draws]
+    for _ in range(effort.rounds):
+        scores = []
+        for draw in draws:
+            scores.append(draw.score(layout.covariance(x), fixed.flow, effort.neighbours))
 
         def loss(
             x: NDArray[np.float64], scores: list[LogScore] = scores
@@ -349,7 +378,7 @@ def fit_parameters(
             jac=True,
             method="L-BFGS-B",
             bounds=[(v - WIDE, v + WIDE) for v in first],
-            options={"maxiter": ITERATIONS, "ftol": 1e-5},
+            options={"maxiter": effort.iterations, "ftol": 1e-5},
         )
         x, log_score = found.x, float(found.fun)
     log_scatter = float(np.mean([draw.log_scatter for draw in draws]))
@@ -484,6 +513,7 @@ def fit_covariance(
     fixed: Fixed,
     seed: int,
     time_parts: Mapping[str, TimePart] | None = None,
+    effort: FitEffort | None = None,
 ) -> FittedCovariance:
     """Choose a background by a quick fit of a simple covariance, then fit the covariances to
     anomalies from it, and return the best.
@@ -502,14 +532,17 @@ def fit_covariance(
         Of the withheld clouds.
     time_parts
         Of the backgrounds by kind, of a single variable, where they are known.
+    effort
+        By default `EFFORT`.
     """
+    effort = effort or EFFORT
     numbered = obs.assign_coords(step=("time", np.arange(obs.sizes["time"])))
     part, part_sea = excerpt(numbered, sea)
     steps = part["step"].values
     part = part.drop_vars("step")
     cell, step = cell_km(part), usual_step(days_since_first(part))
     candidates = starts(covariance, cell, step, fixed)
-    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(DRAWS)]
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(effort.draws)]
     masks = [withheld(part, part_sea, s) for s in seeds]
     known: dict[str, list[TimePart] | None] = dict.fromkeys(kinds)
     # the background of the fill is fitted to the whole, so that of an excerpt must be, too
@@ -522,7 +555,7 @@ def fit_covariance(
     def drawn(kind: str, some: slice) -> list[WithheldTrial]:
         trials = []
         for own, mask in zip(seeds[some], masks[some], strict=True):
-            trial = WithheldTrial.draw(part, part_sea, kind, own, mask, known[kind])
+            trial = WithheldTrial.draw(part, part_sea, kind, own, mask, known[kind], effort.targets)
             if len(trial.targets):
                 trials.append(trial)
         return trials
@@ -534,7 +567,8 @@ def fit_covariance(
         best = np.inf
         for candidate in kinds:
             quick = draws if candidate == kinds[0] else drawn(candidate, slice(0, None, 2))
-            log_score = fit_parameters(quick, candidates[0], noise, fixed, rounds=1).log_score
+            once = replace(effort, rounds=1)
+            log_score = fit_parameters(quick, candidates[0], noise, fixed, once).log_score
             if log_score < best:
                 best, kind, draws = log_score, candidate, quick
     draws = draws + drawn(kind, slice(1, None, 2))
@@ -552,5 +586,5 @@ def fit_covariance(
     finals = []
     for start in candidates:
         if len(start) == most:
-            finals.append(fit_parameters(draws, start, noise, fixed))
+            finals.append(fit_parameters(draws, start, noise, fixed, effort))
     return min(finals, key=lambda one: one.log_score)

@@ -26,6 +26,7 @@ def solve(
     space: Space,
     kernel: Kernel,
     device: str,
+    batch: int = BATCH,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Posterior mean and variance at the targets; see `sstfill.methods.oi.solver_kernels.solve`.
 
@@ -33,13 +34,15 @@ def solve(
     ----------
     device
         Of torch, such as ``"cuda"``.
+    batch
+        Tiles solved at once.
     """
     mean, variance = np.zeros(len(targets)), np.zeros(len(targets))
     field = torch.as_tensor(values, device=device)
     geometry = [torch.as_tensor(np.ascontiguousarray(a), device=device) for a in space]
     cross = torch.as_tensor(kernel.cross, device=device)
-    for start in range(0, len(tiles.corner), BATCH):
-        _, origin, members, neighbours, count = (a[start : start + BATCH] for a in tiles)
+    for start in range(0, len(tiles.corner), batch):
+        _, origin, members, neighbours, count = (a[start : start + batch] for a in tiles)
         there = np.arange(neighbours.shape[1]) < count[:, np.newaxis]
         # a pixel that is no target stands in for one, and its result is not used
         stand_in = np.where(members < 0, members.max(axis=1, keepdims=True), members)

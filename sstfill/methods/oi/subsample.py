@@ -16,9 +16,15 @@ EXCERPT_OF_FEW = (FEW, 640, 640)
 """The same of a series of few images: there the fullest window has no gaps like those to fill."""
 
 
-def excerpt(obs: xr.DataArray, sea: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Load the part of a series to use: first the times, then the window, of most observations."""
-    largest = EXCERPT if obs.sizes["time"] > FEW else EXCERPT_OF_FEW
+def excerpt(
+    obs: xr.DataArray, sea: xr.DataArray, largest: tuple[int, int, int] | None = None
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Load the part of a series to use: first the times, then the window, of most observations.
+
+    It is not larger than `largest`, by default `EXCERPT` or `EXCERPT_OF_FEW`.
+    """
+    if largest is None:
+        largest = EXCERPT if obs.sizes["time"] > FEW else EXCERPT_OF_FEW
     longest = dict(zip(obs.dims[-3:], largest, strict=True))
     for dims in (("time",), sea.dims):
         size = {d: min(obs.sizes[d], longest[d]) for d in dims}

@@ -107,6 +107,7 @@ def _replace(folder: Path, weights: bytes, config: bytes) -> None:
     pending = _pending(folder, digest(weights))
     try:
         pending.write_bytes(weights)
+        # on the disk before the configuration that names it
         flush(pending)
         with atomic_path(folder / CONFIG) as temporary:
             temporary.write_bytes(config)

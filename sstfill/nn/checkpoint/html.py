@@ -141,6 +141,7 @@ def _points(epochs: list[Mapping[str, Any]], key: str) -> list[tuple[float, floa
 
 def _is_number(value: Any) -> TypeGuard[float]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    # false for NaN and infinity, and for whole numbers that no float holds
     return number and abs(value) <= sys.float_info.max
 
 

@@ -43,6 +43,7 @@ def _check_range(name: str, request: CopernicusRequest, coverage: Coverage) -> N
     axis = coverage.axes.get(name)
     if axis is None:
         return
+    # latitudes may descend
     first, last = sorted((axis.first, axis.last))
     slack = SLACK * abs(axis.step or 0.0)
     if name != "longitude" or not around_the_globe(axis):

@@ -41,6 +41,7 @@ def describe_client_dataset(request: CopernicusRequest) -> Coverage:
     def ask() -> Coverage:
         found = client.describe(
             dataset_id=request.dataset_id,
+            # a store keeps the version that it was begun with, also when there is a newer one
             show_all_versions=True,
             max_concurrent_requests=0,
             disable_progress_bar=True,
@@ -88,8 +89,12 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
                 **asked.arguments(),
                 username=login.user,
                 password=login.password,
+                # no Dask: windows are cut to the chunks here, and users report the client's Dask
+                # chunks as slow
                 chunk_size_limit=0,
+                # by default the client clips a box beyond the dataset with no more than a warning
                 coordinates_selection_method=_selection(asked, coverage),
+                # during an update the service hands out empty data
                 raise_if_updating=True,
             )
             return opened
@@ -126,9 +131,8 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
 
 def other_service(request: CopernicusRequest) -> list[CopernicusRequest]:
     """Return the same request to the layouts of the service that were not asked for."""
-    return [
-        dataclasses.replace(request, service=name) for name in SERVICES if name != request.service
-    ]
+    others = [name for name in SERVICES if name != request.service]
+    return [dataclasses.replace(request, service=name) for name in others]
 
 
 def client_version() -> str:
@@ -232,6 +236,7 @@ def _coverage(found: Any, request: CopernicusRequest) -> Coverage:
         for variable in service.variables:
             variables[variable.short_name] = variable.standard_name or ""
             for coordinate in variable.coordinates:
+                # the layouts differ in the lengths of chunks alone
                 by_service = axes.setdefault(coordinate.coordinate_id, {})
                 by_service[str(service.service_name)] = coordinate
     return dataclasses.replace(
@@ -304,6 +309,7 @@ def _offsets(ds: xr.Dataset, coverage: Coverage) -> dict[str, int]:
             continue
         ends = ds[name].values[[0, -1]]
         if ends.dtype.kind == "M":
+            # the catalogue counts milliseconds since 1970
             ends = ends.astype("M8[ms]").astype(np.int64)
         first, last = axis.index(float(ends[0])), axis.index(float(ends[1]))
         is_run = last - first + 1 == ds.sizes[name]

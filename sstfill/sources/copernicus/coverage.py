@@ -53,6 +53,7 @@ class CoverageAxis:
         if not self.step:
             return 1
         slack = 1e-3  # of a step: float32 coordinates
+        # inclusive at both ends, as the service takes ranges
         least = max(0, math.ceil((low - self.first) / self.step - slack))
         most = min(
             round((self.last - self.first) / self.step),
@@ -116,9 +117,11 @@ class Coverage:
             return axis.inside(low, high)
         if high - low >= 360:
             return axis.inside(None, None)
+        # 170 to -170 and 170 to 190 are the same 20 degrees
         low, high = (low + 180) % 360 - 180, (high + 180) % 360 - 180
         if low <= high:
             return axis.inside(low, high)
+        # across the dateline: two runs of the axis
         return axis.inside(low, None) + axis.inside(None, high)
 
     def check_version(self, wanted: str | None) -> None:

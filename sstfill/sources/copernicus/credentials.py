@@ -101,6 +101,7 @@ def _from_motu(path: Path) -> tuple[str, str]:
 def _from_netrc(path: Path) -> tuple[str, str]:
     entries = netrc.netrc(path)
     for host in HOSTS:
+        # a login of before the service moved stands under a former host
         if entry := entries.authenticators(host):
             user, _, password = entry
             return user, password or ""

@@ -24,13 +24,16 @@ class Deadline:
     ----------
     seconds
         From now on.
+    first_pause
+        Seconds between the first two attempts, by default `FIRST_PAUSE`.
 
     >>> Deadline(60).left > 59
     True
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, first_pause: float | None = None) -> None:
         self._end = time.monotonic() + seconds
+        self._first_pause = FIRST_PAUSE if first_pause is None else first_pause
 
     @property
     def left(self) -> float:
@@ -68,8 +71,9 @@ class Deadline:
         >>> Deadline(60).attempts()(lambda: 42)
         42
         """
+        # a wait on an event ends at once when it is set; a sleep would not
         event = stopped or threading.Event()
-        pause = tenacity.wait_exponential(FIRST_PAUSE, LONGEST_PAUSE)
+        pause = tenacity.wait_exponential(self._first_pause, LONGEST_PAUSE)
 
         def wait(state: tenacity.RetryCallState) -> float:
             jitter = random.uniform(0.7, 1.3)  # clients refused together must not return together

@@ -127,6 +127,7 @@ def download(
         except OSError as error:
             if isinstance(error, SstfillError):
                 raise
+            # a full disk is the usual cause, and the system's words do not say how full
             free = shutil.disk_usage(path.resolve().parent).free / 1e6
             raise WriteError(
                 f"cannot write {path}: {error.strerror or error}, {free:,.0f} MB free; make room "
@@ -153,6 +154,7 @@ def _first_part(
     """Return what there is to fetch, None where the store is complete."""
     held = store.attributes(path)
     wanted = jobs.asked(request, target)
+    # nothing there: a new store
     if held is None:
         return jobs.begin(path, ledger, request, target, opener)
     if jobs.REQUEST not in held:
@@ -222,6 +224,7 @@ def _fetch_part(
             if values is None:
                 postponed.append(i)
                 continue
+            # what did not change is not written: a fill reads again what was written since
             if not store.holds(stored(boxes[i]), values):
                 store.write(path, boxes[i], values, target.zarr_format)
             ledger.record(i, audit.empty - empty)
@@ -245,6 +248,7 @@ def _fetch_part(
 
 def _layout(source: xr.Dataset, part: DownloadPart, reads: Reads | None) -> ServiceLayout:
     """Return what gives the values of a window of the store."""
+    # the rest was written when the store was laid out
     moving = source[[n for n, v in source.data_vars.items() if "time" in v.dims]]
     lengths = {str(n): v.encoding.get("preferred_chunks", {}) for n, v in moving.data_vars.items()}
 
@@ -286,6 +290,7 @@ def _others(
             try:
                 ds = opener(request)
                 other = ready(ds, request, target)
+                # the request may begin before what there is to fetch, see `jobs.append`
                 skip = other.sizes["time"] - part.source.sizes["time"]
                 other = other.isel(time=slice(skip, None))
                 check_same(other, part.source)

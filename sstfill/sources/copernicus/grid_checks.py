@@ -58,6 +58,7 @@ def _check_times(ds: xr.Dataset) -> None:
             "the time axis that came is damaged: times are missing or out of order; try again later"
         )
     steps = np.diff(times)
+    # times that the producer left out are no loss of the download, so they are told and kept
     if steps.size and (missing := int((steps > 1.5 * np.median(steps)).sum())):
         log.warning(
             "the source leaves out times at %d places, first after %s",
@@ -88,7 +89,9 @@ def _check_inside(ds: xr.Dataset, request: CopernicusRequest) -> None:
         values = np.asarray(ds[name].values, np.float64)
         width, from_low = high - low, values - low
         if name == "longitude":
+            # counted eastward from the western end, which crosses the dateline as well
             from_low = (from_low + SLACK) % 360.0 - SLACK
+            # a minimum east of the maximum: the width is what lies between them eastward
             if width < 360.0:
                 width %= 360.0
         if (from_low < -SLACK).any() or (from_low > width + SLACK).any():

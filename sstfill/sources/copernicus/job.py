@@ -33,7 +33,6 @@ from sstfill.version import __version__
 log = logging.getLogger(__name__)
 
 Opener = Callable[[CopernicusRequest], xr.Dataset]
-WINDOW = 2**24  # bytes of values of a window
 REQUEST = "sstfill_request"
 
 
@@ -168,7 +167,7 @@ def begin(
     opened = opener(absolute)
     source = ready(opened, absolute, target)
     lengths = target.lengths(_dims(source))
-    windows = _cut(source, opened, lengths, 0)
+    windows = _cut(source, opened, target, 0)
     store.check_room(out, _size(source))
     fixed = _fixed(request, opened, source)
     if ledger.plan is not None:  # killed while the store was created: remove its temporary folder
@@ -196,6 +195,7 @@ def resume(
     with guard.open_zarr(out, consolidated=False, chunks=None) as held:
         check_same(source, held)
         total = windows.edges["time"][-1]
+        # the same period must hold as many times, else windows would be written at the wrong dates
         if plan["begin"] + source.sizes["time"] != total:
             raise InputError(
                 f"the dataset has {source.sizes['time']} times from {plan['first']} to "
@@ -231,6 +231,7 @@ def append(
         if request.revisit is not None:
             since = times[-1] - np.timedelta64(span(request.revisit))
             at = int(np.searchsorted(times, since, side="right"))
+        # the catalogue counts milliseconds
         first, last = times[[min(at, len(times) - 1), -1]].astype("M8[ms]").astype(str)
         end = absolute.end_datetime
         if ended:  # it may lie before what is stored: a clock that went back
@@ -239,9 +240,11 @@ def append(
             absolute,
             start_datetime=str(first),
             end_datetime=end,
+            # versions are not to be mixed
             dataset_version=held.attrs.get("dataset_version") or None,
         )
         opened = opener(wanted)
+        # the sizes expected are those of the whole store, not of its last days
         whole = ready(opened, wanted, dataclasses.replace(target, expect={}))
         if not np.array_equal(whole["time"].values[: len(times) - at], times[at:]):
             log.warning(
@@ -253,15 +256,16 @@ def append(
             at = len(times)
         source = whole
         if at == len(times):
+            # not the first times new by number: the dataset may have put some in between
             source = whole.isel(time=whole["time"].values > times[-1])
         if not source.sizes["time"]:
             return None
         check_same(source, held)
     skip = whole.sizes["time"] - source.sizes["time"]
-    lengths = target.lengths(_dims(source))
-    windows = _cut(source, opened, lengths, at, skip)
+    windows = _cut(source, opened, target, at, skip)
     store.check_room(out, _size(source))
     fixed = _fixed(wanted, opened, whole)
+    # first the plan, then the store: killed in between, `resume` marks and extends it
     ledger.begin(_plan(fixed, windows, at, skip, asked(request, target)) | {"held": len(times)})
     store.mark(out, {store.STATE: store.INCOMPLETE})
     store.grow(out, at, source["time"].values)
@@ -269,6 +273,7 @@ def append(
 
 
 def _dims(source: xr.Dataset) -> tuple[str, ...]:
+    # a mask may lack time
     widest = max((v.dims for v in source.data_vars.values()), key=len)
     return tuple(map(str, widest))
 
@@ -282,7 +287,7 @@ def _size(source: xr.Dataset) -> int:
 
 
 def _cut(
-    source: xr.Dataset, opened: xr.Dataset, lengths: dict[str, int], at: int, skip: int = 0
+    source: xr.Dataset, opened: xr.Dataset, target: Target, at: int, skip: int = 0
 ) -> DownloadWindows:
     """Cut the times of a store from index `at` on; `skip` times of what was opened come before."""
     dims, moving = _dims(source), _moving(source)
@@ -291,10 +296,11 @@ def _cut(
     offset["time"] = offset.get("time", 0) + skip - at  # windows count from the store's first time
     sizes = {d: source.sizes[d] for d in dims}
     sizes["time"] += at
-    pixels = WINDOW // sum(v.dtype.itemsize for v in moving)
+    # all variables of a window are in memory together
+    pixels = target.window_bytes // sum(v.dtype.itemsize for v in moving)
     return cut(
         sizes,
-        lengths,
+        target.lengths(dims),
         {d: int(chunks.get(d, 1)) for d in dims},
         offset=offset,
         begin={"time": at},

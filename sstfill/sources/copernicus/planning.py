@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +15,6 @@ from sstfill.sources.copernicus.bounds import covered
 from sstfill.sources.copernicus.client import describe_client_dataset
 from sstfill.sources.copernicus.coverage import Coverage
 from sstfill.sources.copernicus.credentials import find_login
-from sstfill.sources.copernicus.job import WINDOW
 from sstfill.sources.copernicus.request import SERVICES, CopernicusRequest, Target
 from sstfill.sources.copernicus.windows import cut
 from sstfill.sources.plan import QUICK, DownloadPlan
@@ -50,12 +50,17 @@ def plan(
     absolute = request.resolved(datetime.now(UTC))
     chunks = target.lengths(DIMS)
     lengths = " x ".join(map(str, chunks.values()))
+    where = ""
+    with contextlib.suppress(ReadError):  # a file that cannot be read holds none
+        login = find_login()
+        if login is not None:
+            where = login.where
     base = DownloadPlan(
         source=request.dataset_id,
         what=", ".join(request.variables) or "all",
         box=_box(absolute),
         target=f"Zarr v{target.zarr_format}, chunks {lengths} ({', '.join(DIMS)})",
-        login=_login(),
+        login=where,
     )
     try:
         coverage = describer(dataclasses.replace(absolute, timeout=timeout))
@@ -86,7 +91,7 @@ def plan(
     if coverage.doi:
         source += f", doi:{coverage.doi}"
     source_chunks = {d: coverage.axes[d].chunk.get(SERVICES[0], 1) for d in sizes}
-    pixels = WINDOW // (BYTES * len(names))
+    pixels = target.window_bytes // (BYTES * len(names))
     windows = cut(sizes, {d: chunks[d] for d in sizes}, source_chunks, pixels=pixels)
     return dataclasses.replace(
         base,
@@ -98,16 +103,6 @@ def plan(
         remarks=tuple(remarks),
         windows=len(windows),
     )
-
-
-def _login() -> str:
-    try:
-        found = find_login()
-    except ReadError:
-        return ""
-    if found is None:
-        return ""
-    return found.where
 
 
 def _box(request: CopernicusRequest) -> str:

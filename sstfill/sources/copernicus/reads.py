@@ -65,12 +65,14 @@ class Reads:
         with self._lock:
             if key not in self._cache:
                 return None
+            # the least recently used goes first
             self._cache.move_to_end(key)
             self.came.add(key)
             return self._cache[key]
 
     def note(self, key: str, body: bytes | None) -> None:
         """Record an answer: the bytes of a chunk, or None where there is no such key."""
+        # metadata that are absent are no loss of values
         if key.rpartition("/")[2] in METADATA:
             return
         with self._lock:  # chunks are read by threads of Zarr
@@ -80,6 +82,7 @@ class Reads:
             self.came.add(key)
             self._cached_bytes += len(body) - len(self._cache.pop(key, b""))
             self._cache[key] = body
+            # the last one stays however large it is: the next window begins within it
             while self._cached_bytes > CACHE and len(self._cache) > 1:
                 _, oldest = self._cache.popitem(last=False)
                 self._cached_bytes -= len(oldest)
@@ -145,6 +148,7 @@ def _recording(original: Any) -> Any:
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
+            # at construction, in the thread that opens; reads come from threads of Zarr
             self._reads: Reads | None = getattr(_thread, "reads", None)
             if self._reads is not None:
                 self._reads.ask = self.has
@@ -203,6 +207,7 @@ def _is_there(session: Any, bucket: str, key: str) -> bool:
     try:
         session.get_object(bucket_name=bucket, object_key=key)["Body"].close()
     except botocore.exceptions.ClientError as error:
+        # the service answers 403, too, for a key that it does not have
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
             return False
         raise
@@ -223,6 +228,7 @@ def _without_retries(client: Any, username: str | None, seconds: float) -> Any:
         connect_timeout=min(10.0, seconds),
         read_timeout=min(60.0, seconds),
     )
+    # a session of our own: boto3's default session is not safe for threads
     once = boto3.Session().client("s3", config=config, endpoint_url=client.meta.endpoint_url)
     for operation in ("GetObject", "HeadObject", "ListObjectsV2"):
         once.meta.events.register(

@@ -82,6 +82,7 @@ def summary(error: BaseException) -> str:
     >>> summary(OSError("no answer from https://host/key?x-cop-user=ada"))
     'OSError: no answer from https://host/key'
     """
+    # libraries wrap errors several times, and the outer ones say no more than that attempts failed
     behind = error.__cause__ or error.__context__
     while behind is not None:
         text = str(error)

@@ -98,6 +98,7 @@ class CopernicusRequest:
         for name, most in (("longitude", 360), ("latitude", 90)):
             for end in ("minimum", "maximum"):
                 value = getattr(self, f"{end}_{name}")
+                # longitudes up to 360, as in data that count eastward from Greenwich
                 least = -min(most, 180)
                 if value is not None and not least <= value <= most:
                     raise OptionError(
@@ -112,6 +113,7 @@ class CopernicusRequest:
                 raise OptionError(
                     f"minimum_{name}={low!r} is above maximum_{name}={high!r}; swap them"
                 )
+        # raises for times that cannot be read
         self.resolved(datetime.now(UTC))
 
     def range_of(self, name: str) -> tuple[float | None, float | None]:
@@ -147,6 +149,7 @@ class CopernicusRequest:
         arguments = {}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
+            # what the client has no argument for
             ours = f.name in ("clip_end", "timeout", "absent", "revisit")
             if not ours and value not in (None, ()):
                 arguments[f.name] = value
@@ -186,13 +189,17 @@ class Target:
         3, or 2 for older readers.
     expect
         Sizes that the box must have, by dimension; another is an error.
+    window_bytes
+        Bytes of values that are fetched and written at once, about.
     """
 
     chunks: dict[str, int] = field(default_factory=dict)
     zarr_format: int = 3
     expect: dict[str, int] = field(default_factory=dict)
+    window_bytes: int = 2**24
 
     def __post_init__(self) -> None:
+        check_number("window_bytes", self.window_bytes, 1, whole=True)
         if self.zarr_format not in (2, 3):
             raise OptionError(f"zarr_format={self.zarr_format!r}; choose from 2, 3")
         for table in ("chunks", "expect"):

@@ -34,6 +34,7 @@ class DownloadWindows:
         {'time': slice(0, 2, None), 'x': slice(0, 4, None)}
         {'time': slice(2, 3, None), 'x': slice(0, 4, None)}
         """
+        # the last one runs fastest
         order = sorted(self.edges, key=lambda d: d == "time")
         spans = [itertools.starmap(slice, itertools.pairwise(self.edges[d])) for d in order]
         boxes = []
@@ -106,6 +107,7 @@ def _lengths(
         lengths = grown(max(short, key=lambda d: source[d] / lengths[d]))
     # then in time, then in space
     for d in sorted(sizes, key=lambda d: d != "time"):
+        # whole chunks of the store at a time: one that two windows share would be written twice
         while has_room(d):
             lengths = grown(d)
     return lengths
@@ -120,6 +122,7 @@ def _edges(
         end = min(size, chunk_start + max(target, length // target * target))
         if end < size:
             inner = range(end, edges[-1], -target)
+            # the last end of a source chunk within the window, so that the next begins a new one
             aligned = (edge for edge in inner if (edge + offset) % source == 0)
             end = next(aligned, end)
         edges.append(end)

@@ -78,6 +78,8 @@ class StoredVariable:
             image = image.isel({granule.time_dim: at})
         values = image.variable
         if self.unsigned:
+            # the same bits: NetCDF-3 has no unsigned types, so producers mark signed ones with
+            # _Unsigned
             values = values.astype(f"u{values.dtype.itemsize}", casting="unsafe")
         values = values.astype(self.dtype)
         if self.unwritten is not None:
@@ -108,6 +110,7 @@ def _column(
     name: str, archive: GranuleArchive, raw: xr.Dataset, *, gaps: bool, quality: bool
 ) -> StoredVariable:
     attrs, dims = dict(raw[name].attrs), archive.first.dims[name]
+    # NetCDF-3 files are big-endian
     dtype, fill = raw[name].dtype.newbyteorder("="), attrs.get("_FillValue")
     masked = quality and name in archive.first.fields
     unpacked = name in archive.repacked
@@ -125,6 +128,8 @@ def _column(
     elif fill is None and dtype.kind == "f":
         # the store is no NetCDF file: what was never written is told there by NaN
         fill, unwritten = np.nan, float(default_fill(dtype))
+    # packed without a fill value: NetCDF's own, which bytes lack, for each of their numbers may be
+    # a value
     elif fill is None and "scale_factor" in attrs and dtype.itemsize > 1:
         fill = default_fill(dtype)
     elif fill is None and (gaps or masked or name in archive.lacking):

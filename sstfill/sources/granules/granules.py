@@ -7,6 +7,7 @@ import glob
 import logging
 import os
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,16 +33,43 @@ log = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
 ENDINGS = (".nc", ".nc4", ".cdf", ".nc.gz", ".nc.bz2", ".nc.zip")
 """Endings of granules; compressed ones are refused with an error, not passed over."""
-BLOCK_BYTES = 64e6
-"""Bytes of all variables that are held in memory and written at once."""
-MOST_STEPS_IN_CHUNK = 64
-LARGE_IMAGE = 32e6
-"""Bytes of an image above which it is stored in tiles."""
-TILE = 512
-"""Pixels along the side of a tile."""
-
 Plan = dict[int, tuple[Granule, int]]
 """What each step holds: the granule and the image in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkSizes:
+    """Into what chunks granules are written.
+
+    Parameters
+    ----------
+    block_bytes
+        Bytes of all variables that are held in memory and written at once.
+    most_steps
+        Steps in a chunk at most.
+    large_image
+        Bytes of an image above which it is stored in tiles.
+    tile
+        Pixels along the side of a tile.
+    """
+
+    block_bytes: float = 64e6
+    most_steps: int = 64
+    large_image: float = 32e6
+    tile: int = 512
+
+    def steps(self, total: int, step_bytes: int) -> int:
+        """Return the number of steps in a chunk, of `total` steps."""
+        return max(min(self.most_steps, total, int(self.block_bytes // step_bytes)), 1)
+
+    def sides(self, column: StoredVariable) -> tuple[int, ...]:
+        """Return the shape of the part of an image in a chunk."""
+        if column.empty(1).nbytes <= self.large_image:
+            return column.shape
+        return tuple(min(size, self.tile) for size in column.shape)
+
+
+USUAL_SIZES = ChunkSizes()
 
 
 def import_granules(
@@ -53,6 +81,7 @@ def import_granules(
     step: str = "auto",
     duplicates: Literal["refuse", "latest"] = "refuse",
     zarr_format: int = 3,
+    chunk_sizes: ChunkSizes = USUAL_SIZES,
 ) -> xr.Dataset:
     """Import granules into one Zarr store, one after another; it is written whole or not at all.
 
@@ -81,6 +110,8 @@ def import_granules(
         by the file's time).
     zarr_format
         2 or 3.
+    chunk_sizes
+        Of a store that is made.
 
     Returns
     -------
@@ -118,15 +149,18 @@ def import_granules(
         with io.reading(files[0]), raw(files[0]) as first:
             stored = columns(archive, first, gaps=empty > 0, quality=quality_level is not None)
             step_bytes = max(1, sum(variable.empty(1).nbytes for variable in stored))
-            together = min(MOST_STEPS_IN_CHUNK, len(times), int(BLOCK_BYTES // step_bytes))
-            together = max(together, 1)
-            template = _template(archive, first, stored, times, plan, together)
+            # a chunk holds several images, for a method reads series of a pixel; a block is what is
+            # written at once
+            together = chunk_sizes.steps(len(times), step_bytes)
+            chunks = {v.name: (together, *chunk_sizes.sides(v)) for v in stored}
+            template = _template(archive, first, stored, times, plan, chunks)
             template.attrs |= _attrs(archive, str(paths), options, times)
             encoding: dict[str, dict[str, Any]] = {}
             for each in stored:
-                encoding[each.name] = {"chunks": (together, *_tiles(each))}
+                encoding[each.name] = {"chunks": chunks[each.name]}
                 if zarr_format == 3 and each.fill is not None:  # v2 takes it from _FillValue
                     encoding[each.name]["fill_value"] = each.fill
+            # metadata and coordinates alone; the values follow chunk by chunk, in `_fill`
             template.to_zarr(
                 store,
                 mode="w-",
@@ -160,6 +194,7 @@ def found(paths: StrPath | Sequence[StrPath]) -> list[Path]:
             f"no granules in {named}; give a folder or a glob of NetCDF files "
             f"({' '.join(ENDINGS[:3])})"
         )
+    # by name, for names of granules begin with the date, whatever folder they lie in
     return sorted(files.values(), key=lambda f: (f.name, str(f)))
 
 
@@ -181,7 +216,9 @@ def _expanded(path: Path) -> Iterator[Path]:
 
 def _planned(granules: Sequence[Granule], step: str, duplicates: str) -> tuple[NDArray[Any], Plan]:
     """Return the time of each step, and the image that each step with a granule holds."""
-    images = [(granule, at) for granule in granules for at in range(len(granule.times))]
+    images = []
+    for granule in granules:
+        images += [(granule, at) for at in range(len(granule.times))]
     laid = axis(np.concatenate([granule.times for granule in granules]), step)
     plan: Plan = {}
     for image, number in zip(images, laid.steps.tolist(), strict=True):
@@ -206,6 +243,7 @@ def _chosen(
             f"two granules of one step ({when}): {a.path} and {b.path}; remove one, take "
             "duplicates='latest', or give a shorter step"
         )
+    # a copied file has the time of the copy: what the producer states counts first
     if a.created and b.created and a.created != b.created:
         later = b.created > a.created
     else:
@@ -223,15 +261,16 @@ def _template(
     stored: list[StoredVariable],
     times: NDArray[Any],
     plan: Plan,
-    together: int,
+    chunks: dict[str, tuple[int, ...]],
 ) -> xr.Dataset:
     """Return all of the store but the values that vary in time."""
     time_dim = archive.first.granule.time_dim
     dim = time_dim or "time"
     ds = xr.Dataset()
     for each in stored:
-        shape, chunks = (len(times), *each.shape), (together, *_tiles(each))
-        blank = dask.array.zeros(shape, dtype=each.dtype, chunks=chunks)
+        shape = (len(times), *each.shape)
+        # lazy zeros take no memory: only their shape and chunks are written
+        blank = dask.array.zeros(shape, dtype=each.dtype, chunks=chunks[each.name])
         ds[each.name] = xr.Variable((dim, *each.dims), blank, each.attrs)
     for name, variable in packed.variables.items():
         if name not in ds.variables and name != dim and time_dim not in variable.dims:
@@ -248,15 +287,10 @@ def _template(
     if dim in packed.variables:
         own = packed.variables[dim].attrs
         attrs |= {k: own[k] for k in ("long_name", "standard_name", "axis", "comment") if k in own}
+    # the epoch of GHRSST; 64 bits, for 32 end in 2049
     encoding = {"units": "seconds since 1981-01-01", "calendar": "standard", "dtype": "int64"}
     ds[dim] = xr.Variable(dim, times.astype("M8[ns]"), attrs, encoding)
     return ds
-
-
-def _tiles(column: StoredVariable) -> tuple[int, ...]:
-    if column.empty(1).nbytes <= LARGE_IMAGE:
-        return column.shape
-    return tuple(min(size, TILE) for size in column.shape)
 
 
 def _attrs(
@@ -297,6 +331,7 @@ def _fill(
         for name, block in values.items():
             target = group[name]
             assert isinstance(target, zarr.Array)
+            # whole chunks, so that none is read back and written twice
             target[start:stop] = block
 
 
@@ -309,5 +344,6 @@ def _good(packed: xr.Dataset, granule: Granule, at: int, level: int | None) -> x
         quality = quality.isel({granule.time_dim: at})
     good = quality >= level
     if "_FillValue" in quality.attrs:
+        # compared as stored, where the fill value may be above the best quality
         good &= quality != quality.attrs["_FillValue"]
     return good

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,6 +107,7 @@ def look(
                 "add a time coordinate with CF units"
             )
 
+        # masks, flags and errors stay: only fields that were not asked for are left out
         unwanted = set(find_fields(ds)) - set(fields)
         if told is not None:
             unwanted |= set(map(str, told.names))
@@ -116,6 +117,7 @@ def look(
         for name in names:
             dims[name] = tuple(d for d in ds[name].dims if d != dim)
             sizes |= {d: ds.sizes[d] for d in dims[name]}
+        packing, units, flags = _stated(packed, names)
         located = (axes.lat, axes.lon, *axes.dims[1:])
         return GranuleLook(
             granule=Granule(path, _times(ds, time_dim, path), created(ds.attrs), time_dim),
@@ -124,9 +126,9 @@ def look(
             dims=dims,
             sizes=sizes,
             place={n: ds[n].values for n in located if n is not None and n in ds.coords},
-            packing={n: _packing(packed[n]) for n in names},
-            units={n: _units(packed[n].attrs) for n in names},
-            flags={n: _flags(packed[n].attrs) for n in names},
+            packing=packing,
+            units=units,
+            flags=flags,
             known=frozenset(map(str, packed.variables)),
             attrs=dict(ds.attrs),
         )
@@ -167,14 +169,15 @@ def glance(path: Path, like: GranuleLook) -> GranuleLook | None:
                 return None
         if like.time is None and dim is not None and ds.sizes[dim] > 1:
             return None
+        packing, units, flags = _stated(ds, like.dims)
         return replace(
             like,
             granule=Granule(path, _times(ds, dim, path), created(ds.attrs), dim),
             sizes={d: ds.sizes[d] for d in like.sizes},
             place={n: ds[n].values for n in like.place},
-            packing={n: _packing(ds[n]) for n in like.dims},
-            units={n: _units(ds[n].attrs) for n in like.dims},
-            flags={n: _flags(ds[n].attrs) for n in like.dims},
+            packing=packing,
+            units=units,
+            flags=flags,
             attrs=dict(ds.attrs),
         )
 
@@ -198,13 +201,23 @@ def _varying(ds: xr.Dataset, axes: grid.Axes) -> list[str]:
     return names
 
 
-def _units(attrs: Mapping[Any, Any]) -> str:
-    return str(attrs.get("units", ""))
+def _stated(
+    packed: xr.Dataset, names: Iterable[str]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, tuple[str, ...]]]:
+    """Return what variables state by name: their packing, their units and their flags."""
+    packing, units, flags = {}, {}, {}
+    for name in names:
+        attrs = packed[name].attrs
+        packing[name] = _packing(packed[name])
+        units[name] = str(attrs.get("units", ""))
+        flags[name] = _flags(attrs)
+    return packing, units, flags
 
 
 def _flags(attrs: Mapping[Any, Any]) -> tuple[str, ...]:
     """Return meanings, masks and values of a flag as texts that compare equal if they are."""
     meanings = " ".join(str(attrs.get("flag_meanings", "")).split())
+    # lists of Python numbers: the same flags may be stored in arrays of different types
     masks = np.asarray(attrs.get("flag_masks", ())).tolist()
     values = np.asarray(attrs.get("flag_values", ())).tolist()
     return (meanings, str(masks), str(values))

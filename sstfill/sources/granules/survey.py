@@ -71,6 +71,7 @@ def survey(
             attrs = {k: v for k, v in seen.attrs.items() if not OF_ONE.search(k)}
             archive = GranuleArchive(first=seen, attrs=attrs)
         else:
+            # a glance first: nearly all granules are laid out as the first
             seen = glance(path, archive.first) or look(path, variables, quality_level)
         _agree(archive, seen)
         archive.granules.append(seen.granule)
@@ -104,6 +105,7 @@ def _agree(archive: GranuleArchive, seen: GranuleLook) -> None:
     for name, dims in first.dims.items():
         if name not in seen.dims:
             archive.lacking.add(name)
+        # another order of the same dimensions is only transposed
         elif sorted(map(str, dims)) != sorted(map(str, seen.dims[name])):
             raise InputError(
                 f"mixed grids: {name!r} lies on {seen.dims[name]} in {b}, on {dims} in {a}; "
@@ -123,6 +125,7 @@ def _agree(archive: GranuleArchive, seen: GranuleLook) -> None:
             archive.repacked.add(name)
     for key, value in list(archive.attrs.items()):
         if key not in seen.attrs or not np.array_equal(value, seen.attrs[key]):
+            # what differs between granules says nothing of the archive
             del archive.attrs[key]
 
 

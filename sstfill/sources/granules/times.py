@@ -65,6 +65,7 @@ def axis(times: Times, step: str) -> TimeAxis:
         )
     seconds = (np.arange(steps.max() + 1) + first + phase) * (length / SECOND)
     due = times.min() + np.rint(seconds).astype(int) * SECOND
+    # where there is a granule, its own time and not that when it was due
     due[steps] = times
     return TimeAxis(due, steps)
 
@@ -85,6 +86,7 @@ def _length(step: str) -> np.timedelta64:
 
 def inferred(times: Times) -> np.timedelta64:
     """Infer the step of a regular series with holes, an hour or more; `InputError` without one."""
+    # rounded to hours: overpasses drift by minutes from day to day
     hours = np.unique((times + HOUR // 2).astype("M8[h]"))
     gaps = np.diff(hours) / HOUR
     if not gaps.size:
@@ -120,12 +122,14 @@ def _stamp(text: str) -> np.datetime64 | None:
     >>> str(_stamp("2022-06-01 19:00:00")), str(_stamp("A2022152.L3m_DAY_SST.nc"))
     ('2022-06-01T19:00:00', '2022-06-01T00:00:00')
     """
+    # names hold other numbers, too: orbits, versions
     for found in STAMP.finditer(text):
         parts = [int(part or 0) for part in found.groups()]
         try:
             return np.datetime64(pd.Timestamp(*parts), "s")
         except ValueError:
             continue  # digits that are not a date
+    # as NASA's ocean colour names its files, A2022152
     for found in re.finditer(r"(?<!\d)\d{7}(?!\d)", text):  # year and day of the year
         number = np.array([float(found[0])])
         form = date_forms.form_guessed(number)

@@ -14,9 +14,6 @@ from sstfill.errors import InputError, OptionError
 from sstfill.occlusion.lwp import SPIN_UP, LwpSeries, in_grams, ordered
 from sstfill.progress import track
 
-BLOCK = 16e6
-"""Bytes of a block of frames."""
-
 
 def occluded_fractions(
     lwp: LwpSeries,
@@ -24,6 +21,7 @@ def occluded_fractions(
     *,
     start_after: int = SPIN_UP,
     units: str | None = None,
+    block_bytes: float = 16e6,
 ) -> list[float]:
     """Return the fraction of the pixels that each threshold occludes.
 
@@ -39,6 +37,8 @@ def occluded_fractions(
         Frames left out at the start of the series (spin-up).
     units
         By default the attribute of `lwp`.
+    block_bytes
+        Bytes of a block of frames, about.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def occluded_fractions(
             "lower it"
         )
     above, pixels = np.zeros(len(thresholds), dtype=np.int64), 0
-    blocks = list(_blocks(series, start_after))
+    blocks = list(_blocks(series, start_after, block_bytes))
     for block in track(blocks, "occluded fractions", len(blocks)):
         values = in_grams(series[block], grams)
         above += [int((values > threshold).sum()) for threshold in thresholds]
@@ -72,9 +72,10 @@ def occluded_fractions(
     return [float(count / pixels) for count in above]
 
 
-def _blocks(series: xr.DataArray, start: int) -> Iterator[slice]:
+def _blocks(series: xr.DataArray, start: int, block_bytes: float) -> Iterator[slice]:
     """Cut the frames from `start` on into blocks that end at the borders of stored chunks."""
     stored = series.encoding.get("preferred_chunks", {}).get("time", 1)
-    frames = max(1, int(BLOCK / (series.nbytes / len(series))) // stored) * stored
+    # whole chunks as stored, so that each is decompressed once
+    frames = max(1, int(block_bytes / (series.nbytes / len(series))) // stored) * stored
     cuts = [start, *range((start // frames + 1) * frames, len(series), frames), len(series)]
     yield from (slice(a, b) for a, b in itertools.pairwise(cuts))

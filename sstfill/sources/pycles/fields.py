@@ -45,6 +45,7 @@ def column_weights(stats: Path) -> Floats:
                 f"{stats} has no reference/rho0 or no profiles/z; give the run's own: stats=..."
             )
         rho, top = _filled(density), _filled(edges)
+    # the lowest layer begins at the ground
     weights = rho * np.diff(top, prepend=0.0) * GRAMS
     if not (np.isfinite(weights) & (weights > 0)).all():
         raise ReadError(
@@ -81,6 +82,7 @@ def combined_lwp(path: Path, weights: Floats) -> Floats:
                 "give what combine3d.py wrote"
             )
         _check_levels(path, ql.shape[2], weights)
+        # PyCLES has x first
         return (_filled(ql) @ weights).T
 
 
@@ -107,6 +109,7 @@ def ranks_lwp(folder: Path, weights: Floats) -> Floats:
                 covered, lwp = np.zeros(grid, dtype=bool), np.zeros(grid[:2])
             box = tuple(slice(at, at + n) for at, n in zip(low, size, strict=True))
             ql = _liquid(dataset, path)
+            # a slice beyond the grid is cut short by NumPy without an error
             if covered.shape != grid or ql.size != np.prod(size) or covered[box].shape != size:
                 raise InputError(
                     f"{path}: {size} cells at {low} of {grid} do not fit the other ranks' "
@@ -116,6 +119,7 @@ def ranks_lwp(folder: Path, weights: Floats) -> Floats:
                 raise InputError(
                     f"{path} has cells of another rank too; keep the ranks of one run in a folder"
                 )
+            # added, not set: ranks may divide the column, too
             lwp[box[:2]] += _filled(ql).reshape(size) @ weights[box[2]]
             covered[box] = True
     if not covered.size or not covered.all():

@@ -89,6 +89,7 @@ def published_lwp(
         check_store(out, zarr_format, [array])
     series = published(array)
     shape = (series.sizes["time"], series.sizes["y"], series.sizes["x"])
+    # read in pieces: the array has 354 MB
     with array.open("rb") as stream:
         md5 = hashlib.file_digest(stream, "md5").hexdigest()
     theirs = path is None or f"md5:{md5}" == _stated(cache)
@@ -194,6 +195,7 @@ def _download(url: str, output_file: Any, store: Any) -> None:
         )
         with contextlib.suppress(requests.RequestException, LookupError):
             pooch.DOIDownloader(progressbar=_Bar(), **options)(url, output_file, store)
+    # the web site asks for a browser: the interface of the service has the same file
     if Path(output_file).stat().st_size == 0:
         number = next(f["id"] for f in _files() if f["name"] == NAME)
         pooch.HTTPDownloader(progressbar=_Bar(), **options)(f"{FILES}/{number}", output_file, store)

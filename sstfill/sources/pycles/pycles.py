@@ -195,7 +195,8 @@ def find_run(directory: Path) -> PyclesRun:
     if runs:
         names = ", ".join(run.folder.name for run in runs)
         raise InputError(f"{directory} holds {len(runs)} runs ({names}); name one of them")
-    below = [p.name for p in sorted(directory.iterdir()) if p.is_dir() and _run(p).frames]
+    folders = [path for path in sorted(directory.iterdir()) if path.is_dir()]
+    below = [folder.name for folder in folders if _run(folder).frames]
     if below:
         raise InputError(
             f"{directory} holds folders with frames of runs ({', '.join(below[:5])}); "
@@ -249,6 +250,7 @@ def _namelist(folder: Path) -> dict[str, Any]:
 def _pickles(folder: Path) -> dict[int, Path]:
     found = {}
     for path in folder.glob("*.pkl"):
+        # the name is the only time that a visualisation file has
         if re.fullmatch(r"[0-9]{8,}", path.stem) and int(path.stem) >= PICKLE_OFFSET:
             found[int(path.stem) - PICKLE_OFFSET] = path
     return found
@@ -296,6 +298,7 @@ def _reader(
         own = run.folder / str(run.option("stats_io", "stats_dir", "stats"))
         near = sorted(own.glob("Stats.*.nc"))
         near += sorted(run.folder.glob("Stats.*.nc"))
+        # the folder given may be one inside of the run's
         near += sorted(run.folder.parent.glob("stats/Stats.*.nc"))
         if not near:
             raise ReadError(
@@ -315,6 +318,7 @@ def _pickled_lwp(path: Path) -> NDArray[np.float64]:
         raise InputError(
             f"{path}: lwp is {lwp.dtype} {lwp.shape}, not floating (x, y); give output of PyCLES"
         )
+    # PyCLES writes (x, y) in kg m-2
     return lwp.T.astype(np.float64) * GRAMS
 
 

@@ -73,6 +73,7 @@ def write_series(
     layout = coords.assign(LWP=(("time", "y", "x"), empty, LWP))
     encoding: dict[str, Any] = {"LWP": {"_FillValue": np.float32("nan")}}
     for name in coords.coords:
+        # CF allows no missing values in coordinates
         encoding[str(name)] = {"_FillValue": None}
     with whole_store(target, zarr_format) as temporary:
         layout.to_zarr(

@@ -59,6 +59,7 @@ class _Array:
         if not isinstance(self.dtype, _Dtype) or not valid:
             raise pickle.UnpicklingError("an array without a shape or kind")
         dtype = self.dtype.dtype()
+        # Python 2 pickled bytes as str, which `encoding="latin1"` turns into text byte for byte
         raw = self.data.encode("latin1") if isinstance(self.data, str) else self.data
         if not isinstance(raw, bytes) or len(raw) != math.prod(self.shape) * dtype.itemsize:
             raise pickle.UnpicklingError(f"an array {self.shape} without its {dtype} numbers")
@@ -98,6 +99,7 @@ class _Unpickler(pickle.Unpickler):
     """Admits the stand-ins of NumPy arrays alone."""
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
+        # the one encoding that takes every byte
         super().__init__(file, encoding="latin1")
         self.path = path
 

@@ -52,6 +52,7 @@ def find(path: Path) -> list[Path]:
     found: list[Path] = []
     other: set[str] = set()
     for folder, folders, files in os.walk(path):
+        # in place: os.walk enters what is left in the list
         folders[:] = [name for name in folders if not name.startswith(".")]
         has_pictures = False
         for name in files:
@@ -108,6 +109,7 @@ def read(
 def _video(path: Path, fractions: bool) -> Pictures:
     with guard.open_video(path) as container:
         for frame in container.decode(video=0):
+            # telephones store pictures as the sensor lies, with a note how to turn them
             yield upright(_colours(frame, fractions), frame.rotation)
 
 
@@ -115,6 +117,7 @@ def _colours(frame: Any, fractions: bool) -> NDArray[Any]:
     """Return red, green and blue ``(y, x, 3)``, see `read`."""
     if max(part.bits for part in frame.format.components) <= 8:
         return np.asarray(frame.to_ndarray(format="rgb24"))
+    # FFmpeg widens what has 10 or 12 bits to 16, so that one divisor serves all
     values = np.asarray(frame.to_ndarray(format="rgb48le"), np.float32) / STEP
     if fractions:
         return values

@@ -76,13 +76,16 @@ class Framing:
         planes: NDArray[Any] = np.moveaxis(self._colours(cut, label), -1, 0)
         height, width = planes.shape[1:]
         if self.size is not None and (height, width) != (self.size, self.size):
+            # a weight of 0 times NaN is NaN: one missing pixel would spoil its row and column
             if not np.isfinite(planes).all():
                 raise InputError(
                     f"{label} has missing values, which cannot be resized; keep its size: size=None"
                 )
+            # linear interpolation is separable: rows, then columns
             planes = _weights(height, self.size) @ planes @ _weights(width, self.size).T
         if self.dtype == "float32":
             return planes
+        # clipped: an integer type would wrap around in silence
         return np.clip(np.rint(planes), 0, 255).astype(np.uint8)
 
     def _window(self, shape: tuple[int, ...], label: str) -> tuple[slice, slice]:
@@ -137,6 +140,7 @@ def _weights(given: int, wanted: int) -> NDArray[np.float32]:
     """
     scale = given / wanted
     centres = (np.arange(wanted) + 0.5) * scale
+    # in pixels of the result where it shrinks, else in those of the picture
     away = np.abs(np.arange(given) + 0.5 - centres[:, None]) / max(scale, 1.0)
     weights = np.clip(1 - away, 0, None)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

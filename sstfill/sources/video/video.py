@@ -27,8 +27,6 @@ from sstfill.sources.video.frames import Crop, Dtype, Framing
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-SHARD = 16e6
-"""Bytes of sequences that share a file, in which each can still be read alone."""
 
 
 class Cut(NamedTuple):
@@ -108,6 +106,7 @@ def import_video(
     dtype: Dtype = "uint8",
     seed: int = 0,
     zarr_format: int = 3,
+    shard_bytes: float = 16e6,
 ) -> xr.Dataset:
     """Import video clips into one Zarr store, clip by clip; it is written whole or not at all.
 
@@ -151,6 +150,9 @@ def import_video(
         Seed of the split.
     zarr_format
         2 or 3.
+    shard_bytes
+        Bytes of sequences that share a file of a store of format 3, in which each can still be read
+        alone.
 
     Returns
     -------
@@ -193,12 +195,14 @@ def import_video(
     if is_made(out, zarr_format, "import-video", options):
         return io.open(out, chunks={})
     with whole_store(out, zarr_format) as store:
-        kept = _write(_cuts(sources, Path(path), axes, cutter), store, cutter, zarr_format)
+        cuts = _cuts(sources, Path(path), axes, cutter)
+        kept = _write(cuts, store, cutter, zarr_format, shard_bytes)
         if not kept:
             raise InputError(
                 f"none of {len(cutter.short)} clips in {path} has {frames} frames at stride "
                 f"{stride}; ask for fewer: frames=... (--frames)"
             )
+        # after the values: which clips are long enough shows only then
         labels = _labels(kept, per_clip, fractions, seed)
         labels["channel"] = ("channel", np.array(cutter.framing.channels, dtype=object))
         options |= {"clips_left_out": len(cutter.short)}
@@ -230,7 +234,7 @@ def _cuts(sources: list[Path], root: Path, axes: str | None, cutter: Cutter) -> 
 
 
 def _write(
-    cuts: Iterator[Cut], store: Path, cutter: Cutter, zarr_format: int
+    cuts: Iterator[Cut], store: Path, cutter: Cutter, zarr_format: int, shard_bytes: float
 ) -> list[tuple[str, int]]:
     """Write sequences some megabytes at a time; return the clip and first frame of each."""
     kept: list[tuple[str, int]] = []
@@ -239,7 +243,7 @@ def _write(
         return kept
     together = 1  # Zarr v2 knows no shards
     if zarr_format == 3:
-        together = max(1, min(512, int(SHARD // first.values.nbytes)))
+        together = max(1, min(512, int(shard_bytes // first.values.nbytes)))
     cuts = itertools.chain([first], cuts)
     while batch := list(itertools.islice(cuts, together)):
         video = _video(np.stack([cut.values for cut in batch]), cutter)
@@ -277,6 +281,7 @@ def _labels(
     names = source
     if per_clip != 1:
         names = [f"{clip}@{first}" for clip, first in kept]
+    # by clip, not by sequence: sequences of one clip are too alike to test on
     assigned = _assigned(list(dict.fromkeys(source)), fractions, seed)
     split = np.array([assigned[clip] for clip in source], np.int8)
     flags = {

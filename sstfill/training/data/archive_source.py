@@ -22,7 +22,7 @@ from sstfill.training.data import cache
 from sstfill.training.data.chunk_buffer import shuffled_windows
 from sstfill.training.data.cloud_buffer import cloud_operators
 from sstfill.training.data.sample import Sample
-from sstfill.training.data.windows import TrainingWindow, TrainingWindows, is_large, withhold
+from sstfill.training.data.windows import TrainingWindow, TrainingWindows, withhold
 
 VALIDATED = 8
 """Sequences to validate on."""
@@ -48,20 +48,25 @@ class ArchivePart:
         """
         places, masks = rng.spawn(2)  # which leaves `rng` as it is
         with ExitStack() as opened:
-            operators = cloud_operators(self.clouds, self.windows.shape, masks)
+            operators = self.cloud_operators(masks)
             opened.enter_context(closing(operators))
             buffer = None
-            if is_large(self.windows.obs):
+            if not self.windows.limits.allow(self.windows.obs):
                 buffer = shuffled_windows(self.windows, places)
                 opened.enter_context(closing(buffer))
             for operator in operators:
+                # a generator for each sequence, so that what one draws does not shift the next
                 own = np.random.default_rng(rng.integers(2**63))
                 window = next(buffer) if buffer else self.windows.draw(own)
                 yield window, replace(self, clouds=operator), own
 
+    def cloud_operators(self, rng: np.random.Generator) -> Generator[Occlusion, None, None]:
+        """Yield the operator for each mask, without end."""
+        return cloud_operators(self.clouds, self.windows.shape, rng, self.windows.limits)
+
     def with_some_clouds(self, rng: np.random.Generator) -> ArchivePart:
         """Return it with part of the clouds in memory, if all are too many."""
-        with closing(cloud_operators(self.clouds, self.windows.shape, rng)) as operators:
+        with closing(self.cloud_operators(rng)) as operators:
             return replace(self, clouds=next(operators))
 
     def second_mask(self, adversarial: bool, rng: np.random.Generator) -> Bools:
@@ -128,6 +133,7 @@ class PaperSource:
     ) -> Sample:
         observed, withheld = split_observed(window, part, needs_withheld, rng)
         scaled = self.scaling.apply(known_values(window, observed, withheld))
+        # NaN times 0 is NaN: masks alone would not keep it out of the sums
         values = np.nan_to_num(scaled).astype(np.float32)
         second_mask = part.second_mask(self.adversarial, rng)
         sea = np.broadcast_to(window.sea.values.astype(bool), values.shape)
@@ -218,7 +224,8 @@ class FirstGuessSource:
         del number
         part = self.training_part
         (masks,) = rng.spawn(1)
-        with closing(cloud_operators(part.clouds, part.windows.shape, masks)) as operators:
+        with closing(part.cloud_operators(masks)) as operators:
+            # with replacement: there may be fewer clips than sequences of an epoch
             for k in rng.choice(self.clips, self.samples):
                 own = np.random.default_rng(rng.integers(2**63))
                 sample = cache.to_sample(cache.augment(self._arrays("training", int(k)), own))
@@ -245,6 +252,7 @@ class FirstGuessSource:
         return cache.read(file)
 
     def _make(self, name: str, k: int) -> None:
+        # by its number, so that each process can make any of them alone
         rng = np.random.default_rng([self.seed, 2, name == "training", k])
         whole = self.training_part if name == "training" else self.validation_part
         part = whole.with_some_clouds(rng)

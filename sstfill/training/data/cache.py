@@ -64,8 +64,10 @@ def compute_inputs(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: i
     scale = SPREADS * scatter
     values = ((known - level) / scale).astype(np.float32)
     guess = ((fields["oi"] - level) / scale).astype(np.float32)
+    # without a first guess there is nothing to correct
     usable = np.isfinite(known) & np.isfinite(fields["oi"]) & at_sea
     return {
+        # half precision halves the disk space; values, of which the loss is made, stay single
         "channels": seen.astype(PRECISION),
         "values": np.where(usable, values, np.float32(np.nan)),
         "guess": np.nan_to_num(guess),
@@ -126,6 +128,7 @@ def augment(arrays: Arrays, rng: np.random.Generator) -> Arrays:
     for name, array in changed.items():
         if array.ndim < 2:
             continue
+        # so that the network learns no direction of this archive
         rotated = np.rot90(array, turns, (-2, -1))
         changed[name] = np.swapaxes(rotated, -1, -2) if mirror else rotated
     return changed

@@ -22,11 +22,9 @@ from sstfill.training.data.prefetch import prefetch
 from sstfill.training.data.windows import (
     LEAST_SEA,
     LEAST_SEEN,
-    LOAD_BYTES,
-    TRIES,
+    USUAL_LIMITS,
     TrainingWindow,
     TrainingWindows,
-    none_found,
 )
 
 T = TypeVar("T")
@@ -35,10 +33,6 @@ Rng = np.random.Generator
 
 IN_USE = 4
 """Segments that windows are taken from in turns; one more is read meanwhile."""
-SEGMENT_BYTES = LOAD_BYTES // IN_USE
-"""Bytes of a segment at most, or of one window if that has more; field and truth together."""
-MOST_WINDOWS = 48
-"""Windows taken from a segment at most."""
 BAND = 512
 """Rows in which sea is counted at a time."""
 
@@ -77,12 +71,15 @@ class SegmentPlan:
         Of a window.
     pixels
         Of a segment at most, or of a window if that has more.
+    most_windows
+        Taken from a segment.
     """
 
     chunks: tuple[tuple[int, ...], ...]
     spans: tuple[tuple[int, int], ...]
     shape: Shape
     pixels: int
+    most_windows: int = USUAL_LIMITS.windows
 
     def boxes(self) -> list[Box]:
         """List the boxes.
@@ -98,10 +95,11 @@ class SegmentPlan:
 
     def windows_per_segment(self) -> int:
         """How many windows to take from a segment: about as many as fill it."""
-        return max(1, min(MOST_WINDOWS, self._covered(self._extent()) // math.prod(self.shape)))
+        filling = self._covered(self._extent()) // math.prod(self.shape)
+        return max(1, min(self.most_windows, filling))
 
     def _extent(self) -> list[int]:
-        """Size of a box: part of a chunk, a chunk, or chunks that `MOST_WINDOWS` windows fill."""
+        """Size of a box: part of a chunk, a chunk, or chunks that `most_windows` windows fill."""
         room = [stop - start for start, stop in self.spans]
         chunk = [max(sizes) for sizes in self.chunks]
         extent = [min(pair) for pair in zip(chunk, room, strict=True)]
@@ -109,7 +107,7 @@ class SegmentPlan:
             # halve the dim that is longest in units of the window
             k = max(range(3), key=lambda k: (extent[k] > 1, extent[k] / self.shape[k]))
             extent[k] = -(-extent[k] // 2)
-        enough = min(self.pixels, MOST_WINDOWS * math.prod(self.shape))
+        enough = min(self.pixels, self.most_windows * math.prod(self.shape))
         while (larger := self._grown(extent, chunk, room, enough)) is not None:
             extent = larger
         return extent
@@ -175,7 +173,7 @@ def _segments(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingW
         places.append(np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start))
     useless = 0
     for k in endless_permutations(len(boxes), rng):
-        if useless == min(len(boxes), TRIES):
+        if useless == min(len(boxes), windows.tries):
             break
         # in proportion to the places of the box, on average
         count = int(plan.windows_per_segment() * places[k] / max(places) + rng.random())
@@ -189,7 +187,7 @@ def _segments(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingW
             continue
         useless = 0
         yield map(segment.window, starts)
-    raise none_found(windows.shape)
+    raise windows.none_found()
 
 
 def endless_permutations(count: int, rng: Rng) -> Iterator[int]:
@@ -211,7 +209,11 @@ def _plan(windows: TrainingWindows) -> SegmentPlan:
     if windows.truth is not None:
         itemsize += windows.truth.dtype.itemsize
     return SegmentPlan(
-        windows.obs.chunks or (), tuple(spans), windows.shape, SEGMENT_BYTES // itemsize
+        windows.obs.chunks or (),
+        tuple(spans),
+        windows.shape,
+        windows.limits.segment // itemsize,
+        windows.limits.windows,
     )
 
 
@@ -275,6 +277,7 @@ def _enough_sea(sea: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.boo
     bands = range(0, len(sea) - height + 1, BAND)
     enough = []
     for first in bands:
+        # sums along rows, then along columns: a box sum in two passes, whatever its size
         down = _sums(sea[first : first + BAND + height - 1], height)
         counts = _sums(down.T, width).T
         enough.append(counts >= LEAST_SEA * height * width)
@@ -284,6 +287,7 @@ def _enough_sea(sea: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.boo
 def _sums(values: NDArray, length: int) -> NDArray[np.int32]:
     """Sum each value and the `length` - 1 values below it."""
     total = np.cumsum(values, axis=0, dtype=np.int32)
+    # a copy, for the two views overlap
     total[length:] -= total[:-length].copy()
     return total[length - 1 :]
 

@@ -13,7 +13,6 @@ import xarray as xr
 
 from sstfill.occlusion import ObservedClouds, Occlusion
 from sstfill.training.data.chunk_buffer import (
-    SEGMENT_BYTES,
     Rng,
     SegmentPlan,
     Shape,
@@ -21,44 +20,48 @@ from sstfill.training.data.chunk_buffer import (
     interleave,
 )
 from sstfill.training.data.prefetch import prefetch
-from sstfill.training.data.windows import LEAST_SEA, TRIES, is_large
+from sstfill.training.data.windows import LEAST_SEA, TRIES, USUAL_LIMITS, MemoryLimits
 
 BYTES = 4
 """Bytes read for a pixel of a lazy mask, which is computed from an archive of float32."""
 
 
-def loaded(clouds: Occlusion) -> Occlusion:
-    """Return an operator with its clouds in memory, if they are not too large for that."""
+def loaded(clouds: Occlusion, limits: MemoryLimits = USUAL_LIMITS) -> Occlusion:
+    """Return an operator with its clouds in memory, if `limits` allow that."""
     given = None
     if isinstance(clouds, ObservedClouds):
         given = clouds.observed
-    if not isinstance(given, xr.DataArray) or given.chunks is None or is_large(given):
+    if not isinstance(given, xr.DataArray) or given.chunks is None or not limits.allow(given):
         return clouds
     return replace(clouds, observed=given.compute())  # type: ignore[type-var]
 
 
-def cloud_operators(clouds: Occlusion, shape: Shape, rng: Rng) -> Generator[Occlusion, None, None]:
-    """Yield the operator for each mask, without end: itself, unless its clouds are lazy and large.
+def cloud_operators(
+    clouds: Occlusion, shape: Shape, rng: Rng, limits: MemoryLimits = USUAL_LIMITS
+) -> Generator[Occlusion, None, None]:
+    """Yield the operator for each mask, without end: itself, if `limits` allow to load its clouds.
 
-    Then each is an operator on a segment of its archive, as windows come from segments
+    Else each is an operator on a segment of its archive, as windows come from segments
     (`sstfill.training.data.chunk_buffer.shuffled_windows`). Segments without sea, without a cloud
     or without anything else are left out.
     """
     observed = getattr(clouds, "observed", None)
-    large = isinstance(observed, xr.DataArray) and is_large(observed)
+    large = isinstance(observed, xr.DataArray) and not limits.allow(observed)
     if not isinstance(clouds, ObservedClouds) or not large:
         yield from repeat(clouds)
         return
     at_random, turns = rng.spawn(2)
-    with closing(prefetch(_segments(clouds, shape, at_random), 1)) as segments:
+    with closing(prefetch(_segments(clouds, shape, at_random, limits), 1)) as segments:
         yield from interleave(segments, turns)
 
 
-def _segments(clouds: ObservedClouds, shape: Shape, rng: Rng) -> Iterator[Iterator[Occlusion]]:
+def _segments(
+    clouds: ObservedClouds, shape: Shape, rng: Rng, limits: MemoryLimits
+) -> Iterator[Iterator[Occlusion]]:
     """Read segment after segment, and repeat the operator on each as often as it is drawn from."""
     (whole,) = clouds.split(1, gap=0)  # time first, its sea an array
     series, sea = xr.DataArray(whole.observed), np.asarray(whole.sea)
-    plan = _plan(series, shape, clouds.stride)
+    plan = _plan(series, shape, clouds.stride, limits)
     boxes = plan.boxes()
     useless = 0
     for k in endless_permutations(len(boxes), rng):
@@ -80,9 +83,10 @@ def _segments(clouds: ObservedClouds, shape: Shape, rng: Rng) -> Iterator[Iterat
     yield repeat(clouds)  # its draw raises the error that names what is wrong with it
 
 
-def _plan(series: xr.DataArray, shape: Shape, stride: int) -> SegmentPlan:
+def _plan(series: xr.DataArray, shape: Shape, stride: int, limits: MemoryLimits) -> SegmentPlan:
     frames, height, width = shape
     images, rows, columns = series.shape
     covered = (min(stride * max(frames - 1, 1) + 1, images), min(height, rows), min(width, columns))
     spans = tuple((0, n - m + 1) for n, m in zip(series.shape, covered, strict=True))
-    return SegmentPlan(series.chunks or (), spans, covered, SEGMENT_BYTES // BYTES)
+    pixels = limits.segment // BYTES
+    return SegmentPlan(series.chunks or (), spans, covered, pixels, limits.windows)

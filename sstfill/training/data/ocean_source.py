@@ -47,6 +47,7 @@ class OceanSource:
         # the processes of torchrun on this machine share its cores
         cores = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         make = partial(make_ocean, paper=self.oceans.paper, folder=self.folder)
+        # spawned: a fork of a process that has run torch's threads may hang
         with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
             for _ in track(pool.map(make, missing), "oceans", len(missing)):
                 pass

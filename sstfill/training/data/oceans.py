@@ -107,7 +107,9 @@ class OceanParts(NamedTuple):
     cloudy: NDArray[np.bool_] | None
 
 
-def draw(number: int, paper: float = Oceans.paper) -> OceanExample | None:
+def draw(
+    number: int, paper: float = Oceans.paper, *, least_seen: int = LEAST_SEEN
+) -> OceanExample | None:
     """Draw an ocean; None where clouds leave next to nothing to see.
 
     Parameters
@@ -116,17 +118,20 @@ def draw(number: int, paper: float = Oceans.paper) -> OceanExample | None:
         Equal numbers draw equal oceans.
     paper
         See `Oceans`.
+    least_seen
+        Number of observations below which there is next to nothing to see.
     """
     rng = np.random.default_rng([number, STREAM])
     parts = _like_paper(number, rng) if rng.random() < paper else _any_ocean(number, rng)
     truth, sea, cloudy = parts.truth, parts.sea, parts.cloudy
     if cloudy is None:
         images, height, width = truth.shape
+        # operators give what is seen
         cloudy = ~_other_operator(rng).draw((images, height, width), rng)
     noise = parts.noise * rng.standard_normal(truth.shape)
     seen = (truth.values + parts.disturbance + noise).astype(np.float32)
     obs = truth.copy(data=np.where(cloudy | ~sea, np.float32(np.nan), seen))
-    if int(obs.notnull().sum()) < LEAST_SEEN:
+    if int(obs.notnull().sum()) < least_seen:
         return None
     dims = obs.dims[1:]
     return OceanExample(obs, seen, xr.DataArray(sea, dims=dims, coords={d: obs[d] for d in dims}))
@@ -278,6 +283,7 @@ def _red_noise(rng: Rng, length: int) -> NDArray[np.float64]:
     series = rng.normal(size=length)
     memory = rng.uniform(0, 0.95)
     for t in range(1, length):
+        # the factor of the innovation keeps the variance at 1
         series[t] = memory * series[t - 1] + np.sqrt(1 - memory**2) * series[t]
     return series
 

@@ -26,6 +26,7 @@ def prefetch(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]
     """
     stream = iter(items)
     with ThreadPoolExecutor(1, "sstfill-prefetch") as pool:
+        # one thread: the items of a generator come in order, and it may not be entered twice
         upcoming = deque(pool.submit(_step, stream) for _ in range(depth))
         try:
             while found := upcoming.popleft().result():

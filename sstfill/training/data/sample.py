@@ -121,6 +121,7 @@ class Batches:
         self._needs_withheld = needs_withheld
         self._own: Iterable[Sample]
         if isinstance(stream, Sequence):
+            # a sequence of sequences makes only those that are asked for
             self._own = (stream[k] for k in range(rank, len(stream), processes))
         else:
             self._own = islice(stream, rank, None, processes)

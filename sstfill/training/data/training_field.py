@@ -16,7 +16,7 @@ from sstfill.fields.reading.rules import located
 from sstfill.fields.reading.sea import find_sea, sea_mask
 from sstfill.fields.reading.variables import pick_field
 from sstfill.fields.transform import Transform, by_name, choose, is_skewed, note_skewness
-from sstfill.training.data.windows import is_large
+from sstfill.training.data.windows import MemoryLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,7 @@ class TrainingField:
         ds = located(ds)
         name = pick_field(ds, variable)
         ds = mask_missing(ds, [name])
+        # what an earlier fill estimated is no observation to learn from
         field = grid.standardise(unfilled(ds, name)[name])
         survey = gaps.survey(field)
         given = sea if sea is not None else find_sea(ds.drop_vars(name))
@@ -73,7 +74,8 @@ class TrainingField:
         else:
             # What is ever observed is taken for sea.
             dims = field.dims[1:]
-            coords = {n: coord for n, coord in field.coords.items() if set(coord.dims) <= set(dims)}
+            in_space = [n for n, coord in field.coords.items() if set(coord.dims) <= set(dims)]
+            coords = {name: field.coords[name] for name in in_space}
             seen = survey.pixel_count.values > 0
             mask = xr.DataArray(seen, dims=dims, coords=coords, name="sea")
         _check(name, survey, mask)
@@ -88,14 +90,14 @@ class TrainingField:
             fingerprint += f"-{chosen.kind}{chosen.floor:g}"
             obs, known = chosen.apply(obs), None if known is None else chosen.apply(known)
         elif transform == "auto" and not by_name(ds[name])[1]:
-            least, most = (survey[key].where(mask).values for key in ("least", "most"))
-            if is_skewed(least, most):
+            least, most = survey["least"].where(mask), survey["most"].where(mask)
+            if is_skewed(least.values, most.values):
                 note_skewness([name])
         return cls(obs=obs, sea=mask, truth=known, fingerprint=fingerprint, transform=chosen)
 
-    def loaded(self) -> TrainingField:
-        """Return it in memory, unless it is lazy and too large for that."""
-        if is_large(self.obs):
+    def loaded(self, limits: MemoryLimits) -> TrainingField:
+        """Return it in memory, if `limits` allow that."""
+        if not limits.allow(self.obs):
             return self
         truth = None
         if self.truth is not None:

@@ -22,13 +22,37 @@ TRIES = 200
 """Windows drawn until one has enough sea and enough observations; then there are none."""
 VALIDATED = 6
 """One image in six is kept for validation, at the end of the archive, and at least a sequence."""
-LOAD_BYTES = 128 * 2**20
-"""Bytes up to which a lazy array is loaded; a larger one is read in segments of as much in all."""
 GAP = 5
 """Images left out between training and validation, whose neighbours in time are alike.
 
 Short archives lose fewer.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryLimits:
+    """How much of an archive is held in memory.
+
+    Attributes
+    ----------
+    load
+        Bytes up to which a lazy array is loaded; a larger one is read in segments.
+    segment
+        Bytes of a segment at most, or of one window if that has more; field and truth together.
+    windows
+        Windows taken from a segment at most.
+    """
+
+    load: int = 128 * 2**20
+    segment: int = 32 * 2**20
+    windows: int = 48
+
+    def allow(self, field: xr.DataArray) -> bool:
+        """Whether an array may be loaded whole, unless it is in memory already."""
+        return field.chunks is None or field.nbytes <= self.load
+
+
+USUAL_LIMITS = MemoryLimits()
 
 
 class Blocks(NamedTuple):
@@ -101,6 +125,10 @@ class TrainingWindows:
         Of a window.
     truth
         The field without gaps, where it is known.
+    limits
+        How much of the archive is held in memory.
+    tries
+        Windows drawn until one has enough sea and enough observations; then there are none.
     """
 
     obs: xr.DataArray
@@ -108,6 +136,8 @@ class TrainingWindows:
     times: slice
     shape: tuple[int, int, int]
     truth: xr.DataArray | None = None
+    limits: MemoryLimits = USUAL_LIMITS
+    tries: int = TRIES
 
     def draw(self, rng: np.random.Generator) -> TrainingWindow:
         """Draw a window with enough sea and observations, and read it alone.
@@ -115,18 +145,20 @@ class TrainingWindows:
         Raises
         ------
         InputError
-            If `TRIES` draws find none.
+            If `tries` draws find none.
         """
         whole = (self.times.stop - self.times.start, *self.obs.shape[1:])
-        for _ in range(TRIES):
+        for _ in range(self.tries):
             drawn = []
             for least, length in zip(whole, self.shape, strict=True):
                 start = int(rng.integers(least - length + 1))
                 drawn.append(slice(start, start + length))
             t, y, x = drawn
+            # the mask is in memory: a window on land costs no reading
             at_sea = self.sea[y, x].values.astype(bool)
             if at_sea.mean() < LEAST_SEA:
                 continue
+            # drawn within the block, read from the archive
             t = slice(t.start + self.times.start, t.stop + self.times.start)
             obs = self.obs[t, y, x].load()
             if np.isfinite(obs.values[:, at_sea]).mean() >= LEAST_SEEN:
@@ -134,20 +166,14 @@ class TrainingWindows:
                 if self.truth is not None:
                     truth = self.truth[t, y, x].load()
                 return TrainingWindow(obs.where(self.sea[y, x]), self.sea[y, x], truth)
-        raise none_found(self.shape)
+        raise self.none_found()
 
-
-def none_found(shape: tuple[int, int, int]) -> InputError:
-    """Return the error for an archive without a window that can be trained on."""
-    return InputError(
-        f"no window of {shape} pixels with {LEAST_SEA:.0%} sea, {LEAST_SEEN:.0%} of it observed, "
-        f"in {TRIES} tries; give a smaller size, or data with fewer clouds"
-    )
-
-
-def is_large(field: xr.DataArray) -> bool:
-    """Whether an array is lazy and too large to be loaded."""
-    return field.chunks is not None and field.nbytes > LOAD_BYTES
+    def none_found(self) -> InputError:
+        """Return the error for an archive without a window that can be trained on."""
+        return InputError(
+            f"no window of {self.shape} pixels with {LEAST_SEA:.0%} sea, {LEAST_SEEN:.0%} of it "
+            f"observed, in {self.tries} tries; give a smaller size, or data with fewer clouds"
+        )
 
 
 def withhold(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -30,36 +31,32 @@ PLACES = {
 
 
 @pytest.fixture
-def small_mask(tmp_path, monkeypatch):
-    """A land mask of 4 x 8 cells in place of the package's."""
+def small(tmp_path):
+    """A land mask of 4 x 8 cells, and those cells."""
     cells = np.random.default_rng(0).random((4, 8)) > 0.5
     np.savez_compressed(tmp_path / "mask.npz", mask=cells)
-    monkeypatch.setattr(landmask, "CELLS", 1 / 45)
-    monkeypatch.setattr(landmask, "SHAPE", (4, 8))
-    monkeypatch.setattr(landmask, "_path", lambda: tmp_path / "mask.npz")
-    landmask._cells.cache_clear()
-    yield cells
-    landmask._cells.cache_clear()
+    return landmask.LandMask(tmp_path / "mask.npz", (4, 8)), cells
 
 
-def test_rows_and_columns_in_any_order(small_mask):
+def test_rows_and_columns_in_any_order(small):
+    mask, cells = small
     lat = np.array([-60.0, 80.0, 10.0, 80.0, -90.0, 90.0])
     lon = np.array([-170.0, 190.0, 10.0, 350.0, 180.0])
     rows, columns = [3, 0, 1, 0, 3, 0], [0, 0, 4, 3, 0]
-    expected = small_mask[np.ix_(rows, columns)]
-    np.testing.assert_array_equal(landmask.is_sea(lat, lon), expected)
+    expected = cells[np.ix_(rows, columns)]
+    np.testing.assert_array_equal(mask.is_sea(lat, lon), expected)
     lat2, lon2 = np.meshgrid(lat, lon, indexing="ij")
     lat2[1, 2] = np.nan
-    found = landmask.is_sea(lat2, lon2)
+    found = mask.is_sea(lat2, lon2)
     assert not found[1, 2]
     expected[1, 2] = False
     np.testing.assert_array_equal(found, expected)
 
 
-def test_another_file_is_refused(small_mask, monkeypatch):
-    monkeypatch.setattr(landmask, "SHAPE", (4, 9))
+def test_another_file_is_refused(small):
+    other = replace(small[0], shape=(4, 9))
     with pytest.raises(ReadError, match=r"cannot read the land mask .*sstfill\[landmask\]"):
-        landmask.is_sea(np.array([0.0]), np.array([0.0]))
+        other.is_sea(np.array([0.0]), np.array([0.0]))
 
 
 @needs_land_mask

@@ -15,7 +15,7 @@ import sstfill
 from sstfill.describe import describe
 from sstfill.errors import InputError
 from sstfill.fields import grid
-from sstfill.fields.reading.positions import cell_km, cf_roles, declare, degrees
+from sstfill.fields.reading.positions import at_rest, cell_km, cf_roles, declare, degrees
 
 NY, NX = 14, 12
 
@@ -154,13 +154,12 @@ def test_positions_that_move_are_refused(chunks, declared):
     assert "move in time" in describe(ds).fields[0].trouble
 
 
-def test_many_positions_are_compared_at_some_steps(monkeypatch):
-    monkeypatch.setattr("sstfill.fields.reading.positions.WHOLE", 0)
+def test_many_positions_are_compared_at_some_steps():
     lat, lon = places()
     moving = lon + 0.5 * (np.arange(40)[:, None, None] == 39)
     da = curvilinear(np.repeat(lat[None], 40, axis=0), moving, 40).chunk(time=1)
     with pytest.raises(InputError, match="between steps 0 and 39"):
-        grid.standardise(da)
+        at_rest(da["nav_lon"].chunk(time=1), "time", whole=0)
 
 
 @settings(max_examples=40, deadline=None)

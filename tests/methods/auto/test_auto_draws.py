@@ -23,7 +23,6 @@ from sstfill.methods.registry import fit, load, seeded
 from sstfill.synthetic import ocean
 from sstfill.validation.blend import Blend, BlendWeights
 
-pytestmark = pytest.mark.usefixtures("brief_fit")
 WITH_EOF = Auto(methods=("interpolate", "bayes_eof"))
 
 

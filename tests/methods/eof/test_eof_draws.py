@@ -210,7 +210,7 @@ class TestArchive:
 
     def test_units_draw_what_one_window_over_all_draws(self, fitted, archive):
         whole = self.members(fitted, archive, (100, 100, 100))
-        units = self.members(fitted, archive, (8, 9, 7))
+        units = self.members(fitted, archive, (16, 12, 13))
         assert (np.isnan(whole) == np.isnan(units)).all()
         spread = np.nanstd(whole)
         assert np.nanmax(abs(whole - units)) < 1e-3 * spread
@@ -235,7 +235,7 @@ class TestArchive:
 
     def test_only_bayesian_modes_draw(self, fitted, archive, tmp_path):
         assert isinstance(fitted, FittedSimulates)
-        for method in (Dineof(), Climatology()):
+        for method in (Dineof(modes=2), Climatology()):
             folder = tmp_path / method.name
             fit(method, archive, folder)
             assert not isinstance(load(folder), FittedSimulates)

@@ -10,7 +10,6 @@ import pytest
 import xarray as xr
 
 from sstfill.methods.common.matrix import pack
-from sstfill.methods.eof import holdout
 from sstfill.methods.eof.holdout import cloud_points, random_points
 from sstfill.synthetic import ocean
 
@@ -71,10 +70,9 @@ def test_several_variables(cloudy):
     assert 0.3 < layer.mean() < 0.7
 
 
-def test_a_sample_of_the_images_bounds_the_memory(cloudy, monkeypatch):
-    monkeypatch.setattr(holdout, "MOST_CELLS", 1)
+def test_a_sample_of_the_images_bounds_the_memory(cloudy):
     matrix = pack(*cloudy)
-    points = cloud_points(matrix, *cloudy, seed=0)
+    points = cloud_points(matrix, *cloudy, seed=0, most_cells=1)
     assert len(np.unique(points // len(matrix.pixels))) <= 10
     assert matrix.observed.ravel()[points].all()
     assert 0.05 < len(points) / matrix.observed.sum() < 0.15

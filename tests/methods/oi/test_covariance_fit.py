@@ -14,7 +14,15 @@ from scipy import ndimage
 
 from sstfill.methods.oi import covariance_fit, subsample
 from sstfill.methods.oi.covariance import Component, Covariance
-from sstfill.methods.oi.covariance_fit import Fixed, ParameterLayout, WithheldTrial, fit_covariance
+from sstfill.methods.oi.covariance_fit import (
+    FitEffort,
+    Fixed,
+    ParameterLayout,
+    WithheldTrial,
+    fit_covariance,
+)
+
+pytestmark = pytest.mark.usefixtures("full_fits")
 
 CELL = 10.0
 SHAPE = (30, 24, 24)
@@ -46,7 +54,8 @@ def test_the_same_draws_give_the_same_fit() -> None:
     fit = inspect.unwrap(covariance_fit.fit_parameters)
     draws = [WithheldTrial.draw(drawn("exponential"), SEA, "mean", seed) for seed in (0, 1)]
     start = covariance_fit.START["two-scale"]
-    one, other = (fit(draws, start, 0.03, Fixed(), rounds=1).to_dict() for _ in range(2))
+    little = FitEffort(rounds=1)
+    one, other = (fit(draws, start, 0.03, Fixed(), little).to_dict() for _ in range(2))
     assert one == other
 
 
@@ -64,10 +73,10 @@ def test_scales_and_noise_are_recovered(shape) -> None:
     assert 0.1 / 1.7 < found.covariance.noise / part.variance < 0.1 * 1.7
 
 
-@pytest.mark.usefixtures("brief_fit")
 def test_what_is_given_is_kept() -> None:
     fixed = Fixed(length_scale=(33.0, 44.0), time_scale=1.25, noise=0.07)
-    found = fit_covariance(drawn("exponential"), SEA, "auto", ["mean"], fixed, 0)
+    little = FitEffort(draws=2, targets=40)
+    found = fit_covariance(drawn("exponential"), SEA, "auto", ["mean"], fixed, 0, effort=little)
     (part,) = found.covariance.components
     assert (part.length_scale, part.time_scale) == ((33.0, 44.0), 1.25)
     assert found.covariance.noise / part.variance == pytest.approx(0.07, rel=1e-9)
@@ -158,12 +167,11 @@ def test_too_little_to_fit_gives_the_start_with_what_was_given() -> None:
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_excerpt_is_where_most_is_observed(lazy, monkeypatch) -> None:
-    monkeypatch.setattr(subsample, "EXCERPT", (4, 5, 6))
+def test_excerpt_is_where_most_is_observed(lazy) -> None:
     values = np.full((12, 14, 14), np.nan)
     values[7:11, 8:13, 1:7] = 1.0
     obs = on_plane(values)
-    part, sea = subsample.excerpt(obs.chunk(time=5) if lazy else obs, SEA[:14, :14])
+    part, sea = subsample.excerpt(obs.chunk(time=5) if lazy else obs, SEA[:14, :14], (4, 5, 6))
     assert part.shape == (4, 5, 6) and sea.shape == (5, 6) and bool(part.notnull().all())
     assert part.time.values[0] == obs.time.values[7] and part.chunks is None
 
@@ -187,9 +195,8 @@ def test_whole_regions_of_one_image_are_withheld() -> None:
     assert (inside & hidden[0]).sum() > 0.3 * hidden.sum()  # of scattered ones it would be 4 %
 
 
-def test_excerpt_of_the_evenly_observed_is_the_middle(monkeypatch) -> None:
-    monkeypatch.setattr(subsample, "EXCERPT", (4, 4, 4))
-    part, _ = subsample.excerpt(on_plane(np.ones((12, 14, 14))), SEA[:14, :14])
+def test_excerpt_of_the_evenly_observed_is_the_middle() -> None:
+    part, _ = subsample.excerpt(on_plane(np.ones((12, 14, 14))), SEA[:14, :14], (4, 4, 4))
     assert [float(part[d][0]) / CELL for d in "yx"] == [5.0, 5.0] and part.time[0] == on_plane(
         np.ones((12, 1, 1))
     ).time[4]

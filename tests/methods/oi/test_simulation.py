@@ -5,7 +5,6 @@ the number of members.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import gaussian
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
-from remembered import brief_fits
 from scipy import stats
 
 from sstfill.errors import OptionError
@@ -28,13 +26,6 @@ from sstfill.synthetic import ocean
 
 GIVEN = {"length_scale": (40.0, 60.0), "time_scale": 2.0, "noise": 0.05, "covariance": "matern"}
 """Scales for tests of something else: nothing but the variance is fitted."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def brief() -> Iterator[None]:
-    """Fits are brief, those of shared fixtures too."""
-    with brief_fits():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -220,7 +220,6 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(times, all_sea, monke
 
     obs = ocean(shape=(6, 20, 20), seed=5).sst[:times]
     obs[:, 6:18, 2:15] = np.nan
-    monkeypatch.setattr(solver_batched, "BATCH", 7)
     method = Oi(
         length_scale=30.0,
         time_scale=2.0,
@@ -237,7 +236,7 @@ def test_batches_of_tensors_agree_with_the_compiled_kernel(times, all_sea, monke
     )
     torch_cpu = solver_batched.solve
     monkeypatch.setattr(
-        solver_batched, "solve", lambda *given, device: torch_cpu(*given, device="cpu")
+        solver_batched, "solve", lambda *given, device: torch_cpu(*given, device="cpu", batch=7)
     )
     batched = replace(method, device="cuda").reconstruct(obs, sea)
     for name in ("mean", "error"):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from sstfill.errors import ReadError
 from sstfill.sources.copernicus import deadline
-from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.audit.chunk_audit import ChunkAudit
 from sstfill.sources.copernicus.audit.layout import Box, ServiceLayout, variable
 from sstfill.sources.copernicus.client import _offsets
@@ -99,11 +98,14 @@ class Chunks:
         return xr.Dataset({"sst": (("time", "x"), values)}, {"time": time, "x": np.arange(8)})
 
 
-def test_a_place_where_a_chunk_came_is_no_land_even_afterwards(monkeypatch):
-    monkeypatch.setattr(chunk_audit, "PAUSE", 0)
+def at_once() -> None:
+    """Wait for nothing."""
+
+
+def test_a_place_where_a_chunk_came_is_no_land_even_afterwards():
     maps = Chunks({f"sst/{t}.0" for t in range(20)} | {"sst/4.1"}, {"time": 2, "x": 4})
     series = Chunks({"sst/0.0"}, {"time": 1024, "x": 4})
-    audit = ChunkAudit(maps.layout, lambda: [series.layout])
+    audit = ChunkAudit(maps.layout, lambda: [series.layout], wait=at_once)
     asked = []
     for t in range(7):
         audit.fetch({"time": slice(2 * t, 2 * t + 2), "x": slice(0, 8)})
@@ -112,22 +114,20 @@ def test_a_place_where_a_chunk_came_is_no_land_even_afterwards(monkeypatch):
     assert audit.empty == 6 and not audit.served_by_now()
 
 
-def test_days_without_values_in_a_chunk_that_came_elsewhere_are_no_land(monkeypatch):
-    monkeypatch.setattr(chunk_audit, "PAUSE", 0)
+def test_days_without_values_in_a_chunk_that_came_elsewhere_are_no_land():
     maps = Chunks({f"sst/{t}.0" for t in range(20)}, {"time": 2, "x": 4})
     series = Chunks({"sst/0.0", "sst/0.1"}, {"time": 1024, "x": 4})
-    audit = ChunkAudit(maps.layout, lambda: [series.layout])
+    audit = ChunkAudit(maps.layout, lambda: [series.layout], wait=at_once)
     for t in range(4):
         audit.fetch({"time": slice(2 * t, 2 * t + 2), "x": slice(0, 8)})
         assert series.asked == t + 1
 
 
-def test_a_chunk_that_came_is_asked_for_until_the_service_answers_well(monkeypatch):
+def test_a_chunk_that_came_is_asked_for_until_the_service_answers_well():
     """Only then does it count that others are refused: the other layout is not looked at."""
-    monkeypatch.setattr(chunk_audit, "PAUSE", 0)
     maps = Chunks({f"sst/{t}.{x}" for t in range(20) for x in (0, 1)}, {"time": 2, "x": 4})
     series = Chunks(set(), {"time": 1024, "x": 4})
-    audit = ChunkAudit(maps.layout, lambda: [series.layout])
+    audit = ChunkAudit(maps.layout, lambda: [series.layout], wait=at_once)
     audit.fetch({"time": slice(0, 2), "x": slice(0, 8)})
     there, left = maps.there, 5
     maps.there = {"sst/0.0"}
@@ -206,9 +206,8 @@ def _fetched(service: Bursts, swapped: bool) -> xr.Dataset:
     if swapped:
         layouts.reverse()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunk_audit, "PAUSE", 0)
         patch.setattr(deadline, "FIRST_PAUSE", 0)
-        audit = ChunkAudit(layouts[0], lambda: layouts[1:])
+        audit = ChunkAudit(layouts[0], lambda: layouts[1:], wait=at_once)
         boxes = [{"time": slice(t, t + 2), "x": slice(0, 8)} for t in range(0, 12, 2)]
         got = [audit.fetch(box) for box in boxes]
         for i in [i for i, values in enumerate(got) if values is None]:

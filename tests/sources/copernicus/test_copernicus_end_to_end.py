@@ -35,7 +35,7 @@ from standin import (
 from standin.client import PROXIES, end_openings, openings, point_at
 
 from sstfill.errors import OptionError, ReadError
-from sstfill.sources.copernicus import deadline, job
+from sstfill.sources.copernicus import deadline
 from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 
@@ -55,13 +55,14 @@ OBSERVED = Published(
 SURFACE = CopernicusRequest(
     dataset_id=HOURLY, variables=("thetao",), minimum_depth=0.5, maximum_depth=0.5, timeout=20
 )
-SMALL = Target(chunks={"time": 2, "latitude": 6, "longitude": 8})
+WINDOW = 2 * 6 * 8 * 4
+"""One chunk of the store at a time."""
+SMALL = Target(chunks={"time": 2, "latitude": 6, "longitude": 8}, window_bytes=WINDOW)
 ALWAYS = math.inf
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
-    monkeypatch.setattr(job, "WINDOW", 2 * 6 * 8 * 4)  # one chunk of the store at a time
     monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)  # seconds; as many attempts, sooner
     monkeypatch.setattr(chunk_audit, "PAUSE", 0.02)
     with StandIn(MODEL, OBSERVED) as standin:
@@ -347,7 +348,7 @@ def test_a_box_over_the_dateline_is_one_box(server, out):
     request = dataclasses.replace(
         SURFACE, dataset_id="globe_P1D-m", minimum_longitude=165, maximum_longitude=-165
     )
-    download(request, out, target=Target(chunks={"time": 4}))
+    download(request, out, target=Target(chunks={"time": 4}, window_bytes=WINDOW))
     expected = truth(globe).isel(longitude=[35, 0, 1])
     assert_whole(out, expected)
     with xr.open_zarr(out, chunks=None, consolidated=False) as got:
@@ -374,7 +375,7 @@ def test_a_box_up_to_or_over_the_dateline_of_a_grid_of_cells(server, out, low, h
     request = dataclasses.replace(
         SURFACE, dataset_id="cells_P1D-m", minimum_longitude=low, maximum_longitude=high
     )
-    download(request, out, target=Target(chunks={"time": 12}))
+    download(request, out, target=Target(chunks={"time": 12}, window_bytes=WINDOW))
     assert_whole(
         out, truth(CELLS).isel(longitude=columns).assign_coords(longitude=np.array(held, "f4"))
     )
@@ -511,9 +512,7 @@ def test_an_opening_that_was_given_up_spoils_no_later_one(server, out):
 
 
 SCRIPT = f"""
-from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
-job.WINDOW = {2 * 6 * 8 * 4}
 download({SURFACE!r}, "natl.zarr", target={SMALL!r})
 """
 

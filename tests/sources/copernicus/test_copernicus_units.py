@@ -14,6 +14,7 @@ import sys
 import textwrap
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +24,19 @@ from fake_service import FakeService, a_cloudy, a_model, failing, losing, slow
 
 from sstfill.errors import InputError, OptionError, ReadError, WriteError
 from sstfill.io.ledger import ledger_path
-from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.deadline import limited
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 
 SUPPORT = Path(__file__).parents[2] / "support"
 
 REQUEST = CopernicusRequest(dataset_id="x", variables=("thetao",), timeout=0.8)
-TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8})
+MAPS = 4 * 6 * 8 * 4
+"""Bytes of four times of the whole map."""
+TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8}, window_bytes=MAPS)
 
 
 @pytest.fixture(autouse=True)
-def small_windows(monkeypatch):
-    monkeypatch.setattr(job, "WINDOW", 4 * 6 * 8 * 4)  # four times of the whole map
+def no_pause(monkeypatch):
     monkeypatch.setattr("sstfill.sources.copernicus.audit.chunk_audit.PAUSE", 0)
 
 
@@ -64,7 +65,7 @@ def assert_same(out: Path, data: xr.Dataset) -> None:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_values_arrive_bit_identical_with_where_they_come_from(tmp_path, zarr_format):
     out, service = tmp_path / "a.zarr", FakeService(a_model())
-    fetched(service, out, target=Target(chunks=TARGET.chunks, zarr_format=zarr_format))
+    fetched(service, out, target=replace(TARGET, zarr_format=zarr_format))
     assert_same(out, service.data)
     assert (out / "zarr.json").exists() == (zarr_format == 3)
     held = raw(out)
@@ -429,7 +430,11 @@ def test_several_levels_and_an_unexpected_size_are_refused(tmp_path):
     with pytest.raises(OptionError, match="2 levels of depth; give one"):
         fetched(FakeService(deep), tmp_path / "a.zarr")
     with pytest.raises(OptionError, match="holds 6 values of latitude, not 64"):
-        fetched(FakeService(a_model()), tmp_path / "a.zarr", target=Target(expect={"latitude": 64}))
+        fetched(
+            FakeService(a_model()),
+            tmp_path / "a.zarr",
+            target=replace(TARGET, expect={"latitude": 64}),
+        )
 
 
 def test_a_damaged_time_axis_is_refused(tmp_path):
@@ -482,13 +487,12 @@ SLOW = """
     sys.path.insert(0, {folder!r})
     from pathlib import Path
     from fake_service import FakeService, a_model, slow
-    from sstfill.sources.copernicus import job
     from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
-    job.WINDOW = 2 * 6 * 8 * 4
+    target = Target(chunks=dict(time=2, latitude=3, longitude=8), window_bytes=2 * 6 * 8 * 4)
     service = FakeService(a_model(40), hooks=[slow(0.1)])
     service.hooks.append(lambda name, key, values: print("ready", flush=True) or values)
     download(CopernicusRequest(dataset_id="x", variables=("thetao",)), {out!r},
-             target=Target(chunks={{"time": 2, "latitude": 3, "longitude": 8}}), opener=service)
+             target=target, opener=service)
     print(len(service.reads))
 """
 

@@ -15,7 +15,7 @@ from standin import Published, StandIn, Status, a_level3, a_model
 from standin.client import end_openings, point_at
 
 from sstfill.errors import ReadError
-from sstfill.sources.copernicus import deadline, job
+from sstfill.sources.copernicus import deadline
 from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 
@@ -54,10 +54,10 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]
     end_openings()
 
 
-def windows_of(monkeypatch: pytest.MonkeyPatch, pixels: int) -> Target:
+def windows_of(pixels: int) -> Target:
     """Windows of two times."""
-    monkeypatch.setattr(job, "WINDOW", 2 * 6 * 8 * pixels)
-    return Target(chunks={"time": 2, "latitude": 6, "longitude": 8})
+    chunks = {"time": 2, "latitude": 6, "longitude": 8}
+    return Target(chunks=chunks, window_bytes=2 * 6 * 8 * pixels)
 
 
 def assert_whole(out: Path, published: Published) -> None:
@@ -84,7 +84,7 @@ def elsewhere(server: StandIn) -> int:
 def test_land_is_waited_for_a_few_times_only(
     server, waits, monkeypatch, tmp_path, published, pixels
 ):
-    download(asked(published), tmp_path / "a.zarr", target=windows_of(monkeypatch, pixels))
+    download(asked(published), tmp_path / "a.zarr", target=windows_of(pixels))
     assert_whole(tmp_path / "a.zarr", published)
     assert 0 < len(waits) <= 3  # of 8 windows, each with a corner of land
     assert elsewhere(server) <= 3 * 8
@@ -92,12 +92,9 @@ def test_land_is_waited_for_a_few_times_only(
 
 def test_a_place_of_nothing_but_land_is_known_too(server, waits, monkeypatch, tmp_path):
     """Its windows hold no value at all: there is no mask to go by."""
-    monkeypatch.setattr(job, "WINDOW", 2 * 3 * 4 * 4)
-    download(
-        asked(MODEL),
-        tmp_path / "a.zarr",
-        target=Target(chunks={"time": 2, "latitude": 3, "longitude": 4}),
-    )
+    chunks = {"time": 2, "latitude": 3, "longitude": 4}
+    target = Target(chunks=chunks, window_bytes=2 * 3 * 4 * 4)
+    download(asked(MODEL), tmp_path / "a.zarr", target=target)
     assert_whole(tmp_path / "a.zarr", MODEL)
     assert 0 < len(waits) <= 4
 
@@ -110,7 +107,7 @@ def test_once_land_is_known_a_lost_chunk_is_still_found(
 ):
     chunk = r"thetao/6\.1\.1\.1" if published is MODEL else r"sea_surface_temperature/6\.1\.1"
     server.faults.add(Status(404), rf"timeChunked\.zarr/{chunk}", times=ALWAYS)
-    download(asked(published), tmp_path / "a.zarr", target=windows_of(monkeypatch, pixels))
+    download(asked(published), tmp_path / "a.zarr", target=windows_of(pixels))
     assert_whole(tmp_path / "a.zarr", published)
     assert server.faults.fired
 
@@ -121,21 +118,19 @@ def test_once_land_is_known_a_chunk_lost_everywhere_is_refused(
     server.faults.add(Status(404), r"timeChunked\.zarr/thetao/6\.1\.1\.1", times=ALWAYS)
     server.faults.add(Status(404), r"geoChunked\.zarr/thetao/0\.1\.1\.1", times=ALWAYS)
     with pytest.raises(ReadError, match="lost"):
-        download(asked(MODEL), tmp_path / "a.zarr", target=windows_of(monkeypatch, 4))
+        download(asked(MODEL), tmp_path / "a.zarr", target=windows_of(4))
 
 
 def test_to_refuse_all_that_is_absent_is_to_refuse_land(server, waits, monkeypatch, tmp_path):
     with pytest.raises(ReadError, match="lost"):
-        download(
-            asked(MODEL, absent="refuse"), tmp_path / "a.zarr", target=windows_of(monkeypatch, 4)
-        )
+        download(asked(MODEL, absent="refuse"), tmp_path / "a.zarr", target=windows_of(4))
 
 
 def test_what_the_store_has_had_is_not_taken_for_empty(server, waits, monkeypatch, tmp_path):
     """Both layouts have lost a chunk of cloudy days that an update fetches again: the values of the
     store are kept.
     """
-    request, target = asked(CLOUDY, revisit="4d"), windows_of(monkeypatch, 9)
+    request, target = asked(CLOUDY, revisit="4d"), windows_of(9)
     download(request, tmp_path / "a.zarr", target=target)
     server.faults.add(
         Status(404), r"timeChunked\.zarr/sea_surface_temperature/7\.1\.1", times=ALWAYS
@@ -153,7 +148,7 @@ def test_what_the_store_has_had_is_not_taken_for_empty(server, waits, monkeypatc
 def test_an_update_that_revisits_fetches_those_days_and_no_others(
     server, waits, monkeypatch, tmp_path
 ):
-    request, target = asked(CLOUDY, revisit="4d"), windows_of(monkeypatch, 9)
+    request, target = asked(CLOUDY, revisit="4d"), windows_of(9)
     download(request, tmp_path / "a.zarr", target=target)
     server.catalogue.publish(dataclasses.replace(CLOUDY, data=a_level3(steps=20, seed=5)))
     server.seen.clear()

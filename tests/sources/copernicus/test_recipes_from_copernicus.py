@@ -24,7 +24,7 @@ from standin.client import end_openings, point_at
 
 import sstfill
 from sstfill.cli import main
-from sstfill.sources.copernicus import deadline, job
+from sstfill.sources.copernicus import deadline
 from sstfill.sources.copernicus.audit import chunk_audit
 from sstfill.sources.copernicus.request import CopernicusRequest
 
@@ -171,7 +171,6 @@ def server(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """A regional model of two levels and 20 days."""
     monkeypatch.setattr(deadline, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(chunk_audit, "PAUSE", 0.02)
-    monkeypatch.setattr(job, "WINDOW", 2 * 6 * 8 * 4)
     with StandIn(Published(DATASET, regional())) as standin:
         (here / "home").mkdir()
         point_at(standin, monkeypatch, here / "home")
@@ -197,6 +196,7 @@ timeout = 10
 service = "arco-geo-series"
 [target]
 chunks = {{ time = 2, latitude = 6, longitude = 8 }}
+window_bytes = 384
 """
 
 

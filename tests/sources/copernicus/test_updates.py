@@ -18,19 +18,18 @@ from sstfill.errors import OptionError, ReadError
 from sstfill.io.untrusted import guard
 from sstfill.sources import store
 from sstfill.sources.copernicus import download as copernicus
-from sstfill.sources.copernicus import job
 from sstfill.sources.copernicus.audit.masks import ValueMasks, learn_stored
 from sstfill.sources.copernicus.download import CopernicusRequest, Target, download
 from sstfill.sources.copernicus.windows import DownloadWindows
 
 REQUEST = CopernicusRequest(dataset_id="x", variables=("thetao",), timeout=0.5)
 NIGHTLY = dataclasses.replace(REQUEST, revisit="5d")
-TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8})
+TARGET = Target(chunks={"time": 2, "latitude": 3, "longitude": 8}, window_bytes=2 * 3 * 8 * 4)
+"""One chunk of the store at a time."""
 
 
 @pytest.fixture(autouse=True)
-def small_windows(monkeypatch):
-    monkeypatch.setattr(job, "WINDOW", 2 * 3 * 8 * 4)  # one chunk of the store
+def no_pause(monkeypatch):
     monkeypatch.setattr("sstfill.sources.copernicus.audit.chunk_audit.PAUSE", 0)
 
 
@@ -75,7 +74,7 @@ def consolidate(out: Path) -> None:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_new_days_show_in_a_consolidated_store(tmp_path, zarr_format):
     out, whole = tmp_path / "a.zarr", a_model(20)
-    target = Target(chunks=TARGET.chunks, zarr_format=zarr_format)
+    target = dataclasses.replace(TARGET, zarr_format=zarr_format)
     service = FakeService(whole.isel(time=slice(0, 11)))
     fetched(service, out, target=target)
     consolidate(out)
@@ -91,11 +90,11 @@ def test_new_days_show_in_a_consolidated_store(tmp_path, zarr_format):
 
 def test_a_consolidated_store_says_that_it_is_incomplete_while_it_is(tmp_path):
     out, service = tmp_path / "a.zarr", FakeService(a_model(10))
-    fetched(service, out, target=Target(chunks=TARGET.chunks, zarr_format=2))
+    fetched(service, out, target=dataclasses.replace(TARGET, zarr_format=2))
     consolidate(out)
     service.data, service.hooks = a_model(20), [failing(float("inf"), OSError("down"))]
     with pytest.raises(ReadError):
-        fetched(service, out, target=Target(chunks=TARGET.chunks, zarr_format=2), update=True)
+        fetched(service, out, target=dataclasses.replace(TARGET, zarr_format=2), update=True)
     with xr.open_zarr(out) as plain:
         assert plain.attrs["sstfill_state"] == "incomplete"
 
@@ -104,7 +103,7 @@ def test_metadata_left_behind_by_an_earlier_update_are_mended(tmp_path):
     out, whole, target = (
         tmp_path / "a.zarr",
         a_model(20),
-        Target(chunks=TARGET.chunks, zarr_format=2),
+        dataclasses.replace(TARGET, zarr_format=2),
     )
     service = FakeService(whole.isel(time=slice(0, 11)))
     fetched(service, out, target=target)
@@ -244,7 +243,7 @@ def test_ctrl_c_during_an_update_tells_what_to_do(tmp_path, monkeypatch, capsys)
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
         '[source]\nkind = "copernicus"\ndataset_id = "x"\nvariables = ["thetao"]\n'
-        "[target]\nchunks = { time = 2, latitude = 3, longitude = 8 }\n"
+        "[target]\nchunks = { time = 2, latitude = 3, longitude = 8 }\nwindow_bytes = 192\n"
     )
 
     def by_service(*args, **options):
@@ -274,12 +273,12 @@ def test_ctrl_c_before_anything_is_written_says_so(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_after_a_resume_times_that_are_not_written_teach_nothing(tmp_path, monkeypatch):
+def test_after_a_resume_times_that_are_not_written_teach_nothing(tmp_path):
     """Of the one time that the store has, the mask of land is learnt, and not that all is land
     sometimes.
     """
-    monkeypatch.setattr(job, "WINDOW", 6 * 8 * 4)
-    target = Target(chunks={"time": 1, "latitude": 6, "longitude": 8})
+    chunks = {"time": 1, "latitude": 6, "longitude": 8}
+    target = Target(chunks=chunks, window_bytes=6 * 8 * 4)
     out, service = tmp_path / "a.zarr", FakeService(a_model())
     dead = failing(float("inf"), OSError("down"))
     service.hooks = [

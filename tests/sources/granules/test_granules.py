@@ -24,8 +24,7 @@ from sstfill import fill, io
 from sstfill.cli.importing import add_import_granules, run_import_granules
 from sstfill.errors import InputError, OptionError, ReadError, WriteError
 from sstfill.methods import Interpolate
-from sstfill.sources.granules import granules
-from sstfill.sources.granules.granules import import_granules
+from sstfill.sources.granules.granules import ChunkSizes, import_granules
 from sstfill.sources.granules.times import axis, moment
 
 SST, GAP = np.int16, -32768
@@ -146,14 +145,11 @@ def stored(path: Path) -> xr.Dataset:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("together", [1.0, 64e6])
 def test_values_come_in_bit_for_bit_and_missing_days_are_empty(
-    archive: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    zarr_format: int,
-    together: float,
+    archive: Path, tmp_path: Path, zarr_format: int, together: float
 ) -> None:
-    monkeypatch.setattr(granules, "BLOCK_BYTES", together)
-    with import_granules(archive, tmp_path / "a.zarr", zarr_format=zarr_format) as ds:
+    sizes = ChunkSizes(block_bytes=together)
+    out = tmp_path / "a.zarr"
+    with import_granules(archive, out, zarr_format=zarr_format, chunk_sizes=sizes) as ds:
         days = np.arange("2022-06-01", "2022-06-08", dtype="M8[D]")
         assert np.array_equal(ds["time"].values.astype("M8[D]"), days)
         assert ds["granule"].values.tolist() == [
@@ -435,13 +431,10 @@ def test_unsigned_bytes_curvilinear_grids_and_files_of_several_days(tmp_path: Pa
         assert list(ds["flags"].attrs["flag_masks"]) == [1, 128]
 
 
-def test_large_images_are_tiled_and_blocks_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(granules, "LARGE_IMAGE", 50.0)
-    monkeypatch.setattr(granules, "TILE", 4)
-    monkeypatch.setattr(granules, "BLOCK_BYTES", 2 * 30 * 9.0)
-    with import_granules(put(tmp_path / "l3", 0, 1, 2, 3, 4), tmp_path / "a.zarr") as ds:
+def test_large_images_are_tiled_and_blocks_bounded(tmp_path: Path) -> None:
+    sizes = ChunkSizes(large_image=50.0, tile=4, block_bytes=2 * 30 * 9.0)
+    files = put(tmp_path / "l3", 0, 1, 2, 3, 4)
+    with import_granules(files, tmp_path / "a.zarr", chunk_sizes=sizes) as ds:
         assert ds["sea_surface_temperature"].encoding["chunks"] == (2, 4, 4)
     with stored(tmp_path / "a.zarr") as raw:
         assert np.array_equal(

@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 import sstfill
 from sstfill.errors import InputError, OptionError, ReadError, WriteError
 from sstfill.occlusion import Cloud, cloud_fraction, lwp_series
-from sstfill.sources.pycles import clouds as pycles_clouds
 from sstfill.sources.pycles import published as pycles_published
 from sstfill.sources.pycles import store as pycles_store
 from sstfill.sources.pycles.clouds import occluded_fractions
@@ -711,9 +710,7 @@ class TestFractions:
             with pytest.raises(InputError, match="none after start_after"):
                 occluded_fractions(lwp, [55], start_after=start)
             return
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pycles_clouds, "BLOCK", block * 96)
-            fractions = occluded_fractions(lwp, [55, 70, 0], start_after=start)
+        fractions = occluded_fractions(lwp, [55, 70, 0], start_after=start, block_bytes=block * 96)
         assert fractions == pytest.approx(
             [cloud_fraction(lwp, t, start_after=start) for t in (55, 70, 0)]
         )

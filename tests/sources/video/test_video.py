@@ -152,13 +152,10 @@ def test_stride_and_several_sequences_of_a_clip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("shard", [1.0, 1e3, 16e6])
-def test_many_clips_are_written_in_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zarr_format: int, shard: float
-) -> None:
+def test_many_clips_are_written_in_batches(tmp_path: Path, zarr_format: int, shard: float) -> None:
     values = noise(7 * 4, 6, 6, 1).reshape(7, 4, 6, 6, 1)
     values[2] = 0  # a black clip is data, not a gap
     np.save(tmp_path / "a.npy", values)
-    monkeypatch.setattr(video, "SHARD", shard)
     with import_video(
         tmp_path / "a.npy",
         tmp_path / "o.zarr",
@@ -166,6 +163,7 @@ def test_many_clips_are_written_in_batches(
         frames=4,
         gray=True,
         zarr_format=zarr_format,
+        shard_bytes=shard,
     ) as ds:
         assert np.array_equal(ds["video"].values, values.transpose(0, 4, 1, 2, 3))
         assert ds["video"].dtype == np.uint8
@@ -177,9 +175,9 @@ def test_memory_holds_a_batch_not_the_data_set(
 ) -> None:
     np.save(tmp_path / "a.npy", noise(40, 6, 6, 1).reshape(10, 4, 6, 6, 1))
     most, own = [0], video._video
-    monkeypatch.setattr(video, "SHARD", 4 * 6 * 6 * 3.0)
     monkeypatch.setattr(video, "_video", lambda v, c: (most.append(len(v)), own(v, c))[1])
-    import_video(tmp_path / "a.npy", tmp_path / "o.zarr", size=None, frames=4, gray=True).close()
+    how = {"size": None, "frames": 4, "gray": True, "shard_bytes": 4 * 6 * 6 * 3.0}
+    import_video(tmp_path / "a.npy", tmp_path / "o.zarr", **how).close()
     assert max(most) == 3
     assert sum(most) == 10
 

@@ -21,10 +21,10 @@ from sstfill.fields.scaling import Scaling
 from sstfill.nn.registry import build
 from sstfill.occlusion import ObservedClouds, RemovePixel
 from sstfill.occlusion.base import Mask, Shape
-from sstfill.training.data import archive_source, chunk_buffer, cloud_buffer, windows
+from sstfill.training.data import archive_source
 from sstfill.training.data.archive_source import ArchivePart, FirstGuessSource, PaperSource
 from sstfill.training.data.sample import Batches, Sample
-from sstfill.training.data.windows import TrainingWindows
+from sstfill.training.data.windows import USUAL_LIMITS, MemoryLimits, TrainingWindows
 from sstfill.training.forward import complete
 
 WILD = 1e3
@@ -32,12 +32,15 @@ CLOUDS = RemovePixel(fraction=0.3)
 
 
 def parts(
-    ds: xr.Dataset, clouds: Any = CLOUDS, shape: tuple[int, int, int] = (3, 8, 8)
+    ds: xr.Dataset,
+    clouds: Any = CLOUDS,
+    shape: tuple[int, int, int] = (3, 8, 8),
+    limits: MemoryLimits = USUAL_LIMITS,
 ) -> tuple[ArchivePart, ArchivePart]:
     """For training the first 10 images, for validation the last 6."""
     truth = ds.get("truth")
     return tuple(
-        ArchivePart(TrainingWindows(ds.sst, ds.sea, t, shape, truth), clouds)
+        ArchivePart(TrainingWindows(ds.sst, ds.sea, t, shape, truth, limits), clouds)
         for t in (slice(0, 10), slice(12, 18))
     )  # type: ignore[return-value]
 
@@ -51,7 +54,8 @@ def paper(ds: xr.Dataset, clouds: Any = CLOUDS, **given: Any) -> PaperSource:
         "seed": 0,
         "scaling": scaling,
     }
-    return PaperSource(*parts(ds, clouds), **(usual | given))
+    limits = given.pop("limits", USUAL_LIMITS)
+    return PaperSource(*parts(ds, clouds, limits=limits), **(usual | given))
 
 
 def guessed(ds: xr.Dataset, folder: Path, clouds: Any = CLOUDS, **given: Any) -> FirstGuessSource:
@@ -62,7 +66,8 @@ def guessed(ds: xr.Dataset, folder: Path, clouds: Any = CLOUDS, **given: Any) ->
         "folder": folder,
         "seed": 0,
     }
-    return FirstGuessSource(*parts(ds, clouds), **(usual | given))
+    limits = given.pop("limits", USUAL_LIMITS)
+    return FirstGuessSource(*parts(ds, clouds, limits=limits), **(usual | given))
 
 
 def epoch(source: PaperSource | FirstGuessSource, seed: int = 0, number: int = 0) -> list[Sample]:
@@ -193,11 +198,7 @@ class TestLarge:
     slabs.
     """
 
-    @pytest.fixture(autouse=True)
-    def tiny(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(windows, "LOAD_BYTES", 0)
-        monkeypatch.setattr(chunk_buffer, "SEGMENT_BYTES", 8_000)
-        monkeypatch.setattr(cloud_buffer, "SEGMENT_BYTES", 8_000)
+    tiny = MemoryLimits(load=0, segment=8_000)
 
     @pytest.fixture
     def lazy(self, cloudy: xr.Dataset) -> xr.Dataset:
@@ -207,21 +208,23 @@ class TestLarge:
         return ObservedClouds(ds.sst.notnull(), ds.sea)
 
     def test_the_same_seed_gives_the_same_sequences(self, lazy: xr.Dataset) -> None:
-        source = paper(lazy, self.own(lazy), samples=20)
+        source = paper(lazy, self.own(lazy), samples=20, limits=self.tiny)
         first = epoch(source)
-        assert valid(first) and same(first, epoch(paper(lazy, self.own(lazy), samples=20)))
+        assert valid(first) and same(
+            first, epoch(paper(lazy, self.own(lazy), samples=20, limits=self.tiny))
+        )
         assert not same(first, epoch(source, seed=1))
         assert same(list(source.validation()), list(source.validation()))
 
     def test_more_sequences_begin_with_the_same(self, lazy: xr.Dataset) -> None:
         """So that a restart finds what it was in the middle of."""
-        some, more = (paper(lazy, self.own(lazy), samples=n) for n in (5, 40))
+        some, more = (paper(lazy, self.own(lazy), samples=n, limits=self.tiny) for n in (5, 40))
         assert same(epoch(some), epoch(more)[:5])
 
     def test_with_the_truth(self) -> None:
         ds = archive()
         lazy = ds.chunk(time=4, lat=7, lon=9).assign(sea=ds.sea)
-        for sample in epoch(paper(lazy, samples=10)):
+        for sample in epoch(paper(lazy, samples=10, limits=self.tiny)):
             assert torch.equal(sample.observed | sample.withheld, sample.sea)
 
     def test_only_the_training_block(self, cloudy: xr.Dataset) -> None:
@@ -229,7 +232,10 @@ class TestLarge:
             time=4
         )
         source = paper(
-            dated.assign(sea=cloudy.sea), scaling=Scaling("anomaly", 0.0, 1.0), samples=40
+            dated.assign(sea=cloudy.sea),
+            scaling=Scaling("anomaly", 0.0, 1.0),
+            samples=40,
+            limits=self.tiny,
         )
         met = {int(v) for sample in epoch(source) for v in sample.values[sample.observed].unique()}
         assert met == set(range(10))
@@ -244,14 +250,15 @@ class TestLarge:
     ) -> None:
         guess_cheaply(monkeypatch)
         one, other = (
-            guessed(lazy, tmp_path / name, self.own(lazy), adversarial=True) for name in "ab"
+            guessed(lazy, tmp_path / name, self.own(lazy), adversarial=True, limits=self.tiny)
+            for name in "ab"
         )
         assert valid(epoch(one)) and same(epoch(one), epoch(other))
         assert same(list(one.validation()), list(other.validation()))
         assert not all(bool(sample.second_mask.all()) for sample in epoch(one))
 
     def test_no_thread_is_left(self, lazy: xr.Dataset) -> None:
-        source = paper(lazy, self.own(lazy))
+        source = paper(lazy, self.own(lazy), limits=self.tiny)
         stream = source.epoch(0, np.random.default_rng(0))
         next(stream)
         stream.close()

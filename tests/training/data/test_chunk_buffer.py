@@ -20,13 +20,14 @@ from training_archives import Watched, archive
 
 from sstfill.errors import InputError
 from sstfill.training.data import chunk_buffer
-from sstfill.training.data.chunk_buffer import (
-    MOST_WINDOWS,
-    SegmentPlan,
-    interleave,
-    shuffled_windows,
+from sstfill.training.data.chunk_buffer import SegmentPlan, interleave, shuffled_windows
+from sstfill.training.data.windows import (
+    LEAST_SEA,
+    LEAST_SEEN,
+    MemoryLimits,
+    TrainingWindow,
+    TrainingWindows,
 )
-from sstfill.training.data.windows import LEAST_SEA, LEAST_SEEN, TrainingWindow, TrainingWindows
 
 quick = settings(max_examples=25, deadline=None)
 CHUNKS = {"time": 5, "lat": 10, "lon": 10}
@@ -35,8 +36,9 @@ CHUNKS = {"time": 5, "lat": 10, "lon": 10}
 def of(
     ds: xr.Dataset, times: slice = slice(0, 30), shape: tuple[int, int, int] = (4, 8, 8), **how: Any
 ) -> TrainingWindows:
-    truth = how.get("truth", ds["truth"].chunk(CHUNKS) if "truth" in ds else None)
-    return TrainingWindows(how.get("obs", ds.sst.chunk(CHUNKS)), ds.sea, times, shape, truth)
+    truth = how.pop("truth", ds["truth"].chunk(CHUNKS) if "truth" in ds else None)
+    obs = how.pop("obs", ds.sst.chunk(CHUNKS))
+    return TrainingWindows(obs, ds.sea, times, shape, truth, **how)
 
 
 def drawn(windows: TrainingWindows, count: int, seed: int = 0) -> list[TrainingWindow]:
@@ -111,7 +113,7 @@ class TestReading:
             (24, 64, 64),
             8 * 2**20,
         )
-        assert reading._extent() == [24, 256, 256] and reading.windows_per_segment() == MOST_WINDOWS
+        assert reading._extent() == [24, 256, 256] and reading.windows_per_segment() == 48
 
     def test_of_small_chunks_there_are_several_in_a_slab(self) -> None:
         reading = SegmentPlan(
@@ -121,11 +123,7 @@ class TestReading:
             8 * 2**20,
         )
         extent = reading._extent()
-        assert (
-            min(extent[1:]) > 40
-            and extent[0] > 1
-            and 30 < reading.windows_per_segment() <= MOST_WINDOWS
-        )
+        assert min(extent[1:]) > 40 and extent[0] > 1 and 30 < reading.windows_per_segment() <= 48
 
 
 class TestShuffled:
@@ -154,11 +152,8 @@ class TestShuffled:
         first, again, other = (places(drawn(of(ds), 60, seed), ds) for seed in (3, 3, 4))
         assert first == again != other
 
-    def test_places_are_as_likely_as_if_each_window_were_drawn_by_itself(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_places_are_as_likely_as_if_each_window_were_drawn_by_itself(self) -> None:
         """Those whose windows lie across chunks, at the edges, or near land too."""
-        monkeypatch.setattr(chunk_buffer, "MOST_WINDOWS", 12)
         ds = archive((40, 30, 30)).drop_vars("truth")
         ds["sea"] = ds.sea & (ds.lat > ds.lat[9])
         wet = ds.sea.values[:, :].astype(int)
@@ -169,7 +164,7 @@ class TestShuffled:
             >= LEAST_SEEN * 4 * counts
         )
         likely = np.argwhere(enough & (counts >= LEAST_SEA * 64))
-        found = np.array(places(drawn(of(ds), 1000), ds))
+        found = np.array(places(drawn(of(ds, limits=MemoryLimits(windows=12)), 600), ds))
         assert set(map(tuple, found.tolist())) <= set(map(tuple, likely.tolist()))
         for k in range(3):
             fractions = [
@@ -177,11 +172,11 @@ class TestShuffled:
             ]
             assert np.abs(fractions[0] - fractions[1]).max() < 0.05
 
-    def test_few_reads_and_bounded_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(chunk_buffer, "SEGMENT_BYTES", 60_000)
+    def test_few_reads_and_bounded_memory(self) -> None:
         ds = archive((60, 60, 60))
         watched = Watched(ds, CHUNKS)
-        own = of(ds, slice(0, 60), obs=watched.lazy("sst"), truth=watched.lazy("truth"))
+        lazy = {"obs": watched.lazy("sst"), "truth": watched.lazy("truth")}
+        own = of(ds, slice(0, 60), **lazy, limits=MemoryLimits(segment=60_000))
         with dask.config.set(scheduler=watched):
             drawn(own, 200)
         assert watched.largest * 2 * 4 <= 60_000
@@ -197,12 +192,9 @@ class TestShuffled:
         drawn(of(ds, slice(0, 60), obs=watched.lazy("sst")), 10)
         assert 0 < len(set(watched.read)) < 12 * 36 / 2
 
-    def test_each_slab_comes_up_before_any_comes_again(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(chunk_buffer, "MOST_WINDOWS", 10)
+    def test_each_slab_comes_up_before_any_comes_again(self) -> None:
         ds = archive((60, 37, 37), fraction=0.0).drop_vars("truth")
-        own = of(ds, slice(0, 60))
+        own = of(ds, slice(0, 60), limits=MemoryLimits(windows=10))
         boxes = (reading := chunk_buffer._plan(own)).boxes()
         found = places(
             drawn(own, reading.windows_per_segment() * (len(boxes) + chunk_buffer.IN_USE)), ds
@@ -219,26 +211,25 @@ class TestShuffled:
         changes = sum(a != b for a, b in pairwise(of_box))
         assert changes > 50 and len(set(of_box)) >= chunk_buffer.IN_USE
 
-    def test_land_is_passed_over_unread(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(chunk_buffer, "SEGMENT_BYTES", 10_000)
+    def test_land_is_passed_over_unread(self) -> None:
+        small = MemoryLimits(segment=10_000)
         ds = archive((40, 30, 30)).drop_vars("truth")
         ds["sea"] = ds.sea & (ds.lon > ds.lon[20])
         watched = Watched(ds, CHUNKS)
-        drawn(of(ds, obs=watched.lazy("sst")), 100)
+        drawn(of(ds, obs=watched.lazy("sst"), limits=small), 100)
         assert min(x for *_, x in watched.read) >= 10
         watched.read.clear()
         with pytest.raises(InputError, match="no window of"):
-            drawn(of(ds.assign(sea=ds.sea & False), obs=watched.lazy("sst")), 1)
+            drawn(of(ds.assign(sea=ds.sea & False), obs=watched.lazy("sst"), limits=small), 1)
         assert not watched.read
 
     @pytest.mark.parametrize("tries", [200, 3])
-    def test_nothing_but_clouds(self, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(chunk_buffer, "TRIES", tries)
+    def test_nothing_but_clouds(self, tries: int) -> None:
         ds = archive((40, 30, 30)).drop_vars("truth")
         with pytest.raises(
             InputError, match=r"no window of \(4, 8, 8\) pixels with 10% sea, 2% of it observed"
         ):
-            drawn(of(ds.assign(sst=ds.sst * np.nan)), 1)
+            drawn(of(ds.assign(sst=ds.sst * np.nan), tries=tries), 1)
 
     def test_no_thread_is_left(self) -> None:
         drawn(of(archive((40, 30, 30))), 3)

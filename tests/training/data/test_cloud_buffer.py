@@ -17,10 +17,12 @@ from training_archives import Watched, archive
 
 from sstfill.errors import InputError
 from sstfill.occlusion import ObservedClouds, Raindrops
-from sstfill.training.data import cloud_buffer, windows
 from sstfill.training.data.cloud_buffer import cloud_operators, loaded
+from sstfill.training.data.windows import USUAL_LIMITS, MemoryLimits
 
 SHAPE = (4, 8, 8)
+TINY = MemoryLimits(load=0, segment=4 * 4000)
+"""What is lazy is too large; segments of next to nothing."""
 
 
 @pytest.fixture
@@ -28,20 +30,19 @@ def ds() -> xr.Dataset:
     return archive((60, 40, 40))
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is lazy is too large; slabs of next to nothing."""
-    monkeypatch.setattr(windows, "LOAD_BYTES", 0)
-    monkeypatch.setattr(cloud_buffer, "SEGMENT_BYTES", 4 * 4000)
-
-
 def own(ds: xr.Dataset, sst: xr.DataArray | None = None, **how: Any) -> ObservedClouds:
     lazy = ds.sst.chunk(time=6, lat=20, lon=20) if sst is None else sst
     return ObservedClouds(lazy.notnull(), ds.sea, **how)
 
 
-def some(clouds: Any, count: int, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> list[Any]:
-    with closing(cloud_operators(clouds, shape, np.random.default_rng(seed))) as stream:
+def some(
+    clouds: Any,
+    count: int,
+    seed: int = 0,
+    shape: tuple[int, int, int] = SHAPE,
+    limits: MemoryLimits = TINY,
+) -> list[Any]:
+    with closing(cloud_operators(clouds, shape, np.random.default_rng(seed), limits)) as stream:
         return list(islice(stream, count))
 
 
@@ -50,19 +51,16 @@ def masks(found: list[Any]) -> Iterator[bytes]:
     return (operator.draw(SHAPE, rng).tobytes() for operator in found)
 
 
-def test_what_is_not_too_large_is_left_as_it_is(
-    ds: xr.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_too_large_is_left_as_it_is(ds: xr.Dataset) -> None:
     rain, lazy = Raindrops(), own(ds)
     eager = ObservedClouds(ds.sst.notnull(), ds.sea)
-    assert some(lazy, 2) == [lazy, lazy]
-    monkeypatch.setattr(windows, "LOAD_BYTES", 0)
+    assert some(lazy, 2, limits=USUAL_LIMITS) == [lazy, lazy]
     assert some(rain, 2) == [rain, rain] and some(eager, 1) == [eager]
     array = ObservedClouds(ds.sst.notnull().values)
     assert some(array, 1) == [array]
 
 
-def test_what_is_not_too_large_is_loaded(ds: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_too_large_is_loaded(ds: xr.Dataset) -> None:
     lazy = own(ds, stride=2)
     found = loaded(lazy)
     assert isinstance(found, ObservedClouds) and found.stride == 2
@@ -72,12 +70,11 @@ def test_what_is_not_too_large_is_loaded(ds: xr.Dataset, monkeypatch: pytest.Mon
             clouds.draw(SHAPE, np.random.default_rng(seed)) for clouds in (lazy, found)
         )
         np.testing.assert_array_equal(first, second)
-    monkeypatch.setattr(windows, "LOAD_BYTES", 0)
     rain, array = Raindrops(), ObservedClouds(ds.sst.notnull().values)
-    assert loaded(lazy) is lazy and loaded(rain) is rain and loaded(array) is array
+    for clouds in (lazy, rain, array):
+        assert loaded(clouds, TINY) is clouds
 
 
-@pytest.mark.usefixtures("tiny")
 class TestLarge:
     def test_each_is_of_a_piece_of_the_archive(self, ds: xr.Dataset) -> None:
         """With values that tell where they are from: an archive of noise."""

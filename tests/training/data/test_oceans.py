@@ -100,9 +100,8 @@ class TestDraw:
     def test_the_occluded_fractions_are_the_paper_s(self) -> None:
         np.testing.assert_allclose(oceans.PAPER_FRACTIONS, published.OCCLUDED, atol=0.006)
 
-    def test_next_to_nothing_to_see(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(oceans, "LEAST_SEEN", 10**7)
-        assert draw(1) is None
+    def test_next_to_nothing_to_see(self) -> None:
+        assert draw(1, least_seen=10**7) is None
 
 
 @pytest.mark.parametrize(

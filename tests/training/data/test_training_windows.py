@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 from training_archives import Watched, archive
 
 from sstfill.errors import InputError
-from sstfill.training.data import windows
 from sstfill.training.data.windows import (
     GAP,
     LEAST_SEA,
@@ -153,17 +153,14 @@ class TestDraw:
         assert blind > 25
 
     @pytest.mark.parametrize("change", [{"sea": False}, {"sst": np.nan}], ids=["land", "clouds"])
-    def test_nothing_but_land_or_clouds(
-        self, change: dict[str, float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(windows, "TRIES", 5)
+    def test_nothing_but_land_or_clouds(self, change: dict[str, float]) -> None:
         ds = archive()
         ds = ds.assign({name: xr.full_like(ds[name], value) for name, value in change.items()})
         with pytest.raises(
             InputError,
             match=r"no window of \(4, 8, 8\) pixels with 10% sea, 2% of it observed, in 5",
         ):
-            of(ds).draw(np.random.default_rng(0))
+            replace(of(ds), tries=5).draw(np.random.default_rng(0))
 
     def test_only_windows_are_read(self) -> None:
         ds = archive((40, 30, 30))
@@ -181,14 +178,13 @@ class TestDraw:
             assert min(start for start, *_ in watched.read) >= 10
         assert own.obs.chunks is not None
 
-    def test_land_is_passed_over_unread(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(windows, "TRIES", 5)
+    def test_land_is_passed_over_unread(self) -> None:
         ds = archive()
         watched = Watched(ds, {"time": 5, "lat": 10, "lon": 10})
         with pytest.raises(InputError, match="no window"):
-            TrainingWindows(watched.lazy("sst"), ds.sea & False, slice(0, 12), (4, 8, 8)).draw(
-                np.random.default_rng(0)
-            )
+            TrainingWindows(
+                watched.lazy("sst"), ds.sea & False, slice(0, 12), (4, 8, 8), tries=5
+            ).draw(np.random.default_rng(0))
         assert not watched.read
 
 

@@ -43,6 +43,8 @@ class ChunkAudit:
         ``"check"``, ``"refuse"`` or ``"accept"``, see `CopernicusRequest`.
     stored
         Gives what the store has had in a window that is fetched again, None of a new one.
+    wait
+        Gives a service that has just refused a chunk time to find it again.
 
     Attributes
     ----------
@@ -58,10 +60,12 @@ class ChunkAudit:
         others: Callable[[], list[ServiceLayout]],
         absent: str = "check",
         stored: Callable[[Box], xr.Dataset | None] = lambda box: None,
+        wait: Callable[[], None] | None = None,
     ) -> None:
         self.masks = ValueMasks()
         self.empty = 0
         self._layout, self._others, self._absent, self._stored = layout, others, absent, stored
+        self._wait = wait or pause
         self._witness: str | None = None  # a chunk of data that the service had
         self._confirmed: set[tuple[Reads, str]] = set()  # refused while the service answers well
         self._taken: defaultdict[str, list[Box]] = defaultdict(list)  # for empty, with its windows
@@ -77,6 +81,7 @@ class ChunkAudit:
         if self._layout.reads is None:
             values: xr.Dataset | None = self._fetch_without_record(box)
         else:
+            # each read has a deadline of its own, so here the number of attempts alone is limited
             attempts = Deadline(math.inf).attempts(
                 lambda error: isinstance(error, ServedAgainError), most=ATTEMPTS
             )
@@ -88,6 +93,7 @@ class ChunkAudit:
     def served_by_now(self) -> list[Box]:
         """Ask a last time: return the windows with chunks taken for empty that are served now."""
         taken, self._taken = self._taken, defaultdict(list)
+        # chunks of land never come, and asking for each would be a request
         keys = [key for key in taken if not self._is_land(key)]
         back: list[Box] = []
         for key in track(keys, "asking again for what was empty", len(keys)):
@@ -100,7 +106,7 @@ class ChunkAudit:
         values = self._layout.load(box)
         doubts = self.masks.doubts(values, box)
         if doubts:
-            pause()
+            self._wait()
             values = self._layout.load(box)
             doubts = self.masks.doubts(values, box)
         if doubts and self._absent != "accept":
@@ -130,7 +136,7 @@ class ChunkAudit:
         # without a chunk that came, nothing shows whether the service answers well
         if self._absent == "check" and self._witness is None and not last:
             return None
-        pause()
+        self._wait()
         self._confirm(self._layout, window)
         if self._absent == "refuse":
             raise _lost(box, [_refusals(window)])
@@ -145,12 +151,13 @@ class ChunkAudit:
         "403, a variable with gaps alone" of the fault table.
         """
         assert layout.reads is not None
+        # whoever gives the service 5 s in all does not want to wait for 20 here
         outage = Deadline(min(OUTAGE, layout.reads.seconds))
         while self._witness is not None and not self._layout.serves(self._witness):
             if outage.over:
                 what = f"the service has lost {self._witness}, which it had before"
                 raise _withdrawn(window.box, what)
-            pause()
+            self._wait()
         for key in window.refused:  # once each: chunks of land of a wide window are many
             if (layout.reads, key) in self._confirmed:
                 continue

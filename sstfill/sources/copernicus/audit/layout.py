@@ -90,6 +90,8 @@ class ServiceLayout:
     def _part(self, key: str, box: Box) -> Box:
         part = {}
         for dim, number in self._numbers(key).items():
+            # times are added and revised, so where the store begins in the source is known in space
+            # alone
             if dim != "time" and dim in box and dim in self.offset:
                 length = self.lengths[variable(key)][dim]
                 first = int(number) * length - self.offset[dim] - box[dim].start
@@ -98,6 +100,7 @@ class ServiceLayout:
 
     def _numbers(self, key: str) -> dict[str, str]:
         dims = self.lengths.get(variable(key), {})
+        # Zarr v2 writes sst/3.0.1, v3 sst/c/3/0/1
         numbers = key.partition("/")[2].removeprefix("c/").replace("/", ".").split(".")
         if len(dims) != len(numbers):
             return {}

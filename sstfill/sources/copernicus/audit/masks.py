@@ -47,6 +47,7 @@ class ValueMasks:
         doubts = []
         for name, has_value, counts, _ in self._variables(window, box):
             empty = ~has_value.any(axis=tuple(range(1, has_value.ndim)))
+            # a window that is empty throughout, at a place that never had a value, may be land
             if empty.any() and (counts.any() or not empty.all()):
                 times = f"{empty.sum()} of {len(has_value)} times"
                 doubts.append(f"{name} has no value at all at {times}")
@@ -63,6 +64,7 @@ class ValueMasks:
         missing = {}
         for name, has_value, counts, times in self._variables(window, box):
             never, always = counts == 0, counts == times
+            # each pixel had a value at all times or at none: that is land, clouds would have moved
             if times >= least and (never | always).all() and not never.all():
                 missing[name] = int((always & ~has_value.all(axis=0)).sum())
         return missing
@@ -87,6 +89,7 @@ def learn_stored(
     """
     to_come = {_place(box): box for i, box in enumerate(boxes) if i not in done}
     before = slice(max(0, begin - STEADY), begin)
+    # masks are kept by place: only places with windows to come need theirs
     held = [{**box, "time": before} for box in to_come.values()]
     held += [dict(boxes[i]) for i in sorted(done)]
     learnt: Counter[tuple[Any, ...]] = Counter()

@@ -1,79 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of the generator: weighted terms over a completed batch.
-
-Data consistency (equation 6 of Yin, Pajot, de Bezenac and Gallinari 2019, "the paper") needs no
-term: a completed sequence holds what was observed, bit by bit.
-"""
+"""The discriminators that learn beside the generator, and the generator's loss against them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from sstfill.errors import unknown
 from sstfill.nn.discriminator import FrameDiscriminator, SequenceDiscriminator
 from sstfill.nn.generator import OCCLUDED
-from sstfill.nn.losses import discriminator_hinge, generator_hinge, laplace_nll, masked_l1
+from sstfill.nn.losses import discriminator_hinge, generator_hinge
 from sstfill.nn.masking import occlude
 from sstfill.training.data.sample import Sample
-from sstfill.training.draw_score import EnsembleTerm
 from sstfill.training.forward import CompletedBatch
-from sstfill.training.options import PIXEL, TrainOptions
-
-LEAST = 1e-4
-"""Error of a first guess, in scaled units, below which there is little to gain."""
-
-
-class Term(Protocol):
-    """A part of the generator's loss; `name` heads its column in the log."""
-
-    name: ClassVar[str]
-
-    def __call__(self, completed: CompletedBatch, sample: Sample) -> Tensor:
-        """Compute the loss, one number."""
-        ...
-
-
-@dataclass(frozen=True)
-class WithheldTerm:
-    """Restore withheld pixels: Laplace likelihood, or absolute error without a stated scale.
-
-    The likelihood measures each error in units of its own stated scale. The second term, the mean
-    absolute error as a fraction of the first guess's, gives large errors their weight.
-    """
-
-    name: ClassVar[str] = "withheld"
-
-    def __call__(self, completed: CompletedBatch, sample: Sample) -> Tensor:
-        """Compute the loss over withheld pixels."""
-        if completed.log_scale is None:
-            return masked_l1(completed.values, sample.values, sample.withheld)
-        likelihood = laplace_nll(
-            completed.values, completed.log_scale, sample.values, sample.withheld
-        )
-        return likelihood + over_guess(completed, sample)
-
-
-def over_guess(completed: CompletedBatch, sample: Sample) -> Tensor:
-    """Compute the mean absolute error as a fraction of the first guess's, 0 without one."""
-    if not bool((sample.error > 0).any()):
-        return completed.values.new_zeros(())
-    own = masked_l1(completed.values, sample.values, sample.withheld)
-    return own / (masked_l1(sample.guess, sample.values, sample.withheld) + LEAST)
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Mean absolute error over every occluded pixel at sea (appendix C, the paired variant)."""
-
-    name: ClassVar[str] = "l1"
-
-    def __call__(self, completed: CompletedBatch, sample: Sample) -> Tensor:
-        """Compute the loss over withheld pixels, which are all the occluded ones."""
-        return masked_l1(completed.values, sample.values, sample.withheld)
 
 
 class Adversary(nn.Module):
@@ -129,6 +70,7 @@ class Adversary(nn.Module):
 
     def forward(self, fake: Tensor, sample: Sample) -> Tensor:
         """Compute the discriminators' loss on completed sequences `fake`, b c t y x."""
+        # real and fake in one pass: each pass of training renews the estimates of singular values
         both = torch.cat([sample.values, fake.detach()])  # 2b c t y x
         seen = torch.cat([known_at_sea(sample), seen_again(sample)])
         losses = []
@@ -184,85 +126,3 @@ class Adversarial:
     def __call__(self, completed: CompletedBatch, sample: Sample) -> Tensor:
         """Compute the generator's side of the loss."""
         return self.adversary.generator_loss(completed.values, sample)
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A weighted sum of terms.
-
-    Attributes
-    ----------
-    terms
-        With the weight of each.
-    adversary
-        The discriminators that learn beside the generator, if any.
-    """
-
-    terms: tuple[tuple[float, Term], ...]
-    adversary: Adversary | None = None
-
-    def __call__(
-        self, completed: CompletedBatch, sample: Sample
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the generator's loss, and each term without weight or gradient for the log."""
-        weighted: list[Tensor] = []
-        by_name: dict[str, Tensor] = {}
-        for weight, term in self.terms:
-            loss = term(completed, sample)
-            weighted.append(weight * loss)
-            by_name[term.name] = loss.detach()
-        return torch.stack(weighted).sum(), by_name
-
-
-def compose(
-    objective: str, options: TrainOptions, *, channels: int = 1, fill: float = OCCLUDED
-) -> Objective:
-    """Compose an objective by name; new discriminators are drawn from torch's global generator.
-
-    Parameters
-    ----------
-    objective
-        See `TrainOptions`.
-    options
-        Weight of the adversarial term beside a pixel term, and the discriminators.
-    channels
-        Of the data.
-    fill
-        What occluded pixels are set to where the discriminators look: what the generator sees
-        there.
-
-    Raises
-    ------
-    OptionError
-        If there is no such objective.
-    """
-    if objective not in _PIXEL_TERMS:
-        raise unknown("objective", objective, _PIXEL_TERMS)
-    pixel = _PIXEL_TERMS[objective]
-    if pixel is not None and objective in PIXEL:
-        return Objective(((1.0, pixel),))
-    adversary = Adversary(
-        channels=channels,
-        base=options.discriminator_base,
-        sequences=options.sequences,
-        differences=options.differences,
-        gain=options.gain,
-        masks=options.masks_told,
-        fill=fill,
-    )
-    if pixel is None:
-        return Objective(((1.0, Adversarial(adversary)),), adversary)
-    return Objective(
-        ((1.0, pixel), (options.adversarial_weight, Adversarial(adversary))), adversary
-    )
-
-
-_PIXEL_TERMS: dict[str, Term | None] = {
-    "withheld": WithheldTerm(),
-    "adversarial": None,
-    "withheld+adversarial": WithheldTerm(),
-    "paired": Paired(),
-    "unpaired": None,
-    "draws": EnsembleTerm(),
-    "draws+adversarial": EnsembleTerm(),
-}

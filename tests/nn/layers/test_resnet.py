@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sstfill.nn import resnet
-from sstfill.nn.resnet import FrameConvolution
+from sstfill.nn.layers import resnet
+from sstfill.nn.layers.resnet import FrameConvolution
 
 
 @settings(max_examples=25, deadline=None)

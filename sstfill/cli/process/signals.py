@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-ENDING = [
-    number
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if (number := getattr(signal, name, None)) is not None
-]
-"""What ends the command; Windows has no SIGHUP."""
+ENDING = [signal.SIGINT, signal.SIGTERM]
+"""What ends the command."""
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    ENDING.append(signal.SIGHUP)
 INSISTS = 1.0
 """Seconds after which a second signal counts; one Ctrl-C often arrives twice, the second time from
 a wrapper.
@@ -82,6 +80,7 @@ class Signals:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.starting:
             os.write(2, b"sstfill: interrupted; nothing was begun\n")
+            # not sys.exit: an exception within an import may be caught there
             os._exit(128 + number)
         if self.received is None:
             self.received, self._when = number, time.monotonic()

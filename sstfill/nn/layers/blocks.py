@@ -28,6 +28,8 @@ class Block(nn.Module):
         """Take and return (b t) c y x."""
         h = h + self.space(functional.silu(self.before(h)))
         inner = functional.silu(self.between(h))
+        # three 1x1 convolutions shifted in time: the same as one over three frames, without a fifth
+        # axis
         now = self.time[0](inner)
         before = self.time[1](inner)
         after = self.time[2](inner)
@@ -68,6 +70,7 @@ class TimeAttention(nn.Module):
         query, key, value = packed.permute(2, 0, 5, 3, 1, 4).flatten(1, 2)  # (b yx) head t c each
         frames = torch.arange(t, device=h.device)
         away = (frames[:, None] - frames[None]).abs()
+        # the exponential keeps the cost of distance above 0 whatever the optimiser does
         bias = (-self.slope.exp()[:, None, None] * away).to(query.dtype)  # head t t
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         positions = attended.unflatten(0, (b, y * x))  # b yx head t c
@@ -85,5 +88,6 @@ class Norm(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Take and return (b t) c y x."""
+        # squares in single precision, also where the rest is in bfloat16
         size = h.float().square().mean(1, keepdim=True).add(EPSILON).rsqrt().to(h.dtype)
         return h * size * self.scale[:, None, None].to(h.dtype)

@@ -60,6 +60,7 @@ class EnsembleTerm:
             if total > 0:
                 score = (weight * fair_crps(first, second, truth)).sum()
                 size = (weight * truth.abs()).sum()
+                # over its usual size, so that large functionals do not outweigh the others
                 losses.append(score / (size + LEAST * total))
         return torch.stack(losses).mean()
 
@@ -75,6 +76,7 @@ def to_unit_spread(network: nn.Module, source: SampleSource) -> None:
     assert isinstance(network, Compact) and network.drawing is not None
     squares, count = 0.0, 0
     with torch.random.fork_rng(devices=[]):
+        # the same factor each time it is computed
         torch.manual_seed(0)
         for batch in Batches(source.validation(), 1, needs_withheld=True):
             completed = complete_twice(network, batch)
@@ -114,9 +116,9 @@ def functionals(
     for offset in OFFSETS:
         if any(abs(n) >= size for n, size in zip(offset, mask.shape[-3:], strict=True)):
             continue
-        (here, there), (seen, too), (one, other) = (
-            _apart(field, offset) for field in (parts, mask, error)
-        )
+        here, there = _apart(parts, offset)
+        seen, too = _apart(mask, offset)
+        one, other = _apart(error, offset)
         both = seen * too
         yield *((there - here) * both / ((one + other) / 2)), both
 

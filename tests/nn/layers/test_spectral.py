@@ -9,8 +9,8 @@ from torch import nn
 
 from sstfill.nn.discriminator import FrameDiscriminator, SequenceDiscriminator
 from sstfill.nn.generator import Generator
+from sstfill.nn.layers.spectral import spectral
 from sstfill.nn.recurrent import RecurrentGenerator
-from sstfill.nn.spectral import spectral
 
 KINDS = [Generator, RecurrentGenerator, FrameDiscriminator, SequenceDiscriminator]
 

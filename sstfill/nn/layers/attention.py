@@ -7,7 +7,7 @@ from torch import Size, Tensor, contiguous_format, nn, zeros
 from torch.nn import functional
 
 from sstfill.checks import check_number
-from sstfill.nn.spectral import spectral
+from sstfill.nn.layers.spectral import spectral
 
 REDUCTION = 8
 """Channels of the input for one of queries, keys and values (Zhang et al. 2019, section 3)."""
@@ -45,6 +45,8 @@ class FrameAttention(nn.Module):
         query = _to_positions(self.query(x))  # (b t) 1 (y x) c'
         key = _to_positions(self.key(x))
         value = _to_positions(self.value(x))
+        # scale 1: the paper's softmax is of the products themselves, torch would divide by the root
+        # of the channels
         attended = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         added: Tensor = x + self.gamma * self.output(_to_frames(attended, x.shape))
         return added

@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn, stack
 from torch.nn import functional
 
-from sstfill.nn.spectral import spectral
+from sstfill.nn.layers.spectral import spectral
 
 SMALL = 20_480
 """Channels x frames x rows of a single clip up to which torch (2.x) passes oneDNN by on a CPU."""
@@ -26,10 +26,12 @@ class FrameConvolution(nn.Conv3d):
         small = clips == 1 and frames > 1 and channels * frames * rows <= SMALL
         if not (small and input.is_cpu):
             return super().forward(input)
-        around, down, across = (size // 2 for size in self.kernel_size)
+        around = self.kernel_size[0] // 2
+        down, across = self.kernel_size[1] // 2, self.kernel_size[2] // 2
         half = (frames + 1) // 2
         # zeros around the clip, and one frame more behind it where their number is odd
         padded = functional.pad(input[0], (0, 0, 0, 0, around, around + frames % 2))  # c t' y x
+        # the two halves overlap by the frames that the kernel spans
         halves = stack([padded[:, : half + 2 * around], padded[:, half:]])
         found = functional.conv3d(halves, self.weight, self.bias, padding=(0, down, across))
         return found.transpose(0, 1).flatten(1, 2)[None, :, :frames]  # 2 c' t/2 y x -> 1 c' t y x

@@ -39,6 +39,7 @@ def say(text: str) -> None:
         return
     with _written_out():
         sys.stdout.write(printable(text, _encoding(sys.stdout), lines=True) + "\n")
+        # at once: a full disk or a reader that has gone shows at this line, and not at the end
         sys.stdout.flush()
 
 
@@ -97,6 +98,7 @@ def _give_up(stream: TextIO) -> None:
     """Discard the rest: the interpreter flushes its buffers at its end, and would fail."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
+        # the descriptor, not the object: libraries in C write to it, too
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 

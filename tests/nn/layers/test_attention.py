@@ -6,7 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sstfill.errors import OptionError
-from sstfill.nn.attention import FrameAttention
+from sstfill.nn.layers.attention import FrameAttention
 
 
 def awake(channels: int) -> FrameAttention:

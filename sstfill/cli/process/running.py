@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from sstfill.cli.parser import parse
-from sstfill.cli.signals import Signals
-from sstfill.cli.terminal import (
+from sstfill.cli.process.signals import Signals
+from sstfill.cli.process.terminal import (
     ReaderGoneError,
     complain,
     messages,
@@ -88,16 +88,19 @@ def _run(words: Sequence[str], signals: Signals, whole_process: bool) -> int:
     args = parse(words)
     _check_current_folder()
     return_large_blocks()
+    # until here a signal ends the process at once, see `Signals`
     signals.starting = False
     if whole_process:
         silence_the_end(debug=args.debug)
     with messages(quiet=args.quiet, progress=args.progress, debug=args.debug):
         texts = args.run(args)
+        # a generator that is not exhausted still holds files and locks
         with contextlib.closing(texts):
             while True:
                 try:
                     text = next(texts)
                 except StopIteration as end:
+                    # what a generator returns comes with the exception that ends it
                     return int(end.value or 0)
                 if not args.quiet:
                     say(text)
