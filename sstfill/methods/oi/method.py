@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -187,6 +187,11 @@ class Oi:
         found.attrs = solver.fitted.summary()
         return found
 
+    def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> OiOfKnownCovariance:
+        """Fit covariance and kind of background (see `sstfill.methods.base.FitsOnce`)."""
+        options = {one.name: getattr(self, one.name) for one in fields(Oi)}
+        return OiOfKnownCovariance(**options, known=self._covariance(obs, sea))
+
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
         from sstfill.methods.oi.fitted import FittedOi
@@ -244,10 +249,13 @@ class Oi:
             flow=self.flow,
         )
 
+    def _covariance(self, obs: xr.DataArray, sea: xr.DataArray) -> FittedCovariance:
+        kinds = self.backgrounds(obs.sizes["time"])
+        return fit_covariance(obs, sea, self.covariance, kinds, self.fixed, self.seed)
+
     def _fitted(self, obs: xr.DataArray, sea: xr.DataArray) -> PatchSolver:
         """Fit covariance and backgrounds; return what interpolates a patch by them."""
-        kinds = self.backgrounds(obs.sizes["time"])
-        fitted = fit_covariance(obs, sea, self.covariance, kinds, self.fixed, self.seed)
+        fitted = self._covariance(obs, sea)
         backgrounds = [fit_background(one, sea, fitted.background) for one in channels(obs)]
         days = days_since_first(obs)
         # one search radius for all patches, or seams between them would show
@@ -260,6 +268,22 @@ class Oi:
         )
         device = pick_device(self.device)
         return PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OiOfKnownCovariance(Oi):
+    """Optimal interpolation by a covariance that was fitted before.
+
+    Parameters
+    ----------
+    known
+        The covariance, and the kind of background it belongs to.
+    """
+
+    known: FittedCovariance
+
+    def _covariance(self, obs: xr.DataArray, sea: xr.DataArray) -> FittedCovariance:
+        return self.known
 
 
 def _well_chunked(obs: xr.DataArray) -> xr.DataArray:

@@ -174,6 +174,13 @@ class SeriesHoldout:
         )
         return part, rows
 
+    def fitted(self, method: Method) -> Method:
+        """Fit a method without the hidden pixels, if it can keep its fit for several fills."""
+        if hasattr(method, "fitted_to"):
+            known: Method = method.fitted_to(self.obs.where(~self.hidden), self.sea)
+            return known
+        return method
+
     def predict(self, method: Method) -> WithheldEstimates:
         """Fill the series without the hidden pixels, and return the estimates at those scored."""
         left = self.obs.where(~self.hidden)
