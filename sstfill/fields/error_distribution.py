@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from sstfill.errors import InputError
 
@@ -24,6 +24,12 @@ LEAST = 3.0
 """Degrees of freedom: with less the standard deviation is mostly that of errors nobody has seen."""
 ONE_SIGMA = 0.682689492137086
 """Probability of a Gaussian interval of one standard deviation to either side."""
+FARTHEST = 4.0
+"""Gaussian deviations farther out, one in 16,000, are stretched no more than this one: what the
+tails hold there nobody has seen.
+"""
+KNOTS = 401
+"""Deviations up to `FARTHEST` of which it is computed how far they are stretched."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,34 @@ class ErrorDistribution:
     def half_width(self, probability: ArrayLike) -> NDArray[np.float64]:
         """Return half the width of central intervals, in standard deviations."""
         return half_width(probability, self.degrees_of_freedom)
+
+    def stretch(self, deviation: NDArray) -> NDArray[np.float64]:
+        """Return the factors that give Gaussian deviations this distribution, each by its size.
+
+        A deviation goes to the quantile of its Gaussian probability (a Gaussian copula: Nelsen
+        2006, An Introduction to Copulas, section 2.3): which pixels deviate together stays.
+
+        Parameters
+        ----------
+        deviation
+            In standard deviations, any shape; of one that is no number the factor is 1.
+
+        Examples
+        --------
+        >>> ErrorDistribution(4.0).stretch(np.array([0.5, 1.0, 2.0, np.nan])).round(2).tolist()
+        [0.77, 0.81, 1.01, 1.0]
+        """
+        size = np.abs(deviation)
+        if self.is_gaussian:
+            return np.ones_like(size, np.float64)
+        at = np.linspace(0, FARTHEST, KNOTS)
+        # By the lower tail, of which small probabilities have all their digits.
+        reach = -stdtrit(self.degrees_of_freedom, ndtr(-at[1:])) * np.sqrt(
+            1 - 2 / self.degrees_of_freedom
+        )
+        factor = reach / at[1:]
+        found = np.interp(size, at, np.concatenate([factor[:1], factor]))
+        return np.where(np.isnan(size), 1.0, found)
 
     def attrs(self) -> dict[str, Any]:
         """Return the attributes that state the distribution; none of a Gaussian one.

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,6 +12,7 @@ from torch.nn import functional
 from sstfill.checks import check_number
 from sstfill.nn.drawing import Drawing
 from sstfill.nn.layers.blocks import Block, TimeAttention
+from sstfill.nn.layers.frames import by_frame
 from sstfill.nn.shapes import check_sequence
 from sstfill.nn.sizes import FOLD, SIDE
 
@@ -94,13 +97,9 @@ class Compact(nn.Module):
     def encode(self, channels: Tensor) -> list[Tensor]:
         """Return what the network makes of its input at each level, (b t) c y x, highest first."""
         check_sequence(channels, self.channels)
-        b, _, _, y, x = channels.shape
+        b = len(channels)
         frames = channels.transpose(1, 2).flatten(0, 1)  # b c t y x -> (b t) c y x
-        # replicated: zeros would look like a coast or a front at the edge
-        padded = functional.pad(frames, (0, -x % SIDE, 0, -y % SIDE), mode="replicate")
-        folded = functional.pixel_unshuffle(padded, FOLD)  # (b t) 4c y/2 x/2
-        # channels last: oneDNN and cuDNN convolve it without a copy for each layer
-        h = self.enter(folded.contiguous(memory_format=torch.channels_last))
+        h = by_frame(self._enter, frames)
         known = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             h = _through(stage, h, b)
@@ -114,12 +113,25 @@ class Compact(nn.Module):
         b, _, t, y, x = channels.shape
         *kept, h = known
         for grow, stage in zip(self.grow, self.up, strict=True):
-            h = _through(stage, kept.pop() + functional.pixel_shuffle(grow(h), 2), b)
-        # in single precision from here on: bfloat16 has three digits
-        found = functional.pixel_shuffle(self.leave(h).float(), FOLD)[..., :y, :x]  # (b t) 2c y x
+            h = by_frame(partial(_refined, grow), kept.pop(), h)
+            h = _through(stage, h, b)
+        found = by_frame(self._leave, h)[..., :y, :x]  # (b t) 2c y x
         sequences = found.unflatten(0, (b, t)).transpose(1, 2)  # b 2c t y x
         correction, log_ratio = sequences.chunk(2, 1)  # b c t y x each
         return correction, log_ratio
+
+    def _enter(self, frames: Tensor) -> Tensor:
+        y, x = frames.shape[-2:]
+        # replicated: zeros would look like a coast or a front at the edge
+        padded = functional.pad(frames, (0, -x % SIDE, 0, -y % SIDE), mode="replicate")
+        folded = functional.pixel_unshuffle(padded, FOLD)  # n 4c y/2 x/2
+        # channels last: oneDNN and cuDNN convolve it without a copy for each layer
+        out: Tensor = self.enter(folded.contiguous(memory_format=torch.channels_last))
+        return out
+
+    def _leave(self, h: Tensor) -> Tensor:
+        # in single precision from here on: bfloat16 has three digits
+        return functional.pixel_shuffle(self.leave(h).float(), FOLD)  # n 2c y x
 
     def draw_from(self, known: list[Tensor], noise: Tensor) -> Tensor:
         """Draw a deviation from the estimate, in units of its error.
@@ -146,6 +158,11 @@ class Compact(nn.Module):
 
 def _stage(channels: int, blocks: int) -> nn.ModuleList:
     return nn.ModuleList([Block(channels) for _ in range(blocks)])
+
+
+def _refined(grow: nn.Module, kept: Tensor, coarse: Tensor) -> Tensor:
+    """Add frames of the level below, at twice their resolution, to those of this level."""
+    return kept + functional.pixel_shuffle(grow(coarse), 2)
 
 
 def _through(stage: nn.Module, h: Tensor, b: int) -> Tensor:

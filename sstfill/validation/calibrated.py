@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sstfill.fields.ancillary import MEMBER
+from sstfill.fields.error_distribution import ErrorDistribution
 from sstfill.validation.calibration import StratifiedScale
 from sstfill.validation.distances import Distances, distance_to_data
 
@@ -22,6 +24,10 @@ def calibrated(
     distances: Distances | None = None,
 ) -> xr.Dataset:
     """Scale the error of an estimate, and the distance of its members from the mean.
+
+    Where errors have heavier tails than a Gaussian distribution, members get these, too, pixel by
+    pixel, see `sstfill.fields.error_distribution.ErrorDistribution.stretch`: most lie nearer to the
+    mean than Gaussian ones of the same standard deviation, and some much farther.
 
     The estimate must be in the space that the method saw, where the scale was found. Lazy where it
     is.
@@ -57,6 +63,8 @@ def calibrated(
     if "members" in estimate:
         members, mean = estimate["members"], estimate["mean"]
         apart = (members - mean) * factor
+        if "error" in scaled:
+            apart = _with_tails(apart, scaled["error"], every)
         scaled["members"] = (mean + apart).astype(members.dtype).transpose(*members.dims)
     return estimate.assign(scaled)
 
@@ -82,6 +90,40 @@ def _factors(
     if several:
         return xr.concat(parts, distances[0]["variable"]).drop_attrs(deep=False)
     return parts[0]
+
+
+def _with_tails(
+    apart: xr.DataArray, error: xr.DataArray, scales: Sequence[StratifiedScale]
+) -> xr.DataArray:
+    """Give deviations of members, of the spread `error`, the distribution of the errors."""
+    if all(scale.distribution.is_gaussian for scale in scales):
+        return apart
+    parts = []
+    for number, scale in enumerate(scales):
+        # One variable of several; a single field has no such dim.
+        of_variable = {"variable": [number]}
+        part = xr.apply_ufunc(
+            _stretched,
+            apart.isel(of_variable, missing_dims="ignore").transpose(MEMBER, *error.dims),
+            error.isel(of_variable, missing_dims="ignore"),
+            kwargs={"distribution": scale.distribution},
+            dask="parallelized",
+            output_dtypes=[apart.dtype],
+        )
+        parts.append(part)
+    if "variable" in apart.dims:
+        return xr.concat(parts, "variable")
+    return parts[0]
+
+
+def _stretched(apart: NDArray, error: NDArray, *, distribution: ErrorDistribution) -> NDArray:
+    found = np.empty_like(apart)
+    # Member by member, to spare memory.
+    for member, deviation in enumerate(apart):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            standard = deviation / error
+        found[member] = deviation * distribution.stretch(standard)
+    return found
 
 
 def _factors_of_images(distance: NDArray, lag: NDArray, *, scale: StratifiedScale) -> NDArray:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from sstfill.fields.error_distribution import ErrorDistribution
 from sstfill.fields.transform import FieldTransforms, Transform
 from sstfill.validation.calibrated import calibrated
 from sstfill.validation.calibration import StratifiedScale
@@ -75,6 +76,68 @@ def test_errors_and_members_are_scaled_by_distance_to_data():
     lazy = calibrated(estimate.chunk(x=2), {"v": BY_DISTANCE}, ["v"], obs.chunk(x=3))
     assert lazy["error"].chunks is not None
     xr.testing.assert_allclose(lazy.compute(), found)
+
+
+def drawn(seed: int, members: int = 8) -> xr.Dataset:
+    """Members that are Gaussian about a mean, with an error that differs from pixel to pixel."""
+    rng = np.random.default_rng(seed)
+    shape = (6, 12, 14)
+    mean = xr.DataArray(rng.normal(size=shape).astype(np.float32), dims=("time", "y", "x"))
+    error = xr.DataArray(rng.uniform(0.1, 2, shape).astype(np.float32), dims=mean.dims)
+    normal = rng.normal(size=(members, *shape)).astype(np.float32)
+    members = xr.DataArray(normal, dims=("member", *mean.dims)) * error + mean
+    return xr.Dataset({"mean": mean, "error": error, "members": members})
+
+
+@pytest.mark.parametrize("degrees", [3.0, 8.0])
+def test_members_lie_in_the_intervals_of_the_stated_distribution(degrees):
+    estimate, distribution = drawn(0, members=40), ErrorDistribution(degrees)
+    found = calibrated(estimate, {"v": single(3.0, distribution)}, ["v"], OBS)
+    apart = np.abs(found["members"] - found["mean"]) / found["error"]
+    for level in (0.5, 0.8, 0.95):
+        assert float((apart <= distribution.half_width(level)).mean()) == pytest.approx(
+            level, abs=0.01
+        )
+
+
+def test_members_of_a_gaussian_error_are_scaled_only():
+    estimate = drawn(1)
+    found = calibrated(estimate, {"v": TWICE}, ["v"], OBS)
+    apart = (estimate["members"] - estimate["mean"]) * np.float32(2)
+    xr.testing.assert_equal(found["members"], apart + estimate["mean"])
+
+
+@pytest.mark.parametrize("chunks", [{"time": 2}, {"x": 5, "member": 3}])
+def test_members_with_tails_do_not_depend_on_chunks(chunks):
+    estimate, scales = drawn(2), {"v": single(0.7, ErrorDistribution(4.0))}
+    eager = calibrated(estimate, scales, ["v"], OBS)
+    lazy = calibrated(estimate.chunk(chunks), scales, ["v"], OBS)
+    assert lazy["members"].chunks is not None and lazy["members"].dtype == np.float32
+    xr.testing.assert_allclose(lazy.compute(), eager, rtol=1e-6)
+
+
+def test_each_variable_has_tails_of_its_own():
+    first, second = drawn(3), drawn(4)
+    both = xr.concat([first, second], xr.Variable("variable", ["a", "b"]))
+    both["members"] = both["members"].transpose("member", "variable", ...)
+    scales = {"a": single(2.0, ErrorDistribution(3.0)), "b": TWICE}
+    found = calibrated(both, scales, ["a", "b"], both["mean"])
+    assert found["members"].dims == both["members"].dims
+    for name, estimate in {"a": first, "b": second}.items():
+        alone = calibrated(estimate, {"v": scales[name]}, ["v"], OBS)
+        xr.testing.assert_allclose(found.sel(variable=name, drop=True), alone)
+
+
+def test_a_member_of_a_pixel_without_error_stays():
+    estimate = drawn(5)
+    estimate["error"][:, 0] = 0
+    estimate["members"][:, :, 0] = estimate["mean"][:, 0]
+    estimate["error"][:, 1] = np.nan
+    found = calibrated(estimate, {"v": single(2.0, ErrorDistribution(3.0))}, ["v"], OBS)
+    np.testing.assert_array_equal(
+        found["members"][:, :, 0], np.broadcast_to(estimate["mean"][:, 0], (8, 6, 14))
+    )
+    assert found["members"].notnull().all()
 
 
 def test_each_variable_has_distances_of_its_own():

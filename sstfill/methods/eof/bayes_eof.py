@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -122,6 +122,12 @@ class BayesEof:
         estimate = as_fields(low_rank, matrix, obs).assign_attrs(_account(posterior))
         return estimate.assign(members=members_as_field(draws, matrix, obs))
 
+    def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> BayesEofOfKnownAmplitudes:
+        """Fit the amplitudes (see `sstfill.methods.base.FitsOnce`)."""
+        matrix, posterior = self.decompose(obs, sea)
+        options = {one.name: getattr(self, one.name) for one in fields(BayesEof)}
+        return BayesEofOfKnownAmplitudes(**options, known=posterior, times=matrix.times)
+
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
         from sstfill.methods.eof.fitted import fitted_bayes_eof
@@ -180,7 +186,37 @@ class BayesEof:
             X, observed = X[:, pixels], observed[:, pixels]
         run = VariationalFit(modes, self.tolerance, self.max_iterations, self.seed)
         with one_blas_thread():
-            return matrix, run(X, observed, days)
+            return matrix, run(X, observed, days, self._known_at(matrix.times))
+
+    def _known_at(self, times: NDArray[np.int64]) -> Posterior | None:
+        """Amplitudes of these images to go on from; none are known."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BayesEofOfKnownAmplitudes(BayesEof):
+    """Bayesian EOFs that go on from amplitudes fitted before.
+
+    Parameters
+    ----------
+    known
+        The amplitudes.
+    times
+        Index of each image that they are of.
+    """
+
+    known: Posterior
+    times: NDArray[np.int64]
+
+    def error_correlation(self, obs: xr.DataArray, sea: xr.DataArray) -> ErrorCorrelation:
+        """Correlate errors from a fit of its own: the known one has seen what is withheld here."""
+        options = {one.name: getattr(self, one.name) for one in fields(BayesEof)}
+        return BayesEof(**options).error_correlation(obs, sea)
+
+    def _known_at(self, times: NDArray[np.int64]) -> Posterior | None:
+        if np.array_equal(times, self.times):
+            return self.known
+        return None
 
 
 def _account(posterior: Posterior) -> dict[str, Any]:

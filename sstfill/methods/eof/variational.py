@@ -88,16 +88,24 @@ class VariationalFit:
     max_iterations: int = 40
     seed: int = 0
 
-    def __call__(self, X: NDArray, observed: NDArray, days: NDArray) -> Posterior:
-        """Fit anomalies `X` ``(times, pixels)``, zero where not `observed`, at times `days`."""
+    def __call__(
+        self, X: NDArray, observed: NDArray, days: NDArray, known: Posterior | None = None
+    ) -> Posterior:
+        """Fit anomalies `X` ``(times, pixels)``, zero where not `observed`, at times `days`; go on
+        from what is `known` of their amplitudes by an earlier fit.
+        """
         count = int(observed.sum())
         power = max(float(np.square(X, dtype=np.float64).sum()), LEAST * count)
-        state = self._start(X, power / count, days)
+        state = known
+        # Modes are first separated: time scales of mixed modes would mislead the smoother.
+        separated, settled = 0, 1
+        if state is None:
+            state = self._start(X, power / count, days)
+            separated, settled = 3, 6
         previous = np.inf
         for i in track(range(self.max_iterations), "Bayesian EOFs", self.max_iterations):
-            # Modes are first separated: time scales of mixed modes would mislead the smoother.
-            state = _ascend(X, observed, days, state, power, count, learn_time=i >= 3)
-            if i > 5 and abs(previous - state.noise) < self.tolerance * state.noise:
+            state = _ascend(X, observed, days, state, power, count, learn_time=i >= separated)
+            if i >= settled and abs(previous - state.noise) < self.tolerance * state.noise:
                 break
             previous = state.noise
         return state._replace(iterations=i + 1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sstfill.fields import gaps
 from sstfill.fields.patches import Patch
@@ -144,25 +144,32 @@ def channels(
     at_sea = np.broadcast_to(sea.astype(bool), obs.shape)
     observed = np.isfinite(obs) & at_sea
     guess, error = fields["oi"], unit(fields["oi_error"], scatter)
-    distance = np.minimum(gaps.distance_to_observed(observed), FAR_PIXELS)
+    out = np.zeros((len(CHANNELS), *obs.shape), np.float32)
+
+    def enter(name: str, values: ArrayLike) -> None:
+        """Copy a channel where it is known, so that no two are held at once in full precision."""
+        np.copyto(
+            out[CHANNELS.index(name)],
+            values,
+            where=at_sea & np.isfinite(values),
+            casting="same_kind",
+        )
+
     # Signs and ratios are kept, but logarithms and arcsinh tame the tails of differences.
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = {
-            "observed": observed,
-            "sea": at_sea,
-            "anomaly": ((guess - level) / scatter).clip(-LARGEST, LARGEST),
-            "oi_error": np.log(error / scatter) / 2,
-            "eof": np.arcsinh((fields["eof"] - guess) / error),
-            "eof_error": np.log(fields["eof_error"] / error).clip(-BOUND, BOUND),
-            "interpolated": np.arcsinh((fields["interpolated"] - guess) / error),
-            "before": _steps_since(observed),
-            "after": _steps_since(observed[::-1])[::-1],
-            "distance": np.log1p(distance) / np.log1p(FAR_PIXELS),
-            **dict(zip(CHANNELS[-3:], features, strict=True)),
-        }
-    out = np.empty((len(CHANNELS), *obs.shape), np.float32)
-    for k, name in enumerate(CHANNELS):
-        out[k] = np.where(at_sea & np.isfinite(values[name]), values[name], 0.0)
+        enter("observed", observed)
+        enter("sea", at_sea)
+        enter("anomaly", ((guess - level) / scatter).clip(-LARGEST, LARGEST))
+        enter("oi_error", np.log(error / scatter) / 2)
+        enter("eof", np.arcsinh((fields["eof"] - guess) / error))
+        enter("eof_error", np.log(fields["eof_error"] / error).clip(-BOUND, BOUND))
+        enter("interpolated", np.arcsinh((fields["interpolated"] - guess) / error))
+        enter("before", _steps_since(observed))
+        enter("after", _steps_since(observed[::-1])[::-1])
+        distance = np.minimum(gaps.distance_to_observed(observed), FAR_PIXELS)
+        enter("distance", np.log1p(distance) / np.log1p(FAR_PIXELS))
+        for name, value in zip(CHANNELS[-3:], features, strict=True):
+            enter(name, value)
     return out
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sstfill.nn.layers.frames import few, sparing
+
 HEAD = 16
 """Channels of an attention head."""
 EPSILON = 1e-6
@@ -25,7 +27,9 @@ class Block(nn.Module):
         )
 
     def forward(self, h: Tensor, b: int) -> Tensor:
-        """Take and return (b t) c y x."""
+        """Take and return (b t) c y x; in inference on a CPU, `h` itself is overwritten."""
+        if sparing(h):
+            return self._overwrite(h, b)
         h = h + self.space(functional.silu(self.before(h)))
         inner = functional.silu(self.between(h))
         # three 1x1 convolutions shifted in time: the same as one over three frames, without a fifth
@@ -41,6 +45,39 @@ class Block(nn.Module):
             now = now.flatten(0, 1)
         out: Tensor = h + now
         return out
+
+    def _overwrite(self, h: Tensor, b: int) -> Tensor:
+        """Do what `forward` does in `h` itself, few frames at a time."""
+        h = h.contiguous(memory_format=torch.channels_last)
+        of_time = dict(self.time.named_parameters())
+        bias = of_time["0.bias"]
+        now = of_time["0.weight"][:, :, 0, 0].T.to(h.dtype)
+        before = of_time["1.weight"][:, :, 0, 0].T.to(h.dtype)
+        after = of_time["2.weight"][:, :, 0, 0].T.to(h.dtype)
+        for sequence in h.unflatten(0, (b, -1)):
+            parts = few(sequence)
+            for part in parts:
+                part += self.space(functional.silu(self.before(part), inplace=True))
+            following = self._between(parts[0])
+            for k, part in enumerate(parts):
+                inner = following
+                _pixels(part).add_(bias).addmm_(_pixels(inner), now)
+                _pixels(part[1:]).addmm_(_pixels(inner[:-1]), before)
+                _pixels(part[:-1]).addmm_(_pixels(inner[1:]), after)
+                if k + 1 < len(parts):
+                    # Before the last frame here is added to the first one there.
+                    following = self._between(parts[k + 1])
+                    _pixels(part[-1:]).addmm_(_pixels(following[:1]), after)
+                    _pixels(parts[k + 1][:1]).addmm_(_pixels(inner[-1:]), before)
+        return h
+
+    def _between(self, h: Tensor) -> Tensor:
+        return functional.silu(self.between(h), inplace=True)
+
+
+def _pixels(frames: Tensor) -> Tensor:
+    """View frames n c y x, channels last in memory, as (n y x) c; never a copy."""
+    return frames.permute(0, 2, 3, 1).view(-1, frames.shape[1])
 
 
 # One frame of zeros at the start, or at the end: torch counts axes from the last, so that of
@@ -72,6 +109,9 @@ class TimeAttention(nn.Module):
         away = (frames[:, None] - frames[None]).abs()
         # the exponential keeps the cost of distance above 0 whatever the optimiser does
         bias = (-self.slope.exp()[:, None, None] * away).to(query.dtype)  # head t t
+        if sparing(h):
+            # The CPU's kernel that does without the matrix of all pairs wants all four axes.
+            bias = bias[None]
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         positions = attended.unflatten(0, (b, y * x))  # b yx head t c
         back = positions.permute(0, 3, 2, 4, 1).reshape(n, self.heads * HEAD, y, x)
