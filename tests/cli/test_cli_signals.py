@@ -55,7 +55,7 @@ def ended(before: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_at_work_tidies_up_and_tells(number: signal.Signals) -> None:
     status, out, err = ended(AT_WORK.format(number=int(number)))
     assert (status, out) == (128 + number, "begun\ntidied\n")

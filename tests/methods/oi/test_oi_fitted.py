@@ -156,6 +156,7 @@ def test_few_images_have_a_trend_and_one_scatter(seen, sea, tmp_path, monkeypatc
     np.testing.assert_allclose(guess.scatter[at_sea], whole.scatter[at_sea], rtol=1e-4)
 
 
+@pytest.mark.usefixtures("full_fit")
 def test_a_fit_of_its_own(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(oi, "fit_covariance", fit_covariance)
     found = fit(Oi(covariance="exponential", background="pixel"), archive, tmp_path / "model")
