@@ -157,12 +157,10 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
     if kind not in SOURCES:
         raise unknown(f"kind of source in {name}", kind, SOURCES)
     target = config.build(Target, tables.get("target", {}))
-    if kind != "copernicus" and (target.chunks or target.expect):
-        key = "chunks"
-        if not target.chunks:
-            key = "expect"
+    own = [key for key in ("chunks", "expect", "window_bytes") if tables.get("target", {}).get(key)]
+    if kind != "copernicus" and own:
         raise OptionError(
-            f'[target] {key} in {name} is for kind = "copernicus"; '
+            f'[target] {own[0]} in {name} is for kind = "copernicus"; '
             f"leave it out, kind = {kind!r} has a layout of its own"
         )
     title = one_line("title", tables.get("title", ""))

@@ -62,7 +62,7 @@ def sea(sea_surface) -> xr.DataArray:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def settled(obs, sea) -> Iterator[None]:
+def settled(obs, sea, full_fits) -> Iterator[None]:
     """One fit of optimal interpolation serves all; patches are small, so that there are several."""
     fitted = optimal.fit_covariance(obs, sea, "auto", ["additive"], optimal.Oi().fixed, 0)
     with pytest.MonkeyPatch.context() as patched:
