@@ -99,10 +99,21 @@ class BayesEof:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        matrix, posterior = self.decompose(obs, sea)
+        return self.analyse(obs, sea)[0]
+
+    def analyse(
+        self, obs: xr.DataArray, sea: xr.DataArray, start: Posterior | None = None
+    ) -> tuple[xr.Dataset, Posterior]:
+        """Fill `obs`, and return also the posterior of the amplitudes.
+
+        With a `start`, that of the same series with fewer observations, the iteration begins
+        there; it ends where it would otherwise, but for the tolerance.
+        """
+        matrix, posterior = self.decompose(obs, sea, start)
         with one_blas_thread():
             low_rank = _patterns(matrix, posterior)
-        return as_fields(low_rank, matrix.without_values(), obs).assign_attrs(_account(posterior))
+        found = as_fields(low_rank, matrix.without_values(), obs)
+        return found.assign_attrs(_account(posterior)), posterior
 
     def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
@@ -156,9 +167,12 @@ class BayesEof:
         return found.fit()
 
     def decompose(
-        self, obs: xr.DataArray, sea: xr.DataArray
+        self, obs: xr.DataArray, sea: xr.DataArray, start: Posterior | None = None
     ) -> tuple[ObservationMatrix, Posterior]:
-        """Estimate the amplitudes: the packed observations, and the posterior."""
+        """Estimate the amplitudes: the packed observations, and the posterior.
+
+        The iteration begins at `start` if that has the same images.
+        """
         matrix = pack(
             obs,
             sea,
@@ -179,8 +193,10 @@ class BayesEof:
             pixels = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
             X, observed = X[:, pixels], observed[:, pixels]
         run = VariationalFit(modes, self.tolerance, self.max_iterations, self.seed)
+        if start is not None and len(start.amplitudes) != n:
+            start = None
         with one_blas_thread():
-            return matrix, run(X, observed, days)
+            return matrix, run(X, observed, days, start)
 
 
 def _account(posterior: Posterior) -> dict[str, Any]:

@@ -88,16 +88,26 @@ class VariationalFit:
     max_iterations: int = 40
     seed: int = 0
 
-    def __call__(self, X: NDArray, observed: NDArray, days: NDArray) -> Posterior:
-        """Fit anomalies `X` ``(times, pixels)``, zero where not `observed`, at times `days`."""
+    def __call__(
+        self, X: NDArray, observed: NDArray, days: NDArray, start: Posterior | None = None
+    ) -> Posterior:
+        """Fit anomalies `X` ``(times, pixels)``, zero where not `observed`, at times `days`.
+
+        The iteration begins at `start`, a fit of the same times, or else at the leading modes.
+        """
         count = int(observed.sum())
         power = max(float(np.square(X, dtype=np.float64).sum()), LEAST * count)
-        state = self._start(X, power / count, days)
+        # Modes are first separated: time scales of mixed modes would mislead the smoother.
+        apart, least = 3, 7
+        state = start
+        if state is None:
+            state = self._start(X, power / count, days)
+        else:
+            apart, least = 0, 2
         previous = np.inf
         for i in track(range(self.max_iterations), "Bayesian EOFs", self.max_iterations):
-            # Modes are first separated: time scales of mixed modes would mislead the smoother.
-            state = _ascend(X, observed, days, state, power, count, learn_time=i >= 3)
-            if i > 5 and abs(previous - state.noise) < self.tolerance * state.noise:
+            state = _ascend(X, observed, days, state, power, count, learn_time=i >= apart)
+            if i + 1 >= least and abs(previous - state.noise) < self.tolerance * state.noise:
                 break
             previous = state.noise
         return state._replace(iterations=i + 1)

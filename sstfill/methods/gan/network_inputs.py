@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,9 +21,11 @@ from sstfill.fields.patches import Patch
 from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.eof.bayes_eof import BayesEof
+from sstfill.methods.eof.variational import Posterior
 from sstfill.methods.interpolation.background import Background
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.covariance import Covariance
+from sstfill.methods.oi.covariance_fit import FittedCovariance
 from sstfill.methods.oi.method import Oi
 
 Arrays = Mapping[str, NDArray]
@@ -57,6 +60,21 @@ FIELDS = ("oi", "oi_error", "eof", "eof_error", "interpolated")
 """Fields of the first guesses that the channels are made of."""
 
 
+class Fits(NamedTuple):
+    """What first guesses fit to a series; None where nothing is known.
+
+    Attributes
+    ----------
+    covariance
+        That of optimal interpolation, with the kind of its background.
+    eof
+        Posterior of the amplitudes of EOFs.
+    """
+
+    covariance: FittedCovariance | None
+    eof: Posterior | None
+
+
 @dataclass(frozen=True)
 class FirstGuesses:
     """First guesses of one series.
@@ -76,16 +94,35 @@ class FirstGuesses:
     features: Features
 
     @classmethod
-    def of(cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> FirstGuesses:
+    def of(
+        cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0, fits: Fits | None = None
+    ) -> tuple[FirstGuesses, Fits]:
         """Fill `obs` (time, y, x) by each; EOFs are NaN where there are too few images.
 
         Where optimal interpolation has no estimate (a pixel without coordinates), EOFs or else the
         interpolation replace it.
+
+        Parameters
+        ----------
+        obs, sea
+            The series, and True at sea.
+        seed
+            Of the clouds that the covariance is fitted to, and of the EOFs' sample.
+        fits
+            A covariance is taken as it is; EOFs of the same series with fewer observations are
+            where those of this one begin.
+
+        Returns
+        -------
+        FirstGuesses, Fits
+            The first guesses, and what was fitted for them.
         """
-        oi = Oi(seed=seed).analyse(obs, sea)
+        fits = fits or Fits(None, None)
+        oi = Oi(seed=seed).analyse(obs, sea, fits.covariance)
         interpolated = Interpolate().reconstruct(obs, sea)
+        posterior = None
         if obs.sizes["time"] >= BayesEof.min_times:
-            eof = BayesEof(seed=seed).reconstruct(obs, sea)
+            eof, posterior = BayesEof(seed=seed).analyse(obs, sea, fits.eof)
         else:
             eof = xr.Dataset(dict.fromkeys(("mean", "error"), xr.full_like(obs, np.nan)))
         guess = oi.found.fillna(eof).fillna(interpolated)
@@ -100,7 +137,8 @@ class FirstGuesses:
         bare = {name: field.transpose(*obs.dims).drop_attrs() for name, field in fields.items()}
         step, cell = usual_step(days_since_first(obs)), cell_km(obs)
         features = series_features(oi.fitted.covariance, step, cell)
-        return cls(xr.Dataset(bare), oi.backgrounds[0], features)
+        first_guesses = cls(xr.Dataset(bare), oi.backgrounds[0], features)
+        return first_guesses, Fits(oi.fitted, posterior)
 
     def within(self, patch: Patch) -> tuple[NDArray, NDArray]:
         """Return the background, ``(time, y, x)``, and the scatter, ``(y, x)``, of a patch."""

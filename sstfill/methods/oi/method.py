@@ -192,9 +192,14 @@ class Oi:
 
         return FittedOi.load(folder)
 
-    def analyse(self, obs: xr.DataArray, sea: xr.DataArray) -> Analysis:
-        """Fill `obs`, and return also the covariance and the backgrounds that were used."""
-        solver = self._fitted(obs, sea)
+    def analyse(
+        self, obs: xr.DataArray, sea: xr.DataArray, fitted: FittedCovariance | None = None
+    ) -> Analysis:
+        """Fill `obs`, and return also the covariance and the backgrounds that were used.
+
+        With a `fitted` covariance none is fitted to `obs`; its background is.
+        """
+        solver = self._fitted(obs, sea, fitted)
         found = map_patches(
             solver,
             _well_chunked(obs),
@@ -207,6 +212,11 @@ class Oi:
             found = found.chunk(obs.chunksizes)
         found.attrs = solver.fitted.summary()
         return Analysis(found, solver.fitted, solver.backgrounds)
+
+    def fit_covariance(self, obs: xr.DataArray, sea: xr.DataArray) -> FittedCovariance:
+        """Fit the covariance to a series, and choose its background."""
+        kinds = self.backgrounds(obs.sizes["time"])
+        return fit_covariance(obs, sea, self.covariance, kinds, self.fixed, self.seed)
 
     def backgrounds(self, times: int) -> Sequence[str]:
         """Return the kinds of background to compare for a series of so many images."""
@@ -229,10 +239,12 @@ class Oi:
             flow=self.flow,
         )
 
-    def _fitted(self, obs: xr.DataArray, sea: xr.DataArray) -> PatchSolver:
+    def _fitted(
+        self, obs: xr.DataArray, sea: xr.DataArray, fitted: FittedCovariance | None = None
+    ) -> PatchSolver:
         """Fit covariance and backgrounds; return what interpolates a patch by them."""
-        kinds = self.backgrounds(obs.sizes["time"])
-        fitted = fit_covariance(obs, sea, self.covariance, kinds, self.fixed, self.seed)
+        if fitted is None:
+            fitted = self.fit_covariance(obs, sea)
         backgrounds = [fit_background(one, sea, fitted.background) for one in channels(obs)]
         days = days_since_first(obs)
         # one search radius for all patches, or seams between them would show
