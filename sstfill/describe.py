@@ -135,6 +135,7 @@ def describe(
     """
     if isinstance(data, xr.DataArray):
         data = data.to_dataset(name=data.name or "field")
+    # Coordinates are found as `fill` finds them.
     ds = located(data)
     names, trouble = [], ""
     try:
@@ -143,6 +144,7 @@ def describe(
         trouble = str(error)
     candidates = find_fields(ds)
     fields = tuple(_describe_field(ds, name, sea, lakes, missing or {}) for name in names)
+    # A variable that serves as mask of the sea is not passed over.
     told = [field.facts.get("sea", "") for field in fields]
     others = {}
     for name, variable in ds.data_vars.items():
@@ -189,6 +191,7 @@ def _describe_field(
         facts["missing"] = str(missing[name])
     try:
         field = grid.standardise(da)
+        # Filled in one by one, so that what was understood before a failure is shown.
         facts |= {"time": _time(field, grid.series_times(da)), "grid": _grid(field)}
         facts |= _gaps(ds.drop_vars(name), field, sea, lakes)
         images = field.sizes["time"]
@@ -240,6 +243,7 @@ def _grid(field: xr.DataArray) -> str:
     try:
         dy, dx = cell_km(field)
     except InputError as error:
+        # With latitudes there should be distances: the error says what is wrong with them.
         if "lat" in field.coords:
             raise
         return f"{cells} cells without distances: {error}"
@@ -261,6 +265,7 @@ def _grid(field: xr.DataArray) -> str:
 def _gaps(
     rest: xr.Dataset, field: xr.DataArray, sea: xr.DataArray | None, lakes: bool | None
 ) -> dict[str, str]:
+    # The fingerprint would hash the whole field, which nothing here asks for.
     survey = gaps.survey(field, fingerprint=False)
     found = locate_sea(field, rest, survey.pixel_count.values > 0, sea, lakes=lakes)
     at_sea = found.mask
@@ -294,6 +299,7 @@ def _reason(da: xr.DataArray, candidate: bool) -> str:
 def _quality(flags: xr.DataArray) -> str:
     if str(flags.name).lower() == "l2p_flags":
         return ", ".join(flag_bits(flags))
+    # GHRSST defines levels 0 to 5 where the file does not say.
     low, high = flags.attrs.get("valid_min", 0), flags.attrs.get("valid_max", 5)
     return str(flags.attrs.get("flag_meanings", "")) or f"levels {low} to {high}"
 

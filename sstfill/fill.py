@@ -172,6 +172,7 @@ def fill(
             )
     ds = located(_as_dataset(data))
     if isinstance(data, xr.DataArray) and variables is None:
+        # A DataArray is one field, whatever its name: it has been chosen.
         variables = [str(name) for name in ds.data_vars]
     names = pick_fields(ds, variables)
     ds = mask_missing(ds, names)
@@ -268,6 +269,7 @@ class _Field:
         for name, field, survey in zip(names, fields, surveys, strict=True):
             _check(name, field, survey, at_sea, own=found.own)
         n_sea = int(at_sea.sum()) * fields[0].sizes["time"]
+        # From the counts of the survey: the field has been read once already.
         missing = sum(n_sea - int(s.pixel_count.where(at_sea, 0).sum()) for s in surveys)
         fingerprint = "-".join(s.attrs["fingerprint"] for s in surveys)
         hidden = _hidden(withheld, fields[0], obs)
@@ -284,6 +286,8 @@ class _Field:
             magnitude = Magnitude.of(name, low, high, field.dtype)
             roundings[name] = Rounding.of(ds[name], max(abs(low), abs(high)))
             if transform.kind != "none":
+                # The transform increases, so extremes stay extremes: the field need not be read
+                # again.
                 low, high = float(transform.apply(least).min()), float(transform.apply(most).max())
                 magnitude = Magnitude.of(name, low, high, field.dtype)
             transforms[name], magnitudes[name] = transform, magnitude
@@ -311,6 +315,7 @@ class _Field:
         _check_method(method, self.obs)
         seen = _read_only(seen)
         if isinstance(method, Auto):
+            # Its trials are on withheld clouds, which give the score as well.
             field, plan = self._planned(method, ds, seen)
             scores, shown = plan.scores, field.shown(seen)
             estimator: Any = plan
@@ -410,6 +415,7 @@ class _Field:
             part = of_variable(estimate[key])
             if key == "error":
                 part = _where_estimated(part.transpose(*obs.dims), source)
+                # What is recorded in steps is not known better than a step tells.
                 part = rounding.at_least(part, values)
                 attrs = error_attrs(name, like, distribution)
                 part = part.drop_attrs(deep=False).assign_attrs(attrs)
@@ -480,6 +486,7 @@ def _merged(seen: xr.DataArray, mean: xr.DataArray, sea: xr.DataArray) -> xr.Dat
         # of the observation where there is one: a sum or a blend would not keep its bits
         merged = xr.where(seen.notnull(), seen, mean.where(sea & np.isfinite(mean)))
         return merged.transpose(*seen.dims)
+    # A copy that is ours: the input must not change.
     out = np.array(seen.values)
     at_sea = sea.transpose(*seen.dims[-2:]).values
     for index in np.ndindex(out.shape[:-2]):  # image by image, which needs less memory
@@ -669,6 +676,8 @@ def _hidden(
             f"withheld of shape {withheld.shape} does not fit the field of shape {field.shape}; "
             "give a mask of the same shape"
         )
+    # Masks lie on the grid of the field by shape; where both have coordinates, these must agree as
+    # well.
     times = dates.read_times(withheld, axes.dims[0], dates.candidates(withheld))
     coords = {n: mask[c] for n, c in (("lat", axes.lat), ("lon", axes.lon)) if c is not None}
     if times is not None:
@@ -709,5 +718,6 @@ def _stack(fields: list[xr.DataArray], names: list[str]) -> xr.DataArray:
                 f"variables filled together need one grid; {name} {dict(field.sizes)} is not on "
                 f"that of {names[0]} {dict(first.sizes)}; regrid it: .interp_like()"
             )
+    # xarray would keep the attributes of the first for all.
     bare = [field.drop_attrs() for field in fields]
     return xr.concat(bare, xr.Variable("variable", names), join="override")

@@ -208,7 +208,7 @@ class Counting:
     score=st.booleans(),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_method_breaks_an_invariant(
     shape, masks, missing, dtype, order, names, depth, chunks, coast, method, score, seed
 ):

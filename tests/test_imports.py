@@ -6,6 +6,7 @@ seconds.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,23 +76,70 @@ def test_info_imports_what_reads(tmp_path: Path) -> None:
     assert found & ({*HEAVY, *ours} - serving) == set()
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import sstfill.fill",
-        "from sstfill.fill import fill",
-        "import sstfill.methods, sstfill.fill, sstfill.archive",
-        "from sstfill import fill",
-        "import sstfill; sstfill.fill; import sstfill.fill",
-    ],
-)
-def test_fill_is_the_function_whatever_was_imported_first(first: str) -> None:
+TASKS = {
+    *("torch", "safetensors", "numba", "cartopy", "matplotlib", "pydantic", "tqdm", "netCDF4"),
+    *("zarr", "sstfill.cli"),
+}
+"""What serves tasks that a session may never come to."""
+LIGHT = [
+    ("sstfill", TASKS),
+    ("sstfill.plot", TASKS),
+    ("sstfill.training.options", TASKS),
+    ("sstfill.training.recipe", TASKS),
+    ("sstfill.training.train", TASKS),
+    ("sstfill.nn", ("torch",)),
+    ("sstfill.nn.registry", ("torch",)),
+    ("sstfill.nn.checkpoint.checkpoint", ("torch",)),
+    ("sstfill.fields.scaling", ("torch",)),
+    ("sstfill.occlusion", ("torch", "matplotlib", "cartopy")),
+    ("sstfill.methods.registry", ("torch", "numba")),
+    ("sstfill.methods.oi.method", ("torch", "numba")),
+    ("sstfill.methods.oi.covariance_fit", ("torch", "numba")),
+    ("sstfill.methods.patchmatch.method", ("torch", "numba")),
+]
+"""Modules, in the order in which they may load more, and what none may have loaded so far."""
+
+
+def test_importing_a_module_loads_nothing_that_some_tasks_only_need() -> None:
     code = f"""
-{first}
-import sstfill, sys
-assert sstfill.fill is sys.modules["sstfill.fill"].fill
-from sstfill import fill
-assert fill is sstfill.fill
+import importlib, sys
+for module, heavy in {LIGHT!r}:
+    importlib.import_module(module)
+    found = [name for name in heavy if name in sys.modules]
+    assert not found, (module, found)
+"""
+    loaded(code)
+
+
+FIRST = [
+    "import sstfill.fill",
+    "from sstfill.fill import fill",
+    "import sstfill.methods, sstfill.fill, sstfill.archive",
+    "from sstfill import fill",
+    "import sstfill; sstfill.fill; import sstfill.fill",
+]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process that has imported libraries")
+def test_fill_is_the_function_whatever_was_imported_first() -> None:
+    code = f"""
+import os, traceback, warnings
+import dask.array, scipy.optimize, xarray  # what takes long, and is none of ours
+warnings.simplefilter("ignore")
+for first in {FIRST!r}:
+    child = os.fork()
+    if not child:
+        try:
+            exec(first)
+            import sstfill, sys
+            assert sstfill.fill is sys.modules["sstfill.fill"].fill
+            from sstfill import fill
+            assert fill is sstfill.fill
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, first
 """
     loaded(code)
 

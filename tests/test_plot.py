@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,14 +80,6 @@ def drawn(figure: Figure, number: int = 0) -> np.ma.MaskedArray:
 
 def paint(figure: Figure) -> None:
     figure.draw_without_rendering()
-
-
-def test_import_loads_neither_matplotlib_nor_cartopy() -> None:
-    code = (
-        "import sys, sstfill.plot; sys.exit(any(m in sys.modules for m in ('matplotlib', "
-        "'cartopy')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_maps_have_a_panel_for_each_layer_on_a_map() -> None:

@@ -70,3 +70,11 @@ def test_filling_tells_how_far_it_is(capfd):
     assert "choosing a method" in capfd.readouterr().err
     quiet = fill(ds, few, variables="sst")
     assert capfd.readouterr() == ("", "") and quiet["sst"].equals(loud["sst"])
+
+
+def test_what_was_found_so_far_stands_behind_the_bar(capfd):
+    found = []
+    with shown():
+        for item in track("ab", "looking", so_far=lambda: f"so far {found}"):
+            found.append(item)
+    assert "so far ['a']" in capfd.readouterr().err

@@ -87,6 +87,7 @@ def is_for_archive(args: argparse.Namespace) -> bool:
                 "given; make one of them first: sstfill import-granules"
             )
         return False
+    # What was filled unit by unit is gone on with, however small the input.
     if asked or is_archive_output(args.out):
         return True
     with (
@@ -162,10 +163,12 @@ def report(done: FillOutcome) -> str:
     for name, score in done.score.items():
         if score:
             error, bias = f"RMSE {score['rmse']:.3g}", f"bias {score['bias']:+.2g}"
+            # Of a transformed field, whose error in units says little where values are small.
             for key in ("rmse_log10", "rmse_logit"):
                 if key in score:
                     error += f" ({score[key]:.3g} in {key.removeprefix('rmse_')})"
             lines.append(f"{printable(name)}: {error}, {bias} on withheld clouds")
+    # The time of the fit apart: it is spent once, and not by the nights that follow.
     last = f"written to {done.out} in {done.seconds:.1f} s"
     if done.fitting:
         last += f", {done.fitting:.0f} s of it to fit the method"
@@ -182,6 +185,7 @@ def size(text: str | None) -> int | None:
     """
     if text is None:
         return None
+    # SI prefixes are powers of 1000, those with an i of 1024.
     found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?i?)b?\s*", text.lower())
     bytes_given = 0.0
     if found:

@@ -56,6 +56,7 @@ def whole_parser() -> Parser:
     group = fill.add_argument_group("options of the methods")
     for name in sorted(METHODS):
         for field in own_fields(name):
+            # Methods share options of one name, which a parser takes once only.
             if f"--{field.name.replace('_', '-')}" not in known:
                 add_field(group, field, takes(field), PREFIX + field.name, "")
         known = set(fill._option_string_actions)

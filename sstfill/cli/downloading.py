@@ -72,6 +72,7 @@ def run_download(args: argparse.Namespace) -> Iterator[str]:
     recipe = _recipe(args)
     with recipe.run(args.out, update=args.update) as ds:
         sizes = ", ".join(f"{d} {n:,}" for d, n in ds.sizes.items())
+        # Fields before the variables that go with them, which have fewer dims.
         largest_first = sorted(ds.data_vars, key=lambda name: (-ds[name].ndim, str(name)))
         variables = ", ".join(map(str, largest_first))
         yield printable(f"{recipe.name}: {variables} ({sizes})")
@@ -83,6 +84,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
+        # As stores state their dates.
         self._date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def summary(self, out: object, attrs: Mapping[Hashable, Any]) -> str:

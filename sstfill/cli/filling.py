@@ -100,6 +100,7 @@ def run_fill(args: argparse.Namespace) -> Iterator[str]:
     check_output(args.out, args.inputs, claimed=True)
     check_picture(args.plot, args.inputs)
     if args.report is not None:
+        # All outputs are checked before hours of work.
         check_target(args.report, args.inputs)
     chosen = None  # auto, with the seed
     if args.method is not None:
@@ -145,6 +146,7 @@ def run_dineof_modes(args: argparse.Namespace) -> Iterator[str]:
         )
         output.write(found)
     for name, variance in found.filter_by_attrs(units="percent").data_vars.items():
+        # Variables of one file may have different numbers of modes, and the rest is NaN.
         known = variance.dropna("mode").values
         shown = [f"{value:.1f} %" for value in known[:8]]
         if known.size > 8:

@@ -59,23 +59,24 @@ def add_from_dineof(parser: argparse.ArgumentParser) -> None:
 def run_from_dineof(args: argparse.Namespace) -> Iterator[str]:
     """Print the command, and as comments of the shell what it does otherwise."""
     found = Translation(args.init, read_init(args.init))
+    # All of it before the first line: an error must not leave half a command on the screen.
     found.translate()
     yield wrapped(found.words)
     yield "\n".join(printable(f"# {note}") for note in found.notes)
 
 
-class Field(NamedTuple):
+class DineofField(NamedTuple):
     """A field as DINEOF names it: a file and, for NetCDF, the variable in it."""
 
     path: str
     variable: str
 
     @classmethod
-    def named(cls, text: str) -> Field:
+    def named(cls, text: str) -> DineofField:
         """Read ``file.nc#variable``; without ``#`` it is a binary file of one array.
 
-        >>> Field.named("sst.nc#SST"), Field.named("sst.gher").variable
-        (Field(path='sst.nc', variable='SST'), '')
+        >>> DineofField.named("sst.nc#SST"), DineofField.named("sst.gher").variable
+        (DineofField(path='sst.nc', variable='SST'), '')
         """
         path, _, variable = text.partition("#")
         return cls(path, variable)
@@ -104,6 +105,7 @@ class Translation:
             raise ReadError(f"{self.name} has no line data = ['FILE#VARIABLE']; {REMEDY}")
         self._data()
         self._mask()
+        # DINEOF knows no transform and no other method, so both are pinned.
         self.words += ["--transform", "none", "--method", "dineof", "--solver", "reference"]
         self._modes()
         for key, (option, kind) in NUMBERS.items():
@@ -133,8 +135,9 @@ class Translation:
 
     def _data(self) -> None:
         """Name input, output and variables."""
-        fields = [Field.named(text) for text in self._items("data")]
+        fields = [DineofField.named(text) for text in self._items("data")]
         first = fields[0]
+        # Each file once, in the order in which they are named.
         paths = list(dict.fromkeys(field.path for field in fields))
         source = first.path
         if not all(field.variable for field in fields):
@@ -169,7 +172,7 @@ class Translation:
 
     def _output(self, source: str) -> str:
         """Name the output: the first of ``results``, in a format that sstfill writes."""
-        results = [Field.named(text) for text in self._items("results")]
+        results = [DineofField.named(text) for text in self._items("results")]
         target = PurePosixPath("filled.nc")
         if results:
             target = PurePosixPath(results[0].path)
@@ -183,7 +186,7 @@ class Translation:
             self._note("results", f"is the input, which sstfill does not change: here {target}")
         if len({result.path for result in results}) > 1:
             self._note("results", f"names several files: sstfill writes one, here {target}")
-        given = [Field.named(text).variable for text in self._items("data")]
+        given = [DineofField.named(text).variable for text in self._items("data")]
         wanted = [result.variable for result in results]
         if any(wanted) and given != wanted:
             self._note("results", "filled variables keep the names that they have in the input")
@@ -198,13 +201,14 @@ class Translation:
                 "never observed the mean of the series; sstfill leaves them empty"
             )
             return
-        path, variable = Field.named(masks[0])
+        path, variable = DineofField.named(masks[0])
         if not variable:
             path = str(PurePosixPath(path).with_suffix(".nc"))
             self._note("mask", f"is binary: write it as NetCDF, here {path}")
         self.words += ["--sea", _file(":".join(filter(None, (path, variable))))]
         if len(masks) > 1:
             self._note("mask", f"names several masks: sstfill takes one, here {masks[0]}")
+        # DINEOF takes 1 as sea whatever the name; sstfill goes by it.
         if variable.lower() in tables.load("masks")["names"]["land"]:
             self._note(
                 "mask", f"sstfill takes 1 as land in a variable called {variable}; rename it"
@@ -228,6 +232,7 @@ class Translation:
 
     def _filter(self) -> None:
         """State where the dates come from, and in which units the filter is."""
+        # Without a filter DINEOF has no use for times.
         if "alpha" not in self.entries or self._number("alpha", float) == 0:
             return
         if "time" in self.entries:
@@ -272,6 +277,7 @@ class Translation:
         value = self._number(key, kind)
         options: dict[str, Any] = {option: value}
         try:
+            # Only built to have the value checked.
             Dineof(**options)
         except OptionError as error:
             raise OptionError(f"{self.name}, {self._line(key)}: {error}") from error
@@ -281,6 +287,7 @@ class Translation:
         """Read a number as Fortran does, which writes exponents of double precision with a d."""
         items = self.entries[key].items
         try:
+            # A list of several is no number; unpacking raises a ValueError, as conversion does.
             (text,) = items
             return kind(text.lower().replace("d", "e"))
         except ValueError as error:
@@ -328,6 +335,7 @@ def wrapped(words: list[str]) -> str:
     >>> print(wrapped(["sstfill", "fill", "a b.nc", "--out", "c.nc"]))
     sstfill fill 'a b.nc' --out c.nc
     """
+    # A line breaks before an option only, so that its value stays on its line.
     parts: list[str] = []
     for word in words:
         if word.startswith("--") or not parts:

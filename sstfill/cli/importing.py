@@ -98,7 +98,9 @@ def run_import_video(args: argparse.Namespace) -> Iterator[str]:
     ) as ds:
         count = np.bincount(ds["split"].values, minlength=len(SPLITS))
         parts = ", ".join(f"{n} {name}" for n, name in zip(count, SPLITS, strict=True))
+        # In the order of the dims: `sizes` of a Dataset has an order of its own.
         shape = " x ".join(f"{ds.sizes[d]} {d}" for d in ds["video"].dims)
+        # Too short clips are no error: folders of videos usually hold some.
         left_out = json.loads(ds.attrs["sstfill_import"])["clips_left_out"]
         ended = watch.summary(args.out, ds.attrs)
     yield f"video {shape}; {parts}"
@@ -199,6 +201,7 @@ def _whole(option: str, text: str, wanted: str) -> int:
 
 def _split(text: str) -> tuple[float, float, float]:
     try:
+        # Three numbers exactly: unpacking raises the same ValueError as a word that is none.
         train, validation, test = map(float, text.split(","))
     except ValueError as error:
         raise OptionError(f"--split {text}; give three fractions such as 0.9,0.05,0.05") from error
@@ -297,6 +300,7 @@ def run_clouds(args: argparse.Namespace) -> Iterator[str]:
                 figure = clouds.masks(series, thresholds, fractions, start_after=args.start_after)
                 yield f"drawn to {plot.save(figure, args.plot)}"
         finally:
+            # The series is lazy: its file must stay open until the last frame is drawn.
             series.close()
 
 
@@ -305,6 +309,7 @@ def table(
 ) -> str:
     """Lay out the occluded percentages, beside the paper's where it has the threshold."""
     sizes = ", ".join(f"{d} {n}" for d, n in series.sizes.items())
+    # The fractions that the paper states, so that a user sees whether the series is the paper's.
     known = published.occluded_by_threshold()
     lines = [
         f"LWP ({sizes}), frames {start_after} to {series.sizes['time'] - 1}",

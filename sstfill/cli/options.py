@@ -77,9 +77,11 @@ def takes(field: dataclasses.Field[Any]) -> str:
     words = field.type
     if not isinstance(words, str):
         words = getattr(words, "__name__", str(words))
+    # A plus for the comma of a pair, which the next step makes a bar.
     words = words.replace("tuple[str, ...]", "names").replace("tuple[float, float]", "float+float")
     bare = re.sub(r"Literal\[(.*?)\]", r"\1", words).replace(",", "|").replace("None", "none")
     short = re.sub(r"[\s'\"]", "", bare)
+    # Any other type is too long to be spelled out here.
     if re.search(r"[\[\]()]", short):
         return "value"
     return short.replace("+", ",")
@@ -92,6 +94,7 @@ def explained(name: str, field: dataclasses.Field[Any]) -> str:
     'None fills all (default: none)'
     """
     text = parameters(method_class(name)).get(field.name, "")
+    # Docstrings are written for Sphinx: ``1.0`` and `name` lose their backquotes.
     plain = re.sub(r"`+\"?(.*?)\"?`+", r"\1", text).removesuffix(".")
     default = field.default
     if not isinstance(default, str):
@@ -119,5 +122,6 @@ def method(args: argparse.Namespace, name: str, **fixed: bool) -> Method:
             given[key] = None
         elif is_pair or "tuple[str, ...]" in kind:
             given[key] = names(text)
+    # Not every method is random.
     shared = {k: getattr(args, k) for k in SHARED if k in fields}
     return config.build(cls, given | shared | fixed)

@@ -133,6 +133,7 @@ class Scorecard:
 
     def to_dataset(self) -> xr.Dataset:
         """Return a copy of the numbers."""
+        # Whoever changes it must not change the card.
         return self.data.copy(deep=True)
 
     def to_json(self) -> str:
@@ -158,6 +159,7 @@ class Scorecard:
         rule = ["---", *("---:" for _ in head[1:])]
         lines = []
         for row in (head, rule, *rows):
+            # A label may hold a bar, which ends a cell in Markdown.
             lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |")
         return "\n".join(lines)
 
@@ -224,6 +226,7 @@ def _table(data: xr.Dataset, mark: Callable[[str, bool], str]) -> list[list[str]
         decimals = max(0, 2 - math.floor(math.log10(known.min())))
     columns = [["method"]]
     for name in data.method.values:
+        # Marked as not best, for the mark also pads cells.
         columns[0].append(mark(str(name), False))
     for column in COLUMNS:
         if column.key not in data:
@@ -231,6 +234,7 @@ def _table(data: xr.Dataset, mark: Callable[[str, bool], str]) -> list[list[str]
         values = data[column.key]
         if column.level is not None:
             values = values.sel(level=column.level)
+        # Where all methods filled everything the column would say the same twice.
         repeated = column.key == "common_rmse" and values.equals(data.rmse)
         if np.isfinite(values).any() and not repeated:
             columns.append([column.title, *_cells(column, values.values, decimals, mark)])

@@ -189,6 +189,7 @@ def score(
             )
         # The user's dims get the names of the standardised field's.
         dims = dict(zip(axes(array).dims, field.dims, strict=True))
+        # Only names are changed: coordinates of masks of other years would not align.
         masks = xr.DataArray(clouds.data, dims=[dims.get(d, d) for d in clouds.dims])
     space = choose(transform, array, field)
     samples = []
@@ -255,6 +256,7 @@ def score_against(
         raise InputError(
             "no pixel to score: `where` is nowhere True where truth is known; check both"
         )
+    # The strata are by distance to what the methods had.
     given = field if obs is None else _like(obs, truth)
     at_hidden = {}
     for label, dataset in estimates.items():
@@ -338,6 +340,7 @@ def _members_of(dataset: xr.Dataset, prefix: str, truth: xr.DataArray) -> xr.Dat
     name = f"{prefix}members"
     if name not in dataset:
         return None
+    # One by one, since `standardise` takes a field without further dims.
     every = [_like(one, truth) for one in dataset[name].transpose(MEMBER, ...)]
     return xr.concat(every, MEMBER, coords="minimal", compat="override")
 

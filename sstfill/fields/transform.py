@@ -182,12 +182,15 @@ class FieldTransforms:
         """
         if self.usual:
             return estimate
+        # Shallow: only the fields that change are replaced.
         back = estimate.copy()
         mean = estimate["mean"]
         back["mean"] = self._each(Transform.invert, mean)
         if "error" in estimate:
             sigma = estimate["error"].astype(np.float32).transpose(*mean.dims)
             reach = (sigma * self._reaches(distributions or {}, sigma)).transpose(*mean.dims)
+            # Limits are brought back themselves, since a transform keeps quantiles and no other
+            # measure of spread.
             lower = self._each(_limit, mean - reach).drop_attrs()
             upper = self._each(_limit, mean + reach).drop_attrs()
             # the interval is not symmetric about the median; half its width stands for one sigma
@@ -198,6 +201,7 @@ class FieldTransforms:
         if "singular_value" in estimate and estimate["singular_value"].attrs.get("units") != "1":
             back["singular_value"] = estimate["singular_value"].drop_attrs()
         words = " and ".join(sorted({WORDS[one.kind] for one in self.by_name.values()}))
+        # Modes and the like cannot be brought back; the attribute says what they are of.
         for name in set(estimate.data_vars) - {"mean", "error", "members", "outlier"}:
             back[name] = back[name].assign_attrs(comment=f"of the values {words}")
         return back
@@ -301,6 +305,8 @@ def choose(asked: str, variable: xr.DataArray, obs: xr.DataArray) -> Transform:
     else:
         margin = MARGIN
         if np.isfinite(step):
+            # Half a step from the bounds, as with the logarithm, but neither so little that logits
+            # explode nor so much that values are moved.
             margin = min(max(step / upper / 2, MARGIN / 10), MARGIN)
         transform = Transform("logit", margin * upper, upper, why)
     warn_of_floor(name, transform, counts)
@@ -432,9 +438,11 @@ def by_name(variable: xr.DataArray) -> tuple[Kind, str]:
     long_name = str(variable.attrs.get("long_name", "")).strip()
     units = str(variable.attrs.get("units", "")).strip()
     for rule in tables.load("transforms")["rule"]:
+        # CF: standard names are controlled, so they go before names that anybody chooses.
         if _matches(standard_name, rule.get("standard_name", ())):
             return rule["transform"], f"standard_name {standard_name!r}"
         for key, text in (("name", str(variable.name)), ("long_name", long_name)):
+            # Underscores too, so that a pattern finds whole words in a name like chl_oc5.
             words = re.sub(r"[\W_]+", " ", text.lower())
             if any(re.search(pattern, words) for pattern in rule.get("name", ())):
                 return rule["transform"], f"{key} {text!r}"
@@ -462,6 +470,7 @@ def is_skewed(least: NDArray, most: NDArray) -> bool:
         return False
     if np.quantile(high, 0.95) <= WIDE * np.quantile(low, 0.05):
         return False
+    # The extremes of each pixel stand for its values: nothing more is kept of a lazy field.
     values, logarithms = np.append(low, high), np.log10(np.append(low, high))
     skewness = _skewness(values)
     return skewness > SKEWED and abs(_skewness(logarithms)) < skewness / 2
@@ -477,6 +486,7 @@ def note_skewness(names: Sequence[str]) -> None:
 
 
 def _skewness(values: NDArray) -> float:
+    # A constant field has no skewness.
     away = (values - values.mean()) / (values.std() or 1.0)
     return float((away**3).mean())
 

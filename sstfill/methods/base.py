@@ -25,7 +25,8 @@ class Method(Protocol):
     A method may also define ``fit(self, archive, folder) -> FittedMethod`` and a static method
     ``load(folder) -> FittedMethod``, its form for archives larger than memory. One without is
     asked about each window of an archive as about a series of its own
-    (`sstfill.methods.common.fitted_windowed`).
+    (`sstfill.methods.common.fitted_windowed`). And it may be one that `EstimatesPart`,
+    `FitsOnce` or `Simulates`.
     """
 
     name: ClassVar[str]
@@ -48,6 +49,45 @@ class Method(Protocol):
         Dataset
             ``mean`` (dims of `obs`), and where the method knows it ``error`` (one sigma, same
             dims and units). NaN where the method has no estimate.
+        """
+        ...
+
+
+@runtime_checkable
+class EstimatesPart(Protocol):
+    """A `Method` that estimates some pixels for less than all of them."""
+
+    def reconstruct_at(
+        self, obs: xr.DataArray, sea: xr.DataArray, wanted: xr.DataArray
+    ) -> xr.Dataset:
+        """Estimate the field at some pixels: what withheld clouds are compared with.
+
+        Parameters
+        ----------
+        obs, sea
+            As in `Method.reconstruct`.
+        wanted
+            True where an estimate is needed, dims of `obs`.
+
+        Returns
+        -------
+        Dataset
+            At the pixels that are wanted the same as `Method.reconstruct` returns; elsewhere what
+            costs least.
+        """
+        ...
+
+
+@runtime_checkable
+class FitsOnce(Protocol):
+    """A `Method` that can keep what it has fitted, for another fill of the same series."""
+
+    def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> Method:
+        """Fit to a series; return a method of the same options and name that starts from this fit.
+
+        What it keeps must be parameters which some more observations of the field hardly change, or
+        it must go on with the fit: `sstfill.Auto` fills by what was fitted while clouds were
+        withheld.
         """
         ...
 
@@ -161,6 +201,7 @@ class Window:
         _, rows, columns = self.patch.seen
         inside = (self.points.rows >= rows.start) & (self.points.rows < rows.stop)
         inside &= (self.points.columns >= columns.start) & (self.points.columns < columns.stop)
+        # Windows share the sample of the archive; a copy leaves theirs as it is.
         sample = self.sample.copy()
         at = (self.points.rows[inside] - rows.start, self.points.columns[inside] - columns.start)
         sample[:, inside] = np.where(hidden[:, *at], np.nan, sample[:, inside])
@@ -194,6 +235,7 @@ def _widened(inside: Box, seen: Box, margin: Shape) -> Box:
     """Widen a box by a margin on either side, as far as what is seen."""
     sides = []
     for inner, outer, n in zip(inside, seen, margin, strict=True):
+        # At the rim of the archive there is less to see.
         sides.append(slice(max(inner.start - n, outer.start), min(inner.stop + n, outer.stop)))
     t, y, x = sides
     return t, y, x

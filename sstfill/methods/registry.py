@@ -50,6 +50,7 @@ class Methods(MutableMapping[str, type[Any]]):
 
     def __iter__(self) -> Iterator[str]:
         self._add_installed()
+        # A list, for a method may be registered while a caller walks through.
         return iter(list(self._classes))
 
     def __len__(self) -> int:
@@ -136,6 +137,7 @@ def affordable(obs: xr.DataArray) -> list[str]:
     """
     names = []
     for name, cls in METHODS.items():
+        # What is entered by `register` alone is not checked for either number.
         enough = obs.sizes["time"] >= getattr(cls, "min_times", 1)
         if enough and obs.size <= getattr(cls, "largest", obs.size):
             names.append(name)
@@ -171,6 +173,7 @@ def fit(method: Method, archive: Archive, folder: Path) -> FittedMethod:
     >>> fitted.estimate(archive.trials[0])["mean"].shape
     (8, 16, 16)
     """
+    # What is entered by `register` alone is not checked for it.
     times, least = archive.obs.sizes["time"], getattr(method, "min_times", 1)
     if times < least:
         raise InputError(
@@ -197,6 +200,7 @@ def fit_part(method: Method, archive: Archive, folder: Path) -> FittedMethod:
     """
     own = folder / method.name
     shutil.rmtree(own, ignore_errors=True)
+    # The name of a method is one folder, see `sstfill.methods.common.fitted_schema.Name`.
     own.mkdir(parents=True)
     return fit(method, archive, own)
 

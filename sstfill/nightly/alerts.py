@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sstfill.nightly.history import usual
-from sstfill.nightly.night import VariableReport
+from sstfill.nightly.night import RecentReport
 from sstfill.nightly.recipe import Alert
 
 AHEAD = 2.0
@@ -16,7 +16,7 @@ AHEAD = 2.0
 
 
 def alerts(
-    found: dict[str, VariableReport],
+    found: dict[str, RecentReport],
     lines: list[dict[str, Any]],
     state: str,
     newest: tuple[str, float | None],
@@ -67,6 +67,7 @@ def _age(newest: tuple[str, float | None], alert: Alert, now: datetime) -> Itera
     date, days = newest
     if days is None:
         return
+    # Images are dated in UTC, as the timestamp is.
     age = now.timestamp() / 86_400 - days
     if age > alert.max_age_days:
         yield (

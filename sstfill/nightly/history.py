@@ -97,6 +97,7 @@ def _split(path: Path) -> tuple[list[dict[str, Any]], dict[int, bytes]]:
     """Return the lines that can be read, and by number those that cannot."""
     if not path.exists():
         return [], {}
+    # Bytes, for a bad line may not even be UTF-8, and is kept as it is.
     content = read_bytes(path, remedy="move it away; the next night begins another one", most=BYTES)
     good: list[dict[str, Any]] = []
     bad: dict[int, bytes] = {}
@@ -168,6 +169,7 @@ def write(path: Path, lines: list[dict[str, Any]]) -> None:
         if kept.is_file():
             before = kept.read_bytes()
         with atomic_path(kept) as temporary:
+            # Added to, never replaced: it may hold lines of an earlier accident.
             temporary.write_bytes(before + b"\n".join(bad.values()) + b"\n")
     with atomic_path(path) as temporary:
         # NaN is not JSON, and other programs read this file
@@ -198,6 +200,7 @@ def usual(
         error = found.get("score", {}).get("rmse")
         if one["state"] != state and found.get("model") == model and error is not None:
             by_state[one["state"]] = error
+    # Dicts keep their order: the last nights are the newest.
     past = np.array(list(by_state.values())[-alert.rmse_nights :])
     if past.size < alert.min_nights:
         return None

@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class VariableReport:
+class RecentReport:
     """The report on one variable; JSON can hold all of it.
 
     Attributes
@@ -101,7 +101,7 @@ class Night:
     outcome: FillOutcome | None = None
     newest: str = ""
     state: str = ""
-    found: dict[str, VariableReport] = field(default_factory=dict)
+    found: dict[str, RecentReport] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property

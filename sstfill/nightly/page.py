@@ -38,6 +38,7 @@ def page(
     provenance: dict[str, Any],
 ) -> str:
     """Render the page; `lines` is the history with tonight's line at its end."""
+    # Newest first, as it is read.
     last = list(reversed(lines[-TABLE:]))
     names: dict[str, None] = {}  # a set that keeps its order
     for line in last:
@@ -59,6 +60,7 @@ def _night_of_state(night: Night, lines: Sequence[dict[str, Any]]) -> dict[str, 
     counts = {"new", "revised", "influenced", "units", "made"}
     for line in lines:
         days = line.get("days", {})
+        # Lines of failed nights and of earlier versions lack some of them.
         complete = counts <= days.keys() and "seconds" in line
         if line["state"] == night.state and complete and days["made"]:
             return line

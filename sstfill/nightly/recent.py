@@ -23,7 +23,7 @@ from sstfill.io.untrusted import guard
 from sstfill.methods.base import Window
 from sstfill.methods.common.sampling import TRIAL, cut, tile
 from sstfill.methods.fitted_score import scored
-from sstfill.nightly.night import VariableReport
+from sstfill.nightly.night import RecentReport
 from sstfill.plot.view import printed
 from sstfill.report.pictures import thinning
 from sstfill.validation.withheld import in_both_spaces
@@ -116,7 +116,7 @@ def _windows(obs: xr.DataArray, model: Model, days: Days) -> list[Window]:
 
 def variable_reports(
     out: Path, scores: dict[str, dict[str, object]], watched: int
-) -> dict[str, VariableReport]:
+) -> dict[str, RecentReport]:
     """Report by variable on the recent images: sources of the pixels, errors of the filled ones.
 
     The newest `watched` images are searched for one with nothing observed.
@@ -134,7 +134,7 @@ def variable_reports(
             for step in range(max(0, total - watched), total):
                 if not days.count[step]:
                     empty.append(date(held[name], step))
-            reports[name] = VariableReport(
+            reports[name] = RecentReport(
                 model=Model.load(job.model(name)).fingerprint,
                 score=score,
                 fractions=_fractions(counts.sum(0)),

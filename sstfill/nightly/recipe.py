@@ -33,7 +33,7 @@ TABLES = ("title", "nightly", "download", "fill", "alert")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class Nightly:
     """The [nightly] table.
 
     Parameters
@@ -225,16 +225,18 @@ def _built(path: Path, tables: Mapping[str, Any], base: Path) -> NightlyRecipe:
     for key, table in tables.items():
         if key not in TABLES:
             raise unknown(f"table of {path.name}", key, TABLES)
+        # `fill = "oi"` in place of a table is a likely slip.
         if key != "title" and not isinstance(table, dict):
             raise OptionError(f"{key}={short(table)} in {path.name} is not a table; write [{key}]")
+    # ascii without its quotes: a file name may hold what no terminal prints.
     title = one_line("title", tables.get("title", ascii(path.stem)[1:-1]))
     given = dict(tables.get("nightly", {}))
-    for field in dataclasses.fields(Places):
+    for field in dataclasses.fields(Nightly):
         if field.name not in given:
             raise OptionError(
                 f"[nightly] of {path.name} has no {field.name}; it takes archive, filled, report"
             )
-    places = config.build(Places, given)
+    places = config.build(Nightly, given)
     archive = place(places.archive, "archive", base)
     filled = place(places.filled, "filled", base)
     report = place(places.report, "report", base)
@@ -283,6 +285,7 @@ def _fill(given: dict[str, Any], base: Path) -> tuple[Fill, Method]:
     fill = config.build(Fill, {key: value for key, value in given.items() if key in known})
     cls = method_class(fill.method)
     fields = [field.name for field in dataclasses.fields(cls)]
+    # The table has a seed of its own, for both.
     names = [name for name in fields if name != "seed"]
     options = {key: value for key, value in given.items() if key not in known}
     for key in options:

@@ -51,6 +51,7 @@ def write(recipe: NightlyRecipe, night: Night, lines: list[dict[str, Any]]) -> N
     origin = provenance(recipe, night)
     ranges, panels = {}, []
     for number, (name, one) in enumerate(night.found.items()):
+        # The lines include tonight's, which is of tonight's state and so left out.
         past = usual(lines, night.state, name, one.model, recipe.alert)
         if past is not None:
             ranges[name] = vars(past)

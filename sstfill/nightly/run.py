@@ -19,7 +19,7 @@ from sstfill.io.output import place
 from sstfill.nightly import history, recent, report
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.journal import held_by_another, locked, logged
-from sstfill.nightly.night import Night, VariableReport
+from sstfill.nightly.night import Night, RecentReport
 from sstfill.nightly.recipe import NightlyRecipe
 from sstfill.sources.recipe import Recipe
 from sstfill.version import __version__
@@ -83,7 +83,9 @@ def run_night(
 
 def _check_apart(report: Path, other: Path) -> None:
     """Refuse a report folder that lies in a store or its job folder, or that holds one."""
+    # Resolved: a link may lead into the store.
     inside = place.resolved(report)
+    # The store, its fill and its download keep these beside each other.
     for suffix in ("", ".job", ".ledger"):
         path = other.with_name(other.name + suffix)
         resolved = place.resolved(path)
@@ -141,6 +143,7 @@ class _NightRun:
         try:
             report.write(self.recipe, night, history.added(lines, night))
         except Exception as error:
+            # Of a night that failed already the first failure is told.
             if night.status != "failed":
                 return self._failed(error)
             log.error("the report of it could not be written: %s", _line(error), exc_info=error)
@@ -183,6 +186,7 @@ class _NightRun:
         try:
             yield
         finally:
+            # Also of a step that failed.
             self.seconds[name] = round(time.perf_counter() - started, 3)
 
     def _download(self, download: Recipe) -> str:
@@ -216,6 +220,7 @@ class _NightRun:
             transform=wanted.transform,
             members=wanted.members,
             seed=wanted.seed,
+            # A refit fills everything, which an update excludes.
             update=not self.how["refit"],
             **self.how,
         )
@@ -229,7 +234,7 @@ class _NightRun:
         )
         return done
 
-    def _score(self, lines: list[dict[str, Any]], state: str) -> dict[str, VariableReport]:
+    def _score(self, lines: list[dict[str, Any]], state: str) -> dict[str, RecentReport]:
         """Score the recent images, unless an earlier night scored the same output."""
         recipe = self.recipe
         before = history.same_state(lines, state)

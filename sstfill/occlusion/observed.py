@@ -102,6 +102,7 @@ class ObservedClouds:
                 best, least = mask, excess
             if least == 0:
                 return best
+        # Nothing better was found; only now is the whole archive read to tell why.
         if best.all() or not best.any():
             self._check_varied()
         return best
@@ -127,6 +128,7 @@ class ObservedClouds:
         """
         check_number("gap", gap, 0, whole=True)
         fractions = _fractions(parts)
+        # Gaps are cut off before the rest is shared out.
         usable = len(self._series) - gap * (len(fractions) - 1)
         ends = np.rint(np.cumsum([0.0, *fractions]) * max(usable, 0)).astype(int)
         lengths = np.diff(ends)
@@ -160,6 +162,7 @@ class ObservedClouds:
             raise InputError(
                 f"observed holds {given.dtype}; give True where observed, such as obs.notnull()"
             )
+        # Only the dims that are there; time goes first, rows before columns.
         return given.transpose("time", "y", "lat", "x", "lon", ..., missing_dims="ignore")
 
     @cached_property
@@ -196,6 +199,7 @@ class ObservedClouds:
         """Single images of random dates, within the bounds if any is; repeated if too few are."""
         within: list[Mask] = []
         outside: list[Mask] = []
+        # Without replacement, so that no image is shown twice while others are left.
         for date in rng.permutation(len(self._series))[: frames + TRIES]:
             image = self._read(np.array([date]), *self._window(plane, rng))
             if self._excess(image):
@@ -204,6 +208,7 @@ class ObservedClouds:
                 within.append(image)
             if len(within) == frames:
                 break
+        # Each is one image, (1, y, x).
         images = np.concatenate(within or outside)
         return images[np.arange(frames) % len(images)]
 
@@ -225,17 +230,21 @@ class ObservedClouds:
             top = int(rng.integers(ny)) - height // 2
             left = int(rng.integers(nx)) - width // 2
         down, right = flipped(self.flip, rng)
+        # A mirror image after each image: its period is twice the length.
         rows = _reflected(top + np.arange(height), 2 * ny, 1)
         columns = _reflected(left + np.arange(width), 2 * nx, 1)
         return rows[::down], columns[::right]
 
     def _read(self, dates: Indices, rows: Indices, columns: Indices) -> Mask:
         """Read a window of the archive, (time, y, x), and no more rows and columns than needed."""
+        # Land pixels take their nearest sea pixel, which may lie outside the window.
         sea_rows, sea_columns = self._nearest[:, rows[:, None], columns]
         times, time = _located(dates)
         ys, y = _located(sea_rows)
         xs, x = _located(sea_columns)
         keys = dict(zip(self._series.dims, (times, ys, xs), strict=True))
+        # Each row and column once, by slices or sorted lists; pointwise indexing of a lazy store
+        # would read chunk after chunk.
         block = self._series.isel(keys).to_numpy()
         return block[time[:, None, None], y, x]
 
@@ -251,6 +260,7 @@ class ObservedClouds:
             at_sea = image.to_numpy()[self._at_sea]
             clear = clear and bool(at_sea.all())
             cloudy = cloudy and not at_sea.any()
+            # Most archives show both in their first image.
             if not clear and not cloudy:
                 return
         met = "has a cloud" if clear else "has anything but clouds"

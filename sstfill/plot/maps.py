@@ -101,6 +101,7 @@ def maps(
     whole = view(filled, variable)
     if layers is None:
         layers = LAYERS
+        # dtype=object, or NumPy would look for a sequence in the axes.
         if ax is not None and np.size(np.asarray(ax, dtype=object)) == 1:
             layers = ("filled",)
     shown = check_layers(layers, whole)
@@ -125,6 +126,7 @@ def maps(
             draw_error(sheet, box, where, now, robust)
         else:
             mesh = draw(box, where, values_of(layer, now), cmap or cmap_of(whole), scale)
+            # One bar for observed and filled together: they share their scale.
             field_axes.append(box)
     if field_axes:
         label = with_units(whole.label, whole.units)
@@ -177,6 +179,7 @@ def panels(
     steps = spread(whole.field, n) if times is None else steps_of(whole.field, times)
     where, views = canvas(whole.field), [whole.at(step) for step in steps]
     field = joined([now.field for now in views])
+    # Over all dates shown, so that their colours can be compared.
     scale = scale_of(field, robust)
     if ax is None:
         sheet = new_sheet(where, 2, len(steps), fig)
@@ -281,6 +284,7 @@ def draw(
 ) -> QuadMesh:
     """Draw a field; what is missing stays empty."""
     shown = np.ma.masked_invalid(values.values)
+    # rasterized: in a PDF each cell would be a path of its own.
     return ax.pcolormesh(
         where.x, where.y, shown, cmap=cmap, vmin=scale[0], vmax=scale[1], rasterized=True
     )
@@ -328,6 +332,7 @@ def _draw_source(ax: Axes, where: Canvas, now: View) -> None:
             continue
         label = SOURCES[flag]
         if flag != LAND:
+            # A flag other than land was counted, so `sea` is not 0.
             label += f" {_percent(count / sea)}"
         colour = SOURCE_COLOURS[flag]
         patches.append(Patch(facecolor=colour, edgecolor="0.4", linewidth=0.5, label=label))

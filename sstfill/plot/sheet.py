@@ -54,6 +54,7 @@ class Sheet:
         extend: Any = extends[below, above]
         if self.bars:
             width, box = self._strip(axes)
+            # The pointed ends are a fraction of the bar, but ought to be as long on each.
             place: dict[str, Any] = {"cax": self.part.add_axes(box), "extendfrac": POINT / width}
         else:
             place = {"ax": axes, "shrink": 0.8}
@@ -99,6 +100,7 @@ def new_sheet(
         The figure given is too small.
     """
     if part is None:
+        # In inches; in a row of its own a map may be larger.
         high, least, most = (3.4, 1.8, 3.6) if rows == 1 else (2.2, 1.3, 2.4)
         across = float(np.clip(high / where.shape, least, most))
         down = float(np.clip(across * where.shape, 0.6, 6.0))
@@ -140,6 +142,7 @@ def given_axes(ax: Axes | Sequence[Axes], needed: int, what: str) -> list[Axes]:
     OptionError
         There are more or fewer.
     """
+    # plt.subplots returns one axes, a row or a matrix of them.
     axes: list[Axes] = np.ravel(np.asarray(ax, dtype=object)).tolist()
     if len(axes) != needed:
         raise OptionError(f"{len(axes)} axes for {needed} {what}; give one for each")

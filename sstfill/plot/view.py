@@ -144,6 +144,7 @@ def half_filled(source: xr.DataArray) -> int:
     """
     space = source.dims[1:]
     sea = (source != LAND).sum(space)
+    # An image without sea is NaN, and never the nearest.
     fraction = (source == FILLED).sum(space) / sea.where(sea > 0)
     distance = abs(fraction - 0.5).fillna(np.inf).values
     return int(distance.argmin())
@@ -215,6 +216,7 @@ def _seconds(field: xr.DataArray) -> np.ndarray | None:
     if np.issubdtype(times.dtype, np.datetime64):
         return times.astype("datetime64[s]").astype("float64")
     if times.dtype == object and hasattr(times[0], "calendar"):
+        # Other calendars have no NumPy type.
         return np.array([_cftime_seconds(when) for when in times])
     return None
 
@@ -223,10 +225,13 @@ def _label_seconds(time: Label, field: xr.DataArray) -> float:
     """Return the seconds since 1970 of a user's date, in the calendar of the data."""
     first = field["time"].values[0]
     if isinstance(time, datetime) and time.tzinfo is not None:
+        # Times of a series are in UTC without saying so.
         time = time.astimezone(UTC).replace(tzinfo=None)
     try:
         if hasattr(first, "calendar"):
+            # The class of the data's own dates carries the calendar.
             return _cftime_seconds(first.replace(**_parts(str(time))))
+        # NumPy warns of a time zone, even of UTC.
         stamp = np.datetime64(str(time).removesuffix("Z"), "s")
         if np.isnat(stamp):
             raise ValueError("not a time")

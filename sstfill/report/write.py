@@ -163,6 +163,7 @@ def _variable(filled: xr.Dataset, name: str) -> VariableReport:
     coverage = {}
     for level, fraction in score.get("coverage", {}).items():
         if fraction is not None:
+            # JSON has its keys as text.
             coverage[float(level)] = float(fraction)
     decided = decisions(filled[name])
     options = {key: value for key, value in record["options"].items() if value is not None}
@@ -194,6 +195,7 @@ def _counts(source: xr.DataArray) -> NDArray[np.int64]:
     flags = {}
     for name, value in SOURCE_FLAGS.items():
         flags[name] = (source == value).sum(space)
+    # One compute for all flags: a lazy field is read once.
     counted = xr.Dataset(flags, coords={}).compute()
     return np.stack([counted[name].values for name in SOURCE_FLAGS], axis=1)
 
@@ -244,6 +246,7 @@ def _pictures(
     name = str(whole.field.name)
     tried = {}
     for method, rmse in dict(diagnostics.get("rmse") or {}).items():
+        # Of variables filled together there is a number for each of them.
         if isinstance(rmse, int | float):
             tried[method] = rmse
     # more cells than the picture has pixels would show nothing more
@@ -253,6 +256,7 @@ def _pictures(
         "layers": lambda: plot.maps(few, variable=name),
         "sources": lambda: sources_in_time(counts, dates(whole.field)),
     }
+    # A comparison of one method shows nothing.
     if len(tried) > 1:
         units = f"({whole.units})" if whole.units else ""
         chosen = diagnostics.get("chosen", [])

@@ -64,6 +64,7 @@ class Recipe:
             `run` would be refused: no such dataset or variable, or a box or period beyond it.
         """
         if isinstance(self.source, CopernicusRequest):
+            # Here, since it imports what only Copernicus Marine needs.
             from sstfill.sources.copernicus.planning import plan
 
             check_number("timeout", timeout, 0, above=True)
@@ -127,6 +128,7 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> Recipe:
     """
     path = find_recipe(name_or_path)
     tables, _ = read_toml(path)
+    # Shown by the name under which it is listed, however it was found.
     shipped = {file.resolve(): name for name, file in presets().items()}
     name = shipped.get(path.resolve(), path.name)
     with naming(name):
@@ -144,6 +146,7 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
     for key, value in source.items():
         if isinstance(value, datetime.date | datetime.time):  # a request has them as text
             source[key] = value.isoformat()
+    # The rest of the table are the fields of the source of this kind.
     kind = source.pop("kind", None)
     if kind is None:
         raise OptionError(f"[source] of {name} has no kind; choose from {', '.join(SOURCES)}")
@@ -154,12 +157,10 @@ def _built(name: str, tables: dict[str, Any]) -> Recipe:
     if kind not in SOURCES:
         raise unknown(f"kind of source in {name}", kind, SOURCES)
     target = config.build(Target, tables.get("target", {}))
-    if kind != "copernicus" and (target.chunks or target.expect):
-        key = "chunks"
-        if not target.chunks:
-            key = "expect"
+    own = [key for key in ("chunks", "expect", "window_bytes") if tables.get("target", {}).get(key)]
+    if kind != "copernicus" and own:
         raise OptionError(
-            f'[target] {key} in {name} is for kind = "copernicus"; '
+            f'[target] {own[0]} in {name} is for kind = "copernicus"; '
             f"leave it out, kind = {kind!r} has a layout of its own"
         )
     title = one_line("title", tables.get("title", ""))

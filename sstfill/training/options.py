@@ -68,6 +68,7 @@ class OptimiserOptions:
         (9.801e-05, 0.0)
         """
         if self.schedule == "cosine":
+            # The cosine begins where the warming ends, so that the rate has no step.
             down = max(0.0, progress - WARMING) / (1 - WARMING)
             up = min(1.0, progress / WARMING)
             return self.learning_rate * up * (1 + math.cos(math.pi * down)) / 2
@@ -240,6 +241,7 @@ class TrainOptions:
     @property
     def recipe(self) -> OptimiserOptions:
         """The generator's optimiser."""
+        # Fields of the same names are the ones that may be given.
         given = {name: getattr(self, name) for name in OptimiserOptions.__dataclass_fields__}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         usual = PIXELWISE if self.objective.startswith(PIXEL) else PAPER

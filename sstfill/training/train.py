@@ -129,6 +129,7 @@ def train(
     archive = archive.loaded(USUAL_LIMITS)
     chosen = _fit_to_archive(chosen, archive)
     with _clips_folder(out) as folder:
+        # It imports torch, which takes seconds: arguments are checked without it.
         from sstfill.training.loop import fit
 
         first = start_checkpoint(chosen, start)
@@ -141,6 +142,7 @@ def train(
             network, source, chosen, out=None if out is None else Path(out), resume=resume
         )
         card = trained.card(chosen.network, size)
+        # The card says what the network was trained on, beside how.
         card |= _archive_card(archive, chosen, clouds, source, first)
         checkpoint = Checkpoint(card, trained.network.state_dict())
     save_checkpoint(checkpoint, out)
@@ -202,6 +204,7 @@ def start_checkpoint(
             f"objective={options.objective!r} needs a network that estimates already; give "
             "start='shipped', or one trained by objective='withheld'"
         )
+    # Only a compact network ships.
     if start == "new" or (start == "shipped" and options.network != "compact"):
         return None
     given = Gan(model=None if start == "shipped" else start).checkpoint
@@ -210,6 +213,7 @@ def start_checkpoint(
         raise OptionError(
             f"start is a {name} network, network={options.network!r}; give the same, or start='new'"
         )
+    # The channels are told apart by position: others would be taken for these.
     if options.network == "compact" and given.config.get("channels") != list(CHANNELS):
         raise OptionError(
             "start was trained on other first guesses than this version of sstfill has; "
@@ -220,6 +224,7 @@ def start_checkpoint(
 
 def _continued(options: TrainOptions, first: Checkpoint) -> TrainOptions:
     """Take the size of the checkpoint, whatever `base` says, and a lower learning rate."""
+    # Weights of another width do not fit.
     base = first.config["network"]["options"].get("base", options.base)
     options = replace(options, base=base)
     # the paper's objectives keep their rate, which is low already
@@ -240,6 +245,7 @@ def network_options(options: TrainOptions, first: Checkpoint | None = None) -> d
     if first is not None:
         chosen = dict(first.config["network"]["options"])
     if options.draws:
+        # A branch that is there keeps its width, and learns on.
         chosen["drawing"] = chosen.get("drawing") or options.drawing
     return chosen
 
@@ -304,6 +310,7 @@ def _source(
 
 def _places(archive: TrainingField) -> bytes:
     """Sea, times and positions, on which first guesses depend."""
+    # The bytes in C order: a transposed view holds the same numbers in another order.
     content = np.ascontiguousarray(archive.sea.values).tobytes()
     for _, coord in sorted(archive.obs.coords.items()):
         if coord.dtype != object:
@@ -331,6 +338,7 @@ def _operators(
 def _operator(clouds: Any, archive: TrainingField) -> occlusion.Occlusion:
     """Return the operator that `clouds` is or names."""
     if not isinstance(clouds, str):
+        # A class has `draw` too, but no options.
         if isinstance(clouds, type) or not hasattr(clouds, "draw"):
             raise OptionError(
                 f"clouds is a {type(clouds).__name__}, which draws no masks; give 'own', the name "
@@ -387,6 +395,7 @@ def _archive_card(
     if options.network == "compact":
         ranges = [source.traits()]
         if first and first.config.get("traits"):
+            # What the network has learnt before it may be used for still.
             ranges.append(first.config["traits"])
         both = np.array(ranges, float)  # training, trait, (least, greatest)
         card["traits"] = np.stack([both[..., 0].min(0), both[..., 1].max(0)], 1).tolist()

@@ -95,14 +95,14 @@ class BlendWeights:
     ) -> BlendWeights:
         distances, i = strata.classes(distance)
         lags, j = strata.classes(lag)
-        prior = _second_moments(error, part)
+        prior = second_moments(error, part)
         table = np.empty((distances.size, lags.size, error.shape[1]))
         for a, b in np.ndindex(distances.size, lags.size):
             here = (i == a) & (j == b)
             images = np.unique(image[here]).size
             own = prior
             if images:
-                own = _second_moments(error[here], part[here])
+                own = second_moments(error[here], part[here])
             moments = (images * own + strata.PRIOR * prior) / (images + strata.PRIOR)
             table[a, b] = convex_weights(moments)
         return cls(distances, lags, table)
@@ -290,7 +290,8 @@ def convex_weights(moments: NDArray) -> NDArray:
     return w / w.sum()
 
 
-def _second_moments(error: NDArray, part: NDArray) -> NDArray:
+def second_moments(error: NDArray, part: NDArray) -> NDArray:
+    """Mean products of errors ``(n, methods)``; each pixel counts by its `part`, ``(n,)``."""
     return (error * (part / part.sum())[:, np.newaxis]).T @ error
 
 

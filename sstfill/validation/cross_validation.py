@@ -12,12 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.validation import metrics
-from sstfill.validation.blend import Blend, BlendWeights, blend_values
+from sstfill.validation.blend import (
+    Blend,
+    BlendWeights,
+    blend_values,
+    convex_weights,
+    second_moments,
+)
 from sstfill.validation.calibration import StratifiedScale, error_scale, standardised
-from sstfill.validation.withheld_estimates import WithheldEstimates, halves
+from sstfill.validation.withheld_estimates import WithheldEstimates, halves, stretches
 
 GAIN = 0.005
 """Fraction by which a blend must beat the best single method, to be worth the fill by several."""
+CLEARLY = 3.0
+"""Standard errors of a paired difference by which a method must be behind, to be left out early."""
+FEWEST = 4
+"""Stretches of images that tell how sure a difference is; of fewer none is."""
 ALL = slice(None)
 
 Rows = NDArray | slice
@@ -105,6 +115,42 @@ class CrossValidation:
         squares = np.square(self.standardised_error(mean))
         return np.sqrt(np.average(squares, axis=0, weights=self.part))
 
+    def is_behind(self, name: str) -> bool:
+        """Whether a method is clearly worse than the best, and would not improve it in a blend.
+
+        It is clearly worse if the mean difference of squared errors, pixel by pixel, is more than
+        `CLEARLY` standard errors. These follow from the differences of whole stretches of images,
+        for errors under one cloud are correlated. Weights of a blend with the best are tested on
+        pixels that they were not fitted to.
+        """
+        error = self.standardised_error(self.mean)
+        own, best = self.names.index(name), int(np.argmin(self.loss(self.mean)))
+        stretch = stretches(self.image)
+        count = int(stretch.max(initial=0)) + 1
+        if own == best or count < FEWEST:
+            return False
+        excess = np.square(error[:, own]) - np.square(error[:, best])
+        share = np.bincount(stretch, self.part) / self.part.sum()
+        sums = np.bincount(stretch, self.part * excess) / self.part.sum()
+        mean = sums.sum()
+        squares = np.square(sums - share * mean).sum() * count / (count - 1)
+        if mean <= CLEARLY * np.sqrt(squares):
+            return False
+        pair, blended = error[:, [best, own]], np.empty(stretch.size)
+        for here in (self.half, ~self.half):
+            weights = convex_weights(second_moments(pair[~here], self.part[~here]))
+            blended[here] = pair[here] @ weights
+        alone, together = (
+            np.average(np.square(e), weights=self.part) for e in (pair[:, 0], blended)
+        )
+        return bool(together > (1 - GAIN) ** 2 * alone)
+
+    def leader(self) -> str:
+        """Say which method has the least error, and how much."""
+        losses = self.loss(self.mean)
+        best = int(np.argmin(losses))
+        return f"{self.names[best]}: {self._rmse_text(losses[best])}"
+
     def rmse(self) -> list[list[float]]:
         """RMSE of each method for each variable where it has estimates; NaN where it has none."""
         rows = []
@@ -140,7 +186,9 @@ class CrossValidation:
         """True in the one of the two `halves` of the pixels, ``(n,)``."""
         return halves(self.image)
 
-    def decision(self, *, blending: bool, strata: bool = False, gain: float = GAIN) -> Decision:
+    def decision(
+        self, *, blending: bool, strata: bool = False, gain: float = GAIN, sparing: bool = False
+    ) -> Decision:
         """Decide between the best method and a blend.
 
         The blend must prove better on pixels that it was not fitted to.
@@ -153,19 +201,25 @@ class CrossValidation:
             Calibrate the error by distance to data, on the cross-fitted estimates.
         gain
             Fraction by which a blend must beat the best method.
+        sparing
+            Leave methods out of a blend that would be as good without them but for `gain`: each
+            costs a fill.
         """
         losses = self.loss(self.mean)
         order = np.argsort(losses, kind="stable")
         least = losses[order[0]]
         best = self.names[order[0]]
-        why = f"{best}: {self._rmse_text(least)} on withheld clouds"
+        why = f"{self.leader()} on withheld clouds"
         if len(order) > 1:
             why += f", next {self.names[order[1]]} {self._number(losses[order[1]])}"
         else:
             why += ", the only one"
         if blending and len(self.names) > 1 and 0 < self.half.sum() < self.half.size:
-            blend = self.fit_blend(ALL)
-            cross_fitted = self.cross_fit(self.fit_blend)
+            tried = self
+            if sparing:
+                tried = self._needed(gain)
+            blend = tried.fit_blend(ALL)
+            cross_fitted = tried.cross_fit(tried.fit_blend)
             loss = float(self.loss(cross_fitted.mean))
             if len(blend.names) > 1 and loss < (1 - gain) * least:
                 *most, last = blend.names
@@ -176,6 +230,20 @@ class CrossValidation:
                 return self._decision(blend, cross_fitted, why, strata)
             why += f", a blend {self._number(loss)}"
         return self._decision(self.fit_best(ALL), self.cross_fit(self.fit_best), why, strata)
+
+    def _needed(self, gain: float) -> CrossValidation:
+        """Leave methods out, one after the other, until the blend would be worse by `gain`."""
+        tried = self
+        for name in set(self.names) - set(self.fit_blend(ALL).names):
+            tried = tried.without(name)
+        full = float(tried.loss(tried.cross_fit(tried.fit_blend).mean))
+        while len(tried.names) > 2:
+            fewer = [tried.without(name) for name in tried.names]
+            losses = [float(one.loss(one.cross_fit(one.fit_blend).mean)) for one in fewer]
+            if full < (1 - gain) * min(losses):
+                break
+            tried = fewer[int(np.argmin(losses))]
+        return tried
 
     def _decision(
         self, blend: Blend, cross_fitted: WithheldEstimates, why: str, strata: bool

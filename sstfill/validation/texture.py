@@ -85,11 +85,11 @@ def gradients(values: NDArray, places: Places) -> NDArray:
     [5.0]
     """
     image, row, column = places
-    height, width = (int(side.max(initial=0)) + 2 for side in (row, column))
+    height, width = int(row.max(initial=0)) + 2, int(column.max(initial=0)) + 2
     number = np.ravel_multi_index((image, row, column), (image.max(initial=0) + 1, height, width))
-    below, beside = (np.searchsorted(number, number + step) for step in (width, 1))
     last = number.size - 1
-    below, beside = np.minimum(below, last), np.minimum(beside, last)
+    below = np.minimum(np.searchsorted(number, number + width), last)
+    beside = np.minimum(np.searchsorted(number, number + 1), last)
     whole = (number[below] == number + width) & (number[beside] == number + 1)
     down = values[..., below[whole]] - values[..., whole]
     across = values[..., beside[whole]] - values[..., whole]

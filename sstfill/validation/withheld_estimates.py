@@ -50,13 +50,23 @@ def halves(image: NDArray) -> NDArray[np.bool_]:
     >>> halves(np.array([3, 3, 5, 7])).astype(int)
     array([1, 1, 0, 1])
     """
-    number = np.unique(image, return_inverse=True)[1]
-    images = int(number.max(initial=0)) + 1
-    if images == 1:
+    block = stretches(image)
+    if block.max(initial=0) == 0:
         return np.arange(image.size) < image.size // 2
-    block = number * min(BLOCKS, images) // images
     first: NDArray[np.bool_] = block % 2 == 0
     return first
+
+
+def stretches(image: NDArray) -> NDArray[np.int64]:
+    """Number the stretches of images, `BLOCKS` or as many as there are images, of pixels ``(n,)``.
+
+    >>> stretches(np.array([3, 3, 5, 7])).tolist()
+    [0, 0, 1, 2]
+    """
+    number = np.unique(image, return_inverse=True)[1]
+    images = int(number.max(initial=0)) + 1
+    block: NDArray[np.int64] = number * min(BLOCKS, images) // images
+    return block
 
 
 def gather(hidden: xr.DataArray, *fields: xr.DataArray) -> tuple[NDArray, ...]:

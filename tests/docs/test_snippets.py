@@ -33,7 +33,7 @@ BLOCK = re.compile(
 NOT_RUN = re.compile(r"<!-- not run(?: `(?P<part>[^`]+)`)?: (?P<why>[^\n]{8,}) -->")
 COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)$", re.MULTILINE)
 SHOWN = "<!-- output as shown -->"
-FEW = ("climatology", "interpolate", "dineof")
+FEW = ("climatology", "interpolate", "bayes_eof")
 ELSEWHERE = {"make": "CI runs it", "pip": "it needs a package index"}
 """Programs that are no part of sstfill, and why they are not run."""
 

@@ -27,7 +27,7 @@ from sstfill.nightly import EXIT, Night, load_nightly, run_night
 from sstfill.nightly.alerts import alerts
 from sstfill.nightly.history import FLOOR, added, read, same_state, usual, write
 from sstfill.nightly.journal import held_by_another, locked
-from sstfill.nightly.night import VariableReport
+from sstfill.nightly.night import RecentReport
 from sstfill.nightly.page import page
 from sstfill.nightly.recent import recent_score
 from sstfill.nightly.recipe import Alert
@@ -616,7 +616,7 @@ def test_a_line_takes_the_place_of_one_that_says_the_same():
 
 def test_limits_of_age_fraction_and_clock():
     found = {
-        "sst": VariableReport(
+        "sst": RecentReport(
             model="m",
             score={},
             fractions={"observed": 0.5, "filled": 0.2, "not_filled": 0.3},

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -566,10 +564,3 @@ class TestSimulatedClouds:
         assert draw(Cloud(lwp=lwp, stride=5), shape=(24, 64, 64)).mean() == pytest.approx(
             0.97, abs=0.02
         )
-
-
-def test_importing_loads_no_torch() -> None:
-    heavy = {"torch", "matplotlib", "cartopy"}
-    code = f"import sys, sstfill.occlusion; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -226,6 +226,10 @@ def test_the_dateline(low, high, count):
             "[source]\nkind = 'copernicus'\ndataset_id = 'x'\n[target]\nzarr_format = 4",
             "zarr_format=4; choose from 2, 3",
         ),
+        (
+            "[source]\nkind = 'copernicus'\ndataset_id = 'x'\n[target]\nwindow_bytes = 0",
+            "window_bytes=0 must be a whole number, 1 or more",
+        ),
         ("[source]\nkind = 'pycles'\ndoi = '10.1/x'", "only 10.6084/m9.figshare.9929798 is known"),
         (
             "[source]\nkind = ['pycles']",
@@ -234,6 +238,10 @@ def test_the_dateline(low, high, count):
         (
             "[source]\nkind = 'pycles'\n[target]\nchunks = {time = 9}",
             r"chunks in .* is for kind = .copernicus.; leave it",
+        ),
+        (
+            "[source]\nkind = 'pycles'\n[target]\nwindow_bytes = 9",
+            r"window_bytes in .* is for kind = .copernicus.; leave it",
         ),
         ("[source]\nkind = 'video'\npath = 'x'\nsize = 0", "size=0"),
         (

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 
 import pytest
 
@@ -84,13 +82,6 @@ def test_options_come_from_text_and_go_back() -> None:
     )
     assert options == TrainOptions(epochs=3, objective="adversarial", beta1=0.5)
     assert config.build(TrainOptions, config.options(options)) == options
-
-
-def test_options_need_no_torch() -> None:
-    program = (
-        "import sys, sstfill.training, sstfill.training.options; assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_what_departs_from_the_paper_is_for_the_objective_that_needs_it_and_can_be_put_back() -> (

@@ -116,6 +116,28 @@ def test_a_blend_is_worse_than_the_best_by_noise_at_most():
         )
 
 
+def test_one_is_behind_if_it_is_clearly_worse_and_no_use_in_a_blend():
+    assert tried(0.2, 1.0, common=1.0).is_behind("b")  # their errors are alike
+    assert not tried(0.2, 1.0, common=1.0).is_behind("a")
+    assert not tried(1.0, 1.5).is_behind("b")  # worse, but errors of its own improve a blend
+    assert not tried(1.0, 1.0, common=1.0).is_behind("b")  # no worse than chance would have it
+
+
+def test_differences_between_a_few_images_prove_nothing():
+    assert tried(0.2, 5.0, images=4).is_behind("b")
+    assert not tried(0.2, 5.0, images=3).is_behind("b")
+
+
+def test_a_sparing_blend_leaves_out_what_adds_little():
+    validation = tried(1.0, 1.0, 3.0)  # the third improves the blend by 3 %
+    everything = validation.decision(blending=True)
+    assert set(everything.blend.names) == set("abc")
+    assert set(validation.decision(blending=True, sparing=True, gain=0.05).blend.names) == set("ab")
+    needed = validation.decision(blending=True, sparing=True, gain=0.001)
+    assert set(needed.blend.names) == set("abc")
+    np.testing.assert_array_equal(needed.cross_fitted.mean, everything.cross_fitted.mean)
+
+
 def test_gain_is_asked_of_a_blend():
     blend = tried(1.0, 1.0).decision(blending=True, gain=0.5).blend
     assert len(blend.names) == 1

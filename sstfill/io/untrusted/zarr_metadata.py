@@ -78,9 +78,12 @@ class ZarrMetadata:
 
     def _v2(self, name: str, metadata: Mapping[str, Any]) -> Declared:
         codecs = list(_list(self.root, name, "filters", metadata.get("filters") or []))
+        # Zarr v2 has one compressor, None where chunks are stored as they are.
         codecs.append(metadata.get("compressor"))
         kinds = {_check_codec(self.root, name, c, "id") for c in codecs if c is not None}
         dtype = _dtype(self.root, name, metadata.get("dtype"))
+        # An object array is decoded by its codec alone, and only those of text build nothing but
+        # text.
         if dtype.hasobject and (dtype.fields or not TEXT_CODECS & kinds):
             raise _refused(
                 self.root, name, "holds Python objects; store it again as numbers or text"
@@ -92,6 +95,7 @@ class ZarrMetadata:
             chunk=_lengths(self.root, name, "chunks", metadata.get("chunks"), least=1),
             itemsize=dtype.itemsize,
             attrs=attrs,
+            # The convention of xarray: Zarr v2 has no dimension names.
             dims=attrs.get("_ARRAY_DIMENSIONS"),
         )
 
@@ -127,6 +131,7 @@ class ZarrMetadata:
         folder = self.root / name
 
         def stored() -> int:
+            # Asked for only of arrays larger than memory: it walks through all chunks.
             files = (file for file in folder.rglob("*") if file.is_file())
             return sum(file.stat().st_size for file in files)
 
@@ -163,6 +168,7 @@ def read_all(root: Path, *, allow_links: bool) -> ZarrMetadata:
                     if real not in seen:
                         seen.add(real)
                         folders.append(Path(entry.path))
+                # Chunks are not read, only looked at for what kind of file they are.
                 elif entry.name in MARKS:
                     document = read_document(root, Path(entry.path))
                     _enter(found, _within(root, folder), entry.name, document)
@@ -181,6 +187,7 @@ def check_blosc(found: ZarrMetadata) -> None:
             if file.name in MARKS or not file.is_file():
                 continue
             with file.open("rb") as stream:
+                # No more than the header: chunks may be many and large.
                 head = stream.read(16)
             declared, size = int.from_bytes(head[12:16], "little"), file.stat().st_size
             if len(head) < 16 or declared != size:
@@ -197,6 +204,7 @@ def _is_blosc(metadata: Mapping[str, Any]) -> bool:
     if isinstance(compressor, dict):
         return compressor.get("id") == "blosc"
     codecs = metadata.get("codecs")
+    # The last codec makes the bytes of the file; one inside a shard does not.
     last = codecs[-1] if isinstance(codecs, list) and codecs else None
     return isinstance(last, dict) and str(last.get("name")).removeprefix("numcodecs.") == "blosc"
 
@@ -267,14 +275,17 @@ def _enter(found: ZarrMetadata, prefix: str, mark: str, document: dict[str, Any]
     if mark == ".zarray":
         found.arrays.append((prefix, document))
     elif mark == ".zattrs":
+        # The array's own file or the consolidated copy, whichever was met first.
         found.attrs.setdefault(prefix, document)
     elif mark == ".zmetadata":
         for key, copy in _mapping(found.root, mark, document.get("metadata", {})).items():
+            # Keys are paths of files, as "sst/.zarray".
             name, _, kind = key.rpartition("/")
             path = _joined(found.root, prefix, name)
             if kind in (".zarray", ".zattrs"):
                 _enter(found, path, kind, _mapping(found.root, key, copy))
     elif mark == "zarr.json" and document.get("node_type") == "array":
+        # Consolidated copies are entered too: Zarr may read either, so both are checked.
         found.arrays.append((prefix, {**document, "zarr_format": 3}))
     elif mark == "zarr.json" and document.get("consolidated_metadata") is not None:
         consolidated = _mapping(found.root, mark, document["consolidated_metadata"])
@@ -285,6 +296,7 @@ def _enter(found: ZarrMetadata, prefix: str, mark: str, document: dict[str, Any]
 
 def _joined(root: Path, prefix: str, name: str) -> str:
     """Join the path of a group and a name in its metadata, which must not lead out of the store."""
+    # On Windows a backslash leads out as well.
     parts = name.replace("\\", "/").split("/")
     if name and any(part in ("", ".", "..") for part in parts):
         raise ReadError(
@@ -351,13 +363,16 @@ def _width(root: Path, name: str, given: object) -> int:
     if given in WIDTHS:
         return WIDTHS[given]
     digits = "".join(c for c in given if c.isdigit())
+    # The types are named by bits: int16, float64. Of a name without digits Zarr decides.
     return int(digits[:9]) // 8 if digits else 8
 
 
 def _lengths(root: Path, name: str, key: str, value: object, *, least: int) -> tuple[int, ...]:
     """Return a list of lengths as a tuple; they are whole numbers from `least` on."""
+    # Anything but a list fails as a list of one thing that is no length.
     lengths = value if isinstance(value, list) else [None]
     for length in lengths:
+        # true becomes a bool, which Python takes for an int.
         if not isinstance(length, int) or isinstance(length, bool) or not least <= length < 2**63:
             raise _refused(
                 root,

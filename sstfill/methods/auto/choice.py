@@ -10,6 +10,7 @@ from time import perf_counter as clock
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sstfill.errors import InputError, SstfillError
 from sstfill.methods.base import Method, Simulates
@@ -32,6 +33,11 @@ COST = {
 """Usual seconds for a million values, on one core or two; the cheapest are tried first, others
 last.
 """
+COSTLY = 5.0
+"""Usual seconds for the whole series from which on a method is tried on a part of it first."""
+PART = 120_000
+"""Values of that part; it is no use unless the series has `TIMES` as many."""
+TIMES = 3
 DRAWS = "oi"
 """Draws where no method that was tried can."""
 LEAST_LEFT = 0.05
@@ -56,8 +62,18 @@ class Holdout(Protocol):
         """How many values a method is given in a trial."""
         ...
 
+    def fitted(self, method: Method) -> Method:
+        """Return a method that keeps its fit to what is left, if it can; else the method."""
+        ...
+
     def predict(self, method: Method) -> WithheldEstimates:
-        """Fit a method to what is left, and estimate the withheld pixels."""
+        """Estimate the withheld pixels by a method from what is left."""
+        ...
+
+    def part(self, values: int) -> tuple[Holdout, NDArray[np.bool_]] | None:
+        """Return about so many values of it, and which of the withheld pixels these contain; None
+        if a trial on fewer would not cost less.
+        """
         ...
 
 
@@ -91,6 +107,8 @@ class TrialResults:
     ----------
     estimates
         At the withheld pixels.
+    methods
+        By which they were made, with what was fitted.
     seconds
         That each method took.
     skipped
@@ -98,6 +116,7 @@ class TrialResults:
     """
 
     estimates: dict[str, WithheldEstimates]
+    methods: dict[str, Method]
     seconds: dict[str, float]
     skipped: dict[str, str]
 
@@ -111,6 +130,9 @@ def choose(
     started: float,
 ) -> Choice:
     """Try methods on withheld clouds; choose the best of them, or a blend of several.
+
+    A method that is usually costly is tried on a part of the data first, and is out of the race if
+    it is clearly behind there. One that can keep its fit fills by that of its trial.
 
     Parameters
     ----------
@@ -151,8 +173,7 @@ def choose(
         # Times differ from run to run, so they are recorded only where the choice depends on them.
         account["seconds"] = seconds
     account |= _account_of_blend(decision.blend)
-    by_name = {method.name: method for method in candidates}
-    chosen = tuple(by_name[name] for name in decision.blend.names)
+    chosen = tuple(trials.methods[name] for name in decision.blend.names)
     return Choice(chosen, decision.blend, decision.cross_fitted, account)
 
 
@@ -207,8 +228,14 @@ def drawing_method(choice: Choice, candidates: Sequence[Method], seed: int) -> M
 def _try_methods(
     candidates: Sequence[Method], holdout: Holdout, budget: float | None, started: float
 ) -> TrialResults:
-    trials = TrialResults({}, {}, {})
-    for method in track(candidates, "choosing a method on withheld clouds"):
+    trials = TrialResults({}, {}, {}, {})
+
+    def so_far() -> str:
+        if not trials.estimates:
+            return ""
+        return "so far " + CrossValidation.of(trials.estimates, len(holdout.variables)).leader()
+
+    for method in track(candidates, "choosing a method on withheld clouds", so_far=so_far):
         begun = clock()
         if budget is not None and trials.estimates:
             left = max(budget - (begun - started), 0.0)
@@ -220,8 +247,13 @@ def _try_methods(
                     f"{left:.3g} s of the budget left, and it needs about {needed:.3g} s"
                 )
                 continue
+        if behind := _behind_on_part(method, holdout, trials.estimates):
+            log.info("%s is %s", method.name, behind)
+            trials.skipped[method.name] = behind
+            continue
         try:
-            estimates = holdout.predict(method)
+            fitted = holdout.fitted(method)
+            estimates = holdout.predict(fitted)
         # A method that refuses the data must not keep the others from filling them.
         except SstfillError as reason:
             log.warning("%s not considered: %s", method.name, reason)
@@ -229,10 +261,35 @@ def _try_methods(
             continue
         if np.isfinite(estimates.mean).any():
             trials.estimates[method.name] = estimates
+            trials.methods[method.name] = fitted
             trials.seconds[method.name] = clock() - begun
         else:
             trials.skipped[method.name] = "filled no withheld pixel"
     return trials
+
+
+def _behind_on_part(
+    method: Method, holdout: Holdout, others: Mapping[str, WithheldEstimates]
+) -> str:
+    """Try a costly method on a part of the data; say in words that it is clearly behind there."""
+    costly = COST.get(method.name, np.inf) * holdout.size / 1e6 > COSTLY
+    if not others or not costly or holdout.size < TIMES * PART or hasattr(method, "reconstruct_at"):
+        return ""
+    part = holdout.part(PART)
+    if part is None:
+        return ""
+    smaller, rows = part
+    try:
+        own = smaller.predict(method)
+    except SstfillError:  # the whole has more observations
+        return ""
+    estimates = {name: one.at(rows) for name, one in others.items()}
+    race = CrossValidation.of(estimates | {method.name: own}, len(holdout.variables))
+    if not race.is_behind(method.name):
+        return ""
+    *losses, loss = race.loss(race.mean)
+    times = loss / min(losses)
+    return f"clearly behind on a part of the area: {times:.3g} times the error of the best there"
 
 
 def _affordable_decision(
@@ -242,7 +299,7 @@ def _affordable_decision(
     seconds = trials.seconds
     bearable = max(left, LEAST_LEFT * budget)
     while True:
-        decision = tried.decision(blending=blending)
+        decision = tried.decision(blending=blending, sparing=True)
         chosen = decision.blend.names
         cheapest = min(tried.names, key=lambda name: seconds[name])
         # The cheapest method fills in any case: there must be one.

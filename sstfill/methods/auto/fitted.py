@@ -133,6 +133,13 @@ class FittedHoldout:
         """See `sstfill.methods.auto.choice.Holdout`."""
         return sum(window.obs.size for window, *_ in self.holdout.windows)
 
+    def fitted(self, method: Method) -> Method:
+        """See `sstfill.methods.auto.choice.Holdout`: what is fitted lies in the folder."""
+        return method
+
+    def part(self, values: int) -> None:
+        """See `sstfill.methods.auto.choice.Holdout`: methods are fitted to the whole archive."""
+
     def predict(self, method: Method) -> WithheldEstimates:
         """See `sstfill.methods.auto.choice.Holdout`."""
         fitted = registry.fit_part(method, self.holdout.archive, self.folder)

@@ -56,6 +56,7 @@ def about(estimate: xr.Dataset, drawn: xr.Dataset, obs: xr.DataArray, seed: int)
     if obs.chunks:
         own = own.chunk(obs.chunksizes)
         parts = [part.chunk(obs.chunksizes) for part in parts]
+    # Keyed by the member alone: more members do not change those before.
     shared = [keyed_normals((seed, COMMON), [k], [0])[0, 0] for k in range(members)]
     common = xr.DataArray(np.array(shared), dims=MEMBER)
     found = xr.apply_ufunc(
@@ -82,6 +83,7 @@ def _about(
     """Scale deviations of draws ``(member, ...)`` to another error, about another mean."""
     out = np.empty(draws.shape, mean.dtype)
     size = np.where(np.isfinite(error), error, own_error)
+    # Where the method that draws has an error of 0 or none, the quotient is replaced below.
     with np.errstate(divide="ignore", invalid="ignore"):
         for member, draw in enumerate(draws):
             standard = (draw - own_mean) / own_error

@@ -151,6 +151,7 @@ def withhold_in_windows(
         try:
             hidden = withheld_runs(window.obs, window.sea, fraction=fraction, seed=seed).values
         except InputError as why:
+            # Another window may do; if none does, the last reason is told.
             reason = why
             continue
         # Only the inside of a window is estimated; around it, pixels are hidden all the same.
@@ -167,6 +168,7 @@ def withhold_in_windows(
         found.append(WithheldWindow(left, scored, truth, far, late, np.ones(truth.size)))
         masks.append((window.patch.seen, hidden))
         sea = window.sea[window.patch.within[1:]].values
+        # The gaps before anything was withheld: these are what is to be resembled.
         gap = _random_part(window.inside.isnull().values & sea, most, rng)
         gaps.append(np.stack([part.values[gap] for part in window_distances(window)]))
     if not found:
@@ -195,7 +197,12 @@ def _random_part(mask: NDArray[np.bool_], most: int, rng: np.random.Generator) -
 def _without(archive: Archive, masks: list[Mask]) -> Archive:
     """Hide parts of an archive: in its field, its sample and its windows."""
     data = archive.obs.data.map_blocks(
-        _hidden, masks=masks, dtype=archive.obs.dtype, meta=archive.obs.data._meta
+        # meta: without it Dask would call the function with an empty block, which has no place in
+        # the archive.
+        _hidden,
+        masks=masks,
+        dtype=archive.obs.dtype,
+        meta=archive.obs.data._meta,
     )
     sample = archive.sample.copy()
     rows, columns = archive.points
@@ -203,6 +210,7 @@ def _without(archive: Archive, masks: list[Mask]) -> Archive:
         here = np.flatnonzero(
             (rows >= y.start) & (rows < y.stop) & (columns >= x.start) & (columns < x.stop)
         )
+        # Indexed by a list, so it is a copy, which has to be put back.
         part = sample[times, here]
         part[hidden[:, rows[here] - y.start, columns[here] - x.start]] = np.nan
         sample[times, here] = part
@@ -219,6 +227,7 @@ def _without(archive: Archive, masks: list[Mask]) -> Archive:
 def _hidden(block: NDArray, *, masks: list[Mask], block_info: Any = None) -> NDArray:
     """Hide the parts that lie in one block."""
     origin = [start for start, _ in block_info[0]["array-location"]]
+    # Dask may hand the same block to other tasks.
     out = block.copy()
     for seen, hidden in masks:
         in_block, in_mask = [], []
@@ -247,6 +256,7 @@ def predict_windows(
             if "error" in found:
                 sigma = found["error"].transpose(*window.obs.dims).values[hidden]
             else:
+                # A method without error takes part all the same; its scores of the error are NaN.
                 sigma = np.full(mean.shape, np.nan)
             part = WithheldEstimates(
                 truth.astype(np.float64),
@@ -275,6 +285,7 @@ def window_distances(window: Window, near: Shape = NEAR) -> Distances:
 
 def blend_window(blend: Blend | None, estimates: Estimates, window: Window) -> xr.Dataset:
     """Blend estimates of the inside of a window; with None take the first as it is."""
+    # One method alone was chosen.
     if blend is None:
         return next(iter(estimates.values()))
     distances = None

@@ -71,10 +71,12 @@ def _check_table(
     """Raise `ValueError` unless a table has a row for each distance and a column for each lag, both
     increasing.
     """
+    # NumPy makes no array of uneven rows; it raises an error that names no key.
     shape = np.array(table, float).shape if _is_even(table) else ()
     expected = (len(distance), len(lag), *inner)
     if shape != expected or not distance or not lag:
         raise ValueError(f"{name}: the table has shape {shape}, not {expected}")
+    # Interpolation in the table takes increasing coordinates for granted.
     if sorted(set(distance)) != distance or sorted(set(lag)) != lag:
         raise ValueError(f"{name}: distances and lags must increase")
 
@@ -201,6 +203,7 @@ class GanState(_MethodState):
 class ChoiceState(BaseModel):
     """What of an account is used again: the methods that were chosen, and the one that draws."""
 
+    # The rest of the account is for readers, and new versions may tell more.
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     chosen: Annotated[list[Name], Field(min_length=1)]
     drawn_by: Name | None = None

@@ -65,7 +65,9 @@ def write_state(folder: Path, method: str, state: Mapping[str, Any]) -> None:
     """
     with atomic_path(folder / STATE) as temporary:
         temporary.write_text(
-            json.dumps({"method": method, **state}, allow_nan=False, indent=1), encoding="utf-8"
+            # Python would write NaN, which is no JSON; a state with one is an error of the fit.
+            json.dumps({"method": method, **state}, allow_nan=False, indent=1),
+            encoding="utf-8",
         )
 
 
@@ -94,6 +96,7 @@ def saved_method(folder: Path) -> str:
 def _state_path(folder: Path) -> Path:
     """Return the path of the state, which has its former name in folders of former versions."""
     before = folder / former.STATE
+    # Where both are there, a newer version has filled the archive anew: its state counts.
     if before.exists() and not (folder / STATE).exists():
         return before
     return folder / STATE
@@ -126,6 +129,7 @@ def create_maps(folder: Path, maps: Mapping[str, Map], y: int, x: int, chunk: in
     """
     for name, (lead, dtype, fill) in maps.items():
         dims = [f"{name}_{i}" for i in range(len(lead))] + ["y", "x"]
+        # All leading dims in one chunk: whoever reads a pixel needs all its modes.
         chunks = (*lead, min(chunk, y), min(chunk, x))
         _create(folder, name, (*lead, y, x), chunks, np.dtype(dtype), dims, fill)
 
@@ -150,6 +154,7 @@ def read_part(folder: Path, name: str, rows: slice, columns: slice) -> NDArray:
 
 def write_array(folder: Path, name: str, values: NDArray) -> None:
     """Write an array that is not a field on the grid, in one chunk, beside the maps."""
+    # Zarr takes no chunk of length 0, which an array without elements would have.
     chunks = tuple(max(1, n) for n in values.shape)
     dims = [f"{name}_{i}" for i in range(values.ndim)]
     _create(folder, name, values.shape, chunks, values.dtype, dims, 0)[...] = values
@@ -196,6 +201,7 @@ def _open(folder: Path, name: str, mode: guard.Mode) -> zarr.Array:
 
 
 def _unreadable(folder: Path, name: str, error: Exception) -> ReadError:
+    # Messages of codecs may have several lines, or none.
     reason = " ".join(str(error).split()) or type(error).__name__
     return ReadError(
         f"cannot read map {name!r} in {folder / MAPS}: {reason}; fill the archive anew"

@@ -37,6 +37,7 @@ class FittedWindowed:
         """See `sstfill.methods.base.FittedMethod`; what the method refuses (too few observations)
         stays unfilled.
         """
+        # A window may show more, for other methods of a blend; the estimate must not depend on it.
         shown = window.narrowed(HALO)
         inside = shown.inside
         unknown = xr.Dataset({"mean": xr.full_like(inside, np.nan).drop_attrs()}, inside.coords)

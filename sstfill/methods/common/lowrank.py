@@ -51,6 +51,7 @@ class LowRank:
         ``u^T Cov(c_t) u + sum_k E[c_tk^2] Var(u_k) + noise``.
         """
         out = np.empty((len(self.amplitudes[times]), len(self.patterns)), self.patterns.dtype)
+        # Image by image: for all at once, the product would take times x pixels x modes.
         for row, covariance in zip(out, self.amplitude_covariance[times], strict=True):
             row[:] = ((self.patterns @ covariance) * self.patterns).sum(1)
         if self.pattern_variance is not None:
@@ -135,6 +136,7 @@ def _images(
 ) -> NDArray:
     """Images of one slab of the original time axis; NaN in pixels and times that took no part."""
     flat = np.full((slab.stop - slab.start, int(np.prod(shape))), np.nan, dtype)
+    # Images that took no part are not among `matrix.times`, so their numbers differ.
     first, last = np.searchsorted(matrix.times, [slab.start, slab.stop])
     if last > first:
         flat[np.ix_(matrix.times[first:last] - slab.start, matrix.pixels)] = evaluate(
@@ -150,6 +152,7 @@ def _lazy(
     import dask.array as da
 
     shape = template.shape[1:]
+    # Each task is pickled with its matrix: only what lays values out.
     light = ObservationMatrix(
         np.empty(0), np.empty(0, bool), matrix.pixels, matrix.times, np.empty(0), np.empty(0)
     )
@@ -158,4 +161,5 @@ def _lazy(
     for slab in time_slabs(template):
         block = images(evaluate, slab, dtype, light, shape)
         blocks.append(da.from_delayed(block, (slab.stop - slab.start, *shape), dtype))
+    # The slabs follow the chunks in time; this splits them in space.
     return da.concatenate(blocks).rechunk(template.chunks)

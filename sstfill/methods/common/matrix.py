@@ -107,6 +107,7 @@ def pack(
     """
     if "variable" in obs.dims:
         obs = obs.transpose("variable", "time", ...)
+    # Variables stand beside each other as more pixels of one image.
     copies = obs.sizes.get("variable", 1)
     at_sea = np.flatnonzero(np.tile(sea.values.ravel(), copies))
     values: NDArray = np.empty((obs.sizes["time"], at_sea.size), dtype)
@@ -119,9 +120,11 @@ def pack(
         observed[slab] = np.isfinite(values[slab])
     pixels, times = at_sea, np.arange(len(values))
     keep = observed.any(0) & (observed.sum(0) / len(values) >= min_pixel_coverage)
+    # Row by row, for the product of all rows would be a second matrix of that size.
     shown = np.array([np.count_nonzero(row & keep) for row in observed])
     use = shown / max(1, np.count_nonzero(keep)) >= min_image_coverage
     if not use.all():
+        # A pixel may have been seen only in the images that were dropped.
         keep &= observed[use].any(0)
         values, observed, times = values[use], observed[use], times[use]
     if not keep.all():
@@ -159,6 +162,8 @@ def _centre(
             squares = 0.0
             for rows in _rows(values):
                 anomaly = (values[rows][:, of] - mean) * observed[rows][:, of]
+                # About the mean, not from a sum of squares: sea surface temperature in kelvin is
+                # 300 times its anomaly.
                 squares = squares + np.square(anomaly).sum()
             std = np.sqrt(squares / n)
             offset[of], scale[of] = mean, std if std > CONSTANT * abs(mean) else 1.0

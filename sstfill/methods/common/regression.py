@@ -79,6 +79,8 @@ def regress(
     for start in range(0, X.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
         seen = observed[:, block].astype(X.dtype)
+        # A matrix product over all pixels of the block in place of a sum of small outer products
+        # for each.
         normal = seen.T @ moments
         right = (X[:, block] * seen).T @ amplitudes
         yield _solved(block, normal, right, ridge)
@@ -120,9 +122,11 @@ class NormalEquations:
         for start in range(0, X.shape[1], BLOCK):
             block = slice(start, start + BLOCK)
             seen = observed[:, block].astype(X.dtype)
+            # Gaps may hold anything finite; they must not count.
             values = X[:, block] * seen
             self.normal[block] += seen.T @ moments
             self.right[block] += values.T @ amplitudes
+            # Double: from this sum an almost equal one is subtracted in `residual`.
             self.power[block] += np.square(values, dtype=np.float64).sum(0)
             self.count[block] += observed[:, block].sum(0)
 
@@ -142,6 +146,7 @@ class NormalEquations:
         twice = np.where(rows == columns, 1.0, 2.0)  # an element off the diagonal counts twice
         quadratic = ((u[:, rows] * u[:, columns]) * part.normal) @ twice
         explained = 2 * (u * part.right).sum(1) - quadratic
+        # A pixel that is explained wholly may round to below 0.
         return np.maximum(self.power[part.pixels] - explained, 0)
 
 
@@ -151,5 +156,6 @@ def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Re
     matrices[:, np.arange(k), np.arange(k)] += ridge.astype(right.dtype)
     if ridge.min() < STIFF * normal.max():
         matrices = matrices.astype(np.float64)
+    # The inverse, not a solution: it is the covariance of the coefficients too.
     inverse = np.linalg.inv(matrices).astype(right.dtype, copy=False)
     return Regressed(block, np.einsum("mij,mj->mi", inverse, right), inverse, right, normal)

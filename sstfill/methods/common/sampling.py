@@ -53,6 +53,8 @@ def draw_points(sea: xr.DataArray, times: int, seed: int) -> Points:
     """Draw the pixels of the sample among those at sea, fewer where there are many images."""
     rows, columns = np.nonzero(sea.values)
     count = min(len(rows), int(np.clip(VALUES // max(times, 1), FEWEST, MOST)))
+    # Sorted, so that neighbours in the sample are read from the same rows. The 5 keeps the draw
+    # apart from others by the same seed.
     some = np.sort(np.random.default_rng([seed, 5]).choice(len(rows), count, replace=False))
     return Points(rows[some].astype(np.int64), columns[some].astype(np.int64))
 
@@ -97,6 +99,7 @@ def _trial_patches(shape: Shape, sample: NDArray[np.float32], points: Points) ->
     for start in np.linspace(0, shape[0] - length, count).round().astype(int).tolist():
         times = slice(start, start + length)
         observed = np.isfinite(sample[times]).sum(0)
+        # The sample stands for the images: to count all would read them.
         counts = np.bincount(tile_of_point, observed, len(tiles))
         best = int(np.argmax(counts / (1 + used)))  # a tile used before must have far more
         used[best] += 1

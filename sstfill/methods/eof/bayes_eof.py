@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -99,21 +99,10 @@ class BayesEof:
 
     def reconstruct(self, obs: xr.DataArray, sea: xr.DataArray) -> xr.Dataset:
         """Fill `obs` (see `sstfill.methods.base.Method.reconstruct`)."""
-        return self.analyse(obs, sea)[0]
-
-    def analyse(
-        self, obs: xr.DataArray, sea: xr.DataArray, start: Posterior | None = None
-    ) -> tuple[xr.Dataset, Posterior]:
-        """Fill `obs`, and return also the posterior of the amplitudes.
-
-        With a `start`, that of the same series with fewer observations, the iteration begins
-        there; it ends where it would otherwise, but for the tolerance.
-        """
-        matrix, posterior = self.decompose(obs, sea, start)
+        matrix, posterior = self.decompose(obs, sea)
         with one_blas_thread():
             low_rank = _patterns(matrix, posterior)
-        found = as_fields(low_rank, matrix.without_values(), obs)
-        return found.assign_attrs(_account(posterior)), posterior
+        return as_fields(low_rank, matrix.without_values(), obs).assign_attrs(_account(posterior))
 
     def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
@@ -132,6 +121,12 @@ class BayesEof:
         draws = ModeDraws(low_rank, deviations, days, pixels, self.seed, correlation)
         estimate = as_fields(low_rank, matrix, obs).assign_attrs(_account(posterior))
         return estimate.assign(members=members_as_field(draws, matrix, obs))
+
+    def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> BayesEofOfKnownAmplitudes:
+        """Fit the amplitudes (see `sstfill.methods.base.FitsOnce`)."""
+        matrix, posterior = self.decompose(obs, sea)
+        options = {one.name: getattr(self, one.name) for one in fields(BayesEof)}
+        return BayesEofOfKnownAmplitudes(**options, known=posterior, times=matrix.times)
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
@@ -167,12 +162,9 @@ class BayesEof:
         return found.fit()
 
     def decompose(
-        self, obs: xr.DataArray, sea: xr.DataArray, start: Posterior | None = None
+        self, obs: xr.DataArray, sea: xr.DataArray
     ) -> tuple[ObservationMatrix, Posterior]:
-        """Estimate the amplitudes: the packed observations, and the posterior.
-
-        The iteration begins at `start` if that has the same images.
-        """
+        """Estimate the amplitudes: the packed observations, and the posterior."""
         matrix = pack(
             obs,
             sea,
@@ -193,10 +185,38 @@ class BayesEof:
             pixels = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
             X, observed = X[:, pixels], observed[:, pixels]
         run = VariationalFit(modes, self.tolerance, self.max_iterations, self.seed)
-        if start is not None and len(start.amplitudes) != n:
-            start = None
         with one_blas_thread():
-            return matrix, run(X, observed, days, start)
+            return matrix, run(X, observed, days, self._known_at(matrix.times))
+
+    def _known_at(self, times: NDArray[np.int64]) -> Posterior | None:
+        """Amplitudes of these images to go on from; none are known."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BayesEofOfKnownAmplitudes(BayesEof):
+    """Bayesian EOFs that go on from amplitudes fitted before.
+
+    Parameters
+    ----------
+    known
+        The amplitudes.
+    times
+        Index of each image that they are of.
+    """
+
+    known: Posterior
+    times: NDArray[np.int64]
+
+    def error_correlation(self, obs: xr.DataArray, sea: xr.DataArray) -> ErrorCorrelation:
+        """Correlate errors from a fit of its own: the known one has seen what is withheld here."""
+        options = {one.name: getattr(self, one.name) for one in fields(BayesEof)}
+        return BayesEof(**options).error_correlation(obs, sea)
+
+    def _known_at(self, times: NDArray[np.int64]) -> Posterior | None:
+        if np.array_equal(times, self.times):
+            return self.known
+        return None
 
 
 def _account(posterior: Posterior) -> dict[str, Any]:

@@ -43,7 +43,7 @@ MOST_IMAGES, MOST_VALUES, SIDES = 400, 2**21, (16, 256)
 """Of the part of an archive in which errors are correlated: images, values, pixels of a side."""
 
 
-class _Modes(NamedTuple):
+class _ModesInside(NamedTuple):
     """The modes inside a window.
 
     Attributes
@@ -115,7 +115,7 @@ class FittedModesOfArchive:
         """Estimate the inside of a window (see `sstfill.methods.base.FittedMethod.estimate`)."""
         return self._estimated(*self._modes(window), window)
 
-    def _modes(self, window: Window) -> _Modes:
+    def _modes(self, window: Window) -> _ModesInside:
         """Return the modes of the inside of a window."""
         inside = window.inside
         _, rows, columns = window.patch.inside
@@ -131,7 +131,7 @@ class FittedModesOfArchive:
         patterns = np.ascontiguousarray(patterns[:, known].T)
         with one_blas_thread():
             amplitudes, covariance, used = self._amplitudes(window)
-        return _Modes(LowRank(patterns, amplitudes, covariance, variance, noise), known, used)
+        return _ModesInside(LowRank(patterns, amplitudes, covariance, variance, noise), known, used)
 
     def _estimated(
         self, low_rank: LowRank, known: NDArray[np.bool_], used: NDArray[np.bool_], window: Window
@@ -229,7 +229,8 @@ def _error_correlation(method: BayesEof, archive: Archive) -> ErrorCorrelation:
     sea = archive.sea
     images = min(archive.obs.sizes["time"], MOST_IMAGES)
     side = int(np.clip(np.sqrt(MOST_VALUES / images), *SIDES))
-    height, width = (min(side, size) for size in sea.shape)
+    height = min(side, sea.shape[0])
+    width = min(side, sea.shape[1])
     # The square with most sea.
     cover = uniform_filter(sea.values.astype(np.float32), (height, width), mode="constant")
     inside = cover[height // 2 : sea.shape[0] - (height - 1) // 2]

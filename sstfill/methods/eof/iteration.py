@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ BLOCK = 2048
 """Pixels handled at once, so that a block of the matrix stays in the processor's cache."""
 POINTS = 16_384
 """Withheld points compared at once."""
+MOST_RISES = 5
+"""Times that the change from one iteration to the next may grow while it is over-relaxed."""
 CLEARLY = 1.02
 """Times a rival's error from which on a fit is given up."""
 
@@ -82,10 +84,14 @@ class Warm:
     subspace: NDArray | None = None
     guard: int = 2
     first_steps: int = 5
+    _filters: dict[np.dtype, tuple[Any, Any]] = field(default_factory=dict)
 
     def __call__(self, X: NDArray, n: int) -> Modes:
         """Return the `n` leading modes."""
-        F = self.time_filter.astype(X.dtype)
+        if X.dtype not in self._filters:  # to make them takes as long as a product, if X is small
+            own = self.time_filter.astype(X.dtype)
+            self._filters[X.dtype] = own, own.T
+        F, transposed = self._filters[X.dtype]
         width = min(n + self.guard, len(X))
         steps = 1
         if self.subspace is None:
@@ -97,8 +103,8 @@ class Warm:
             steps = self.first_steps
         Q = np.linalg.qr(self.subspace[:, :width])[0]
         for _ in range(steps):
-            Q = np.linalg.qr(F @ (X @ (X.T @ (F.T @ Q))))[0]
-        Y = X.T @ (F.T @ Q)
+            Q = np.linalg.qr(F @ (X @ (X.T @ (transposed @ Q))))[0]
+        Y = X.T @ (transposed @ Q)
         eigenvalues, rotation = np.linalg.eigh(gram(Y))
         self.subspace = Q @ rotation[:, ::-1].astype(X.dtype)
         del Y  # it is as large as the patterns that come next
@@ -152,7 +158,7 @@ class Iteration:
         """Iterate with `n` modes; `X` ``(times, pixels)`` is changed in place where `missing`."""
         count = max(1, int(missing.sum()))
         relaxation = self.relaxation
-        last = np.inf
+        last, rises = np.inf, 0
         modes: Modes | None = None
         for i in range(self.max_iterations):
             modes = None  # free the last patterns before the next are computed
@@ -162,7 +168,10 @@ class Iteration:
             self.done += 1
             if change < self.tolerance and i + 1 >= at_least:
                 break
-            if change > 1.5 * last:  # over-relaxation diverges: fall back to plain substitution
+            if change > last:
+                rises += 1
+            # Over-relaxation diverges, or goes in circles: fall back to plain substitution.
+            if change > 1.5 * last or rises > MOST_RISES:
                 relaxation = 1.0
             last = change
         assert modes is not None
@@ -194,11 +203,29 @@ def substitute(X: NDArray, missing: NDArray, modes: Modes, relaxation: float = 1
 
 
 class Sweep(NamedTuple):
-    """Errors of 1, 2, 3, ... modes, the best number of modes, and its decomposition."""
+    """Errors of growing numbers of modes.
+
+    Attributes
+    ----------
+    errors
+        Of `first` modes, of one more, and so on.
+    best
+        The number of modes of least error.
+    modes
+        Its decomposition.
+    first
+        The least number that was tried.
+    """
 
     errors: list[float]
     best: int
     modes: Modes
+    first: int = 1
+
+    def errors_of(self, *numbers: int) -> list[float]:
+        """Return the errors of these numbers of modes, as far as they were tried."""
+        tried = dict(enumerate(self.errors, self.first))
+        return [tried[n] for n in numbers if n in tried]
 
 
 def sweep(
@@ -211,17 +238,19 @@ def sweep(
     run: Iteration,
     *,
     fixed: bool = False,
-    rival: Sequence[float] = (),
+    rival: Sweep | None = None,
+    first: int = 1,
 ) -> Sweep:
-    """Try 1 to `most` modes; stop when the cross-validation error rose three times in a row.
+    """Try `first` to `most` modes; stop when the cross-validation error rose three times in a row.
 
     It stops, too, where a rival was clearly better with as many modes, twice in a row.
 
     Parameters
     ----------
     X
-        Anomalies ``(times, pixels)``, zero where `missing`. Changed in place: each number of modes
-        starts from the missing values of the one before; on return those of the best.
+        Anomalies ``(times, pixels)``, where `missing` zero, or with a `first` above 1 the estimate
+        to start from. Changed in place: each number of modes starts from the missing values of the
+        one before; on return those of the best.
     missing
         True in the gaps and at the cross-validation points.
     points, truth
@@ -229,31 +258,35 @@ def sweep(
     fixed
         Keep `most` modes, whatever the error.
     rival
-        Errors of 1, 2, 3, ... modes that another fit has reached.
+        What another fit has reached.
+    first
+        The least number of modes to try.
     """
-    substitute(X, missing, decompose(X, 1))
+    if first == 1:
+        substitute(X, missing, decompose(X, 1))
     errors: list[float] = []
     best: tuple[int, Modes] | None = None
-    for n in range(1, most + 1):
+    for n in range(first, most + 1):
         modes = run.converge(X, missing, n, decompose)
         errors.append(rmse_at(points, truth, modes))
         if fixed or errors[-1] < min(errors[:-1], default=np.inf):
             best = (n, modes)
         if fixed:
             continue
-        if n > 3 and errors[-1] > errors[-2] > errors[-3] > errors[-4]:
+        if len(errors) > 3 and errors[-1] > errors[-2] > errors[-3] > errors[-4]:
             break
-        if n > 2 and _behind(errors[-2:], rival[n - 2 : n]):
+        if rival and n > 2 and _behind(errors[-2:], rival.errors_of(n - 1, n)):
             break
     assert best is not None
     substitute(X, missing, best[1])
-    return Sweep(errors, *best)
+    return Sweep(errors, *best, first)
 
 
 def _behind(errors: Sequence[float], rival: Sequence[float]) -> bool:
     """Whether each of two errors is clearly larger than the rival's."""
-    pairs = list(zip(errors, rival, strict=False))
-    return len(pairs) == len(errors) and all(own > CLEARLY * other for own, other in pairs)
+    if not len(errors) == len(rival) == 2:
+        return False
+    return all(own > CLEARLY * other for own, other in zip(errors, rival, strict=True))
 
 
 def rmse_at(points: NDArray, truth: NDArray, modes: Modes) -> float:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +32,8 @@ RELAXATION = 1.7
 
 Over-relaxation halves the iterations. The exact solver does without, as the reference program does.
 """
+FEWER = 2
+"""How many modes fewer than the best time filter so far has the next one is tried with."""
 SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
 LEAST_SAMPLE, MOST_SAMPLE = 2_000_000, 8_000_000
 """Bounds of the sample that modes are counted on.
@@ -51,7 +52,7 @@ class FittedModes(NamedTuple):
     modes
         The modes kept.
     cv_errors, cv_error
-        Error at the withheld points with 1, 2, 3, ... modes, and with those kept.
+        Error at the withheld points with `fewest` modes, one more, and so on, and with those kept.
     alpha
         Strength of the time filter, days squared.
     iterations
@@ -60,6 +61,8 @@ class FittedModes(NamedTuple):
         Sum of squares of the filled matrix.
     points
         Number of withheld points.
+    fewest
+        Least number of modes that was tried with this time filter.
     """
 
     modes: Modes
@@ -69,6 +72,7 @@ class FittedModes(NamedTuple):
     iterations: int
     total: float
     points: int
+    fewest: int
 
     def diagnostics(self) -> dict[str, Any]:
         """Return the part of the record that is stored with the result."""
@@ -76,6 +80,7 @@ class FittedModes(NamedTuple):
             "modes": len(self.modes.s),
             "cv_error": self.cv_error,
             "cv_errors": self.cv_errors,
+            "cv_fewest_modes": self.fewest,
             "cv_points": self.points,
             "alpha": self.alpha,
             "iterations": self.iterations,
@@ -126,12 +131,11 @@ class DineofFit:
         missing = np.logical_not(matrix.observed, out=matrix.observed)
         missing.ravel()[points] = True
         trial, in_place = self._count(X, missing, withheld, days, deviation)
-        errors = trial.swept.errors
-        n = trial.swept.best if self.modes == "auto" else min(self.modes, len(errors))
+        n = trial.swept.best
         run = self._iteration(deviation)
         decompose = self._decompose(trial.time_filter)
         if in_place:
-            cv_error = errors[n - 1]
+            (cv_error,) = trial.swept.errors_of(n)
         else:
             start(X, missing, trial.swept)
             if isinstance(decompose, Warm):
@@ -144,7 +148,8 @@ class DineofFit:
         np.logical_not(missing, out=matrix.observed)
         done = trial.iterations + run.done
         total = max(sum_squares(X), float(np.finfo(np.float32).tiny))
-        return FittedModes(modes, errors, cv_error, trial.alpha, done, total, len(points))
+        errors, fewest = trial.swept.errors, trial.swept.first
+        return FittedModes(modes, errors, cv_error, trial.alpha, done, total, len(points), fewest)
 
     def _count(
         self, X: NDArray, missing: NDArray, withheld: _Withheld, days: NDArray, deviation: float
@@ -152,7 +157,8 @@ class DineofFit:
         """Search the number of modes with each time filter; return the best, and if `X` changed.
 
         A small matrix with one filter is searched in place, so that the work is not lost; else a
-        sample of its pixels, or copies.
+        sample of its pixels, or copies. The fast solver starts each filter from what the best one
+        so far has filled, with about as many modes.
         """
         n, m = X.shape
         size = max(SAMPLE, min(max(SAMPLE_PER_IMAGE * n, LEAST_SAMPLE // n), MOST_SAMPLE // n))
@@ -171,15 +177,20 @@ class DineofFit:
             at = np.searchsorted(pixels, pixel)
             inside = pixels[np.minimum(at, size - 1)] == pixel
             withheld = _Withheld(time[inside] * size + at[inside], withheld.truth[inside])
-        trials: list[_Trial] = []
+        best: _Trial | None = None
+        filled, errors = X, []
         for alpha in track(alphas, "DINEOF: counting modes", len(alphas)):
-            own = X if len(alphas) == 1 else X.copy()
-            rival = min(trials, key=self._error).swept.errors if trials else []
-            trials.append(self._try(own, missing, withheld, days, alpha, deviation, rival))
-            errors = [self._error(trial) for trial in trials[-3:]]
-            if len(errors) == 3 and errors[2] > errors[1] > errors[0]:
+            own = X if len(alphas) == 1 else filled.copy()
+            trial = self._try(own, missing, withheld, days, alpha, deviation, best)
+            errors.append(self._error(trial))
+            if best is None or errors[-1] < self._error(best):
+                best = trial
+                if not self.exact:
+                    filled = own
+            if len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]:
                 break  # a stronger filter would do worse still
-        return min(trials, key=self._error), in_place
+        assert best is not None
+        return best, in_place
 
     def _try(
         self,
@@ -189,11 +200,11 @@ class DineofFit:
         days: NDArray,
         alpha: float,
         deviation: float,
-        rival: Sequence[float],
+        best: _Trial | None,
     ) -> _Trial:
         """Search the number of modes with one time filter; `X` is changed in place.
 
-        It is given up where it is clearly behind the errors of a `rival`, another filter.
+        It is given up where it is clearly behind the `best` of the filters before.
         """
         time_filter = diffusion_filter(days, alpha, self.filter_iterations)
         if self.modes == "auto":
@@ -201,16 +212,24 @@ class DineofFit:
         else:
             most = min(self.modes, *X.shape)
         run = self._iteration(deviation)
+        decompose = self._decompose(time_filter)
+        first, rival = 1, None
+        if best is not None:
+            rival = best.swept
+            if isinstance(decompose, Warm):
+                first = max(1, rival.best - FEWER)
+                decompose.subspace = rival.modes.V
         swept = sweep(
             X,
             missing,
             withheld.points,
             withheld.truth,
             most,
-            self._decompose(time_filter),
+            decompose,
             run,
             fixed=self.modes != "auto",
             rival=rival,
+            first=first,
         )
         return _Trial(swept, alpha, time_filter, run.done)
 
@@ -241,7 +260,7 @@ def most_modes(images: int) -> int:
 def start(X: NDArray, missing: NDArray, swept: Sweep) -> None:
     """Fill the gaps of `X` in place by a regression of each pixel on the amplitudes of a sample."""
     U, s, V = swept.modes
-    error = swept.errors[swept.best - 1]
+    (error,) = swept.errors_of(swept.best)
     ridge = error**2 * len(U) / np.maximum(s.astype(np.float64), 1e-12) ** 2
     ridge = np.maximum(ridge, LEAST_RIDGE)
     observed = np.logical_not(missing, out=missing)

@@ -89,25 +89,23 @@ class VariationalFit:
     seed: int = 0
 
     def __call__(
-        self, X: NDArray, observed: NDArray, days: NDArray, start: Posterior | None = None
+        self, X: NDArray, observed: NDArray, days: NDArray, known: Posterior | None = None
     ) -> Posterior:
-        """Fit anomalies `X` ``(times, pixels)``, zero where not `observed`, at times `days`.
-
-        The iteration begins at `start`, a fit of the same times, or else at the leading modes.
+        """Fit anomalies `X` ``(times, pixels)``, zero where not `observed`, at times `days`; go on
+        from what is `known` of their amplitudes by an earlier fit.
         """
         count = int(observed.sum())
         power = max(float(np.square(X, dtype=np.float64).sum()), LEAST * count)
+        state = known
         # Modes are first separated: time scales of mixed modes would mislead the smoother.
-        apart, least = 3, 7
-        state = start
+        separated, settled = 0, 1
         if state is None:
             state = self._start(X, power / count, days)
-        else:
-            apart, least = 0, 2
+            separated, settled = 3, 6
         previous = np.inf
         for i in track(range(self.max_iterations), "Bayesian EOFs", self.max_iterations):
-            state = _ascend(X, observed, days, state, power, count, learn_time=i >= apart)
-            if i + 1 >= least and abs(previous - state.noise) < self.tolerance * state.noise:
+            state = _ascend(X, observed, days, state, power, count, learn_time=i >= separated)
+            if i >= settled and abs(previous - state.noise) < self.tolerance * state.noise:
                 break
             previous = state.noise
         return state._replace(iterations=i + 1)

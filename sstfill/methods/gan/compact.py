@@ -17,7 +17,7 @@ from sstfill.fields.reading.dates import absolute_days
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.network import Networks
-from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, Fits, channels, unit
+from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, FittedGuesses, channels, unit
 from sstfill.methods.gan.noise import Noise
 from sstfill.methods.gan.tiling import pieces_of, rechunk
 
@@ -28,29 +28,27 @@ def estimate_compact(
     networks: Networks,
     seed: int,
     members: int = 0,
-    fits: Fits | None = None,
-) -> tuple[dict[str, xr.Dataset], Fits]:
+    fitted: FittedGuesses | None = None,
+) -> dict[str, xr.Dataset]:
     """Fill `obs` by the network (``gan``) and by each of its first guesses.
 
     Parameters
     ----------
     obs, sea, networks, seed, members
         As of `sstfill.methods.Gan`.
-    fits
-        Of the first guesses, see `sstfill.methods.gan.network_inputs.FirstGuesses.of`.
+    fitted
+        See `sstfill.methods.gan.network_inputs.FirstGuesses.of`.
 
     Returns
     -------
     dict
         Datasets of ``mean`` and ``error``, ``gan`` also of ``members`` if there are any. Where EOFs
         or the interpolation have no estimate, that of optimal interpolation replaces it.
-    Fits
-        Those of the first guesses.
     """
     t, y, x = obs.shape
     grid = pieces_of((t, y, x))
     obs = rechunk(obs, grid)
-    first_guesses, fits = FirstGuesses.of(obs, sea, seed=seed, fits=fits)
+    first_guesses = FirstGuesses.of(obs, sea, seed=seed, fitted=fitted)
     fields = first_guesses.fields
     noise = Noise(seed, members, absolute_days(obs))
     correction = Correction(networks, first_guesses.without_fields(), noise)
@@ -61,8 +59,7 @@ def estimate_compact(
     if obs.sizes["time"] < BayesEof.min_times:
         names.remove("eof")
     guesses = {n: xr.Dataset({"mean": fields[n], "error": fields[f"{n}_error"]}) for n in names}
-    whole = {n: guess.fillna(guesses["oi"]) for n, guess in guesses.items()}
-    return {"gan": found} | whole, fits
+    return {"gan": found} | {n: guess.fillna(guesses["oi"]) for n, guess in guesses.items()}
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.deviations import about
+from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan.compact import estimate_compact
 from sstfill.methods.gan.network import Networks, draws
-from sstfill.methods.gan.network_inputs import CHANNELS, Fits
+from sstfill.methods.gan.network_inputs import CHANNELS, FittedGuesses
 from sstfill.methods.gan.paper import estimate_paper
 from sstfill.methods.oi.method import Oi
 from sstfill.methods.registry import register
@@ -151,14 +152,14 @@ class Gan:
 
     def _fill(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         networks = Networks(check_usable(self.checkpoint), pick_device(self.device))
-        blend = fits = None
+        blend = fitted = None
         if self.adapt:
-            blend, fits = self._fit_blend(obs, sea, networks)
+            blend, fitted = self._fit_blend(obs, sea, networks)
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.
             networks = replace(networks, bounded=True)
         # What was fitted for the blend is not fitted again: it took as long as all patches.
-        estimates, _ = estimate_all(obs, sea, networks, self.seed, members, fits)
+        estimates = estimate_all(obs, sea, networks, self.seed, members, fitted)
         network = found = estimates["gan"]
         account: dict[str, Any] = {"model": networks.checkpoint.fingerprint}
         if found.attrs["domain_shift"]:
@@ -188,11 +189,11 @@ class Gan:
 
     def _fit_blend(
         self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks
-    ) -> tuple[Blend | None, Fits | None]:
+    ) -> tuple[Blend | None, FittedGuesses | None]:
         """Withhold clouds, fill them, compare; None where there are none to withhold.
 
-        Return also what the first guesses fitted: the covariance to all of it, the EOFs to what is
-        not withheld.
+        Return also the first guesses of the network: the covariance fitted to all of the series,
+        EOFs to what is not withheld.
         """
         try:
             holdout = SeriesHoldout.draw(obs, sea, cloud_seed(self.seed), FRACTION)
@@ -200,17 +201,20 @@ class Gan:
             log.info("the network is not blended with its first guesses: %s", reason)
             return None, None
         left = obs.where(~holdout.hidden)
-        fits = None
+        fitted = None
         if networks.corrects:
             # The covariance is that of the whole series, as in the fill. Under the withheld clouds
             # its few numbers gain next to nothing from having seen them, while a fit without them
             # finds other scales, and would weigh the interpolation too low.
-            fits = Fits(Oi(seed=self.seed).fit_covariance(obs, sea), None)
-        estimates, fits = estimate_all(left, sea, networks, self.seed, fits=fits)
+            oi, eof = Oi(seed=self.seed).fitted_to(obs, sea), BayesEof(seed=self.seed)
+            if obs.sizes["time"] >= eof.min_times:
+                eof = eof.fitted_to(left, sea)
+            fitted = FittedGuesses(oi, eof)
+        estimates = estimate_all(left, sea, networks, self.seed, fitted=fitted)
         validation = _cross_validation(holdout, with_errors(estimates))
         blend = validation.decision(blending=True).blend
         log.info("%s", blend.why)
-        return blend, fits
+        return blend, fitted
 
 
 def check_usable(checkpoint: Checkpoint) -> Checkpoint:
@@ -246,16 +250,16 @@ def estimate_all(
     networks: Networks,
     seed: int,
     members: int = 0,
-    fits: Fits | None = None,
-) -> tuple[Estimates, Fits | None]:
+    fitted: FittedGuesses | None = None,
+) -> Estimates:
     """Fill `obs` by the network (``gan``) and by the first guesses that it starts from.
 
-    Members are those of the network. Return also what the first guesses fitted; `fits` are those
-    of the same series with fewer observations.
+    Members are those of the network. For `fitted` see
+    `sstfill.methods.gan.network_inputs.FirstGuesses.of`.
     """
     if networks.corrects:
-        return estimate_compact(obs, sea, networks, seed, members, fits)
-    return estimate_paper(obs, sea, networks), None
+        return estimate_compact(obs, sea, networks, seed, members, fitted)
+    return estimate_paper(obs, sea, networks)
 
 
 def with_errors(estimates: Estimates) -> Estimates:

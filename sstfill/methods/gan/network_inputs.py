@@ -21,11 +21,9 @@ from sstfill.fields.patches import Patch
 from sstfill.fields.reading.dates import days_since_first, usual_step
 from sstfill.fields.reading.positions import cell_km
 from sstfill.methods.eof.bayes_eof import BayesEof
-from sstfill.methods.eof.variational import Posterior
 from sstfill.methods.interpolation.background import Background
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.covariance import Covariance
-from sstfill.methods.oi.covariance_fit import FittedCovariance
 from sstfill.methods.oi.method import Oi
 
 Arrays = Mapping[str, NDArray]
@@ -60,19 +58,19 @@ FIELDS = ("oi", "oi_error", "eof", "eof_error", "interpolated")
 """Fields of the first guesses that the channels are made of."""
 
 
-class Fits(NamedTuple):
-    """What first guesses fit to a series; None where nothing is known.
+class FittedGuesses(NamedTuple):
+    """The first guesses that take long to fit; once fitted, they fill a similar series for less.
 
     Attributes
     ----------
-    covariance
-        That of optimal interpolation, with the kind of its background.
+    oi
+        Optimal interpolation; fitted, it has a covariance.
     eof
-        Posterior of the amplitudes of EOFs.
+        EOFs; fitted, they begin at amplitudes.
     """
 
-    covariance: FittedCovariance | None
-    eof: Posterior | None
+    oi: Oi
+    eof: BayesEof
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,13 @@ class FirstGuesses:
 
     @classmethod
     def of(
-        cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0, fits: Fits | None = None
-    ) -> tuple[FirstGuesses, Fits]:
+        cls,
+        obs: xr.DataArray,
+        sea: xr.DataArray,
+        *,
+        seed: int = 0,
+        fitted: FittedGuesses | None = None,
+    ) -> FirstGuesses:
         """Fill `obs` (time, y, x) by each; EOFs are NaN where there are too few images.
 
         Where optimal interpolation has no estimate (a pixel without coordinates), EOFs or else the
@@ -108,21 +111,15 @@ class FirstGuesses:
             The series, and True at sea.
         seed
             Of the clouds that the covariance is fitted to, and of the EOFs' sample.
-        fits
-            A covariance is taken as it is; EOFs of the same series with fewer observations are
-            where those of this one begin.
-
-        Returns
-        -------
-        FirstGuesses, Fits
-            The first guesses, and what was fitted for them.
+        fitted
+            The methods, if they have been fitted to the series, or to most of it.
         """
-        fits = fits or Fits(None, None)
-        oi = Oi(seed=seed).analyse(obs, sea, fits.covariance)
+        if fitted is None:
+            fitted = FittedGuesses(Oi(seed=seed), BayesEof(seed=seed))
+        oi = fitted.oi.analyse(obs, sea)
         interpolated = Interpolate().reconstruct(obs, sea)
-        posterior = None
         if obs.sizes["time"] >= BayesEof.min_times:
-            eof, posterior = BayesEof(seed=seed).analyse(obs, sea, fits.eof)
+            eof = fitted.eof.reconstruct(obs, sea)
         else:
             eof = xr.Dataset(dict.fromkeys(("mean", "error"), xr.full_like(obs, np.nan)))
         guess = oi.found.fillna(eof).fillna(interpolated)
@@ -137,8 +134,7 @@ class FirstGuesses:
         bare = {name: field.transpose(*obs.dims).drop_attrs() for name, field in fields.items()}
         step, cell = usual_step(days_since_first(obs)), cell_km(obs)
         features = series_features(oi.fitted.covariance, step, cell)
-        first_guesses = cls(xr.Dataset(bare), oi.backgrounds[0], features)
-        return first_guesses, Fits(oi.fitted, posterior)
+        return cls(xr.Dataset(bare), oi.backgrounds[0], features)
 
     def within(self, patch: Patch) -> tuple[NDArray, NDArray]:
         """Return the background, ``(time, y, x)``, and the scatter, ``(y, x)``, of a patch."""

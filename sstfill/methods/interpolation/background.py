@@ -111,7 +111,9 @@ def fit_background(
         pixel = plane(n, total)
     elif kind != "mean":
         pixel = np.where(n > 0, total / (n + PRIOR), np.nan)
+        # What no membrane reaches, an island sea without observations, keeps the level.
         pixel = np.nan_to_num(membrane(pixel, at_sea & (n == 0)))
+    # Expanded, so that the field is read once; rounding may leave it just below 0.
     about = np.maximum(squares - 2 * pixel * total + n * pixel**2, 0.0)
     scatter = smoothed_scatter(about, n, about.sum() / max(n.sum(), 1), len(image))
     return Background(level + pixel, image, scatter)
@@ -151,6 +153,7 @@ def fit_time_part(obs: xr.DataArray, sea: xr.DataArray, kind: str) -> TimePart:
     every = max(1, int(np.sqrt(at_sea.sum() / SAMPLE)))
     some = {d: slice(None, None, every) for d in sea.dims}
     sample = obs.isel(some).values.astype(np.float64)
+    # Lakes and coasts may hold values, which must not shift the means.
     sample[:, ~at_sea[::every, ::every]] = np.nan
     if not np.isfinite(sample).any():  # a coarse look at a small corner of a large sea may miss it
         sample = np.where(at_sea, obs.values.astype(np.float64), np.nan)
@@ -181,9 +184,11 @@ def image_means(
         for _ in range(ROUNDS):
             pixel = (of_pixel - image @ weight) / (per_pixel + PRIOR)
             over_image = weight @ pixel
+            # |x - pixel - image|^2 over what is seen, expanded: no array of that size is made.
             explained = 2 * (of_pixel @ pixel + of_image @ image - over_image @ image)
             explained -= per_pixel @ pixel**2 + per_image @ image**2
             residual = max(square - explained, 0.0) / per_image.sum()
+            # An image without observations gets 0 here, and no weight by its coverage.
             raw = (of_image - over_image) / np.maximum(per_image, 1)
             before = image
             image, smoothing = _smoothed(raw, coverage, residual, days)
@@ -202,7 +207,9 @@ def _smoothed(
     seen = coverage > 0
     # the means of images of which little is seen vary by chance
     well = coverage[seen] >= min(0.05, float(np.median(coverage[seen])))
+    # Not 0, by which noise is divided: of one image, say.
     power = max(float(np.var(raw[seen][well])), 1e-3 * residual, np.finfo(float).tiny)
+    # Scales in steps of the series: it may be hourly or monthly.
     step = usual_step(days)
     likeliest, image, best = -np.inf, np.zeros(len(raw)), Smoothing(residual, power, step)
     for time_scale in (TRIED * step).tolist():
@@ -244,6 +251,8 @@ def posterior(
     precision = np.where(coverage > 0, 1 / noise, 0.0)
     weighted = precision * raw
     inner, half_determinant = _red_noise(days, time_scale)
+    # Precisions add: that of the red noise is tridiagonal, that of the observations diagonal, so
+    # the series is solved in linear time.
     inner[0] += precision
     factor = cholesky_banded(inner, lower=True)
     mean: NDArray[np.float64] = cho_solve_banded((factor, True), weighted)
@@ -259,6 +268,7 @@ def _red_noise(days: NDArray[np.float64], scale: float) -> tuple[NDArray[np.floa
     processes).
     """
     alike = np.exp(-np.diff(days) / scale)
+    # expm1, for of images minutes apart 1 - exp would leave no digits.
     alone = -np.expm1(-2 * np.diff(days) / scale)
     band = np.zeros((2, len(days)))
     band[0] = 1.0
@@ -284,8 +294,10 @@ def _sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, NDArr
 
 def _lazy_sums(obs: xr.DataArray, about: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
     mean = xr.DataArray(about, dims="time")
+    # Without its coordinate xarray aligns by position: `mean` has none.
     anomaly = obs.drop_vars("time", errors="ignore").astype(np.float64) - mean
     found = {"n": anomaly.notnull(), "total": anomaly, "squares": anomaly * anomaly}
+    # One compute for the three, so that each block is read once.
     sums = xr.Dataset({name: field.sum("time") for name, field in found.items()}).compute()
     return sums["n"].values, sums["total"].values, sums["squares"].values
 

@@ -51,6 +51,7 @@ class FittedInterpolate:
     def fit(cls, method: Interpolate, archive: Archive, folder: Path) -> FittedInterpolate:
         """Estimate the semivariogram from the sample."""
         days = days_since_first(archive.obs)
+        # Its points are sorted by row, so every n-th of them is spread over the whole.
         some = archive.sample[:, :: max(1, archive.sample.shape[1] // SAMPLE)]
         variogram = Variogram.of(np.ascontiguousarray(some.T), days).valid()
         step = DAYS
@@ -79,6 +80,7 @@ class FittedInterpolate:
         obs, sea = window.obs.values, window.sea.values.astype(bool)
         times, rows, columns = window.patch.within
         series = np.ascontiguousarray(np.moveaxis(obs, 0, -1)[sea])  # (sea pixels, times)
+        # Times around the part wanted are seen, but not estimated.
         found = in_time(
             series,
             days=days_since_first(window.obs),
@@ -92,8 +94,11 @@ class FittedInterpolate:
         never = sea & ~np.isfinite(obs).any(0)
         if self.method.space and never[rows, columns].any():
             mean = np.stack([membrane(image, never) for image in mean])
+            # Nothing is known of a pixel never seen: twice the sill is the variance of the
+            # difference between two unrelated values.
             farthest = np.float32(np.sqrt(2 * self.variogram.gamma[-1]))
             error = np.where(np.isnan(error), farthest, error)
+            # Pixels that the membrane does not reach have no estimate, so no error.
             error = np.where(np.isnan(mean), np.float32(np.nan), error)
         inside = window.inside
         fields = {

@@ -64,6 +64,7 @@ class Interpolate:
         limit = np.inf if self.limit is None else self.limit
         whole = obs
         if obs.chunks:  # a series must be in one block
+            # Shorter blocks in space keep the size of a block about what it was.
             whole = obs.chunk({"time": -1, **dict.fromkeys(sea.dims, "auto")})
         mean, error = xr.apply_ufunc(
             in_time,
@@ -74,13 +75,17 @@ class Interpolate:
             output_core_dims=[["time"], ["time"]],
             output_dtypes=[obs.dtype, np.float32],
         )
+        # apply_ufunc moves core dims to the end.
         mean, error = mean.transpose(*obs.dims), error.transpose(*obs.dims)
         never = ~obs.notnull().any("time") & sea
         # of a lazy field it is not known yet whether there is anything to fill in space
         if self.space and (obs.chunks or bool(never.any())):
             if obs.chunks:
+                # A membrane is solved image by image: the long blocks of the step before would be
+                # one task for all of them.
                 mean = mean.chunk(time=obs.chunksizes["time"])
             mean = _in_space(mean, never, sea)
+            # At a pixel never seen, the difference of two unrelated values: twice the sill.
             error = error.fillna(float(np.sqrt(2 * variogram.gamma[-1]))).where(mean.notnull())
         found = xr.Dataset({"mean": mean, "error": error})
         found.attrs = {"semivariogram_days": estimated.lags, "semivariogram": estimated.gamma}
@@ -105,6 +110,7 @@ def _sample(obs: xr.DataArray, sea: xr.DataArray) -> NDArray:
     rows, columns = obs.dims[1:]
     per_row = max(1.0, float(sea.sum()) / obs.sizes[rows])
     step = max(1, int(obs.sizes[rows] * per_row / SAMPLE))
+    # Whole rows: single pixels would be read from the same chunks of a lazy field.
     some = obs.isel({rows: slice(step // 2, None, step)}).transpose(rows, columns, "time")
     return some.values.reshape(-1, obs.sizes["time"])
 
@@ -159,9 +165,11 @@ def _interpolated(
     after = np.minimum.accumulate(np.where(seen, step, n)[:, ::-1], 1)[:, ::-1][:, wanted]
     has_before, has_after = before >= 0, after < n
     left = np.where(has_before, before, np.minimum(after, n - 1))
+    # One-sided, both ends are the same observation.
     right = np.where(has_after, after, left)
     back, ahead = np.abs(days[wanted] - days[left]), np.abs(days[right] - days[wanted])
     span = back + ahead
+    # At an observation both ends are itself, and their span is 0.
     w = np.where(span > 0, back / np.where(span > 0, span, 1), 0.0)
     # at the ends of a series the nearest observation is held
     one_sided = ~(has_before & has_after)
@@ -206,6 +214,7 @@ def membrane(image: NDArray, fill: NDArray) -> NDArray:
     if not fill.any():
         return image
     usable = fill | np.isfinite(image)
+    # Unknowns numbered in the order in which boolean indexing lists them.
     number = np.cumsum(usable.ravel()).reshape(image.shape) - 1
     in_row, in_column = usable[:, :-1] & usable[:, 1:], usable[:-1] & usable[1:]
     along_row = np.stack([number[:, :-1][in_row], number[:, 1:][in_row]])
@@ -213,8 +222,10 @@ def membrane(image: NDArray, fill: NDArray) -> NDArray:
     pairs = np.concatenate([along_row, along_column], axis=1)
     count = int(usable.sum())
     links = coo_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=(count, count)).tocsr()
+    # Each pair was entered once.
     links = links + links.T
     unknown, values = fill[usable], image[usable].astype(np.float64)
+    # A part without any known pixel makes the equations singular.
     component = connected_components(links, directed=False)[1]
     reached = np.isin(component, component[~unknown]) & unknown
     if not reached.any():
@@ -224,6 +235,7 @@ def membrane(image: NDArray, fill: NDArray) -> NDArray:
     diagonal = np.arange(reached.sum())
     matrix = coo_array((degree[reached], (diagonal, diagonal))).tocsc()
     matrix = matrix - inner[:, reached].tocsc()
+    # The graph Laplacian of unknown pixels; links to known ones are the right-hand side.
     values[reached] = spsolve(matrix, inner[:, ~unknown] @ values[~unknown])
     out = image.copy()
     out[usable] = values

@@ -59,6 +59,8 @@ class Variogram:
         # In units of the largest, so that squares cannot overflow.
         relative = self.gamma / top
         weight = 1 / np.maximum(relative, LEAST)
+        # Relative misfits: lags at which a smooth field hardly varies decide the short gaps, and
+        # would not count beside the sill.
         models = _models(self.lags, scales) * weight[:, np.newaxis]
         parts, _ = nnls(models, relative * weight, maxiter=PATIENCE)
         return Variogram(lags, top * (_models(lags, scales) @ parts))
@@ -72,6 +74,7 @@ class Variogram:
         [0.5, 2.0, 4.5, 8.0]
         """
         n = len(days)
+        # Rounded, the shortest lags fall together.
         steps: NDArray = np.unique(np.round(np.geomspace(1, max(1, n - 1), LAGS)).astype(int))
         steps = steps[steps < n]
         lags, gamma = [], []
@@ -79,6 +82,7 @@ class Variogram:
             squares = np.square(series[:, step:] - series[:, :-step], dtype=np.float64)
             pairs = np.isfinite(squares).sum()
             if pairs >= 1:
+                # Steps of the series may be uneven: the mean lag stands for them.
                 lags.append(np.mean(days[step:] - days[:-step]))
                 gamma.append(np.nansum(squares) / pairs / 2)
         if not lags:

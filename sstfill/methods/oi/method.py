@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -164,6 +164,14 @@ class Oi:
         """
         return self.analyse(obs, sea).found
 
+    def reconstruct_at(
+        self, obs: xr.DataArray, sea: xr.DataArray, wanted: xr.DataArray
+    ) -> xr.Dataset:
+        """Fill some of the gaps (see `sstfill.methods.base.EstimatesPart`): those tiles cost time
+        in which a gap is wanted, and the fit.
+        """
+        return self._interpolated(self._fitted(obs, sea), obs, sea, wanted)
+
     def simulate(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         """Fill `obs`, and draw members (see `sstfill.methods.base.Simulates.simulate`).
 
@@ -179,6 +187,11 @@ class Oi:
         found.attrs = solver.fitted.summary()
         return found
 
+    def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> OiOfKnownCovariance:
+        """Fit covariance and kind of background (see `sstfill.methods.base.FitsOnce`)."""
+        options = {one.name: getattr(self, one.name) for one in fields(Oi)}
+        return OiOfKnownCovariance(**options, known=self._covariance(obs, sea))
+
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
         from sstfill.methods.oi.fitted import FittedOi
@@ -192,31 +205,28 @@ class Oi:
 
         return FittedOi.load(folder)
 
-    def analyse(
-        self, obs: xr.DataArray, sea: xr.DataArray, fitted: FittedCovariance | None = None
-    ) -> Analysis:
-        """Fill `obs`, and return also the covariance and the backgrounds that were used.
+    def analyse(self, obs: xr.DataArray, sea: xr.DataArray) -> Analysis:
+        """Fill `obs`, and return also the covariance and the backgrounds that were used."""
+        solver = self._fitted(obs, sea)
+        found = self._interpolated(solver, obs, sea, xr.ones_like(sea))
+        return Analysis(found, solver.fitted, solver.backgrounds)
 
-        With a `fitted` covariance none is fitted to `obs`; its background is.
-        """
-        solver = self._fitted(obs, sea, fitted)
+    def _interpolated(
+        self, solver: PatchSolver, obs: xr.DataArray, sea: xr.DataArray, wanted: xr.DataArray
+    ) -> xr.Dataset:
+        """Fill the gaps that are `wanted`, dims of `obs` or `sea`, patch by patch."""
         found = map_patches(
             solver,
             _well_chunked(obs),
             sea,
+            wanted,
             grid=PatchGrid(core=solver.core, halo=solver.halo),
             outputs={"mean": obs.dtype, "error": np.dtype(np.float32)},
             threads=available_cores() if solver.device == "cpu" else 1,
         )
         if obs.chunks:
             found = found.chunk(obs.chunksizes)
-        found.attrs = solver.fitted.summary()
-        return Analysis(found, solver.fitted, solver.backgrounds)
-
-    def fit_covariance(self, obs: xr.DataArray, sea: xr.DataArray) -> FittedCovariance:
-        """Fit the covariance to a series, and choose its background."""
-        kinds = self.backgrounds(obs.sizes["time"])
-        return fit_covariance(obs, sea, self.covariance, kinds, self.fixed, self.seed)
+        return found.assign_attrs(solver.fitted.summary())
 
     def backgrounds(self, times: int) -> Sequence[str]:
         """Return the kinds of background to compare for a series of so many images."""
@@ -239,12 +249,13 @@ class Oi:
             flow=self.flow,
         )
 
-    def _fitted(
-        self, obs: xr.DataArray, sea: xr.DataArray, fitted: FittedCovariance | None = None
-    ) -> PatchSolver:
+    def _covariance(self, obs: xr.DataArray, sea: xr.DataArray) -> FittedCovariance:
+        kinds = self.backgrounds(obs.sizes["time"])
+        return fit_covariance(obs, sea, self.covariance, kinds, self.fixed, self.seed)
+
+    def _fitted(self, obs: xr.DataArray, sea: xr.DataArray) -> PatchSolver:
         """Fit covariance and backgrounds; return what interpolates a patch by them."""
-        if fitted is None:
-            fitted = self.fit_covariance(obs, sea)
+        fitted = self._covariance(obs, sea)
         backgrounds = [fit_background(one, sea, fitted.background) for one in channels(obs)]
         days = days_since_first(obs)
         # one search radius for all patches, or seams between them would show
@@ -257,6 +268,22 @@ class Oi:
         )
         device = pick_device(self.device)
         return PatchSolver(self, fitted, backgrounds, positions(obs), days, within, device)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OiOfKnownCovariance(Oi):
+    """Optimal interpolation by a covariance that was fitted before.
+
+    Parameters
+    ----------
+    known
+        The covariance, and the kind of background it belongs to.
+    """
+
+    known: FittedCovariance
+
+    def _covariance(self, obs: xr.DataArray, sea: xr.DataArray) -> FittedCovariance:
+        return self.known
 
 
 def _well_chunked(obs: xr.DataArray) -> xr.DataArray:
@@ -298,11 +325,14 @@ class PatchSolver:
         return time, y + SIDE - 1, x + SIDE - 1
 
     def __call__(
-        self, obs: NDArray, sea: NDArray[np.bool_], patch: Patch
+        self, obs: NDArray, sea: NDArray[np.bool_], wanted: NDArray[np.bool_], patch: Patch
     ) -> tuple[NDArray, NDArray]:
-        """Mean and error of the pixels inside a patch, ``([variable,] time, y, x)``."""
+        """Mean and error of the pixels inside a patch, ``([variable,] time, y, x)``; NaN in the
+        gaps that are not `wanted`.
+        """
         values = obs.reshape(-1, *obs.shape[-3:])
         targets = self.targets(values, sea, patch)
+        targets = targets[np.broadcast_to(wanted, values.shape)[tuple(targets.T)]]
         solve = self.solver(patch.seen)
         mean, variance = solve(self.standardised(values, sea, patch.seen), targets)
         filled, error = self.restored(values, targets, mean, variance, patch)

@@ -282,8 +282,8 @@ def simulate(
     domain = Domain.of(obs.isel({dim: 0 for dim in obs.dims[:-2]}))
     simulator = Simulator(patches.fitted, method.flow, domain, members, method.seed)
     grid = PatchGrid(core=core, halo=patches.halo)
-    block_t, block_y, block_x = (n * size for n, size in zip(PATCHES, core, strict=True))
-    blocks = PatchGrid(core=(block_t, block_y, block_x), halo=patches.halo)
+    block = (PATCHES[0] * core[0], PATCHES[1] * core[1], PATCHES[2] * core[2])
+    blocks = PatchGrid(core=block, halo=patches.halo)
     block_simulator = BlockSimulator(patches, grid, shape, absolute_days(obs), simulator)
     draw = _at_once if obs.chunks is None else _lazily
     arrays = draw(block_simulator, blocks, obs, sea)

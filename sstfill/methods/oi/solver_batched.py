@@ -42,7 +42,9 @@ def solve(
     geometry = [torch.as_tensor(np.ascontiguousarray(a), device=device) for a in space]
     cross = torch.as_tensor(kernel.cross, device=device)
     for start in range(0, len(tiles.corner), batch):
-        _, origin, members, neighbours, count = (a[start : start + batch] for a in tiles)
+        some = slice(start, start + batch)
+        origin, members = tiles.origin[some], tiles.members[some]
+        neighbours, count = tiles.neighbours[some], tiles.known[some]
         there = np.arange(neighbours.shape[1]) < count[:, np.newaxis]
         # a pixel that is no target stands in for one, and its result is not used
         stand_in = np.where(members < 0, members.max(axis=1, keepdims=True), members)

@@ -19,7 +19,8 @@ from sstfill.methods.oi.covariance import SHAPES
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 """Fast-math flags; not "nnan", for NaN marks the gaps."""
-EXPONENTIAL, GAUSS = (list(SHAPES).index(name) for name in ("exponential", "gauss"))
+EXPONENTIAL = list(SHAPES).index("exponential")
+GAUSS = list(SHAPES).index("gauss")
 """Numbers of two shapes; the third is "matern"."""
 SHARE = 8
 """Each quadrant around a tile has at least one in so many of its neighbours, if there are."""

@@ -155,6 +155,7 @@ def _filled(
 
     A channel without any observation stays NaN.
     """
+    # A channel without any observation takes no part: it has no mean to standardise by.
     mean = np.full(raw.shape, np.nan, raw.dtype)
     error = np.full(raw.shape, np.nan, np.float32)
     present = np.isfinite(raw) & sea
@@ -163,6 +164,7 @@ def _filled(
     over = {"axis": (1, 2, 3), "keepdims": True, "where": observed}
     offset = np.mean(values, dtype=np.float64, **over)
     scale = np.std(values, dtype=np.float64, **over)
+    # Rounding leaves a constant channel a scale just above 0, by which noise would be blown up.
     scale = np.where(scale > CONSTANT * np.abs(offset), scale, 1.0)
     standard = np.where(observed, (values - offset) / scale, 0).astype(np.float32)
     guess = np.empty_like(standard)
@@ -171,9 +173,12 @@ def _filled(
     series = PyramidLevel(guess, observed.astype(np.float32), sea)
     levels = levels_for(series, method.patch) if method.levels == "auto" else method.levels
     filled, variance = _coarse_to_fine(series, levels, method)
+    # Two estimates by different means disagree by about as much as either may be wrong; and the
+    # error grows away from data, which the spread of votes does not see.
     variance += np.square(filled - guess) + ERROR_GROWTH * series.squared_distance_to_data()
     low = np.min(values, initial=np.inf, **over)
     high = np.max(values, initial=-np.inf, **over)
+    # With `remove_mean`, a sum of mean and copy can leave the observed range.
     mean[channels] = np.where(observed, values, np.clip(filled * scale + offset, low, high))
     error[channels] = np.sqrt(variance) * scale
     mean[..., ~sea] = np.nan
@@ -186,10 +191,12 @@ def _coarse_to_fine(
 ) -> tuple[NDArray, NDArray]:
     """Estimate, and its expected squared error in the gaps, both ``(channels, times, y, x)``."""
     pyramid = [series]
+    # A series of one pixel a side cannot become coarser, whatever `levels` asks for.
     while len(pyramid) < levels and max(pyramid[-1].sea.shape) > 1:
         pyramid.append(pyramid[-1].coarser())
     before: _Layer | None = None
     with ThreadPoolExecutor(available_cores()) as pool:
+        # From coarse to fine: the coarse estimate is the next layer's first guess.
         for level in reversed(range(len(pyramid))):
             layer = _Layer(pyramid[level], method, level, before)
             layer.solve(pool)
@@ -222,6 +229,8 @@ class _Layer:
         self.strides = np.array([ny * nx, nx, 1])
         span = np.arange(-self.half, self.half + 1)
         self.rows = (span[:, np.newaxis] * self.strides[0] + span * nx - self.half).ravel()
+        # Edges are repeated, so that a patch that sticks out compares with numbers of the field;
+        # their weight is 0 all the same.
         self.values = self._flat(start.values, mode="edge")
         self._lay_out_trust()
         self._choose_targets()
@@ -273,8 +282,10 @@ class _Layer:
         """Match each target as the coarser patch over it; -1 where that is no source or itself."""
         t, y, x = self._places(self.targets)
         match = coarse.found.match[coarse._positions(t, y // 2, x // 2)]
+        # -1, no match, is no position; any will do, for it is dropped at the end.
         t, rows, columns = coarse._places(np.maximum(match, 0))
         rows = np.minimum(2 * rows + y % 2, self.size[1] - 1)
+        # An odd last row or column has a coarse pixel of its own, of which only one half exists.
         columns = np.minimum(2 * columns + x % 2, self.size[2] - 1)
         new = self._positions(t, rows, columns)
         return np.where((match >= 0) & (new != self.targets) & self.source[new], new, -1)
@@ -293,7 +304,9 @@ class _Layer:
                 self._sweep(pool, turn * self.method.sweeps + sweep, jump)
             last = self.level == 0 and turn == self.method.iterations - 1
             votes, spread = self._vote(pool, sharp=self.method.sharp and last)
+            # No match of any patch around lends anything here: the estimate stays what it was.
             votes = np.where(np.isfinite(votes), votes, self.values[:, self.gaps])
+            # In a coarse layer a pixel is observed in part; that part is kept.
             self.values[:, self.gaps] = trust * known + (1 - trust) * votes
         full = np.zeros(self.values.shape)
         full[:, self.gaps] = np.where(np.isfinite(spread), spread, self.cost)
@@ -308,8 +321,11 @@ class _Layer:
     def _sweep(self, pool: ThreadPoolExecutor, count: int, jump: int) -> None:
         from sstfill.methods.patchmatch.search import sweep
 
+        # One key for each sweep: the same key would try the same random positions again.
         seeds = np.random.SeedSequence([self.method.seed, self.level, count])
         key = seeds.generate_state(1, np.uint64)[0]
+        # The sweep reads the matches before and writes new ones; in place, the result would depend
+        # on the order of threads.
         match = self.found.match.copy()
 
         def run(part: slice) -> None:
@@ -360,5 +376,7 @@ class _Layer:
 
 def _in_parts(pool: ThreadPoolExecutor, run: Callable[[slice], None], n: int) -> None:
     """Run over a range in a few parts for each thread."""
+    # More parts than threads, for targets near land or data are done sooner than others.
     edges = np.linspace(0, n, 4 * pool._max_workers + 1).astype(int)
+    # list() waits for all parts, and raises what one of them raised.
     list(pool.map(run, [slice(a, b) for a, b in pairwise(edges) if b > a]))

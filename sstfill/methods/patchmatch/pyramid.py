@@ -63,6 +63,7 @@ class PyramidLevel:
             if both.any():
                 step = np.diff(self.values[c], axis=axis)[both]
                 square[c, axis] = np.square(step, dtype=np.float64).mean()
+        # A single image has no neighbour in time, for one; the largest is the cautious choice.
         largest = np.where(np.isfinite(square), square, 0).max(1, keepdims=True)
         return np.where(np.isfinite(square), square, largest)
 
@@ -71,6 +72,7 @@ class PyramidLevel:
 
         A step along an axis is as long as the root mean square increment along it.
         """
+        # The distance transform takes no sampling of 0, as a constant channel would have.
         steps = np.sqrt(np.maximum(self.increments(), 1e-12))
         squares = np.empty(self.trust.shape)
         for channel, trust in enumerate(self.trust):
@@ -81,12 +83,14 @@ class PyramidLevel:
     def corrected(self, correction: NDArray) -> PyramidLevel:
         """Add the correction of a coarser series, of half the size, where pixels are estimated."""
         ny, nx = self.sea.shape
+        # Cut to size: of an odd side, the last coarse pixel covers one fine pixel only.
         fine = correction.astype(np.float32).repeat(2, -2).repeat(2, -1)[..., :ny, :nx]
         return replace(self, values=self.values + (1 - self.trust) * fine)
 
     def coarser(self) -> PyramidLevel:
         """Make one pixel of four: the mean of its sea pixels, estimated ones counting little."""
         sea = self.sea.astype(np.float32)
+        # Estimated pixels count a little, so that four of them still have a mean.
         weight = (self.trust + ESTIMATED) * sea
         weights, sea_pixels = _sum_of_four(weight), _sum_of_four(sea)
         values = _sum_of_four(self.values * weight) / np.where(weights > 0, weights, np.float32(1))
@@ -146,10 +150,12 @@ def first_guess(values: NDArray, observed: NDArray[np.bool_], days: NDArray) -> 
         Time of each image in days.
     """
     field = np.where(observed, values, 0).astype(np.float32)
+    # In double precision: a sum of millions of single-precision numbers loses digits.
     mean = field.sum(dtype=np.float64) / np.count_nonzero(observed)
     field = np.where(observed, field, np.float32(mean))
     weights = _stiffness(field, observed, days)
     gap = (~observed).astype(np.float32)
+    # Solved for the correction in the gap only; observed pixels are its boundary values.
     return field + _conjugate_gradients(weights, -_laplacian(field, weights) * gap, gap)
 
 
@@ -163,6 +169,8 @@ def _stiffness(
     """
     steps = np.diff(days)
     if steps.size:
+        # In usual steps of the series, so that its time scale has no part in the balance with
+        # space.
         steps = steps / float(np.median(steps))
     length = steps[:, np.newaxis, np.newaxis]
     squares, counts, means = [], [], []
@@ -171,13 +179,16 @@ def _stiffness(
         both = (first & second).astype(np.float32)
         square = np.diff(field, axis=axis) ** 2 * both
         if axis == 0:
+            # Increments of a random walk grow with the time between images.
             square = square / length
         squares.append(square)
         counts.append(both)
         means.append(float(square.sum(dtype=np.float64) / both.sum()) if both.any() else 0.0)
+    # Only ratios of weights matter; the least common increment is the unit.
     least = min((mean for mean in means if mean > 0), default=1.0)
     weights = []
     for axis, mean in enumerate(means):
+        # Sum and count are smoothed alike and divided: a mean over the links that were observed.
         square = gaussian_filter(squares[axis], WINDOW, mode="constant")
         count = gaussian_filter(counts[axis], WINDOW, mode="constant")
         local = (square + PRIOR * max(mean, least)) / (count + PRIOR)
@@ -212,15 +223,18 @@ def _conjugate_gradients(weights: list[NDArray], rhs: NDArray, gap: NDArray) -> 
         first, last = _ends(degree, axis)
         first += weight
         last += weight
+    # A lone pixel without neighbours has no link at all.
     degree = np.maximum(degree, 1e-12)
     x, residual = np.zeros_like(rhs), rhs.copy()
     z = residual / degree
     direction, rho = z.copy(), _dot(residual, z)
+    # rho is a squared norm.
     goal = TOLERANCE**2 * rho
     for _ in range(MAX_ITERATIONS):
         if rho <= goal:
             break
         product = _laplacian(direction, weights) * gap
+        # The steps stay in single precision: a double would promote every array.
         step = np.float32(rho / max(_dot(direction, product), 1e-30))
         x += step * direction
         residual -= step * product
@@ -231,4 +245,5 @@ def _conjugate_gradients(weights: list[NDArray], rhs: NDArray, gap: NDArray) -> 
 
 
 def _dot(a: NDArray, b: NDArray) -> float:
+    # np.dot of single-precision arrays would sum in single precision.
     return float(np.sum(a * b, dtype=np.float64))

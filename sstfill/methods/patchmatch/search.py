@@ -81,6 +81,7 @@ def _distance(
                 if total + now > limit:
                     return FAR
         offset[c] = s1 / s0 if free and s0 > 0 else np.float32(0)
+        # A difference of two sums may round to just below 0.
         total += max(s2 - s1 * offset[c], np.float32(0))
     return total / norm
 
@@ -161,12 +162,16 @@ def sweep(
         state = _draw(key, p)
         radius = max(size[0], size[1], size[2])
         tried = 0
+        # First the matches of six neighbours, then the same place in other images, then random
+        # places ever nearer to the match.
         while radius > 0:
             sign = 1 - 2 * (tried % 2)
             q = -1
             if tried < 6:
                 step = sign * jump * strides[tried // 2]
                 if 0 <= p + step < len(source) and match[p + step] >= 0:
+                    # The neighbour's match, moved back by as much: where it moved to, this patch
+                    # will have moved too.
                     q = match[p + step] - step
             elif tried < 6 + 2 * LAGS:
                 if match[p] < 0:
@@ -176,6 +181,7 @@ def sweep(
                 q = _drawn(state, at if at >= 0 else p, radius, strides, size, width // 2)
                 radius //= 2
             tried += 1
+            # A patch is the best match of itself, and would keep a gap as it is.
             if 0 <= q < len(source) and q != p and q != at and source[q]:
                 d = _distance(p, q, values, weight, penalty, rows, width, free, norm, best, trial)
                 if d < best:
@@ -228,6 +234,7 @@ def vote(
     for i in range(len(pixels)):
         count = 0
         for step in steps:
+            # Patches that cover the pixel have their centres a step before it.
             if match[pixels[i] - step] >= 0:
                 near[count] = step
                 buffer[count] = distance[pixels[i] - step]
@@ -242,6 +249,7 @@ def vote(
                 if w <= 0 or (sharp and d >= nearest):
                     continue
                 if sharp:
+                    # A nearer patch replaces all votes so far.
                     s0, s1, s2, sd, nearest = 0.0, 0.0, 0.0, 0.0, d
                 value = np.float64(values[c, match[p] + near[k]] + offsets[c, p])
                 s0 += w

@@ -76,7 +76,10 @@ class Checkpoint:
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         self._weights: dict[str, Tensor] = {}
         for name, tensor in weights.items():
+            # A copy: training goes on with these tensors, in place. Contiguous, as safetensors
+            # demands.
             self._weights[name] = tensor.detach().cpu().contiguous().clone()
+        # Defaults only: a loaded configuration keeps its own.
         head = {"format": FORMAT, "sstfill_version": __version__}
         self._config: dict[str, Any] = head | plain(config)
         network = _outline(self._config)
@@ -134,6 +137,7 @@ class Checkpoint:
             config, file = read(path, _most_bytes)
             with file:
                 needed = _shapes(_outline(config).state_dict())
+                # By the header, before the weights take memory.
                 _check_fit(needed, _declared_shapes(file), config)
                 weights = _deserialised(file.read())
             _check_numbers(weights)
@@ -147,6 +151,7 @@ class Checkpoint:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Checkpoint):
             return NotImplemented
+        # It holds the digest of the weights.
         return self._config == other._config
 
     def __hash__(self) -> int:
@@ -195,6 +200,7 @@ def _most_bytes(config: Mapping[str, Any]) -> int:
 
 def _declared_shapes(file: IO[bytes]) -> Shapes:
     """Read the shapes that the header of a weights file declares, and rewind the file."""
+    # safetensors: eight bytes with the length of a JSON header, the header, the numbers.
     length = int.from_bytes(file.read(8), "little")
     if length > HEADER:
         raise _no_safetensors()
@@ -214,6 +220,7 @@ def _check_fit(needed: Shapes, given: Shapes, config: Mapping[str, Any]) -> None
     wrong = sorted(n for n in needed.keys() | given.keys() if needed.get(n) != given.get(n))
     if wrong:
         first = wrong[0]
+        # Names come from the file, and might hold control characters.
         shown = first if first.isprintable() else ascii(first)
         raise InputError(
             f"the weights are not of this network {config['network']['name']} "
@@ -227,6 +234,7 @@ def _check_numbers(weights: Mapping[str, Tensor]) -> None:
     """Raise `InputError` unless the weights are finite numbers of the usual kinds."""
     import torch
 
+    # int64: the batch counter of batch normalisation.
     kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64)
     for name, tensor in weights.items():
         if tensor.dtype not in kinds:

@@ -118,6 +118,7 @@ def import_pycles(
         An unknown layout, a date that cannot be read; a store that cannot be written.
     """
     check_store(out, zarr_format)
+    # Before the run is looked for: a typing error shows at once.
     epoch = _date(start)
     run = find_run(Path(directory))
     check_store(out, zarr_format, [run.folder])  # the store may lie beside the run
@@ -134,6 +135,7 @@ def import_pycles(
             times[int(steps.argmax())],
             np.median(steps),
         )
+    # The first frame tells the grid; the others are compared with it as they are read.
     shape = read(next(iter(paths.values()))).shape
     stated = (run.option("grid", "ny"), run.option("grid", "nx"))
     if None not in stated and stated != shape:
@@ -148,6 +150,7 @@ def import_pycles(
         "start": start,
         "frames": len(paths),
     }
+    # After the run is found: the layout and the number of frames belong to what was asked for.
     if is_made(out, zarr_format, "import_pycles", options):
         return Path(out)
     title = "Liquid water path"
@@ -196,12 +199,14 @@ def find_run(directory: Path) -> PyclesRun:
         names = ", ".join(run.folder.name for run in runs)
         raise InputError(f"{directory} holds {len(runs)} runs ({names}); name one of them")
     folders = [path for path in sorted(directory.iterdir()) if path.is_dir()]
+    # Nothing here; look one level deeper, only to tell which folder was meant.
     below = [folder.name for folder in folders if _run(folder).frames]
     if below:
         raise InputError(
             f"{directory} holds folders with frames of runs ({', '.join(below[:5])}); "
             "name one of them"
         )
+    # PyCLES writes statistics by default, but no frames.
     if any(directory.glob("*/Stats.*.nc")) or any(directory.glob("*/*/Stats.*.nc")):
         raise ReadError(
             f"{directory} holds statistics but no frames; set visualization.frequency of the "
@@ -216,6 +221,7 @@ def find_run(directory: Path) -> PyclesRun:
 def _run(folder: Path) -> PyclesRun:
     """Find what a folder holds of a run: it may be the run's own, or one inside of it."""
     namelist = _namelist(folder)
+    # PyCLES writes the namelist into the folder of the run, not below.
     inside = folder.name in ("Visualization", "fields") or folder.parent.name.startswith("Output.")
     if not namelist and inside:
         namelist = _namelist(folder.parent)
@@ -271,6 +277,7 @@ def _combined(folders: list[Path]) -> dict[int, Path]:
     for folder in folders:
         paths = [p for p in sorted(folder.glob("*.nc")) if re.fullmatch(r"[0-9]+", p.stem)]
         found = {int(path.stem): path for path in paths}
+        # Other NetCDF files may have numbers for names too.
         if found and is_combined(first := next(iter(found.values()))):
             offset = combined_offset(first)
             return {number - offset: path for number, path in found.items()}
@@ -306,6 +313,7 @@ def _reader(
                 "give one: stats=..."
             )
         stats = near[0]
+    # The density is the same in all frames: PyCLES is anelastic, with a reference profile.
     weights = column_weights(Path(stats))
     if layout == "fields":
         return lambda folder: ranks_lwp(folder, weights)

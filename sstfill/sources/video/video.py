@@ -243,7 +243,9 @@ def _write(
         return kept
     together = 1  # Zarr v2 knows no shards
     if zarr_format == 3:
+        # A shard is held in memory while it is written.
         together = max(1, min(512, int(shard_bytes // first.values.nbytes)))
+    # The first has been taken to learn the size of a sequence.
     cuts = itertools.chain([first], cuts)
     while batch := list(itertools.islice(cuts, together)):
         video = _video(np.stack([cut.values for cut in batch]), cutter)
@@ -307,7 +309,9 @@ def _assigned(clips: list[str], fractions: tuple[float, ...], seed: int) -> dict
     # from three clips on, each split that is asked for has one at least
     least = [int(fraction > 0 and count >= 3) for fraction in fractions]
     first = max(round(fractions[1] * count), least[1])
+    # By cumulative sums, so that the parts always add up to all clips.
     second = max(round((fractions[1] + fractions[2]) * count), first + least[2])
+    # What training must keep is taken off last, from the others.
     second = min(second, count - least[0])
     first = min(first, second - least[2])
     parts = [1] * first + [2] * (second - first) + [0] * (count - second)

@@ -55,7 +55,7 @@ def compute_inputs(obs: xr.DataArray, known: NDArray, sea: xr.DataArray, seed: i
         Arrays that `to_sample` makes a `Sample` of, and that `write` keeps: values, first guess and
         error scaled by the series' own level and scatter.
     """
-    guesses, _ = FirstGuesses.of(obs, sea, seed=seed)
+    guesses = FirstGuesses.of(obs, sea, seed=seed)
     fields = {name: np.asarray(guesses.fields[name].values) for name in FIELDS}
     level = guesses.background.image[:, np.newaxis, np.newaxis] + guesses.background.pixel
     scatter = guesses.background.scatter

@@ -101,8 +101,11 @@ def overlap(first: NDArray, second: NDArray) -> float:
 
 def _medians(pixels: Pair) -> tuple[float, float]:
     # Of infinite values NumPy's default would interpolate between infinity and infinity.
-    distance, lag = (float(np.quantile(part, 0.5, method="lower")) for part in pixels)
-    return distance, lag
+    distance, lag = pixels
+    return (
+        float(np.quantile(distance, 0.5, method="lower")),
+        float(np.quantile(lag, 0.5, method="lower")),
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -91,6 +91,7 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
     edges = (class_edges(gaps[0]), class_edges(gaps[1]))
     like = histogram(gaps, edges)
     so_far = np.zeros_like(like)
+    left = seen.observed.copy()
     for number in range(MOST):
         best, alike = None, -1.0
         for _ in range(CANDIDATES):
@@ -102,10 +103,10 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
             size = np.count_nonzero(cloud)
             if not size:
                 continue
-            left = seen.observed & ~hiding.hidden
-            left[times] &= ~cloud
             t, *rest = some(cloud, *SAMPLE, rng)
+            left[times] ^= cloud  # for this look only: all of it is left so far
             found = seen.distances(left, (t + times.start, *rest))
+            left[times] |= cloud
             total = so_far + size * histogram(found, edges)
             value = overlap(like, total / total.sum())
             if value > alike:
@@ -113,6 +114,7 @@ def _hide_runs(seen: Sightings, wanted: int, rng: Rng) -> Hiding:
         if best is not None:
             cloud, times, so_far = best
             hiding.add(cloud, times)
+            left[times] ^= cloud
         done = wanted - hiding.left
         hopeless = number >= HOPELESS and done / (number + 1) * MOST < wanted / 2
         if hiding.left <= 0 or hopeless:

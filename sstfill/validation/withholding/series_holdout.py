@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,12 +137,65 @@ class SeriesHoldout:
         """How many values a method is given in a trial."""
         return int(self.obs.size)
 
+    def part(self, values: int) -> tuple[SeriesHoldout, NDArray[np.bool_]]:
+        """Cut out a window of about so many values; only its middle is scored, whose surroundings
+        are known as well as in the whole. Of windows side by side it is the one with most to score.
+
+        Returns
+        -------
+        part
+            All images of the window, with what is withheld there.
+        rows
+            Which of the scored pixels lie in its middle, ``(n,)``.
+        """
+        order = ("time", *(d for d in self.scored.dims if d != "time"))
+        scored = self.scored.transpose(*order).values
+        share = min(1.0, np.sqrt(values / self.size)) / 2
+        height, width = (int(np.ceil(share * n)) for n in scored.shape[-2:])
+        counts = scored.reshape(-1, *scored.shape[-2:]).sum(0)
+        by_row = np.add.reduceat(counts, np.arange(0, counts.shape[0], height), axis=0)
+        sums = np.add.reduceat(by_row, np.arange(0, counts.shape[1], width), axis=1)
+        row, column = map(int, np.unravel_index(sums.argmax(), sums.shape))
+        *_, y, x = np.nonzero(scored)
+        rows = (y // height == row) & (x // width == column)
+        middle = np.zeros(counts.shape, bool)
+        middle[row * height : (row + 1) * height, column * width : (column + 1) * width] = True
+        space = self.scored.dims[-2:]
+        window = dict(zip(space, (_around(row, height), _around(column, width)), strict=True))
+        part = replace(
+            self,
+            obs=self.obs.isel(window),
+            sea=self.sea.isel(window),
+            hidden=self.hidden.isel(window),
+            scored=(self.scored & xr.DataArray(middle, dims=space)).isel(window),
+            distance=self.distance[rows],
+            lag=self.lag[rows],
+            weight=self.weight[rows],
+        )
+        return part, rows
+
+    def fitted(self, method: Method) -> Method:
+        """Fit a method without the hidden pixels, if it can keep its fit for several fills."""
+        if hasattr(method, "fitted_to"):
+            known: Method = method.fitted_to(self.obs.where(~self.hidden), self.sea)
+            return known
+        return method
+
     def predict(self, method: Method) -> WithheldEstimates:
         """Fill the series without the hidden pixels, and return the estimates at those scored."""
-        estimate = method.reconstruct(self.obs.where(~self.hidden), self.sea)
+        left = self.obs.where(~self.hidden)
+        if hasattr(method, "reconstruct_at"):
+            estimate = method.reconstruct_at(left, self.sea, self.scored)
+        else:
+            estimate = method.reconstruct(left, self.sea)
         sigma = xr.full_like(self.obs, np.nan)
         if "error" in estimate:
             sigma = estimate["error"]
         truth, mean, stated, image, layer = gather(self.scored, self.obs, estimate["mean"], sigma)
         places = image, layer, self.distance, self.lag, self.weight
         return WithheldEstimates(truth, mean, stated, *places)
+
+
+def _around(number: int, length: int) -> slice:
+    """Pixels of a stretch of so many, and half as many on either side."""
+    return slice(max(0, number * length - length // 2), (number + 1) * length + length // 2)

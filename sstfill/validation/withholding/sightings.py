@@ -175,7 +175,8 @@ class Sightings:
                 far = distance_transform_edt(~shown, sampling=self.spacing)
                 distance[here] = far[rows[here], columns[here]]
         apart = np.abs(self.days[:, np.newaxis] - self.days[times])
-        apart[~left[:, variables, rows, columns]] = np.inf
+        places = np.ravel_multi_index((variables, rows, columns), left.shape[1:])
+        apart[~left.reshape(len(left), -1).take(places, axis=1)] = np.inf
         return distance, apart.min(axis=0).astype(np.float32)
 
     def gap_distances(self, rng: Rng) -> tuple[NDArray, NDArray]:

@@ -73,7 +73,8 @@ class Oracle:
         if self.trouble == "fails":
             raise InputError(f"{self.name} will not")
         noise = np.random.default_rng(self.noise).standard_normal(truth().shape)
-        mean = (truth() + self.miss * noise).broadcast_like(obs).transpose(*obs.dims)
+        known = (truth() + self.miss * noise).sel(lat=obs.lat, lon=obs.lon)
+        mean = known.broadcast_like(obs).transpose(*obs.dims)
         mean = mean * np.nan if self.trouble == "silent" else mean
         mean = mean.where(mean.lat > mean.lat.mean()) if self.trouble == "half" else mean
         found = xr.Dataset({"mean": mean}, attrs={"effort": self.cost})
@@ -201,6 +202,33 @@ def test_the_error_is_scaled_once(only, caplog):
 
 def _humbled(found: xr.Dataset) -> xr.Dataset:
     return found.assign(error=found["error"] / 10)
+
+
+# --- the race
+
+
+@pytest.mark.parametrize(("miss", "calls"), [(5.0, ["slow"]), (0.1, ["slow", "slow", "slow"])])
+def test_a_costly_method_is_tried_on_a_part_first(only, monkeypatch, miss, calls):
+    only(climatology={"miss": 0.1}, slow={"miss": miss})
+    monkeypatch.setattr(choice, "PART", truth().size // 4)
+    record = account(run())
+    assert [name for name in Oracle.calls if name == "slow"] == calls
+    if miss > 1:
+        assert record["skipped"]["slow"].startswith("clearly behind on a part of the area: ")
+        assert record["chosen"] == ["climatology"]
+    else:
+        assert record["chosen"] == ["climatology", "slow"] and "skipped" not in record
+
+
+def test_a_method_that_refuses_the_part_is_tried_on_the_whole(only, monkeypatch):
+    def picky(self, obs, sea):
+        if obs.size < truth().size:
+            raise InputError("too few")
+        return Oracle.reconstruct(self, obs, sea)
+
+    only(climatology={"miss": 0.5}, picky={"reconstruct": picky, "miss": 0.01})
+    monkeypatch.setattr(choice, "PART", truth().size // 4)
+    assert account(run())["chosen"] == ["picky"]
 
 
 # --- the budget

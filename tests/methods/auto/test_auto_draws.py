@@ -183,7 +183,7 @@ class TestArchive:
         assert fitted.account["drawn_by"] == expected
         assert (tmp_path / "auto" / expected).is_dir()
         whole = self.drawn(fitted, archive, (100, 100, 100))
-        units = self.drawn(fitted, archive, (8, 9, 7))
+        units = self.drawn(fitted, archive, (12, 9, 11))
         np.testing.assert_allclose(units, whole, atol=2e-3 * float(np.nanstd(whole)))
 
     def test_without_members_nothing_is_kept_for_them(self, surface, tmp_path):

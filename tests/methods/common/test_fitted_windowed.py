@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -122,8 +120,3 @@ def test_a_narrowed_window_shows_the_halo_only(archive):
 def test_no_folder(tmp_path):
     with pytest.raises(ReadError):
         load(tmp_path / "nothing")
-
-
-def test_pinned_methods_load_no_torch():
-    told = "import sys, sstfill.methods.registry; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", told], check=False).returncode == 0

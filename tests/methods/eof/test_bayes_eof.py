@@ -47,27 +47,6 @@ def test_error_tells_good_pixels_from_bad_ones(make_field, all_sea):
     assert 0.5 < np.sqrt((z**2).mean()) < 1.6
 
 
-def test_a_start_of_fewer_observations_saves_iterations_and_no_skill(make_field, all_sea):
-    obs, truth = model(make_field)
-    sea, hidden = all_sea(obs), np.random.default_rng(5).random(obs.shape) < 0.2
-    method, missed = BayesEof(), []
-    _, fewer = method.analyse(obs.where(~hidden), sea)
-    cold, fitted = method.analyse(obs, sea)
-    warm, again = method.analyse(obs, sea, fewer)
-    for found in (cold, warm):
-        missed.append(float((found["mean"] - truth).where(obs.isnull()).std()))
-    assert again.iterations < fitted.iterations and missed[1] < 1.01 * missed[0]
-    assert again.noise == pytest.approx(fitted.noise, rel=0.02)
-
-
-def test_a_start_of_other_images_is_left_aside(make_field, all_sea):
-    obs, _ = model(make_field)
-    sea, method = all_sea(obs), BayesEof()
-    _, other = method.analyse(obs[:-5], sea)
-    expected, found = method.reconstruct(obs, sea), method.analyse(obs, sea, other)[0]
-    xr.testing.assert_identical(found, expected)
-
-
 def test_a_sample_of_pixels_teaches_the_amplitudes(make_field, all_sea):
     obs, truth = model(make_field)
     sampled, whole = (

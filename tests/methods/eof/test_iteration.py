@@ -112,6 +112,16 @@ class TestIteration:
         np.testing.assert_allclose(fast, slow, atol=1e-6)
         assert relaxed.done < plain.done
 
+    def test_over_relaxation_that_goes_in_circles_falls_back(self):
+        slope = 0.188  # a step 1.7 times too long grows by 2 % each time, a plain one shrinks
+
+        def decompose(X, n):
+            return Modes(np.ones((1, 1)), 1 - slope * X[0], np.ones((1, 1)))
+
+        X, run = np.zeros((1, 1)), Iteration(1.0, 1e-6, 300, relaxation=1.7)
+        run.converge(X, np.ones((1, 1), bool), 1, decompose)
+        assert run.done < 40 and X[0, 0] == pytest.approx(1 / (1 + slope), abs=1e-5)
+
     def test_stops_at_the_most_iterations_and_counts_them(self):
         X, missing = with_gaps(low_rank(0.2), 0.5)
         run = Iteration(1.0, 1e-12, max_iterations=4)
@@ -160,6 +170,20 @@ class TestSweep:
         assert rmse_at(self.points, self.truth, found.modes) == pytest.approx(
             found.errors[found.best - 1]
         )
+
+    def test_begins_with_more_modes_from_what_another_fit_has_filled(self):
+        found = self.swept(20)
+        again = self.swept(20, first=RANK - 1, rival=found)
+        assert (again.first, again.best) == (RANK - 1, RANK)
+        assert again.errors_of(1, RANK) == [again.errors[1]]
+        assert again.errors_of(RANK)[0] == pytest.approx(found.errors[RANK - 1], rel=5e-3)
+
+    def test_is_given_up_where_a_rival_is_clearly_better_with_as_many_modes(self):
+        found = self.swept(20)
+        better = found._replace(errors=[0.9 * error for error in found.errors])
+        again = self.swept(20, first=RANK, rival=better)
+        assert len(again.errors) == 2
+        assert len(self.swept(20, first=RANK, rival=better._replace(first=9)).errors) > 2
 
     def test_a_fixed_count_is_kept_whatever_the_error(self):
         found = self.swept(9, fixed=True)

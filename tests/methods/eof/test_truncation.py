@@ -16,7 +16,7 @@ DAYS = np.arange(float(N))
 
 
 def series(
-    dtype: type = np.float64, pixels: int = M, seed: int = 0
+    dtype: type = np.float64, pixels: int = M, seed: int = 0, noise: float = NOISE
 ) -> tuple[ObservationMatrix, np.ndarray]:
     """Three red-noise modes with noise, two fifths observed; the matrix, and the truth without
     noise.
@@ -25,7 +25,7 @@ def series(
     root = np.linalg.cholesky(np.exp(-np.abs(DAYS[:, None] - DAYS) / 8) + 1e-9 * np.eye(N))
     truth = (root @ rng.normal(size=(N, RANK)) * [3, 2, 1]) @ rng.normal(size=(RANK, pixels))
     observed = rng.random(truth.shape) < 0.4
-    values = (truth + NOISE * rng.normal(size=truth.shape)) * observed
+    values = (truth + noise * rng.normal(size=truth.shape)) * observed
     spare = np.zeros(pixels), np.ones(pixels)
     return ObservationMatrix(
         values.astype(dtype), observed, np.arange(pixels), np.arange(N), *spare
@@ -78,6 +78,18 @@ def test_alpha_auto_is_one_of_those_it_tries_in_the_units_of_the_steps():
     assert any(found.alpha == pytest.approx(a / 16) for a in ALPHAS)
 
 
+def test_filters_share_their_start(monkeypatch):
+    monkeypatch.setattr(truncation, "FEWER", 0)
+    shared = fitted(series(np.float32, seed=1, noise=3.0)[0])
+    monkeypatch.setattr(truncation, "FEWER", N)
+    each_from_one_mode = fitted(series(np.float32, seed=1, noise=3.0)[0])
+    assert shared.alpha == each_from_one_mode.alpha > 0 and shared.fewest > 1
+    assert len(shared.modes.s) == len(each_from_one_mode.modes.s)
+    assert shared.cv_error == pytest.approx(each_from_one_mode.cv_error, rel=5e-3)
+    assert shared.iterations < each_from_one_mode.iterations
+    assert shared.cv_error == shared.diagnostics()["cv_error"]
+
+
 def test_filter_of_irregular_times():
     days = np.cumsum(np.random.default_rng(3).uniform(0.5, 2.0, N))
     (one, _), (two, _) = series(), series()
@@ -103,7 +115,8 @@ def test_more_modes_than_pixels():
 
 def test_diagnostics():
     found = fitted(series()[0], alpha=0.0).diagnostics()
-    assert {"modes", "cv_error", "cv_errors", "cv_points", "alpha", "iterations"} == set(found)
+    keys = {"modes", "cv_error", "cv_errors", "cv_fewest_modes", "cv_points", "alpha", "iterations"}
+    assert keys == set(found) and found["cv_fewest_modes"] == 1
     assert found["iterations"] >= len(found["cv_errors"])
 
 

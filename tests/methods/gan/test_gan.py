@@ -60,7 +60,7 @@ def sea(sea_surface) -> xr.DataArray:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def settled(obs, sea) -> Iterator[None]:
+def settled(obs, sea, full_fits) -> Iterator[None]:
     """One fit of optimal interpolation serves all; patches are small, so that there are several."""
     fitted = optimal.fit_covariance(obs, sea, "auto", ["additive"], optimal.Oi().fixed, 0)
     with pytest.MonkeyPatch.context() as patched:
@@ -141,7 +141,7 @@ def test_the_network_that_ships_fills_the_sea(sea_surface, obs, sea):
 def test_a_new_network_answers_with_optimal_interpolation(obs, sea):
     new = made("compact", size=0.0)
     found = Gan(model=new, adapt=False).reconstruct(obs, sea)
-    guess = FirstGuesses.of(obs, sea)[0]
+    guess = FirstGuesses.of(obs, sea)
     at, seen = wet(obs, sea), obs.notnull().values
     np.testing.assert_allclose(found["mean"].values[at], guess.fields["oi"].values[at], rtol=1e-6)
     ratio = found["error"].values / guess.fields["oi_error"].values
@@ -320,7 +320,7 @@ def test_a_network_that_was_not_trained_to_draw_says_so(compact, obs, sea):
 def test_on_the_withheld_clouds_no_fill_is_worse_for_being_blended(size, obs, sea):
     networks, hidden = Networks(made("compact", size=size), "cpu"), withheld(obs, sea)
     seen = obs.where(~hidden)
-    estimates, _ = estimate_all(seen, sea, networks, 0)
+    estimates = estimate_all(seen, sea, networks, 0)
     blend = Gan()._fit_blend(obs, sea, networks)
     found = blend.apply(estimates, seen)
     missed = {
@@ -338,7 +338,7 @@ def test_a_bad_network_is_left_out(sea_surface, obs, sea):
         rms((m.reconstruct(obs, sea)["mean"] - sea_surface.truth).values[gap])
         for m in (bad, replace(bad, adapt=False))
     )
-    guess = FirstGuesses.of(obs, sea)[0].fields["oi"]
+    guess = FirstGuesses.of(obs, sea).fields["oi"]
     assert weighed < 1.2 * rms((guess - sea_surface.truth).values[gap]) < 0.7 * alone
     assert "gan" not in bad.reconstruct(obs, sea).attrs["blended"]
 
@@ -389,7 +389,7 @@ def test_pixels_that_a_guess_leaves_out_are_filled_by_another(compact, obs, sea)
 
 
 def ranges(obs: xr.DataArray, sea: xr.DataArray, moved: float) -> list[list[float]]:
-    return [[t + moved - 0.01, t + moved + 0.01] for t in FirstGuesses.of(obs, sea)[0].features]
+    return [[t + moved - 0.01, t + moved + 0.01] for t in FirstGuesses.of(obs, sea).features]
 
 
 @pytest.mark.parametrize("moved", [0.0, 1.0])
@@ -544,9 +544,9 @@ def test_networks_are_built_once(compact, monkeypatch):
 
 
 def test_each_guess_that_may_be_mixed_in_is_whole(compact, obs, sea):
-    estimates, _ = estimate_all(obs, sea, Networks(compact, "cpu"), 0)
+    estimates = estimate_all(obs, sea, Networks(compact, "cpu"), 0)
     assert list(estimates) == ["gan", "oi", "eof", "interpolated"]
-    assert estimates["oi"]["mean"].equals(FirstGuesses.of(obs, sea)[0].fields[FIELDS[0]])
+    assert estimates["oi"]["mean"].equals(FirstGuesses.of(obs, sea).fields[FIELDS[0]])
     for name, found in estimates.items():  # whichever is chosen states an error
         assert np.isfinite(found["mean"].values[wet(obs, sea)]).all(), name
         assert (found["error"].values[wet(obs, sea)] >= 0).all(), name

@@ -38,7 +38,7 @@ def sea(sea_surface) -> xr.DataArray:
 
 @pytest.fixture(scope="module")
 def guesses(sea_surface, sea) -> FirstGuesses:
-    return FirstGuesses.of(sea_surface.sst, sea)[0]
+    return FirstGuesses.of(sea_surface.sst, sea)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_patch_gets_its_part_of_what_anomalies_are_taken_about(guesses):
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_too_few_images_for_eofs(steps, sea_surface, sea, settled):
-    few = FirstGuesses.of(sea_surface.sst[:steps], sea)[0]
+    few = FirstGuesses.of(sea_surface.sst[:steps], sea)
     assert few.fields["eof"].isnull().all() and few.fields["eof_error"].isnull().all()
     assert few.fields["oi"].where(sea, 0).notnull().all() and all(map(np.isfinite, few.features))
 
@@ -204,7 +204,7 @@ def test_lazy_guesses_are_the_same_and_read_little(chunks, sea_surface, sea, set
 
     lazy = sea_surface.sst.chunk(chunks)
     counted = lazy.copy(data=lazy.data.map_blocks(read, meta=np.empty((0, 0, 0), lazy.dtype)))
-    found, expected = FirstGuesses.of(counted, sea)[0], FirstGuesses.of(sea_surface.sst, sea)[0]
+    found, expected = FirstGuesses.of(counted, sea), FirstGuesses.of(sea_surface.sst, sea)
     assert len(reads) <= 4 * lazy.data.npartitions
     assert all(found.fields[name].chunks for name in ("oi", "interpolated"))
     xr.testing.assert_allclose(found.fields.compute(), expected.fields, rtol=1e-5)
@@ -216,7 +216,7 @@ def test_a_pixel_without_coordinates_gets_another_guess(sea_surface, sea, settle
     lat[tuple(wet)] = lon[tuple(wet)] = np.nan
     bare = sea_surface.sst.rename(lat="y", lon="x").drop_vars(["y", "x"])
     obs = bare.assign_coords(lat=(("y", "x"), lat), lon=(("y", "x"), lon))
-    found = FirstGuesses.of(obs, sea.rename(lat="y", lon="x").drop_vars(["y", "x"]))[0]
+    found = FirstGuesses.of(obs, sea.rename(lat="y", lon="x").drop_vars(["y", "x"]))
     here = {"y": wet[0], "x": wet[1]}
     gap = obs[here].isnull()
     assert gap.any()

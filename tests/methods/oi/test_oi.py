@@ -6,8 +6,6 @@ than the others.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import cache
 
 import cloudpickle
@@ -420,10 +418,3 @@ class TestOptions:
             and "--flow float,float" in said
             and "0.0,0.0" in said
         )
-
-
-def test_import_loads_no_compiler() -> None:
-    modules = "sys, sstfill.methods.oi.method, sstfill.methods.oi.covariance_fit"
-    code = f"import {modules}; print('numba' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"

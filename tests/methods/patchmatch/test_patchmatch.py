@@ -5,8 +5,6 @@ its name.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -223,10 +221,3 @@ class TestOptions:
         assert float(found["mean"].min()) >= float(obs.min()) and float(
             found["mean"].max()
         ) <= float(obs.max())
-
-
-def test_numba_is_loaded_only_to_fill():
-    code = (
-        "import sys, sstfill, sstfill.methods.patchmatch.method; sys.exit('numba' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
