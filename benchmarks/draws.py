@@ -220,8 +220,9 @@ def main() -> None:
     text += (
         "\nRank deviation: sum of the distances of the rank histogram from a flat one; 0 is flat, "
         "2 the most. A dash: the method cannot draw, no square of that size is withheld, or the "
-        "truth has gaps, so that it has no spectrum. Patches do not overlap; a large one on one "
-        "date is not independent of the next date's.\n"
+        "truth has gaps, so that it has no spectrum. By draws, the interval is as wide as the "
+        "distance from the estimate that so many of the members' means keep. Patches do not "
+        "overlap; a large one on one date is not independent of the next date's.\n"
     )
     if not wanted:
         text += "\n## Cost of draws: the synthetic ocean\n\n"

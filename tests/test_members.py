@@ -63,7 +63,7 @@ def assert_laws(filled: xr.Dataset, members: int, name: str = "sst") -> None:
         assert kept.values.tobytes() == values.where(~estimated, 0).values.tobytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     order=st.permutations(DIMS),
     dtype=st.sampled_from(["f2", "f4", "f8", ">f4"]),

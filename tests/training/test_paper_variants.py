@@ -17,7 +17,7 @@ def test_variants_stand_in_the_tables_and_are_trained_once(
     chosen = {name: VARIANTS[name] for name in ("gan-static", "gan-paired")}
     training = VariantTraining(steps=1, base=1, folder=str(tmp_path))
     sizes = {"frames": 3, "size": 34}
-    few = {"images": 60, "variants": chosen}
+    few = {"images": 36, "variants": chosen}
     networks = dict(trained(training, **sizes, **few, seed=0, device="cpu"))
     wanted = plan.ProtocolPlan(
         sequences=2,

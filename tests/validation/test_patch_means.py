@@ -71,7 +71,7 @@ def test_few_members_cover_as_many():
 
 
 def test_members_with_heavy_tails_cover_as_many_as_gaussian_ones():
-    """By their standard deviation they would cover 60 % of what 50 % promise."""
+    """By their standard deviation they would cover 61 %, where 50 % are promised."""
     rng = np.random.default_rng(0)
     truth, members = rng.standard_t(3, 40_000), rng.standard_t(3, (20, 40_000))
     alone = np.arange(truth.size)[:, np.newaxis]

@@ -17,18 +17,27 @@ from sstfill.fields.reading.dates import absolute_days
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan.domain_check import domain_shift
 from sstfill.methods.gan.network import Networks
-from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, channels, unit
+from sstfill.methods.gan.network_inputs import FIELDS, FirstGuesses, FittedGuesses, channels, unit
 from sstfill.methods.gan.noise import Noise
-from sstfill.methods.gan.tiling import rechunk
-
-GRID = PatchGrid(core=(64, 128, 128), overlap=(8, 16, 16), halo=(4, 8, 8))
-"""Large patches: halo and overlap add less than the number of pixels again."""
+from sstfill.methods.gan.tiling import pieces_of, rechunk
 
 
 def estimate_compact(
-    obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int, members: int = 0
+    obs: xr.DataArray,
+    sea: xr.DataArray,
+    networks: Networks,
+    seed: int,
+    members: int = 0,
+    fitted: FittedGuesses | None = None,
 ) -> dict[str, xr.Dataset]:
     """Fill `obs` by the network (``gan``) and by each of its first guesses.
+
+    Parameters
+    ----------
+    obs, sea, networks, seed, members
+        As of `sstfill.methods.Gan`.
+    fitted
+        See `sstfill.methods.gan.network_inputs.FirstGuesses.of`.
 
     Returns
     -------
@@ -36,12 +45,14 @@ def estimate_compact(
         Datasets of ``mean`` and ``error``, ``gan`` also of ``members`` if there are any. Where EOFs
         or the interpolation have no estimate, that of optimal interpolation replaces it.
     """
-    obs = rechunk(obs, GRID)
-    first_guesses = FirstGuesses.of(obs, sea, seed=seed)
+    t, y, x = obs.shape
+    grid = pieces_of((t, y, x))
+    obs = rechunk(obs, grid)
+    first_guesses = FirstGuesses.of(obs, sea, seed=seed, fitted=fitted)
     fields = first_guesses.fields
     noise = Noise(seed, members, absolute_days(obs))
     correction = Correction(networks, first_guesses.without_fields(), noise)
-    found = correction.apply(obs, sea, fields, GRID)
+    found = correction.apply(obs, sea, fields, grid)
     features = first_guesses.features
     found.attrs["domain_shift"] = domain_shift(networks.checkpoint, obs, features)
     names = ["oi", "eof", "interpolated"]

@@ -15,7 +15,7 @@ import xarray as xr
 
 from sstfill import config
 from sstfill.errors import InputError, ReadError
-from sstfill.fields.patches import Patch, PatchGrid, Shape
+from sstfill.fields.patches import Patch, Shape
 from sstfill.fields.reading.dates import absolute_days
 from sstfill.methods import registry
 from sstfill.methods.base import Archive, FittedMethod, Method, Window
@@ -44,6 +44,7 @@ from sstfill.methods.gan.network import Networks
 from sstfill.methods.gan.network_inputs import FirstGuesses, series_features
 from sstfill.methods.gan.noise import Noise
 from sstfill.methods.gan.paper import complete_patches, patch_grid
+from sstfill.methods.gan.tiling import pieces_of
 from sstfill.methods.interpolation.interpolate import Interpolate
 from sstfill.methods.oi.fitted import FittedOi
 from sstfill.methods.oi.method import Oi
@@ -57,10 +58,6 @@ MARGIN: Shape = (4, 8, 8)
 """What the compact network sees around the part to be estimated: as in memory, where (8, 16, 16)
 gains nothing.
 """
-LARGEST: Shape = (96, 160, 160)
-"""Core of a patch, at most; with `HALO` around, and blended over `OVERLAP`."""
-OVERLAP: Shape = (8, 16, 16)
-HALO: Shape = (4, 8, 8)
 CHECKPOINT = "checkpoint"
 
 
@@ -221,19 +218,6 @@ class FittedDrawingGan(FittedGan):
         found = self._blended(estimates, window)
         drawn = about(found, estimates["gan"], window.inside, self.predictor.seed)
         return found.assign(members=drawn)
-
-
-def pieces_of(shape: Shape) -> PatchGrid:
-    """Cut what the network is shown into equal patches that are not too large.
-
-    >>> pieces_of((32, 288, 288)).core
-    (32, 144, 144)
-    """
-    # As few pieces as `LARGEST` allows, all of one size.
-    pieces = -(-np.array(shape) // LARGEST)
-    t, y, x = (-(-np.array(shape) // pieces)).tolist()
-    overlap = (min(OVERLAP[0], t), min(OVERLAP[1], y), min(OVERLAP[2], x))
-    return PatchGrid(core=(t, y, x), overlap=overlap, halo=HALO)
 
 
 def fit_archive(method: Gan, archive: Archive, folder: Path) -> FittedGan:

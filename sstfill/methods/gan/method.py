@@ -17,10 +17,12 @@ from sstfill.errors import InputError, OptionError, ReadError
 from sstfill.fields.transform import Kind
 from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.deviations import about
+from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.gan.compact import estimate_compact
 from sstfill.methods.gan.network import Networks, draws
-from sstfill.methods.gan.network_inputs import CHANNELS
+from sstfill.methods.gan.network_inputs import CHANNELS, FittedGuesses
 from sstfill.methods.gan.paper import estimate_paper
+from sstfill.methods.oi.method import Oi
 from sstfill.methods.registry import register
 from sstfill.nn.checkpoint.checkpoint import Checkpoint
 from sstfill.nn.device import pick_device
@@ -150,13 +152,14 @@ class Gan:
 
     def _fill(self, obs: xr.DataArray, sea: xr.DataArray, members: int) -> xr.Dataset:
         networks = Networks(check_usable(self.checkpoint), pick_device(self.device))
-        blend = None
+        blend = fitted = None
         if self.adapt:
-            blend = self._fit_blend(obs, sea, networks)
+            blend, fitted = self._fit_blend(obs, sea, networks)
         if blend is None or not networks.corrects:
             # Without first guesses beside it, nothing else keeps a bad network out.
             networks = replace(networks, bounded=True)
-        estimates = estimate_all(obs, sea, networks, self.seed, members)
+        # What was fitted for the blend is not fitted again: it took as long as all patches.
+        estimates = estimate_all(obs, sea, networks, self.seed, members, fitted)
         network = found = estimates["gan"]
         account: dict[str, Any] = {"model": networks.checkpoint.fingerprint}
         if found.attrs["domain_shift"]:
@@ -184,19 +187,34 @@ class Gan:
 
         return load(folder)
 
-    def _fit_blend(self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks) -> Blend | None:
-        """Withhold clouds, fill them, compare; None where there are none to withhold."""
+    def _fit_blend(
+        self, obs: xr.DataArray, sea: xr.DataArray, networks: Networks
+    ) -> tuple[Blend | None, FittedGuesses | None]:
+        """Withhold clouds, fill them, compare; None where there are none to withhold.
+
+        Return also the first guesses of the network: the covariance fitted to all of the series,
+        EOFs to what is not withheld.
+        """
         try:
             holdout = SeriesHoldout.draw(obs, sea, cloud_seed(self.seed), FRACTION)
         except InputError as reason:
             log.info("the network is not blended with its first guesses: %s", reason)
-            return None
+            return None, None
         left = obs.where(~holdout.hidden)
-        estimates = with_errors(estimate_all(left, sea, networks, self.seed))
-        validation = _cross_validation(holdout, estimates)
+        fitted = None
+        if networks.corrects:
+            # The covariance is that of the whole series, as in the fill. Under the withheld clouds
+            # its few numbers gain next to nothing from having seen them, while a fit without them
+            # finds other scales, and would weigh the interpolation too low.
+            oi, eof = Oi(seed=self.seed).fitted_to(obs, sea), BayesEof(seed=self.seed)
+            if obs.sizes["time"] >= eof.min_times:
+                eof = eof.fitted_to(left, sea)
+            fitted = FittedGuesses(oi, eof)
+        estimates = estimate_all(left, sea, networks, self.seed, fitted=fitted)
+        validation = _cross_validation(holdout, with_errors(estimates))
         blend = validation.decision(blending=True).blend
         log.info("%s", blend.why)
-        return blend
+        return blend, fitted
 
 
 def check_usable(checkpoint: Checkpoint) -> Checkpoint:
@@ -227,14 +245,20 @@ def check_draws(checkpoint: Checkpoint) -> None:
 
 
 def estimate_all(
-    obs: xr.DataArray, sea: xr.DataArray, networks: Networks, seed: int, members: int = 0
+    obs: xr.DataArray,
+    sea: xr.DataArray,
+    networks: Networks,
+    seed: int,
+    members: int = 0,
+    fitted: FittedGuesses | None = None,
 ) -> Estimates:
     """Fill `obs` by the network (``gan``) and by the first guesses that it starts from.
 
-    Members are those of the network.
+    Members are those of the network. For `fitted` see
+    `sstfill.methods.gan.network_inputs.FirstGuesses.of`.
     """
     if networks.corrects:
-        return estimate_compact(obs, sea, networks, seed, members)
+        return estimate_compact(obs, sea, networks, seed, members, fitted)
     return estimate_paper(obs, sea, networks)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -57,6 +58,21 @@ FIELDS = ("oi", "oi_error", "eof", "eof_error", "interpolated")
 """Fields of the first guesses that the channels are made of."""
 
 
+class FittedGuesses(NamedTuple):
+    """The first guesses that take long to fit; once fitted, they fill a similar series for less.
+
+    Attributes
+    ----------
+    oi
+        Optimal interpolation; fitted, it has a covariance.
+    eof
+        EOFs; fitted, they begin at amplitudes.
+    """
+
+    oi: Oi
+    eof: BayesEof
+
+
 @dataclass(frozen=True)
 class FirstGuesses:
     """First guesses of one series.
@@ -76,16 +92,34 @@ class FirstGuesses:
     features: Features
 
     @classmethod
-    def of(cls, obs: xr.DataArray, sea: xr.DataArray, *, seed: int = 0) -> FirstGuesses:
+    def of(
+        cls,
+        obs: xr.DataArray,
+        sea: xr.DataArray,
+        *,
+        seed: int = 0,
+        fitted: FittedGuesses | None = None,
+    ) -> FirstGuesses:
         """Fill `obs` (time, y, x) by each; EOFs are NaN where there are too few images.
 
         Where optimal interpolation has no estimate (a pixel without coordinates), EOFs or else the
         interpolation replace it.
+
+        Parameters
+        ----------
+        obs, sea
+            The series, and True at sea.
+        seed
+            Of the clouds that the covariance is fitted to, and of the EOFs' sample.
+        fitted
+            The methods, if they have been fitted to the series, or to most of it.
         """
-        oi = Oi(seed=seed).analyse(obs, sea)
+        if fitted is None:
+            fitted = FittedGuesses(Oi(seed=seed), BayesEof(seed=seed))
+        oi = fitted.oi.analyse(obs, sea)
         interpolated = Interpolate().reconstruct(obs, sea)
         if obs.sizes["time"] >= BayesEof.min_times:
-            eof = BayesEof(seed=seed).reconstruct(obs, sea)
+            eof = fitted.eof.reconstruct(obs, sea)
         else:
             eof = xr.Dataset(dict.fromkeys(("mean", "error"), xr.full_like(obs, np.nan)))
         guess = oi.found.fillna(eof).fillna(interpolated)

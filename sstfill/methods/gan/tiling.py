@@ -1,16 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rechunk a lazy field that is filled patch by patch, so that blocks end where a patch does."""
+"""Patches that the compact network sees, and chunks of a lazy field that end where a patch does."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import xarray as xr
 
-from sstfill.fields.patches import PatchGrid
+from sstfill.fields.patches import PatchGrid, Shape
 
+LARGEST: Shape = (64, 160, 160)
+"""Core of a patch, at most; with `HALO` around, and blended over `OVERLAP`."""
+OVERLAP: Shape = (8, 16, 16)
+HALO: Shape = (4, 8, 8)
 BLOCK = (256, 256, 256)
 """Size of a block, about; one fits into memory several times over."""
+
+
+def pieces_of(shape: Shape) -> PatchGrid:
+    """Cut what the network is shown into equal patches that are not too large.
+
+    >>> pieces_of((32, 288, 288)).core
+    (32, 144, 144)
+    """
+    # As few pieces as `LARGEST` allows, all of one size.
+    pieces = -(-np.array(shape) // LARGEST)
+    t, y, x = (-(-np.array(shape) // pieces)).tolist()
+    overlap = (min(OVERLAP[0], t), min(OVERLAP[1], y), min(OVERLAP[2], x))
+    return PatchGrid(core=(t, y, x), overlap=overlap, halo=HALO)
 
 
 def rechunk(obs: xr.DataArray, grid: PatchGrid) -> xr.DataArray:

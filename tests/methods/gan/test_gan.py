@@ -24,10 +24,8 @@ from numpy.typing import NDArray
 from sstfill import config
 from sstfill.errors import OptionError, ReadError
 from sstfill.fields import gaps
-from sstfill.fields.patches import PatchGrid
 from sstfill.fields.reading.positions import cell_km
 from sstfill.fill import fill
-from sstfill.methods.gan import compact as gan_compact
 from sstfill.methods.gan import network as gan_network
 from sstfill.methods.gan import tiling
 from sstfill.methods.gan.domain_check import FEATURES
@@ -67,9 +65,9 @@ def settled(obs, sea, full_fits) -> Iterator[None]:
     fitted = optimal.fit_covariance(obs, sea, "auto", ["additive"], optimal.Oi().fixed, 0)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(optimal, "fit_covariance", lambda *_: fitted)
-        patched.setattr(
-            gan_compact, "GRID", PatchGrid(core=(4, 8, 8), overlap=(2, 4, 4), halo=(1, 2, 2))
-        )
+        patched.setattr(tiling, "LARGEST", (4, 8, 8))
+        patched.setattr(tiling, "OVERLAP", (2, 4, 4))
+        patched.setattr(tiling, "HALO", (1, 2, 2))
         patched.setattr(tiling, "BLOCK", (4, 8, 16))
         yield
 
@@ -202,6 +200,18 @@ def test_lazy_data_are_read_a_few_times(compact, obs, sea):
     assert (
         len(reads) <= 11 * lazy.data.npartitions
     )  # the guesses twice, the clouds once, the comparison once
+
+
+def test_the_covariance_is_fitted_once_and_to_the_whole(compact, monkeypatch, obs, sea):
+    asked, fit = [], optimal.fit_covariance
+
+    def note(series: xr.DataArray, *others):
+        asked.append(int(series.count()))
+        return fit(series, *others)
+
+    monkeypatch.setattr(optimal, "fit_covariance", note)
+    Gan(model=compact).reconstruct(obs, sea)
+    assert asked == [int(obs.count())]
 
 
 def test_a_fill_can_be_sent_to_a_worker(compact, obs, sea, plain):

@@ -18,6 +18,7 @@ from sstfill.methods import Gan
 from sstfill.methods.base import Archive, Window
 from sstfill.methods.common.sampling import gather, windows
 from sstfill.methods.gan import fitted as gan
+from sstfill.methods.gan import tiling
 from sstfill.methods.gan.network_inputs import CHANNELS
 from sstfill.methods.oi import fitted as oi
 from sstfill.methods.registry import fit, load
@@ -199,6 +200,6 @@ def test_where_no_clouds_can_be_withheld_the_network_fills_alone(surface, sea, t
 
 @pytest.mark.parametrize("shape", [(32, 288, 288), (5, 7, 300), (200, 1, 161)], ids=str)
 def test_pieces_are_even_and_not_too_large(shape):
-    pieces = gan.pieces_of(shape)
+    pieces = tiling.pieces_of(shape)
     sizes = [p.inside[2].stop - p.inside[2].start for p in pieces.patches(shape)]
-    assert max(sizes) <= gan.LARGEST[2] + gan.OVERLAP[2] and max(sizes) <= 2 * min(sizes)
+    assert max(sizes) <= tiling.LARGEST[2] + tiling.OVERLAP[2] and max(sizes) <= 2 * min(sizes)

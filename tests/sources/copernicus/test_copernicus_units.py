@@ -501,7 +501,7 @@ def test_killed_at_random_moments_the_result_is_the_same(tmp_path):
     out = tmp_path / "a.zarr"
     script = textwrap.dedent(SLOW.format(folder=str(SUPPORT), out=str(out)))
     rng, kills = random.Random(0), 0
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(
             [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
         )
@@ -513,7 +513,7 @@ def test_killed_at_random_moments_the_result_is_the_same(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert kills >= 2 and 0 < int(done.stdout.split()[-1]) < 20
+    assert kills == 2 and 0 < int(done.stdout.split()[-1]) < 20
     assert_same(out, a_model(40))
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"] and not list(out.rglob("*.partial"))
 
