@@ -40,6 +40,8 @@ LEAST_SAMPLE, MOST_SAMPLE = 2_000_000, 8_000_000
 
 It has at least 5000 pixels, 25 pixels per image and two million values, at most eight million.
 """
+COARSER = 4
+"""The first search on a sample starts from one on every so many of its pixels."""
 LEAST_RIDGE = 1e-5
 """Keeps the regression solvable where a pixel has fewer observations than modes."""
 
@@ -158,7 +160,7 @@ class DineofFit:
 
         A small matrix with one filter is searched in place, so that the work is not lost; else a
         sample of its pixels, or copies. The fast solver starts each filter from what the best one
-        so far has filled, with about as many modes.
+        so far has filled, with about as many modes; the first one, on a sample, from a part of it.
         """
         n, m = X.shape
         size = max(SAMPLE, min(max(SAMPLE_PER_IMAGE * n, LEAST_SAMPLE // n), MOST_SAMPLE // n))
@@ -171,22 +173,27 @@ class DineofFit:
         in_place = not sampled and len(alphas) == 1
         if sampled:
             pixels = np.sort(np.random.default_rng(self.seed).choice(m, size, replace=False))
-            X = np.take(X, pixels, axis=1)
-            missing = np.take(missing, pixels, axis=1)
-            time, pixel = np.divmod(withheld.points, m)
-            at = np.searchsorted(pixels, pixel)
-            inside = pixels[np.minimum(at, size - 1)] == pixel
-            withheld = _Withheld(time[inside] * size + at[inside], withheld.truth[inside])
+            X, missing, withheld = _at_pixels(pixels, X, missing, withheld)
         best: _Trial | None = None
+        known: Sweep | None = None
         filled, errors = X, []
+        if sampled:
+            part = _at_pixels(np.arange(0, size, COARSER), X, missing, withheld)
+            if part[-1].points.size:
+                known = self._try(*part, days, alphas[0], deviation).swept
+                filled = X.copy()
+                start(filled, missing, known)
         for alpha in track(alphas, "DINEOF: counting modes", len(alphas)):
-            own = X if len(alphas) == 1 else filled.copy()
-            trial = self._try(own, missing, withheld, days, alpha, deviation, best)
+            own = X if in_place else filled.copy()
+            rival = None if best is None else best.swept
+            trial = self._try(
+                own, missing, withheld, days, alpha, deviation, known=known, rival=rival
+            )
             errors.append(self._error(trial))
             if best is None or errors[-1] < self._error(best):
                 best = trial
                 if not self.exact:
-                    filled = own
+                    filled, known = own, trial.swept
             if len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]:
                 break  # a stronger filter would do worse still
         assert best is not None
@@ -200,11 +207,14 @@ class DineofFit:
         days: NDArray,
         alpha: float,
         deviation: float,
-        best: _Trial | None,
+        *,
+        known: Sweep | None = None,
+        rival: Sweep | None = None,
     ) -> _Trial:
         """Search the number of modes with one time filter; `X` is changed in place.
 
-        It is given up where it is clearly behind the `best` of the filters before.
+        It starts from the modes that are `known`, by which `X` is filled, and is given up where it
+        is clearly behind a `rival`.
         """
         time_filter = diffusion_filter(days, alpha, self.filter_iterations)
         if self.modes == "auto":
@@ -213,12 +223,10 @@ class DineofFit:
             most = min(self.modes, *X.shape)
         run = self._iteration(deviation)
         decompose = self._decompose(time_filter)
-        first, rival = 1, None
-        if best is not None:
-            rival = best.swept
-            if isinstance(decompose, Warm):
-                first = max(1, rival.best - FEWER)
-                decompose.subspace = rival.modes.V
+        first = 1
+        if known is not None and isinstance(decompose, Warm):
+            first = max(1, known.best - FEWER)
+            decompose.subspace = known.modes.V
         swept = sweep(
             X,
             missing,
@@ -247,6 +255,18 @@ class DineofFit:
         if self.exact:
             return Exact(time_filter)
         return Warm(time_filter, np.random.default_rng(self.seed))
+
+
+def _at_pixels(
+    pixels: NDArray, X: NDArray, missing: NDArray, withheld: _Withheld
+) -> tuple[NDArray, NDArray, _Withheld]:
+    """Take some pixels, in rising order, of a matrix, its mask and what is withheld of it."""
+    time, pixel = np.divmod(withheld.points, X.shape[1])
+    at = np.searchsorted(pixels, pixel)
+    inside = pixels[np.minimum(at, pixels.size - 1)] == pixel
+    points = time[inside] * pixels.size + at[inside]
+    some = _Withheld(points, withheld.truth[inside])
+    return np.take(X, pixels, axis=1), np.take(missing, pixels, axis=1), some
 
 
 def most_modes(images: int) -> int:

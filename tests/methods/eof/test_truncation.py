@@ -72,6 +72,17 @@ def test_counting_on_a_sample_of_pixels(monkeypatch):
     assert np.std((part.values - whole.values)[gap]) < 0.05 * truth.std()
 
 
+def test_a_part_of_the_sample_without_withheld_points_is_no_start(monkeypatch):
+    for name, value in {"SAMPLE": 150, "SAMPLE_PER_IMAGE": 1, "LEAST_SAMPLE": 1}.items():
+        monkeypatch.setattr(truncation, name, value)
+    pixels = np.sort(np.random.default_rng(0).choice(M, 150, replace=False))  # as the fit draws
+    matrix, _ = series(np.float32)
+    time, column = np.nonzero(matrix.observed[:, pixels[1::4]])
+    points = np.unique(time * M + pixels[1::4][column])[::7]
+    found = DineofFit(alpha=0.0)(matrix, points, DAYS)
+    assert len(found.modes.s) == RANK and found.fewest == 1
+
+
 def test_alpha_auto_is_one_of_those_it_tries_in_the_units_of_the_steps():
     matrix, _ = series()
     found = fitted(matrix, days=DAYS / 4)
