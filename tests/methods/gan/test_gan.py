@@ -197,9 +197,9 @@ def test_lazy_data_are_read_a_few_times(compact, obs, sea):
     lazy = obs.chunk(time=2)
     counted = lazy.copy(data=lazy.data.map_blocks(read, meta=np.empty((0, 0, 0), lazy.dtype)))
     Gan(model=compact).reconstruct(counted, sea)
-    assert (
-        len(reads) <= 11 * lazy.data.npartitions
-    )  # the guesses twice, the clouds once, the comparison once
+    # the guesses twice, the clouds once, the comparison once; what is not withheld once more,
+    # since EOFs are fitted to it before they fill it
+    assert len(reads) <= 12 * lazy.data.npartitions
 
 
 def test_the_covariance_is_fitted_once_and_to_the_whole(compact, monkeypatch, obs, sea):
