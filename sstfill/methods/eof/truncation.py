@@ -227,18 +227,13 @@ class DineofFit:
         if known is not None and isinstance(decompose, Warm):
             first = max(1, known.best - FEWER)
             decompose.subspace = known.modes.V
-        swept = sweep(
-            X,
-            missing,
-            withheld.points,
-            withheld.truth,
-            most,
-            decompose,
-            run,
-            fixed=self.modes != "auto",
-            rival=rival,
-            first=first,
-        )
+        fixed = self.modes != "auto"
+        matrix = X, missing, withheld.points, withheld.truth
+        swept = sweep(*matrix, most, decompose, run, fixed=fixed, rival=rival, first=first)
+        while swept.best == first > 1:
+            # the least number that was tried did best: fewer may do better still
+            first = max(1, first - FEWER)
+            swept = sweep(*matrix, most, decompose, run, fixed=fixed, rival=rival, first=first)
         return _Trial(swept, alpha, time_filter, run.done)
 
     def _error(self, trial: _Trial) -> float:

@@ -9,6 +9,7 @@ import pytest
 from sstfill.methods.common.matrix import ObservationMatrix
 from sstfill.methods.eof import truncation
 from sstfill.methods.eof.holdout import random_points
+from sstfill.methods.eof.iteration import Sweep, Warm
 from sstfill.methods.eof.truncation import ALPHAS, DineofFit, most_modes
 
 N, M, RANK, NOISE = 40, 600, 3, 0.2
@@ -90,7 +91,7 @@ def test_alpha_auto_is_one_of_those_it_tries_in_the_units_of_the_steps():
 
 
 def test_filters_share_their_start(monkeypatch):
-    monkeypatch.setattr(truncation, "FEWER", 0)
+    monkeypatch.setattr(truncation, "FEWER", 1)
     shared = fitted(series(np.float32, seed=1, noise=3.0)[0])
     monkeypatch.setattr(truncation, "FEWER", N)
     each_from_one_mode = fitted(series(np.float32, seed=1, noise=3.0)[0])
@@ -99,6 +100,21 @@ def test_filters_share_their_start(monkeypatch):
     assert shared.cv_error == pytest.approx(each_from_one_mode.cv_error, rel=5e-3)
     assert shared.iterations < each_from_one_mode.iterations
     assert shared.cv_error == shared.diagnostics()["cv_error"]
+
+
+def test_a_start_from_too_many_modes_finds_the_rank_all_the_same():
+    matrix, _ = series(np.float32)
+    points = random_points(matrix, np.random.default_rng(0))
+    X, missing = matrix.values.copy(), ~matrix.observed
+    truth = X.ravel()[points].copy()
+    missing.ravel()[points], X.ravel()[points] = True, 0
+    rng = np.random.default_rng(1)
+    many = Warm(np.eye(N), rng)(X, 11)
+    known = Sweep([1.0], 11, many, first=11)
+    found = DineofFit()._try(
+        X, missing, truncation._Withheld(points, truth), DAYS, 0.0, float(X.std()), known=known
+    )
+    assert found.swept.best == RANK and found.swept.first < RANK
 
 
 def test_filter_of_irregular_times():
