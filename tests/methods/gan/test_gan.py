@@ -320,8 +320,8 @@ def test_a_network_that_was_not_trained_to_draw_says_so(compact, obs, sea):
 def test_on_the_withheld_clouds_no_fill_is_worse_for_being_blended(size, obs, sea):
     networks, hidden = Networks(made("compact", size=size), "cpu"), withheld(obs, sea)
     seen = obs.where(~hidden)
-    estimates = estimate_all(seen, sea, networks, 0)
-    blend = Gan()._fit_blend(obs, sea, networks)
+    blend, fitted = Gan()._fit_blend(obs, sea, networks)
+    estimates = estimate_all(seen, sea, networks, 0, fitted=fitted)
     found = blend.apply(estimates, seen)
     missed = {
         n: rms((f["mean"] - obs).values[hidden.values])
