@@ -129,9 +129,10 @@ So "adversarial" is trained with gain and masks by default. `discriminator_gain 
 `discriminator_masks = false` are the paper's; the default rate, 1e-4 for both sides, still is its \
 own and slower than the one used here.
 
-Not measured: 24x64x64, the same ocean as the paper trains (a control), more than one seed, and \
-the ordering of the paper's variants. Trainings with fewer than 400 steps were interrupted, as was \
-that on the ocean, whose error fell little after 1300 steps; they go on where they stopped.
+Not measured: 24x64x64, more than one seed. The ordering of the paper's variants, c = 0, and \
+what an archive no larger than a sequence does: [variants](paper_ordering.md). Trainings with \
+fewer than 400 steps were interrupted, as was that on the ocean, whose error fell little after \
+1300 steps; they go on where they stopped.
 """
 
 
