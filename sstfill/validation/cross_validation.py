@@ -140,9 +140,8 @@ class CrossValidation:
         for here in (self.half, ~self.half):
             weights = convex_weights(second_moments(pair[~here], self.part[~here]))
             blended[here] = pair[here] @ weights
-        alone, together = (
-            np.average(np.square(e), weights=self.part) for e in (pair[:, 0], blended)
-        )
+        alone = np.average(np.square(pair[:, 0]), weights=self.part)
+        together = np.average(np.square(blended), weights=self.part)
         return bool(together > (1 - GAIN) ** 2 * alone)
 
     def leader(self) -> str:

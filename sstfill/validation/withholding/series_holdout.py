@@ -151,7 +151,8 @@ class SeriesHoldout:
         order = ("time", *(d for d in self.scored.dims if d != "time"))
         scored = self.scored.transpose(*order).values
         share = min(1.0, np.sqrt(values / self.size)) / 2
-        height, width = (int(np.ceil(share * n)) for n in scored.shape[-2:])
+        height = int(np.ceil(share * scored.shape[-2]))
+        width = int(np.ceil(share * scored.shape[-1]))
         counts = scored.reshape(-1, *scored.shape[-2:]).sum(0)
         by_row = np.add.reduceat(counts, np.arange(0, counts.shape[0], height), axis=0)
         sums = np.add.reduceat(by_row, np.arange(0, counts.shape[1], width), axis=1)
