@@ -33,6 +33,11 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
     for key in options:
         if key not in names:
             raise unknown(f"option of {cls.__name__}", key, names)
+        if isinstance(options[key], str) and "\0" in options[key]:
+            # no system takes it in the name of a file, and Python raises something else for it
+            raise OptionError(
+                f"{key}={reprlib.repr(options[key])} holds a null character; leave it out"
+            )
         kind = _annotation(cls, key)
         # a bool is an int to Python, and `modes=True` would be one mode
         if isinstance(options[key], bool) and "bool" not in kind:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tomllib
 import zipfile
 from pathlib import Path
@@ -246,6 +247,16 @@ def altered(draw: st.DrawFn, tables: dict[str, Any]) -> str:
         at = draw(st.integers(0, len(lines) - 1))
         lines[at] = lines[at].partition(" = ")[0] + f" = {raw}"
     return "\n".join(lines)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_null_character_in_any_text_of_a_recipe_is_one_line(tmp_path: Path, path: Path) -> None:
+    file, text = tmp_path / "recipe.toml", path.read_text()
+    quoted = list(re.finditer(r'= "([^"\n]*)"', text))
+    assert quoted
+    for found in quoted:
+        file.write_text(text[: found.start(1)] + "\\u0000" + text[found.end(1) :])
+        read_any(file)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
