@@ -17,10 +17,10 @@ from typing import Any
 import dask.array
 import numpy as np
 import pytest
-import test_place
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_series import series
 
 from sstfill import io
 from sstfill.cli import main
@@ -54,7 +54,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 def test_a_full_disk_leaves_nothing(small_disk, suffix, lazy):
     out = small_disk / f"a{suffix}"
-    io.write(test_place.series(), out)
+    io.write(series(), out)
     for _ in range(3):
         with pytest.raises(WriteError, match="cannot write"):
             io.write(large(lazy), out)
@@ -170,7 +170,7 @@ ODD: dict[str, Any] = {
 @pytest.mark.parametrize("suffix", [".zarr", ".nc"])
 @pytest.mark.parametrize("key", ODD)
 def test_no_attribute_loses_a_finished_run(tmp_path, suffix, key):
-    ds = test_place.series()
+    ds = series()
     ds.attrs[key] = ODD[key]
     ds["sst"].attrs[key] = ODD[key]
     ds["lat"].attrs[key] = ODD[key]
@@ -203,7 +203,7 @@ VALUES = st.recursive(
     suffix=st.sampled_from([".zarr", ".nc"]),
 )
 def test_whatever_the_attributes_are_the_values_are_written(tmp_path_factory, attrs, suffix):
-    ds = test_place.series()
+    ds = series()
     ds.attrs, ds["sst"].attrs = dict(attrs), dict(attrs)
     path = tmp_path_factory.mktemp("attrs") / f"a{suffix}"
     io.write(ds, path)
@@ -213,7 +213,7 @@ def test_whatever_the_attributes_are_the_values_are_written(tmp_path_factory, at
 
 
 def test_attributes_that_can_be_stored_are_left_as_they_are():
-    ds = test_place.series().assign_attrs(title="a", levels=[1, 2], names=["a", "b"])
+    ds = series().assign_attrs(title="a", levels=[1, 2], names=["a", "b"])
     for zarr in (True, False):
         xr.testing.assert_identical(storable(ds, zarr=zarr), ds)
 
@@ -222,23 +222,21 @@ def test_attributes_that_can_be_stored_are_left_as_they_are():
 @pytest.mark.parametrize("name", ["a/b", "", " a", "a\n", 3])
 def test_names_that_cannot_be_stored_are_refused_before_the_work(zarr, name):
     with pytest.raises(WriteError, match="rename it"):
-        check_storable(test_place.series().rename(sst=name), Path("a"), zarr=zarr)
+        check_storable(series().rename(sst=name), Path("a"), zarr=zarr)
 
 
 @pytest.mark.parametrize("zarr", [True, False])
 def test_types_that_cannot_be_stored_are_refused_before_the_work(zarr):
     odd = np.array([{"a": 1}, None, 3], dtype=object)
     with pytest.raises(WriteError, match="variable 'odd' cannot be stored: "):
-        check_storable(test_place.series().assign(odd=("time", odd)), Path("a"), zarr=zarr)
+        check_storable(series().assign(odd=("time", odd)), Path("a"), zarr=zarr)
     check_storable(
-        test_place.series().assign(word=("time", np.array(list("abc"), object))),
-        Path("a"),
-        zarr=zarr,
+        series().assign(word=("time", np.array(list("abc"), object))), Path("a"), zarr=zarr
     )
 
 
 def test_the_command_refuses_before_it_fills(tmp_path, capsys, monkeypatch):
-    ds = test_place.series(8).assign(odd=("time", np.arange(8, dtype="c16")))
+    ds = series(8).assign(odd=("time", np.arange(8, dtype="c16")))
     ds.to_zarr(tmp_path / "in.zarr", zarr_format=3, consolidated=False)
     monkeypatch.setattr("sstfill.cli.filling.fill", lambda *_, **__: pytest.fail("it was filled"))
     if (

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import test_place
+from small_series import series
 
 from sstfill import io
 from sstfill.archive import job
@@ -31,10 +31,10 @@ def test_a_fill_in_memory_and_an_archive_job_exclude_each_other(tmp_path):
     with job.open_job(out), pytest.raises(WriteError, match="being filled by"), io.claimed(out):
         pass
     with job.open_job(out), pytest.raises(WriteError, match="being filled by"):
-        io.write(test_place.series(), out)
+        io.write(series(), out)
     assert not list(tmp_path.iterdir())
     assert not job.is_archive_output(out)
-    io.write(test_place.series(), out)
+    io.write(series(), out)
 
 
 def test_the_lock_goes_and_a_folder_of_the_user_s_stays(tmp_path):
@@ -46,7 +46,7 @@ def test_the_lock_goes_and_a_folder_of_the_user_s_stays(tmp_path):
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(WriteError, match=r"holds notes.txt; move that"), job.open_job(out):
         pass
-    io.write(test_place.series(), out)
+    io.write(series(), out)
     assert (folder / "notes.txt").read_text() == "mine"
 
 
@@ -101,5 +101,5 @@ def test_the_lock_of_a_killed_process_is_free_and_leaves_nothing(tmp_path):
     out = tmp_path / "out.zarr"
     subprocess.run([sys.executable, "-c", script, str(out)], check=False)
     assert (tmp_path / "out.zarr.job/lock").exists()
-    io.write(test_place.series(), out)
+    io.write(series(), out)
     assert [p.name for p in tmp_path.iterdir()] == ["out.zarr"]

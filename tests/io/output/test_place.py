@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_series import series
 
 from sstfill import io
 from sstfill.cli import main
@@ -21,17 +22,6 @@ from sstfill.io.output import place
 from sstfill.io.output.atomic import _hidden, _process, atomic_path, begin_work, sweep, what_stands
 from sstfill.plot.output import save, signed
 from sstfill.plot.sheet import new_figure
-
-
-def series(steps: int = 3, seed: int = 0) -> xr.Dataset:
-    values = np.random.default_rng(seed).normal(15, 2, (steps, 4, 5)).astype("f4")
-    values[:, 0, 0] = np.nan
-    coords = {
-        "time": np.datetime64("2024-01-01", "ns") + np.arange(steps) * np.timedelta64(1, "D"),
-        "lat": np.linspace(40, 41, 4),
-        "lon": np.linspace(5, 6, 5),
-    }
-    return xr.Dataset({"sst": (("time", "lat", "lon"), values, {"units": "degC"})}, coords)
 
 
 def snapshot(path: Path) -> dict[str, bytes]:
