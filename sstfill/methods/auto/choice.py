@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstfill.errors import InputError, SstfillError
-from sstfill.methods.base import Method, Simulates
+from sstfill.methods.base import EstimatesPart, Method, Simulates
 from sstfill.methods.registry import METHODS, seeded
 from sstfill.progress import track
 from sstfill.validation.blend import Blend
@@ -273,7 +273,7 @@ def _behind_on_part(
 ) -> str:
     """Try a costly method on a part of the data; say in words that it is clearly behind there."""
     costly = COST.get(method.name, np.inf) * holdout.size / 1e6 > COSTLY
-    if not others or not costly or holdout.size < TIMES * PART or hasattr(method, "reconstruct_at"):
+    if not others or not costly or holdout.size < TIMES * PART or isinstance(method, EstimatesPart):
         return ""
     part = holdout.part(PART)
     if part is None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sstfill import config
 from sstfill.checks import check_fraction, check_number
 from sstfill.errors import OptionError, SstfillError
 from sstfill.fields.gaps import derived_seed
@@ -125,7 +126,7 @@ class BayesEof:
     def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> BayesEofOfKnownAmplitudes:
         """Fit the amplitudes (see `sstfill.methods.base.FitsOnce`)."""
         matrix, posterior = self.decompose(obs, sea)
-        options = {one.name: getattr(self, one.name) for one in fields(BayesEof)}
+        options = config.values(BayesEof, self)
         return BayesEofOfKnownAmplitudes(**options, known=posterior, times=matrix.times)
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
@@ -210,8 +211,7 @@ class BayesEofOfKnownAmplitudes(BayesEof):
 
     def error_correlation(self, obs: xr.DataArray, sea: xr.DataArray) -> ErrorCorrelation:
         """Correlate errors from a fit of its own: the known one has seen what is withheld here."""
-        options = {one.name: getattr(self, one.name) for one in fields(BayesEof)}
-        return BayesEof(**options).error_correlation(obs, sea)
+        return BayesEof(**config.values(BayesEof, self)).error_correlation(obs, sea)
 
     def _known_at(self, times: NDArray[np.int64]) -> Posterior | None:
         if np.array_equal(times, self.times):

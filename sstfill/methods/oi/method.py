@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sstfill import config
 from sstfill.checks import check_choice, check_number
 from sstfill.errors import OptionError
 from sstfill.fields.patches import Box, Patch, PatchGrid, Shape, map_patches
@@ -189,8 +190,8 @@ class Oi:
 
     def fitted_to(self, obs: xr.DataArray, sea: xr.DataArray) -> OiOfKnownCovariance:
         """Fit covariance and kind of background (see `sstfill.methods.base.FitsOnce`)."""
-        options = {one.name: getattr(self, one.name) for one in fields(Oi)}
-        return OiOfKnownCovariance(**options, known=self._covariance(obs, sea))
+        known = self._covariance(obs, sea)
+        return OiOfKnownCovariance(**config.values(Oi, self), known=known)
 
     def fit(self, archive: Archive, folder: Path) -> FittedMethod:
         """Fit to an archive larger than memory (see `sstfill.methods.registry.fit`)."""
