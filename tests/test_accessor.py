@@ -218,6 +218,7 @@ def test_train_passes_on_every_option(accessor: type, monkeypatch: pytest.Monkey
         "discriminator_gain": 1.5,
         "discriminator_rate": 0.25,
         "discriminator_masks": True,
+        "occluded_value": 0.5,
         "differences": False,
         "beta1": 0.25,
         "beta2": 0.75,

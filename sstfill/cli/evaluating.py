@@ -36,6 +36,7 @@ from sstfill.plot.output import signed
 from sstfill.printable import printable
 from sstfill.report.summary import summary
 from sstfill.synthetic import ocean
+from sstfill.training.options import OCCLUDED_VALUE
 from sstfill.training.paper_variants import VariantTraining, trained
 from sstfill.validation import metrics
 
@@ -244,6 +245,14 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="channels of their first layer (default: 4; the paper's: 32)",
     )
     parser.add_argument(
+        "--occluded-value",
+        type=float,
+        default=OCCLUDED_VALUE,
+        metavar="C",
+        help="what they see where a pixel is occluded, in scaled units, -1 to 1 (default: 1, as "
+        "the paper's authors have it; with 0 they have learnt sooner)",
+    )
+    parser.add_argument(
         "--networks",
         metavar="DIR",
         help="folder where they are kept: taken from there the next time, trained on where they "
@@ -281,7 +290,11 @@ def run_bench(args: argparse.Namespace) -> Iterator[str]:
     if args.steps is not None:
         folder = args.networks or str(Path(args.out) / "networks")
         training = VariantTraining(
-            steps=args.steps, base=args.base, unsteady=args.unsteady, folder=folder
+            steps=args.steps,
+            base=args.base,
+            occluded_value=args.occluded_value,
+            unsteady=args.unsteady,
+            folder=folder,
         )
         plan = replace(plan, training=str(training))
         for name, network in trained(

@@ -14,7 +14,6 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from sstfill.errors import InputError
-from sstfill.nn.generator import OCCLUDED
 from sstfill.training.data.sample import Batches, Sample, SampleSource
 from sstfill.training.distributed import Processes
 from sstfill.training.ema import EMA
@@ -76,7 +75,7 @@ def begin(
     # wrapped before anything is copied from it: all processes now have the weights of the first
     completer = processes.wrap(Completer(own, drawing=options.draws))
     # the discriminators see in a gap what the generator sees there
-    fill = getattr(own, "fill", OCCLUDED)
+    fill = getattr(own, "fill", options.occluded_value)
     first = next(iter(source.validation()), None)
     if first is None:
         raise InputError("the validation holds no sequence; give some, with pixels withheld")

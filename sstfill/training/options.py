@@ -33,6 +33,8 @@ WARMING = 0.05
 GAIN = 2.2
 """Norm of the discriminators' weights for an adversarial objective; see
 `sstfill.nn.discriminator.GAIN`."""
+OCCLUDED_VALUE = 1.0
+"""What the paper's authors set occluded pixels to, as `sstfill.nn.generator.OCCLUDED`."""
 DISCRIMINATED_SIDE = 33
 """Least edge of a frame for the discriminators, as `sstfill.nn.discriminator.SIDE`."""
 
@@ -124,6 +126,11 @@ class TrainOptions:
         Whether the discriminators are told what is occluded, in a further channel. None: for
         "adversarial", which does not learn without in the time we have tried; the paper's are not
         told.
+    occluded_value
+        What the paper's networks, and the discriminators of every network, see where a pixel is
+        occluded: the c of the paper's equation 1, in scaled units. Its authors have 1, the upper
+        end of the range; with 0, its middle, a network has learnt sooner
+        (docs/benchmarks/paper_ordering.md).
     differences
         Whether D_s sees differences of successive frames (clouds), not frames (the paper's
         Remove-Pixel).
@@ -176,6 +183,7 @@ class TrainOptions:
     discriminator_gain: float | None = None
     discriminator_rate: float | None = None
     discriminator_masks: bool | None = None
+    occluded_value: float = OCCLUDED_VALUE
     differences: bool = True
     frames: int = 24
     size: int = 64
@@ -209,6 +217,7 @@ class TrainOptions:
         if self.discriminator_rate is not None:
             check_number("discriminator_rate", self.discriminator_rate, 0, above=True)
         check_number("discriminator_gain", self.gain, 0, above=True)
+        check_number("occluded_value", self.occluded_value, -1, 1)
         check_fraction("ema", self.ema)
         if self.draws and self.network != "compact":
             raise OptionError(

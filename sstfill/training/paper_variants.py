@@ -13,7 +13,14 @@ from typing import Any
 from sstfill import config, synthetic
 from sstfill.checks import check_number
 from sstfill.methods import Gan
-from sstfill.training.options import DISCRIMINATED_SIDE, GAIN, Network, ObjectiveName, TrainOptions
+from sstfill.training.options import (
+    DISCRIMINATED_SIDE,
+    GAIN,
+    OCCLUDED_VALUE,
+    Network,
+    ObjectiveName,
+    TrainOptions,
+)
 from sstfill.training.train import train
 
 VARIANTS: dict[str, tuple[Network, ObjectiveName]] = {
@@ -57,6 +64,8 @@ class VariantTraining:
         Of the generator, of one sequence each.
     base
         Channels of the generator's first layer (the paper's: 32).
+    occluded_value
+        What networks and discriminators see where a pixel is occluded.
     unsteady
         Whether the ocean is the unsteady one (`sstfill.synthetic.UNSTEADY`).
     folder
@@ -66,15 +75,20 @@ class VariantTraining:
 
     steps: int
     base: int = 4
+    occluded_value: float = OCCLUDED_VALUE
     unsteady: bool = False
     folder: str = "networks"
 
     def __post_init__(self) -> None:
         check_number("steps", self.steps, 1, whole=True)
         check_number("base", self.base, 1, whole=True)
+        check_number("occluded_value", self.occluded_value, -1, 1)
 
     def __str__(self) -> str:
-        return f"{self.steps} steps of one sequence, C_base {self.base}"
+        trained = f"{self.steps} steps of one sequence, C_base {self.base}"
+        if self.occluded_value == OCCLUDED_VALUE:
+            return trained
+        return f"{trained}, occluded value {self.occluded_value:g}"
 
 
 def trained(
@@ -107,6 +121,7 @@ def trained(
             network=network,
             objective=objective,
             base=training.base,
+            occluded_value=training.occluded_value,
             frames=frames,
             size=side,
             samples=samples,

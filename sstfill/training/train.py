@@ -242,6 +242,8 @@ def network_options(options: TrainOptions, first: Checkpoint | None = None) -> d
     chosen: dict[str, Any] = {"base": options.base}
     if options.network == "compact":
         chosen["inputs"] = len(CHANNELS)
+    else:
+        chosen["fill"] = options.occluded_value
     if first is not None:
         chosen = dict(first.config["network"]["options"])
     if options.draws:

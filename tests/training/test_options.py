@@ -9,7 +9,15 @@ from sstfill import config
 from sstfill.errors import OptionError
 from sstfill.nn import discriminator
 from sstfill.nn.discriminator import SIDE
-from sstfill.training.options import DISCRIMINATED_SIDE, GAIN, PAPER, PIXELWISE, TrainOptions
+from sstfill.nn.generator import OCCLUDED
+from sstfill.training.options import (
+    DISCRIMINATED_SIDE,
+    GAIN,
+    OCCLUDED_VALUE,
+    PAPER,
+    PIXELWISE,
+    TrainOptions,
+)
 
 
 @pytest.mark.parametrize("objective", ["adversarial", "paired", "unpaired"])
@@ -59,6 +67,7 @@ def test_schedules() -> None:
         ({"seed": -1}, "seed=-1"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"decay": 1.5}, "decay=1.5"),
+        ({"occluded_value": 1.5}, "occluded_value=1.5"),
         ({"ema": 1.0}, "ema=1.0"),
         ({"clip": -1.0}, "clip=-1.0"),
         ({"objective": "adversarial", "size": 32}, "give size=33 or more"),
@@ -73,7 +82,7 @@ def test_what_cannot_be_trained_is_refused(given: dict[str, object], message: st
 def test_small_frames_and_single_ones_will_do_where_no_discriminator_looks() -> None:
     assert TrainOptions(size=16, frames=1).size == 16
     assert not TrainOptions(objective="adversarial", network="static", frames=1).sequences
-    assert DISCRIMINATED_SIDE == SIDE
+    assert DISCRIMINATED_SIDE == SIDE and OCCLUDED_VALUE == OCCLUDED
 
 
 def test_options_come_from_text_and_go_back() -> None:

@@ -15,7 +15,7 @@ def test_variants_stand_in_the_tables_and_are_trained_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = {name: VARIANTS[name] for name in ("gan-static", "gan-paired")}
-    training = VariantTraining(steps=1, base=1, folder=str(tmp_path))
+    training = VariantTraining(steps=1, base=1, occluded_value=0.0, folder=str(tmp_path))
     sizes = {"frames": 3, "size": 34}
     few = {"images": 36, "variants": chosen}
     networks = dict(trained(training, **sizes, **few, seed=0, device="cpu"))
@@ -28,12 +28,14 @@ def test_variants_stand_in_the_tables_and_are_trained_once(
         **sizes,
     )
     results = protocol.run(wanted, datasets.find(), networks).results
+    options = [network.checkpoint.config["network"]["options"] for network in networks.values()]
+    assert [own["fill"] for own in options] == [0.0, 0.0]
     assert set(results.method.values) == {"interpolate", *chosen}
     assert not any(results.reason.values)
     assert bool((results.frechet_frames > 0).all())
     text = tables.to_markdown(results)
     assert "| gan-static | " in text and "| gan-paired | " in text
-    assert "1 steps of one sequence, C_base 1" in text
+    assert "1 steps of one sequence, C_base 1, occluded value 0" in text
 
     def untrained(*_: object) -> int:
         raise AssertionError("trained again")
@@ -45,6 +47,6 @@ def test_variants_stand_in_the_tables_and_are_trained_once(
 
 
 def test_options_out_of_range_are_refused() -> None:
-    for options in ({"steps": 0}, {"steps": 1, "base": 0}):
+    for options in ({"steps": 0}, {"steps": 1, "base": 0}, {"steps": 1, "occluded_value": 2}):
         with pytest.raises(OptionError, match="must be"):
             VariantTraining(**options)
