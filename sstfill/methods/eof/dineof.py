@@ -91,6 +91,7 @@ class Dineof:
     name: ClassVar[str] = "dineof"
     multivariate: ClassVar[bool] = True
     min_times: ClassVar[int] = 3
+    trials: ClassVar[int] = 4
 
     modes: int | Literal["auto"] = "auto"
     max_modes: int = 100
