@@ -108,10 +108,14 @@ def coverage_if_independent(
 ) -> list[float]:
     """Fraction inside the intervals that independent errors of the pixels would imply.
 
-    The variance of the mean of ``n`` pixels is then ``sum(sigma^2) / n^2``.
+    The variance of the mean of ``n`` pixels is then ``sum(sigma^2) / n^2``. Patches in which an
+    error is not stated (NaN) do not count.
     """
     error = truth[patches].mean(1) - mean[patches].mean(1)
     spread = np.sqrt(np.square(sigma[patches]).sum(1)) / patches.shape[1]
+    # No distance is inside an interval of NaN, and a method that claims nothing missed nothing.
+    stated = ~np.isnan(spread)
+    error, spread = error[stated], spread[stated]
     return [_inside(error, ndtri((1 + level) / 2) * spread) for level in levels]
 
 
