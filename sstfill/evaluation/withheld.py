@@ -236,7 +236,7 @@ def score_against(
         there are ``members`` or ``<name>_members``, equally many in each, they are scored too;
         spectra are compared where the truth has no gap.
     where
-        True at the hidden pixels, dims of `truth`; those without truth are left out.
+        True or 1 at the hidden pixels, dims of `truth`; those without truth are left out.
     obs
         The observations that the methods had, for the strata. Default: `truth` without the hidden
         pixels; give it if `truth` is known at the hidden pixels only, or everywhere.
@@ -251,7 +251,8 @@ def score_against(
     if not estimates:
         raise InputError("no estimate to score: `estimates` is empty; give {label: dataset}")
     field = standardise(truth)
-    hidden = _like(where, truth).astype(bool) & field.notnull()
+    # A mask read from a file, or reindexed, is NaN where nothing is hidden; as a bool that is True.
+    hidden = _like(where.fillna(0), truth).astype(bool) & field.notnull()
     if not hidden.any():
         raise InputError(
             "no pixel to score: `where` is nowhere True where truth is known; check both"

@@ -278,9 +278,11 @@ def _sample(case: Case, sequence: Sequence, pictures: dict[str, xr.Dataset]) -> 
         frames.append(np.stack([picture[c].values for c in sequence.truth], -1))
     values = np.stack(frames)
     values[:, :, ~sequence.sea.values] = np.nan
-    coords = sequence.truth.coords
-    if "lat" in coords and coords["lat"][0] < coords["lat"][-1]:
-        values = values[:, :, ::-1]  # north on top
+    if "lat" in sequence.truth.coords:
+        lat = sequence.truth["lat"].values
+        # Of the rows, for on a curvilinear grid latitude is a field.
+        if lat[0].mean() < lat[-1].mean():
+            values = values[:, :, ::-1]  # north on top
     occluded = float(sequence.hidden.mean() / sequence.sea.values.mean())
     return xr.DataArray(
         values,

@@ -99,6 +99,7 @@ class Sightings:
         Each gap pixel is as likely as any other, so that long gaps are drawn as often as they fill
         pixels.
         """
+        # By the cumulative number of gap pixels: no list of them all, which may exceed memory.
         image = int(np.searchsorted(self._chances, rng.random(), side="right"))
         return image, int(rng.choice(np.flatnonzero(self.gaps[image])))
 
@@ -119,6 +120,8 @@ class Sightings:
         """
         parts = [self.gaps[image]]
         first, last = image, image
+        # Each date keeps the pixels that have been missing since `image`; the run ends when none is
+        # left.
         while last + 1 < len(self.gaps) and (parts[-1] & self.gaps[last + 1]).any():
             last += 1
             parts.append(parts[-1] & self.gaps[last])
@@ -138,6 +141,8 @@ class Sightings:
         """
         offset = self.days[run] - self.days[image]
         away = self.days - self.days[target]
+        # By days, not by number: dates may be missing from the series. Half a step is the
+        # tolerance.
         within = (away > offset[0] - self.step / 2) & (away < offset[-1] + self.step / 2)
         within[target] = True
         numbers = np.flatnonzero(within)
@@ -147,6 +152,7 @@ class Sightings:
     def other_image(self, image: int, rng: Rng) -> int:
         """Draw another image, if there is one."""
         number = int(rng.integers(max(1, len(self.days) - 1)))
+        # One image is left out of the draw by shifting those from it on.
         return number + (number >= image and len(self.days) > 1)
 
     def distances(self, left: Bools, pixels: Pixels) -> tuple[NDArray, NDArray]:
@@ -173,6 +179,7 @@ class Sightings:
             distance[here] = _distance_to(shown, rows[here], columns[here], self.spacing)
         apart = np.abs(self.days[:, np.newaxis] - self.days[times])
         places = np.ravel_multi_index((variables, rows, columns), left.shape[1:])
+        # a date counts only where the pixel was observed on it
         shown = left.reshape(len(left), -1).take(places, axis=1)
         return distance, apart.min(axis=0, where=shown, initial=np.inf).astype(np.float32)
 
@@ -208,6 +215,7 @@ class Hiding:
         self.hidden = np.zeros_like(seen.observed)
         self.wanted = self.left = wanted
         self._shown = np.count_nonzero(seen.observed, axis=(2, 3))
+        # How many pixels of each image may still be hidden, and how often each pixel is observed.
         self._spare = ((1 - KEEP) * self._shown).astype(np.intp)
         self._often = np.count_nonzero(seen.observed, axis=0)
         # Pixels may be hidden in whole images, and pixels may lose their last observation, as far
@@ -241,10 +249,13 @@ class Hiding:
         whole, left = np.zeros_like(fresh), self.left
         for t, c in np.ndindex(fresh.shape[:2]):
             size = int(self._shown[times][t, c])
+            # An image hidden whole counts for many pixels; drawn by chance, so that in the mean as
+            # many are due as in the gaps.
             due = cloud[t, c][self.seen.sea].all() and 0 < size <= min(left, self.wanted / 2)
             if due and rng.random() < self._whole / size:
                 whole[t, c] = fresh[t, c]
                 left -= size
+        # What is too much goes from the edge, so that the rest is still one cloud.
         part = nearest_part(fresh & ~whole, min(most, left), centre)
         for t, c in np.ndindex(part.shape[:2]):
             part[t, c] = nearest_part(part[t, c], int(self._spare[times][t, c]), centre)
