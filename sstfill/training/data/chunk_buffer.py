@@ -174,22 +174,28 @@ def _segments(windows: TrainingWindows, rng: Rng) -> Iterator[Iterator[TrainingW
     places = []
     for box in boxes:
         places.append(np.count_nonzero(enough_sea[box.y, box.x]) * (box.t.stop - box.t.start))
-    # Segments in a row without a window; the archive may have none at all.
-    useless = 0
+    # Segments in which no window was found since the last one was, and how often.
+    in_vain: set[int] = set()
+    failures = 0
     for k in endless_permutations(len(boxes), rng):
-        if useless == min(len(boxes), windows.tries):
+        if len(in_vain) == min(len(boxes), windows.tries):
             break
         # in proportion to the places of the box, on average
         count = int(plan.windows_per_segment() * places[k] / max(places) + rng.random())
         if not count:
-            useless = 0
-            continue
+            # A box of few places is mostly passed over, unless the others have nothing to offer:
+            # an archive without any window must be told so, not be read for ever.
+            if failures < len(boxes):
+                continue
+            count = 1
         segment = Segment.read(windows, boxes[k])
         starts = segment.draw(enough_sea, count, rng)
         if not starts:
-            useless += 1
+            in_vain.add(k)
+            failures += 1
             continue
-        useless = 0
+        in_vain.clear()
+        failures = 0
         yield map(segment.window, starts)
     raise windows.none_found()
 
