@@ -169,6 +169,7 @@ def score(
     array = _observed(data, variable)
     field = standardise(array)
     if methods is None:
+        # Without `auto`: it runs all others, and would double the time.
         methods = [name for name in affordable(field) if name != Auto.name]
     elif isinstance(methods, str) and methods == ALL:
         methods = affordable(field)
@@ -267,6 +268,7 @@ def score_against(
     if all(one.members is None for one in at_hidden.values()):
         return card
     fields = {}
+    # Spectra are of whole fields, so these are read once more, beyond the hidden pixels.
     for label, dataset in estimates.items():
         name, prefix = _names_in(label, dataset, truth)
         fields[label] = _like(dataset[name], truth), _members_of(dataset, prefix, truth)
@@ -283,6 +285,7 @@ def _labelled(
         methods = [methods]
     chosen: dict[str, Method] = {}
     for method in map(_instance, methods):
+        # One would silently replace the other in the table.
         if method.name in chosen:
             raise OptionError(
                 f"two methods are called {method.name!r}; label them: {{'a': ..., 'b': ...}}"
@@ -302,9 +305,11 @@ def _observed(data: xr.Dataset | xr.DataArray, variable: str | None) -> xr.DataA
     if isinstance(data, xr.Dataset):
         ds = located(data)
         name = pick_field(ds, variable)
+        # A filled file goes through, too: what was filled in it becomes a gap again.
         array = unfilled(mask_missing(ds, [name]), name)[name]
     else:
         array = data
+    # Filled values are estimates: a method must not be scored against another's.
     if "sstfill_method" in array.attrs:
         raise InputError(
             f"{array.name!r} was filled by sstfill and does not say which pixels; "
@@ -380,6 +385,7 @@ def _refill(
     space: Transform,
     members: int,
 ) -> Estimate:
+    # The time of the score is counted too where there is one: it is part of what `fill` does.
     started, cpu_started = time.perf_counter(), time.process_time()
     filled = fill(
         field,
@@ -397,6 +403,7 @@ def _refill(
     # computed within the measured time: a lazy fill has done next to nothing so far
     filled = filled[[n for n in (name, error, lower, upper, every) if n in filled]].compute()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    # A method may return its dims in another order.
     mean = filled[name].transpose(*field.dims).values[withheld.values]
     sigma, distribution = mean * np.nan, GAUSSIAN
     if error in filled:
@@ -430,10 +437,12 @@ def _sample(
     observed = obs.notnull().compute()
     seen, hidden = (observed & ~withheld).transpose(*truth.dims), withheld.values
     strata = {
+        # Strata are of what is left, since that is what the methods had.
         "cloud": cloud_fraction(seen, sea).values[np.nonzero(hidden)[0]],
         "distance": distance_to_observed(seen.values, cell_km(truth))[hidden],
         "lag": days_to_observed(seen.values, days_since_first(truth))[hidden],
     }
+    # Given observations may lack the hidden pixels already; together they are what was observed.
     n_observed = int(((observed | withheld) & sea).sum())
     places = Places(*np.nonzero(hidden))
     return WithheldSample(truth.values[hidden], places, strata, estimates, n_observed)
@@ -459,6 +468,7 @@ def _bins(field: xr.DataArray) -> dict[str, Bins]:
 
 def _stretched(steps: tuple[float, ...], size: float, unit: str, long_name: str) -> Bins:
     """Bins of so many grid steps, their edges rounded to two digits."""
+    # Rounded, so that a label is the very edge that divides.
     edges = [float(f"{step * size:.2g}") for step in steps]
     labels = []
     for low, high in zip([0.0, *edges[:-1]], edges, strict=True):
@@ -479,13 +489,20 @@ def _scorecard(
     places = {}
     for name, stratum in bins.items():
         values = np.concatenate([s.strata[name] for s in samples])
+        # Infinite distances, where nothing is left in the image, fall into the last bin.
         places[name] = np.digitize(values, stratum.edges)
     pooled = {}
     for label in samples[0].estimates:
         pooled[label] = _pooled([s.estimates[label] for s in samples])
-    filled = [np.isfinite(estimate.mean) for estimate in pooled.values()]
-    # a method that filled nothing at all does not take the comparison from the others
-    common = np.logical_and.reduce([f for f in filled if f.any()] or filled)
+    # Methods that filled nothing at all do not take the comparison from the others.
+    common = np.ones(truth.size, bool)
+    filled_any = False
+    for estimate in pooled.values():
+        filled = np.isfinite(estimate.mean)
+        if filled.any():
+            common &= filled
+            filled_any = True
+    common &= filled_any
     cards = [_card(truth, estimate, common, places, bins, space) for estimate in pooled.values()]
     if any(estimate.members is not None for estimate in pooled.values()):
         drawn = _number_of_members(pooled)
@@ -512,7 +529,10 @@ def _scorecard(
 
 def _number_of_members(estimates: Mapping[str, Estimate]) -> int:
     """Count members; refuse different numbers, whose ranks would not compare, and a single one."""
-    numbers = {k: len(e.members) for k, e in estimates.items() if e.members is not None}
+    numbers = {}
+    for label, estimate in estimates.items():
+        if estimate.members is not None:
+            numbers[label] = len(estimate.members)
     if len(set(numbers.values())) > 1:
         raise InputError(f"estimates have {numbers} members; give equally many of each")
     number = next(iter(numbers.values()))
@@ -555,6 +575,7 @@ def _card(
 ) -> xr.Dataset:
     """Score one method at the pixels that it filled; `common_rmse` at those that all filled."""
     done = np.isfinite(estimate.mean)
+    # A method may fill a pixel without an error for it, or state none at all.
     stated = done & np.isfinite(estimate.sigma)
     error, sigma = (estimate.mean - truth)[stated], estimate.sigma[stated]
     degrees = estimate.degrees[stated]
@@ -580,10 +601,12 @@ def _card(
     card["filled_fraction"] = float(done.mean())
     card["seconds"], card["cpu_seconds"] = estimate.seconds, estimate.cpu_seconds
     for stratum, (_, labels, long_name) in bins.items():
-        within = [done & (places[stratum] == k) for k in range(len(labels))]
+        within = done & (places[stratum] == np.arange(len(labels))[:, np.newaxis])
         card[f"{stratum}_bin"] = xr.Variable(f"{stratum}_bin", labels, {"long_name": long_name})
         for name, kernel in KERNELS.items():
-            values = [kernel(estimate.mean[w], truth[w]) for w in within]
+            values = np.empty(len(labels))
+            for number, here in enumerate(within):
+                values[number] = kernel(estimate.mean[here], truth[here])
             card[f"{name}_by_{stratum}"] = f"{stratum}_bin", values
-        card[f"n_by_{stratum}"] = f"{stratum}_bin", [int(w.sum()) for w in within]
+        card[f"n_by_{stratum}"] = f"{stratum}_bin", within.sum(1)
     return card

@@ -79,6 +79,7 @@ def best_row(history: Iterable[Row]) -> Row:
     """
 
     def error(row: Row) -> float:
+        # Of draws the estimate does not change, so that its error cannot choose among epochs.
         score: float = row.get("withheld_crps", row["withheld_mae"])
         return math.inf if math.isnan(score) else score
 

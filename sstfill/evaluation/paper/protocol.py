@@ -122,7 +122,9 @@ def run(
     jobs = list(itertools.product(range(len(todo)), range(plan.sequences)))
     for number, k in track(jobs, "paper protocol", len(jobs)):
         case = todo[number]
+        # Drawn once for all methods, which so fill the very same pixels.
         sequence = _draw(case, plan, k)
+        # A sequence that could not be drawn has facts, too, so that columns stay in step.
         facts.setdefault(number, []).append(_facts(sequence))
         true_looks = None
         if isinstance(sequence, Sequence):
@@ -176,6 +178,7 @@ def _to_show(todo: list[Case]) -> set[int]:
 def _looks(fields: xr.Dataset, sequence: Sequence, of_frames: Features) -> Looks:
     """Compute the features of a true or filled sequence, black to white over the truth's range."""
     values = np.stack([fields[channel].values for channel in sequence.truth])  # c t y x
+    # Land is the same in truth and fill, and must not tell them apart.
     values = np.where(sequence.sea.values, values, np.nan)
     truth = sequence.truth.to_array()
     least, greatest = float(truth.min()), float(truth.max())
@@ -185,6 +188,7 @@ def _looks(fields: xr.Dataset, sequence: Sequence, of_frames: Features) -> Looks
 
 
 def _rng(*parts: int | str) -> np.random.Generator:
+    # A checksum, since Python's own hash of a text differs from one run to the next.
     seeds = [part if isinstance(part, int) else zlib.crc32(part.encode()) for part in parts]
     return np.random.default_rng(seeds)
 
@@ -210,6 +214,7 @@ def _facts(sequence: Sequence | str) -> SequenceFacts:
     if isinstance(sequence, str):
         return SequenceFacts()
     values = sequence.truth.to_array().values
+    # Truth and mask: equal fingerprints are the same sequences under the same clouds.
     content = values.tobytes() + np.packbits(sequence.observed).tobytes()
     pixels = sequence.sea.values.sum() * len(sequence.observed)
     return SequenceFacts(
@@ -235,6 +240,7 @@ def _fill_and_score(
     seconds = time.perf_counter() - start
     hidden = sequence.hidden
     unfilled = [np.isnan(filled[c].values[hidden]).mean() for c in sequence.truth]
+    # Of what was seen, which a method has too; of the truth it would be unfairly good.
     whole = filled.fillna(sequence.seen.mean())
     estimate = np.concatenate([whole[c].values[hidden] for c in sequence.truth])
     truth = np.concatenate([sequence.truth[c].values[hidden] for c in sequence.truth])
@@ -265,6 +271,7 @@ def _fill_frame_by_frame(sequence: Sequence, method: Method) -> xr.Dataset:
     frames = []
     for t, observed in enumerate(sequence.observed):
         frame = sequence.seen.isel(time=[t])
+        # A frame wholly under cloud tells nothing, and one without gaps needs nothing.
         if (observed & sea).any() and (~observed & sea).any():
             frame = _fill(sequence._replace(seen=frame), method)
         frames.append(frame)
@@ -310,6 +317,7 @@ def _row(
     row["fingerprint"] = "sequence", prints
     row["pooled_mae"] = _pooled(row["mae"], row["n"])
     row["pooled_bias"] = _pooled(row["bias"], row["n"])
+    # Squares are pooled: a mean of roots would be less than the root over all pixels.
     row["pooled_rmse"] = math.sqrt(_pooled(row["rmse"] ** 2, row["n"]))
     reasons = [score.reason for score in scores if score.reason]
     return row.assign(
