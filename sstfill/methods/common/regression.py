@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 BLOCK = 2048
 """Pixels that are solved together."""
+MANY = 16
+"""From so many modes on compiled code is faster than NumPy by more than it takes to load."""
 STIFF = 1e-4
 """A ridge below this fraction of the observations' weight is lost in single precision."""
 
@@ -25,7 +27,7 @@ class Regressed(NamedTuple):
     patterns
         The coefficients, ``(m, k)``.
     inverse
-        Their covariance over the noise variance, ``(m, k, k)``.
+        Their covariance over the noise variance, packed, ``(m, k(k+1)/2)``.
     right, normal
         Right-hand sides ``(m, k)`` and packed normal matrices ``(m, k(k+1)/2)``.
     """
@@ -35,6 +37,17 @@ class Regressed(NamedTuple):
     inverse: NDArray
     right: NDArray
     normal: NDArray
+
+    @property
+    def diagonal(self) -> NDArray[np.bool_]:
+        """Which elements of a packed matrix are on its diagonal, ``(k(k+1)/2,)``."""
+        rows, columns = upper(self.patterns.shape[1])
+        return rows == columns
+
+    @property
+    def variance(self) -> NDArray:
+        """Variance of each coefficient over the noise variance, ``(m, k)``."""
+        return self.inverse[:, self.diagonal]
 
 
 def upper(modes: int) -> tuple[NDArray, NDArray]:
@@ -152,10 +165,17 @@ class NormalEquations:
 
 def _solved(block: slice, normal: NDArray, right: NDArray, ridge: NDArray) -> Regressed:
     k = right.shape[1]
+    if k >= MANY:
+        from sstfill.methods.common import regression_kernels  # Numba takes long to import
+
+        patterns, inverse = np.empty_like(right), np.empty(normal.shape, right.dtype)
+        if regression_kernels.solve(normal, right, ridge.astype(np.float64), patterns, inverse):
+            return Regressed(block, patterns, inverse, right, normal)
     matrices = unpack(normal, k)
     matrices[:, np.arange(k), np.arange(k)] += ridge.astype(right.dtype)
     if ridge.min() < STIFF * normal.max():
         matrices = matrices.astype(np.float64)
     # The inverse, not a solution: it is the covariance of the coefficients too.
-    inverse = np.linalg.inv(matrices).astype(right.dtype, copy=False)
-    return Regressed(block, np.einsum("mij,mj->mi", inverse, right), inverse, right, normal)
+    full = np.linalg.inv(matrices).astype(right.dtype, copy=False)
+    patterns = np.einsum("mij,mj->mi", full, right)
+    return Regressed(block, patterns, full[:, *upper(k)], right, normal)

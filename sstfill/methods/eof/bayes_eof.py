@@ -21,7 +21,7 @@ from sstfill.methods.base import Archive, FittedMethod
 from sstfill.methods.common.keyed import pixel_keys
 from sstfill.methods.common.lowrank import LowRank, as_fields
 from sstfill.methods.common.matrix import ObservationMatrix, pack, time_slabs
-from sstfill.methods.common.regression import regress, second_moments, upper
+from sstfill.methods.common.regression import Regressed, regress, second_moments
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.draws import ModeDraws, members_as_field, posterior_deviations
 from sstfill.methods.eof.error_correlation import UNCORRELATED, Correlogram, ErrorCorrelation
@@ -252,7 +252,7 @@ def _patterns(matrix: ObservationMatrix, posterior: Posterior) -> LowRank:
         patterns[part.pixels] = part.patterns
         # `normal` holds the moments at the observed images, so what is left are those in the gaps.
         in_gaps = moments.sum(0) - part.normal
-        variance[part.pixels] = posterior.noise * marginal_variance(part.inverse, in_gaps)
+        variance[part.pixels] = posterior.noise * marginal_variance(part, in_gaps)
         observed = matrix.observed[:, part.pixels]
         residual = (c @ part.patterns.T - matrix.values[:, part.pixels]) * observed
         squares = np.square(residual).sum(0) + NOISE_PRIOR * posterior.noise
@@ -260,7 +260,7 @@ def _patterns(matrix: ObservationMatrix, posterior: Posterior) -> LowRank:
     return LowRank(patterns, c, posterior.covariance, variance, noise)
 
 
-def marginal_variance(inverse: NDArray, weight: NDArray) -> NDArray:
+def marginal_variance(part: Regressed, weight: NDArray) -> NDArray:
     """Variance of each pattern value, ``(pixels, k)``, from the full covariance.
 
     `LowRank` adds up the variances of modes as if they were independent, which overstates the error
@@ -269,16 +269,14 @@ def marginal_variance(inverse: NDArray, weight: NDArray) -> NDArray:
 
     Parameters
     ----------
-    inverse
-        ``S`` of each pixel over the noise variance, ``(pixels, k, k)``.
+    part
+        Its ``inverse`` is ``S`` of each pixel over the noise variance.
     weight
         ``sum_t c_t c_t^T`` over the gaps of each pixel, packed, ``(pixels, k (k + 1) / 2)``.
     """
-    rows, columns = upper(inverse.shape[-1])
-    diagonal = rows == columns
-    variance = np.diagonal(inverse, axis1=1, axis2=2)
+    variance, diagonal = part.variance, part.diagonal
     # Of a packed symmetric matrix the elements off the diagonal count twice.
-    exact = (inverse[:, rows, columns] * weight) @ np.where(diagonal, 1, 2).astype(inverse.dtype)
+    exact = (part.inverse * weight) @ np.where(diagonal, 1, 2).astype(variance.dtype)
     independent = (variance * weight[:, diagonal]).sum(1)
     # A pixel without gaps has nothing to weigh by.
     positive = independent > 0

@@ -113,7 +113,7 @@ def _regressed(matrix: ObservationMatrix, predictors: NDArray) -> LowRank:
         residual = (c @ part.patterns.T - matrix.values[:, part.pixels]) * seen
         squares[part.pixels] = np.square(residual).sum(0)
         free[part.pixels] = np.maximum(seen.sum(0) - k, 0)
-        variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
+        variance[part.pixels] = part.variance
     # Where no pixel has more observations than predictors, no residual tells of the scatter.
     pooled = common
     if free.any():

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sstfill.methods.common.cholesky_kernels import FAST, factorise, padded
 from sstfill.methods.common.jit import compiled
 from sstfill.methods.oi.covariance import SHAPES
 
-FAST = {"contract", "reassoc", "nsz", "arcp"}
-"""Fast-math flags; not "nnan", for NaN marks the gaps."""
 EXPONENTIAL = list(SHAPES).index("exponential")
 GAUSS = list(SHAPES).index("gauss")
 """Numbers of two shapes; the third is "matern"."""
@@ -28,8 +27,6 @@ FLOOR = 1e-9
 """Least pivot, as a fraction of the variance: below it an observation is left out."""
 ROUNDING = 1e-12
 """Ratios that differ by less are equal."""
-LANES = 4
-"""Rows that are eliminated at once, and columns that a processor takes at once."""
 
 
 class Space(NamedTuple):
@@ -310,35 +307,6 @@ def covariances(P, channel, n, m, kernel, U, far):
         row[0] = scales[:, 0].sum() * cross[channel[i], channel[i]] + noise
 
 
-@compiled(fastmath=FAST)
-def factorise(U, n, width, noise, pivot):
-    """Factorise U in place (Cholesky): its first `n` columns become the upper factor, those up to
-    `width` the forward solutions for what stood there.
-
-    Without rounding no pivot would be less than the noise, since a covariance has no negative
-    eigenvalue.
-    """
-    least = max(0.5 * noise, FLOOR * U[0, 0]) if n else 0.0
-    for i in range(n):
-        # whole vectors: what lies left of the diagonal is never read
-        start = i - i % LANES
-        row = U[i, start:width]
-        for k in range(0, start, LANES):
-            a, b, c, d = U[k, i], U[k + 1, i], U[k + 2, i], U[k + 3, i]
-            first, second = U[k, start:width], U[k + 1, start:width]
-            third, fourth = U[k + 2, start:width], U[k + 3, start:width]
-            for j in range(len(row)):
-                row[j] -= a * first[j] + b * second[j] + c * third[j] + d * fourth[j]
-        for k in range(start, i):
-            a, above = U[k, i], U[k, start:width]
-            for j in range(len(row)):
-                row[j] -= a * above[j]
-        # an observation that adds nothing to those before it is left out
-        pivot[i] = 1 / np.sqrt(U[i, i]) if U[i, i] > least else 0.0
-        for j in range(len(row)):
-            row[j] *= pivot[i]
-
-
 @compiled()
 def origins(xyz, corner, side):
     """Time, y and x of the first pixel of each tile that has a position, ``(tile, 3)``."""
@@ -407,7 +375,7 @@ class Workspace(NamedTuple):
 def workspace(most, targets):
     """Arrays for at most so many observations and targets of a tile."""
     every = most + targets
-    U = np.zeros((most, LANES * (every // LANES + 1)))
+    U = np.zeros((most, padded(every + 1)))
     P, far, channel = np.empty((4, every)), np.empty(every), np.zeros(every, np.int64)
     return Workspace(U, P, far, channel, np.empty(most), np.empty(targets), np.empty(targets))
 
@@ -442,7 +410,10 @@ def posterior(values, targets, tiles, tile, space, kernel, work):
         place(P, n + j, targets[rows[j]], origin, space)
         channel[n + j] = corner[0]
     covariances(P, channel, n, m, kernel, U, far)
-    factorise(U, n, LANES * ((n + m) // LANES + 1), kernel.noise, pivot)
+    # Without rounding no pivot would be less than the noise, since a covariance has no negative
+    # eigenvalue.
+    least = max(0.5 * kernel.noise, FLOOR * U[0, 0]) if n else 0.0
+    factorise(U, n, padded(n + m + 1), least, pivot)
     mean[:m], variance[:m] = 0.0, 0.0
     for i in range(n):
         _add_explained(U[i, n : n + m], U[i, n + m], mean, variance)

@@ -181,14 +181,6 @@ def test_gradient_equals_differences(number) -> None:
     assert np.abs(gradient).min() > 0.05
 
 
-def test_twins_do_not_break_the_factorisation() -> None:
-    U = np.array([[1.0, 1.0, 0.5, 2.0], [0.0, 1.0, 0.5, 2.0]])
-    solver_kernels.factorise(U, 2, 4, 0.0, np.empty(2))
-    told, z = U[:, 2], U[:, 3]
-    mean, variance = told @ z, 1 - told @ told
-    assert (mean, variance) == (pytest.approx(1.0, abs=1e-3), pytest.approx(0.75, abs=1e-3))
-
-
 @given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.2, 0.6, 0.9]))
 def test_a_tile_has_what_tells_most_of_each_of_its_pixels(seed, missing) -> None:
     """Nothing left out covaries more with a pixel than the last of the neighbours does with any."""

@@ -178,9 +178,8 @@ def _sensor(
             u = part.patterns
             at = matrix.pixels[part.pixels]
             patterns[at] = u
-            covariance = np.float32(noise) * part.inverse[:, rows, columns]
             # ``E[u u^T]``, so that an uncertain point tells less of the amplitudes.
-            products[at] = u[:, rows] * u[:, columns] + covariance
+            products[at] = u[:, rows] * u[:, columns] + np.float32(noise) * part.inverse
     # Points observed too rarely were dropped when the matrix was packed.
     used = np.zeros(points, bool)
     used[matrix.pixels] = True

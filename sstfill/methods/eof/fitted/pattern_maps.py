@@ -97,7 +97,7 @@ def _write_least_squares(folder: Path, band: Band, ridge: NDArray) -> NDArray[np
     squares = np.zeros(len(sums.count))
     for part in sums.solve(ridge):
         patterns[part.pixels] = part.patterns
-        variance[part.pixels] = np.diagonal(part.inverse, axis1=1, axis2=2)
+        variance[part.pixels] = part.variance
         squares[part.pixels] = sums.residual(part)
     free = np.maximum(sums.count - k, 0)
     maps: dict[str, NDArray] = {"patterns": patterns, "variance": variance}
@@ -121,7 +121,7 @@ def write_bayes(method: BayesEof, archive: Archive, fit: SampleFit, folder: Path
             patterns[here] = part.patterns
             # The error counts in the gaps of a pixel: the moments of all images less those it was
             # seen in.
-            variance[here] = fit.noise * marginal_variance(part.inverse, total - part.normal)
+            variance[here] = fit.noise * marginal_variance(part, total - part.normal)
             # A pixel's own noise, drawn to the common one where it has few observations.
             squares = sums.residual(part) + NOISE_PRIOR * fit.noise
             noise[here] = squares / (sums.count[here] + NOISE_PRIOR)
