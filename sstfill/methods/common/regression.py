@@ -65,11 +65,17 @@ def unpack(packed: NDArray, modes: int) -> NDArray:
 
 def second_moments(amplitudes: NDArray, covariance: NDArray | None = None) -> NDArray:
     """Packed ``c_t c_t^T (+ Cov c_t)`` of each image, shape ``(times, k(k+1)/2)``."""
-    rows, columns = upper(amplitudes.shape[1])
-    moments = amplitudes[:, rows] * amplitudes[:, columns]
+    times, k = amplitudes.shape
+    moments = np.empty((times, k * (k + 1) // 2), amplitudes.dtype)
+    place = 0
+    # row by row of the triangle, without copies of both factors as large as the result
+    for i in range(k):
+        packed = moments[:, place : place + k - i]
+        np.multiply(amplitudes[:, i : i + 1], amplitudes[:, i:], out=packed)
+        place += k - i
     if covariance is None:
         return moments
-    return moments + covariance[:, rows, columns]
+    return moments + covariance[:, *upper(k)]
 
 
 def regress(
@@ -155,9 +161,8 @@ class NormalEquations:
         It is the expected value where `moments` included the covariance of the amplitudes.
         """
         u = part.patterns.astype(np.float64)
-        rows, columns = upper(u.shape[1])
-        twice = np.where(rows == columns, 1.0, 2.0)  # an element off the diagonal counts twice
-        quadratic = ((u[:, rows] * u[:, columns]) * part.normal) @ twice
+        twice = np.where(part.diagonal, 1.0, 2.0)  # an element off the diagonal counts twice
+        quadratic = (second_moments(u) * part.normal) @ twice
         explained = 2 * (u * part.right).sum(1) - quadratic
         # A pixel that is explained wholly may round to below 0.
         return np.maximum(self.power[part.pixels] - explained, 0)

@@ -158,7 +158,7 @@ def _ascend(
     pattern_power = np.zeros(k)
     for part in regress(X, observed, state.amplitudes, moments, state.noise / state.prior):
         u = part.patterns
-        products = u[:, rows] * u[:, columns] + dtype.type(state.noise) * part.inverse
+        products = second_moments(u) + dtype.type(state.noise) * part.inverse
         normal += observed[:, part.pixels].astype(dtype) @ products
         right += X[:, part.pixels] @ u
         residual += float((products * part.normal).sum(0, dtype=np.float64) @ twice)

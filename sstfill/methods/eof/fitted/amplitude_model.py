@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sstfill.fields.reading.dates import days_since_first
 from sstfill.methods.base import Archive
 from sstfill.methods.common.matrix import ObservationMatrix
-from sstfill.methods.common.regression import regress, second_moments, unpack, upper
+from sstfill.methods.common.regression import regress, second_moments, unpack
 from sstfill.methods.common.threads import one_blas_thread
 from sstfill.methods.eof.bayes_eof import BayesEof
 from sstfill.methods.eof.dineof import Dineof
@@ -168,9 +168,8 @@ def _sensor(
 ) -> Sensor:
     """Regress the points of the sample on the amplitudes, as every pixel is."""
     points, k = archive.sample.shape[1], amplitudes.values.shape[1]
-    rows, columns = upper(k)
     patterns = np.zeros((points, k), np.float32)
-    products = np.zeros((points, len(rows)), np.float32)
+    products = np.zeros((points, k * (k + 1) // 2), np.float32)
     values = matrix.values.astype(np.float32)
     c, moments, ridge = amplitudes.values, amplitudes.moments, amplitudes.ridge
     with one_blas_thread():
@@ -179,7 +178,7 @@ def _sensor(
             at = matrix.pixels[part.pixels]
             patterns[at] = u
             # ``E[u u^T]``, so that an uncertain point tells less of the amplitudes.
-            products[at] = u[:, rows] * u[:, columns] + np.float32(noise) * part.inverse
+            products[at] = second_moments(u) + np.float32(noise) * part.inverse
     # Points observed too rarely were dropped when the matrix was packed.
     used = np.zeros(points, bool)
     used[matrix.pixels] = True
