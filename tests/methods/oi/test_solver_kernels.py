@@ -182,10 +182,10 @@ def test_gradient_equals_differences(number) -> None:
 
 
 def test_twins_do_not_break_the_factorisation() -> None:
-    C = np.array([[1.0, 0], [1.0, 1.0], [0.5, 0.5]])
-    pivot, z = np.empty(2), np.empty(2)
-    solver_kernels.factorise(C, 2, 1, np.array([2.0, 2.0]), 0.0, pivot, z)
-    mean, variance = C[2] @ z, 1 - C[2] @ C[2]
+    U = np.array([[1.0, 1.0, 0.5, 2.0], [0.0, 1.0, 0.5, 2.0]])
+    solver_kernels.factorise(U, 2, 4, 0.0, np.empty(2))
+    told, z = U[:, 2], U[:, 3]
+    mean, variance = told @ z, 1 - told @ told
     assert (mean, variance) == (pytest.approx(1.0, abs=1e-3), pytest.approx(0.75, abs=1e-3))
 
 
