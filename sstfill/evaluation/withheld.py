@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -484,16 +484,17 @@ def _scorecard(
     space: Transform,
 ) -> Scorecard:
     """Pool the samples of all repeats."""
-    truth = np.concatenate([s.truth for s in samples])
+    truths, at, strata, estimates, n_observed = zip(*samples, strict=True)
+    truth = np.concatenate(truths)
     bins = _bins(field)
     places = {}
     for name, stratum in bins.items():
-        values = np.concatenate([s.strata[name] for s in samples])
+        values = np.concatenate([of_repeat[name] for of_repeat in strata])
         # Infinite distances, where nothing is left in the image, fall into the last bin.
         places[name] = np.digitize(values, stratum.edges)
     pooled = {}
-    for label in samples[0].estimates:
-        pooled[label] = _pooled([s.estimates[label] for s in samples])
+    for label in estimates[0]:
+        pooled[label] = _pooled([of_repeat[label] for of_repeat in estimates])
     # Methods that filled nothing at all do not take the comparison from the others.
     common = np.ones(truth.size, bool)
     filled_any = False
@@ -506,11 +507,11 @@ def _scorecard(
     cards = [_card(truth, estimate, common, places, bins, space) for estimate in pooled.values()]
     if any(estimate.members is not None for estimate in pooled.values()):
         drawn = _number_of_members(pooled)
-        at = _pooled_places([s.places for s in samples], field.sizes["time"])
+        everywhere = _pooled_places(at, field.sizes["time"])
         seed = int(attrs.get("seed", 0))
         for card, one in zip(cards, pooled.values(), strict=True):
             own = truth, one.mean, one.sigma, one.members
-            card.update(draw_scores(*own, drawn, at, LEVELS, seed))
+            card.update(draw_scores(*own, drawn, everywhere, LEVELS, seed))
     data = xr.concat(cards, xr.Variable("method", list(pooled)))
     if space.kind != "none":
         attrs |= {"transform": space.kind}
@@ -518,7 +519,7 @@ def _scorecard(
         data.assign_attrs(
             variable=str(field.name),
             units=str(field.attrs.get("units", "")),
-            fraction=truth.size / sum(s.n_observed for s in samples),
+            fraction=truth.size / sum(n_observed),
             **attrs,
             n_withheld=truth.size,
             n_common=int(common.sum()),
@@ -540,28 +541,30 @@ def _number_of_members(estimates: Mapping[str, Estimate]) -> int:
     return number
 
 
-def _pooled_places(places: list[Places], times: int) -> Places:
+def _pooled_places(places: Sequence[Places], times: int) -> Places:
     """Number the images of all repeats in one go."""
-    # the same image in two repeats is withheld under other clouds, and counts as two
-    images = [place.image + number * times for number, place in enumerate(places)]
-    return Places(
-        image=np.concatenate(images),
-        row=np.concatenate([place.row for place in places]),
-        column=np.concatenate([place.column for place in places]),
-    )
+    images, rows, columns = zip(*places, strict=True)
+    # The same image in two repeats is withheld under other clouds, and counts as two.
+    numbered = []
+    for number, image in enumerate(images):
+        numbered.append(image + number * times)
+    return Places(np.concatenate(numbered), np.concatenate(rows), np.concatenate(columns))
 
 
 def _pooled(estimates: list[Estimate]) -> Estimate:
-    drawn = [e.members for e in estimates if e.members is not None]
-    members = np.concatenate(drawn, axis=1) if drawn else None
+    """Put the estimates of one method in all repeats together."""
+    means, sigmas, spreads, degrees, seconds, cpu_seconds, members = zip(*estimates, strict=True)
+    drawn = None
+    if members[0] is not None:
+        drawn = np.concatenate(members, axis=1)
     return Estimate(
-        mean=np.concatenate([e.mean for e in estimates]),
-        sigma=np.concatenate([e.sigma for e in estimates]),
-        spread=np.concatenate([e.spread for e in estimates]),
-        degrees=np.concatenate([e.degrees for e in estimates]),
-        seconds=float(np.mean([e.seconds for e in estimates])),
-        cpu_seconds=float(np.mean([e.cpu_seconds for e in estimates])),
-        members=members,
+        mean=np.concatenate(means),
+        sigma=np.concatenate(sigmas),
+        spread=np.concatenate(spreads),
+        degrees=np.concatenate(degrees),
+        seconds=float(np.mean(seconds)),
+        cpu_seconds=float(np.mean(cpu_seconds)),
+        members=drawn,
     )
 
 

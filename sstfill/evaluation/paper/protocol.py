@@ -177,7 +177,7 @@ def _to_show(todo: list[Case]) -> set[int]:
 
 def _looks(fields: xr.Dataset, sequence: Sequence, of_frames: Features) -> Looks:
     """Compute the features of a true or filled sequence, black to white over the truth's range."""
-    values = np.stack([fields[channel].values for channel in sequence.truth])  # c t y x
+    values = fields[list(sequence.truth)].to_array().values  # c t y x
     # Land is the same in truth and fill, and must not tell them apart.
     values = np.where(sequence.sea.values, values, np.nan)
     truth = sequence.truth.to_array()
@@ -238,12 +238,11 @@ def _fill_and_score(
     except Exception as error:  # whatever a method fails with is its result; the others go on
         return FillErrors(reason=f"{type(error).__name__}: {' '.join(str(error).split())}"), None
     seconds = time.perf_counter() - start
-    hidden = sequence.hidden
-    unfilled = [np.isnan(filled[c].values[hidden]).mean() for c in sequence.truth]
+    unfilled = np.isnan(_hidden_values(filled, sequence)).mean(1)
     # Of what was seen, which a method has too; of the truth it would be unfairly good.
     whole = filled.fillna(sequence.seen.mean())
-    estimate = np.concatenate([whole[c].values[hidden] for c in sequence.truth])
-    truth = np.concatenate([sequence.truth[c].values[hidden] for c in sequence.truth])
+    estimate = _hidden_values(whole, sequence).ravel()
+    truth = _hidden_values(sequence.truth, sequence).ravel()
     score = FillErrors(
         mae=metrics.mae(estimate, truth),
         rmse=metrics.rmse(estimate, truth),
@@ -253,6 +252,11 @@ def _fill_and_score(
         seconds=seconds,
     )
     return score, whole
+
+
+def _hidden_values(fields: xr.Dataset, sequence: Sequence) -> NDArray[np.floating]:
+    """Return the values of a true or filled sequence at its occluded pixels, ``(channel, n)``."""
+    return fields[list(sequence.truth)].to_array().values[:, sequence.hidden]
 
 
 def _fill(sequence: Sequence, method: Method) -> xr.Dataset:
@@ -311,10 +315,10 @@ def _row(
     row = xr.Dataset()
     for key in SCORES:
         row[key] = "sequence", [float(getattr(score, key)) for score in scores]
-    row["occluded"] = "sequence", [fact.occluded for fact in facts]
-    row["truth_std"] = "sequence", [fact.truth_std for fact in facts]
-    prints = np.array([fact.fingerprint for fact in facts], dtype="U64")
-    row["fingerprint"] = "sequence", prints
+    occluded, spread, prints = zip(*facts, strict=True)
+    row["occluded"] = "sequence", list(occluded)
+    row["truth_std"] = "sequence", list(spread)
+    row["fingerprint"] = "sequence", np.array(prints, dtype="U64")
     row["pooled_mae"] = _pooled(row["mae"], row["n"])
     row["pooled_bias"] = _pooled(row["bias"], row["n"])
     # Squares are pooled: a mean of roots would be less than the root over all pixels.

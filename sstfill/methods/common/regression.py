@@ -59,6 +59,8 @@ def unpack(packed: NDArray, modes: int) -> NDArray:
     """Symmetric matrices ``(..., k, k)`` from packed upper triangles ``(..., k(k+1)/2)``."""
     rows, columns = upper(modes)
     place = np.empty((modes, modes), np.intp)
+    # Where each element of the full matrix lies in the packed one; a table is faster than two
+    # assignments.
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
     return packed.take(place, axis=-1)
 

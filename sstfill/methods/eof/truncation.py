@@ -33,7 +33,6 @@ RELAXATION = 1.7
 Over-relaxation halves the iterations. The exact solver does without, as the reference program does.
 """
 FEWER = 2
-"""How many modes fewer than the best time filter so far has the next one is tried with."""
 SAMPLE, SAMPLE_PER_IMAGE = 5000, 25
 LEAST_SAMPLE, MOST_SAMPLE = 2_000_000, 8_000_000
 """Bounds of the sample that modes are counted on.
@@ -107,7 +106,10 @@ class _Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class DineofFit:
-    """Options of the fit; see `sstfill.methods.Dineof`."""
+    """Options of the fit; see `sstfill.methods.Dineof`.
+
+    `fewer` is how many modes fewer than the best time filter so far has the next one is tried with.
+    """
 
     modes: int | Literal["auto"] = "auto"
     max_modes: int = 100
@@ -117,6 +119,7 @@ class DineofFit:
     max_iterations: int = 300
     exact: bool = False
     seed: int = 0
+    fewer: int = FEWER
 
     def __call__(self, matrix: ObservationMatrix, points: NDArray, days: NDArray) -> FittedModes:
         """Fit `matrix`, whose gaps are filled in place.
@@ -236,14 +239,14 @@ class DineofFit:
         first = 1
         if known is not None and isinstance(decompose, Warm):
             # A stronger filter needs about as many modes, so the search does not start from one.
-            first = max(1, known.best - FEWER)
+            first = max(1, known.best - self.fewer)
             decompose.subspace = known.modes.V
         fixed = self.modes != "auto"
         matrix = X, missing, withheld.points, withheld.truth
         swept = sweep(*matrix, most, decompose, run, fixed=fixed, rival=rival, first=first)
         while swept.best == first > 1:
             # the least number that was tried did best: fewer may do better still
-            first = max(1, first - FEWER)
+            first = max(1, first - self.fewer)
             swept = sweep(*matrix, most, decompose, run, fixed=fixed, rival=rival, first=first)
         return _Trial(swept, alpha, time_filter, run.done)
 

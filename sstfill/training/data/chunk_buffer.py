@@ -282,14 +282,16 @@ class Segment:
         return TrainingWindow(self.obs[t, y, x].where(sea), sea, truth)
 
 
-def _enough_sea(sea: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Whether a window that begins at a pixel has enough sea."""
+def _enough_sea(
+    sea: NDArray[np.bool_], size: tuple[int, int], band: int = BAND
+) -> NDArray[np.bool_]:
+    """Whether a window that begins at a pixel has enough sea; counted in bands of so many rows."""
     height, width = size
-    bands = range(0, len(sea) - height + 1, BAND)
+    bands = range(0, len(sea) - height + 1, band)
     enough = []
     for first in bands:
         # sums along rows, then along columns: a box sum in two passes, whatever its size
-        down = _sums(sea[first : first + BAND + height - 1], height)
+        down = _sums(sea[first : first + band + height - 1], height)
         counts = _sums(down.T, width).T
         enough.append(counts >= LEAST_SEA * height * width)
     return np.concatenate(enough)

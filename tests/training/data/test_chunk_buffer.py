@@ -264,14 +264,8 @@ class TestMixed:
 def test_where_there_is_enough_sea(rows: int, height: int, width: int, seed: int) -> None:
     sea = np.random.default_rng(seed).random((max(rows, height), 11)) < 0.12
     counts = np.lib.stride_tricks.sliding_window_view(sea, (height, width)).sum((2, 3))
-    slabs_band = chunk_buffer.BAND
-    try:
-        chunk_buffer.BAND = 7
-        np.testing.assert_array_equal(
-            chunk_buffer._enough_sea(sea, (height, width)), counts >= LEAST_SEA * height * width
-        )
-    finally:
-        chunk_buffer.BAND = slabs_band
+    found = chunk_buffer._enough_sea(sea, (height, width), band=7)
+    np.testing.assert_array_equal(found, counts >= LEAST_SEA * height * width)
 
 
 def test_boxes_of_few_places_do_not_keep_an_empty_archive_from_being_refused() -> None:
