@@ -100,6 +100,7 @@ class Cluster:
 
     def _capacity(self) -> int:
         """Return how many units the scheduler may hold; workers come and go."""
+        # -1: else some workers only are listed
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         threads = sum(worker["nthreads"] for worker in workers)
         return max(1, threads) * (1 + AHEAD)
