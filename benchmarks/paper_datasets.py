@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from report import ROOT, SHARED
