@@ -14,7 +14,8 @@ from sstfill.io.output.atomic import atomic_path
 
 Row = Mapping[str, Any]
 """The figures of an epoch: ``epoch`` (from 1), ``steps`` (all so far), ``withheld_mae``,
-``withheld_bias``, ``withheld_nll`` (scaled units; the last None without a stated scale),
+``withheld_bias``, ``withheld_nll`` (scaled units; the last None without a stated scale), of a
+network that draws ``withheld_crps`` and ``withheld_draws`` (the last lacking in earlier versions),
 ``learning_rate``, ``seconds`` of training, ``waiting`` (fraction of them in which the device waited
 for data; earlier versions lack it), ``skipped`` (sequences that cannot be used), ``left_out``
 (batches without a finite gradient), and the mean of each loss under its name."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sstfill import occlusion
@@ -51,6 +51,8 @@ class ProtocolPlan:
         Of frames, for Frechet distances: "random" or "efficientnet", a trained network.
     training
         How the networks that the protocol is given were trained, in words.
+    trained_on
+        By data set, what its network was trained on, or why there is none, in words.
     """
 
     sequences: int = 3
@@ -64,6 +66,7 @@ class ProtocolPlan:
     device: str = "auto"
     features: str = "random"
     training: str = ""
+    trained_on: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for option in ("sequences", "frames", "clip_frames", "size"):

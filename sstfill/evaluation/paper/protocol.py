@@ -83,7 +83,9 @@ class ProtocolResult(NamedTuple):
 
 
 def run(
-    plan: ProtocolPlan, datasets: DatasetChoice, networks: Mapping[str, Method] | None = None
+    plan: ProtocolPlan,
+    datasets: DatasetChoice,
+    networks: Mapping[str, Mapping[str, Method]] | None = None,
 ) -> ProtocolResult:
     """Run the protocol.
 
@@ -94,7 +96,8 @@ def run(
     datasets
         On what; see `sstfill.evaluation.paper.datasets.find`.
     networks
-        Further methods by name, which were trained for the synthetic ocean and fill no other data.
+        Further methods by name, for the name of the data set that they were trained for; they fill
+        no other.
 
     Returns
     -------
@@ -130,14 +133,13 @@ def run(
         if isinstance(sequence, Sequence):
             true_looks = look(sequence.truth, sequence)
         pictures: dict[str, xr.Dataset] = {}
-        chosen = dict(methods)
-        if case.source.kind == "ocean":  # what the networks were trained on
-            chosen.update(networks)
+        own = networks.get(case.source.name, {})
+        chosen = methods | dict(own)
         for name, method in chosen.items():
             variants = [WHOLE]
             # Frame by frame where the paper's Table 4 has it, for methods that need no other image.
             able = getattr(method, "min_times", 1) <= 1 and method.name != CHOOSER
-            able &= name not in networks
+            able &= name not in own
             if case.operator == CLOUD and case.fraction == MIDDLE and able:
                 variants.append(STATIC)
             for variant in variants:

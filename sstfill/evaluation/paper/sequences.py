@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -20,6 +22,9 @@ from sstfill.io.untrusted import guard
 
 Kind = Literal["ocean", "series", "clip"]
 Mask = NDArray[np.bool_]
+Span = tuple[int, int | None]
+"""The first of some images, and the one after the last."""
+WHOLE: Span = (0, None)
 TRIES = 200  # windows drawn until one serves
 LEAST_SEA = 0.5  # of a crop
 COVER = (0.05, 0.95)  # of a sequence of windows over a scene
@@ -48,6 +53,22 @@ class TruthSource(Protocol):
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Draw a sequence: a variable a channel, float32 ``(time, y, x)``, NaN on land alone."""
+        ...
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A source of a given number of images, some of which can be held out."""
+
+    images: Span
+    """Which of them there are."""
+
+    def count(self, size: int) -> int:
+        """Count the images, of `size` pixels along the edge where the source can resize them."""
+        ...
+
+    def whole(self, size: int) -> xr.DataArray:
+        """Read all of them, one channel ``(time, y, x)``, NaN on land alone."""
         ...
 
 
@@ -92,18 +113,33 @@ class SeriesFile:
     """A gap-free series in a file; a draw is a random span of it in a random window.
 
     Along an edge shorter than the window all of it is taken. A pixel with a gap counts as land.
+    `images` are those that it has, by default all of the file.
     """
 
     name: str
     path: Path
     variable: str
     units: str
+    images: Span = WHOLE
     kind: ClassVar[Kind] = "series"
+
+    def count(self, size: int) -> int:
+        """Count the images."""
+        del size
+        with self._opened() as field:
+            return field.sizes["time"]
+
+    def whole(self, size: int) -> xr.DataArray:
+        """Read all images, a pixel with a gap as land."""
+        del size
+        with self._opened() as field:
+            guard.check_memory(self.path, f"{self.variable!r}", 2 * field.nbytes)
+            truth = field.load()
+        return truth.where(truth.notnull().all("time")).astype("float32").rename(self.variable)
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Draw a window that is at least half sea; `InputError` where none is found."""
-        with io.reading(self.path), io.open(self.path, chunks={}) as ds:
-            whole = grid.standardise(ds[self.variable])
+        with self._opened() as whole:
             wanted = dict(zip(whole.dims, (frames, size, size), strict=True))
             for _ in range(TRIES):
                 window = {}
@@ -120,26 +156,45 @@ class SeriesFile:
             f"in {TRIES} draws"
         )
 
+    @contextmanager
+    def _opened(self) -> Iterator[xr.DataArray]:
+        """Open its images."""
+        with io.reading(self.path), io.open(self.path, chunks={}) as ds:
+            yield grid.standardise(ds[self.variable]).isel(time=slice(*self.images))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A video file; a draw is a random span of its frames, squares with values from -1 to 1."""
+    """A video file; a draw is a random span of its frames, squares with values from -1 to 1.
+
+    `images` are those that it has, by default all of the file.
+    """
 
     name: str
     path: Path
     channels: tuple[str, ...] = ("grey",)
+    images: Span = WHOLE
     kind: ClassVar[Kind] = "clip"
     units: ClassVar[str] = "of the range -1 to 1"
 
+    def count(self, size: int) -> int:
+        """Count the frames."""
+        return len(decoded(self.path, size, grey=True)[slice(*self.images)])
+
+    def whole(self, size: int) -> xr.DataArray:
+        """Decode all frames, in grey whatever the channels."""
+        frames = _signed(decoded(self.path, size, grey=True)[slice(*self.images), ..., 0])
+        return xr.DataArray(frames, dims=("time", "y", "x"), name="grey")
+
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Draw consecutive frames; `InputError` where the clip is shorter."""
-        whole = decoded(self.path, size, len(self.channels) == 1)
+        whole = decoded(self.path, size, len(self.channels) == 1)[slice(*self.images)]
         if len(whole) < frames:
             raise InputError(
                 f"{self.name}: {len(whole)} frames, {frames} are needed; give a longer clip"
             )
         start = int(rng.integers(len(whole) - frames + 1))
-        values = whole[start : start + frames].astype("float32") / np.float32(127.5) - 1
+        values = _signed(whole[start : start + frames])
         dims = ("time", "y", "x")
         return xr.Dataset({c: (dims, values[..., k]) for k, c in enumerate(self.channels)})
 
@@ -161,26 +216,35 @@ class MovingShapes:
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Draw a clip; values from -1 to 1."""
-        soft = gaussian_filter(rng.standard_normal((size, size)), size / 8, mode="reflect")
+        return self.scene(frames, size, size, rng).to_dataset(name="grey")
+
+    def scene(self, frames: int, size: int, side: int, rng: np.random.Generator) -> xr.DataArray:
+        """Draw a clip `side` pixels wide, of shapes as large and as many as in one of `size`."""
+        soft = gaussian_filter(rng.standard_normal((side, side)), size / 8, mode="reflect")
         values = np.tile(0.3 * soft / np.abs(soft).max(), (frames, 1, 1))
-        y, x = np.mgrid[:size, :size].astype(float)
-        for _ in range(self.shapes):
-            # Fast enough to cross the picture in 24 frames.
-            start, velocity = rng.uniform(0, size, 2), rng.uniform(-size, size, 2) / 24
+        y, x = np.mgrid[:side, :side].astype(float)
+        for _ in range(round(self.shapes * (side / size) ** 2)):
+            # Fast enough to cross a picture of `size` in 24 frames.
+            start, velocity = rng.uniform(0, side, 2), rng.uniform(-size, size, 2) / 24
             height, width = rng.uniform(size / 12, size / 5, 2)
             # Clearly darker or brighter than the background.
             disc, shade = rng.random() < 0.5, rng.choice([-1, 1]) * rng.uniform(0.5, 1)
             for t in range(frames):
                 # a path that folds at the edges is one that bounces
-                folded = np.mod(start + velocity * t, 2 * size)
-                row, column = np.minimum(folded, 2 * size - folded)
+                folded = np.mod(start + velocity * t, 2 * side)
+                row, column = np.minimum(folded, 2 * side - folded)
                 if disc:
                     outside = np.hypot(y - row, x - column) - width
                 else:
                     outside = np.maximum(np.abs(y - row) - height, np.abs(x - column) - width)
                 cover = np.clip(0.5 - outside, 0, 1)
                 values[t] += cover * (shade - values[t])
-        return xr.Dataset({"grey": (("time", "y", "x"), values.astype("float32"))})
+        return xr.DataArray(values.astype("float32"), dims=("time", "y", "x"), name="grey")
+
+
+def _signed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scale pixels of 0 to 255 to -1 to 1."""
+    return pixels.astype("float32") / np.float32(127.5) - 1
 
 
 @lru_cache(maxsize=4)

@@ -74,7 +74,7 @@ def to_markdown(
     parts = ["# The paper's protocol on the data at hand\n", _heading(facts(results)), reading]
     parts += [f"![{name}]({name})\n" for name in figures]
     parts += ["## Data\n", _data(lines, results.attrs["fingerprints"]), _files(notes)]
-    parts += [*_table_1(lines), *_table_2(lines)]
+    parts += [*_table_1(lines, results.attrs["trained_on"]), *_table_2(lines)]
     parts += _table_3(lines)
     parts += [*_table_4(lines), _failures(lines)]
     return "\n".join(part for part in parts if part)
@@ -90,7 +90,10 @@ def _heading(facts: dict[str, Any]) -> str:
         warning = "**A quick run, smaller than the protocol: no numbers to quote.**\n\n"
     trained = ""
     if facts["training"]:
-        trained = f"- networks trained on another synthetic ocean: {facts['training']}\n"
+        trained = (
+            f"- networks: {facts['training']}; on another synthetic ocean and, gan-paper, on each "
+            "data set, as told beside Table 1\n"
+        )
     return (
         f"{warning}- measured {facts['date']} with Python {facts['python']}, {versions}\n"
         f"- {facts['machine']}\n"
@@ -120,7 +123,7 @@ def _files(notes: Iterable[Note]) -> str:
     return "What was found in the folders:\n\n" + table
 
 
-def _table_1(lines: list[Record]) -> list[str]:
+def _table_1(lines: list[Record], trained_on: dict[str, str]) -> list[str]:
     """Simple operators: ours, and for clips the paper's on videos of the same kind."""
     operators = list(TITLES)
     head = ["method"]
@@ -140,7 +143,10 @@ def _table_1(lines: list[Record]) -> list[str]:
         for peer in _peers(data, mine[0]["kind"]):
             rows += _paper_rows(peer, operators)
             with_peers = True
-        parts.append(f"### {data} ({mine[0]['units']})\n\n" + _table(head, rows))
+        network = ""
+        if data in trained_on:
+            network = f"{trained_on[data]}.\n\n"
+        parts.append(f"### {data} ({mine[0]['units']})\n\n{network}" + _table(head, rows))
     if not parts:
         return []
     paper = "" if with_peers else _published("1")
@@ -280,7 +286,8 @@ def _table_3(lines: list[Record]) -> list[str]:
 def _variant_rows(lines: list[Record], names: Sequence[str]) -> list[list[str]]:
     rows = []
     for name in names:
-        line = _first(lines, method=name, fraction=published.MIDDLE, operator=CLOUD)
+        wanted = {"method": name, "fraction": published.MIDDLE, "operator": CLOUD}
+        line = _first(lines, kind="ocean", **wanted)
         if line is not None:
             rows.append([name, _mae(line), *_distances(line), line["units"]])
     return rows
