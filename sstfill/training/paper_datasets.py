@@ -23,7 +23,7 @@ from sstfill.errors import SstfillError
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
 from sstfill.evaluation.paper.plan import ProtocolPlan
 from sstfill.evaluation.paper.published import MIDDLE
-from sstfill.evaluation.paper.sequences import Masks, MovingShapes, Recorded, TruthSource
+from sstfill.evaluation.paper.sequences import Clip, Masks, MovingShapes, SeriesFile, TruthSource
 from sstfill.methods import Gan, Method
 from sstfill.training.data.windows import split_in_time
 from sstfill.training.options import DISCRIMINATED_SIDE
@@ -108,7 +108,7 @@ def cut(source: TruthSource, plan: ProtocolPlan) -> Halves:
         truth = source.scene(IMAGES, plan.size, side + ROOM, rng)
         words = f"{IMAGES} images of another scene, {side + ROOM} pixels wide,"
         return Halves(truth=truth, scored=source, words=words)
-    assert isinstance(source, Recorded)
+    assert isinstance(source, SeriesFile | Clip)
     length = plan.clip_frames if source.kind == "clip" else plan.frames
     images = source.count(side)
     blocks = split_in_time(images, length)
@@ -124,10 +124,10 @@ def cut(source: TruthSource, plan: ProtocolPlan) -> Halves:
 def overcast(truth: xr.DataArray, clouds: Masks, seed: int) -> xr.DataArray:
     """Hide images under clouds, drawn anew for each `FRAMES` of them: a simulation is short."""
     rng = np.random.default_rng([SEED, seed])
-    images, *plane = truth.shape
+    images, height, width = truth.shape
     runs = []
     for start in range(0, images, FRAMES):
-        runs.append(clouds.draw((min(FRAMES, images - start), *plane), rng))
+        runs.append(clouds.draw((min(FRAMES, images - start), height, width), rng))
     return truth.where(np.concatenate(runs))
 
 

@@ -57,21 +57,6 @@ class TruthSource(Protocol):
 
 
 @runtime_checkable
-class Recorded(Protocol):
-    """A source of a given number of images, some of which can be held out."""
-
-    images: Span
-    """Which of them there are."""
-
-    def count(self, size: int) -> int:
-        """Count the images, of `size` pixels along the edge where the source can resize them."""
-        ...
-
-    def whole(self, size: int) -> xr.DataArray:
-        """Read all of them, one channel ``(time, y, x)``, NaN on land alone."""
-        ...
-
-
 class Masks(Protocol):
     """A source of masks, such as the operators of `sstfill.occlusion`."""
 
@@ -244,7 +229,7 @@ class MovingShapes:
 
 def _signed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Scale pixels of 0 to 255 to -1 to 1."""
-    return pixels.astype("float32") / np.float32(127.5) - 1
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 @lru_cache(maxsize=4)
