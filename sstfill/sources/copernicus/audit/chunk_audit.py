@@ -40,9 +40,12 @@ class FetchedWindow:
     def came_at(self, name: str, part: Box) -> bool:
         """Whether a chunk of a variable came that meets a part of the window."""
         for key, its in self.came.items():
-            dims = its.keys() & part.keys()
-            meets = [its[d].start < part[d].stop and part[d].start < its[d].stop for d in dims]
-            if variable(key) == name and all(meets):
+            if variable(key) != name:
+                continue
+            for dim in its.keys() & part.keys():
+                if its[dim].stop <= part[dim].start or part[dim].stop <= its[dim].start:
+                    break
+            else:
                 return True
         return False
 
@@ -288,7 +291,10 @@ class ChunkAudit:
             return False
         now = values.isel(time=slice(before.sizes["time"]))
         blanked = before.notnull() & now.isnull()
-        return any(blanked[variable(k)].isel(part).any() for k, part in window.refused.items())
+        for key, part in window.refused.items():
+            if blanked[variable(key)].isel(part).any():
+                return True
+        return False
 
     def _is_land(self, key: str) -> bool:
         """Whether the service leaves out the chunks at the place of this one, at any time.
