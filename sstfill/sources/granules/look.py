@@ -118,10 +118,10 @@ def look(
             dims[name] = tuple(d for d in ds[name].dims if d != dim)
             sizes |= {d: ds.sizes[d] for d in dims[name]}
         packing, units, flags = _stated(packed, names)
-        place = {}
-        for name in (axes.lat, axes.lon, *axes.dims[1:]):
-            if name is not None and name in ds.coords:
-                place[name] = ds[name].values
+        place: dict[Hashable, NDArray[Any]] = {}
+        for coordinate in (axes.lat, axes.lon, *axes.dims[1:]):
+            if coordinate is not None and coordinate in ds.coords:
+                place[coordinate] = ds[coordinate].values
         return GranuleLook(
             granule=Granule(path, _times(ds, time_dim, path), created(ds.attrs), time_dim),
             time=time,

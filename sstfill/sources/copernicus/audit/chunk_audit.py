@@ -291,10 +291,7 @@ class ChunkAudit:
             return False
         now = values.isel(time=slice(before.sizes["time"]))
         blanked = before.notnull() & now.isnull()
-        for key, part in window.refused.items():
-            if blanked[variable(key)].isel(part).any():
-                return True
-        return False
+        return any(blanked[variable(k)].isel(part).any() for k, part in window.refused.items())
 
     def _is_land(self, key: str) -> bool:
         """Whether the service leaves out the chunks at the place of this one, at any time.
