@@ -19,11 +19,11 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config, occlusion
-from sstfill.errors import SstfillError
+from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
 from sstfill.evaluation.paper.plan import ProtocolPlan
 from sstfill.evaluation.paper.published import MIDDLE
-from sstfill.evaluation.paper.sequences import Masks, MovingShapes, Recorded, TruthSource
+from sstfill.evaluation.paper.sequences import Clip, Masks, MovingShapes, SeriesFile, TruthSource
 from sstfill.methods import Gan, Method
 from sstfill.training.data.windows import split_in_time
 from sstfill.training.options import DISCRIMINATED_SIDE
@@ -78,6 +78,13 @@ def train_on_each(
     TrainedOnEach
         Of `datasets`, what no network has seen; a data set that is too short is left whole, and has
         no network.
+
+    Raises
+    ------
+    ReadError
+        A network that was kept is damaged.
+    WriteError
+        The folder of networks cannot be written.
     """
     networks: dict[str, dict[str, Method]] = {}
     words: dict[str, str] = {}
@@ -90,7 +97,7 @@ def train_on_each(
             halves = cut(source, plan)
             clouds, of = _clouds(datasets)
             network = _trained(training, plan, overcast(halves.truth, clouds, plan.seed))
-        except SstfillError as error:
+        except (InputError, OptionError) as error:
             words[source.name] = f"no network: {error}"
             sources.append(source)
             continue
@@ -108,7 +115,7 @@ def cut(source: TruthSource, plan: ProtocolPlan) -> Halves:
         truth = source.scene(IMAGES, plan.size, side + ROOM, rng)
         words = f"{IMAGES} images of another scene, {side + ROOM} pixels wide,"
         return Halves(truth=truth, scored=source, words=words)
-    assert isinstance(source, Recorded)
+    assert isinstance(source, SeriesFile | Clip)
     length = plan.clip_frames if source.kind == "clip" else plan.frames
     images = source.count(side)
     blocks = split_in_time(images, length)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import xarray as xr
@@ -53,22 +53,6 @@ class TruthSource(Protocol):
 
     def draw(self, frames: int, size: int, rng: np.random.Generator) -> xr.Dataset:
         """Draw a sequence: a variable a channel, float32 ``(time, y, x)``, NaN on land alone."""
-        ...
-
-
-@runtime_checkable
-class Recorded(Protocol):
-    """A source of a given number of images, some of which can be held out."""
-
-    images: Span
-    """Which of them there are."""
-
-    def count(self, size: int) -> int:
-        """Count the images, of `size` pixels along the edge where the source can resize them."""
-        ...
-
-    def whole(self, size: int) -> xr.DataArray:
-        """Read all of them, one channel ``(time, y, x)``, NaN on land alone."""
         ...
 
 
@@ -124,13 +108,13 @@ class SeriesFile:
     kind: ClassVar[Kind] = "series"
 
     def count(self, size: int) -> int:
-        """Count the images."""
+        """Count the images, whatever the size of a sequence."""
         del size
         with self._opened() as field:
             return field.sizes["time"]
 
     def whole(self, size: int) -> xr.DataArray:
-        """Read all images, a pixel with a gap as land."""
+        """Read all images in their own size, a pixel with a gap as land."""
         del size
         with self._opened() as field:
             guard.check_memory(self.path, f"{self.variable!r}", 2 * field.nbytes)
