@@ -43,7 +43,6 @@ from sstfill.validation import metrics
 
 BENCHES = ("paper",)
 NAME = "paper"
-SHAPE = (60, 96, 96)  # days, rows and columns of the ocean of the demo
 QUICK = ("climatology", "interpolate", "dineof", "bayes_eof", "oi")
 
 
@@ -137,6 +136,14 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="another ocean (default: 0)"
     )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=3,
+        default=(60, 96, 96),
+        metavar=("DAYS", "ROWS", "COLUMNS"),
+        help="of the ocean (default: 60 96 96)",
+    )
 
 
 def run_demo(args: argparse.Namespace) -> Iterator[str]:
@@ -146,8 +153,8 @@ def run_demo(args: argparse.Namespace) -> Iterator[str]:
     drawn = all(find_spec(name) for name in ("matplotlib", "cartopy"))
     if drawn:
         check_picture(str(picture))
-    seen = ocean(shape=SHAPE, step="1D", seed=args.seed)
-    days, rows, columns = SHAPE
+    days, rows, columns = args.size
+    seen = ocean(shape=(days, rows, columns), step="1D", seed=args.seed)
     yield f"a synthetic ocean of {days} days, {rows} x {columns} pixels, behind moving clouds\n"
     card = score(seen, QUICK, variable="sst", seed=args.seed)
     yield f"{card}\n"

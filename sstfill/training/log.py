@@ -69,6 +69,7 @@ def concern(history: Sequence[Row]) -> str:
     >>> concern(rows[:1]), concern([*rows, rows[1] | {"epoch": 3}])
     ('', '')
     """
+    # Once is enough: the same warning in each epoch would hide all else.
     won = [row for row in history if row.get("discriminator", math.inf) < CERTAIN]
     if len(won) != 1 or won[0] is not history[-1]:
         return ""

@@ -57,6 +57,7 @@ def validate(
             "no sequence of the validation is of use; "
             "give some with pixels observed, and some withheld"
         )
+    # A number that all processes summed is NaN where the network states no scale.
     stated = None if math.isnan(nll) else nll / count
     scores = {"withheld_mae": error / count, "withheld_bias": bias / count, "withheld_nll": stated}
     if options.draws:
@@ -74,6 +75,7 @@ def _sums(completer: Completer, batch: Sample) -> Tensor:
     completed = completer(batch)
     estimate = completed.values
     if completed.drawn is not None:
+        # A draw is no estimate: its own spread would count as error.
         estimate = completed.drawn[0]
     # sums of a million errors in single precision would lose digits
     misfit = (estimate - batch.values)[batch.withheld].double()

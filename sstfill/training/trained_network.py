@@ -16,7 +16,8 @@ from sstfill.training.log import Row
 from sstfill.training.options import TrainOptions
 
 CHOOSING = ("withheld_draws", "withheld_crps", "withheld_mae")
-"""Scores by which the best epoch is chosen: by the first that all have."""
+"""Scores by which the best epoch is chosen: by the first that all have. Of draws the estimate does
+not change, so that its error cannot choose among epochs."""
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ class ProtocolPlan:
         chosen: dict[str, Any] = {}
         for name in names:
             chosen[name] = seeded(METHODS[name], self.seed)
+            # Other methods have no such option, and would refuse it.
             if _has_device(METHODS[name]):
                 chosen[name] = replace(chosen[name], device=self.device)
         return chosen
@@ -107,6 +108,7 @@ def quick(plan: ProtocolPlan) -> ProtocolPlan:
         frames=12,
         clip_frames=12,
         size=32,
+        # Least, middle and most, so that every table has a line.
         fractions=(OCCLUDED[0], MIDDLE, OCCLUDED[-1]),
     )
 

@@ -131,6 +131,7 @@ class SeriesFile:
                     start = int(rng.integers(max(whole.sizes[dim] - length, 0) + 1))
                     window[dim] = slice(start, start + length)
                 crop = whole.isel(window).load()
+                # A truth has no gaps, so that a pixel with one is left out in all images.
                 crop = crop.where(crop.notnull().all("time"))
                 if crop[0].notnull().mean() >= LEAST_SEA and crop.std() > 0:
                     return crop.astype("float32").to_dataset(name=self.variable)
@@ -207,8 +208,10 @@ class MovingShapes:
         values = np.tile(0.3 * soft / np.abs(soft).max(), (frames, 1, 1))
         y, x = np.mgrid[:side, :side].astype(float)
         for _ in range(round(self.shapes * (side / size) ** 2)):
+            # Fast enough to cross a picture of `size` in 24 frames.
             start, velocity = rng.uniform(0, side, 2), rng.uniform(-size, size, 2) / 24
             height, width = rng.uniform(size / 12, size / 5, 2)
+            # Clearly darker or brighter than the background.
             disc, shade = rng.random() < 0.5, rng.choice([-1, 1]) * rng.uniform(0.5, 1)
             for t in range(frames):
                 # a path that folds at the edges is one that bounces
@@ -309,9 +312,11 @@ def _path(
 ) -> NDArray[np.int_] | None:
     """Draw the upper left corners ``(time, 2)`` of a moving window; None if it leaves the scene."""
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0, FASTEST)
+    # How far the corner may go; below 0 where the scene is smaller than the window.
     room = np.subtract(plane, shape[1:])
     steps = np.outer(np.arange(shape[0]), speed * np.array([np.sin(angle), np.cos(angle)]))
     middle = rng.uniform(0, 1, 2) * np.maximum(room, 0)
+    # About the middle of the path, so that fast windows are found as often near any edge.
     corners = np.rint(middle + steps - steps.mean(0)).astype(int)
     if not ((corners >= 0) & (corners <= room)).all():
         return None

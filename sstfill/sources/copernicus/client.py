@@ -81,7 +81,7 @@ def open_client_dataset(request: CopernicusRequest) -> xr.Dataset:
     client = _client()
     coverage = describe_client_dataset(request)
     asked = dataclasses.replace(_within(request, coverage), dataset_version=coverage.version)
-    reads = Reads(request.timeout)
+    reads = Reads(request.timeout, request.pause)
 
     def ask() -> xr.Dataset | None:
         with noted(reads):
@@ -157,7 +157,7 @@ def _client() -> Any:
 
 def _answer(ask: Callable[[], T], request: CopernicusRequest) -> T:
     """Ask until there is an answer, a refusal that stays one, or no time left."""
-    deadline = Deadline(request.timeout)
+    deadline = Deadline(request.timeout, first_pause=request.pause)
     reason = "no answer at all"
 
     def attempt() -> T:
