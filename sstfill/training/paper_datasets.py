@@ -131,10 +131,11 @@ def cut(source: TruthSource, plan: ProtocolPlan) -> Halves:
 def overcast(truth: xr.DataArray, clouds: Masks, seed: int) -> xr.DataArray:
     """Hide images under clouds, drawn anew for each `FRAMES` of them: a simulation is short."""
     rng = np.random.default_rng([SEED, seed])
-    images, *plane = truth.shape
+    images, height, width = truth.shape
     runs = []
     for start in range(0, images, FRAMES):
-        runs.append(clouds.draw((min(FRAMES, images - start), *plane), rng))
+        shape = (min(FRAMES, images - start), height, width)
+        runs.append(clouds.draw(shape, rng))
     return truth.where(np.concatenate(runs))
 
 

@@ -228,7 +228,7 @@ class MovingShapes:
 
 def _signed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Scale pixels of 0 to 255 to -1 to 1."""
-    return pixels.astype("float32") / np.float32(127.5) - 1
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 @lru_cache(maxsize=4)
