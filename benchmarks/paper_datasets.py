@@ -5,7 +5,8 @@ What is not in the folder of networks yet is trained (half an hour on one core),
 it was interrupted. The page is docs/benchmarks/paper_datasets; ``sstfill bench paper --steps``
 does the same on the data that it is given, and trains the variants on the ocean besides.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/paper_datasets.py NETWORKS
+Run: OMP_NUM_THREADS=1 python benchmarks/paper_datasets.py NETWORKS [NAME ...], names of data sets,
+by default both.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     found = datasets.find(FILES, shapes=True)
     # the ocean has a page of its own, docs/benchmarks/paper_variants
-    found = replace(found, sources=found.sources[1:])
+    shapes, ostia = found.sources[1:]
+    wanted = sys.argv[2:] or [shapes.name, ostia.name]
+    found = replace(found, sources=[s for s in (shapes, ostia) if s.name in wanted])
     training = VariantTraining(steps=STEPS, base=BASE, occluded_value=0.0, folder=sys.argv[1])
     networks, found, words = train_on_each(training, PLAN, found)
     told = replace(PLAN, training=str(training), trained_on=words)

@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from sstfill import config, occlusion
-from sstfill.errors import SstfillError
+from sstfill.errors import InputError, OptionError
 from sstfill.evaluation.paper.datasets import FRAMES, DatasetChoice
 from sstfill.evaluation.paper.plan import ProtocolPlan
 from sstfill.evaluation.paper.published import MIDDLE
@@ -78,6 +78,13 @@ def train_on_each(
     TrainedOnEach
         Of `datasets`, what no network has seen; a data set that is too short is left whole, and has
         no network.
+
+    Raises
+    ------
+    ReadError
+        A network that was kept is damaged.
+    WriteError
+        The folder of networks cannot be written.
     """
     networks: dict[str, dict[str, Method]] = {}
     words: dict[str, str] = {}
@@ -90,7 +97,7 @@ def train_on_each(
             halves = cut(source, plan)
             clouds, of = _clouds(datasets)
             network = _trained(training, plan, overcast(halves.truth, clouds, plan.seed))
-        except SstfillError as error:
+        except (InputError, OptionError) as error:
             words[source.name] = f"no network: {error}"
             sources.append(source)
             continue
@@ -127,7 +134,8 @@ def overcast(truth: xr.DataArray, clouds: Masks, seed: int) -> xr.DataArray:
     images, height, width = truth.shape
     runs = []
     for start in range(0, images, FRAMES):
-        runs.append(clouds.draw((min(FRAMES, images - start), height, width), rng))
+        shape = (min(FRAMES, images - start), height, width)
+        runs.append(clouds.draw(shape, rng))
     return truth.where(np.concatenate(runs))
 
 

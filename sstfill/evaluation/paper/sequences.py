@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import xarray as xr
@@ -56,7 +56,6 @@ class TruthSource(Protocol):
         ...
 
 
-@runtime_checkable
 class Masks(Protocol):
     """A source of masks, such as the operators of `sstfill.occlusion`."""
 
@@ -109,13 +108,13 @@ class SeriesFile:
     kind: ClassVar[Kind] = "series"
 
     def count(self, size: int) -> int:
-        """Count the images."""
+        """Count the images, whatever the size of a sequence."""
         del size
         with self._opened() as field:
             return field.sizes["time"]
 
     def whole(self, size: int) -> xr.DataArray:
-        """Read all images, a pixel with a gap as land."""
+        """Read all images in their own size, a pixel with a gap as land."""
         del size
         with self._opened() as field:
             guard.check_memory(self.path, f"{self.variable!r}", 2 * field.nbytes)
